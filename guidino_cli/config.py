@@ -1,0 +1,224 @@
+"""Settings of a run: defaults, then a preset, then `--set a.b=c`, checked once before anything slow starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+import yaml
+from pydantic import ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from guidino_cli.errors import ConfigError, unknown
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Part:
+    """A registered part and the keyword arguments of its constructor."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class GuideSettings:
+    """How tokens become a guide map, and what the map gates.
+
+    `at`: "input" multiplies the normalised image (GuiDINO-W), "bottleneck" the deepest map (GuiDINO-U), "features"
+    every map of the encoder. `residual` multiplies by 1 + guide instead of the guide.
+    """
+
+    name: str = "tokenbook"
+    at: Literal["input", "bottleneck", "features"] = "input"
+    residual: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ModelSettings:
+    """Segmenter, and the frozen backbone and guide beside it (None for a plain network)."""
+
+    segmenter: Part = field(default_factory=lambda: Part("nnwnet"))
+    backbone: Part | None = None
+    guide: GuideSettings | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DataSettings:
+    """Where the cases are and in which grid the network sees them.
+
+    `resize`: "stretch" squeezes the whole image to `image_size` x `image_size` (the paper), "shorter" brings the shorter
+    side to `image_size` and keeps the aspect ratio, "none" keeps native pixels. Where an image is then larger than
+    `image_size`, training takes random crops and prediction slides windows of that size over the same grid.
+    """
+
+    root: str | None = None
+    image_size: PositiveInt = 256
+    resize: Literal["stretch", "shorter", "none"] = "stretch"
+    fold: int | None = None
+    augment: Literal["none", "light", "nnunet"] = "nnunet"
+    foreground_crops: NonNegativeFloat = 0.33
+    cache_gb: NonNegativeFloat = 2.0
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainSettings:
+    """The optimisation. Defaults: epochs, batch size and learning rate of the GuiDINO paper, the rest nnU-Net's.
+
+    `loss` gives each term its weight; `guide` is the binary cross-entropy of the paper's equation 3, `guide_mse` the
+    mean squared error of the authors' code. Pixel terms apply to every logits level with weights 1, 1/2, 1/4, ...
+    normalised to 1.
+    """
+
+    epochs: PositiveInt = 400
+    batch_size: PositiveInt = 4
+    lr: PositiveFloat = 1e-4
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    weight_decay: NonNegativeFloat = 1e-4
+    schedule: Literal["poly", "cosine", "constant"] = "poly"
+    warmup_epochs: NonNegativeFloat = 0.0
+    clip_norm: PositiveFloat = 12.0
+    accumulate: PositiveInt = 1
+    precision: Literal["no", "bf16", "fp16", "auto"] = "auto"
+    validate_every: PositiveInt = 1
+    workers: int = 0
+    loss: dict[str, NonNegativeFloat] = field(default_factory=lambda: {"dice": 1.0, "cross_entropy": 1.0})
+
+
+@dataclass(frozen=True, config=_STRICT)
+class PredictSettings:
+    """Sliding windows of `data.image_size` with Gaussian weights; `mirror` averages over the four flips."""
+
+    overlap: NonNegativeFloat = 0.5
+    mirror: bool = True
+    batch_size: PositiveInt = 4
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RunConfig:
+    """Everything that decides a run; saved as `config.yaml` in its folder."""
+
+    description: str = ""
+    model: ModelSettings = field(default_factory=ModelSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    predict: PredictSettings = field(default_factory=PredictSettings)
+    seed: int = 0
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which `1e-4` is a number: PyYAML follows YAML 1.1, where it is text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def presets_folder() -> Path:
+    """Folder of the packaged presets: inside the package when installed, beside it in a checkout."""
+    inside = Path(__file__).parent / "presets"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "presets"
+
+
+def preset_names() -> list[str]:
+    """Names of the packaged presets, sorted."""
+    return sorted(path.stem for path in presets_folder().glob("*.yaml"))
+
+
+def load_preset(preset: str, overrides: Iterable[str] = ()) -> RunConfig:
+    """Read a preset by name or path and apply `a.b=c` overrides.
+
+    Raises:
+        ConfigError: Unknown preset, unreadable file, unknown key or unusable value; the message names the key.
+    """
+    path = Path(preset)
+    if path.suffix not in {".yaml", ".yml"}:
+        path = presets_folder() / f"{preset}.yaml"
+        if preset not in preset_names():
+            raise ConfigError(unknown("preset", preset, preset_names()))
+    return load_config(path, overrides, label=preset)
+
+
+def load_config(path: Path, overrides: Iterable[str] = (), *, label: str | None = None) -> RunConfig:
+    """Read a configuration file and apply `a.b=c` overrides; see `load_preset` for the errors."""
+    label = label or str(path)
+    try:
+        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path}: expected settings such as 'train: {{lr: 1e-4}}', found {type(settings).__name__}")
+    for override in overrides:
+        _apply(settings, override)
+    return parse(settings, label=label)
+
+
+def parse(settings: Mapping[str, Any], *, label: str = "settings") -> RunConfig:
+    """Check a nested mapping and make it a `RunConfig`."""
+    try:
+        config = TypeAdapter(RunConfig).validate_python(dict(settings))
+    except ValidationError as error:
+        raise ConfigError(f"{label}: " + "; ".join(_line(detail) for detail in error.errors())) from error
+    if config.model.guide is not None and config.model.backbone is None:
+        raise ConfigError(f"{label}: model.guide needs a model.backbone to draw tokens from")
+    if not 0 <= config.predict.overlap < 1:
+        raise ConfigError(f"{label}: predict.overlap is {config.predict.overlap}, expected 0 <= overlap < 1")
+    return config
+
+
+def override(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
+    """A copy of a configuration with `a.b=c` overrides applied."""
+    settings = asdict(config)
+    for item in overrides:
+        _apply(settings, item)
+    return parse(settings)
+
+
+def dump(config: RunConfig) -> str:
+    """The configuration as YAML, every setting spelled out."""
+    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
+
+
+def _apply(settings: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set {override}: expected key=value, such as train.epochs=3")
+    *path, last = key.split(".")
+    for name in path:
+        if not isinstance(settings.get(name), dict):
+            settings[name] = {}
+        settings = settings[name]
+    try:
+        settings[last] = yaml.load(value, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not valid YAML") from error
+
+
+def _line(detail: Any) -> str:
+    """One pydantic error as `train.lr: what is wrong`."""
+    path = [str(part) for part in detail["loc"] if not str(part)[:1].isupper()]
+    key = ".".join(path)
+    if detail["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
+        return f"{key}: " + unknown("setting", path[-1], _settings_at(path[:-1]))
+    if detail["type"] == "missing":
+        return f"{key}: must be given"
+    return f"{key}: {detail['msg'].lower()}, found {detail['input']!r}"
+
+
+def _settings_at(path: list[str]) -> list[str]:
+    """Names of the settings in the section at a dotted path."""
+    section: Any = RunConfig
+    for name in path:
+        hint = get_type_hints(section).get(name)
+        section = next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
+        if section is None:
+            return []
+    return [item.name for item in fields(section)]

@@ -1,0 +1,115 @@
+"""Read images as they were meant to be seen, and write masks and arrays without ever leaving half a file."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from guidino_cli.errors import DataError, ResourceError
+from guidino_cli.types import Geometry
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+
+Image.MAX_IMAGE_PIXELS = 2_000_000_000  # Whole-slide regions are legitimate here; Pillow's own limit is 179 megapixels.
+
+
+def is_image(path: Path) -> bool:
+    """Whether a path looks like an image file; hidden files and macOS resource forks (`._x.jpg`) do not."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Image files directly in a folder, sorted by name."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and is_image(path))
+
+
+def open_image(path: Path) -> Image.Image:
+    """Open and fully decode a file, with the EXIF rotation applied.
+
+    Raises:
+        DataError: Missing, truncated, or not an image.
+    """
+    try:
+        with Image.open(path) as file:
+            file.load()
+            # The transposed copy has lost its palette's transparency but keeps mode and values.
+            return ImageOps.exif_transpose(file)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: cannot be read as an image ({error}); replace or remove the file") from error
+
+
+def read_image(path: Path) -> tuple[np.ndarray, Geometry]:
+    """Read an image as RGB.
+
+    8-bit images keep their values. Images of more than 8 bits are scaled so that their 0.5 and 99.5 percentiles become
+    0 and 255: absolute 16-bit values differ between cameras, and a plain conversion would saturate or blacken them.
+    Alpha is dropped, palettes are resolved to colours, a grey image is repeated to three channels.
+
+    Returns:
+        (H, W, 3) uint8 after EXIF rotation, and the geometry.
+
+    Raises:
+        DataError: The file cannot be read as an image.
+    """
+    image = open_image(path)
+    if image.mode.startswith("I") or image.mode == "F":
+        pixels = np.repeat(_to_eight_bits(np.asarray(image, dtype=np.float32), path)[..., None], 3, axis=2)
+    else:
+        pixels = np.asarray(image.convert("RGB"))
+    return pixels, Geometry(source=str(path), size_hw=(pixels.shape[0], pixels.shape[1]))
+
+
+def read_label_map(path: Path) -> np.ndarray:
+    """Read a class-index mask written by `guidino prepare` or `guidino predict`: (H, W) uint8.
+
+    Raises:
+        DataError: Unreadable, or not a single-channel 8-bit image.
+    """
+    image = open_image(path)
+    if image.mode not in {"L", "P", "1"}:
+        raise DataError(f"{path}: expected a class-index mask, found mode {image.mode}; make it with `guidino prepare`")
+    return np.asarray(image).astype(np.uint8)
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it: readers see the old file or the whole new one.
+
+    Raises:
+        ResourceError: The disk is full or the place cannot be written.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise ResourceError(f"{path}: cannot be written ({reason}); free some space or choose another -o") from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    write_atomically(path, lambda place: place.write_text(text, encoding="utf-8", newline="\n"))
+
+
+def write_label_map(path: Path, labels: np.ndarray) -> None:
+    """Write (H, W) uint8 class indices as a PNG, values unchanged."""
+    image = Image.fromarray(labels.astype(np.uint8))
+    write_atomically(path, lambda place: image.save(place, compress_level=3))
+
+
+def _to_eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        raise DataError(f"{path}: has no finite pixel value")
+    low, high = np.percentile(finite, (0.5, 99.5))
+    scaled = (np.nan_to_num(values) - low) / max(high - low, 1e-6)
+    return (scaled.clip(0, 1) * 255).round().astype(np.uint8)

@@ -1,0 +1,39 @@
+"""Make a part from "module:Name" and its options, with the constructor's signature as the schema."""
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from guidino_cli.errors import ConfigError, unknown
+
+
+def create(kind: str, name: str, registry: Mapping[str, str], options: Mapping[str, Any], **given: Any) -> Any:
+    """Call the registered class or function with the user's options and the values the program supplies.
+
+    Args:
+        kind: What the part is, for messages ("segmenter").
+        name: Key in the registry.
+        registry: Name -> "module:Name".
+        options: The user's keyword arguments; every one must exist in the signature.
+        **given: Keyword arguments that the program sets and the user may not.
+
+    Raises:
+        ConfigError: Unknown name, unknown or missing option, or a value the part refuses.
+    """
+    if name not in registry:
+        raise ConfigError(unknown(kind, name, registry))
+    module, attribute = registry[name].split(":")
+    factory = getattr(importlib.import_module(module), attribute)
+    allowed = set(inspect.signature(factory).parameters) - set(given)
+    for option in options:
+        if option not in allowed:
+            raise ConfigError(f"{kind} {name}: " + unknown("option", option, allowed))
+    try:
+        inspect.signature(factory).bind(**options, **given)
+    except TypeError as error:
+        raise ConfigError(f"{kind} {name}: {error}") from error
+    try:
+        return factory(**options, **given)
+    except ValueError as error:
+        raise ConfigError(f"{kind} {name}: {error}") from error
