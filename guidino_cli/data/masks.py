@@ -1,0 +1,316 @@
+"""What do the values in a folder of masks mean? One rule for the whole folder, said in a sentence, or a refusal."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from guidino_cli.data.mask_values import HIGH, LOW, MAX_STORED, Histogram, analyse, histogram, read_values
+from guidino_cli.errors import DataError
+
+__all__ = ["Code", "Histogram", "MaskRule", "analyse", "apply", "decide", "histogram", "read_values"]
+
+LOSSY_MIDDLE_SHARE = 0.01
+"""Share of pixels between the clusters that a lossy file may have. Binary masks saved as JPEG of quality 30 have up to
+0.6 % there and a threshold of 127 still returns every pixel; Kvasir-SEG, quality 90 and more, has none."""
+MAX_CLASSES = 16
+"""Label maps with more values than this may as well be instance maps; the user must say."""
+_SHOWN = 10
+_ASK = "--binary makes every value but 0 foreground, --threshold N every value above N"
+
+Code = int | tuple[int, int, int]
+"""A mask value as stored: a grey value or index, or an RGB colour."""
+
+
+@dataclass(frozen=True)
+class MaskRule:
+    """How mask values become class indices.
+
+    Attributes:
+        kind: "index" keeps values, "nonzero" and "threshold" make foreground of what is above 0 or above `threshold`,
+            "codes" looks values or colours up in `codes`.
+        why: The evidence, one sentence.
+        class_count: Number of classes including the background.
+    """
+
+    kind: Literal["index", "nonzero", "threshold", "codes"]
+    why: str
+    class_count: int
+    threshold: float = 0.0
+    codes: tuple[tuple[Code, int], ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """What is done and why, for people."""
+        action = {
+            "index": "values are class indices",
+            "nonzero": "every value but 0 is foreground",
+            "threshold": f"values above {self.threshold:g} are foreground",
+            "codes": f"{len(self.codes)} values are looked up in --classes",
+        }[self.kind]
+        return f"{action}: {self.why}"
+
+
+def decide(
+    histograms: Sequence[Histogram],
+    *,
+    class_count: int | None = None,
+    codes: Mapping[Code, int] | None = None,
+    binary: bool = False,
+    threshold: float | None = None,
+) -> MaskRule:
+    """Decide once, for a whole folder, what the values of its masks mean.
+
+    Values of the whole folder are looked at together, so that an empty mask or one without some class changes nothing.
+
+    Args:
+        histograms: One per mask, at least one.
+        class_count: Number of classes the user named, background included.
+        codes: The user's own table from value or colour to class index; settles everything.
+        binary: The user says that every value but 0 is foreground (instance maps, odd values).
+        threshold: The user says that values above this are foreground.
+
+    Raises:
+        DataError: The values allow more than one reading, or none; lists files, values and the option that settles it.
+    """
+    if not histograms:
+        raise DataError("no masks to look at")
+    if codes is not None:
+        return _decide_codes(histograms, codes)
+    if binary:
+        return MaskRule("nonzero", "--binary was given", 2)
+    colours = [item for item in histograms if item.kind == "colour"]
+    if colours:
+        return _decide_colours(histograms, colours)
+    if threshold is not None:
+        return MaskRule("threshold", f"--threshold {threshold:g} was given", 2, threshold)
+    return _decide_grey(histograms, class_count)
+
+
+def apply(rule: MaskRule, values: np.ndarray) -> np.ndarray:
+    """Turn a mask's values into class indices.
+
+    Args:
+        rule: From `decide`.
+        values: From `read_values`.
+
+    Returns:
+        (H, W) uint8 class indices in 0..class_count - 1.
+
+    Raises:
+        DataError: A value the rule does not know; the caller adds the file.
+    """
+    if rule.kind == "codes":
+        return _look_up(rule, values)
+    if values.ndim == 3:
+        if rule.kind != "nonzero":
+            raise DataError(f"is a colour image, but the other masks are grey ({rule.why})")
+        return np.asarray(values.any(axis=2), dtype=np.uint8)
+    if values.dtype == bool or rule.kind == "nonzero":
+        return (values != 0).astype(np.uint8)
+    if rule.kind == "threshold":
+        return np.asarray(values > rule.threshold, dtype=np.uint8)
+    wrong = np.unique(values[(values < 0) | (values >= rule.class_count) | (values != np.round(values))])
+    if wrong.size:
+        raise DataError(f"has values {_some(wrong.tolist())}, expected class indices 0..{rule.class_count - 1}")
+    return values.astype(np.uint8)
+
+
+def _decide_grey(histograms: Sequence[Histogram], class_count: int | None) -> MaskRule:
+    floats = [item for item in histograms if item.kind == "float"]
+    if floats:
+        raise _refusal(floats, "masks with fractional values", "--threshold 0.5 makes probabilities a mask")
+    grey = [item for item in histograms if item.kind == "grey"]
+    present = sorted({int(value) for item in grey for value in item.values})
+    if any(value < 0 for value in present):
+        negative = [item for item in grey if item.values[0] < 0]
+        raise _refusal(negative, "masks with negative values", "map them with --classes '-1=background,...'")
+    foreground = [value for value in present if value]
+    of_how_many = f"{len(histograms)} mask{'s' if len(histograms) > 1 else ''}"
+    if not foreground:
+        why = f"{of_how_many} of 1 bit" if any(len(item.values) > 1 for item in histograms) else "every mask is empty"
+        return MaskRule("nonzero", why, class_count or 2)
+    if class_count is not None and class_count > 2:
+        return _named_indices(grey, class_count, of_how_many)
+    lossy = [item for item in grey if item.is_lossy and any(0 < value < HIGH for value in item.values)]
+    if len(foreground) == 1 and not lossy:
+        return MaskRule("nonzero", f"{of_how_many} hold only 0 and {foreground[0]}", 2)
+    if all(value <= LOW or value >= HIGH for value in _middle_removed(grey)) and foreground[-1] >= HIGH:
+        return _decide_two_clusters(grey, foreground, of_how_many)
+    return _decide_indices(grey, foreground, class_count, of_how_many)
+
+
+def _middle_removed(grey: Sequence[Histogram]) -> set[int]:
+    """All values, without the few middle ones that compression may leave in a lossy file."""
+    kept: set[int] = set()
+    for item in grey:
+        forgiven = item.is_lossy and item.middle_share <= LOSSY_MIDDLE_SHARE
+        kept.update(int(value) for value in item.values if not (forgiven and LOW < value < HIGH))
+    return kept
+
+
+def _decide_two_clusters(grey: Sequence[Histogram], foreground: list[int], of_how_many: str) -> MaskRule:
+    """Values near 0 and near 255: compression noise, or a label map with an odd value, or two kinds of file."""
+    if foreground[-1] > 255:
+        raise _refusal([item for item in grey if item.values[-1] > 255], "masks with values above 255", _ASK)
+    low, high = max(v for v in [0, *foreground] if v <= LOW), min(v for v in foreground if v >= HIGH)
+    noisy = any(item.is_lossy for item in grey) or sum(value >= HIGH for value in foreground) > 1
+    if low == 0 or noisy:
+        middle = max(item.middle_share for item in grey)
+        rest = f", and at most {middle:.2%} of a file between them" if middle else ", and none between them"
+        why = f"{of_how_many} hold values 0..{low} and {high}..255{rest}: a binary mask with compression noise"
+        return MaskRule("threshold", why, 2, 127.0)
+    if all(len([value for value in item.values if value]) <= 1 for item in grey):
+        raise _disagreement(grey)
+    few = [item for item in grey if any(0 < value <= LOW for value in item.values)]
+    hint = "255 beside indices often means 'ignore': map every value with --classes '0=background,1=...', or " + _ASK
+    raise _refusal(few, "masks with small indices and 255", hint)
+
+
+def _decide_indices(
+    grey: Sequence[Histogram], foreground: list[int], class_count: int | None, of_how_many: str
+) -> MaskRule:
+    """Several values, not two clusters: class indices if they are few and small, otherwise the user must say."""
+    if class_count == 2:
+        several = [item for item in grey if any(value != foreground[0] for value in item.values if value)]
+        raise _refusal(several, f"--classes names 2 classes, but the masks hold values {_some([0, *foreground])}", _ASK)
+    lossy = [item for item in grey if item.is_lossy and any(item.values)]
+    if lossy:
+        raise _refusal(lossy, "lossy masks that are neither near 0 nor near 255", "--threshold 127, or lossless files")
+    if foreground[-1] < MAX_CLASSES:
+        return _indices(foreground, foreground[-1] + 1, of_how_many)
+    if all(len([value for value in item.values if value]) <= 1 for item in grey):
+        raise _disagreement(grey)
+    if max(item.distinct for item in grey) > MAX_CLASSES or len(foreground) > MAX_CLASSES:
+        odd = [item for item in grey if item.distinct > MAX_CLASSES or item.middle_share > 0] or list(grey)
+        odd.sort(key=lambda item: -item.distinct)
+        raise _refusal(odd, "masks with many values (instance maps? grey images?)", _ASK)
+    odd = [item for item in grey if any(value >= MAX_CLASSES for value in item.values)]
+    table = ",".join(f"{value}=class_{index}" for index, value in enumerate(foreground, start=1))
+    raise _refusal(odd, "masks with values that are no class indices", f"--classes '0=background,{table}', or {_ASK}")
+
+
+def _named_indices(grey: Sequence[Histogram], class_count: int, of_how_many: str) -> MaskRule:
+    """The user named more than two classes: every value must be one of their indices."""
+    beyond = [item for item in grey if item.values[-1] >= class_count]
+    if beyond:
+        found = f"{class_count} classes are named, but masks hold values above {class_count - 1}"
+        raise _refusal(beyond, found, "name every value: --classes '0=background,85=rim,255=cup'")
+    return _indices(sorted({int(value) for item in grey for value in item.values if value}), class_count, of_how_many)
+
+
+def _indices(foreground: list[int], class_count: int, of_how_many: str) -> MaskRule:
+    absent = sorted(set(range(1, class_count)) - set(foreground))
+    missing = f" (no pixel has {_some(absent)})" if absent else ""
+    return MaskRule("index", f"{of_how_many} hold only {_some([0, *foreground])}{missing}", class_count)
+
+
+def _decide_codes(histograms: Sequence[Histogram], codes: Mapping[Code, int]) -> MaskRule:
+    rule = MaskRule("codes", "the table was given", max(codes.values()) + 1, codes=tuple(codes.items()))
+    known = set(_grey_codes(rule)) if not _has_colours(rule) else {_pack(code) for code in codes}
+    for item in histograms:
+        values = set(item.values)
+        if item.kind == "bool":
+            continue
+        if _has_colours(rule) and item.kind != "colour":
+            values = {int(value) * 0x010101 for value in values}
+        unknown = sorted(values - known)
+        if item.kind == "colour" and not _has_colours(rule):
+            raise DataError(f"{item.name}: is a colour mask, but --classes gives grey values; {_colour_option([item])}")
+        if unknown:
+            shown = _some([f"#{int(value):06x}" if _has_colours(rule) else value for value in unknown])
+            raise DataError(f"{item.name}: has values {shown} that --classes does not name; add them")
+    return rule
+
+
+def _decide_colours(histograms: Sequence[Histogram], colours: Sequence[Histogram]) -> MaskRule:
+    """Black and one colour is a binary mask; more colours need a table."""
+    found = {int(value) for item in colours for value in item.values}
+    grey = {int(value) for item in histograms if item.kind == "grey" for value in item.values}
+    if max(item.distinct for item in colours) > MAX_STORED or any(item.is_lossy for item in colours):
+        odd = sorted(colours, key=lambda item: -item.distinct)
+        raise _refusal(odd, "colour masks with smeared colours (photographs? JPEG?)", "save them as lossless PNG")
+    if len(found - {0}) == 1 and 0 in found and grey <= {0}:
+        return MaskRule("nonzero", f"{len(histograms)} masks hold only black and #{max(found):06x}", 2)
+    raise _refusal(colours, f"colour masks with {len(found)} colours", _colour_option(colours))
+
+
+def _colour_option(colours: Sequence[Histogram]) -> str:
+    """The found colours as an option to paste, most frequent first (usually the background)."""
+    totals: dict[int, int] = {}
+    for item in colours:
+        for value, count in zip(item.values, item.counts, strict=True):
+            totals[int(value)] = totals.get(int(value), 0) + count
+    ranked = sorted(totals, key=lambda value: (value != 0, -totals[value]))[: MAX_CLASSES + 1]
+    names = ["background", *(f"class_{index}" for index in range(1, len(ranked)))]
+    table = ",".join(f"#{value:06x}={name}" for value, name in zip(ranked, names, strict=True))
+    return f"name them: --classes '{table}'"
+
+
+def _refusal(items: Sequence[Histogram], found: str, hint: str) -> DataError:
+    """An error that lists up to ten files with their values."""
+    lines = [f"{item.name} ({item.distinct} values: {_shown_values(item)})" for item in items[:_SHOWN]]
+    more = f", and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return DataError(f"{found} cannot be read one way only; {hint}. Files: {', '.join(lines)}{more}")
+
+
+def _disagreement(grey: Sequence[Histogram]) -> DataError:
+    """Every file is binary, but not with the same value."""
+    kinds: dict[int | float, list[Histogram]] = {}
+    for item in grey:
+        if any(item.values):
+            kinds.setdefault(max(item.values), []).append(item)
+    common = max(kinds, key=lambda value: len(kinds[value]))
+    odd = [item for value, items in kinds.items() if value != common for item in items]
+    found = f"masks disagree: {len(kinds[common])} hold 0 and {common}, {len(odd)} another value; the folder"
+    return _refusal(odd, found, "--binary makes every value but 0 foreground")
+
+
+def _shown_values(item: Histogram) -> str:
+    return _some([f"#{int(value):06x}" if item.kind == "colour" else value for value in item.values])
+
+
+def _some(values: Sequence[object]) -> str:
+    """Up to six values in words: `0, 1, 2 ... 254, 255`."""
+    words = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
+    return ", ".join(words) if len(words) <= 6 else f"{', '.join(words[:3])} ... {', '.join(words[-2:])}"
+
+
+def _look_up(rule: MaskRule, values: np.ndarray) -> np.ndarray:
+    if not _has_colours(rule):
+        if values.ndim == 3:
+            raise DataError("is a colour mask, but --classes gives grey values")
+        table = _grey_codes(rule)
+        if values.dtype == bool:
+            # True is white where the table speaks of 8-bit grey, and 1 where it speaks of indices.
+            values = values.astype(np.int64) * (255 if 1 not in table else 1)
+        return _map_values(values, table)
+    grey = values.astype(np.int64) * (255 if values.dtype == bool else 1)
+    packed = grey * 0x010101 if grey.ndim == 2 else grey[..., 0] << 16 | grey[..., 1] << 8 | grey[..., 2]
+    return _map_values(packed, {_pack(code): index for code, index in rule.codes})
+
+
+def _map_values(values: np.ndarray, table: Mapping[int, int]) -> np.ndarray:
+    labels = np.zeros(values.shape, dtype=np.uint8)
+    known = np.zeros(values.shape, dtype=bool)
+    for value, index in table.items():
+        here = values == value
+        labels[here] = index
+        known |= here
+    if not known.all():
+        raise DataError(f"has values {_some(np.unique(values[~known]).tolist())} that --classes does not name")
+    return labels
+
+
+def _has_colours(rule: MaskRule) -> bool:
+    return any(isinstance(code, tuple) for code, _ in rule.codes)
+
+
+def _grey_codes(rule: MaskRule) -> dict[int, int]:
+    return {code: index for code, index in rule.codes if isinstance(code, int)}
+
+
+def _pack(code: Code) -> int:
+    """A colour as 0xRRGGBB; a grey value as the colour it would be seen as."""
+    return code * 0x010101 if isinstance(code, int) else code[0] << 16 | code[1] << 8 | code[2]

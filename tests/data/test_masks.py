@@ -1,0 +1,228 @@
+"""Mask values and the one rule for a folder of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from guidino_cli.data.masks import MaskRule, analyse, apply, decide, histogram, read_values
+from guidino_cli.errors import DataError
+
+
+def _rule(*masks: Sequence[object], lossy: bool = False, **options: object) -> MaskRule:
+    found = [
+        histogram(np.array(values).reshape(1, -1), name=f"{index}.png", is_lossy=lossy)
+        for index, values in enumerate(masks)
+    ]
+    return decide(found, **options)  # type: ignore[arg-type]
+
+
+def _labels(rule: MaskRule, *values: object) -> list[int]:
+    return apply(rule, np.array(values).reshape(1, -1)).ravel().tolist()
+
+
+@pytest.mark.parametrize("value", [1, 255, 38, 65535])
+def test_zero_and_one_other_value_is_a_binary_mask(value: int) -> None:
+    rule = _rule([0, value], [value, value])
+    assert rule.kind == "nonzero"
+    assert _labels(rule, 0, value, 0) == [0, 1, 0]
+
+
+def test_an_empty_mask_does_not_change_the_rule() -> None:
+    with_empty = _rule([0, 255], [0, 0], [0, 255])
+    assert _labels(with_empty, 255, 0) == [1, 0]
+    assert _rule([0, 1, 2], [0, 0]).kind == "index"
+
+
+def test_jpeg_noise_is_cut_at_127_and_not_at_zero() -> None:
+    rule = _rule([0, 3, 7, 249, 255], lossy=True)
+    assert rule.kind == "threshold"
+    assert _labels(rule, 0, 7, 249, 255, 127, 128) == [0, 0, 1, 1, 0, 1]
+
+
+def test_jpeg_noise_copied_into_a_png_is_still_noise() -> None:
+    assert _labels(_rule([0, 1, 5, 254, 255]), 5, 254) == [0, 1]
+
+
+def test_a_lossy_file_may_have_one_percent_of_its_pixels_between_the_clusters() -> None:
+    allowed = [0, 3, 252, 255] * 50 + [120, 130]
+    assert _rule(allowed, lossy=True).kind == "threshold"
+    with pytest.raises(DataError, match=r"0\.png"):
+        _rule([*allowed, 110, 115, 140], lossy=True)
+
+
+def test_one_pixel_between_the_clusters_of_a_lossless_file_is_refused_by_name() -> None:
+    clean = [0, 255] * 100
+    with pytest.raises(DataError, match=r"--threshold.*1\.png \(3 values: 0, 120, 255\)$"):
+        _rule(clean, [*clean, 120])
+
+
+def test_a_lone_file_of_another_convention_is_named() -> None:
+    with pytest.raises(DataError, match=r"2 hold 0 and 255, 1 another value.*Files: 2\.png \(2 values: 0, 1\)$"):
+        _rule([0, 255], [0, 255], [0, 1])
+
+
+def test_small_integers_are_class_indices() -> None:
+    rule = _rule([0, 1], [0, 2])
+    assert (rule.kind, rule.class_count) == ("index", 3)
+    assert _labels(rule, 0, 1, 2) == [0, 1, 2]
+
+
+def test_the_sentence_names_a_class_that_no_pixel_has() -> None:
+    assert "no pixel has 2" in _rule([0, 1, 3]).sentence
+
+
+def test_indices_with_255_are_refused_because_255_may_mean_ignore() -> None:
+    with pytest.raises(DataError, match="ignore"):
+        _rule([0, 1, 2, 255])
+
+
+def test_grey_classes_are_refused_with_a_table_to_paste() -> None:
+    with pytest.raises(DataError, match="--classes '0=background,128=class_1,200=class_2'"):
+        _rule([0, 128, 200])
+
+
+def test_a_table_maps_grey_values_in_any_order() -> None:
+    rule = _rule([0, 128, 255], codes={255: 0, 128: 1, 0: 2})
+    assert _labels(rule, 255, 128, 0) == [0, 1, 2]
+
+
+def test_a_value_that_the_table_does_not_name_is_refused_with_the_file() -> None:
+    with pytest.raises(DataError, match=r"1\.png: has values 7 "):
+        _rule([0, 255], [0, 7], codes={0: 0, 255: 1})
+
+
+def test_an_instance_map_is_refused_unless_binary_is_asked_for() -> None:
+    with pytest.raises(DataError, match=r"instance maps.*--binary"):
+        _rule(list(range(300)))
+    assert _labels(_rule(list(range(300)), binary=True), 0, 1, 299) == [0, 1, 1]
+
+
+def test_indices_in_a_jpeg_are_refused() -> None:
+    with pytest.raises(DataError, match="lossy"):
+        _rule([0, 1, 2], lossy=True)
+
+
+def test_more_values_than_named_classes_are_refused() -> None:
+    with pytest.raises(DataError, match="3 classes are named"):
+        _rule([0, 1, 2, 3], class_count=3)
+
+
+def test_three_named_classes_keep_an_absent_one() -> None:
+    rule = _rule([0, 2], class_count=3)
+    assert (rule.kind, rule.class_count, _labels(rule, 0, 2)) == ("index", 3, [0, 2])
+
+
+def test_one_bit_masks_agree_with_0_255_masks() -> None:
+    found = [histogram(np.array([[0, 255]]), name="a"), histogram(np.array([[False, True]]), name="b")]
+    rule = decide(found)
+    assert apply(rule, np.array([[True, False]])).tolist() == [[1, 0]]
+    assert apply(rule, np.array([[255, 0]])).tolist() == [[1, 0]]
+
+
+def test_probabilities_need_a_threshold() -> None:
+    with pytest.raises(DataError, match=r"--threshold 0\.5"):
+        _rule([0.1, 0.9])
+    assert _labels(_rule([0.1, 0.9], threshold=0.5), 0.1, 0.9) == [0, 1]
+
+
+def test_whole_numbers_stored_as_floats_are_indices() -> None:
+    assert _labels(_rule([0.0, 1.0, 2.0]), 0.0, 2.0) == [0, 2]
+
+
+def test_black_and_one_colour_is_binary() -> None:
+    colour = np.zeros((1, 2, 3), dtype=np.uint8)
+    colour[0, 1] = (0, 0, 200)
+    assert apply(decide([histogram(colour, name="a")]), colour).tolist() == [[0, 1]]
+
+
+def test_more_colours_are_refused_with_the_found_ones_to_paste() -> None:
+    colours = np.array([[[0, 0, 0], [255, 0, 0], [255, 0, 0], [0, 255, 0]]], dtype=np.uint8)
+    with pytest.raises(DataError, match="--classes '#000000=background,#ff0000=class_1,#00ff00=class_2'"):
+        decide([histogram(colours, name="a")])
+    rule = decide([histogram(colours, name="a")], codes={(0, 0, 0): 0, (255, 0, 0): 1, (0, 255, 0): 2})
+    assert apply(rule, colours).tolist() == [[0, 1, 1, 2]]
+
+
+def test_an_all_black_file_fits_a_colour_table() -> None:
+    rule = _rule([0, 0], codes={(0, 0, 0): 0, (255, 0, 0): 1})
+    assert _labels(rule, 0, 0) == [0, 0]
+
+
+def test_a_palette_gives_indices_and_not_colours(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8), mode="P")
+    image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    image.save(tmp_path / "a.png")
+    assert read_values(tmp_path / "a.png").tolist() == [[0, 1, 2]]
+
+
+def test_an_inverted_black_and_white_palette_is_read_as_seen(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 1]], dtype=np.uint8), mode="P")
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    image.save(tmp_path / "a.gif")
+    assert read_values(tmp_path / "a.gif").astype(bool).tolist() == [[True, False]]
+
+
+def test_three_equal_channels_are_one(tmp_path: Path) -> None:
+    grey = np.array([[0, 255], [255, 0]], dtype=np.uint8)
+    Image.fromarray(np.stack([grey] * 3, axis=2)).save(tmp_path / "a.png")
+    assert read_values(tmp_path / "a.png").tolist() == grey.tolist()
+
+
+def test_alpha_is_dropped_unless_it_alone_holds_the_mask(tmp_path: Path) -> None:
+    mask = np.array([[0, 255], [255, 0]], dtype=np.uint8)
+    opaque, black = np.full_like(mask, 255), np.zeros_like(mask)
+    Image.fromarray(np.stack([mask, mask, mask, opaque], axis=2)).save(tmp_path / "in_colour.png")
+    Image.fromarray(np.stack([black, black, black, mask], axis=2)).save(tmp_path / "in_alpha.png")
+    Image.fromarray(np.stack([black, black, black, opaque], axis=2)).save(tmp_path / "empty.png")
+    assert read_values(tmp_path / "in_colour.png").tolist() == mask.tolist()
+    assert read_values(tmp_path / "in_alpha.png").tolist() == mask.tolist()
+    assert not read_values(tmp_path / "empty.png").any()
+
+
+def test_sixteen_bits_are_kept(tmp_path: Path) -> None:
+    values = np.array([[0, 300], [65535, 1]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    assert read_values(tmp_path / "a.png").tolist() == values.tolist()
+
+
+def test_the_exif_rotation_is_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((2, 5), dtype=np.uint8)).save(tmp_path / "a.png", exif=exif)
+    assert read_values(tmp_path / "a.png").shape == (5, 2)
+
+
+def test_an_array_file_is_read_as_it_is(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([[0, 2]], dtype=np.int64))
+    assert read_values(tmp_path / "a.npy").tolist() == [[0, 2]]
+
+
+def test_a_three_dimensional_array_is_refused_with_its_shape(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((4, 5, 6)))
+    with pytest.raises(DataError, match=r"a\.npy: expected a two-dimensional array.*\(4, 5, 6\)"):
+        read_values(tmp_path / "a.npy")
+
+
+def test_a_truncated_file_is_refused_by_name(tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"a\.png"):
+        read_values(tmp_path / "a.png")
+
+
+def test_a_jpeg_mask_is_recognised_as_lossy(tmp_path: Path) -> None:
+    mask = np.zeros((40, 40), dtype=np.uint8)
+    mask[10:25, 10:25] = 255
+    Image.fromarray(mask).save(tmp_path / "a.jpg", quality=90)
+    values, found = analyse(tmp_path / "a.jpg")
+    assert found.is_lossy
+    assert (apply(decide([found]), values) == (mask > 0)).all()
+
+
+def test_an_unexpected_value_is_refused_when_the_rule_is_applied() -> None:
+    with pytest.raises(DataError, match=r"has values 5, expected class indices 0\.\.2"):
+        _labels(_rule([0, 1, 2]), 0, 5)
