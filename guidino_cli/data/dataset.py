@@ -1,0 +1,127 @@
+"""Training samples: decoded and resized once, cropped where larger than the network's window."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from guidino_cli.data.images import read_image, read_label_map
+from guidino_cli.data.preprocess import Resize, network_size, resize_image, resize_labels, to_tensor
+from guidino_cli.errors import DataError
+from guidino_cli.types import Case, Sample
+
+
+def random_generator(*words: int) -> np.random.Generator:
+    """A generator that depends on these numbers only, not on what was drawn before: (seed, epoch, case), for instance."""
+    return np.random.default_rng([word & 0xFFFFFFFF for word in words])
+
+
+class SegmentationDataset(Dataset[Sample]):
+    """Samples of (image_size, image_size), the same ones for the same seed and epoch whatever the worker.
+
+    Args:
+        cases: Labelled cases.
+        num_classes: K; a larger value in a mask is an error.
+        image_size: Side of a sample.
+        resize: See `DataSettings.resize`.
+        foreground_crops: Share of crops centred on a foreground pixel, where the image is larger than a sample.
+        cache_gb: How much decoded data is kept in memory.
+        seed: Of the crops.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        *,
+        num_classes: int,
+        image_size: int,
+        resize: Resize,
+        foreground_crops: float,
+        cache_gb: float,
+        seed: int,
+    ) -> None:
+        self.cases = cases
+        self.num_classes = num_classes
+        self.image_size = image_size
+        self.resize = resize
+        self.foreground_crops = foreground_crops
+        self.seed = seed
+        self.epoch = 0
+        self._free_bytes = cache_gb * 1e9
+        self._cache: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: int) -> Sample:
+        pixels, labels = self._decoded(index)
+        generator = random_generator(self.seed, self.epoch, index)
+        top, left = self._corner(labels, generator)
+        side = self.image_size
+        pixels = _padded(pixels[top : top + side, left : left + side], side)
+        labels = _padded(labels[top : top + side, left : left + side], side)
+        return Sample(to_tensor(pixels), torch.from_numpy(labels.astype(np.int64)), torch.tensor(index))
+
+    def _decoded(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        if index in self._cache:
+            return self._cache[index]
+        case = self.cases[index]
+        if case.mask is None:
+            raise DataError(f"{case.image}: has no mask and cannot be trained on")
+        pixels, geometry = read_image(case.image)
+        labels = read_label_map(case.mask)
+        _check(case, geometry.size_hw, labels, self.num_classes)
+        size = network_size(geometry.size_hw, resize=self.resize, image_size=self.image_size)
+        pair = resize_image(pixels, size), resize_labels(labels, size)
+        if self._free_bytes >= pair[0].nbytes + pair[1].nbytes:
+            self._free_bytes -= pair[0].nbytes + pair[1].nbytes
+            self._cache[index] = pair
+        return pair
+
+    def _corner(self, labels: np.ndarray, generator: np.random.Generator) -> tuple[int, int]:
+        """Top-left pixel of the crop; (0, 0) where the image is no larger than a sample."""
+        room = [max(0, side - self.image_size) for side in labels.shape]
+        if not any(room):
+            return 0, 0
+        foreground = np.flatnonzero(labels) if generator.random() < self.foreground_crops else np.empty(0)
+        if foreground.size == 0:
+            return int(generator.integers(room[0] + 1)), int(generator.integers(room[1] + 1))
+        centre = np.unravel_index(int(generator.choice(foreground)), labels.shape)
+        top, left = (int(np.clip(centre[axis] - self.image_size // 2, 0, room[axis])) for axis in (0, 1))
+        return top, left
+
+
+class EpochSampler(Sampler[int]):
+    """Every case once, in an order that depends on the seed and the epoch only."""
+
+    def __init__(self, length: int, *, seed: int) -> None:
+        self.length = length
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of an epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        yield from random_generator(self.seed, self.epoch).permutation(self.length).tolist()
+
+    def __len__(self) -> int:
+        return self.length
+
+
+def _padded(array: np.ndarray, side: int) -> np.ndarray:
+    missing = [(0, side - array.shape[axis]) for axis in (0, 1)]
+    return np.pad(array, missing + [(0, 0)] * (array.ndim - 2)) if any(after for _, after in missing) else array
+
+
+def _check(case: Case, size_hw: tuple[int, int], labels: np.ndarray, num_classes: int) -> None:
+    if labels.shape != size_hw:
+        raise DataError(
+            f"{case.mask}: is {labels.shape}, its image {case.image} is {size_hw}; run `guidino prepare` again"
+        )
+    if labels.max() >= num_classes:
+        raise DataError(
+            f"{case.mask}: has class {labels.max()}, expected 0..{num_classes - 1}; run `guidino prepare` again"
+        )

@@ -1,0 +1,56 @@
+"""From a file's pixels to the grid the network sees, and back."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from guidino_cli.types import Geometry
+
+Resize = Literal["stretch", "shorter", "none"]
+
+
+def network_size(size_hw: tuple[int, int], *, resize: Resize, image_size: int) -> tuple[int, int]:
+    """Height and width of an image in the network's grid; see `DataSettings.resize`."""
+    if resize == "stretch":
+        return image_size, image_size
+    if resize == "none":
+        return size_hw
+    factor = image_size / min(size_hw)
+    return max(image_size, round(size_hw[0] * factor)), max(image_size, round(size_hw[1] * factor))
+
+
+def resize_image(pixels: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """Resize (H, W, 3) uint8, with antialiasing where it shrinks."""
+    if pixels.shape[:2] == size_hw:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize(size_hw[::-1], Image.Resampling.BILINEAR))
+
+
+def resize_labels(labels: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """Resize (H, W) class indices: each pixel becomes the class that covers most of its area."""
+    if labels.shape == size_hw:
+        return labels
+    classes = np.unique(labels)
+    shares = [
+        np.asarray(
+            Image.fromarray((labels == value).astype(np.float32)).resize(size_hw[::-1], Image.Resampling.BILINEAR)
+        )
+        for value in classes
+    ]
+    return classes[np.argmax(shares, axis=0)].astype(np.uint8)
+
+
+def to_tensor(pixels: np.ndarray) -> Tensor:
+    """(H, W, 3) uint8 -> (3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float() / 255
+
+
+def restore(maps: Tensor, geometry: Geometry) -> Tensor:
+    """Bring maps (K, h, w) of the network's grid back to the source's (K, H, W), bilinearly."""
+    if maps.shape[-2:] == geometry.size_hw:
+        return maps
+    return F.interpolate(maps[None], size=geometry.size_hw, mode="bilinear", align_corners=False)[0]

@@ -1,0 +1,87 @@
+"""The loss of a prediction: weighted pixel terms over all logits levels, plus weighted guide terms."""
+
+import importlib
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from guidino_cli.errors import ConfigError, unknown
+from guidino_cli.losses import GUIDE_LOSSES, PIXEL_LOSSES
+from guidino_cli.types import Prediction
+
+_Term = Callable[[Tensor, Tensor], Tensor]
+
+
+class Objective:
+    """Terms with weights, such as `{"dice": 1, "cross_entropy": 1, "guide": 0.1}`.
+
+    Args:
+        weights: Weight of each term; a term of weight 0 is not computed.
+        has_guide: Whether predictions will carry a guide.
+
+    Raises:
+        ConfigError: Unknown term, no pixel term, or a guide term without a guide.
+    """
+
+    def __init__(self, weights: Mapping[str, float], *, has_guide: bool) -> None:
+        known = PIXEL_LOSSES | GUIDE_LOSSES
+        for name in weights:
+            if name not in known:
+                raise ConfigError("train.loss: " + unknown("term", name, known))
+        active = {name: weight for name, weight in weights.items() if weight > 0}
+        self.pixel_terms = {name: (weight, _load(known[name])) for name, weight in active.items() if name in PIXEL_LOSSES}
+        self.guide_terms = {name: (weight, _load(known[name])) for name, weight in active.items() if name in GUIDE_LOSSES}
+        if not self.pixel_terms:
+            raise ConfigError(f"train.loss has no term for the segmentation; add one of {', '.join(PIXEL_LOSSES)}")
+        if self.guide_terms and not has_guide:
+            names = ", ".join(self.guide_terms)
+            raise ConfigError(f"train.loss has '{names}', but the model has no guide; remove it or set model.guide")
+
+    def __call__(self, prediction: Prediction, mask: Tensor) -> dict[str, Tensor]:
+        """Every weighted term by name, and their sum as "loss"; `mask` is (B, H, W) class indices."""
+        terms = {name: weight * self._over_levels(term, prediction.logits, mask)
+                 for name, (weight, term) in self.pixel_terms.items()}  # fmt: skip
+        if prediction.guide is not None and self.guide_terms:
+            target = guide_target(mask, prediction.guide)
+            for name, (weight, term) in self.guide_terms.items():
+                terms[name] = weight * term(prediction.guide, target)
+        terms["loss"] = torch.stack(list(terms.values())).sum()
+        return terms
+
+    @staticmethod
+    def _over_levels(term: _Term, levels: list[Tensor], mask: Tensor) -> Tensor:
+        """Deep supervision: weights 1, 1/2, 1/4, ... normalised to 1, the same with and without a guide."""
+        weights = [0.5**level for level in range(len(levels))]
+        total = torch.zeros((), device=mask.device)
+        for weight, logits in zip(weights, levels, strict=True):
+            total = total + weight / sum(weights) * term(logits, _resized(mask, logits))
+        return total
+
+
+def guide_target(mask: Tensor, guide: Tensor) -> Tensor:
+    """Share of foreground in each cell of the guide's grid: (B, H, W) -> (B, G, h, w).
+
+    One map covers all foreground; with G > 1 maps, map g covers class g + 1. Averaging over the cell keeps small and thin
+    objects, which picking one pixel a cell would lose or enlarge.
+    """
+    maps = guide.shape[1]
+    if maps == 1:
+        foreground = (mask > 0).float()[:, None]
+    else:
+        foreground = torch.stack([(mask == g + 1).float() for g in range(maps)], dim=1)
+    return F.adaptive_avg_pool2d(foreground, guide.shape[-2:])
+
+
+def _resized(mask: Tensor, logits: Tensor) -> Tensor:
+    if mask.shape[-2:] == logits.shape[-2:]:
+        return mask
+    # "nearest-exact" takes the centre of each cell; "nearest" would take its top-left corner and shift the mask.
+    return F.interpolate(mask[:, None].float(), size=logits.shape[-2:], mode="nearest-exact")[:, 0].long()
+
+
+def _load(path: str) -> _Term:
+    module, name = path.split(":")
+    term: _Term = getattr(importlib.import_module(module), name)
+    return term

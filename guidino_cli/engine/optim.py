@@ -1,0 +1,37 @@
+"""Parameter groups, optimiser and learning-rate schedule."""
+
+import math
+from typing import Literal
+
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def make_optimizer(
+    model: nn.Module, *, name: Literal["adamw", "sgd"], lr: float, weight_decay: float
+) -> Optimizer:
+    """Optimise every weight that wants a gradient; norms, biases and scalars without weight decay."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if name == "adamw":
+        return AdamW(groups, lr=lr)
+    # nnU-Net's momentum.
+    return SGD(groups, lr=lr, momentum=0.99, nesterov=True)
+
+
+def make_schedule(
+    optimizer: Optimizer, *, name: Literal["poly", "cosine", "constant"], steps: int, warmup_steps: int
+) -> LambdaLR:
+    """Learning rate per optimiser step: linear warm-up, then poly (1 - t)^0.9 as nnU-Net, a half cosine, or constant."""
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        t = min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
+        return {"poly": (1 - t) ** 0.9, "cosine": 0.5 * (1 + math.cos(math.pi * t)), "constant": 1.0}[name]
+
+    return LambdaLR(optimizer, factor)

@@ -1,0 +1,205 @@
+"""A run's folder: configuration, weights, state for resuming, history; the one place that writes or loads a run."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from guidino_cli import __version__
+from guidino_cli.config import RunConfig, dump, load_config
+from guidino_cli.data.images import write_atomically, write_text
+from guidino_cli.errors import ConfigError, DataError, WeightsError
+from guidino_cli.models import build_model
+from guidino_cli.models.composed import Model
+from guidino_cli.models.weights import load_strictly
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run: `config.yaml run.json history.jsonl history.csv best/model.safetensors last/state.pt`."""
+
+    path: Path
+
+    @property
+    def weights(self) -> Path:
+        """The best epoch's weights, without the frozen backbone's."""
+        return self.path / "best" / "model.safetensors"
+
+    @property
+    def state(self) -> Path:
+        """Everything needed to go on after the last finished epoch."""
+        return self.path / "last" / "state.pt"
+
+    def create(self, config: RunConfig, facts: dict[str, Any], *, overwrite: bool) -> None:
+        """Start a new run.
+
+        Raises:
+            ConfigError: The folder holds something and may not be overwritten.
+        """
+        if self.path.is_dir() and any(self.path.iterdir()):
+            if not overwrite:
+                raise ConfigError(f"{self.path}: is not empty; go on with --resume, start anew with --overwrite, or choose another -o")
+            for old in (self.state, self.weights, *(self.path / name for name in ("history.jsonl", "history.csv"))):
+                old.unlink(missing_ok=True)
+        write_text(self.path / "config.yaml", dump(config))
+        write_text(self.path / "run.json", json.dumps({"format": _FORMAT, **facts}, indent=2, ensure_ascii=False) + "\n")
+
+    def config(self) -> RunConfig:
+        """The run's configuration; `DataError` if this is no run folder."""
+        if not (self.path / "config.yaml").is_file():
+            raise DataError(f"{self.path}: no config.yaml, so not a run; give the folder that `guidino train -o` wrote")
+        return load_config(self.path / "config.yaml")
+
+    def facts(self) -> dict[str, Any]:
+        """What `run.json` says: classes, versions, weights and data the run was made with."""
+        path = self.path / "run.json"
+        try:
+            facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            version = facts["format"]
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{path}: cannot be read ({error}); the run is damaged, train it again") from error
+        if version != _FORMAT:
+            raise DataError(f"{path}: written in format {version}, this guidino reads format {_FORMAT}")
+        return facts
+
+    def save_weights(self, model: Model) -> None:
+        """Write the weights that were trained; those of a frozen backbone are named by their hash in `run.json`."""
+        own = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items() if not _is_frozen(model, name)}
+        content = save(own)
+        write_atomically(self.weights, lambda place: place.write_bytes(content))
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Write tensors and plain values, so that `weights_only` loading suffices: no pickle that runs code."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomically(self.state, lambda place: _write_durably(place, buffer.getbuffer()))
+
+    def load_state(self) -> dict[str, Any]:
+        """What `save_state` wrote; `DataError` without one."""
+        if not self.state.is_file():
+            raise DataError(f"{self.path}: nothing to resume, no epoch was finished; train without --resume")
+        try:
+            state: dict[str, Any] = torch.load(self.state, map_location="cpu", weights_only=True)
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(f"{self.state}: damaged ({reason}); train again with --overwrite") from error
+        return state
+
+    def history(self) -> list[dict[str, Any]]:
+        """One dictionary an epoch."""
+        path = self.path / "history.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+    def save_history(self, history: list[dict[str, Any]]) -> None:
+        """Write the epochs as JSON lines and as CSV."""
+        write_text(self.path / "history.jsonl", "".join(json.dumps(row) + "\n" for row in history))
+        names = list(dict.fromkeys(name for row in history for name in row))
+        table = io.StringIO()
+        writer = csv.DictWriter(table, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        write_text(self.path / "history.csv", table.getvalue())
+
+
+def load_run(path: Path, *, overrides: tuple[str, ...] = (), offline: bool = False) -> tuple[Model, RunConfig, dict[str, Any]]:
+    """The trained model of a run in evaluation mode, its configuration and its facts.
+
+    Args:
+        path: The run's folder.
+        overrides: Settings such as `predict.mirror=false`; the model's own may only change where weights come from.
+        offline: Never ask the hub for the backbone.
+
+    Raises:
+        DataError: No run folder, or a damaged one.
+        WeightsError: No trained weights, weights that do not fit, or another backbone than the run was trained with.
+    """
+    from guidino_cli.config import override
+
+    folder = RunFolder(path)
+    config, facts = override(folder.config(), overrides), folder.facts()
+    if not folder.weights.is_file():
+        raise WeightsError(f"{path}: no trained weights (best/model.safetensors); finish an epoch with `guidino train --resume -o {path}`")
+    model = build_model(config.model, num_classes=len(facts["classes"]), offline=offline)
+    check_backbone(model, facts)
+    load_strictly(model, folder.weights, may_miss=("backbone.",) if _has_frozen_backbone(model) else ())
+    return model.eval(), config, facts
+
+
+def check_backbone(model: Model, facts: dict[str, Any]) -> None:
+    """Refuse a backbone whose weights are not those that the run was trained with."""
+    wanted = (facts.get("backbone") or {}).get("sha256")
+    found = model.backbone.identity["sha256"] if model.backbone is not None else None
+    if wanted != found:
+        raise WeightsError(
+            f"the backbone's weights have SHA-256 {found}, but the run was trained with {wanted} "
+            f"({(facts.get('backbone') or {}).get('weights')}); give those"
+        )
+
+
+def run_facts(model: Model, *, classes: list[str], data: Path) -> dict[str, Any]:
+    """What a reader must know to repeat a run: classes, versions, and hashes of the data and the backbone."""
+    from importlib.metadata import version
+
+    manifest = data / "cases.json"
+    return {
+        "guidino": __version__,
+        "classes": classes,
+        "data": {"cases": str(manifest), "sha256": hashlib.sha256(manifest.read_bytes()).hexdigest()},
+        "backbone": None if model.backbone is None else model.backbone.identity,
+        "git": _git_commit(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in ("torch", "transformers", "accelerate", "numpy")},
+    }
+
+
+def same_but_epochs(old: RunConfig, new: RunConfig) -> list[str]:
+    """Dotted names of settings that differ between two configurations."""
+    return [name for name, value in _flat(asdict(old)).items() if _flat(asdict(new)).get(name) != value]
+
+
+def with_root(config: RunConfig, root: Path) -> RunConfig:
+    """The configuration with the data folder filled in."""
+    return replace(config, data=replace(config.data, root=str(root)))
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _has_frozen_backbone(model: Model) -> bool:
+    return model.backbone is not None and model.backbone.is_frozen
+
+
+def _is_frozen(model: Model, name: str) -> bool:
+    return name.startswith("backbone.") and _has_frozen_backbone(model)
+
+
+def _write_durably(path: Path, content: memoryview) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _git_commit() -> str | None:
+    """Commit of the guidino checkout, if it is one, marked when files differ from it."""
+    here = Path(__file__).parent
+    try:
+        wanted = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(wanted, capture_output=True, text=True, check=True, timeout=5).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None

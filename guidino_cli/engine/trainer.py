@@ -1,0 +1,242 @@
+"""Fit a model: epochs, validation, the best weights, and a state from which a killed run goes on."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+
+from guidino_cli.config import RunConfig
+from guidino_cli.data.augment import apply, draw
+from guidino_cli.data.dataset import EpochSampler, SegmentationDataset, random_generator
+from guidino_cli.data.images import read_label_map
+from guidino_cli.engine.inference import Window, segment_file
+from guidino_cli.engine.objective import Objective
+from guidino_cli.engine.optim import make_optimizer, make_schedule
+from guidino_cli.engine.progress import progress, say
+from guidino_cli.engine.run_folder import RunFolder
+from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.metrics.overlap import count, dice
+from guidino_cli.models.composed import Model
+from guidino_cli.types import Case, Sample
+
+
+@dataclass
+class _Progress:
+    """Where a run stands."""
+
+    epoch: int = 0
+    best_dice: float = -1.0
+    best_epoch: int = 0
+
+
+class Trainer:
+    """One run on one or many devices.
+
+    Args:
+        model: Freshly built.
+        config: Checked settings.
+        folder: Receives weights, state and history.
+        num_classes: K, background included.
+        training: Labelled cases to learn from.
+        validation: Labelled cases that choose the best epoch; never seen by the optimiser.
+        device: "cpu", or None for accelerate's choice.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        config: RunConfig,
+        folder: RunFolder,
+        *,
+        num_classes: int,
+        training: Sequence[Case],
+        validation: Sequence[Case],
+        device: str | None = None,
+    ) -> None:
+        settings = config.train
+        self.config, self.folder, self.num_classes, self.validation = config, folder, num_classes, validation
+        self.accelerator = Accelerator(
+            cpu=device == "cpu",
+            mixed_precision=_precision(settings.precision, device),
+            gradient_accumulation_steps=settings.accumulate,
+            # Otherwise one call would step the schedule once for every process.
+            step_scheduler_with_optimizer=False,
+        )
+        self.objective = Objective(settings.loss, has_guide=model.guide is not None)
+        self.dataset = _dataset(training, config, num_classes)
+        self.sampler = EpochSampler(len(training), seed=config.seed)
+        loader: DataLoader[Sample] = DataLoader(
+            self.dataset,
+            batch_size=settings.batch_size,
+            sampler=self.sampler,
+            num_workers=settings.workers,
+            # A last batch of one sample would leave batch normalisation nothing to normalise over.
+            drop_last=len(training) >= settings.batch_size,
+            pin_memory=torch.cuda.is_available(),
+        )
+        optimizer = make_optimizer(model, name=settings.optimizer, lr=settings.lr, weight_decay=settings.weight_decay)
+        self.model, self.optimizer, self.loader = self.accelerator.prepare(model, optimizer, loader)
+        steps = -(-len(self.loader) // settings.accumulate)
+        self.schedule = make_schedule(
+            optimizer,
+            name=settings.schedule,
+            steps=steps * settings.epochs,
+            warmup_steps=round(steps * settings.warmup_epochs),
+        )
+        self.at = _Progress()
+
+    def fit(self) -> None:
+        """Train to the last epoch, saving after every one."""
+        history = self.folder.history()[: self.at.epoch]
+        with progress(enabled=self.accelerator.is_main_process) as bar:
+            task = bar.add_task("epochs", total=self.config.train.epochs, completed=self.at.epoch, note="")
+            while self.at.epoch < self.config.train.epochs:
+                started = time.perf_counter()
+                row = {"epoch": self.at.epoch + 1, "lr": self.schedule.get_last_lr()[0], **self._train_epoch(bar)}
+                row["train_seconds"] = round(time.perf_counter() - started, 3)
+                self.at.epoch += 1
+                if self.at.epoch % self.config.train.validate_every == 0 or self.at.epoch == self.config.train.epochs:
+                    row["val_dice"] = self._validate()
+                    row["val_seconds"] = round(time.perf_counter() - started - row["train_seconds"], 3)
+                history.append(row)
+                self._keep(row, history)
+                bar.update(task, advance=1, note=f"val Dice {row.get('val_dice', float('nan')):.4f}")
+
+    def resume(self) -> None:
+        """Continue behind the last finished epoch of the run's folder."""
+        state = self.folder.load_state()
+        self.accelerator.unwrap_model(self.model).load_state_dict(state["model"], strict=False)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.accelerator.scaler is not None and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["rng"])
+        if torch.cuda.is_available() and state["cuda_rng"]:
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        self.at = _Progress(state["epoch"], state["best_dice"], state["best_epoch"])
+
+    def _train_epoch(self, bar: Any) -> dict[str, float]:
+        """One pass over the training cases; the mean of every loss term."""
+        self.model.train()
+        self.dataset.epoch = self.at.epoch
+        self.sampler.set_epoch(self.at.epoch)
+        sums: dict[str, torch.Tensor] = {}
+        task = bar.add_task(f"epoch {self.at.epoch + 1}", total=len(self.loader), note="")
+        for step, batch in enumerate(self.loader):
+            terms = self._step(batch)
+            for name, value in terms.items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
+            # Reading the loss waits for the device, so it is looked at now and then only.
+            if step % 20 == 0:
+                self._stop_if_not_finite(sums["loss"], step, batch)
+                bar.update(task, note=f"loss {sums['loss'].item() / (step + 1):.4f}")
+            bar.advance(task)
+        self._stop_if_not_finite(sums["loss"], step, batch)
+        bar.remove_task(task)
+        return {name: float(self.accelerator.reduce(value, "mean")) / (step + 1) for name, value in sums.items()}
+
+    def _step(self, batch: Sample) -> dict[str, torch.Tensor]:
+        image, mask = self._augmented(batch)
+        with self.accelerator.accumulate(self.model):
+            with self.accelerator.autocast():
+                prediction = self.model(image)
+            terms = self.objective(prediction, mask)
+            self.accelerator.backward(terms["loss"])
+            if self.accelerator.sync_gradients:
+                self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.train.clip_norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        if self.accelerator.sync_gradients:
+            self.schedule.step()
+        return terms
+
+    def _augmented(self, batch: Sample) -> tuple[torch.Tensor, torch.Tensor]:
+        draws = [
+            draw(self.config.data.augment, random_generator(self.config.seed, self.at.epoch, index, 1))
+            for index in batch.index.tolist()
+        ]
+        return apply(batch.image, batch.mask, draws)
+
+    def _stop_if_not_finite(self, loss: torch.Tensor, step: int, batch: Sample) -> None:
+        if not bool(torch.isfinite(loss)):
+            cases = ", ".join(self.dataset.cases[index].id for index in batch.index.tolist())
+            raise ConfigError(
+                f"the loss is {loss.item()} in epoch {self.at.epoch + 1} by step {step + 1} (cases {cases}); "
+                f"lower train.lr or use --set train.precision=no; finished epochs are kept in {self.folder.path}"
+            )
+
+    def _validate(self) -> float:
+        """Mean Dice over cases and foreground classes, in the grid of the source images, without mirroring."""
+        model = self.accelerator.unwrap_model(self.model).eval()
+        window = Window(self.config.data.image_size, self.config.predict.overlap, False, self.config.predict.batch_size)
+        with self.accelerator.split_between_processes(list(self.validation)) as cases:
+            scores = [self._case_dice(model, case, window) for case in cases]
+        gathered = self.accelerator.gather_for_metrics(scores, use_gather_object=True)
+        return sum(gathered) / len(gathered)
+
+    def _case_dice(self, model: Model, case: Case, window: Window) -> float:
+        if case.mask is None:
+            raise DataError(f"{case.image}: has no mask, so it cannot validate")
+        labels = segment_file(model, case.image, self.config.data, window).labels
+        truth = read_label_map(case.mask)
+        scores = [dice(count(labels == k, truth == k)) for k in range(1, self.num_classes)]
+        # Nothing there and nothing found is right.
+        return sum(1.0 if math.isnan(score) else score for score in scores) / len(scores)
+
+    def _keep(self, row: dict[str, Any], history: list[dict[str, Any]]) -> None:
+        """Save the weights if they are the best, then the state, then the history."""
+        self.accelerator.wait_for_everyone()
+        model = self.accelerator.unwrap_model(self.model)
+        is_best = row.get("val_dice", -1.0) > self.at.best_dice
+        if is_best:
+            self.at.best_dice, self.at.best_epoch = row["val_dice"], row["epoch"]
+        if not self.accelerator.is_main_process:
+            return
+        if is_best:
+            self.folder.save_weights(model)
+        self.folder.save_state(self._state(model))
+        self.folder.save_history(history)
+        losses = " ".join(f"{name} {row[name]:.4f}" for name in ("loss", "dice", "cross_entropy", "guide") if name in row)
+        score = f" val Dice {row['val_dice']:.4f}{' best' if is_best else ''}" if "val_dice" in row else ""
+        say(f"epoch {row['epoch']}/{self.config.train.epochs} {losses}{score} ({row['train_seconds']:.1f} s)")
+
+    def _state(self, model: Model) -> dict[str, Any]:
+        frozen = model.backbone is not None and model.backbone.is_frozen
+        scaler = self.accelerator.scaler
+        return {
+            "model": {k: v for k, v in model.state_dict().items() if not (frozen and k.startswith("backbone."))},
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": scaler.state_dict() if scaler is not None else {},
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "epoch": self.at.epoch,
+            "best_dice": self.at.best_dice,
+            "best_epoch": self.at.best_epoch,
+        }
+
+
+def _dataset(cases: Sequence[Case], config: RunConfig, num_classes: int) -> SegmentationDataset:
+    return SegmentationDataset(
+        cases,
+        num_classes=num_classes,
+        image_size=config.data.image_size,
+        resize=config.data.resize,
+        foreground_crops=config.data.foreground_crops,
+        cache_gb=config.data.cache_gb,
+        seed=config.seed,
+    )
+
+
+def _precision(wanted: str, device: str | None) -> str:
+    """Resolve "auto": bf16 or fp16 on CUDA, full precision on a CPU, where low precision is slower without bf16 units."""
+    if wanted != "auto":
+        return wanted
+    if device == "cpu" or not torch.cuda.is_available():
+        return "no"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"

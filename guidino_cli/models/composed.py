@@ -1,0 +1,96 @@
+"""Segmenter, backbone and guide as one model: the only place where a guide gates anything."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from guidino_cli.models.base import Backbone, Guide, Segmenter
+from guidino_cli.types import Prediction
+
+# ImageNet statistics: the segmenter sees what the backbone's authors call a normalised image (as the paper's runs did).
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+
+
+class Model(nn.Module):
+    """A segmenter, optionally with a backbone and a guide beside it.
+
+    Args:
+        segmenter: The network made for medicine.
+        backbone: Dense features, computed once per image.
+        guide: Turns the deepest dense map into the guide map.
+        guide_at: "input" multiplies the normalised image, "bottleneck" the deepest feature map, "features" all of them.
+        residual: Multiply by 1 + guide instead of the guide.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        *,
+        backbone: Backbone | None = None,
+        guide: Guide | None = None,
+        guide_at: Literal["input", "bottleneck", "features"] = "input",
+        residual: bool = False,
+    ) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+        self.backbone = backbone
+        self.guide = guide
+        self.guide_at = guide_at
+        self.residual = residual
+        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Prediction:
+        """Segment images (B, 1 or 3, H, W) in [0, 1] of any size."""
+        dense = self.backbone(image) if self.backbone is not None else []
+        guide = self.guide(dense[-1]) if self.guide is not None else None
+        return self.segment(image, dense, guide)
+
+    def segment(self, image: Tensor, dense: list[Tensor], guide: Tensor | None) -> Prediction:
+        """The part of `forward` behind the guide, for callers that have the dense maps already."""
+        height, width = image.shape[-2:]
+        padded = _pad_to(self._normalised(image), self.segmenter.stride)
+        gate = None if guide is None else self._gate(guide, image, padded)
+        if gate is not None and self.guide_at == "input":
+            padded = padded * _to_grid(gate, padded)
+        features = self.segmenter.encode(padded, dense)
+        if gate is not None and self.guide_at == "bottleneck":
+            features = [*features[:-1], features[-1] * _to_grid(gate, features[-1])]
+        if gate is not None and self.guide_at == "features":
+            features = [feature * _to_grid(gate, feature) for feature in features]
+        logits = self.segmenter.decode(features, (padded.shape[-2], padded.shape[-1]))
+        return Prediction([logits[0][..., :height, :width], *logits[1:]], guide)
+
+    def _normalised(self, image: Tensor) -> Tensor:
+        if image.shape[1] == 1:
+            image = image.expand(-1, 3, -1, -1)
+        return (image - self.mean) / self.std
+
+    def _gate(self, guide: Tensor, image: Tensor, padded: Tensor) -> Tensor:
+        """The factor maps, on a grid that covers the padded image exactly."""
+        if guide.shape[1] > 1:
+            guide = guide.amax(dim=1, keepdim=True)
+        if image.shape[-2:] != padded.shape[-2:]:
+            # The guide covers the image, not its padding: bring it to pixels, pad those as the image was.
+            guide = _pad_to(_to_grid(guide, image), self.segmenter.stride)
+        return 1 + guide if self.residual else guide
+
+
+def _to_grid(guide: Tensor, like: Tensor) -> Tensor:
+    size = like.shape[-2:]
+    if guide.shape[-2:] == size:
+        return guide
+    return F.interpolate(guide, size=size, mode="bilinear", align_corners=False, antialias=guide.shape[-2] > size[0])
+
+
+def _pad_to(image: Tensor, stride: int) -> Tensor:
+    """Pad at the bottom and right, repeating the edge, until both sides are multiples of `stride`."""
+    height, width = image.shape[-2:]
+    pad = (0, -width % stride, 0, -height % stride)
+    return F.pad(image, pad, mode="replicate") if any(pad) else image
