@@ -53,3 +53,50 @@ def _root(
     ] = False,
 ) -> None:
     pass
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDS", help="Folder of predicted masks, or one mask.")],
+    truth: Annotated[
+        Path, typer.Argument(metavar="TRUTH", help="Folder of true masks, one mask, or a prepared DATA folder.")
+    ],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the report files.")] = None,
+    split: Annotated[str, typer.Option(help="Split of a prepared DATA folder: train, val, test or all.")] = "test",
+    metrics: Annotated[str, typer.Option(help="Figures, by comma: iou, dice, hd95, assd, ...")] = "iou,dice,hd95",
+    hd95: Annotated[
+        str | None, typer.Option(help="Definition of HD95: pooled (medpy; the default) or max (MONAI).")
+    ] = None,
+    policy: Annotated[
+        str, typer.Option(help="Rules for empty and missing masks: guidino, nnunet, monai or guidino-paper.")
+    ] = "guidino",
+    spacing: Annotated[str | None, typer.Option(help="Pixel size in mm along rows,columns; else px.")] = None,
+    tolerance: Annotated[float, typer.Option(help="Tolerance of the NSD, in the unit of the distances.")] = 2.0,
+    resample: Annotated[
+        str | None, typer.Option(help="'nearest' fits predictions of another size to the truth; else they fail.")
+    ] = None,
+    pairs: Annotated[Path | None, typer.Option(help="CSV with columns prediction,truth instead of names.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Write into a folder that is not empty.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")] = False,
+) -> None:
+    """Score predicted masks against the truth: IoU, Dice, HD95 per case and overall.
+
+    Example: guidino evaluate masks/ DATA -o report/
+    """
+    from guidino_cli.commands import evaluate as command
+
+    command.run(
+        predictions,
+        truth,
+        out=out,
+        split=split,
+        metrics=metrics,
+        hd95=hd95,
+        policy=policy,
+        spacing=spacing,
+        tolerance=tolerance,
+        resample=resample,
+        pairs=pairs,
+        overwrite=overwrite,
+        as_json=as_json,
+    )

@@ -1,0 +1,319 @@
+"""Which prediction belongs to which truth: by name, one to one, the rule said aloud, never by sort order."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from guidino_cli.data.images import IMAGE_SUFFIXES
+from guidino_cli.data.manifest import FILE_NAME, load_manifest, require
+from guidino_cli.data.volumes import VOLUME_SUFFIXES, is_volume
+from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.types import Case
+
+SUFFIXES = (
+    "_segmentation",
+    "_prediction",
+    "_manual1",
+    "_labels",
+    "_label",
+    "_masks",
+    "_mask",
+    "_pred",
+    "_anno",
+    "_0000",
+    "_seg",
+    "_gt",
+)
+"""Endings of a stem that do not belong to the name of the case, in any letter case."""
+
+_Key = TypeVar("_Key")
+_MOST_ENDINGS = 3
+_PREDICTED = ("_pred", "_prediction")
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One mask to be found.
+
+    Attributes:
+        case: Name of the case in every report.
+        path: Its mask.
+        names: Stems a prediction may carry, the likeliest first.
+        image: The image itself, where known.
+        fields: What is known about the case (split, fold, group, ... of the manifest), for strata and groups.
+    """
+
+    case: str
+    path: Path
+    names: tuple[str, ...]
+    image: Path | None = None
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A truth and its prediction, or None if there is no file for it."""
+
+    truth: Truth
+    prediction: Path | None
+
+
+@dataclass(frozen=True)
+class TruthSet:
+    """The list of masks to be found.
+
+    Attributes:
+        truths: One per case.
+        classes: Class names from the manifest, index = value; None if the truth is a plain folder.
+        origin: One phrase for reports: where the list came from.
+    """
+
+    truths: list[Truth]
+    classes: list[str] | None
+    origin: str
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The outcome of the matching.
+
+    Attributes:
+        pairs: One per truth, in its order.
+        extra: Prediction files that belong to no truth.
+        rule: One phrase: how names were compared.
+        warnings: What looks odd, one line each.
+    """
+
+    pairs: list[Pair]
+    extra: list[Path]
+    rule: str
+    warnings: list[str]
+
+
+def stem(path: Path) -> str:
+    """File name without its ending; `.nii.gz` is one ending."""
+    name = path.name
+    for ending in VOLUME_SUFFIXES:
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return path.stem
+
+
+def shortened(name: str) -> list[str]:
+    """A stem in lower case, then without its usual endings (`SUFFIXES`), removed one by one.
+
+    `ISIC_12_seg_pred` gives `isic_12_seg_pred`, `isic_12_seg`, `isic_12`.
+    """
+    names = [name.lower()]
+    while True:
+        ending = next((suffix for suffix in SUFFIXES if names[-1].endswith(suffix) and names[-1] != suffix), None)
+        if ending is None:
+            return names
+        names.append(names[-1].removesuffix(ending))
+
+
+def find_masks(place: Path) -> list[Path]:
+    """Mask files directly in a folder, sorted, or the file itself.
+
+    Raises:
+        DataError: Nothing there, or no mask in it.
+    """
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise DataError(f"{place}: no such file or folder")
+    found = sorted(path for path in place.iterdir() if path.is_file() and _is_mask(path))
+    if not found:
+        raise DataError(f"{place}: holds no masks (looked for {', '.join(sorted(_MASK_SUFFIXES))})")
+    return found
+
+
+def find_truths(place: Path, *, split: str) -> TruthSet:
+    """The masks of a folder, of one file, or of a split of a prepared data folder.
+
+    Args:
+        place: Folder of masks, a mask, a prepared folder, or its `cases.json`.
+        split: Split of the prepared folder ("train", "val", "test" or "all"); a plain folder has none.
+
+    Raises:
+        DataError: Nothing to be found there, or an unlabelled split.
+    """
+    if place.name == FILE_NAME or (place / FILE_NAME).is_file():
+        return _from_manifest(place, split)
+    truths = [Truth(stem(path), path, (stem(path),)) for path in find_masks(place)]
+    repeated = _repeated([truth.case for truth in truths])
+    if repeated:
+        raise DataError(f"{place}: two masks for {_some(repeated)}; keep one of them")
+    return TruthSet(truths, None, f"{len(truths)} masks of {place}")
+
+
+def match(predictions: Path, truths: TruthSet) -> Pairing:
+    """Find the prediction of every truth by name.
+
+    A prediction with exactly the name of the case comes first; for what remains, the usual endings are removed on both
+    sides and letter case is ignored. Truths without a prediction stay in the list: they are failures, not absences.
+
+    Raises:
+        DataError: No name fits, or more than one prediction fits one truth.
+    """
+    if predictions.is_dir() and (predictions / FILE_NAME).is_file():
+        raise DataError(f"{predictions}: is prepared data; the order is `guidino evaluate PREDS TRUTH`")
+    files = find_masks(predictions)
+    if predictions.is_file() and len(truths.truths) == 1:
+        return Pairing([Pair(truths.truths[0], predictions)], [], "two files were given", [])
+    position = _best_name(files, truths.truths)
+    found, rules = _assign(files, truths.truths, position)
+    if not found:
+        raise DataError(_nothing_fits(predictions, files, truths))
+    pairs = [Pair(truth, found.get(index)) for index, truth in enumerate(truths.truths)]
+    taken = set(found.values())
+    extra = [path for path in files if path not in taken]
+    return Pairing(pairs, extra, " or ".join(rules), _swapped(files, truths.truths))
+
+
+def read_pairs(table: Path) -> Pairing:
+    """Pairs from a CSV with the columns prediction and truth, and perhaps case; paths are relative to the CSV.
+
+    An empty prediction is a missing one. Further columns are fields for strata and groups.
+
+    Raises:
+        DataError: No such file, no such columns, no rows, or a case that comes twice.
+    """
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise DataError(f"{table}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table}: not a UTF-8 CSV ({error})") from error
+    if not rows or not {"prediction", "truth"} <= set(rows[0]):
+        raise DataError(f"{table}: expected a header with the columns prediction,truth and one row a case")
+    pairs = [_pair_of(row, table.parent, f"{table}: row {number}") for number, row in enumerate(rows, start=2)]
+    repeated = _repeated([pair.truth.case for pair in pairs])
+    if repeated:
+        raise DataError(f"{table}: {_some(repeated)} come twice")
+    return Pairing(pairs, [], f"the table {table.name}", [])
+
+
+_MASK_SUFFIXES = {*IMAGE_SUFFIXES, ".npy", ".npz", *VOLUME_SUFFIXES}
+
+
+def _is_mask(path: Path) -> bool:
+    return not path.name.startswith(".") and (path.suffix.lower() in _MASK_SUFFIXES or is_volume(path))
+
+
+def _from_manifest(place: Path, split: str) -> TruthSet:
+    manifest = load_manifest(place)
+    if split not in {"train", "val", "test", "all"}:
+        raise ConfigError(f"--split {split}: expected train, val, test or all")
+    cases = manifest.cases if split == "all" else manifest.select(split)
+    truths = [_truth_of(case, case.mask) for case in require(cases, split, place) if case.mask is not None]
+    if not truths:
+        raise DataError(f"{place}: no case of the {split} split has a mask")
+    return TruthSet(truths, manifest.classes, f"{split} split of {place} ({len(truths)} cases)")
+
+
+def _truth_of(case: Case, mask: Path) -> Truth:
+    names = tuple(dict.fromkeys((case.id, stem(case.image), stem(mask))))
+    fields = {"split": case.split, "group": case.group, "fold": "" if case.fold is None else str(case.fold)}
+    return Truth(case.id, mask, names, case.image, fields)
+
+
+def _pair_of(row: dict[str, str], folder: Path, where: str) -> Pair:
+    if not row["truth"]:
+        raise DataError(f"{where}: no truth")
+    truth = folder / row["truth"]
+    fields = {key: value for key, value in row.items() if key not in {"prediction", "truth", "case"} and key}
+    case = row.get("case") or stem(truth)
+    return Pair(Truth(case, truth, (case,), None, fields), folder / row["prediction"] if row["prediction"] else None)
+
+
+def _best_name(files: Sequence[Path], truths: Sequence[Truth]) -> int:
+    """Which of a truth's names the predictions use: the one that fits most files."""
+    known = {name for path in files for name in shortened(stem(path))}
+    most = max(len(truth.names) for truth in truths)
+    hits = [sum(_name(truth, position).lower() in known for truth in truths) for position in range(most)]
+    return hits.index(max(hits))
+
+
+def _name(truth: Truth, position: int) -> str:
+    return truth.names[min(position, len(truth.names) - 1)]
+
+
+def _assign(files: Sequence[Path], truths: Sequence[Truth], position: int) -> tuple[dict[int, Path], list[str]]:
+    """Names as they are first, then with ever more endings removed; index of the truth -> prediction, and the rules.
+
+    Endings go one at a time, because `scan_0000` may be the name of a slice: `scan_0000_pred` must find it.
+    """
+    theirs = {index: _name(truth, position) for index, truth in enumerate(truths)}
+    found = _assign_by(dict(zip(files, map(stem, files), strict=True)), theirs, found={})
+    rules = ["same name"] if found else []
+    for removed in range(2 * _MOST_ENDINGS + 1):
+        for here in range(min(removed, _MOST_ENDINGS) + 1):
+            ours = _without(dict(zip(files, map(stem, files), strict=True)), here)
+            new = _assign_by(ours, _without(theirs, removed - here), found=found)
+            if new:
+                rules.append(_rule(ours, new))
+                found |= new
+    return found, list(dict.fromkeys(rules))
+
+
+def _without(names: Mapping[_Key, str], endings: int) -> dict[_Key, str]:
+    """The names that have at least so many endings, without them."""
+    shorter = {key: shortened(name) for key, name in names.items()}
+    return {key: steps[endings] for key, steps in shorter.items() if len(steps) > endings}
+
+
+def _rule(ours: dict[Path, str], new: dict[int, Path]) -> str:
+    path = next(iter(new.values()))
+    ending = stem(path)[len(ours[path]) :]
+    return f"same name without {ending}" if ending else "same name but for letter case and endings of the truth"
+
+
+def _assign_by(ours: dict[Path, str], theirs: dict[int, str], *, found: dict[int, Path]) -> dict[int, Path]:
+    """Pairs among what is still free that have equal names."""
+    taken = set(found.values())
+    files: dict[str, list[Path]] = {}
+    for path, name in ours.items():
+        if path not in taken:
+            files.setdefault(name, []).append(path)
+    wanted: dict[str, list[int]] = {}
+    for index, name in theirs.items():
+        if index not in found and name in files:
+            wanted.setdefault(name, []).append(index)
+    for name, indices in wanted.items():
+        if len(files[name]) > 1 or len(indices) > 1:
+            raise DataError(
+                f"{_some([path.name for path in files[name]])} and the truth '{name}' do not fit one to one "
+                f"({len(files[name])} predictions, {len(indices)} truths); rename them or give --pairs TABLE.csv"
+            )
+    return {indices[0]: files[name][0] for name, indices in wanted.items()}
+
+
+def _nothing_fits(place: Path, files: Sequence[Path], truths: TruthSet) -> str:
+    ours, theirs = _some([path.name for path in files]), _some([truth.case for truth in truths.truths])
+    return f"{place}: no name fits the truth; found {ours}, expected {theirs}; rename them or give --pairs TABLE.csv"
+
+
+def _swapped(files: Sequence[Path], truths: Sequence[Truth]) -> list[str]:
+    """A warning if the truth has the names of predictions and the predictions have not."""
+
+    def predicted(paths: Iterable[Path]) -> int:
+        return sum(stem(path).lower().endswith(_PREDICTED) for path in paths)
+
+    if predicted(truth.path for truth in truths) > len(truths) / 2 and predicted(files) == 0:
+        return ["TRUTH holds names such as _pred: are the arguments swapped? The order is PREDS TRUTH"]
+    return []
+
+
+def _repeated(names: Sequence[str]) -> list[str]:
+    seen: set[str] = set()
+    return sorted({name for name in names if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,176 @@
+"""Read the masks of one side: one rule for the whole folder, and no file that breaks it unnoticed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from guidino_cli.data.mask_values import HIGH, LOSSY_SUFFIXES, LOW, Histogram, histogram, read_values
+from guidino_cli.data.masks import LOSSY_MIDDLE_SHARE, Code, MaskRule, apply, decide
+from guidino_cli.data.volumes import is_volume, read_volume
+from guidino_cli.errors import DataError
+
+_SAMPLE = 48
+"""Masks looked at before the rule is made. Later masks are checked against it while they are read; one that shows a new
+value makes the rule be made again from all of them."""
+
+
+class SurpriseError(Exception):
+    """A mask holds a value that no mask of the sample had."""
+
+
+@dataclass(frozen=True)
+class Mask:
+    """One mask as class indices.
+
+    Attributes:
+        labels: uint8 class indices, two or three axes.
+        ignored: Boolean, pixels that do not count; None without an ignore label.
+        spacing_mm: Voxel size along each axis, None for images.
+        affine: (4, 4) of a volume, None for images.
+    """
+
+    labels: np.ndarray
+    ignored: np.ndarray | None = None
+    spacing_mm: tuple[float, ...] | None = None
+    affine: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the user says about the values of the masks on one side; see `data.masks.decide`."""
+
+    class_count: int | None = None
+    codes: tuple[tuple[Code, int], ...] | None = None
+    binary: bool = False
+    threshold: float | None = None
+    ignore: int | None = None
+
+
+@dataclass(frozen=True)
+class MaskReader:
+    """How every mask of one side is read.
+
+    Attributes:
+        rule: From values to class indices.
+        values: The values the rule was made from, or None if it may be trusted with any value it accepts.
+        ignore: Stored value of pixels that do not count.
+    """
+
+    rule: MaskRule
+    values: frozenset[int] | None = None
+    ignore: int | None = None
+
+    def read(self, path: Path) -> Mask:
+        """Read one mask.
+
+        Raises:
+            DataError: Unreadable, or a value the rule refuses.
+            SurpriseError: A value that was not there when the rule was made.
+        """
+        values, shape, mask = _stored(path)
+        ignored = None
+        if self.ignore is not None and values.dtype != bool and values.ndim == 2:
+            ignored = (values == self.ignore).reshape(shape)
+            values = _without(values, self.ignore)
+        if self.values is not None and self._surprises(values, is_lossy=path.suffix.lower() in LOSSY_SUFFIXES):
+            raise SurpriseError(str(path))
+        try:
+            labels = apply(self.rule, values).reshape(shape)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
+        return replace(mask, labels=labels, ignored=ignored)
+
+    def _surprises(self, values: np.ndarray, *, is_lossy: bool) -> bool:
+        if values.dtype == bool or self.rule.kind == "codes":
+            return False
+        if self.rule.kind == "threshold" and values.ndim == 2:
+            middle = np.count_nonzero((values > LOW) & (values < HIGH))
+            return bool(middle > (LOSSY_MIDDLE_SHARE * values.size if is_lossy else 0))
+        if values.ndim == 3:
+            return self.rule.kind != "nonzero"
+        if values.dtype.kind == "f":
+            return True
+        return not _holds_only(values, self.values or frozenset())
+
+
+def make_reader(paths: Sequence[Path], options: ReadOptions, *, look_at_all: bool = False) -> MaskReader:
+    """Decide how the masks of a folder are to be read.
+
+    Unreadable files are passed over here; reading them again as a case reports them.
+
+    Args:
+        paths: All masks of this side.
+        options: What the user says about them.
+        look_at_all: Read every mask instead of a sample.
+
+    Raises:
+        DataError: The values allow more than one reading; or no file can be read.
+    """
+    sample = list(paths)
+    if not look_at_all and len(sample) > _SAMPLE:
+        sample = [paths[index * len(paths) // _SAMPLE] for index in range(_SAMPLE)]
+    is_told = options.binary or options.threshold is not None or options.codes is not None
+    histograms, problems = _histograms(sample, options.ignore)
+    if not histograms:
+        raise DataError(f"none of {len(sample)} masks can be read; the first: {problems[0]}")
+    class_count = options.class_count
+    values = frozenset(int(value) for item in histograms for value in item.values if item.kind != "float")
+    if any(is_volume(path) for path in sample) and class_count is None and len(values - {0}) > 1:
+        # Volumes carry label values in their own right: there is no 8-bit grey to mistake them for.
+        class_count = max(values) + 1
+    codes = dict(options.codes) if options.codes else None
+    rule = decide(histograms, class_count=class_count, codes=codes, binary=options.binary, threshold=options.threshold)
+    if len(histograms) < len(paths):
+        rule = replace(rule, why=f"{rule.why} (the rest of {len(paths)} is checked on reading)")
+    return MaskReader(rule, None if is_told or look_at_all else values, options.ignore)
+
+
+def index_reader(class_count: int, *, ignore: int | None = None) -> MaskReader:
+    """A reader for masks that `guidino prepare` wrote: values are class indices."""
+    return MaskReader(MaskRule("index", "prepared by guidino", class_count), None, ignore)
+
+
+def _histograms(paths: Sequence[Path], ignore: int | None) -> tuple[list[Histogram], list[str]]:
+    histograms, problems = [], []
+    for path in paths:
+        try:
+            values, _, _ = _stored(path)
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        if ignore is not None:
+            values = _without(values, ignore)
+        histograms.append(histogram(values, name=path.name, is_lossy=path.suffix.lower() in LOSSY_SUFFIXES))
+    return histograms, problems
+
+
+def _stored(path: Path) -> tuple[np.ndarray, tuple[int, ...], Mask]:
+    """Values as stored, the shape of the grid, and a mask that knows its grid but not yet its labels.
+
+    The values of a volume come as one long image: three axes mean colours in `data.masks`.
+    """
+    empty = np.empty(0, dtype=np.uint8)
+    if is_volume(path):
+        volume = read_volume(path)
+        values = volume.values.reshape(volume.values.shape[0], -1)
+        return values, volume.values.shape, Mask(empty, None, volume.spacing_mm, volume.affine)
+    values = read_values(path)
+    return values, values.shape[:2], Mask(empty)
+
+
+def _without(values: np.ndarray, ignore: int) -> np.ndarray:
+    """Grey values with the ignored one as background."""
+    if values.dtype == bool or values.ndim == 3:
+        return values
+    return np.where(values == ignore, values.dtype.type(0), values)
+
+
+def _holds_only(values: np.ndarray, allowed: frozenset[int]) -> bool:
+    if len(allowed) <= 4:
+        known = values == 0
+        for value in allowed - {0}:
+            known |= values == value
+        return bool(known.all())
+    return set(np.unique(values).tolist()) <= allowed | {0}

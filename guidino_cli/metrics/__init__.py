@@ -1,0 +1,48 @@
+"""The figures that `evaluate` can report, by name."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a reader must know about a figure before comparing two of them.
+
+    Attributes:
+        name: Column in the files.
+        label: Heading in tables.
+        kind: "share" lies in [0, 1]; "distance" carries a unit (mm or px); "error" is relative and has no upper end.
+        higher_is_better: Direction of improvement.
+        help: One line for the documentation.
+    """
+
+    name: str
+    label: str
+    kind: Literal["share", "distance", "error"]
+    higher_is_better: bool
+    help: str
+
+    @property
+    def best(self) -> float:
+        """Value of a perfect prediction."""
+        return 1.0 if self.higher_is_better else 0.0
+
+
+_ALL = (
+    Metric("iou", "IoU", "share", True, "intersection over union (Jaccard)"),
+    Metric("dice", "Dice", "share", True, "twice the intersection over the sum of both areas (F1 of the pixels)"),
+    Metric("hd95", "HD95", "distance", False, "95th percentile of the distances between both borders"),
+    Metric("hd", "HD", "distance", False, "largest distance between both borders (Hausdorff)"),
+    Metric("asd", "ASD", "distance", False, "mean distance from the predicted border to the true one (one direction)"),
+    Metric("assd", "ASSD", "distance", False, "mean distance between both borders, both directions pooled"),
+    Metric("nsd", "NSD", "share", True, "share of both borders that lies within the tolerance of the other"),
+    Metric("precision", "Precision", "share", True, "share of the predicted pixels that are true"),
+    Metric("recall", "Recall", "share", True, "share of the true pixels that were predicted"),
+    Metric("specificity", "Specificity", "share", True, "share of the background that was left alone"),
+    Metric("size_error", "Size error", "error", False, "area or volume: |predicted - true| / true"),
+    Metric("lesion_f1", "Lesion F1", "share", True, "F1 of the connected objects found"),
+    Metric("lesion_recall", "Lesion recall", "share", True, "share of the true connected objects that were found"),
+    Metric("lesion_precision", "Lesion prec.", "share", True, "share of the predicted connected objects that are true"),
+)
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}

@@ -1,0 +1,252 @@
+"""`guidino evaluate` from files to files, through the command line."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from guidino_cli.cli import main
+
+SIZE = (12, 16)  # diagonal 20
+
+
+def save(path: Path, mask: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask.astype(np.uint8)).save(path)
+    return path
+
+
+def block(rows: slice, columns: slice, value: int = 1) -> np.ndarray:
+    mask = np.zeros(SIZE, dtype=np.uint8)
+    mask[rows, columns] = value
+    return mask
+
+
+EMPTY = np.zeros(SIZE, dtype=np.uint8)
+SQUARE = block(slice(2, 6), slice(2, 6))
+MOVED = block(slice(2, 6), slice(4, 8))  # half of the square: tp 8, fp 8, fn 8
+
+
+def run(*words: object) -> int:
+    old, sys.argv = sys.argv, ["guidino", *map(str, words)]
+    try:
+        main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = old
+    return 0
+
+
+def evaluated(tmp_path: Path, *words: object, code: int = 0) -> dict[str, dict[str, str]]:
+    """Run on tmp_path/predictions and tmp_path/truth; the rows of per_case.csv by case (and target)."""
+    out = tmp_path / "report"
+    found = run("evaluate", tmp_path / "predictions", tmp_path / "truth", "-o", out, *words)
+    assert found == code
+    with (out / "per_case.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    several = len({row["target"] for row in rows}) > 1
+    return {f"{row['case']} {row['target']}" if several else row["case"]: row for row in rows}
+
+
+def summary(tmp_path: Path) -> dict[tuple[str, str], dict[str, float]]:
+    report = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
+    return {(line["target"], line["metric"]): line for line in report["summary"]}
+
+
+def test_a_half_overlapping_square_scores_one_third_and_one_half(tmp_path: Path) -> None:
+    save(tmp_path / "truth" / "a.png", SQUARE * 255)
+    save(tmp_path / "predictions" / "a.png", MOVED)
+    row = evaluated(tmp_path)["a"]
+    assert (float(row["iou"]), float(row["dice"]), float(row["hd95"])) == (pytest.approx(1 / 3), 0.5, 2.0)
+    assert (row["unit"], row["status"], row["tp"], row["fp"], row["fn"], row["tn"]) == (
+        "px",
+        "ok",
+        "8",
+        "8",
+        "8",
+        "168",
+    )
+
+
+def test_a_missing_prediction_is_the_worst_result_and_counted(tmp_path: Path) -> None:
+    for name in "ab":
+        save(tmp_path / "truth" / f"{name}.png", SQUARE)
+    save(tmp_path / "predictions" / "a.png", SQUARE)
+    rows = evaluated(tmp_path, code=6)
+    assert (rows["b"]["status"], float(rows["b"]["dice"]), float(rows["b"]["hd95"])) == ("missing", 0.0, 20.0)
+    dice = summary(tmp_path)["foreground", "dice"]
+    assert (dice["mean"], dice["used"], dice["total"]) == (0.5, 2, 2)
+
+
+def test_a_missing_prediction_is_a_failure_even_where_there_was_nothing_to_find(tmp_path: Path) -> None:
+    save(tmp_path / "truth" / "a.png", SQUARE)
+    save(tmp_path / "truth" / "b.png", EMPTY)
+    save(tmp_path / "predictions" / "a.png", SQUARE)
+    assert float(evaluated(tmp_path, code=6)["b"]["dice"]) == 0.0
+
+
+def test_an_unreadable_prediction_fails_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        save(tmp_path / "truth" / f"{name}.png", SQUARE)
+        save(tmp_path / "predictions" / f"{name}.png", SQUARE)
+    (tmp_path / "predictions" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\nhalf")
+    rows = evaluated(tmp_path, code=6)
+    assert [rows[name]["status"] for name in "ab"] == ["ok", "failed"]
+    assert float(rows["b"]["dice"]) == 0.0
+    assert "b.png" in capsys.readouterr().err
+
+
+def test_another_size_is_a_failure_that_names_both_sizes(tmp_path: Path) -> None:
+    save(tmp_path / "truth" / "a.png", SQUARE)
+    save(tmp_path / "predictions" / "a.png", SQUARE.T)
+    note = evaluated(tmp_path, code=6)["a"]["note"]
+    assert "16x12" in note
+    assert "12x16" in note
+    assert "turned" in note
+
+
+def test_resampling_is_asked_for_and_recorded(tmp_path: Path) -> None:
+    save(tmp_path / "truth" / "a.png", SQUARE)
+    save(tmp_path / "predictions" / "a.png", SQUARE.repeat(2, axis=0).repeat(2, axis=1))
+    row = evaluated(tmp_path, "--resample", "nearest")["a"]
+    assert float(row["dice"]) == 1.0
+    assert "resampled" in row["note"]
+
+
+def test_two_empty_masks_are_a_right_answer_and_said_to_be_empty(tmp_path: Path) -> None:
+    for name, mask in {"a": SQUARE, "b": EMPTY}.items():
+        save(tmp_path / "truth" / f"{name}.png", mask)
+        save(tmp_path / "predictions" / f"{name}.png", mask)
+    row = evaluated(tmp_path)["b"]
+    assert (row["status"], float(row["dice"]), float(row["hd95"])) == ("both_empty", 1.0, 0.0)
+
+
+def test_a_missed_object_costs_the_diagonal_of_the_image(tmp_path: Path) -> None:
+    save(tmp_path / "truth" / "a.png", SQUARE)
+    save(tmp_path / "predictions" / "a.png", EMPTY)
+    row = evaluated(tmp_path)["a"]
+    assert (row["status"], float(row["dice"]), float(row["hd95"])) == ("prediction_empty", 0.0, 20.0)
+
+
+def test_spacing_turns_pixels_into_millimetres(tmp_path: Path) -> None:
+    save(tmp_path / "truth" / "a.png", SQUARE)
+    save(tmp_path / "predictions" / "a.png", MOVED)
+    row = evaluated(tmp_path, "--spacing", "2,0.5")["a"]
+    assert (float(row["hd95"]), row["unit"]) == (1.0, "mm")
+
+
+def test_masks_with_nothing_in_them_end_with_an_error_after_writing(tmp_path: Path) -> None:
+    save(tmp_path / "truth" / "a.png", EMPTY)
+    save(tmp_path / "predictions" / "a.png", EMPTY)
+    evaluated(tmp_path, code=3)
+    assert summary(tmp_path)["foreground", "dice"]["mean"] is None
+
+
+def test_every_class_is_scored_and_weighs_the_same(tmp_path: Path) -> None:
+    truth = SQUARE + block(slice(8, 10), slice(8, 10), 2)
+    prediction = SQUARE + block(slice(8, 10), slice(9, 11), 2)  # class 2: tp 2, fp 2, fn 2
+    save(tmp_path / "truth" / "a.png", truth)
+    save(tmp_path / "predictions" / "a.png", prediction)
+    rows = evaluated(tmp_path)
+    assert (float(rows["a class_1"]["dice"]), float(rows["a class_2"]["dice"])) == (1.0, 0.5)
+    assert summary(tmp_path)["mean of classes", "dice"]["mean"] == 0.75
+
+
+def test_a_poor_prediction_with_one_class_keeps_its_class(tmp_path: Path) -> None:
+    """A prediction folder that holds 0 and 2 alone must not be read as a binary mask."""
+    save(tmp_path / "truth" / "a.png", SQUARE + block(slice(8, 10), slice(8, 10), 2))
+    save(tmp_path / "predictions" / "a.png", block(slice(8, 10), slice(8, 10), 2))
+    rows = evaluated(tmp_path)
+    assert (float(rows["a class_1"]["dice"]), float(rows["a class_2"]["dice"])) == (0.0, 1.0)
+
+
+def test_a_value_that_only_a_late_mask_holds_is_not_lost(tmp_path: Path) -> None:
+    """The reading rule is made from a sample; a third class beyond it must be found all the same."""
+    for index in range(60):
+        mask = SQUARE + (block(slice(8, 10), slice(8, 10), 2) if index == 33 else 0)
+        save(tmp_path / "truth" / f"{index:02}.png", mask)
+        save(tmp_path / "predictions" / f"{index:02}.png", mask)
+    rows = evaluated(tmp_path)
+    assert float(rows["33 class_2"]["dice"]) == 1.0
+    assert rows["33 class_2"]["tp"] == "4"
+
+
+def test_volumes_are_measured_in_the_millimetres_of_their_header(tmp_path: Path) -> None:
+    for side, shift in {"truth": 0, "predictions": 2}.items():
+        mask = np.zeros((10, 10, 10), dtype=np.uint8)
+        mask[2 + shift : 5 + shift, 3:6, 3:6] = 1
+        (tmp_path / side).mkdir()
+        nibabel.save(nibabel.Nifti1Image(mask, np.diag([1.5, 1, 1, 1])), tmp_path / side / "a.nii.gz")
+    row = evaluated(tmp_path)["a"]
+    assert (float(row["hd95"]), row["unit"], row["spacing"]) == (3.0, "mm", "1.5x1x1")
+
+
+def test_a_volume_with_other_axes_is_refused(tmp_path: Path) -> None:
+    mask = np.zeros((6, 6, 6), dtype=np.uint8)
+    mask[2:4, 2:4, 2:4] = 1
+    for side, affine in {"truth": np.eye(4), "predictions": np.diag([-1, 1, 1, 1])}.items():
+        (tmp_path / side).mkdir()
+        nibabel.save(nibabel.Nifti1Image(mask, affine), tmp_path / side / "a.nii.gz")
+    assert "axes point to LAS" in evaluated(tmp_path, code=6)["a"]["note"]
+
+
+def test_the_max_definition_is_named_in_the_table_and_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "truth" / "a.png", SQUARE)
+    save(tmp_path / "predictions" / "a.png", MOVED)
+    evaluated(tmp_path, "--hd95", "max")
+    report = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
+    assert report["policy"]["hd95"] == "max"
+    assert "larger of the two directed" in capsys.readouterr().out
+
+
+def test_json_prints_nothing_but_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(tmp_path / "truth" / "a.png", SQUARE)
+    save(tmp_path / "predictions" / "a.png", MOVED)
+    assert run("evaluate", tmp_path / "predictions", tmp_path / "truth", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["counts"]["cases"] == 1
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
+    save(tmp_path / "truth" / "a.png", SQUARE)
+    save(tmp_path / "report" / "precious.png", SQUARE)
+    words = ("evaluate", tmp_path / "truth", tmp_path / "truth", "-o", tmp_path / "report")
+    assert run(*words) == 2
+    assert run(*words, "--overwrite") == 0
+    assert (tmp_path / "report" / "precious.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--metrics", "dise"], 2, "did you mean 'dice'"),
+        (["--policy", "nnnet"], 2, "did you mean 'nnunet'"),
+        (["--spacing", "0"], 2, "--spacing 0"),
+        (["--hd95", "mean"], 2, "pooled"),
+        (["--resample", "linear"], 2, "nearest"),
+    ],
+)
+def test_unusable_options_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, said: str
+) -> None:
+    save(tmp_path / "truth" / "a.png", SQUARE)
+    assert run("evaluate", tmp_path / "truth", tmp_path / "truth", *words) == code
+    assert said in capsys.readouterr().err
+
+
+def test_evaluate_imports_no_torch(tmp_path: Path) -> None:
+    save(tmp_path / "truth" / "a.png", SQUARE)
+    code = (
+        "import sys; from guidino_cli.commands.evaluate import run; from pathlib import Path;"
+        f"run(Path({str(tmp_path / 'truth')!r}), Path({str(tmp_path / 'truth')!r}));"
+        "assert not {'torch', 'transformers', 'matplotlib', 'medpy', 'pandas'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

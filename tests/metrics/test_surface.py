@@ -1,0 +1,180 @@
+"""Border distances: closed forms, and equality with medpy on random and awkward masks."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from medpy.metric import binary as medpy
+from scipy.ndimage import binary_erosion
+
+from guidino_cli.metrics.surface import (
+    BorderDistances,
+    average_distance,
+    average_symmetric_distance,
+    border,
+    border_distances,
+    hausdorff,
+    hausdorff95,
+    surface_dice,
+)
+
+
+def square(size: int = 20, start: int = 5, stop: int = 10) -> np.ndarray:
+    mask = np.zeros((size, size), dtype=bool)
+    mask[start:stop, start:stop] = True
+    return mask
+
+
+def point(*position: int, size: tuple[int, ...] = (60, 60)) -> np.ndarray:
+    mask = np.zeros(size, dtype=bool)
+    mask[position] = True
+    return mask
+
+
+def agrees_with_medpy(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...]) -> None:
+    distances = border_distances(prediction, truth, spacing)
+    pairs = (
+        (hausdorff95(distances), medpy.hd95(prediction, truth, spacing)),
+        (hausdorff(distances), medpy.hd(prediction, truth, spacing)),
+        (average_distance(distances), medpy.asd(prediction, truth, spacing)),
+        (average_symmetric_distance(distances), medpy.assd(prediction, truth, spacing)),
+    )
+    for ours, theirs in pairs:
+        assert ours == pytest.approx(theirs, abs=1e-9, rel=1e-12)
+
+
+def test_a_square_shifted_by_two_pixels_is_two_spacings_away() -> None:
+    distances = border_distances(np.roll(square(), 2, axis=0), square(), (0.5, 1.0))
+    assert hausdorff95(distances) == pytest.approx(1.0)
+
+
+def test_two_points_thirty_by_forty_apart_are_fifty_away() -> None:
+    distances = border_distances(point(0, 0), point(30, 40), (1.0, 1.0))
+    assert hausdorff95(distances) == hausdorff(distances) == average_symmetric_distance(distances) == 50.0
+
+
+def test_two_voxels_use_the_spacing_of_every_axis() -> None:
+    size = (5, 5, 5)
+    distances = border_distances(point(0, 0, 0, size=size), point(1, 2, 2, size=size), (2.0, 0.5, 1.0))
+    assert hausdorff(distances) == pytest.approx(3.0)  # sqrt(2^2 + 1^2 + 2^2)
+
+
+def test_the_border_of_a_full_image_is_its_frame() -> None:
+    assert border(np.ones((4, 5), dtype=bool)).sum() == 4 * 5 - 2 * 3
+
+
+def test_a_diagonal_gap_does_not_open_the_border() -> None:
+    mask = np.ones((3, 3), dtype=bool)
+    mask[0, 0] = False
+    assert not border(mask)[1, 1]
+
+
+def test_an_island_of_two_percent_separates_the_two_definitions() -> None:
+    """Pooled ignores an island below 5 % of all border pixels; the directed maximum is ruled by it."""
+    truth = np.zeros((300, 300), dtype=bool)
+    truth[10:60, 10:60] = True  # 196 border pixels
+    prediction = truth.copy()
+    prediction[200:212, 250] = True  # 12 border pixels: 5.8 % of the prediction's 208, 3 % of all 404
+    distances = border_distances(prediction, truth, (1.0, 1.0))
+    assert hausdorff95(distances, "pooled") == 0.0
+    assert hausdorff95(distances, "max") > 200
+
+
+def test_max_is_the_larger_of_the_directed_percentiles() -> None:
+    distances = BorderDistances(np.array([1.0, 1.0]), np.array([4.0, 4.0]))
+    assert hausdorff95(distances, "max") == 4.0
+
+
+def test_the_average_distance_goes_from_the_prediction_to_the_truth() -> None:
+    line = np.zeros((9, 9), dtype=bool)
+    line[4, :5] = True
+    distances = border_distances(point(4, 0, size=(9, 9)), line, (1.0, 1.0))
+    assert average_distance(distances) == 0.0
+    assert average_symmetric_distance(distances) == pytest.approx((0 + 0 + 1 + 2 + 3 + 4) / 6)
+
+
+def test_surface_dice_counts_border_pixels_within_the_tolerance_inclusively() -> None:
+    distances = BorderDistances(np.array([0.0, 3 * 0.1]), np.array([0.3, 0.4]))
+    assert surface_dice(distances, 0.3) == pytest.approx(3 / 4)
+
+
+def test_a_hole_is_a_border_but_not_in_the_to_mask_definition() -> None:
+    full = square(40, 5, 35)
+    holed = full.copy()
+    holed[18:22, 18:22] = False
+    assert hausdorff(border_distances(holed, full, (1.0, 1.0))) > 10
+    assert hausdorff(border_distances(holed, full, (1.0, 1.0), inside_is_zero=True)) <= 2
+
+
+def test_border_pixels_beside_ignored_ones_are_left_out() -> None:
+    truth, ignored = square(20, 5, 15), np.zeros((20, 20), dtype=bool)
+    prediction = truth.copy()
+    ignored[:, 10:] = True
+    prediction[:, 9:] = False
+    distances = border_distances(prediction & ~ignored, truth & ~ignored, (1.0, 1.0), ignored=ignored)
+    # The truth really ends somewhere in what is ignored: its column 9 touches it and asks nothing of the prediction,
+    # but the prediction's column 8 may still be measured to it.
+    assert distances.backward.max() == 0.0
+    assert distances.forward.max() == 1.0
+
+
+def test_an_ignored_pixel_outside_the_box_still_touches_the_border() -> None:
+    truth, ignored = square(20, 5, 10), np.zeros((20, 20), dtype=bool)
+    ignored[4, 5:10] = True
+    distances = border_distances(truth, truth, (1.0, 1.0), ignored=ignored)
+    assert distances.forward.size == 16 - 5
+
+
+def test_an_empty_mask_has_no_border() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        border_distances(np.zeros((3, 3), dtype=bool), square(3, 0, 2), (1.0, 1.0))
+
+
+@pytest.mark.parametrize("name", ["ring", "comb", "checkers", "edge", "full", "islands", "far"])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (2.5, 0.3)])
+def test_awkward_masks_agree_with_medpy(name: str, spacing: tuple[float, float]) -> None:
+    agrees_with_medpy(_awkward(name), square(40, 12, 25), spacing)
+    agrees_with_medpy(square(40, 12, 25), _awkward(name), spacing)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_random_masks_agree_with_medpy(data: st.DataObject) -> None:
+    shape = data.draw(array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=9))
+    masks = [data.draw(arrays(np.bool_, shape)) for _ in range(2)]
+    assume(all(mask.any() for mask in masks))
+    spacing = tuple(data.draw(st.sampled_from([1.0, 0.3, 0.8, 2.5])) for _ in shape)
+    agrees_with_medpy(*masks, spacing)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_thousand_random_blobs_agree_with_medpy(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    for _ in range(250):
+        dimensions = int(generator.integers(1, 4))
+        shape = tuple(generator.integers(1, 20 if dimensions < 3 else 12, dimensions))
+        masks = [generator.random(shape) < generator.choice([0.02, 0.3, 0.9]) for _ in range(2)]
+        if all(mask.any() for mask in masks):
+            agrees_with_medpy(*masks, tuple(generator.choice([1.0, 0.5, 2.5, 0.8], dimensions)))
+
+
+def test_the_border_is_the_mask_without_its_erosion() -> None:
+    mask = np.random.default_rng(0).random((13, 7, 9)) < 0.8
+    np.testing.assert_array_equal(border(mask), mask & ~binary_erosion(mask))
+
+
+def _awkward(name: str) -> np.ndarray:
+    mask = np.zeros((40, 40), dtype=bool)
+    rows, columns = np.indices(mask.shape)
+    radius = np.hypot(rows - 20, columns - 20)
+    shapes = {
+        "ring": (radius < 15) & (radius > 10),
+        "comb": rows % 2 == 0,
+        "checkers": (rows + columns) % 2 == 0,
+        "edge": (rows == 0) | (columns == 39),
+        "full": np.ones_like(mask),
+        "islands": ((rows % 9) < 2) & ((columns % 7) < 3),
+        "far": (rows > 37) & (columns > 37),
+    }
+    return shapes[name]
