@@ -1,0 +1,160 @@
+"""`guidino prepare`: a folder of images and masks in, a checked data set with one meaning per mask value out."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from guidino_cli.config import preset_names
+from guidino_cli.data.classes import parse_classes
+from guidino_cli.data.layouts import recognise
+from guidino_cli.data.manifest import FILE_NAME
+from guidino_cli.data.nnunet import dataset_folder
+from guidino_cli.data.public import choose_normal
+from guidino_cli.data.report import Summary, class_shares, count_parts, size_line
+from guidino_cli.data.splits import parse_ratios
+from guidino_cli.engine.preparation import Options, prepare
+from guidino_cli.errors import ConfigError, PartialError, ResourceError
+
+_PRESETS = {"kvasir": "kvasir-nnwnet", "isic": "isic2017-nnwnet", "tn3k": "tn3k-nnwnet"}
+
+
+def run(
+    source: Path,
+    *,
+    out: Path | None,
+    layout: str = "auto",
+    classes: str | None = None,
+    binary: bool = False,
+    threshold: float | None = None,
+    split_ratios: str | None = None,
+    folds: int | None = None,
+    group_by: str | None = None,
+    seed: int = 0,
+    normal: str = "exclude",
+    allow_unpaired: bool = False,
+    skip_bad: bool = False,
+    copy: bool = False,
+    export_to: str | None = None,
+    name: str | None = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Recognise, check, convert and describe a data set; see `guidino prepare --help` for the options.
+
+    Raises:
+        ConfigError: An option that cannot be used.
+        DataError: Anything about the files that would need a guess.
+        PartialError: The data set is written, but bad cases were left out, as `skip_bad` asked.
+    """
+    if normal not in {"include", "exclude"}:
+        raise ConfigError(f"--normal {normal}: expected include or exclude")
+    if binary and threshold is not None:
+        raise ConfigError("--binary and --threshold contradict each other; give one")
+    name = name or (source.stem if source.is_file() else source.resolve().name)
+    options = Options(
+        layout=layout,
+        classes=parse_classes(classes) if classes else None,
+        binary=binary,
+        threshold=threshold,
+        ratios=parse_ratios(split_ratios) if split_ratios and split_ratios != "official" else None,
+        folds=folds,
+        group_by=group_by,
+        seed=seed,
+        include_normal=normal == "include",
+        allow_unpaired=allow_unpaired,
+        skip_bad=skip_bad,
+        copy=copy,
+        export_name=dataset_folder(name, export_to) if export_to else None,
+        name=name,
+    )
+    _check_places(source, out, overwrite=overwrite, dry_run=dry_run)
+    found = choose_normal(recognise(source, layout), include=options.include_normal)
+    with _building(None if dry_run else out) as folder:
+        summary, bad = prepare(source, found, options, folder)
+    _show(summary, found.layout, out=None if dry_run else out, export_name=options.export_name)
+    if bad:
+        lines = "; ".join(finding.text for finding in bad[:10])
+        raise PartialError(f"{len(bad)} problems, their cases are left out: {lines}")
+
+
+def _show(summary: Summary, layout: str, *, out: Path | None, export_name: str | None) -> None:
+    """The summary on stdout, two columns, wrapped to the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shares = class_shares(summary)
+    parts = ", ".join(f"{part} {count}" for part, count in count_parts(summary.cases).items())
+    rows = [
+        ("data set", f"{summary.name}: {len(summary.cases)} cases, {size_line(summary.cases)}"),
+        ("layout", summary.layout),
+        ("masks", summary.mask_rule),
+        ("classes", ", ".join(f"{name} {100 * s:.3g} %" for name, s in zip(summary.classes, shares, strict=True))),
+        ("split", f"{parts} ({summary.split_rule})"),
+        (
+            "repeats",
+            f"{len(summary.duplicates)} groups of images that show one picture" if summary.duplicates else "none",
+        ),
+        *(("warning", text) for text in summary.warnings),
+        *(("note", text) for text in summary.notes),
+    ]
+    if out is None:
+        rows.append(("written", "nothing (--dry-run)"))
+    else:
+        extra = f", nnUNet_raw/{export_name}/" if export_name else ""
+        rows.append(("written", f"{out}: {FILE_NAME}, masks/, contact_sheet.png, report.md{extra}"))
+        preset = _PRESETS.get(layout, "demo")
+        preset = preset if preset in preset_names() else "demo"
+        rows.append(("next", f"guidino train --preset {preset} --data {out} -o RUN"))
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for title, text in rows:
+        table.add_row(title, text)
+    Console(file=sys.stdout, highlight=False, markup=False).print(table)
+
+
+def _check_places(source: Path, out: Path | None, *, overwrite: bool, dry_run: bool) -> None:
+    if out is None:
+        if not dry_run:
+            raise ConfigError("-o/--out is missing: the folder to write, or --dry-run to only look")
+        return
+    here, there = source.resolve(), out.resolve()
+    if there == here or here.is_relative_to(there) or there.is_relative_to(here):
+        raise ConfigError(f"-o {out}: lies in or around the source {source}; choose a folder elsewhere")
+    if dry_run or not out.exists():
+        return
+    if not out.is_dir():
+        raise ConfigError(f"-o {out}: is a file, expected a folder")
+    if any(out.iterdir()):
+        if not overwrite:
+            raise ConfigError(f"-o {out}: is not empty; choose another folder or give --overwrite")
+        if not (out / FILE_NAME).is_file():
+            raise ConfigError(f"-o {out}: holds no {FILE_NAME}, so guidino did not make it; empty it yourself")
+
+
+@contextmanager
+def _building(out: Path | None) -> Iterator[Path | None]:
+    """A temporary folder beside `out` that takes its place at the end, or goes away if anything fails."""
+    if out is None:
+        yield None
+        return
+    place = out.parent / f".{out.name}.{os.getpid()}.tmp"
+    try:
+        place.mkdir(parents=True)
+        yield place
+        _replace(out, place)
+    except OSError as error:
+        raise ResourceError(f"{out}: cannot be written ({error.strerror or error}); choose another -o") from error
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _replace(out: Path, place: Path) -> None:
+    old = out.parent / f".{out.name}.{os.getpid()}.old"
+    if out.exists():
+        out.rename(old)
+    place.rename(out)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,180 @@
+"""Plain arrangements: folders side by side, one folder with suffixes, a CSV of pairs."""
+
+import csv
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from guidino_cli.data.found import Found, Pair, Part, collect, with_lists
+from guidino_cli.data.images import find_images, is_image
+from guidino_cli.data.pairing import is_mask_name, match
+from guidino_cli.errors import DataError
+
+_IMAGE_WORDS = {"image", "images", "img", "imgs", "jpegimages", "input", "inputs", "original", "originals", "data", "x"}
+_MASK_WORDS = {
+    "mask",
+    "masks",
+    "label",
+    "labels",
+    "gt",
+    "gts",
+    "groundtruth",
+    "truth",
+    "target",
+    "targets",
+    "manual",
+    "y",
+}
+_MASK_WORDS |= {"annotation", "annotations", "annot", "annots", "ann", "anno", "seg", "segs", "segmentation"}
+_MASK_WORDS |= {"segmentations", "segmentationclass"}
+_SPLIT_WORDS = {"train": "train", "training": "train", "trainset": "train", "trn": "train", "tr": "train"}
+_SPLIT_WORDS |= {"val": "val", "valid": "val", "validation": "val", "dev": "val"}
+_SPLIT_WORDS |= {"test": "test", "testing": "test", "testset": "test", "tst": "test", "ts": "test"}
+_NOISE_WORDS = {"ground", "the", "and", "1st", "2nd", "all"}
+_DEPTH = 3
+
+
+def siblings(source: Path) -> Found | None:
+    """Pairs of folders such as images/ and masks/, at any place and in any order with train/, val/, test/."""
+    if not source.is_dir():
+        return None
+    groups: dict[tuple[str, str], dict[str, list[Path]]] = {}
+    others: list[Path] = []
+    for folder in _image_folders(source):
+        kind, split, rest = _read_name(folder.relative_to(source))
+        if kind is None:
+            others.append(folder)
+        else:
+            groups.setdefault((rest, split), {}).setdefault(kind, []).append(folder)
+    groups = {key: kinds for key, kinds in groups.items() if len(kinds) == 2}
+    if not groups:
+        return None
+    for kinds in groups.values():
+        for kind, folders in kinds.items():
+            if len(folders) > 1:
+                clash = ", ".join(str(folder.relative_to(source)) for folder in folders)
+                raise DataError(f"{source}: {clash} all look like folders of {kind}s; move or name one, or use a CSV")
+    has_splits = any(split for _, split in groups)
+    parts = [_part(key, kinds) for key, kinds in sorted(groups.items())]
+    names = [f"{_at(source, kinds['image'])} and {_at(source, kinds['mask'])}" for _, kinds in sorted(groups.items())]
+    rules = sorted({part.matches.rule for part in parts})
+    notes = [f"{folder.relative_to(source)}/ is not used" for folder in others]
+    found = collect(
+        "siblings",
+        f"folders {'; '.join(names)}; {' / '.join(rules)}",
+        parts,
+        notes=notes,
+        official="names of the folders" if has_splits else "",
+    )
+    return with_lists(found, source)
+
+
+def one_folder(source: Path) -> Found | None:
+    """One folder in which a mask is named like its image and a word such as `_mask`."""
+    if not source.is_dir():
+        return None
+    files = find_images(source)
+    masks = [path for path in files if is_mask_name(path.stem)]
+    images = [path for path in files if not is_mask_name(path.stem)]
+    if not masks or not images:
+        return None
+    matches = match(images, masks)
+    if not matches.pairs:
+        return None
+    evidence = f"one folder, {len(masks)} of {len(files)} files are named as masks; {matches.rule}"
+    return with_lists(collect("suffix", evidence, [Part(matches)]), source)
+
+
+def csv_of_pairs(source: Path) -> Found | None:
+    """A table with the columns image and mask, and optionally id, split, fold and group; paths relative to the file."""
+    if not source.is_file() or source.suffix.lower() != ".csv":
+        return None
+    try:
+        with source.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(file)
+            columns = [name.strip().lower() for name in table.fieldnames or []]
+            table.fieldnames = columns
+            rows = list(table)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{source}: cannot be read as a CSV file ({error})") from error
+    if not {"image", "mask"} <= set(columns):
+        raise DataError(f"{source}: found the columns {', '.join(columns) or 'none'}, expected at least image and mask")
+    pairs = [_row(source, row, line) for line, row in enumerate(rows, start=2)]
+    split_count = sum(pair.split is not None for pair in pairs)
+    if split_count not in {0, len(pairs)}:
+        raise DataError(f"{source}: {len(pairs) - split_count} rows have no split, the others have; fill all or none")
+    official = "column split" if split_count else ""
+    evidence = f"{len(pairs)} rows with the columns {', '.join(columns)}"
+    return Found("csv", evidence, sorted(pairs, key=lambda pair: pair.id), official=official)
+
+
+def read_groups(path: Path) -> dict[str, str]:
+    """A table of cases and their groups (patients, videos): the first column names the case, the last the group."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as a CSV file ({error})") from error
+    if not rows or min(len(row) for row in rows) < 2:
+        raise DataError(f"{path}: expected two columns, case and group")
+    return {row[0].strip(): row[-1].strip() for row in rows}
+
+
+def _row(source: Path, row: dict[str, str], line: int) -> Pair:
+    image, mask = (row.get("image") or "").strip(), (row.get("mask") or "").strip()
+    if not image or not mask:
+        raise DataError(f"{source}: line {line} has no {'mask' if image else 'image'}")
+    split = (row.get("split") or "").strip().lower()
+    if split and split not in _SPLIT_WORDS:
+        raise DataError(f"{source}: line {line} has the split '{split}', expected train, val or test")
+    fold = (row.get("fold") or "").strip()
+    if fold and not fold.isdigit():
+        raise DataError(f"{source}: line {line} has the fold '{fold}', expected 0, 1, 2, ...")
+    return Pair(
+        id=(row.get("id") or "").strip() or Path(image).stem,
+        images=(source.parent / image,),
+        masks=tuple(source.parent / name.strip() for name in mask.split(";")),
+        split=_SPLIT_WORDS.get(split),
+        fold=int(fold) if fold else None,
+        group=(row.get("group") or "").strip() or None,
+    )
+
+
+def _image_folders(source: Path) -> list[Path]:
+    """Folders below `source` that hold images themselves, not deeper than three levels."""
+    found = []
+    for folder in sorted(path for path in source.rglob("*") if path.is_dir()):
+        relative = folder.relative_to(source)
+        if len(relative.parts) > _DEPTH or any(part.startswith((".", "__")) for part in relative.parts):
+            continue
+        if any(is_image(path) for path in folder.iterdir()):
+            found.append(folder)
+    return found
+
+
+def _read_name(relative: Path) -> tuple[str | None, str, str]:
+    """What a folder's name says: "image" or "mask" or None, the split or "", and the rest, which two siblings share."""
+    kind: str | None = None
+    split, rest = "", list[str]()
+    for part in reversed(relative.parts):
+        words = [word for word in re.split(r"[-_ .]+", part.lower()) if word]
+        is_kind_part = kind is None and any(word in _IMAGE_WORDS | _MASK_WORDS for word in words)
+        if is_kind_part:
+            kind = "mask" if any(word in _MASK_WORDS for word in words) else "image"
+        for word in words:
+            if word in _SPLIT_WORDS and not split:
+                split = _SPLIT_WORDS[word]
+            elif not (is_kind_part and word in _IMAGE_WORDS | _MASK_WORDS | _NOISE_WORDS):
+                rest.append(word)
+    return kind, split, "_".join(reversed(rest))
+
+
+def _part(key: tuple[str, str], kinds: dict[str, list[Path]]) -> Part:
+    rest, split = key
+    matches = match(find_images(kinds["image"][0]), find_images(kinds["mask"][0]))
+    prefix = "_".join(word for word in (rest, split) if word)
+    return replace(Part(matches), split=split or None, prefix=prefix, stratum=rest)
+
+
+def _at(source: Path, folders: list[Path]) -> str:
+    return f"{folders[0].relative_to(source).as_posix()}/"

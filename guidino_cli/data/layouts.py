@@ -1,0 +1,92 @@
+"""How is this folder arranged? Recognise public data sets and plain folders, and say by what."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from guidino_cli.data import folders, public
+from guidino_cli.data.found import Found
+from guidino_cli.errors import ConfigError, DataError, unknown
+
+Recogniser = Callable[[Path], Found | None]
+
+# Layouts of one rank exclude each other; a lower rank is only asked when nothing above it fits.
+_RANKS: tuple[Mapping[str, Recogniser], ...] = (
+    {
+        "csv": folders.csv_of_pairs,
+        "nnunet": public.nnunet,
+        "tn3k": public.tn3k,
+        "busi": public.busi,
+        "drive": public.drive,
+        "isic": public.isic,
+    },
+    {"kvasir": public.kvasir},
+    {"siblings": folders.siblings},
+    {"suffix": folders.one_folder},
+)
+_LOOKS_LIKE = {
+    "csv": "a .csv file with the columns image and mask",
+    "nnunet": "dataset.json, imagesTr/, labelsTr/",
+    "tn3k": "trainval-image/, trainval-mask/, test-image/, test-mask/",
+    "busi": "benign/, malignant/ (and normal/) with `x.png`, `x_mask.png`",
+    "drive": "training/images, training/1st_manual",
+    "isic": "ISIC..._Training_Data (or _Input) and ISIC..._Training_..._GroundTruth",
+    "kvasir": "images/ and masks/ with Kvasir-SEG's names or its kavsir_bboxes.json",
+    "siblings": "two folders such as images/ and masks/, also within train/, val/, test/",
+    "suffix": "one folder with `x.jpg` and `x_mask.png`",
+}
+_VOLUMES = (".nii", ".nii.gz", ".dcm", ".mha", ".mhd", ".nrrd")
+
+
+def layout_names() -> list[str]:
+    """Names that `--layout` accepts, besides auto."""
+    return [name for rank in _RANKS for name in rank]
+
+
+def recognise(source: Path, layout: str = "auto") -> Found:
+    """Find the image-mask pairs below a folder, or in a CSV of pairs.
+
+    Args:
+        source: Folder or .csv file.
+        layout: "auto", or one of `layout_names()`.
+
+    Raises:
+        ConfigError: Unknown layout.
+        DataError: Nothing fits, several layouts fit, the chosen one does not, or the files are volumes.
+    """
+    if layout != "auto" and layout not in layout_names():
+        raise ConfigError("--layout: " + unknown("layout", layout, ["auto", *layout_names()]))
+    if not source.exists():
+        raise DataError(f"{source}: no such folder or file")
+    for rank in _RANKS:
+        fits = {
+            name: found
+            for name, recogniser in rank.items()
+            if layout in {"auto", name} and (found := recogniser(source)) is not None
+        }
+        if len(fits) > 1:
+            evidence = "; ".join(f"{name}: {found.evidence}" for name, found in fits.items())
+            raise DataError(f"{source}: fits several layouts ({evidence}); choose with --layout")
+        for found in fits.values():
+            return found
+    _refuse_volumes(source)
+    wanted = layout_names() if layout == "auto" else [layout]
+    tried = "; ".join(f"{name}: {_LOOKS_LIKE[name]}" for name in wanted)
+    raise DataError(f"{source}: found {_contents(source)}, but no image-mask pairs as in one of these layouts: {tried}")
+
+
+def _refuse_volumes(source: Path) -> None:
+    """Say plainly that volumes are not supported, instead of that nothing was found."""
+    files = sorted(source.rglob("*")) if source.is_dir() else [source]
+    volumes = [path for path in files if path.name.lower().endswith(_VOLUMES)]
+    if volumes:
+        raise DataError(
+            f"{source}: holds {len(volumes)} volumes or DICOM files (such as {volumes[0].name}); guidino prepares "
+            "two-dimensional images only, volumes are not supported yet: export slices as PNG, a mask beside each"
+        )
+
+
+def _contents(source: Path) -> str:
+    if source.is_file():
+        return f"a {source.suffix or 'nameless'} file"
+    names = [path.name + ("/" if path.is_dir() else "") for path in sorted(source.iterdir())]
+    return "an empty folder" if not names else f"{', '.join(names[:6])}{' ...' if len(names) > 6 else ''}"

@@ -1,0 +1,122 @@
+"""Which mask belongs to which image? By name, one to one, never by order."""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_MASK_WORDS = (
+    "masks?|segmentations?|segmented|segs?|labels?|lbl|gts?|groundtruth|ground[-_ ]truth|annotations?|annot|anno|manual"
+    "|targets?|ann"
+)
+_MASK_SUFFIX = re.compile(rf"[-_. ](?:{_MASK_WORDS})(?:[-_ ]?\d{{1,2}})?$", re.IGNORECASE)
+_MASK_PREFIX = re.compile(rf"^(?:{_MASK_WORDS})[-_. ]", re.IGNORECASE)
+_IMAGE_SUFFIX = re.compile(r"[-_. ](?:images?|img|original|orig|input|0000)$", re.IGNORECASE)
+_IMAGE_PREFIX = re.compile(r"^(?:images?|img|original|orig|input)[-_. ]", re.IGNORECASE)
+
+Key = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Images with their masks.
+
+    Attributes:
+        pairs: (stem of the case, image, masks). Several masks belong to one image only if they are numbered.
+        images: Images without a mask.
+        masks: Masks without an image.
+        collisions: Files whose names cannot be told apart, such as a.jpg and a.png.
+        rule: How the names were compared, for people.
+    """
+
+    pairs: list[tuple[str, Path, tuple[Path, ...]]]
+    images: list[Path] = field(default_factory=list)
+    masks: list[Path] = field(default_factory=list)
+    collisions: list[tuple[Path, ...]] = field(default_factory=list)
+    rule: str = "same name"
+
+
+def mask_stem(stem: str) -> str:
+    """A mask's stem without `_mask`, `_segmentation`, `_mask_1` and the like."""
+    stripped = _MASK_SUFFIX.sub("", stem)
+    return stripped if stripped != stem else _MASK_PREFIX.sub("", stem)
+
+
+def image_stem(stem: str) -> str:
+    """An image's stem without `_image`, `_img` and the like."""
+    stripped = _IMAGE_SUFFIX.sub("", stem)
+    return stripped if stripped != stem else _IMAGE_PREFIX.sub("", stem)
+
+
+def is_mask_name(stem: str) -> bool:
+    """Whether a stem ends (or begins) with a word for masks."""
+    return mask_stem(stem) != stem
+
+
+def match(images: Sequence[Path], masks: Sequence[Path]) -> Matches:
+    """Pair images and masks by the first rule that leaves the fewest files alone.
+
+    The rules, strictest first: same name; upper and lower case alike; `_mask`-like words removed from the masks; also
+    `_image`-like words from the images; only the number in front (`21_training`, `21_manual1`).
+    """
+    found = [_match_by(images, masks, rule=rule, image_key=ours, mask_key=theirs) for rule, ours, theirs in _RULES]
+    return min(found, key=_alone)  # The first of equals, hence the strictest.
+
+
+def _same(stem: str) -> str:
+    return stem
+
+
+def _leading_number(stem: str) -> str:
+    found = re.match(r"\d+(?=[-_])", stem)
+    return found.group() if found else stem
+
+
+_RULES: tuple[tuple[str, Key, Key], ...] = (
+    ("same name", _same, _same),
+    ("same name, upper and lower case alike", str.lower, str.lower),
+    ("same name once words like _mask are removed", lambda s: s.lower(), lambda s: mask_stem(s).lower()),
+    (
+        "same name once words like _image and _mask are removed",
+        lambda s: image_stem(s).lower(),
+        lambda s: mask_stem(s).lower(),
+    ),
+    ("same number in front", _leading_number, _leading_number),
+)
+
+
+def _alone(matches: Matches) -> tuple[int, int]:
+    clashing = sum(len(files) for files in matches.collisions)
+    return len(matches.images) + len(matches.masks) + clashing, -len(matches.pairs)
+
+
+def _match_by(images: Sequence[Path], masks: Sequence[Path], *, rule: str, image_key: Key, mask_key: Key) -> Matches:
+    image_files, mask_files = _by_key(images, image_key), _by_key(masks, mask_key)
+    found = Matches([], rule=rule)
+    for key, files in sorted(image_files.items()):
+        own_masks = mask_files.pop(key, [])
+        if len(files) > 1:
+            found.collisions.append((*files, *own_masks))
+        elif not own_masks:
+            found.images.append(files[0])
+        elif len(own_masks) > 1 and not _are_numbered(own_masks):
+            found.collisions.append((files[0], *own_masks))
+        else:
+            found.pairs.append((files[0].stem, files[0], tuple(own_masks)))
+    found.masks.extend(path for files in mask_files.values() for path in files)
+    return found
+
+
+def _by_key(paths: Iterable[Path], key: Key) -> dict[str, list[Path]]:
+    files: dict[str, list[Path]] = {}
+    for path in sorted(paths):
+        # macOS stores accents decomposed, most others composed.
+        files.setdefault(key(unicodedata.normalize("NFC", path.stem)), []).append(path)
+    return files
+
+
+def _are_numbered(masks: Sequence[Path]) -> bool:
+    """Whether several masks of one image are parts of it: `a_mask`, `a_mask_1`, but not a.png and a_gt.bmp."""
+    stems = {path.stem for path in masks}
+    return len(stems) == len(masks) and sum(bool(re.search(r"\d$", stem)) for stem in stems) >= len(masks) - 1

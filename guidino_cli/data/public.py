@@ -1,0 +1,245 @@
+"""How public data sets are arranged as their authors publish them: nnU-Net raw, TN3K, BUSI, DRIVE, ISIC, Kvasir-SEG."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from guidino_cli.data.folders import siblings
+from guidino_cli.data.found import Found, Pair, Part, collect
+from guidino_cli.data.images import find_images
+from guidino_cli.data.pairing import Matches, match
+from guidino_cli.errors import DataError
+
+_KVASIR_NAME = re.compile(r"c[a-z0-9]{24}")
+_ISIC_SPLITS = {"training": "train", "validation": "val", "test": "test"}
+
+
+def kvasir(source: Path) -> Found | None:
+    """Kvasir-SEG: images/ and masks/ with the same names; the masks are JPEG."""
+    found = siblings(source)
+    if found is None or not (source / "images").is_dir() or not (source / "masks").is_dir():
+        return None
+    named = sum(bool(_KVASIR_NAME.fullmatch(pair.id)) for pair in found.pairs)
+    boxes = next((name for name in ("kavsir_bboxes.json", "kvasir_bboxes.json") if (source / name).is_file()), None)
+    if boxes is None and named < 0.8 * max(len(found.pairs), 1):
+        return None
+    evidence = f"{named} of {len(found.pairs)} names are Kvasir-SEG's" + (f", {boxes} is there" if boxes else "")
+    return replace(found, layout="kvasir", evidence=f"images/ and masks/; {evidence}")
+
+
+def isic(source: Path) -> Found | None:
+    """ISIC 2016, 2017, 2018: `..._Training_Data` or `..._Input` beside `..._GroundTruth`, by part of the challenge."""
+    if not source.is_dir():
+        return None
+    parts: dict[str, dict[str, Path]] = {}
+    for folder in sorted(path for path in source.iterdir() if path.is_dir()):
+        name = folder.name.lower()
+        stage = re.search(r"training|validation|test", name)
+        kind = re.search(r"(data|input|groundtruth)$", name)
+        if "isic" not in name or not stage or not kind or re.search(r"part[23]|task[23]_", name):
+            continue
+        side = "mask" if kind.group() == "groundtruth" else "image"
+        parts.setdefault(stage.group(), {})[side] = _unnested(folder)
+    whole = {stage: sides for stage, sides in parts.items() if len(sides) == 2}
+    if not whole:
+        return None
+    found = [
+        Part(match(_photos(sides["image"]), find_images(sides["mask"])), _ISIC_SPLITS[stage], _ISIC_SPLITS[stage])
+        for stage, sides in whole.items()
+    ]
+    years = sorted(set(re.findall(r"20\d\d", " ".join(path.name for path in source.iterdir()))))
+    evidence = f"ISIC {' '.join(years)} folders for {', '.join(whole)}; {found[0].matches.rule}"
+    notes = [
+        f"{stage}: only the {next(iter(parts[stage]))}s are there, left out" for stage in parts if stage not in whole
+    ]
+    return collect("isic", evidence, found, notes=notes, official="the challenge's folders")
+
+
+def tn3k(source: Path) -> Found | None:
+    """TN3K: trainval and test folders, both numbered from 0000; folds are positions in the sorted trainval list."""
+    parts = [
+        Part(match(find_images(images), find_images(masks)), split, prefix)
+        for prefix, split in (("trainval", "train"), ("test", "test"))
+        if (images := source / f"{prefix}-image").is_dir() and (masks := source / f"{prefix}-mask").is_dir()
+    ]
+    if not parts:
+        return None
+    evidence = f"{' and '.join(part.prefix + '-image/, ' + part.prefix + '-mask/' for part in parts)}"
+    found = collect("tn3k", evidence, parts, always_prefix=True, official="the trainval and test folders")
+    return _with_tn3k_folds(found, source)
+
+
+def busi(source: Path) -> Found | None:
+    """BUSI: benign/, malignant/, normal/; several masks an image are merged; the folder is the case's stratum."""
+    kinds = [kind for kind in ("benign", "malignant", "normal") if _has_images(source / kind)]
+    if not {"benign", "malignant"} <= set(kinds):
+        return None
+    parts = []
+    for kind in kinds:
+        files = find_images(source / kind)
+        masks = [path for path in files if re.search(r"_mask(_\d+)?$", path.stem)]
+        images = [path for path in files if path not in set(masks)]
+        parts.append(Part(match(images, masks), prefix=kind, stratum=kind))
+    merged = sum(len(masks) > 1 for part in parts for _, _, masks in part.matches.pairs)
+    notes = [f"{merged} images have several masks, which are merged"] if merged else []
+    return collect("busi", f"{'/, '.join(kinds)}/ with `x (1).png` and `x (1)_mask.png`", parts, notes=notes)
+
+
+def choose_normal(found: Found, *, include: bool) -> Found:
+    """Keep or leave out the cases of a `normal` stratum (BUSI's healthy breasts), and say so."""
+    normal = [pair for pair in found.pairs if pair.stratum == "normal"]
+    if not normal:
+        return found
+    choice = "kept, with empty masks" if include else "left out; --normal include keeps them"
+    pairs = [pair for pair in found.pairs if include or pair.stratum != "normal"]
+    return replace(found, pairs=pairs, notes=[*found.notes, f"{len(normal)} normal images are {choice}"])
+
+
+def drive(source: Path) -> Found | None:
+    """DRIVE: training/ and test/ with images/ and 1st_manual/; mask/ is the field of view and no label."""
+    parts, notes = [], []
+    for folder, split in (("training", "train"), ("test", "test")):
+        images, manual = source / folder / "images", source / folder / "1st_manual"
+        if images.is_dir() and manual.is_dir():
+            parts.append(Part(match(find_images(images), find_images(manual)), split, split))
+        elif images.is_dir():
+            notes.append(f"{folder}/ has no 1st_manual/ and is left out")
+        if (source / folder / "mask").is_dir():
+            notes.append(f"{folder}/mask/ is the field of view, not a label, and is not used")
+        if (source / folder / "2nd_manual").is_dir():
+            notes.append(f"{folder}/2nd_manual/ is a second observer and is not used")
+    if not parts:
+        return None
+    evidence = f"images/ and 1st_manual/; {parts[0].matches.rule}"
+    return collect("drive", evidence, parts, notes=notes, official="the training and test folders")
+
+
+def nnunet(source: Path) -> Found | None:
+    """nnU-Net raw: dataset.json, imagesTr/ with one file a channel, labelsTr/, splits_final.json if there is one."""
+    if not (source / "dataset.json").is_file() or not (source / "imagesTr").is_dir():
+        return None
+    description = _read_json(source / "dataset.json")
+    if not isinstance(description, dict):
+        raise DataError(f"{source / 'dataset.json'}: expected an object, found {type(description).__name__}")
+    ending = str(description.get("file_ending", ".png"))
+    if ending in {".nii", ".nii.gz", ".mha", ".nrrd"} or any((source / "imagesTr").glob("*.nii*")):
+        raise DataError(f"{source}: holds {ending} volumes; volumes are not supported yet, two-dimensional images are")
+    pairs, alone = _nnunet_part(source, "Tr", "train")
+    test_pairs, test_alone = _nnunet_part(source, "Ts", "test")
+    notes = (
+        [] if (source / "labelsTs").is_dir() or not test_alone.images else ["imagesTs/ has no labels and is left out"]
+    )
+    pairs, official = _with_nnunet_folds(source, pairs)
+    parts = "the Tr and Ts folders" if test_pairs else ""
+    return Found(
+        "nnunet",
+        f"dataset.json, imagesTr/ and labelsTr/ with {max((len(pair.images) for pair in pairs), default=0)} channels",
+        sorted([*pairs, *test_pairs], key=lambda pair: pair.id),
+        [*alone.images, *([] if notes else test_alone.images)],
+        [*alone.masks, *test_alone.masks],
+        notes=notes,
+        class_names=_nnunet_classes(description, source),
+        official=" and ".join(word for word in (parts, official) if word),
+    )
+
+
+def _nnunet_part(source: Path, part: str, split: str) -> tuple[list[Pair], Matches]:
+    folder, labels = source / f"images{part}", source / f"labels{part}"
+    files = find_images(folder) if folder.is_dir() else []
+    masks = {path.stem: path for path in find_images(labels)} if labels.is_dir() else {}
+    # The older Decathlon style has no channel number.
+    numbered = all(re.search(r"_\d{4}$", path.stem) for path in files)
+    channels: dict[str, list[Path]] = {}
+    for path in files:
+        channels.setdefault(path.stem[:-5] if numbered else path.stem, []).append(path)
+    expected = max((len(paths) for paths in channels.values()), default=0)
+    short = [case for case, paths in channels.items() if len(paths) != expected]
+    if short:
+        raise DataError(f"{folder}: {', '.join(short[:10])} lack a channel, the others have {expected}")
+    pairs = [Pair(case, tuple(paths), (masks[case],), split=split) for case, paths in channels.items() if case in masks]
+    alone = Matches(
+        [],
+        images=[paths[0] for case, paths in channels.items() if case not in masks],
+        masks=[path for case, path in masks.items() if case not in channels],
+    )
+    return pairs, alone
+
+
+def _nnunet_classes(description: dict[str, Any], source: Path) -> tuple[str, ...] | None:
+    labels = description.get("labels")
+    if not isinstance(labels, dict) or not labels:
+        return None
+    if any(isinstance(value, list) for value in labels.values()) or "ignore" in labels:
+        raise DataError(f"{source / 'dataset.json'}: regions and the ignore label are not supported yet")
+    try:
+        # Version 2 has {"polyp": 1}, version 1 {"1": "polyp"}.
+        by_index = {int(value): str(name) for name, value in labels.items()}
+    except (TypeError, ValueError):
+        by_index = {int(index): str(name) for index, name in labels.items() if str(index).isdigit()}
+    if sorted(by_index) != list(range(len(by_index))):
+        raise DataError(f"{source / 'dataset.json'}: labels are {sorted(by_index)}, expected 0, 1, 2, ... without gaps")
+    return tuple(by_index[index] for index in sorted(by_index))
+
+
+def _with_nnunet_folds(source: Path, pairs: list[Pair]) -> tuple[list[Pair], str]:
+    path = source / "splits_final.json"
+    if not path.is_file():
+        return pairs, ""
+    folds = _read_json(path)
+    try:
+        fold_of = {str(case): index for index, fold in enumerate(folds) for case in fold["val"]}
+    except (TypeError, KeyError) as error:
+        raise DataError(f'{path}: expected [{{"train": [...], "val": [...]}}, ...]') from error
+    return [_in_fold(pair, fold_of.get(pair.id)) for pair in pairs], "splits_final.json (fold 0 is val)"
+
+
+def _with_tn3k_folds(found: Found, source: Path) -> Found:
+    files = [source / f"tn3k-trainval-fold{fold}.json" for fold in range(5)]
+    if not all(path.is_file() for path in files):
+        return found
+    ordered = sorted((pair for pair in found.pairs if pair.split == "train"), key=lambda pair: _number(pair.id))
+    fold_of: dict[str, int] = {}
+    for fold, path in enumerate(files):
+        content = _read_json(path)
+        try:
+            fold_of |= {ordered[int(position)].id: fold for position in content["val"]}
+        except (TypeError, KeyError, ValueError, IndexError) as error:
+            expected = f"positions 0..{len(ordered) - 1} under 'val'"
+            raise DataError(f"{path}: expected {expected} ({type(error).__name__}: {error})") from error
+    pairs = [_in_fold(pair, fold_of.get(pair.id)) for pair in found.pairs]
+    return replace(found, pairs=pairs, official=f"{found.official}, five fold files (fold 0 is val)")
+
+
+def _in_fold(pair: Pair, fold: int | None) -> Pair:
+    if fold is None:
+        return pair
+    return replace(pair, fold=fold, split="val" if fold == 0 else pair.split)
+
+
+def _number(name: str) -> tuple[int, str]:
+    digits = re.findall(r"\d+", name)
+    return (int(digits[-1]) if digits else 0, name)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def _photos(folder: Path) -> list[Path]:
+    """Images of an ISIC data folder without the superpixel maps that lie among them."""
+    return [path for path in find_images(folder) if not path.stem.lower().endswith("_superpixels")]
+
+
+def _unnested(folder: Path) -> Path:
+    """The folder of the same kind inside, if unpacking made one: `X/X/*.jpg`."""
+    inner = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))]
+    return inner[0] if len(inner) == 1 and not _has_images(folder) else folder
+
+
+def _has_images(folder: Path) -> bool:
+    return folder.is_dir() and bool(find_images(folder))

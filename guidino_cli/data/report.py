@@ -1,0 +1,132 @@
+"""What was prepared, as a page for people: report.md."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from guidino_cli.data.mask_values import Histogram
+from guidino_cli.data.splits import PARTS
+from guidino_cli.types import Case
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything the report and the console tell.
+
+    Attributes:
+        name: Of the data set.
+        layout: Name and evidence.
+        mask_rule: What was done with the masks' values, and why.
+        split_rule: How train, val and test came to be.
+        classes: Names by index.
+        cases: In the order of their ids.
+        pixels: Case id -> (K,) pixels of each class.
+        values: Values found in the masks before conversion, most frequent first, as (value, pixels, files).
+        duplicates: Groups of cases that show one picture.
+        warnings: What the reader should look at.
+        notes: What the reader may want to know.
+    """
+
+    name: str
+    layout: str
+    mask_rule: str
+    split_rule: str
+    classes: Sequence[str]
+    cases: Sequence[Case]
+    pixels: Mapping[str, np.ndarray]
+    values: Sequence[tuple[str, int, int]]
+    duplicates: Sequence[Sequence[str]]
+    warnings: Sequence[str]
+    notes: Sequence[str]
+
+
+def count_parts(cases: Sequence[Case]) -> dict[str, int]:
+    """Cases in train, val and test."""
+    return {part: sum(case.split == part for case in cases) for part in PARTS}
+
+
+def class_shares(summary: Summary, part: str | None = None) -> np.ndarray:
+    """Share of all pixels that each class has, in one part or overall: (K,) in [0, 1], zeros without cases."""
+    rows = [summary.pixels[case.id] for case in summary.cases if part in {None, case.split}]
+    total = np.sum(rows, axis=0) if rows else np.zeros(len(summary.classes))
+    return np.asarray(total / max(total.sum(), 1))
+
+
+def size_line(cases: Sequence[Case]) -> str:
+    """Image sizes in words, width x height: `512x512`, or `333 sizes, from 332x487 to 1920x1072`."""
+    sizes = sorted({case.size_hw for case in cases}, key=lambda size: size[0] * size[1])
+    if len(sizes) == 1:
+        return f"all {sizes[0][1]}x{sizes[0][0]}"
+    return f"{len(sizes)} sizes, from {sizes[0][1]}x{sizes[0][0]} to {sizes[-1][1]}x{sizes[-1][0]}"
+
+
+def value_table(histograms: Sequence[Histogram]) -> list[tuple[str, int, int]]:
+    """Mask values over all files as (value, pixels, files), most pixels first."""
+    pixels: Counter[str] = Counter()
+    files: Counter[str] = Counter()
+    for item in histograms:
+        for value, count in zip(item.values, item.counts, strict=True):
+            word = f"#{int(value):06x}" if item.kind == "colour" else f"{value:g}"
+            word = {"0": "false", "1": "true"}[word] if item.kind == "bool" else word
+            pixels[word] += count
+            files[word] += 1
+    return [(word, count, files[word]) for word, count in pixels.most_common()]
+
+
+def to_markdown(summary: Summary) -> str:
+    """The report as Markdown."""
+    sections = [
+        f"# {summary.name}",
+        f"![A sample of the images with their masks outlined](contact_sheet.png)\n\n{_facts(summary)}",
+        f"## Warnings\n\n{_bullets(summary.warnings)}",
+        f"## Cases\n\n{_cases_table(summary)}",
+        f"## Values in the masks as they came\n\n{summary.mask_rule}.\n\n{_values_table(summary)}",
+        f"## Images that show one picture\n\n{_duplicates(summary)}",
+        f"## Notes\n\n{_bullets(summary.notes)}",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _facts(summary: Summary) -> str:
+    folds = sorted({case.fold for case in summary.cases if case.fold is not None})
+    groups = len({case.group for case in summary.cases})
+    return "\n".join(
+        [
+            f"- {len(summary.cases)} cases in {groups} groups, {size_line(summary.cases)} pixels (width x height)",
+            f"- layout: {summary.layout}",
+            f"- masks: {summary.mask_rule}",
+            f"- split: {summary.split_rule}{f'; folds {folds[0]}..{folds[-1]}' if folds else ''}",
+            f"- classes: {', '.join(f'{index} {name}' for index, name in enumerate(summary.classes))}",
+        ]
+    )
+
+
+def _cases_table(summary: Summary) -> str:
+    names = "".join(f" {name} |" for name in summary.classes)
+    lines = [f"| part | cases | empty masks |{names}", "|---|---:|---:|" + "---:|" * len(summary.classes)]
+    for part, count in count_parts(summary.cases).items():
+        empty = sum(case.split == part and case.foreground == 0 for case in summary.cases)
+        shares = "".join(f" {100 * share:.2f} % |" for share in class_shares(summary, part)) if count else ""
+        lines.append(f"| {part} | {count} | {empty} |{shares or ' |' * len(summary.classes)}")
+    return "\n".join([*lines, "", "The shares are of all pixels of the part."])
+
+
+def _values_table(summary: Summary, *, limit: int = 20) -> str:
+    total = max(sum(count for _, count, _ in summary.values), 1)
+    lines = ["| value | share of pixels | files |", "|---:|---:|---:|"]
+    lines += [f"| {word} | {100 * count / total:.4f} % | {files} |" for word, count, files in summary.values[:limit]]
+    rest = len(summary.values) - limit
+    return "\n".join(lines + ([f"\nand {rest} more values."] if rest > 0 else []))
+
+
+def _duplicates(summary: Summary) -> str:
+    if not summary.duplicates:
+        return "None found (equal files, or difference hashes within 8 of 256 bits)."
+    split_of = {case.id: case.split for case in summary.cases}
+    return "\n".join("- " + ", ".join(f"{case} ({split_of[case]})" for case in group) for group in summary.duplicates)
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines) or "None."

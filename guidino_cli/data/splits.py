@@ -1,0 +1,189 @@
+"""Which case trains, validates and tests? Seeded, by group, the same for any order of the files."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from guidino_cli.data.folders import read_groups
+from guidino_cli.data.found import Pair
+from guidino_cli.errors import ConfigError, DataError
+
+Ratios = tuple[float, float, float]
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Cases with their parts.
+
+    Attributes:
+        pairs: Every pair has a split; with folds, those of train and val also a fold.
+        rule: How it was done, one sentence.
+        warnings: What the reader should know, such as a missing test part.
+    """
+
+    pairs: list[Pair]
+    rule: str
+    warnings: list[str]
+
+
+def parse_ratios(text: str) -> Ratios:
+    """Read `70/10/20` (train, val, test; any scale) as shares that sum to 1.
+
+    Raises:
+        ConfigError: Not three numbers, negative, or no training part.
+    """
+    numbers = text.split("/")
+    if len(numbers) != 3 or not all(re.fullmatch(r"\d+(\.\d+)?", number.strip()) for number in numbers):
+        raise ConfigError(f"--split {text}: expected three shares for train, val and test, such as 70/10/20")
+    train, val, test = (float(number) for number in numbers)
+    if train <= 0:
+        raise ConfigError(f"--split {text}: the training share is 0, expected a positive one")
+    total = train + val + test
+    return train / total, val / total, test / total
+
+
+def with_groups(pairs: Sequence[Pair], group_by: str | None) -> list[Pair]:
+    """Give each pair its group: from a CSV (case, group), from a pattern on the id, or its own id.
+
+    Args:
+        pairs: From a layout; a group that the layout gave is kept unless `group_by` is given.
+        group_by: Path of a CSV file, or a regular expression whose first bracket (or whole match) is the group.
+
+    Raises:
+        ConfigError: Not a regular expression.
+        DataError: Cases without a group; lists ten.
+    """
+    if group_by is None:
+        return [replace(pair, group=pair.group or pair.id) for pair in pairs]
+    if group_by.lower().endswith(".csv"):
+        table = read_groups(Path(group_by))
+        groups = {pair.id: table.get(pair.id) or table.get(pair.images[0].name) for pair in pairs}
+    else:
+        pattern = _pattern(group_by)
+        found = {pair.id: pattern.search(pair.id) for pair in pairs}
+        groups = {case: hit and (hit.group(1) if pattern.groups else hit.group()) for case, hit in found.items()}
+    lost = [case for case, group in groups.items() if not group]
+    if lost:
+        raise DataError(f"--group-by {group_by}: {len(lost)} cases get no group: {', '.join(lost[:10])}")
+    return [replace(pair, group=groups[pair.id]) for pair in pairs]
+
+
+def split(pairs: Sequence[Pair], *, ratios: Ratios | None, official: str, seed: int, folds: int | None) -> Split:
+    """Give every pair its part, from the official lists or by seeded shares of groups.
+
+    Args:
+        pairs: With groups; official splits and folds where the layout knew them.
+        ratios: Shares the user asked for; None takes the official parts, or 70/10/20 without any.
+        official: Where official parts come from, or "".
+        seed: Decides which groups go where.
+        folds: Number of cross-validation folds over train and val, or None.
+
+    Raises:
+        DataError: Fewer groups than folds.
+    """
+    present = {pair.split for pair in pairs}
+    use_official = ratios is None and "train" in present and len(present & set(PARTS)) > 1
+    if use_official:
+        result = _official(pairs, official, seed)
+    else:
+        result = _seeded(pairs, ratios or (0.7, 0.1, 0.2), seed)
+        if official and ratios is not None:
+            result.warnings.append(f"the official parts ({official}) are not used, because --split was given")
+        elif official:
+            only = ", ".join(sorted(part for part in present if part))
+            result.warnings.append(f"the official parts hold only {only}; all cases are split anew")
+    return result if folds is None else _with_folds(result, folds, seed)
+
+
+def allot(pairs: Sequence[Pair], shares: Mapping[str, float], seed: int) -> dict[str, str]:
+    """Distribute groups over parts so that each part gets its share of the cases of each stratum.
+
+    Groups go largest first, then in the order of a hash of seed and name, each to the part that lacks most. The outcome
+    depends on the set of cases and the seed alone.
+
+    Args:
+        pairs: With groups.
+        shares: Part -> share; the shares sum to 1.
+        seed: Any integer.
+
+    Returns:
+        Case id -> part.
+    """
+    groups: dict[str, list[Pair]] = {}
+    for pair in sorted(pairs, key=lambda pair: pair.id):
+        groups.setdefault(pair.group or pair.id, []).append(pair)
+    strata: dict[str, list[str]] = {}
+    for name, members in groups.items():
+        strata.setdefault(members[0].stratum, []).append(name)
+    part_of: dict[str, str] = {}
+    lack = dict.fromkeys(shares, 0.0)
+    for _, names in sorted(strata.items()):
+        total = sum(len(groups[name]) for name in names)
+        for part, share in shares.items():
+            lack[part] += share * total
+        for name in sorted(names, key=lambda name: (-len(groups[name]), _shuffled(name, seed))):
+            # What one stratum leaves over is made up for by the next.
+            part = max(shares, key=lambda part: lack[part] if shares[part] else float("-inf"))
+            lack[part] -= len(groups[name])
+            part_of |= {pair.id: part for pair in groups[name]}
+    return part_of
+
+
+def _seeded(pairs: Sequence[Pair], ratios: Ratios, seed: int) -> Split:
+    shares = dict(zip(PARTS, ratios, strict=True))
+    part_of = allot(pairs, shares, seed)
+    placed = [replace(pair, split=part_of[pair.id], fold=None) for pair in pairs]
+    groups = len({pair.group for pair in pairs})
+    by = "cases" if groups == len(pairs) else f"{groups} groups"
+    rule = f"seeded split of {by}, {'/'.join(f'{100 * share:g}' for share in ratios)}, seed {seed}"
+    empty = [part for part in PARTS if shares[part] and part not in set(part_of.values())]
+    return Split(placed, rule, [f"too few {by} for a {part} part" for part in empty])
+
+
+def _official(pairs: Sequence[Pair], official: str, seed: int) -> Split:
+    warnings: list[str] = []
+    present = {pair.split for pair in pairs}
+    rule = f"official parts: {official}"
+    placed = list(pairs)
+    if "val" not in present:
+        train = [pair for pair in pairs if pair.split == "train"]
+        part_of = allot(train, {"train": 0.875, "val": 0.125}, seed)
+        placed = [replace(pair, split=part_of.get(pair.id, pair.split)) for pair in pairs]
+        rule += f"; val is a seeded eighth of train, seed {seed}"
+    if "test" not in present:
+        warnings.append("there is no official test part: scores on val are of images that chose the checkpoint")
+    shared = _shared_groups(placed)
+    if shared:
+        warnings.append(f"{len(shared)} groups are in more than one official part: {', '.join(shared[:10])}")
+    return Split(placed, rule, warnings)
+
+
+def _shared_groups(pairs: Sequence[Pair]) -> list[str]:
+    parts: dict[str, set[str | None]] = {}
+    for pair in pairs:
+        parts.setdefault(pair.group or pair.id, set()).add(pair.split)
+    return sorted(group for group, found in parts.items() if len(found) > 1)
+
+
+def _with_folds(result: Split, folds: int, seed: int) -> Split:
+    pool = [pair for pair in result.pairs if pair.split != "test"]
+    groups = len({pair.group for pair in pool})
+    if groups < folds:
+        raise DataError(f"--folds {folds}: train and val hold {groups} groups, expected at least one a fold")
+    part_of = allot(pool, {str(fold): 1 / folds for fold in range(folds)}, seed)
+    placed = [replace(pair, fold=int(part_of[pair.id]) if pair.id in part_of else None) for pair in result.pairs]
+    return Split(placed, f"{result.rule}; {folds} folds over train and val, seed {seed}", result.warnings)
+
+
+def _shuffled(name: str, seed: int) -> str:
+    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise ConfigError(f"--group-by {text}: not a regular expression ({error})") from error

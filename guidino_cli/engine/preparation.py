@@ -1,0 +1,324 @@
+"""From pairs of files to a prepared data set: decode, check, decide, convert, split, write."""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+from guidino_cli import __version__
+from guidino_cli.data import masks
+from guidino_cli.data.checks import Finding, check_names, check_pair, describe, some
+from guidino_cli.data.classes import Classes, default_names
+from guidino_cli.data.duplicates import connected, exact_pairs, merge_groups, near_pairs
+from guidino_cli.data.examine import ImageFacts, PackedMask, examine_image, examine_masks, merge_masks
+from guidino_cli.data.found import Found, Pair
+from guidino_cli.data.images import read_image, read_label_map, write_atomically, write_label_map, write_text
+from guidino_cli.data.manifest import Manifest, save_manifest
+from guidino_cli.data.nnunet import export
+from guidino_cli.data.report import Summary, class_shares, count_parts, to_markdown, value_table
+from guidino_cli.data.splits import PARTS, Ratios, Split, split, with_groups
+from guidino_cli.engine.progress import say, track
+from guidino_cli.errors import DataError
+from guidino_cli.types import Case
+
+_SHEET_TILES = 24
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The user's choices, already checked."""
+
+    layout: str
+    classes: Classes | None
+    binary: bool
+    threshold: float | None
+    ratios: Ratios | None
+    folds: int | None
+    group_by: str | None
+    seed: int
+    include_normal: bool
+    allow_unpaired: bool
+    skip_bad: bool
+    copy: bool
+    export_name: str | None
+    name: str
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A pair that was decoded, or what was wrong with it."""
+
+    pair: Pair
+    images: list[ImageFacts]
+    masks: list[PackedMask]
+    findings: list[Finding]
+
+
+def prepare(source: Path, found: Found, options: Options, folder: Path | None) -> tuple[Summary, list[Finding]]:
+    """Do everything; write into `folder` unless it is None. Returns the summary and what --skip-bad tolerated."""
+    findings = check_names(found, allow_unpaired=options.allow_unpaired)
+    examined = _in_threads(_examine, found.pairs, "checking")
+    findings += [finding for item in examined for finding in item.findings]
+    good = [item for item in examined if not item.findings]
+    if not good:
+        _stop_if_bad(source, [*findings, Finding("error", f"{source}: no usable pair of image and mask")], options)
+    try:
+        rule = _decide(good, found, options)
+    except DataError as error:
+        _stop_if_bad(source, [*findings, Finding("error", str(error))], options)
+        raise
+    _stop_if_bad(source, findings, options)
+    labelled = _in_threads(lambda item: _convert(item, rule, folder), good, "converting masks")
+    findings += [result for result in labelled if isinstance(result, Finding)]
+    pixels = {
+        item.pair.id: result for item, result in zip(good, labelled, strict=True) if isinstance(result, np.ndarray)
+    }
+    _stop_if_bad(source, findings, options)
+    good = [item for item in good if item.pair.id in pixels]
+    facts = {item.pair.id: item.images[0] for item in good}
+    findings += describe(facts) + _empty_and_full(pixels)
+    duplicates = _duplicates(good)
+    parts = _split([item.pair for item in good], duplicates, found, options)
+    cases = [_case(pair, facts[pair.id], pixels[pair.id], folder, copy=options.copy) for pair in parts.pairs]
+    findings += [Finding("warning", text) for text in parts.warnings]
+    classes = _class_names(rule, found, options)
+    summary = Summary(
+        name=options.name,
+        layout=f"{found.layout}: {found.evidence}",
+        mask_rule=rule.sentence,
+        split_rule=parts.rule,
+        classes=classes,
+        cases=cases,
+        pixels=pixels,
+        values=value_table([mask.histogram for item in good for mask in item.masks]),
+        duplicates=duplicates,
+        warnings=[finding.text for finding in findings if finding.kind in {"warning", "bad"}],
+        notes=[finding.text for finding in findings if finding.kind == "note"],
+    )
+    summary = replace(summary, warnings=[*summary.warnings, *_about_parts(summary)])
+    if folder is not None:
+        _write(summary, folder, found, rule, options, {item.pair.id: item.pair for item in good})
+    return summary, [finding for finding in findings if finding.kind == "bad"]
+
+
+def _examine(pair: Pair) -> Examined:
+    findings: list[Finding] = []
+    images: list[ImageFacts] = []
+    packed: list[PackedMask] = []
+    try:
+        images = [examine_image(path) for path in pair.images]
+    except DataError as error:
+        findings.append(Finding("bad", str(error), pair.id))
+    try:
+        packed = examine_masks(pair.masks)
+    except DataError as error:
+        findings.append(Finding("bad", str(error), pair.id))
+    if not findings:
+        findings = check_pair(pair, images, packed)
+    return Examined(pair, images, packed, findings)
+
+
+def _decide(good: Sequence[Examined], found: Found, options: Options) -> masks.MaskRule:
+    """The mask rule for the whole data set; it must fit the named classes."""
+    named = options.classes.names if options.classes else found.class_names
+    codes = options.classes.codes if options.classes else None
+    rule = masks.decide(
+        [mask.histogram for item in good for mask in item.masks],
+        class_count=len(named) if named else None,
+        codes=codes,
+        binary=options.binary,
+        threshold=options.threshold,
+    )
+    if named and codes is None and rule.class_count != len(named):
+        text = f"{len(named)} classes are named, the masks hold {rule.class_count} ({rule.why})"
+        raise DataError(f"{text}; name all with --classes, or map values: --classes '0=background,255=polyp'")
+    return rule
+
+
+def _stop_if_bad(source: Path, findings: Sequence[Finding], options: Options) -> None:
+    """Tell everything that was found, then give up, unless all of it may be skipped."""
+    errors = [finding for finding in findings if finding.kind == "error"]
+    bad = [finding for finding in findings if finding.kind == "bad"]
+    if not errors and (options.skip_bad or not bad):
+        return
+    hint = "; --skip-bad prepares the rest without these cases" if bad and not errors else ""
+    stopping = [*errors, *bad]
+    if len(stopping) == 1:
+        raise DataError(f"{stopping[0].text}{hint}")
+    for finding in stopping[:50]:
+        say(f"  {finding.text}")
+    if len(stopping) > 50:
+        say(f"  and {len(stopping) - 50} more")
+    raise DataError(f"{source}: {len(stopping)} problems, listed above; nothing was written{hint}")
+
+
+def _convert(item: Examined, rule: masks.MaskRule, folder: Path | None) -> np.ndarray | Finding:
+    """Write one class-index mask; returns the pixels of each class, or what was wrong."""
+    try:
+        labels = merge_masks([masks.apply(rule, mask.values()) for mask in item.masks])
+    except DataError as error:
+        return Finding("bad", f"{item.pair.masks[0]}: {error}", item.pair.id)
+    if folder is not None:
+        write_label_map(folder / "masks" / f"{item.pair.id}.png", labels)
+    return np.bincount(labels.ravel(), minlength=rule.class_count)
+
+
+def _empty_and_full(pixels: dict[str, np.ndarray]) -> list[Finding]:
+    empty = [case for case, counts in pixels.items() if counts[1:].sum() == 0]
+    full = [case for case, counts in pixels.items() if counts[0] == 0]
+    if pixels and len(empty) == len(pixels):
+        return [Finding("warning", "every mask is empty: there is nothing to learn")]
+    findings = [Finding("note", f"{len(empty)} masks are empty: {some(empty)}")] if empty else []
+    if full:
+        findings.append(Finding("warning", f"{len(full)} masks have no background at all: {some(full)}"))
+    return findings
+
+
+def _duplicates(good: Sequence[Examined]) -> list[list[str]]:
+    images = [item.images[0] for item in good]
+    hashes, small = np.stack([image.dhash for image in images]), np.stack([image.small for image in images])
+    pairs = exact_pairs([image.sha256 for image in images]) + near_pairs(hashes, small)
+    return connected([item.pair.id for item in good], pairs)
+
+
+def _split(pairs: Sequence[Pair], duplicates: Sequence[Sequence[str]], found: Found, options: Options) -> Split:
+    """Split so that one picture stays on one side; of official parts only say where it does not."""
+    grouped = with_groups(pairs, options.group_by)
+    merged = merge_groups({pair.id: pair.group or pair.id for pair in grouped}, duplicates)
+    grouped = [replace(pair, group=merged[pair.id]) for pair in grouped]
+    result = split(grouped, ratios=options.ratios, official=found.official, seed=options.seed, folds=options.folds)
+    part_of = {pair.id: pair.split for pair in result.pairs}
+    for cases in duplicates:
+        if len({part_of[case] for case in cases}) > 1:
+            where = ", ".join(f"{case} ({part_of[case]})" for case in cases)
+            result.warnings.append(f"one picture is in several official parts: {where}")
+    return result
+
+
+def _case(pair: Pair, facts: ImageFacts, pixels: np.ndarray, folder: Path | None, *, copy: bool) -> Case:
+    """The manifest's entry; its paths are those in the folder being built."""
+    image = pair.images[0]
+    if folder is not None and len(pair.images) > 1:
+        image = folder / "images" / f"{pair.id}.png"
+    elif folder is not None and copy:
+        image = folder / "images" / f"{pair.id}{image.suffix.lower()}"
+    return Case(
+        id=pair.id,
+        image=image,
+        mask=(folder or Path()) / "masks" / f"{pair.id}.png",
+        split=pair.split or "train",
+        fold=pair.fold,
+        group=pair.group or pair.id,
+        size_hw=facts.size_hw,
+        foreground=round(float(pixels[1:].sum() / pixels.sum()), 6),
+    )
+
+
+def _class_names(rule: masks.MaskRule, found: Found, options: Options) -> tuple[str, ...]:
+    if options.classes is not None:
+        return options.classes.names
+    return found.class_names or default_names(rule.class_count)
+
+
+def _about_parts(summary: Summary) -> list[str]:
+    """Classes that some part lacks."""
+    texts = []
+    for part, count in count_parts(summary.cases).items():
+        absent = [summary.classes[index] for index, share in enumerate(class_shares(summary, part)) if share == 0]
+        if count and absent:
+            texts.append(f"{part} has no pixel of {', '.join(absent)}")
+    return texts
+
+
+def _write(
+    summary: Summary, folder: Path, found: Found, rule: masks.MaskRule, options: Options, pairs: dict[str, Pair]
+) -> None:
+    own = [case for case in summary.cases if case.image.is_relative_to(folder)]
+    _in_threads(lambda case: _write_image(case, pairs[case.id]), own, "copying images")
+    manifest = Manifest(
+        options.name, list(summary.classes), list(summary.cases), _source(summary, found, rule, options)
+    )
+    save_manifest(manifest, folder)
+    write_text(folder / "report.md", to_markdown(summary))
+    _write_sheet(summary, folder)
+    if options.export_name:
+        export(
+            manifest,
+            folder / "nnUNet_raw" / options.export_name,
+            each=lambda function, cases: _in_threads(function, cases, "exporting"),
+        )
+
+
+def _write_image(case: Case, pair: Pair) -> None:
+    """Copy an image as it is, or merge its channel files to one RGB PNG."""
+    if len(pair.images) == 1:
+        write_atomically(case.image, lambda place: shutil.copyfile(pair.images[0], place))
+        return
+    channels = [read_image(path)[0][..., 0] for path in pair.images]
+    channels += [np.zeros_like(channels[0])] * (3 - len(channels))
+    image = Image.fromarray(np.stack(channels, axis=2))
+    write_atomically(case.image, lambda place: image.save(place, compress_level=3))
+
+
+def _source(summary: Summary, found: Found, rule: masks.MaskRule, options: Options) -> dict[str, object]:
+    return {
+        "guidino": __version__,
+        "layout": found.layout,
+        "layout_evidence": found.evidence,
+        "mask_rule": rule.kind,
+        "mask_threshold": rule.threshold if rule.kind == "threshold" else None,
+        "mask_evidence": rule.sentence,
+        "split_rule": summary.split_rule,
+        "seed": options.seed,
+        "group_by": options.group_by,
+        "counts": count_parts(summary.cases),
+        "duplicates": [list(group) for group in summary.duplicates],
+        "warnings": list(summary.warnings),
+        "notes": list(summary.notes),
+    }
+
+
+def _write_sheet(summary: Summary, folder: Path) -> None:
+    from guidino_cli.plots.contact_sheet import Tile, contact_sheet
+
+    def tile(case: Case) -> Tile:
+        assert case.mask is not None
+        share = f"{100 * (case.foreground or 0):.3g} % foreground"
+        return Tile(read_image(case.image)[0], read_label_map(case.mask), case.id, f"{case.split}, {share}")
+
+    chosen = choose_tiles(summary.cases, _SHEET_TILES)
+    counts = ", ".join(f"{count} {part}" for part, count in count_parts(summary.cases).items() if count)
+    ordered = "smallest to largest foreground of each part"
+    which = f"{len(chosen)} of {len(summary.cases)} cases, {ordered}" if len(chosen) < len(summary.cases) else counts
+    heading = f"{summary.name} ({counts})\n{which}" if which != counts else f"{summary.name} ({counts})\nall, {ordered}"
+    figure = contact_sheet(_in_threads(tile, chosen, "contact sheet"), heading=heading, classes=summary.classes)
+    write_atomically(folder / "contact_sheet.png", lambda place: figure.savefig(place))
+
+
+def choose_tiles(cases: Sequence[Case], count: int) -> list[Case]:
+    """Cases for the contact sheet: of each part its share, at least two, evenly from little to much foreground."""
+    chosen: list[Case] = []
+    for part in PARTS:
+        own = sorted((case for case in cases if case.split == part), key=lambda case: (case.foreground or 0, case.id))
+        wanted = min(len(own), max(2, round(count * len(own) / len(cases))))
+        positions = np.linspace(0, len(own) - 1, wanted).round().astype(int).tolist() if own else []
+        chosen += [own[position] for position in positions]
+    return chosen[:count]
+
+
+def _in_threads(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:
+    """Apply a function to all items, in threads (Pillow decodes without the interpreter lock), with a bar."""
+    pool = ThreadPoolExecutor(max_workers=os.cpu_count())
+    try:
+        return list(track(pool.map(function, items), total=len(items), description=description))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
