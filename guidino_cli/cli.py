@@ -100,3 +100,161 @@ def evaluate(
         overwrite=overwrite,
         as_json=as_json,
     )
+
+
+@app.command()
+def prepare(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of images and masks, or a CSV of pairs.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write.")] = None,
+    layout: Annotated[
+        str,
+        typer.Option(help="auto, csv, nnunet, tn3k, busi, drive, isic, kvasir, siblings (images/, masks/) or suffix."),
+    ] = "auto",
+    classes: Annotated[
+        str | None, typer.Option(help="Names: background,polyp; or mask values: 0=background,#ff0000=polyp.")
+    ] = None,
+    binary: Annotated[bool, typer.Option("--binary", help="Every mask value but 0 is foreground.")] = False,
+    threshold: Annotated[float | None, typer.Option(help="Mask values above this are foreground.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Shares of train/val/test; default: official parts, else 70/10/20.")
+    ] = None,
+    folds: Annotated[int | None, typer.Option(min=2, help="Also make cross-validation folds of train and val.")] = None,
+    group_by: Annotated[
+        str | None, typer.Option(help="What a split must not tear apart: a pattern on case ids, or a CSV (case,group).")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides which groups go where.")] = 0,
+    normal: Annotated[str, typer.Option(help="BUSI's normal images: include or exclude.")] = "exclude",
+    allow_unpaired: Annotated[
+        bool, typer.Option("--allow-unpaired", help="Leave out images without mask and masks without image.")
+    ] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out cases that cannot be used; ends with exit code 6.")
+    ] = False,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy the images too; else they stay where they are.")] = False,
+    export: Annotated[str | None, typer.Option(help="nnunet, or nnunet:27: also write an nnU-Net raw folder.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the data set; default: that of the folder.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a prepared folder.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what is found and write nothing.")] = False,
+) -> None:
+    """Check image-mask pairs and write class-index masks, splits, a contact sheet and cases.json.
+
+    Example: guidino prepare Kvasir-SEG -o data/kvasir --classes background,polyp
+    """
+    from guidino_cli.commands import prepare as command
+
+    command.run(
+        source,
+        out=out,
+        layout=layout,
+        classes=classes,
+        binary=binary,
+        threshold=threshold,
+        split_ratios=split,
+        folds=folds,
+        group_by=group_by,
+        seed=seed,
+        normal=normal,
+        allow_unpaired=allow_unpaired,
+        skip_bad=skip_bad,
+        copy=copy,
+        export_to=export,
+        name=name,
+        overwrite=overwrite,
+        dry_run=dry_run,
+    )
+
+
+@app.command()
+def train(
+    preset: Annotated[
+        str | None, typer.Option("--preset", "-p", help="Name (see `guidino presets`) or path of a YAML file.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", "-d", help="Folder made by `guidino prepare`.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Run folder to write; default: runs/PRESET.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="A setting, such as train.epochs=3.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, order, crops and augmentation.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: the best there is.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on behind the last finished epoch of -o.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that is not empty.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask a model hub.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print the settings, stop.")] = False,
+) -> None:
+    """Train a network, guided or plain, from a preset and a prepared data folder.
+
+    Example: guidino train --preset kvasir-nnwnet --data data/kvasir -o runs/kvasir --set train.epochs=100
+    """
+    from guidino_cli.commands import train as command
+
+    command.run(
+        preset=preset,
+        data=data,
+        out=out,
+        overrides=overrides or [],
+        seed=seed,
+        device=device,
+        resume=resume,
+        overwrite=overwrite,
+        offline=offline,
+        dry_run=dry_run,
+    )
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES...", help="Images, folders of images, or a prepared DATA folder.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the masks.")],
+    split: Annotated[str, typer.Option(help="Split of a prepared DATA folder: train, val, test or all.")] = "test",
+    save_guide: Annotated[bool, typer.Option("--save-guide", help="Also guides/NAME.png, 0..255 for 0..1.")] = False,
+    save_probabilities: Annotated[
+        bool, typer.Option("--save-probabilities", help="Also probabilities/NAME.npz, (class, row, column).")
+    ] = False,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also overlays/NAME.png: outlines on the image.")] = False,
+    values: Annotated[str, typer.Option(help="index (0, 1, 2, ...) or 255 (two classes, seen in any viewer).")] = "index",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="A setting, such as predict.mirror=false.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: the best there is.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask a model hub.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave masks that are there already.")] = False,
+) -> None:
+    """Segment images with a trained run; masks have the grid and the names of their images.
+
+    Example: guidino predict runs/kvasir new-images/ -o masks/ --overlay
+    """
+    from guidino_cli.commands import predict as command
+
+    command.run(
+        run,
+        images,
+        out=out,
+        extras=command.Extras(save_guide, save_probabilities, overlay),
+        split=split,
+        values=values,
+        overrides=tuple(overrides or ()),
+        device=device,
+        offline=offline,
+        overwrite=overwrite,
+        skip_existing=skip_existing,
+    )
+
+
+@app.command()
+def presets(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Preset to print.")] = None,
+    resolved: Annotated[bool, typer.Option("--resolved", help="With every default spelled out.")] = False,
+) -> None:
+    """List the presets, or print one: the start of a preset of your own.
+
+    Example: guidino presets kvasir-nnwnet > mine.yaml
+    """
+    from guidino_cli.commands import presets as command
+
+    command.run(name, resolved=resolved)
