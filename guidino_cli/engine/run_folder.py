@@ -148,15 +148,20 @@ def check_backbone(model: Model, facts: dict[str, Any]) -> None:
 
 
 def run_facts(model: Model, *, classes: list[str], data: Path) -> dict[str, Any]:
-    """What a reader must know to repeat a run: classes, versions, and hashes of the data and the backbone."""
+    """What a reader must know to repeat a run: classes, versions, hashes of the data and the backbone.
+
+    "parameters" are the trained ones and all.
+    """
     from importlib.metadata import version
 
     manifest = data / "cases.json"
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return {
         "guidino": __version__,
         "classes": classes,
         "data": {"cases": str(manifest), "sha256": hashlib.sha256(manifest.read_bytes()).hexdigest()},
         "backbone": None if model.backbone is None else model.backbone.identity,
+        "parameters": [sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)],
         "git": _git_commit(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in ("torch", "transformers", "accelerate", "numpy")},
