@@ -1,6 +1,7 @@
 """`guidino prepare`: a folder of images and masks in, a checked data set with one meaning per mask value out."""
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -93,10 +94,7 @@ def _show(summary: Summary, layout: str, *, out: Path | None, export_name: str |
         ("masks", summary.mask_rule),
         ("classes", ", ".join(f"{name} {100 * s:.3g} %" for name, s in zip(summary.classes, shares, strict=True))),
         ("split", f"{parts} ({summary.split_rule})"),
-        (
-            "repeats",
-            f"{len(summary.duplicates)} groups of images that show one picture" if summary.duplicates else "none",
-        ),
+        ("repeats", _repeats(summary)),
         *(("warning", text) for text in summary.warnings),
         *(("note", text) for text in summary.notes),
     ]
@@ -105,15 +103,29 @@ def _show(summary: Summary, layout: str, *, out: Path | None, export_name: str |
     else:
         extra = f", nnUNet_raw/{export_name}/" if export_name else ""
         rows.append(("written", f"{out}: {FILE_NAME}, masks/, contact_sheet.png, report.md{extra}"))
-        preset = _PRESETS.get(layout, "demo")
-        preset = preset if preset in preset_names() else "demo"
-        rows.append(("next", f"guidino train --preset {preset} --data {out} -o RUN"))
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for title, text in rows:
         table.add_row(title, text)
-    Console(file=sys.stdout, highlight=False, markup=False).print(table)
+    console = Console(file=sys.stdout, highlight=False, markup=False)
+    console.print(table)
+    if out is not None:
+        preset = _PRESETS.get(layout, "demo")
+        preset = preset if preset in preset_names() else "demo"
+        # Not in the table, which would break the line that people copy.
+        console.print(
+            f"next      guidino train --preset {preset} --data {shlex.quote(str(out))} -o RUN", soft_wrap=True
+        )
+
+
+def _repeats(summary: Summary) -> str:
+    """How many pictures occur more than once, with the first few."""
+    if not summary.duplicates:
+        return "none: no image occurs twice"
+    shown = "; ".join(" = ".join(group) for group in summary.duplicates[:3])
+    more = "; see report.md" if len(summary.duplicates) > 3 else ""
+    return f"{len(summary.duplicates)} picture(s) more than once: {shown}{more}"
 
 
 def _check_places(source: Path, out: Path | None, *, overwrite: bool, dry_run: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from guidino_cli.data.found import Found, Pair, Part, collect, with_lists
 from guidino_cli.data.images import find_images, is_image
-from guidino_cli.data.pairing import is_mask_name, match
+from guidino_cli.data.matching import is_mask_name, match
 from guidino_cli.errors import DataError
 
 _IMAGE_WORDS = {"image", "images", "img", "imgs", "jpegimages", "input", "inputs", "original", "originals", "data", "x"}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from guidino_cli.data.pairing import Matches
+from guidino_cli.data.matching import Matches
 from guidino_cli.errors import DataError
 
 

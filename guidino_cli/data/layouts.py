@@ -57,6 +57,7 @@ def recognise(source: Path, layout: str = "auto") -> Found:
         raise ConfigError("--layout: " + unknown("layout", layout, ["auto", *layout_names()]))
     if not source.exists():
         raise DataError(f"{source}: no such folder or file")
+    source = _unnested(source)
     for rank in _RANKS:
         fits = {
             name: found
@@ -72,6 +73,16 @@ def recognise(source: Path, layout: str = "auto") -> Found:
     wanted = layout_names() if layout == "auto" else [layout]
     tried = "; ".join(f"{name}: {_LOOKS_LIKE[name]}" for name in wanted)
     raise DataError(f"{source}: found {_contents(source)}, but no image-mask pairs as in one of these layouts: {tried}")
+
+
+def _unnested(source: Path) -> Path:
+    """The folder that really holds the data, if unpacking made `X/X/...` with nothing beside it."""
+    while source.is_dir():
+        entries = [path for path in source.iterdir() if not path.name.startswith((".", "__MACOSX"))]
+        if len(entries) != 1 or not entries[0].is_dir():
+            break
+        source = entries[0]
+    return source
 
 
 def _refuse_volumes(source: Path) -> None:

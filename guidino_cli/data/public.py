@@ -9,7 +9,7 @@ from typing import Any
 from guidino_cli.data.folders import siblings
 from guidino_cli.data.found import Found, Pair, Part, collect
 from guidino_cli.data.images import find_images
-from guidino_cli.data.pairing import Matches, match
+from guidino_cli.data.matching import Matches, match
 from guidino_cli.errors import DataError
 
 _KVASIR_NAME = re.compile(r"c[a-z0-9]{24}")
@@ -26,7 +26,8 @@ def kvasir(source: Path) -> Found | None:
     if boxes is None and named < 0.8 * max(len(found.pairs), 1):
         return None
     evidence = f"{named} of {len(found.pairs)} names are Kvasir-SEG's" + (f", {boxes} is there" if boxes else "")
-    return replace(found, layout="kvasir", evidence=f"images/ and masks/; {evidence}")
+    evidence = f"images/ and masks/; {evidence}"
+    return replace(found, layout="kvasir", evidence=evidence, class_names=("background", "polyp"))
 
 
 def isic(source: Path) -> Found | None:
@@ -54,7 +55,8 @@ def isic(source: Path) -> Found | None:
     notes = [
         f"{stage}: only the {next(iter(parts[stage]))}s are there, left out" for stage in parts if stage not in whole
     ]
-    return collect("isic", evidence, found, notes=notes, official="the challenge's folders")
+    result = collect("isic", evidence, found, notes=notes, official="the challenge's folders")
+    return replace(result, class_names=("background", "lesion"))
 
 
 def tn3k(source: Path) -> Found | None:
@@ -68,6 +70,7 @@ def tn3k(source: Path) -> Found | None:
         return None
     evidence = f"{' and '.join(part.prefix + '-image/, ' + part.prefix + '-mask/' for part in parts)}"
     found = collect("tn3k", evidence, parts, always_prefix=True, official="the trainval and test folders")
+    found = replace(found, class_names=("background", "nodule"))
     return _with_tn3k_folds(found, source)
 
 
@@ -84,7 +87,8 @@ def busi(source: Path) -> Found | None:
         parts.append(Part(match(images, masks), prefix=kind, stratum=kind))
     merged = sum(len(masks) > 1 for part in parts for _, _, masks in part.matches.pairs)
     notes = [f"{merged} images have several masks, which are merged"] if merged else []
-    return collect("busi", f"{'/, '.join(kinds)}/ with `x (1).png` and `x (1)_mask.png`", parts, notes=notes)
+    evidence = f"{'/, '.join(kinds)}/ with `x (1).png` and `x (1)_mask.png`"
+    return replace(collect("busi", evidence, parts, notes=notes), class_names=("background", "lesion"))
 
 
 def choose_normal(found: Found, *, include: bool) -> Found:
@@ -113,7 +117,8 @@ def drive(source: Path) -> Found | None:
     if not parts:
         return None
     evidence = f"images/ and 1st_manual/; {parts[0].matches.rule}"
-    return collect("drive", evidence, parts, notes=notes, official="the training and test folders")
+    result = collect("drive", evidence, parts, notes=notes, official="the training and test folders")
+    return replace(result, class_names=("background", "vessel"))
 
 
 def nnunet(source: Path) -> Found | None:

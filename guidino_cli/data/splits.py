@@ -140,7 +140,7 @@ def _seeded(pairs: Sequence[Pair], ratios: Ratios, seed: int) -> Split:
     by = "cases" if groups == len(pairs) else f"{groups} groups"
     rule = f"seeded split of {by}, {'/'.join(f'{100 * share:g}' for share in ratios)}, seed {seed}"
     empty = [part for part in PARTS if shares[part] and part not in set(part_of.values())]
-    return Split(placed, rule, [f"too few {by} for a {part} part" for part in empty])
+    return Split(placed, rule, [f"{groups} groups are too few for a {part} part" for part in empty])
 
 
 def _official(pairs: Sequence[Pair], official: str, seed: int) -> Split:

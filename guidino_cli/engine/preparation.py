@@ -200,7 +200,7 @@ def _split(pairs: Sequence[Pair], duplicates: Sequence[Sequence[str]], found: Fo
     for cases in duplicates:
         if len({part_of[case] for case in cases}) > 1:
             where = ", ".join(f"{case} ({part_of[case]})" for case in cases)
-            result.warnings.append(f"one picture is in several official parts: {where}")
+            result.warnings.append(f"one picture is in several parts: {where}")
     return result
 
 
@@ -292,7 +292,7 @@ def _write_sheet(summary: Summary, folder: Path) -> None:
 
     def tile(case: Case) -> Tile:
         assert case.mask is not None
-        share = f"{100 * (case.foreground or 0):.3g} % foreground"
+        share = f"{100 * (case.foreground or 0):.1f} % foreground"
         return Tile(read_image(case.image)[0], read_label_map(case.mask), case.id, f"{case.split}, {share}")
 
     chosen = choose_tiles(summary.cases, _SHEET_TILES)

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours for colour-blind readers, brightest first: they must stand out from tissue.
 OUTLINES = ("#56b4e9", "#f0e442", "#e69f00", "#009e73", "#cc79a7", "#0072b2", "#d55e00")
-_TILE = 360
+_DPI = 110
+# All in pixels.
+_TILE, _GAP, _HEAD, _CAPTION, _LEGEND, _MIN_WIDTH = 240, 8, 64, 44, 34, 720
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def contact_sheet(tiles: Sequence[Tile], *, heading: str, classes: Sequence[str]
 
     Args:
         tiles: At least one.
-        heading: Title of the page.
+        heading: Title of the page, one or two lines.
         classes: Class names, the background first, for the legend.
         columns: Tiles in a row.
 
@@ -50,30 +52,51 @@ def contact_sheet(tiles: Sequence[Tile], *, heading: str, classes: Sequence[str]
     from matplotlib.lines import Line2D
 
     columns = min(columns, len(tiles))
-    rows = -(-len(tiles) // columns)
     ratio = float(np.median([tile.image.shape[0] / tile.image.shape[1] for tile in tiles]))
-    width, height = 2.1 * columns + 0.3, (2.1 * min(max(ratio, 0.5), 1.6) + 0.45) * rows + 0.95
-    figure = Figure(figsize=(max(width, 6.5), height), dpi=110, layout="constrained")
+    cell = round(_TILE * min(max(ratio, 0.5), 1.5))
+    page = _page(tiles, columns=columns, cell=cell)
+    height, width = page.shape[:2]
+    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
     FigureCanvasAgg(figure)
-    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
-    for place in axes:
-        place.set_axis_off()
-    for place, tile in zip(axes, tiles, strict=False):
-        place.set_axis_on()
-        place.imshow(outlined(tile.image, tile.labels), interpolation="antialiased")
-        place.set(xticks=[], yticks=[])
-        for spine in place.spines.values():
-            spine.set_visible(False)
-        place.set_xlabel(f"{_short(tile.title)}\n{tile.subtitle}", fontsize=7.5, color="#222222", labelpad=3)
-    figure.suptitle(heading, fontsize=11, wrap=True)
+    # One picture in one frame of pixel coordinates: a frame for each tile takes seconds to lay out.
+    frame = figure.add_axes((0, 0, 1, 1))
+    frame.set(xlim=(0, width), ylim=(height, 0))
+    frame.set_axis_off()
+    frame.imshow(page, interpolation="none", extent=(0, width, height, 0), aspect="auto")
+    frame.text(width / 2, _HEAD / 2, heading, fontsize=10.5, ha="center", va="center", linespacing=1.4)
+    for index, tile in enumerate(tiles):
+        left, top = _corner(index, columns=columns, cell=cell)
+        caption = f"{_short(tile.title)}\n{tile.subtitle}"
+        frame.text(left + _TILE / 2, top + cell + 5, caption, fontsize=7, ha="center", va="top", color="#222222")
     lines = [
         Line2D([], [], color=outline_colour(index), linewidth=3, label=name)
         for index, name in enumerate(classes)
         if index
     ]
-    shown = lines[:12]
-    figure.legend(handles=shown, loc="outside lower center", ncols=min(len(shown), 6), fontsize=9, frameon=False)
+    frame.legend(handles=lines[:12], loc="lower center", ncols=min(len(lines), 6), fontsize=9, frameon=False)
     return figure
+
+
+def _page(tiles: Sequence[Tile], *, columns: int, cell: int) -> np.ndarray:
+    """All tiles on white, each in the middle of a cell `_TILE` wide and `cell` high: (H, W, 3) uint8."""
+    _, last_top = _corner(len(tiles) - 1, columns=columns, cell=cell)
+    right = _corner(columns - 1, columns=columns, cell=cell)[0] + _TILE + _GAP
+    page = np.full((last_top + cell + _CAPTION + _LEGEND, max(right, _MIN_WIDTH), 3), 255, dtype=np.uint8)
+    for index, tile in enumerate(tiles):
+        left, top = _corner(index, columns=columns, cell=cell)
+        height, width = tile.labels.shape
+        drawn = outlined(tile.image, tile.labels, size=round(min(_TILE / width, cell / height) * max(height, width)))
+        top += (cell - drawn.shape[0]) // 2
+        left += (_TILE - drawn.shape[1]) // 2
+        page[top : top + drawn.shape[0], left : left + drawn.shape[1]] = drawn[: page.shape[0], : page.shape[1]]
+    return page
+
+
+def _corner(index: int, *, columns: int, cell: int) -> tuple[int, int]:
+    """Left and top of a cell in pixels."""
+    margin = max(0, (_MIN_WIDTH - columns * (_TILE + _GAP) - _GAP) // 2)
+    row, column = divmod(index, columns)
+    return margin + _GAP + column * (_TILE + _GAP), _HEAD + row * (cell + _CAPTION)
 
 
 def outlined(image: np.ndarray, labels: np.ndarray, *, size: int = _TILE) -> np.ndarray:
@@ -95,11 +118,11 @@ def outlined(image: np.ndarray, labels: np.ndarray, *, size: int = _TILE) -> np.
     reduce = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
     canvas = np.array(Image.fromarray(image).resize(target, reduce))
     regions = np.asarray(Image.fromarray(labels.astype(np.uint8)).resize(target, Image.Resampling.NEAREST))
-    outer = _border(regions == 0) & (regions == 0)
+    outer = _border(regions == 0, width=1)
     canvas[outer] = canvas[outer] // 3
     for index in np.unique(regions[regions > 0]):
         colour = [int(outline_colour(int(index))[start : start + 2], 16) for start in (1, 3, 5)]
-        canvas[_border(regions == index)] = colour
+        canvas[_border(regions == index, width=2)] = colour
     return canvas
 
 
@@ -108,10 +131,10 @@ def outline_colour(index: int) -> str:
     return OUTLINES[(index - 1) % len(OUTLINES)]
 
 
-def _border(region: np.ndarray) -> np.ndarray:
-    """Pixels of a region within two pixels of its edge; the edge of the picture counts as region."""
+def _border(region: np.ndarray, *, width: int) -> np.ndarray:
+    """Pixels of a region within `width` pixels of its edge; the edge of the picture is no edge of the region."""
     inside = region.copy()
-    for _ in range(2):
+    for _ in range(width):
         padded = np.pad(inside, 1, mode="edge")
         inside = padded[1:-1, 1:-1] & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return region & ~inside

@@ -86,9 +86,10 @@ _RULES: tuple[tuple[str, Key, Key], ...] = (
 )
 
 
-def _alone(matches: Matches) -> tuple[int, int]:
+def _alone(matches: Matches) -> tuple[int, int, int]:
+    """How many files are left without a partner; of equals, a rule that sees a clash says more."""
     clashing = sum(len(files) for files in matches.collisions)
-    return len(matches.images) + len(matches.masks) + clashing, -len(matches.pairs)
+    return len(matches.images) + len(matches.masks) + clashing, -len(matches.pairs), -clashing
 
 
 def _match_by(images: Sequence[Path], masks: Sequence[Path], *, rule: str, image_key: Key, mask_key: Key) -> Matches:

@@ -1,0 +1,69 @@
+"""Repeated pictures are found."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from guidino_cli.data.duplicates import (
+    connected,
+    difference_hash,
+    exact_pairs,
+    file_hash,
+    merge_groups,
+    near_pairs,
+    thumbnail,
+)
+
+
+def _near(*images: Image.Image) -> list[tuple[int, int]]:
+    grey = [image.convert("L") for image in images]
+    return near_pairs(np.stack([difference_hash(item) for item in grey]), np.stack([thumbnail(item) for item in grey]))
+
+
+def _scene(seed: int) -> Image.Image:
+    coarse = np.random.default_rng(seed).integers(0, 255, (8, 8), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((96, 96), Image.Resampling.BICUBIC)
+
+
+def test_a_recompressed_smaller_copy_is_the_same_picture(tmp_path: Path) -> None:
+    _scene(0).resize((80, 80)).save(tmp_path / "copy.jpg", quality=80)
+    assert _near(_scene(0), _scene(1), Image.open(tmp_path / "copy.jpg")) == [(0, 2)]
+
+
+def test_two_black_images_with_one_different_dot_are_not_the_same_picture() -> None:
+    images = [Image.new("L", (96, 96)) for _ in range(2)]
+    images[0].paste(255, (10, 10, 30, 30))
+    images[1].paste(255, (60, 60, 80, 80))
+    assert _near(*images) == []
+
+
+def test_a_picture_beyond_the_first_chunk_is_compared_too() -> None:
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 2**63, (600, 4), dtype=np.uint64)
+    small = rng.integers(0, 255, (600, 1024), dtype=np.uint8)
+    for one, other in ((3, 599), (300, 400)):
+        hashes[other], small[other] = hashes[one] ^ np.uint64(1), small[one]
+    assert sorted(near_pairs(hashes, small)) == [(3, 599), (300, 400)]
+
+
+def test_nine_bits_of_difference_are_too_many() -> None:
+    hashes = np.zeros((3, 4), dtype=np.uint64)
+    hashes[1, 0], hashes[2, 0] = 0b1111_1111, 0b1_1111_1111
+    small = np.tile(np.arange(1024) % 251, (3, 1)).astype(np.uint8)
+    assert near_pairs(hashes, small) == [(0, 1), (1, 2)]
+
+
+def test_equal_files_are_found_whatever_their_name(tmp_path: Path) -> None:
+    for name, content in (("a", b"1"), ("b", b"2"), ("c", b"1")):
+        (tmp_path / name).write_bytes(content)
+    assert exact_pairs([file_hash(tmp_path / name) for name in "abc"]) == [(0, 2)]
+
+
+def test_pairs_that_share_a_picture_are_one_group() -> None:
+    assert connected(["a", "b", "c", "d"], [(0, 2), (2, 1)]) == [["a", "b", "c"]]
+
+
+def test_groups_with_a_common_picture_are_joined() -> None:
+    groups = {"a1": "A", "a2": "A", "b1": "B", "c1": "C"}
+    assert merge_groups(groups, [["a2", "b1"]]) == {"a1": "A", "a2": "A", "b1": "A", "c1": "C"}

@@ -1,0 +1,248 @@
+"""Folders as public data sets are published, in miniature."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from guidino_cli.data.found import read_names
+from guidino_cli.data.layouts import recognise
+from guidino_cli.data.public import choose_normal
+from guidino_cli.errors import ConfigError, DataError
+
+
+def _touch(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix in {".png", ".jpg", ".tif", ".gif"}:
+            Image.new("L", (4, 4)).save(path)
+        else:
+            path.write_text("")
+    return root
+
+
+def _parts(root: Path, layout: str = "auto") -> dict[str, str | None]:
+    return {pair.id: pair.split for pair in recognise(root, layout).pairs}
+
+
+def test_kvasir_is_known_by_its_names(tmp_path: Path) -> None:
+    name = "cju0qkwl35piu0993l0dewei2.jpg"
+    found = recognise(_touch(tmp_path, f"images/{name}", f"masks/{name}"))
+    assert (found.layout, found.class_names) == ("kvasir", ("background", "polyp"))
+
+
+def test_lists_beside_the_folders_are_the_official_parts(tmp_path: Path) -> None:
+    _touch(tmp_path, *(f"{kind}/{stem}.png" for kind in ("images", "masks") for stem in "abcd"))
+    (tmp_path / "train.txt").write_text("a\nimages/b.png masks/b.png\n")
+    (tmp_path / "test.txt").write_text("c\n")
+    found = recognise(tmp_path)
+    assert {pair.id: pair.split for pair in found.pairs} == {"a": "train", "b": "train", "c": "test"}
+    assert any("d" in note and "no split list" in note for note in found.notes)
+
+
+def test_a_listed_case_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    _touch(tmp_path, "images/a.png", "masks/a.png")
+    (tmp_path / "train.txt").write_text("a\nmissing\n")
+    with pytest.raises(DataError, match="name 1 images that are not there: missing"):
+        recognise(tmp_path)
+
+
+def test_a_case_in_two_lists_is_an_error(tmp_path: Path) -> None:
+    _touch(tmp_path, "images/a.png", "masks/a.png")
+    for part in ("train", "test"):
+        (tmp_path / f"{part}.txt").write_text("a\n")
+    with pytest.raises(DataError, match=r"also in train\.txt"):
+        recognise(tmp_path)
+
+
+def test_names_with_spaces_survive_in_a_list(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("benign (1).png\nbenign (2)\n# remark\n\n")
+    assert read_names(tmp_path / "train.txt") == ["benign (1)", "benign (2)"]
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        ("ISBI2016_ISIC_Part1_{}_Data", "ISBI2016_ISIC_Part1_{}_GroundTruth"),
+        ("ISIC-2017_{}_Data", "ISIC-2017_{}_Part1_GroundTruth"),
+        ("ISIC2018_Task1-2_{}_Input", "ISIC2018_Task1_{}_GroundTruth"),
+    ],
+)
+def test_isic_of_three_years_keeps_its_parts(tmp_path: Path, images: str, masks: str) -> None:
+    for number, part in enumerate(("Training", "Test")):
+        stem = f"ISIC_000000{number}"
+        _touch(tmp_path, f"{images.format(part)}/{stem}.jpg", f"{masks.format(part)}/{stem}_segmentation.png")
+    assert recognise(tmp_path).layout == "isic"
+    assert _parts(tmp_path) == {"ISIC_0000000": "train", "ISIC_0000001": "test"}
+
+
+def test_isic_superpixels_and_other_tasks_are_no_images(tmp_path: Path) -> None:
+    _touch(
+        tmp_path,
+        "ISIC-2017_Training_Data/ISIC_0000000.jpg",
+        "ISIC-2017_Training_Data/ISIC_0000000_superpixels.png",
+        "ISIC-2017_Training_Part1_GroundTruth/ISIC_0000000_segmentation.png",
+        "ISIC-2017_Training_Part2_GroundTruth/ISIC_0000000_features.json",
+    )
+    found = recognise(tmp_path)
+    assert [pair.images[0].name for pair in found.pairs] == ["ISIC_0000000.jpg"]
+    assert found.images == []
+
+
+def test_tn3k_ids_carry_their_part_because_both_count_from_zero(tmp_path: Path) -> None:
+    names = [f"{part}-{kind}/0000.jpg" for part in ("trainval", "test") for kind in ("image", "mask")]
+    assert _parts(_touch(tmp_path, *names)) == {"test_0000": "test", "trainval_0000": "train"}
+
+
+def test_tn3k_folds_are_positions_in_the_sorted_list(tmp_path: Path) -> None:
+    stems = ["0000", "0002", "0005", "0010", "0011"]
+    _touch(tmp_path, *(f"trainval-{kind}/{stem}.jpg" for stem in stems for kind in ("image", "mask")))
+    for fold in range(5):
+        (tmp_path / f"tn3k-trainval-fold{fold}.json").write_text(json.dumps({"val": [fold]}))
+    pairs = {pair.id: (pair.split, pair.fold) for pair in recognise(tmp_path).pairs}
+    assert pairs["trainval_0000"] == ("val", 0)
+    assert pairs["trainval_0010"] == ("train", 3)
+
+
+def test_busi_merges_masks_and_keeps_the_kind_of_lesion(tmp_path: Path) -> None:
+    _touch(tmp_path, "benign/benign (1).png", "benign/benign (1)_mask.png", "benign/benign (1)_mask_1.png")
+    _touch(tmp_path, "malignant/malignant (1).png", "malignant/malignant (1)_mask.png")
+    found = recognise(tmp_path)
+    assert found.layout == "busi"
+    assert {pair.id: (pair.stratum, pair.group, len(pair.masks)) for pair in found.pairs} == {
+        "benign (1)": ("benign", "benign/benign (1)", 2),
+        "malignant (1)": ("malignant", "malignant/malignant (1)", 1),
+    }
+
+
+def test_busi_normal_images_are_a_choice_that_is_told(tmp_path: Path) -> None:
+    for kind in ("benign", "malignant", "normal"):
+        _touch(tmp_path, f"{kind}/{kind} (1).png", f"{kind}/{kind} (1)_mask.png")
+    found = recognise(tmp_path)
+    assert len(choose_normal(found, include=True).pairs) == 3
+    without = choose_normal(found, include=False)
+    assert len(without.pairs) == 2
+    assert "1 normal images are left out" in without.notes[-1]
+
+
+def test_the_field_of_view_of_drive_is_no_label(tmp_path: Path) -> None:
+    for part, number in (("training", 21), ("test", 1)):
+        _touch(tmp_path, f"{part}/images/{number}_{part}.tif", f"{part}/1st_manual/{number}_manual1.gif")
+        _touch(tmp_path, f"{part}/mask/{number}_{part}_mask.gif")
+    found = recognise(tmp_path)
+    assert found.layout == "drive"
+    assert [pair.masks[0].parent.name for pair in found.pairs] == ["1st_manual", "1st_manual"]
+    assert any("field of view" in note for note in found.notes)
+
+
+def _nnunet(root: Path, **description: object) -> Path:
+    _touch(root, "imagesTr/a_0000.png", "imagesTr/a_0001.png", "labelsTr/a.png", "imagesTs/b_0000.png")
+    _touch(root, "imagesTs/b_0001.png", "labelsTs/b.png")
+    content = {"labels": {"background": 0, "tumour": 1}, "file_ending": ".png", **description}
+    (root / "dataset.json").write_text(json.dumps(content))
+    return root
+
+
+def test_nnunet_collects_channels_and_names(tmp_path: Path) -> None:
+    found = recognise(_nnunet(tmp_path))
+    assert found.class_names == ("background", "tumour")
+    assert [(pair.id, len(pair.images), pair.split) for pair in found.pairs] == [("a", 2, "train"), ("b", 2, "test")]
+
+
+def test_nnunet_version_one_has_its_labels_the_other_way_round(tmp_path: Path) -> None:
+    assert recognise(_nnunet(tmp_path, labels={"0": "background", "1": "cup"})).class_names == ("background", "cup")
+
+
+def test_nnunet_regions_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="regions"):
+        recognise(_nnunet(tmp_path, labels={"background": 0, "whole": [1, 2]}))
+
+
+def test_nnunet_volumes_are_refused_as_volumes(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="volumes are not supported"):
+        recognise(_nnunet(tmp_path, file_ending=".nii.gz"))
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        ("{}/images", "{}/masks"),
+        ("Images/{}", "Labels/{}"),
+        ("{}_img", "{}_gt"),
+        ("{}/JPEGImages", "{}/SegmentationClass"),
+        ("data/{}/input", "data/{}/ground_truth"),
+    ],
+)
+def test_parts_may_be_folders_in_any_order(tmp_path: Path, images: str, masks: str) -> None:
+    for part, stem in (("train", "a"), ("valid", "b"), ("Test", "c")):
+        _touch(tmp_path, f"{images.format(part)}/{stem}.png", f"{masks.format(part)}/{stem}.png")
+    assert _parts(tmp_path) == {"a": "train", "b": "val", "c": "test"}
+
+
+def test_equal_names_in_two_parts_get_their_part_as_prefix(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        _touch(tmp_path, f"{part}/images/1.png", f"{part}/masks/1.png")
+    assert _parts(tmp_path) == {"train_1": "train", "test_1": "test"}
+
+
+def test_two_folders_of_masks_are_refused(tmp_path: Path) -> None:
+    _touch(tmp_path, "images/a.png", "masks/a.png", "labels/a.png")
+    with pytest.raises(DataError, match="labels, masks all look like"):
+        recognise(tmp_path)
+
+
+def test_other_folders_are_told_and_not_used(tmp_path: Path) -> None:
+    found = recognise(_touch(tmp_path, "images/a.png", "masks/a.png", "fov/a.png"))
+    assert found.notes == ["fov/ is not used"]
+
+
+def test_one_folder_with_suffixes(tmp_path: Path) -> None:
+    found = recognise(_touch(tmp_path, "a.jpg", "a_mask.png", "b.jpg", "b_mask.png"))
+    assert (found.layout, [pair.id for pair in found.pairs]) == ("suffix", ["a", "b"])
+
+
+def test_a_folder_within_a_folder_of_nothing_else_is_entered(tmp_path: Path) -> None:
+    assert _parts(_touch(tmp_path, "Set/Set/images/a.png", "Set/Set/masks/a.png")) == {"a": None}
+
+
+def test_hidden_files_are_no_images(tmp_path: Path) -> None:
+    found = recognise(_touch(tmp_path, "images/a.png", "images/._a.png", "masks/a.png", "masks/._a.png"))
+    assert len(found.pairs) == 1
+
+
+def test_a_csv_names_pairs_groups_and_parts(tmp_path: Path) -> None:
+    _touch(tmp_path, "x/1.png", "y/2.png")
+    (tmp_path / "pairs.csv").write_text("Image,Mask,split,group\nx/1.png,y/2.png,validation,p7\n")
+    pair = recognise(tmp_path / "pairs.csv").pairs[0]
+    assert (pair.id, pair.images[0], pair.split, pair.group) == ("1", tmp_path / "x/1.png", "val", "p7")
+
+
+def test_a_csv_without_the_columns_says_which_it_found(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match="found the columns a, b, expected at least image and mask"):
+        recognise(tmp_path / "pairs.csv")
+
+
+def test_two_public_layouts_at_once_are_a_tie(tmp_path: Path) -> None:
+    _touch(tmp_path, "training/images/1_t.tif", "training/1st_manual/1_manual1.gif")
+    _touch(tmp_path, "trainval-image/0000.jpg", "trainval-mask/0000.jpg")
+    with pytest.raises(DataError, match=r"fits several layouts.*choose with --layout"):
+        recognise(tmp_path)
+    assert recognise(tmp_path, "tn3k").layout == "tn3k"
+
+
+def test_an_empty_folder_lists_what_was_tried(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"an empty folder.*kvasir: .*suffix: "):
+        recognise(tmp_path)
+
+
+def test_volumes_are_refused_in_plain_words(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="volumes are not supported yet"):
+        recognise(_touch(tmp_path, "images/a.nii.gz", "labels/a.nii.gz"))
+
+
+def test_an_unknown_layout_gets_a_suggestion(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'kvasir'"):
+        recognise(tmp_path, "kvasr")

@@ -1,0 +1,66 @@
+"""Images find their masks by name."""
+
+from pathlib import Path
+
+import pytest
+
+from guidino_cli.data.matching import is_mask_name, match
+
+
+def _paths(*names: str) -> list[Path]:
+    return [Path(name) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("a.jpg", "a.png"),
+        ("ISIC_0000001.jpg", "ISIC_0000001_segmentation.png"),
+        ("ISIC_0000001.jpg", "ISIC_0000001_Segmentation.png"),
+        ("benign (1).png", "benign (1)_mask.png"),
+        ("A01.tif", "a01.png"),
+        ("x_image.png", "x_mask.png"),
+        ("img_7.png", "mask_7.png"),
+        ("21_training.tif", "21_manual1.gif"),
+        ("case-3.png", "case-3.gt.png"),
+    ],
+)
+def test_common_spellings_find_each_other(image: str, mask: str) -> None:
+    found = match(_paths(image, "other.png"), _paths(mask, "other.png"))
+    assert (Path(image), (Path(mask),)) in [(pair[1], pair[2]) for pair in found.pairs]
+
+
+def test_numbered_masks_belong_to_one_image() -> None:
+    found = match(_paths("a.png"), _paths("a_mask.png", "a_mask_1.png", "a_mask_2.png"))
+    assert [len(masks) for _, _, masks in found.pairs] == [3]
+
+
+def test_two_masks_of_one_name_are_a_collision() -> None:
+    found = match(_paths("a.png"), _paths("a_mask.png", "a_gt.png"))
+    assert found.pairs == []
+    assert len(found.collisions) == 1
+
+
+def test_two_images_of_one_name_are_a_collision() -> None:
+    found = match(_paths("a.jpg", "a.png", "b.png"), _paths("a.gif", "b.gif"))
+    assert [pair[0] for pair in found.pairs] == ["b"]
+    assert found.collisions == [(Path("a.jpg"), Path("a.png"), Path("a.gif"))]
+
+
+def test_what_has_no_partner_is_listed() -> None:
+    found = match(_paths("a.png", "b.png"), _paths("b.png", "c.png"))
+    assert (found.images, found.masks) == (_paths("a.png"), _paths("c.png"))
+
+
+def test_names_that_merely_follow_each_other_are_not_paired() -> None:
+    assert match(_paths("a.png", "b.png"), _paths("c.png", "d.png")).pairs == []
+
+
+def test_an_accent_is_one_name_composed_or_decomposed() -> None:
+    assert len(match(_paths("caf\u00e9.png"), _paths("cafe\u0301.png")).pairs) == 1
+
+
+def test_a_name_with_mask_inside_a_word_is_no_mask() -> None:
+    assert is_mask_name("a_mask_1")
+    assert not is_mask_name("unmasked")
+    assert not is_mask_name("21_training")

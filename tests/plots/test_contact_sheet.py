@@ -1,0 +1,38 @@
+"""The page of outlined images."""
+
+import numpy as np
+
+from guidino_cli.plots.contact_sheet import Tile, contact_sheet, outline_colour, outlined
+
+
+def test_a_mask_is_outlined_and_its_inside_left_alone() -> None:
+    image = np.full((60, 60, 3), 100, dtype=np.uint8)
+    labels = np.zeros((60, 60), dtype=np.uint8)
+    labels[20:40, 20:40] = 1
+    drawn = outlined(image, labels, size=60)
+    assert "#{:02x}{:02x}{:02x}".format(*drawn[20, 30].tolist()) == outline_colour(1)
+    assert drawn[30, 30].tolist() == [100, 100, 100]
+    assert drawn[5, 5].tolist() == [100, 100, 100]
+
+
+def test_the_edge_of_the_picture_is_no_outline() -> None:
+    full = outlined(np.full((40, 40, 3), 100, dtype=np.uint8), np.ones((40, 40), dtype=np.uint8), size=40)
+    assert (full == 100).all()
+
+
+def test_the_sheet_names_every_case_and_class() -> None:
+    tile = Tile(np.zeros((30, 50, 3), dtype=np.uint8), np.zeros((30, 50), dtype=np.uint8), "case", "train, 0.0 %")
+    figure = contact_sheet([tile] * 7, heading="set", classes=["background", "disc", "cup"])
+    words = [text.get_text() for text in figure.axes[0].texts]
+    assert words.count("case\ntrain, 0.0 %") == 7
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["disc", "cup"]
+
+
+def test_tiles_of_all_shapes_fit_their_cells() -> None:
+    shapes = [(30, 50), (50, 30), (7, 90), (90, 7), (33, 33)]
+    tiles = [Tile(np.zeros((*shape, 3), dtype=np.uint8), np.zeros(shape, dtype=np.uint8), "a", "b") for shape in shapes]
+    figure = contact_sheet(tiles, heading="set", classes=["background", "disc"], columns=2)
+    page = np.asarray(figure.axes[0].images[0].get_array())
+    # Black tiles on white: the page edge stays white, so nothing was cut off.
+    assert page[0].min() == page[-1].min() == page[:, 0].min() == page[:, -1].min() == 255
+    assert (page == 0).any()
