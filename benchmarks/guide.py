@@ -2,8 +2,8 @@
 
     python benchmarks/guide.py DATA OUT [--epochs 10] [--only NAME ...]
 
-DATA is a folder made by `guidino prepare`. Every step is a `guidino` command, printed before it runs. A variant whose run
-folder is complete is not trained again, so the script can be stopped and called again.
+DATA is a folder made by `guidino prepare`. Every step is a `guidino` command, printed before it runs. A variant whose
+run folder is complete is not trained again, so the script can be stopped and called again.
 """
 
 import argparse

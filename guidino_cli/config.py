@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 import yaml
-from pydantic import ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic import (
+    ConfigDict,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.dataclasses import dataclass
 
 from guidino_cli.errors import ConfigError, unknown
@@ -52,9 +60,9 @@ class ModelSettings:
 class DataSettings:
     """Where the cases are and in which grid the network sees them.
 
-    `resize`: "stretch" squeezes the whole image to `image_size` x `image_size` (the paper), "shorter" brings the shorter
-    side to `image_size` and keeps the aspect ratio, "none" keeps native pixels. Where an image is then larger than
-    `image_size`, training takes random crops and prediction slides windows of that size over the same grid.
+    `resize`: "stretch" squeezes the whole image to `image_size` x `image_size` (the paper), "shorter" brings the
+    shorter side to `image_size` and keeps the aspect ratio, "none" keeps native pixels. Where an image is then larger
+    than `image_size`, training takes random crops and prediction slides windows of that size over the same grid.
     """
 
     root: str | None = None
@@ -86,7 +94,7 @@ class TrainSettings:
     accumulate: PositiveInt = 1
     precision: Literal["no", "bf16", "fp16", "auto"] = "auto"
     validate_every: PositiveInt = 1
-    workers: int = 0
+    workers: NonNegativeInt = 0
     loss: dict[str, NonNegativeFloat] = field(default_factory=lambda: {"dice": 1.0, "cross_entropy": 1.0})
 
 
@@ -108,7 +116,7 @@ class RunConfig:
     data: DataSettings = field(default_factory=DataSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     predict: PredictSettings = field(default_factory=PredictSettings)
-    seed: int = 0
+    seed: NonNegativeInt = 0
 
 
 class _Loader(yaml.SafeLoader):

@@ -55,12 +55,12 @@ class Sample(NamedTuple):
     Attributes:
         image: (C, H, W) float32 in [0, 1].
         mask: (H, W) int64 class indices.
-        index: Position of the case in its list.
+        case_index: Position of the case in its list.
     """
 
     image: Tensor
     mask: Tensor
-    index: Tensor
+    case_index: Tensor
 
 
 class Prediction(NamedTuple):

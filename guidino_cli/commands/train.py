@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
 
@@ -41,21 +42,27 @@ def run(
         folder = RunFolder(out or Path("runs") / Path(preset).stem)
         config = load_preset(preset, overrides)
         config = replace(config, seed=config.seed if seed is None else seed)
+        folder.require_empty(overwrite=overwrite or dry_run)
     config = with_root(config, _data_root(data, config))
     manifest = load_manifest(Path(str(config.data.root)))
     _fix_randomness(config.seed)
     model = build_model(config.model, num_classes=len(manifest.classes), offline=offline)
-    _describe(config, model, manifest)
+    state = PartialState(cpu=device == "cpu")
+    if state.is_main_process:
+        _describe(config, model, manifest)
     if dry_run:
         print(dump(config), end="")
         return
-    _start(folder, config, model, manifest, resume=resume, overwrite=overwrite)
     trainer = _trainer(folder, config, model, manifest, device)
+    if state.is_main_process:
+        _start(folder, config, model, manifest, resume=resume)
+    state.wait_for_everyone()
     if resume:
         trainer.resume()
     with _errors_with_advice(folder):
         trainer.fit()
-    _finish(folder, trainer)
+    if state.is_main_process:
+        _finish(folder, trainer)
 
 
 def _to_resume(
@@ -85,12 +92,11 @@ def _fix_randomness(seed: int) -> None:
     set_seed(seed)
 
 
-def _start(
-    folder: RunFolder, config: RunConfig, model: Model, manifest: Manifest, *, resume: bool, overwrite: bool
-) -> None:
+def _start(folder: RunFolder, config: RunConfig, model: Model, manifest: Manifest, *, resume: bool) -> None:
+    """Write a new run's first files, or check that an old one can go on with this data and backbone."""
     facts = run_facts(model, classes=manifest.classes, data=Path(str(config.data.root)))
     if not resume:
-        folder.create(config, facts, overwrite=overwrite)
+        folder.create(config, facts)
         return
     before = folder.facts()
     check_backbone(model, before)

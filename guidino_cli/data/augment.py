@@ -48,7 +48,7 @@ def draw(level: Level, generator: np.random.Generator) -> Augmentation:
     """Draw the parameters of one sample.
 
     "nnunet" follows nnU-Net v2's two-dimensional set and probabilities (Isensee et al. 2021, supplement): noise up to
-    variance 0.1 of a z-scored image is taken as 0.07 of the intensity range. "light" mirrors and changes the brightness.
+    variance 0.1 of a z-scored image is taken as 0.07 of the intensity range. "light" mirrors and changes brightness.
     """
     if level == "none":
         return Augmentation()

@@ -13,7 +13,7 @@ from guidino_cli.types import Case, Sample
 
 
 def random_generator(*words: int) -> np.random.Generator:
-    """A generator that depends on these numbers only, not on what was drawn before: (seed, epoch, case), for instance."""
+    """A generator that depends on these numbers only, such as (seed, epoch, case), not on what was drawn before."""
     return np.random.default_rng([word & 0xFFFFFFFF for word in words])
 
 

@@ -23,7 +23,7 @@ class Manifest:
         name: Short name of the data set.
         classes: Class names; the index is the value in the masks, 0 is the background.
         cases: All cases, sorted by id.
-        source: How the data came to be, for readers: layout and why it was chosen, mask rule, split rule, seed, findings.
+        source: How the data came to be, for readers: layout and why, mask rule, split rule, seed, findings.
     """
 
     name: str
@@ -64,7 +64,9 @@ def load_manifest(folder: Path) -> Manifest:
     """
     path = folder if folder.name == FILE_NAME else folder / FILE_NAME
     if not path.is_file():
-        raise DataError(f"{folder}: no {FILE_NAME}; make it with `guidino prepare {folder} -o DATA` and give DATA instead")
+        raise DataError(
+            f"{folder}: no {FILE_NAME}; make it with `guidino prepare {folder} -o DATA` and give DATA instead"
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["format"]

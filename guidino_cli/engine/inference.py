@@ -87,7 +87,7 @@ def segment_image(model: Model, image: Tensor, window: Window) -> tuple[Tensor, 
     total = torch.zeros(padded.shape[-2:], device=padded.device)
     logits: Tensor | None = None
     guide: Tensor | None = None
-    everywhere = window_corners(padded.shape[-2:], window)
+    everywhere = window_corners((padded.shape[-2], padded.shape[-1]), window)
     for start in range(0, len(everywhere), window.batch_size):
         corners = everywhere[start : start + window.batch_size]
         crops = torch.stack([_crop(padded, corner, window.size) for corner in corners])
@@ -106,9 +106,9 @@ def segment_image(model: Model, image: Tensor, window: Window) -> tuple[Tensor, 
     return probabilities, None if guide is None else (guide / total)[:, :height, :width]
 
 
-def window_corners(size_hw: tuple[int, ...], window: Window) -> list[tuple[int, int]]:
+def window_corners(size_hw: tuple[int, int], window: Window) -> list[tuple[int, int]]:
     """Top-left corners of windows that cover an image, evenly spread, at most (1 - overlap) of a window apart."""
-    return list(product(*(_steps(side, window) for side in size_hw)))
+    return list(product(_steps(size_hw[0], window), _steps(size_hw[1], window)))
 
 
 def _steps(side: int, window: Window) -> list[int]:

@@ -31,8 +31,12 @@ class Objective:
             if name not in known:
                 raise ConfigError("train.loss: " + unknown("term", name, known))
         active = {name: weight for name, weight in weights.items() if weight > 0}
-        self.pixel_terms = {name: (weight, _load(known[name])) for name, weight in active.items() if name in PIXEL_LOSSES}
-        self.guide_terms = {name: (weight, _load(known[name])) for name, weight in active.items() if name in GUIDE_LOSSES}
+        self.pixel_terms = {
+            name: (weight, _load(known[name])) for name, weight in active.items() if name in PIXEL_LOSSES
+        }
+        self.guide_terms = {
+            name: (weight, _load(known[name])) for name, weight in active.items() if name in GUIDE_LOSSES
+        }
         if not self.pixel_terms:
             raise ConfigError(f"train.loss has no term for the segmentation; add one of {', '.join(PIXEL_LOSSES)}")
         if self.guide_terms and not has_guide:
@@ -63,15 +67,15 @@ class Objective:
 def guide_target(mask: Tensor, guide: Tensor) -> Tensor:
     """Share of foreground in each cell of the guide's grid: (B, H, W) -> (B, G, h, w).
 
-    One map covers all foreground; with G > 1 maps, map g covers class g + 1. Averaging over the cell keeps small and thin
-    objects, which picking one pixel a cell would lose or enlarge.
+    One map covers all foreground; with G > 1 maps, map g covers class g + 1. Averaging over the cell keeps small and
+    thin objects, which picking one pixel a cell would lose or enlarge.
     """
     maps = guide.shape[1]
     if maps == 1:
         foreground = (mask > 0).float()[:, None]
     else:
         foreground = torch.stack([(mask == g + 1).float() for g in range(maps)], dim=1)
-    return F.adaptive_avg_pool2d(foreground, guide.shape[-2:])
+    return F.adaptive_avg_pool2d(foreground, (guide.shape[-2], guide.shape[-1]))
 
 
 def _resized(mask: Tensor, logits: Tensor) -> Tensor:

@@ -8,9 +8,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 
-def make_optimizer(
-    model: nn.Module, *, name: Literal["adamw", "sgd"], lr: float, weight_decay: float
-) -> Optimizer:
+def make_optimizer(model: nn.Module, *, name: Literal["adamw", "sgd"], lr: float, weight_decay: float) -> Optimizer:
     """Optimise every weight that wants a gradient; norms, biases and scalars without weight decay."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
@@ -26,7 +24,7 @@ def make_optimizer(
 def make_schedule(
     optimizer: Optimizer, *, name: Literal["poly", "cosine", "constant"], steps: int, warmup_steps: int
 ) -> LambdaLR:
-    """Learning rate per optimiser step: linear warm-up, then poly (1 - t)^0.9 as nnU-Net, a half cosine, or constant."""
+    """Learning rate per optimiser step: linear warm-up, then nnU-Net's poly (1 - t)^0.9, a half cosine, or constant."""
 
     def factor(step: int) -> float:
         if step < warmup_steps:

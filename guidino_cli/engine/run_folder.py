@@ -41,19 +41,20 @@ class RunFolder:
         """Everything needed to go on after the last finished epoch."""
         return self.path / "last" / "state.pt"
 
-    def create(self, config: RunConfig, facts: dict[str, Any], *, overwrite: bool) -> None:
-        """Start a new run.
+    def require_empty(self, *, overwrite: bool) -> None:
+        """`ConfigError` if the folder holds something and may not be overwritten."""
+        if not overwrite and self.path.is_dir() and any(self.path.iterdir()):
+            ways = "go on with --resume, start anew with --overwrite, or choose another -o"
+            raise ConfigError(f"{self.path}: is not empty; {ways}")
 
-        Raises:
-            ConfigError: The folder holds something and may not be overwritten.
-        """
-        if self.path.is_dir() and any(self.path.iterdir()):
-            if not overwrite:
-                raise ConfigError(f"{self.path}: is not empty; go on with --resume, start anew with --overwrite, or choose another -o")
-            for old in (self.state, self.weights, *(self.path / name for name in ("history.jsonl", "history.csv"))):
-                old.unlink(missing_ok=True)
+    def create(self, config: RunConfig, facts: dict[str, Any]) -> None:
+        """Start a new run; an old one's weights, state and history go."""
+        for old in (self.state, self.weights, self.path / "history.jsonl", self.path / "history.csv"):
+            old.unlink(missing_ok=True)
         write_text(self.path / "config.yaml", dump(config))
-        write_text(self.path / "run.json", json.dumps({"format": _FORMAT, **facts}, indent=2, ensure_ascii=False) + "\n")
+        write_text(
+            self.path / "run.json", json.dumps({"format": _FORMAT, **facts}, indent=2, ensure_ascii=False) + "\n"
+        )
 
     def config(self) -> RunConfig:
         """The run's configuration; `DataError` if this is no run folder."""
@@ -75,7 +76,11 @@ class RunFolder:
 
     def save_weights(self, model: Model) -> None:
         """Write the weights that were trained; those of a frozen backbone are named by their hash in `run.json`."""
-        own = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items() if not _is_frozen(model, name)}
+        own = {
+            name: value.detach().cpu().contiguous()
+            for name, value in model.state_dict().items()
+            if not _is_frozen(model, name)
+        }
         content = save(own)
         write_atomically(self.weights, lambda place: place.write_bytes(content))
 
@@ -112,7 +117,9 @@ class RunFolder:
         write_text(self.path / "history.csv", table.getvalue())
 
 
-def load_run(path: Path, *, overrides: tuple[str, ...] = (), offline: bool = False) -> tuple[Model, RunConfig, dict[str, Any]]:
+def load_run(
+    path: Path, *, overrides: tuple[str, ...] = (), offline: bool = False
+) -> tuple[Model, RunConfig, dict[str, Any]]:
     """The trained model of a run in evaluation mode, its configuration and its facts.
 
     Args:
@@ -129,7 +136,9 @@ def load_run(path: Path, *, overrides: tuple[str, ...] = (), offline: bool = Fal
     folder = RunFolder(path)
     config, facts = override(folder.config(), overrides), folder.facts()
     if not folder.weights.is_file():
-        raise WeightsError(f"{path}: no trained weights (best/model.safetensors); finish an epoch with `guidino train --resume -o {path}`")
+        raise WeightsError(
+            f"{path}: no trained weights (best/model.safetensors); finish an epoch: guidino train --resume -o {path}"
+        )
     model = build_model(config.model, num_classes=len(facts["classes"]), offline=offline)
     check_backbone(model, facts)
     load_strictly(model, folder.weights, may_miss=("backbone.",) if _has_frozen_backbone(model) else ())

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 
 from guidino_cli.config import RunConfig
@@ -97,7 +98,11 @@ class Trainer:
             task = bar.add_task("epochs", total=self.config.train.epochs, completed=self.at.epoch, note="")
             while self.at.epoch < self.config.train.epochs:
                 started = time.perf_counter()
-                row = {"epoch": self.at.epoch + 1, "lr": self.schedule.get_last_lr()[0], **self._train_epoch(bar)}
+                row: dict[str, Any] = {
+                    "epoch": self.at.epoch + 1,
+                    "lr": self.schedule.get_last_lr()[0],
+                    **self._train_epoch(bar),
+                }
                 row["train_seconds"] = round(time.perf_counter() - started, 3)
                 self.at.epoch += 1
                 if self.at.epoch % self.config.train.validate_every == 0 or self.at.epoch == self.config.train.epochs:
@@ -158,13 +163,13 @@ class Trainer:
     def _augmented(self, batch: Sample) -> tuple[torch.Tensor, torch.Tensor]:
         draws = [
             draw(self.config.data.augment, random_generator(self.config.seed, self.at.epoch, index, 1))
-            for index in batch.index.tolist()
+            for index in batch.case_index.tolist()
         ]
         return apply(batch.image, batch.mask, draws)
 
     def _stop_if_not_finite(self, loss: torch.Tensor, step: int, batch: Sample) -> None:
         if not bool(torch.isfinite(loss)):
-            cases = ", ".join(self.dataset.cases[index].id for index in batch.index.tolist())
+            cases = ", ".join(self.dataset.cases[index].id for index in batch.case_index.tolist())
             raise ConfigError(
                 f"the loss is {loss.item()} in epoch {self.at.epoch + 1} by step {step + 1} (cases {cases}); "
                 f"lower train.lr or use --set train.precision=no; finished epochs are kept in {self.folder.path}"
@@ -176,7 +181,8 @@ class Trainer:
         window = Window(self.config.data.image_size, self.config.predict.overlap, False, self.config.predict.batch_size)
         with self.accelerator.split_between_processes(list(self.validation)) as cases:
             scores = [self._case_dice(model, case, window) for case in cases]
-        gathered = self.accelerator.gather_for_metrics(scores, use_gather_object=True)
+        # Not `gather_for_metrics`: it would cut the list by the remainder of the training loader.
+        gathered = gather_object(scores)
         return sum(gathered) / len(gathered)
 
     def _case_dice(self, model: Model, case: Case, window: Window) -> float:
@@ -201,7 +207,9 @@ class Trainer:
             self.folder.save_weights(model)
         self.folder.save_state(self._state(model))
         self.folder.save_history(history)
-        losses = " ".join(f"{name} {row[name]:.4f}" for name in ("loss", "dice", "cross_entropy", "guide") if name in row)
+        losses = " ".join(
+            f"{name} {row[name]:.4f}" for name in ("loss", "dice", "cross_entropy", "guide") if name in row
+        )
         score = f" val Dice {row['val_dice']:.4f}{' best' if is_best else ''}" if "val_dice" in row else ""
         say(f"epoch {row['epoch']}/{self.config.train.epochs} {losses}{score} ({row['train_seconds']:.1f} s)")
 
@@ -234,7 +242,7 @@ def _dataset(cases: Sequence[Case], config: RunConfig, num_classes: int) -> Segm
 
 
 def _precision(wanted: str, device: str | None) -> str:
-    """Resolve "auto": bf16 or fp16 on CUDA, full precision on a CPU, where low precision is slower without bf16 units."""
+    """Resolve "auto": bf16 or fp16 on CUDA, full precision on a CPU, where bf16 is slower without units for it."""
     if wanted != "auto":
         return wanted
     if device == "cpu" or not torch.cuda.is_available():

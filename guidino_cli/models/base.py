@@ -28,8 +28,9 @@ class Segmenter(nn.Module, ABC):
 class Backbone(nn.Module, ABC):
     """A pretrained network that turns an image into dense maps.
 
-    `forward` takes (B, 1 or 3, H, W) in [0, 1] of any size and normalises it itself. It returns maps (B, D, h, w), shallow to
-    deep, whose grids cover the image exactly: cell (i, j) is centred on pixel ((i + 0.5) H / h, (j + 0.5) W / w).
+    `forward` takes (B, 1 or 3, H, W) in [0, 1] of any size and normalises it itself. It returns maps (B, D, h, w),
+    shallow to deep, whose grids cover the image exactly: cell (i, j) is centred on pixel
+    ((i + 0.5) H / h, (j + 0.5) W / w).
 
     Attributes:
         channels: D.

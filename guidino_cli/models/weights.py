@@ -68,7 +68,10 @@ def fetch_pretrained(source: str, *, family: str, offline: bool) -> tuple[nn.Mod
 def _from_folder(kind: Any, folder: Path, source: str) -> nn.Module:
     """Let transformers load (it knows the older names of tensors), then refuse what it would only warn about."""
     try:
-        model, report = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+        # transformers 5 would keep the file's half precision, and then refuse or degrade full-precision images.
+        model, report = kind.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"{source}: cannot be loaded ({reason}); {_WAYS_OUT}") from error
@@ -121,11 +124,22 @@ def _refuse_gaps(
         raise WeightsError(f"{source}: does not fit the model: {'; '.join(problems)} of {total} tensors")
 
 
+def _is_complete(folder: Path) -> bool:
+    """Whether a cached folder holds all weights: an interrupted download leaves some out."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return (folder / "model.safetensors").is_file()
+    shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return all((folder / shard).is_file() for shard in shards)
+
+
 def _model_type(folder: Path) -> str:
     try:
-        return str(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{folder}: no readable config.json ({error}); expected a Hugging Face model folder") from error
+        return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{folder}: no readable config.json ({error}); expected a Hugging Face model folder"
+        ) from error
 
 
 def _snapshot(source: str, *, offline: bool) -> Path:
@@ -133,10 +147,11 @@ def _snapshot(source: str, *, offline: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    wanted: dict[str, Any] = {"allow_patterns": ["config.json", "model.safetensors"]}
+    # The largest models come in shards, listed in an index.
+    wanted: dict[str, Any] = {"allow_patterns": ["config.json", "model*.safetensors", "model.safetensors.index.json"]}
     try:
         place = Path(snapshot_download(source, local_files_only=True, **wanted))
-        if (place / "model.safetensors").is_file():
+        if _is_complete(place):
             return place
     except LocalEntryNotFoundError:
         pass

@@ -28,7 +28,11 @@ class DINO(Backbone):
         scale: The image is enlarged by this factor first; a finer map for more time.
     """
 
-    def __init__(self, vit: nn.Module, *, identity: dict[str, str], layers: Sequence[int] | None, scale: float) -> None:
+    mean: Tensor
+    std: Tensor
+    vit: Any
+
+    def __init__(self, vit: Any, *, identity: dict[str, str], layers: Sequence[int] | None, scale: float) -> None:
         super().__init__()
         depth = vit.config.num_hidden_layers
         self.layers = list(layers) if layers else [depth]
@@ -112,7 +116,9 @@ def random_dino(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         vit = DINOv3ViTModel(config)
-    return DINO(vit, identity={"weights": f"random, seed {seed}", "sha256": fingerprint(vit)}, layers=layers, scale=scale)
+    return DINO(
+        vit, identity={"weights": f"random, seed {seed}", "sha256": fingerprint(vit)}, layers=layers, scale=scale
+    )
 
 
 def _blocks(vit: Any) -> nn.ModuleList:

@@ -85,7 +85,7 @@ def _tensors_of(path: Path) -> dict[str, Tensor]:
 
     graph = onnx.load(str(path)).graph
     arrays = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
-    # Linear weights have no name of their own: the MatMul that uses one tells where it belongs, and holds it transposed.
+    # Linear weights have no name of their own: the MatMul that uses one tells where it belongs; it is transposed.
     weights = {
         node.name.removeprefix("/").removesuffix("/MatMul").replace("/", ".") + ".weight": arrays[node.input[1]].T
         for node in graph.node

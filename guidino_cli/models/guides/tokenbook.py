@@ -18,11 +18,11 @@ class TokenBook(Guide):
 
     Tokens are first mapped by a learned 1x1 convolution, as in the authors' code: q = W t + b. With s_n = sim(q, p_n):
 
-    * `mean`: G = 0.5 + 0.5 sum_n a_n s_n for cosine similarity (a logistic function for the dot product), with a_n = 1 / N,
-      or a learned softmax. This is the authors' guide. It is linear in the prototypes, so N of them act as one vector,
-      m = sum_n a_n p_n, and the guide stays within 0.5 +- 0.5 |m|; more prototypes only make it start flatter.
-    * `softmax`: G = sum_n a_n softmax_n(s_n / tau), a_n in (0, 1) learned, tau learned. Every token chooses the prototypes
-      it resembles and they vote with their weights: N prototypes describe N kinds of tissue.
+    * `mean`: G = 0.5 + 0.5 sum_n a_n s_n for cosine similarity (a logistic function for the dot product), with
+      a_n = 1 / N, or a learned softmax. This is the authors' guide. It is linear in the prototypes, so N of them act
+      as one vector, m = sum_n a_n p_n, and the guide stays within 0.5 +- 0.5 |m|; more prototypes only make it start flatter.
+    * `softmax`: G = sum_n a_n softmax_n(s_n / tau), a_n in (0, 1) learned, tau learned. Every token chooses the
+      prototypes it resembles and they vote with their weights: N prototypes describe N kinds of tissue.
     * `logsumexp`: G = sigmoid(log sum_n w_n exp(s_n / tau) - c), w_n, tau and c learned. A token that resembles any
       prototype is foreground.
 
@@ -63,7 +63,7 @@ class TokenBook(Guide):
         if aggregate == "mean" and not learned_weights:
             self.register_buffer("weights", weights, persistent=False)
         else:
-            self.weights = nn.Parameter(weights)
+            self.register_parameter("weights", nn.Parameter(weights))
         if aggregate != "mean":
             self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
         if aggregate == "logsumexp":

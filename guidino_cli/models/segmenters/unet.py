@@ -1,5 +1,7 @@
 """The U-Net that GuiDINO guides at its bottleneck (Ronneberger et al. 2015, with batch normalisation)."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,8 +26,8 @@ class UNet(Segmenter):
         super().__init__()
         widths = [width * 2**level for level in range(5)]
         self.stem = _double_conv(in_channels, widths[0])
-        self.down = nn.ModuleList(_double_conv(i, o) for i, o in zip(widths, widths[1:], strict=False))
-        self.up = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, stride=2) for o, i in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(_double_conv(i, o) for i, o in pairwise(widths))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, stride=2) for o, i in pairwise(widths))
         self.merge = nn.ModuleList(_double_conv(2 * w, w) for w in widths[:-1])
         self.head = nn.Conv2d(widths[0], num_classes, 1)
 
