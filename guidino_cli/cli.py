@@ -63,7 +63,13 @@ def evaluate(
     ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the report files.")] = None,
     split: Annotated[str, typer.Option(help="Split of a prepared DATA folder: train, val, test or all.")] = "test",
-    metrics: Annotated[str, typer.Option(help="Figures, by comma: iou, dice, hd95, assd, ...")] = "iou,dice,hd95",
+    metrics: Annotated[
+        str,
+        typer.Option(
+            help="By comma: iou, dice, hd95, hd, asd, assd, nsd, precision, recall, specificity, size_error, "
+            "lesion_f1, lesion_recall, lesion_precision; for instance maps are, voi, voi_merge, voi_split."
+        ),
+    ] = "iou,dice,hd95",
     hd95: Annotated[
         str | None, typer.Option(help="Definition of HD95: pooled (medpy; the default) or max (MONAI).")
     ] = None,
@@ -72,22 +78,51 @@ def evaluate(
     ] = "guidino",
     spacing: Annotated[str | None, typer.Option(help="Pixel size in mm along rows,columns; else px.")] = None,
     tolerance: Annotated[float, typer.Option(help="Tolerance of the NSD, in the unit of the distances.")] = 2.0,
+    lesion_iou: Annotated[float, typer.Option(help="IoU from which two connected objects may be partners.")] = 0.1,
+    classes: Annotated[
+        str | None, typer.Option(help="Names: background,polyp; or values: 0=background,#ff0000=polyp.")
+    ] = None,
+    pred_classes: Annotated[
+        str | None, typer.Option(help="The values of the predictions, where they are not class indices.")
+    ] = None,
+    binary: Annotated[bool, typer.Option("--binary", help="Every value but 0 is foreground, on both sides.")] = False,
+    threshold: Annotated[float | None, typer.Option(help="Values of the truth above this are foreground.")] = None,
+    pred_threshold: Annotated[
+        float | None, typer.Option(help="Values of the predictions above this are foreground.")
+    ] = None,
+    ignore_label: Annotated[int | None, typer.Option(help="Value of the truth whose pixels do not count.")] = None,
+    regions: Annotated[
+        str | None, typer.Option(help="Score merged classes instead of single ones: disc=1+2,cup=2.")
+    ] = None,
     resample: Annotated[
         str | None, typer.Option(help="'nearest' fits predictions of another size to the truth; else they fail.")
     ] = None,
     pairs: Annotated[Path | None, typer.Option(help="CSV with columns prediction,truth instead of names.")] = None,
-    overwrite: Annotated[bool, typer.Option(help="Write into a folder that is not empty.")] = False,
+    group: Annotated[
+        str | None,
+        typer.Option(help="What the interval draws together (patients): a column, a CSV case,group, or a pattern."),
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="Repeat the summary by a column, a CSV or a pattern.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images, for the overlays of the page.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    min_dice: Annotated[
+        list[str] | None, typer.Option(metavar="X", help="Gate: exit code 8 below. X or TARGET=X, repeatable.")
+    ] = None,
+    min_iou: Annotated[list[str] | None, typer.Option(metavar="X", help="Gate, as --min-dice.")] = None,
+    max_hd95: Annotated[list[str] | None, typer.Option(metavar="X", help="Gate: exit code 8 above.")] = None,
+    gate_on: Annotated[str, typer.Option(help="What gates look at: mean, ci-low or worst.")] = "mean",
+    baseline: Annotated[Path | None, typer.Option(help="Gate: an earlier report.json to hold on to.")] = None,
+    max_drop: Annotated[float, typer.Option(help="How far a share may fall below the baseline.")] = 0.01,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")] = False,
 ) -> None:
     """Score predicted masks against the truth: IoU, Dice, HD95 per case and overall.
 
-    Example: guidino evaluate masks/ DATA -o report/
+    Example: guidino evaluate masks/ DATA -o report/ --min-dice 0.85
     """
     from guidino_cli.commands import evaluate as command
 
-    command.run(
-        predictions,
-        truth,
+    options = command.Options(
         out=out,
         split=split,
         metrics=metrics,
@@ -95,11 +130,30 @@ def evaluate(
         policy=policy,
         spacing=spacing,
         tolerance=tolerance,
+        lesion_iou=lesion_iou,
+        classes=classes,
+        pred_classes=pred_classes,
+        binary=binary,
+        threshold=threshold,
+        pred_threshold=pred_threshold,
+        ignore_label=ignore_label,
+        regions=regions,
         resample=resample,
         pairs=pairs,
+        group=group,
+        by=by,
+        images=images,
+        seed=seed,
+        min_dice=min_dice or (),
+        min_iou=min_iou or (),
+        max_hd95=max_hd95 or (),
+        gate_on=gate_on,
+        baseline=baseline,
+        max_drop=max_drop,
         overwrite=overwrite,
         as_json=as_json,
     )
+    command.run(predictions, truth, options)
 
 
 @app.command()

@@ -2,75 +2,166 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
-from guidino_cli.data.images import write_text
-from guidino_cli.engine.evaluation import Evaluation, Request, check_metrics, evaluate
-from guidino_cli.engine.pairing import Pairing, TruthSet, find_truths, match, read_pairs
+from guidino_cli.commands.evaluate_output import show, write
+from guidino_cli.data.classes import Classes, parse_classes
+from guidino_cli.engine.evaluation import Request, check_metrics, evaluate
+from guidino_cli.engine.gates import Gate, Verdict, check, check_baseline, load_report, parse_gate
+from guidino_cli.engine.pairing import find_truths, match, read_pairs, with_images
 from guidino_cli.engine.policy import Hd95, get_policy
-from guidino_cli.engine.report_files import DEFINITIONS, dump_json, per_case_csv, status_counts, summary_csv, to_json
+from guidino_cli.engine.reading import ReadOptions
+from guidino_cli.engine.report_files import dump_json, to_json
+from guidino_cli.engine.result import Evaluation
 from guidino_cli.engine.scoring import CaseResult
-from guidino_cli.engine.tables import HEADINGS, table_rows
-from guidino_cli.errors import ConfigError, DataError, PartialError, unknown
+from guidino_cli.errors import ConfigError, DataError, GateError, PartialError, unknown
 
 _LISTED = 10
 
 
-def run(
-    predictions: Path,
-    truth: Path,
-    *,
-    out: Path | None = None,
-    split: str = "test",
-    metrics: str = "iou,dice,hd95",
-    hd95: str | None = None,
-    policy: str = "guidino",
-    spacing: str | None = None,
-    tolerance: float = 2.0,
-    resample: str | None = None,
-    pairs: Path | None = None,
-    overwrite: bool = False,
-    as_json: bool = False,
-) -> None:
+@dataclass(frozen=True)
+class Options:
+    """The words after `guidino evaluate PREDS TRUTH`; see `guidino evaluate --help`."""
+
+    out: Path | None = None
+    split: str = "test"
+    metrics: str = "iou,dice,hd95"
+    hd95: str | None = None
+    policy: str = "guidino"
+    spacing: str | None = None
+    tolerance: float = 2.0
+    lesion_iou: float = 0.1
+    classes: str | None = None
+    pred_classes: str | None = None
+    binary: bool = False
+    threshold: float | None = None
+    pred_threshold: float | None = None
+    ignore_label: int | None = None
+    regions: str | None = None
+    resample: str | None = None
+    pairs: Path | None = None
+    group: str | None = None
+    by: str | None = None
+    images: Path | None = None
+    seed: int = 0
+    min_dice: Sequence[str] = ()
+    min_iou: Sequence[str] = ()
+    max_hd95: Sequence[str] = ()
+    gate_on: str = "mean"
+    baseline: Path | None = None
+    max_drop: float = 0.01
+    overwrite: bool = False
+    as_json: bool = False
+
+
+def run(predictions: Path, truth: Path, options: Options) -> None:
     """Score `predictions` against `truth`, print a table and write the report folder.
 
     Raises:
         DataError: Nothing to compare, or masks that cannot be read one way only.
         ConfigError: An option that cannot be used.
+        GateError: Everything is written, but a gate does not hold.
         PartialError: Everything is written, but predictions were missing or could not be used.
     """
-    if resample not in (None, "nearest"):
-        raise ConfigError(f"--resample {resample}: expected nearest (labels must not be blended)")
-    request = _request(metrics=metrics, hd95=hd95, policy=policy, spacing=spacing, tolerance=tolerance)
-    request = replace(request, resample=resample is not None)
-    if out is not None:
-        _check_folder(out, overwrite=overwrite)
-    truths = find_truths(truth, split=split)
-    pairing = read_pairs(pairs) if pairs is not None else match(predictions, truths)
+    gates = _gates(options)
+    request = _request(options, gates)
+    if options.out is not None:
+        _check_folder(options.out, overwrite=options.overwrite)
+    if options.baseline is not None:
+        load_report(options.baseline)
+    truths = find_truths(truth, split=options.split)
+    if truths.classes is not None and (options.classes or options.binary or options.threshold is not None):
+        raise ConfigError(f"{truth}: is prepared data, its classes are settled; leave out --classes and the like")
+    pairing = read_pairs(options.pairs) if options.pairs is not None else match(predictions, truths)
+    if options.images is not None:
+        pairing = with_images(pairing, options.images)
     for warning in pairing.warnings:
         _say(f"warning: {warning}")
     result = evaluate(pairing, truths, request, _with_progress)
-    report = to_json(result, pairing, origin=truths.origin, command=sys.argv[1:])
-    if out is not None:
-        _write(out, result, report)
-    if as_json:
-        print(json.dumps(report, indent=1, allow_nan=False))
+    verdicts = check(gates, result, options.gate_on)
+    if options.baseline is not None:
+        verdicts += check_baseline(result, options.baseline, options.max_drop)
+    report = to_json(result, pairing, origin=truths.origin, command=sys.argv[1:], verdicts=verdicts)
+    if options.out is not None:
+        write(options.out, result, pairing, verdicts, report)
+    if options.as_json:
+        print(json.dumps(json.loads(dump_json(report)), indent=1))
     else:
-        _show(result, pairing, truths, out)
-    _finish(result)
+        show(result, pairing, truths, verdicts, options.out)
+    _finish(result, verdicts)
 
 
-def _request(*, metrics: str, hd95: str | None, policy: str, spacing: str | None, tolerance: float) -> Request:
-    chosen = get_policy(policy)
-    if hd95 is not None:
-        if hd95 not in get_args(Hd95):
-            raise ConfigError(unknown("definition of HD95", hd95, get_args(Hd95)))
-        chosen = replace(chosen, hd95=cast(Hd95, hd95))
-    names = check_metrics([name.strip() for name in metrics.split(",") if name.strip()])
-    return Request(metrics=names, policy=chosen, spacing=_numbers(spacing), tolerance=tolerance)
+def _request(options: Options, gates: Sequence[Gate]) -> Request:
+    if options.resample not in (None, "nearest"):
+        raise ConfigError(f"--resample {options.resample}: expected nearest (labels must not be blended)")
+    if options.tolerance < 0:
+        raise ConfigError(f"--tolerance {options.tolerance:g}: expected a distance, 0 or more")
+    if not 0 < options.lesion_iou <= 1:
+        raise ConfigError(f"--lesion-iou {options.lesion_iou:g}: expected a share above 0, at most 1")
+    policy = get_policy(options.policy)
+    if options.hd95 is not None:
+        if options.hd95 not in get_args(Hd95):
+            raise ConfigError(unknown("definition of HD95", options.hd95, get_args(Hd95)))
+        policy = replace(policy, hd95=cast(Hd95, options.hd95))
+    named = [name.strip() for name in options.metrics.split(",") if name.strip()]
+    truth, predictions, classes = _reading(options)
+    return Request(
+        metrics=check_metrics([*named, *(gate.metric for gate in gates)]),
+        policy=policy,
+        spacing=_numbers(options.spacing),
+        tolerance=options.tolerance,
+        lesion_iou=options.lesion_iou,
+        regions=_regions(options.regions),
+        resample=options.resample is not None,
+        seed=options.seed,
+        truth=truth,
+        predictions=predictions,
+        classes=None if classes is None else classes.names,
+        group=options.group,
+        by=options.by,
+    )
+
+
+def _reading(options: Options) -> tuple[ReadOptions, ReadOptions, Classes | None]:
+    classes = None if options.classes is None else parse_classes(options.classes)
+    theirs = None if options.pred_classes is None else parse_classes(options.pred_classes)
+    if theirs is not None and theirs.codes is None:
+        raise ConfigError(f"--pred-classes {options.pred_classes}: expected values such as '0=background,255=polyp'")
+    if theirs is not None and (classes is None or theirs.names != classes.names):
+        raise ConfigError("--pred-classes: expected the names of --classes in the same order")
+    truth = ReadOptions(
+        class_count=None if classes is None else len(classes.names),
+        codes=None if classes is None or classes.codes is None else tuple(classes.codes.items()),
+        binary=options.binary,
+        threshold=options.threshold,
+        ignore=options.ignore_label,
+    )
+    predictions = ReadOptions(
+        codes=None if theirs is None or theirs.codes is None else tuple(theirs.codes.items()),
+        binary=options.binary,
+        threshold=options.pred_threshold,
+    )
+    return truth, predictions, classes
+
+
+def _regions(text: str | None) -> tuple[tuple[str, str], ...]:
+    if text is None:
+        return ()
+    regions = [tuple(part.strip() for part in item.split("=")) for item in text.split(",")]
+    if not all(len(region) == 2 and all(region) for region in regions):
+        raise ConfigError(f"--regions {text}: expected names and classes such as disc=1+2,cup=2")
+    names = [region[0] for region in regions]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--regions {text}: a name is given twice")
+    return tuple((region[0], region[1]) for region in regions)
+
+
+def _gates(options: Options) -> list[Gate]:
+    given = {"dice": options.min_dice, "iou": options.min_iou, "hd95": options.max_hd95}
+    return [parse_gate(metric, text) for metric, texts in given.items() for text in texts]
 
 
 def _numbers(text: str | None) -> tuple[float, ...] | None:
@@ -92,12 +183,6 @@ def _check_folder(out: Path, *, overwrite: bool) -> None:
         raise ConfigError(f"{out}: is not empty; add --overwrite or choose another -o")
 
 
-def _write(out: Path, result: Evaluation, report: dict[str, Any]) -> None:
-    write_text(out / "per_case.csv", per_case_csv(result))
-    write_text(out / "summary.csv", summary_csv(result))
-    write_text(out / "report.json", dump_json(report))
-
-
 def _with_progress(cases: Iterable[CaseResult], total: int) -> Iterator[CaseResult]:
     from rich.console import Console
     from rich.progress import track
@@ -109,53 +194,25 @@ def _with_progress(cases: Iterable[CaseResult], total: int) -> Iterator[CaseResu
     yield from track(cases, description="scoring", total=total, console=console, transient=True)
 
 
-def _show(result: Evaluation, pairing: Pairing, truths: TruthSet, out: Path | None) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(soft_wrap=False)
-    counts = status_counts(result)
-    print(f"truth: {truths.origin}; {result.job.truth.rule.sentence}")
-    print(f"predictions: {result.job.predictions.rule.sentence}")
-    print(
-        f"matched {counts['cases'] - counts['missing']} of {counts['cases']} ({pairing.rule}); "
-        f"missing {counts['missing']}, failed {counts['failed']}, extra {len(pairing.extra)}"
-    )
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
-    for target, rows in table_rows(result):
-        if len(result.job.targets) > 1:
-            table.add_section()
-            table.add_row(Text(target, style="bold", overflow="ellipsis"))
-        for row in rows:
-            table.add_row(*row)
-    console.print(table)
-    if "hd95" in result.job.metrics:
-        print(f"HD95: {DEFINITIONS[result.job.policy.hd95]}, in {result.unit}")
-    print(f"policy {result.job.policy.name}: {result.job.policy.describe()}")
-    if out is not None:
-        print(f"wrote {out}: per_case.csv, summary.csv, report.json")
-
-
-def _finish(result: Evaluation) -> None:
+def _finish(result: Evaluation, verdicts: Sequence[Verdict]) -> None:
+    """Say what went wrong and choose the exit code: nothing to score, a gate, then failed cases."""
     problems = result.problems()
+    for case in problems[:_LISTED]:
+        _say(f"{case.pair.truth.case}: {case.note}")
+    if len(problems) > _LISTED:
+        _say(f"... and {len(problems) - _LISTED} more; see per_case.csv")
+    failed = [verdict for verdict in verdicts if not verdict.passed]
+    if failed:
+        raise GateError("; ".join(verdict.sentence for verdict in failed))
     if len(result.absent) == len(result.job.targets):
         raise DataError("no mask of either side has a foreground pixel: there was nothing to score")
     if problems:
-        for case in problems[:_LISTED]:
-            _say(f"{case.pair.truth.case}: {case.note}")
-        if len(problems) > _LISTED:
-            _say(f"... and {len(problems) - _LISTED} more; see per_case.csv")
+        rule = {
+            "worst": "they count as the worst result",
+            "exclude": "this policy leaves missing ones out of means",
+        }
         share = f"{len(problems)} of {len(result.cases)} cases"
-        raise PartialError(f"{share} have no usable prediction; {_counted(result)}")
-
-
-def _counted(result: Evaluation) -> str:
-    words = {"worst": "they count as the worst result", "exclude": "this policy leaves out the missing ones"}
-    return words.get(result.job.policy.missing, "they are listed")
+        raise PartialError(f"{share} have no usable prediction; {rule[result.job.policy.missing]}")
 
 
 def _say(text: str) -> None:

@@ -2,22 +2,19 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from math import isnan, nan
 from pathlib import Path
 
-import numpy as np
-
 from guidino_cli.data.classes import default_names
+from guidino_cli.engine.aggregation import sum_up
+from guidino_cli.engine.columns import column
 from guidino_cli.engine.pairing import Pairing, TruthSet
 from guidino_cli.engine.policy import Policy
 from guidino_cli.engine.reading import MaskReader, ReadOptions, SurpriseError, index_reader, make_reader
-from guidino_cli.engine.scoring import CaseResult, Job, Score, Target, score_pair
-from guidino_cli.engine.statistics import Summary, bootstrap, interval, summarise
+from guidino_cli.engine.result import Evaluation
+from guidino_cli.engine.scoring import CaseResult, Job, Target, score_pair
 from guidino_cli.errors import ConfigError, DataError, unknown
-from guidino_cli.metrics import METRICS, overlap
-from guidino_cli.metrics.overlap import Counts
+from guidino_cli.metrics import INSTANCE, METRICS
 
-MEAN = "mean of classes"
 DEFAULT_METRICS = ("iou", "dice", "hd95")
 
 
@@ -30,69 +27,30 @@ class Request:
         policy: What counts when there is nothing to measure.
         spacing: Pixel size in mm along the array axes (one number for all), or None.
         tolerance: Of the NSD, in the unit of the distances.
+        lesion_iou: Overlap from which two connected objects may be partners.
+        regions: (name, labels or class names joined by +) scored instead of the classes; empty scores the classes.
         resample: Fit predictions of another size to the truth by the nearest pixel.
         seed: Of the bootstrap.
         truth: How the values of the truth are meant.
         predictions: How the values of the predictions are meant.
+        classes: Class names given by the user, index = class; None for those of the data.
+        group: What the bootstrap draws together, see `columns.column`; None draws cases.
+        by: What the summary is repeated for, see `columns.column`.
     """
 
     metrics: tuple[str, ...] = DEFAULT_METRICS
     policy: Policy = field(default_factory=Policy)
     spacing: tuple[float, ...] | None = None
     tolerance: float = 2.0
+    lesion_iou: float = 0.1
+    regions: tuple[tuple[str, str], ...] = ()
     resample: bool = False
     seed: int = 0
     truth: ReadOptions = field(default_factory=ReadOptions)
     predictions: ReadOptions = field(default_factory=ReadOptions)
-
-
-@dataclass(frozen=True)
-class Line:
-    """One row of the summary: a target and a figure.
-
-    Attributes:
-        target: Name of the target, or `MEAN` for the mean over the targets that have a figure.
-        metric: Name from `METRICS`.
-        summary: Over the cases. For `MEAN`: mean and interval of the mean of the targets' means; no spread.
-    """
-
-    target: str
-    metric: str
-    summary: Summary
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The whole result.
-
-    Attributes:
-        job: What decided the figures.
-        cases: One per truth, in order.
-        lines: The summary, target by target.
-        pooled: Counts of each target summed over all cases whose truth could be read.
-        unit: "mm" or "px", of every distance.
-        absent: Targets that no mask of either side has; nothing was scored for them.
-    """
-
-    job: Job
-    cases: list[CaseResult]
-    lines: list[Line]
-    pooled: dict[str, Counts]
-    unit: str
-    absent: list[str]
-
-    def line(self, target: str, metric: str) -> Summary:
-        """The summary of one figure."""
-        return next(line.summary for line in self.lines if line.target == target and line.metric == metric)
-
-    @property
-    def headline(self) -> str:
-        """The target that stands for the whole: the only one, or the mean over the classes."""
-        return MEAN if len(self.job.targets) > 1 else self.job.targets[0].name
-
-    def problems(self) -> list[CaseResult]:
-        """Cases whose prediction is missing or could not be used."""
-        return [case for case in self.cases if any(score.status in {"missing", "failed"} for score in case.scores)]
+    classes: tuple[str, ...] | None = None
+    group: str | None = None
+    by: str | None = None
 
 
 Progress = Callable[[Iterable[CaseResult], int], Iterable[CaseResult]]
@@ -126,20 +84,28 @@ def evaluate(
     Raises:
         DataError: The values of one side's masks cannot be read one way only, or no truth can be read.
     """
+    members = [pair.truth for pair in pairing.pairs]
+    groups = None if request.group is None else column(members, request.group, option="--group")
+    strata = None if request.by is None else column(members, request.by, option="--by")
     job = make_job(pairing, truths, request)
     try:
         cases = list(progress(score_all(pairing, job), len(pairing.pairs)))
     except SurpriseError:
         job = make_job(pairing, truths, request, look_at_all=True)
         cases = list(progress(score_all(pairing, job), len(pairing.pairs)))
-    return sum_up(job, cases, seed=request.seed)
+    return sum_up(job, cases, seed=request.seed, groups=groups, strata=strata)
 
 
 def make_job(pairing: Pairing, truths: TruthSet, request: Request, *, look_at_all: bool = False) -> Job:
     """Decide how both sides are read and which classes there are."""
+    if set(request.metrics) & INSTANCE:
+        request = _for_instances(request, truths)
+        truths = replace(truths, classes=None)
     truth = _truth_reader(pairing, truths, request.truth, look_at_all=look_at_all)
-    names = truths.classes or default_names(truth.rule.class_count)
+    names = request.classes or truths.classes or default_names(truth.rule.class_count)
     targets = tuple(Target(name, (label,)) for label, name in enumerate(names) if label)
+    if request.regions:
+        targets = tuple(Target(name, _labels(name, parts, names)) for name, parts in request.regions)
     predictions = _prediction_reader(pairing, len(names), request.predictions, look_at_all=look_at_all)
     return Job(
         targets=targets,
@@ -149,75 +115,35 @@ def make_job(pairing: Pairing, truths: TruthSet, request: Request, *, look_at_al
         predictions=predictions,
         spacing=request.spacing,
         tolerance=request.tolerance,
+        lesion_iou=request.lesion_iou,
         resample=request.resample,
     )
+
+
+def _for_instances(request: Request, truths: TruthSet) -> Request:
+    if truths.classes is not None:
+        raise ConfigError(
+            "are and voi need instance maps, but prepared data holds classes; give the folder of instances"
+        )
+    truth, predictions = (replace(side, instances=True) for side in (request.truth, request.predictions))
+    return replace(request, truth=truth, predictions=predictions)
+
+
+def _labels(region: str, parts: str, names: Sequence[str]) -> tuple[int, ...]:
+    """Class indices of `1+2` or `rim+cup`."""
+    labels = []
+    for part in (part.strip() for part in parts.split("+")):
+        index = int(part) if part.isdigit() else {name: label for label, name in enumerate(names)}.get(part)
+        if index is None or not 0 < index < len(names):
+            raise ConfigError(f"--regions {region}: " + unknown("class", part, names[1:]))
+        labels.append(index)
+    return tuple(labels)
 
 
 def score_all(pairing: Pairing, job: Job) -> Iterator[CaseResult]:
     """Score pair after pair, in order."""
     for pair in pairing.pairs:
         yield score_pair(pair, job)
-
-
-def sum_up(job: Job, cases: list[CaseResult], *, seed: int) -> Evaluation:
-    """Aggregate: mean over cases for each target, then the mean over the targets.
-
-    Raises:
-        DataError: No truth could be read, or some distances are in mm and others in px.
-    """
-    readable = [case for case in cases if case.shape is not None]
-    if not readable:
-        raise DataError(f"no truth can be read; the first: {cases[0].note}")
-    units = {case.unit for case in readable}
-    if len(units) > 1:
-        raise DataError("some masks have a voxel size in mm and some have none; give --spacing or score them apart")
-    absent = [name for name in (target.name for target in job.targets) if _is_absent(name, cases)]
-    lines = _lines(job, cases, absent, seed)
-    pooled = {target.name: _pool(target.name, cases) for target in job.targets}
-    return Evaluation(job, cases, lines, pooled, units.pop(), absent)
-
-
-def pooled_figures(counts: Counts) -> dict[str, float]:
-    """IoU and Dice of counts summed over cases: large objects weigh more than in a mean over cases."""
-    return {"iou": overlap.iou(counts), "dice": overlap.dice(counts)}
-
-
-def score_of(case: CaseResult, target: str) -> Score:
-    """The score of one target of a case."""
-    return next(score for score in case.scores if score.target == target)
-
-
-def _lines(job: Job, cases: list[CaseResult], absent: list[str], seed: int, groups: None = None) -> list[Line]:
-    targets = [target.name for target in job.targets]
-    lines: list[Line] = []
-    averages: dict[str, list[Line]] = {name: [] for name in job.metrics}
-    draws: dict[str, list[np.ndarray]] = {name: [] for name in job.metrics}
-    for target in targets:
-        table = np.array([[score_of(case, target).values[name] for name in job.metrics] for case in cases])
-        if target in absent:
-            table = np.full_like(table, nan)
-        means = bootstrap(table, groups, seed=seed)
-        for column, name in enumerate(job.metrics):
-            ends = interval(means[:, column]) if np.count_nonzero(~np.isnan(table[:, column])) > 1 else (nan, nan)
-            lines.append(Line(target, name, summarise(table[:, column], ends)))
-            averages[name].append(lines[-1])
-            draws[name].append(means[:, column])
-    if len(targets) > 1:
-        lines += [Line(MEAN, name, _mean_of_means(averages[name], draws[name])) for name in job.metrics]
-    return lines
-
-
-def _mean_of_means(lines: list[Line], draws: list[np.ndarray]) -> Summary:
-    """Every class weighs the same, however many cases have it; classes without any figure are left out."""
-    kept = [index for index, line in enumerate(lines) if line.summary.used]
-    total, used = sum(line.summary.total for line in lines), sum(line.summary.used for line in lines)
-    if not kept:
-        return Summary(total, 0, *(nan,) * 9)
-    mean = float(np.mean([lines[index].summary.mean for index in kept]))
-    # The same seed drew the same cases for every class, so the draws may be averaged one by one.
-    has_interval = not any(isnan(lines[index].summary.ci_low) for index in kept)
-    low, high = interval(np.mean([draws[index] for index in kept], axis=0)) if has_interval else (nan, nan)
-    return replace(Summary(total, used, *(nan,) * 9), mean=mean, ci_low=low, ci_high=high)
 
 
 def _truth_reader(pairing: Pairing, truths: TruthSet, options: ReadOptions, *, look_at_all: bool) -> MaskReader:
@@ -229,7 +155,7 @@ def _truth_reader(pairing: Pairing, truths: TruthSet, options: ReadOptions, *, l
 
 def _prediction_reader(pairing: Pairing, class_count: int, options: ReadOptions, *, look_at_all: bool) -> MaskReader:
     paths = [pair.prediction for pair in pairing.pairs if pair.prediction is not None]
-    options = replace(options, class_count=options.class_count or class_count)
+    options = replace(options, class_count=None if options.codes else class_count)
     return _explained(paths, options, "the predictions", look_at_all=look_at_all)
 
 
@@ -237,14 +163,8 @@ def _explained(paths: list[Path], options: ReadOptions, side: str, *, look_at_al
     try:
         return make_reader(paths, options, look_at_all=look_at_all)
     except DataError as error:
-        raise DataError(f"{side}: {error}") from error
-
-
-def _is_absent(target: str, cases: list[CaseResult]) -> bool:
-    counts = [score_of(case, target).counts for case in cases]
-    return all(item is None or item.predicted == item.true == 0 for item in counts)
-
-
-def _pool(target: str, cases: list[CaseResult]) -> Counts:
-    known = [counts for case in cases if (counts := score_of(case, target).counts) is not None]
-    return Counts(*(sum(getattr(item, name) for item in known) for name in ("tp", "fp", "fn", "tn")))
+        text = str(error)
+        if side == "the predictions":
+            # These options speak of the truth; predictions have their own.
+            text = text.replace("--classes", "--pred-classes").replace("--threshold", "--pred-threshold")
+        raise DataError(f"{side}: {text}") from error

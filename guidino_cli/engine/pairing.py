@@ -2,11 +2,11 @@
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from guidino_cli.data.images import IMAGE_SUFFIXES
+from guidino_cli.data.images import IMAGE_SUFFIXES, find_images
 from guidino_cli.data.manifest import FILE_NAME, load_manifest, require
 from guidino_cli.data.volumes import VOLUME_SUFFIXES, is_volume
 from guidino_cli.errors import ConfigError, DataError
@@ -196,6 +196,25 @@ def read_pairs(table: Path) -> Pairing:
     if repeated:
         raise DataError(f"{table}: {_some(repeated)} come twice")
     return Pairing(pairs, [], f"the table {table.name}", [])
+
+
+def with_images(pairing: Pairing, images: Path) -> Pairing:
+    """The same pairs with the image of every case, found by the name of the case.
+
+    Raises:
+        DataError: No folder, or no image fits any case.
+    """
+    if not images.is_dir():
+        raise DataError(f"{images}: no such folder")
+    known = {name: path for path in find_images(images) for name in (stem(path), stem(path).lower())}
+    pairs = []
+    for pair in pairing.pairs:
+        names = [name for case in pair.truth.names for name in (case, *shortened(case))]
+        image = next((known[name] for name in names if name in known), pair.truth.image)
+        pairs.append(replace(pair, truth=replace(pair.truth, image=image)))
+    if all(pair.truth.image is None for pair in pairs):
+        raise DataError(f"{images}: no image has the name of a case, such as {pairs[0].truth.case}")
+    return replace(pairing, pairs=pairs)
 
 
 _MASK_SUFFIXES = {*IMAGE_SUFFIXES, ".npy", ".npz", *VOLUME_SUFFIXES}

@@ -29,12 +29,14 @@ class Mask:
         ignored: Boolean, pixels that do not count; None without an ignore label.
         spacing_mm: Voxel size along each axis, None for images.
         affine: (4, 4) of a volume, None for images.
+        instances: Stored whole numbers where the reader keeps them, else None.
     """
 
     labels: np.ndarray
     ignored: np.ndarray | None = None
     spacing_mm: tuple[float, ...] | None = None
     affine: np.ndarray | None = None
+    instances: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class ReadOptions:
     binary: bool = False
     threshold: float | None = None
     ignore: int | None = None
+    instances: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,13 @@ class MaskReader:
         rule: From values to class indices.
         values: The values the rule was made from, or None if it may be trusted with any value it accepts.
         ignore: Stored value of pixels that do not count.
+        instances: Keep the stored values too, as instance numbers.
     """
 
     rule: MaskRule
     values: frozenset[int] | None = None
     ignore: int | None = None
+    instances: bool = False
 
     def read(self, path: Path) -> Mask:
         """Read one mask.
@@ -80,7 +85,8 @@ class MaskReader:
             labels = apply(self.rule, values).reshape(shape)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
-        return replace(mask, labels=labels, ignored=ignored)
+        instances = _instances(values, path).reshape(shape) if self.instances else None
+        return replace(mask, labels=labels, ignored=ignored, instances=instances)
 
     def _surprises(self, values: np.ndarray, *, is_lossy: bool) -> bool:
         if values.dtype == bool or self.rule.kind == "codes":
@@ -111,6 +117,8 @@ def make_reader(paths: Sequence[Path], options: ReadOptions, *, look_at_all: boo
     sample = list(paths)
     if not look_at_all and len(sample) > _SAMPLE:
         sample = [paths[index * len(paths) // _SAMPLE] for index in range(_SAMPLE)]
+    if options.instances:
+        return MaskReader(MaskRule("nonzero", "instance maps", 2), None, options.ignore, instances=True)
     is_told = options.binary or options.threshold is not None or options.codes is not None
     histograms, problems = _histograms(sample, options.ignore)
     if not histograms:
@@ -158,6 +166,15 @@ def _stored(path: Path) -> tuple[np.ndarray, tuple[int, ...], Mask]:
         return values, volume.values.shape, Mask(empty, None, volume.spacing_mm, volume.affine)
     values = read_values(path)
     return values, values.shape[:2], Mask(empty)
+
+
+def _instances(values: np.ndarray, path: Path) -> np.ndarray:
+    if values.ndim == 3:
+        packed = values.astype(np.int32)
+        return packed[..., 0] << 16 | packed[..., 1] << 8 | packed[..., 2]
+    if values.dtype.kind == "f":
+        raise DataError(f"{path}: has fractional values, expected whole instance numbers")
+    return values
 
 
 def _without(values: np.ndarray, ignore: int) -> np.ndarray:

@@ -12,19 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from guidino_cli import __version__
-from guidino_cli.engine.evaluation import Evaluation, pooled_figures
+from guidino_cli.engine.gates import Verdict
 from guidino_cli.engine.pairing import Pairing
+from guidino_cli.engine.result import Evaluation, Line, pooled_figures, pooled_lesions, status_counts
 from guidino_cli.engine.scoring import CaseResult, Score
 from guidino_cli.engine.statistics import RESAMPLES, Summary
+from guidino_cli.engine.tables import DEFINITIONS
 from guidino_cli.metrics import METRICS
+from guidino_cli.metrics.lesions import lesion_f1, lesion_precision, lesion_recall, recall_by_size
 
 SCHEMA = 1
-
-DEFINITIONS = {
-    "pooled": "95th percentile of the border-to-border distances of both directions pooled (medpy)",
-    "max": "larger of the two directed 95th percentiles, border to border (MONAI, Metrics Reloaded)",
-    "to-mask": "95th percentile of both directions pooled, border to mask (GuiDINO authors' code)",
-}
 
 
 def per_case_csv(evaluation: Evaluation) -> str:
@@ -36,17 +33,24 @@ def per_case_csv(evaluation: Evaluation) -> str:
 
 
 def summary_csv(evaluation: Evaluation) -> str:
-    """One row per target and figure."""
-    header = ["target", "metric", "unit", "n_used", "n_total", "mean", "std", "median", "q25", "q75", "min", "max"]
+    """One row per target and figure; the strata, if any, below the whole with their name in the first column."""
+    numbers = ["mean", "std", "median", "q25", "q75", "min", "max", "ci_low", "ci_high"]
+    blocks = {"": evaluation.lines} | evaluation.strata
     rows = (
-        [line.target, line.metric, unit_of(line.metric, evaluation), *_figures(line.summary)]
-        for line in evaluation.lines
+        [stratum, line.target, line.metric, unit_of(line.metric, evaluation), *_figures(line.summary)]
+        for stratum, lines in blocks.items()
+        for line in lines
     )
-    return _csv([*header, "ci_low", "ci_high"], rows)
+    return _csv(["stratum", "target", "metric", "unit", "n_used", "n_total", *numbers], rows)
 
 
 def to_json(
-    evaluation: Evaluation, pairing: Pairing, *, origin: str, command: Sequence[str], hashes: bool = True
+    evaluation: Evaluation,
+    pairing: Pairing,
+    *,
+    origin: str,
+    command: Sequence[str],
+    verdicts: Sequence[Verdict] = (),
 ) -> dict[str, Any]:
     """Everything, for machines. NaN becomes null."""
     job = evaluation.job
@@ -71,34 +75,25 @@ def to_json(
             "border": "pixels with a 4- (6-) neighbour outside the mask; beyond the image is outside",
             "nsd_tolerance": job.tolerance,
             "std": "n - 1",
-            "interval": f"95 % percentile bootstrap of the mean, {RESAMPLES} draws of cases",
+            "interval": f"95 % percentile bootstrap of the mean, {RESAMPLES} draws",
+            "interval_groups": evaluation.group_count or None,
+            "lesion_iou": job.lesion_iou,
         },
         "unit": evaluation.unit,
         "resample": "nearest" if job.resample else None,
         "counts": status_counts(evaluation),
         "absent_targets": evaluation.absent,
         "headline": evaluation.headline,
-        "summary": [_summary_json(evaluation, line.target, line.metric, line.summary) for line in evaluation.lines],
+        "summary": [_summary_json(evaluation, line) for line in evaluation.lines],
+        "strata": {
+            name: [_summary_json(evaluation, line) for line in lines] for name, lines in evaluation.strata.items()
+        },
+        "gates": [vars(verdict) for verdict in verdicts],
+        "lesions": _lesions_json(evaluation),
         "pooled": {name: pooled_figures(counts) | vars(counts) for name, counts in evaluation.pooled.items()},
-        "cases": [_case_json(case, hashes=hashes) for case in evaluation.cases],
+        "cases": [_case_json(case) for case in evaluation.cases],
     }
     return _without_nan(content)
-
-
-def status_counts(evaluation: Evaluation) -> dict[str, int]:
-    """Cases by what happened: total, scored, missing, failed, and rows where masks are empty."""
-    problems = evaluation.problems()
-    rows = [score.status for case in evaluation.cases for score in case.scores]
-    missing = sum(case.pair.prediction is None and case.shape is not None for case in problems)
-    return {
-        "cases": len(evaluation.cases),
-        "scored": len(evaluation.cases) - len(problems),
-        "missing": missing,
-        "failed": len(problems) - missing,
-        "both_empty": rows.count("both_empty"),
-        "truth_empty": rows.count("truth_empty"),
-        "prediction_empty": rows.count("prediction_empty"),
-    }
 
 
 def unit_of(metric: str, evaluation: Evaluation) -> str:
@@ -134,11 +129,28 @@ def number(value: float) -> str:
     return "" if math.isnan(value) else repr(float(value))
 
 
-def _summary_json(evaluation: Evaluation, target: str, metric: str, summary: Summary) -> dict[str, Any]:
-    return {"target": target, "metric": metric, "unit": unit_of(metric, evaluation), **vars(summary)}
+def _summary_json(evaluation: Evaluation, line: Line) -> dict[str, Any]:
+    unit = unit_of(line.metric, evaluation)
+    return {"target": line.target, "metric": line.metric, "unit": unit, **vars(line.summary)}
 
 
-def _case_json(case: CaseResult, *, hashes: bool) -> dict[str, Any]:
+def _lesions_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Objects of all cases together, and how many were found by size."""
+    content = {}
+    for target, lesions in pooled_lesions(evaluation).items():
+        content[target] = {
+            "f1": lesion_f1(lesions),
+            "recall": lesion_recall(lesions),
+            "precision": lesion_precision(lesions),
+            "true": len(lesions.sizes),
+            "found": sum(lesions.found),
+            "extra": lesions.extra,
+            "recall_by_size": [vars(part) | {"recall": part.recall} for part in recall_by_size(lesions)],
+        }
+    return content
+
+
+def _case_json(case: CaseResult) -> dict[str, Any]:
     truth = case.pair.truth
     files = {"prediction": case.pair.prediction, "truth": truth.path}
     return {
@@ -147,7 +159,7 @@ def _case_json(case: CaseResult, *, hashes: bool) -> dict[str, Any]:
         "spacing": case.spacing,
         "note": case.note,
         **{name: None if path is None else str(path) for name, path in files.items()},
-        **({f"{name}_sha256": _hash(path) for name, path in files.items()} if hashes else {}),
+        **{f"{name}_sha256": _hash(path) for name, path in files.items()},
         "scores": [_score_json(score) for score in case.scores],
     }
 

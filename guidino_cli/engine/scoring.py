@@ -1,6 +1,6 @@
 """What one prediction is worth against its truth: counts and figures for every target, and why some are missing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import hypot, nan
 from typing import Literal
 
@@ -10,7 +10,9 @@ from guidino_cli.engine.pairing import Pair
 from guidino_cli.engine.policy import Policy
 from guidino_cli.engine.reading import Mask, MaskReader
 from guidino_cli.errors import DataError
-from guidino_cli.metrics import METRICS, overlap
+from guidino_cli.metrics import INSTANCE, LESION, METRICS, SURFACE, overlap
+from guidino_cli.metrics.instances import adapted_rand_error, variation_of_information
+from guidino_cli.metrics.lesions import Lesions, lesion_f1, lesion_precision, lesion_recall, match_lesions
 from guidino_cli.metrics.overlap import Counts
 from guidino_cli.metrics.surface import (
     BorderDistances,
@@ -32,7 +34,6 @@ _FROM_COUNTS = {
     "specificity": overlap.specificity,
     "size_error": overlap.size_error,
 }
-_FROM_BORDERS = {"hd95", "hd", "asd", "assd", "nsd"}
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Job:
         predictions: How predictions are read.
         spacing: Pixel size along the array axes in mm, for masks that do not carry one; None counts in pixels.
         tolerance: Of the NSD, in the unit of the spacing.
+        lesion_iou: Overlap from which two connected objects may be partners.
         resample: Bring a prediction of another size to the grid of the truth by the nearest pixel, instead of failing.
     """
 
@@ -70,6 +72,7 @@ class Job:
     predictions: MaskReader
     spacing: tuple[float, ...] | None = None
     tolerance: float = 2.0
+    lesion_iou: float = 0.1
     resample: bool = False
 
 
@@ -82,12 +85,14 @@ class Score:
         status: "ok", or why nothing could be measured.
         counts: Pixels; None if the truth could not be read.
         values: One figure per metric of the job, after the policy; NaN where the policy leaves the case out.
+        lesions: Connected objects, where the job asks for them.
     """
 
     target: str
     status: Status
     counts: Counts | None
     values: dict[str, float]
+    lesions: Lesions | None = None
 
 
 @dataclass(frozen=True)
@@ -123,36 +128,39 @@ def score_pair(pair: Pair, job: Job) -> CaseResult:
         unread = tuple(Score(target.name, "failed", None, _valued("failed", {}, nan, job)) for target in job.targets)
         return CaseResult(pair, unread, None, None, "mm" if job.spacing else "px", _reason(error))
     spacing, unit = _spacing(truth, job)
-    labels, status, note = _prediction(pair, truth, job)
-    scores = tuple(_score(target, labels, truth, spacing, status, job) for target in job.targets)
+    prediction, status, note = fit_prediction(pair, truth, job)
+    scores = tuple(_score(target, prediction, truth, spacing, status, job) for target in job.targets)
     return CaseResult(pair, scores, truth.labels.shape, spacing, unit, note)
 
 
-def _prediction(pair: Pair, truth: Mask, job: Job) -> tuple[np.ndarray, Status, str]:
-    """Labels in the grid of the truth (background where there is no prediction), the status so far, and a note."""
-    nothing = np.zeros_like(truth.labels)
+def fit_prediction(pair: Pair, truth: Mask, job: Job) -> tuple[Mask, Status, str]:
+    """The prediction in the grid of the truth (background where there is none), the status so far, and a note."""
+    nothing = Mask(np.zeros_like(truth.labels), instances=np.zeros_like(truth.labels))
     if pair.prediction is None:
         return nothing, "missing", "no prediction"
     try:
-        mask = job.predictions.read(pair.prediction)
-        labels, note = _fitted(mask, truth, resample=job.resample)
+        mask, note = _fitted(job.predictions.read(pair.prediction), truth, resample=job.resample)
     except (DataError, MemoryError) as error:
         return nothing, "failed", _reason(error)
-    return labels, "ok", note
+    return mask, "ok", note
 
 
-def _fitted(mask: Mask, truth: Mask, *, resample: bool) -> tuple[np.ndarray, str]:
-    """The predicted labels in the grid of the truth."""
+def _fitted(mask: Mask, truth: Mask, *, resample: bool) -> tuple[Mask, str]:
+    """The prediction in the grid of the truth."""
     note = ""
     if mask.affine is not None and truth.affine is not None:
         note = _compare_grids(mask.affine, truth.affine)
-    if mask.labels.shape == truth.labels.shape:
-        return mask.labels, note
-    found, expected = _size(mask.labels.shape), _size(truth.labels.shape)
-    if not resample or mask.labels.ndim != truth.labels.ndim:
-        turned = " (turned by 90 degrees?)" if mask.labels.shape == truth.labels.shape[::-1] else ""
-        raise DataError(f"is {found}, the truth {expected}{turned}; --resample nearest fits it to the truth")
-    return nearest(mask.labels, truth.labels.shape), f"resampled from {found} to {expected} by the nearest pixel"
+    shape, wanted = mask.labels.shape, truth.labels.shape
+    if shape == wanted:
+        return mask, note
+    if not resample or len(shape) != len(wanted):
+        turned = " (turned by 90 degrees?)" if shape == wanted[::-1] else ""
+        raise DataError(
+            f"is {_size(shape)}, the truth {_size(wanted)}{turned}; --resample nearest fits it to the truth"
+        )
+    instances = None if mask.instances is None else nearest(mask.instances, wanted)
+    fitted = replace(mask, labels=nearest(mask.labels, wanted), instances=instances)
+    return fitted, f"resampled from {_size(shape)} to {_size(wanted)} by the nearest pixel"
 
 
 def _compare_grids(affine: np.ndarray, expected: np.ndarray) -> str:
@@ -176,22 +184,44 @@ def nearest(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _score(
-    target: Target, labels: np.ndarray, truth: Mask, spacing: tuple[float, ...], status: Status, job: Job
+    target: Target, prediction: Mask, truth: Mask, spacing: tuple[float, ...], status: Status, job: Job
 ) -> Score:
-    predicted, true = _select(labels, target), _select(truth.labels, target)
+    predicted, true = _select(prediction.labels, target), _select(truth.labels, target)
     ignored = truth.ignored
     if ignored is not None:
         predicted, true = predicted & ~ignored, true & ~ignored
     counts = overlap.count(predicted, true, ignored=0 if ignored is None else int(np.count_nonzero(ignored)))
     if status == "ok":
         status = _emptiness(counts)
-    measured = {name: measure(counts) for name, measure in _FROM_COUNTS.items() if name in job.metrics}
-    if status == "ok" and _FROM_BORDERS & set(job.metrics):
+    wanted = set(job.metrics)
+    measured = {name: measure(counts) for name, measure in _FROM_COUNTS.items() if name in wanted}
+    if status == "ok" and wanted & SURFACE:
         inside = job.policy.hd95 == "to-mask"
         distances = border_distances(predicted, true, spacing, ignored=ignored, inside_is_zero=inside)
         measured |= _border_figures(distances, job)
+    lesions = match_lesions(predicted, true, min_iou=job.lesion_iou) if wanted & LESION else None
+    if lesions is not None:
+        measured |= _lesion_figures(lesions)
+    if wanted & INSTANCE and status != "both_empty":
+        measured |= _instance_figures(prediction, truth)
     diagonal = hypot(*(size * step for size, step in zip(true.shape, spacing, strict=True)))
-    return Score(target.name, status, counts, _valued(status, measured, diagonal, job))
+    return Score(target.name, status, counts, _valued(status, measured, diagonal, job), lesions)
+
+
+def _lesion_figures(lesions: Lesions) -> dict[str, float]:
+    return {
+        "lesion_f1": lesion_f1(lesions),
+        "lesion_recall": lesion_recall(lesions),
+        "lesion_precision": lesion_precision(lesions),
+    }
+
+
+def _instance_figures(prediction: Mask, truth: Mask) -> dict[str, float]:
+    if prediction.instances is None or truth.instances is None:
+        raise ValueError("instance figures need readers that keep instances")
+    merged, split = variation_of_information(prediction.instances, truth.instances)
+    error = adapted_rand_error(prediction.instances, truth.instances) if truth.labels.any() else nan
+    return {"are": error, "voi": merged + split, "voi_merge": merged, "voi_split": split}
 
 
 def _border_figures(distances: BorderDistances, job: Job) -> dict[str, float]:
@@ -214,7 +244,8 @@ def _valued(status: Status, measured: dict[str, float], diagonal: float, job: Jo
         if worth == "exclude":
             value = nan
         elif worth is not None and (np.isnan(value) or status in {"missing", "failed"}):
-            worst = {"share": 0.0, "error": 1.0, "distance": diagonal}[metric.kind]
+            # Bits have no worst value: an unusable prediction counts as an empty one, which was measured.
+            worst = {"share": 0.0, "error": 1.0, "distance": diagonal, "bits": value}[metric.kind]
             value = metric.best if worth == "best" else worst
         values[name] = float(value)
     return values

@@ -1,19 +1,60 @@
 """The summary as rows of text, the same for the terminal, Markdown and the HTML page."""
 
 import math
+from collections.abc import Sequence
 
-from guidino_cli.engine.evaluation import Evaluation, Line
+from guidino_cli.engine.result import Evaluation, Line, case_value, ranking_metric, status_counts
 from guidino_cli.metrics import METRICS
 
 HEADINGS = ("figure", "n used/total", "mean", "std", "median", "95 % CI of mean")
 
+DEFINITIONS = {
+    "pooled": "95th percentile of the border-to-border distances of both directions pooled (medpy)",
+    "max": "larger of the two directed 95th percentiles, border to border (MONAI, Metrics Reloaded)",
+    "to-mask": "95th percentile of both directions pooled, border to mask (GuiDINO authors' code)",
+}
 
-def table_rows(evaluation: Evaluation) -> list[tuple[str, list[tuple[str, ...]]]]:
+
+def table_rows(evaluation: Evaluation, lines: Sequence[Line] | None = None) -> list[tuple[str, list[tuple[str, ...]]]]:
     """(target, its rows) in order; every row has a cell for each of `HEADINGS`."""
     blocks: dict[str, list[tuple[str, ...]]] = {}
-    for line in evaluation.lines:
+    for line in evaluation.lines if lines is None else lines:
         blocks.setdefault(line.target, []).append(_row(line, evaluation.unit))
     return list(blocks.items())
+
+
+def caption(evaluation: Evaluation) -> list[str]:
+    """What a reader must know before believing the table, one line each."""
+    job, counts = evaluation.job, status_counts(evaluation)
+    lines = [
+        f"{counts['cases']} cases: {counts['scored']} scored, {counts['missing']} missing, {counts['failed']} failed; "
+        f"empty: both {counts['both_empty']}, only truth {counts['truth_empty']}, "
+        f"only prediction {counts['prediction_empty']}"
+    ]
+    if "hd95" in job.metrics:
+        lines.append(f"HD95 in {evaluation.unit}: {DEFINITIONS[job.policy.hd95]}")
+    if "nsd" in job.metrics:
+        lines.append(f"NSD: share of border pixels within {job.tolerance:g} {evaluation.unit} of the other border")
+    if any(name.startswith("lesion") for name in job.metrics):
+        lines.append(f"objects: connected across corners, partners one to one from IoU {job.lesion_iou:g}")
+    lines.append(f"policy {job.policy.name}: {job.policy.describe()}")
+    lines.append(f"95 % CI: bootstrap over {'groups' if evaluation.group_count else 'cases'}" + _groups(evaluation))
+    if evaluation.absent:
+        lines.append(f"no pixel in any mask, hence no figure: {', '.join(evaluation.absent)}")
+    return lines
+
+
+def worst_cases(evaluation: Evaluation, number: int) -> list[str]:
+    """The cases with the lowest value of the first share, with their figures."""
+    metric = ranking_metric(evaluation)
+    ranked = sorted(evaluation.cases, key=lambda case: _order(case_value(case, metric, evaluation)))
+    lines = []
+    for case in ranked[:number]:
+        figures = [f"{label(name, evaluation.unit)} {digits(case_value(case, name, evaluation), name)}"
+                   for name in evaluation.job.metrics[:3]]  # fmt: skip
+        states = {score.status for score in case.scores} & {"missing", "failed"}
+        lines.append(f"{case.pair.truth.case}: {', '.join([*figures, *states])}")
+    return lines
 
 
 def label(metric: str, unit: str) -> str:
@@ -39,3 +80,12 @@ def _row(line: Line, unit: str) -> tuple[str, ...]:
         digits(summary.median, line.metric),
         "-" if low == "-" else f"{low} .. {high}",
     )
+
+
+def _groups(evaluation: Evaluation) -> str:
+    return f" ({evaluation.group_count} groups, cases of one drawn together)" if evaluation.group_count else ""
+
+
+def _order(value: float) -> float:
+    """NaN first: a case without a figure is not a good case."""
+    return -math.inf if math.isnan(value) else value

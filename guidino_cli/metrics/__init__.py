@@ -11,14 +11,14 @@ class Metric:
     Attributes:
         name: Column in the files.
         label: Heading in tables.
-        kind: "share" lies in [0, 1]; "distance" carries a unit (mm or px); "error" is relative and has no upper end.
+        kind: "share" lies in [0, 1]; "distance" carries a unit (mm or px); "error" and "bits" have no upper end.
         higher_is_better: Direction of improvement.
         help: One line for the documentation.
     """
 
     name: str
     label: str
-    kind: Literal["share", "distance", "error"]
+    kind: Literal["share", "distance", "error", "bits"]
     higher_is_better: bool
     help: str
 
@@ -43,6 +43,14 @@ _ALL = (
     Metric("lesion_f1", "Lesion F1", "share", True, "F1 of the connected objects found"),
     Metric("lesion_recall", "Lesion recall", "share", True, "share of the true connected objects that were found"),
     Metric("lesion_precision", "Lesion prec.", "share", True, "share of the predicted connected objects that are true"),
+    Metric("are", "Adapted Rand error", "error", False, "instances: 1 - F1 of the pixel pairs that share an instance"),
+    Metric("voi", "VOI", "bits", False, "instances: variation of information, merged plus split"),
+    Metric("voi_merge", "VOI merged", "bits", False, "instances: bits lost by merging true instances"),
+    Metric("voi_split", "VOI split", "bits", False, "instances: bits added by splitting true instances"),
 )
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+
+SURFACE = frozenset({"hd95", "hd", "asd", "assd", "nsd"})
+LESION = frozenset({"lesion_f1", "lesion_recall", "lesion_precision"})
+INSTANCE = frozenset({"are", "voi", "voi_merge", "voi_split"})

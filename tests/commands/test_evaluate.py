@@ -245,8 +245,8 @@ def test_unusable_options_are_one_line(
 def test_evaluate_imports_no_torch(tmp_path: Path) -> None:
     save(tmp_path / "truth" / "a.png", SQUARE)
     code = (
-        "import sys; from guidino_cli.commands.evaluate import run; from pathlib import Path;"
-        f"run(Path({str(tmp_path / 'truth')!r}), Path({str(tmp_path / 'truth')!r}));"
+        "import sys; from guidino_cli.commands.evaluate import Options, run; from pathlib import Path;"
+        f"run(Path({str(tmp_path / 'truth')!r}), Path({str(tmp_path / 'truth')!r}), Options());"
         "assert not {'torch', 'transformers', 'matplotlib', 'medpy', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

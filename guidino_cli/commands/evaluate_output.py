@@ -1,0 +1,81 @@
+"""Where an evaluation becomes visible: the table on the terminal and the files of the report folder."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import fill
+from typing import Any
+
+from guidino_cli.data.images import write_text
+from guidino_cli.engine.gates import Verdict
+from guidino_cli.engine.junit import to_junit
+from guidino_cli.engine.markdown import to_markdown
+from guidino_cli.engine.pairing import Pairing, TruthSet
+from guidino_cli.engine.report_files import dump_json, per_case_csv, summary_csv
+from guidino_cli.engine.report_page import to_html
+from guidino_cli.engine.result import Evaluation, Line, pooled_figures, status_counts
+from guidino_cli.engine.tables import HEADINGS, caption, table_rows, worst_cases
+
+_WORST = 5
+
+
+def write(
+    out: Path, result: Evaluation, pairing: Pairing, verdicts: Sequence[Verdict], report: Mapping[str, Any]
+) -> None:
+    """Write every file of the report; the JSON comes last, so that its presence means the folder is whole."""
+    write_text(out / "per_case.csv", per_case_csv(result))
+    write_text(out / "summary.csv", summary_csv(result))
+    write_text(out / "report.md", to_markdown(result, verdicts))
+    write_text(out / "junit.xml", to_junit(result, verdicts))
+    write_text(out / "report.html", to_html(result, pairing, verdicts))
+    write_text(out / "report.json", dump_json(report))
+
+
+def show(result: Evaluation, pairing: Pairing, truths: TruthSet, verdicts: Sequence[Verdict], out: Path | None) -> None:
+    """Print the summary; fits 80 columns, and plain ASCII where the locale asks for it."""
+    counts = status_counts(result)
+    matched = counts["cases"] - sum(case.pair.prediction is None for case in result.cases)
+    _say(f"truth: {truths.origin}; {result.job.truth.rule.sentence}")
+    _say(f"predictions: {result.job.predictions.rule.sentence}")
+    _say(f"matched {matched} of {counts['cases']} ({pairing.rule}); extra predictions {len(pairing.extra)}")
+    _table(result, result.lines)
+    for stratum, lines in result.strata.items():
+        _say(f"{stratum}:")
+        _table(result, lines)
+    for name, figures in result.pooled.items():
+        pooled = pooled_figures(figures)
+        _say(f"pooled over all pixels, {name}: IoU {pooled['iou']:.4f}, Dice {pooled['dice']:.4f}")
+    for line in caption(result):
+        _say(line)
+    _say("worst cases:")
+    for line in worst_cases(result, _WORST):
+        _say(f"  {line}")
+    for verdict in verdicts:
+        _say(verdict.sentence)
+    if out is not None:
+        print(f"wrote {out}: report.html, report.md, report.json, per_case.csv, summary.csv, junit.xml")
+
+
+def _say(line: str) -> None:
+    """Print a sentence, broken between words at the width of the terminal (80 where there is none)."""
+    print(
+        fill(line, get_terminal_size().columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    )
+
+
+def _table(result: Evaluation, lines: Sequence[Line]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, heading in enumerate(HEADINGS):
+        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+    for target, rows in table_rows(result, lines):
+        if len(result.job.targets) > 1:
+            table.add_section()
+            table.add_row(Text(target, style="bold", overflow="ellipsis"))
+        for row in rows:
+            table.add_row(*row)
+    Console().print(table)

@@ -1,0 +1,163 @@
+"""Quality gates: may this result pass? What cannot be measured does not."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from guidino_cli.engine.result import Evaluation, score_of
+from guidino_cli.errors import ConfigError, DataError, unknown
+from guidino_cli.metrics import METRICS
+
+GateOn = Literal["mean", "ci-low", "worst"]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A limit for one figure.
+
+    Attributes:
+        metric: Name from `METRICS`; shares must reach the limit, distances and errors stay within it.
+        limit: In the unit of the figure.
+        target: The target it is for; None for the headline.
+    """
+
+    metric: str
+    limit: float
+    target: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A gate and what came of it.
+
+    Attributes:
+        name: Such as `dice >= 0.85 (mean, polyp)`.
+        value: What was compared; NaN if there was nothing.
+        passed: Whether the limit holds; never with NaN.
+        note: The denominator, or why there is no value.
+    """
+
+    name: str
+    value: float
+    passed: bool
+    note: str
+
+    @property
+    def sentence(self) -> str:
+        """One line for people."""
+        value = "nothing to compare" if math.isnan(self.value) else f"{self.value:.4f}"
+        return f"gate {self.name}: {value} {'pass' if self.passed else 'FAIL'} ({self.note})"
+
+
+def parse_gate(metric: str, text: str) -> Gate:
+    """A gate from the value of `--min-dice`: `0.85`, or `polyp=0.85` for one target.
+
+    Raises:
+        ConfigError: Not a number.
+    """
+    target, _, number = text.rpartition("=")
+    try:
+        limit = float(number)
+    except ValueError:
+        limit = math.nan
+    if not math.isfinite(limit):
+        side = "min" if METRICS[metric].higher_is_better else "max"
+        raise ConfigError(f"--{side}-{metric} {text}: expected a number such as 0.85, or TARGET=0.85")
+    return Gate(metric, limit, target or None)
+
+
+def check(gates: Sequence[Gate], result: Evaluation, on: str) -> list[Verdict]:
+    """Hold every gate against the result.
+
+    Args:
+        gates: The limits.
+        result: Must hold the figures of the gates.
+        on: "mean"; "ci-low", the end of the 95 % interval on the bad side; or "worst", the worst case.
+
+    Raises:
+        ConfigError: No such target, or no such `on`.
+    """
+    if on not in get_args(GateOn):
+        raise ConfigError(unknown("value of --gate-on", on, get_args(GateOn)))
+    return [_verdict(gate, result, on) for gate in gates]
+
+
+def check_baseline(result: Evaluation, report: Path, max_drop: float) -> list[Verdict]:
+    """No share of the headline may fall by more than `max_drop` below an earlier report of the same cases.
+
+    Raises:
+        DataError: The file is no report.
+    """
+    earlier = load_report(report)
+    reason = _incomparable(result, earlier)
+    old = {line["metric"]: line for line in earlier["summary"] if line["target"] == earlier["headline"]}
+    verdicts = []
+    for metric in result.job.metrics:
+        if METRICS[metric].kind != "share" or metric not in old:
+            continue
+        before, now = old[metric]["mean"], result.line(result.headline, metric).mean
+        drop = math.nan if before is None or reason else before - now
+        passed = not math.isnan(drop) and drop <= max_drop
+        note = reason or f"{before if before is None else round(before, 4)} before, {now:.4f} now"
+        verdicts.append(Verdict(f"{metric} drop <= {max_drop:g}", drop, passed, note))
+    nothing = Verdict(f"drop <= {max_drop:g}", math.nan, False, f"{report.name} shares no figure with this run")
+    return verdicts or [nothing]
+
+
+def load_report(path: Path) -> dict[str, Any]:
+    """Read a `report.json`, or the one in a report folder.
+
+    Raises:
+        DataError: Missing or not a report.
+    """
+    path = path / "report.json" if path.is_dir() else path
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        for key in ("schema", "summary", "headline", "policy", "cases"):
+            report[key]
+        return dict(report)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); it is written by `guidino evaluate -o`") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: is not a report of `guidino evaluate` ({type(error).__name__}: {error})") from error
+
+
+def _verdict(gate: Gate, result: Evaluation, on: str) -> Verdict:
+    metric = METRICS[gate.metric]
+    known = [*(target.name for target in result.job.targets), result.headline]
+    target = gate.target or result.headline
+    if target not in known:
+        raise ConfigError(f"gate {gate.metric}: " + unknown("target", target, known))
+    summary = result.line(target, gate.metric)
+    value = {
+        "mean": summary.mean,
+        "ci-low": summary.ci_low if metric.higher_is_better else summary.ci_high,
+        "worst": _worst(gate.metric, target, result),
+    }[on]
+    holds = value >= gate.limit if metric.higher_is_better else value <= gate.limit
+    sign = ">=" if metric.higher_is_better else "<="
+    note = f"n = {summary.used}/{summary.total}"
+    return Verdict(f"{gate.metric} {sign} {gate.limit:g} ({on}, {target})", value, bool(holds), note)
+
+
+def _worst(metric: str, target: str, result: Evaluation) -> float:
+    """The worst figure of any case; NaN if a case has none, because it might have been worse."""
+    targets = [target] if target != result.headline else [item.name for item in result.job.targets]
+    scored = [name for name in targets if name not in result.absent]
+    values = [score_of(case, name).values[metric] for case in result.cases for name in scored]
+    if not values or any(math.isnan(value) for value in values):
+        return math.nan
+    return min(values) if METRICS[metric].higher_is_better else max(values)
+
+
+def _incomparable(result: Evaluation, earlier: Mapping[str, Any]) -> str:
+    """Why two results must not be compared; "" if they may."""
+    ours, theirs = {case.pair.truth.case for case in result.cases}, {case["case"] for case in earlier["cases"]}
+    if ours != theirs:
+        return f"other cases: {len(ours - theirs)} are new, {len(theirs - ours)} are gone"
+    if result.job.policy.to_json() != earlier["policy"]:
+        return "made with another policy"
+    return ""

@@ -1,0 +1,234 @@
+"""One HTML page that holds everything: table, distributions, the worst, median and best cases as pictures."""
+
+import base64
+import io
+import json
+from collections.abc import Iterator, Sequence
+from html import escape
+
+import numpy as np
+from PIL import Image
+
+from guidino_cli import __version__
+from guidino_cli.data.images import read_image
+from guidino_cli.data.volumes import is_volume
+from guidino_cli.engine.gates import Verdict
+from guidino_cli.engine.pairing import Pairing
+from guidino_cli.engine.reading import Mask, SurpriseError
+from guidino_cli.engine.result import Evaluation, case_value, ranking_metric
+from guidino_cli.engine.scoring import CaseResult, fit_prediction
+from guidino_cli.engine.tables import HEADINGS, caption, digits, label, table_rows
+from guidino_cli.errors import DataError
+from guidino_cli.metrics import METRICS
+from guidino_cli.plots.report import LEGEND, histogram_svg, overlay, shrink
+
+_SHOWN = 3
+_LONGEST = 420
+_ROWS = 2000
+"""Cases in the page's own table; per_case.csv always has all."""
+
+
+def to_html(result: Evaluation, pairing: Pairing, verdicts: Sequence[Verdict] = ()) -> str:
+    """The page; it loads nothing from anywhere."""
+    body = [
+        "<h1>Evaluation</h1>",
+        _headline(result),
+        "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in [*caption(result), *_about(result, pairing)]) + "</ul>",
+        *_gates(verdicts),
+        "<h2>Summary</h2>",
+        _summary(result),
+        "<h2>Distributions</h2>",
+        '<p class="small">Cases by value; solid line: mean, dashed: median.</p>',
+        '<div class="grid">' + "".join(_distributions(result)) + "</div>",
+        "<h2>Worst, median and best cases</h2>",
+        _legend(result),
+        *_pictures(result),
+        "<h2>All cases</h2>",
+        _cases(result),
+        "<h2>Rules</h2>",
+        f"<pre>{escape(json.dumps(result.job.policy.to_json(), indent=1))}</pre>",
+        f'<p class="small">guidino {escape(__version__)}</p>',
+    ]
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>guidino evaluation</title>'
+    return (
+        f'<!doctype html>\n<html lang="en"><head>{head}<style>{_STYLE}</style></head>\n'
+        f"<body>{chr(10).join(body)}<script>{_SCRIPT}</script></body></html>\n"
+    )
+
+
+def _headline(result: Evaluation) -> str:
+    boxes = []
+    for name in result.job.metrics[:4]:
+        summary = result.line(result.headline, name)
+        ends = f"{digits(summary.ci_low, name)} to {digits(summary.ci_high, name)}"
+        boxes.append(
+            f"<div><b>{digits(summary.mean, name)}</b><span>{escape(label(name, result.unit))}</span>"
+            f"<small>95 % CI {ends}<br>n {summary.used}/{summary.total}</small></div>"
+        )
+    return f'<div class="boxes">{"".join(boxes)}</div>'
+
+
+def _about(result: Evaluation, pairing: Pairing) -> list[str]:
+    return [
+        f"truth: {result.job.truth.rule.sentence}",
+        f"predictions: {result.job.predictions.rule.sentence}",
+        f"names: {pairing.rule}; {len(pairing.extra)} extra predictions",
+    ]
+
+
+def _gates(verdicts: Sequence[Verdict]) -> list[str]:
+    if not verdicts:
+        return []
+    items = (f'<li class="{"pass" if item.passed else "fail"}">{escape(item.sentence)}</li>' for item in verdicts)
+    return ["<h2>Gates</h2>", f"<ul>{''.join(items)}</ul>"]
+
+
+def _summary(result: Evaluation) -> str:
+    several = len(result.job.targets) > 1
+    rows = []
+    for stratum, lines in ({"": result.lines} | result.strata).items():
+        for target, block in table_rows(result, lines):
+            name = " / ".join(part for part in (stratum, target) if part)
+            if several or result.strata:
+                rows.append(f'<tr class="target"><td colspan="{len(HEADINGS)}">{escape(name)}</td></tr>')
+            rows += ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in block]
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in HEADINGS)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _distributions(result: Evaluation) -> Iterator[str]:
+    for target in (item.name for item in result.job.targets):
+        for name in result.job.metrics:
+            summary = result.line(target, name)
+            values = [score.values[name] for case in result.cases for score in case.scores if score.target == target]
+            title = label(name, result.unit) + (f", {target}" if len(result.job.targets) > 1 else "")
+            yield histogram_svg(
+                values,
+                title=title,
+                is_share=METRICS[name].kind == "share",
+                mean=summary.mean,
+                median=summary.median,
+            )
+
+
+def _legend(result: Evaluation) -> str:
+    several = len(result.job.targets) > 1
+    chips = "".join(
+        f'<span><i style="background:rgb{colour}"></i>{escape(name)}</span>'
+        for name, colour in LEGEND.items()
+        if several or name != "wrong class"
+    )
+    return f'<p class="legend">{chips}</p>'
+
+
+def _pictures(result: Evaluation) -> Iterator[str]:
+    metric = ranking_metric(result)
+    drawable = [case for case in result.cases if case.shape is not None and case.pair.prediction is not None]
+    ranked = sorted(drawable, key=lambda case: _value(case, metric, result))
+    middle = max(0, len(ranked) // 2 - 1)
+    groups = {"worst": ranked[:_SHOWN], "median": ranked[middle : middle + _SHOWN], "best": ranked[::-1][:_SHOWN]}
+    for name, cases in groups.items():
+        figures = "".join(_figure(case, result) for case in cases)
+        yield f'<h3>{name} by {METRICS[metric].label}</h3><div class="pictures">{figures}</div>'
+
+
+def _value(case: CaseResult, metric: str, result: Evaluation) -> float:
+    value = case_value(case, metric, result)
+    return -1.0 if np.isnan(value) else value if METRICS[metric].higher_is_better else -value
+
+
+def _figure(case: CaseResult, result: Evaluation) -> str:
+    words = ", ".join(
+        f"{label(name, result.unit)} {digits(case_value(case, name, result), name)}" for name in result.job.metrics[:3]
+    )
+    words = f"<b>{escape(case.pair.truth.case)}</b><br>{escape(words)}"
+    words += f"<br>{escape(case.note)}" if case.note else ""
+    try:
+        picture = _overlay(case, result)
+    except (DataError, SurpriseError, MemoryError) as error:
+        return f"<figure><figcaption>{words}<br>{escape(str(error))}</figcaption></figure>"
+    text = escape(case.pair.truth.case, quote=True)
+    return f'<figure><img src="{_data_uri(picture)}" alt="overlay of {text}"><figcaption>{words}</figcaption></figure>'
+
+
+def _overlay(case: CaseResult, result: Evaluation) -> np.ndarray:
+    truth = result.job.truth.read(case.pair.truth.path)
+    prediction = fit_prediction(case.pair, truth, result.job)[0]
+    ours, theirs = _targets_only(prediction, result), _targets_only(truth, result)
+    image = None
+    if truth.labels.ndim == 3:
+        # The slice across the last axis with the most to see.
+        place = int(np.argmax(((ours > 0) | (theirs > 0)).sum(axis=(0, 1))))
+        ours, theirs = np.rot90(ours[..., place]), np.rot90(theirs[..., place])
+    elif case.pair.truth.image is not None and not is_volume(case.pair.truth.image):
+        image = read_image(case.pair.truth.image)[0]
+        image = image if image.shape[:2] == theirs.shape else None
+    return shrink(overlay(image, ours, theirs), _LONGEST)
+
+
+def _targets_only(mask: Mask, result: Evaluation) -> np.ndarray:
+    """Labels that belong to some target; with one target of merged classes, all of them as one."""
+    labels = {label for target in result.job.targets for label in target.labels}
+    kept = np.where(np.isin(mask.labels, sorted(labels)), mask.labels, 0)
+    return np.minimum(kept, 1) if len(result.job.targets) == 1 else kept
+
+
+def _cases(result: Evaluation) -> str:
+    names = list(result.job.metrics)
+    headings = ["case", "target", "status", *(label(name, result.unit) for name in names), "note"]
+    rows = []
+    for case in result.cases[:_ROWS]:
+        for score in case.scores:
+            figures = [digits(score.values[name], name) for name in names]
+            cells = [case.pair.truth.case, score.target, score.status.replace("_", " "), *figures, case.note]
+            rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
+    head = "".join(f'<th><button type="button">{escape(heading)}</button></th>' for heading in headings)
+    rest = len(result.cases) - _ROWS
+    more = f"<p>{rest} more cases are in per_case.csv.</p>" if rest > 0 else ""
+    table = f'<table id="cases"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return f'<div class="scroll">{table}</div>{more}'
+
+
+def _data_uri(picture: np.ndarray) -> str:
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode("ascii")
+
+
+_STYLE = """
+:root{color-scheme:light dark;--line:#8884;--soft:#8882;--bar:#3f8fc5}
+body{font:15px/1.5 system-ui,sans-serif;max-width:1020px;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.5rem} h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid var(--line)} h3{font-size:1rem}
+.boxes{display:flex;flex-wrap:wrap;gap:.8rem}
+.boxes div{border:1px solid var(--line);border-radius:6px;padding:.6rem 1rem}
+.boxes b{display:block;font-size:1.6rem} .boxes span{font-weight:600} .boxes small{display:block;opacity:.75}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+td,th{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:right}
+td:first-child,th:first-child,#cases td:nth-child(-n+3),#cases td:last-child{text-align:left}
+.target td{font-weight:600;background:var(--soft)} .small{opacity:.75;font-size:.85rem}
+.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(290px,1fr));gap:.8rem}
+svg{width:100%;height:auto} svg rect{fill:var(--bar)} svg text{font:10px system-ui,sans-serif;fill:currentColor}
+svg .title{font-size:12px;font-weight:600} svg line{stroke:currentColor;stroke-width:1.5}
+svg .median{stroke-dasharray:4 3} svg .axis{stroke-width:.7}
+.pictures{display:flex;flex-wrap:wrap;gap:1rem} figure{margin:0;width:310px} figure img{width:100%}
+figcaption{font-size:.85rem;overflow-wrap:anywhere} .legend span{margin-right:1.2rem;white-space:nowrap}
+.legend i{display:inline-block;width:.9em;height:.9em;margin-right:.4em;border:1px solid #555}
+.fail{font-weight:600}
+.scroll{max-height:36rem;overflow:auto} th{position:sticky;top:0;background:Canvas}
+th button{all:unset;cursor:pointer;font-weight:600}
+"""
+
+_SCRIPT = """
+document.querySelectorAll('#cases th').forEach((head, place) => {
+  let up = false;
+  head.addEventListener('click', () => {
+    const body = document.querySelector('#cases tbody'), rows = [...body.rows];
+    up = !up;
+    rows.sort((a, b) => {
+      const x = a.cells[place].textContent, y = b.cells[place].textContent, d = parseFloat(x) - parseFloat(y);
+      return (up ? 1 : -1) * (isNaN(d) ? x.localeCompare(y, undefined, {numeric: true}) : d);
+    });
+    body.append(...rows);
+  });
+});
+"""

@@ -1,0 +1,214 @@
+"""Gates, report files, regions, groups and strata of `guidino evaluate`, through the command line."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from guidino_cli.cli import main
+
+
+def run(*words: object) -> int:
+    old, sys.argv = sys.argv, ["guidino", *map(str, words)]
+    try:
+        main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = old
+    return 0
+
+
+def square(shift: int = 0, value: int = 1) -> np.ndarray:
+    mask = np.zeros((12, 16), dtype=np.uint8)
+    mask[2:6, 2 + shift : 6 + shift] = value
+    return mask
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Two cases: a is perfect, b half right (Dice 0.5, IoU 1/3, HD95 2 px)."""
+    for name, shift in (("a", 0), ("b", 2)):
+        for side, mask in (("truth", square()), ("predictions", square(shift))):
+            (tmp_path / side).mkdir(exist_ok=True)
+            Image.fromarray(mask).save(tmp_path / side / f"{name}.png")
+    return tmp_path
+
+
+def evaluate(folders: Path, *words: object) -> int:
+    out = folders / "report"
+    return run("evaluate", folders / "predictions", folders / "truth", "-o", out, "--overwrite", *words)
+
+
+def report(folders: Path) -> dict:
+    return json.loads((folders / "report" / "report.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--min-dice", "0.75"), 0),
+        (("--min-dice", "0.76"), 8),
+        (("--min-dice", "0.5", "--gate-on", "worst"), 0),
+        (("--min-dice", "0.51", "--gate-on", "worst"), 8),
+        (("--max-hd95", "1"), 0),
+        (("--max-hd95", "0.9"), 8),
+        (("--max-hd95", "1.9", "--gate-on", "worst"), 8),
+        (("--min-iou", "foreground=0.6"), 0),
+        (("--min-iou", "polyp=0.6"), 2),
+        (("--min-iou", "much"), 2),
+        (("--min-dice", "0.1", "--gate-on", "best"), 2),
+    ],
+)
+def test_gates_decide_the_exit_code(folders: Path, words: tuple[str, ...], code: int) -> None:
+    assert evaluate(folders, *words) == code
+
+
+def test_all_files_are_written_before_a_gate_fails(folders: Path) -> None:
+    assert evaluate(folders, "--min-dice", "0.99") == 8
+    names = {path.name for path in (folders / "report").iterdir()}
+    assert names == {"report.json", "report.html", "report.md", "per_case.csv", "summary.csv", "junit.xml"}
+    assert report(folders)["gates"][0]["passed"] is False
+
+
+def test_a_gate_fails_when_there_is_nothing_to_score(folders: Path) -> None:
+    for path in folders.glob("*/*.png"):
+        Image.fromarray(square() * 0).save(path)
+    assert evaluate(folders, "--min-dice", "0") == 8
+
+
+def test_a_gate_fails_on_an_interval_that_does_not_exist(folders: Path) -> None:
+    for side in ("truth", "predictions"):
+        (folders / side / "b.png").unlink()
+    assert evaluate(folders, "--min-dice", "0.5", "--gate-on", "ci-low") == 8
+
+
+def test_a_gated_figure_is_measured_even_if_it_was_not_asked_for(folders: Path) -> None:
+    assert evaluate(folders, "--metrics", "iou", "--min-dice", "0.7") == 0
+
+
+def test_a_drop_below_the_baseline_fails(folders: Path) -> None:
+    assert run("evaluate", folders / "truth", folders / "truth", "-o", folders / "good") == 0
+    assert evaluate(folders, "--baseline", folders / "good" / "report.json") == 8
+    assert evaluate(folders, "--baseline", folders / "good", "--max-drop", "0.5") == 0
+
+
+def test_a_baseline_of_other_cases_fails(folders: Path) -> None:
+    assert evaluate(folders) == 0
+    (folders / "report").rename(folders / "old")
+    for side in ("truth", "predictions"):
+        (folders / side / "b.png").rename(folders / side / "c.png")
+    assert evaluate(folders, "--baseline", folders / "old", "--max-drop", "1") == 8
+
+
+def test_a_baseline_that_is_no_report_is_refused(folders: Path) -> None:
+    assert evaluate(folders, "--baseline", folders / "truth" / "a.png") == 3
+
+
+def test_junit_has_one_test_per_gate_and_one_for_the_cases(folders: Path) -> None:
+    (folders / "predictions" / "b.png").unlink()
+    assert evaluate(folders, "--min-dice", "0.4", "--min-iou", "0.6") == 8
+    suite = ElementTree.parse(folders / "report" / "junit.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "1", "1")
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_escapes_names(folders: Path) -> None:
+    for side in ("truth", "predictions"):
+        (folders / side / "b.png").rename(folders / side / "<b onload=x>&.png")
+    assert evaluate(folders) == 0
+    page = (folders / "report" / "report.html").read_text(encoding="utf-8")
+    assert "<b onload" not in page
+    assert "http://" not in page
+    assert "https://" not in page
+    assert page.count("data:image/png;base64,") >= 2
+
+
+def test_markdown_survives_a_pipe_in_a_name(folders: Path) -> None:
+    assert evaluate(folders, "--regions", "le|sion=1") == 0
+    text = (folders / "report" / "report.md").read_text(encoding="utf-8")
+    assert "le\\|sion" in text
+
+
+def test_regions_merge_classes(folders: Path) -> None:
+    """Rim and cup swapped everywhere: no class is right, the whole disc is."""
+    truth = square(0, 1) + square(6, 2)
+    for name in "ab":
+        Image.fromarray(truth).save(folders / "truth" / f"{name}.png")
+        Image.fromarray(np.array([0, 2, 1], dtype=np.uint8)[truth]).save(folders / "predictions" / f"{name}.png")
+    assert evaluate(folders, "--regions", "disc=1+2,cup=class_2", "--metrics", "dice") == 0
+    means = {line["target"]: line["mean"] for line in report(folders)["summary"]}
+    assert means == {"disc": 1.0, "cup": 0.0, "mean of classes": 0.5}
+
+
+def test_an_unknown_class_in_a_region_is_refused(folders: Path) -> None:
+    assert evaluate(folders, "--regions", "disc=1+5") == 2
+
+
+def test_ignored_pixels_cost_nothing(folders: Path) -> None:
+    truth = square()
+    truth[2:6, 6:8] = 255
+    Image.fromarray(truth).save(folders / "truth" / "b.png")
+    Image.fromarray(square(0) | square(2)).save(folders / "predictions" / "b.png")
+    assert evaluate(folders, "--ignore-label", "255", "--min-dice", "1", "--max-hd95", "0") == 0
+
+
+def test_groups_and_strata_are_recorded(folders: Path) -> None:
+    assert evaluate(folders, "--group", "^(.)", "--by", "a|b") == 0
+    content = report(folders)
+    assert content["definitions"]["interval_groups"] == 2
+    assert content["strata"]["b"][1]["mean"] == 0.5
+    with (folders / "report" / "summary.csv").open(encoding="utf-8") as file:
+        assert {row["stratum"] for row in csv.DictReader(file)} == {"", "a", "b"}
+
+
+def test_a_stratum_that_a_case_lacks_is_refused(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(folders, "--by", "scanner") == 3
+    assert "scanner" in capsys.readouterr().err
+
+
+def test_classes_name_grey_values_and_colours(folders: Path) -> None:
+    for name in "ab":
+        Image.fromarray(square(0, 85) + square(6, 255)).save(folders / "truth" / f"{name}.png")
+        Image.fromarray(square(0, 1) + square(6, 2)).save(folders / "predictions" / f"{name}.png")
+    words = ("--classes", "0=background,85=rim,255=cup", "--metrics", "dice")
+    assert evaluate(folders, *words, "--min-dice", "rim=1", "--min-dice", "cup=1") == 0
+
+
+def test_probabilities_need_a_threshold_that_is_named(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        np.save(folders / "predictions" / f"{name}.npy", square() * 0.7)
+        (folders / "predictions" / f"{name}.png").unlink()
+    assert evaluate(folders) == 3
+    assert "--pred-threshold 0.5" in capsys.readouterr().err
+    assert evaluate(folders, "--pred-threshold", "0.5", "--min-dice", "1") == 0
+
+
+def test_instance_figures_read_instances(folders: Path) -> None:
+    for name in "ab":
+        Image.fromarray(square(0, 3) + square(6, 9)).save(folders / "truth" / f"{name}.png")
+        Image.fromarray(square(0, 200) + square(6, 1)).save(folders / "predictions" / f"{name}.png")
+    assert evaluate(folders, "--metrics", "dice,are,voi") == 0
+    means = {line["metric"]: line["mean"] for line in report(folders)["summary"]}
+    assert means == {"dice": 1.0, "are": pytest.approx(0), "voi": pytest.approx(0)}
+
+
+@pytest.mark.parametrize("settings", [{"LC_ALL": "C", "PYTHONUTF8": "0"}, {"NO_COLOR": "1", "COLUMNS": "80"}])
+def test_piped_output_is_plain_and_fits_80_columns(folders: Path, settings: dict[str, str]) -> None:
+    words = ["evaluate", str(folders / "predictions"), str(folders / "truth")]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "PYTHONUTF8"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "guidino_cli", *words], capture_output=True, env=environment | settings, check=True
+    )
+    text = done.stdout.decode("ascii" if "LC_ALL" in settings else "utf-8")
+    assert "\x1b" not in text
+    assert done.stderr == b""
+    table = text[text.index("figure") : text.index("pooled")]
+    assert max(len(line) for line in table.splitlines()) <= 80
+    assert "..." not in table.replace(" .. ", "")

@@ -1,0 +1,85 @@
+"""Objects found, missed and invented, counted by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from guidino_cli.metrics.lesions import (
+    Lesions,
+    lesion_f1,
+    lesion_precision,
+    lesion_recall,
+    match_lesions,
+    pool,
+    recall_by_size,
+)
+
+
+def blobs(*boxes: tuple[int, int, int, int], size: int = 30) -> np.ndarray:
+    mask = np.zeros((size, size), dtype=bool)
+    for top, left, height, width in boxes:
+        mask[top : top + height, left : left + width] = True
+    return mask
+
+
+def test_one_found_one_missed_one_invented() -> None:
+    truth = blobs((1, 1, 4, 4), (10, 10, 2, 2))
+    prediction = blobs((1, 1, 4, 4), (20, 20, 3, 3))
+    lesions = match_lesions(prediction, truth)
+    assert lesions == Lesions(sizes=(16, 4), found=(True, False), extra=1)
+    assert lesion_f1(lesions) == lesion_recall(lesions) == lesion_precision(lesions) == 0.5
+
+
+def test_one_blob_over_two_objects_finds_one_at_most() -> None:
+    lesions = match_lesions(blobs((0, 0, 10, 20)), blobs((0, 0, 10, 9), (0, 11, 10, 9)))
+    assert sum(lesions.found) == 1
+    assert lesions.extra == 0
+
+
+def test_crumbs_of_one_object_count_once() -> None:
+    lesions = match_lesions(blobs((0, 0, 10, 4), (0, 6, 10, 4)), blobs((0, 0, 10, 10)))
+    assert sum(lesions.found) == 1
+    assert lesions.extra == 1
+
+
+def test_an_overlap_below_the_limit_is_no_partner() -> None:
+    truth, prediction = blobs((0, 0, 10, 10)), blobs((0, 9, 10, 10))  # IoU 10 / 190
+    assert match_lesions(prediction, truth, min_iou=0.1).found == (False,)
+    assert match_lesions(prediction, truth, min_iou=0.05).found == (True,)
+
+
+def test_as_many_partners_as_possible_are_made() -> None:
+    """The first prediction fits both objects, the second only one of them: both are found."""
+    truth = blobs((0, 0, 10, 10), (0, 11, 10, 10))
+    prediction = blobs((0, 6, 10, 9), (0, 16, 10, 5))
+    assert match_lesions(prediction, truth).found == (True, True)
+
+
+def test_diagonal_neighbours_are_one_object() -> None:
+    assert match_lesions(blobs(), np.eye(30, dtype=bool)).sizes == (30,)
+
+
+def test_nothing_on_either_side_has_no_figure() -> None:
+    lesions = match_lesions(blobs(), blobs())
+    assert math.isnan(lesion_f1(lesions))
+
+
+def test_recall_by_size_counts_every_object_once() -> None:
+    lesions = Lesions(sizes=(1, 2, 3, 4, 5, 6, 7, 8), found=(False,) * 4 + (True,) * 4, extra=0)
+    bins = recall_by_size(lesions)
+    assert [(part.smallest, part.largest, part.found, part.total) for part in bins] == [
+        (1, 2, 0, 2),
+        (3, 4, 0, 2),
+        (5, 6, 2, 2),
+        (7, 8, 2, 2),
+    ]
+
+
+def test_objects_of_one_size_share_one_bin() -> None:
+    assert [part.total for part in recall_by_size(Lesions((5,) * 7, (True,) * 7, 0))] == [7]
+
+
+def test_pooling_adds_up() -> None:
+    pooled = pool([Lesions((4,), (True,), 1), Lesions((9, 1), (True, False), 0)])
+    assert lesion_f1(pooled) == pytest.approx(4 / 6)
