@@ -35,5 +35,9 @@ def create(kind: str, name: str, registry: Mapping[str, str], options: Mapping[s
         raise ConfigError(f"{kind} {name}: {error}") from error
     try:
         return factory(**options, **given)
-    except ValueError as error:
-        raise ConfigError(f"{kind} {name}: {error}") from error
+    except (ValueError, TypeError, RuntimeError) as error:
+        # torch answers a width of -4 or "wide" with RuntimeError or TypeError; without options they are our own fault.
+        if not options and not isinstance(error, ValueError):
+            raise
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{kind} {name} with options {dict(options)}: {reason}") from error

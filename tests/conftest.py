@@ -1,0 +1,132 @@
+"""What many tests share: the real command line in process, tiny prepared data, tiny random-weight backbones."""
+
+import os
+
+# Before anything imports huggingface_hub: no test may reach a network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command line left behind: exit code, standard output, standard error."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def guidino(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run the real `main` in this process: `guidino("train", "--preset", "demo").code`."""
+    from guidino_cli.cli import main
+
+    monkeypatch.delenv("GUIDINO_DEBUG", raising=False)
+
+    def call(*words: object) -> Outcome:
+        _forget_accelerator()
+        monkeypatch.setattr(sys, "argv", ["guidino", *map(str, words)])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator() -> Iterator[None]:
+    """Accelerate keeps its state for the life of the process; a user's process has one run, a test session many."""
+    _forget_accelerator()
+    yield
+    _forget_accelerator()
+
+
+@pytest.fixture
+def make_data(tmp_path: Path) -> Callable[..., Path]:
+    """Make a prepared data folder of bright squares on a dim texture; class k is a square of brightness k."""
+
+    def make(
+        name: str = "data", *, train: int = 4, val: int = 2, test: int = 1, size_hw: tuple[int, int] = (40, 48),
+        num_classes: int = 2, seed: int = 0, fold_count: int = 0,
+    ) -> Path:  # fmt: skip
+        from guidino_cli.data.images import write_label_map
+        from guidino_cli.data.manifest import Manifest, save_manifest
+        from guidino_cli.types import Case
+
+        folder, generator, cases = tmp_path / name, np.random.default_rng(seed), []
+        (folder / "images").mkdir(parents=True)
+        for i, split in enumerate(["train"] * train + ["val"] * val + ["test"] * test):
+            pixels = generator.integers(0, 60, (*size_hw, 3)).astype(np.uint8)
+            labels = np.zeros(size_hw, dtype=np.uint8)
+            for k in range(1, num_classes):
+                y, x = generator.integers(0, size_hw[0] - 16), generator.integers(0, size_hw[1] - 16)
+                labels[y : y + 14, x : x + 14] = k
+            pixels[labels > 0] += (labels[labels > 0] * (180 // num_classes))[:, None].astype(np.uint8)
+            image, mask = folder / "images" / f"case{i}.png", folder / "masks" / f"case{i}.png"
+            Image.fromarray(pixels).save(image)
+            write_label_map(mask, labels)
+            fold = i % fold_count if fold_count and split != "test" else None
+            cases.append(Case(f"case{i}", image, mask, split, fold, f"case{i}", size_hw, float((labels > 0).mean())))
+        save_manifest(Manifest(name, ["background", "a", "b", "c"][:num_classes], cases, {}), folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def dinov3_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DINOv3 ViT/16 of three narrow blocks and random weights, as transformers saves it."""
+    import torch
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    folder = tmp_path_factory.mktemp("dinov3")
+    torch.manual_seed(0)
+    config = DINOv3ViTConfig(**_narrow(), num_register_tokens=4, layerscale_value=1.0)
+    DINOv3ViTModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dinov2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DINOv2 ViT/14 of three narrow blocks and random weights, as transformers saves it."""
+    import torch
+    from transformers import Dinov2Config, Dinov2Model
+
+    folder = tmp_path_factory.mktemp("dinov2")
+    torch.manual_seed(0)
+    Dinov2Model(Dinov2Config(**_narrow(), patch_size=14, image_size=56)).save_pretrained(folder)
+    return folder
+
+
+def _narrow() -> dict[str, Any]:
+    return {
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "mlp_ratio": 2,
+        # transformers' own 0.02 makes blocks that hardly change their input, which tests nothing.
+        "initializer_range": 0.2,
+    }
+
+
+def _forget_accelerator() -> None:
+    if "accelerate" in sys.modules:
+        from accelerate.state import AcceleratorState, GradientState
+
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()

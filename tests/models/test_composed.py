@@ -1,0 +1,164 @@
+"""Any guide at any place of any segmenter; and what a gate really multiplies."""
+
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from guidino_cli.config import GuideSettings, ModelSettings, Part
+from guidino_cli.models import SEGMENTERS, build_model
+from guidino_cli.models.base import Backbone, Guide, Segmenter
+from guidino_cli.models.composed import Model
+
+Place = Literal["input", "bottleneck", "features"]
+PLACES: tuple[Place, ...] = ("input", "bottleneck", "features")
+AGGREGATES = ("mean", "softmax", "logsumexp")
+BACKBONE = Part("random", {"hidden_size": 32, "depth": 2, "heads": 2})
+MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+
+
+class Seen(Segmenter):
+    """Remembers what `encode` was given and what `decode` was given; its maps are ones at 1 and 1/4 of the image."""
+
+    stride = 16
+
+    def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
+        self.image = image
+        coarse = image[:, :1, ::4, ::4]
+        return [torch.ones_like(image[:, :1]), torch.ones_like(coarse)]
+
+    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+        self.features = features
+        return [features[0].expand(-1, 2, -1, -1)]
+
+
+class Columns(Backbone):
+    """Its only map holds the column index as a share of the width, on a grid of one row."""
+
+    channels, stride, identity, is_frozen = 1, 16, {"weights": "none", "sha256": "0"}, True
+
+    def __init__(self, cells: int) -> None:
+        super().__init__()
+        self.cells = cells
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [torch.linspace(0, 1, self.cells).view(1, 1, 1, -1).expand(image.shape[0], -1, -1, -1)]
+
+
+class Constant(Guide):
+    def __init__(self, *values: float) -> None:
+        super().__init__()
+        self.values = values
+
+    def forward(self, dense: Tensor) -> Tensor:
+        return torch.tensor(self.values).view(1, -1, 1, 1).expand(dense.shape[0], -1, 2, 2)
+
+
+class Same(Guide):
+    def forward(self, dense: Tensor) -> Tensor:
+        return dense
+
+
+def _seen(
+    guide: nn.Module, *, at: Place, size: tuple[int, int] = (32, 32), cells: int = 4, residual: bool = False
+) -> Seen:
+    segmenter = Seen()
+    Model(segmenter, backbone=Columns(cells), guide=guide, guide_at=at, residual=residual)(_image(size))
+    return segmenter
+
+
+def _image(size: tuple[int, int]) -> Tensor:
+    torch.manual_seed(0)
+    return torch.rand(1, 3, *size)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_any_guide_fits_any_segmenter_at_any_place(name: str, aggregate: str, place: Place) -> None:
+    guide = GuideSettings(at=place, options={"prototypes": 4, "aggregate": aggregate})
+    model = build_model(ModelSettings(Part(name), BACKBONE, guide), num_classes=2)
+    prediction = model(torch.rand(2, 3, 33, 41))
+    torch.stack([level.square().mean() for level in prediction.logits]).sum().backward()
+    assert prediction.logits[0].shape == (2, 2, 33, 41)
+    assert prediction.guide is not None
+    assert prediction.guide.shape == (2, 1, 3, 3)
+    assert prediction.guide.min() >= 0
+    assert prediction.guide.max() <= 1
+    idle = [key for key, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
+    assert not idle
+
+
+def test_a_guide_at_the_input_multiplies_the_normalised_image() -> None:
+    seen = _seen(Constant(0.25), at="input")
+    torch.testing.assert_close(seen.image, (_image((32, 32)) - MEAN) / STD * 0.25)
+
+
+def test_a_guide_at_the_input_leaves_the_features_alone() -> None:
+    assert all(torch.equal(item, torch.ones_like(item)) for item in _seen(Constant(0.25), at="input").features)
+
+
+def test_a_guide_at_the_bottleneck_multiplies_the_deepest_map_only() -> None:
+    seen = _seen(Constant(0.25), at="bottleneck")
+    assert torch.equal(seen.features[0], torch.ones(1, 1, 32, 32))
+    assert torch.equal(seen.features[1], torch.full((1, 1, 8, 8), 0.25))
+    torch.testing.assert_close(seen.image, (_image((32, 32)) - MEAN) / STD)
+
+
+def test_a_guide_at_the_features_multiplies_every_map() -> None:
+    assert all(torch.equal(item, torch.full_like(item, 0.25)) for item in _seen(Constant(0.25), at="features").features)
+
+
+def test_a_residual_gate_multiplies_by_one_plus_the_guide() -> None:
+    assert torch.equal(
+        _seen(Constant(0.25), at="bottleneck", residual=True).features[1], torch.full((1, 1, 8, 8), 1.25)
+    )
+
+
+def test_of_several_guide_maps_the_largest_gates() -> None:
+    assert torch.equal(_seen(Constant(0.25, 0.75), at="bottleneck").features[1], torch.full((1, 1, 8, 8), 0.75))
+
+
+@pytest.mark.parametrize("width", [32, 40, 33])
+def test_the_guide_covers_the_image_and_not_its_padding(width: int) -> None:
+    """Two cells, 0 and 1: half-way between them, at the middle of the image, the gate is one half."""
+    gate = _seen(Same(), at="features", size=(32, width), cells=2).features[0][0, 0, 0]
+    centres = (torch.arange(width) + 0.5) / width
+    torch.testing.assert_close(gate[:width], (2 * centres - 0.5).clamp(0, 1))
+
+
+def test_the_padding_of_a_guide_repeats_its_edge() -> None:
+    gate = _seen(Same(), at="features", size=(32, 40), cells=2).features[0][0, 0, 0]
+    assert torch.equal(gate[40:], torch.ones(8))
+
+
+def test_a_fine_guide_is_averaged_on_its_way_to_a_coarse_map() -> None:
+    """Cells 0 and 1 in turn: taking every n-th would give 0 or 1."""
+
+    class Stripes(Guide):
+        def forward(self, dense: Tensor) -> Tensor:
+            return (torch.arange(32) % 2).float().view(1, 1, 1, 32).expand(-1, -1, 32, -1)
+
+    gate = _seen(Stripes(), at="bottleneck").features[1]
+    torch.testing.assert_close(gate[..., 2:-2], torch.full((1, 1, 8, 4), 0.5), atol=0.05, rtol=0)
+
+
+def test_the_image_is_normalised_once_for_the_segmenter() -> None:
+    segmenter = Seen()
+    Model(segmenter)(MEAN.expand(1, 3, 32, 32))
+    assert torch.equal(segmenter.image, torch.zeros(1, 3, 32, 32))
+
+
+def test_without_a_guide_there_is_none_in_the_prediction() -> None:
+    assert Model(Seen())(_image((32, 32))).guide is None
+
+
+def test_the_weights_of_the_segmenter_do_not_depend_on_the_guide() -> None:
+    """Otherwise a plain run and a guided run of one seed would start from different networks."""
+    torch.manual_seed(0)
+    plain = build_model(ModelSettings(Part("unet", {"width": 4})), num_classes=2)
+    torch.manual_seed(0)
+    guided = build_model(ModelSettings(Part("unet", {"width": 4}), BACKBONE, GuideSettings()), num_classes=2)
+    for key, value in plain.segmenter.state_dict().items():
+        assert torch.equal(value, guided.segmenter.state_dict()[key])

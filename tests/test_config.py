@@ -1,0 +1,145 @@
+"""Presets and settings: read, checked, overridden, written back."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from guidino_cli.config import RunConfig, dump, load_config, load_preset, override, parse, preset_names
+from guidino_cli.engine.objective import Objective
+from guidino_cli.errors import ConfigError
+from guidino_cli.models import build_model
+
+TINY = "model.backbone={name: random, options: {hidden_size: 32, depth: 2, heads: 2}}"
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_builds_and_runs_forward(name: str) -> None:
+    config = load_preset(name)
+    if config.model.backbone is not None:
+        config = override(config, [TINY])
+    model = build_model(config.model, num_classes=2).eval()
+    with torch.no_grad():
+        prediction = model(torch.rand(1, 3, 64, 64))
+    assert prediction.logits[0].shape == (1, 2, 64, 64)
+    assert (prediction.guide is None) == (config.model.guide is None)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_the_loss_of_a_preset_fits_its_model(name: str) -> None:
+    config = load_preset(name)
+    Objective(config.train.loss, has_guide=config.model.guide is not None)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_survives_being_written_and_read(name: str, tmp_path: Path) -> None:
+    config = load_preset(name)
+    (tmp_path / "config.yaml").write_text(dump(config), encoding="utf-8")
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize("name", [name for name in preset_names() if "-plain-" in name])
+def test_a_plain_preset_differs_from_the_guided_one_in_the_guide_only(name: str) -> None:
+    plain, guided = load_preset(name), load_preset(name.replace("-plain", ""))
+    assert plain.model.guide is None
+    assert guided.model.guide is not None
+    assert plain.model.segmenter == guided.model.segmenter
+    assert (plain.data, plain.predict) == (guided.data, guided.predict)
+    same = override(guided, ["train.loss.guide=0", f"description={plain.description}"])
+    assert {**plain.train.loss, "guide": 0} == same.train.loss
+    assert override(plain, ["train.loss.guide=0"]).train == same.train
+
+
+@pytest.mark.parametrize("name", [name for name in preset_names() if name != "demo"])
+def test_the_presets_of_the_paper_have_its_settings(name: str) -> None:
+    config = load_preset(name)
+    found = (config.data.image_size, config.train.lr, config.train.batch_size, config.train.epochs)
+    assert found == (256, 1e-4, 4, 400)
+
+
+@pytest.mark.parametrize("text", ["1e-4", "1E-4", "1.e-4", ".1e-3", "0.0001", "+1e-4"])
+def test_a_number_in_any_notation_is_a_number(text: str) -> None:
+    assert override(RunConfig(), [f"train.lr={text}"]).train.lr == pytest.approx(1e-4)
+
+
+def test_an_option_in_scientific_notation_is_a_number() -> None:
+    config = override(RunConfig(), ["model.segmenter.options.rate=1e-4"])
+    assert config.model.segmenter.options["rate"] == pytest.approx(1e-4)
+
+
+def test_an_override_leaves_its_neighbours_alone() -> None:
+    config = load_preset("kvasir-nnwnet", ["train.loss.guide=0.5"])
+    assert config.train.loss == {"dice": 1, "cross_entropy": 1, "guide": 0.5}
+
+
+def test_an_override_can_remove_a_part() -> None:
+    assert load_preset("kvasir-nnwnet", ["model.guide=null", "train.loss.guide=0"]).model.guide is None
+
+
+def test_a_setting_with_an_equals_sign_keeps_it() -> None:
+    assert override(RunConfig(), ["description=a=b"]).description == "a=b"
+
+
+def test_a_preset_may_be_a_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("train: {lr: 1e-3}\n")
+    assert load_preset(str(tmp_path / "mine.yaml")).train.lr == pytest.approx(1e-3)
+
+
+def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("")
+    assert load_preset(str(tmp_path / "mine.yaml")) == RunConfig()
+
+
+def test_an_unknown_preset_suggests_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="unknown preset 'kvasir-nnwnte'; did you mean 'kvasir-nnwnet'"):
+        load_preset("kvasir-nnwnte")
+
+
+@pytest.mark.parametrize(
+    ("item", "line"),
+    [
+        ("train.epoch=3", "train.epoch: unknown setting 'epoch'; did you mean 'epochs'"),
+        ("trian.epochs=3", "trian: unknown setting 'trian'; did you mean 'train'"),
+        ("model.guide.att=input", "model.guide.att: unknown setting 'att'; did you mean 'at'"),
+        ("model.guide.at=inputs", "model.guide.at: .*'bottleneck'.*found 'inputs'"),
+        ("train.epochs=0", "train.epochs: .*found 0"),
+        ("train.epochs=many", "train.epochs: .*found 'many'"),
+        ("train.workers=-1", "train.workers: .*found -1"),
+        ("train.loss.dice=-1", "train.loss.dice: .*found -1"),
+        ("seed=-1", "seed: .*found -1"),
+        ("predict.overlap=1", "predict.overlap is 1"),
+        ("model.segmenter={options: {}}", "model.segmenter.name: must be given"),
+        ("train=3", "train: .*found 3"),
+    ],
+)
+def test_an_unusable_setting_is_named_with_what_was_found(item: str, line: str) -> None:
+    with pytest.raises(ConfigError, match=line) as caught:
+        load_preset("kvasir-nnwnet", [item])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("item", ["train.epochs", "=3", "train.lr=[1"])
+def test_an_override_that_is_no_key_and_value_says_what_one_looks_like(item: str) -> None:
+    with pytest.raises(ConfigError, match="--set"):
+        load_preset("demo", [item])
+
+
+def test_a_guide_without_a_backbone_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model\.guide needs a model\.backbone"):
+        parse({"model": {"guide": {"name": "tokenbook"}}})
+
+
+@pytest.mark.parametrize("text", ["a: [1", "- a\n- b\n", "just words"])
+def test_a_file_that_holds_no_settings_is_refused_by_name(text: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"mine\.yaml"):
+        load_preset(str(tmp_path / "mine.yaml"))
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"mine\.yaml: cannot be read \(No such file"):
+        load_preset(str(tmp_path / "mine.yaml"))
+
+
+def test_the_default_configuration_is_a_valid_one() -> None:
+    assert parse({}) == RunConfig()

@@ -1,0 +1,73 @@
+"""The floors of the house: who may import whom."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import guidino_cli
+
+ROOT = Path(guidino_cli.__file__).parent
+FLOORS = {
+    **dict.fromkeys(("guidino_cli", "types", "errors", "config", "registry"), 0),
+    **dict.fromkeys(("data", "models", "losses", "metrics", "plots"), 1),
+    "engine": 2,
+    "commands": 3,
+    "cli": 4,
+    "__main__": 5,
+}
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def _room(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] != "__version__" else "guidino_cli"
+
+
+def _imports(node: ast.AST, *, nested: bool) -> Iterator[str]:
+    """Dotted names imported below a node, without those for the type checker only."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+        elif nested or not isinstance(child, ast.FunctionDef | ast.ClassDef):
+            yield from _imports(child, nested=nested)
+
+
+def _imported(path: Path, *, nested: bool = True) -> list[str]:
+    return list(_imports(ast.parse(path.read_text(encoding="utf-8")), nested=nested))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_imports_from_its_own_room_or_from_floors_below(path: Path) -> None:
+    room = _room("guidino_cli." + ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__"))
+    own = [name for name in _imported(path) if name.split(".")[0] == "guidino_cli"]
+    # The ground floor is one room.
+    wrong = [name for name in own if _room(name) != room and FLOORS[_room(name)] >= max(1, FLOORS[room])]
+    assert not wrong, f"{path.name} is in {room} (floor {FLOORS[room]})"
+
+
+@pytest.mark.parametrize("name", ["types", "errors", "config", "registry"])
+def test_the_ground_floor_imports_no_torch_at_run_time(name: str) -> None:
+    heavy = {"torch", "transformers", "accelerate", "numpy"}
+    assert not heavy & {item.split(".")[0] for item in _imported(ROOT / f"{name}.py")}
+
+
+def test_the_command_line_imports_no_command_before_it_is_called() -> None:
+    own = [name for name in _imported(ROOT / "cli.py", nested=False) if name.startswith("guidino_cli")]
+    assert own
+    assert all(FLOORS[_room(name)] == 0 for name in own)
+
+
+def test_only_commands_print() -> None:
+    speakers = {
+        path.relative_to(ROOT).parts[0]
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    }
+    assert speakers <= {"commands", "cli.py"}
