@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from guidino_cli.config import preset_names
+from guidino_cli.data.checks import counted
 from guidino_cli.data.classes import parse_classes
 from guidino_cli.data.layouts import recognise
 from guidino_cli.data.manifest import FILE_NAME
@@ -78,7 +79,8 @@ def run(
     _show(summary, found.layout, out=None if dry_run else out, export_name=options.export_name)
     if bad:
         lines = "; ".join(finding.text for finding in bad[:10])
-        raise PartialError(f"{len(bad)} problems, their cases are left out: {lines}")
+        left_out = counted(sorted({str(finding.case) for finding in bad}), "case")
+        raise PartialError(f"{left_out} left out, the rest is prepared: {lines}")
 
 
 def _show(summary: Summary, layout: str, *, out: Path | None, export_name: str | None) -> None:

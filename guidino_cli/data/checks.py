@@ -32,9 +32,11 @@ def check_names(found: Found, *, allow_unpaired: bool) -> list[Finding]:
     hint = "left out" if allow_unpaired else "add the missing files, or leave these out with --allow-unpaired"
     findings = [Finding("note", note) for note in found.notes]
     if found.images:
-        findings.append(Finding(kind, f"{len(found.images)} images have no mask ({some(found.images)}): {hint}"))
+        findings.append(
+            Finding(kind, f"{counted(found.images, 'image')} without a mask ({some(found.images)}): {hint}")
+        )
     if found.masks:
-        findings.append(Finding(kind, f"{len(found.masks)} masks have no image ({some(found.masks)}): {hint}"))
+        findings.append(Finding(kind, f"{counted(found.masks, 'mask')} without an image ({some(found.masks)}): {hint}"))
     for files in found.collisions:
         findings.append(
             Finding("error", f"{some(files)} have one name but are several files: remove or rename all but one")
@@ -69,11 +71,19 @@ def describe(facts: dict[str, ImageFacts]) -> list[Finding]:
     alpha = [case for case, item in facts.items() if item.has_alpha]
     flat = [case for case, item in facts.items() if item.is_flat]
     remarks = [
-        Finding("note", f"{len(deep)} images have more than 8 bits; percentiles become black and white: {some(deep)}"),
-        Finding("note", f"{len(alpha)} images have an alpha channel, which is dropped: {some(alpha)}"),
-        Finding("warning", f"{len(flat)} images are of one colour throughout: {some(flat)}"),
+        Finding(
+            "note",
+            f"{counted(deep, 'image')} of more than 8 bits, whose percentiles become black and white: {some(deep)}",
+        ),
+        Finding("note", f"{counted(alpha, 'image')} with an alpha channel, which is dropped: {some(alpha)}"),
+        Finding("warning", f"{counted(flat, 'image')} of one colour throughout: {some(flat)}"),
     ]
     return [remark for remark, cases in zip(remarks, (deep, alpha, flat), strict=True) if cases]
+
+
+def counted(items: Sequence[object], word: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{len(items)} {word}{'' if len(items) == 1 else 's'}"
 
 
 def some(items: Iterable[object]) -> str:

@@ -130,7 +130,7 @@ def with_lists(found: Found, folder: Path) -> Found:
     left = [pair.id for pair in pairs if pair.split is None]
     notes = list(found.notes)
     if left:
-        notes.append(f"{len(left)} images are in no split list and are left out: {', '.join(left[:5])}")
+        notes.append(f"images in no split list, left out: {len(left)} ({', '.join(left[:5])})")
         pairs = [pair for pair in pairs if pair.split is not None]
     return replace(found, pairs=pairs, notes=notes, official=", ".join(path.name for path in lists.values()))
 

@@ -29,10 +29,11 @@ def open_image(path: Path) -> Image.Image:
     """Open and fully decode a file, with the EXIF rotation applied.
 
     Raises:
-        DataError: Missing, truncated, or not an image.
+        DataError: Missing, truncated, not an image, or a TIFF of several pages.
     """
     try:
         with Image.open(path) as file:
+            _refuse_pages(file, path)
             file.load()
             # The transposed copy has lost its palette's transparency but keeps mode and values.
             return ImageOps.exif_transpose(file)
@@ -104,6 +105,13 @@ def write_label_map(path: Path, labels: np.ndarray) -> None:
     """Write (H, W) uint8 class indices as a PNG, values unchanged."""
     image = Image.fromarray(labels.astype(np.uint8))
     write_atomically(path, lambda place: image.save(place, compress_level=3))
+
+
+def _refuse_pages(file: Image.Image, path: Path) -> None:
+    """A TIFF of several pages is a volume or a film: to read only its first page would be a silent loss."""
+    pages = getattr(file, "n_frames", 1) if file.format == "TIFF" else 1
+    if pages > 1:
+        raise DataError(f"{path}: has {pages} pages, expected one; volumes are not supported yet, save pages as PNG")
 
 
 def _to_eight_bits(values: np.ndarray, path: Path) -> np.ndarray:

@@ -172,6 +172,7 @@ def _decide_indices(
     grey: Sequence[Histogram], foreground: list[int], class_count: int | None, of_how_many: str
 ) -> MaskRule:
     """Several values, not two clusters: class indices if they are few and small, otherwise the user must say."""
+    _refuse_outliers(grey, foreground)
     if class_count == 2:
         several = [item for item in grey if any(value != foreground[0] for value in item.values if value)]
         raise _refusal(several, f"--classes names 2 classes, but the masks hold values {_some([0, *foreground])}", _ASK)
@@ -187,8 +188,24 @@ def _decide_indices(
         odd.sort(key=lambda item: -item.distinct)
         raise _refusal(odd, "masks with many values (instance maps? grey images?)", _ASK)
     odd = [item for item in grey if any(value >= MAX_CLASSES for value in item.values)]
-    table = ",".join(f"{value}=class_{index}" for index, value in enumerate(foreground, start=1))
-    raise _refusal(odd, "masks with values that are no class indices", f"--classes '0=background,{table}', or {_ASK}")
+    raise _refusal(odd, "masks with values that are no class indices", f"{_table(foreground)}{_ASK}")
+
+
+def _refuse_outliers(grey: Sequence[Histogram], foreground: list[int]) -> None:
+    """Name the few files with values between the clusters where all others are binary."""
+    odd = [item for item in grey if any(LOW < value < HIGH for value in _middle_removed([item]))]
+    rest = [item for item in grey if item not in odd]
+    if odd and any(value >= HIGH for item in rest for value in item.values):
+        found = f"{len(odd)} of {len(grey)} masks, which hold values between {LOW} and {HIGH} where the others do not,"
+        raise _refusal(odd, found, f"{_table(foreground)}{_ASK}")
+
+
+def _table(foreground: list[int]) -> str:
+    """An option that names every value, to paste, or nothing if there are too many."""
+    if len(foreground) > MAX_CLASSES:
+        return ""
+    names = ",".join(f"{value}=class_{index}" for index, value in enumerate(foreground, start=1))
+    return f"--classes '0=background,{names}' names them, "
 
 
 def _named_indices(grey: Sequence[Histogram], class_count: int, of_how_many: str) -> MaskRule:

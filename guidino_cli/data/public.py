@@ -86,7 +86,7 @@ def busi(source: Path) -> Found | None:
         images = [path for path in files if path not in set(masks)]
         parts.append(Part(match(images, masks), prefix=kind, stratum=kind))
     merged = sum(len(masks) > 1 for part in parts for _, _, masks in part.matches.pairs)
-    notes = [f"{merged} images have several masks, which are merged"] if merged else []
+    notes = [f"images with several masks, which are merged: {merged}"] if merged else []
     evidence = f"{'/, '.join(kinds)}/ with `x (1).png` and `x (1)_mask.png`"
     return replace(collect("busi", evidence, parts, notes=notes), class_names=("background", "lesion"))
 
@@ -98,7 +98,7 @@ def choose_normal(found: Found, *, include: bool) -> Found:
         return found
     choice = "kept, with empty masks" if include else "left out; --normal include keeps them"
     pairs = [pair for pair in found.pairs if include or pair.stratum != "normal"]
-    return replace(found, pairs=pairs, notes=[*found.notes, f"{len(normal)} normal images are {choice}"])
+    return replace(found, pairs=pairs, notes=[*found.notes, f"normal images, {len(normal)}: {choice}"])
 
 
 def drive(source: Path) -> Found | None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from guidino_cli import __version__
 from guidino_cli.data import masks
-from guidino_cli.data.checks import Finding, check_names, check_pair, describe, some
+from guidino_cli.data.checks import Finding, check_names, check_pair, counted, describe, some
 from guidino_cli.data.classes import Classes, default_names
 from guidino_cli.data.duplicates import connected, exact_pairs, merge_groups, near_pairs
 from guidino_cli.data.examine import ImageFacts, PackedMask, examine_image, examine_masks, merge_masks
@@ -177,9 +177,9 @@ def _empty_and_full(pixels: dict[str, np.ndarray]) -> list[Finding]:
     full = [case for case, counts in pixels.items() if counts[0] == 0]
     if pixels and len(empty) == len(pixels):
         return [Finding("warning", "every mask is empty: there is nothing to learn")]
-    findings = [Finding("note", f"{len(empty)} masks are empty: {some(empty)}")] if empty else []
+    findings = [Finding("note", f"{counted(empty, 'empty mask')}: {some(empty)}")] if empty else []
     if full:
-        findings.append(Finding("warning", f"{len(full)} masks have no background at all: {some(full)}"))
+        findings.append(Finding("warning", f"{counted(full, 'mask')} without any background: {some(full)}"))
     return findings
 
 

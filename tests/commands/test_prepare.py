@@ -95,7 +95,13 @@ def test_every_problem_is_told_at_once(source: Path, tmp_path: Path, capsys: pyt
     with pytest.raises(DataError, match="5 problems"):
         prepare.run(source, out=tmp_path / "out")
     told = capsys.readouterr().err.replace("\n", "")
-    for words in ("no mask (images/c00.png)", "no image (masks/c01.png)", "turned by 90 degrees", "c03.png", "c04.jpg"):
+    for words in (
+        "without a mask (images/c00.png)",
+        "without an image (masks/c01.png)",
+        "turned by 90 degrees",
+        "c03.png",
+        "c04.jpg",
+    ):
         assert words in told
     assert not (tmp_path / "out").exists()
 
@@ -120,6 +126,14 @@ def test_a_truncated_jpeg_is_refused_and_can_be_skipped(source: Path, tmp_path: 
     assert "c05.jpg" in manifest.source["warnings"][0]
 
 
+def test_a_tiff_of_several_pages_is_refused(source: Path, tmp_path: Path) -> None:
+    (source / "images" / "c00.png").unlink()
+    pages = [Image.new("L", (40, 32), grey) for grey in (10, 20)]
+    pages[0].save(source / "images" / "c00.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(DataError, match=r"c00\.tif: has 2 pages, expected one"):
+        prepare.run(source, out=tmp_path / "out")
+
+
 def test_unpaired_files_can_be_left_out_on_request(source: Path, tmp_path: Path) -> None:
     (source / "masks" / "c00.png").unlink()
     prepare.run(source, out=tmp_path / "out", allow_unpaired=True)
@@ -130,7 +144,7 @@ def test_unpaired_files_can_be_left_out_on_request(source: Path, tmp_path: Path)
 
 def test_unexpected_mask_values_are_refused(source: Path, tmp_path: Path) -> None:
     _mask(source / "masks" / "c07.png", value=120)
-    with pytest.raises(DataError, match=r"19 hold 0 and 255, 1 another value.*c07\.png \(2 values: 0, 120\)"):
+    with pytest.raises(DataError, match=r"^1 of 20 masks.*--classes.*Files: c07\.png \(2 values: 0, 120\)$"):
         prepare.run(source, out=tmp_path / "out")
 
 
@@ -153,7 +167,7 @@ def test_a_class_that_a_part_lacks_is_told(source: Path, tmp_path: Path) -> None
 def test_empty_masks_are_listed(source: Path, tmp_path: Path) -> None:
     _mask(source / "masks" / "c01.png", value=0)
     prepare.run(source, out=tmp_path / "out")
-    assert "1 masks are empty: c01" in load_manifest(tmp_path / "out").source["notes"]
+    assert "1 empty mask: c01" in load_manifest(tmp_path / "out").source["notes"]
 
 
 def test_one_picture_stays_on_one_side(source: Path, tmp_path: Path) -> None:

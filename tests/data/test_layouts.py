@@ -124,7 +124,7 @@ def test_busi_normal_images_are_a_choice_that_is_told(tmp_path: Path) -> None:
     assert len(choose_normal(found, include=True).pairs) == 3
     without = choose_normal(found, include=False)
     assert len(without.pairs) == 2
-    assert "1 normal images are left out" in without.notes[-1]
+    assert "normal images, 1: left out" in without.notes[-1]
 
 
 def test_the_field_of_view_of_drive_is_no_label(tmp_path: Path) -> None:
