@@ -224,9 +224,7 @@ def train(
         str | None, typer.Option("--preset", "-p", help="Name (see `guidino presets`) or path of a YAML file.")
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", "-d", help="Folder made by `guidino prepare`.")] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Run folder to write; default: runs/PRESET.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder to write; default: runs/PRESET.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="A setting, such as train.epochs=3.")
     ] = None,
@@ -270,9 +268,12 @@ def predict(
         bool, typer.Option("--save-probabilities", help="Also probabilities/NAME.npz, (class, row, column).")
     ] = False,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also overlays/NAME.png: outlines on the image.")] = False,
-    values: Annotated[str, typer.Option(help="index (0, 1, 2, ...) or 255 (two classes, seen in any viewer).")] = "index",
+    values: Annotated[
+        str, typer.Option(help="index (0, 1, 2, ...) or 255 (two classes, seen in any viewer).")
+    ] = "index",
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="A setting, such as predict.mirror=false.")
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="KEY=VALUE", help="A setting, such as predict.mirror=false."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: the best there is.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask a model hub.")] = False,
@@ -297,6 +298,59 @@ def predict(
         offline=offline,
         overwrite=overwrite,
         skip_existing=skip_existing,
+    )
+
+
+@app.command("visualize-guide")
+def visualize_guide(
+    images: Annotated[list[Path], typer.Argument(metavar="IMG...", help="Images, or folders of images.")],
+    run: Annotated[
+        Path | None, typer.Option("--run", "-r", help="Run folder; without it, a frozen backbone is looked at.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for one PNG an image.")] = Path("guides"),
+    truth: Annotated[
+        Path | None, typer.Option(help="Folder of true masks, one mask, or a prepared DATA folder, to draw them too.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Without --run: dinov3 (default), dinov2, embedded or random.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Weights of the backbone: folder in Hugging Face layout, or hub id.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="X,Y", help="Compare the patch at this pixel; else a salient one.")
+    ] = None,
+    layer: Annotated[int | None, typer.Option(min=1, help="Block of the backbone; default: its own choice.")] = None,
+    scale: Annotated[
+        float | None, typer.Option(min=0.1, max=8, help="Times 672 px on the longer side; 2: four times the tokens.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="KEY=VALUE", help="A setting, such as predict.mirror=false."),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: the best there is.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask a model hub.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+) -> None:
+    """Draw the guide of a run over images, or without a run what a frozen backbone sees in them.
+
+    With a run: image, guide, prediction and, if given, truth. Without: image, the first three principal components of
+    the tokens (computed an image at a time) as colours, and the cosine of every token with one patch.
+
+    Example: guidino visualize-guide polyp.jpg --run runs/kvasir --truth masks/polyp.png -o guides
+    """
+    from guidino_cli.commands import visualize_guide as command
+
+    command.run(
+        images,
+        run_path=run,
+        out=out,
+        truth=truth,
+        view=command.BackboneView(backbone, weights, layer, at, scale),
+        overrides=tuple(overrides or ()),
+        device=device,
+        offline=offline,
+        overwrite=overwrite,
     )
 
 

@@ -11,6 +11,7 @@ from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
 
+from guidino_cli.commands.run_pictures import CURVE, GRID, curve_keeper, draw_curve, draw_validation
 from guidino_cli.config import RunConfig, dump, load_preset, override
 from guidino_cli.data.manifest import Manifest, load_manifest, require
 from guidino_cli.engine.run_folder import RunFolder, check_backbone, run_facts, with_root
@@ -60,9 +61,9 @@ def run(
     if resume:
         trainer.resume()
     with _errors_with_advice(folder):
-        trainer.fit()
+        trainer.fit(after_epoch=curve_keeper(folder))
     if state.is_main_process:
-        _finish(folder, trainer)
+        _finish(folder, trainer, offline=offline)
 
 
 def _to_resume(
@@ -163,7 +164,10 @@ def _errors_with_advice(folder: RunFolder) -> Iterator[None]:
         raise
 
 
-def _finish(folder: RunFolder, trainer: Trainer) -> None:
-    """Draw the curve and the validation grid, and say what came out."""
+def _finish(folder: RunFolder, trainer: Trainer, *, offline: bool) -> None:
+    """Say what came out, and draw the curve and the validation grid."""
     print(f"best val Dice {trainer.at.best_dice:.4f} in epoch {trainer.at.best_epoch}")
+    draw_curve(folder, folder.history())
+    draw_validation(folder, device=trainer.accelerator.device, offline=offline)
+    print(f"pictures {folder.path / CURVE} and {folder.path / GRID}")
     print(f"run {folder.path}; next: guidino predict {folder.path} IMAGES -o MASKS")

@@ -1,8 +1,7 @@
 """Fit a model: epochs, validation, the best weights, and a state from which a killed run goes on."""
 
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,7 @@ from guidino_cli.engine.optim import make_optimizer, make_schedule
 from guidino_cli.engine.progress import progress, say
 from guidino_cli.engine.run_folder import RunFolder
 from guidino_cli.errors import ConfigError, DataError
-from guidino_cli.metrics.overlap import count, dice
+from guidino_cli.metrics.overlap import mean_dice
 from guidino_cli.models.composed import Model
 from guidino_cli.types import Case, Sample
 
@@ -91,8 +90,12 @@ class Trainer:
         )
         self.at = _Progress()
 
-    def fit(self) -> None:
-        """Train to the last epoch, saving after every one."""
+    def fit(self, *, after_epoch: Callable[[list[dict[str, Any]]], None] | None = None) -> None:
+        """Train to the last epoch, saving after every one.
+
+        Args:
+            after_epoch: Told the history when an epoch is saved, in the main process only.
+        """
         history = self.folder.history()[: self.at.epoch]
         with progress(enabled=self.accelerator.is_main_process) as bar:
             task = bar.add_task("epochs", total=self.config.train.epochs, completed=self.at.epoch, note="")
@@ -110,6 +113,8 @@ class Trainer:
                     row["val_seconds"] = round(time.perf_counter() - started - row["train_seconds"], 3)
                 history.append(row)
                 self._keep(row, history)
+                if after_epoch is not None and self.accelerator.is_main_process:
+                    after_epoch(history)
                 bar.update(task, advance=1, note=f"val Dice {row.get('val_dice', float('nan')):.4f}")
 
     def resume(self) -> None:
@@ -190,9 +195,7 @@ class Trainer:
             raise DataError(f"{case.image}: has no mask, so it cannot validate")
         labels = segment_file(model, case.image, self.config.data, window).labels
         truth = read_label_map(case.mask)
-        scores = [dice(count(labels == k, truth == k)) for k in range(1, self.num_classes)]
-        # Nothing there and nothing found is right.
-        return sum(1.0 if math.isnan(score) else score for score in scores) / len(scores)
+        return mean_dice(labels, truth, num_classes=self.num_classes)
 
     def _keep(self, row: dict[str, Any], history: list[dict[str, Any]]) -> None:
         """Save the weights if they are the best, then the state, then the history."""
