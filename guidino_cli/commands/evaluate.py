@@ -13,6 +13,7 @@ from guidino_cli.engine.evaluation import Request, check_metrics, evaluate
 from guidino_cli.engine.gates import Gate, Verdict, check, check_baseline, load_report, parse_gate
 from guidino_cli.engine.pairing import find_truths, match, read_pairs, with_images
 from guidino_cli.engine.policy import Hd95, get_policy
+from guidino_cli.engine.progress import say, track
 from guidino_cli.engine.reading import ReadOptions
 from guidino_cli.engine.report_files import dump_json, to_json
 from guidino_cli.engine.result import Evaluation
@@ -79,8 +80,8 @@ def run(predictions: Path, truth: Path, options: Options) -> None:
     if options.images is not None:
         pairing = with_images(pairing, options.images)
     for warning in pairing.warnings:
-        _say(f"warning: {warning}")
-    result = evaluate(pairing, truths, request, _with_progress)
+        say(f"warning: {warning}")
+    result = evaluate(pairing, truths, request, _progress)
     verdicts = check(gates, result, options.gate_on)
     if options.baseline is not None:
         verdicts += check_baseline(result, options.baseline, options.max_drop)
@@ -183,24 +184,17 @@ def _check_folder(out: Path, *, overwrite: bool) -> None:
         raise ConfigError(f"{out}: is not empty; add --overwrite or choose another -o")
 
 
-def _with_progress(cases: Iterable[CaseResult], total: int) -> Iterator[CaseResult]:
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield from cases
-        return
-    yield from track(cases, description="scoring", total=total, console=console, transient=True)
+def _progress(cases: Iterable[CaseResult], total: int) -> Iterator[CaseResult]:
+    return track(cases, total=total, description="scoring")
 
 
 def _finish(result: Evaluation, verdicts: Sequence[Verdict]) -> None:
     """Say what went wrong and choose the exit code: nothing to score, a gate, then failed cases."""
     problems = result.problems()
     for case in problems[:_LISTED]:
-        _say(f"{case.pair.truth.case}: {case.note}")
+        say(f"{case.pair.truth.case}: {case.note}")
     if len(problems) > _LISTED:
-        _say(f"... and {len(problems) - _LISTED} more; see per_case.csv")
+        say(f"... and {len(problems) - _LISTED} more; see per_case.csv")
     failed = [verdict for verdict in verdicts if not verdict.passed]
     if failed:
         raise GateError("; ".join(verdict.sentence for verdict in failed))
@@ -213,7 +207,3 @@ def _finish(result: Evaluation, verdicts: Sequence[Verdict]) -> None:
         }
         share = f"{len(problems)} of {len(result.cases)} cases"
         raise PartialError(f"{share} have no usable prediction; {rule[result.job.policy.missing]}")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

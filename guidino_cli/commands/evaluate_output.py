@@ -35,28 +35,28 @@ def show(result: Evaluation, pairing: Pairing, truths: TruthSet, verdicts: Seque
     """Print the summary; fits 80 columns, and plain ASCII where the locale asks for it."""
     counts = status_counts(result)
     matched = counts["cases"] - sum(case.pair.prediction is None for case in result.cases)
-    _say(f"truth: {truths.origin}; {result.job.truth.rule.sentence}")
-    _say(f"predictions: {result.job.predictions.rule.sentence}")
-    _say(f"matched {matched} of {counts['cases']} ({pairing.rule}); extra predictions {len(pairing.extra)}")
+    say(f"truth: {truths.origin}; {result.job.truth.rule.sentence}")
+    say(f"predictions: {result.job.predictions.rule.sentence}")
+    say(f"matched {matched} of {counts['cases']} ({pairing.rule}); extra predictions {len(pairing.extra)}")
     _table(result, result.lines)
     for stratum, lines in result.strata.items():
-        _say(f"{stratum}:")
+        say(f"{stratum}:")
         _table(result, lines)
     for name, figures in result.pooled.items():
         pooled = pooled_figures(figures)
-        _say(f"pooled over all pixels, {name}: IoU {pooled['iou']:.4f}, Dice {pooled['dice']:.4f}")
+        say(f"pooled over all pixels, {name}: IoU {pooled['iou']:.4f}, Dice {pooled['dice']:.4f}")
     for line in caption(result):
-        _say(line)
-    _say("worst cases:")
+        say(line)
+    say("worst cases:")
     for line in worst_cases(result, _WORST):
-        _say(f"  {line}")
+        say(f"  {line}")
     for verdict in verdicts:
-        _say(verdict.sentence)
+        say(verdict.sentence)
     if out is not None:
         print(f"wrote {out}: report.html, report.md, report.json, per_case.csv, summary.csv, junit.xml")
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     """Print a sentence, broken between words at the width of the terminal (80 where there is none)."""
     print(
         fill(line, get_terminal_size().columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)

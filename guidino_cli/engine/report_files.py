@@ -93,7 +93,7 @@ def to_json(
         "pooled": {name: pooled_figures(counts) | vars(counts) for name, counts in evaluation.pooled.items()},
         "cases": [_case_json(case) for case in evaluation.cases],
     }
-    return _without_nan(content)
+    return without_nan(content)
 
 
 def unit_of(metric: str, evaluation: Evaluation) -> str:
@@ -184,11 +184,12 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return text.getvalue()
 
 
-def _without_nan(content: Any) -> Any:
+def without_nan(content: Any) -> Any:
+    """NaN as null and infinity as text, all the way down: JSON knows neither."""
     if isinstance(content, dict):
-        return {key: _without_nan(value) for key, value in content.items()}
+        return {key: without_nan(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_without_nan(value) for value in content]
+        return [without_nan(value) for value in content]
     if isinstance(content, float) and not math.isfinite(content):
         return None if math.isnan(content) else str(content)
     return content

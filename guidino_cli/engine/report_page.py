@@ -204,7 +204,7 @@ h1{font-size:1.5rem} h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px soli
 .boxes b{display:block;font-size:1.6rem} .boxes span{font-weight:600} .boxes small{display:block;opacity:.75}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 td,th{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:right}
-td:first-child,th:first-child,#cases td:nth-child(-n+3),#cases td:last-child{text-align:left}
+td:first-child,th:first-child,#cases :is(td,th):nth-child(-n+3),#cases :is(td,th):last-child{text-align:left}
 .target td{font-weight:600;background:var(--soft)} .small{opacity:.75;font-size:.85rem}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(290px,1fr));gap:.8rem}
 svg{width:100%;height:auto} svg rect{fill:var(--bar)} svg text{font:10px system-ui,sans-serif;fill:currentColor}

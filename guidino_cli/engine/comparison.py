@@ -1,0 +1,159 @@
+"""Are two sets of predictions different, case by case? Differences, intervals, tests, and what they leave open."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from math import nan
+
+import numpy as np
+
+from guidino_cli.engine.result import Evaluation, case_value
+from guidino_cli.engine.statistics import bootstrap, interval
+from guidino_cli.metrics import METRICS
+
+FEWEST = 6
+"""Pairs below which the smallest possible two-sided p-value of the signed-rank test exceeds 0.05 or nearly does."""
+
+CAVEATS = (
+    "A p-value is not the probability that the methods are equal, nor a measure of how much they differ: look at the "
+    "difference and its interval.",
+    "It speaks of cases like these. It does not know that a network trained again with another seed would give other "
+    "masks; compare several runs for that.",
+    "A large p-value does not show that the methods are equal; the interval shows which differences remain possible.",
+)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Two sets of predictions and one figure.
+
+    Attributes:
+        first: Name of the first set.
+        second: Name of the second set.
+        metric: Name from `METRICS`.
+        differences: second - first for every case; NaN where one of them has no figure.
+        mean: Mean difference.
+        ci_low: Lower end of its 95 % interval, from a bootstrap over cases (or groups).
+        ci_high: Its upper end.
+        wins: Cases in which the second is better.
+        ties: Cases with exactly equal figures.
+        losses: Cases in which the first is better.
+        p_value: Wilcoxon's signed-rank test, two-sided, ties at zero ranked (Pratt); NaN below `FEWEST` pairs or if all
+            are equal.
+        p_holm: The same after Holm's correction over all contests.
+        effect: Matched-pairs rank-biserial correlation in [-1, 1]; above 0, the second is better.
+    """
+
+    first: str
+    second: str
+    metric: str
+    differences: np.ndarray
+    mean: float
+    ci_low: float
+    ci_high: float
+    wins: int
+    ties: int
+    losses: int
+    p_value: float
+    p_holm: float
+    effect: float
+
+    @property
+    def known(self) -> np.ndarray:
+        """The differences without NaN."""
+        return self.differences[~np.isnan(self.differences)]
+
+    @property
+    def used(self) -> int:
+        """Cases with a figure on both sides."""
+        return len(self.known)
+
+
+def compare(
+    results: Sequence[tuple[str, Evaluation]], *, groups: Sequence[str] | None = None, seed: int = 0
+) -> list[Contest]:
+    """Every pair of results in every figure they share.
+
+    Args:
+        results: (name, result) of the same cases in the same order, scored with the same job.
+        groups: What the bootstrap draws together, one value a case.
+        seed: Of the bootstrap.
+
+    Raises:
+        ValueError: If the cases differ.
+    """
+    cases = [[case.pair.truth.case for case in result.cases] for _, result in results]
+    if any(names != cases[0] for names in cases):
+        raise ValueError("the results hold different cases")
+    contests = []
+    for metric in results[0][1].job.metrics:
+        columns = {name: _column(result, metric) for name, result in results}
+        for (first, ours), (second, theirs) in combinations(columns.items(), 2):
+            contests.append(contest(first, second, metric, theirs - ours, groups=groups, seed=seed))
+    corrected = holm([item.p_value for item in contests])
+    return [replace(item, p_holm=p_value) for item, p_value in zip(contests, corrected, strict=True)]
+
+
+def contest(
+    first: str,
+    second: str,
+    metric: str,
+    differences: np.ndarray,
+    *,
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Contest:
+    """Judge the differences of one figure, second - first."""
+    known = differences[~np.isnan(differences)]
+    gain = known if METRICS[metric].higher_is_better else -known
+    ends = interval(bootstrap(differences[:, None], groups, seed=seed)[:, 0]) if known.size > 1 else (nan, nan)
+    return Contest(
+        first=first,
+        second=second,
+        metric=metric,
+        differences=differences,
+        mean=float(known.mean()) if known.size else nan,
+        ci_low=ends[0],
+        ci_high=ends[1],
+        wins=int(np.count_nonzero(gain > 0)),
+        ties=int(np.count_nonzero(gain == 0)),
+        losses=int(np.count_nonzero(gain < 0)),
+        p_value=signed_rank_p(known),
+        p_holm=nan,
+        effect=rank_biserial(gain),
+    )
+
+
+def signed_rank_p(differences: np.ndarray) -> float:
+    """Two-sided p-value of Wilcoxon's signed-rank test; NaN below `FEWEST` pairs or if no pair differs."""
+    if differences.size < FEWEST or not differences.any() or not np.isfinite(differences).all():
+        return nan
+    from scipy.stats import wilcoxon
+
+    return float(wilcoxon(differences, zero_method="pratt", alternative="two-sided").pvalue)
+
+
+def rank_biserial(gains: np.ndarray) -> float:
+    """(rank sum of gains - rank sum of losses) / (both): 1 if every difference is a gain; NaN if no pair differs."""
+    from scipy.stats import rankdata
+
+    if not gains.any():
+        return nan
+    ranks = rankdata(np.abs(gains))
+    up, down = ranks[gains > 0].sum(), ranks[gains < 0].sum()
+    return float((up - down) / (up + down))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction; NaN stays NaN and does not count as a test."""
+    corrected = [nan] * len(p_values)
+    tested = sorted((index for index, value in enumerate(p_values) if not np.isnan(value)), key=lambda i: p_values[i])
+    highest = 0.0
+    for place, index in enumerate(tested):
+        highest = max(highest, min(1.0, (len(tested) - place) * p_values[index]))
+        corrected[index] = highest
+    return corrected
+
+
+def _column(result: Evaluation, metric: str) -> np.ndarray:
+    return np.array([case_value(case, metric, result) for case in result.cases])

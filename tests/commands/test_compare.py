@@ -1,0 +1,92 @@
+"""`guidino compare` from folders to a report."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from guidino_cli.cli import main
+
+
+def run(*words: object) -> int:
+    old, sys.argv = sys.argv, ["guidino", *map(str, words)]
+    try:
+        main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = old
+    return 0
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Eight cases: `good` equals the truth, `poor` is shifted by 1 or 2 columns of 4."""
+    for index in range(8):
+        truth = np.zeros((12, 16), dtype=np.uint8)
+        truth[2:6, 2:6] = 1
+        for name, shift in (("truth", 0), ("good", 0), ("poor", 1 + index % 2)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.fromarray(np.roll(truth, shift, axis=1)).save(tmp_path / name / f"{index}.png")
+    return tmp_path
+
+
+def test_every_win_is_seen_and_the_test_is_exact(folders: Path) -> None:
+    out = folders / "report"
+    assert run("compare", folders / "poor", folders / "good", "--truth", folders / "truth", "-o", out) == 0
+    dice = json.loads((out / "comparison.json").read_text(encoding="utf-8"))["contests"][0]
+    assert (dice["first"], dice["second"], dice["metric"]) == ("poor", "good", "dice")
+    assert (dice["wins"], dice["losses"], dice["effect"]) == (8, 0, 1.0)
+    assert dice["mean"] == pytest.approx((0.25 + 0.5) / 2)  # Dice of the shifted squares: 0.75 and 0.5
+    assert dice["p_value"] < 0.02
+    assert {path.name for path in out.iterdir()} == {
+        "comparison.json",
+        "comparison.md",
+        "per_case.csv",
+        "differences.png",
+    }
+
+
+def test_the_table_pairs_cases_by_name(folders: Path) -> None:
+    out = folders / "report"
+    run("compare", folders / "poor", folders / "good", "--truth", folders / "truth", "-o", out, "--metrics", "dice")
+    with (out / "per_case.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    found = [(row["case"], float(row["poor"]), float(row["good"])) for row in rows[:2]]
+    assert found == [("0", 0.75, 1.0), ("1", 0.5, 1.0)]
+
+
+def test_three_sets_give_three_contests_and_a_correction(folders: Path) -> None:
+    out = folders / "report"
+    words = (folders / "poor", folders / "good", folders / "truth", "--truth", folders / "truth", "--metrics", "dice")
+    assert run("compare", *words, "-o", out) == 0
+    contests = json.loads((out / "comparison.json").read_text(encoding="utf-8"))["contests"]
+    assert [(item["first"], item["second"]) for item in contests] == [
+        ("poor", "good"),
+        ("poor", "truth"),
+        ("good", "truth"),
+    ]
+    assert contests[0]["p_holm"] == pytest.approx(2 * contests[0]["p_value"])
+    assert contests[2]["p_value"] is None
+
+
+def test_the_words_say_what_a_p_value_does_not(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("compare", folders / "poor", folders / "good", "--truth", folders / "truth")
+    assert "not the probability" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_missing_prediction_counts_against_its_set(folders: Path) -> None:
+    (folders / "good" / "0.png").unlink()
+    out = folders / "report"
+    assert run("compare", folders / "poor", folders / "good", "--truth", folders / "truth", "-o", out) == 6
+    assert json.loads((out / "comparison.json").read_text(encoding="utf-8"))["contests"][0]["losses"] == 1
+
+
+@pytest.mark.parametrize("words", [("good",), ("good", "good"), ("good", "poor", "--names", "one")])
+def test_sets_that_cannot_be_told_apart_are_refused(folders: Path, words: tuple[str, ...]) -> None:
+    places = [word if word.startswith("--") or word == "one" else folders / word for word in words]
+    assert run("compare", *places, "--truth", folders / "truth") == 2
