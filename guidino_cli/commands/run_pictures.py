@@ -30,6 +30,12 @@ def draw_curve(folder: RunFolder, history: History) -> None:
     write_atomically(folder.path / CURVE, training_curve(history, name=_title(folder)).savefig)
 
 
+def remove_pictures(folder: RunFolder) -> None:
+    """Forget the pictures of a run that is written over."""
+    for name in (CURVE, GRID):
+        (folder.path / name).unlink(missing_ok=True)
+
+
 def curve_keeper(folder: RunFolder, *, every_seconds: float = 30.0) -> Callable[[History], None]:
     """A function to call after each epoch: it draws the curve if the last drawing is long enough ago."""
     drawn = -every_seconds

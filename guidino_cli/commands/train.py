@@ -4,16 +4,22 @@ import errno
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
 
-from guidino_cli.commands.run_pictures import CURVE, GRID, curve_keeper, draw_curve, draw_validation
+from guidino_cli.commands.run_pictures import (
+    CURVE,
+    GRID,
+    curve_keeper,
+    draw_curve,
+    draw_validation,
+    remove_pictures,
+)
 from guidino_cli.config import RunConfig, dump, load_preset, override
-from guidino_cli.data.manifest import Manifest, load_manifest, require
+from guidino_cli.data.manifest import FILE_NAME, Manifest, load_manifest, require
 from guidino_cli.engine.run_folder import RunFolder, check_backbone, run_facts, with_root
 from guidino_cli.engine.trainer import Trainer
 from guidino_cli.errors import ConfigError, DataError, ResourceError
@@ -41,8 +47,7 @@ def run(
         if preset is None:
             raise ConfigError("no preset: add --preset NAME (list them with `guidino presets`)")
         folder = RunFolder(out or Path("runs") / Path(preset).stem)
-        config = load_preset(preset, overrides)
-        config = replace(config, seed=config.seed if seed is None else seed)
+        config = load_preset(preset, [*overrides, *([] if seed is None else [f"seed={seed}"])])
         folder.require_empty(overwrite=overwrite or dry_run)
     config = with_root(config, _data_root(data, config))
     manifest = load_manifest(Path(str(config.data.root)))
@@ -81,7 +86,8 @@ def _to_resume(
 
 def _data_root(data: Path | None, config: RunConfig) -> Path:
     if data is not None:
-        return data
+        # Absolute, so that a run can go on from another working directory.
+        return (data.parent if data.name == FILE_NAME else data).resolve()
     if config.data.root is None:
         raise ConfigError("no data: add --data DATA, a folder made by `guidino prepare`")
     return Path(config.data.root)
@@ -98,6 +104,7 @@ def _start(folder: RunFolder, config: RunConfig, model: Model, manifest: Manifes
     facts = run_facts(model, classes=manifest.classes, data=Path(str(config.data.root)))
     if not resume:
         folder.create(config, facts)
+        remove_pictures(folder)
         return
     before = folder.facts()
     check_backbone(model, before)
@@ -152,8 +159,10 @@ def _errors_with_advice(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        saved = "finished epochs are saved" if folder.state.is_file() else "no epoch was finished"
-        print(f"guidino: interrupted; {saved}; go on with: {go_on}", file=sys.stderr)
+        way = f"finished epochs are saved, go on with: {go_on}"
+        if not folder.state.is_file():
+            way = "no epoch was finished, start again with --overwrite"
+        print(f"guidino: interrupted; {way}", file=sys.stderr)
         raise
     except (MemoryError, RuntimeError, OSError) as error:
         if "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower():

@@ -76,7 +76,7 @@ def guide_panel(
         show(panel, small, size_hw=size_hw)
         outline(panel, mask)
         head(panel, title, ", ".join(part for part in (note, _covered(mask)) if part))
-    heading(figure, short(name, 15 * columns), note=short(source, 16 * columns))
+    heading(figure, short(name, 15 * columns), note=short(source, 20 * columns))
     legend_below(figure, classes, x=0.1 + 2 * (_WIDTH + 0.12), y=_BELOW - 0.07)
     return figure
 
@@ -120,13 +120,13 @@ def backbone_panel(
     head(panels[0], "image", f"{size_hw[1]} x {size_hw[0]} px{'' if labels is None else ', truth outlined'}")
     show(panels[1], components, size_hw=size_hw, smooth=False)
     h, w = similarity.shape
-    head(panels[1], "principal components as RGB", f"1, 2, 3: {explained:.0%} of the variance of {w} x {h} tokens")
+    head(panels[1], "principal components as RGB", f"{explained:.0%} of the variance, {w} x {h} tokens")
     show(panels[2], _coloured(similarity), size_hw=size_hw, smooth=False)
     head(panels[2], "cosine with the framed patch", f"{chosen}; from {similarity.min():.2f} to {similarity.max():.2f}")
     bar_below(panels[2], "cosine similarity", extend="min" if similarity.min() < 0 else "neither")
     for panel in panels:
         _frame(panel, patch, grid_hw=(h, w), size_hw=size_hw)
-    heading(figure, short(name, 44), note=short(source, 48))
+    heading(figure, short(name, 44), note=short(source, 60))
     return figure
 
 
@@ -137,14 +137,14 @@ def _coloured(similarity: np.ndarray) -> np.ndarray:
 
 
 def _frame(axes: Axes, patch: tuple[int, int], *, grid_hw: tuple[int, int], size_hw: tuple[int, int]) -> None:
-    """A red frame with a white rim around one cell of a grid that covers the image."""
+    """A red frame with a white rim, half a cell away from one cell of a grid that covers the image."""
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import Normal, Stroke
 
     cell_h, cell_w = size_hw[0] / grid_hw[0], size_hw[1] / grid_hw[1]
-    corner = (patch[1] * cell_w - 0.5, patch[0] * cell_h - 0.5)
-    frame = Rectangle(corner, cell_w, cell_h, fill=False, edgecolor="#d62728", linewidth=1.2, clip_on=False)
-    frame.set_path_effects([Stroke(linewidth=2.8, foreground="white"), Normal()])
+    corner = ((patch[1] - 0.5) * cell_w - 0.5, (patch[0] - 0.5) * cell_h - 0.5)
+    frame = Rectangle(corner, 2 * cell_w, 2 * cell_h, fill=False, edgecolor="#d62728", linewidth=1.1, clip_on=False)
+    frame.set_path_effects([Stroke(linewidth=2.4, foreground="white"), Normal()])
     axes.add_patch(frame)
 
 

@@ -41,7 +41,7 @@ def training_curve(history: Sequence[Mapping[str, Any]], *, name: str = "") -> F
         _dress(axes)
     _limit_epochs(scores, [row["epoch"] for row in history])
     if name:
-        losses.set_title(short(name, 80), fontsize=10, color=INK, loc="left", weight="bold")
+        figure.suptitle(short(name, 70), fontsize=9.5, color=INK, x=0.02, ha="left", weight="bold")
     return figure
 
 
@@ -59,7 +59,15 @@ def _draw_losses(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
     axes.set_ylabel("training loss, weighted")
     if axes.lines:
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-        axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        axes.legend(
+            fontsize=8,
+            frameon=False,
+            loc="lower right",
+            bbox_to_anchor=(1.0, 1.0),
+            ncols=min(len(axes.lines), 6),
+            columnspacing=1.2,
+            borderaxespad=0.2,
+        )
 
 
 def _draw_scores(axes: Axes, measured: Sequence[Mapping[str, Any]]) -> None:

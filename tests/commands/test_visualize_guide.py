@@ -1,0 +1,223 @@
+"""`guidino visualize-guide`: one picture an image, from a run or from a frozen backbone alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from guidino_cli.commands.visualize_guide import _named
+from guidino_cli.config import RunConfig, parse
+from guidino_cli.engine.inference import Window, segment_file
+from guidino_cli.engine.run_folder import RunFolder, load_run, run_facts, with_root
+from guidino_cli.models import build_model
+
+TINY = {"hidden_size": 16, "depth": 1, "heads": 2, "registers": 1}
+RANDOM = [
+    "--backbone",
+    "random",
+    *(word for key in TINY for word in ("-s", f"model.backbone.options.{key}={TINY[key]}")),
+]
+FAST = ["--scale", "0.2"]
+
+
+def make_run(data: Path, path: Path, *, guided: bool) -> Path:
+    """A run with the random weights it began with."""
+    settings: dict[str, Any] = {"segmenter": {"name": "unet", "options": {"width": 4}}}
+    if guided:
+        settings["backbone"] = {"name": "random", "options": TINY}
+        settings["guide"] = {"name": "tokenbook", "options": {"prototypes": 4}}
+    config: RunConfig = with_root(parse({"model": settings, "data": {"image_size": 32}}), data)
+    torch.manual_seed(0)
+    model = build_model(config.model, num_classes=2)
+    folder = RunFolder(path)
+    folder.create(config, run_facts(model, classes=["background", "polyp"], data=data))
+    folder.save_weights(model)
+    return path
+
+
+def save(path: Path, size_hw: tuple[int, int] = (40, 48), seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (*size_hw, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    return save(tmp_path / "images" / "a.png")
+
+
+@pytest.fixture
+def captured(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the panels are given, by keyword."""
+    from guidino_cli.commands import visualize_guide
+    from guidino_cli.plots import guide
+
+    seen: list[dict[str, Any]] = []
+
+    def spy(name: str) -> None:
+        real, names = getattr(guide, name), getattr(guide, name).__code__.co_varnames
+
+        def call(*arrays: np.ndarray, **others: Any) -> Any:
+            seen.append(dict(zip(names, arrays, strict=False)) | others)
+            return real(*arrays, **others)
+
+        monkeypatch.setattr(visualize_guide, name, call)
+
+    spy("guide_panel")
+    spy("backbone_panel")
+    return seen
+
+
+def test_every_image_of_a_folder_gets_a_picture_and_nothing_is_written_beside_it(
+    guidino: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        save(tmp_path / "images" / f"{name}.png")
+    monkeypatch.chdir(tmp_path)
+    outcome = guidino("visualize-guide", "images", *RANDOM, *FAST)
+    assert outcome.code == 0
+    assert sorted(path.name for path in Path("guides").iterdir()) == ["a_backbone.png", "b_backbone.png"]
+    assert sorted(path.name for path in Path("images").iterdir()) == ["a.png", "b.png"]
+    assert outcome.stdout == "2 pictures in guides (NAME_backbone.png)\n"
+
+
+def test_what_a_run_shows_is_what_it_predicts(
+    guidino: Callable[..., Any], make_data: Callable[..., Path], tmp_path: Path, captured: list[dict[str, Any]]
+) -> None:
+    data = make_data(size_hw=(40, 70))
+    run = make_run(data, tmp_path / "run", guided=True)
+    image = data / "images" / "case0.png"
+    assert guidino("visualize-guide", image, "--run", run, "--truth", data, "-o", tmp_path / "out").code == 0
+    model, config, _ = load_run(run)
+    result = segment_file(model, image, config.data, Window(32))
+    assert (captured[0]["labels"] == result.labels).all()
+    assert captured[0]["guide"] == pytest.approx(result.guide[0].numpy(), abs=1e-6)
+    assert captured[0]["truth"].sum() == 14 * 14
+    assert Image.open(tmp_path / "out" / "case0_guide.png").info["dpi"][0] == pytest.approx(200, abs=0.1)
+
+
+def test_a_run_without_a_guide_says_what_to_do(
+    guidino: Callable[..., Any], make_data: Callable[..., Path], tmp_path: Path, image: Path
+) -> None:
+    run = make_run(make_data(), tmp_path / "run", guided=False)
+    outcome = guidino("visualize-guide", image, "--run", run, "-o", tmp_path / "out")
+    assert outcome.code == 2
+    assert "trained without a guide" in outcome.stderr
+    assert "--overlay" in outcome.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_hugging_face_folder_is_read_offline(
+    guidino: Callable[..., Any], dinov3_folder: Path, image: Path, tmp_path: Path, captured: list[dict[str, Any]]
+) -> None:
+    words = ["--weights", dinov3_folder, "--layer", "2", "--offline", *FAST]
+    assert guidino("visualize-guide", image, "-o", tmp_path / "out", *words).code == 0
+    assert captured[0]["source"] == f"{dinov3_folder}, block 2"
+
+
+def test_missing_weights_end_with_4_and_take_no_other_backbone(
+    guidino: Callable[..., Any], image: Path, tmp_path: Path
+) -> None:
+    outcome = guidino(
+        "visualize-guide", image, "--offline", "-o", tmp_path / "out", "--weights", "nobody/no-such-model"
+    )
+    assert outcome.code == 4
+    assert "nobody/no-such-model" in outcome.stderr
+    assert "guidino[embedded]" in outcome.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unreadable_image_is_listed_and_the_others_are_drawn(
+    guidino: Callable[..., Any], image: Path, tmp_path: Path
+) -> None:
+    (image.parent / "broken.jpg").write_bytes(b"no picture")
+    outcome = guidino("visualize-guide", image.parent, *RANDOM, *FAST, "-o", tmp_path / "out")
+    assert outcome.code == 6
+    assert "1 of 2 images could not be drawn" in outcome.stderr
+    assert "broken.jpg" in outcome.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a_backbone.png"]
+
+
+def test_nothing_drawn_is_an_error_of_the_data(guidino: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    outcome = guidino("visualize-guide", tmp_path / "broken.jpg", *RANDOM, "-o", tmp_path / "out")
+    assert outcome.code == 3
+
+
+def test_the_patch_is_the_one_asked_for(
+    guidino: Callable[..., Any], image: Path, tmp_path: Path, captured: list[dict[str, Any]]
+) -> None:
+    # 48 x 40 pixels become 134 x 112, which is 9 x 7 patches of 16.
+    assert guidino("visualize-guide", image, *RANDOM, *FAST, "--at", "47,0", "-o", tmp_path / "out").code == 0
+    assert captured[0]["patch"] == (0, 8)
+    assert captured[0]["similarity"].shape == (7, 9)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--at", "48,0"], 3, "outside the image of 48 x 40 pixels"),
+        (["--at", "here"], 2, "expected column and row"),
+        (["--layer", "2"], 2, "blocks 1..1"),
+        (["-s", "model.backbone.options.hidden=16"], 2, "unknown option 'hidden'"),
+        (["--truth", "nowhere"], 3, "nowhere: no such file or folder"),
+    ],
+)
+def test_bad_words_end_with_their_code(
+    guidino: Callable[..., Any], image: Path, tmp_path: Path, words: list[str], code: int, message: str
+) -> None:
+    outcome = guidino("visualize-guide", image, *RANDOM, *FAST, *words, "-o", tmp_path / "out")
+    assert outcome.code == code
+    assert message in outcome.stderr
+    assert outcome.stderr.count("\n") <= 2
+
+
+@pytest.mark.parametrize("word", ["--backbone=random", "--layer=1", "--at=1,1", "--scale=2"])
+def test_a_run_decides_its_backbone_itself(guidino: Callable[..., Any], image: Path, tmp_path: Path, word: str) -> None:
+    outcome = guidino("visualize-guide", image, "--run", tmp_path, word, "-o", tmp_path / "out")
+    assert outcome.code == 2
+    assert "without a run" in outcome.stderr
+
+
+def test_a_folder_that_holds_something_is_not_written_to(
+    guidino: Callable[..., Any], image: Path, tmp_path: Path
+) -> None:
+    old = save(tmp_path / "out" / "old.png")
+    assert guidino("visualize-guide", image, *RANDOM, *FAST, "-o", old.parent).code == 2
+    assert guidino("visualize-guide", image, *RANDOM, *FAST, "-o", old.parent, "--overwrite").code == 0
+    assert guidino("visualize-guide", image, *RANDOM, *FAST, "-o", image.parent, "--overwrite").code == 2
+
+
+def test_a_mask_of_another_size_is_an_error_with_both_sizes(
+    guidino: Callable[..., Any], image: Path, tmp_path: Path
+) -> None:
+    mask = tmp_path / "masks" / "a.png"
+    mask.parent.mkdir()
+    Image.fromarray(np.eye(20, dtype=np.uint8) * 255).save(mask)
+    outcome = guidino("visualize-guide", image, *RANDOM, *FAST, "--truth", mask.parent, "-o", tmp_path / "out")
+    assert outcome.code == 3
+    assert "is 20x20 (rows x columns), but the image a.png is 40x48" in outcome.stderr
+
+
+def test_an_image_without_truth_is_drawn_with_a_warning(
+    guidino: Callable[..., Any], image: Path, tmp_path: Path, captured: list[dict[str, Any]]
+) -> None:
+    save(image.with_name("b.png"))
+    mask = tmp_path / "masks" / "a_segmentation.png"
+    mask.parent.mkdir()
+    Image.fromarray(np.eye(40, 48, dtype=np.uint8) * 255).save(mask)
+    outcome = guidino("visualize-guide", image.parent, *RANDOM, *FAST, "--truth", mask.parent, "-o", tmp_path / "out")
+    assert outcome.code == 0
+    assert "no truth for b.png" in outcome.stderr
+    assert captured[0]["labels"].sum() == 40
+    assert captured[1]["labels"] is None
+
+
+def test_equal_stems_get_different_names() -> None:
+    paths = [Path("/x/a.png"), Path("/x/a.jpg"), Path("/y/A.png"), Path("/y/b.png"), Path("/z/x/a.png")]
+    assert list(_named(paths)) == ["x_a_png", "x_a_jpg", "y_A_png", "b", "x_a_png_2"]
