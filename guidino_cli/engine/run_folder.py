@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save
 
 from guidino_cli import __version__
-from guidino_cli.config import RunConfig, dump, load_config
+from guidino_cli.config import ModelSettings, RunConfig, dump, load_config, override
 from guidino_cli.data.images import write_atomically, write_text
 from guidino_cli.errors import ConfigError, DataError, WeightsError
 from guidino_cli.models import build_model
@@ -68,7 +68,7 @@ class RunFolder:
         try:
             facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             version = facts["format"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: cannot be read ({error}); the run is damaged, train it again") from error
         if version != _FORMAT:
             raise DataError(f"{path}: written in format {version}, this guidino reads format {_FORMAT}")
@@ -93,11 +93,11 @@ class RunFolder:
     def load_state(self) -> dict[str, Any]:
         """What `save_state` wrote; `DataError` without one."""
         if not self.state.is_file():
-            raise DataError(f"{self.path}: nothing to resume, no epoch was finished; train without --resume")
+            raise DataError(f"{self.path}: nothing to resume, no epoch was finished; train again with --overwrite")
         try:
             state: dict[str, Any] = torch.load(self.state, map_location="cpu", weights_only=True)
         except Exception as error:
-            reason = str(error).splitlines()[0]
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise DataError(f"{self.state}: damaged ({reason}); train again with --overwrite") from error
         return state
 
@@ -128,13 +128,14 @@ def load_run(
         offline: Never ask the hub for the backbone.
 
     Raises:
+        ConfigError: An override changes the model.
         DataError: No run folder, or a damaged one.
         WeightsError: No trained weights, weights that do not fit, or another backbone than the run was trained with.
     """
-    from guidino_cli.config import override
-
     folder = RunFolder(path)
-    config, facts = override(folder.config(), overrides), folder.facts()
+    trained, facts = folder.config(), folder.facts()
+    config = override(trained, overrides)
+    _require_same_model(path, trained.model, config.model)
     if not folder.weights.is_file():
         raise WeightsError(
             f"{path}: no trained weights (best/model.safetensors); finish an epoch: guidino train --resume -o {path}"
@@ -177,14 +178,19 @@ def run_facts(model: Model, *, classes: list[str], data: Path) -> dict[str, Any]
     }
 
 
-def same_but_epochs(old: RunConfig, new: RunConfig) -> list[str]:
-    """Dotted names of settings that differ between two configurations."""
-    return [name for name, value in _flat(asdict(old)).items() if _flat(asdict(new)).get(name) != value]
-
-
 def with_root(config: RunConfig, root: Path) -> RunConfig:
     """The configuration with the data folder filled in."""
     return replace(config, data=replace(config.data, root=str(root)))
+
+
+def _require_same_model(path: Path, old: ModelSettings, new: ModelSettings) -> None:
+    before, after = _flat(asdict(old)), _flat(asdict(new))
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    for name in changed:
+        if name != "backbone.options.weights":
+            raise ConfigError(
+                f"{path}: model.{name} is what the run was trained with; only model.backbone.options.weights may change"
+            )
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -14,6 +14,7 @@ from guidino_cli.config import RunConfig
 from guidino_cli.data.augment import apply, draw
 from guidino_cli.data.dataset import EpochSampler, SegmentationDataset, random_generator
 from guidino_cli.data.images import read_label_map
+from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.inference import Window, segment_file
 from guidino_cli.engine.objective import Objective
 from guidino_cli.engine.optim import make_optimizer, make_schedule
@@ -67,13 +68,13 @@ class Trainer:
             # Otherwise one call would step the schedule once for every process.
             step_scheduler_with_optimizer=False,
         )
+        _require_device(device, self.accelerator.device)
         self.objective = Objective(settings.loss, has_guide=model.guide is not None)
         self.dataset = _dataset(training, config, num_classes)
-        self.sampler = EpochSampler(len(training), seed=config.seed)
         loader: DataLoader[Sample] = DataLoader(
             self.dataset,
             batch_size=settings.batch_size,
-            sampler=self.sampler,
+            sampler=EpochSampler(len(training), seed=config.seed),
             num_workers=settings.workers,
             # A last batch of one sample would leave batch normalisation nothing to normalise over.
             drop_last=len(training) >= settings.batch_size,
@@ -81,6 +82,12 @@ class Trainer:
         )
         optimizer = make_optimizer(model, name=settings.optimizer, lr=settings.lr, weight_decay=settings.weight_decay)
         self.model, self.optimizer, self.loader = self.accelerator.prepare(model, optimizer, loader)
+        if len(self.loader) == 0:
+            size, processes = settings.batch_size, self.accelerator.num_processes
+            raise ConfigError(
+                f"{len(training)} training cases fill no batch of {size} on each of {processes} processes; "
+                "lower train.batch_size or use fewer processes"
+            )
         steps = -(-len(self.loader) // settings.accumulate)
         self.schedule = make_schedule(
             optimizer,
@@ -120,7 +127,11 @@ class Trainer:
     def resume(self) -> None:
         """Continue behind the last finished epoch of the run's folder."""
         state = self.folder.load_state()
-        self.accelerator.unwrap_model(self.model).load_state_dict(state["model"], strict=False)
+        model = self.accelerator.unwrap_model(self.model)
+        unfit = set(state["model"]) ^ set(_trained(model))
+        if unfit:
+            raise DataError(f"{self.folder.state}: does not fit the model ({len(unfit)} tensors, {min(unfit)})")
+        model.load_state_dict(state["model"], strict=False)
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if self.accelerator.scaler is not None and state["scaler"]:
@@ -134,7 +145,8 @@ class Trainer:
         """One pass over the training cases; the mean of every loss term."""
         self.model.train()
         self.dataset.epoch = self.at.epoch
-        self.sampler.set_epoch(self.at.epoch)
+        # Through accelerate's loader, which else counts epochs from 0 again after a resume and tells the sampler so.
+        self.loader.set_epoch(self.at.epoch)
         sums: dict[str, torch.Tensor] = {}
         task = bar.add_task(f"epoch {self.at.epoch + 1}", total=len(self.loader), note="")
         for step, batch in enumerate(self.loader):
@@ -198,7 +210,10 @@ class Trainer:
         return mean_dice(labels, truth, num_classes=self.num_classes)
 
     def _keep(self, row: dict[str, Any], history: list[dict[str, Any]]) -> None:
-        """Save the weights if they are the best, then the state, then the history."""
+        """Save the weights if they are the best, then the history, then the state.
+
+        The state comes last: whatever a kill leaves behind is newer than the state, and made again from it.
+        """
         self.accelerator.wait_for_everyone()
         model = self.accelerator.unwrap_model(self.model)
         is_best = row.get("val_dice", -1.0) > self.at.best_dice
@@ -208,8 +223,8 @@ class Trainer:
             return
         if is_best:
             self.folder.save_weights(model)
-        self.folder.save_state(self._state(model))
         self.folder.save_history(history)
+        self.folder.save_state(self._state(model))
         losses = " ".join(
             f"{name} {row[name]:.4f}" for name in ("loss", "dice", "cross_entropy", "guide") if name in row
         )
@@ -217,10 +232,9 @@ class Trainer:
         say(f"epoch {row['epoch']}/{self.config.train.epochs} {losses}{score} ({row['train_seconds']:.1f} s)")
 
     def _state(self, model: Model) -> dict[str, Any]:
-        frozen = model.backbone is not None and model.backbone.is_frozen
         scaler = self.accelerator.scaler
         return {
-            "model": {k: v for k, v in model.state_dict().items() if not (frozen and k.startswith("backbone."))},
+            "model": _trained(model),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": scaler.state_dict() if scaler is not None else {},
@@ -244,10 +258,30 @@ def _dataset(cases: Sequence[Case], config: RunConfig, num_classes: int) -> Segm
     )
 
 
+def _trained(model: Model) -> dict[str, torch.Tensor]:
+    """All tensors but those of a frozen backbone."""
+    is_frozen = model.backbone is not None and model.backbone.is_frozen
+    return {k: v for k, v in model.state_dict().items() if not (is_frozen and k.startswith("backbone."))}
+
+
+def _require_device(name: str | None, used: torch.device) -> None:
+    """`ConfigError` if the named device is not there, or not the one that accelerate uses."""
+    if name is None:
+        return
+    wanted = pick_device(name)
+    if wanted.type != used.type or wanted.index not in {None, used.index}:
+        raise ConfigError(
+            f"--device {name}: training would use {used}; choose a card with CUDA_VISIBLE_DEVICES instead"
+        )
+
+
 def _precision(wanted: str, device: str | None) -> str:
     """Resolve "auto": bf16 or fp16 on CUDA, full precision on a CPU, where bf16 is slower without units for it."""
+    without_cuda = device == "cpu" or not torch.cuda.is_available()
+    if wanted == "fp16" and without_cuda:
+        raise ConfigError("train.precision is fp16, which needs a CUDA device; use no, bf16 or auto")
     if wanted != "auto":
         return wanted
-    if device == "cpu" or not torch.cuda.is_available():
+    if without_cuda:
         return "no"
     return "bf16" if torch.cuda.is_bf16_supported() else "fp16"

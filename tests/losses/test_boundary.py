@@ -29,7 +29,7 @@ def test_the_cost_is_what_is_missing_to_the_margin(z: float, cost: float) -> Non
 
 
 def test_the_boundary_is_one_pixel_on_either_side() -> None:
-    """Wrong by 8 in one column at a time: only the two columns at the contour cost, each a half of all boundary pixels."""
+    """Wrong by 8 in one column at a time: only the two columns at the contour cost, each half of the boundary."""
     costs = []
     for column in range(8):
         z = 2.0 * _halves() - 1

@@ -10,7 +10,8 @@ from guidino_cli.losses.guide import guide_cross_entropy, guide_mean_squared_err
 
 
 def test_undecided_costs_the_logarithm_of_two() -> None:
-    assert guide_cross_entropy(torch.full((1, 1, 4, 4), 0.5), torch.rand(1, 1, 4, 4)).item() == pytest.approx(math.log(2))
+    guide = torch.full((1, 1, 4, 4), 0.5)
+    assert guide_cross_entropy(guide, torch.rand(1, 1, 4, 4)).item() == pytest.approx(math.log(2))
 
 
 def test_it_is_equation_3_averaged_over_the_pixels_of_the_cells() -> None:

@@ -1,0 +1,295 @@
+"""`guidino train` from the command line to a run folder, and what it refuses."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Maker = Callable[..., Path]
+Caller = Callable[..., "object"]
+
+PRESET = """
+description: a tiny guided network
+model:
+  segmenter: {name: unet, options: {width: 4}}
+  backbone: {name: random, options: {hidden_size: 32, depth: 1, heads: 2}}
+  guide: {at: bottleneck, options: {prototypes: 4, aggregate: softmax}}
+data: {image_size: 32}
+train: {epochs: 1, batch_size: 2, lr: 1e-2, loss: {dice: 1, cross_entropy: 1, guide: 0.1}}
+predict: {overlap: 0, mirror: false}
+"""
+
+
+@pytest.fixture
+def preset(tmp_path: Path) -> Path:
+    (tmp_path / "tiny.yaml").write_text(PRESET)
+    return tmp_path / "tiny.yaml"
+
+
+@pytest.fixture
+def train(guidino, preset: Path, make_data: Maker, tmp_path: Path):
+    """Call `guidino train` with the tiny preset, four training images and the folder `run`."""
+    data = make_data()
+
+    def call(*words: object):
+        return guidino("train", "-p", preset, "-d", data, "-o", tmp_path / "run", "--device", "cpu", *words)
+
+    return call
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+def _one_line(stderr: str) -> str:
+    """The message; everything before it describes the run."""
+    return stderr.strip().splitlines()[-1]
+
+
+# --- It trains
+
+
+def test_two_steps_leave_a_run_folder_that_can_be_used(train, run: Path) -> None:
+    from guidino_cli.engine.run_folder import load_run
+
+    outcome = train()
+    assert outcome.code == 0, outcome.stderr
+    history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in history] == [1]
+    assert {"loss", "dice", "cross_entropy", "guide", "val_dice"} <= set(history[0])
+    model, config, facts = load_run(run)
+    assert (config.train.epochs, facts["classes"]) == (1, ["background", "a"])
+    assert not model.training
+
+
+def test_the_result_goes_to_stdout_and_the_course_to_stderr(train, run: Path) -> None:
+    outcome = train()
+    assert outcome.stdout.startswith("best val Dice ")
+    assert f"guidino predict {run}" in outcome.stdout
+    assert "epoch 1/1" in outcome.stderr
+    assert "a tiny guided network" in outcome.stderr
+    assert "epoch" not in outcome.stdout.splitlines()[0].replace("in epoch 1", "")
+
+
+def test_nothing_is_written_beside_the_data(train, tmp_path: Path) -> None:
+    before = sorted((tmp_path / "data").rglob("*"))
+    assert train().code == 0
+    assert sorted((tmp_path / "data").rglob("*")) == before
+
+
+def test_a_dry_run_prints_the_settings_and_writes_nothing(train, run: Path) -> None:
+    outcome = train("--dry-run", "--set", "train.lr=1e-4")
+    assert outcome.code == 0
+    assert "lr: 0.0001" in outcome.stdout
+    assert not run.exists()
+
+
+def test_the_seed_of_the_command_line_is_that_of_the_run(train, run: Path) -> None:
+    from guidino_cli.engine.run_folder import RunFolder
+
+    assert train("--seed", 7).code == 0
+    assert RunFolder(run).config().seed == 7
+
+
+def test_the_manifest_itself_may_be_given(guidino, preset: Path, make_data: Maker, run: Path) -> None:
+    words = ("train", "-p", preset, "-d", make_data() / "cases.json", "-o", run, "--device", "cpu")
+    assert guidino(*words).code == 0
+
+
+# --- Going on
+
+
+def test_resuming_goes_on_to_the_last_epoch(train, guidino, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from guidino_cli.engine.trainer import Trainer
+
+    original = Trainer._train_epoch
+
+    def interrupted(self: Trainer, bar: object) -> dict[str, float]:
+        if self.at.epoch == 1:
+            raise KeyboardInterrupt
+        return original(self, bar)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_epoch", interrupted)
+        outcome = train("--set", "train.epochs=2")
+    assert outcome.code == 130
+    assert f"go on with: guidino train --resume -o {run}" in outcome.stderr
+    monkeypatch.chdir(run)
+    outcome = guidino("train", "--resume", "-o", run, "--device", "cpu")
+    assert outcome.code == 0, outcome.stderr
+    assert len((run / "history.jsonl").read_text().splitlines()) == 2
+
+
+def test_an_interruption_before_the_first_epoch_says_that_nothing_is_saved(
+    train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from guidino_cli.engine.trainer import Trainer
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "_train_epoch", interrupted)
+    outcome = train()
+    assert outcome.code == 130
+    assert "no epoch was finished" in outcome.stderr
+    assert "--resume" not in outcome.stderr
+
+
+def test_resuming_with_other_settings_is_refused(train, guidino, run: Path) -> None:
+    train()
+    for words in (("--set", "train.epochs=9"), ("--seed", "3")):
+        outcome = guidino("train", "--resume", "-o", run, *words)
+        assert outcome.code == 2
+        assert "leave out --set and --seed" in _one_line(outcome.stderr)
+
+
+def test_resuming_what_is_no_run_is_refused(guidino, tmp_path: Path) -> None:
+    outcome = guidino("train", "--resume", "-o", tmp_path)
+    assert outcome.code == 3
+    assert "not a run" in outcome.stderr
+
+
+def test_resuming_without_a_folder_is_refused(guidino) -> None:
+    assert guidino("train", "--resume").code == 2
+
+
+def test_resuming_on_data_that_changed_is_refused(train, guidino, run: Path, tmp_path: Path) -> None:
+    train()
+    manifest = tmp_path / "data" / "cases.json"
+    manifest.write_text(manifest.read_text().replace('"split": "val"', '"split": "test"', 1))
+    outcome = guidino("train", "--resume", "-o", run, "--device", "cpu")
+    assert outcome.code == 3
+    assert "cases.json: has changed since the run began" in _one_line(outcome.stderr)
+
+
+# --- Refusals, each with its exit code and before anything is written
+
+
+def test_a_folder_that_is_not_empty_is_refused(train, run: Path) -> None:
+    run.mkdir()
+    (run / "notes.txt").write_text("mine")
+    outcome = train()
+    assert outcome.code == 2
+    assert "is not empty" in outcome.stderr
+    assert [path.name for path in run.iterdir()] == ["notes.txt"]
+
+
+def test_overwriting_starts_anew_and_keeps_what_is_not_ours(train, run: Path) -> None:
+    run.mkdir()
+    (run / "notes.txt").write_text("mine")
+    assert train("--overwrite").code == 0
+    assert (run / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--set", "train.epoch=1"), "train.epoch: unknown setting 'epoch'; did you mean 'epochs'"),
+        (("--set", "model.segmenter.name=unte"), "unknown segmenter 'unte'; did you mean 'unet'"),
+        (("--set", "model.segmenter.options.widht=4"), "unknown option 'widht'; did you mean 'width'"),
+        (("--set", "train.loss.dise=1"), "train.loss: unknown term 'dise'; did you mean 'dice'"),
+        (("--set", "data.image_size=40"), "data.image_size is 40, but the segmenter needs a multiple of 16"),
+        (("--set", "train.precision=fp16"), "needs a CUDA device"),
+        (("--seed", "-1"), "seed: "),
+        (("--device", "tpu"), "--device tpu"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_refused_and_nothing_written(
+    words: tuple[str, str], message: str, train, run: Path
+) -> None:
+    outcome = train(*words)
+    assert outcome.code == 2
+    assert message in _one_line(outcome.stderr)
+    assert outcome.stdout == ""
+    assert not run.exists()
+
+
+def test_an_unknown_preset_suggests_the_nearest(guidino) -> None:
+    outcome = guidino("train", "--preset", "kvasir-nnwnte")
+    assert outcome.code == 2
+    assert outcome.stderr.startswith("guidino: unknown preset 'kvasir-nnwnte'; did you mean 'kvasir-nnwnet'?")
+    assert outcome.stderr.count("\n") == 1
+
+
+def test_no_preset_says_how_to_list_them(guidino) -> None:
+    outcome = guidino("train")
+    assert outcome.code == 2
+    assert "guidino presets" in outcome.stderr
+
+
+def test_no_data_says_how_to_make_them(guidino, preset: Path, run: Path) -> None:
+    outcome = guidino("train", "-p", preset, "-o", run)
+    assert outcome.code == 2
+    assert "--data DATA" in outcome.stderr
+
+
+def test_a_folder_that_was_not_prepared_is_refused(guidino, preset: Path, run: Path, tmp_path: Path) -> None:
+    outcome = guidino("train", "-p", preset, "-o", run, "-d", tmp_path)
+    assert outcome.code == 3
+    assert "guidino prepare" in outcome.stderr
+    assert not run.exists()
+
+
+def test_data_of_another_format_are_refused(train, run: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "data" / "cases.json"
+    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 99'))
+    outcome = train()
+    assert outcome.code == 3
+    assert "format 99" in _one_line(outcome.stderr)
+    assert not run.exists()
+
+
+def test_data_without_validation_cases_are_refused(guidino, preset: Path, make_data: Maker, run: Path) -> None:
+    outcome = guidino("train", "-p", preset, "-d", make_data(val=0), "-o", run, "--device", "cpu")
+    assert outcome.code == 3
+    assert "no cases in the val split" in _one_line(outcome.stderr)
+    assert not run.exists()
+
+
+def test_a_corrupt_image_is_refused_by_name(train, tmp_path: Path) -> None:
+    (tmp_path / "data" / "images" / "case1.png").write_bytes(b"no image")
+    outcome = train()
+    assert outcome.code == 3
+    assert "case1.png: cannot be read as an image" in _one_line(outcome.stderr)
+
+
+def test_a_backbone_that_is_not_there_ends_with_4_and_the_ways_out(train, run: Path) -> None:
+    outcome = train("--set", "model.backbone={name: dinov3, options: {weights: ./no/such/folder}}", "--offline")
+    assert outcome.code == 4
+    assert "guidino[embedded]" in _one_line(outcome.stderr)
+    assert not run.exists()
+
+
+def test_a_disk_that_fills_up_ends_with_7_and_says_how_to_go_on(
+    train, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from guidino_cli.engine.run_folder import RunFolder
+    from guidino_cli.errors import ResourceError
+
+    original, calls = RunFolder.save_state, []
+
+    def full(self: RunFolder, state: dict[str, object]) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise ResourceError(f"{self.state}: cannot be written (No space left on device)")
+        original(self, state)
+
+    monkeypatch.setattr(RunFolder, "save_state", full)
+    outcome = train("--set", "train.epochs=3")
+    assert outcome.code == 7
+    assert "No space left on device" in _one_line(outcome.stderr)
+    assert RunFolder(run).load_state()["epoch"] == 1
+
+
+def test_memory_that_runs_out_ends_with_7_and_says_what_to_turn_down(train, monkeypatch: pytest.MonkeyPatch) -> None:
+    from guidino_cli.engine.trainer import Trainer
+
+    def hungry(*_: object) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(Trainer, "_step", hungry)
+    outcome = train()
+    assert outcome.code == 7
+    assert "train.batch_size" in _one_line(outcome.stderr)

@@ -1,0 +1,200 @@
+"""Augmentation: image and mask move together, in the way the parameters say."""
+
+import math
+
+import pytest
+import torch
+
+from guidino_cli.data.augment import Augmentation, apply, draw
+from guidino_cli.data.dataset import random_generator
+
+CHANGES = {
+    "rotation": 1.0,
+    "scale": 1.3,
+    "flip_y": True,
+    "flip_x": True,
+    "noise": 0.05,
+    "blur": 0.8,
+    "brightness": 1.2,
+    "contrast": 0.8,
+    "low_resolution": 0.5,
+    "gamma": 1.3,
+}
+GEOMETRY = {"rotation", "scale", "flip_y", "flip_x"}
+
+
+def _sample(batch: int = 1, side: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    return torch.rand(batch, 3, side, side), torch.randint(0, 4, (batch, side, side))
+
+
+def _applied(**parameters: object) -> tuple[torch.Tensor, torch.Tensor]:
+    return apply(*_sample(), [Augmentation(**parameters)])  # type: ignore[arg-type]
+
+
+def test_the_defaults_change_nothing() -> None:
+    image, mask = _sample()
+    assert torch.equal(_applied()[0], image)
+    assert torch.equal(_applied()[1], mask)
+
+
+@pytest.mark.parametrize(("name", "axis"), [("flip_y", -2), ("flip_x", -1)])
+def test_a_flip_is_a_flip(name: str, axis: int) -> None:
+    image, mask = _sample()
+    torch.testing.assert_close(_applied(**{name: True})[0], image.flip(axis))
+    assert torch.equal(_applied(**{name: True})[1], mask.flip(axis))
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_rotation_by_quarter_turns_is_rot90_counter_clockwise(quarters: int) -> None:
+    image, mask = _sample()
+    turned = _applied(rotation=quarters * math.pi / 2)
+    torch.testing.assert_close(turned[0], torch.rot90(image, quarters, (-2, -1)), atol=1e-4, rtol=0)
+    assert torch.equal(turned[1], torch.rot90(mask, quarters, (-2, -1)))
+
+
+@pytest.mark.parametrize(("scale", "side"), [(2.0, 16), (0.5, 4)])
+def test_a_scale_of_two_makes_objects_twice_as_large(scale: float, side: int) -> None:
+    image, mask = torch.zeros(1, 3, 32, 32), torch.zeros(1, 32, 32).long()
+    mask[:, 12:20, 12:20] = 1
+    _, scaled = apply(image, mask, [Augmentation(scale=scale)])
+    assert scaled.sum().item() == side**2
+    assert scaled[0, 16 - side // 2, 16 - side // 2] == 1
+
+
+def test_what_comes_from_outside_is_black_background() -> None:
+    image, mask = torch.ones(1, 3, 16, 16), torch.full((1, 16, 16), 3)
+    image, mask = apply(image, mask, [Augmentation(scale=0.5)])
+    assert mask[0, 0, 0] == 0
+    assert image[0, :, 0, 0].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_mask_stays_one_of_class_indices(seed: int) -> None:
+    image, mask = _sample(batch=2)
+    mask = mask * 60
+    draws = [draw("nnunet", random_generator(seed, i)) for i in range(2)]
+    _, moved = apply(image, mask, draws)
+    assert moved.dtype == mask.dtype
+    assert set(moved.unique().tolist()) <= {0, 60, 120, 180}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_image_and_mask_move_together(seed: int) -> None:
+    """An image that is its own mask still is one where it is not blurred by interpolation."""
+    y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    mask = ((y - 20.0) ** 2 + (x - 40.0) ** 2 < 12**2).long()[None]
+    drawn = draw("nnunet", random_generator(seed))
+    geometry = Augmentation(rotation=drawn.rotation, scale=drawn.scale, flip_y=drawn.flip_y, flip_x=drawn.flip_x)
+    image, moved = apply(mask[:, None].float().expand(-1, 3, -1, -1), mask, [geometry])
+    sure = (image[:, 0] > 0.99) | (image[:, 0] < 0.01)
+    assert torch.equal((image[:, 0] > 0.5)[sure], (moved == 1)[sure])
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_parameter_changes_the_image_and_geometry_alone_the_mask(name: str) -> None:
+    image, mask = _sample()
+    changed = _applied(**{name: CHANGES[name]})
+    assert not torch.allclose(changed[0], image, atol=1e-3)
+    assert torch.equal(changed[1], mask) == (name not in GEOMETRY)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_image_stays_in_its_range(seed: int) -> None:
+    image, mask = _sample()
+    image, _ = apply(image, mask, [draw("nnunet", random_generator(seed))])
+    assert image.min() >= 0
+    assert image.max() <= 1
+
+
+def test_brightness_is_a_factor() -> None:
+    image, mask = torch.full((1, 3, 4, 4), 0.4), torch.zeros(1, 4, 4).long()
+    torch.testing.assert_close(apply(image, mask, [Augmentation(brightness=1.25)])[0], torch.full((1, 3, 4, 4), 0.5))
+
+
+def test_contrast_keeps_the_mean() -> None:
+    image, mask = torch.full((1, 3, 2, 2), 0.4), torch.zeros(1, 2, 2).long()
+    image[..., 0] = 0.6
+    changed = apply(image, mask, [Augmentation(contrast=0.5)])[0]
+    torch.testing.assert_close(changed[0, 0], torch.tensor([[0.55, 0.45], [0.55, 0.45]]))
+
+
+def test_gamma_keeps_the_darkest_and_the_brightest() -> None:
+    image, mask = torch.tensor([0.2, 0.4, 0.6]).view(1, 1, 1, 3), torch.zeros(1, 1, 3).long()
+    changed = apply(image, mask, [Augmentation(gamma=2.0)])[0].flatten()
+    # Half-way of the range 0.4 becomes a quarter of it.
+    torch.testing.assert_close(changed, torch.tensor([0.2, 0.3, 0.6]))
+
+
+def test_a_negative_gamma_works_on_the_inverted_image() -> None:
+    image, mask = torch.tensor([0.2, 0.4, 0.6]).view(1, 1, 1, 3), torch.zeros(1, 1, 3).long()
+    changed = apply(image, mask, [Augmentation(gamma=-2.0)])[0].flatten()
+    torch.testing.assert_close(changed, torch.tensor([0.2, 0.5, 0.6]))
+
+
+def test_blur_leaves_a_constant_image_alone() -> None:
+    image, mask = torch.full((1, 3, 8, 8), 0.3), torch.zeros(1, 8, 8).long()
+    torch.testing.assert_close(apply(image, mask, [Augmentation(blur=1.0)])[0], image)
+
+
+def test_noise_has_the_wanted_deviation() -> None:
+    image, mask = torch.full((1, 3, 64, 64), 0.5), torch.zeros(1, 64, 64).long()
+    assert apply(image, mask, [Augmentation(noise=0.05)])[0].std().item() == pytest.approx(0.05, rel=0.05)
+
+
+# --- Randomness
+
+
+def test_a_case_is_augmented_alike_whatever_its_batch() -> None:
+    image, mask = _sample(batch=3)
+    draws = [draw("nnunet", random_generator(0, 5, i)) for i in range(3)]
+    together = apply(image, mask, draws)
+    for i in range(3):
+        alone = apply(image[i : i + 1], mask[i : i + 1], draws[i : i + 1])
+        torch.testing.assert_close(together[0][i], alone[0][0])
+        assert torch.equal(together[1][i], alone[1][0])
+
+
+def test_augmenting_leaves_its_input_alone() -> None:
+    image, mask = _sample()
+    kept = image.clone(), mask.clone()
+    apply(image, mask, [Augmentation(**CHANGES)])  # type: ignore[arg-type]
+    assert torch.equal(image, kept[0])
+    assert torch.equal(mask, kept[1])
+
+
+def test_the_same_words_draw_the_same_and_others_others() -> None:
+    def drawn(*words: int) -> Augmentation:
+        return draw("nnunet", random_generator(*words))
+
+    assert drawn(0, 1, 2) == drawn(0, 1, 2)
+    assert len({drawn(0, 1, 2), drawn(1, 1, 2), drawn(0, 2, 2), drawn(0, 1, 3)}) == 4
+
+
+def test_noise_does_not_touch_the_global_generator() -> None:
+    image, mask = _sample()
+    before = torch.get_rng_state()
+    apply(image, mask, [Augmentation(noise=0.1)])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_no_augmentation_is_none() -> None:
+    assert draw("none", random_generator(0)) == Augmentation()
+
+
+def test_light_augmentation_flips_and_brightens_only() -> None:
+    for seed in range(20):
+        drawn = draw("light", random_generator(seed))
+        assert drawn == Augmentation(flip_y=drawn.flip_y, flip_x=drawn.flip_x, brightness=drawn.brightness)
+        assert 0.8 <= drawn.brightness <= 1.2
+
+
+def test_the_shares_of_changed_samples_are_those_of_nnunet() -> None:
+    draws = [draw("nnunet", random_generator(seed)) for seed in range(4000)]
+    neutral = Augmentation()
+    expected = {"rotation": 0.2, "scale": 0.2, "flip_y": 0.5, "flip_x": 0.5, "noise": 0.1, "blur": 0.2,
+                "brightness": 0.15, "contrast": 0.15, "low_resolution": 0.25}  # fmt: skip
+    shares = {
+        name: sum(getattr(item, name) != getattr(neutral, name) for item in draws) / len(draws) for name in expected
+    }
+    assert shares == pytest.approx(expected, abs=0.03)

@@ -1,0 +1,167 @@
+"""Training samples: the right pixels, the same ones for the same seed and epoch."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from guidino_cli.data.dataset import EpochSampler, SegmentationDataset
+from guidino_cli.data.images import read_image, read_label_map, write_label_map
+from guidino_cli.data.manifest import load_manifest
+from guidino_cli.errors import DataError
+
+Maker = Callable[..., Path]
+
+
+def _dataset(data: Path, **options: object) -> SegmentationDataset:
+    settings = {
+        "num_classes": 2,
+        "image_size": 32,
+        "resize": "none",
+        "foreground_crops": 0.0,
+        "cache_gb": 1.0,
+        "seed": 0,
+    }
+    return SegmentationDataset(load_manifest(data).select("train"), **{**settings, **options})  # type: ignore[arg-type]
+
+
+def test_a_sample_is_an_image_a_mask_and_its_case(make_data: Maker) -> None:
+    sample = _dataset(make_data(), resize="stretch")[2]
+    assert (sample.image.shape, sample.image.dtype) == ((3, 32, 32), torch.float32)
+    assert (sample.mask.shape, sample.mask.dtype) == ((32, 32), torch.int64)
+    assert sample.case_index.item() == 2
+    assert 0 <= sample.image.min() <= sample.image.max() <= 1
+
+
+def test_a_crop_is_a_piece_of_the_image_and_the_same_piece_of_the_mask(make_data: Maker) -> None:
+    dataset = _dataset(make_data())
+    pixels, _ = read_image(dataset.cases[0].image)
+    assert dataset.cases[0].mask is not None
+    labels = read_label_map(dataset.cases[0].mask)
+    sample = dataset[0]
+    crop = (sample.image * 255).round().byte().numpy().transpose(1, 2, 0)
+    places = [(y, x) for y in range(9) for x in range(17) if np.array_equal(pixels[y : y + 32, x : x + 32], crop)]
+    assert len(places) == 1
+    y, x = places[0]
+    assert np.array_equal(labels[y : y + 32, x : x + 32], sample.mask.numpy())
+
+
+def test_the_crop_changes_with_the_epoch_and_the_seed_and_with_nothing_else(make_data: Maker) -> None:
+    data = make_data()
+    first, again, other = _dataset(data), _dataset(data), _dataset(data, seed=1)
+    again[3]
+    assert torch.equal(first[0].image, again[0].image)
+    assert not torch.equal(first[0].image, other[0].image)
+    before = first[0].image
+    first.epoch = 1
+    assert not torch.equal(first[0].image, before)
+
+
+def test_foreground_crops_are_centred_on_the_foreground(make_data: Maker) -> None:
+    """A single foreground pixel in a corner: by chance it would hardly ever be in a crop of a tenth of the side."""
+    data = make_data(train=1, size_hw=(160, 160))
+    case = load_manifest(data).select("train")[0]
+    assert case.mask is not None
+    labels = np.zeros((160, 160), dtype=np.uint8)
+    labels[80, 100] = 1
+    write_label_map(case.mask, labels)
+    dataset = _dataset(data, image_size=16, foreground_crops=1.0)
+    for epoch in range(5):
+        dataset.epoch = epoch
+        assert dataset[0].mask[8, 8] == 1
+
+
+def test_an_image_without_foreground_is_cropped_anywhere(make_data: Maker) -> None:
+    data = make_data(train=1, num_classes=1)
+    assert _dataset(data, foreground_crops=1.0)[0].mask.sum() == 0
+
+
+def test_an_image_smaller_than_a_sample_is_padded_at_the_bottom_and_right(make_data: Maker) -> None:
+    sample = _dataset(make_data(size_hw=(20, 24)))[0]
+    assert sample.image.shape == (3, 32, 32)
+    assert sample.image[:, 20:].abs().sum() == 0
+    assert sample.image[:, :, 24:].abs().sum() == 0
+    assert sample.mask[20:].sum() == 0
+    assert sample.image[:, :20, :24].abs().sum() > 0
+
+
+@pytest.mark.parametrize(("cache_gb", "kept"), [(1.0, 4), (0.0, 0), (2 * 32 * 32 * 4 / 1e9, 2)])
+def test_the_cache_keeps_what_it_may(cache_gb: float, kept: int, make_data: Maker) -> None:
+    """A sample of 32 x 32 pixels takes three bytes a pixel for the image and one for the mask."""
+    dataset = _dataset(make_data(), resize="stretch", cache_gb=cache_gb)
+    before = [dataset[i].image for i in range(4)]
+    for case in dataset.cases:
+        case.image.unlink()
+    found = 0
+    for i in range(4):
+        try:
+            assert torch.equal(dataset[i].image, before[i])
+            found += 1
+        except DataError:
+            pass
+    assert found == kept
+
+
+# --- Refusals
+
+
+def test_a_mask_of_another_size_names_both_files(make_data: Maker) -> None:
+    data = make_data()
+    case = load_manifest(data).select("train")[0]
+    assert case.mask is not None
+    write_label_map(case.mask, np.zeros((10, 10), dtype=np.uint8))
+    with pytest.raises(
+        DataError, match=r"masks/case0\.png: is \(10, 10\), its image .*images/case0\.png is \(40, 48\)"
+    ):
+        _dataset(data)[0]
+
+
+def test_a_class_that_does_not_exist_is_refused_by_name(make_data: Maker) -> None:
+    with pytest.raises(DataError, match=r"masks/case0\.png: has class 2, expected 0\.\.1"):
+        _dataset(make_data(num_classes=3))[0]
+
+
+def test_a_case_without_a_mask_is_refused(make_data: Maker) -> None:
+    from dataclasses import replace
+
+    dataset = _dataset(make_data())
+    dataset.cases = [replace(dataset.cases[0], mask=None)]
+    with pytest.raises(DataError, match="has no mask"):
+        dataset[0]
+
+
+def test_an_image_that_is_gone_is_refused_by_name(make_data: Maker) -> None:
+    dataset = _dataset(make_data())
+    dataset.cases[0].image.unlink()
+    with pytest.raises(DataError, match=r"case0\.png: no such file"):
+        dataset[0]
+
+
+def test_a_photograph_turned_by_its_camera_fits_its_turned_mask(make_data: Maker) -> None:
+    data = make_data(train=1)
+    case = load_manifest(data).select("train")[0]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(case.image).transpose(Image.Transpose.ROTATE_90).save(case.image, exif=exif)
+    assert _dataset(data)[0].image.shape == (3, 32, 32)
+
+
+# --- The order of an epoch
+
+
+def test_an_epoch_has_every_case_once() -> None:
+    assert sorted(EpochSampler(7, seed=0)) == list(range(7))
+
+
+def test_the_order_depends_on_seed_and_epoch_only() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        sampler = EpochSampler(20, seed=seed)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    assert order(0, 3) == order(0, 3)
+    assert order(0, 3) != order(0, 4)
+    assert order(0, 3) != order(1, 3)

@@ -1,0 +1,183 @@
+"""Images as they were meant to be seen, and files that are whole or not there."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from guidino_cli.data.images import (
+    find_images,
+    read_image,
+    read_label_map,
+    write_atomically,
+    write_label_map,
+    write_text,
+)
+from guidino_cli.errors import DataError, ResourceError
+
+
+def _saved(folder: Path, image: Image.Image, name: str = "a.png", **options: object) -> Path:
+    image.save(folder / name, **options)  # type: ignore[arg-type]
+    return folder / name
+
+
+def test_eight_bit_colours_are_kept(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3)).astype(np.uint8)
+    read, geometry = read_image(_saved(tmp_path, Image.fromarray(pixels)))
+    assert np.array_equal(read, pixels)
+    assert geometry.size_hw == (4, 6)
+
+
+def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    read, _ = read_image(_saved(tmp_path, Image.fromarray(grey)))
+    assert np.array_equal(read, np.repeat(grey[..., None], 3, axis=2))
+
+
+def test_alpha_is_dropped(tmp_path: Path) -> None:
+    pixels = np.full((2, 2, 4), 7, dtype=np.uint8)
+    read, _ = read_image(_saved(tmp_path, Image.fromarray(pixels, "RGBA")))
+    assert read.tolist() == np.full((2, 2, 3), 7).tolist()
+
+
+def test_a_palette_is_resolved_to_its_colours(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 1]], dtype=np.uint8), "P")
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    assert read_image(_saved(tmp_path, image))[0].tolist() == [[[10, 20, 30], [200, 100, 50]]]
+
+
+def test_a_photograph_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+    """Orientation 6: the top of the scene is at the right of the stored pixels."""
+    pixels = np.zeros((20, 40, 3), dtype=np.uint8)
+    pixels[:, 20:] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = _saved(tmp_path, Image.fromarray(pixels), "a.jpg", exif=exif, quality=100)
+    read, geometry = read_image(path)
+    assert geometry.size_hw == (40, 20)
+    assert read[:18].max() < 30
+    assert read[22:].min() > 225
+
+
+def test_sixteen_bits_are_stretched_between_their_percentiles(tmp_path: Path) -> None:
+    values = (np.arange(10_000).reshape(100, 100) + 3000).astype(np.uint16)
+    read, _ = read_image(_saved(tmp_path, Image.fromarray(values)))
+    assert read.dtype == np.uint8
+    assert (read.min(), read.max()) == (0, 255)
+    assert abs(int(read[50, 0, 0]) - 127) <= 1
+    assert np.array_equal(read[..., 0], read[..., 2])
+
+
+def test_one_hot_pixel_does_not_blacken_a_sixteen_bit_image(tmp_path: Path) -> None:
+    values = (np.arange(10_000).reshape(100, 100) % 100 + 1000).astype(np.uint16)
+    values[0, 0] = 65535
+    assert read_image(_saved(tmp_path, Image.fromarray(values)))[0].std() > 50
+
+
+def test_a_constant_sixteen_bit_image_is_black_and_not_an_error(tmp_path: Path) -> None:
+    assert read_image(_saved(tmp_path, Image.fromarray(np.full((4, 4), 900, dtype=np.uint16))))[0].max() == 0
+
+
+def test_floating_point_images_may_hold_nan(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 100, dtype=np.float32).reshape(10, 10)
+    values[0, 0] = np.nan
+    read, _ = read_image(_saved(tmp_path, Image.fromarray(values), "a.tif"))
+    assert read[-1, -1, 0] == 255
+
+
+def test_an_image_of_nothing_but_nan_is_refused(tmp_path: Path) -> None:
+    path = _saved(tmp_path, Image.fromarray(np.full((4, 4), np.nan, dtype=np.float32)), "a.tif")
+    with pytest.raises(DataError, match=r"a\.tif: has no finite pixel value"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_image_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.png: cannot be read as an image"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
+def test_a_truncated_file_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    path = _saved(tmp_path, Image.fromarray(pixels), name)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=f"{name}: cannot be read as an image"):
+        read_image(path)
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.png: no such file"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_tiff_of_several_pages_is_refused(tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.full((4, 4), i, dtype=np.uint8)) for i in range(3)]
+    path = _saved(tmp_path, pages[0], "a.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(DataError, match="has 3 pages, expected one"):
+        read_image(path)
+
+
+def test_images_are_found_by_suffix_in_order_without_hidden_files(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a.jpg", "c.txt", "._a.jpg", ".hidden.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in find_images(tmp_path)] == ["a.jpg", "b.PNG"]
+
+
+# --- Label maps
+
+
+def test_a_label_map_comes_back_as_it_was(tmp_path: Path) -> None:
+    labels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    write_label_map(tmp_path / "masks" / "a.png", labels)
+    assert np.array_equal(read_label_map(tmp_path / "masks" / "a.png"), labels)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "I;16"])
+def test_a_mask_that_holds_no_indices_is_refused(mode: str, tmp_path: Path) -> None:
+    path = _saved(tmp_path, Image.new(mode, (4, 4)))
+    with pytest.raises(DataError, match=f"found mode {mode}"):
+        read_label_map(path)
+
+
+# --- Whole or not at all
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "old")
+
+    def half(place: Path) -> None:
+        place.write_text("ne")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(ResourceError, match=r"a\.txt: cannot be written \(No space left on device\)"):
+        write_atomically(tmp_path / "a.txt", half)
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "old")
+
+    def interrupted(place: Path) -> None:
+        place.write_text("ne")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "a.txt", interrupted)
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_place_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ResourceError, match="cannot be written"):
+        write_text(tmp_path / "file" / "a.txt", "new")
+
+
+def test_text_has_the_same_line_ends_everywhere(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "é\n")
+    assert (tmp_path / "a.txt").read_bytes() == b"\xc3\xa9\n"

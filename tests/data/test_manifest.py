@@ -1,0 +1,112 @@
+"""cases.json: written, read, selected from, refused."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from guidino_cli.data.manifest import Manifest, load_manifest, require, save_manifest
+from guidino_cli.errors import DataError
+
+Maker = Callable[..., Path]
+
+
+def test_a_manifest_comes_back_as_it_was(make_data: Maker, tmp_path: Path) -> None:
+    manifest = load_manifest(make_data(fold_count=2))
+    save_manifest(manifest, tmp_path / "data")
+    assert load_manifest(tmp_path / "data") == manifest
+
+
+def test_unlabelled_cases_and_names_in_any_script_come_back(tmp_path: Path) -> None:
+    from guidino_cli.types import Case
+
+    case = Case("größe", tmp_path / "größe.png", None, "test", None, "größe", (3, 4), None)
+    manifest = Manifest("名", ["background", "é"], [case], {"layout": "csv"})
+    save_manifest(manifest, tmp_path)
+    assert load_manifest(tmp_path) == manifest
+
+
+def test_the_file_itself_may_be_given(make_data: Maker) -> None:
+    data = make_data()
+    assert load_manifest(data / "cases.json") == load_manifest(data)
+
+
+def test_paths_are_relative_to_the_folder_so_that_it_can_move(make_data: Maker, tmp_path: Path) -> None:
+    data = make_data()
+    data.rename(tmp_path / "moved")
+    case = load_manifest(tmp_path / "moved").cases[0]
+    assert case.image.is_file()
+    assert case.mask is not None
+    assert case.mask.is_file()
+
+
+def test_there_is_one_case_a_line(make_data: Maker) -> None:
+    lines = (make_data(train=2, val=1, test=0) / "cases.json").read_text().splitlines()
+    assert sum('"id":' in line for line in lines) == 3
+
+
+def test_without_folds_a_split_is_what_it_says(make_data: Maker) -> None:
+    manifest = load_manifest(make_data(train=3, val=2, test=1))
+    assert {split: len(manifest.select(split)) for split in ("train", "val", "test")} == {
+        "train": 3,
+        "val": 2,
+        "test": 1,
+    }
+
+
+def test_folds_are_disjoint_and_leave_the_test_cases_alone(make_data: Maker) -> None:
+    manifest = load_manifest(make_data(train=4, val=2, test=1, fold_count=3))
+    validated = []
+    for fold in range(3):
+        train, val = ({case.id for case in manifest.select(split, fold)} for split in ("train", "val"))
+        assert not train & val
+        assert len(train | val) == 6
+        assert [case.id for case in manifest.select("test", fold)] == ["case6"]
+        validated += sorted(val)
+    assert len(validated) == len(set(validated)) == 6
+
+
+def test_a_fold_that_does_not_exist_is_refused(make_data: Maker) -> None:
+    with pytest.raises(DataError, match=r"data\.fold is 3, but the data has folds 0\.\.2"):
+        load_manifest(make_data(fold_count=3)).select("train", 3)
+
+
+def test_a_fold_of_data_without_folds_is_refused(make_data: Maker) -> None:
+    with pytest.raises(DataError, match=r"has no folds; make them with `guidino prepare --folds`"):
+        load_manifest(make_data()).select("train", 0)
+
+
+def test_a_folder_that_was_not_prepared_says_how_to(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no cases\.json; make it with `guidino prepare"):
+        load_manifest(tmp_path)
+
+
+def test_another_format_is_refused_with_both_numbers(make_data: Maker) -> None:
+    data = make_data()
+    content = json.loads((data / "cases.json").read_text())
+    (data / "cases.json").write_text(json.dumps({**content, "format": 99}))
+    with pytest.raises(DataError, match="format 99, this guidino reads format 1; run `guidino prepare` again"):
+        load_manifest(data)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 1, "cases": [{}]}'])
+def test_a_damaged_manifest_is_refused_by_name(text: str, tmp_path: Path) -> None:
+    (tmp_path / "cases.json").write_text(text)
+    with pytest.raises(DataError, match=r"cases\.json: damaged"):
+        load_manifest(tmp_path)
+
+
+def test_an_empty_split_is_refused(make_data: Maker, tmp_path: Path) -> None:
+    manifest = load_manifest(make_data())
+    assert require(manifest.cases, "train", tmp_path) == manifest.cases
+    with pytest.raises(DataError, match="no cases in the val split"):
+        require([], "val", tmp_path)
+
+
+def test_a_case_may_be_changed_only_by_making_another(make_data: Maker) -> None:
+    case = load_manifest(make_data()).cases[0]
+    assert replace(case, split="test").split == "test"
+    with pytest.raises(AttributeError):
+        case.split = "test"  # type: ignore[misc]

@@ -1,0 +1,91 @@
+"""Into the network's grid and back."""
+
+import numpy as np
+import pytest
+import torch
+
+from guidino_cli.data.preprocess import network_size, resize_image, resize_labels, restore, to_tensor
+from guidino_cli.types import Geometry
+
+
+@pytest.mark.parametrize(
+    ("resize", "size", "expected"),
+    [
+        ("stretch", (529, 622), (256, 256)),
+        ("none", (529, 622), (529, 622)),
+        ("shorter", (512, 1024), (256, 512)),
+        ("shorter", (100, 50), (512, 256)),
+        ("shorter", (333, 333), (256, 256)),
+        ("shorter", (1, 3), (256, 768)),
+    ],
+)
+def test_the_networks_grid(resize: str, size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert network_size(size, resize=resize, image_size=256) == expected  # type: ignore[arg-type]
+
+
+def test_a_tensor_has_channels_first_and_values_up_to_one() -> None:
+    pixels = np.zeros((2, 3, 3), dtype=np.uint8)
+    pixels[1, 2] = [255, 51, 0]
+    tensor = to_tensor(pixels)
+    assert tensor.shape == (3, 2, 3)
+    assert tensor[:, 1, 2].tolist() == pytest.approx([1.0, 0.2, 0.0])
+    assert tensor.dtype == torch.float32
+
+
+def test_an_image_that_has_its_size_is_not_touched() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 7, 3)).astype(np.uint8)
+    assert resize_image(pixels, (5, 7)) is pixels
+
+
+def test_shrinking_averages() -> None:
+    """Stripes of 0 and 200 become grey; taking every n-th pixel would keep black or white."""
+    pixels = np.zeros((64, 64, 3), dtype=np.uint8)
+    pixels[:, ::2] = 200
+    assert np.abs(resize_image(pixels, (8, 8)).astype(int) - 100).max() <= 8
+
+
+def test_labels_stay_labels_when_resized() -> None:
+    labels = np.random.default_rng(0).choice([0, 3, 7], (40, 30)).astype(np.uint8)
+    for size in ((16, 16), (80, 90)):
+        resized = resize_labels(labels, size)
+        assert resized.shape == size
+        assert resized.dtype == np.uint8
+        assert set(np.unique(resized)) <= {0, 3, 7}
+
+
+def test_a_pixel_becomes_the_class_that_covers_most_of_it() -> None:
+    """Classes 1 and 3 between them cover 2's place in a mean: interpolating values would invent class 2."""
+    labels = np.ones((8, 8), dtype=np.uint8)
+    labels[:, 4:] = 3
+    assert set(np.unique(resize_labels(labels, (3, 3)))) <= {1, 3}
+    labels = np.zeros((12, 12), dtype=np.uint8)
+    labels[:, :7] = 5
+    assert resize_labels(labels, (1, 1)).item() == 5
+
+
+@pytest.mark.parametrize("size", [(64, 64), (128, 96)])
+def test_resizing_labels_does_not_shift_them(size: tuple[int, int]) -> None:
+    y, x = np.mgrid[:200, :200]
+    labels = ((y - 80) ** 2 + (x - 120) ** 2 < 40**2).astype(np.uint8)
+    resized = resize_labels(labels, size)
+    centre = [(axis.mean() + 0.5) / side for axis, side in zip(np.nonzero(resized), size, strict=True)]
+    assert centre == pytest.approx([80.5 / 200, 120.5 / 200], abs=0.005)
+    assert resized.mean() == pytest.approx(labels.mean(), rel=0.03)
+
+
+@pytest.mark.parametrize("size", [(100, 140), (31, 47), (64, 64)])
+@pytest.mark.parametrize("resize", ["stretch", "shorter", "none"])
+def test_labels_come_back_from_the_networks_grid(resize: str, size: tuple[int, int]) -> None:
+    y, x = np.mgrid[: size[0], : size[1]]
+    labels = ((y / size[0] > 0.3) & (x / size[1] < 0.6)).astype(np.uint8)
+    seen = resize_labels(labels, network_size(size, resize=resize, image_size=64))  # type: ignore[arg-type]
+    maps = torch.nn.functional.one_hot(torch.from_numpy(seen.astype(np.int64)), 2).movedim(-1, 0).float()
+    back = restore(maps, Geometry("a.png", size)).argmax(dim=0).numpy()
+    assert back.shape == size
+    # At most the pixels along the two edges may differ.
+    assert (back != labels).sum() <= 2 * sum(size)
+
+
+def test_maps_that_have_their_size_are_not_touched() -> None:
+    maps = torch.rand(2, 5, 7)
+    assert restore(maps, Geometry("a.png", (5, 7))) is maps
