@@ -69,7 +69,7 @@ def guide_panel(
     show(panels[1], guide_over(small, thumbnail_map(guide)), size_hw=size_hw)
     low, high = float(guide.min()), float(guide.max())
     head(panels[1], "guide", f"from {low:.2f} to {high:.2f}")
-    bar_below(panels[1], "guide value", marks=(low, high))
+    bar_below(panels[1], "guide value", marks=(low, high), over_image=True)
     outlined = [("prediction", labels, "" if dice is None else f"Dice {dice:.3f}")]
     outlined += [] if truth is None else [("truth", truth, "")]
     for panel, (title, mask, note) in zip(panels[2:], outlined, strict=True):

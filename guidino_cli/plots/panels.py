@@ -18,7 +18,9 @@ GUIDE_COLOURS = "viridis"
 INK, FAINT = "#1a1a1a", "#666666"
 DPI = 200
 _LONGEST_SIDE = 1200
-_GUIDE_OPACITY = 0.72
+_GUIDE_OPACITY = 0.7
+_GREYS = (0.2, 0.8)
+"""Black and white of an image under a guide: pulled together, so that it hardly shifts the colours above it."""
 
 
 def board(
@@ -56,7 +58,7 @@ def board(
         rows.append([figure.add_axes((x / total_w, y / total_h, width / total_w, height / total_h)) for x, y in boxes])
         edge -= gap
     for axes in (axes for row in rows for axes in row):
-        axes.set(xticks=[], yticks=[])
+        axes.set(xticks=[], yticks=[], anchor="NW")
         for spine in axes.spines.values():
             spine.set_visible(False)
     return figure, rows
@@ -64,7 +66,7 @@ def board(
 
 def panel_height(size_hw: tuple[int, int], *, width: float) -> float:
     """Height in inches of a panel for an image; very long images are fitted into it instead."""
-    return width * min(max(size_hw[0] / size_hw[1], 0.35), 1.5)
+    return width * min(max(size_hw[0] / size_hw[1], 0.15), 1.5)
 
 
 def show(axes: Axes, pixels: np.ndarray, *, size_hw: tuple[int, int], smooth: bool = True) -> None:
@@ -126,11 +128,13 @@ def guide_over(image: np.ndarray, guide: np.ndarray) -> np.ndarray:
     from matplotlib import colormaps
 
     grey = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255
-    colours = colormaps[GUIDE_COLOURS](np.clip(guide, 0, 1))[..., :3]
-    return np.asarray(_GUIDE_OPACITY * colours + (1 - _GUIDE_OPACITY) * grey[..., None])
+    grey = _GREYS[0] + (_GREYS[1] - _GREYS[0]) * grey
+    return _blended(colormaps[GUIDE_COLOURS](np.clip(guide, 0, 1))[..., :3], grey[..., None])
 
 
-def bar_below(axes: Axes, label: str, *, marks: Sequence[float] = (), extend: str = "neither") -> None:
+def bar_below(
+    axes: Axes, label: str, *, marks: Sequence[float] = (), extend: str = "neither", over_image: bool = False
+) -> None:
     """A colour bar from 0 to 1 under a panel.
 
     Args:
@@ -138,15 +142,18 @@ def bar_below(axes: Axes, label: str, *, marks: Sequence[float] = (), extend: st
         label: What the values are.
         marks: Values to point at, such as the smallest and largest that occur.
         extend: "min" where values below 0 occur and share the colour of 0.
+        over_image: The colours are those of `guide_over`, as they look over mid-grey.
     """
+    from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
+    from matplotlib.colors import ListedColormap, Normalize
 
     figure: Any = axes.figure
     box = axes.get_position()
     height_in = figure.get_size_inches()[1]
     place = figure.add_axes((box.x0, box.y0 - 0.21 / height_in, box.width, 0.09 / height_in))
-    colours = ScalarMappable(Normalize(0, 1), GUIDE_COLOURS)
+    pure = colormaps[GUIDE_COLOURS](np.linspace(0, 1, 256))[:, :3]
+    colours = ScalarMappable(Normalize(0, 1), ListedColormap(_blended(pure, sum(_GREYS) / 2) if over_image else pure))
     bar = figure.colorbar(colours, cax=place, orientation="horizontal", ticks=[0, 0.25, 0.5, 0.75, 1], extend=extend)
     bar.outline.set_linewidth(0.4)
     place.tick_params(labelsize=7.5, length=2, pad=1.5, width=0.5, colors=INK)
@@ -222,6 +229,10 @@ def short(text: str, length: int = 40) -> str:
         return text
     kept = length - 3
     return f"{text[: kept - kept // 2]}...{text[len(text) - kept // 2 :]}"
+
+
+def _blended(colours: np.ndarray, grey: np.ndarray | float) -> np.ndarray:
+    return np.asarray(_GUIDE_OPACITY * colours + (1 - _GUIDE_OPACITY) * grey)
 
 
 def _thumbnail_size(shape: tuple[int, ...]) -> tuple[int, int] | None:

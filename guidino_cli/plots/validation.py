@@ -71,13 +71,13 @@ def validation_grid(rows: Sequence[Row], *, name: str, classes: Sequence[str]) -
     figure, panels = board(heights, len(titles), width=_WIDTH, gap=_GAP, margins=margins)
     for title, panel in zip(titles, panels[0], strict=True):
         panel.annotate(
-            title, (0.5, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", ha="center", fontsize=9.5
+            title, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", fontsize=9.5, color=INK
         )
     for row, line in zip(rows, panels, strict=True):
         _draw(row, line)
         _label(row, line[0])
     if has_guide:
-        bar_below(panels[-1][2], "guide value")
+        bar_below(panels[-1][2], "guide value", over_image=True)
     heading(figure, short(name, 90))
     legend_below(figure, classes, x=_LEFT, y=0.2)
     return figure

@@ -28,9 +28,12 @@ def words(figure) -> list[str]:
     return [text.get_text() for axes in figure.axes for text in axes.texts] + [text.get_text() for text in figure.texts]
 
 
-def drawn_guide(value: float) -> list[float]:
-    figure = guide_panel(IMAGE, guide(value), block(), name="a.png", classes=["background", "polyp"])
+def drawn_colour(figure) -> list[float]:
     return figure.axes[1].images[0].get_array()[30, 40].tolist()
+
+
+def drawn_guide(value: float) -> list[float]:
+    return drawn_colour(guide_panel(IMAGE, guide(value), block(), name="a.png", classes=["background", "polyp"]))
 
 
 def test_panels_are_of_one_size_on_one_line_and_do_not_overlap() -> None:
@@ -62,8 +65,15 @@ def test_one_guide_value_has_one_colour_whatever_else_the_map_holds() -> None:
     mixed = guide(0.5)
     mixed[0, 0], mixed[0, 1] = 0.0, 1.0
     figure = guide_panel(IMAGE, mixed, block(), name="a.png", classes=["background", "polyp"])
-    assert figure.axes[1].images[0].get_array()[30, 40].tolist() == drawn_guide(0.5)
+    assert drawn_colour(figure) == drawn_guide(0.5)
     assert drawn_guide(0.5) != drawn_guide(0.6)
+
+
+def test_over_mid_grey_the_guide_has_the_colour_of_its_bar() -> None:
+    grey = np.full((*SIZE, 3), 128, dtype=np.uint8)
+    figure = guide_panel(grey, guide(1.0), block(), name="a", classes=["background", "polyp"])
+    bar = next(drawn for drawn in figure.axes[-1].collections if drawn.get_array() is not None)
+    assert drawn_colour(figure) == pytest.approx(bar.cmap(1.0)[:3], abs=0.01)
 
 
 def test_the_range_of_the_guide_is_written_above_it() -> None:
