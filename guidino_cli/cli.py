@@ -97,6 +97,9 @@ def evaluate(
     resample: Annotated[
         str | None, typer.Option(help="'nearest' fits predictions of another size to the truth; else they fail.")
     ] = None,
+    backend: Annotated[
+        str, typer.Option(help="auto, or medpy to have the surface figures recomputed by medpy and compared.")
+    ] = "auto",
     pairs: Annotated[Path | None, typer.Option(help="CSV with columns prediction,truth instead of names.")] = None,
     group: Annotated[
         str | None,
@@ -105,6 +108,9 @@ def evaluate(
     by: Annotated[str | None, typer.Option(help="Repeat the summary by a column, a CSV or a pattern.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the images, for the overlays of the page.")] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; default: 1 for a small folder, else up to 4.")
+    ] = None,
     min_dice: Annotated[
         list[str] | None, typer.Option(metavar="X", help="Gate: exit code 8 below. X or TARGET=X, repeatable.")
     ] = None,
@@ -139,6 +145,8 @@ def evaluate(
         ignore_label=ignore_label,
         regions=regions,
         resample=resample,
+        backend=backend,
+        workers=workers,
         pairs=pairs,
         group=group,
         by=by,

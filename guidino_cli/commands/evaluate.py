@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import cast, get_args
 
@@ -12,13 +13,13 @@ from guidino_cli.data.classes import Classes, parse_classes
 from guidino_cli.engine.evaluation import Request, check_metrics, evaluate
 from guidino_cli.engine.gates import Gate, Verdict, check, check_baseline, load_report, parse_gate
 from guidino_cli.engine.pairing import find_truths, match, read_pairs, with_images
-from guidino_cli.engine.policy import Hd95, get_policy
+from guidino_cli.engine.policy import Hd95, Policy, get_policy
 from guidino_cli.engine.progress import say, track
 from guidino_cli.engine.reading import ReadOptions
 from guidino_cli.engine.report_files import dump_json, to_json
 from guidino_cli.engine.result import Evaluation
 from guidino_cli.engine.scoring import CaseResult
-from guidino_cli.errors import ConfigError, DataError, GateError, PartialError, unknown
+from guidino_cli.errors import ConfigError, DataError, DependencyError, GateError, PartialError, unknown
 
 _LISTED = 10
 
@@ -42,12 +43,14 @@ class Options:
     pred_threshold: float | None = None
     ignore_label: int | None = None
     regions: str | None = None
+    backend: str = "auto"
     resample: str | None = None
     pairs: Path | None = None
     group: str | None = None
     by: str | None = None
     images: Path | None = None
     seed: int = 0
+    workers: int | None = None
     min_dice: Sequence[str] = ()
     min_iou: Sequence[str] = ()
     max_hd95: Sequence[str] = ()
@@ -116,7 +119,9 @@ def _request(options: Options, gates: Sequence[Gate]) -> Request:
         tolerance=options.tolerance,
         lesion_iou=options.lesion_iou,
         regions=_regions(options.regions),
+        medpy=_wants_medpy(options, policy),
         resample=options.resample is not None,
+        workers=options.workers,
         seed=options.seed,
         truth=truth,
         predictions=predictions,
@@ -124,6 +129,20 @@ def _request(options: Options, gates: Sequence[Gate]) -> Request:
         group=options.group,
         by=options.by,
     )
+
+
+def _wants_medpy(options: Options, policy: Policy) -> bool:
+    if options.backend not in {"auto", "medpy"}:
+        raise ConfigError(unknown("backend", options.backend, ("auto", "medpy")))
+    if options.backend == "auto":
+        return False
+    if policy.hd95 != "pooled":
+        raise ConfigError(f"--backend medpy computes the pooled HD95 only, not '{policy.hd95}'")
+    if options.ignore_label is not None:
+        raise ConfigError("--backend medpy knows no ignored pixels; leave out --ignore-label")
+    if find_spec("medpy") is None:
+        raise DependencyError("--backend medpy needs medpy: pip install 'guidino[medpy]'")
+    return True
 
 
 def _reading(options: Options) -> tuple[ReadOptions, ReadOptions, Classes | None]:

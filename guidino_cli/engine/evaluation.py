@@ -1,17 +1,19 @@
 """Score all cases of a folder and sum them up, without losing one."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from guidino_cli.data.classes import default_names
+from guidino_cli.data.volumes import is_volume
 from guidino_cli.engine.aggregation import sum_up
 from guidino_cli.engine.columns import column
 from guidino_cli.engine.pairing import Pairing, TruthSet
 from guidino_cli.engine.policy import Policy
 from guidino_cli.engine.reading import MaskReader, ReadOptions, SurpriseError, index_reader, make_reader
 from guidino_cli.engine.result import Evaluation
-from guidino_cli.engine.scoring import CaseResult, Job, Target, score_pair
+from guidino_cli.engine.scoring import CaseResult, Job, Target
+from guidino_cli.engine.workers import score_all, worker_count
 from guidino_cli.errors import ConfigError, DataError, unknown
 from guidino_cli.metrics import INSTANCE, METRICS
 
@@ -29,7 +31,9 @@ class Request:
         tolerance: Of the NSD, in the unit of the distances.
         lesion_iou: Overlap from which two connected objects may be partners.
         regions: (name, labels or class names joined by +) scored instead of the classes; empty scores the classes.
+        medpy: Take the surface figures from medpy.
         resample: Fit predictions of another size to the truth by the nearest pixel.
+        workers: Processes, or None to choose by the size of the folder.
         seed: Of the bootstrap.
         truth: How the values of the truth are meant.
         predictions: How the values of the predictions are meant.
@@ -44,7 +48,9 @@ class Request:
     tolerance: float = 2.0
     lesion_iou: float = 0.1
     regions: tuple[tuple[str, str], ...] = ()
+    medpy: bool = False
     resample: bool = False
+    workers: int | None = None
     seed: int = 0
     truth: ReadOptions = field(default_factory=ReadOptions)
     predictions: ReadOptions = field(default_factory=ReadOptions)
@@ -89,11 +95,17 @@ def evaluate(
     strata = None if request.by is None else column(members, request.by, option="--by")
     job = make_job(pairing, truths, request)
     try:
-        cases = list(progress(score_all(pairing, job), len(pairing.pairs)))
+        cases = _scored(pairing, job, request, progress)
     except SurpriseError:
         job = make_job(pairing, truths, request, look_at_all=True)
-        cases = list(progress(score_all(pairing, job), len(pairing.pairs)))
+        cases = _scored(pairing, job, request, progress)
     return sum_up(job, cases, seed=request.seed, groups=groups, strata=strata)
+
+
+def _scored(pairing: Pairing, job: Job, request: Request, progress: Progress) -> list[CaseResult]:
+    volumes = is_volume(pairing.pairs[0].truth.path)
+    workers = worker_count(request.workers, len(pairing.pairs), volumes=volumes)
+    return list(progress(score_all(pairing.pairs, job, workers=workers), len(pairing.pairs)))
 
 
 def make_job(pairing: Pairing, truths: TruthSet, request: Request, *, look_at_all: bool = False) -> Job:
@@ -116,6 +128,7 @@ def make_job(pairing: Pairing, truths: TruthSet, request: Request, *, look_at_al
         spacing=request.spacing,
         tolerance=request.tolerance,
         lesion_iou=request.lesion_iou,
+        medpy=request.medpy,
         resample=request.resample,
     )
 
@@ -138,12 +151,6 @@ def _labels(region: str, parts: str, names: Sequence[str]) -> tuple[int, ...]:
             raise ConfigError(f"--regions {region}: " + unknown("class", part, names[1:]))
         labels.append(index)
     return tuple(labels)
-
-
-def score_all(pairing: Pairing, job: Job) -> Iterator[CaseResult]:
-    """Score pair after pair, in order."""
-    for pair in pairing.pairs:
-        yield score_pair(pair, job)
 
 
 def _truth_reader(pairing: Pairing, truths: TruthSet, options: ReadOptions, *, look_at_all: bool) -> MaskReader:

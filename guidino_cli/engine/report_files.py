@@ -19,6 +19,7 @@ from guidino_cli.engine.scoring import CaseResult, Score
 from guidino_cli.engine.statistics import RESAMPLES, Summary
 from guidino_cli.engine.tables import DEFINITIONS
 from guidino_cli.metrics import METRICS
+from guidino_cli.metrics.compiled import kernel
 from guidino_cli.metrics.lesions import lesion_f1, lesion_precision, lesion_recall, recall_by_size
 
 SCHEMA = 1
@@ -79,6 +80,8 @@ def to_json(
             "interval_groups": evaluation.group_count or None,
             "lesion_iou": job.lesion_iou,
         },
+        "backend": "medpy" if job.medpy else "compiled" if kernel() is not None else "numpy",
+        "medpy_deviation": max(score.deviation for case in evaluation.cases for score in case.scores),
         "unit": evaluation.unit,
         "resample": "nearest" if job.resample else None,
         "counts": status_counts(evaluation),

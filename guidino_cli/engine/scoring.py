@@ -62,6 +62,7 @@ class Job:
         spacing: Pixel size along the array axes in mm, for masks that do not carry one; None counts in pixels.
         tolerance: Of the NSD, in the unit of the spacing.
         lesion_iou: Overlap from which two connected objects may be partners.
+        medpy: Take HD95, HD, ASD and ASSD from medpy itself, and note how far guidino's differ.
         resample: Bring a prediction of another size to the grid of the truth by the nearest pixel, instead of failing.
     """
 
@@ -73,6 +74,7 @@ class Job:
     spacing: tuple[float, ...] | None = None
     tolerance: float = 2.0
     lesion_iou: float = 0.1
+    medpy: bool = False
     resample: bool = False
 
 
@@ -86,6 +88,7 @@ class Score:
         counts: Pixels; None if the truth could not be read.
         values: One figure per metric of the job, after the policy; NaN where the policy leaves the case out.
         lesions: Connected objects, where the job asks for them.
+        deviation: How far medpy's surface figures differ from guidino's at most, where the job asks for medpy's.
     """
 
     target: str
@@ -93,6 +96,7 @@ class Score:
     counts: Counts | None
     values: dict[str, float]
     lesions: Lesions | None = None
+    deviation: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -125,12 +129,17 @@ def score_pair(pair: Pair, job: Job) -> CaseResult:
     try:
         truth = job.truth.read(pair.truth.path)
     except (DataError, MemoryError) as error:
-        unread = tuple(Score(target.name, "failed", None, _valued("failed", {}, nan, job)) for target in job.targets)
-        return CaseResult(pair, unread, None, None, "mm" if job.spacing else "px", _reason(error))
+        return failed_case(pair, job, _reason(error))
     spacing, unit = _spacing(truth, job)
     prediction, status, note = fit_prediction(pair, truth, job)
     scores = tuple(_score(target, prediction, truth, spacing, status, job) for target in job.targets)
     return CaseResult(pair, scores, truth.labels.shape, spacing, unit, note)
+
+
+def failed_case(pair: Pair, job: Job, note: str) -> CaseResult:
+    """A case of which nothing is known but that it failed: its shares are 0, its distances unknown."""
+    scores = tuple(Score(target.name, "failed", None, _valued("failed", {}, nan, job)) for target in job.targets)
+    return CaseResult(pair, scores, None, None, "mm" if job.spacing else "px", note)
 
 
 def fit_prediction(pair: Pair, truth: Mask, job: Job) -> tuple[Mask, Status, str]:
@@ -193,19 +202,33 @@ def _score(
     counts = overlap.count(predicted, true, ignored=0 if ignored is None else int(np.count_nonzero(ignored)))
     if status == "ok":
         status = _emptiness(counts)
-    wanted = set(job.metrics)
+    wanted, deviation = set(job.metrics), 0.0
     measured = {name: measure(counts) for name, measure in _FROM_COUNTS.items() if name in wanted}
     if status == "ok" and wanted & SURFACE:
         inside = job.policy.hd95 == "to-mask"
         distances = border_distances(predicted, true, spacing, ignored=ignored, inside_is_zero=inside)
         measured |= _border_figures(distances, job)
+        if job.medpy:
+            theirs = _medpy_figures(predicted, true, spacing, wanted)
+            deviation = max((abs(measured[name] - value) for name, value in theirs.items()), default=0.0)
+            measured |= theirs
     lesions = match_lesions(predicted, true, min_iou=job.lesion_iou) if wanted & LESION else None
     if lesions is not None:
         measured |= _lesion_figures(lesions)
     if wanted & INSTANCE and status != "both_empty":
         measured |= _instance_figures(prediction, truth)
     diagonal = hypot(*(size * step for size, step in zip(true.shape, spacing, strict=True)))
-    return Score(target.name, status, counts, _valued(status, measured, diagonal, job), lesions)
+    return Score(target.name, status, counts, _valued(status, measured, diagonal, job), lesions, deviation)
+
+
+def _medpy_figures(
+    predicted: np.ndarray, true: np.ndarray, spacing: tuple[float, ...], wanted: set[str]
+) -> dict[str, float]:
+    """The same figures computed by medpy, which is GPL-3 and hence imported only when asked for by name."""
+    from medpy.metric import binary
+
+    figures = {"hd95": binary.hd95, "hd": binary.hd, "asd": binary.asd, "assd": binary.assd}
+    return {name: float(figure(predicted, true, spacing)) for name, figure in figures.items() if name in wanted}
 
 
 def _lesion_figures(lesions: Lesions) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from guidino_cli.engine.result import Evaluation, Line, case_value, ranking_metric, status_counts
 from guidino_cli.metrics import METRICS
@@ -33,6 +34,9 @@ def caption(evaluation: Evaluation) -> list[str]:
     ]
     if "hd95" in job.metrics:
         lines.append(f"HD95 in {evaluation.unit}: {DEFINITIONS[job.policy.hd95]}")
+    if job.medpy:
+        deviation = max(score.deviation for case in evaluation.cases for score in case.scores)
+        lines.append(f"surface figures by medpy {version('medpy')}; guidino's own differ by {deviation:.2g} at most")
     if "nsd" in job.metrics:
         lines.append(f"NSD: share of border pixels within {job.tolerance:g} {evaluation.unit} of the other border")
     if any(name.startswith("lesion") for name in job.metrics):

@@ -212,3 +212,15 @@ def test_piped_output_is_plain_and_fits_80_columns(folders: Path, settings: dict
     table = text[text.index("figure") : text.index("pooled")]
     assert max(len(line) for line in table.splitlines()) <= 80
     assert "..." not in table.replace(" .. ", "")
+
+
+def test_medpy_recomputes_the_surface_figures_and_agrees(folders: Path) -> None:
+    assert evaluate(folders, "--backend", "medpy", "--metrics", "hd95,assd") == 0
+    content = report(folders)
+    assert content["backend"] == "medpy"
+    assert content["medpy_deviation"] < 1e-12
+    assert [line["mean"] for line in content["summary"]] == [1.0, pytest.approx(0.5)]
+
+
+def test_medpy_does_not_know_the_max_definition(folders: Path) -> None:
+    assert evaluate(folders, "--backend", "medpy", "--hd95", "max") == 2

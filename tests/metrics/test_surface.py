@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from medpy.metric import binary as medpy
 from scipy.ndimage import binary_erosion
 
+from guidino_cli.metrics import compiled, surface
 from guidino_cli.metrics.surface import (
     BorderDistances,
     average_distance,
@@ -33,15 +34,14 @@ def point(*position: int, size: tuple[int, ...] = (60, 60)) -> np.ndarray:
 
 
 def agrees_with_medpy(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...]) -> None:
-    distances = border_distances(prediction, truth, spacing)
-    pairs = (
-        (hausdorff95(distances), medpy.hd95(prediction, truth, spacing)),
-        (hausdorff(distances), medpy.hd(prediction, truth, spacing)),
-        (average_distance(distances), medpy.asd(prediction, truth, spacing)),
-        (average_symmetric_distance(distances), medpy.assd(prediction, truth, spacing)),
-    )
-    for ours, theirs in pairs:
-        assert ours == pytest.approx(theirs, abs=1e-9, rel=1e-12)
+    """Both with the compiled kernel, where there is one, and without it."""
+    expected = [figure(prediction, truth, spacing) for figure in (medpy.hd95, medpy.hd, medpy.asd, medpy.assd)]
+    for distances in (
+        border_distances(prediction, truth, spacing),
+        surface._by_tree(prediction, truth, spacing, ignored=None, inside_is_zero=False),
+    ):
+        found = [figure(distances) for figure in (hausdorff95, hausdorff, average_distance, average_symmetric_distance)]
+        assert found == pytest.approx(expected, abs=1e-9, rel=1e-12)
 
 
 def test_a_square_shifted_by_two_pixels_is_two_spacings_away() -> None:
@@ -138,7 +138,7 @@ def test_awkward_masks_agree_with_medpy(name: str, spacing: tuple[float, float])
     agrees_with_medpy(square(40, 12, 25), _awkward(name), spacing)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_random_masks_agree_with_medpy(data: st.DataObject) -> None:
     shape = data.draw(array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=9))
@@ -157,6 +157,55 @@ def test_a_thousand_random_blobs_agree_with_medpy(seed: int) -> None:
         masks = [generator.random(shape) < generator.choice([0.02, 0.3, 0.9]) for _ in range(2)]
         if all(mask.any() for mask in masks):
             agrees_with_medpy(*masks, tuple(generator.choice([1.0, 0.5, 2.5, 0.8], dimensions)))
+
+
+def needs_kernel() -> None:
+    if compiled.kernel() is None:
+        pytest.skip("no C compiler here")
+
+
+@pytest.mark.parametrize("shape", [(70, 150), (12, 40, 90)])
+@pytest.mark.parametrize("inside_is_zero", [False, True])
+def test_the_kernel_and_the_tree_find_the_same_distances(shape: tuple[int, ...], inside_is_zero: bool) -> None:
+    needs_kernel()
+    generator, spacing = np.random.default_rng(1), (2.5, 0.8, 0.8)[-len(shape) :]
+    for share in (0.001, 0.02, 0.5, 0.98):
+        masks = [generator.random(shape) < share for _ in range(2)]
+        by_kernel = border_distances(*masks, spacing, inside_is_zero=inside_is_zero)
+        by_tree = surface._by_tree(*masks, spacing, ignored=None, inside_is_zero=inside_is_zero)
+        for name in ("forward", "backward"):
+            ours, theirs = np.sort(getattr(by_kernel, name)), np.sort(getattr(by_tree, name))
+            np.testing.assert_allclose(ours, theirs, rtol=1e-13)
+
+
+def test_far_islands_are_left_to_the_tree_and_found() -> None:
+    needs_kernel()
+    truth, prediction = np.zeros((2, 40, 90, 90), dtype=bool)
+    truth[0, 0, 0], prediction[39, 89, 89] = True, True
+    found = compiled.border_distances(prediction, truth, (1.0, 1.0, 1.0), inside_is_zero=False)
+    assert found is not None
+    assert [len(array) for array in found] == [0, 0, 1, 1]
+    assert hausdorff(border_distances(prediction, truth, (1.0, 1.0, 1.0))) == pytest.approx((39**2 + 2 * 89**2) ** 0.5)
+
+
+def test_without_a_compiler_there_is_no_kernel_and_the_same_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = (np.roll(square(), 2, axis=0), square())
+    before = hausdorff95(border_distances(*masks, (0.5, 1.0)))
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/nonexistent/place")
+    compiled.kernel.cache_clear()
+    try:
+        assert compiled.kernel() is None
+        assert hausdorff95(border_distances(*masks, (0.5, 1.0))) == before
+    finally:
+        compiled.kernel.cache_clear()
+
+
+def test_the_percentile_is_numpys_to_the_last_bit() -> None:
+    generator = np.random.default_rng(0)
+    for size in range(1, 80):
+        values = generator.random(size)
+        assert surface._percentile(values, 95.0) == np.percentile(values, 95.0)
 
 
 def test_the_border_is_the_mask_without_its_erosion() -> None:
