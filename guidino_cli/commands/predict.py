@@ -20,7 +20,7 @@ from guidino_cli.engine.inference import Segmented, Window, segment_file
 from guidino_cli.engine.progress import track
 from guidino_cli.engine.run_folder import load_run
 from guidino_cli.errors import ConfigError, DataError, PartialError
-from guidino_cli.plots.overlay import outlined
+from guidino_cli.plots.outlines import draw_outlines
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _write(result: Segmented, out: Path, name: str, extras: Extras, values: str)
             out / "probabilities" / f"{name}.npz", lambda path: np.savez_compressed(path, probabilities=content)
         )
     if extras.overlay:
-        _save_png(out / "overlays" / f"{name}.png", outlined(result.pixels, result.labels))
+        _save_png(out / "overlays" / f"{name}.png", draw_outlines(result.pixels, result.labels))
     write_label_map(out / f"{name}.png", result.labels * (255 if values == "255" else 1))
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from guidino_cli.plots.outlines import draw_outlines, outline_colour
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours for colour-blind readers, brightest first: they must stand out from tissue.
-OUTLINES = ("#56b4e9", "#f0e442", "#e69f00", "#009e73", "#cc79a7", "#0072b2", "#d55e00")
 _DPI = 110
 # All in pixels.
 _TILE, _GAP, _HEAD, _CAPTION, _LEGEND, _MIN_WIDTH = 240, 8, 64, 44, 34, 720
@@ -118,26 +118,7 @@ def outlined(image: np.ndarray, labels: np.ndarray, *, size: int = _TILE) -> np.
     reduce = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
     canvas = np.array(Image.fromarray(image).resize(target, reduce))
     regions = np.asarray(Image.fromarray(labels.astype(np.uint8)).resize(target, Image.Resampling.NEAREST))
-    outer = _border(regions == 0, width=1)
-    canvas[outer] = canvas[outer] // 3
-    for index in np.unique(regions[regions > 0]):
-        colour = [int(outline_colour(int(index))[start : start + 2], 16) for start in (1, 3, 5)]
-        canvas[_border(regions == index, width=2)] = colour
-    return canvas
-
-
-def outline_colour(index: int) -> str:
-    """Colour of a class's outline as `#rrggbb`; index 1 is the first foreground class."""
-    return OUTLINES[(index - 1) % len(OUTLINES)]
-
-
-def _border(region: np.ndarray, *, width: int) -> np.ndarray:
-    """Pixels of a region within `width` pixels of its edge; the edge of the picture is no edge of the region."""
-    inside = region.copy()
-    for _ in range(width):
-        padded = np.pad(inside, 1, mode="edge")
-        inside = padded[1:-1, 1:-1] & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return region & ~inside
+    return draw_outlines(canvas, regions, width=2)
 
 
 def _short(text: str, length: int = 26) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from guidino_cli.plots.contact_sheet import outline_colour
+from guidino_cli.plots.outlines import outline_colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from guidino_cli.plots.contact_sheet import Tile, contact_sheet, outline_colour, outlined
+from guidino_cli.plots.contact_sheet import Tile, contact_sheet, outlined
+from guidino_cli.plots.outlines import outline_colour
 
 
 def test_a_mask_is_outlined_and_its_inside_left_alone() -> None:
