@@ -12,7 +12,7 @@ ROOT = Path(guidino_cli.__file__).parent
 FLOORS = {
     **dict.fromkeys(("guidino_cli", "types", "errors", "config", "registry"), 0),
     **dict.fromkeys(("data", "models", "losses", "metrics", "plots"), 1),
-    "engine": 2,
+    **dict.fromkeys(("engine", "preparation", "evaluation"), 2),
     "commands": 3,
     "cli": 4,
     "__main__": 5,

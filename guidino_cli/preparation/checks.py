@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from guidino_cli.data.examine import ImageFacts, PackedMask
-from guidino_cli.data.found import Found, Pair
+from guidino_cli.preparation.examine import ImageFacts, PackedMask
+from guidino_cli.preparation.found import Found, Pair
 
 _SHOWN = 10
 

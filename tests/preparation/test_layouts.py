@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from guidino_cli.data.found import read_names
-from guidino_cli.data.layouts import recognise
-from guidino_cli.data.public import choose_normal
 from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.preparation.found import read_names
+from guidino_cli.preparation.layouts import recognise
+from guidino_cli.preparation.public import choose_normal
 
 
 def _touch(root: Path, *names: str) -> Path:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from guidino_cli.data.matching import is_mask_name, match
+from guidino_cli.preparation.matching import is_mask_name, match
 
 
 def _paths(*names: str) -> list[Path]:

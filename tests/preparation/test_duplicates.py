@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from guidino_cli.data.duplicates import (
+from guidino_cli.preparation.duplicates import (
     connected,
     difference_hash,
     exact_pairs,

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from guidino_cli.data import folders, public
-from guidino_cli.data.found import Found
 from guidino_cli.errors import ConfigError, DataError, unknown
+from guidino_cli.preparation import folders, public
+from guidino_cli.preparation.found import Found
 
 Recogniser = Callable[[Path], Found | None]
 

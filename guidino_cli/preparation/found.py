@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from guidino_cli.data.matching import Matches
 from guidino_cli.errors import DataError
+from guidino_cli.preparation.matching import Matches
 
 
 @dataclass(frozen=True)

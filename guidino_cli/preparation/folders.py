@@ -5,10 +5,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from guidino_cli.data.found import Found, Pair, Part, collect, with_lists
 from guidino_cli.data.images import find_images, is_image
-from guidino_cli.data.matching import is_mask_name, match
 from guidino_cli.errors import DataError
+from guidino_cli.preparation.found import Found, Pair, Part, collect, with_lists
+from guidino_cli.preparation.matching import is_mask_name, match
 
 _IMAGE_WORDS = {"image", "images", "img", "imgs", "jpegimages", "input", "inputs", "original", "originals", "data", "x"}
 _MASK_WORDS = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from guidino_cli.data.mask_values import Histogram
-from guidino_cli.data.splits import PARTS
+from guidino_cli.preparation.splits import PARTS
 from guidino_cli.types import Case
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from guidino_cli.data.folders import read_groups
-from guidino_cli.data.found import Pair
 from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.preparation.folders import read_groups
+from guidino_cli.preparation.found import Pair
 
 Ratios = tuple[float, float, float]
 PARTS = ("train", "val", "test")

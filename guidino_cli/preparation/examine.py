@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from guidino_cli.data.duplicates import difference_hash, file_hash, thumbnail
 from guidino_cli.data.images import open_image
 from guidino_cli.data.mask_values import Histogram, analyse
 from guidino_cli.errors import DataError
+from guidino_cli.preparation.duplicates import difference_hash, file_hash, thumbnail
 
 
 @dataclass(frozen=True)
