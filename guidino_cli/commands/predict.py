@@ -17,10 +17,10 @@ from guidino_cli.data.images import find_images, is_image, write_atomically, wri
 from guidino_cli.data.manifest import FILE_NAME, load_manifest
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.inference import Segmented, Window, segment_file
-from guidino_cli.engine.progress import track
 from guidino_cli.engine.run_folder import load_run
 from guidino_cli.errors import ConfigError, DataError, PartialError
 from guidino_cli.plots.outlines import draw_outlines
+from guidino_cli.progress import track
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from guidino_cli.config import ModelSettings, Part, RunConfig, override
 from guidino_cli.data.images import IMAGE_SUFFIXES, find_images, is_image, read_image, write_atomically
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.inference import Window, segment_file
-from guidino_cli.engine.progress import say, track
 from guidino_cli.engine.run_folder import load_run
 from guidino_cli.engine.tokens import look
 from guidino_cli.engine.truths import Truths, truths_of
@@ -19,6 +18,7 @@ from guidino_cli.errors import ConfigError, DataError, PartialError
 from guidino_cli.metrics.overlap import mean_dice
 from guidino_cli.models import build_backbone
 from guidino_cli.plots.guide import backbone_panel, guide_panel
+from guidino_cli.progress import say, track
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

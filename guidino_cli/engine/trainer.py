@@ -18,11 +18,11 @@ from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.inference import Window, segment_file
 from guidino_cli.engine.objective import Objective
 from guidino_cli.engine.optim import make_optimizer, make_schedule
-from guidino_cli.engine.progress import progress, say
 from guidino_cli.engine.run_folder import RunFolder
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.metrics.overlap import mean_dice
 from guidino_cli.models.composed import Model
+from guidino_cli.progress import progress, say
 from guidino_cli.types import Case, Sample
 
 

@@ -16,7 +16,6 @@ from guidino_cli.data import masks
 from guidino_cli.data.classes import Classes, default_names
 from guidino_cli.data.images import read_image, read_label_map, write_atomically, write_label_map, write_text
 from guidino_cli.data.manifest import Manifest, save_manifest
-from guidino_cli.engine.progress import say, track
 from guidino_cli.errors import DataError
 from guidino_cli.preparation.checks import Finding, check_names, check_pair, counted, describe, some
 from guidino_cli.preparation.duplicates import connected, exact_pairs, merge_groups, near_pairs
@@ -25,6 +24,7 @@ from guidino_cli.preparation.found import Found, Pair
 from guidino_cli.preparation.nnunet import export
 from guidino_cli.preparation.report import Summary, class_shares, count_parts, to_markdown, value_table
 from guidino_cli.preparation.splits import PARTS, Ratios, Split, split, with_groups
+from guidino_cli.progress import say, track
 from guidino_cli.types import Case
 
 _SHEET_TILES = 24
