@@ -28,9 +28,17 @@ def preset(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def train(guidino, preset: Path, make_data: Maker, tmp_path: Path):
-    """Call `guidino train` with the tiny preset, four training images and the folder `run`."""
+def train(guidino, preset: Path, make_data: Maker, tmp_path: Path, request: pytest.FixtureRequest):
+    """Call `guidino train` with the tiny preset, four training images and the folder `run`.
+
+    Pictures take longer than the training and are drawn only where a test is marked with `pictures`.
+    """
     data = make_data()
+    if "pictures" not in request.keywords:
+        patch = request.getfixturevalue("monkeypatch")
+        for name in ("draw_curve", "draw_validation"):
+            patch.setattr(f"guidino_cli.commands.train.{name}", lambda *_, **__: None)
+        patch.setattr("guidino_cli.commands.train.curve_keeper", lambda *_: None)
 
     def call(*words: object):
         return guidino("train", "-p", preset, "-d", data, "-o", tmp_path / "run", "--device", "cpu", *words)
@@ -51,6 +59,7 @@ def _one_line(stderr: str) -> str:
 # --- It trains
 
 
+@pytest.mark.pictures
 def test_two_steps_leave_a_run_folder_that_can_be_used(train, run: Path) -> None:
     from guidino_cli.engine.run_folder import load_run
 
@@ -62,6 +71,7 @@ def test_two_steps_leave_a_run_folder_that_can_be_used(train, run: Path) -> None
     model, config, facts = load_run(run)
     assert (config.train.epochs, facts["classes"]) == (1, ["background", "a"])
     assert not model.training
+    assert {"curve.png", "validation.png"} <= {path.name for path in run.iterdir()}
 
 
 def test_the_result_goes_to_stdout_and_the_course_to_stderr(train, run: Path) -> None:
