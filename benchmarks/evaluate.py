@@ -73,7 +73,7 @@ def measure_pairs(*, quick: bool) -> list[dict[str, Any]]:
             ways["compiled"] = lambda p=prediction, t=truth, s=spacing: ours(p, t, s)
         times = alternate(ways, rounds=3 if quick or truth.ndim == 3 else 5)
         expected = ways["medpy"]()
-        off = max(abs(a - b) for way in ways.values() for a, b in zip(way(), expected, strict=True))
+        off = max(float(abs(a - b)) for way in ways.values() for a, b in zip(way(), expected, strict=True))
         ratios = {way: round(times["medpy"] / times[way], 1) for way in ways if way != "medpy"}
         row = {"case": name, "medpy_ms": round(times["medpy"] * 1e3, 2), **ratios, "largest_difference": off}
         rows.append(row)

@@ -267,23 +267,25 @@ def _assign(files: Sequence[Path], truths: Sequence[Truth], position: int) -> tu
 
     Endings go one at a time, because `scan_0000` may be the name of a slice: `scan_0000_pred` must find it.
     """
-    theirs = {index: _name(truth, position) for index, truth in enumerate(truths)}
-    found = _assign_by(dict(zip(files, map(stem, files), strict=True)), theirs, found={})
+    ours = {path: [stem(path), *shortened(stem(path))] for path in files}
+    theirs = {index: [_name(truth, position), *shortened(_name(truth, position))] for index, truth in enumerate(truths)}
+    found = _assign_by(_step(ours, 0), _step(theirs, 0), found={})
     rules = ["same name"] if found else []
     for removed in range(2 * _MOST_ENDINGS + 1):
         for here in range(min(removed, _MOST_ENDINGS) + 1):
-            ours = _without(dict(zip(files, map(stem, files), strict=True)), here)
-            new = _assign_by(ours, _without(theirs, removed - here), found=found)
+            if len(found) == min(len(files), len(truths)):
+                break
+            names = _step(ours, here + 1)
+            new = _assign_by(names, _step(theirs, removed - here + 1), found=found)
             if new:
-                rules.append(_rule(ours, new))
+                rules.append(_rule(names, new))
                 found |= new
     return found, list(dict.fromkeys(rules))
 
 
-def _without(names: Mapping[_Key, str], endings: int) -> dict[_Key, str]:
-    """The names that have at least so many endings, without them."""
-    shorter = {key: shortened(name) for key, name in names.items()}
-    return {key: steps[endings] for key, steps in shorter.items() if len(steps) > endings}
+def _step(names: Mapping[_Key, list[str]], place: int) -> dict[_Key, str]:
+    """The names that have been shortened so often."""
+    return {key: steps[place] for key, steps in names.items() if len(steps) > place}
 
 
 def _rule(ours: dict[Path, str], new: dict[int, Path]) -> str:

@@ -1,0 +1,164 @@
+"""A fuzz over file formats, and folders in every state of disrepair: the report says so, and the exit code tells."""
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from guidino_cli.cli import main
+
+MASK = np.zeros((20, 24), dtype=np.uint8)
+MASK[4:12, 5:15] = 1
+OTHER = np.zeros_like(MASK)
+OTHER[12:19, 0:7] = 1
+
+
+def run(*words: object) -> int:
+    old, sys.argv = sys.argv, ["guidino", *map(str, words)]
+    try:
+        main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = old
+    return 0
+
+
+def rgb(mask: np.ndarray, colour: tuple[int, int, int]) -> Image.Image:
+    return Image.fromarray(mask[..., None] * np.array(colour, dtype=np.uint8))
+
+
+def palette(mask: np.ndarray) -> Image.Image:
+    image = Image.fromarray(mask, "P")
+    image.putpalette([0, 0, 0, 128, 0, 0])
+    return image
+
+
+def rgba(mask: np.ndarray) -> Image.Image:
+    channels = [np.zeros_like(mask)] * 3 + [mask * 255]
+    return Image.fromarray(np.stack(channels, axis=-1))
+
+
+FORMATS: dict[str, tuple[str, Callable[[np.ndarray, Path], object]]] = {
+    "0/1 PNG": (".png", lambda mask, path: Image.fromarray(mask).save(path)),
+    "0/255 PNG": (".png", lambda mask, path: Image.fromarray(mask * 255).save(path)),
+    "1-bit PNG": (".png", lambda mask, path: Image.fromarray(mask > 0).save(path)),
+    "16-bit PNG": (".png", lambda mask, path: Image.fromarray(mask.astype(np.uint16) * 65535).save(path)),
+    "palette PNG": (".png", lambda mask, path: palette(mask).save(path)),
+    "white RGB PNG": (".png", lambda mask, path: rgb(mask, (255, 255, 255)).save(path)),
+    "red RGB PNG": (".png", lambda mask, path: rgb(mask, (255, 0, 0)).save(path)),
+    "alpha PNG": (".png", lambda mask, path: rgba(mask).save(path)),
+    "JPEG": (".jpg", lambda mask, path: Image.fromarray(mask * 255).save(path, quality=75)),
+    "RGB JPEG": (".jpeg", lambda mask, path: rgb(mask, (255, 255, 255)).save(path, quality=95)),
+    "BMP": (".bmp", lambda mask, path: Image.fromarray(mask * 255).save(path)),
+    "GIF": (".gif", lambda mask, path: Image.fromarray(mask * 255).save(path)),
+    "TIFF": (".tif", lambda mask, path: Image.fromarray(mask * 255).save(path)),
+    "16-bit TIFF": (".tiff", lambda mask, path: Image.fromarray(mask.astype(np.uint16)).save(path)),
+    "float TIFF": (".tif", lambda mask, path: Image.fromarray(mask.astype(np.float32)).save(path)),
+    "bool NPY": (".npy", lambda mask, path: np.save(path, mask > 0)),
+    "int64 NPY": (".npy", lambda mask, path: np.save(path, mask.astype(np.int64))),
+    "NPZ": (".npz", lambda mask, path: np.savez(path, mask)),
+}
+
+
+def write(place: Path, name: str, masks: dict[str, np.ndarray]) -> Path:
+    place.mkdir(exist_ok=True)
+    ending, save = FORMATS[name]
+    for case, mask in masks.items():
+        save(mask, place / f"{case}{ending}")
+    return place
+
+
+def rows(report: Path) -> dict[str, dict[str, str]]:
+    with (report / "per_case.csv").open(encoding="utf-8") as file:
+        return {row["case"]: row for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_the_same_figures(tmp_path: Path, name: str) -> None:
+    """Against a 0/1 PNG on the other side, both ways round."""
+    plain = write(tmp_path / "plain", "0/1 PNG", {"a": MASK, "b": OTHER})
+    masks = write(tmp_path / "masks", name, {"a": np.roll(MASK, 2, axis=0), "b": OTHER})
+    for order in ((masks, plain), (plain, masks)):
+        assert run("evaluate", *order, "-o", tmp_path / "report", "--overwrite") == 0
+        found = rows(tmp_path / "report")
+        assert (float(found["a"]["dice"]), float(found["a"]["hd95"])) == (0.75, 2.0)
+        assert float(found["b"]["dice"]) == 1.0
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n" + bytes(30), b"not an image at all" * 9])
+def test_a_damaged_prediction_fails_alone(tmp_path: Path, content: bytes) -> None:
+    truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK, "b": OTHER})
+    masks = write(tmp_path / "masks", "0/1 PNG", {"a": MASK, "b": OTHER})
+    (masks / "b.png").write_bytes(content)
+    assert run("evaluate", masks, truth, "-o", tmp_path / "report") == 6
+    found = rows(tmp_path / "report")
+    assert [found[name]["status"] for name in "ab"] == ["ok", "failed"]
+    assert "b.png" in found["b"]["note"]
+
+
+def test_a_prediction_cut_off_at_any_byte_is_never_a_crash(tmp_path: Path) -> None:
+    truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK, "b": OTHER})
+    masks = write(tmp_path / "masks", "0/1 PNG", {"a": MASK, "b": OTHER})
+    whole = (masks / "b.png").read_bytes()
+    for length in range(0, len(whole) - 24, 7):
+        (masks / "b.png").write_bytes(whole[:length])
+        assert run("evaluate", masks, truth, "-o", tmp_path / "report", "--overwrite") == 6
+
+
+def test_a_damaged_truth_is_a_failed_case_without_a_distance(tmp_path: Path) -> None:
+    truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK, "b": OTHER})
+    masks = write(tmp_path / "masks", "0/1 PNG", {"a": MASK, "b": OTHER})
+    (truth / "b.png").write_bytes(b"")
+    assert run("evaluate", masks, truth, "-o", tmp_path / "report") == 6
+    summary = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))["summary"]
+    figures = {line["metric"]: (line["mean"], line["used"], line["total"]) for line in summary}
+    assert figures == {"iou": (0.5, 2, 2), "dice": (0.5, 2, 2), "hd95": (0.0, 1, 2)}
+
+
+def test_no_readable_truth_is_an_error(tmp_path: Path) -> None:
+    truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK})
+    masks = write(tmp_path / "masks", "0/1 PNG", {"a": MASK})
+    (truth / "a.png").write_bytes(b"")
+    assert run("evaluate", masks, truth) == 3
+
+
+def test_a_prediction_with_an_unknown_class_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK + 2 * OTHER})
+    masks = write(tmp_path / "masks", "0/1 PNG", {"a": MASK + 7 * OTHER})
+    assert run("evaluate", masks, truth) == 3
+    assert "a.png" in capsys.readouterr().err
+
+
+def test_thousands_of_empty_masks_are_nothing_to_score(tmp_path: Path) -> None:
+    truth = write(tmp_path / "truth", "0/1 PNG", {f"{index:04}": MASK * 0 for index in range(1000)})
+    assert run("evaluate", truth, truth, "-o", tmp_path / "report", "--workers", "1") == 3
+    content = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
+    assert content["counts"]["both_empty"] == 1000
+    assert content["absent_targets"] == ["foreground"]
+
+
+def test_a_cut_off_volume_fails_alone(tmp_path: Path) -> None:
+    volume = np.zeros((8, 9, 10), dtype=np.uint8)
+    volume[2:5, 3:6, 4:8] = 1
+    for side in ("truth", "masks"):
+        (tmp_path / side).mkdir()
+        for case in "ab":
+            nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / side / f"{case}.nii.gz")
+    cut = tmp_path / "masks" / "b.nii.gz"
+    cut.write_bytes(cut.read_bytes()[:60])
+    assert run("evaluate", tmp_path / "masks", tmp_path / "truth", "-o", tmp_path / "report") == 6
+    assert rows(tmp_path / "report")["b"]["status"] == "failed"
+
+
+def test_images_and_volumes_in_one_folder_are_refused(tmp_path: Path) -> None:
+    """Distances in px and in mm have no mean."""
+    truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK})
+    nibabel.save(nibabel.Nifti1Image(MASK[..., None].repeat(3, axis=2), np.eye(4)), truth / "b.nii.gz")
+    assert run("evaluate", truth, truth) == 3
