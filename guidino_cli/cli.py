@@ -165,6 +165,42 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    predictions: Annotated[list[Path], typer.Argument(metavar="PREDS...", help="Two or more folders of masks.")],
+    truth: Annotated[Path, typer.Option(metavar="TRUTH", help="Folder of true masks, or a prepared DATA folder.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the report files.")] = None,
+    names: Annotated[str | None, typer.Option(help="Names of the folders in the report, by comma.")] = None,
+    split: Annotated[str, typer.Option(help="Split of a prepared DATA folder: train, val, test or all.")] = "test",
+    metrics: Annotated[str, typer.Option(help="Figures, by comma, as in evaluate.")] = "dice,iou,hd95",
+    policy: Annotated[str, typer.Option(help="Rules for empty and missing masks, as in evaluate.")] = "guidino",
+    group: Annotated[
+        str | None,
+        typer.Option(help="What the interval draws together (patients): a column, a CSV case,group, or a pattern."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+) -> None:
+    """Compare sets of predictions case by case: differences, intervals, signed-rank tests and a picture.
+
+    Example: guidino compare masks/plain masks/guided --truth DATA -o comparison/
+    """
+    from guidino_cli.commands import compare as command
+
+    command.run(
+        predictions,
+        truth,
+        out=out,
+        names=names,
+        split=split,
+        metrics=metrics,
+        policy=policy,
+        group=group,
+        seed=seed,
+        overwrite=overwrite,
+    )
+
+
+@app.command()
 def prepare(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of images and masks, or a CSV of pairs.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write.")] = None,
@@ -374,39 +410,3 @@ def presets(
     from guidino_cli.commands import presets as command
 
     command.run(name, resolved=resolved)
-
-
-@app.command()
-def compare(
-    predictions: Annotated[list[Path], typer.Argument(metavar="PREDS...", help="Two or more folders of masks.")],
-    truth: Annotated[Path, typer.Option(metavar="TRUTH", help="Folder of true masks, or a prepared DATA folder.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the report files.")] = None,
-    names: Annotated[str | None, typer.Option(help="Names of the folders in the report, by comma.")] = None,
-    split: Annotated[str, typer.Option(help="Split of a prepared DATA folder: train, val, test or all.")] = "test",
-    metrics: Annotated[str, typer.Option(help="Figures, by comma, as in evaluate.")] = "dice,iou,hd95",
-    policy: Annotated[str, typer.Option(help="Rules for empty and missing masks, as in evaluate.")] = "guidino",
-    group: Annotated[
-        str | None,
-        typer.Option(help="What the interval draws together (patients): a column, a CSV case,group, or a pattern."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
-) -> None:
-    """Compare sets of predictions case by case: differences, intervals, signed-rank tests and a picture.
-
-    Example: guidino compare masks/plain masks/guided --truth DATA -o comparison/
-    """
-    from guidino_cli.commands import compare as command
-
-    command.run(
-        predictions,
-        truth,
-        out=out,
-        names=names,
-        split=split,
-        metrics=metrics,
-        policy=policy,
-        group=group,
-        seed=seed,
-        overwrite=overwrite,
-    )
