@@ -20,7 +20,8 @@ class TokenBook(Guide):
 
     * `mean`: G = 0.5 + 0.5 sum_n a_n s_n for cosine similarity (a logistic function for the dot product), with
       a_n = 1 / N, or a learned softmax. This is the authors' guide. It is linear in the prototypes, so N of them act
-      as one vector, m = sum_n a_n p_n, and the guide stays within 0.5 +- 0.5 |m|; more prototypes only make it start flatter.
+      as one vector, m = sum_n a_n p_n, and the guide stays within 0.5 +- 0.5 |m|; more prototypes only make it start
+      flatter.
     * `softmax`: G = sum_n a_n softmax_n(s_n / tau), a_n in (0, 1) learned, tau learned. Every token chooses the
       prototypes it resembles and they vote with their weights: N prototypes describe N kinds of tissue.
     * `logsumexp`: G = sigmoid(log sum_n w_n exp(s_n / tau) - c), w_n, tau and c learned. A token that resembles any
@@ -73,7 +74,7 @@ class TokenBook(Guide):
         """(B, D, h, w) tokens to (B, maps, h, w) guide maps in [0, 1]."""
         tokens = self.project(dense)
         scale = 1 / math.sqrt(tokens.shape[1])
-        book = self.book
+        book: Tensor = self.book
         if self.similarity == "cosine":
             tokens, book, scale = F.normalize(tokens, dim=1), F.normalize(book, dim=2), 1.0
         if self.aggregate == "mean":
