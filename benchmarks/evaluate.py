@@ -44,19 +44,24 @@ def main() -> None:
     """Run all parts and print one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=300, help="PNG pairs in the folder part")
+    parser.add_argument("--many", type=int, default=3000, help="pairs for one worker against two; 0 leaves that out")
+    parser.add_argument("--only", choices=("pairs", "folder"), help="measure this part alone")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions and no 1024 px or 128x256x256 masks")
     options = parser.parse_args()
     content: dict[str, Any] = {
         "machine": {"cpus": os.cpu_count(), "processor": platform.processor(), "python": platform.python_version()},
         "load_average_at_start": os.getloadavg(),
         "compiled_kernel": compiled.kernel() is not None,
-        "pairs": measure_pairs(quick=options.quick),
-        "folder": measure_folder(options.pairs),
-        "first_result_s": measure_start(),
     }
-    content["pair_geometric_mean"] = {
-        name: geometric_mean([row[name] for row in content["pairs"] if name in row]) for name in ("compiled", "numpy")
-    }
+    if options.only != "folder":
+        content["pairs"] = measure_pairs(quick=options.quick)
+        content["pair_geometric_mean"] = {
+            name: geometric_mean([row[name] for row in content["pairs"] if name in row])
+            for name in ("compiled", "numpy")
+        }
+    if options.only != "pairs":
+        content["folder"] = measure_folder(options.pairs, options.many)
+        content["first_result_s"] = measure_start()
     print(json.dumps(content, indent=1))
 
 
@@ -81,7 +86,7 @@ def measure_pairs(*, quick: bool) -> list[dict[str, Any]]:
     return rows
 
 
-def measure_folder(count: int) -> dict[str, Any]:
+def measure_folder(count: int, many_count: int) -> dict[str, Any]:
     """A folder of 512x512 PNG pairs, reading included."""
     with tempfile.TemporaryDirectory() as place:
         pairs = write_folder(Path(place), count)
@@ -107,14 +112,19 @@ def measure_folder(count: int) -> dict[str, Any]:
             if way in times:
                 result[f"{way}_vs_medpy_loop"] = round(times["medpy_loop"] / times[way], 1)
                 result[f"{way}_vs_decode_only"] = round(times[way] / times["decode_only"], 2)
-        many = pairs * max(1, 3000 // count)
-        clock = {}
-        for workers in (1, 2, 1, 2):
-            start = time.perf_counter()
-            list(score_all(many, job, workers=workers))
-            clock[workers] = min(clock.get(workers, 1e9), time.perf_counter() - start)
-        result["two_workers_vs_one"] = {"pairs": len(many), "clock_ratio": round(clock[1] / clock[2], 2)}
+        if many_count:
+            result["two_workers_vs_one"] = measure_workers(pairs * max(1, many_count // count), job)
         return result
+
+
+def measure_workers(pairs: list[Pair], job: Job) -> dict[str, float]:
+    """The clock of one worker against two, start of the processes included; the best of two runs each."""
+    clock: dict[int, float] = {}
+    for workers in (1, 2, 1, 2):
+        start = time.perf_counter()
+        list(score_all(pairs, job, workers=workers))
+        clock[workers] = min(clock.get(workers, float("inf")), time.perf_counter() - start)
+    return {"pairs": len(pairs), "clock_ratio": round(clock[1] / clock[2], 2)}
 
 
 def measure_start() -> dict[str, float]:

@@ -31,6 +31,7 @@ SUFFIXES = (
 _Key = TypeVar("_Key")
 _MOST_ENDINGS = 3
 _PREDICTED = ("_pred", "_prediction")
+_OF_PREDICT = "predictions.json"
 _SHOWN = 5
 
 
@@ -171,7 +172,7 @@ def match(predictions: Path, truths: TruthSet) -> Pairing:
     pairs = [Pair(truth, found.get(index)) for index, truth in enumerate(truths.truths)]
     taken = set(found.values())
     extra = [path for path in files if path not in taken]
-    return Pairing(pairs, extra, " or ".join(rules), _swapped(files, truths.truths))
+    return Pairing(pairs, extra, " or ".join(rules), _swapped(predictions, files, truths.truths))
 
 
 def read_pairs(table: Path) -> Pairing:
@@ -319,14 +320,16 @@ def _nothing_fits(place: Path, files: Sequence[Path], truths: TruthSet) -> str:
     return f"{place}: no name fits the truth; found {ours}, expected {theirs}; rename them or give --pairs TABLE.csv"
 
 
-def _swapped(files: Sequence[Path], truths: Sequence[Truth]) -> list[str]:
-    """A warning if the truth has the names of predictions and the predictions have not."""
+def _swapped(place: Path, files: Sequence[Path], truths: Sequence[Truth]) -> list[str]:
+    """A warning if the truth looks like predictions, by its names or by what `guidino predict` left, and PREDS not."""
 
     def predicted(paths: Iterable[Path]) -> int:
         return sum(stem(path).lower().endswith(_PREDICTED) for path in paths)
 
-    if predicted(truth.path for truth in truths) > len(truths) / 2 and predicted(files) == 0:
-        return ["TRUTH holds names such as _pred: are the arguments swapped? The order is PREDS TRUTH"]
+    by_name = predicted(truth.path for truth in truths) > len(truths) / 2 and predicted(files) == 0
+    by_file = (truths[0].path.parent / _OF_PREDICT).is_file() and not (place / _OF_PREDICT).is_file()
+    if by_name or by_file:
+        return ["TRUTH looks like predictions: are the arguments swapped? The order is PREDS TRUTH"]
     return []
 
 

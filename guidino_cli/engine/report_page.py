@@ -15,7 +15,7 @@ from guidino_cli.data.volumes import is_volume
 from guidino_cli.engine.gates import Verdict
 from guidino_cli.engine.pairing import Pairing
 from guidino_cli.engine.reading import Mask, SurpriseError
-from guidino_cli.engine.result import Evaluation, case_value, ranking_metric
+from guidino_cli.engine.result import Evaluation, Line, case_value, ranking_metric
 from guidino_cli.engine.scoring import CaseResult, fit_prediction
 from guidino_cli.engine.tables import HEADINGS, caption, digits, label, table_rows
 from guidino_cli.errors import DataError
@@ -65,7 +65,8 @@ def _headline(result: Evaluation) -> str:
             f"<div><b>{digits(summary.mean, name)}</b><span>{escape(label(name, result.unit))}</span>"
             f"<small>95 % CI {ends}<br>n {summary.used}/{summary.total}</small></div>"
         )
-    return f'<div class="boxes">{"".join(boxes)}</div>'
+    of_what = f"Mean over {len(result.cases)} cases: {result.headline}"
+    return f'<p>{escape(of_what)}</p><div class="boxes">{"".join(boxes)}</div>'
 
 
 def _about(result: Evaluation, pairing: Pairing) -> list[str]:
@@ -84,14 +85,19 @@ def _gates(verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def _summary(result: Evaluation) -> str:
-    several = len(result.job.targets) > 1
+    strata = "".join(
+        f"<details><summary>{escape(name)}</summary>{_table(result, lines)}</details>"
+        for name, lines in result.strata.items()
+    )
+    return _table(result, result.lines) + (f"<h2>Strata</h2>{strata}" if strata else "")
+
+
+def _table(result: Evaluation, lines: Sequence[Line]) -> str:
     rows = []
-    for stratum, lines in ({"": result.lines} | result.strata).items():
-        for target, block in table_rows(result, lines):
-            name = " / ".join(part for part in (stratum, target) if part)
-            if several or result.strata:
-                rows.append(f'<tr class="target"><td colspan="{len(HEADINGS)}">{escape(name)}</td></tr>')
-            rows += ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in block]
+    for target, block in table_rows(result, lines):
+        if len(result.job.targets) > 1:
+            rows.append(f'<tr class="target"><td colspan="{len(HEADINGS)}">{escape(target)}</td></tr>')
+        rows += ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in block]
     head = "".join(f"<th>{escape(heading)}</th>" for heading in HEADINGS)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 

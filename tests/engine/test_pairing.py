@@ -67,6 +67,11 @@ def test_swapped_arguments_are_noticed_by_the_names(tmp_path: Path) -> None:
     assert "swapped" in matched(tmp_path, ["a.png", "b.png"], ["a_pred.png", "b_pred.png"]).warnings[0]
 
 
+def test_swapped_arguments_are_noticed_by_what_predict_left(tmp_path: Path) -> None:
+    assert "swapped" in matched(tmp_path, ["a.png"], ["a.png", "predictions.json"]).warnings[0]
+    assert match(tmp_path / "truth", find_truths(tmp_path / "predictions", split="test")).warnings == []
+
+
 def test_prepared_data_in_the_place_of_predictions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="PREDS TRUTH"):
         matched(tmp_path, ["cases.json"], ["a.png"])
