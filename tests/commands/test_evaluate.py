@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from guidino_cli.cli import main
+from guidino_cli.data.manifest import Manifest, save_manifest
+from guidino_cli.types import Case
 
 SIZE = (12, 16)  # diagonal 20
 
@@ -250,3 +252,25 @@ def test_evaluate_imports_no_torch(tmp_path: Path) -> None:
         "assert not {'torch', 'transformers', 'matplotlib', 'medpy', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_prepared_data_gives_the_truth_of_its_split_with_names_and_groups(tmp_path: Path) -> None:
+    cases = [
+        Case(
+            id=f"{split}-{name}",
+            image=save(tmp_path / "images" / split / f"{name}.png", SQUARE),
+            mask=save(tmp_path / "data" / "masks" / f"{split}-{name}.png", SQUARE),
+            split=split,
+            fold=None,
+            group=name,
+            size_hw=SIZE,
+            foreground=None,
+        )
+        for split, name in (("train", "a"), ("test", "a"), ("test", "b"))
+    ]
+    save_manifest(Manifest("toy", ["background", "polyp"], cases), tmp_path / "data")
+    save(tmp_path / "predictions" / "a.png", SQUARE)  # the name of the image, as `predict` writes it
+    words = ("-o", tmp_path / "report", "--group", "group")
+    assert run("evaluate", tmp_path / "predictions", tmp_path / "data", *words) == 6
+    dice = summary(tmp_path)["polyp", "dice"]
+    assert (dice["mean"], dice["used"], dice["total"]) == (0.5, 2, 2)
