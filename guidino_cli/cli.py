@@ -283,6 +283,11 @@ def train(
 
     Example: guidino train --preset kvasir-nnwnet --data data/kvasir -o runs/kvasir --set train.epochs=100
     """
+    if preset is not None:
+        from guidino_cli.config import load_preset
+
+        # A typo is answered at once, before the seconds that importing torch takes.
+        load_preset(preset, overrides or [])
     from guidino_cli.commands import train as command
 
     command.run(

@@ -15,7 +15,7 @@ Level = Literal["none", "light", "nnunet"]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to one sample, in this order; the defaults change nothing.
+    """What happens to one sample: flip, rotation and scale at once, then the rest in this order; by default nothing.
 
     Attributes:
         rotation: Radians, counter-clockwise.

@@ -53,4 +53,5 @@ def restore(maps: Tensor, geometry: Geometry) -> Tensor:
     """Bring maps (K, h, w) of the network's grid back to the source's (K, H, W), bilinearly."""
     if maps.shape[-2:] == geometry.size_hw:
         return maps
-    return F.interpolate(maps[None], size=geometry.size_hw, mode="bilinear", align_corners=False)[0]
+    shrinks = geometry.size_hw[0] < maps.shape[-2]
+    return F.interpolate(maps[None], size=geometry.size_hw, mode="bilinear", align_corners=False, antialias=shrinks)[0]

@@ -9,11 +9,18 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def make_optimizer(model: nn.Module, *, name: Literal["adamw", "sgd"], lr: float, weight_decay: float) -> Optimizer:
-    """Optimise every weight that wants a gradient; norms, biases and scalars without weight decay."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """Optimise every weight that wants a gradient; only kernels and matrices decay.
+
+    Norms, biases and the TokenBook's prototypes, votes and temperatures do not: decay would pull a vote to "undecided".
+    """
+    trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    decays = [name.endswith(".weight") and parameter.ndim > 1 for name, parameter in trainable]
     groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": [parameter for (_, parameter), decay in zip(trainable, decays, strict=True) if decay is wanted],
+            "weight_decay": weight_decay if wanted else 0.0,
+        }
+        for wanted in (True, False)
     ]
     if name == "adamw":
         return AdamW(groups, lr=lr)

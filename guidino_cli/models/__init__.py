@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from guidino_cli.errors import ConfigError
 from guidino_cli.registry import create
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ def build_model(settings: ModelSettings, *, num_classes: int, offline: bool = Fa
     )
     if settings.backbone is None:
         return Model(segmenter)
+    if settings.guide is None and not segmenter.uses_backbone:
+        raise ConfigError(
+            f"segmenter {settings.segmenter.name} does not read a backbone: set model.guide, or remove model.backbone"
+        )
     backbone = build_backbone(settings.backbone.name, settings.backbone.options, offline=offline)
     if settings.guide is None:
         return Model(segmenter, backbone=backbone)

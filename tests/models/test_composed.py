@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from guidino_cli.config import GuideSettings, ModelSettings, Part
+from guidino_cli.errors import ConfigError
 from guidino_cli.models import SEGMENTERS, build_model
 from guidino_cli.models.base import Backbone, Guide, Segmenter
 from guidino_cli.models.composed import Model
@@ -162,3 +163,9 @@ def test_the_weights_of_the_segmenter_do_not_depend_on_the_guide() -> None:
     guided = build_model(ModelSettings(Part("unet", {"width": 4}), BACKBONE, GuideSettings()), num_classes=2)
     for key, value in plain.segmenter.state_dict().items():
         assert torch.equal(value, guided.segmenter.state_dict()[key])
+
+
+def test_a_backbone_that_nobody_reads_is_refused() -> None:
+    tiny = Part("random", {"hidden_size": 32, "depth": 1, "heads": 2})
+    with pytest.raises(ConfigError, match=r"does not read a backbone: set model\.guide"):
+        build_model(ModelSettings(Part("unet"), backbone=tiny), num_classes=2)
