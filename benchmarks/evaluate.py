@@ -29,11 +29,11 @@ from scipy.ndimage import gaussian_filter
 
 from guidino_cli.data.mask_values import read_values
 from guidino_cli.data.masks import MaskRule
-from guidino_cli.engine.pairing import Pair, Truth
-from guidino_cli.engine.policy import Policy
-from guidino_cli.engine.reading import MaskReader
-from guidino_cli.engine.scoring import Job, Target
-from guidino_cli.engine.workers import score_all
+from guidino_cli.evaluation.pairing import Pair, Truth
+from guidino_cli.evaluation.policy import Policy
+from guidino_cli.evaluation.reading import MaskReader
+from guidino_cli.evaluation.scoring import Job, Target
+from guidino_cli.evaluation.workers import score_all
 from guidino_cli.metrics import compiled
 from guidino_cli.metrics.surface import average_distance, border_distances, hausdorff95
 

@@ -9,15 +9,15 @@ from typing import Any
 
 from guidino_cli.commands.evaluate_output import say
 from guidino_cli.data.images import write_atomically, write_text
-from guidino_cli.engine.columns import column
-from guidino_cli.engine.comparison import CAVEATS, FEWEST, Contest, compare
-from guidino_cli.engine.evaluation import Request, check_metrics, evaluate
-from guidino_cli.engine.pairing import find_truths, match
-from guidino_cli.engine.policy import get_policy
-from guidino_cli.engine.report_files import dump_json, without_nan
-from guidino_cli.engine.result import Evaluation, case_value
-from guidino_cli.engine.tables import caption, digits, label
 from guidino_cli.errors import ConfigError, PartialError
+from guidino_cli.evaluation.columns import column
+from guidino_cli.evaluation.comparison import CAVEATS, FEWEST, Contest, compare
+from guidino_cli.evaluation.folder import Request, check_metrics, evaluate
+from guidino_cli.evaluation.pairing import find_truths, match
+from guidino_cli.evaluation.policy import get_policy
+from guidino_cli.evaluation.report_files import dump_json, without_nan
+from guidino_cli.evaluation.result import Evaluation, case_value
+from guidino_cli.evaluation.tables import caption, digits, label
 from guidino_cli.metrics import METRICS
 from guidino_cli.plots.comparison import Differences, difference_figure
 

@@ -10,15 +10,15 @@ from typing import cast, get_args
 
 from guidino_cli.commands.evaluate_output import show, write
 from guidino_cli.data.classes import Classes, parse_classes
-from guidino_cli.engine.evaluation import Request, check_metrics, evaluate
-from guidino_cli.engine.gates import Gate, Verdict, check, check_baseline, load_report, parse_gate
-from guidino_cli.engine.pairing import find_truths, match, read_pairs, with_images
-from guidino_cli.engine.policy import Hd95, Policy, get_policy
-from guidino_cli.engine.reading import ReadOptions
-from guidino_cli.engine.report_files import dump_json, to_json
-from guidino_cli.engine.result import Evaluation
-from guidino_cli.engine.scoring import CaseResult
 from guidino_cli.errors import ConfigError, DataError, DependencyError, GateError, PartialError, unknown
+from guidino_cli.evaluation.folder import Request, check_metrics, evaluate
+from guidino_cli.evaluation.gates import Gate, Verdict, check, check_baseline, load_report, parse_gate
+from guidino_cli.evaluation.pairing import find_truths, match, read_pairs, with_images
+from guidino_cli.evaluation.policy import Hd95, Policy, get_policy
+from guidino_cli.evaluation.reading import ReadOptions
+from guidino_cli.evaluation.report_files import dump_json, to_json
+from guidino_cli.evaluation.result import Evaluation
+from guidino_cli.evaluation.scoring import CaseResult
 from guidino_cli.progress import say, track
 
 _LISTED = 10

@@ -7,14 +7,14 @@ from textwrap import fill
 from typing import Any
 
 from guidino_cli.data.images import write_text
-from guidino_cli.engine.gates import Verdict
-from guidino_cli.engine.junit import to_junit
-from guidino_cli.engine.markdown import to_markdown
-from guidino_cli.engine.pairing import Pairing, TruthSet
-from guidino_cli.engine.report_files import dump_json, per_case_csv, summary_csv
-from guidino_cli.engine.report_page import to_html
-from guidino_cli.engine.result import Evaluation, Line, pooled_figures, status_counts
-from guidino_cli.engine.tables import HEADINGS, caption, table_rows, worst_cases
+from guidino_cli.evaluation.gates import Verdict
+from guidino_cli.evaluation.junit import to_junit
+from guidino_cli.evaluation.markdown import to_markdown
+from guidino_cli.evaluation.pairing import Pairing, TruthSet
+from guidino_cli.evaluation.report_files import dump_json, per_case_csv, summary_csv
+from guidino_cli.evaluation.report_page import to_html
+from guidino_cli.evaluation.result import Evaluation, Line, pooled_figures, status_counts
+from guidino_cli.evaluation.tables import HEADINGS, caption, table_rows, worst_cases
 
 _WORST = 5
 

@@ -13,8 +13,8 @@ from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.inference import Window, segment_file
 from guidino_cli.engine.run_folder import load_run
 from guidino_cli.engine.tokens import look
-from guidino_cli.engine.truths import Truths, truths_of
 from guidino_cli.errors import ConfigError, DataError, PartialError
+from guidino_cli.evaluation.truths import Truths, truths_of
 from guidino_cli.metrics.overlap import mean_dice
 from guidino_cli.models import build_backbone
 from guidino_cli.plots.guide import backbone_panel, guide_panel

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from guidino_cli.data.classes import default_names
 from guidino_cli.data.volumes import is_volume
-from guidino_cli.engine.aggregation import sum_up
-from guidino_cli.engine.columns import column
-from guidino_cli.engine.pairing import Pairing, TruthSet
-from guidino_cli.engine.policy import Policy
-from guidino_cli.engine.reading import MaskReader, ReadOptions, SurpriseError, index_reader, make_reader
-from guidino_cli.engine.result import Evaluation
-from guidino_cli.engine.scoring import CaseResult, Job, Target
-from guidino_cli.engine.workers import score_all, worker_count
 from guidino_cli.errors import ConfigError, DataError, unknown
+from guidino_cli.evaluation.aggregation import sum_up
+from guidino_cli.evaluation.columns import column
+from guidino_cli.evaluation.pairing import Pairing, TruthSet
+from guidino_cli.evaluation.policy import Policy
+from guidino_cli.evaluation.reading import MaskReader, ReadOptions, SurpriseError, index_reader, make_reader
+from guidino_cli.evaluation.result import Evaluation
+from guidino_cli.evaluation.scoring import CaseResult, Job, Target
+from guidino_cli.evaluation.workers import score_all, worker_count
 from guidino_cli.metrics import INSTANCE, METRICS
 
 DEFAULT_METRICS = ("iou", "dice", "hd95")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from guidino_cli.engine.reading import MaskReader, ReadOptions, SurpriseError, make_reader
 from guidino_cli.errors import DataError
+from guidino_cli.evaluation.reading import MaskReader, ReadOptions, SurpriseError, make_reader
 
 
 def folder(place: Path, masks: list[np.ndarray]) -> list[Path]:

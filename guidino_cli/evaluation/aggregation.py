@@ -5,10 +5,10 @@ from math import isnan, nan
 
 import numpy as np
 
-from guidino_cli.engine.result import MEAN, Evaluation, Line, score_of
-from guidino_cli.engine.scoring import CaseResult, Job
-from guidino_cli.engine.statistics import Summary, bootstrap, interval, summarise
 from guidino_cli.errors import DataError
+from guidino_cli.evaluation.result import MEAN, Evaluation, Line, score_of
+from guidino_cli.evaluation.scoring import CaseResult, Job
+from guidino_cli.evaluation.statistics import Summary, bootstrap, interval, summarise
 from guidino_cli.metrics.overlap import Counts
 
 

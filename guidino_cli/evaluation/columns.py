@@ -5,8 +5,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from guidino_cli.engine.pairing import Truth
 from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.evaluation.pairing import Truth
 
 
 def column(truths: Sequence[Truth], source: str, *, option: str) -> list[str]:

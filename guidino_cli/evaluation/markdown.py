@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from guidino_cli.engine.gates import Verdict
-from guidino_cli.engine.result import Evaluation, pooled_figures
-from guidino_cli.engine.tables import HEADINGS, caption, digits, table_rows, worst_cases
+from guidino_cli.evaluation.gates import Verdict
+from guidino_cli.evaluation.result import Evaluation, pooled_figures
+from guidino_cli.evaluation.tables import HEADINGS, caption, digits, table_rows, worst_cases
 
 
 def to_markdown(result: Evaluation, verdicts: Sequence[Verdict] = ()) -> str:

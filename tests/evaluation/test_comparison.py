@@ -5,7 +5,7 @@ from math import isnan, nan
 import numpy as np
 import pytest
 
-from guidino_cli.engine.comparison import Contest, contest, holm, rank_biserial, signed_rank_p
+from guidino_cli.evaluation.comparison import Contest, contest, holm, rank_biserial, signed_rank_p
 
 
 def judged(values: list[float], metric: str = "dice") -> Contest:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from guidino_cli.engine.result import Evaluation, score_of
 from guidino_cli.errors import ConfigError, DataError, unknown
+from guidino_cli.evaluation.result import Evaluation, score_of
 from guidino_cli.metrics import METRICS
 
 GateOn = Literal["mean", "ci-low", "worst"]

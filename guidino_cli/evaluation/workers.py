@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-from guidino_cli.engine.pairing import Pair
-from guidino_cli.engine.scoring import CaseResult, Job, failed_case, score_pair
+from guidino_cli.evaluation.pairing import Pair
+from guidino_cli.evaluation.scoring import CaseResult, Job, failed_case, score_pair
 
 _CHUNK = 8
 _FEWEST = 400

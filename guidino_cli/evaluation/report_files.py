@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from guidino_cli import __version__
-from guidino_cli.engine.gates import Verdict
-from guidino_cli.engine.pairing import Pairing
-from guidino_cli.engine.result import Evaluation, Line, pooled_figures, pooled_lesions, status_counts
-from guidino_cli.engine.scoring import CaseResult, Score
-from guidino_cli.engine.statistics import RESAMPLES, Summary
-from guidino_cli.engine.tables import DEFINITIONS
+from guidino_cli.evaluation.gates import Verdict
+from guidino_cli.evaluation.pairing import Pairing
+from guidino_cli.evaluation.result import Evaluation, Line, pooled_figures, pooled_lesions, status_counts
+from guidino_cli.evaluation.scoring import CaseResult, Score
+from guidino_cli.evaluation.statistics import RESAMPLES, Summary
+from guidino_cli.evaluation.tables import DEFINITIONS
 from guidino_cli.metrics import METRICS
 from guidino_cli.metrics.compiled import kernel
 from guidino_cli.metrics.lesions import lesion_f1, lesion_precision, lesion_recall, recall_by_size

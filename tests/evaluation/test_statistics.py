@@ -5,7 +5,7 @@ from math import isnan, nan
 import numpy as np
 import pytest
 
-from guidino_cli.engine.statistics import bootstrap, interval, summarise
+from guidino_cli.evaluation.statistics import bootstrap, interval, summarise
 
 
 def test_a_figure_that_is_not_there_is_counted() -> None:

@@ -7,8 +7,8 @@ from math import nan
 
 import numpy as np
 
-from guidino_cli.engine.result import Evaluation, case_value
-from guidino_cli.engine.statistics import bootstrap, interval
+from guidino_cli.evaluation.result import Evaluation, case_value
+from guidino_cli.evaluation.statistics import bootstrap, interval
 from guidino_cli.metrics import METRICS
 
 FEWEST = 6

@@ -12,13 +12,13 @@ from PIL import Image
 from guidino_cli import __version__
 from guidino_cli.data.images import read_image
 from guidino_cli.data.volumes import is_volume
-from guidino_cli.engine.gates import Verdict
-from guidino_cli.engine.pairing import Pairing
-from guidino_cli.engine.reading import Mask, SurpriseError
-from guidino_cli.engine.result import Evaluation, Line, case_value, ranking_metric
-from guidino_cli.engine.scoring import CaseResult, fit_prediction
-from guidino_cli.engine.tables import HEADINGS, caption, digits, label, table_rows
 from guidino_cli.errors import DataError
+from guidino_cli.evaluation.gates import Verdict
+from guidino_cli.evaluation.pairing import Pairing
+from guidino_cli.evaluation.reading import Mask, SurpriseError
+from guidino_cli.evaluation.result import Evaluation, Line, case_value, ranking_metric
+from guidino_cli.evaluation.scoring import CaseResult, fit_prediction
+from guidino_cli.evaluation.tables import HEADINGS, caption, digits, label, table_rows
 from guidino_cli.metrics import METRICS
 from guidino_cli.plots.report import LEGEND, histogram_svg, overlay, shrink
 

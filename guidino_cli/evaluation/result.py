@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from math import isnan, nan
 
-from guidino_cli.engine.scoring import CaseResult, Job, Score
-from guidino_cli.engine.statistics import Summary
+from guidino_cli.evaluation.scoring import CaseResult, Job, Score
+from guidino_cli.evaluation.statistics import Summary
 from guidino_cli.metrics import METRICS, overlap
 from guidino_cli.metrics.lesions import Lesions, pool
 from guidino_cli.metrics.overlap import Counts

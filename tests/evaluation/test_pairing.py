@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from guidino_cli.engine.pairing import Pairing, find_truths, match, read_pairs, shortened
 from guidino_cli.errors import DataError
+from guidino_cli.evaluation.pairing import Pairing, find_truths, match, read_pairs, shortened
 
 
 def folder(place: Path, *names: str) -> Path:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from guidino_cli.engine.result import Evaluation, Line, case_value, ranking_metric, status_counts
+from guidino_cli.evaluation.result import Evaluation, Line, case_value, ranking_metric, status_counts
 from guidino_cli.metrics import METRICS
 
 HEADINGS = ("figure", "n used/total", "mean", "std", "median", "95 % CI of mean")

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from guidino_cli.engine.evaluation import Request, evaluate
-from guidino_cli.engine.pairing import find_truths, match
-from guidino_cli.engine.policy import POLICIES, get_policy
-from guidino_cli.engine.result import Evaluation
 from guidino_cli.errors import ConfigError
+from guidino_cli.evaluation.folder import Request, evaluate
+from guidino_cli.evaluation.pairing import find_truths, match
+from guidino_cli.evaluation.policy import POLICIES, get_policy
+from guidino_cli.evaluation.result import Evaluation
 
 SIZE = (30, 40)  # diagonal 50
 

@@ -6,10 +6,10 @@ from typing import Literal
 
 import numpy as np
 
-from guidino_cli.engine.pairing import Pair
-from guidino_cli.engine.policy import Policy
-from guidino_cli.engine.reading import Mask, MaskReader
 from guidino_cli.errors import DataError
+from guidino_cli.evaluation.pairing import Pair
+from guidino_cli.evaluation.policy import Policy
+from guidino_cli.evaluation.reading import Mask, MaskReader
 from guidino_cli.metrics import INSTANCE, LESION, METRICS, SURFACE, overlap
 from guidino_cli.metrics.instances import adapted_rand_error, variation_of_information
 from guidino_cli.metrics.lesions import Lesions, lesion_f1, lesion_precision, lesion_recall, match_lesions

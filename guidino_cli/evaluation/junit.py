@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from guidino_cli.engine.gates import Verdict
-from guidino_cli.engine.result import Evaluation
+from guidino_cli.evaluation.gates import Verdict
+from guidino_cli.evaluation.result import Evaluation
 
 
 def to_junit(result: Evaluation, verdicts: Sequence[Verdict]) -> str:

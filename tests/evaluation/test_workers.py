@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from guidino_cli.data.masks import MaskRule
-from guidino_cli.engine.pairing import Pair, Truth
-from guidino_cli.engine.policy import Policy
-from guidino_cli.engine.reading import Mask, MaskReader
-from guidino_cli.engine.scoring import Job, Target
-from guidino_cli.engine.workers import score_all, worker_count
+from guidino_cli.evaluation.pairing import Pair, Truth
+from guidino_cli.evaluation.policy import Policy
+from guidino_cli.evaluation.reading import Mask, MaskReader
+from guidino_cli.evaluation.scoring import Job, Target
+from guidino_cli.evaluation.workers import score_all, worker_count
 
 RULE = MaskRule("nonzero", "test", 2)
 
