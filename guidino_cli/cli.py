@@ -24,6 +24,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; a `UserError` becomes one line on stderr and its exit code."""
+    # Threads that wait for each other by spinning make torch ten times slower on a CPU that has other work too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         # An ASCII locale must not turn a report into a UnicodeEncodeError.
         if hasattr(stream, "reconfigure"):
