@@ -20,7 +20,7 @@ from guidino_cli.engine.inference import Segmented, Window, segment_file
 from guidino_cli.engine.run_folder import load_run
 from guidino_cli.errors import ConfigError, DataError, PartialError
 from guidino_cli.plots.outlines import draw_outlines
-from guidino_cli.progress import track
+from guidino_cli.progress import say, track
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ def run(
     model.to(pick_device(device))
     settings = config.predict
     window = Window(config.data.image_size, settings.overlap, settings.mirror, settings.batch_size)
+    hint = "; --set predict.mirror=false is about four times as fast" if window.mirror else ""
+    say(f"{len(todo)} images in windows of {window.size} px on {model.mean.device}{hint}")
     records: list[dict[str, Any]] = []
     for name, image in track(todo.items(), total=len(todo), description="predict"):
         mask = out / f"{name}.png"

@@ -46,7 +46,7 @@ def resize_labels(labels: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
     """(H, W, 3) uint8 -> (3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float() / 255
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy()).float() / 255
 
 
 def restore(maps: Tensor, geometry: Geometry) -> Tensor:

@@ -93,7 +93,7 @@ class RunFolder:
     def load_state(self) -> dict[str, Any]:
         """What `save_state` wrote; `DataError` without one."""
         if not self.state.is_file():
-            raise DataError(f"{self.path}: nothing to resume, no epoch was finished; train again with --overwrite")
+            raise DataError(f"{self.path}: nothing to resume, last/state.pt is missing; train again with --overwrite")
         try:
             state: dict[str, Any] = torch.load(self.state, map_location="cpu", weights_only=True)
         except Exception as error:

@@ -19,7 +19,7 @@ from guidino_cli.engine.inference import Window, segment_file
 from guidino_cli.engine.objective import Objective
 from guidino_cli.engine.optim import make_optimizer, make_schedule
 from guidino_cli.engine.run_folder import RunFolder
-from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.errors import ConfigError, DataError, WeightsError
 from guidino_cli.metrics.overlap import mean_dice
 from guidino_cli.models.composed import Model
 from guidino_cli.progress import progress, say
@@ -127,6 +127,9 @@ class Trainer:
     def resume(self) -> None:
         """Continue behind the last finished epoch of the run's folder."""
         state = self.folder.load_state()
+        if state["best_epoch"] and not self.folder.weights.is_file():
+            lost = f"the best weights, of epoch {state['best_epoch']}, are gone"
+            raise WeightsError(f"{self.folder.weights}: {lost}; put them back, or train anew with --overwrite")
         model = self.accelerator.unwrap_model(self.model)
         unfit = set(state["model"]) ^ set(_trained(model))
         if unfit:
