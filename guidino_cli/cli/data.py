@@ -1,0 +1,67 @@
+"""What the user types to bring data in."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def prepare(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of images and masks, or a CSV of pairs.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write.")] = None,
+    layout: Annotated[
+        str,
+        typer.Option(help="auto, csv, nnunet, tn3k, busi, drive, isic, kvasir, siblings (images/, masks/) or suffix."),
+    ] = "auto",
+    classes: Annotated[
+        str | None, typer.Option(help="Names: background,polyp; or mask values: 0=background,#ff0000=polyp.")
+    ] = None,
+    binary: Annotated[bool, typer.Option("--binary", help="Every mask value but 0 is foreground.")] = False,
+    threshold: Annotated[float | None, typer.Option(help="Mask values above this are foreground.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Shares of train/val/test; default: official parts, else 70/10/20.")
+    ] = None,
+    folds: Annotated[int | None, typer.Option(min=2, help="Also make cross-validation folds of train and val.")] = None,
+    group_by: Annotated[
+        str | None, typer.Option(help="What a split must not tear apart: a pattern on case ids, or a CSV (case,group).")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides which groups go where.")] = 0,
+    normal: Annotated[str, typer.Option(help="BUSI's normal images: include or exclude.")] = "exclude",
+    allow_unpaired: Annotated[
+        bool, typer.Option("--allow-unpaired", help="Leave out images without mask and masks without image.")
+    ] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out cases that cannot be used; ends with exit code 6.")
+    ] = False,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy the images too; else they stay where they are.")] = False,
+    export: Annotated[str | None, typer.Option(help="nnunet, or nnunet:27: also write an nnU-Net raw folder.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the data set; default: that of the folder.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a prepared folder.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what is found and write nothing.")] = False,
+) -> None:
+    """Check image-mask pairs and write class-index masks, splits, a contact sheet and cases.json.
+
+    Example: guidino prepare Kvasir-SEG -o data/kvasir --classes background,polyp
+    """
+    from guidino_cli.commands import prepare as command
+
+    command.run(
+        source,
+        out=out,
+        layout=layout,
+        classes=classes,
+        binary=binary,
+        threshold=threshold,
+        split_ratios=split,
+        folds=folds,
+        group_by=group_by,
+        seed=seed,
+        normal=normal,
+        allow_unpaired=allow_unpaired,
+        skip_bad=skip_bad,
+        copy=copy,
+        export_to=export,
+        name=name,
+        overwrite=overwrite,
+        dry_run=dry_run,
+    )

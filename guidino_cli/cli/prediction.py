@@ -1,0 +1,99 @@
+"""What the user types to segment images and to look at guides."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from guidino_cli.cli.options import Device, Offline, Overwrite, PredictOverrides, Split
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES...", help="Images, folders of images, or a prepared DATA folder.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the masks.")],
+    split: Split = "test",
+    save_guide: Annotated[bool, typer.Option("--save-guide", help="Also guides/NAME.png, 0..255 for 0..1.")] = False,
+    save_probabilities: Annotated[
+        bool, typer.Option("--save-probabilities", help="Also probabilities/NAME.npz, (class, row, column).")
+    ] = False,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also overlays/NAME.png: outlines on the image.")] = False,
+    values: Annotated[
+        str, typer.Option(help="index (0, 1, 2, ...) or 255 (two classes, seen in any viewer).")
+    ] = "index",
+    overrides: PredictOverrides = None,
+    device: Device = None,
+    offline: Offline = False,
+    overwrite: Overwrite = False,
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave masks that are there already.")] = False,
+) -> None:
+    """Segment images with a trained run; masks have the grid and the names of their images.
+
+    Example: guidino predict runs/kvasir new-images/ -o masks/ --overlay
+    """
+    from guidino_cli.commands import predict as command
+
+    command.run(
+        run,
+        images,
+        out=out,
+        extras=command.Extras(save_guide, save_probabilities, overlay),
+        split=split,
+        values=values,
+        overrides=tuple(overrides or ()),
+        device=device,
+        offline=offline,
+        overwrite=overwrite,
+        skip_existing=skip_existing,
+    )
+
+
+def visualize_guide(
+    images: Annotated[list[Path], typer.Argument(metavar="IMG...", help="Images, or folders of images.")],
+    run: Annotated[
+        Path | None, typer.Option("--run", "-r", help="Run folder; without it, a frozen backbone is looked at.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for one PNG an image.")] = Path("guides"),
+    truth: Annotated[
+        Path | None, typer.Option(help="Folder of true masks, one mask, or a prepared DATA folder, to draw them too.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Without --run: dinov3 (default), dinov2, embedded or random.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Weights of the backbone: folder in Hugging Face layout, or hub id.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="X,Y", help="Compare the patch at this pixel; else a salient one.")
+    ] = None,
+    layer: Annotated[int | None, typer.Option(min=1, help="Block of the backbone; default: its own choice.")] = None,
+    scale: Annotated[
+        float | None, typer.Option(min=0.1, max=8, help="Times 672 px on the longer side; 2: four times the tokens.")
+    ] = None,
+    overrides: PredictOverrides = None,
+    device: Device = None,
+    offline: Offline = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw the guide of a run over images, or without a run what a frozen backbone sees in them.
+
+    With a run: image, guide, prediction and, if given, truth. Without: image, the first three principal components of
+    the tokens (computed an image at a time) as colours, and the cosine of every token with one patch.
+
+    Example: guidino visualize-guide polyp.jpg --run runs/kvasir --truth masks/polyp.png -o guides
+    """
+    from guidino_cli.commands import visualize_guide as command
+
+    command.run(
+        images,
+        run_path=run,
+        out=out,
+        truth=truth,
+        view=command.BackboneView(backbone, weights, layer, at, scale),
+        overrides=tuple(overrides or ()),
+        device=device,
+        offline=offline,
+        overwrite=overwrite,
+    )

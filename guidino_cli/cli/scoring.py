@@ -1,0 +1,145 @@
+"""What the user types to score masks and to compare methods."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from guidino_cli.cli.options import BootstrapSeed, Group, Overwrite, ReportOut, Split
+
+
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDS", help="Folder of predicted masks, or one mask.")],
+    truth: Annotated[
+        Path, typer.Argument(metavar="TRUTH", help="Folder of true masks, one mask, or a prepared DATA folder.")
+    ],
+    out: ReportOut = None,
+    split: Split = "test",
+    metrics: Annotated[
+        str,
+        typer.Option(
+            help="By comma: iou, dice, hd95, hd, asd, assd, nsd, precision, recall, specificity, size_error, "
+            "lesion_f1, lesion_recall, lesion_precision; for instance maps are, voi, voi_merge, voi_split."
+        ),
+    ] = "iou,dice,hd95",
+    hd95: Annotated[
+        str | None, typer.Option(help="Definition of HD95: pooled (medpy; the default) or max (MONAI).")
+    ] = None,
+    policy: Annotated[
+        str, typer.Option(help="Rules for empty and missing masks: guidino, nnunet, monai or guidino-paper.")
+    ] = "guidino",
+    spacing: Annotated[str | None, typer.Option(help="Pixel size in mm along rows,columns; else px.")] = None,
+    tolerance: Annotated[float, typer.Option(help="Tolerance of the NSD, in the unit of the distances.")] = 2.0,
+    lesion_iou: Annotated[float, typer.Option(help="IoU from which two connected objects may be partners.")] = 0.1,
+    classes: Annotated[
+        str | None, typer.Option(help="Names: background,polyp; or values: 0=background,#ff0000=polyp.")
+    ] = None,
+    pred_classes: Annotated[
+        str | None, typer.Option(help="The values of the predictions, where they are not class indices.")
+    ] = None,
+    binary: Annotated[bool, typer.Option("--binary", help="Every value but 0 is foreground, on both sides.")] = False,
+    threshold: Annotated[float | None, typer.Option(help="Values of the truth above this are foreground.")] = None,
+    pred_threshold: Annotated[
+        float | None, typer.Option(help="Values of the predictions above this are foreground.")
+    ] = None,
+    ignore_label: Annotated[int | None, typer.Option(help="Value of the truth whose pixels do not count.")] = None,
+    regions: Annotated[
+        str | None, typer.Option(help="Score merged classes instead of single ones: disc=1+2,cup=2.")
+    ] = None,
+    resample: Annotated[
+        str | None, typer.Option(help="'nearest' fits predictions of another size to the truth; else they fail.")
+    ] = None,
+    backend: Annotated[
+        str, typer.Option(help="auto, or medpy to have the surface figures recomputed by medpy and compared.")
+    ] = "auto",
+    pairs: Annotated[Path | None, typer.Option(help="CSV with columns prediction,truth instead of names.")] = None,
+    group: Group = None,
+    by: Annotated[str | None, typer.Option(help="Repeat the summary by a column, a CSV or a pattern.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images, for the overlays of the page.")] = None,
+    seed: BootstrapSeed = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; default: 1 for a small folder, else up to 4.")
+    ] = None,
+    min_dice: Annotated[
+        list[str] | None, typer.Option(metavar="X", help="Gate: exit code 8 below. X or TARGET=X, repeatable.")
+    ] = None,
+    min_iou: Annotated[list[str] | None, typer.Option(metavar="X", help="Gate, as --min-dice.")] = None,
+    max_hd95: Annotated[list[str] | None, typer.Option(metavar="X", help="Gate: exit code 8 above.")] = None,
+    gate_on: Annotated[str, typer.Option(help="What gates look at: mean, ci-low or worst.")] = "mean",
+    baseline: Annotated[Path | None, typer.Option(help="Gate: an earlier report.json to hold on to.")] = None,
+    max_drop: Annotated[float, typer.Option(help="How far a share may fall below the baseline.")] = 0.01,
+    overwrite: Overwrite = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")] = False,
+) -> None:
+    """Score predicted masks against the truth: IoU, Dice, HD95 per case and overall.
+
+    Example: guidino evaluate masks/ DATA -o report/ --min-dice 0.85
+    """
+    from guidino_cli.commands import evaluate as command
+
+    options = command.Options(
+        out=out,
+        split=split,
+        metrics=metrics,
+        hd95=hd95,
+        policy=policy,
+        spacing=spacing,
+        tolerance=tolerance,
+        lesion_iou=lesion_iou,
+        classes=classes,
+        pred_classes=pred_classes,
+        binary=binary,
+        threshold=threshold,
+        pred_threshold=pred_threshold,
+        ignore_label=ignore_label,
+        regions=regions,
+        resample=resample,
+        backend=backend,
+        workers=workers,
+        pairs=pairs,
+        group=group,
+        by=by,
+        images=images,
+        seed=seed,
+        min_dice=min_dice or (),
+        min_iou=min_iou or (),
+        max_hd95=max_hd95 or (),
+        gate_on=gate_on,
+        baseline=baseline,
+        max_drop=max_drop,
+        overwrite=overwrite,
+        as_json=as_json,
+    )
+    command.run(predictions, truth, options)
+
+
+def compare(
+    predictions: Annotated[list[Path], typer.Argument(metavar="PREDS...", help="Two or more folders of masks.")],
+    truth: Annotated[Path, typer.Option(metavar="TRUTH", help="Folder of true masks, or a prepared DATA folder.")],
+    out: ReportOut = None,
+    names: Annotated[str | None, typer.Option(help="Names of the folders in the report, by comma.")] = None,
+    split: Split = "test",
+    metrics: Annotated[str, typer.Option(help="Figures, by comma, as in evaluate.")] = "dice,iou,hd95",
+    policy: Annotated[str, typer.Option(help="Rules for empty and missing masks, as in evaluate.")] = "guidino",
+    group: Group = None,
+    seed: BootstrapSeed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Compare sets of predictions case by case: differences, intervals, signed-rank tests and a picture.
+
+    Example: guidino compare masks/plain masks/guided --truth DATA -o comparison/
+    """
+    from guidino_cli.commands import compare as command
+
+    command.run(
+        predictions,
+        truth,
+        out=out,
+        names=names,
+        split=split,
+        metrics=metrics,
+        policy=policy,
+        group=group,
+        seed=seed,
+        overwrite=overwrite,
+    )
