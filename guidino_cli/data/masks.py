@@ -175,7 +175,10 @@ def _decide_indices(
     _refuse_outliers(grey, foreground)
     if class_count == 2:
         several = [item for item in grey if any(value != foreground[0] for value in item.values if value)]
-        raise _refusal(several, f"--classes names 2 classes, but the masks hold values {_some([0, *foreground])}", _ASK)
+        found = (
+            f"two classes are named (by --classes or by the layout), but masks with values {_some([0, *foreground])}"
+        )
+        raise _refusal(several, found, f"{_table(foreground)}{_ASK}")
     lossy = [item for item in grey if item.is_lossy and any(item.values)]
     if lossy:
         raise _refusal(lossy, "lossy masks that are neither near 0 nor near 255", "--threshold 127, or lossless files")
@@ -212,8 +215,9 @@ def _named_indices(grey: Sequence[Histogram], class_count: int, of_how_many: str
     """The user named more than two classes: every value must be one of their indices."""
     beyond = [item for item in grey if item.values[-1] >= class_count]
     if beyond:
-        found = f"{class_count} classes are named, but masks hold values above {class_count - 1}"
-        raise _refusal(beyond, found, "name every value: --classes '0=background,85=rim,255=cup'")
+        found = f"{class_count} classes are named, so masks with values above {class_count - 1}"
+        values = sorted({int(value) for item in grey for value in item.values if value})
+        raise _refusal(beyond, found, f"{_table(values)}{_ASK}")
     return _indices(sorted({int(value) for item in grey for value in item.values if value}), class_count, of_how_many)
 
 

@@ -17,6 +17,12 @@ def pick_device(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"--device {name}: cannot be used ({reason}); leave it out or use --device cpu") from error
+        # torch answers an unknown name with the whole list of its devices, most of which nobody has.
+        reason = (
+            str(error).splitlines()[0].partition("Expected one of")[0].partition(". ")[0].strip()
+            or "no such device type"
+        )
+        raise ConfigError(
+            f"--device {name}: cannot be used ({reason}); expected cpu, cuda, cuda:0 or mps; leave it out for the best"
+        ) from error
     return device

@@ -70,9 +70,14 @@ def recognise(source: Path, layout: str = "auto") -> Found:
         for found in fits.values():
             return found
     _refuse_volumes(source)
-    wanted = layout_names() if layout == "auto" else [layout]
-    tried = "; ".join(f"{name}: {_LOOKS_LIKE[name]}" for name in wanted)
-    raise DataError(f"{source}: found {_contents(source)}, but no image-mask pairs as in one of these layouts: {tried}")
+    found = f"{source}: found {_contents(source)}"
+    if layout != "auto":
+        raise DataError(f"{found}, expected layout {layout}: {_LOOKS_LIKE[layout]}")
+    raise DataError(
+        f"{found}, expected image-mask pairs: two folders such as images/ and masks/, one folder with `x.jpg` and "
+        f"`x_mask.png`, or a CSV with the columns image,mask; also known: {', '.join(layout_names())} "
+        "(--layout NAME says what it looks for)"
+    )
 
 
 def _unnested(source: Path) -> Path:

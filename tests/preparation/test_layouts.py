@@ -234,7 +234,7 @@ def test_two_public_layouts_at_once_are_a_tie(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_lists_what_was_tried(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"an empty folder.*kvasir: .*suffix: "):
+    with pytest.raises(DataError, match=r"an empty folder, expected image-mask pairs: .*kvasir, siblings, suffix"):
         recognise(tmp_path)
 
 
