@@ -33,13 +33,15 @@ class Backbone(nn.Module, ABC):
     ((i + 0.5) H / h, (j + 0.5) W / w).
 
     Attributes:
-        channels: D.
-        stride: Pixels per cell.
+        channels: D of the deepest map.
+        level_channels: D of each map that `forward` returns, in its order.
+        stride: Pixels per cell of the deepest map.
         identity: Where the weights came from, and their SHA-256.
         is_frozen: No gradients, and evaluation mode for ever.
     """
 
     channels: int
+    level_channels: list[int]
     stride: int
     identity: dict[str, str]
     is_frozen: bool = False

@@ -44,6 +44,7 @@ class DINO(Backbone):
         self.identity = identity
         self.scale = scale
         self.channels = vit.config.hidden_size
+        self.level_channels = [self.channels] * len(self.layers)
         self.stride = vit.config.patch_size
         self.prefix = 1 + getattr(vit.config, "num_register_tokens", 0)
         blocks = _blocks(vit)
