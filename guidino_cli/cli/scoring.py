@@ -47,8 +47,13 @@ def evaluate(
         str | None, typer.Option(help="Score merged classes instead of single ones: disc=1+2,cup=2.")
     ] = None,
     resample: Annotated[
-        str | None, typer.Option(help="'nearest' fits predictions of another size to the truth; else they fail.")
+        str | None,
+        typer.Option(help="'nearest' fits predictions of another size or grid; else they fail."),
     ] = None,
+    ignore_headers: Annotated[
+        bool,
+        typer.Option("--ignore-headers", help="Compare volumes voxel by voxel, whatever their headers say."),
+    ] = False,
     backend: Annotated[
         str, typer.Option(help="auto, or medpy to have the surface figures recomputed by medpy and compared.")
     ] = "auto",
@@ -94,6 +99,7 @@ def evaluate(
         ignore_label=ignore_label,
         regions=regions,
         resample=resample,
+        ignore_headers=ignore_headers,
         backend=backend,
         workers=workers,
         pairs=pairs,

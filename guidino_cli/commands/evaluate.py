@@ -45,6 +45,7 @@ class Options:
     regions: str | None = None
     backend: str = "auto"
     resample: str | None = None
+    ignore_headers: bool = False
     pairs: Path | None = None
     group: str | None = None
     by: str | None = None
@@ -77,8 +78,9 @@ def run(predictions: Path, truth: Path, options: Options) -> None:
     if options.baseline is not None:
         load_report(options.baseline)
     truths = find_truths(truth, split=options.split)
-    if truths.classes is not None and (options.classes or options.binary or options.threshold is not None):
-        raise ConfigError(f"{truth}: is prepared data, its classes are settled; leave out --classes and the like")
+    if truths.classes is not None and any(_meanings(options).values()):
+        given = [name for name, used in _meanings(options).items() if used]
+        raise ConfigError(f"{truth}: is prepared data, its classes are settled; leave out {' and '.join(given)}")
     pairing = read_pairs(options.pairs) if options.pairs is not None else match(predictions, truths)
     if options.images is not None:
         pairing = with_images(pairing, options.images)
@@ -96,6 +98,15 @@ def run(predictions: Path, truth: Path, options: Options) -> None:
     else:
         show(result, pairing, truths, verdicts, options.out)
     _finish(result, verdicts)
+
+
+def _meanings(options: Options) -> dict[str, bool]:
+    """Options that say what the values of the truth mean, and whether each was given."""
+    return {
+        "--classes": options.classes is not None,
+        "--binary": options.binary,
+        "--threshold": options.threshold is not None,
+    }
 
 
 def _request(options: Options, gates: Sequence[Gate]) -> Request:
@@ -121,6 +132,7 @@ def _request(options: Options, gates: Sequence[Gate]) -> Request:
         regions=_regions(options.regions),
         medpy=_wants_medpy(options, policy),
         resample=options.resample is not None,
+        ignore_headers=options.ignore_headers,
         workers=options.workers,
         seed=options.seed,
         truth=truth,

@@ -57,7 +57,8 @@ def read_volume(path: Path) -> Volume:
     spacing = tuple(float(size) * scale for size in zooms[: values.ndim])
     if not all(size > 0 and np.isfinite(size) for size in spacing):
         raise DataError(f"{path}: voxel size {spacing} is not positive; correct the header")
-    return Volume(_whole(values), spacing, np.asarray(image.affine, dtype=np.float64))
+    affine = np.diag([scale, scale, scale, 1.0]) @ np.asarray(image.affine, dtype=np.float64)
+    return Volume(_whole(values), spacing, affine)
 
 
 def _whole(values: np.ndarray) -> np.ndarray:

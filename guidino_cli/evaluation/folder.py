@@ -32,7 +32,8 @@ class Request:
         lesion_iou: Overlap from which two connected objects may be partners.
         regions: (name, labels or class names joined by +) scored instead of the classes; empty scores the classes.
         medpy: Take the surface figures from medpy.
-        resample: Fit predictions of another size to the truth by the nearest pixel.
+        resample: Fit predictions of another grid to the truth by the nearest pixel.
+        ignore_headers: Take volumes voxel by voxel, whatever their headers say.
         workers: Processes, or None to choose by the size of the folder.
         seed: Of the bootstrap.
         truth: How the values of the truth are meant.
@@ -50,6 +51,7 @@ class Request:
     regions: tuple[tuple[str, str], ...] = ()
     medpy: bool = False
     resample: bool = False
+    ignore_headers: bool = False
     workers: int | None = None
     seed: int = 0
     truth: ReadOptions = field(default_factory=ReadOptions)
@@ -130,6 +132,7 @@ def make_job(pairing: Pairing, truths: TruthSet, request: Request, *, look_at_al
         lesion_iou=request.lesion_iou,
         medpy=request.medpy,
         resample=request.resample,
+        ignore_headers=request.ignore_headers,
     )
 
 

@@ -84,6 +84,7 @@ def to_json(
         "medpy_deviation": max(score.deviation for case in evaluation.cases for score in case.scores),
         "unit": evaluation.unit,
         "resample": "nearest" if job.resample else None,
+        "ignore_headers": job.ignore_headers,
         "counts": status_counts(evaluation),
         "absent_targets": evaluation.absent,
         "headline": evaluation.headline,

@@ -1,12 +1,13 @@
 """What one prediction is worth against its truth: counts and figures for every target, and why some are missing."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import hypot, nan
 from typing import Literal
 
 import numpy as np
 
 from guidino_cli.errors import DataError
+from guidino_cli.evaluation.grids import fit
 from guidino_cli.evaluation.pairing import Pair
 from guidino_cli.evaluation.policy import Policy
 from guidino_cli.evaluation.reading import Mask, MaskReader
@@ -63,7 +64,8 @@ class Job:
         tolerance: Of the NSD, in the unit of the spacing.
         lesion_iou: Overlap from which two connected objects may be partners.
         medpy: Take HD95, HD, ASD and ASSD from medpy itself, and note how far guidino's differ.
-        resample: Bring a prediction of another size to the grid of the truth by the nearest pixel, instead of failing.
+        resample: Bring a prediction of another grid to that of the truth by the nearest pixel, instead of failing.
+        ignore_headers: Volumes belong together voxel by voxel, wherever their headers place them.
     """
 
     targets: tuple[Target, ...]
@@ -76,6 +78,7 @@ class Job:
     lesion_iou: float = 0.1
     medpy: bool = False
     resample: bool = False
+    ignore_headers: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,48 +151,11 @@ def fit_prediction(pair: Pair, truth: Mask, job: Job) -> tuple[Mask, Status, str
     if pair.prediction is None:
         return nothing, "missing", "no prediction"
     try:
-        mask, note = _fitted(job.predictions.read(pair.prediction), truth, resample=job.resample)
+        mask = job.predictions.read(pair.prediction)
+        mask, note = fit(mask, truth, resample=job.resample, ignore_headers=job.ignore_headers)
     except (DataError, MemoryError) as error:
         return nothing, "failed", _reason(error)
     return mask, "ok", note
-
-
-def _fitted(mask: Mask, truth: Mask, *, resample: bool) -> tuple[Mask, str]:
-    """The prediction in the grid of the truth."""
-    note = ""
-    if mask.affine is not None and truth.affine is not None:
-        note = _compare_grids(mask.affine, truth.affine)
-    shape, wanted = mask.labels.shape, truth.labels.shape
-    if shape == wanted:
-        return mask, note
-    if not resample or len(shape) != len(wanted):
-        turned = " (turned by 90 degrees?)" if shape == wanted[::-1] else ""
-        raise DataError(
-            f"is {_size(shape)}, the truth {_size(wanted)}{turned}; --resample nearest fits it to the truth"
-        )
-    instances = None if mask.instances is None else nearest(mask.instances, wanted)
-    fitted = replace(mask, labels=nearest(mask.labels, wanted), instances=instances)
-    return fitted, f"resampled from {_size(shape)} to {_size(wanted)} by the nearest pixel"
-
-
-def _compare_grids(affine: np.ndarray, expected: np.ndarray) -> str:
-    """A note if the voxels of two volumes lie elsewhere; an error if their axes point elsewhere."""
-    from nibabel.orientations import aff2axcodes
-
-    ours, theirs = "".join(aff2axcodes(affine)), "".join(aff2axcodes(expected))
-    if ours != theirs:
-        raise DataError(f"its axes point to {ours}, those of the truth to {theirs}; save it in the truth's orientation")
-    if not np.allclose(affine, expected, atol=1e-3):
-        return "its header places the voxels elsewhere than the truth's; the truth's was used"
-    return ""
-
-
-def nearest(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Labels brought to another size; every new pixel takes the old pixel its centre falls into."""
-    for axis, size in enumerate(shape):
-        old = labels.shape[axis]
-        labels = labels.take(((np.arange(size) + 0.5) * old / size).astype(np.intp), axis=axis)
-    return labels
 
 
 def _score(
@@ -297,10 +263,6 @@ def _spacing(truth: Mask, job: Job) -> tuple[tuple[float, ...], str]:
     if truth.spacing_mm is not None:
         return truth.spacing_mm, "mm"
     return (1.0,) * truth.labels.ndim, "px"
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) + (" (height x width)" if len(shape) == 2 else "")
 
 
 def _reason(error: Exception) -> str:

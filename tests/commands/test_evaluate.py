@@ -190,13 +190,28 @@ def test_volumes_are_measured_in_the_millimetres_of_their_header(tmp_path: Path)
     assert (float(row["hd95"]), row["unit"], row["spacing"]) == (3.0, "mm", "1.5x1x1")
 
 
-def test_a_volume_with_other_axes_is_refused(tmp_path: Path) -> None:
+def volumes(tmp_path: Path, affine: np.ndarray) -> None:
+    """A block, and the same voxels counted from the other end of the first axis under another header."""
     mask = np.zeros((6, 6, 6), dtype=np.uint8)
-    mask[2:4, 2:4, 2:4] = 1
-    for side, affine in {"truth": np.eye(4), "predictions": np.diag([-1, 1, 1, 1])}.items():
+    mask[1:4, 2:4, 2:4] = 1
+    for side, stored, header in (("truth", mask, np.eye(4)), ("predictions", mask[::-1], affine)):
         (tmp_path / side).mkdir()
-        nibabel.save(nibabel.Nifti1Image(mask, affine), tmp_path / side / "a.nii.gz")
-    assert "axes point to LAS" in evaluated(tmp_path, code=6)["a"]["note"]
+        nibabel.save(nibabel.Nifti1Image(stored, header), tmp_path / side / "a.nii.gz")
+
+
+def test_a_volume_with_other_axes_is_turned_and_said_to_be(tmp_path: Path) -> None:
+    affine = np.diag([-1.0, 1, 1, 1])
+    affine[0, 3] = 5
+    volumes(tmp_path, affine)
+    row = evaluated(tmp_path)["a"]
+    assert (float(row["dice"]), row["note"]) == (1.0, "reoriented from LAS to RAS, no value changed")
+
+
+def test_a_volume_that_lies_elsewhere_fails_unless_headers_are_ignored(tmp_path: Path) -> None:
+    volumes(tmp_path, np.eye(4) * [[1], [1], [1.5], [1]])
+    assert "1x1x1.5 mm" in evaluated(tmp_path, code=6)["a"]["note"]
+    row = evaluated(tmp_path, "--ignore-headers", "--overwrite")["a"]
+    assert float(row["dice"]) == pytest.approx(2 / 3)
 
 
 def test_the_max_definition_is_named_in_the_table_and_the_report(
