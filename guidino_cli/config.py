@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import yaml
 from pydantic import (
     ConfigDict,
+    Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -38,21 +39,45 @@ class GuideSettings:
     """How tokens become a guide map, and what the map gates.
 
     `at`: "input" multiplies the normalised image (GuiDINO-W), "bottleneck" the deepest map (GuiDINO-U), "features"
-    every map of the encoder. `residual` multiplies by 1 + guide instead of the guide.
+    every map of the encoder. `residual` multiplies by 1 + guide instead of the guide. `per_class` makes one map a
+    foreground class of the data, each with its own target; the largest of them gates.
     """
 
     name: str = "tokenbook"
     at: Literal["input", "bottleneck", "features"] = "input"
     residual: bool = False
+    per_class: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=_STRICT)
+class LoraSettings:
+    """Low-rank updates of the backbone's projections. Defaults: the GuiDINO paper's code, but for `targets`.
+
+    `targets`: "all" is every attention and MLP projection of the backbone's blocks; a list names some, such as
+    [q_proj, v_proj]. `layers`: blocks to adapt, counted from 1; None for all. `rslora` scales by alpha / sqrt(rank)
+    instead of alpha / rank, `dora` learns the length of each weight's rows apart from its direction.
+    """
+
+    rank: PositiveInt = 8
+    alpha: PositiveFloat = 16.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    targets: Literal["all"] | list[str] = "all"
+    layers: list[PositiveInt] | None = None
+    rslora: bool = False
+    dora: bool = False
+
+
+@dataclass(frozen=True, config=_STRICT)
 class ModelSettings:
-    """Segmenter, and the frozen backbone and guide beside it (None for a plain network)."""
+    """Segmenter, and the backbone and guide beside it (None for a plain network).
+
+    The backbone is frozen, unless `lora` adapts it.
+    """
 
     segmenter: Part = field(default_factory=lambda: Part("nnwnet"))
     backbone: Part | None = None
+    lora: LoraSettings | None = None
     guide: GuideSettings | None = None
 
 
@@ -81,11 +106,17 @@ class TrainSettings:
     `loss` gives each term its weight; `guide` is the binary cross-entropy of the paper's equation 3, `guide_mse` the
     mean squared error of the authors' code. Pixel terms apply to every logits level with weights 1, 1/2, 1/4, ...
     normalised to 1.
+
+    `dense_cache_gb` is the main memory, for each process, in which what a frozen backbone says about images that come
+    again every epoch is kept: those of validation, and without augmentation those of training. Results do not change.
     """
 
     epochs: PositiveInt = 400
     batch_size: PositiveInt = 4
     lr: PositiveFloat = 1e-4
+    lora_lr: PositiveFloat = 5e-4
+    freeze_heads: bool = False
+    checkpointing: bool = False
     optimizer: Literal["adamw", "sgd"] = "adamw"
     weight_decay: NonNegativeFloat = 1e-4
     schedule: Literal["poly", "cosine", "constant"] = "poly"
@@ -95,15 +126,20 @@ class TrainSettings:
     precision: Literal["no", "bf16", "fp16", "auto"] = "auto"
     validate_every: PositiveInt = 1
     workers: NonNegativeInt = 0
+    dense_cache_gb: NonNegativeFloat = 2.0
     loss: dict[str, NonNegativeFloat] = field(default_factory=lambda: {"dice": 1.0, "cross_entropy": 1.0})
 
 
 @dataclass(frozen=True, config=_STRICT)
 class PredictSettings:
-    """Sliding windows of `data.image_size` with Gaussian weights; `mirror` averages over the four flips."""
+    """Sliding windows of `data.image_size` with Gaussian weights; `mirror` averages over the four flips.
+
+    `mirror_backbone`: "each" shows all flips to the backbone, "once" shows it one and flips its maps: faster, not equal.
+    """
 
     overlap: NonNegativeFloat = 0.5
     mirror: bool = True
+    mirror_backbone: Literal["each", "once"] = "each"
     batch_size: PositiveInt = 4
 
 
@@ -177,9 +213,23 @@ def parse(settings: Mapping[str, Any], *, label: str = "settings") -> RunConfig:
         raise ConfigError(f"{label}: " + "; ".join(_line(detail) for detail in error.errors())) from error
     if config.model.guide is not None and config.model.backbone is None:
         raise ConfigError(f"{label}: model.guide needs a model.backbone to draw tokens from")
+    _check_lora(config, label)
     if not 0 <= config.predict.overlap < 1:
         raise ConfigError(f"{label}: predict.overlap is {config.predict.overlap}, expected 0 <= overlap < 1")
     return config
+
+
+def _check_lora(config: RunConfig, label: str) -> None:
+    train = config.train
+    if config.model.lora is None:
+        for name in ("freeze_heads", "checkpointing"):
+            if getattr(train, name):
+                raise ConfigError(f"{label}: train.{name} is for an adapted backbone: set model.lora, or leave it out")
+        return
+    if config.model.backbone is None:
+        raise ConfigError(f"{label}: model.lora needs a model.backbone to adapt")
+    if train.optimizer != "adamw":
+        raise ConfigError(f"{label}: model.lora needs train.optimizer=adamw, found {train.optimizer}")
 
 
 def override(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
