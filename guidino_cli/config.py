@@ -134,7 +134,8 @@ class TrainSettings:
 class PredictSettings:
     """Sliding windows of `data.image_size` with Gaussian weights; `mirror` averages over the four flips.
 
-    `mirror_backbone`: "each" shows all flips to the backbone, "once" shows it one and flips its maps: faster, not equal.
+    `mirror_backbone`: "each" shows every flip to the backbone, "once" shows it the image and flips its maps, which is
+    faster and not the same.
     """
 
     overlap: NonNegativeFloat = 0.5

@@ -58,7 +58,9 @@ def run(
         raise ConfigError(f"--values 255 is for two classes, the run has {len(facts['classes'])}: use --values index")
     model.to(pick_device(device))
     settings = config.predict
-    window = Window(config.data.image_size, settings.overlap, settings.mirror, settings.batch_size)
+    window = Window(
+        config.data.image_size, settings.overlap, settings.mirror, settings.batch_size, settings.mirror_backbone
+    )
     hint = "; --set predict.mirror=false is about four times as fast" if window.mirror else ""
     say(f"{len(todo)} images in windows of {window.size} px on {model.mean.device}{hint}")
     records: list[dict[str, Any]] = []

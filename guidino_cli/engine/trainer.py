@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from guidino_cli.config import RunConfig
 from guidino_cli.data.augment import apply, draw
 from guidino_cli.data.dataset import EpochSampler, SegmentationDataset, random_generator
 from guidino_cli.data.images import read_label_map
+from guidino_cli.engine.dense_cache import dense_cache
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.inference import Window, segment_file
 from guidino_cli.engine.objective import Objective
@@ -21,7 +23,7 @@ from guidino_cli.engine.optim import make_optimizer, make_schedule
 from guidino_cli.engine.run_folder import RunFolder
 from guidino_cli.errors import ConfigError, DataError, WeightsError
 from guidino_cli.metrics.overlap import mean_dice
-from guidino_cli.models.composed import Model
+from guidino_cli.models.composed import Model, Recall
 from guidino_cli.progress import progress, say
 from guidino_cli.types import Case, Sample
 
@@ -70,6 +72,7 @@ class Trainer:
         )
         _require_device(device, self.accelerator.device)
         self.objective = Objective(settings.loss, has_guide=model.guide is not None)
+        self.dense_cache = dense_cache(model.backbone, settings.dense_cache_gb)
         self.dataset = _dataset(training, config, num_classes)
         loader: DataLoader[Sample] = DataLoader(
             self.dataset,
@@ -169,7 +172,7 @@ class Trainer:
         image, mask = self._augmented(batch)
         with self.accelerator.accumulate(self.model):
             with self.accelerator.autocast():
-                prediction = self.model(image)
+                prediction = self.model(image, recall=self._recall(batch))
             terms = self.objective(prediction, mask)
             self.accelerator.backward(terms["loss"])
             if self.accelerator.sync_gradients:
@@ -179,6 +182,13 @@ class Trainer:
         if self.accelerator.sync_gradients:
             self.schedule.step()
         return terms
+
+    def _recall(self, batch: Sample) -> Recall | None:
+        """Where a training sample is the same in every epoch, so are its dense maps."""
+        settings = self.config.data
+        if self.dense_cache is None or settings.augment != "none" or settings.resize != "stretch":
+            return None
+        return partial(self.dense_cache.recall, [("train", index) for index in batch.case_index.tolist()])
 
     def _augmented(self, batch: Sample) -> tuple[torch.Tensor, torch.Tensor]:
         draws = [
@@ -208,7 +218,7 @@ class Trainer:
     def _case_dice(self, model: Model, case: Case, window: Window) -> float:
         if case.mask is None:
             raise DataError(f"{case.image}: has no mask, so it cannot validate")
-        labels = segment_file(model, case.image, self.config.data, window).labels
+        labels = segment_file(model, case.image, self.config.data, window, cache=self.dense_cache).labels
         truth = read_label_map(case.mask)
         return mean_dice(labels, truth, num_classes=self.num_classes)
 

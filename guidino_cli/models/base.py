@@ -11,10 +11,12 @@ class Segmenter(nn.Module, ABC):
     Attributes:
         stride: Image sizes must be multiples of it; `Model` pads to it.
         uses_backbone: Whether `encode` reads the dense maps of a backbone.
+        reads_image: Whether `encode` reads the image; if not, a guide at the input would gate nothing.
     """
 
     stride: int
     uses_backbone: bool = False
+    reads_image: bool = True
 
     @abstractmethod
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:

@@ -1,5 +1,7 @@
 """Segmenter, backbone and guide as one model: the only place where a guide gates anything."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -13,6 +15,9 @@ from guidino_cli.types import Prediction
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 
+Recall = Callable[[Callable[[], list[Tensor]]], list[Tensor]]
+"""Gives a batch's dense maps: by calling the function it is given, or from an earlier call of it."""
+
 
 class Model(nn.Module):
     """A segmenter, optionally with a backbone and a guide beside it.
@@ -22,6 +27,7 @@ class Model(nn.Module):
         backbone: Dense features, computed once per image.
         guide: Turns the deepest dense map into the guide map.
         guide_at: "input" multiplies the normalised image, "bottleneck" the deepest feature map, "features" all of them.
+            Of several guide maps, one a class, the largest gates: what looks like any foreground passes.
         residual: Multiply by 1 + guide instead of the guide.
     """
 
@@ -46,9 +52,16 @@ class Model(nn.Module):
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, image: Tensor) -> Prediction:
-        """Segment images (B, 1 or 3, H, W) in [0, 1] of any size."""
-        dense = self.backbone(image) if self.backbone is not None else []
+    def forward(self, image: Tensor, *, recall: Recall | None = None) -> Prediction:
+        """Segment images (B, 1 or 3, H, W) in [0, 1] of any size.
+
+        Args:
+            image: The images.
+            recall: Stands between the model and its backbone, where dense maps are known already.
+        """
+        dense: list[Tensor] = []
+        if self.backbone is not None:
+            dense = self.backbone(image) if recall is None else recall(partial(self.backbone, image))
         guide = self.guide(dense[-1]) if self.guide is not None else None
         return self.segment(image, dense, guide)
 
@@ -86,7 +99,8 @@ def _to_grid(guide: Tensor, like: Tensor) -> Tensor:
     size = like.shape[-2:]
     if guide.shape[-2:] == size:
         return guide
-    return F.interpolate(guide, size=size, mode="bilinear", align_corners=False, antialias=guide.shape[-2] > size[0])
+    shrinks = guide.shape[-2] > size[0] or guide.shape[-1] > size[1]
+    return F.interpolate(guide, size=size, mode="bilinear", align_corners=False, antialias=shrinks)
 
 
 def _pad_to(image: Tensor, stride: int) -> Tensor:

@@ -24,7 +24,7 @@ class Stand(nn.Module):
         self.register_buffer("mean", torch.zeros(1, 3, 1, 1))
         self.batches: list[Tensor] = []
 
-    def forward(self, image: Tensor) -> Prediction:
+    def forward(self, image: Tensor, *, recall: None = None) -> Prediction:
         self.batches.append(image.clone())
         return self.predict(image)
 

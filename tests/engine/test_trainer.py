@@ -146,7 +146,7 @@ def test_the_validation_dice_is_the_mean_over_cases_and_classes_in_native_pixels
     manifest = load_manifest(data)
     masks = {case.image: read_label_map(case.mask) for case in manifest.select("val") if case.mask}
 
-    def predicted(_model, path, *_):
+    def predicted(_model, path, *_, **__):
         labels = masks[path].copy()
         ones = (labels == 1).nonzero()
         labels[ones[0][: len(ones[0]) // 2], ones[1][: len(ones[0]) // 2]] = 0
@@ -175,7 +175,7 @@ def test_an_empty_mask_that_is_left_empty_is_right(
     assert case.mask is not None
     write_label_map(case.mask, np.zeros((40, 48), dtype=np.uint8))
     empty = type("Result", (), {"labels": np.zeros((40, 48), dtype=np.uint8)})
-    monkeypatch.setattr(module, "segment_file", lambda *_: empty)
+    monkeypatch.setattr(module, "segment_file", lambda *_, **__: empty)
     assert _trainer(data, tmp_path / "run")._validate() == 1.0
 
 
