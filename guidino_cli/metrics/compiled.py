@@ -1,36 +1,29 @@
-"""The compiled kernel for border distances: built once where there is a C compiler, silently absent elsewhere."""
+"""The compiled kernel for border distances: in wheels built where there was a C compiler, silently absent elsewhere."""
 
 import ctypes
-import hashlib
 import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-_SOURCE = Path(__file__).with_name("bitwalk.c")
-_FLAGS = ("-O3", "-std=c99", "-fPIC", "-shared", "-ffp-contract=off")
+_LIBRARY = Path(__file__).with_name("bitwalk.so")
+"""Made from `bitwalk.c` by `build_kernel.py` when the package is built or installed."""
 _ROWS_2D, _ROWS_3D = 513, 320
 """Rows visited around a pixel before the rest is left to a tree: 512 up and down in an image, 320 lines in a volume."""
 
 
 @cache
 def kernel() -> ctypes.CDLL | None:
-    """The compiled library, or None where it cannot be had (no compiler, no place to write, GUIDINO_KERNEL=off)."""
-    if os.environ.get("GUIDINO_KERNEL", "").lower() in {"off", "0", "no"} or os.name != "posix":
+    """The compiled library, or None where there is none (built without a compiler, Windows, GUIDINO_KERNEL=off)."""
+    if os.environ.get("GUIDINO_KERNEL", "").lower() in {"off", "0", "no"}:
         return None
     try:
-        place = _cache() / f"bitwalk-{_fingerprint()}.so"
-        if not place.is_file():
-            _build(place)
-        library = ctypes.CDLL(str(place))
-    except (OSError, subprocess.SubprocessError):
+        library = ctypes.CDLL(str(_LIBRARY))
+        library.border_distances.restype = ctypes.c_int
+    except (OSError, AttributeError):
         return None
-    library.border_distances.restype = ctypes.c_int
     return library
 
 
@@ -103,27 +96,3 @@ def _rows(depth_step: float, height_step: float, flat: bool) -> tuple[np.ndarray
 
 def _pointer(array: np.ndarray) -> ctypes.c_void_p:
     return array.ctypes.data_as(ctypes.c_void_p)
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    place = Path(base) / "guidino"
-    place.mkdir(parents=True, exist_ok=True)
-    return place
-
-
-def _fingerprint() -> str:
-    """Another source, flags or machine gives another file."""
-    text = _SOURCE.read_bytes() + " ".join((*_FLAGS, *os.uname()[3:])).encode()
-    return hashlib.sha256(text).hexdigest()[:16]
-
-
-def _build(place: Path) -> None:
-    compiler = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
-    if compiler is None:
-        raise OSError("no C compiler")
-    with tempfile.TemporaryDirectory(dir=place.parent) as folder:
-        built = Path(folder) / place.name
-        command = [compiler, *_FLAGS, "-o", str(built), str(_SOURCE), "-lm"]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
-        os.replace(built, place)
