@@ -8,6 +8,18 @@ from typing import Any
 from guidino_cli.errors import ConfigError, unknown
 
 
+def find(kind: str, name: str, registry: Mapping[str, str]) -> Any:
+    """The registered class or function itself, for what is known of it before it is called.
+
+    Raises:
+        ConfigError: Unknown name.
+    """
+    if name not in registry:
+        raise ConfigError(unknown(kind, name, registry))
+    module, attribute = registry[name].split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
 def create(kind: str, name: str, registry: Mapping[str, str], options: Mapping[str, Any], **given: Any) -> Any:
     """Call the registered class or function with the user's options and the values the program supplies.
 
@@ -21,10 +33,7 @@ def create(kind: str, name: str, registry: Mapping[str, str], options: Mapping[s
     Raises:
         ConfigError: Unknown name, unknown or missing option, or a value the part refuses.
     """
-    if name not in registry:
-        raise ConfigError(unknown(kind, name, registry))
-    module, attribute = registry[name].split(":")
-    factory = getattr(importlib.import_module(module), attribute)
+    factory = find(kind, name, registry)
     allowed = set(inspect.signature(factory).parameters) - set(given)
     for option in options:
         if option not in allowed:
@@ -40,4 +49,5 @@ def create(kind: str, name: str, registry: Mapping[str, str], options: Mapping[s
         if not options and not isinstance(error, ValueError):
             raise
         reason = " ".join(str(error).split())
-        raise ConfigError(f"{kind} {name} with options {dict(options)}: {reason}") from error
+        chosen = f" with options {dict(options)}" if options else ""
+        raise ConfigError(f"{kind} {name}{chosen}: {reason}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from guidino_cli.errors import ConfigError
-from guidino_cli.registry import create
+from guidino_cli.registry import create, find
 
 if TYPE_CHECKING:
     from guidino_cli.config import ModelSettings
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 SEGMENTERS = {
     "unet": "guidino_cli.models.segmenters.unet:UNet",
     "nnwnet": "guidino_cli.models.segmenters.nnwnet:NNWNet",
+    "nnunet": "guidino_cli.models.segmenters.nnunet:NNUNet",
+    "segdino": "guidino_cli.models.segmenters.segdino:SegDINO",
+    "seg-guidino": "guidino_cli.models.segmenters.seg_guidino:SegGuiDINO",
 }
 BACKBONES = {
     "dinov3": "guidino_cli.models.backbones.dino:load_dino",
@@ -27,28 +30,48 @@ GUIDES = {"tokenbook": "guidino_cli.models.guides.tokenbook:TokenBook"}
 def build_model(settings: ModelSettings, *, num_classes: int, offline: bool = False) -> Model:
     """Make the model of a configuration; a backbone's pretrained weights are loaded, everything else is fresh.
 
+    The segmenter's fresh weights depend on torch's seed alone, not on the backbone or guide beside it.
+
     Raises:
-        ConfigError: A part or option does not exist.
+        ConfigError: A part or option does not exist, or the parts make no sense together.
         WeightsError: The backbone's weights are missing, gated or do not fit.
     """
+    import torch
+
     from guidino_cli.models.composed import Model
 
-    segmenter = create(
-        "segmenter", settings.segmenter.name, SEGMENTERS, settings.segmenter.options, num_classes=num_classes
-    )
+    _require_fitting(settings)
+    part, reads_backbone = settings.segmenter, find("segmenter", settings.segmenter.name, SEGMENTERS).uses_backbone
     if settings.backbone is None:
-        return Model(segmenter)
-    if settings.guide is None and not segmenter.uses_backbone:
-        raise ConfigError(
-            f"segmenter {settings.segmenter.name} does not read a backbone: set model.guide, or remove model.backbone"
-        )
-    backbone = build_backbone(settings.backbone.name, settings.backbone.options, offline=offline)
+        return Model(create("segmenter", part.name, SEGMENTERS, part.options, num_classes=num_classes))
+    with torch.random.fork_rng(devices=[]):
+        # Some loaders draw weights only to replace them.
+        backbone = build_backbone(settings.backbone.name, settings.backbone.options, offline=offline)
+    dense = {"dense_channels": backbone.level_channels} if reads_backbone else {}
+    segmenter = create("segmenter", part.name, SEGMENTERS, part.options, num_classes=num_classes, **dense)
     if settings.guide is None:
         return Model(segmenter, backbone=backbone)
-    guide = create("guide", settings.guide.name, GUIDES, settings.guide.options, channels=backbone.channels)
+    maps = num_classes - 1 if settings.guide.per_class else 1
+    guide = create("guide", settings.guide.name, GUIDES, settings.guide.options, channels=backbone.channels, maps=maps)
     return Model(
         segmenter, backbone=backbone, guide=guide, guide_at=settings.guide.at, residual=settings.guide.residual
     )
+
+
+def _require_fitting(settings: ModelSettings) -> None:
+    """Refuse parts that make no sense together, before any weights are looked for."""
+    name = settings.segmenter.name
+    kind = find("segmenter", name, SEGMENTERS)
+    if settings.backbone is None and kind.uses_backbone:
+        raise ConfigError(
+            f"segmenter {name} sees images through a backbone only: set model.backbone, such as {{name: dinov3}}"
+        )
+    if settings.backbone is not None and settings.guide is None and not kind.uses_backbone:
+        raise ConfigError(f"segmenter {name} does not read a backbone: set model.guide, or remove model.backbone")
+    if settings.guide is not None and settings.guide.at == "input" and not kind.reads_image:
+        raise ConfigError(
+            f"model.guide.at is input, but segmenter {name} reads the backbone only: use bottleneck or features"
+        )
 
 
 def build_backbone(name: str, options: dict, *, offline: bool = False):  # type: ignore[no-untyped-def]

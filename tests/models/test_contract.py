@@ -1,74 +1,75 @@
 """What every segmenter promises, checked for each name in the registry."""
 
-from dataclasses import replace
+from collections.abc import Callable
 
 import pytest
 import torch
 
-from guidino_cli.config import ModelSettings, Part
+from guidino_cli.config import ModelSettings
 from guidino_cli.models import SEGMENTERS, build_model
 from guidino_cli.models.composed import Model
 
-BACKBONE = Part("random", {"hidden_size": 32, "depth": 2, "heads": 2})
 CHANNELS = (1, 3)
 # No side is a multiple of any stride.
 ODD = (33, 50)
 
+Make = Callable[..., Model]
 
-def _model(name: str, *, num_classes: int = 2, seed: int = 0) -> Model:
-    torch.manual_seed(seed)
-    settings = ModelSettings(segmenter=Part(name))
-    model = build_model(settings, num_classes=num_classes)
-    if model.segmenter.uses_backbone:
-        model = build_model(replace(settings, backbone=BACKBONE), num_classes=num_classes)
-    return model
+
+@pytest.fixture
+def make(small_model: Callable[[str], ModelSettings]) -> Make:
+    def build(name: str, *, num_classes: int = 2, seed: int = 0) -> Model:
+        torch.manual_seed(seed)
+        return build_model(small_model(name), num_classes=num_classes)
+
+    return build
 
 
 @pytest.mark.parametrize("channels", CHANNELS)
 @pytest.mark.parametrize("name", SEGMENTERS)
-def test_the_finest_logits_have_the_size_of_the_image(name: str, channels: int) -> None:
-    prediction = _model(name)(torch.rand(2, channels, *ODD))
+def test_the_finest_logits_have_the_size_of_the_image(name: str, channels: int, make: Make) -> None:
+    prediction = make(name)(torch.rand(2, channels, *ODD))
     assert prediction.logits[0].shape == (2, 2, *ODD)
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
-def test_logits_come_finest_first(name: str) -> None:
-    heights = [logits.shape[-2] for logits in _model(name)(torch.rand(2, 3, 64, 64)).logits]
+def test_logits_come_finest_first(name: str, make: Make) -> None:
+    heights = [logits.shape[-2] for logits in make(name)(torch.rand(2, 3, 64, 64)).logits]
     assert heights == sorted(heights, reverse=True)
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
-def test_every_level_has_a_channel_for_each_class(name: str) -> None:
-    logits = _model(name, num_classes=5)(torch.rand(2, 3, 32, 32)).logits
+def test_every_level_has_a_channel_for_each_class(name: str, make: Make) -> None:
+    logits = make(name, num_classes=5)(torch.rand(2, 3, 32, 32)).logits
     assert {level.shape[1] for level in logits} == {5}
 
 
 @pytest.mark.parametrize("channels", CHANNELS)
 @pytest.mark.parametrize("name", SEGMENTERS)
-def test_every_trainable_weight_gets_a_gradient(name: str, channels: int) -> None:
-    model = _model(name)
+def test_every_trainable_weight_gets_a_gradient(name: str, channels: int, make: Make) -> None:
+    model = make(name)
     torch.stack([level.square().mean() for level in model(torch.rand(2, channels, *ODD)).logits]).sum().backward()
     idle = [key for key, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
     assert not idle
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
-def test_evaluation_is_deterministic(name: str) -> None:
-    model, image = _model(name).eval(), torch.rand(1, 3, *ODD)
+def test_evaluation_is_deterministic(name: str, make: Make) -> None:
+    model, image = make(name).eval(), torch.rand(1, 3, *ODD)
     with torch.no_grad():
         assert torch.equal(model(image).logits[0], model(image).logits[0])
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
-def test_a_sample_is_segmented_alike_alone_and_in_a_batch(name: str) -> None:
-    model, images = _model(name).eval(), torch.rand(3, 3, *ODD)
+def test_a_sample_is_segmented_alike_alone_and_in_a_batch(name: str, make: Make) -> None:
+    model, images = make(name).eval(), torch.rand(3, 3, *ODD)
     with torch.no_grad():
         torch.testing.assert_close(model(images).logits[0][1:2], model(images[1:2]).logits[0], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
-def test_weights_carry_over_to_a_fresh_model(name: str) -> None:
-    model, fresh, image = _model(name).eval(), _model(name, seed=1).eval(), torch.rand(1, 3, *ODD)
+def test_weights_carry_over_to_a_fresh_model(name: str, make: Make) -> None:
+    model, fresh, image = make(name).eval(), make(name, seed=1).eval(), torch.rand(1, 3, *ODD)
     with torch.no_grad():
         before = fresh(image).logits[0]
         fresh.load_state_dict(model.state_dict())
@@ -77,12 +78,19 @@ def test_weights_carry_over_to_a_fresh_model(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
-def test_a_grey_image_means_the_same_in_one_channel_and_in_three(name: str) -> None:
-    model, grey = _model(name).eval(), torch.rand(1, 1, *ODD)
+def test_a_grey_image_means_the_same_in_one_channel_and_in_three(name: str, make: Make) -> None:
+    model, grey = make(name).eval(), torch.rand(1, 1, *ODD)
     with torch.no_grad():
         torch.testing.assert_close(model(grey).logits[0], model(grey.expand(-1, 3, -1, -1)).logits[0])
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
-def test_an_image_smaller_than_the_stride_is_segmented(name: str) -> None:
-    assert _model(name).eval()(torch.rand(1, 3, 5, 7)).logits[0].shape == (1, 2, 5, 7)
+def test_an_image_smaller_than_the_stride_is_segmented(name: str, make: Make) -> None:
+    assert make(name).eval()(torch.rand(1, 3, 5, 7)).logits[0].shape == (1, 2, 5, 7)
+
+
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_a_batch_of_images_smaller_than_the_stride_can_be_learned_from(name: str, make: Make) -> None:
+    loss = torch.stack([level.square().mean() for level in make(name)(torch.rand(2, 3, 5, 7)).logits]).sum()
+    loss.backward()
+    assert torch.isfinite(loss)

@@ -1,0 +1,36 @@
+"""Every registered segmenter small enough to be tried in many ways, with the backbone that it needs."""
+
+from collections.abc import Callable
+
+import pytest
+
+from guidino_cli.config import ModelSettings, Part
+from guidino_cli.models import SEGMENTERS
+from guidino_cli.registry import find
+
+# 72 million weights take seconds to draw; the number of stages is nnU-Net's.
+_SMALL = {"nnunet": {"widths": [4, 4, 8, 8, 8, 8], "blocks": [1, 2, 1, 1, 1, 1]}}
+_BACKBONE = Part("random", {"hidden_size": 32, "depth": 4, "heads": 2, "layers": [1, 2, 3, 4]})
+
+
+@pytest.fixture(scope="session")
+def small_segmenter() -> Callable[[str], Part]:
+    """The settings of a registered segmenter, small: `small_segmenter("nnunet")`."""
+    return lambda name: Part(name, _SMALL.get(name, {}))
+
+
+@pytest.fixture(scope="session")
+def small_model(small_segmenter: Callable[[str], Part]) -> Callable[[str], ModelSettings]:
+    """The settings of a model without guide, with a backbone only if the segmenter reads one."""
+
+    def settings(name: str) -> ModelSettings:
+        reads_backbone = find("segmenter", name, SEGMENTERS).uses_backbone
+        return ModelSettings(small_segmenter(name), _BACKBONE if reads_backbone else None)
+
+    return settings
+
+
+@pytest.fixture(scope="session")
+def small_backbone() -> Part:
+    """Four blocks of random weights, all of them wanted."""
+    return _BACKBONE
