@@ -8,24 +8,49 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 
-def make_optimizer(model: nn.Module, *, name: Literal["adamw", "sgd"], lr: float, weight_decay: float) -> Optimizer:
+def make_optimizer(
+    model: nn.Module, *, name: Literal["adamw", "sgd"], lr: float, weight_decay: float, adapter_lr: float | None = None
+) -> Optimizer:
     """Optimise every weight that wants a gradient; only kernels and matrices decay.
 
     Norms, biases and the TokenBook's prototypes, votes and temperatures do not: decay would pull a vote to "undecided".
+
+    Args:
+        model: Its parameters' names tell which are an adapter's.
+        name: Kind of optimiser.
+        lr: Learning rate, before the schedule.
+        weight_decay: Of kernels and matrices, an adapter's among them: it pulls towards the weights as they were.
+        adapter_lr: Learning rate of an adapter, before the schedule; None for `lr`.
     """
-    trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    decays = [name.endswith(".weight") and parameter.ndim > 1 for name, parameter in trainable]
-    groups = [
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for key, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decays = key.endswith(".weight") and parameter.ndim > 1
+            groups.setdefault((is_adapter(key), not decays), []).append(parameter)
+    settings = [
         {
-            "params": [parameter for (_, parameter), decay in zip(trainable, decays, strict=True) if decay is wanted],
-            "weight_decay": weight_decay if wanted else 0.0,
+            "params": groups[part],
+            "weight_decay": 0.0 if part[1] else weight_decay,
+            "lr": adapter_lr if part[0] and adapter_lr is not None else lr,
+            "is_adapter": part[0],
         }
-        for wanted in (True, False)
+        for part in sorted(groups)
     ]
     if name == "adamw":
-        return AdamW(groups, lr=lr)
+        return AdamW(settings, lr=lr)
     # nnU-Net's momentum.
-    return SGD(groups, lr=lr, momentum=0.99, nesterov=True)
+    return SGD(settings, lr=lr, momentum=0.99, nesterov=True)
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a tensor of a model belongs to an adapter: PEFT calls them lora_A, lora_B and lora_magnitude_vector."""
+    return any(part.startswith("lora_") for part in name.split("."))
+
+
+def current_rates(optimizer: Optimizer) -> dict[str, float]:
+    """Learning rates of the moment: "lr" of the heads (0 where they are frozen), "lora_lr" of an adapter if any."""
+    rates = {bool(group["is_adapter"]): float(group["lr"]) for group in optimizer.param_groups}
+    return {"lr": rates.get(False, 0.0)} | ({"lora_lr": rates[True]} if True in rates else {})
 
 
 def make_schedule(

@@ -1,6 +1,7 @@
 """What a segmenter, a backbone and a guide promise, so that any of them fits any other."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 from torch import Tensor, nn
 
@@ -40,6 +41,7 @@ class Backbone(nn.Module, ABC):
         stride: Pixels per cell of the deepest map.
         identity: Where the weights came from, and their SHA-256.
         is_frozen: No gradients, and evaluation mode for ever.
+        is_adapted: Its own weights stay as they were, an adapter inside learns.
     """
 
     channels: int
@@ -47,6 +49,8 @@ class Backbone(nn.Module, ABC):
     stride: int
     identity: dict[str, str]
     is_frozen: bool = False
+    is_adapted: bool = False
+    _following: tuple[nn.Module, ...] = ()
 
     @abstractmethod
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -58,9 +62,18 @@ class Backbone(nn.Module, ABC):
         self.requires_grad_(False)
         self.eval()
 
+    def let_learn(self, modules: Iterable[nn.Module]) -> None:
+        """Let gradients through to an adapter, and these modules alone (not what is in them) follow `train`."""
+        self.is_frozen, self.is_adapted = False, True
+        self._following = (*self._following, *modules)
+        self.train(self.training)
+
     def train(self, mode: bool = True) -> "Backbone":
-        """Set the mode; a frozen backbone stays in evaluation mode."""
-        super().train(mode and not self.is_frozen)
+        """Set the mode; a frozen backbone stays in evaluation mode, of an adapted one all but the adapter does."""
+        super().train(mode and not self.is_frozen and not self.is_adapted)
+        self.training = mode and not self.is_frozen
+        for module in self._following:
+            module.training = self.training
         return self
 
 
