@@ -19,9 +19,9 @@ class TokenBook(Guide):
     Tokens are first mapped by a learned 1x1 convolution, as in the authors' code: q = W t + b. With s_n = sim(q, p_n):
 
     * `mean`: G = 0.5 + 0.5 sum_n a_n s_n for cosine similarity (a logistic function for the dot product), with
-      a_n = 1 / N, or a learned softmax. This is the authors' guide. It is linear in the prototypes, so N of them act
-      as one vector, m = sum_n a_n p_n, and the guide stays within 0.5 +- 0.5 |m|; more prototypes only make it start
-      flatter.
+      a_n = 1 / N as in the authors' code, or the learned alpha of equation 1 as a softmax (its sign would add nothing:
+      a prototype can turn round). It is linear in the prototypes, so N of them act as one vector, m = sum_n a_n p_n,
+      and the guide stays within 0.5 +- 0.5 |m|; more prototypes only make it start flatter.
     * `softmax`: G = sum_n a_n softmax_n(s_n / tau), a_n in (0, 1) learned, tau learned. Every token chooses the
       prototypes it resembles and they vote with their weights: N prototypes describe N kinds of tissue.
     * `logsumexp`: G = sigmoid(log sum_n w_n exp(s_n / tau) - c), w_n, tau and c learned. A token that resembles any
@@ -34,7 +34,7 @@ class TokenBook(Guide):
         similarity: Cosine, or dot product divided by sqrt(D).
         learned_weights: Learn a_n in `mean`; the others always learn them.
         temperature: Initial tau of `softmax` and `logsumexp`.
-        maps: G, guide maps (one a class, for instance).
+        maps: G, guide maps, each with prototypes of its own; `model.guide.per_class` asks for one a foreground class.
     """
 
     weights: Tensor
@@ -71,7 +71,12 @@ class TokenBook(Guide):
             self.threshold = nn.Parameter(torch.zeros(maps, 1, 1))
 
     def forward(self, dense: Tensor) -> Tensor:
-        """(B, D, h, w) tokens to (B, maps, h, w) guide maps in [0, 1]."""
+        """(B, D, h, w) tokens to (B, maps, h, w) guide maps in [0, 1], in full precision whatever surrounds it."""
+        # In bfloat16 a fresh `mean` guide of 256 prototypes takes four values, and a sure guide rounds to 1.
+        with torch.autocast(dense.device.type, enabled=False):
+            return self._guide(dense.float())
+
+    def _guide(self, dense: Tensor) -> Tensor:
         tokens = self.project(dense)
         scale = 1 / math.sqrt(tokens.shape[1])
         book: Tensor = self.book

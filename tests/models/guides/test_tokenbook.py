@@ -173,6 +173,16 @@ def test_there_is_a_map_for_each_that_was_asked_for(aggregate: str) -> None:
     assert not torch.allclose(guide[:, 0], guide[:, 1])
 
 
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+def test_half_precision_around_it_does_not_change_the_guide(aggregate: str, similarity: str) -> None:
+    book, tokens = _book(aggregate=aggregate, similarity=similarity, prototypes=256), _tokens(h=9, w=9)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        guide = book(tokens)
+    assert guide.dtype == torch.float32
+    assert torch.equal(guide, book(tokens))
+
+
 def test_a_book_works_on_grids_of_any_size() -> None:
     book = _book()
     assert {book(_tokens(h=h, w=w)).shape[-2:] for h, w in ((1, 1), (16, 16), (22, 31))} == {(1, 1), (16, 16), (22, 31)}
