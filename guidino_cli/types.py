@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ class Case:
         group: What must not be torn apart by a split (a patient, a video, a stack); the case's own id by default.
         size_hw: Height and width in pixels, after EXIF rotation.
         foreground: Share of pixels whose class is not 0, in [0, 1]; None without a mask.
+        fields: What else is known (scanner, site, kind of lesion), by column; for groups and strata of a report.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Case:
     group: str
     size_hw: tuple[int, int]
     foreground: float | None
+    fields: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -17,5 +17,5 @@ PredictOverrides = Annotated[
 ]
 Group = Annotated[
     str | None,
-    typer.Option(help="What the interval draws together (patients): a column, a CSV case,group, or a pattern."),
+    typer.Option(help="What the interval draws together (patients): a column, TABLE.csv:COLUMN, or a pattern."),
 ]

@@ -59,7 +59,9 @@ def evaluate(
     ] = "auto",
     pairs: Annotated[Path | None, typer.Option(help="CSV with columns prediction,truth instead of names.")] = None,
     group: Group = None,
-    by: Annotated[str | None, typer.Option(help="Repeat the summary by a column, a CSV or a pattern.")] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Repeat the summary by a column, TABLE.csv:COLUMN, or pattern.")
+    ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the images, for the overlays of the page.")] = None,
     seed: BootstrapSeed = 0,
     workers: Annotated[

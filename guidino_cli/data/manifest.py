@@ -76,7 +76,7 @@ def load_manifest(folder: Path) -> Manifest:
             )
         cases = [_from_json(item, path.parent) for item in content["cases"]]
         return Manifest(content["name"], content["classes"], cases, content["source"])
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (json.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DataError(f"{path}: damaged ({reason}); run `guidino prepare` again") from error
 
@@ -89,7 +89,7 @@ def require(cases: Sequence[Case], split: str, folder: Path) -> Sequence[Case]:
 
 
 def _to_json(case: Case, folder: Path) -> dict[str, Any]:
-    return {
+    entry: dict[str, Any] = {
         "id": case.id,
         "image": _relative(case.image, folder),
         "mask": None if case.mask is None else _relative(case.mask, folder),
@@ -99,6 +99,7 @@ def _to_json(case: Case, folder: Path) -> dict[str, Any]:
         "size_hw": list(case.size_hw),
         "foreground": case.foreground,
     }
+    return entry | ({"fields": case.fields} if case.fields else {})
 
 
 def _from_json(item: dict[str, Any], folder: Path) -> Case:
@@ -111,6 +112,7 @@ def _from_json(item: dict[str, Any], folder: Path) -> Case:
         group=item["group"],
         size_hw=(item["size_hw"][0], item["size_hw"][1]),
         foreground=item["foreground"],
+        fields={name: str(value) for name, value in item.get("fields", {}).items()},
     )
 
 

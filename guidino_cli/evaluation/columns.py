@@ -9,50 +9,76 @@ from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.evaluation.pairing import Truth
 
 
-def column(truths: Sequence[Truth], source: str, *, option: str) -> list[str]:
+def column(truths: Sequence[Truth], source: str, *, option: str, blank: str = "") -> list[str]:
     """One value for every case.
 
     Args:
         truths: The cases.
-        source: Name of a known column (split, group, fold of prepared data, or a column of --pairs), a CSV file with
-            the columns case and value, or a pattern whose first group (or whole match) on the name of the case is the
-            value.
+        source: Name of a known column (split, group, fold and every column of the table that prepared data came from,
+            or a column of --pairs); a CSV file with the column case and one other, `TABLE.csv`, or any others,
+            `TABLE.csv:COLUMN`; or a pattern whose first group (or whole match) on the name of the case is the value.
         option: Name of the option, for messages.
+        blank: What a case without a value gets; without it, such a case is an error.
 
     Raises:
         ConfigError: No such column and not a pattern.
-        DataError: A case without a value.
+        DataError: A case without a value, or a table without the column.
     """
-    if all(source in truth.fields for truth in truths):
-        return [truth.fields[source] for truth in truths]
-    if source.lower().endswith(".csv"):
-        return _from_table(truths, Path(source))
-    known = sorted({name for truth in truths for name in truth.fields})
+    fields = [{name.lower(): value for name, value in truth.fields.items()} for truth in truths]
+    if all(source.lower() in known for known in fields):
+        return _complete([known[source.lower()] for known in fields], truths, f"{option} {source}", blank)
+    table, _, name = source.rpartition(":") if ".csv:" in source.lower() else (source, "", "")
+    if table.lower().endswith(".csv"):
+        known = _read_table(Path(table), name)
+        return _complete([known.get(truth.case, "") for truth in truths], truths, f"{option} {source}", blank)
+    return _by_pattern(truths, source, option)
+
+
+def _complete(values: list[str], truths: Sequence[Truth], where: str, blank: str = "") -> list[str]:
+    missing = [truth.case for truth, value in zip(truths, values, strict=True) if not value]
+    if blank and len(missing) < len(values):
+        return [value or blank for value in values]
+    if missing:
+        more = f" ({len(missing)} of {len(truths)} cases have none)" if len(missing) > 1 else ""
+        raise DataError(f"{where}: no value for {missing[0]}{more}")
+    return values
+
+
+def _by_pattern(truths: Sequence[Truth], source: str, option: str) -> list[str]:
+    names = sorted({name for truth in truths for name in truth.fields})
+    columns = f"known columns: {', '.join(names)}" if names else "these cases have no columns"
     try:
         pattern = re.compile(source)
     except re.error as error:
-        columns = ", ".join(known) or "none"
-        raise ConfigError(f"{option} {source}: neither a column (known: {columns}) nor a pattern ({error})") from error
+        raise ConfigError(f"{option} {source}: neither a column ({columns}) nor a pattern ({error})") from error
     values = []
     for truth in truths:
         found = pattern.search(truth.case)
         if found is None:
-            columns = f"known columns: {', '.join(known)}" if known else "these cases have no columns"
-            raise DataError(f"{option} {source}: does not occur in the case name {truth.case}; {columns}")
-        values.append(found.group(1) if pattern.groups else found.group())
-    return values
+            raise DataError(
+                f"{option} {source}: no such column, and as a pattern it does not occur in the case name "
+                f"{truth.case}; {columns}; a table can be given as TABLE.csv:COLUMN"
+            )
+        values.append((found.group(1) if pattern.groups else found.group()) or "")
+    return _complete(values, truths, f"{option} {source}")
 
 
-def _from_table(truths: Sequence[Truth], table: Path) -> list[str]:
+def _read_table(table: Path, name: str) -> dict[str, str]:
+    """Case -> value of one column of a CSV; the only one beside `case` if no name is given."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
+            reader = csv.DictReader(file)
+            rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table}: cannot be read as a CSV ({error})") from error
-    if not rows or rows[0][0] != "case" or any(len(row) < 2 for row in rows):
-        raise DataError(f"{table}: expected a header 'case,NAME' and one row a case")
-    known = {row[0]: row[1] for row in rows[1:]}
-    missing = [truth.case for truth in truths if truth.case not in known]
-    if missing:
-        raise DataError(f"{table}: has no row for {missing[0]} ({len(missing)} cases without a row)")
-    return [known[truth.case] for truth in truths]
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{table}: cannot be read as a CSV ({reason})") from error
+    headings = list(reader.fieldnames or [])
+    others = [heading for heading in headings if heading != "case"]
+    shown = ", ".join(headings) or "none"
+    if "case" not in headings or not others:
+        raise DataError(f"{table}: found the columns {shown}, expected case and at least one other, one row a case")
+    if name and name not in others:
+        raise DataError(f"{table}: has no column {name}; it has {', '.join(others)}")
+    if not name and len(others) > 1:
+        raise DataError(f"{table}: has several columns; say which: {', '.join(f'{table}:{item}' for item in others)}")
+    return {row["case"] or "": (row[name or others[0]] or "").strip() for row in rows}

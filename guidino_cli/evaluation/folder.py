@@ -94,7 +94,7 @@ def evaluate(
     """
     members = [pair.truth for pair in pairing.pairs]
     groups = None if request.group is None else column(members, request.group, option="--group")
-    strata = None if request.by is None else column(members, request.by, option="--by")
+    strata = None if request.by is None else column(members, request.by, option="--by", blank="(none)")
     job = make_job(pairing, truths, request)
     try:
         cases = _scored(pairing, job, request, progress)

@@ -238,7 +238,9 @@ def _from_manifest(place: Path, split: str) -> TruthSet:
 
 def _truth_of(case: Case, mask: Path) -> Truth:
     names = tuple(dict.fromkeys((case.id, stem(case.image), stem(mask))))
-    fields = {"split": case.split, "group": case.group, "fold": "" if case.fold is None else str(case.fold)}
+    fields = case.fields | {"split": case.split, "group": case.group}
+    if case.fold is not None:
+        fields["fold"] = str(case.fold)
     return Truth(case.id, mask, names, case.image, fields)
 
 

@@ -30,6 +30,7 @@ _MASK_WORDS |= {"segmentations", "segmentationclass"}
 _SPLIT_WORDS = {"train": "train", "training": "train", "trainset": "train", "trn": "train", "tr": "train"}
 _SPLIT_WORDS |= {"val": "val", "valid": "val", "validation": "val", "dev": "val"}
 _SPLIT_WORDS |= {"test": "test", "testing": "test", "testset": "test", "tst": "test", "ts": "test"}
+_COLUMNS = {"image", "mask", "id", "split", "fold", "group"}
 _NOISE_WORDS = {"ground", "the", "and", "1st", "2nd", "all"}
 _DEPTH = 3
 
@@ -86,7 +87,10 @@ def one_folder(source: Path) -> Found | None:
 
 
 def csv_of_pairs(source: Path) -> Found | None:
-    """A table with the columns image and mask, and optionally id, split, fold and group; paths relative to the file."""
+    """A table with the columns image and mask, and optionally id, split, fold and group; paths relative to the file.
+
+    Further columns are kept for every case: `guidino evaluate --by` and `--group` can use them.
+    """
     if not source.is_file() or source.suffix.lower() != ".csv":
         return None
     try:
@@ -137,6 +141,7 @@ def _row(source: Path, row: dict[str, str], line: int) -> Pair:
         split=_SPLIT_WORDS.get(split),
         fold=int(fold) if fold else None,
         group=(row.get("group") or "").strip() or None,
+        fields={name: (row[name] or "").strip() for name in row if name and name not in _COLUMNS},
     )
 
 

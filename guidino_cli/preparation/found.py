@@ -20,6 +20,7 @@ class Pair:
         fold: Official cross-validation fold, or None.
         group: What belongs together, or None for the case itself.
         stratum: Kind of case that every part should hold its share of ("benign"), or "".
+        fields: What else a table says about the case, by column.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Pair:
     fold: int | None = None
     group: str | None = None
     stratum: str = ""
+    fields: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -220,6 +220,7 @@ def _case(pair: Pair, facts: ImageFacts, pixels: np.ndarray, folder: Path | None
         group=pair.group or pair.id,
         size_hw=facts.size_hw,
         foreground=round(float(pixels[1:].sum() / pixels.sum()), 6),
+        fields=pair.fields | ({"stratum": pair.stratum} if pair.stratum else {}),
     )
 
 

@@ -28,6 +28,14 @@ def test_unlabelled_cases_and_names_in_any_script_come_back(tmp_path: Path) -> N
     assert load_manifest(tmp_path) == manifest
 
 
+def test_columns_of_the_source_come_back_and_a_file_without_them_is_read(make_data: Maker, tmp_path: Path) -> None:
+    manifest = load_manifest(make_data())
+    assert '"fields"' not in (tmp_path / "data" / "cases.json").read_text()
+    told = replace(manifest, cases=[replace(case, fields={"scanner": "A"}) for case in manifest.cases])
+    save_manifest(told, tmp_path / "data")
+    assert load_manifest(tmp_path / "data") == told
+
+
 def test_the_file_itself_may_be_given(make_data: Maker) -> None:
     data = make_data()
     assert load_manifest(data / "cases.json") == load_manifest(data)

@@ -219,6 +219,11 @@ def test_a_csv_names_pairs_groups_and_parts(tmp_path: Path) -> None:
     assert (pair.id, pair.images[0], pair.split, pair.group) == ("1", tmp_path / "x/1.png", "val", "p7")
 
 
+def test_further_columns_of_a_csv_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("image,mask,Scanner,age\nx/1.png,y/2.png, A ,\n")
+    assert recognise(tmp_path / "pairs.csv").pairs[0].fields == {"scanner": "A", "age": ""}
+
+
 def test_a_csv_without_the_columns_says_which_it_found(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="found the columns a, b, expected at least image and mask"):
