@@ -94,7 +94,7 @@ class DataSettings:
     image_size: PositiveInt = 256
     resize: Literal["stretch", "shorter", "none"] = "stretch"
     fold: int | None = None
-    augment: Literal["none", "light", "nnunet"] = "nnunet"
+    augment: Literal["none", "light", "nnunet", "guidino"] = "nnunet"
     foreground_crops: NonNegativeFloat = 0.33
     cache_gb: NonNegativeFloat = 2.0
 

@@ -1,29 +1,29 @@
-"""Random geometry and intensity for a batch: drawn for each case and epoch, then applied on the batch's device."""
+"""What may happen to a training sample: the parameters of its geometry and intensity, drawn for each case and epoch."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-Level = Literal["none", "light", "nnunet"]
+Level = Literal["none", "light", "nnunet", "guidino"]
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to one sample: flip, rotation and scale at once, then the rest in this order; by default nothing.
+    """What happens to one sample: geometry at once, then the rest in this order; by default nothing.
 
     Attributes:
         rotation: Radians, counter-clockwise.
         scale: Size of objects relative to before.
+        shear: Radians by which vertical lines lean.
+        shift_y: Downwards, as a share of the side.
+        shift_x: To the right, as a share of the side.
         flip_y: Mirror top to bottom.
         flip_x: Mirror left to right.
+        elastic: Standard deviation of the displacements of an elastic deformation, as a share of the side.
         noise: Standard deviation of Gaussian noise, in units of the [0, 1] intensity range.
-        noise_seed: Seed of that noise.
+        seed: Of that noise and of those displacements.
         blur: Standard deviation of the Gaussian blur in pixels.
         brightness: Factor on the intensities.
         contrast: Factor on the distance from the sample's mean.
@@ -33,10 +33,14 @@ class Augmentation:
 
     rotation: float = 0.0
     scale: float = 1.0
+    shear: float = 0.0
+    shift_y: float = 0.0
+    shift_x: float = 0.0
     flip_y: bool = False
     flip_x: bool = False
+    elastic: float = 0.0
     noise: float = 0.0
-    noise_seed: int = 0
+    seed: int = 0
     blur: float = 0.0
     brightness: float = 1.0
     contrast: float = 1.0
@@ -44,110 +48,81 @@ class Augmentation:
     gamma: float = 1.0
 
 
+class _Dice:
+    """Draws of one sample, always the same number of them, so that one probability does not move the next draw."""
+
+    def __init__(self, generator: np.random.Generator) -> None:
+        self._generator = generator
+
+    def flip(self, probability: float = 0.5) -> bool:
+        return bool(self._generator.random() < probability)
+
+    def between(self, low: float, high: float) -> float:
+        return float(self._generator.uniform(low, high))
+
+    def sometimes(self, probability: float, low: float, high: float, otherwise: float = 0.0) -> float:
+        value = self.between(low, high)
+        return value if self.flip(probability) else otherwise
+
+    def seed(self) -> int:
+        return int(self._generator.integers(2**31))
+
+
 def draw(level: Level, generator: np.random.Generator) -> Augmentation:
     """Draw the parameters of one sample.
 
-    "nnunet" follows nnU-Net v2's two-dimensional set and probabilities (Isensee et al. 2021, supplement): noise up to
-    variance 0.1 of a z-scored image is taken as 0.07 of the intensity range. "light" mirrors and changes brightness.
+    Args:
+        level: "light" mirrors and changes brightness. "nnunet" is nnU-Net v2's two-dimensional set with its
+            probabilities (Isensee et al. 2021, supplement), noise up to variance 0.1 of a z-scored image taken as 0.07
+            of the intensity range. "guidino" follows the list in the GuiDINO authors' code: quarter turns, affine,
+            elastic, brightness and contrast, noise, blur; its noise is of the 3 to 7 grey levels that list once had.
+        generator: Of this sample and epoch.
     """
     if level == "none":
         return Augmentation()
-    flips = {"flip_y": bool(generator.random() < 0.5), "flip_x": bool(generator.random() < 0.5)}
-    if level == "light":
-        return Augmentation(**flips, brightness=float(generator.uniform(0.8, 1.2)))
+    dice = _Dice(generator)
+    return {"light": _light, "nnunet": _nnunet, "guidino": _guidino}[level](dice)
 
-    def sometimes(probability: float, low: float, high: float, otherwise: float) -> float:
-        value = float(generator.uniform(low, high))
-        return value if generator.random() < probability else otherwise
 
-    gamma = sometimes(0.3, 0.7, 1.5, 1.0)
+def _light(dice: _Dice) -> Augmentation:
+    return Augmentation(flip_y=dice.flip(), flip_x=dice.flip(), brightness=dice.between(0.8, 1.2))
+
+
+def _nnunet(dice: _Dice) -> Augmentation:
+    gamma = dice.sometimes(0.3, 0.7, 1.5, 1.0)
     return Augmentation(
-        **flips,
-        rotation=sometimes(0.2, -math.pi, math.pi, 0.0),
-        scale=sometimes(0.2, 0.7, 1.4, 1.0),
-        noise=sometimes(0.1, 0.0, 0.07, 0.0),
-        noise_seed=int(generator.integers(2**31)),
-        blur=sometimes(0.2, 0.5, 1.0, 0.0),
-        brightness=sometimes(0.15, 0.75, 1.25, 1.0),
-        contrast=sometimes(0.15, 0.75, 1.25, 1.0),
-        low_resolution=sometimes(0.25, 0.5, 1.0, 1.0),
-        gamma=-gamma if generator.random() < 0.25 else gamma,
+        flip_y=dice.flip(),
+        flip_x=dice.flip(),
+        rotation=dice.sometimes(0.2, -math.pi, math.pi),
+        scale=dice.sometimes(0.2, 0.7, 1.4, 1.0),
+        noise=dice.sometimes(0.1, 0.0, 0.07),
+        seed=dice.seed(),
+        blur=dice.sometimes(0.2, 0.5, 1.0),
+        brightness=dice.sometimes(0.15, 0.75, 1.25, 1.0),
+        contrast=dice.sometimes(0.15, 0.75, 1.25, 1.0),
+        low_resolution=dice.sometimes(0.25, 0.5, 1.0, 1.0),
+        gamma=-gamma if dice.flip(0.25) else gamma,
     )
 
 
-def apply(image: Tensor, mask: Tensor, augmentations: Sequence[Augmentation]) -> tuple[Tensor, Tensor]:
-    """Augment a batch.
-
-    Args:
-        image: (B, C, H, W) in [0, 1].
-        mask: (B, H, W) class indices.
-        augmentations: One a sample.
-
-    Returns:
-        Image and mask of the same shapes; the mask holds no value it did not hold before, but 0 from outside the image.
-    """
-    image, mask = _move(image, mask, augmentations)
-    return torch.stack([_recolour(sample, a) for sample, a in zip(image, augmentations, strict=True)]), mask
-
-
-def _move(image: Tensor, mask: Tensor, augmentations: Sequence[Augmentation]) -> tuple[Tensor, Tensor]:
-    moved = [i for i, a in enumerate(augmentations) if _matrix(a) != _matrix(Augmentation())]
-    if not moved:
-        return image, mask
-    theta = torch.tensor([_matrix(augmentations[i]) for i in moved], device=image.device, dtype=image.dtype)
-    image, mask = image.clone(), mask.clone()
-    # A non-square sample would be sheared by a rotation in [-1, 1] coordinates; samples are square.
-    grid = F.affine_grid(theta, [len(moved), 1, *image.shape[-2:]], align_corners=False)
-    image[moved] = F.grid_sample(image[moved], grid, mode="bilinear", align_corners=False)
-    labels = F.grid_sample(mask[moved][:, None].to(image.dtype), grid, mode="nearest", align_corners=False)
-    mask[moved] = labels[:, 0].round().to(mask.dtype)
-    return image, mask
-
-
-def _matrix(a: Augmentation) -> list[list[float]]:
-    """From output to input coordinates: the inverse of flip, rotation and scale."""
-    cos, sin = math.cos(a.rotation) / a.scale, math.sin(a.rotation) / a.scale
-    x, y = (-1.0 if a.flip_x else 1.0), (-1.0 if a.flip_y else 1.0)
-    return [[x * cos, -x * sin, 0.0], [y * sin, y * cos, 0.0]]
-
-
-def _recolour(sample: Tensor, a: Augmentation) -> Tensor:
-    """Intensity changes of one sample (C, H, W)."""
-    if a.noise > 0:
-        generator = torch.Generator().manual_seed(a.noise_seed)
-        sample = sample + a.noise * torch.randn(sample.shape, generator=generator).to(sample)
-    if a.blur > 0:
-        sample = _blurred(sample, a.blur)
-    sample = sample * a.brightness
-    if a.contrast != 1:
-        mean = sample.mean(dim=(1, 2), keepdim=True)
-        sample = mean + (sample - mean) * a.contrast
-    if a.low_resolution < 1:
-        sample = _coarsened(sample, a.low_resolution)
-    sample = sample.clamp(0, 1)
-    if a.gamma < 0:
-        return 1 - _gamma(1 - sample, -a.gamma)
-    return _gamma(sample, a.gamma)
-
-
-def _blurred(sample: Tensor, sigma: float) -> Tensor:
-    radius = math.ceil(3 * sigma)
-    x = torch.arange(-radius, radius + 1, device=sample.device, dtype=sample.dtype)
-    kernel = torch.exp(-(x**2) / (2 * sigma**2))
-    kernel = (kernel / kernel.sum()).view(1, 1, -1)
-    padded = F.pad(sample[:, None], (radius,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(padded, kernel[..., None]), kernel[:, :, None])[:, 0]
-
-
-def _coarsened(sample: Tensor, share: float) -> Tensor:
-    size = sample.shape[-2:]
-    small = F.interpolate(sample[None], size=[max(1, round(side * share)) for side in size], mode="nearest-exact")
-    return F.interpolate(small, size=size, mode="bicubic", align_corners=False)[0]
-
-
-def _gamma(sample: Tensor, exponent: float) -> Tensor:
-    if exponent == 1:
-        return sample
-    low, high = sample.amin(), sample.amax()
-    span = (high - low).clamp(min=1e-6)
-    return ((sample - low) / span) ** exponent * span + low
+def _guidino(dice: _Dice) -> Augmentation:
+    quarters = math.pi / 2 * round(dice.sometimes(0.25, 0.5, 3.5))
+    is_affine, is_lit = dice.flip(0.2), dice.flip(0.2)
+    lean, turn = math.radians(10), math.radians(30)
+    scale, brightness, contrast = dice.between(0.7, 1.4), dice.between(0.8, 1.2), dice.between(0.8, 1.2)
+    return Augmentation(
+        flip_y=dice.flip(),
+        flip_x=dice.flip(),
+        rotation=quarters + is_affine * dice.between(-turn, turn),
+        scale=scale if is_affine else 1.0,
+        shear=is_affine * dice.between(-lean, lean),
+        shift_y=is_affine * dice.between(-0.1, 0.1),
+        shift_x=is_affine * dice.between(-0.1, 0.1),
+        # Their alpha 120 and sigma 7 displace by about 2.8 of 256 to 512 pixels.
+        elastic=dice.sometimes(0.15, 0.005, 0.011),
+        noise=dice.sometimes(0.15, 3 / 255, 7 / 255),
+        seed=dice.seed(),
+        blur=dice.sometimes(0.1, 0.5, 1.1),
+        brightness=brightness if is_lit else 1.0,
+        contrast=contrast if is_lit else 1.0,
+    )

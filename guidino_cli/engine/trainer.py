@@ -12,7 +12,8 @@ from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 
 from guidino_cli.config import RunConfig
-from guidino_cli.data.augment import apply, draw
+from guidino_cli.data.augment import draw
+from guidino_cli.data.augment_batch import apply
 from guidino_cli.data.dataset import EpochSampler, SegmentationDataset, random_generator
 from guidino_cli.data.images import read_label_map
 from guidino_cli.engine.dense_cache import dense_cache

@@ -5,12 +5,17 @@ import math
 import pytest
 import torch
 
-from guidino_cli.data.augment import Augmentation, apply, draw
+from guidino_cli.data.augment import Augmentation, Level, draw
+from guidino_cli.data.augment_batch import apply
 from guidino_cli.data.dataset import random_generator
 
 CHANGES = {
     "rotation": 1.0,
     "scale": 1.3,
+    "shear": 0.2,
+    "shift_y": 0.2,
+    "shift_x": -0.2,
+    "elastic": 0.02,
     "flip_y": True,
     "flip_x": True,
     "noise": 0.05,
@@ -20,7 +25,8 @@ CHANGES = {
     "low_resolution": 0.5,
     "gamma": 1.3,
 }
-GEOMETRY = {"rotation", "scale", "flip_y", "flip_x"}
+GEOMETRY = {"rotation", "scale", "shear", "shift_y", "shift_x", "flip_y", "flip_x", "elastic"}
+LEVELS: list[Level] = ["light", "nnunet", "guidino"]
 
 
 def _sample(batch: int = 1, side: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
@@ -69,11 +75,42 @@ def test_what_comes_from_outside_is_black_background() -> None:
     assert image[0, :, 0, 0].tolist() == [0, 0, 0]
 
 
+def test_a_shift_moves_down_and_to_the_right() -> None:
+    image, mask = _sample(side=20)
+    shifted = _shifted(image, mask)
+    torch.testing.assert_close(shifted[0][..., 4:, 2:], image[..., :-4, :-2])
+    assert torch.equal(shifted[1][..., 4:, 2:], mask[..., :-4, :-2])
+
+
+def _shifted(image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return apply(image, mask, [Augmentation(shift_y=0.2, shift_x=0.1)])
+
+
+def test_a_shear_of_45_degrees_moves_the_top_row_against_the_bottom_row_by_the_height() -> None:
+    mask = torch.zeros(1, 41, 41).long()
+    mask[:, :, 20] = 1
+    _, leaning = apply(mask[:, None].float(), mask, [Augmentation(shear=math.pi / 4)])
+    columns = [int(leaning[0, row].nonzero().item()) for row in (10, 20, 30)]
+    assert columns in ([10, 20, 30], [30, 20, 10])
+
+
+def test_an_elastic_deformation_moves_by_its_deviation() -> None:
+    ramp = torch.linspace(0, 1, 256).expand(256, 256)
+    mask = torch.zeros(64, 256, 256).long()
+    bends = [Augmentation(elastic=0.01, seed=i) for i in range(64)]
+    bent, _ = apply(ramp.expand(64, 1, 256, 256), mask, bends)
+    inner = (bent - ramp)[..., 32:-32, 32:-32]
+    # Cubic interpolation between the control points keeps about 0.7 of their deviation.
+    assert 0.006 < inner.std().item() < 0.0105
+    assert abs(inner.mean().item()) < 0.001
+
+
+@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("seed", range(20))
-def test_a_mask_stays_one_of_class_indices(seed: int) -> None:
+def test_a_mask_stays_one_of_class_indices(level: Level, seed: int) -> None:
     image, mask = _sample(batch=2)
     mask = mask * 60
-    draws = [draw("nnunet", random_generator(seed, i)) for i in range(2)]
+    draws = [draw(level, random_generator(seed, i)) for i in range(2)]
     _, moved = apply(image, mask, draws)
     assert moved.dtype == mask.dtype
     assert set(moved.unique().tolist()) <= {0, 60, 120, 180}
@@ -99,10 +136,11 @@ def test_every_parameter_changes_the_image_and_geometry_alone_the_mask(name: str
     assert torch.equal(changed[1], mask) == (name not in GEOMETRY)
 
 
+@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("seed", range(20))
-def test_the_image_stays_in_its_range(seed: int) -> None:
+def test_the_image_stays_in_its_range(level: Level, seed: int) -> None:
     image, mask = _sample()
-    image, _ = apply(image, mask, [draw("nnunet", random_generator(seed))])
+    image, _ = apply(image, mask, [draw(level, random_generator(seed))])
     assert image.min() >= 0
     assert image.max() <= 1
 
@@ -145,11 +183,12 @@ def test_noise_has_the_wanted_deviation() -> None:
 # --- Randomness
 
 
-def test_a_case_is_augmented_alike_whatever_its_batch() -> None:
-    image, mask = _sample(batch=3)
-    draws = [draw("nnunet", random_generator(0, 5, i)) for i in range(3)]
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_case_is_augmented_alike_whatever_its_batch(level: Level) -> None:
+    image, mask = _sample(batch=12, side=48)
+    draws = [draw(level, random_generator(0, 5, i)) for i in range(12)]
     together = apply(image, mask, draws)
-    for i in range(3):
+    for i in range(12):
         alone = apply(image[i : i + 1], mask[i : i + 1], draws[i : i + 1])
         torch.testing.assert_close(together[0][i], alone[0][0])
         assert torch.equal(together[1][i], alone[1][0])
@@ -194,6 +233,17 @@ def test_the_shares_of_changed_samples_are_those_of_nnunet() -> None:
     neutral = Augmentation()
     expected = {"rotation": 0.2, "scale": 0.2, "flip_y": 0.5, "flip_x": 0.5, "noise": 0.1, "blur": 0.2,
                 "brightness": 0.15, "contrast": 0.15, "low_resolution": 0.25}  # fmt: skip
+    shares = {
+        name: sum(getattr(item, name) != getattr(neutral, name) for item in draws) / len(draws) for name in expected
+    }
+    assert shares == pytest.approx(expected, abs=0.03)
+
+
+def test_the_shares_of_changed_samples_are_those_of_the_authors_list() -> None:
+    draws = [draw("guidino", random_generator(seed)) for seed in range(4000)]
+    neutral = Augmentation()
+    expected = {"scale": 0.2, "shear": 0.2, "shift_x": 0.2, "flip_y": 0.5, "flip_x": 0.5, "elastic": 0.15,
+                "noise": 0.15, "blur": 0.1, "brightness": 0.2, "contrast": 0.2, "rotation": 0.4}  # fmt: skip
     shares = {
         name: sum(getattr(item, name) != getattr(neutral, name) for item in draws) / len(draws) for name in expected
     }
