@@ -146,9 +146,13 @@ class PredictSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class RunConfig:
-    """Everything that decides a run; saved as `config.yaml` in its folder."""
+    """Everything that decides a run; saved as `config.yaml` in its folder.
+
+    `paper` is the row of the GuiDINO paper's tables that a preset is meant to be.
+    """
 
     description: str = ""
+    paper: str = ""
     model: ModelSettings = field(default_factory=ModelSettings)
     data: DataSettings = field(default_factory=DataSettings)
     train: TrainSettings = field(default_factory=TrainSettings)

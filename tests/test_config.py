@@ -1,5 +1,6 @@
 """Presets and settings: read, checked, overridden, written back."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,21 @@ from guidino_cli.engine.objective import Objective
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import build_model
 
-TINY = "model.backbone={name: random, options: {hidden_size: 32, depth: 2, heads: 2}}"
+TINY = "model.backbone={name: random, options: {hidden_size: 32, depth: 4, heads: 2, layers: [1, 2, 3, 4]}}"
+# 72 million weights take seconds to draw.
+SLIM = "model.segmenter.options={widths: [4, 4, 8, 8, 8, 8]}"
+DATA_SETS = ("kvasir", "isic2017", "tn3k")
+ROWS = {
+    "unet": "GuiDINO-U",
+    "nnwnet": "GuiDINO-W",
+    "nnwnet-lora": "GuiDINO-W-LoRA",
+    "seg-guidino": "Seg-GuiDINO",
+    "seg-guidino-lora": "Seg-GuiDINO-LoRA",
+    "segdino": "SegDINO",
+    "plain-unet": "UNet",
+    "plain-nnwnet": "nnWNet",
+    "plain-nnunet": "nnUNet",
+}
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -18,6 +33,8 @@ def test_a_preset_builds_and_runs_forward(name: str) -> None:
     config = load_preset(name)
     if config.model.backbone is not None:
         config = override(config, [TINY])
+    if config.model.segmenter.name == "nnunet":
+        config = override(config, [SLIM])
     model = build_model(config.model, num_classes=2).eval()
     with torch.no_grad():
         prediction = model(torch.rand(1, 3, 64, 64))
@@ -38,7 +55,30 @@ def test_a_preset_survives_being_written_and_read(name: str, tmp_path: Path) -> 
     assert load_config(tmp_path / "config.yaml") == config
 
 
-@pytest.mark.parametrize("name", [name for name in preset_names() if "-plain-" in name])
+@pytest.mark.parametrize("data", DATA_SETS)
+@pytest.mark.parametrize("network", [name for name in ROWS if not name.endswith("-lora")])
+def test_a_row_of_the_papers_tables_has_a_preset_for_each_data_set(network: str, data: str) -> None:
+    assert load_preset(f"{data}-{network}").paper == ROWS[network]
+
+
+@pytest.mark.parametrize("data", DATA_SETS)
+@pytest.mark.parametrize("network", [name for name in ROWS if not name.endswith("-lora")])
+def test_the_networks_of_a_table_are_trained_alike_but_for_the_guides_loss(network: str, data: str) -> None:
+    config, reference = load_preset(f"{data}-{network}"), load_preset(f"{data}-nnwnet")
+    assert config.data == reference.data
+    pixel_terms = {term: weight for term, weight in config.train.loss.items() if term != "guide"}
+    assert replace(config.train, loss={**pixel_terms, "guide": 0.1}) == reference.train
+
+
+@pytest.mark.parametrize("network", list(ROWS))
+def test_a_row_is_the_same_model_on_every_data_set(network: str) -> None:
+    models = [load_preset(f"{data}-{network}").model for data in DATA_SETS if f"{data}-{network}" in preset_names()]
+    assert all(model == models[0] for model in models)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in preset_names() if "-plain-" in name and name.replace("-plain", "") in preset_names()]
+)
 def test_a_plain_preset_differs_from_the_guided_one_in_the_guide_only(name: str) -> None:
     plain, guided = load_preset(name), load_preset(name.replace("-plain", ""))
     assert plain.model.guide is None
