@@ -11,10 +11,19 @@ from guidino_cli.evaluation.gates import Verdict
 from guidino_cli.evaluation.junit import to_junit
 from guidino_cli.evaluation.markdown import to_markdown
 from guidino_cli.evaluation.pairing import Pairing, TruthSet
-from guidino_cli.evaluation.report_files import dump_json, per_case_csv, summary_csv
+from guidino_cli.evaluation.report_files import dump_json, lesions_csv, per_case_csv, summary_csv
 from guidino_cli.evaluation.report_page import to_html
-from guidino_cli.evaluation.result import Evaluation, Line, pooled_figures, status_counts
-from guidino_cli.evaluation.tables import HEADINGS, caption, table_rows, worst_cases
+from guidino_cli.evaluation.result import Evaluation, pooled_figures, pooled_lesions, status_counts
+from guidino_cli.evaluation.tables import (
+    HEADINGS,
+    SIZE_HEADINGS,
+    Block,
+    caption,
+    size_rows,
+    stratum_title,
+    table_rows,
+    worst_cases,
+)
 
 _WORST = 5
 
@@ -25,6 +34,8 @@ def write(
     """Write every file of the report; the JSON comes last, so that its presence means the folder is whole."""
     write_text(out / "per_case.csv", per_case_csv(result))
     write_text(out / "summary.csv", summary_csv(result))
+    if pooled_lesions(result):
+        write_text(out / "lesions.csv", lesions_csv(result))
     write_text(out / "report.md", to_markdown(result, verdicts))
     write_text(out / "junit.xml", to_junit(result, verdicts))
     write_text(out / "report.html", to_html(result, pairing, verdicts))
@@ -38,10 +49,13 @@ def show(result: Evaluation, pairing: Pairing, truths: TruthSet, verdicts: Seque
     say(f"truth: {truths.origin}; {result.job.truth.rule.sentence}")
     say(f"predictions: {result.job.predictions.rule.sentence}")
     say(f"matched {matched} of {counts['cases']} ({pairing.rule}); extra predictions {len(pairing.extra)}")
-    _table(result, result.lines)
+    several = len(result.job.targets) > 1
+    _table(HEADINGS, table_rows(result), several=several)
     for stratum, lines in result.strata.items():
-        say(f"{stratum}:")
-        _table(result, lines)
+        say(f"{stratum_title(stratum, lines)}:")
+        _table(HEADINGS, table_rows(result, lines), several=several)
+    if blocks := size_rows(result):
+        _table(SIZE_HEADINGS, blocks, several=several)
     for name, figures in result.pooled.items():
         pooled = pooled_figures(figures)
         say(f"pooled over all pixels, {name}: IoU {pooled['iou']:.4f}, Dice {pooled['dice']:.4f}")
@@ -53,7 +67,8 @@ def show(result: Evaluation, pairing: Pairing, truths: TruthSet, verdicts: Seque
     for verdict in verdicts:
         say(verdict.sentence)
     if out is not None:
-        print(f"wrote {out}: report.html, report.md, report.json, per_case.csv, summary.csv, junit.xml")
+        lesions = ", lesions.csv" if pooled_lesions(result) else ""
+        say(f"wrote {out}: report.html, report.md, report.json, per_case.csv, summary.csv{lesions}, junit.xml")
 
 
 def say(line: str) -> None:
@@ -63,17 +78,17 @@ def say(line: str) -> None:
     )
 
 
-def _table(result: Evaluation, lines: Sequence[Line]) -> None:
+def _table(headings: Sequence[str], blocks: Sequence[Block], *, several: bool) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, heading in enumerate(HEADINGS):
+    for number, heading in enumerate(headings):
         table.add_column(heading, justify="right" if number else "left", no_wrap=True)
-    for target, rows in table_rows(result, lines):
-        if len(result.job.targets) > 1:
+    for target, rows in blocks:
+        if several:
             table.add_section()
             table.add_row(Text(target, style="bold", overflow="ellipsis"))
         for row in rows:

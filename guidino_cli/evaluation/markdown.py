@@ -4,7 +4,16 @@ from collections.abc import Sequence
 
 from guidino_cli.evaluation.gates import Verdict
 from guidino_cli.evaluation.result import Evaluation, pooled_figures
-from guidino_cli.evaluation.tables import HEADINGS, caption, digits, table_rows, worst_cases
+from guidino_cli.evaluation.tables import (
+    HEADINGS,
+    SIZE_HEADINGS,
+    caption,
+    digits,
+    size_rows,
+    stratum_title,
+    table_rows,
+    worst_cases,
+)
 
 
 def to_markdown(result: Evaluation, verdicts: Sequence[Verdict] = ()) -> str:
@@ -13,8 +22,10 @@ def to_markdown(result: Evaluation, verdicts: Sequence[Verdict] = ()) -> str:
     for target, rows in table_rows(result):
         parts += [f"## {_safe(target)}", "", *_table(HEADINGS, rows), ""]
     parts += ["## Pooled over all pixels", "", *_table(("target", "IoU", "Dice"), _pooled(result)), ""]
+    for target, rows in size_rows(result):
+        parts += [f"## Objects of {_safe(target)} by size", "", *_table(SIZE_HEADINGS, rows), ""]
     for stratum, lines in result.strata.items():
-        parts += [f"## {_safe(stratum)}", ""]
+        parts += [f"## {_safe(stratum_title(stratum, lines))}", ""]
         for target, block in table_rows(result, lines):
             parts += [f"**{_safe(target)}**", "", *_table(HEADINGS, block), ""]
     if verdicts:

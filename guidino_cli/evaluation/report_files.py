@@ -14,13 +14,13 @@ from typing import Any
 from guidino_cli import __version__
 from guidino_cli.evaluation.gates import Verdict
 from guidino_cli.evaluation.pairing import Pairing
-from guidino_cli.evaluation.result import Evaluation, Line, pooled_figures, pooled_lesions, status_counts
+from guidino_cli.evaluation.result import Evaluation, Line, measured, pooled_figures, pooled_lesions, status_counts
 from guidino_cli.evaluation.scoring import CaseResult, Score
 from guidino_cli.evaluation.statistics import RESAMPLES, Summary
 from guidino_cli.evaluation.tables import DEFINITIONS
-from guidino_cli.metrics import METRICS
+from guidino_cli.metrics import LESION, METRICS
 from guidino_cli.metrics.compiled import kernel
-from guidino_cli.metrics.lesions import lesion_f1, lesion_precision, lesion_recall, recall_by_size
+from guidino_cli.metrics.lesions import Lesions, lesion_f1, lesion_precision, lesion_recall, recall_by_size
 
 SCHEMA = 1
 
@@ -28,7 +28,8 @@ SCHEMA = 1
 def per_case_csv(evaluation: Evaluation) -> str:
     """One row per case and target; an empty field is a figure that the policy leaves out or that does not exist."""
     names = [*evaluation.job.metrics]
-    header = ["case", "target", "status", *names, "tp", "fp", "fn", "tn", "unit", "spacing", "size"]
+    objects = ["objects_true", "objects_found", "objects_extra"] if LESION & set(names) else []
+    header = ["case", "target", "status", *names, "tp", "fp", "fn", "tn", *objects, "unit", "spacing", "size"]
     rows = ([*_case_row(case, score, names)] for case in evaluation.cases for score in case.scores)
     return _csv([*header, "prediction", "truth", "note"], rows)
 
@@ -43,6 +44,16 @@ def summary_csv(evaluation: Evaluation) -> str:
         for line in lines
     )
     return _csv(["stratum", "target", "metric", "unit", "n_used", "n_total", *numbers], rows)
+
+
+def lesions_csv(evaluation: Evaluation) -> str:
+    """Recall of the true objects of all cases by size: one row per target and quarter of the sizes, in pixels."""
+    rows = (
+        [target, str(part.smallest), str(part.largest), str(part.found), str(part.total), number(part.recall)]
+        for target, lesions in pooled_lesions(evaluation).items()
+        for part in recall_by_size(lesions)
+    )
+    return _csv(["target", "smallest", "largest", "found", "total", "recall"], rows)
 
 
 def to_json(
@@ -86,6 +97,7 @@ def to_json(
         "resample": "nearest" if job.resample else None,
         "ignore_headers": job.ignore_headers,
         "counts": status_counts(evaluation),
+        "distances": vars(measured(evaluation)),
         "absent_targets": evaluation.absent,
         "headline": evaluation.headline,
         "summary": [_summary_json(evaluation, line) for line in evaluation.lines],
@@ -113,13 +125,21 @@ def dump_json(content: Mapping[str, Any]) -> str:
 def _case_row(case: CaseResult, score: Score, names: Sequence[str]) -> list[str]:
     counts = score.counts
     pixels = [""] * 4 if counts is None else [str(part) for part in (counts.tp, counts.fp, counts.fn, counts.tn)]
+    objects = _objects(score.lesions) if LESION & set(names) else []
     spacing = "x".join(f"{step:.6g}" for step in case.spacing or ())
     size = "x".join(map(str, case.shape or ()))
     figures = [number(score.values[name]) for name in names]
     files = [str(case.pair.prediction or ""), str(case.pair.truth.path)]
     return [
-        case.pair.truth.case, score.target, score.status, *figures, *pixels, case.unit, spacing, size, *files, case.note
+        case.pair.truth.case, score.target, score.status, *figures, *pixels, *objects, case.unit, spacing, size, *files,
+        case.note,
     ]  # fmt: skip
+
+
+def _objects(lesions: Lesions | None) -> list[str]:
+    if lesions is None:
+        return [""] * 3
+    return [str(len(lesions.found)), str(sum(lesions.found)), str(lesions.extra)]
 
 
 def _figures(summary: Summary) -> list[str]:

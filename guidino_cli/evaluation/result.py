@@ -1,5 +1,6 @@
 """The result of an evaluation, and how to ask it for a figure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isnan, nan
 
@@ -62,7 +63,7 @@ class Evaluation:
 
     def problems(self) -> list[CaseResult]:
         """Cases whose prediction is missing or could not be used."""
-        return [case for case in self.cases if any(score.status in {"missing", "failed"} for score in case.scores)]
+        return [case for case in self.cases if case.is_problem]
 
 
 def pooled_figures(counts: Counts) -> dict[str, float]:
@@ -93,9 +94,37 @@ def ranking_metric(result: Evaluation) -> str:
 
 def case_value(case: CaseResult, metric: str, result: Evaluation) -> float:
     """A case's figure, averaged over the targets that have one; NaN if none has."""
-    values = [score.values[metric] for score in case.scores if score.target not in result.absent]
-    known = [value for value in values if not isnan(value)]
-    return sum(known) / len(known) if known else nan
+    return _mean([score.values[metric] for score in case.scores if score.target not in result.absent])
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The distances that could be measured, without those that a policy put in their place.
+
+    Attributes:
+        ok: Pairs of a case and a target of which both masks have a border.
+        diagonal: Pairs that count as the diagonal of the image, because a mask is empty, missing or unusable.
+        zero: Pairs that count as 0, because neither mask has the target.
+        means: Mean over the measured pairs by name of the figure; with several targets the mean of their means.
+    """
+
+    ok: int
+    diagonal: int
+    zero: int
+    means: dict[str, float]
+
+
+def measured(evaluation: Evaluation) -> Measured:
+    """What the distances would be without the rule for cases in which there is nothing to measure."""
+    names = [name for name in evaluation.job.metrics if METRICS[name].kind == "distance"]
+    targets = [target.name for target in evaluation.job.targets if target.name not in evaluation.absent]
+    scores = {target: [score_of(case, target) for case in evaluation.cases] for target in targets}
+    pairs = [score for of_target in scores.values() for score in of_target if names]
+    counted = [score.status for score in pairs if not isnan(score.values[names[0]])]
+    zero = counted.count("both_empty")
+    means = {name: _mean([_mean([s.values[name] for s in of if s.status == "ok"]) for of in scores.values()])
+             for name in names}  # fmt: skip
+    return Measured(counted.count("ok"), len(counted) - counted.count("ok") - zero, zero, means)
 
 
 def status_counts(evaluation: Evaluation) -> dict[str, int]:
@@ -112,3 +141,9 @@ def status_counts(evaluation: Evaluation) -> dict[str, int]:
         "truth_empty": rows.count("truth_empty"),
         "prediction_empty": rows.count("prediction_empty"),
     }
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Mean of the values that exist; NaN without any."""
+    known = [value for value in values if not isnan(value)]
+    return sum(known) / len(known) if known else nan

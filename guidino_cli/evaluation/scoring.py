@@ -122,6 +122,11 @@ class CaseResult:
     unit: str
     note: str = ""
 
+    @property
+    def is_problem(self) -> bool:
+        """Whether the prediction is missing or could not be used."""
+        return any(score.status in {"missing", "failed"} for score in self.scores)
+
 
 def score_pair(pair: Pair, job: Job) -> CaseResult:
     """Read a pair and score it; a file that cannot be used becomes a failed case, never an exception.

@@ -4,10 +4,21 @@ import math
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from guidino_cli.evaluation.result import Evaluation, Line, case_value, ranking_metric, status_counts
+from guidino_cli.evaluation.result import (
+    Evaluation,
+    Line,
+    case_value,
+    measured,
+    pooled_lesions,
+    ranking_metric,
+    status_counts,
+)
 from guidino_cli.metrics import METRICS
+from guidino_cli.metrics.lesions import recall_by_size
 
 HEADINGS = ("figure", "n used/total", "mean", "std", "median", "95 % CI of mean")
+
+SIZE_HEADINGS = ("size of the true object", "found/total", "recall")
 
 DEFINITIONS = {
     "pooled": "95th percentile of the border-to-border distances of both directions pooled (medpy)",
@@ -16,7 +27,11 @@ DEFINITIONS = {
 }
 
 
-def table_rows(evaluation: Evaluation, lines: Sequence[Line] | None = None) -> list[tuple[str, list[tuple[str, ...]]]]:
+Block = tuple[str, list[tuple[str, ...]]]
+"""A target and its rows."""
+
+
+def table_rows(evaluation: Evaluation, lines: Sequence[Line] | None = None) -> list[Block]:
     """(target, its rows) in order; every row has a cell for each of `HEADINGS`."""
     blocks: dict[str, list[tuple[str, ...]]] = {}
     for line in evaluation.lines if lines is None else lines:
@@ -34,6 +49,7 @@ def caption(evaluation: Evaluation) -> list[str]:
     ]
     if "hd95" in job.metrics:
         lines.append(f"HD95 in {evaluation.unit}: {DEFINITIONS[job.policy.hd95]}")
+    lines += _about_distances(evaluation)
     if job.medpy:
         deviation = max(score.deviation for case in evaluation.cases for score in case.scores)
         lines.append(f"surface figures by medpy {version('medpy')}; guidino's own differ by {deviation:.2g} at most")
@@ -43,9 +59,44 @@ def caption(evaluation: Evaluation) -> list[str]:
         lines.append(f"objects: connected across corners, partners one to one from IoU {job.lesion_iou:g}")
     lines.append(f"policy {job.policy.name}: {job.policy.describe()}")
     lines.append(f"95 % CI: bootstrap over {'groups' if evaluation.group_count else 'cases'}" + _groups(evaluation))
+    adjusted = [case for case in evaluation.cases if case.note and not case.is_problem]
+    if adjusted:
+        lines.append(f"predictions fitted to the truth: {len(adjusted)}, such as {adjusted[0].pair.truth.case}, "
+                     f"{adjusted[0].note}")  # fmt: skip
     if evaluation.absent:
         lines.append(f"no pixel in any mask, hence no figure: {', '.join(evaluation.absent)}")
     return lines
+
+
+def _about_distances(evaluation: Evaluation) -> list[str]:
+    """What the mean of the distances is without the cases that have none; nothing if all have one."""
+    found = measured(evaluation)
+    if not found.diagonal and not found.zero:
+        return []
+    means = ", ".join(f"{METRICS[name].label} {digits(value, name)}" for name, value in found.means.items())
+    rest = [f"{found.diagonal} count as the image diagonal"] if found.diagonal else []
+    rest += [f"{found.zero} as 0 (both empty)"] if found.zero else []
+    total = found.ok + found.diagonal + found.zero
+    return [f"distances measured in {found.ok} of {total} (mean of these: {means}); {', '.join(rest)}"]
+
+
+def stratum_title(name: str, lines: Sequence[Line]) -> str:
+    """Heading of the table of one stratum."""
+    return f"stratum {name} ({lines[0].summary.total} cases)"
+
+
+def size_rows(evaluation: Evaluation) -> list[Block]:
+    """(target, its rows) of the true objects by size, the smallest quarter first; empty unless asked for."""
+    blocks: list[Block] = []
+    for target, lesions in pooled_lesions(evaluation).items():
+        rows: list[tuple[str, ...]] = [
+            (_range(part.smallest, part.largest), f"{part.found}/{part.total}", digits(part.recall, "lesion_recall"))
+            for part in recall_by_size(lesions)
+        ]
+        if rows:
+            found, total = sum(lesions.found), len(lesions.found)
+            blocks.append((target, [*rows, ("all", f"{found}/{total}", digits(found / total, "lesion_recall"))]))
+    return blocks
 
 
 def worst_cases(evaluation: Evaluation, number: int) -> list[str]:
@@ -56,7 +107,7 @@ def worst_cases(evaluation: Evaluation, number: int) -> list[str]:
     for case in ranked[:number]:
         figures = [f"{label(name, evaluation.unit)} {digits(case_value(case, name, evaluation), name)}"
                    for name in evaluation.job.metrics[:3]]  # fmt: skip
-        states = {score.status for score in case.scores} & {"missing", "failed"}
+        states = sorted({score.status.replace("_", " ") for score in case.scores} - {"ok", "both empty"})
         lines.append(f"{case.pair.truth.case}: {', '.join([*figures, *states])}")
     return lines
 
@@ -84,6 +135,10 @@ def _row(line: Line, unit: str) -> tuple[str, ...]:
         digits(summary.median, line.metric),
         "-" if low == "-" else f"{low} .. {high}",
     )
+
+
+def _range(smallest: int, largest: int) -> str:
+    return f"{smallest} pixels" if smallest == largest else f"{smallest} .. {largest} pixels"
 
 
 def _groups(evaluation: Evaluation) -> str:

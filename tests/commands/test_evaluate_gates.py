@@ -224,3 +224,42 @@ def test_medpy_recomputes_the_surface_figures_and_agrees(folders: Path) -> None:
 
 def test_medpy_does_not_know_the_max_definition(folders: Path) -> None:
     assert evaluate(folders, "--backend", "medpy", "--hd95", "max") == 2
+
+
+def test_recall_by_size_stands_in_every_report(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Five objects of 1, 4, 9, 16 and 16 pixels; the prediction finds the two largest."""
+    truth, found = np.zeros((2, 12, 30), dtype=np.uint8)
+    for left, size in ((0, 1), (3, 2), (7, 3), (12, 4), (20, 4)):
+        truth[1 : 1 + size, left : left + size] = 1
+    found[:, 11:] = truth[:, 11:]
+    Image.fromarray(truth).save(folders / "truth" / "b.png")
+    Image.fromarray(found).save(folders / "predictions" / "b.png")
+    (folders / "predictions" / "a.png").write_bytes(b"")
+    assert evaluate(folders, "--metrics", "lesion_recall") == 6
+    out = folders / "report"
+    with (out / "lesions.csv").open(encoding="utf-8") as file:
+        bins = [(row["smallest"], row["largest"], row["found"], row["total"]) for row in csv.DictReader(file)]
+    assert bins == [("1", "4", "0", "2"), ("9", "9", "0", "1"), ("16", "16", "2", "3")]
+    with (out / "per_case.csv").open(encoding="utf-8") as file:
+        rows = [(row["objects_true"], row["objects_found"], row["unit"]) for row in csv.DictReader(file)]
+    assert rows == [("1", "0", "px"), ("5", "2", "px")]
+    assert "| 9 pixels | 0/1 | 0.0000 |" in (out / "report.md").read_text(encoding="utf-8")
+    assert "<td>9 pixels</td><td>0/1</td>" in (out / "report.html").read_text(encoding="utf-8")
+    assert "1 .. 4 pixels" in capsys.readouterr().out
+
+
+def test_without_objects_there_is_no_table_of_them(folders: Path) -> None:
+    assert evaluate(folders) == 0
+    assert not (folders / "report" / "lesions.csv").exists()
+
+
+def test_the_mean_distance_is_also_given_over_the_measured_cases(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Case a is missed: its distance is the diagonal, 20. Case b measures 2."""
+    Image.fromarray(square() * 0).save(folders / "predictions" / "a.png")
+    assert evaluate(folders, "--metrics", "hd95") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "distances measured in 1 of 2 (mean of these: HD95 2.00); 1 count as the image diagonal" in said
+    assert report(folders)["distances"] == {"ok": 1, "diagonal": 1, "zero": 0, "means": {"hd95": 2.0}}
+    assert report(folders)["summary"][0]["mean"] == 11.0
