@@ -69,14 +69,14 @@ class Model(nn.Module):
         """The part of `forward` behind the guide, for callers that have the dense maps already."""
         height, width = image.shape[-2:]
         padded = _pad_to(self._normalised(image), self.segmenter.stride)
-        gate = None if guide is None else self._gate(guide, image, padded)
+        gate = None if guide is None else self._over_padding(guide, image, padded)
         if gate is not None and self.guide_at == "input":
-            padded = padded * _to_grid(gate, padded)
+            padded = self._gated(padded, gate)
         features = self.segmenter.encode(padded, dense)
         if gate is not None and self.guide_at == "bottleneck":
-            features = [*features[:-1], features[-1] * _to_grid(gate, features[-1])]
+            features = [*features[:-1], self._gated(features[-1], gate)]
         if gate is not None and self.guide_at == "features":
-            features = [feature * _to_grid(gate, feature) for feature in features]
+            features = [self._gated(feature, gate) for feature in features]
         logits = self.segmenter.decode(features, (padded.shape[-2], padded.shape[-1]))
         return Prediction([logits[0][..., :height, :width], *logits[1:]], guide)
 
@@ -85,14 +85,19 @@ class Model(nn.Module):
             image = image.expand(-1, 3, -1, -1)
         return (image - self.mean) / self.std
 
-    def _gate(self, guide: Tensor, image: Tensor, padded: Tensor) -> Tensor:
-        """The factor maps, on a grid that covers the padded image exactly."""
+    def _over_padding(self, guide: Tensor, image: Tensor, padded: Tensor) -> Tensor:
+        """The map that gates (B, 1, h, w), on a grid that covers the padded image exactly."""
         if guide.shape[1] > 1:
             guide = guide.amax(dim=1, keepdim=True)
-        if image.shape[-2:] != padded.shape[-2:]:
-            # The guide covers the image, not its padding: bring it to pixels, pad those as the image was.
-            guide = _pad_to(_to_grid(guide, image), self.segmenter.stride)
-        return 1 + guide if self.residual else guide
+        if image.shape[-2:] == padded.shape[-2:]:
+            return guide
+        # The guide covers the image, not its padding: bring it to pixels, pad those as the image was.
+        return _pad_to(_to_grid(guide, image), self.segmenter.stride)
+
+    def _gated(self, maps: Tensor, guide: Tensor) -> Tensor:
+        factor = _to_grid(guide, maps)
+        # 1 is added behind the interpolation, so that a guide of 0 changes nothing, not even by rounding.
+        return maps * (1 + factor if self.residual else factor)
 
 
 def _to_grid(guide: Tensor, like: Tensor) -> Tensor:

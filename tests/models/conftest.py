@@ -9,7 +9,11 @@ from guidino_cli.models import SEGMENTERS
 from guidino_cli.registry import find
 
 # 72 million weights take seconds to draw; the number of stages is nnU-Net's.
-_SMALL = {"nnunet": {"widths": [4, 4, 8, 8, 8, 8], "blocks": [1, 2, 1, 1, 1, 1]}}
+_SMALL = {
+    "nnunet": {"widths": [4, 4, 8, 8, 8, 8], "blocks": [1, 2, 1, 1, 1, 1]},
+    "nnwnet": {"width": 4},
+    "unet": {"width": 4},
+}
 _BACKBONE = Part("random", {"hidden_size": 32, "depth": 4, "heads": 2, "layers": [1, 2, 3, 4]})
 
 
