@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,12 @@ from guidino_cli.evaluation.pairing import find_truths, match
 from guidino_cli.evaluation.policy import get_policy
 from guidino_cli.evaluation.report_files import dump_json, without_nan
 from guidino_cli.evaluation.result import Evaluation, case_value
+from guidino_cli.evaluation.scoring import CaseResult
 from guidino_cli.evaluation.tables import caption, digits, label
 from guidino_cli.metrics import METRICS
 from guidino_cli.plots.comparison import Differences, difference_figure
+from guidino_cli.progress import say as warn
+from guidino_cli.progress import track
 
 _HEADINGS = ("figure", "n", "diff", "95 % CI", "W/T/L", "effect", "p", "Holm")
 
@@ -51,9 +54,11 @@ def run(
     truths = find_truths(truth, split=split)
     groups = None if group is None else column(truths.truths, group, option="--group")
     request = Request(metrics=chosen, policy=get_policy(policy), seed=seed)
-    results = [
-        (name, evaluate(match(place, truths), truths, request)) for name, place in zip(labels, predictions, strict=True)
-    ]
+    pairings = {name: match(place, truths) for name, place in zip(labels, predictions, strict=True)}
+    for name, pairing in pairings.items():
+        for warning in pairing.warnings:
+            warn(f"warning: {name}: {warning}")
+    results = [(name, evaluate(pairing, truths, request, _progress(name))) for name, pairing in pairings.items()]
     contests = compare(results, groups=groups, seed=seed)
     _show(results, contests)
     if out is not None:
@@ -63,6 +68,10 @@ def run(
     if failed:
         counts = ", ".join(f"{name} {number}" for name, number in failed.items())
         raise PartialError(f"cases without a usable prediction: {counts}; they count as the policy {policy} says")
+
+
+def _progress(name: str) -> Callable[[Iterable[CaseResult], int], Iterator[CaseResult]]:
+    return lambda cases, total: track(cases, total=total, description=f"scoring {name}")
 
 
 def _names(predictions: Sequence[Path], names: str | None) -> list[str]:

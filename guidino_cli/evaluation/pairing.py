@@ -1,7 +1,7 @@
 """Which prediction belongs to which truth: by name, one to one, the rule said aloud, never by sort order."""
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -10,28 +10,11 @@ from guidino_cli.data.images import IMAGE_SUFFIXES, find_images
 from guidino_cli.data.manifest import FILE_NAME, load_manifest, require
 from guidino_cli.data.volumes import VOLUME_SUFFIXES, is_volume
 from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.evaluation.names import shortened, sign_of_swap, stem
 from guidino_cli.types import Case
-
-SUFFIXES = (
-    "_segmentation",
-    "_prediction",
-    "_manual1",
-    "_labels",
-    "_label",
-    "_masks",
-    "_mask",
-    "_pred",
-    "_anno",
-    "_0000",
-    "_seg",
-    "_gt",
-)
-"""Endings of a stem that do not belong to the name of the case, in any letter case."""
 
 _Key = TypeVar("_Key")
 _MOST_ENDINGS = 3
-_PREDICTED = ("_pred", "_prediction")
-_OF_PREDICT = "predictions.json"
 _SHOWN = 5
 
 
@@ -94,28 +77,6 @@ class Pairing:
     warnings: list[str]
 
 
-def stem(path: Path) -> str:
-    """File name without its ending; `.nii.gz` is one ending."""
-    name = path.name
-    for ending in VOLUME_SUFFIXES:
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return path.stem
-
-
-def shortened(name: str) -> list[str]:
-    """A stem in lower case, then without its usual endings (`SUFFIXES`), removed one by one.
-
-    `ISIC_12_seg_pred` gives `isic_12_seg_pred`, `isic_12_seg`, `isic_12`.
-    """
-    names = [name.lower()]
-    while True:
-        ending = next((suffix for suffix in SUFFIXES if names[-1].endswith(suffix) and names[-1] != suffix), None)
-        if ending is None:
-            return names
-        names.append(names[-1].removesuffix(ending))
-
-
 def find_masks(place: Path) -> list[Path]:
     """Mask files directly in a folder, sorted, or the file itself.
 
@@ -172,7 +133,7 @@ def match(predictions: Path, truths: TruthSet) -> Pairing:
     pairs = [Pair(truth, found.get(index)) for index, truth in enumerate(truths.truths)]
     taken = set(found.values())
     extra = [path for path in files if path not in taken]
-    return Pairing(pairs, extra, " or ".join(rules), _swapped(predictions, files, truths.truths))
+    return Pairing(pairs, extra, " or ".join(rules), _warnings(predictions, files, truths))
 
 
 def read_pairs(table: Path) -> Pairing:
@@ -322,17 +283,11 @@ def _nothing_fits(place: Path, files: Sequence[Path], truths: TruthSet) -> str:
     return f"{place}: no name fits the truth; found {ours}, expected {theirs}; rename them or give --pairs TABLE.csv"
 
 
-def _swapped(place: Path, files: Sequence[Path], truths: Sequence[Truth]) -> list[str]:
-    """A warning if the truth looks like predictions, by its names or by what `guidino predict` left, and PREDS not."""
-
-    def predicted(paths: Iterable[Path]) -> int:
-        return sum(stem(path).lower().endswith(_PREDICTED) for path in paths)
-
-    by_name = predicted(truth.path for truth in truths) > len(truths) / 2 and predicted(files) == 0
-    by_file = (truths[0].path.parent / _OF_PREDICT).is_file() and not (place / _OF_PREDICT).is_file()
-    if by_name or by_file:
-        return ["TRUTH looks like predictions: are the arguments swapped? The order is PREDS TRUTH"]
-    return []
+def _warnings(place: Path, files: Sequence[Path], truths: TruthSet) -> list[str]:
+    if truths.classes is not None:
+        return []  # Prepared data is truth for certain.
+    sign = sign_of_swap(place, files, [truth.path for truth in truths.truths])
+    return [f"{sign}: are the arguments swapped? The order is PREDS TRUTH"] if sign else []
 
 
 def _repeated(names: Sequence[str]) -> list[str]:

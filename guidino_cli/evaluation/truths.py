@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from guidino_cli.errors import DataError
-from guidino_cli.evaluation.pairing import Truth, TruthSet, find_truths, shortened, stem
+from guidino_cli.evaluation.names import shortened, stem
+from guidino_cli.evaluation.pairing import Truth, TruthSet, find_truths
 from guidino_cli.evaluation.reading import MaskReader, ReadOptions, SurpriseError, index_reader, make_reader
 
 
