@@ -2,6 +2,8 @@
 
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ def adapt(backbone: Backbone, settings: LoraSettings) -> None:
         inject_adapter_in_model(config, network)
     layers = [module for module in network.modules() if isinstance(module, LoraLayer)]
     # A layer's own flag as well as its dropout's: DoRA looks at the layer's.
-    backbone.let_learn([*layers, *(dropout for layer in layers for dropout in layer.lora_dropout.values())])
+    backbone.let_learn(layers + [dropout for layer in layers for dropout in layer.lora_dropout.values()])
 
 
 def find_targets(network: nn.Module, settings: LoraSettings) -> list[str]:
@@ -124,18 +126,30 @@ def load_adapter(backbone: Backbone, path: Path) -> None:
 
 
 def merged(backbone: Backbone, adapter: Path) -> Any:
-    """The transformers model of a backbone that is not adapted, with the adapter in a folder folded into its weights."""
+    """The transformers model of a backbone that is not adapted, with an adapter's folder folded into its weights."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return PeftModel.from_pretrained(pretrained(backbone), str(adapter)).merge_and_unload(safe_merge=True)
 
 
+@contextmanager
+def switched_off(backbone: Backbone) -> Iterator[None]:
+    """The backbone without its adapter, as it was pretrained, for as long as the context lasts."""
+    layers = [module for module in pretrained(backbone).modules() if isinstance(module, LoraLayer)]
+    # PEFT's public switch also changes which weights learn.
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
+
+
 def _peft_config(settings: LoraSettings, targets: list[str]) -> LoraConfig:
-    # PEFT divides by the rank, whatever the type; its format has whole numbers.
-    alpha = int(settings.alpha) if settings.alpha.is_integer() else settings.alpha
     return LoraConfig(
         r=settings.rank,
-        lora_alpha=alpha,
+        lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         use_rslora=settings.rslora,
         use_dora=settings.dora,
