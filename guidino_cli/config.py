@@ -60,7 +60,7 @@ class LoraSettings:
     """
 
     rank: PositiveInt = 8
-    alpha: PositiveFloat = 16.0
+    alpha: PositiveInt = 16
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
     targets: Literal["all"] | list[str] = "all"
     layers: list[PositiveInt] | None = None

@@ -7,6 +7,8 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from guidino_cli.models.base import is_adapter
+
 
 def make_optimizer(
     model: nn.Module, *, name: Literal["adamw", "sgd"], lr: float, weight_decay: float, adapter_lr: float | None = None
@@ -40,11 +42,6 @@ def make_optimizer(
         return AdamW(settings, lr=lr)
     # nnU-Net's momentum.
     return SGD(settings, lr=lr, momentum=0.99, nesterov=True)
-
-
-def is_adapter(name: str) -> bool:
-    """Whether a tensor of a model belongs to an adapter: PEFT calls them lora_A, lora_B and lora_magnitude_vector."""
-    return any(part.startswith("lora_") for part in name.split("."))
 
 
 def current_rates(optimizer: Optimizer) -> dict[str, float]:

@@ -6,35 +6,53 @@ import io
 import json
 import os
 import platform
+import shutil
 import subprocess
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save
 
 from guidino_cli import __version__
-from guidino_cli.config import ModelSettings, RunConfig, dump, load_config, override
+from guidino_cli.config import LoraSettings, ModelSettings, RunConfig, dump, load_config, override
 from guidino_cli.data.images import write_atomically, write_text
 from guidino_cli.errors import ConfigError, DataError, WeightsError
 from guidino_cli.models import build_model
+from guidino_cli.models.base import is_adapter
 from guidino_cli.models.composed import Model
 from guidino_cli.models.weights import load_strictly
 
 _FORMAT = 1
+_ADAPTER = "adapter_model.safetensors"
+_ADAPTER_KEY = "adapter_sha256"
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of a run: `config.yaml run.json history.jsonl history.csv best/model.safetensors last/state.pt`."""
+    """Paths of a run: `config.yaml run.json history.jsonl history.csv best/model.safetensors last/state.pt`.
+
+    A run with LoRA has `best/adapter/` too, in PEFT's own format, and `merged/` where it was asked for.
+    """
 
     path: Path
 
     @property
     def weights(self) -> Path:
-        """The best epoch's weights, without the frozen backbone's."""
+        """The best epoch's weights, without the backbone's."""
         return self.path / "best" / "model.safetensors"
+
+    @property
+    def adapter(self) -> Path:
+        """The best epoch's adapter of the backbone, where `weights` are those beside it."""
+        return self.path / "best" / "adapter"
+
+    @property
+    def merged(self) -> Path:
+        """The backbone with the best adapter folded in, as a Hugging Face folder."""
+        return self.path / "merged"
 
     @property
     def state(self) -> Path:
@@ -51,6 +69,8 @@ class RunFolder:
         """Start a new run; an old one's weights, state and history go."""
         for old in (self.state, self.weights, self.path / "history.jsonl", self.path / "history.csv"):
             old.unlink(missing_ok=True)
+        for folder in (self.adapter, self.merged):
+            shutil.rmtree(folder, ignore_errors=True)
         write_text(self.path / "config.yaml", dump(config))
         write_text(
             self.path / "run.json", json.dumps({"format": _FORMAT, **facts}, indent=2, ensure_ascii=False) + "\n"
@@ -74,15 +94,30 @@ class RunFolder:
             raise DataError(f"{path}: written in format {version}, this guidino reads format {_FORMAT}")
         return facts
 
-    def save_weights(self, model: Model) -> None:
-        """Write the weights that were trained; those of a frozen backbone are named by their hash in `run.json`."""
-        own = {
-            name: value.detach().cpu().contiguous()
-            for name, value in model.state_dict().items()
-            if not _is_frozen(model, name)
-        }
-        content = save(own)
+    def best_files(self, model: Model) -> list[Path]:
+        """What the best epoch of a model consists of."""
+        return [self.weights, *([self.adapter / _ADAPTER] if _is_adapted(model) else [])]
+
+    def save_weights(self, model: Model, *, lora: LoraSettings | None = None) -> None:
+        """Write the weights that were trained; those of the backbone are named by their hash in `run.json`.
+
+        The heads come last and name the hash of the adapter beside them, so that no load mixes two epochs.
+        """
+        heads = {name: value for name, value in own_tensors(model).items() if not is_adapter(name)}
+        metadata = None if lora is None else {_ADAPTER_KEY: self._save_adapter(model, lora)}
+        content = save({name: value.detach().cpu().contiguous() for name, value in heads.items()}, metadata)
         write_atomically(self.weights, lambda place: place.write_bytes(content))
+
+    def _save_adapter(self, model: Model, lora: LoraSettings) -> str:
+        """Write `adapter/` and return the SHA-256 of its weights."""
+        from guidino_cli.models.lora import adapter_config, adapter_tensors
+
+        if model.backbone is None:
+            raise ValueError("an adapter without a backbone")
+        content = save(adapter_tensors(model.backbone), {"format": "pt"})
+        write_atomically(self.adapter / _ADAPTER, lambda place: place.write_bytes(content))
+        write_text(self.adapter / "adapter_config.json", adapter_config(model.backbone, lora))
+        return hashlib.sha256(content).hexdigest()
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Write tensors and plain values, so that `weights_only` loading suffices: no pickle that runs code."""
@@ -142,8 +177,46 @@ def load_run(
         )
     model = build_model(config.model, num_classes=len(facts["classes"]), offline=offline)
     check_backbone(model, facts)
-    load_strictly(model, folder.weights, may_miss=("backbone.",) if _has_frozen_backbone(model) else ())
+    load_heads(model, folder)
+    if _is_adapted(model):
+        _load_adapter(model, folder)
     return model.eval(), config, facts
+
+
+def load_heads(model: Model, folder: RunFolder) -> None:
+    """Fill everything but the backbone with a run's best weights; `WeightsError` if they do not fit."""
+    load_strictly(model, folder.weights, may_miss=("backbone.",) if _keeps_backbone(model) else ())
+
+
+def _load_adapter(model: Model, folder: RunFolder) -> None:
+    """Fill the adapter with a run's best one, and freeze the backbone with it."""
+    from guidino_cli.models.lora import load_adapter
+
+    path = folder.adapter / _ADAPTER
+    if not path.is_file():
+        raise WeightsError(f"{path}: missing, but the run was trained with LoRA; copy the whole run folder")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    with safe_open(folder.weights, framework="pt") as file:
+        wanted = (file.metadata() or {}).get(_ADAPTER_KEY)
+    if found != wanted:
+        raise WeightsError(
+            f"{path}: damaged, or of another epoch than {folder.weights.name}: its SHA-256 is {found[:12]}..., "
+            f"expected {str(wanted)[:12]}...; copy the whole run folder again, or train again"
+        )
+    if model.backbone is None:
+        raise ValueError("an adapter without a backbone")
+    load_adapter(model.backbone, path)
+    model.backbone.freeze()
+
+
+def own_tensors(model: Model) -> dict[str, torch.Tensor]:
+    """The tensors that belong to a run: all but the pretrained ones of a backbone that keeps them."""
+    keeps = _keeps_backbone(model)
+    return {
+        name: value
+        for name, value in model.state_dict().items()
+        if not (keeps and name.startswith("backbone.")) or is_adapter(name)
+    }
 
 
 def check_backbone(model: Model, facts: dict[str, Any]) -> None:
@@ -174,7 +247,7 @@ def run_facts(model: Model, *, classes: list[str], data: Path) -> dict[str, Any]
         "parameters": [sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)],
         "git": _git_commit(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in ("torch", "transformers", "accelerate", "numpy")},
+        "packages": {name: version(name) for name in ("torch", "transformers", "accelerate", "peft", "numpy")},
     }
 
 
@@ -200,12 +273,13 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _has_frozen_backbone(model: Model) -> bool:
-    return model.backbone is not None and model.backbone.is_frozen
+def _is_adapted(model: Model) -> bool:
+    return model.backbone is not None and model.backbone.is_adapted
 
 
-def _is_frozen(model: Model, name: str) -> bool:
-    return name.startswith("backbone.") and _has_frozen_backbone(model)
+def _keeps_backbone(model: Model) -> bool:
+    """Whether the backbone's own weights are after training what they were before."""
+    return model.backbone is not None and (model.backbone.is_frozen or model.backbone.is_adapted)
 
 
 def _write_durably(path: Path, content: memoryview) -> None:

@@ -20,8 +20,8 @@ from guidino_cli.engine.dense_cache import dense_cache
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.inference import Window, segment_file
 from guidino_cli.engine.objective import Objective
-from guidino_cli.engine.optim import make_optimizer, make_schedule
-from guidino_cli.engine.run_folder import RunFolder
+from guidino_cli.engine.optim import current_rates, make_optimizer, make_schedule
+from guidino_cli.engine.run_folder import RunFolder, own_tensors
 from guidino_cli.errors import ConfigError, DataError, WeightsError
 from guidino_cli.metrics.overlap import mean_dice
 from guidino_cli.models.composed import Model, Recall
@@ -84,7 +84,14 @@ class Trainer:
             drop_last=len(training) >= settings.batch_size,
             pin_memory=torch.cuda.is_available(),
         )
-        optimizer = make_optimizer(model, name=settings.optimizer, lr=settings.lr, weight_decay=settings.weight_decay)
+        _settle_what_learns(model, config)
+        optimizer = make_optimizer(
+            model,
+            name=settings.optimizer,
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            adapter_lr=settings.lora_lr,
+        )
         self.model, self.optimizer, self.loader = self.accelerator.prepare(model, optimizer, loader)
         if len(self.loader) == 0:
             size, processes = settings.batch_size, self.accelerator.num_processes
@@ -114,7 +121,7 @@ class Trainer:
                 started = time.perf_counter()
                 row: dict[str, Any] = {
                     "epoch": self.at.epoch + 1,
-                    "lr": self.schedule.get_last_lr()[0],
+                    **current_rates(self.optimizer),
                     **self._train_epoch(bar),
                 }
                 row["train_seconds"] = round(time.perf_counter() - started, 3)
@@ -131,11 +138,12 @@ class Trainer:
     def resume(self) -> None:
         """Continue behind the last finished epoch of the run's folder."""
         state = self.folder.load_state()
-        if state["best_epoch"] and not self.folder.weights.is_file():
-            lost = f"the best weights, of epoch {state['best_epoch']}, are gone"
-            raise WeightsError(f"{self.folder.weights}: {lost}; put them back, or train anew with --overwrite")
         model = self.accelerator.unwrap_model(self.model)
-        unfit = set(state["model"]) ^ set(_trained(model))
+        for path in self.folder.best_files(model) if state["best_epoch"] else ():
+            if not path.is_file():
+                lost = f"the best weights, of epoch {state['best_epoch']}, are gone"
+                raise WeightsError(f"{path}: {lost}; put them back, or train anew with --overwrite")
+        unfit = set(state["model"]) ^ set(own_tensors(model))
         if unfit:
             raise DataError(f"{self.folder.state}: does not fit the model ({len(unfit)} tensors, {min(unfit)})")
         model.load_state_dict(state["model"], strict=False)
@@ -150,7 +158,7 @@ class Trainer:
 
     def _train_epoch(self, bar: Any) -> dict[str, float]:
         """One pass over the training cases; the mean of every loss term."""
-        self.model.train()
+        self._train_mode()
         self.dataset.epoch = self.at.epoch
         # Through accelerate's loader, which else counts epochs from 0 again after a resume and tells the sampler so.
         self.loader.set_epoch(self.at.epoch)
@@ -168,6 +176,13 @@ class Trainer:
         self._stop_if_not_finite(sums["loss"], step, batch)
         bar.remove_task(task)
         return {name: float(self.accelerator.reduce(value, "mean")) / (step + 1) for name, value in sums.items()}
+
+    def _train_mode(self) -> None:
+        self.model.train()
+        if self.config.train.freeze_heads:
+            # Frozen means that the statistics of batch normalisation stay, too.
+            for head in _heads(self.accelerator.unwrap_model(self.model)):
+                head.eval()
 
     def _step(self, batch: Sample) -> dict[str, torch.Tensor]:
         image, mask = self._augmented(batch)
@@ -236,7 +251,7 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         if is_best:
-            self.folder.save_weights(model)
+            self.folder.save_weights(model, lora=self.config.model.lora)
         self.folder.save_history(history)
         self.folder.save_state(self._state(model))
         losses = " ".join(
@@ -248,7 +263,7 @@ class Trainer:
     def _state(self, model: Model) -> dict[str, Any]:
         scaler = self.accelerator.scaler
         return {
-            "model": _trained(model),
+            "model": own_tensors(model),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": scaler.state_dict() if scaler is not None else {},
@@ -272,10 +287,20 @@ def _dataset(cases: Sequence[Case], config: RunConfig, num_classes: int) -> Segm
     )
 
 
-def _trained(model: Model) -> dict[str, torch.Tensor]:
-    """All tensors but those of a frozen backbone."""
-    is_frozen = model.backbone is not None and model.backbone.is_frozen
-    return {k: v for k, v in model.state_dict().items() if not (is_frozen and k.startswith("backbone."))}
+def _settle_what_learns(model: Model, config: RunConfig) -> None:
+    """Freeze the heads of a model whose adapter alone is trained, and let its backbone save memory."""
+    if config.train.freeze_heads:
+        for head in _heads(model):
+            head.requires_grad_(False)
+    if config.train.checkpointing and model.backbone is not None:
+        # Importing peft takes seconds.
+        from guidino_cli.models.lora import checkpoint_blocks
+
+        checkpoint_blocks(model.backbone)
+
+
+def _heads(model: Model) -> list[torch.nn.Module]:
+    return [part for part in (model.segmenter, model.guide) if part is not None]
 
 
 def _require_device(name: str | None, used: torch.device) -> None:

@@ -21,6 +21,7 @@ SEGMENTERS = {
 BACKBONES = {
     "dinov3": "guidino_cli.models.backbones.dino:load_dino",
     "dinov2": "guidino_cli.models.backbones.dino:load_dino",
+    "vit": "guidino_cli.models.backbones.dino:load_vit",
     "embedded": "guidino_cli.models.backbones.embedded:load_embedded",
     "random": "guidino_cli.models.backbones.dino:random_dino",
 }
@@ -47,6 +48,11 @@ def build_model(settings: ModelSettings, *, num_classes: int, offline: bool = Fa
     with torch.random.fork_rng(devices=[]):
         # Some loaders draw weights only to replace them.
         backbone = build_backbone(settings.backbone.name, settings.backbone.options, offline=offline)
+        if settings.lora is not None:
+            # Importing peft takes seconds.
+            from guidino_cli.models.lora import adapt
+
+            adapt(backbone, settings.lora)
     dense = {"dense_channels": backbone.level_channels} if reads_backbone else {}
     segmenter = create("segmenter", part.name, SEGMENTERS, part.options, num_classes=num_classes, **dense)
     if settings.guide is None:

@@ -77,6 +77,11 @@ class Backbone(nn.Module, ABC):
         return self
 
 
+def is_adapter(name: str) -> bool:
+    """Whether a tensor of a model belongs to an adapter: PEFT calls them lora_A, lora_B and lora_magnitude_vector."""
+    return any(part.startswith("lora_") for part in name.split("."))
+
+
 class Guide(nn.Module, ABC):
     """Turns a dense map (B, D, h, w) into guide maps (B, G, h, w) in [0, 1]."""
 

@@ -34,9 +34,10 @@ def adapt(backbone: Backbone, settings: LoraSettings) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         inject_adapter_in_model(config, network)
-    layers = [module for module in network.modules() if isinstance(module, LoraLayer)]
-    # A layer's own flag as well as its dropout's: DoRA looks at the layer's.
-    backbone.let_learn(layers + [dropout for layer in layers for dropout in layer.lora_dropout.values()])
+    for module in network.modules():
+        if isinstance(module, LoraLayer):
+            # Its own flag as well as its dropout's: DoRA looks at the layer's.
+            backbone.let_learn([module, *module.lora_dropout.values()])
 
 
 def find_targets(network: nn.Module, settings: LoraSettings) -> list[str]:
@@ -126,7 +127,7 @@ def load_adapter(backbone: Backbone, path: Path) -> None:
 
 
 def merged(backbone: Backbone, adapter: Path) -> Any:
-    """The transformers model of a backbone that is not adapted, with an adapter's folder folded into its weights."""
+    """The transformers model of a backbone that is not adapted, with an adapter's folder merged into it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return PeftModel.from_pretrained(pretrained(backbone), str(adapter)).merge_and_unload(safe_merge=True)
