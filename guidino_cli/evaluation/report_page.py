@@ -21,6 +21,7 @@ from guidino_cli.evaluation.tables import (
     table_rows,
 )
 from guidino_cli.metrics import METRICS
+from guidino_cli.plots.page import SCRIPT, STYLE
 from guidino_cli.plots.report import histogram_svg
 
 _ROWS = 2000
@@ -52,8 +53,8 @@ def to_html(result: Evaluation, pairing: Pairing, verdicts: Sequence[Verdict] = 
     ]
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>guidino evaluation</title>'
     return (
-        f'<!doctype html>\n<html lang="en"><head>{head}<style>{_STYLE}</style></head>\n'
-        f"<body>{chr(10).join(body)}<script>{_SCRIPT}</script></body></html>\n"
+        f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n'
+        f"<body>{chr(10).join(body)}<script>{SCRIPT}</script></body></html>\n"
     )
 
 
@@ -156,42 +157,3 @@ def _cases(result: Evaluation) -> str:
     more = f"<p>{rest} more cases are in per_case.csv.</p>" if rest > 0 else ""
     table = f'<table id="cases"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
     return f'<div class="scroll">{table}</div>{more}'
-
-
-_STYLE = """
-:root{color-scheme:light dark;--line:#8884;--soft:#8882;--bar:#3f8fc5}
-body{font:15px/1.5 system-ui,sans-serif;max-width:1020px;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.5rem} h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid var(--line)} h3{font-size:1rem}
-.boxes{display:flex;flex-wrap:wrap;gap:.8rem}
-.boxes div{border:1px solid var(--line);border-radius:6px;padding:.6rem 1rem}
-.boxes b{display:block;font-size:1.6rem} .boxes span{font-weight:600} .boxes small{display:block;opacity:.75}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-td,th{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:right}
-td:first-child,th:first-child,#cases :is(td,th):nth-child(-n+3),#cases :is(td,th):last-child{text-align:left}
-.target td{font-weight:600;background:var(--soft)} .small{opacity:.75;font-size:.85rem}
-.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(290px,1fr));gap:.8rem}
-svg{width:100%;height:auto} svg rect{fill:var(--bar)} svg text{font:10px system-ui,sans-serif;fill:currentColor}
-svg .title{font-size:12px;font-weight:600} svg line{stroke:currentColor;stroke-width:1.5}
-svg .median{stroke-dasharray:4 3} svg .axis{stroke-width:.7}
-.pictures{display:flex;flex-wrap:wrap;gap:1rem} figure{margin:0;width:310px} figure img{width:100%}
-figcaption{font-size:.85rem;overflow-wrap:anywhere} .legend span{margin-right:1.2rem;white-space:nowrap}
-.legend i{display:inline-block;width:.9em;height:.9em;margin-right:.4em;border:1px solid #555}
-.fail{font-weight:600}
-.scroll{max-height:36rem;overflow:auto} th{position:sticky;top:0;background:Canvas}
-th button{all:unset;cursor:pointer;font-weight:600}
-"""
-
-_SCRIPT = """
-document.querySelectorAll('#cases th').forEach((head, place) => {
-  let up = false;
-  head.addEventListener('click', () => {
-    const body = document.querySelector('#cases tbody'), rows = [...body.rows];
-    up = !up;
-    rows.sort((a, b) => {
-      const x = a.cells[place].textContent, y = b.cells[place].textContent, d = parseFloat(x) - parseFloat(y);
-      return (up ? 1 : -1) * (isNaN(d) ? x.localeCompare(y, undefined, {numeric: true}) : d);
-    });
-    body.append(...rows);
-  });
-});
-"""
