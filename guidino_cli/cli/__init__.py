@@ -59,6 +59,7 @@ def _root(
 
 app.command()(data.prepare)
 app.command()(training.train)
+app.command("lora-tune")(training.lora_tune)
 app.command()(prediction.predict)
 app.command()(scoring.evaluate)
 app.command()(scoring.compare)

@@ -49,6 +49,54 @@ def train(
     )
 
 
+def lora_tune(
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="Trained run with a frozen backbone.")] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", "-p", help="Instead of RUN: train from scratch, with LoRA.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", "-d", help="Prepared folder; default: RUN's own.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder to write; default: RUN-lora.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="A setting, such as model.lora.rank=4.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the adapter, order, crops and augmentation.")] = None,
+    freeze_heads: Annotated[
+        bool, typer.Option("--freeze-heads", help="Train the adapter alone; guide and segmenter stay RUN's.")
+    ] = False,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Also merged/: the backbone with the adapter folded in.")
+    ] = False,
+    device: Device = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on behind the last finished epoch of -o.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that is not empty.")] = False,
+    offline: Offline = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print the settings, stop.")] = False,
+) -> None:
+    """Adapt the backbone of a trained run by LoRA, its guide and segmenter trained along; RUN is left as it is.
+
+    The new run is used like any other. Its best/adapter/ is in PEFT's own format.
+
+    Example: guidino lora-tune runs/kvasir -o runs/kvasir-lora --set train.epochs=50
+    """
+    from guidino_cli.commands import lora_tune as command
+
+    command.run(
+        run,
+        preset=preset,
+        data=data,
+        out=out,
+        overrides=overrides or [],
+        seed=seed,
+        freeze_heads=freeze_heads,
+        merge=merge,
+        device=device,
+        resume=resume,
+        overwrite=overwrite,
+        offline=offline,
+        dry_run=dry_run,
+    )
+
+
 def presets(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Preset to print.")] = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="With every default spelled out.")] = False,

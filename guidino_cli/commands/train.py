@@ -2,13 +2,14 @@
 
 import errno
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
+from torch.nn import Parameter
 
 from guidino_cli.commands.run_pictures import (
     CURVE,
@@ -20,10 +21,11 @@ from guidino_cli.commands.run_pictures import (
 )
 from guidino_cli.config import RunConfig, dump, load_preset, override
 from guidino_cli.data.manifest import FILE_NAME, Manifest, load_manifest, require
-from guidino_cli.engine.run_folder import RunFolder, check_backbone, run_facts, with_root
+from guidino_cli.engine.run_folder import Origin, RunFolder, check_backbone, run_facts, with_root
 from guidino_cli.engine.trainer import Trainer
 from guidino_cli.errors import ConfigError, DataError, ResourceError
 from guidino_cli.models import build_model
+from guidino_cli.models.base import is_adapter
 from guidino_cli.models.composed import Model
 
 
@@ -41,18 +43,38 @@ def run(
     dry_run: bool = False,
 ) -> None:
     """Train a new run, or go on with one (`resume`)."""
+    out = out if out is not None or preset is None else default_out(preset)
     if resume:
-        folder, config = _to_resume(out, preset, overrides, seed)
+        folder, config = to_resume(out, overrides, seed)
     else:
-        if preset is None:
+        if preset is None or out is None:
             raise ConfigError("no preset: add --preset NAME (list them with `guidino presets`)")
-        folder = RunFolder(out or Path("runs") / Path(preset).stem)
-        config = load_preset(preset, [*overrides, *([] if seed is None else [f"seed={seed}"])])
+        folder = RunFolder(out)
+        config = load_preset(preset, [*overrides, *seed_override(seed)])
         folder.require_empty(overwrite=overwrite or dry_run)
+        if config.train.freeze_heads:
+            raise ConfigError("train.freeze_heads keeps heads as they are, so it needs trained ones: lora-tune RUN")
+    carry_out(folder, config, data=data, device=device, resume=resume, offline=offline, dry_run=dry_run)
+
+
+def carry_out(
+    folder: RunFolder,
+    config: RunConfig,
+    *,
+    data: Path | None,
+    device: str | None,
+    resume: bool,
+    offline: bool,
+    dry_run: bool,
+    origin: Origin | None = None,
+) -> None:
+    """Build what is configured, say so, train it and draw it; a new run begins with the heads of `origin`, if any."""
     config = with_root(config, _data_root(data, config))
     manifest = load_manifest(Path(str(config.data.root)))
     _fix_randomness(config.seed)
     model = build_model(config.model, num_classes=len(manifest.classes), offline=offline)
+    if origin is not None:
+        origin.fill(model, classes=manifest.classes)
     state = PartialState(cpu=device == "cpu")
     if state.is_main_process:
         _describe(config, model, manifest)
@@ -61,7 +83,7 @@ def run(
         return
     trainer = _trainer(folder, config, model, manifest, device)
     if state.is_main_process:
-        _start(folder, config, model, manifest, resume=resume)
+        _start(folder, config, model, manifest, resume=resume, origin=origin)
     state.wait_for_everyone()
     if resume:
         trainer.resume()
@@ -71,12 +93,21 @@ def run(
         _finish(folder, trainer, offline=offline)
 
 
-def _to_resume(
-    out: Path | None, preset: str | None, overrides: Sequence[str], seed: int | None
-) -> tuple[RunFolder, RunConfig]:
-    if out is None and preset is None:
+def default_out(preset: str) -> Path:
+    """Where a run of a preset goes that names no place."""
+    return Path("runs") / Path(preset).stem
+
+
+def seed_override(seed: int | None) -> list[str]:
+    """A seed of the command line as an override."""
+    return [] if seed is None else [f"seed={seed}"]
+
+
+def to_resume(out: Path | None, overrides: Sequence[str], seed: int | None) -> tuple[RunFolder, RunConfig]:
+    """The run to go on with, and its settings; `ConfigError` where other ones are asked for."""
+    if out is None:
         raise ConfigError("--resume needs the run: add -o RUN")
-    folder = RunFolder(out or Path("runs") / Path(str(preset)).stem)
+    folder = RunFolder(out)
     config = folder.config()
     wanted = override(config, overrides)
     if wanted != config or (seed is not None and seed != config.seed):
@@ -99,11 +130,13 @@ def _fix_randomness(seed: int) -> None:
     set_seed(seed)
 
 
-def _start(folder: RunFolder, config: RunConfig, model: Model, manifest: Manifest, *, resume: bool) -> None:
+def _start(
+    folder: RunFolder, config: RunConfig, model: Model, manifest: Manifest, *, resume: bool, origin: Origin | None
+) -> None:
     """Write a new run's first files, or check that an old one can go on with this data and backbone."""
     facts = run_facts(model, classes=manifest.classes, data=Path(str(config.data.root)))
     if not resume:
-        folder.create(config, facts)
+        folder.create(config, facts if origin is None else facts | {"origin": origin.facts()})
         remove_pictures(folder)
         return
     before = folder.facts()
@@ -134,22 +167,47 @@ def _trainer(folder: RunFolder, config: RunConfig, model: Model, manifest: Manif
 
 def _describe(config: RunConfig, model: Model, manifest: Manifest) -> None:
     """Say on stderr what is about to be trained."""
-    parameters = list(model.parameters())
-    trainable = sum(p.numel() for p in parameters if p.requires_grad)
     counts = {split: len(manifest.select(split, config.data.fold)) for split in ("train", "val")}
     size, resize = config.data.image_size, config.data.resize
     rows = {
         "model": config.description or config.model.segmenter.name,
-        "parameters": f"{trainable:,} trainable of {sum(p.numel() for p in parameters):,}",
+        "parameters": _learning_of_all(model.named_parameters(), config),
+        **_parameters_by_part(model, config),
         "backbone": "none" if model.backbone is None else model.backbone.identity["weights"],
         "data": f"{manifest.name}: {counts['train']} train, {counts['val']} val; {', '.join(manifest.classes)}",
         "grid": f"{size} x {size} px, resize {resize}, augmentation {config.data.augment}",
-        "schedule": f"{config.train.epochs} epochs, batch {config.train.batch_size}, lr {config.train.lr:g}",
+        "schedule": f"{config.train.epochs} epochs, batch {config.train.batch_size}, {_rates(config)}",
     }
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows.items():
         table.add_row(name, value)
     Console(stderr=True, highlight=False).print(table)
+
+
+def _rates(config: RunConfig) -> str:
+    heads = "heads frozen" if config.train.freeze_heads else f"lr {config.train.lr:g}"
+    return heads if config.model.lora is None else f"{heads}, adapter's lr {config.train.lora_lr:g}"
+
+
+def _parameters_by_part(model: Model, config: RunConfig) -> dict[str, str]:
+    """Which part of an adapted model learns how much; nothing is said of others."""
+    if config.model.lora is None:
+        return {}
+    named = list(model.named_parameters())
+    parts = {
+        "adapter": [item for item in named if is_adapter(item[0])],
+        "backbone": [item for item in named if item[0].startswith("backbone.") and not is_adapter(item[0])],
+        "guide": [item for item in named if item[0].startswith("guide.")],
+        "segmenter": [item for item in named if item[0].startswith("segmenter.")],
+    }
+    return {f"  {part}": _learning_of_all(items, config) for part, items in parts.items() if items}
+
+
+def _learning_of_all(named: Iterable[tuple[str, Parameter]], config: RunConfig) -> str:
+    items = list(named)
+    frozen_heads = config.train.freeze_heads
+    learning = sum(p.numel() for name, p in items if p.requires_grad and (is_adapter(name) or not frozen_heads))
+    return f"{learning:,} trainable of {sum(p.numel() for _, p in items):,}"
 
 
 @contextmanager

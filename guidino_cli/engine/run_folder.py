@@ -65,6 +65,12 @@ class RunFolder:
             ways = "go on with --resume, start anew with --overwrite, or choose another -o"
             raise ConfigError(f"{self.path}: is not empty; {ways}")
 
+    def require_weights(self) -> None:
+        """`WeightsError` if no epoch was ever the best."""
+        if not self.weights.is_file():
+            go_on = f"finish an epoch: guidino train --resume -o {self.path}"
+            raise WeightsError(f"{self.path}: no trained weights (best/model.safetensors); {go_on}")
+
     def create(self, config: RunConfig, facts: dict[str, Any]) -> None:
         """Start a new run; an old one's weights, state and history go."""
         for old in (self.state, self.weights, self.path / "history.jsonl", self.path / "history.csv"):
@@ -110,13 +116,14 @@ class RunFolder:
 
     def _save_adapter(self, model: Model, lora: LoraSettings) -> str:
         """Write `adapter/` and return the SHA-256 of its weights."""
-        from guidino_cli.models.lora import adapter_config, adapter_tensors
+        from guidino_cli.models.lora import adapter_config, adapter_tensors, licence_note
 
         if model.backbone is None:
             raise ValueError("an adapter without a backbone")
         content = save(adapter_tensors(model.backbone), {"format": "pt"})
         write_atomically(self.adapter / _ADAPTER, lambda place: place.write_bytes(content))
         write_text(self.adapter / "adapter_config.json", adapter_config(model.backbone, lora))
+        write_text(self.adapter / "NOTICE.md", licence_note(model.backbone.identity))
         return hashlib.sha256(content).hexdigest()
 
     def save_state(self, state: dict[str, Any]) -> None:
@@ -170,11 +177,8 @@ def load_run(
     folder = RunFolder(path)
     trained, facts = folder.config(), folder.facts()
     config = override(trained, overrides)
-    _require_same_model(path, trained.model, config.model)
-    if not folder.weights.is_file():
-        raise WeightsError(
-            f"{path}: no trained weights (best/model.safetensors); finish an epoch: guidino train --resume -o {path}"
-        )
+    require_same_model(path, trained.model, config.model)
+    folder.require_weights()
     model = build_model(config.model, num_classes=len(facts["classes"]), offline=offline)
     check_backbone(model, facts)
     load_heads(model, folder)
@@ -219,6 +223,35 @@ def own_tensors(model: Model) -> dict[str, torch.Tensor]:
     }
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The frozen run whose heads another run begins with."""
+
+    folder: RunFolder
+
+    def fill(self, model: Model, *, classes: list[str]) -> None:
+        """Give a model the run's TokenBook and segmenter.
+
+        Raises:
+            DataError: No run folder, a damaged one, or other classes.
+            WeightsError: No trained weights, weights that do not fit, or another backbone.
+        """
+        facts = self.folder.facts()
+        if facts["classes"] != classes:
+            raise DataError(
+                f"{self.folder.path}: was trained for {', '.join(facts['classes'])}, "
+                f"but the data has {', '.join(classes)}; give --data with the same classes"
+            )
+        self.folder.require_weights()
+        check_backbone(model, facts)
+        load_heads(model, self.folder)
+
+    def facts(self) -> dict[str, str]:
+        """Which run it was: its folder and the SHA-256 of its weights."""
+        digest = hashlib.sha256(self.folder.weights.read_bytes()).hexdigest()
+        return {"run": str(self.folder.path.resolve()), "sha256": digest}
+
+
 def check_backbone(model: Model, facts: dict[str, Any]) -> None:
     """Refuse a backbone whose weights are not those that the run was trained with."""
     wanted = (facts.get("backbone") or {}).get("sha256")
@@ -256,7 +289,8 @@ def with_root(config: RunConfig, root: Path) -> RunConfig:
     return replace(config, data=replace(config.data, root=str(root)))
 
 
-def _require_same_model(path: Path, old: ModelSettings, new: ModelSettings) -> None:
+def require_same_model(path: Path, old: ModelSettings, new: ModelSettings) -> None:
+    """`ConfigError` if settings of a model differ in more than where the backbone's weights come from."""
     before, after = _flat(asdict(old)), _flat(asdict(new))
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     for name in changed:

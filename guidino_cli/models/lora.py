@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from guidino_cli.config import LoraSettings
 from guidino_cli.errors import ConfigError, WeightsError, unknown
 from guidino_cli.models.base import Backbone
+from guidino_cli.models.pretrained.catalogue import DINOV3_LICENCE, LICENCE_PAGES
 
 # What PEFT puts before a tensor's name in a file; injected layers lack it.
 _PREFIX = "base_model.model."
@@ -101,6 +102,16 @@ def adapter_config(backbone: Backbone, settings: LoraSettings) -> str:
     config.base_model_name_or_path, config.inference_mode = backbone.identity["weights"], True
     content = {name: sorted(value) if isinstance(value, set) else value for name, value in config.to_dict().items()}
     return json.dumps(content, indent=2, sort_keys=True) + "\n"
+
+
+def licence_note(identity: Mapping[str, str]) -> str:
+    """From which weights an adapter or merged weights derive, and the terms that come with them."""
+    licence = identity.get("licence", "none: random weights")
+    text = f"Derived from {identity['weights']} (SHA-256 {identity['sha256']}), licence: {licence}.\n"
+    if licence == DINOV3_LICENCE:
+        page = LICENCE_PAGES[DINOV3_LICENCE]
+        text += f"\nMay be used and passed on only under that licence, together with a copy of it: {page}\n"
+    return text
 
 
 def load_adapter(backbone: Backbone, path: Path) -> None:

@@ -1,0 +1,72 @@
+"""The backbone of a run with LoRA, its adapter folded in, as a Hugging Face folder that any run can use."""
+
+import inspect
+import os
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+from guidino_cli.data.images import write_text
+from guidino_cli.engine.run_folder import RunFolder
+from guidino_cli.errors import ConfigError
+from guidino_cli.models import BACKBONES, build_backbone
+from guidino_cli.models.weights import fingerprint
+from guidino_cli.registry import find
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A merged backbone.
+
+    Attributes:
+        sha256: Of its weights.
+        backbone: Name and options of `model.backbone` with which it does what the run's own backbone does.
+    """
+
+    sha256: str
+    backbone: dict[str, Any]
+
+
+def write_merged(folder: RunFolder, *, offline: bool) -> Merged:
+    """Write `merged/` from the best adapter, over an older one.
+
+    The base is loaded anew with all its blocks, also those that the run dropped because it did not need them.
+
+    Raises:
+        ConfigError: The run has no LoRA.
+        WeightsError: The base cannot be loaded.
+    """
+    from guidino_cli.models.lora import licence_note, merged
+
+    config = folder.config()
+    part = config.model.backbone
+    if config.model.lora is None or part is None:
+        raise ConfigError(f"{folder.path}: has no adapter to merge")
+    backbone = build_backbone(part.name, {**part.options, "layers": None}, offline=offline)
+    network = merged(backbone, folder.adapter)
+    temporary = folder.path / f".merged.{os.getpid()}"
+    try:
+        network.save_pretrained(temporary)
+        write_text(temporary / "NOTICE.md", licence_note(backbone.identity))
+        shutil.rmtree(folder.merged, ignore_errors=True)
+        os.replace(temporary, folder.merged)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    options = {"weights": str(folder.merged), **_reading(part.name, part.options)}
+    return Merged(fingerprint(network), {"name": _family(network.config.model_type), "options": options})
+
+
+def _reading(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options, given or the backbone's own default, that say how the network is read."""
+    known = inspect.signature(find("backbone", name, BACKBONES)).parameters
+    values = {key: options.get(key, known[key].default) for key in ("layers", "norm", "scale") if key in known}
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in values.items()
+        if value not in (None, True, 1.0)
+    }
+
+
+def _family(model_type: str) -> str:
+    """The registered backbone that reads an architecture."""
+    return next((name for name in ("dinov3", "dinov2") if model_type.startswith(name)), "vit")
