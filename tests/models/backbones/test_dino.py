@@ -13,25 +13,26 @@ from torch import Tensor
 
 from guidino_cli.errors import ConfigError, WeightsError
 from guidino_cli.models import build_backbone
-from guidino_cli.models.backbones.dino import DINO, load_dino, random_dino
-from guidino_cli.models.weights import fetch_pretrained
+from guidino_cli.models.backbones.dino import load_dino, random_dino
+from guidino_cli.models.backbones.vit import ViT
+from guidino_cli.models.pretrained.loading import load_network
 
 ABSENT = "guidino-tests/no-such-model"
 
 
-def _random(**options: object) -> DINO:
+def _random(**options: object) -> ViT:
     return random_dino(hidden_size=32, depth=3, heads=2, **options)  # type: ignore[arg-type]
 
 
-def _dinov3(folder: Path, **options: object) -> DINO:
+def _dinov3(folder: Path, **options: object) -> ViT:
     return load_dino(family="dinov3", offline=True, weights=str(folder), **options)  # type: ignore[arg-type]
 
 
-def _dinov2(folder: Path, **options: object) -> DINO:
+def _dinov2(folder: Path, **options: object) -> ViT:
     return load_dino(family="dinov2", offline=True, weights=str(folder), **options)  # type: ignore[arg-type]
 
 
-def _only_patch_embedding(backbone: DINO) -> DINO:
+def _only_patch_embedding(backbone: ViT) -> ViT:
     """Without attention between tokens, a cell depends on its own patch alone."""
     for block in backbone.vit.model.layer:
         torch.nn.init.zeros_(block.layer_scale1.lambda1)
@@ -63,7 +64,7 @@ def test_without_attention_only_that_cell_changes(i: int, j: int) -> None:
 def test_class_token_and_registers_are_cut_at_the_front(registers: int) -> None:
     backbone, image = _random(registers=registers), torch.rand(1, 3, 32, 48)
     with torch.no_grad():
-        tokens = backbone.vit((image - backbone.mean) / backbone.std).last_hidden_state
+        tokens = backbone.vit((image - backbone.eye.mean) / backbone.eye.std).last_hidden_state
     assert tokens.shape[1] == 1 + registers + 2 * 3
     expected = tokens[0, 1 + registers :].T.reshape(32, 2, 3)
     torch.testing.assert_close(backbone(image)[0][0], expected)
@@ -78,7 +79,7 @@ def test_the_registers_of_dinov2_are_cut_too(tmp_path: Path) -> None:
     Dinov2WithRegistersModel(config).save_pretrained(tmp_path)
     backbone, image = _dinov2(tmp_path), torch.rand(1, 3, 28, 42)
     with torch.no_grad():
-        tokens = backbone.vit((image - backbone.mean) / backbone.std).last_hidden_state
+        tokens = backbone.vit((image - backbone.eye.mean) / backbone.eye.std).last_hidden_state
     torch.testing.assert_close(backbone(image)[0][0], tokens[0, 5:].T.reshape(32, 2, 3))
 
 
@@ -114,7 +115,8 @@ def test_the_image_reaches_the_network_normalised_by_imagenet() -> None:
 
 def test_enlarging_does_not_leave_the_range_of_the_image() -> None:
     backbone, seen = _random(), []
-    backbone.vit.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0] * backbone.std + backbone.mean))
+    eye = backbone.eye
+    backbone.vit.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0] * eye.std + eye.mean))
     backbone((torch.rand(1, 3, 23, 23) > 0.5).float())
     assert seen[0].min() >= -1e-6
     assert seen[0].max() <= 1 + 1e-6
@@ -157,7 +159,7 @@ def test_a_layer_is_its_hidden_state_behind_the_final_norm(
     whole, image = load(folder), torch.rand(1, 3, 2 * whole_stride(load(folder)), 3 * whole_stride(load(folder)))
     norm = whole.vit.norm if family == "dinov3" else whole.vit.layernorm
     with torch.no_grad():
-        states = whole.vit((image - whole.mean) / whole.std, output_hidden_states=True).hidden_states
+        states = whole.vit((image - whole.eye.mean) / whole.eye.std, output_hidden_states=True).hidden_states
     assert len(states) == 4
     for layer in (1, 2):
         expected = norm(states[layer])[0, whole.prefix :].T.reshape(32, 2, 3)
@@ -167,7 +169,7 @@ def test_a_layer_is_its_hidden_state_behind_the_final_norm(
     torch.testing.assert_close(maps[1], whole(image)[0])
 
 
-def whole_stride(backbone: DINO) -> int:
+def whole_stride(backbone: ViT) -> int:
     return backbone.stride
 
 
@@ -230,7 +232,7 @@ def test_a_local_folder_gives_the_maps_of_the_model_that_was_saved(
     backbone, image = load(folder), torch.rand(1, 3, 112, 112)
     saved = kind.from_pretrained(folder).eval()
     with torch.no_grad():
-        tokens: Tensor = saved((image - backbone.mean) / backbone.std).last_hidden_state
+        tokens: Tensor = saved((image - backbone.eye.mean) / backbone.eye.std).last_hidden_state
     cells = 112 // backbone.stride
     expected = tokens[0, backbone.prefix :].T.reshape(32, cells, cells)
     torch.testing.assert_close(backbone(image)[0][0], expected)
@@ -284,9 +286,8 @@ def test_a_damaged_file_is_refused(dinov3_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(dinov3_folder, tmp_path / "copy")
     whole = (tmp_path / "copy" / "model.safetensors").read_bytes()
     (tmp_path / "copy" / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(WeightsError) as caught:
+    with pytest.raises(WeightsError, match="truncated"):
         _dinov3(tmp_path / "copy")
-    _has_ways_out(caught.value)
 
 
 def test_weights_of_another_family_are_refused(dinov2_folder: Path, dinov3_folder: Path) -> None:
@@ -318,7 +319,7 @@ def test_a_hub_id_that_is_not_cached_names_the_ways_out_when_offline() -> None:
 
 def test_the_environments_offline_mode_counts_too() -> None:
     with pytest.raises(WeightsError, match="offline"):
-        fetch_pretrained(ABSENT, family="dinov3", offline=False)
+        load_network(ABSENT, family="dinov3", offline=False)
 
 
 def test_gated_weights_say_where_to_accept_the_licence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,70 @@
+"""DINOv3 ConvNeXt as a frozen source of dense maps: stages of strides 4, 8, 16 and 32, each twice as wide."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from guidino_cli.models.backbones.pixels import Eye
+from guidino_cli.models.backbones.vit import chosen
+from guidino_cli.models.base import Backbone
+from guidino_cli.models.pretrained.loading import IMAGENET
+
+
+class ConvNeXt(Backbone):
+    """A transformers `DINOv3ConvNextModel`.
+
+    Args:
+        convnext: The network.
+        identity: Where the weights came from.
+        layers: Stages whose output is wanted, counted from 1; the last one by default. Stages behind the deepest one
+            are dropped.
+        norm: Pass stage 4 through the final LayerNorm; the others have none, as in DINOv3's own code.
+        scale: The image is enlarged by this factor first.
+        mean: Per channel, of images in [0, 1]; ImageNet's by default.
+        std: Per channel.
+    """
+
+    convnext: Any
+
+    def __init__(
+        self,
+        convnext: Any,
+        *,
+        identity: dict[str, str],
+        layers: Sequence[int] | None = None,
+        norm: bool = True,
+        scale: float = 1.0,
+        mean: Sequence[float] = IMAGENET[0],
+        std: Sequence[float] = IMAGENET[1],
+    ) -> None:
+        super().__init__()
+        widths, self.depth = convnext.config.hidden_sizes, len(convnext.model.stages)
+        self.layers = chosen(layers, count=self.depth, what="stages")
+        del convnext.model.stages[max(self.layers) :]
+        self.convnext = convnext
+        self.identity = identity
+        self.norm = norm
+        self.level_channels = [widths[layer - 1] for layer in self.layers]
+        self.channels = self.level_channels[-1]
+        # The stem has stride 4; every later stage halves again.
+        self.stride = 2 ** (self.layers[-1] + 1)
+        self.eye = Eye(stride=2 ** (max(self.layers) + 1), scale=scale, mean=mean, std=std)
+        self.freeze()
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Maps (B, D, h, w) of the wanted stages, in the image's precision."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
+            features = self.eye(image).to(next(self.convnext.parameters()).dtype)
+            maps: dict[int, Tensor] = {}
+            for number, stage in enumerate(self.convnext.model.stages, start=1):
+                features = stage(features)
+                if number in self.layers:
+                    maps[number] = self._normed(features) if number == self.depth else features
+            return [maps[layer].to(image.dtype) for layer in self.layers]
+
+    def _normed(self, features: Tensor) -> Tensor:
+        if not self.norm:
+            return features
+        return self.convnext.layer_norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

@@ -1,0 +1,132 @@
+"""Which pretrained backbones are known: names, sizes, licences, and values that tell the right weights from others."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from guidino_cli.errors import ConfigError, WeightsError, unknown
+
+DINOV3_LICENCE = "DINOv3 licence"
+LICENCE_PAGES = {
+    DINOV3_LICENCE: "https://ai.meta.com/resources/models-and-libraries/dinov3-license/",
+    "Apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",
+}
+COCO_IMAGE = "http://images.cocodataset.org/val2017/000000039769.jpg"
+"""The picture on which the published check values were computed."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """One published set of weights.
+
+    Attributes:
+        name: What `guidino weights` calls it.
+        backbone: Registered backbone that reads it.
+        size: Its short name in `model.backbone.options.size`.
+        repository: Hub id.
+        parameters: Count.
+        licence: Key of `LICENCE_PAGES`.
+        gated: Whether the hub asks for the licence to be accepted first.
+        file_sha256: First eight digits of the SHA-256 of Meta's own .pth file, "" if not known.
+        class_token: First five values of the normalised class token of the COCO picture 39769 at 224 x 224 pixels, as
+            published with transformers' converter; () if not known.
+    """
+
+    name: str
+    backbone: str
+    size: str
+    repository: str
+    parameters: int
+    licence: str
+    gated: bool = False
+    file_sha256: str = ""
+    class_token: tuple[float, ...] = ()
+
+    @property
+    def download_bytes(self) -> int:
+        """Size of the download: the hub holds four bytes a parameter."""
+        return 4 * self.parameters
+
+
+def _dinov3(size: str, stem: str, parameters: int, sha256: str, class_token: tuple[float, ...]) -> Known:
+    repository = f"facebook/dinov3-{stem}-pretrain-lvd1689m"
+    return Known(
+        f"dinov3-{stem}", "dinov3", size, repository, parameters, DINOV3_LICENCE, True, sha256, class_token
+    )  # fmt: skip
+
+
+def _dinov2(size: str, stem: str, parameters: int) -> Known:
+    return Known(f"dinov2-{stem}", "dinov2", size, f"facebook/dinov2-{stem}", parameters, "Apache-2.0")
+
+
+KNOWN = (
+    _dinov3("small", "vits16", 21_596_544, "08c60483", (0.463562, -0.415609, 0.408237, -0.126613, -0.286637)),
+    _dinov3("small_plus", "vits16plus", 28_692_864, "4057cbaa", (-0.471349, -1.365779, -0.317983, 0.377219, -0.769086)),
+    _dinov3("base", "vitb16", 85_660_416, "73cec8be", (1.034643, -0.180609, -0.341018, -0.066377, -0.011384)),
+    _dinov3("large", "vitl16", 303_129_600, "8aa4cbdd", (0.484527, -0.582215, 0.480636, 0.592040, 0.945166)),
+    _dinov3(
+        "huge_plus", "vith16plus", 840_592_640, "7c1da9a5", (-0.064576, -0.148867, -0.621524, 0.634879, 0.152696)
+    ),
+    _dinov3("7b", "vit7b16", 6_716_035_072, "a955f4ea", (0.275440, -0.261354, 0.067772, 0.049936, -0.158747)),
+    _dinov3(
+        "convnext_tiny", "convnext-tiny", 27_820_128, "21b726bb", (-6.372119, 1.300791, 2.074303, -0.079975, 0.607205)
+    ),
+    _dinov3(
+        "convnext_small", "convnext-small", 49_454_688, "296db49d", (-0.903914, 1.412183, 0.287465, 0.175296, -2.397940)
+    ),
+    _dinov3(
+        "convnext_base", "convnext-base", 87_566_464, "801f2ba9", (0.155366, -0.378771, -0.735157, -2.818718, 0.015095)
+    ),
+    _dinov3(
+        "convnext_large", "convnext-large", 196_230_336, "61fa432d",
+        (-2.219094, -0.594451, -2.300294, -0.957415, -0.520473),
+    ),
+    _dinov2("small", "small", 22_056_576),
+    _dinov2("base", "base", 86_580_480),
+    _dinov2("large", "large", 304_368_640),
+    _dinov2("giant", "giant", 1_136_480_768),
+    _dinov2("small_registers", "with-registers-small", 22_058_112),
+    _dinov2("base_registers", "with-registers-base", 86_583_552),
+    _dinov2("large_registers", "with-registers-large", 304_372_736),
+    _dinov2("giant_registers", "with-registers-giant", 1_136_486_912),
+)  # fmt: skip
+
+
+def by_size(backbone: str, size: str) -> Known:
+    """The known weights that `options.size` means.
+
+    Raises:
+        ConfigError: The backbone has no such size.
+    """
+    sizes = {item.size: item for item in KNOWN if item.backbone == backbone}
+    if size not in sizes:
+        raise ConfigError(unknown(f"size of {backbone}", size, sizes))
+    return sizes[size]
+
+
+def by_name(name: str) -> Known:
+    """The known weights of a name or hub id.
+
+    Raises:
+        WeightsError: No such weights.
+    """
+    for item in KNOWN:
+        if name in {item.name, item.repository}:
+            return item
+    raise WeightsError(unknown("weights", name, [item.name for item in KNOWN]))
+
+
+def recognised(source: str, *, file_sha256: str = "") -> Known | None:
+    """The known weights that a source is: by hub id, by name, or by the SHA-256 of one of Meta's files."""
+    for item in KNOWN:
+        if source in {item.repository, item.name} or Path(source).name == item.repository.split("/")[1]:
+            return item
+        if item.file_sha256 and file_sha256.startswith(item.file_sha256):
+            return item
+    return None
+
+
+def licence_of(model_type: str) -> str:
+    """Licence of everything of an architecture that only one licence covers, else "see its source"."""
+    if model_type.startswith("dinov3"):
+        return DINOV3_LICENCE
+    return "Apache-2.0" if model_type.startswith("dinov2") else "see its source"

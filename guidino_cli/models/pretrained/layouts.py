@@ -1,0 +1,306 @@
+"""Whose names the tensors of a file have (Meta's, timm's, Hugging Face's), and what transformers calls them."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from guidino_cli.errors import WeightsError
+
+_Change = Callable[[str, dict[str, Tensor]], tuple[str, dict[str, Tensor]]]
+
+_LAYOUTS = (
+    "DINOv3 or DINOv2 of Meta (.pth), timm or Hugging Face; a training checkpoint holds more than the network: "
+    "save its state dict alone"
+)
+# DINO's heads are 64 wide, those of the 7 billion model 128; no tensor tells.
+_HEAD = 64
+_WIDE_HEADS = {4096: 128}
+
+
+@dataclass(frozen=True)
+class Converted:
+    """Tensors under transformers' names, and the architecture they were read off.
+
+    Attributes:
+        layout: Whose names they had, for messages.
+        model_type: Of transformers.
+        settings: Keyword arguments of the configuration.
+        tensors: Name -> tensor, as `from_pretrained` takes them.
+    """
+
+    layout: str
+    model_type: str
+    settings: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+def convert(source: str, tensors: dict[str, Tensor]) -> Converted:
+    """Recognise a layout by its keys, never by the file's name, and rename every tensor of it.
+
+    A tensor that no rule names keeps its name, so that strict loading refuses it.
+
+    Args:
+        source: For messages.
+        tensors: As read from the file.
+
+    Raises:
+        WeightsError: No known layout, or an architecture that cannot be read off it.
+    """
+    for marks, layout, change in _READERS:
+        if all(mark in tensors for mark in marks):
+            model_type, renamed = change(source, tensors)
+            return Converted(layout, model_type, _SETTINGS[model_type](source, renamed, tensors), renamed)
+    shown = ", ".join(sorted(tensors)[:3])
+    raise WeightsError(f"{source}: of another architecture ({len(tensors)} tensors: {shown}, ...); expected {_LAYOUTS}")
+
+
+def _dinov3_of_meta(source: str, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+    _require_known_rope(source, tensors.get("rope_embed.periods"))
+    # A cell's own CLS norm exists for training only, and the periods follow from the width of a head.
+    dropped = ("rope_embed.periods", "local_cls_norm.weight", "local_cls_norm.bias")
+    kept = {name: value for name, value in tensors.items() if name not in dropped}
+    masked = any(name.endswith("qkv.bias_mask") for name in kept)
+    kept = {name: value for name, value in kept.items() if not name.endswith("qkv.bias_mask")}
+    return "dinov3_vit", _split(_renamed(kept, _DINOV3_NAMES), "layer", key_bias_is_masked=masked)
+
+
+def _dinov3_of_timm(source: str, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+    return "dinov3_vit", _split(_renamed(tensors, _DINOV3_NAMES), "layer", key_bias_is_masked=False)
+
+
+def _dinov2(source: str, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+    """Meta's and timm's DINOv2 differ in the names of registers and SwiGLU, and in where CLS's position is added."""
+    registers = next((name for name in ("register_tokens", "reg_token") if name in tensors), None)
+    renamed = _split(_renamed(tensors, _DINOV2_NAMES), "encoder.layer", key_bias_is_masked=False)
+    for name in [name for name in renamed if name.endswith("mlp.fc1.weight")]:
+        stem = name.removesuffix("fc1.weight")
+        if renamed[name].shape[0] == 2 * renamed[stem + "fc2.weight"].shape[1]:
+            for part in ("weight", "bias"):
+                renamed[f"{stem}weights_in.{part}"] = renamed.pop(f"{stem}fc1.{part}")
+                renamed[f"{stem}weights_out.{part}"] = renamed.pop(f"{stem}fc2.{part}")
+    if "reg_token" in tensors:
+        positions = renamed["embeddings.position_embeddings"]
+        # timm has added the class token's position to the token itself.
+        nothing = positions.new_zeros(1, 1, positions.shape[-1])
+        renamed["embeddings.position_embeddings"] = torch.cat([nothing, positions], dim=1)
+    return "dinov2" if registers is None else "dinov2_with_registers", renamed
+
+
+def _convnext_of_meta(source: str, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+    kept = dict(tensors)
+    for part in ("weight", "bias"):
+        # Meta lists the final norm twice.
+        twin = kept.pop(f"norms.3.{part}", None)
+        if twin is not None and not torch.equal(twin, kept[f"norm.{part}"]):
+            raise WeightsError(f"{source}: norms.3.{part} differs from norm.{part}, expected the same tensor twice")
+    return "dinov3_convnext", _renamed(kept, _CONVNEXT_OF_META)
+
+
+def _convnext_of_timm(source: str, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+    return "dinov3_convnext", _renamed(tensors, _CONVNEXT_OF_TIMM)
+
+
+def _hugging_face(model_type: str) -> _Change:
+    return lambda source, tensors: (model_type, dict(tensors))
+
+
+# In this order: the first layout whose marks are all there.
+_READERS: tuple[tuple[tuple[str, ...], str, _Change], ...] = (
+    (
+        ("embeddings.register_tokens", "layer.0.layer_scale1.lambda1"),
+        "DINOv3, Hugging Face",
+        _hugging_face("dinov3_vit"),
+    ),
+    (
+        ("embeddings.register_tokens", "encoder.layer.0.layer_scale1.lambda1"),
+        "DINOv2 with registers, Hugging Face",
+        _hugging_face("dinov2_with_registers"),
+    ),
+    (
+        ("embeddings.position_embeddings", "encoder.layer.0.layer_scale1.lambda1"),
+        "DINOv2, Hugging Face",
+        _hugging_face("dinov2"),
+    ),
+    (("stages.0.downsample_layers.0.weight",), "DINOv3 ConvNeXt, Hugging Face", _hugging_face("dinov3_convnext")),
+    (("storage_tokens", "blocks.0.ls1.gamma"), "DINOv3, Meta", _dinov3_of_meta),
+    (("reg_token", "blocks.0.gamma_1"), "DINOv3, timm", _dinov3_of_timm),
+    (("pos_embed", "cls_token", "mask_token", "blocks.0.ls1.gamma"), "DINOv2, Meta", _dinov2),
+    (("pos_embed", "cls_token", "blocks.0.ls1.gamma"), "DINOv2, timm", _dinov2),
+    (("downsample_layers.0.0.weight", "stages.0.0.dwconv.weight"), "DINOv3 ConvNeXt, Meta", _convnext_of_meta),
+    (
+        ("stem.0.weight", "stages.0.blocks.0.conv_dw.weight", "head.norm.weight"),
+        "DINOv3 ConvNeXt, timm",
+        _convnext_of_timm,
+    ),
+)
+
+_TOKENS = {
+    r"cls_token": "embeddings.cls_token",
+    r"mask_token": "embeddings.mask_token",
+    r"storage_tokens|register_tokens|reg_token": "embeddings.register_tokens",
+}
+_DINOV3_NAMES = {
+    **_TOKENS,
+    r"patch_embed\.proj\.(\w+)": r"embeddings.patch_embeddings.\1",
+    r"blocks\.(\d+)\.attn\.proj\.(\w+)": r"layer.\1.attention.o_proj.\2",
+    r"blocks\.(\d+)\.attn\.q_bias": r"layer.\1.attention.q_proj.bias",
+    r"blocks\.(\d+)\.attn\.v_bias": r"layer.\1.attention.v_proj.bias",
+    r"blocks\.(\d+)\.ls(\d)\.gamma": r"layer.\1.layer_scale\2.lambda1",
+    r"blocks\.(\d+)\.gamma_(\d)": r"layer.\1.layer_scale\2.lambda1",
+    r"blocks\.(\d+)\.mlp\.(?:w1|fc1_g)\.(\w+)": r"layer.\1.mlp.gate_proj.\2",
+    r"blocks\.(\d+)\.mlp\.(?:w2|fc1_x|fc1)\.(\w+)": r"layer.\1.mlp.up_proj.\2",
+    r"blocks\.(\d+)\.mlp\.(?:w3|fc2)\.(\w+)": r"layer.\1.mlp.down_proj.\2",
+    r"blocks\.(\d+)\.norm(\d)\.(\w+)": r"layer.\1.norm\2.\3",
+}
+_DINOV2_NAMES = {
+    **_TOKENS,
+    r"pos_embed": "embeddings.position_embeddings",
+    r"patch_embed\.proj\.(\w+)": r"embeddings.patch_embeddings.projection.\1",
+    r"blocks\.(\d+)\.attn\.proj\.(\w+)": r"encoder.layer.\1.attention.o_proj.\2",
+    r"blocks\.(\d+)\.ls(\d)\.gamma": r"encoder.layer.\1.layer_scale\2.lambda1",
+    r"blocks\.(\d+)\.mlp\.w12\.(\w+)": r"encoder.layer.\1.mlp.weights_in.\2",
+    r"blocks\.(\d+)\.mlp\.w3\.(\w+)": r"encoder.layer.\1.mlp.weights_out.\2",
+    r"blocks\.(\d+)\.mlp\.(fc\d)\.(\w+)": r"encoder.layer.\1.mlp.\2.\3",
+    r"blocks\.(\d+)\.norm(\d)\.(\w+)": r"encoder.layer.\1.norm\2.\3",
+    r"norm\.(\w+)": r"layernorm.\1",
+}
+_CONVNEXT_OF_META = {
+    r"downsample_layers\.(\d)\.(\d)\.(\w+)": r"stages.\1.downsample_layers.\2.\3",
+    r"stages\.(\d)\.(\d+)\.dwconv\.(\w+)": r"stages.\1.layers.\2.depthwise_conv.\3",
+    r"stages\.(\d)\.(\d+)\.norm\.(\w+)": r"stages.\1.layers.\2.layer_norm.\3",
+    r"stages\.(\d)\.(\d+)\.pwconv(\d)\.(\w+)": r"stages.\1.layers.\2.pointwise_conv\3.\4",
+    r"stages\.(\d)\.(\d+)\.gamma": r"stages.\1.layers.\2.gamma",
+    r"norm\.(\w+)": r"layer_norm.\1",
+}
+_CONVNEXT_OF_TIMM = {
+    r"stem\.(\d)\.(\w+)": r"stages.0.downsample_layers.\1.\2",
+    r"stages\.(\d)\.downsample\.(\d)\.(\w+)": r"stages.\1.downsample_layers.\2.\3",
+    r"stages\.(\d)\.blocks\.(\d+)\.conv_dw\.(\w+)": r"stages.\1.layers.\2.depthwise_conv.\3",
+    r"stages\.(\d)\.blocks\.(\d+)\.norm\.(\w+)": r"stages.\1.layers.\2.layer_norm.\3",
+    r"stages\.(\d)\.blocks\.(\d+)\.mlp\.fc(\d)\.(\w+)": r"stages.\1.layers.\2.pointwise_conv\3.\4",
+    r"stages\.(\d)\.blocks\.(\d+)\.gamma": r"stages.\1.layers.\2.gamma",
+    r"head\.norm\.(\w+)": r"layer_norm.\1",
+}
+
+
+def _renamed(tensors: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
+    return {_new_name(name, names): value for name, value in tensors.items()}
+
+
+def _new_name(name: str, names: dict[str, str]) -> str:
+    for pattern, new in names.items():
+        match = re.fullmatch(pattern, name)
+        if match:
+            return match.expand(new)
+    return name
+
+
+def _split(tensors: dict[str, Tensor], parent: str, *, key_bias_is_masked: bool) -> dict[str, Tensor]:
+    """Fused query, key and value as three; DINOv3's key bias is masked out, so it goes."""
+    split: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        match = re.fullmatch(r"blocks\.(\d+)\.attn\.qkv\.(weight|bias)", name)
+        if match is None:
+            wants_row = name == "embeddings.mask_token" and parent == "layer" and value.dim() == 2
+            split[name] = value.unsqueeze(1) if wants_row else value
+            continue
+        for letter, part in zip("qkv", value.chunk(3), strict=True):
+            if not (letter == "k" and match[2] == "bias" and key_bias_is_masked):
+                split[f"{parent}.{match[1]}.attention.{letter}_proj.{match[2]}"] = part
+    return split
+
+
+def _require_known_rope(source: str, periods: Tensor | None) -> None:
+    if periods is None:
+        raise WeightsError(f"{source}: names as of Meta's DINOv3, but rope_embed.periods is missing")
+    count = periods.numel()
+    expected = 100.0 ** (torch.arange(count) / count)
+    if not torch.allclose(periods.float(), expected, rtol=0.02):
+        raise WeightsError(f"{source}: rope_embed.periods are not those of base 100, which DINOv3 has")
+
+
+def _depth(tensors: dict[str, Tensor], pattern: str) -> int:
+    """One more than the largest number in the names that match."""
+    matches = (re.match(pattern, name) for name in tensors)
+    return 1 + max((int(match[1]) for match in matches if match), default=-1)
+
+
+def _heads(source: str, width: int) -> int:
+    head = _WIDE_HEADS.get(width, _HEAD)
+    if width % head:
+        raise WeightsError(f"{source}: tokens are {width} wide, expected a multiple of {head} (a head of DINO)")
+    return width // head
+
+
+def _dinov3_settings(source: str, tensors: dict[str, Tensor], original: dict[str, Tensor]) -> dict[str, Any]:
+    width = tensors["embeddings.cls_token"].shape[-1]
+    periods = original.get("rope_embed.periods")
+    gated = "layer.0.mlp.gate_proj.weight" in tensors
+    return {
+        "hidden_size": width,
+        "num_hidden_layers": _depth(tensors, r"layer\.(\d+)\."),
+        "num_attention_heads": _heads(source, width) if periods is None else width // (4 * periods.numel()),
+        "intermediate_size": _rows(source, tensors, "layer.0.mlp.up_proj.weight"),
+        "patch_size": _kernel(source, tensors, "embeddings.patch_embeddings.weight"),
+        "num_register_tokens": tensors["embeddings.register_tokens"].shape[1],
+        "use_gated_mlp": gated,
+        "hidden_act": "silu" if gated else "gelu",
+        "query_bias": "layer.0.attention.q_proj.bias" in tensors,
+        "key_bias": "layer.0.attention.k_proj.bias" in tensors,
+        "value_bias": "layer.0.attention.v_proj.bias" in tensors,
+        "proj_bias": "layer.0.attention.o_proj.bias" in tensors,
+        "mlp_bias": "layer.0.mlp.up_proj.bias" in tensors,
+    }
+
+
+def _dinov2_settings(source: str, tensors: dict[str, Tensor], original: dict[str, Tensor]) -> dict[str, Any]:
+    width = tensors["embeddings.cls_token"].shape[-1]
+    patch = _kernel(source, tensors, "embeddings.patch_embeddings.projection.weight")
+    gated = "encoder.layer.0.mlp.weights_in.weight" in tensors
+    settings = {
+        "hidden_size": width,
+        "num_hidden_layers": _depth(tensors, r"encoder\.layer\.(\d+)\."),
+        "num_attention_heads": _heads(source, width),
+        "mlp_ratio": 4 if gated else _rows(source, tensors, "encoder.layer.0.mlp.fc1.weight") // width,
+        "patch_size": patch,
+        "image_size": patch * math.isqrt(tensors["embeddings.position_embeddings"].shape[1] - 1),
+        "use_swiglu_ffn": gated,
+        "layer_norm_eps": 1e-6,
+    }
+    registers = tensors.get("embeddings.register_tokens")
+    return settings if registers is None else {**settings, "num_register_tokens": registers.shape[1]}
+
+
+def _convnext_settings(source: str, tensors: dict[str, Tensor], original: dict[str, Tensor]) -> dict[str, Any]:
+    stages = range(_depth(tensors, r"stages\.(\d)\."))
+    return {
+        "hidden_sizes": [_rows(source, tensors, f"stages.{i}.downsample_layers.{min(i, 1)}.weight") for i in stages],
+        "depths": [_depth(tensors, rf"stages\.{i}\.layers\.(\d+)\.") for i in stages],
+    }
+
+
+def _rows(source: str, tensors: dict[str, Tensor], name: str) -> int:
+    return _named(source, tensors, name).shape[0]
+
+
+def _kernel(source: str, tensors: dict[str, Tensor], name: str) -> int:
+    return _named(source, tensors, name).shape[-1]
+
+
+def _named(source: str, tensors: dict[str, Tensor], name: str) -> Tensor:
+    if name not in tensors:
+        raise WeightsError(f"{source}: does not fit the model: 1 missing ({name})")
+    return tensors[name]
+
+
+_SETTINGS = {
+    "dinov3_vit": _dinov3_settings,
+    "dinov2": _dinov2_settings,
+    "dinov2_with_registers": _dinov2_settings,
+    "dinov3_convnext": _convnext_settings,
+}
