@@ -45,8 +45,11 @@ class NNUNet(Segmenter):
         if encoder not in _BLOCKS:
             raise ValueError(f"encoder is '{encoder}', expected residual or plain")
         blocks = _BLOCKS[encoder] if blocks is None else blocks
-        if len(widths) < 3 or len(blocks) != len(widths) or min(blocks) < 1:
-            raise ValueError(f"widths {list(widths)} and blocks {list(blocks)}: expected equally many, 3 or more")
+        if len(widths) < 3 or len(blocks) != len(widths):
+            found = f"widths {list(widths)} and blocks {list(blocks)}"
+            raise ValueError(f"{found}: expected equally many, 3 or more")
+        if min(blocks) < 1:
+            raise ValueError(f"blocks are {list(blocks)}, expected at least one in each stage")
         self.stride = 2 ** (len(widths) - 1)
         make = _residual_stage if encoder == "residual" else _conv_stage
         self.stem = _conv_stage(in_channels, widths[0], count=1) if encoder == "residual" else nn.Identity()
@@ -72,7 +75,8 @@ class NNUNet(Segmenter):
 
     def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
         """Class scores at 1, 1/2, 1/4, ... of the image, or at image size alone."""
-        x, logits = features[-1], []
+        x = features[-1]
+        logits: list[Tensor] = []
         for level in reversed(range(len(self.merge))):
             x = self.merge[level](torch.cat([self.up[level](x), features[level]], dim=1))
             if level < len(self.heads):
@@ -101,14 +105,15 @@ class _ResidualBlock(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()
         self.first = _conv_norm_act(channels_in, channels_out, stride=stride)
-        self.second = nn.Sequential(nn.Conv2d(channels_out, channels_out, 3, padding=1), _InstanceNorm(channels_out))
+        self.second = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        self.norm = _InstanceNorm(channels_out)
         shortcut: list[nn.Module] = [nn.AvgPool2d(stride, stride)] if stride > 1 else []
         if channels_in != channels_out:
             shortcut += [nn.Conv2d(channels_in, channels_out, 1, bias=False), _InstanceNorm(channels_out)]
         self.shortcut = nn.Sequential(*shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(self.second(self.first(x)) + self.shortcut(x), _SLOPE)
+        return F.leaky_relu(self.norm(self.second(self.first(x))) + self.shortcut(x), _SLOPE)
 
 
 def _residual_stage(channels_in: int, channels_out: int, *, count: int, stride: int) -> nn.Sequential:
@@ -133,4 +138,4 @@ def _initialise(module: nn.Module) -> None:
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     if isinstance(module, _ResidualBlock):
-        nn.init.zeros_(module.second[1].weight)
+        nn.init.zeros_(module.norm.weight)
