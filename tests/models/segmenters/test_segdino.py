@@ -60,7 +60,7 @@ def test_the_image_is_not_read() -> None:
 
 
 def test_maps_that_are_constant_give_constant_logits_within_the_border_of_the_convolution() -> None:
-    """The third path alone, all weights 1: 8 channels of 2, 9 cells of 5 hidden channels, 4 channels of the joint map."""
+    """The third path alone, all weights 1: 8 channels of 2, 9 cells of 5 hidden channels, 4 channels joined."""
     head = _small()
     with torch.no_grad():
         for parameter in head.parameters():
