@@ -30,7 +30,7 @@ def adapt(backbone: Backbone, settings: LoraSettings) -> None:
     Raises:
         ConfigError: A target or layer that the backbone does not have; the message names those that it has.
     """
-    network = pretrained(backbone)
+    network: nn.Module = pretrained(backbone)
     config = _peft_config(settings, find_targets(network, settings))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
