@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from guidino_cli import __version__
 from guidino_cli.config import RunConfig
@@ -128,8 +129,7 @@ def _check_out(out: Path, images: Sequence[Path], *, overwrite: bool) -> None:
 def _write(result: Segmented, out: Path, name: str, extras: Extras, values: str) -> None:
     """Write the extras first: where the mask stands, everything of its image does."""
     if extras.guide and result.guide is not None:
-        guide = (result.guide.amax(dim=0).numpy() * 255).round().astype(np.uint8)
-        _save_png(out / "guides" / f"{name}.png", guide)
+        _write_guide(result.guide, out / "guides", name)
     if extras.probabilities:
         content = result.probabilities.numpy().astype(np.float16)
         write_atomically(
@@ -138,6 +138,15 @@ def _write(result: Segmented, out: Path, name: str, extras: Extras, values: str)
     if extras.overlay:
         _save_png(out / "overlays" / f"{name}.png", draw_outlines(result.pixels, result.labels))
     write_label_map(out / f"{name}.png", result.labels * (255 if values == "255" else 1))
+
+
+def _write_guide(guide: Tensor, folder: Path, name: str) -> None:
+    """The map that gates, and of several maps, one a class, each in a folder of its class."""
+    grey = (guide.numpy() * 255).round().astype(np.uint8)
+    _save_png(folder / f"{name}.png", grey.max(axis=0))
+    if len(grey) > 1:
+        for index, one in enumerate(grey, start=1):
+            _save_png(folder / f"class_{index}" / f"{name}.png", one)
 
 
 def _save_png(path: Path, pixels: np.ndarray) -> None:

@@ -1,6 +1,7 @@
 """Sliding windows: every pixel seen, nothing shifted, sizes as they came."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ from torch import Tensor, nn
 from guidino_cli.config import DataSettings
 from guidino_cli.engine.inference import Window, segment_file, segment_image, window_corners
 from guidino_cli.errors import DataError
+from guidino_cli.models.base import Backbone, Guide, Segmenter
+from guidino_cli.models.composed import Model
 from guidino_cli.types import Prediction
 
+ASK: tuple[Literal["each", "once"], ...] = ("each", "once")
 SIZES = [(16, 16), (40, 56), (5, 7), (16, 33), (100, 17)]
 
 
@@ -180,3 +184,49 @@ def _saved(folder: Path, size: tuple[int, int]) -> Path:
     pixels = np.random.default_rng(0).integers(0, 255, (*size, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(folder / "a.png")
     return folder / "a.png"
+
+
+class Lopsided(Backbone):
+    """Says the column of each pixel, in the frame of the image it is shown: not symmetric, as a ViT is not."""
+
+    channels, stride, identity, is_frozen = 1, 1, {"weights": "none", "sha256": "0"}, True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown = 0
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        self.shown += 1
+        return [torch.linspace(0, 1, image.shape[-1]).expand(len(image), 1, *image.shape[-2:])]
+
+
+class Repeat(Segmenter):
+    stride, uses_backbone = 1, True
+
+    def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
+        return dense
+
+    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+        return [features[0].expand(-1, 2, -1, -1)]
+
+
+class Same(Guide):
+    def forward(self, dense: Tensor) -> Tensor:
+        return dense
+
+
+@pytest.mark.parametrize(("ask", "times"), [("each", 4), ("once", 1)])
+def test_a_backbone_is_asked_for_every_flip_or_once(ask: Literal["each", "once"], times: int) -> None:
+    """Asked once, its maps are flipped with the image; asked each time, what is not symmetric averages out."""
+    backbone = Lopsided()
+    model = Model(Repeat(), backbone=backbone, guide=Same(), guide_at="bottleneck")
+    _, guide = segment_image(model, _picture((16, 16)), Window(16, mirror_backbone=ask))
+    assert backbone.shown == times
+    column = torch.linspace(0, 1, 16) if ask == "once" else torch.full((16,), 0.5)
+    torch.testing.assert_close(guide, column.expand(1, 16, 16))
+
+
+def test_without_mirroring_asking_once_or_each_time_is_the_same() -> None:
+    model, image = Model(Repeat(), backbone=Lopsided()), _picture((40, 56))
+    each, once = (segment_image(model, image, Window(16, mirror=False, mirror_backbone=ask))[0] for ask in ASK)
+    assert torch.equal(each, once)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from guidino_cli.config import ModelSettings, Part
+from guidino_cli.config import GuideSettings, ModelSettings, Part
+from guidino_cli.errors import ConfigError
 from guidino_cli.models import SEGMENTERS, build_backbone, build_model
 from guidino_cli.models.base import Guide
 from guidino_cli.models.composed import Model
@@ -122,3 +123,19 @@ def test_no_segmenter_changes_the_dense_maps_it_is_given(name: str, make: Make) 
     before = [item.clone() for item in dense]
     model(image, recall=lambda _: dense)
     assert all(torch.equal(item, kept) for item, kept in zip(dense, before, strict=True))
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_a_guide_per_class_has_a_map_for_each_foreground_class_of_the_data(
+    num_classes: int, small_segmenter: Callable[[str], Part], small_backbone: Part
+) -> None:
+    settings = ModelSettings(small_segmenter("unet"), small_backbone, guide=GuideSettings(per_class=True))
+    guide = build_model(settings, num_classes=num_classes)(_image()).guide
+    assert guide is not None
+    assert guide.shape[1] == num_classes - 1
+
+
+def test_the_number_of_maps_cannot_be_typed(small_segmenter: Callable[[str], Part], small_backbone: Part) -> None:
+    settings = ModelSettings(small_segmenter("unet"), small_backbone, guide=GuideSettings(options={"maps": 3}))
+    with pytest.raises(ConfigError, match="unknown option 'maps'"):
+        build_model(settings, num_classes=4)
