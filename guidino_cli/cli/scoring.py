@@ -7,6 +7,32 @@ import typer
 
 from guidino_cli.cli.options import BootstrapSeed, Group, Overwrite, ReportOut, Split
 
+Hd95 = Annotated[str | None, typer.Option(help="Definition of HD95: pooled (medpy; the default) or max (MONAI).")]
+Policy = Annotated[
+    str, typer.Option(help="Rules for empty and missing masks: guidino, nnunet, monai or guidino-paper.")
+]
+Spacing = Annotated[str | None, typer.Option(help="Pixel size in mm along rows,columns; else px.")]
+Tolerance = Annotated[float, typer.Option(help="Tolerance of the NSD, in the unit of the distances.")]
+LesionIou = Annotated[float, typer.Option(help="IoU from which two connected objects may be partners.")]
+Classes = Annotated[str | None, typer.Option(help="Names: background,polyp; or values: 0=background,#ff0000=polyp.")]
+PredClasses = Annotated[
+    str | None, typer.Option(help="The values of the predictions, where they are not class indices.")
+]
+Binary = Annotated[bool, typer.Option("--binary", help="Every value but 0 is foreground, on both sides.")]
+Threshold = Annotated[float | None, typer.Option(help="Values of the truth above this are foreground.")]
+PredThreshold = Annotated[float | None, typer.Option(help="Values of the predictions above this are foreground.")]
+IgnoreLabel = Annotated[int | None, typer.Option(help="Value of the truth whose pixels do not count.")]
+Regions = Annotated[str | None, typer.Option(help="Score merged classes instead of single ones: disc=1+2,cup=2.")]
+Resample = Annotated[
+    str | None,
+    typer.Option(help="'nearest' fits predictions of another size or grid; else they fail."),
+]
+IgnoreHeaders = Annotated[
+    bool,
+    typer.Option("--ignore-headers", help="Compare volumes voxel by voxel, whatever their headers say."),
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: 1 for a small folder, else up to 4.")]
+
 
 def evaluate(
     predictions: Annotated[Path, typer.Argument(metavar="PREDS", help="Folder of predicted masks, or one mask.")],
@@ -22,38 +48,20 @@ def evaluate(
             "lesion_f1, lesion_recall, lesion_precision; for instance maps are, voi, voi_merge, voi_split."
         ),
     ] = "iou,dice,hd95",
-    hd95: Annotated[
-        str | None, typer.Option(help="Definition of HD95: pooled (medpy; the default) or max (MONAI).")
-    ] = None,
-    policy: Annotated[
-        str, typer.Option(help="Rules for empty and missing masks: guidino, nnunet, monai or guidino-paper.")
-    ] = "guidino",
-    spacing: Annotated[str | None, typer.Option(help="Pixel size in mm along rows,columns; else px.")] = None,
-    tolerance: Annotated[float, typer.Option(help="Tolerance of the NSD, in the unit of the distances.")] = 2.0,
-    lesion_iou: Annotated[float, typer.Option(help="IoU from which two connected objects may be partners.")] = 0.1,
-    classes: Annotated[
-        str | None, typer.Option(help="Names: background,polyp; or values: 0=background,#ff0000=polyp.")
-    ] = None,
-    pred_classes: Annotated[
-        str | None, typer.Option(help="The values of the predictions, where they are not class indices.")
-    ] = None,
-    binary: Annotated[bool, typer.Option("--binary", help="Every value but 0 is foreground, on both sides.")] = False,
-    threshold: Annotated[float | None, typer.Option(help="Values of the truth above this are foreground.")] = None,
-    pred_threshold: Annotated[
-        float | None, typer.Option(help="Values of the predictions above this are foreground.")
-    ] = None,
-    ignore_label: Annotated[int | None, typer.Option(help="Value of the truth whose pixels do not count.")] = None,
-    regions: Annotated[
-        str | None, typer.Option(help="Score merged classes instead of single ones: disc=1+2,cup=2.")
-    ] = None,
-    resample: Annotated[
-        str | None,
-        typer.Option(help="'nearest' fits predictions of another size or grid; else they fail."),
-    ] = None,
-    ignore_headers: Annotated[
-        bool,
-        typer.Option("--ignore-headers", help="Compare volumes voxel by voxel, whatever their headers say."),
-    ] = False,
+    hd95: Hd95 = None,
+    policy: Policy = "guidino",
+    spacing: Spacing = None,
+    tolerance: Tolerance = 2.0,
+    lesion_iou: LesionIou = 0.1,
+    classes: Classes = None,
+    pred_classes: PredClasses = None,
+    binary: Binary = False,
+    threshold: Threshold = None,
+    pred_threshold: PredThreshold = None,
+    ignore_label: IgnoreLabel = None,
+    regions: Regions = None,
+    resample: Resample = None,
+    ignore_headers: IgnoreHeaders = False,
     backend: Annotated[
         str, typer.Option(help="auto, or medpy to have the surface figures recomputed by medpy and compared.")
     ] = "auto",
@@ -64,9 +72,7 @@ def evaluate(
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the images, for the overlays of the page.")] = None,
     seed: BootstrapSeed = 0,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; default: 1 for a small folder, else up to 4.")
-    ] = None,
+    workers: Workers = None,
     min_dice: Annotated[
         list[str] | None, typer.Option(metavar="X", help="Gate: exit code 8 below. X or TARGET=X, repeatable.")
     ] = None,
@@ -128,9 +134,23 @@ def compare(
     names: Annotated[str | None, typer.Option(help="Names of the folders in the report, by comma.")] = None,
     split: Split = "test",
     metrics: Annotated[str, typer.Option(help="Figures, by comma, as in evaluate.")] = "dice,iou,hd95",
-    policy: Annotated[str, typer.Option(help="Rules for empty and missing masks, as in evaluate.")] = "guidino",
+    hd95: Hd95 = None,
+    policy: Policy = "guidino",
+    spacing: Spacing = None,
+    tolerance: Tolerance = 2.0,
+    lesion_iou: LesionIou = 0.1,
+    classes: Classes = None,
+    pred_classes: PredClasses = None,
+    binary: Binary = False,
+    threshold: Threshold = None,
+    pred_threshold: PredThreshold = None,
+    ignore_label: IgnoreLabel = None,
+    regions: Regions = None,
+    resample: Resample = None,
+    ignore_headers: IgnoreHeaders = False,
     group: Group = None,
     seed: BootstrapSeed = 0,
+    workers: Workers = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Compare sets of predictions case by case: differences, intervals, signed-rank tests and a picture.
@@ -138,16 +158,29 @@ def compare(
     Example: guidino compare masks/plain masks/guided --truth DATA -o comparison/
     """
     from guidino_cli.commands import compare as command
+    from guidino_cli.commands.evaluate_request import Options
 
-    command.run(
-        predictions,
-        truth,
+    options = Options(
         out=out,
-        names=names,
         split=split,
         metrics=metrics,
+        hd95=hd95,
         policy=policy,
+        spacing=spacing,
+        tolerance=tolerance,
+        lesion_iou=lesion_iou,
+        classes=classes,
+        pred_classes=pred_classes,
+        binary=binary,
+        threshold=threshold,
+        pred_threshold=pred_threshold,
+        ignore_label=ignore_label,
+        regions=regions,
+        resample=resample,
+        ignore_headers=ignore_headers,
         group=group,
         seed=seed,
+        workers=workers,
         overwrite=overwrite,
     )
+    command.run(predictions, truth, options, names=names)

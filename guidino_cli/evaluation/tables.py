@@ -41,15 +41,27 @@ def table_rows(evaluation: Evaluation, lines: Sequence[Line] | None = None) -> l
 
 def caption(evaluation: Evaluation) -> list[str]:
     """What a reader must know before believing the table, one line each."""
-    job, counts = evaluation.job, status_counts(evaluation)
+    counts = status_counts(evaluation)
     lines = [
         f"{counts['cases']} cases: {counts['scored']} scored, {counts['missing']} missing, {counts['failed']} failed; "
         f"empty: both {counts['both_empty']}, only truth {counts['truth_empty']}, "
         f"only prediction {counts['prediction_empty']}"
     ]
+    lines += about_distances(evaluation)
+    adjusted = [case for case in evaluation.cases if case.note and not case.is_problem]
+    if adjusted:
+        lines.append(f"predictions fitted to the truth: {len(adjusted)}, such as {adjusted[0].pair.truth.case}, "
+                     f"{adjusted[0].note}")  # fmt: skip
+    if evaluation.absent:
+        lines.append(f"no pixel in any mask, hence no figure: {', '.join(evaluation.absent)}")
+    return lines + rules(evaluation)
+
+
+def rules(evaluation: Evaluation) -> list[str]:
+    """The definitions and rules behind the figures, one line each."""
+    job, lines = evaluation.job, []
     if "hd95" in job.metrics:
         lines.append(f"HD95 in {evaluation.unit}: {DEFINITIONS[job.policy.hd95]}")
-    lines += _about_distances(evaluation)
     if job.medpy:
         deviation = max(score.deviation for case in evaluation.cases for score in case.scores)
         lines.append(f"surface figures by medpy {version('medpy')}; guidino's own differ by {deviation:.2g} at most")
@@ -59,16 +71,10 @@ def caption(evaluation: Evaluation) -> list[str]:
         lines.append(f"objects: connected across corners, partners one to one from IoU {job.lesion_iou:g}")
     lines.append(f"policy {job.policy.name}: {job.policy.describe()}")
     lines.append(f"95 % CI: bootstrap over {'groups' if evaluation.group_count else 'cases'}" + _groups(evaluation))
-    adjusted = [case for case in evaluation.cases if case.note and not case.is_problem]
-    if adjusted:
-        lines.append(f"predictions fitted to the truth: {len(adjusted)}, such as {adjusted[0].pair.truth.case}, "
-                     f"{adjusted[0].note}")  # fmt: skip
-    if evaluation.absent:
-        lines.append(f"no pixel in any mask, hence no figure: {', '.join(evaluation.absent)}")
     return lines
 
 
-def _about_distances(evaluation: Evaluation) -> list[str]:
+def about_distances(evaluation: Evaluation) -> list[str]:
     """What the mean of the distances is without the cases that have none; nothing if all have one."""
     found = measured(evaluation)
     if not found.diagonal and not found.zero:

@@ -19,7 +19,8 @@ class Differences:
     """One panel.
 
     Attributes:
-        title: Above the panel, such as `plain -> guided`.
+        first: Name of the first set.
+        second: Name of the second.
         label: What is subtracted, with its unit.
         values: One number a case, without NaN.
         higher_is_better: Which side is the better one.
@@ -27,7 +28,8 @@ class Differences:
         ci: Its 95 % interval.
     """
 
-    title: str
+    first: str
+    second: str
     label: str
     values: np.ndarray
     higher_is_better: bool
@@ -47,8 +49,9 @@ def difference_figure(panels: Sequence[Differences]) -> Figure:
         axes.axhline(0, color="black", linewidth=0.8)
         axes.axhspan(*panel.ci, color="black", alpha=0.12, linewidth=0)
         axes.axhline(panel.mean, color="black", linewidth=1.2, linestyle="--")
-        gains = f"{np.count_nonzero(better)} better, {np.count_nonzero(values) - np.count_nonzero(better)} worse"
-        axes.set_title(f"{panel.title}: {gains} of {len(values)} cases", fontsize=10, loc="left")
+        gains, unequal = np.count_nonzero(better), np.count_nonzero(values)
+        wins = f"{panel.second} better in {gains}, {panel.first} in {unequal - gains}, equal in {len(values) - unequal}"
+        axes.set_title(f"{panel.label}, {panel.second} - {panel.first}: {wins}", fontsize=10, loc="left")
         axes.set_ylabel(f"difference of {panel.label}", fontsize=9)
         axes.set_xticks([])
         axes.set_xlim(-0.5, max(len(values), 1) - 0.5)
