@@ -36,8 +36,8 @@ def open_image(path: Path) -> Image.Image:
         with Image.open(path) as file:
             _refuse_pages(file, path)
             file.load()
-            # The transposed copy has lost its palette's transparency but keeps mode and values.
-            return ImageOps.exif_transpose(file)
+            ImageOps.exif_transpose(file, in_place=True)
+            return file
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

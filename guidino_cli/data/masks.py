@@ -108,9 +108,9 @@ def apply(rule: MaskRule, values: np.ndarray) -> np.ndarray:
             raise DataError(f"is a colour image, but the other masks are grey ({rule.why})")
         return np.asarray(values.any(axis=2), dtype=np.uint8)
     if values.dtype == bool or rule.kind == "nonzero":
-        return (values != 0).astype(np.uint8)
+        return (values != 0).view(np.uint8)
     if rule.kind == "threshold":
-        return np.asarray(values > rule.threshold, dtype=np.uint8)
+        return (values > rule.threshold).view(np.uint8)
     wrong = np.unique(values[(values < 0) | (values >= rule.class_count) | (values != np.round(values))])
     if wrong.size:
         raise DataError(f"has values {_some(wrong.tolist())}, expected class indices 0..{rule.class_count - 1}")

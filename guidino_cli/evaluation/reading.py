@@ -185,9 +185,16 @@ def _without(values: np.ndarray, ignore: int) -> np.ndarray:
 
 
 def _holds_only(values: np.ndarray, allowed: frozenset[int]) -> bool:
-    if len(allowed) <= 4:
-        known = values == 0
-        for value in allowed - {0}:
-            known |= values == value
-        return bool(known.all())
-    return set(np.unique(values).tolist()) <= allowed | {0}
+    known = allowed | {0}
+    if values.dtype == np.uint8 and known <= {0, 255}:
+        # As signed numbers these are 0 and -1: the ends say it all, and are found several times faster.
+        signed = values.view(np.int8)
+        return bool(signed.max() <= 0 and signed.min() >= (-1 if 255 in known else 0))
+    if values.dtype.kind == "u" and max(known) == len(known) - 1:
+        return bool(values.max() <= max(known))
+    if len(known) <= 5:
+        hit = values == 0
+        for value in known - {0}:
+            hit |= values == value
+        return bool(hit.all())
+    return set(np.unique(values).tolist()) <= known

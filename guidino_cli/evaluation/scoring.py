@@ -1,5 +1,6 @@
 """What one prediction is worth against its truth: counts and figures for every target, and why some are missing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import hypot, nan
 from typing import Literal
@@ -152,15 +153,18 @@ def failed_case(pair: Pair, job: Job, note: str) -> CaseResult:
 
 def fit_prediction(pair: Pair, truth: Mask, job: Job) -> tuple[Mask, Status, str]:
     """The prediction in the grid of the truth (background where there is none), the status so far, and a note."""
-    nothing = Mask(np.zeros_like(truth.labels), instances=np.zeros_like(truth.labels))
     if pair.prediction is None:
-        return nothing, "missing", "no prediction"
+        return _nothing(truth), "missing", "no prediction"
     try:
         mask = job.predictions.read(pair.prediction)
         mask, note = fit(mask, truth, resample=job.resample, ignore_headers=job.ignore_headers)
     except (DataError, MemoryError) as error:
-        return nothing, "failed", _reason(error)
+        return _nothing(truth), "failed", _reason(error)
     return mask, "ok", note
+
+
+def _nothing(truth: Mask) -> Mask:
+    return Mask(np.zeros_like(truth.labels), instances=np.zeros_like(truth.labels))
 
 
 def _score(
@@ -219,13 +223,14 @@ def _instance_figures(prediction: Mask, truth: Mask) -> dict[str, float]:
 
 
 def _border_figures(distances: BorderDistances, job: Job) -> dict[str, float]:
-    return {
-        "hd95": hausdorff95(distances, "max" if job.policy.hd95 == "max" else "pooled"),
-        "hd": hausdorff(distances),
-        "asd": average_distance(distances),
-        "assd": average_symmetric_distance(distances),
-        "nsd": surface_dice(distances, job.tolerance),
+    figures: dict[str, Callable[[], float]] = {
+        "hd95": lambda: hausdorff95(distances, "max" if job.policy.hd95 == "max" else "pooled"),
+        "hd": lambda: hausdorff(distances),
+        "asd": lambda: average_distance(distances),
+        "assd": lambda: average_symmetric_distance(distances),
+        "nsd": lambda: surface_dice(distances, job.tolerance),
     }
+    return {name: figure() for name, figure in figures.items() if name in job.metrics}
 
 
 def _valued(status: Status, measured: dict[str, float], diagonal: float, job: Job) -> dict[str, float]:

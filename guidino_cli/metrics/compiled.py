@@ -3,8 +3,10 @@
 import ctypes
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,15 @@ _LIBRARY = Path(__file__).with_name("bitwalk.so")
 """Made from `bitwalk.c` by `build_kernel.py` when the package is built or installed."""
 _ROWS_2D, _ROWS_3D = 513, 320
 """Rows visited around a pixel before the rest is left to a tree: 512 up and down in an image, 320 lines in a volume."""
+
+_CAPACITY = 1 << 14
+"""Border pixels there is room for at first; with more the kernel says how many and is asked again."""
+_TOO_SMALL = 2
+_CLOSE = 3
+"""Pixels to each side whose partners are found for a whole word at once."""
+_POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
+_SEARCH = [_POINTER, _POINTER, _POINTER, _LONG, _POINTER, _POINTER, _LONG, ctypes.c_double]
+_ARGUMENTS: list[Any] = [*[_POINTER] * 3, *[_LONG] * 3, _INT, _INT, *_SEARCH, _LONG, *[_POINTER] * 3]
 
 
 @cache
@@ -22,21 +33,21 @@ def kernel() -> ctypes.CDLL | None:
     try:
         library = ctypes.CDLL(str(_LIBRARY))
         library.border_distances.restype = ctypes.c_int
+        library.border_distances.argtypes = _ARGUMENTS
     except (OSError, AttributeError):
         return None
     return library
 
 
 def border_distances(
-    prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float], *, inside_is_zero: bool
+    prediction: np.ndarray,
+    truth: np.ndarray,
+    spacing: Sequence[float],
+    *,
+    ignored: np.ndarray | None = None,
+    inside_is_zero: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
     """Distances of both directions, as `surface.border_distances`.
-
-    Args:
-        prediction: Boolean, two or three axes, not empty.
-        truth: Boolean, the same shape, not empty.
-        spacing: Pixel size along each axis.
-        inside_is_zero: Pixels inside the other mask are 0 away, not only those on its border.
 
     Returns:
         forward, backward, and the flat positions of the border pixels of the prediction and of the truth that are too
@@ -45,35 +56,68 @@ def border_distances(
     library = kernel()
     if library is None or prediction.ndim not in (2, 3):
         return None
-    masks = [np.ascontiguousarray(mask).view(np.uint8) for mask in (prediction, truth)]
+    masks = [np.ascontiguousarray(mask) for mask in (prediction, truth, *(() if ignored is None else (ignored,)))]
+    places = [mask.ctypes.data for mask in masks] + [None] * (3 - len(masks))
     shape, steps = (1,) * (3 - truth.ndim) + truth.shape, (1.0,) * (3 - truth.ndim) + tuple(map(float, spacing))
-    offsets, squares, limit = _rows(steps[0], steps[1], truth.ndim == 2)
+    around = _look_around(steps, truth.ndim == 2)
+    limit = around.limit
     if truth.ndim == 2 and shape[1] <= _ROWS_2D:
         limit = np.inf  # There are no other rows.
-    most = [int(np.count_nonzero(mask)) for mask in masks]
-    distances = [np.empty(size) for size in most]
-    unsettled = [np.empty(size if np.isfinite(limit) else 0, dtype=np.int64) for size in most]
-    sizes = np.zeros(4, dtype=np.int64)
-    failed = library.border_distances(
-        *map(_pointer, masks),
-        *map(ctypes.c_long, shape),
-        ctypes.c_int(truth.ndim == 2),
-        ctypes.c_int(inside_is_zero),
-        _pointer(np.array(steps)),
-        _pointer(offsets),
-        _pointer(squares),
-        ctypes.c_long(len(squares)),
-        ctypes.c_double(limit),
-        *map(_pointer, distances),
-        *map(_pointer, unsettled),
-        _pointer(sizes),
-    )
-    if failed:
-        return None
-    forward, backward, open_forward, open_backward = (
-        array[:size] for array, size in zip([*distances, *unsettled], sizes.tolist(), strict=True)
-    )
-    return forward, backward, open_forward, open_backward
+    sizes, capacity = (ctypes.c_int64 * 4)(), _CAPACITY
+    for _ in range(2):
+        distances = np.empty(capacity)
+        unsettled = np.empty(capacity if np.isfinite(limit) else 0, dtype=np.int64)
+        outputs = distances.ctypes.data, unsettled.ctypes.data, sizes
+        flags = truth.ndim == 2, inside_is_zero
+        status = library.border_distances(*places, *shape, *flags, *around.arguments, limit, capacity, *outputs)
+        capacity = sizes[0] + sizes[1]
+        if status != _TOO_SMALL:
+            break
+    return None if status else _split(distances, unsettled, *sizes)
+
+
+def _split(
+    distances: np.ndarray, unsettled: np.ndarray, first: int, second: int, open_first: int, open_second: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The parts of the kernel's two arrays."""
+    forward, backward = distances[: first - open_first], distances[first : first + second - open_second]
+    return forward, backward, unsettled[:open_first], unsettled[first : first + open_second]
+
+
+@dataclass(frozen=True)
+class _Around:
+    """Where the kernel looks around a pixel, in order of distance.
+
+    Attributes:
+        arguments: Pointers and counts in the order of the C function.
+        limit: Squared distance of the first row left out.
+        arrays: What the pointers point to.
+    """
+
+    arguments: tuple[int, ...]
+    limit: float
+    arrays: tuple[np.ndarray, ...]
+
+
+@cache
+def _look_around(spacing: tuple[float, ...], flat: bool) -> _Around:
+    pixels, pixel_squares = _pixels(spacing, flat)
+    rows, row_squares, limit = _rows(spacing[0], spacing[1], flat)
+    arrays = (np.array(spacing), pixels, pixel_squares, rows, row_squares)
+    places = [array.ctypes.data for array in arrays]
+    return _Around((*places[:3], len(pixel_squares), *places[3:], len(row_squares)), limit, arrays)
+
+
+def _pixels(spacing: tuple[float, ...], flat: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Steps to the pixels close by and their squared distances; none is left out up to the last distance."""
+    reach = [np.arange(1)] if flat else [np.arange(-_CLOSE, _CLOSE + 1)]
+    steps = np.stack(np.meshgrid(*reach, *[np.arange(-_CLOSE, _CLOSE + 1)] * 2, indexing="ij"), -1).reshape(-1, 3)
+    parts = (steps * np.asarray(spacing)) ** 2
+    squares = parts[:, 0] + parts[:, 1] + parts[:, 2]  # The kernel adds in this order.
+    nearest_outside = (_CLOSE + 1) * min(spacing[1:] if flat else spacing)
+    order = np.argsort(squares, kind="stable")
+    order = order[(squares[order] > 0) & (squares[order] < nearest_outside**2)]
+    return np.ascontiguousarray(steps[order], dtype=np.int32), np.ascontiguousarray(squares[order])
 
 
 @cache
@@ -92,7 +136,3 @@ def _rows(depth_step: float, height_step: float, flat: bool) -> tuple[np.ndarray
     nearest = order[:most]
     limit = float(squares[order[most]])
     return np.ascontiguousarray(steps[nearest], dtype=np.int32), np.ascontiguousarray(squares[nearest]), limit
-
-
-def _pointer(array: np.ndarray) -> ctypes.c_void_p:
-    return array.ctypes.data_as(ctypes.c_void_p)

@@ -40,7 +40,7 @@ def agrees_with_medpy(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[
     expected = [figure(prediction, truth, spacing) for figure in (medpy.hd95, medpy.hd, medpy.asd, medpy.assd)]
     for distances in (
         border_distances(prediction, truth, spacing),
-        surface._by_tree(prediction, truth, spacing, ignored=None, inside_is_zero=False),
+        surface._by_numpy(prediction, truth, spacing, ignored=None, inside_is_zero=False),
     ):
         found = [figure(distances) for figure in (hausdorff95, hausdorff, average_distance, average_symmetric_distance)]
         assert found == pytest.approx(expected, abs=1e-9, rel=1e-12)
@@ -133,11 +133,30 @@ def test_an_empty_mask_has_no_border() -> None:
         border_distances(np.zeros((3, 3), dtype=bool), square(3, 0, 2), (1.0, 1.0))
 
 
-@pytest.mark.parametrize("name", ["ring", "comb", "checkers", "edge", "full", "islands", "far"])
+@pytest.mark.parametrize(
+    "name", ["ring", "comb", "checkers", "edge", "full", "islands", "far", "pixel", "corner", "pinhole", "ties"]
+)
 @pytest.mark.parametrize("spacing", [(1.0, 1.0), (2.5, 0.3)])
 def test_awkward_masks_agree_with_medpy(name: str, spacing: tuple[float, float]) -> None:
     agrees_with_medpy(_awkward(name), square(40, 12, 25), spacing)
     agrees_with_medpy(square(40, 12, 25), _awkward(name), spacing)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.5, 0.8, 0.8)])
+@pytest.mark.parametrize("name", ["shell", "face", "voxel", "full", "columns"])
+def test_awkward_volumes_agree_with_medpy(name: str, spacing: tuple[float, float, float]) -> None:
+    planes, rows, columns = np.indices((12, 14, 16))
+    radius = np.sqrt((planes - 6) ** 2 + (rows - 7) ** 2 + (columns - 8) ** 2)
+    volumes = {
+        "shell": (radius < 6) & (radius > 3),
+        "face": (planes == 0) | (columns == 15),
+        "voxel": radius == 0,
+        "full": radius >= 0,
+        "columns": (rows % 3 == 0) & (columns % 4 == 0),
+    }
+    ball = radius < 4.5
+    agrees_with_medpy(volumes[name], ball, spacing)
+    agrees_with_medpy(ball, volumes[name], spacing)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -174,10 +193,34 @@ def test_the_kernel_and_the_tree_find_the_same_distances(shape: tuple[int, ...],
     for share in (0.001, 0.02, 0.5, 0.98):
         masks = [generator.random(shape) < share for _ in range(2)]
         by_kernel = border_distances(*masks, spacing, inside_is_zero=inside_is_zero)
-        by_tree = surface._by_tree(*masks, spacing, ignored=None, inside_is_zero=inside_is_zero)
+        by_numpy = surface._by_numpy(*masks, spacing, ignored=None, inside_is_zero=inside_is_zero)
         for name in ("forward", "backward"):
-            ours, theirs = np.sort(getattr(by_kernel, name)), np.sort(getattr(by_tree, name))
+            ours, theirs = np.sort(getattr(by_kernel, name)), np.sort(getattr(by_numpy, name))
             np.testing.assert_allclose(ours, theirs, rtol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(50, 140), (9, 30, 70)])
+def test_the_kernel_leaves_out_the_same_ignored_border_pixels(shape: tuple[int, ...]) -> None:
+    needs_kernel()
+    generator, spacing = np.random.default_rng(2), (2.5, 0.8, 0.8)[-len(shape) :]
+    for share in (0.02, 0.3, 0.9):
+        ignored = generator.random(shape) < 0.05
+        masks = [(generator.random(shape) < share) & ~ignored for _ in range(2)]
+        masks = [mask & (np.indices(shape)[-1] < 40) for mask in masks]  # Ignored pixels outside the box count too.
+        by_kernel = border_distances(*masks, spacing, ignored=ignored)
+        by_numpy = surface._by_numpy(*masks, spacing, ignored=ignored, inside_is_zero=False)
+        for name in ("forward", "backward"):
+            ours, theirs = np.sort(getattr(by_kernel, name)), np.sort(getattr(by_numpy, name))
+            np.testing.assert_allclose(ours, theirs, rtol=1e-13)
+
+
+def test_a_border_longer_than_the_kernel_has_room_for_at_first_is_measured_whole() -> None:
+    needs_kernel()
+    lines = np.zeros((400, 400), dtype=bool)
+    lines[::2] = True
+    distances = border_distances(lines, np.roll(lines, 1, axis=0), (1.0, 1.0))
+    assert distances.forward.size == 200 * 400 > compiled._CAPACITY
+    assert (distances.forward == 1.0).all()
 
 
 def test_far_islands_are_left_to_the_tree_and_found() -> None:
@@ -232,5 +275,9 @@ def _awkward(name: str) -> np.ndarray:
         "full": np.ones_like(mask),
         "islands": ((rows % 9) < 2) & ((columns % 7) < 3),
         "far": (rows > 37) & (columns > 37),
+        "pixel": (rows == 18) & (columns == 18),
+        "corner": (rows == 0) & (columns == 0),
+        "pinhole": (np.maximum(abs(rows - 18), abs(columns - 18)) < 8) & (radius > 2.3),
+        "ties": (rows + columns) % 9 == 0,
     }
     return shapes[name]
