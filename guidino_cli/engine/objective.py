@@ -68,14 +68,24 @@ def guide_target(mask: Tensor, guide: Tensor) -> Tensor:
     """Share of foreground in each cell of the guide's grid: (B, H, W) -> (B, G, h, w).
 
     One map covers all foreground; with G > 1 maps, map g covers class g + 1. Averaging over the cell keeps small and
-    thin objects, which picking one pixel a cell would lose or enlarge.
+    thin objects, which picking one pixel a cell would lose or enlarge. A pixel that two cells share counts in both, by
+    its area in each, so grids that do not divide the image, or are finer than it, have exact targets too.
     """
     maps = guide.shape[1]
     if maps == 1:
         foreground = (mask > 0).float()[:, None]
     else:
         foreground = torch.stack([(mask == g + 1).float() for g in range(maps)], dim=1)
-    return F.adaptive_avg_pool2d(foreground, (guide.shape[-2], guide.shape[-1]))
+    rows, columns = (_area_shares(guide.shape[axis], mask.shape[axis]).to(foreground) for axis in (-2, -1))
+    return rows @ foreground @ columns.T
+
+
+def _area_shares(cells: int, pixels: int) -> Tensor:
+    """(cells, pixels): which share of each cell of a line lies in each pixel; every row adds up to 1."""
+    edges = torch.arange(cells + 1, dtype=torch.float64) * pixels / cells
+    starts = torch.arange(pixels, dtype=torch.float64)
+    overlap = torch.minimum(edges[1:, None], starts + 1) - torch.maximum(edges[:-1, None], starts)
+    return overlap.clamp(min=0) * cells / pixels
 
 
 def _resized(mask: Tensor, logits: Tensor) -> Tensor:

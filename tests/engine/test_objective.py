@@ -110,6 +110,27 @@ def test_a_thin_line_does_not_vanish() -> None:
     assert guide_target(mask, torch.zeros(1, 1, 4, 4)).sum().item() * 256 == pytest.approx(64)
 
 
+def test_a_pixel_on_the_border_of_two_cells_counts_in_both_by_its_area() -> None:
+    """Five pixels in two cells of 2.5: the middle one is a fifth of either."""
+    mask = torch.tensor([[[0, 0, 1, 0, 0]] * 5])
+    torch.testing.assert_close(guide_target(mask, torch.zeros(1, 1, 1, 2))[0, 0], torch.tensor([[0.2, 0.2]]))
+
+
+def test_a_grid_finer_than_the_mask_repeats_it_by_area() -> None:
+    """Two pixels in three cells: the middle one is half of either."""
+    mask = torch.tensor([[[0, 1], [0, 1]]])
+    target = guide_target(mask, torch.zeros(1, 1, 3, 3))[0, 0]
+    torch.testing.assert_close(target, torch.tensor([[0.0, 0.5, 1.0]] * 3))
+
+
+@pytest.mark.parametrize("grid", [(5, 7), (19, 19), (70, 53)])
+def test_the_target_holds_the_foreground_of_the_mask_on_any_grid(grid: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    mask = (torch.rand(2, 33, 50) > 0.7).long()
+    target = guide_target(mask, torch.zeros(1, 1, *grid))
+    torch.testing.assert_close(target.mean(dim=(1, 2, 3)), mask.float().mean(dim=(1, 2)))
+
+
 def test_several_guide_maps_are_one_a_class() -> None:
     mask = torch.zeros(1, 32, 32).long()
     mask[0, :16], mask[0, 16:] = 1, 2
