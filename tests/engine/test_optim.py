@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from guidino_cli.engine.optim import make_optimizer, make_schedule
+from guidino_cli.engine.optim import current_rates, make_optimizer, make_schedule
 
 
 def _rates(name: str, *, steps: int, warmup_steps: int = 0) -> list[float]:
@@ -58,3 +58,33 @@ def test_frozen_weights_are_not_optimised() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False))
     optimizer = make_optimizer(model, name="sgd", lr=1e-3, weight_decay=0)
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
+
+
+def _adapted() -> nn.ModuleDict:
+    """A head, a frozen backbone, and an adapter of it under PEFT's names."""
+    layer = nn.ModuleDict({"lora_A": nn.Linear(4, 2, bias=False), "lora_B": nn.Linear(2, 4, bias=False)})
+    return nn.ModuleDict({"head": nn.Linear(4, 2), "backbone": nn.Linear(4, 4).requires_grad_(False), "q_proj": layer})
+
+
+def test_an_adapter_has_a_learning_rate_of_its_own_and_both_follow_the_schedule() -> None:
+    optimizer = make_optimizer(_adapted(), name="adamw", lr=1e-4, weight_decay=0.1, adapter_lr=5e-4)
+    schedule = make_schedule(optimizer, name="constant", steps=4, warmup_steps=4)
+    assert current_rates(optimizer) == {"lr": pytest.approx(0.25e-4), "lora_lr": pytest.approx(1.25e-4)}
+    optimizer.step()
+    schedule.step()
+    assert current_rates(optimizer) == {"lr": pytest.approx(0.5e-4), "lora_lr": pytest.approx(2.5e-4)}
+    sizes = {group["is_adapter"]: 0 for group in optimizer.param_groups}
+    for group in optimizer.param_groups:
+        sizes[group["is_adapter"]] += sum(parameter.numel() for parameter in group["params"])
+    assert sizes == {False: 4 * 2 + 2, True: 4 * 2 + 2 * 4}
+
+
+def test_frozen_heads_have_the_learning_rate_zero() -> None:
+    model = _adapted()
+    model["head"].requires_grad_(False)
+    optimizer = make_optimizer(model, name="adamw", lr=1e-4, weight_decay=0.1, adapter_lr=5e-4)
+    assert current_rates(optimizer) == {"lr": 0.0, "lora_lr": 5e-4}
+
+
+def test_without_an_adapter_there_is_one_learning_rate() -> None:
+    assert current_rates(make_optimizer(nn.Linear(2, 2), name="sgd", lr=1e-3, weight_decay=0)) == {"lr": 1e-3}

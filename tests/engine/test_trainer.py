@@ -31,6 +31,8 @@ GUIDED = (
     "train.loss.guide=0.1",
 )
 
+ADAPTED = (*GUIDED, "model.lora={rank: 2, dropout: 0.5}", "train.lora_lr=1e-2", "train.epochs=2")
+
 
 class Killed(Exception):
     """The process was killed."""
@@ -188,6 +190,41 @@ def test_a_frozen_backbone_is_in_evaluation_mode_and_unchanged_after_training(ma
     after = _weights(trainer)
     assert all(torch.equal(before[key], after[key]) for key in before if key.startswith("backbone."))
     assert not torch.equal(before["guide.book"], after["guide.book"])
+
+
+def test_beside_an_adapter_the_backbone_keeps_every_bit_and_evaluation_mode(make_data: Maker, tmp_path: Path) -> None:
+    trainer = _trainer(make_data(), tmp_path / "run", *ADAPTED)
+    before = _weights(trainer)
+    trainer.fit()
+    trainer.model.train()
+    assert not trainer.model.backbone.vit.training
+    after = _weights(trainer)
+    base = [key for key in before if key.startswith("backbone.") and "lora_" not in key]
+    assert base
+    assert all(torch.equal(before[key], after[key]) for key in base)
+    assert all(not torch.equal(before[key], after[key]) for key in before if "lora_B" in key)
+    assert trainer.dense_cache is None
+
+
+def test_frozen_heads_keep_their_statistics_too(make_data: Maker, tmp_path: Path) -> None:
+    """Batch normalisation's running means would move in train mode without any gradient."""
+    trainer = _trainer(make_data(), tmp_path / "run", *ADAPTED, "train.freeze_heads=true", "train.checkpointing=true")
+    before = _weights(trainer)
+    trainer.fit()
+    after = _weights(trainer)
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert changed
+    assert all("lora_" in key for key in changed)
+
+
+def test_the_state_of_an_adapted_run_holds_heads_and_adapter_but_not_the_backbone(
+    make_data: Maker, tmp_path: Path
+) -> None:
+    trainer = _trainer(make_data(), tmp_path / "run", *ADAPTED, "train.epochs=1")
+    trainer.fit()
+    names = trainer.folder.load_state()["model"].keys()
+    assert {name.split(".")[0] for name in names} == {"segmenter", "guide", "backbone"}
+    assert all("lora_" in name for name in names if name.startswith("backbone."))
 
 
 # --- The same seed, the same run
