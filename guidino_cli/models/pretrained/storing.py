@@ -1,0 +1,93 @@
+"""Write pretrained weights as a folder in Hugging Face layout, whole or not at all, with where they came from."""
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from guidino_cli.errors import ResourceError, WeightsError
+from guidino_cli.models.pretrained.catalogue import LICENCE_PAGES
+from guidino_cli.models.pretrained.loading import Loaded
+
+RECORD = "guidino.json"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a folder says of its weights.
+
+    Attributes:
+        name: Of the weights.
+        source: Name of the file or folder they were read from.
+        source_sha256: Of that file; of a folder, the first of its files.
+        weights_sha256: Over the tensors, as runs record it.
+        licence: That the weights are under.
+        features: See `feature_fingerprint`.
+    """
+
+    name: str
+    source: str
+    source_sha256: str
+    weights_sha256: str
+    licence: str
+    features: list[float]
+
+
+def store(loaded: Loaded, record: Record, folder: Path) -> None:
+    """Write config, weights, normalisation, licence note and record; an older folder is replaced.
+
+    Raises:
+        ResourceError: The disk is full or the place cannot be written.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        _fill(temporary, loaded, record)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ResourceError(f"{folder}: cannot be written ({reason}); free some space or choose another -o") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record of a folder, or None where guidino has not written it.
+
+    Raises:
+        WeightsError: It is there and damaged.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        return None
+    try:
+        return Record(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path}: not readable ({error}); import the weights again") from error
+
+
+def _fill(folder: Path, loaded: Loaded, record: Record) -> None:
+    with torch.no_grad():
+        for parameter in loaded.network.parameters():
+            # Thirds of a fused tensor share its storage, which safetensors refuses to write.
+            if parameter.untyped_storage().nbytes() != parameter.numel() * parameter.element_size():
+                parameter.data = parameter.data.clone()
+    loaded.network.save_pretrained(folder)
+    statistics = {"do_normalize": True, "image_mean": list(loaded.mean), "image_std": list(loaded.std)}
+    _write_json(folder / "preprocessor_config.json", statistics)
+    _write_json(folder / RECORD, asdict(record))
+    page = LICENCE_PAGES.get(record.licence, "the place where you got the weights")
+    (folder / "LICENCE.txt").write_text(
+        f"These weights ({record.name}) are under: {record.licence}.\nIts text: {page}\n"
+        "Whoever passes them on, or weights derived from them, passes the licence on too.\n",
+        encoding="utf-8",
+    )
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
