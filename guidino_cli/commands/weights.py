@@ -13,10 +13,11 @@ from guidino_cli.errors import ConfigError, WeightsError, unknown
 from guidino_cli.models import BACKBONES
 from guidino_cli.models.pretrained.catalogue import (
     COCO_IMAGE,
+    EMBEDDED_FEATURES,
+    EMBEDDED_TOLERANCE,
     KNOWN,
     LICENCE_PAGES,
     Known,
-    by_name,
     by_size,
     recognised,
 )
@@ -44,13 +45,14 @@ def run_list() -> None:
         table.add_column(name, no_wrap=True, justify="right" if name in {"params", "download"} else "left")
     for item in KNOWN:
         place = find(item.repository)
-        licence = item.licence.removesuffix(" licence") + (", gated" if item.gated else "")
+        licence = item.licence.removesuffix(" licence")
         where = "not here" if place is None else {"cache": "cached", "local": "local"}[place.origin]
-        table.add_row(item.name, item.size, _millions(item), _bytes(item.download_bytes), licence, where)
+        table.add_row(item.name, item.size, _millions(item.parameters), _bytes(item.download_bytes), licence, where)
     installed = "not here" if find_embedded() is None else "installed"
-    table.add_row(_EMBEDDED, "-", "22.1 M", "90 MB", "MIT", installed)
+    table.add_row(_EMBEDDED, "-", "22 M", "90 MB", "MIT", installed)
     Console(highlight=False).print(table)
-    say("use: --set model.backbone.options.size=SIZE; get: guidino weights download NAME, or import a file")
+    say("DINOv3 is gated: accept its licence on the hub first. Get one: guidino weights download NAME")
+    say("Use one: --set model.backbone.name=dinov3 --set 'model.backbone.options={size: SIZE}'")
 
 
 def run_where(name: str) -> None:
@@ -63,7 +65,7 @@ def run_where(name: str) -> None:
     source = _source_of(name)
     place = _place_of(source)
     if place is None:
-        raise WeightsError(f"{source}: not on this machine; {_way_to(source)}")
+        raise WeightsError(f"{source}: not on this machine; get it: {_way_to(source)}")
     print(place.path)
 
 
@@ -113,14 +115,19 @@ def run_verify(name: str, *, image: Path | None, offline: bool) -> None:
     """
     from guidino_cli.models import build_backbone
     from guidino_cli.models.backbones.dino import as_backbone
-    from guidino_cli.models.pretrained.checks import feature_fingerprint
+    from guidino_cli.models.pretrained.checks import feature_fingerprint, largest_gap
     from guidino_cli.models.pretrained.loading import load_network
 
     source = _source_of(name)
     if source == _EMBEDDED:
         backbone = build_backbone(_EMBEDDED, {}, offline=True)
-        print(f"embedded: {backbone.identity['weights']}, SHA-256 {backbone.identity['sha256']} (as published)")
-        print(f"features {_numbers(feature_fingerprint(backbone))}")
+        features = feature_fingerprint(backbone)
+        print(f"embedded: {backbone.identity['weights']}, SHA-256 {backbone.identity['sha256']}")
+        print(f"features {_numbers(features)}")
+        gap = largest_gap(features, EMBEDDED_FEATURES)
+        if gap > EMBEDDED_TOLERANCE:
+            raise WeightsError(f"embedded: the right weights, but features differ by {gap:.2g} from those known")
+        print(f"ok: the known file; features differ by {gap:.1g} from those known")
         return
     loaded = load_network(source, family=None, offline=offline)
     sha256 = _sha256_of(loaded.path)
@@ -154,9 +161,8 @@ def run_download(name: str, *, out: Path | None, offline: bool) -> None:
         raise ConfigError(f"{out}: holds something else; choose another -o")
     known = recognised(source)
     if known is not None:
-        say(
-            f"{known.name}: about {_bytes(known.download_bytes)} from {known.repository}; licence: {_licence(known.licence)}"
-        )
+        say(f"{known.name}: about {_bytes(known.download_bytes)} from {known.repository}")
+        say(f"licence: {_licence(known.licence)}")
     place = find(source) if out is None else None
     if place is None:
         if offline or is_offline():
@@ -178,10 +184,10 @@ def _source_of(name: str) -> str:
         return _source_of_part(name, {})
     if "/" in name or name.startswith("."):
         return name
-    names = [*(item.name for item in KNOWN), *preset_names(), *BACKBONES]
+    names = {item.name: item.repository for item in KNOWN}
     if name not in names:
-        raise ConfigError(unknown("weights", name, names))
-    return by_name(name).repository
+        raise ConfigError(unknown("weights or preset", name, [*names, _EMBEDDED]))
+    return names[name]
 
 
 def _source_of_part(backbone: str, options: dict[str, Any]) -> str:
@@ -283,8 +289,8 @@ def _numbers(values: list[float]) -> str:
     return " ".join(f"{value:.4f}" for value in values)
 
 
-def _millions(item: Known) -> str:
-    return f"{item.parameters / 1e6:.1f} M"
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.0f} M"
 
 
 def _bytes(count: int) -> str:

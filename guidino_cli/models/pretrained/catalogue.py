@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from guidino_cli.errors import ConfigError, WeightsError, unknown
+from guidino_cli.errors import ConfigError, unknown
 
 DINOV3_LICENCE = "DINOv3 licence"
 LICENCE_PAGES = {
     DINOV3_LICENCE: "https://ai.meta.com/resources/models-and-libraries/dinov3-license/",
     "Apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",
 }
+EMBEDDED_FEATURES = (4.0288, -0.5490, 6.4427, -1.5031, -0.4174, -2.4777)
+"""What block 8 of the embedded weights makes of the fixed image; see `feature_fingerprint`."""
+EMBEDDED_TOLERANCE = 5e-3
 COCO_IMAGE = "http://images.cocodataset.org/val2017/000000039769.jpg"
 """The picture on which the published check values were computed."""
 
@@ -85,10 +88,10 @@ KNOWN = (
     _dinov2("base", "base", 86_580_480),
     _dinov2("large", "large", 304_368_640),
     _dinov2("giant", "giant", 1_136_480_768),
-    _dinov2("small_registers", "with-registers-small", 22_058_112),
-    _dinov2("base_registers", "with-registers-base", 86_583_552),
-    _dinov2("large_registers", "with-registers-large", 304_372_736),
-    _dinov2("giant_registers", "with-registers-giant", 1_136_486_912),
+    _dinov2("small_reg", "with-registers-small", 22_058_112),
+    _dinov2("base_reg", "with-registers-base", 86_583_552),
+    _dinov2("large_reg", "with-registers-large", 304_372_736),
+    _dinov2("giant_reg", "with-registers-giant", 1_136_486_912),
 )  # fmt: skip
 
 
@@ -102,18 +105,6 @@ def by_size(backbone: str, size: str) -> Known:
     if size not in sizes:
         raise ConfigError(unknown(f"size of {backbone}", size, sizes))
     return sizes[size]
-
-
-def by_name(name: str) -> Known:
-    """The known weights of a name or hub id.
-
-    Raises:
-        WeightsError: No such weights.
-    """
-    for item in KNOWN:
-        if name in {item.name, item.repository}:
-            return item
-    raise WeightsError(unknown("weights", name, [item.name for item in KNOWN]))
 
 
 def recognised(source: str, *, file_sha256: str = "") -> Known | None:

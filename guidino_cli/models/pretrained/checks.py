@@ -30,7 +30,7 @@ def feature_fingerprint(backbone: Backbone) -> list[float]:
 
 @torch.inference_mode()
 def class_token(loaded: Loaded, pixels: Tensor) -> list[float]:
-    """First five values of the class token of a picture (3, H, W) in [0, 1], resized to 224 x 224 as its authors did."""
+    """First five values of the class token of a picture (3, H, W) in [0, 1], resized to 224 x 224 as published."""
     image = F.interpolate(pixels[None], size=(_SIDE, _SIDE), mode="bilinear", align_corners=False, antialias=True)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (loaded.mean, loaded.std))
     weight = next(loaded.network.parameters())

@@ -87,6 +87,15 @@ def _fill(folder: Path, loaded: Loaded, record: Record) -> None:
         "Whoever passes them on, or weights derived from them, passes the licence on too.\n",
         encoding="utf-8",
     )
+    _open_to_all(folder)
+
+
+def _open_to_all(folder: Path) -> None:
+    """safetensors writes files that only their owner may read; weights are for a whole group."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for file in folder.iterdir():
+        file.chmod(0o666 & ~mask)
 
 
 def _write_json(path: Path, content: dict) -> None:
