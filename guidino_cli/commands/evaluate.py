@@ -84,4 +84,4 @@ def _finish(result: Evaluation, verdicts: Sequence[Verdict]) -> None:
             "exclude": "this policy leaves missing ones out of means",
         }
         share = f"{len(problems)} of {len(result.cases)} cases"
-        raise PartialError(f"{share} have no usable prediction; {rule[result.job.policy.missing]}")
+        raise PartialError(f"without a usable prediction: {share}; {rule[result.job.policy.missing]}")

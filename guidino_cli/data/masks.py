@@ -158,7 +158,7 @@ def _decide_two_clusters(grey: Sequence[Histogram], foreground: list[int], of_ho
     noisy = any(item.is_lossy for item in grey) or sum(value >= HIGH for value in foreground) > 1
     if low == 0 or noisy:
         middle = max(item.middle_share for item in grey)
-        rest = f", and at most {middle:.2%} of a file between them" if middle else ", and none between them"
+        rest = f", and at most {max(middle, 1e-4):.2%} of a file between them" if middle else ", and none between them"
         why = f"{of_how_many} hold values 0..{low} and {high}..255{rest}: a binary mask with compression noise"
         return MaskRule("threshold", why, 2, 127.0)
     if all(len([value for value in item.values if value]) <= 1 for item in grey):

@@ -94,14 +94,14 @@ def stratum_title(name: str, lines: Sequence[Line]) -> str:
 def size_rows(evaluation: Evaluation) -> list[Block]:
     """(target, its rows) of the true objects by size, the smallest quarter first; empty unless asked for."""
     blocks: list[Block] = []
+    word = "voxels" if any(len(case.shape or ()) == 3 for case in evaluation.cases) else "pixels"
     for target, lesions in pooled_lesions(evaluation).items():
-        rows: list[tuple[str, ...]] = [
-            (_range(part.smallest, part.largest), f"{part.found}/{part.total}", digits(part.recall, "lesion_recall"))
+        rows = [
+            _found(_range(part.smallest, part.largest, word), part.found, part.total)
             for part in recall_by_size(lesions)
         ]
         if rows:
-            found, total = sum(lesions.found), len(lesions.found)
-            blocks.append((target, [*rows, ("all", f"{found}/{total}", digits(found / total, "lesion_recall"))]))
+            blocks.append((target, [*rows, _found("all", sum(lesions.found), len(lesions.found))]))
     return blocks
 
 
@@ -143,8 +143,12 @@ def _row(line: Line, unit: str) -> tuple[str, ...]:
     )
 
 
-def _range(smallest: int, largest: int) -> str:
-    return f"{smallest} pixels" if smallest == largest else f"{smallest} .. {largest} pixels"
+def _found(size: str, found: int, total: int) -> tuple[str, ...]:
+    return size, f"{found}/{total}", digits(found / total, "lesion_recall")
+
+
+def _range(smallest: int, largest: int, word: str) -> str:
+    return f"{smallest} {word}" if smallest == largest else f"{smallest} .. {largest} {word}"
 
 
 def _groups(evaluation: Evaluation) -> str:

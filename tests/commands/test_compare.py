@@ -90,3 +90,27 @@ def test_a_missing_prediction_counts_against_its_set(folders: Path) -> None:
 def test_sets_that_cannot_be_told_apart_are_refused(folders: Path, words: tuple[str, ...]) -> None:
     places = [word if word.startswith("--") or word == "one" else folders / word for word in words]
     assert run("compare", *places, "--truth", folders / "truth") == 2
+
+
+def test_the_options_of_evaluate_hold_for_every_set(folders: Path) -> None:
+    out = folders / "report"
+    words = (
+        folders / "poor",
+        folders / "good",
+        "--truth",
+        folders / "truth",
+        "--metrics",
+        "hd95",
+        "--spacing",
+        "2,0.5",
+    )
+    assert run("compare", *words, "--hd95", "max", "-o", out) == 0
+    found = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    assert (found["unit"], found["policy"]["hd95"]) == ("mm", "max")
+    assert found["means"] == {"poor": {"hd95": 0.75}, "good": {"hd95": 0.0}}  # shifts of 1 and 2 columns of 0.5 mm
+
+
+def test_exchanged_arguments_are_noticed(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folders / "truth" / "predictions.json").write_text("{}")
+    run("compare", folders / "poor", folders / "good", "--truth", folders / "truth")
+    assert "warning: poor: TRUTH holds the predictions.json" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -263,3 +264,40 @@ def test_the_mean_distance_is_also_given_over_the_measured_cases(
     assert "distances measured in 1 of 2 (mean of these: HD95 2.00); 1 count as the image diagonal" in said
     assert report(folders)["distances"] == {"ok": 1, "diagonal": 1, "zero": 0, "means": {"hd95": 2.0}}
     assert report(folders)["summary"][0]["mean"] == 11.0
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_a_report_that_cannot_be_written_is_noticed_before_the_scoring(
+    folders: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    (folders / "file").write_text("precious")
+    places = [folders / "predictions", folders / "truth"]
+    words = places if command == "evaluate" else [*places, "--truth", folders / "truth"]
+    for out, said in ((folders / "file" / "deep" / "report", "cannot be written"), (folders / "file", "is a file")):
+        assert run(command, *words, "-o", out) == 2
+        printed = capsys.readouterr()
+        assert said in printed.err
+        assert printed.out == ""
+    assert run(command, *words, "-o", folders / "truth", "--overwrite") == 2
+    assert (folders / "file").read_text() == "precious"
+
+
+def test_the_option_that_does_not_fit_prepared_data_is_named(
+    make_data: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_data()
+    assert run("evaluate", data / "masks", data, "--binary") == 2
+    assert "leave out --binary" in capsys.readouterr().err
+
+
+def test_strata_by_a_column_that_came_with_the_data(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"truth/{name}.png,truth/{name}.png,{scanner}" for name, scanner in (("a", "Vendor X"), ("b", "Y"))]
+    (folders / "pairs.csv").write_text("image,mask,Scanner\n" + "\n".join(rows), encoding="utf-8")
+    assert run("prepare", folders / "pairs.csv", "-o", folders / "data") == 0
+    words = ("evaluate", folders / "predictions", folders / "data", "--split", "all", "--metrics", "dice")
+    assert run(*words, "--by", "scanner", "-o", folders / "report") == 0
+    means = {name: lines[0]["mean"] for name, lines in report(folders)["strata"].items()}
+    assert means == {"Vendor X": 1.0, "Y": 0.5}
+    assert "stratum Vendor X (1 cases):" in capsys.readouterr().out
+    assert run(*words, "--by", "vendor") == 3
+    assert "known columns: group, scanner, split" in capsys.readouterr().err
