@@ -37,6 +37,9 @@ def adapt(backbone: Backbone, settings: LoraSettings) -> None:
         inject_adapter_in_model(config, network)
     for module in network.modules():
         if isinstance(module, LoraLayer):
+            # Beside a base in half precision, the steps of an optimiser would be too small for the adapter.
+            for parameter in module.parameters():
+                parameter.data = parameter.data.float() if parameter.requires_grad else parameter.data
             # Its own flag as well as its dropout's: DoRA looks at the layer's.
             backbone.let_learn([module, *module.lora_dropout.values()])
 

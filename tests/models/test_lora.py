@@ -326,3 +326,15 @@ def test_what_derives_from_dinov3_says_under_which_licence_it_may_be_passed_on()
     identity = {"weights": "facebook/dinov3-vits16", "sha256": "ab", "licence": "DINOv3 licence"}
     assert "only under that licence, together with a copy of it: https://ai.meta.com" in licence_note(identity)
     assert "only under" not in licence_note({**identity, "licence": "Apache-2.0"})
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_beside_a_base_in_half_precision_the_adapter_is_in_full_and_learns(dora: bool) -> None:
+    backbone = _tiny()
+    pretrained(backbone).to(torch.bfloat16)
+    plain = backbone(_image())[0]
+    adapt(backbone, LoraSettings(dora=dora))
+    assert {parameter.dtype for parameter in _learning(backbone).values()} == {torch.float32}
+    if not dora:
+        assert torch.equal(backbone.eval()(_image())[0], plain)
+    assert _gradients(backbone).keys() == _learning(backbone).keys()
