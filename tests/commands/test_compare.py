@@ -2,40 +2,26 @@
 
 import csv
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from guidino_cli.cli import main
-
-
-def run(*words: object) -> int:
-    old, sys.argv = sys.argv, ["guidino", *map(str, words)]
-    try:
-        main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    finally:
-        sys.argv = old
-    return 0
+Run = Callable[..., int]
 
 
 @pytest.fixture
-def folders(tmp_path: Path) -> Path:
+def folders(mask_folders: Callable[..., Path]) -> Path:
     """Eight cases: `good` equals the truth, `poor` is shifted by 1 or 2 columns of 4."""
-    for index in range(8):
-        truth = np.zeros((12, 16), dtype=np.uint8)
-        truth[2:6, 2:6] = 1
-        for name, shift in (("truth", 0), ("good", 0), ("poor", 1 + index % 2)):
-            (tmp_path / name).mkdir(exist_ok=True)
-            Image.fromarray(np.roll(truth, shift, axis=1)).save(tmp_path / name / f"{index}.png")
-    return tmp_path
+    truth = np.zeros((12, 16), dtype=np.uint8)
+    truth[2:6, 2:6] = 1
+    same = {str(index): truth for index in range(8)}
+    poor = {str(index): np.roll(truth, 1 + index % 2, axis=1) for index in range(8)}
+    return mask_folders(truth=same, good=same, poor=poor)
 
 
-def test_every_win_is_seen_and_the_test_is_exact(folders: Path) -> None:
+def test_every_win_is_seen_and_the_test_is_exact(folders: Path, run: Run) -> None:
     out = folders / "report"
     assert run("compare", folders / "poor", folders / "good", "--truth", folders / "truth", "-o", out) == 0
     dice = json.loads((out / "comparison.json").read_text(encoding="utf-8"))["contests"][0]
@@ -51,7 +37,7 @@ def test_every_win_is_seen_and_the_test_is_exact(folders: Path) -> None:
     }
 
 
-def test_the_table_pairs_cases_by_name(folders: Path) -> None:
+def test_the_table_pairs_cases_by_name(folders: Path, run: Run) -> None:
     out = folders / "report"
     run("compare", folders / "poor", folders / "good", "--truth", folders / "truth", "-o", out, "--metrics", "dice")
     with (out / "per_case.csv").open(encoding="utf-8") as file:
@@ -60,7 +46,7 @@ def test_the_table_pairs_cases_by_name(folders: Path) -> None:
     assert found == [("0", 0.75, 1.0), ("1", 0.5, 1.0)]
 
 
-def test_three_sets_give_three_contests_and_a_correction(folders: Path) -> None:
+def test_three_sets_give_three_contests_and_a_correction(folders: Path, run: Run) -> None:
     out = folders / "report"
     words = (folders / "poor", folders / "good", folders / "truth", "--truth", folders / "truth", "--metrics", "dice")
     assert run("compare", *words, "-o", out) == 0
@@ -74,12 +60,12 @@ def test_three_sets_give_three_contests_and_a_correction(folders: Path) -> None:
     assert contests[2]["p_value"] is None
 
 
-def test_the_words_say_what_a_p_value_does_not(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_words_say_what_a_p_value_does_not(folders: Path, capsys: pytest.CaptureFixture[str], run: Run) -> None:
     run("compare", folders / "poor", folders / "good", "--truth", folders / "truth")
     assert "not the probability" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_missing_prediction_counts_against_its_set(folders: Path) -> None:
+def test_a_missing_prediction_counts_against_its_set(folders: Path, run: Run) -> None:
     (folders / "good" / "0.png").unlink()
     out = folders / "report"
     assert run("compare", folders / "poor", folders / "good", "--truth", folders / "truth", "-o", out) == 6
@@ -87,12 +73,12 @@ def test_a_missing_prediction_counts_against_its_set(folders: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [("good",), ("good", "good"), ("good", "poor", "--names", "one")])
-def test_sets_that_cannot_be_told_apart_are_refused(folders: Path, words: tuple[str, ...]) -> None:
+def test_sets_that_cannot_be_told_apart_are_refused(folders: Path, words: tuple[str, ...], run: Run) -> None:
     places = [word if word.startswith("--") or word == "one" else folders / word for word in words]
     assert run("compare", *places, "--truth", folders / "truth") == 2
 
 
-def test_the_options_of_evaluate_hold_for_every_set(folders: Path) -> None:
+def test_the_options_of_evaluate_hold_for_every_set(folders: Path, run: Run) -> None:
     out = folders / "report"
     words = (
         folders / "poor",
@@ -110,7 +96,7 @@ def test_the_options_of_evaluate_hold_for_every_set(folders: Path) -> None:
     assert found["means"] == {"poor": {"hd95": 0.75}, "good": {"hd95": 0.0}}  # shifts of 1 and 2 columns of 0.5 mm
 
 
-def test_exchanged_arguments_are_noticed(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exchanged_arguments_are_noticed(folders: Path, capsys: pytest.CaptureFixture[str], run: Run) -> None:
     (folders / "truth" / "predictions.json").write_text("{}")
     run("compare", folders / "poor", folders / "good", "--truth", folders / "truth")
     assert "warning: poor: TRUTH holds the predictions.json" in capsys.readouterr().err

@@ -1,27 +1,19 @@
 """`guidino evaluate` from files to files, through the command line."""
 
-import csv
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
-from PIL import Image
 
-from guidino_cli.cli import main
 from guidino_cli.data.manifest import Manifest, save_manifest
 from guidino_cli.types import Case
 
 SIZE = (12, 16)  # diagonal 20
-
-
-def save(path: Path, mask: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(mask.astype(np.uint8)).save(path)
-    return path
 
 
 def block(rows: slice, columns: slice, value: int = 1) -> np.ndarray:
@@ -35,26 +27,23 @@ SQUARE = block(slice(2, 6), slice(2, 6))
 MOVED = block(slice(2, 6), slice(4, 8))  # half of the square: tp 8, fp 8, fn 8
 
 
-def run(*words: object) -> int:
-    old, sys.argv = sys.argv, ["guidino", *map(str, words)]
-    try:
-        main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    finally:
-        sys.argv = old
-    return 0
+Run = Callable[..., int]
+Save = Callable[[Path, np.ndarray], Path]
+Rows = dict[str, dict[str, str]]
 
 
-def evaluated(tmp_path: Path, *words: object, code: int = 0) -> dict[str, dict[str, str]]:
+@pytest.fixture
+def evaluated(tmp_path: Path, run: Run, read_rows: Callable[[Path], list[dict[str, str]]]) -> Callable[..., Rows]:
     """Run on tmp_path/predictions and tmp_path/truth; the rows of per_case.csv by case (and target)."""
-    out = tmp_path / "report"
-    found = run("evaluate", tmp_path / "predictions", tmp_path / "truth", "-o", out, *words)
-    assert found == code
-    with (out / "per_case.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    several = len({row["target"] for row in rows}) > 1
-    return {f"{row['case']} {row['target']}" if several else row["case"]: row for row in rows}
+
+    def call(*words: object, code: int = 0) -> Rows:
+        out = tmp_path / "report"
+        assert run("evaluate", tmp_path / "predictions", tmp_path / "truth", "-o", out, *words) == code
+        rows = read_rows(out / "per_case.csv")
+        several = len({row["target"] for row in rows}) > 1
+        return {f"{row['case']} {row['target']}" if several else row["case"]: row for row in rows}
+
+    return call
 
 
 def summary(tmp_path: Path) -> dict[tuple[str, str], dict[str, float]]:
@@ -62,10 +51,12 @@ def summary(tmp_path: Path) -> dict[tuple[str, str], dict[str, float]]:
     return {(line["target"], line["metric"]): line for line in report["summary"]}
 
 
-def test_a_half_overlapping_square_scores_one_third_and_one_half(tmp_path: Path) -> None:
-    save(tmp_path / "truth" / "a.png", SQUARE * 255)
-    save(tmp_path / "predictions" / "a.png", MOVED)
-    row = evaluated(tmp_path)["a"]
+def test_a_half_overlapping_square_scores_one_third_and_one_half(
+    tmp_path: Path, save_mask: Save, evaluated: Callable[..., Rows]
+) -> None:
+    save_mask(tmp_path / "truth" / "a.png", SQUARE * 255)
+    save_mask(tmp_path / "predictions" / "a.png", MOVED)
+    row = evaluated()["a"]
     assert (float(row["iou"]), float(row["dice"]), float(row["hd95"])) == (pytest.approx(1 / 3), 0.5, 2.0)
     assert (row["unit"], row["status"], row["tp"], row["fp"], row["fn"], row["tn"]) == (
         "px",
@@ -77,116 +68,138 @@ def test_a_half_overlapping_square_scores_one_third_and_one_half(tmp_path: Path)
     )
 
 
-def test_a_missing_prediction_is_the_worst_result_and_counted(tmp_path: Path) -> None:
+def test_a_missing_prediction_is_the_worst_result_and_counted(
+    tmp_path: Path, save_mask: Save, evaluated: Callable[..., Rows]
+) -> None:
     for name in "ab":
-        save(tmp_path / "truth" / f"{name}.png", SQUARE)
-    save(tmp_path / "predictions" / "a.png", SQUARE)
-    rows = evaluated(tmp_path, code=6)
+        save_mask(tmp_path / "truth" / f"{name}.png", SQUARE)
+    save_mask(tmp_path / "predictions" / "a.png", SQUARE)
+    rows = evaluated(code=6)
     assert (rows["b"]["status"], float(rows["b"]["dice"]), float(rows["b"]["hd95"])) == ("missing", 0.0, 20.0)
     dice = summary(tmp_path)["foreground", "dice"]
     assert (dice["mean"], dice["used"], dice["total"]) == (0.5, 2, 2)
 
 
-def test_a_missing_prediction_is_a_failure_even_where_there_was_nothing_to_find(tmp_path: Path) -> None:
-    save(tmp_path / "truth" / "a.png", SQUARE)
-    save(tmp_path / "truth" / "b.png", EMPTY)
-    save(tmp_path / "predictions" / "a.png", SQUARE)
-    assert float(evaluated(tmp_path, code=6)["b"]["dice"]) == 0.0
+def test_a_missing_prediction_is_a_failure_even_where_there_was_nothing_to_find(
+    tmp_path: Path, save_mask: Save, evaluated: Callable[..., Rows]
+) -> None:
+    save_mask(tmp_path / "truth" / "a.png", SQUARE)
+    save_mask(tmp_path / "truth" / "b.png", EMPTY)
+    save_mask(tmp_path / "predictions" / "a.png", SQUARE)
+    assert float(evaluated(code=6)["b"]["dice"]) == 0.0
 
 
-def test_an_unreadable_prediction_fails_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreadable_prediction_fails_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], save_mask: Save, evaluated: Callable[..., Rows]
+) -> None:
     for name in "ab":
-        save(tmp_path / "truth" / f"{name}.png", SQUARE)
-        save(tmp_path / "predictions" / f"{name}.png", SQUARE)
+        save_mask(tmp_path / "truth" / f"{name}.png", SQUARE)
+        save_mask(tmp_path / "predictions" / f"{name}.png", SQUARE)
     (tmp_path / "predictions" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\nhalf")
-    rows = evaluated(tmp_path, code=6)
+    rows = evaluated(code=6)
     assert [rows[name]["status"] for name in "ab"] == ["ok", "failed"]
     assert float(rows["b"]["dice"]) == 0.0
     assert "b.png" in capsys.readouterr().err
 
 
-def test_another_size_is_a_failure_that_names_both_sizes(tmp_path: Path) -> None:
-    save(tmp_path / "truth" / "a.png", SQUARE)
-    save(tmp_path / "predictions" / "a.png", SQUARE.T)
-    note = evaluated(tmp_path, code=6)["a"]["note"]
+def test_another_size_is_a_failure_that_names_both_sizes(
+    tmp_path: Path, save_mask: Save, evaluated: Callable[..., Rows]
+) -> None:
+    save_mask(tmp_path / "truth" / "a.png", SQUARE)
+    save_mask(tmp_path / "predictions" / "a.png", SQUARE.T)
+    note = evaluated(code=6)["a"]["note"]
     assert "16x12" in note
     assert "12x16" in note
     assert "turned" in note
 
 
-def test_resampling_is_asked_for_and_recorded(tmp_path: Path) -> None:
-    save(tmp_path / "truth" / "a.png", SQUARE)
-    save(tmp_path / "predictions" / "a.png", SQUARE.repeat(2, axis=0).repeat(2, axis=1))
-    row = evaluated(tmp_path, "--resample", "nearest")["a"]
+def test_resampling_is_asked_for_and_recorded(tmp_path: Path, save_mask: Save, evaluated: Callable[..., Rows]) -> None:
+    save_mask(tmp_path / "truth" / "a.png", SQUARE)
+    save_mask(tmp_path / "predictions" / "a.png", SQUARE.repeat(2, axis=0).repeat(2, axis=1))
+    row = evaluated("--resample", "nearest")["a"]
     assert float(row["dice"]) == 1.0
     assert "resampled" in row["note"]
 
 
-def test_two_empty_masks_are_a_right_answer_and_said_to_be_empty(tmp_path: Path) -> None:
+def test_two_empty_masks_are_a_right_answer_and_said_to_be_empty(
+    tmp_path: Path, save_mask: Save, evaluated: Callable[..., Rows]
+) -> None:
     for name, mask in {"a": SQUARE, "b": EMPTY}.items():
-        save(tmp_path / "truth" / f"{name}.png", mask)
-        save(tmp_path / "predictions" / f"{name}.png", mask)
-    row = evaluated(tmp_path)["b"]
+        save_mask(tmp_path / "truth" / f"{name}.png", mask)
+        save_mask(tmp_path / "predictions" / f"{name}.png", mask)
+    row = evaluated()["b"]
     assert (row["status"], float(row["dice"]), float(row["hd95"])) == ("both_empty", 1.0, 0.0)
 
 
-def test_a_missed_object_costs_the_diagonal_of_the_image(tmp_path: Path) -> None:
-    save(tmp_path / "truth" / "a.png", SQUARE)
-    save(tmp_path / "predictions" / "a.png", EMPTY)
-    row = evaluated(tmp_path)["a"]
+def test_a_missed_object_costs_the_diagonal_of_the_image(
+    tmp_path: Path, save_mask: Save, evaluated: Callable[..., Rows]
+) -> None:
+    save_mask(tmp_path / "truth" / "a.png", SQUARE)
+    save_mask(tmp_path / "predictions" / "a.png", EMPTY)
+    row = evaluated()["a"]
     assert (row["status"], float(row["dice"]), float(row["hd95"])) == ("prediction_empty", 0.0, 20.0)
 
 
-def test_spacing_turns_pixels_into_millimetres(tmp_path: Path) -> None:
-    save(tmp_path / "truth" / "a.png", SQUARE)
-    save(tmp_path / "predictions" / "a.png", MOVED)
-    row = evaluated(tmp_path, "--spacing", "2,0.5")["a"]
+def test_spacing_turns_pixels_into_millimetres(tmp_path: Path, save_mask: Save, evaluated: Callable[..., Rows]) -> None:
+    save_mask(tmp_path / "truth" / "a.png", SQUARE)
+    save_mask(tmp_path / "predictions" / "a.png", MOVED)
+    row = evaluated("--spacing", "2,0.5")["a"]
     assert (float(row["hd95"]), row["unit"]) == (1.0, "mm")
 
 
-def test_masks_with_nothing_in_them_end_with_an_error_after_writing(tmp_path: Path) -> None:
-    save(tmp_path / "truth" / "a.png", EMPTY)
-    save(tmp_path / "predictions" / "a.png", EMPTY)
-    evaluated(tmp_path, code=3)
+def test_masks_with_nothing_in_them_end_with_an_error_after_writing(
+    tmp_path: Path, save_mask: Save, evaluated: Callable[..., Rows]
+) -> None:
+    save_mask(tmp_path / "truth" / "a.png", EMPTY)
+    save_mask(tmp_path / "predictions" / "a.png", EMPTY)
+    evaluated(code=3)
     assert summary(tmp_path)["foreground", "dice"]["mean"] is None
 
 
-def test_every_class_is_scored_and_weighs_the_same(tmp_path: Path) -> None:
+def test_every_class_is_scored_and_weighs_the_same(
+    tmp_path: Path, save_mask: Save, evaluated: Callable[..., Rows]
+) -> None:
     truth = SQUARE + block(slice(8, 10), slice(8, 10), 2)
     prediction = SQUARE + block(slice(8, 10), slice(9, 11), 2)  # class 2: tp 2, fp 2, fn 2
-    save(tmp_path / "truth" / "a.png", truth)
-    save(tmp_path / "predictions" / "a.png", prediction)
-    rows = evaluated(tmp_path)
+    save_mask(tmp_path / "truth" / "a.png", truth)
+    save_mask(tmp_path / "predictions" / "a.png", prediction)
+    rows = evaluated()
     assert (float(rows["a class_1"]["dice"]), float(rows["a class_2"]["dice"])) == (1.0, 0.5)
     assert summary(tmp_path)["mean of classes", "dice"]["mean"] == 0.75
 
 
-def test_a_poor_prediction_with_one_class_keeps_its_class(tmp_path: Path) -> None:
+def test_a_poor_prediction_with_one_class_keeps_its_class(
+    tmp_path: Path, save_mask: Save, evaluated: Callable[..., Rows]
+) -> None:
     """A prediction folder that holds 0 and 2 alone must not be read as a binary mask."""
-    save(tmp_path / "truth" / "a.png", SQUARE + block(slice(8, 10), slice(8, 10), 2))
-    save(tmp_path / "predictions" / "a.png", block(slice(8, 10), slice(8, 10), 2))
-    rows = evaluated(tmp_path)
+    save_mask(tmp_path / "truth" / "a.png", SQUARE + block(slice(8, 10), slice(8, 10), 2))
+    save_mask(tmp_path / "predictions" / "a.png", block(slice(8, 10), slice(8, 10), 2))
+    rows = evaluated()
     assert (float(rows["a class_1"]["dice"]), float(rows["a class_2"]["dice"])) == (0.0, 1.0)
 
 
-def test_a_value_that_only_a_late_mask_holds_is_not_lost(tmp_path: Path) -> None:
+def test_a_value_that_only_a_late_mask_holds_is_not_lost(
+    tmp_path: Path, save_mask: Save, evaluated: Callable[..., Rows]
+) -> None:
     """The reading rule is made from a sample; a third class beyond it must be found all the same."""
     for index in range(60):
         mask = SQUARE + (block(slice(8, 10), slice(8, 10), 2) if index == 33 else 0)
-        save(tmp_path / "truth" / f"{index:02}.png", mask)
-        save(tmp_path / "predictions" / f"{index:02}.png", mask)
-    rows = evaluated(tmp_path)
+        save_mask(tmp_path / "truth" / f"{index:02}.png", mask)
+        save_mask(tmp_path / "predictions" / f"{index:02}.png", mask)
+    rows = evaluated()
     assert float(rows["33 class_2"]["dice"]) == 1.0
     assert rows["33 class_2"]["tp"] == "4"
 
 
-def test_volumes_are_measured_in_the_millimetres_of_their_header(tmp_path: Path) -> None:
+def test_volumes_are_measured_in_the_millimetres_of_their_header(
+    tmp_path: Path, evaluated: Callable[..., Rows]
+) -> None:
     for side, shift in {"truth": 0, "predictions": 2}.items():
         mask = np.zeros((10, 10, 10), dtype=np.uint8)
         mask[2 + shift : 5 + shift, 3:6, 3:6] = 1
         (tmp_path / side).mkdir()
         nibabel.save(nibabel.Nifti1Image(mask, np.diag([1.5, 1, 1, 1])), tmp_path / side / "a.nii.gz")
-    row = evaluated(tmp_path)["a"]
+    row = evaluated()["a"]
     assert (float(row["hd95"]), row["unit"], row["spacing"]) == (3.0, "mm", "1.5x1x1")
 
 
@@ -199,42 +212,46 @@ def volumes(tmp_path: Path, affine: np.ndarray) -> None:
         nibabel.save(nibabel.Nifti1Image(stored, header), tmp_path / side / "a.nii.gz")
 
 
-def test_a_volume_with_other_axes_is_turned_and_said_to_be(tmp_path: Path) -> None:
+def test_a_volume_with_other_axes_is_turned_and_said_to_be(tmp_path: Path, evaluated: Callable[..., Rows]) -> None:
     affine = np.diag([-1.0, 1, 1, 1])
     affine[0, 3] = 5
     volumes(tmp_path, affine)
-    row = evaluated(tmp_path)["a"]
+    row = evaluated()["a"]
     assert (float(row["dice"]), row["note"]) == (1.0, "reoriented from LAS to RAS, no value changed")
 
 
-def test_a_volume_that_lies_elsewhere_fails_unless_headers_are_ignored(tmp_path: Path) -> None:
+def test_a_volume_that_lies_elsewhere_fails_unless_headers_are_ignored(
+    tmp_path: Path, evaluated: Callable[..., Rows]
+) -> None:
     volumes(tmp_path, np.eye(4) * [[1], [1], [1.5], [1]])
-    assert "1x1x1.5 mm" in evaluated(tmp_path, code=6)["a"]["note"]
-    row = evaluated(tmp_path, "--ignore-headers", "--overwrite")["a"]
+    assert "1x1x1.5 mm" in evaluated(code=6)["a"]["note"]
+    row = evaluated("--ignore-headers", "--overwrite")["a"]
     assert float(row["dice"]) == pytest.approx(2 / 3)
 
 
 def test_the_max_definition_is_named_in_the_table_and_the_report(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], save_mask: Save, evaluated: Callable[..., Rows]
 ) -> None:
-    save(tmp_path / "truth" / "a.png", SQUARE)
-    save(tmp_path / "predictions" / "a.png", MOVED)
-    evaluated(tmp_path, "--hd95", "max")
+    save_mask(tmp_path / "truth" / "a.png", SQUARE)
+    save_mask(tmp_path / "predictions" / "a.png", MOVED)
+    evaluated("--hd95", "max")
     report = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
     assert report["policy"]["hd95"] == "max"
     assert "larger of the two directed" in capsys.readouterr().out
 
 
-def test_json_prints_nothing_but_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save(tmp_path / "truth" / "a.png", SQUARE)
-    save(tmp_path / "predictions" / "a.png", MOVED)
+def test_json_prints_nothing_but_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], run: Run, save_mask: Save
+) -> None:
+    save_mask(tmp_path / "truth" / "a.png", SQUARE)
+    save_mask(tmp_path / "predictions" / "a.png", MOVED)
     assert run("evaluate", tmp_path / "predictions", tmp_path / "truth", "--json") == 0
     assert json.loads(capsys.readouterr().out)["counts"]["cases"] == 1
 
 
-def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
-    save(tmp_path / "truth" / "a.png", SQUARE)
-    save(tmp_path / "report" / "precious.png", SQUARE)
+def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path, run: Run, save_mask: Save) -> None:
+    save_mask(tmp_path / "truth" / "a.png", SQUARE)
+    save_mask(tmp_path / "report" / "precious.png", SQUARE)
     words = ("evaluate", tmp_path / "truth", tmp_path / "truth", "-o", tmp_path / "report")
     assert run(*words) == 2
     assert run(*words, "--overwrite") == 0
@@ -252,15 +269,21 @@ def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
     ],
 )
 def test_unusable_options_are_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, said: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    code: int,
+    said: str,
+    run: Run,
+    save_mask: Save,
 ) -> None:
-    save(tmp_path / "truth" / "a.png", SQUARE)
+    save_mask(tmp_path / "truth" / "a.png", SQUARE)
     assert run("evaluate", tmp_path / "truth", tmp_path / "truth", *words) == code
     assert said in capsys.readouterr().err
 
 
-def test_evaluate_imports_no_torch(tmp_path: Path) -> None:
-    save(tmp_path / "truth" / "a.png", SQUARE)
+def test_evaluate_imports_no_torch(tmp_path: Path, run: Run, save_mask: Save) -> None:
+    save_mask(tmp_path / "truth" / "a.png", SQUARE)
     code = (
         "import sys; from guidino_cli.commands.evaluate import Options, run; from pathlib import Path;"
         f"run(Path({str(tmp_path / 'truth')!r}), Path({str(tmp_path / 'truth')!r}), Options());"
@@ -269,12 +292,14 @@ def test_evaluate_imports_no_torch(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def test_prepared_data_gives_the_truth_of_its_split_with_names_and_groups(tmp_path: Path) -> None:
+def test_prepared_data_gives_the_truth_of_its_split_with_names_and_groups(
+    tmp_path: Path, run: Run, save_mask: Save
+) -> None:
     cases = [
         Case(
             id=f"{split}-{name}",
-            image=save(tmp_path / "images" / split / f"{name}.png", SQUARE),
-            mask=save(tmp_path / "data" / "masks" / f"{split}-{name}.png", SQUARE),
+            image=save_mask(tmp_path / "images" / split / f"{name}.png", SQUARE),
+            mask=save_mask(tmp_path / "data" / "masks" / f"{split}-{name}.png", SQUARE),
             split=split,
             fold=None,
             group=name,
@@ -284,7 +309,7 @@ def test_prepared_data_gives_the_truth_of_its_split_with_names_and_groups(tmp_pa
         for split, name in (("train", "a"), ("test", "a"), ("test", "b"))
     ]
     save_manifest(Manifest("toy", ["background", "polyp"], cases), tmp_path / "data")
-    save(tmp_path / "predictions" / "a.png", SQUARE)  # the name of the image, as `predict` writes it
+    save_mask(tmp_path / "predictions" / "a.png", SQUARE)  # the name of the image, as `predict` writes it
     words = ("-o", tmp_path / "report", "--group", "group")
     assert run("evaluate", tmp_path / "predictions", tmp_path / "data", *words) == 6
     dice = summary(tmp_path)["polyp", "dice"]

@@ -1,8 +1,6 @@
 """A fuzz over file formats, and folders in every state of disrepair: the report says so, and the exit code tells."""
 
-import csv
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,23 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from guidino_cli.cli import main
-
 MASK = np.zeros((20, 24), dtype=np.uint8)
 MASK[4:12, 5:15] = 1
 OTHER = np.zeros_like(MASK)
 OTHER[12:19, 0:7] = 1
 
 
-def run(*words: object) -> int:
-    old, sys.argv = sys.argv, ["guidino", *map(str, words)]
-    try:
-        main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    finally:
-        sys.argv = old
-    return 0
+Run = Callable[..., int]
+Rows = Callable[[Path], dict[str, dict[str, str]]]
 
 
 def rgb(mask: np.ndarray, colour: tuple[int, int, int]) -> Image.Image:
@@ -75,13 +64,14 @@ def write(place: Path, name: str, masks: dict[str, np.ndarray]) -> Path:
     return place
 
 
-def rows(report: Path) -> dict[str, dict[str, str]]:
-    with (report / "per_case.csv").open(encoding="utf-8") as file:
-        return {row["case"]: row for row in csv.DictReader(file)}
+@pytest.fixture
+def rows(read_rows: Callable[[Path], list[dict[str, str]]]) -> Rows:
+    """The rows of a report by case."""
+    return lambda report: {row["case"]: row for row in read_rows(report / "per_case.csv")}
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_gives_the_same_figures(tmp_path: Path, name: str) -> None:
+def test_every_format_gives_the_same_figures(tmp_path: Path, name: str, run: Run, rows: Rows) -> None:
     """Against a 0/1 PNG on the other side, both ways round."""
     plain = write(tmp_path / "plain", "0/1 PNG", {"a": MASK, "b": OTHER})
     masks = write(tmp_path / "masks", name, {"a": np.roll(MASK, 2, axis=0), "b": OTHER})
@@ -93,7 +83,7 @@ def test_every_format_gives_the_same_figures(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n" + bytes(30), b"not an image at all" * 9])
-def test_a_damaged_prediction_fails_alone(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_prediction_fails_alone(tmp_path: Path, content: bytes, run: Run, rows: Rows) -> None:
     truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK, "b": OTHER})
     masks = write(tmp_path / "masks", "0/1 PNG", {"a": MASK, "b": OTHER})
     (masks / "b.png").write_bytes(content)
@@ -103,7 +93,7 @@ def test_a_damaged_prediction_fails_alone(tmp_path: Path, content: bytes) -> Non
     assert "b.png" in found["b"]["note"]
 
 
-def test_a_prediction_cut_off_at_any_byte_is_never_a_crash(tmp_path: Path) -> None:
+def test_a_prediction_cut_off_at_any_byte_is_never_a_crash(tmp_path: Path, run: Run) -> None:
     truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK, "b": OTHER})
     masks = write(tmp_path / "masks", "0/1 PNG", {"a": MASK, "b": OTHER})
     whole = (masks / "b.png").read_bytes()
@@ -112,7 +102,7 @@ def test_a_prediction_cut_off_at_any_byte_is_never_a_crash(tmp_path: Path) -> No
         assert run("evaluate", masks, truth, "-o", tmp_path / "report", "--overwrite") == 6
 
 
-def test_a_damaged_truth_is_a_failed_case_without_a_distance(tmp_path: Path) -> None:
+def test_a_damaged_truth_is_a_failed_case_without_a_distance(tmp_path: Path, run: Run) -> None:
     truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK, "b": OTHER})
     masks = write(tmp_path / "masks", "0/1 PNG", {"a": MASK, "b": OTHER})
     (truth / "b.png").write_bytes(b"")
@@ -122,21 +112,23 @@ def test_a_damaged_truth_is_a_failed_case_without_a_distance(tmp_path: Path) -> 
     assert figures == {"iou": (0.5, 2, 2), "dice": (0.5, 2, 2), "hd95": (0.0, 1, 2)}
 
 
-def test_no_readable_truth_is_an_error(tmp_path: Path) -> None:
+def test_no_readable_truth_is_an_error(tmp_path: Path, run: Run) -> None:
     truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK})
     masks = write(tmp_path / "masks", "0/1 PNG", {"a": MASK})
     (truth / "a.png").write_bytes(b"")
     assert run("evaluate", masks, truth) == 3
 
 
-def test_a_prediction_with_an_unknown_class_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_prediction_with_an_unknown_class_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], run: Run
+) -> None:
     truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK + 2 * OTHER})
     masks = write(tmp_path / "masks", "0/1 PNG", {"a": MASK + 7 * OTHER})
     assert run("evaluate", masks, truth) == 3
     assert "a.png" in capsys.readouterr().err
 
 
-def test_thousands_of_empty_masks_are_nothing_to_score(tmp_path: Path) -> None:
+def test_thousands_of_empty_masks_are_nothing_to_score(tmp_path: Path, run: Run) -> None:
     truth = write(tmp_path / "truth", "0/1 PNG", {f"{index:04}": MASK * 0 for index in range(1000)})
     assert run("evaluate", truth, truth, "-o", tmp_path / "report", "--workers", "1") == 3
     content = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
@@ -144,7 +136,7 @@ def test_thousands_of_empty_masks_are_nothing_to_score(tmp_path: Path) -> None:
     assert content["absent_targets"] == ["foreground"]
 
 
-def test_a_cut_off_volume_fails_alone(tmp_path: Path) -> None:
+def test_a_cut_off_volume_fails_alone(tmp_path: Path, run: Run, rows: Rows) -> None:
     volume = np.zeros((8, 9, 10), dtype=np.uint8)
     volume[2:5, 3:6, 4:8] = 1
     for side in ("truth", "masks"):
@@ -157,7 +149,7 @@ def test_a_cut_off_volume_fails_alone(tmp_path: Path) -> None:
     assert rows(tmp_path / "report")["b"]["status"] == "failed"
 
 
-def test_images_and_volumes_in_one_folder_are_refused(tmp_path: Path) -> None:
+def test_images_and_volumes_in_one_folder_are_refused(tmp_path: Path, run: Run) -> None:
     """Distances in px and in mm have no mean."""
     truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK})
     nibabel.save(nibabel.Nifti1Image(MASK[..., None].repeat(3, axis=2), np.eye(4)), truth / "b.nii.gz")

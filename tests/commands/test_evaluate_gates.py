@@ -13,19 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from guidino_cli.cli import main
-
-
-def run(*words: object) -> int:
-    old, sys.argv = sys.argv, ["guidino", *map(str, words)]
-    try:
-        main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    finally:
-        sys.argv = old
-    return 0
-
 
 def square(shift: int = 0, value: int = 1) -> np.ndarray:
     mask = np.zeros((12, 16), dtype=np.uint8)
@@ -33,19 +20,20 @@ def square(shift: int = 0, value: int = 1) -> np.ndarray:
     return mask
 
 
+Run = Callable[..., int]
+
+
 @pytest.fixture
-def folders(tmp_path: Path) -> Path:
+def folders(mask_folders: Callable[..., Path]) -> Path:
     """Two cases: a is perfect, b half right (Dice 0.5, IoU 1/3, HD95 2 px)."""
-    for name, shift in (("a", 0), ("b", 2)):
-        for side, mask in (("truth", square()), ("predictions", square(shift))):
-            (tmp_path / side).mkdir(exist_ok=True)
-            Image.fromarray(mask).save(tmp_path / side / f"{name}.png")
-    return tmp_path
+    return mask_folders(truth={"a": square(), "b": square()}, predictions={"a": square(), "b": square(2)})
 
 
-def evaluate(folders: Path, *words: object) -> int:
-    out = folders / "report"
-    return run("evaluate", folders / "predictions", folders / "truth", "-o", out, "--overwrite", *words)
+@pytest.fixture
+def evaluate(folders: Path, run: Run) -> Run:
+    """Score the folders into `report`, with further words."""
+    words = ("evaluate", folders / "predictions", folders / "truth", "-o", folders / "report", "--overwrite")
+    return lambda *more: run(*words, *more)
 
 
 def report(folders: Path) -> dict:
@@ -68,62 +56,62 @@ def report(folders: Path) -> dict:
         (("--min-dice", "0.1", "--gate-on", "best"), 2),
     ],
 )
-def test_gates_decide_the_exit_code(folders: Path, words: tuple[str, ...], code: int) -> None:
-    assert evaluate(folders, *words) == code
+def test_gates_decide_the_exit_code(folders: Path, words: tuple[str, ...], code: int, evaluate: Run) -> None:
+    assert evaluate(*words) == code
 
 
-def test_all_files_are_written_before_a_gate_fails(folders: Path) -> None:
-    assert evaluate(folders, "--min-dice", "0.99") == 8
+def test_all_files_are_written_before_a_gate_fails(folders: Path, evaluate: Run) -> None:
+    assert evaluate("--min-dice", "0.99") == 8
     names = {path.name for path in (folders / "report").iterdir()}
     assert names == {"report.json", "report.html", "report.md", "per_case.csv", "summary.csv", "junit.xml"}
     assert report(folders)["gates"][0]["passed"] is False
 
 
-def test_a_gate_fails_when_there_is_nothing_to_score(folders: Path) -> None:
+def test_a_gate_fails_when_there_is_nothing_to_score(folders: Path, evaluate: Run) -> None:
     for path in folders.glob("*/*.png"):
         Image.fromarray(square() * 0).save(path)
-    assert evaluate(folders, "--min-dice", "0") == 8
+    assert evaluate("--min-dice", "0") == 8
 
 
-def test_a_gate_fails_on_an_interval_that_does_not_exist(folders: Path) -> None:
+def test_a_gate_fails_on_an_interval_that_does_not_exist(folders: Path, evaluate: Run) -> None:
     for side in ("truth", "predictions"):
         (folders / side / "b.png").unlink()
-    assert evaluate(folders, "--min-dice", "0.5", "--gate-on", "ci-low") == 8
+    assert evaluate("--min-dice", "0.5", "--gate-on", "ci-low") == 8
 
 
-def test_a_gated_figure_is_measured_even_if_it_was_not_asked_for(folders: Path) -> None:
-    assert evaluate(folders, "--metrics", "iou", "--min-dice", "0.7") == 0
+def test_a_gated_figure_is_measured_even_if_it_was_not_asked_for(folders: Path, evaluate: Run) -> None:
+    assert evaluate("--metrics", "iou", "--min-dice", "0.7") == 0
 
 
-def test_a_drop_below_the_baseline_fails(folders: Path) -> None:
+def test_a_drop_below_the_baseline_fails(folders: Path, run: Run, evaluate: Run) -> None:
     assert run("evaluate", folders / "truth", folders / "truth", "-o", folders / "good") == 0
-    assert evaluate(folders, "--baseline", folders / "good" / "report.json") == 8
-    assert evaluate(folders, "--baseline", folders / "good", "--max-drop", "0.5") == 0
+    assert evaluate("--baseline", folders / "good" / "report.json") == 8
+    assert evaluate("--baseline", folders / "good", "--max-drop", "0.5") == 0
 
 
-def test_a_baseline_of_other_cases_fails(folders: Path) -> None:
-    assert evaluate(folders) == 0
+def test_a_baseline_of_other_cases_fails(folders: Path, evaluate: Run) -> None:
+    assert evaluate() == 0
     (folders / "report").rename(folders / "old")
     for side in ("truth", "predictions"):
         (folders / side / "b.png").rename(folders / side / "c.png")
-    assert evaluate(folders, "--baseline", folders / "old", "--max-drop", "1") == 8
+    assert evaluate("--baseline", folders / "old", "--max-drop", "1") == 8
 
 
-def test_a_baseline_that_is_no_report_is_refused(folders: Path) -> None:
-    assert evaluate(folders, "--baseline", folders / "truth" / "a.png") == 3
+def test_a_baseline_that_is_no_report_is_refused(folders: Path, evaluate: Run) -> None:
+    assert evaluate("--baseline", folders / "truth" / "a.png") == 3
 
 
-def test_junit_has_one_test_per_gate_and_one_for_the_cases(folders: Path) -> None:
+def test_junit_has_one_test_per_gate_and_one_for_the_cases(folders: Path, evaluate: Run) -> None:
     (folders / "predictions" / "b.png").unlink()
-    assert evaluate(folders, "--min-dice", "0.4", "--min-iou", "0.6") == 8
+    assert evaluate("--min-dice", "0.4", "--min-iou", "0.6") == 8
     suite = ElementTree.parse(folders / "report" / "junit.xml").getroot()
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "1", "1")
 
 
-def test_the_page_loads_nothing_from_elsewhere_and_escapes_names(folders: Path) -> None:
+def test_the_page_loads_nothing_from_elsewhere_and_escapes_names(folders: Path, evaluate: Run) -> None:
     for side in ("truth", "predictions"):
         (folders / side / "b.png").rename(folders / side / "<b onload=x>&.png")
-    assert evaluate(folders) == 0
+    assert evaluate() == 0
     page = (folders / "report" / "report.html").read_text(encoding="utf-8")
     assert "<b onload" not in page
     assert "http://" not in page
@@ -131,37 +119,37 @@ def test_the_page_loads_nothing_from_elsewhere_and_escapes_names(folders: Path) 
     assert page.count("data:image/png;base64,") >= 2
 
 
-def test_markdown_survives_a_pipe_in_a_name(folders: Path) -> None:
-    assert evaluate(folders, "--regions", "le|sion=1") == 0
+def test_markdown_survives_a_pipe_in_a_name(folders: Path, evaluate: Run) -> None:
+    assert evaluate("--regions", "le|sion=1") == 0
     text = (folders / "report" / "report.md").read_text(encoding="utf-8")
     assert "le\\|sion" in text
 
 
-def test_regions_merge_classes(folders: Path) -> None:
+def test_regions_merge_classes(folders: Path, evaluate: Run) -> None:
     """Rim and cup swapped everywhere: no class is right, the whole disc is."""
     truth = square(0, 1) + square(6, 2)
     for name in "ab":
         Image.fromarray(truth).save(folders / "truth" / f"{name}.png")
         Image.fromarray(np.array([0, 2, 1], dtype=np.uint8)[truth]).save(folders / "predictions" / f"{name}.png")
-    assert evaluate(folders, "--regions", "disc=1+2,cup=class_2", "--metrics", "dice") == 0
+    assert evaluate("--regions", "disc=1+2,cup=class_2", "--metrics", "dice") == 0
     means = {line["target"]: line["mean"] for line in report(folders)["summary"]}
     assert means == {"disc": 1.0, "cup": 0.0, "mean of classes": 0.5}
 
 
-def test_an_unknown_class_in_a_region_is_refused(folders: Path) -> None:
-    assert evaluate(folders, "--regions", "disc=1+5") == 2
+def test_an_unknown_class_in_a_region_is_refused(folders: Path, evaluate: Run) -> None:
+    assert evaluate("--regions", "disc=1+5") == 2
 
 
-def test_ignored_pixels_cost_nothing(folders: Path) -> None:
+def test_ignored_pixels_cost_nothing(folders: Path, evaluate: Run) -> None:
     truth = square()
     truth[2:6, 6:8] = 255
     Image.fromarray(truth).save(folders / "truth" / "b.png")
     Image.fromarray(square(0) | square(2)).save(folders / "predictions" / "b.png")
-    assert evaluate(folders, "--ignore-label", "255", "--min-dice", "1", "--max-hd95", "0") == 0
+    assert evaluate("--ignore-label", "255", "--min-dice", "1", "--max-hd95", "0") == 0
 
 
-def test_groups_and_strata_are_recorded(folders: Path) -> None:
-    assert evaluate(folders, "--group", "^(.)", "--by", "a|b") == 0
+def test_groups_and_strata_are_recorded(folders: Path, evaluate: Run) -> None:
+    assert evaluate("--group", "^(.)", "--by", "a|b") == 0
     content = report(folders)
     assert content["definitions"]["interval_groups"] == 2
     assert content["strata"]["b"][1]["mean"] == 0.5
@@ -169,39 +157,43 @@ def test_groups_and_strata_are_recorded(folders: Path) -> None:
         assert {row["stratum"] for row in csv.DictReader(file)} == {"", "a", "b"}
 
 
-def test_a_stratum_that_a_case_lacks_is_refused(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate(folders, "--by", "scanner") == 3
+def test_a_stratum_that_a_case_lacks_is_refused(
+    folders: Path, capsys: pytest.CaptureFixture[str], evaluate: Run
+) -> None:
+    assert evaluate("--by", "scanner") == 3
     assert "scanner" in capsys.readouterr().err
 
 
-def test_classes_name_grey_values_and_colours(folders: Path) -> None:
+def test_classes_name_grey_values_and_colours(folders: Path, evaluate: Run) -> None:
     for name in "ab":
         Image.fromarray(square(0, 85) + square(6, 255)).save(folders / "truth" / f"{name}.png")
         Image.fromarray(square(0, 1) + square(6, 2)).save(folders / "predictions" / f"{name}.png")
     words = ("--classes", "0=background,85=rim,255=cup", "--metrics", "dice")
-    assert evaluate(folders, *words, "--min-dice", "rim=1", "--min-dice", "cup=1") == 0
+    assert evaluate(*words, "--min-dice", "rim=1", "--min-dice", "cup=1") == 0
 
 
-def test_probabilities_need_a_threshold_that_is_named(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_probabilities_need_a_threshold_that_is_named(
+    folders: Path, capsys: pytest.CaptureFixture[str], evaluate: Run
+) -> None:
     for name in "ab":
         np.save(folders / "predictions" / f"{name}.npy", square() * 0.7)
         (folders / "predictions" / f"{name}.png").unlink()
-    assert evaluate(folders) == 3
+    assert evaluate() == 3
     assert "--pred-threshold 0.5" in capsys.readouterr().err
-    assert evaluate(folders, "--pred-threshold", "0.5", "--min-dice", "1") == 0
+    assert evaluate("--pred-threshold", "0.5", "--min-dice", "1") == 0
 
 
-def test_instance_figures_read_instances(folders: Path) -> None:
+def test_instance_figures_read_instances(folders: Path, evaluate: Run) -> None:
     for name in "ab":
         Image.fromarray(square(0, 3) + square(6, 9)).save(folders / "truth" / f"{name}.png")
         Image.fromarray(square(0, 200) + square(6, 1)).save(folders / "predictions" / f"{name}.png")
-    assert evaluate(folders, "--metrics", "dice,are,voi") == 0
+    assert evaluate("--metrics", "dice,are,voi") == 0
     means = {line["metric"]: line["mean"] for line in report(folders)["summary"]}
     assert means == {"dice": 1.0, "are": pytest.approx(0), "voi": pytest.approx(0)}
 
 
 @pytest.mark.parametrize("settings", [{"LC_ALL": "C", "PYTHONUTF8": "0"}, {"NO_COLOR": "1", "COLUMNS": "80"}])
-def test_piped_output_is_plain_and_fits_80_columns(folders: Path, settings: dict[str, str]) -> None:
+def test_piped_output_is_plain_and_fits_80_columns(folders: Path, settings: dict[str, str], run: Run) -> None:
     words = ["evaluate", str(folders / "predictions"), str(folders / "truth")]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "PYTHONUTF8"))}
     done = subprocess.run(
@@ -215,19 +207,21 @@ def test_piped_output_is_plain_and_fits_80_columns(folders: Path, settings: dict
     assert "..." not in table.replace(" .. ", "")
 
 
-def test_medpy_recomputes_the_surface_figures_and_agrees(folders: Path) -> None:
-    assert evaluate(folders, "--backend", "medpy", "--metrics", "hd95,assd") == 0
+def test_medpy_recomputes_the_surface_figures_and_agrees(folders: Path, evaluate: Run) -> None:
+    assert evaluate("--backend", "medpy", "--metrics", "hd95,assd") == 0
     content = report(folders)
     assert content["backend"] == "medpy"
     assert content["medpy_deviation"] < 1e-12
     assert [line["mean"] for line in content["summary"]] == [1.0, pytest.approx(0.5)]
 
 
-def test_medpy_does_not_know_the_max_definition(folders: Path) -> None:
-    assert evaluate(folders, "--backend", "medpy", "--hd95", "max") == 2
+def test_medpy_does_not_know_the_max_definition(folders: Path, evaluate: Run) -> None:
+    assert evaluate("--backend", "medpy", "--hd95", "max") == 2
 
 
-def test_recall_by_size_stands_in_every_report(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recall_by_size_stands_in_every_report(
+    folders: Path, capsys: pytest.CaptureFixture[str], evaluate: Run
+) -> None:
     """Five objects of 1, 4, 9, 16 and 16 pixels; the prediction finds the two largest."""
     truth, found = np.zeros((2, 12, 30), dtype=np.uint8)
     for left, size in ((0, 1), (3, 2), (7, 3), (12, 4), (20, 4)):
@@ -236,7 +230,7 @@ def test_recall_by_size_stands_in_every_report(folders: Path, capsys: pytest.Cap
     Image.fromarray(truth).save(folders / "truth" / "b.png")
     Image.fromarray(found).save(folders / "predictions" / "b.png")
     (folders / "predictions" / "a.png").write_bytes(b"")
-    assert evaluate(folders, "--metrics", "lesion_recall") == 6
+    assert evaluate("--metrics", "lesion_recall") == 6
     out = folders / "report"
     with (out / "lesions.csv").open(encoding="utf-8") as file:
         bins = [(row["smallest"], row["largest"], row["found"], row["total"]) for row in csv.DictReader(file)]
@@ -249,17 +243,17 @@ def test_recall_by_size_stands_in_every_report(folders: Path, capsys: pytest.Cap
     assert "1 .. 4 pixels" in capsys.readouterr().out
 
 
-def test_without_objects_there_is_no_table_of_them(folders: Path) -> None:
-    assert evaluate(folders) == 0
+def test_without_objects_there_is_no_table_of_them(folders: Path, evaluate: Run) -> None:
+    assert evaluate() == 0
     assert not (folders / "report" / "lesions.csv").exists()
 
 
 def test_the_mean_distance_is_also_given_over_the_measured_cases(
-    folders: Path, capsys: pytest.CaptureFixture[str]
+    folders: Path, capsys: pytest.CaptureFixture[str], evaluate: Run
 ) -> None:
     """Case a is missed: its distance is the diagonal, 20. Case b measures 2."""
     Image.fromarray(square() * 0).save(folders / "predictions" / "a.png")
-    assert evaluate(folders, "--metrics", "hd95") == 0
+    assert evaluate("--metrics", "hd95") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "distances measured in 1 of 2 (mean of these: HD95 2.00); 1 count as the image diagonal" in said
     assert report(folders)["distances"] == {"ok": 1, "diagonal": 1, "zero": 0, "means": {"hd95": 2.0}}
@@ -268,7 +262,7 @@ def test_the_mean_distance_is_also_given_over_the_measured_cases(
 
 @pytest.mark.parametrize("command", ["evaluate", "compare"])
 def test_a_report_that_cannot_be_written_is_noticed_before_the_scoring(
-    folders: Path, capsys: pytest.CaptureFixture[str], command: str
+    folders: Path, capsys: pytest.CaptureFixture[str], command: str, run: Run
 ) -> None:
     (folders / "file").write_text("precious")
     places = [folders / "predictions", folders / "truth"]
@@ -283,14 +277,16 @@ def test_a_report_that_cannot_be_written_is_noticed_before_the_scoring(
 
 
 def test_the_option_that_does_not_fit_prepared_data_is_named(
-    make_data: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    make_data: Callable[..., Path], capsys: pytest.CaptureFixture[str], run: Run
 ) -> None:
     data = make_data()
     assert run("evaluate", data / "masks", data, "--binary") == 2
     assert "leave out --binary" in capsys.readouterr().err
 
 
-def test_strata_by_a_column_that_came_with_the_data(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_strata_by_a_column_that_came_with_the_data(
+    folders: Path, capsys: pytest.CaptureFixture[str], run: Run
+) -> None:
     rows = [f"truth/{name}.png,truth/{name}.png,{scanner}" for name, scanner in (("a", "Vendor X"), ("b", "Y"))]
     (folders / "pairs.csv").write_text("image,mask,Scanner\n" + "\n".join(rows), encoding="utf-8")
     assert run("prepare", folders / "pairs.csv", "-o", folders / "data") == 0
