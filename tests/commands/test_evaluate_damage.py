@@ -154,3 +154,55 @@ def test_images_and_volumes_in_one_folder_are_refused(tmp_path: Path, run: Run) 
     truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK})
     nibabel.save(nibabel.Nifti1Image(MASK[..., None].repeat(3, axis=2), np.eye(4)), truth / "b.nii.gz")
     assert run("evaluate", truth, truth) == 3
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.int32, np.float32, np.float64])
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_every_number_type_of_a_volume_gives_the_same_figures(
+    tmp_path: Path, run: Run, rows: Rows, kind: type, ending: str
+) -> None:
+    volume = np.zeros((8, 9, 10))
+    volume[2:6, 3:6, 4:8] = 1
+    for side, shift, stored in (("truth", 0, np.uint8), ("masks", 2, kind)):
+        (tmp_path / side).mkdir()
+        image = nibabel.Nifti1Image(np.roll(volume, shift, axis=0).astype(stored), np.diag([1.5, 1, 1, 1]))
+        nibabel.save(image, tmp_path / side / f"a{ending if side == 'masks' else '.nii.gz'}")
+    assert run("evaluate", tmp_path / "masks", tmp_path / "truth", "-o", tmp_path / "report") == 0
+    found = rows(tmp_path / "report")["a"]
+    assert (float(found["dice"]), float(found["hd95"])) == (0.5, 3.0)
+
+
+@pytest.mark.parametrize(("true", "said"), [("PNG", ".jpg"), ("TIFF", ".png"), ("BMP", ".tif")])
+def test_a_picture_under_another_ending_is_read_by_its_content(
+    tmp_path: Path, run: Run, rows: Rows, true: str, said: str
+) -> None:
+    truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK})
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(np.roll(MASK, 2, axis=0) * 255).save(tmp_path / "masks" / f"a{said}", format=true)
+    assert run("evaluate", tmp_path / "masks", truth, "-o", tmp_path / "report") == 0
+    assert float(rows(tmp_path / "report")["a"]["dice"]) == 0.75
+
+
+def test_a_jpeg_named_png_is_no_lossless_mask_and_needs_a_word(
+    tmp_path: Path, run: Run, rows: Rows, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK})
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(np.roll(MASK, 2, axis=0) * 255).save(tmp_path / "masks" / "a.png", format="JPEG")
+    assert run("evaluate", tmp_path / "masks", truth) == 3
+    assert "--pred-threshold" in capsys.readouterr().err
+    words = ("-o", tmp_path / "report", "--pred-threshold", "127")
+    assert run("evaluate", tmp_path / "masks", truth, *words) == 0
+    assert float(rows(tmp_path / "report")["a"]["dice"]) == 0.75
+
+
+@pytest.mark.parametrize("ending", [".png", ".npy", ".npz", ".nii", ".nii.gz"])
+def test_a_file_of_another_kind_fails_alone_and_is_named(tmp_path: Path, run: Run, rows: Rows, ending: str) -> None:
+    truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK, "b": OTHER})
+    masks = write(tmp_path / "masks", "0/1 PNG", {"a": MASK})
+    for content in (b"", b"PK\x03\x04 not really", b"\x1f\x8b\x08" + bytes(20), b"\x93NUMPY\x01\x00"):
+        (masks / f"b{ending}").write_bytes(content)
+        assert run("evaluate", masks, truth, "-o", tmp_path / "report", "--overwrite") == 6
+        found = rows(tmp_path / "report")
+        assert [found[name]["status"] for name in "ab"] == ["ok", "failed"]
+        assert f"b{ending}" in found["b"]["note"]
