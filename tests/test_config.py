@@ -63,9 +63,7 @@ def test_a_row_of_the_papers_tables_has_a_preset_for_each_data_set(network: str,
 
 @pytest.mark.parametrize("data", DATA_SETS)
 @pytest.mark.parametrize("network", ROWS)
-def test_networks_on_a_frozen_backbone_and_plain_ones_are_trained_alike_but_for_the_guides_loss(
-    network: str, data: str
-) -> None:
+def test_the_networks_of_the_tables_are_trained_alike_but_for_the_guides_loss(network: str, data: str) -> None:
     config, reference = load_preset(f"{data}-{network}"), load_preset(f"{data}-nnwnet")
     assert config.data == reference.data
     pixel_terms = {term: weight for term, weight in config.train.loss.items() if term != "guide"}
