@@ -15,7 +15,9 @@ def predict(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the masks.")],
     split: Split = "test",
-    save_guide: Annotated[bool, typer.Option("--save-guide", help="Also guides/NAME.png, 0..255 for 0..1.")] = False,
+    save_guide: Annotated[
+        bool, typer.Option("--save-guide", help="Also guides/NAME.png, 0..255 for 0..1; one map a class in class_K/.")
+    ] = False,
     save_probabilities: Annotated[
         bool, typer.Option("--save-probabilities", help="Also probabilities/NAME.npz, (class, row, column).")
     ] = False,
@@ -51,13 +53,25 @@ def predict(
 
 
 def visualize_guide(
-    images: Annotated[list[Path], typer.Argument(metavar="IMG...", help="Images, or folders of images.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMG...", help="Images, folders of images, or a prepared DATA folder.")
+    ],
     run: Annotated[
         Path | None, typer.Option("--run", "-r", help="Run folder; without it, a frozen backbone is looked at.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for one PNG an image.")] = Path("guides"),
     truth: Annotated[
-        Path | None, typer.Option(help="Folder of true masks, one mask, or a prepared DATA folder, to draw them too.")
+        Path | None, typer.Option(help="Folder of true masks, one mask, or a prepared DATA folder (its own truth).")
+    ] = None,
+    split: Split = "test",
+    compare: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Another run's guide beside it; LoRA is compared by itself.")
+    ] = None,
+    limits: Annotated[
+        str, typer.Option("--range", metavar="RANGE", help="Colours: all (images alike), image (each its own) or 0,1.")
+    ] = "all",
+    spacing: Annotated[
+        float | None, typer.Option(min=1e-9, metavar="MM", help="Width of a pixel in mm, for scale bars.")
     ] = None,
     backbone: Annotated[
         str | None, typer.Option(help="Without --run: dinov3 (default), dinov2, embedded or random.")
@@ -68,21 +82,24 @@ def visualize_guide(
     at: Annotated[
         str | None, typer.Option(metavar="X,Y", help="Compare the patch at this pixel; else a salient one.")
     ] = None,
+    tokens: Annotated[bool, typer.Option("--tokens", help="With --run: its tokens too, as --at does.")] = False,
     layer: Annotated[int | None, typer.Option(min=1, help="Block of the backbone; default: its own choice.")] = None,
     scale: Annotated[
-        float | None, typer.Option(min=0.1, max=8, help="Times 672 px on the longer side; 2: four times the tokens.")
+        float | None,
+        typer.Option(min=0.1, max=8, help="For tokens: times 672 px on the longer side, or a run's own size."),
     ] = None,
     overrides: PredictOverrides = None,
     device: Device = None,
     offline: Offline = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw the guide of a run over images, or without a run what a frozen backbone sees in them.
+    """Draw the guide of a run over images and score it, or without a run draw what a frozen backbone sees in them.
 
-    With a run: image, guide, prediction and, if given, truth. Without: image, the first three principal components of
-    the tokens (computed an image at a time) as colours, and the cosine of every token with one patch.
+    With a run: image, prediction, guide, and with truth the guide at several thresholds, IoU and AUROC of the guide
+    alone. Without: principal components of the tokens as colours, and the cosine of every token with one patch.
+    Several images get a contact sheet, prototypes.png and one page, guides.html, too.
 
-    Example: guidino visualize-guide polyp.jpg --run runs/kvasir --truth masks/polyp.png -o guides
+    Example: guidino visualize-guide DATA --run runs/kvasir -o guides
     """
     from guidino_cli.commands import visualize_guide as command
 
@@ -91,7 +108,10 @@ def visualize_guide(
         run_path=run,
         out=out,
         truth=truth,
-        view=command.BackboneView(backbone, weights, layer, at, scale),
+        compare=compare,
+        view=command.BackboneView(backbone, weights, layer, at, scale, tokens),
+        drawing=command.Drawing(limits, spacing),
+        split=split,
         overrides=tuple(overrides or ()),
         device=device,
         offline=offline,

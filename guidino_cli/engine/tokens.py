@@ -33,7 +33,14 @@ class Seen:
 
 
 @torch.inference_mode()
-def look(backbone: Backbone, pixels: np.ndarray, *, at: tuple[int, int] | None = None, scale: float = 1.0) -> Seen:
+def look(
+    backbone: Backbone,
+    pixels: np.ndarray,
+    *,
+    at: tuple[int, int] | None = None,
+    scale: float = 1.0,
+    shown_hw: tuple[int, int] | None = None,
+) -> Seen:
     """Show an image to a backbone.
 
     Args:
@@ -41,13 +48,15 @@ def look(backbone: Backbone, pixels: np.ndarray, *, at: tuple[int, int] | None =
         pixels: (H, W, 3) uint8; brought to `LONG_SIDE` times `scale` first.
         at: Column and row (x, y) of the pixel whose patch is compared with all others; by default the salient one.
         scale: Above 1 gives more tokens and takes more time.
+        shown_hw: Height and width that the image is brought to instead, times `scale`; a run's own, for instance.
 
     Raises:
         DataError: `at` lies outside the image; the caller adds the file.
     """
     size_hw = (pixels.shape[0], pixels.shape[1])
-    factor = LONG_SIDE * scale / max(size_hw)
-    seen_hw = (max(1, round(size_hw[0] * factor)), max(1, round(size_hw[1] * factor)))
+    factor = LONG_SIDE / max(size_hw)
+    wanted = shown_hw or (size_hw[0] * factor, size_hw[1] * factor)
+    seen_hw = (max(1, round(wanted[0] * scale)), max(1, round(wanted[1] * scale)))
     device = next(backbone.parameters()).device
     tokens = backbone(to_tensor(resize_image(pixels, seen_hw)).to(device)[None])[-1][0].float().cpu()
     patch = salient_patch(tokens) if at is None else patch_at(at, size_hw=size_hw, grid_hw=tokens.shape[-2:])

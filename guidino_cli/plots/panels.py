@@ -17,6 +17,8 @@ GUIDE_COLOURS = "viridis"
 """Equal steps look equal, in grey print and to colour-blind readers too."""
 INK, FAINT = "#1a1a1a", "#666666"
 DPI = 200
+Limits = tuple[float, float]
+UNIT: Limits = (0.0, 1.0)
 _LONGEST_SIDE = 1200
 _GUIDE_OPACITY = 0.7
 _GREYS = (0.2, 0.8)
@@ -29,6 +31,7 @@ def board(
     *,
     width: float,
     gap: float = 0.12,
+    row_gap: float | None = None,
     margins: tuple[float, float, float, float] = (0.1, 0.1, 0.62, 0.62),
 ) -> tuple[Figure, list[list[Axes]]]:
     """A white figure with empty panels at exact places; lengths are inches.
@@ -38,6 +41,7 @@ def board(
         columns: Panels in a row.
         width: Of a panel.
         gap: Between panels, both ways.
+        row_gap: Between rows, where titles and bars need more than `gap`.
         margins: Left, right, top and bottom.
 
     Returns:
@@ -47,8 +51,9 @@ def board(
     from matplotlib.figure import Figure
 
     left, right, top, bottom = margins
+    between = gap if row_gap is None else row_gap
     total_w = left + columns * width + (columns - 1) * gap + right
-    total_h = top + sum(heights) + (len(heights) - 1) * gap + bottom
+    total_h = top + sum(heights) + (len(heights) - 1) * between + bottom
     figure = Figure(figsize=(total_w, total_h), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     rows, edge = [], total_h - top
@@ -56,7 +61,7 @@ def board(
         edge -= height
         boxes = [(left + column * (width + gap), edge) for column in range(columns)]
         rows.append([figure.add_axes((x / total_w, y / total_h, width / total_w, height / total_h)) for x, y in boxes])
-        edge -= gap
+        edge -= between
     for axes in (axes for row in rows for axes in row):
         axes.set(xticks=[], yticks=[], anchor="NW")
         for spine in axes.spines.values():
@@ -98,11 +103,17 @@ def head(axes: Axes, title: str, detail: str = "") -> None:
         )
 
 
-def outline(axes: Axes, labels: np.ndarray) -> None:
-    """Draw the border of every class but 0, coloured with a dark rim that shows on bright tissue too."""
+def outline(axes: Axes, labels: np.ndarray, *, size_hw: tuple[int, int] | None = None) -> None:
+    """Draw the border of every class but 0, coloured with a dark rim that shows on bright tissue too.
+
+    Args:
+        axes: The panel.
+        labels: Class indices on any grid that covers the image.
+        size_hw: Height and width of the image; by default those of the labels.
+    """
     from matplotlib.patheffects import Normal, Stroke
 
-    size_hw = labels.shape
+    size_hw = size_hw or (labels.shape[0], labels.shape[1])
     small = thumbnail_labels(labels)
     # One more pixel all round closes the lines of regions that touch the edge.
     padded = np.pad(small, 1)
@@ -115,34 +126,54 @@ def outline(axes: Axes, labels: np.ndarray) -> None:
         lines.set(path_effects=[Stroke(linewidth=2.6, foreground="black", alpha=0.75), Normal()])
 
 
-def guide_over(image: np.ndarray, guide: np.ndarray) -> np.ndarray:
+def coloured(values: np.ndarray, *, limits: Limits = UNIT, colours: str = GUIDE_COLOURS) -> np.ndarray:
+    """Values (H, W) as colours (H, W, 3) in [0, 1]; those beyond the limits get the colour of the nearer limit."""
+    from matplotlib import colormaps
+
+    low, high = limits
+    return np.asarray(colormaps[colours](np.clip((values - low) / (high - low), 0, 1))[..., :3])
+
+
+def faint_grey(image: np.ndarray) -> np.ndarray:
+    """The image (H, W, 3) uint8 as a ground for coloured lines and maps: (H, W) greys in [0, 1], no black, no white."""
+    grey = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255
+    return np.asarray(_GREYS[0] + (_GREYS[1] - _GREYS[0]) * grey)
+
+
+def guide_over(image: np.ndarray, guide: np.ndarray, *, limits: Limits = UNIT) -> np.ndarray:
     """The image in faint grey under the colours of a guide map.
 
     Args:
         image: (H, W, 3) uint8.
-        guide: (H, W) in [0, 1]; 0 and 1 have the same colours in every figure.
+        guide: (H, W) in [0, 1].
+        limits: Values of the first and the last colour.
 
     Returns:
         (H, W, 3) floats in [0, 1].
     """
-    from matplotlib import colormaps
-
-    grey = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255
-    grey = _GREYS[0] + (_GREYS[1] - _GREYS[0]) * grey
-    return _blended(colormaps[GUIDE_COLOURS](np.clip(guide, 0, 1))[..., :3], grey[..., None])
+    return _blended(coloured(guide, limits=limits), faint_grey(image)[..., None])
 
 
 def bar_below(
-    axes: Axes, label: str, *, marks: Sequence[float] = (), extend: str = "neither", over_image: bool = False
+    axes: Axes,
+    label: str,
+    *,
+    limits: Limits = UNIT,
+    marks: Sequence[float] = (),
+    extend: str = "neither",
+    over_image: bool = False,
+    colours: str = GUIDE_COLOURS,
 ) -> None:
-    """A colour bar from 0 to 1 under a panel.
+    """A colour bar under a panel.
 
     Args:
         axes: The panel.
         label: What the values are.
+        limits: Values at its ends.
         marks: Values to point at, such as the smallest and largest that occur.
-        extend: "min" where values below 0 occur and share the colour of 0.
+        extend: "min" where values below the first limit occur and share its colour.
         over_image: The colours are those of `guide_over`, as they look over mid-grey.
+        colours: Name of a colour map.
     """
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -152,17 +183,32 @@ def bar_below(
     box = axes.get_position()
     height_in = figure.get_size_inches()[1]
     place = figure.add_axes((box.x0, box.y0 - 0.21 / height_in, box.width, 0.09 / height_in))
-    pure = colormaps[GUIDE_COLOURS](np.linspace(0, 1, 256))[:, :3]
-    colours = ScalarMappable(Normalize(0, 1), ListedColormap(_blended(pure, sum(_GREYS) / 2) if over_image else pure))
-    bar = figure.colorbar(colours, cax=place, orientation="horizontal", ticks=[0, 0.25, 0.5, 0.75, 1], extend=extend)
+    pure = colormaps[colours](np.linspace(0, 1, 256))[:, :3]
+    scale = ListedColormap(_blended(pure, sum(_GREYS) / 2) if over_image else pure)
+    ticks = bar_ticks(limits)
+    drawn = ScalarMappable(Normalize(*limits), scale)
+    bar = figure.colorbar(drawn, cax=place, orientation="horizontal", ticks=ticks, extend=extend, format="%g")
     bar.outline.set_linewidth(0.4)
     place.tick_params(labelsize=7.5, length=2, pad=1.5, width=0.5, colors=INK)
-    place.set_xticklabels(["0", "", "0.5", "", "1"])
     place.set_xlabel(label, fontsize=7.5, color=FAINT, labelpad=1)
     for mark in marks:
         place.plot(
             [mark], [1.0], marker="v", markersize=3.5, color=INK, clip_on=False, transform=place.get_xaxis_transform()
         )
+
+
+def bar_ticks(limits: Limits) -> list[float]:
+    """The ends of a colour bar, and round values between them that leave room for the ends' numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = limits
+    room = 0.12 * (high - low)
+    between = [float(f"{value:.6g}") for value in MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)]
+    return [
+        float(f"{low:.2g}"),
+        *(value for value in between if low + room < value < high - room),
+        float(f"{high:.2g}"),
+    ]
 
 
 def legend_below(figure: Figure, classes: Sequence[str], *, x: float, y: float) -> None:
@@ -197,29 +243,29 @@ def heading(figure: Figure, text: str, *, note: str = "") -> None:
     figure.text(1 - 0.1 / width, top, note, fontsize=8, color=FAINT, va="top", ha="right")
 
 
-def thumbnail(image: np.ndarray) -> np.ndarray:
+def thumbnail(image: np.ndarray, *, longest: int = _LONGEST_SIDE) -> np.ndarray:
     """An image (H, W, 3) uint8 no larger than a panel can show: matplotlib is slow with millions of pixels."""
     from PIL import Image
 
-    size = _thumbnail_size(image.shape)
+    size = _thumbnail_size(image.shape, longest)
     return image if size is None else np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
 
 
-def thumbnail_labels(labels: np.ndarray) -> np.ndarray:
+def thumbnail_labels(labels: np.ndarray, *, longest: int = _LONGEST_SIDE) -> np.ndarray:
     """Class indices (H, W) no larger than a panel can show."""
     from PIL import Image
 
     labels = labels.astype(np.uint8)
-    size = _thumbnail_size(labels.shape)
+    size = _thumbnail_size(labels.shape, longest)
     return labels if size is None else np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
 
 
-def thumbnail_map(values: np.ndarray) -> np.ndarray:
+def thumbnail_map(values: np.ndarray, *, longest: int = _LONGEST_SIDE) -> np.ndarray:
     """A map (H, W) of floats no larger than a panel can show."""
     from PIL import Image
 
     values = values.astype(np.float32)
-    size = _thumbnail_size(values.shape)
+    size = _thumbnail_size(values.shape, longest)
     return values if size is None else np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
 
 
@@ -235,9 +281,9 @@ def _blended(colours: np.ndarray, grey: np.ndarray | float) -> np.ndarray:
     return np.asarray(_GUIDE_OPACITY * colours + (1 - _GUIDE_OPACITY) * grey)
 
 
-def _thumbnail_size(shape: tuple[int, ...]) -> tuple[int, int] | None:
+def _thumbnail_size(shape: tuple[int, ...], longest: int) -> tuple[int, int] | None:
     """Width and height, or None if the array is small enough."""
-    scale = _LONGEST_SIDE / max(shape[:2])
+    scale = longest / max(shape[:2])
     return None if scale >= 1 else (max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale)))
 
 

@@ -1,6 +1,8 @@
 """`guidino visualize-guide`: one picture an image, from a run or from a frozen backbone alone."""
 
-from collections.abc import Callable
+import csv
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from guidino_cli.commands.visualize_guide import _named
+from guidino_cli.commands.picture_inputs import named
 from guidino_cli.config import RunConfig, parse
 from guidino_cli.engine.inference import Window, segment_file
 from guidino_cli.engine.run_folder import RunFolder, load_run, run_facts, with_root
+from guidino_cli.metrics.ranking import auroc
 from guidino_cli.models import build_model
+from guidino_cli.plots.guide import guide_panel
+from guidino_cli.plots.tokens import backbone_panel
 
 TINY = {"hidden_size": 16, "depth": 1, "heads": 2, "registers": 1}
 RANDOM = [
@@ -24,17 +29,20 @@ RANDOM = [
 FAST = ["--scale", "0.2"]
 
 
-def make_run(data: Path, path: Path, *, guided: bool) -> Path:
+def make_run(
+    data: Path, path: Path, *, guided: bool, classes: Sequence[str] = ("background", "polyp"), seed: int = 0
+) -> Path:
     """A run with the random weights it began with."""
     settings: dict[str, Any] = {"segmenter": {"name": "unet", "options": {"width": 4}}}
     if guided:
         settings["backbone"] = {"name": "random", "options": TINY}
         settings["guide"] = {"name": "tokenbook", "options": {"prototypes": 4}}
+        settings["guide"]["per_class"] = len(classes) > 2
     config: RunConfig = with_root(parse({"model": settings, "data": {"image_size": 32}}), data)
-    torch.manual_seed(0)
-    model = build_model(config.model, num_classes=2)
+    torch.manual_seed(seed)
+    model = build_model(config.model, num_classes=len(classes))
     folder = RunFolder(path)
-    folder.create(config, run_facts(model, classes=["background", "polyp"], data=data))
+    folder.create(config, run_facts(model, classes=list(classes), data=data))
     folder.save_weights(model)
     return path
 
@@ -53,23 +61,21 @@ def image(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def captured(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What the panels are given, by keyword."""
-    from guidino_cli.commands import visualize_guide
-    from guidino_cli.plots import guide
+    """What the panels are given."""
+    from guidino_cli.commands import guide_pictures, token_pictures
 
     seen: list[dict[str, Any]] = []
 
-    def spy(name: str) -> None:
-        real, names = getattr(guide, name), getattr(guide, name).__code__.co_varnames
+    def guide_spy(view: Any, style: Any) -> Any:
+        seen.append({"view": view, "style": style})
+        return guide_panel(view, style)
 
-        def call(*arrays: np.ndarray, **others: Any) -> Any:
-            seen.append(dict(zip(names, arrays, strict=False)) | others)
-            return real(*arrays, **others)
+    def token_spy(image: np.ndarray, tokens: Any, **others: Any) -> Any:
+        seen.append({"image": image, "tokens": tokens, **others})
+        return backbone_panel(image, tokens, **others)
 
-        monkeypatch.setattr(visualize_guide, name, call)
-
-    spy("guide_panel")
-    spy("backbone_panel")
+    monkeypatch.setattr(guide_pictures, "guide_panel", guide_spy)
+    monkeypatch.setattr(token_pictures, "backbone_panel", token_spy)
     return seen
 
 
@@ -81,9 +87,10 @@ def test_every_image_of_a_folder_gets_a_picture_and_nothing_is_written_beside_it
     monkeypatch.chdir(tmp_path)
     outcome = guidino("visualize-guide", "images", *RANDOM, *FAST)
     assert outcome.code == 0
-    assert sorted(path.name for path in Path("guides").iterdir()) == ["a_backbone.png", "b_backbone.png"]
+    names = ["a_backbone.png", "b_backbone.png", "contact_sheet.png", "guides.html"]
+    assert sorted(path.name for path in Path("guides").iterdir()) == names
     assert sorted(path.name for path in Path("images").iterdir()) == ["a.png", "b.png"]
-    assert outcome.stdout == "2 pictures in guides (NAME_backbone.png)\n"
+    assert outcome.stdout == "2 pictures in guides (NAME_backbone.png); beside them guides.html, contact_sheet.png\n"
 
 
 def test_what_a_run_shows_is_what_it_predicts(
@@ -95,9 +102,11 @@ def test_what_a_run_shows_is_what_it_predicts(
     assert guidino("visualize-guide", image, "--run", run, "--truth", data, "-o", tmp_path / "out").code == 0
     model, config, _ = load_run(run)
     result = segment_file(model, image, config.data, Window(32))
-    assert (captured[0]["labels"] == result.labels).all()
-    assert captured[0]["guide"] == pytest.approx(result.guide[0].numpy(), abs=1e-6)
-    assert captured[0]["truth"].sum() == 14 * 14
+    view = captured[0]["view"]
+    assert (view.labels == result.labels).all()
+    assert view.maps[0].values == pytest.approx(result.guide[0].numpy(), abs=1e-6)
+    assert view.truth.sum() == 14 * 14
+    assert view.maps[0].auroc == pytest.approx(auroc(result.guide[0].numpy(), view.truth > 0))
     assert Image.open(tmp_path / "out" / "case0_guide.png").info["dpi"][0] == pytest.approx(200, abs=0.1)
 
 
@@ -140,7 +149,7 @@ def test_an_unreadable_image_is_listed_and_the_others_are_drawn(
     assert outcome.code == 6
     assert "1 of 2 images could not be drawn" in outcome.stderr
     assert "broken.jpg" in outcome.stderr
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a_backbone.png"]
+    assert [path.name for path in (tmp_path / "out").glob("*_backbone.png")] == ["a_backbone.png"]
 
 
 def test_nothing_drawn_is_an_error_of_the_data(guidino: Callable[..., Any], tmp_path: Path) -> None:
@@ -154,8 +163,8 @@ def test_the_patch_is_the_one_asked_for(
 ) -> None:
     # 48 x 40 pixels become 134 x 112, which is 9 x 7 patches of 16.
     assert guidino("visualize-guide", image, *RANDOM, *FAST, "--at", "47,0", "-o", tmp_path / "out").code == 0
-    assert captured[0]["patch"] == (0, 8)
-    assert captured[0]["similarity"].shape == (7, 9)
+    assert captured[0]["tokens"].patch == (0, 8)
+    assert captured[0]["tokens"].similarity.shape == (7, 9)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +186,7 @@ def test_bad_words_end_with_their_code(
     assert outcome.stderr.count("\n") <= 2
 
 
-@pytest.mark.parametrize("word", ["--backbone=random", "--layer=1", "--at=1,1", "--scale=2"])
+@pytest.mark.parametrize("word", ["--backbone=random", "--layer=1"])
 def test_a_run_decides_its_backbone_itself(guidino: Callable[..., Any], image: Path, tmp_path: Path, word: str) -> None:
     outcome = guidino("visualize-guide", image, "--run", tmp_path, word, "-o", tmp_path / "out")
     assert outcome.code == 2
@@ -218,6 +227,141 @@ def test_an_image_without_truth_is_drawn_with_a_warning(
     assert captured[1]["labels"] is None
 
 
+def test_a_prepared_folder_brings_its_truth_and_its_pictures_have_one_range(
+    guidino: Callable[..., Any], make_data: Callable[..., Path], tmp_path: Path, captured: list[dict[str, Any]]
+) -> None:
+    data = make_data(size_hw=(40, 48))
+    run, out = make_run(data, tmp_path / "run", guided=True), tmp_path / "out"
+    outcome = guidino("visualize-guide", data, "--split", "train", "--run", run, "-o", out)
+    assert outcome.code == 0, outcome.stderr
+    assert {item["style"].limits for item in captured} == {captured[0]["style"].limits}
+    low, high = captured[0]["style"].limits
+    values = [item["view"].maps[0].values for item in captured]
+    assert low <= min(item.min() for item in values)
+    assert high >= max(item.max() for item in values)
+    extra = {"contact_sheet.png", "guides.csv", "guides.html", "guides.json", "prototypes.png"}
+    assert {path.name for path in out.iterdir()} == {f"case{number}_guide.png" for number in range(4)} | extra
+    rows = list(csv.DictReader((out / "guides.csv").open()))
+    summary = json.loads((out / "guides.json").read_text())["maps"][0]
+    areas = [item["view"].maps[0].auroc for item in captured]
+    assert [float(row["auroc"]) for row in rows] == pytest.approx(areas, rel=1e-5)
+    assert summary["auroc"]["mean"] == pytest.approx(sum(float(row["auroc"]) for row in rows) / 4, abs=1e-5)
+    assert summary["auroc"]["n"] == 4
+    assert "4/4" in outcome.stdout
+
+
+def test_the_page_loads_nothing_from_anywhere_and_holds_every_picture(
+    guidino: Callable[..., Any], make_data: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = make_data(size_hw=(40, 48))
+    run, out = make_run(data, tmp_path / "run", guided=True), tmp_path / "out"
+    assert guidino("visualize-guide", data, "--split", "val", "--run", run, "-o", out).code == 0
+    page = (out / "guides.html").read_text(encoding="utf-8")
+    # Two panels, a sheet, the prototypes.
+    assert page.count('loading="lazy"') == 4
+    assert page.count("data:image/webp;base64,") == page.count("<img")
+    assert "http" not in page
+
+
+def test_images_without_foreground_are_told_from_those_with(
+    guidino: Callable[..., Any], make_data: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = make_data(size_hw=(40, 48))
+    Image.fromarray(np.zeros((40, 48), dtype=np.uint8)).save(data / "masks" / "case4.png")
+    run, out = make_run(data, tmp_path / "run", guided=True), tmp_path / "out"
+    outcome = guidino("visualize-guide", data, "--split", "val", "--run", run, "-o", out)
+    assert outcome.code == 0, outcome.stderr
+    assert "1/2" in outcome.stdout
+    rows = list(csv.DictReader((out / "guides.csv").open()))
+    assert [row["auroc"] == "" for row in rows] == [True, False]
+
+
+@pytest.mark.parametrize(("word", "limits"), [("0,1", (0.0, 1.0)), ("0.4,0.6", (0.4, 0.6)), ("image", None)])
+def test_the_range_of_the_colours_is_the_users(
+    guidino: Callable[..., Any],
+    make_data: Callable[..., Path],
+    tmp_path: Path,
+    captured: list[dict[str, Any]],
+    word: str,
+    limits: tuple[float, float] | None,
+) -> None:
+    data = make_data()
+    run = make_run(data, tmp_path / "run", guided=True)
+    outcome = guidino("visualize-guide", data, "--run", run, "--range", word, "-o", tmp_path / "out")
+    assert outcome.code == 0, outcome.stderr
+    assert captured[0]["style"].limits == limits
+
+
+def test_each_class_has_its_own_map_target_and_row(
+    guidino: Callable[..., Any], make_data: Callable[..., Path], tmp_path: Path, captured: list[dict[str, Any]]
+) -> None:
+    data = make_data(num_classes=3)
+    run = make_run(data, tmp_path / "run", guided=True, classes=["background", "a", "b"])
+    outcome = guidino("visualize-guide", data, "--run", run, "-o", tmp_path / "out")
+    assert outcome.code == 0, outcome.stderr
+    view = captured[0]["view"]
+    assert [item.name for item in view.maps] == ["a", "b"]
+    assert [int(item.target.sum()) for item in view.maps] == [int((view.truth == number).sum()) for number in (1, 2)]
+    rows = list(csv.DictReader((tmp_path / "out" / "guides.csv").open()))
+    assert [row["map"] for row in rows] == ["a", "b", "any class"]
+
+
+def test_a_run_shows_its_own_tokens_where_a_pixel_is_named(
+    guidino: Callable[..., Any], make_data: Callable[..., Path], tmp_path: Path, captured: list[dict[str, Any]]
+) -> None:
+    data = make_data()
+    run = make_run(data, tmp_path / "run", guided=True)
+    outcome = guidino("visualize-guide", data, "--run", run, "--at", "47,0", "-o", tmp_path / "out")
+    assert outcome.code == 0, outcome.stderr
+    (tokens,) = captured[0]["view"].tokens
+    # 32 x 32 pixels are 2 x 2 patches of 16.
+    assert (tokens.similarity.shape, tokens.patch) == ((2, 2), (0, 1))
+
+
+def test_two_runs_are_compared_map_by_map(
+    guidino: Callable[..., Any], make_data: Callable[..., Path], tmp_path: Path, captured: list[dict[str, Any]]
+) -> None:
+    data = make_data()
+    one, two = (make_run(data, tmp_path / name, guided=True, seed=seed) for name, seed in (("one", 0), ("two", 1)))
+    outcome = guidino("visualize-guide", data, "--run", one, "--compare", two, "-o", tmp_path / "out")
+    assert outcome.code == 0, outcome.stderr
+    item, style = captured[0]["view"].maps[0], captured[0]["style"]
+    assert style.titles == ("run one", "run two")
+    assert np.abs(item.values - item.before).max() == pytest.approx(style.difference, abs=0.01)
+    (row,) = csv.DictReader((tmp_path / "out" / "guides.csv").open())
+    assert float(row["auroc_before"]) == pytest.approx(item.before_auroc, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--range", "wide"], "expected all, image, or two numbers"),
+        (["--range", "1,0"], "must be the smaller one"),
+        (["--compare", "other"], "--compare is for two runs"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused_before_anything_is_read(
+    guidino: Callable[..., Any], tmp_path: Path, image: Path, words: list[str], message: str
+) -> None:
+    outcome = guidino("visualize-guide", image, *RANDOM, *words, "-o", tmp_path / "out")
+    assert outcome.code == 2
+    assert message in outcome.stderr
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
+@pytest.mark.parametrize("size", [(3, 5), (900, 31)])
+def test_odd_modes_and_sizes_are_drawn(
+    guidino: Callable[..., Any], make_data: Callable[..., Path], tmp_path: Path, mode: str, size: tuple[int, int]
+) -> None:
+    run = make_run(make_data(), tmp_path / "run", guided=True)
+    path = tmp_path / "odd" / "x.png"
+    path.parent.mkdir()
+    Image.new("RGB", size, (90, 60, 30)).convert(mode).save(path)
+    outcome = guidino("visualize-guide", path, "--run", run, "-o", tmp_path / "out")
+    assert outcome.code == 0, outcome.stderr
+    assert (tmp_path / "out" / "x_guide.png").is_file()
+
+
 def test_equal_stems_get_different_names() -> None:
     paths = [Path("/x/a.png"), Path("/x/a.jpg"), Path("/y/A.png"), Path("/y/b.png"), Path("/z/x/a.png")]
-    assert list(_named(paths)) == ["x_a_png", "x_a_jpg", "y_A_png", "b", "x_a_png_2"]
+    assert list(named(paths)) == ["x_a_png", "x_a_jpg", "y_A_png", "b", "x_a_png_2"]

@@ -1,0 +1,132 @@
+"""Pages of many images with their maps side by side: a whole folder at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from guidino_cli.plots.outlines import outline_colour
+from guidino_cli.plots.panels import FAINT, GUIDE_COLOURS, INK, Limits, bar_ticks, short
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TILES = 24
+"""On a page."""
+SIDE = 200
+"""Pixels of a picture's wider side, and the most of its height."""
+_DPI = 110
+# All in pixels.
+_GAP, _INNER, _HEAD, _CAPTION, _FOOT, _PAGE = 14, 2, 64, 40, 60, 1800
+
+
+@dataclass(frozen=True)
+class SheetTile:
+    """One image.
+
+    Attributes:
+        pictures: (h, w, 3) uint8 of one size, at most `SIDE` wide and high, drawn side by side.
+        title: First line below, such as the name of the file.
+        detail: Second line.
+    """
+
+    pictures: Sequence[np.ndarray]
+    title: str
+    detail: str
+
+
+def guide_sheet(
+    tiles: Sequence[SheetTile], *, heading: str, note: str, classes: Sequence[str] = (), limits: Limits | None = None
+) -> Figure:
+    """One page, tiles row by row.
+
+    Args:
+        tiles: At least one; `TILES` make a full page.
+        heading: Bold, at the top left.
+        note: Below it: what the pictures of a tile are.
+        classes: Of the outlines, the background first.
+        limits: Ends of the colour bar; None draws none.
+
+    Returns:
+        A figure that belongs to no window; save it with `savefig`.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    wide = max(len(tile.pictures) for tile in tiles)
+    cell_w, cell_h = (
+        wide * (SIDE + _INNER) - _INNER,
+        max(picture.shape[0] for tile in tiles for picture in tile.pictures),
+    )
+    columns = max(1, min(len(tiles), (_PAGE - _GAP) // (cell_w + _GAP)))
+    page = _page(tiles, columns=columns, cell=(cell_h, cell_w))
+    height, width = page.shape[:2]
+    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
+    FigureCanvasAgg(figure)
+    # One picture in one frame of pixel coordinates: a frame for each tile takes seconds to lay out.
+    frame = figure.add_axes((0, 0, 1, 1))
+    frame.set(xlim=(0, width), ylim=(height, 0))
+    frame.set_axis_off()
+    frame.imshow(page, interpolation="none", extent=(0, width, height, 0), aspect="auto")
+    frame.text(_GAP, 12, heading, fontsize=11, weight="bold", va="top", color=INK)
+    frame.text(_GAP, 36, note, fontsize=9, va="top", color=FAINT)
+    for index, tile in enumerate(tiles):
+        left, top = _corner(index, columns=columns, cell=(cell_h, cell_w))
+        frame.text(left, top + cell_h + 4, short(tile.title, cell_w // 8), fontsize=7.5, va="top", color=INK)
+        frame.text(left, top + cell_h + 19, tile.detail, fontsize=7.5, va="top", color=FAINT)
+    _legend(frame, classes)
+    if limits is not None:
+        _bar(figure, limits)
+    return figure
+
+
+def _page(tiles: Sequence[SheetTile], *, columns: int, cell: tuple[int, int]) -> np.ndarray:
+    right, bottom = _corner(columns - 1, columns=columns, cell=cell)[0] + cell[1] + _GAP, 0
+    bottom = _corner(len(tiles) - 1, columns=columns, cell=cell)[1] + cell[0] + _CAPTION + _FOOT
+    page = np.full((bottom, max(right, 820), 3), 255, dtype=np.uint8)
+    for index, tile in enumerate(tiles):
+        left, top = _corner(index, columns=columns, cell=cell)
+        for picture in tile.pictures:
+            height, width = picture.shape[:2]
+            # At the bottom of its cell, next to its caption.
+            page[top + cell[0] - height : top + cell[0], left : left + width] = picture
+            left += width + _INNER
+    return page
+
+
+def _corner(index: int, *, columns: int, cell: tuple[int, int]) -> tuple[int, int]:
+    """Left and top of a cell in pixels."""
+    row, column = divmod(index, columns)
+    return _GAP + column * (cell[1] + _GAP), _HEAD + row * (cell[0] + _CAPTION)
+
+
+def _legend(frame: Axes, classes: Sequence[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    lines = [
+        Line2D([], [], color=outline_colour(index), linewidth=3, label=short(name, 24))
+        for index, name in enumerate(classes)
+        if index
+    ]
+    if lines:
+        frame.legend(handles=lines[:8], loc="lower right", ncols=min(len(lines), 4), fontsize=9, frameon=False)
+
+
+def _bar(figure: Figure, limits: Limits) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    width, height = figure.get_size_inches() * _DPI
+    place = figure.add_axes((_GAP / width, 36 / height, 300 / width, 12 / height))
+    drawn = ScalarMappable(Normalize(*limits), GUIDE_COLOURS)
+    bar = figure.colorbar(drawn, cax=place, orientation="horizontal", ticks=bar_ticks(limits), format="%g")
+    bar.outline.set_linewidth(0.4)
+    place.tick_params(labelsize=8, length=2, pad=1.5, width=0.5, colors=INK)
+    figure.text(
+        (_GAP + 312) / width, 42 / height, "guide value, the same colours in all pictures", fontsize=8.5, va="center",
+        color=FAINT,
+    )  # fmt: skip

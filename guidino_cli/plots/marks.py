@@ -1,0 +1,127 @@
+"""What is drawn into a panel: a scale bar, lines of equal guide value, a curve of IoU over thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from guidino_cli.plots.panels import FAINT, GUIDE_COLOURS, INK, Limits, thumbnail_labels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_BAR_SHARE = 0.25
+"""A scale bar is at most so much of its image."""
+
+
+def scale_bar(axes: Axes, *, size_hw: tuple[int, int], spacing_mm: float | None = None) -> None:
+    """A white bar of round length at the lower right; its unit is mm where the width of a pixel is known, else px."""
+    from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
+
+    height, width = size_hw
+    pixel, unit = (1.0, "px") if spacing_mm is None else (spacing_mm, "mm")
+    length = round_length(width * pixel * _BAR_SHARE)
+    if unit == "px" and length < 1:
+        return
+    long, thick = length / pixel, max(height, width) / 90
+    right, low = width - 0.5 - width * 0.03, height - 0.5 - height * 0.04
+    corner = (right - long, low - thick)
+    axes.add_patch(Rectangle(corner, long, thick, facecolor="white", edgecolor="black", linewidth=0.5))
+    axes.text(
+        right - long / 2,
+        low - 1.4 * thick,
+        f"{length:g} {unit}",
+        ha="center",
+        va="bottom",
+        fontsize=7,
+        color="white",
+        path_effects=[withStroke(linewidth=1.6, foreground="black")],
+    )
+
+
+def round_length(most: float) -> float:
+    """The largest of 1, 2, 5 times a power of ten that is not above `most`."""
+    power = 10.0 ** np.floor(np.log10(most))
+    return float(max(step for step in (1, 2, 5) if step * power <= most * (1 + 1e-9)) * power)
+
+
+def guide_lines(
+    axes: Axes, guide: np.ndarray, thresholds: Sequence[float], *, size_hw: tuple[int, int], limits: Limits
+) -> None:
+    """Lines around everything at or above each threshold, in the colours that the thresholds have in the map."""
+    x, y = _centres(guide.shape, size_hw)
+    low, high = float(guide.min()), float(guide.max())
+    for threshold in thresholds:
+        if low < threshold <= high:
+            axes.contour(x, y, guide, levels=[threshold], colors=[line_colour(threshold, limits)], linewidths=1.2)
+
+
+def line_colour(threshold: float, limits: Limits) -> Any:
+    """The colour that a value has in the map."""
+    from matplotlib import colormaps
+
+    low, high = limits
+    return colormaps[GUIDE_COLOURS](float(np.clip((threshold - low) / (high - low), 0, 1)))
+
+
+def white_outline(axes: Axes, region: np.ndarray, *, size_hw: tuple[int, int]) -> None:
+    """Draw the border of a region (H, W) in white with a dark rim, to stand apart from coloured lines."""
+    from matplotlib.patheffects import Normal, Stroke
+
+    small = thumbnail_labels(region)
+    if not small.any():
+        return
+    # One more pixel all round closes the lines of regions that touch the edge.
+    y, x = (
+        (np.arange(-1, count + 1) + 0.5) * (side / count) - 0.5
+        for side, count in zip(size_hw, small.shape, strict=True)
+    )
+    lines = axes.contour(x, y, np.pad(small, 1) > 0, levels=[0.5], colors=["white"], linewidths=1.4)
+    lines.set(path_effects=[Stroke(linewidth=2.8, foreground="black", alpha=0.8), Normal()])
+
+
+def iou_curve(axes: Axes, thresholds: Sequence[float], values: Sequence[float], *, limits: Limits) -> None:
+    """IoU at each threshold as a line with points, the one at 0.5 ringed and written out; both axes have numbers."""
+    for side in ("left", "bottom"):
+        axes.spines[side].set(visible=True, linewidth=0.6, color=FAINT)
+    ends = (min(limits[0], *thresholds), max(limits[1], *thresholds))
+    room = 0.04 * (ends[1] - ends[0])
+    axes.set(xlim=(ends[0] - room, ends[1] + room), ylim=(0, 1))
+    axes.grid(linewidth=0.4, color="#dddddd")
+    axes.set_axisbelow(True)
+    axes.plot(thresholds, values, color=FAINT, linewidth=1, zorder=2)
+    colours = [line_colour(threshold, limits) for threshold in thresholds]
+    axes.scatter(thresholds, values, c=colours, s=16, zorder=3, edgecolors=INK, linewidths=0.4)
+    at_half = dict(zip(thresholds, values, strict=True)).get(0.5)
+    if at_half is not None and np.isfinite(at_half):
+        axes.scatter([0.5], [at_half], s=48, facecolors="none", edgecolors=INK, linewidths=0.9, zorder=4)
+        below = at_half > 0.85
+        axes.annotate(
+            f"{at_half:.2f} at 0.5",
+            (0.5, at_half),
+            xytext=(0, -12 if below else 7),
+            textcoords="offset points",
+            ha="center",
+            fontsize=7.5,
+            color=INK,
+        )
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
+    axes.xaxis.set_major_locator(_ticks())
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.tick_params(labelsize=7.5, length=2, pad=1.5, width=0.5, colors=INK)
+    axes.set_xlabel("threshold of the guide", fontsize=7.5, color=FAINT, labelpad=1)
+
+
+def _ticks() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(4, steps=[1, 2, 5, 10])
+
+
+def _centres(shape: tuple[int, ...], size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Where the cells of a grid that covers an image have their middles, in pixels: columns, rows."""
+    y, x = ((np.arange(count) + 0.5) * (side / count) - 0.5 for side, count in zip(size_hw, shape, strict=True))
+    return x, y
