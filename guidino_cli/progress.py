@@ -1,5 +1,6 @@
 """Say how a long job is getting on: a bar on a terminal, one line an epoch elsewhere."""
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -27,13 +28,23 @@ def progress(*, enabled: bool = True) -> Iterator[Progress]:
         yield bar
 
 
-def track(items: Iterable[T], *, total: int, description: str) -> Iterator[T]:
-    """Iterate with a progress bar."""
+def track(items: Iterable[T], *, total: int, description: str, every_seconds: float = 15.0) -> Iterator[T]:
+    """Iterate with a progress bar; where stderr is no terminal, a plain line now and then instead."""
+    started = said = time.monotonic()
     with progress() as bar:
         task = bar.add_task(description, total=total, note="")
-        for item in items:
+        for number, item in enumerate(items, start=1):
             yield item
             bar.advance(task)
+            now = time.monotonic()
+            if not _console.is_terminal and number < total and now - said >= every_seconds:
+                left = (now - started) / number * (total - number)
+                say(f"{description} {number}/{total}, about {_spoken(left)} left")
+                said = now
+
+
+def _spoken(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def say(line: str) -> None:

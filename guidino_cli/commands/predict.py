@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from guidino_cli import __version__
+from guidino_cli.commands.picture_inputs import check_out
 from guidino_cli.config import RunConfig
 from guidino_cli.data.images import find_images, is_image, write_atomically, write_label_map, write_text
 from guidino_cli.data.manifest import FILE_NAME, load_manifest
@@ -51,7 +52,8 @@ def run(
     if values not in {"index", "255"}:
         raise ConfigError(f"--values {values}: expected index (0, 1, 2, ...) or 255 (background 0, foreground 255)")
     todo = _named(images, split)
-    _check_out(out, images, overwrite=overwrite or skip_existing)
+    ways = "add --overwrite or --skip-existing"
+    check_out(out, images, overwrite=overwrite or skip_existing, ways=ways)
     model, config, facts = load_run(run_path, overrides=overrides, offline=offline)
     if extras.guide and model.guide is None:
         raise ConfigError(f"{run_path}: has no guide to save; leave out --save-guide")
@@ -80,7 +82,10 @@ def run(
     write_text(out / "predictions.json", _report(run_path, config, facts, records))
     failed = [record for record in records if record["status"] == "error"]
     meaning = "0 and 255" if values == "255" else f"class indices 0..{len(facts['classes']) - 1}"
-    print(f"{len(records) - len(failed)} masks in {out} ({meaning}); next: guidino evaluate {out} TRUTH -o REPORT")
+    made = len(records) - len(failed)
+    # Nothing was written: either nothing could be read, or all masks were there already.
+    following = f"; next: guidino evaluate {out} TRUTH -o REPORT" if made or len(records) < len(todo) else ""
+    print(f"{made} {'mask' if made == 1 else 'masks'} in {out} ({meaning}){following}")
     if failed:
         raise PartialError(f"{len(failed)} of {len(records)} images could not be read; see {out / 'predictions.json'}")
 
@@ -116,14 +121,6 @@ def _named_at(place: Path, split: str) -> dict[str, Path]:
     if twice is not None:
         raise DataError(f"{place}: several images named {twice}; their masks would overwrite each other")
     return {path.stem: path for path in paths}
-
-
-def _check_out(out: Path, images: Sequence[Path], *, overwrite: bool) -> None:
-    sources = {(place if place.is_dir() else place.parent).resolve() for place in images}
-    if out.resolve() in sources:
-        raise ConfigError(f"-o {out}: holds the images themselves; choose a folder of its own")
-    if not overwrite and out.is_dir() and any(out.iterdir()):
-        raise ConfigError(f"-o {out}: is not empty; add --overwrite or --skip-existing, or choose another folder")
 
 
 def _write(result: Segmented, out: Path, name: str, extras: Extras, values: str) -> None:
