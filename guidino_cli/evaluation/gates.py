@@ -125,7 +125,7 @@ def load_report(path: Path) -> dict[str, Any]:
 
 def _verdict(gate: Gate, result: Evaluation, on: str) -> Verdict:
     metric = METRICS[gate.metric]
-    known = [*(target.name for target in result.job.targets), result.headline]
+    known = list(dict.fromkeys([*(target.name for target in result.job.targets), result.headline]))
     target = gate.target or result.headline
     if target not in known:
         raise ConfigError(f"gate {gate.metric}: " + unknown("target", target, known))
