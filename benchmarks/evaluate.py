@@ -1,6 +1,9 @@
-"""How fast is `evaluate`? Against medpy on the same masks, in alternation, in one run; prints JSON.
+"""How fast is `evaluate`? Against its peers on the same masks, in alternation, in one run; prints JSON.
 
 python benchmarks/evaluate.py [--pairs 300] [--quick]
+
+medpy is the yardstick and must be installed; MONAI, surface-distance and SciPy's distance transform are timed beside it
+where they are installed, each with its own definition of the figures (see results/evaluate.md).
 
 Times are CPU seconds of the process (medians), because other work on the machine inflates the clock but hardly these;
 only the gain of a second worker is taken from the clock. Masks are synthetic: lesions (one wavy blob), crowded (many
@@ -17,6 +20,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
 from math import exp, log
 from pathlib import Path
 from statistics import median
@@ -25,7 +30,7 @@ from typing import Any
 import numpy as np
 from medpy.metric import binary as medpy
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
 
 from guidino_cli.data.mask_values import read_values
 from guidino_cli.data.masks import MaskRule
@@ -38,6 +43,7 @@ from guidino_cli.metrics import compiled
 from guidino_cli.metrics.surface import average_distance, border_distances, hausdorff95
 
 Pair2 = tuple[np.ndarray, np.ndarray]
+Peer = Callable[[np.ndarray, np.ndarray, tuple[float, ...]], tuple[float, float]]
 
 
 def main() -> None:
@@ -57,7 +63,7 @@ def main() -> None:
         content["pairs"] = measure_pairs(quick=options.quick)
         content["pair_geometric_mean"] = {
             name: geometric_mean([row[name] for row in content["pairs"] if name in row])
-            for name in ("compiled", "numpy")
+            for name in ("compiled", "numpy", *peers())
         }
     if options.only != "pairs":
         content["folder"] = measure_folder(options.pairs, options.many)
@@ -76,11 +82,12 @@ def measure_pairs(*, quick: bool) -> list[dict[str, Any]]:
         }
         if compiled.kernel() is not None:
             ways["compiled"] = lambda p=prediction, t=truth, s=spacing: ours(p, t, s)
-        times = alternate(ways, rounds=3 if quick or truth.ndim == 3 else 5)
         expected = ways["medpy"]()
         off = max(float(abs(a - b)) for way in ways.values() for a, b in zip(way(), expected, strict=True))
+        ways |= {name: lambda f=peer, p=prediction, t=truth, s=spacing: f(p, t, s) for name, peer in peers().items()}
+        times = alternate(ways, rounds=2 if quick or truth.ndim == 3 else 5)
         ratios = {way: round(times["medpy"] / times[way], 1) for way in ways if way != "medpy"}
-        row = {"case": name, "medpy_ms": round(times["medpy"] * 1e3, 2), **ratios, "largest_difference": off}
+        row = {"case": name, "medpy_ms": round(times["medpy"] * 1e3, 2), **ratios, "largest_difference_to_medpy": off}
         rows.append(row)
         print(row, file=sys.stderr)
     return rows
@@ -148,6 +155,46 @@ def measure_start() -> dict[str, float]:
             clock.append(time.perf_counter() - start)
             cpu.append(after.children_user + after.children_system - before.children_user - before.children_system)
         return {"clock_min": round(min(clock), 2), "cpu_min": round(min(cpu), 2)}
+
+
+@cache
+def peers() -> dict[str, Peer]:
+    """What else computes such figures, where installed; a line on stderr for each that is not."""
+    found: dict[str, Peer] = {"scipy_edt": scipy_edt}
+    for name, module, peer in (("monai", "monai", monai), ("surface_distance", "surface_distance", surface_distance)):
+        if find_spec(module) is None:
+            print(f"{module} is not installed: left out", file=sys.stderr)
+        else:
+            found[name] = peer
+    return found
+
+
+def scipy_edt(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...]) -> tuple[float, float]:
+    """Borders and two distance transforms of the whole image, written down straight; the figures are medpy's."""
+    borders = [mask ^ binary_erosion(mask) for mask in (prediction, truth)]
+    forward, backward = (
+        distance_transform_edt(~borders[1 - side], sampling=spacing)[borders[side]] for side in range(2)
+    )
+    return float(np.percentile(np.concatenate((forward, backward)), 95)), float(forward.mean())
+
+
+def monai(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...]) -> tuple[float, float]:
+    """MONAI's two functions: the larger directed percentile, and the mean from prediction to truth."""
+    import torch
+    from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
+
+    masks = [torch.from_numpy(mask)[None, None] for mask in (prediction, truth)]
+    hd95 = compute_hausdorff_distance(*masks, include_background=True, percentile=95, spacing=spacing)
+    asd = compute_average_surface_distance(*masks, include_background=True, spacing=spacing)
+    return float(hd95), float(asd)
+
+
+def surface_distance(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...]) -> tuple[float, float]:
+    """DeepMind's package: weighted by the area of the surface, at the corners of pixels; one pass for both figures."""
+    import surface_distance as peer
+
+    distances = peer.compute_surface_distances(truth, prediction, spacing)
+    return peer.compute_robust_hausdorff(distances, 95), peer.compute_average_surface_distance(distances)[1]
 
 
 def ours(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...]) -> tuple[float, float]:

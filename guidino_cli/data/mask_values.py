@@ -16,6 +16,7 @@ LOSSY_SUFFIXES = {".jpg", ".jpeg", ".webp"}
 LOW, HIGH = 31, 224
 """Ends of the two clusters of a binary mask with compression noise: 0..31 and 224..255."""
 MAX_STORED = 512
+_PIECE = 1 << 22
 
 Kind = Literal["bool", "grey", "colour", "float"]
 
@@ -99,7 +100,11 @@ def analyse(path: Path) -> tuple[np.ndarray, Histogram]:
 
 def _count(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if values.dtype.kind in "bu" and values.dtype.itemsize <= 2:
-        counts = np.bincount(values.ravel())
+        # In pieces: bincount makes 8 bytes of every pixel, which a mask of 40,000 x 40,000 has no room for.
+        flat, size = values.ravel(), 256 ** max(1, values.dtype.itemsize)
+        counts = np.zeros(size, dtype=np.int64)
+        for start in range(0, flat.size, _PIECE):
+            counts += np.bincount(flat[start : start + _PIECE], minlength=size)
         distinct = np.flatnonzero(counts)
         return distinct, counts[distinct]
     return np.unique(values, return_counts=True)

@@ -148,6 +148,9 @@ def _histograms(paths: Sequence[Path], ignore: int | None) -> tuple[list[Histogr
         except DataError as error:
             problems.append(str(error))
             continue
+        except MemoryError:
+            problems.append(f"{path}: not enough memory to read it")
+            continue
         if ignore is not None:
             values = _without(values, ignore)
         histograms.append(histogram(values, name=path.name, is_lossy=path.suffix.lower() in LOSSY_SUFFIXES))

@@ -57,3 +57,12 @@ def test_no_readable_mask_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(DataError, match="none of 1 masks can be read"):
         make_reader([tmp_path / "a.png"], ReadOptions())
+
+
+def test_masks_that_do_not_fit_into_memory_are_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path) -> np.ndarray:
+        raise MemoryError
+
+    monkeypatch.setattr("guidino_cli.evaluation.reading.read_values", full)
+    with pytest.raises(DataError, match=r"a\.png: not enough memory"):
+        make_reader([tmp_path / "a.png"], ReadOptions())

@@ -1,6 +1,7 @@
 """Several processes give what one gives, and survive the death of one of them."""
 
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,16 @@ class Deadly(MaskReader):
     def read(self, path: Path) -> Mask:
         if path.name == "5.png":
             os._exit(9)
+        return super().read(path)
+
+
+@dataclass(frozen=True)
+class Killed(MaskReader):
+    """A reader whose process is killed with signal 9 at one file."""
+
+    def read(self, path: Path) -> Mask:
+        if path.name == "5.png":
+            os.kill(os.getpid(), signal.SIGKILL)
         return super().read(path)
 
 
@@ -76,3 +87,11 @@ def test_a_file_that_vanishes_halfway_is_a_failed_case(pairs: list[Pair]) -> Non
 )
 def test_small_folders_stay_in_one_process(asked: int | None, pairs: int, volumes: bool, expected: int) -> None:
     assert worker_count(asked, pairs, volumes=volumes) == expected
+
+
+def test_a_worker_killed_from_outside_costs_no_other_case(pairs: list[Pair]) -> None:
+    """As the kernel's killer of processes does when memory runs out: no warning, no exit handler."""
+    cases = list(score_all(pairs, job(Killed(RULE)), workers=2))
+    assert [case.scores[0].status for case in cases].count("failed") == 1
+    assert cases[5].scores[0].status == "failed"
+    assert len(cases) == 20
