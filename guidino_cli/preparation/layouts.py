@@ -70,11 +70,11 @@ def recognise(source: Path, layout: str = "auto") -> Found:
         for found in fits.values():
             return found
     _refuse_volumes(source)
-    found = f"{source}: found {_contents(source)}"
+    seen = f"{source}: found {_contents(source)}"
     if layout != "auto":
-        raise DataError(f"{found}, expected layout {layout}: {_LOOKS_LIKE[layout]}")
+        raise DataError(f"{seen}, expected layout {layout}: {_LOOKS_LIKE[layout]}")
     raise DataError(
-        f"{found}, expected image-mask pairs: two folders such as images/ and masks/, one folder with `x.jpg` and "
+        f"{seen}, expected image-mask pairs: two folders such as images/ and masks/, one folder with `x.jpg` and "
         f"`x_mask.png`, or a CSV with the columns image,mask; also known: {', '.join(layout_names())} "
         "(--layout NAME says what it looks for)"
     )
