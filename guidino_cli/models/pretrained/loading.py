@@ -153,6 +153,8 @@ def _loaded(kind: Kind, source: str, folder: Path | None, *, dtype: Dtype, total
             folder,
             local_files_only=True,
             output_loading_info=True,
+            # They are refused below, by name.
+            ignore_mismatched_sizes=True,
             dtype=_torch_dtype(dtype, parameters=total_bytes // 4),
             **given,
             **dict(kind.arguments),

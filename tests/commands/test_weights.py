@@ -1,0 +1,166 @@
+"""guidino weights: what is here, what is brought in, and what is refused, through the real command line."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from guidino_cli.models.pretrained.catalogue import KNOWN
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("GUIDINO_WEIGHTS", raising=False)
+
+
+@pytest.fixture
+def wide_folder(tmp_path: Path) -> Path:
+    """A DINOv3 whose number of heads can be read off its width."""
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    torch.manual_seed(0)
+    config = DINOv3ViTConfig(
+        hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, num_register_tokens=4
+    )
+    DINOv3ViTModel(config).save_pretrained(tmp_path / "wide")
+    return tmp_path / "wide"
+
+
+def test_list_names_every_known_backbone_within_80_columns(guidino: Callable[..., Any]) -> None:
+    outcome = guidino("weights", "list")
+    assert outcome.code == 0
+    lines = outcome.stdout.splitlines()
+    assert all(any(line.startswith(item.name + " ") for line in lines) for item in KNOWN)
+    assert max(map(len, lines)) <= 80
+    assert outcome.stdout.isascii()
+
+
+def test_list_says_what_is_in_the_users_own_folder(
+    guidino: Callable[..., Any], wide_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide_folder.rename(wide_folder.with_name("dinov3-vits16"))
+    monkeypatch.setenv("GUIDINO_WEIGHTS", str(wide_folder.parent))
+    rows = {line.split()[0]: line.split()[-1] for line in guidino("weights", "list").stdout.splitlines()}
+    assert rows["dinov3-vits16"] == "local"
+    assert guidino("weights", "where", "kvasir-nnwnet").stdout.strip() == str(wide_folder.with_name("dinov3-vits16"))
+
+
+def test_list_and_where_do_not_import_torch() -> None:
+    code = (
+        "import sys; from guidino_cli.commands import weights; weights.run_list(); weights.run_where('.'); "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_where_ends_with_4_and_the_download_command_when_weights_are_not_here(guidino: Callable[..., Any]) -> None:
+    outcome = guidino("weights", "where", "kvasir-nnwnet")
+    assert outcome.code == 4
+    assert "guidino weights download dinov3-vits16` (86 MB)" in outcome.stderr
+
+
+def test_where_of_an_unknown_name_suggests_one(guidino: Callable[..., Any]) -> None:
+    outcome = guidino("weights", "where", "dinov3-vitb61")
+    assert outcome.code == 2
+    assert "did you mean 'dinov3-vitb16'?" in outcome.stderr
+
+
+def test_a_preset_without_a_backbone_has_no_weights(guidino: Callable[..., Any]) -> None:
+    assert guidino("weights", "where", "kvasir-plain-unet").code == 2
+
+
+def test_import_writes_a_folder_that_verifies_and_trains(
+    guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "imported"
+    outcome = guidino("weights", "import", wide_folder / "model.safetensors", "-o", out, "--name", "mine")
+    assert outcome.code == 0, outcome.stderr
+    record = json.loads((out / "guidino.json").read_text())
+    assert record["name"] == "mine"
+    assert record["licence"] == "DINOv3 licence"
+    assert record["weights_sha256"] in outcome.stdout
+    assert "DINOv3 licence" in (out / "LICENCE.txt").read_text()
+    verified = guidino("weights", "verify", out)
+    assert verified.code == 0, verified.stderr
+    assert "ok: as imported from model.safetensors; features differ by 0" in verified.stdout
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_verify_notices_one_changed_weight(guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    out = tmp_path / "imported"
+    guidino("weights", "import", wide_folder, "-o", out)
+    tensors = load_file(out / "model.safetensors")
+    tensors["norm.weight"][0] += 1e-6
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    outcome = guidino("weights", "verify", out)
+    assert outcome.code == 4
+    assert "weights differ from those imported" in outcome.stderr
+
+
+def test_verify_holds_a_file_against_the_digits_in_its_name(
+    guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    path = tmp_path / "dinov3_vits16_pretrain-0123abcd.pth"
+    torch.save(load_file(wide_folder / "model.safetensors"), path)
+    outcome = guidino("weights", "verify", path)
+    assert outcome.code == 4
+    assert "its name says 0123abcd; download it again" in outcome.stderr
+
+
+def test_import_keeps_a_folder_that_is_there(guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    words = ("weights", "import", wide_folder, "-o", tmp_path / "out")
+    assert guidino(*words).code == 2
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+    assert guidino(*words, "--overwrite").code == 0
+    assert not (tmp_path / "out" / "mine.txt").exists()
+
+
+def test_import_never_replaces_its_own_source(guidino: Callable[..., Any], wide_folder: Path) -> None:
+    assert guidino("weights", "import", wide_folder / "model.safetensors", "-o", wide_folder, "--overwrite").code == 2
+    assert (wide_folder / "model.safetensors").is_file()
+
+
+def test_a_failed_import_leaves_nothing(guidino: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_text("<!DOCTYPE html>")
+    outcome = guidino("weights", "import", tmp_path / "a.pth", "-o", tmp_path / "out")
+    assert outcome.code == 4
+    assert "web page" in outcome.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_download_tells_size_and_licence_before_it_asks_the_hub(guidino: Callable[..., Any]) -> None:
+    outcome = guidino("weights", "download", "dinov3-vitb16", "--offline")
+    assert outcome.code == 4
+    assert outcome.stderr.index("343 MB") < outcome.stderr.index("DINOv3 licence") < outcome.stderr.index("offline")
+
+
+def test_download_of_a_gated_model_says_where_to_accept_the_licence(
+    guidino: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
+
+    def snapshot(*_: object, local_files_only: bool = False, **__: object) -> str:
+        if local_files_only:
+            raise LocalEntryNotFoundError("not cached")
+        response: Any = SimpleNamespace(headers={}, request=None, status_code=401)
+        raise GatedRepoError("401 Client Error", response=response)
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    outcome = guidino("weights", "download", "dinov3-vits16")
+    assert outcome.code == 4
+    assert "https://huggingface.co/facebook/dinov3-vits16-pretrain-lvd1689m and run `hf auth login`" in outcome.stderr

@@ -1,0 +1,209 @@
+"""What every family of backbones promises: cells where their pixels are, whole images, and weights that stay."""
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from guidino_cli.errors import ConfigError, DataError, WeightsError
+from guidino_cli.models import build_backbone
+from guidino_cli.models.base import Backbone
+
+NARROW: dict[str, Any] = {
+    "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64,
+    "initializer_range": 0.2,
+}  # fmt: skip
+V2 = {**{k: v for k, v in NARROW.items() if k != "intermediate_size"}, "patch_size": 14, "image_size": 56}
+V16 = {**NARROW, "patch_size": 16, "image_size": 64}
+BEIT = {**V16, "use_relative_position_bias": True, "use_mean_pooling": False}
+CONVNEXT = {"hidden_sizes": [8, 12, 16, 24], "depths": [1, 1, 1, 1], "layer_scale_init_value": 1.0}
+
+
+@dataclass(frozen=True)
+class Family:
+    backbone: str
+    network: str
+    settings: dict[str, Any]
+    stride: int
+    depth: int = 3
+
+
+FAMILIES = {
+    "dinov3": Family("dinov3", "DINOv3ViT", {**NARROW, "num_register_tokens": 4}, 16),
+    "dinov3 gated": Family("dinov3", "DINOv3ViT", {**NARROW, "use_gated_mlp": True, "hidden_act": "silu"}, 16),
+    "dinov3 convnext": Family("dinov3", "DINOv3ConvNext", CONVNEXT, 32, depth=4),
+    "dinov2": Family("dinov2", "Dinov2", V2, 14),
+    "dinov2 registers": Family("dinov2", "Dinov2WithRegisters", {**V2, "num_register_tokens": 4}, 14),
+    "vit": Family("vit", "ViT", V16, 16),
+    "deit": Family("vit", "DeiT", V16, 16),
+    "beit": Family("vit", "Beit", BEIT, 16),
+    "vit msn": Family("vit", "ViTMSN", V16, 16),
+    "clip": Family("vit", "CLIPVision", V16, 16),
+    "siglip": Family("vit", "SiglipVision", V16, 16),
+}
+names = pytest.mark.parametrize("name", FAMILIES)
+Load = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One folder of random weights a family, as transformers saves it."""
+    import transformers
+
+    saved = {}
+    for name, family in FAMILIES.items():
+        torch.manual_seed(0)
+        config = getattr(transformers, f"{family.network}Config")(**family.settings)
+        saved[name] = tmp_path_factory.mktemp(name.replace(" ", "-"))
+        getattr(transformers, f"{family.network}Model")(config).save_pretrained(saved[name])
+    return saved
+
+
+@pytest.fixture
+def load(folders: dict[str, Path]) -> Load:
+    def call(name: str, **options: object) -> Backbone:
+        return build_backbone(FAMILIES[name].backbone, {"weights": str(folders[name]), **options}, offline=True)
+
+    return call
+
+
+@names
+@pytest.mark.parametrize(("i", "j"), [(0, 0), (0, 3), (1, 2), (2, 4)])
+def test_cell_i_j_is_where_pixel_si_sj_is(name: str, i: int, j: int, load: Load) -> None:
+    backbone, s = load(name), FAMILIES[name].stride
+    assert backbone.stride == s
+    image = torch.full((1, 3, 3 * s, 5 * s), 0.3)
+    changed = image.clone()
+    torch.manual_seed(1)
+    changed[..., s * i : s * (i + 1), s * j : s * (j + 1)] = torch.rand(3, s, s)
+    difference = (backbone(changed)[0] - backbone(image)[0]).norm(dim=1)[0]
+    assert difference.shape == (3, 5)
+    assert divmod(int(difference.argmax()), 5) == (i, j)
+
+
+@names
+def test_an_odd_size_is_covered_to_its_last_pixel(name: str, load: Load) -> None:
+    backbone, s = load(name), FAMILIES[name].stride
+    image = torch.full((1, 3, 2 * s + 3, 3 * s + 5), 0.3)
+    changed = image.clone()
+    changed[..., -3:, -3:] = 1.0
+    difference = (backbone(changed)[0] - backbone(image)[0]).norm(dim=1)[0]
+    assert difference.shape == (3, 4)
+    assert divmod(int(difference.argmax()), 4) == (2, 3)
+
+
+@names
+def test_an_image_smaller_than_a_cell_has_one_cell(name: str, load: Load) -> None:
+    assert load(name)(torch.rand(2, 3, 5, 7))[0].shape[-2:] == (1, 1)
+
+
+@names
+def test_grey_is_three_equal_channels(name: str, load: Load) -> None:
+    backbone, grey = load(name), torch.rand(1, 1, 64, 64)
+    assert torch.equal(backbone(grey)[0], backbone(grey.expand(-1, 3, -1, -1))[0])
+
+
+@names
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_other_numbers_of_channels_are_refused(name: str, channels: int, load: Load) -> None:
+    with pytest.raises(DataError, match=rf"images of {channels} channels.*1 \(grey\) or 3"):
+        load(name)(torch.rand(1, channels, 32, 32))
+
+
+@names
+def test_frozen_weights_are_the_same_bits_after_a_training_step(name: str, load: Load) -> None:
+    backbone = load(name).train()
+    head = nn.Conv2d(backbone.channels, 2, 1)
+    before = copy.deepcopy(backbone.state_dict())
+    optimizer = torch.optim.AdamW([*backbone.parameters(), *head.parameters()], lr=0.1, weight_decay=0.1)
+    head(backbone(torch.rand(2, 3, 64, 64))[-1]).square().mean().backward()
+    optimizer.step()
+    assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
+    assert not any(module.training for module in backbone.modules())
+
+
+@names
+def test_widths_are_told_before_the_first_image(name: str, load: Load) -> None:
+    backbone = load(name, layers=[1, 2, FAMILIES[name].depth])
+    maps = backbone(torch.rand(1, 3, 64, 64))
+    assert backbone.level_channels == [item.shape[1] for item in maps]
+    assert backbone.channels == maps[-1].shape[1]
+
+
+@names
+def test_without_the_norm_the_block_is_given_as_it_left_it(name: str, load: Load) -> None:
+    """The final LayerNorm of fresh weights makes every token's mean 0 and variance 1."""
+    image = torch.rand(1, 3, 64, 64)
+    normed, raw = load(name)(image)[0], load(name, norm=False)(image)[0]
+    torch.testing.assert_close(torch.nn.functional.layer_norm(raw.movedim(1, -1), (raw.shape[1],)).movedim(-1, 1), normed,
+                               rtol=1e-3, atol=1e-3)  # fmt: skip
+    assert not torch.allclose(raw, normed, atol=0.01)
+
+
+@names
+def test_a_backbone_in_bfloat16_gives_maps_in_the_images_precision(name: str, load: Load) -> None:
+    backbone, image = load(name, dtype="bfloat16"), torch.rand(1, 3, 64, 64)
+    assert {weight.dtype for weight in backbone.parameters()} == {torch.bfloat16}
+    found, exact = backbone(image)[0], load(name)(image)[0]
+    assert found.dtype == torch.float32
+    assert torch.cosine_similarity(found.flatten(), exact.flatten(), dim=0) > 0.99
+
+
+def test_the_stages_of_a_convnext_have_strides_4_to_32(load: Load) -> None:
+    backbone = load("dinov3 convnext", layers=[1, 2, 3, 4])
+    maps = backbone(torch.rand(1, 3, 64, 96))
+    assert [tuple(item.shape[1:]) for item in maps] == [(8, 16, 24), (12, 8, 12), (16, 4, 6), (24, 2, 3)]
+
+
+def test_the_third_stage_of_a_convnext_alone_has_stride_16_and_needs_no_fourth(load: Load) -> None:
+    backbone = load("dinov3 convnext", layers=[3])
+    assert backbone.stride == 16
+    assert backbone(torch.rand(1, 3, 48, 80))[0].shape == (1, 16, 3, 5)
+    assert len(backbone.convnext.model.stages) == 3
+
+
+@pytest.mark.parametrize(("name", "mean"), [("vit", 0.5), ("siglip", 0.5), ("dinov2", 0.485), ("clip", 0.48145466)])
+def test_a_family_is_normalised_as_its_authors_did(name: str, mean: float, load: Load) -> None:
+    assert float(load(name).eye.mean[0, 0]) == pytest.approx(mean)
+
+
+def test_the_folders_own_statistics_come_first(load: Load, folders: dict[str, Path]) -> None:
+    path = folders["vit msn"] / "preprocessor_config.json"
+    path.write_text(json.dumps({"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}))
+    try:
+        eye = load("vit msn").eye
+    finally:
+        path.unlink()
+    torch.testing.assert_close(eye.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]))
+    torch.testing.assert_close(eye.std.flatten(), torch.tensor([0.4, 0.5, 0.6]))
+
+
+def test_a_size_is_a_short_name_of_official_weights() -> None:
+    with pytest.raises(WeightsError, match="facebook/dinov3-convnext-tiny-pretrain-lvd1689m: not in the local cache"):
+        build_backbone("dinov3", {"size": "convnext_tiny"}, offline=True)
+
+
+def test_an_unknown_size_lists_the_known() -> None:
+    with pytest.raises(ConfigError, match=r"unknown size of dinov3 'bas'; did you mean 'base'\?.*7b"):
+        build_backbone("dinov3", {"size": "bas"}, offline=True)
+
+
+def test_size_and_weights_together_are_refused() -> None:
+    with pytest.raises(ConfigError, match="both given; leave one out"):
+        build_backbone("dinov3", {"size": "base", "weights": "a/b"}, offline=True)
+
+
+def test_an_unknown_precision_is_refused(folders: dict[str, Path]) -> None:
+    with pytest.raises((ConfigError, WeightsError), match="float16.*expected auto, float32 or bfloat16"):
+        build_backbone("dinov3", {"weights": str(folders["dinov3"]), "dtype": "float16"}, offline=True)
+
+
+def test_a_vit_given_as_dino_says_which_backbone_reads_it(folders: dict[str, Path]) -> None:
+    with pytest.raises(WeightsError, match="model_type 'vit'.*backbone 'vit' reads them"):
+        build_backbone("dinov3", {"weights": str(folders["vit"])}, offline=True)

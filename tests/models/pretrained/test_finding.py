@@ -1,0 +1,151 @@
+"""Local first, then the cache, then the hub; and every way in which the hub says no has a way out of its own."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from guidino_cli.errors import ResourceError, WeightsError
+from guidino_cli.models.pretrained.finding import download, fetch, find
+
+REPOSITORY = "facebook/dinov3-vits16-pretrain-lvd1689m"
+ABSENT = "guidino-tests/no-such-model"
+
+
+def _complete(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").touch()
+    return folder
+
+
+def _refusal(name: str, status: int, said: str) -> Exception:
+    import huggingface_hub.errors as errors
+
+    response: Any = SimpleNamespace(headers={}, request=None, status_code=status)
+    return getattr(errors, name)(f"{status} Client Error", response=response, server_message=said)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the hub does when it is asked: raise `answer["error"]`."""
+    answer: dict[str, Any] = {"asked": 0}
+
+    def snapshot(*_: object, local_files_only: bool = False, **__: object) -> str:
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        if local_files_only:
+            raise LocalEntryNotFoundError("not cached")
+        answer["asked"] += 1
+        raise answer["error"]
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.delenv("GUIDINO_WEIGHTS", raising=False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    return answer
+
+
+REFUSALS = [
+    ("GatedRepoError", 401, "Access to model x is restricted. Please log in.", "accept its licence at .*hf auth login"),
+    ("GatedRepoError", 403, "you are not in the authorized list", "your account has no access yet; accept its licence"),
+    (
+        "GatedRepoError",
+        403,
+        "Your request to access model x is awaiting a review",
+        "request for access is still waiting",
+    ),
+    ("GatedRepoError", 403, "Your request to access model x has been rejected", "request for access was refused"),
+    ("HfHubHTTPError", 401, "Invalid credentials in Authorization header", "token is not valid; make a new one"),
+    ("RepositoryNotFoundError", 401, 'User Access Token "a" is expired', "token is expired; make a new one"),
+    ("RepositoryNotFoundError", 404, "Repository not found", "no such model on the hub, or no access to it"),
+    ("HfHubHTTPError", 503, "Service unavailable", "the hub answered 503; try again later"),
+]
+
+
+@pytest.mark.parametrize(("name", "status", "said", "expected"), REFUSALS, ids=[row[2][:24] for row in REFUSALS])
+def test_each_refusal_has_its_own_line(name: str, status: int, said: str, expected: str, hub: dict[str, Any]) -> None:
+    hub["error"] = _refusal(name, status, said)
+    with pytest.raises(WeightsError, match=expected) as caught:
+        fetch(REPOSITORY, offline=False)
+    assert str(caught.value).startswith(f"{REPOSITORY}: ")
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 4
+
+
+def test_all_refusals_read_differently(hub: dict[str, Any]) -> None:
+    lines = set()
+    for name, status, said, _ in REFUSALS:
+        hub["error"] = _refusal(name, status, said)
+        with pytest.raises(WeightsError) as caught:
+            fetch(REPOSITORY, offline=False)
+        lines.add(str(caught.value))
+    assert len(lines) == len(REFUSALS)
+
+
+def test_a_hub_that_cannot_be_reached_is_told_from_one_that_refuses(hub: dict[str, Any]) -> None:
+    hub["error"] = ConnectionError("no route")
+    with pytest.raises(WeightsError, match=r"cannot be reached \(ConnectionError\)"):
+        fetch(REPOSITORY, offline=False)
+
+
+def test_a_full_disk_is_not_the_hubs_fault(hub: dict[str, Any]) -> None:
+    hub["error"] = OSError(28, "No space left on device")
+    with pytest.raises(ResourceError, match="HF_HOME"):
+        fetch(REPOSITORY, offline=False)
+
+
+def test_a_fault_of_ours_is_not_disguised_as_the_hubs(hub: dict[str, Any]) -> None:
+    hub["error"] = AttributeError("a bug")
+    with pytest.raises(AttributeError, match="a bug"):
+        fetch(REPOSITORY, offline=False)
+
+
+def test_offline_never_asks(hub: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(WeightsError, match="not in the local cache, and offline"):
+        fetch(ABSENT, offline=True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "true")
+    with pytest.raises(WeightsError, match="not in the local cache, and offline"):
+        fetch(ABSENT, offline=False)
+    assert hub["asked"] == 0
+
+
+def test_a_local_folder_never_asks(hub: dict[str, Any], tmp_path: Path) -> None:
+    folder = _complete(tmp_path / "here")
+    assert fetch(str(folder), offline=False).path == folder
+    assert hub["asked"] == 0
+
+
+@pytest.mark.parametrize("name", ["dinov3-vits16", "dinov3-vits16-pretrain-lvd1689m"])
+def test_the_users_own_folder_of_weights_comes_before_the_cache(
+    name: str, hub: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _complete(tmp_path / name)
+    monkeypatch.setenv("GUIDINO_WEIGHTS", str(tmp_path))
+    assert fetch(REPOSITORY, offline=True).path == folder
+
+
+def test_a_folder_with_a_shard_missing_is_not_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "dinov3-vits16"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model-1.safetensors").touch()
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    monkeypatch.setenv("GUIDINO_WEIGHTS", str(tmp_path))
+    assert find(REPOSITORY) is None
+    (folder / "model-2.safetensors").touch()
+    assert find(REPOSITORY) is not None
+
+
+def test_a_repository_without_weights_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
+    with pytest.raises(WeightsError, match=r"no config\.json with model\.safetensors"):
+        download(ABSENT)
+
+
+@pytest.mark.parametrize("source", ["/no/such", "./no/such.pth", "no-such", "a/b/c", "a/b.pth", "a b/c"])
+def test_what_is_neither_here_nor_a_hub_id_is_refused(source: str) -> None:
+    with pytest.raises(WeightsError, match="no such folder or file"):
+        find(source)

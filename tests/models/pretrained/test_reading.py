@@ -1,0 +1,93 @@
+"""Files that are not what their names promise: each says what it is and what to do."""
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save, save_file
+
+from guidino_cli.errors import WeightsError
+from guidino_cli.models.pretrained.reading import check_file, read_tensors
+
+TENSORS = {"a": torch.arange(1000.0)}
+
+
+class Evil:
+    """A pickle of it calls a function when it is opened."""
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+        return print, ("opened",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:08c6\nsize 86000000\n",
+            "Git LFS pointer.*git lfs pull",
+        ),
+        (b"\n<!DOCTYPE html><html><body>Log in</body></html>", "web page.*login or has expired"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "signed link has expired"),
+        (b'{"error": "not found"}', "JSON"),
+        (b"", "empty file"),
+        (b"GIF89a.........", "neither safetensors nor a PyTorch file"),
+    ],
+)
+def test_a_file_of_something_else_says_what_it_is(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "dinov3.pth"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=message) as caught:
+        check_file(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert caught.value.exit_code == 4
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_safetensors_file_names_both_sizes(tmp_path: Path) -> None:
+    path, whole = tmp_path / "a.safetensors", save(TENSORS)
+    path.write_bytes(whole[:2000])
+    with pytest.raises(WeightsError, match=f"truncated .2000 bytes, expected {len(whole)}.; download it again"):
+        check_file(path)
+
+
+def test_a_truncated_pytorch_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    torch.save(TENSORS, path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(WeightsError, match="truncated PyTorch file"):
+        check_file(path)
+
+
+def test_a_short_safetensors_header_is_not_taken_for_json(tmp_path: Path) -> None:
+    """The header's length is its first byte: 123 is an opening brace."""
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(123)
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(struct.pack("<Q", 123) + header + struct.pack("<f", 2.5))
+    assert read_tensors(path)["a"].tolist() == [2.5]
+
+
+def test_a_pickle_that_would_run_code_is_not_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"a": torch.zeros(1), "b": Evil()}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match="could run code"):
+        read_tensors(tmp_path / "a.pth")
+    assert "opened" not in capsys.readouterr().out
+
+
+def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="No such file"):
+        check_file(tmp_path / "a.pth")
+
+
+def test_numbers_beside_the_tensors_are_refused_by_name(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1), "epoch": 3}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"tensors only, found others \(epoch\)"):
+        read_tensors(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_safetensors_and_both_formats_of_pytorch_read_alike(legacy: bool, tmp_path: Path) -> None:
+    torch.save(TENSORS, tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)
+    save_file(TENSORS, tmp_path / "a.safetensors")
+    assert torch.equal(read_tensors(tmp_path / "a.pth")["a"], read_tensors(tmp_path / "a.safetensors")["a"])
