@@ -268,7 +268,7 @@ static long walk(const uint64_t *source, const uint64_t *target, const uint64_t 
  *          first, then from element number sizes[0] those of the truth.
  * sizes: out, border pixels of the prediction and of the truth, then how many of each are unsettled.
  * Returns 0; 1 without memory; 2 if the capacity is too small, with sizes[0] and [1] set. */
-int border_distances(const uint8_t *prediction, const uint8_t *truth, const uint8_t *ignored, long depth, long height,
+int measure_borders(const uint8_t *prediction, const uint8_t *truth, const uint8_t *ignored, long depth, long height,
                      long width, int flat, int inside, const double *spacing, const int32_t *pixels,
                      const double *pixel_squares, long pixel_count, const int32_t *rows, const double *row_squares,
                      long row_count, double limit, long capacity, double *distances, int64_t *unsettled, int64_t *sizes) {

@@ -32,8 +32,9 @@ def kernel() -> ctypes.CDLL | None:
         return None
     try:
         library = ctypes.CDLL(str(_LIBRARY))
-        library.border_distances.restype = ctypes.c_int
-        library.border_distances.argtypes = _ARGUMENTS
+        # A library of another version has another name here: better none than one called wrongly.
+        library.measure_borders.restype = ctypes.c_int
+        library.measure_borders.argtypes = _ARGUMENTS
     except (OSError, AttributeError):
         return None
     return library
@@ -69,7 +70,7 @@ def border_distances(
         unsettled = np.empty(capacity if np.isfinite(limit) else 0, dtype=np.int64)
         outputs = distances.ctypes.data, unsettled.ctypes.data, sizes
         flags = truth.ndim == 2, inside_is_zero
-        status = library.border_distances(*places, *shape, *flags, *around.arguments, limit, capacity, *outputs)
+        status = library.measure_borders(*places, *shape, *flags, *around.arguments, limit, capacity, *outputs)
         capacity = sizes[0] + sizes[1]
         if status != _TOO_SMALL:
             break

@@ -43,7 +43,7 @@ def test_a_wheel_built_without_a_compiler_holds_none(tmp_path: Path, monkeypatch
 def test_the_compiled_library_has_the_function(tmp_path: Path) -> None:
     needs_compiler()
     assert build_kernel.compile_kernel(SOURCE, tmp_path / "kernel.so")
-    assert ctypes.CDLL(str(tmp_path / "kernel.so")).border_distances
+    assert ctypes.CDLL(str(tmp_path / "kernel.so")).measure_borders
 
 
 def test_a_compiler_that_fails_leaves_no_library_and_no_older_one(tmp_path: Path) -> None:
