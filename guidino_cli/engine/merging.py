@@ -36,6 +36,8 @@ def write_merged(folder: RunFolder, *, offline: bool) -> Merged:
         ConfigError: The run has no LoRA.
         WeightsError: The base cannot be loaded.
     """
+    import transformers
+
     from guidino_cli.models.lora import licence_note, merged
 
     config = folder.config()
@@ -46,7 +48,11 @@ def write_merged(folder: RunFolder, *, offline: bool) -> Merged:
     network = merged(backbone, folder.adapter)
     temporary = folder.path / f".merged.{os.getpid()}"
     try:
+        transformers.utils.logging.disable_progress_bar()
         network.save_pretrained(temporary)
+        for file in temporary.glob("*.safetensors"):
+            # Written readable for their owner alone; a backbone is there to be shared.
+            shutil.copymode(temporary / "config.json", file)
         write_text(temporary / "NOTICE.md", licence_note(backbone.identity))
         shutil.rmtree(folder.merged, ignore_errors=True)
         os.replace(temporary, folder.merged)
