@@ -141,8 +141,8 @@ def test_without_the_norm_the_block_is_given_as_it_left_it(name: str, load: Load
     """The final LayerNorm of fresh weights makes every token's mean 0 and variance 1."""
     image = torch.rand(1, 3, 64, 64)
     normed, raw = load(name)(image)[0], load(name, norm=False)(image)[0]
-    torch.testing.assert_close(torch.nn.functional.layer_norm(raw.movedim(1, -1), (raw.shape[1],)).movedim(-1, 1), normed,
-                               rtol=1e-3, atol=1e-3)  # fmt: skip
+    expected = nn.functional.layer_norm(raw.movedim(1, -1), (raw.shape[1],)).movedim(-1, 1)
+    torch.testing.assert_close(normed, expected, rtol=1e-3, atol=1e-3)
     assert not torch.allclose(raw, normed, atol=0.01)
 
 
@@ -200,10 +200,10 @@ def test_size_and_weights_together_are_refused() -> None:
 
 
 def test_an_unknown_precision_is_refused(folders: dict[str, Path]) -> None:
-    with pytest.raises((ConfigError, WeightsError), match="float16.*expected auto, float32 or bfloat16"):
+    with pytest.raises((ConfigError, WeightsError), match=r"float16.*expected auto, float32 or bfloat16"):
         build_backbone("dinov3", {"weights": str(folders["dinov3"]), "dtype": "float16"}, offline=True)
 
 
 def test_a_vit_given_as_dino_says_which_backbone_reads_it(folders: dict[str, Path]) -> None:
-    with pytest.raises(WeightsError, match="model_type 'vit'.*backbone 'vit' reads them"):
+    with pytest.raises(WeightsError, match=r"model_type 'vit'.*backbone 'vit' reads them"):
         build_backbone("dinov3", {"weights": str(folders["vit"])}, offline=True)

@@ -25,7 +25,7 @@ class Evil:
     ("content", "message"),
     [
         (
-            b"version https://git-lfs.github.com/spec/v1\noid sha256:08c6\nsize 86000000\n",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:08c6\nsize 86\n",
             "Git LFS pointer.*git lfs pull",
         ),
         (b"\n<!DOCTYPE html><html><body>Log in</body></html>", "web page.*login or has expired"),
