@@ -22,3 +22,9 @@ def test_tokens_are_drawn_over_the_whole_image() -> None:
     assert figure.axes[1].images[0].get_extent() == [-0.5, 79.5, 59.5, -0.5]
     figure.canvas.draw()
     assert "46% of the variance, 4 x 3 tokens" in [text.get_text() for text in figure.axes[1].texts]
+
+
+def test_the_frame_of_a_patch_at_the_border_stays_within_its_panel() -> None:
+    corner = TokenView(np.zeros((3, 4, 3)), np.ones((3, 4)), (2, 3), 0.5)
+    box = backbone_panel(IMAGE, corner, name="a", chosen="").axes[1].patches[-1].get_bbox()
+    assert (box.x0, box.y0, box.x1, box.y1) == (49.5, 29.5, 79.5, 59.5)
