@@ -1,10 +1,12 @@
 """What a run's guide sees in images: a picture each, scores, and for several images a sheet, prototypes and a page."""
 
+import math
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from guidino_cli.commands.guide_looks import Eye, Look, Looker, Shelf, without_adapter
+from guidino_cli.commands.guide_looks import ANY, Eye, Look, Looker, Shelf, without_adapter
 from guidino_cli.commands.guide_page import FILE as PAGE
 from guidino_cli.commands.guide_page import write_page
 from guidino_cli.commands.guide_prototypes import FILE as PROTOTYPES
@@ -50,7 +52,7 @@ def guide_looker(
             )
     elif eye.model.backbone is not None and eye.config.model.lora is not None:
         eye = Eye(eye.model, eye.config, "with LoRA")
-        other = Eye(eye.model, eye.config, "LoRA switched off", without_adapter(eye.model))
+        other = Eye(eye.model, eye.config, "LoRA off", without_adapter(eye.model))
     return Looker(
         eye, classes=classes, other=other, at=at, with_tokens=view.tokens or at is not None, scale=view.scale or 1.0
     )
@@ -91,7 +93,9 @@ def draw_guides(looker: Looker, task: Task, drawing: Drawing, limits: Limits | s
         style = _style(looker, drawing, limits, source, count=len(shelf.names))
         figures = Figures(source, looker.tallies, looker.tallies_before, style.titles, style.thresholds)
         figures.facts |= {**facts, "colours": "each image" if style.limits is None else list(style.limits)}
-        sheets = _sheets(task.out, style, len(shelf.names)) if many else None
+        known = 0 if truths is None else len(truths.paths)
+        maps = [tally.name for tally in looker.tallies if tally.name != ANY]
+        sheets = _sheets(task.out, style, maps, count=len(shelf.names), known=known) if many else None
         for name, item in track(shelf, total=len(shelf.names), description="draw"):
             view = item.drawn(style.thresholds)
             write_atomically(task.out / f"{name}_guide.png", guide_panel(view, style).savefig)
@@ -136,9 +140,7 @@ def _style(looker: Looker, drawing: Drawing, limits: Limits | str, source: str, 
     if isinstance(limits, tuple):
         colours, shared = limits, ""
     elif limits == "all":
-        # Rounded outwards, so that nobody reads more into the ends than is there.
-        colours = (int(low * 100) / 100, min(1.0, -int(-high * 100 // 1) / 100))
-        colours = colours if colours[1] - colours[0] >= 0.01 else (low - 0.005, high + 0.005)
+        colours = rounded_outwards(low, high)
         shared = f"same colours in all {count} images" if count > 1 else ""
     other = looker.other.title if looker.other is not None else ""
     return GuideStyle(
@@ -153,9 +155,18 @@ def _style(looker: Looker, drawing: Drawing, limits: Limits | str, source: str, 
     )
 
 
-def _sheets(out: Path, style: GuideStyle, count: int) -> SheetWriter:
-    outlines = "truth outlined" if count else ""
-    note = f"left: image, {outlines} where it is known, else the prediction; right: guide over the image"
+def rounded_outwards(low: float, high: float) -> Limits:
+    """Ends of a colour bar with two decimals, three where the values are close, and never the same."""
+    step = 0.01 if high - low > 0.2 else 0.001
+    ends = (math.floor(low / step) * step, math.ceil(high / step) * step)
+    ends = (round(max(0.0, ends[0]), 3), round(min(1.0, ends[1]), 3))
+    return ends if ends[1] > ends[0] else (ends[0] - 0.001, ends[1] + 0.001)
+
+
+def _sheets(out: Path, style: GuideStyle, names: Sequence[str], *, count: int, known: int) -> SheetWriter:
+    outlined = "truth" if known == count else "prediction" if not known else "truth (or else the prediction)"
+    of_what = f" of {', '.join(names[:4])}" if len(names) > 1 else ""
+    note = f"left: image, {outlined} outlined; right: guide{of_what} over the image"
     heading = f"Guide of {style.source.split(':')[0]}: {count} images"
     return SheetWriter(out, total=count, heading=heading, note=note, classes=style.classes, limits=style.limits)
 

@@ -100,7 +100,7 @@ def _crop(hit: Hit) -> Crop:
     scale = _CROP / max(cut.shape[:2])
     size = (max(1, round(cut.shape[1] * scale)), max(1, round(cut.shape[0] * scale)))
     small = np.asarray(Image.fromarray(cut).resize(size, Image.Resampling.BICUBIC))
-    return Crop(small, frame, f"{hit.value:.2f}")
+    return Crop(small, frame, f"{hit.value:.3f}")
 
 
 def _stretch(low: float, high: float, side: int) -> tuple[int, int]:

@@ -72,7 +72,8 @@ def draw_agreement(axes: Axes, *, view: GuideView) -> None:
 def draw_map(axes: Axes, *, item: GuideMap, view: GuideView, style: GuideStyle, limits: Limits, several: bool) -> None:
     show(axes, coloured(thumbnail_map(item.values), limits=limits), size_hw=view.size_hw)
     low, high = float(item.values.min()), float(item.values.max())
-    head(axes, named(style.titles[0], item, several=several), f"from {low:.2f} to {high:.2f}")
+    title = f"guide, {style.titles[0]}" if style.titles[1] else style.titles[0]
+    head(axes, named(title, item, several=several), f"from {low:.2f} to {high:.2f}")
     label = "guide value" + (f" ({style.shared_by})" if style.shared_by else "")
     bar_below(axes, label, limits=limits, marks=[value for value in (low, high) if limits[0] <= value <= limits[1]])
 
@@ -97,10 +98,11 @@ def draw_lines(axes: Axes, *, item: GuideMap, view: GuideView, style: GuideStyle
     grey = faint_grey(thumbnail(view.image))
     show(axes, np.repeat(grey[..., None], 3, axis=2), size_hw=view.size_hw)
     white_outline(axes, item.target, size_hw=view.size_hw)
-    chosen = spread(style.thresholds, _LINES)
+    chosen = spread([value for value in style.thresholds if limits[0] <= value <= limits[1]], _LINES)
     guide_lines(axes, thumbnail_map(item.values), chosen, size_hw=view.size_hw, limits=limits)
     head(axes, "guide at several thresholds", "truth in white")
-    _chips(axes, [(f"{value:g}", line_colour(value, limits)) for value in chosen])
+    if chosen:
+        _chips(axes, [(f"{value:g}", line_colour(value, limits)) for value in chosen])
 
 
 def draw_curve(axes: Axes, *, item: GuideMap, style: GuideStyle, limits: Limits) -> None:
@@ -130,7 +132,7 @@ def draw_difference(axes: Axes, *, item: GuideMap, view: GuideView, style: Guide
     change = item.values - _fitted(item.before, item.values.shape)
     limits = (-style.difference, style.difference)
     show(axes, coloured(thumbnail_map(change), limits=limits, colours=DIFFERENCE_COLOURS), size_hw=view.size_hw)
-    head(axes, "difference", f"from {change.min():+.2f} to {change.max():+.2f}")
+    head(axes, "difference", f"from {_signed(float(change.min()))} to {_signed(float(change.max()))}")
     bar_below(axes, f"{style.titles[0]} - {style.titles[1]}", limits=limits, colours=DIFFERENCE_COLOURS)
 
 
@@ -166,6 +168,10 @@ def _hex(colour: Any) -> str:
     if isinstance(colour, tuple) and all(isinstance(part, int) for part in colour):
         return "#" + "".join(f"{part:02x}" for part in colour[:3])
     return to_hex(colour)
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 2) + 0.0:+.2f}"
 
 
 def _fitted(values: np.ndarray, shape: tuple[int, ...], *, smooth: bool = True) -> np.ndarray:

@@ -125,6 +125,7 @@ def _bar(figure: Figure, limits: Limits) -> None:
     drawn = ScalarMappable(Normalize(*limits), GUIDE_COLOURS)
     bar = figure.colorbar(drawn, cax=place, orientation="horizontal", ticks=bar_ticks(limits), format="%g")
     bar.outline.set_linewidth(0.4)
+    place.get_xticklabels()[0].set_horizontalalignment("left")
     place.tick_params(labelsize=8, length=2, pad=1.5, width=0.5, colors=INK)
     figure.text(
         (_GAP + 312) / width, 42 / height, "guide value, the same colours in all pictures", fontsize=8.5, va="center",

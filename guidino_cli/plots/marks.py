@@ -84,35 +84,39 @@ def white_outline(axes: Axes, region: np.ndarray, *, size_hw: tuple[int, int]) -
 
 
 def iou_curve(axes: Axes, thresholds: Sequence[float], values: Sequence[float], *, limits: Limits) -> None:
-    """IoU at each threshold as a line with points, the one at 0.5 ringed and written out; both axes have numbers."""
+    """IoU at each threshold within the limits as a line with points, the one at 0.5 ringed and written out."""
     for side in ("left", "bottom"):
         axes.spines[side].set(visible=True, linewidth=0.6, color=FAINT)
-    ends = (min(limits[0], *thresholds), max(limits[1], *thresholds))
-    room = 0.04 * (ends[1] - ends[0])
-    axes.set(xlim=(ends[0] - room, ends[1] + room), ylim=(0, 1))
+    room = 0.04 * (limits[1] - limits[0])
+    axes.set(xlim=(limits[0] - room, limits[1] + room), ylim=(0, 1))
     axes.grid(linewidth=0.4, color="#dddddd")
     axes.set_axisbelow(True)
-    axes.plot(thresholds, values, color=FAINT, linewidth=1, zorder=2)
-    colours = [line_colour(threshold, limits) for threshold in thresholds]
-    axes.scatter(thresholds, values, c=colours, s=16, zorder=3, edgecolors=INK, linewidths=0.4)
-    at_half = dict(zip(thresholds, values, strict=True)).get(0.5)
-    if at_half is not None and np.isfinite(at_half):
-        axes.scatter([0.5], [at_half], s=48, facecolors="none", edgecolors=INK, linewidths=0.9, zorder=4)
-        below = at_half > 0.85
-        axes.annotate(
-            f"{at_half:.2f} at 0.5",
-            (0.5, at_half),
-            xytext=(0, -12 if below else 7),
-            textcoords="offset points",
-            ha="center",
-            fontsize=7.5,
-            color=INK,
-        )
+    inside = [(at, value) for at, value in zip(thresholds, values, strict=True) if limits[0] <= at <= limits[1]]
+    places, heights = [at for at, _ in inside], [value for _, value in inside]
+    axes.plot(places, heights, color=FAINT, linewidth=1, zorder=2)
+    colours = [line_colour(at, limits) for at in places]
+    axes.scatter(places, heights, c=colours, s=16, zorder=3, edgecolors=INK, linewidths=0.4, clip_on=False)
+    _write_half(axes, dict(zip(thresholds, values, strict=True)).get(0.5), limits)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
     axes.xaxis.set_major_locator(_ticks())
     axes.xaxis.set_major_formatter("{x:g}")
     axes.tick_params(labelsize=7.5, length=2, pad=1.5, width=0.5, colors=INK)
     axes.set_xlabel("threshold of the guide", fontsize=7.5, color=FAINT, labelpad=1)
+
+
+def _write_half(axes: Axes, value: float | None, limits: Limits) -> None:
+    """The IoU at 0.5 beside its point; in the corner where the guide's values do not reach 0.5, or leave it no room."""
+    if value is None or not np.isfinite(value):
+        return
+    style: Any = {"textcoords": "offset points", "fontsize": 7.5, "color": INK}
+    share = (0.5 - limits[0]) / (limits[1] - limits[0])
+    if not 0 <= share <= 1:
+        corner = {"xycoords": "axes fraction", "ha": "right", "va": "top"}
+        axes.annotate(f"{value:.2f} at 0.5, beyond its values", (1, 1), xytext=(-2, -3), **corner, **style)
+        return
+    axes.scatter([0.5], [value], s=48, facecolors="none", edgecolors=INK, linewidths=0.9, zorder=4, clip_on=False)
+    side = "left" if share < 0.2 else "right" if share > 0.8 else "center"
+    axes.annotate(f"{value:.2f} at 0.5", (0.5, value), xytext=(0, -12 if value > 0.85 else 7), ha=side, **style)
 
 
 def _ticks() -> Any:

@@ -190,6 +190,10 @@ def bar_below(
     bar = figure.colorbar(drawn, cax=place, orientation="horizontal", ticks=ticks, extend=extend, format="%g")
     bar.outline.set_linewidth(0.4)
     place.tick_params(labelsize=7.5, length=2, pad=1.5, width=0.5, colors=INK)
+    # The ends' numbers stay under their bar, not under a neighbour's.
+    numbers = place.get_xticklabels()
+    numbers[0].set_horizontalalignment("left")
+    numbers[-1].set_horizontalalignment("right")
     place.set_xlabel(label, fontsize=7.5, color=FAINT, labelpad=1)
     for mark in marks:
         place.plot(
@@ -202,7 +206,7 @@ def bar_ticks(limits: Limits) -> list[float]:
     from matplotlib.ticker import MaxNLocator
 
     low, high = limits
-    room = 0.12 * (high - low)
+    room = 0.16 * (high - low)
     between = [float(f"{value:.6g}") for value in MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)]
     return [
         float(f"{low:.2g}"),

@@ -72,7 +72,8 @@ def backbone_panel(
 def draw_components(axes: Axes, *, tokens: TokenView, size_hw: tuple[int, int]) -> None:
     show(axes, tokens.components, size_hw=size_hw, smooth=False)
     h, w = tokens.similarity.shape
-    detail = f"{tokens.explained:.0%} of the variance, {w} x {h} tokens"
+    share = f"{tokens.explained:.0%}" if tokens.title else f"{tokens.explained:.0%} of the variance"
+    detail = f"{share}, {w} x {h} tokens"
     head(axes, "principal components as RGB", ", ".join(part for part in (tokens.title, detail) if part))
     draw_frame(axes, tokens, size_hw=size_hw)
 
@@ -94,7 +95,10 @@ def draw_frame(axes: Axes, tokens: TokenView, *, size_hw: tuple[int, int]) -> No
 
     (row, column), (h, w) = tokens.patch, tokens.similarity.shape
     cell_h, cell_w = size_hw[0] / h, size_hw[1] / w
-    corner = ((column - 0.5) * cell_w - 0.5, (row - 0.5) * cell_h - 0.5)
-    frame = Rectangle(corner, 2 * cell_w, 2 * cell_h, fill=False, edgecolor="#d62728", linewidth=1.1, clip_on=False)
+    # At the border of the image half of the frame would lie in the next panel.
+    left, right = max(0.0, (column - 0.5) * cell_w), min(float(size_hw[1]), (column + 1.5) * cell_w)
+    top, bottom = max(0.0, (row - 0.5) * cell_h), min(float(size_hw[0]), (row + 1.5) * cell_h)
+    corner, lengths = (left - 0.5, top - 0.5), (right - left, bottom - top)
+    frame = Rectangle(corner, *lengths, fill=False, edgecolor="#d62728", linewidth=1.1, clip_on=False)
     frame.set_path_effects([Stroke(linewidth=2.4, foreground="white"), Normal()])
     axes.add_patch(frame)

@@ -90,7 +90,7 @@ class GuideStyle:
         thresholds: At which the guide is compared with the truth.
         source: What the guide is from, such as the name of the run.
         spacing_mm: Width of a pixel, if known.
-        titles: Of the guide and the one before it, where two are compared.
+        titles: Of the guide and the one before it; the second is empty where nothing is compared.
         difference: Largest difference of two guides in the set.
     """
 
@@ -100,7 +100,7 @@ class GuideStyle:
     thresholds: Sequence[float] = (0.5,)
     source: str = ""
     spacing_mm: float | None = None
-    titles: tuple[str, str] = ("guide", "guide before")
+    titles: tuple[str, str] = ("guide", "")
     difference: float = 1.0
 
     def limits_of(self, view: GuideView) -> Limits:
