@@ -111,7 +111,7 @@ def _write_half(axes: Axes, value: float | None, limits: Limits) -> None:
     style: Any = {"textcoords": "offset points", "fontsize": 7.5, "color": INK}
     share = (0.5 - limits[0]) / (limits[1] - limits[0])
     if not 0 <= share <= 1:
-        corner = {"xycoords": "axes fraction", "ha": "right", "va": "top"}
+        corner: Any = {"xycoords": "axes fraction", "ha": "right", "va": "top"}
         axes.annotate(f"{value:.2f} at 0.5, beyond its values", (1, 1), xytext=(-2, -3), **corner, **style)
         return
     axes.scatter([0.5], [value], s=48, facecolors="none", edgecolors=INK, linewidths=0.9, zorder=4, clip_on=False)
