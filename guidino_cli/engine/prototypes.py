@@ -11,7 +11,7 @@ from torch import Tensor
 from guidino_cli.config import DataSettings
 from guidino_cli.data.images import read_image
 from guidino_cli.data.preprocess import network_size, resize_image, to_tensor
-from guidino_cli.engine.inference import Window, window_corners
+from guidino_cli.engine.sliding import Window, window_corners
 from guidino_cli.models.base import Backbone
 from guidino_cli.models.guides.tokenbook import TokenBook
 

@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from guidino_cli.config import DataSettings
-from guidino_cli.engine.inference import Window, segment_file, segment_image, window_corners
+from guidino_cli.engine.inference import Window, segment_file, segment_image
+from guidino_cli.engine.sliding import window_corners
 from guidino_cli.errors import DataError
 from guidino_cli.models.base import Backbone, Guide, Segmenter
 from guidino_cli.models.composed import Model
