@@ -7,6 +7,9 @@ import typer
 
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; default: the best there is.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never ask a model hub.")]
+Seeds = Annotated[str | None, typer.Option(help="Several runs in -o, a seed each: how many (3), or which (0,1,2).")]
+Folds = Annotated[str | None, typer.Option(help="Several runs in -o, a fold of the data each: how many, or which.")]
+Devices = Annotated[int | None, typer.Option(min=1, help="Processes on this machine, a device each, by torchrun.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")]
 Split = Annotated[str, typer.Option(help="Split of a prepared DATA folder: train, val, test or all.")]
 ReportOut = Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the report files.")]

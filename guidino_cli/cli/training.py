@@ -1,11 +1,13 @@
 """What the user types to train, and to see the presets."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from guidino_cli.cli.options import Device, Offline
+from guidino_cli.cli.options import Device, Devices, Folds, Offline, Seeds
+from guidino_cli.cli.words import words
 
 
 def train(
@@ -18,13 +20,18 @@ def train(
         list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="A setting, such as train.epochs=3.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order, crops and augmentation.")] = None,
+    seeds: Seeds = None,
+    folds: Folds = None,
     device: Device = None,
+    devices: Devices = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on behind the last finished epoch of -o.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that is not empty.")] = False,
     offline: Offline = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print the settings, stop.")] = False,
 ) -> None:
     """Train a network, guided or plain, from a preset and a prepared data folder.
+
+    With --seeds or --folds, -o holds a run each, and a table of their scores; --resume leaves out what is finished.
 
     Example: guidino train --preset kvasir-nnwnet --data data/kvasir -o runs/kvasir --set train.epochs=100
     """
@@ -33,6 +40,31 @@ def train(
 
         # A typo is answered at once, before the seconds that importing torch takes.
         load_preset(preset, overrides or [])
+    if _is_set(seeds, folds, out, resume=resume):
+        from guidino_cli.commands import many_runs
+
+        many_runs.run(
+            "train",
+            seeds=seeds,
+            folds=folds,
+            preset=preset,
+            data=data,
+            out=out,
+            overrides=overrides or [],
+            seed=seed,
+            place=words({"device": device, "devices": devices, "offline": offline}),
+            resume=resume,
+            overwrite=overwrite,
+            dry_run=dry_run,
+        )
+        return
+    if _is_for_several(devices) and not dry_run:
+        from guidino_cli.commands.launch import launch
+
+        chosen = {"preset": preset, "data": data, "out": out, "set": overrides, "seed": seed, "device": device}
+        switches = {"resume": resume, "overwrite": overwrite, "offline": offline}
+        launch(["train", *words({**chosen, **switches})], processes=devices or 1, device=device)
+        return
     from guidino_cli.commands import train as command
 
     command.run(
@@ -66,7 +98,10 @@ def lora_tune(
     merge: Annotated[
         bool, typer.Option("--merge", help="Also merged/: the backbone with the adapter folded in.")
     ] = False,
+    seeds: Seeds = None,
+    folds: Folds = None,
     device: Device = None,
+    devices: Devices = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on behind the last finished epoch of -o.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that is not empty.")] = False,
     offline: Offline = False,
@@ -78,6 +113,34 @@ def lora_tune(
 
     Example: guidino lora-tune runs/kvasir -o runs/kvasir-lora --set train.epochs=50
     """
+    if _is_set(seeds, folds, out, resume=resume):
+        from guidino_cli.commands import many_runs
+
+        many_runs.run(
+            "lora-tune",
+            seeds=seeds,
+            folds=folds,
+            origin=run,
+            preset=preset,
+            data=data,
+            out=out,
+            overrides=overrides or [],
+            seed=seed,
+            flags=words({"freeze-heads": freeze_heads}),
+            place=words({"device": device, "devices": devices, "offline": offline, "merge": merge}),
+            resume=resume,
+            overwrite=overwrite,
+            dry_run=dry_run,
+        )
+        return
+    if _is_for_several(devices) and not dry_run:
+        from guidino_cli.commands.launch import launch
+
+        chosen = {"preset": preset, "data": data, "out": out, "set": overrides, "seed": seed, "device": device}
+        switches = {"freeze-heads": freeze_heads, "merge": merge, "resume": resume, "overwrite": overwrite}
+        begin = ["lora-tune", *([] if run is None else [str(run)])]
+        launch([*begin, *words({**chosen, **switches, "offline": offline})], processes=devices or 1, device=device)
+        return
     from guidino_cli.commands import lora_tune as command
 
     command.run(
@@ -95,6 +158,16 @@ def lora_tune(
         offline=offline,
         dry_run=dry_run,
     )
+
+
+def _is_set(seeds: str | None, folds: str | None, out: Path | None, *, resume: bool) -> bool:
+    """Whether several runs are meant: asked for, or found where to go on."""
+    return seeds is not None or folds is not None or (resume and out is not None and (out / "runs.json").is_file())
+
+
+def _is_for_several(devices: int | None) -> bool:
+    # torchrun gives every process it starts its rank.
+    return devices is not None and devices > 1 and "LOCAL_RANK" not in os.environ
 
 
 def presets(

@@ -19,6 +19,8 @@ from guidino_cli.commands.run_pictures import (
     draw_validation,
     remove_pictures,
 )
+from guidino_cli.commands.run_result import FILE_NAME as RESULT
+from guidino_cli.commands.run_result import RunResult, write_result
 from guidino_cli.config import RunConfig, dump, load_preset, override
 from guidino_cli.data.manifest import FILE_NAME, Manifest, load_manifest, require
 from guidino_cli.engine.run_folder import Origin, RunFolder, check_backbone, run_facts, with_root
@@ -138,6 +140,7 @@ def _start(
     if not resume:
         folder.create(config, facts if origin is None else facts | {"origin": origin.facts()})
         remove_pictures(folder)
+        (folder.path / RESULT).unlink(missing_ok=True)
         return
     before = folder.facts()
     check_backbone(model, before)
@@ -237,4 +240,11 @@ def _finish(folder: RunFolder, trainer: Trainer, *, offline: bool) -> None:
     draw_curve(folder, folder.history())
     draw_validation(folder, device=trainer.accelerator.device, offline=offline)
     print(f"pictures {folder.path / CURVE} and {folder.path / GRID}")
+    write_result(folder.path, _result(folder, trainer))
     print(f"run {folder.path}; next: guidino predict {folder.path} IMAGES -o MASKS")
+
+
+def _result(folder: RunFolder, trainer: Trainer) -> RunResult:
+    history = folder.history()
+    seconds = sum(row.get("train_seconds", 0.0) + row.get("val_seconds", 0.0) for row in history)
+    return RunResult(trainer.at.best_dice, trainer.at.best_epoch, len(history), round(seconds, 3))
