@@ -1,101 +1,483 @@
-"""Does the guide help? Train plain and guided networks alike on one data set, score them, print one table.
+"""Does the guide help, and which guide? Train small networks alike, with one thing changed at a time, and score them.
 
-    python benchmarks/guide.py DATA OUT [--epochs 10] [--only NAME ...]
+    python benchmarks/guide.py subset DATA SMALL [--train 240 --val 20 --test 100]
+    python benchmarks/guide.py run QUEUE OUT
+    python benchmarks/guide.py heads SMALL OUT
+    python benchmarks/guide.py table OUT
+    python benchmarks/guide.py show ROW
 
-DATA is a folder made by `guidino prepare`. Every step is a `guidino` command, printed before it runs. A variant whose
-run folder is complete is not trained again, so the script can be stopped and called again.
+DATA is a folder made by `guidino prepare`; SMALL holds a part of its cases. QUEUE is a text file with one run a line,
+"SMALL ROW SEED", read again before every run; ROW is made of `WORDS`, such as input-mean-w1. `run` does what `guidino
+train`, `predict` and `evaluate` do with the settings that `show` prints, to the bit, but in one process and without
+their pictures. A run that OUT/rows.jsonl already holds, or that another process has claimed, is passed over: several
+processes may share a queue. After a stop, delete OUT/claims. `heads` trains TokenBooks alone; it takes seconds.
 """
 
 import argparse
-import csv
+import contextlib
+import hashlib
+import io
 import json
+import os
 import shlex
-import subprocess
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
 
-_OFFLINE = ["--set", "model.backbone.name=embedded", "--set", "model.backbone.options={}"]
-_SOFTMAX = ["--set", "model.guide.options.aggregate=softmax", "--set", "model.guide.options.prototypes=32"]
-_RANDOM = ["--set", "model.backbone.name=random", "--set", "model.backbone.options={}"]
-VARIANTS: dict[str, tuple[str, list[str]]] = {
-    "w_plain": ("kvasir-plain-nnwnet", []),
-    "w_mean": ("kvasir-nnwnet", _OFFLINE),
-    "w_softmax": ("kvasir-nnwnet", [*_OFFLINE, *_SOFTMAX]),
-    "w_random": ("kvasir-nnwnet", [*_RANDOM, *_SOFTMAX]),
-    "u_plain": ("kvasir-plain-unet", []),
-    "u_mean": ("kvasir-unet", _OFFLINE),
+import numpy as np
+
+from guidino_cli.data.images import write_atomically
+
+COMMON = [
+    "model.segmenter.options.width=8",
+    "data.image_size=112",
+    "train.epochs=10",
+    "train.batch_size=8",
+    "train.lr=2e-3",
+    "train.warmup_epochs=1",
+    # The last epoch is the one that is tested: no choice of an epoch on a few validation cases.
+    "train.validate_every=1000",
+    "predict.mirror=false",
+]
+_EMBEDDED = ["model.backbone.name=embedded", "model.backbone.options={layers: [8]}"]
+_RANDOM = ["model.backbone.name=random", "model.backbone.options={depth: 8}"]
+_SOFTMAX = ["model.guide.options.aggregate=softmax", "model.guide.options.prototypes=32"]
+_LSE = ["model.guide.options.aggregate=logsumexp", "model.guide.options.prototypes=32"]
+_ALPHA = ["model.guide.options.learned_weights=true"]
+# A row's name is made of these words, joined by "-".
+WORDS: dict[str, list[str]] = {
+    "plain": [],
+    "input": ["model.guide.at=input"],
+    "bottleneck": ["model.guide.at=bottleneck"],
+    "features": ["model.guide.at=features"],
+    "res": ["model.guide.residual=true"],
+    "mean": [],
+    "alpha": _ALPHA,
+    "softmax": _SOFTMAX,
+    "lse": _LSE,
+    "random": _RANDOM,
+    "w0": ["train.loss.guide=0"],
+    "w1": ["train.loss.guide=1"],
+    "lora": ["model.lora={targets: [q_proj, k_proj, v_proj, o_proj]}"],
+    "x4": ["train.epochs=40"],
+    "lr1": ["train.lr=1e-3"],
 }
-NAMES = {
-    "w_plain": "nnWNet",
-    "w_mean": "nnWNet, guide at the input, `mean` TokenBook (faithful)",
-    "w_softmax": "nnWNet, guide at the input, `softmax` TokenBook",
-    "w_random": "nnWNet, guide from a random-weight backbone (control)",
-    "u_plain": "U-Net",
-    "u_mean": "U-Net, guide at the bottleneck, `mean` TokenBook (faithful)",
+QUESTIONS = {
+    "Does it help?": ["plain", "input-mean", "input-random"],
+    "What should it gate, and how heavy should its loss be?": [
+        *("input-mean", "input-mean-w0", "input-mean-w1", "bottleneck-mean", "features-mean", "features-mean-w1"),
+        "features-res-mean",
+    ],
+    "How should tokens become a guide?": ["input-mean", "input-softmax", "input-lse"],
+    "Does the plain network catch up?": ["input-mean", "plain", "plain-lr1", "plain-x4"],
+    "Does LoRA help?": ["input-mean", "input-mean-lora"],
 }
+METRICS = ("dice", "iou", "hd95")
 
 
-def main() -> None:
-    """Train, predict, evaluate and tabulate."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--image-size", type=int, default=112)
-    parser.add_argument("--only", nargs="*", default=[name for name in VARIANTS if name != "w_random"])
-    options = parser.parse_args()
-    common = [
-        f"data.image_size={options.image_size}",
-        "train.batch_size=8",
-        "train.lr=1e-3",
-        f"train.epochs={options.epochs}",
-        "train.warmup_epochs=1",
-        "train.validate_every=2",
-    ]
-    rows = [measure(name, options.data, options.out / name, common, options.epochs) for name in options.only]
-    print(table(rows))
+def settings(row: str) -> tuple[str, list[str]]:
+    """The preset that a row begins with, and its settings."""
+    own = [setting for word in row.split("-") for setting in WORDS[word]]
+    if row.startswith("plain"):
+        return "kvasir-plain-unet", [*COMMON, *own]
+    return "kvasir-unet", [*COMMON, *_EMBEDDED, *own]
 
 
-def measure(name: str, data: Path, run: Path, settings: list[str], epochs: int) -> dict[str, str]:
-    """Run one variant's three commands and gather its figures."""
-    preset, own = VARIANTS[name]
-    if len(history(run)) < epochs:
-        shared = [word for setting in settings for word in ("--set", setting)]
-        guidino("train", "--preset", preset, "--data", data, "-o", run, *own, *shared, "--seed", "0", "--overwrite")
-    if not (run / "report" / "report.json").is_file():
-        guidino("predict", run, data, "-o", run / "masks", "--overwrite")
-        guidino("evaluate", run / "masks", data, "-o", run / "report", "--overwrite")
-    report = json.loads((run / "report" / "report.json").read_text())
-    score = {item["metric"]: item for item in report["summary"]}
+def command(row: str, data: str, run: str, seed: int) -> str:
+    """The `guidino train` command that a row stands for."""
+    preset, own = settings(row)
+    words = ["guidino", "train", "--preset", preset, "--data", data, "-o", run, "--seed", str(seed)]
+    return shlex.join([*words, *(word for setting in own for word in ("--set", setting))])
+
+
+def subset(data: Path, small: Path, counts: dict[str, int]) -> None:
+    """Write a prepared folder with up to so many cases of every split, evenly spread over the sorted ids."""
+    from guidino_cli.data.manifest import Manifest, load_manifest, save_manifest
+
+    whole = load_manifest(data)
+    cases = [case for split, count in counts.items() for case in _spread(whole.select(split), count)]
+    note = {"subset_of": whole.source, "cases_a_split": counts}
+    save_manifest(Manifest(whole.name, whole.classes, sorted(cases, key=lambda case: case.id), note), small)
+
+
+def _spread(items: list[Any], count: int) -> list[Any]:
+    return items if len(items) <= count else [items[i * len(items) // count] for i in range(count)]
+
+
+def work(queue: Path, out: Path) -> None:
+    """Take runs from the queue until none is left."""
+    while (job := claim(queue, out)) is not None:
+        data, row, seed = job
+        line = measure(Path(data), row, int(seed), out / name_of(job))
+        with (out / "rows.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        score = f"Dice {line['dice']:.4f}, guide AUROC {line['guide_auroc']}, {line['cpu_seconds']} CPU s"
+        print(f"{name_of(job)}: {score}", flush=True)
+
+
+def claim(queue: Path, out: Path) -> tuple[str, str, str] | None:
+    """The first run of the queue that nobody has done or is doing; a claim is a folder made by one process only."""
+    done = {(row["data"], row["row"], str(row["seed"])) for row in rows_of(out)}
+    for line in queue.read_text().splitlines():
+        words = line.partition("#")[0].split()
+        if len(words) != 3 or (Path(words[0]).name, words[1], words[2]) in done:
+            continue
+        job = (words[0], words[1], words[2])
+        with contextlib.suppress(FileExistsError):
+            (out / "claims" / f"{name_of(job)}").mkdir(parents=True)
+            return job
+    return None
+
+
+def name_of(job: tuple[str, str, str]) -> str:
+    """Folder of a run."""
+    return f"{Path(job[0]).name}-{job[1]}-s{job[2]}"
+
+
+def measure(data: Path, row: str, seed: int, run: Path) -> dict[str, Any]:
+    """Train, predict and evaluate one run; everything the tables need."""
+    import torch
+
+    preset, own = settings(row)
+    started, cpu = time.perf_counter(), time.process_time()
+    load = os.getloadavg()[0]
+    parameters = train(preset, [*own, f"seed={seed}"], data, run)
+    trained, trained_cpu = time.perf_counter() - started, time.process_time() - cpu
+    guide = predict(run, data)
+    history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     facts = json.loads((run / "run.json").read_text())
-    seconds = sum(float(row["train_seconds"]) for row in history(run)) / len(history(run))
+    shutil.rmtree(run / "last")
     return {
-        "network": NAMES[name],
-        "test Dice": f"{score['dice']['mean']:.4f} ({score['dice']['ci_low']:.3f} .. {score['dice']['ci_high']:.3f})",
-        "test IoU": f"{score['iou']['mean']:.4f}",
-        "HD95 px": f"{score['hd95']['mean']:.1f}",
-        "parameters trained / all": "{:,} / {:,}".format(*facts["parameters"]),
-        "s / epoch": f"{seconds:.0f}",
+        "data": data.name,
+        "row": row,
+        "seed": seed,
+        **evaluate(run / "masks", data),
+        **guide,
+        "val_dice": round(history[-1]["val_dice"], 4),
+        "loss": round(history[-1]["loss"], 4),
+        "parameters": parameters,
+        "train_seconds": round(trained),
+        "train_cpu_seconds": round(trained_cpu),
+        "cpu_seconds": round(time.process_time() - cpu),
+        "load": [round(load, 1), round(os.getloadavg()[0], 1)],
+        "commit": facts["git"],
+        "torch": torch.__version__,
     }
 
 
-def history(run: Path) -> list[dict[str, str]]:
-    """The epochs a run has finished."""
-    path = run / "history.csv"
-    return list(csv.DictReader(path.open())) if path.is_file() else []
+def train(preset: str, overrides: list[str], data: Path, run: Path) -> list[int]:
+    """What `guidino train` does, without pictures; trained and all parameters."""
+    from accelerate.utils import set_seed
+
+    from guidino_cli.config import load_preset
+    from guidino_cli.data.manifest import load_manifest
+    from guidino_cli.engine.run_folder import RunFolder, run_facts, with_root
+    from guidino_cli.engine.trainer import Trainer
+    from guidino_cli.models import build_model
+
+    config = with_root(load_preset(preset, overrides), data.resolve())
+    manifest = load_manifest(data)
+    set_seed(config.seed)
+    model = build_model(config.model, num_classes=len(manifest.classes), offline=True)
+    remember_features(model, config.model, run.parent / "features")
+    folder = RunFolder(run)
+    training, validation = manifest.select("train"), manifest.select("val")
+    count = len(manifest.classes)
+    trainer = Trainer(model, config, folder, num_classes=count, training=training, validation=validation, device="cpu")
+    facts = run_facts(model, classes=manifest.classes, data=data)
+    folder.create(config, facts)
+    with contextlib.redirect_stderr(io.StringIO()):
+        trainer.fit()
+    return list(facts["parameters"])
 
 
-def guidino(*words: object) -> None:
-    """Print a command, then run it."""
-    command = ["guidino", *map(str, words)]
-    print("$", shlex.join(command), flush=True)
-    subprocess.run(command, check=True)
+def predict(run: Path, data: Path) -> dict[str, Any]:
+    """What `guidino predict` does; and what the guide alone is worth on the same images."""
+    from guidino_cli.data.images import read_label_map, write_label_map
+    from guidino_cli.data.manifest import load_manifest
+    from guidino_cli.engine.inference import Window, segment_file
+    from guidino_cli.engine.run_folder import load_run
+
+    model, config, _ = load_run(run, offline=True)
+    remember_features(model, config.model, run.parent / "features")
+    window = Window(config.data.image_size, config.predict.overlap, config.predict.mirror, config.predict.batch_size)
+    guides, truths = [], []
+    for case in load_manifest(data).select("test"):
+        result = segment_file(model, case.image, config.data, window)
+        write_label_map(run / "masks" / f"{case.id}.png", result.labels)
+        if result.guide is not None and case.mask is not None:
+            guides.append(_thinned(result.guide[0].numpy()))
+            truths.append(_thinned(read_label_map(case.mask) > 0))
+    if not guides:
+        return {"guide_auroc": None, "guide_dice": None, "guide_range": None}
+    values = np.concatenate([guide.ravel() for guide in guides])
+    dices = [_dice(guide > 0.5, truth) for guide, truth in zip(guides, truths, strict=True)]
+    return {
+        "guide_auroc": round(auroc(values, np.concatenate([truth.ravel() for truth in truths])), 4),
+        "guide_dice": round(mean(dices), 4),
+        "guide_range": [round(float(value), 3) for value in np.quantile(values, (0.01, 0.5, 0.99))],
+    }
 
 
-def table(rows: list[dict[str, str]]) -> str:
-    """Rows as Markdown."""
+def remember_features(model: Any, settings: Any, folder: Path) -> None:
+    """Let a frozen backbone see every batch once and for all runs.
+
+    Exact: what a batch holds after augmentation depends on the data, the seed, the epoch and the case only, so runs
+    with the same seed show a frozen backbone the same pixels, and the key is a hash of these.
+    """
+    import torch
+
+    backbone = model.backbone
+    if backbone is None or settings.lora is not None:
+        return
+    look = backbone.forward
+    options = hashlib.sha256(repr(settings.backbone).encode()).hexdigest()
+    place = folder / f"{settings.backbone.name}-{backbone.identity['sha256'][:12]}-{options[:12]}"
+
+    def forward(image: Any) -> list[Any]:
+        path = place / f"{hashlib.sha256(image.contiguous().numpy()).hexdigest()}.pt"
+        if not path.is_file():
+            (dense,) = look(image)
+            # Strides are kept: with others, sums would be rounded in another order.
+            write_atomically(path, lambda part: torch.save(dense, part))
+        return [torch.load(path)]
+
+    backbone.forward = forward
+
+
+def _thinned(pixels: np.ndarray) -> np.ndarray:
+    """Every k-th pixel, so that every image counts with about 100 x 100 of them."""
+    step = max(1, min(pixels.shape) // 100)
+    return pixels[step // 2 :: step, step // 2 :: step]
+
+
+def _dice(prediction: np.ndarray, truth: np.ndarray) -> float:
+    both = int(prediction.sum()) + int(truth.sum())
+    return 2 * int((prediction & truth).sum()) / both if both else 1.0
+
+
+def auroc(values: np.ndarray, truth: np.ndarray) -> float:
+    """Chance that a foreground pixel has a larger value than a background pixel, ties counted half."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(values)
+    count = int(truth.sum())
+    return float((ranks[truth].sum() - count * (count + 1) / 2) / (count * (truth.size - count)))
+
+
+def evaluate(masks: Path, data: Path) -> dict[str, Any]:
+    """`guidino evaluate MASKS DATA --json`, the means and every case's Dice."""
+    from guidino_cli.commands import evaluate as command
+
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(io.StringIO()):
+        command.run(masks, data, command.Options(as_json=True, workers=1))
+    report = json.loads(text.getvalue())
+    score = {item["metric"]: item["mean"] for item in report["summary"]}
+    return {**{name: round(score[name], 4) for name in METRICS}, "cases": _case_dices(report)}
+
+
+def _case_dices(report: dict[str, Any]) -> dict[str, float]:
+    return {case["case"]: round(case["scores"][0]["dice"], 4) for case in report["cases"]}
+
+
+def rows_of(out: Path) -> list[dict[str, Any]]:
+    """All finished runs."""
+    path = out / "rows.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+HEADS: dict[str, tuple[list[str], list[str]]] = {
+    "mean (faithful)": (_EMBEDDED, []),
+    "mean, learned alpha": (_EMBEDDED, _ALPHA),
+    "softmax, 32 prototypes": (_EMBEDDED, _SOFTMAX),
+    "log-sum-exp, 32 prototypes": (_EMBEDDED, _LSE),
+    "random backbone, mean": (_RANDOM, []),
+    "random backbone, log-sum-exp": (_RANDOM, _LSE),
+}
+
+
+def heads(data: Path, out: Path, seeds: Iterable[int]) -> None:
+    """Train TokenBooks alone, by the guide's loss on the unaugmented images, and score them on the test images."""
+    for name, (backbone, own) in HEADS.items():
+        maps = {split: _maps_and_masks(data, split, backbone, out) for split in ("train", "test")}
+        for seed in seeds:
+            line = {"data": data.name, "head": name, "seed": seed, **_head(own, seed, maps["train"], maps["test"])}
+            with (out / "heads.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(line, flush=True)
+
+
+def _maps_and_masks(data: Path, split: str, backbone: list[str], out: Path) -> tuple[Any, Any]:
+    """Dense maps (N, D, h, w) and masks (N, H, W) of a split, kept in `out`."""
+    import torch
+
+    from guidino_cli.config import load_preset
+    from guidino_cli.data.images import read_image, read_label_map
+    from guidino_cli.data.manifest import load_manifest
+    from guidino_cli.data.preprocess import resize_image, resize_labels, to_tensor
+    from guidino_cli.models import build_backbone
+
+    path = out / "maps" / f"{data.name}-{split}-{backbone[0].partition('=')[2]}.pt"
+    if not path.is_file():
+        part = load_preset("kvasir-unet", [*COMMON, *backbone]).model.backbone
+        assert part is not None
+        dino = build_backbone(part.name, part.options, offline=True)
+        size = (112, 112)
+        cases = load_manifest(data).select(split)
+        images = [to_tensor(resize_image(read_image(case.image)[0], size)) for case in cases]
+        masks = [resize_labels(read_label_map(case.mask), size) > 0 for case in cases if case.mask is not None]
+        with torch.inference_mode():
+            maps = torch.cat([dino(torch.stack(images[i : i + 8]))[-1] for i in range(0, len(images), 8)])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save((maps, torch.from_numpy(np.stack(masks)).long()), path)
+    maps, masks = torch.load(path)
+    return maps, masks
+
+
+def _head(own: list[str], seed: int, train: tuple[Any, Any], test: tuple[Any, Any], epochs: int = 10) -> dict[str, Any]:
+    """AUROC, Dice at 0.5 and cross-entropy of one TokenBook on the test images."""
+    import torch
+    import torch.nn.functional as F
+
+    from guidino_cli.config import load_preset
+    from guidino_cli.data.dataset import random_generator
+    from guidino_cli.engine.objective import guide_target
+    from guidino_cli.engine.optim import make_optimizer, make_schedule
+    from guidino_cli.losses.guide import guide_cross_entropy
+    from guidino_cli.models.guides.tokenbook import TokenBook
+
+    settings = load_preset("kvasir-unet", [*COMMON, *own]).model.guide
+    assert settings is not None
+    torch.manual_seed(seed)
+    guide = TokenBook(channels=train[0].shape[1], **settings.options)
+    optimizer = make_optimizer(guide, name="adamw", lr=2e-3, weight_decay=1e-4)
+    steps = len(train[0]) // 8
+    schedule = make_schedule(optimizer, name="poly", steps=epochs * steps, warmup_steps=steps)
+    for epoch in range(epochs):
+        order = torch.from_numpy(random_generator(seed, epoch).permutation(len(train[0])))
+        for step in range(steps):
+            chosen = order[8 * step : 8 * step + 8]
+            prediction = guide(train[0][chosen])
+            loss = guide_cross_entropy(prediction, guide_target(train[1][chosen], prediction))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    with torch.inference_mode():
+        prediction = guide(test[0])
+        entropy = float(guide_cross_entropy(prediction, guide_target(test[1], prediction)))
+        pixels = F.interpolate(prediction, size=test[1].shape[-2:], mode="bilinear", align_corners=False)[:, 0].numpy()
+    truth = test[1].numpy() > 0
+    return {
+        "auroc": round(auroc(pixels.ravel(), truth.ravel()), 4),
+        "dice": round(mean(_dice(p > 0.5, t) for p, t in zip(pixels, truth, strict=True)), 4),
+        "cross_entropy": round(entropy, 4),
+    }
+
+
+def tables(out: Path) -> str:
+    """Every question's table for every data set that has more than half of its rows."""
+    runs: dict[tuple[str, str], dict[int, dict[str, Any]]] = defaultdict(dict)
+    for run in rows_of(out):
+        runs[run["data"], run["row"]][run["seed"]] = run
+    texts = []
+    for question, names in QUESTIONS.items():
+        for data in dict.fromkeys(data for data, _ in runs):
+            found = [name for name in names if (data, name) in runs]
+            if len(found) > len(names) // 2:
+                lines = [_line(name, runs[data, name], runs[data, found[0]]) for name in found]
+                texts.append(f"**{question}: {data}**\n\n{_markdown(lines)}")
+    return "\n\n".join([*texts, *_head_tables(out)])
+
+
+def _head_tables(out: Path) -> Iterable[str]:
+    """TokenBooks alone, one table a data set."""
+    path = out / "heads.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    for data in dict.fromkeys(line["data"] for line in lines):
+        rows = []
+        for head in dict.fromkeys(line["head"] for line in lines):
+            same = [line for line in lines if (line["data"], line["head"]) == (data, head)]
+            scores = {name: _spread_of([line[name] for line in same]) for name in ("auroc", "dice", "cross_entropy")}
+            rows.append({"head": head, "seeds": str(len(same)), **scores})
+        yield f"**The guide alone: {data}**\n\n{_markdown(rows)}"
+
+
+def _line(name: str, seeds: dict[int, dict[str, Any]], reference: dict[int, dict[str, Any]]) -> dict[str, str]:
+    """One row of a table, means over seeds."""
+    runs = [seeds[seed] for seed in sorted(seeds)]
+    guided = runs[0]["guide_auroc"] is not None
+    return {
+        "row": name,
+        "seeds": str(len(runs)),
+        "Dice": _spread_of([run["dice"] for run in runs]),
+        "each seed": " ".join(f"{run['dice']:.3f}" for run in runs),
+        "IoU": f"{mean(run['iou'] for run in runs):.3f}",
+        "HD95 px": f"{mean(run['hd95'] for run in runs):.0f}",
+        "guide AUROC": f"{mean(run['guide_auroc'] for run in runs):.3f}" if guided else "-",
+        "guide Dice": f"{mean(run['guide_dice'] for run in runs):.3f}" if guided else "-",
+        "Dice minus the first row's": "-" if seeds is reference else _paired(seeds, reference),
+    }
+
+
+def _spread_of(values: list[float]) -> str:
+    return f"{mean(values):.3f}" + (f" +- {stdev(values):.3f}" if len(values) > 1 else "")
+
+
+def _paired(seeds: dict[int, dict[str, Any]], reference: dict[int, dict[str, Any]]) -> str:
+    """Mean difference over cases, 95 % bootstrap over cases, of the seeds that both have."""
+    common = sorted(seeds.keys() & reference.keys())
+    if not common:
+        return "no common seed"
+    cases = sorted(seeds[common[0]]["cases"])
+    table = np.array([[seeds[s]["cases"][c] - reference[s]["cases"][c] for c in cases] for s in common])
+    difference = table.mean(axis=0)
+    draws = np.random.default_rng(0).integers(len(cases), size=(10_000, len(cases)))
+    low, high = np.quantile(difference[draws].mean(axis=1), (0.025, 0.975))
+    each = " ".join(f"{value:+.3f}" for value in table.mean(axis=1)) if len(common) > 1 else ""
+    return f"{difference.mean():+.3f} ({low:+.3f} .. {high:+.3f})" + (f" [{each}]" if each else "")
+
+
+def _markdown(rows: list[dict[str, str]]) -> str:
     names = list(rows[0])
     lines = [names, ["---"] * len(names), *([row[name] for name in names] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main() -> None:
+    """Read the words of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    part = verbs.add_parser("subset")
+    part.add_argument("data", type=Path)
+    part.add_argument("small", type=Path)
+    for split, count in (("train", 240), ("val", 20), ("test", 100)):
+        part.add_argument(f"--{split}", type=int, default=count)
+    job = verbs.add_parser("run")
+    job.add_argument("queue", type=Path)
+    job.add_argument("out", type=Path)
+    shown = verbs.add_parser("show")
+    shown.add_argument("row")
+    alone = verbs.add_parser("heads")
+    alone.add_argument("data", type=Path)
+    alone.add_argument("out", type=Path)
+    verbs.add_parser("table").add_argument("out", type=Path)
+    options = parser.parse_args()
+    if options.verb == "subset":
+        subset(options.data, options.small, {name: getattr(options, name) for name in ("train", "val", "test")})
+    elif options.verb == "run":
+        work(options.queue, options.out)
+    elif options.verb == "heads":
+        heads(options.data, options.out, range(3))
+    elif options.verb == "table":
+        print(tables(options.out))
+    else:
+        print(command(options.row, "SMALL", "RUN", 0))
 
 
 if __name__ == "__main__":
