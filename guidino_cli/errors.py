@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import partial
 
 EXIT_CODES: dict[int, str] = {
     0: "done",
@@ -14,6 +15,7 @@ EXIT_CODES: dict[int, str] = {
     7: "out of memory or disk space",
     8: "a quality gate did not hold",
     130: "interrupted; what was done is saved",
+    143: "training ended by SIGTERM; what was done is saved",
 }
 
 
@@ -63,6 +65,17 @@ class GateError(UserError):
     """Scores are written, but a quality gate did not hold."""
 
     exit_code = 8
+
+
+class StoppedError(UserError):
+    """A signal ended the work between two steps; what was done is saved."""
+
+    def __init__(self, message: str, *, exit_code: int = 130) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return partial(StoppedError, exit_code=self.exit_code), self.args
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

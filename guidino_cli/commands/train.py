@@ -1,6 +1,7 @@
 """From a preset and a prepared data folder to a run folder."""
 
 import errno
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,12 +24,20 @@ from guidino_cli.commands.run_result import FILE_NAME as RESULT
 from guidino_cli.commands.run_result import RunResult, write_result
 from guidino_cli.config import RunConfig, dump, load_preset, override
 from guidino_cli.data.manifest import FILE_NAME, Manifest, load_manifest, require
+from guidino_cli.engine.agreement import on_main, together
 from guidino_cli.engine.run_folder import Origin, RunFolder, check_backbone, run_facts, with_root
+from guidino_cli.engine.state_files import has_state
 from guidino_cli.engine.trainer import Trainer
 from guidino_cli.errors import ConfigError, DataError, ResourceError
 from guidino_cli.models import build_model
 from guidino_cli.models.base import is_adapter
 from guidino_cli.models.composed import Model
+
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+_LESS_MEMORY = (
+    "begin a run with a lower train.batch_size (and a higher train.accumulate), a lower data.image_size, "
+    "train.precision=bf16 or, with LoRA, train.checkpointing=true"
+)
 
 
 def run(
@@ -46,6 +55,7 @@ def run(
 ) -> None:
     """Train a new run, or go on with one (`resume`)."""
     out = out if out is not None or preset is None else default_out(preset)
+    resume, overwrite = after_restart(out, resume=resume, overwrite=overwrite)
     if resume:
         folder, config = to_resume(out, overrides, seed)
     else:
@@ -83,12 +93,10 @@ def carry_out(
     if dry_run:
         print(dump(config), end="")
         return
-    trainer = _trainer(folder, config, model, manifest, device)
-    if state.is_main_process:
-        _start(folder, config, model, manifest, resume=resume, origin=origin)
-    state.wait_for_everyone()
+    trainer = together(lambda: _trainer(folder, config, model, manifest, device))
+    on_main(lambda: _start(folder, config, model, manifest, resume=resume, origin=origin))
     if resume:
-        trainer.resume()
+        together(trainer.resume)
     with _errors_with_advice(folder):
         trainer.fit(after_epoch=curve_keeper(folder))
     if state.is_main_process:
@@ -103,6 +111,15 @@ def default_out(preset: str) -> Path:
 def seed_override(seed: int | None) -> list[str]:
     """A seed of the command line as an override."""
     return [] if seed is None else [f"seed={seed}"]
+
+
+def after_restart(out: Path | None, *, resume: bool, overwrite: bool) -> tuple[bool, bool]:
+    """Whether to resume or overwrite: torchrun starts lost processes again with the words of the first start."""
+    if out is None or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) == 0:
+        return resume, overwrite
+    goes_on = has_state(RunFolder(out).state.parent)
+    # What lies there without a state is of the start that was lost.
+    return goes_on, not goes_on
 
 
 def to_resume(out: Path | None, overrides: Sequence[str], seed: int | None) -> tuple[RunFolder, RunConfig]:
@@ -215,23 +232,27 @@ def _learning_of_all(named: Iterable[tuple[str, Parameter]], config: RunConfig) 
 
 @contextmanager
 def _errors_with_advice(folder: RunFolder) -> Iterator[None]:
-    """Turn out-of-memory and interruption into a line that says how to go on."""
+    """Turn what ends a run in the middle of a step into a line that says how to go on."""
     go_on = f"guidino train --resume -o {folder.path}"
     try:
         yield
     except KeyboardInterrupt:
-        way = f"finished epochs are saved, go on with: {go_on}"
-        if not folder.state.is_file():
-            way = "no epoch was finished, start again with --overwrite"
-        print(f"guidino: interrupted; {way}", file=sys.stderr)
+        is_begun = has_state(folder.state.parent)
+        way = f"go on with: {go_on}" if is_begun else "nothing was done yet, start again with --overwrite"
+        print(f"guidino: interrupted in the middle of a step; {way}", file=sys.stderr)
         raise
+    except ResourceError as error:
+        raise ResourceError(f"{error}; then {go_on}" if "--resume" not in str(error) else str(error)) from error
     except (MemoryError, RuntimeError, OSError) as error:
-        if "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower():
-            advice = "lower train.batch_size (raise train.accumulate), data.image_size, or use train.precision=bf16"
-            raise ResourceError(f"out of memory ({error}); {advice}; finished epochs are in {folder.path}") from error
+        if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY):
+            raise ResourceError(f"out of memory ({_first_line(error)}); {_LESS_MEMORY}; or {go_on}") from error
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise ResourceError(f"{folder.path}: disk full; free some space, then {go_on}") from error
         raise
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _finish(folder: RunFolder, trainer: Trainer, *, offline: bool) -> None:

@@ -1,20 +1,16 @@
 """Training samples: decoded and resized once, cropped where larger than the network's window."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from guidino_cli.data.images import read_image, read_label_map
+from guidino_cli.data.order import Turn, random_generator
 from guidino_cli.data.preprocess import Resize, network_size, resize_image, resize_labels, to_tensor
 from guidino_cli.errors import DataError
 from guidino_cli.types import Case, Sample
-
-
-def random_generator(*words: int) -> np.random.Generator:
-    """A generator that depends on these numbers only, such as (seed, epoch, case), not on what was drawn before."""
-    return np.random.default_rng([word & 0xFFFFFFFF for word in words])
 
 
 class SegmentationDataset(Dataset[Sample]):
@@ -26,7 +22,7 @@ class SegmentationDataset(Dataset[Sample]):
         image_size: Side of a sample.
         resize: See `DataSettings.resize`.
         foreground_crops: Share of crops centred on a foreground pixel, where the image is larger than a sample.
-        cache_gb: How much decoded data is kept in memory.
+        cache_gb: How much decoded data each copy of the data set keeps in memory; every worker has a copy.
         seed: Of the crops.
     """
 
@@ -47,16 +43,17 @@ class SegmentationDataset(Dataset[Sample]):
         self.resize = resize
         self.foreground_crops = foreground_crops
         self.seed = seed
-        self.epoch = 0
         self._free_bytes = cache_gb * 1e9
         self._cache: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def __len__(self) -> int:
         return len(self.cases)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, turn: Turn) -> Sample:
+        """The sample of a case in an epoch; `DataError` names the file if it cannot be used."""
+        epoch, index = turn
         pixels, labels = self._decoded(index)
-        generator = random_generator(self.seed, self.epoch, index)
+        generator = random_generator(self.seed, epoch, index)
         top, left = self._corner(labels, generator)
         side = self.image_size
         pixels = _padded(pixels[top : top + side, left : left + side], side)
@@ -90,25 +87,6 @@ class SegmentationDataset(Dataset[Sample]):
         centre = np.unravel_index(int(generator.choice(foreground)), labels.shape)
         top, left = (int(np.clip(centre[axis] - self.image_size // 2, 0, room[axis])) for axis in (0, 1))
         return top, left
-
-
-class EpochSampler(Sampler[int]):
-    """Every case once, in an order that depends on the seed and the epoch only."""
-
-    def __init__(self, length: int, *, seed: int) -> None:
-        self.length = length
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        yield from random_generator(self.seed, self.epoch).permutation(self.length).tolist()
-
-    def __len__(self) -> int:
-        return self.length
 
 
 def _padded(array: np.ndarray, side: int) -> np.ndarray:

@@ -26,3 +26,14 @@ def pick_device(name: str | None) -> torch.device:
             f"--device {name}: cannot be used ({reason}); expected cpu, cuda, cuda:0 or mps; leave it out for the best"
         ) from error
     return device
+
+
+def require_used(name: str | None, used: torch.device) -> None:
+    """`ConfigError` if the named device is not there, or not the one that accelerate uses."""
+    if name is None:
+        return
+    wanted = pick_device(name)
+    if wanted.type != used.type or wanted.index not in {None, used.index}:
+        raise ConfigError(
+            f"--device {name}: training would use {used}; choose a card with CUDA_VISIBLE_DEVICES instead"
+        )

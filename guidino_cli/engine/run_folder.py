@@ -4,10 +4,10 @@ import csv
 import hashlib
 import io
 import json
-import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from safetensors.torch import save
 from guidino_cli import __version__
 from guidino_cli.config import LoraSettings, ModelSettings, RunConfig, dump, load_config, override
 from guidino_cli.data.images import write_atomically, write_text
+from guidino_cli.engine.state_files import NEWEST, read_state, remove_states, write_state
 from guidino_cli.errors import ConfigError, DataError, WeightsError
 from guidino_cli.models import build_model
 from guidino_cli.models.base import is_adapter
@@ -34,6 +35,7 @@ _ADAPTER_KEY = "adapter_sha256"
 class RunFolder:
     """Paths of a run: `config.yaml run.json history.jsonl history.csv best/model.safetensors last/state.pt`.
 
+    `last/previous.pt` is the state before, for the day when the newest is damaged.
     A run with LoRA has `best/adapter/` too, in PEFT's own format, and `merged/` where it was asked for.
     """
 
@@ -56,8 +58,8 @@ class RunFolder:
 
     @property
     def state(self) -> Path:
-        """Everything needed to go on after the last finished epoch."""
-        return self.path / "last" / "state.pt"
+        """Everything needed to go on; the state before it is beside it."""
+        return self.path / "last" / NEWEST
 
     def require_empty(self, *, overwrite: bool) -> None:
         """`ConfigError` if the folder holds something and may not be overwritten."""
@@ -73,7 +75,8 @@ class RunFolder:
 
     def create(self, config: RunConfig, facts: dict[str, Any]) -> None:
         """Start a new run; an old one's weights, state and history go."""
-        for old in (self.state, self.weights, self.path / "history.jsonl", self.path / "history.csv"):
+        remove_states(self.state.parent)
+        for old in (self.weights, self.path / "history.jsonl", self.path / "history.csv"):
             old.unlink(missing_ok=True)
         for folder in (self.adapter, self.merged):
             shutil.rmtree(folder, ignore_errors=True)
@@ -126,22 +129,13 @@ class RunFolder:
         write_text(self.adapter / "NOTICE.md", licence_note(model.backbone.identity))
         return hashlib.sha256(content).hexdigest()
 
-    def save_state(self, state: dict[str, Any]) -> None:
-        """Write tensors and plain values, so that `weights_only` loading suffices: no pickle that runs code."""
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_atomically(self.state, lambda place: _write_durably(place, buffer.getbuffer()))
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Write tensors and plain values; the state before is kept too."""
+        write_state(self.state.parent, state)
 
     def load_state(self) -> dict[str, Any]:
-        """What `save_state` wrote; `DataError` without one."""
-        if not self.state.is_file():
-            raise DataError(f"{self.path}: nothing to resume, last/state.pt is missing; train again with --overwrite")
-        try:
-            state: dict[str, Any] = torch.load(self.state, map_location="cpu", weights_only=True)
-        except Exception as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise DataError(f"{self.state}: damaged ({reason}); train again with --overwrite") from error
-        return state
+        """What `save_state` wrote last, or before if that is damaged; `DataError` without any."""
+        return read_state(self.state.parent)
 
     def history(self) -> list[dict[str, Any]]:
         """One dictionary an epoch."""
@@ -314,13 +308,6 @@ def _is_adapted(model: Model) -> bool:
 def _keeps_backbone(model: Model) -> bool:
     """Whether the backbone's own weights are after training what they were before."""
     return model.backbone is not None and (model.backbone.is_frozen or model.backbone.is_adapted)
-
-
-def _write_durably(path: Path, content: memoryview) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _git_commit() -> str | None:

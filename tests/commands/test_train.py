@@ -132,8 +132,8 @@ def test_resuming_goes_on_to_the_last_epoch(train, guidino, run: Path, monkeypat
     assert len((run / "history.jsonl").read_text().splitlines()) == 2
 
 
-def test_an_interruption_before_the_first_epoch_says_that_nothing_is_saved(
-    train, monkeypatch: pytest.MonkeyPatch
+def test_a_second_ctrl_c_ends_the_first_step_and_says_how_to_go_on(
+    train, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from guidino_cli.engine.trainer import Trainer
 
@@ -143,8 +143,7 @@ def test_an_interruption_before_the_first_epoch_says_that_nothing_is_saved(
     monkeypatch.setattr(Trainer, "_train_epoch", interrupted)
     outcome = train()
     assert outcome.code == 130
-    assert "no epoch was finished" in outcome.stderr
-    assert "--resume" not in outcome.stderr
+    assert f"go on with: guidino train --resume -o {run}" in outcome.stderr
 
 
 def test_resuming_with_other_settings_is_refused(train, guidino, run: Path) -> None:
@@ -282,7 +281,8 @@ def test_a_disk_that_fills_up_ends_with_7_and_says_how_to_go_on(
 
     def full(self: RunFolder, state: dict[str, object]) -> None:
         calls.append(1)
-        if len(calls) == 2:
+        # The first is of the beginning, the second of the first epoch.
+        if len(calls) == 3:
             raise ResourceError(f"{self.state}: cannot be written (No space left on device)")
         original(self, state)
 
@@ -290,6 +290,7 @@ def test_a_disk_that_fills_up_ends_with_7_and_says_how_to_go_on(
     outcome = train("--set", "train.epochs=3")
     assert outcome.code == 7
     assert "No space left on device" in _one_line(outcome.stderr)
+    assert f"guidino train --resume -o {run}" in _one_line(outcome.stderr)
     assert RunFolder(run).load_state()["epoch"] == 1
 
 

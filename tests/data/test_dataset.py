@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from guidino_cli.data.dataset import EpochSampler, SegmentationDataset
+from guidino_cli.data.dataset import SegmentationDataset
 from guidino_cli.data.images import read_image, read_label_map, write_label_map
 from guidino_cli.data.manifest import load_manifest
+from guidino_cli.data.order import Turn
 from guidino_cli.errors import DataError
 
 Maker = Callable[..., Path]
@@ -29,7 +30,7 @@ def _dataset(data: Path, **options: object) -> SegmentationDataset:
 
 
 def test_a_sample_is_an_image_a_mask_and_its_case(make_data: Maker) -> None:
-    sample = _dataset(make_data(), resize="stretch")[2]
+    sample = _dataset(make_data(), resize="stretch")[Turn(0, 2)]
     assert (sample.image.shape, sample.image.dtype) == ((3, 32, 32), torch.float32)
     assert (sample.mask.shape, sample.mask.dtype) == ((32, 32), torch.int64)
     assert sample.case_index.item() == 2
@@ -41,7 +42,7 @@ def test_a_crop_is_a_piece_of_the_image_and_the_same_piece_of_the_mask(make_data
     pixels, _ = read_image(dataset.cases[0].image)
     assert dataset.cases[0].mask is not None
     labels = read_label_map(dataset.cases[0].mask)
-    sample = dataset[0]
+    sample = dataset[Turn(0, 0)]
     crop = (sample.image * 255).round().byte().numpy().transpose(1, 2, 0)
     places = [(y, x) for y in range(9) for x in range(17) if np.array_equal(pixels[y : y + 32, x : x + 32], crop)]
     assert len(places) == 1
@@ -52,12 +53,11 @@ def test_a_crop_is_a_piece_of_the_image_and_the_same_piece_of_the_mask(make_data
 def test_the_crop_changes_with_the_epoch_and_the_seed_and_with_nothing_else(make_data: Maker) -> None:
     data = make_data()
     first, again, other = _dataset(data), _dataset(data), _dataset(data, seed=1)
-    again[3]
-    assert torch.equal(first[0].image, again[0].image)
-    assert not torch.equal(first[0].image, other[0].image)
-    before = first[0].image
-    first.epoch = 1
-    assert not torch.equal(first[0].image, before)
+    again[Turn(0, 3)]
+    turn = Turn(0, 0)
+    assert torch.equal(first[turn].image, again[turn].image)
+    assert not torch.equal(first[turn].image, other[turn].image)
+    assert not torch.equal(first[turn].image, first[Turn(1, 0)].image)
 
 
 def test_foreground_crops_are_centred_on_the_foreground(make_data: Maker) -> None:
@@ -70,17 +70,16 @@ def test_foreground_crops_are_centred_on_the_foreground(make_data: Maker) -> Non
     write_label_map(case.mask, labels)
     dataset = _dataset(data, image_size=16, foreground_crops=1.0)
     for epoch in range(5):
-        dataset.epoch = epoch
-        assert dataset[0].mask[8, 8] == 1
+        assert dataset[Turn(epoch, 0)].mask[8, 8] == 1
 
 
 def test_an_image_without_foreground_is_cropped_anywhere(make_data: Maker) -> None:
     data = make_data(train=1, num_classes=1)
-    assert _dataset(data, foreground_crops=1.0)[0].mask.sum() == 0
+    assert _dataset(data, foreground_crops=1.0)[Turn(0, 0)].mask.sum() == 0
 
 
 def test_an_image_smaller_than_a_sample_is_padded_at_the_bottom_and_right(make_data: Maker) -> None:
-    sample = _dataset(make_data(size_hw=(20, 24)))[0]
+    sample = _dataset(make_data(size_hw=(20, 24)))[Turn(0, 0)]
     assert sample.image.shape == (3, 32, 32)
     assert sample.image[:, 20:].abs().sum() == 0
     assert sample.image[:, :, 24:].abs().sum() == 0
@@ -92,13 +91,13 @@ def test_an_image_smaller_than_a_sample_is_padded_at_the_bottom_and_right(make_d
 def test_the_cache_keeps_what_it_may(cache_gb: float, kept: int, make_data: Maker) -> None:
     """A sample of 32 x 32 pixels takes three bytes a pixel for the image and one for the mask."""
     dataset = _dataset(make_data(), resize="stretch", cache_gb=cache_gb)
-    before = [dataset[i].image for i in range(4)]
+    before = [dataset[Turn(0, i)].image for i in range(4)]
     for case in dataset.cases:
         case.image.unlink()
     found = 0
     for i in range(4):
         try:
-            assert torch.equal(dataset[i].image, before[i])
+            assert torch.equal(dataset[Turn(0, i)].image, before[i])
             found += 1
         except DataError:
             pass
@@ -116,12 +115,12 @@ def test_a_mask_of_another_size_names_both_files(make_data: Maker) -> None:
     with pytest.raises(
         DataError, match=r"masks/case0\.png: is \(10, 10\), its image .*images/case0\.png is \(40, 48\)"
     ):
-        _dataset(data)[0]
+        _dataset(data)[Turn(0, 0)]
 
 
 def test_a_class_that_does_not_exist_is_refused_by_name(make_data: Maker) -> None:
     with pytest.raises(DataError, match=r"masks/case0\.png: has class 2, expected 0\.\.1"):
-        _dataset(make_data(num_classes=3))[0]
+        _dataset(make_data(num_classes=3))[Turn(0, 0)]
 
 
 def test_a_case_without_a_mask_is_refused(make_data: Maker) -> None:
@@ -130,14 +129,14 @@ def test_a_case_without_a_mask_is_refused(make_data: Maker) -> None:
     dataset = _dataset(make_data())
     dataset.cases = [replace(dataset.cases[0], mask=None)]
     with pytest.raises(DataError, match="has no mask"):
-        dataset[0]
+        dataset[Turn(0, 0)]
 
 
 def test_an_image_that_is_gone_is_refused_by_name(make_data: Maker) -> None:
     dataset = _dataset(make_data())
     dataset.cases[0].image.unlink()
     with pytest.raises(DataError, match=r"case0\.png: no such file"):
-        dataset[0]
+        dataset[Turn(0, 0)]
 
 
 def test_a_photograph_turned_by_its_camera_fits_its_turned_mask(make_data: Maker) -> None:
@@ -146,22 +145,4 @@ def test_a_photograph_turned_by_its_camera_fits_its_turned_mask(make_data: Maker
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.open(case.image).transpose(Image.Transpose.ROTATE_90).save(case.image, exif=exif)
-    assert _dataset(data)[0].image.shape == (3, 32, 32)
-
-
-# --- The order of an epoch
-
-
-def test_an_epoch_has_every_case_once() -> None:
-    assert sorted(EpochSampler(7, seed=0)) == list(range(7))
-
-
-def test_the_order_depends_on_seed_and_epoch_only() -> None:
-    def order(seed: int, epoch: int) -> list[int]:
-        sampler = EpochSampler(20, seed=seed)
-        sampler.set_epoch(epoch)
-        return list(sampler)
-
-    assert order(0, 3) == order(0, 3)
-    assert order(0, 3) != order(0, 4)
-    assert order(0, 3) != order(1, 3)
+    assert _dataset(data)[Turn(0, 0)].image.shape == (3, 32, 32)

@@ -207,7 +207,7 @@ def test_there_is_nothing_to_resume_without_a_finished_epoch(run: RunFolder) -> 
 def test_a_damaged_state_is_refused_by_name(keep: int, run: RunFolder) -> None:
     run.save_state({"a": torch.rand(100)})
     run.state.write_bytes(run.state.read_bytes()[:keep])
-    with pytest.raises(DataError, match=r"state\.pt: damaged .*--overwrite") as caught:
+    with pytest.raises(DataError, match=r"state\.pt: is damaged .*--overwrite") as caught:
         run.load_state()
     assert "\n" not in str(caught.value)
 
@@ -218,7 +218,7 @@ def test_a_state_that_would_run_code_is_refused(run: RunFolder, tmp_path: Path) 
             return Path.touch, (tmp_path / "sprung",)
 
     run.save_state({"epoch": Trap()})
-    with pytest.raises(DataError, match=r"state\.pt: damaged"):
+    with pytest.raises(DataError, match=r"state\.pt: is damaged"):
         run.load_state()
     assert not (tmp_path / "sprung").exists()
 

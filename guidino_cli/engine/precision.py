@@ -1,0 +1,24 @@
+"""In which numbers training computes."""
+
+import torch
+
+from guidino_cli.errors import ConfigError
+from guidino_cli.types import Prediction
+
+
+def training_precision(wanted: str, device: str | None) -> str:
+    """Resolve "auto": bf16 or fp16 on CUDA, full precision on a CPU, where bf16 is slower without units for it."""
+    without_cuda = device == "cpu" or not torch.cuda.is_available()
+    if wanted == "fp16" and without_cuda:
+        raise ConfigError("train.precision is fp16, which needs a CUDA device; use no, bf16 or auto")
+    if wanted != "auto":
+        return wanted
+    if without_cuda:
+        return "no"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def in_full(prediction: Prediction) -> Prediction:
+    """A prediction whose loss can be summed over many pixels: in single precision."""
+    guide = prediction.guide
+    return Prediction([logits.float() for logits in prediction.logits], None if guide is None else guide.float())
