@@ -25,6 +25,18 @@ def predict(
     values: Annotated[
         str, typer.Option(help="index (0, 1, 2, ...) or 255 (two classes, seen in any viewer).")
     ] = "index",
+    post: Annotated[
+        str, typer.Option(help="Clean masks: none, auto (see tune-post), or some of largest,fill,min=SHARE.")
+    ] = "none",
+    ensemble: Annotated[
+        list[Path] | None, typer.Option(metavar="RUN", help="Average with this run too; may be given again.")
+    ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Also images in folders below; masks keep their folders.")
+    ] = False,
+    shard: Annotated[
+        str | None, typer.Option(metavar="K/N", help="Only the K-th of N shares, for job arrays: 1/8 to 8/8.")
+    ] = None,
     overrides: PredictOverrides = None,
     device: Device = None,
     offline: Offline = False,
@@ -33,23 +45,42 @@ def predict(
 ) -> None:
     """Segment images with a trained run; masks have the grid and the names of their images.
 
+    Several processes may share one folder of masks: give each its --shard, or start all with torchrun.
+
     Example: guidino predict runs/kvasir new-images/ -o masks/ --overlay
     """
     from guidino_cli.commands import predict as command
 
-    command.run(
-        run,
-        images,
-        out=out,
+    request = command.Request(
         extras=command.Extras(save_guide, save_probabilities, overlay),
-        split=split,
         values=values,
-        overrides=tuple(overrides or ()),
-        device=device,
-        offline=offline,
+        post=post,
+        ensemble=tuple(ensemble or ()),
+        split=split,
+        recursive=recursive,
+        shard=shard,
         overwrite=overwrite,
         skip_existing=skip_existing,
     )
+    command.run(run, images, out=out, request=request, overrides=tuple(overrides or ()), device=device, offline=offline)
+
+
+def tune_post(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    data: Annotated[Path | None, typer.Option("--data", "-d", help="Prepared folder; default: RUN's own.")] = None,
+    overrides: PredictOverrides = None,
+    device: Device = None,
+    offline: Offline = False,
+) -> None:
+    """Choose post-processing of masks on a run's validation cases, for `predict --post auto`.
+
+    Largest piece, filled holes and a smallest size are tried for every class; what does not help is not chosen.
+
+    Example: guidino tune-post runs/kvasir
+    """
+    from guidino_cli.commands import tune_post as command
+
+    command.run(run, data=data, overrides=tuple(overrides or ()), device=device, offline=offline)
 
 
 def visualize_guide(

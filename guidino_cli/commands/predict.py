@@ -1,37 +1,59 @@
 """From a run and images to masks, and on request guides, probabilities and overlays."""
 
-import json
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-from torch import Tensor
-
 from guidino_cli import __version__
 from guidino_cli.commands.picture_inputs import check_out
-from guidino_cli.config import RunConfig
-from guidino_cli.data.images import find_images, is_image, write_atomically, write_label_map, write_text
-from guidino_cli.data.manifest import FILE_NAME, load_manifest
+from guidino_cli.commands.predict_inputs import Job, Shard, find_jobs, own_device, which_shard
+from guidino_cli.commands.predict_outputs import Extras, Output
+from guidino_cli.commands.predict_records import SUMMARY, Records, require_same_making
+from guidino_cli.data.images import read_image
+from guidino_cli.data.postprocess import Rule, parse_rule
+from guidino_cli.data.regions import Regions, open_regions, size_in_file
 from guidino_cli.engine.devices import pick_device
-from guidino_cli.engine.inference import Segmented, Window, segment_file
-from guidino_cli.engine.run_folder import load_run
-from guidino_cli.errors import ConfigError, DataError, PartialError
-from guidino_cli.plots.outlines import draw_outlines
+from guidino_cli.engine.members import Loaded, load_members
+from guidino_cli.engine.pipeline import Behind, ahead
+from guidino_cli.engine.post_choice import describe, load_rules
+from guidino_cli.engine.predictor import Picture
+from guidino_cli.errors import ConfigError, DataError, PartialError, ResourceError
 from guidino_cli.progress import say, track
+
+__all__ = ["Extras", "Request", "run"]
 
 
 @dataclass(frozen=True)
-class Extras:
-    """What is written beside the masks, each in a folder of its own."""
+class Request:
+    """What is wanted of each image, and of which.
 
-    guide: bool = False
-    probabilities: bool = False
-    overlay: bool = False
+    Attributes:
+        extras: Files beside the masks.
+        values: "index", or "255" for background 0 and foreground 255.
+        post: "none", "auto" (what `tune-post` chose) or a rule for every class, such as "largest,fill".
+        ensemble: Further runs; probabilities are averaged.
+        split: Of a prepared data folder.
+        recursive: Also images in folders below; masks keep their folders.
+        shard: "2/8": the second of eight processes that share the images.
+        overwrite: Write into a folder that is not empty.
+        skip_existing: Leave masks that are there already.
+    """
+
+    extras: Extras = field(default_factory=Extras)
+    values: str = "index"
+    post: str = "none"
+    ensemble: tuple[Path, ...] = ()
+    split: str = "test"
+    recursive: bool = False
+    shard: str | None = None
+    overwrite: bool = False
+    skip_existing: bool = False
 
 
 def run(
@@ -39,125 +61,204 @@ def run(
     images: Sequence[Path],
     *,
     out: Path,
-    extras: Extras,
-    split: str = "test",
-    values: str = "index",
+    request: Request,
     overrides: tuple[str, ...] = (),
     device: str | None = None,
     offline: bool = False,
-    overwrite: bool = False,
-    skip_existing: bool = False,
 ) -> None:
     """Segment images and write one mask each, in the grid and under the name of its image."""
-    if values not in {"index", "255"}:
-        raise ConfigError(f"--values {values}: expected index (0, 1, 2, ...) or 255 (background 0, foreground 255)")
-    todo = _named(images, split)
-    ways = "add --overwrite or --skip-existing"
-    check_out(out, images, overwrite=overwrite or skip_existing, ways=ways)
-    model, config, facts = load_run(run_path, overrides=overrides, offline=offline)
-    if extras.guide and model.guide is None:
-        raise ConfigError(f"{run_path}: has no guide to save; leave out --save-guide")
-    if values == "255" and len(facts["classes"]) > 2:
-        raise ConfigError(f"--values 255 is for two classes, the run has {len(facts['classes'])}: use --values index")
-    model.to(pick_device(device))
-    settings = config.predict
-    window = Window(
-        config.data.image_size, settings.overlap, settings.mirror, settings.batch_size, settings.mirror_backbone
+    if request.values not in {"index", "255"}:
+        raise ConfigError(
+            f"--values {request.values}: expected index (0, 1, 2, ...) or 255 (background 0, foreground 255)"
+        )
+    rule = parse_rule(request.post) if request.post not in {"none", "auto"} else None
+    shard = which_shard(request.shard)
+    jobs = find_jobs(images, request.split, recursive=request.recursive)
+    adds = request.skip_existing or (shard.count > 1 and (out / SUMMARY).is_file())
+    check_out(out, images, overwrite=request.overwrite or adds, ways="add --overwrite or --skip-existing")
+    loaded = load_members(
+        [run_path, *request.ensemble],
+        overrides=overrides,
+        offline=offline,
+        device=pick_device(own_device(device)),
     )
-    hint = "; --set predict.mirror=false is about four times as fast" if window.mirror else ""
-    say(f"{len(todo)} images in windows of {window.size} px on {model.mean.device}{hint}")
-    records: list[dict[str, Any]] = []
-    for name, image in track(todo.items(), total=len(todo), description="predict"):
-        mask = out / f"{name}.png"
-        if skip_existing and mask.is_file():
-            continue
-        record: dict[str, Any] = {"image": str(image), "mask": mask.name, "status": "ok"}
+    _require_possible(loaded, request, run_path)
+    rules = _rules(request, rule, run_path, loaded.classes)
+    facts = _facts(loaded, request, rules)
+    if adds and not request.overwrite:
+        require_same_making(out, facts["made_with"])
+    own = jobs[shard.number - 1 :: shard.count]
+    say(_start(len(jobs), own, shard, loaded))
+    records = Records(out, shard, facts, keep=request.skip_existing)
+    output = Output(out, request.extras, request.values, rules)
+    with _interruptible(records, out, len(own)):
+        _predict_all(own, loaded, output, records, skip_existing=request.skip_existing)
+    records.summarise(total=len(own), complete=True)
+    _finish(records, out, loaded.classes, request.values)
+
+
+def _require_possible(loaded: Loaded, request: Request, run_path: Path) -> None:
+    if request.extras.guide and all(member.model.guide is None for member in loaded.predictor.members):
+        raise ConfigError(f"{run_path}: has no guide to save; leave out --save-guide")
+    if request.values == "255" and len(loaded.classes) > 2:
+        raise ConfigError(f"--values 255 is for two classes, the run has {len(loaded.classes)}: use --values index")
+
+
+def _rules(request: Request, rule: Rule | None, run_path: Path, classes: list[str]) -> dict[int, Rule]:
+    """What is done to the masks, by class index."""
+    if request.post == "auto":
+        rules = load_rules(run_path, classes)
+        say(f"post-processing of {run_path}: {describe((classes[index], item) for index, item in rules.items())}")
+        return rules
+    return {} if rule is None else dict.fromkeys(range(1, len(classes)), rule)
+
+
+def _facts(loaded: Loaded, request: Request, rules: dict[int, Rule]) -> dict[str, Any]:
+    windows = [member.window for member in loaded.predictor.members]
+    return {
+        "guidino": __version__,
+        "runs": loaded.runs,
+        "classes": loaded.classes,
+        # What decides the masks: masks made otherwise do not belong into the same folder.
+        "made_with": {
+            "weights": [item["weights"] for item in loaded.runs],
+            "overlap": windows[0].overlap,
+            "mirror": windows[0].mirror,
+            "mirror_backbone": windows[0].mirror_backbone,
+            "values": request.values,
+            "post": {loaded.classes[index]: str(rule) for index, rule in rules.items()},
+        },
+    }
+
+
+def _start(count: int, own: list[Job], shard: Shard, loaded: Loaded) -> str:
+    """How much there is to do, and what one image costs."""
+    members = loaded.predictor.members
+    share = f"{len(own)} of {count}" if shard.count > 1 else str(count)
+    line = f"{share} images on {members[0].model.mean.device}"
+    try:
+        size_hw = size_in_file(Path(own[0].image)) if own else None
+    except DataError:
+        # It will be listed among those that failed.
+        size_hw = None
+    if size_hw is None:
+        return line
+    costs = [(member.windows(size_hw), member.window.flips, member.window.size) for member in members]
+    each = " + ".join(f"{windows} x {flips} of {size} px" for windows, flips, size in costs)
+    passes = sum(windows * flips for windows, flips, _ in costs)
+    hint = "; --set predict.mirror=false takes a quarter" if members[0].window.mirror else ""
+    return f"{line}; {size_hw[1]}x{size_hw[0]} px: {passes} passes (windows x flips: {each}){hint}"
+
+
+def _predict_all(jobs: list[Job], loaded: Loaded, output: Output, records: Records, *, skip_existing: bool) -> None:
+    """Read ahead in one thread, compute, write behind in another."""
+
+    def wanted() -> Iterator[Job]:
+        for job in track(jobs, total=len(jobs), description="predict"):
+            if skip_existing and output.mask(job).is_file():
+                records.counts.skipped += 1
+            else:
+                yield job
+
+    with Behind() as behind:
+        batch = _Batch(loaded, output, records, behind)
+        for job, reading in ahead(wanted(), partial(_read, loaded=loaded)):
+            batch.take(job, reading)
+        batch.finish()
+
+
+def _read(job: Job, *, loaded: Loaded) -> Picture | Regions:
+    """Decode an image; of one too large to be predicted as a whole, only what its windows need."""
+    path = Path(job.image)
+    height, width = size_in_file(path)
+    # Pixels, network input, sums over windows, and probabilities, some of them twice.
+    needed = height * width * (12 * len(loaded.classes) + 30)
+    return open_regions(path) if needed > loaded.memory_gb * 1e9 else Picture(*read_image(path))
+
+
+class _Batch:
+    """Images of one window wait for each other and go through the network together; others go at once."""
+
+    def __init__(self, loaded: Loaded, output: Output, records: Records, behind: Behind) -> None:
+        self.loaded, self.output, self.records, self.behind = loaded, output, records, behind
+        self.waiting: list[tuple[Job, Picture]] = []
+
+    def take(self, job: Job, reading: "Future[Picture | Regions]") -> None:
+        """The next image."""
         started = time.perf_counter()
         try:
-            _write(segment_file(model, image, config.data, window), out, name, extras, values)
+            image = reading.result()
+            if isinstance(image, Regions):
+                self.output.require_only_mask(image)
+                rows = self.loaded.predictor.label_rows(image)
+                self.output.write_rows(job, image.size_hw, rows)
+                self._record(job, started, 1)
+                return
         except DataError as error:
-            record |= {"mask": None, "status": "error", "message": str(error)}
-            print(f"guidino: {error}", file=sys.stderr)
-        records.append({**record, "seconds": round(time.perf_counter() - started, 3)})
-    write_text(out / "predictions.json", _report(run_path, config, facts, records))
-    failed = [record for record in records if record["status"] == "error"]
-    meaning = "0 and 255" if values == "255" else f"class indices 0..{len(facts['classes']) - 1}"
-    made = len(records) - len(failed)
+            self._failed(job, error, started)
+            return
+        self.waiting.append((job, image))
+        alone = not self.loaded.predictor.is_one_window(image.geometry.size_hw)
+        if alone or len(self.waiting) >= self.loaded.batch_size:
+            self.finish()
+
+    def finish(self) -> None:
+        """Predict what waits."""
+        waiting, self.waiting = self.waiting, []
+        if not waiting:
+            return
+        started = time.perf_counter()
+        results = self.loaded.predictor.segment([picture for _, picture in waiting])
+        for (job, _), result in zip(waiting, results, strict=True):
+            record = self._line(job, started, len(waiting))
+            self.behind.do(partial(self._write, job, result, record))
+
+    def _write(self, job: Job, result: Any, record: dict[str, Any]) -> None:
+        self.output.write(job, result)
+        self.records.add(record)
+
+    def _record(self, job: Job, started: float, images: int) -> None:
+        record = self._line(job, started, images)
+        self.behind.do(lambda: self.records.add(record))
+
+    def _failed(self, job: Job, error: DataError, started: float) -> None:
+        record = self._line(job, started, 1) | {"mask": None, "status": "error", "message": str(error)}
+        print(f"guidino: {error}", file=sys.stderr)
+        # All lines come from one thread, so that none is torn.
+        self.behind.do(lambda: self.records.add(record))
+
+    def _line(self, job: Job, started: float, images: int) -> dict[str, Any]:
+        seconds = round((time.perf_counter() - started) / images, 3)
+        return {"image": job.image, "mask": f"{job.name}.png", "status": "ok", "seconds": seconds}
+
+
+@contextmanager
+def _interruptible(records: Records, out: Path, total: int) -> Iterator[None]:
+    """What was done before an interruption or a lack of memory is kept, and the way to go on is said."""
+    go_on = "go on with the same command and --skip-existing"
+    try:
+        yield
+    except KeyboardInterrupt:
+        records.summarise(total=total, complete=False)
+        done = records.counts
+        print(f"guidino: interrupted; {done.made} masks are in {out}; {go_on}", file=sys.stderr)
+        raise
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
+            raise
+        records.summarise(total=total, complete=False)
+        reason = (str(error) or "MemoryError").splitlines()[0]
+        advice = "lower predict.batch_size and predict.memory_gb"
+        raise ResourceError(f"out of memory ({reason}); {advice}, then {go_on}") from error
+
+
+def _finish(records: Records, out: Path, classes: list[str], values: str) -> None:
+    """Say what came out and what comes next."""
+    counts = records.counts
+    meaning = "0 and 255" if values == "255" else f"class indices 0..{len(classes) - 1}"
     # Nothing was written: either nothing could be read, or all masks were there already.
-    following = f"; next: guidino evaluate {out} TRUTH -o REPORT" if made or len(records) < len(todo) else ""
-    print(f"{made} {'mask' if made == 1 else 'masks'} in {out} ({meaning}){following}")
-    if failed:
-        raise PartialError(f"{len(failed)} of {len(records)} images could not be read; see {out / 'predictions.json'}")
-
-
-def _named(images: Sequence[Path], split: str) -> dict[str, Path]:
-    """Images by the name their mask will have: files, folders of images, or prepared data folders (one split)."""
-    found: dict[str, Path] = {}
-    for place in images:
-        for name, path in _named_at(place, split).items():
-            if name in found:
-                raise DataError(f"{found[name]} and {path}: both would be written as {name}.png; predict them apart")
-            found[name] = path
-    return found
-
-
-def _named_at(place: Path, split: str) -> dict[str, Path]:
-    if (place / FILE_NAME).is_file() or place.name == FILE_NAME:
-        cases = load_manifest(place).cases
-        chosen = {case.id: case.image for case in cases if split in {"all", case.split}}
-        if not chosen:
-            raise DataError(f"{place}: no cases in split '{split}'; expected train, val, test or all")
-        return chosen
-    if place.is_dir():
-        paths = find_images(place)
-        if not paths:
-            raise DataError(f"{place}: no images (PNG, JPEG, TIFF, BMP, GIF or WebP) directly in this folder")
-    elif is_image(place):
-        paths = [place]
-    else:
-        raise DataError(f"{place}: " + ("not an image file" if place.exists() else "no such file or folder"))
-    stems = [path.stem for path in paths]
-    twice = next((stem for stem in stems if stems.count(stem) > 1), None) if len(set(stems)) < len(stems) else None
-    if twice is not None:
-        raise DataError(f"{place}: several images named {twice}; their masks would overwrite each other")
-    return {path.stem: path for path in paths}
-
-
-def _write(result: Segmented, out: Path, name: str, extras: Extras, values: str) -> None:
-    """Write the extras first: where the mask stands, everything of its image does."""
-    if extras.guide and result.guide is not None:
-        _write_guide(result.guide, out / "guides", name)
-    if extras.probabilities:
-        content = result.probabilities.numpy().astype(np.float16)
-        write_atomically(
-            out / "probabilities" / f"{name}.npz", lambda path: np.savez_compressed(path, probabilities=content)
-        )
-    if extras.overlay:
-        _save_png(out / "overlays" / f"{name}.png", draw_outlines(result.pixels, result.labels))
-    write_label_map(out / f"{name}.png", result.labels * (255 if values == "255" else 1))
-
-
-def _write_guide(guide: Tensor, folder: Path, name: str) -> None:
-    """The map that gates, and of several maps, one a class, each in a folder of its class."""
-    grey = (guide.numpy() * 255).round().astype(np.uint8)
-    _save_png(folder / f"{name}.png", grey.max(axis=0))
-    if len(grey) > 1:
-        for index, one in enumerate(grey, start=1):
-            _save_png(folder / f"class_{index}" / f"{name}.png", one)
-
-
-def _save_png(path: Path, pixels: np.ndarray) -> None:
-    image = Image.fromarray(pixels)
-    write_atomically(path, lambda place: image.save(place, compress_level=3))
-
-
-def _report(run_path: Path, config: RunConfig, facts: dict[str, Any], records: list[dict[str, Any]]) -> str:
-    content = {
-        "guidino": __version__,
-        "run": str(run_path),
-        "classes": facts["classes"],
-        "backbone": facts["backbone"],
-        "predict": asdict(config.predict),
-        "images": records,
-    }
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    following = f"; next: guidino evaluate {out} TRUTH -o REPORT" if counts.made or counts.skipped else ""
+    print(f"{counts.made} {'mask' if counts.made == 1 else 'masks'} in {out} ({meaning}){following}")
+    if counts.failed:
+        tried = counts.made + counts.failed
+        raise PartialError(f"{counts.failed} of {tried} images could not be read; see {records.failed_path}")

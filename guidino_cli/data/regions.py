@@ -59,6 +59,42 @@ class _Pixels(Regions):
         return np.repeat(part[..., None], 3, axis=2) if part.ndim == 2 else part[..., :3]
 
 
+def size_in_file(path: Path) -> tuple[int, int]:
+    """Height and width as the file's header has them, before any rotation.
+
+    Raises:
+        DataError: The file cannot be read as an image.
+    """
+    if path.suffix.lower() in {".tif", ".tiff"}:
+        size = _size_of_tiff(path)
+        if size is not None:
+            return size
+    try:
+        with Image.open(path) as file:
+            return file.height, file.width
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            f"{path}: more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels, which only TIFF can be read in parts; "
+            "save it as an 8-bit TIFF, uncompressed or deflated"
+        ) from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as an image ({error}); replace or remove the file") from error
+
+
+def _size_of_tiff(path: Path) -> tuple[int, int] | None:
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            page: Any = file.pages[0]
+            return int(page.imagelength), int(page.imagewidth)
+    except (tifffile.TiffFileError, OSError, IndexError):
+        # Whatever it is, Pillow finds the words for it.
+        return None
+
+
 def open_regions(path: Path) -> Regions:
     """Open an image whose windows will be asked for.
 

@@ -63,6 +63,7 @@ class Predictor:
         """Whether an image is a single window for every run, so that it may share a batch with others."""
         return all(member.windows(size_hw) == 1 for member in self.members)
 
+    @torch.inference_mode()
     def segment(self, pictures: Sequence[Picture]) -> list[Segmented]:
         """Segment images; those of one window each go through the network together."""
         together = len(pictures) > 1 and all(self.is_one_window(picture.geometry.size_hw) for picture in pictures)
@@ -84,6 +85,7 @@ class Predictor:
             for mean, guide, picture in zip(means, guides, pictures, strict=True)
         ]
 
+    @torch.inference_mode()
     def label_rows(self, regions: Regions) -> Iterator[np.ndarray]:
         """Class indices (rows, W) uint8 of a large image from top to bottom; only a strip of it is held at a time."""
         parts = [_even(_bands(member, regions)) for member in self.members]

@@ -1,0 +1,82 @@
+"""Clean a mask by what is known of the shape of a class: one piece, no holes, not tiny."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from guidino_cli.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is done to one class, in this order.
+
+    Attributes:
+        min_share: Pieces below this share of the image become background.
+        largest: Only the largest piece stays.
+        fill: Background that it encloses becomes the class.
+    """
+
+    min_share: float = 0.0
+    largest: bool = False
+    fill: bool = False
+
+    def __str__(self) -> str:
+        parts = [f"min={self.min_share:g}" if self.min_share else "", "largest" * self.largest, "fill" * self.fill]
+        return ",".join(part for part in parts if part) or "none"
+
+
+def parse_rule(words: str) -> Rule:
+    """The rule that `largest,fill,min=0.001` means, in any order.
+
+    Raises:
+        ConfigError: Another word, or a share that is not in [0, 1).
+    """
+    expected = "expected auto, none, or some of largest, fill and min=SHARE, such as largest,fill,min=0.001"
+    share, names = 0.0, set()
+    for word in words.split(","):
+        name, _, value = word.strip().partition("=")
+        names.add(name)
+        if name == "min":
+            try:
+                share = float(value)
+            except ValueError:
+                share = -1.0
+        elif name not in {"largest", "fill"} or value:
+            raise ConfigError(f"--post {words}: {expected}")
+    if not 0 <= share < 1:
+        raise ConfigError(f"--post {words}: the share of the image is not in [0, 1); {expected}")
+    return Rule(share, "largest" in names, "fill" in names)
+
+
+def clean(labels: np.ndarray, rules: Mapping[int, Rule]) -> np.ndarray:
+    """Class indices (H, W) uint8 with the rules of their classes applied; the input stays as it is."""
+    result = labels.copy()
+    for index, rule in sorted(rules.items()):
+        before = labels == index
+        if not before.any():
+            continue
+        after = clean_class(before, rule)
+        result[before & ~after] = 0
+        # A hole is filled where it is background: a class inside another one stays.
+        result[after & (result == 0)] = index
+    return result
+
+
+def clean_class(mask: np.ndarray, rule: Rule) -> np.ndarray:
+    """A boolean mask (H, W) with a rule applied; pieces touch at edges or corners."""
+    from scipy import ndimage
+    from skimage.measure import label
+
+    if rule.min_share or rule.largest:
+        pieces = label(mask, connectivity=2)
+        sizes = np.bincount(pieces.ravel())
+        sizes[0] = 0
+        kept = sizes >= max(1.0, rule.min_share * mask.size)
+        if rule.largest:
+            kept &= np.arange(len(sizes)) == sizes.argmax()
+        mask = kept[pieces]
+    if rule.fill:
+        mask = np.asarray(ndimage.binary_fill_holes(mask))
+    return mask

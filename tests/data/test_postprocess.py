@@ -1,0 +1,57 @@
+"""Cleaning masks by the shape of a class."""
+
+import numpy as np
+import pytest
+
+from guidino_cli.data.postprocess import Rule, clean, clean_class, parse_rule
+from guidino_cli.errors import ConfigError
+
+
+def _ring_and_dot() -> np.ndarray:
+    """A ring of 24 pixels round a hole of 25, and one pixel far away, in 20 x 20."""
+    mask = np.zeros((20, 20), dtype=bool)
+    mask[2:9, 2:9] = True
+    mask[3:8, 3:8] = False
+    mask[15, 15] = True
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("rule", "pixels"),
+    [
+        (Rule(), 25),
+        (Rule(largest=True), 24),
+        (Rule(fill=True), 50),
+        (Rule(largest=True, fill=True), 49),
+        # 2 of 400 pixels are needed: the dot goes. 30 of 400: the ring goes too, and nothing is left.
+        (Rule(min_share=0.005), 24),
+        (Rule(min_share=0.075), 0),
+    ],
+)
+def test_a_rule_leaves_the_pixels_that_it_should(rule: Rule, pixels: int) -> None:
+    assert clean_class(_ring_and_dot(), rule).sum() == pixels
+
+
+def test_pieces_that_touch_at_corners_are_one() -> None:
+    assert clean_class(np.eye(5, dtype=bool), Rule(largest=True)).sum() == 5
+
+
+def test_a_class_inside_another_is_not_filled_over() -> None:
+    labels = _ring_and_dot().astype(np.uint8)
+    labels[5, 5] = 2
+    cleaned = clean(labels, {1: Rule(largest=True, fill=True)})
+    assert cleaned[5, 5] == 2
+    assert (cleaned == 1).sum() == 48
+    assert labels[15, 15] == 1
+
+
+def test_a_rule_is_read_as_it_is_written() -> None:
+    rule = parse_rule("fill,min=0.01,largest")
+    assert rule == Rule(0.01, True, True)
+    assert parse_rule(str(rule)) == rule
+
+
+@pytest.mark.parametrize("words", ["biggest", "min=2", "min", "fill=1", "", "min=x"])
+def test_other_words_are_refused(words: str) -> None:
+    with pytest.raises(ConfigError, match="--post"):
+        parse_rule(words)

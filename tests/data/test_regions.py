@@ -1,0 +1,80 @@
+"""Windows of large images: the same pixels as reading it all."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from guidino_cli.data import regions
+from guidino_cli.data.images import read_image
+from guidino_cli.data.regions import open_regions, size_in_file
+from guidino_cli.errors import DataError
+
+PIXELS = np.random.default_rng(0).integers(0, 255, (70, 90, 3)).astype(np.uint8)
+WAYS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "deflated": {"compression": "zlib"},
+    "tiled": {"compression": "zlib", "tile": (32, 32)},
+    "predicted": {"compression": "zlib", "predictor": True},
+}
+
+
+@pytest.mark.parametrize("channels", ["grey", "rgb", "rgba"])
+@pytest.mark.parametrize("way", WAYS)
+def test_windows_of_a_tiff_are_those_of_the_whole(way: str, channels: str, tmp_path: Path) -> None:
+    path, alpha = tmp_path / "a.tif", np.full((70, 90, 1), 255, np.uint8)
+    pixels = {"grey": PIXELS[..., 0], "rgb": PIXELS, "rgba": np.concatenate([PIXELS, alpha], axis=2)}[channels]
+    kind = "minisblack" if channels == "grey" else "rgb"
+    tifffile.imwrite(path, pixels, photometric=kind, **WAYS[way])
+    assert np.array_equal(open_regions(path).all(), read_image(path)[0])
+
+
+def test_a_window_over_the_edge_is_filled_with_zeros(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS, photometric="rgb")
+    window = open_regions(tmp_path / "a.tif").window((60, 80), 32)
+    assert np.array_equal(window[:10, :10], PIXELS[60:, 80:])
+    assert window[10:].max() == window[:, 10:].max() == 0
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp"])
+def test_windows_of_other_files_are_those_of_the_whole(name: str, tmp_path: Path) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / name)
+    assert np.array_equal(open_regions(tmp_path / name).window((10, 20), 40), PIXELS[10:50, 20:60])
+
+
+def test_a_plain_tiff_stays_on_disk(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS, photometric="rgb")
+    assert isinstance(regions._mapped(tmp_path / "a.tif"), np.memmap)
+
+
+def test_deep_pixels_are_scaled_as_ever(tmp_path: Path) -> None:
+    deep = np.random.default_rng(0).integers(0, 4000, (40, 50)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", deep)
+    assert np.array_equal(open_regions(tmp_path / "a.tif").all(), read_image(tmp_path / "a.tif")[0])
+
+
+def test_an_inverted_tiff_is_read_as_it_was_meant(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS[..., 0], photometric="miniswhite")
+    assert np.array_equal(open_regions(tmp_path / "a.tif").all(), read_image(tmp_path / "a.tif")[0])
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_the_size_is_known_without_decoding(name: str, tmp_path: Path) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / name)
+    assert size_in_file(tmp_path / name) == (70, 90)
+
+
+def test_pillows_guard_is_answered_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(DataError, match="save it as an 8-bit TIFF"):
+        size_in_file(tmp_path / "a.png")
+
+
+def test_what_is_no_image_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_text("no image")
+    with pytest.raises(DataError, match=r"a\.tif"):
+        size_in_file(tmp_path / "a.tif")
