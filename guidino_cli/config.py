@@ -107,6 +107,8 @@ class TrainSettings:
     mean squared error of the authors' code. Pixel terms apply to every logits level with weights 1, 1/2, 1/4, ...
     normalised to 1.
 
+    `save_minutes` is how often the state is saved within an epoch, for epochs that take longer; 0 for never.
+
     `dense_cache_gb` is the main memory, for each process, in which what a frozen backbone says about images that come
     again every epoch is kept: those of validation, and without augmentation those of training. Results do not change.
     """
@@ -126,6 +128,7 @@ class TrainSettings:
     precision: Literal["no", "bf16", "fp16", "auto"] = "auto"
     validate_every: PositiveInt = 1
     workers: NonNegativeInt = 0
+    save_minutes: NonNegativeFloat = 15.0
     dense_cache_gb: NonNegativeFloat = 2.0
     loss: dict[str, NonNegativeFloat] = field(default_factory=lambda: {"dice": 1.0, "cross_entropy": 1.0})
 
