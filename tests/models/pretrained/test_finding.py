@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from guidino_cli.errors import ResourceError, WeightsError
-from guidino_cli.models.pretrained.finding import download, fetch, find
+from guidino_cli.models.pretrained.finding import download, fetch, find, is_complete
 
 REPOSITORY = "facebook/dinov3-vits16-pretrain-lvd1689m"
 ABSENT = "guidino-tests/no-such-model"
@@ -149,3 +149,30 @@ def test_a_repository_without_weights_is_refused(tmp_path: Path, monkeypatch: py
 def test_what_is_neither_here_nor_a_hub_id_is_refused(source: str) -> None:
     with pytest.raises(WeightsError, match="no such folder or file"):
         find(source)
+
+
+def test_a_folder_with_a_damaged_index_is_not_complete(tmp_path: Path) -> None:
+    folder = _complete(tmp_path / "model")
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a"')
+    assert not is_complete(folder)
+
+
+def test_an_interrupted_download_into_a_folder_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def snapshot(*_: object, local_dir: Path, **__: object) -> str:
+        seen.append(local_dir)
+        if len(seen) == 1:
+            local_dir.mkdir()
+            (local_dir / "config.json").write_text("{}")
+            raise ConnectionError("cut")
+        (local_dir / "model.safetensors").touch()
+        return str(local_dir)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    with pytest.raises(WeightsError, match="cannot be reached"):
+        download(ABSENT, folder=tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
+    assert download(ABSENT, folder=tmp_path / "mine") == tmp_path / "mine"
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {"config.json", "model.safetensors"}
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
