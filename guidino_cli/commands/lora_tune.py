@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from accelerate import PartialState
 
-from guidino_cli.commands.train import carry_out, default_out, seed_override, to_resume
+from guidino_cli.commands.train import after_restart, carry_out, default_out, seed_override, to_resume
 from guidino_cli.config import RunConfig, load_preset, override
 from guidino_cli.engine.merging import write_merged
 from guidino_cli.engine.run_folder import Origin, RunFolder, require_same_model
@@ -34,6 +34,7 @@ def run(
     if run_path is not None and preset is not None:
         raise ConfigError("both RUN and --preset: give the run to go on from, or the preset to begin with")
     out = out or _default_out(run_path, preset)
+    resume, overwrite = after_restart(out, resume=resume, overwrite=overwrite)
     wanted = [*overrides, *seed_override(seed), *(["train.freeze_heads=true"] if freeze_heads else [])]
     origin: Origin | None = None
     if resume:
