@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +46,8 @@ class Objective:
 
     def __call__(self, prediction: Prediction, mask: Tensor) -> dict[str, Tensor]:
         """Every weighted term by name, and their sum as "loss"; `mask` is (B, H, W) class indices."""
-        terms = {name: weight * self._over_levels(term, prediction.logits, mask)
+        masks = [_resized(mask, logits) for logits in prediction.logits]
+        terms = {name: weight * self._over_levels(term, prediction.logits, masks)
                  for name, (weight, term) in self.pixel_terms.items()}  # fmt: skip
         if prediction.guide is not None and self.guide_terms:
             target = guide_target(mask, prediction.guide)
@@ -55,12 +57,12 @@ class Objective:
         return terms
 
     @staticmethod
-    def _over_levels(term: _Term, levels: list[Tensor], mask: Tensor) -> Tensor:
+    def _over_levels(term: _Term, levels: list[Tensor], masks: list[Tensor]) -> Tensor:
         """Deep supervision: weights 1, 1/2, 1/4, ... normalised to 1, the same with and without a guide."""
         weights = [0.5**level for level in range(len(levels))]
-        total = torch.zeros((), device=mask.device)
-        for weight, logits in zip(weights, levels, strict=True):
-            total = total + weight / sum(weights) * term(logits, _resized(mask, logits))
+        total = torch.zeros((), device=levels[0].device)
+        for weight, logits, mask in zip(weights, levels, masks, strict=True):
+            total = total + weight / sum(weights) * term(logits, mask)
         return total
 
 
@@ -76,16 +78,20 @@ def guide_target(mask: Tensor, guide: Tensor) -> Tensor:
         foreground = (mask > 0).float()[:, None]
     else:
         foreground = torch.stack([(mask == g + 1).float() for g in range(maps)], dim=1)
-    rows, columns = (_area_shares(guide.shape[axis], mask.shape[axis]).to(foreground) for axis in (-2, -1))
+    rows, columns = (_area_shares(guide.shape[axis], mask.shape[axis], mask.device) for axis in (-2, -1))
     return rows @ foreground @ columns.T
 
 
-def _area_shares(cells: int, pixels: int) -> Tensor:
-    """(cells, pixels): which share of each cell of a line lies in each pixel; every row adds up to 1."""
+@lru_cache(maxsize=64)
+def _area_shares(cells: int, pixels: int, device: torch.device) -> Tensor:
+    """(cells, pixels): which share of each cell of a line lies in each pixel; every row adds up to 1.
+
+    Kept, because bringing it to a GPU waits for the GPU. Every training step asks for the same two.
+    """
     edges = torch.arange(cells + 1, dtype=torch.float64) * pixels / cells
     starts = torch.arange(pixels, dtype=torch.float64)
     overlap = torch.minimum(edges[1:, None], starts + 1) - torch.maximum(edges[:-1, None], starts)
-    return overlap.clamp(min=0) * cells / pixels
+    return (overlap.clamp(min=0) * cells / pixels).float().to(device)
 
 
 def _resized(mask: Tensor, logits: Tensor) -> Tensor:

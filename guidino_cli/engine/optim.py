@@ -39,7 +39,8 @@ def make_optimizer(
         for part in sorted(groups)
     ]
     if name == "adamw":
-        return AdamW(settings, lr=lr)
+        # One pass over each tensor. With a gradient scaler, the other forms wait for the device to hear of infinities.
+        return AdamW(settings, lr=lr, fused=True)
     # nnU-Net's momentum.
     return SGD(settings, lr=lr, momentum=0.99, nesterov=True)
 

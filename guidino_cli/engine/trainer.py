@@ -22,6 +22,7 @@ from guidino_cli.engine.interruption import Interruption
 from guidino_cli.engine.objective import Objective
 from guidino_cli.engine.optim import current_rates, make_optimizer, make_schedule
 from guidino_cli.engine.precision import in_full, training_precision
+from guidino_cli.engine.quicker import arrange, compile_segmenter, is_channels_last
 from guidino_cli.engine.run_folder import RunFolder
 from guidino_cli.engine.validation import Validation
 from guidino_cli.errors import ConfigError, UserError, WeightsError
@@ -82,6 +83,11 @@ class Trainer:
             weight_decay=settings.weight_decay,
             adapter_lr=settings.lora_lr,
         )
+        precision = self.accelerator.mixed_precision
+        if is_channels_last(settings.channels_last, device=self.accelerator.device, precision=precision):
+            arrange(model.segmenter)
+        if settings.compile:
+            compile_segmenter(model.segmenter)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         # Without accelerate's own mixed precision around `forward`, which validation must not have: see `_step`.
         self.bare_model: Model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, distributed
 
 _SMOOTH = 1e-5
@@ -22,7 +21,9 @@ def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
         A scalar in [0, 1]; 0 for a class that is absent from both.
     """
     probabilities = logits.float().softmax(dim=1)[:, 1:]
-    truth = F.one_hot(mask, logits.shape[1]).movedim(-1, 1)[:, 1:].to(probabilities.dtype)
+    # Not `F.one_hot`, which looks at every index on the CPU and makes integers of eight bytes on the way.
+    classes = torch.arange(1, logits.shape[1], device=mask.device).view(-1, 1, 1)
+    truth = (mask[:, None] == classes).to(probabilities.dtype)
     axes = (0, 2, 3)
     sums = torch.stack([(probabilities * truth).sum(axes), probabilities.sum(axes) + truth.sum(axes)])
     overlap, total = _of_all_processes(sums)
