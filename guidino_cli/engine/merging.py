@@ -10,6 +10,7 @@ from guidino_cli.data.images import write_text
 from guidino_cli.engine.run_folder import RunFolder
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import BACKBONES, build_backbone
+from guidino_cli.models.pretrained.storing import write_statistics
 from guidino_cli.models.weights import fingerprint
 from guidino_cli.registry import find
 
@@ -50,6 +51,8 @@ def write_merged(folder: RunFolder, *, offline: bool) -> Merged:
     try:
         transformers.utils.logging.disable_progress_bar()
         network.save_pretrained(temporary)
+        # The base's may differ from those that an architecture has by default.
+        write_statistics(temporary, *(values.flatten().tolist() for values in (backbone.eye.mean, backbone.eye.std)))
         for file in temporary.glob("*.safetensors"):
             # Written readable for their owner alone; a backbone is there to be shared.
             shutil.copymode(temporary / "config.json", file)
@@ -65,11 +68,11 @@ def write_merged(folder: RunFolder, *, offline: bool) -> Merged:
 def _reading(name: str, options: dict[str, Any]) -> dict[str, Any]:
     """The options, given or the backbone's own default, that say how the network is read."""
     known = inspect.signature(find("backbone", name, BACKBONES)).parameters
-    values = {key: options.get(key, known[key].default) for key in ("layers", "norm", "scale") if key in known}
+    values = {key: options.get(key, known[key].default) for key in ("layers", "norm", "scale", "dtype") if key in known}
     return {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in values.items()
-        if value not in (None, True, 1.0)
+        if value not in (None, True, 1.0, "auto")
     }
 
 

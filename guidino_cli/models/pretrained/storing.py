@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -71,6 +72,12 @@ def read_record(folder: Path) -> Record | None:
         raise WeightsError(f"{path}: not readable ({error}); import the weights again") from error
 
 
+def write_statistics(folder: Path, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Say in `preprocessor_config.json` how images are normalised for the weights of a folder."""
+    statistics = {"do_normalize": True, "image_mean": list(mean), "image_std": list(std)}
+    _write_json(folder / "preprocessor_config.json", statistics)
+
+
 def _fill(folder: Path, loaded: Loaded, record: Record) -> None:
     with torch.no_grad():
         for parameter in loaded.network.parameters():
@@ -78,8 +85,7 @@ def _fill(folder: Path, loaded: Loaded, record: Record) -> None:
             if parameter.untyped_storage().nbytes() != parameter.numel() * parameter.element_size():
                 parameter.data = parameter.data.clone()
     loaded.network.save_pretrained(folder)
-    statistics = {"do_normalize": True, "image_mean": list(loaded.mean), "image_std": list(loaded.std)}
-    _write_json(folder / "preprocessor_config.json", statistics)
+    write_statistics(folder, loaded.mean, loaded.std)
     _write_json(folder / RECORD, asdict(record))
     page = LICENCE_PAGES.get(record.licence, "the place where you got the weights")
     (folder / "LICENCE.txt").write_text(
