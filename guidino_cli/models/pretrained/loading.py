@@ -111,7 +111,8 @@ def load_network(source: str, *, family: str | None, offline: bool, dtype: Dtype
         file = path / "model.safetensors" if path.is_dir() else path
         network, kind = _from_file(file, source, family, dtype)
         mean, std = _timm_statistics(settings, kind)
-    identity = {"weights": source, "sha256": fingerprint(network), "licence": licence_of(network.config.model_type)}
+    licence = licence_of(network.config.model_type, source)
+    identity = {"weights": source, "sha256": fingerprint(network), "licence": licence}
     return Loaded(network, identity, mean, std, path)
 
 

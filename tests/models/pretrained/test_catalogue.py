@@ -1,0 +1,25 @@
+"""Licences are claimed of those weights alone of which they are known."""
+
+import pytest
+
+from guidino_cli.models.pretrained.catalogue import EMBEDDED_LICENCE, licence_of
+
+
+@pytest.mark.parametrize(
+    ("model_type", "source", "licence"),
+    [
+        ("dinov3_vit", "anything", "DINOv3 licence"),
+        ("dinov3_convnext", "anything", "DINOv3 licence"),
+        ("dinov2", "facebook/dinov2-base", "Apache-2.0"),
+        ("dinov2_with_registers", "weights/dinov2-reg-small", "Apache-2.0"),
+        ("dinov2", "someone/medical-dinov2", "Apache-2.0 if Meta's own DINOv2, else see its source"),
+        ("vit", "google/vit-base-patch16-224", "see its source"),
+    ],
+)
+def test_a_licence_belongs_to_weights_and_not_to_an_architecture(model_type: str, source: str, licence: str) -> None:
+    assert licence_of(model_type, source) == licence
+
+
+def test_the_embedded_weights_name_the_licence_of_what_they_derive_from_and_that_of_their_package() -> None:
+    assert "Apache-2.0 (DINOv2" in EMBEDDED_LICENCE
+    assert "MIT" in EMBEDDED_LICENCE
