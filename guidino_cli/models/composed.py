@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from guidino_cli.errors import DataError
 from guidino_cli.models.base import Backbone, Guide, Segmenter
 from guidino_cli.types import Prediction
 
@@ -58,6 +59,9 @@ class Model(nn.Module):
         Args:
             image: The images.
             recall: Stands between the model and its backbone, where dense maps are known already.
+
+        Raises:
+            DataError: Another number of channels.
         """
         dense: list[Tensor] = []
         if self.backbone is not None:
@@ -78,11 +82,14 @@ class Model(nn.Module):
         if gate is not None and self.guide_at == "features":
             features = [self._gated(feature, gate) for feature in features]
         logits = self.segmenter.decode(features, (padded.shape[-2], padded.shape[-1]))
-        return Prediction([logits[0][..., :height, :width], *logits[1:]], guide)
+        coarser = [_over_image(level, image, padded) for level in logits[1:]]
+        return Prediction([logits[0][..., :height, :width], *coarser], guide)
 
     def _normalised(self, image: Tensor) -> Tensor:
         if image.shape[1] == 1:
             image = image.expand(-1, 3, -1, -1)
+        if image.shape[1] != 3:
+            raise DataError(f"images of {image.shape[1]} channels, expected 1 (grey) or 3 (colour)")
         return (image - self.mean) / self.std
 
     def _over_padding(self, guide: Tensor, image: Tensor, padded: Tensor) -> Tensor:
@@ -106,6 +113,18 @@ def _to_grid(guide: Tensor, like: Tensor) -> Tensor:
         return guide
     shrinks = guide.shape[-2] > size[0] or guide.shape[-1] > size[1]
     return F.interpolate(guide, size=size, mode="bilinear", align_corners=False, antialias=shrinks)
+
+
+def _over_image(level: Tensor, image: Tensor, padded: Tensor) -> Tensor:
+    """Coarser scores of the padded image on a grid that covers the image alone, as the mask they are compared with."""
+    if image.shape[-2:] == padded.shape[-2:]:
+        return level
+    shares = [image.shape[axis] / padded.shape[axis] for axis in (-2, -1)]
+    cells = [-(-level.shape[axis] * image.shape[axis] // padded.shape[axis]) for axis in (-2, -1)]
+    down, across = shares
+    place = level.new_tensor([[across, 0, across - 1], [0, down, down - 1]]).expand(len(level), 2, 3)
+    grid = F.affine_grid(place, [len(level), 1, *cells], align_corners=False)
+    return F.grid_sample(level, grid, padding_mode="border", align_corners=False)
 
 
 def _pad_to(image: Tensor, stride: int) -> Tensor:

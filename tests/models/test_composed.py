@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from guidino_cli.config import GuideSettings, ModelSettings, Part
-from guidino_cli.errors import ConfigError
+from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.models import SEGMENTERS, build_model
 from guidino_cli.models.base import Backbone, Guide, Segmenter
 from guidino_cli.models.composed import Model
@@ -40,6 +40,18 @@ class Seen(Segmenter):
     def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
         self.features = features
         return [features[0].expand(-1, 2, -1, -1)]
+
+
+class Means(Segmenter):
+    """Its scores are the first channel of the image, and its means over 2 x 2 and 4 x 4 pixels."""
+
+    stride = 4
+
+    def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
+        return [image[:, :1]]
+
+    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+        return [features[0], nn.functional.avg_pool2d(features[0], 2), nn.functional.avg_pool2d(features[0], 4)]
 
 
 class Columns(Backbone):
@@ -178,3 +190,20 @@ def test_a_backbone_that_nobody_reads_is_refused() -> None:
     tiny = Part("random", {"hidden_size": 32, "depth": 1, "heads": 2})
     with pytest.raises(ConfigError, match=r"does not read a backbone: set model\.guide"):
         build_model(ModelSettings(Part("unet"), backbone=tiny), num_classes=2)
+
+
+def test_coarser_scores_of_a_padded_image_cover_the_image_alone() -> None:
+    # 7 x 10 pixels of which each row is 0 to 9; padded to 8 x 12. Its 2.5 cells of 4 pixels become 3 of 10/3.
+    image = torch.arange(10.0).expand(1, 3, 7, 10) * STD + MEAN
+    fine, half, quarter = Model(Means())(image).logits
+    assert (fine.shape, half.shape, quarter.shape) == ((1, 1, 7, 10), (1, 1, 4, 5), (1, 1, 2, 3))
+    torch.testing.assert_close(half[0, 0, 0], torch.tensor([0.5, 2.5, 4.5, 6.5, 8.5]))
+    # The centres of those cells lie at pixels 7/6, 27/6 and 47/6; of the three means the last is (8 + 9 + 9 + 9) / 4.
+    last = 5.5 + (47 / 6 - 5.5) / 4 * (8.75 - 5.5)
+    torch.testing.assert_close(quarter[0, 0, 0], torch.tensor([1.5, 4.5, last]))
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_other_numbers_of_channels_are_refused_without_a_backbone_too(channels: int) -> None:
+    with pytest.raises(DataError, match=f"images of {channels} channels, expected 1"):
+        Model(Means())(torch.rand(1, channels, 8, 8))

@@ -117,11 +117,15 @@ def chosen(layers: Sequence[int] | None, *, count: int, what: str) -> list[int]:
     """The wanted layers, checked; the last one by default.
 
     Raises:
-        ValueError: A layer that does not exist.
+        ValueError: No list of numbers, a layer that does not exist, or a deeper one before a shallower one.
     """
+    if layers is not None and (type(layers) not in {list, tuple} or any(type(item) is not int for item in layers)):
+        raise ValueError(f"layers are {layers!r}, expected a list of {what} such as [{count}]")
     layers = list(layers) if layers else [count]
     if min(layers) < 1 or max(layers) > count:
         raise ValueError(f"layers are {layers}, but the backbone has {what} 1..{count}")
+    if layers != sorted(layers):
+        raise ValueError(f"layers are {layers}, expected from shallow to deep: {sorted(layers)}")
     return layers
 
 

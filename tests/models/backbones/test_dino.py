@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -176,6 +177,12 @@ def whole_stride(backbone: ViT) -> int:
 def test_blocks_behind_the_deepest_wanted_one_are_dropped() -> None:
     counts = [sum(p.numel() for p in _random(layers=layers).parameters()) for layers in ([1], [2], [1, 2], [3])]
     assert counts[0] < counts[1] == counts[2] < counts[3]
+
+
+@pytest.mark.parametrize("layers", [2, "2", [2.0], [True], [3, 1]])
+def test_layers_are_a_list_of_numbers_from_shallow_to_deep(layers: Any) -> None:
+    with pytest.raises(ConfigError, match=r"expected a list of blocks such as \[3\]|from shallow to deep: \[1, 3\]"):
+        build_backbone("random", {"hidden_size": 32, "depth": 3, "heads": 2, "layers": layers})
 
 
 @pytest.mark.parametrize("layers", [[0], [4], [1, 4], [-1]])
