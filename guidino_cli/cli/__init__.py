@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from guidino_cli import __version__
-from guidino_cli.cli import data, prediction, scoring, training, weights
+from guidino_cli.cli import data, prediction, scoring, tools, training, weights
 from guidino_cli.errors import EXIT_CODES, UserError
 
 _EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
@@ -26,6 +26,9 @@ def main() -> None:
     """Run the command line; a `UserError` becomes one line on stderr and its exit code."""
     # Threads that wait for each other by spinning make torch ten times slower on a CPU that has other work too.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Nothing is reported to anyone: libraries below honour these.
+    for name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+        os.environ[name] = "1"
     for stream in (sys.stdout, sys.stderr):
         # An ASCII locale must not turn a report into a UnicodeEncodeError.
         if hasattr(stream, "reconfigure"):
@@ -66,4 +69,6 @@ app.command()(scoring.evaluate)
 app.command()(scoring.compare)
 app.command("visualize-guide")(prediction.visualize_guide)
 app.command()(training.presets)
+app.command()(tools.doctor)
+app.command()(tools.export)
 app.add_typer(weights.app, name="weights")

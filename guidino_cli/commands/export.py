@@ -1,0 +1,100 @@
+"""From a run folder to one file that runs without guidino, with a page of facts beside it."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from guidino_cli import __version__
+from guidino_cli.config import RunConfig
+from guidino_cli.data.images import write_atomically, write_text
+from guidino_cli.engine.exporting import export, largest_difference, output_names, require_onnx
+from guidino_cli.engine.run_folder import load_run
+from guidino_cli.errors import ConfigError
+from guidino_cli.models.composed import Model
+
+_FORMATS = {".pt2": "torch.export", ".onnx": "ONNX"}
+
+
+def run(run_path: Path, *, out: Path, batch: int, tolerance: float, overwrite: bool, offline: bool) -> None:
+    """Write the file and its JSON, if the file computes what the run does.
+
+    Raises:
+        ConfigError: Another ending, a file that is there already, or results that differ.
+    """
+    facts_path = out.with_name(f"{out.name}.json")
+    _require_possible(out, facts_path, overwrite=overwrite)
+    model, config, facts = load_run(run_path, offline=offline)
+    shape = (batch, 3, config.data.image_size, config.data.image_size)
+    gaps: list[float] = []
+
+    def write(place: Path) -> None:
+        gaps.append(largest_difference(model, export(model, place, image_shape=shape), image_shape=shape))
+        if not gaps[0] <= tolerance:
+            raise ConfigError(
+                f"{out}: not written, for its results differ from the run's by {gaps[0]:.2g}, more than {tolerance:g}"
+            )
+
+    write_atomically(out, write)
+    about = _about(out, run_path, model, config, facts, shape) | {"max_abs_difference": gaps[0]}
+    write_text(facts_path, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+    print(f"{_FORMATS[out.suffix.lower()]} {out} ({out.stat().st_size / 1e6:.1f} MB), input image {list(shape)}")
+    print(f"differs from the run by at most {gaps[0]:.2g} (allowed {tolerance:g})")
+    print(f"facts {facts_path}")
+    if model.backbone is not None:
+        print(f"licence of the backbone's weights inside: {_licence(model)}")
+
+
+def _require_possible(out: Path, facts_path: Path, *, overwrite: bool) -> None:
+    if out.suffix.lower() not in _FORMATS:
+        raise ConfigError(f"-o {out}: expected a file that ends in {' or '.join(_FORMATS)}")
+    for path in (out, facts_path):
+        if path.is_dir() or (path.exists() and not overwrite):
+            raise ConfigError(f"{path}: is there already; add --overwrite or choose another -o")
+    if out.suffix.lower() == ".onnx":
+        require_onnx()
+
+
+def _about(
+    out: Path, run_path: Path, model: Model, config: RunConfig, facts: dict[str, Any], shape: tuple[int, ...]
+) -> dict[str, Any]:
+    """What must be known to use the file as guidino would, and to pass it on."""
+    return {
+        "format": 1,
+        "kind": _FORMATS[out.suffix.lower()],
+        "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
+        "run": run_path.resolve().name,
+        "description": config.description,
+        "classes": facts["classes"],
+        "input": {
+            "name": "image",
+            "shape": list(shape),
+            "layout": "batch, channel (RGB; a grey image three times), row, column",
+            "dtype": "float32",
+            "range": [0.0, 1.0],
+            "normalisation": "none: mean and standard deviation are applied inside",
+            "resize": config.data.resize,
+            "window": config.data.image_size,
+        },
+        "outputs": {name: _OUTPUTS[name] for name in output_names(model)},
+        "predict": {"overlap": config.predict.overlap, "mirror": config.predict.mirror},
+        "backbone": None if model.backbone is None else model.backbone.identity,
+        "licence": _licence(model),
+        "versions": {"guidino": __version__, "torch": torch.__version__},
+    }
+
+
+_OUTPUTS = {
+    "probabilities": "(batch, class, row, column) float32, softmax over classes; the index of the largest is the mask",
+    "guide": "(batch, map, row, column) float32 in [0, 1]",
+}
+
+
+def _licence(model: Model) -> str:
+    if model.backbone is None:
+        return "no pretrained backbone inside; the licence of the training data applies"
+    from guidino_cli.models.lora import licence_note
+
+    return " ".join(licence_note(model.backbone.identity).split())

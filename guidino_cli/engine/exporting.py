@@ -1,0 +1,125 @@
+"""A trained model as one file that runs without guidino: written, read back, and compared with the model."""
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from guidino_cli.errors import ConfigError, DependencyError
+from guidino_cli.models.composed import Model
+
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+Runner = Callable[[Tensor], Sequence[np.ndarray]]
+
+
+class Exported(nn.Module):
+    """What is exported: images in, probabilities and, with a guide, the guide out, all at the size of the images.
+
+    Args:
+        model: In evaluation mode.
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Probabilities (B, K, H, W) and guide (B, G, H, W) in [0, 1] of images (B, 3, H, W) in [0, 1]."""
+        prediction = self.model(image)
+        probabilities = prediction.logits[0].float().softmax(dim=1)
+        if prediction.guide is None:
+            return (probabilities,)
+        size = (image.shape[-2], image.shape[-1])
+        guide = F.interpolate(prediction.guide.float(), size=size, mode="bilinear", align_corners=False)
+        return probabilities, guide
+
+
+def output_names(model: Model) -> list[str]:
+    """Of an exported model, in order."""
+    return ["probabilities"] if model.guide is None else ["probabilities", "guide"]
+
+
+def export(model: Model, path: Path, *, image_shape: tuple[int, int, int, int]) -> Runner:
+    """Write a model to a `.pt2` or `.onnx` file, read it back, and return a function that runs the file.
+
+    Args:
+        model: In evaluation mode, on the CPU.
+        path: Its ending decides the format.
+        image_shape: (B, 3, H, W), the only one the file will take.
+
+    Raises:
+        DependencyError: ONNX without its packages.
+        ConfigError: The model has parts that the format cannot express.
+    """
+    kind = path.suffix.lower()
+    if kind == ".onnx":
+        require_onnx()
+    module, example = Exported(model).eval(), torch.zeros(image_shape)
+    write = _write_onnx if kind == ".onnx" else _write_pt2
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            # Of the exporters' own workings; what counts is compared afterwards.
+            warnings.simplefilter("ignore")
+            logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+            write(module, example, path, output_names(model))
+            return _onnx_runner(path) if kind == ".onnx" else _pt2_runner(path)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join((str(error) or type(error).__name__).split())[:200]
+        raise ConfigError(f"the model cannot be expressed as {kind} ({type(error).__name__}: {reason})") from error
+
+
+def require_onnx() -> None:
+    """`DependencyError` if a package that writes, reads or runs ONNX is missing."""
+    missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
+    if missing:
+        raise DependencyError(f"ONNX needs {', '.join(missing)}; pip install 'guidino[export]', or write a .pt2 file")
+
+
+@torch.no_grad()
+def largest_difference(model: Model, runner: Runner, *, image_shape: tuple[int, ...], seed: int = 0) -> float:
+    """Largest absolute difference between a model and its file, over all outputs, of noise and of a smooth image."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(image_shape, generator=generator)
+    coarse = torch.rand((*image_shape[:2], 4, 4), generator=generator)
+    smooth = F.interpolate(coarse, size=image_shape[-2:], mode="bilinear", align_corners=False)
+    gaps = []
+    for image in (noise, smooth):
+        ours, theirs = Exported(model).eval()(image), runner(image)
+        gaps += [float(np.abs(a.numpy() - b).max()) for a, b in zip(ours, theirs, strict=True)]
+    # A gap that is no number is no match.
+    return float("inf") if any(np.isnan(gap) for gap in gaps) else max(gaps)
+
+
+def _write_pt2(module: nn.Module, example: Tensor, path: Path, _: list[str]) -> None:
+    torch.export.save(torch.export.export(module, (example,), strict=False), path)
+
+
+def _write_onnx(module: nn.Module, example: Tensor, path: Path, names: list[str]) -> None:
+    program = torch.onnx.export(
+        module, (example,), input_names=["image"], output_names=names, dynamo=True, external_data=False, verbose=False
+    )
+    if program is None:
+        raise ValueError("the exporter returned nothing")
+    program.save(path, external_data=False)
+
+
+def _pt2_runner(path: Path) -> Runner:
+    module = torch.export.load(path).module()
+    return lambda image: [output.numpy() for output in module(image)]
+
+
+def _onnx_runner(path: Path) -> Runner:
+    import onnxruntime
+
+    session: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda image: session.run(None, {"image": image.numpy()})
