@@ -280,6 +280,9 @@ def _apply(settings: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: the value is not valid YAML") from error
     if last == "name" and settings.get("name") != parsed:
         settings.pop("options", None)
+    if path[-2:] == ["backbone", "options"] and last in {"size", "weights"} and parsed is not None:
+        # Both say which weights; the one that is set now replaces the other.
+        settings.pop("size" if last == "weights" else "weights", None)
     settings[last] = parsed
 
 

@@ -90,7 +90,7 @@ def test_a_plain_preset_differs_from_the_guided_one_in_the_guide_only(name: str)
     assert override(plain, ["train.loss.guide=0"]).train == same.train
 
 
-@pytest.mark.parametrize("name", [name for name in preset_names() if name != "demo"])
+@pytest.mark.parametrize("name", [name for name in preset_names() if name.split("-")[0] in DATA_SETS])
 def test_the_presets_of_the_paper_have_its_settings(name: str) -> None:
     config = load_preset(name)
     found = (config.data.image_size, config.train.lr, config.train.batch_size, config.train.epochs)
@@ -194,3 +194,12 @@ def test_another_part_does_not_inherit_the_options_of_the_one_before() -> None:
 def test_the_same_name_again_keeps_the_options() -> None:
     config = load_preset("kvasir-segdino", ["model.backbone.name=dinov3"])
     assert config == load_preset("kvasir-segdino")
+
+
+def test_a_size_replaces_the_weights_of_a_preset_and_weights_a_size() -> None:
+    sized = load_preset("kvasir-segdino", ["model.backbone.options.size=base"])
+    assert sized.model.backbone is not None
+    assert sized.model.backbone.options == {"layers": [3, 6, 9, 12], "size": "base"}
+    filed = override(sized, ["model.backbone.options.weights=/w", "model.backbone.options.size=null"])
+    assert filed.model.backbone is not None
+    assert filed.model.backbone.options == {"layers": [3, 6, 9, 12], "weights": "/w", "size": None}

@@ -287,8 +287,10 @@ def require_same_model(path: Path, old: ModelSettings, new: ModelSettings) -> No
     """`ConfigError` if settings of a model differ in more than where the backbone's weights come from."""
     before, after = _flat(asdict(old)), _flat(asdict(new))
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    # A folder or file instead of the short name; that it holds the same weights is checked by their hash.
+    may = {"backbone.options.weights", *(["backbone.options.size"] if "backbone.options.weights" in changed else [])}
     for name in changed:
-        if name != "backbone.options.weights":
+        if name not in may:
             raise ConfigError(
                 f"{path}: model.{name} is what the run was trained with; only model.backbone.options.weights may change"
             )

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from guidino_cli.config import RunConfig, dump, override
-from guidino_cli.engine.run_folder import RunFolder, load_run, run_facts
+from guidino_cli.engine.run_folder import RunFolder, load_run, require_same_model, run_facts
 from guidino_cli.errors import ConfigError, DataError, ResourceError, WeightsError
 from guidino_cli.models import build_model
 from guidino_cli.models.composed import Model
@@ -258,3 +258,11 @@ def _save(run: RunFolder, what: str, model: Model) -> None:
 def test_the_configuration_in_the_folder_is_complete(run: RunFolder, config: RunConfig) -> None:
     assert (run.path / "config.yaml").read_text() == dump(config)
     assert run.config() == config
+
+
+def test_a_run_with_official_weights_takes_a_folder_of_them_but_no_other_size(tmp_path: Path) -> None:
+    trained = override(RunConfig(), ["model.backbone={name: dinov3, options: {size: base, layers: [6]}}"])
+    moved = override(trained, [f"model.backbone.options.weights={tmp_path}"])
+    require_same_model(tmp_path, trained.model, moved.model)
+    with pytest.raises(ConfigError, match=r"model\.backbone\.options\.size is what the run was trained with"):
+        require_same_model(tmp_path, trained.model, override(trained, ["model.backbone.options.size=large"]).model)
