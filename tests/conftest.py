@@ -5,9 +5,12 @@ import os
 # Before anything imports huggingface_hub: no test may reach a network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import contextlib
+import io
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,33 @@ def guidino(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return call
 
 
+@pytest.fixture(scope="session")
+def guidino_once() -> Callable[..., None]:
+    """Run the real `main` for a fixture that several tests share; what it says is shown only if it fails."""
+
+    def call(*words: object) -> None:
+        from guidino_cli.cli import main
+
+        _forget_accelerator()
+        said, code = io.StringIO(), 0
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            patch.setattr(sys, "argv", ["guidino", *map(str, words)])
+            try:
+                main()
+            except SystemExit as stop:
+                code = int(stop.code or 0)
+        assert code == 0, said.getvalue()
+
+    return call
+
+
+@pytest.fixture(autouse=True)
+def _same_randomness() -> None:
+    """What a test draws without a seed of its own is the same whether it runs alone or among others."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
 @pytest.fixture(autouse=True)
 def _fresh_accelerator() -> Iterator[None]:
     """Accelerate keeps its state for the life of the process; a user's process has one run, a test session many."""
@@ -58,33 +88,39 @@ def _fresh_accelerator() -> Iterator[None]:
 @pytest.fixture
 def make_data(tmp_path: Path) -> Callable[..., Path]:
     """Make a prepared data folder of bright squares on a dim texture; class k is a square of brightness k."""
+    return partial(_make_data, tmp_path)
 
-    def make(
-        name: str = "data", *, train: int = 4, val: int = 2, test: int = 1, size_hw: tuple[int, int] = (40, 48),
-        num_classes: int = 2, seed: int = 0, fold_count: int = 0,
-    ) -> Path:  # fmt: skip
-        from guidino_cli.data.images import write_label_map
-        from guidino_cli.data.manifest import Manifest, save_manifest
-        from guidino_cli.types import Case
 
-        folder, generator, cases = tmp_path / name, np.random.default_rng(seed), []
-        (folder / "images").mkdir(parents=True)
-        for i, split in enumerate(["train"] * train + ["val"] * val + ["test"] * test):
-            pixels = generator.integers(0, 60, (*size_hw, 3)).astype(np.uint8)
-            labels = np.zeros(size_hw, dtype=np.uint8)
-            for k in range(1, num_classes):
-                y, x = generator.integers(0, size_hw[0] - 16), generator.integers(0, size_hw[1] - 16)
-                labels[y : y + 14, x : x + 14] = k
-            pixels[labels > 0] += (labels[labels > 0] * (180 // num_classes))[:, None].astype(np.uint8)
-            image, mask = folder / "images" / f"case{i}.png", folder / "masks" / f"case{i}.png"
-            Image.fromarray(pixels).save(image)
-            write_label_map(mask, labels)
-            fold = i % fold_count if fold_count and split != "test" else None
-            cases.append(Case(f"case{i}", image, mask, split, fold, f"case{i}", size_hw, float((labels > 0).mean())))
-        save_manifest(Manifest(name, ["background", "a", "b", "c"][:num_classes], cases, {}), folder)
-        return folder
+@pytest.fixture(scope="session")
+def make_data_in() -> Callable[..., Path]:
+    """Like `make_data`, in a folder that several tests share: `make_data_in(tmp_path_factory.mktemp("shared"))`."""
+    return _make_data
 
-    return make
+
+def _make_data(
+    place: Path, name: str = "data", *, train: int = 4, val: int = 2, test: int = 1,
+    size_hw: tuple[int, int] = (40, 48), num_classes: int = 2, seed: int = 0, fold_count: int = 0,
+) -> Path:  # fmt: skip
+    from guidino_cli.data.images import write_label_map
+    from guidino_cli.data.manifest import Manifest, save_manifest
+    from guidino_cli.types import Case
+
+    folder, generator, cases = place / name, np.random.default_rng(seed), []
+    (folder / "images").mkdir(parents=True)
+    for i, split in enumerate(["train"] * train + ["val"] * val + ["test"] * test):
+        pixels = generator.integers(0, 60, (*size_hw, 3)).astype(np.uint8)
+        labels = np.zeros(size_hw, dtype=np.uint8)
+        for k in range(1, num_classes):
+            y, x = generator.integers(0, size_hw[0] - 16), generator.integers(0, size_hw[1] - 16)
+            labels[y : y + 14, x : x + 14] = k
+        pixels[labels > 0] += (labels[labels > 0] * (180 // num_classes))[:, None].astype(np.uint8)
+        image, mask = folder / "images" / f"case{i}.png", folder / "masks" / f"case{i}.png"
+        Image.fromarray(pixels).save(image)
+        write_label_map(mask, labels)
+        fold = i % fold_count if fold_count and split != "test" else None
+        cases.append(Case(f"case{i}", image, mask, split, fold, f"case{i}", size_hw, float((labels > 0).mean())))
+    save_manifest(Manifest(name, ["background", "a", "b", "c"][:num_classes], cases, {}), folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

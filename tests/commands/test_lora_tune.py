@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import torch
@@ -23,31 +24,43 @@ predict: {overlap: 0, mirror: false}
 """
 
 
-@pytest.fixture(autouse=True)
-def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def _no_pictures() -> Iterator[None]:
     """They take longer than the training."""
-    for name in ("draw_curve", "draw_validation"):
-        monkeypatch.setattr(f"guidino_cli.commands.train.{name}", lambda *_, **__: None)
-    monkeypatch.setattr("guidino_cli.commands.train.curve_keeper", lambda *_: None)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_curve", "draw_validation"):
+            patch.setattr(f"guidino_cli.commands.train.{name}", lambda *_, **__: None)
+        patch.setattr("guidino_cli.commands.train.curve_keeper", lambda *_: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def shared(
+    _no_pictures: None, guidino_once: Callable[..., None], make_data_in: Maker, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder that no test writes to: the preset, data, a frozen run, and the run that was tuned from it."""
+    folder = tmp_path_factory.mktemp("lora")
+    (folder / "tiny.yaml").write_text(PRESET)
+    data, frozen = make_data_in(folder), folder / "frozen"
+    guidino_once("train", "-p", folder / "tiny.yaml", "-d", data, "-o", frozen, "--device", "cpu")
+    guidino_once("lora-tune", frozen, "-o", folder / "tuned", "--device", "cpu")
+    return folder
 
 
 @pytest.fixture
-def preset(tmp_path: Path) -> Path:
-    (tmp_path / "tiny.yaml").write_text(PRESET)
-    return tmp_path / "tiny.yaml"
+def preset(shared: Path) -> Path:
+    return shared / "tiny.yaml"
 
 
 @pytest.fixture
-def data(make_data: Maker) -> Path:
-    return make_data()
+def data(shared: Path) -> Path:
+    return shared / "data"
 
 
 @pytest.fixture
-def frozen(guidino, preset: Path, data: Path, tmp_path: Path) -> Path:
-    """A trained run with a frozen backbone."""
-    outcome = guidino("train", "-p", preset, "-d", data, "-o", tmp_path / "frozen", "--device", "cpu")
-    assert outcome.code == 0, outcome.stderr
-    return tmp_path / "frozen"
+def frozen(shared: Path, tmp_path: Path) -> Path:
+    """A trained run with a frozen backbone, the test's own copy."""
+    return copytree(shared / "frozen", tmp_path / "frozen")
 
 
 @pytest.fixture
@@ -62,7 +75,14 @@ def tune(guidino, tmp_path: Path):
 
 @pytest.fixture
 def tuned(tmp_path: Path) -> Path:
+    """Where `tune` writes."""
     return tmp_path / "tuned"
+
+
+@pytest.fixture
+def adapted(shared: Path, tuned: Path) -> Path:
+    """A run that was tuned from the frozen one, the test's own copy."""
+    return copytree(shared / "tuned", tuned)
 
 
 def _hashes(folder: Path) -> dict[Path, str]:
@@ -203,55 +223,50 @@ def test_a_killed_run_goes_on_bit_for_bit(
 # --- What comes out is used like any run
 
 
-def test_predict_loads_the_adapter_without_being_told(guidino, tune, frozen: Path, tuned: Path, data: Path) -> None:
-    assert tune(frozen).code == 0
-    outcome = guidino("predict", tuned, data, "-o", tuned.parent / "masks", "--device", "cpu", "--save-guide")
+def test_predict_loads_the_adapter_without_being_told(guidino, adapted: Path, data: Path) -> None:
+    outcome = guidino("predict", adapted, data, "-o", adapted.parent / "masks", "--device", "cpu", "--save-guide")
     assert outcome.code == 0, outcome.stderr
-    assert (tuned.parent / "masks" / "case6.png").is_file()
+    assert (adapted.parent / "masks" / "case6.png").is_file()
 
 
-def test_a_loaded_run_has_the_trained_adapter_and_is_frozen(tune, frozen: Path, tuned: Path) -> None:
+def test_a_loaded_run_has_the_trained_adapter_and_is_frozen(adapted: Path) -> None:
     from guidino_cli.engine.run_folder import load_run
     from guidino_cli.models.lora import adapter_tensors
 
-    assert tune(frozen).code == 0
-    model = load_run(tuned)[0]
-    stored = load_file(tuned / "best" / "adapter" / "adapter_model.safetensors")
+    model = load_run(adapted)[0]
+    stored = load_file(adapted / "best" / "adapter" / "adapter_model.safetensors")
     loaded = adapter_tensors(model.backbone)
     assert all(torch.equal(loaded[name], stored[name]) for name in stored)
     assert model.backbone.is_frozen
     assert not any(parameter.requires_grad for parameter in model.backbone.parameters())
 
 
-def test_a_missing_adapter_is_refused_by_name(tune, frozen: Path, tuned: Path) -> None:
+def test_a_missing_adapter_is_refused_by_name(adapted: Path) -> None:
     from guidino_cli.engine.run_folder import load_run
     from guidino_cli.errors import WeightsError
 
-    assert tune(frozen).code == 0
-    (tuned / "best" / "adapter" / "adapter_model.safetensors").unlink()
+    (adapted / "best" / "adapter" / "adapter_model.safetensors").unlink()
     with pytest.raises(WeightsError, match=r"adapter_model\.safetensors: missing, but the run was trained with LoRA"):
-        load_run(tuned)
+        load_run(adapted)
 
 
-def test_an_adapter_of_another_epoch_is_refused(tune, frozen: Path, tuned: Path) -> None:
+def test_an_adapter_of_another_epoch_is_refused(adapted: Path) -> None:
     """One flipped bit is enough: its values would fit, and the masks be wrong."""
     from guidino_cli.engine.run_folder import load_run
     from guidino_cli.errors import WeightsError
 
-    assert tune(frozen).code == 0
-    path = tuned / "best" / "adapter" / "adapter_model.safetensors"
+    path = adapted / "best" / "adapter" / "adapter_model.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"adapter_model\.safetensors: damaged, or of another epoch"):
-        load_run(tuned)
+        load_run(adapted)
 
 
-def test_another_base_is_refused(guidino, tune, frozen: Path, tuned: Path, data: Path) -> None:
-    assert tune(frozen).code == 0
-    config = tuned / "config.yaml"
+def test_another_base_is_refused(guidino, adapted: Path, data: Path) -> None:
+    config = adapted / "config.yaml"
     config.write_text(config.read_text().replace("depth: 2", "depth: 3"))
-    outcome = guidino("predict", tuned, data, "-o", tuned.parent / "masks", "--device", "cpu")
+    outcome = guidino("predict", adapted, data, "-o", adapted.parent / "masks", "--device", "cpu")
     assert (outcome.code, "SHA-256" in _message(outcome)) == (4, True)
 
 
@@ -312,9 +327,8 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_written(
     assert not tuned.exists()
 
 
-def test_a_run_that_is_adapted_already_is_refused(guidino, tune, frozen: Path, tuned: Path) -> None:
-    assert tune(frozen).code == 0
-    outcome = guidino("lora-tune", tuned, "-o", tuned.parent / "again", "--device", "cpu")
+def test_a_run_that_is_adapted_already_is_refused(guidino, adapted: Path) -> None:
+    outcome = guidino("lora-tune", adapted, "-o", adapted.parent / "again", "--device", "cpu")
     assert (outcome.code, "adapted by LoRA already" in _message(outcome)) == (2, True)
 
 

@@ -100,13 +100,14 @@ def test_zeros_at_the_bottleneck_leave_the_other_maps_alone(name: str, make: Mak
     assert torch.equal(_logits(make(name, guide=torch.zeros(1, 1, 4, 4), at="bottleneck"), image)[0], expected)
 
 
-@pytest.mark.parametrize("corner", [(0, 1), (1, 0)])
 @pytest.mark.parametrize(("name", "at"), FITTING)
-def test_a_hole_in_the_guide_shows_where_it_is(name: str, at: Place, corner: tuple[int, int], make: Make) -> None:
-    """One quarter of the guide is 0: the quarter of the logits that changes most is the same."""
-    guide = torch.ones(1, 1, 8, 8)
-    quarter = (slice(corner[0] * 4, corner[0] * 4 + 4), slice(corner[1] * 4, corner[1] * 4 + 4))
-    guide[0, 0, *quarter] = 0
+def test_a_hole_in_the_guide_shows_where_it_is(name: str, at: Place, make: Make) -> None:
+    """The upper right quarter of the guide is 0: the quarter of the logits that changes most is the same.
+
+    Turned, transposed or mirrored it would be another one.
+    """
+    guide, corner = torch.ones(1, 1, 8, 8), (0, 1)
+    guide[0, 0, :4, 4:] = 0
     image = _image(size=(128, 128))
     change = (_logits(make(name, guide=guide, at=at), image)[0] - _logits(make(name), image)[0]).abs().mean(dim=(0, 1))
     quarters = torch.nn.functional.avg_pool2d(change[None], 64)[0]
