@@ -27,6 +27,20 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 
 @pytest.fixture
+def coarse_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn whole, but in few pixels, which takes a fraction of the time.
+
+    A test that looks at the pixels of a picture is marked with `pictures` and gets all of them.
+    """
+    if "pictures" in request.keywords:
+        return
+    from matplotlib.figure import Figure
+
+    original = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, place, **others: original(self, place, **others | {"dpi": 20}))
+
+
+@pytest.fixture
 def save_mask() -> Callable[[Path, np.ndarray], Path]:
     """Write an 8-bit mask, with the folder it lies in."""
 
