@@ -110,21 +110,23 @@ class Checkpoint:
 
 
 def _random_state(device: torch.device) -> dict[str, Any]:
-    """Of every generator that a part of the run might draw from."""
-    state: Any = np.random.get_state()  # noqa: NPY002 (others' code may draw from it)
-    kind, keys, *rest = state
+    """Of every generator that a part of the run might draw from; as tensors, since lists of numbers pickle slowly."""
+    version, words, gauss = random.getstate()
+    others: Any = np.random.get_state()  # noqa: NPY002 (others' code may draw from it)
+    kind, keys, *rest = others
     return {
-        "python": random.getstate(),
-        "numpy": (kind, keys.tolist(), *rest),
+        "python": (version, torch.tensor(words), gauss),
+        "numpy": (kind, torch.tensor(keys.astype(np.int64)), *rest),
         "torch": torch.get_rng_state(),
         "device": None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(),
     }
 
 
 def _set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    random.setstate(state["python"])
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words.tolist()), gauss))
     kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
     torch.set_rng_state(state["torch"])
     if state["device"] is not None and device.type != "cpu":
         torch.get_device_module(device).set_rng_state(state["device"])
