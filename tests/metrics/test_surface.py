@@ -169,8 +169,8 @@ def test_random_masks_agree_with_medpy(data: st.DataObject) -> None:
     agrees_with_medpy(*masks, spacing)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_thousand_random_blobs_agree_with_medpy(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(2))
+def test_hundreds_of_random_blobs_agree_with_medpy(seed: int) -> None:
     generator = np.random.default_rng(seed)
     for _ in range(250):
         dimensions = int(generator.integers(1, 4))
