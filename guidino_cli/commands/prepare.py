@@ -113,8 +113,8 @@ def _show(summary: Summary, layout: str, *, out: Path | None, export_name: str |
     console = Console(file=sys.stdout, highlight=False, markup=False)
     console.print(table)
     if out is not None:
-        preset = _PRESETS.get(layout, "demo")
-        preset = preset if preset in preset_names() else "demo"
+        preset = _PRESETS.get(layout, "own-unet")
+        preset = preset if preset in preset_names() else "own-unet"
         # Not in the table, which would break the line that people copy.
         console.print(
             f"next      guidino train --preset {preset} --data {shlex.quote(str(out))} -o RUN", soft_wrap=True

@@ -10,6 +10,7 @@ from guidino_cli.config import RunConfig, dump, load_preset, preset_names, prese
 _NOTES = """\
 guide: what the guide map gates; LoRA: its rank; paper: the row of Tables 1 to 3
 in the GuiDINO paper. dinov3 is the ViT-S/16. demo takes minutes on a CPU.
+Your own data: own-unet, and own-plain-unet, which shows if its guide helps.
 Print one as YAML: guidino presets NAME"""
 
 

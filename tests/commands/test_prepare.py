@@ -65,7 +65,7 @@ def test_the_same_seed_gives_the_same_manifest(source: Path, tmp_path: Path) -> 
 def test_the_next_command_is_told_on_one_line(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepare.run(source, out=tmp_path / "a folder")
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == f"next      guidino train --preset demo --data '{tmp_path / 'a folder'}' -o RUN"
+    assert last == f"next      guidino train --preset own-unet --data '{tmp_path / 'a folder'}' -o RUN"
 
 
 def test_jpeg_masks_are_cut_at_127(source: Path, tmp_path: Path) -> None:
