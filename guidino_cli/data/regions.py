@@ -2,6 +2,8 @@
 
 import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +71,21 @@ def size_in_file(path: Path) -> tuple[int, int]:
         size = _size_of_tiff(path)
         if size is not None:
             return size
+    with _refusing(path), Image.open(path) as file:
+        return file.height, file.width
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Turn what Pillow says of a file into a `DataError`; its guard against bombs is answered with a way out."""
     try:
-        with Image.open(path) as file:
-            return file.height, file.width
+        yield
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except Image.DecompressionBombError as error:
         raise DataError(
-            f"{path}: more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels, which only TIFF can be read in parts; "
-            "save it as an 8-bit TIFF, uncompressed or deflated"
+            f"{path}: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which only TIFF can be read in parts; "
+            "save it as an 8-bit grey or RGB TIFF, uncompressed or deflated"
         ) from error
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as an image ({error}); replace or remove the file") from error
@@ -108,7 +116,7 @@ def open_regions(path: Path) -> Regions:
         pixels = _mapped(path)
         if pixels is not None:
             return _Pixels(path, pixels)
-    with Image.open(path) as file:
+    with _refusing(path), Image.open(path) as file:
         deep = file.mode.startswith("I") or file.mode == "F"
     # Deep values are scaled by percentiles of the whole image.
     return _Pixels(path, read_image(path)[0]) if deep else _Decoded(path, open_image(path))

@@ -70,7 +70,7 @@ def test_the_size_is_known_without_decoding(name: str, tmp_path: Path) -> None:
 def test_pillows_guard_is_answered_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(DataError, match="save it as an 8-bit TIFF"):
+    with pytest.raises(DataError, match="save it as an 8-bit grey or RGB TIFF"):
         size_in_file(tmp_path / "a.png")
 
 
