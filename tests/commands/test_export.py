@@ -1,0 +1,111 @@
+"""`guidino export`: the file computes what the run does, says what it is, and is not written where it does not."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from guidino_cli.engine.run_folder import RunFolder, load_run, run_facts
+from guidino_cli.models import build_model
+
+SIDE = 32
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, make_data: Callable[..., Path]):
+    """A run folder with random weights: guided, or plain."""
+
+    def make(*, guided: bool) -> Path:
+        from guidino_cli.config import parse
+
+        backbone = {"name": "random", "options": {"hidden_size": 32, "depth": 1, "heads": 2}}
+        guide = {"at": "bottleneck", "options": {"prototypes": 4, "aggregate": "softmax"}}
+        extra = {"backbone": backbone, "guide": guide} if guided else {}
+        segmenter = {"name": "unet", "options": {"width": 4}}
+        config = parse({"model": {"segmenter": segmenter, **extra}, "data": {"image_size": SIDE}})
+        torch.manual_seed(0)
+        model, data, folder = build_model(config.model, num_classes=2, offline=True), make_data(), tmp_path / "run"
+        run = RunFolder(folder)
+        run.create(config, run_facts(model, classes=["background", "a"], data=data))
+        run.save_weights(model)
+        return folder
+
+    return make
+
+
+def _ours(run: Path, image: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    model, _, _ = load_run(run)
+    with torch.no_grad():
+        found = model(image)
+    return found.logits[0].softmax(dim=1).numpy(), found.guide
+
+
+def test_a_guided_network_as_torch_export_gives_the_same_probabilities(guidino, make_run, tmp_path: Path) -> None:
+    run, out = make_run(guided=True), tmp_path / "model.pt2"
+    outcome = guidino("export", run, "-o", out)
+    assert outcome.code == 0, outcome.stderr
+    image = torch.rand(1, 3, SIDE, SIDE)
+    probabilities, guide = torch.export.load(out).module()(image)
+    np.testing.assert_allclose(probabilities.detach().numpy(), _ours(run, image)[0], atol=1e-5)
+    assert guide.shape == (1, 1, SIDE, SIDE)
+    about = json.loads((tmp_path / "model.pt2.json").read_text())
+    assert about["input"]["shape"] == [1, 3, SIDE, SIDE]
+    assert about["classes"] == ["background", "a"]
+    assert about["backbone"]["sha256"] == load_run(run)[2]["backbone"]["sha256"]
+    assert about["max_abs_difference"] <= 1e-4
+    assert list(about["outputs"]) == ["probabilities", "guide"]
+
+
+@pytest.mark.slow
+def test_a_plain_network_as_onnx_gives_the_same_probabilities(guidino, make_run, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    run, out = make_run(guided=False), tmp_path / "model.onnx"
+    outcome = guidino("export", run, "-o", out, "--batch", 2)
+    assert outcome.code == 0, outcome.stderr
+    image = torch.rand(2, 3, SIDE, SIDE)
+    (probabilities,) = onnxruntime.InferenceSession(str(out)).run(None, {"image": image.numpy()})
+    np.testing.assert_allclose(probabilities, _ours(run, image)[0], atol=1e-5)
+
+
+def test_a_file_that_computes_something_else_is_not_kept(
+    guidino, make_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(_: object, place: Path, **__: object):
+        place.write_bytes(b"a file")
+        return lambda image: [np.zeros((len(image), 2, SIDE, SIDE), dtype=np.float32)]
+
+    monkeypatch.setattr("guidino_cli.commands.export.export", wrong)
+    run = make_run(guided=False)
+    before = sorted(tmp_path.iterdir())
+    outcome = guidino("export", run, "-o", tmp_path / "model.pt2")
+    assert outcome.code == 2
+    assert "not written, for its results differ" in outcome.stderr
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_results_that_are_no_numbers_are_no_match(make_run) -> None:
+    from guidino_cli.engine.exporting import largest_difference
+
+    model, _, _ = load_run(make_run(guided=False))
+    shape = (1, 3, SIDE, SIDE)
+    gap = largest_difference(model, lambda _: [np.full((1, 2, SIDE, SIDE), np.nan)], image_shape=shape)
+    assert gap == float("inf")
+
+
+def test_onnx_without_its_packages_ends_with_5(guidino, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guidino_cli.engine.exporting.find_spec", lambda _: None)
+    outcome = guidino("export", tmp_path, "-o", tmp_path / "model.onnx")
+    assert outcome.code == 5
+    assert "guidino[export]" in outcome.stderr
+
+
+@pytest.mark.parametrize(("name", "message"), [("model.pth", "ends in .pt2 or .onnx"), ("there.pt2", "is there")])
+def test_places_that_cannot_be_meant_are_refused(name: str, message: str, guidino, tmp_path: Path) -> None:
+    (tmp_path / "there.pt2").write_text("mine")
+    outcome = guidino("export", tmp_path, "-o", tmp_path / name)
+    assert outcome.code == 2
+    assert message in outcome.stderr
