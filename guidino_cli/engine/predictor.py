@@ -15,7 +15,7 @@ from guidino_cli.engine.sliding import Window, segment_bands, window_corners
 from guidino_cli.models.composed import Model
 from guidino_cli.types import Geometry
 
-_ROWS = 256
+_ROWS = 128
 """Rows of a band of a large image."""
 
 

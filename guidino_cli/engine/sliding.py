@@ -15,6 +15,7 @@ from guidino_cli.engine.dense_cache import DenseCache
 from guidino_cli.models.composed import Model, Recall
 
 _MIRRORS: list[tuple[int, ...]] = [(), (-1,), (-2,), (-2, -1)]
+_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,15 @@ class _OpenRows:
         """Hand out the rows above `end`, if there are any: no later window reaches them."""
         if end <= self.top:
             return
-        count = end - self.top
+        count, top = end - self.top, self.top
         done, self.sums = self.sums[:, :count, : self.size_hw[1]], self.sums[:, count:].clone()
-        mean = done[:-1] / done[-1:]
-        guide = mean[self.classes :]
-        yield Band(self.top, mean[: self.classes].softmax(dim=0), guide if len(guide) else None)
         self.top = end
+        # A few rows at a time: the mean and its softmax are copies.
+        for start in range(0, count, _ROWS):
+            part = done[:, start : start + _ROWS]
+            mean = part[:-1] / part[-1:]
+            guide = mean[self.classes :]
+            yield Band(top + start, mean[: self.classes].softmax(dim=0), guide if len(guide) else None)
 
 
 def window_corners(size_hw: tuple[int, int], window: Window) -> list[tuple[int, int]]:
