@@ -1,32 +1,26 @@
 """The training loop: from wherever a run stands, step after step and epoch after epoch, to its end."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
 from guidino_cli.config import RunConfig
-from guidino_cli.data.augment import draw
-from guidino_cli.data.augment_batch import apply
-from guidino_cli.data.order import random_generator
 from guidino_cli.engine.agreement import Ballot, on_main, refuse_together
 from guidino_cli.engine.batches import Batches
 from guidino_cli.engine.checkpoint import Checkpoint, Standing
-from guidino_cli.engine.dense_cache import dense_cache
 from guidino_cli.engine.devices import require_used
 from guidino_cli.engine.interruption import Interruption
-from guidino_cli.engine.objective import Objective
-from guidino_cli.engine.optim import current_rates, make_optimizer, make_schedule
-from guidino_cli.engine.precision import in_full, training_precision
-from guidino_cli.engine.quicker import arrange, compile_segmenter, is_channels_last
+from guidino_cli.engine.learner import Learner
+from guidino_cli.engine.loss_watch import LossWatch
+from guidino_cli.engine.optim import current_rates
+from guidino_cli.engine.precision import training_precision
 from guidino_cli.engine.run_folder import RunFolder
 from guidino_cli.engine.validation import Validation
 from guidino_cli.errors import ConfigError, UserError, WeightsError
-from guidino_cli.models.composed import Model, Recall
+from guidino_cli.models.composed import Model
 from guidino_cli.progress import progress, say
 from guidino_cli.types import Case, Sample
 
@@ -72,43 +66,23 @@ class Trainer:
             step_scheduler_with_optimizer=False,
         )
         require_used(device, self.accelerator.device)
-        self.objective = Objective(settings.loss, has_guide=model.guide is not None)
-        self.dense_cache = dense_cache(model.backbone, settings.dense_cache_gb)
         self.batches = Batches(training, config, num_classes=num_classes, accelerator=self.accelerator)
-        _settle_what_learns(model, config)
-        optimizer = make_optimizer(
-            model,
-            name=settings.optimizer,
-            lr=settings.lr,
-            weight_decay=settings.weight_decay,
-            adapter_lr=settings.lora_lr,
-        )
-        precision = self.accelerator.mixed_precision
-        if is_channels_last(settings.channels_last, device=self.accelerator.device, precision=precision):
-            arrange(model.segmenter)
-        if settings.compile:
-            compile_segmenter(model.segmenter)
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        # Without accelerate's own mixed precision around `forward`, which validation must not have: see `_step`.
-        self.bare_model: Model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        steps = -(-self.batches.steps // settings.accumulate)
-        self.schedule = make_schedule(
-            optimizer,
-            name=settings.schedule,
-            steps=steps * settings.epochs,
-            warmup_steps=round(steps * settings.warmup_epochs),
-        )
+        self.learner = Learner(model, config, self.accelerator, batches=self.batches.steps)
+        self.model, self.bare_model = self.learner.model, self.learner.bare_model
         self.validation = Validation(
-            validation, config, num_classes=num_classes, accelerator=self.accelerator, cache=self.dense_cache
+            validation,
+            config,
+            num_classes=num_classes,
+            accelerator=self.accelerator,
+            cache=self.learner.dense_cache,
         )
-        self.checkpoint = Checkpoint(self.accelerator, self.bare_model, self.optimizer, self.schedule)
+        self.checkpoint = Checkpoint(self.accelerator, self.bare_model, self.learner.optimizer, self.learner.schedule)
         self.at = Standing()
         self._ballot = Ballot()
         self._interruption = Interruption()
         self._saved: tuple[int, int] | None = None
         self._saved_at = self._epoch_began = time.monotonic()
-        self._first_broken = torch.full((), float("inf"), device=self.accelerator.device)
-        self._recent: deque[tuple[int, list[int]]] = deque(maxlen=_LOOK_EVERY)
+        self._watch = LossWatch(self.accelerator.device, remembered=_LOOK_EVERY)
 
     def fit(self, *, after_epoch: Callable[[list[dict[str, Any]]], None] | None = None) -> None:
         """Train to the last epoch, saving after every one, every `train.save_minutes`, and when asked to stop.
@@ -125,6 +99,7 @@ class Trainer:
         history = self.folder.history()[: self.at.epoch]
         with self._interruption, progress(enabled=self.accelerator.is_main_process) as bar:
             if self._saved is None:
+                self._say_what_is_left_out()
                 self._save()
             task = bar.add_task("epochs", total=self.config.train.epochs, completed=self.at.epoch, note="")
             while self.at.epoch < self.config.train.epochs:
@@ -133,6 +108,12 @@ class Trainer:
                 if after_epoch is not None and self.accelerator.is_main_process:
                     after_epoch(history)
                 bar.update(task, advance=1, note=f"val Dice {history[-1].get('val_dice', float('nan')):.4f}")
+
+    def _say_what_is_left_out(self) -> None:
+        """Only whole batches are used, one on every process; where that leaves out a tenth of the cases, say so."""
+        shown, cases = self.batches.shown, len(self.training)
+        if self.accelerator.is_main_process and 10 * (cases - shown) >= cases:
+            say(f"guidino: an epoch has whole batches only: {shown} of {cases} cases, other ones in every epoch")
 
     def resume(self) -> None:
         """Continue behind the last step that the run's folder holds, in the middle of an epoch too."""
@@ -160,9 +141,9 @@ class Trainer:
 
     def _train_epoch(self, bar: Any) -> dict[str, float]:
         """The rest of a pass over the training cases; the mean of every loss term over all of it."""
-        self._train_mode()
+        self.learner.train_mode()
         if self.at.step == 0:
-            self.at.rates = current_rates(self.optimizer)
+            self.at.rates = current_rates(self.learner.optimizer)
         self._epoch_began = time.monotonic() - self.at.seconds
         name = f"epoch {self.at.epoch + 1}"
         task = bar.add_task(name, total=self.batches.steps, completed=self.at.step, note="")
@@ -178,13 +159,6 @@ class Trainer:
         return {
             name: float(self.accelerator.reduce(value, "mean")) / self.at.step for name, value in self.at.sums.items()
         }
-
-    def _train_mode(self) -> None:
-        self.model.train()
-        if self.config.train.freeze_heads:
-            # Frozen means that the statistics of batch normalisation stay, too.
-            for head in _heads(self.bare_model):
-                head.eval()
 
     def _granted(self, batch: Sample | UserError) -> Sample:
         """The batch, if all processes go on with theirs; else save what there is, and stop if it is asked for.
@@ -215,52 +189,20 @@ class Trainer:
         return _SAVE if is_between_steps and is_due else _GO
 
     def _count(self, batch: Sample) -> None:
-        """Learn from a batch, and note without waiting for the device when the loss breaks first."""
+        """Learn from a batch and add it up."""
         terms = self._step(batch)
         self.at.add(terms)
-        broken_since = self._first_broken.clamp(max=self.at.step)
-        self._first_broken = torch.where(torch.isfinite(terms["loss"]), self._first_broken, broken_since)
-        self._recent.append((self.at.step, batch.case_index.tolist()))
+        self._watch.note(terms["loss"], step=self.at.step, cases=batch.case_index.tolist())
 
     def _step(self, batch: Sample) -> dict[str, torch.Tensor]:
-        image, mask = self._augmented(batch)
-        with self.accelerator.accumulate(self.model):
-            with self.accelerator.autocast():
-                prediction = self.model(image, recall=self._recall(batch))
-            terms = self.objective(in_full(prediction), mask)
-            self.accelerator.backward(terms["loss"])
-            if self.accelerator.sync_gradients:
-                self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.train.clip_norm)
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-        if self.accelerator.sync_gradients:
-            self.schedule.step()
-        return terms
-
-    def _recall(self, batch: Sample) -> Recall | None:
-        """Where a training sample is the same in every epoch, so are its dense maps."""
-        settings = self.config.data
-        if self.dense_cache is None or settings.augment != "none" or settings.resize != "stretch":
-            return None
-        return partial(self.dense_cache.recall, [("train", index) for index in batch.case_index.tolist()])
-
-    def _augmented(self, batch: Sample) -> tuple[torch.Tensor, torch.Tensor]:
-        """Image and mask on the device, changed as the seed, the epoch and the case say."""
-        draws = [
-            draw(self.config.data.augment, random_generator(self.config.seed, self.at.epoch, index, 1))
-            for index in batch.case_index.tolist()
-        ]
-        image, mask = (item.to(self.accelerator.device, non_blocking=True) for item in (batch.image, batch.mask))
-        return apply(image, mask, draws)
+        return self.learner.learn(batch, epoch=self.at.epoch)
 
     def _refuse_broken_loss(self) -> None:
-        error = None
-        step = float(self._first_broken)
-        if step < float("inf"):
-            indices = next((found for number, found in self._recent if number == step), [])
-            cases = ", ".join(self.training[index].id for index in indices)
+        error, broken = None, self._watch.first_broken()
+        if broken is not None:
+            cases = ", ".join(self.training[index].id for index in broken[1])
             error = ConfigError(
-                f"the loss is {self.at.sums['loss'].item()} in epoch {self.at.epoch + 1}, first in step {step:.0f} "
+                f"the loss is {self.at.sums['loss'].item()} in epoch {self.at.epoch + 1}, first in step {broken[0]} "
                 f"(cases {cases}); begin another run with a lower train.lr or --set train.precision=no; "
                 f"{self.folder.path} keeps {self._kept()}"
             )
@@ -320,19 +262,3 @@ def _line(row: dict[str, Any], *, epochs: int, is_best: bool) -> str:
     losses = " ".join(f"{name} {row[name]:.4f}" for name in ("loss", "dice", "cross_entropy", "guide") if name in row)
     score = f" val Dice {row['val_dice']:.4f}{' best' if is_best else ''}" if "val_dice" in row else ""
     return f"epoch {row['epoch']}/{epochs} {losses}{score} ({row['train_seconds']:.1f} s)"
-
-
-def _settle_what_learns(model: Model, config: RunConfig) -> None:
-    """Freeze the heads of a model whose adapter alone is trained, and let its backbone save memory."""
-    if config.train.freeze_heads:
-        for head in _heads(model):
-            head.requires_grad_(False)
-    if config.train.checkpointing and model.backbone is not None:
-        # Importing peft takes seconds.
-        from guidino_cli.models.lora import checkpoint_blocks
-
-        checkpoint_blocks(model.backbone)
-
-
-def _heads(model: Model) -> list[torch.nn.Module]:
-    return [part for part in (model.segmenter, model.guide) if part is not None]

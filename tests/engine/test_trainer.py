@@ -95,17 +95,17 @@ def test_the_learning_rate_follows_the_schedule_over_all_epochs(make_data: Maker
     # Two steps an epoch, six in all.
     expected = [1e-2 * (1 - t / 6) ** 0.9 for t in (0, 2, 4)]
     assert [row["lr"] for row in trainer.folder.history()] == pytest.approx(expected)
-    assert trainer.schedule.get_last_lr() == [0, 0]
+    assert trainer.learner.schedule.get_last_lr() == [0, 0]
 
 
 def test_an_epoch_whose_last_group_of_batches_is_short_still_uses_it(make_data: Maker, tmp_path: Path) -> None:
     """Three batches, accumulated by two: a step after the second, and one after the third."""
     trainer = _trainer(make_data(train=6), tmp_path / "run", "train.accumulate=2", "train.epochs=1")
     trainer.fit()
-    steps = {int(state["step"]) for state in trainer.optimizer.optimizer.state.values()}
+    steps = {int(state["step"]) for state in trainer.learner.optimizer.optimizer.state.values()}
     assert steps == {2}
-    assert trainer.schedule.last_epoch == 2
-    assert trainer.schedule.get_last_lr() == [0, 0]
+    assert trainer.learner.schedule.last_epoch == 2
+    assert trainer.learner.schedule.get_last_lr() == [0, 0]
 
 
 def test_accumulated_batches_move_the_weights_as_one_large_batch_would(make_data: Maker, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_beside_an_adapter_the_backbone_keeps_every_bit_and_evaluation_mode(make
     assert base
     assert all(torch.equal(before[key], after[key]) for key in base)
     assert all(not torch.equal(before[key], after[key]) for key in before if "lora_B" in key)
-    assert trainer.dense_cache is None
+    assert trainer.learner.dense_cache is None
 
 
 def test_frozen_heads_keep_their_statistics_too(make_data: Maker, tmp_path: Path) -> None:
@@ -370,6 +370,14 @@ def test_a_loss_that_breaks_in_the_last_step_of_an_epoch_is_not_saved(make_data:
     with pytest.raises(ConfigError, match="epoch 2"):
         trainer.fit()
     assert [row["epoch"] for row in trainer.folder.history()] == [1]
+
+
+def test_cases_that_fill_no_batch_are_spoken_of(
+    make_data: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = _trainer(make_data(train=7), tmp_path / "run", "train.batch_size=4", "train.epochs=1")
+    trainer.fit()
+    assert "whole batches only: 4 of 7 cases" in capsys.readouterr().err
 
 
 def test_fewer_cases_than_a_batch_are_one_batch(make_data: Maker, tmp_path: Path) -> None:
