@@ -25,6 +25,7 @@ from guidino_cli.commands.run_result import RunResult, write_result
 from guidino_cli.config import RunConfig, dump, load_preset, override
 from guidino_cli.data.manifest import FILE_NAME, Manifest, load_manifest, require
 from guidino_cli.engine.agreement import on_main, together
+from guidino_cli.engine.circumstances import circumstances, files_fingerprint
 from guidino_cli.engine.run_folder import Origin, RunFolder, check_backbone, run_facts, with_root
 from guidino_cli.engine.state_files import has_state
 from guidino_cli.engine.trainer import Trainer
@@ -32,6 +33,7 @@ from guidino_cli.errors import ConfigError, DataError, ResourceError
 from guidino_cli.models import build_model
 from guidino_cli.models.base import is_adapter
 from guidino_cli.models.composed import Model
+from guidino_cli.progress import say
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 _LESS_MEMORY = (
@@ -153,7 +155,9 @@ def _start(
     folder: RunFolder, config: RunConfig, model: Model, manifest: Manifest, *, resume: bool, origin: Origin | None
 ) -> None:
     """Write a new run's first files, or check that an old one can go on with this data and backbone."""
-    facts = run_facts(model, classes=manifest.classes, data=Path(str(config.data.root)))
+    root = Path(str(config.data.root))
+    facts = run_facts(model, classes=manifest.classes, data=root) | circumstances()
+    facts["data"]["files"] = files_fingerprint(manifest.cases, root)
     if not resume:
         folder.create(config, facts if origin is None else facts | {"origin": origin.facts()})
         remove_pictures(folder)
@@ -163,6 +167,9 @@ def _start(
     check_backbone(model, before)
     if before["data"]["sha256"] != facts["data"]["sha256"]:
         raise DataError(f"{facts['data']['cases']}: has changed since the run began; train anew with another -o")
+    if before["data"].get("files") != facts["data"]["files"]:
+        # No refusal: a damaged image may have been put right, and that is no reason to lose what was trained.
+        say(f"guidino: warning: {root}: images or masks have other sizes than when the run began")
 
 
 def _trainer(folder: RunFolder, config: RunConfig, model: Model, manifest: Manifest, device: str | None) -> Trainer:

@@ -1,0 +1,53 @@
+"""What else decides a run's numbers than its settings: the words typed, torch's switches, the files of the data."""
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+from guidino_cli.errors import DataError
+from guidino_cli.types import Case
+
+
+def circumstances() -> dict[str, Any]:
+    """For `run.json`: nothing in it names the machine."""
+    state = PartialState()
+    return {
+        "command": ["guidino", *sys.argv[1:]],
+        "torch": {
+            "device": state.device.type,
+            "processes": state.num_processes,
+            "threads": torch.get_num_threads(),
+            "cpu": torch.backends.cpu.get_cpu_capability(),
+            "cuda": torch.version.cuda,
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        },
+    }
+
+
+def files_fingerprint(cases: Iterable[Case], root: Path) -> str:
+    """SHA-256 of the names and sizes of all images and masks: cheap for a million files, the same on every machine.
+
+    Raises:
+        DataError: A file is missing.
+    """
+    digest = hashlib.sha256()
+    for case in cases:
+        for path in (case.image, case.mask):
+            if path is not None:
+                digest.update(f"{Path(os.path.relpath(path, root)).as_posix()} {_size(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); run `guidino prepare` again") from error
