@@ -13,6 +13,7 @@ cache as a first epoch does. Seconds are medians over rounds. `peak_mb` is what 
 """
 
 import argparse
+import ctypes
 import json
 import statistics
 import tempfile
@@ -134,7 +135,9 @@ def timed(step: Callable[[], dict[str, float]]) -> dict[str, float]:
 
 
 def reset_peak() -> float:
-    """Forget the highest memory so far (Linux); the memory of now, in 10^6 bytes."""
+    """Forget the highest memory so far (Linux with glibc); the memory of now, in 10^6 bytes."""
+    # Else what one form has freed would serve the next, which would seem to need none.
+    ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     return peak()
 

@@ -107,7 +107,7 @@ class TrainSettings:
     mean squared error of the authors' code. Pixel terms apply to every logits level with weights 1, 1/2, 1/4, ...
     normalised to 1.
 
-    `precision` "auto" is bf16 or fp16 on a GPU, bf16 on a CPU with AMX or AVX512-BF16, else full. `channels_last` is
+    `precision` "auto" is bf16 or fp16 on a GPU, full on a CPU; bf16 is fast on those with AMX. `channels_last` is
     the order of the segmenter's weights and maps in memory, "auto" where it is faster. `compile` has torch compile the
     segmenter: minutes at the start, then steps up to a tenth faster; on failure it says why and goes on without.
 
