@@ -1,0 +1,239 @@
+"""`guidino predict` over many images: what is written down, going on after a stop, sharing, averaging, strips."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from guidino_cli.commands.predict_records import Records
+from guidino_cli.config import parse
+from guidino_cli.engine.run_folder import RunFolder, run_facts, with_root
+from guidino_cli.models import build_model
+
+
+@pytest.fixture
+def make_run(make_data: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """A run with random weights."""
+
+    def make(
+        name: str = "run", *, seed: int = 0, resize: str = "stretch", classes: tuple[str, ...] = ("background", "a")
+    ) -> Path:
+        data = make_data(f"data-{name}", val=12)
+        folder = RunFolder(tmp_path / name)
+        model_settings = {"segmenter": {"name": "unet", "options": {"width": 4}}}
+        settings: dict[str, Any] = {"model": model_settings, "data": {"image_size": 32, "resize": resize}}
+        config = with_root(parse(settings), data)
+        torch.manual_seed(seed)
+        model = build_model(config.model, num_classes=len(classes)).eval()
+        _balance(model, sure=seed)
+        folder.create(config, run_facts(model, classes=list(classes), data=data))
+        folder.save_weights(model)
+        return folder.path
+
+    return make
+
+
+@torch.no_grad()
+def _balance(model: Any, *, sure: float) -> None:
+    """Random weights tend to see one class everywhere: move the bias until both are equal, then by `sure`."""
+    scores = model(torch.rand(4, 3, 32, 32)).logits[0]
+    head = [item for item in model.segmenter.modules() if isinstance(item, torch.nn.Conv2d) and item.out_channels == 2]
+    head[-1].bias[1] -= (scores[:, 1] - scores[:, 0]).median() - sure
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Five images, one of them two folders down."""
+    generator = np.random.default_rng(0)
+    for i, name in enumerate(["a", "b", "c", "d", "x/y/a"]):
+        path = tmp_path / "images" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 255, (20 + i, 24, 3)).astype(np.uint8)).save(path)
+    return tmp_path / "images"
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def mask(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_every_image_has_its_line_and_the_failed_ones_are_listed(
+    guidino: Callable[..., Any], make_run: Callable[..., Path], images: Path, tmp_path: Path
+) -> None:
+    (images / "b.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    outcome = guidino("predict", make_run(), images, "-o", out)
+    assert outcome.code == 6
+    assert {item["image"][-5:]: item["status"] for item in lines(out / "predictions.jsonl")} == {
+        "a.png": "ok", "b.png": "error", "c.png": "ok", "d.png": "ok",
+    }  # fmt: skip
+    (failed,) = lines(out / "failed.jsonl")
+    assert "cannot be read" in failed["message"]
+    summary = json.loads((out / "predictions.json").read_text())
+    assert (summary["complete"], summary["made"], summary["failed"]) == (True, 3, 1)
+    # Mended, only it is done again.
+    Image.fromarray(np.zeros((9, 9, 3), dtype=np.uint8)).save(images / "b.png")
+    run = tmp_path / "run"
+    outcome = guidino("predict", run, images, "-o", out, "--skip-existing")
+    assert outcome.code == 0
+    assert outcome.stdout.startswith("1 mask in")
+    assert not (out / "failed.jsonl").exists()
+    assert len(lines(out / "predictions.jsonl")) == 5
+
+
+def test_an_interruption_keeps_what_was_done_and_says_how_to_go_on(
+    guidino: Callable[..., Any], make_run: Callable[..., Path], images: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    from guidino_cli.engine import predictor
+
+    run, out, original, calls = make_run(), tmp_path / "out", predictor.Predictor.segment, [0]
+
+    def stopped(self: Any, pictures: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise KeyboardInterrupt
+        return original(self, pictures)
+
+    monkeypatch.setattr(predictor.Predictor, "segment", stopped)
+    words = ["predict", run, images, "-o", out, "--set", "predict.batch_size=2"]
+    outcome = guidino(*words)
+    assert outcome.code == 130
+    assert "2 masks are in" in outcome.stderr
+    assert "--skip-existing" in outcome.stderr
+    assert json.loads((out / "predictions.json").read_text())["complete"] is False
+    assert guidino(*words, "--skip-existing").stdout.startswith("2 masks in")
+    assert sorted(path.name for path in out.glob("*.png")) == ["a.png", "b.png", "c.png", "d.png"]
+
+
+def test_half_a_line_left_by_a_kill_does_not_spoil_the_next(tmp_path: Path) -> None:
+    from guidino_cli.commands.predict_inputs import Shard
+
+    (tmp_path / "predictions.jsonl").write_text('{"image": "a", "status": "ok"}\n{"image": "b", "sta')
+    Records(tmp_path, Shard(1, 1), {}, keep=True).add({"image": "b", "status": "ok"})
+    assert json.loads((tmp_path / "predictions.jsonl").read_text().splitlines()[2]) == {"image": "b", "status": "ok"}
+
+
+def test_folders_below_keep_their_structure(
+    guidino: Callable[..., Any], make_run: Callable[..., Path], images: Path, tmp_path: Path
+) -> None:
+    assert guidino("predict", make_run(), images, "-o", tmp_path / "out", "--recursive").code == 0
+    found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png"))
+    assert found == ["a.png", "b.png", "c.png", "d.png", "x/y/a.png"]
+
+
+def test_shards_together_are_the_whole(
+    guidino: Callable[..., Any], make_run: Callable[..., Path], images: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    run = make_run()
+    guidino("predict", run, images, "-o", tmp_path / "whole")
+    assert guidino("predict", run, images, "-o", tmp_path / "out", "--shard", "2/2").code == 0
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["complete"] is False
+    # The other one as a rank of torchrun.
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert guidino("predict", run, images, "-o", tmp_path / "out").code == 0
+    summary = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert (summary["complete"], summary["images"], summary["made"]) == (True, 4, 4)
+    names = [Path(item["image"]).stem for item in lines(tmp_path / "out" / "predictions.jsonl")]
+    assert sorted(names) == ["a", "b", "c", "d"]
+    for name in names:
+        assert np.array_equal(mask(tmp_path / "out" / f"{name}.png"), mask(tmp_path / "whole" / f"{name}.png"))
+
+
+@pytest.mark.parametrize("words", ["0/2", "3/2", "2", "a/b"])
+def test_a_share_that_cannot_be_is_refused(words: str, guidino: Callable[..., Any], images: Path) -> None:
+    outcome = guidino("predict", "run", images, "-o", "out", "--shard", words)
+    assert outcome.code == 2
+    assert "expected NUMBER/COUNT" in outcome.stderr
+
+
+def test_masks_made_otherwise_are_not_mixed(
+    guidino: Callable[..., Any], make_run: Callable[..., Path], images: Path, tmp_path: Path
+) -> None:
+    run, out = make_run(), tmp_path / "out"
+    guidino("predict", run, images, "-o", out)
+    outcome = guidino("predict", run, images, "-o", out, "--skip-existing", "--set", "predict.mirror=false")
+    assert outcome.code == 2
+    assert "made with mirror true, now it is false" in outcome.stderr
+
+
+def test_strips_write_the_mask_of_the_whole(
+    guidino: Callable[..., Any], make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    run, image = make_run(resize="none"), tmp_path / "images" / "a.png"
+    image.parent.mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (150, 90, 3)).astype(np.uint8)).save(image)
+    guidino("predict", run, image, "-o", tmp_path / "whole")
+    assert guidino("predict", run, image, "-o", tmp_path / "out", "--set", "predict.memory_gb=1e-6").code == 0
+    whole, strips = mask(tmp_path / "whole" / "a.png"), mask(tmp_path / "out" / "a.png")
+    assert 0 < whole.mean() < 1
+    assert (whole != strips).mean() < 1e-4
+    outcome = guidino("predict", run, image, "-o", tmp_path / "o", "--set", "predict.memory_gb=1e-6", "--overlay")
+    assert outcome.code == 6
+    assert "does not go with --overlay" in outcome.stderr
+
+
+def test_an_ensemble_names_all_its_runs_and_is_not_the_first_alone(
+    guidino: Callable[..., Any], make_run: Callable[..., Path], images: Path, tmp_path: Path
+) -> None:
+    first, second = make_run("one"), make_run("two", seed=1, resize="none")
+    guidino("predict", first, images, "-o", tmp_path / "alone", "--save-probabilities")
+    guidino("predict", second, images, "-o", tmp_path / "other", "--save-probabilities")
+    words = ["predict", first, images, "-o", tmp_path / "both", "--ensemble", second, "--save-probabilities"]
+    assert guidino(*words).code == 0
+    alone, other, both = (
+        np.load(tmp_path / place / "probabilities" / "a.npz")["probabilities"].astype(np.float32)
+        for place in ("alone", "other", "both")
+    )
+    np.testing.assert_allclose(both, (alone + other) / 2, atol=2e-3)
+    assert np.abs(both - alone).max() > 0.01
+    summary = json.loads((tmp_path / "both" / "predictions.json").read_text())
+    assert [item["run"] for item in summary["runs"]] == [str(first), str(second)]
+
+
+def test_an_ensemble_of_other_classes_is_refused(
+    guidino: Callable[..., Any], make_run: Callable[..., Path], images: Path, tmp_path: Path
+) -> None:
+    runs = make_run("one"), make_run("two", classes=("background", "b"))
+    outcome = guidino("predict", runs[0], images, "-o", tmp_path / "out", "--ensemble", runs[1])
+    assert outcome.code == 2
+    assert "same classes in the same order" in outcome.stderr
+
+
+def test_what_tune_post_chose_is_what_auto_does(
+    guidino: Callable[..., Any], make_run: Callable[..., Path], images: Path, tmp_path: Path
+) -> None:
+    run = make_run()
+    outcome = guidino("predict", run, images, "-o", tmp_path / "out", "--post", "auto")
+    assert outcome.code == 2
+    assert "guidino tune-post" in outcome.stderr
+    outcome = guidino("tune-post", run)
+    assert outcome.code == 0, outcome.stderr
+    chosen = json.loads((run / "post.json").read_text())
+    # A rule that leaves nothing at all, so that it is seen.
+    chosen["classes"]["a"]["rule"] = {"min_share": 0.999, "largest": False, "fill": False}
+    (run / "post.json").write_text(json.dumps(chosen))
+    assert guidino("predict", run, images, "-o", tmp_path / "out", "--post", "auto").code == 0
+    assert mask(tmp_path / "out" / "a.png").max() == 0
+    chosen["weights"] = "0" * 64
+    (run / "post.json").write_text(json.dumps(chosen))
+    outcome = guidino("predict", run, images, "-o", tmp_path / "other", "--post", "auto")
+    assert outcome.code == 2
+    assert "other weights" in outcome.stderr
+
+
+def test_the_cost_is_told_before_it_is_paid(
+    guidino: Callable[..., Any], make_run: Callable[..., Path], images: Path, tmp_path: Path
+) -> None:
+    """24 x 20 px fit into one window of 32, four flips."""
+    outcome = guidino("predict", make_run(resize="none"), images, "-o", tmp_path / "out")
+    assert "4 images on cpu; 24x20 px: 4 passes (windows x flips: 1 x 4 of 32 px)" in outcome.stderr
