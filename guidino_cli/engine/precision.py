@@ -9,8 +9,8 @@ from guidino_cli.types import Prediction
 def training_precision(wanted: str, device: str | None) -> str:
     """Resolve "auto": bf16 or fp16 on CUDA, full precision on a CPU.
 
-    Without units for it, bf16 is five times slower on a CPU. With them it is fast, but for the user to ask for: gradients
-    of an untrained nnWNet differed by two thirds of their length from those in full precision.
+    Without units for it, bf16 is five times slower on a CPU. With them it is fast, but for the user to ask for:
+    gradients of an untrained GuiDINO-W differed by two thirds of their length from those in full precision.
     """
     without_cuda = device == "cpu" or not torch.cuda.is_available()
     if wanted == "fp16" and without_cuda:

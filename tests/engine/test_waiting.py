@@ -74,7 +74,7 @@ def test_a_step_reads_nothing_from_the_device(make_data: Callable[..., Path], tm
         validation=manifest.select("val"),
         device="cpu",
     )
-    trainer._train_mode()
+    trainer.learner.train_mode()
     first, second = trainer.batches.of(0, done=0)
     # The first step sets up the optimiser's state.
     trainer._count(trainer._granted(first))
