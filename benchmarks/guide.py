@@ -175,7 +175,7 @@ def train(preset: str, overrides: list[str], data: Path, run: Path) -> list[int]
     from guidino_cli.config import load_preset
     from guidino_cli.data.manifest import load_manifest
     from guidino_cli.engine.run_folder import RunFolder, run_facts, with_root
-    from guidino_cli.engine.trainer import Trainer
+    from guidino_cli.engine.training.trainer import Trainer
     from guidino_cli.models import build_model
 
     config = with_root(load_preset(preset, overrides), data.resolve())
@@ -198,7 +198,7 @@ def predict(run: Path, data: Path) -> dict[str, Any]:
     """What `guidino predict` does; and what the guide alone is worth on the same images."""
     from guidino_cli.data.images import read_label_map, write_label_map
     from guidino_cli.data.manifest import load_manifest
-    from guidino_cli.engine.inference import Window, segment_file
+    from guidino_cli.engine.prediction.inference import Window, segment_file
     from guidino_cli.engine.run_folder import load_run
 
     model, config, _ = load_run(run, offline=True)
@@ -350,8 +350,8 @@ def _head(own: list[str], seed: int, train: tuple[Any, Any], test: tuple[Any, An
 
     from guidino_cli.config import load_preset
     from guidino_cli.data.dataset import random_generator
-    from guidino_cli.engine.objective import guide_target
-    from guidino_cli.engine.optim import make_optimizer, make_schedule
+    from guidino_cli.engine.training.objective import guide_target
+    from guidino_cli.engine.training.optim import make_optimizer, make_schedule
     from guidino_cli.losses.guide import guide_cross_entropy
     from guidino_cli.models.guides.tokenbook import TokenBook
 

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from guidino_cli.config import load_preset
-from guidino_cli.engine.faster import fold_normalisation, prepare_for_prediction
-from guidino_cli.engine.inference import segment_image
-from guidino_cli.engine.sliding import Window, window_corners
+from guidino_cli.engine.prediction.faster import fold_normalisation, prepare_for_prediction
+from guidino_cli.engine.prediction.inference import segment_image
+from guidino_cli.engine.prediction.sliding import Window, window_corners
 from guidino_cli.models import build_model
 from guidino_cli.models.composed import Model
 

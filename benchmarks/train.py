@@ -35,9 +35,9 @@ from guidino_cli.data.augment import Augmentation, draw
 from guidino_cli.data.augment_batch import apply
 from guidino_cli.data.dataset import SegmentationDataset
 from guidino_cli.data.order import random_generator
-from guidino_cli.engine.objective import Objective, guide_target
-from guidino_cli.engine.optim import make_optimizer
-from guidino_cli.engine.quicker import arrange
+from guidino_cli.engine.training.objective import Objective, guide_target
+from guidino_cli.engine.training.optim import make_optimizer
+from guidino_cli.engine.training.quicker import arrange
 from guidino_cli.models import build_model
 from guidino_cli.models.composed import Model
 from guidino_cli.models.guides.tokenbook import TokenBook

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from guidino_cli.config import RunConfig, dump, load_config, load_preset, override, parse, preset_names
-from guidino_cli.engine.objective import Objective
+from guidino_cli.engine.training.objective import Objective
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import build_model
 

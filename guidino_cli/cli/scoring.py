@@ -158,7 +158,7 @@ def compare(
     Example: guidino compare masks/plain masks/guided --truth DATA -o comparison/
     """
     from guidino_cli.commands import compare as command
-    from guidino_cli.commands.evaluate_request import Options
+    from guidino_cli.commands.scores.request import Options
 
     options = Options(
         out=out,

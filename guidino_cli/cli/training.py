@@ -41,7 +41,7 @@ def train(
         # A typo is answered at once, before the seconds that importing torch takes.
         load_preset(preset, overrides or [])
     if _is_set(seeds, folds, out, resume=resume):
-        from guidino_cli.commands import many_runs
+        from guidino_cli.commands.runs import many_runs
 
         many_runs.run(
             "train",
@@ -59,7 +59,7 @@ def train(
         )
         return
     if _is_for_several(devices) and not dry_run:
-        from guidino_cli.commands.launch import launch
+        from guidino_cli.commands.runs.launch import launch
 
         chosen = {"preset": preset, "data": data, "out": out, "set": overrides, "seed": seed, "device": device}
         switches = {"resume": resume, "overwrite": overwrite, "offline": offline}
@@ -114,7 +114,7 @@ def lora_tune(
     Example: guidino lora-tune runs/kvasir -o runs/kvasir-lora --set train.epochs=50
     """
     if _is_set(seeds, folds, out, resume=resume):
-        from guidino_cli.commands import many_runs
+        from guidino_cli.commands.runs import many_runs
 
         many_runs.run(
             "lora-tune",
@@ -134,7 +134,7 @@ def lora_tune(
         )
         return
     if _is_for_several(devices) and not dry_run:
-        from guidino_cli.commands.launch import launch
+        from guidino_cli.commands.runs.launch import launch
 
         chosen = {"preset": preset, "data": data, "out": out, "set": overrides, "seed": seed, "device": device}
         switches = {"freeze-heads": freeze_heads, "merge": merge, "resume": resume, "overwrite": overwrite}

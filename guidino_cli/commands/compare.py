@@ -4,8 +4,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from guidino_cli.commands.evaluate_output import say
-from guidino_cli.commands.evaluate_request import Options, check_out, request_of, truths_of
+from guidino_cli.commands.scores.output import say
+from guidino_cli.commands.scores.request import Options, check_out, request_of, truths_of
 from guidino_cli.data.images import write_atomically, write_text
 from guidino_cli.errors import ConfigError, PartialError
 from guidino_cli.evaluation.columns import column

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from guidino_cli.commands.doctor_facts import missing_packages, part_facts, system_facts
+from guidino_cli.commands.health.facts import missing_packages, part_facts, system_facts
 from guidino_cli.errors import DependencyError, ResourceError, UserError
 from guidino_cli.progress import say
 
@@ -33,7 +33,7 @@ def run(*, as_json: bool, self_test: bool) -> None:
         _end(facts, as_json, ResourceError(f"{place}: cannot be written; point TMPDIR at a folder that can"))
     # Imported here: it takes seconds, and where it fails the lines above say with what.
     importlib.import_module("torch")
-    from guidino_cli.commands.doctor_facts import torch_facts
+    from guidino_cli.commands.health.facts import torch_facts
 
     facts["torch"] = torch_facts()
     if not as_json:
@@ -44,7 +44,7 @@ def run(*, as_json: bool, self_test: bool) -> None:
 
 
 def _try(facts: dict[str, Any], as_json: bool) -> None:
-    from guidino_cli.commands.self_test import self_test
+    from guidino_cli.commands.health.self_test import self_test
 
     say("self-test: trains, predicts and evaluates on made-up images")
     try:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
-from guidino_cli.commands.evaluate_output import show, write
-from guidino_cli.commands.evaluate_request import Options, check_out, request_of, truths_of
+from guidino_cli.commands.scores.output import show, write
+from guidino_cli.commands.scores.request import Options, check_out, request_of, truths_of
 from guidino_cli.errors import ConfigError, DataError, GateError, PartialError, unknown
 from guidino_cli.evaluation.folder import evaluate
 from guidino_cli.evaluation.gates import Gate, GateOn, Verdict, check, check_baseline, load_report, parse_gate

@@ -12,17 +12,17 @@ from typing import Any
 
 from guidino_cli import __version__
 from guidino_cli.commands.picture_inputs import check_out
-from guidino_cli.commands.predict_inputs import Job, Shard, find_jobs, own_device, which_shard
-from guidino_cli.commands.predict_outputs import Extras, Output
-from guidino_cli.commands.predict_records import SUMMARY, Records, require_same_making
+from guidino_cli.commands.prediction.inputs import Job, Shard, find_jobs, own_device, which_shard
+from guidino_cli.commands.prediction.outputs import Extras, Output
+from guidino_cli.commands.prediction.records import SUMMARY, Records, require_same_making
 from guidino_cli.data.images import read_image
 from guidino_cli.data.postprocess import Rule, parse_rule
 from guidino_cli.data.regions import Regions, open_regions, size_in_file
 from guidino_cli.engine.devices import pick_device
-from guidino_cli.engine.members import Loaded, load_members
-from guidino_cli.engine.pipeline import Behind, ahead
-from guidino_cli.engine.post_choice import describe, load_rules
-from guidino_cli.engine.predictor import Picture
+from guidino_cli.engine.prediction.members import Loaded, load_members
+from guidino_cli.engine.prediction.pipeline import Behind, ahead
+from guidino_cli.engine.prediction.post_choice import describe, load_rules
+from guidino_cli.engine.prediction.predictor import Picture
 from guidino_cli.errors import ConfigError, DataError, PartialError, ResourceError
 from guidino_cli.progress import say, track
 

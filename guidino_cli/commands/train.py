@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import Parameter
 
-from guidino_cli.commands.run_pictures import (
+from guidino_cli.commands.runs.pictures import (
     CURVE,
     GRID,
     curve_keeper,
@@ -20,15 +20,15 @@ from guidino_cli.commands.run_pictures import (
     draw_validation,
     remove_pictures,
 )
-from guidino_cli.commands.run_result import FILE_NAME as RESULT
-from guidino_cli.commands.run_result import RunResult, write_result
+from guidino_cli.commands.runs.result import FILE_NAME as RESULT
+from guidino_cli.commands.runs.result import RunResult, write_result
 from guidino_cli.config import RunConfig, dump, load_preset, override
 from guidino_cli.data.manifest import FILE_NAME, Manifest, load_manifest, require
-from guidino_cli.engine.agreement import on_main, together
 from guidino_cli.engine.circumstances import circumstances, files_fingerprint
 from guidino_cli.engine.run_folder import Origin, RunFolder, check_backbone, run_facts, with_root
-from guidino_cli.engine.state_files import has_state
-from guidino_cli.engine.trainer import Trainer
+from guidino_cli.engine.training.agreement import on_main, together
+from guidino_cli.engine.training.state_files import has_state
+from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.errors import ConfigError, DataError, ResourceError
 from guidino_cli.models import build_model
 from guidino_cli.models.base import is_adapter

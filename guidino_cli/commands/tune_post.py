@@ -6,9 +6,9 @@ from pathlib import Path
 from guidino_cli.data.images import read_image, read_label_map
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.engine.devices import pick_device
-from guidino_cli.engine.members import Loaded, load_members
-from guidino_cli.engine.post_choice import CANDIDATES, Choice, Trials, save_choices
-from guidino_cli.engine.predictor import Picture
+from guidino_cli.engine.prediction.members import Loaded, load_members
+from guidino_cli.engine.prediction.post_choice import CANDIDATES, Choice, Trials, save_choices
+from guidino_cli.engine.prediction.predictor import Picture
 from guidino_cli.engine.run_folder import RunFolder
 from guidino_cli.errors import DataError
 from guidino_cli.progress import say, track

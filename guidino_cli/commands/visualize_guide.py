@@ -4,10 +4,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from guidino_cli.commands.guide_pictures import draw_guides, guide_looker
+from guidino_cli.commands.guides.pictures import draw_guides, guide_looker
+from guidino_cli.commands.guides.tasks import BackboneView, Drawing, Task
+from guidino_cli.commands.guides.tokens import draw_tokens
 from guidino_cli.commands.picture_inputs import check_out, listed, own_truth
-from guidino_cli.commands.picture_tasks import BackboneView, Drawing, Task
-from guidino_cli.commands.token_pictures import draw_tokens
 from guidino_cli.errors import ConfigError
 from guidino_cli.plots.panels import Limits
 

@@ -19,7 +19,7 @@ from safetensors.torch import save
 from guidino_cli import __version__
 from guidino_cli.config import LoraSettings, ModelSettings, RunConfig, dump, load_config, override
 from guidino_cli.data.images import write_atomically, write_text
-from guidino_cli.engine.state_files import NEWEST, read_state, remove_states, write_state
+from guidino_cli.engine.training.state_files import NEWEST, read_state, remove_states, write_state
 from guidino_cli.errors import ConfigError, DataError, WeightsError
 from guidino_cli.models import build_model
 from guidino_cli.models.base import is_adapter

@@ -116,7 +116,7 @@ def test_the_first_forward_of_the_adapted_run_equals_the_frozen_runs_bit_for_bit
     tune, frozen: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from guidino_cli.engine.run_folder import load_run
-    from guidino_cli.engine.trainer import Trainer
+    from guidino_cli.engine.training.trainer import Trainer
 
     image, seen = torch.rand(2, 3, 32, 32), []
 
@@ -197,7 +197,7 @@ def test_train_with_lora_in_its_settings_is_the_same_run(
 def test_a_killed_run_goes_on_bit_for_bit(
     guidino, tune, frozen: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from guidino_cli.engine.trainer import Trainer
+    from guidino_cli.engine.training.trainer import Trainer
 
     words = (frozen, "--set", "train.epochs=2")
     assert guidino("lora-tune", *words, "-o", tmp_path / "whole", "--device", "cpu").code == 0

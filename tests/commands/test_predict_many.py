@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from guidino_cli.commands.predict_records import Records
+from guidino_cli.commands.prediction.records import Records
 from guidino_cli.config import parse
 from guidino_cli.engine.run_folder import RunFolder, run_facts, with_root
 from guidino_cli.models import build_model
@@ -93,7 +93,7 @@ def test_every_image_has_its_line_and_the_failed_ones_are_listed(
 def test_an_interruption_keeps_what_was_done_and_says_how_to_go_on(
     guidino: Callable[..., Any], make_run: Callable[..., Path], images: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    from guidino_cli.engine import predictor
+    from guidino_cli.engine.prediction import predictor
 
     run, out, original, calls = make_run(), tmp_path / "out", predictor.Predictor.segment, [0]
 
@@ -115,7 +115,7 @@ def test_an_interruption_keeps_what_was_done_and_says_how_to_go_on(
 
 
 def test_half_a_line_left_by_a_kill_does_not_spoil_the_next(tmp_path: Path) -> None:
-    from guidino_cli.commands.predict_inputs import Shard
+    from guidino_cli.commands.prediction.inputs import Shard
 
     (tmp_path / "predictions.jsonl").write_text('{"image": "a", "status": "ok"}\n{"image": "b", "sta')
     Records(tmp_path, Shard(1, 1), {}, keep=True).add({"image": "b", "status": "ok"})

@@ -112,7 +112,7 @@ def test_the_manifest_itself_may_be_given(guidino, preset: Path, make_data: Make
 
 
 def test_resuming_goes_on_to_the_last_epoch(train, guidino, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from guidino_cli.engine.trainer import Trainer
+    from guidino_cli.engine.training.trainer import Trainer
 
     original = Trainer._train_epoch
 
@@ -135,7 +135,7 @@ def test_resuming_goes_on_to_the_last_epoch(train, guidino, run: Path, monkeypat
 def test_a_second_ctrl_c_ends_the_first_step_and_says_how_to_go_on(
     train, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from guidino_cli.engine.trainer import Trainer
+    from guidino_cli.engine.training.trainer import Trainer
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -295,7 +295,7 @@ def test_a_disk_that_fills_up_ends_with_7_and_says_how_to_go_on(
 
 
 def test_memory_that_runs_out_ends_with_7_and_says_what_to_turn_down(train, monkeypatch: pytest.MonkeyPatch) -> None:
-    from guidino_cli.engine.trainer import Trainer
+    from guidino_cli.engine.training.trainer import Trainer
 
     def hungry(*_: object) -> None:
         raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")

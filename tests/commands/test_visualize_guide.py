@@ -13,7 +13,7 @@ from PIL import Image
 
 from guidino_cli.commands.picture_inputs import named
 from guidino_cli.config import RunConfig, parse
-from guidino_cli.engine.inference import Window, segment_file
+from guidino_cli.engine.prediction.inference import Window, segment_file
 from guidino_cli.engine.run_folder import RunFolder, load_run, run_facts, with_root
 from guidino_cli.metrics.ranking import auroc
 from guidino_cli.models import build_model
@@ -64,7 +64,8 @@ def image(tmp_path: Path) -> Path:
 @pytest.fixture
 def captured(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What the panels are given."""
-    from guidino_cli.commands import guide_pictures, token_pictures
+    from guidino_cli.commands.guides import pictures as guide_pictures
+    from guidino_cli.commands.guides import tokens as token_pictures
 
     seen: list[dict[str, Any]] = []
 

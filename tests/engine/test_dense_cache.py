@@ -11,9 +11,9 @@ from torch import Tensor
 from guidino_cli.config import GuideSettings, ModelSettings, Part, load_preset
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.engine.dense_cache import DenseCache, dense_cache
-from guidino_cli.engine.inference import Window, segment_image
+from guidino_cli.engine.prediction.inference import Window, segment_image
 from guidino_cli.engine.run_folder import RunFolder, with_root
-from guidino_cli.engine.trainer import Trainer
+from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.models import build_backbone, build_model
 from guidino_cli.models.composed import Model
 

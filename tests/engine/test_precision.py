@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from guidino_cli.config import ModelSettings, Part
-from guidino_cli.engine.objective import Objective
 from guidino_cli.engine.precision import in_full, training_precision
+from guidino_cli.engine.training.objective import Objective
 from guidino_cli.models import build_model
 
 

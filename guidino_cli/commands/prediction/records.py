@@ -1,0 +1,166 @@
+"""What `predict` writes down about its images: one line each, a summary, and a list of what failed."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from guidino_cli.commands.prediction.inputs import Shard
+from guidino_cli.data.images import write_atomically, write_text
+from guidino_cli.errors import ConfigError, ResourceError
+
+SUMMARY = "predictions.json"
+_LINES = "predictions.jsonl"
+_FAILED = "failed.jsonl"
+_MADE_WITH = "made_with"
+
+
+@dataclass
+class Counts:
+    """Images so far."""
+
+    made: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    @property
+    def seen(self) -> int:
+        """All of them."""
+        return self.made + self.failed + self.skipped
+
+
+class Records:
+    """The lines of one process, on disk after every image, so that a kill loses at most the last one.
+
+    A process alone writes `predictions.jsonl` and `predictions.json`. One of several writes its own
+    `predictions-2of8.jsonl` and `.json`; whoever finishes last joins them.
+
+    Args:
+        out: The folder of the masks.
+        shard: Which of how many processes this is.
+        facts: What goes into the summary: the version, the runs; its "made_with" must be the same in later calls.
+        keep: Go on with what an earlier call wrote.
+    """
+
+    def __init__(self, out: Path, shard: Shard, facts: dict[str, Any], *, keep: bool) -> None:
+        self.out, self.shard, self.facts = out, shard, facts
+        self.counts = Counts()
+        self._lines_path = _part(out / _LINES, shard)
+        self._failed_path = _part(out / _FAILED, shard)
+        out.mkdir(parents=True, exist_ok=True)
+        self._failed_path.unlink(missing_ok=True)
+        self.summarise(total=0, complete=False)
+        if not keep:
+            self._lines_path.unlink(missing_ok=True)
+        elif _is_torn(self._lines_path):
+            self._append(self._lines_path, "\n")
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Write down an image; `status` is "ok" or "error"."""
+        line = json.dumps(record, ensure_ascii=False) + "\n"
+        self._append(self._lines_path, line)
+        if record["status"] == "error":
+            self.counts.failed += 1
+            self._append(self._failed_path, line)
+        else:
+            self.counts.made += 1
+
+    def summarise(self, *, total: int, complete: bool) -> None:
+        """Write the summary of this process, and that of all of them if it is the last."""
+        content = {
+            **self.facts,
+            "complete": complete,
+            "images": total,
+            "made": self.counts.made,
+            "failed": self.counts.failed,
+            "skipped": self.counts.skipped,
+            "records": self._lines_path.name,
+        }
+        write_text(_part(self.out / SUMMARY, self.shard), _json(content))
+        if self.shard.count > 1:
+            self._join()
+
+    def _join(self) -> None:
+        """Add up the summaries that are there; join the lines when all are complete."""
+        shards = [Shard(number, self.shard.count) for number in range(1, self.shard.count + 1)]
+        found = [read_summary(_part(self.out / SUMMARY, shard)) for shard in shards]
+        known = [item for item in found if item is not None]
+        complete = len(known) == len(shards) and all(item["complete"] for item in known)
+        sums = {key: sum(item[key] for item in known) for key in ("images", "made", "failed", "skipped")}
+        if complete:
+            _concatenate([_part(self.out / _LINES, shard) for shard in shards], self.out / _LINES)
+            if sums["failed"]:
+                _concatenate([_part(self.out / _FAILED, shard) for shard in shards], self.out / _FAILED)
+        write_text(self.out / SUMMARY, _json({**self.facts, "complete": complete, **sums, "records": _LINES}))
+
+    def _append(self, path: Path, line: str) -> None:
+        try:
+            with path.open("a", encoding="utf-8", newline="\n") as file:
+                file.write(line)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ResourceError(f"{path}: cannot be written ({reason}); free some space") from error
+
+    @property
+    def failed_path(self) -> Path:
+        """The images that failed in this call, and why."""
+        return self._failed_path
+
+
+def require_same_making(out: Path, made_with: dict[str, Any]) -> None:
+    """Refuse to add masks of other runs or settings to those that are there.
+
+    Raises:
+        ConfigError: What is there was made otherwise; the message names the first difference.
+    """
+    summary = read_summary(out / SUMMARY)
+    if summary is None or _MADE_WITH not in summary:
+        return
+    before = summary[_MADE_WITH]
+    other = next((key for key in made_with if before.get(key) != made_with[key]), None)
+    if other is not None:
+        raise ConfigError(
+            f"-o {out}: its masks were made with {other} {json.dumps(before.get(other))}, now it is "
+            f"{json.dumps(made_with[other])}; choose another folder, or make all anew with --overwrite"
+        )
+
+
+def read_summary(path: Path) -> dict[str, Any] | None:
+    """A summary, or None where there is none, or none that can be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _part(path: Path, shard: Shard) -> Path:
+    return path if shard.count == 1 else path.with_name(f"{path.stem}-{shard}{path.suffix}")
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether a kill left half a line at the end."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, 2)
+        return file.read(1) != b"\n"
+
+
+def _concatenate(parts: list[Path], whole: Path) -> None:
+    def lines() -> Iterator[bytes]:
+        for part in parts:
+            if part.is_file():
+                with part.open("rb") as file:
+                    yield from file
+
+    def write(place: Path) -> None:
+        with place.open("wb") as file:
+            file.writelines(lines())
+
+    write_atomically(whole, write)
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

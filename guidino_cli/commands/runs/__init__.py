@@ -1,0 +1,1 @@
+"""One training run or many: how they are started, and what is kept of them."""

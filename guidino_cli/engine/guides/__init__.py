@@ -1,0 +1,1 @@
+"""What a guide and its backbone see."""

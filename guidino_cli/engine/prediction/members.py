@@ -1,0 +1,85 @@
+"""Load one run, or several that predict as one."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from guidino_cli.engine.prediction.faster import prepare_for_prediction
+from guidino_cli.engine.prediction.predictor import Member, Predictor
+from guidino_cli.engine.prediction.sliding import Window
+from guidino_cli.engine.run_folder import RunFolder, load_run
+from guidino_cli.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Runs that are ready to predict.
+
+    Attributes:
+        predictor: Their mean.
+        classes: Their classes' names.
+        runs: For each its path, backbone, and SHA-256 of its weights.
+        batch_size: Of the first run.
+        memory_gb: Of the first run.
+    """
+
+    predictor: Predictor
+    classes: list[str]
+    runs: list[dict[str, Any]]
+    batch_size: int
+    memory_gb: float
+
+
+def load_members(
+    paths: Sequence[Path], *, overrides: tuple[str, ...] = (), offline: bool = False, device: torch.device
+) -> Loaded:
+    """Load runs; each keeps the grid it was trained in.
+
+    Raises:
+        ConfigError: The runs' classes differ, or a run is named twice.
+        UserError: See `load_run`.
+    """
+    members: list[Member] = []
+    runs: list[dict[str, Any]] = []
+    _require_alike(paths)
+    for path in paths:
+        model, config, facts = load_run(path, overrides=overrides, offline=offline)
+        settings = config.predict
+        window = Window(
+            config.data.image_size, settings.overlap, settings.mirror, settings.batch_size, settings.mirror_backbone
+        )
+        members.append(Member(prepare_for_prediction(model).to(device), config.data, window))
+        runs.append({"run": str(path), "weights": weights_hash(path), "backbone": facts["backbone"]})
+        if len(members) == 1:
+            first = config.predict
+    return Loaded(Predictor(members), facts["classes"], runs, first.batch_size, first.memory_gb)
+
+
+def _require_alike(paths: Sequence[Path]) -> None:
+    """Before any weights are read."""
+    for path in paths:
+        RunFolder(path).config()
+    first = RunFolder(paths[0]).facts()["classes"]
+    for i, path in enumerate(paths[1:], start=1):
+        if path.resolve() in {other.resolve() for other in paths[:i]}:
+            raise ConfigError(f"{path}: named twice; a run counts once in an ensemble")
+        classes = RunFolder(path).facts()["classes"]
+        if classes != first:
+            raise ConfigError(
+                f"{path}: was trained for {', '.join(classes)}, but {paths[0]} for {', '.join(first)}; "
+                "an ensemble needs runs with the same classes in the same order"
+            )
+
+
+def weights_hash(path: Path) -> str:
+    """SHA-256 of a run's best weights and, where it has one, its adapter."""
+    folder = RunFolder(path)
+    folder.require_weights()
+    digest = hashlib.sha256(folder.weights.read_bytes())
+    for file in sorted(folder.adapter.glob("*.safetensors")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

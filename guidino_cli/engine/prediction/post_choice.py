@@ -1,0 +1,129 @@
+"""Which post-processing helps a run: chosen on validation cases, kept in the run's folder."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from guidino_cli.data.images import write_text
+from guidino_cli.data.postprocess import Rule, clean_class
+from guidino_cli.engine.prediction.members import weights_hash
+from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.metrics.overlap import count, dice
+
+FILE_NAME = "post.json"
+CANDIDATES = [
+    Rule(share, largest, fill)
+    for share, largest, fill in product((0.0, 0.0005, 0.002, 0.005), (False, True), (False, True))
+    if share or largest or fill
+]
+_ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was found for one class.
+
+    Attributes:
+        rule: To apply; one that does nothing if none helps.
+        before: Mean Dice without.
+        after: Mean Dice with the rule.
+        p: Of a one-sided Wilcoxon signed-rank test of the best candidate, times the number of candidates.
+        best: The candidate with the highest mean Dice, chosen or not.
+        best_after: Its mean Dice.
+        cases: Validation cases.
+    """
+
+    rule: Rule
+    before: float
+    after: float
+    p: float
+    best: Rule
+    best_after: float
+    cases: int
+
+
+class Trials:
+    """Dice of every candidate for one class, case by case; masks need not be kept."""
+
+    def __init__(self) -> None:
+        self.before: list[float] = []
+        self.after: list[list[float]] = []
+
+    def add(self, predicted: np.ndarray, true: np.ndarray) -> None:
+        """Try the candidates on a case: boolean masks (H, W). Both empty counts as 1."""
+        self.before.append(_dice(predicted, true))
+        self.after.append([_dice(clean_class(predicted, rule), true) for rule in CANDIDATES])
+
+    def choose(self) -> Choice:
+        """The best candidate if it is better than nothing beyond chance, else the rule that does nothing.
+
+        The candidate is picked and tested on the same cases, so its p-value is multiplied by the number of candidates.
+        """
+        before, after = np.array(self.before), np.array(self.after)
+        means = after.mean(axis=0)
+        # Of equally good ones the first, which is the simplest.
+        best = int(means.round(6).argmax())
+        p = min(1.0, len(CANDIDATES) * _p_value(after[:, best] - before))
+        helps = means[best] > before.mean() and p < _ALPHA
+        rule, mean = (CANDIDATES[best], means[best]) if helps else (Rule(), before.mean())
+        return Choice(
+            rule, float(before.mean()), float(mean), p, CANDIDATES[best], float(means[best]), len(self.before)
+        )
+
+
+def _dice(predicted: np.ndarray, true: np.ndarray) -> float:
+    value = dice(count(predicted, true))
+    return 1.0 if np.isnan(value) else value
+
+
+def _p_value(gains: np.ndarray) -> float:
+    """That gains as large come by chance; 1 if there are none."""
+    from scipy.stats import wilcoxon
+
+    if not (np.abs(gains) > 1e-9).any():
+        return 1.0
+    return float(wilcoxon(gains, alternative="greater").pvalue)
+
+
+def save_choices(run: Path, choices: dict[str, Choice], *, evidence: dict[str, Any]) -> Path:
+    """Write `post.json` into a run's folder and return its path."""
+    content = {
+        "format": 1,
+        "weights": weights_hash(run),
+        **evidence,
+        "classes": {name: asdict(choice) for name, choice in choices.items()},
+    }
+    write_text(run / FILE_NAME, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    return run / FILE_NAME
+
+
+def load_rules(run: Path, classes: Sequence[str]) -> dict[int, Rule]:
+    """The rules chosen for a run, by class index.
+
+    Raises:
+        ConfigError: None were chosen, or for other weights.
+        DataError: The file is damaged.
+    """
+    path = run / FILE_NAME
+    again = f"choose on the validation cases: guidino tune-post {run}"
+    if not path.is_file():
+        raise ConfigError(f"--post auto: nothing was chosen for {run}; {again}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        weights = content["weights"]
+        rules = {classes.index(name): Rule(**item["rule"]) for name, item in content["classes"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); {again}") from error
+    if weights != weights_hash(run):
+        raise ConfigError(f"{path}: was chosen for other weights of the run; {again}")
+    return {index: rule for index, rule in rules.items() if rule != Rule()}
+
+
+def describe(rules: Iterable[tuple[str, Rule]]) -> str:
+    """`polyp largest,fill; tool none`."""
+    return "; ".join(f"{name} {rule}" for name, rule in rules) or "none"

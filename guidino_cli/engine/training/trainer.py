@@ -1,0 +1,264 @@
+"""The training loop: from wherever a run stands, step after step and epoch after epoch, to its end."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from guidino_cli.config import RunConfig
+from guidino_cli.engine.devices import require_used
+from guidino_cli.engine.precision import training_precision
+from guidino_cli.engine.run_folder import RunFolder
+from guidino_cli.engine.training.agreement import Ballot, on_main, refuse_together
+from guidino_cli.engine.training.batches import Batches
+from guidino_cli.engine.training.checkpoint import Checkpoint, Standing
+from guidino_cli.engine.training.interruption import Interruption
+from guidino_cli.engine.training.learner import Learner
+from guidino_cli.engine.training.loss_watch import LossWatch
+from guidino_cli.engine.training.optim import current_rates
+from guidino_cli.engine.training.validation import Validation
+from guidino_cli.errors import ConfigError, UserError, WeightsError
+from guidino_cli.models.composed import Model
+from guidino_cli.progress import progress, say
+from guidino_cli.types import Case, Sample
+
+_GO, _SAVE, _FAIL, _STOP = range(4)
+# Reading the loss waits for the device, so it is looked at now and then only.
+_LOOK_EVERY = 20
+
+
+class Trainer:
+    """One run on one or many devices.
+
+    Args:
+        model: Freshly built.
+        config: Checked settings.
+        folder: Receives weights, state and history.
+        num_classes: K, background included.
+        training: Labelled cases to learn from.
+        validation: Labelled cases that choose the best epoch; never seen by the optimiser.
+        device: "cpu", or None for accelerate's choice.
+
+    Attributes:
+        at: Where the run stands.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        config: RunConfig,
+        folder: RunFolder,
+        *,
+        num_classes: int,
+        training: Sequence[Case],
+        validation: Sequence[Case],
+        device: str | None = None,
+    ) -> None:
+        settings = config.train
+        self.config, self.folder, self.training = config, folder, training
+        self.accelerator = Accelerator(
+            cpu=device == "cpu",
+            mixed_precision=training_precision(settings.precision, device),
+            gradient_accumulation_steps=settings.accumulate,
+            # Otherwise one call would step the schedule once for every process.
+            step_scheduler_with_optimizer=False,
+        )
+        require_used(device, self.accelerator.device)
+        self.batches = Batches(training, config, num_classes=num_classes, accelerator=self.accelerator)
+        self.learner = Learner(model, config, self.accelerator, batches=self.batches.steps)
+        self.model, self.bare_model = self.learner.model, self.learner.bare_model
+        self.validation = Validation(
+            validation,
+            config,
+            num_classes=num_classes,
+            accelerator=self.accelerator,
+            cache=self.learner.dense_cache,
+        )
+        self.checkpoint = Checkpoint(self.accelerator, self.bare_model, self.learner.optimizer, self.learner.schedule)
+        self.at = Standing()
+        self._ballot = Ballot()
+        self._interruption = Interruption()
+        self._saved: tuple[int, int] | None = None
+        self._saved_at = self._epoch_began = time.monotonic()
+        self._watch = LossWatch(self.accelerator.device, remembered=_LOOK_EVERY)
+
+    def fit(self, *, after_epoch: Callable[[list[dict[str, Any]]], None] | None = None) -> None:
+        """Train to the last epoch, saving after every one, every `train.save_minutes`, and when asked to stop.
+
+        Args:
+            after_epoch: Told the history when an epoch is saved, in the main process only.
+
+        Raises:
+            StoppedError: Ctrl-C or SIGTERM; all steps are saved.
+            ConfigError: The loss is not a number any more.
+            DataError: An image or mask cannot be used; the steps before are saved.
+            ResourceError: The disk is full, or a process that loads images died.
+        """
+        history = self.folder.history()[: self.at.epoch]
+        with self._interruption, progress(enabled=self.accelerator.is_main_process) as bar:
+            if self._saved is None:
+                self._say_what_is_left_out()
+                self._save()
+            task = bar.add_task("epochs", total=self.config.train.epochs, completed=self.at.epoch, note="")
+            while self.at.epoch < self.config.train.epochs:
+                history.append(self._epoch(bar))
+                self._keep(history)
+                if after_epoch is not None and self.accelerator.is_main_process:
+                    after_epoch(history)
+                bar.update(task, advance=1, note=f"val Dice {history[-1].get('val_dice', float('nan')):.4f}")
+
+    def _say_what_is_left_out(self) -> None:
+        """Only whole batches are used, one on every process; where that leaves out a tenth of the cases, say so."""
+        shown, cases = self.batches.shown, len(self.training)
+        if self.accelerator.is_main_process and 10 * (cases - shown) >= cases:
+            say(f"guidino: an epoch has whole batches only: {shown} of {cases} cases, other ones in every epoch")
+
+    def resume(self) -> None:
+        """Continue behind the last step that the run's folder holds, in the middle of an epoch too."""
+        state = self.folder.load_state()
+        for path in self.folder.best_files(self.bare_model) if state["best_epoch"] else ():
+            if not path.is_file():
+                lost = f"the best weights, of epoch {state['best_epoch']}, are gone"
+                raise WeightsError(f"{path}: {lost}; put them back, or train anew with --overwrite")
+        try:
+            self.at = self.checkpoint.restore(state)
+        except UserError as error:
+            raise type(error)(f"{self.folder.state}: {error}") from error
+        self._saved = (self.at.epoch, self.at.step)
+
+    def _epoch(self, bar: Any) -> dict[str, Any]:
+        """Train and, where it is due, validate: the epoch's row of the history."""
+        losses = self._train_epoch(bar)
+        number, settings = self.at.epoch + 1, self.config.train
+        row: dict[str, Any] = {"epoch": number, **self.at.rates, **losses, "train_seconds": round(self.at.seconds, 3)}
+        if number % settings.validate_every == 0 or number == settings.epochs:
+            began = time.monotonic()
+            row["val_dice"] = self._validate()
+            row["val_seconds"] = round(time.monotonic() - began, 3)
+        return row
+
+    def _train_epoch(self, bar: Any) -> dict[str, float]:
+        """The rest of a pass over the training cases; the mean of every loss term over all of it."""
+        self.learner.train_mode()
+        if self.at.step == 0:
+            self.at.rates = current_rates(self.learner.optimizer)
+        self._epoch_began = time.monotonic() - self.at.seconds
+        name = f"epoch {self.at.epoch + 1}"
+        task = bar.add_task(name, total=self.batches.steps, completed=self.at.step, note="")
+        for batch in self.batches.of(self.at.epoch, done=self.at.step):
+            self._count(self._granted(batch))
+            if self.at.step % _LOOK_EVERY == 1:
+                self._refuse_broken_loss()
+                bar.update(task, note=f"loss {self.at.sums['loss'].item() / self.at.step:.4f}")
+            bar.advance(task)
+        self._refuse_broken_loss()
+        bar.remove_task(task)
+        self.at.seconds = time.monotonic() - self._epoch_began
+        return {
+            name: float(self.accelerator.reduce(value, "mean")) / self.at.step for name, value in self.at.sums.items()
+        }
+
+    def _granted(self, batch: Sample | UserError) -> Sample:
+        """The batch, if all processes go on with theirs; else save what there is, and stop if it is asked for.
+
+        Between the batches that make up one step of the optimiser, nothing is saved: half a gradient would be lost.
+        """
+        is_between_steps = self.at.step % self.config.train.accumulate == 0
+        wish = self._ballot.highest(self._wish(batch, is_between_steps=is_between_steps))
+        if wish != _GO and is_between_steps:
+            self._refuse_broken_loss()
+            self.at.seconds = time.monotonic() - self._epoch_began
+            self._save()
+        if wish == _STOP:
+            refuse_together(self._interruption.stopped(self._way_on()))
+        if wish == _FAIL:
+            refuse_together(self._with_way_on(batch) if isinstance(batch, UserError) else None)
+        if isinstance(batch, UserError):
+            raise batch
+        return batch
+
+    def _wish(self, batch: Sample | UserError, *, is_between_steps: bool) -> int:
+        if is_between_steps and self._interruption.signal is not None:
+            return _STOP
+        if isinstance(batch, UserError):
+            return _FAIL
+        seconds = 60 * self.config.train.save_minutes
+        is_due = self.accelerator.is_main_process and time.monotonic() - self._saved_at >= seconds > 0
+        return _SAVE if is_between_steps and is_due else _GO
+
+    def _count(self, batch: Sample) -> None:
+        """Learn from a batch and add it up."""
+        terms = self._step(batch)
+        self.at.add(terms)
+        self._watch.note(terms["loss"], step=self.at.step, cases=batch.case_index.tolist())
+
+    def _step(self, batch: Sample) -> dict[str, torch.Tensor]:
+        return self.learner.learn(batch, epoch=self.at.epoch)
+
+    def _refuse_broken_loss(self) -> None:
+        error, broken = None, self._watch.first_broken()
+        if broken is not None:
+            cases = ", ".join(self.training[index].id for index in broken[1])
+            error = ConfigError(
+                f"the loss is {self.at.sums['loss'].item()} in epoch {self.at.epoch + 1}, first in step {broken[0]} "
+                f"(cases {cases}); begin another run with a lower train.lr or --set train.precision=no; "
+                f"{self.folder.path} keeps {self._kept()}"
+            )
+        refuse_together(error)
+
+    def _validate(self) -> float:
+        """The score of the epoch; whatever ends it before its end, the epoch's steps are saved."""
+        try:
+            dice = self.validation.dice(self.bare_model, stop=lambda: self._interruption.signal is not None)
+        except UserError as error:
+            self._save()
+            refuse_together(self._with_way_on(error))
+            raise
+        if dice is None:
+            self._save()
+            refuse_together(self._interruption.stopped(self._way_on()))
+            raise ValueError("validation stopped without a reason")
+        return dice
+
+    def _keep(self, history: list[dict[str, Any]]) -> None:
+        """Save the weights if they are the best, then the history, then the state.
+
+        The state comes last: whatever a kill leaves behind is newer than the state, and made again from it.
+        """
+        row = history[-1]
+        is_best = row.get("val_dice", -1.0) > self.at.best_dice
+        if is_best:
+            self.at.best_dice, self.at.best_epoch = row["val_dice"], row["epoch"]
+            on_main(lambda: self.folder.save_weights(self.bare_model, lora=self.config.model.lora))
+        self.at.finish_epoch()
+        on_main(lambda: self.folder.save_history(history))
+        self._save()
+        if self.accelerator.is_main_process:
+            say(_line(row, epochs=self.config.train.epochs, is_best=is_best))
+
+    def _save(self) -> None:
+        state = self.checkpoint.capture(self.at)
+        on_main(lambda: self.folder.save_state(state))
+        self._saved, self._saved_at = (self.at.epoch, self.at.step), time.monotonic()
+
+    def _with_way_on(self, error: UserError) -> UserError:
+        return type(error)(f"{error}; {self._way_on()}")
+
+    def _way_on(self) -> str:
+        return f"{self._kept()} is saved, go on with: guidino train --resume -o {self.folder.path}"
+
+    def _kept(self) -> str:
+        """What of the run is on the disk, in words."""
+        epoch, step = self._saved or (0, 0)
+        if step == 0:
+            return f"epoch {epoch} of {self.config.train.epochs}" if epoch else "the beginning"
+        return f"step {step} of {self.batches.steps} in epoch {epoch + 1}"
+
+
+def _line(row: dict[str, Any], *, epochs: int, is_best: bool) -> str:
+    """An epoch in one line of plain text."""
+    losses = " ".join(f"{name} {row[name]:.4f}" for name in ("loss", "dice", "cross_entropy", "guide") if name in row)
+    score = f" val Dice {row['val_dice']:.4f}{' best' if is_best else ''}" if "val_dice" in row else ""
+    return f"epoch {row['epoch']}/{epochs} {losses}{score} ({row['train_seconds']:.1f} s)"

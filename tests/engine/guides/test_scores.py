@@ -1,0 +1,67 @@
+"""The guide alone against the truth."""
+
+import math
+
+import numpy as np
+import pytest
+
+from guidino_cli.engine.guides.scores import Tally, thresholds_within
+from guidino_cli.metrics.ranking import auroc
+
+VALUES = np.array([[0.3, 0.5], [0.5, 0.75]], dtype=np.float32)
+TRUTH = np.array([[False, False], [True, True]])
+
+
+def test_a_value_equal_to_the_threshold_is_foreground() -> None:
+    score = Tally("a").score(VALUES, TRUTH)
+    assert score.iou_at(0.5) == pytest.approx(2 / 3)
+    assert score.iou_at(0.3) == 0.5
+    assert score.iou_at(0.301) == pytest.approx(2 / 3)
+    assert score.iou_at(0.501) == 0.5
+    assert score.iou_at(1.0) == 0.0
+
+
+def test_images_without_foreground_are_counted_but_have_neither_auroc_nor_iou() -> None:
+    tally = Tally("a")
+    tally.score(VALUES, TRUTH)
+    empty = tally.score(VALUES, np.zeros((2, 2), dtype=bool))
+    assert math.isnan(empty.auroc)
+    assert math.isnan(empty.iou_at(0.5))
+    assert (tally.used, tally.with_foreground, tally.total) == (1, 1, 2)
+    assert tally.mean_iou(0.5) == pytest.approx(2 / 3)
+
+
+def test_an_image_without_truth_has_values_only() -> None:
+    tally = Tally("a")
+    score = tally.score(VALUES, None)
+    assert (score.low, score.high) == pytest.approx((0.3, 0.75))
+    assert score.mean == pytest.approx(0.5125)
+    assert math.isnan(score.foreground)
+    assert math.isnan(tally.mean_iou(0.5))
+    assert (tally.used, tally.total) == (0, 1)
+
+
+def test_pooled_auroc_ranks_the_pixels_of_all_images_together() -> None:
+    tally, generator = Tally("a"), np.random.default_rng(0)
+    pairs = [(generator.random((6, 5)).astype(np.float32), generator.random((6, 5)) < 0.4) for _ in range(3)]
+    # Pixels of an image without foreground are background for the pixels of the others.
+    pairs.append((np.full((6, 5), 0.5, dtype=np.float32), np.zeros((6, 5), dtype=bool)))
+    for values, truth in pairs:
+        tally.score(values, truth)
+    together = auroc(np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs]))
+    assert tally.pooled_auroc == pytest.approx(together, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "thresholds"),
+    [
+        (0.01, 0.95, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]),
+        (0.43, 0.56, [0.44, 0.46, 0.48, 0.5, 0.52, 0.54, 0.56]),
+        (0.1, 0.3, [0.1, 0.15, 0.2, 0.25, 0.3, 0.5]),
+        (0.161, 0.178, [0.162, 0.164, 0.166, 0.168, 0.17, 0.172, 0.174, 0.176, 0.178, 0.5]),
+    ],
+)
+def test_thresholds_are_round_lie_within_the_values_and_hold_a_half(
+    low: float, high: float, thresholds: list[float]
+) -> None:
+    assert thresholds_within(low, high) == thresholds

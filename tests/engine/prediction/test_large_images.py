@@ -1,0 +1,49 @@
+"""Memory of large images: bounded by a strip, not by the image."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+_SCRIPT = """
+import resource, sys, torch
+from pathlib import Path
+from torch import nn
+from guidino_cli.config import DataSettings
+from guidino_cli.data.png_rows import write_label_rows
+from guidino_cli.data.regions import open_regions
+from guidino_cli.engine.prediction.predictor import Member, Predictor
+from guidino_cli.engine.prediction.sliding import Window
+from guidino_cli.types import Prediction
+
+class Tiny(nn.Module):
+    mean = torch.zeros(1, 3, 1, 1)
+    def forward(self, image, *, recall=None):
+        return Prediction([torch.cat([image, 1 - image, image[:, :2]], dim=1)])
+
+torch.set_num_threads(1)
+member = Member(Tiny(), DataSettings(image_size=512, resize="none"), Window(512, overlap=0.0, mirror=False))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+regions = open_regions(Path(sys.argv[1]))
+write_label_rows(Path(sys.argv[2]), regions.size_hw, Predictor([member]).label_rows(regions))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted in other units")
+def test_thirty_six_megapixels_of_eight_classes_need_a_strip_of_memory(tmp_path: Path) -> None:
+    """As a whole: 8 probabilities and 9 sums of 4 bytes a pixel, 2,448 MB; 638 MB were measured strip by strip."""
+    tile = np.random.default_rng(0).integers(0, 255, (100, 6000, 3)).astype(np.uint8)
+    pixels = tifffile.memmap(tmp_path / "a.tif", shape=(6000, 6000, 3), dtype=np.uint8, photometric="rgb")
+    for top in range(0, 6000, 100):
+        pixels[top : top + 100] = tile
+    pixels.flush()
+    del pixels
+    words = [sys.executable, "-c", _SCRIPT, str(tmp_path / "a.tif"), str(tmp_path / "a.png")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    # Of the 108 MB of the file, mapped, some count too, although the system may drop them.
+    assert int(done.stdout) < 900

@@ -1,0 +1,84 @@
+"""Several runs as one, and large images strip by strip."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from guidino_cli.config import DataSettings
+from guidino_cli.data.images import read_image
+from guidino_cli.data.preprocess import restore
+from guidino_cli.data.regions import open_regions
+from guidino_cli.engine.prediction.predictor import Member, Picture, Predictor, restored_bands
+from guidino_cli.engine.prediction.sliding import Window
+from guidino_cli.types import Geometry, Prediction
+
+
+class Scores(nn.Module):
+    """Stands for a model: class 1 has the score `factor` (red - green), class 0 none."""
+
+    mean: Tensor
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+        self.batches: list[int] = []
+        self.register_buffer("mean", torch.zeros(1, 3, 1, 1))
+
+    def forward(self, image: Tensor, *, recall: None = None) -> Prediction:
+        self.batches.append(len(image))
+        score = self.factor * (image[:, :1] - image[:, 1:2])
+        return Prediction([torch.cat([torch.zeros_like(score), score], dim=1)])
+
+
+def _member(factor: float, resize: str = "none", size: int = 32) -> Member:
+    settings = DataSettings(image_size=size, resize=resize)  # type: ignore[arg-type]
+    return Member(Scores(factor), settings, Window(size, mirror=False))  # type: ignore[arg-type]
+
+
+def _file(folder: Path, size: tuple[int, int]) -> Path:
+    small = np.random.default_rng(0).integers(0, 255, (9, 11, 3)).astype(np.uint8)
+    Image.fromarray(small).resize(size[::-1], Image.Resampling.BILINEAR).save(folder / "a.png")
+    return folder / "a.png"
+
+
+def test_an_ensemble_is_the_mean_of_the_probabilities() -> None:
+    """Scores of 4 and -2 (one run each): probabilities 0.982 and 0.119, mean 0.551; the mean score would be 1."""
+    pixels = np.zeros((32, 32, 3), dtype=np.uint8)
+    pixels[..., 0] = 255
+    result = Predictor([_member(4.0), _member(-2.0)]).segment([Picture(pixels, Geometry("a", (32, 32)))])[0]
+    expected = (1 / (1 + np.exp(-4)) + 1 / (1 + np.exp(2))) / 2
+    assert result.probabilities[1, 5, 5].item() == pytest.approx(expected, abs=1e-6)
+    assert (result.labels == 1).all()
+
+
+def test_images_of_one_window_go_through_together_and_others_do_not() -> None:
+    member = _member(1.0)
+    predictor = Predictor([member])
+    small = [Picture(np.zeros((20 + i, 30, 3), dtype=np.uint8), Geometry("a", (20 + i, 30))) for i in range(3)]
+    assert [result.labels.shape for result in predictor.segment(small)] == [(20, 30), (21, 30), (22, 30)]
+    assert member.model.batches == [3]
+    assert not predictor.is_one_window((33, 10))
+
+
+@pytest.mark.parametrize("resizes", [["none"], ["stretch"], ["shorter"], ["none", "stretch"]])
+@pytest.mark.parametrize("size", [(300, 70), (530, 600)])
+def test_strips_give_the_mask_of_the_whole(size: tuple[int, int], resizes: list[str], tmp_path: Path) -> None:
+    path = _file(tmp_path, size)
+    predictor = Predictor([_member(9.0 + i, resize) for i, resize in enumerate(resizes)])
+    whole = predictor.segment([Picture(*read_image(path))])[0].labels
+    strips = np.concatenate(list(predictor.label_rows(open_regions(path))))
+    assert 0.1 < whole.mean() < 0.9
+    assert strips.shape == whole.shape
+    # Where the probabilities are equal but for rounding, either class is right.
+    assert (strips != whole).mean() < 1e-4
+
+
+@pytest.mark.parametrize("size", [(300, 70), (64, 64), (1000, 65)])
+def test_restored_bands_are_the_restored_maps(size: tuple[int, int]) -> None:
+    maps = torch.rand(2, 64, 64)
+    bands = torch.cat(list(restored_bands(maps, size)), dim=1)
+    torch.testing.assert_close(bands, restore(maps, Geometry("a", size)), atol=1e-5, rtol=0)

@@ -1,0 +1,90 @@
+"""Parameter groups and the learning rate over time."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from guidino_cli.engine.training.optim import current_rates, make_optimizer, make_schedule
+
+
+def _rates(name: str, *, steps: int, warmup_steps: int = 0) -> list[float]:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
+    schedule = make_schedule(optimizer, name=name, steps=steps, warmup_steps=warmup_steps)  # type: ignore[arg-type]
+    rates = []
+    for _ in range(steps + 1):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    return rates
+
+
+def test_poly_falls_from_the_full_rate_to_zero() -> None:
+    rates = _rates("poly", steps=10)
+    assert rates[0] == 2.0
+    assert rates[5] == pytest.approx(2 * 0.5**0.9)
+    assert rates[10] == 0
+
+
+def test_cosine_is_at_a_half_half_way() -> None:
+    rates = _rates("cosine", steps=10)
+    assert (rates[0], rates[5]) == (2.0, pytest.approx(1.0))
+    assert rates[10] == pytest.approx(0)
+    assert rates[2] == pytest.approx(1 + math.cos(math.pi / 5))
+
+
+def test_constant_stays() -> None:
+    assert set(_rates("constant", steps=3)) == {2.0}
+
+
+def test_warm_up_rises_in_equal_steps_and_then_the_schedule_begins() -> None:
+    assert _rates("poly", steps=8, warmup_steps=4)[:5] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0])
+
+
+def test_a_schedule_that_is_all_warm_up_does_not_divide_by_zero() -> None:
+    assert _rates("poly", steps=2, warmup_steps=2)[:2] == [1.0, 2.0]
+
+
+def test_norms_and_biases_have_no_weight_decay() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    decayed, free = make_optimizer(model, name="adamw", lr=1e-3, weight_decay=0.1).param_groups
+    assert [p.shape for p in decayed["params"]] == [(4, 3, 3, 3)]
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
+    assert len(free["params"]) == 3
+
+
+def test_frozen_weights_are_not_optimised() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False))
+    optimizer = make_optimizer(model, name="sgd", lr=1e-3, weight_decay=0)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
+
+
+def _adapted() -> nn.ModuleDict:
+    """A head, a frozen backbone, and an adapter of it under PEFT's names."""
+    layer = nn.ModuleDict({"lora_A": nn.Linear(4, 2, bias=False), "lora_B": nn.Linear(2, 4, bias=False)})
+    return nn.ModuleDict({"head": nn.Linear(4, 2), "backbone": nn.Linear(4, 4).requires_grad_(False), "q_proj": layer})
+
+
+def test_an_adapter_has_a_learning_rate_of_its_own_and_both_follow_the_schedule() -> None:
+    optimizer = make_optimizer(_adapted(), name="adamw", lr=1e-4, weight_decay=0.1, adapter_lr=5e-4)
+    schedule = make_schedule(optimizer, name="constant", steps=4, warmup_steps=4)
+    assert current_rates(optimizer) == {"lr": pytest.approx(0.25e-4), "lora_lr": pytest.approx(1.25e-4)}
+    optimizer.step()
+    schedule.step()
+    assert current_rates(optimizer) == {"lr": pytest.approx(0.5e-4), "lora_lr": pytest.approx(2.5e-4)}
+    sizes = {group["is_adapter"]: 0 for group in optimizer.param_groups}
+    for group in optimizer.param_groups:
+        sizes[group["is_adapter"]] += sum(parameter.numel() for parameter in group["params"])
+    assert sizes == {False: 4 * 2 + 2, True: 4 * 2 + 2 * 4}
+
+
+def test_frozen_heads_have_the_learning_rate_zero() -> None:
+    model = _adapted()
+    model["head"].requires_grad_(False)
+    optimizer = make_optimizer(model, name="adamw", lr=1e-4, weight_decay=0.1, adapter_lr=5e-4)
+    assert current_rates(optimizer) == {"lr": 0.0, "lora_lr": 5e-4}
+
+
+def test_without_an_adapter_there_is_one_learning_rate() -> None:
+    assert current_rates(make_optimizer(nn.Linear(2, 2), name="sgd", lr=1e-3, weight_decay=0)) == {"lr": 1e-3}

@@ -1,0 +1,85 @@
+"""A training step reads no number back from the device: on a GPU each such read would wait for all work before it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.utils import set_seed
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from guidino_cli.config import RunConfig, override
+from guidino_cli.data.manifest import load_manifest
+from guidino_cli.engine.run_folder import RunFolder
+from guidino_cli.engine.training.trainer import Trainer
+from guidino_cli.models import build_model
+
+# `.item()`, `bool(tensor)`, boolean masks: whatever has a result, or a shape, that only the device knows.
+_READS = {"_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "equal", "_unique2", "bincount"}
+
+
+class _Reads(TorchDispatchMode):
+    """Operations that read from the device, by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function.overloadpacket.__name__
+        if name in _READS or _has_boolean_index(name, args):
+            self.names.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+def _has_boolean_index(name: str, args: Any) -> bool:
+    """How many elements such an index takes must be counted before the result can have a shape."""
+    if not name.startswith(("index", "_index_put")) or len(args) < 2 or not isinstance(args[1], list | tuple):
+        return False
+    return any(isinstance(index, torch.Tensor) and index.dtype == torch.bool for index in args[1])
+
+
+def test_the_counter_notices_item_and_boolean_masks() -> None:
+    x = torch.ones(3)
+    with _Reads() as reads:
+        x.sum().item()
+        x[x > 0]
+    assert reads.names == ["_local_scalar_dense", "index"]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_step_reads_nothing_from_the_device(make_data: Callable[..., Path], tmp_path: Path, optimizer: str) -> None:
+    """Augmentation, guided forward, all losses, backward, clipping, optimiser and schedule."""
+    manifest = load_manifest(make_data(size_hw=(32, 32)))
+    config = override(
+        RunConfig(),
+        [
+            "model.segmenter={name: unet, options: {width: 4}}",
+            "model.backbone={name: random, options: {hidden_size: 32, depth: 1, heads: 2}}",
+            "model.guide={at: bottleneck, options: {prototypes: 4, aggregate: softmax}}",
+            "train.loss={dice: 1, cross_entropy: 1, boundary: 1, guide: 0.1, guide_mse: 0.1}",
+            f"train.optimizer={optimizer}",
+            "train.batch_size=2",
+            "data.image_size=32",
+        ],
+    )
+    set_seed(0)
+    trainer = Trainer(
+        build_model(config.model, num_classes=2),
+        config,
+        RunFolder(tmp_path / "run"),
+        num_classes=2,
+        training=manifest.select("train"),
+        validation=manifest.select("val"),
+        device="cpu",
+    )
+    trainer.learner.train_mode()
+    first, second = trainer.batches.of(0, done=0)
+    # The first step sets up the optimiser's state.
+    trainer._count(trainer._granted(first))
+    before = next(trainer.bare_model.segmenter.parameters()).detach().clone()
+    with _Reads() as reads:
+        trainer._count(trainer._granted(second))
+    assert reads.names == []
+    assert not torch.equal(before, next(trainer.bare_model.segmenter.parameters()))
