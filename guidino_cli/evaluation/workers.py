@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
+from guidino_cli.evaluation.memory import keep_freed_memory
 from guidino_cli.evaluation.pairing import Pair
 from guidino_cli.evaluation.scoring import CaseResult, Job, failed_case, score_pair
 
@@ -35,6 +36,7 @@ def score_all(pairs: Sequence[Pair], job: Job, *, workers: int) -> Iterator[Case
         SurpriseError: A mask holds a value unknown when the reading rule was made.
     """
     if workers <= 1:
+        keep_freed_memory()
         for pair in pairs:
             yield score_pair(pair, job)
         return
@@ -50,7 +52,7 @@ def _until_broken(chunks: deque[Chunk], job: Job, workers: int) -> Iterator[Case
     """Results of the leading chunks, which are removed; stops early, without an error, when a process dies."""
     # Spawned processes inherit no threads or locks, and work the same on every system.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=keep_freed_memory) as pool:
         running: deque[Future[list[CaseResult]]] = deque()
         waiting = deque(chunks)
         try:
