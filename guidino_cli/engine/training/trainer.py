@@ -210,14 +210,14 @@ class Trainer:
 
     def _validate(self) -> float:
         """The score of the epoch; whatever ends it before its end, the epoch's steps are saved."""
+        dice, error = None, None
         try:
             dice = self.validation.dice(self.bare_model, stop=lambda: self._interruption.signal is not None)
-        except UserError as error:
-            self._save()
-            refuse_together(self._with_way_on(error))
-            raise
+        except UserError as refused:
+            error = refused
         if dice is None:
             self._save()
+            refuse_together(None if error is None else self._with_way_on(error))
             refuse_together(self._interruption.stopped(self._way_on()))
             raise ValueError("validation stopped without a reason")
         return dice

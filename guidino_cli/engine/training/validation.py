@@ -9,7 +9,7 @@ from guidino_cli.config import RunConfig
 from guidino_cli.data.images import read_label_map
 from guidino_cli.engine.dense_cache import DenseCache
 from guidino_cli.engine.prediction.inference import Window, segment_file
-from guidino_cli.errors import DataError
+from guidino_cli.errors import DataError, UserError
 from guidino_cli.metrics.overlap import mean_dice
 from guidino_cli.models.composed import Model
 from guidino_cli.types import Case
@@ -41,20 +41,28 @@ class Validation:
         self._accelerator, self._cache = accelerator, cache
 
     def dice(self, model: Model, *, stop: Callable[[], bool] = lambda: False) -> float | None:
-        """The score, the same on every process, or None if one of them was asked to stop.
+        """The score, the same on every process, or None if one of them was asked to stop or could not go on.
 
         Args:
             model: Without any wrapper; it is left in evaluation mode.
             stop: Asked before each case.
 
         Raises:
-            DataError: A file cannot be read, or a case has no mask.
+            DataError: A file of this process cannot be read, or a case has no mask.
         """
         model.eval()
+        scores: list[float | None] = []
+        error: UserError | None = None
         with self._accelerator.split_between_processes(list(self._cases)) as cases:
-            scores = [None if stop() else self.case_dice(model, case) for case in cases]
+            try:
+                scores += [None if stop() else self.case_dice(model, case) for case in cases]
+            except UserError as refused:
+                # The others wait for this process below.
+                error = refused
         # Not `gather_for_metrics`: it would cut the list by the remainder of the training loader.
         gathered = list(_numbers(gather_object(scores)))
+        if error is not None:
+            raise error
         return sum(gathered) / len(gathered) if len(gathered) == len(self._cases) else None
 
     def case_dice(self, model: Model, case: Case) -> float:

@@ -34,7 +34,7 @@ def train(tmp_path: Path, make_data: Maker):
         begin = [sys.executable, "-m", "guidino_cli", "train", "-p", "tiny.yaml", "-d", str(data), "-o", name]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         line = [*begin, "--device", "cpu", *more]
-        return subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        return subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
 
     return call
 
@@ -63,6 +63,17 @@ def test_a_refusal_in_every_process_is_said_once_and_ends_with_its_exit_code(tra
     assert outcome.returncode == 2
     assert outcome.stderr.count("data.image_size is 33") == 1
     assert "Traceback" not in outcome.stderr
+
+
+@pytest.mark.slow
+def test_a_validation_image_that_one_process_cannot_read_ends_all_with_every_step_saved(train, tmp_path: Path) -> None:
+    """The other one waits for its scores, and would for half an hour."""
+    (tmp_path / "data" / "images" / "case9.png").write_bytes(b"no image")
+    outcome = train("run", "--devices", "2")
+    assert outcome.returncode == 3
+    assert "case9.png: cannot be read" in outcome.stderr
+    assert "step 1 of 1 in epoch 1 is saved, go on with" in outcome.stderr
+    assert "stopped by" not in outcome.stderr
 
 
 def test_more_processes_than_cards_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
