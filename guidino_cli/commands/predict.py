@@ -42,7 +42,7 @@ class Request:
         recursive: Also images in folders below; masks keep their folders.
         shard: "2/8": the second of eight processes that share the images.
         overwrite: Write into a folder that is not empty.
-        skip_existing: Leave masks that are there already.
+        skip_existing: Leave masks that are there already, with all that is asked for beside them.
     """
 
     extras: Extras = field(default_factory=Extras)
@@ -85,7 +85,8 @@ def run(
     _require_possible(loaded, request, run_path)
     rules = _rules(request, rule, run_path, loaded.classes)
     facts = _facts(loaded, request, rules)
-    if adds and not request.overwrite:
+    # Masks that are left must be of the same making, whatever may be overwritten.
+    if request.skip_existing or (adds and not request.overwrite):
         require_same_making(out, facts["made_with"])
     own = jobs[shard.number - 1 :: shard.count]
     say(_start(len(jobs), own, shard, loaded))
@@ -155,7 +156,7 @@ def _predict_all(jobs: list[Job], loaded: Loaded, output: Output, records: Recor
 
     def wanted() -> Iterator[Job]:
         for job in track(jobs, total=len(jobs), description="predict"):
-            if skip_existing and output.mask(job).is_file():
+            if skip_existing and output.is_written(job):
                 records.counts.skipped += 1
             else:
                 yield job

@@ -122,6 +122,35 @@ def test_half_a_line_left_by_a_kill_does_not_spoil_the_next(tmp_path: Path) -> N
     assert json.loads((tmp_path / "predictions.jsonl").read_text().splitlines()[2]) == {"image": "b", "status": "ok"}
 
 
+def test_a_share_of_an_earlier_making_does_not_make_the_whole_complete(tmp_path: Path) -> None:
+    from guidino_cli.commands.prediction.inputs import Shard
+
+    for shard, weights in [(Shard(1, 2), "old"), (Shard(2, 2), "old"), (Shard(1, 2), "new")]:
+        facts = {"made_with": {"weights": [weights]}}
+        Records(tmp_path, shard, facts, keep=False).summarise(total=3, complete=True)
+    summary = json.loads((tmp_path / "predictions.json").read_text())
+    assert (summary["complete"], summary["images"]) == (False, 3)
+
+
+def test_skipping_makes_what_is_asked_for_beside_masks_that_are_there(
+    guidino: Callable[..., Any], make_run: Callable[..., Path], images: Path, tmp_path: Path
+) -> None:
+    words = ["predict", make_run(), images, "-o", tmp_path / "out"]
+    assert guidino(*words).code == 0
+    assert guidino(*words, "--skip-existing", "--overlay").stdout.startswith("4 masks in")
+    assert guidino(*words, "--skip-existing", "--overlay").stdout.startswith("0 masks in")
+
+
+def test_masks_made_otherwise_are_not_left_even_where_overwriting_is_allowed(
+    guidino: Callable[..., Any], make_run: Callable[..., Path], images: Path, tmp_path: Path
+) -> None:
+    words = ["predict", make_run(), images, "-o", tmp_path / "out"]
+    assert guidino(*words).code == 0
+    outcome = guidino(*words, "--skip-existing", "--overwrite", "--set", "predict.mirror=false")
+    assert outcome.code == 2
+    assert "made with mirror true, now it is false" in outcome.stderr
+
+
 def test_folders_below_keep_their_structure(
     guidino: Callable[..., Any], make_run: Callable[..., Path], images: Path, tmp_path: Path
 ) -> None:

@@ -47,6 +47,16 @@ class Output:
         """Where the mask of an image lies; names may hold dots."""
         return self.out / f"{job.name}.png"
 
+    def is_written(self, job: Job) -> bool:
+        """Whether the mask of an image and all that is asked for beside it are there."""
+        extras = {
+            f"guides/{job.name}.png": self.extras.guide,
+            f"probabilities/{job.name}.npz": self.extras.probabilities,
+            f"overlays/{job.name}.png": self.extras.overlay,
+        }
+        asked = [self.mask(job), *(self.out / path for path, is_asked in extras.items() if is_asked)]
+        return all(path.is_file() for path in asked)
+
     def write(self, job: Job, result: Segmented) -> None:
         """Write the extras first: where the mask stands, everything of its image does."""
         labels = clean(result.labels, self.rules)

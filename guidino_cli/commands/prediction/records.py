@@ -85,7 +85,9 @@ class Records:
         """Add up the summaries that are there; join the lines when all are complete."""
         shards = [Shard(number, self.shard.count) for number in range(1, self.shard.count + 1)]
         found = [read_summary(_part(self.out / SUMMARY, shard)) for shard in shards]
-        known = [item for item in found if item is not None]
+        # Another share's summary may be of an earlier call with other runs or settings, whose masks will be replaced.
+        made_with = self.facts.get(_MADE_WITH)
+        known = [item for item in found if item is not None and item.get(_MADE_WITH) == made_with]
         complete = len(known) == len(shards) and all(item["complete"] for item in known)
         sums = {key: sum(item[key] for item in known) for key in ("images", "made", "failed", "skipped")}
         if complete:
