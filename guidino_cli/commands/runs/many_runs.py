@@ -77,15 +77,17 @@ def run(
     over: Over = "seed" if folds is None else "fold"
     values = run_set.parse_values(folds or seeds or "", f"--{over}s") if folds or seeds else None
     _require_sense(over, values, seeds=seeds, folds=folds, seed=seed, overrides=overrides)
+    start = None if origin is None else str(origin.resolve())
     where = [] if data is None else ["--data", str((data.parent if data.name == MANIFEST else data).resolve())]
     settings, text = _settings(command, preset, [*overrides, *([] if seed is None else [f"seed={seed}"])], flags)
     asked = bool(preset or overrides or flags or seed is not None)
     if resume and run_set.is_set(out):
         plan = _resumed(out, over, values, asked=(settings, text) if asked else None, place=[*where, *place])
+        # It may have been moved; runs that exist began with the same weights, or are refused below.
+        plan = replace(plan, origin=start or plan.origin)
     else:
         if values is None:
             raise ConfigError(f"{out}: no set of runs to go on with; begin one with --seeds 3 or --folds 5")
-        start = None if origin is None else str(origin.resolve())
         plan = Plan(command, over, values, settings, [*where, *place], start)
         if text is None and origin is None:
             raise ConfigError("nothing to train: add --preset NAME (list them with `guidino presets`)")
@@ -97,14 +99,15 @@ def run(
     if plan.over == "fold":
         _require_folds(plan, count=int(folds) if folds is not None and folds.isdigit() else None)
     if not overwrite:
-        run_set.require_alike(out, plan)
+        kept = out / SETTINGS
+        run_set.require_alike(out, plan, text or (kept.read_text(encoding="utf-8") if kept.is_file() else None))
     if dry_run:
         for value in plan.values:
             print(shlex.join(["guidino", *_words(plan, out, value)]))
         return
     if overwrite and not resume:
         _forget(plan, out)
-    if text is not None and not (resume and (out / SETTINGS).is_file()):
+    if text is not None:
         write_text(out / SETTINGS, text)
     _carry_out(plan, out, caller=caller)
 
@@ -212,12 +215,13 @@ def _forget(plan: Plan, out: Path) -> None:
 def _words(plan: Plan, out: Path, value: int) -> list[str]:
     """The command of a run: it goes on if it has something to go on from."""
     folder = out / plan.name(value)
-    if (folder / "last").is_dir() and any((folder / "last").iterdir()):
+    # A kill may leave a hidden file that was not whole yet.
+    if any(not path.name.startswith(".") for path in (folder / "last").glob("*")):
         return [plan.command, "--resume", "-o", str(folder), *plan.place]
     begin = ["--preset", str(out / SETTINGS)]
-    if plan.origin is not None:
-        origin = Path(plan.origin)
-        begin = [str(origin / plan.name(value) if run_set.is_set(origin) else origin)]
+    origin = run_set.origin_of(plan, value)
+    if origin is not None:
+        begin = [str(origin)]
     key = "seed" if plan.over == "seed" else "data.fold"
     # The folder is of this set: an attempt that left nothing to go on from may be written over.
     return [

@@ -11,7 +11,7 @@ import pytest
 from guidino_cli.commands.runs import many_runs
 from guidino_cli.commands.runs.result import RunResult, write_result
 from guidino_cli.commands.runs.run_set import parse_values
-from guidino_cli.config import dump, load_preset
+from guidino_cli.config import dump, load_preset, override
 from guidino_cli.errors import ConfigError, DataError, PartialError
 
 Maker = Callable[..., Path]
@@ -36,6 +36,21 @@ class Trainings:
         if code == 0:
             write_result(folder, RunResult(self.scores.pop(0), 3, 5, 60.0))
         return code
+
+
+class _Tunings(Trainings):
+    """Writes what a tuned run writes: the origin's settings with LoRA, and the hash of its weights."""
+
+    def __call__(self, words: Sequence[str]) -> int:
+        folder, origin = Path(words[words.index("-o") + 1]), Path(words[1])
+        overrides = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+        folder.mkdir(parents=True)
+        config = override(load_preset(str(origin / "config.yaml")), ["model.lora={}", *overrides])
+        (folder / "config.yaml").write_text(dump(config))
+        facts = {"data": {"sha256": ""}, "origin": {"sha256": "of the weights that were"}}
+        (folder / "run.json").write_text(json.dumps(facts))
+        write_result(folder, RunResult(self.scores.pop(0), 3, 5, 60.0))
+        return 0
 
 
 @pytest.fixture
@@ -207,8 +222,53 @@ def test_runs_of_other_settings_in_the_folder_are_refused(train, out: Path) -> N
     path = out / "seed-1" / "config.yaml"
     config = load_preset(str(path))
     path.write_text(dump(replace(config, train=replace(config.train, lr=0.5))))
-    with pytest.raises(ConfigError, match="seed-1: was trained with other settings than seed-0"):
+    with pytest.raises(ConfigError, match="seed-1: was trained with other settings than the set's"):
         train(Trainings([]), preset=None, data=None, resume=True)
+
+
+def test_a_finished_run_of_another_preset_is_not_adopted(train, out: Path) -> None:
+    train(Trainings([0.6]), seeds="1")
+    for name in ("runs.json", "settings.yaml"):
+        (out / name).unlink()
+    same = Trainings([0.7])
+    train(same, seeds="2", resume=True)
+    assert _values_of_set(same.calls) == ["seed=1"]
+    (out / "runs.json").unlink()
+    with pytest.raises(ConfigError, match="seed-0: was trained with other settings than the set's"):
+        train(Trainings([]), seeds="2", overrides=["train.lr=0.5"], resume=True)
+
+
+def test_a_run_of_other_cases_is_not_adopted(train, out: Path) -> None:
+    train(Trainings([0.6]), seeds="1")
+    (out / "seed-0" / "run.json").write_text(json.dumps({"data": {"sha256": "of another list"}}))
+    with pytest.raises(ConfigError, match=r"seed-0: was trained with other cases than .*cases\.json"):
+        train(Trainings([]), preset=None, data=None, resume=True)
+
+
+def test_a_run_that_began_with_other_weights_is_not_adopted(train, out: Path, tmp_path: Path) -> None:
+    train(Trainings([0.6]), seeds="1")
+    words = {"seeds": "1", "folds": None, "origin": out, "preset": None, "data": None, "out": tmp_path / "tuned"}
+    words |= {"overrides": ["train.epochs=2"], "seed": None, "overwrite": False, "dry_run": False}
+    many_runs.run("lora-tune", **words, resume=False, caller=_Tunings([0.8]))
+    many_runs.run("lora-tune", **words, resume=True, caller=Trainings([]))
+    weights = out / "seed-0" / "best" / "model.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"others")
+    with pytest.raises(ConfigError, match=r"seed-0: was trained with other weights than .*model\.safetensors"):
+        many_runs.run("lora-tune", **words, resume=True, caller=Trainings([]))
+
+
+def test_half_a_state_left_by_a_kill_is_nothing_to_go_on_from(train, out: Path) -> None:
+    def killed(words: Sequence[str]) -> int:
+        (out / "seed-0" / "last").mkdir(parents=True)
+        (out / "seed-0" / "last" / ".state.7.tmp.pt").write_text("half")
+        return -9
+
+    with pytest.raises(PartialError):
+        train(killed, seeds="1")
+    again = Trainings([0.7])
+    train(again, preset=None, data=None, resume=True)
+    assert "--resume" not in again.calls[0]
 
 
 def test_overwriting_takes_nothing_over_from_the_old_set(train, out: Path) -> None:
