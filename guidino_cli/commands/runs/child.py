@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from guidino_cli.errors import StoppedError
+
 _POSIX = os.name == "posix"
 
 
@@ -19,6 +21,7 @@ def call(words: Sequence[str]) -> int:
 
     Raises:
         KeyboardInterrupt: The child was interrupted, or this process was.
+        StoppedError: This process was asked to terminate.
     """
     # A group of its own: Ctrl-C in a terminal would otherwise reach it twice.
     own_group: dict[str, Any] = {"process_group": 0} if _POSIX else {}
@@ -26,6 +29,8 @@ def call(words: Sequence[str]) -> int:
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, **own_group)
     with _handing_on(process) as seen:
         code = process.wait()
+    if seen[:1] == [signal.SIGTERM]:
+        raise StoppedError("stopped by SIGTERM", exit_code=128 + signal.SIGTERM)
     if seen or code in {130, -signal.SIGINT}:
         raise KeyboardInterrupt
     return code

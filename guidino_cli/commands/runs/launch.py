@@ -7,7 +7,7 @@ import sys
 import uuid
 from collections.abc import Sequence
 
-from guidino_cli.errors import ConfigError, ResourceError
+from guidino_cli.errors import ConfigError, ResourceError, StoppedError
 
 
 def is_launched() -> bool:
@@ -22,6 +22,7 @@ def launch(words: Sequence[str], *, processes: int, device: str | None) -> None:
         ConfigError: Fewer devices than processes.
         ResourceError: A process was killed.
         KeyboardInterrupt: Interrupted; the processes were told so, and waited for.
+        StoppedError: Asked to terminate; they were told so, too.
     """
     _require_devices(processes, device)
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -49,7 +50,8 @@ def launch(words: Sequence[str], *, processes: int, device: str | None) -> None:
     except SignalException as stop:
         if stop.sigval == signal.SIGINT:
             raise KeyboardInterrupt from stop
-        raise ResourceError(f"ended by signal {int(stop.sigval)}; go on with --resume") from stop
+        number = int(stop.sigval)
+        raise StoppedError(f"ended by signal {number}; go on with --resume", exit_code=128 + number) from stop
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode < 0:

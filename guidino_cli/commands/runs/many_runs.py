@@ -19,7 +19,7 @@ from guidino_cli.config import dump, load_preset
 from guidino_cli.data.images import write_text
 from guidino_cli.data.manifest import FILE_NAME as MANIFEST
 from guidino_cli.data.manifest import load_manifest
-from guidino_cli.errors import EXIT_CODES, ConfigError, DataError, PartialError
+from guidino_cli.errors import EXIT_CODES, ConfigError, DataError, PartialError, StoppedError
 from guidino_cli.progress import say
 
 Caller = Callable[[Sequence[str]], int]
@@ -246,7 +246,7 @@ def _carry_out(plan: Plan, out: Path, *, caller: Caller) -> None:
         say(f"{name} ({number} of {len(plan.values)})")
         try:
             codes[value] = caller(_words(plan, out, value))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, StoppedError):
             print(f"guidino: interrupted; go on with: {go_on}", file=sys.stderr)
             raise
         finally:

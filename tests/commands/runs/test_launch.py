@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 
 from guidino_cli.cli.words import words
 from guidino_cli.commands.runs.launch import launch
-from guidino_cli.errors import ConfigError
+from guidino_cli.errors import ConfigError, StoppedError
 
 Maker = Callable[..., Path]
 
@@ -85,6 +86,23 @@ def test_more_processes_than_cards_are_refused(monkeypatch: pytest.MonkeyPatch) 
 def test_one_card_for_several_processes_is_refused() -> None:
     with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES"):
         launch(["train"], processes=2, device="cuda:1")
+
+
+def test_sigterm_ends_several_processes_as_it_ends_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+
+    def elastic_launch(*_: object) -> Callable[..., None]:
+        def start(*_: str) -> None:
+            raise SignalException("told to end", signal.SIGTERM)
+
+        return start
+
+    for name in ("OMP_NUM_THREADS", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", elastic_launch)
+    with pytest.raises(StoppedError, match="go on with --resume") as caught:
+        launch(["train"], processes=2, device="cpu")
+    assert caught.value.exit_code == 143
 
 
 def test_the_processes_get_the_words_but_devices(guidino, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
