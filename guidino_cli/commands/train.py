@@ -159,9 +159,10 @@ def _start(
     facts = run_facts(model, classes=manifest.classes, data=root) | circumstances()
     facts["data"]["files"] = files_fingerprint(manifest.cases, root)
     if not resume:
+        # First, or a kill would leave a new run that seems to be finished.
+        (folder.path / RESULT).unlink(missing_ok=True)
         folder.create(config, facts if origin is None else facts | {"origin": origin.facts()})
         remove_pictures(folder)
-        (folder.path / RESULT).unlink(missing_ok=True)
         return
     before = folder.facts()
     check_backbone(model, before)

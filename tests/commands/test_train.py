@@ -185,6 +185,20 @@ def test_a_folder_that_is_not_empty_is_refused(train, run: Path) -> None:
     assert [path.name for path in run.iterdir()] == ["notes.txt"]
 
 
+def test_a_run_that_is_written_over_is_not_finished_from_the_first_moment(
+    train, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.mkdir()
+    (run / "result.json").write_text("{}")
+
+    def create(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("guidino_cli.engine.run_folder.RunFolder.create", create)
+    assert train("--overwrite").code != 0
+    assert not (run / "result.json").exists()
+
+
 def test_overwriting_starts_anew_and_keeps_what_is_not_ours(train, run: Path) -> None:
     run.mkdir()
     (run / "notes.txt").write_text("mine")

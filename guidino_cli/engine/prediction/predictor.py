@@ -125,9 +125,13 @@ def _crop_of(regions: Regions, side: int) -> Callable[[tuple[int, int]], Tensor]
 
 
 def restored_bands(maps: Tensor, size_hw: tuple[int, int]) -> Iterator[Tensor]:
-    """`restore` to a grid that is not smaller, `_ROWS` rows at a time: (K, rows, W) from top to bottom."""
+    """`restore`, `_ROWS` rows at a time: (K, rows, W) from top to bottom."""
     height, width = size_hw
     source = maps.shape[1]
+    if height < source:
+        # Each row is a mean of several; there are few.
+        yield from restore(maps, Geometry("", size_hw)).split(_ROWS, dim=1)
+        return
     wide = torch.nn.functional.interpolate(maps[None], size=(source, width), mode="bilinear", align_corners=False)[0]
     for top in range(0, height, _ROWS):
         rows = torch.arange(top, min(top + _ROWS, height), device=maps.device, dtype=torch.float32)

@@ -77,7 +77,7 @@ def test_strips_give_the_mask_of_the_whole(size: tuple[int, int], resizes: list[
     assert (strips != whole).mean() < 1e-4
 
 
-@pytest.mark.parametrize("size", [(300, 70), (64, 64), (1000, 65)])
+@pytest.mark.parametrize("size", [(300, 70), (64, 64), (1000, 65), (20, 900), (300, 20)])
 def test_restored_bands_are_the_restored_maps(size: tuple[int, int]) -> None:
     maps = torch.rand(2, 64, 64)
     bands = torch.cat(list(restored_bands(maps, size)), dim=1)
