@@ -14,7 +14,7 @@ from guidino_cli import __version__
 from guidino_cli.commands.picture_inputs import check_out
 from guidino_cli.commands.prediction.inputs import Job, Shard, find_jobs, own_device, which_shard
 from guidino_cli.commands.prediction.outputs import Extras, Output
-from guidino_cli.commands.prediction.records import SUMMARY, Records, require_same_making
+from guidino_cli.commands.prediction.records import Records, require_same_making
 from guidino_cli.data.images import read_image
 from guidino_cli.data.postprocess import Rule, parse_rule
 from guidino_cli.data.regions import Regions, open_regions, size_in_file
@@ -74,7 +74,8 @@ def run(
     rule = parse_rule(request.post) if request.post not in {"none", "auto"} else None
     shard = which_shard(request.shard)
     jobs = find_jobs(images, request.split, recursive=request.recursive)
-    adds = request.skip_existing or (shard.count > 1 and (out / SUMMARY).is_file())
+    # Another share may be about to write its first summary.
+    adds = request.skip_existing or (shard.count > 1 and any(out.glob("*predictions*.json")))
     check_out(out, images, overwrite=request.overwrite or adds, ways="add --overwrite or --skip-existing")
     loaded = load_members(
         [run_path, *request.ensemble],

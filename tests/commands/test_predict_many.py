@@ -132,6 +132,36 @@ def test_a_share_of_an_earlier_making_does_not_make_the_whole_complete(tmp_path:
     assert (summary["complete"], summary["images"]) == (False, 3)
 
 
+def test_shares_that_finish_at_the_same_moment_are_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from guidino_cli.commands.prediction import records
+    from guidino_cli.commands.prediction.inputs import Shard
+
+    first, second = (Records(tmp_path, Shard(number, 2), {}, keep=False) for number in (1, 2))
+    write, waiting = records.write_text, [second]
+
+    def write_text(path: Path, text: str) -> None:
+        # Between the first one's look at the second and its writing, the second finishes.
+        if path.name == "predictions.json" and waiting:
+            waiting.pop().summarise(total=3, complete=True)
+        write(path, text)
+
+    monkeypatch.setattr(records, "write_text", write_text)
+    first.summarise(total=2, complete=True)
+    summary = json.loads((tmp_path / "predictions.json").read_text())
+    assert (summary["complete"], summary["images"]) == (True, 5)
+
+
+def test_what_shares_failed_at_is_listed_until_it_is_done(tmp_path: Path) -> None:
+    from guidino_cli.commands.prediction.inputs import Shard
+
+    for status, is_listed in [("error", True), ("ok", False)]:
+        for number in (1, 2):
+            records = Records(tmp_path, Shard(number, 2), {}, keep=True)
+            records.add({"image": f"{number}", "status": status})
+            records.summarise(total=1, complete=True)
+        assert (tmp_path / "failed.jsonl").exists() == is_listed
+
+
 def test_skipping_makes_what_is_asked_for_beside_masks_that_are_there(
     guidino: Callable[..., Any], make_run: Callable[..., Path], images: Path, tmp_path: Path
 ) -> None:

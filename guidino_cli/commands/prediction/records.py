@@ -82,19 +82,37 @@ class Records:
             self._join()
 
     def _join(self) -> None:
-        """Add up the summaries that are there; join the lines when all are complete."""
-        shards = [Shard(number, self.shard.count) for number in range(1, self.shard.count + 1)]
-        found = [read_summary(_part(self.out / SUMMARY, shard)) for shard in shards]
+        """Write the summary of all shares, until none has changed meanwhile: two may finish at the same moment."""
+        known = self._known()
+        while True:
+            self._join_up(known)
+            before, known = known, self._known()
+            if known == before:
+                return
+
+    def _known(self) -> list[dict[str, Any]]:
+        """The summaries of all shares that are there."""
+        found = [read_summary(_part(self.out / SUMMARY, shard)) for shard in self._shards]
         # Another share's summary may be of an earlier call with other runs or settings, whose masks will be replaced.
         made_with = self.facts.get(_MADE_WITH)
-        known = [item for item in found if item is not None and item.get(_MADE_WITH) == made_with]
-        complete = len(known) == len(shards) and all(item["complete"] for item in known)
+        return [item for item in found if item is not None and item.get(_MADE_WITH) == made_with]
+
+    def _join_up(self, known: list[dict[str, Any]]) -> None:
+        """Add up summaries; join the lines when all are complete."""
+        complete = len(known) == self.shard.count and all(item["complete"] for item in known)
         sums = {key: sum(item[key] for item in known) for key in ("images", "made", "failed", "skipped")}
         if complete:
-            _concatenate([_part(self.out / _LINES, shard) for shard in shards], self.out / _LINES)
+            _concatenate([_part(self.out / _LINES, shard) for shard in self._shards], self.out / _LINES)
             if sums["failed"]:
-                _concatenate([_part(self.out / _FAILED, shard) for shard in shards], self.out / _FAILED)
+                _concatenate([_part(self.out / _FAILED, shard) for shard in self._shards], self.out / _FAILED)
+            else:
+                # What failed in an earlier call is done now.
+                (self.out / _FAILED).unlink(missing_ok=True)
         write_text(self.out / SUMMARY, _json({**self.facts, "complete": complete, **sums, "records": _LINES}))
+
+    @property
+    def _shards(self) -> list[Shard]:
+        return [Shard(number, self.shard.count) for number in range(1, self.shard.count + 1)]
 
     def _append(self, path: Path, line: str) -> None:
         try:
