@@ -72,7 +72,12 @@ class Validation:
         settings = self._config.predict
         window = Window(self._config.data.image_size, settings.overlap, False, settings.batch_size)
         labels = segment_file(model, case.image, self._config.data, window, cache=self._cache).labels
-        return mean_dice(labels, read_label_map(case.mask), num_classes=self._num_classes)
+        truth = read_label_map(case.mask)
+        if truth.shape != labels.shape:
+            raise DataError(
+                f"{case.mask}: is {truth.shape}, its image {case.image} is {labels.shape}; run `guidino prepare` again"
+            )
+        return mean_dice(labels, truth, num_classes=self._num_classes)
 
 
 def _numbers(scores: Sequence[float | None]) -> Iterator[float]:

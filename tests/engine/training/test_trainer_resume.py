@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from guidino_cli.config import RunConfig, override
 from guidino_cli.data.manifest import load_manifest
@@ -181,6 +183,15 @@ def test_a_signal_during_validation_repeats_no_step(
     resumed.fit()
     assert shown == []
     assert _same(resumed, whole)
+
+
+def test_a_validation_mask_of_another_size_is_named_and_loses_no_step(make_data: Maker, tmp_path: Path) -> None:
+    trainer = _trainer(make_data(), tmp_path / "run", "train.epochs=1")
+    mask = tmp_path / "data" / "masks" / "case5.png"
+    Image.fromarray(np.zeros((7, 9), np.uint8)).save(mask)
+    with pytest.raises(DataError, match=r"case5\.png: is \(7, 9\), .*step 2 of 2 in epoch 1 is saved, go on with"):
+        trainer.fit()
+    assert trainer.folder.load_state()["step"] == 2
 
 
 def test_what_was_shown_before_is_not_loaded_again(make_data: Maker, tmp_path: Path) -> None:
