@@ -65,6 +65,8 @@ def run_where(name: str) -> None:
     place = _place_of(source)
     if place is None:
         raise WeightsError(f"{source}: not on this machine; get it: {_way_to(source)}")
+    if place.path.is_dir() and not weight_files(place.path):
+        raise WeightsError(f"{place.path}: a folder without weights; expected config.json and model.safetensors")
     print(place.path)
 
 

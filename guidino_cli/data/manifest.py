@@ -63,6 +63,8 @@ def load_manifest(folder: Path) -> Manifest:
         DataError: Not a prepared folder, damaged, or written by a version with another format.
     """
     path = folder if folder.name == FILE_NAME else folder / FILE_NAME
+    if not folder.exists():
+        raise DataError(f"{folder}: no such folder")
     if not path.is_file():
         raise DataError(
             f"{folder}: no {FILE_NAME}; make it with `guidino prepare {folder} -o DATA` and give DATA instead"

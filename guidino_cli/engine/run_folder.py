@@ -88,8 +88,19 @@ class RunFolder:
     def config(self) -> RunConfig:
         """The run's configuration; `DataError` if this is no run folder."""
         if not (self.path / "config.yaml").is_file():
-            raise DataError(f"{self.path}: no config.yaml, so not a run; give the folder that `guidino train -o` wrote")
+            raise DataError(f"{self.path}: {self._what_it_is()}; give the folder that `guidino train -o` wrote")
         return load_config(self.path / "config.yaml")
+
+    def _what_it_is(self) -> str:
+        """Words for a place that is no run, since the likely mix-ups have ways out of their own."""
+        if not self.path.exists():
+            return "no such folder"
+        runs = sorted(path.parent.name for path in self.path.glob("*/config.yaml"))
+        if runs:
+            return f"a set of runs, not one of them ({', '.join(runs[:4])}{', ...' if len(runs) > 4 else ''})"
+        if (self.path / "cases.json").is_file():
+            return "prepared data, not a run"
+        return "no config.yaml, so not a run"
 
     def facts(self) -> dict[str, Any]:
         """What `run.json` says: classes, versions, weights and data the run was made with."""

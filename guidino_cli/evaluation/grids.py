@@ -29,8 +29,12 @@ def fit(mask: Mask, truth: Mask, *, resample: bool, ignore_headers: bool = False
     Raises:
         DataError: The grids differ and `resample` is off.
     """
-    if mask.affine is None or truth.affine is None or ignore_headers:
+    if mask.affine is None or truth.affine is None:
         return _fit_by_size(mask, truth, resample=resample)
+    if ignore_headers:
+        fitted, note = _fit_by_size(mask, truth, resample=resample)
+        ignored = "" if np.allclose(mask.affine, truth.affine) else "headers ignored, though they place it elsewhere"
+        return fitted, "; ".join(item for item in (ignored, note) if item)
     to_truth = _voxel_to_voxel(mask.affine, truth.affine)
     turned, axes = _turned(mask, mask.affine, to_truth)
     remaining = np.linalg.inv(truth.affine) @ axes

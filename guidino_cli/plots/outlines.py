@@ -11,13 +11,16 @@ def outline_colour(index: int) -> str:
     return OUTLINES[(index - 1) % len(OUTLINES)]
 
 
-def draw_outlines(image: np.ndarray, labels: np.ndarray, *, width: int | None = None) -> np.ndarray:
+def draw_outlines(
+    image: np.ndarray, labels: np.ndarray, *, width: int | None = None, framed: bool = False
+) -> np.ndarray:
     """A copy of an image with every class but 0 outlined from inside, on a darkened rim.
 
     Args:
         image: (H, W, 3) uint8.
         labels: (H, W) class indices.
         width: Pixels; by default it grows with the image, so that the line is seen in a thumbnail.
+        framed: Draw along the picture's edge, too: a mask that fills the picture then does not look like none.
 
     Returns:
         (H, W, 3) uint8.
@@ -28,14 +31,14 @@ def draw_outlines(image: np.ndarray, labels: np.ndarray, *, width: int | None = 
     result[rim] = result[rim] // 3
     for index in np.unique(labels[labels > 0]):
         colour = [int(outline_colour(int(index))[start : start + 2], 16) for start in (1, 3, 5)]
-        result[_border(labels == index, width=width)] = colour
+        result[_border(labels == index, width=width, framed=framed)] = colour
     return result
 
 
-def _border(region: np.ndarray, *, width: int) -> np.ndarray:
-    """Pixels of a region within `width` pixels of its edge; the edge of the picture is no edge of the region."""
+def _border(region: np.ndarray, *, width: int, framed: bool = False) -> np.ndarray:
+    """Pixels of a region within `width` pixels of its edge; `framed` counts the edge of the picture as one."""
     inside = region.copy()
     for _ in range(width):
-        padded = np.pad(inside, 1, mode="edge")
+        padded = np.pad(inside, 1) if framed else np.pad(inside, 1, mode="edge")
         inside = padded[1:-1, 1:-1] & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return region & ~inside

@@ -51,12 +51,18 @@ def test_list_says_what_is_in_the_users_own_folder(
     assert guidino("weights", "where", "kvasir-nnwnet").stdout.strip() == str(wide_folder.with_name("dinov3-vits16"))
 
 
-def test_list_and_where_do_not_import_torch() -> None:
+def test_where_refuses_a_folder_without_weights(guidino: Callable[..., Any], tmp_path: Path) -> None:
+    told = guidino("weights", "where", str(tmp_path))
+    assert told.code == 4
+    assert "a folder without weights" in told.stderr
+
+
+def test_list_and_where_do_not_import_torch(wide_folder: Path) -> None:
     code = (
-        "import sys; from guidino_cli.commands import weights; weights.run_list(); weights.run_where('.'); "
+        "import sys; from guidino_cli.commands import weights; weights.run_list(); weights.run_where(sys.argv[1]); "
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code, str(wide_folder)], capture_output=True).returncode == 0
 
 
 def test_where_ends_with_4_and_the_download_command_when_weights_are_not_here(guidino: Callable[..., Any]) -> None:

@@ -120,6 +120,16 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         load_run(tmp_path)
 
 
+def test_a_set_of_runs_a_prepared_folder_and_nothing_at_all_are_called_by_their_names(tmp_path: Path) -> None:
+    (tmp_path / "set" / "seed-0").mkdir(parents=True)
+    (tmp_path / "set" / "seed-0" / "config.yaml").touch()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "cases.json").touch()
+    for name, words in (("set", "a set of runs, not one of them"), ("data", "prepared data"), ("x", "no such folder")):
+        with pytest.raises(DataError, match=words):
+            load_run(tmp_path / name)
+
+
 def test_a_run_without_weights_says_how_to_get_them(run: RunFolder) -> None:
     run.weights.unlink()
     with pytest.raises(WeightsError, match=r"no trained weights.*guidino train --resume"):

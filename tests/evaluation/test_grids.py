@@ -109,7 +109,8 @@ def test_resampling_goes_by_the_headers() -> None:
 
 
 def test_wrong_headers_can_be_ignored() -> None:
-    found, _ = fit(volume(np.eye(4)), volume(), resample=False, ignore_headers=True)
+    found, note = fit(volume(np.eye(4)), volume(), resample=False, ignore_headers=True)
+    assert note == "headers ignored, though they place it elsewhere"
     np.testing.assert_array_equal(found.labels, volume().labels)
 
 

@@ -80,7 +80,7 @@ class Figures:
         return [value for value in values if isfinite(value)]
 
 
-HEADINGS = ("guide", "n", "AUROC mean", "median", "worst", "pooled", "IoU at 0.5")
+HEADINGS = ("guide", "n", "AUROC mean", "median", "worst", "pooled", "IoU .5")
 NOTE = (
     "AUROC: does the guide rank foreground pixels above the others? 1 always, 0.5 knows nothing; no threshold. "
     "n: images with both kinds of pixels of all. pooled: over the pixels of all images."

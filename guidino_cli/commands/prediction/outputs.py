@@ -69,7 +69,7 @@ class Output:
                 lambda path: np.savez_compressed(path, probabilities=content),
             )
         if self.extras.overlay:
-            _save_png(self.out / "overlays" / f"{job.name}.png", draw_outlines(result.pixels, labels))
+            _save_png(self.out / "overlays" / f"{job.name}.png", draw_outlines(result.pixels, labels, framed=True))
         write_label_map(self.mask(job), labels * self._factor)
 
     def write_rows(self, job: Job, size_hw: tuple[int, int], rows: Iterable[np.ndarray]) -> None:
