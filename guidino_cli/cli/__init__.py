@@ -42,7 +42,16 @@ def main() -> None:
         hint = "" if isinstance(error, UserError) else " (a bug: please report it with the output of GUIDINO_DEBUG=1)"
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         print(f"guidino: {kind}{error}{hint}", file=sys.stderr)
+        _leave_at_once_beside_others(code)
         sys.exit(code)
+
+
+def _leave_at_once_beside_others(code: int) -> None:
+    """In one of several processes: threads of their connection may abort an orderly end, and hide the code."""
+    if "LOCAL_RANK" in os.environ:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _show_version(wanted: bool) -> None:

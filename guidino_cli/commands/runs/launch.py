@@ -54,6 +54,10 @@ def launch(words: Sequence[str], *, processes: int, device: str | None) -> None:
         raise StoppedError(f"ended by signal {number}; go on with --resume", exit_code=128 + number) from stop
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
+        # A process that loses the others may be aborted: what one of them said by its exit code is the cause.
+        spoken = [item for item in error.failures.values() if item.exitcode > 0]
+        if spoken:
+            sys.exit(min(spoken, key=lambda item: item.timestamp).exitcode)
         if failure.exitcode < 0:
             raise ResourceError(
                 f"process {rank} of {processes} was killed by signal {-failure.exitcode}, as the system does when "
