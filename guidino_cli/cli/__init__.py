@@ -8,6 +8,7 @@ import typer
 
 from guidino_cli import __version__
 from guidino_cli.cli import data, prediction, scoring, tools, training, weights
+from guidino_cli.cli.processes import is_launched, leave_at_once
 from guidino_cli.errors import EXIT_CODES, UserError
 
 _EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
@@ -42,16 +43,9 @@ def main() -> None:
         hint = "" if isinstance(error, UserError) else " (a bug: please report it with the output of GUIDINO_DEBUG=1)"
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         print(f"guidino: {kind}{error}{hint}", file=sys.stderr)
-        _leave_at_once_beside_others(code)
+        if is_launched():
+            leave_at_once(code)
         sys.exit(code)
-
-
-def _leave_at_once_beside_others(code: int) -> None:
-    """In one of several processes: threads of their connection may abort an orderly end, and hide the code."""
-    if "LOCAL_RANK" in os.environ:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
 
 
 def _show_version(wanted: bool) -> None:

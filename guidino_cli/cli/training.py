@@ -1,12 +1,12 @@
 """What the user types to train, and to see the presets."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from guidino_cli.cli.options import Device, Devices, Folds, Offline, Seeds
+from guidino_cli.cli.options import Device, Devices, DryRun, Folds, Offline, Resume, Seeds, StartAnew
+from guidino_cli.cli.processes import is_launched
 from guidino_cli.cli.words import words
 
 
@@ -24,10 +24,10 @@ def train(
     folds: Folds = None,
     device: Device = None,
     devices: Devices = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on behind the last saved step of -o.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that is not empty.")] = False,
+    resume: Resume = False,
+    overwrite: StartAnew = False,
     offline: Offline = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print the settings, stop.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Train a network, guided or plain, from a preset and a prepared data folder.
 
@@ -102,10 +102,10 @@ def lora_tune(
     folds: Folds = None,
     device: Device = None,
     devices: Devices = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on behind the last saved step of -o.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that is not empty.")] = False,
+    resume: Resume = False,
+    overwrite: StartAnew = False,
     offline: Offline = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print the settings, stop.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Adapt the backbone of a trained run by LoRA, its guide and segmenter trained along; RUN is left as it is.
 
@@ -166,8 +166,7 @@ def _is_set(seeds: str | None, folds: str | None, out: Path | None, *, resume: b
 
 
 def _is_for_several(devices: int | None) -> bool:
-    # torchrun gives every process it starts its rank.
-    return devices is not None and devices > 1 and "LOCAL_RANK" not in os.environ
+    return devices is not None and devices > 1 and not is_launched()
 
 
 def presets(

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from guidino_cli.commands.out_folder import require_writable
 from guidino_cli.data.images import IMAGE_SUFFIXES, find_images, is_image
 from guidino_cli.data.manifest import FILE_NAME, load_manifest
 from guidino_cli.errors import ConfigError, DataError
@@ -78,24 +79,6 @@ def check_out(out: Path, images: Sequence[Path], *, overwrite: bool, ways: str =
     if not overwrite and out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"-o {out}: is not empty; {ways}, or choose another folder")
     require_writable(out)
-
-
-def require_writable(out: Path) -> None:
-    """Refuse a folder in which nothing can be made, by making something and taking it away again.
-
-    Raises:
-        ConfigError: Nothing can be written there; the message names the folder and the system's reason.
-    """
-    import tempfile
-
-    place = next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.exists())
-    try:
-        # Permissions alone do not tell: a disk may be read-only, a folder may belong to a special file system.
-        with tempfile.NamedTemporaryFile(dir=place, prefix=".guidino-"):
-            pass
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConfigError(f"-o {out}: cannot be written to ({reason}); choose another folder") from error
 
 
 def some(messages: Sequence[str], separator: str = "; ") -> str:

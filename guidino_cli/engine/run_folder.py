@@ -19,6 +19,7 @@ from safetensors.torch import save
 from guidino_cli import __version__
 from guidino_cli.config import LoraSettings, ModelSettings, RunConfig, dump, load_config, override
 from guidino_cli.data.images import write_atomically, write_text
+from guidino_cli.data.manifest import FILE_NAME
 from guidino_cli.engine.training.state_files import NEWEST, read_state, remove_states, write_state
 from guidino_cli.errors import ConfigError, DataError, WeightsError
 from guidino_cli.models import build_model
@@ -98,7 +99,7 @@ class RunFolder:
         runs = sorted(path.parent.name for path in self.path.glob("*/config.yaml"))
         if runs:
             return f"a set of runs, not one of them ({', '.join(runs[:4])}{', ...' if len(runs) > 4 else ''})"
-        if (self.path / "cases.json").is_file():
+        if (self.path / FILE_NAME).is_file():
             return "prepared data, not a run"
         return "no config.yaml, so not a run"
 
@@ -275,7 +276,7 @@ def run_facts(model: Model, *, classes: list[str], data: Path) -> dict[str, Any]
     """
     from importlib.metadata import version
 
-    manifest = data / "cases.json"
+    manifest = data / FILE_NAME
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return {
         "guidino": __version__,

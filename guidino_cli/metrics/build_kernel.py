@@ -16,7 +16,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SOURCE = "guidino_cli/metrics/bitwalk.c"
-LIBRARY = "guidino_cli/metrics/bitwalk.so"
+COMPILED = "guidino_cli/metrics/bitwalk.so"
 # No -march=native: the wheel must run elsewhere. No contraction: results equal numpy's bit for bit.
 FLAGS = ("-O3", "-std=c99", "-fPIC", "-shared", "-ffp-contract=off")
 
@@ -30,12 +30,12 @@ class KernelBuildHook(BuildHookInterface):
         """Called before the wheel is packed; never fails a build."""
         root = Path(self.root)
         if version == "editable":
-            compile_kernel(root / SOURCE, root / LIBRARY)
+            compile_kernel(root / SOURCE, root / COMPILED)
             return
         self._folder = tempfile.TemporaryDirectory()
-        library = Path(self._folder.name) / Path(LIBRARY).name
+        library = Path(self._folder.name) / Path(COMPILED).name
         if compile_kernel(root / SOURCE, library):
-            build_data["force_include"][str(library)] = LIBRARY
+            build_data["force_include"][str(library)] = COMPILED
             build_data["pure_python"] = False
             platform = self.build_config.builder.get_best_matching_tag().rsplit("-", 1)[1]
             build_data["tag"] = f"py3-none-{platform}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from guidino_cli.plots.outlines import draw_outlines, outline_colour
+from guidino_cli.plots.pixel_page import pixel_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,22 +48,14 @@ def contact_sheet(tiles: Sequence[Tile], *, heading: str, classes: Sequence[str]
     Returns:
         A figure that belongs to no window; save it with `savefig`.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     columns = min(columns, len(tiles))
     ratio = float(np.median([tile.image.shape[0] / tile.image.shape[1] for tile in tiles]))
     cell = round(_TILE * min(max(ratio, 0.5), 1.5))
     page = _page(tiles, columns=columns, cell=cell)
-    height, width = page.shape[:2]
-    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
-    FigureCanvasAgg(figure)
-    # One picture in one frame of pixel coordinates: a frame for each tile takes seconds to lay out.
-    frame = figure.add_axes((0, 0, 1, 1))
-    frame.set(xlim=(0, width), ylim=(height, 0))
-    frame.set_axis_off()
-    frame.imshow(page, interpolation="none", extent=(0, width, height, 0), aspect="auto")
+    width = page.shape[1]
+    figure, frame = pixel_page(page, dpi=_DPI)
     frame.text(width / 2, _HEAD / 2, heading, fontsize=10.5, ha="center", va="center", linespacing=1.4)
     for index, tile in enumerate(tiles):
         left, top = _corner(index, columns=columns, cell=cell)

@@ -10,6 +10,7 @@ import numpy as np
 
 from guidino_cli.plots.outlines import outline_colour
 from guidino_cli.plots.panels import FAINT, GUIDE_COLOURS, INK, Limits, bar_ticks, short
+from guidino_cli.plots.pixel_page import pixel_page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,8 +55,6 @@ def guide_sheet(
     Returns:
         A figure that belongs to no window; save it with `savefig`.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
     wide = max(len(tile.pictures) for tile in tiles)
     cell_w, cell_h = (
@@ -64,14 +63,7 @@ def guide_sheet(
     )
     columns = max(1, min(len(tiles), (_PAGE - _GAP) // (cell_w + _GAP)))
     page = _page(tiles, columns=columns, cell=(cell_h, cell_w))
-    height, width = page.shape[:2]
-    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
-    FigureCanvasAgg(figure)
-    # One picture in one frame of pixel coordinates: a frame for each tile takes seconds to lay out.
-    frame = figure.add_axes((0, 0, 1, 1))
-    frame.set(xlim=(0, width), ylim=(height, 0))
-    frame.set_axis_off()
-    frame.imshow(page, interpolation="none", extent=(0, width, height, 0), aspect="auto")
+    figure, frame = pixel_page(page, dpi=_DPI)
     frame.text(_GAP, 12, heading, fontsize=11, weight="bold", va="top", color=INK)
     frame.text(_GAP, 36, note, fontsize=9, va="top", color=FAINT)
     for index, tile in enumerate(tiles):

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from guidino_cli import progress
-from guidino_cli.commands.picture_inputs import check_out, require_writable
+from guidino_cli.commands.out_folder import require_writable
+from guidino_cli.commands.picture_inputs import check_out
 from guidino_cli.config import RunConfig, parse
 from guidino_cli.engine.run_folder import RunFolder, run_facts, with_root
 from guidino_cli.errors import ConfigError

@@ -10,11 +10,6 @@ from collections.abc import Sequence
 from guidino_cli.errors import ConfigError, ResourceError, StoppedError
 
 
-def is_launched() -> bool:
-    """Whether this process is one of several that torchrun, accelerate or `launch` started."""
-    return "LOCAL_RANK" in os.environ
-
-
 def launch(words: Sequence[str], *, processes: int, device: str | None) -> None:
     """Run `guidino WORDS` in `processes` processes, and end with the exit code of the first that failed.
 
@@ -53,17 +48,15 @@ def launch(words: Sequence[str], *, processes: int, device: str | None) -> None:
         number = int(stop.sigval)
         raise StoppedError(f"ended by signal {number}; go on with --resume", exit_code=128 + number) from stop
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
         # A process that loses the others may be aborted: what one of them said by its exit code is the cause.
         spoken = [item for item in error.failures.values() if item.exitcode > 0]
         if spoken:
             sys.exit(min(spoken, key=lambda item: item.timestamp).exitcode)
-        if failure.exitcode < 0:
-            raise ResourceError(
-                f"process {rank} of {processes} was killed by signal {-failure.exitcode}, as the system does when "
-                "memory runs out; go on with --resume, with fewer --devices or a smaller train.batch_size"
-            ) from error
-        sys.exit(failure.exitcode)
+        rank, failure = error.get_first_failure()
+        raise ResourceError(
+            f"process {rank} of {processes} was killed by signal {-failure.exitcode}, as the system does when "
+            "memory runs out; go on with --resume, with fewer --devices or a smaller train.batch_size"
+        ) from error
 
 
 def _require_devices(processes: int, device: str | None) -> None:

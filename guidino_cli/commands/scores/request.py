@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import cast, get_args
 
+from guidino_cli.commands.out_folder import require_writable
 from guidino_cli.data.classes import Classes, parse_classes
 from guidino_cli.errors import ConfigError, DependencyError, unknown
 from guidino_cli.evaluation.folder import Request, check_metrics
@@ -109,12 +109,7 @@ def check_out(out: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
         raise ConfigError(f"-o {out}: holds the masks themselves; choose a folder of its own")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise ConfigError(f"-o {out}: is not empty; add --overwrite or choose another folder")
-    place = next(parent for parent in (out, *out.absolute().parents) if parent.exists())
-    try:
-        with TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise ConfigError(f"-o {out}: cannot be written ({error.strerror}); choose another folder") from error
+    require_writable(out)
 
 
 def truths_of(place: Path, options: Options) -> TruthSet:
