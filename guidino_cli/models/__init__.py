@@ -78,6 +78,11 @@ def _require_fitting(settings: ModelSettings) -> None:
         raise ConfigError(
             f"model.guide.at is input, but segmenter {name} reads the backbone only: use bottleneck or features"
         )
+    if settings.guide is not None and settings.guide.at not in kind.guided_at:
+        possible = " or ".join(sorted(kind.guided_at))
+        raise ConfigError(
+            f"model.guide.at is {settings.guide.at}, but segmenter {name} cannot be cut there: use {possible}"
+        )
 
 
 def build_backbone(name: str, options: dict, *, offline: bool = False):  # type: ignore[no-untyped-def]

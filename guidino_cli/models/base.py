@@ -13,11 +13,13 @@ class Segmenter(nn.Module, ABC):
         stride: Image sizes must be multiples of it; `Model` pads to it.
         uses_backbone: Whether `encode` reads the dense maps of a backbone.
         reads_image: Whether `encode` reads the image; if not, a guide at the input would gate nothing.
+        guided_at: Where a guide can act: a network that cannot be cut at its bottleneck takes one at its input only.
     """
 
     stride: int
     uses_backbone: bool = False
     reads_image: bool = True
+    guided_at: frozenset[str] = frozenset({"input", "bottleneck", "features"})
 
     @abstractmethod
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:

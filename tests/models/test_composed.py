@@ -22,7 +22,7 @@ FITTING = [
     (name, place)
     for name in SEGMENTERS
     for place in PLACES
-    if place != "input" or find("", name, SEGMENTERS).reads_image
+    if place in (kind := find("", name, SEGMENTERS)).guided_at and (place != "input" or kind.reads_image)
 ]
 # A guide sees dense maps and gives a map, whatever the segmenter: every aggregate at every place is enough.
 MIXED = [(*pair, AGGREGATES[(i + i // len(PLACES)) % len(AGGREGATES)]) for i, pair in enumerate(FITTING)]
