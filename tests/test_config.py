@@ -9,11 +9,13 @@ import torch
 from guidino_cli.config import RunConfig, dump, load_config, load_preset, override, parse, preset_names
 from guidino_cli.engine.training.objective import Objective
 from guidino_cli.errors import ConfigError
-from guidino_cli.models import build_model
+from guidino_cli.models import SEGMENTERS, build_model
+from guidino_cli.registry import create, find
 
 TINY = "model.backbone={name: random, options: {hidden_size: 32, depth: 4, heads: 2, layers: [1, 2, 3, 4]}}"
 # 72 million weights take seconds to draw.
 SLIM = "model.segmenter.options={widths: [4, 4, 8, 8, 8, 8]}"
+DENSE_CHANNELS = [32, 32, 32, 32]
 DATA_SETS = ("kvasir", "isic2017", "tn3k")
 ROWS = {
     "unet": "GuiDINO-U",
@@ -28,7 +30,24 @@ ROWS = {
 }
 
 
+GUIDINO = [name for name in preset_names() if load_preset(name).paper in ROWS.values()]
+
+
 @pytest.mark.parametrize("name", preset_names())
+def test_a_presets_segmenter_builds_and_has_scores_of_the_images_size(name: str) -> None:
+    part = load_preset(name).model.segmenter
+    kind = find("segmenter", part.name, SEGMENTERS)
+    dense = {"dense_channels": DENSE_CHANNELS} if kind.uses_backbone else {}
+    # Without values, so that a hundred million weights are made in no time.
+    with torch.device("meta"):
+        segmenter = create("segmenter", part.name, SEGMENTERS, part.options, num_classes=2, **dense).eval()
+        side = -(-64 // segmenter.stride) * segmenter.stride
+        maps = [torch.empty(1, channels, 4, 4) for channels in DENSE_CHANNELS]
+        logits = segmenter.decode(segmenter.encode(torch.empty(1, 3, side, side), maps), (side, side))
+    assert logits[0].shape == (1, 2, side, side)
+
+
+@pytest.mark.parametrize("name", ["demo", "own-unet", "own-plain-unet", *GUIDINO])
 def test_a_preset_builds_and_runs_forward(name: str) -> None:
     config = load_preset(name)
     if config.model.backbone is not None:
@@ -90,7 +109,7 @@ def test_a_plain_preset_differs_from_the_guided_one_in_the_guide_only(name: str)
     assert override(plain, ["train.loss.guide=0"]).train == same.train
 
 
-@pytest.mark.parametrize("name", [name for name in preset_names() if name.split("-")[0] in DATA_SETS])
+@pytest.mark.parametrize("name", GUIDINO)
 def test_the_presets_of_the_paper_have_its_settings(name: str) -> None:
     config = load_preset(name)
     found = (config.data.image_size, config.train.lr, config.train.batch_size, config.train.epochs)
