@@ -75,3 +75,19 @@ class Prediction(NamedTuple):
 
     logits: list[Tensor]
     guide: Tensor | None = None
+
+
+class Images(NamedTuple):
+    """One unlabelled image, or a batch of them once collated.
+
+    Attributes:
+        pixels: (C, S, S) uint8, the whole image squeezed to a square, so that images of all shapes fit one batch.
+        aspect: Width over height of the source, for crops that are to have a shape of its own.
+        image_index: Position of the image in its list.
+        epoch: In which pass over the list it is shown; with `image_index`, it names a showing once and for all.
+    """
+
+    pixels: Tensor
+    aspect: Tensor
+    image_index: Tensor
+    epoch: Tensor

@@ -1,6 +1,7 @@
 """In which order an epoch shows the cases, and where in it a run goes on."""
 
 from collections.abc import Iterator
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -47,3 +48,18 @@ class EpochSampler(Sampler[Turn]):
     def __len__(self) -> int:
         """Cases of a whole epoch."""
         return self.length
+
+
+def endless(length: int, *, seed: int, start: int = 0) -> Iterator[Turn]:
+    """Epoch after epoch, each in the order of `EpochSampler`, from showing `start` on, as if those before were shown.
+
+    Args:
+        length: How many cases there are, at least 1.
+        seed: Of the orders.
+        start: How many showings were before, over all epochs.
+    """
+    epoch, skipped = divmod(start, length)
+    for number in count(epoch):
+        order = random_generator(seed, number).permutation(length)
+        yield from (Turn(number, int(case)) for case in order[skipped:])
+        skipped = 0

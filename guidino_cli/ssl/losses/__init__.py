@@ -1,0 +1,1 @@
+"""The terms of self-supervised objectives, an equation each."""

@@ -1,0 +1,83 @@
+"""What a pretraining objective promises, so that one loop teaches a student by any of them."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from guidino_cli.types import Images
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands while an objective is asked for something.
+
+    Attributes:
+        step: Steps of the optimiser that are finished.
+        steps: How many the run has in all.
+        seed: Of the run; views and masks depend on it, the epoch and the image alone.
+    """
+
+    step: int
+    steps: int
+    seed: int
+
+    @property
+    def share(self) -> float:
+        """Of the run that is done, in [0, 1]."""
+        return self.step / max(1, self.steps)
+
+
+class Learned(NamedTuple):
+    """What an objective says of a batch.
+
+    Attributes:
+        terms: Every term times its weight, and their sum as "loss"; gradients flow through "loss".
+        figures: What tells whether the student learns, such as "rank" and "cosine"; without gradients.
+    """
+
+    terms: dict[str, Tensor]
+    figures: dict[str, Tensor]
+
+
+class Objective(nn.Module, ABC):
+    """A student with all that teaches it; what requires a gradient is trained.
+
+    One step of the loop: `views` (no gradients, single precision), `forward` (through whatever accelerate wraps around
+    the module, in its precision), backward, `before_step`, the optimiser's step, `after_step`.
+    """
+
+    @abstractmethod
+    def views(self, images: Images, *, at: Progress) -> Any:
+        """What `forward` is shown of a batch: made on its device, without reading a number from it."""
+
+    @abstractmethod
+    def forward(self, views: Any, *, at: Progress) -> Learned:
+        """The loss of a batch."""
+
+    @abstractmethod
+    def result(self) -> nn.Module:
+        """The transformers network that the run is made for: student or teacher."""
+
+    def before_step(self, *, at: Progress) -> None:
+        """Change gradients, such as those of a layer that is still frozen."""
+
+    def after_step(self, *, at: Progress) -> None:
+        """Follow the student, as a teacher does that is its moving average; `at` counts the step that was made."""
+
+    def own_state(self) -> dict[str, Tensor]:
+        """The tensors of a checkpoint; a frozen network that is read from elsewhere need not be among them."""
+        return self.state_dict()
+
+    def load_own_state(self, state: dict[str, Tensor]) -> None:
+        """Be as at the moment of `own_state`."""
+        self.load_state_dict(state)
+
+    def warning(self, figures: dict[str, float], *, at: Progress) -> str | None:
+        """A line about figures (means since the last look) that should worry a user, or None."""
+        return None
+
+    def failure(self, figures: dict[str, float], *, at: Progress) -> str | None:
+        """Why a run cannot come to anything any more and what to change, or None; the loop stops with it."""
+        return None

@@ -1,0 +1,60 @@
+"""Images without labels: which ones, and how they come."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from guidino_cli.data.order import Turn
+from guidino_cli.data.unlabelled import UnlabelledImages, find_unlabelled
+from guidino_cli.errors import DataError
+
+
+def _save(path: Path, pixels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return path
+
+
+def test_images_of_folders_below_are_found_and_other_files_are_not(tmp_path: Path) -> None:
+    wanted = [_save(tmp_path / name, np.zeros((4, 4))) for name in ("b.png", "deep/er/a.jpg")]
+    (tmp_path / "notes.txt").write_text("x")
+    assert find_unlabelled(tmp_path) == wanted
+
+
+@pytest.mark.parametrize("name", ["missing", "empty", "file.txt"])
+def test_a_folder_without_images_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.txt").write_text("x")
+    with pytest.raises(DataError, match=name):
+        find_unlabelled(tmp_path / name)
+
+
+def test_an_image_comes_as_a_square_with_its_shape_its_place_and_its_epoch(tmp_path: Path) -> None:
+    path = _save(tmp_path / "a.png", np.full((10, 30, 3), 9))
+    item = UnlabelledImages([path], side=16, cache_gb=1)[Turn(epoch=4, case=0)]
+    assert item.pixels.shape == (3, 16, 16)
+    assert item.pixels.dtype == torch.uint8
+    assert item.pixels.unique().tolist() == [9]
+    assert (float(item.aspect), int(item.image_index), int(item.epoch)) == (3.0, 0, 4)
+
+
+def test_what_was_decoded_is_read_from_memory_as_far_as_it_lasts(tmp_path: Path) -> None:
+    paths = [_save(tmp_path / f"{name}.png", np.full((8, 8, 3), 5)) for name in "ab"]
+    images = UnlabelledImages(paths, side=8, cache_gb=1.5 * 3 * 64 / 1e9)
+    for case in (0, 1):
+        images[Turn(0, case)]
+    for path in paths:
+        path.unlink()
+    assert images[Turn(1, 0)].pixels.unique().tolist() == [5]
+    with pytest.raises(DataError, match=r"b\.png"):
+        images[Turn(1, 1)]
+
+
+def test_a_damaged_image_is_named(tmp_path: Path) -> None:
+    path = _save(tmp_path / "a.png", np.zeros((8, 8, 3)))
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(DataError, match=r"a\.png"):
+        UnlabelledImages([path], side=8, cache_gb=1)[Turn(0, 0)]
