@@ -1,4 +1,4 @@
-"""What the user types to check an installation and to take a model out of it."""
+"""What the user types to check an installation, to look at networks, and to take a model out of it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +21,24 @@ def doctor(
     from guidino_cli.commands import doctor as command
 
     command.run(as_json=as_json, self_test=self_test)
+
+
+def models(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Networks to describe.")] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Add multiply-adds, and memory and seconds of a training step.")
+    ] = False,
+    size: Annotated[int, typer.Option(min=16, help="Side in pixels of the image that is measured.")] = 256,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+) -> None:
+    """List the segmentation networks, or describe some: paper, weights, where a guide can act, options, presets.
+
+    Example: guidino models nnwnet --measure
+    """
+    from guidino_cli.commands import models as command
+
+    command.run(names or [], measure=measure, side=size, form="json" if as_json else "csv" if as_csv else "table")
 
 
 def export(

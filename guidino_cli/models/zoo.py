@@ -4,6 +4,23 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Reference:
+    """The backbone with which a network's size is told.
+
+    Attributes:
+        title: Its name.
+        channels: D of each map that it gives, shallow to deep.
+    """
+
+    title: str
+    channels: tuple[int, ...]
+
+
+VIT_S = Reference("DINOv3 ViT-S/16", (384, 384, 384, 384))
+"""Four levels of the smallest published DINOv3, the authors' choice in GuiDINO and SegDINO."""
+
+
+@dataclass(frozen=True)
 class About:
     """A segmentation network as its authors know it.
 
@@ -13,6 +30,7 @@ class About:
         summary: One sentence: how it is built.
         use: One sentence: when to choose it.
         needs: Extra to install (the name in `pip install 'guidino[...]'`), or None.
+        backbone: Of a network that reads one.
     """
 
     title: str
@@ -20,6 +38,7 @@ class About:
     summary: str
     use: str
     needs: str | None = None
+    backbone: Reference | None = None
 
 
 ZOO: dict[str, About] = {
@@ -31,7 +50,7 @@ ZOO: dict[str, About] = {
     ),
     "nnwnet": About(
         "nnWNet",
-        "Zhou et al., CVPR 2025",
+        "Zhou et al. 2025, CVPR",
         "Two U-shaped passes in a row, joined by bridges of wide context.",
         "The paper's best partner of a guide: with one at its input it is GuiDINO-W.",
     ),
@@ -46,11 +65,26 @@ ZOO: dict[str, About] = {
         "Yang et al. 2025, arXiv:2509.00833",
         "A linear head on four levels of a frozen DINOv3; it does not read the image itself.",
         "How far the backbone's features go with hardly any decoder.",
+        backbone=VIT_S,
     ),
     "seg-guidino": About(
         "Seg-GuiDINO",
         "GuiDINO 2026, section 3",
         "A convolutional head on DINOv3's deepest map, which the guide gates.",
         "A small trainable part and one pass of the backbone for guide and features.",
+        backbone=VIT_S,
+    ),
+    "dino-unet": About(
+        "Dino U-Net",
+        "Gao et al. 2025, arXiv:2508.20909",
+        "A convolutional pyramid that asks four levels of a frozen DINOv3, projected into a U-Net's skip connections.",
+        "The most that frozen features and pixels give together; needs a ViT with four levels.",
+        backbone=VIT_S,
+    ),
+    "swin-unet": About(
+        "Swin-Unet",
+        "Cao et al., ECCV 2022 Workshops, arXiv:2105.05537",
+        "A U-Net without convolutions: attention within shifted windows, down as in Swin-T, up as its mirror image.",
+        "The plain transformer among the baselines; from random weights it wants many images.",
     ),
 }

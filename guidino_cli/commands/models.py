@@ -1,0 +1,167 @@
+"""Show the segmentation networks: what they are, how large, where a guide can act, and what a step of them costs."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from guidino_cli.config import load_preset, preset_names
+from guidino_cli.errors import ConfigError, DependencyError, unknown
+from guidino_cli.models import SEGMENTERS
+from guidino_cli.models.zoo import ZOO
+from guidino_cli.progress import progress, say
+from guidino_cli.registry import find
+
+if TYPE_CHECKING:
+    from guidino_cli.engine.measuring import Cost, Size
+
+_PLACES = ("input", "bottleneck", "features")
+_NOTES = """\
+learns, total: weights in millions, two classes; total has the backbone's too.
+guide: it can act at the i(nput), b(ottleneck), f(eatures).
+One in detail: guidino models NAME. What a step costs: guidino models --measure"""
+
+
+def run(names: Sequence[str], *, measure: bool, side: int, form: str) -> None:
+    """List all networks, or describe the named ones.
+
+    Args:
+        names: Of networks; none for all.
+        measure: Add multiply-adds, memory and seconds of a training step, each in a process of its own.
+        side: Height and width of the image measured, in pixels.
+        form: "table", "csv" or "json".
+
+    Raises:
+        ConfigError: No such network.
+    """
+    for name in names:
+        if name not in ZOO:
+            raise ConfigError(unknown("network", name, ZOO))
+    wanted = names or list(ZOO)
+    rows = []
+    with progress(enabled=measure) as bar:
+        task = bar.add_task("networks", total=len(wanted), note="")
+        for name in wanted:
+            bar.update(task, note=name)
+            rows.append(_row(name, measure=measure, side=side))
+            bar.advance(task)
+    if form == "json":
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+    elif form == "csv":
+        print(_csv(rows), end="")
+    elif names:
+        for row in rows:
+            _describe(row, side=side)
+    else:
+        _list(rows, measure=measure, side=side)
+
+
+def _row(name: str, *, measure: bool, side: int) -> dict[str, Any]:
+    """All that is known of a network, as plain values; None for what cannot be known here."""
+    from guidino_cli.engine.measuring import cost_of, size_of
+
+    size: Size | None = None
+    cost: Cost | None = None
+    try:
+        size = size_of(name)
+        cost = cost_of(name, side) if measure else None
+    except DependencyError as error:
+        say(f"{name}: {error}")
+    about, kind = ZOO[name], find("segmenter", name, SEGMENTERS)
+    places = [place for place in _PLACES if place in kind.guided_at and (place != "input" or kind.reads_image)]
+    row: dict[str, Any] = {
+        "name": name,
+        **{key: value for key, value in asdict(about).items() if key != "backbone"},
+        "backbone": about.backbone.title if about.backbone else None,
+        "guide_at": places,
+        "stride": size.stride if size else None,
+        "trainable": size.trainable if size else None,
+        "total": size.total if size else None,
+    }
+    if measure:
+        row |= {"side": side} | (asdict(cost) if cost else dict.fromkeys(("multiply_adds", "memory_mb", "seconds")))
+    return row
+
+
+def _list(rows: Sequence[dict[str, Any]], *, measure: bool, side: int) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("name", no_wrap=True)
+    for title in ("learns", "total", *(("G mult-adds", "step MB", "step s") if measure else ())):
+        table.add_column(title, no_wrap=True, justify="right")
+    for title in ("guide", *(() if measure else ("backbone", "extra", "paper"))):
+        table.add_column(title, no_wrap=True)
+    for row in rows:
+        costs = (
+            _scaled(row.get("multiply_adds"), 1e9),
+            _scaled(row.get("memory_mb"), 1, 0),
+            _scaled(row.get("seconds"), 1, 2),
+        )
+        words = (_backbone_mark(row), row["needs"] or "-", row["paper"].split(",")[0])
+        guide = "".join(place[0] for place in row["guide_at"])
+        sizes = (_scaled(row["trainable"], 1e6), _scaled(row["total"], 1e6))
+        table.add_row(row["name"], *sizes, *(costs if measure else ()), guide, *(() if measure else words))
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(_NOTES)
+    if measure:
+        console.print(f"Measured on this CPU: forward and backward of one image of {side}x{side} px, without backbone.")
+
+
+def _backbone_mark(row: dict[str, Any]) -> str:
+    return "-" if row["backbone"] is None else row["backbone"].split()[-1]
+
+
+def _scaled(value: float | None, unit: float, digits: int = 1) -> str:
+    return "-" if value is None else f"{value / unit:.{digits}f}"
+
+
+def _describe(row: dict[str, Any], *, side: int) -> None:
+    """One network on a few lines."""
+    options = ", ".join(f"{name}={value}" for name, value in _options(row["name"]).items()) or "none"
+    presets = [name for name in preset_names() if load_preset(name).model.segmenter.name == row["name"]]
+    lines = {
+        "paper": row["paper"],
+        "what": row["summary"],
+        "when": row["use"],
+        "reads": "the image" if row["backbone"] is None else f"a backbone (sizes with {row['backbone']})",
+        "weights": f"{_scaled(row['trainable'], 1e6, 3)} M learn, {_scaled(row['total'], 1e6, 3)} M in all (2 classes)",
+        "guide at": ", ".join(row["guide_at"]),
+        "extra": f"pip install 'guidino[{row['needs']}]'" if row["needs"] else "none",
+        "options": options,
+        "presets": ", ".join(presets) or "none",
+    }
+    if row.get("multiply_adds"):
+        lines["cost"] = (
+            f"{row['multiply_adds'] / 1e9:.2f} G multiply-adds at {side}x{side} px; a training step of one image "
+            f"{row['memory_mb']:.0f} MB and {row['seconds']:.2f} s on this CPU, without backbone"
+        )
+    console = Console(highlight=False, soft_wrap=False)
+    table = Table(title=f"{row['name']}: {row['title']}", title_justify="left", box=None, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for title, text in lines.items():
+        table.add_row(title, text)
+    console.print(table)
+
+
+def _options(name: str) -> dict[str, Any]:
+    """What a preset may set in `model.segmenter.options`, with the defaults."""
+    given = {"num_classes", "in_channels", "dense_channels"}
+    parameters = inspect.signature(find("segmenter", name, SEGMENTERS)).parameters
+    return {key: item.default for key, item in parameters.items() if key not in given}
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**row, "guide_at": " ".join(row["guide_at"])} for row in rows)
+    return text.getvalue()

@@ -1,0 +1,141 @@
+"""How large a segmenter is and what a step of it costs: weights, multiply-adds, memory and seconds."""
+
+import multiprocessing
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+from guidino_cli.errors import ResourceError
+from guidino_cli.models import SEGMENTERS
+from guidino_cli.models.base import Segmenter
+from guidino_cli.models.zoo import VIT_S, ZOO
+from guidino_cli.registry import create
+
+NUM_CLASSES = 2
+
+
+@dataclass(frozen=True)
+class Size:
+    """Weights of a segmenter with two classes and its paper's options.
+
+    Attributes:
+        trainable: That learn.
+        total: With the frozen ones, and those of the backbone it reads.
+        stride: Images are padded to multiples of it.
+    """
+
+    trainable: int
+    total: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one image costs.
+
+    Attributes:
+        multiply_adds: Of a forward pass, the backbone's included; additions, norms and activations are not counted.
+        memory_mb: Peak of a training step beyond the interpreter and torch: weights, gradients, maps. 10^6 bytes.
+        seconds: Of that step: forward and backward, wall clock.
+    """
+
+    multiply_adds: int
+    memory_mb: float
+    seconds: float
+
+
+def size_of(name: str) -> Size:
+    """Count the weights of a registered segmenter; none is given a value.
+
+    Raises:
+        DependencyError: Its library is not installed.
+    """
+    with torch.device("meta"):
+        segmenter = _segmenter(name)
+        backbone = _backbone(name)
+    weights = [*segmenter.parameters()]
+    trainable = sum(weight.numel() for weight in weights if weight.requires_grad)
+    others = 0 if backbone is None else sum(weight.numel() for weight in backbone.parameters())
+    return Size(trainable, sum(weight.numel() for weight in weights) + others, segmenter.stride)
+
+
+def multiply_adds(name: str, side: int) -> int:
+    """Of one forward pass of a square image, padded to the segmenter's stride; see `Cost`."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        segmenter, backbone = _segmenter(name).eval(), _backbone(name)
+        _forward(segmenter, name, side)
+        if backbone is not None:
+            backbone.eval()(torch.empty(1, 3, side, side))
+    # It counts a multiply-add as two operations.
+    return counter.get_total_flops() // 2
+
+
+def cost_of(name: str, side: int) -> Cost:
+    """Measure a training step of one image in a fresh process on the CPU.
+
+    Raises:
+        ResourceError: The process died, probably for want of memory.
+    """
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    process = context.Process(target=_measure, args=(name, side, answers))
+    process.start()
+    process.join()
+    if process.exitcode != 0:
+        raise ResourceError(f"{name}: measuring at {side} px ended with code {process.exitcode}; try a smaller --size")
+    memory, seconds = answers.get()
+    return Cost(multiply_adds(name, side), memory, seconds)
+
+
+def _measure(name: str, side: int, answers: Any) -> None:
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        _segmenter(name)
+    # What is imported and set up once does not count.
+    nn.functional.conv2d(torch.rand(1, 3, 8, 8, requires_grad=True), torch.rand(3, 3, 3, 3)).sum().backward()
+    before = _peak_bytes()
+    began = time.monotonic()
+    _step(name, side)
+    answers.put(((_peak_bytes() - before) / 1e6, time.monotonic() - began))
+
+
+def _step(name: str, side: int) -> None:
+    logits = _forward(_segmenter(name), name, side)
+    torch.stack([level.square().mean() for level in logits]).sum().backward()
+
+
+def _segmenter(name: str) -> Segmenter:
+    reference = ZOO[name].backbone
+    dense = {} if reference is None else {"dense_channels": list(reference.channels)}
+    segmenter: Segmenter = create("segmenter", name, SEGMENTERS, {}, num_classes=NUM_CLASSES, **dense)
+    return segmenter
+
+
+def _forward(segmenter: Segmenter, name: str, side: int) -> list[Tensor]:
+    side = -(-side // segmenter.stride) * segmenter.stride
+    reference = ZOO[name].backbone
+    cells = max(1, side // 16)
+    dense = [] if reference is None else [torch.rand(1, channels, cells, cells) for channels in reference.channels]
+    return segmenter.decode(segmenter.encode(torch.rand(1, 3, side, side), dense), (side, side))
+
+
+def _backbone(name: str) -> nn.Module | None:
+    if ZOO[name].backbone is not VIT_S:
+        return None
+    # The sizes of the published ViT-S/16.
+    config = DINOv3ViTConfig(
+        hidden_size=384, intermediate_size=1536, num_hidden_layers=12, num_attention_heads=6, num_register_tokens=4
+    )
+    return DINOv3ViTModel(config)
+
+
+def _peak_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

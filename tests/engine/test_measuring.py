@@ -1,0 +1,26 @@
+"""What is said of a segmenter's size and cost."""
+
+from guidino_cli.engine.measuring import cost_of, multiply_adds, size_of
+
+
+def test_the_weights_of_the_u_net_are_those_of_the_papers_code_with_a_second_class() -> None:
+    size = size_of("unet")
+    assert (size.trainable, size.total) == (7_763_041 + 33, 7_763_041 + 33)
+
+
+def test_a_network_that_reads_a_backbone_is_counted_with_it() -> None:
+    size = size_of("segdino")
+    # The spec's head with one class, one more class of 512 weights and a bias, and the ViT-S/16 of transformers.
+    assert size.total - size.trainable == 21_596_544
+    assert round(size.trainable / 1e6, 3) == 2.476
+
+
+def test_multiply_adds_grow_with_the_pixels() -> None:
+    assert multiply_adds("unet", 128) == 4 * multiply_adds("unet", 64)
+
+
+def test_a_step_is_measured_in_a_process_of_its_own() -> None:
+    cost = cost_of("unet", 64)
+    # Weights and their gradients alone are 62 MB.
+    assert cost.memory_mb > 50
+    assert 0 < cost.seconds < 60
