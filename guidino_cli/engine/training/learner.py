@@ -37,7 +37,7 @@ class Learner:
 
     def __init__(self, model: Model, config: RunConfig, accelerator: Accelerator, *, batches: int) -> None:
         settings = config.train
-        self._config, self._accelerator = config, accelerator
+        self._config, self._accelerator, self._batches = config, accelerator, batches
         self._objective = Objective(settings.loss, has_guide=model.guide is not None)
         self.dense_cache = dense_cache(model.backbone, settings.dense_cache_gb)
         _settle_what_learns(model, config)
@@ -67,14 +67,20 @@ class Learner:
             for head in _heads(self.bare_model):
                 head.eval()
 
-    def learn(self, batch: Sample, *, epoch: int) -> dict[str, torch.Tensor]:
-        """Learn from a batch; every loss term, and "loss", on the device."""
+    def learn(self, batch: Sample, *, epoch: int, step: int) -> dict[str, torch.Tensor]:
+        """Learn from a batch; every loss term, and "loss", on the device.
+
+        Args:
+            batch: Of the epoch.
+            epoch: Counted from 0.
+            step: Which batch of the epoch it is on this process, counted from 0.
+        """
         image, mask = self._augmented(batch, epoch)
         with self._accelerator.accumulate(self.model):
             with self._accelerator.autocast():
                 prediction = self.model(image, recall=self._recall(batch))
             terms = self._objective(in_full(prediction), mask)
-            self._accelerator.backward(terms["loss"])
+            self._accelerator.backward(self._share(terms["loss"], step))
             if self._accelerator.sync_gradients:
                 self._accelerator.clip_grad_norm_(self.model.parameters(), self._config.train.clip_norm)
             self.optimizer.step()
@@ -82,6 +88,11 @@ class Learner:
         if self._accelerator.sync_gradients:
             self.schedule.step()
         return terms
+
+    def _share(self, loss: torch.Tensor, step: int) -> torch.Tensor:
+        """What accelerate's division by `train.accumulate` makes a batch's share in the mean over its own group."""
+        whole, last = self._config.train.accumulate, self._batches % self._config.train.accumulate
+        return loss * (whole / last) if step >= self._batches - last and last else loss
 
     def _recall(self, batch: Sample) -> Recall | None:
         """Where a training sample is the same in every epoch, so are its dense maps."""

@@ -195,7 +195,7 @@ class Trainer:
         self._watch.note(terms["loss"], step=self.at.step, cases=batch.case_index.tolist())
 
     def _step(self, batch: Sample) -> dict[str, torch.Tensor]:
-        return self.learner.learn(batch, epoch=self.at.epoch)
+        return self.learner.learn(batch, epoch=self.at.epoch, step=self.at.step)
 
     def _refuse_broken_loss(self) -> None:
         error, broken = None, self._watch.first_broken()

@@ -1,53 +1,66 @@
-"""Gradient accumulation: small batches that are summed before a step are one large batch."""
+"""Gradient accumulation: small batches that are summed before a step are one large batch, a short last group too."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from guidino_cli.config import parse
-from guidino_cli.data.manifest import load_manifest
-from guidino_cli.engine.run_folder import RunFolder, own_tensors, run_facts, with_root
 from guidino_cli.engine.training.trainer import Trainer
-from guidino_cli.models import build_model
+
+Maker = Callable[..., Path]
+Trainers = Callable[..., Trainer]
+
+# A network without batch statistics, and a loss that is a mean over pixels. Not AdamW: it makes steps of rounding
+# errors where a gradient is 0, as before instance normalisation.
+EXACT = (
+    "model.segmenter={name: nnunet, options: {widths: [4, 8, 8], blocks: [1, 1, 1]}}",
+    "train.optimizer=sgd",
+    "train.loss={cross_entropy: 1}",
+    "predict.mirror=false",
+)
 
 
-def _trained(data: Path, out: Path, *, batch_size: int, accumulate: int) -> tuple[list[float], dict[str, torch.Tensor]]:
-    """Losses and weights after two epochs of a network without batch statistics and a loss that is a mean of pixels."""
-    config = parse(
-        {
-            "model": {"segmenter": {"name": "nnunet", "options": {"widths": [4, 8, 8], "blocks": [1, 1, 1]}}},
-            "data": {"image_size": 32, "augment": "light"},
-            # Not AdamW: it makes steps of rounding errors where a gradient is 0, as before instance normalisation.
-            "train": {
-                "epochs": 2, "batch_size": batch_size, "accumulate": accumulate, "lr": 0.01, "optimizer": "sgd",
-                "loss": {"cross_entropy": 1},
-            },
-            "predict": {"overlap": 0, "mirror": False},
-        }
-    )  # fmt: skip
-    config, manifest = with_root(config, data), load_manifest(data)
-    torch.manual_seed(0)
-    model = build_model(config.model, num_classes=2, offline=True)
-    folder = RunFolder(out)
-    folder.create(config, run_facts(model, classes=manifest.classes, data=data))
-    train, val = manifest.select("train"), manifest.select("val")
-    Trainer(model, config, folder, num_classes=2, training=train, validation=val, device="cpu").fit()
-    rows = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
-    return [row["loss"] for row in rows], own_tensors(model)
+def test_two_batches_of_two_are_a_batch_of_four(make_trainer: Trainers, make_data: Maker, tmp_path: Path) -> None:
+    data, trainers = make_data(train=8), {}
+    for size, accumulate in ((2, 2), (4, 1)):
+        settings = (
+            "train.epochs=2",
+            "data.augment=light",
+            f"train.batch_size={size}",
+            f"train.accumulate={accumulate}",
+        )
+        trainer = trainers[size] = make_trainer(data, tmp_path / str(size), *EXACT, *settings)
+        trainer.fit()
+    summed, whole = ([row["loss"] for row in trainers[size].folder.history()] for size in (2, 4))
+    assert summed == pytest.approx(whole, rel=1e-4)
+    weights = trainers[2].model.state_dict()
+    for name, value in trainers[4].model.state_dict().items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-4)
 
 
-def test_two_batches_of_two_are_a_batch_of_four(make_data: Callable[..., Path], tmp_path: Path) -> None:
-    data = make_data(train=8)
-    summed_losses, summed = _trained(data, tmp_path / "summed", batch_size=2, accumulate=2)
-    # Accelerate settles the number of summed batches for the life of the process.
-    from accelerate.state import AcceleratorState, GradientState
+def test_every_group_is_divided_by_its_own_size(make_trainer: Trainers, make_data: Maker, tmp_path: Path) -> None:
+    """Five batches in groups of two: their losses count 1/2, 1/2, 1/2, 1/2 and, alone in its group, 1.
 
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    losses, whole = _trained(data, tmp_path / "whole", batch_size=4, accumulate=1)
-    assert summed_losses == pytest.approx(losses, rel=1e-4)
-    for name, value in whole.items():
-        torch.testing.assert_close(summed[name], value, rtol=1e-3, atol=1e-4)
+    Momentum is 0.99 and Nesterov's; without it and with gradients of 1, a step of the rate r moves a weight by -r, so
+    after three steps of a constant rate it has moved by -3r. Divided by the whole group, the last would move it by r/2.
+    """
+    settings = ("train.accumulate=2", "train.epochs=1", "train.schedule=constant", "train.weight_decay=0")
+    trainer = make_trainer(make_data(train=10), tmp_path / "run", *EXACT, *settings, "train.clip_norm=1000")
+    weight = next(trainer.bare_model.segmenter.parameters())
+    for group in trainer.learner.optimizer.optimizer.param_groups:
+        group["momentum"], group["nesterov"] = 0, False
+    trainer.learner._objective = lambda prediction, _: {"loss": weight.sum() + 0 * prediction.logits[0].sum()}
+    before = weight.detach().clone()
+    trainer.fit()
+    torch.testing.assert_close(weight.detach() - before, torch.full_like(weight, -3 * 1e-2), rtol=1e-4, atol=1e-7)
+
+
+def test_the_loss_that_is_shown_is_that_of_the_batch_whatever_its_group(
+    make_trainer: Trainers, make_data: Maker, tmp_path: Path
+) -> None:
+    settings = ("train.accumulate=4", "train.epochs=1", "train.loss={cross_entropy: 1}")
+    trainer = make_trainer(make_data(train=2), tmp_path / "run", *settings)
+    trainer.learner._objective = lambda prediction, _: {"loss": 3.0 + 0 * prediction.logits[0].sum()}
+    trainer.fit()
+    assert trainer.folder.history()[0]["loss"] == pytest.approx(3.0)

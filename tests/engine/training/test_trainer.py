@@ -1,96 +1,45 @@
 """The training loop: it learns, goes on exactly where it stopped, and stops early where it must."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from guidino_cli.config import RunConfig, override
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.engine.run_folder import RunFolder
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.errors import ConfigError, DataError
-from guidino_cli.models import build_model
-from guidino_cli.types import Case
 
 Maker = Callable[..., Path]
+Trainers = Callable[..., Trainer]
+Same = Callable[[Trainer, Trainer], bool]
+Outcome = Callable[[Trainer], tuple[list[dict[str, Any]], dict[str, torch.Tensor]]]
 
-BASE = (
-    "model.segmenter={name: unet, options: {width: 4}}",
-    "data.image_size=32",
-    "train.batch_size=2",
-    "train.lr=1e-2",
-    "train.epochs=3",
-    "predict.overlap=0",
-)
-GUIDED = (
-    "model.backbone={name: random, options: {hidden_size: 32, depth: 1, heads: 2}}",
-    "model.guide={at: bottleneck, options: {prototypes: 4, aggregate: softmax}}",
-    "train.loss.guide=0.1",
-)
-
-ADAPTED = (*GUIDED, "model.lora={rank: 2, dropout: 0.5}", "train.lora_lr=1e-2", "train.epochs=2")
+ADAPTED = ("model.lora={rank: 2, dropout: 0.5}", "train.lora_lr=1e-2", "train.epochs=2")
 
 
 class Killed(Exception):
     """The process was killed."""
 
 
-def _trainer(
-    data: Path,
-    out: Path,
-    *settings: str,
-    training: Sequence[Case] | None = None,
-    validation: Sequence[Case] | None = None,
-    device: str | None = "cpu",
-) -> Trainer:
-    from accelerate.state import AcceleratorState, GradientState
-    from accelerate.utils import set_seed
-
-    # A user's process has one run.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    config, manifest = override(RunConfig(), [*BASE, *settings]), load_manifest(data)
-    set_seed(config.seed)
-    return Trainer(
-        build_model(config.model, num_classes=len(manifest.classes)),
-        config,
-        RunFolder(out),
-        num_classes=len(manifest.classes),
-        training=manifest.select("train") if training is None else training,
-        validation=manifest.select("val") if validation is None else validation,
-        device=device,
-    )
-
-
-def _history(trainer: Trainer) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in trainer.folder.history()]
-
-
-def _weights(trainer: Trainer) -> dict[str, torch.Tensor]:
-    return {key: value.clone() for key, value in trainer.model.state_dict().items()}
-
-
-def _equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
 # --- It learns
 
 
-def test_it_overfits_one_image(make_data: Maker, tmp_path: Path) -> None:
+def test_it_overfits_one_image(make_trainer: Trainers, make_data: Maker, tmp_path: Path) -> None:
     data = make_data(train=1, val=0, size_hw=(32, 32))
     case = load_manifest(data).select("train")[0]
     settings = ("train.epochs=12", "train.validate_every=12", "data.augment=none")
-    trainer = _trainer(data, tmp_path / "run", *settings, training=[case] * 16, validation=[case])
+    trainer = make_trainer(data, tmp_path / "run", *settings, training=[case] * 16, validation=[case])
     trainer.fit()
     assert trainer.folder.history()[-1]["val_dice"] > 0.95
 
 
-def test_the_learning_rate_follows_the_schedule_over_all_epochs(make_data: Maker, tmp_path: Path) -> None:
-    trainer = _trainer(make_data(), tmp_path / "run")
+def test_the_learning_rate_follows_the_schedule_over_all_epochs(
+    make_trainer: Trainers, make_data: Maker, tmp_path: Path
+) -> None:
+    trainer = make_trainer(make_data(), tmp_path / "run")
     trainer.fit()
     # Two steps an epoch, six in all.
     expected = [1e-2 * (1 - t / 6) ** 0.9 for t in (0, 2, 4)]
@@ -98,9 +47,11 @@ def test_the_learning_rate_follows_the_schedule_over_all_epochs(make_data: Maker
     assert trainer.learner.schedule.get_last_lr() == [0, 0]
 
 
-def test_an_epoch_whose_last_group_of_batches_is_short_still_uses_it(make_data: Maker, tmp_path: Path) -> None:
+def test_an_epoch_whose_last_group_of_batches_is_short_still_uses_it(
+    make_trainer: Trainers, make_data: Maker, tmp_path: Path
+) -> None:
     """Three batches, accumulated by two: a step after the second, and one after the third."""
-    trainer = _trainer(make_data(train=6), tmp_path / "run", "train.accumulate=2", "train.epochs=1")
+    trainer = make_trainer(make_data(train=6), tmp_path / "run", "train.accumulate=2", "train.epochs=1")
     trainer.fit()
     steps = {int(state["step"]) for state in trainer.learner.optimizer.optimizer.state.values()}
     assert steps == {2}
@@ -108,7 +59,9 @@ def test_an_epoch_whose_last_group_of_batches_is_short_still_uses_it(make_data: 
     assert trainer.learner.schedule.get_last_lr() == [0, 0]
 
 
-def test_accumulated_batches_move_the_weights_as_one_large_batch_would(make_data: Maker, tmp_path: Path) -> None:
+def test_accumulated_batches_move_the_weights_as_one_large_batch_would(
+    make_trainer: Trainers, outcome: Outcome, make_data: Maker, tmp_path: Path
+) -> None:
     """Of a loss that is a mean over pixels, and without the statistics of batch normalisation."""
     settings = (
         "train.epochs=1", "train.optimizer=sgd", "train.loss={cross_entropy: 1}", "data.augment=none",
@@ -116,16 +69,18 @@ def test_accumulated_batches_move_the_weights_as_one_large_batch_would(make_data
     )  # fmt: skip
     data, after = make_data(train=4), []
     for more in (("train.batch_size=4",), ("train.batch_size=2", "train.accumulate=2")):
-        trainer = _trainer(data, tmp_path / more[0], *settings, *more)
+        trainer = make_trainer(data, tmp_path / more[0], *settings, *more)
         trainer.model.train = lambda mode=True, net=trainer.model: torch.nn.Module.train(net, False)
         trainer.fit()
-        after.append(_weights(trainer))
+        after.append(outcome(trainer)[1])
     for key in after[0]:
         torch.testing.assert_close(after[0][key], after[1][key], rtol=1e-4, atol=1e-6)
 
 
-def test_validation_chooses_the_best_epoch(make_data: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer, kept = _trainer(make_data(), tmp_path / "run", "train.epochs=4"), []
+def test_validation_chooses_the_best_epoch(
+    make_trainer: Trainers, make_data: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, kept = make_trainer(make_data(), tmp_path / "run", "train.epochs=4"), []
     scores = iter([0.2, 0.6, 0.6, 0.4])
     monkeypatch.setattr(trainer, "_validate", lambda: next(scores))
     monkeypatch.setattr(RunFolder, "save_weights", lambda *_, **__: kept.append(trainer.at.best_epoch))
@@ -134,15 +89,17 @@ def test_validation_chooses_the_best_epoch(make_data: Maker, tmp_path: Path, mon
     assert (trainer.at.best_dice, trainer.at.best_epoch) == (0.6, 2)
 
 
-def test_the_last_epoch_is_validated_whatever_the_interval(make_data: Maker, tmp_path: Path) -> None:
-    trainer = _trainer(make_data(), tmp_path / "run", "train.validate_every=2")
+def test_the_last_epoch_is_validated_whatever_the_interval(
+    make_trainer: Trainers, make_data: Maker, tmp_path: Path
+) -> None:
+    trainer = make_trainer(make_data(), tmp_path / "run", "train.validate_every=2")
     trainer.fit()
     assert ["val_dice" in row for row in trainer.folder.history()] == [False, True, True]
     assert trainer.folder.weights.is_file()
 
 
 def test_the_validation_dice_is_the_mean_over_cases_and_classes_in_native_pixels(
-    make_data: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_trainer: Trainers, make_data: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half of class 1, all of class 2, in each of two images: (2/3 + 1) / 2."""
     from guidino_cli.data.images import read_label_map
@@ -159,7 +116,7 @@ def test_the_validation_dice_is_the_mean_over_cases_and_classes_in_native_pixels
         return type("Result", (), {"labels": labels})
 
     monkeypatch.setattr(module, "segment_file", predicted)
-    dice = _trainer(data, tmp_path / "run")._validate()
+    dice = make_trainer(data, tmp_path / "run")._validate()
     halves = [(labels == 1).sum() // 2 for labels in masks.values()]
     expected = [
         (2 * ((labels == 1).sum() - half) / (2 * (labels == 1).sum() - half) + 1) / 2
@@ -169,7 +126,7 @@ def test_the_validation_dice_is_the_mean_over_cases_and_classes_in_native_pixels
 
 
 def test_an_empty_mask_that_is_left_empty_is_right(
-    make_data: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_trainer: Trainers, make_data: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import numpy as np
 
@@ -182,27 +139,31 @@ def test_an_empty_mask_that_is_left_empty_is_right(
     write_label_map(case.mask, np.zeros((40, 48), dtype=np.uint8))
     empty = type("Result", (), {"labels": np.zeros((40, 48), dtype=np.uint8)})
     monkeypatch.setattr(module, "segment_file", lambda *_, **__: empty)
-    assert _trainer(data, tmp_path / "run")._validate() == 1.0
+    assert make_trainer(data, tmp_path / "run")._validate() == 1.0
 
 
-def test_a_frozen_backbone_is_in_evaluation_mode_and_unchanged_after_training(make_data: Maker, tmp_path: Path) -> None:
-    trainer = _trainer(make_data(), tmp_path / "run", *GUIDED)
-    before = _weights(trainer)
+def test_a_frozen_backbone_is_in_evaluation_mode_and_unchanged_after_training(
+    make_trainer: Trainers, outcome: Outcome, guided: tuple[str, ...], make_data: Maker, tmp_path: Path
+) -> None:
+    trainer = make_trainer(make_data(), tmp_path / "run", *guided)
+    before = outcome(trainer)[1]
     trainer.fit()
     trainer.model.train()
     assert not any(module.training for module in trainer.model.backbone.modules())
-    after = _weights(trainer)
+    after = outcome(trainer)[1]
     assert all(torch.equal(before[key], after[key]) for key in before if key.startswith("backbone."))
     assert not torch.equal(before["guide.book"], after["guide.book"])
 
 
-def test_beside_an_adapter_the_backbone_keeps_every_bit_and_evaluation_mode(make_data: Maker, tmp_path: Path) -> None:
-    trainer = _trainer(make_data(), tmp_path / "run", *ADAPTED)
-    before = _weights(trainer)
+def test_beside_an_adapter_the_backbone_keeps_every_bit_and_evaluation_mode(
+    make_trainer: Trainers, outcome: Outcome, guided: tuple[str, ...], make_data: Maker, tmp_path: Path
+) -> None:
+    trainer = make_trainer(make_data(), tmp_path / "run", *guided, *ADAPTED)
+    before = outcome(trainer)[1]
     trainer.fit()
     trainer.model.train()
     assert not trainer.model.backbone.vit.training
-    after = _weights(trainer)
+    after = outcome(trainer)[1]
     base = [key for key in before if key.startswith("backbone.") and "lora_" not in key]
     assert base
     assert all(torch.equal(before[key], after[key]) for key in base)
@@ -210,21 +171,25 @@ def test_beside_an_adapter_the_backbone_keeps_every_bit_and_evaluation_mode(make
     assert trainer.learner.dense_cache is None
 
 
-def test_frozen_heads_keep_their_statistics_too(make_data: Maker, tmp_path: Path) -> None:
+def test_frozen_heads_keep_their_statistics_too(
+    make_trainer: Trainers, outcome: Outcome, guided: tuple[str, ...], make_data: Maker, tmp_path: Path
+) -> None:
     """Batch normalisation's running means would move in train mode without any gradient."""
-    trainer = _trainer(make_data(), tmp_path / "run", *ADAPTED, "train.freeze_heads=true", "train.checkpointing=true")
-    before = _weights(trainer)
+    trainer = make_trainer(
+        make_data(), tmp_path / "run", *guided, *ADAPTED, "train.freeze_heads=true", "train.checkpointing=true"
+    )
+    before = outcome(trainer)[1]
     trainer.fit()
-    after = _weights(trainer)
+    after = outcome(trainer)[1]
     changed = {key for key in before if not torch.equal(before[key], after[key])}
     assert changed
     assert all("lora_" in key for key in changed)
 
 
 def test_the_state_of_an_adapted_run_holds_heads_and_adapter_but_not_the_backbone(
-    make_data: Maker, tmp_path: Path
+    make_trainer: Trainers, guided: tuple[str, ...], make_data: Maker, tmp_path: Path
 ) -> None:
-    trainer = _trainer(make_data(), tmp_path / "run", *ADAPTED, "train.epochs=1")
+    trainer = make_trainer(make_data(), tmp_path / "run", *guided, *ADAPTED, "train.epochs=1")
     trainer.fit()
     names = trainer.folder.load_state()["model"].keys()
     assert {name.split(".")[0] for name in names} == {"segmenter", "guide", "backbone"}
@@ -234,29 +199,33 @@ def test_the_state_of_an_adapted_run_holds_heads_and_adapter_but_not_the_backbon
 # --- The same seed, the same run
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(make_data: Maker, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(
+    make_trainer: Trainers, outcome: Outcome, same: Same, make_data: Maker, tmp_path: Path
+) -> None:
     data, runs = make_data(), []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        trainer = _trainer(data, tmp_path / name, f"seed={seed}", "train.epochs=2")
+        trainer = make_trainer(data, tmp_path / name, f"seed={seed}", "train.epochs=2")
         trainer.fit()
-        runs.append((_history(trainer), _weights(trainer)))
-    assert runs[0][0] == runs[1][0] != runs[2][0]
-    assert _equal(runs[0][1], runs[1][1])
+        runs.append(trainer)
+    assert same(runs[0], runs[1])
+    assert outcome(runs[0])[0] != outcome(runs[2])[0]
 
 
-def test_workers_do_not_change_the_run(make_data: Maker, tmp_path: Path) -> None:
+def test_workers_do_not_change_the_run(
+    make_trainer: Trainers, outcome: Outcome, make_data: Maker, tmp_path: Path
+) -> None:
     """Native pixels are larger than the window here, so crops are drawn in the workers."""
     data, histories = make_data(), []
     for workers in (0, 2):
         settings = ("data.resize=none", f"train.workers={workers}", "train.epochs=2")
-        trainer = _trainer(data, tmp_path / str(workers), *settings)
+        trainer = make_trainer(data, tmp_path / str(workers), *settings)
         trainer.fit()
-        histories.append(_history(trainer))
+        histories.append(outcome(trainer)[0])
     assert histories[0] == histories[1]
 
 
-def test_every_epoch_shows_the_cases_in_another_order(make_data: Maker, tmp_path: Path) -> None:
-    trainer, orders = _trainer(make_data(train=8), tmp_path / "run"), []
+def test_every_epoch_shows_the_cases_in_another_order(make_trainer: Trainers, make_data: Maker, tmp_path: Path) -> None:
+    trainer, orders = make_trainer(make_data(train=8), tmp_path / "run"), []
     shown = _orders(trainer)
     trainer.fit()
     orders = [tuple(shown[i : i + 8]) for i in (0, 8, 16)]
@@ -270,42 +239,51 @@ def test_every_epoch_shows_the_cases_in_another_order(make_data: Maker, tmp_path
 @pytest.mark.parametrize(
     "settings",
     [
-        GUIDED,
-        (*GUIDED, "train.optimizer=sgd", "train.accumulate=2", "train.schedule=cosine", "train.warmup_epochs=1"),
+        (),
+        ("train.optimizer=sgd", "train.accumulate=2", "train.schedule=cosine", "train.warmup_epochs=1"),
         ("data.resize=none", "train.validate_every=2"),
     ],
     ids=["guided", "sgd-accumulated", "crops"],
 )
 def test_a_run_killed_in_its_second_epoch_goes_on_as_if_it_had_not_been(
-    settings: tuple[str, ...], make_data: Maker, tmp_path: Path
+    make_trainer: Trainers,
+    same: Same,
+    guided: tuple[str, ...],
+    settings: tuple[str, ...],
+    make_data: Maker,
+    tmp_path: Path,
 ) -> None:
-    data = make_data(train=6)
-    whole = _trainer(data, tmp_path / "whole", *settings)
+    data, settings = make_data(train=6), (*guided, *settings)
+    whole = make_trainer(data, tmp_path / "whole", *settings)
     whole.fit()
 
-    killed = _trainer(data, tmp_path / "killed", *settings)
+    killed = make_trainer(data, tmp_path / "killed", *settings)
     _raise_at_call(killed, "_step", call=5)
     with pytest.raises(Killed):
         killed.fit()
     assert [row["epoch"] for row in killed.folder.history()] == [1]
 
-    resumed = _trainer(data, tmp_path / "killed", *settings)
+    resumed = make_trainer(data, tmp_path / "killed", *settings)
     resumed.resume()
     resumed.fit()
-    assert _history(resumed) == _history(whole)
-    assert _equal(_weights(resumed), _weights(whole))
+    assert same(resumed, whole)
     assert (resumed.folder.weights).read_bytes() == whole.folder.weights.read_bytes()
 
 
 @pytest.mark.parametrize("method", ["save_weights", "save_history", "save_state"])
 def test_a_run_killed_while_saving_loses_nothing(
-    method: str, make_data: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_trainer: Trainers,
+    outcome: Outcome,
+    method: str,
+    make_data: Maker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = make_data()
-    whole = _trainer(data, tmp_path / "whole")
+    whole = make_trainer(data, tmp_path / "whole")
     whole.fit()
     with monkeypatch.context() as patch:
-        killed, original, calls = _trainer(data, tmp_path / "killed"), getattr(RunFolder, method), []
+        killed, original, calls = make_trainer(data, tmp_path / "killed"), getattr(RunFolder, method), []
 
         def interrupted(*arguments: object, **named: object) -> None:
             calls.append(1)
@@ -318,26 +296,28 @@ def test_a_run_killed_while_saving_loses_nothing(
         patch.setattr(killed, "_validate", iter([0.1, 0.2, 0.3]).__next__)
         with pytest.raises(Killed):
             killed.fit()
-    resumed = _trainer(data, tmp_path / "killed")
+    resumed = make_trainer(data, tmp_path / "killed")
     resumed.resume()
     resumed.fit()
     assert [row["epoch"] for row in resumed.folder.history()] == [1, 2, 3]
-    assert _equal(_weights(resumed), _weights(whole))
+    assert all(torch.equal(value, outcome(whole)[1][key]) for key, value in outcome(resumed)[1].items())
 
 
-def test_a_finished_run_has_nothing_left_to_do(make_data: Maker, tmp_path: Path) -> None:
+def test_a_finished_run_has_nothing_left_to_do(make_trainer: Trainers, make_data: Maker, tmp_path: Path) -> None:
     data = make_data()
-    _trainer(data, tmp_path / "run", "train.epochs=1").fit()
-    again = _trainer(data, tmp_path / "run", "train.epochs=1")
+    make_trainer(data, tmp_path / "run", "train.epochs=1").fit()
+    again = make_trainer(data, tmp_path / "run", "train.epochs=1")
     again.resume()
     again.fit()
     assert len(again.folder.history()) == 1
 
 
-def test_a_state_of_another_model_is_refused(make_data: Maker, tmp_path: Path) -> None:
+def test_a_state_of_another_model_is_refused(
+    make_trainer: Trainers, guided: tuple[str, ...], make_data: Maker, tmp_path: Path
+) -> None:
     data = make_data()
-    _trainer(data, tmp_path / "run", "train.epochs=1").fit()
-    other = _trainer(data, tmp_path / "run", *GUIDED)
+    make_trainer(data, tmp_path / "run", "train.epochs=1").fit()
+    other = make_trainer(data, tmp_path / "run", *guided)
     with pytest.raises(DataError, match=r"state\.pt: does not fit the model"):
         other.resume()
 
@@ -346,9 +326,9 @@ def test_a_state_of_another_model_is_refused(make_data: Maker, tmp_path: Path) -
 
 
 def test_a_loss_that_is_not_a_number_stops_in_the_first_step_and_names_epoch_and_cases(
-    make_data: Maker, tmp_path: Path
+    make_trainer: Trainers, make_data: Maker, tmp_path: Path
 ) -> None:
-    trainer = _trainer(make_data(), tmp_path / "run")
+    trainer = make_trainer(make_data(), tmp_path / "run")
     with torch.no_grad():
         trainer.model.segmenter.head.bias.fill_(float("nan"))
     message = r"loss is nan in epoch 1, first in step 1 \(cases case\d, case\d\).* keeps the beginning"
@@ -357,8 +337,10 @@ def test_a_loss_that_is_not_a_number_stops_in_the_first_step_and_names_epoch_and
     assert trainer.folder.load_state()["step"] == 0
 
 
-def test_a_loss_that_breaks_in_the_last_step_of_an_epoch_is_not_saved(make_data: Maker, tmp_path: Path) -> None:
-    trainer = _trainer(make_data(), tmp_path / "run")
+def test_a_loss_that_breaks_in_the_last_step_of_an_epoch_is_not_saved(
+    make_trainer: Trainers, make_data: Maker, tmp_path: Path
+) -> None:
+    trainer = make_trainer(make_data(), tmp_path / "run")
     original, calls = trainer._step, []
 
     def broken(batch: object) -> dict[str, torch.Tensor]:
@@ -373,35 +355,41 @@ def test_a_loss_that_breaks_in_the_last_step_of_an_epoch_is_not_saved(make_data:
 
 
 def test_cases_that_fill_no_batch_are_spoken_of(
-    make_data: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_trainer: Trainers, make_data: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trainer = _trainer(make_data(train=7), tmp_path / "run", "train.batch_size=4", "train.epochs=1")
+    trainer = make_trainer(make_data(train=7), tmp_path / "run", "train.batch_size=4", "train.epochs=1")
     trainer.fit()
     assert "whole batches only: 4 of 7 cases" in capsys.readouterr().err
 
 
-def test_fewer_cases_than_a_batch_are_one_batch(make_data: Maker, tmp_path: Path) -> None:
-    trainer = _trainer(make_data(train=3), tmp_path / "run", "train.batch_size=8", "train.epochs=1")
+def test_fewer_cases_than_a_batch_are_one_batch(make_trainer: Trainers, make_data: Maker, tmp_path: Path) -> None:
+    trainer = make_trainer(make_data(train=3), tmp_path / "run", "train.batch_size=8", "train.epochs=1")
     shown = _orders(trainer)
     trainer.fit()
     assert sorted(shown) == [0, 1, 2]
 
 
-def test_half_precision_without_a_cuda_device_is_refused(make_data: Maker, tmp_path: Path) -> None:
+def test_half_precision_without_a_cuda_device_is_refused(
+    make_trainer: Trainers, make_data: Maker, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match="fp16, which needs a CUDA device"):
-        _trainer(make_data(), tmp_path / "run", "train.precision=fp16")
+        make_trainer(make_data(), tmp_path / "run", "train.precision=fp16")
 
 
-def test_bfloat16_trains_on_a_cpu(make_data: Maker, tmp_path: Path) -> None:
-    trainer = _trainer(make_data(), tmp_path / "run", *GUIDED, "train.precision=bf16", "train.epochs=1")
+def test_bfloat16_trains_on_a_cpu(
+    make_trainer: Trainers, guided: tuple[str, ...], make_data: Maker, tmp_path: Path
+) -> None:
+    trainer = make_trainer(make_data(), tmp_path / "run", *guided, "train.precision=bf16", "train.epochs=1")
     trainer.fit()
     assert all(value.dtype != torch.bfloat16 for value in trainer.model.state_dict().values())
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu"])
-def test_a_device_that_is_not_there_is_refused(device: str, make_data: Maker, tmp_path: Path) -> None:
+def test_a_device_that_is_not_there_is_refused(
+    device: str, make_trainer: Trainers, make_data: Maker, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match=f"--device {device}"):
-        _trainer(make_data(), tmp_path / "run", device=device)
+        make_trainer(make_data(), tmp_path / "run", device=device)
 
 
 def _orders(trainer: Trainer) -> list[int]:

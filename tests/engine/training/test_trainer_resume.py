@@ -9,26 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from guidino_cli.config import RunConfig, override
-from guidino_cli.data.manifest import load_manifest
-from guidino_cli.engine.run_folder import RunFolder
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.errors import DataError, ResourceError, StoppedError
-from guidino_cli.models import build_model
 
 Maker = Callable[..., Path]
+Trainers = Callable[..., Trainer]
+Same = Callable[[Trainer, Trainer], bool]
 
-BASE = (
-    "model.segmenter={name: unet, options: {width: 4}}",
-    "data.image_size=32",
-    "train.batch_size=2",
-    "train.lr=1e-2",
-    "train.epochs=2",
-    "predict.overlap=0",
-)
 DROPOUT = (
     "model.backbone={name: random, options: {hidden_size: 32, depth: 1, heads: 2}}",
     "model.guide={at: bottleneck, options: {prototypes: 4}}",
@@ -41,24 +30,10 @@ class Killed(Exception):
     """The process was killed."""
 
 
-def _trainer(data: Path, out: Path, *settings: str) -> Trainer:
-    from accelerate.state import AcceleratorState, GradientState
-    from accelerate.utils import set_seed
-
-    # A user's process has one run.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    config, manifest = override(RunConfig(), [*BASE, *settings]), load_manifest(data)
-    set_seed(config.seed)
-    return Trainer(
-        build_model(config.model, num_classes=len(manifest.classes)),
-        config,
-        RunFolder(out),
-        num_classes=len(manifest.classes),
-        training=manifest.select("train"),
-        validation=manifest.select("val"),
-        device="cpu",
-    )
+@pytest.fixture
+def make_trainer(make_trainer: Trainers) -> Trainers:
+    """Two epochs unless a test says otherwise."""
+    return lambda data, out, *settings: make_trainer(data, out, "train.epochs=2", *settings)
 
 
 def _at_step(trainer: Trainer, number: int, act: Callable[[], object]) -> list[list[int]]:
@@ -85,19 +60,7 @@ def _die() -> None:
     raise Killed
 
 
-def _end(trainer: Trainer) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
-    """History without times, and the weights."""
-    rows = [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in trainer.folder.history()]
-    return rows, trainer.model.state_dict()
-
-
-def _same(one: Trainer, other: Trainer) -> bool:
-    (rows, weights), (other_rows, other_weights) = _end(one), _end(other)
-    return rows == other_rows and all(torch.equal(weights[key], other_weights[key]) for key in weights)
-
-
-def _resumed(data: Path, out: Path, *settings: str) -> Trainer:
-    trainer = _trainer(data, out, *settings)
+def _resumed(trainer: Trainer) -> Trainer:
     trainer.resume()
     trainer.fit()
     return trainer
@@ -107,13 +70,13 @@ def _resumed(data: Path, out: Path, *settings: str) -> Trainer:
     ("settings", "call", "step"), [(DROPOUT, 5, 2), (ACCUMULATED, 4, 2)], ids=["dropout", "accumulated"]
 )
 def test_a_signal_finishes_the_step_and_the_run_goes_on_behind_it(
-    settings: Sequence[str], call: int, step: int, make_data: Maker, tmp_path: Path
+    make_trainer: Trainers, same: Same, settings: Sequence[str], call: int, step: int, make_data: Maker, tmp_path: Path
 ) -> None:
     """Three batches an epoch; where two are one step of the optimiser, the second is waited for."""
     data = make_data(train=6)
-    whole = _trainer(data, tmp_path / "whole", *settings)
+    whole = make_trainer(data, tmp_path / "whole", *settings)
     whole.fit()
-    stopped = _trainer(data, tmp_path / "run", *settings)
+    stopped = make_trainer(data, tmp_path / "run", *settings)
     shown = _at_step(stopped, call, _send(signal.SIGINT))
     with pytest.raises(StoppedError, match=r"step 2 of 3 in epoch 2 is saved, go on with: .*--resume") as caught:
         stopped.fit()
@@ -121,12 +84,14 @@ def test_a_signal_finishes_the_step_and_the_run_goes_on_behind_it(
     assert len(shown) == 3 + step
     state = stopped.folder.load_state()
     assert (state["epoch"], state["step"]) == (1, step)
-    assert _same(_resumed(data, tmp_path / "run", *settings), whole)
+    assert same(_resumed(make_trainer(data, tmp_path / "run", *settings)), whole)
 
 
-def test_sigterm_ends_with_143_and_signals_are_pythons_own_again(make_data: Maker, tmp_path: Path) -> None:
+def test_sigterm_ends_with_143_and_signals_are_pythons_own_again(
+    make_trainer: Trainers, make_data: Maker, tmp_path: Path
+) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    trainer = _trainer(make_data(), tmp_path / "run")
+    trainer = make_trainer(make_data(), tmp_path / "run")
     _at_step(trainer, 1, _send(signal.SIGTERM))
     with pytest.raises(StoppedError, match="SIGTERM") as caught:
         trainer.fit()
@@ -134,8 +99,8 @@ def test_sigterm_ends_with_143_and_signals_are_pythons_own_again(make_data: Make
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_second_ctrl_c_does_not_wait_for_the_step(make_data: Maker, tmp_path: Path) -> None:
-    trainer = _trainer(make_data(), tmp_path / "run")
+def test_a_second_ctrl_c_does_not_wait_for_the_step(make_trainer: Trainers, make_data: Maker, tmp_path: Path) -> None:
+    trainer = make_trainer(make_data(), tmp_path / "run")
 
     def twice() -> None:
         _send(signal.SIGINT)()
@@ -147,25 +112,27 @@ def test_a_second_ctrl_c_does_not_wait_for_the_step(make_data: Maker, tmp_path: 
     assert trainer.folder.load_state()["step"] == 0
 
 
-def test_a_long_epoch_is_saved_every_few_minutes(make_data: Maker, tmp_path: Path) -> None:
+def test_a_long_epoch_is_saved_every_few_minutes(
+    make_trainer: Trainers, same: Same, make_data: Maker, tmp_path: Path
+) -> None:
     data = make_data(train=6)
-    whole = _trainer(data, tmp_path / "whole")
+    whole = make_trainer(data, tmp_path / "whole")
     whole.fit()
-    killed = _trainer(data, tmp_path / "run", "train.save_minutes=1e-9")
+    killed = make_trainer(data, tmp_path / "run", "train.save_minutes=1e-9")
     _at_step(killed, 3, _die)
     with pytest.raises(Killed):
         killed.fit()
     assert killed.folder.load_state()["step"] == 2
-    assert _same(_resumed(data, tmp_path / "run", "train.save_minutes=1e-9"), whole)
+    assert same(_resumed(make_trainer(data, tmp_path / "run", "train.save_minutes=1e-9")), whole)
 
 
 def test_a_signal_during_validation_repeats_no_step(
-    make_data: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_trainer: Trainers, same: Same, make_data: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = make_data()
-    whole = _trainer(data, tmp_path / "whole", "train.epochs=1")
+    whole = make_trainer(data, tmp_path / "whole", "train.epochs=1")
     whole.fit()
-    stopped = _trainer(data, tmp_path / "run", "train.epochs=1")
+    stopped = make_trainer(data, tmp_path / "run", "train.epochs=1")
     original, scored = stopped.validation.case_dice, []
 
     def case_dice(*arguments: Any) -> float:
@@ -177,16 +144,18 @@ def test_a_signal_during_validation_repeats_no_step(
     with pytest.raises(StoppedError, match="step 2 of 2 in epoch 1"):
         stopped.fit()
     assert len(scored) == 1
-    resumed = _trainer(data, tmp_path / "run", "train.epochs=1")
+    resumed = make_trainer(data, tmp_path / "run", "train.epochs=1")
     shown = _at_step(resumed, 0, _die)
     resumed.resume()
     resumed.fit()
     assert shown == []
-    assert _same(resumed, whole)
+    assert same(resumed, whole)
 
 
-def test_a_validation_mask_of_another_size_is_named_and_loses_no_step(make_data: Maker, tmp_path: Path) -> None:
-    trainer = _trainer(make_data(), tmp_path / "run", "train.epochs=1")
+def test_a_validation_mask_of_another_size_is_named_and_loses_no_step(
+    make_trainer: Trainers, make_data: Maker, tmp_path: Path
+) -> None:
+    trainer = make_trainer(make_data(), tmp_path / "run", "train.epochs=1")
     mask = tmp_path / "data" / "masks" / "case5.png"
     Image.fromarray(np.zeros((7, 9), np.uint8)).save(mask)
     with pytest.raises(DataError, match=r"case5\.png: is \(7, 9\), .*step 2 of 2 in epoch 1 is saved, go on with"):
@@ -194,31 +163,34 @@ def test_a_validation_mask_of_another_size_is_named_and_loses_no_step(make_data:
     assert trainer.folder.load_state()["step"] == 2
 
 
-def test_what_was_shown_before_is_not_loaded_again(make_data: Maker, tmp_path: Path) -> None:
+def test_what_was_shown_before_is_not_loaded_again(make_trainer: Trainers, make_data: Maker, tmp_path: Path) -> None:
     data = make_data(train=6)
-    stopped = _trainer(data, tmp_path / "run", "train.epochs=1")
+    stopped = make_trainer(data, tmp_path / "run", "train.epochs=1")
     shown = _at_step(stopped, 2, _send(signal.SIGINT))
     with pytest.raises(StoppedError):
         stopped.fit()
     for batch in shown:
         for case in batch:
             stopped.training[case].image.unlink()
-    assert [row["epoch"] for row in _resumed(data, tmp_path / "run", "train.epochs=1").folder.history()] == [1]
+    resumed = _resumed(make_trainer(data, tmp_path / "run", "train.epochs=1"))
+    assert [row["epoch"] for row in resumed.folder.history()] == [1]
 
 
 # --- What goes wrong after an hour
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_corrupt_image_loses_nothing_and_is_named(workers: int, make_data: Maker, tmp_path: Path) -> None:
+def test_a_corrupt_image_loses_nothing_and_is_named(
+    make_trainer: Trainers, same: Same, workers: int, make_data: Maker, tmp_path: Path
+) -> None:
     data, settings = make_data(train=8), (f"train.workers={workers}", "train.epochs=1", "data.cache_gb=0")
-    whole = _trainer(data, tmp_path / "whole", *settings)
+    whole = make_trainer(data, tmp_path / "whole", *settings)
     shown = _at_step(whole, 0, _die)
     whole.fit()
     image = whole.training[shown[-1][0]].image
     content = image.read_bytes()
     image.write_bytes(b"no image")
-    broken = _trainer(data, tmp_path / "run", *settings)
+    broken = make_trainer(data, tmp_path / "run", *settings)
     with pytest.raises(DataError, match=r"case\d\.png: cannot be read as an image .*is saved, go on with") as caught:
         broken.fit()
     assert str(image) in str(caught.value)
@@ -226,20 +198,22 @@ def test_a_corrupt_image_loses_nothing_and_is_named(workers: int, make_data: Mak
     # One batch is always fetched ahead.
     assert broken.folder.load_state()["step"] == 2
     image.write_bytes(content)
-    assert _same(_resumed(data, tmp_path / "run", *settings), whole)
+    assert same(_resumed(make_trainer(data, tmp_path / "run", *settings)), whole)
 
 
-def test_a_worker_that_dies_loses_no_step(make_data: Maker, tmp_path: Path) -> None:
-    trainer = _trainer(make_data(train=12), tmp_path / "run", "train.workers=1", "train.epochs=1")
+def test_a_worker_that_dies_loses_no_step(make_trainer: Trainers, make_data: Maker, tmp_path: Path) -> None:
+    trainer = make_trainer(make_data(train=12), tmp_path / "run", "train.workers=1", "train.epochs=1")
     shown = _at_step(trainer, 1, lambda: [child.kill() for child in multiprocessing.active_children()])
     with pytest.raises(ResourceError, match=r"loads images died .*train\.workers.* is saved, go on with"):
         trainer.fit()
     assert trainer.folder.load_state()["step"] == len(shown) >= 1
 
 
-def test_workers_keep_what_they_have_decoded_over_epochs(make_data: Maker, tmp_path: Path) -> None:
+def test_workers_keep_what_they_have_decoded_over_epochs(
+    make_trainer: Trainers, make_data: Maker, tmp_path: Path
+) -> None:
     """With one worker, which sees every case; without its cache the second epoch could not read them."""
-    trainer = _trainer(make_data(), tmp_path / "run", "train.workers=1")
+    trainer = make_trainer(make_data(), tmp_path / "run", "train.workers=1")
 
     def remove() -> None:
         for case in trainer.training:
@@ -250,8 +224,10 @@ def test_workers_keep_what_they_have_decoded_over_epochs(make_data: Maker, tmp_p
     assert len(shown) == 4
 
 
-def test_a_loss_that_breaks_between_two_looks_is_traced_to_its_step(make_data: Maker, tmp_path: Path) -> None:
-    trainer = _trainer(make_data(train=12), tmp_path / "run", "train.epochs=1")
+def test_a_loss_that_breaks_between_two_looks_is_traced_to_its_step(
+    make_trainer: Trainers, make_data: Maker, tmp_path: Path
+) -> None:
+    trainer = make_trainer(make_data(train=12), tmp_path / "run", "train.epochs=1")
     original, shown = trainer._step, []
 
     def step(batch: Any) -> Any:

@@ -6,14 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate.utils import set_seed
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from guidino_cli.config import RunConfig, override
-from guidino_cli.data.manifest import load_manifest
-from guidino_cli.engine.run_folder import RunFolder
 from guidino_cli.engine.training.trainer import Trainer
-from guidino_cli.models import build_model
 
 # `.item()`, `bool(tensor)`, boolean masks: whatever has a result, or a shape, that only the device knows.
 _READS = {"_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "equal", "_unique2", "bincount"}
@@ -49,31 +44,16 @@ def test_the_counter_notices_item_and_boolean_masks() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_a_step_reads_nothing_from_the_device(make_data: Callable[..., Path], tmp_path: Path, optimizer: str) -> None:
+def test_a_step_reads_nothing_from_the_device(
+    make_trainer: Callable[..., Trainer],
+    guided: tuple[str, ...],
+    make_data: Callable[..., Path],
+    tmp_path: Path,
+    optimizer: str,
+) -> None:
     """Augmentation, guided forward, all losses, backward, clipping, optimiser and schedule."""
-    manifest = load_manifest(make_data(size_hw=(32, 32)))
-    config = override(
-        RunConfig(),
-        [
-            "model.segmenter={name: unet, options: {width: 4}}",
-            "model.backbone={name: random, options: {hidden_size: 32, depth: 1, heads: 2}}",
-            "model.guide={at: bottleneck, options: {prototypes: 4, aggregate: softmax}}",
-            "train.loss={dice: 1, cross_entropy: 1, boundary: 1, guide: 0.1, guide_mse: 0.1}",
-            f"train.optimizer={optimizer}",
-            "train.batch_size=2",
-            "data.image_size=32",
-        ],
-    )
-    set_seed(0)
-    trainer = Trainer(
-        build_model(config.model, num_classes=2),
-        config,
-        RunFolder(tmp_path / "run"),
-        num_classes=2,
-        training=manifest.select("train"),
-        validation=manifest.select("val"),
-        device="cpu",
-    )
+    loss = "train.loss={dice: 1, cross_entropy: 1, boundary: 1, guide: 0.1, guide_mse: 0.1}"
+    trainer = make_trainer(make_data(size_hw=(32, 32)), tmp_path / "run", *guided, loss, f"train.optimizer={optimizer}")
     trainer.learner.train_mode()
     first, second = trainer.batches.of(0, done=0)
     # The first step sets up the optimiser's state.
