@@ -17,6 +17,7 @@ SEGMENTERS = {
     "nnunet": "guidino_cli.models.segmenters.nnunet:NNUNet",
     "segdino": "guidino_cli.models.segmenters.segdino:SegDINO",
     "seg-guidino": "guidino_cli.models.segmenters.seg_guidino:SegGuiDINO",
+    "dino-unet": "guidino_cli.models.segmenters.dino_unet.network:DinoUNet",
 }
 BACKBONES = {
     "dinov3": "guidino_cli.models.backbones.dino:load_dino",

@@ -73,9 +73,11 @@ class Model(nn.Module):
         """The part of `forward` behind the guide, for callers that have the dense maps already."""
         height, width = image.shape[-2:]
         padded = _pad_to(self._normalised(image), self.segmenter.stride)
-        gate = None if guide is None else self._over_padding(guide, image, padded)
+        gate = None if guide is None else self._gate_over_padding(guide, image, padded)
         if gate is not None and self.guide_at == "input":
             padded = self._gated(padded, gate)
+        if self.segmenter.uses_backbone:
+            dense = [_over_padding(item, image, padded) for item in dense]
         features = self.segmenter.encode(padded, dense)
         if gate is not None and self.guide_at == "bottleneck":
             features = [*features[:-1], self._gated(features[-1], gate)]
@@ -92,7 +94,7 @@ class Model(nn.Module):
             raise DataError(f"images of {image.shape[1]} channels, expected 1 (grey) or 3 (colour)")
         return (image - self.mean) / self.std
 
-    def _over_padding(self, guide: Tensor, image: Tensor, padded: Tensor) -> Tensor:
+    def _gate_over_padding(self, guide: Tensor, image: Tensor, padded: Tensor) -> Tensor:
         """The map that gates (B, 1, h, w), on a grid that covers the padded image exactly."""
         if guide.shape[1] > 1:
             guide = guide.amax(dim=1, keepdim=True)
@@ -115,13 +117,26 @@ def _to_grid(guide: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(guide, size=size, mode="bilinear", align_corners=False, antialias=shrinks)
 
 
+def _over_padding(level: Tensor, image: Tensor, padded: Tensor) -> Tensor:
+    """A backbone's map of the image on a grid that covers the padded image, its edge repeated as that of the image."""
+    if image.shape[-2:] == padded.shape[-2:]:
+        return level
+    down, across = (padded.shape[axis] / image.shape[axis] for axis in (-2, -1))
+    cells = [-(-level.shape[axis] * padded.shape[axis] // image.shape[axis]) for axis in (-2, -1)]
+    return _placed(level, cells, down, across)
+
+
 def _over_image(level: Tensor, image: Tensor, padded: Tensor) -> Tensor:
     """Coarser scores of the padded image on a grid that covers the image alone, as the mask they are compared with."""
     if image.shape[-2:] == padded.shape[-2:]:
         return level
-    shares = [image.shape[axis] / padded.shape[axis] for axis in (-2, -1)]
+    down, across = (image.shape[axis] / padded.shape[axis] for axis in (-2, -1))
     cells = [-(-level.shape[axis] * image.shape[axis] // padded.shape[axis]) for axis in (-2, -1)]
-    down, across = shares
+    return _placed(level, cells, down, across)
+
+
+def _placed(level: Tensor, cells: list[int], down: float, across: float) -> Tensor:
+    """Another grid of `cells` from the same corner, over `down` times the height and `across` times the width."""
     place = level.new_tensor([[across, 0, across - 1], [0, down, down - 1]]).expand(len(level), 2, 3)
     grid = F.affine_grid(place, [len(level), 1, *cells], align_corners=False)
     return F.grid_sample(level, grid, padding_mode="border", align_corners=False)

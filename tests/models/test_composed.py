@@ -204,6 +204,28 @@ def test_coarser_scores_of_a_padded_image_cover_the_image_alone() -> None:
     torch.testing.assert_close(quarter[0, 0, 0], torch.tensor([1.5, 4.5, last]))
 
 
+@pytest.mark.parametrize(("width", "columns"), [(32, 2), (48, 3), (40, 3)])
+def test_a_map_of_the_image_is_continued_over_its_padding(width: int, columns: int) -> None:
+    """Whole cells stay as they are and the last is repeated; of 40 pixels, 3 cells of 40 / 3 become 5 of 64 / 5."""
+
+    class Asks(Seen):
+        uses_backbone, stride = True, 32
+
+        def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
+            self.dense = dense[0]
+            return super().encode(image, dense)
+
+    segmenter = Asks()
+    Model(segmenter, backbone=Columns(columns))(_image((32, width)))
+    expected = {
+        32: [0.0, 1],
+        48: [0, 0.5, 1, 1],
+        # Centres at 6.4, 19.2, 32 and so on, of which 20/3, 20 and 100/3 hold 0, 0.5 and 1.
+        40: [0, 0.5 * (19.2 - 20 / 3) / (40 / 3), 0.5 + 0.5 * (32 - 20) / (40 / 3), 1, 1],
+    }[width]
+    torch.testing.assert_close(segmenter.dense[0, 0, 0], torch.tensor(expected), atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("channels", [2, 4])
 def test_other_numbers_of_channels_are_refused_without_a_backbone_too(channels: int) -> None:
     with pytest.raises(DataError, match=f"images of {channels} channels, expected 1"):

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
+from guidino_cli.models.blocks import SLOPE, InstanceNorm, conv_norm_act, conv_stage, initialise_he
 
-_SLOPE = 0.01
 _BLOCKS = {"residual": (1, 3, 4, 6, 6, 6), "plain": (2, 2, 2, 2, 2, 2)}
 _DECODER_CONVS = {"residual": 1, "plain": 2}
 
@@ -51,8 +51,8 @@ class NNUNet(Segmenter):
         if min(blocks) < 1:
             raise ValueError(f"blocks are {list(blocks)}, expected at least one in each stage")
         self.stride = 2 ** (len(widths) - 1)
-        make = _residual_stage if encoder == "residual" else _conv_stage
-        self.stem = _conv_stage(in_channels, widths[0], count=1) if encoder == "residual" else nn.Identity()
+        make = _residual_stage if encoder == "residual" else conv_stage
+        self.stem = conv_stage(in_channels, widths[0], count=1) if encoder == "residual" else nn.Identity()
         entry = widths[0] if encoder == "residual" else in_channels
         self.stages = nn.ModuleList(
             make(before, after, count=count, stride=1 if level == 0 else 2)
@@ -60,7 +60,7 @@ class NNUNet(Segmenter):
         )
         finer = list(widths[:-1])
         self.up = nn.ModuleList(nn.ConvTranspose2d(below, w, 2, stride=2) for w, below in pairwise(widths))
-        self.merge = nn.ModuleList(_conv_stage(2 * w, w, count=_DECODER_CONVS[encoder]) for w in finer)
+        self.merge = nn.ModuleList(conv_stage(2 * w, w, count=_DECODER_CONVS[encoder]) for w in finer)
         heads = finer[:-1] if deep_supervision else finer[:1]
         self.heads = nn.ModuleList(nn.Conv2d(w, num_classes, 1) for w in heads)
         self.apply(_initialise)
@@ -84,36 +84,21 @@ class NNUNet(Segmenter):
         return logits
 
 
-class _InstanceNorm(nn.InstanceNorm2d):
-    """Affine instance normalisation that also takes a single cell, whose normalised value is 0.
-
-    torch refuses that, but the deepest map of an image no larger than the stride is a single cell.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, affine=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-2:] == (1, 1):
-            return (x - x) * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
-        return super().forward(x)
-
-
 class _ResidualBlock(nn.Module):
     """ResNet-D's block: the shortcut shrinks by average pooling, and changes width by a 1x1 convolution."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()
-        self.first = _conv_norm_act(channels_in, channels_out, stride=stride)
+        self.first = conv_norm_act(channels_in, channels_out, stride=stride)
         self.second = nn.Conv2d(channels_out, channels_out, 3, padding=1)
-        self.norm = _InstanceNorm(channels_out)
+        self.norm = InstanceNorm(channels_out)
         shortcut: list[nn.Module] = [nn.AvgPool2d(stride, stride)] if stride > 1 else []
         if channels_in != channels_out:
-            shortcut += [nn.Conv2d(channels_in, channels_out, 1, bias=False), _InstanceNorm(channels_out)]
+            shortcut += [nn.Conv2d(channels_in, channels_out, 1, bias=False), InstanceNorm(channels_out)]
         self.shortcut = nn.Sequential(*shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(self.norm(self.second(self.first(x))) + self.shortcut(x), _SLOPE)
+        return F.leaky_relu(self.norm(self.second(self.first(x))) + self.shortcut(x), SLOPE)
 
 
 def _residual_stage(channels_in: int, channels_out: int, *, count: int, stride: int) -> nn.Sequential:
@@ -121,21 +106,8 @@ def _residual_stage(channels_in: int, channels_out: int, *, count: int, stride: 
     return nn.Sequential(first, *(_ResidualBlock(channels_out, channels_out, 1) for _ in range(count - 1)))
 
 
-def _conv_stage(channels_in: int, channels_out: int, *, count: int, stride: int = 1) -> nn.Sequential:
-    first = _conv_norm_act(channels_in, channels_out, stride=stride)
-    return nn.Sequential(first, *(_conv_norm_act(channels_out, channels_out, stride=1) for _ in range(count - 1)))
-
-
-def _conv_norm_act(channels_in: int, channels_out: int, *, stride: int) -> nn.Sequential:
-    conv = nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1)
-    return nn.Sequential(conv, _InstanceNorm(channels_out), nn.LeakyReLU(_SLOPE, inplace=True))
-
-
 def _initialise(module: nn.Module) -> None:
     """He's initialisation; a residual block begins as its shortcut."""
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        nn.init.kaiming_normal_(module.weight, a=_SLOPE)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+    initialise_he(module)
     if isinstance(module, _ResidualBlock):
         nn.init.zeros_(module.norm.weight)
