@@ -18,6 +18,7 @@ SEGMENTERS = {
     "segdino": "guidino_cli.models.segmenters.segdino:SegDINO",
     "seg-guidino": "guidino_cli.models.segmenters.seg_guidino:SegGuiDINO",
     "dino-unet": "guidino_cli.models.segmenters.dino_unet.network:DinoUNet",
+    "swin-unet": "guidino_cli.models.segmenters.swin_unet:SwinUNet",
 }
 BACKBONES = {
     "dinov3": "guidino_cli.models.backbones.dino:load_dino",

@@ -14,6 +14,7 @@ _SMALL = {
     "nnunet": {"widths": [4, 4, 8, 8, 8, 8], "blocks": [1, 2, 1, 1, 1, 1]},
     "nnwnet": {"width": 4},
     "unet": {"width": 4},
+    "swin-unet": {"width": 4, "depths": [2, 1, 1, 1], "heads": [1, 1, 2, 2], "window": 4},
 }
 _BACKBONE = Part("random", {"hidden_size": 32, "depth": 4, "heads": 2, "layers": [1, 2, 3, 4]})
 

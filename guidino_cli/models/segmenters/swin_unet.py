@@ -1,0 +1,143 @@
+"""Swin-Unet (Cao et al., ECCV 2022 Workshops): a U-Net whose every block is attention within shifted windows."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from guidino_cli.models.base import Segmenter
+from guidino_cli.models.windows import WindowBlock
+
+_PATCH = 4
+
+
+class SwinUNet(Segmenter):
+    """A Swin-T encoder of depths 2, 2, 2, 2 and its mirror image as decoder; skips are joined and brought to width.
+
+    The paper works at 224 px with windows of 7 cells; at 256 px, 8 is the window whose multiples all maps are, and the
+    default. Maps that are no multiple are padded within the attention, so any image size will do. The authors start
+    encoder and decoder from a Swin-T trained on ImageNet; here all weights start at random.
+
+    Args:
+        num_classes: K, background included.
+        in_channels: C.
+        width: Channels of the finest level; doubled at each coarser one.
+        depths: Blocks of each level, finest first, alike in encoder and decoder; every other one is shifted.
+        heads: Attention heads of each level.
+        window: Side of a window in cells.
+        drop_path: Share of samples that skip the encoder's last block in training; less for the blocks before it.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        in_channels: int = 3,
+        width: int = 96,
+        depths: Sequence[int] = (2, 2, 2, 2),
+        heads: Sequence[int] = (3, 6, 12, 24),
+        window: int = 8,
+        drop_path: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if len(depths) != len(heads) or len(depths) < 2:
+            raise ValueError(
+                f"depths {list(depths)} and heads {list(heads)}, expected one of each for two or more levels"
+            )
+        widths = [width * 2**level for level in range(len(depths))]
+        self.stride = _PATCH * 2 ** (len(depths) - 1)
+        drops = _rising(drop_path, depths)
+        stages = list(zip(widths, depths, heads, drops, strict=True))
+        self.embed = nn.Conv2d(in_channels, width, _PATCH, stride=_PATCH)
+        self.norm_embed = nn.LayerNorm(width)
+        self.stages = nn.ModuleList(_Stage(*stage, window=window) for stage in stages)
+        self.merge = nn.ModuleList(_PatchMerging(channels) for channels in widths[:-1])
+        self.norm_bottleneck = nn.LayerNorm(widths[-1])
+        self.expand = nn.ModuleList(_PatchExpanding(coarse, fine, 2) for fine, coarse in pairwise(widths))
+        self.join = nn.ModuleList(nn.Linear(2 * channels, channels) for channels in widths[:-1])
+        self.rise = nn.ModuleList(_Stage(*stage, window=window) for stage in stages[:-1])
+        self.norm_last = nn.LayerNorm(width)
+        self.expand_last = _PatchExpanding(width, width, _PATCH)
+        self.head = nn.Conv2d(width, num_classes, 1, bias=False)
+        self.apply(_reset)
+
+    def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
+        """Four maps at 1/4, 1/8, 1/16 and 1/32 of the image."""
+        x = self.norm_embed(_last(self.embed(image)))
+        features = []
+        for stage, merge in zip(self.stages[:-1], self.merge, strict=True):
+            x = stage(x)
+            features.append(_first(x))
+            x = merge(x)
+        return [*features, _first(self.norm_bottleneck(self.stages[-1](x)))]
+
+    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+        """Class scores at image size; no deep supervision."""
+        x = _last(features[-1])
+        for level in reversed(range(len(self.rise))):
+            x = torch.cat([self.expand[level](x), _last(features[level])], dim=-1)
+            x = self.rise[level](self.join[level](x))
+        return [self.head(_first(self.expand_last(self.norm_last(x))))]
+
+
+def _first(x: Tensor) -> Tensor:
+    """(B, h, w, C) to (B, C, h, w)."""
+    return x.permute(0, 3, 1, 2)
+
+
+def _last(x: Tensor) -> Tensor:
+    """(B, C, h, w) to (B, h, w, C)."""
+    return x.permute(0, 2, 3, 1)
+
+
+def _rising(last: float, depths: Sequence[int]) -> list[list[float]]:
+    """Drop-path rates of the blocks of each stage: from 0 at the first block in even steps to `last`."""
+    rates = iter(torch.linspace(0, last, sum(depths), device="cpu").tolist())
+    return [[next(rates) for _ in range(depth)] for depth in depths]
+
+
+def _reset(module: nn.Module) -> None:
+    # Swin's.
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+class _Stage(nn.Sequential):
+    """Blocks of one level: windows, shifted windows, and so on in turn."""
+
+    def __init__(self, channels: int, depth: int, heads: int, drops: Sequence[float], *, window: int) -> None:
+        super().__init__(
+            *(
+                WindowBlock(channels, heads=heads, window=window, shift=(i % 2) * (window // 2), drop_path=drops[i])
+                for i in range(depth)
+            )
+        )
+
+
+class _PatchMerging(nn.Module):
+    """Half the size, twice the channels: the four cells of each square side by side, normed, projected."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * channels)
+        self.project = nn.Linear(4 * channels, 2 * channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.project(self.norm(_last(F.pixel_unshuffle(_first(x), 2))))
+
+
+class _PatchExpanding(nn.Module):
+    """The inverse of merging: projected to factor^2 cells of the new width, laid out as a square, normed."""
+
+    def __init__(self, channels_in: int, channels_out: int, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        self.project = nn.Linear(channels_in, factor**2 * channels_out, bias=False)
+        self.norm = nn.LayerNorm(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(_last(F.pixel_shuffle(_first(self.project(x)), self.factor)))
