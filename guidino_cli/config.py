@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import yaml
 from pydantic import (
@@ -24,6 +24,8 @@ from pydantic.dataclasses import dataclass
 from guidino_cli.errors import ConfigError, unknown
 
 _STRICT = ConfigDict(extra="forbid")
+
+C = TypeVar("C")
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -207,7 +209,11 @@ def load_preset(preset: str, overrides: Iterable[str] = ()) -> RunConfig:
 
 def load_config(path: Path, overrides: Iterable[str] = (), *, label: str | None = None) -> RunConfig:
     """Read a configuration file and apply `a.b=c` overrides; see `load_preset` for the errors."""
-    label = label or str(path)
+    return parse(read_settings(path, overrides, example="'train: {lr: 1e-4}'"), label=label or str(path))
+
+
+def read_settings(path: Path, overrides: Iterable[str] = (), *, example: str) -> dict[str, Any]:
+    """The settings of a YAML file with `a.b=c` overrides, not checked yet; see `load_preset` for the errors."""
     try:
         settings = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
     except OSError as error:
@@ -215,17 +221,22 @@ def load_config(path: Path, overrides: Iterable[str] = (), *, label: str | None 
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
     if not isinstance(settings, dict):
-        raise ConfigError(f"{path}: expected settings such as 'train: {{lr: 1e-4}}', found {type(settings).__name__}")
-    _apply_all(settings, overrides)
-    return parse(settings, label=label)
+        raise ConfigError(f"{path}: expected settings such as {example}, found {type(settings).__name__}")
+    apply_overrides(settings, overrides)
+    return settings
+
+
+def checked(kind: type[C], settings: Mapping[str, Any], *, label: str) -> C:
+    """A nested mapping as the dataclass that describes it; `ConfigError` with the keys that are wrong."""
+    try:
+        return TypeAdapter(kind).validate_python(dict(settings))
+    except ValidationError as error:
+        raise ConfigError(f"{label}: " + "; ".join(_line(detail, kind) for detail in error.errors())) from error
 
 
 def parse(settings: Mapping[str, Any], *, label: str = "settings") -> RunConfig:
     """Check a nested mapping and make it a `RunConfig`."""
-    try:
-        config = TypeAdapter(RunConfig).validate_python(dict(settings))
-    except ValidationError as error:
-        raise ConfigError(f"{label}: " + "; ".join(_line(detail) for detail in error.errors())) from error
+    config = checked(RunConfig, settings, label=label)
     if config.model.guide is not None and config.model.backbone is None:
         raise ConfigError(f"{label}: model.guide needs a model.backbone to draw tokens from")
     _check_lora(config, label)
@@ -250,17 +261,32 @@ def _check_lora(config: RunConfig, label: str) -> None:
 def override(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
     """A copy of a configuration with `a.b=c` overrides applied."""
     settings = asdict(config)
-    _apply_all(settings, overrides)
+    apply_overrides(settings, overrides)
     return parse(settings)
 
 
 def dump(config: RunConfig) -> str:
     """The configuration as YAML, every setting spelled out."""
-    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
+    return as_yaml(config)
 
 
-def _apply_all(settings: dict[str, Any], overrides: Iterable[str]) -> None:
-    """Names of parts first: another part has other options, so those of the one before do not outlive it."""
+def as_yaml(config: Any) -> str:
+    """A configuration of any kind as YAML."""
+    return yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True)
+
+
+def _plain(value: Any) -> Any:
+    """YAML has no tuples."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def apply_overrides(settings: dict[str, Any], overrides: Iterable[str]) -> None:
+    """Apply `a.b=c` to a nested mapping, the names of parts first.
+
+    Another part has other options, so those of the one before do not outlive it.
+    """
     for override in sorted(overrides, key=lambda item: not item.partition("=")[0].endswith(".name")):
         _apply(settings, override)
 
@@ -271,36 +297,52 @@ def _apply(settings: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: expected key=value, such as train.epochs=3")
     *path, last = key.split(".")
     for name in path:
-        if not isinstance(settings.get(name), dict):
-            settings[name] = {}
-        settings = settings[name]
+        settings = _inner(settings, name, override)
     try:
         parsed = yaml.load(value, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML") from error
+    if isinstance(settings, list):
+        _inner(settings, last, override)
+        settings[int(last)] = parsed
+        return
     if last == "name" and settings.get("name") != parsed:
         settings.pop("options", None)
-    if path[-2:] == ["backbone", "options"] and last in {"size", "weights"} and parsed is not None:
+    is_of_backbone = path[-2:] in (["backbone", "options"], ["student", "options"])
+    if is_of_backbone and last in {"size", "weights"} and parsed is not None:
         # Both say which weights; the one that is set now replaces the other.
         settings.pop("size" if last == "weights" else "weights", None)
     settings[last] = parsed
 
 
-def _line(detail: Any) -> str:
+def _inner(settings: Any, name: str, override: str) -> Any:
+    """The section or the item of a list (`stages.0`) of that name; a section that is not there yet is made."""
+    if isinstance(settings, list):
+        if not name.isdigit() or int(name) >= len(settings):
+            raise ConfigError(f"--set {override}: {name} is none of the {len(settings)} items, which count from 0")
+        return settings[int(name)]
+    if not isinstance(settings.get(name), dict | list):
+        settings[name] = {}
+    return settings[name]
+
+
+def _line(detail: Any, kind: type) -> str:
     """One pydantic error as `train.lr: what is wrong`."""
     path = [str(part) for part in detail["loc"] if not str(part)[:1].isupper()]
     key = ".".join(path)
     if detail["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
-        return f"{key}: " + unknown("setting", path[-1], _settings_at(path[:-1]))
+        return f"{key}: " + unknown("setting", path[-1], _settings_at(path[:-1], kind))
     if detail["type"] == "missing":
         return f"{key}: must be given"
     return f"{key}: {detail['msg'].lower()}, found {detail['input']!r}"
 
 
-def _settings_at(path: list[str]) -> list[str]:
-    """Names of the settings in the section at a dotted path."""
-    section: Any = RunConfig
+def _settings_at(path: list[str], kind: type) -> list[str]:
+    """Names of the settings in the section of a configuration at a dotted path."""
+    section: Any = kind
     for name in path:
+        if name.isdigit():
+            continue
         hint = get_type_hints(section).get(name)
         section = next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
         if section is None:
