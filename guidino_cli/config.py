@@ -71,15 +71,27 @@ class LoraSettings:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class FinetuneSettings:
+    """All weights of the backbone learn, at `train.backbone_lr`, and the run keeps them itself.
+
+    `drop_path`: in training, the chance that a half of a block (attention or MLP) is left out for a sample; MedDINOv3
+    takes 0.2.
+    """
+
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+@dataclass(frozen=True, config=_STRICT)
 class ModelSettings:
     """Segmenter, and the backbone and guide beside it (None for a plain network).
 
-    The backbone is frozen, unless `lora` adapts it.
+    The backbone is frozen, unless `lora` adapts it or `finetune` has it learn whole.
     """
 
     segmenter: Part = field(default_factory=lambda: Part("nnwnet"))
     backbone: Part | None = None
     lora: LoraSettings | None = None
+    finetune: FinetuneSettings | None = None
     guide: GuideSettings | None = None
 
 
@@ -117,17 +129,25 @@ class TrainSettings:
 
     `dense_cache_gb` is the main memory, for each process, in which what a frozen backbone says about images that come
     again every epoch is kept: those of validation, and without augmentation those of training. Results do not change.
+
+    `backbone_lr` is the learning rate of a backbone that learns whole (`model.finetune`), None for `lr`. `betas` are
+    AdamW's; `poly_power` is the exponent of the schedule "poly", 1 for a straight line.
     """
 
     epochs: PositiveInt = 400
     batch_size: PositiveInt = 4
     lr: PositiveFloat = 1e-4
     lora_lr: PositiveFloat = 5e-4
+    backbone_lr: PositiveFloat | None = None
     freeze_heads: bool = False
     checkpointing: bool = False
     optimizer: Literal["adamw", "sgd"] = "adamw"
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = field(
+        default_factory=lambda: [0.9, 0.999]
+    )
     weight_decay: NonNegativeFloat = 1e-4
     schedule: Literal["poly", "cosine", "constant"] = "poly"
+    poly_power: PositiveFloat = 0.9
     warmup_epochs: NonNegativeFloat = 0.0
     clip_norm: PositiveFloat = 12.0
     accumulate: PositiveInt = 1
@@ -239,23 +259,33 @@ def parse(settings: Mapping[str, Any], *, label: str = "settings") -> RunConfig:
     config = checked(RunConfig, settings, label=label)
     if config.model.guide is not None and config.model.backbone is None:
         raise ConfigError(f"{label}: model.guide needs a model.backbone to draw tokens from")
-    _check_lora(config, label)
+    _check_what_learns(config, label)
     if not 0 <= config.predict.overlap < 1:
         raise ConfigError(f"{label}: predict.overlap is {config.predict.overlap}, expected 0 <= overlap < 1")
     return config
 
 
-def _check_lora(config: RunConfig, label: str) -> None:
-    train = config.train
-    if config.model.lora is None:
-        for name in ("freeze_heads", "checkpointing"):
-            if getattr(train, name):
-                raise ConfigError(f"{label}: train.{name} is for an adapted backbone: set model.lora, or leave it out")
-        return
-    if config.model.backbone is None:
-        raise ConfigError(f"{label}: model.lora needs a model.backbone to adapt")
-    if train.optimizer != "adamw":
+def _check_what_learns(config: RunConfig, label: str) -> None:
+    """Refuse settings for a backbone that learns where it is frozen, and two ways of learning at once."""
+    model, train = config.model, config.train
+    ways = [name for name in ("lora", "finetune") if getattr(model, name) is not None]
+    if len(ways) > 1:
+        raise ConfigError(f"{label}: model.lora keeps the backbone's weights, model.finetune trains them: choose one")
+    if ways and model.backbone is None:
+        raise ConfigError(f"{label}: model.{ways[0]} needs a model.backbone to adapt")
+    if model.lora is not None and train.optimizer != "adamw":
         raise ConfigError(f"{label}: model.lora needs train.optimizer=adamw, found {train.optimizer}")
+    if train.freeze_heads and model.lora is None:
+        raise ConfigError(f"{label}: train.freeze_heads is for an adapted backbone: set model.lora, or leave it out")
+    if train.checkpointing and not ways:
+        raise ConfigError(
+            f"{label}: train.checkpointing is for a backbone that learns: set model.lora or model.finetune, or leave "
+            "it out"
+        )
+    if train.backbone_lr is not None and model.finetune is None:
+        raise ConfigError(
+            f"{label}: train.backbone_lr is for a backbone that learns whole: set model.finetune={{}}, or leave it out"
+        )
 
 
 def override(config: RunConfig, overrides: Iterable[str]) -> RunConfig:

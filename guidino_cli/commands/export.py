@@ -14,6 +14,7 @@ from guidino_cli.engine.exporting import export, largest_difference, output_name
 from guidino_cli.engine.run_folder import load_run
 from guidino_cli.errors import ConfigError
 from guidino_cli.models.composed import Model
+from guidino_cli.models.pretrained.catalogue import licence_note
 
 _FORMATS = {".pt2": "torch.export", ".onnx": "ONNX"}
 
@@ -95,6 +96,4 @@ _OUTPUTS = {
 def _licence(model: Model) -> str:
     if model.backbone is None:
         return "no pretrained backbone inside; the licence of the training data applies"
-    from guidino_cli.models.lora import licence_note
-
     return " ".join(licence_note(model.backbone.identity).split())

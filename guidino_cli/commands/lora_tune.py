@@ -81,6 +81,11 @@ def _from_run(path: Path, overrides: Sequence[str]) -> RunConfig:
         raise ConfigError(f"{path}: has no backbone to adapt; train one with a guide, such as --preset kvasir-nnwnet")
     if frozen.model.lora is not None:
         raise ConfigError(f"{path}: is adapted by LoRA already; give the frozen run that it came from")
+    if frozen.model.finetune is not None:
+        raise ConfigError(
+            f"{path}: its backbone was trained whole (model.finetune), but LoRA adapts one that keeps its weights; "
+            "give a run with a frozen backbone"
+        )
     config = override(frozen, ["model.lora={}", *overrides])
     if config.model.lora is None:
         raise ConfigError("model.lora is switched off, so there is nothing to tune")

@@ -38,7 +38,7 @@ from guidino_cli.progress import say
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 _LESS_MEMORY = (
     "begin a run with a lower train.batch_size (and a higher train.accumulate), a lower data.image_size, "
-    "train.precision=bf16 or, with LoRA, train.checkpointing=true"
+    "train.precision=bf16 or, where the backbone learns, train.checkpointing=true"
 )
 
 
@@ -86,7 +86,8 @@ def carry_out(
     config = with_root(config, _data_root(data, config))
     manifest = load_manifest(Path(str(config.data.root)))
     _fix_randomness(config.seed)
-    model = build_model(config.model, num_classes=len(manifest.classes), offline=offline)
+    blueprint = folder.blueprint() if resume else None
+    model = build_model(config.model, num_classes=len(manifest.classes), offline=offline, blueprint=blueprint)
     if origin is not None:
         origin.fill(model, classes=manifest.classes)
     state = PartialState(cpu=device == "cpu")
@@ -214,12 +215,14 @@ def _describe(config: RunConfig, model: Model, manifest: Manifest) -> None:
 
 def _rates(config: RunConfig) -> str:
     heads = "heads frozen" if config.train.freeze_heads else f"lr {config.train.lr:g}"
+    if config.model.finetune is not None:
+        return f"{heads}, backbone's lr {config.train.backbone_lr or config.train.lr:g}"
     return heads if config.model.lora is None else f"{heads}, adapter's lr {config.train.lora_lr:g}"
 
 
 def _parameters_by_part(model: Model, config: RunConfig) -> dict[str, str]:
-    """Which part of an adapted model learns how much; nothing is said of others."""
-    if config.model.lora is None:
+    """Which part learns how much, where the backbone does too; else nothing is said."""
+    if config.model.lora is None and config.model.finetune is None:
         return {}
     named = list(model.named_parameters())
     parts = {

@@ -10,6 +10,7 @@ from guidino_cli.data.images import write_text
 from guidino_cli.engine.run_folder import RunFolder
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import BACKBONES, build_backbone
+from guidino_cli.models.pretrained.catalogue import licence_note
 from guidino_cli.models.pretrained.storing import write_statistics
 from guidino_cli.models.weights import fingerprint
 from guidino_cli.registry import find
@@ -39,7 +40,7 @@ def write_merged(folder: RunFolder, *, offline: bool) -> Merged:
     """
     import transformers
 
-    from guidino_cli.models.lora import licence_note, merged
+    from guidino_cli.models.lora import merged
 
     config = folder.config()
     part = config.model.backbone

@@ -23,8 +23,10 @@ from guidino_cli.data.manifest import FILE_NAME
 from guidino_cli.engine.training.state_files import NEWEST, read_state, remove_states, write_state
 from guidino_cli.errors import ConfigError, DataError, WeightsError
 from guidino_cli.models import build_model
+from guidino_cli.models.backbones.blueprint import Blueprint, blueprint_of
 from guidino_cli.models.base import is_adapter
 from guidino_cli.models.composed import Model
+from guidino_cli.models.pretrained.catalogue import licence_note
 from guidino_cli.models.weights import load_strictly
 
 _FORMAT = 1
@@ -44,8 +46,13 @@ class RunFolder:
 
     @property
     def weights(self) -> Path:
-        """The best epoch's weights, without the backbone's."""
+        """The best epoch's weights, without those of a backbone that keeps them."""
         return self.path / "best" / "model.safetensors"
+
+    @property
+    def notice(self) -> Path:
+        """From which weights `weights` derive, where they hold a backbone that was trained."""
+        return self.weights.with_name("NOTICE.md")
 
     @property
     def adapter(self) -> Path:
@@ -77,7 +84,7 @@ class RunFolder:
     def create(self, config: RunConfig, facts: dict[str, Any]) -> None:
         """Start a new run; an old one's weights, state and history go."""
         remove_states(self.state.parent)
-        for old in (self.weights, self.path / "history.jsonl", self.path / "history.csv"):
+        for old in (self.weights, self.notice, self.path / "history.jsonl", self.path / "history.csv"):
             old.unlink(missing_ok=True)
         for folder in (self.adapter, self.merged):
             shutil.rmtree(folder, ignore_errors=True)
@@ -115,23 +122,33 @@ class RunFolder:
             raise DataError(f"{path}: written in format {version}, this guidino reads format {_FORMAT}")
         return facts
 
+    def blueprint(self) -> Blueprint | None:
+        """How the run's backbone is built, where the run keeps its weights itself; `DataError` if that is damaged."""
+        found = self.facts().get("blueprint")
+        try:
+            return None if found is None else Blueprint(**found)
+        except TypeError as error:
+            raise DataError(f"{self.path / 'run.json'}: blueprint of the backbone is damaged ({error})") from error
+
     def best_files(self, model: Model) -> list[Path]:
         """What the best epoch of a model consists of."""
         return [self.weights, *([self.adapter / _ADAPTER] if _is_adapted(model) else [])]
 
     def save_weights(self, model: Model, *, lora: LoraSettings | None = None) -> None:
-        """Write the weights that were trained; those of the backbone are named by their hash in `run.json`.
+        """Write the weights that were trained; those of a backbone that keeps them are named by hash in `run.json`.
 
         The heads come last and name the hash of the adapter beside them, so that no load mixes two epochs.
         """
         heads = {name: value for name, value in own_tensors(model).items() if not is_adapter(name)}
         metadata = None if lora is None else {_ADAPTER_KEY: self._save_adapter(model, lora)}
         content = save({name: value.detach().cpu().contiguous() for name, value in heads.items()}, metadata)
+        if model.backbone is not None and model.backbone.is_whole:
+            write_text(self.notice, licence_note(model.backbone.identity))
         write_atomically(self.weights, lambda place: place.write_bytes(content))
 
     def _save_adapter(self, model: Model, lora: LoraSettings) -> str:
         """Write `adapter/` and return the SHA-256 of its weights."""
-        from guidino_cli.models.lora import adapter_config, adapter_tensors, licence_note
+        from guidino_cli.models.lora import adapter_config, adapter_tensors
 
         if model.backbone is None:
             raise ValueError("an adapter without a backbone")
@@ -170,6 +187,8 @@ def load_run(
 ) -> tuple[Model, RunConfig, dict[str, Any]]:
     """The trained model of a run in evaluation mode, its configuration and its facts.
 
+    Of a run whose backbone learned whole nothing is needed but its folder.
+
     Args:
         path: The run's folder.
         overrides: Settings such as `predict.mirror=false`; the model's own may only change where weights come from.
@@ -185,21 +204,23 @@ def load_run(
     config = override(trained, overrides)
     require_same_model(path, trained.model, config.model)
     folder.require_weights()
-    model = build_model(config.model, num_classes=len(facts["classes"]), offline=offline)
+    model = build_model(config.model, num_classes=len(facts["classes"]), offline=offline, blueprint=folder.blueprint())
     check_backbone(model, facts)
     load_heads(model, folder)
     if _is_adapted(model):
         _load_adapter(model, folder)
+    if model.backbone is not None:
+        model.backbone.freeze()
     return model.eval(), config, facts
 
 
 def load_heads(model: Model, folder: RunFolder) -> None:
-    """Fill everything but the backbone with a run's best weights; `WeightsError` if they do not fit."""
+    """Fill everything but a backbone that keeps its weights with a run's best; `WeightsError` if they do not fit."""
     load_strictly(model, folder.weights, may_miss=("backbone.",) if _keeps_backbone(model) else ())
 
 
 def _load_adapter(model: Model, folder: RunFolder) -> None:
-    """Fill the adapter with a run's best one, and freeze the backbone with it."""
+    """Fill the adapter with a run's best one."""
     from guidino_cli.models.lora import load_adapter
 
     path = folder.adapter / _ADAPTER
@@ -216,7 +237,6 @@ def _load_adapter(model: Model, folder: RunFolder) -> None:
     if model.backbone is None:
         raise ValueError("an adapter without a backbone")
     load_adapter(model.backbone, path)
-    model.backbone.freeze()
 
 
 def own_tensors(model: Model) -> dict[str, torch.Tensor]:
@@ -272,17 +292,19 @@ def check_backbone(model: Model, facts: dict[str, Any]) -> None:
 def run_facts(model: Model, *, classes: list[str], data: Path) -> dict[str, Any]:
     """What a reader must know to repeat a run: classes, versions, hashes of the data and the backbone.
 
-    "parameters" are the trained ones and all.
+    "parameters" are the trained ones and all; "blueprint" is there where the backbone's own weights are trained.
     """
     from importlib.metadata import version
 
     manifest = data / FILE_NAME
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    whole = model.backbone is not None and model.backbone.is_whole
     return {
         "guidino": __version__,
         "classes": classes,
         "data": {"cases": str(manifest), "sha256": hashlib.sha256(manifest.read_bytes()).hexdigest()},
         "backbone": None if model.backbone is None else model.backbone.identity,
+        **({"blueprint": asdict(blueprint_of(model.backbone))} if whole and model.backbone is not None else {}),
         "parameters": [sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)],
         "git": _git_commit(),
         "python": platform.python_version(),
@@ -321,7 +343,7 @@ def _is_adapted(model: Model) -> bool:
 
 def _keeps_backbone(model: Model) -> bool:
     """Whether the backbone's own weights are after training what they were before."""
-    return model.backbone is not None and (model.backbone.is_frozen or model.backbone.is_adapted)
+    return model.backbone is not None and not model.backbone.is_whole
 
 
 def _git_commit() -> str | None:

@@ -9,6 +9,7 @@ from guidino_cli.registry import create, find
 
 if TYPE_CHECKING:
     from guidino_cli.config import ModelSettings
+    from guidino_cli.models.backbones.blueprint import Blueprint
     from guidino_cli.models.composed import Model
 
 SEGMENTERS = {
@@ -30,10 +31,18 @@ BACKBONES = {
 GUIDES = {"tokenbook": "guidino_cli.models.guides.tokenbook:TokenBook"}
 
 
-def build_model(settings: ModelSettings, *, num_classes: int, offline: bool = False) -> Model:
+def build_model(
+    settings: ModelSettings, *, num_classes: int, offline: bool = False, blueprint: Blueprint | None = None
+) -> Model:
     """Make the model of a configuration; a backbone's pretrained weights are loaded, everything else is fresh.
 
     The segmenter's fresh weights depend on torch's seed alone, not on the backbone or guide beside it.
+
+    Args:
+        settings: The parts.
+        num_classes: K, background included.
+        offline: Never ask the hub.
+        blueprint: Of the backbone, where the caller has its weights: nothing is then looked for.
 
     Raises:
         ConfigError: A part or option does not exist, or the parts make no sense together.
@@ -49,7 +58,16 @@ def build_model(settings: ModelSettings, *, num_classes: int, offline: bool = Fa
         return Model(create("segmenter", part.name, SEGMENTERS, part.options, num_classes=num_classes))
     with torch.random.fork_rng(devices=[]):
         # Some loaders draw weights only to replace them.
-        backbone = build_backbone(settings.backbone.name, settings.backbone.options, offline=offline)
+        if blueprint is not None:
+            from guidino_cli.models.backbones.blueprint import build_from
+
+            backbone = build_from(blueprint)
+        else:
+            backbone = build_backbone(settings.backbone.name, settings.backbone.options, offline=offline)
+        if settings.finetune is not None:
+            from guidino_cli.models.finetune import train_whole
+
+            train_whole(backbone, settings.finetune)
         if settings.lora is not None:
             # Importing peft takes seconds.
             from guidino_cli.models.lora import adapt

@@ -44,6 +44,7 @@ class Backbone(nn.Module, ABC):
         identity: Where the weights came from, and their SHA-256.
         is_frozen: No gradients, and evaluation mode for ever.
         is_adapted: Its own weights stay as they were, an adapter inside learns.
+        is_whole: All of its weights learn that its maps depend on.
     """
 
     channels: int
@@ -52,6 +53,7 @@ class Backbone(nn.Module, ABC):
     identity: dict[str, str]
     is_frozen: bool = False
     is_adapted: bool = False
+    is_whole: bool = False
     _following: tuple[nn.Module, ...] = ()
 
     @abstractmethod
@@ -60,9 +62,24 @@ class Backbone(nn.Module, ABC):
 
     def freeze(self) -> None:
         """Stop gradients and pin evaluation mode: in train mode DINOv3 rescales its position codes at random."""
-        self.is_frozen = True
+        self.is_frozen, self.is_whole = True, False
         self.requires_grad_(False)
         self.eval()
+
+    def let_learn_whole(self) -> None:
+        """Let every weight learn that has a part in the maps; all modules follow `train`, DINOv3's position codes too.
+
+        In full precision: beside weights in half, the steps of an optimiser would be lost.
+        """
+        self.is_frozen, self.is_whole = False, True
+        self.float().requires_grad_(True)
+        for parameter in self.idle():
+            parameter.requires_grad_(False)
+        self.train(self.training)
+
+    def idle(self) -> list[nn.Parameter]:
+        """Weights without a part in the maps, such as the mask token of pretraining."""
+        return []
 
     def let_learn(self, modules: Iterable[nn.Module]) -> None:
         """Let gradients through to an adapter, and these modules alone (not what is in them) follow `train`."""
@@ -71,7 +88,10 @@ class Backbone(nn.Module, ABC):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Backbone":
-        """Set the mode; a frozen backbone stays in evaluation mode, of an adapted one all but the adapter does."""
+        """Set the mode; a frozen backbone stays in evaluation mode, of an adapted one all but the adapter does.
+
+        One that learns whole follows like any network.
+        """
         super().train(mode and not self.is_frozen and not self.is_adapted)
         self.training = mode and not self.is_frozen
         for module in self._following:

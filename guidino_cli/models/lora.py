@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,11 @@ from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from guidino_cli.config import LoraSettings
 from guidino_cli.errors import ConfigError, WeightsError, unknown
 from guidino_cli.models.base import Backbone
-from guidino_cli.models.pretrained.catalogue import DINOV3_LICENCE, LICENCE_PAGES
+from guidino_cli.models.finetune import pretrained
 
 # What PEFT puts before a tensor's name in a file; injected layers lack it.
 _PREFIX = "base_model.model."
@@ -68,30 +67,6 @@ def find_targets(network: nn.Module, settings: LoraSettings) -> list[str]:
     return chosen
 
 
-def pretrained(backbone: Backbone) -> Any:
-    """The transformers model inside a backbone: its one child that has weights."""
-    (network,) = [child for child in backbone.children() if any(True for _ in child.parameters())]
-    return network
-
-
-def checkpoint_blocks(backbone: Backbone) -> None:
-    """Keep only the input of each block for the backward pass, which computes the rest again: less memory, more time.
-
-    Raises:
-        ConfigError: The backbone's family cannot.
-    """
-    network = pretrained(backbone)
-    if not network.supports_gradient_checkpointing:
-        ways = "leave it out and lower train.batch_size or data.image_size"
-        raise ConfigError(f"train.checkpointing: {type(network).__name__} does not support it; {ways}")
-    with warnings.catch_warnings():
-        # Its successor does not exist in every transformers 5.
-        warnings.simplefilter("ignore", FutureWarning)
-        network.gradient_checkpointing_enable({"use_reentrant": False})
-    # transformers checkpoints a block by the block's own flag, which else stays in evaluation mode with the backbone.
-    backbone.let_learn(module for module in network.modules() if isinstance(module, GradientCheckpointingLayer))
-
-
 def adapter_tensors(backbone: Backbone) -> dict[str, Tensor]:
     """The adapter's weights under the names that PEFT gives them in a file."""
     own = get_peft_model_state_dict(pretrained(backbone))
@@ -105,16 +80,6 @@ def adapter_config(backbone: Backbone, settings: LoraSettings) -> str:
     config.base_model_name_or_path, config.inference_mode = backbone.identity["weights"], True
     content = {name: sorted(value) if isinstance(value, set) else value for name, value in config.to_dict().items()}
     return json.dumps(content, indent=2, sort_keys=True) + "\n"
-
-
-def licence_note(identity: Mapping[str, str]) -> str:
-    """From which weights an adapter or merged weights derive, and the terms that come with them."""
-    licence = identity.get("licence", "none: random weights")
-    text = f"Derived from {identity['weights']} (SHA-256 {identity['sha256']}), licence: {licence}.\n"
-    if licence == DINOV3_LICENCE:
-        page = LICENCE_PAGES[DINOV3_LICENCE]
-        text += f"\nMay be used and passed on only under that licence, together with a copy of it: {page}\n"
-    return text
 
 
 def load_adapter(backbone: Backbone, path: Path) -> None:

@@ -14,17 +14,16 @@ from guidino_cli.errors import ConfigError, WeightsError
 from guidino_cli.models import build_backbone
 from guidino_cli.models.backbones.dino import random_dino
 from guidino_cli.models.base import Backbone, is_adapter
+from guidino_cli.models.finetune import checkpoint_blocks, pretrained
 from guidino_cli.models.lora import (
     adapt,
     adapter_config,
     adapter_tensors,
-    checkpoint_blocks,
     find_targets,
-    licence_note,
     load_adapter,
     merged,
-    pretrained,
 )
+from guidino_cli.models.pretrained.catalogue import licence_note
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 

@@ -15,6 +15,7 @@ from guidino_cli.engine.training.objective import Objective
 from guidino_cli.engine.training.optim import make_optimizer, make_schedule
 from guidino_cli.engine.training.quicker import make_quicker
 from guidino_cli.models.composed import Model, Recall
+from guidino_cli.models.finetune import checkpoint_blocks
 from guidino_cli.types import Sample
 
 
@@ -47,6 +48,8 @@ class Learner:
             lr=settings.lr,
             weight_decay=settings.weight_decay,
             adapter_lr=settings.lora_lr,
+            backbone_lr=settings.backbone_lr,
+            betas=settings.betas,
         )
         make_quicker(model, settings, device=accelerator.device, precision=accelerator.mixed_precision)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
@@ -57,6 +60,7 @@ class Learner:
             name=settings.schedule,
             steps=steps * settings.epochs,
             warmup_steps=round(steps * settings.warmup_epochs),
+            poly_power=settings.poly_power,
         )
 
     def train_mode(self) -> None:
@@ -117,9 +121,6 @@ def _settle_what_learns(model: Model, config: RunConfig) -> None:
         for head in _heads(model):
             head.requires_grad_(False)
     if config.train.checkpointing and model.backbone is not None:
-        # Importing peft takes seconds.
-        from guidino_cli.models.lora import checkpoint_blocks
-
         checkpoint_blocks(model.backbone)
 
 

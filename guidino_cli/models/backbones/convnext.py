@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from guidino_cli.models.backbones.pixels import Eye
 from guidino_cli.models.backbones.vit import chosen
@@ -63,6 +63,11 @@ class ConvNeXt(Backbone):
                 if number in self.layers:
                     maps[number] = self._normed(features) if number == self.depth else features
             return [maps[layer].to(image.dtype) for layer in self.layers]
+
+    def idle(self) -> list[nn.Parameter]:
+        """The final norm, where it is not used."""
+        is_used = self.norm and self.depth in self.layers
+        return [] if is_used else list(self.convnext.layer_norm.parameters())
 
     def _normed(self, features: Tensor) -> Tensor:
         if not self.norm:

@@ -86,19 +86,32 @@ def random_dino(
     depth: int = 12,
     heads: int = 6,
     registers: int = 4,
+    layer_scale: float = 1.0,
     seed: int = 0,
     layers: Sequence[int] | None = None,
     norm: bool = True,
     scale: float = 1.0,
 ) -> ViT:
-    """A DINOv3 ViT/16 with random weights: the control of any claim about pretraining, and the tests' backbone."""
+    """A DINOv3 ViT/16 with random weights: the control of any claim about pretraining, and the tests' backbone.
+
+    Args:
+        hidden_size: D.
+        depth: Blocks.
+        heads: Of attention.
+        registers: Tokens beside the class token.
+        layer_scale: What each half of a block is multiplied by at first; 1e-5 is usual where it then learns whole.
+        seed: Of the weights, apart from the run's.
+        layers: See `ViT`; the next two likewise.
+        norm: See there.
+        scale: See there.
+    """
     config = DINOv3ViTConfig(
         hidden_size=hidden_size,
         intermediate_size=4 * hidden_size,
         num_hidden_layers=depth,
         num_attention_heads=heads,
         num_register_tokens=registers,
-        layerscale_value=1.0,
+        layerscale_value=layer_scale,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from guidino_cli.models.backbones.pixels import Eye
 from guidino_cli.models.base import Backbone
@@ -96,6 +96,11 @@ class ViT(Backbone):
             states = self._states(pixels)
             tokens = [self._final[0](state) for state in states] if self.norm else states
             return [_patches(item, self.prefix, h, w).to(image.dtype) for item in tokens]
+
+    def idle(self) -> list[nn.Parameter]:
+        """The mask token, and the final norm where it is not used."""
+        mask = [parameter for name, parameter in self.vit.named_parameters() if name.endswith("mask_token")]
+        return [*mask, *([] if self.norm else self._final[0].parameters())]
 
     def _states(self, pixels: Tensor) -> list[Tensor]:
         """Outputs of the wanted blocks; of the others nothing is kept."""

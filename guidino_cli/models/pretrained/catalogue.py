@@ -1,5 +1,6 @@
 """Which pretrained backbones are known: names, sizes, licences, and values that tell the right weights from others."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,3 +126,13 @@ def licence_of(model_type: str, source: str) -> str:
     if not model_type.startswith("dinov2"):
         return "see its source"
     return "Apache-2.0 if Meta's own DINOv2, else see its source" if recognised(source) is None else "Apache-2.0"
+
+
+def licence_note(identity: Mapping[str, str]) -> str:
+    """From which weights an adapter, merged or trained weights derive, and the terms that come with them."""
+    licence = identity.get("licence", "none: random weights")
+    text = f"Derived from {identity['weights']} (SHA-256 {identity['sha256']}), licence: {licence}.\n"
+    if licence == DINOV3_LICENCE:
+        page = LICENCE_PAGES[DINOV3_LICENCE]
+        text += f"\nMay be used and passed on only under that licence, together with a copy of it: {page}\n"
+    return text

@@ -9,9 +9,11 @@ from torch import nn
 from guidino_cli.engine.training.optim import current_rates, make_optimizer, make_schedule
 
 
-def _rates(name: str, *, steps: int, warmup_steps: int = 0) -> list[float]:
+def _rates(name: str, *, steps: int, warmup_steps: int = 0, poly_power: float = 0.9) -> list[float]:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
-    schedule = make_schedule(optimizer, name=name, steps=steps, warmup_steps=warmup_steps)  # type: ignore[arg-type]
+    schedule = make_schedule(
+        optimizer, name=name, steps=steps, warmup_steps=warmup_steps, poly_power=poly_power,  # type: ignore[arg-type]
+    )  # fmt: skip
     rates = []
     for _ in range(steps + 1):
         rates.append(schedule.get_last_lr()[0])
@@ -25,6 +27,10 @@ def test_poly_falls_from_the_full_rate_to_zero() -> None:
     assert rates[0] == 2.0
     assert rates[5] == pytest.approx(2 * 0.5**0.9)
     assert rates[10] == 0
+
+
+def test_poly_with_a_power_of_one_is_a_straight_line() -> None:
+    assert _rates("poly", steps=4, poly_power=1.0) == pytest.approx([2.0, 1.5, 1.0, 0.5, 0.0])
 
 
 def test_cosine_is_at_a_half_half_way() -> None:
@@ -73,10 +79,40 @@ def test_an_adapter_has_a_learning_rate_of_its_own_and_both_follow_the_schedule(
     optimizer.step()
     schedule.step()
     assert current_rates(optimizer) == {"lr": pytest.approx(0.5e-4), "lora_lr": pytest.approx(2.5e-4)}
-    sizes = {group["is_adapter"]: 0 for group in optimizer.param_groups}
+    assert _sizes(optimizer) == {"lr": 4 * 2 + 2, "lora_lr": 4 * 2 + 2 * 4}
+
+
+def _sizes(optimizer: torch.optim.Optimizer) -> dict[str, int]:
+    """How many weights have which learning rate."""
+    sizes = {group["rate"]: 0 for group in optimizer.param_groups}
     for group in optimizer.param_groups:
-        sizes[group["is_adapter"]] += sum(parameter.numel() for parameter in group["params"])
-    assert sizes == {False: 4 * 2 + 2, True: 4 * 2 + 2 * 4}
+        sizes[group["rate"]] += sum(parameter.numel() for parameter in group["params"])
+    return sizes
+
+
+@pytest.mark.parametrize(("own", "expected"), [(2e-5, 2e-5), (None, 1e-3)])
+def test_a_backbone_that_learns_has_its_own_rate_or_that_of_the_heads(own: float | None, expected: float) -> None:
+    model = nn.ModuleDict({"backbone": nn.Linear(4, 4), "head": nn.Linear(4, 2)})
+    optimizer = make_optimizer(model, name="sgd", lr=1e-3, weight_decay=0.1, backbone_lr=own)
+    assert current_rates(optimizer) == {"lr": 1e-3, "backbone_lr": expected}
+    assert _sizes(optimizer) == {"lr": 4 * 2 + 2, "backbone_lr": 4 * 4 + 4}
+
+
+def test_of_a_vit_that_learns_only_matrices_decay() -> None:
+    """Not its tokens, biases, norms and layer scales."""
+    from guidino_cli.models.backbones.dino import random_dino
+
+    backbone = random_dino(hidden_size=32, depth=1, heads=2)
+    backbone.let_learn_whole()
+    optimizer = make_optimizer(nn.ModuleDict({"backbone": backbone}), name="adamw", lr=1e-3, weight_decay=0.1)
+    decayed = [tuple(p.shape) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]]
+    # The patch embedding, four projections of attention, two of the MLP.
+    assert sorted(decayed) == sorted([(32, 3, 16, 16), *[(32, 32)] * 4, (128, 32), (32, 128)])
+
+
+def test_betas_are_those_that_were_asked_for() -> None:
+    optimizer = make_optimizer(nn.Linear(2, 2), name="adamw", lr=1e-3, weight_decay=0, betas=[0.9, 0.98])
+    assert {group["betas"] for group in optimizer.param_groups} == {(0.9, 0.98)}
 
 
 def test_frozen_heads_have_the_learning_rate_zero() -> None:

@@ -129,6 +129,18 @@ def test_frozen_weights_are_the_same_bits_after_a_training_step(name: str, load:
 
 
 @names
+@pytest.mark.parametrize("norm", [True, False])
+def test_every_weight_that_learns_gets_a_gradient(name: str, norm: bool, load: Load) -> None:
+    """One that gets none stops a training by several processes."""
+    backbone = load(name, norm=norm)
+    backbone.let_learn_whole()
+    backbone.train()(torch.rand(2, 3, 64, 64))[-1].square().sum().backward()
+    idle = [key for key, weight in backbone.named_parameters() if weight.requires_grad and weight.grad is None]
+    assert not idle
+    assert sum(weight.requires_grad for weight in backbone.parameters()) > 10
+
+
+@names
 def test_widths_are_told_before_the_first_image(name: str, load: Load) -> None:
     backbone = load(name, layers=[1, 2, FAMILIES[name].depth])
     maps = backbone(torch.rand(1, 3, 64, 64))

@@ -1,0 +1,81 @@
+"""How a pretrained backbone learns: all of its weights, with blocks left out at random, and in little memory."""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from guidino_cli.config import FinetuneSettings
+from guidino_cli.errors import ConfigError
+from guidino_cli.models.base import Backbone
+
+_DROP_PATH = "drop_path"
+"""What transformers calls the place where a half of a block may be left out."""
+
+
+class DropPath(nn.Module):
+    """In training, leaves a branch out for some samples of a batch; the others grow, so that the mean stays.
+
+    Args:
+        rate: Probability, below 1, that a sample goes without.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """The branch (B, ...), or zeros, sample by sample."""
+        if self.rate == 0 or not self.training:
+            return branch
+        kept = torch.rand(len(branch), *[1] * (branch.ndim - 1), device=branch.device) >= self.rate
+        return branch * (kept / (1 - self.rate)).to(branch.dtype)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate}"
+
+
+def train_whole(backbone: Backbone, settings: FinetuneSettings) -> None:
+    """Have all of a backbone learn that its maps depend on.
+
+    Raises:
+        ConfigError: Its blocks cannot be left out, but are to be.
+    """
+    network = pretrained(backbone)
+    places = [name for name, _ in network.named_modules() if name.rpartition(".")[2] == _DROP_PATH]
+    if settings.drop_path and not places:
+        raise ConfigError(
+            f"model.finetune.drop_path: {type(network).__name__} has no blocks that may be left out; set it to 0"
+        )
+    for name in places:
+        parent, _, last = name.rpartition(".")
+        setattr(network.get_submodule(parent), last, DropPath(settings.drop_path))
+    backbone.let_learn_whole()
+
+
+def pretrained(backbone: Backbone) -> Any:
+    """The transformers model inside a backbone: its one child that has weights."""
+    (network,) = [child for child in backbone.children() if any(True for _ in child.parameters())]
+    return network
+
+
+def checkpoint_blocks(backbone: Backbone) -> None:
+    """Keep only the input of each block for the backward pass, which computes the rest again: less memory, more time.
+
+    Raises:
+        ConfigError: The backbone's family cannot.
+    """
+    network = pretrained(backbone)
+    if not network.supports_gradient_checkpointing:
+        ways = "leave it out and lower train.batch_size or data.image_size"
+        raise ConfigError(f"train.checkpointing: {type(network).__name__} does not support it; {ways}")
+    with warnings.catch_warnings():
+        # Its successor does not exist in every transformers 5.
+        warnings.simplefilter("ignore", FutureWarning)
+        network.gradient_checkpointing_enable({"use_reentrant": False})
+    if backbone.is_whole:
+        return
+    # transformers checkpoints a block by the block's own flag, which else stays in evaluation mode with the backbone.
+    backbone.let_learn(module for module in network.modules() if isinstance(module, GradientCheckpointingLayer))

@@ -1,0 +1,71 @@
+"""A backbone built again without its weights is the same function once it has them."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from guidino_cli.errors import WeightsError
+from guidino_cli.models import build_backbone
+from guidino_cli.models.backbones.blueprint import Blueprint, blueprint_of, build_from
+from guidino_cli.models.backbones.dino import random_dino
+
+
+def _again(backbone: Any) -> Any:
+    """Through JSON, as a run has it."""
+    built = build_from(Blueprint(**json.loads(json.dumps(asdict(blueprint_of(backbone))))))
+    built.load_state_dict(backbone.state_dict())
+    return built
+
+
+@pytest.mark.parametrize("options", [{}, {"layers": [1, 2], "norm": False}, {"scale": 2.0}])
+@pytest.mark.parametrize("family", ["dinov3", "dinov2"])
+def test_it_gives_the_same_maps(family: str, options: dict[str, Any], dinov3_folder: Path, dinov2_folder: Path) -> None:
+    folder = {"dinov3": dinov3_folder, "dinov2": dinov2_folder}[family]
+    backbone = build_backbone(family, {"weights": str(folder), **options}, offline=True)
+    image = torch.rand(1, 3, 40, 33)
+    again = _again(backbone)
+    assert all(map(torch.equal, again(image), backbone(image)))
+    assert again.identity == backbone.identity
+    assert again.is_frozen
+
+
+def test_the_statistics_of_the_weights_folder_come_along(dinov3_folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "own"
+    shutil.copytree(dinov3_folder, folder)
+    (folder / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 2, 3]}')
+    again = _again(build_backbone("dinov3", {"weights": str(folder)}, offline=True))
+    torch.testing.assert_close(again.eye.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]))
+    torch.testing.assert_close(again.eye.std.flatten(), torch.tensor([1.0, 2.0, 3.0]))
+
+
+def test_a_path_of_the_machine_is_not_told(dinov3_folder: Path) -> None:
+    backbone = build_backbone("dinov3", {"weights": str(dinov3_folder)}, offline=True)
+    assert str(dinov3_folder) not in json.dumps(blueprint_of(backbone).config)
+
+
+def _damaged(change: Callable[[dict[str, Any]], object]) -> Blueprint:
+    plan = asdict(blueprint_of(random_dino(hidden_size=32, depth=1, heads=2)))
+    change(plan)
+    return Blueprint(**plan)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda plan: plan["config"].pop("model_type"),
+        lambda plan: plan["config"].update(model_type="bert"),
+        lambda plan: plan["config"].update(hidden_size="wide"),
+        lambda plan: plan.update(layers=[7]),
+    ],
+)
+def test_a_damaged_one_is_refused_in_one_line(change: Callable[[dict[str, Any]], object]) -> None:
+    with pytest.raises(WeightsError, match=r"cannot be built again as run\.json describes it") as caught:
+        build_from(_damaged(change))
+    assert "\n" not in str(caught.value)
