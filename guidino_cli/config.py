@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field, fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
@@ -132,6 +133,12 @@ class TrainSettings:
 
     `backbone_lr` is the learning rate of a backbone that learns whole (`model.finetune`), None for `lr`. `betas` are
     AdamW's; `poly_power` is the exponent of the schedule "poly", 1 for a straight line.
+
+    `sync_batch_norm`: batch normalisation over the images of all processes; "auto" where several train on GPUs.
+    `deterministic` has torch take only algorithms that give the same bits every time, which costs time.
+
+    `trackers` are told every epoch's numbers too; their files lie in the run folder. `profile` writes what the steps
+    from the third to this one of the first epoch spent their time on; 0 for none.
     """
 
     epochs: PositiveInt = 400
@@ -154,6 +161,10 @@ class TrainSettings:
     precision: Literal["no", "bf16", "fp16", "auto"] = "auto"
     channels_last: Literal["auto", True, False] = "auto"
     compile: bool = False
+    sync_batch_norm: Literal["auto", True, False] = "auto"
+    deterministic: bool = False
+    trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = field(default_factory=list)
+    profile: NonNegativeInt = 0
     validate_every: PositiveInt = 1
     workers: NonNegativeInt = 0
     save_minutes: NonNegativeFloat = 15.0
@@ -361,10 +372,30 @@ def _line(detail: Any, kind: type) -> str:
     path = [str(part) for part in detail["loc"] if not str(part)[:1].isupper()]
     key = ".".join(path)
     if detail["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
-        return f"{key}: " + unknown("setting", path[-1], _settings_at(path[:-1], kind))
+        return f"{key}: " + _unknown_setting(path[-1], _settings_at(path[:-1], kind), _all_settings(kind))
     if detail["type"] == "missing":
         return f"{key}: must be given"
     return f"{key}: {detail['msg'].lower()}, found {detail['input']!r}"
+
+
+def _unknown_setting(name: str, here: list[str], everywhere: list[str]) -> str:
+    """A line that names a setting of another section where the name is to be found there, such as `train.epochs`."""
+    names = {place.rpartition(".")[2] for place in everywhere}
+    meant = [name] if name in names else get_close_matches(name, names, n=1, cutoff=0.75)
+    if not meant or (name not in names and get_close_matches(name, here, n=1, cutoff=0.5)):
+        return unknown("setting", name, here)
+    places = [place for place in everywhere if place.rpartition(".")[2] == meant[0]]
+    return f"unknown setting '{name}'; did you mean {' or '.join(map(repr, places))}?"
+
+
+def _all_settings(section: Any, prefix: str = "") -> list[str]:
+    """Dotted paths of all settings of a section and the sections in it."""
+    found = []
+    for name, hint in get_type_hints(section).items():
+        found.append(f"{prefix}{name}")
+        inner = next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
+        found += _all_settings(inner, f"{prefix}{name}.") if inner is not None else []
+    return found
 
 
 def _settings_at(path: list[str], kind: type) -> list[str]:

@@ -121,6 +121,11 @@ def test_a_number_in_any_notation_is_a_number(text: str) -> None:
     assert override(RunConfig(), [f"train.lr={text}"]).train.lr == pytest.approx(1e-4)
 
 
+def test_no_is_a_word_and_only_true_and_false_are_switches() -> None:
+    config = override(RunConfig(), ["train.precision=no", "train.compile=true"])
+    assert (config.train.precision, config.train.compile) == ("no", True)
+
+
 def test_an_option_in_scientific_notation_is_a_number() -> None:
     config = override(RunConfig(), ["model.segmenter.options.rate=1e-4"])
     assert config.model.segmenter.options["rate"] == pytest.approx(1e-4)
@@ -158,6 +163,10 @@ def test_an_unknown_preset_suggests_the_nearest() -> None:
     ("item", "line"),
     [
         ("train.epoch=3", "train.epoch: unknown setting 'epoch'; did you mean 'epochs'"),
+        ("epochs=3", "epochs: unknown setting 'epochs'; did you mean 'train.epochs'"),
+        ("epoch=3", "epoch: unknown setting 'epoch'; did you mean 'train.epochs'"),
+        ("train.image_size=64", "unknown setting 'image_size'; did you mean 'data.image_size'"),
+        ("train.trackers=[tensorbord]", "train.trackers.0: input should be 'tensorboard', 'wandb' or 'mlflow'"),
         ("trian.epochs=3", "trian: unknown setting 'trian'; did you mean 'train'"),
         ("model.guide.att=input", "model.guide.att: unknown setting 'att'; did you mean 'at'"),
         ("model.guide.at=inputs", "model.guide.at: .*'bottleneck'.*found 'inputs'"),
