@@ -20,6 +20,7 @@ SEGMENTERS = {
     "seg-guidino": "guidino_cli.models.segmenters.seg_guidino:SegGuiDINO",
     "dino-unet": "guidino_cli.models.segmenters.dino_unet.network:DinoUNet",
     "swin-unet": "guidino_cli.models.segmenters.swin_unet:SwinUNet",
+    "light2d": "guidino_cli.models.segmenters.light2d:Light2D",
 }
 BACKBONES = {
     "dinov3": "guidino_cli.models.backbones.dino:load_dino",

@@ -87,4 +87,11 @@ ZOO: dict[str, About] = {
         "A U-Net without convolutions: attention within shifted windows, down as in Swin-T, up as its mirror image.",
         "The plain transformer among the baselines; from random weights it wants many images.",
     ),
+    "light2d": About(
+        "Light 2-D decoder",
+        "Liu et al. 2025, arXiv:2509.06467, section 3.2",
+        "Four convolutions with bilinear upsampling on the deepest map of a frozen DINOv3.",
+        "The benchmark's probe of a backbone's dense features; with cached features it trains in minutes.",
+        backbone=VIT_S,
+    ),
 }

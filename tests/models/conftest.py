@@ -10,6 +10,7 @@ from guidino_cli.registry import find
 
 # 72 million weights take seconds to draw; the number of stages is nnU-Net's.
 _SMALL = {
+    "light2d": {"widths": [8, 4]},
     "dino-unet": {"widths": [4, 4, 8, 8], "rank": 8},
     "nnunet": {"widths": [4, 4, 8, 8, 8, 8], "blocks": [1, 2, 1, 1, 1, 1]},
     "nnwnet": {"width": 4},
