@@ -21,6 +21,14 @@ SEGMENTERS = {
     "dino-unet": "guidino_cli.models.segmenters.dino_unet.network:DinoUNet",
     "swin-unet": "guidino_cli.models.segmenters.swin_unet:SwinUNet",
     "light2d": "guidino_cli.models.segmenters.light2d:Light2D",
+    "dynunet": "guidino_cli.models.segmenters.monai_convolutional:DynUNet",
+    "segresnet": "guidino_cli.models.segmenters.monai_convolutional:SegResNet",
+    "unetpp": "guidino_cli.models.segmenters.monai_convolutional:UNetPlusPlus",
+    "attention-unet": "guidino_cli.models.segmenters.monai_convolutional:AttentionUNet",
+    "unetr": "guidino_cli.models.segmenters.monai_transformers:UNETR",
+    "swin-unetr": "guidino_cli.models.segmenters.monai_transformers:SwinUNETR",
+    "segformer": "guidino_cli.models.segmenters.segformer:SegFormer",
+    "upernet-swin": "guidino_cli.models.segmenters.upernet_swin:UperNetSwin",
 }
 BACKBONES = {
     "dinov3": "guidino_cli.models.backbones.dino:load_dino",

@@ -16,6 +16,14 @@ _SMALL = {
     "nnwnet": {"width": 4},
     "unet": {"width": 4},
     "swin-unet": {"width": 4, "depths": [2, 1, 1, 1], "heads": [1, 1, 2, 2], "window": 4},
+    "dynunet": {"widths": [4, 4, 8, 8, 8]},
+    "segresnet": {"width": 8, "blocks_down": [1, 1, 1, 1]},
+    "unetpp": {"widths": [4, 4, 4, 8, 8, 4]},
+    "attention-unet": {"widths": [4, 4, 8, 8]},
+    "unetr": {"image_size": 64, "width": 4, "hidden_size": 24, "mlp_size": 24, "heads": 2},
+    "swin-unetr": {"width": 12, "depths": [2, 1, 1, 1], "window": 4},
+    "segformer": {"size": "b0"},
+    "upernet-swin": {"width": 12, "depths": [2, 1, 1, 1], "window": 4, "decoder_width": 16},
 }
 _BACKBONE = Part("random", {"hidden_size": 32, "depth": 4, "heads": 2, "layers": [1, 2, 3, 4]})
 
