@@ -205,9 +205,15 @@ class RunConfig:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which `1e-4` is a number: PyYAML follows YAML 1.1, where it is text."""
+    """YAML in which `1e-4` is a number and `no` a word: PyYAML follows YAML 1.1, where it is text, and false."""
 
 
+_BOOL = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
 )
