@@ -6,9 +6,9 @@
     python benchmarks/zoo.py show NETWORK
 
 DATA is a folder made by `guidino prepare`. `run` does what `guidino train` does with the settings that `show` prints,
-in one process and without pictures. The optimiser, its rates, the augmentation, the losses and the images are the same for
-all; what a network's own recipe has beside them is left out, so the scores say that it learns, not how good it is.
-Training never looks at the held-out cases: the only validation is after the last epoch, so it chooses nothing.
+in one process and without pictures. Optimiser, rates, augmentation, losses and images are the same for all; what a
+network's own recipe has beside them is left out, so the scores say that it learns, not how good it is. Training never
+looks at the held-out cases: the only validation is after the last epoch, so it chooses nothing.
 OUT/rows.jsonl gets a line a network; one that is there already is passed over. `table` prints Markdown.
 """
 
