@@ -29,6 +29,7 @@ SEGMENTERS = {
     "swin-unetr": "guidino_cli.models.segmenters.monai_transformers:SwinUNETR",
     "segformer": "guidino_cli.models.segmenters.segformer:SegFormer",
     "upernet-swin": "guidino_cli.models.segmenters.upernet_swin:UperNetSwin",
+    "meddinov3": "guidino_cli.models.segmenters.meddinov3:MedDINOv3",
 }
 BACKBONES = {
     "dinov3": "guidino_cli.models.backbones.dino:load_dino",

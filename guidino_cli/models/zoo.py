@@ -18,6 +18,7 @@ class Reference:
 
 VIT_S = Reference("DINOv3 ViT-S/16", (384, 384, 384, 384))
 """Four levels of the smallest published DINOv3, the authors' choice in GuiDINO and SegDINO."""
+VIT_B = Reference("DINOv3 ViT-B/16", (768, 768, 768, 768))
 
 
 @dataclass(frozen=True)
@@ -147,5 +148,12 @@ ZOO: dict[str, About] = {
         "Xiao et al., ECCV 2018 and Liu et al., ICCV 2021, arXiv:2103.14030",
         "Swin-T with pyramid pooling and a feature pyramid above it.",
         "The usual test of a pretrained Swin (option `weights`); large for small data.",
+    ),
+    "meddinov3": About(
+        "MedDINOv3",
+        "Li et al. 2025, arXiv:2509.02379",
+        "Four blocks of a DINOv3 side by side, doubled four times by transposed convolutions (Primus' decoder).",
+        "A ViT that is trained whole (model.finetune) at a high resolution: slices of CT, a GPU, many images.",
+        backbone=VIT_B,
     ),
 }
