@@ -98,8 +98,8 @@ def _take_embeddings(new: Any, old: Any) -> None:
 def resampled(kernel: Tensor, side: int) -> Tensor:
     """A patch kernel (D, C, p, p) for patches of another side such that enlarging a patch leaves its token as it was.
 
-    With R the matrix of bicubic enlargement, tokens agree if <R x, k'> = <x, k> for all x, hence k' = pinv(R^T) k; exact
-    when side >= p, the least squares answer when it is smaller.
+    With R the matrix of bicubic enlargement, tokens agree if <R x, k'> = <x, k> for all x, hence k' = pinv(R^T) k;
+    exact when side >= p, the least squares answer when it is smaller.
     """
     old = kernel.shape[-1]
     pictures = torch.eye(old * old).view(old * old, 1, old, old)

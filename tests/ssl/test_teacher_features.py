@@ -1,0 +1,59 @@
+"""Rows that are computed once, and survive a kill."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from guidino_cli.ssl.teacher_features import TeacherFeatures
+
+KEY = {"weights": "abc", "views": 2}
+
+
+def table(place: Path, key: dict | None = None) -> TeacherFeatures:
+    return TeacherFeatures(place, key=key or KEY, rows=4, tokens=3, channels=2)
+
+
+def never(_places: list[int]) -> torch.Tensor:
+    raise AssertionError("a row that is there was computed again")
+
+
+def test_rows_come_back_as_they_were_given(tmp_path: Path) -> None:
+    given = torch.arange(12.0).view(2, 3, 2)
+    first = table(tmp_path).recall([3, 1], lambda _places: given)
+    assert torch.equal(first, given)
+    assert torch.equal(table(tmp_path).recall([1, 3], never), given.flip(0))
+
+
+def test_only_missing_rows_are_computed(tmp_path: Path) -> None:
+    features = table(tmp_path)
+    features.recall([0], lambda places: torch.ones(len(places), 3, 2))
+    asked = []
+
+    def compute(places: list[int]) -> torch.Tensor:
+        asked.extend(places)
+        return torch.full((len(places), 3, 2), 2.0)
+
+    rows = features.recall([2, 0, 1], compute)
+    assert asked == [0, 2]
+    assert rows[:, 0, 0].tolist() == [2.0, 1.0, 2.0]
+    assert features.count == 3
+
+
+def test_a_value_is_the_same_the_first_time_and_later(tmp_path: Path) -> None:
+    third = torch.full((1, 3, 2), 1 / 3)
+    first = table(tmp_path).recall([0], lambda _places: third)
+    assert not torch.equal(first, third)
+    assert torch.equal(table(tmp_path).recall([0], never), first)
+
+
+def test_another_key_has_rows_of_its_own(tmp_path: Path) -> None:
+    table(tmp_path).recall([0], lambda _places: torch.ones(1, 3, 2))
+    assert table(tmp_path, {"weights": "other", "views": 2}).count == 0
+
+
+def test_a_row_whose_computing_fails_is_missing(tmp_path: Path) -> None:
+    features = table(tmp_path)
+    with pytest.raises(AssertionError):
+        features.recall([0], never)
+    assert features.count == 0
