@@ -1,6 +1,5 @@
 """Which batches of training samples an epoch has, from any place in it on, and what is said when one cannot be had."""
 
-import signal
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -10,7 +9,8 @@ from torch.utils.data import DataLoader
 from guidino_cli.config import RunConfig
 from guidino_cli.data.dataset import SegmentationDataset
 from guidino_cli.data.order import EpochSampler
-from guidino_cli.errors import ConfigError, ResourceError, UserError
+from guidino_cli.engine.loading import ignore_interrupts, until_error
+from guidino_cli.errors import ConfigError, UserError
 from guidino_cli.types import Case, Sample
 
 
@@ -56,22 +56,7 @@ class Batches:
         # Through accelerate's loader, which else counts epochs from 0 again after a resume and tells the sampler so.
         self._loader.set_epoch(epoch)
         self._sampler.skipped = done * self._cases_a_step
-        batches = iter(self._loader)
-        while True:
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            except UserError as error:
-                yield _plain(error)
-                return
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
-                    raise
-                yield _worker_lost(error)
-                return
-            _let_steps_finish()
-            yield batch
+        yield from until_error(self._loader)
 
 
 def _dataset(cases: Sequence[Case], config: RunConfig, num_classes: int) -> SegmentationDataset:
@@ -98,39 +83,10 @@ def _loader(
         num_workers=settings.workers,
         # Else the images that they have decoded go with them after every epoch.
         persistent_workers=settings.workers > 0,
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=ignore_interrupts,
         # A last batch of one sample would leave batch normalisation nothing to normalise over.
         drop_last=len(dataset) >= settings.batch_size,
         pin_memory=device.type == "cuda",
         # Its own, since a loader draws a number whenever it begins: the run's random numbers would depend on resumes.
         generator=torch.Generator(),
-    )
-
-
-def _ignore_interrupts(_: int) -> None:
-    """Ctrl-C reaches a worker too, but it is the training process that decides what becomes of it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _let_steps_finish() -> None:
-    """Let a worker that died be noticed when its batch is wanted, not in the middle of a step, whose work were lost."""
-    if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) is not signal.SIG_DFL:
-        try:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        except ValueError:  # Only the main thread may.
-            return
-
-
-def _plain(error: UserError) -> UserError:
-    """An error from a worker without the traceback that torch writes into its message."""
-    line = str(error).strip().splitlines()[-1]
-    _, named, message = line.partition(f"{type(error).__name__}: ")
-    return type(error)(message) if named else error
-
-
-def _worker_lost(error: RuntimeError) -> ResourceError:
-    reason = str(error).splitlines()[0].rstrip(".")
-    return ResourceError(
-        f"a process that loads images died ({reason}), probably for want of memory; "
-        "close other programs, or begin a run with fewer train.workers or a lower data.cache_gb"
     )

@@ -1,17 +1,16 @@
 """What a run's state holds: all that decides the steps to come, so that they are the same after a kill."""
 
-import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
+from guidino_cli.engine.random_state import random_state, set_random_state
 from guidino_cli.engine.run_folder import own_tensors
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.models.composed import Model
@@ -76,7 +75,7 @@ class Checkpoint:
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
             "scaler": scaler.state_dict() if scaler is not None else {},
-            "random": gather_object([_random_state(self._accelerator.device)]),
+            "random": gather_object([random_state(self._accelerator.device)]),
             **asdict(at),
             "sums": sums,
         }
@@ -103,30 +102,7 @@ class Checkpoint:
         self._schedule.load_state_dict(state["schedule"])
         if self._accelerator.scaler is not None and state["scaler"]:
             self._accelerator.scaler.load_state_dict(state["scaler"])
-        _set_random_state(state["random"][self._accelerator.process_index], self._accelerator.device)
+        set_random_state(state["random"][self._accelerator.process_index], self._accelerator.device)
         at = Standing(**{name: state[name] for name in Standing.__dataclass_fields__})
         at.sums = {name: value.to(self._accelerator.device) for name, value in at.sums.items()}
         return at
-
-
-def _random_state(device: torch.device) -> dict[str, Any]:
-    """Of every generator that a part of the run might draw from; as tensors, since lists of numbers pickle slowly."""
-    version, words, gauss = random.getstate()
-    others: Any = np.random.get_state()  # noqa: NPY002 (others' code may draw from it)
-    kind, keys, *rest = others
-    return {
-        "python": (version, torch.tensor(words), gauss),
-        "numpy": (kind, torch.tensor(keys.astype(np.int64)), *rest),
-        "torch": torch.get_rng_state(),
-        "device": None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(),
-    }
-
-
-def _set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words.tolist()), gauss))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
-    torch.set_rng_state(state["torch"])
-    if state["device"] is not None and device.type != "cpu":
-        torch.get_device_module(device).set_rng_state(state["device"])
