@@ -30,6 +30,7 @@ SEGMENTERS = {
     "segformer": "guidino_cli.models.segmenters.segformer:SegFormer",
     "upernet-swin": "guidino_cli.models.segmenters.upernet_swin:UperNetSwin",
     "meddinov3": "guidino_cli.models.segmenters.meddinov3:MedDINOv3",
+    "u-kan": "guidino_cli.models.segmenters.ukan:UKAN",
 }
 BACKBONES = {
     "dinov3": "guidino_cli.models.backbones.dino:load_dino",

@@ -156,4 +156,10 @@ ZOO: dict[str, About] = {
         "A ViT that is trained whole (model.finetune) at a high resolution: slices of CT, a GPU, many images.",
         backbone=VIT_B,
     ),
+    "u-kan": About(
+        "U-KAN",
+        "Li et al., AAAI 2025, arXiv:2406.02918",
+        "Three convolutional levels, then two of tokens that are mixed by splines instead of weights (KAN layers).",
+        "The smallest of the recent baselines; its authors train the splines with a rate of their own.",
+    ),
 }
