@@ -31,6 +31,7 @@ SEGMENTERS = {
     "upernet-swin": "guidino_cli.models.segmenters.upernet_swin:UperNetSwin",
     "meddinov3": "guidino_cli.models.segmenters.meddinov3:MedDINOv3",
     "u-kan": "guidino_cli.models.segmenters.ukan:UKAN",
+    "u-mamba": "guidino_cli.models.segmenters.u_mamba:UMamba",
 }
 BACKBONES = {
     "dinov3": "guidino_cli.models.backbones.dino:load_dino",

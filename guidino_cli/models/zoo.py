@@ -162,4 +162,10 @@ ZOO: dict[str, About] = {
         "Three convolutional levels, then two of tokens that are mixed by splines instead of weights (KAN layers).",
         "The smallest of the recent baselines; its authors train the splines with a rate of their own.",
     ),
+    "u-mamba": About(
+        "U-Mamba",
+        "Ma et al. 2024, arXiv:2401.04722",
+        "nnU-Net's residual U-Net whose deepest map, or every second, is read cell by cell by a Mamba block.",
+        "Context over the whole image at a cost that grows with its area, not its square.",
+    ),
 }

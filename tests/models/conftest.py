@@ -25,6 +25,7 @@ _SMALL = {
     "segformer": {"size": "b0"},
     "upernet-swin": {"width": 12, "depths": [2, 1, 1, 1], "window": 4, "decoder_width": 16},
     "u-kan": {"widths": [16, 8, 8]},
+    "u-mamba": {"widths": [8, 8, 8, 8], "states": 4},
 }
 _BACKBONE = Part("random", {"hidden_size": 32, "depth": 4, "heads": 2, "layers": [1, 2, 3, 4]})
 
