@@ -23,6 +23,12 @@ DROPOUT = (
     "model.guide={at: bottleneck, options: {prototypes: 4}}",
     "model.lora={rank: 2, dropout: 0.5}",
 )
+WHOLE = (
+    "model.backbone={name: random, options: {hidden_size: 32, depth: 2, heads: 2, layer_scale: 0.1}}",
+    "model.segmenter={name: meddinov3}",
+    "model.finetune={drop_path: 0.5}",
+    "train.backbone_lr=1e-3",
+)
 ACCUMULATED = ("train.accumulate=2", "train.optimizer=sgd", "data.resize=none")
 
 
@@ -67,7 +73,9 @@ def _resumed(trainer: Trainer) -> Trainer:
 
 
 @pytest.mark.parametrize(
-    ("settings", "call", "step"), [(DROPOUT, 5, 2), (ACCUMULATED, 4, 2)], ids=["dropout", "accumulated"]
+    ("settings", "call", "step"),
+    [(DROPOUT, 5, 2), (WHOLE, 5, 2), (ACCUMULATED, 4, 2)],
+    ids=["dropout", "whole backbone", "accumulated"],
 )
 def test_a_signal_finishes_the_step_and_the_run_goes_on_behind_it(
     make_trainer: Trainers, same: Same, settings: Sequence[str], call: int, step: int, make_data: Maker, tmp_path: Path
