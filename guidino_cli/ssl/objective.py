@@ -34,11 +34,14 @@ class Learned(NamedTuple):
 
     Attributes:
         terms: Every term times its weight, and their sum as "loss"; gradients flow through "loss".
-        figures: What tells whether the student learns, such as "rank" and "cosine"; without gradients.
+        figures: What else is worth a column of the history, such as an entropy; without gradients.
+        features: (N, D), one row an image, without gradients: of their effective rank and mean cosine the loop tells
+            whether the student is about to say the same of all images. None where there is nothing of the kind.
     """
 
     terms: dict[str, Tensor]
     figures: dict[str, Tensor]
+    features: Tensor | None = None
 
 
 class Objective(nn.Module, ABC):

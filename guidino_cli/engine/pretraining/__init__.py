@@ -1,0 +1,1 @@
+"""The loop of pretraining and everything it keeps."""

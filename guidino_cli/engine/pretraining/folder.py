@@ -1,0 +1,93 @@
+"""The folder of a pretraining run: settings, history and state while it runs, the backbone when it is done."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from guidino_cli.data.images import write_text
+from guidino_cli.engine.training.state_files import NEWEST, has_state, read_state, remove_states, write_state
+from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.pretrain_config import PretrainConfig, dump_pretraining, read_pretraining
+
+_FORMAT = 1
+_SETTINGS, _FACTS, _HISTORY = "pretraining.yaml", "pretraining.json", "history.jsonl"
+_BACKBONE = ("model.safetensors", "config.json", "preprocessor_config.json", "guidino.json", "LICENCE.txt")
+
+
+@dataclass(frozen=True)
+class PretrainFolder:
+    """Paths of a run: `pretraining.yaml pretraining.json history.jsonl last/state.pt`, and beside them the backbone."""
+
+    path: Path
+
+    @property
+    def state(self) -> Path:
+        """Everything needed to go on; the state before it is beside it."""
+        return self.path / "last" / NEWEST
+
+    def require_empty(self, *, overwrite: bool) -> None:
+        """`ConfigError` if the folder holds something and may not be overwritten, or is something else."""
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            return
+        if not overwrite:
+            ways = "go on with --resume, start anew with --overwrite, or choose another -o"
+            raise ConfigError(f"{self.path}: is not empty; {ways}")
+        if not (self.path / _SETTINGS).is_file():
+            raise ConfigError(
+                f"{self.path}: is no folder of a pretraining run, and is not written over; choose another -o"
+            )
+
+    def create(self, config: PretrainConfig, facts: Mapping[str, Any]) -> None:
+        """Start a new run; an old one's backbone, state and history go."""
+        for name in (*_BACKBONE, _HISTORY):
+            (self.path / name).unlink(missing_ok=True)
+        remove_states(self.state.parent)
+        write_text(self.path / _SETTINGS, dump_pretraining(config))
+        self.write_facts({"format": _FORMAT, **facts})
+
+    def config(self) -> PretrainConfig:
+        """The run's settings; `DataError` if this is no run."""
+        path = self.path / _SETTINGS
+        if not path.is_file():
+            what = f"no {_SETTINGS}, so no pretraining run" if self.path.exists() else "no such folder"
+            raise DataError(f"{self.path}: {what}; give the folder that `guidino pretrain -o` wrote")
+        return read_pretraining(path)
+
+    def facts(self) -> dict[str, Any]:
+        """What the run was made with."""
+        path = self.path / _FACTS
+        try:
+            facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            version = facts["format"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: cannot be read ({error}); the run is damaged, begin it anew") from error
+        if version != _FORMAT:
+            raise DataError(f"{path}: written in format {version}, this guidino reads format {_FORMAT}")
+        return facts
+
+    def write_facts(self, facts: Mapping[str, Any]) -> None:
+        """Write `pretraining.json`."""
+        write_text(self.path / _FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+
+    def has_state(self) -> bool:
+        """Whether there is something to go on from."""
+        return has_state(self.state.parent)
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Write tensors and plain values; the state before is kept too."""
+        write_state(self.state.parent, state)
+
+    def load_state(self) -> dict[str, Any]:
+        """What `save_state` wrote last, or before if that is damaged; `DataError` without any."""
+        return read_state(self.state.parent)
+
+    def history(self) -> list[dict[str, Any]]:
+        """One dictionary for every `train.log_every` steps."""
+        path = self.path / _HISTORY
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+    def save_history(self, history: list[dict[str, Any]]) -> None:
+        """Write the rows as JSON lines."""
+        write_text(self.path / _HISTORY, "".join(json.dumps(row) + "\n" for row in history))

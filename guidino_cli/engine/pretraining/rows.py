@@ -1,0 +1,37 @@
+"""A row of the history: as a line for people, and whether the last ones say that the student has collapsed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+Row = dict[str, Any]
+
+# So many rows in a row, of features that are all but the same.
+_ROWS, _COSINE, _RANK = 3, 0.999, 1.5
+_SAID_APART = ("step", "stage", "lr", "weight_decay", "images_per_second", "seconds", "loss", "rank", "cosine")
+
+
+def collapse(history: Sequence[Row]) -> str | None:
+    """What is wrong and what to change where the student says the same of all images, or None."""
+    rows = [row for row in history[-_ROWS:] if "rank" in row]
+    if len(rows) < _ROWS or not all(row["cosine"] > _COSINE or row["rank"] < _RANK for row in rows):
+        return None
+    found = f"mean cosine {rows[-1]['cosine']:.4f}, effective rank {rows[-1]['rank']:.1f}"
+    ways = "a lower stages.0.lr, a longer stages.0.warmup_steps, a higher stages.0.momentum or a higher dino.koleo"
+    return f"the student says the same of all images ({found}), so the run is dead; begin anew with {ways}"
+
+
+def told(row: Row, *, steps: int) -> str:
+    """A row of the history in one line of plain text."""
+    head = ("step", "stage", "lr", "weight_decay", "images_per_second", "seconds", "loss", "rank", "cosine")
+    terms = " ".join(f"{name} {value:.3f}" for name, value in row.items() if name not in head)
+    watched = " ".join(f"{name} {row[name]:.{digits}f}" for name, digits in (("rank", 1), ("cosine", 3)) if name in row)
+    left = (steps - row["step"]) * row["seconds"] / row["step"]
+    speed = f"{row['images_per_second']:.3g} images/s, {_spoken(left)} left"
+    parts = [f"step {row['step']}/{steps} loss {row['loss']:.4f} ({terms})", watched, speed]
+    return " | ".join(part for part in parts if part)
+
+
+def _spoken(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

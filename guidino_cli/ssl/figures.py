@@ -1,0 +1,26 @@
+"""Numbers that tell whether features still tell images apart."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def effective_rank(features: Tensor) -> Tensor:
+    """In how many directions features vary: exp of the entropy of their covariance's spectrum.
+
+    r = exp(-sum_i p_i log p_i), p_i = l_i / sum_j l_j, l the eigenvalues (Roy and Vetterli 2007, on the covariance).
+
+    Args:
+        features: (N, D), N >= 2; the rank is at most min(N - 1, D), and 1 where all are the same.
+    """
+    centred = features.double() - features.double().mean(dim=0)
+    spectrum = torch.linalg.svdvals(centred) ** 2
+    shares = spectrum / spectrum.sum().clamp(min=1e-30)
+    return torch.special.entr(shares).sum().exp()
+
+
+def mean_cosine(features: Tensor) -> Tensor:
+    """Mean cosine between different rows of (N, D), N >= 2; 1 where all point the same way."""
+    count = features.shape[0]
+    whole = F.normalize(features.double(), dim=1).sum(dim=0)
+    return (whole @ whole - count) / (count * (count - 1))
