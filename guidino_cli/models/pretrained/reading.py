@@ -18,6 +18,8 @@ _AGAIN = "download it again"
 # Training checkpoints wrap the weights: these keys may be opened, in this order.
 _WRAPPERS = ("model", "state_dict", "teacher")
 _PREFIXES = ("module.", "backbone.", "model.")
+# DINO's own checkpoints hold the heads of pretraining beside the backbone; MedDINOv3 is published as one.
+_PRETRAINING_HEADS = ("dino_head.", "ibot_head.")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -132,10 +134,18 @@ def _unwrapped(path: Path, content: Any) -> dict[str, Tensor]:
     odd = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if odd:
         raise WeightsError(f"{path}: expected tensors only, found others ({', '.join(odd[:3])})")
+    content = _without_heads(content)
     for prefix in _PREFIXES:
         if all(key.startswith(prefix) for key in content):
             content = {key.removeprefix(prefix): value for key, value in content.items()}
     return content
+
+
+def _without_heads(content: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone alone of what DINO trains, where there is one."""
+    backbone = {key: value for key, value in content.items() if key.startswith("backbone.")}
+    others = [key for key in content if key not in backbone]
+    return backbone if backbone and all(key.startswith(_PRETRAINING_HEADS) for key in others) else content
 
 
 def _first_line(error: Exception) -> str:

@@ -91,3 +91,16 @@ def test_safetensors_and_both_formats_of_pytorch_read_alike(legacy: bool, tmp_pa
     torch.save(TENSORS, tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)
     save_file(TENSORS, tmp_path / "a.safetensors")
     assert torch.equal(read_tensors(tmp_path / "a.pth")["a"], read_tensors(tmp_path / "a.safetensors")["a"])
+
+
+def test_of_a_teachers_checkpoint_the_backbone_is_read_and_the_heads_of_pretraining_are_not(tmp_path: Path) -> None:
+    """As MedDINOv3 is published."""
+    one = torch.zeros(1)
+    teacher = {"backbone.cls_token": one, "dino_head.mlp.0.weight": one, "ibot_head.last_layer.weight": one}
+    torch.save({"teacher": teacher}, tmp_path / "model.pth")
+    assert set(read_tensors(tmp_path / "model.pth")) == {"cls_token"}
+
+
+def test_what_stands_beside_a_backbone_and_is_no_head_of_pretraining_stays_for_strict_loading(tmp_path: Path) -> None:
+    torch.save({"backbone.cls_token": torch.zeros(1), "decoder.weight": torch.zeros(1)}, tmp_path / "model.pth")
+    assert set(read_tensors(tmp_path / "model.pth")) == {"backbone.cls_token", "decoder.weight"}
