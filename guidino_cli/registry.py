@@ -11,13 +11,19 @@ from guidino_cli.errors import ConfigError, unknown
 def find(kind: str, name: str, registry: Mapping[str, str]) -> Any:
     """The registered class or function itself, for what is known of it before it is called.
 
+    A name may go on behind a colon, `smp:Unet:resnet34`, if the part has a parameter `variant` to take that.
+
     Raises:
         ConfigError: Unknown name.
     """
-    if name not in registry:
+    key, _, variant = name.partition(":")
+    if key not in registry:
         raise ConfigError(unknown(kind, name, registry))
-    module, attribute = registry[name].split(":")
-    return getattr(importlib.import_module(module), attribute)
+    module, attribute = registry[key].split(":")
+    factory = getattr(importlib.import_module(module), attribute)
+    if variant and "variant" not in inspect.signature(factory).parameters:
+        raise ConfigError(f"{kind} {key} has no variants: write {key}, not {name}")
+    return factory
 
 
 def create(kind: str, name: str, registry: Mapping[str, str], options: Mapping[str, Any], **given: Any) -> Any:
@@ -25,7 +31,7 @@ def create(kind: str, name: str, registry: Mapping[str, str], options: Mapping[s
 
     Args:
         kind: What the part is, for messages ("segmenter").
-        name: Key in the registry.
+        name: Key in the registry, and a variant behind a colon.
         registry: Name -> "module:Name".
         options: The user's keyword arguments; every one must exist in the signature.
         **given: Keyword arguments that the program sets and the user may not.
@@ -34,6 +40,8 @@ def create(kind: str, name: str, registry: Mapping[str, str], options: Mapping[s
         ConfigError: Unknown name, unknown or missing option, or a value the part refuses.
     """
     factory = find(kind, name, registry)
+    if ":" in name:
+        given["variant"] = name.partition(":")[2]
     allowed = set(inspect.signature(factory).parameters) - set(given)
     for option in options:
         if option not in allowed:

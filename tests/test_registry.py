@@ -1,11 +1,29 @@
 """Parts from names and options: what fits is made, what does not is explained."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 from guidino_cli.errors import ConfigError
 from guidino_cli.registry import create
 
-REGISTRY = {"unet": "guidino_cli.models.segmenters.unet:UNet", "absent": "a_module_that_does_not_exist:Thing"}
+REGISTRY = {
+    "unet": "guidino_cli.models.segmenters.unet:UNet",
+    "absent": "a_module_that_does_not_exist:Thing",
+    "family": f"{__name__}:family",
+}
+
+
+def family(*, variant: str = "none", width: int = 1) -> tuple[str, int]:
+    """A part that comes in variants."""
+    return variant, width
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This file as a module, since `family` is in it."""
+    monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(family=family))
 
 
 def test_a_part_is_made_with_the_options_and_the_given_values() -> None:
@@ -43,3 +61,26 @@ def test_a_part_whose_name_is_not_asked_for_is_not_imported() -> None:
     create("segmenter", "unet", REGISTRY, {"width": 4}, num_classes=2)
     with pytest.raises(ModuleNotFoundError):
         create("segmenter", "absent", REGISTRY, {})
+
+
+def test_what_follows_a_colon_is_the_variant() -> None:
+    assert create("segmenter", "family:Unet:resnet34", REGISTRY, {"width": 2}) == ("Unet:resnet34", 2)
+
+
+def test_a_part_with_variants_has_a_default_one() -> None:
+    assert create("segmenter", "family", REGISTRY, {}) == ("none", 1)
+
+
+def test_a_variant_of_a_part_that_has_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="segmenter unet has no variants: write unet, not unet:wide"):
+        create("segmenter", "unet:wide", REGISTRY, {}, num_classes=2)
+
+
+def test_an_unknown_name_with_a_variant_is_refused_by_its_name() -> None:
+    with pytest.raises(ConfigError, match="unknown segmenter 'famly:Unet'; did you mean 'family'"):
+        create("segmenter", "famly:Unet", REGISTRY, {})
+
+
+def test_a_variant_is_said_once() -> None:
+    with pytest.raises(ConfigError, match="unknown option 'variant'"):
+        create("segmenter", "family:Unet", REGISTRY, {"variant": "Linknet"})

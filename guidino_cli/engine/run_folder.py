@@ -204,7 +204,8 @@ def load_run(
     config = override(trained, overrides)
     require_same_model(path, trained.model, config.model)
     folder.require_weights()
-    model = build_model(config.model, num_classes=len(facts["classes"]), offline=offline, blueprint=folder.blueprint())
+    settings = _without_start(config.model)
+    model = build_model(settings, num_classes=len(facts["classes"]), offline=offline, blueprint=folder.blueprint())
     check_backbone(model, facts)
     load_heads(model, folder)
     if _is_adapted(model):
@@ -212,6 +213,12 @@ def load_run(
     if model.backbone is not None:
         model.backbone.freeze()
     return model.eval(), config, facts
+
+
+def _without_start(settings: ModelSettings) -> ModelSettings:
+    """The same model without the weights that its segmenter began with: the run's own come in their place."""
+    options = {name: value for name, value in settings.segmenter.options.items() if name != "weights"}
+    return replace(settings, segmenter=replace(settings.segmenter, options=options))
 
 
 def load_heads(model: Model, folder: RunFolder) -> None:

@@ -32,6 +32,7 @@ SEGMENTERS = {
     "meddinov3": "guidino_cli.models.segmenters.meddinov3:MedDINOv3",
     "u-kan": "guidino_cli.models.segmenters.ukan:UKAN",
     "u-mamba": "guidino_cli.models.segmenters.u_mamba:UMamba",
+    "smp": "guidino_cli.models.segmenters.smp:SMP",
 }
 BACKBONES = {
     "dinov3": "guidino_cli.models.backbones.dino:load_dino",

@@ -168,4 +168,11 @@ ZOO: dict[str, About] = {
         "nnU-Net's residual U-Net whose deepest map, or every second, is read cell by cell by a Mamba block.",
         "Context over the whole image at a cost that grows with its area, not its square.",
     ),
+    "smp": About(
+        "Any of segmentation_models_pytorch",
+        "Iakubovskii 2019, github.com/qubvel-org/segmentation_models.pytorch",
+        "Architecture and encoder are part of the name, as in smp:Unet:resnet34; timm's encoders begin with tu-.",
+        "A network of that library beside the others; encoders start from random weights.",
+        needs="smp",
+    ),
 }

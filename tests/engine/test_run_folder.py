@@ -276,3 +276,16 @@ def test_a_run_with_official_weights_takes_a_folder_of_them_but_no_other_size(tm
     require_same_model(tmp_path, trained.model, moved.model)
     with pytest.raises(ConfigError, match=r"model\.backbone\.options\.size is what the run was trained with"):
         require_same_model(tmp_path, trained.model, override(trained, ["model.backbone.options.size=large"]).model)
+
+
+def test_a_run_does_not_need_the_weights_that_its_segmenter_began_with(
+    make_data: Callable[..., Path], tmp_path: Path
+) -> None:
+    """They were on the machine that trained; the run has its own."""
+    plain = override(RunConfig(), ["model.segmenter={name: segformer, options: {size: b0}}"])
+    folder, model = RunFolder(tmp_path / "begun"), build_model(plain.model, num_classes=2).eval()
+    began = override(plain, ["model.segmenter.options.weights=/gone/mit-b0"])
+    folder.create(began, run_facts(model, classes=["background", "polyp"], data=make_data()))
+    folder.save_weights(model)
+    image = torch.rand(1, 3, 32, 32)
+    assert torch.equal(load_run(folder.path)[0](image).logits[0], model(image).logits[0])

@@ -26,6 +26,7 @@ _SMALL = {
     "upernet-swin": {"width": 12, "depths": [2, 1, 1, 1], "window": 4, "decoder_width": 16},
     "u-kan": {"widths": [16, 8, 8]},
     "u-mamba": {"widths": [8, 8, 8, 8], "states": 4},
+    "smp": {"variant": "Unet:resnet18", "arguments": {"encoder_depth": 3, "decoder_channels": [8, 8, 8]}},
 }
 _BACKBONE = Part("random", {"hidden_size": 32, "depth": 4, "heads": 2, "layers": [1, 2, 3, 4]})
 
@@ -33,7 +34,13 @@ _BACKBONE = Part("random", {"hidden_size": 32, "depth": 4, "heads": 2, "layers":
 @pytest.fixture(scope="session")
 def small_segmenter() -> Callable[[str], Part]:
     """The settings of a registered segmenter, small: `small_segmenter("nnunet")`."""
-    return lambda name: Part(name, _SMALL.get(name, {}))
+
+    def settings(name: str) -> Part:
+        if name == "smp":
+            pytest.importorskip("segmentation_models_pytorch", exc_type=ImportError)
+        return Part(name, _SMALL.get(name, {}))
+
+    return settings
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """MONAI's convolutional networks, cut at their bottlenecks: DynUNet, SegResNet, UNet++ and Attention U-Net."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ class DynUNet(Segmenter):
             by the image: 7 are for 256 px.
         deep_supervision: Whether the coarser heads exist.
     """
+
+    net: Any
 
     def __init__(
         self,
@@ -83,6 +86,8 @@ class SegResNet(Segmenter):
         dropout: Share of values behind the first convolution that are zeroed in training.
     """
 
+    net: Any
+
     def __init__(
         self,
         *,
@@ -131,6 +136,8 @@ class UNetPlusPlus(Segmenter):
     """
 
     stride = 16
+
+    net: Any
 
     def __init__(
         self,
@@ -182,6 +189,8 @@ class AttentionUNet(Segmenter):
         dropout: Share of values behind each convolution that are zeroed in training.
     """
 
+    net: Any
+
     def __init__(
         self,
         *,
@@ -199,7 +208,7 @@ class AttentionUNet(Segmenter):
         )
         self.net = take_single_cells(net)
 
-    def _levels(self) -> list[tuple[nn.Module, nn.Module]]:
+    def _levels(self) -> list[tuple[nn.Module, Any]]:
         """What leads from each level down, and its attention; MONAI nests each level in the one above."""
         found, level = [], self.net.model[1]
         for _ in range(len(self.net.channels) - 2):

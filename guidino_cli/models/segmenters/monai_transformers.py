@@ -1,6 +1,7 @@
 """MONAI's transformers with a convolutional decoder, cut at their bottlenecks: UNETR and Swin UNETR."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,8 @@ class UNETR(Segmenter):
     """
 
     stride = _PATCH
+
+    net: Any
 
     def __init__(
         self,
@@ -114,6 +117,8 @@ class SwinUNETR(Segmenter):
     """
 
     stride = 32
+
+    net: Any
 
     def __init__(
         self,

@@ -1,5 +1,7 @@
 """SegFormer (Xie et al., NeurIPS 2021): a hierarchical transformer without position codes, and a decoder of MLPs."""
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -33,6 +35,7 @@ class SegFormer(Segmenter):
 
     # The reductions of keys and values then come out even at every stage.
     stride = 32
+    net: Any
 
     def __init__(
         self,
@@ -52,12 +55,12 @@ class SegFormer(Segmenter):
         widths, depths, decoder_width = _SIZES[size]
         config = SegformerConfig(
             num_channels=in_channels,
-            num_labels=num_classes,
             hidden_sizes=list(widths),
             depths=list(depths),
             decoder_hidden_size=decoder_width,
             drop_path_rate=drop_path,
         )
+        config.num_labels = num_classes
         self.net = SegformerForSemanticSegmentation(config)
         if weights is not None:
             self.net.segformer = pretrained(SegformerModel, config, weights, heads=("classifier.", "decode_head."))

@@ -1,6 +1,7 @@
 """UperNet on a Swin transformer (Xiao et al., ECCV 2018; Liu et al., ICCV 2021): a pyramid of features and of pools."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,6 +33,7 @@ class UperNetSwin(Segmenter):
     """
 
     stride = 32
+    net: Any
 
     def __init__(
         self,
@@ -60,16 +62,16 @@ class UperNetSwin(Segmenter):
             num_heads=list(heads),
             window_size=window,
             drop_path_rate=drop_path,
-            out_features=["stage1", "stage2", "stage3", "stage4"],
         )
+        swin.set_output_features_output_indices(out_indices=[1, 2, 3, 4], out_features=None)
         config = UperNetConfig(
             backbone_config=swin,
-            num_labels=num_classes,
             hidden_size=decoder_width,
             auxiliary_in_channels=4 * width,
             auxiliary_channels=decoder_width // 2,
             use_auxiliary_head=deep_supervision,
         )
+        config.num_labels = num_classes
         self.net = UperNetForSemanticSegmentation(config)
         if weights is not None:
             # UperNet normalises each stage's map anew.
