@@ -130,6 +130,8 @@ class TrainSettings:
 
     `dense_cache_gb` is the main memory, for each process, in which what a frozen backbone says about images that come
     again every epoch is kept: those of validation, and without augmentation those of training. Results do not change.
+    `dense_cache: disk` keeps it in files of half precision instead, for other runs too: in `dense_cache_folder` (by
+    default guidino/features in the user's cache), until there are `dense_cache_disk_gb`, in 10^9 bytes.
 
     `backbone_lr` is the learning rate of a backbone that learns whole (`model.finetune`), None for `lr`. `betas` are
     AdamW's; `poly_power` is the exponent of the schedule "poly", 1 for a straight line.
@@ -168,7 +170,10 @@ class TrainSettings:
     validate_every: PositiveInt = 1
     workers: NonNegativeInt = 0
     save_minutes: NonNegativeFloat = 15.0
+    dense_cache: Literal["memory", "disk"] = "memory"
     dense_cache_gb: NonNegativeFloat = 2.0
+    dense_cache_disk_gb: NonNegativeFloat = 20.0
+    dense_cache_folder: str | None = None
     loss: dict[str, NonNegativeFloat] = field(default_factory=lambda: {"dice": 1.0, "cross_entropy": 1.0})
 
 

@@ -1,7 +1,8 @@
-"""The dense maps of a frozen backbone, kept for images that come again, until a memory budget is spent."""
+"""The dense maps of a frozen backbone, kept for images that come again: here in memory, in `dense_files` on disk."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 
 import torch
@@ -10,10 +11,25 @@ from torch import Tensor
 from guidino_cli.models.base import Backbone
 
 
-class DenseCache:
-    """Dense maps by sample, in the precision in which the backbone gave them, hence exact.
+class DenseCache(ABC):
+    """Dense maps by sample; what does not fit any more is computed every time.
 
-    Samples that no longer fit are computed every time: throwing others out would gain nothing in a loop over all.
+    To throw others out would gain nothing in a loop over all.
+    """
+
+    @abstractmethod
+    def recall(self, keys: Sequence[Hashable], compute: Callable[[], list[Tensor]], *, pixels: Tensor) -> list[Tensor]:
+        """The maps (B, D, h, w) of a batch: from what is kept if all its samples are there, else computed.
+
+        Args:
+            keys: What each sample is called; the same key must always mean the same pixels.
+            compute: Runs the backbone over the batch.
+            pixels: The batch (B, C, H, W) as the backbone is shown it, on any device.
+        """
+
+
+class MemoryCache(DenseCache):
+    """Maps in the precision in which the backbone gave them, hence exact, until the run ends.
 
     Args:
         gigabytes: Main memory to spend, in 10^9 bytes; the maps of a GPU wait there too.
@@ -24,13 +40,8 @@ class DenseCache:
         self._maps: dict[Hashable, list[Tensor]] = {}
         self._device = torch.device("cpu")
 
-    def recall(self, keys: Sequence[Hashable], compute: Callable[[], list[Tensor]]) -> list[Tensor]:
-        """The maps (B, D, h, w) of a batch: from memory if all its samples are there, else computed.
-
-        Args:
-            keys: What each sample is called; the same key must always mean the same pixels.
-            compute: Runs the backbone over the batch.
-        """
+    def recall(self, keys: Sequence[Hashable], compute: Callable[[], list[Tensor]], *, pixels: Tensor) -> list[Tensor]:
+        """See `DenseCache`; `pixels` are not looked at."""
         if all(key in self._maps for key in keys):
             levels = zip(*(self._maps[key] for key in keys), strict=True)
             return [torch.cat(level).to(self._device) for level in levels]
@@ -48,8 +59,8 @@ class DenseCache:
             self._maps[key] = [level.detach().cpu().clone(memory_format=torch.preserve_format) for level in maps]
 
 
-def dense_cache(backbone: Backbone | None, gigabytes: float) -> DenseCache | None:
+def memory_cache(backbone: Backbone | None, gigabytes: float) -> MemoryCache | None:
     """A cache for a backbone, or None where there is nothing to keep: none, one that learns, or no memory for it."""
     if backbone is None or not backbone.is_frozen or gigabytes <= 0:
         return None
-    return DenseCache(gigabytes)
+    return MemoryCache(gigabytes)

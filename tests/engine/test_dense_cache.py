@@ -10,7 +10,7 @@ from torch import Tensor
 
 from guidino_cli.config import GuideSettings, ModelSettings, Part, load_preset
 from guidino_cli.data.manifest import load_manifest
-from guidino_cli.engine.dense_cache import DenseCache, dense_cache
+from guidino_cli.engine.dense_cache import MemoryCache, memory_cache
 from guidino_cli.engine.prediction.inference import Window, segment_image
 from guidino_cli.engine.run_folder import RunFolder, with_root
 from guidino_cli.engine.training.trainer import Trainer
@@ -19,6 +19,8 @@ from guidino_cli.models.composed import Model
 
 BACKBONE = Part("random", {"hidden_size": 32, "depth": 4, "heads": 2})
 TAPPED = Part("random", {**BACKBONE.options, "layers": [1, 2, 3, 4]})
+# Not looked at: in memory, keys are believed.
+PIXELS = torch.empty(0)
 MODELS = {
     "guided": ModelSettings(Part("unet", {"width": 4}), BACKBONE, guide=GuideSettings(at="bottleneck")),
     "segdino": ModelSettings(Part("segdino"), TAPPED),
@@ -51,59 +53,62 @@ def _count_passes(model: Model) -> list[int]:
 
 
 def test_the_same_batch_is_computed_once() -> None:
-    cache, compute = DenseCache(1), Counter()
-    first = cache.recall(["a", "b"], compute)
-    again = cache.recall(["a", "b"], compute)
+    cache, compute = MemoryCache(1), Counter()
+    first = cache.recall(["a", "b"], compute, pixels=PIXELS)
+    again = cache.recall(["a", "b"], compute, pixels=PIXELS)
     assert compute.calls == 1
     assert all(torch.equal(x, y) for x, y in zip(first, again, strict=True))
 
 
 def test_samples_come_back_in_any_company() -> None:
-    cache, compute = DenseCache(1), Counter()
-    (first, _), (second, _) = cache.recall(["a", "b"], compute), cache.recall(["c", "d"], compute)
-    mixed = cache.recall(["d", "a", "a"], compute)[0]
+    cache, compute = MemoryCache(1), Counter()
+    (first, _), (second, _) = (
+        cache.recall(["a", "b"], compute, pixels=PIXELS),
+        cache.recall(["c", "d"], compute, pixels=PIXELS),
+    )
+    mixed = cache.recall(["d", "a", "a"], compute, pixels=PIXELS)[0]
     assert compute.calls == 2
     assert torch.equal(mixed, torch.stack([second[1], first[0], first[0]]))
 
 
 def test_a_batch_with_one_unknown_sample_is_computed() -> None:
-    cache, compute = DenseCache(1), Counter()
-    cache.recall(["a", "b"], compute)
-    cache.recall(["a", "c"], compute)
+    cache, compute = MemoryCache(1), Counter()
+    cache.recall(["a", "b"], compute, pixels=PIXELS)
+    cache.recall(["a", "c"], compute, pixels=PIXELS)
     assert compute.calls == 2
 
 
 def test_maps_lie_in_memory_as_they_did() -> None:
     """A ViT's maps are tokens by channels, and a convolution may round differently over another order."""
     maps = [torch.randn(2, 1 + 15, 8)[:, 1:].transpose(1, 2).unflatten(2, (3, 5))]
-    cache = DenseCache(1)
-    cache.recall(["a", "b"], lambda: maps)
-    again = cache.recall(["a", "b"], lambda: [])[0]
+    cache = MemoryCache(1)
+    cache.recall(["a", "b"], lambda: maps, pixels=PIXELS)
+    again = cache.recall(["a", "b"], lambda: [], pixels=PIXELS)[0]
     assert torch.equal(again, maps[0])
     assert again.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_what_does_not_fit_is_computed_every_time() -> None:
     """A sample is 4 (30 + 8) = 152 bytes: two fit into 400, the third does not."""
-    cache, compute = DenseCache(400e-9), Counter(batch=1)
+    cache, compute = MemoryCache(400e-9), Counter(batch=1)
     for key in ("a", "b", "c") * 3:
-        cache.recall([key], compute)
+        cache.recall([key], compute, pixels=PIXELS)
     assert compute.calls == 2 + 3
 
 
 def test_there_is_no_cache_without_a_backbone_or_memory_or_for_one_that_learns() -> None:
     backbone = build_backbone(BACKBONE.name, BACKBONE.options)
-    assert dense_cache(None, 1) is None
-    assert dense_cache(backbone, 0) is None
-    assert dense_cache(backbone, 1) is not None
+    assert memory_cache(None, 1) is None
+    assert memory_cache(backbone, 0) is None
+    assert memory_cache(backbone, 1) is not None
     backbone.is_frozen = False
-    assert dense_cache(backbone, 1) is None
+    assert memory_cache(backbone, 1) is None
 
 
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("name", MODELS)
 def test_segmenting_an_image_again_asks_the_backbone_nothing_and_changes_no_bit(name: str, mirror: bool) -> None:
-    model, cache = _model(name), DenseCache(1)
+    model, cache = _model(name), MemoryCache(1)
     image, window = torch.rand(3, 40, 70), Window(32, mirror=mirror, batch_size=3)
     expected = segment_image(model, image, window)
     seen = _count_passes(model)
@@ -115,7 +120,7 @@ def test_segmenting_an_image_again_asks_the_backbone_nothing_and_changes_no_bit(
 
 
 def test_another_image_is_not_taken_for_the_first() -> None:
-    model, cache, window = _model("segdino"), DenseCache(1), Window(32, mirror=False)
+    model, cache, window = _model("segdino"), MemoryCache(1), Window(32, mirror=False)
     images = [torch.rand(3, 32, 32), torch.rand(3, 32, 32)]
     for name, image in zip("ab", images, strict=True):
         expected, _ = segment_image(model, image, window)
@@ -123,7 +128,7 @@ def test_another_image_is_not_taken_for_the_first() -> None:
 
 
 def test_a_guide_that_has_learned_since_is_asked_anew() -> None:
-    model, cache, window = _model("guided"), DenseCache(1), Window(32, mirror=False)
+    model, cache, window = _model("guided"), MemoryCache(1), Window(32, mirror=False)
     image = torch.rand(3, 32, 32)
     _, before = segment_image(model, image, window, cache=cache, name="a")
     torch.nn.init.normal_(model.guide.book)  # type: ignore[union-attr, arg-type]

@@ -169,9 +169,10 @@ def averaged_over_mirrors(
     guides: list[Tensor] = []
     upright = _Upright()
     for axes in _MIRRORS[: window.flips]:
-        known = None if cache is None else partial(cache.recall, [(*key, axes) for key in keys])
+        seen = crops.flip(axes) if axes else crops
+        known = None if cache is None else partial(cache.recall, [(*key, axes) for key in keys], pixels=seen)
         recall = partial(upright.recall, axes, known) if window.mirror_backbone == "once" else known
-        prediction = model(crops.flip(axes) if axes else crops, recall=recall)
+        prediction = model(seen, recall=recall)
         logits.append(prediction.logits[0].float().flip(axes) if axes else prediction.logits[0].float())
         if prediction.guide is not None:
             guide = F.interpolate(prediction.guide.float(), size=crops.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,21 +1,25 @@
 """One training step: what a batch teaches a model."""
 
 from functools import partial
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
-from guidino_cli.config import RunConfig
+from guidino_cli.config import RunConfig, TrainSettings
 from guidino_cli.data.augment import draw
 from guidino_cli.data.augment_batch import apply
 from guidino_cli.data.order import random_generator
-from guidino_cli.engine.dense_cache import dense_cache
+from guidino_cli.engine.dense_cache import DenseCache, memory_cache
+from guidino_cli.engine.dense_files import DiskCache, bytes_in, default_folder, disk_cache
 from guidino_cli.engine.precision import in_full
 from guidino_cli.engine.training.objective import Objective
 from guidino_cli.engine.training.optim import make_optimizer, make_schedule
 from guidino_cli.engine.training.quicker import make_quicker
+from guidino_cli.models.base import Backbone
 from guidino_cli.models.composed import Model, Recall
 from guidino_cli.models.finetune import checkpoint_blocks
+from guidino_cli.progress import say
 from guidino_cli.types import Sample
 
 
@@ -40,7 +44,9 @@ class Learner:
         settings = config.train
         self._config, self._accelerator, self._batches = config, accelerator, batches
         self._objective = Objective(settings.loss, has_guide=model.guide is not None)
-        self.dense_cache = dense_cache(model.backbone, settings.dense_cache_gb)
+        self.dense_cache = _dense_cache(model.backbone, settings, accelerator.device)
+        if accelerator.is_main_process:
+            _say_where(self.dense_cache, config)
         _settle_what_learns(model, config)
         optimizer = make_optimizer(
             model,
@@ -100,10 +106,10 @@ class Learner:
 
     def _recall(self, batch: Sample) -> Recall | None:
         """Where a training sample is the same in every epoch, so are its dense maps."""
-        settings = self._config.data
-        if self.dense_cache is None or settings.augment != "none" or settings.resize != "stretch":
+        if self.dense_cache is None or not _comes_again(self._config):
             return None
-        return partial(self.dense_cache.recall, [("train", index) for index in batch.case_index.tolist()])
+        keys = [("train", index) for index in batch.case_index.tolist()]
+        return partial(self.dense_cache.recall, keys, pixels=batch.image)
 
     def _augmented(self, batch: Sample, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Image and mask on the device, changed as the seed, the epoch and the case say."""
@@ -113,6 +119,36 @@ class Learner:
         ]
         image, mask = (item.to(self._accelerator.device, non_blocking=True) for item in (batch.image, batch.mask))
         return apply(image, mask, draws)
+
+
+def _dense_cache(backbone: Backbone | None, settings: TrainSettings, device: torch.device) -> DenseCache | None:
+    """Where the settings want dense maps kept."""
+    if settings.dense_cache == "memory":
+        return memory_cache(backbone, settings.dense_cache_gb)
+    chosen = settings.dense_cache_folder
+    root = default_folder() if chosen is None else Path(chosen).expanduser()
+    return disk_cache(backbone, root=root, gigabytes=settings.dense_cache_disk_gb, device=device)
+
+
+def _say_where(cache: DenseCache | None, config: RunConfig) -> None:
+    """Name the folder whose size grows, and what does not come again although its maps were to be kept."""
+    if config.train.dense_cache == "memory":
+        return
+    if not isinstance(cache, DiskCache):
+        say("guidino: train.dense_cache=disk: no maps are kept, because no frozen backbone gives any")
+        return
+    gigabytes = bytes_in(cache.folder.parent) / 1e9
+    say(f"guidino: dense maps are kept in {cache.folder} ({gigabytes:.1f} of {config.train.dense_cache_disk_gb:g} GB)")
+    if not _comes_again(config):
+        say(
+            "guidino: of validation images alone: training images change from epoch to epoch, unless "
+            "data.augment=none and data.resize=stretch"
+        )
+
+
+def _comes_again(config: RunConfig) -> bool:
+    """Whether a training image is the same in every epoch."""
+    return config.data.augment == "none" and config.data.resize == "stretch"
 
 
 def _settle_what_learns(model: Model, config: RunConfig) -> None:
