@@ -12,7 +12,7 @@ ROOT = Path(guidino_cli.__file__).parent
 FLOORS = {
     **dict.fromkeys(("guidino_cli", "types", "errors", "config", "pretrain_config", "registry", "progress"), 0),
     **dict.fromkeys(("data", "models", "losses", "metrics", "plots", "ssl"), 1),
-    **dict.fromkeys(("engine", "preparation", "evaluation"), 2),
+    **dict.fromkeys(("engine", "preparation", "planning", "evaluation"), 2),
     "commands": 3,
     "cli": 4,
     "__main__": 5,

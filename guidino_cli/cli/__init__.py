@@ -64,6 +64,7 @@ def _root(
 
 
 app.command()(data.prepare)
+app.command()(data.plan)
 app.command()(training.train)
 app.command("lora-tune")(training.lora_tune)
 app.command()(prediction.predict)

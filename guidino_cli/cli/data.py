@@ -1,4 +1,4 @@
-"""What the user types to bring data in."""
+"""What the user types to bring data in, and to have settings proposed for them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -64,4 +64,32 @@ def prepare(
         name=name,
         overwrite=overwrite,
         dry_run=dry_run,
+    )
+
+
+def plan(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder made by `guidino prepare`.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Preset file to write; default: print it.")] = None,
+    gpu_gb: Annotated[float, typer.Option(min=1, help="Memory in GB that the network may fill.")] = 8,
+    encoder: Annotated[str, typer.Option(help="plain (nnU-Net's default) or residual (since 2024).")] = "plain",
+    steps: Annotated[int, typer.Option(min=1, help="Of the optimiser; nnU-Net's 1000 epochs of 250.")] = 250_000,
+    fold: Annotated[int | None, typer.Option(min=0, help="Leave out this fold, as training does.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the preset file.")] = False,
+) -> None:
+    """Propose patch, batch, depth and schedule for a data set by nnU-Net's rules, as a preset to read and edit.
+
+    Example: guidino plan data/kvasir -o kvasir-plan.yaml --gpu-gb 11
+    """
+    from guidino_cli.commands import plan as command
+
+    command.run(
+        data,
+        out=out,
+        budget_gb=gpu_gb,
+        encoder=encoder,
+        steps=steps,
+        fold=fold,
+        as_json=as_json,
+        overwrite=overwrite,
     )

@@ -1,0 +1,135 @@
+"""What a data set is like, as nnU-Net's rules need to know it: sizes, intensities, classes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from guidino_cli.data.images import read_image, read_label_map
+from guidino_cli.errors import DataError
+from guidino_cli.types import Case
+
+
+@dataclass(frozen=True)
+class ClassFacts:
+    """One foreground class.
+
+    Attributes:
+        name: Of the class.
+        cases: In how many training cases it is seen.
+        share: Its median share of the pixels of those, in [0, 1]; 0 where it is never seen.
+        smallest: The smallest of those shares.
+    """
+
+    name: str
+    cases: int
+    share: float
+    smallest: float
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The training cases of a data set.
+
+    Attributes:
+        cases: How many.
+        median_hw: Median height and width in pixels, each on its own.
+        smallest_hw: Smallest height and smallest width.
+        largest_hw: Largest height and largest width.
+        mean: Of each colour's foreground pixels, 0 to 255.
+        deviation: Standard deviation of the same.
+        percentiles: 0.5 and 99.5 of the same, for each colour.
+        is_grey: Whether the three colours agree everywhere.
+        classes: Every foreground class.
+    """
+
+    cases: int
+    median_hw: tuple[int, int]
+    smallest_hw: tuple[int, int]
+    largest_hw: tuple[int, int]
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+    percentiles: tuple[tuple[float, float, float], tuple[float, float, float]]
+    is_grey: bool
+    classes: tuple[ClassFacts, ...]
+
+
+def fingerprint(
+    cases: Sequence[Case], classes: Sequence[str], *, done: Callable[[], None] = lambda: None
+) -> Fingerprint:
+    """Read every image and mask once.
+
+    Args:
+        cases: Labelled training cases.
+        classes: Names; index 0 is the background.
+        done: Called after every case.
+
+    Raises:
+        DataError: No case, none with a mask, or a file that cannot be used.
+    """
+    labelled = [case for case in cases if case.mask is not None]
+    if not labelled:
+        raise DataError("no labelled training case; see the splits in cases.json, made by `guidino prepare`")
+    # Exact sums of all foreground pixels: 256 bins a colour.
+    bins = np.zeros((3, 256), dtype=np.int64)
+    shares: list[list[float]] = [[] for _ in classes]
+    is_grey = True
+    for case in labelled:
+        pixels, labels = _pair(case)
+        is_grey = is_grey and bool((pixels == pixels[..., :1]).all())
+        for colour in range(3):
+            bins[colour] += np.bincount(pixels[..., colour][labels > 0], minlength=256)
+        counts = np.bincount(labels.ravel(), minlength=len(classes))
+        for index in np.flatnonzero(counts):
+            shares[index].append(counts[index] / labels.size)
+        done()
+    sizes = np.array([case.size_hw for case in labelled])
+    mean, deviation = _moments(bins)
+    return Fingerprint(
+        cases=len(labelled),
+        median_hw=_sides(np.median(sizes, axis=0)),
+        smallest_hw=_sides(sizes.min(axis=0)),
+        largest_hw=_sides(sizes.max(axis=0)),
+        mean=mean,
+        deviation=deviation,
+        percentiles=(_percentile(bins, 0.005), _percentile(bins, 0.995)),
+        is_grey=is_grey,
+        classes=tuple(_class(name, shares[index]) for index, name in enumerate(classes) if index > 0),
+    )
+
+
+def _pair(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    if case.mask is None:
+        raise DataError(f"{case.image}: has no mask")
+    pixels, _ = read_image(case.image)
+    labels = read_label_map(case.mask)
+    if labels.shape != pixels.shape[:2]:
+        raise DataError(f"{case.mask}: is {labels.shape}, its image is {pixels.shape[:2]}; run `guidino prepare` again")
+    return pixels, labels
+
+
+def _sides(values: np.ndarray) -> tuple[int, int]:
+    return int(values[0]), int(values[1])
+
+
+def _moments(bins: np.ndarray) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    count = np.maximum(1, bins.sum(axis=1))
+    levels = np.arange(256)
+    mean = bins @ levels / count
+    variance = np.maximum(0, bins @ levels**2 / count - mean**2)
+    return _colours(mean), _colours(np.sqrt(variance))
+
+
+def _percentile(bins: np.ndarray, share: float) -> tuple[float, float, float]:
+    """The smallest level with at least that share of pixels at or below it."""
+    reached = bins.cumsum(axis=1) >= share * bins.sum(axis=1, keepdims=True)
+    return _colours(reached.argmax(axis=1))
+
+
+def _colours(values: np.ndarray) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
+
+
+def _class(name: str, shares: Sequence[float]) -> ClassFacts:
+    return ClassFacts(name, len(shares), float(np.median(shares)) if shares else 0.0, min(shares, default=0.0))

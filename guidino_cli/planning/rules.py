@@ -1,0 +1,160 @@
+"""nnU-Net's rules in two dimensions: from a median image and a memory budget to patch, depth and batch size.
+
+Isensee et al., Nature Methods 2021 (supplementary note 2), with the constants of nnU-Net v2 and, for the residual
+encoder, of its presets of 2024 (arXiv:2404.09556). Pixels are taken as square: photographs state no spacing.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import ceil, prod
+
+_NARROWEST, _WIDEST = 32, 512
+_SMALLEST_MAP = 4
+_LARGEST_AREA = 2048**2
+_SMALLEST_BATCH = 2
+_REFERENCE_BATCH = 12
+_REFERENCE_GB = 8.0
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A U-Net as the rules see it.
+
+    Attributes:
+        blocks: Convolutions, or residual blocks, of each stage, as many as a network may have stages.
+        is_residual: Whether blocks are residual: two convolutions and, where the width changes, a third map.
+        decoder_convs: Convolutions of each decoder stage.
+        values_at_reference: Values in all maps of one patch at which a batch of 12 fills 8 GB.
+        covered: Largest share of the training pixels that a batch may hold.
+    """
+
+    blocks: tuple[int, ...]
+    is_residual: bool
+    decoder_convs: int
+    values_at_reference: float
+    covered: float
+
+
+ENCODERS = {
+    "plain": Encoder((2,) * 13, False, 2, 85e6, 0.05),
+    "residual": Encoder((1, 3, 4, *(6,) * 10), True, 1, 135e6, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the rules choose.
+
+    Attributes:
+        patch_hw: Height and width of a patch in pixels.
+        widths: Channels of each stage.
+        batch_size: Patches a step.
+        values: Values in all maps of one patch; memory is taken to grow in proportion to them.
+        capped_batch: The batch that would fit, where the size of the data set keeps it smaller; else None.
+    """
+
+    patch_hw: Size
+    widths: tuple[int, ...]
+    batch_size: int
+    values: int
+    capped_batch: int | None
+
+
+def plan(median_hw: Size, *, cases: int, classes: int, encoder: Encoder, budget_gb: float) -> Plan:
+    """Patch, depth and batch size: the largest patch up to the median image of which twelve fit into the budget.
+
+    Args:
+        median_hw: Median height and width of the training images in pixels.
+        cases: Training cases.
+        classes: K, background included.
+        encoder: Of the network.
+        budget_gb: Memory of the GPU that the network may fill, in GB.
+    """
+    limit = encoder.values_at_reference * budget_gb / _REFERENCE_GB
+    square = round(_LARGEST_AREA**0.5)
+    patch = divisible(_size(min(square, side) for side in median_hw))
+    while map_values(patch, encoder=encoder, classes=classes) > limit and min(patch) > 2 * _SMALLEST_MAP:
+        patch = _smaller(patch, median_hw)
+    return settle(patch, median_hw, cases=cases, classes=classes, encoder=encoder, budget_gb=budget_gb)
+
+
+def settle(
+    patch: Size,
+    median_hw: Size,
+    *,
+    cases: int,
+    classes: int,
+    encoder: Encoder,
+    budget_gb: float,
+    stages: int | None = None,
+) -> Plan:
+    """The plan of a given patch: its depth, or the given number of stages, and the batch that fits; see `plan`."""
+    stages = 1 + max(halvings(patch)) if stages is None else stages
+    values = map_values(patch, encoder=encoder, classes=classes, stages=stages)
+    fitting = round(encoder.values_at_reference * budget_gb / _REFERENCE_GB / values * _REFERENCE_BATCH)
+    covering = round(encoder.covered * prod(median_hw) * cases / prod(patch))
+    batch = max(min(fitting, covering), _SMALLEST_BATCH)
+    widths = widths_of(stages)
+    return Plan(patch, widths, batch, values, fitting if max(fitting, _SMALLEST_BATCH) > batch else None)
+
+
+def halvings(patch: Size) -> tuple[int, int]:
+    """How often each side is halved: as long as half of it is 4 or more."""
+
+    def count(side: float) -> int:
+        times = 0
+        while side >= 2 * _SMALLEST_MAP:
+            side, times = ceil(side / 2), times + 1
+        return times
+
+    return count(patch[0]), count(patch[1])
+
+
+def divisible(patch: Size) -> Size:
+    """The patch, enlarged to multiples of what its halvings divide it by."""
+    return _size(ceil(side / 2**times) * 2**times for side, times in zip(patch, halvings(patch), strict=True))
+
+
+def widths_of(stages: int) -> tuple[int, ...]:
+    """Channels of each stage: 32, doubled up to 512."""
+    return tuple(min(_WIDEST, _NARROWEST * 2**stage) for stage in range(stages))
+
+
+def map_values(patch: Size, *, encoder: Encoder, classes: int, stages: int | None = None) -> int:
+    """Values in the maps of all convolutions and of the head, for one patch: nnU-Net's stand-in for memory."""
+    times = halvings(patch)
+    stages = 1 + max(times) if stages is None else stages
+    widths = widths_of(stages)
+    areas = [
+        prod(side // 2 ** min(stage, most) for side, most in zip(patch, times, strict=True)) for stage in range(stages)
+    ]
+    total = widths[0] * areas[0] if encoder.is_residual else 0
+    for stage, (width, area) in enumerate(zip(widths, areas, strict=True)):
+        maps = encoder.blocks[stage]
+        if encoder.is_residual:
+            projects = stage > 0 and widths[stage - 1] != width
+            maps = 2 * maps + projects
+        total += maps * width * area
+    decoder = sum(width * area for width, area in zip(widths[:-1], areas[:-1], strict=True))
+    return total + (encoder.decoder_convs + 1) * decoder + classes * areas[0]
+
+
+def _size(sides: Iterable[int]) -> Size:
+    height, width = sides
+    return height, width
+
+
+def _smaller(patch: Size, median_hw: Size) -> Size:
+    """The next smaller valid patch: the side that is largest beside the median's shrinks.
+
+    What it must be divisible by afterwards decides by how much, or sizes between would be passed over.
+    """
+    axis = max((0, 1), key=lambda side: (patch[side] / median_hw[side], side))
+    tried = list(patch)
+    tried[axis] -= 2 ** halvings(patch)[axis]
+    step = 2 ** halvings(_size(tried))[axis]
+    sides = list(patch)
+    sides[axis] -= step
+    return divisible(_size(sides))

@@ -1,0 +1,44 @@
+"""What is read from the training cases."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from guidino_cli.data.images import write_label_map
+from guidino_cli.errors import DataError
+from guidino_cli.planning.fingerprint import fingerprint
+from guidino_cli.types import Case
+
+
+def _case(folder: Path, number: int, *, size_hw: tuple[int, int], colour: tuple[int, int, int], rows: int) -> Case:
+    """An image of one colour whose upper rows are class 1."""
+    image, mask = folder / f"{number}.png", folder / f"{number}-mask.png"
+    Image.new("RGB", size_hw[::-1], colour).save(image)
+    labels = np.zeros(size_hw, dtype=np.uint8)
+    labels[:rows] = 1
+    write_label_map(mask, labels)
+    return Case(str(number), image, mask, "train", None, str(number), size_hw, None)
+
+
+def test_sizes_colours_and_classes_are_those_of_the_images(tmp_path: Path) -> None:
+    cases = [
+        _case(tmp_path, 0, size_hw=(10, 20), colour=(100, 0, 50), rows=1),
+        _case(tmp_path, 1, size_hw=(20, 20), colour=(200, 0, 50), rows=1),
+        _case(tmp_path, 2, size_hw=(40, 10), colour=(0, 0, 0), rows=0),
+    ]
+    facts = fingerprint(cases, ["background", "polyp", "tool"])
+    assert (facts.median_hw, facts.smallest_hw, facts.largest_hw) == ((20, 20), (10, 10), (40, 20))
+    assert facts.mean == (150, 0, 50)
+    assert facts.deviation == (50, 0, 0)
+    assert facts.percentiles == ((100, 0, 50), (200, 0, 50))
+    assert not facts.is_grey
+    polyp, tool = facts.classes
+    assert (polyp.cases, polyp.share, polyp.smallest) == (2, pytest.approx(0.075), pytest.approx(0.05))
+    assert (tool.cases, tool.share) == (0, 0)
+
+
+def test_without_a_labelled_case_it_says_so() -> None:
+    with pytest.raises(DataError, match="no labelled training case"):
+        fingerprint([], ["background", "polyp"])
