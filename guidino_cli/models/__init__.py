@@ -33,6 +33,7 @@ SEGMENTERS = {
     "u-kan": "guidino_cli.models.segmenters.ukan:UKAN",
     "u-mamba": "guidino_cli.models.segmenters.u_mamba:UMamba",
     "smp": "guidino_cli.models.segmenters.smp:SMP",
+    "h2former": "guidino_cli.models.segmenters.h2former:H2Former",
 }
 BACKBONES = {
     "dinov3": "guidino_cli.models.backbones.dino:load_dino",

@@ -44,14 +44,19 @@ class WindowAttention(nn.Module):
         mask = self.bias[self.displacement].permute(2, 0, 1).unsqueeze(0)
         if shift or pad_h or pad_w:
             apart = _strangers((h, w), (h + pad_h, w + pad_w), window=self.window, shift=shift, device=x.device)
-            mask = mask.masked_fill(apart.unsqueeze(1), float("-inf")).repeat(batch, 1, 1, 1)
-        joined = _join(self._attend(windows, mask), rolled.shape[1:3], self.window)
+            mask = mask.masked_fill(apart.unsqueeze(1), float("-inf"))
+        joined = _join(self._attend(windows, mask, batch), rolled.shape[1:3], self.window)
         return joined.roll((shift, shift), dims=(1, 2))[:, :h, :w]
 
-    def _attend(self, windows: Tensor, mask: Tensor) -> Tensor:
+    def _attend(self, windows: Tensor, mask: Tensor, batch: int) -> Tensor:
+        """`mask` is (windows or 1, heads, T, T), the same for every image."""
         q, k, v = self.qkv(windows).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.to(q.dtype))
-        return self.out(mixed.transpose(1, 2).flatten(2))
+        if len(mask) > 1:
+            # Windows go with the heads, so that the mask need not be repeated for every image.
+            q, k, v = (item.unflatten(0, (batch, -1)).flatten(1, 2) for item in (q, k, v))
+            mask = mask.flatten(0, 1)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.to(q.dtype)).unflatten(1, (-1, self.heads))
+        return self.out(mixed.flatten(0, 1).transpose(1, 2).flatten(2))
 
 
 class WindowBlock(nn.Module):
@@ -89,6 +94,19 @@ class WindowBlock(nn.Module):
         return x + self.drop_path(self.mlp(self.norm_mlp(x)))
 
 
+class PatchMerging(nn.Module):
+    """Half the size, twice the channels: the four cells of each square side by side, normed, projected."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * channels)
+        self.project = nn.Linear(4 * channels, 2 * channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, h, w, C) to (B, h / 2, w / 2, 2 C)."""
+        return self.project(self.norm(channels_last(F.pixel_unshuffle(channels_first(x), 2))))
+
+
 class DropPath(nn.Module):
     """Stochastic depth (Huang et al. 2016): in training, zero for a share of the samples, the others scaled up."""
 
@@ -104,6 +122,16 @@ class DropPath(nn.Module):
             return x
         kept = torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device) >= self.share
         return x * kept.to(x.dtype) / (1 - self.share)
+
+
+def channels_first(x: Tensor) -> Tensor:
+    """(B, h, w, C) to (B, C, h, w)."""
+    return x.permute(0, 3, 1, 2)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """(B, C, h, w) to (B, h, w, C)."""
+    return x.permute(0, 2, 3, 1)
 
 
 def _displacements(window: int) -> Tensor:

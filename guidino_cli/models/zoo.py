@@ -175,4 +175,10 @@ ZOO: dict[str, About] = {
         "A network of that library beside the others; encoders start from random weights.",
         needs="smp",
     ),
+    "h2former": About(
+        "H2Former",
+        "He et al., IEEE TMI 2023, doi:10.1109/TMI.2023.3264513",
+        "ResNet-34 stages, channel attention over several scales and shifted windows in turn, under a U-Net's decoder.",
+        "Convolutions and attention on equal terms; slow, for its first windows are at half the image's size.",
+    ),
 }

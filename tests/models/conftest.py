@@ -27,6 +27,7 @@ _SMALL = {
     "u-kan": {"widths": [16, 8, 8]},
     "u-mamba": {"widths": [8, 8, 8, 8], "states": 4},
     "smp": {"variant": "Unet:resnet18", "arguments": {"encoder_depth": 3, "decoder_channels": [8, 8, 8]}},
+    "h2former": {"width": 8, "convs": [1] * 4, "depths": [2, 1, 1, 1], "heads": [1, 2, 2, 2], "window": 4},
 }
 _BACKBONE = Part("random", {"hidden_size": 32, "depth": 4, "heads": 2, "layers": [1, 2, 3, 4]})
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from guidino_cli.models.windows import DropPath, WindowAttention, WindowBlock
+from guidino_cli.models.windows import DropPath, PatchMerging, WindowAttention, WindowBlock
 
 
 def _by_hand(net: WindowAttention, x: Tensor, shift: int) -> Tensor:
@@ -74,6 +74,15 @@ def test_a_block_whose_branches_say_nothing_changes_nothing() -> None:
         torch.nn.init.zeros_(layer.bias)
     x = torch.randn(1, 4, 4, 6)
     assert torch.equal(block(x), x)
+
+
+def test_merging_reads_each_square_of_four_cells_and_no_other() -> None:
+    torch.manual_seed(0)
+    merge, x = PatchMerging(3), torch.randn(1, 4, 4, 3)
+    changed = x.clone()
+    changed[0, 2:, :2] += torch.randn(2, 2, 3)
+    differs = (merge(x) != merge(changed)).any(-1)[0]
+    assert differs.tolist() == [[False, False], [True, False]]
 
 
 def test_drop_path_zeroes_whole_samples_and_scales_the_others() -> None:

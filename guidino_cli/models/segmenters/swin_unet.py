@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.windows import WindowBlock
+from guidino_cli.models.windows import PatchMerging, WindowBlock, channels_first, channels_last
 
 _PATCH = 4
 
@@ -53,7 +53,7 @@ class SwinUNet(Segmenter):
         self.embed = nn.Conv2d(in_channels, width, _PATCH, stride=_PATCH)
         self.norm_embed = nn.LayerNorm(width)
         self.stages = nn.ModuleList(_Stage(*stage, window=window) for stage in stages)
-        self.merge = nn.ModuleList(_PatchMerging(channels) for channels in widths[:-1])
+        self.merge = nn.ModuleList(PatchMerging(channels) for channels in widths[:-1])
         self.norm_bottleneck = nn.LayerNorm(widths[-1])
         self.expand = nn.ModuleList(_PatchExpanding(coarse, fine, 2) for fine, coarse in pairwise(widths))
         self.join = nn.ModuleList(nn.Linear(2 * channels, channels) for channels in widths[:-1])
@@ -65,31 +65,21 @@ class SwinUNet(Segmenter):
 
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
         """Four maps at 1/4, 1/8, 1/16 and 1/32 of the image."""
-        x = self.norm_embed(_last(self.embed(image)))
+        x = self.norm_embed(channels_last(self.embed(image)))
         features = []
         for stage, merge in zip(self.stages[:-1], self.merge, strict=True):
             x = stage(x)
-            features.append(_first(x))
+            features.append(channels_first(x))
             x = merge(x)
-        return [*features, _first(self.norm_bottleneck(self.stages[-1](x)))]
+        return [*features, channels_first(self.norm_bottleneck(self.stages[-1](x)))]
 
     def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
         """Class scores at image size; no deep supervision."""
-        x = _last(features[-1])
+        x = channels_last(features[-1])
         for level in reversed(range(len(self.rise))):
-            x = torch.cat([self.expand[level](x), _last(features[level])], dim=-1)
+            x = torch.cat([self.expand[level](x), channels_last(features[level])], dim=-1)
             x = self.rise[level](self.join[level](x))
-        return [self.head(_first(self.expand_last(self.norm_last(x))))]
-
-
-def _first(x: Tensor) -> Tensor:
-    """(B, h, w, C) to (B, C, h, w)."""
-    return x.permute(0, 3, 1, 2)
-
-
-def _last(x: Tensor) -> Tensor:
-    """(B, C, h, w) to (B, h, w, C)."""
-    return x.permute(0, 2, 3, 1)
+        return [self.head(channels_first(self.expand_last(self.norm_last(x))))]
 
 
 def _rising(last: float, depths: Sequence[int]) -> list[list[float]]:
@@ -118,18 +108,6 @@ class _Stage(nn.Sequential):
         )
 
 
-class _PatchMerging(nn.Module):
-    """Half the size, twice the channels: the four cells of each square side by side, normed, projected."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(4 * channels)
-        self.project = nn.Linear(4 * channels, 2 * channels, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.project(self.norm(_last(F.pixel_unshuffle(_first(x), 2))))
-
-
 class _PatchExpanding(nn.Module):
     """The inverse of merging: projected to factor^2 cells of the new width, laid out as a square, normed."""
 
@@ -140,4 +118,4 @@ class _PatchExpanding(nn.Module):
         self.norm = nn.LayerNorm(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(_last(F.pixel_shuffle(_first(self.project(x)), self.factor)))
+        return self.norm(channels_last(F.pixel_shuffle(channels_first(self.project(x)), self.factor)))
