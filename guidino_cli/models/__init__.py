@@ -32,6 +32,7 @@ SEGMENTERS = {
     "meddinov3": "guidino_cli.models.segmenters.meddinov3:MedDINOv3",
     "u-kan": "guidino_cli.models.segmenters.ukan:UKAN",
     "u-mamba": "guidino_cli.models.segmenters.u_mamba:UMamba",
+    "swin-umamba": "guidino_cli.models.segmenters.swin_umamba:SwinUMamba",
     "smp": "guidino_cli.models.segmenters.smp:SMP",
     "h2former": "guidino_cli.models.segmenters.h2former:H2Former",
 }

@@ -168,6 +168,12 @@ ZOO: dict[str, About] = {
         "nnU-Net's residual U-Net whose deepest map, or every second, is read cell by cell by a Mamba block.",
         "Context over the whole image at a cost that grows with its area, not its square.",
     ),
+    "swin-umamba": About(
+        "Swin-UMamba-D",
+        "Liu et al., MICCAI 2024, arXiv:2402.03302",
+        "Swin-Unet's shape with VMamba's blocks: maps are scanned along rows and columns, forwards and backwards.",
+        "Context over the whole image at every level; from random weights it wants many images.",
+    ),
     "smp": About(
         "Any of segmentation_models_pytorch",
         "Iakubovskii 2019, github.com/qubvel-org/segmentation_models.pytorch",

@@ -26,6 +26,7 @@ _SMALL = {
     "upernet-swin": {"width": 12, "depths": [2, 1, 1, 1], "window": 4, "decoder_width": 16},
     "u-kan": {"widths": [16, 8, 8]},
     "u-mamba": {"widths": [8, 8, 8, 8], "states": 4},
+    "swin-umamba": {"width": 8, "depths": [1, 1, 1], "rising": 1, "states": 4},
     "smp": {"variant": "Unet:resnet18", "arguments": {"encoder_depth": 3, "decoder_channels": [8, 8, 8]}},
     "h2former": {"width": 8, "convs": [1] * 4, "depths": [2, 1, 1, 1], "heads": [1, 2, 2, 2], "window": 4},
 }
