@@ -7,7 +7,7 @@ import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -166,10 +166,26 @@ class RunFolder:
         """What `save_state` wrote last, or before if that is damaged; `DataError` without any."""
         return read_state(self.state.parent)
 
-    def history(self) -> list[dict[str, Any]]:
-        """One dictionary an epoch."""
+    def history(self, *, finished: int | None = None) -> list[dict[str, Any]]:
+        """One dictionary an epoch, of the finished ones only where it is said how many they are.
+
+        Raises:
+            DataError: A line is damaged, unless it is the last one, of an epoch that is not finished.
+        """
         path = self.path / "history.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        lines = path.read_bytes().splitlines() if path.is_file() else []
+        rows: list[dict[str, Any]] = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                row: dict[str, Any] = json.loads(line)
+                row["epoch"] = int(row["epoch"])
+                rows.append(row)
+            except (ValueError, KeyError, TypeError) as error:
+                if number == len(lines) and finished is not None and number > finished:
+                    break
+                way = "put it right, or remove the line: only this epoch's numbers are lost then"
+                raise DataError(f"{path}, line {number}: is damaged ({error}); {way}") from error
+        return [row for row in rows if finished is None or row["epoch"] <= finished]
 
     def save_history(self, history: list[dict[str, Any]]) -> None:
         """Write the epochs as JSON lines and as CSV."""
@@ -202,6 +218,7 @@ def load_run(
     folder = RunFolder(path)
     trained, facts = folder.config(), folder.facts()
     config = override(trained, overrides)
+    _require_still_open(path, overrides)
     require_same_model(path, trained.model, config.model)
     folder.require_weights()
     settings = _without_start(config.model)
@@ -213,6 +230,14 @@ def load_run(
     if model.backbone is not None:
         model.backbone.freeze()
     return model.eval(), config, facts
+
+
+def _require_still_open(path: Path, overrides: Iterable[str]) -> None:
+    """Refuse settings that training has used up: to accept them would look as if they did something."""
+    for item in overrides:
+        section, key = item.partition(".")[0], item.partition("=")[0]
+        if section not in {"predict", "model"}:
+            raise ConfigError(f"--set {key}: {path} is trained already; here predict.* can be set, {key} when training")
 
 
 def _without_start(settings: ModelSettings) -> ModelSettings:

@@ -197,6 +197,12 @@ def test_a_damaged_fact_sheet_is_refused_by_name(text: str, run: RunFolder) -> N
         load_run(run.path)
 
 
+@pytest.mark.parametrize("item", ["train.epochs=3", "data.image_size=32", "seed=1"])
+def test_a_setting_that_training_has_used_up_is_refused(item: str, run: RunFolder) -> None:
+    with pytest.raises(ConfigError, match=r"is trained already; here predict\.\* can be set"):
+        load_run(run.path, overrides=(item,))
+
+
 def test_a_setting_of_prediction_may_be_overridden(run: RunFolder) -> None:
     assert load_run(run.path, overrides=("predict.mirror=false",))[1].predict.mirror is False
 
