@@ -8,6 +8,7 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -60,7 +61,8 @@ class DiskCache(DenseCache):
         # Files of this run's own making, and others whose sum was right.
         self._own: set[str] = set()
         self._sound: set[str] = set()
-        self._is_trusted = self._has_complained = False
+        self._complaints: set[str] = set()
+        self._is_trusted = False
 
     def recall(self, keys: Sequence[Hashable], compute: Callable[[], list[Tensor]], *, pixels: Tensor) -> list[Tensor]:
         """See `DenseCache`; maps are float32 on the cache's device.
@@ -103,12 +105,12 @@ class DiskCache(DenseCache):
             with safe_open(path, framework="pt") as file:
                 levels = [file.get_tensor(str(number)) for number in range(len(file.keys()))]
                 is_sound = name in self._sound or file.metadata() == _metadata(levels)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, SafetensorError):
             is_sound = False
         if not is_sound:
-            self._complain(f"{path}: damaged, so its maps are computed anew")
+            self._complain("damaged", f"{path}: damaged, so its maps are computed anew")
             return None
         self._sound.add(name)
         return levels
@@ -118,7 +120,9 @@ class DiskCache(DenseCache):
         path = self._path(name)
         if len(content) > self._free_bytes:
             limit = f"{self._gigabytes:g} GB (train.dense_cache_disk_gb)"
-            self._complain(f"{self.folder.parent}: holds its {limit} of maps; those of other images are not kept")
+            self._complain(
+                "full", f"{self.folder.parent}: holds its {limit} of maps; those of other images are not kept"
+            )
             return
         temporary = path.with_name(f"{name}.{os.getpid()}{_UNFINISHED}")
         try:
@@ -126,9 +130,10 @@ class DiskCache(DenseCache):
             temporary.write_bytes(content)
             os.replace(temporary, path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
             self._free_bytes = 0
-            self._complain(f"{self.folder}: cannot be written ({error.strerror}); no more maps are kept")
+            self._complain("full", f"{self.folder}: cannot be written ({error.strerror}); no more maps are kept")
             return
         self._free_bytes -= len(content)
         self.kept += 1
@@ -148,13 +153,16 @@ class DiskCache(DenseCache):
     def _joined(self, samples: Sequence[list[Tensor]]) -> list[Tensor]:
         """(B, D, h, w) float32 of each level, channels next to each other in memory as a ViT's tokens are."""
         levels = zip(*samples, strict=True)
-        return [torch.stack(level).to(self._device).float().permute(0, 3, 1, 2) for level in levels]
+        # Autocast to bfloat16 cannot join half precision.
+        with torch.autocast("cpu", enabled=False):
+            batch = [torch.stack(level) for level in levels]
+        return [level.to(self._device).float().permute(0, 3, 1, 2) for level in batch]
 
-    def _complain(self, message: str) -> None:
+    def _complain(self, about: str, message: str) -> None:
         """Say a thing once; of a thousand files, the first is enough."""
-        if not self._has_complained:
+        if about not in self._complaints:
             say(f"guidino: warning: {message}")
-        self._has_complained = True
+        self._complaints.add(about)
 
 
 def disk_cache(backbone: Backbone | None, *, root: Path, gigabytes: float, device: torch.device) -> DiskCache | None:
