@@ -104,7 +104,10 @@ def _row(item: Contest, unit: str) -> tuple[str, ...]:
     places = 2 if METRICS[item.metric].kind == "distance" else 3
 
     def figure(value: float) -> str:
-        return "-" if math.isnan(value) else f"{value:+.{places}f}"
+        if math.isnan(value):
+            return "-"
+        # A difference too small for the column is not none.
+        return f"{value:+.1g}" if 0 < abs(value) < 0.5 * 10**-places else f"{value:+.{places}f}"
 
     return (
         label(item.metric, unit),

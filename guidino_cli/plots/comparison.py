@@ -11,6 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_SMALL = 0.01
 _BETTER, _WORSE = "#0072B2", "#D55E00"
 
 
@@ -52,6 +53,10 @@ def difference_figure(panels: Sequence[Differences]) -> Figure:
         gains, unequal = np.count_nonzero(better), np.count_nonzero(values)
         wins = f"{panel.second} better in {gains}, {panel.first} in {unequal - gains}, equal in {len(values) - unequal}"
         axes.set_title(f"{panel.label}, {panel.second} - {panel.first}: {wins}", fontsize=10, loc="left")
+        largest = float(np.abs(values).max(initial=0))
+        if 0 < largest < _SMALL:
+            # The axis fills the panel whatever it spans: bars that look tall may mean nothing.
+            axes.text(0.01, 0.97, f"no difference above {largest:.1g}", transform=axes.transAxes, va="top", fontsize=9)
         axes.set_ylabel(f"difference of {panel.label}", fontsize=9)
         axes.set_xticks([])
         axes.set_xlim(-0.5, max(len(values), 1) - 0.5)

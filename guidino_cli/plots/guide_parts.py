@@ -171,7 +171,7 @@ def _hex(colour: Any) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{round(value, 2) + 0.0:+.2f}"
+    return f"{value:+.1g}" if 0 < abs(value) < 0.005 else f"{round(value, 2) + 0.0:+.2f}"
 
 
 def _fitted(values: np.ndarray, shape: tuple[int, ...], *, smooth: bool = True) -> np.ndarray:

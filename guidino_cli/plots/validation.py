@@ -11,6 +11,8 @@ import numpy as np
 from guidino_cli.plots.panels import (
     FAINT,
     INK,
+    UNIT,
+    Limits,
     bar_below,
     board,
     guide_over,
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 _WIDTH, _GAP = 1.75, 0.08
 _LEFT = 1.25
+# Below this range, colours would show rounding only.
+_FLAT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -73,24 +77,33 @@ def validation_grid(rows: Sequence[Row], *, name: str, classes: Sequence[str]) -
         panel.annotate(
             title, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", fontsize=9.5, color=INK
         )
+    limits = _limits([row.guide for row in rows if row.guide is not None])
     for row, line in zip(rows, panels, strict=True):
-        _draw(row, line)
+        _draw(row, line, limits)
         _label(row, line[0])
     if has_guide:
-        bar_below(panels[-1][2], "guide value", over_image=True)
+        bar_below(panels[-1][2], "guide value", limits=limits, over_image=True)
     heading(figure, short(name, 90))
     legend_below(figure, classes, x=_LEFT, y=0.2)
     return figure
 
 
-def _draw(row: Row, panels: Sequence[Axes]) -> None:
+def _limits(guides: Sequence[np.ndarray]) -> Limits:
+    """From the smallest to the largest value of all cases: an early guide hardly leaves 0.5, and would look flat."""
+    if not guides:
+        return UNIT
+    low, high = min(float(guide.min()) for guide in guides), max(float(guide.max()) for guide in guides)
+    return (low, high) if high - low > _FLAT else UNIT
+
+
+def _draw(row: Row, panels: Sequence[Axes], limits: Limits) -> None:
     small, size_hw = thumbnail(row.image), row.labels.shape
     for panel in panels:
         show(panel, small, size_hw=size_hw)
     outline(panels[1], row.truth)
     outline(panels[-1], row.labels)
     if row.guide is not None:
-        show(panels[2], guide_over(small, thumbnail_map(row.guide)), size_hw=size_hw)
+        show(panels[2], guide_over(small, thumbnail_map(row.guide), limits=limits), size_hw=size_hw)
 
 
 def _label(row: Row, panel: Axes) -> None:

@@ -1,6 +1,7 @@
 """The page of validation cases."""
 
 import numpy as np
+import pytest
 
 from guidino_cli.plots.validation import Row, validation_grid
 
@@ -42,3 +43,13 @@ def test_rows_of_other_sizes_share_the_columns_and_do_not_overlap() -> None:
     assert len({round(box.x0, 6) for box in first}) == 1
     assert first[0].y0 > first[1].y1
     assert first[1].y0 > first[2].y1
+
+
+def test_the_bar_under_the_guides_spans_what_they_span() -> None:
+    guides = [np.full((8, 8), 0.4), np.full((8, 8), 0.6)]
+    blank = np.zeros((8, 8, 3), dtype=np.uint8)
+    labels = np.zeros((8, 8), dtype=np.uint8)
+    rows = [Row(str(i), 1.0, blank, labels, labels, guide) for i, guide in enumerate(guides)]
+    figure = validation_grid(rows, name="run", classes=["background", "polyp"])
+    bars = [axes for axes in figure.axes if axes.get_xlabel() == "guide value"]
+    assert [bar.get_xlim() for bar in bars] == [pytest.approx((0.4, 0.6))]
