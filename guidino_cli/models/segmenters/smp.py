@@ -53,7 +53,8 @@ class SMP(Segmenter):
         except (KeyError, RuntimeError) as error:
             raise ConfigError(f"segmenter {self.name}: {' '.join(str(error).split())}") from error
         self.net = net
-        self.stride = int(net.encoder.output_stride)
+        # PAN halves its deepest map three times more, and cannot below one cell.
+        self.stride = int(net.encoder.output_stride) * (8 if architecture == "PAN" else 1)
         self._rest_unused_weights(in_channels, side=int(given.get("img_size", max(64, 2 * self.stride))))
 
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:

@@ -47,7 +47,7 @@ class UperNetSwin(Segmenter):
         decoder_width: int = 512,
         weights: str | None = None,
         deep_supervision: bool = True,
-        drop_path: float = 0.3,
+        drop_path: float = 0.2,
     ) -> None:
         # Importing these takes a second that others need not pay.
         from transformers import SwinBackbone, SwinConfig, UperNetConfig, UperNetForSemanticSegmentation
