@@ -123,10 +123,30 @@ class DinoSettings:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class DistillSettings:
+    """A student that learns from a frozen teacher instead of its own average; `dino` is left unread.
+
+    `teacher`: a backbone as `model.backbone` names it. `blocks`: the student begins as these blocks of the teacher,
+    counted from 1, with patches of 16 px and rotary positions, and `student` is left unread; None for `student`.
+    `views`: crops of every image, one an epoch; they come again after so many epochs. `area`: of a crop, as a share of
+    the image. `blur`: how many of them are blurred. `remember`: keep what the teacher says in the run's folder (half
+    precision), so that it sees every view once.
+    """
+
+    teacher: Part = field(default_factory=lambda: Part("embedded"))
+    blocks: Annotated[list[PositiveInt], Field(min_length=1)] | None = None
+    views: PositiveInt = 8
+    area: tuple[PositiveFloat, _Share] = (0.12, 1.0)
+    blur: _Share = 0.2
+    remember: bool = True
+
+
+@dataclass(frozen=True, config=_STRICT)
 class PretrainConfig:
     """Everything that decides a pretraining run; saved as `config.yaml` in its folder.
 
-    `student`: a backbone as `model.backbone` names it; its weights are where the run begins.
+    `student`: a backbone as `model.backbone` names it; its weights are where the run begins. `distill`: learn from a
+    teacher; None for DINOv3's own objective.
     """
 
     description: str = ""
@@ -134,6 +154,7 @@ class PretrainConfig:
     data: UnlabelledSettings = field(default_factory=UnlabelledSettings)
     train: TeachingSettings = field(default_factory=TeachingSettings)
     dino: DinoSettings = field(default_factory=DinoSettings)
+    distill: DistillSettings | None = None
     stages: list[StageSettings] = field(default_factory=lambda: [StageSettings("stage 1", 1000, 2e-4)])
     seed: NonNegativeInt = 0
 
@@ -211,6 +232,9 @@ def _checked(settings: dict, *, label: str) -> PretrainConfig:
         low, high = getattr(config.dino, name)
         if low > high:
             raise ConfigError(f"{label}: dino.{name} is [{low:g}, {high:g}], expected the smaller one first")
+    if config.distill is not None and config.distill.area[0] > config.distill.area[1]:
+        low, high = config.distill.area
+        raise ConfigError(f"{label}: distill.area is [{low:g}, {high:g}], expected the smaller one first")
     gram = next((sum(s.steps for s in config.stages[:i]) for i, s in enumerate(config.stages) if s.gram), None)
     if gram is not None and config.dino.gram_step > gram:
         raise ConfigError(

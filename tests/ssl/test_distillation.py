@@ -1,0 +1,130 @@
+"""A student that learns what a teacher says of patches."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from guidino_cli.pretrain_config import CropSizes, DistillSettings, PretrainConfig, StageSettings, UnlabelledSettings
+from guidino_cli.ssl.distillation import Distillation, Teacher
+from guidino_cli.ssl.objective import Progress
+from guidino_cli.ssl.student import Shape, fresh
+from guidino_cli.ssl.teacher_features import TeacherFeatures
+from guidino_cli.ssl.trunk import Trunk
+from guidino_cli.types import Images
+
+AT = Progress(0, 100, 0)
+
+
+class Colours(nn.Module):
+    """Says of every patch of 8 px its mean colour, four times; it turns with the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.asked += len(image)
+        return F.avg_pool2d(image, 8).repeat(1, 4, 1, 1)
+
+
+def settings(*, gram: float = 0.0, flip: float = 0.5) -> PretrainConfig:
+    return PretrainConfig(
+        data=UnlabelledSettings(side=64, light="none", flip=flip),
+        distill=DistillSettings(views=2, area=(0.5, 1.0), blur=0.0),
+        stages=[StageSettings("one", 100, 1e-3, gram=gram, crops=[CropSizes(64, 32)])],
+    )
+
+
+def images(*, epoch: int = 0, count: int = 2) -> Images:
+    pixels = torch.randint(0, 256, (count, 3, 4, 4), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    large = pixels.repeat_interleave(16, dim=2).repeat_interleave(16, dim=3)
+    return Images(large, torch.ones(count), torch.arange(count), torch.full((count,), epoch))
+
+
+def distillation(config: PretrainConfig, *, width: int = 16, teacher: nn.Module | None = None, table=None):  # type: ignore[no-untyped-def]
+    trunk = Trunk(fresh(Shape(width, 1, 2), seed=0), mean=(0.5,) * 3, std=(0.25,) * 3)
+    return Distillation(trunk, Teacher(teacher or Colours(), channels=12, patch=8), config, table=table)
+
+
+def in_table(place: Path):  # type: ignore[no-untyped-def]
+    return lambda grid: TeacherFeatures(place, key={}, rows=4, tokens=grid * grid, channels=12)
+
+
+@pytest.mark.parametrize("epoch", range(4))
+def test_tokens_turn_with_the_view(epoch: int) -> None:
+    """Up to what two ways of cutting the same crop differ by, at 64 px for the student and 32 px for the teacher."""
+    lesson = distillation(settings()).views(images(epoch=epoch), at=AT)
+    seen = F.avg_pool2d(lesson.image, 16).flatten(2).transpose(1, 2)
+    assert torch.allclose(lesson.tokens[..., :3], seen, atol=0.06)
+
+
+def test_without_flips_epochs_that_show_the_same_view_show_the_same_pixels() -> None:
+    objective = distillation(settings(flip=0.0))
+    first, between, later = (objective.views(images(epoch=epoch), at=AT).image for epoch in (0, 1, 2))
+    assert torch.equal(first, later)
+    assert not torch.equal(first, between)
+
+
+def test_the_teacher_sees_every_view_once(tmp_path: Path) -> None:
+    teacher = Colours()
+    objective = distillation(settings(), teacher=teacher, table=in_table(tmp_path))
+    for epoch in range(6):
+        objective.views(images(epoch=epoch), at=AT)
+    assert teacher.asked == 2 * 2
+
+
+def test_a_remembered_teacher_says_what_it_said_to_half_precision(tmp_path: Path) -> None:
+    fresh_one = distillation(settings()).views(images(), at=AT)
+    remembered = distillation(settings(), table=in_table(tmp_path)).views(images(), at=AT)
+    assert torch.equal(remembered.tokens, fresh_one.tokens.half().float())
+    assert torch.equal(remembered.image, fresh_one.image)
+
+
+def test_the_loss_is_the_sum_of_its_terms() -> None:
+    objective = distillation(settings(gram=2.0))
+    learned = objective(objective.views(images(), at=AT), at=AT)
+    assert set(learned.terms) == {"distance", "gram", "loss"}
+    assert torch.isclose(learned.terms["loss"], learned.terms["distance"] + learned.terms["gram"])
+
+
+def test_the_centre_is_the_mean_token_of_the_batches_so_far() -> None:
+    objective = distillation(settings(flip=0.0))
+    lessons = [objective.views(images(epoch=epoch), at=AT) for epoch in (0, 1)]
+    for lesson in lessons:
+        objective(lesson, at=AT)
+    expected = torch.stack([lesson.tokens.mean(dim=(0, 1)) for lesson in lessons]).mean(dim=0)
+    assert torch.allclose(objective.centre, expected, atol=1e-6)
+
+
+def test_a_student_of_the_teachers_width_needs_no_map() -> None:
+    assert isinstance(distillation(settings(), width=12).project, nn.Identity)
+    assert isinstance(distillation(settings(), width=16).project, nn.Linear)
+
+
+def test_the_state_holds_no_teacher() -> None:
+    objective = distillation(settings(), teacher=nn.Conv2d(3, 12, 8, stride=8))
+    assert not any("teacher" in name for name in objective.own_state())
+    assert {name.split(".")[0] for name, _ in objective.named_parameters()} == {"student", "project"}
+
+
+def test_a_student_learns_what_its_teacher_says_of_one_image() -> None:
+    torch.manual_seed(0)
+    objective = distillation(settings(gram=1.0, flip=0.0))
+    lesson = objective.views(images(count=1), at=AT)
+    optimizer = torch.optim.AdamW(objective.parameters(), lr=3e-3)
+    for _ in range(80):
+        learned = objective(lesson, at=AT)
+        optimizer.zero_grad()
+        learned.terms["loss"].backward()
+        optimizer.step()
+    assert learned.terms["loss"].item() < 0.05
+
+
+def test_a_student_that_is_as_far_as_at_the_beginning_is_warned_of() -> None:
+    objective = distillation(settings())
+    assert objective.warning({"distance": 0.97}, at=Progress(10, 100, 0)) is None
+    assert objective.warning({"distance": 0.50}, at=Progress(30, 100, 0)) is None
+    assert "0.97 after 30% of the steps" in str(objective.warning({"distance": 0.97}, at=Progress(30, 100, 0)))
