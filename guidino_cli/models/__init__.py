@@ -35,6 +35,7 @@ SEGMENTERS = {
     "swin-umamba": "guidino_cli.models.segmenters.swin_umamba:SwinUMamba",
     "smp": "guidino_cli.models.segmenters.smp:SMP",
     "h2former": "guidino_cli.models.segmenters.h2former:H2Former",
+    "trans-unet": "guidino_cli.models.segmenters.trans_unet:TransUNet",
 }
 BACKBONES = {
     "dinov3": "guidino_cli.models.backbones.dino:load_dino",

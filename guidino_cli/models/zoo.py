@@ -187,4 +187,10 @@ ZOO: dict[str, About] = {
         "ResNet-34 stages, channel attention over several scales and shifted windows in turn, under a U-Net's decoder.",
         "Convolutions and attention on equal terms; slow, for its first windows are at half the image's size.",
     ),
+    "trans-unet": About(
+        "TransUNet",
+        "Chen et al. 2021, arXiv:2102.04306",
+        "A ResNet-50 down to a sixteenth, twelve ViT blocks over its cells, and convolutions with three skips back up.",
+        "The classic hybrid; 105 million parameters, and made to start from ImageNet weights.",
+    ),
 }

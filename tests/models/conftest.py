@@ -29,6 +29,16 @@ _SMALL = {
     "swin-umamba": {"width": 8, "depths": [1, 1, 1], "rising": 1, "states": 4},
     "smp": {"variant": "Unet:resnet18", "arguments": {"encoder_depth": 3, "decoder_channels": [8, 8, 8]}},
     "h2former": {"width": 8, "convs": [1] * 4, "depths": [2, 1, 1, 1], "heads": [1, 2, 2, 2], "window": 4},
+    "trans-unet": {
+        "width": 8,
+        "convs": [1, 1, 1],
+        "hidden_size": 16,
+        "depth": 1,
+        "heads": 2,
+        "mlp_size": 16,
+        "decoder": [8, 8, 4, 4],
+        "image_size": 32,
+    },
 }
 _BACKBONE = Part("random", {"hidden_size": 32, "depth": 4, "heads": 2, "layers": [1, 2, 3, 4]})
 
