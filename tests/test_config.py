@@ -116,6 +116,37 @@ def test_the_presets_of_the_paper_have_its_settings(name: str) -> None:
     assert found == (256, 1e-4, 4, 400)
 
 
+@pytest.mark.parametrize(
+    ("name", "reference", "changes"),
+    [
+        ("dinov3-640", "multi-640", ["model.backbone.options.layers=[12]"]),
+        ("multi-896", "multi-640", ["data.image_size=896"]),
+    ],
+)
+def test_the_rows_of_meddinov3s_ablation_differ_in_what_its_table_says(
+    name: str, reference: str, changes: list[str]
+) -> None:
+    config = load_preset(f"ct-meddinov3-{name}")
+    other = override(load_preset(f"ct-meddinov3-{reference}"), [*changes, f"description={config.description}"])
+    assert config == other
+
+
+@pytest.mark.parametrize("name", [name for name in preset_names() if name.startswith("ct-meddinov3")])
+def test_meddinov3s_presets_train_a_vit_b_whole_as_its_paper_does(name: str) -> None:
+    config = load_preset(name)
+    assert config.model.finetune is not None
+    assert config.model.finetune.drop_path == 0.2
+    train = config.train
+    assert (train.lr, train.weight_decay, train.betas, train.poly_power) == (3e-4, 5e-2, [0.9, 0.98], 1)
+    assert (config.model.backbone.options.get("layers"), config.data.image_size) == {  # type: ignore[union-attr]
+        "ct-meddinov3": ([3, 6, 9, 12], 896),
+        "ct-meddinov3-multi-896": ([3, 6, 9, 12], 896),
+        "ct-meddinov3-multi-640": ([3, 6, 9, 12], 640),
+        "ct-meddinov3-dinov3-640": ([12], 640),
+        "ct-meddinov3-random-640": ([12], 640),
+    }[name]
+
+
 @pytest.mark.parametrize("text", ["1e-4", "1E-4", "1.e-4", ".1e-3", "0.0001", "+1e-4"])
 def test_a_number_in_any_notation_is_a_number(text: str) -> None:
     assert override(RunConfig(), [f"train.lr={text}"]).train.lr == pytest.approx(1e-4)

@@ -8,8 +8,9 @@ from rich.table import Table
 from guidino_cli.config import RunConfig, dump, load_preset, preset_names, presets_folder
 
 _NOTES = """\
-guide: what the guide map gates; LoRA: its rank; paper: the row of Tables 1 to 3
-in the GuiDINO paper. dinov3 is the ViT-S/16. demo takes minutes on a CPU.
+guide: what the guide map gates; LoRA: its rank, or all: the backbone learns
+whole; paper: the row of Tables 1 to 3 in the GuiDINO paper. dinov3 is the
+ViT-S/16, for ct the ViT-B/16. demo takes minutes on a CPU.
 Your own data: own-unet, and own-plain-unet, which shows if its guide helps.
 Print one as YAML: guidino presets NAME"""
 
@@ -49,6 +50,6 @@ def _parts(config: RunConfig) -> tuple[str, str, str, str, str]:
         model.segmenter.name,
         model.guide.at if model.guide is not None else "-",
         model.backbone.name if model.backbone is not None else "-",
-        f"r{model.lora.rank}" if model.lora is not None else "-",
+        f"r{model.lora.rank}" if model.lora is not None else "all" if model.finetune is not None else "-",
         config.paper or "-",
     )
