@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from guidino_cli import __version__
-from guidino_cli.cli import data, prediction, scoring, tools, training, weights
+from guidino_cli.cli import data, prediction, pretraining, scoring, tools, training, weights
 from guidino_cli.cli.processes import is_launched, leave_at_once
 from guidino_cli.errors import EXIT_CODES, UserError
 
@@ -67,6 +67,7 @@ app.command()(data.prepare)
 app.command()(data.plan)
 app.command()(training.train)
 app.command("lora-tune")(training.lora_tune)
+app.command()(pretraining.pretrain)
 app.command()(prediction.predict)
 app.command("tune-post")(prediction.tune_post)
 app.command()(scoring.evaluate)

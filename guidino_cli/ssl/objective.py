@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from guidino_cli.ssl.trunk import Trunk
 from guidino_cli.types import Images
 
 
@@ -49,11 +50,16 @@ class Objective(nn.Module, ABC):
 
     One step of the loop: `views` (no gradients, single precision), `forward` (through whatever accelerate wraps around
     the module, in its precision), backward, `before_step`, the optimiser's step, `after_step`.
+
+    Attributes:
+        student: What learns, besides any heads.
     """
+
+    student: Trunk
 
     @abstractmethod
     def views(self, images: Images, *, at: Progress) -> Any:
-        """What `forward` is shown of a batch: made on its device, without reading a number from it."""
+        """What `forward` is shown of a batch: made where its pixels are; its other numbers are in main memory."""
 
     @abstractmethod
     def forward(self, views: Any, *, at: Progress) -> Learned:

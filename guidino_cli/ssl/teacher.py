@@ -4,7 +4,7 @@ import copy
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -23,7 +23,8 @@ def follow(teacher: nn.Module, student: nn.Module, *, momentum: float) -> None:
         student: Stays.
         momentum: m; 0 makes the teacher equal to the student, 1 leaves it as it is.
     """
-    own, others = list(teacher.parameters()), list(student.parameters())
+    own: list[Tensor] = list(teacher.parameters())
+    others: list[Tensor] = list(student.parameters())
     torch._foreach_lerp_(own, others, 1 - momentum)
     for buffer, other in zip(teacher.buffers(), student.buffers(), strict=True):
         buffer.copy_(other)

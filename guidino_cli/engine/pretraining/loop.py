@@ -73,7 +73,7 @@ class Pretrainer:
         self._saved_at = time.monotonic()
         self._watch = LossWatch(self.accelerator.device, remembered=config.train.log_every)
         self._features: torch.Tensor | None = None
-        self._warned: set[str] = set()
+        self._has_warned = False
 
     def resume(self) -> None:
         """Continue behind the last step that the run's folder holds."""
@@ -175,7 +175,8 @@ class Pretrainer:
         self.bare.after_step(at=Progress(self.at.step, self.config.steps, self.config.seed))
 
     def _on_device(self, images: Images) -> Images:
-        return Images(*(item.to(self.accelerator.device, non_blocking=True) for item in images))
+        """Pixels only: the numbers beside them decide views, and to read them from a GPU would wait for it."""
+        return images._replace(pixels=images.pixels.to(self.accelerator.device, non_blocking=True))
 
     def _add_row(self, after_row: Callable[[list[Row]], None] | None) -> str:
         """Add a row to the history, look whether the run is worth going on with, and say it in a line."""
@@ -213,12 +214,12 @@ class Pretrainer:
         }
 
     def _judge(self, row: Row) -> None:
-        """Warn of what looks bad, once each, and stop what is dead; what the main process finds holds for all."""
+        """Warn once of what looks bad, and stop what is dead; what the main process finds holds for all."""
         at = Progress(self.at.step, self.config.steps, self.config.seed)
         figures = {name: value for name, value in row.items() if isinstance(value, float)}
         warning = self.bare.warning(figures, at=at)
-        if warning is not None and warning not in self._warned and self.accelerator.is_main_process:
-            self._warned.add(warning)
+        if warning is not None and not self._has_warned and self.accelerator.is_main_process:
+            self._has_warned = True
             say(f"guidino: warning: {warning}")
         reason = self.bare.failure(figures, at=at) or collapse(self.history)
         if reason is None or not self.accelerator.is_main_process:

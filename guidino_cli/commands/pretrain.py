@@ -1,0 +1,159 @@
+"""From a folder of unlabelled images to a backbone that has learned from them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from accelerate import PartialState
+from accelerate.utils import set_seed
+from rich.console import Console
+from rich.table import Table
+
+from guidino_cli import __version__
+from guidino_cli.commands.out_folder import require_writable
+from guidino_cli.commands.runs.advice import errors_with_advice
+from guidino_cli.commands.runs.pretraining_pictures import (
+    CURVE,
+    TOKENS,
+    curve_keeper,
+    draw_curve,
+    remove_pictures,
+    token_keeper,
+)
+from guidino_cli.data.unlabelled import find_unlabelled
+from guidino_cli.engine.circumstances import circumstances
+from guidino_cli.engine.pretraining.building import Student, build_objective, build_student
+from guidino_cli.engine.pretraining.folder import PretrainFolder
+from guidino_cli.engine.pretraining.loop import Pretrainer
+from guidino_cli.engine.pretraining.saving import save_backbone
+from guidino_cli.engine.pretraining.sources import Sources, fingerprint_sources
+from guidino_cli.engine.training.agreement import on_main, together
+from guidino_cli.errors import ConfigError, DataError, WeightsError
+from guidino_cli.pretrain_config import PretrainConfig, dump_pretraining, load_pretraining, override_pretraining
+from guidino_cli.progress import say
+
+_LESS_MEMORY = (
+    "begin anew with a lower train.batch_size (and a higher train.accumulate), train.checkpointing=true, fewer "
+    "dino.local_count or smaller crops"
+)
+
+
+def run(
+    *,
+    images: Path | None,
+    out: Path,
+    preset: str,
+    overrides: Sequence[str] = (),
+    seed: int | None = None,
+    device: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    offline: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Pretrain a backbone, or go on with it (`resume`)."""
+    folder = PretrainFolder(out)
+    if resume:
+        config = _to_resume(folder, overrides, seed)
+    else:
+        config = load_pretraining(preset, [*overrides, *([] if seed is None else [f"seed={seed}"])])
+        folder.require_empty(overwrite=overwrite or dry_run)
+    place = _images(images, folder, resume=resume)
+    paths = find_unlabelled(place)
+    require_writable(out)
+    set_seed(config.seed)
+    student = build_student(config, offline=offline)
+    set_seed(config.seed)
+    objective = build_objective(student.trunk, config)
+    state = PartialState(cpu=device == "cpu")
+    if state.is_main_process:
+        _describe(config, student, images=len(paths))
+    if dry_run:
+        print(dump_pretraining(config), end="")
+        return
+    sources = together(lambda: fingerprint_sources(place, paths))
+    trainer = together(lambda: Pretrainer(objective, config, folder, paths=paths, device=device))
+    on_main(lambda: _start(folder, config, student, sources, resume=resume))
+    if resume:
+        together(trainer.resume)
+    keeper = token_keeper(folder, _looked_through(trainer), paths)
+    go_on = f"guidino pretrain --resume -o {out}"
+    with errors_with_advice(out, go_on=go_on, is_begun=folder.has_state(), less_memory=_LESS_MEMORY):
+        trainer.fit(after_row=curve_keeper(folder), look=keeper)
+        on_main(lambda: _finish(folder, trainer, student))
+
+
+def _to_resume(folder: PretrainFolder, overrides: Sequence[str], seed: int | None) -> PretrainConfig:
+    """The run's settings; `ConfigError` where other ones are asked for."""
+    config = folder.config()
+    wanted = override_pretraining(config, overrides)
+    if wanted != config or (seed is not None and seed != config.seed):
+        raise ConfigError(f"{folder.path}: --resume goes on with the run's own settings; leave out --set and --seed")
+    return config
+
+
+def _images(images: Path | None, folder: PretrainFolder, *, resume: bool) -> Path:
+    if images is not None:
+        return images
+    if not resume:
+        raise ConfigError("no images: name a folder of them, such as `guidino pretrain images/ -o backbone`")
+    return Path(folder.facts()["images"]["folder"])
+
+
+def _start(folder: PretrainFolder, config: PretrainConfig, student: Student, sources: Sources, *, resume: bool) -> None:
+    """Write a new run's first files, or check that an old one can go on with these images and weights."""
+    if not resume:
+        facts = {"guidino": __version__, "student": student.identity, "images": sources.facts(), **circumstances()}
+        remove_pictures(folder)
+        folder.create(config, facts)
+        return
+    before = folder.facts()
+    if before["student"].get("sha256") != student.identity.get("sha256"):
+        raise WeightsError(
+            f"{folder.path}: began with weights of SHA-256 {before['student'].get('sha256')}, but student names those "
+            f"of {student.identity.get('sha256')}; put the original ones back, or begin anew"
+        )
+    if before["images"]["names_sha256"] != sources.names_sha256:
+        raise DataError(
+            f"{sources.folder}: holds other images than when the run began ({before['images']['images']} then, "
+            f"{sources.images} now); put them back, or begin anew with another -o"
+        )
+    if before["images"]["sizes_sha256"] != sources.sizes_sha256:
+        # No refusal: a damaged image may have been put right, and that is no reason to lose what was learned.
+        say(f"guidino: warning: {sources.folder}: some images have other sizes than when the run began")
+
+
+def _looked_through(trainer: Pretrainer):  # type: ignore[no-untyped-def]
+    """The trunk that will be written: the teacher's where the objective has one."""
+    return getattr(trainer.bare, "teacher", trainer.bare.student)
+
+
+def _describe(config: PretrainConfig, student: Student, *, images: int) -> None:
+    """Say on stderr what is about to be learned."""
+    count = sum(parameter.numel() for parameter in student.trunk.parameters())
+    batch = config.train.batch_size * config.train.accumulate
+    epochs = config.steps * batch / images
+    stages = ", ".join(f"{stage.name}: {stage.steps:,} steps at lr {stage.lr:g}" for stage in config.stages)
+    rows = {
+        "student": f"{student.identity['weights']}, {count:,} parameters",
+        "images": f"{images:,}, squeezed to {config.data.side} px, light {config.data.light}",
+        "stages": stages,
+        "schedule": f"batch {batch} on each process, {config.steps:,} steps, {epochs:.1f} times every image",
+    }
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console(stderr=True, highlight=False).print(table)
+
+
+def _finish(folder: PretrainFolder, trainer: Pretrainer, student: Student) -> None:
+    """Write the backbone, draw the curve, and say how to use it."""
+    sha256 = save_backbone(trainer.bare.result(), folder.path, trunk=trainer.bare.student, identity=student.identity)
+    row = trainer.history[-1]
+    folder.write_facts(
+        {**folder.facts(), "result": {"sha256": sha256, "steps": row["step"], "seconds": row["seconds"]}}
+    )
+    draw_curve(folder, trainer.history)
+    print(f"backbone {folder.path}, SHA-256 {sha256}")
+    print(f"pictures {folder.path / CURVE} and {folder.path / TOKENS}")
+    name = "dinov3" if trainer.bare.student.network.config.model_type.startswith("dinov3") else "dinov2"
+    print(f"use: --set model.backbone.name={name} --set model.backbone.options.weights={folder.path}")

@@ -1,0 +1,140 @@
+"""How a pretraining run went: its terms, what tells whether it learns, and what the tokens of fixed images show."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from guidino_cli.plots.panels import DPI, INK, board, head, heading, panel_height, short, show
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+_NOT_TERMS = {
+    "step", "stage", "lr", "weight_decay", "loss", "images_per_second", "seconds", "gradient_norm", "rank", "cosine",
+}  # fmt: skip
+_WIDTH = 1.5
+
+
+@dataclass(frozen=True)
+class Eye:
+    """One image, and what a network made of it at some steps.
+
+    Attributes:
+        name: Of the image.
+        pixels: (H, W, 3) uint8.
+        components: For each step, (h, w, 3) in [0, 1].
+    """
+
+    name: str
+    pixels: np.ndarray
+    components: Sequence[np.ndarray]
+
+
+def pretraining_curve(history: Sequence[Mapping[str, Any]], *, name: str = "") -> Figure:
+    """Terms of the loss, entropies where there are any, and effective rank with mean cosine, over the steps.
+
+    Args:
+        history: Rows of `history.jsonl`, at least one.
+        name: Heading.
+
+    Returns:
+        A figure that belongs to no window; save it with `savefig`.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(key for row in history for key in row if key not in _NOT_TERMS))
+    entropies = [key for key in names if key.endswith("entropy")]
+    panels = 2 + bool(entropies)
+    figure = Figure(figsize=(7.0, 1.0 + 2.2 * panels), dpi=DPI, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(panels, 1, sharex=True)
+    _draw(axes[0], history, ["loss", *(key for key in names if key not in entropies)], label="terms, weighted")
+    if entropies:
+        _draw(axes[1], history, entropies, label="entropy, nats")
+    _draw_watched(axes[-1], history)
+    _mark_stages(axes, history)
+    axes[-1].set_xlabel("step", fontsize=9, color=INK)
+    if name:
+        figure.suptitle(short(name, 70), fontsize=9.5, color=INK, x=0.02, ha="left", weight="bold")
+    return figure
+
+
+def token_sheet(eyes: Sequence[Eye], *, steps: Sequence[int], name: str) -> Figure:
+    """A row an image, the image first, then its tokens' principal components after each of the steps.
+
+    Args:
+        eyes: At least one.
+        steps: As many as every eye has components.
+        name: Heading.
+    """
+    heights = [panel_height((eye.pixels.shape[0], eye.pixels.shape[1]), width=_WIDTH) for eye in eyes]
+    figure, rows = board(heights, 1 + len(steps), width=_WIDTH, margins=(0.1, 0.1, 0.8, 0.1))
+    for eye, panels in zip(eyes, rows, strict=True):
+        size_hw = (eye.pixels.shape[0], eye.pixels.shape[1])
+        show(panels[0], eye.pixels, size_hw=size_hw)
+        for axes, components in zip(panels[1:], eye.components, strict=True):
+            show(axes, components, size_hw=size_hw, smooth=False)
+    head(rows[0][0], "image")
+    for axes, step in zip(rows[0][1:], steps, strict=True):
+        head(axes, f"step {step:,}")
+    heading(figure, short(name, 60), note="tokens' principal components; colours of panels do not compare")
+    return figure
+
+
+def _draw(axes: Axes, history: Sequence[Mapping[str, Any]], names: Sequence[str], *, label: str) -> None:
+    for number, key in enumerate(names):
+        points = [(row["step"], row[key]) for row in history if key in row]
+        style: dict[str, Any] = {"color": _COLOURS[number % 6], "linestyle": _DASHES[number % 6], "linewidth": 1.3}
+        if key == "loss":
+            style = {"color": INK, "linewidth": 1.8}
+        axes.plot(*zip(*points, strict=True), label=key.replace("_", " "), **style, **_marker(points))
+    _dress(axes, label)
+    axes.legend(
+        fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=min(len(names), 6), borderaxespad=0.2
+    )
+
+
+def _draw_watched(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
+    """Rank on the left, cosine on the right."""
+    other = axes.twinx()
+    for place, key, colour, line in ((axes, "rank", _COLOURS[0], "-"), (other, "cosine", _COLOURS[1], "--")):
+        points = [(row["step"], row[key]) for row in history if key in row]
+        if points:
+            place.plot(*zip(*points, strict=True), color=colour, linestyle=line, linewidth=1.3, **_marker(points))
+    _dress(axes, "effective rank")
+    _dress(other, "mean cosine (dashed)")
+    axes.yaxis.label.set_color(_COLOURS[0])
+    other.yaxis.label.set_color(_COLOURS[1])
+    other.grid(visible=False)
+    other.spines["right"].set_visible(True)
+    axes.set_ylim(0, 1.08 * max((row.get("rank", 1.0) for row in history), default=1.0))
+    other.set_ylim(-0.05, 1.05)
+
+
+def _mark_stages(panels: Sequence[Axes], history: Sequence[Mapping[str, Any]]) -> None:
+    """A line where a stage begins."""
+    for before, after in itertools.pairwise(history):
+        if before["stage"] != after["stage"]:
+            for axes in panels:
+                axes.axvline(before["step"], color="#999999", linewidth=0.8, linestyle=":")
+
+
+def _dress(axes: Axes, label: str) -> None:
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8, colors=INK)
+    axes.set_ylabel(label, fontsize=9, color=INK)
+
+
+def _marker(points: Sequence[Any]) -> dict[str, Any]:
+    return {"marker": "o", "markersize": 3.0} if len(points) <= 40 else {}
