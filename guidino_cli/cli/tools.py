@@ -31,6 +31,7 @@ def models(
     size: Annotated[int, typer.Option(min=16, help="Side in pixels of the image that is measured.")] = 256,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print paragraphs instead of a table.")] = False,
 ) -> None:
     """List the segmentation networks, or describe some: paper, weights, where a guide can act, options, presets.
 
@@ -38,7 +39,9 @@ def models(
     """
     from guidino_cli.commands import models as command
 
-    command.run(names or [], measure=measure, side=size, form="json" if as_json else "csv" if as_csv else "table")
+    forms = {"json": as_json, "csv": as_csv, "markdown": as_markdown}
+    form = next((name for name, wanted in forms.items() if wanted), "table")
+    command.run(names or [], measure=measure, side=size, form=form)
 
 
 def export(

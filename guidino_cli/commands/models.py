@@ -37,7 +37,7 @@ def run(names: Sequence[str], *, measure: bool, side: int, form: str) -> None:
         names: Of networks; none for all.
         measure: Add multiply-adds, memory and seconds of a training step, each in a process of its own.
         side: Height and width of the image measured, in pixels.
-        form: "table", "csv" or "json".
+        form: "table", "csv", "json" or "markdown" (the list of docs/models.md).
 
     Raises:
         ConfigError: No such network.
@@ -51,12 +51,14 @@ def run(names: Sequence[str], *, measure: bool, side: int, form: str) -> None:
         task = bar.add_task("networks", total=len(wanted), note="")
         for name in wanted:
             bar.update(task, note=name)
-            rows.append(_row(name, measure=measure, side=side))
+            rows.append(_row(name, measure=measure, side=side, is_asked_for=bool(names)))
             bar.advance(task)
     if form == "json":
         print(json.dumps(rows, indent=2, ensure_ascii=False))
     elif form == "csv":
         print(_csv(rows), end="")
+    elif form == "markdown":
+        print(_markdown(rows))
     elif names:
         for row in rows:
             _describe(row, side=side)
@@ -64,8 +66,8 @@ def run(names: Sequence[str], *, measure: bool, side: int, form: str) -> None:
         _list(rows, measure=measure, side=side)
 
 
-def _row(name: str, *, measure: bool, side: int) -> dict[str, Any]:
-    """All that is known of a network, as plain values; None for what cannot be known here."""
+def _row(name: str, *, measure: bool, side: int, is_asked_for: bool) -> dict[str, Any]:
+    """All that is known of a network, as plain values; None for what cannot be known without its library."""
     from guidino_cli.engine.measuring import cost_of, size_of
 
     size: Size | None = None
@@ -74,7 +76,8 @@ def _row(name: str, *, measure: bool, side: int) -> dict[str, Any]:
         size = size_of(name)
         cost = cost_of(name, side) if measure else None
     except DependencyError as error:
-        say(f"{name}: {error}")
+        if is_asked_for:
+            say(str(error))
     about, kind = ZOO[name], find("segmenter", name, SEGMENTERS)
     places = [place for place in _PLACES if place in kind.guided_at and (place != "input" or kind.reads_image)]
     row: dict[str, Any] = {
@@ -157,6 +160,22 @@ def _options(name: str) -> dict[str, Any]:
     given = {"num_classes", "in_channels", "dense_channels"}
     parameters = inspect.signature(find("segmenter", name, SEGMENTERS)).parameters
     return {key: item.default for key, item in parameters.items() if key not in given}
+
+
+def _markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """A paragraph a network: name, size, what it is, when to use it."""
+    return "\n\n".join(
+        f"**{row['title']}** (`{row['name']}`, {_size_words(row)}; {row['paper']})\n{row['summary']}\n{row['use']}"
+        for row in rows
+    )
+
+
+def _size_words(row: dict[str, Any]) -> str:
+    if row["trainable"] is None:
+        return "its size depends on its name" if row["name"] == "smp" else f"needs the extra `{row['needs']}`"
+    size = f"{row['trainable'] / 1e6:.2f} M"
+    extra = f", extra `{row['needs']}`" if row["needs"] else ""
+    return f"{size} and a backbone{extra}" if row["backbone"] else f"{size}{extra}"
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:

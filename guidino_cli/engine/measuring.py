@@ -5,6 +5,7 @@ import resource
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from transformers import DINOv3ViTConfig, DINOv3ViTModel
 from guidino_cli.errors import ResourceError
 from guidino_cli.models import SEGMENTERS
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.zoo import VIT_S, ZOO
+from guidino_cli.models.zoo import ZOO
 from guidino_cli.registry import create
 
 NUM_CLASSES = 2
@@ -127,15 +128,27 @@ def _forward(segmenter: Segmenter, name: str, side: int) -> list[Tensor]:
 
 
 def _backbone(name: str) -> nn.Module | None:
-    if ZOO[name].backbone is not VIT_S:
+    """The reference backbone, where it is a DINOv3 of twelve blocks."""
+    reference = ZOO[name].backbone
+    if reference is None or not reference.heads:
         return None
-    # The sizes of the published ViT-S/16.
+    width = reference.channels[-1]
     config = DINOv3ViTConfig(
-        hidden_size=384, intermediate_size=1536, num_hidden_layers=12, num_attention_heads=6, num_register_tokens=4
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=12,
+        num_attention_heads=reference.heads,
+        num_register_tokens=4,
     )
     return DINOv3ViTModel(config)
 
 
 def _peak_bytes() -> int:
+    """The most main memory that this process has had."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # getrusage would count what the parent had when it started this process, too.
+        line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
+        return 1024 * int(line.split()[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak

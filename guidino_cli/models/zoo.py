@@ -10,15 +10,18 @@ class Reference:
     Attributes:
         title: Its name.
         channels: D of each map that it gives, shallow to deep.
+        heads: Attention heads of each of the twelve blocks of a DINOv3 ViT; 0 for another kind of backbone.
     """
 
     title: str
     channels: tuple[int, ...]
+    heads: int = 0
 
 
-VIT_S = Reference("DINOv3 ViT-S/16", (384, 384, 384, 384))
+VIT_S = Reference("DINOv3 ViT-S/16", (384, 384, 384, 384), heads=6)
 """Four levels of the smallest published DINOv3, the authors' choice in GuiDINO and SegDINO."""
-VIT_B = Reference("DINOv3 ViT-B/16", (768, 768, 768, 768))
+VIT_B = Reference("DINOv3 ViT-B/16", (768, 768, 768, 768), heads=12)
+HIERA_L = Reference("SAM 2 Hiera-L", (144, 288, 576, 1152))
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ ZOO: dict[str, About] = {
     ),
     "swin-unet": About(
         "Swin-Unet",
-        "Cao et al., ECCV 2022 Workshops, arXiv:2105.05537",
+        "Cao et al. 2022, ECCV Workshops, arXiv:2105.05537",
         "A U-Net without convolutions: attention within shifted windows, down as in Swin-T, up as its mirror image.",
         "The plain transformer among the baselines; from random weights it wants many images.",
     ),
@@ -125,7 +128,7 @@ ZOO: dict[str, About] = {
     ),
     "unetr": About(
         "UNETR",
-        "Hatamizadeh et al., WACV 2022, arXiv:2103.10504",
+        "Hatamizadeh et al. 2022, WACV, arXiv:2103.10504",
         "A ViT/16 encoder from random weights, four of its depths as skip connections of a convolutional decoder.",
         "A transformer baseline; without pretraining it wants many images.",
         needs="monai",
@@ -139,13 +142,13 @@ ZOO: dict[str, About] = {
     ),
     "segformer": About(
         "SegFormer",
-        "Xie et al., NeurIPS 2021, arXiv:2105.15203",
+        "Xie et al. 2021, NeurIPS, arXiv:2105.15203",
         "A hierarchical transformer without position codes, sizes b0 to b5, and a decoder of linear layers.",
         "Fast for its size; best with an encoder pretrained on ImageNet (option `weights`).",
     ),
     "upernet-swin": About(
         "UperNet with Swin",
-        "Xiao et al., ECCV 2018 and Liu et al., ICCV 2021, arXiv:2103.14030",
+        "Xiao et al. 2018, arXiv:1807.10221, and Liu et al. 2021, arXiv:2103.14030",
         "Swin-T with pyramid pooling and a feature pyramid above it.",
         "The usual test of a pretrained Swin (option `weights`); large for small data.",
     ),
@@ -158,7 +161,7 @@ ZOO: dict[str, About] = {
     ),
     "u-kan": About(
         "U-KAN",
-        "Li et al., AAAI 2025, arXiv:2406.02918",
+        "Li et al. 2025, AAAI, arXiv:2406.02918",
         "Three convolutional levels, then two of tokens that are mixed by splines instead of weights (KAN layers).",
         "The smallest of the recent baselines; its authors train the splines with a rate of their own.",
     ),
@@ -170,7 +173,7 @@ ZOO: dict[str, About] = {
     ),
     "swin-umamba": About(
         "Swin-UMamba-D",
-        "Liu et al., MICCAI 2024, arXiv:2402.03302",
+        "Liu et al. 2024, MICCAI, arXiv:2402.03302",
         "Swin-Unet's shape with VMamba's blocks: maps are scanned along rows and columns, forwards and backwards.",
         "Context over the whole image at every level; from random weights it wants many images.",
     ),
@@ -183,7 +186,7 @@ ZOO: dict[str, About] = {
     ),
     "h2former": About(
         "H2Former",
-        "He et al., IEEE TMI 2023, doi:10.1109/TMI.2023.3264513",
+        "He et al. 2023, IEEE TMI, doi:10.1109/TMI.2023.3264513",
         "ResNet-34 stages, channel attention over several scales and shifted windows in turn, under a U-Net's decoder.",
         "Convolutions and attention on equal terms; slow, for its first windows are at half the image's size.",
     ),
@@ -192,5 +195,12 @@ ZOO: dict[str, About] = {
         "Chen et al. 2021, arXiv:2102.04306",
         "A ResNet-50 down to a sixteenth, twelve ViT blocks over its cells, and convolutions with three skips back up.",
         "The classic hybrid; 105 million parameters, and made to start from ImageNet weights.",
+    ),
+    "sam2-unet": About(
+        "SAM2-UNet",
+        "Xiong et al. 2024, arXiv:2408.08870",
+        "Receptive field blocks on four levels of SAM 2's encoder, frozen but for adapters, and a light U-Net above.",
+        "Another foundation model than DINOv3, strong on photographs such as endoscopy; 20 epochs are enough.",
+        backbone=HIERA_L,
     ),
 }
