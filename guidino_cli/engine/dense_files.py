@@ -20,6 +20,8 @@ from torch import Tensor
 from guidino_cli.engine.dense_cache import DenseCache
 from guidino_cli.errors import ConfigError, ResourceError
 from guidino_cli.models.backbones.blueprint import blueprint_of
+from guidino_cli.models.backbones.convnext import ConvNeXt
+from guidino_cli.models.backbones.vit import ViT
 from guidino_cli.models.base import Backbone
 from guidino_cli.progress import say
 
@@ -212,9 +214,15 @@ def digest(image: Tensor) -> str:
 
 def _about(backbone: Backbone) -> dict[str, object]:
     """All that decides a backbone's maps. Where its weights lie does not: their SHA-256 does."""
-    blueprint = asdict(blueprint_of(backbone))
-    weights = {"sha256": blueprint.pop("identity")["sha256"], "dtype": str(next(backbone.parameters()).dtype)}
-    return {"format": _FORMAT, "weights": weights, **blueprint}
+    weights = {"sha256": backbone.identity["sha256"], "dtype": str(next(backbone.parameters()).dtype)}
+    about: dict[str, object] = {"format": _FORMAT, "kind": type(backbone).__name__, "weights": weights}
+    if isinstance(backbone, ViT | ConvNeXt):
+        blueprint = asdict(blueprint_of(backbone))
+        del blueprint["identity"]
+        return about | blueprint
+    # The names and sizes of its layers; what they leave open, the comparison of a run's first batch finds out.
+    structure = hashlib.sha256(repr(backbone).encode()).hexdigest()
+    return about | {"structure": structure, "level_channels": backbone.level_channels, "stride": backbone.stride}
 
 
 def _tidy(folder: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
-from torch import Tensor
+from torch import Tensor, nn
 
 from guidino_cli.config import load_preset
 from guidino_cli.data.manifest import load_manifest
@@ -17,6 +17,7 @@ from guidino_cli.engine.run_folder import RunFolder, with_root
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.errors import ConfigError, ResourceError
 from guidino_cli.models import build_backbone, build_model
+from guidino_cli.models.base import Backbone
 
 CPU = torch.device("cpu")
 TINY = {"hidden_size": 32, "depth": 2, "heads": 2}
@@ -203,6 +204,26 @@ def test_another_backbone_or_other_layers_of_it_have_a_folder_of_their_own(
         folders.append(cache.folder)
     assert folders[0] == folders[1] != folders[2]
     assert {path.name for path in folders[0].iterdir()} == {"about.json"}
+
+
+def test_a_backbone_of_any_kind_has_a_folder(tmp_path: Path) -> None:
+    class Bare(Backbone):
+        channels, stride, is_frozen = 4, 16, True
+
+        def __init__(self, channels: int, sha256: str) -> None:
+            super().__init__()
+            self.level_channels, self.identity = [channels], {"weights": "mine", "sha256": sha256}
+            self.layer = nn.Conv2d(3, channels, 1)
+
+        def forward(self, image: Tensor) -> list[Tensor]:
+            return [self.layer(image)]
+
+    folders = set()
+    for backbone in (Bare(4, "1"), Bare(4, "1"), Bare(8, "1"), Bare(4, "2")):
+        cache = disk_cache(backbone, root=tmp_path, gigabytes=1, device=CPU)
+        assert cache is not None
+        folders.add(cache.folder)
+    assert len(folders) == 3
 
 
 def test_where_the_weights_lie_does_not_matter(tmp_path: Path) -> None:
