@@ -19,7 +19,7 @@ _SMALL = {
     "dynunet": {"widths": [4, 4, 8, 8, 8]},
     "segresnet": {"width": 8, "blocks_down": [1, 1, 1, 1]},
     "unetpp": {"widths": [4, 4, 4, 8, 8, 4]},
-    "attention-unet": {"widths": [4, 4, 8, 8]},
+    "attention-unet": {"widths": [4, 8, 8]},
     "unetr": {"image_size": 64, "width": 4, "hidden_size": 24, "mlp_size": 24, "heads": 2},
     "swin-unetr": {"width": 12, "depths": [2, 1, 1, 1], "window": 4},
     "segformer": {"size": "b0"},
