@@ -18,6 +18,6 @@ def koleo_loss(features: Tensor) -> Tensor:
     directions = F.normalize(features, dim=-1, eps=_TINY)
     with torch.no_grad():
         likeness = directions @ directions.T
-        nearest = likeness.fill_diagonal_(-1.0).argmax(dim=1)
+        nearest = likeness.fill_diagonal_(-2.0).argmax(dim=1)
     distances = F.pairwise_distance(directions, directions[nearest], p=2, eps=_TINY)
     return -(distances + _TINY).log().mean()

@@ -1,0 +1,186 @@
+"""The objective as a whole: what its terms are at the beginning, who learns, and who follows."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+from guidino_cli.pretrain_config import PretrainConfig, override_pretraining
+from guidino_cli.ssl.objective import Progress
+from guidino_cli.ssl.self_distillation import SelfDistillation, resized
+from guidino_cli.ssl.trunk import Trunk
+from guidino_cli.types import Images
+
+_SMALL = [
+    "dino.prototypes=32", "dino.patch_prototypes=16", "dino.hidden=16", "dino.bottleneck=8", "dino.local_count=2",
+    "dino.freeze_last=0", "dino.temperature_steps=0",
+    "stages=[{name: one, steps: 10, lr: 1e-2, momentum: 0.5, crops: [{global_size: 64, local_size: 32}]}]",
+]  # fmt: skip
+
+Make = Callable[..., tuple[SelfDistillation, PretrainConfig]]
+
+
+@pytest.fixture
+def make() -> Make:
+    """An objective around a tiny DINOv3, with settings changed."""
+
+    def build(*overrides: str) -> tuple[SelfDistillation, PretrainConfig]:
+        config = override_pretraining(override_pretraining(PretrainConfig(), _SMALL), overrides)
+        torch.manual_seed(0)
+        vit = DINOv3ViTConfig(
+            hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, layerscale_value=1.0
+        )
+        trunk = Trunk(DINOv3ViTModel(vit), mean=(0.5,) * 3, std=(0.2,) * 3)
+        return SelfDistillation(trunk, config), config
+
+    return build
+
+
+def _images(count: int = 4, side: int = 80) -> Images:
+    pixels = torch.randint(
+        0, 256, (count, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
+    return Images(pixels, torch.ones(count), torch.arange(count), torch.zeros(count, dtype=torch.long))
+
+
+def _at(step: int = 0) -> Progress:
+    return Progress(step, 10, seed=3)
+
+
+def test_terms_begin_near_those_of_a_student_who_says_nothing_and_sum_to_the_loss(make: Make) -> None:
+    objective, _ = make()
+    terms, figures, features = objective(objective.views(_images(), at=_at()), at=_at())
+    assert float(terms["dino"]) == pytest.approx(math.log(32), abs=0.1)
+    assert float(terms["ibot"]) == pytest.approx(math.log(16) / 2, abs=0.1)
+    assert float(terms["loss"]) == pytest.approx(
+        sum(float(terms[name]) for name in ("dino", "ibot", "koleo")), rel=1e-5
+    )
+    assert float(figures["target_entropy"]) < math.log(32)
+    assert features.shape == (4, 32)
+
+
+def test_teachers_get_no_gradient_and_everything_else_does(make: Make) -> None:
+    objective, _ = make()
+    objective(objective.views(_images(), at=_at()), at=_at()).terms["loss"].backward()
+    without = [name for name, item in objective.named_parameters() if item.requires_grad and item.grad is None]
+    assert without == []
+    assert all(not item.requires_grad for name, item in objective.named_parameters() if "teacher" in name)
+
+
+def test_teachers_stay_in_evaluation_mode(make: Make) -> None:
+    objective, _ = make()
+    objective.train()
+    assert objective.student.training
+    assert not objective.teacher.training
+
+
+def test_the_student_does_not_see_what_is_masked(make: Make) -> None:
+    objective, _ = make()
+    views = objective.views(_images(), at=_at())
+    hidden = views.mask.view(8, 1, 4, 4).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    objective.eval()
+    with torch.no_grad():
+        seen = objective.student(views.whole, views.mask)
+        changed = objective.student(torch.where(hidden, 0.9 * torch.rand(1), views.whole), views.mask)
+    torch.testing.assert_close(seen.cls, changed.cls)
+
+
+def test_masked_patches_are_weighted_so_that_every_masked_view_counts_once(make: Make) -> None:
+    objective, _ = make()
+    views = objective.views(_images(), at=_at())
+    assert len(views.masked) == int(views.mask.sum())
+    assert bool(views.mask.flatten()[views.masked].all())
+    assert float(views.mask_weights.sum()) == pytest.approx(int(views.mask.any(dim=1).sum()))
+    assert int(views.mask.any(dim=1).sum()) == 4
+
+
+def test_views_depend_on_the_showing_and_not_on_the_batch(make: Make) -> None:
+    objective, _ = make()
+    images = _images()
+    both = objective.views(images, at=_at())
+    last = objective.views(Images(*(item[2:] for item in images)), at=_at(7))
+    torch.testing.assert_close(both.whole.view(2, 4, 3, 64, 64)[:, 2:], last.whole.view(2, 2, 3, 64, 64))
+    other = objective.views(images._replace(epoch=images.epoch + 1), at=_at())
+    assert not torch.equal(both.whole, other.whole)
+
+
+def test_the_teacher_follows_by_the_stages_momentum(make: Make) -> None:
+    objective, _ = make()
+    with torch.no_grad():
+        objective.head.last.weight.add_(1.0)
+    before = objective.teacher_head.last.weight.clone()
+    objective.after_step(at=_at(1))
+    torch.testing.assert_close(objective.teacher_head.last.weight, before + 0.5)
+
+
+def test_last_layers_are_frozen_at_the_beginning(make: Make) -> None:
+    objective, _ = make("dino.freeze_last=2")
+    for step, frozen in ((1, True), (2, False)):
+        objective(objective.views(_images(), at=_at(step)), at=_at(step)).terms["loss"].backward()
+        objective.before_step(at=_at(step))
+        assert (objective.head.last.weight.grad is None) is frozen
+
+
+def test_the_gram_teacher_is_the_teacher_of_its_step_and_sees_larger_views(make: Make) -> None:
+    objective, _ = make("stages.0.gram=2", "dino.gram_step=0", "stages.0.crops.0.gram_size=128")
+    views = objective.views(_images(), at=_at())
+    assert views.gram.shape == (8, 3, 128, 128)
+    terms = objective(views, at=_at()).terms
+    assert float(terms["gram"]) > 0
+    assert make()[0].gram_teacher is None
+
+
+def test_a_gram_teacher_that_sees_what_the_student_sees_finds_nothing(make: Make) -> None:
+    objective, _ = make("stages.0.gram=2", "dino.masked=0", "dino.ibot=0", "data.light=none")
+    objective.eval()
+    views = objective.views(_images(), at=_at())
+    same = views._replace(gram=views.whole)
+    assert float(objective(same, at=_at()).terms["gram"]) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_gram_teacher_is_taken_once(make: Make) -> None:
+    stages = "[{name: one, steps: 5, lr: 1e-2, momentum: 0.5}, {name: two, steps: 5, lr: 1e-2, gram: 2}]"
+    objective, _ = make(f"stages={stages}", "dino.gram_step=3")
+    assert objective.gram_teacher is not None
+    first = {}
+    for step in range(1, 6):
+        with torch.no_grad():
+            objective.student.network.norm.weight.add_(1.0)
+        objective.after_step(at=_at(step))
+        first[step] = objective.gram_teacher.network.norm.weight.clone()
+        if step == 3:
+            torch.testing.assert_close(first[3], objective.teacher.network.norm.weight)
+    assert torch.equal(first[1], torch.ones(32))
+    assert torch.equal(first[3], first[5])
+
+
+def test_maps_are_resized_to_the_students_grid() -> None:
+    patches = torch.arange(16.0).view(1, 16, 1).expand(2, 16, 3)
+    assert resized(patches, count=4).shape == (2, 4, 3)
+    torch.testing.assert_close(resized(patches, count=4).mean(), patches.mean())
+
+
+def test_it_can_learn_one_batch_by_heart(make: Make) -> None:
+    objective, _ = make("dino.koleo=0", "dino.last_std=0.1", "stages.0.momentum=1.0")
+    views = objective.views(_images(), at=_at())
+    objective.student.eval()
+    optimizer = torch.optim.AdamW([item for item in objective.parameters() if item.requires_grad], lr=3e-3)
+    first = last = None
+    for _ in range(25):
+        learned = objective(views, at=_at())
+        first, last = first or float(learned.terms["dino"]), float(learned.terms["dino"])
+        learned.terms["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    # What cannot be undercut is the entropy of the targets.
+    assert last - float(learned.figures["target_entropy"]) < 0.3 * (first - float(learned.figures["target_entropy"]))
+
+
+def test_a_plateau_late_in_the_run_is_warned_of(make: Make) -> None:
+    objective, _ = make()
+    figures = {"dino": math.log(32), "target_entropy": 3.4}
+    assert objective.warning(figures, at=_at(1)) is None
+    assert "ln K" in str(objective.warning(figures, at=_at(5)))
+    assert objective.warning({**figures, "dino": 3.0}, at=_at(5)) is None
