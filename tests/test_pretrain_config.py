@@ -1,0 +1,89 @@
+"""Settings of pretraining: what the packaged presets say, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from guidino_cli.config import preset_names
+from guidino_cli.errors import ConfigError
+from guidino_cli.pretrain_config import (
+    PretrainConfig,
+    dump_pretraining,
+    load_pretraining,
+    override_pretraining,
+    pretraining_presets,
+    read_pretraining,
+)
+
+
+def test_meddinov3_is_the_papers_three_stages() -> None:
+    config = load_pretraining("meddinov3")
+    assert config.steps == 120_000
+    assert [(stage.steps, stage.lr, stage.gram) for stage in config.stages] == [
+        (100_000, 2e-4, 0.0),
+        (10_000, 5e-5, 2.0),
+        (10_000, 2.5e-5, 2.0),
+    ]
+    assert (config.dino.koleo, config.dino.gram_step, config.stages[1].crops[0].gram_size) == (0.1, 20_000, 512)
+    sizes = config.stages[2].crops
+    assert {item.global_size for item in sizes} == {512, 768}
+    assert (min(item.local_size for item in sizes), max(item.local_size for item in sizes)) == (112, 336)
+
+
+@pytest.mark.parametrize("name", pretraining_presets())
+def test_no_image_is_kept_smaller_than_a_crop_of_it(name: str) -> None:
+    config = load_pretraining(name)
+    for stage in config.stages:
+        largest = max(max(item.global_size, item.gram_size or 0) for item in stage.crops)
+        assert (stage.side or config.data.side) >= largest
+
+
+def test_presets_of_training_and_of_pretraining_are_apart() -> None:
+    assert {"meddinov3", "small"} <= set(pretraining_presets())
+    assert not set(pretraining_presets()) & set(preset_names())
+
+
+def test_a_stage_ends_where_the_next_begins() -> None:
+    config = override_pretraining(
+        PretrainConfig(), ["stages=[{name: a, steps: 3, lr: 1e-3}, {name: b, steps: 2, lr: 1e-4}]"]
+    )
+    found = [(config.stage_at(step)[0].name, config.stage_at(step)[1]) for step in range(6)]
+    assert found == [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1), ("b", 2)]
+
+
+def test_what_is_dumped_is_read_back(tmp_path: Path) -> None:
+    config = load_pretraining("small", ["seed=7", "dino.global_area=[0.4, 0.9]"])
+    (tmp_path / "config.yaml").write_text(dump_pretraining(config))
+    assert read_pretraining(tmp_path / "config.yaml") == config
+
+
+def test_an_override_reaches_into_a_stage() -> None:
+    assert load_pretraining("meddinov3", ["stages.2.crops.1.weight=0.7"]).stages[2].crops[1].weight == 0.7
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("stages.5.steps=1", "none of the 1 items"),
+        ("stages.0.step=1", "did you mean 'steps'"),
+        ("dino.protoypes=1", "did you mean 'prototypes'"),
+        ("stages=[]", "stages is empty"),
+        ("stages.0.crops=[]", "crops is empty"),
+        ("stages.0.warmup_steps=99999", "more than its"),
+        ("dino.global_area=[0.9, 0.2]", "the smaller one first"),
+        ("stages.0.momentum=1.5", "stages.0.momentum"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_its_name(override: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
+        load_pretraining("small", [override])
+
+
+def test_a_gram_teacher_must_be_of_a_step_before_it_teaches() -> None:
+    with pytest.raises(ConfigError, match="gram_step is 60000, but a stage with a Gram term begins at step 50000"):
+        load_pretraining("meddinov3", ["stages.0.steps=50000", "dino.gram_step=60000"])
+
+
+def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'meddinov3'"):
+        load_pretraining("meddino")
