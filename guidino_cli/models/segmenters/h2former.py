@@ -16,9 +16,9 @@ class H2Former(Segmenter):
     """ResNet-34 stages, multi-scale channel attention and shifted windows in turn, under a U-Net's decoder.
 
     A stage's convolutions see the image finely, what the stage before saw of several scales is added, and two blocks
-    of attention within windows mix both. Written from the paper alone, which leaves details open: 33,564,076 parameters
-    with one class, where the authors' code has 33.699 million (with one more input channel, 3,136 weights of the
-    stem). The difference lies in the decoder, which the paper only draws, and in the branches of the embedding.
+    of attention within windows mix both. Written from the paper's description, which leaves open the widths of the
+    decoder and of the branches of the embedding: 33,564,076 parameters with one class (33,570,156 with four input
+    channels), where the authors' code has 33.699 million with four. Scores of theirs need not be reached with it.
 
     Args:
         num_classes: K, background included.
@@ -27,7 +27,7 @@ class H2Former(Segmenter):
         convs: Residual blocks of each stage; ResNet-34's.
         depths: Attention blocks of each stage; every other one is shifted.
         heads: Attention heads of each stage.
-        window: Side of a window in cells; a sixteenth of the image's in the paper.
+        window: Side of a window in cells; the authors take a sixteenth of the image's side in pixels.
     """
 
     stride = 16
