@@ -132,7 +132,7 @@ class RunFolder:
 
     def best_files(self, model: Model) -> list[Path]:
         """What the best epoch of a model consists of."""
-        return [self.weights, *([self.adapter / _ADAPTER] if _is_adapted(model) else [])]
+        return [self.weights, *([self.adapter / _ADAPTER] if _has_lora(model) else [])]
 
     def save_weights(self, model: Model, *, lora: LoraSettings | None = None) -> None:
         """Write the weights that were trained; those of a backbone that keeps them are named by hash in `run.json`.
@@ -225,7 +225,7 @@ def load_run(
     model = build_model(settings, num_classes=len(facts["classes"]), offline=offline, blueprint=folder.blueprint())
     check_backbone(model, facts)
     load_heads(model, folder)
-    if _is_adapted(model):
+    if _has_lora(model):
         _load_adapter(model, folder)
     if model.backbone is not None:
         model.backbone.freeze()
@@ -248,7 +248,7 @@ def _without_start(settings: ModelSettings) -> ModelSettings:
 
 def load_heads(model: Model, folder: RunFolder) -> None:
     """Fill everything but a backbone that keeps its weights with a run's best; `WeightsError` if they do not fit."""
-    load_strictly(model, folder.weights, may_miss=("backbone.",) if _keeps_backbone(model) else ())
+    load_strictly(model, folder.weights, may_miss=tuple(name for name in model.state_dict() if _is_kept(name, model)))
 
 
 def _load_adapter(model: Model, folder: RunFolder) -> None:
@@ -273,12 +273,7 @@ def _load_adapter(model: Model, folder: RunFolder) -> None:
 
 def own_tensors(model: Model) -> dict[str, torch.Tensor]:
     """The tensors that belong to a run: all but the pretrained ones of a backbone that keeps them."""
-    keeps = _keeps_backbone(model)
-    return {
-        name: value
-        for name, value in model.state_dict().items()
-        if not (keeps and name.startswith("backbone.")) or is_adapter(name)
-    }
+    return {name: value for name, value in model.state_dict().items() if not _is_kept(name, model) or is_adapter(name)}
 
 
 @dataclass(frozen=True)
@@ -369,13 +364,15 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _is_adapted(model: Model) -> bool:
-    return model.backbone is not None and model.backbone.is_adapted
+def _has_lora(model: Model) -> bool:
+    return any(is_adapter(name) for name, _ in model.named_parameters())
 
 
-def _keeps_backbone(model: Model) -> bool:
-    """Whether the backbone's own weights are after training what they were before."""
-    return model.backbone is not None and not model.backbone.is_whole
+def _is_kept(name: str, model: Model) -> bool:
+    """Whether a tensor lies in a backbone whose pretrained weights stay, and in no part of it that is the run's own."""
+    if model.backbone is None or model.backbone.is_whole or not name.startswith("backbone."):
+        return False
+    return not name.startswith(tuple(f"backbone.{part}." for part in model.backbone.own))
 
 
 def _git_commit() -> str | None:

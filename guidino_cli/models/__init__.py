@@ -36,12 +36,14 @@ SEGMENTERS = {
     "smp": "guidino_cli.models.segmenters.smp:SMP",
     "h2former": "guidino_cli.models.segmenters.h2former:H2Former",
     "trans-unet": "guidino_cli.models.segmenters.trans_unet:TransUNet",
+    "sam2-unet": "guidino_cli.models.segmenters.sam2_unet:SAM2UNet",
 }
 BACKBONES = {
     "dinov3": "guidino_cli.models.backbones.dino:load_dino",
     "dinov2": "guidino_cli.models.backbones.dino:load_dino",
     "vit": "guidino_cli.models.backbones.dino:load_vit",
     "embedded": "guidino_cli.models.backbones.embedded:load_embedded",
+    "sam2": "guidino_cli.models.backbones.sam2:load_sam2",
     "random": "guidino_cli.models.backbones.dino:random_dino",
 }
 GUIDES = {"tokenbook": "guidino_cli.models.guides.tokenbook:TokenBook"}

@@ -45,6 +45,7 @@ class Backbone(nn.Module, ABC):
         is_frozen: No gradients, and evaluation mode for ever.
         is_adapted: Its own weights stay as they were, an adapter inside learns.
         is_whole: All of its weights learn that its maps depend on.
+        own: Names of parts of it that are fresh and a run's own, as the segmenter is: adapters other than LoRA's.
     """
 
     channels: int
@@ -54,6 +55,7 @@ class Backbone(nn.Module, ABC):
     is_frozen: bool = False
     is_adapted: bool = False
     is_whole: bool = False
+    own: tuple[str, ...] = ()
     _following: tuple[nn.Module, ...] = ()
 
     @abstractmethod

@@ -56,8 +56,9 @@ def train_whole(backbone: Backbone, settings: FinetuneSettings) -> None:
 
 
 def pretrained(backbone: Backbone) -> Any:
-    """The transformers model inside a backbone: its one child that has weights."""
-    (network,) = [child for child in backbone.children() if any(True for _ in child.parameters())]
+    """The transformers model inside a backbone: its one child that has weights and is not the run's own."""
+    children = [child for name, child in backbone.named_children() if name not in backbone.own]
+    (network,) = [child for child in children if any(True for _ in child.parameters())]
     return network
 
 

@@ -39,6 +39,7 @@ _SMALL = {
         "decoder": [8, 8, 4, 4],
         "image_size": 32,
     },
+    "sam2-unet": {"width": 8},
 }
 _BACKBONE = Part("random", {"hidden_size": 32, "depth": 4, "heads": 2, "layers": [1, 2, 3, 4]})
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from guidino_cli.errors import WeightsError
+from guidino_cli.errors import ConfigError, WeightsError
 from guidino_cli.models.backbones.convnext import ConvNeXt
 from guidino_cli.models.backbones.dino import as_backbone
 from guidino_cli.models.backbones.vit import ViT
@@ -38,9 +38,11 @@ class Blueprint:
 
 
 def blueprint_of(backbone: Backbone) -> Blueprint:
-    """The blueprint of a backbone, ready for JSON."""
+    """The blueprint of a backbone, ready for JSON; `ConfigError` for one that has none: SAM 2 never learns whole."""
     if not isinstance(backbone, ViT | ConvNeXt):
-        raise TypeError(f"{type(backbone).__name__} has no blueprint")
+        raise ConfigError(
+            f"train.dense_cache: maps of {type(backbone).__name__} cannot be kept on disk; leave it at memory"
+        )
     config = json.loads(pretrained(backbone).config.to_json_string(use_diff=False))
     # The folder of somebody's weights is nobody's business; how transformers was told to compute, neither.
     config = {name: value for name, value in config.items() if not name.startswith("_")}

@@ -1,0 +1,229 @@
+"""SAM 2's image encoder (Hiera; Ravi et al. 2024, arXiv:2408.00714), frozen, with small adapters that learn."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import torch
+from torch import Tensor, nn
+from transformers import Sam2HieraDetConfig, Sam2HieraDetModel
+
+from guidino_cli.errors import ConfigError, WeightsError, unknown
+from guidino_cli.models.backbones.pixels import Eye
+from guidino_cli.models.base import Backbone
+from guidino_cli.models.pretrained.finding import fetch, weight_files
+from guidino_cli.models.pretrained.loading import IMAGENET
+from guidino_cli.models.pretrained.reading import read_tensors
+from guidino_cli.models.weights import fingerprint, refuse_gaps
+
+_STRIDE = 32
+_LICENCE = "Apache-2.0 if Meta's own SAM 2, else see its source"
+# Where a whole SAM 2, its vision model and the encoder alone keep the encoder's weights, and its configuration.
+_PREFIXES = ("vision_encoder.backbone.", "backbone.", "")
+_SECTIONS = ("vision_config", "backbone_config")
+
+
+@dataclass(frozen=True)
+class _Size:
+    """A published Hiera: where it is not the tiny one, which transformers has as its defaults."""
+
+    width: int
+    blocks: tuple[int, int, int, int]
+    attends_to_all: tuple[int, int, int]
+    heads: int = 1
+    windows: tuple[int, int, int, int] = (8, 4, 14, 7)
+    positions: int = 7
+
+
+_SIZES = {
+    "tiny": _Size(96, (1, 2, 7, 2), (5, 7, 9)),
+    "small": _Size(96, (1, 2, 11, 2), (7, 10, 13)),
+    "base-plus": _Size(112, (2, 3, 16, 3), (12, 16, 20), heads=2, positions=14),
+    "large": _Size(144, (2, 6, 36, 4), (23, 33, 43), heads=2, windows=(8, 4, 16, 8)),
+}
+
+
+class SAM2(Backbone):
+    """A transformers `Sam2HieraDetModel`: four maps at 1/4, 1/8, 1/16 and 1/32 of the image.
+
+    Its own weights stay as they are. With adapters, SAM2-UNet's (Xiong et al. 2024), what enters a block is first added
+    to a bottleneck of itself; these learn, and a run saves them beside its segmenter.
+
+    Args:
+        hiera: The network.
+        identity: Where the weights came from.
+        adapters: Width of the adapter before each block; 0 for none.
+    """
+
+    own = ("adapters",)
+    hiera: Any
+
+    def __init__(self, hiera: Any, *, identity: dict[str, str], adapters: int = 32) -> None:
+        super().__init__()
+        self.hiera = hiera
+        self.identity = identity
+        self.level_channels = list(hiera.config.embed_dim_per_stage)
+        self.channels = self.level_channels[-1]
+        self.stride = _STRIDE
+        self.eye = Eye(stride=_STRIDE, scale=1.0, mean=IMAGENET[0], std=IMAGENET[1])
+        self.freeze()
+        self.adapters = nn.ModuleList(_Adapter(block.dim, adapters) for block in hiera.blocks if adapters)
+        if adapters:
+            self.let_learn(self.adapters.modules())
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Maps (B, D, h, w) of the four stages in the image's precision; their grids cover the image exactly."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
+            pixels = self.eye(image).to(next(self.hiera.parameters()).dtype)
+            x = self.hiera.patch_embed(pixels)
+            x = x + self.hiera._get_pos_embed(x.shape[1:3])
+            maps = []
+            for number, block in enumerate(self.hiera.blocks):
+                x = block(self.adapters[number](x) if self.adapters else x)
+                if number in self.hiera.stage_ends:
+                    maps.append(x.permute(0, 3, 1, 2).to(image.dtype))
+            return maps
+
+    def let_learn_whole(self) -> NoReturn:
+        """Refused: SAM2-UNet freezes its encoder."""
+        raise ConfigError("model.finetune: backbone sam2 learns by its adapters alone; leave it out, or use dinov3")
+
+
+class _Adapter(nn.Module):
+    """Adds to each cell a bottleneck of it: down, GELU, up, GELU."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.bottleneck = nn.Sequential(nn.Linear(channels, width), nn.GELU(), nn.Linear(width, channels), nn.GELU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.bottleneck(x)
+        return out
+
+
+def load_sam2(
+    *,
+    family: Literal["sam2"],
+    offline: bool,
+    weights: str | None = None,
+    size: str | None = None,
+    adapters: int = 32,
+    random: bool = False,
+    widths: Sequence[int] | None = None,
+    blocks: Sequence[int] | None = None,
+    seed: int = 0,
+) -> SAM2:
+    """SAM 2's encoder from a local folder or file, the Hugging Face cache or, unless offline, the hub; or a random one.
+
+    Args:
+        family: "sam2".
+        offline: Never ask the hub.
+        weights: Folder in Hugging Face layout, such as that of facebook/sam2-hiera-large, its model.safetensors, or its
+            hub id.
+        size: tiny, small, base-plus or large: the official weights, instead of `weights`; large by default.
+        adapters: See `SAM2`.
+        random: Random weights of that size: the control of any claim about pretraining, and the tests' encoder.
+        widths: Of the four stages of a random one, where they are not the size's.
+        blocks: Of the four stages of a random one, likewise.
+        seed: Of random weights.
+
+    Raises:
+        WeightsError: Missing, damaged, or of another network; the message names the ways out.
+        ConfigError: No such size.
+        ValueError: Options that exclude each other, or cannot be.
+    """
+    if adapters < 0:
+        raise ValueError(f"adapters is {adapters}, expected the width of each, or 0 for none")
+    if weights is not None and (size is not None or random):
+        raise ValueError(f"weights {weights} are given, so leave size and random out")
+    if not random and (widths is not None or blocks is not None):
+        raise ValueError("widths and blocks are those of the weights; they can be chosen for random=true alone")
+    config = _of_size(size or "large", widths=widths, blocks=blocks)
+    if random:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            hiera = Sam2HieraDetModel(config).eval()
+        identity = {"weights": f"random, seed {seed}", "sha256": fingerprint(hiera)}
+        return SAM2(hiera, identity=identity, adapters=adapters)
+    source = weights or f"facebook/sam2-hiera-{size or 'large'}"
+    hiera = _pretrained(source, offline=offline)
+    identity = {"weights": source, "sha256": fingerprint(hiera), "licence": _LICENCE}
+    return SAM2(hiera, identity=identity, adapters=adapters)
+
+
+def _of_size(name: str, *, widths: Sequence[int] | None, blocks: Sequence[int] | None) -> Sam2HieraDetConfig:
+    if name not in _SIZES:
+        raise ConfigError(unknown("size of sam2", name, _SIZES))
+    size = _SIZES[name]
+    widths = list(widths or (size.width * 2**stage for stage in range(4)))
+    heads = [size.heads * 2**stage for stage in range(4)]
+    blocks = list(blocks or size.blocks)
+    if (
+        len(widths) != 4
+        or len(blocks) != 4
+        or min(blocks) < 1
+        or any(w % h for w, h in zip(widths, heads, strict=True))
+    ):
+        found = f"widths are {widths} and blocks {blocks}"
+        raise ValueError(f"{found}, expected four each, at least one block, and widths divisible by {heads}")
+    return Sam2HieraDetConfig(
+        hidden_size=widths[0],
+        num_attention_heads=heads[0],
+        blocks_per_stage=blocks,
+        embed_dim_per_stage=widths,
+        num_attention_heads_per_stage=heads,
+        window_size_per_stage=list(size.windows),
+        window_positional_embedding_background_size=[size.positions] * 2,
+        global_attention_blocks=list(size.attends_to_all),
+    )
+
+
+def _pretrained(source: str, *, offline: bool) -> Sam2HieraDetModel:
+    """The encoder with its weights, each tensor of it placed; those of SAM 2's other parts are left where they are."""
+    place = fetch(source, offline=offline).path
+    folder = place if place.is_dir() else place.parent
+    config = _config(folder)
+    files = weight_files(folder) if place.is_dir() else [place]
+    if not files:
+        raise WeightsError(f"{source}: no model.safetensors beside config.json")
+    tensors = {name: value for file in files for name, value in read_tensors(file).items()}
+    with torch.device("meta"):
+        hiera = Sam2HieraDetModel(config)
+    own = hiera.state_dict()
+    prefix = next((prefix for prefix in _PREFIXES if f"{prefix}pos_embed" in tensors), _PREFIXES[0])
+    found = {name: tensors[prefix + name] for name in own if prefix + name in tensors}
+    # Of the encoder only: a whole SAM 2 has a prompt encoder, a mask decoder and a memory besides.
+    more = [n for n in tensors if n.startswith(f"{prefix}blocks.") and n.removeprefix(prefix) not in own]
+    refuse_gaps(
+        source,
+        missing=[name for name in own if name not in found],
+        unexpected=more,
+        shapes=[f"{name} {tuple(value.shape)} for {tuple(own[name].shape)}" for name, value in found.items()
+                if value.shape != own[name].shape],
+        total=len(own),
+    )  # fmt: skip
+    hiera.load_state_dict({name: value.float() for name, value in found.items()}, assign=True)
+    return hiera.eval()
+
+
+def _config(folder: Path) -> Sam2HieraDetConfig:
+    """The encoder's part of a folder's `config.json`."""
+    path = folder / "config.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        for section in _SECTIONS:
+            settings = settings.get(section, settings)
+        kind = settings.get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise WeightsError(
+            f"{path}: not readable ({error}); expected a folder in Hugging Face layout, such as that of "
+            "facebook/sam2-hiera-large, or a file in one"
+        ) from error
+    if kind != Sam2HieraDetConfig.model_type:
+        raise WeightsError(f"{path}: weights of model_type '{kind}', expected a SAM 2, whose encoder is a Hiera")
+    try:
+        return Sam2HieraDetConfig(**settings)
+    except Exception as error:  # transformers' checks raise many kinds
+        raise WeightsError(f"{path}: not a usable configuration of Hiera ({error}); download it again") from error
