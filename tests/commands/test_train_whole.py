@@ -151,6 +151,19 @@ def test_a_killed_run_goes_on_bit_for_bit_without_the_original_weights(
     ).read_bytes()
 
 
+def test_half_precision_and_checkpointing_go_together_with_it(
+    guidino, shared: Path, dinov3_folder: Path, tmp_path: Path
+) -> None:
+    words = ("-p", shared / "tiny.yaml", "-d", shared / "data", "-o", tmp_path / "run", "--device", "cpu")
+    settings = (f"model.backbone.options.weights={dinov3_folder}", "train.precision=bf16", "train.checkpointing=true")
+    outcome = guidino("train", *words, *(word for setting in settings for word in ("--set", setting)))
+    assert outcome.code == 0, outcome.stderr
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert losses[1] < losses[0]
+    kept = load_file(tmp_path / "run" / "best" / "model.safetensors")
+    assert {value.dtype for value in kept.values()} == {torch.float32}
+
+
 # --- Refusals
 
 
