@@ -28,6 +28,20 @@ def progress(*, enabled: bool = True) -> Iterator[Progress]:
         yield bar
 
 
+@contextmanager
+def one_line(*, enabled: bool = True) -> Iterator[Progress]:
+    """One moving line on stderr whose task's description says all, the bar in what room is left; silent elsewhere."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None))
+    is_shown = enabled and _console.is_terminal
+    with Progress(*columns, console=_console, transient=True, disable=not is_shown, expand=True) as bar:
+        yield bar
+
+
+def is_terminal() -> bool:
+    """Whether somebody sees lines move."""
+    return _console.is_terminal
+
+
 def track(items: Iterable[T], *, total: int, description: str, every_seconds: float = 15.0) -> Iterator[T]:
     """Iterate with a progress bar; where stderr is no terminal, a plain line now and then instead."""
     started = said = time.monotonic()
@@ -39,12 +53,17 @@ def track(items: Iterable[T], *, total: int, description: str, every_seconds: fl
             now = time.monotonic()
             if not _console.is_terminal and number < total and now - said >= every_seconds:
                 left = (now - started) / number * (total - number)
-                say(f"{description} {number}/{total}, about {_spoken(left)} left")
+                say(f"{description} {number}/{total}, about {spoken(left)} left")
                 said = now
 
 
-def _spoken(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+def spoken(seconds: float) -> str:
+    """A time in one number and its unit, such as "45 s" or "1.5 h"."""
+    seconds = max(0.0, seconds)
+    for unit, size, enough in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
+        if seconds / size < enough:
+            return f"{seconds / size:.{1 if unit == 'h' else 0}f} {unit}"
+    return f"{seconds / 86400:.1f} days"
 
 
 def say(line: str) -> None:

@@ -60,7 +60,7 @@ def _new(
     run_path: Path | None, preset: str | None, out: Path | None, overrides: Sequence[str]
 ) -> tuple[RunFolder, RunConfig, Origin | None]:
     if out is None or (run_path is None and preset is None):
-        raise ConfigError("nothing to tune: give RUN, a trained run, or --preset NAME (see `guidino presets`)")
+        raise ConfigError("nothing to tune: give RUN, a trained run, or add --preset NAME (see `guidino presets`)")
     if run_path is not None:
         if out.resolve() == run_path.resolve():
             raise ConfigError(f"-o {out}: is RUN itself, which stays as it is; choose another folder")

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import Parameter
 
+from guidino_cli.commands.runs import NO_PRESET
 from guidino_cli.commands.runs.pictures import (
     CURVE,
     GRID,
@@ -21,12 +22,14 @@ from guidino_cli.commands.runs.pictures import (
     remove_pictures,
 )
 from guidino_cli.commands.runs.result import FILE_NAME as RESULT
-from guidino_cli.commands.runs.result import RunResult, write_result
+from guidino_cli.commands.runs.result import RunResult, read_result, write_result
 from guidino_cli.config import RunConfig, dump, load_preset, override
 from guidino_cli.data.manifest import FILE_NAME, Manifest, load_manifest, require
 from guidino_cli.engine.circumstances import circumstances, files_fingerprint
 from guidino_cli.engine.run_folder import Origin, RunFolder, check_backbone, run_facts, with_root
 from guidino_cli.engine.training.agreement import on_main, together
+from guidino_cli.engine.training.conditions import require_conditions, settle_algorithms
+from guidino_cli.engine.training.profiling import TABLE, TRACE
 from guidino_cli.engine.training.state_files import has_state
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.errors import ConfigError, DataError, ResourceError
@@ -62,7 +65,7 @@ def run(
         folder, config = to_resume(out, overrides, seed)
     else:
         if preset is None or out is None:
-            raise ConfigError("no preset: add --preset NAME (list them with `guidino presets`)")
+            raise ConfigError(NO_PRESET)
         folder = RunFolder(out)
         config = load_preset(preset, [*overrides, *seed_override(seed)])
         folder.require_empty(overwrite=overwrite or dry_run)
@@ -83,6 +86,14 @@ def carry_out(
     origin: Origin | None = None,
 ) -> None:
     """Build what is configured, say so, train it and draw it; a new run begins with the heads of `origin`, if any."""
+    settle_algorithms(config.train)
+    state = PartialState(cpu=device == "cpu")
+    together(lambda: require_conditions(config, device))
+    result = together(lambda: read_result(folder.path)) if resume else None
+    if result is not None:
+        if state.is_main_process:
+            _say_finished(folder, config, result)
+        return
     config = with_root(config, _data_root(data, config))
     manifest = load_manifest(Path(str(config.data.root)))
     _fix_randomness(config.seed)
@@ -90,7 +101,6 @@ def carry_out(
     model = build_model(config.model, num_classes=len(manifest.classes), offline=offline, blueprint=blueprint)
     if origin is not None:
         origin.fill(model, classes=manifest.classes)
-    state = PartialState(cpu=device == "cpu")
     if state.is_main_process:
         _describe(config, model, manifest)
     if dry_run:
@@ -104,6 +114,14 @@ def carry_out(
         trainer.fit(after_epoch=curve_keeper(folder))
     if state.is_main_process:
         _finish(folder, trainer, offline=offline)
+
+
+def _say_finished(folder: RunFolder, config: RunConfig, result: RunResult) -> None:
+    """Say that there is nothing to go on with, and what to do instead."""
+    print(f"{folder.path} is finished: {result.epochs} of {config.train.epochs} epochs")
+    print(f"best val Dice {result.val_dice:.4f} in epoch {result.epoch}")
+    print(f"to use it: guidino predict {folder.path} IMAGES -o MASKS")
+    print("to train longer, train anew with another -o and a higher train.epochs: the learning rate follows it")
 
 
 def default_out(preset: str) -> Path:
@@ -161,7 +179,8 @@ def _start(
     facts["data"]["files"] = files_fingerprint(manifest.cases, root)
     if not resume:
         # First, or a kill would leave a new run that seems to be finished.
-        (folder.path / RESULT).unlink(missing_ok=True)
+        for name in (RESULT, TRACE, TABLE):
+            (folder.path / name).unlink(missing_ok=True)
         folder.create(config, facts if origin is None else facts | {"origin": origin.facts()})
         remove_pictures(folder)
         return
@@ -257,6 +276,12 @@ def _errors_with_advice(folder: RunFolder) -> Iterator[None]:
     except (MemoryError, RuntimeError, OSError) as error:
         if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY):
             raise ResourceError(f"out of memory ({_first_line(error)}); {_LESS_MEMORY}; or {go_on}") from error
+        if "deterministic implementation" in str(error):
+            reason = str(error).partition(" does not have")[0]
+            raise ConfigError(
+                f"train.deterministic: torch has no deterministic form of {reason} on this device; leave the setting "
+                "out, or take another segmenter"
+            ) from error
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise ResourceError(f"{folder.path}: disk full; free some space, then {go_on}") from error
         raise

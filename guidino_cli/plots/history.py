@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_NOT_LOSSES = {"epoch", "lr", "lora_lr", "backbone_lr", "loss", "train_seconds"}
+_NOT_LOSSES = {"epoch", "lr", "lora_lr", "backbone_lr", "loss", "train_seconds", "images_per_second"}
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 _MARKED = 40

@@ -116,10 +116,10 @@ def test_resuming_goes_on_to_the_last_epoch(train, guidino, run: Path, monkeypat
 
     original = Trainer._train_epoch
 
-    def interrupted(self: Trainer, bar: object) -> dict[str, float]:
+    def interrupted(self: Trainer) -> dict[str, float]:
         if self.at.epoch == 1:
             raise KeyboardInterrupt
-        return original(self, bar)
+        return original(self)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_train_epoch", interrupted)
@@ -166,6 +166,7 @@ def test_resuming_without_a_folder_is_refused(guidino) -> None:
 
 def test_resuming_on_data_that_changed_is_refused(train, guidino, run: Path, tmp_path: Path) -> None:
     train()
+    (run / "result.json").unlink()
     manifest = tmp_path / "data" / "cases.json"
     manifest.write_text(manifest.read_text().replace('"split": "val"', '"split": "test"', 1))
     outcome = guidino("train", "--resume", "-o", run, "--device", "cpu")

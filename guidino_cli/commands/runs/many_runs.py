@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from guidino_cli.commands.runs import run_set
+from guidino_cli.commands.runs import NO_PRESET, run_set
 from guidino_cli.commands.runs.child import call
 from guidino_cli.commands.runs.result import FILE_NAME as RESULT
 from guidino_cli.commands.runs.result import read_result
@@ -90,7 +90,7 @@ def run(
             raise ConfigError(f"{out}: no set of runs to go on with; begin one with --seeds 3 or --folds 5")
         plan = Plan(command, over, values, settings, [*where, *place], start)
         if text is None and origin is None:
-            raise ConfigError("nothing to train: add --preset NAME (list them with `guidino presets`)")
+            raise ConfigError(NO_PRESET)
         if not (resume or overwrite or dry_run) and out.is_dir() and any(out.iterdir()):
             raise ConfigError(
                 f"{out}: is not empty; go on with --resume, start anew with --overwrite, or choose another -o"

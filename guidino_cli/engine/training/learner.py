@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from torch.profiler import record_function
 
 from guidino_cli.config import RunConfig, TrainSettings
 from guidino_cli.data.augment import draw
@@ -13,6 +14,7 @@ from guidino_cli.data.order import random_generator
 from guidino_cli.engine.dense_cache import DenseCache, memory_cache
 from guidino_cli.engine.dense_files import DiskCache, bytes_in, default_folder, disk_cache
 from guidino_cli.engine.precision import in_full
+from guidino_cli.engine.training.batch_norm import is_shared, shared
 from guidino_cli.engine.training.objective import Objective
 from guidino_cli.engine.training.optim import make_optimizer, make_schedule
 from guidino_cli.engine.training.quicker import make_quicker
@@ -57,6 +59,8 @@ class Learner:
             backbone_lr=settings.backbone_lr,
             betas=settings.betas,
         )
+        if is_shared(settings.sync_batch_norm, device=accelerator.device, processes=accelerator.num_processes):
+            model.segmenter = shared(model.segmenter)
         make_quicker(model, settings, device=accelerator.device, precision=accelerator.mixed_precision)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.bare_model: Model = accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
@@ -85,16 +89,20 @@ class Learner:
             epoch: Counted from 0.
             step: Which batch of the epoch it is on this process, counted from 0.
         """
-        image, mask = self._augmented(batch, epoch)
+        with record_function("guidino.augment"):
+            image, mask = self._augmented(batch, epoch)
         with self._accelerator.accumulate(self.model):
-            with self._accelerator.autocast():
+            with record_function("guidino.forward"), self._accelerator.autocast():
                 prediction = self.model(image, recall=self._recall(batch))
-            terms = self._objective(in_full(prediction), mask)
-            self._accelerator.backward(self._share(terms["loss"], step))
-            if self._accelerator.sync_gradients:
-                self._accelerator.clip_grad_norm_(self.model.parameters(), self._config.train.clip_norm)
-            self.optimizer.step()
-            self.optimizer.zero_grad()
+            with record_function("guidino.loss"):
+                terms = self._objective(in_full(prediction), mask)
+            with record_function("guidino.backward"):
+                self._accelerator.backward(self._share(terms["loss"], step))
+            with record_function("guidino.optimize"):
+                if self._accelerator.sync_gradients:
+                    self._accelerator.clip_grad_norm_(self.model.parameters(), self._config.train.clip_norm)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
         if self._accelerator.sync_gradients:
             self.schedule.step()
         return terms

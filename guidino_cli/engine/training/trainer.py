@@ -11,17 +11,20 @@ from guidino_cli.config import RunConfig
 from guidino_cli.engine.devices import require_used
 from guidino_cli.engine.precision import training_precision
 from guidino_cli.engine.run_folder import RunFolder
-from guidino_cli.engine.training.agreement import Ballot, on_main, refuse_together
+from guidino_cli.engine.training.agreement import Ballot, on_main, refuse_together, together
 from guidino_cli.engine.training.batches import Batches
 from guidino_cli.engine.training.checkpoint import Checkpoint, Standing
+from guidino_cli.engine.training.course import Course
 from guidino_cli.engine.training.interruption import Interruption
 from guidino_cli.engine.training.learner import Learner
 from guidino_cli.engine.training.loss_watch import LossWatch
 from guidino_cli.engine.training.optim import current_rates
+from guidino_cli.engine.training.profiling import StepProfile
+from guidino_cli.engine.training.trackers import FOLDER, Trackers
 from guidino_cli.engine.training.validation import Validation
 from guidino_cli.errors import ConfigError, UserError, WeightsError
 from guidino_cli.models.composed import Model
-from guidino_cli.progress import progress, say
+from guidino_cli.progress import say
 from guidino_cli.types import Case, Sample
 
 _GO, _SAVE, _FAIL, _STOP = range(4)
@@ -64,6 +67,8 @@ class Trainer:
             gradient_accumulation_steps=settings.accumulate,
             # Otherwise one call would step the schedule once for every process.
             step_scheduler_with_optimizer=False,
+            log_with=list(settings.trackers) or None,
+            project_dir=str(folder.path / FOLDER),
         )
         require_used(device, self.accelerator.device)
         self.batches = Batches(training, config, num_classes=num_classes, accelerator=self.accelerator)
@@ -83,6 +88,18 @@ class Trainer:
         self._saved: tuple[int, int] | None = None
         self._saved_at = self._epoch_began = time.monotonic()
         self._watch = LossWatch(self.accelerator.device, remembered=_LOOK_EVERY)
+        self._trackers = Trackers(self.accelerator, folder.path, config)
+        is_main = self.accelerator.is_main_process
+        self._profile = StepProfile(
+            folder.path, last=settings.profile if is_main else 0, device=self.accelerator.device
+        )
+        self._course = Course(
+            epochs=settings.epochs,
+            steps=self.batches.steps,
+            shown=self.batches.shown,
+            terms=list(settings.loss),
+            speaks=is_main,
+        )
 
     def fit(self, *, after_epoch: Callable[[list[dict[str, Any]]], None] | None = None) -> None:
         """Train to the last epoch, saving after every one, every `train.save_minutes`, and when asked to stop.
@@ -93,21 +110,23 @@ class Trainer:
         Raises:
             StoppedError: Ctrl-C or SIGTERM; all steps are saved.
             ConfigError: The loss is not a number any more.
-            DataError: An image or mask cannot be used; the steps before are saved.
+            DataError: An image or mask cannot be used; the steps before are saved. Or the history is damaged.
             ResourceError: The disk is full, or a process that loads images died.
         """
-        history = self.folder.history()[: self.at.epoch]
-        with self._interruption, progress(enabled=self.accelerator.is_main_process) as bar:
-            if self._saved is None:
-                self._say_what_is_left_out()
-                self._save()
-            task = bar.add_task("epochs", total=self.config.train.epochs, completed=self.at.epoch, note="")
-            while self.at.epoch < self.config.train.epochs:
-                history.append(self._epoch(bar))
-                self._keep(history)
-                if after_epoch is not None and self.accelerator.is_main_process:
-                    after_epoch(history)
-                bar.update(task, advance=1, note=f"val Dice {history[-1].get('val_dice', float('nan')):.4f}")
+        history = together(lambda: self.folder.history(finished=self.at.epoch))
+        on_main(lambda: self._trackers.start(is_new=self._saved is None))
+        try:
+            with self._interruption, self._course.shown_on_terminal(history):
+                if self._saved is None:
+                    self._say_what_is_left_out()
+                    self._save()
+                while self.at.epoch < self.config.train.epochs:
+                    history.append(self._epoch())
+                    self._keep(history)
+                    if after_epoch is not None and self.accelerator.is_main_process:
+                        after_epoch(history)
+        finally:
+            self._trackers.finish()
 
     def _say_what_is_left_out(self) -> None:
         """Only whole batches are used, one on every process; where that leaves out a tenth of the cases, say so."""
@@ -128,33 +147,39 @@ class Trainer:
             raise type(error)(f"{self.folder.state}: {error}") from error
         self._saved = (self.at.epoch, self.at.step)
 
-    def _epoch(self, bar: Any) -> dict[str, Any]:
+    def _epoch(self) -> dict[str, Any]:
         """Train and, where it is due, validate: the epoch's row of the history."""
-        losses = self._train_epoch(bar)
+        losses = self._train_epoch()
         number, settings = self.at.epoch + 1, self.config.train
-        row: dict[str, Any] = {"epoch": number, **self.at.rates, **losses, "train_seconds": round(self.at.seconds, 3)}
+        pace = {
+            "train_seconds": round(self.at.seconds, 3),
+            "images_per_second": round(self.batches.shown / max(self.at.seconds, 1e-9), 3),
+        }
+        row: dict[str, Any] = {"epoch": number, **self.at.rates, **losses, **pace}
         if number % settings.validate_every == 0 or number == settings.epochs:
             began = time.monotonic()
             row["val_dice"] = self._validate()
             row["val_seconds"] = round(time.monotonic() - began, 3)
         return row
 
-    def _train_epoch(self, bar: Any) -> dict[str, float]:
+    def _train_epoch(self) -> dict[str, float]:
         """The rest of a pass over the training cases; the mean of every loss term over all of it."""
         self.learner.train_mode()
-        if self.at.step == 0:
+        is_whole = self.at.step == 0
+        if is_whole:
             self.at.rates = current_rates(self.learner.optimizer)
         self._epoch_began = time.monotonic() - self.at.seconds
-        name = f"epoch {self.at.epoch + 1}"
-        task = bar.add_task(name, total=self.batches.steps, completed=self.at.step, note="")
         for batch in self.batches.of(self.at.epoch, done=self.at.step):
             self._count(self._granted(batch))
+            loss = None
             if self.at.step % _LOOK_EVERY == 1:
                 self._refuse_broken_loss()
-                bar.update(task, note=f"loss {self.at.sums['loss'].item() / self.at.step:.4f}")
-            bar.advance(task)
+                loss = self.at.sums["loss"].item() / self.at.step
+            self._course.step(self.at, seconds=time.monotonic() - self._epoch_began, loss=loss)
+            if self.at.epoch == 0 and is_whole:
+                self._profile.after(self.at.step)
+        self._profile.end(self.at.step)
         self._refuse_broken_loss()
-        bar.remove_task(task)
         self.at.seconds = time.monotonic() - self._epoch_began
         return {
             name: float(self.accelerator.reduce(value, "mean")) / self.at.step for name, value in self.at.sums.items()
@@ -234,9 +259,10 @@ class Trainer:
             on_main(lambda: self.folder.save_weights(self.bare_model, lora=self.config.model.lora))
         self.at.finish_epoch()
         on_main(lambda: self.folder.save_history(history))
+        # Before the state: after a kill in between, the epoch comes again, the same, and no tracker lacks it.
+        self._trackers.log(row)
         self._save()
-        if self.accelerator.is_main_process:
-            say(_line(row, epochs=self.config.train.epochs, is_best=is_best))
+        self._course.epoch(history, best=(self.at.best_dice, self.at.best_epoch))
 
     def _save(self) -> None:
         state = self.checkpoint.capture(self.at)
@@ -255,10 +281,3 @@ class Trainer:
         if step == 0:
             return f"epoch {epoch} of {self.config.train.epochs}" if epoch else "the beginning"
         return f"step {step} of {self.batches.steps} in epoch {epoch + 1}"
-
-
-def _line(row: dict[str, Any], *, epochs: int, is_best: bool) -> str:
-    """An epoch in one line of plain text."""
-    losses = " ".join(f"{name} {row[name]:.4f}" for name in ("loss", "dice", "cross_entropy", "guide") if name in row)
-    score = f" val Dice {row['val_dice']:.4f}{' best' if is_best else ''}" if "val_dice" in row else ""
-    return f"epoch {row['epoch']}/{epochs} {losses}{score} ({row['train_seconds']:.1f} s)"

@@ -1,0 +1,60 @@
+"""What a run needs of the machine and its packages: asked before any data or weights are loaded."""
+
+import os
+
+import torch
+
+from guidino_cli.config import RunConfig, TrainSettings
+from guidino_cli.engine.devices import pick_device
+from guidino_cli.engine.precision import training_precision
+from guidino_cli.engine.training.trackers import require_packages
+from guidino_cli.errors import ConfigError
+
+# Set by `accelerate launch`, for plugins that keep only a part of the weights in each process.
+_SHARDING = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron",
+}
+
+
+def require_conditions(config: RunConfig, device: str | None) -> None:
+    """Refuse what this machine cannot do.
+
+    Raises:
+        ConfigError: A device that is not there, a precision or a batch normalisation that needs CUDA, or sharding.
+        DependencyError: A tracker's package is missing.
+    """
+    for name, kind in _SHARDING.items():
+        if os.environ.get(name, "false").lower() in {"1", "true"}:
+            raise ConfigError(
+                f"{name} is set: {kind} splits the weights over processes, but guidino saves whole ones; "
+                "use --devices N or torchrun, where every process has a whole model"
+            )
+    if device is not None:
+        pick_device(device)
+    training_precision(config.train.precision, device)
+    require_packages(config.train.trackers)
+    _require_sense(config.train, is_cpu=device == "cpu" or not torch.cuda.is_available())
+
+
+def settle_algorithms(settings: TrainSettings) -> None:
+    """Have torch take only algorithms that give the same bits every time, if it is asked for."""
+    if settings.deterministic:
+        # Read when CUDA begins; cuBLAS has no fixed order of sums without it.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+
+
+def _require_sense(settings: TrainSettings, *, is_cpu: bool) -> None:
+    if settings.sync_batch_norm is True and is_cpu:
+        raise ConfigError(
+            "train.sync_batch_norm is true, but torch has it on CUDA devices only; leave it at auto, or choose a "
+            "segmenter with instance normalisation, such as nnunet"
+        )
+    if settings.profile in {1, 2}:
+        raise ConfigError(
+            f"train.profile is {settings.profile}, but the first two steps are left out: they set things up; "
+            "give the last step to look at, such as 8, or 0 for none"
+        )

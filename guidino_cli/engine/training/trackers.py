@@ -1,0 +1,145 @@
+"""Every epoch's numbers for TensorBoard, Weights & Biases or MLflow, in files of the run folder."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
+
+from guidino_cli.config import RunConfig, dump
+from guidino_cli.data.images import write_text
+from guidino_cli.errors import ConfigError, DependencyError
+from guidino_cli.progress import say
+
+FOLDER = "trackers"
+_PROJECT = "guidino"
+_WANDB_ID, _MLFLOW_ID = "wandb-run.txt", "mlflow-run.txt"
+_OURS = (_PROJECT, "wandb", "mlflow", "mlflow.db", _WANDB_ID, _MLFLOW_ID)
+
+
+def require_packages(names: Sequence[str]) -> None:
+    """`DependencyError` if a tracker's package is not installed."""
+    for name in names:
+        if find_spec(name) is None:
+            raise DependencyError(f"train.trackers: {name} is not installed; pip install 'guidino[{name}]'")
+
+
+class Trackers:
+    """The trackers of a run, through accelerate; only the main process speaks to them.
+
+    Args:
+        accelerator: Of the run; made with `log_with` the configured ones.
+        run: The run's folder.
+        config: Of the run.
+    """
+
+    def __init__(self, accelerator: Accelerator, run: Path, config: RunConfig) -> None:
+        self._accelerator, self._run, self._config = accelerator, run, config
+        self._place = run / FOLDER
+        self._silenced: set[str] = set()
+
+    def start(self, *, is_new: bool) -> None:
+        """Begin a run, or go on with it where it stands.
+
+        Raises:
+            ConfigError: A tracker cannot be started.
+        """
+        names = self._config.train.trackers
+        if not names or not self._accelerator.is_main_process:
+            return
+        if is_new:
+            self._forget()
+        self._place.mkdir(parents=True, exist_ok=True)
+        try:
+            self._accelerator.init_trackers(_PROJECT, init_kwargs=self._arguments(names))
+            self._keep_mlflow_id(names)
+            for tracker in self._accelerator.trackers if is_new else ():
+                self._tell_settings(tracker)
+        except Exception as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise ConfigError(f"train.trackers: {', '.join(names)} cannot be started ({reason})") from error
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Tell a row of the history; a tracker that fails is left out from then on, for no chart is worth a run."""
+        for tracker in self._accelerator.trackers:
+            if tracker.name in self._silenced:
+                continue
+            try:
+                tracker.log(renamed(row, terms=self._config.train.loss), step=row["epoch"])
+            except Exception as error:
+                self._silenced.add(tracker.name)
+                say(f"guidino: warning: {tracker.name} is told nothing more ({error}); training goes on")
+
+    def finish(self) -> None:
+        """Write what is left."""
+        for tracker in self._accelerator.trackers:
+            try:
+                tracker.finish()
+            except Exception as error:
+                say(f"guidino: warning: {tracker.name} did not end well ({error}); the run is complete without it")
+        self._accelerator.trackers = []
+
+    def _forget(self) -> None:
+        """Take away what an old run has left here, which would be mixed with the new one's."""
+        for name in _OURS:
+            path = self._place / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
+
+    def _arguments(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+        name = self._run.resolve().name
+        arguments: dict[str, dict[str, Any]] = {}
+        if "wandb" in names:
+            # Nothing leaves the machine unless the user says so.
+            mode = os.environ.get("WANDB_MODE", "offline")
+            os.environ.setdefault("WANDB_SILENT", "true")
+            identity = self._kept(_WANDB_ID) or uuid.uuid4().hex[:8]
+            write_text(self._place / _WANDB_ID, identity + "\n")
+            arguments["wandb"] = {
+                "dir": str(self._place), "name": name, "id": identity, "resume": "allow", "mode": mode,
+            }  # fmt: skip
+        if "mlflow" in names:
+            place = self._place.resolve()
+            os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'mlflow.db'}")
+            arguments["mlflow"] = {
+                "logging_dir": (place / "mlflow").as_uri(), "run_name": name, "run_id": self._kept(_MLFLOW_ID),
+            }  # fmt: skip
+        return arguments
+
+    def _keep_mlflow_id(self, names: Sequence[str]) -> None:
+        for tracker in self._accelerator.trackers:
+            if tracker.name == "mlflow" and "mlflow" in names:
+                write_text(self._place / _MLFLOW_ID, tracker.tracker.info.run_id + "\n")
+
+    def _kept(self, name: str) -> str | None:
+        path = self._place / name
+        return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+
+    def _tell_settings(self, tracker: GeneralTracker) -> None:
+        if tracker.name == "tensorboard":
+            # Its own way writes them as a second run.
+            tracker.log({"settings": "    " + dump(self._config).replace("\n", "\n    ")}, step=0)
+        else:
+            tracker.store_init_configuration(_flat(asdict(self._config)))
+
+
+def renamed(row: Mapping[str, Any], *, terms: Mapping[str, float]) -> dict[str, Any]:
+    """A row of the history with its loss terms called losses: a chart named "dice" would be taken for a score."""
+    return {f"loss/{name}" if name in terms else name: value for name, value in row.items() if name != "epoch"}
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value if isinstance(value, bool | int | float | str) else str(value)
+    return flat
