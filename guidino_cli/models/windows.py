@@ -9,7 +9,8 @@ class WindowAttention(nn.Module):
     """Self-attention among the cells of each window x window square, with a learned bias for every displacement.
 
     Maps of any size: they are padded at the bottom and right to whole windows, and no cell attends to padding (Swin's
-    detection code pads too, but lets the padding be attended to). A map no larger than a window is not shifted, as in Swin.
+    detection code pads too, but lets the padding be attended to). A map no larger than a window is not shifted, as in
+    Swin.
 
     Args:
         channels: C.
