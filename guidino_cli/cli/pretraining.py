@@ -16,8 +16,15 @@ def pretrain(
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write: run and backbone.")] = Path("backbone"),
     preset: Annotated[
-        str, typer.Option("--preset", "-p", help="meddinov3 (GPUs, days), small (one machine), or a YAML file.")
+        str,
+        typer.Option(
+            "--preset", "-p", help="meddinov3 (GPUs, days), small (one machine), tiny (distils), or a YAML file."
+        ),
     ] = "meddinov3",
+    distill_from: Annotated[
+        str | None,
+        typer.Option(metavar="TEACHER", help="Learn from a frozen network: embedded, a folder or a hub id."),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", "-s", metavar="KEY=VALUE", help="A setting, such as stages.0.steps=5000."),
@@ -32,10 +39,16 @@ def pretrain(
 ) -> None:
     """Pretrain a backbone on unlabelled images, from DINOv3's or DINOv2's weights on, as MedDINOv3 does.
 
+    With --preset tiny --distill-from TEACHER, a small student learns what a large network says of patches.
+
     The result is a folder that --set model.backbone.options.weights=BACKBONE takes everywhere.
 
     Example: guidino pretrain images/ -o backbone --preset small --set student.name=dinov2
     """
+    if distill_from is not None:
+        from guidino_cli.cli.teachers import teacher_setting
+
+        overrides = [*(overrides or []), teacher_setting(distill_from)]
     if not resume:
         from guidino_cli.pretrain_config import load_pretraining
 

@@ -1,5 +1,6 @@
 """From a folder of unlabelled images to a backbone that has learned from them."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +32,8 @@ from guidino_cli.errors import ConfigError, DataError, WeightsError
 from guidino_cli.pretrain_config import PretrainConfig, dump_pretraining, load_pretraining, override_pretraining
 from guidino_cli.progress import say
 
+# What another network says of the views, while the run needs it.
+_TEACHER = "teacher"
 _LESS_MEMORY = (
     "begin anew with a lower train.batch_size (and a higher train.accumulate), train.checkpointing=true, fewer "
     "dino.local_count or smaller crops"
@@ -63,7 +66,7 @@ def run(
     set_seed(config.seed)
     student = build_student(config, offline=offline)
     set_seed(config.seed)
-    objective = build_objective(student.trunk, config)
+    objective = build_objective(student, config, paths=paths, features=out / _TEACHER)
     state = PartialState(cpu=device == "cpu")
     if state.is_main_process:
         _describe(config, student, images=len(paths))
@@ -103,6 +106,8 @@ def _start(folder: PretrainFolder, config: PretrainConfig, student: Student, sou
     """Write a new run's first files, or check that an old one can go on with these images and weights."""
     if not resume:
         facts = {"guidino": __version__, "student": student.identity, "images": sources.facts(), **circumstances()}
+        if student.master is not None:
+            facts["teacher"] = student.master.backbone.identity
         remove_pictures(folder)
         folder.create(config, facts)
         return
@@ -135,6 +140,7 @@ def _describe(config: PretrainConfig, student: Student, *, images: int) -> None:
     stages = ", ".join(f"{stage.name}: {stage.steps:,} steps at lr {stage.lr:g}" for stage in config.stages)
     rows = {
         "student": f"{student.identity['weights']}, {count:,} parameters",
+        **({} if student.master is None else {"teacher": student.master.backbone.identity["weights"]}),
         "images": f"{images:,}, squeezed to {config.data.side} px, light {config.data.light}",
         "stages": stages,
         "schedule": f"batch {batch} on each process, {config.steps:,} steps, {epochs:.1f} times every image",
@@ -152,6 +158,7 @@ def _finish(folder: PretrainFolder, trainer: Pretrainer, student: Student) -> No
     folder.write_facts(
         {**folder.facts(), "result": {"sha256": sha256, "steps": row["step"], "seconds": row["seconds"]}}
     )
+    shutil.rmtree(folder.path / _TEACHER, ignore_errors=True)
     draw_curve(folder, trainer.history)
     print(f"backbone {folder.path}, SHA-256 {sha256}")
     print(f"pictures {folder.path / CURVE} and {folder.path / TOKENS}")

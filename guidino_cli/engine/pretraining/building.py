@@ -1,10 +1,16 @@
 """From settings to a student and what teaches it."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from guidino_cli.engine.pretraining.teaching import Master, begun_from, load_teacher, table_in
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import build_backbone
+from guidino_cli.models.pretrained.loading import IMAGENET
+from guidino_cli.models.weights import fingerprint
 from guidino_cli.pretrain_config import PretrainConfig
+from guidino_cli.ssl.distillation import Distillation
 from guidino_cli.ssl.objective import Objective
 from guidino_cli.ssl.self_distillation import SelfDistillation
 from guidino_cli.ssl.trunk import Trunk
@@ -18,19 +24,24 @@ class Student(NamedTuple):
     Attributes:
         trunk: The network, all of it learning.
         identity: Where its weights came from.
+        master: Whom it learns from, or None where that is its own average.
     """
 
     trunk: Trunk
     identity: dict[str, str]
+    master: Master | None = None
 
 
 def build_student(config: PretrainConfig, *, offline: bool) -> Student:
-    """The backbone that `student` names, unfrozen.
+    """The backbone that `student` names, unfrozen; or blocks of its teacher, where `distill.blocks` says so.
 
     Raises:
         ConfigError: Unknown, of an architecture that cannot be pretrained, or crops that its patches do not fit.
-        WeightsError: Its weights are missing, gated or damaged.
+        WeightsError: Its weights, or its teacher's, are missing, gated or damaged.
     """
+    master = None if config.distill is None else load_teacher(config.distill, offline=offline)
+    if master is not None and config.distill is not None and config.distill.blocks is not None:
+        return _begun_from(master, config, config.distill.blocks)
     backbone = build_backbone(config.student.name, config.student.options, offline=offline)
     network: Any = getattr(backbone, "vit", None)
     kind = getattr(getattr(network, "config", None), "model_type", type(backbone).__name__)
@@ -43,12 +54,41 @@ def build_student(config: PretrainConfig, *, offline: bool) -> Student:
     if config.train.checkpointing:
         network.gradient_checkpointing_enable({"use_reentrant": False})
     trunk = Trunk(network, mean=backbone.eye.mean.flatten().tolist(), std=backbone.eye.std.flatten().tolist())
-    return Student(trunk, backbone.identity)
+    return Student(trunk, _with_licence(backbone.identity, master), master)
 
 
-def build_objective(student: Trunk, config: PretrainConfig) -> Objective:
-    """What teaches the student: its own moving average."""
-    return SelfDistillation(student, config)
+def build_objective(student: Student, config: PretrainConfig, *, paths: Sequence[Path], features: Path) -> Objective:
+    """What teaches the student: its own moving average, or another network.
+
+    Args:
+        student: From `build_student`.
+        config: Of the run.
+        paths: Images to learn from.
+        features: Folder for what another network says of them.
+    """
+    if student.master is None or config.distill is None:
+        return SelfDistillation(student.trunk, config)
+    table = table_in(features, student.master, config, paths) if config.distill.remember else None
+    return Distillation(student.trunk, student.master.teacher, config, table=table)
+
+
+def _begun_from(master: Master, config: PretrainConfig, blocks: Sequence[int]) -> Student:
+    network = begun_from(master, blocks, seed=config.seed)
+    _require_whole_patches(config, patch=network.config.patch_size)
+    teacher = master.backbone.identity
+    numbers = ", ".join(str(block) for block in blocks)
+    name = f"blocks {numbers} of {teacher['weights']} (SHA-256 {teacher['sha256']})"
+    identity = {**teacher, "weights": name, "sha256": fingerprint(network)}
+    return Student(Trunk(network, mean=IMAGENET[0], std=IMAGENET[1]), identity, master)
+
+
+def _with_licence(identity: dict[str, str], master: Master | None) -> dict[str, str]:
+    """What learns from a network derives from it: a student without a licence of its own has its teacher's."""
+    if master is None or "licence" in identity or "licence" not in master.backbone.identity:
+        return identity
+    teacher = master.backbone.identity
+    name = f"{identity['weights']}, taught by {teacher['weights']} (SHA-256 {teacher['sha256']})"
+    return {**identity, "weights": name, "licence": teacher["licence"]}
 
 
 def _require_whole_patches(config: PretrainConfig, *, patch: int) -> None:

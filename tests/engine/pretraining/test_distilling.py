@@ -1,0 +1,159 @@
+"""A student and its teacher, built from settings and taught by the loop."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import Dinov2Config, Dinov2Model
+
+from guidino_cli.cli.teachers import teacher_setting
+from guidino_cli.config import Part
+from guidino_cli.engine.pretraining.building import build_objective, build_student
+from guidino_cli.engine.pretraining.folder import PretrainFolder
+from guidino_cli.engine.pretraining.loop import Pretrainer
+from guidino_cli.errors import ConfigError
+from guidino_cli.models.backbones.dino import load_dino
+from guidino_cli.pretrain_config import (
+    CropSizes,
+    DistillSettings,
+    PretrainConfig,
+    StageSettings,
+    TeachingSettings,
+    UnlabelledSettings,
+)
+
+SMALL = {"hidden_size": 16, "depth": 1, "heads": 2}
+TEACHER = Part("random", {"hidden_size": 32, "depth": 1, "heads": 2, "seed": 3})
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[Path]:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    paths = [folder / f"{number}.png" for number in range(4)]
+    for number, path in enumerate(paths):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    return paths
+
+
+@pytest.fixture
+def dinov2(tmp_path: Path) -> Path:
+    config = Dinov2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, patch_size=14, image_size=28)
+    torch.manual_seed(0)
+    Dinov2Model(config).save_pretrained(tmp_path / "dinov2")
+    return tmp_path / "dinov2"
+
+
+def settings(**distill: object) -> PretrainConfig:
+    return PretrainConfig(
+        student=Part("random", SMALL),
+        data=UnlabelledSettings(side=48, workers=0),
+        train=TeachingSettings(batch_size=2, precision="no", log_every=2, picture_every=0),
+        distill=DistillSettings(**{"teacher": TEACHER, "views": 2, **distill}),  # type: ignore[arg-type]
+        stages=[StageSettings("one", 4, 1e-3, gram=1.0, crops=[CropSizes(32, 32), CropSizes(48, 32)])],
+    )
+
+
+def pretrainer(config: PretrainConfig, out: Path, images: list[Path]) -> Pretrainer:
+    torch.manual_seed(0)
+    student = build_student(config, offline=True)
+    torch.manual_seed(0)
+    objective = build_objective(student, config, paths=images, features=out / "teacher")
+    folder = PretrainFolder(out)
+    if not folder.has_state():
+        folder.create(config, {})
+    return Pretrainer(objective, config, folder, paths=images, device="cpu")
+
+
+def weights(trainer: Pretrainer) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in trainer.bare.own_state().items()}
+
+
+def test_a_run_that_is_resumed_ends_as_one_that_was_never_stopped(tmp_path: Path, images: list[Path]) -> None:
+    config = settings()
+    whole = pretrainer(config, tmp_path / "whole", images)
+    whole.fit()
+
+    class Stop(Exception):
+        pass
+
+    first = pretrainer(config, tmp_path / "parts", images)
+    learn, steps = first._learn, []
+
+    def until_two(batches):  # type: ignore[no-untyped-def]
+        if len(steps) == 2:
+            first._save()
+            raise Stop
+        steps.append(1)
+        learn(batches)
+
+    first._learn = until_two  # type: ignore[method-assign]
+    with pytest.raises(Stop):
+        first.fit()
+    second = pretrainer(config, tmp_path / "parts", images)
+    second.resume()
+    assert second.at.step == 2
+    second.fit()
+    one, other = weights(whole), weights(second)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_what_a_teacher_said_is_there_for_the_next_run(tmp_path: Path, images: list[Path]) -> None:
+    pretrainer(settings(), tmp_path / "run", images).fit()
+    keys = [json.loads(path.read_text()) for path in sorted((tmp_path / "run" / "teacher").glob("*/key.json"))]
+    # Sizes are drawn per step, so one of the two may not have come up in four.
+    assert {key["grid"] for key in keys} <= {2, 3}
+    assert all(key["shape"] == [8, key["grid"] ** 2, 32] for key in keys)
+
+
+def test_a_student_of_blocks_has_the_teachers_width_and_licence(dinov2: Path) -> None:
+    config = settings(teacher=Part("dinov2", {"weights": str(dinov2)}), blocks=[1])
+    student = build_student(config, offline=True)
+    assert student.trunk.channels == 32
+    assert student.trunk.network.config.model_type == "dinov3_vit"
+    assert student.identity["weights"].startswith("blocks 1 of ")
+    assert student.master is not None
+    assert student.identity.get("licence") == student.master.backbone.identity.get("licence")
+
+
+def test_blocks_of_a_dinov3_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"distill\.blocks: .* not of a dinov3_vit"):
+        build_student(settings(blocks=[1]), offline=True)
+
+
+def test_an_enlarging_teacher_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"distill\.teacher\.options\.scale"):
+        build_student(settings(teacher=Part("random", {**TEACHER.options, "scale": 2})), offline=True)
+
+
+def test_distill_from_a_folder_reads_its_architecture(dinov2: Path) -> None:
+    assert '"name": "dinov2"' in teacher_setting(str(dinov2))
+    assert teacher_setting("embedded") == 'distill.teacher={"name": "embedded"}'
+    assert '"name": "dinov3"' in teacher_setting("someone/dinov3-base")
+
+
+def test_distill_from_an_empty_folder_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"config\.json: does not tell which architecture"):
+        teacher_setting(str(tmp_path))
+
+
+def test_the_command_makes_a_backbone_that_a_guide_can_read(
+    guidino: Callable[..., Any], tmp_path: Path, images: list[Path], dinov2: Path
+) -> None:
+    out = tmp_path / "student"
+    small = ["stages.0.steps=2", "stages.0.warmup_steps=0", "stages.0.crops.0.global_size=32", "distill.blocks=[2]"]
+    small += ["train.batch_size=2", "train.picture_every=0", "data.side=48"]
+    words = ["pretrain", images[0].parent, "-o", out, "--preset", "tiny", "--distill-from", dinov2, "--device", "cpu"]
+    outcome = guidino(*words, *(word for setting in small for word in ("--set", setting)))
+    assert outcome.code == 0, outcome
+    backbone = load_dino(family="dinov3", offline=True, weights=str(out))
+    assert backbone(torch.rand(1, 3, 32, 48))[0].shape == (1, 32, 2, 3)
+    assert not (out / "teacher").exists()
+    assert json.loads((out / "pretraining.json").read_text())["teacher"]["weights"]
