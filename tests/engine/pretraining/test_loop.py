@@ -1,0 +1,201 @@
+"""The loop on an objective of one weight: its arithmetic, where it goes on, and what stops it."""
+
+import json
+import math
+import os
+import signal
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from guidino_cli.data.order import endless
+from guidino_cli.engine.pretraining.batches import ImageStream
+from guidino_cli.engine.pretraining.folder import PretrainFolder
+from guidino_cli.engine.pretraining.loop import Pretrainer
+from guidino_cli.engine.pretraining.rows import collapse
+from guidino_cli.engine.pretraining.rows import told as row_told
+from guidino_cli.errors import ConfigError, DataError, StoppedError, UserError
+from guidino_cli.pretrain_config import PretrainConfig, override_pretraining
+from guidino_cli.ssl.objective import Learned, Objective, Progress
+from guidino_cli.types import Images
+
+_SETTINGS = [
+    "data.side=8", "train.batch_size=2", "train.log_every=2", "train.picture_every=0", "train.clip_norm=100",
+    "train.save_minutes=0", "stages=[{name: one, steps: 6, lr: 0.01}]",
+]  # fmt: skip
+
+
+class _OneWeight(Objective):
+    """(w m - 1)^2 for the mean grey m of an image; remembers which images it saw."""
+
+    def __init__(self, *, spoil: Callable[[Progress], float] = lambda _: 1.0) -> None:
+        super().__init__()
+        self.student = nn.Linear(1, 1, bias=False)  # type: ignore[assignment]
+        nn.init.constant_(self.student.weight, 0.5)  # type: ignore[arg-type]
+        self.seen: list[int] = []
+        self.spoil = spoil
+
+    def views(self, images: Images, *, at: Progress) -> Tensor:
+        self.seen += images.image_index.tolist()
+        return images.pixels.float().mean(dim=(1, 2, 3))[:, None] / 255
+
+    def forward(self, views: Tensor, *, at: Progress) -> Learned:
+        loss = ((self.student(views) - 1) ** 2).mean() * self.spoil(at)
+        return Learned({"square": loss, "loss": loss}, {"grey": views.mean()}, torch.cat([views, views + 1], dim=1))
+
+    def result(self) -> nn.Module:
+        return self.student
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    """Eight grey images."""
+    (tmp_path / "images").mkdir()
+    found = []
+    for number in range(8):
+        found.append(tmp_path / "images" / f"{number}.png")
+        Image.fromarray(np.full((8, 8, 3), 100 + 10 * number, dtype=np.uint8)).save(found[-1])
+    return found
+
+
+def _run(
+    paths: list[Path], folder: Path, *overrides: str, objective: _OneWeight | None = None
+) -> tuple[Pretrainer, _OneWeight]:
+    config = override_pretraining(override_pretraining(PretrainConfig(), _SETTINGS), overrides)
+    objective = objective or _OneWeight()
+    place = PretrainFolder(folder)
+    place.create(config, {})
+    return Pretrainer(objective, config, place, paths=paths, device="cpu"), objective
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if "second" not in key} for row in rows]
+
+
+def test_a_step_is_adams_and_a_row_is_the_mean_of_its_steps(paths: list[Path], tmp_path: Path) -> None:
+    trainer, objective = _run(
+        paths, tmp_path / "run", "stages.0.steps=2", "train.weight_decay=0", "train.layer_decay=1"
+    )
+    trainer.fit()
+    greys = [(100 + 10 * case) / 255 for _, case in islice(endless(8, seed=0), 4)]
+    weight, losses, moments = 0.5, [], (0.0, 0.0)
+    for number in (1, 2):
+        batch = greys[2 * number - 2 : 2 * number]
+        losses.append(sum((weight * grey - 1) ** 2 for grey in batch) / 2)
+        gradient = sum(2 * grey * (weight * grey - 1) for grey in batch) / 2
+        moments = (0.9 * moments[0] + 0.1 * gradient, 0.999 * moments[1] + 0.001 * gradient**2)
+        weight -= 0.01 * (moments[0] / (1 - 0.9**number)) / (math.sqrt(moments[1] / (1 - 0.999**number)) + 1e-8)
+    assert float(objective.student.weight) == pytest.approx(weight, abs=1e-5)
+    (row,) = _rows(tmp_path / "run")
+    assert row["square"] == pytest.approx(sum(losses) / 2, abs=1e-5)
+    assert (row["step"], row["stage"], row["lr"]) == (2, "one", 0.01)
+    assert row["grey"] == pytest.approx(sum(greys) / 4, abs=1e-5)
+
+
+def test_batches_that_are_accumulated_are_a_larger_batch(paths: list[Path], tmp_path: Path) -> None:
+    whole, first = _run(paths, tmp_path / "a", "train.batch_size=4", "stages.0.steps=4")
+    whole.fit()
+    parts, second = _run(paths, tmp_path / "b", "train.accumulate=2", "stages.0.steps=4")
+    parts.fit()
+    assert first.seen == second.seen
+    assert float(first.student.weight) == pytest.approx(float(second.student.weight), abs=1e-6)
+    for one, other in zip(_rows(tmp_path / "a"), _rows(tmp_path / "b"), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], abs=1e-6)
+        assert one["gradient_norm"] == pytest.approx(other["gradient_norm"], abs=1e-6)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_run_stopped_in_the_middle_of_a_row_goes_on_bit_for_bit(
+    paths: list[Path], tmp_path: Path, accumulate: int
+) -> None:
+    words = ["train.log_every=4", f"train.accumulate={accumulate}"]
+    quiet, whole = _run(paths, tmp_path / "quiet", *words)
+    quiet.fit()
+    told: list[int] = []
+
+    def interrupt(at: Progress) -> float:
+        if at.step == 2 and not told:
+            told.append(at.step)
+            os.kill(os.getpid(), signal.SIGINT)
+        return 1.0
+
+    broken, _ = _run(paths, tmp_path / "broken", *words, objective=_OneWeight(spoil=interrupt))
+    with pytest.raises(StoppedError, match=r"step 3 of 6 is saved, go on with: guidino pretrain --resume") as stop:
+        broken.fit()
+    assert stop.value.exit_code == 130
+    again = Pretrainer(rest := _OneWeight(), broken.config, broken.folder, paths=paths, device="cpu")
+    again.resume()
+    again.fit()
+    assert float(rest.student.weight) == float(whole.student.weight)
+    assert rest.seen == whole.seen[3 * 2 * accumulate :]
+    assert _rows(tmp_path / "broken") == _rows(tmp_path / "quiet")
+
+
+def test_a_damaged_image_is_named_and_what_was_learned_before_is_saved(paths: list[Path], tmp_path: Path) -> None:
+    case = next(islice(endless(8, seed=0), 5, None)).case
+    paths[case].write_bytes(b"no image")
+    trainer, _ = _run(paths, tmp_path / "run")
+    with pytest.raises(DataError, match=rf"{case}\.png.*step 2 of 6 is saved"):
+        trainer.fit()
+    assert PretrainFolder(tmp_path / "run").load_state()["step"] == 2
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_its_step_and_images(paths: list[Path], tmp_path: Path) -> None:
+    objective = _OneWeight(spoil=lambda at: float("nan") if at.step == 2 else 1.0)
+    trainer, _ = _run(paths, tmp_path / "run", objective=objective)
+    cases = [turn.case for turn in islice(endless(8, seed=0), 4, 6)]
+    with pytest.raises(ConfigError, match=rf"first in step 3 \(images .*{cases[0]}\.png.*{cases[1]}\.png"):
+        trainer.fit()
+
+
+def test_a_run_whose_features_are_all_the_same_is_stopped(paths: list[Path], tmp_path: Path) -> None:
+    class Dead(_OneWeight):
+        def forward(self, views: Tensor, *, at: Progress) -> Learned:
+            return super().forward(views, at=at)._replace(features=torch.ones(4, 3))
+
+    trainer, _ = _run(paths, tmp_path / "run", objective=Dead())
+    with pytest.raises(ConfigError, match="step 6: the student says the same of all images") as error:
+        trainer.fit()
+    assert "stages.0.lr" in str(error.value)
+
+
+def test_one_bad_row_is_no_collapse() -> None:
+    good, bad = {"rank": 9.0, "cosine": 0.4}, {"rank": 1.0, "cosine": 0.9999}
+    assert collapse([bad, bad, good]) is None
+    assert collapse([good, bad, bad]) is None
+    assert collapse([good, bad, bad, bad]) is not None
+
+
+def test_fewer_images_than_a_batch_are_refused(paths: list[Path]) -> None:
+    config = override_pretraining(PretrainConfig(), ["train.batch_size=9"])
+    with pytest.raises(ConfigError, match="8 images fill no batch of 9"):
+        ImageStream(paths, config)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_goes_on_where_it_was_left_with_images_of_another_size(paths: list[Path], workers: int) -> None:
+    config = override_pretraining(PretrainConfig(), [*_SETTINGS, f"data.workers={workers}"])
+    stream, again = ImageStream(paths, config), ImageStream(paths, config, start=3)
+    taken = [stream.take(side=8 if number < 4 else 4) for number in range(6)]
+    assert all(not isinstance(batch, UserError) for batch in taken)
+    shown = [
+        (int(epoch), int(case)) for batch in taken for epoch, case in zip(batch.epoch, batch.image_index, strict=True)
+    ]  # type: ignore[union-attr]
+    assert shown == list(islice(endless(8, seed=0), 12))
+    assert [batch.pixels.shape[-1] for batch in taken] == [8, 8, 8, 8, 4, 4]  # type: ignore[union-attr]
+    assert again.take(side=8).image_index.tolist() == taken[3].image_index.tolist()  # type: ignore[union-attr]
+
+
+def test_a_row_is_told_in_a_line_with_its_terms_and_the_time_left() -> None:
+    row = {"step": 50, "stage": "1", "lr": 0.1, "weight_decay": 0.04, "dino": 5.0, "loss": 7.5, "rank": 12.34,
+           "cosine": 0.25, "images_per_second": 20.0, "seconds": 100.0}  # fmt: skip
+    line = row_told(row, steps=250)
+    assert line == "step 50/250 loss 7.5000 (dino 5.000) | rank 12.3 cosine 0.250 | 20 images/s, 7 min left"
