@@ -25,6 +25,7 @@ from guidino_cli.ssl.objective import Objective, Progress
 from guidino_cli.types import Images
 
 _GO, _SAVE, _FAIL, _STOP = range(4)
+_ENOUGH = 8
 
 
 class Pretrainer:
@@ -200,9 +201,7 @@ class Pretrainer:
         steps = self.at.step - self.at.since
         batches = steps * self.config.train.accumulate
         means = {name: float(self.accelerator.reduce(value, "mean")) / batches for name, value in self.at.sums.items()}
-        if self._features is not None:
-            features = self._features.float()
-            means["rank"], means["cosine"] = float(effective_rank(features)), float(mean_cosine(features))
+        means |= _watched(self._features)
         images = batches * self.config.train.batch_size * self.accelerator.num_processes
         return {
             "step": self.at.step,
@@ -255,3 +254,11 @@ class Pretrainer:
 
     def _kept(self) -> str:
         return f"step {self._saved} of {self.config.steps}" if self._saved else "the beginning"
+
+
+def _watched(features: torch.Tensor | None) -> dict[str, float]:
+    """Rank and cosine of the last batch's features; of a few images, a rank says nothing."""
+    if features is None or len(features) < 2:
+        return {}
+    rank = {"rank": float(effective_rank(features))} if len(features) >= _ENOUGH else {}
+    return {**rank, "cosine": float(mean_cosine(features))}

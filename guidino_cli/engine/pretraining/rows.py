@@ -12,10 +12,10 @@ _SAID_APART = ("step", "stage", "lr", "weight_decay", "images_per_second", "seco
 
 def collapse(history: Sequence[Row]) -> str | None:
     """What is wrong and what to change where the student says the same of all images, or None."""
-    rows = [row for row in history[-_ROWS:] if "rank" in row]
-    if len(rows) < _ROWS or not all(row["cosine"] > _COSINE or row["rank"] < _RANK for row in rows):
+    rows = history[-_ROWS:]
+    if len(rows) < _ROWS or not all(row.get("cosine", 0) > _COSINE or row.get("rank", 9) < _RANK for row in rows):
         return None
-    found = f"mean cosine {rows[-1]['cosine']:.4f}, effective rank {rows[-1]['rank']:.1f}"
+    found = ", ".join(f"{name} {rows[-1][name]:.4g}" for name in ("cosine", "rank") if name in rows[-1])
     ways = "a lower stages.0.lr, a longer stages.0.warmup_steps, a higher stages.0.momentum or a higher dino.koleo"
     return f"the student says the same of all images ({found}), so the run is dead; begin anew with {ways}"
 

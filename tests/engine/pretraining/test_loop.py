@@ -159,12 +159,18 @@ def test_a_loss_that_is_no_number_stops_the_run_with_its_step_and_images(paths: 
 def test_a_run_whose_features_are_all_the_same_is_stopped(paths: list[Path], tmp_path: Path) -> None:
     class Dead(_OneWeight):
         def forward(self, views: Tensor, *, at: Progress) -> Learned:
-            return super().forward(views, at=at)._replace(features=torch.ones(4, 3))
+            return super().forward(views, at=at)._replace(features=torch.ones(8, 3))
 
     trainer, _ = _run(paths, tmp_path / "run", objective=Dead())
     with pytest.raises(ConfigError, match="step 6: the student says the same of all images") as error:
         trainer.fit()
     assert "stages.0.lr" in str(error.value)
+
+
+def test_of_two_images_a_rank_says_nothing(paths: list[Path], tmp_path: Path) -> None:
+    trainer, _ = _run(paths, tmp_path / "run")
+    trainer.fit()
+    assert all("rank" not in row and "cosine" in row for row in _rows(tmp_path / "run"))
 
 
 def test_one_bad_row_is_no_collapse() -> None:
