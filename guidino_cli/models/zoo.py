@@ -203,11 +203,4 @@ ZOO: dict[str, About] = {
         "Another foundation model than DINOv3, strong on photographs such as endoscopy; 20 epochs are enough.",
         backbone=HIERA_L,
     ),
-    "sam2-unet": About(
-        "SAM2-UNet",
-        "Xiong et al. 2024, arXiv:2408.08870",
-        "Receptive field blocks on four levels of SAM 2's encoder, frozen but for adapters, and a light U-Net above.",
-        "Another foundation model than DINOv3, strong on photographs such as endoscopy; 20 epochs are enough.",
-        backbone=HIERA_L,
-    ),
 }
