@@ -43,8 +43,13 @@ COMMON = [
     "predict.mirror=false",
 ]
 _EMBEDDED = "model.backbone={name: embedded, options: {layers: [3, 6, 9, 12]}}"
-# Networks that read another backbone than a ViT, or are tried in more than one form.
-SPECIAL: dict[str, list[str]] = {}
+# Networks that read another backbone than a frozen ViT.
+SPECIAL: dict[str, list[str]] = {
+    # Its paper trains the ViT too.
+    "meddinov3": [_EMBEDDED, "model.finetune={drop_path: 0.2}", "train.backbone_lr=5e-5"],
+    # SAM 2's weights were not at hand: its smallest encoder with random ones, frozen, and adapters that learn.
+    "sam2-unet": ["model.backbone={name: sam2, options: {random: true, size: tiny}}"],
+}
 
 
 def settings(network: str) -> list[str]:
