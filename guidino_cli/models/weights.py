@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from guidino_cli.errors import WeightsError
 
@@ -36,6 +36,13 @@ def load_strictly(module: nn.Module, path: Path, *, may_miss: tuple[str, ...] = 
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path}: no usable weights ({error}); train or download them again") from error
+    fit_strictly(module, tensors, source=path, may_miss=may_miss)
+
+
+def fit_strictly(
+    module: nn.Module, tensors: dict[str, Tensor], *, source: Path, may_miss: tuple[str, ...] = ()
+) -> None:
+    """Put tensors into a module, every one of them; `source` is where they came from, for the message."""
     own = module.state_dict()
     missing = [key for key in own if key not in tensors and not key.startswith(may_miss)]
     unexpected = [key for key in tensors if key not in own]
@@ -44,7 +51,7 @@ def load_strictly(module: nn.Module, path: Path, *, may_miss: tuple[str, ...] = 
         for key in own
         if key in tensors and tensors[key].shape != own[key].shape
     ]
-    refuse_gaps(path, missing=missing, unexpected=unexpected, shapes=shapes, total=len(own))
+    refuse_gaps(source, missing=missing, unexpected=unexpected, shapes=shapes, total=len(own))
     module.load_state_dict(tensors, strict=False)
 
 

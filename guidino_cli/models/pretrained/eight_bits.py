@@ -9,16 +9,18 @@ _SCALE = ".scale"
 
 
 def packed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices and kernels as int8 with a scale for each of their first axis; the rest in half precision.
+    """Matrices, kernels and tables as int8 with a scale for each row; what has one row only in half precision.
 
-    A row w becomes round(w / s) with s = max |w| / 127, so that an error is at most s / 2.
+    Rows are along the first axis that is longer than 1. A row w becomes round(w / s) with s = max |w| / 127, so that an
+    error is at most s / 2.
     """
     out: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        if not _is_packed(tensor):
+        axis = next((axis for axis, size in enumerate(tensor.shape) if size > 1), tensor.ndim)
+        if axis >= tensor.ndim - 1:
             out[name] = tensor.detach().half().contiguous()
             continue
-        rows = tensor.detach().float().flatten(1)
+        rows = tensor.detach().float().flatten(0, axis).flatten(1)
         scale = (rows.abs().amax(dim=1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
         out[name] = (rows / scale[:, None]).round().to(torch.int8).view(tensor.shape)
         out[name + _SCALE] = scale
@@ -34,10 +36,5 @@ def unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _is_packed(tensor: Tensor) -> bool:
-    # Tokens are few and every one counts; they are (1, N, D).
-    return tensor.ndim > 1 and tensor.shape[0] > 1
-
-
 def _whole(tensor: Tensor, scale: Tensor) -> Tensor:
-    return tensor.float() * scale.view(-1, *[1] * (tensor.ndim - 1))
+    return (tensor.float().view(len(scale), -1) * scale[:, None]).view(tensor.shape)

@@ -18,7 +18,7 @@ def test_a_matrix_takes_a_byte_a_number_and_four_a_row() -> None:
 
 
 def test_biases_and_tokens_stay_numbers_of_half_precision() -> None:
-    tensors = packed({"bias": torch.tensor([1.5]), "token": torch.ones(1, 4, 2)})
+    tensors = packed({"bias": torch.tensor([1.5, 2.0]), "token": torch.ones(1, 1, 2)})
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
 
 
@@ -29,3 +29,10 @@ def test_a_row_of_zeros_stays_zeros() -> None:
 def test_kernels_are_scaled_by_their_first_axis() -> None:
     kernel = torch.tensor([1.0, 100.0]).view(2, 1, 1, 1).expand(2, 3, 2, 2).contiguous()
     assert torch.allclose(unpacked(packed({"k": kernel}))["k"], kernel)
+
+
+def test_a_table_has_a_scale_for_each_of_its_rows() -> None:
+    positions = torch.tensor([[[1.0, 0.5], [100.0, 50.0]]])
+    tensors = packed({"p": positions})
+    assert tensors["p.scale"].shape == (2,)
+    assert torch.allclose(unpacked(tensors)["p"], positions, rtol=0.01)
