@@ -200,7 +200,7 @@ ZOO: dict[str, About] = {
         "SAM2-UNet",
         "Xiong et al. 2024, arXiv:2408.08870",
         "Receptive field blocks on four levels of SAM 2's encoder, frozen but for adapters, and a light U-Net above.",
-        "Another foundation model than DINOv3, strong on photographs such as endoscopy; 20 epochs are enough.",
+        "Another foundation model than DINOv3: its authors train it for 20 epochs on endoscopy and photographs.",
         backbone=HIERA_L,
     ),
 }
