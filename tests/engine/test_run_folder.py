@@ -91,6 +91,30 @@ def test_a_run_without_a_history_has_an_empty_one(run: RunFolder) -> None:
 # --- Starting
 
 
+def test_a_damaged_line_of_the_history_is_named(run: RunFolder) -> None:
+    path = run.path / "history.jsonl"
+    path.write_text('{"epoch": 1, "loss": 2.0}\n{"epo\n{"epoch": 3, "loss": 1.0}\n')
+    with pytest.raises(DataError, match=r"history\.jsonl, line 2: is damaged .*; put it right, or remove the line"):
+        run.history(finished=3)
+
+
+@pytest.mark.parametrize(("finished", "is_dropped"), [(1, True), (2, False), (None, False)])
+def test_a_last_line_that_is_cut_is_dropped_only_if_its_epoch_comes_again(
+    finished: int | None, is_dropped: bool, run: RunFolder
+) -> None:
+    (run.path / "history.jsonl").write_text('{"epoch": 1, "loss": 2.0}\n{"epoch": 2, "lo')
+    if is_dropped:
+        assert run.history(finished=finished) == [{"epoch": 1, "loss": 2.0}]
+        return
+    with pytest.raises(DataError, match="line 2: is damaged"):
+        run.history(finished=finished)
+
+
+def test_epochs_that_come_again_are_not_in_the_history(run: RunFolder) -> None:
+    run.save_history([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}])
+    assert run.history(finished=1) == [{"epoch": 1, "loss": 2.0}]
+
+
 def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(ConfigError, match=r"not empty.*--resume.*--overwrite.*-o"):

@@ -23,3 +23,15 @@ def test_of_two_classes_it_is_the_binary_cross_entropy_of_their_difference() -> 
 
 def test_half_precision_logits_are_computed_in_full_precision() -> None:
     assert cross_entropy(torch.zeros(1, 2, 2, 2).half(), torch.zeros(1, 2, 2).long()).dtype == torch.float32
+
+
+def test_the_form_with_a_fixed_order_of_sums_is_the_same_loss() -> None:
+    logits, mask = torch.randn(2, 3, 4, 5, requires_grad=True), torch.randint(0, 3, (2, 4, 5))
+    plain = cross_entropy(logits, mask)
+    torch.use_deterministic_algorithms(True)
+    try:
+        fixed = cross_entropy(logits, mask)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    torch.testing.assert_close(fixed, plain)
+    torch.testing.assert_close(torch.autograd.grad(fixed, logits), torch.autograd.grad(plain, logits))
