@@ -1,4 +1,4 @@
-"""What the user types to pretrain a backbone on unlabelled images."""
+"""What the user types to pretrain a backbone on unlabelled images, and to cut volumes into such."""
 
 from pathlib import Path
 from typing import Annotated
@@ -82,3 +82,38 @@ def pretrain(
         offline=offline,
         dry_run=dry_run,
     )
+
+
+def slices(
+    volumes: Annotated[
+        Path, typer.Argument(metavar="VOLUMES", help="Folder of .nii and .nii.gz, those below included.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; go on with one by the same words.")],
+    window: Annotated[
+        str, typer.Option(help="Level,width in HU: 40,400 soft tissue, -600,1500 lung; auto for MR.")
+    ] = "40,400",
+    size: Annotated[int, typer.Option(min=0, help="Side of every slice in pixels; 0 keeps --spacing.")] = 256,
+    spacing: Annotated[float, typer.Option(min=0.01, help="Millimetres a pixel, with --size 0.")] = 0.45,
+    every: Annotated[int, typer.Option(min=1, help="Take one slice of so many.")] = 1,
+    least: Annotated[
+        float, typer.Option(min=0, max=1, help="Leave out slices with less than this share of body.")
+    ] = 0.05,
+    shard: Annotated[str, typer.Option(help="Which part of the volumes, such as 0/8 to 7/8.")] = "0/1",
+) -> None:
+    """Cut CT or MR volumes into axial slices to pretrain on, one volume in memory at a time.
+
+    Example: guidino slices ct/ -o slices --window 40,400
+    """
+    from guidino_cli.cli.numbers import pair
+
+    chosen = None if window == "auto" else pair("--window", window, between=",", example="40,400 or auto")
+    part, parts = (int(number) for number in pair("--shard", shard, between="/", example="0/8"))
+    if not 0 <= part < parts:
+        from guidino_cli.errors import ConfigError
+
+        raise ConfigError(f"--shard {shard}: expected a part from 0 to {max(0, parts - 1)}, such as 0/8")
+    from guidino_cli.commands import slices as command
+    from guidino_cli.data.slices import SliceSettings
+
+    settings = SliceSettings(window=chosen, size=size or None, spacing_mm=spacing, every=every, least=least)
+    command.run(volumes, out=out, settings=settings, shard=(part, parts))

@@ -10,7 +10,7 @@ from guidino_cli.errors import DataError
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii")
 
-_MM = {"mm": 1.0, "micron": 1e-3, "meter": 1e3, "unknown": 1.0}
+IN_MM = {"mm": 1.0, "micron": 1e-3, "meter": 1e3, "unknown": 1.0}
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def read_volume(path: Path) -> Volume:
         image: Any = nibabel.load(path)
         values = np.asarray(image.dataobj)
         zooms = image.header.get_zooms()
-        scale = _MM[image.header.get_xyzt_units()[0]]
+        scale = IN_MM[image.header.get_xyzt_units()[0]]
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except Exception as error:  # nibabel lets zlib, struct and many other errors of damaged files through

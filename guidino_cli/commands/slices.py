@@ -1,0 +1,34 @@
+"""Slices of CT and MR volumes as pictures, to pretrain on."""
+
+from pathlib import Path
+
+from guidino_cli.commands.out_folder import require_writable
+from guidino_cli.data.slices import SliceSettings
+from guidino_cli.errors import PartialError
+from guidino_cli.preparation.slices import begin, find_volumes, slice_volumes
+from guidino_cli.progress import say, track
+
+
+def run(folder: Path, *, out: Path, settings: SliceSettings, shard: tuple[int, int]) -> None:
+    """Write the slices of all volumes of a shard; those that are done are left alone.
+
+    Raises:
+        PartialError: Some volumes could not be read; they are listed.
+    """
+    volumes = find_volumes(folder, shard=shard)
+    require_writable(out)
+    begin(out, settings)
+    written, done, failed = 0, 0, []
+    for item in track(slice_volumes(folder, volumes, out, settings), total=len(volumes), description="volumes"):
+        if item.error is not None:
+            failed.append(item.volume)
+            say(f"guidino: {item.error}")
+        elif item.slices is None:
+            done += 1
+        else:
+            written += item.slices
+    kept = f", {done} were done before" if done else ""
+    print(f"{written} slices of {len(volumes) - done - len(failed)} volumes in {out}{kept}")
+    print(f"next: guidino pretrain {out} -o BACKBONE --set data.light=window")
+    if failed:
+        raise PartialError(f"{len(failed)} of {len(volumes)} volumes could not be read: {', '.join(failed[:5])}")

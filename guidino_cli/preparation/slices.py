@@ -1,0 +1,103 @@
+"""From folders of volumes to folders of slices: one volume at a time, and what is done is not done again."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from guidino_cli.data.images import write_text
+from guidino_cli.data.slices import SliceSettings, read_slices
+from guidino_cli.data.volumes import VOLUME_SUFFIXES, is_volume
+from guidino_cli.errors import ConfigError, DataError, ResourceError
+
+_RECORD = "slices.json"
+
+
+@dataclass(frozen=True)
+class Sliced:
+    """What became of a volume.
+
+    Attributes:
+        volume: Its path below the folder.
+        slices: How many were written; None where it was done before.
+        error: Why it could not be read, or None.
+    """
+
+    volume: str
+    slices: int | None = None
+    error: str | None = None
+
+
+def find_volumes(folder: Path, *, shard: tuple[int, int] = (0, 1)) -> list[Path]:
+    """NIfTI files of a folder and the folders below, sorted; of a shard (i, n) every n-th from number i on.
+
+    Raises:
+        DataError: No such folder, or no volume in it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; give a folder of .nii or .nii.gz files")
+    found = sorted(path for path in folder.rglob("*") if is_volume(path))
+    if not found:
+        raise DataError(f"{folder}: no .nii or .nii.gz file in it or in the folders below")
+    return found[shard[0] :: shard[1]]
+
+
+def begin(out: Path, settings: SliceSettings) -> None:
+    """Note the settings; `ConfigError` if the folder was begun with others, since the slices would not match."""
+    record, wanted = out / _RECORD, json.loads(json.dumps(asdict(settings)))
+    if record.is_file():
+        before = json.loads(record.read_text(encoding="utf-8"))
+        changed = [name for name, value in wanted.items() if before.get(name) != value]
+        if changed:
+            name = changed[0]
+            raise ConfigError(
+                f"{out}: was begun with {name} {before.get(name)}, not {wanted[name]}; use the same, or another -o"
+            )
+        return
+    if out.is_dir() and any(out.iterdir()):
+        raise ConfigError(f"{out}: is not empty and holds no slices; choose another -o")
+    write_text(record, json.dumps(wanted, indent=2) + "\n")
+
+
+def slice_volumes(folder: Path, volumes: list[Path], out: Path, settings: SliceSettings) -> Iterator[Sliced]:
+    """Write `out/VOLUME/NUMBER.png` for each volume; its folder appears when all its slices are in it.
+
+    Raises:
+        ResourceError: The disk is full or the place cannot be written.
+    """
+    for path in volumes:
+        name = path.relative_to(folder).as_posix()
+        place = out / _stem(name)
+        if place.is_dir():
+            yield Sliced(name)
+            continue
+        try:
+            yield Sliced(name, slices=_write(path, place, settings))
+        except DataError as error:
+            yield Sliced(name, error=str(error))
+
+
+def _write(path: Path, place: Path, settings: SliceSettings) -> int:
+    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    count = 0
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        for count, (number, pixels) in enumerate(read_slices(path, settings), start=1):  # noqa: B007
+            Image.fromarray(pixels).save(temporary / f"{number:04d}.png", compress_level=3)
+        os.replace(temporary, place)
+    except OSError as error:
+        raise ResourceError(
+            f"{place}: cannot be written ({error.strerror or error}); free some space, then run it again"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return count
+
+
+def _stem(name: str) -> str:
+    return next(name[: -len(suffix)] for suffix in VOLUME_SUFFIXES if name.lower().endswith(suffix))

@@ -1,0 +1,65 @@
+"""`guidino slices`: volumes become pictures to pretrain on, and it goes on where it was left."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def volumes(tmp_path: Path) -> Path:
+    """Three small volumes of three slices, one of them in a folder below."""
+    for number, name in enumerate(("a.nii.gz", "b.nii", "deep/c.nii.gz")):
+        (tmp_path / "ct" / name).parent.mkdir(parents=True, exist_ok=True)
+        values = np.full((8, 8, 3), 10 * number, dtype=np.int16)
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "ct" / name)
+    return tmp_path / "ct"
+
+
+def _pictures(out: Path) -> list[str]:
+    return sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
+
+
+def test_every_volume_becomes_a_folder_of_its_slices(volumes: Path, guidino: Callable[..., Any]) -> None:
+    out = volumes.parent / "slices"
+    end = guidino("slices", volumes, "-o", out, "--size", "16")
+    assert end.code == 0
+    assert end.stdout.startswith("9 slices of 3 volumes")
+    assert _pictures(out) == [f"{name}/{number:04d}.png" for name in ("a", "b", "deep/c") for number in range(3)]
+
+
+def test_what_is_done_is_not_done_again_and_other_settings_are_refused(
+    volumes: Path, guidino: Callable[..., Any]
+) -> None:
+    out = volumes.parent / "slices"
+    assert guidino("slices", volumes, "-o", out, "--shard", "0/2").stdout.startswith("6 slices of 2 volumes")
+    written = (out / "a" / "0000.png").stat().st_mtime_ns
+    assert guidino("slices", volumes, "-o", out).stdout.startswith("3 slices of 1 volumes")
+    assert (out / "a" / "0000.png").stat().st_mtime_ns == written
+    end = guidino("slices", volumes, "-o", out, "--window", "50,100")
+    assert end.code == 2
+    assert "was begun with window [40.0, 400.0], not [50.0, 100.0]" in end.stderr
+
+
+def test_a_damaged_volume_is_named_and_the_others_are_done(volumes: Path, guidino: Callable[..., Any]) -> None:
+    (volumes / "b.nii").write_bytes(b"no volume")
+    out = volumes.parent / "slices"
+    end = guidino("slices", volumes, "-o", out)
+    assert end.code == 6
+    assert "b.nii" in end.stderr
+    assert len(_pictures(out)) == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("--window", "soft"), "expected two numbers"), (("--shard", "3/2"), "expected a part from 0 to 1")],
+)
+def test_words_that_mean_nothing_are_refused(
+    volumes: Path, guidino: Callable[..., Any], words: tuple[str, str], said: str
+) -> None:
+    end = guidino("slices", volumes, "-o", volumes.parent / "slices", *words)
+    assert end.code == 2
+    assert said in end.stderr
