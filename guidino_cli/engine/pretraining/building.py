@@ -1,5 +1,6 @@
 """From settings to a student and what teaches it."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,7 +53,10 @@ def build_student(config: PretrainConfig, *, offline: bool) -> Student:
     network.config.num_hidden_layers = max(backbone.layers)
     network.requires_grad_(True)
     if config.train.checkpointing:
-        network.gradient_checkpointing_enable({"use_reentrant": False})
+        with warnings.catch_warnings():
+            # Its successor does not exist in every transformers 5.
+            warnings.simplefilter("ignore", FutureWarning)
+            network.gradient_checkpointing_enable({"use_reentrant": False})
     trunk = Trunk(network, mean=backbone.eye.mean.flatten().tolist(), std=backbone.eye.std.flatten().tolist())
     return Student(trunk, _with_licence(backbone.identity, master), master)
 
