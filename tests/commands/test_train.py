@@ -154,6 +154,39 @@ def test_resuming_with_other_settings_is_refused(train, guidino, run: Path) -> N
         assert "leave out --set and --seed" in _one_line(outcome.stderr)
 
 
+def test_a_finished_run_says_so_and_what_to_do_next(train, guidino, run: Path) -> None:
+    train()
+    outcome = guidino("train", "--resume", "-o", run, "--device", "cpu")
+    assert outcome.code == 0, outcome.stderr
+    assert outcome.stdout.startswith(f"{run} is finished: 1 of 1 epochs")
+    assert f"guidino predict {run}" in outcome.stdout
+    assert "a higher train.epochs" in outcome.stdout
+
+
+def test_a_damaged_history_is_refused_by_name_and_line(
+    train, guidino, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("guidino_cli.commands.train._finish", lambda *_, **__: None)
+        train()
+    (run / "history.jsonl").write_text('{"epoch": 1, "los')
+    outcome = guidino("train", "--resume", "-o", run, "--device", "cpu")
+    assert outcome.code == 3
+    assert f"{run / 'history.jsonl'}, line 1: is damaged" in _one_line(outcome.stderr)
+
+
+def test_what_the_machine_lacks_is_refused_before_the_data_are_looked_at(
+    guidino, preset: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are no data at all."""
+    monkeypatch.setattr("guidino_cli.engine.training.trackers.find_spec", lambda _: None)
+    words = ("train", "-p", preset, "-o", run, "-d", tmp_path / "none")
+    assert "--device cuda:99" in guidino(*words, "--device", "cuda:99").stderr
+    missing = guidino(*words, "--device", "cpu", "--set", "train.trackers=[mlflow]")
+    assert missing.code == 5
+    assert "pip install 'guidino[mlflow]'" in _one_line(missing.stderr)
+
+
 def test_resuming_what_is_no_run_is_refused(guidino, tmp_path: Path) -> None:
     outcome = guidino("train", "--resume", "-o", tmp_path)
     assert outcome.code == 3
