@@ -134,4 +134,4 @@ def _digest(run: Path) -> str:
 
 def _history(run: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if not key.endswith("seconds")} for row in rows]
+    return [{key: value for key, value in row.items() if "second" not in key} for row in rows]

@@ -42,7 +42,7 @@ def train(tmp_path: Path, make_data: Maker):
 
 def _history(folder: Path) -> list[dict[str, float]]:
     rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if "seconds" not in name} for row in rows]
+    return [{name: value for name, value in row.items() if "second" not in name} for row in rows]
 
 
 @pytest.mark.slow
