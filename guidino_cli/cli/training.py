@@ -170,7 +170,7 @@ def _is_for_several(devices: int | None) -> bool:
 
 
 def presets(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Preset to print.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Preset to print, or data set to list.")] = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="With every default spelled out.")] = False,
 ) -> None:
     """List the presets, or print one: the start of a preset of your own.

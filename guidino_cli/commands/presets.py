@@ -1,37 +1,61 @@
 """Show the packaged presets."""
 
+from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from guidino_cli.config import RunConfig, dump, load_preset, preset_names, presets_folder
+from guidino_cli.pretrain_config import dump_pretraining, load_pretraining, pretraining_folder, pretraining_presets
 
 _NOTES = """\
-guide: what the guide map gates; LoRA: its rank, or all: the backbone learns
-whole; paper: the row of Tables 1 to 3 in the GuiDINO paper. dinov3 is the
-ViT-S/16, for ct the ViT-B/16. demo takes minutes on a CPU.
-Your own data: own-unet, and own-plain-unet, which shows if its guide helps.
-Print one as YAML: guidino presets NAME"""
+guide: it gates the i(nput) or the b(ottleneck); LoRA: its rank, or all: the
+backbone learns whole; paper: the row of Tables 1 to 3 in the GuiDINO paper.
+dinov3 is the ViT-S/16, for ct the ViT-B/16. demo takes minutes on a CPU.
+Your own data: own-unet, and own-plain-unet, which shows if its guide helps;
+or nnU-Net's rules: guidino plan DATA.
+Some only: guidino presets kvasir. One as YAML: guidino presets NAME"""
 
 
 def run(name: str | None, *, resolved: bool) -> None:
-    """List all presets with what they are made of, or print one as YAML."""
-    if name is None:
-        console = Console(highlight=False)
-        console.print(_table())
-        console.print(_NOTES)
-        return
-    config = load_preset(name)
-    print(dump(config) if resolved else (presets_folder() / f"{name}.yaml").read_text(encoding="utf-8"), end="")
+    """List all presets, or those of a data set, with what they are made of, or print one as YAML.
+
+    Raises:
+        ConfigError: No such preset, of training or pretraining.
+    """
+    of_data_set = [preset for preset in preset_names() if name is None or preset.split("-")[0] == name]
+    if of_data_set and name not in preset_names():
+        _list(of_data_set)
+    elif name in pretraining_presets():
+        print(_text(pretraining_folder(), name) if not resolved else dump_pretraining(load_pretraining(name)), end="")
+    else:
+        print(dump(load_preset(str(name))) if resolved else _text_of_known(str(name)), end="")
 
 
-def _table() -> Table:
+def _text_of_known(name: str) -> str:
+    load_preset(name)
+    return _text(presets_folder(), name)
+
+
+def _text(folder: Path, name: str) -> str:
+    return (folder / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _list(names: Sequence[str]) -> None:
+    console = Console(highlight=False)
+    console.print(_table(names))
+    console.print(_NOTES)
+    console.print(f"For guidino pretrain: {', '.join(pretraining_presets())}.")
+
+
+def _table(presets: Sequence[str]) -> Table:
     """A row a preset; those for one data set together, the shortest names first."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for title in ("preset", "network", "guide", "backbone", "LoRA", "paper"):
         table.add_column(title, no_wrap=True)
-    for _, names in groupby(preset_names(), key=lambda preset: preset.split("-")[0]):
+    for _, names in groupby(presets, key=lambda preset: preset.split("-")[0]):
         rows = [(preset, load_preset(preset)) for preset in names]
         for preset, config in sorted(rows, key=lambda row: (_kind(row[1]), row[0])):
             table.add_row(preset, *_parts(config))
@@ -48,7 +72,7 @@ def _parts(config: RunConfig) -> tuple[str, str, str, str, str]:
     model = config.model
     return (
         model.segmenter.name,
-        model.guide.at if model.guide is not None else "-",
+        model.guide.at[0] if model.guide is not None else "-",
         model.backbone.name if model.backbone is not None else "-",
         f"r{model.lora.rank}" if model.lora is not None else "all" if model.finetune is not None else "-",
         config.paper or "-",

@@ -28,7 +28,7 @@ def test_every_preset_has_a_row_that_80_columns_hold_unshortened(lines: list[str
 
 def test_a_row_says_network_guide_backbone_adapter_and_row_of_the_paper(lines: list[str]) -> None:
     rows = [line.split() for line in lines]
-    assert ["kvasir-seg-guidino", "seg-guidino", "bottleneck", "dinov3", "-", "Seg-GuiDINO"] in rows
+    assert ["kvasir-seg-guidino", "seg-guidino", "b", "dinov3", "-", "Seg-GuiDINO"] in rows
     assert ["tn3k-segdino", "segdino", "-", "dinov3", "-", "SegDINO"] in rows
     assert ["isic2017-plain-nnunet", "nnunet", "-", "-", "-", "nnUNet"] in rows
 
@@ -42,3 +42,19 @@ def test_the_presets_of_a_data_set_stand_together(lines: list[str]) -> None:
 def test_a_printed_preset_can_be_saved_and_used(guidino: Guidino, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(guidino("presets", "kvasir-segdino").stdout, encoding="utf-8")
     assert load_config(tmp_path / "mine.yaml") == load_preset("kvasir-segdino")
+
+
+def test_a_data_set_lists_its_own_presets(guidino: Guidino) -> None:
+    text = guidino("presets", "tn3k").stdout
+    assert "tn3k-segdino" in text
+    assert "kvasir-segdino" not in text
+
+
+def test_a_preset_of_pretraining_is_printed_too(guidino: Guidino) -> None:
+    assert "stages:" in guidino("presets", "meddinov3").stdout
+
+
+def test_an_unknown_preset_suggests_the_nearest(guidino: Guidino) -> None:
+    result = guidino("presets", "kvasir-nnwnte")
+    assert result.code == 2
+    assert "did you mean 'kvasir-nnwnet'" in result.stderr
