@@ -80,7 +80,7 @@ def run(
         together(trainer.resume)
     keeper = token_keeper(folder, _looked_through(trainer), paths)
     go_on = f"guidino pretrain --resume -o {out}"
-    with errors_with_advice(out, go_on=go_on, is_begun=folder.has_state(), less_memory=_LESS_MEMORY):
+    with errors_with_advice(out, go_on=go_on, is_begun=folder.has_state, less_memory=_LESS_MEMORY):
         trainer.fit(after_row=curve_keeper(folder), look=keeper)
         on_main(lambda: _finish(folder, trainer, student))
 

@@ -1,8 +1,6 @@
 """From a preset and a prepared data folder to a run folder."""
 
-import errno
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +11,7 @@ from rich.table import Table
 from torch.nn import Parameter
 
 from guidino_cli.commands.runs import NO_PRESET
+from guidino_cli.commands.runs.advice import errors_with_advice
 from guidino_cli.commands.runs.pictures import (
     CURVE,
     GRID,
@@ -32,13 +31,12 @@ from guidino_cli.engine.training.conditions import require_conditions, settle_al
 from guidino_cli.engine.training.profiling import TABLE, TRACE
 from guidino_cli.engine.training.state_files import has_state
 from guidino_cli.engine.training.trainer import Trainer
-from guidino_cli.errors import ConfigError, DataError, ResourceError
+from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.models import build_model
 from guidino_cli.models.base import is_adapter
 from guidino_cli.models.composed import Model
 from guidino_cli.progress import say
 
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 _LESS_MEMORY = (
     "begin a run with a lower train.batch_size (and a higher train.accumulate), a lower data.image_size, "
     "train.precision=bf16 or, where the backbone learns, train.checkpointing=true"
@@ -110,7 +108,13 @@ def carry_out(
     on_main(lambda: _start(folder, config, model, manifest, resume=resume, origin=origin))
     if resume:
         together(trainer.resume)
-    with _errors_with_advice(folder):
+    advice = errors_with_advice(
+        folder.path,
+        go_on=f"guidino train --resume -o {folder.path}",
+        is_begun=lambda: has_state(folder.state.parent),
+        less_memory=_LESS_MEMORY,
+    )
+    with advice, _determinism_explained():
         trainer.fit(after_epoch=curve_keeper(folder))
     if state.is_main_process:
         _finish(folder, trainer, offline=offline)
@@ -261,34 +265,18 @@ def _learning_of_all(named: Iterable[tuple[str, Parameter]], config: RunConfig) 
 
 
 @contextmanager
-def _errors_with_advice(folder: RunFolder) -> Iterator[None]:
-    """Turn what ends a run in the middle of a step into a line that says how to go on."""
-    go_on = f"guidino train --resume -o {folder.path}"
+def _determinism_explained() -> Iterator[None]:
+    """Turn torch's refusal of `train.deterministic` into a line that names what it has no deterministic form of."""
     try:
         yield
-    except KeyboardInterrupt:
-        is_begun = has_state(folder.state.parent)
-        way = f"go on with: {go_on}" if is_begun else "nothing was done yet, start again with --overwrite"
-        print(f"guidino: interrupted in the middle of a step; {way}", file=sys.stderr)
-        raise
-    except ResourceError as error:
-        raise ResourceError(f"{error}; then {go_on}" if "--resume" not in str(error) else str(error)) from error
-    except (MemoryError, RuntimeError, OSError) as error:
-        if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY):
-            raise ResourceError(f"out of memory ({_first_line(error)}); {_LESS_MEMORY}; or {go_on}") from error
-        if "deterministic implementation" in str(error):
-            reason = str(error).partition(" does not have")[0]
-            raise ConfigError(
-                f"train.deterministic: torch has no deterministic form of {reason} on this device; leave the setting "
-                "out, or take another segmenter"
-            ) from error
-        if getattr(error, "errno", None) == errno.ENOSPC:
-            raise ResourceError(f"{folder.path}: disk full; free some space, then {go_on}") from error
-        raise
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    except RuntimeError as error:
+        if "deterministic implementation" not in str(error):
+            raise
+        reason = str(error).partition(" does not have")[0]
+        raise ConfigError(
+            f"train.deterministic: torch has no deterministic form of {reason} on this device; leave the setting "
+            "out, or take another segmenter"
+        ) from error
 
 
 def _finish(folder: RunFolder, trainer: Trainer, *, offline: bool) -> None:

@@ -2,7 +2,7 @@
 
 import errno
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @contextmanager
-def errors_with_advice(folder: Path, *, go_on: str, is_begun: bool, less_memory: str) -> Iterator[None]:
+def errors_with_advice(folder: Path, *, go_on: str, is_begun: Callable[[], bool], less_memory: str) -> Iterator[None]:
     """Turn errors of the system into a `ResourceError`, and say on stderr what Ctrl-C leaves.
 
     Args:
@@ -24,7 +24,7 @@ def errors_with_advice(folder: Path, *, go_on: str, is_begun: bool, less_memory:
     try:
         yield
     except KeyboardInterrupt:
-        way = f"go on with: {go_on}" if is_begun else "nothing was done yet, start again with --overwrite"
+        way = f"go on with: {go_on}" if is_begun() else "nothing was done yet, start again with --overwrite"
         print(f"guidino: interrupted in the middle of a step; {way}", file=sys.stderr)
         raise
     except ResourceError as error:

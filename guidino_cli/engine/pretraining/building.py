@@ -77,7 +77,7 @@ def build_objective(student: Student, config: PretrainConfig, *, paths: Sequence
 
 
 def _begun_from(master: Master, config: PretrainConfig, blocks: Sequence[int]) -> Student:
-    network = begun_from(master, blocks, seed=config.seed)
+    network: Any = begun_from(master, blocks, seed=config.seed)
     _require_whole_patches(config, patch=network.config.patch_size)
     teacher = master.backbone.identity
     numbers = ", ".join(str(block) for block in blocks)
