@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 from guidino_cli.errors import ConfigError
-from guidino_cli.models import BACKBONES
 
 
 def teacher_setting(teacher: str) -> str:
@@ -17,6 +16,8 @@ def teacher_setting(teacher: str) -> str:
     Raises:
         ConfigError: A folder without a readable `config.json`.
     """
+    from guidino_cli.models import BACKBONES
+
     if teacher in BACKBONES:
         return f"distill.teacher={json.dumps({'name': teacher})}"
     return f"distill.teacher={json.dumps({'name': _family(teacher), 'options': {'weights': teacher}})}"
