@@ -69,9 +69,9 @@ def show(network: str) -> str:
 def run(networks: list[str], data: Path, out: Path, seed: int) -> None:
     """Train those that have no row yet."""
     out.mkdir(parents=True, exist_ok=True)
-    done = {(row["network"], row["seed"]) for row in rows_of(out)}
     for network in networks:
-        if (network, seed) in done:
+        # Read anew: another process may share the work.
+        if (network, seed) in {(row["network"], row["seed"]) for row in rows_of(out)}:
             continue
         row = measure(network, data, out / f"{network}-s{seed}", seed)
         with (out / "rows.jsonl").open("a", encoding="utf-8") as file:
