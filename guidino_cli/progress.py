@@ -66,6 +66,11 @@ def spoken(seconds: float) -> str:
     return f"{seconds / 86400:.1f} days"
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A number and its noun: "1 case", "2 cases", "0 cases"; `plural` where it does not only take an s."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 def say(line: str) -> None:
     """Print one line of plain text to stderr, above a running bar."""
     _console.print(line, markup=False, highlight=False, soft_wrap=True)

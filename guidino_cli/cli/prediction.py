@@ -68,19 +68,30 @@ def predict(
 def tune_post(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     data: Annotated[Path | None, typer.Option("--data", "-d", help="Prepared folder; default: RUN's own.")] = None,
+    ensemble: Annotated[
+        list[Path] | None, typer.Option(metavar="RUN", help="Choose for the mean with this run; may be given again.")
+    ] = None,
     overrides: PredictOverrides = None,
     device: Device = None,
     offline: Offline = False,
 ) -> None:
     """Choose post-processing of masks on a run's validation cases, for `predict --post auto`.
 
-    Largest piece, filled holes and a smallest size are tried for every class; what does not help is not chosen.
+    Largest piece, filled holes and a smallest size are tried for every class; what does not help is not chosen. The
+    choice is for masks of these runs with these settings: `predict` must be given the same.
 
     Example: guidino tune-post runs/kvasir
     """
     from guidino_cli.commands import tune_post as command
 
-    command.run(run, data=data, overrides=tuple(overrides or ()), device=device, offline=offline)
+    command.run(
+        run,
+        ensemble=tuple(ensemble or ()),
+        data=data,
+        overrides=tuple(overrides or ()),
+        device=device,
+        offline=offline,
+    )
 
 
 def visualize_guide(

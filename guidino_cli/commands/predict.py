@@ -1,5 +1,6 @@
 """From a run and images to masks, and on request guides, probabilities and overlays."""
 
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -84,7 +85,7 @@ def run(
         device=pick_device(own_device(device)),
     )
     _require_possible(loaded, request, run_path)
-    rules = _rules(request, rule, run_path, loaded.classes)
+    rules = _rules(request, rule, run_path, loaded, overrides)
     facts = _facts(loaded, request, rules)
     # Masks that are left must be of the same making, whatever may be overwritten.
     if request.skip_existing or (adds and not request.overwrite):
@@ -106,27 +107,30 @@ def _require_possible(loaded: Loaded, request: Request, run_path: Path) -> None:
         raise ConfigError(f"--values 255 is for two classes, the run has {len(loaded.classes)}: use --values index")
 
 
-def _rules(request: Request, rule: Rule | None, run_path: Path, classes: list[str]) -> dict[int, Rule]:
+def _rules(
+    request: Request, rule: Rule | None, run_path: Path, loaded: Loaded, overrides: tuple[str, ...]
+) -> dict[int, Rule]:
     """What is done to the masks, by class index."""
+    classes = loaded.classes
     if request.post == "auto":
-        rules = load_rules(run_path, classes)
+        others = [word for path in request.ensemble for word in ("--ensemble", str(path))]
+        settings = [word for item in overrides for word in ("--set", item)]
+        command = shlex.join(["guidino", "tune-post", str(run_path), *others, *settings])
+        rules = load_rules(run_path, classes, making=loaded.making, command=command)
         say(f"post-processing of {run_path}: {describe((classes[index], item) for index, item in rules.items())}")
         return rules
     return {} if rule is None else dict.fromkeys(range(1, len(classes)), rule)
 
 
 def _facts(loaded: Loaded, request: Request, rules: dict[int, Rule]) -> dict[str, Any]:
-    windows = [member.window for member in loaded.predictor.members]
+    keys = ("weights", "overlap", "mirror", "mirror_backbone")
     return {
         "guidino": __version__,
         "runs": loaded.runs,
         "classes": loaded.classes,
         # What decides the masks: masks made otherwise do not belong into the same folder.
         "made_with": {
-            "weights": [item["weights"] for item in loaded.runs],
-            "overlap": windows[0].overlap,
-            "mirror": windows[0].mirror,
-            "mirror_backbone": windows[0].mirror_backbone,
+            **{key: [item[key] for item in loaded.making] for key in keys},
             "values": request.values,
             "post": {loaded.classes[index]: str(rule) for index, rule in rules.items()},
         },
@@ -172,10 +176,7 @@ def _predict_all(jobs: list[Job], loaded: Loaded, output: Output, records: Recor
 def _read(job: Job, *, loaded: Loaded) -> Picture | Regions:
     """Decode an image; of one too large to be predicted as a whole, only what its windows need."""
     path = Path(job.image)
-    height, width = size_in_file(path)
-    # Pixels, network input, sums over windows, and probabilities, some of them twice.
-    needed = height * width * (12 * len(loaded.classes) + 30)
-    return open_regions(path) if needed > loaded.memory_gb * 1e9 else Picture(*read_image(path))
+    return open_regions(path) if loaded.needs_strips(size_in_file(path)) else Picture(*read_image(path))
 
 
 class _Batch:

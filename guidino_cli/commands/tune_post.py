@@ -1,17 +1,21 @@
 """Choose post-processing on the validation cases of a run, and say by how much it helps."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from guidino_cli.data.images import read_image, read_label_map
 from guidino_cli.data.manifest import load_manifest
+from guidino_cli.data.regions import open_regions, size_in_file
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.prediction.members import Loaded, load_members
 from guidino_cli.engine.prediction.post_choice import CANDIDATES, Choice, Trials, save_choices
 from guidino_cli.engine.prediction.predictor import Picture
 from guidino_cli.engine.run_folder import RunFolder
 from guidino_cli.errors import DataError
-from guidino_cli.progress import say, track
+from guidino_cli.progress import counted, say, track
 from guidino_cli.types import Case
 
 _ENOUGH = 10
@@ -21,12 +25,13 @@ _ENOUGH = 10
 def run(
     run_path: Path,
     *,
+    ensemble: tuple[Path, ...] = (),
     data: Path | None = None,
     overrides: tuple[str, ...] = (),
     device: str | None = None,
     offline: bool = False,
 ) -> None:
-    """Write RUN/post.json and print what was chosen."""
+    """Write RUN/post.json and print what was chosen, for the run or for an ensemble that it is the first of."""
     config = RunFolder(run_path).config()
     root = data or (Path(config.data.root) if config.data.root else None)
     if root is None:
@@ -35,7 +40,7 @@ def run(
     cases = [case for case in manifest.select("val", config.data.fold) if case.mask is not None]
     if not cases:
         raise DataError(f"{root}: no labelled validation cases; prepare with a validation split")
-    loaded = load_members([run_path], overrides=overrides, offline=offline, device=pick_device(device))
+    loaded = load_members([run_path, *ensemble], overrides=overrides, offline=offline, device=pick_device(device))
     if manifest.classes != loaded.classes:
         raise DataError(
             f"{root}: has {', '.join(manifest.classes)}, but the run was trained for {', '.join(loaded.classes)}; "
@@ -43,13 +48,15 @@ def run(
         )
     choices = _choices(loaded, cases)
     if len(cases) < _ENOUGH:
-        say(f"only {len(cases)} validation cases: too few to tell help from chance")
-    window = loaded.predictor.members[0].window
-    evidence = {"validation": str(root), "cases": len(cases), "mirror": window.mirror, "overlap": window.overlap}
-    path = save_choices(run_path, choices, evidence=evidence)
+        say(f"only {counted(len(cases), 'validation case')}: too few to tell help from chance")
+    evidence = {"runs": [item["run"] for item in loaded.runs], "validation": str(root), "cases": len(cases)}
+    path = save_choices(run_path, choices, making=loaded.making, evidence=evidence)
     for name, choice in choices.items():
         print(_line(name, choice))
-    print(f"written to {path}; used by: guidino predict {run_path} IMAGES -o MASKS --post auto")
+    words = [word for other in ensemble for word in ("--ensemble", str(other))]
+    words += [word for item in overrides for word in ("--set", item)]
+    extra = "".join(f" {word}" for word in map(shlex.quote, words))
+    print(f"written to {path}; used by: guidino predict {run_path} IMAGES -o MASKS --post auto{extra}")
 
 
 def _choices(loaded: Loaded, cases: Sequence[Case]) -> dict[str, Choice]:
@@ -57,15 +64,24 @@ def _choices(loaded: Loaded, cases: Sequence[Case]) -> dict[str, Choice]:
     for case in track(cases, total=len(cases), description="tune-post"):
         if case.mask is None:
             continue
-        labels = loaded.predictor.segment([Picture(*read_image(case.image))])[0].labels
-        truth = read_label_map(case.mask)
+        labels, truth = _labels(loaded, case.image), read_label_map(case.mask)
+        if labels.shape != truth.shape:
+            found, wanted = (f"{shape[1]}x{shape[0]} px" for shape in (truth.shape, labels.shape))
+            raise DataError(f"{case.mask}: is {found}, its image {case.image} is {wanted}; correct one, prepare again")
         for index, trial in enumerate(trials.values(), start=1):
             trial.add(labels == index, truth == index)
     return {name: trial.choose() for name, trial in trials.items()}
 
 
+def _labels(loaded: Loaded, image: Path) -> np.ndarray:
+    """(H, W) uint8; a large image strip by strip, of which the labels alone are held as a whole."""
+    if loaded.needs_strips(size_in_file(image)):
+        return np.concatenate(list(loaded.predictor.label_rows(open_regions(image))))
+    return loaded.predictor.segment([Picture(*read_image(image))])[0].labels
+
+
 def _line(name: str, choice: Choice) -> str:
-    tried = f"of {len(CANDIDATES)} tried, p {choice.p:.2g}, {choice.cases} cases"
+    tried = f"of {len(CANDIDATES)} tried, p {choice.p:.2g}, {counted(choice.cases, 'case')}"
     gain = f"Dice {choice.before:.4f} -> {choice.best_after:.4f}"
     if str(choice.rule) != "none":
         return f"{name}: {choice.rule} ({gain}, best {tried})"

@@ -12,6 +12,7 @@ from PIL import Image
 
 from guidino_cli.commands.prediction.records import Records
 from guidino_cli.config import parse
+from guidino_cli.data.manifest import load_manifest
 from guidino_cli.engine.run_folder import RunFolder, run_facts, with_root
 from guidino_cli.models import build_model
 
@@ -283,11 +284,51 @@ def test_what_tune_post_chose_is_what_auto_does(
     (run / "post.json").write_text(json.dumps(chosen))
     assert guidino("predict", run, images, "-o", tmp_path / "out", "--post", "auto").code == 0
     assert mask(tmp_path / "out" / "a.png").max() == 0
-    chosen["weights"] = "0" * 64
+    chosen["made_with"][0]["weights"] = "0" * 64
     (run / "post.json").write_text(json.dumps(chosen))
     outcome = guidino("predict", run, images, "-o", tmp_path / "other", "--post", "auto")
     assert outcome.code == 2
     assert "other weights" in outcome.stderr
+
+
+def test_rules_are_applied_only_to_masks_made_as_those_they_were_chosen_on(
+    guidino: Callable[..., Any], make_run: Callable[..., Path], images: Path, tmp_path: Path
+) -> None:
+    first, second = make_run("one"), make_run("two", seed=1)
+    words = ["predict", first, images, "-o", tmp_path / "out", "--post", "auto"]
+    plain = ("--set", "predict.mirror=false")
+    assert guidino("tune-post", first, *plain).code == 0
+    mirrored = guidino(*words)
+    assert mirrored.code == 2
+    assert "was chosen for predict.mirror=false, now it is true; " in mirrored.stderr
+    together = guidino(*words, *plain, "--ensemble", second)
+    assert together.code == 2
+    assert "was chosen for the masks of 1 run, these are of 2; " in together.stderr
+    # The way out that is named is one.
+    assert f"guidino tune-post {first} --ensemble {second} --set predict.mirror=false" in together.stderr
+    assert guidino("tune-post", first, "--ensemble", second, *plain).code == 0
+    assert guidino(*words, *plain, "--ensemble", second).code == 0
+
+
+def test_tune_post_names_the_truth_that_is_of_another_size_than_its_image(
+    guidino: Callable[..., Any], make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = make_run()
+    case = next(case for case in load_manifest(tmp_path / "data-run").cases if case.split == "val")
+    Image.fromarray(np.zeros((5, 7), dtype=np.uint8)).save(case.mask)
+    outcome = guidino("tune-post", run)
+    assert outcome.code == 3
+    assert f"{case.mask}: is 7x5 px, its image {case.image} is " in outcome.stderr
+
+
+def test_tune_post_chooses_the_same_for_images_done_in_strips(
+    guidino: Callable[..., Any], make_run: Callable[..., Path]
+) -> None:
+    run = make_run(resize="none")
+    assert guidino("tune-post", run).code == 0
+    whole = json.loads((run / "post.json").read_text())
+    assert guidino("tune-post", run, "--set", "predict.memory_gb=0.000001").code == 0
+    assert json.loads((run / "post.json").read_text())["classes"] == whole["classes"]
 
 
 def test_the_cost_is_told_before_it_is_paid(

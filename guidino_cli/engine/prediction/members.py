@@ -33,6 +33,24 @@ class Loaded:
     batch_size: int
     memory_gb: float
 
+    @property
+    def making(self) -> list[dict[str, Any]]:
+        """What decides the masks, run by run; two makings are the same if these are equal."""
+        return [
+            {
+                "weights": run["weights"],
+                "overlap": member.window.overlap,
+                "mirror": member.window.mirror,
+                "mirror_backbone": member.window.mirror_backbone,
+            }
+            for run, member in zip(self.runs, self.predictor.members, strict=True)
+        ]
+
+    def needs_strips(self, size_hw: tuple[int, int]) -> bool:
+        """Whether an image, predicted as a whole, would need more than `memory_gb`."""
+        # Pixels, network input, sums over windows, and probabilities, some of them twice.
+        return size_hw[0] * size_hw[1] * (12 * len(self.classes) + 30) > self.memory_gb * 1e9
+
 
 def load_members(
     paths: Sequence[Path], *, overrides: tuple[str, ...] = (), offline: bool = False, device: torch.device

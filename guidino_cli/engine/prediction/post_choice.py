@@ -11,9 +11,9 @@ import numpy as np
 
 from guidino_cli.data.images import write_text
 from guidino_cli.data.postprocess import Rule, clean_class
-from guidino_cli.engine.prediction.members import weights_hash
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.metrics.overlap import count, dice
+from guidino_cli.progress import counted
 
 FILE_NAME = "post.json"
 CANDIDATES = [
@@ -90,11 +90,20 @@ def _p_value(gains: np.ndarray) -> float:
     return float(wilcoxon(gains, alternative="greater").pvalue)
 
 
-def save_choices(run: Path, choices: dict[str, Choice], *, evidence: dict[str, Any]) -> Path:
-    """Write `post.json` into a run's folder and return its path."""
+def save_choices(
+    run: Path, choices: dict[str, Choice], *, making: Sequence[dict[str, Any]], evidence: dict[str, Any]
+) -> Path:
+    """Write `post.json` into a run's folder and return its path.
+
+    Args:
+        run: The first of an ensemble.
+        choices: By class.
+        making: `Loaded.making` of the masks that were tried.
+        evidence: On what was chosen, for people.
+    """
     content = {
-        "format": 1,
-        "weights": weights_hash(run),
+        "format": 2,
+        "made_with": list(making),
         **evidence,
         "classes": {name: asdict(choice) for name, choice in choices.items()},
     }
@@ -102,26 +111,47 @@ def save_choices(run: Path, choices: dict[str, Choice], *, evidence: dict[str, A
     return run / FILE_NAME
 
 
-def load_rules(run: Path, classes: Sequence[str]) -> dict[int, Rule]:
-    """The rules chosen for a run, by class index.
+def load_rules(run: Path, classes: Sequence[str], *, making: Sequence[dict[str, Any]], command: str) -> dict[int, Rule]:
+    """The rules chosen for a run, or for an ensemble that it is the first of, by class index.
+
+    Args:
+        run: Whose folder holds the choice.
+        classes: Of the run.
+        making: `Loaded.making` of the masks that are to be cleaned.
+        command: What chooses rules for just these.
 
     Raises:
-        ConfigError: None were chosen, or for other weights.
+        ConfigError: None were chosen, or for masks made otherwise.
         DataError: The file is damaged.
     """
     path = run / FILE_NAME
-    again = f"choose on the validation cases: guidino tune-post {run}"
+    again = f"choose on the validation cases: {command}"
     if not path.is_file():
         raise ConfigError(f"--post auto: nothing was chosen for {run}; {again}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        weights = content["weights"]
+        difference = _difference(content["made_with"], making)
         rules = {classes.index(name): Rule(**item["rule"]) for name, item in content["classes"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); {again}") from error
-    if weights != weights_hash(run):
-        raise ConfigError(f"{path}: was chosen for other weights of the run; {again}")
+    if difference:
+        raise ConfigError(f"{path}: was chosen for {difference}; {again}")
     return {index: rule for index, rule in rules.items() if rule != Rule()}
+
+
+def _difference(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> str:
+    """The first of what differs between two makings, whatever the order of the runs; "" if nothing."""
+    if len(before) != len(now):
+        return f"the masks of {counted(len(before), 'run')}, these are of {len(now)}"
+    ordered = [sorted(making, key=lambda item: item["weights"]) for making in (before, now)]
+    pairs = list(zip(*ordered, strict=True))
+    if any(old["weights"] != new["weights"] for old, new in pairs):
+        return "other weights"
+    for old, new in pairs:
+        for key in new:
+            if old[key] != new[key]:
+                return f"predict.{key}={json.dumps(old[key])}, now it is {json.dumps(new[key])}"
+    return ""
 
 
 def describe(rules: Iterable[tuple[str, Rule]]) -> str:
