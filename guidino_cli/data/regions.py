@@ -1,5 +1,7 @@
 """Parts of an image that is too large to be held as numbers: windows of it, decoded or from the file."""
 
+import mmap
+import sys
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -51,7 +53,7 @@ class _Decoded(Regions):
 
 
 class _Pixels(Regions):
-    """An array (H, W) or (H, W, 3 or 4) of uint8, in memory or mapped from a file."""
+    """An array (H, W) or (H, W, 3 or 4) of uint8."""
 
     def __init__(self, path: Path, pixels: np.ndarray) -> None:
         self.source, self.pixels, self.size_hw = str(path), pixels, (pixels.shape[0], pixels.shape[1])
@@ -59,6 +61,22 @@ class _Pixels(Regions):
     def part(self, rows: slice, columns: slice) -> np.ndarray:
         part = np.asarray(self.pixels[rows, columns])
         return np.repeat(part[..., None], 3, axis=2) if part.ndim == 2 else part[..., :3]
+
+
+class _Mapped(_Pixels):
+    """The same, mapped from a file: what a window has been copied from is not kept in memory."""
+
+    def window(self, corner: tuple[int, int], side: int) -> np.ndarray:
+        copied = super().window(corner, side)
+        _forget(self.pixels)
+        return copied
+
+
+def _forget(pixels: Any) -> None:
+    """Let go of the pages of a mapped file that were read or written; they stay in the file."""
+    if sys.platform == "linux":
+        # Else each counts as this process's memory until the system is short of it.
+        pixels._mmap.madvise(mmap.MADV_DONTNEED)
 
 
 def size_in_file(path: Path) -> tuple[int, int]:
@@ -115,7 +133,7 @@ def open_regions(path: Path) -> Regions:
     if path.suffix.lower() in {".tif", ".tiff"}:
         pixels = _mapped(path)
         if pixels is not None:
-            return _Pixels(path, pixels)
+            return _Mapped(path, pixels)
     with _refusing(path), Image.open(path) as file:
         deep = file.mode.startswith("I") or file.mode == "F"
     # Deep values are scaled by percentiles of the whole image.
@@ -163,4 +181,5 @@ def _unpacked(page: Any) -> np.ndarray:
         tile = segment[0] if page.ndim == 3 else segment[0, ..., 0]
         rows, columns = min(tile.shape[0], height - top), min(tile.shape[1], width - left)
         pixels[top : top + rows, left : left + columns] = tile[:rows, :columns]
+        _forget(pixels)
     return pixels

@@ -1,5 +1,6 @@
 """Windows of large images: the same pixels as reading it all."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +79,23 @@ def test_what_is_no_image_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_text("no image")
     with pytest.raises(DataError, match=r"a\.tif"):
         size_in_file(tmp_path / "a.tif")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are let go of on Linux only")
+@pytest.mark.parametrize("way", ["plain", "deflated"])
+def test_windows_that_were_read_do_not_stay_in_memory(way: str, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 4096), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", np.tile(pixels, (64, 1)), **WAYS[way], photometric="minisblack")
+    before = _mapped_kb()
+    opened = open_regions(tmp_path / "a.tif")
+    for top in range(0, 4096, 64):
+        for left in range(0, 4096, 64):
+            opened.window((top, left), 64)
+    # The file has 16 MB.
+    assert _mapped_kb() - before < 4096
+
+
+def _mapped_kb() -> int:
+    """Of this process's memory what is pages of files, in KB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("RssFile:")))
