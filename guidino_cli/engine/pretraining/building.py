@@ -50,7 +50,7 @@ def build_student(config: PretrainConfig, *, offline: bool) -> Student:
         raise ConfigError(f"student: {config.student.name} is a {kind}; give a ViT of DINOv3 or DINOv2")
     _require_whole_patches(config, patch=network.config.patch_size)
     # Blocks behind the one that is used were dropped.
-    network.config.num_hidden_layers = max(backbone.layers)
+    network.config = _of_depth(network.config, max(backbone.layers))
     network.requires_grad_(True)
     if config.train.checkpointing:
         with warnings.catch_warnings():
@@ -93,6 +93,13 @@ def _with_licence(identity: dict[str, str], master: Master | None) -> dict[str, 
     teacher = master.backbone.identity
     name = f"{identity['weights']}, taught by {teacher['weights']} (SHA-256 {teacher['sha256']})"
     return {**identity, "weights": name, "licence": teacher["licence"]}
+
+
+def _of_depth(config: Any, depth: int) -> Any:
+    """A network's configuration with another number of blocks; what names blocks by their number is made anew."""
+    named = {"num_hidden_layers", "stage_names", "out_features", "out_indices", "_out_features", "_out_indices"}
+    others = {name: value for name, value in config.to_dict().items() if name not in named}
+    return type(config)(**others, num_hidden_layers=depth)
 
 
 def _require_whole_patches(config: PretrainConfig, *, patch: int) -> None:
