@@ -148,6 +148,9 @@ def compare(
     regions: Regions = None,
     resample: Resample = None,
     ignore_headers: IgnoreHeaders = False,
+    pairs: Annotated[
+        list[Path] | None, typer.Option(help="CSV as in evaluate instead of names; one for each of PREDS, in order.")
+    ] = None,
     group: Group = None,
     seed: BootstrapSeed = 0,
     workers: Workers = None,
@@ -183,4 +186,4 @@ def compare(
         workers=workers,
         overwrite=overwrite,
     )
-    command.run(predictions, truth, options, names=names)
+    command.run(predictions, truth, options, names=names, tables=tuple(pairs or ()))

@@ -21,17 +21,31 @@ from guidino_cli.evaluation.comparison_files import (
     to_markdown,
 )
 from guidino_cli.evaluation.folder import evaluate
-from guidino_cli.evaluation.pairing import match
+from guidino_cli.evaluation.pairing import Pairing, TruthSet, in_one_order, match, read_pairs
 from guidino_cli.evaluation.scoring import CaseResult
 from guidino_cli.evaluation.tables import label
 from guidino_cli.metrics import METRICS
 from guidino_cli.plots.comparison import Differences, difference_figure
+from guidino_cli.progress import counted, track
 from guidino_cli.progress import say as warn
-from guidino_cli.progress import track
 
 
-def run(predictions: Sequence[Path], truth: Path, options: Options, *, names: str | None = None) -> None:
+def run(
+    predictions: Sequence[Path],
+    truth: Path,
+    options: Options,
+    *,
+    names: str | None = None,
+    tables: Sequence[Path] = (),
+) -> None:
     """Score every set with the same rules, then compare them pair by pair.
+
+    Args:
+        predictions: A folder each.
+        truth: Of all of them.
+        options: As for `evaluate`.
+        names: Of the sets, by comma.
+        tables: Which prediction belongs to which truth, one a set in their order; none to go by names.
 
     Raises:
         ConfigError: Fewer than two sets, or an option that cannot be used.
@@ -43,8 +57,9 @@ def run(predictions: Sequence[Path], truth: Path, options: Options, *, names: st
     if options.out is not None:
         check_out(options.out, [*predictions, truth], overwrite=options.overwrite)
     truths = truths_of(truth, options)
-    groups = None if options.group is None else column(truths.truths, options.group, option="--group")
-    pairings = {name: match(place, truths) for name, place in zip(labels, predictions, strict=True)}
+    pairings = dict(zip(labels, _pairings(predictions, truths, tables), strict=True))
+    members = [pair.truth for pair in pairings[labels[0]].pairs]
+    groups = None if options.group is None else column(members, options.group, option="--group")
     for name, pairing in pairings.items():
         for warning in pairing.warnings:
             warn(f"warning: {name}: {warning}")
@@ -58,6 +73,15 @@ def run(predictions: Sequence[Path], truth: Path, options: Options, *, names: st
     if failed:
         counts = ", ".join(f"{name} {number}" for name, number in failed.items())
         raise PartialError(f"cases without a usable prediction: {counts}; they count as policy {options.policy} says")
+
+
+def _pairings(predictions: Sequence[Path], truths: TruthSet, tables: Sequence[Path]) -> list[Pairing]:
+    if not tables:
+        return [match(place, truths) for place in predictions]
+    if len(tables) != len(predictions):
+        sets = counted(len(predictions), "set")
+        raise ConfigError(f"--pairs: {counted(len(tables), 'table')} for {sets} of predictions; give one for each")
+    return in_one_order([read_pairs(table) for table in tables], tables)
 
 
 def _progress(name: str) -> Callable[[Iterable[CaseResult], int], Iterator[CaseResult]]:

@@ -17,6 +17,8 @@ LOSSY_MIDDLE_SHARE = 0.01
 MAX_CLASSES = 16
 """Label maps with more values than this may as well be instance maps; the user must say."""
 _SHOWN = 10
+_SMEARED = 16
+"""How far JPEG moves many of a mask's values."""
 _ASK = "--binary makes every value but 0 foreground, --threshold N every value above N"
 
 Code = int | tuple[int, int, int]
@@ -214,11 +216,28 @@ def _table(foreground: list[int]) -> str:
 def _named_indices(grey: Sequence[Histogram], class_count: int, of_how_many: str) -> MaskRule:
     """The user named more than two classes: every value must be one of their indices."""
     beyond = [item for item in grey if item.values[-1] >= class_count]
+    if any(item.is_lossy for item in beyond):
+        raise _smeared_classes(beyond, class_count)
     if beyond:
         found = f"{class_count} classes are named, so masks with values above {class_count - 1}"
         values = sorted({int(value) for item in grey for value in item.values if value})
         raise _refusal(beyond, found, f"{_table(values)}{_ASK}")
     return _indices(sorted({int(value) for item in grey for value in item.values if value}), class_count, of_how_many)
+
+
+def _smeared_classes(items: Sequence[Histogram], class_count: int) -> DataError:
+    """Lossy files hold many values around those that were drawn, so that no table of values reads them."""
+    totals: dict[int | float, int] = {}
+    for item in items:
+        for value, count in zip(item.values, item.counts, strict=True):
+            totals[value] = totals.get(value, 0) + count
+    peaks: list[int | float] = []
+    for value in sorted(totals, key=lambda value: -totals[value]):
+        if all(abs(value - peak) > _SMEARED for peak in peaks) and len(peaks) < class_count:
+            peaks.append(value)
+    hint = "save the masks as lossless PNG; to tell foreground from background alone, name two classes"
+    found = f"{class_count} classes are named, but lossy masks with values around {_some(sorted(peaks))}"
+    return _refusal(items[:1], found, f"{hint} and give --threshold")
 
 
 def _indices(foreground: list[int], class_count: int, of_how_many: str) -> MaskRule:
@@ -250,11 +269,21 @@ def _decide_colours(histograms: Sequence[Histogram], colours: Sequence[Histogram
     found = {int(value) for item in colours for value in item.values}
     grey = {int(value) for item in histograms if item.kind == "grey" for value in item.values}
     if max(item.distinct for item in colours) > MAX_STORED or any(item.is_lossy for item in colours):
-        odd = sorted(colours, key=lambda item: -item.distinct)
-        raise _refusal(odd, "colour masks with smeared colours (photographs? JPEG?)", "save them as lossless PNG")
+        raise _no_masks(colours, len(histograms))
     if len(found - {0}) == 1 and 0 in found and grey <= {0}:
         return MaskRule("nonzero", f"{len(histograms)} masks hold only black and #{max(found):06x}", 2)
     raise _refusal(colours, f"colour masks with {len(found)} colours", _colour_option(colours))
+
+
+def _no_masks(colours: Sequence[Histogram], count: int) -> DataError:
+    """Photographs, or masks whose colours a lossy format has smeared: nothing that could be typed reads them."""
+    worst = max(colours, key=lambda item: item.distinct)
+    others = f" (one of {len(colours)} such files of {count})" if len(colours) > 1 else ""
+    return DataError(
+        f"{worst.name}: has 3 channels and {worst.distinct:,} colours, as a photograph has{others}; expected a mask: "
+        "class indices, or 0 and 255, or a few flat colours; give the folder of the masks in its place, or save colour "
+        "masks as lossless PNG"
+    )
 
 
 def _colour_option(colours: Sequence[Histogram]) -> str:

@@ -86,5 +86,10 @@ def sign_of_swap(place: Path, predictions: Sequence[Path], truths: Sequence[Path
     return ""
 
 
+def is_mask_folder(folder: Path) -> bool:
+    """Whether a folder is named as those of masks are."""
+    return folder.name.lower() in {*_DRAWN_FOLDER, *_PREDICTED_FOLDER}
+
+
 def _share(paths: Sequence[Path], endings: tuple[str, ...]) -> float:
     return sum(stem(path).lower().endswith(endings) for path in paths) / len(paths)

@@ -10,7 +10,7 @@ from guidino_cli.data.images import IMAGE_SUFFIXES, find_images
 from guidino_cli.data.manifest import FILE_NAME, load_manifest, require
 from guidino_cli.data.volumes import VOLUME_SUFFIXES, is_volume
 from guidino_cli.errors import ConfigError, DataError
-from guidino_cli.evaluation.names import shortened, sign_of_swap, stem
+from guidino_cli.evaluation.names import is_mask_folder, shortened, sign_of_swap, stem
 from guidino_cli.types import Case
 
 _Key = TypeVar("_Key")
@@ -89,8 +89,19 @@ def find_masks(place: Path) -> list[Path]:
         raise DataError(f"{place}: no such file or folder")
     found = sorted(path for path in place.iterdir() if path.is_file() and _is_mask(path))
     if not found:
-        raise DataError(f"{place}: holds no masks (looked for {', '.join(sorted(_MASK_SUFFIXES))})")
+        raise DataError(f"{place}: holds no masks {_below(place)}")
     return found
+
+
+def _below(place: Path) -> str:
+    """Where the masks may be that a folder does not hold itself."""
+    folders = sorted(path for path in place.iterdir() if path.is_dir())
+    full = [path for path in folders if any(_is_mask(file) for file in path.iterdir())]
+    if not full:
+        return f"(looked for {', '.join(sorted(_MASK_SUFFIXES))})"
+    likely = next((path for path in full if is_mask_folder(path)), full[0])
+    names = ", ".join(f"{path.name}/" for path in full[:_SHOWN])
+    return f"itself; below it are {names}: did you mean {likely}?"
 
 
 def find_truths(place: Path, *, split: str) -> TruthSet:
@@ -158,6 +169,34 @@ def read_pairs(table: Path) -> Pairing:
     if repeated:
         raise DataError(f"{table}: {_some(repeated)} come twice")
     return Pairing(pairs, [], f"the table {table.name}", [])
+
+
+def in_one_order(pairings: Sequence[Pairing], tables: Sequence[Path]) -> list[Pairing]:
+    """Pairings of the same cases, all in the order of the first.
+
+    Args:
+        pairings: From `read_pairs`.
+        tables: Where they were read, for messages.
+
+    Raises:
+        DataError: A table has other cases than the first one, or another truth for one of them.
+    """
+    first = pairings[0]
+    result = [first]
+    for pairing, table in zip(pairings[1:], tables[1:], strict=True):
+        known = {pair.truth.case: pair for pair in pairing.pairs}
+        odd = sorted(known.keys() ^ {pair.truth.case for pair in first.pairs})
+        if odd:
+            raise DataError(
+                f"{table}: has other cases than {tables[0]} ({_some(odd)}); give every table the same cases"
+            )
+        for pair in first.pairs:
+            other = known[pair.truth.case].truth.path
+            if other.resolve() != pair.truth.path.resolve():
+                raise DataError(f"{table}: the truth of {pair.truth.case} is {other}, in {tables[0]} {pair.truth.path}")
+        pairs = [replace(pair, prediction=known[pair.truth.case].prediction) for pair in first.pairs]
+        result.append(replace(pairing, pairs=pairs))
+    return result
 
 
 def with_images(pairing: Pairing, images: Path) -> Pairing:

@@ -100,3 +100,29 @@ def test_exchanged_arguments_are_noticed(folders: Path, capsys: pytest.CaptureFi
     (folders / "truth" / "predictions.json").write_text("{}")
     run("compare", folders / "poor", folders / "good", "--truth", folders / "truth")
     assert "warning: poor: TRUTH holds the predictions.json" in capsys.readouterr().err
+
+
+def test_tables_pair_predictions_whose_names_fit_nothing(folders: Path, run: Run) -> None:
+    words: list[object] = []
+    for name in ("poor", "good"):
+        rows = []
+        for index in range(8):
+            (folders / name / f"{index}.png").rename(folders / name / f"case-{index}-of-{name}.png")
+            rows.append(f"{name}/case-{index}-of-{name}.png,truth/{index}.png")
+        # The second table is the other way round.
+        rows = rows if name == "poor" else rows[::-1]
+        (folders / f"{name}.csv").write_text("\n".join(["prediction,truth", *rows]))
+        words += ["--pairs", folders / f"{name}.csv"]
+    sets = (folders / "poor", folders / "good", "--truth", folders / "truth", "--metrics", "dice")
+    assert run("compare", *sets, "-o", folders / "report", *words) == 0
+    with (folders / "report" / "per_case.csv").open(encoding="utf-8") as file:
+        found = [(row["case"], float(row["poor"]), float(row["good"])) for row in csv.DictReader(file)]
+    assert found[:2] == [("0", 0.75, 1.0), ("1", 0.5, 1.0)]
+
+
+def test_a_table_for_one_of_two_sets_is_refused(folders: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    table = folders / "pairs.csv"
+    table.write_text("prediction,truth\ngood/0.png,truth/0.png\n")
+    sets = (folders / "poor", folders / "good", "--truth", folders / "truth")
+    assert run("compare", *sets, "--pairs", table) == 2
+    assert "1 table for 2 sets of predictions" in capsys.readouterr().err

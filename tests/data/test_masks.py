@@ -226,3 +226,25 @@ def test_a_jpeg_mask_is_recognised_as_lossy(tmp_path: Path) -> None:
 def test_an_unexpected_value_is_refused_when_the_rule_is_applied() -> None:
     with pytest.raises(DataError, match=r"has values 5, expected class indices 0\.\.2"):
         _labels(_rule([0, 1, 2]), 0, 5)
+
+
+def test_a_photograph_is_told_in_one_line_without_a_table_of_its_colours() -> None:
+    """Every pixel another colour, more than any mask has."""
+    colours = np.stack(np.broadcast_arrays(np.arange(30)[:, None], np.arange(30), 7), axis=-1).astype(np.uint8)
+    with pytest.raises(DataError) as refused:
+        decide([histogram(colours, name="a.jpg", is_lossy=True)] * 3)
+    said = str(refused.value)
+    assert said.startswith("a.jpg: has 3 channels and 900 colours, as a photograph has (one of 3 such files of 3)")
+    assert "give the folder of the masks" in said
+    assert "#" not in said
+    assert len(said) < 300
+
+
+def test_lossy_masks_of_three_named_classes_get_no_table_of_their_noise() -> None:
+    noise = [value + step for value in (3, 128, 250) for step in (-3, -2, -1, 0, 0, 0, 1, 2, 3)]
+    with pytest.raises(DataError) as refused:
+        _rule(noise, lossy=True, class_count=3)
+    said = str(refused.value)
+    assert said.startswith("3 classes are named, but lossy masks with values around 3, 128, 250 cannot be read")
+    assert "lossless PNG" in said
+    assert "class_3" not in said

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from guidino_cli.errors import DataError
-from guidino_cli.evaluation.pairing import Pairing, find_truths, match, read_pairs
+from guidino_cli.evaluation.pairing import Pairing, find_truths, in_one_order, match, read_pairs
 
 
 def folder(place: Path, *names: str) -> Path:
@@ -98,3 +98,35 @@ def test_a_table_without_its_columns_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     with pytest.raises(DataError, match="prediction,truth"):
         read_pairs(tmp_path / "pairs.csv")
+
+
+def test_a_folder_with_masks_below_is_told_from_one_without(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    folder(tmp_path / "data" / "images", "a.jpg")
+    folder(tmp_path / "data" / "masks", "a.png")
+    with pytest.raises(DataError, match=r"holds no masks itself; below it are images/, masks/: did you mean .*masks\?"):
+        find_truths(tmp_path / "data", split="test")
+
+
+def _table(path: Path, *rows: str) -> Path:
+    path.write_text("\n".join(["prediction,truth", *rows]))
+    return path
+
+
+def test_pairs_of_two_tables_are_brought_into_one_order(tmp_path: Path) -> None:
+    tables = [
+        _table(tmp_path / "1.csv", "x.png,a.png", "y.png,b.png"),
+        _table(tmp_path / "2.csv", "v.png,b.png", ",a.png"),
+    ]
+    first, second = in_one_order([read_pairs(table) for table in tables], tables)
+    assert paired(first) == {"a": "x.png", "b": "y.png"}
+    assert list(paired(second).items()) == [("a", None), ("b", "v.png")]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"), [("x.png,c.png", r"other cases than .*1\.csv \(a, c\)"), ("x.png,sub/a.png", "the truth of a is")]
+)
+def test_tables_with_other_truths_are_refused(row: str, said: str, tmp_path: Path) -> None:
+    tables = [_table(tmp_path / "1.csv", "x.png,a.png"), _table(tmp_path / "2.csv", row)]
+    with pytest.raises(DataError, match=said):
+        in_one_order([read_pairs(table) for table in tables], tables)
