@@ -83,6 +83,10 @@ class Distillation(Objective):
     ) -> None:
         super().__init__()
         self.student = student
+        # Nothing is hidden here: a token that waits for a gradient would stop several processes at their second step.
+        for name, weight in student.named_parameters():
+            if name.endswith("mask_token"):
+                weight.requires_grad_(False)
         alike = student.channels == teacher.channels
         self.project = nn.Identity() if alike else nn.Linear(student.channels, teacher.channels)
         self.register_buffer("centre", torch.zeros(teacher.channels))

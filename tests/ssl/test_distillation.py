@@ -53,6 +53,15 @@ def in_table(place: Path):  # type: ignore[no-untyped-def]
     return lambda grid: TeacherFeatures(place, key={}, rows=4, tokens=grid * grid, channels=12)
 
 
+def test_every_weight_that_learns_gets_a_gradient() -> None:
+    """Otherwise several processes end at their second step, each waiting for the others' gradient of it."""
+    objective = distillation(settings(gram=1.0))
+    objective(objective.views(images(), at=AT), at=AT).terms["loss"].backward()
+    learning = {name: weight.grad for name, weight in objective.named_parameters() if weight.requires_grad}
+    assert learning
+    assert [name for name, gradient in learning.items() if gradient is None] == []
+
+
 @pytest.mark.parametrize("epoch", range(4))
 def test_tokens_turn_with_the_view(epoch: int) -> None:
     """Up to what two ways of cutting the same crop differ by, at 64 px for the student and 32 px for the teacher."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import DINOv3ViTModel
 
 from guidino_cli.engine.pretraining.sources import fingerprint_sources
+from guidino_cli.engine.training.agreement import on_main, together
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import build_backbone
 from guidino_cli.models.base import Backbone
@@ -69,7 +70,14 @@ def _open(folder: Path, master: Master, config: PretrainConfig, paths: Sequence[
         "grid": grid,
     }
     rows, channels = len(paths) * settings.views, master.teacher.channels
-    return TeacherFeatures(folder, key=key, rows=rows, tokens=grid * grid, channels=channels)
+    table = partial(TeacherFeatures, folder, key=key, rows=rows, tokens=grid * grid, channels=channels)
+
+    def make() -> None:
+        table()
+
+    # One process makes the files, the others find them there: two at once would write over each other.
+    on_main(make)
+    return together(table)
 
 
 class _LastMap(nn.Module):
