@@ -6,6 +6,8 @@ from torch import Tensor
 from guidino_cli.ssl.together import largest, summed
 
 _ITERATIONS = 3
+# Far enough above the smallest float that sums over a batch may divide it: what falls below that is flushed to zero.
+_FLOOR = 1e-30
 
 
 @torch.no_grad()
@@ -29,7 +31,7 @@ def sinkhorn(scores: Tensor, *, temperature: float, iterations: int = _ITERATION
     shares = (logits - peak).exp()
     count = summed(torch.tensor(float(rows), device=shares.device))
     # Rows whose best score is far below the highest of all would vanish: no exponential of theirs is above zero.
-    shares = shares.clamp(min=torch.finfo(shares.dtype).tiny)
+    shares = shares.clamp(min=_FLOOR)
     shares = shares / summed(shares.sum())
     for _ in range(iterations):
         shares = shares / (summed(shares.sum(dim=0)) * prototypes)

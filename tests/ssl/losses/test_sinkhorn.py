@@ -46,6 +46,15 @@ def test_scores_that_would_overflow_are_balanced_too() -> None:
     torch.testing.assert_close(shares, torch.eye(2))
 
 
+def test_a_row_far_below_the_others_counts_where_tiny_numbers_are_flushed_to_zero() -> None:
+    torch.set_flush_denormal(True)
+    try:
+        shares = sinkhorn(torch.tensor([[1000.0, 1000.0], [0.0, 0.0]]), temperature=0.04)
+    finally:
+        torch.set_flush_denormal(False)
+    torch.testing.assert_close(shares, torch.full((2, 2), 0.5))
+
+
 def test_no_rows_give_no_targets() -> None:
     assert sinkhorn(torch.zeros(0, 4), temperature=0.1).shape == (0, 4)
 
