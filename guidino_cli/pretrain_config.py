@@ -143,7 +143,7 @@ class DistillSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class PretrainConfig:
-    """Everything that decides a pretraining run; saved as `config.yaml` in its folder.
+    """Everything that decides a pretraining run; saved as `pretraining.yaml` in its folder.
 
     `student`: a backbone as `model.backbone` names it; its weights are where the run begins. `distill`: learn from a
     teacher; None for DINOv3's own objective.

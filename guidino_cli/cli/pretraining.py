@@ -48,7 +48,8 @@ def pretrain(
     if distill_from is not None:
         from guidino_cli.cli.teachers import teacher_setting
 
-        overrides = [*(overrides or []), teacher_setting(distill_from)]
+        # First, so that --set may still change how the teacher is read.
+        overrides = [teacher_setting(distill_from), *(overrides or [])]
     if not resume:
         from guidino_cli.pretrain_config import load_pretraining
 

@@ -13,7 +13,7 @@ from guidino_cli.pretrain_config import PretrainConfig, dump_pretraining, read_p
 
 _FORMAT = 1
 _SETTINGS, _FACTS, _HISTORY = "pretraining.yaml", "pretraining.json", "history.jsonl"
-_BACKBONE = ("model.safetensors", "config.json", "preprocessor_config.json", "guidino.json", "LICENCE.txt")
+_BACKBONE = ("model.safetensors", "config.json", "preprocessor_config.json", "NOTICE.md")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from guidino_cli.progress import spoken
+
 Row = dict[str, Any]
 
 # So many rows in a row, of features that are all but the same.
@@ -22,16 +24,9 @@ def collapse(history: Sequence[Row]) -> str | None:
 
 def told(row: Row, *, steps: int) -> str:
     """A row of the history in one line of plain text."""
-    head = ("step", "stage", "lr", "weight_decay", "images_per_second", "seconds", "loss", "rank", "cosine")
-    terms = " ".join(f"{name} {value:.3f}" for name, value in row.items() if name not in head)
+    terms = " ".join(f"{name} {value:.3f}" for name, value in row.items() if name not in _SAID_APART)
     watched = " ".join(f"{name} {row[name]:.{digits}f}" for name, digits in (("rank", 1), ("cosine", 3)) if name in row)
     left = (steps - row["step"]) * row["seconds"] / row["step"]
-    speed = f"{row['images_per_second']:.3g} images/s, {_spoken(left)} left"
+    speed = f"{row['images_per_second']:.3g} images/s, {spoken(left)} left"
     parts = [f"step {row['step']}/{steps} loss {row['loss']:.4f} ({terms})", watched, speed]
     return " | ".join(part for part in parts if part)
-
-
-def _spoken(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

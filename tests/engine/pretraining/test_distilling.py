@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from transformers import Dinov2Config, Dinov2Model
 
@@ -108,6 +109,7 @@ def test_a_run_that_is_resumed_ends_as_one_that_was_never_stopped(tmp_path: Path
 def test_what_a_teacher_said_is_there_for_the_next_run(tmp_path: Path, images: list[Path]) -> None:
     pretrainer(settings(), tmp_path / "run", images).fit()
     keys = [json.loads(path.read_text()) for path in sorted((tmp_path / "run" / "teacher").glob("*/key.json"))]
+    assert keys
     # Sizes are drawn per step, so one of the two may not have come up in four.
     assert {key["grid"] for key in keys} <= {2, 3}
     assert all(key["shape"] == [8, key["grid"] ** 2, 32] for key in keys)
@@ -137,6 +139,16 @@ def test_distill_from_a_folder_reads_its_architecture(dinov2: Path) -> None:
     assert '"name": "dinov2"' in teacher_setting(str(dinov2))
     assert teacher_setting("embedded") == 'distill.teacher={"name": "embedded"}'
     assert '"name": "dinov3"' in teacher_setting("someone/dinov3-base")
+
+
+def test_how_a_teacher_named_by_distill_from_is_read_can_still_be_set(
+    guidino: Callable[..., Any], tmp_path: Path, images: list[Path], dinov2: Path
+) -> None:
+    words = ["pretrain", images[0].parent, "-o", tmp_path / "student", "--preset", "tiny", "--distill-from", dinov2]
+    words += ["--set", "distill.teacher.options.layers=[1]", "--set", "distill.blocks=[1]", "--dry-run"]
+    outcome = guidino(*words, "--device", "cpu")
+    assert outcome.code == 0, outcome
+    assert yaml.safe_load(outcome.stdout)["distill"]["teacher"]["options"] == {"weights": str(dinov2), "layers": [1]}
 
 
 def test_distill_from_an_empty_folder_says_what_is_missing(tmp_path: Path) -> None:
