@@ -42,7 +42,8 @@ class Cost:
     """What one image costs.
 
     Attributes:
-        multiply_adds: Of a forward pass, the backbone's included; additions, norms and activations are not counted.
+        multiply_adds: Of a forward pass, with the backbone's where that is a DINOv3 ViT; additions, norms and
+            activations are not counted.
         memory_mb: Peak of a training step beyond the interpreter and torch: weights, gradients, maps. 10^6 bytes.
         seconds: Of that step: forward and backward, wall clock.
     """
@@ -122,8 +123,8 @@ def _segmenter(name: str) -> Segmenter:
 def _forward(segmenter: Segmenter, name: str, side: int) -> list[Tensor]:
     side = -(-side // segmenter.stride) * segmenter.stride
     reference = ZOO[name].backbone
-    cells = max(1, side // 16)
-    dense = [] if reference is None else [torch.rand(1, channels, cells, cells) for channels in reference.channels]
+    levels = () if reference is None else tuple(zip(reference.channels, reference.strides, strict=True))
+    dense = [torch.rand(1, channels, *[max(1, side // stride)] * 2) for channels, stride in levels]
     return segmenter.decode(segmenter.encode(torch.rand(1, 3, side, side), dense), (side, side))
 
 

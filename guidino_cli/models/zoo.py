@@ -11,17 +11,19 @@ class Reference:
         title: Its name.
         channels: D of each map that it gives, shallow to deep.
         heads: Attention heads of each of the twelve blocks of a DINOv3 ViT; 0 for another kind of backbone.
+        strides: Pixels of a cell of each map.
     """
 
     title: str
     channels: tuple[int, ...]
     heads: int = 0
+    strides: tuple[int, ...] = (16, 16, 16, 16)
 
 
 VIT_S = Reference("DINOv3 ViT-S/16", (384, 384, 384, 384), heads=6)
 """Four levels of the smallest published DINOv3, the authors' choice in GuiDINO and SegDINO."""
 VIT_B = Reference("DINOv3 ViT-B/16", (768, 768, 768, 768), heads=12)
-HIERA_L = Reference("SAM 2 Hiera-L", (144, 288, 576, 1152))
+HIERA_L = Reference("SAM 2 Hiera-L", (144, 288, 576, 1152), strides=(4, 8, 16, 32))
 
 
 @dataclass(frozen=True)

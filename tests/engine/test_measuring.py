@@ -19,6 +19,14 @@ def test_multiply_adds_grow_with_the_pixels() -> None:
     assert multiply_adds("unet", 128) == 4 * multiply_adds("unet", 64)
 
 
+def test_levels_of_sam_2_are_counted_on_grids_of_their_own() -> None:
+    # Of 64 px: a receptive field block on each cell, two convolutions and a head on each of the three finer grids.
+    blocks = sum(
+        cells * (320 * channels + 380_928) for cells, channels in ((256, 144), (64, 288), (16, 576), (4, 1152))
+    )
+    assert multiply_adds("sam2-unet", 64) == blocks + (256 + 64 + 16) * (3 * 64 * 9 * 64 + 64 * 2)
+
+
 def test_a_step_is_measured_in_a_process_of_its_own() -> None:
     cost = cost_of("unet", 64)
     # Weights and their gradients alone are 62 MB.
