@@ -75,7 +75,7 @@ def fingerprint(
     shares: list[list[float]] = [[] for _ in classes]
     is_grey = True
     for case in labelled:
-        pixels, labels = _pair(case)
+        pixels, labels = _pair(case, num_classes=len(classes))
         is_grey = is_grey and bool((pixels == pixels[..., :1]).all())
         for colour in range(3):
             bins[colour] += np.bincount(pixels[..., colour][labels > 0], minlength=256)
@@ -98,13 +98,16 @@ def fingerprint(
     )
 
 
-def _pair(case: Case) -> tuple[np.ndarray, np.ndarray]:
+def _pair(case: Case, *, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     if case.mask is None:
         raise DataError(f"{case.image}: has no mask")
     pixels, _ = read_image(case.image)
     labels = read_label_map(case.mask)
     if labels.shape != pixels.shape[:2]:
         raise DataError(f"{case.mask}: is {labels.shape}, its image is {pixels.shape[:2]}; run `guidino prepare` again")
+    if labels.max() >= num_classes:
+        found = f"has the value {labels.max()}, expected 0 to {num_classes - 1}"
+        raise DataError(f"{case.mask}: {found}; run `guidino prepare` again")
     return pixels, labels
 
 
