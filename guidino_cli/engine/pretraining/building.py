@@ -51,7 +51,8 @@ def build_student(config: PretrainConfig, *, offline: bool) -> Student:
     _require_whole_patches(config, patch=network.config.patch_size)
     # Blocks behind the one that is used were dropped.
     network.config = _of_depth(network.config, max(backbone.layers))
-    network.requires_grad_(True)
+    # Beside weights in half precision, as the 7B are read, the steps of an optimiser would be lost.
+    network.float().requires_grad_(True)
     if config.train.checkpointing:
         with warnings.catch_warnings():
             # Its successor does not exist in every transformers 5.

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,13 @@ def test_a_student_of_blocks_has_the_teachers_width_and_licence(dinov2: Path) ->
     assert student.identity["weights"].startswith("blocks 1 of ")
     assert student.master is not None
     assert student.identity.get("licence") == student.master.backbone.identity.get("licence")
+
+
+def test_a_student_that_was_read_in_half_precision_learns_in_full(dinov2: Path) -> None:
+    student = Part("dinov2", {"weights": str(dinov2), "dtype": "bfloat16"})
+    stages = [StageSettings("one", 1, 1e-3, crops=[CropSizes(28, 28)])]
+    made = build_student(replace(settings(), student=student, stages=stages, distill=None), offline=True)
+    assert {parameter.dtype for parameter in made.trunk.network.parameters()} == {torch.float32}
 
 
 def test_blocks_of_a_dinov3_are_refused() -> None:
