@@ -43,8 +43,12 @@ COMMON = [
     "predict.mirror=false",
 ]
 _EMBEDDED = "model.backbone={name: embedded, options: {layers: [3, 6, 9, 12]}}"
-# Networks that read another backbone than a frozen ViT.
+# Networks that read another backbone than a frozen ViT, or that are made smaller.
 SPECIAL: dict[str, list[str]] = {
+    # A third of the width and of the blocks, a quarter of the states: the scan is slow on a CPU.
+    "swin-umamba": ["model.segmenter.options={width: 32, depths: [1, 1, 3, 1], rising: 1, states: 4}"],
+    # Half the width: its first windows are at half the size of the image.
+    "h2former": ["model.segmenter.options={width: 32}"],
     # Its paper trains the ViT too.
     "meddinov3": [_EMBEDDED, "model.finetune={drop_path: 0.2}", "train.backbone_lr=5e-5"],
     # SAM 2's weights were not at hand: its smallest encoder with random ones, frozen, and adapters that learn.
