@@ -44,6 +44,7 @@ BACKBONES = {
     "vit": "guidino_cli.models.backbones.dino:load_vit",
     "embedded": "guidino_cli.models.backbones.embedded:load_embedded",
     "sam2": "guidino_cli.models.backbones.sam2:load_sam2",
+    "guidino-tiny": "guidino_cli.models.backbones.tiny:load_tiny",
     "random": "guidino_cli.models.backbones.dino:random_dino",
 }
 GUIDES = {"tokenbook": "guidino_cli.models.guides.tokenbook:TokenBook"}
@@ -125,5 +126,5 @@ def _require_fitting(settings: ModelSettings) -> None:
 
 def build_backbone(name: str, options: dict, *, offline: bool = False):  # type: ignore[no-untyped-def]
     """Load one backbone by its registered name; see `build_model` for the errors."""
-    given = {} if name in {"random", "embedded"} else {"family": name, "offline": offline}
+    given = {} if name in {"random", "embedded", "guidino-tiny"} else {"family": name, "offline": offline}
     return create("backbone", name, BACKBONES, options, **given)

