@@ -1,8 +1,10 @@
 """Times in words."""
 
+from typing import Any
+
 import pytest
 
-from guidino_cli.progress import spoken
+from guidino_cli.progress import counted, spoken
 
 
 @pytest.mark.parametrize(
@@ -11,3 +13,16 @@ from guidino_cli.progress import spoken
 )
 def test_a_time_is_said_in_one_number(seconds: float, words: str) -> None:
     assert spoken(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((0, "case"), "0 cases"),
+        ((1, "case"), "1 case"),
+        ((1200, "case"), "1,200 cases"),
+        ((2, "pass", "passes"), "2 passes"),
+    ],
+)
+def test_counted_words_agree_with_their_number(words: tuple[Any, ...], said: str) -> None:
+    assert counted(*words) == said

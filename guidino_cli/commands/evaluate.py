@@ -15,7 +15,7 @@ from guidino_cli.evaluation.pairing import match, read_pairs, with_images
 from guidino_cli.evaluation.report_files import dump_json, to_json
 from guidino_cli.evaluation.result import Evaluation
 from guidino_cli.evaluation.scoring import CaseResult
-from guidino_cli.progress import say, track
+from guidino_cli.progress import counted, say, track
 
 _LISTED = 10
 
@@ -83,5 +83,5 @@ def _finish(result: Evaluation, verdicts: Sequence[Verdict]) -> None:
             "worst": "they count as the worst result",
             "exclude": "this policy leaves missing ones out of means",
         }
-        share = f"{len(problems)} of {len(result.cases)} cases"
+        share = f"{len(problems)} of {counted(len(result.cases), 'case')}"
         raise PartialError(f"without a usable prediction: {share}; {rule[result.job.policy.missing]}")

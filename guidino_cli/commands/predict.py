@@ -25,7 +25,7 @@ from guidino_cli.engine.prediction.pipeline import Behind, ahead
 from guidino_cli.engine.prediction.post_choice import describe, load_rules
 from guidino_cli.engine.prediction.predictor import Picture
 from guidino_cli.errors import ConfigError, DataError, PartialError, ResourceError
-from guidino_cli.progress import say, track
+from guidino_cli.progress import counted, say, track
 
 __all__ = ["Extras", "Request", "run"]
 
@@ -140,8 +140,8 @@ def _facts(loaded: Loaded, request: Request, rules: dict[int, Rule]) -> dict[str
 def _start(count: int, own: list[Job], shard: Shard, loaded: Loaded) -> str:
     """How much there is to do, and what one image costs."""
     members = loaded.predictor.members
-    share = f"{len(own)} of {count}" if shard.count > 1 else str(count)
-    line = f"{share} images on {members[0].model.mean.device}"
+    share = f"{len(own)} of " if shard.count > 1 else ""
+    line = f"{share}{counted(count, 'image')} on {members[0].model.mean.device}"
     try:
         size_hw = size_in_file(Path(own[0].image)) if own else None
     except DataError:
@@ -153,7 +153,7 @@ def _start(count: int, own: list[Job], shard: Shard, loaded: Loaded) -> str:
     each = " + ".join(f"{windows} x {flips} of {size} px" for windows, flips, size in costs)
     passes = sum(windows * flips for windows, flips, _ in costs)
     hint = "; --set predict.mirror=false takes a quarter" if members[0].window.mirror else ""
-    return f"{line}; {size_hw[1]}x{size_hw[0]} px: {passes} passes (windows x flips: {each}){hint}"
+    return f"{line}; {size_hw[1]}x{size_hw[0]} px: {counted(passes, 'pass', 'passes')} (windows x flips: {each}){hint}"
 
 
 def _predict_all(jobs: list[Job], loaded: Loaded, output: Output, records: Records, *, skip_existing: bool) -> None:
@@ -244,7 +244,7 @@ def _interruptible(records: Records, out: Path, total: int) -> Iterator[None]:
     except KeyboardInterrupt:
         records.summarise(total=total, complete=False)
         done = records.counts
-        print(f"guidino: interrupted; {done.made} masks are in {out}; {go_on}", file=sys.stderr)
+        print(f"guidino: interrupted; {out} holds {counted(done.made, 'mask')}; {go_on}", file=sys.stderr)
         raise
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
@@ -261,7 +261,7 @@ def _finish(records: Records, out: Path, classes: list[str], values: str) -> Non
     meaning = "0 and 255" if values == "255" else f"class indices 0..{len(classes) - 1}"
     # Nothing was written: either nothing could be read, or all masks were there already.
     following = f"; next: guidino evaluate {out} TRUTH -o REPORT" if counts.made or counts.skipped else ""
-    print(f"{counts.made} {'mask' if counts.made == 1 else 'masks'} in {out} ({meaning}){following}")
+    print(f"{counted(counts.made, 'mask')} in {out} ({meaning}){following}")
     if counts.failed:
         tried = counts.made + counts.failed
-        raise PartialError(f"{counts.failed} of {tried} images could not be read; see {records.failed_path}")
+        raise PartialError(f"{counts.failed} of {counted(tried, 'image')} could not be read; see {records.failed_path}")

@@ -12,13 +12,13 @@ from guidino_cli.config import preset_names
 from guidino_cli.data.classes import parse_classes
 from guidino_cli.data.manifest import FILE_NAME
 from guidino_cli.errors import ConfigError, PartialError, ResourceError
-from guidino_cli.preparation.checks import counted
 from guidino_cli.preparation.layouts import recognise
 from guidino_cli.preparation.nnunet import dataset_folder
 from guidino_cli.preparation.pipeline import Options, prepare
 from guidino_cli.preparation.public import choose_normal
 from guidino_cli.preparation.report import Summary, class_shares, count_parts, size_line
 from guidino_cli.preparation.splits import parse_ratios
+from guidino_cli.progress import counted
 
 _PRESETS = {"kvasir": "kvasir-nnwnet", "isic": "isic2017-nnwnet", "tn3k": "tn3k-nnwnet"}
 
@@ -79,7 +79,7 @@ def run(
     _show(summary, found.layout, out=None if dry_run else out, export_name=options.export_name)
     if bad:
         lines = "; ".join(finding.text for finding in bad[:10])
-        left_out = counted(sorted({str(finding.case) for finding in bad}), "case")
+        left_out = counted(len({str(finding.case) for finding in bad}), "case")
         raise PartialError(f"{left_out} left out, the rest is prepared: {lines}")
 
 
@@ -91,7 +91,7 @@ def _show(summary: Summary, layout: str, *, out: Path | None, export_name: str |
     shares = class_shares(summary)
     parts = ", ".join(f"{part} {count}" for part, count in count_parts(summary.cases).items())
     rows = [
-        ("data set", f"{summary.name}: {len(summary.cases)} cases, {size_line(summary.cases)}"),
+        ("data set", f"{summary.name}: {counted(len(summary.cases), 'case')}, {size_line(summary.cases)}"),
         ("layout", summary.layout),
         ("masks", summary.mask_rule),
         ("classes", ", ".join(f"{name} {100 * s:.3g} %" for name, s in zip(summary.classes, shares, strict=True))),

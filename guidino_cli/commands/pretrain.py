@@ -30,7 +30,7 @@ from guidino_cli.engine.pretraining.sources import Sources, fingerprint_sources
 from guidino_cli.engine.training.agreement import on_main, together
 from guidino_cli.errors import ConfigError, DataError, WeightsError
 from guidino_cli.pretrain_config import PretrainConfig, dump_pretraining, load_pretraining, override_pretraining
-from guidino_cli.progress import say
+from guidino_cli.progress import counted, say
 
 # What another network says of the views, while the run needs it.
 _TEACHER = "teacher"
@@ -137,13 +137,13 @@ def _describe(config: PretrainConfig, student: Student, *, images: int) -> None:
     count = sum(parameter.numel() for parameter in student.trunk.parameters())
     batch = config.train.batch_size * config.train.accumulate
     epochs = config.steps * batch / images
-    stages = ", ".join(f"{stage.name}: {stage.steps:,} steps at lr {stage.lr:g}" for stage in config.stages)
+    stages = ", ".join(f"{stage.name}: {counted(stage.steps, 'step')} at lr {stage.lr:g}" for stage in config.stages)
     rows = {
         "student": f"{student.identity['weights']}, {count:,} parameters",
         **({} if student.master is None else {"teacher": student.master.backbone.identity["weights"]}),
         "images": f"{images:,}, squeezed to {config.data.side} px, light {config.data.light}",
         "stages": stages,
-        "schedule": f"batch {batch} on each process, {config.steps:,} steps, {epochs:.1f} times every image",
+        "schedule": f"batch {batch} on each process, {counted(config.steps, 'step')}, {epochs:.1f} times every image",
     }
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows.items():

@@ -6,7 +6,7 @@ from guidino_cli.commands.out_folder import require_writable
 from guidino_cli.data.slices import SliceSettings
 from guidino_cli.errors import PartialError
 from guidino_cli.preparation.slices import begin, find_volumes, slice_volumes
-from guidino_cli.progress import say, track
+from guidino_cli.progress import counted, say, track
 
 
 def run(folder: Path, *, out: Path, settings: SliceSettings, shard: tuple[int, int]) -> None:
@@ -28,7 +28,9 @@ def run(folder: Path, *, out: Path, settings: SliceSettings, shard: tuple[int, i
         else:
             written += item.slices
     kept = f", {done} were done before" if done else ""
-    print(f"{written} slices of {len(volumes) - done - len(failed)} volumes in {out}{kept}")
+    print(f"{counted(written, 'slice')} of {counted(len(volumes) - done - len(failed), 'volume')} in {out}{kept}")
     print(f"next: guidino pretrain {out} -o BACKBONE --set data.light=window")
     if failed:
-        raise PartialError(f"{len(failed)} of {len(volumes)} volumes could not be read: {', '.join(failed[:5])}")
+        raise PartialError(
+            f"{len(failed)} of {counted(len(volumes), 'volume')} could not be read: {', '.join(failed[:5])}"
+        )

@@ -35,7 +35,7 @@ from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.models import build_model
 from guidino_cli.models.base import is_adapter
 from guidino_cli.models.composed import Model
-from guidino_cli.progress import say
+from guidino_cli.progress import counted, say
 
 _LESS_MEMORY = (
     "begin a run with a lower train.batch_size (and a higher train.accumulate), a lower data.image_size, "
@@ -122,7 +122,7 @@ def carry_out(
 
 def _say_finished(folder: RunFolder, config: RunConfig, result: RunResult) -> None:
     """Say that there is nothing to go on with, and what to do instead."""
-    print(f"{folder.path} is finished: {result.epochs} of {config.train.epochs} epochs")
+    print(f"{folder.path} is finished: {result.epochs} of {counted(config.train.epochs, 'epoch')}")
     print(f"best val Dice {result.val_dice:.4f} in epoch {result.epoch}")
     print(f"to use it: guidino predict {folder.path} IMAGES -o MASKS")
     print("to train longer, train anew with another -o and a higher train.epochs: the learning rate follows it")
@@ -228,7 +228,7 @@ def _describe(config: RunConfig, model: Model, manifest: Manifest) -> None:
         "backbone": "none" if model.backbone is None else model.backbone.identity["weights"],
         "data": f"{manifest.name}: {counts['train']} train, {counts['val']} val; {', '.join(manifest.classes)}",
         "grid": f"{size} x {size} px, resize {resize}, augmentation {config.data.augment}",
-        "schedule": f"{config.train.epochs} epochs, batch {config.train.batch_size}, {_rates(config)}",
+        "schedule": f"{counted(config.train.epochs, 'epoch')}, batch {config.train.batch_size}, {_rates(config)}",
     }
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows.items():

@@ -11,6 +11,7 @@ from guidino_cli.evaluation.report_files import dump_json, number, without_nan
 from guidino_cli.evaluation.result import Evaluation, case_value, status_counts
 from guidino_cli.evaluation.tables import about_distances, digits, label, rules
 from guidino_cli.metrics import METRICS
+from guidino_cli.progress import counted
 
 HEADINGS = ("figure", "n", "diff", "95 % CI", "W/T/L", "effect", "p", "Holm")
 
@@ -34,7 +35,7 @@ def about_sets(results: Results) -> list[str]:
                  for m in result.job.metrics)  # fmt: skip
         counts = status_counts(result)
         unusable = "".join(f", {counts[kind]} {kind}" for kind in ("missing", "failed") if counts[kind])
-        lines.append(f"{name}: {', '.join(means)} ({result.headline}, {counts['cases']} cases{unusable})")
+        lines.append(f"{name}: {', '.join(means)} ({result.headline}, {counted(counts['cases'], 'case')}{unusable})")
         lines += [f"{name}: {line}" for line in about_distances(result)]
     return lines
 

@@ -11,6 +11,7 @@ from guidino_cli.data.manifest import FILE_NAME, load_manifest, require
 from guidino_cli.data.volumes import VOLUME_SUFFIXES, is_volume
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.evaluation.names import is_mask_folder, shortened, sign_of_swap, stem
+from guidino_cli.progress import counted
 from guidino_cli.types import Case
 
 _Key = TypeVar("_Key")
@@ -120,7 +121,7 @@ def find_truths(place: Path, *, split: str) -> TruthSet:
     repeated = _repeated([truth.case for truth in truths])
     if repeated:
         raise DataError(f"{place}: two masks for {_some(repeated)}; keep one of them")
-    return TruthSet(truths, None, f"{len(truths)} masks of {place}")
+    return TruthSet(truths, None, f"{counted(len(truths), 'mask')} of {place}")
 
 
 def match(predictions: Path, truths: TruthSet) -> Pairing:
@@ -233,7 +234,7 @@ def _from_manifest(place: Path, split: str) -> TruthSet:
     truths = [_truth_of(case, case.mask) for case in require(cases, split, place) if case.mask is not None]
     if not truths:
         raise DataError(f"{place}: no case of the {split} split has a mask")
-    return TruthSet(truths, manifest.classes, f"{split} split of {place} ({len(truths)} cases)")
+    return TruthSet(truths, manifest.classes, f"{split} split of {place} ({counted(len(truths), 'case')})")
 
 
 def _truth_of(case: Case, mask: Path) -> Truth:
@@ -312,7 +313,8 @@ def _assign_by(ours: dict[Path, str], theirs: dict[int, str], *, found: dict[int
         if len(files[name]) > 1 or len(indices) > 1:
             raise DataError(
                 f"{_some([path.name for path in files[name]])} and the truth '{name}' do not fit one to one "
-                f"({len(files[name])} predictions, {len(indices)} truths); rename them or give --pairs TABLE.csv"
+                f"({counted(len(files[name]), 'prediction')}, {counted(len(indices), 'truth')}); "
+                "rename them or give --pairs TABLE.csv"
             )
     return {indices[0]: files[name][0] for name, indices in wanted.items()}
 

@@ -10,6 +10,7 @@ from guidino_cli.data.mask_values import HIGH, LOSSY_SUFFIXES, LOW, Histogram, h
 from guidino_cli.data.masks import LOSSY_MIDDLE_SHARE, Code, MaskRule, apply, decide
 from guidino_cli.data.volumes import is_volume, read_volume
 from guidino_cli.errors import DataError
+from guidino_cli.progress import counted
 
 _SAMPLE = 48
 """Masks looked at before the rule is made. Later masks are checked against it while they are read; one that shows a new
@@ -122,7 +123,7 @@ def make_reader(paths: Sequence[Path], options: ReadOptions, *, look_at_all: boo
     is_told = options.binary or options.threshold is not None or options.codes is not None
     histograms, problems = _histograms(sample, options.ignore)
     if not histograms:
-        raise DataError(f"none of {len(sample)} masks can be read; the first: {problems[0]}")
+        raise DataError(f"none of {counted(len(sample), 'mask')} can be read; the first: {problems[0]}")
     class_count = options.class_count
     values = frozenset(int(value) for item in histograms for value in item.values if item.kind != "float")
     if any(is_volume(path) for path in sample) and class_count is None and len(values - {0}) > 1:

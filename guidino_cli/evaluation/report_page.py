@@ -23,6 +23,7 @@ from guidino_cli.evaluation.tables import (
 from guidino_cli.metrics import METRICS
 from guidino_cli.plots.page import SCRIPT, STYLE
 from guidino_cli.plots.report import histogram_svg
+from guidino_cli.progress import counted
 
 _ROWS = 2000
 """Cases in the page's own table; per_case.csv always has all."""
@@ -67,7 +68,7 @@ def _headline(result: Evaluation) -> str:
             f"<div><b>{digits(summary.mean, name)}</b><span>{escape(label(name, result.unit))}</span>"
             f"<small>95 % CI {ends}<br>n {summary.used}/{summary.total}</small></div>"
         )
-    of_what = f"Mean over {len(result.cases)} cases: {result.headline}"
+    of_what = f"Mean over {counted(len(result.cases), 'case')}: {result.headline}"
     return f'<p>{escape(of_what)}</p><div class="boxes">{"".join(boxes)}</div>'
 
 
@@ -100,7 +101,7 @@ def _problems(result: Evaluation) -> list[str]:
     items = "".join(f"<li>{escape(case.pair.truth.case)}: {escape(case.note)}</li>" for case in found[:_PROBLEMS])
     more = f"<li>and {len(found) - _PROBLEMS} more, see per_case.csv</li>" if len(found) > _PROBLEMS else ""
     return [
-        f"<h2>Without a usable prediction: {len(found)} of {len(result.cases)} cases</h2>",
+        f"<h2>Without a usable prediction: {len(found)} of {counted(len(result.cases), 'case')}</h2>",
         f"<ul>{items}{more}</ul>",
     ]
 

@@ -15,6 +15,7 @@ from guidino_cli.evaluation.result import (
 )
 from guidino_cli.metrics import METRICS
 from guidino_cli.metrics.lesions import recall_by_size
+from guidino_cli.progress import counted
 
 HEADINGS = ("figure", "n used/total", "mean", "std", "median", "95 % CI of mean")
 
@@ -43,7 +44,8 @@ def caption(evaluation: Evaluation) -> list[str]:
     """What a reader must know before believing the table, one line each."""
     counts = status_counts(evaluation)
     lines = [
-        f"{counts['cases']} cases: {counts['scored']} scored, {counts['missing']} missing, {counts['failed']} failed; "
+        f"{counted(counts['cases'], 'case')}: {counts['scored']} scored, "
+        f"{counts['missing']} missing, {counts['failed']} failed; "
         f"empty: both {counts['both_empty']}, only truth {counts['truth_empty']}, "
         f"only prediction {counts['prediction_empty']}"
     ]
@@ -88,7 +90,7 @@ def about_distances(evaluation: Evaluation) -> list[str]:
 
 def stratum_title(name: str, lines: Sequence[Line]) -> str:
     """Heading of the table of one stratum."""
-    return f"stratum {name} ({lines[0].summary.total} cases)"
+    return f"stratum {name} ({counted(lines[0].summary.total, 'case')})"
 
 
 def size_rows(evaluation: Evaluation) -> list[Block]:
@@ -152,7 +154,8 @@ def _range(smallest: int, largest: int, word: str) -> str:
 
 
 def _groups(evaluation: Evaluation) -> str:
-    return f" ({evaluation.group_count} groups, cases of one drawn together)" if evaluation.group_count else ""
+    count = evaluation.group_count
+    return f" ({counted(count, 'group')}, cases of one drawn together)" if count else ""
 
 
 def _order(value: float) -> float:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from guidino_cli.preparation.examine import ImageFacts, PackedMask
 from guidino_cli.preparation.found import Found, Pair
+from guidino_cli.progress import counted
 
 _SHOWN = 10
 
@@ -33,10 +34,12 @@ def check_names(found: Found, *, allow_unpaired: bool) -> list[Finding]:
     findings = [Finding("note", note) for note in found.notes]
     if found.images:
         findings.append(
-            Finding(kind, f"{counted(found.images, 'image')} without a mask ({some(found.images)}): {hint}")
+            Finding(kind, f"{counted(len(found.images), 'image')} without a mask ({some(found.images)}): {hint}")
         )
     if found.masks:
-        findings.append(Finding(kind, f"{counted(found.masks, 'mask')} without an image ({some(found.masks)}): {hint}"))
+        findings.append(
+            Finding(kind, f"{counted(len(found.masks), 'mask')} without an image ({some(found.masks)}): {hint}")
+        )
     for files in found.collisions:
         findings.append(
             Finding("error", f"{some(files)} have one name but are several files: remove or rename all but one")
@@ -73,17 +76,13 @@ def describe(facts: dict[str, ImageFacts]) -> list[Finding]:
     remarks = [
         Finding(
             "note",
-            f"{counted(deep, 'image')} of more than 8 bits, whose percentiles become black and white: {some(deep)}",
+            f"{counted(len(deep), 'image')} of more than 8 bits, whose percentiles become black and white: "
+            f"{some(deep)}",
         ),
-        Finding("note", f"{counted(alpha, 'image')} with an alpha channel, which is dropped: {some(alpha)}"),
-        Finding("warning", f"{counted(flat, 'image')} of one colour throughout: {some(flat)}"),
+        Finding("note", f"{counted(len(alpha), 'image')} with an alpha channel, which is dropped: {some(alpha)}"),
+        Finding("warning", f"{counted(len(flat), 'image')} of one colour throughout: {some(flat)}"),
     ]
     return [remark for remark, cases in zip(remarks, (deep, alpha, flat), strict=True) if cases]
-
-
-def counted(items: Sequence[object], word: str) -> str:
-    """`1 image`, `2 images`."""
-    return f"{len(items)} {word}{'' if len(items) == 1 else 's'}"
 
 
 def some(items: Iterable[object]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from guidino_cli.errors import DataError
 from guidino_cli.preparation.matching import Matches
+from guidino_cli.progress import counted
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def with_lists(found: Found, folder: Path) -> Found:
     missing = sorted(set(split_of) - stems)
     if missing:
         names = ", ".join(missing[:10])
-        raise DataError(f"{folder}: the split lists name {len(missing)} images that are not there: {names}")
+        raise DataError(f"{folder}: the split lists name {counted(len(missing), 'image')} not there: {names}")
     pairs = [replace(pair, split=split_of.get(pair.images[0].stem)) for pair in found.pairs]
     left = [pair.id for pair in pairs if pair.split is None]
     notes = list(found.notes)

@@ -17,14 +17,14 @@ from guidino_cli.data.classes import Classes, default_names
 from guidino_cli.data.images import read_image, read_label_map, write_atomically, write_label_map, write_text
 from guidino_cli.data.manifest import Manifest, save_manifest
 from guidino_cli.errors import DataError
-from guidino_cli.preparation.checks import Finding, check_names, check_pair, counted, describe, some
+from guidino_cli.preparation.checks import Finding, check_names, check_pair, describe, some
 from guidino_cli.preparation.duplicates import connected, exact_pairs, merge_groups, near_pairs
 from guidino_cli.preparation.examine import ImageFacts, PackedMask, examine_image, examine_masks, merge_masks
 from guidino_cli.preparation.found import Found, Pair
 from guidino_cli.preparation.nnunet import export
 from guidino_cli.preparation.report import Summary, class_shares, count_parts, to_markdown, value_table
 from guidino_cli.preparation.splits import PARTS, Ratios, Split, split, with_groups
-from guidino_cli.progress import say, track
+from guidino_cli.progress import counted, say, track
 from guidino_cli.types import Case
 
 _SHEET_TILES = 24
@@ -177,9 +177,9 @@ def _empty_and_full(pixels: dict[str, np.ndarray]) -> list[Finding]:
     full = [case for case, counts in pixels.items() if counts[0] == 0]
     if pixels and len(empty) == len(pixels):
         return [Finding("warning", "every mask is empty: there is nothing to learn")]
-    findings = [Finding("note", f"{counted(empty, 'empty mask')}: {some(empty)}")] if empty else []
+    findings = [Finding("note", f"{counted(len(empty), 'empty mask')}: {some(empty)}")] if empty else []
     if full:
-        findings.append(Finding("warning", f"{counted(full, 'mask')} without any background: {some(full)}"))
+        findings.append(Finding("warning", f"{counted(len(full), 'mask')} without any background: {some(full)}"))
     return findings
 
 

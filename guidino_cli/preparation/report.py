@@ -8,6 +8,7 @@ import numpy as np
 
 from guidino_cli.data.mask_values import Histogram
 from guidino_cli.preparation.splits import PARTS
+from guidino_cli.progress import counted
 from guidino_cli.types import Case
 
 
@@ -94,7 +95,8 @@ def _facts(summary: Summary) -> str:
     groups = len({case.group for case in summary.cases})
     return "\n".join(
         [
-            f"- {len(summary.cases)} cases in {groups} groups, {size_line(summary.cases)} pixels (width x height)",
+            f"- {counted(len(summary.cases), 'case')} in {counted(groups, 'group')}, "
+            f"{size_line(summary.cases)} pixels (width x height)",
             f"- layout: {summary.layout}",
             f"- masks: {summary.mask_rule}",
             f"- split: {summary.split_rule}{f'; folds {folds[0]}..{folds[-1]}' if folds else ''}",

@@ -9,6 +9,7 @@ from pathlib import Path
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.preparation.folders import read_groups
 from guidino_cli.preparation.found import Pair
+from guidino_cli.progress import counted
 
 Ratios = tuple[float, float, float]
 PARTS = ("train", "val", "test")
@@ -67,7 +68,7 @@ def with_groups(pairs: Sequence[Pair], group_by: str | None) -> list[Pair]:
         groups = {case: hit and (hit.group(1) if pattern.groups else hit.group()) for case, hit in found.items()}
     lost = [case for case, group in groups.items() if not group]
     if lost:
-        raise DataError(f"--group-by {group_by}: {len(lost)} cases get no group: {', '.join(lost[:10])}")
+        raise DataError(f"--group-by {group_by}: no group for {counted(len(lost), 'case')}: {', '.join(lost[:10])}")
     return [replace(pair, group=groups[pair.id]) for pair in pairs]
 
 
@@ -137,10 +138,10 @@ def _seeded(pairs: Sequence[Pair], ratios: Ratios, seed: int) -> Split:
     part_of = allot(pairs, shares, seed)
     placed = [replace(pair, split=part_of[pair.id], fold=None) for pair in pairs]
     groups = len({pair.group for pair in pairs})
-    by = "cases" if groups == len(pairs) else f"{groups} groups"
+    by = "cases" if groups == len(pairs) else counted(groups, "group")
     rule = f"seeded split of {by}, {'/'.join(f'{100 * share:g}' for share in ratios)}, seed {seed}"
     empty = [part for part in PARTS if shares[part] and part not in set(part_of.values())]
-    return Split(placed, rule, [f"{groups} groups are too few for a {part} part" for part in empty])
+    return Split(placed, rule, [f"too few for a {part} part: {counted(groups, 'group')}" for part in empty])
 
 
 def _official(pairs: Sequence[Pair], official: str, seed: int) -> Split:
@@ -157,7 +158,7 @@ def _official(pairs: Sequence[Pair], official: str, seed: int) -> Split:
         warnings.append("there is no official test part: scores on val are of images that chose the checkpoint")
     shared = _shared_groups(placed)
     if shared:
-        warnings.append(f"{len(shared)} groups are in more than one official part: {', '.join(shared[:10])}")
+        warnings.append(f"{counted(len(shared), 'group')} in more than one official part: {', '.join(shared[:10])}")
     return Split(placed, rule, warnings)
 
 
@@ -172,10 +173,10 @@ def _with_folds(result: Split, folds: int, seed: int) -> Split:
     pool = [pair for pair in result.pairs if pair.split != "test"]
     groups = len({pair.group for pair in pool})
     if groups < folds:
-        raise DataError(f"--folds {folds}: train and val hold {groups} groups, expected at least one a fold")
+        raise DataError(f"--folds {folds}: train and val hold {counted(groups, 'group')}, expected at least one a fold")
     part_of = allot(pool, {str(fold): 1 / folds for fold in range(folds)}, seed)
     placed = [replace(pair, fold=int(part_of[pair.id]) if pair.id in part_of else None) for pair in result.pairs]
-    return Split(placed, f"{result.rule}; {folds} folds over train and val, seed {seed}", result.warnings)
+    return Split(placed, f"{result.rule}; {counted(folds, 'fold')} over train and val, seed {seed}", result.warnings)
 
 
 def _shuffled(name: str, seed: int) -> str:

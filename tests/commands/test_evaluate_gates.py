@@ -294,6 +294,6 @@ def test_strata_by_a_column_that_came_with_the_data(
     assert run(*words, "--by", "scanner", "-o", folders / "report") == 0
     means = {name: lines[0]["mean"] for name, lines in report(folders)["strata"].items()}
     assert means == {"Vendor X": 1.0, "Y": 0.5}
-    assert "stratum Vendor X (1 cases):" in capsys.readouterr().out
+    assert "stratum Vendor X (1 case):" in capsys.readouterr().out
     assert run(*words, "--by", "vendor") == 3
     assert "known columns: group, scanner, split" in capsys.readouterr().err

@@ -108,7 +108,7 @@ def test_an_interruption_keeps_what_was_done_and_says_how_to_go_on(
     words = ["predict", run, images, "-o", out, "--set", "predict.batch_size=2"]
     outcome = guidino(*words)
     assert outcome.code == 130
-    assert "2 masks are in" in outcome.stderr
+    assert "holds 2 masks" in outcome.stderr
     assert "--skip-existing" in outcome.stderr
     assert json.loads((out / "predictions.json").read_text())["complete"] is False
     assert guidino(*words, "--skip-existing").stdout.startswith("2 masks in")

@@ -158,7 +158,7 @@ def test_a_finished_run_says_so_and_what_to_do_next(train, guidino, run: Path) -
     train()
     outcome = guidino("train", "--resume", "-o", run, "--device", "cpu")
     assert outcome.code == 0, outcome.stderr
-    assert outcome.stdout.startswith(f"{run} is finished: 1 of 1 epochs")
+    assert outcome.stdout.startswith(f"{run} is finished: 1 of 1 epoch\n")
     assert f"guidino predict {run}" in outcome.stdout
     assert "a higher train.epochs" in outcome.stdout
 

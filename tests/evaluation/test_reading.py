@@ -55,7 +55,7 @@ def test_instances_keep_their_numbers(tmp_path: Path) -> None:
 
 def test_no_readable_mask_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
-    with pytest.raises(DataError, match="none of 1 masks can be read"):
+    with pytest.raises(DataError, match="none of 1 mask can be read"):
         make_reader([tmp_path / "a.png"], ReadOptions())
 
 

@@ -45,7 +45,7 @@ def test_lists_beside_the_folders_are_the_official_parts(tmp_path: Path) -> None
 def test_a_listed_case_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     _touch(tmp_path, "images/a.png", "masks/a.png")
     (tmp_path / "train.txt").write_text("a\nmissing\n")
-    with pytest.raises(DataError, match="name 1 images that are not there: missing"):
+    with pytest.raises(DataError, match="name 1 image not there: missing"):
         recognise(tmp_path)
 
 

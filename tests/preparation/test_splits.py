@@ -83,7 +83,7 @@ def test_a_group_in_two_official_parts_is_told() -> None:
     parts = ("train", "test", "val", "val")
     pairs = [replace(pair, split=part) for pair, part in zip(pairs, parts, strict=True)]
     result = split(pairs, ratios=None, official="lists", seed=0, folds=None)
-    assert result.warnings == ["1 groups are in more than one official part: patient0"]
+    assert result.warnings == ["1 group in more than one official part: patient0"]
 
 
 def test_folds_cover_train_and_val_and_not_test() -> None:
@@ -104,7 +104,7 @@ def test_a_pattern_gives_the_group() -> None:
 
 
 def test_cases_that_the_pattern_misses_are_listed() -> None:
-    with pytest.raises(DataError, match="1 cases get no group: case000"):
+    with pytest.raises(DataError, match="no group for 1 case: case000"):
         with_groups(_pairs(1), "^p")
 
 

@@ -10,6 +10,7 @@ from guidino_cli.data.images import read_image, write_atomically
 from guidino_cli.engine.guides.prototypes import Hit, Prototype, PrototypeBook, patches_of
 from guidino_cli.models.guides.tokenbook import TokenBook
 from guidino_cli.plots.prototypes import Crop, CropRow, prototype_sheet
+from guidino_cli.progress import counted
 
 FILE = "prototypes.png"
 _KEPT = 10
@@ -38,7 +39,7 @@ class PatchCollector:
         rows = [row for item in self.book.chosen() for row in self._rows(item, classes)]
         figure = prototype_sheet(
             rows,
-            heading=f"{source}: what its TokenBook likes in {count} images",
+            heading=f"{source}: what its TokenBook likes in {counted(count, 'image')}",
             notes=self._notes(),
         )
         write_atomically(out / FILE, figure.savefig)

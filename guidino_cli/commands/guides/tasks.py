@@ -6,7 +6,7 @@ from pathlib import Path
 
 from guidino_cli.commands.picture_inputs import some
 from guidino_cli.errors import DataError, PartialError
-from guidino_cli.progress import say, track
+from guidino_cli.progress import counted, say, track
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,6 @@ def nothing_drawn(files: Sequence[Path], failed: Sequence[str]) -> DataError:
 def finish(task: Task, written: Sequence[str], failed: Sequence[str], *, kind: str, more: Sequence[str]) -> None:
     made = len(written)
     beside = f"; beside them {', '.join(more)}" if more else ""
-    print(f"{made} {'picture' if made == 1 else 'pictures'} in {task.out} (NAME_{kind}.png){beside}")
+    print(f"{counted(made, 'picture')} in {task.out} (NAME_{kind}.png){beside}")
     if failed:
-        raise PartialError(f"{len(failed)} of {len(task.files)} images could not be drawn: {some(failed)}")
+        raise PartialError(f"{len(failed)} of {counted(len(task.files), 'image')} could not be drawn: {some(failed)}")
