@@ -27,15 +27,6 @@ class Shape:
     heads: int
 
 
-SHAPES = {
-    # ViT-Tiny of DeiT (Touvron et al. 2021): 5.5 M weights.
-    "tiny": Shape(192, 12, 3),
-    "tiny-6": Shape(192, 6, 3),
-    # As wide as a ViT-S and a third as deep: 7.4 M weights.
-    "short": Shape(384, 4, 6),
-}
-
-
 def fresh(shape: Shape, *, registers: int = 4, seed: int = 0) -> DINOv3ViTModel:
     """A student with random weights, the same for the same seed; torch's own generator is left as it was."""
     config = DINOv3ViTConfig(
