@@ -82,7 +82,7 @@ def _begun_from(master: Master, config: PretrainConfig, blocks: Sequence[int]) -
     _require_whole_patches(config, patch=network.config.patch_size)
     teacher = master.backbone.identity
     numbers = ", ".join(str(block) for block in blocks)
-    name = f"blocks {numbers} of {teacher['weights']} (SHA-256 {teacher['sha256']})"
+    name = f"blocks {numbers} of {teacher['weights']}"
     identity = {**teacher, "weights": name, "sha256": fingerprint(network)}
     return Student(Trunk(network, mean=IMAGENET[0], std=IMAGENET[1]), identity, master)
 
@@ -92,7 +92,7 @@ def _with_licence(identity: dict[str, str], master: Master | None) -> dict[str, 
     if master is None or "licence" in identity or "licence" not in master.backbone.identity:
         return identity
     teacher = master.backbone.identity
-    name = f"{identity['weights']}, taught by {teacher['weights']} (SHA-256 {teacher['sha256']})"
+    name = f"{identity['weights']}, taught by {teacher['weights']}"
     return {**identity, "weights": name, "licence": teacher["licence"]}
 
 
