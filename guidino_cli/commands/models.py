@@ -44,6 +44,10 @@ def run(names: Sequence[str], *, measure: bool, side: int, form: str) -> None:
     """
     for name in names:
         if name not in ZOO:
+            # What follows a colon is a network of a library.
+            key = name.partition(":")[0]
+            if key in ZOO:
+                raise ConfigError(f"{name} is one of many that {key} stands for: guidino models {key}")
             raise ConfigError(unknown("network", name, ZOO))
     wanted = names or list(ZOO)
     rows = []

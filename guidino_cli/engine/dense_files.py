@@ -193,14 +193,13 @@ def disk_cache(backbone: Backbone | None, *, root: Path, gigabytes: float, devic
 
 
 def bytes_in(folder: Path) -> int:
-    """Of all files below a folder; 0 if it does not exist."""
+    """Of the maps of all backbones that are kept in a folder, not of what else lies there; 0 if it does not exist."""
     total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.stat(os.path.join(parent, name)).st_size
-            except FileNotFoundError:  # Another run has just renamed it.
-                continue
+    for path in folder.glob("*/??/*.safetensors"):
+        try:
+            total += path.stat().st_size
+        except FileNotFoundError:  # Another run has just renamed it.
+            continue
     return total
 
 

@@ -186,7 +186,7 @@ def resized(patches: Tensor, *, count: int) -> Tensor:
 
 
 def _figures(scores: _Scores, tau: float) -> dict[str, Tensor]:
-    """Entropies in nats: of targets, of what the student says, and of the targets of patches."""
+    """Entropies in nats: of targets, of what the student says, and of the targets of patches where some are masked."""
     said = torch.softmax(scores.whole.detach() / tau, dim=-1)
     named = {"target_entropy": scores.targets, "student_entropy": said, "patch_entropy": scores.patch_targets}
-    return {name: torch.special.entr(shares).sum(dim=-1).mean() for name, shares in named.items()}
+    return {name: torch.special.entr(shares).sum(dim=-1).mean() for name, shares in named.items() if len(shares)}

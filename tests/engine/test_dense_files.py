@@ -163,6 +163,12 @@ def test_beyond_the_budget_nothing_is_written_and_it_is_said_once(
     assert capsys.readouterr().err.count("train.dense_cache_disk_gb") == 1
 
 
+def test_what_others_keep_in_the_folder_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "features" / "others").mkdir(parents=True)
+    (tmp_path / "features" / "others" / "large.bin").write_bytes(bytes(1000))
+    assert bytes_in(tmp_path / "features") == 0
+
+
 def test_a_folder_that_cannot_be_written_any_more_ends_the_keeping_not_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
