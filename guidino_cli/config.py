@@ -386,6 +386,8 @@ def _line(detail: Any, kind: type) -> str:
         return f"{key}: " + _unknown_setting(path[-1], _settings_at(path[:-1], kind), _all_settings(kind))
     if detail["type"] == "missing":
         return f"{key}: must be given"
+    if detail["type"] in {"dataclass_type", "dataclass_exact_type"}:
+        return f"{key}: expected settings such as {{}} for its defaults, found {detail['input']!r}"
     return f"{key}: {detail['msg'].lower()}, found {detail['input']!r}"
 
 

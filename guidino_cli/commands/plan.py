@@ -37,7 +37,7 @@ def run(
     if encoder not in ENCODERS:
         raise ConfigError(unknown("encoder", encoder, ENCODERS))
     if out is not None and out.suffix not in {".yaml", ".yml"}:
-        raise ConfigError(f"{out}: a preset is a .yaml file; give one, such as -o {out}.yaml")
+        raise ConfigError(f"{out}: a preset is a .yaml file; give one, such as -o {out.with_suffix('.yaml')}")
     if out is not None and out.exists() and not overwrite:
         raise ConfigError(f"{out}: exists; replace it with --overwrite, or choose another -o")
     manifest = load_manifest(data)
@@ -55,7 +55,8 @@ def run(
         write_text(out, text)
         say(f"wrote {out}; next: guidino train --preset {out} --data {data} -o RUN")
     elif not as_json:
-        print(f"\n{text}", end="")
+        preset = [line for line in text.splitlines() if not line.startswith("#")]
+        print("\n" + "\n".join(preset))
         say(f"keep it: guidino plan {data} -o mine.yaml")
 
 

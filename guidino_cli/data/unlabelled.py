@@ -14,19 +14,33 @@ from guidino_cli.data.preprocess import resize_image
 from guidino_cli.errors import DataError
 from guidino_cli.types import Images
 
+_MASK_FOLDERS = {"mask", "masks", "labels", "labelstr", "labelsts", "ground_truth", "groundtruth", "gt"}
+
 
 def find_unlabelled(folder: Path) -> list[Path]:
     """All images of a folder and the folders below, in the order of a tree printed from top to bottom.
 
     Raises:
-        DataError: No such folder, or no image in it.
+        DataError: No such folder, no image in it, or masks beside the images.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: {'is a file' if folder.exists() else 'no such folder'}; give a folder of images")
     paths = [folder / name for name in list_images(folder, recursive=True)]
+    _refuse_masks(folder, paths)
     if not paths:
         raise DataError(f"{folder}: no image in it or in the folders below; give a folder of PNG, JPEG or TIFF files")
     return paths
+
+
+def _refuse_masks(folder: Path, paths: Sequence[Path]) -> None:
+    """A folder of images and masks is easily given whole, and masks would be learned from as if they were images."""
+    if (folder / "cases.json").is_file():
+        raise DataError(
+            f"{folder}: made by `guidino prepare`, it holds masks and not the images; give the folder of the images"
+        )
+    for inside in {path.parent.relative_to(folder) for path in paths}:
+        if _MASK_FOLDERS & {part.lower() for part in inside.parts}:
+            raise DataError(f"{folder}: holds masks too, in {inside}; give the folder of the images alone")
 
 
 class UnlabelledImages(Dataset[Images]):

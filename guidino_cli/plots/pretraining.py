@@ -86,7 +86,9 @@ def token_sheet(eyes: Sequence[Eye], *, steps: Sequence[int], name: str) -> Figu
     head(rows[0][0], "image")
     for axes, step in zip(rows[0][1:], steps, strict=True):
         head(axes, f"step {step:,}")
-    heading(figure, short(name, 60), note="tokens' principal components; colours of panels do not compare")
+    # A sheet of the first steps is narrow.
+    rest = "; colours of panels do not compare" if len(steps) > 2 else ""
+    heading(figure, short(name, 14 * (1 + len(steps))), note=f"principal components{rest}")
     return figure
 
 

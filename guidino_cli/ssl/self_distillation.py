@@ -23,6 +23,8 @@ from guidino_cli.types import Images
 
 # Of ln K, and of the run: a loss that high so late has not begun to fall.
 _PLATEAU, _LATE = 0.985, 0.15
+# Fewer steps tell nothing, whatever their share of the run.
+_EARLY_STEPS = 100
 
 
 class _Scores(NamedTuple):
@@ -112,7 +114,8 @@ class SelfDistillation(Objective):
         """The plateau: student and targets tell nothing yet when a good part of the run is over."""
         settings = self._config.dino
         flat = math.log(settings.prototypes)
-        if not settings.dino or at.share < _LATE or figures["dino"] / settings.dino < _PLATEAU * flat:
+        is_early = at.share < _LATE or at.step < max(_EARLY_STEPS, 2 * settings.freeze_last)
+        if not settings.dino or is_early or figures["dino"] / settings.dino < _PLATEAU * flat:
             return None
         return (
             f"the DINO term stays at ln K = {flat:.2f} after {at.share:.0%} of the steps (target entropy "

@@ -32,6 +32,21 @@ def test_a_folder_without_images_is_refused_by_name(tmp_path: Path, name: str) -
         find_unlabelled(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["masks/a.png", "deep/labelsTr/a.png"])
+def test_masks_beside_the_images_are_not_taken_for_images(tmp_path: Path, name: str) -> None:
+    for path in ("images/a.png", name):
+        _save(tmp_path / path, np.zeros((4, 4)))
+    with pytest.raises(DataError, match="holds masks too"):
+        find_unlabelled(tmp_path)
+
+
+def test_a_prepared_folder_is_told_from_a_folder_of_images(tmp_path: Path) -> None:
+    (tmp_path / "cases.json").write_text("{}")
+    _save(tmp_path / "contact_sheet.png", np.zeros((4, 4)))
+    with pytest.raises(DataError, match="made by `guidino prepare`"):
+        find_unlabelled(tmp_path)
+
+
 def test_an_image_comes_as_a_square_with_its_shape_its_place_and_its_epoch(tmp_path: Path) -> None:
     path = _save(tmp_path / "a.png", np.full((10, 30, 3), 9))
     item = UnlabelledImages([path], side=16, cache_gb=1)[Turn(epoch=4, case=0)]
