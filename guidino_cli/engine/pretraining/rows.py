@@ -24,9 +24,15 @@ def collapse(history: Sequence[Row]) -> str | None:
 
 def told(row: Row, *, steps: int) -> str:
     """A row of the history in one line of plain text."""
-    terms = " ".join(f"{name} {value:.3f}" for name, value in row.items() if name not in _SAID_APART)
-    watched = " ".join(f"{name} {row[name]:.{digits}f}" for name, digits in (("rank", 1), ("cosine", 3)) if name in row)
+    named = {name: value for name, value in row.items() if name not in _SAID_APART}
+    terms = ", ".join(f"{name} {value:.3f}" for name, value in named.items() if not _is_measure(name))
+    watched = [f"{name} {row[name]:.{digits}f}" for name, digits in (("rank", 1), ("cosine", 3)) if name in row]
+    measures = [f"{name.replace('_', ' ')} {value:.2f}" for name, value in named.items() if _is_measure(name)]
     left = (steps - row["step"]) * row["seconds"] / row["step"]
-    speed = f"{row['images_per_second']:.3g} images/s, {spoken(left)} left"
-    parts = [f"step {row['step']}/{steps} loss {row['loss']:.4f} ({terms})", watched, speed]
-    return " | ".join(part for part in parts if part)
+    speed = [f"{row['images_per_second']:.3g} images/s", f"{spoken(left)} left"]
+    return ", ".join([f"step {row['step']}/{steps}: loss {row['loss']:.4f} ({terms})", *measures, *watched, *speed])
+
+
+def _is_measure(name: str) -> bool:
+    """Whether it is watched only, and no term of the loss."""
+    return name == "gradient_norm" or name.endswith("_entropy")

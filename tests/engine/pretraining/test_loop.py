@@ -204,4 +204,4 @@ def test_a_row_is_told_in_a_line_with_its_terms_and_the_time_left() -> None:
     row = {"step": 50, "stage": "1", "lr": 0.1, "weight_decay": 0.04, "dino": 5.0, "loss": 7.5, "rank": 12.34,
            "cosine": 0.25, "images_per_second": 20.0, "seconds": 100.0}  # fmt: skip
     line = row_told(row, steps=250)
-    assert line == "step 50/250 loss 7.5000 (dino 5.000) | rank 12.3 cosine 0.250 | 20 images/s, 7 min left"
+    assert line == "step 50/250: loss 7.5000 (dino 5.000), rank 12.3, cosine 0.250, 20 images/s, 7 min left"
