@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import DINOv3ViTConfig, DINOv3ViTModel
+from transformers import DINOv3ViTConfig, DINOv3ViTModel, Sam2HieraDetModel
 
 from guidino_cli.errors import ResourceError
 from guidino_cli.models import SEGMENTERS
+from guidino_cli.models.backbones.sam2 import SAM2, hiera_config
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.zoo import ZOO
+from guidino_cli.models.zoo import HIERA_L, ZOO
 from guidino_cli.registry import create
 
 NUM_CLASSES = 2
@@ -62,10 +63,9 @@ def size_of(name: str) -> Size:
     with torch.device("meta"):
         segmenter = _segmenter(name)
         backbone = _backbone(name)
-    weights = [*segmenter.parameters()]
+    weights = [*segmenter.parameters(), *(() if backbone is None else backbone.parameters())]
     trainable = sum(weight.numel() for weight in weights if weight.requires_grad)
-    others = 0 if backbone is None else sum(weight.numel() for weight in backbone.parameters())
-    return Size(trainable, sum(weight.numel() for weight in weights) + others, segmenter.stride)
+    return Size(trainable, sum(weight.numel() for weight in weights), segmenter.stride)
 
 
 def multiply_adds(name: str, side: int) -> int:
@@ -129,10 +129,12 @@ def _forward(segmenter: Segmenter, name: str, side: int) -> list[Tensor]:
 
 
 def _backbone(name: str) -> nn.Module | None:
-    """The reference backbone, where it is a DINOv3 of twelve blocks."""
+    """The reference backbone, frozen but for what its network has in it."""
     reference = ZOO[name].backbone
-    if reference is None or not reference.heads:
+    if reference is None:
         return None
+    if reference is HIERA_L:
+        return SAM2(Sam2HieraDetModel(hiera_config("large")), identity={})
     width = reference.channels[-1]
     config = DINOv3ViTConfig(
         hidden_size=width,
@@ -141,7 +143,7 @@ def _backbone(name: str) -> nn.Module | None:
         num_attention_heads=reference.heads,
         num_register_tokens=4,
     )
-    return DINOv3ViTModel(config)
+    return DINOv3ViTModel(config).requires_grad_(False)
 
 
 def _peak_bytes() -> int:

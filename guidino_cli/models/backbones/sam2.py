@@ -140,7 +140,7 @@ def load_sam2(
         raise ValueError(f"weights {weights} are given, so leave size and random out")
     if not random and (widths is not None or blocks is not None):
         raise ValueError("widths and blocks are those of the weights; they can be chosen for random=true alone")
-    config = _of_size(size or "large", widths=widths, blocks=blocks)
+    config = hiera_config(size or "large", widths=widths, blocks=blocks)
     if random:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -153,7 +153,10 @@ def load_sam2(
     return SAM2(hiera, identity=identity, adapters=adapters)
 
 
-def _of_size(name: str, *, widths: Sequence[int] | None, blocks: Sequence[int] | None) -> Sam2HieraDetConfig:
+def hiera_config(
+    name: str, *, widths: Sequence[int] | None = None, blocks: Sequence[int] | None = None
+) -> Sam2HieraDetConfig:
+    """The architecture of a size by its name, or with other widths and blocks; `ConfigError` if there is none."""
     if name not in _SIZES:
         raise ConfigError(unknown("size of sam2", name, _SIZES))
     size = _SIZES[name]

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Sam2Config, Sam2HieraDetModel, Sam2VisionConfig, Sam2VisionModel
 
 from guidino_cli.errors import ConfigError, WeightsError
-from guidino_cli.models.backbones.sam2 import _SIZES, SAM2, _of_size, load_sam2
+from guidino_cli.models.backbones.sam2 import _SIZES, SAM2, hiera_config, load_sam2
 
 TINY: dict[str, Any] = {"size": "tiny", "random": True, "widths": [8, 16, 32, 64], "blocks": [1, 2, 3, 1]}
 
@@ -22,7 +22,7 @@ def _load(**options: Any) -> SAM2:
 def _tiny_folder(folder: Path, *, whole: bool = False) -> Path:
     """A folder as the hub has it: the vision model, or a whole SAM 2, of which the encoder is a part."""
     torch.manual_seed(0)
-    hiera = _of_size("tiny", widths=TINY["widths"], blocks=TINY["blocks"])
+    hiera = hiera_config("tiny", widths=TINY["widths"], blocks=TINY["blocks"])
     config = Sam2VisionConfig(backbone_config=hiera, backbone_channel_list=[64, 32, 16, 8])
     Sam2VisionModel(config).save_pretrained(folder)
     if whole:
@@ -90,7 +90,7 @@ def test_the_sizes_are_the_published_ones() -> None:
     millions = {}
     for name in _SIZES:
         with torch.device("meta"):
-            hiera = Sam2HieraDetModel(_of_size(name, widths=None, blocks=None))
+            hiera = Sam2HieraDetModel(hiera_config(name, widths=None, blocks=None))
             millions[name] = round(sum(weight.numel() for weight in hiera.parameters()) / 1e6)
             large = SAM2(hiera, identity={})
     assert millions == {"tiny": 27, "small": 34, "base-plus": 69, "large": 212}
@@ -105,7 +105,7 @@ def test_a_folder_of_hugging_face_is_read(whole: bool, tmp_path: Path) -> None:
     folder = _tiny_folder(tmp_path, whole=whole)
     wanted = Sam2VisionModel(
         Sam2VisionConfig(
-            backbone_config=_of_size("tiny", widths=TINY["widths"], blocks=TINY["blocks"]),
+            backbone_config=hiera_config("tiny", widths=TINY["widths"], blocks=TINY["blocks"]),
             backbone_channel_list=[64, 32, 16, 8],
         )
     )
