@@ -68,10 +68,10 @@ def size_of(name: str) -> Size:
     return Size(trainable, sum(weight.numel() for weight in weights), segmenter.stride)
 
 
-def multiply_adds(name: str, side: int) -> int:
+def multiply_adds(name: str, side: int, *, with_backbone: bool = True) -> int:
     """Of one forward pass of a square image, padded to the segmenter's stride; see `Cost`."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        segmenter, backbone = _segmenter(name).eval(), _backbone(name)
+        segmenter, backbone = _segmenter(name).eval(), _backbone(name) if with_backbone else None
         _forward(segmenter, name, side)
         if backbone is not None:
             backbone.eval()(torch.empty(1, 3, side, side))

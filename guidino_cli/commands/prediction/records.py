@@ -141,9 +141,14 @@ def require_same_making(out: Path, made_with: dict[str, Any]) -> None:
     other = next((key for key in made_with if before.get(key) != made_with[key]), None)
     if other is not None:
         raise ConfigError(
-            f"-o {out}: its masks were made with {other} {json.dumps(before.get(other))}, now it is "
-            f"{json.dumps(made_with[other])}; choose another folder, or make all anew with --overwrite"
+            f"-o {out}: its masks were made with {other} {_spelled(before.get(other))}, now it is "
+            f"{_spelled(made_with[other])}; choose another folder, or make all anew with --overwrite"
         )
+
+
+def _spelled(value: Any) -> str:
+    """A setting as it is written; of a single run without the list around it."""
+    return json.dumps(value[0] if isinstance(value, list) and len(value) == 1 else value)
 
 
 def read_summary(path: Path) -> dict[str, Any] | None:
