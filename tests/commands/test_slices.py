@@ -37,7 +37,7 @@ def test_what_is_done_is_not_done_again_and_other_settings_are_refused(
     out = volumes.parent / "slices"
     assert guidino("slices", volumes, "-o", out, "--shard", "0/2").stdout.startswith("6 slices of 2 volumes")
     written = (out / "a" / "0000.png").stat().st_mtime_ns
-    assert guidino("slices", volumes, "-o", out).stdout.startswith("3 slices of 1 volumes")
+    assert guidino("slices", volumes, "-o", out).stdout.startswith("3 slices of 1 volume")
     assert (out / "a" / "0000.png").stat().st_mtime_ns == written
     end = guidino("slices", volumes, "-o", out, "--window", "50,100")
     assert end.code == 2
