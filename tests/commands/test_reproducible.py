@@ -1,11 +1,11 @@
 """The same seed gives the same run, and `run.json` says what it takes to make it again."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from guidino_cli.commands.runs.result import FILE_NAME
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.engine.circumstances import files_fingerprint
 
@@ -64,6 +64,8 @@ def test_the_run_says_how_it_was_made_but_not_where(train, tmp_path: Path) -> No
 
 def test_an_image_that_changed_since_is_noticed_when_the_run_goes_on(train, guidino, tmp_path: Path) -> None:
     train("run", "--set", "train.epochs=1")
+    # As if it had been killed before its end: a finished run says so and stops.
+    (tmp_path / "run" / FILE_NAME).unlink()
     image = tmp_path / "data" / "images" / "case0.png"
     image.write_bytes(image.read_bytes() + b"0")
     outcome = guidino("train", "--resume", "-o", tmp_path / "run", "--device", "cpu")

@@ -30,7 +30,7 @@ def base(tmp_path: Path) -> Path:
 def _run(path: Path, part: Part) -> RunFolder:
     """A run whose adapter changes nothing yet."""
     settings = ModelSettings(
-        Part("unet", {"width": 4}), part, LoraSettings(rank=1), GuideSettings(options={"prototypes": 2})
+        Part("unet", {"width": 4}), part, LoraSettings(rank=1), guide=GuideSettings(options={"prototypes": 2})
     )
     model = build_model(settings, num_classes=2, offline=True)
     folder = RunFolder(path)

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import BitConfig, BitModel
 
 from guidino_cli.models.base import Segmenter
 
@@ -105,6 +104,9 @@ class TransUNet(Segmenter):
 
 
 def _resnet(in_channels: int, width: int, convs: Sequence[int]) -> nn.Module:
+    # Its class is looked at by commands that never make it.
+    from transformers import BitConfig, BitModel
+
     config = BitConfig(
         num_channels=in_channels,
         embedding_size=width,
