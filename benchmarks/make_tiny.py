@@ -1,6 +1,6 @@
 """Make the weights of backbone `guidino-tiny` again, to the bit: needs guidino[embedded].
 
-    python benchmarks/make_tiny.py FILE
+python benchmarks/make_tiny.py FILE
 """
 
 import hashlib

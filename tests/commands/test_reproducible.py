@@ -1,5 +1,6 @@
 """The same seed gives the same run, and `run.json` says what it takes to make it again."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
