@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil, floor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -93,7 +94,8 @@ def _limits(guides: Sequence[np.ndarray]) -> Limits:
     if not guides:
         return UNIT
     low, high = min(float(guide.min()) for guide in guides), max(float(guide.max()) for guide in guides)
-    return (low, high) if high - low > _FLAT else UNIT
+    # To the hundredth beyond: the bar's ends are told to two digits, and a number outside of it would not be drawn.
+    return (floor(100 * low) / 100, ceil(100 * high) / 100) if high - low > _FLAT else UNIT
 
 
 def _draw(row: Row, panels: Sequence[Axes], limits: Limits) -> None:

@@ -53,3 +53,13 @@ def test_the_bar_under_the_guides_spans_what_they_span() -> None:
     figure = validation_grid(rows, name="run", classes=["background", "polyp"])
     bars = [axes for axes in figure.axes if axes.get_xlabel() == "guide value"]
     assert [bar.get_xlim() for bar in bars] == [pytest.approx((0.4, 0.6))]
+
+
+def test_the_ends_of_the_bar_are_told() -> None:
+    guides = [np.full((30, 40), 0.0949), np.full((30, 40), 0.8951)]
+    image = np.zeros((30, 40, 3), dtype=np.uint8)
+    cases = [Row(str(i), 1.0, image, LABELS, LABELS, guide) for i, guide in enumerate(guides)]
+    figure = validation_grid(cases, name="run", classes=["background", "polyp"])
+    (bar,) = [axes for axes in figure.axes if axes.get_xlabel() == "guide value"]
+    low, high = bar.get_xlim()
+    assert (bar.get_xticks()[0], bar.get_xticks()[-1]) == (pytest.approx(low), pytest.approx(high)) == (0.09, 0.9)
