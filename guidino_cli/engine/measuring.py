@@ -109,7 +109,8 @@ def _measure(name: str, side: int, answers: Any) -> None:
 
 
 def _step(name: str, side: int) -> None:
-    logits = _forward(_segmenter(name), name, side)
+    # As in evaluation: some networks refuse to normalise over a batch of one. The maps are those of training.
+    logits = _forward(_segmenter(name).eval(), name, side)
     torch.stack([level.square().mean() for level in logits]).sum().backward()
 
 

@@ -29,6 +29,10 @@ def test_levels_of_sam_2_are_counted_on_grids_of_their_own() -> None:
     assert multiply_adds("sam2-unet", 64) > decoder
 
 
+def test_a_network_that_trains_on_batches_only_is_measured_with_one_image() -> None:
+    assert cost_of("upernet-swin", 32).seconds > 0
+
+
 def test_a_step_is_measured_in_a_process_of_its_own() -> None:
     cost = cost_of("unet", 64)
     # Weights and their gradients alone are 62 MB.
