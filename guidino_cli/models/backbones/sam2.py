@@ -13,7 +13,7 @@ from transformers import Sam2HieraDetConfig, Sam2HieraDetModel
 from guidino_cli.errors import ConfigError, WeightsError, unknown
 from guidino_cli.models.backbones.pixels import Eye
 from guidino_cli.models.base import Backbone
-from guidino_cli.models.pretrained.finding import fetch, weight_files
+from guidino_cli.models.pretrained.finding import advising, fetch, weight_files
 from guidino_cli.models.pretrained.loading import IMAGENET
 from guidino_cli.models.pretrained.reading import read_tensors
 from guidino_cli.models.weights import fingerprint, refuse_gaps
@@ -185,7 +185,9 @@ def hiera_config(
 
 def _pretrained(source: str, *, offline: bool) -> Sam2HieraDetModel:
     """The encoder with its weights, each tensor of it placed; those of SAM 2's other parts are left where they are."""
-    place = fetch(source, offline=offline).path
+    # No other backbone has the levels that SAM2-UNet reads.
+    with advising("use a local folder or file (--set model.backbone.options.weights=/path)"):
+        place = fetch(source, offline=offline).path
     folder = place if place.is_dir() else place.parent
     config = _config(folder)
     files = weight_files(folder) if place.is_dir() else [place]

@@ -162,3 +162,8 @@ def test_options_that_cannot_be_are_refused(options: dict, line: str) -> None:
 def test_to_learn_whole_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"model\.finetune: backbone sam2 learns by its adapters alone"):
         _load(**TINY).let_learn_whole()
+
+
+def test_missing_weights_are_not_answered_by_a_backbone_of_other_levels() -> None:
+    with pytest.raises(WeightsError, match=r"weights=/path\)$"):
+        load_sam2(family="sam2", offline=True, weights="nobody/has-this")
