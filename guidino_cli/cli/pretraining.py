@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from guidino_cli.cli.options import Device, Devices, DryRun, Offline, Resume, StartAnew
-from guidino_cli.cli.processes import is_launched
-from guidino_cli.cli.words import words
+from guidino_cli.cli.processes import handed_over
+from guidino_cli.cli.words import Value
 
 
 def pretrain(
@@ -55,19 +55,10 @@ def pretrain(
 
         # A typo is answered at once, before the seconds that importing torch takes.
         load_pretraining(preset, overrides or [])
-    if devices is not None and devices > 1 and not is_launched() and not dry_run:
-        from guidino_cli.commands.runs.launch import launch
-
-        chosen: dict[str, str | int | Path | list[str] | None] = {
-            "out": out,
-            "preset": preset,
-            "set": overrides,
-            "seed": seed,
-            "device": device,
-        }
-        switches = {"resume": resume, "overwrite": overwrite, "offline": offline}
-        begin = ["pretrain", *([] if images is None else [str(images)])]
-        launch([*begin, *words({**chosen, **switches})], processes=devices, device=device)
+    chosen: dict[str, Value] = {"out": out, "preset": preset, "set": overrides, "seed": seed}
+    switches = {"resume": resume, "overwrite": overwrite, "offline": offline}
+    begin = ["pretrain", *([] if images is None else [str(images)])]
+    if handed_over(begin, {**chosen, **switches}, devices=devices, device=device, dry_run=dry_run):
         return
     from guidino_cli.commands import pretrain as command
 

@@ -1,12 +1,35 @@
-"""Is this process alone, or one of several that torchrun, accelerate or `--devices` started?"""
+"""Is this process one of several that torchrun, accelerate or `--devices` started, and how it starts them."""
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
+
+from guidino_cli.cli.words import Value, words
 
 
 def is_launched() -> bool:
     """Whether it is one of several: each of those is given its rank."""
     return "LOCAL_RANK" in os.environ
+
+
+def handed_over(
+    command: Sequence[str], options: Mapping[str, Value], *, devices: int | None, device: str | None, dry_run: bool
+) -> bool:
+    """Do a command in several processes, a device each, if that is asked for and not done yet; whether it was.
+
+    Args:
+        command: Its name, and what is positional.
+        options: As `words` takes them.
+        devices: How many processes.
+        device: Which kind of device.
+        dry_run: One process is enough to check.
+    """
+    if devices is None or devices <= 1 or is_launched() or dry_run:
+        return False
+    from guidino_cli.commands.runs.launch import launch
+
+    launch([*command, *words({**options, "device": device})], processes=devices, device=device)
+    return True
 
 
 def leave_at_once(code: int) -> None:

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from guidino_cli.cli.options import Device, Devices, DryRun, Folds, Offline, Resume, Seeds, StartAnew
-from guidino_cli.cli.processes import is_launched
-from guidino_cli.cli.words import words
+from guidino_cli.cli.processes import handed_over
+from guidino_cli.cli.words import Value, words
 
 
 def train(
@@ -58,12 +58,9 @@ def train(
             dry_run=dry_run,
         )
         return
-    if _is_for_several(devices) and not dry_run:
-        from guidino_cli.commands.runs.launch import launch
-
-        chosen = {"preset": preset, "data": data, "out": out, "set": overrides, "seed": seed, "device": device}
-        switches = {"resume": resume, "overwrite": overwrite, "offline": offline}
-        launch(["train", *words({**chosen, **switches})], processes=devices or 1, device=device)
+    chosen: dict[str, Value] = {"preset": preset, "data": data, "out": out, "set": overrides, "seed": seed}
+    switches = {"resume": resume, "overwrite": overwrite, "offline": offline}
+    if handed_over(["train"], {**chosen, **switches}, devices=devices, device=device, dry_run=dry_run):
         return
     from guidino_cli.commands import train as command
 
@@ -133,13 +130,11 @@ def lora_tune(
             dry_run=dry_run,
         )
         return
-    if _is_for_several(devices) and not dry_run:
-        from guidino_cli.commands.runs.launch import launch
-
-        chosen = {"preset": preset, "data": data, "out": out, "set": overrides, "seed": seed, "device": device}
-        switches = {"freeze-heads": freeze_heads, "merge": merge, "resume": resume, "overwrite": overwrite}
-        begin = ["lora-tune", *([] if run is None else [str(run)])]
-        launch([*begin, *words({**chosen, **switches, "offline": offline})], processes=devices or 1, device=device)
+    chosen: dict[str, Value] = {"preset": preset, "data": data, "out": out, "set": overrides, "seed": seed}
+    switches = {"freeze-heads": freeze_heads, "merge": merge, "resume": resume, "overwrite": overwrite}
+    begin = ["lora-tune", *([] if run is None else [str(run)])]
+    options = {**chosen, **switches, "offline": offline}
+    if handed_over(begin, options, devices=devices, device=device, dry_run=dry_run):
         return
     from guidino_cli.commands import lora_tune as command
 
@@ -163,10 +158,6 @@ def lora_tune(
 def _is_set(seeds: str | None, folds: str | None, out: Path | None, *, resume: bool) -> bool:
     """Whether several runs are meant: asked for, or found where to go on."""
     return seeds is not None or folds is not None or (resume and out is not None and (out / "runs.json").is_file())
-
-
-def _is_for_several(devices: int | None) -> bool:
-    return devices is not None and devices > 1 and not is_launched()
 
 
 def presets(

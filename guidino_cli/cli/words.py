@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+Value = str | int | bool | Path | list[str] | None
 
-def words(options: Mapping[str, str | int | bool | Path | list[str] | None]) -> list[str]:
+
+def words(options: Mapping[str, Value]) -> list[str]:
     """`{"seed": 3, "resume": True, "set": ["a=1"], "out": None}` as `--seed 3 --resume --set a=1`."""
     result: list[str] = []
     for name, value in options.items():
