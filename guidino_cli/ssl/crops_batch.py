@@ -36,12 +36,12 @@ def apply(pixels: Tensor, crops: Sequence[Crop], *, size: int, light: bool = Tru
 
 def _cut(images: Tensor, crops: Sequence[Crop], size: int) -> Tensor:
     """Bicubic; a crop that shrinks is cut out of a copy of half, a quarter, ... of the size, else it would alias."""
-    theta = _on(torch.tensor([_matrix(crop) for crop in crops]), images.device)
+    theta = on_device(torch.tensor([_matrix(crop) for crop in crops]), images.device)
     grid = F.affine_grid(theta, [len(crops), 1, size, size], align_corners=False)
     levels = [_level(crop, side=images.shape[-1], size=size) for crop in crops]
     views = images.new_empty(len(crops), images.shape[1], size, size)
     for level in sorted(set(levels)):
-        rows = _on(torch.tensor([row for row, its in enumerate(levels) if its == level]), images.device)
+        rows = on_device(torch.tensor([row for row, its in enumerate(levels) if its == level]), images.device)
         chosen = images[rows]
         if level:
             chosen = F.interpolate(chosen, size=[images.shape[-1] >> level] * 2, mode="area")
@@ -70,7 +70,7 @@ def _coloured(views: Tensor, crops: Sequence[Crop]) -> Tensor:
     views = (mean + (views - mean) * contrast + shift).clamp(0, 1)
     if all(crop.saturation == 1 and crop.hue == 0 for crop in crops):
         return views
-    mixing = _on(torch.stack([_mixing(crop) for crop in crops]), views.device)
+    mixing = on_device(torch.stack([_mixing(crop) for crop in crops]), views.device)
     return torch.einsum("bij,bjhw->bihw", mixing, views).clamp(0, 1)
 
 
@@ -103,9 +103,9 @@ def _grey(views: Tensor) -> Tensor:
 
 def _column(values: Sequence[float], views: Tensor) -> Tensor:
     """One number a view, (B, 1, 1, 1), beside the views."""
-    return _on(torch.tensor(values, dtype=views.dtype), views.device).view(-1, 1, 1, 1)
+    return on_device(torch.tensor(values, dtype=views.dtype), views.device).view(-1, 1, 1, 1)
 
 
-def _on(tensor: Tensor, device: torch.device) -> Tensor:
+def on_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Bring to the device without waiting for what it is doing: only pinned memory is copied in the background."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from guidino_cli.pretrain_config import CropSizes, PretrainConfig, StageSettings
 from guidino_cli.ssl.crops import Crop, Kind, draw
-from guidino_cli.ssl.crops_batch import apply
+from guidino_cli.ssl.crops_batch import apply, on_device
 from guidino_cli.ssl.masking import draw_masks, mask_shares
 from guidino_cli.ssl.objective import Progress
 from guidino_cli.types import Images
@@ -62,9 +62,9 @@ def make_views(images: Images, config: PretrainConfig, *, at: Progress, patch: i
     return Views(
         whole=_cut(images, whole, size=sizes.global_size),
         parts=_cut(images, parts, size=sizes.local_size) if count else None,
-        mask=_on(torch.from_numpy(mask), device),
-        masked=_on(torch.from_numpy(places), device),
-        mask_weights=_on(torch.from_numpy(weights), device),
+        mask=on_device(torch.from_numpy(mask), device),
+        masked=on_device(torch.from_numpy(places), device),
+        mask_weights=on_device(torch.from_numpy(weights), device),
         gram=_cut(images, whole, size=sizes.gram_size or 2 * sizes.global_size, light=False) if stage.gram else None,
         gram_weight=stage.gram,
     )
@@ -106,7 +106,3 @@ def _mask(images: Images, config: PretrainConfig, *, seed: int, side: int) -> np
         np.random.default_rng([seed, epoch, index, view, _MASKS]) for view in range(2) for epoch, index in showings
     ]
     return draw_masks(generators, [shares[number] for number in order], grid_hw=(side, side))
-
-
-def _on(tensor: Tensor, device: torch.device) -> Tensor:
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
