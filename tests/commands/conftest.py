@@ -2,7 +2,7 @@
 
 import csv
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,16 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         return 0
 
     return call
+
+
+@pytest.fixture(scope="module")
+def no_pictures() -> Iterator[None]:
+    """Training leaves out its pictures, which take longer than it does with tiny networks."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_curve", "draw_validation"):
+            patch.setattr(f"guidino_cli.commands.train.{name}", lambda *_, **__: None)
+        patch.setattr("guidino_cli.commands.train.curve_keeper", lambda *_: None)
+        yield
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
 
@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 Maker = Callable[..., Path]
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 PRESET = """
 description: a tiny guided network
@@ -24,19 +26,9 @@ predict: {overlap: 0, mirror: false}
 """
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _no_pictures() -> Iterator[None]:
-    """They take longer than the training."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("draw_curve", "draw_validation"):
-            patch.setattr(f"guidino_cli.commands.train.{name}", lambda *_, **__: None)
-        patch.setattr("guidino_cli.commands.train.curve_keeper", lambda *_: None)
-        yield
-
-
 @pytest.fixture(scope="module")
 def shared(
-    _no_pictures: None, guidino_once: Callable[..., None], make_data_in: Maker, tmp_path_factory: pytest.TempPathFactory
+    no_pictures: None, guidino_once: Callable[..., None], make_data_in: Maker, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A folder that no test writes to: the preset, data, a frozen run, and the run that was tuned from it."""
     folder = tmp_path_factory.mktemp("lora")

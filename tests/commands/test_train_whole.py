@@ -1,7 +1,7 @@
 """`guidino train` with a backbone that learns whole: the run is all that is needed afterwards."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree, rmtree
 
@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 Maker = Callable[..., Path]
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 PRESET = """
 model:
@@ -22,19 +24,9 @@ predict: {overlap: 0, mirror: false}
 """
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _no_pictures() -> Iterator[None]:
-    """They take longer than the training."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("draw_curve", "draw_validation"):
-            patch.setattr(f"guidino_cli.commands.train.{name}", lambda *_, **__: None)
-        patch.setattr("guidino_cli.commands.train.curve_keeper", lambda *_: None)
-        yield
-
-
 @pytest.fixture(scope="module")
 def shared(
-    _no_pictures: None,
+    no_pictures: None,
     guidino_once: Callable[..., None],
     make_data_in: Maker,
     dinov3_folder: Path,
