@@ -1,23 +1,20 @@
 """Blocks of nnU-Net's kind, from which several architectures are built."""
 
+from collections.abc import Callable, Sequence
+
+import torch
 from torch import Tensor, nn
+
+from guidino_cli.models.layers import CellNorm
 
 SLOPE = 0.01
 
 
-class InstanceNorm(nn.InstanceNorm2d):
-    """Affine instance normalisation that also takes a single cell, whose normalised value is 0.
-
-    torch refuses that, but the deepest map of an image no larger than the stride is a single cell.
-    """
+class InstanceNorm(CellNorm):
+    """Affine instance normalisation, of single cells too."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, affine=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-2:] == (1, 1):
-            return (x - x) * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
-        return super().forward(x)
 
 
 def conv_stage(channels_in: int, channels_out: int, *, count: int, stride: int = 1) -> nn.Sequential:
@@ -38,3 +35,23 @@ def initialise_he(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, a=SLOPE)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def climb(
+    features: Sequence[Tensor], *, rise: Callable[[int, Tensor], Tensor], merge: nn.ModuleList, heads: nn.ModuleList
+) -> list[Tensor]:
+    """nnU-Net's decoder: from the last map up, each level joined by its skip; class scores of the finest first.
+
+    Args:
+        features: Maps of the encoder, finest first.
+        rise: Brings the map below a level (level, map) to the level's size and width.
+        merge: Of each level, for the risen map and the skip side by side.
+        heads: Of the finest levels; coarser ones have no scores.
+    """
+    x = features[-1]
+    logits: list[Tensor] = []
+    for level in reversed(range(len(merge))):
+        x = merge[level](torch.cat([rise(level, x), features[level]], dim=1))
+        if level < len(heads):
+            logits.insert(0, heads[level](x))
+    return logits

@@ -3,38 +3,15 @@
 import warnings
 from typing import Any
 
-import torch
-from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from guidino_cli.config import FinetuneSettings
 from guidino_cli.errors import ConfigError
 from guidino_cli.models.base import Backbone
+from guidino_cli.models.layers import DropPath
 
 _DROP_PATH = "drop_path"
 """What transformers calls the place where a half of a block may be left out."""
-
-
-class DropPath(nn.Module):
-    """In training, leaves a branch out for some samples of a batch; the others grow, so that the mean stays.
-
-    Args:
-        rate: Probability, below 1, that a sample goes without.
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, branch: Tensor) -> Tensor:
-        """The branch (B, ...), or zeros, sample by sample."""
-        if self.rate == 0 or not self.training:
-            return branch
-        kept = torch.rand(len(branch), *[1] * (branch.ndim - 1), device=branch.device) >= self.rate
-        return branch * (kept / (1 - self.rate)).to(branch.dtype)
-
-    def extra_repr(self) -> str:
-        return f"rate={self.rate}"
 
 
 def train_whole(backbone: Backbone, settings: FinetuneSettings) -> None:

@@ -3,9 +3,10 @@
 from importlib import import_module
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from guidino_cli.errors import DependencyError
+from guidino_cli.models.layers import CellNorm
 
 
 def optional(module: str, *, extra: str, needed_by: str, hint: str = "") -> Any:
@@ -33,19 +34,6 @@ def monai_nets(needed_by: str) -> Any:
     """The module `monai.networks.nets`; `DependencyError` without MONAI or einops, which its transformers need."""
     optional("einops", extra="monai", needed_by=f"segmenter {needed_by}")
     return optional("monai.networks.nets", extra="monai", needed_by=f"segmenter {needed_by}")
-
-
-class CellNorm(nn.InstanceNorm2d):
-    """Instance normalisation that also takes a single cell, whose normalised value is 0.
-
-    torch refuses that, but the deepest map of an image no larger than the stride is a single cell.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-2:] != (1, 1):
-            return super().forward(x)
-        zeros = x - x
-        return zeros if not self.affine else zeros * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
 
 
 def take_single_cells(net: nn.Module) -> nn.Module:

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from guidino_cli.models.layers import DropPath
+
 
 class WindowAttention(nn.Module):
     """Self-attention among the cells of each window x window square, with a learned bias for every displacement.
@@ -108,21 +110,19 @@ class PatchMerging(nn.Module):
         return self.project(self.norm(channels_last(F.pixel_unshuffle(channels_first(x), 2))))
 
 
-class DropPath(nn.Module):
-    """Stochastic depth (Huang et al. 2016): in training, zero for a share of the samples, the others scaled up."""
+class PatchExpanding(nn.Module):
+    """The inverse of merging: projected to factor^2 cells of the new width, laid out as a square and normed."""
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, channels_in: int, channels_out: int, factor: int) -> None:
         super().__init__()
-        if not 0 <= share < 1:
-            raise ValueError(f"drop_path is {share}, expected at least 0 and below 1")
-        self.share = share
+        self.factor = factor
+        self.project = nn.Linear(channels_in, factor**2 * channels_out, bias=False)
+        self.norm = nn.LayerNorm(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape whose first axis is the batch."""
-        if not self.training or self.share == 0:
-            return x
-        kept = torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device) >= self.share
-        return x * kept.to(x.dtype) / (1 - self.share)
+        """(B, h, w, C) to (B, factor h, factor w, the new width)."""
+        out: Tensor = self.norm(channels_last(F.pixel_shuffle(channels_first(self.project(x)), self.factor)))
+        return out
 
 
 def channels_first(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from guidino_cli.errors import ConfigError
 from guidino_cli.models import build_model
 from guidino_cli.models.backbones.dino import random_dino
 from guidino_cli.models.backbones.vit import ViT
-from guidino_cli.models.finetune import DropPath, checkpoint_blocks, pretrained, train_whole
+from guidino_cli.models.finetune import checkpoint_blocks, pretrained, train_whole
 
 IMAGE = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
 
@@ -90,20 +90,6 @@ def test_what_learns_is_at_first_what_was_frozen() -> None:
 
 
 # --- Blocks left out
-
-
-def test_a_branch_is_left_out_for_whole_samples_and_kept_ones_grow() -> None:
-    torch.manual_seed(0)
-    out = DropPath(0.25).train()(torch.ones(4000, 3, 2))
-    assert torch.equal(out, out[:, :1, :1].expand_as(out))
-    assert sorted(set(out.flatten().tolist())) == pytest.approx([0, 4 / 3])
-    # Four standard deviations of the share of 4000 draws.
-    assert (out[:, 0, 0] == 0).float().mean() == pytest.approx(0.25, abs=4 * (0.25 * 0.75 / 4000) ** 0.5)
-
-
-def test_nothing_is_left_out_in_evaluation() -> None:
-    x = torch.rand(3, 4)
-    assert torch.equal(DropPath(0.9).eval()(x), x)
 
 
 def test_every_half_of_a_block_may_be_left_out() -> None:

@@ -4,11 +4,11 @@ import subprocess
 import sys
 
 import pytest
-import torch
 from torch import nn
 
 from guidino_cli.errors import DependencyError
-from guidino_cli.models.optional import CellNorm, optional, take_single_cells
+from guidino_cli.models.layers import CellNorm
+from guidino_cli.models.optional import optional, take_single_cells
 
 _LOOK = """
 import sys
@@ -37,21 +37,6 @@ def test_a_module_that_is_there_is_given() -> None:
 def test_a_missing_module_is_named_with_its_extra() -> None:
     with pytest.raises(DependencyError, match=r"this test needs no_such_package \(.*\): pip install 'guidino\[some\]'"):
         optional("no_such_package.nets", extra="some", needed_by="this test")
-
-
-def test_a_single_cell_is_normalised_to_the_bias() -> None:
-    norm, cell = CellNorm(2, affine=True), torch.rand(3, 2, 1, 1, requires_grad=True)
-    with torch.no_grad():
-        norm.bias.copy_(torch.tensor([0.5, -1.0]))
-    y = norm(cell)
-    y.sum().backward()
-    assert torch.equal(y, torch.tensor([0.5, -1.0]).view(1, 2, 1, 1).expand(3, 2, 1, 1))
-    assert cell.grad is not None
-    assert norm.weight.grad is not None
-
-
-def test_a_single_cell_without_weights_is_normalised_to_zero() -> None:
-    assert torch.equal(CellNorm(2)(torch.rand(3, 2, 1, 1)), torch.zeros(3, 2, 1, 1))
 
 
 def test_only_the_norms_are_replaced_and_with_the_same_settings() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from guidino_cli.models.windows import DropPath, PatchMerging, WindowAttention, WindowBlock
+from guidino_cli.models.windows import PatchMerging, WindowAttention, WindowBlock
 
 
 def _by_hand(net: WindowAttention, x: Tensor, shift: int) -> Tensor:
@@ -83,21 +83,3 @@ def test_merging_reads_each_square_of_four_cells_and_no_other() -> None:
     changed[0, 2:, :2] += torch.randn(2, 2, 3)
     differs = (merge(x) != merge(changed)).any(-1)[0]
     assert differs.tolist() == [[False, False], [True, False]]
-
-
-def test_drop_path_zeroes_whole_samples_and_scales_the_others() -> None:
-    torch.manual_seed(0)
-    found = DropPath(0.75).train()(torch.ones(4000, 3))
-    assert {tuple(row) for row in found.tolist()} == {(0.0, 0.0, 0.0), (4.0, 4.0, 4.0)}
-    assert found.mean().item() == pytest.approx(1, abs=0.15)
-
-
-def test_drop_path_does_nothing_in_evaluation() -> None:
-    x = torch.randn(5, 2)
-    assert torch.equal(DropPath(0.9).eval()(x), x)
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.0])
-def test_a_share_outside_zero_to_one_is_refused(share: float) -> None:
-    with pytest.raises(ValueError, match="drop_path"):
-        DropPath(share)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
 from guidino_cli.models.blocks import initialise_he
+from guidino_cli.models.layers import ChannelNorm
 
 _STEPS = 4
 
@@ -51,20 +52,10 @@ class MedDINOv3(Segmenter):
         return [F.interpolate(logits, size=size_hw, mode="bilinear", align_corners=False)]
 
 
-class ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of each cell of a map (B, C, h, w)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=1e-6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
 def _doubled(channels_in: int, channels_out: int) -> nn.Sequential:
     """Each cell becomes 2 x 2."""
     grow = nn.ConvTranspose2d(channels_in, channels_out, 2, stride=2)
-    return nn.Sequential(grow, ChannelNorm(channels_out), nn.GELU())
+    return nn.Sequential(grow, ChannelNorm(channels_out, eps=1e-6), nn.GELU())
 
 
 def _joined_channels(channels: Sequence[int]) -> int:

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.blocks import SLOPE, InstanceNorm, conv_norm_act, conv_stage, initialise_he
+from guidino_cli.models.blocks import SLOPE, InstanceNorm, climb, conv_norm_act, conv_stage, initialise_he
 
 _BLOCKS = {"residual": (1, 3, 4, 6, 6, 6), "plain": (2, 2, 2, 2, 2, 2)}
 _DECODER_CONVS = {"residual": 1, "plain": 2}
@@ -75,13 +74,7 @@ class NNUNet(Segmenter):
 
     def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
         """Class scores at 1, 1/2, 1/4, ... of the image, or at image size alone."""
-        x = features[-1]
-        logits: list[Tensor] = []
-        for level in reversed(range(len(self.merge))):
-            x = self.merge[level](torch.cat([self.up[level](x), features[level]], dim=1))
-            if level < len(self.heads):
-                logits.insert(0, self.heads[level](x))
-        return logits
+        return climb(features, rise=lambda level, x: self.up[level](x), merge=self.merge, heads=self.heads)
 
 
 class _ResidualBlock(nn.Module):

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
 from guidino_cli.models.blocks import InstanceNorm
+from guidino_cli.models.layers import DropPath
 from guidino_cli.models.mamba import fresh_rates, fresh_steps
 from guidino_cli.models.selective_scan import selective_scan
-from guidino_cli.models.windows import DropPath, PatchMerging, channels_first, channels_last
+from guidino_cli.models.windows import PatchExpanding, PatchMerging, channels_first, channels_last
 
 _DIRECTIONS = 4
 # Of the image's side to the finest map's: the stem and the patch embedding halve it.
@@ -64,12 +65,12 @@ class SwinUMamba(Segmenter):
             for channels, depth in zip(widths, depths, strict=True)
         )
         self.merge = nn.ModuleList(PatchMerging(channels) for channels in widths[:-1])
-        self.expand = nn.ModuleList(_Expanding(coarse, fine, 2) for fine, coarse in pairwise(widths))
+        self.expand = nn.ModuleList(PatchExpanding(coarse, fine, 2) for fine, coarse in pairwise(widths))
         self.join = nn.ModuleList(nn.Linear(2 * channels, channels) for channels in widths[:-1])
         self.rise = nn.ModuleList(
             nn.Sequential(*(ScanBlock(channels, states=states) for _ in range(rising))) for channels in widths[:-1]
         )
-        self.expand_last = _Expanding(width, width, _FINEST)
+        self.expand_last = PatchExpanding(width, width, _FINEST)
         heads = [width, *(widths[:-1] if deep_supervision else [])]
         self.heads = nn.ModuleList(nn.Conv2d(channels, num_classes, 1) for channels in heads)
         self.apply(_initialise)
@@ -176,20 +177,6 @@ def gathered(paths: Tensor, size_hw: tuple[int, int]) -> Tensor:
     h, w = size_hw
     rows, columns = (paths[:, :2] + paths[:, 2:].flip(-1)).unbind(dim=1)
     return rows.unflatten(-1, (h, w)) + columns.unflatten(-1, (w, h)).transpose(2, 3)
-
-
-class _Expanding(nn.Module):
-    """A cell becomes factor x factor cells of the new width, side by side, normed (Swin-Unet's patch expanding)."""
-
-    def __init__(self, channels_in: int, channels_out: int, factor: int) -> None:
-        super().__init__()
-        self.factor = factor
-        self.project = nn.Linear(channels_in, factor**2 * channels_out, bias=False)
-        self.norm = nn.LayerNorm(channels_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.norm(channels_last(F.pixel_shuffle(channels_first(self.project(x)), self.factor)))
-        return out
 
 
 def _initialise(module: nn.Module) -> None:

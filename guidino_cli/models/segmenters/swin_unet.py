@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.windows import PatchMerging, WindowBlock, channels_first, channels_last
+from guidino_cli.models.windows import PatchExpanding, PatchMerging, WindowBlock, channels_first, channels_last
 
 _PATCH = 4
 
@@ -55,11 +54,11 @@ class SwinUNet(Segmenter):
         self.stages = nn.ModuleList(_Stage(*stage, window=window) for stage in stages)
         self.merge = nn.ModuleList(PatchMerging(channels) for channels in widths[:-1])
         self.norm_bottleneck = nn.LayerNorm(widths[-1])
-        self.expand = nn.ModuleList(_PatchExpanding(coarse, fine, 2) for fine, coarse in pairwise(widths))
+        self.expand = nn.ModuleList(PatchExpanding(coarse, fine, 2) for fine, coarse in pairwise(widths))
         self.join = nn.ModuleList(nn.Linear(2 * channels, channels) for channels in widths[:-1])
         self.rise = nn.ModuleList(_Stage(*stage, window=window) for stage in stages[:-1])
         self.norm_last = nn.LayerNorm(width)
-        self.expand_last = _PatchExpanding(width, width, _PATCH)
+        self.expand_last = PatchExpanding(width, width, _PATCH)
         self.head = nn.Conv2d(width, num_classes, 1, bias=False)
         self.apply(_reset)
 
@@ -106,16 +105,3 @@ class _Stage(nn.Sequential):
                 for i in range(depth)
             )
         )
-
-
-class _PatchExpanding(nn.Module):
-    """The inverse of merging: projected to factor^2 cells of the new width, laid out as a square, normed."""
-
-    def __init__(self, channels_in: int, channels_out: int, factor: int) -> None:
-        super().__init__()
-        self.factor = factor
-        self.project = nn.Linear(channels_in, factor**2 * channels_out, bias=False)
-        self.norm = nn.LayerNorm(channels_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(channels_last(F.pixel_shuffle(channels_first(self.project(x)), self.factor)))

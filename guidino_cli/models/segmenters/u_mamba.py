@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.blocks import SLOPE, InstanceNorm, conv_norm_act, initialise_he
+from guidino_cli.models.blocks import SLOPE, InstanceNorm, climb, conv_norm_act, initialise_he
 from guidino_cli.models.mamba import Mamba
 
 Where = Literal["bot", "enc"]
@@ -85,14 +84,11 @@ class UMamba(Segmenter):
 
     def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
         """Class scores at 1, 1/2, 1/4, ... of the image, or at image size alone."""
-        x = features[-1]
-        logits: list[Tensor] = []
-        for level in reversed(range(len(self.merge))):
-            x = self.up[level](F.interpolate(x, scale_factor=2, mode="nearest"))
-            x = self.merge[level](torch.cat([x, features[level]], dim=1))
-            if level < len(self.heads):
-                logits.insert(0, self.heads[level](x))
-        return logits
+        return climb(features, rise=self._rise, merge=self.merge, heads=self.heads)
+
+    def _rise(self, level: int, x: Tensor) -> Tensor:
+        out: Tensor = self.up[level](F.interpolate(x, scale_factor=2, mode="nearest"))
+        return out
 
 
 class MapMamba(nn.Module):

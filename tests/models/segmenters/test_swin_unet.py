@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from guidino_cli.models.segmenters.swin_unet import SwinUNet, _PatchExpanding
+from guidino_cli.models.segmenters.swin_unet import SwinUNet
+from guidino_cli.models.windows import PatchExpanding
 
 SMALL = {"width": 4, "depths": (2, 1, 1, 1), "heads": (1, 1, 2, 2), "window": 4}
 
@@ -22,7 +23,7 @@ def test_the_maps_are_at_a_quarter_to_a_thirty_second_with_doubling_channels() -
 
 def test_expanding_lays_a_cell_out_as_a_square() -> None:
     torch.manual_seed(0)
-    expand, x = _PatchExpanding(4, 2, 2), torch.randn(1, 2, 2, 4)
+    expand, x = PatchExpanding(4, 2, 2), torch.randn(1, 2, 2, 4)
     changed = x.clone()
     changed[0, 0, 1] += torch.randn(4)
     differs = (expand(x) != expand(changed)).any(-1)[0]

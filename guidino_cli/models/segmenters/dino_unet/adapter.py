@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from guidino_cli.models.layers import DropPath
 from guidino_cli.models.segmenters.dino_unet.deformable import DeformableAttention, cell_centres
 
 TAPS = 4
@@ -107,19 +108,13 @@ class Extractor(nn.Module):
         self.attention = DeformableAttention(channels)
         self.inner_norm = nn.LayerNorm(channels, eps=1e-6)
         self.feed_forward = _FeedForward(channels)
-        self.drop_path = drop_path
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, tokens: Tensor, places: Tensor, sizes: Sequence[Size], dense: Tensor) -> Tensor:
         """Tokens (B, Q, D) of grids of `sizes`, whose centres are `places` (Q, 2); `dense` is (B, D, h, w)."""
         asked = self.dense_norm(_tokens(dense))
         tokens = tokens + self.attention(self.query_norm(tokens), places, asked, _size(dense))
-        return tokens + self._dropped(self.feed_forward(self.inner_norm(tokens), sizes))
-
-    def _dropped(self, branch: Tensor) -> Tensor:
-        if not self.training or self.drop_path == 0:
-            return branch
-        kept = torch.rand(len(branch), 1, 1, device=branch.device) >= self.drop_path
-        return branch * kept / (1 - self.drop_path)
+        return tokens + self.drop_path(self.feed_forward(self.inner_norm(tokens), sizes))
 
 
 class _FeedForward(nn.Module):

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.blocks import conv_stage, initialise_he
+from guidino_cli.models.blocks import climb, conv_stage, initialise_he
 from guidino_cli.models.segmenters.dino_unet.adapter import TAPS, Adapter
 from guidino_cli.models.segmenters.dino_unet.fapm import FAPM, RANKS, Kind
 
@@ -77,13 +76,7 @@ class DinoUNet(Segmenter):
 
     def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
         """Class scores at image size alone, or at 1, 1/2 and 1/4 of it."""
-        x = features[-1]
-        logits: list[Tensor] = []
-        for level in reversed(range(len(self.merge))):
-            x = self.merge[level](torch.cat([self.up[level](x), features[level]], dim=1))
-            if level < len(self.heads):
-                logits.insert(0, self.heads[level](x))
-        return logits
+        return climb(features, rise=lambda level, x: self.up[level](x), merge=self.merge, heads=self.heads)
 
 
 def _require_four_alike(channels: Sequence[int]) -> None:

@@ -43,7 +43,7 @@ def test_a_dropped_branch_is_missing_for_a_whole_sample_and_right_on_average() -
     """At a probability of 0.75 a branch of ones is 0 or 4, everywhere alike in a sample."""
     torch.manual_seed(0)
     extractor = Extractor(32, drop_path=0.75).train()
-    dropped = extractor._dropped(torch.ones(2000, 3, 5))
+    dropped = extractor.drop_path(torch.ones(2000, 3, 5))
     assert torch.equal(dropped, dropped[:, :1, :1].expand_as(dropped))
     assert set(dropped[:, 0, 0].tolist()) == {0.0, 4.0}
     assert dropped.mean().item() == pytest.approx(1.0, abs=0.15)
@@ -51,7 +51,7 @@ def test_a_dropped_branch_is_missing_for_a_whole_sample_and_right_on_average() -
 
 def test_nothing_is_dropped_in_evaluation() -> None:
     branch = torch.ones(50, 3, 5)
-    assert torch.equal(Extractor(32, drop_path=0.75).eval()._dropped(branch), branch)
+    assert torch.equal(Extractor(32, drop_path=0.75).eval().drop_path(branch), branch)
 
 
 def test_every_one_of_the_four_maps_matters_at_every_scale() -> None:
