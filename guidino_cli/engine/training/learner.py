@@ -11,8 +11,9 @@ from guidino_cli.config import RunConfig, TrainSettings
 from guidino_cli.data.augment import draw
 from guidino_cli.data.augment_batch import apply
 from guidino_cli.data.order import random_generator
-from guidino_cli.engine.dense_cache import DenseCache, memory_cache
-from guidino_cli.engine.dense_files import DiskCache, bytes_in, default_folder, disk_cache
+from guidino_cli.engine.dense_maps.cache import DenseCache, memory_cache
+from guidino_cli.engine.dense_maps.files import DiskCache
+from guidino_cli.engine.dense_maps.folder import bytes_in, default_folder, disk_cache
 from guidino_cli.engine.precision import in_full
 from guidino_cli.engine.training.batch_norm import is_shared, shared
 from guidino_cli.engine.training.objective import Objective

@@ -1,4 +1,4 @@
-"""The dense maps of a frozen backbone, kept for images that come again: here in memory, in `dense_files` on disk."""
+"""The dense maps of a frozen backbone, kept for images that come again: here in memory, in `files` on disk."""
 
 from __future__ import annotations
 

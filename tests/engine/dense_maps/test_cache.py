@@ -10,7 +10,7 @@ from torch import Tensor
 
 from guidino_cli.config import GuideSettings, ModelSettings, Part, load_preset
 from guidino_cli.data.manifest import load_manifest
-from guidino_cli.engine.dense_cache import MemoryCache, memory_cache
+from guidino_cli.engine.dense_maps.cache import MemoryCache, memory_cache
 from guidino_cli.engine.prediction.inference import Window, segment_image
 from guidino_cli.engine.run_folder import RunFolder, with_root
 from guidino_cli.engine.training.trainer import Trainer

@@ -1,15 +1,12 @@
-"""The dense maps of a frozen backbone as files: one run computes them, the next ones read them."""
+"""The dense maps of images as files of one folder: one run computes them, the next ones read them."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import time
 import zlib
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -17,25 +14,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from guidino_cli.engine.dense_cache import DenseCache
+from guidino_cli.engine.dense_maps.cache import DenseCache
 from guidino_cli.errors import ConfigError, ResourceError
-from guidino_cli.models.backbones.blueprint import blueprint_of
-from guidino_cli.models.backbones.convnext import ConvNeXt
-from guidino_cli.models.backbones.vit import ViT
-from guidino_cli.models.base import Backbone
 from guidino_cli.progress import say
 
-_FORMAT = "1"
-_ABOUT = "about.json"
-_UNFINISHED = ".tmp"
-_HOUR = 3600.0
+FORMAT = "1"
+UNFINISHED = ".tmp"
 # Of their mean size. Half precision and another order of sums stay far below, another network far above.
 _FAR = 0.05
-
-
-def default_folder() -> Path:
-    """Where maps lie, unless a run says otherwise: in the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "guidino" / "features"
 
 
 class DiskCache(DenseCache):
@@ -47,18 +33,19 @@ class DiskCache(DenseCache):
     so that a run does not depend on what was there before it.
 
     Args:
-        folder: Of this backbone's maps; see `disk_cache`.
+        folder: Of this backbone's maps; see `folder.disk_cache`.
         gigabytes: How much its parent may hold, in 10^9 bytes; beyond, nothing more is written.
+        held_bytes: How much its parent holds already.
         device: Where maps are wanted.
 
     Attributes:
         kept: Images whose maps were written.
     """
 
-    def __init__(self, folder: Path, *, gigabytes: float, device: torch.device) -> None:
+    def __init__(self, folder: Path, *, gigabytes: float, held_bytes: int, device: torch.device) -> None:
         self.folder, self.kept = folder, 0
         self._device, self._gigabytes = device, gigabytes
-        self._free_bytes = gigabytes * 1e9 - bytes_in(folder.parent)
+        self._free_bytes = gigabytes * 1e9 - held_bytes
         self._digests: dict[Hashable, str] = {}
         # Files of this run's own making, and others whose sum was right.
         self._own: set[str] = set()
@@ -126,7 +113,7 @@ class DiskCache(DenseCache):
                 "full", f"{self.folder.parent}: holds its {limit} of maps; those of other images are not kept"
             )
             return
-        temporary = path.with_name(f"{name}.{os.getpid()}{_UNFINISHED}")
+        temporary = path.with_name(f"{name}.{os.getpid()}{UNFINISHED}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(content)
@@ -167,71 +154,12 @@ class DiskCache(DenseCache):
         self._complaints.add(about)
 
 
-def disk_cache(backbone: Backbone | None, *, root: Path, gigabytes: float, device: torch.device) -> DiskCache | None:
-    """A cache for a backbone, in a folder of `root` that is its own, or None if there is none or it learns.
-
-    Raises:
-        ConfigError: The folder cannot be made.
-    """
-    if backbone is None or not backbone.is_frozen:
-        return None
-    about = _about(backbone)
-    text = json.dumps(about, indent=2, sort_keys=True)
-    folder = root / hashlib.sha256(text.encode()).hexdigest()[:16]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f"{_ABOUT}.{os.getpid()}{_UNFINISHED}"
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, folder / _ABOUT)
-    except OSError as error:
-        raise ConfigError(
-            f"{folder}: cannot be written ({error.strerror}), so no maps can be kept there; "
-            "set train.dense_cache_folder, or train.dense_cache=memory"
-        ) from error
-    _tidy(folder)
-    return DiskCache(folder, gigabytes=gigabytes, device=device)
-
-
-def bytes_in(folder: Path) -> int:
-    """Of the maps of all backbones that are kept in a folder, not of what else lies there; 0 if it does not exist."""
-    total = 0
-    for path in folder.glob("*/??/*.safetensors"):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:  # Another run has just renamed it.
-            continue
-    return total
-
-
 def digest(image: Tensor) -> str:
     """Of an image's shape and pixels; 32 hexadecimal digits."""
     pixels = image.detach().cpu().contiguous()
     found = hashlib.sha256(f"{tuple(pixels.shape)} {pixels.dtype}".encode())
     found.update(pixels.numpy().data)
     return found.hexdigest()[:32]
-
-
-def _about(backbone: Backbone) -> dict[str, object]:
-    """All that decides a backbone's maps. Where its weights lie does not: their SHA-256 does."""
-    weights = {"sha256": backbone.identity["sha256"], "dtype": str(next(backbone.parameters()).dtype)}
-    about: dict[str, object] = {"format": _FORMAT, "kind": type(backbone).__name__, "weights": weights}
-    if isinstance(backbone, ViT | ConvNeXt):
-        blueprint = asdict(blueprint_of(backbone))
-        del blueprint["identity"]
-        return about | blueprint
-    # The names and sizes of its layers; what they leave open, the comparison of a run's first batch finds out.
-    structure = hashlib.sha256(repr(backbone).encode()).hexdigest()
-    return about | {"structure": structure, "level_channels": backbone.level_channels, "stride": backbone.stride}
-
-
-def _tidy(folder: Path) -> None:
-    """Remove what killed runs left half written; another run may be writing right now, but not for an hour."""
-    for path in folder.glob(f"*/*{_UNFINISHED}"):
-        try:
-            if time.time() - path.stat().st_mtime > _HOUR:
-                path.unlink()
-        except FileNotFoundError:
-            continue
 
 
 def _halves(maps: Sequence[Tensor]) -> list[list[Tensor]]:
@@ -253,7 +181,7 @@ def _metadata(levels: Sequence[Tensor]) -> dict[str, str]:
     total = 0
     for level in levels:
         total = zlib.crc32(level.numpy().data, total)
-    return {"format": _FORMAT, "crc32": f"{total:08x}"}
+    return {"format": FORMAT, "crc32": f"{total:08x}"}
 
 
 def _apart(before: Tensor, now: Tensor) -> float:

@@ -1,0 +1,1 @@
+"""The dense maps of a frozen backbone, computed once and kept."""
