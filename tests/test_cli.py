@@ -22,8 +22,8 @@ def test_importing_the_command_line_loads_nothing_heavy() -> None:
     assert _loaded_after("import guidino_cli.cli") == set()
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["--version"]])
-def test_help_loads_nothing_heavy(words: list[str]) -> None:
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["--version"], ["models"], ["presets"]])
+def test_help_and_lists_load_nothing_heavy(words: list[str]) -> None:
     code = f"""
 sys.argv = ["guidino", *{words}]
 from guidino_cli.cli import main

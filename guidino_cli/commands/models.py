@@ -1,14 +1,12 @@
 """Show the segmentation networks: what they are, how large, where a guide can act, and what a step of them costs."""
 
-from __future__ import annotations
-
 import csv
 import inspect
 import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -16,14 +14,11 @@ from rich.table import Table
 from guidino_cli.config import load_preset, preset_names
 from guidino_cli.errors import ConfigError, DependencyError, unknown
 from guidino_cli.models import SEGMENTERS
+from guidino_cli.models.sizes import SIZES
 from guidino_cli.models.zoo import ZOO
 from guidino_cli.progress import progress, say
 from guidino_cli.registry import find
 
-if TYPE_CHECKING:
-    from guidino_cli.engine.measuring import Cost, Size
-
-_PLACES = ("input", "bottleneck", "features")
 _NOTES = """\
 learns, total: weights in millions, two classes; total has the backbone's too.
 guide: it can act at the i(nput), b(ottleneck), f(eatures).
@@ -71,31 +66,30 @@ def run(names: Sequence[str], *, measure: bool, side: int, form: str) -> None:
 
 
 def _row(name: str, *, measure: bool, side: int, is_asked_for: bool) -> dict[str, Any]:
-    """All that is known of a network, as plain values; None for what cannot be known without its library."""
-    from guidino_cli.engine.measuring import cost_of, size_of
-
-    size: Size | None = None
-    cost: Cost | None = None
-    try:
-        size = size_of(name)
-        cost = cost_of(name, side) if measure else None
-    except DependencyError as error:
-        if is_asked_for:
-            say(str(error))
-    about, kind = ZOO[name], find("segmenter", name, SEGMENTERS)
-    places = [place for place in _PLACES if place in kind.guided_at and (place != "input" or kind.reads_image)]
+    """All that is known of a network, as plain values; None for the size of one that stands for many."""
+    about, size = ZOO[name], SIZES.get(name)
     row: dict[str, Any] = {
         "name": name,
-        **{key: value for key, value in asdict(about).items() if key != "backbone"},
+        **{key: value for key, value in asdict(about).items() if key not in {"backbone", "guided_at"}},
         "backbone": about.backbone.title if about.backbone else None,
-        "guide_at": places,
+        "guide_at": list(about.guided_at),
         "stride": size.stride if size else None,
         "trainable": size.trainable if size else None,
         "total": size.total if size else None,
     }
-    if measure:
-        row |= {"side": side} | (asdict(cost) if cost else dict.fromkeys(("multiply_adds", "memory_mb", "seconds")))
-    return row
+    return row | (_cost(name, side=side, is_asked_for=is_asked_for) if measure else {})
+
+
+def _cost(name: str, *, side: int, is_asked_for: bool) -> dict[str, Any]:
+    """What a step costs on this machine; None for what cannot be known without the network's library."""
+    from guidino_cli.engine.measuring import cost_of
+
+    try:
+        return {"side": side, **asdict(cost_of(name, side))}
+    except DependencyError as error:
+        if is_asked_for:
+            say(str(error))
+    return {"side": side, **dict.fromkeys(("multiply_adds", "memory_mb", "seconds"))}
 
 
 def _list(rows: Sequence[dict[str, Any]], *, measure: bool, side: int) -> None:
@@ -176,7 +170,7 @@ def _markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 def _size_words(row: dict[str, Any]) -> str:
     if row["trainable"] is None:
-        return "its size depends on its name" if row["name"] == "smp" else f"needs the extra `{row['needs']}`"
+        return "its size depends on its name"
     size = f"{row['trainable'] / 1e6:.2f} M"
     extra = f", extra `{row['needs']}`" if row["needs"] else ""
     return f"{size} and a backbone{extra}" if row["backbone"] else f"{size}{extra}"

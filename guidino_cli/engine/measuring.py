@@ -17,25 +17,11 @@ from guidino_cli.errors import ResourceError
 from guidino_cli.models import SEGMENTERS
 from guidino_cli.models.backbones.sam2 import SAM2, hiera_config
 from guidino_cli.models.base import Segmenter
+from guidino_cli.models.sizes import Size
 from guidino_cli.models.zoo import HIERA_L, ZOO
 from guidino_cli.registry import create
 
 NUM_CLASSES = 2
-
-
-@dataclass(frozen=True)
-class Size:
-    """Weights of a segmenter with two classes and its paper's options.
-
-    Attributes:
-        trainable: That learn.
-        total: With the frozen ones, and those of the backbone it reads.
-        stride: Images are padded to multiples of it.
-    """
-
-    trainable: int
-    total: int
-    stride: int
 
 
 @dataclass(frozen=True)

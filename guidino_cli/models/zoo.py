@@ -37,6 +37,7 @@ class About:
         use: One sentence: when to choose it.
         needs: Extra to install (the name in `pip install 'guidino[...]'`), or None.
         backbone: Of a network that reads one.
+        guided_at: Places where a guide can act, from the outside in.
     """
 
     title: str
@@ -45,7 +46,11 @@ class About:
     use: str
     needs: str | None = None
     backbone: Reference | None = None
+    guided_at: tuple[str, ...] = ("input", "bottleneck", "features")
 
+
+# Of a network that does not read the image.
+_WITHIN = ("bottleneck", "features")
 
 ZOO: dict[str, About] = {
     "unet": About(
@@ -72,6 +77,7 @@ ZOO: dict[str, About] = {
         "A linear head on four levels of a frozen DINOv3; it does not read the image itself.",
         "How far the backbone's features go with hardly any decoder.",
         backbone=VIT_S,
+        guided_at=_WITHIN,
     ),
     "seg-guidino": About(
         "Seg-GuiDINO",
@@ -79,6 +85,7 @@ ZOO: dict[str, About] = {
         "A convolutional head on DINOv3's deepest map, which the guide gates.",
         "A small trainable part and one pass of the backbone for guide and features.",
         backbone=VIT_S,
+        guided_at=_WITHIN,
     ),
     "dino-unet": About(
         "Dino U-Net",
@@ -99,6 +106,7 @@ ZOO: dict[str, About] = {
         "Four convolutions with bilinear upsampling on the deepest map of a frozen DINOv3.",
         "The benchmark's probe of a backbone's dense features; with cached features it trains in minutes.",
         backbone=VIT_S,
+        guided_at=_WITHIN,
     ),
     "dynunet": About(
         "DynUNet (nnU-Net's plain U-Net)",
@@ -160,6 +168,7 @@ ZOO: dict[str, About] = {
         "Four blocks of a DINOv3 side by side, doubled four times by transposed convolutions (Primus' decoder).",
         "A ViT that is trained whole (model.finetune) at a high resolution: slices of CT, a GPU, many images.",
         backbone=VIT_B,
+        guided_at=_WITHIN,
     ),
     "u-kan": About(
         "U-KAN",
@@ -204,5 +213,6 @@ ZOO: dict[str, About] = {
         "Receptive field blocks on four levels of SAM 2's encoder, frozen but for adapters, and a light U-Net above.",
         "Another foundation model than DINOv3: its authors train it for 20 epochs on endoscopy and photographs.",
         backbone=HIERA_L,
+        guided_at=_WITHIN,
     ),
 }

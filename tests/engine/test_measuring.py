@@ -1,6 +1,29 @@
 """What is said of a segmenter's size and cost."""
 
+import pytest
+
 from guidino_cli.engine.measuring import cost_of, multiply_adds, size_of
+from guidino_cli.models import SEGMENTERS
+from guidino_cli.models.sizes import SIZES
+from guidino_cli.models.zoo import ZOO
+from guidino_cli.registry import find
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_size_that_is_listed_is_what_the_network_has(name: str) -> None:
+    if ZOO[name].needs == "monai":
+        pytest.importorskip("monai")
+    assert size_of(name) == SIZES[name]
+
+
+def test_every_network_has_a_size_but_the_one_that_stands_for_many() -> None:
+    assert set(SEGMENTERS) - set(SIZES) == {"smp"}
+
+
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_the_places_of_a_guide_that_are_listed_are_those_of_the_network(name: str) -> None:
+    kind = find("segmenter", name, SEGMENTERS)
+    assert set(ZOO[name].guided_at) == kind.guided_at - (set() if kind.reads_image else {"input"})
 
 
 def test_the_weights_of_the_u_net_are_those_of_the_papers_code_with_a_second_class() -> None:
