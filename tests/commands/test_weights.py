@@ -222,7 +222,7 @@ def test_commands_without_set_do_not_advise_it(guidino: Callable[..., Any], word
 def test_where_tells_of_the_gate_and_of_the_weights_without_one(guidino: Callable[..., Any]) -> None:
     said = " ".join(guidino("weights", "where", "kvasir-nnwnet").stderr.split())
     assert "accept its licence first at https://huggingface.co/facebook/dinov3-vits16-pretrain-lvd1689m" in said
-    assert "backbone embedded needs no hub" in said
+    assert "backbone guidino-tiny needs no hub" in said
     assert "gated" not in guidino("weights", "where", "dinov2-small").stderr
 
 

