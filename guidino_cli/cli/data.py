@@ -72,7 +72,9 @@ def plan(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Preset file to write; default: print it.")] = None,
     gpu_gb: Annotated[float, typer.Option(min=1, help="Memory in GB that the network may fill.")] = 8,
     encoder: Annotated[str, typer.Option(help="plain (nnU-Net's default) or residual (since 2024).")] = "plain",
-    steps: Annotated[int, typer.Option(min=1, help="Of the optimiser; nnU-Net's 1000 epochs of 250.")] = 250_000,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Of the optimiser; default: nnU-Net's 250000, or 12500 passes if fewer.")
+    ] = None,
     fold: Annotated[int | None, typer.Option(min=0, help="Leave out this fold, as training does.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the preset file.")] = False,

@@ -23,7 +23,7 @@ def run(
     out: Path | None,
     budget_gb: float,
     encoder: str,
-    steps: int,
+    steps: int | None,
     fold: int | None,
     as_json: bool,
     overwrite: bool,

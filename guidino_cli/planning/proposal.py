@@ -8,6 +8,9 @@ from guidino_cli.planning.fingerprint import Fingerprint
 from guidino_cli.planning.rules import ENCODERS, Plan, plan, settle
 
 _NNUNET_STEPS = 1000 * 250
+# Where a step shows at most 5 % of the pixels, nnU-Net's steps are so many passes over whole images at most. Only its
+# smallest batch, 2, makes more of them: tens of thousands over a dozen images.
+_MOST_PASSES = 12_500
 _LARGEST_EPOCHS = 1000
 
 
@@ -20,7 +23,7 @@ class Proposal:
         budget_gb: Memory that the network may fill.
         nnunet: nnU-Net's own plan; its patch may be oblong.
         ours: The plan with the square window that guidino trains on.
-        steps: Of the optimiser, in all.
+        steps: Of the optimiser, in all: as asked for, or nnU-Net's up to 12,500 passes.
         epochs: Passes over the training cases that make up these steps.
         validate_every: Epochs from one validation to the next.
     """
@@ -34,21 +37,24 @@ class Proposal:
     validate_every: int
 
 
-def propose(facts: Fingerprint, *, encoder: str, budget_gb: float, steps: int = _NNUNET_STEPS) -> Proposal:
+def propose(facts: Fingerprint, *, encoder: str, budget_gb: float, steps: int | None = None) -> Proposal:
     """Apply the rules to a fingerprint.
 
     Args:
         facts: Of the training cases.
         encoder: "plain" or "residual".
         budget_gb: Memory of the GPU that the network may fill, in GB.
-        steps: Of the optimiser; nnU-Net's are 1000 times 250.
+        steps: Of the optimiser; None for nnU-Net's, which are 1000 times 250, but no more than 12,500 passes.
     """
     kind = ENCODERS[encoder]
     classes = 1 + len(facts.classes)
     theirs = plan(facts.median_hw, cases=facts.cases, classes=classes, encoder=kind, budget_gb=budget_gb)
     side = _square(theirs)
     ours = settle((side, side), facts.median_hw, cases=facts.cases, classes=classes, encoder=kind, budget_gb=budget_gb)
-    epochs = max(1, round(steps / max(1, facts.cases // ours.batch_size)))
+    a_pass = max(1, facts.cases // ours.batch_size)
+    if steps is None:
+        steps = min(_NNUNET_STEPS, _MOST_PASSES * a_pass)
+    epochs = max(1, round(steps / a_pass))
     return Proposal(encoder, budget_gb, theirs, ours, steps, epochs, max(1, ceil(epochs / _LARGEST_EPOCHS)))
 
 
@@ -98,12 +104,20 @@ def reasons(proposal: Proposal, facts: Fingerprint, *, name: str) -> list[str]:
         f"Network of up to {proposal.budget_gb:g} GB: {len(ours.widths)} stages, {proposal.encoder} encoder.",
         f"Patch: nnU-Net would take {_by(theirs.patch_hw)} px and a batch of {theirs.batch_size}.",
         f"{batch}.",
-        f"{proposal.steps:,} steps with momentum 0.99 and (1 - t)^0.9 are {proposal.epochs:,} passes over the cases.",
+        _passes(proposal),
         "Normalisation: ImageNet's, as everywhere here; nnU-Net would take each image's own mean and deviation.",
     ]
     if theirs.patch_hw != ours.patch_hw:
         lines.insert(3, f"Windows are square here: {_by(ours.patch_hw)} px, nearly the same area.")
     return lines
+
+
+def _passes(proposal: Proposal) -> str:
+    text = f"{proposal.steps:,} steps with momentum 0.99 and (1 - t)^0.9: {proposal.epochs:,} passes over the cases."
+    if proposal.epochs < _MOST_PASSES or proposal.steps >= _NNUNET_STEPS:
+        return text
+    theirs = round(_NNUNET_STEPS * proposal.epochs / proposal.steps)
+    return f"{text} nnU-Net's {_NNUNET_STEPS:,} would be {theirs:,}; to take them: --steps {_NNUNET_STEPS}."
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -1,0 +1,38 @@
+"""What is proposed for a data set, by paper and pencil."""
+
+import pytest
+
+from guidino_cli.planning.fingerprint import ClassFacts, Fingerprint
+from guidino_cli.planning.proposal import Proposal, propose, reasons
+
+
+def _facts(cases: int) -> Fingerprint:
+    size, grey = (512, 512), (90.0, 90.0, 90.0)
+    classes = (ClassFacts("polyp", cases, 0.1, 0.01),)
+    return Fingerprint(cases, size, size, size, grey, grey, (grey, grey), True, classes)
+
+
+def _proposed(cases: int, steps: int | None = None) -> Proposal:
+    return propose(_facts(cases), encoder="plain", budget_gb=8, steps=steps)
+
+
+@pytest.mark.parametrize(
+    ("cases", "steps", "epochs"),
+    # Batches of 2, 5 and 12: 5 steps a pass, 20, and 83.
+    [(11, 62_500, 12_500), (100, 250_000, 12_500), (1000, 250_000, 3012)],
+)
+def test_nnunets_steps_are_taken_up_to_the_passes_that_its_five_per_cent_make(
+    cases: int, steps: int, epochs: int
+) -> None:
+    found = _proposed(cases)
+    assert (found.steps, found.epochs) == (steps, epochs)
+
+
+def test_steps_that_are_asked_for_are_taken_whatever_the_passes() -> None:
+    assert _proposed(11, steps=250_000).epochs == 50_000
+
+
+@pytest.mark.parametrize(("cases", "is_said"), [(11, True), (100, False)])
+def test_fewer_steps_than_nnunets_are_given_a_reason(cases: int, is_said: bool) -> None:
+    lines = reasons(_proposed(cases), _facts(cases), name="few")
+    assert any("--steps 250000" in line for line in lines) == is_said
