@@ -32,8 +32,8 @@ from medpy.metric import binary as medpy
 from PIL import Image
 from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
 
-from guidino_cli.data.mask_values import read_values
-from guidino_cli.data.masks import MaskRule
+from guidino_cli.data.masks.rule import MaskRule
+from guidino_cli.data.masks.values import read_values
 from guidino_cli.evaluation.pairing import Pair, Truth
 from guidino_cli.evaluation.policy import Policy
 from guidino_cli.evaluation.reading import MaskReader

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from guidino_cli.data.masks import Code
+from guidino_cli.data.masks.rule import Code
 from guidino_cli.errors import ConfigError
 
 _EXAMPLE = "expected names such as 'background,polyp' or values such as '0=background,255=polyp' or '#ff0000=polyp'"

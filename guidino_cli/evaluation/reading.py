@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from guidino_cli.data.mask_values import HIGH, LOSSY_SUFFIXES, LOW, Histogram, histogram, read_values
-from guidino_cli.data.masks import LOSSY_MIDDLE_SHARE, Code, MaskRule, apply, decide
+from guidino_cli.data.masks.decision import LOSSY_MIDDLE_SHARE, decide
+from guidino_cli.data.masks.rule import Code, MaskRule, apply
+from guidino_cli.data.masks.values import HIGH, LOSSY_SUFFIXES, LOW, Histogram, histogram, read_values
 from guidino_cli.data.volumes import is_volume, read_volume
 from guidino_cli.errors import DataError
 from guidino_cli.progress import counted
@@ -42,7 +43,7 @@ class Mask:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What the user says about the values of the masks on one side; see `data.masks.decide`."""
+    """What the user says about the values of the masks on one side; see `data.masks.decision.decide`."""
 
     class_count: int | None = None
     codes: tuple[tuple[Code, int], ...] | None = None

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from guidino_cli.data.images import open_image
-from guidino_cli.data.mask_values import Histogram, analyse
+from guidino_cli.data.masks.values import Histogram, analyse
 from guidino_cli.errors import DataError
 from guidino_cli.preparation.duplicates import difference_hash, file_hash, thumbnail
 

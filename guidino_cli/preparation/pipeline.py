@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image
 
 from guidino_cli import __version__
-from guidino_cli.data import masks
 from guidino_cli.data.classes import Classes, default_names
 from guidino_cli.data.images import read_image, read_label_map, write_atomically, write_label_map, write_text
 from guidino_cli.data.manifest import Manifest, save_manifest
+from guidino_cli.data.masks.decision import decide
+from guidino_cli.data.masks.rule import MaskRule, apply
 from guidino_cli.errors import DataError
 from guidino_cli.preparation.checks import Finding, check_names, check_pair, describe, some
 from guidino_cli.preparation.duplicates import connected, exact_pairs, merge_groups, near_pairs
@@ -127,11 +128,11 @@ def _examine(pair: Pair) -> Examined:
     return Examined(pair, images, packed, findings)
 
 
-def _decide(good: Sequence[Examined], found: Found, options: Options) -> masks.MaskRule:
+def _decide(good: Sequence[Examined], found: Found, options: Options) -> MaskRule:
     """The mask rule for the whole data set; it must fit the named classes."""
     named = options.classes.names if options.classes else found.class_names
     codes = options.classes.codes if options.classes else None
-    rule = masks.decide(
+    rule = decide(
         [mask.histogram for item in good for mask in item.masks],
         class_count=len(named) if named else None,
         codes=codes,
@@ -161,10 +162,10 @@ def _stop_if_bad(source: Path, findings: Sequence[Finding], options: Options) ->
     raise DataError(f"{source}: {len(stopping)} problems, listed above; nothing was written{hint}")
 
 
-def _convert(item: Examined, rule: masks.MaskRule, folder: Path | None) -> np.ndarray | Finding:
+def _convert(item: Examined, rule: MaskRule, folder: Path | None) -> np.ndarray | Finding:
     """Write one class-index mask; returns the pixels of each class, or what was wrong."""
     try:
-        labels = merge_masks([masks.apply(rule, mask.values()) for mask in item.masks])
+        labels = merge_masks([apply(rule, mask.values()) for mask in item.masks])
     except DataError as error:
         return Finding("bad", f"{item.pair.masks[0]}: {error}", item.pair.id)
     if folder is not None:
@@ -224,7 +225,7 @@ def _case(pair: Pair, facts: ImageFacts, pixels: np.ndarray, folder: Path | None
     )
 
 
-def _class_names(rule: masks.MaskRule, found: Found, options: Options) -> tuple[str, ...]:
+def _class_names(rule: MaskRule, found: Found, options: Options) -> tuple[str, ...]:
     if options.classes is not None:
         return options.classes.names
     return found.class_names or default_names(rule.class_count)
@@ -241,7 +242,7 @@ def _about_parts(summary: Summary) -> list[str]:
 
 
 def _write(
-    summary: Summary, folder: Path, found: Found, rule: masks.MaskRule, options: Options, pairs: dict[str, Pair]
+    summary: Summary, folder: Path, found: Found, rule: MaskRule, options: Options, pairs: dict[str, Pair]
 ) -> None:
     own = [case for case in summary.cases if case.image.is_relative_to(folder)]
     _in_threads(lambda case: _write_image(case, pairs[case.id]), own, "copying images")
@@ -270,7 +271,7 @@ def _write_image(case: Case, pair: Pair) -> None:
     write_atomically(case.image, lambda place: image.save(place, compress_level=3))
 
 
-def _source(summary: Summary, found: Found, rule: masks.MaskRule, options: Options) -> dict[str, object]:
+def _source(summary: Summary, found: Found, rule: MaskRule, options: Options) -> dict[str, object]:
     return {
         "guidino": __version__,
         "layout": found.layout,

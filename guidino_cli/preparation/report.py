@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from guidino_cli.data.mask_values import Histogram
+from guidino_cli.data.masks.values import Histogram
 from guidino_cli.preparation.splits import PARTS
 from guidino_cli.progress import counted
 from guidino_cli.types import Case

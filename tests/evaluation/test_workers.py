@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from guidino_cli.data.masks import MaskRule
+from guidino_cli.data.masks.rule import MaskRule
 from guidino_cli.evaluation.pairing import Pair, Truth
 from guidino_cli.evaluation.policy import Policy
 from guidino_cli.evaluation.reading import Mask, MaskReader

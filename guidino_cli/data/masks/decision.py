@@ -1,0 +1,190 @@
+"""What do the values in a folder of masks mean? One rule for the whole folder, said in a sentence, or a refusal."""
+
+from collections.abc import Mapping, Sequence
+
+from guidino_cli.data.masks.refusals import (
+    ASK,
+    MAX_CLASSES,
+    colour_option,
+    disagreement,
+    grey_option,
+    no_masks,
+    refusal,
+    smeared_classes,
+)
+from guidino_cli.data.masks.rule import Code, MaskRule, grey_codes, has_colours, in_words, pack
+from guidino_cli.data.masks.values import HIGH, LOW, MAX_STORED, Histogram
+from guidino_cli.errors import DataError
+
+LOSSY_MIDDLE_SHARE = 0.01
+"""Share of pixels between the clusters that a lossy file may have. Binary masks saved as JPEG of quality 30 have up to
+0.6 % there and a threshold of 127 still returns every pixel; Kvasir-SEG, quality 90 and more, has none."""
+
+
+def decide(
+    histograms: Sequence[Histogram],
+    *,
+    class_count: int | None = None,
+    codes: Mapping[Code, int] | None = None,
+    binary: bool = False,
+    threshold: float | None = None,
+) -> MaskRule:
+    """Decide once, for a whole folder, what the values of its masks mean.
+
+    Values of the whole folder are looked at together, so that an empty mask or one without some class changes nothing.
+
+    Args:
+        histograms: One per mask, at least one.
+        class_count: Number of classes the user named, background included.
+        codes: The user's own table from value or colour to class index; settles everything.
+        binary: The user says that every value but 0 is foreground (instance maps, odd values).
+        threshold: The user says that values above this are foreground.
+
+    Raises:
+        DataError: The values allow more than one reading, or none; lists files, values and the option that settles it.
+    """
+    if not histograms:
+        raise DataError("no masks to look at")
+    if codes is not None:
+        return _decide_codes(histograms, codes)
+    if binary:
+        return MaskRule("nonzero", "--binary was given", 2)
+    colours = [item for item in histograms if item.kind == "colour"]
+    if colours:
+        return _decide_colours(histograms, colours)
+    if threshold is not None:
+        return MaskRule("threshold", f"--threshold {threshold:g} was given", 2, threshold)
+    return _decide_grey(histograms, class_count)
+
+
+def _decide_grey(histograms: Sequence[Histogram], class_count: int | None) -> MaskRule:
+    floats = [item for item in histograms if item.kind == "float"]
+    if floats:
+        raise refusal(floats, "masks with fractional values", "--threshold 0.5 makes probabilities a mask")
+    grey = [item for item in histograms if item.kind == "grey"]
+    present = sorted({int(value) for item in grey for value in item.values})
+    if any(value < 0 for value in present):
+        negative = [item for item in grey if item.values[0] < 0]
+        raise refusal(negative, "masks with negative values", "map them with --classes '-1=background,...'")
+    foreground = [value for value in present if value]
+    of_how_many = f"{len(histograms)} mask{'s' if len(histograms) > 1 else ''}"
+    if not foreground:
+        why = f"{of_how_many} of 1 bit" if any(len(item.values) > 1 for item in histograms) else "every mask is empty"
+        return MaskRule("nonzero", why, class_count or 2)
+    if class_count is not None and class_count > 2:
+        return _named_indices(grey, class_count, of_how_many)
+    lossy = [item for item in grey if item.is_lossy and any(0 < value < HIGH for value in item.values)]
+    if len(foreground) == 1 and not lossy:
+        return MaskRule("nonzero", f"{of_how_many} hold only 0 and {foreground[0]}", 2)
+    if all(value <= LOW or value >= HIGH for value in _middle_removed(grey)) and foreground[-1] >= HIGH:
+        return _decide_two_clusters(grey, foreground, of_how_many)
+    return _decide_indices(grey, foreground, class_count, of_how_many)
+
+
+def _middle_removed(grey: Sequence[Histogram]) -> set[int]:
+    """All values, without the few middle ones that compression may leave in a lossy file."""
+    kept: set[int] = set()
+    for item in grey:
+        forgiven = item.is_lossy and item.middle_share <= LOSSY_MIDDLE_SHARE
+        kept.update(int(value) for value in item.values if not (forgiven and LOW < value < HIGH))
+    return kept
+
+
+def _decide_two_clusters(grey: Sequence[Histogram], foreground: list[int], of_how_many: str) -> MaskRule:
+    """Values near 0 and near 255: compression noise, or a label map with an odd value, or two kinds of file."""
+    if foreground[-1] > 255:
+        raise refusal([item for item in grey if item.values[-1] > 255], "masks with values above 255", ASK)
+    low, high = max(v for v in [0, *foreground] if v <= LOW), min(v for v in foreground if v >= HIGH)
+    noisy = any(item.is_lossy for item in grey) or sum(value >= HIGH for value in foreground) > 1
+    if low == 0 or noisy:
+        middle = max(item.middle_share for item in grey)
+        rest = f", and at most {max(middle, 1e-4):.2%} of a file between them" if middle else ", and none between them"
+        why = f"{of_how_many} hold values 0..{low} and {high}..255{rest}: a binary mask with compression noise"
+        return MaskRule("threshold", why, 2, 127.0)
+    if all(len([value for value in item.values if value]) <= 1 for item in grey):
+        raise disagreement(grey)
+    few = [item for item in grey if any(0 < value <= LOW for value in item.values)]
+    hint = "255 beside indices often means 'ignore': map every value with --classes '0=background,1=...', or " + ASK
+    raise refusal(few, "masks with small indices and 255", hint)
+
+
+def _decide_indices(
+    grey: Sequence[Histogram], foreground: list[int], class_count: int | None, of_how_many: str
+) -> MaskRule:
+    """Several values, not two clusters: class indices if they are few and small, otherwise the user must say."""
+    _refuse_outliers(grey, foreground)
+    if class_count == 2:
+        several = [item for item in grey if any(value != foreground[0] for value in item.values if value)]
+        found = (
+            f"two classes are named (by --classes or by the layout), but masks with values {in_words([0, *foreground])}"
+        )
+        raise refusal(several, found, f"{grey_option(foreground)}{ASK}")
+    lossy = [item for item in grey if item.is_lossy and any(item.values)]
+    if lossy:
+        raise refusal(lossy, "lossy masks that are neither near 0 nor near 255", "--threshold 127, or lossless files")
+    if foreground[-1] < MAX_CLASSES:
+        return _indices(foreground, foreground[-1] + 1, of_how_many)
+    if all(len([value for value in item.values if value]) <= 1 for item in grey):
+        raise disagreement(grey)
+    if max(item.distinct for item in grey) > MAX_CLASSES or len(foreground) > MAX_CLASSES:
+        odd = [item for item in grey if item.distinct > MAX_CLASSES or item.middle_share > 0] or list(grey)
+        odd.sort(key=lambda item: -item.distinct)
+        raise refusal(odd, "masks with many values (instance maps? grey images?)", ASK)
+    odd = [item for item in grey if any(value >= MAX_CLASSES for value in item.values)]
+    raise refusal(odd, "masks with values that are no class indices", f"{grey_option(foreground)}{ASK}")
+
+
+def _refuse_outliers(grey: Sequence[Histogram], foreground: list[int]) -> None:
+    """Name the few files with values between the clusters where all others are binary."""
+    odd = [item for item in grey if any(LOW < value < HIGH for value in _middle_removed([item]))]
+    rest = [item for item in grey if item not in odd]
+    if odd and any(value >= HIGH for item in rest for value in item.values):
+        found = f"{len(odd)} of {len(grey)} masks, which hold values between {LOW} and {HIGH} where the others do not,"
+        raise refusal(odd, found, f"{grey_option(foreground)}{ASK}")
+
+
+def _named_indices(grey: Sequence[Histogram], class_count: int, of_how_many: str) -> MaskRule:
+    """The user named more than two classes: every value must be one of their indices."""
+    beyond = [item for item in grey if item.values[-1] >= class_count]
+    if any(item.is_lossy for item in beyond):
+        raise smeared_classes(beyond, class_count)
+    if beyond:
+        found = f"{class_count} classes are named, so masks with values above {class_count - 1}"
+        values = sorted({int(value) for item in grey for value in item.values if value})
+        raise refusal(beyond, found, f"{grey_option(values)}{ASK}")
+    return _indices(sorted({int(value) for item in grey for value in item.values if value}), class_count, of_how_many)
+
+
+def _indices(foreground: list[int], class_count: int, of_how_many: str) -> MaskRule:
+    absent = sorted(set(range(1, class_count)) - set(foreground))
+    missing = f" (no pixel has {in_words(absent)})" if absent else ""
+    return MaskRule("index", f"{of_how_many} hold only {in_words([0, *foreground])}{missing}", class_count)
+
+
+def _decide_codes(histograms: Sequence[Histogram], codes: Mapping[Code, int]) -> MaskRule:
+    rule = MaskRule("codes", "the table was given", max(codes.values()) + 1, codes=tuple(codes.items()))
+    known = set(grey_codes(rule)) if not has_colours(rule) else {pack(code) for code in codes}
+    for item in histograms:
+        values = set(item.values)
+        if item.kind == "bool":
+            continue
+        if has_colours(rule) and item.kind != "colour":
+            values = {int(value) * 0x010101 for value in values}
+        unknown = sorted(values - known)
+        if item.kind == "colour" and not has_colours(rule):
+            raise DataError(f"{item.name}: is a colour mask, but --classes gives grey values; {colour_option([item])}")
+        if unknown:
+            shown = in_words([f"#{int(value):06x}" if has_colours(rule) else value for value in unknown])
+            raise DataError(f"{item.name}: has values {shown} that --classes does not name; add them")
+    return rule
+
+
+def _decide_colours(histograms: Sequence[Histogram], colours: Sequence[Histogram]) -> MaskRule:
+    """Black and one colour is a binary mask; more colours need a table."""
+    found = {int(value) for item in colours for value in item.values}
+    grey = {int(value) for item in histograms if item.kind == "grey" for value in item.values}
+    if max(item.distinct for item in colours) > MAX_STORED or any(item.is_lossy for item in colours):
+        raise no_masks(colours, len(histograms))
+    if len(found - {0}) == 1 and 0 in found and grey <= {0}:
+        return MaskRule("nonzero", f"{len(histograms)} masks hold only black and #{max(found):06x}", 2)
+    raise refusal(colours, f"colour masks with {len(found)} colours", colour_option(colours))
