@@ -25,7 +25,7 @@ def list_weights() -> None:
 
     Example: guidino weights list
     """
-    from guidino_cli.commands import weights as command
+    from guidino_cli.commands.weights import listing as command
 
     command.run_list()
 
@@ -36,7 +36,7 @@ def where(name: _Name) -> None:
 
     Example: guidino weights where kvasir-nnwnet
     """
-    from guidino_cli.commands import weights as command
+    from guidino_cli.commands.weights import listing as command
 
     command.run_where(name)
 
@@ -56,7 +56,7 @@ def import_weights(
 
     Example: guidino weights import dinov3_vits16_pretrain_lvd1689m-08c60483.pth -o weights/dinov3-vits16
     """
-    from guidino_cli.commands import weights as command
+    from guidino_cli.commands.weights import importing as command
 
     command.run_import(source, out=out, name=name, overwrite=overwrite)
 
@@ -73,7 +73,7 @@ def verify(
 
     Example: guidino weights verify weights/dinov3-vits16 --image 000000039769.jpg
     """
-    from guidino_cli.commands import weights as command
+    from guidino_cli.commands.weights import verifying as command
 
     command.run_verify(name, image=image, offline=offline)
 
@@ -88,6 +88,6 @@ def download(
 
     Example: guidino weights download dinov2-small
     """
-    from guidino_cli.commands import weights as command
+    from guidino_cli.commands.weights import downloading as command
 
     command.run_download(name, out=out, offline=offline)

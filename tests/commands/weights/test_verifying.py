@@ -1,0 +1,53 @@
+"""guidino weights: what is proved, through the real command line."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def test_verify_notices_one_changed_weight(guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    out = tmp_path / "imported"
+    guidino("weights", "import", wide_folder, "-o", out)
+    tensors = load_file(out / "model.safetensors")
+    tensors["norm.weight"][0] += 1e-6
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    outcome = guidino("weights", "verify", out)
+    assert outcome.code == 4
+    assert "weights differ from those imported" in outcome.stderr
+
+
+def test_verify_holds_a_file_against_the_digits_in_its_name(
+    guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    path = tmp_path / "dinov3_vits16_pretrain-0123abcd.pth"
+    torch.save(load_file(wide_folder / "model.safetensors"), path)
+    outcome = guidino("weights", "verify", path)
+    assert outcome.code == 4
+    assert "its name says 0123abcd; download it again" in outcome.stderr
+
+
+def test_verify_gives_the_hash_of_every_shard(guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path) -> None:
+    import hashlib
+
+    from transformers import DINOv3ViTModel
+
+    DINOv3ViTModel.from_pretrained(wide_folder).save_pretrained(tmp_path / "shards", max_shard_size="200KB")
+    files = sorted((tmp_path / "shards").glob("*.safetensors"))
+    outcome = guidino("weights", "verify", tmp_path / "shards")
+    assert len(files) > 1
+    hashes = [f"file SHA-256    {hashlib.sha256(file.read_bytes()).hexdigest()} {file.name}" for file in files]
+    assert [line for line in outcome.stdout.splitlines() if line.startswith("file")] == hashes
+
+
+def test_guidino_tiny_is_here_and_as_it_should_be(guidino: Callable[..., Any]) -> None:
+    assert guidino("weights", "where", "guidino-tiny").stdout.strip().endswith("guidino_tiny.safetensors")
+    assert "ok: the known file" in guidino("weights", "verify", "guidino-tiny").stdout
+    refusal = guidino("weights", "download", "guidino-tiny")
+    assert refusal.code == 2
+    assert "is a part of guidino" in refusal.stderr
