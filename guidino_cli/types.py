@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -49,6 +50,11 @@ class Geometry:
 
     source: str
     size_hw: tuple[int, int]
+
+
+def width_by_height(shape: Sequence[int]) -> str:
+    """The size of an image or mask (H, W, ...) as people say it: `565x584`, width first."""
+    return f"{shape[1]}x{shape[0]}"
 
 
 class Sample(NamedTuple):

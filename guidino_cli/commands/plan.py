@@ -15,6 +15,7 @@ from guidino_cli.planning.fingerprint import Fingerprint, fingerprint
 from guidino_cli.planning.proposal import Proposal, as_preset, propose, reasons
 from guidino_cli.planning.rules import ENCODERS
 from guidino_cli.progress import progress, say
+from guidino_cli.types import width_by_height
 
 
 def run(
@@ -76,11 +77,11 @@ def _show(facts: Fingerprint, proposal: Proposal, *, name: str) -> None:
 
 
 def _rows(facts: Fingerprint) -> dict[str, str]:
-    (low, high), by = facts.percentiles, "x".join
-    sizes = [by(map(str, size)) for size in (facts.median_hw, facts.smallest_hw, facts.largest_hw)]
+    low, high = facts.percentiles
+    sizes = [width_by_height(size) for size in (facts.median_hw, facts.smallest_hw, facts.largest_hw)]
     return {
         "training cases": str(facts.cases),
-        "height x width, px": f"median {sizes[0]}, smallest {sizes[1]}, largest {sizes[2]}",
+        "width x height, px": f"median {sizes[0]}, smallest {sizes[1]}, largest {sizes[2]}",
         "colours": "grey" if facts.is_grey else "red, green, blue",
         "foreground mean": _numbers(facts.mean, facts.is_grey) + " of 255",
         "foreground deviation": _numbers(facts.deviation, facts.is_grey),

@@ -90,8 +90,9 @@ def _show(summary: Summary, layout: str, *, out: Path | None, export_name: str |
 
     shares = class_shares(summary)
     parts = ", ".join(f"{part} {count}" for part, count in count_parts(summary.cases).items())
+    sizes = f"{size_line(summary.cases)} px (width x height)"
     rows = [
-        ("data set", f"{summary.name}: {counted(len(summary.cases), 'case')}, {size_line(summary.cases)}"),
+        ("data set", f"{summary.name}: {counted(len(summary.cases), 'case')}, {sizes}"),
         ("layout", summary.layout),
         ("masks", summary.mask_rule),
         ("classes", ", ".join(f"{name} {100 * s:.3g} %" for name, s in zip(summary.classes, shares, strict=True))),

@@ -15,8 +15,9 @@ from guidino_cli.engine.prediction.post_choice import CANDIDATES, Choice, Trials
 from guidino_cli.engine.prediction.predictor import Picture
 from guidino_cli.engine.run_folder import RunFolder
 from guidino_cli.errors import DataError
+from guidino_cli.memory import keep_freed_maps
 from guidino_cli.progress import counted, say, track
-from guidino_cli.types import Case
+from guidino_cli.types import Case, width_by_height
 
 _ENOUGH = 10
 """With fewer cases the test cannot speak, whatever they say."""
@@ -40,6 +41,7 @@ def run(
     cases = [case for case in manifest.select("val", config.data.fold) if case.mask is not None]
     if not cases:
         raise DataError(f"{root}: no labelled validation cases; prepare with a validation split")
+    keep_freed_maps()
     loaded = load_members([run_path, *ensemble], overrides=overrides, offline=offline, device=pick_device(device))
     if manifest.classes != loaded.classes:
         raise DataError(
@@ -66,8 +68,11 @@ def _choices(loaded: Loaded, cases: Sequence[Case]) -> dict[str, Choice]:
             continue
         labels, truth = _labels(loaded, case.image), read_label_map(case.mask)
         if labels.shape != truth.shape:
-            found, wanted = (f"{shape[1]}x{shape[0]} px" for shape in (truth.shape, labels.shape))
-            raise DataError(f"{case.mask}: is {found}, its image {case.image} is {wanted}; correct one, prepare again")
+            found, wanted = width_by_height(truth.shape), width_by_height(labels.shape)
+            raise DataError(
+                f"{case.mask}: is {found} px (width x height), its image {case.image} is {wanted}; correct one, "
+                "prepare again"
+            )
         for index, trial in enumerate(trials.values(), start=1):
             trial.add(labels == index, truth == index)
     return {name: trial.choose() for name, trial in trials.items()}

@@ -10,7 +10,7 @@ from guidino_cli.data.images import read_image, read_label_map
 from guidino_cli.data.order import Turn, random_generator
 from guidino_cli.data.preprocess import Resize, network_size, resize_image, resize_labels, to_tensor
 from guidino_cli.errors import DataError
-from guidino_cli.types import Case, Sample
+from guidino_cli.types import Case, Sample, width_by_height
 
 
 class SegmentationDataset(Dataset[Sample]):
@@ -96,8 +96,10 @@ def _padded(array: np.ndarray, side: int) -> np.ndarray:
 
 def _check(case: Case, size_hw: tuple[int, int], labels: np.ndarray, num_classes: int) -> None:
     if labels.shape != size_hw:
+        found, wanted = width_by_height(labels.shape), width_by_height(size_hw)
         raise DataError(
-            f"{case.mask}: is {labels.shape}, its image {case.image} is {size_hw}; run `guidino prepare` again"
+            f"{case.mask}: is {found} px (width x height), its image {case.image} is {wanted}; run `guidino prepare` "
+            "again"
         )
     if labels.max() >= num_classes:
         raise DataError(

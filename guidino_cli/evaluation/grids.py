@@ -7,6 +7,7 @@ import numpy as np
 
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.reading import Mask
+from guidino_cli.types import width_by_height
 
 _SAME = 0.05
 """Voxels by which no corner of a volume may be off; headers in single precision are a hundred times better."""
@@ -148,4 +149,4 @@ def _mm(steps: np.ndarray) -> str:
 
 
 def _size(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) + (" (height x width)" if len(shape) == 2 else "")
+    return f"{width_by_height(shape)} (width x height)" if len(shape) == 2 else "x".join(map(str, shape))

@@ -10,6 +10,7 @@ from guidino_cli.errors import DataError
 from guidino_cli.evaluation.names import shortened, stem
 from guidino_cli.evaluation.pairing import Truth, TruthSet, find_truths
 from guidino_cli.evaluation.reading import MaskReader, ReadOptions, SurpriseError, index_reader, make_reader
+from guidino_cli.types import width_by_height
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Truths:
             return None
         labels = self.reader.read(path).labels
         if labels.shape != size_hw:
-            found, wanted = "x".join(map(str, labels.shape)), "x".join(map(str, size_hw))
-            raise DataError(f"{path}: is {found} (rows x columns), but the image {image.name} is {wanted}")
+            found, wanted = width_by_height(labels.shape), width_by_height(size_hw)
+            raise DataError(f"{path}: is {found} px (width x height), but the image {image.name} is {wanted}")
         return labels
 
 

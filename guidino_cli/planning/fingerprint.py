@@ -7,7 +7,7 @@ import numpy as np
 
 from guidino_cli.data.images import read_image, read_label_map
 from guidino_cli.errors import DataError
-from guidino_cli.types import Case
+from guidino_cli.types import Case, width_by_height
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,10 @@ def _pair(case: Case, *, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     pixels, _ = read_image(case.image)
     labels = read_label_map(case.mask)
     if labels.shape != pixels.shape[:2]:
-        raise DataError(f"{case.mask}: is {labels.shape}, its image is {pixels.shape[:2]}; run `guidino prepare` again")
+        found, wanted = width_by_height(labels.shape), width_by_height(pixels.shape)
+        raise DataError(
+            f"{case.mask}: is {found} px (width x height), its image is {wanted}; run `guidino prepare` again"
+        )
     if labels.max() >= num_classes:
         found = f"has the value {labels.max()}, expected 0 to {num_classes - 1}"
         raise DataError(f"{case.mask}: {found}; run `guidino prepare` again")

@@ -6,6 +6,7 @@ from math import ceil, prod
 
 from guidino_cli.planning.fingerprint import Fingerprint
 from guidino_cli.planning.rules import ENCODERS, Plan, plan, settle
+from guidino_cli.types import width_by_height
 
 _NNUNET_STEPS = 1000 * 250
 # Where a step shows at most 5 % of the pixels, nnU-Net's steps are so many passes over whole images at most. Only its
@@ -99,16 +100,17 @@ def reasons(proposal: Proposal, facts: Fingerprint, *, name: str) -> list[str]:
     batch = f"Batch {ours.batch_size}: what fits"
     if ours.capped_batch is not None:
         batch = f"Batch {ours.batch_size}, though {ours.capped_batch} would fit: a step shows 5 % of the pixels at most"
+    median = width_by_height(facts.median_hw)
     lines = [
-        f"For {name}, {facts.cases} training cases of {_by(facts.median_hw)} px (median), by nnU-Net's rules.",
+        f"For {name}, {facts.cases} training cases of {median} px (width x height, median), by nnU-Net's rules.",
         f"Network of up to {proposal.budget_gb:g} GB: {len(ours.widths)} stages, {proposal.encoder} encoder.",
-        f"Patch: nnU-Net would take {_by(theirs.patch_hw)} px and a batch of {theirs.batch_size}.",
+        f"Patch: nnU-Net would take {width_by_height(theirs.patch_hw)} px and a batch of {theirs.batch_size}.",
         f"{batch}.",
         _passes(proposal),
         "Normalisation: ImageNet's, as everywhere here; nnU-Net would take each image's own mean and deviation.",
     ]
     if theirs.patch_hw != ours.patch_hw:
-        lines.insert(3, f"Windows are square here: {_by(ours.patch_hw)} px, nearly the same area.")
+        lines.insert(3, f"Windows are square here: {width_by_height(ours.patch_hw)} px, nearly the same area.")
     return lines
 
 
@@ -118,10 +120,6 @@ def _passes(proposal: Proposal) -> str:
         return text
     theirs = round(_NNUNET_STEPS * proposal.epochs / proposal.steps)
     return f"{text} nnU-Net's {_NNUNET_STEPS:,} would be {theirs:,}; to take them: --steps {_NNUNET_STEPS}."
-
-
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
 
 
 def _flow(numbers: Sequence[int]) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 from guidino_cli.preparation.examine import ImageFacts, PackedMask
 from guidino_cli.preparation.found import Found, Pair
 from guidino_cli.progress import counted
+from guidino_cli.types import width_by_height
 
 _SHOWN = 10
 
@@ -50,17 +51,18 @@ def check_names(found: Found, *, allow_unpaired: bool) -> list[Finding]:
 
 def check_pair(pair: Pair, images: Sequence[ImageFacts], masks: Sequence[PackedMask]) -> list[Finding]:
     """Size of image and masks, more than three channels, a flat image."""
-    height, width = images[0].size_hw
+    size_hw = images[0].size_hw
+    size = width_by_height(size_hw)
     findings = []
     for path, facts in zip(pair.images[1:], images[1:], strict=True):
-        if facts.size_hw != (height, width):
-            findings.append(_bad(pair, f"{path}: is {_size(facts.size_hw)}, its first channel {width}x{height}"))
+        if facts.size_hw != size_hw:
+            findings.append(_bad(pair, f"{path}: is {width_by_height(facts.size_hw)}, its first channel {size}"))
     if len(images) > 3:
         findings.append(_bad(pair, f"{pair.images[0]}: {len(images)} channel files, expected 1 to 3"))
     for path, mask in zip(pair.masks, masks, strict=True):
-        if mask.shape[:2] != (height, width):
-            turned = " (turned by 90 degrees?)" if mask.shape[:2] == (width, height) else ""
-            findings.append(_bad(pair, f"{path}: is {_size(mask.shape)}, its image {width}x{height}{turned}"))
+        if mask.shape[:2] != size_hw:
+            turned = " (turned by 90 degrees?)" if mask.shape[:2] == size_hw[::-1] else ""
+            findings.append(_bad(pair, f"{path}: is {width_by_height(mask.shape)}, its image {size}{turned}"))
     return findings
 
 
@@ -108,7 +110,3 @@ def _check_ids(pairs: Sequence[Pair]) -> list[Finding]:
 
 def _bad(pair: Pair, text: str) -> Finding:
     return Finding("bad", text, pair.id)
-
-
-def _size(shape: Sequence[int]) -> str:
-    return f"{shape[1]}x{shape[0]}"

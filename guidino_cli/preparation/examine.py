@@ -12,6 +12,7 @@ from guidino_cli.data.images import open_image
 from guidino_cli.data.masks.values import Histogram, analyse
 from guidino_cli.errors import DataError
 from guidino_cli.preparation.duplicates import difference_hash, file_hash, thumbnail
+from guidino_cli.types import width_by_height
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def merge_masks(labels: Sequence[np.ndarray]) -> np.ndarray:
         DataError: Their sizes differ, or they hold several classes, whose overlap would be undecided.
     """
     if len({item.shape for item in labels}) > 1:
-        sizes = ", ".join(f"{item.shape[1]}x{item.shape[0]}" for item in labels)
+        sizes = ", ".join(width_by_height(item.shape) for item in labels)
         raise DataError(f"its masks have different sizes ({sizes})")
     if len(labels) > 1 and max(int(item.max()) for item in labels) > 1:
         raise DataError("it has several masks with more than one class; merge them yourself")

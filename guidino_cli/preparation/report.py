@@ -9,7 +9,7 @@ import numpy as np
 from guidino_cli.data.masks.values import Histogram
 from guidino_cli.preparation.splits import PARTS
 from guidino_cli.progress import counted
-from guidino_cli.types import Case
+from guidino_cli.types import Case, width_by_height
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def size_line(cases: Sequence[Case]) -> str:
     """Image sizes in words, width x height: `512x512`, or `333 sizes, from 332x487 to 1920x1072`."""
     sizes = sorted({case.size_hw for case in cases}, key=lambda size: size[0] * size[1])
     if len(sizes) == 1:
-        return f"all {sizes[0][1]}x{sizes[0][0]}"
-    return f"{len(sizes)} sizes, from {sizes[0][1]}x{sizes[0][0]} to {sizes[-1][1]}x{sizes[-1][0]}"
+        return f"all {width_by_height(sizes[0])}"
+    return f"{len(sizes)} sizes, from {width_by_height(sizes[0])} to {width_by_height(sizes[-1])}"
 
 
 def value_table(histograms: Sequence[Histogram]) -> list[tuple[str, int, int]]:

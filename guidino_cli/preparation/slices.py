@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
@@ -36,13 +36,15 @@ def find_volumes(folder: Path, *, shard: tuple[int, int] = (0, 1)) -> list[Path]
     """NIfTI files of a folder and the folders below, sorted; of a shard (i, n) every n-th from number i on.
 
     Raises:
-        DataError: No such folder, or no volume in it.
+        DataError: No such folder, no volume in it, or two that would be cut into the same folder.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give a folder of .nii or .nii.gz files")
-    found = sorted(path for path in folder.rglob("*") if is_volume(path))
+    found = sorted(path for path in folder.rglob("*") if is_volume(path) and path.is_file())
     if not found:
         raise DataError(f"{folder}: no .nii or .nii.gz file in it or in the folders below")
+    # Of all shards: what one of them writes, another would take for its own and done.
+    _require_own_folders(folder, found)
     return found[shard[0] :: shard[1]]
 
 
@@ -97,6 +99,20 @@ def _write(path: Path, place: Path, settings: SliceSettings) -> int:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return count
+
+
+def _require_own_folders(folder: Path, volumes: list[Path]) -> None:
+    """`DataError` where two volumes would be cut into one folder, or one into a folder that holds another's."""
+    taken: dict[str, str] = {}
+    for name in (path.relative_to(folder).as_posix() for path in volumes):
+        stem = _stem(name)
+        if stem in taken:
+            raise DataError(f"{folder}: {taken[stem]} and {name} would both be cut into {stem}/; rename or remove one")
+        taken[stem] = name
+    for stem, name in taken.items():
+        outer = next((above for above in map(str, PurePosixPath(stem).parents) if above in taken), None)
+        if outer is not None:
+            raise DataError(f"{folder}: {taken[outer]} would be cut into {outer}/, as would {name}; rename one of them")
 
 
 def _stem(name: str) -> str:

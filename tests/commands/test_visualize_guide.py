@@ -223,7 +223,7 @@ def test_a_mask_of_another_size_is_an_error_with_both_sizes(
     Image.fromarray(np.eye(20, dtype=np.uint8) * 255).save(mask)
     outcome = guidino("visualize-guide", image, *RANDOM, *FAST, "--truth", mask.parent, "-o", tmp_path / "out")
     assert outcome.code == 3
-    assert "is 20x20 (rows x columns), but the image a.png is 40x48" in outcome.stderr
+    assert "is 20x20 px (width x height), but the image a.png is 48x40" in outcome.stderr
 
 
 def test_an_image_without_truth_is_drawn_with_a_warning(

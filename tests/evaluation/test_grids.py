@@ -120,7 +120,7 @@ def test_a_header_without_volume_is_an_error() -> None:
 
 
 def test_images_of_another_size_are_told_both_sizes_and_the_turn() -> None:
-    with pytest.raises(DataError, match=r"is 3x4 .*, the truth 4x3 .*turned by 90 degrees"):
+    with pytest.raises(DataError, match=r"is 4x3 .*, the truth 3x4 .*turned by 90 degrees"):
         fit(Mask(np.zeros((3, 4))), Mask(np.zeros((4, 3))), resample=False)
 
 

@@ -9,10 +9,11 @@ from guidino_cli.config import RunConfig
 from guidino_cli.data.images import read_label_map
 from guidino_cli.engine.dense_maps.cache import DenseCache
 from guidino_cli.engine.prediction.inference import Window, segment_file
+from guidino_cli.engine.training.sharding import wait_for_all
 from guidino_cli.errors import DataError, UserError
 from guidino_cli.metrics.overlap import mean_dice
 from guidino_cli.models.composed import Model
-from guidino_cli.types import Case
+from guidino_cli.types import Case, width_by_height
 
 
 class Validation:
@@ -59,6 +60,7 @@ class Validation:
             except UserError as refused:
                 # The others wait for this process below.
                 error = refused
+        wait_for_all(model.backbone)
         # Not `gather_for_metrics`: it would cut the list by the remainder of the training loader.
         gathered = list(_numbers(gather_object(scores)))
         if error is not None:
@@ -74,8 +76,10 @@ class Validation:
         labels = segment_file(model, case.image, self._config.data, window, cache=self._cache).labels
         truth = read_label_map(case.mask)
         if truth.shape != labels.shape:
+            found, wanted = width_by_height(truth.shape), width_by_height(labels.shape)
             raise DataError(
-                f"{case.mask}: is {truth.shape}, its image {case.image} is {labels.shape}; run `guidino prepare` again"
+                f"{case.mask}: is {found} px (width x height), its image {case.image} is {wanted}; run "
+                "`guidino prepare` again"
             )
         return mean_dice(labels, truth, num_classes=self._num_classes)
 
