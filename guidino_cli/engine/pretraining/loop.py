@@ -113,7 +113,7 @@ class Pretrainer:
                 began = time.monotonic()
                 self._learn(self._granted(self._taken()))
                 self.at.row_seconds += time.monotonic() - began
-                if self.at.step - self.at.since == self.config.train.log_every or self.at.step == self.config.steps:
+                if self._is_row_due():
                     bar.update(task, note=self._add_row(after_row))
                 every = self.config.train.picture_every
                 if every and (self.at.step % every == 0 or self.at.step == self.config.steps):
@@ -178,6 +178,11 @@ class Pretrainer:
     def _on_device(self, images: Images) -> Images:
         """Pixels only: the numbers beside them decide views, and to read them from a GPU would wait for it."""
         return images._replace(pixels=images.pixels.to(self.accelerator.device, non_blocking=True))
+
+    def _is_row_due(self) -> bool:
+        """Every `train.log_every` steps, and at the end of a stage: the next one may have other terms."""
+        is_stage_over = self.at.step == self.config.steps or self.config.stage_at(self.at.step)[1] == 0
+        return is_stage_over or self.at.step - self.at.since == self.config.train.log_every
 
     def _add_row(self, after_row: Callable[[list[Row]], None] | None) -> str:
         """Add a row to the history, look whether the run is worth going on with, and say it in a line."""

@@ -100,6 +100,22 @@ def test_a_step_is_adams_and_a_row_is_the_mean_of_its_steps(paths: list[Path], t
     assert row["grey"] == pytest.approx(sum(greys) / 4, abs=1e-5)
 
 
+def test_a_row_ends_with_its_stage_so_that_no_mean_is_over_steps_without_the_term(
+    paths: list[Path], tmp_path: Path
+) -> None:
+    class Late(_OneWeight):
+        def forward(self, views: Tensor, *, at: Progress) -> Learned:
+            learned = super().forward(views, at=at)
+            late = {"late": torch.tensor(3.0)} if at.step >= 3 else {}
+            return learned._replace(terms={**learned.terms, **late})
+
+    stages = "stages=[{name: one, steps: 3, lr: 0.01}, {name: two, steps: 3, lr: 0.01}]"
+    trainer, _ = _run(paths, tmp_path / "run", stages, objective=Late())
+    trainer.fit()
+    rows = [(row["step"], row["stage"], row.get("late")) for row in _rows(tmp_path / "run")]
+    assert rows == [(2, "one", None), (3, "one", None), (5, "two", 3.0), (6, "two", 3.0)]
+
+
 def test_batches_that_are_accumulated_are_a_larger_batch(paths: list[Path], tmp_path: Path) -> None:
     whole, first = _run(paths, tmp_path / "a", "train.batch_size=4", "stages.0.steps=4")
     whole.fit()
