@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from guidino_cli.engine.pretraining.teaching import Master, begun_from, load_teacher, table_in
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import build_backbone
-from guidino_cli.models.pretrained.loading import IMAGENET
+from guidino_cli.models.base import Backbone
 from guidino_cli.models.weights import fingerprint
 from guidino_cli.pretrain_config import PretrainConfig
 from guidino_cli.ssl.distillation import Distillation
@@ -58,8 +58,7 @@ def build_student(config: PretrainConfig, *, offline: bool) -> Student:
             # Its successor does not exist in every transformers 5.
             warnings.simplefilter("ignore", FutureWarning)
             network.gradient_checkpointing_enable({"use_reentrant": False})
-    trunk = Trunk(network, mean=backbone.eye.mean.flatten().tolist(), std=backbone.eye.std.flatten().tolist())
-    return Student(trunk, _with_licence(backbone.identity, master), master)
+    return Student(_trunk(network, backbone), _with_licence(backbone.identity, master), master)
 
 
 def build_objective(student: Student, config: PretrainConfig, *, paths: Sequence[Path], features: Path) -> Objective:
@@ -84,7 +83,13 @@ def _begun_from(master: Master, config: PretrainConfig, blocks: Sequence[int]) -
     numbers = ", ".join(str(block) for block in blocks)
     name = f"blocks {numbers} of {teacher['weights']}"
     identity = {**teacher, "weights": name, "sha256": fingerprint(network)}
-    return Student(Trunk(network, mean=IMAGENET[0], std=IMAGENET[1]), identity, master)
+    return Student(_trunk(network, master.backbone), identity, master)
+
+
+def _trunk(network: Any, backbone: Backbone) -> Trunk:
+    """A network whose images are normalised as those of a backbone."""
+    eye: Any = backbone.eye
+    return Trunk(network, mean=eye.mean.flatten().tolist(), std=eye.std.flatten().tolist())
 
 
 def _with_licence(identity: dict[str, str], master: Master | None) -> dict[str, str]:

@@ -18,8 +18,10 @@ from guidino_cli.config import Part
 from guidino_cli.engine.pretraining.building import build_objective, build_student
 from guidino_cli.engine.pretraining.folder import PretrainFolder
 from guidino_cli.engine.pretraining.loop import Pretrainer
+from guidino_cli.engine.pretraining.saving import save_backbone
 from guidino_cli.errors import ConfigError
 from guidino_cli.models.backbones.dino import load_dino
+from guidino_cli.models.pretrained.storing import write_statistics
 from guidino_cli.pretrain_config import (
     CropSizes,
     DistillSettings,
@@ -124,6 +126,17 @@ def test_a_student_of_blocks_has_the_teachers_width_and_licence(dinov2: Path) ->
     assert student.identity["weights"].startswith("blocks 1 of ")
     assert student.master is not None
     assert student.identity.get("licence") == student.master.backbone.identity.get("licence")
+
+
+def test_a_student_of_blocks_sees_images_normalised_as_its_teacher_does(dinov2: Path, tmp_path: Path) -> None:
+    write_statistics(dinov2, [0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
+    student = build_student(settings(teacher=Part("dinov2", {"weights": str(dinov2)}), blocks=[1]), offline=True)
+    assert student.trunk.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+    (tmp_path / "out").mkdir()
+    save_backbone(student.trunk.network, tmp_path / "out", trunk=student.trunk, identity=student.identity)
+    read = load_dino(family="dinov3", offline=True, weights=str(tmp_path / "out"))
+    assert read.eye.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert read.eye.std.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
 
 
 def test_a_student_that_was_read_in_half_precision_learns_in_full(dinov2: Path) -> None:
