@@ -1,5 +1,7 @@
 """Two numbers that a user types as one word."""
 
+import math
+
 from guidino_cli.errors import ConfigError
 
 
@@ -14,3 +16,17 @@ def pair(option: str, text: str, *, between: str, example: str) -> tuple[float, 
         return float(first), float(second)
     except ValueError as error:
         raise ConfigError(f"{option} {text}: expected two numbers, such as {example}") from error
+
+
+def level_and_width(option: str, text: str) -> tuple[float, float] | None:
+    """A window of grey values, or None for `auto`.
+
+    Raises:
+        ConfigError: Not two numbers, or a width that holds no values.
+    """
+    if text == "auto":
+        return None
+    level, width = pair(option, text, between=",", example="40,400 or auto")
+    if not (math.isfinite(level) and 0 < width < math.inf):
+        raise ConfigError(f"{option} {text}: expected a level and a width above 0, such as 40,400")
+    return level, width

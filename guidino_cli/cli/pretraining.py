@@ -96,9 +96,9 @@ def slices(
 
     Example: guidino slices ct/ -o slices --window 40,400
     """
-    from guidino_cli.cli.numbers import pair
+    from guidino_cli.cli.numbers import level_and_width, pair
 
-    chosen = None if window == "auto" else pair("--window", window, between=",", example="40,400 or auto")
+    chosen = level_and_width("--window", window)
     part, parts = (int(number) for number in pair("--shard", shard, between="/", example="0/8"))
     if not 0 <= part < parts:
         from guidino_cli.errors import ConfigError

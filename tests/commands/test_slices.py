@@ -55,7 +55,12 @@ def test_a_damaged_volume_is_named_and_the_others_are_done(volumes: Path, guidin
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(("--window", "soft"), "expected two numbers"), (("--shard", "3/2"), "expected a part from 0 to 1")],
+    [
+        (("--window", "soft"), "expected two numbers"),
+        (("--window", "40,-400"), "--window 40,-400: expected a level and a width above 0"),
+        (("--window", "40,nan"), "expected a level and a width above 0"),
+        (("--shard", "3/2"), "expected a part from 0 to 1"),
+    ],
 )
 def test_words_that_mean_nothing_are_refused(
     volumes: Path, guidino: Callable[..., Any], words: tuple[str, str], said: str
@@ -63,3 +68,22 @@ def test_words_that_mean_nothing_are_refused(
     end = guidino("slices", volumes, "-o", volumes.parent / "slices", *words)
     assert end.code == 2
     assert said in end.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a.nii", "a.nii and a.nii.gz would both be cut into a/; rename or remove one"),
+        ("b/x.nii.gz", "b.nii would be cut into b/, as would b/x.nii.gz; rename one of them"),
+    ],
+)
+@pytest.mark.parametrize("shard", ["0/1", "2/4"])
+def test_volumes_that_would_be_cut_into_one_folder_are_refused_in_every_shard(
+    volumes: Path, guidino: Callable[..., Any], name: str, said: str, shard: str
+) -> None:
+    (volumes / name).parent.mkdir(exist_ok=True)
+    (volumes / name).write_bytes(b"")
+    end = guidino("slices", volumes, "-o", volumes.parent / "slices", "--shard", shard)
+    assert end.code == 3
+    assert said in end.stderr
+    assert not (volumes.parent / "slices").exists()
