@@ -10,7 +10,9 @@ import guidino_cli
 
 ROOT = Path(guidino_cli.__file__).parent
 FLOORS = {
-    **dict.fromkeys(("guidino_cli", "types", "errors", "config", "pretrain_config", "registry", "progress"), 0),
+    **dict.fromkeys(
+        ("guidino_cli", "types", "errors", "config", "pretrain_config", "registry", "progress", "memory"), 0
+    ),
     **dict.fromkeys(("data", "models", "losses", "metrics", "plots", "ssl"), 1),
     **dict.fromkeys(("engine", "preparation", "planning", "evaluation"), 2),
     "commands": 3,

@@ -25,6 +25,7 @@ from guidino_cli.engine.prediction.pipeline import Behind, ahead
 from guidino_cli.engine.prediction.post_choice import describe, load_rules
 from guidino_cli.engine.prediction.predictor import Picture
 from guidino_cli.errors import ConfigError, DataError, PartialError, ResourceError
+from guidino_cli.memory import keep_freed_maps
 from guidino_cli.progress import counted, say, track
 
 __all__ = ["Extras", "Request", "run"]
@@ -78,6 +79,7 @@ def run(
     # Another share may be about to write its first summary.
     adds = request.skip_existing or (shard.count > 1 and any(out.glob("*predictions*.json")))
     check_out(out, images, overwrite=request.overwrite or adds, ways="add --overwrite or --skip-existing")
+    keep_freed_maps()
     loaded = load_members(
         [run_path, *request.ensemble],
         overrides=overrides,

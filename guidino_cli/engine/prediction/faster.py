@@ -1,10 +1,14 @@
-"""The same network, rearranged for prediction: folded normalisation, and the order of memory that convolutions like."""
+"""The same network, rearranged for prediction: folded normalisation, an order of memory that convolutions like."""
+
+from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from guidino_cli.models.composed import Model
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def prepare_for_prediction(model: Model) -> Model:
@@ -14,6 +18,7 @@ def prepare_for_prediction(model: Model) -> Model:
     Class scores change by rounding only (measured on nnWNet: 4e-6 of scores of about 1).
     """
     fold_normalisation(model.segmenter.eval())
+    take_faster_kernels(model.segmenter)
     model.segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
 
@@ -33,3 +38,31 @@ def fold_normalisation(network: nn.Module) -> int:
                 block[i], block[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
                 folded += 1
     return folded
+
+
+def take_faster_kernels(network: Network) -> Network:
+    """Have GELU and 1x1 convolutions computed by oneDNN on a CPU where torch takes slower kernels by itself."""
+    for module in network.modules():
+        if type(module) is nn.GELU:
+            module.__class__ = _Gelu
+        elif type(module) is nn.Conv2d and module.kernel_size == (1, 1) and module.padding == (0, 0):
+            module.__class__ = _Pointwise
+    return network
+
+
+class _Gelu(nn.GELU):
+    """Torch has oneDNN's kernel for tensors in plain order only; its own takes 1.5 times as long."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+            return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+        return super().forward(x)
+
+
+class _Pointwise(nn.Conv2d):
+    """With one thread torch has its own kernel for small batches, which takes 1.3 to 3 times as long."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or x.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
+            return super().forward(x)
+        return torch.mkldnn_convolution(x, self.weight, self.bias, (0, 0), self.stride, self.dilation, self.groups)

@@ -1,7 +1,6 @@
 """nnWNet in two dimensions (Zhou et al., CVPR 2025): two U passes, global bridges between them, five heads."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
@@ -117,12 +116,13 @@ class _Residual(nn.Module):
             nn.Conv2d(channels_out, channels_out, 3, padding=1),
             nn.BatchNorm2d(channels_out),
         )
+        self.activate = nn.GELU()
         self.shortcut: nn.Module = nn.Identity()
         if channels_in != channels_out:
             self.shortcut = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1), nn.BatchNorm2d(channels_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(self.body(x) + self.shortcut(x))
+        return self.activate(self.body(x) + self.shortcut(x))
 
 
 class _Local(nn.Sequential):

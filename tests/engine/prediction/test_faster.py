@@ -1,11 +1,14 @@
 """Rearranging a network for prediction changes its scores by rounding only."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from guidino_cli.config import parse
-from guidino_cli.engine.prediction.faster import fold_normalisation, prepare_for_prediction
+from guidino_cli.engine.prediction.faster import fold_normalisation, prepare_for_prediction, take_faster_kernels
 from guidino_cli.models import build_model
 
 
@@ -45,3 +48,46 @@ def test_a_folded_block_has_no_normalisation_left_and_the_same_result() -> None:
     assert fold_normalisation(block) == 1
     assert isinstance(block[1], nn.Identity)
     torch.testing.assert_close(block(torch.full((1, 1, 1, 1), 7.0)), torch.full((1, 1, 1, 1), 24.5))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch chooses kernels by the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _channels_last(channels: int) -> Tensor:
+    torch.manual_seed(2)
+    return torch.randn(2, channels, 5, 7).to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def test_gelu_of_a_map_in_channels_last_order_is_gelu_and_stays_in_that_order() -> None:
+    image = _channels_last(4)
+    result = take_faster_kernels(nn.GELU())(image)
+    torch.testing.assert_close(result, image * 0.5 * (1 + torch.erf(image / 2**0.5)), rtol=0, atol=2e-6)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def test_a_pointwise_convolution_is_a_product_over_channels(one_thread: None) -> None:
+    conv, image = nn.Conv2d(3, 4, 1, stride=2), _channels_last(3)
+    expected = torch.einsum("oc,bchw->bohw", conv.weight[:, :, 0, 0], image[..., ::2, ::2]) + conv.bias[:, None, None]
+    torch.testing.assert_close(take_faster_kernels(conv)(image), expected)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="no oneDNN")
+@torch.no_grad()
+def test_one_thread_leaves_no_pointwise_convolution_to_the_slow_kernel(one_thread: None) -> None:
+    conv, image = nn.Conv2d(3, 4, 1), _channels_last(3)
+    assert "aten::_slow_conv2d_forward" in _operations(conv, image)
+    assert "aten::_slow_conv2d_forward" not in _operations(take_faster_kernels(conv), image)
+
+
+def _operations(network: nn.Module, image: Tensor) -> set[str]:
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        network(image)
+    return {event.key for event in seen.key_averages()}
