@@ -41,9 +41,9 @@ def train(
         # A typo is answered at once, before the seconds that importing torch takes.
         load_preset(preset, overrides or [])
     if _is_set(seeds, folds, out, resume=resume):
-        from guidino_cli.commands.runs import many_runs
+        from guidino_cli.commands.sets import running
 
-        many_runs.run(
+        running.run(
             "train",
             seeds=seeds,
             folds=folds,
@@ -111,9 +111,9 @@ def lora_tune(
     Example: guidino lora-tune runs/kvasir -o runs/kvasir-lora --set train.epochs=50
     """
     if _is_set(seeds, folds, out, resume=resume):
-        from guidino_cli.commands.runs import many_runs
+        from guidino_cli.commands.sets import running
 
-        many_runs.run(
+        running.run(
             "lora-tune",
             seeds=seeds,
             folds=folds,

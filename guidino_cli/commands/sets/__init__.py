@@ -1,0 +1,1 @@
+"""Runs over seeds or folds: which, what they came to, and what may be done again."""
