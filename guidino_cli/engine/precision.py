@@ -24,7 +24,8 @@ def training_precision(wanted: str, device: str | None) -> str:
         return wanted
     if without_cuda:
         return "no"
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    # Before Ampere torch imitates bf16, slowly.
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
 def in_full(prediction: Prediction) -> Prediction:

@@ -1,5 +1,7 @@
 """Which precision training takes by itself, and that a U-Net learns in bf16 what it learns in float32."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -12,6 +14,18 @@ from guidino_cli.models import build_model
 def test_a_cpu_trains_in_full_precision_unless_told_otherwise() -> None:
     assert training_precision("auto", "cpu") == "no"
     assert training_precision("bf16", "cpu") == "bf16"
+
+
+@pytest.mark.parametrize(("generation", "precision"), [(7, "fp16"), (8, "bf16"), (9, "bf16")])
+def test_a_gpu_trains_in_bf16_only_if_it_has_units_for_it(
+    generation: int, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """V100 and T4 are of generation 7: torch imitates bf16 there."""
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(major=generation))
+    assert training_precision("auto", "cuda") == precision
 
 
 def test_a_unet_trained_in_bf16_learns_what_it_learns_in_float32() -> None:
