@@ -139,6 +139,9 @@ class TrainSettings:
     `sync_batch_norm`: batch normalisation over the images of all processes; "auto" where several train on GPUs.
     `deterministic` has torch take only algorithms that give the same bits every time, which costs time.
 
+    `shard_backbone` splits a frozen backbone over the processes of a machine, which gather it block by block whenever
+    it sees images: memory for time. Results do not change.
+
     `trackers` are told every epoch's numbers too; their files lie in the run folder. `profile` writes what the steps
     from the third to this one of the first epoch spent their time on; 0 for none.
     """
@@ -165,6 +168,7 @@ class TrainSettings:
     compile: bool = False
     sync_batch_norm: Literal["auto", True, False] = "auto"
     deterministic: bool = False
+    shard_backbone: bool = False
     trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = field(default_factory=list)
     profile: NonNegativeInt = 0
     validate_every: PositiveInt = 1
@@ -304,6 +308,9 @@ def _check_what_learns(config: RunConfig, label: str) -> None:
             f"{label}: train.checkpointing is for a backbone that learns: set model.lora or model.finetune, or leave "
             "it out"
         )
+    if train.shard_backbone and (ways or model.backbone is None):
+        found = f"model.{ways[0]} has it learn" if ways else "there is no model.backbone"
+        raise ConfigError(f"{label}: train.shard_backbone is for a frozen backbone, but {found}: set it to false")
     if train.backbone_lr is not None and model.finetune is None:
         raise ConfigError(
             f"{label}: train.backbone_lr is for a backbone that learns whole: set model.finetune={{}}, or leave it out"

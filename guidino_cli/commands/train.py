@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
@@ -25,7 +26,10 @@ from guidino_cli.commands.runs.result import RunResult, read_result, write_resul
 from guidino_cli.config import RunConfig, dump, load_preset, override
 from guidino_cli.data.manifest import FILE_NAME, Manifest, load_manifest, require
 from guidino_cli.engine.circumstances import circumstances, files_fingerprint
-from guidino_cli.engine.run_folder import Origin, RunFolder, check_backbone, run_facts, with_root
+from guidino_cli.engine.runs.facts import run_facts
+from guidino_cli.engine.runs.folder import RunFolder, with_root
+from guidino_cli.engine.runs.loading import check_backbone
+from guidino_cli.engine.runs.origin import Origin
 from guidino_cli.engine.training.agreement import on_main, together
 from guidino_cli.engine.training.conditions import require_conditions, settle_algorithms
 from guidino_cli.engine.training.profiling import TABLE, TRACE
@@ -86,7 +90,8 @@ def carry_out(
     """Build what is configured, say so, train it and draw it; a new run begins with the heads of `origin`, if any."""
     settle_algorithms(config.train)
     state = PartialState(cpu=device == "cpu")
-    together(lambda: require_conditions(config, device))
+    processes = None if dry_run else state.num_processes
+    together(lambda: require_conditions(config, device, processes=processes))
     result = together(lambda: read_result(folder.path)) if resume else None
     if result is not None:
         if state.is_main_process:
@@ -283,7 +288,9 @@ def _finish(folder: RunFolder, trainer: Trainer, *, offline: bool) -> None:
     """Say what came out, and draw the curve and the validation grid."""
     print(f"best val Dice {trainer.at.best_dice:.4f} in epoch {trainer.at.best_epoch}")
     draw_curve(folder, folder.history())
-    draw_validation(folder, device=trainer.accelerator.device, offline=offline)
+    # A backbone that was in pieces may be too large for one device.
+    device = torch.device("cpu") if trainer.config.train.shard_backbone else trainer.accelerator.device
+    draw_validation(folder, device=device, offline=offline)
     print(f"pictures {folder.path / CURVE} and {folder.path / GRID}")
     write_result(folder.path, _result(folder, trainer))
     print(f"run {folder.path}; next: guidino predict {folder.path} IMAGES -o MASKS")

@@ -7,6 +7,7 @@ import torch
 from guidino_cli.config import RunConfig, TrainSettings
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.precision import training_precision
+from guidino_cli.engine.training.sharding import alone
 from guidino_cli.engine.training.trackers import require_packages
 from guidino_cli.errors import ConfigError
 
@@ -18,19 +19,27 @@ _SHARDING = {
 }
 
 
-def require_conditions(config: RunConfig, device: str | None) -> None:
+def require_conditions(config: RunConfig, device: str | None, *, processes: int | None = None) -> None:
     """Refuse what this machine cannot do.
 
+    Args:
+        config: Of the run.
+        device: That was asked for.
+        processes: Of the run, or None where they are not started, as in a dry run.
+
     Raises:
-        ConfigError: A device that is not there, a precision or a batch normalisation that needs CUDA, or sharding.
+        ConfigError: A device that is not there, a precision or a batch normalisation that needs CUDA, sharding by
+            accelerate's plugins, or a backbone to be split over a single process.
         DependencyError: A tracker's package is missing.
     """
     for name, kind in _SHARDING.items():
         if os.environ.get(name, "false").lower() in {"1", "true"}:
             raise ConfigError(
                 f"{name} is set: {kind} splits the weights over processes, but guidino saves whole ones; "
-                "use --devices N or torchrun, where every process has a whole model"
+                "use --devices N or torchrun; train.shard_backbone=true splits a frozen backbone, which is not saved"
             )
+    if config.train.shard_backbone and processes == 1:
+        raise alone("one process")
     if device is not None:
         pick_device(device)
     training_precision(config.train.precision, device)

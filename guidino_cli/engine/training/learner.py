@@ -19,6 +19,7 @@ from guidino_cli.engine.training.batch_norm import is_shared, shared
 from guidino_cli.engine.training.objective import Objective
 from guidino_cli.engine.training.optim import make_optimizer, make_schedule
 from guidino_cli.engine.training.quicker import make_quicker
+from guidino_cli.engine.training.sharding import ShardedBackbone, in_step, out_of_sight
 from guidino_cli.models.base import Backbone
 from guidino_cli.models.composed import Model, Recall
 from guidino_cli.models.finetune import checkpoint_blocks
@@ -63,7 +64,10 @@ class Learner:
         if is_shared(settings.sync_batch_norm, device=accelerator.device, processes=accelerator.num_processes):
             model.segmenter = shared(model.segmenter)
         make_quicker(model, settings, device=accelerator.device, precision=accelerator.mixed_precision)
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        if settings.shard_backbone and model.backbone is not None:
+            model.backbone = ShardedBackbone(model.backbone, accelerator.device)
+        with out_of_sight(model):
+            self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.bare_model: Model = accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         steps = -(-batches // settings.accumulate)
         self.schedule = make_schedule(
@@ -118,7 +122,7 @@ class Learner:
         if self.dense_cache is None or not _comes_again(self._config):
             return None
         keys = [("train", index) for index in batch.case_index.tolist()]
-        return partial(self.dense_cache.recall, keys, pixels=batch.image)
+        return in_step(self.bare_model.backbone, partial(self.dense_cache.recall, keys, pixels=batch.image))
 
     def _augmented(self, batch: Sample, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Image and mask on the device, changed as the seed, the epoch and the case say."""
