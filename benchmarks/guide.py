@@ -174,7 +174,8 @@ def train(preset: str, overrides: list[str], data: Path, run: Path) -> list[int]
 
     from guidino_cli.config import load_preset
     from guidino_cli.data.manifest import load_manifest
-    from guidino_cli.engine.run_folder import RunFolder, run_facts, with_root
+    from guidino_cli.engine.runs.facts import run_facts
+    from guidino_cli.engine.runs.folder import RunFolder, with_root
     from guidino_cli.engine.training.trainer import Trainer
     from guidino_cli.models import build_model
 
@@ -199,7 +200,7 @@ def predict(run: Path, data: Path) -> dict[str, Any]:
     from guidino_cli.data.images import read_label_map, write_label_map
     from guidino_cli.data.manifest import load_manifest
     from guidino_cli.engine.prediction.inference import Window, segment_file
-    from guidino_cli.engine.run_folder import load_run
+    from guidino_cli.engine.runs.loading import load_run
 
     model, config, _ = load_run(run, offline=True)
     remember_features(model, config.model, run.parent / "features")

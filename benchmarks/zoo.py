@@ -90,7 +90,8 @@ def measure(network: str, data: Path, folder: Path, seed: int) -> dict[str, Any]
 
     from guidino_cli.config import RunConfig, override
     from guidino_cli.data.manifest import load_manifest
-    from guidino_cli.engine.run_folder import RunFolder, run_facts, with_root
+    from guidino_cli.engine.runs.facts import run_facts
+    from guidino_cli.engine.runs.folder import RunFolder, with_root
     from guidino_cli.engine.training.trainer import Trainer
     from guidino_cli.models import build_model
 

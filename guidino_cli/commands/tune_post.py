@@ -13,7 +13,7 @@ from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.prediction.members import Loaded, load_members
 from guidino_cli.engine.prediction.post_choice import CANDIDATES, Choice, Trials, save_choices
 from guidino_cli.engine.prediction.predictor import Picture
-from guidino_cli.engine.run_folder import RunFolder
+from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.errors import DataError
 from guidino_cli.memory import keep_freed_maps
 from guidino_cli.progress import counted, say, track

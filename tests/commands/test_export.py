@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from guidino_cli.engine.run_folder import RunFolder, load_run, run_facts
+from guidino_cli.engine.runs.facts import run_facts
+from guidino_cli.engine.runs.folder import RunFolder
+from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.models import build_model
 
 SIDE = 32

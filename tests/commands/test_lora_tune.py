@@ -107,7 +107,7 @@ def test_a_frozen_run_goes_on_adapted_and_stays_as_it_was(tune, frozen: Path, tu
 def test_the_first_forward_of_the_adapted_run_equals_the_frozen_runs_bit_for_bit(
     tune, frozen: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from guidino_cli.engine.run_folder import load_run
+    from guidino_cli.engine.runs.loading import load_run
     from guidino_cli.engine.training.trainer import Trainer
 
     image, seen = torch.rand(2, 3, 32, 32), []
@@ -152,7 +152,7 @@ def test_heads_and_adapter_have_a_learning_rate_each_and_both_follow_the_schedul
 
 @pytest.mark.parametrize("option", ["dora", "rslora"])
 def test_the_kinds_of_lora_train_and_load(option: str, tune, frozen: Path, tuned: Path) -> None:
-    from guidino_cli.engine.run_folder import load_run
+    from guidino_cli.engine.runs.loading import load_run
 
     assert tune(frozen, "--set", f"model.lora.{option}=true", "--set", "train.checkpointing=true").code == 0
     assert load_run(tuned)[0].backbone.is_adapted
@@ -162,7 +162,7 @@ def test_the_kinds_of_lora_train_and_load(option: str, tune, frozen: Path, tuned
 
 
 def test_a_preset_is_trained_from_scratch_with_lora(tune, preset: Path, data: Path, tuned: Path) -> None:
-    from guidino_cli.engine.run_folder import RunFolder
+    from guidino_cli.engine.runs.folder import RunFolder
 
     assert tune("--preset", preset, "--data", data, "--set", "model.lora.rank=2").code == 0
     assert RunFolder(tuned).config().model.lora.rank == 2
@@ -222,7 +222,7 @@ def test_predict_loads_the_adapter_without_being_told(guidino, adapted: Path, da
 
 
 def test_a_loaded_run_has_the_trained_adapter_and_is_frozen(adapted: Path) -> None:
-    from guidino_cli.engine.run_folder import load_run
+    from guidino_cli.engine.runs.loading import load_run
     from guidino_cli.models.lora import adapter_tensors
 
     model = load_run(adapted)[0]
@@ -234,7 +234,7 @@ def test_a_loaded_run_has_the_trained_adapter_and_is_frozen(adapted: Path) -> No
 
 
 def test_a_missing_adapter_is_refused_by_name(adapted: Path) -> None:
-    from guidino_cli.engine.run_folder import load_run
+    from guidino_cli.engine.runs.loading import load_run
     from guidino_cli.errors import WeightsError
 
     (adapted / "best" / "adapter" / "adapter_model.safetensors").unlink()
@@ -244,7 +244,7 @@ def test_a_missing_adapter_is_refused_by_name(adapted: Path) -> None:
 
 def test_an_adapter_of_another_epoch_is_refused(adapted: Path) -> None:
     """One flipped bit is enough: its values would fit, and the masks be wrong."""
-    from guidino_cli.engine.run_folder import load_run
+    from guidino_cli.engine.runs.loading import load_run
     from guidino_cli.errors import WeightsError
 
     path = adapted / "best" / "adapter" / "adapter_model.safetensors"
@@ -263,7 +263,7 @@ def test_another_base_is_refused(guidino, adapted: Path, data: Path) -> None:
 
 
 def test_the_merged_backbone_is_one_that_other_runs_can_use(tune, frozen: Path, tuned: Path) -> None:
-    from guidino_cli.engine.run_folder import load_run
+    from guidino_cli.engine.runs.loading import load_run
     from guidino_cli.models import build_backbone
 
     outcome = tune(frozen, "--merge", "--set", "train.lora_lr=0.1")

@@ -13,7 +13,8 @@ from PIL import Image
 from guidino_cli.commands.prediction.records import Records
 from guidino_cli.config import parse
 from guidino_cli.data.manifest import load_manifest
-from guidino_cli.engine.run_folder import RunFolder, run_facts, with_root
+from guidino_cli.engine.runs.facts import run_facts
+from guidino_cli.engine.runs.folder import RunFolder, with_root
 from guidino_cli.models import build_model
 
 

@@ -61,7 +61,7 @@ def _one_line(stderr: str) -> str:
 
 @pytest.mark.pictures
 def test_two_steps_leave_a_run_folder_that_can_be_used(train, run: Path) -> None:
-    from guidino_cli.engine.run_folder import load_run
+    from guidino_cli.engine.runs.loading import load_run
 
     outcome = train()
     assert outcome.code == 0, outcome.stderr
@@ -97,7 +97,7 @@ def test_a_dry_run_prints_the_settings_and_writes_nothing(train, run: Path) -> N
 
 
 def test_the_seed_of_the_command_line_is_that_of_the_run(train, run: Path) -> None:
-    from guidino_cli.engine.run_folder import RunFolder
+    from guidino_cli.engine.runs.folder import RunFolder
 
     assert train("--seed", 7).code == 0
     assert RunFolder(run).config().seed == 7
@@ -228,7 +228,7 @@ def test_a_run_that_is_written_over_is_not_finished_from_the_first_moment(
     def create(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("guidino_cli.engine.run_folder.RunFolder.create", create)
+    monkeypatch.setattr("guidino_cli.engine.runs.folder.RunFolder.create", create)
     assert train("--overwrite").code != 0
     assert not (run / "result.json").exists()
 
@@ -322,7 +322,7 @@ def test_a_backbone_that_is_not_there_ends_with_4_and_the_ways_out(train, run: P
 def test_a_disk_that_fills_up_ends_with_7_and_says_how_to_go_on(
     train, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from guidino_cli.engine.run_folder import RunFolder
+    from guidino_cli.engine.runs.folder import RunFolder
     from guidino_cli.errors import ResourceError
 
     original, calls = RunFolder.save_state, []

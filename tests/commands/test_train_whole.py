@@ -96,7 +96,7 @@ def test_it_predicts(guidino, run: Path, shared: Path) -> None:
 
 
 def test_a_loaded_run_has_the_trained_backbone_and_is_frozen(run: Path) -> None:
-    from guidino_cli.engine.run_folder import load_run
+    from guidino_cli.engine.runs.loading import load_run
 
     model = load_run(run, offline=True)[0]
     kept = load_file(run / "best" / "model.safetensors")

@@ -14,7 +14,9 @@ from PIL import Image
 from guidino_cli.commands.picture_inputs import named
 from guidino_cli.config import RunConfig, parse
 from guidino_cli.engine.prediction.inference import Window, segment_file
-from guidino_cli.engine.run_folder import RunFolder, load_run, run_facts, with_root
+from guidino_cli.engine.runs.facts import run_facts
+from guidino_cli.engine.runs.folder import RunFolder, with_root
+from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.metrics.ranking import auroc
 from guidino_cli.models import build_model
 from guidino_cli.plots.guide import guide_panel

@@ -18,7 +18,7 @@ from guidino_cli.commands.picture_inputs import find_truth, named
 from guidino_cli.data.images import write_atomically, write_text
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.guides.scores import thresholds_within
-from guidino_cli.engine.run_folder import load_run
+from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.errors import ConfigError
 from guidino_cli.evaluation.truths import Truths
 from guidino_cli.plots.guide import guide_panel

@@ -11,7 +11,8 @@ import torch
 from guidino_cli.engine.prediction.faster import prepare_for_prediction
 from guidino_cli.engine.prediction.predictor import Member, Predictor
 from guidino_cli.engine.prediction.sliding import Window
-from guidino_cli.engine.run_folder import RunFolder, load_run
+from guidino_cli.engine.runs.folder import RunFolder
+from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.errors import ConfigError
 
 
@@ -98,6 +99,6 @@ def weights_hash(path: Path) -> str:
     folder = RunFolder(path)
     folder.require_weights()
     digest = hashlib.sha256(folder.weights.read_bytes())
-    for file in sorted(folder.adapter.glob("*.safetensors")):
+    for file in sorted(folder.best.adapter.glob("*.safetensors")):
         digest.update(file.read_bytes())
     return digest.hexdigest()

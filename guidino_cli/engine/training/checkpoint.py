@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from guidino_cli.engine.random_state import random_state, set_random_state
-from guidino_cli.engine.run_folder import own_tensors
+from guidino_cli.engine.runs.best import own_tensors
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.models.composed import Model
 

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from guidino_cli.config import RunConfig
 from guidino_cli.engine.devices import require_used
 from guidino_cli.engine.precision import training_precision
-from guidino_cli.engine.run_folder import RunFolder
+from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.training.agreement import Ballot, on_main, refuse_together, together
 from guidino_cli.engine.training.batches import Batches
 from guidino_cli.engine.training.checkpoint import Checkpoint, Standing
@@ -137,7 +137,7 @@ class Trainer:
     def resume(self) -> None:
         """Continue behind the last step that the run's folder holds, in the middle of an epoch too."""
         state = self.folder.load_state()
-        for path in self.folder.best_files(self.bare_model) if state["best_epoch"] else ():
+        for path in self.folder.best.files(self.bare_model) if state["best_epoch"] else ():
             if not path.is_file():
                 lost = f"the best weights, of epoch {state['best_epoch']}, are gone"
                 raise WeightsError(f"{path}: {lost}; put them back, or train anew with --overwrite")

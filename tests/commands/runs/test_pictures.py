@@ -9,7 +9,7 @@ import torch
 
 from guidino_cli.commands.runs import pictures as run_pictures
 from guidino_cli.commands.runs.pictures import _spread, curve_keeper, draw_validation
-from guidino_cli.engine.run_folder import RunFolder
+from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.types import Case
 
 ROW: dict[str, Any] = {"epoch": 1, "loss": 0.5, "dice": 0.5, "val_dice": 0.25}

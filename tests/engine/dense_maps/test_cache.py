@@ -12,7 +12,7 @@ from guidino_cli.config import GuideSettings, ModelSettings, Part, load_preset
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.engine.dense_maps.cache import MemoryCache, memory_cache
 from guidino_cli.engine.prediction.inference import Window, segment_image
-from guidino_cli.engine.run_folder import RunFolder, with_root
+from guidino_cli.engine.runs.folder import RunFolder, with_root
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.models import build_backbone, build_model
 from guidino_cli.models.composed import Model

@@ -12,7 +12,7 @@ from guidino_cli.config import load_preset
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.engine.dense_maps.files import DiskCache, digest
 from guidino_cli.engine.dense_maps.folder import bytes_in
-from guidino_cli.engine.run_folder import RunFolder, with_root
+from guidino_cli.engine.runs.folder import RunFolder, with_root
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.errors import ConfigError, ResourceError
 from guidino_cli.models import build_model

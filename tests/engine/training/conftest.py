@@ -9,7 +9,7 @@ import torch
 
 from guidino_cli.config import RunConfig, override
 from guidino_cli.data.manifest import load_manifest
-from guidino_cli.engine.run_folder import RunFolder
+from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.models import build_model
 from guidino_cli.types import Case

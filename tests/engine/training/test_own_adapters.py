@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from guidino_cli.config import RunConfig, override
-from guidino_cli.engine.run_folder import load_run, run_facts
+from guidino_cli.engine.runs.facts import run_facts
+from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.errors import ConfigError, WeightsError
 from guidino_cli.models import build_model
@@ -41,7 +42,7 @@ def test_a_run_holds_the_adapters_and_not_the_encoder(trained: Trainer) -> None:
     names = set(load_file(trained.folder.weights))
     assert {name.split(".")[1] for name in names if name.startswith("backbone.")} == {"adapters"}
     assert any(name.startswith("segmenter.") for name in names)
-    assert not trained.folder.adapter.exists()
+    assert not trained.folder.best.adapter.exists()
 
 
 def test_the_adapters_have_learned(trained: Trainer) -> None:

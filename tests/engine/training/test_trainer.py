@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from guidino_cli.data.manifest import load_manifest
-from guidino_cli.engine.run_folder import RunFolder
+from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.errors import ConfigError, DataError
 

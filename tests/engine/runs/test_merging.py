@@ -8,8 +8,8 @@ import torch
 from transformers import ViTConfig, ViTModel
 
 from guidino_cli.config import GuideSettings, LoraSettings, ModelSettings, Part, RunConfig
-from guidino_cli.engine.merging import write_merged
-from guidino_cli.engine.run_folder import RunFolder
+from guidino_cli.engine.runs.folder import RunFolder
+from guidino_cli.engine.runs.merging import write_merged
 from guidino_cli.models import build_backbone, build_model
 
 MEAN, STD = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from guidino_cli.data.images import write_text
-from guidino_cli.engine.run_folder import RunFolder
+from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import BACKBONES, build_backbone
 from guidino_cli.models.pretrained.catalogue import licence_note
@@ -47,7 +47,7 @@ def write_merged(folder: RunFolder, *, offline: bool) -> Merged:
     if config.model.lora is None or part is None:
         raise ConfigError(f"{folder.path}: has no adapter to merge")
     backbone = build_backbone(part.name, {**part.options, "layers": None}, offline=offline)
-    network = merged(backbone, folder.adapter)
+    network = merged(backbone, folder.best.adapter)
     temporary = folder.path / f".merged.{os.getpid()}"
     try:
         transformers.utils.logging.disable_progress_bar()

@@ -1,0 +1,161 @@
+"""A run's folder: where its files are, and what its settings, facts, state and history hold."""
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from guidino_cli.config import LoraSettings, RunConfig, dump, load_config
+from guidino_cli.data.images import write_text
+from guidino_cli.data.manifest import FILE_NAME
+from guidino_cli.engine.runs.best import Best
+from guidino_cli.engine.training.state_files import NEWEST, read_state, remove_states, write_state
+from guidino_cli.errors import ConfigError, DataError, WeightsError
+from guidino_cli.models.backbones.blueprint import Blueprint
+from guidino_cli.models.composed import Model
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run: `config.yaml run.json history.jsonl history.csv best/model.safetensors last/state.pt`.
+
+    `last/previous.pt` is the state before, for the day when the newest is damaged.
+    A run with LoRA has `best/adapter/` too, in PEFT's own format, and `merged/` where it was asked for.
+    """
+
+    path: Path
+
+    @property
+    def best(self) -> Best:
+        """The best epoch's files."""
+        return Best(self.path / "best")
+
+    @property
+    def weights(self) -> Path:
+        """The best epoch's weights, without those of a backbone that keeps them."""
+        return self.best.weights
+
+    @property
+    def merged(self) -> Path:
+        """The backbone with the best adapter folded in, as a Hugging Face folder."""
+        return self.path / "merged"
+
+    @property
+    def state(self) -> Path:
+        """Everything needed to go on; the state before it is beside it."""
+        return self.path / "last" / NEWEST
+
+    def require_empty(self, *, overwrite: bool) -> None:
+        """`ConfigError` if the folder holds something and may not be overwritten."""
+        if not overwrite and self.path.is_dir() and any(self.path.iterdir()):
+            ways = "go on with --resume, start anew with --overwrite, or choose another -o"
+            raise ConfigError(f"{self.path}: is not empty; {ways}")
+
+    def require_weights(self) -> None:
+        """`WeightsError` if no epoch was ever the best."""
+        if not self.weights.is_file():
+            go_on = f"finish an epoch: guidino train --resume -o {self.path}"
+            raise WeightsError(f"{self.path}: no trained weights (best/model.safetensors); {go_on}")
+
+    def create(self, config: RunConfig, facts: dict[str, Any]) -> None:
+        """Start a new run; an old one's weights, state and history go."""
+        remove_states(self.state.parent)
+        for old in (self.weights, self.best.notice, self.path / "history.jsonl", self.path / "history.csv"):
+            old.unlink(missing_ok=True)
+        for folder in (self.best.adapter, self.merged):
+            shutil.rmtree(folder, ignore_errors=True)
+        write_text(self.path / "config.yaml", dump(config))
+        write_text(
+            self.path / "run.json", json.dumps({"format": _FORMAT, **facts}, indent=2, ensure_ascii=False) + "\n"
+        )
+
+    def config(self) -> RunConfig:
+        """The run's configuration; `DataError` if this is no run folder."""
+        if not (self.path / "config.yaml").is_file():
+            raise DataError(f"{self.path}: {self._what_it_is()}; give the folder that `guidino train -o` wrote")
+        return load_config(self.path / "config.yaml")
+
+    def _what_it_is(self) -> str:
+        """Words for a place that is no run, since the likely mix-ups have ways out of their own."""
+        if not self.path.exists():
+            return "no such folder"
+        runs = sorted(path.parent.name for path in self.path.glob("*/config.yaml"))
+        if runs:
+            return f"a set of runs, not one of them ({', '.join(runs[:4])}{', ...' if len(runs) > 4 else ''})"
+        if (self.path / FILE_NAME).is_file():
+            return "prepared data, not a run"
+        return "no config.yaml, so not a run"
+
+    def facts(self) -> dict[str, Any]:
+        """What `run.json` says: classes, versions, weights and data the run was made with."""
+        path = self.path / "run.json"
+        try:
+            facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            version = facts["format"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: cannot be read ({error}); the run is damaged, train it again") from error
+        if version != _FORMAT:
+            raise DataError(f"{path}: written in format {version}, this guidino reads format {_FORMAT}")
+        return facts
+
+    def blueprint(self) -> Blueprint | None:
+        """How the run's backbone is built, where the run keeps its weights itself; `DataError` if that is damaged."""
+        found = self.facts().get("blueprint")
+        try:
+            return None if found is None else Blueprint(**found)
+        except TypeError as error:
+            raise DataError(f"{self.path / 'run.json'}: blueprint of the backbone is damaged ({error})") from error
+
+    def save_weights(self, model: Model, *, lora: LoraSettings | None = None) -> None:
+        """Write a model's own weights as those of the best epoch."""
+        self.best.save(model, lora=lora)
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Write tensors and plain values; the state before is kept too."""
+        write_state(self.state.parent, state)
+
+    def load_state(self) -> dict[str, Any]:
+        """What `save_state` wrote last, or before if that is damaged; `DataError` without any."""
+        return read_state(self.state.parent)
+
+    def history(self, *, finished: int | None = None) -> list[dict[str, Any]]:
+        """One dictionary an epoch, of the finished ones only where it is said how many they are.
+
+        Raises:
+            DataError: A line is damaged, unless it is the last one, of an epoch that is not finished.
+        """
+        path = self.path / "history.jsonl"
+        lines = path.read_bytes().splitlines() if path.is_file() else []
+        rows: list[dict[str, Any]] = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                row: dict[str, Any] = json.loads(line)
+                row["epoch"] = int(row["epoch"])
+                rows.append(row)
+            except (ValueError, KeyError, TypeError) as error:
+                if number == len(lines) and finished is not None and number > finished:
+                    break
+                way = "put it right, or remove the line: only this epoch's numbers are lost then"
+                raise DataError(f"{path}, line {number}: is damaged ({error}); {way}") from error
+        return [row for row in rows if finished is None or row["epoch"] <= finished]
+
+    def save_history(self, history: list[dict[str, Any]]) -> None:
+        """Write the epochs as JSON lines and as CSV."""
+        write_text(self.path / "history.jsonl", "".join(json.dumps(row) + "\n" for row in history))
+        names = list(dict.fromkeys(name for row in history for name in row))
+        table = io.StringIO()
+        writer = csv.DictWriter(table, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        write_text(self.path / "history.csv", table.getvalue())
+
+
+def with_root(config: RunConfig, root: Path) -> RunConfig:
+    """The configuration with the data folder filled in."""
+    return replace(config, data=replace(config.data, root=str(root)))

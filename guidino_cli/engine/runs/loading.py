@@ -1,0 +1,92 @@
+"""From a run's folder to its trained model, with what may still be set; and what is refused."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from guidino_cli.config import ModelSettings, RunConfig, override
+from guidino_cli.engine.runs.best import has_lora
+from guidino_cli.engine.runs.folder import RunFolder
+from guidino_cli.errors import ConfigError, WeightsError
+from guidino_cli.models import build_model
+from guidino_cli.models.composed import Model
+
+
+def load_run(
+    path: Path, *, overrides: tuple[str, ...] = (), offline: bool = False
+) -> tuple[Model, RunConfig, dict[str, Any]]:
+    """The trained model of a run in evaluation mode, its configuration and its facts.
+
+    Of a run whose backbone learned whole nothing is needed but its folder.
+
+    Args:
+        path: The run's folder.
+        overrides: Settings such as `predict.mirror=false`; the model's own may only change where weights come from.
+        offline: Never ask the hub for the backbone.
+
+    Raises:
+        ConfigError: An override changes the model.
+        DataError: No run folder, or a damaged one.
+        WeightsError: No trained weights, weights that do not fit, or another backbone than the run was trained with.
+    """
+    folder = RunFolder(path)
+    trained, facts = folder.config(), folder.facts()
+    config = override(trained, overrides)
+    _require_still_open(path, overrides)
+    require_same_model(path, trained.model, config.model)
+    folder.require_weights()
+    settings = _without_start(config.model)
+    model = build_model(settings, num_classes=len(facts["classes"]), offline=offline, blueprint=folder.blueprint())
+    check_backbone(model, facts)
+    folder.best.load_heads(model)
+    if has_lora(model):
+        folder.best.load_adapter(model)
+    if model.backbone is not None:
+        model.backbone.freeze()
+    return model.eval(), config, facts
+
+
+def _require_still_open(path: Path, overrides: Iterable[str]) -> None:
+    """Refuse settings that training has used up: to accept them would look as if they did something."""
+    for item in overrides:
+        section, key = item.partition(".")[0], item.partition("=")[0]
+        if section not in {"predict", "model"}:
+            raise ConfigError(f"--set {key}: {path} is trained already; here predict.* can be set, {key} when training")
+
+
+def _without_start(settings: ModelSettings) -> ModelSettings:
+    """The same model without the weights that its segmenter began with: the run's own come in their place."""
+    options = {name: value for name, value in settings.segmenter.options.items() if name != "weights"}
+    return replace(settings, segmenter=replace(settings.segmenter, options=options))
+
+
+def check_backbone(model: Model, facts: dict[str, Any]) -> None:
+    """Refuse a backbone whose weights are not those that the run was trained with."""
+    wanted = (facts.get("backbone") or {}).get("sha256")
+    found = model.backbone.identity["sha256"] if model.backbone is not None else None
+    if wanted != found:
+        raise WeightsError(
+            f"the backbone's weights have SHA-256 {found}, but the run was trained with {wanted} "
+            f"({(facts.get('backbone') or {}).get('weights')}); give those"
+        )
+
+
+def require_same_model(path: Path, old: ModelSettings, new: ModelSettings) -> None:
+    """`ConfigError` if settings of a model differ in more than where the backbone's weights come from."""
+    before, after = _flat(asdict(old)), _flat(asdict(new))
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    # A folder or file instead of the short name; that it holds the same weights is checked by their hash.
+    may = {"backbone.options.weights", *(["backbone.options.size"] if "backbone.options.weights" in changed else [])}
+    for name in changed:
+        if name not in may:
+            raise ConfigError(
+                f"{path}: model.{name} is what the run was trained with; only model.backbone.options.weights may change"
+            )
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
