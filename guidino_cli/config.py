@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field, fields, is_dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
@@ -22,7 +21,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from guidino_cli.errors import ConfigError, unknown
+from guidino_cli.errors import ConfigError, nearest, unknown
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -249,7 +248,7 @@ def load_preset(preset: str, overrides: Iterable[str] = ()) -> RunConfig:
     if path.suffix not in {".yaml", ".yml"}:
         path = presets_folder() / f"{preset}.yaml"
         if preset not in preset_names():
-            raise ConfigError(unknown("preset", preset, preset_names()))
+            raise ConfigError(unknown("preset", preset, preset_names(), lister="guidino presets"))
     return load_config(path, overrides, label=preset)
 
 
@@ -390,7 +389,7 @@ def _line(detail: Any, kind: type) -> str:
     path = [str(part) for part in detail["loc"] if not str(part)[:1].isupper()]
     key = ".".join(path)
     if detail["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
-        return f"{key}: " + _unknown_setting(path[-1], _settings_at(path[:-1], kind), _all_settings(kind))
+        return f"{key}: " + _unknown_setting(path, _settings_at(path[:-1], kind), _all_settings(kind))
     if detail["type"] == "missing":
         return f"{key}: must be given"
     if detail["type"] in {"dataclass_type", "dataclass_exact_type"}:
@@ -398,12 +397,19 @@ def _line(detail: Any, kind: type) -> str:
     return f"{key}: {detail['msg'].lower()}, found {detail['input']!r}"
 
 
-def _unknown_setting(name: str, here: list[str], everywhere: list[str]) -> str:
-    """A line that names a setting of another section where the name is to be found there, such as `train.epochs`."""
+def _unknown_setting(path: list[str], here: list[str], everywhere: list[str]) -> str:
+    """A line that names a setting of another section where the name is to be found there, such as `train.epochs`.
+
+    Args:
+        path: Of the setting that does not exist.
+        here: The settings of its section.
+        everywhere: Dotted paths of all settings.
+    """
+    name = path[-1]
     names = {place.rpartition(".")[2] for place in everywhere}
-    meant = [name] if name in names else get_close_matches(name, names, n=1, cutoff=0.75)
-    if not meant or (name not in names and get_close_matches(name, here, n=1, cutoff=0.5)):
-        return unknown("setting", name, here)
+    meant = [name] if name in names else nearest(name, names, cutoff=0.75)
+    if not meant or (name not in names and nearest(name, here, cutoff=0.5 if path[:-1] else 0.75)):
+        return unknown("setting", name, here, lister="guidino presets NAME --resolved")
     places = [place for place in everywhere if place.rpartition(".")[2] == meant[0]]
     return f"unknown setting '{name}'; did you mean {' or '.join(map(repr, places))}?"
 

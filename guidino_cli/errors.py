@@ -1,5 +1,6 @@
 """What a user can do wrong, and the exit code each kind ends with."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import partial
@@ -17,6 +18,10 @@ EXIT_CODES: dict[int, str] = {
     130: "interrupted; what was done is saved",
     143: "training ended by SIGTERM; what was done is saved",
 }
+
+
+# As many names as are read at a glance.
+_MANY = 12
 
 
 class UserError(Exception):
@@ -78,9 +83,37 @@ class StoppedError(UserError):
         return partial(StoppedError, exit_code=self.exit_code), self.args
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """A line for a name that does not exist: `unknown preset 'unte'; did you mean 'unet'? (known: ...)`."""
+def unknown(kind: str, name: str, known: Iterable[str], *, lister: str = "") -> str:
+    """A line for a name that does not exist: `unknown preset 'unte'; did you mean 'unet'? (known: ...)`.
+
+    Args:
+        kind: What it was meant to be, for the message.
+        name: The name.
+        known: The names that exist.
+        lister: A command that lists them, named instead where they are many: then the nearest three are suggested.
+    """
     names = sorted(known)
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
-    return f"unknown {kind} '{name}'{hint} (known: {', '.join(names) or 'none'})"
+    is_long = bool(lister) and len(names) > _MANY
+    near = [f"'{item}'" for item in nearest(name, names, count=3 if is_long else 1)]
+    hint = f"; did you mean {' or '.join(filter(None, (', '.join(near[:-1]), near[-1])))}?" if near else ""
+    all_of_them = f"`{lister}` lists all" if is_long else f"known: {', '.join(names) or 'none'}"
+    return f"unknown {kind} '{name}'{hint} ({all_of_them})"
+
+
+def nearest(name: str, known: Iterable[str], *, count: int = 1, cutoff: float = 0.5) -> list[str]:
+    """Names that may have been meant, best first: those with all its words, then those spelt alike.
+
+    Args:
+        name: What was typed.
+        known: The names that exist.
+        count: How many at most.
+        cutoff: How alike the spelling must be, from 0 to 1 for the same.
+    """
+    names = list(known)
+    same_words = [item for item in names if _words(name) <= _words(item)] if len(name) > 1 else []
+    found = [*get_close_matches(name, same_words, n=count, cutoff=0.0), *get_close_matches(name, names, count, cutoff)]
+    return list(dict.fromkeys(found))[:count]
+
+
+def _words(name: str) -> set[str]:
+    return set(re.split(r"[^a-z0-9]+", name.lower())) - {""}

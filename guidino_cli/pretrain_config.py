@@ -195,7 +195,7 @@ def load_pretraining(preset: str, overrides: Iterable[str] = ()) -> PretrainConf
     if path.suffix not in {".yaml", ".yml"}:
         path = pretraining_folder() / f"{preset}.yaml"
         if preset not in pretraining_presets():
-            raise ConfigError(unknown("preset of pretraining", preset, pretraining_presets()))
+            raise ConfigError(unknown("preset of pretraining", preset, pretraining_presets(), lister="guidino presets"))
     return read_pretraining(path, overrides, label=preset)
 
 

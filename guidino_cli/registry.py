@@ -7,6 +7,9 @@ from typing import Any
 
 from guidino_cli.errors import ConfigError, unknown
 
+# Commands that list the parts of a kind.
+_LISTERS = {"segmenter": "guidino models"}
+
 
 def find(kind: str, name: str, registry: Mapping[str, str]) -> Any:
     """The registered class or function itself, for what is known of it before it is called.
@@ -18,7 +21,7 @@ def find(kind: str, name: str, registry: Mapping[str, str]) -> Any:
     """
     key, _, variant = name.partition(":")
     if key not in registry:
-        raise ConfigError(unknown(kind, name, registry))
+        raise ConfigError(unknown(kind, name, registry, lister=_LISTERS.get(kind, "")))
     module, attribute = registry[key].split(":")
     factory = getattr(importlib.import_module(module), attribute)
     if variant and "variant" not in inspect.signature(factory).parameters:

@@ -43,7 +43,7 @@ def run(names: Sequence[str], *, measure: bool, side: int, form: str) -> None:
             key = name.partition(":")[0]
             if key in ZOO:
                 raise ConfigError(f"{name} is one of many that {key} stands for: guidino models {key}")
-            raise ConfigError(unknown("network", name, ZOO))
+            raise ConfigError(unknown("network", name, ZOO, lister="guidino models"))
     wanted = names or list(ZOO)
     rows = []
     with progress(enabled=measure) as bar:
