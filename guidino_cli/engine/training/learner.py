@@ -60,6 +60,7 @@ class Learner:
             adapter_lr=settings.lora_lr,
             backbone_lr=settings.backbone_lr,
             betas=settings.betas,
+            fresh=() if model.backbone is None else model.backbone.own,
         )
         if is_shared(settings.sync_batch_norm, device=accelerator.device, processes=accelerator.num_processes):
             model.segmenter = shared(model.segmenter)

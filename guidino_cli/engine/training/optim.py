@@ -23,6 +23,7 @@ def make_optimizer(
     adapter_lr: float | None = None,
     backbone_lr: float | None = None,
     betas: Sequence[float] = (0.9, 0.999),
+    fresh: Sequence[str] = (),
 ) -> Optimizer:
     """Optimise every weight that wants a gradient; only kernels and matrices decay.
 
@@ -37,12 +38,13 @@ def make_optimizer(
         adapter_lr: Learning rate of an adapter, before the schedule; None for `lr`.
         backbone_lr: Learning rate of a backbone that learns whole, likewise.
         betas: Of AdamW.
+        fresh: Parts of the backbone that are the run's own (`Backbone.own`): they learn as the heads do.
     """
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for key, parameter in model.named_parameters():
         if parameter.requires_grad:
             decays = key.endswith(".weight") and parameter.ndim > 1
-            groups.setdefault((_RATES.index(_rate_of(key)), not decays), []).append(parameter)
+            groups.setdefault((_RATES.index(_rate_of(key, fresh)), not decays), []).append(parameter)
     own_rates = {"lr": lr, "backbone_lr": backbone_lr, "lora_lr": adapter_lr}
     settings = [
         {
@@ -69,10 +71,12 @@ def current_rates(optimizer: Optimizer) -> dict[str, float]:
     return {"lr": 0.0} | {name: rates[name] for name in _RATES if name in rates}
 
 
-def _rate_of(parameter: str) -> str:
-    """Which of `_RATES` a parameter of a model has."""
+def _rate_of(parameter: str, fresh: Sequence[str]) -> str:
+    """Which of `_RATES` a parameter of a model has; see `make_optimizer`."""
     if is_adapter(parameter):
         return "lora_lr"
+    if parameter.startswith(tuple(f"backbone.{part}." for part in fresh)):
+        return "lr"
     return "backbone_lr" if parameter.startswith("backbone.") else "lr"
 
 

@@ -98,6 +98,14 @@ def test_a_backbone_that_learns_has_its_own_rate_or_that_of_the_heads(own: float
     assert _sizes(optimizer) == {"lr": 4 * 2 + 2, "backbone_lr": 4 * 4 + 4}
 
 
+def test_a_backbones_own_adapters_learn_at_the_rate_of_the_heads_and_are_no_backbone_that_learns() -> None:
+    backbone = nn.ModuleDict({"adapters": nn.Linear(4, 3), "hiera": nn.Linear(4, 4).requires_grad_(False)})
+    model = nn.ModuleDict({"backbone": backbone, "head": nn.Linear(4, 2)})
+    optimizer = make_optimizer(model, name="adamw", lr=1e-3, weight_decay=0.1, fresh=("adapters",))
+    assert current_rates(optimizer) == {"lr": 1e-3}
+    assert _sizes(optimizer) == {"lr": (4 * 3 + 3) + (4 * 2 + 2)}
+
+
 def test_of_a_vit_that_learns_only_matrices_decay() -> None:
     """Not its tokens, biases, norms and layer scales."""
     from guidino_cli.models.backbones.dino import random_dino
