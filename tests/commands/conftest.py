@@ -1,7 +1,13 @@
-"""What the tests of the commands share: masks as files, folders of them, the rows of a report."""
+"""What the tests of the commands share: masks as files, the rows of a report, runs in processes that can be killed."""
 
+import contextlib
 import csv
+import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -84,3 +90,153 @@ def read_rows() -> Callable[[Path], list[dict[str, str]]]:
             return list(csv.DictReader(file))
 
     return read
+
+
+# Importing torch takes longer than tiny runs: one process does it, and every run is a child of it. It has computed
+# nothing before, so a child begins as a fresh `guidino` does. Pictures are left out. Several processes of one run are
+# told of each other as by torchrun, and meet at a port that nobody else can have taken in between.
+_MOTHER = """
+import json, os, signal, sys
+import torch._dynamo  # Else every run imports it for its optimiser.
+from torch.distributed import TCPStore
+from guidino_cli.cli import main
+from guidino_cli.commands import pretrain, train
+
+train.draw_curve = train.draw_validation = pretrain.draw_curve = lambda *_, **__: None
+train.curve_keeper = pretrain.curve_keeper = lambda *_: None
+
+def child(work, *words):
+    process = os.fork()
+    if process == 0:
+        work(*words)
+        sys.exit(0)
+    return process
+
+def run(words, told):
+    os.dup2(2, 1)
+    os.environ |= {name: str(value) for name, value in told.items()}
+    sys.argv = ["guidino", *words]
+    main()
+
+def meet(write):
+    store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    os.write(write, str(store.port).encode())
+    signal.pause()
+
+def several(words, count):
+    # Where they meet is a process of its own: a run must not inherit its threads.
+    read, write = os.pipe()
+    place = child(meet, write)
+    told = {"MASTER_ADDR": "localhost", "MASTER_PORT": int(os.read(read, 9)), "TORCHELASTIC_USE_AGENT_STORE": True}
+    told |= {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    return place, [child(run, words, {**told, "RANK": rank, "LOCAL_RANK": rank}) for rank in range(count)]
+
+for line in sys.stdin:
+    words, count = json.loads(line)
+    place, children = several(words, count) if count > 1 else (None, [child(run, words, {})])
+    print(json.dumps(children), flush=True)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(one, 0)[1]) for one in children]
+    if place is not None:
+        os.kill(place, signal.SIGKILL)
+        os.waitpid(place, 0)
+    print(json.dumps(codes), flush=True)
+"""
+
+
+class Mother:
+    """Starts runs on the CPU, each in a process of its own, or in several.
+
+    Attributes:
+        log: What all of them say.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _MOTHER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log.open("wb"),
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        self._run: list[int] = []
+
+    def start(self, *words: object, processes: int = 1) -> None:
+        """Begin `guidino WORDS`."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([[*map(str, words), "--device", "cpu"], processes]) + "\n")
+        self._process.stdin.flush()
+        self._run = self._told()
+
+    def end(self, how: signal.Signals) -> None:
+        """Send a signal to all processes of the run."""
+        for process in self._run:
+            os.kill(process, how)
+
+    def wait(self, *codes: int) -> None:
+        """Let the run end, with these exit codes of its processes; -9 after SIGKILL."""
+        found = self._told()
+        self._run = []
+        assert found == list(codes), self.log.read_text()
+
+    def close(self) -> None:
+        """End what still runs."""
+        self.end(signal.SIGKILL)
+        self._process.communicate()
+
+    def _told(self) -> list[int]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, self.log.read_text()
+        numbers: list[int] = json.loads(line)
+        return numbers
+
+
+@pytest.fixture(scope="session")
+def mother(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mother]:
+    """One process that has torch, and starts runs."""
+    if not hasattr(os, "fork"):
+        pytest.skip("the mother process needs fork")
+    mother = Mother(tmp_path_factory.mktemp("mother") / "stderr.txt")
+    yield mother
+    mother.close()
+
+
+@pytest.fixture(scope="session")
+def watch() -> Callable[..., None]:
+    """`watch(run, saves=2)` returns when a run has saved its state so many times from now on."""
+
+    def wait(run: Path, *, saves: int) -> None:
+        state, end = run / "last" / "state.pt", time.monotonic() + 120
+        seen = {state.stat().st_mtime_ns} if state.is_file() else set[int]()
+        wanted = len(seen) + saves
+        while len(seen) < wanted:
+            assert time.monotonic() < end, "the run does not get on"
+            with contextlib.suppress(FileNotFoundError):
+                seen.add(state.stat().st_mtime_ns)
+            time.sleep(0.001)
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def read_history() -> Callable[[Path], list[dict[str, object]]]:
+    """The rows of a run's history, but for what a clock has said."""
+
+    def read(run: Path) -> list[dict[str, object]]:
+        rows = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+        return [{key: value for key, value in row.items() if "second" not in key} for row in rows]
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def ten_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small images of noise, to pretrain on."""
+    folder = tmp_path_factory.mktemp("ten") / "images"
+    folder.mkdir()
+    for number in range(10):
+        pixels = np.random.default_rng(number).integers(0, 256, (36, 40, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
