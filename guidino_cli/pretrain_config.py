@@ -77,6 +77,8 @@ class StageSettings:
     The learning rate rises over `warmup_steps`, then falls along a half cosine to `final_lr`, or stays where that is
     None. `momentum`: the teacher keeps this share of itself at each step; `final_momentum`: what it rises to. `gram`:
     weight of the Gram term. `crops`: for each batch, one of them is drawn. `side`: `data.side` of this stage.
+    `koleo_group`: among how many images KoLeo looks for neighbours, those of several processes where each has fewer
+    (DINOv3 at high resolution: 16); None for the batch of each process.
     """
 
     name: str
@@ -89,6 +91,7 @@ class StageSettings:
     gram: NonNegativeFloat = 0.0
     crops: list[CropSizes] = field(default_factory=lambda: [CropSizes()])
     side: PositiveInt | None = None
+    koleo_group: Annotated[int, Field(ge=2)] | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -12,7 +12,7 @@ from guidino_cli.ssl.heads import PrototypeHead
 from guidino_cli.ssl.losses.dino import dino_loss
 from guidino_cli.ssl.losses.gram import gram_loss
 from guidino_cli.ssl.losses.ibot import ibot_loss
-from guidino_cli.ssl.losses.koleo import koleo_loss
+from guidino_cli.ssl.losses.koleo import grouped_koleo
 from guidino_cli.ssl.losses.sinkhorn import sinkhorn
 from guidino_cli.ssl.objective import Learned, Objective, Progress
 from guidino_cli.ssl.schedules import half_cosine, risen
@@ -84,7 +84,7 @@ class SelfDistillation(Objective):
         seen = self.student(views.whole, views.mask)
         scores = self._scores(views, seen, taught, temperature)
         with torch.autocast(views.whole.device.type, enabled=False):
-            terms = self._terms(views, scores, seen)
+            terms = self._terms(views, scores, seen, group=self._config.stage_at(at.step)[0].koleo_group)
             figures = _figures(scores, tau)
         terms["loss"] = torch.stack(list(terms.values())).sum()
         return Learned(terms, figures, seen.cls.detach().float()[: len(seen.cls) // 2])
@@ -143,7 +143,7 @@ class SelfDistillation(Objective):
             patch_targets=sinkhorn(patches, temperature=temperature),
         )
 
-    def _terms(self, views: Views, scores: _Scores, seen: Tokens) -> dict[str, Tensor]:
+    def _terms(self, views: Views, scores: _Scores, seen: Tokens, *, group: int | None) -> dict[str, Tensor]:
         settings = self._config.dino
         tau = settings.student_temperature
         patches = ibot_loss(
@@ -156,7 +156,7 @@ class SelfDistillation(Objective):
         terms = {"dino": settings.dino * self._dino(scores), "ibot": settings.ibot * patches}
         if settings.koleo:
             halves = seen.cls.float().chunk(2)
-            terms["koleo"] = settings.koleo * torch.stack([koleo_loss(half) for half in halves]).sum()
+            terms["koleo"] = settings.koleo * torch.stack([grouped_koleo(half, size=group) for half in halves]).sum()
         if views.gram is not None:
             terms["gram"] = views.gram_weight * self._gram(views.gram, seen)
         return terms

@@ -11,18 +11,18 @@ from safetensors.torch import load_file
 
 STEPS, RATE, CROPS = 8, 1e-3, "[{global_size: 32, local_size: 16}]"
 
-# How much of which view is masked is drawn for the batch of a process: here all of them, and equally much. KoLeo looks
-# for neighbours within a process.
+# How much of which view is masked is drawn for the batch of a process: here all of them, and equally much. KoLeo has
+# neighbours in the whole batch, also where two processes share it.
 PRESET = f"""
 student: {{name: random, options: {{hidden_size: 32, depth: 2, heads: 2}}}}
 data: {{side: 40}}
 train: {{batch_size: 4, log_every: 2, picture_every: 0, save_minutes: 0.0002}}
 dino:
   {{prototypes: 16, patch_prototypes: 16, hidden: 16, bottleneck: 8, last_std: 0.1, local_count: 2, masked: 1,
-  mask_ratio: [0.4, 0.4], koleo: 0, freeze_last: 2, gram_step: 4}}
+  mask_ratio: [0.4, 0.4], freeze_last: 2, gram_step: 4}}
 stages:
-  - {{name: one, steps: 4, lr: {RATE}, momentum: 0.5, crops: {CROPS}}}
-  - {{name: two, steps: {STEPS - 4}, lr: {RATE}, momentum: 0.5, gram: 2, crops: {CROPS}}}
+  - {{name: one, steps: 4, lr: {RATE}, momentum: 0.5, koleo_group: 4, crops: {CROPS}}}
+  - {{name: two, steps: {STEPS - 4}, lr: {RATE}, momentum: 0.5, koleo_group: 4, gram: 2, crops: {CROPS}}}
 """
 
 

@@ -25,7 +25,7 @@ class ImageStream:
         start: Batches that this process has had before.
 
     Raises:
-        ConfigError: Fewer images than a batch of all processes has.
+        ConfigError: Fewer images than a batch of all processes has, or a batch that KoLeo's groups do not fit.
     """
 
     def __init__(self, paths: Sequence[Path], config: PretrainConfig, *, start: int = 0) -> None:
@@ -35,6 +35,7 @@ class ImageStream:
                 f"{len(paths)} images fill no batch of {size} on each of {processes} processes; "
                 "lower train.batch_size (and raise train.accumulate), or give more images"
             )
+        _require_groups(config, processes=processes)
         self._paths, self._config, self._taken = paths, config, start
         self._side: int | None = None
         self._batches: Iterator[Images | UserError] = iter(())
@@ -57,6 +58,19 @@ class ImageStream:
             pin_memory=torch.cuda.is_available(),
             # Its own, since a loader draws a number when it begins: the run's random numbers would depend on resumes.
             generator=torch.Generator(),
+        )
+
+
+def _require_groups(config: PretrainConfig, *, processes: int) -> None:
+    size = config.train.batch_size
+    for number, stage in enumerate(config.stages):
+        group = stage.koleo_group
+        if group is None or size % group == 0 or (group % size == 0 and processes % (group // size) == 0):
+            continue
+        where = f"on each of {processes} processes" if processes > 1 else "on one process"
+        raise ConfigError(
+            f"stages.{number}.koleo_group is {group}, but a batch has {size} images {where}; give a divisor of {size}"
+            + (f", or a multiple of it that divides {size * processes}" if processes > 1 else "")
         )
 
 

@@ -202,6 +202,14 @@ def test_fewer_images_than_a_batch_are_refused(paths: list[Path]) -> None:
         ImageStream(paths, config)
 
 
+def test_groups_of_koleo_that_do_not_fit_the_batch_are_refused(paths: list[Path]) -> None:
+    config = override_pretraining(PretrainConfig(), ["train.batch_size=4", "stages.0.koleo_group=3"])
+    with pytest.raises(
+        ConfigError, match=r"stages\.0\.koleo_group is 3, .* 4 images on one process; give a divisor of 4"
+    ):
+        ImageStream(paths, config)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stream_goes_on_where_it_was_left_with_images_of_another_size(paths: list[Path], workers: int) -> None:
     config = override_pretraining(PretrainConfig(), [*_SETTINGS, f"data.workers={workers}"])

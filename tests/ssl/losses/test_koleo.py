@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from guidino_cli.ssl.losses.koleo import koleo_loss
+from guidino_cli.ssl.losses.koleo import grouped_koleo, koleo_loss
 
 
 def test_three_points_on_a_circle_by_hand() -> None:
@@ -32,3 +32,11 @@ def test_its_gradient_drives_neighbours_apart() -> None:
     koleo_loss(points).backward()
     moved = (points - 0.01 * points.grad).detach()  # type: ignore[operator]
     assert float(koleo_loss(moved)) < float(koleo_loss(points.detach()))
+
+
+def test_neighbours_are_looked_for_within_groups_only() -> None:
+    # Two pairs: 60 degrees apart in each, so that distances are 1; the pairs themselves lie on each other.
+    angles = torch.tensor([0.0, math.pi / 3, 0.0, math.pi / 3])
+    points = torch.stack([angles.cos(), angles.sin()], dim=1)
+    assert float(grouped_koleo(points, size=2)) == pytest.approx(0, abs=1e-5)
+    assert float(grouped_koleo(points, size=None)) == float(koleo_loss(points)) > 10
