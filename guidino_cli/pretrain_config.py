@@ -38,6 +38,8 @@ class TeachingSettings:
     """The optimisation, AdamW. Defaults: DINOv3's for a ViT-L.
 
     `layer_decay`: learning rate of each block relative to the one above it. `patch_lr`: factor of the patch embedding.
+    `drop_path`: share of the images for which a half of a block of the student is left out, the same in every block
+    (stochastic depth; 0.3 for DINOv3's ViT-L, 0.4 for its 7B).
     `log_every`: steps a row of the history is the mean of. `picture_every`: steps between two pictures of what the
     tokens of some fixed images show; 0 for none. `save_minutes`: how often the state is saved.
     """
@@ -50,6 +52,7 @@ class TeachingSettings:
     clip_norm: PositiveFloat = 3.0
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 0.9
     patch_lr: PositiveFloat = 0.2
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     precision: Literal["no", "bf16", "auto"] = "auto"
     checkpointing: bool = False
     log_every: PositiveInt = 50

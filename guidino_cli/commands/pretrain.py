@@ -73,6 +73,9 @@ def run(
     if dry_run:
         print(dump_pretraining(config), end="")
         return
+    if config.train.drop_path:
+        # What one process leaves out, another need not.
+        set_seed(config.seed + state.process_index)
     sources = together(lambda: fingerprint_sources(place, paths))
     trainer = together(lambda: Pretrainer(objective, config, folder, paths=paths, device=device))
     on_main(lambda: _start(folder, config, student, sources, resume=resume))

@@ -3,6 +3,7 @@
 import warnings
 from typing import Any
 
+from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from guidino_cli.config import FinetuneSettings
@@ -20,16 +21,25 @@ def train_whole(backbone: Backbone, settings: FinetuneSettings) -> None:
     Raises:
         ConfigError: Its blocks cannot be left out, but are to be.
     """
-    network = pretrained(backbone)
+    try:
+        leave_out_halves(pretrained(backbone), settings.drop_path)
+    except ValueError as error:
+        raise ConfigError(f"model.finetune.drop_path: {error}; set it to 0") from error
+    backbone.let_learn_whole()
+
+
+def leave_out_halves(network: nn.Module, share: float) -> None:
+    """Have each half of each block of a transformers network left out for a share of the images, in training.
+
+    Raises:
+        ValueError: It has no blocks that may be left out, and the share is not 0.
+    """
     places = [name for name, _ in network.named_modules() if name.rpartition(".")[2] == _DROP_PATH]
-    if settings.drop_path and not places:
-        raise ConfigError(
-            f"model.finetune.drop_path: {type(network).__name__} has no blocks that may be left out; set it to 0"
-        )
+    if share and not places:
+        raise ValueError(f"{type(network).__name__} has no blocks that may be left out")
     for name in places:
         parent, _, last = name.rpartition(".")
-        setattr(network.get_submodule(parent), last, DropPath(settings.drop_path))
-    backbone.let_learn_whole()
+        setattr(network.get_submodule(parent), last, DropPath(share))
 
 
 def pretrained(backbone: Backbone) -> Any:

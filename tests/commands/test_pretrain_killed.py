@@ -22,7 +22,7 @@ STEPS = 14
 PRESET = f"""
 student: {{name: random, options: {{hidden_size: 32, depth: 1, heads: 2}}}}
 data: {{side: 32}}
-train: {{batch_size: 2, accumulate: 2, log_every: 3, picture_every: 0, save_minutes: 0.0005}}
+train: {{batch_size: 2, accumulate: 2, log_every: 3, picture_every: 0, save_minutes: 0.0005, drop_path: 0.3}}
 dino: {{prototypes: 16, patch_prototypes: 16, hidden: 16, bottleneck: 8, local_count: 1, gram_step: 4}}
 stages:
   - {{name: one, steps: 7, lr: 1e-3, momentum: 0.9, crops: [{{global_size: 32, local_size: 16}}]}}

@@ -9,8 +9,9 @@ from guidino_cli.engine.pretraining.teaching import Master, begun_from, load_tea
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import build_backbone
 from guidino_cli.models.base import Backbone
+from guidino_cli.models.finetune import leave_out_halves
 from guidino_cli.models.weights import fingerprint
-from guidino_cli.pretrain_config import PretrainConfig
+from guidino_cli.pretrain_config import PretrainConfig, TeachingSettings
 from guidino_cli.ssl.distillation import Distillation
 from guidino_cli.ssl.objective import Objective
 from guidino_cli.ssl.self_distillation import SelfDistillation
@@ -51,13 +52,7 @@ def build_student(config: PretrainConfig, *, offline: bool) -> Student:
     _require_whole_patches(config, patch=network.config.patch_size)
     # Blocks behind the one that is used were dropped.
     network.config = _of_depth(network.config, max(backbone.layers))
-    # Beside weights in half precision, as the 7B are read, the steps of an optimiser would be lost.
-    network.float().requires_grad_(True)
-    if config.train.checkpointing:
-        with warnings.catch_warnings():
-            # Its successor does not exist in every transformers 5.
-            warnings.simplefilter("ignore", FutureWarning)
-            network.gradient_checkpointing_enable({"use_reentrant": False})
+    _let_learn(network, config.train)
     return Student(_trunk(network, backbone), _with_licence(backbone.identity, master), master)
 
 
@@ -79,11 +74,23 @@ def build_objective(student: Student, config: PretrainConfig, *, paths: Sequence
 def _begun_from(master: Master, config: PretrainConfig, blocks: Sequence[int]) -> Student:
     network: Any = begun_from(master, blocks, seed=config.seed)
     _require_whole_patches(config, patch=network.config.patch_size)
+    _let_learn(network, config.train)
     teacher = master.backbone.identity
     numbers = ", ".join(str(block) for block in blocks)
     name = f"blocks {numbers} of {teacher['weights']}"
     identity = {**teacher, "weights": name, "sha256": fingerprint(network)}
     return Student(_trunk(network, master.backbone), identity, master)
+
+
+def _let_learn(network: Any, settings: TeachingSettings) -> None:
+    # Beside weights in half precision, as the 7B are read, the steps of an optimiser would be lost.
+    network.float().requires_grad_(True)
+    leave_out_halves(network, settings.drop_path)
+    if settings.checkpointing:
+        with warnings.catch_warnings():
+            # Its successor does not exist in every transformers 5.
+            warnings.simplefilter("ignore", FutureWarning)
+            network.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def _trunk(network: Any, backbone: Backbone) -> Trunk:

@@ -21,6 +21,7 @@ from guidino_cli.engine.pretraining.loop import Pretrainer
 from guidino_cli.engine.pretraining.saving import save_backbone
 from guidino_cli.errors import ConfigError
 from guidino_cli.models.backbones.dino import load_dino
+from guidino_cli.models.layers import DropPath
 from guidino_cli.models.pretrained.storing import write_statistics
 from guidino_cli.pretrain_config import (
     CropSizes,
@@ -137,6 +138,13 @@ def test_a_student_of_blocks_sees_images_normalised_as_its_teacher_does(dinov2: 
     read = load_dino(family="dinov3", offline=True, weights=str(tmp_path / "out"))
     assert read.eye.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
     assert read.eye.std.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
+
+
+def test_a_student_of_blocks_goes_without_halves_of_them_too(dinov2: Path) -> None:
+    config = settings(teacher=Part("dinov2", {"weights": str(dinov2)}), blocks=[1, 2])
+    student = build_student(replace(config, train=replace(config.train, drop_path=0.25)), offline=True)
+    # One place in the code of a block serves both of its halves.
+    assert [part.share for part in student.trunk.modules() if isinstance(part, DropPath)] == [0.25, 0.25]
 
 
 def test_a_student_that_was_read_in_half_precision_learns_in_full(dinov2: Path) -> None:
