@@ -157,12 +157,12 @@ def _describe(config: PretrainConfig, student: Student, *, images: int) -> None:
 def _finish(folder: PretrainFolder, trainer: Pretrainer, student: Student) -> None:
     """Write the backbone, draw the curve, and say how to use it."""
     sha256 = save_backbone(trainer.bare.result(), folder.path, trunk=trainer.bare.student, identity=student.identity)
-    row = trainer.history[-1]
+    row = trainer.journal.rows[-1]
     folder.write_facts(
         {**folder.facts(), "result": {"sha256": sha256, "steps": row["step"], "seconds": row["seconds"]}}
     )
     shutil.rmtree(folder.path / _TEACHER, ignore_errors=True)
-    draw_curve(folder, trainer.history)
+    draw_curve(folder, trainer.journal.rows)
     print(f"backbone {folder.path}, SHA-256 {sha256}")
     print(f"pictures {folder.path / CURVE} and {folder.path / TOKENS}")
     name = "dinov3" if trainer.bare.student.network.config.model_type.startswith("dinov3") else "dinov2"

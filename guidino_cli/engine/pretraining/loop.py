@@ -12,20 +12,20 @@ from guidino_cli.engine.precision import training_precision
 from guidino_cli.engine.pretraining.batches import ImageStream
 from guidino_cli.engine.pretraining.checkpoint import Checkpoint, Standing
 from guidino_cli.engine.pretraining.folder import PretrainFolder
+from guidino_cli.engine.pretraining.journal import Journal
+from guidino_cli.engine.pretraining.keeping import Keeper
 from guidino_cli.engine.pretraining.optim import make_adamw, set_rates
-from guidino_cli.engine.pretraining.rows import Row, collapse, told
-from guidino_cli.engine.training.agreement import Ballot, on_main, refuse_together
+from guidino_cli.engine.pretraining.rows import Row, told
+from guidino_cli.engine.training.agreement import Ballot, refuse_together
 from guidino_cli.engine.training.interruption import Interruption
 from guidino_cli.engine.training.loss_watch import LossWatch
 from guidino_cli.errors import ConfigError, UserError
 from guidino_cli.pretrain_config import PretrainConfig
 from guidino_cli.progress import progress, say
-from guidino_cli.ssl.figures import effective_rank, mean_cosine
 from guidino_cli.ssl.objective import Objective, Progress
 from guidino_cli.types import Images
 
 _GO, _SAVE, _FAIL, _STOP = range(4)
-_ENOUGH = 8
 
 
 class Pretrainer:
@@ -41,6 +41,8 @@ class Pretrainer:
     Attributes:
         at: Where the run stands.
         bare: The objective without any wrapper.
+        journal: The history.
+        keeper: Saves the run.
     """
 
     def __init__(
@@ -65,26 +67,20 @@ class Pretrainer:
         optimizer = make_adamw(objective, config.train)
         self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
         self.bare: Objective = self.accelerator.unwrap_model(self.objective, keep_fp32_wrapper=False)
-        self.checkpoint = Checkpoint(self.accelerator, self.bare, self.optimizer)
+        checkpoint = Checkpoint(self.accelerator, self.bare, self.optimizer)
+        self.keeper = Keeper(checkpoint, folder, steps=config.steps, minutes=config.train.save_minutes)
+        self.journal = Journal(self.bare, config, folder, self.accelerator)
         self.at = Standing()
-        self.history: list[Row] = []
         self._stream = ImageStream(paths, config)
         self._ballot, self._interruption = Ballot(), Interruption()
-        self._saved: int | None = None
-        self._saved_at = time.monotonic()
         self._watch = LossWatch(self.accelerator.device, remembered=config.train.log_every)
         self._features: torch.Tensor | None = None
-        self._has_warned = False
 
     def resume(self) -> None:
         """Continue behind the last step that the run's folder holds."""
-        try:
-            self.at = self.checkpoint.restore(self.folder.load_state())
-        except UserError as error:
-            raise type(error)(f"{self.folder.state}: {error}") from error
-        self.history = [row for row in self.folder.history() if row["step"] <= self.at.since]
+        self.at = self.keeper.restore()
+        self.journal.go_on(self.at)
         self._stream = ImageStream(self.paths, self.config, start=self.at.step * self.config.train.accumulate)
-        self._saved = self.at.step
 
     def fit(
         self, *, after_row: Callable[[list[Row]], None] | None = None, look: Callable[[int], None] | None = None
@@ -105,21 +101,21 @@ class Pretrainer:
         torch.set_flush_denormal(True)
         self.objective.train()
         with self._interruption, progress(enabled=self.accelerator.is_main_process) as bar:
-            if self._saved is None:
+            if self.keeper.saved is None:
                 self._look(look)
-                self._save()
+                self.keeper.save(self.at)
             task = bar.add_task("steps", total=self.config.steps, completed=self.at.step, note="")
             while self.at.step < self.config.steps:
                 began = time.monotonic()
                 self._learn(self._granted(self._taken()))
                 self.at.row_seconds += time.monotonic() - began
-                if self._is_row_due():
+                if self.journal.is_due(self.at):
                     bar.update(task, note=self._add_row(after_row))
                 every = self.config.train.picture_every
                 if every and (self.at.step % every == 0 or self.at.step == self.config.steps):
                     self._look(look)
                 bar.advance(task)
-            self._save()
+            self.keeper.save(self.at)
 
     def _taken(self) -> list[Images | UserError]:
         """The batches of the next step of the optimiser."""
@@ -137,11 +133,11 @@ class Pretrainer:
         wish = self._ballot.highest(self._wish(error))
         if wish != _GO:
             self._refuse_broken_loss()
-            self._save()
+            self.keeper.save(self.at)
         if wish == _STOP:
-            refuse_together(self._interruption.stopped(self._way_on()))
+            refuse_together(self._interruption.stopped(self.keeper.way_on()))
         if wish == _FAIL:
-            refuse_together(None if error is None else type(error)(f"{error}; {self._way_on()}"))
+            refuse_together(None if error is None else type(error)(f"{error}; {self.keeper.way_on()}"))
         return [batch for batch in batches if not isinstance(batch, UserError)]
 
     def _wish(self, error: UserError | None) -> int:
@@ -149,9 +145,7 @@ class Pretrainer:
             return _STOP
         if error is not None:
             return _FAIL
-        seconds = 60 * self.config.train.save_minutes
-        is_due = self.accelerator.is_main_process and time.monotonic() - self._saved_at >= seconds > 0
-        return _SAVE if is_due else _GO
+        return _SAVE if self.keeper.is_due() else _GO
 
     def _learn(self, batches: Sequence[Images]) -> None:
         """One step of the optimiser."""
@@ -179,57 +173,27 @@ class Pretrainer:
         """Pixels only: the numbers beside them decide views, and to read them from a GPU would wait for it."""
         return images._replace(pixels=images.pixels.to(self.accelerator.device, non_blocking=True))
 
-    def _is_row_due(self) -> bool:
-        """Every `train.log_every` steps, and at the end of a stage: the next one may have other terms."""
-        is_stage_over = self.at.step == self.config.steps or self.config.stage_at(self.at.step)[1] == 0
-        return is_stage_over or self.at.step - self.at.since == self.config.train.log_every
-
     def _add_row(self, after_row: Callable[[list[Row]], None] | None) -> str:
         """Add a row to the history, look whether the run is worth going on with, and say it in a line."""
         self._refuse_broken_loss()
-        row = self._row()
-        self.history.append(row)
-        self.at.seconds += self.at.row_seconds
-        self.at.begin_row()
-        on_main(lambda: self.folder.save_history(self.history))
+        rates = set_rates(self.optimizer, self.config, step=self.at.step - 1)
+        row = self.journal.add(self.at, rates=rates, features=self._features)
         line = told(row, steps=self.config.steps)
         if self.accelerator.is_main_process:
             say(line)
             if after_row is not None:
-                after_row(self.history)
-        self._judge(row)
+                after_row(self.journal.rows)
+        self._refuse_dead()
         return line
 
-    def _row(self) -> Row:
-        """The means of all terms and figures since the last row, and how fast it went."""
-        stage, _ = self.config.stage_at(self.at.step - 1)
-        steps = self.at.step - self.at.since
-        batches = steps * self.config.train.accumulate
-        means = {name: float(self.accelerator.reduce(value, "mean")) / batches for name, value in self.at.sums.items()}
-        means |= _watched(self._features)
-        images = batches * self.config.train.batch_size * self.accelerator.num_processes
-        return {
-            "step": self.at.step,
-            "stage": stage.name,
-            **set_rates(self.optimizer, self.config, step=self.at.step - 1),
-            **means,
-            "images_per_second": round(images / max(self.at.row_seconds, 1e-9), 3),
-            "seconds": round(self.at.seconds + self.at.row_seconds, 3),
-        }
-
-    def _judge(self, row: Row) -> None:
-        """Warn once of what looks bad, and stop what is dead; what the main process finds holds for all."""
-        at = Progress(self.at.step, self.config.steps, self.config.seed)
-        figures = {name: value for name, value in row.items() if isinstance(value, float)}
-        warning = self.bare.warning(figures, at=at)
-        if warning is not None and not self._has_warned and self.accelerator.is_main_process:
-            self._has_warned = True
-            say(f"guidino: warning: {warning}")
-        reason = self.bare.failure(figures, at=at) or collapse(self.history)
+    def _refuse_dead(self) -> None:
+        """What the main process finds holds for all."""
+        reason = self.journal.failure(self.at)
         if reason is None or not self.accelerator.is_main_process:
             refuse_together(None)
             return
-        refuse_together(ConfigError(f"step {self.at.step}: {reason}; {self.folder.path} keeps {self._kept()}"))
+        kept = self.keeper.kept()
+        refuse_together(ConfigError(f"step {self.at.step}: {reason}; {self.folder.path} keeps {kept}"))
 
     def _refuse_broken_loss(self) -> None:
         error, broken = None, self._watch.first_broken()
@@ -237,7 +201,7 @@ class Pretrainer:
             images = ", ".join(str(self.paths[index]) for index in broken[1][:4])
             error = ConfigError(
                 f"the loss is not a number, first in step {broken[0]} (images {images}, ...); begin anew with a lower "
-                f"stages.0.lr or --set train.precision=no; {self.folder.path} keeps {self._kept()}"
+                f"stages.0.lr or --set train.precision=no; {self.folder.path} keeps {self.keeper.kept()}"
             )
         refuse_together(error)
 
@@ -248,22 +212,3 @@ class Pretrainer:
         self.bare.eval()
         look(self.at.step)
         self.bare.train(is_training)
-
-    def _save(self) -> None:
-        state = self.checkpoint.capture(self.at)
-        on_main(lambda: self.folder.save_state(state))
-        self._saved, self._saved_at = self.at.step, time.monotonic()
-
-    def _way_on(self) -> str:
-        return f"{self._kept()} is saved, go on with: guidino pretrain --resume -o {self.folder.path}"
-
-    def _kept(self) -> str:
-        return f"step {self._saved} of {self.config.steps}" if self._saved else "the beginning"
-
-
-def _watched(features: torch.Tensor | None) -> dict[str, float]:
-    """Rank and cosine of the last batch's features; of a few images, a rank says nothing."""
-    if features is None or len(features) < 2:
-        return {}
-    rank = {"rank": float(effective_rank(features))} if len(features) >= _ENOUGH else {}
-    return {**rank, "cosine": float(mean_cosine(features))}

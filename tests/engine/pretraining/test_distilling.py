@@ -93,7 +93,7 @@ def test_a_run_that_is_resumed_ends_as_one_that_was_never_stopped(tmp_path: Path
 
     def until_two(batches):  # type: ignore[no-untyped-def]
         if len(steps) == 2:
-            first._save()
+            first.keeper.save(first.at)
             raise Stop
         steps.append(1)
         learn(batches)
