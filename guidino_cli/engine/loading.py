@@ -27,7 +27,11 @@ def until_error(loader: Iterable[T]) -> Iterator[T | UserError]:
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
-            yield _worker_lost(error)
+            yield _worker_lost(str(error).splitlines()[0].rstrip("."))
+            return
+        except (EOFError, ConnectionError):
+            # It died while it handed over what it had loaded, before torch could find it dead.
+            yield _worker_lost("it left in the middle of a batch")
             return
         _let_steps_finish()
         yield batch
@@ -54,8 +58,7 @@ def _plain(error: UserError) -> UserError:
     return type(error)(message) if named else error
 
 
-def _worker_lost(error: RuntimeError) -> ResourceError:
-    reason = str(error).splitlines()[0].rstrip(".")
+def _worker_lost(reason: str) -> ResourceError:
     return ResourceError(
         f"a process that loads images died ({reason}), probably for want of memory; "
         "close other programs, or begin a run with fewer train.workers or a lower data.cache_gb"
