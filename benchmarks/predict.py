@@ -1,6 +1,6 @@
 """What makes prediction faster, and by how much: configurations alternating in one run, as ratios in JSON.
 
-    python benchmarks/predict.py [--rounds 3] [--threads 2] [--windows 4]
+    python benchmarks/predict.py [--rounds 3] [--threads 2] [--windows 4] [--forms straightforward ours once]
 
 GuiDINO-W (`kvasir-nnwnet`) with the backbone that travels in a wheel, windows of 256 px, half overlapping, four flips:
 every configuration predicts the same windows of one image, and its probabilities are compared with those of the first,
@@ -8,7 +8,8 @@ which is the straightforward one: fp32, one window and one flip at a time, every
 were trained.
 
 Each configuration reports CPU seconds and wall seconds a window (the median over rounds), their ratio to the first,
-and the largest difference of a probability. `peak_mb` is the peak of the whole process.
+and the largest difference of a probability. Those that keep freed memory run in a process of their own, because what
+the C library was told cannot be taken back; `peak_mb` is the peak of each of the two processes.
 """
 
 import argparse
@@ -16,21 +17,65 @@ import json
 import resource
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cache
+from multiprocessing import get_context
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from guidino_cli.config import load_preset
-from guidino_cli.engine.prediction.faster import fold_normalisation, prepare_for_prediction
+from guidino_cli.engine.prediction.faster import fold_normalisation, take_faster_kernels
 from guidino_cli.engine.prediction.inference import segment_image
 from guidino_cli.engine.prediction.sliding import Window, window_corners
+from guidino_cli.memory import keep_freed_maps
 from guidino_cli.models import build_model
 from guidino_cli.models.composed import Model
 
 _WINDOW = Window(256, overlap=0.5, mirror=True, batch_size=1)
 _EMBEDDED = ["model.backbone.name=embedded"]
+_SIZES = {1: (256, 256), 2: (256, 384), 4: (384, 384), 16: (529, 622)}
+
+
+@dataclass(frozen=True)
+class Form:
+    """Which of our improvements a configuration has."""
+
+    all_blocks: bool = False
+    folded: bool = True
+    channels_last: bool = True
+    kernels: bool = True
+    keeps_memory: bool = True
+    backbone_once: bool = False
+    batch_size: int = 4
+
+
+_STRAIGHT = Form(all_blocks=True, folded=False, channels_last=False, kernels=False, keeps_memory=False, batch_size=1)
+FORMS = {
+    "straightforward": _STRAIGHT,
+    "blocks not needed dropped": replace(_STRAIGHT, all_blocks=False),
+    "and normalisation folded": replace(_STRAIGHT, all_blocks=False, folded=True),
+    "and channels last": Form(kernels=False, keeps_memory=False, batch_size=1),
+    "and batches of 4": Form(kernels=False, keeps_memory=False),
+    "and oneDNN for GELU and 1x1": Form(keeps_memory=False),
+    "ours": Form(),
+    "ours, batches of 1": Form(batch_size=1),
+    "once": Form(backbone_once=True),
+}
+"""Each has what those above it have; "once" is not the same computation, see `Window.mirror_backbone`."""
+
+
+class Answer(NamedTuple):
+    """What one process says of one prediction; peak in MB, probabilities (2, H, W)."""
+
+    cpu_s: float
+    wall_s: float
+    peak_mb: int
+    probabilities: np.ndarray
 
 
 def main() -> None:
@@ -38,55 +83,57 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--windows", type=int, default=4, help="1, 2, 4 or 16; 16 is an image of 529x622 px")
+    parser.add_argument("--windows", type=int, default=4, choices=list(_SIZES), help="16 is an image of 529x622 px")
+    parser.add_argument("--forms", nargs="+", choices=list(FORMS), default=list(FORMS), help="the first is the measure")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    image = torch.rand(3, *{1: (256, 256), 2: (256, 384), 4: (384, 384), 16: (529, 622)}[options.windows])
-    print(json.dumps(measure(image, rounds=options.rounds, threads=options.threads), indent=2))
+    print(json.dumps(measure(options.forms, options.windows, rounds=options.rounds, threads=options.threads), indent=2))
 
 
-def measure(image: Tensor, *, rounds: int, threads: int) -> dict[str, object]:
+def measure(forms: list[str], windows: int, *, rounds: int, threads: int) -> dict[str, object]:
     """All configurations in turn, round after round: a slow minute of the machine falls on all of them."""
-    forms = configurations()
-    expected = forms["straightforward"](image)
-    differences = {name: float((form(image) - expected).abs().max()) for name, form in forms.items()}
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in forms}
-    for _ in range(rounds):
-        for name, form in forms.items():
-            cpu, wall = time.process_time(), time.perf_counter()
-            form(image)
-            seconds[name].append((time.process_time() - cpu, time.perf_counter() - wall))
-    windows = len(window_corners((image.shape[1], image.shape[2]), _WINDOW))
-    first = [statistics.median(pair[i] for pair in seconds["straightforward"]) for i in (0, 1)]
+    with ExitStack() as stack:
+        processes = {
+            keeps: stack.enter_context(
+                ProcessPoolExecutor(1, get_context("spawn"), initializer=_begin, initargs=(threads, keeps))
+            )
+            for keeps in sorted({FORMS[name].keeps_memory for name in forms})
+        }
+        answers: dict[str, list[Answer]] = {name: [] for name in forms}
+        # One round more: the first warms up.
+        for _ in range(rounds + 1):
+            for name in forms:
+                answers[name].append(processes[FORMS[name].keeps_memory].submit(_predict, name, windows).result())
+    count = len(window_corners(_SIZES[windows], _WINDOW))
     return {
         "torch": torch.__version__,
         "threads": threads,
-        "image": list(image.shape[1:]),
-        "windows": windows,
-        "passes": windows * _WINDOW.flips,
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "configurations": {name: _line(pairs, first, windows, differences[name]) for name, pairs in seconds.items()},
+        "image": _SIZES[windows],
+        "windows": count,
+        "passes": count * _WINDOW.flips,
+        "configurations": {name: _line(answers[name], answers[forms[0]], count) for name in forms},
     }
 
 
-def configurations() -> dict[str, Callable[[Tensor], Tensor]]:
-    """Each predicts an image (3, H, W) and returns probabilities (2, H, W)."""
-    trained, dropped, folded, fast = _model(None), _model([8]), _model([8]), _model([8])
-    fold_normalisation(folded.segmenter)
-    prepare_for_prediction(fast)
-    once = replace(_WINDOW, mirror_backbone="once")
-    return {
-        "straightforward": lambda image: segment_image(trained, image, _WINDOW)[0],
-        "blocks not needed dropped": lambda image: segment_image(dropped, image, _WINDOW)[0],
-        "and normalisation folded": lambda image: segment_image(folded, image, _WINDOW)[0],
-        "and channels last (what predict does), batches of 1": lambda image: segment_image(fast, image, _WINDOW)[0],
-        "the same, batches of 4": lambda image: segment_image(fast, image, replace(_WINDOW, batch_size=4))[0],
-        "the same, backbone once for four flips (not exact)": lambda image: segment_image(fast, image, once)[0],
-    }
+def _begin(threads: int, keeps_memory: bool) -> None:
+    torch.set_num_threads(threads)
+    if keeps_memory:
+        keep_freed_maps()
 
 
-def _model(layers: list[int] | None) -> Model:
+def _predict(name: str, windows: int) -> Answer:
+    """Predict the image once in the form of this name."""
+    form = FORMS[name]
+    image = torch.rand(3, *_SIZES[windows], generator=torch.Generator().manual_seed(0))
+    model = _model(form.all_blocks, form.folded, form.channels_last, form.kernels)
+    window = replace(_WINDOW, batch_size=form.batch_size, mirror_backbone="once" if form.backbone_once else "each")
+    cpu, wall = time.process_time(), time.perf_counter()
+    probabilities, _ = segment_image(model, image, window)
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    return Answer(cpu, wall, round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024), probabilities.numpy())
+
+
+@cache
+def _model(all_blocks: bool, folded: bool, channels_last: bool, kernels: bool) -> Model:
     """The same weights every time, with statistics of normalisation as after training."""
     config = load_preset("kvasir-nnwnet", _EMBEDDED)
     torch.manual_seed(0)
@@ -95,7 +142,14 @@ def _model(layers: list[int] | None) -> Model:
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, 0, 0.1)
             nn.init.uniform_(module.running_var, 0.5, 2)
-    return model if layers else _with_all_blocks(model)
+    # The steps of `prepare_for_prediction`.
+    if folded:
+        fold_normalisation(model.segmenter)
+    if kernels:
+        take_faster_kernels(model.segmenter)
+    if channels_last:
+        model.segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return _with_all_blocks(model) if all_blocks else model
 
 
 def _with_all_blocks(model: Model) -> Model:
@@ -112,14 +166,16 @@ def _with_all_blocks(model: Model) -> Model:
     return model
 
 
-def _line(pairs: list[tuple[float, float]], first: list[float], windows: int, difference: float) -> dict[str, object]:
-    cpu, wall = (statistics.median(pair[i] for pair in pairs) for i in (0, 1))
+def _line(answers: list[Answer], first: list[Answer], windows: int) -> dict[str, object]:
+    cpu, wall = (statistics.median(answer[i] for answer in answers[1:]) for i in (0, 1))
+    difference = np.abs(answers[0].probabilities - first[0].probabilities).max()
     return {
         "cpu_seconds_a_window": round(cpu / windows, 3),
         "wall_seconds_a_window": round(wall / windows, 3),
-        "times_as_fast_cpu": round(first[0] / cpu, 2),
-        "times_as_fast_wall": round(first[1] / wall, 2),
+        "times_as_fast_cpu": round(statistics.median(answer.cpu_s for answer in first[1:]) / cpu, 2),
+        "times_as_fast_wall": round(statistics.median(answer.wall_s for answer in first[1:]) / wall, 2),
         "largest_difference": float(f"{difference:.1e}"),
+        "peak_mb": answers[-1].peak_mb,
     }
 
 
