@@ -11,12 +11,19 @@ from guidino_cli.config import RunConfig, dump, load_preset, preset_names, prese
 from guidino_cli.pretrain_config import dump_pretraining, load_pretraining, pretraining_folder, pretraining_presets
 
 _NOTES = """\
-guide: it gates the i(nput) or the b(ottleneck); LoRA: its rank, or all: the
+at: the guide gates the i(nput) or the b(ottleneck); LoRA: its rank, or all: the
 backbone learns whole; paper: the row of Tables 1 to 3 in the GuiDINO paper.
-dinov3 is the ViT-S/16, for ct the ViT-B/16. demo takes minutes on a CPU.
+dinov3 is the ViT-S/16, for ct the ViT-B/16."""
+_NOTES_OF = {
+    "ct": """\
+ct: MedDINOv3 on slices of CT, from its authors' weights; or, as its Table 3
+has it, from random ones or DINOv3's, reading one block or four (multi).""",
+    "demo": "demo takes minutes on a CPU.",
+    "own": """\
 Your own data: own-unet, and own-plain-unet, which shows if its guide helps;
-or nnU-Net's rules: guidino plan DATA.
-Some only: guidino presets kvasir. One as YAML: guidino presets NAME"""
+or nnU-Net's rules: guidino plan DATA.""",
+}
+_MORE = "Some only: guidino presets kvasir. One as YAML: guidino presets NAME"
 
 
 def run(name: str | None, *, resolved: bool) -> None:
@@ -47,13 +54,17 @@ def _list(names: Sequence[str]) -> None:
     console = Console(highlight=False)
     console.print(_table(names))
     console.print(_NOTES)
+    for data_set, note in _NOTES_OF.items():
+        if any(name.split("-")[0] == data_set for name in names):
+            console.print(note)
+    console.print(_MORE)
     console.print(f"For guidino pretrain: {', '.join(pretraining_presets())}.")
 
 
 def _table(presets: Sequence[str]) -> Table:
     """A row a preset; those for one data set together, the shortest names first."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for title in ("preset", "network", "guide", "backbone", "LoRA", "paper"):
+    for title in ("preset", "network", "at", "backbone", "LoRA", "paper"):
         table.add_column(title, no_wrap=True)
     for _, names in groupby(presets, key=lambda preset: preset.split("-")[0]):
         rows = [(preset, load_preset(preset)) for preset in names]

@@ -195,9 +195,8 @@ def _print(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, heading in enumerate(headings):
-        table.add_column(
-            heading, justify="right" if number else "left", no_wrap=True, overflow="fold" if number else "ellipsis"
-        )
+        # A long name goes on in a second line; figures are never cut.
+        table.add_column(heading, justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
     for row in rows:
         table.add_row(*row)
     console = Console()
