@@ -10,6 +10,8 @@ from torch import Tensor
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 PATCH = 16
+# Of DINOv2 and DINOv3, all sizes but those with another kind of perceptron.
+_MLP_RATIO = 4
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ def fresh(shape: Shape, *, registers: int = 4, seed: int = 0) -> DINOv3ViTModel:
     """A student with random weights, the same for the same seed; torch's own generator is left as it was."""
     config = DINOv3ViTConfig(
         hidden_size=shape.width,
-        intermediate_size=4 * shape.width,
+        intermediate_size=_MLP_RATIO * shape.width,
         num_hidden_layers=shape.depth,
         num_attention_heads=shape.heads,
         num_register_tokens=registers,
@@ -58,11 +60,14 @@ def from_blocks(teacher: Any, blocks: Sequence[int], *, registers: int = 4, seed
         seed: Of the registers.
 
     Raises:
-        ValueError: Another architecture, no block, a block that does not exist, or blocks that do not rise.
+        ValueError: Another architecture or inner width, no block, one that does not exist, or blocks that do not rise.
     """
     old = teacher.config
     if old.model_type != "dinov2" or getattr(old, "use_swiglu_ffn", False):
         raise ValueError(f"blocks of a DINOv2 can be taken over, not of a {old.model_type}; leave out the blocks")
+    if old.mlp_ratio != _MLP_RATIO:
+        found = f"perceptrons of {old.mlp_ratio:g} times their width, a student's have {_MLP_RATIO}"
+        raise ValueError(f"the teacher's blocks have {found}; leave out the blocks")
     depth = len(teacher.encoder.layer)
     if not blocks or sorted(set(blocks)) != list(blocks) or blocks[0] < 1 or blocks[-1] > depth:
         raise ValueError(f"blocks are {list(blocks)}, expected rising numbers within 1..{depth}")

@@ -159,6 +159,12 @@ def test_blocks_of_a_dinov3_are_refused() -> None:
         build_student(settings(blocks=[1]), offline=True)
 
 
+def test_blocks_that_are_narrower_inside_than_a_students_are_refused(dinov2_folder: Path) -> None:
+    teacher = Part("dinov2", {"weights": str(dinov2_folder)})
+    with pytest.raises(ConfigError, match=r"distill\.blocks: .* 2 times their width, a student's have 4"):
+        build_student(settings(teacher=teacher, blocks=[1]), offline=True)
+
+
 def test_an_enlarging_teacher_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"distill\.teacher\.options\.scale"):
         build_student(settings(teacher=Part("random", {**TEACHER.options, "scale": 2})), offline=True)
