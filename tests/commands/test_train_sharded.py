@@ -1,0 +1,62 @@
+"""`train.shard_backbone` from the command line: a run like any other, for whoever uses it afterwards."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guidino_cli.config import load_preset
+from guidino_cli.models import build_model
+
+PRESET = """
+model:
+  segmenter: {name: unet, options: {width: 4}}
+  backbone: {name: random, options: {hidden_size: 32, depth: 2, heads: 2}}
+  guide: {at: bottleneck, options: {prototypes: 4}}
+data: {image_size: 32, augment: none}
+train: {epochs: 1, batch_size: 2, shard_backbone: true}
+predict: {overlap: 0, mirror: false}
+"""
+
+
+@pytest.fixture
+def words(make_data: Callable[..., Path], tmp_path: Path) -> list[object]:
+    """What trains it, but for `-o`."""
+    data, preset = make_data(train=4, val=1), tmp_path / "tiny.yaml"
+    preset.write_text(PRESET)
+    return ["train", "-p", preset, "-d", data]
+
+
+def test_a_run_in_pieces_is_predicted_with_by_one_process(
+    mother: Any, words: list[object], guidino: Callable[..., Any], tmp_path: Path
+) -> None:
+    """One validation case for two processes, too."""
+    run, masks = tmp_path / "run", tmp_path / "masks"
+    mother.start(*words, "-o", run, processes=2)
+    mother.wait(0, 0)
+    model = build_model(load_preset(str(words[2])).model, num_classes=2)
+    trained, whole = json.loads((run / "run.json").read_text())["parameters"]
+    assert whole == sum(parameter.numel() for parameter in model.parameters())
+    assert trained == sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    outcome = guidino("predict", run, tmp_path / "data" / "images", "-o", masks, "--device", "cpu")
+    assert outcome.code == 0, outcome.stderr
+    assert len(list(masks.glob("*.png"))) == 6
+
+
+def test_a_single_process_is_told_how_to_be_several(
+    words: list[object], guidino: Callable[..., Any], tmp_path: Path
+) -> None:
+    outcome = guidino(*words, "-o", tmp_path / "run", "--device", "cpu")
+    assert outcome.code == 2
+    assert "there is one process: add --devices N, or leave it out" in outcome.stderr
+    assert guidino(*words, "-o", tmp_path / "run", "--device", "cpu", "--dry-run").code == 0
+
+
+def test_lora_of_a_run_in_pieces_says_what_to_set(words: list[object], guidino: Callable[..., Any]) -> None:
+    outcome = guidino("lora-tune", *words[1:], "-o", "run", "--device", "cpu")
+    assert outcome.code == 2
+    assert (
+        "train.shard_backbone is for a frozen backbone, but model.lora has it learn: set it to false" in outcome.stderr
+    )
