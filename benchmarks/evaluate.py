@@ -34,7 +34,7 @@ from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filte
 
 from guidino_cli.data.masks.rule import MaskRule
 from guidino_cli.data.masks.values import read_values
-from guidino_cli.evaluation.pairing import Pair, Truth
+from guidino_cli.evaluation.pairs.cases import Pair, Truth
 from guidino_cli.evaluation.policy import Policy
 from guidino_cli.evaluation.reading import MaskReader
 from guidino_cli.evaluation.scoring import Job, Target

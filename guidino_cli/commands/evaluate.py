@@ -11,7 +11,8 @@ from guidino_cli.commands.scores.request import Options, check_out, request_of, 
 from guidino_cli.errors import ConfigError, DataError, GateError, PartialError, unknown
 from guidino_cli.evaluation.folder import evaluate
 from guidino_cli.evaluation.gates import Gate, GateOn, Verdict, check, check_baseline, load_report, parse_gate
-from guidino_cli.evaluation.pairing import match, read_pairs, with_images
+from guidino_cli.evaluation.pairs.matching import match, with_images
+from guidino_cli.evaluation.pairs.tables import read_pairs
 from guidino_cli.evaluation.report_files import dump_json, to_json
 from guidino_cli.evaluation.result import Evaluation
 from guidino_cli.evaluation.scoring import CaseResult

@@ -9,7 +9,7 @@ from guidino_cli.data.volumes import is_volume
 from guidino_cli.errors import ConfigError, DataError, unknown
 from guidino_cli.evaluation.aggregation import sum_up
 from guidino_cli.evaluation.columns import column
-from guidino_cli.evaluation.pairing import Pairing, TruthSet
+from guidino_cli.evaluation.pairs.cases import Pairing, TruthSet
 from guidino_cli.evaluation.policy import Policy
 from guidino_cli.evaluation.reading import MaskReader, ReadOptions, SurpriseError, index_reader, make_reader
 from guidino_cli.evaluation.result import Evaluation

@@ -13,7 +13,7 @@ from typing import Any
 
 from guidino_cli import __version__
 from guidino_cli.evaluation.gates import Verdict
-from guidino_cli.evaluation.pairing import Pairing
+from guidino_cli.evaluation.pairs.cases import Pairing
 from guidino_cli.evaluation.result import Evaluation, Line, measured, pooled_figures, pooled_lesions, status_counts
 from guidino_cli.evaluation.scoring import CaseResult, Score
 from guidino_cli.evaluation.statistics import RESAMPLES, Summary

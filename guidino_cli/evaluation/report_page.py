@@ -6,7 +6,7 @@ from html import escape
 
 from guidino_cli import __version__
 from guidino_cli.evaluation.gates import Verdict
-from guidino_cli.evaluation.pairing import Pairing
+from guidino_cli.evaluation.pairs.cases import Pairing
 from guidino_cli.evaluation.report_pictures import legend, pictures
 from guidino_cli.evaluation.result import Evaluation
 from guidino_cli.evaluation.tables import (

@@ -9,7 +9,7 @@ import numpy as np
 
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.grids import fit
-from guidino_cli.evaluation.pairing import Pair
+from guidino_cli.evaluation.pairs.cases import Pair
 from guidino_cli.evaluation.policy import Policy
 from guidino_cli.evaluation.reading import Mask, MaskReader
 from guidino_cli.metrics import INSTANCE, LESION, METRICS, SURFACE, overlap

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from guidino_cli.errors import DataError
-from guidino_cli.evaluation.names import shortened, stem
-from guidino_cli.evaluation.pairing import Truth, TruthSet, find_truths
+from guidino_cli.evaluation.pairs.cases import Truth, TruthSet
+from guidino_cli.evaluation.pairs.names import shortened, stem
+from guidino_cli.evaluation.pairs.truth_masks import find_truths
 from guidino_cli.evaluation.reading import MaskReader, ReadOptions, SurpriseError, index_reader, make_reader
 from guidino_cli.types import width_by_height
 

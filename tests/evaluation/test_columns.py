@@ -6,7 +6,7 @@ import pytest
 
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.evaluation.columns import column
-from guidino_cli.evaluation.pairing import Truth
+from guidino_cli.evaluation.pairs.cases import Truth
 
 
 def truths(**scanners: str) -> list[Truth]:

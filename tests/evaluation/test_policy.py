@@ -9,7 +9,8 @@ from PIL import Image
 
 from guidino_cli.errors import ConfigError
 from guidino_cli.evaluation.folder import Request, evaluate
-from guidino_cli.evaluation.pairing import find_truths, match
+from guidino_cli.evaluation.pairs.matching import match
+from guidino_cli.evaluation.pairs.truth_masks import find_truths
 from guidino_cli.evaluation.policy import POLICIES, get_policy
 from guidino_cli.evaluation.result import Evaluation
 

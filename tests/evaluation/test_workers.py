@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from guidino_cli.data.masks.rule import MaskRule
-from guidino_cli.evaluation.pairing import Pair, Truth
+from guidino_cli.evaluation.pairs.cases import Pair, Truth
 from guidino_cli.evaluation.policy import Policy
 from guidino_cli.evaluation.reading import Mask, MaskReader
 from guidino_cli.evaluation.scoring import Job, Target

@@ -10,7 +10,7 @@ from guidino_cli.data.images import write_text
 from guidino_cli.evaluation.gates import Verdict
 from guidino_cli.evaluation.junit import to_junit
 from guidino_cli.evaluation.markdown import to_markdown
-from guidino_cli.evaluation.pairing import Pairing, TruthSet
+from guidino_cli.evaluation.pairs.cases import Pairing, TruthSet
 from guidino_cli.evaluation.report_files import dump_json, lesions_csv, per_case_csv, summary_csv
 from guidino_cli.evaluation.report_page import to_html
 from guidino_cli.evaluation.result import Evaluation, pooled_figures, pooled_lesions, status_counts

@@ -10,7 +10,8 @@ from guidino_cli.commands.out_folder import require_writable
 from guidino_cli.data.classes import Classes, parse_classes
 from guidino_cli.errors import ConfigError, DependencyError, unknown
 from guidino_cli.evaluation.folder import Request, check_metrics
-from guidino_cli.evaluation.pairing import TruthSet, find_truths
+from guidino_cli.evaluation.pairs.cases import TruthSet
+from guidino_cli.evaluation.pairs.truth_masks import find_truths
 from guidino_cli.evaluation.policy import Hd95, Policy, get_policy
 from guidino_cli.evaluation.reading import ReadOptions
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from guidino_cli.evaluation.names import shortened, sign_of_swap, stem
+from guidino_cli.evaluation.pairs.names import shortened, sign_of_swap, stem
 
 
 def test_endings_are_removed_one_at_a_time() -> None:

@@ -38,6 +38,7 @@ _DRAWN_FOLDER = (
     "masks",
 )
 _OF_PREDICT = "predictions.json"
+_SHOWN = 5
 
 
 def stem(path: Path) -> str:
@@ -89,6 +90,18 @@ def sign_of_swap(place: Path, predictions: Sequence[Path], truths: Sequence[Path
 def is_mask_folder(folder: Path) -> bool:
     """Whether a folder is named as those of masks are."""
     return folder.name.lower() in {*_DRAWN_FOLDER, *_PREDICTED_FOLDER}
+
+
+def repeated(names: Sequence[str]) -> list[str]:
+    """Names that occur more than once, sorted."""
+    seen: set[str] = set()
+    return sorted({name for name in names if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
+
+
+def some(names: Sequence[str]) -> str:
+    """Up to five names in words."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def _share(paths: Sequence[Path], endings: tuple[str, ...]) -> float:
