@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from guidino_cli.data.images import write_atomically
+from guidino_cli.files import write_atomically
 
 COMMON = [
     "model.segmenter.options.width=8",

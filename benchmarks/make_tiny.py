@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from guidino_cli.data.images import write_atomically
+from guidino_cli.files import write_atomically
 from guidino_cli.models.backbones.embedded import load_embedded
 from guidino_cli.models.backbones.tiny import BLOCKS
 from guidino_cli.models.pretrained.eight_bits import packed

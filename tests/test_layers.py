@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import guidino_cli
 ROOT = Path(guidino_cli.__file__).parent
 FLOORS = {
     **dict.fromkeys(
-        ("guidino_cli", "types", "errors", "config", "pretrain_config", "registry", "progress", "memory"), 0
+        ("guidino_cli", "types", "errors", "config", "pretrain_config", "registry", "progress", "files", "memory"), 0
     ),
     **dict.fromkeys(("data", "models", "losses", "metrics", "plots", "ssl"), 1),
     **dict.fromkeys(("engine", "preparation", "planning", "evaluation"), 2),
@@ -40,8 +41,13 @@ def _imports(node: ast.AST, *, nested: bool) -> Iterator[str]:
             yield from _imports(child, nested=nested)
 
 
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def _imported(path: Path, *, nested: bool = True) -> list[str]:
-    return list(_imports(ast.parse(path.read_text(encoding="utf-8")), nested=nested))
+    return list(_imports(_tree(path), nested=nested))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -70,7 +76,7 @@ def test_only_commands_print() -> None:
     speakers = {
         path.relative_to(ROOT).parts[0]
         for path in FILES
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(_tree(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     }
     assert speakers <= {"commands", "cli"}

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from guidino_cli.commands.scores.output import say
 from guidino_cli.commands.scores.request import Options, check_out, request_of, truths_of
-from guidino_cli.data.images import write_atomically, write_text
 from guidino_cli.errors import ConfigError, PartialError
 from guidino_cli.evaluation.columns import column
 from guidino_cli.evaluation.comparison import Contest, compare
@@ -26,6 +25,7 @@ from guidino_cli.evaluation.pairs.matching import match
 from guidino_cli.evaluation.pairs.tables import in_one_order, read_pairs
 from guidino_cli.evaluation.scoring import CaseResult
 from guidino_cli.evaluation.tables import label
+from guidino_cli.files import write_atomically, write_text
 from guidino_cli.metrics import METRICS
 from guidino_cli.plots.comparison import Differences, difference_figure
 from guidino_cli.progress import counted, track

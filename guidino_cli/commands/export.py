@@ -9,10 +9,10 @@ import torch
 
 from guidino_cli import __version__
 from guidino_cli.config import RunConfig
-from guidino_cli.data.images import write_atomically, write_text
 from guidino_cli.engine.exporting import export, largest_difference, output_names, require_onnx
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.errors import ConfigError
+from guidino_cli.files import write_atomically, write_text
 from guidino_cli.models.composed import Model
 from guidino_cli.models.pretrained.catalogue import licence_note
 

@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from guidino_cli.data.images import write_text
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.errors import ConfigError, unknown
+from guidino_cli.files import write_text
 from guidino_cli.planning.fingerprint import Fingerprint, fingerprint
 from guidino_cli.planning.proposal import Proposal, as_preset, propose, reasons
 from guidino_cli.planning.rules import ENCODERS

@@ -14,7 +14,8 @@ from guidino_cli.data.manifest import FILE_NAME
 from guidino_cli.errors import ConfigError, PartialError, ResourceError
 from guidino_cli.preparation.layouts import recognise
 from guidino_cli.preparation.nnunet import dataset_folder
-from guidino_cli.preparation.pipeline import Options, prepare
+from guidino_cli.preparation.options import Options
+from guidino_cli.preparation.pipeline import prepare
 from guidino_cli.preparation.public import choose_normal
 from guidino_cli.preparation.report import Summary, class_shares, count_parts, size_line
 from guidino_cli.preparation.splits import parse_ratios

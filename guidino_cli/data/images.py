@@ -1,14 +1,12 @@
-"""Read images as they were meant to be seen, and write masks and arrays without ever leaving half a file."""
+"""Read images as they were meant to be seen, and write masks as they are."""
 
-import os
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from guidino_cli.errors import DataError, ResourceError
+from guidino_cli.errors import DataError
+from guidino_cli.files import write_atomically
 from guidino_cli.types import Geometry
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
@@ -75,37 +73,6 @@ def read_label_map(path: Path) -> np.ndarray:
     if image.mode not in {"L", "P", "1"}:
         raise DataError(f"{path}: expected a class-index mask, found mode {image.mode}; make it with `guidino prepare`")
     return np.asarray(image).astype(np.uint8)
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it: readers see the old file or the whole new one.
-
-    Raises:
-        ResourceError: The disk is full or the place cannot be written.
-    """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        _remove(temporary)
-        reason = error.strerror or str(error)
-        raise ResourceError(f"{path}: cannot be written ({reason}); free some space or choose another -o") from error
-    except BaseException:
-        _remove(temporary)
-        raise
-
-
-def _remove(path: Path) -> None:
-    # Where the folder is a file, even asking for a file in it fails.
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file atomically."""
-    write_atomically(path, lambda place: place.write_text(text, encoding="utf-8", newline="\n"))
 
 
 def write_label_map(path: Path, labels: np.ndarray) -> None:

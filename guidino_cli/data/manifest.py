@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from guidino_cli.data.images import write_text
 from guidino_cli.errors import DataError
+from guidino_cli.files import write_text
 from guidino_cli.types import Case
 
 FORMAT = 1

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from guidino_cli.data.images import write_atomically
+from guidino_cli.files import write_atomically
 
 
 def write_label_rows(path: Path, size_hw: tuple[int, int], bands: Iterable[np.ndarray]) -> None:

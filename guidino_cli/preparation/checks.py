@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from guidino_cli.preparation.examine import ImageFacts, PackedMask
 from guidino_cli.preparation.found import Found, Pair
 from guidino_cli.progress import counted
@@ -85,6 +87,22 @@ def describe(facts: dict[str, ImageFacts]) -> list[Finding]:
         Finding("warning", f"{counted(len(flat), 'image')} of one colour throughout: {some(flat)}"),
     ]
     return [remark for remark, cases in zip(remarks, (deep, alpha, flat), strict=True) if cases]
+
+
+def empty_and_full(pixels: dict[str, np.ndarray]) -> list[Finding]:
+    """Masks without foreground, or without background.
+
+    Args:
+        pixels: Case id -> (K,) pixels of each class.
+    """
+    empty = [case for case, counts in pixels.items() if counts[1:].sum() == 0]
+    full = [case for case, counts in pixels.items() if counts[0] == 0]
+    if pixels and len(empty) == len(pixels):
+        return [Finding("warning", "every mask is empty: there is nothing to learn")]
+    findings = [Finding("note", f"{counted(len(empty), 'empty mask')}: {some(empty)}")] if empty else []
+    if full:
+        findings.append(Finding("warning", f"{counted(len(full), 'mask')} without any background: {some(full)}"))
+    return findings
 
 
 def some(items: Iterable[object]) -> str:

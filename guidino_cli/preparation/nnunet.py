@@ -7,9 +7,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from guidino_cli.data.images import read_image, read_label_map, write_atomically, write_label_map, write_text
+from guidino_cli.data.images import read_image, read_label_map, write_label_map
 from guidino_cli.data.manifest import Manifest
 from guidino_cli.errors import ConfigError
+from guidino_cli.files import write_atomically, write_text
 from guidino_cli.types import Case
 
 

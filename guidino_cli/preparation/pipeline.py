@@ -1,57 +1,27 @@
 """From pairs of files to a prepared data set: decode, check, decide, convert, split, write."""
 
-import os
-import shutil
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-from PIL import Image
 
-from guidino_cli import __version__
-from guidino_cli.data.classes import Classes, default_names
-from guidino_cli.data.images import read_image, read_label_map, write_atomically, write_label_map, write_text
-from guidino_cli.data.manifest import Manifest, save_manifest
+from guidino_cli.data.classes import default_names
+from guidino_cli.data.images import write_label_map
 from guidino_cli.data.masks.decision import decide
 from guidino_cli.data.masks.rule import MaskRule, apply
 from guidino_cli.errors import DataError
-from guidino_cli.preparation.checks import Finding, check_names, check_pair, describe, some
+from guidino_cli.preparation.checks import Finding, check_names, check_pair, describe, empty_and_full
 from guidino_cli.preparation.duplicates import connected, exact_pairs, merge_groups, near_pairs
 from guidino_cli.preparation.examine import ImageFacts, PackedMask, examine_image, examine_masks, merge_masks
 from guidino_cli.preparation.found import Found, Pair
-from guidino_cli.preparation.nnunet import export
-from guidino_cli.preparation.report import Summary, class_shares, count_parts, to_markdown, value_table
-from guidino_cli.preparation.splits import PARTS, Ratios, Split, split, with_groups
-from guidino_cli.progress import counted, say, track
+from guidino_cli.preparation.options import Options
+from guidino_cli.preparation.report import Summary, class_shares, count_parts, value_table
+from guidino_cli.preparation.splits import Split, split, with_groups
+from guidino_cli.preparation.threads import in_threads
+from guidino_cli.preparation.writing import write
+from guidino_cli.progress import say
 from guidino_cli.types import Case
-
-_SHEET_TILES = 24
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Options:
-    """The user's choices, already checked."""
-
-    layout: str
-    classes: Classes | None
-    binary: bool
-    threshold: float | None
-    ratios: Ratios | None
-    folds: int | None
-    group_by: str | None
-    seed: int
-    include_normal: bool
-    allow_unpaired: bool
-    skip_bad: bool
-    copy: bool
-    export_name: str | None
-    name: str
 
 
 @dataclass(frozen=True)
@@ -67,7 +37,7 @@ class Examined:
 def prepare(source: Path, found: Found, options: Options, folder: Path | None) -> tuple[Summary, list[Finding]]:
     """Do everything; write into `folder` unless it is None. Returns the summary and what --skip-bad tolerated."""
     findings = check_names(found, allow_unpaired=options.allow_unpaired)
-    examined = _in_threads(_examine, found.pairs, "checking")
+    examined = in_threads(_examine, found.pairs, "checking")
     findings += [finding for item in examined for finding in item.findings]
     good = [item for item in examined if not item.findings]
     if not good:
@@ -78,7 +48,7 @@ def prepare(source: Path, found: Found, options: Options, folder: Path | None) -
         _stop_if_bad(source, [*findings, Finding("error", str(error))], options)
         raise
     _stop_if_bad(source, findings, options)
-    labelled = _in_threads(lambda item: _convert(item, rule, folder), good, "converting masks")
+    labelled = in_threads(lambda item: _convert(item, rule, folder), good, "converting masks")
     findings += [result for result in labelled if isinstance(result, Finding)]
     pixels = {
         item.pair.id: result for item, result in zip(good, labelled, strict=True) if isinstance(result, np.ndarray)
@@ -86,7 +56,7 @@ def prepare(source: Path, found: Found, options: Options, folder: Path | None) -
     _stop_if_bad(source, findings, options)
     good = [item for item in good if item.pair.id in pixels]
     facts = {item.pair.id: item.images[0] for item in good}
-    findings += describe(facts) + _empty_and_full(pixels)
+    findings += describe(facts) + empty_and_full(pixels)
     duplicates = _duplicates(good)
     parts = _split([item.pair for item in good], duplicates, found, options)
     cases = [_case(pair, facts[pair.id], pixels[pair.id], folder, copy=options.copy) for pair in parts.pairs]
@@ -107,7 +77,7 @@ def prepare(source: Path, found: Found, options: Options, folder: Path | None) -
     )
     summary = replace(summary, warnings=[*summary.warnings, *_about_parts(summary)])
     if folder is not None:
-        _write(summary, folder, found, rule, options, {item.pair.id: item.pair for item in good})
+        write(summary, folder, found, rule, options, {item.pair.id: item.pair for item in good})
     return summary, [finding for finding in findings if finding.kind == "bad"]
 
 
@@ -173,17 +143,6 @@ def _convert(item: Examined, rule: MaskRule, folder: Path | None) -> np.ndarray 
     return np.bincount(labels.ravel(), minlength=rule.class_count)
 
 
-def _empty_and_full(pixels: dict[str, np.ndarray]) -> list[Finding]:
-    empty = [case for case, counts in pixels.items() if counts[1:].sum() == 0]
-    full = [case for case, counts in pixels.items() if counts[0] == 0]
-    if pixels and len(empty) == len(pixels):
-        return [Finding("warning", "every mask is empty: there is nothing to learn")]
-    findings = [Finding("note", f"{counted(len(empty), 'empty mask')}: {some(empty)}")] if empty else []
-    if full:
-        findings.append(Finding("warning", f"{counted(len(full), 'mask')} without any background: {some(full)}"))
-    return findings
-
-
 def _duplicates(good: Sequence[Examined]) -> list[list[str]]:
     images = [item.images[0] for item in good]
     hashes, small = np.stack([image.dhash for image in images]), np.stack([image.small for image in images])
@@ -239,88 +198,3 @@ def _about_parts(summary: Summary) -> list[str]:
         if count and absent:
             texts.append(f"{part} has no pixel of {', '.join(absent)}")
     return texts
-
-
-def _write(
-    summary: Summary, folder: Path, found: Found, rule: MaskRule, options: Options, pairs: dict[str, Pair]
-) -> None:
-    own = [case for case in summary.cases if case.image.is_relative_to(folder)]
-    _in_threads(lambda case: _write_image(case, pairs[case.id]), own, "copying images")
-    manifest = Manifest(
-        options.name, list(summary.classes), list(summary.cases), _source(summary, found, rule, options)
-    )
-    save_manifest(manifest, folder)
-    write_text(folder / "report.md", to_markdown(summary))
-    _write_sheet(summary, folder)
-    if options.export_name:
-        export(
-            manifest,
-            folder / "nnUNet_raw" / options.export_name,
-            each=lambda function, cases: _in_threads(function, cases, "exporting"),
-        )
-
-
-def _write_image(case: Case, pair: Pair) -> None:
-    """Copy an image as it is, or merge its channel files to one RGB PNG."""
-    if len(pair.images) == 1:
-        write_atomically(case.image, lambda place: shutil.copyfile(pair.images[0], place))
-        return
-    channels = [read_image(path)[0][..., 0] for path in pair.images]
-    channels += [np.zeros_like(channels[0])] * (3 - len(channels))
-    image = Image.fromarray(np.stack(channels, axis=2))
-    write_atomically(case.image, lambda place: image.save(place, compress_level=3))
-
-
-def _source(summary: Summary, found: Found, rule: MaskRule, options: Options) -> dict[str, object]:
-    return {
-        "guidino": __version__,
-        "layout": found.layout,
-        "layout_evidence": found.evidence,
-        "mask_rule": rule.kind,
-        "mask_threshold": rule.threshold if rule.kind == "threshold" else None,
-        "mask_evidence": rule.sentence,
-        "split_rule": summary.split_rule,
-        "seed": options.seed,
-        "group_by": options.group_by,
-        "counts": count_parts(summary.cases),
-        "duplicates": [list(group) for group in summary.duplicates],
-        "warnings": list(summary.warnings),
-        "notes": list(summary.notes),
-    }
-
-
-def _write_sheet(summary: Summary, folder: Path) -> None:
-    from guidino_cli.plots.contact_sheet import Tile, contact_sheet
-
-    def tile(case: Case) -> Tile:
-        assert case.mask is not None
-        share = f"{100 * (case.foreground or 0):.1f} % foreground"
-        return Tile(read_image(case.image)[0], read_label_map(case.mask), case.id, f"{case.split}, {share}")
-
-    chosen = choose_tiles(summary.cases, _SHEET_TILES)
-    counts = ", ".join(f"{count} {part}" for part, count in count_parts(summary.cases).items() if count)
-    ordered = "smallest to largest foreground of each part"
-    which = f"{len(chosen)} of {len(summary.cases)} cases, {ordered}" if len(chosen) < len(summary.cases) else counts
-    heading = f"{summary.name} ({counts})\n{which}" if which != counts else f"{summary.name} ({counts})\nall, {ordered}"
-    figure = contact_sheet(_in_threads(tile, chosen, "contact sheet"), heading=heading, classes=summary.classes)
-    write_atomically(folder / "contact_sheet.png", lambda place: figure.savefig(place))
-
-
-def choose_tiles(cases: Sequence[Case], count: int) -> list[Case]:
-    """Cases for the contact sheet: of each part its share, at least two, evenly from little to much foreground."""
-    chosen: list[Case] = []
-    for part in PARTS:
-        own = sorted((case for case in cases if case.split == part), key=lambda case: (case.foreground or 0, case.id))
-        wanted = min(len(own), max(2, round(count * len(own) / len(cases))))
-        positions = np.linspace(0, len(own) - 1, wanted).round().astype(int).tolist() if own else []
-        chosen += [own[position] for position in positions]
-    return chosen[:count]
-
-
-def _in_threads(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:
-    """Apply a function to all items, in threads (Pillow decodes without the interpreter lock), with a bar."""
-    pool = ThreadPoolExecutor(max_workers=os.cpu_count())
-    try:
-        return list(track(pool.map(function, items), total=len(items), description=description))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

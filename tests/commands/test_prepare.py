@@ -276,7 +276,7 @@ def test_an_interrupted_run_leaves_nothing(source: Path, tmp_path: Path, monkeyp
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("guidino_cli.preparation.pipeline.save_manifest", interrupt)
+    monkeypatch.setattr("guidino_cli.preparation.writing.save_manifest", interrupt)
     with pytest.raises(KeyboardInterrupt):
         prepare.run(source, out=tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["src"]

@@ -1,4 +1,4 @@
-"""Images as they were meant to be seen, and files that are whole or not there."""
+"""Images as they were meant to be seen."""
 
 from pathlib import Path
 
@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from guidino_cli.data.images import (
-    find_images,
-    read_image,
-    read_label_map,
-    write_atomically,
-    write_label_map,
-    write_text,
-)
-from guidino_cli.errors import DataError, ResourceError
+from guidino_cli.data.images import find_images, read_image, read_label_map, write_label_map
+from guidino_cli.errors import DataError
 
 
 def _saved(folder: Path, image: Image.Image, name: str = "a.png", **options: object) -> Path:
@@ -141,43 +134,3 @@ def test_a_mask_that_holds_no_indices_is_refused(mode: str, tmp_path: Path) -> N
     path = _saved(tmp_path, Image.new(mode, (4, 4)))
     with pytest.raises(DataError, match=f"found mode {mode}"):
         read_label_map(path)
-
-
-# --- Whole or not at all
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
-    write_text(tmp_path / "a.txt", "old")
-
-    def half(place: Path) -> None:
-        place.write_text("ne")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(ResourceError, match=r"a\.txt: cannot be written \(No space left on device\)"):
-        write_atomically(tmp_path / "a.txt", half)
-    assert (tmp_path / "a.txt").read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
-
-
-def test_an_interrupted_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
-    write_text(tmp_path / "a.txt", "old")
-
-    def interrupted(place: Path) -> None:
-        place.write_text("ne")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(tmp_path / "a.txt", interrupted)
-    assert (tmp_path / "a.txt").read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
-
-
-def test_a_place_that_is_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(ResourceError, match="cannot be written"):
-        write_text(tmp_path / "file" / "a.txt", "new")
-
-
-def test_text_has_the_same_line_ends_everywhere(tmp_path: Path) -> None:
-    write_text(tmp_path / "a.txt", "é\n")
-    assert (tmp_path / "a.txt").read_bytes() == b"\xc3\xa9\n"

@@ -10,7 +10,7 @@ from PIL import Image
 
 from guidino_cli import __version__
 from guidino_cli.commands.guides.tables import HEADINGS, NOTE, Figures, Line, digits, summary
-from guidino_cli.data.images import write_atomically
+from guidino_cli.files import write_atomically
 from guidino_cli.plots.page import SCRIPT, STYLE, small_uri
 from guidino_cli.plots.report import histogram_svg
 

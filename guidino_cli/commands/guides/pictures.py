@@ -15,12 +15,12 @@ from guidino_cli.commands.guides.sheets import SheetWriter, guide_tile
 from guidino_cli.commands.guides.tables import Figures, show, to_csv, to_json
 from guidino_cli.commands.guides.tasks import BackboneView, Drawing, Task, each_image, finish, nothing_drawn
 from guidino_cli.commands.picture_inputs import find_truth, named
-from guidino_cli.data.images import write_atomically, write_text
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.guides.scores import thresholds_within
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.errors import ConfigError
 from guidino_cli.evaluation.truths import Truths
+from guidino_cli.files import write_atomically, write_text
 from guidino_cli.plots.guide import guide_panel
 from guidino_cli.plots.panels import Limits
 from guidino_cli.plots.views import GuideStyle

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from guidino_cli.commands.guides.looks import Eye, map_names
-from guidino_cli.data.images import read_image, write_atomically
+from guidino_cli.data.images import read_image
 from guidino_cli.engine.guides.prototypes import Hit, Prototype, PrototypeBook, patches_of
+from guidino_cli.files import write_atomically
 from guidino_cli.models.guides.tokenbook import TokenBook
 from guidino_cli.plots.prototypes import Crop, CropRow, prototype_sheet
 from guidino_cli.progress import counted

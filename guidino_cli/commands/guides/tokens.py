@@ -8,10 +8,11 @@ from guidino_cli.commands.guides.sheets import SheetWriter, token_tile
 from guidino_cli.commands.guides.tasks import BackboneView, Drawing, Task, each_image, finish, nothing_drawn
 from guidino_cli.commands.picture_inputs import find_truth, named
 from guidino_cli.config import ModelSettings, Part, RunConfig, override
-from guidino_cli.data.images import read_image, write_atomically
+from guidino_cli.data.images import read_image
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.guides.tokens import look
 from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.files import write_atomically
 from guidino_cli.models import build_backbone
 from guidino_cli.models.pretrained.finding import advising
 from guidino_cli.plots.tokens import backbone_panel

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from guidino_cli.data.images import write_label_map, write_text
+from guidino_cli.data.images import write_label_map
 from guidino_cli.data.manifest import Manifest, save_manifest
+from guidino_cli.files import write_text
 from guidino_cli.types import Case
 
 _SIDE = 32

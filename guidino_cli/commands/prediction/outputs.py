@@ -9,12 +9,13 @@ from PIL import Image
 from torch import Tensor
 
 from guidino_cli.commands.prediction.inputs import Job
-from guidino_cli.data.images import write_atomically, write_label_map
+from guidino_cli.data.images import write_label_map
 from guidino_cli.data.png_rows import write_label_rows
 from guidino_cli.data.postprocess import Rule, clean
 from guidino_cli.data.regions import Regions
 from guidino_cli.engine.prediction.inference import Segmented
 from guidino_cli.errors import DataError
+from guidino_cli.files import write_atomically
 from guidino_cli.plots.outlines import draw_outlines
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from guidino_cli.commands.prediction.inputs import Shard
-from guidino_cli.data.images import write_atomically, write_text
 from guidino_cli.errors import ConfigError, ResourceError
+from guidino_cli.files import write_atomically, write_text
 
 SUMMARY = "predictions.json"
 _LINES = "predictions.jsonl"

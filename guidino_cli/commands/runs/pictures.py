@@ -8,11 +8,12 @@ from typing import Any
 import torch
 
 from guidino_cli.config import RunConfig
-from guidino_cli.data.images import read_label_map, write_atomically
+from guidino_cli.data.images import read_label_map
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.engine.prediction.inference import Window, segment_file
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.loading import load_run
+from guidino_cli.files import write_atomically
 from guidino_cli.metrics.overlap import mean_dice
 from guidino_cli.models.composed import Model
 from guidino_cli.plots.history import training_curve

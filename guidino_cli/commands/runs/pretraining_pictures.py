@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from guidino_cli.data.images import write_atomically
 from guidino_cli.engine.pretraining.folder import PretrainFolder
 from guidino_cli.engine.pretraining.looks import fixed_images, look
 from guidino_cli.engine.pretraining.rows import Row
+from guidino_cli.files import write_atomically
 from guidino_cli.plots.pretraining import Eye, pretraining_curve, token_sheet
 from guidino_cli.progress import say
 from guidino_cli.ssl.trunk import Trunk

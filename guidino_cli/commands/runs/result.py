@@ -4,8 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from guidino_cli.data.images import write_text
 from guidino_cli.errors import DataError
+from guidino_cli.files import write_text
 
 FILE_NAME = "result.json"
 

@@ -6,7 +6,6 @@ from shutil import get_terminal_size
 from textwrap import fill
 from typing import Any
 
-from guidino_cli.data.images import write_text
 from guidino_cli.evaluation.gates import Verdict
 from guidino_cli.evaluation.junit import to_junit
 from guidino_cli.evaluation.markdown import to_markdown
@@ -24,6 +23,7 @@ from guidino_cli.evaluation.tables import (
     table_rows,
     worst_cases,
 )
+from guidino_cli.files import write_text
 
 _WORST = 5
 

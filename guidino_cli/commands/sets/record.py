@@ -11,8 +11,8 @@ from typing import Any
 
 from guidino_cli.commands.runs.result import RunResult, read_result
 from guidino_cli.commands.sets.plan import FILE_NAME, Plan
-from guidino_cli.data.images import write_text
 from guidino_cli.errors import DataError
+from guidino_cli.files import write_text
 
 TABLE = "runs.csv"
 _FORMAT = 1

@@ -14,8 +14,8 @@ from guidino_cli.commands.sets.asked import Asked, plan_of
 from guidino_cli.commands.sets.plan import SETTINGS, Plan, origin_of, settings_of
 from guidino_cli.commands.sets.record import rows_of, save
 from guidino_cli.commands.sets.table import reason, show
-from guidino_cli.data.images import write_text
 from guidino_cli.errors import ConfigError, PartialError, StoppedError
+from guidino_cli.files import write_text
 from guidino_cli.progress import say
 
 Caller = Callable[[Sequence[str]], int]

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from guidino_cli.data.images import write_text
 from guidino_cli.data.postprocess import Rule, clean_class
 from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.files import write_text
 from guidino_cli.metrics.overlap import count, dice
 from guidino_cli.progress import counted
 

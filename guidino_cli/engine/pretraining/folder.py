@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from guidino_cli.data.images import write_text
 from guidino_cli.engine.training.state_files import NEWEST, has_state, read_state, remove_states, write_state
 from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.files import write_text
 from guidino_cli.pretrain_config import PretrainConfig, dump_pretraining, read_pretraining
 
 _FORMAT = 1

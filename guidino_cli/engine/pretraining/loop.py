@@ -73,7 +73,8 @@ class Pretrainer:
         self.at = Standing()
         self._stream = ImageStream(paths, config)
         self._ballot, self._interruption = Ballot(), Interruption()
-        self._watch = LossWatch(self.accelerator.device, remembered=config.train.log_every)
+        remembered = config.train.log_every * config.train.accumulate
+        self._watch = LossWatch(self.accelerator.device, remembered=remembered)
         self._features: torch.Tensor | None = None
 
     def resume(self) -> None:

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from guidino_cli.data.images import write_atomically, write_text
 from guidino_cli.errors import ResourceError
+from guidino_cli.files import write_atomically, write_text
 from guidino_cli.models.pretrained.catalogue import licence_note
 from guidino_cli.models.pretrained.storing import write_statistics
 from guidino_cli.models.weights import fingerprint

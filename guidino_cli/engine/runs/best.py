@@ -9,8 +9,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from guidino_cli.config import LoraSettings
-from guidino_cli.data.images import write_atomically, write_text
 from guidino_cli.errors import WeightsError
+from guidino_cli.files import write_atomically, write_text
 from guidino_cli.models.base import is_adapter
 from guidino_cli.models.composed import Model
 from guidino_cli.models.pretrained.catalogue import licence_note

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from guidino_cli.config import LoraSettings, RunConfig, dump, load_config
-from guidino_cli.data.images import write_text
 from guidino_cli.data.manifest import FILE_NAME
 from guidino_cli.engine.runs.best import Best
 from guidino_cli.engine.training.state_files import NEWEST, read_state, remove_states, write_state
 from guidino_cli.errors import ConfigError, DataError, WeightsError
+from guidino_cli.files import write_text
 from guidino_cli.models.backbones.blueprint import Blueprint
 from guidino_cli.models.composed import Model
 

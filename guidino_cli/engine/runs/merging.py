@@ -1,14 +1,13 @@
 """The backbone of a run with LoRA, its adapter folded in, as a Hugging Face folder that any run can use."""
 
 import inspect
-import os
 import shutil
 from dataclasses import dataclass
 from typing import Any
 
-from guidino_cli.data.images import write_text
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.errors import ConfigError
+from guidino_cli.files import whole_folder, write_text
 from guidino_cli.models import BACKBONES, build_backbone
 from guidino_cli.models.pretrained.catalogue import licence_note
 from guidino_cli.models.pretrained.storing import write_statistics
@@ -48,20 +47,15 @@ def write_merged(folder: RunFolder, *, offline: bool) -> Merged:
         raise ConfigError(f"{folder.path}: has no adapter to merge")
     backbone = build_backbone(part.name, {**part.options, "layers": None}, offline=offline)
     network = merged(backbone, folder.best.adapter)
-    temporary = folder.path / f".merged.{os.getpid()}"
-    try:
-        transformers.utils.logging.disable_progress_bar()
-        network.save_pretrained(temporary)
+    transformers.utils.logging.disable_progress_bar()
+    with whole_folder(folder.merged) as place:
+        network.save_pretrained(place)
         # The base's may differ from those that an architecture has by default.
-        write_statistics(temporary, *(values.flatten().tolist() for values in (backbone.eye.mean, backbone.eye.std)))
-        for file in temporary.glob("*.safetensors"):
+        write_statistics(place, *(values.flatten().tolist() for values in (backbone.eye.mean, backbone.eye.std)))
+        for file in place.glob("*.safetensors"):
             # Written readable for their owner alone; a backbone is there to be shared.
-            shutil.copymode(temporary / "config.json", file)
-        write_text(temporary / "NOTICE.md", licence_note(backbone.identity))
-        shutil.rmtree(folder.merged, ignore_errors=True)
-        os.replace(temporary, folder.merged)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            shutil.copymode(place / "config.json", file)
+        write_text(place / "NOTICE.md", licence_note(backbone.identity))
     options = {"weights": str(folder.merged), **_reading(part.name, part.options)}
     return Merged(fingerprint(network), {"name": _family(network.config.model_type), "options": options})
 

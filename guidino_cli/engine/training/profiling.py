@@ -7,7 +7,7 @@ import torch
 from torch.autograd.profiler_util import FunctionEventAvg
 from torch.profiler import ProfilerActivity, profile
 
-from guidino_cli.data.images import write_atomically, write_text
+from guidino_cli.files import write_atomically, write_text
 from guidino_cli.progress import say
 
 TRACE, TABLE = "trace.json", "trace.txt"

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from guidino_cli.data.images import write_atomically
 from guidino_cli.errors import DataError
+from guidino_cli.files import write_atomically
 from guidino_cli.progress import say
 
 NEWEST, BEFORE = "state.pt", "previous.pt"

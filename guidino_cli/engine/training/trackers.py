@@ -13,8 +13,8 @@ from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
 
 from guidino_cli.config import RunConfig, dump
-from guidino_cli.data.images import write_text
 from guidino_cli.errors import ConfigError, DependencyError
+from guidino_cli.files import write_text
 from guidino_cli.progress import say
 
 FOLDER = "trackers"

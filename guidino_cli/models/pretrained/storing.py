@@ -2,14 +2,14 @@
 
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
-from guidino_cli.errors import ResourceError, WeightsError
+from guidino_cli.errors import WeightsError
+from guidino_cli.files import whole_folder
 from guidino_cli.models.pretrained.catalogue import LICENCE_PAGES
 from guidino_cli.models.pretrained.loading import Loaded
 
@@ -43,18 +43,8 @@ def store(loaded: Loaded, record: Record, folder: Path) -> None:
     Raises:
         ResourceError: The disk is full or the place cannot be written.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        _fill(temporary, loaded, record)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ResourceError(f"{folder}: cannot be written ({reason}); free some space or choose another -o") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with whole_folder(folder) as place:
+        _fill(place, loaded, record)
 
 
 def read_record(folder: Path) -> Record | None:

@@ -1,0 +1,26 @@
+"""What the user chose for a data set."""
+
+from dataclasses import dataclass
+
+from guidino_cli.data.classes import Classes
+from guidino_cli.preparation.splits import Ratios
+
+
+@dataclass(frozen=True)
+class Options:
+    """The user's choices, already checked."""
+
+    layout: str
+    classes: Classes | None
+    binary: bool
+    threshold: float | None
+    ratios: Ratios | None
+    folds: int | None
+    group_by: str | None
+    seed: int
+    include_normal: bool
+    allow_unpaired: bool
+    skip_bad: bool
+    copy: bool
+    export_name: str | None
+    name: str

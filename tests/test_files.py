@@ -1,0 +1,67 @@
+"""Files and folders that are whole or not there."""
+
+from pathlib import Path
+
+import pytest
+
+from guidino_cli.errors import ResourceError
+from guidino_cli.files import whole_folder, write_atomically, write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "old")
+
+    def half(place: Path) -> None:
+        place.write_text("ne")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(ResourceError, match=r"a\.txt: cannot be written \(No space left on device\)"):
+        write_atomically(tmp_path / "a.txt", half)
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "old")
+
+    def interrupted(place: Path) -> None:
+        place.write_text("ne")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "a.txt", interrupted)
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_place_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ResourceError, match="cannot be written"):
+        write_text(tmp_path / "file" / "a.txt", "new")
+
+
+def test_text_has_the_same_line_ends_everywhere(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "é\n")
+    assert (tmp_path / "a.txt").read_bytes() == b"\xc3\xa9\n"
+
+
+def test_a_folder_takes_the_place_of_an_older_one_with_all_that_is_in_it(tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "old.txt", "old")
+    with whole_folder(tmp_path / "a") as place:
+        (place / "new.txt").write_text("new")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["new.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_folder_that_was_not_filled_leaves_the_old_one_and_no_rest(tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "old.txt", "old")
+    with pytest.raises(ResourceError, match=r"a: cannot be written \(No space left on device\)"):
+        _fill_half(tmp_path / "a")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["old.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def _fill_half(folder: Path) -> None:
+    with whole_folder(folder) as place:
+        (place / "new.txt").write_text("new")
+        raise OSError(28, "No space left on device")
