@@ -164,10 +164,13 @@ def test_a_damaged_image_is_named_and_what_was_learned_before_is_saved(paths: li
     assert PretrainFolder(tmp_path / "run").load_state()["step"] == 2
 
 
-def test_a_loss_that_is_no_number_stops_the_run_with_its_step_and_images(paths: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_loss_that_is_no_number_stops_the_run_with_its_step_and_images(
+    paths: list[Path], tmp_path: Path, accumulate: int
+) -> None:
     objective = _OneWeight(spoil=lambda at: float("nan") if at.step == 2 else 1.0)
-    trainer, _ = _run(paths, tmp_path / "run", objective=objective)
-    cases = [turn.case for turn in islice(endless(8, seed=0), 4, 6)]
+    trainer, _ = _run(paths, tmp_path / "run", f"train.accumulate={accumulate}", objective=objective)
+    cases = [turn.case for turn in islice(endless(8, seed=0), 4 * accumulate, 4 * accumulate + 2)]
     with pytest.raises(ConfigError, match=rf"first in step 3 \(images .*{cases[0]}\.png.*{cases[1]}\.png"):
         trainer.fit()
 
