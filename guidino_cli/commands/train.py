@@ -1,18 +1,15 @@
 """From a preset and a prepared data folder to a run folder."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from rich.console import Console
-from rich.table import Table
-from torch.nn import Parameter
 
 from guidino_cli.commands.runs import NO_PRESET
-from guidino_cli.commands.runs.advice import errors_with_advice
+from guidino_cli.commands.runs.advice import determinism_explained, errors_with_advice
+from guidino_cli.commands.runs.description import describe
 from guidino_cli.commands.runs.pictures import (
     CURVE,
     GRID,
@@ -37,7 +34,6 @@ from guidino_cli.engine.training.state_files import has_state
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.models import build_model
-from guidino_cli.models.base import is_adapter
 from guidino_cli.models.composed import Model
 from guidino_cli.progress import counted, say
 
@@ -105,7 +101,7 @@ def carry_out(
     if origin is not None:
         origin.fill(model, classes=manifest.classes)
     if state.is_main_process:
-        _describe(config, model, manifest)
+        describe(config, model, manifest)
     if dry_run:
         print(dump(config), end="")
         return
@@ -119,7 +115,7 @@ def carry_out(
         is_begun=lambda: has_state(folder.state.parent),
         less_memory=_LESS_MEMORY,
     )
-    with advice, _determinism_explained():
+    with advice, determinism_explained():
         trainer.fit(after_epoch=curve_keeper(folder))
     if state.is_main_process:
         _finish(folder, trainer, offline=offline)
@@ -220,68 +216,6 @@ def _trainer(folder: RunFolder, config: RunConfig, model: Model, manifest: Manif
         validation=require(validation, "val", root),
         device=device,
     )
-
-
-def _describe(config: RunConfig, model: Model, manifest: Manifest) -> None:
-    """Say on stderr what is about to be trained."""
-    counts = {split: len(manifest.select(split, config.data.fold)) for split in ("train", "val")}
-    size, resize = config.data.image_size, config.data.resize
-    rows = {
-        "model": config.description or config.model.segmenter.name,
-        "parameters": _learning_of_all(model.named_parameters(), config),
-        **_parameters_by_part(model, config),
-        "backbone": "none" if model.backbone is None else model.backbone.identity["weights"],
-        "data": f"{manifest.name}: {counts['train']} train, {counts['val']} val; {', '.join(manifest.classes)}",
-        "grid": f"{size} x {size} px, resize {resize}, augmentation {config.data.augment}",
-        "schedule": f"{counted(config.train.epochs, 'epoch')}, batch {config.train.batch_size}, {_rates(config)}",
-    }
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in rows.items():
-        table.add_row(name, value)
-    Console(stderr=True, highlight=False).print(table)
-
-
-def _rates(config: RunConfig) -> str:
-    heads = "heads frozen" if config.train.freeze_heads else f"lr {config.train.lr:g}"
-    if config.model.finetune is not None:
-        return f"{heads}, backbone's lr {config.train.backbone_lr or config.train.lr:g}"
-    return heads if config.model.lora is None else f"{heads}, adapter's lr {config.train.lora_lr:g}"
-
-
-def _parameters_by_part(model: Model, config: RunConfig) -> dict[str, str]:
-    """Which part learns how much, where the backbone does too; else nothing is said."""
-    if config.model.lora is None and config.model.finetune is None:
-        return {}
-    named = list(model.named_parameters())
-    parts = {
-        "adapter": [item for item in named if is_adapter(item[0])],
-        "backbone": [item for item in named if item[0].startswith("backbone.") and not is_adapter(item[0])],
-        "guide": [item for item in named if item[0].startswith("guide.")],
-        "segmenter": [item for item in named if item[0].startswith("segmenter.")],
-    }
-    return {f"  {part}": _learning_of_all(items, config) for part, items in parts.items() if items}
-
-
-def _learning_of_all(named: Iterable[tuple[str, Parameter]], config: RunConfig) -> str:
-    items = list(named)
-    frozen_heads = config.train.freeze_heads
-    learning = sum(p.numel() for name, p in items if p.requires_grad and (is_adapter(name) or not frozen_heads))
-    return f"{learning:,} trainable of {sum(p.numel() for _, p in items):,}"
-
-
-@contextmanager
-def _determinism_explained() -> Iterator[None]:
-    """Turn torch's refusal of `train.deterministic` into a line that names what it has no deterministic form of."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "deterministic implementation" not in str(error):
-            raise
-        reason = str(error).partition(" does not have")[0]
-        raise ConfigError(
-            f"train.deterministic: torch has no deterministic form of {reason} on this device; leave the setting "
-            "out, or take another segmenter"
-        ) from error
 
 
 def _finish(folder: RunFolder, trainer: Trainer, *, offline: bool) -> None:

@@ -1,4 +1,4 @@
-"""What ends a long run in the middle of a step, as a line that says how to go on."""
+"""What ends a long run in the middle of a step, as a line that says what to do."""
 
 import errno
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from guidino_cli.errors import ResourceError
+from guidino_cli.errors import ConfigError, ResourceError
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -35,6 +35,21 @@ def errors_with_advice(folder: Path, *, go_on: str, is_begun: Callable[[], bool]
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise ResourceError(f"{folder}: disk full; free some space, then {go_on}") from error
         raise
+
+
+@contextmanager
+def determinism_explained() -> Iterator[None]:
+    """Turn torch's refusal of `train.deterministic` into a line that names what it has no deterministic form of."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic implementation" not in str(error):
+            raise
+        reason = str(error).partition(" does not have")[0]
+        raise ConfigError(
+            f"train.deterministic: torch has no deterministic form of {reason} on this device; leave the setting "
+            "out, or take another segmenter"
+        ) from error
 
 
 def _first_line(error: BaseException) -> str:
