@@ -1,6 +1,7 @@
 """What a gate does in every segmenter there is: ones change nothing, zeros let nothing through, a hole stays a hole."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Literal
 
 import pytest
@@ -16,6 +17,7 @@ from guidino_cli.registry import find
 
 Place = Literal["input", "bottleneck", "features"]
 Make = Callable[..., Model]
+Logits = Callable[..., list[Tensor]]
 KINDS = {name: find("segmenter", name, SEGMENTERS) for name in SEGMENTERS}
 FITTING = [
     (name, place)
@@ -38,20 +40,41 @@ class Fixed(Guide):
         return self.guide.expand(dense.shape[0], -1, -1, -1)
 
 
-@pytest.fixture
-def make(small_segmenter: Callable[[str], Part], small_backbone: Part) -> Make:
-    """A model in evaluation mode; the same weights with and without a guide."""
+@pytest.fixture(scope="module")
+def plain(small_segmenter: Callable[[str], Part], small_backbone: Part) -> Callable[[str], Model]:
+    """A model without a guide, in evaluation mode; made once, for nothing here learns."""
 
-    def model(name: str, *, guide: Tensor | None = None, at: Place = "input", residual: bool = False) -> Model:
+    @cache
+    def model(name: str) -> Model:
         torch.manual_seed(0)
         settings = ModelSettings(small_segmenter(name), small_backbone if KINDS[name].uses_backbone else None)
-        plain = build_model(settings, num_classes=2).eval()
-        if guide is None:
-            return plain
-        backbone = plain.backbone or build_backbone(small_backbone.name, small_backbone.options)
-        return Model(plain.segmenter, backbone=backbone, guide=Fixed(guide), guide_at=at, residual=residual).eval()
+        return build_model(settings, num_classes=2).eval()
 
     return model
+
+
+@pytest.fixture(scope="module")
+def make(plain: Callable[[str], Model], small_backbone: Part) -> Make:
+    """The same weights with a guide."""
+    other = build_backbone(small_backbone.name, small_backbone.options)
+
+    def model(name: str, guide: Tensor, *, at: Place = "input", residual: bool = False) -> Model:
+        bare = plain(name)
+        backbone = bare.backbone or other
+        return Model(bare.segmenter, backbone=backbone, guide=Fixed(guide), guide_at=at, residual=residual).eval()
+
+    return model
+
+
+@pytest.fixture(scope="module")
+def without(plain: Callable[[str], Model]) -> Logits:
+    """Logits without a guide, computed once for every place of one: `without(name, seed=1)`."""
+
+    @cache
+    def logits(name: str, *, seed: int = 0, size: tuple[int, int] = ODD) -> list[Tensor]:
+        return _logits(plain(name), _image(seed, size))
+
+    return logits
 
 
 def _image(seed: int = 0, size: tuple[int, int] = ODD) -> Tensor:
@@ -64,18 +87,18 @@ def _logits(model: Model, image: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(("name", "at"), FITTING)
-def test_a_guide_of_ones_changes_nothing(name: str, at: Place, make: Make) -> None:
+def test_a_guide_of_ones_changes_nothing(name: str, at: Place, make: Make, without: Logits) -> None:
     """But for the last bit: interpolation weights add up to 1 within rounding."""
-    gated = _logits(make(name, guide=torch.ones(1, 1, 5, 4), at=at), _image())
-    for with_guide, without in zip(gated, _logits(make(name), _image()), strict=True):
-        torch.testing.assert_close(with_guide, without, rtol=1e-4, atol=1e-4)
+    gated = _logits(make(name, torch.ones(1, 1, 5, 4), at=at), _image())
+    for found, expected in zip(gated, without(name), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "at"), FITTING)
-def test_a_residual_guide_of_zeros_changes_no_bit(name: str, at: Place, make: Make) -> None:
-    gated = _logits(make(name, guide=torch.zeros(1, 1, 5, 4), at=at, residual=True), _image())
-    for with_guide, without in zip(gated, _logits(make(name), _image()), strict=True):
-        assert torch.equal(with_guide, without)
+def test_a_residual_guide_of_zeros_changes_no_bit(name: str, at: Place, make: Make, without: Logits) -> None:
+    gated = _logits(make(name, torch.zeros(1, 1, 5, 4), at=at, residual=True), _image())
+    for found, expected in zip(gated, without(name), strict=True):
+        assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize(
@@ -83,25 +106,27 @@ def test_a_residual_guide_of_zeros_changes_no_bit(name: str, at: Place, make: Ma
     # A backbone sees the image beside a gate at the input.
     [(name, at) for name, at in FITTING if at == "features" or (at == "input" and not KINDS[name].uses_backbone)],
 )
-def test_zeros_let_nothing_of_the_image_through(name: str, at: Place, make: Make) -> None:
+def test_zeros_let_nothing_of_the_image_through(name: str, at: Place, make: Make, without: Logits) -> None:
     """No path leads around the gates: two images give the same bits."""
-    model = make(name, guide=torch.zeros(1, 1, 5, 4), at=at)
+    model = make(name, torch.zeros(1, 1, 5, 4), at=at)
     assert torch.equal(_logits(model, _image(0))[0], _logits(model, _image(1))[0])
-    assert not torch.equal(_logits(make(name), _image(0))[0], _logits(make(name), _image(1))[0])
+    assert not torch.equal(without(name)[0], without(name, seed=1)[0])
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
-def test_zeros_at_the_bottleneck_leave_the_other_maps_alone(name: str, make: Make) -> None:
-    plain, image = make(name), _image(size=(64, 64))
-    dense = plain.backbone(image) if plain.backbone is not None else []
-    with torch.no_grad():
-        *finer, deepest = plain.segmenter.encode((image - plain.mean) / plain.std, dense)
-        expected = plain.segmenter.decode([*finer, torch.zeros_like(deepest)], (64, 64))[0]
-    assert torch.equal(_logits(make(name, guide=torch.zeros(1, 1, 4, 4), at="bottleneck"), image)[0], expected)
+@torch.no_grad()
+def test_zeros_at_the_bottleneck_leave_the_other_maps_alone(
+    name: str, make: Make, plain: Callable[[str], Model]
+) -> None:
+    bare, image = plain(name), _image(size=(64, 64))
+    dense = bare.backbone(image) if bare.backbone is not None else []
+    *finer, deepest = bare.segmenter.encode((image - bare.mean) / bare.std, dense)
+    expected = bare.segmenter.decode([*finer, torch.zeros_like(deepest)], (64, 64))[0]
+    assert torch.equal(_logits(make(name, torch.zeros(1, 1, 4, 4), at="bottleneck"), image)[0], expected)
 
 
 @pytest.mark.parametrize(("name", "at"), FITTING)
-def test_a_hole_in_the_guide_shows_where_it_is(name: str, at: Place, make: Make) -> None:
+def test_a_hole_in_the_guide_shows_where_it_is(name: str, at: Place, make: Make, without: Logits) -> None:
     """The upper right quarter of the guide is 0: the quarter of the logits that changes most is the same.
 
     Turned, transposed or mirrored it would be another one.
@@ -111,8 +136,8 @@ def test_a_hole_in_the_guide_shows_where_it_is(name: str, at: Place, make: Make)
     side = 256 if name == "u-kan" else 128
     guide, corner = torch.ones(1, 1, 8, 8), (0, 1)
     guide[0, 0, :4, 4:] = 0
-    image = _image(size=(side, side))
-    change = (_logits(make(name, guide=guide, at=at), image)[0] - _logits(make(name), image)[0]).abs().mean(dim=(0, 1))
+    gated = _logits(make(name, guide, at=at), _image(size=(side, side)))[0]
+    change = (gated - without(name, size=(side, side))[0]).abs().mean(dim=(0, 1))
     quarters = torch.nn.functional.avg_pool2d(change[None], side // 2)[0]
     others = (quarters.sum() - quarters[corner]) / 3
     assert quarters[corner] > margin * others
@@ -120,9 +145,9 @@ def test_a_hole_in_the_guide_shows_where_it_is(name: str, at: Place, make: Make)
 
 
 @pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.uses_backbone])
-def test_no_segmenter_changes_the_dense_maps_it_is_given(name: str, make: Make) -> None:
+def test_no_segmenter_changes_the_dense_maps_it_is_given(name: str, plain: Callable[[str], Model]) -> None:
     """They may be kept for the next epoch."""
-    model, image = make(name), _image()
+    model, image = plain(name), _image()
     assert model.backbone is not None
     dense = model.backbone(image)
     before = [item.clone() for item in dense]
