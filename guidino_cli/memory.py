@@ -5,7 +5,7 @@ import sys
 
 # glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
-_KEPT_BYTES, _KEPT_BY_NETWORKS = 256 << 20, 1 << 30
+_KEPT_BYTES, _EVERYTHING = 256 << 20, -1
 _LARGEST_BYTES = 32 << 20
 
 
@@ -19,15 +19,15 @@ def keep_freed_memory() -> bool:
 
 
 def keep_freed_maps() -> bool:
-    """The same for a network's maps, which are larger than 32 MB: up to 1 GB is kept, in blocks of any size.
+    """The same for a network's maps, which are larger than 32 MB: what was needed once is kept to the end.
 
     Four windows of 256 px with 32 channels are 34 MB. Memory fresh from the system is cleared page by page, which was
-    an eighth of the time of nnWNet's prediction.
+    an eighth of the time of nnWNet's prediction and a twentieth of its training.
 
     Returns:
         See `keep_freed_memory`.
     """
-    return _tell((_TRIM_THRESHOLD, _KEPT_BY_NETWORKS), (_MMAP_MAX, 0))
+    return _tell((_TRIM_THRESHOLD, _EVERYTHING), (_MMAP_MAX, 0))
 
 
 def _tell(*settings: tuple[int, int]) -> bool:
