@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from guidino_cli.config import Part, apply_overrides, as_yaml, checked, presets_folder, read_settings
+from guidino_cli.config import Part, presets_folder
 from guidino_cli.errors import ConfigError, unknown
+from guidino_cli.settings import apply_overrides, as_yaml, checked, read_settings
 
 _STRICT = ConfigDict(extra="forbid")
 _Share = Annotated[float, Field(ge=0, le=1)]

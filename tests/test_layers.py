@@ -10,10 +10,12 @@ import pytest
 import guidino_cli
 
 ROOT = Path(guidino_cli.__file__).parent
+GROUND = (
+    "guidino_cli", "types", "errors", "files", "memory", "progress", "registry", "settings", "config",
+    "pretrain_config",
+)  # fmt: skip
 FLOORS = {
-    **dict.fromkeys(
-        ("guidino_cli", "types", "errors", "config", "pretrain_config", "registry", "progress", "files", "memory"), 0
-    ),
+    **dict.fromkeys(GROUND, 0),
     **dict.fromkeys(("data", "models", "losses", "metrics", "plots", "ssl"), 1),
     **dict.fromkeys(("engine", "preparation", "planning", "evaluation"), 2),
     "commands": 3,
@@ -59,7 +61,7 @@ def test_a_file_imports_from_its_own_room_or_from_floors_below(path: Path) -> No
     assert not wrong, f"{path.name} is in {room} (floor {FLOORS[room]})"
 
 
-@pytest.mark.parametrize("name", ["types", "errors", "config", "registry"])
+@pytest.mark.parametrize("name", ["types", "errors", "config", "settings", "registry", "files"])
 def test_the_ground_floor_imports_no_torch_at_run_time(name: str) -> None:
     heavy = {"torch", "transformers", "accelerate", "numpy"}
     assert not heavy & {item.split(".")[0] for item in _imported(ROOT / f"{name}.py")}

@@ -1,0 +1,162 @@
+"""Settings of any kind: read from YAML, overridden by `a.b=c`, checked against their dataclass, written back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from guidino_cli.errors import ConfigError, nearest, unknown
+
+C = TypeVar("C")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which `1e-4` is a number and `no` a word: PyYAML follows YAML 1.1, where it is text, and false."""
+
+
+_BOOL = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def read_settings(path: Path, overrides: Iterable[str] = (), *, example: str) -> dict[str, Any]:
+    """The settings of a YAML file with `a.b=c` overrides, not checked yet; see `load_preset` for the errors."""
+    try:
+        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path}: expected settings such as {example}, found {type(settings).__name__}")
+    apply_overrides(settings, overrides)
+    return settings
+
+
+def apply_overrides(settings: dict[str, Any], overrides: Iterable[str]) -> None:
+    """Apply `a.b=c` to a nested mapping, the names of parts first.
+
+    Another part has other options, so those of the one before do not outlive it.
+    """
+    for override in sorted(overrides, key=lambda item: not item.partition("=")[0].endswith(".name")):
+        _apply(settings, override)
+
+
+def checked(kind: type[C], settings: Mapping[str, Any], *, label: str) -> C:
+    """A nested mapping as the dataclass that describes it; `ConfigError` with the keys that are wrong."""
+    try:
+        return TypeAdapter(kind).validate_python(dict(settings))
+    except ValidationError as error:
+        raise ConfigError(f"{label}: " + "; ".join(_line(detail, kind) for detail in error.errors())) from error
+
+
+def as_yaml(config: Any) -> str:
+    """A configuration of any kind as YAML."""
+    return yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True)
+
+
+def _apply(settings: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set {override}: expected key=value, such as train.epochs=3")
+    *path, last = key.split(".")
+    for name in path:
+        settings = _inner(settings, name, override)
+    try:
+        parsed = yaml.load(value, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not valid YAML") from error
+    if isinstance(settings, list):
+        _inner(settings, last, override)
+        settings[int(last)] = parsed
+        return
+    if last == "name" and settings.get("name") != parsed:
+        settings.pop("options", None)
+    is_of_backbone = path[-2:] in (["backbone", "options"], ["student", "options"])
+    if is_of_backbone and last in {"size", "weights"} and parsed is not None:
+        # Both say which weights; the one that is set now replaces the other.
+        settings.pop("size" if last == "weights" else "weights", None)
+    settings[last] = parsed
+
+
+def _inner(settings: Any, name: str, override: str) -> Any:
+    """The section or the item of a list (`stages.0`) of that name; a section that is not there yet is made."""
+    if isinstance(settings, list):
+        if not name.isdigit() or int(name) >= len(settings):
+            raise ConfigError(f"--set {override}: {name} is none of the {len(settings)} items, which count from 0")
+        return settings[int(name)]
+    if not isinstance(settings.get(name), dict | list):
+        settings[name] = {}
+    return settings[name]
+
+
+def _plain(value: Any) -> Any:
+    """YAML has no tuples."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _line(detail: Any, kind: type) -> str:
+    """One pydantic error as `train.lr: what is wrong`."""
+    path = [str(part) for part in detail["loc"] if not str(part)[:1].isupper()]
+    key = ".".join(path)
+    if detail["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
+        return f"{key}: " + _unknown_setting(path, _settings_at(path[:-1], kind), _all_settings(kind))
+    if detail["type"] == "missing":
+        return f"{key}: must be given"
+    if detail["type"] in {"dataclass_type", "dataclass_exact_type"}:
+        return f"{key}: expected settings such as {{}} for its defaults, found {detail['input']!r}"
+    return f"{key}: {detail['msg'].lower()}, found {detail['input']!r}"
+
+
+def _unknown_setting(path: list[str], here: list[str], everywhere: list[str]) -> str:
+    """A line that names a setting of another section where the name is to be found there, such as `train.epochs`.
+
+    Args:
+        path: Of the setting that does not exist.
+        here: The settings of its section.
+        everywhere: Dotted paths of all settings.
+    """
+    name = path[-1]
+    names = {place.rpartition(".")[2] for place in everywhere}
+    meant = [name] if name in names else nearest(name, names, cutoff=0.75)
+    if not meant or (name not in names and nearest(name, here, cutoff=0.5 if path[:-1] else 0.75)):
+        return unknown("setting", name, here, lister="guidino presets NAME --resolved")
+    places = [place for place in everywhere if place.rpartition(".")[2] == meant[0]]
+    return f"unknown setting '{name}'; did you mean {' or '.join(map(repr, places))}?"
+
+
+def _all_settings(section: Any, prefix: str = "") -> list[str]:
+    """Dotted paths of all settings of a section and the sections in it."""
+    found = []
+    for name, hint in get_type_hints(section).items():
+        found.append(f"{prefix}{name}")
+        inner = next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
+        found += _all_settings(inner, f"{prefix}{name}.") if inner is not None else []
+    return found
+
+
+def _settings_at(path: list[str], kind: type) -> list[str]:
+    """Names of the settings in the section of a configuration at a dotted path."""
+    section: Any = kind
+    for name in path:
+        if name.isdigit():
+            continue
+        hint = get_type_hints(section).get(name)
+        section = next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
+        if section is None:
+            return []
+    return [item.name for item in fields(section)]
