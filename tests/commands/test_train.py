@@ -266,7 +266,7 @@ def test_a_setting_that_cannot_be_used_is_refused_and_nothing_written(
 def test_an_unknown_preset_suggests_the_nearest(guidino) -> None:
     outcome = guidino("train", "--preset", "kvasir-nnwnte")
     assert outcome.code == 2
-    assert outcome.stderr.startswith("guidino: unknown preset 'kvasir-nnwnte'; did you mean 'kvasir-nnwnet'?")
+    assert outcome.stderr.startswith("guidino: unknown preset 'kvasir-nnwnte'; did you mean 'kvasir-nnwnet'")
     assert outcome.stderr.count("\n") == 1
 
 
