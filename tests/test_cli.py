@@ -96,6 +96,14 @@ def test_a_usage_error_ends_with_2(guidino) -> None:
     assert guidino("no-such-command").code == 2
 
 
+@pytest.mark.parametrize("words", [[], ["weights"]])
+def test_the_list_of_commands_is_not_cut(words: list[str], guidino, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = guidino(*words, "--help").stdout
+    assert "..." not in text.partition("Commands:")[2]
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_help_lists_the_exit_codes(guidino) -> None:
     outcome = guidino("--help")
     assert outcome.code == 0

@@ -11,10 +11,18 @@ from guidino_cli.cli import data, prediction, pretraining, scoring, tools, train
 from guidino_cli.cli.processes import is_launched, leave_at_once
 from guidino_cli.errors import EXIT_CODES, UserError
 
-_EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
+_HELP = """Segment medical images, guided by a frozen vision foundation model.
+
+\b
+Example: guidino prepare Kvasir-SEG -o data/kvasir --classes background,polyp
+         guidino train --preset own-unet --data data/kvasir -o runs/kvasir
+         guidino predict runs/kvasir new-images/ -o masks/
+"""
+# The first line of a paragraph with \b keeps the others apart.
+_EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
 
 app = typer.Typer(
-    help="Medical image segmentation guided by a frozen vision foundation model.",
+    help=_HELP,
     epilog=_EPILOG,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -63,19 +71,19 @@ def _root(
     pass
 
 
-app.command()(data.prepare)
-app.command()(data.plan)
-app.command()(training.train)
-app.command("lora-tune")(training.lora_tune)
-app.command()(pretraining.pretrain)
-app.command()(pretraining.slices)
-app.command()(prediction.predict)
-app.command("tune-post")(prediction.tune_post)
-app.command()(scoring.evaluate)
-app.command()(scoring.compare)
-app.command("visualize-guide")(prediction.visualize_guide)
-app.command()(training.presets)
-app.command()(tools.models)
-app.command()(tools.doctor)
-app.command()(tools.export)
-app.add_typer(weights.app, name="weights")
+app.command(short_help="Check image-mask pairs; write masks, splits, cases.json.")(data.prepare)
+app.command(short_help="Propose a preset for a data set by nnU-Net's rules.")(data.plan)
+app.command(short_help="Train a network, guided or plain.")(training.train)
+app.command("lora-tune", short_help="Adapt the backbone of a trained run by LoRA.")(training.lora_tune)
+app.command(short_help="Pretrain a backbone on unlabelled images.")(pretraining.pretrain)
+app.command(short_help="Cut CT or MR volumes into slices to pretrain on.")(pretraining.slices)
+app.command(short_help="Segment images with a trained run.")(prediction.predict)
+app.command("tune-post", short_help="Choose post-processing of masks by validation cases.")(prediction.tune_post)
+app.command(short_help="Score masks against the truth: IoU, Dice, HD95.")(scoring.evaluate)
+app.command(short_help="Compare sets of masks case by case, with tests.")(scoring.compare)
+app.command("visualize-guide", short_help="Draw a run's guide, or what a backbone sees.")(prediction.visualize_guide)
+app.command(short_help="List the presets, or print one.")(training.presets)
+app.command(short_help="List the segmentation networks, or describe some.")(tools.models)
+app.command(short_help="Check this installation.")(tools.doctor)
+app.command(short_help="Write a run's network as one file for torch or ONNX.")(tools.export)
+app.add_typer(weights.app, name="weights", short_help="Find, import, verify and download pretrained backbones.")

@@ -11,7 +11,7 @@ from guidino_cli.cli.options import Device, Offline, Overwrite, PredictOverrides
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES...", help="Images, folders of images, or a prepared DATA folder.")
+        list[Path], typer.Argument(metavar="IMAGES", help="Images, folders of images, or a prepared DATA folder.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the masks.")],
     split: Split = "test",
@@ -96,7 +96,7 @@ def tune_post(
 
 def visualize_guide(
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMG...", help="Images, folders of images, or a prepared DATA folder.")
+        list[Path], typer.Argument(metavar="IMAGES", help="Images, folders of images, or a prepared DATA folder.")
     ],
     run: Annotated[
         Path | None, typer.Option("--run", "-r", help="Run folder; without it, a frozen backbone is looked at.")

@@ -128,7 +128,7 @@ def evaluate(
 
 
 def compare(
-    predictions: Annotated[list[Path], typer.Argument(metavar="PREDS...", help="Two or more folders of masks.")],
+    predictions: Annotated[list[Path], typer.Argument(metavar="PREDS", help="Two or more folders of masks.")],
     truth: Annotated[Path, typer.Option(metavar="TRUTH", help="Folder of true masks, or a prepared DATA folder.")],
     out: ReportOut = None,
     names: Annotated[str | None, typer.Option(help="Names of the folders in the report, by comma.")] = None,

@@ -24,7 +24,7 @@ def doctor(
 
 
 def models(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Networks to describe.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Networks to describe.")] = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Add multiply-adds, and memory and seconds of a training step.")
     ] = False,

@@ -161,7 +161,7 @@ def _is_set(seeds: str | None, folds: str | None, out: Path | None, *, resume: b
 
 
 def presets(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Preset to print, or data set to list.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Preset to print, or data set to list.")] = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="With every default spelled out.")] = False,
 ) -> None:
     """List the presets, or print one: the start of a preset of your own.

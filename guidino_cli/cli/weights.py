@@ -8,7 +8,9 @@ import typer
 from guidino_cli.cli.options import Offline, Overwrite
 
 app = typer.Typer(
-    help="List, find, import, verify and download pretrained backbones.",
+    help="""List, find, import, verify and download pretrained backbones.
+
+    Example: guidino weights list""",
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -19,7 +21,7 @@ _Name = Annotated[
 ]
 
 
-@app.command("list")
+@app.command("list", short_help="List the known backbones, and whether they are here.")
 def list_weights() -> None:
     """List the known backbones: size, licence, and whether they are on this machine.
 
@@ -30,7 +32,7 @@ def list_weights() -> None:
     command.run_list()
 
 
-@app.command()
+@app.command(short_help="Print the folder or file that would be loaded.")
 def where(name: _Name) -> None:
     """Print the folder or file that would be loaded; exit code 4 if it is not on this machine.
 
@@ -41,7 +43,7 @@ def where(name: _Name) -> None:
     command.run_where(name)
 
 
-@app.command("import")
+@app.command("import", short_help="Convert a file of weights to a folder that loads.")
 def import_weights(
     source: Annotated[
         Path, typer.Argument(metavar="FILE", help="A .pth or .safetensors file of Meta's or timm's, or a folder.")
@@ -61,7 +63,7 @@ def import_weights(
     command.run_import(source, out=out, name=name, overwrite=overwrite)
 
 
-@app.command()
+@app.command(short_help="Load weights strictly; compare them with what is known.")
 def verify(
     name: _Name,
     image: Annotated[
@@ -78,7 +80,7 @@ def verify(
     command.run_verify(name, image=image, offline=offline)
 
 
-@app.command()
+@app.command(short_help="Download weights from the hub.")
 def download(
     name: _Name,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to fill; default: the shared cache.")] = None,

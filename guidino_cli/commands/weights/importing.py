@@ -43,7 +43,7 @@ def run_import(source: Path, *, out: Path, name: str | None, overwrite: bool) ->
         raise WeightsError(f"{out}: reads back as other weights than were written; the disk may be failing")
     print(f"wrote {out}: {what_it_is(loaded)}, SHA-256 {record.weights_sha256}")
     say(f"licence: {licence_of(record.licence)}")
-    say(f"use: --set model.backbone.options.weights={out}")
+    say(f"train with them: --set model.backbone.options.weights={out}")
 
 
 def _require_replaceable(out: Path, *, overwrite: bool) -> None:

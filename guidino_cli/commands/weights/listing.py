@@ -26,7 +26,7 @@ def run_list() -> None:
     table.add_row(TINY, "-", "11 M", "-", "Apache/MIT", "in guidino")
     Console(highlight=False).print(table)
     say("DINOv3 is gated: accept its licence on the hub first. Get one: guidino weights download NAME")
-    say("Use one: --set model.backbone.name=dinov3 --set 'model.backbone.options={size: SIZE}'")
+    say("Train with one: --set model.backbone.name=dinov3 --set 'model.backbone.options={size: SIZE}'")
 
 
 @advising(WAYS_OUT)
