@@ -46,12 +46,14 @@ def _history(folder: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.slow
-def test_two_processes_are_one_with_twice_the_batch(train, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("no_pictures")
+def test_two_processes_are_one_with_twice_the_batch(train, guidino, tmp_path: Path) -> None:
     """Losses, Dice over both halves of a batch among them, and so the weights of both epochs."""
     outcome = train("two", "--devices", "2", "--set", "train.batch_size=2")
     assert outcome.returncode == 0, outcome.stderr
     assert outcome.stdout.count("best val Dice") == 1
-    assert train("one").returncode == 0
+    words = ("-p", tmp_path / "tiny.yaml", "-d", tmp_path / "data", "-o", tmp_path / "one", "--device", "cpu")
+    assert guidino("train", *words).code == 0
     two, one = _history(tmp_path / "two"), _history(tmp_path / "one")
     assert len(two) == len(one) == 2
     for ours, theirs in zip(two, one, strict=True):
