@@ -37,7 +37,7 @@ from guidino_cli.data.masks.values import read_values
 from guidino_cli.evaluation.pairs.cases import Pair, Truth
 from guidino_cli.evaluation.policy import Policy
 from guidino_cli.evaluation.reading import MaskReader
-from guidino_cli.evaluation.scoring import Job, Target
+from guidino_cli.evaluation.scores import Job, Target
 from guidino_cli.evaluation.workers import score_all
 from guidino_cli.metrics import compiled
 from guidino_cli.metrics.surface import average_distance, border_distances, hausdorff95

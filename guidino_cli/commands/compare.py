@@ -23,7 +23,7 @@ from guidino_cli.evaluation.folder import evaluate
 from guidino_cli.evaluation.pairs.cases import Pairing, TruthSet
 from guidino_cli.evaluation.pairs.matching import match
 from guidino_cli.evaluation.pairs.tables import in_one_order, read_pairs
-from guidino_cli.evaluation.scoring import CaseResult
+from guidino_cli.evaluation.scores import CaseResult
 from guidino_cli.evaluation.tables import label
 from guidino_cli.files import write_atomically, write_text
 from guidino_cli.metrics import METRICS

@@ -15,7 +15,7 @@ from guidino_cli.evaluation.pairs.matching import match, with_images
 from guidino_cli.evaluation.pairs.tables import read_pairs
 from guidino_cli.evaluation.report_files import dump_json, to_json
 from guidino_cli.evaluation.result import Evaluation
-from guidino_cli.evaluation.scoring import CaseResult
+from guidino_cli.evaluation.scores import CaseResult
 from guidino_cli.progress import counted, say, track
 
 _LISTED = 10

@@ -9,7 +9,7 @@ from guidino_cli.commands.guides.tasks import BackboneView, Drawing, Task
 from guidino_cli.commands.guides.tokens import draw_tokens
 from guidino_cli.commands.picture_inputs import check_out, listed, own_truth
 from guidino_cli.errors import ConfigError
-from guidino_cli.plots.panels import Limits
+from guidino_cli.plots.colours import Limits
 
 
 def run(

@@ -7,7 +7,7 @@ import numpy as np
 
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.result import MEAN, Evaluation, Line, score_of
-from guidino_cli.evaluation.scoring import CaseResult, Job
+from guidino_cli.evaluation.scores import CaseResult, Job
 from guidino_cli.evaluation.statistics import Summary, bootstrap, interval, summarise
 from guidino_cli.metrics.overlap import Counts
 

@@ -13,7 +13,7 @@ from guidino_cli.evaluation.pairs.cases import Pairing, TruthSet
 from guidino_cli.evaluation.policy import Policy
 from guidino_cli.evaluation.reading import MaskReader, ReadOptions, SurpriseError, index_reader, make_reader
 from guidino_cli.evaluation.result import Evaluation
-from guidino_cli.evaluation.scoring import CaseResult, Job, Target
+from guidino_cli.evaluation.scores import CaseResult, Job, Target
 from guidino_cli.evaluation.workers import score_all, worker_count
 from guidino_cli.metrics import INSTANCE, METRICS
 

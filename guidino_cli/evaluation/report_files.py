@@ -15,7 +15,7 @@ from guidino_cli import __version__
 from guidino_cli.evaluation.gates import Verdict
 from guidino_cli.evaluation.pairs.cases import Pairing
 from guidino_cli.evaluation.result import Evaluation, Line, measured, pooled_figures, pooled_lesions, status_counts
-from guidino_cli.evaluation.scoring import CaseResult, Score
+from guidino_cli.evaluation.scores import CaseResult, Score
 from guidino_cli.evaluation.statistics import RESAMPLES, Summary
 from guidino_cli.evaluation.tables import DEFINITIONS
 from guidino_cli.metrics import LESION, METRICS

@@ -13,7 +13,8 @@ from guidino_cli.data.volumes import is_volume
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.reading import Mask, SurpriseError
 from guidino_cli.evaluation.result import Evaluation, case_value, ranking_metric
-from guidino_cli.evaluation.scoring import CaseResult, fit_prediction
+from guidino_cli.evaluation.scores import CaseResult
+from guidino_cli.evaluation.scoring import fit_prediction
 from guidino_cli.evaluation.tables import digits, label
 from guidino_cli.metrics import METRICS
 from guidino_cli.plots.report import LEGEND, overlay, shrink

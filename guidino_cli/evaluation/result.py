@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isnan, nan
 
-from guidino_cli.evaluation.scoring import CaseResult, Job, Score
+from guidino_cli.evaluation.scores import CaseResult, Job, Score
 from guidino_cli.evaluation.statistics import Summary
 from guidino_cli.metrics import METRICS, overlap
 from guidino_cli.metrics.lesions import Lesions, pool

@@ -1,132 +1,25 @@
 """What one prediction is worth against its truth: counts and figures for every target, and why some are missing."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from math import hypot, nan
-from typing import Literal
 
 import numpy as np
 
 from guidino_cli.errors import DataError
+from guidino_cli.evaluation.figures import (
+    border_figures,
+    count_figures,
+    instance_figures,
+    lesion_figures,
+    medpy_figures,
+)
 from guidino_cli.evaluation.grids import fit
 from guidino_cli.evaluation.pairs.cases import Pair
-from guidino_cli.evaluation.policy import Policy
-from guidino_cli.evaluation.reading import Mask, MaskReader
+from guidino_cli.evaluation.reading import Mask
+from guidino_cli.evaluation.scores import CaseResult, Job, Score, Status, Target
 from guidino_cli.metrics import INSTANCE, LESION, METRICS, SURFACE, overlap
-from guidino_cli.metrics.instances import adapted_rand_error, variation_of_information
-from guidino_cli.metrics.lesions import Lesions, lesion_f1, lesion_precision, lesion_recall, match_lesions
+from guidino_cli.metrics.lesions import match_lesions
 from guidino_cli.metrics.overlap import Counts
-from guidino_cli.metrics.surface import (
-    BorderDistances,
-    average_distance,
-    average_symmetric_distance,
-    border_distances,
-    hausdorff,
-    hausdorff95,
-    surface_dice,
-)
-
-Status = Literal["ok", "both_empty", "truth_empty", "prediction_empty", "missing", "failed"]
-
-_FROM_COUNTS = {
-    "dice": overlap.dice,
-    "iou": overlap.iou,
-    "precision": overlap.precision,
-    "recall": overlap.recall,
-    "specificity": overlap.specificity,
-    "size_error": overlap.size_error,
-}
-
-
-@dataclass(frozen=True)
-class Target:
-    """What is scored: one class, or a region of several.
-
-    Attributes:
-        name: Heading in every report.
-        labels: Class indices whose union is the target.
-    """
-
-    name: str
-    labels: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything that decides the figures of a case; the same for all cases of a run.
-
-    Attributes:
-        targets: What is scored, one row each.
-        metrics: Names from `METRICS`, in the order of the report.
-        policy: What counts when there is nothing to measure.
-        truth: How truths are read.
-        predictions: How predictions are read.
-        spacing: Pixel size along the array axes in mm, for masks that do not carry one; None counts in pixels.
-        tolerance: Of the NSD, in the unit of the spacing.
-        lesion_iou: Overlap from which two connected objects may be partners.
-        medpy: Take HD95, HD, ASD and ASSD from medpy itself, and note how far guidino's differ.
-        resample: Bring a prediction of another grid to that of the truth by the nearest pixel, instead of failing.
-        ignore_headers: Volumes belong together voxel by voxel, wherever their headers place them.
-    """
-
-    targets: tuple[Target, ...]
-    metrics: tuple[str, ...]
-    policy: Policy
-    truth: MaskReader
-    predictions: MaskReader
-    spacing: tuple[float, ...] | None = None
-    tolerance: float = 2.0
-    lesion_iou: float = 0.1
-    medpy: bool = False
-    resample: bool = False
-    ignore_headers: bool = False
-
-
-@dataclass(frozen=True)
-class Score:
-    """One case and one target.
-
-    Attributes:
-        target: Name of the target.
-        status: "ok", or why nothing could be measured.
-        counts: Pixels; None if the truth could not be read.
-        values: One figure per metric of the job, after the policy; NaN where the policy leaves the case out.
-        lesions: Connected objects, where the job asks for them.
-        deviation: How far medpy's surface figures differ from guidino's at most, where the job asks for medpy's.
-    """
-
-    target: str
-    status: Status
-    counts: Counts | None
-    values: dict[str, float]
-    lesions: Lesions | None = None
-    deviation: float = 0.0
-
-
-@dataclass(frozen=True)
-class CaseResult:
-    """One case.
-
-    Attributes:
-        pair: The files.
-        scores: One per target, in the order of the job.
-        shape: Grid of the truth, or None if it could not be read.
-        spacing: Pixel size along the axes.
-        unit: "mm" or "px".
-        note: What went wrong or was done to the prediction; "" if nothing.
-    """
-
-    pair: Pair
-    scores: tuple[Score, ...]
-    shape: tuple[int, ...] | None
-    spacing: tuple[float, ...] | None
-    unit: str
-    note: str = ""
-
-    @property
-    def is_problem(self) -> bool:
-        """Whether the prediction is missing or could not be used."""
-        return any(score.status in {"missing", "failed"} for score in self.scores)
+from guidino_cli.metrics.surface import border_distances
 
 
 def score_pair(pair: Pair, job: Job) -> CaseResult:
@@ -178,59 +71,22 @@ def _score(
     if status == "ok":
         status = _emptiness(counts)
     wanted, deviation = set(job.metrics), 0.0
-    measured = {name: measure(counts) for name, measure in _FROM_COUNTS.items() if name in wanted}
+    measured = count_figures(counts, wanted)
     if status == "ok" and wanted & SURFACE:
         inside = job.policy.hd95 == "to-mask"
         distances = border_distances(predicted, true, spacing, ignored=ignored, inside_is_zero=inside)
-        measured |= _border_figures(distances, job)
+        measured |= border_figures(distances, job)
         if job.medpy:
-            theirs = _medpy_figures(predicted, true, spacing, wanted)
+            theirs = medpy_figures(predicted, true, spacing, wanted)
             deviation = max((abs(measured[name] - value) for name, value in theirs.items()), default=0.0)
             measured |= theirs
     lesions = match_lesions(predicted, true, min_iou=job.lesion_iou) if wanted & LESION else None
     if lesions is not None:
-        measured |= _lesion_figures(lesions)
+        measured |= lesion_figures(lesions)
     if wanted & INSTANCE and status != "both_empty":
-        measured |= _instance_figures(prediction, truth)
+        measured |= instance_figures(prediction, truth)
     diagonal = hypot(*(size * step for size, step in zip(true.shape, spacing, strict=True)))
     return Score(target.name, status, counts, _valued(status, measured, diagonal, job), lesions, deviation)
-
-
-def _medpy_figures(
-    predicted: np.ndarray, true: np.ndarray, spacing: tuple[float, ...], wanted: set[str]
-) -> dict[str, float]:
-    """The same figures computed by medpy, which is GPL-3 and hence imported only when asked for by name."""
-    from medpy.metric import binary
-
-    figures = {"hd95": binary.hd95, "hd": binary.hd, "asd": binary.asd, "assd": binary.assd}
-    return {name: float(figure(predicted, true, spacing)) for name, figure in figures.items() if name in wanted}
-
-
-def _lesion_figures(lesions: Lesions) -> dict[str, float]:
-    return {
-        "lesion_f1": lesion_f1(lesions),
-        "lesion_recall": lesion_recall(lesions),
-        "lesion_precision": lesion_precision(lesions),
-    }
-
-
-def _instance_figures(prediction: Mask, truth: Mask) -> dict[str, float]:
-    if prediction.instances is None or truth.instances is None:
-        raise ValueError("instance figures need readers that keep instances")
-    merged, split = variation_of_information(prediction.instances, truth.instances)
-    error = adapted_rand_error(prediction.instances, truth.instances) if truth.labels.any() else nan
-    return {"are": error, "voi": merged + split, "voi_merge": merged, "voi_split": split}
-
-
-def _border_figures(distances: BorderDistances, job: Job) -> dict[str, float]:
-    figures: dict[str, Callable[[], float]] = {
-        "hd95": lambda: hausdorff95(distances, "max" if job.policy.hd95 == "max" else "pooled"),
-        "hd": lambda: hausdorff(distances),
-        "asd": lambda: average_distance(distances),
-        "assd": lambda: average_symmetric_distance(distances),
-        "nsd": lambda: surface_dice(distances, job.tolerance),
-    }
-    return {name: figure() for name, figure in figures.items() if name in job.metrics}
 
 
 def _valued(status: Status, measured: dict[str, float], diagonal: float, job: Job) -> dict[str, float]:

@@ -8,7 +8,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 from guidino_cli.evaluation.pairs.cases import Pair
-from guidino_cli.evaluation.scoring import CaseResult, Job, failed_case, score_pair
+from guidino_cli.evaluation.scores import CaseResult, Job
+from guidino_cli.evaluation.scoring import failed_case, score_pair
 from guidino_cli.memory import keep_freed_memory
 
 _CHUNK = 8

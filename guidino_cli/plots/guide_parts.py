@@ -8,22 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from guidino_cli.plots.bars import bar_below
+from guidino_cli.plots.colours import Limits, coloured, faint_grey, guide_over
 from guidino_cli.plots.marks import guide_lines, iou_curve, line_colour, scale_bar, white_outline
-from guidino_cli.plots.panels import (
-    FAINT,
-    Limits,
-    bar_below,
-    coloured,
-    faint_grey,
-    guide_over,
-    head,
-    outline,
-    short,
-    show,
-    thumbnail,
-    thumbnail_map,
-)
+from guidino_cli.plots.panels import FAINT, head, outline, short, show
 from guidino_cli.plots.report import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, overlay
+from guidino_cli.plots.thumbnails import thumbnail, thumbnail_map
 from guidino_cli.plots.views import GuideMap, GuideStyle, GuideView, spread
 
 if TYPE_CHECKING:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from guidino_cli.plots.panels import FAINT, GUIDE_COLOURS, INK, Limits, thumbnail_labels
+from guidino_cli.plots.colours import GUIDE_COLOURS, Limits
+from guidino_cli.plots.panels import FAINT, INK
+from guidino_cli.plots.thumbnails import thumbnail_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""The drawing board of every figure: panels of equal size, their titles, outlines of classes, and a bar for a guide."""
+"""The drawing board of every figure: panels of equal size, their titles, outlines of classes and their legend."""
 
 from __future__ import annotations
 
@@ -8,21 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from guidino_cli.plots.outlines import outline_colour
+from guidino_cli.plots.thumbnails import thumbnail_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-GUIDE_COLOURS = "viridis"
-"""Equal steps look equal, in grey print and to colour-blind readers too."""
 INK, FAINT = "#1a1a1a", "#666666"
 DPI = 200
-Limits = tuple[float, float]
-UNIT: Limits = (0.0, 1.0)
-_LONGEST_SIDE = 1200
-_GUIDE_OPACITY = 0.7
-_GREYS = (0.2, 0.8)
-"""Black and white of an image under a guide: pulled together, so that it hardly shifts the colours above it."""
 
 
 def board(
@@ -126,95 +119,6 @@ def outline(axes: Axes, labels: np.ndarray, *, size_hw: tuple[int, int] | None =
         lines.set(path_effects=[Stroke(linewidth=2.6, foreground="black", alpha=0.75), Normal()])
 
 
-def coloured(values: np.ndarray, *, limits: Limits = UNIT, colours: str = GUIDE_COLOURS) -> np.ndarray:
-    """Values (H, W) as colours (H, W, 3) in [0, 1]; those beyond the limits get the colour of the nearer limit."""
-    from matplotlib import colormaps
-
-    low, high = limits
-    return np.asarray(colormaps[colours](np.clip((values - low) / (high - low), 0, 1))[..., :3])
-
-
-def faint_grey(image: np.ndarray) -> np.ndarray:
-    """The image (H, W, 3) uint8 as a ground for coloured lines and maps: (H, W) greys in [0, 1], no black, no white."""
-    grey = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255
-    return np.asarray(_GREYS[0] + (_GREYS[1] - _GREYS[0]) * grey)
-
-
-def guide_over(image: np.ndarray, guide: np.ndarray, *, limits: Limits = UNIT) -> np.ndarray:
-    """The image in faint grey under the colours of a guide map.
-
-    Args:
-        image: (H, W, 3) uint8.
-        guide: (H, W) in [0, 1].
-        limits: Values of the first and the last colour.
-
-    Returns:
-        (H, W, 3) floats in [0, 1].
-    """
-    return _blended(coloured(guide, limits=limits), faint_grey(image)[..., None])
-
-
-def bar_below(
-    axes: Axes,
-    label: str,
-    *,
-    limits: Limits = UNIT,
-    marks: Sequence[float] = (),
-    extend: str = "neither",
-    over_image: bool = False,
-    colours: str = GUIDE_COLOURS,
-) -> None:
-    """A colour bar under a panel.
-
-    Args:
-        axes: The panel.
-        label: What the values are.
-        limits: Values at its ends.
-        marks: Values to point at, such as the smallest and largest that occur.
-        extend: "min" where values below the first limit occur and share its colour.
-        over_image: The colours are those of `guide_over`, as they look over mid-grey.
-        colours: Name of a colour map.
-    """
-    from matplotlib import colormaps
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import ListedColormap, Normalize
-
-    figure: Any = axes.figure
-    box = axes.get_position()
-    height_in = figure.get_size_inches()[1]
-    place = figure.add_axes((box.x0, box.y0 - 0.21 / height_in, box.width, 0.09 / height_in))
-    pure = colormaps[colours](np.linspace(0, 1, 256))[:, :3]
-    scale = ListedColormap(_blended(pure, sum(_GREYS) / 2) if over_image else pure)
-    ticks = bar_ticks(limits)
-    drawn = ScalarMappable(Normalize(*limits), scale)
-    bar = figure.colorbar(drawn, cax=place, orientation="horizontal", ticks=ticks, extend=extend, format="%g")
-    bar.outline.set_linewidth(0.4)
-    place.tick_params(labelsize=7.5, length=2, pad=1.5, width=0.5, colors=INK)
-    # The ends' numbers stay under their bar, not under a neighbour's.
-    numbers = place.get_xticklabels()
-    numbers[0].set_horizontalalignment("left")
-    numbers[-1].set_horizontalalignment("right")
-    place.set_xlabel(label, fontsize=7.5, color=FAINT, labelpad=1)
-    for mark in marks:
-        place.plot(
-            [mark], [1.0], marker="v", markersize=3.5, color=INK, clip_on=False, transform=place.get_xaxis_transform()
-        )
-
-
-def bar_ticks(limits: Limits) -> list[float]:
-    """The ends of a colour bar, and round values between them that leave room for the ends' numbers."""
-    from matplotlib.ticker import MaxNLocator
-
-    low, high = limits
-    room = 0.16 * (high - low)
-    between = [float(f"{value:.6g}") for value in MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)]
-    return [
-        float(f"{low:.2g}"),
-        *(value for value in between if low + room < value < high - room),
-        float(f"{high:.2g}"),
-    ]
-
-
 def legend_below(figure: Figure, classes: Sequence[str], *, x: float, y: float) -> None:
     """Names of the foreground classes in the colours of their outlines; left end and middle height in inches."""
     from matplotlib.lines import Line2D
@@ -247,48 +151,12 @@ def heading(figure: Figure, text: str, *, note: str = "") -> None:
     figure.text(1 - 0.1 / width, top, note, fontsize=8, color=FAINT, va="top", ha="right")
 
 
-def thumbnail(image: np.ndarray, *, longest: int = _LONGEST_SIDE) -> np.ndarray:
-    """An image (H, W, 3) uint8 no larger than a panel can show: matplotlib is slow with millions of pixels."""
-    from PIL import Image
-
-    size = _thumbnail_size(image.shape, longest)
-    return image if size is None else np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
-
-
-def thumbnail_labels(labels: np.ndarray, *, longest: int = _LONGEST_SIDE) -> np.ndarray:
-    """Class indices (H, W) no larger than a panel can show."""
-    from PIL import Image
-
-    labels = labels.astype(np.uint8)
-    size = _thumbnail_size(labels.shape, longest)
-    return labels if size is None else np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
-
-
-def thumbnail_map(values: np.ndarray, *, longest: int = _LONGEST_SIDE) -> np.ndarray:
-    """A map (H, W) of floats no larger than a panel can show."""
-    from PIL import Image
-
-    values = values.astype(np.float32)
-    size = _thumbnail_size(values.shape, longest)
-    return values if size is None else np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
-
-
 def short(text: str, length: int = 40) -> str:
     """A long name with its middle left out: both ends tell names apart. Plain dots, because a caption may be copied."""
     if len(text) <= length:
         return text
     kept = length - 3
     return f"{text[: kept - kept // 2]}...{text[len(text) - kept // 2 :]}"
-
-
-def _blended(colours: np.ndarray, grey: np.ndarray | float) -> np.ndarray:
-    return np.asarray(_GUIDE_OPACITY * colours + (1 - _GUIDE_OPACITY) * grey)
-
-
-def _thumbnail_size(shape: tuple[int, ...], longest: int) -> tuple[int, int] | None:
-    """Width and height, or None if the array is small enough."""
-    scale = longest / max(shape[:2])
-    return None if scale >= 1 else (max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale)))
 
 
 def _corner(axes: Axes) -> Any:

@@ -6,19 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from guidino_cli.plots.bars import bar_below
+from guidino_cli.plots.colours import coloured
 from guidino_cli.plots.marks import scale_bar
-from guidino_cli.plots.panels import (
-    bar_below,
-    board,
-    coloured,
-    head,
-    heading,
-    outline,
-    panel_height,
-    short,
-    show,
-    thumbnail,
-)
+from guidino_cli.plots.panels import board, head, heading, outline, panel_height, short, show
+from guidino_cli.plots.thumbnails import thumbnail
 from guidino_cli.plots.views import TokenView
 
 if TYPE_CHECKING:

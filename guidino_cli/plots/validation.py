@@ -9,23 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guidino_cli.plots.panels import (
-    FAINT,
-    INK,
-    UNIT,
-    Limits,
-    bar_below,
-    board,
-    guide_over,
-    heading,
-    legend_below,
-    outline,
-    panel_height,
-    short,
-    show,
-    thumbnail,
-    thumbnail_map,
-)
+from guidino_cli.plots.bars import bar_below
+from guidino_cli.plots.colours import UNIT, Limits, guide_over
+from guidino_cli.plots.panels import FAINT, INK, board, heading, legend_below, outline, panel_height, short, show
+from guidino_cli.plots.thumbnails import thumbnail, thumbnail_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ from guidino_cli.data.masks.rule import MaskRule
 from guidino_cli.evaluation.pairs.cases import Pair, Truth
 from guidino_cli.evaluation.policy import Policy
 from guidino_cli.evaluation.reading import Mask, MaskReader
-from guidino_cli.evaluation.scoring import Job, Target
+from guidino_cli.evaluation.scores import Job, Target
 from guidino_cli.evaluation.workers import score_all, worker_count
 
 RULE = MaskRule("nonzero", "test", 2)

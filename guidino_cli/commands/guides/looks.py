@@ -22,7 +22,7 @@ from guidino_cli.errors import DataError
 from guidino_cli.evaluation.truths import Truths
 from guidino_cli.metrics.overlap import mean_dice
 from guidino_cli.models.composed import Model
-from guidino_cli.plots.panels import thumbnail, thumbnail_labels, thumbnail_map
+from guidino_cli.plots.thumbnails import thumbnail, thumbnail_labels, thumbnail_map
 from guidino_cli.plots.views import GuideMap, GuideView, TokenView
 
 KEPT = 640

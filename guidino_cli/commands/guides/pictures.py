@@ -21,8 +21,8 @@ from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.errors import ConfigError
 from guidino_cli.evaluation.truths import Truths
 from guidino_cli.files import write_atomically, write_text
+from guidino_cli.plots.colours import Limits
 from guidino_cli.plots.guide import guide_panel
-from guidino_cli.plots.panels import Limits
 from guidino_cli.plots.views import GuideStyle
 from guidino_cli.progress import track
 

@@ -8,9 +8,9 @@ from PIL import Image
 
 from guidino_cli.engine.guides.scores import MapScore
 from guidino_cli.files import write_atomically
+from guidino_cli.plots.colours import Limits, coloured, guide_over
 from guidino_cli.plots.contact_sheet import outlined
 from guidino_cli.plots.guide_sheet import SIDE, TILES, SheetTile, guide_sheet
-from guidino_cli.plots.panels import Limits, coloured, guide_over
 from guidino_cli.plots.views import GuideStyle, GuideView, TokenView
 
 _MAPS = 4
