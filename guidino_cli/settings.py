@@ -78,6 +78,10 @@ def _apply(settings: dict[str, Any], override: str) -> None:
         parsed = yaml.load(value, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML") from error
+    if isinstance(parsed, dict) and any(item is None and ":" in str(name) for name, item in parsed.items()):
+        # {dice:1} is a name "dice:1" without a value.
+        spaced = re.sub(r":(?! )", ": ", value)
+        raise ConfigError(f"--set {override}: put a space behind each colon, as in '{key}={spaced}'")
     if isinstance(settings, list):
         _inner(settings, last, override)
         settings[int(last)] = parsed

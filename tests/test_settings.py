@@ -69,6 +69,11 @@ def test_an_override_that_is_no_key_and_value_says_what_one_looks_like(item: str
         load_preset("demo", [item])
 
 
+def test_a_colon_without_its_space_is_told_how_to_be_written() -> None:
+    with pytest.raises(ConfigError, match=r"as in 'train\.loss=\{dice: 1, guide: 2\}'"):
+        load_preset("demo", ["train.loss={dice: 1, guide:2}"])
+
+
 @pytest.mark.parametrize("text", ["a: [1", "- a\n- b\n", "just words"])
 def test_a_file_that_holds_no_settings_is_refused_by_name(text: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(text)

@@ -32,7 +32,7 @@ def source_of(name: str) -> str:
         return name
     names = {item.name: item.repository for item in KNOWN}
     if name not in names:
-        raise ConfigError(unknown("weights or preset", name, [*names, EMBEDDED, TINY]))
+        raise ConfigError(unknown("weights or preset", name, [*names, EMBEDDED, TINY], lister="guidino weights list"))
     return names[name]
 
 
