@@ -106,6 +106,9 @@ def carry_out(
         print(dump(config), end="")
         return
     trainer = together(lambda: _trainer(folder, config, model, manifest, device))
+    if state.process_index:
+        # Built alike everywhere; but what dropout leaves out in one process, it need not in another.
+        _fix_randomness(config.seed + state.process_index)
     on_main(lambda: _start(folder, config, model, manifest, resume=resume, origin=origin))
     if resume:
         together(trainer.resume)
