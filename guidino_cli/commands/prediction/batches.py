@@ -1,0 +1,99 @@
+"""From images to written masks: read ahead, those of one window through the network together, written behind."""
+
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from guidino_cli.commands.prediction.inputs import Job
+from guidino_cli.commands.prediction.outputs import Output
+from guidino_cli.commands.prediction.records import Records
+from guidino_cli.data.images import read_image
+from guidino_cli.data.regions import Regions, open_regions, size_in_file
+from guidino_cli.engine.prediction.members import Loaded
+from guidino_cli.engine.prediction.pipeline import Behind, ahead
+from guidino_cli.engine.prediction.predictor import Picture
+from guidino_cli.errors import DataError
+from guidino_cli.progress import track
+
+
+def predict_all(jobs: list[Job], loaded: Loaded, output: Output, records: Records, *, skip_existing: bool) -> None:
+    """Read ahead in one thread, compute, write behind in another."""
+
+    def wanted() -> Iterator[Job]:
+        for job in track(jobs, total=len(jobs), description="predict"):
+            if skip_existing and output.is_written(job):
+                records.counts.skipped += 1
+            else:
+                yield job
+
+    with Behind() as behind:
+        batch = _Batch(loaded, output, records, behind)
+        for job, reading in ahead(wanted(), partial(_read, loaded=loaded)):
+            batch.take(job, reading)
+        batch.finish()
+
+
+def _read(job: Job, *, loaded: Loaded) -> Picture | Regions:
+    """Decode an image; of one too large to be predicted as a whole, only what its windows need."""
+    path = Path(job.image)
+    return open_regions(path) if loaded.needs_strips(size_in_file(path)) else Picture(*read_image(path))
+
+
+class _Batch:
+    """Images of one window wait for each other and go through the network together; others go at once."""
+
+    def __init__(self, loaded: Loaded, output: Output, records: Records, behind: Behind) -> None:
+        self.loaded, self.output, self.records, self.behind = loaded, output, records, behind
+        self.waiting: list[tuple[Job, Picture]] = []
+
+    def take(self, job: Job, reading: "Future[Picture | Regions]") -> None:
+        """The next image."""
+        started = time.perf_counter()
+        try:
+            image = reading.result()
+            if isinstance(image, Regions):
+                self.output.require_only_mask(image)
+                rows = self.loaded.predictor.label_rows(image)
+                self.output.write_rows(job, image.size_hw, rows)
+                self._record(job, started, 1)
+                return
+        except DataError as error:
+            self._failed(job, error, started)
+            return
+        self.waiting.append((job, image))
+        alone = not self.loaded.predictor.is_one_window(image.geometry.size_hw)
+        if alone or len(self.waiting) >= self.loaded.batch_size:
+            self.finish()
+
+    def finish(self) -> None:
+        """Predict what waits."""
+        waiting, self.waiting = self.waiting, []
+        if not waiting:
+            return
+        started = time.perf_counter()
+        results = self.loaded.predictor.segment([picture for _, picture in waiting])
+        for (job, _), result in zip(waiting, results, strict=True):
+            record = self._line(job, started, len(waiting))
+            self.behind.do(partial(self._write, job, result, record))
+
+    def _write(self, job: Job, result: Any, record: dict[str, Any]) -> None:
+        self.output.write(job, result)
+        self.records.add(record)
+
+    def _record(self, job: Job, started: float, images: int) -> None:
+        record = self._line(job, started, images)
+        self.behind.do(lambda: self.records.add(record))
+
+    def _failed(self, job: Job, error: DataError, started: float) -> None:
+        record = self._line(job, started, 1) | {"mask": None, "status": "error", "message": str(error)}
+        print(f"guidino: {error}", file=sys.stderr)
+        # All lines come from one thread, so that none is torn.
+        self.behind.do(lambda: self.records.add(record))
+
+    def _line(self, job: Job, started: float, images: int) -> dict[str, Any]:
+        seconds = round((time.perf_counter() - started) / images, 3)
+        return {"image": job.image, "mask": f"{job.name}.png", "status": "ok", "seconds": seconds}
