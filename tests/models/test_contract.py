@@ -94,3 +94,14 @@ def test_a_batch_of_images_smaller_than_the_stride_can_be_learned_from(name: str
     loss = torch.stack([level.square().mean() for level in make(name)(torch.rand(2, 3, 5, 7)).logits]).sum()
     loss.backward()
     assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize("name", SEGMENTERS)
+@torch.no_grad()
+def test_every_map_of_the_encoder_reaches_the_finest_logits(name: str, make: Make) -> None:
+    model, image = make(name).eval(), torch.rand(1, 3, 64, 64)
+    maps = model.segmenter.encode(image, model.backbone(image) if model.backbone is not None else [])
+    whole = model.segmenter.decode(maps, (64, 64))[0]
+    for level, found in enumerate(maps):
+        changed = [*maps[:level], found + torch.rand_like(found), *maps[level + 1 :]]
+        assert not torch.allclose(model.segmenter.decode(changed, (64, 64))[0], whole), f"map {level}"

@@ -64,14 +64,6 @@ def test_the_blocks_do_not_share_their_first_weights() -> None:
     assert not torch.equal(net.blocks[0].linear1.weight, net.blocks[1].linear1.weight)
 
 
-@pytest.mark.parametrize("level", range(4))
-def test_every_map_reaches_the_logits(level: int) -> None:
-    net = _small()
-    features = net.encode(torch.rand(1, 3, 32, 32), [])
-    changed = [item + torch.rand_like(item) if i == level else item for i, item in enumerate(features)]
-    assert not torch.allclose(net.decode(features, (32, 32))[0], net.decode(changed, (32, 32))[0])
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
