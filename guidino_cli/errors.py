@@ -110,7 +110,8 @@ def nearest(name: str, known: Iterable[str], *, count: int = 1, cutoff: float = 
         cutoff: How alike the spelling must be, from 0 to 1 for the same.
     """
     names = list(known)
-    same_words = [item for item in names if _words(name) <= _words(item)] if len(name) > 1 else []
+    words = _words(name)
+    same_words = [item for item in names if words <= _words(item)] if words and len(name) > 1 else []
     found = [*get_close_matches(name, same_words, n=count, cutoff=0.0), *get_close_matches(name, names, count, cutoff)]
     return list(dict.fromkeys(found))[:count]
 

@@ -1,5 +1,7 @@
 """How a name that does not exist is answered."""
 
+import pytest
+
 from guidino_cli.errors import nearest, unknown
 
 _MANY = [f"kvasir-{letter}net" for letter in "abcdefghijklm"]
@@ -26,5 +28,6 @@ def test_a_name_with_all_the_words_goes_before_one_that_is_spelt_alike() -> None
     assert nearest("size", ["resize", "image_size", "seed"], count=2) == ["image_size", "resize"]
 
 
-def test_a_name_unlike_any_other_has_no_nearest() -> None:
-    assert nearest("x", ["image_size", "resize"]) == []
+@pytest.mark.parametrize("name", ["x", "--", "肝臓"])
+def test_a_name_unlike_any_other_has_no_nearest(name: str) -> None:
+    assert nearest(name, ["image_size", "resize"]) == []

@@ -14,7 +14,7 @@ class BackboneView:
     """How to look at tokens; None leaves the choice to the program.
 
     Attributes:
-        backbone: Registered name, "dinov3" by default; a run has its own.
+        backbone: Registered name; "guidino-tiny" by default, "dinov3" with weights. A run has its own.
         weights: Local folder or hub id.
         layer: Block, counted from 1; a run has its own.
         at: "X,Y", the pixel whose patch is compared with the others.
