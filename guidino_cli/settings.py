@@ -115,9 +115,13 @@ def _plain(value: Any) -> Any:
 
 def _line(detail: Any, kind: type) -> str:
     """One pydantic error as `train.lr: what is wrong`."""
-    path = [str(part) for part in detail["loc"] if not str(part)[:1].isupper()]
+    is_unknown = detail["type"] in {"unexpected_keyword_argument", "extra_forbidden"}
+    parts = [str(part) for part in detail["loc"]]
+    # Words that begin large are classes, but for the last one, which may be a setting that somebody wrote so.
+    own = parts[-1:] if is_unknown else []
+    path = [part for part in parts[: len(parts) - len(own)] if not part[:1].isupper()] + own
     key = ".".join(path)
-    if detail["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
+    if is_unknown:
         return f"{key}: " + _unknown_setting(path, _settings_at(path[:-1], kind), _all_settings(kind))
     if detail["type"] == "missing":
         return f"{key}: must be given"

@@ -45,6 +45,8 @@ def test_a_setting_with_an_equals_sign_keeps_it() -> None:
         ("train.image_size=64", "unknown setting 'image_size'; did you mean 'data.image_size'"),
         ("train.trackers=[tensorbord]", "train.trackers.0: input should be 'tensorboard', 'wandb' or 'mlflow'"),
         ("trian.epochs=3", "trian: unknown setting 'trian'; did you mean 'train'"),
+        ("Seed=3", "Seed: unknown setting 'Seed'; did you mean 'seed'"),
+        ("train.LR=3", "train.LR: unknown setting 'LR'; did you mean 'lr'"),
         ("model.guide.att=input", "model.guide.att: unknown setting 'att'; did you mean 'at'"),
         ("model.guide.at=inputs", "model.guide.at: .*'bottleneck'.*found 'inputs'"),
         ("train.epochs=0", "train.epochs: .*found 0"),
