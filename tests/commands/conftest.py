@@ -15,6 +15,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+_PRESET = """
+description: a tiny guided network
+model:
+  segmenter: {name: unet, options: {width: 4}}
+  backbone: {name: random, options: {hidden_size: 32, depth: 1, heads: 2}}
+  guide: {at: bottleneck, options: {prototypes: 4, aggregate: softmax}}
+data: {image_size: 32}
+train: {epochs: 1, batch_size: 2, lr: 1e-2, loss: {dice: 1, cross_entropy: 1, guide: 0.1}}
+predict: {overlap: 0, mirror: false}
+"""
+
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
@@ -36,10 +47,29 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 def no_pictures() -> Iterator[None]:
     """Training leaves out its pictures, which take longer than it does with tiny networks."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("draw_curve", "draw_validation"):
-            patch.setattr(f"guidino_cli.commands.train.{name}", lambda *_, **__: None)
-        patch.setattr("guidino_cli.commands.train.curve_keeper", lambda *_: None)
+        _leave_out_pictures(patch)
         yield
+
+
+@pytest.fixture
+def pictures_where_marked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training draws its pictures in tests that are marked with `pictures`, and leaves them out in others."""
+    if "pictures" not in request.keywords:
+        _leave_out_pictures(monkeypatch)
+
+
+def _leave_out_pictures(patch: pytest.MonkeyPatch) -> None:
+    for name in ("draw_curve", "draw_validation"):
+        patch.setattr(f"guidino_cli.commands.train.{name}", lambda *_, **__: None)
+    patch.setattr("guidino_cli.commands.train.curve_keeper", lambda *_: None)
+
+
+@pytest.fixture(scope="session")
+def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny guided network that is trained for one epoch, in a file for `--preset`."""
+    path = tmp_path_factory.mktemp("preset") / "tiny.yaml"
+    path.write_text(_PRESET)
+    return path
 
 
 @pytest.fixture

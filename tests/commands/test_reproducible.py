@@ -12,30 +12,17 @@ from guidino_cli.engine.circumstances import files_fingerprint
 
 Maker = Callable[..., Path]
 
-PRESET = """
-model:
-  segmenter: {name: unet, options: {width: 4}}
-  backbone: {name: random, options: {hidden_size: 32, depth: 1, heads: 2}}
-  guide: {at: bottleneck, options: {prototypes: 4, aggregate: softmax}}
-data: {image_size: 32}
-train: {epochs: 2, batch_size: 2, lr: 1e-2, loss: {dice: 1, cross_entropy: 1, guide: 0.1}}
-predict: {overlap: 0, mirror: false}
-"""
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 @pytest.fixture
-def train(guidino, make_data: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """`guidino train` on the CPU into a folder of this name, without pictures."""
-    for name in ("draw_curve", "draw_validation"):
-        monkeypatch.setattr(f"guidino_cli.commands.train.{name}", lambda *_, **__: None)
-    monkeypatch.setattr("guidino_cli.commands.train.curve_keeper", lambda *_: None)
+def train(guidino, preset: Path, make_data: Maker, tmp_path: Path):
+    """Two epochs of `guidino train` on the CPU into a folder of this name."""
     data = make_data()
-    (tmp_path / "tiny.yaml").write_text(PRESET)
 
     def call(name: str, *words: object):
-        return guidino(
-            "train", "-p", tmp_path / "tiny.yaml", "-d", data, "-o", tmp_path / name, "--device", "cpu", *words
-        )
+        two = ("--set", "train.epochs=2", "--device", "cpu")
+        return guidino("train", "-p", preset, "-d", data, "-o", tmp_path / name, *two, *words)
 
     return call
 

@@ -9,36 +9,13 @@ import pytest
 Maker = Callable[..., Path]
 Caller = Callable[..., "object"]
 
-PRESET = """
-description: a tiny guided network
-model:
-  segmenter: {name: unet, options: {width: 4}}
-  backbone: {name: random, options: {hidden_size: 32, depth: 1, heads: 2}}
-  guide: {at: bottleneck, options: {prototypes: 4, aggregate: softmax}}
-data: {image_size: 32}
-train: {epochs: 1, batch_size: 2, lr: 1e-2, loss: {dice: 1, cross_entropy: 1, guide: 0.1}}
-predict: {overlap: 0, mirror: false}
-"""
+pytestmark = pytest.mark.usefixtures("pictures_where_marked")
 
 
 @pytest.fixture
-def preset(tmp_path: Path) -> Path:
-    (tmp_path / "tiny.yaml").write_text(PRESET)
-    return tmp_path / "tiny.yaml"
-
-
-@pytest.fixture
-def train(guidino, preset: Path, make_data: Maker, tmp_path: Path, request: pytest.FixtureRequest):
-    """Call `guidino train` with the tiny preset, four training images and the folder `run`.
-
-    Pictures take longer than the training and are drawn only where a test is marked with `pictures`.
-    """
+def train(guidino, preset: Path, make_data: Maker, tmp_path: Path):
+    """Call `guidino train` with the tiny preset, four training images and the folder `run`."""
     data = make_data()
-    if "pictures" not in request.keywords:
-        patch = request.getfixturevalue("monkeypatch")
-        for name in ("draw_curve", "draw_validation"):
-            patch.setattr(f"guidino_cli.commands.train.{name}", lambda *_, **__: None)
-        patch.setattr("guidino_cli.commands.train.curve_keeper", lambda *_: None)
 
     def call(*words: object):
         return guidino("train", "-p", preset, "-d", data, "-o", tmp_path / "run", "--device", "cpu", *words)
