@@ -80,7 +80,7 @@ def slices(
     volumes: Annotated[
         Path, typer.Argument(metavar="VOLUMES", help="Folder of .nii and .nii.gz, those below included.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; go on with one by the same words.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; the same command goes on with it.")],
     window: Annotated[
         str, typer.Option(help="Level,width in HU: 40,400 soft tissue, -600,1500 lung; auto for MR.")
     ] = "40,400",
@@ -90,7 +90,9 @@ def slices(
     least: Annotated[
         float, typer.Option(min=0, max=1, help="Leave out slices with less than this share of body.")
     ] = 0.05,
-    shard: Annotated[str, typer.Option(help="Which part of the volumes, such as 0/8 to 7/8.")] = "0/1",
+    shard: Annotated[
+        str, typer.Option(metavar="K/N", help="Only the K-th of N shares, for job arrays: 1/8 to 8/8.")
+    ] = "1/1",
 ) -> None:
     """Cut CT or MR volumes into axial slices to pretrain on, one volume in memory at a time.
 
@@ -99,13 +101,13 @@ def slices(
     from guidino_cli.cli.numbers import level_and_width, pair
 
     chosen = level_and_width("--window", window)
-    part, parts = (int(number) for number in pair("--shard", shard, between="/", example="0/8"))
-    if not 0 <= part < parts:
+    part, parts = (int(number) for number in pair("--shard", shard, between="/", example="1/8"))
+    if not 1 <= part <= parts:
         from guidino_cli.errors import ConfigError
 
-        raise ConfigError(f"--shard {shard}: expected a part from 0 to {max(0, parts - 1)}, such as 0/8")
+        raise ConfigError(f"--shard {shard}: expected NUMBER/COUNT such as 2/8, the first is 1/8")
     from guidino_cli.commands import slices as command
     from guidino_cli.data.slices import SliceSettings
 
     settings = SliceSettings(window=chosen, size=size or None, spacing_mm=spacing, every=every, least=least)
-    command.run(volumes, out=out, settings=settings, shard=(part, parts))
+    command.run(volumes, out=out, settings=settings, shard=(part - 1, parts))

@@ -35,7 +35,7 @@ def test_what_is_done_is_not_done_again_and_other_settings_are_refused(
     volumes: Path, guidino: Callable[..., Any]
 ) -> None:
     out = volumes.parent / "slices"
-    assert guidino("slices", volumes, "-o", out, "--shard", "0/2").stdout.startswith("6 slices of 2 volumes")
+    assert guidino("slices", volumes, "-o", out, "--shard", "1/2").stdout.startswith("6 slices of 2 volumes")
     written = (out / "a" / "0000.png").stat().st_mtime_ns
     assert guidino("slices", volumes, "-o", out).stdout.startswith("3 slices of 1 volume")
     assert (out / "a" / "0000.png").stat().st_mtime_ns == written
@@ -59,7 +59,8 @@ def test_a_damaged_volume_is_named_and_the_others_are_done(volumes: Path, guidin
         (("--window", "soft"), "expected two numbers"),
         (("--window", "40,-400"), "--window 40,-400: expected a level and a width above 0"),
         (("--window", "40,nan"), "expected a level and a width above 0"),
-        (("--shard", "3/2"), "expected a part from 0 to 1"),
+        (("--shard", "3/2"), "expected NUMBER/COUNT such as 2/8"),
+        (("--shard", "0/2"), "the first is 1/8"),
     ],
 )
 def test_words_that_mean_nothing_are_refused(
@@ -77,7 +78,7 @@ def test_words_that_mean_nothing_are_refused(
         ("b/x.nii.gz", "b.nii would be cut into b/, as would b/x.nii.gz; rename one of them"),
     ],
 )
-@pytest.mark.parametrize("shard", ["0/1", "2/4"])
+@pytest.mark.parametrize("shard", ["1/1", "3/4"])
 def test_volumes_that_would_be_cut_into_one_folder_are_refused_in_every_shard(
     volumes: Path, guidino: Callable[..., Any], name: str, said: str, shard: str
 ) -> None:
