@@ -84,9 +84,18 @@ class PretrainFolder:
         return read_state(self.state.parent)
 
     def history(self) -> list[dict[str, Any]]:
-        """One dictionary for every `train.log_every` steps."""
+        """One dictionary for every `train.log_every` steps; `DataError` names a line that is damaged."""
         path = self.path / _HISTORY
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        rows: list[dict[str, Any]] = []
+        for number, line in enumerate(path.read_bytes().splitlines() if path.is_file() else [], start=1):
+            try:
+                row: dict[str, Any] = json.loads(line)
+                row["step"] = int(row["step"])
+                rows.append(row)
+            except (ValueError, KeyError, TypeError) as error:
+                way = "put it right, or remove the line: only its numbers are lost then"
+                raise DataError(f"{path}, line {number}: is damaged ({error}); {way}") from error
+        return rows
 
     def save_history(self, history: list[dict[str, Any]]) -> None:
         """Write the rows as JSON lines."""
