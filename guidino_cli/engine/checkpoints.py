@@ -34,7 +34,8 @@ P = TypeVar("P", bound=Place)
 
 def captured(at: Place, accelerator: Accelerator, *, version: int) -> dict[str, Any]:
     """Tensors and plain values, between two steps of the optimiser; every process must call it."""
-    sums = {name: accelerator.reduce(value, "mean") for name, value in at.sums.items()}
+    # Each process's own: their mean would have the row that is under way end in other digits.
+    sums = {name: accelerator.gather(value) for name, value in at.sums.items()}
     return {
         "format": version,
         "processes": accelerator.num_processes,
@@ -64,5 +65,6 @@ def restored(state: Mapping[str, Any], accelerator: Accelerator, kind: type[P]) 
     """Where the run stood at the moment of `captured`; from here on, its random numbers are drawn."""
     set_random_state(state["random"][accelerator.process_index], accelerator.device)
     at = kind(**{item.name: state[item.name] for item in fields(kind)})
-    at.sums = {name: value.to(accelerator.device) for name, value in at.sums.items()}
+    own = {name: value[accelerator.process_index] if value.ndim else value for name, value in at.sums.items()}
+    at.sums = {name: value.to(accelerator.device) for name, value in own.items()}
     return at
