@@ -319,7 +319,7 @@ def test_tune_post_names_the_truth_that_is_of_another_size_than_its_image(
     Image.fromarray(np.zeros((5, 7), dtype=np.uint8)).save(case.mask)
     outcome = guidino("tune-post", run)
     assert outcome.code == 3
-    assert f"{case.mask}: is 7x5 px, its image {case.image} is " in outcome.stderr
+    assert f"{case.mask}: is 7x5 px (width x height), its image {case.image} is " in outcome.stderr
 
 
 def test_tune_post_chooses_the_same_for_images_done_in_strips(
