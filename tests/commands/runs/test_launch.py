@@ -1,6 +1,5 @@
 """`--devices`: several processes are one run, and what goes wrong in them is said once with its exit code."""
 
-import json
 import os
 import signal
 import subprocess
@@ -40,21 +39,16 @@ def train(tmp_path: Path, make_data: Maker):
     return call
 
 
-def _history(folder: Path) -> list[dict[str, float]]:
-    rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if "second" not in name} for row in rows]
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
-def test_two_processes_are_one_with_twice_the_batch(train, guidino, tmp_path: Path) -> None:
+def test_two_processes_are_one_with_twice_the_batch(train, guidino, read_history, tmp_path: Path) -> None:
     """Losses, Dice over both halves of a batch among them, and so the weights of both epochs."""
     outcome = train("two", "--devices", "2", "--set", "train.batch_size=2")
     assert outcome.returncode == 0, outcome.stderr
     assert outcome.stdout.count("best val Dice") == 1
     words = ("-p", tmp_path / "tiny.yaml", "-d", tmp_path / "data", "-o", tmp_path / "one", "--device", "cpu")
     assert guidino("train", *words).code == 0
-    two, one = _history(tmp_path / "two"), _history(tmp_path / "one")
+    two, one = read_history(tmp_path / "two"), read_history(tmp_path / "one")
     assert len(two) == len(one) == 2
     for ours, theirs in zip(two, one, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5)
