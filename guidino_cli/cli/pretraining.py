@@ -98,14 +98,10 @@ def slices(
 
     Example: guidino slices ct/ -o slices --window 40,400
     """
-    from guidino_cli.cli.numbers import level_and_width, pair
+    from guidino_cli.cli.numbers import level_and_width, share
 
     chosen = level_and_width("--window", window)
-    part, parts = (int(number) for number in pair("--shard", shard, between="/", example="1/8"))
-    if not 1 <= part <= parts:
-        from guidino_cli.errors import ConfigError
-
-        raise ConfigError(f"--shard {shard}: expected NUMBER/COUNT such as 2/8, the first is 1/8")
+    part, parts = share("--shard", shard)
     from guidino_cli.commands import slices as command
     from guidino_cli.data.slices import SliceSettings
 

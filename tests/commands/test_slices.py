@@ -61,6 +61,8 @@ def test_a_damaged_volume_is_named_and_the_others_are_done(volumes: Path, guidin
         (("--window", "40,nan"), "expected a level and a width above 0"),
         (("--shard", "3/2"), "expected NUMBER/COUNT such as 2/8"),
         (("--shard", "0/2"), "the first is 1/8"),
+        (("--shard", "1.5/2"), "--shard 1.5/2: expected NUMBER/COUNT"),
+        (("--shard", "inf/inf"), "--shard inf/inf: expected NUMBER/COUNT"),
     ],
 )
 def test_words_that_mean_nothing_are_refused(
