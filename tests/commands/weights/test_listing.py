@@ -53,7 +53,7 @@ def test_where_ends_with_4_and_the_download_command_when_weights_are_not_here(gu
 def test_where_of_an_unknown_name_suggests_one(guidino: Callable[..., Any]) -> None:
     outcome = guidino("weights", "where", "dinov3-vitb61")
     assert outcome.code == 2
-    assert "did you mean 'dinov3-vitb16'?" in outcome.stderr
+    assert "did you mean 'dinov3-vitb16'" in outcome.stderr
 
 
 def test_a_preset_without_a_backbone_has_no_weights(guidino: Callable[..., Any]) -> None:
