@@ -22,6 +22,7 @@ from guidino_cli.commands.runs.pretraining_pictures import (
 )
 from guidino_cli.data.unlabelled import find_unlabelled
 from guidino_cli.engine.circumstances import circumstances
+from guidino_cli.engine.precision import imitated
 from guidino_cli.engine.pretraining.building import Student, build_objective, build_student
 from guidino_cli.engine.pretraining.folder import PretrainFolder
 from guidino_cli.engine.pretraining.loop import Pretrainer
@@ -70,6 +71,8 @@ def run(
     state = PartialState(cpu=device == "cpu")
     if state.is_main_process:
         _describe(config, student, images=len(paths))
+        if warning := imitated(config.train.precision, device):
+            say(f"guidino: warning: {warning}")
     if dry_run:
         print(dump_pretraining(config), end="")
         return
@@ -157,12 +160,11 @@ def _describe(config: PretrainConfig, student: Student, *, images: int) -> None:
 def _finish(folder: PretrainFolder, trainer: Pretrainer, student: Student) -> None:
     """Write the backbone, draw the curve, and say how to use it."""
     sha256 = save_backbone(trainer.bare.result(), folder.path, trunk=trainer.bare.student, identity=student.identity)
-    row = trainer.journal.rows[-1]
-    folder.write_facts(
-        {**folder.facts(), "result": {"sha256": sha256, "steps": row["step"], "seconds": row["seconds"]}}
-    )
+    result = {"sha256": sha256, "steps": trainer.at.step, "seconds": round(trainer.at.seconds, 3)}
+    folder.write_facts({**folder.facts(), "result": result})
     shutil.rmtree(folder.path / _TEACHER, ignore_errors=True)
-    draw_curve(folder, trainer.journal.rows)
+    if trainer.journal.rows:  # their file may have been removed from a run that was done
+        draw_curve(folder, trainer.journal.rows)
     print(f"backbone {folder.path}, SHA-256 {sha256}")
     print(f"pictures {folder.path / CURVE} and {folder.path / TOKENS}")
     name = "dinov3" if trainer.bare.student.network.config.model_type.startswith("dinov3") else "dinov2"

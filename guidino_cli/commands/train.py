@@ -23,6 +23,7 @@ from guidino_cli.commands.runs.result import RunResult, read_result, write_resul
 from guidino_cli.config import RunConfig, dump, load_preset, override
 from guidino_cli.data.manifest import FILE_NAME, Manifest, load_manifest, require
 from guidino_cli.engine.circumstances import circumstances, files_fingerprint
+from guidino_cli.engine.precision import imitated
 from guidino_cli.engine.runs.facts import run_facts
 from guidino_cli.engine.runs.folder import RunFolder, with_root
 from guidino_cli.engine.runs.loading import check_backbone
@@ -102,6 +103,8 @@ def carry_out(
         origin.fill(model, classes=manifest.classes)
     if state.is_main_process:
         describe(config, model, manifest)
+        if warning := imitated(config.train.precision, device):
+            say(f"guidino: warning: {warning}")
     if dry_run:
         print(dump(config), end="")
         return

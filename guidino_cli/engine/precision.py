@@ -2,6 +2,7 @@
 
 import torch
 
+from guidino_cli.engine.processor import bf16_units, instruction_sets
 from guidino_cli.errors import ConfigError
 from guidino_cli.types import Prediction
 
@@ -26,6 +27,15 @@ def training_precision(wanted: str, device: str | None) -> str:
         return "no"
     # Before Ampere torch imitates bf16, slowly.
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def imitated(wanted: str, device: str | None) -> str | None:
+    """A warning for who wants bf16 of a processor that has no units for it, else None; so too where that is unknown."""
+    if wanted != "bf16" or (device != "cpu" and torch.cuda.is_available()):
+        return None
+    if bf16_units() or not instruction_sets():
+        return None
+    return "train.precision is bf16, but this processor has no units for it and imitates it slowly; use no or auto"
 
 
 def in_full(prediction: Prediction) -> Prediction:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,18 @@ def test_resume_keeps_the_settings_and_the_images(made: Path, guidino: Callable[
     end = guidino("pretrain", _folder(tmp_path, count=5), "--resume", "-o", made / "backbone", "--device", "cpu")
     assert end.code == 3
     assert "6 then, 5 now" in end.stderr
+
+
+def test_a_finished_run_that_lost_its_history_is_written_again(
+    made: Path, guidino: Callable[..., Any], tmp_path: Path
+) -> None:
+    run = tmp_path / "again"
+    copytree(made / "backbone", run)
+    (run / "history.jsonl").unlink()
+    end = guidino("pretrain", "--resume", "-o", run, "--device", "cpu")
+    assert end.code == 0, end.stderr
+    assert (run / "model.safetensors").read_bytes() == (made / "backbone" / "model.safetensors").read_bytes()
+    assert json.loads((run / "pretraining.json").read_text())["result"]["steps"] == 4
 
 
 def test_a_dry_run_prints_the_settings_and_writes_nothing(

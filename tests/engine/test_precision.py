@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from guidino_cli.config import ModelSettings, Part
-from guidino_cli.engine.precision import in_full, training_precision
+from guidino_cli.engine.precision import imitated, in_full, training_precision
 from guidino_cli.engine.training.objective import Objective
 from guidino_cli.models import build_model
 
@@ -26,6 +26,17 @@ def test_a_gpu_trains_in_bf16_only_if_it_has_units_for_it(
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(major=generation))
     assert training_precision("auto", "cuda") == precision
+
+
+@pytest.mark.parametrize(("sets", "warned"), [({"avx2"}, True), ({"avx2", "amx_bf16"}, False), (set(), False)])
+def test_who_wants_bf16_of_a_processor_without_units_for_it_is_warned(
+    sets: set[str], warned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is known of processors whose instruction sets the system does not name."""
+    monkeypatch.setattr("guidino_cli.engine.precision.instruction_sets", lambda: sets)
+    monkeypatch.setattr("guidino_cli.engine.processor.instruction_sets", lambda: sets)
+    assert (imitated("bf16", "cpu") is not None) == warned
+    assert imitated("auto", "cpu") is None
 
 
 def test_a_unet_trained_in_bf16_learns_what_it_learns_in_float32() -> None:

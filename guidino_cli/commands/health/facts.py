@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from guidino_cli import __version__
+from guidino_cli.engine.processor import bf16_units
 from guidino_cli.models.pretrained.catalogue import KNOWN
 from guidino_cli.models.pretrained.finding import FOLDER_VARIABLE, find, find_embedded, is_offline
 
@@ -61,12 +62,11 @@ def torch_facts() -> dict[str, Any]:
     """Devices and what they can compute in; imports torch."""
     import torch
 
-    flags = _cpu_flags()
     return {
         "build": torch.__version__,
         "threads": torch.get_num_threads(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
-        "bf16_units": sorted(flags & {"avx512_bf16", "amx_bf16"}),
+        "bf16_units": bf16_units(),
         "cuda": [_card(number) for number in range(torch.cuda.device_count())],
         "mps": torch.backends.mps.is_available(),
     }
@@ -97,13 +97,6 @@ def _memory_gb() -> float | None:
     if limit.is_file() and (text := limit.read_text().strip()).isdigit():
         found.append(int(text))
     return round(min(found) / 1e9, 1) if found else None
-
-
-def _cpu_flags() -> set[str]:
-    """Instruction sets as Linux names them; nothing elsewhere."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return set(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
 
 
 def _version(name: str) -> str | None:
