@@ -10,6 +10,7 @@ from guidino_cli import __version__
 from guidino_cli.cli import data, prediction, pretraining, scoring, tools, training, weights
 from guidino_cli.cli.processes import is_launched, leave_at_once
 from guidino_cli.errors import EXIT_CODES, UserError
+from guidino_cli.parent import follow
 
 _HELP = """Segment medical images, guided by a frozen vision foundation model.
 
@@ -33,6 +34,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; a `UserError` becomes one line on stderr and its exit code."""
+    follow()
     # Threads that wait for each other by spinning make torch ten times slower on a CPU that has other work too.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Nothing is reported to anyone: libraries below honour these.

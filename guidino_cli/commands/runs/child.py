@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from guidino_cli.errors import StoppedError
+from guidino_cli.parent import for_children
 
 _POSIX = os.name == "posix"
 
@@ -26,7 +27,9 @@ def call(words: Sequence[str]) -> int:
     # A group of its own: Ctrl-C in a terminal would otherwise reach it twice.
     own_group: dict[str, Any] = {"process_group": 0} if _POSIX else {}
     command = [sys.executable, "-m", "guidino_cli", *words]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, **own_group)
+    process = subprocess.Popen(
+        command, env=os.environ | for_children(), stdin=subprocess.DEVNULL, stdout=2, **own_group
+    )
     with _handing_on(process) as seen:
         code = process.wait()
     if seen[:1] == [signal.SIGTERM]:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Sequence
 
 from guidino_cli.errors import ConfigError, ResourceError, StoppedError
+from guidino_cli.parent import for_children
 
 
 def launch(words: Sequence[str], *, processes: int, device: str | None) -> None:
@@ -28,6 +29,7 @@ def launch(words: Sequence[str], *, processes: int, device: str | None) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     # An interrupted process finishes its step and writes its state before it may be killed.
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")
+    os.environ.update(for_children())
     # Its reports repeat at length what the failing process has said in a line.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     config = LaunchConfig(
