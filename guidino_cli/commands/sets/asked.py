@@ -11,6 +11,7 @@ from guidino_cli.commands.sets.record import load
 from guidino_cli.config import dump, load_preset
 from guidino_cli.data.manifest import FILE_NAME as MANIFEST
 from guidino_cli.data.manifest import load_manifest
+from guidino_cli.engine.run_folders import require_empty
 from guidino_cli.errors import ConfigError, DataError
 
 
@@ -73,10 +74,7 @@ def plan_of(asked: Asked, out: Path, *, resume: bool, may_hold_files: bool) -> t
         plan = _resumed(asked, out, values, settings, text)
     else:
         plan = _begun(asked, out, values, settings, text)
-        if not may_hold_files and out.is_dir() and any(out.iterdir()):
-            raise ConfigError(
-                f"{out}: is not empty; go on with --resume, start anew with --overwrite, or choose another -o"
-            )
+        require_empty(out, overwrite=may_hold_files)
     _require_origins(plan)
     if plan.over == "fold":
         _require_folds(plan, count=int(asked.folds) if asked.folds is not None and asked.folds.isdigit() else None)

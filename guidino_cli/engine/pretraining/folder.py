@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from guidino_cli.engine.run_folders import read_facts, require_empty
 from guidino_cli.engine.training.state_files import NEWEST, has_state, read_state, remove_states, write_state
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import write_text
@@ -29,12 +30,8 @@ class PretrainFolder:
 
     def require_empty(self, *, overwrite: bool) -> None:
         """`ConfigError` if the folder holds something and may not be overwritten, or is something else."""
-        if not self.path.is_dir() or not any(self.path.iterdir()):
-            return
-        if not overwrite:
-            ways = "go on with --resume, start anew with --overwrite, or choose another -o"
-            raise ConfigError(f"{self.path}: is not empty; {ways}")
-        if not (self.path / _SETTINGS).is_file():
+        require_empty(self.path, overwrite=overwrite)
+        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / _SETTINGS).is_file():
             raise ConfigError(
                 f"{self.path}: is no folder of a pretraining run, and is not written over; choose another -o"
             )
@@ -57,15 +54,7 @@ class PretrainFolder:
 
     def facts(self) -> dict[str, Any]:
         """What the run was made with."""
-        path = self.path / _FACTS
-        try:
-            facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            version = facts["format"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: cannot be read ({error}); the run is damaged, begin it anew") from error
-        if version != _FORMAT:
-            raise DataError(f"{path}: written in format {version}, this guidino reads format {_FORMAT}")
-        return facts
+        return read_facts(self.path / _FACTS, version=_FORMAT, way="begin it anew")
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """Write `pretraining.json`."""

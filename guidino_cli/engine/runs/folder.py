@@ -11,9 +11,10 @@ from typing import Any
 
 from guidino_cli.config import LoraSettings, RunConfig, dump, load_config
 from guidino_cli.data.manifest import FILE_NAME
+from guidino_cli.engine.run_folders import read_facts, require_empty
 from guidino_cli.engine.runs.best import Best
 from guidino_cli.engine.training.state_files import NEWEST, read_state, remove_states, write_state
-from guidino_cli.errors import ConfigError, DataError, WeightsError
+from guidino_cli.errors import DataError, WeightsError
 from guidino_cli.files import write_text
 from guidino_cli.models.backbones.blueprint import Blueprint
 from guidino_cli.models.composed import Model
@@ -53,9 +54,7 @@ class RunFolder:
 
     def require_empty(self, *, overwrite: bool) -> None:
         """`ConfigError` if the folder holds something and may not be overwritten."""
-        if not overwrite and self.path.is_dir() and any(self.path.iterdir()):
-            ways = "go on with --resume, start anew with --overwrite, or choose another -o"
-            raise ConfigError(f"{self.path}: is not empty; {ways}")
+        require_empty(self.path, overwrite=overwrite)
 
     def require_weights(self) -> None:
         """`WeightsError` if no epoch was ever the best."""
@@ -94,15 +93,7 @@ class RunFolder:
 
     def facts(self) -> dict[str, Any]:
         """What `run.json` says: classes, versions, weights and data the run was made with."""
-        path = self.path / "run.json"
-        try:
-            facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            version = facts["format"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: cannot be read ({error}); the run is damaged, train it again") from error
-        if version != _FORMAT:
-            raise DataError(f"{path}: written in format {version}, this guidino reads format {_FORMAT}")
-        return facts
+        return read_facts(self.path / "run.json", version=_FORMAT, way="train it again")
 
     def blueprint(self) -> Blueprint | None:
         """How the run's backbone is built, where the run keeps its weights itself; `DataError` if that is damaged."""
