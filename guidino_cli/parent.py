@@ -1,6 +1,5 @@
 """A process that works for another one: it is asked to terminate when that one is killed."""
 
-import ctypes
 import os
 import signal
 import sys
@@ -26,5 +25,8 @@ def follow() -> bool:
     """
     if sys.platform != "linux" or os.environ.get(_NAME) != str(os.getppid()):
         return False
+    # Not above: every command comes here first, and few have such a parent.
+    import ctypes
+
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     return prctl is not None and prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM)) == 0

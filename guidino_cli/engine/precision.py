@@ -2,7 +2,7 @@
 
 import torch
 
-from guidino_cli.engine.processor import bf16_units, instruction_sets
+from guidino_cli.engine.processor import imitates_bf16
 from guidino_cli.errors import ConfigError
 from guidino_cli.types import Prediction
 
@@ -33,7 +33,7 @@ def imitated(wanted: str, device: str | None) -> str | None:
     """A warning for who wants bf16 of a processor that has no units for it, else None; so too where that is unknown."""
     if wanted != "bf16" or (device != "cpu" and torch.cuda.is_available()):
         return None
-    if bf16_units() or not instruction_sets():
+    if not imitates_bf16():
         return None
     return "train.precision is bf16, but this processor has no units for it and imitates it slowly; use no or auto"
 

@@ -13,5 +13,11 @@ def instruction_sets() -> set[str]:
 
 
 def bf16_units() -> list[str]:
-    """Those that compute in bf16; none of them, and a processor without them imitates it."""
+    """Those that compute in bf16."""
     return sorted(instruction_sets() & _BF16)
+
+
+def imitates_bf16() -> bool:
+    """Whether bf16 is known to be imitated, slowly, for want of units."""
+    known = instruction_sets()
+    return bool(known) and not known & _BF16

@@ -33,7 +33,6 @@ def test_who_wants_bf16_of_a_processor_without_units_for_it_is_warned(
     sets: set[str], warned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is known of processors whose instruction sets the system does not name."""
-    monkeypatch.setattr("guidino_cli.engine.precision.instruction_sets", lambda: sets)
     monkeypatch.setattr("guidino_cli.engine.processor.instruction_sets", lambda: sets)
     assert (imitated("bf16", "cpu") is not None) == warned
     assert imitated("auto", "cpu") is None
