@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from guidino_cli.models.blocks import InstanceNorm
 from guidino_cli.models.layers import CellNorm, ChannelNorm, DropPath
 
 
@@ -26,8 +27,9 @@ def test_a_branch_is_left_out_for_whole_samples_and_kept_ones_grow() -> None:
     assert (out[:, 0, 0] == 0).float().mean() == pytest.approx(0.25, abs=4 * (0.25 * 0.75 / 4000) ** 0.5)
 
 
-def test_a_single_cell_is_normalised_to_the_bias() -> None:
-    norm, cell = CellNorm(2, affine=True), torch.rand(3, 2, 1, 1, requires_grad=True)
+@pytest.mark.parametrize("norm", [CellNorm(2, affine=True), InstanceNorm(2)], ids=["cell", "instance"])
+def test_a_single_cell_is_normalised_to_the_bias(norm: CellNorm) -> None:
+    cell = torch.rand(3, 2, 1, 1, requires_grad=True)
     with torch.no_grad():
         norm.bias.copy_(torch.tensor([0.5, -1.0]))
     y = norm(cell)
