@@ -34,10 +34,9 @@ from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filte
 
 from guidino_cli.data.masks.rule import MaskRule
 from guidino_cli.data.masks.values import read_values
-from guidino_cli.evaluation.pairs.cases import Pair, Truth
-from guidino_cli.evaluation.policy import Policy
-from guidino_cli.evaluation.reading import MaskReader
-from guidino_cli.evaluation.scores import Job, Target
+from guidino_cli.evaluation.cases import Pair, Truth
+from guidino_cli.evaluation.masks import MaskReader
+from guidino_cli.evaluation.types import Job, Policy, Target
 from guidino_cli.evaluation.workers import score_all
 from guidino_cli.metrics import compiled
 from guidino_cli.metrics.surface import average_distance, border_distances, hausdorff95

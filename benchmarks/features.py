@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from guidino_cli.config import GuideSettings, ModelSettings, Part
-from guidino_cli.engine.dense_maps.cache import MemoryCache
-from guidino_cli.engine.dense_maps.folder import bytes_in, disk_cache
+from guidino_cli.engine.feature_cache.cache import MemoryCache
+from guidino_cli.engine.feature_cache.disk import bytes_in, disk_cache
 from guidino_cli.engine.training.objective import Objective
 from guidino_cli.engine.training.optim import make_optimizer
 from guidino_cli.models import build_model

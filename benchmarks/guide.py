@@ -174,8 +174,7 @@ def train(preset: str, overrides: list[str], data: Path, run: Path) -> list[int]
 
     from guidino_cli.config import load_preset
     from guidino_cli.data.manifest import load_manifest
-    from guidino_cli.engine.runs.facts import run_facts
-    from guidino_cli.engine.runs.folder import RunFolder, with_root
+    from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_root
     from guidino_cli.engine.training.trainer import Trainer
     from guidino_cli.models import build_model
 
@@ -353,8 +352,8 @@ def _head(own: list[str], seed: int, train: tuple[Any, Any], test: tuple[Any, An
     from guidino_cli.data.dataset import random_generator
     from guidino_cli.engine.training.objective import guide_target
     from guidino_cli.engine.training.optim import make_optimizer, make_schedule
-    from guidino_cli.losses.guide import guide_cross_entropy
-    from guidino_cli.models.guides.tokenbook import TokenBook
+    from guidino_cli.losses import guide_cross_entropy
+    from guidino_cli.models.guides import TokenBook
 
     settings = load_preset("kvasir-unet", [*COMMON, *own]).model.guide
     assert settings is not None

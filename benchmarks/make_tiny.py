@@ -12,7 +12,7 @@ from safetensors.torch import save
 from guidino_cli.files import write_atomically
 from guidino_cli.models.backbones.embedded import load_embedded
 from guidino_cli.models.backbones.tiny import BLOCKS
-from guidino_cli.models.pretrained.eight_bits import packed
+from guidino_cli.models.pretrained.files import packed
 
 
 def main(path: Path) -> None:

@@ -29,12 +29,12 @@ import torch
 from torch import Tensor, nn
 
 from guidino_cli.config import load_preset
-from guidino_cli.engine.prediction.faster import fold_normalisation, take_faster_kernels
 from guidino_cli.engine.prediction.inference import segment_image
+from guidino_cli.engine.prediction.runtime import fold_normalisation, take_faster_kernels
 from guidino_cli.engine.prediction.sliding import Window, window_corners
-from guidino_cli.memory import keep_freed_maps
 from guidino_cli.models import build_model
 from guidino_cli.models.composed import Model
+from guidino_cli.processes import keep_freed_maps
 
 _WINDOW = Window(256, overlap=0.5, mirror=True, batch_size=1)
 _EMBEDDED = ["model.backbone.name=embedded"]

@@ -31,16 +31,14 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from guidino_cli.config import GuideSettings, ModelSettings, Part
-from guidino_cli.data.augment import Augmentation, draw
-from guidino_cli.data.augment_batch import apply
-from guidino_cli.data.dataset import SegmentationDataset
-from guidino_cli.data.order import random_generator
+from guidino_cli.data.augment import Augmentation, apply, draw
+from guidino_cli.data.dataset import SegmentationDataset, random_generator
 from guidino_cli.engine.training.objective import Objective, guide_target
 from guidino_cli.engine.training.optim import make_optimizer
-from guidino_cli.engine.training.quicker import arrange
+from guidino_cli.engine.training.step import arrange
 from guidino_cli.models import build_model
 from guidino_cli.models.composed import Model
-from guidino_cli.models.guides.tokenbook import TokenBook
+from guidino_cli.models.guides import TokenBook
 from guidino_cli.types import Case, Prediction, Sample
 
 _PHOTO_HW = (529, 622)

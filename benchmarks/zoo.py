@@ -58,7 +58,7 @@ SPECIAL: dict[str, list[str]] = {
 
 def settings(network: str) -> list[str]:
     """Everything that differs from the defaults."""
-    from guidino_cli.models.zoo import ZOO
+    from guidino_cli.models.segmenters.registry import ZOO
 
     backbone = [_EMBEDDED] if ZOO[network].backbone is not None else []
     return [f"model.segmenter.name={network}", *SPECIAL.get(network, backbone), *COMMON]
@@ -90,8 +90,7 @@ def measure(network: str, data: Path, folder: Path, seed: int) -> dict[str, Any]
 
     from guidino_cli.config import RunConfig, override
     from guidino_cli.data.manifest import load_manifest
-    from guidino_cli.engine.runs.facts import run_facts
-    from guidino_cli.engine.runs.folder import RunFolder, with_root
+    from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_root
     from guidino_cli.engine.training.trainer import Trainer
     from guidino_cli.models import build_model
 
@@ -141,7 +140,7 @@ def rows_of(out: Path) -> list[dict[str, Any]]:
 
 def table(out: Path) -> str:
     """A Markdown table, in the order of the list of networks."""
-    from guidino_cli.models.zoo import ZOO
+    from guidino_cli.models.segmenters.registry import ZOO
 
     rows = sorted(rows_of(out), key=lambda row: (list(ZOO).index(row["network"]), row["seed"]))
     lines = [
@@ -176,7 +175,7 @@ def everything(data: Path) -> float:
 
 def main() -> None:
     """Parse and act."""
-    from guidino_cli.models.zoo import ZOO
+    from guidino_cli.models.segmenters.registry import ZOO
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from guidino_cli import __version__
-from guidino_cli.cli import data, prediction, pretraining, scoring, tools, training, weights
+from guidino_cli.cli import data, prediction, pretraining, scoring, tools, training
 from guidino_cli.cli.processes import is_launched, leave_at_once
 from guidino_cli.errors import EXIT_CODES, UserError
-from guidino_cli.parent import follow
+from guidino_cli.processes import follow
 
 _HELP = """Segment medical images, guided by a frozen vision foundation model.
 
@@ -88,4 +88,4 @@ app.command(short_help="List the presets, or print one.")(training.presets)
 app.command(short_help="List the segmentation networks, or describe some.")(tools.models)
 app.command(short_help="Check this installation.")(tools.doctor)
 app.command(short_help="Write a run's network as one file for torch or ONNX.")(tools.export)
-app.add_typer(weights.app, name="weights", short_help="Find, import, verify and download pretrained backbones.")
+app.add_typer(tools.app, name="weights", short_help="Find, import, verify and download pretrained backbones.")

@@ -1,9 +1,55 @@
-"""Options that several commands share, so that they read and mean the same everywhere."""
+"""Options that several commands share, and how their values are parsed."""
 
+import json
+import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from guidino_cli.errors import ConfigError
+
+
+def pair(option: str, text: str, *, between: str, example: str) -> tuple[float, float]:
+    """`40,400` as 40.0 and 400.0.
+
+    Raises:
+        ConfigError: Not two numbers.
+    """
+    first, _, second = text.partition(between)
+    try:
+        return float(first), float(second)
+    except ValueError as error:
+        raise ConfigError(f"{option} {text}: expected two numbers, such as {example}") from error
+
+
+def level_and_width(option: str, text: str) -> tuple[float, float] | None:
+    """A window of grey values, or None for `auto`.
+
+    Raises:
+        ConfigError: Not two numbers, or a width that holds no values.
+    """
+    if text == "auto":
+        return None
+    level, width = pair(option, text, between=",", example="40,400 or auto")
+    if not (math.isfinite(level) and 0 < width < math.inf):
+        raise ConfigError(f"{option} {text}: expected a level and a width above 0, such as 40,400")
+    return level, width
+
+
+def share(option: str, text: str) -> tuple[int, int]:
+    """`2/8`, the second of eight shares, as 2 and 8.
+
+    Raises:
+        ConfigError: Not of this form, or no such share.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", text, re.ASCII)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise ConfigError(f"{option} {text}: expected NUMBER/COUNT such as 2/8, the first is 1/8")
+    return int(match[1]), int(match[2])
+
 
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; default: the best there is.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never ask a model hub.")]
@@ -25,3 +71,48 @@ Group = Annotated[
     str | None,
     typer.Option(help="What the interval draws together (patients): a column, TABLE.csv:COLUMN, or a pattern."),
 ]
+
+
+def teacher_setting(teacher: str) -> str:
+    """The setting that says the same.
+
+    Args:
+        teacher: A backbone's name, such as "embedded"; a folder in Hugging Face layout, whose `config.json` tells the
+            architecture; or a hub id, of DINOv2 if it says so and of DINOv3 otherwise.
+
+    Raises:
+        ConfigError: A folder without a readable `config.json`.
+    """
+    from guidino_cli.models import BACKBONES
+
+    if teacher in BACKBONES:
+        return f"distill.teacher={json.dumps({'name': teacher})}"
+    return f"distill.teacher={json.dumps({'name': _family(teacher), 'options': {'weights': teacher}})}"
+
+
+def _family(weights: str) -> str:
+    if not Path(weights).exists():
+        return "dinov2" if "dinov2" in weights.lower() else "dinov3"
+    path = Path(weights) / "config.json"
+    try:
+        kind = str(json.loads(path.read_text(encoding="utf-8"))["model_type"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        ways = "give a folder in Hugging Face layout, or name the teacher by --set distill.teacher=..."
+        raise ConfigError(f"{path}: does not tell which architecture it is ({error}); {ways}") from error
+    return next((family for family in ("dinov3", "dinov2") if kind.startswith(family)), "vit")
+
+
+Value = str | int | bool | Path | list[str] | None
+
+
+def words(options: Mapping[str, Value]) -> list[str]:
+    """`{"seed": 3, "resume": True, "set": ["a=1"], "out": None}` as `--seed 3 --resume --set a=1`."""
+    result: list[str] = []
+    for name, value in options.items():
+        if isinstance(value, bool):
+            result += [f"--{name}"] if value else []
+        elif isinstance(value, list):
+            result += [word for item in value for word in (f"--{name}", item)]
+        elif value is not None:
+            result += [f"--{name}", str(value)]
+    return result

@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from guidino_cli.cli.options import Device, Devices, DryRun, Offline, Resume, StartAnew
+from guidino_cli.cli.options import Device, Devices, DryRun, Offline, Resume, StartAnew, Value
 from guidino_cli.cli.processes import handed_over
-from guidino_cli.cli.words import Value
 
 
 def pretrain(
@@ -46,7 +45,7 @@ def pretrain(
     Example: guidino pretrain images/ -o backbone --preset small --set student.name=dinov2
     """
     if distill_from is not None:
-        from guidino_cli.cli.teachers import teacher_setting
+        from guidino_cli.cli.options import teacher_setting
 
         # First, so that --set may still change how the teacher is read.
         overrides = [teacher_setting(distill_from), *(overrides or [])]
@@ -98,12 +97,12 @@ def slices(
 
     Example: guidino slices ct/ -o slices --window 40,400
     """
-    from guidino_cli.cli.numbers import level_and_width, share
+    from guidino_cli.cli.options import level_and_width, share
 
     chosen = level_and_width("--window", window)
     part, parts = share("--shard", shard)
     from guidino_cli.commands import slices as command
-    from guidino_cli.data.slices import SliceSettings
+    from guidino_cli.data.volumes import SliceSettings
 
     settings = SliceSettings(window=chosen, size=size or None, spacing_mm=spacing, every=every, least=least)
     command.run(volumes, out=out, settings=settings, shard=(part - 1, parts))

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from guidino_cli.cli.words import Value, words
+from guidino_cli.cli.options import Value, words
 
 
 def is_launched() -> bool:
@@ -26,7 +26,7 @@ def handed_over(
     """
     if devices is None or devices <= 1 or is_launched() or dry_run:
         return False
-    from guidino_cli.commands.runs.launch import launch
+    from guidino_cli.commands.runs.processes import launch
 
     launch([*command, *words({**options, "device": device})], processes=devices, device=device)
     return True

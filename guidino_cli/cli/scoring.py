@@ -161,7 +161,7 @@ def compare(
     Example: guidino compare masks/plain masks/guided --truth DATA -o comparison/
     """
     from guidino_cli.commands import compare as command
-    from guidino_cli.commands.scores.request import Options
+    from guidino_cli.commands.evaluate_options import Options
 
     options = Options(
         out=out,

@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from guidino_cli.cli.options import Device, Devices, DryRun, Folds, Offline, Resume, Seeds, StartAnew
+from guidino_cli.cli.options import Device, Devices, DryRun, Folds, Offline, Resume, Seeds, StartAnew, Value, words
 from guidino_cli.cli.processes import handed_over
-from guidino_cli.cli.words import Value, words
 
 
 def train(
@@ -41,9 +40,9 @@ def train(
         # A typo is answered at once, before the seconds that importing torch takes.
         load_preset(preset, overrides or [])
     if _is_set(seeds, folds, out, resume=resume):
-        from guidino_cli.commands.sets import running
+        from guidino_cli.commands.run_sets import run as run_set
 
-        running.run(
+        run_set.run(
             "train",
             seeds=seeds,
             folds=folds,
@@ -111,9 +110,9 @@ def lora_tune(
     Example: guidino lora-tune runs/kvasir -o runs/kvasir-lora --set train.epochs=50
     """
     if _is_set(seeds, folds, out, resume=resume):
-        from guidino_cli.commands.sets import running
+        from guidino_cli.commands.run_sets import run as run_set
 
-        running.run(
+        run_set.run(
             "lora-tune",
             seeds=seeds,
             folds=folds,

@@ -4,30 +4,31 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from guidino_cli.commands.scores.output import say
-from guidino_cli.commands.scores.request import Options, check_out, request_of, truths_of
+from guidino_cli.commands.evaluate_options import Options, check_out, request_of, truths_of
+from guidino_cli.commands.evaluate_report import say
 from guidino_cli.errors import ConfigError, PartialError
+from guidino_cli.evaluation.cases import Pairing, TruthSet
 from guidino_cli.evaluation.columns import column
-from guidino_cli.evaluation.comparison import Contest, compare
-from guidino_cli.evaluation.comparison_files import (
+from guidino_cli.evaluation.comparison import (
     HEADINGS,
+    Contest,
     Results,
     about_sets,
     blocks,
+    compare,
     notes,
     per_case_csv,
     to_json,
     to_markdown,
 )
 from guidino_cli.evaluation.folder import evaluate
-from guidino_cli.evaluation.pairs.cases import Pairing, TruthSet
-from guidino_cli.evaluation.pairs.matching import match
-from guidino_cli.evaluation.pairs.tables import in_one_order, read_pairs
-from guidino_cli.evaluation.scores import CaseResult
-from guidino_cli.evaluation.tables import label
+from guidino_cli.evaluation.matching import match
+from guidino_cli.evaluation.report.text import label
+from guidino_cli.evaluation.truths import in_one_order, read_pairs
+from guidino_cli.evaluation.types import CaseResult
 from guidino_cli.files import write_atomically, write_text
 from guidino_cli.metrics import METRICS
-from guidino_cli.plots.comparison import Differences, difference_figure
+from guidino_cli.plots.report import Differences, difference_figure
 from guidino_cli.progress import counted, track
 from guidino_cli.progress import say as warn
 

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
-from guidino_cli.commands.scores.output import show, write
-from guidino_cli.commands.scores.request import Options, check_out, request_of, truths_of
+from guidino_cli.commands.evaluate_options import Options, check_out, request_of, truths_of
+from guidino_cli.commands.evaluate_report import show, write
 from guidino_cli.errors import ConfigError, DataError, GateError, PartialError, unknown
 from guidino_cli.evaluation.folder import evaluate
 from guidino_cli.evaluation.gates import Gate, GateOn, Verdict, check, check_baseline, load_report, parse_gate
-from guidino_cli.evaluation.pairs.matching import match, with_images
-from guidino_cli.evaluation.pairs.tables import read_pairs
-from guidino_cli.evaluation.report_files import dump_json, to_json
-from guidino_cli.evaluation.result import Evaluation
-from guidino_cli.evaluation.scores import CaseResult
+from guidino_cli.evaluation.matching import match, with_images
+from guidino_cli.evaluation.report.files import dump_json, to_json
+from guidino_cli.evaluation.summary import Evaluation
+from guidino_cli.evaluation.truths import read_pairs
+from guidino_cli.evaluation.types import CaseResult
 from guidino_cli.progress import counted, say, track
 
 _LISTED = 10

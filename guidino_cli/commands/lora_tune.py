@@ -10,9 +10,8 @@ from accelerate import PartialState
 from guidino_cli.commands.train import after_restart, carry_out, default_out, seed_override, to_resume
 from guidino_cli.config import RunConfig, load_preset, override
 from guidino_cli.engine.runs.folder import RunFolder
-from guidino_cli.engine.runs.loading import require_same_model
+from guidino_cli.engine.runs.loading import Origin, require_same_model
 from guidino_cli.engine.runs.merging import write_merged
-from guidino_cli.engine.runs.origin import Origin
 from guidino_cli.errors import ConfigError
 
 

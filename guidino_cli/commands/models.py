@@ -14,8 +14,7 @@ from rich.table import Table
 from guidino_cli.config import load_preset, preset_names
 from guidino_cli.errors import ConfigError, DependencyError, unknown
 from guidino_cli.models import SEGMENTERS
-from guidino_cli.models.sizes import SIZES
-from guidino_cli.models.zoo import ZOO
+from guidino_cli.models.segmenters.registry import SIZES, ZOO
 from guidino_cli.progress import progress, say
 from guidino_cli.registry import find
 

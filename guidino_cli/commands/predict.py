@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from guidino_cli import __version__
-from guidino_cli.commands.picture_inputs import check_out
+from guidino_cli.commands.inputs import check_out
 from guidino_cli.commands.prediction.batches import predict_all
-from guidino_cli.commands.prediction.inputs import Job, Shard, find_jobs, own_device, which_shard
-from guidino_cli.commands.prediction.outputs import Extras, Output
+from guidino_cli.commands.prediction.files import Extras, Job, Output, Shard, find_jobs, own_device, which_shard
 from guidino_cli.commands.prediction.records import Records, require_same_making
 from guidino_cli.data.postprocess import Rule, parse_rule
 from guidino_cli.data.regions import size_in_file
@@ -20,7 +19,7 @@ from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.prediction.members import Loaded, load_members
 from guidino_cli.engine.prediction.post_choice import describe, load_rules
 from guidino_cli.errors import ConfigError, DataError, PartialError, ResourceError
-from guidino_cli.memory import keep_freed_maps
+from guidino_cli.processes import keep_freed_maps
 from guidino_cli.progress import counted, say
 
 __all__ = ["Extras", "Request", "run"]

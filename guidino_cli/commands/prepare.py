@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from guidino_cli.config import preset_names
-from guidino_cli.data.classes import parse_classes
 from guidino_cli.data.manifest import FILE_NAME
+from guidino_cli.data.masks.rule import parse_classes
 from guidino_cli.errors import ConfigError, PartialError, ResourceError
 from guidino_cli.preparation.layouts import recognise
-from guidino_cli.preparation.nnunet import dataset_folder
 from guidino_cli.preparation.options import Options
 from guidino_cli.preparation.pipeline import prepare
 from guidino_cli.preparation.public import choose_normal
 from guidino_cli.preparation.report import Summary, class_shares, count_parts, size_line
 from guidino_cli.preparation.splits import parse_ratios
+from guidino_cli.preparation.writing import dataset_folder
 from guidino_cli.progress import counted
 
 _PRESETS = {"kvasir": "kvasir-nnwnet", "isic": "isic2017-nnwnet", "tn3k": "tn3k-nnwnet"}

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from guidino_cli import __version__
-from guidino_cli.commands.out_folder import require_writable
-from guidino_cli.commands.runs.advice import errors_with_advice
-from guidino_cli.commands.runs.pretraining_pictures import (
+from guidino_cli.commands.inputs import require_writable
+from guidino_cli.commands.runs.messages import errors_with_advice
+from guidino_cli.commands.runs.pretraining_figures import (
     CURVE,
     TOKENS,
     curve_keeper,
@@ -21,14 +21,14 @@ from guidino_cli.commands.runs.pretraining_pictures import (
     token_keeper,
 )
 from guidino_cli.data.unlabelled import find_unlabelled
-from guidino_cli.engine.circumstances import circumstances
-from guidino_cli.engine.precision import imitated
-from guidino_cli.engine.pretraining.building import Student, build_objective, build_student
+from guidino_cli.engine.devices import imitated
+from guidino_cli.engine.distributed import on_main, together
+from guidino_cli.engine.environment import circumstances
+from guidino_cli.engine.pretraining.checkpoint import save_backbone
+from guidino_cli.engine.pretraining.data import Sources, fingerprint_sources
 from guidino_cli.engine.pretraining.folder import PretrainFolder
 from guidino_cli.engine.pretraining.loop import Pretrainer
-from guidino_cli.engine.pretraining.saving import save_backbone
-from guidino_cli.engine.pretraining.sources import Sources, fingerprint_sources
-from guidino_cli.engine.training.agreement import on_main, together
+from guidino_cli.engine.pretraining.student import Student, build_objective, build_student
 from guidino_cli.errors import ConfigError, DataError, WeightsError
 from guidino_cli.pretrain_config import PretrainConfig, dump_pretraining, load_pretraining, override_pretraining
 from guidino_cli.progress import counted, say

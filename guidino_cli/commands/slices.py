@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from guidino_cli.commands.out_folder import require_writable
-from guidino_cli.data.slices import SliceSettings
+from guidino_cli.commands.inputs import require_writable
+from guidino_cli.data.volumes import SliceSettings
 from guidino_cli.errors import PartialError
 from guidino_cli.preparation.slices import begin, find_volumes, slice_volumes
 from guidino_cli.progress import counted, say, track

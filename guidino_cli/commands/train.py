@@ -8,30 +8,20 @@ import torch
 from accelerate import PartialState
 
 from guidino_cli.commands.runs import NO_PRESET
-from guidino_cli.commands.runs.advice import determinism_explained, errors_with_advice
-from guidino_cli.commands.runs.description import describe
-from guidino_cli.commands.runs.pictures import (
-    CURVE,
-    GRID,
-    curve_keeper,
-    draw_curve,
-    draw_validation,
-    remove_pictures,
-)
+from guidino_cli.commands.runs.figures import CURVE, GRID, curve_keeper, draw_curve, draw_validation, remove_pictures
+from guidino_cli.commands.runs.messages import describe, determinism_explained, errors_with_advice
 from guidino_cli.commands.runs.result import FILE_NAME as RESULT
 from guidino_cli.commands.runs.result import RunResult, read_result, write_result
 from guidino_cli.config import RunConfig, dump, load_preset, override
 from guidino_cli.data.manifest import FILE_NAME, Manifest, load_manifest, require
-from guidino_cli.engine.circumstances import circumstances, files_fingerprint
-from guidino_cli.engine.precision import imitated
-from guidino_cli.engine.runs.facts import run_facts
-from guidino_cli.engine.runs.folder import RunFolder, with_root
-from guidino_cli.engine.runs.loading import check_backbone
-from guidino_cli.engine.runs.origin import Origin
-from guidino_cli.engine.training.agreement import on_main, together
+from guidino_cli.engine.checkpointing import has_state
+from guidino_cli.engine.devices import imitated
+from guidino_cli.engine.distributed import on_main, together
+from guidino_cli.engine.environment import circumstances, files_fingerprint
+from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_root
+from guidino_cli.engine.runs.loading import Origin, check_backbone
 from guidino_cli.engine.training.conditions import require_conditions, settle_algorithms
-from guidino_cli.engine.training.profiling import TABLE, TRACE
-from guidino_cli.engine.training.state_files import has_state
+from guidino_cli.engine.training.logging import TABLE, TRACE
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.models import build_model

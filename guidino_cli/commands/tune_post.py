@@ -15,7 +15,7 @@ from guidino_cli.engine.prediction.post_choice import CANDIDATES, Choice, Trials
 from guidino_cli.engine.prediction.predictor import Picture
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.errors import DataError
-from guidino_cli.memory import keep_freed_maps
+from guidino_cli.processes import keep_freed_maps
 from guidino_cli.progress import counted, say, track
 from guidino_cli.types import Case, width_by_height
 

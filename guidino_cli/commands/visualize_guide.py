@@ -4,12 +4,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from guidino_cli.commands.guides.pictures import draw_guides, guide_looker
-from guidino_cli.commands.guides.tasks import BackboneView, Drawing, Task
-from guidino_cli.commands.guides.tokens import draw_tokens
-from guidino_cli.commands.picture_inputs import check_out, listed, own_truth
+from guidino_cli.commands.inputs import check_out, listed, own_truth
+from guidino_cli.commands.visualize.figures import draw_guides, guide_looker
+from guidino_cli.commands.visualize.inference import BackboneView, Drawing, Task
+from guidino_cli.commands.visualize.tokens import draw_tokens
 from guidino_cli.errors import ConfigError
-from guidino_cli.plots.colours import Limits
+from guidino_cli.plots.panels import Limits
 
 
 def run(

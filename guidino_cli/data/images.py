@@ -1,6 +1,11 @@
-"""Read images as they were meant to be seen, and write masks as they are."""
+"""Read images, list the images of a folder, and write masks."""
 
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -95,3 +100,74 @@ def _to_eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
     low, high = np.percentile(finite, (0.5, 99.5))
     scaled = (np.nan_to_num(values) - low) / max(high - low, 1e-6)
     return (scaled.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def write_label_rows(path: Path, size_hw: tuple[int, int], bands: Iterable[np.ndarray]) -> None:
+    """Write class indices as a PNG, atomically.
+
+    Args:
+        path: Of the PNG.
+        size_hw: Height and width.
+        bands: (rows, W) uint8 from top to bottom; together H rows.
+
+    Raises:
+        ResourceError: The disk is full or the place cannot be written.
+        ValueError: The bands have another width, or other rows in all.
+    """
+    write_atomically(path, lambda place: _write(place, size_hw, bands))
+
+
+def _write(path: Path, size_hw: tuple[int, int], bands: Iterable[np.ndarray]) -> None:
+    height, width = size_hw
+    packer = zlib.compressobj(3)
+    with path.open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        # 8 bits, grey, deflate, filters of the standard, not interlaced.
+        _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+        written = 0
+        for band in bands:
+            if band.shape[1] != width:
+                raise ValueError(f"{path}: a band of {band.shape[1]} columns, expected {width}")
+            # Each row begins with its filter; 0 leaves the values as they are.
+            _chunk(file, b"IDAT", packer.compress(np.pad(band, ((0, 0), (1, 0))).tobytes()))
+            written += len(band)
+        if written != height:
+            raise ValueError(f"{path}: {written} rows, expected {height}")
+        _chunk(file, b"IDAT", packer.flush())
+        _chunk(file, b"IEND", b"")
+
+
+def _chunk(file: BinaryIO, kind: bytes, content: bytes) -> None:
+    file.write(struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content)))
+
+
+def list_images(folder: Path, *, recursive: bool = False) -> Iterator[str]:
+    """Paths of the images in a folder, relative to it with `/`, sorted within each folder; no file is opened.
+
+    Hidden files and folders are left out, links to folders are not followed.
+
+    Args:
+        folder: Where to look.
+        recursive: Also in the folders below.
+    """
+    waiting = [""]
+    while waiting:
+        inside = waiting.pop()
+        names, folders = _entries(folder / inside, recursive=recursive)
+        yield from (inside + name for name in names)
+        # The last one in is the first one out: the order is that of a tree printed from top to bottom.
+        waiting.extend(f"{inside}{name}/" for name in reversed(folders))
+
+
+def _entries(folder: Path, *, recursive: bool) -> tuple[list[str], list[str]]:
+    names: list[str] = []
+    folders: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and entry.is_file():
+                names.append(entry.name)
+            elif recursive and entry.is_dir(follow_symlinks=False):
+                folders.append(entry.name)
+    return sorted(names), sorted(folders)

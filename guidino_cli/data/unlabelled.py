@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from guidino_cli.data.images import read_image
-from guidino_cli.data.listing import list_images
-from guidino_cli.data.order import Turn
+from guidino_cli.data.dataset import Turn
+from guidino_cli.data.images import list_images, read_image
 from guidino_cli.data.preprocess import resize_image
 from guidino_cli.errors import DataError
 from guidino_cli.types import Images

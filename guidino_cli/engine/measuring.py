@@ -17,8 +17,7 @@ from guidino_cli.errors import ResourceError
 from guidino_cli.models import SEGMENTERS
 from guidino_cli.models.backbones.sam2 import SAM2, hiera_config
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.sizes import Size
-from guidino_cli.models.zoo import HIERA_L, ZOO
+from guidino_cli.models.segmenters.registry import HIERA_L, ZOO, Size
 from guidino_cli.registry import create
 
 NUM_CLASSES = 2

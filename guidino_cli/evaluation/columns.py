@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guidino_cli.errors import ConfigError, DataError
-from guidino_cli.evaluation.pairs.cases import Truth
+from guidino_cli.evaluation.cases import Truth
 
 
 def column(truths: Sequence[Truth], source: str, *, option: str, blank: str = "") -> list[str]:

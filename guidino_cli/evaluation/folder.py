@@ -4,16 +4,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from guidino_cli.data.classes import default_names
+from guidino_cli.data.masks.rule import default_names
 from guidino_cli.data.volumes import is_volume
 from guidino_cli.errors import ConfigError, DataError, unknown
-from guidino_cli.evaluation.aggregation import sum_up
+from guidino_cli.evaluation.cases import Pairing, TruthSet
 from guidino_cli.evaluation.columns import column
-from guidino_cli.evaluation.pairs.cases import Pairing, TruthSet
-from guidino_cli.evaluation.policy import Policy
-from guidino_cli.evaluation.reading import MaskReader, ReadOptions, SurpriseError, index_reader, make_reader
-from guidino_cli.evaluation.result import Evaluation
-from guidino_cli.evaluation.scores import CaseResult, Job, Target
+from guidino_cli.evaluation.masks import MaskReader, ReadOptions, SurpriseError, index_reader, make_reader
+from guidino_cli.evaluation.summary import Evaluation, sum_up
+from guidino_cli.evaluation.types import CaseResult, Job, Policy, Target
 from guidino_cli.evaluation.workers import score_all, worker_count
 from guidino_cli.metrics import INSTANCE, METRICS
 

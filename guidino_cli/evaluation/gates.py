@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from guidino_cli.errors import ConfigError, DataError, unknown
-from guidino_cli.evaluation.result import Evaluation, score_of
+from guidino_cli.evaluation.summary import Evaluation, score_of
 from guidino_cli.metrics import METRICS
 
 GateOn = Literal["mean", "ci-low", "worst"]

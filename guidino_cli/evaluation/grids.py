@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from guidino_cli.errors import DataError
-from guidino_cli.evaluation.reading import Mask
+from guidino_cli.evaluation.masks import Mask
 from guidino_cli.types import width_by_height
 
 _SAME = 0.05

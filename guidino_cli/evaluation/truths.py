@@ -1,110 +1,147 @@
-"""The true masks that belong to some images, found by name and read by one rule."""
+"""The true masks of an evaluation: from a folder, a file, a split of prepared data, or a table of pairs."""
 
+import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from guidino_cli.errors import DataError
-from guidino_cli.evaluation.pairs.cases import Truth, TruthSet
-from guidino_cli.evaluation.pairs.names import shortened, stem
-from guidino_cli.evaluation.pairs.truth_masks import find_truths
-from guidino_cli.evaluation.reading import MaskReader, ReadOptions, SurpriseError, index_reader, make_reader
-from guidino_cli.types import width_by_height
-
-
-@dataclass(frozen=True)
-class Truths:
-    """Masks by image.
-
-    Attributes:
-        paths: Resolved path of an image -> its mask; images without one are absent.
-        reader: How the masks are read.
-    """
-
-    paths: dict[Path, Path]
-    reader: MaskReader
-
-    def read(self, image: Path, *, size_hw: tuple[int, int]) -> np.ndarray | None:
-        """Class indices (H, W) uint8 of an image's mask, or None if the image has none.
-
-        Raises:
-            DataError: The mask cannot be read, or is not of the image's size.
-        """
-        path = self.paths.get(image.resolve())
-        if path is None:
-            return None
-        labels = self.reader.read(path).labels
-        if labels.shape != size_hw:
-            found, wanted = width_by_height(labels.shape), width_by_height(size_hw)
-            raise DataError(f"{path}: is {found} px (width x height), but the image {image.name} is {wanted}")
-        return labels
+from guidino_cli.data.images import IMAGE_SUFFIXES
+from guidino_cli.data.manifest import FILE_NAME, load_manifest, require
+from guidino_cli.data.volumes import VOLUME_SUFFIXES, is_volume
+from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.evaluation.cases import Pair, Pairing, Truth, TruthSet
+from guidino_cli.evaluation.names import is_mask_folder, repeated, some, stem
+from guidino_cli.progress import counted
+from guidino_cli.types import Case
 
 
-def truths_of(images: Sequence[Path], place: Path, *, class_count: int | None) -> Truths:
-    """Find the mask of every image.
+def read_pairs(table: Path) -> Pairing:
+    """Pairs from a CSV with the columns prediction and truth, and perhaps case; paths are relative to the CSV.
 
-    Args:
-        images: Image files.
-        place: Folder of masks, one mask, or a prepared data folder, whose manifest knows its images.
-        class_count: Number of classes of a run, or None if nobody knows.
+    An empty prediction is a missing one. Further columns are fields for strata and groups.
 
     Raises:
-        DataError: No mask fits any image, two fit one, or the values of the masks can be read in more than one way.
+        DataError: No such file, no such columns, no rows, or a case that comes twice.
     """
-    known = find_truths(place, split="all")
-    if place.is_file() and len(images) == 1 and known.classes is None:
-        found = {images[0].resolve(): known.truths[0].path}
-    else:
-        by_image = {truth.image.resolve(): truth.path for truth in known.truths if truth.image is not None}
-        by_name = _by_name(known)
-        found = {path: mask for path in (item.resolve() for item in images) if (mask := _find(path, by_image, by_name))}
-    if not found:
-        wanted = ", ".join(path.name for path in images[:3])
-        raise DataError(f"{place}: no mask has the name of an image; looked for {wanted}")
-    return Truths(found, _reader(known, list(found.values()), class_count))
-
-
-def _by_name(known: TruthSet) -> dict[str, list[Truth]]:
-    names: dict[str, list[Truth]] = {}
-    for truth in known.truths:
-        for short in {short for name in truth.names for short in shortened(name)}:
-            names.setdefault(short, []).append(truth)
-    return names
-
-
-def _find(image: Path, by_image: dict[Path, Path], by_name: dict[str, list[Truth]]) -> Path | None:
-    """The mask listed for the image, else the one with its name, else the one with its name without usual endings."""
-    if image in by_image:
-        return by_image[image]
-    for name in shortened(stem(image)):
-        candidates = by_name.get(name, [])
-        exact = [truth for truth in candidates if name in {known.lower() for known in truth.names}]
-        if len(exact or candidates) > 1:
-            both = ", ".join(truth.path.name for truth in (exact or candidates)[:3])
-            raise DataError(f"{image}: more than one mask has its name ({both}); give the mask itself")
-        if candidates:
-            return (exact or candidates)[0].path
-    return None
-
-
-def _reader(known: TruthSet, needed: Sequence[Path], class_count: int | None) -> MaskReader:
-    """One rule for the whole folder, so that a mask without some class changes nothing."""
-    if known.classes is not None:
-        return index_reader(len(known.classes))
-    paths, options = [truth.path for truth in known.truths], ReadOptions(class_count=class_count)
-    reader = make_reader(paths, options)
-    if any(_surprises(reader, path) for path in needed):
-        return make_reader(paths, options, look_at_all=True)
-    return reader
-
-
-def _surprises(reader: MaskReader, path: Path) -> bool:
     try:
-        reader.read(path)
-    except SurpriseError:
-        return True
-    except DataError:  # Said again, with the image's name, when the mask is wanted.
-        return False
-    return False
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise DataError(f"{table}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table}: not a UTF-8 CSV ({error})") from error
+    if not rows or not {"prediction", "truth"} <= set(rows[0]):
+        raise DataError(f"{table}: expected a header with the columns prediction,truth and one row a case")
+    pairs = [_pair_of(row, table.parent, f"{table}: row {number}") for number, row in enumerate(rows, start=2)]
+    twice = repeated([pair.truth.case for pair in pairs])
+    if twice:
+        raise DataError(f"{table}: {some(twice)} come twice")
+    return Pairing(pairs, [], f"the table {table.name}", [])
+
+
+def in_one_order(pairings: Sequence[Pairing], tables: Sequence[Path]) -> list[Pairing]:
+    """Pairings of the same cases, all in the order of the first.
+
+    Args:
+        pairings: From `read_pairs`.
+        tables: Where they were read, for messages.
+
+    Raises:
+        DataError: A table has other cases than the first one, or another truth for one of them.
+    """
+    first = pairings[0]
+    result = [first]
+    for pairing, table in zip(pairings[1:], tables[1:], strict=True):
+        known = {pair.truth.case: pair for pair in pairing.pairs}
+        odd = sorted(known.keys() ^ {pair.truth.case for pair in first.pairs})
+        if odd:
+            raise DataError(f"{table}: has other cases than {tables[0]} ({some(odd)}); give every table the same cases")
+        for pair in first.pairs:
+            other = known[pair.truth.case].truth.path
+            if other.resolve() != pair.truth.path.resolve():
+                raise DataError(f"{table}: the truth of {pair.truth.case} is {other}, in {tables[0]} {pair.truth.path}")
+        pairs = [replace(pair, prediction=known[pair.truth.case].prediction) for pair in first.pairs]
+        result.append(replace(pairing, pairs=pairs))
+    return result
+
+
+def _pair_of(row: dict[str, str], folder: Path, where: str) -> Pair:
+    if not row["truth"]:
+        raise DataError(f"{where}: no truth")
+    truth = folder / row["truth"]
+    fields = {key: value for key, value in row.items() if key not in {"prediction", "truth", "case"} and key}
+    case = row.get("case") or stem(truth)
+    return Pair(Truth(case, truth, (case,), None, fields), folder / row["prediction"] if row["prediction"] else None)
+
+
+_MASK_SUFFIXES = {*IMAGE_SUFFIXES, ".npy", ".npz", *VOLUME_SUFFIXES}
+_SHOWN = 5
+
+
+def find_truths(place: Path, *, split: str) -> TruthSet:
+    """The masks of a folder, of one file, or of a split of a prepared data folder.
+
+    Args:
+        place: Folder of masks, a mask, a prepared folder, or its `cases.json`.
+        split: Split of the prepared folder ("train", "val", "test" or "all"); a plain folder has none.
+
+    Raises:
+        DataError: Nothing to be found there, or an unlabelled split.
+    """
+    if place.name == FILE_NAME or (place / FILE_NAME).is_file():
+        return _from_manifest(place, split)
+    truths = [Truth(stem(path), path, (stem(path),)) for path in find_masks(place)]
+    twice = repeated([truth.case for truth in truths])
+    if twice:
+        raise DataError(f"{place}: two masks for {some(twice)}; keep one of them")
+    return TruthSet(truths, None, f"{counted(len(truths), 'mask')} of {place}")
+
+
+def find_masks(place: Path) -> list[Path]:
+    """Mask files directly in a folder, sorted, or the file itself.
+
+    Raises:
+        DataError: Nothing there, or no mask in it.
+    """
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise DataError(f"{place}: no such file or folder")
+    found = sorted(path for path in place.iterdir() if path.is_file() and _is_mask(path))
+    if not found:
+        raise DataError(f"{place}: holds no masks {_below(place)}")
+    return found
+
+
+def _below(place: Path) -> str:
+    """Where the masks may be that a folder does not hold itself."""
+    folders = sorted(path for path in place.iterdir() if path.is_dir())
+    full = [path for path in folders if any(_is_mask(file) for file in path.iterdir())]
+    if not full:
+        return f"(looked for {', '.join(sorted(_MASK_SUFFIXES))})"
+    likely = next((path for path in full if is_mask_folder(path)), full[0])
+    names = ", ".join(f"{path.name}/" for path in full[:_SHOWN])
+    return f"itself; below it are {names}: did you mean {likely}?"
+
+
+def _is_mask(path: Path) -> bool:
+    return not path.name.startswith(".") and (path.suffix.lower() in _MASK_SUFFIXES or is_volume(path))
+
+
+def _from_manifest(place: Path, split: str) -> TruthSet:
+    manifest = load_manifest(place)
+    if split not in {"train", "val", "test", "all"}:
+        raise ConfigError(f"--split {split}: expected train, val, test or all")
+    cases = manifest.cases if split == "all" else manifest.select(split)
+    truths = [_truth_of(case, case.mask) for case in require(cases, split, place) if case.mask is not None]
+    if not truths:
+        raise DataError(f"{place}: no case of the {split} split has a mask")
+    return TruthSet(truths, manifest.classes, f"{split} split of {place} ({counted(len(truths), 'case')})")
+
+
+def _truth_of(case: Case, mask: Path) -> Truth:
+    names = tuple(dict.fromkeys((case.id, stem(case.image), stem(mask))))
+    fields = case.fields | {"split": case.split, "group": case.group}
+    if case.fold is not None:
+        fields["fold"] = str(case.fold)
+    return Truth(case.id, mask, names, case.image, fields)

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-from guidino_cli.evaluation.pairs.cases import Pair
-from guidino_cli.evaluation.scores import CaseResult, Job
+from guidino_cli.evaluation.cases import Pair
 from guidino_cli.evaluation.scoring import failed_case, score_pair
-from guidino_cli.memory import keep_freed_memory
+from guidino_cli.evaluation.types import CaseResult, Job
+from guidino_cli.processes import keep_freed_memory
 
 _CHUNK = 8
 _FEWEST = 400

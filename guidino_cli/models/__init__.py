@@ -18,7 +18,7 @@ SEGMENTERS = {
     "nnunet": "guidino_cli.models.segmenters.nnunet:NNUNet",
     "segdino": "guidino_cli.models.segmenters.segdino:SegDINO",
     "seg-guidino": "guidino_cli.models.segmenters.seg_guidino:SegGuiDINO",
-    "dino-unet": "guidino_cli.models.segmenters.dino_unet.network:DinoUNet",
+    "dino-unet": "guidino_cli.models.segmenters.dino_unet:DinoUNet",
     "swin-unet": "guidino_cli.models.segmenters.swin_unet:SwinUNet",
     "light2d": "guidino_cli.models.segmenters.light2d:Light2D",
     "dynunet": "guidino_cli.models.segmenters.monai_convolutional:DynUNet",
@@ -47,7 +47,7 @@ BACKBONES = {
     "guidino-tiny": "guidino_cli.models.backbones.tiny:load_tiny",
     "random": "guidino_cli.models.backbones.dino:random_dino",
 }
-GUIDES = {"tokenbook": "guidino_cli.models.guides.tokenbook:TokenBook"}
+GUIDES = {"tokenbook": "guidino_cli.models.guides:TokenBook"}
 
 
 def build_model(
@@ -84,7 +84,7 @@ def build_model(
         else:
             backbone = build_backbone(settings.backbone.name, settings.backbone.options, offline=offline)
         if settings.finetune is not None:
-            from guidino_cli.models.finetune import train_whole
+            from guidino_cli.models.lora import train_whole
 
             train_whole(backbone, settings.finetune)
         if settings.lora is not None:

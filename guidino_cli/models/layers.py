@@ -1,7 +1,13 @@
-"""Small layers that networks of several kinds share: norms of single cells and of channels, and stochastic depth."""
+"""Layers and blocks that several networks share, and the import of networks from optional libraries."""
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from guidino_cli.errors import DependencyError
 
 
 class CellNorm(nn.InstanceNorm2d):
@@ -46,3 +52,89 @@ class DropPath(nn.Module):
 
     def extra_repr(self) -> str:
         return f"share={self.share}"
+
+
+SLOPE = 0.01
+
+
+class InstanceNorm(CellNorm):
+    """Affine instance normalisation, of single cells too."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, affine=True)
+
+
+def conv_stage(channels_in: int, channels_out: int, *, count: int, stride: int = 1) -> nn.Sequential:
+    """`count` 3x3 convolutions with norm and activation; the first has the stride."""
+    first = conv_norm_act(channels_in, channels_out, stride=stride)
+    return nn.Sequential(first, *(conv_norm_act(channels_out, channels_out) for _ in range(count - 1)))
+
+
+def conv_norm_act(channels_in: int, channels_out: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution, instance normalisation, leaky ReLU."""
+    conv = nn.Conv2d(channels_in, channels_out, kernel, stride=stride, padding=kernel // 2)
+    return nn.Sequential(conv, InstanceNorm(channels_out), nn.LeakyReLU(SLOPE, inplace=True))
+
+
+def initialise_he(module: nn.Module) -> None:
+    """He's initialisation of convolutions, for leaky ReLU; biases are 0."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.kaiming_normal_(module.weight, a=SLOPE)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def climb(
+    features: Sequence[Tensor], *, rise: Callable[[int, Tensor], Tensor], merge: nn.ModuleList, heads: nn.ModuleList
+) -> list[Tensor]:
+    """nnU-Net's decoder: from the last map up, each level joined by its skip; class scores of the finest first.
+
+    Args:
+        features: Maps of the encoder, finest first.
+        rise: Brings the map below a level (level, map) to the level's size and width.
+        merge: Of each level, for the risen map and the skip side by side.
+        heads: Of the finest levels; coarser ones have no scores.
+    """
+    x = features[-1]
+    logits: list[Tensor] = []
+    for level in reversed(range(len(merge))):
+        x = merge[level](torch.cat([rise(level, x), features[level]], dim=1))
+        if level < len(heads):
+            logits.insert(0, heads[level](x))
+    return logits
+
+
+def optional(module: str, *, extra: str, needed_by: str, hint: str = "") -> Any:
+    """A module of an optional package.
+
+    Args:
+        module: Its dotted name.
+        extra: What to install: `pip install 'guidino[extra]'`.
+        needed_by: What was asked for, for the message.
+        hint: What else may be wrong.
+
+    Raises:
+        DependencyError: The package, or one that it needs, is missing or cannot be used.
+    """
+    try:
+        return import_module(module)
+    # torchvision ends with a RuntimeError where it was built for another torch.
+    except (ImportError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        ways = f"pip install 'guidino[{extra}]'{'; ' + hint if hint else ''}"
+        raise DependencyError(f"{needed_by} needs {module.split('.')[0]} ({reason}): {ways}") from error
+
+
+def monai_nets(needed_by: str) -> Any:
+    """The module `monai.networks.nets`; `DependencyError` without MONAI or einops, which its transformers need."""
+    optional("einops", extra="monai", needed_by=f"segmenter {needed_by}")
+    return optional("monai.networks.nets", extra="monai", needed_by=f"segmenter {needed_by}")
+
+
+def take_single_cells(net: nn.Module) -> nn.Module:
+    """The same network with each fresh instance normalisation replaced by a `CellNorm`: names and values stay."""
+    for parent in list(net.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.InstanceNorm2d:
+                setattr(parent, name, CellNorm(child.num_features, eps=child.eps, affine=child.affine))
+    return net

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guidino_cli.plots.outlines import draw_outlines, outline_colour
-from guidino_cli.plots.pixel_page import pixel_page
+from guidino_cli.plots.panels import draw_outlines, outline_colour, pixel_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,31 +1,205 @@
-"""What a guide sees in one image, drawn for a paper."""
+"""Figures of a guide in one image, and their panels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from math import isfinite
+from typing import TYPE_CHECKING, Any
 
-from guidino_cli.plots.guide_parts import (
-    draw_agreement,
-    draw_curve,
-    draw_difference,
-    draw_image,
-    draw_lines,
-    draw_map,
-    draw_one_of_two,
-    draw_over,
-    draw_prediction,
-    draw_truth,
-    named,
+import numpy as np
+
+from guidino_cli.plots.marks import bar_below, guide_lines, iou_curve, line_colour, scale_bar, white_outline
+from guidino_cli.plots.panels import (
+    FAINT,
+    Limits,
+    board,
+    coloured,
+    faint_grey,
+    guide_over,
+    head,
+    heading,
+    legend_below,
+    outline,
+    panel_height,
+    short,
+    show,
+    thumbnail,
+    thumbnail_map,
 )
-from guidino_cli.plots.panels import board, heading, legend_below, panel_height, short
+from guidino_cli.plots.report import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, overlay
 from guidino_cli.plots.tokens import draw_components, draw_cosine
-from guidino_cli.plots.views import GuideMap, GuideStyle, GuideView, TokenView
+from guidino_cli.plots.views import GuideMap, GuideStyle, GuideView, TokenView, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+DIFFERENCE_COLOURS = "PuOr_r"
+"""White where two guides agree; orange and violet stay apart for colour-blind readers."""
+_LINES = 5
+"""Thresholds drawn as lines in one panel; more could not be followed."""
+
+
+def draw_image(axes: Axes, *, view: GuideView, style: GuideStyle) -> None:
+    show(axes, thumbnail(view.image), size_hw=view.size_hw)
+    scale_bar(axes, size_hw=view.size_hw, spacing_mm=style.spacing_mm)
+    head(axes, "image", f"{view.size_hw[1]} x {view.size_hw[0]} px")
+
+
+def draw_prediction(axes: Axes, *, view: GuideView) -> None:
+    show(axes, thumbnail(view.image), size_hw=view.size_hw)
+    outline(axes, view.labels, size_hw=view.size_hw)
+    parts = ("" if view.dice is None else f"Dice {view.dice:.3f}", _covered(view.labels))
+    head(axes, "prediction of the network", ", ".join(part for part in parts if part))
+
+
+def draw_truth(axes: Axes, *, view: GuideView) -> None:
+    if view.truth is None:
+        raise ValueError("no truth to draw")
+    show(axes, thumbnail(view.image), size_hw=view.size_hw)
+    outline(axes, view.truth, size_hw=view.size_hw)
+    head(axes, "truth", _covered(view.truth))
+
+
+def draw_agreement(axes: Axes, *, view: GuideView) -> None:
+    """The guide cut at 0.5 against the truth: what it found, marked in vain and missed."""
+    if view.truth is None:
+        raise ValueError("no truth to compare with")
+    image = thumbnail(view.image)
+    largest = np.max([_fitted(item.values, image.shape) for item in view.maps], axis=0) >= 0.5
+    target = _fitted((view.truth > 0).astype(np.float32), image.shape, smooth=False) > 0
+    show(axes, overlay(image, largest.astype(np.uint8), target.astype(np.uint8)), size_hw=view.size_hw)
+    iou = f"IoU {view.gate_iou:.3f}" if isfinite(view.gate_iou) else "the truth is empty"
+    head(axes, "guide at 0.5" + (", any class" if len(view.maps) > 1 else ""), iou)
+    _chips(axes, [("found", TRUE_POSITIVE), ("too much", FALSE_POSITIVE), ("missed", FALSE_NEGATIVE)])
+
+
+def draw_map(axes: Axes, *, item: GuideMap, view: GuideView, style: GuideStyle, limits: Limits, several: bool) -> None:
+    show(axes, coloured(thumbnail_map(item.values), limits=limits), size_hw=view.size_hw)
+    low, high = float(item.values.min()), float(item.values.max())
+    title = f"guide, {style.titles[0]}" if style.titles[1] else style.titles[0]
+    head(axes, named(title, item, several=several), f"from {low:.2f} to {high:.2f}")
+    label = "guide value" + (f" ({style.shared_by})" if style.shared_by else "")
+    bar_below(axes, label, limits=limits, marks=[value for value in (low, high) if limits[0] <= value <= limits[1]])
+
+
+def draw_over(axes: Axes, *, item: GuideMap, view: GuideView, limits: Limits, several: bool) -> None:
+    image = thumbnail(view.image)
+    values = _fitted(item.values, image.shape)
+    show(axes, guide_over(image, values, limits=limits), size_hw=view.size_hw)
+    head(
+        axes,
+        named("guide over the image", item, several=several),
+        "" if item.target is None else "truth outlined in white",
+    )
+    if item.target is not None:
+        white_outline(axes, item.target, size_hw=view.size_hw)
+    bar_below(axes, "guide value", limits=limits, over_image=True)
+
+
+def draw_lines(axes: Axes, *, item: GuideMap, view: GuideView, style: GuideStyle, limits: Limits) -> None:
+    if item.target is None:
+        raise ValueError("no truth to compare with")
+    grey = faint_grey(thumbnail(view.image))
+    show(axes, np.repeat(grey[..., None], 3, axis=2), size_hw=view.size_hw)
+    white_outline(axes, item.target, size_hw=view.size_hw)
+    chosen = spread([value for value in style.thresholds if limits[0] <= value <= limits[1]], _LINES)
+    guide_lines(axes, thumbnail_map(item.values), chosen, size_hw=view.size_hw, limits=limits)
+    head(axes, "guide at several thresholds", "truth in white")
+    if chosen:
+        _chips(axes, [(f"{value:g}", line_colour(value, limits)) for value in chosen])
+
+
+def draw_curve(axes: Axes, *, item: GuideMap, style: GuideStyle, limits: Limits) -> None:
+    detail = f"AUROC of the guide alone {item.auroc:.3f}" if isfinite(item.auroc) else "no AUROC: nothing to rank"
+    head(axes, "IoU with the truth", detail)
+    box = axes.get_position()
+    width_in = axes.figure.get_size_inches()[0]  # type: ignore[union-attr]
+    shift = 0.2 / width_in
+    axes.set_position((box.x0 + shift, box.y0, box.width - shift, box.height))
+    iou_curve(axes, style.thresholds, item.iou, limits=limits)
+
+
+def draw_one_of_two(
+    axes: Axes, *, title: str, values: np.ndarray, area: float, item: GuideMap, view: GuideView, limits: Limits
+) -> None:
+    show(axes, coloured(thumbnail_map(values), limits=limits), size_hw=view.size_hw)
+    ends = f"from {values.min():.2f} to {values.max():.2f}"
+    head(axes, title, ends + (f", AUROC {area:.3f}" if isfinite(area) else ""))
+    if item.target is not None:
+        white_outline(axes, item.target, size_hw=view.size_hw)
+    bar_below(axes, "guide value", limits=limits)
+
+
+def draw_difference(axes: Axes, *, item: GuideMap, view: GuideView, style: GuideStyle) -> None:
+    if item.before is None:
+        raise ValueError("no other guide to compare with")
+    change = item.values - _fitted(item.before, item.values.shape)
+    limits = (-style.difference, style.difference)
+    show(axes, coloured(thumbnail_map(change), limits=limits, colours=DIFFERENCE_COLOURS), size_hw=view.size_hw)
+    head(axes, "difference", f"from {_signed(float(change.min()))} to {_signed(float(change.max()))}")
+    bar_below(axes, f"{style.titles[0]} - {style.titles[1]}", limits=limits, colours=DIFFERENCE_COLOURS)
+
+
+def _chips(axes: Axes, items: Sequence[tuple[str, Any]]) -> None:
+    """Names of colours under a panel, in one line."""
+    from matplotlib.patches import Patch
+
+    handles = [Patch(facecolor=_hex(colour), edgecolor="#555555", linewidth=0.4, label=name) for name, colour in items]
+    box = axes.get_position(original=True)
+    figure = axes.figure
+    height_in = figure.get_size_inches()[1]  # type: ignore[union-attr]
+    figure.legend(
+        handles=handles,
+        loc="center left",
+        bbox_to_anchor=(box.x0, box.y0 - 0.19 / height_in),
+        ncols=len(items),
+        fontsize=7.5,
+        frameon=False,
+        borderpad=0,
+        borderaxespad=0,
+        handlelength=1.0,
+        handleheight=0.9,
+        handletextpad=0.4,
+        columnspacing=0.9,
+        labelcolor=FAINT,
+    )
+
+
+def _hex(colour: Any) -> str:
+    """A colour of whole numbers up to 255, or any that matplotlib knows, as `#rrggbb`."""
+    from matplotlib.colors import to_hex
+
+    if isinstance(colour, tuple) and all(isinstance(part, int) for part in colour):
+        return "#" + "".join(f"{part:02x}" for part in colour[:3])
+    return to_hex(colour)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.1g}" if 0 < abs(value) < 0.005 else f"{round(value, 2) + 0.0:+.2f}"
+
+
+def _fitted(values: np.ndarray, shape: tuple[int, ...], *, smooth: bool = True) -> np.ndarray:
+    """A map (h, w) brought to the height and width of a shape."""
+    from PIL import Image
+
+    if values.shape == shape[:2]:
+        return values
+    how = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(values.astype(np.float32)).resize((shape[1], shape[0]), how))
+
+
+def named(title: str, item: GuideMap, *, several: bool) -> str:
+    """A panel's title, with what the map is for where an image has several."""
+    return short(f"{title}: {item.name}", 34) if several else title
+
+
+def _covered(labels: np.ndarray) -> str:
+    share = float((labels > 0).mean())
+    return "nothing found" if share == 0 else f"{share:.1%} of the image"
+
 
 Draw = Callable[["Axes"], None]
 

@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guidino_cli.plots.bars import bar_ticks
-from guidino_cli.plots.colours import GUIDE_COLOURS, Limits
-from guidino_cli.plots.outlines import outline_colour
-from guidino_cli.plots.panels import FAINT, INK, short
-from guidino_cli.plots.pixel_page import pixel_page
+from guidino_cli.plots.marks import bar_ticks
+from guidino_cli.plots.panels import FAINT, GUIDE_COLOURS, INK, Limits, outline_colour, pixel_page, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

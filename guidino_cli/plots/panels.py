@@ -1,18 +1,148 @@
-"""The drawing board of every figure: panels of equal size, their titles, outlines of classes and their legend."""
+"""Panels of equal size with titles, class outlines and legends, and what is drawn into them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-
-from guidino_cli.plots.outlines import outline_colour
-from guidino_cli.plots.thumbnails import thumbnail_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+GUIDE_COLOURS = "viridis"
+"""Equal steps look equal, in grey print and to colour-blind readers too."""
+Limits = tuple[float, float]
+UNIT: Limits = (0.0, 1.0)
+_GUIDE_OPACITY = 0.7
+_GREYS = (0.2, 0.8)
+"""Black and white of an image under a guide: pulled together, so that it hardly shifts the colours above it."""
+MID_GREY = sum(_GREYS) / 2
+
+
+def coloured(values: np.ndarray, *, limits: Limits = UNIT, colours: str = GUIDE_COLOURS) -> np.ndarray:
+    """Values (H, W) as colours (H, W, 3) in [0, 1]; those beyond the limits get the colour of the nearer limit."""
+    from matplotlib import colormaps
+
+    low, high = limits
+    return np.asarray(colormaps[colours](np.clip((values - low) / (high - low), 0, 1))[..., :3])
+
+
+def faint_grey(image: np.ndarray) -> np.ndarray:
+    """The image (H, W, 3) uint8 as a ground for coloured lines and maps: (H, W) greys in [0, 1], no black, no white."""
+    grey = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255
+    return np.asarray(_GREYS[0] + (_GREYS[1] - _GREYS[0]) * grey)
+
+
+def guide_over(image: np.ndarray, guide: np.ndarray, *, limits: Limits = UNIT) -> np.ndarray:
+    """The image in faint grey under the colours of a guide map.
+
+    Args:
+        image: (H, W, 3) uint8.
+        guide: (H, W) in [0, 1].
+        limits: Values of the first and the last colour.
+
+    Returns:
+        (H, W, 3) floats in [0, 1].
+    """
+    return blended(coloured(guide, limits=limits), faint_grey(image)[..., None])
+
+
+def blended(colours: np.ndarray, grey: np.ndarray | float) -> np.ndarray:
+    """Colours of a guide as they look over a grey."""
+    return np.asarray(_GUIDE_OPACITY * colours + (1 - _GUIDE_OPACITY) * grey)
+
+
+# Okabe and Ito's colours for colour-blind readers, brightest first: they must stand out from tissue.
+OUTLINES = ("#56b4e9", "#f0e442", "#e69f00", "#009e73", "#cc79a7", "#0072b2", "#d55e00")
+
+
+def outline_colour(index: int) -> str:
+    """Colour of a class's outline as `#rrggbb`; index 1 is the first foreground class."""
+    return OUTLINES[(index - 1) % len(OUTLINES)]
+
+
+def draw_outlines(
+    image: np.ndarray, labels: np.ndarray, *, width: int | None = None, framed: bool = False
+) -> np.ndarray:
+    """A copy of an image with every class but 0 outlined from inside, on a darkened rim.
+
+    Args:
+        image: (H, W, 3) uint8.
+        labels: (H, W) class indices.
+        width: Pixels; by default it grows with the image, so that the line is seen in a thumbnail.
+        framed: Draw along the picture's edge, too: a mask that fills the picture then does not look like none.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    width = width or max(1, round(min(labels.shape) / 200))
+    result = image.copy()
+    rim = _border(labels == 0, width=max(1, width // 2))
+    result[rim] = result[rim] // 3
+    for index in np.unique(labels[labels > 0]):
+        colour = [int(outline_colour(int(index))[start : start + 2], 16) for start in (1, 3, 5)]
+        result[_border(labels == index, width=width, framed=framed)] = colour
+    return result
+
+
+def _border(region: np.ndarray, *, width: int, framed: bool = False) -> np.ndarray:
+    """Pixels of a region within `width` pixels of its edge; `framed` counts the edge of the picture as one."""
+    inside = region.copy()
+    for _ in range(width):
+        padded = np.pad(inside, 1) if framed else np.pad(inside, 1, mode="edge")
+        inside = padded[1:-1, 1:-1] & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return region & ~inside
+
+
+_LONGEST_SIDE = 1200
+
+
+def thumbnail(image: np.ndarray, *, longest: int = _LONGEST_SIDE) -> np.ndarray:
+    """An image (H, W, 3) uint8 whose sides are at most `longest`."""
+    return _reduced(image, longest, "LANCZOS")
+
+
+def thumbnail_labels(labels: np.ndarray, *, longest: int = _LONGEST_SIDE) -> np.ndarray:
+    """Class indices (H, W) as uint8, no class blended with another."""
+    return _reduced(labels.astype(np.uint8), longest, "NEAREST")
+
+
+def thumbnail_map(values: np.ndarray, *, longest: int = _LONGEST_SIDE) -> np.ndarray:
+    """A map (H, W) as float32."""
+    return _reduced(values.astype(np.float32), longest, "BILINEAR")
+
+
+def _reduced(pixels: np.ndarray, longest: int, how: Literal["LANCZOS", "NEAREST", "BILINEAR"]) -> np.ndarray:
+    from PIL import Image
+
+    height, width = pixels.shape[:2]
+    scale = longest / max(height, width)
+    if scale >= 1:
+        return pixels
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling[how]))
+
+
+def pixel_page(page: np.ndarray, *, dpi: int) -> tuple[Figure, Axes]:
+    """A figure that shows a page (H, W, 3) pixel by pixel, and its frame, x to the right and y downwards from 0.
+
+    One picture in one frame: a frame for each tile of a page takes seconds to lay out.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    height, width = page.shape[:2]
+    figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
+    FigureCanvasAgg(figure)
+    frame = figure.add_axes((0, 0, 1, 1))
+    frame.set(xlim=(0, width), ylim=(height, 0))
+    frame.set_axis_off()
+    frame.imshow(page, interpolation="none", extent=(0, width, height, 0), aspect="auto")
+    return figure, frame
+
 
 INK, FAINT = "#1a1a1a", "#666666"
 DPI = 200

@@ -1,10 +1,124 @@
-"""Pictures of an evaluation: masks over their image in colours everybody can tell apart, and distributions as SVG."""
+"""Figures and page style of reports: mask overlays, distributions as SVG, paired differences."""
 
+from __future__ import annotations
+
+import base64
+import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from math import isfinite
+from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+_SMALL = 0.01
+_BETTER, _WORSE = "#0072B2", "#D55E00"
+
+
+@dataclass(frozen=True)
+class Differences:
+    """One panel.
+
+    Attributes:
+        first: Name of the first set.
+        second: Name of the second.
+        label: What is subtracted, with its unit.
+        values: One number a case, without NaN.
+        higher_is_better: Which side is the better one.
+        mean: Mean difference.
+        ci: Its 95 % interval.
+    """
+
+    first: str
+    second: str
+    label: str
+    values: np.ndarray
+    higher_is_better: bool
+    mean: float
+    ci: tuple[float, float]
+
+
+def difference_figure(panels: Sequence[Differences]) -> Figure:
+    """Draw the panels below one another; blue bars are cases in which the second is better, orange ones the first."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 2.6 * len(panels) + 0.2), layout="constrained")
+    for axes, panel in zip(np.ravel(figure.subplots(len(panels), 1, squeeze=False)), panels, strict=True):
+        values = np.sort(panel.values)
+        better = values > 0 if panel.higher_is_better else values < 0
+        axes.bar(np.arange(len(values)), values, width=1.0, color=np.where(better, _BETTER, _WORSE))
+        axes.axhline(0, color="black", linewidth=0.8)
+        axes.axhspan(*panel.ci, color="black", alpha=0.12, linewidth=0)
+        axes.axhline(panel.mean, color="black", linewidth=1.2, linestyle="--")
+        gains, unequal = np.count_nonzero(better), np.count_nonzero(values)
+        wins = f"{panel.second} better in {gains}, {panel.first} in {unequal - gains}, equal in {len(values) - unequal}"
+        axes.set_title(f"{panel.label}, {panel.second} - {panel.first}: {wins}", fontsize=10, loc="left")
+        largest = float(np.abs(values).max(initial=0))
+        if 0 < largest < _SMALL:
+            # The axis fills the panel whatever it spans: bars that look tall may mean nothing.
+            axes.text(0.01, 0.97, f"no difference above {largest:.1g}", transform=axes.transAxes, va="top", fontsize=9)
+        axes.set_ylabel(f"difference of {panel.label}", fontsize=9)
+        axes.set_xticks([])
+        axes.set_xlim(-0.5, max(len(values), 1) - 0.5)
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.set_xlabel("cases, sorted; dashed: mean, grey: its 95 % interval", fontsize=9)
+    return figure
+
+
+STYLE = """
+:root{color-scheme:light dark;--line:#8884;--soft:#8882;--bar:#3f8fc5}
+body{font:15px/1.5 system-ui,sans-serif;max-width:1020px;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.5rem} h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid var(--line)} h3{font-size:1rem}
+.boxes{display:flex;flex-wrap:wrap;gap:.8rem}
+.boxes div{border:1px solid var(--line);border-radius:6px;padding:.6rem 1rem}
+.boxes b{display:block;font-size:1.6rem} .boxes span{font-weight:600} .boxes small{display:block;opacity:.75}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+td,th{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:right}
+td:first-child,th:first-child,#cases :is(td,th):nth-child(-n+3),#cases :is(td,th):last-child{text-align:left}
+.target td{font-weight:600;background:var(--soft)} .small{opacity:.75;font-size:.85rem}
+.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(290px,1fr));gap:.8rem}
+svg{width:100%;height:auto} svg rect{fill:var(--bar)} svg text{font:10px system-ui,sans-serif;fill:currentColor}
+svg .title{font-size:12px;font-weight:600} svg line{stroke:currentColor;stroke-width:1.5}
+svg .median{stroke-dasharray:4 3} svg .axis{stroke-width:.7}
+.pictures{display:flex;flex-wrap:wrap;gap:1rem} figure{margin:0;width:310px} figure img{width:100%}
+figcaption{font-size:.85rem;overflow-wrap:anywhere} .legend span{margin-right:1.2rem;white-space:nowrap}
+.legend i{display:inline-block;width:.9em;height:.9em;margin-right:.4em;border:1px solid #555}
+.fail{font-weight:600}
+.scroll{max-height:36rem;overflow:auto} th{position:sticky;top:0;background:Canvas}
+th button{all:unset;cursor:pointer;font-weight:600}
+"""
+"""Follows the reader's choice of a light or dark page; a table with the id `cases` is sorted by `SCRIPT`."""
+
+SCRIPT = """
+document.querySelectorAll('#cases th').forEach((head, place) => {
+  let up = false;
+  head.addEventListener('click', () => {
+    const body = document.querySelector('#cases tbody'), rows = [...body.rows];
+    up = !up;
+    rows.sort((a, b) => {
+      const x = a.cells[place].textContent, y = b.cells[place].textContent, d = parseFloat(x) - parseFloat(y);
+      return (up ? 1 : -1) * (isNaN(d) ? x.localeCompare(y, undefined, {numeric: true}) : d);
+    });
+    body.append(...rows);
+  });
+});
+"""
+
+
+def small_uri(picture: Image.Image, *, width: int) -> str:
+    """A picture no wider than `width` pixels as an address that holds it, in as few bytes as look well."""
+    content = io.BytesIO()
+    scale = min(1.0, width / picture.width)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    picture.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(content, format="WEBP", quality=82, method=4)
+    return "data:image/webp;base64," + base64.b64encode(content.getvalue()).decode("ascii")
+
 
 # Okabe and Ito's palette, made for colour-blind readers; the four also differ in lightness.
 TRUE_POSITIVE = (240, 228, 66)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from guidino_cli.plots.colours import UNIT, Limits
+from guidino_cli.plots.panels import UNIT, Limits
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from guidino_cli.data.images import find_images, is_image
 from guidino_cli.errors import DataError
-from guidino_cli.preparation.found import Found, Pair, Part, collect, with_lists
 from guidino_cli.preparation.matching import is_mask_name, match
+from guidino_cli.preparation.types import Found, Pair, Part, collect, with_lists
 
 _IMAGE_WORDS = {"image", "images", "img", "imgs", "jpegimages", "input", "inputs", "original", "originals", "data", "x"}
 _MASK_WORDS = {

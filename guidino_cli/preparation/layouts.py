@@ -5,7 +5,7 @@ from pathlib import Path
 
 from guidino_cli.errors import ConfigError, DataError, unknown
 from guidino_cli.preparation import folders, public
-from guidino_cli.preparation.found import Found
+from guidino_cli.preparation.types import Found
 
 Recogniser = Callable[[Path], Found | None]
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from guidino_cli.data.classes import Classes
+from guidino_cli.data.masks.rule import Classes
 from guidino_cli.preparation.splits import Ratios
 
 

@@ -6,19 +6,27 @@ from pathlib import Path
 
 import numpy as np
 
-from guidino_cli.data.classes import default_names
 from guidino_cli.data.images import write_label_map
 from guidino_cli.data.masks.decision import decide
-from guidino_cli.data.masks.rule import MaskRule, apply
+from guidino_cli.data.masks.rule import MaskRule, apply, default_names
 from guidino_cli.errors import DataError
-from guidino_cli.preparation.checks import Finding, check_names, check_pair, describe, empty_and_full
+from guidino_cli.preparation.checks import (
+    Finding,
+    ImageFacts,
+    PackedMask,
+    check_names,
+    check_pair,
+    describe,
+    empty_and_full,
+    examine_image,
+    examine_masks,
+    merge_masks,
+)
 from guidino_cli.preparation.duplicates import connected, exact_pairs, merge_groups, near_pairs
-from guidino_cli.preparation.examine import ImageFacts, PackedMask, examine_image, examine_masks, merge_masks
-from guidino_cli.preparation.found import Found, Pair
 from guidino_cli.preparation.options import Options
 from guidino_cli.preparation.report import Summary, class_shares, count_parts, value_table
 from guidino_cli.preparation.splits import Split, split, with_groups
-from guidino_cli.preparation.threads import in_threads
+from guidino_cli.preparation.types import Found, Pair, in_threads
 from guidino_cli.preparation.writing import write
 from guidino_cli.progress import say
 from guidino_cli.types import Case

@@ -9,8 +9,8 @@ from typing import Any
 from guidino_cli.data.images import find_images
 from guidino_cli.errors import DataError
 from guidino_cli.preparation.folders import siblings
-from guidino_cli.preparation.found import Found, Pair, Part, collect
 from guidino_cli.preparation.matching import Matches, match
+from guidino_cli.preparation.types import Found, Pair, Part, collect
 
 _KVASIR_NAME = re.compile(r"c[a-z0-9]{24}")
 _ISIC_SPLITS = {"training": "train", "validation": "val", "test": "test"}

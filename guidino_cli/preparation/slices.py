@@ -9,8 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from guidino_cli.data.slices import SliceSettings, read_slices
-from guidino_cli.data.volumes import VOLUME_SUFFIXES, is_volume
+from guidino_cli.data.volumes import VOLUME_SUFFIXES, SliceSettings, is_volume, read_slices
 from guidino_cli.errors import ConfigError, DataError, ResourceError
 from guidino_cli.files import write_text
 

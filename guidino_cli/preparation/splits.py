@@ -8,7 +8,7 @@ from pathlib import Path
 
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.preparation.folders import read_groups
-from guidino_cli.preparation.found import Pair
+from guidino_cli.preparation.types import Pair
 from guidino_cli.progress import counted
 
 Ratios = tuple[float, float, float]

@@ -1,23 +1,118 @@
-"""A prepared data set as files: images, manifest, report, contact sheet, and nnU-Net's folders on request."""
+"""Write a prepared data set: images, manifest, report, contact sheet, nnU-Net raw folder."""
 
+import json
+import re
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from guidino_cli import __version__
-from guidino_cli.data.images import read_image
+from guidino_cli.data.images import read_image, read_label_map, write_label_map
 from guidino_cli.data.manifest import Manifest, save_manifest
 from guidino_cli.data.masks.rule import MaskRule
+from guidino_cli.errors import ConfigError
 from guidino_cli.files import write_atomically, write_text
-from guidino_cli.preparation.contact_sheet import write_sheet
-from guidino_cli.preparation.found import Found, Pair
-from guidino_cli.preparation.nnunet import export
 from guidino_cli.preparation.options import Options
 from guidino_cli.preparation.report import Summary, count_parts, to_markdown
-from guidino_cli.preparation.threads import in_threads
+from guidino_cli.preparation.splits import PARTS
+from guidino_cli.preparation.types import Found, Pair, in_threads
 from guidino_cli.types import Case
+
+_TILES = 24
+
+
+def write_sheet(summary: Summary, folder: Path) -> None:
+    """Write `contact_sheet.png`."""
+    from guidino_cli.plots.contact_sheet import Tile, contact_sheet
+
+    def tile(case: Case) -> Tile:
+        assert case.mask is not None
+        share = f"{100 * (case.foreground or 0):.1f} % foreground"
+        return Tile(read_image(case.image)[0], read_label_map(case.mask), case.id, f"{case.split}, {share}")
+
+    chosen = _choose_tiles(summary.cases, _TILES)
+    counts = ", ".join(f"{count} {part}" for part, count in count_parts(summary.cases).items() if count)
+    ordered = "smallest to largest foreground of each part"
+    which = f"{len(chosen)} of {len(summary.cases)} cases, {ordered}" if len(chosen) < len(summary.cases) else counts
+    heading = f"{summary.name} ({counts})\n{which}" if which != counts else f"{summary.name} ({counts})\nall, {ordered}"
+    figure = contact_sheet(in_threads(tile, chosen, "contact sheet"), heading=heading, classes=summary.classes)
+    write_atomically(folder / "contact_sheet.png", lambda place: figure.savefig(place))
+
+
+def _choose_tiles(cases: Sequence[Case], count: int) -> list[Case]:
+    """Cases for the contact sheet: of each part its share, at least two, evenly from little to much foreground."""
+    chosen: list[Case] = []
+    for part in PARTS:
+        own = sorted((case for case in cases if case.split == part), key=lambda case: (case.foreground or 0, case.id))
+        wanted = min(len(own), max(2, round(count * len(own) / len(cases))))
+        positions = np.linspace(0, len(own) - 1, wanted).round().astype(int).tolist() if own else []
+        chosen += [own[position] for position in positions]
+    return chosen[:count]
+
+
+def dataset_folder(name: str, export: str) -> str:
+    """Folder name for `--export nnunet` or `--export nnunet:27`: `Dataset027_name`.
+
+    Raises:
+        ConfigError: Another word, or an id that is not in 1..999.
+    """
+    kind, _, number = export.partition(":")
+    if kind != "nnunet" or (number and not (number.isdigit() and 1 <= int(number) <= 999)):
+        raise ConfigError(f"--export {export}: expected nnunet, or nnunet:27 for Dataset027")
+    words = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or "data"
+    return f"Dataset{int(number or 1):03d}_{words}"
+
+
+def export(
+    manifest: Manifest, folder: Path, *, each: Callable[[Callable[[Case], None], Sequence[Case]], object]
+) -> None:
+    """Write imagesTr, labelsTr, imagesTs, labelsTs, dataset.json and splits_final.json.
+
+    Images become lossless 8-bit RGB PNG in one file each, as nnU-Net's NaturalImage2DIO reads them. Train and val are
+    nnU-Net's training cases, and splits_final.json (to be copied into nnUNet_preprocessed) keeps them apart.
+
+    Args:
+        manifest: Cases with masks.
+        folder: To be created.
+        each: Applies a function to every case, perhaps in threads and with a progress bar.
+    """
+
+    def write(case: Case) -> None:
+        part = "Ts" if case.split == "test" else "Tr"
+        pixels, _ = read_image(case.image)
+        image = Image.fromarray(pixels)
+        place = folder / f"images{part}" / f"{case.id}_0000.png"
+        write_atomically(place, lambda path: image.save(path, compress_level=3))
+        if case.mask is not None:
+            write_label_map(folder / f"labels{part}" / f"{case.id}.png", read_label_map(case.mask))
+
+    each(write, manifest.cases)
+    training = [case for case in manifest.cases if case.split != "test"]
+    description = {
+        "channel_names": {"0": "R", "1": "G", "2": "B"},
+        "labels": {name: index for index, name in enumerate(manifest.classes)},
+        "numTraining": len(training),
+        "file_ending": ".png",
+        "overwrite_image_reader_writer": "NaturalImage2DIO",
+    }
+    write_text(folder / "dataset.json", json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "splits_final.json", json.dumps(_folds(training), indent=2, ensure_ascii=False) + "\n")
+
+
+def _folds(training: Sequence[Case]) -> list[dict[str, list[str]]]:
+    """nnU-Net's list of folds: the manifest's folds, or one of train against val."""
+    folds = sorted({case.fold for case in training if case.fold is not None})
+    if not folds:
+        return [_fold(training, {case.id for case in training if case.split == "val"})]
+    return [_fold(training, {case.id for case in training if case.fold == fold}) for fold in folds]
+
+
+def _fold(training: Sequence[Case], held_out: set[str]) -> dict[str, list[str]]:
+    ids = [case.id for case in training]
+    return {"train": [case for case in ids if case not in held_out], "val": [case for case in ids if case in held_out]}
 
 
 def write(

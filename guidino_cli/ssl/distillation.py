@@ -9,14 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from guidino_cli.pretrain_config import DistillSettings, PretrainConfig
-from guidino_cli.ssl.crops import Crop, Kind, draw
-from guidino_cli.ssl.crops_batch import apply
-from guidino_cli.ssl.losses.distill import cosine_distance
-from guidino_cli.ssl.losses.gram import gram_loss
+from guidino_cli.ssl.crops import Crop, Kind, apply, draw
+from guidino_cli.ssl.losses import cosine_distance, gram_loss, processes, summed
+from guidino_cli.ssl.networks import Trunk
 from guidino_cli.ssl.objective import Learned, Objective, Progress
 from guidino_cli.ssl.teacher_features import TeacherFeatures
-from guidino_cli.ssl.together import processes, summed
-from guidino_cli.ssl.trunk import Trunk
 from guidino_cli.ssl.views import draw_sizes
 from guidino_cli.types import Images
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from guidino_cli.ssl.trunk import Trunk
+from guidino_cli.ssl.networks import Trunk
 from guidino_cli.types import Images
 
 

@@ -8,16 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from guidino_cli.pretrain_config import PretrainConfig
-from guidino_cli.ssl.heads import PrototypeHead
-from guidino_cli.ssl.losses.dino import dino_loss
-from guidino_cli.ssl.losses.gram import gram_loss
-from guidino_cli.ssl.losses.ibot import ibot_loss
-from guidino_cli.ssl.losses.koleo import grouped_koleo
-from guidino_cli.ssl.losses.sinkhorn import sinkhorn
+from guidino_cli.ssl.losses import dino_loss, gram_loss, grouped_koleo, ibot_loss, sinkhorn
+from guidino_cli.ssl.networks import PrototypeHead, Tokens, Trunk, follow, frozen_copy
 from guidino_cli.ssl.objective import Learned, Objective, Progress
 from guidino_cli.ssl.schedules import half_cosine, risen
-from guidino_cli.ssl.teacher import follow, frozen_copy
-from guidino_cli.ssl.trunk import Tokens, Trunk
 from guidino_cli.ssl.views import Views, make_views
 from guidino_cli.types import Images
 

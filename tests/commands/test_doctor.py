@@ -43,7 +43,7 @@ def test_what_needs_no_torch_is_said_without_it() -> None:
 
 
 def test_a_missing_package_ends_with_5(guidino, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("guidino_cli.commands.health.facts.requires", lambda _: ["numpy>=2", "no-such-package>=1; x"])
+    monkeypatch.setattr("guidino_cli.commands.doctor.requires", lambda _: ["numpy>=2", "no-such-package>=1; x"])
     outcome = guidino("doctor")
     assert outcome.code == 5
     assert "pip install no-such-package" in outcome.stderr
@@ -53,7 +53,7 @@ def test_a_self_test_that_fails_ends_with_its_exit_code(guidino, monkeypatch: py
     def fails() -> None:
         raise WeightsError("no weights")
 
-    monkeypatch.setattr("guidino_cli.commands.health.self_test.self_test", fails)
+    monkeypatch.setattr("guidino_cli.commands.self_test.self_test", fails)
     outcome = guidino("doctor", "--json")
     assert outcome.code == 4
     assert json.loads(outcome.stdout)["error"] == "the self-test failed: no weights"
@@ -63,7 +63,7 @@ def test_the_self_test_goes_through_training_prediction_and_evaluation(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from guidino_cli.commands import train
-    from guidino_cli.commands.health.self_test import self_test
+    from guidino_cli.commands.self_test import self_test
 
     for name in ("draw_curve", "draw_validation"):
         monkeypatch.setattr(train, name, lambda *_, **__: None)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from guidino_cli.engine.runs.facts import run_facts
-from guidino_cli.engine.runs.folder import RunFolder
+from guidino_cli.engine.runs.folder import RunFolder, run_facts
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.models import build_model
 

@@ -13,8 +13,7 @@ from PIL import Image
 from guidino_cli.commands.prediction.records import Records
 from guidino_cli.config import parse
 from guidino_cli.data.manifest import load_manifest
-from guidino_cli.engine.runs.facts import run_facts
-from guidino_cli.engine.runs.folder import RunFolder, with_root
+from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_root
 from guidino_cli.models import build_model
 
 
@@ -117,7 +116,7 @@ def test_an_interruption_keeps_what_was_done_and_says_how_to_go_on(
 
 
 def test_half_a_line_left_by_a_kill_does_not_spoil_the_next(tmp_path: Path) -> None:
-    from guidino_cli.commands.prediction.inputs import Shard
+    from guidino_cli.commands.prediction.files import Shard
 
     (tmp_path / "predictions.jsonl").write_text('{"image": "a", "status": "ok"}\n{"image": "b", "sta')
     Records(tmp_path, Shard(1, 1), {}, keep=True).add({"image": "b", "status": "ok"})
@@ -125,7 +124,7 @@ def test_half_a_line_left_by_a_kill_does_not_spoil_the_next(tmp_path: Path) -> N
 
 
 def test_a_share_of_an_earlier_making_does_not_make_the_whole_complete(tmp_path: Path) -> None:
-    from guidino_cli.commands.prediction.inputs import Shard
+    from guidino_cli.commands.prediction.files import Shard
 
     for shard, weights in [(Shard(1, 2), "old"), (Shard(2, 2), "old"), (Shard(1, 2), "new")]:
         facts = {"made_with": {"weights": [weights]}}
@@ -136,7 +135,7 @@ def test_a_share_of_an_earlier_making_does_not_make_the_whole_complete(tmp_path:
 
 def test_shares_that_finish_at_the_same_moment_are_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from guidino_cli.commands.prediction import records
-    from guidino_cli.commands.prediction.inputs import Shard
+    from guidino_cli.commands.prediction.files import Shard
 
     first, second = (Records(tmp_path, Shard(number, 2), {}, keep=False) for number in (1, 2))
     write, waiting = records.write_text, [second]
@@ -154,7 +153,7 @@ def test_shares_that_finish_at_the_same_moment_are_complete(tmp_path: Path, monk
 
 
 def test_what_shares_failed_at_is_listed_until_it_is_done(tmp_path: Path) -> None:
-    from guidino_cli.commands.prediction.inputs import Shard
+    from guidino_cli.commands.prediction.files import Shard
 
     for status, is_listed in [("error", True), ("ok", False)]:
         for number in (1, 2):

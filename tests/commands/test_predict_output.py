@@ -11,11 +11,9 @@ import torch
 from PIL import Image
 
 from guidino_cli import progress
-from guidino_cli.commands.out_folder import require_writable
-from guidino_cli.commands.picture_inputs import check_out
+from guidino_cli.commands.inputs import check_out, require_writable
 from guidino_cli.config import RunConfig, parse
-from guidino_cli.engine.runs.facts import run_facts
-from guidino_cli.engine.runs.folder import RunFolder, with_root
+from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_root
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import build_model
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from guidino_cli.data.images import read_image
-from guidino_cli.engine.pretraining.looks import fixed_images
+from guidino_cli.engine.pretraining.history import fixed_images
 from guidino_cli.models import build_backbone
 
 _PRESET = """

@@ -8,7 +8,7 @@ import pytest
 
 from guidino_cli.commands.runs.result import FILE_NAME
 from guidino_cli.data.manifest import load_manifest
-from guidino_cli.engine.circumstances import files_fingerprint
+from guidino_cli.engine.environment import files_fingerprint
 
 Maker = Callable[..., Path]
 

@@ -11,13 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from guidino_cli.commands.picture_inputs import named
+from guidino_cli.commands.inputs import named
 from guidino_cli.config import RunConfig, parse
 from guidino_cli.engine.prediction.inference import Window, segment_file
-from guidino_cli.engine.runs.facts import run_facts
-from guidino_cli.engine.runs.folder import RunFolder, with_root
+from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_root
 from guidino_cli.engine.runs.loading import load_run
-from guidino_cli.metrics.ranking import auroc
+from guidino_cli.metrics.overlap import auroc
 from guidino_cli.models import build_model
 from guidino_cli.plots.guide import guide_panel
 from guidino_cli.plots.tokens import backbone_panel
@@ -66,8 +65,8 @@ def image(tmp_path: Path) -> Path:
 @pytest.fixture
 def captured(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What the panels are given."""
-    from guidino_cli.commands.guides import pictures as guide_pictures
-    from guidino_cli.commands.guides import tokens as token_pictures
+    from guidino_cli.commands.visualize import figures as guide_pictures
+    from guidino_cli.commands.visualize import tokens as token_pictures
 
     seen: list[dict[str, Any]] = []
 

@@ -5,9 +5,8 @@ import math
 import pytest
 import torch
 
-from guidino_cli.data.augment import Augmentation, Level, draw
-from guidino_cli.data.augment_batch import apply
-from guidino_cli.data.order import random_generator
+from guidino_cli.data.augment import Augmentation, Level, apply, draw
+from guidino_cli.data.dataset import random_generator
 
 CHANGES = {
     "rotation": 1.0,

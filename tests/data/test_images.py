@@ -1,4 +1,4 @@
-"""Images as they were meant to be seen."""
+"""Reading images, listing folders, and writing PNGs row by row."""
 
 from pathlib import Path
 
@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from guidino_cli.data.images import find_images, read_image, read_label_map, write_label_map
+from guidino_cli.data.images import (
+    find_images,
+    list_images,
+    read_image,
+    read_label_map,
+    write_label_map,
+    write_label_rows,
+)
 from guidino_cli.errors import DataError
 
 
@@ -134,3 +141,39 @@ def test_a_mask_that_holds_no_indices_is_refused(mode: str, tmp_path: Path) -> N
     path = _saved(tmp_path, Image.new(mode, (4, 4)))
     with pytest.raises(DataError, match=f"found mode {mode}"):
         read_label_map(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("b.png", "a.JPG", "notes.txt", ".hidden.png", "z/c.png", "m/d.tif", "m/deep/e.png", ".git/f.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path
+
+
+def test_images_are_sorted_and_nothing_else_is_listed(folder: Path) -> None:
+    assert list(list_images(folder)) == ["a.JPG", "b.png"]
+
+
+def test_folders_below_come_in_the_order_of_a_printed_tree(folder: Path) -> None:
+    assert list(list_images(folder, recursive=True)) == ["a.JPG", "b.png", "m/d.tif", "m/deep/e.png", "z/c.png"]
+
+
+def test_a_link_that_leads_back_is_not_followed(folder: Path) -> None:
+    (folder / "loop").symlink_to(folder, target_is_directory=True)
+    assert len(list(list_images(folder, recursive=True))) == 5
+
+
+def test_bands_are_read_back_as_one_image(tmp_path: Path) -> None:
+    labels = np.random.default_rng(0).integers(0, 255, (50, 37)).astype(np.uint8)
+    write_label_rows(tmp_path / "a.png", (50, 37), [labels[:1], labels[1:33], labels[33:]])
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode == "L"
+        assert np.array_equal(np.asarray(image), labels)
+
+
+def test_missing_rows_leave_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="9 rows, expected 10"):
+        write_label_rows(tmp_path / "a.png", (10, 4), [np.zeros((9, 4), dtype=np.uint8)])
+    assert list(tmp_path.iterdir()) == []

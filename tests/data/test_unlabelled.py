@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from guidino_cli.data.order import Turn
+from guidino_cli.data.dataset import Turn
 from guidino_cli.data.unlabelled import UnlabelledImages, find_unlabelled
 from guidino_cli.errors import DataError
 

@@ -4,8 +4,7 @@ import pytest
 
 from guidino_cli.engine.measuring import cost_of, multiply_adds, size_of
 from guidino_cli.models import SEGMENTERS
-from guidino_cli.models.sizes import SIZES
-from guidino_cli.models.zoo import ZOO
+from guidino_cli.models.segmenters.registry import SIZES, ZOO
 from guidino_cli.registry import find
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.evaluation.cases import Truth
 from guidino_cli.evaluation.columns import column
-from guidino_cli.evaluation.pairs.cases import Truth
 
 
 def truths(**scanners: str) -> list[Truth]:

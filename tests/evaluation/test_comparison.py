@@ -1,11 +1,11 @@
-"""Paired differences and their tests, against values worked out by hand."""
+"""Paired differences and their tests, against values worked out by hand; and their text form."""
 
 from math import isnan, nan
 
 import numpy as np
 import pytest
 
-from guidino_cli.evaluation.comparison import Contest, contest, holm, rank_biserial, signed_rank_p
+from guidino_cli.evaluation.comparison import Contest, blocks, contest, holm, rank_biserial, signed_rank_p
 
 
 def judged(values: list[float], metric: str = "dice") -> Contest:
@@ -56,3 +56,21 @@ def test_a_contest_without_a_test_does_not_count_as_one() -> None:
 def test_the_interval_of_a_constant_difference_is_that_difference() -> None:
     found = judged([0.25] * 8)
     assert (found.ci_low, found.ci_high) == (0.25, 0.25)
+
+
+def _mean(value: float) -> str:
+    contest = Contest("a", "b", "dice", np.array([value]), value, value, value, 1, 0, 0, 1.0, 1.0, 0.5)
+    ((row,),) = blocks([contest], "mm").values()
+    return row[2]
+
+
+def test_a_difference_is_told_to_three_places() -> None:
+    assert _mean(0.0312) == "+0.031"
+
+
+def test_a_smaller_difference_is_not_called_none() -> None:
+    assert _mean(-0.00004) == "-4e-05"
+
+
+def test_no_difference_is_nought() -> None:
+    assert _mean(0.0) == "+0.000"

@@ -8,7 +8,7 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.grids import fit, nearest
-from guidino_cli.evaluation.reading import Mask
+from guidino_cli.evaluation.masks import Mask
 
 AFFINE = np.array([[-0.8, 0, 0, 90], [0, 0.5, 0, -40], [0, 0, 2.5, 7], [0, 0, 0, 1.0]])
 

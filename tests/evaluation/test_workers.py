@@ -10,10 +10,9 @@ import pytest
 from PIL import Image
 
 from guidino_cli.data.masks.rule import MaskRule
-from guidino_cli.evaluation.pairs.cases import Pair, Truth
-from guidino_cli.evaluation.policy import Policy
-from guidino_cli.evaluation.reading import Mask, MaskReader
-from guidino_cli.evaluation.scores import Job, Target
+from guidino_cli.evaluation.cases import Pair, Truth
+from guidino_cli.evaluation.masks import Mask, MaskReader
+from guidino_cli.evaluation.types import Job, Policy, Target
 from guidino_cli.evaluation.workers import score_all, worker_count
 
 RULE = MaskRule("nonzero", "test", 2)

@@ -1,10 +1,20 @@
-"""Layers that several networks share."""
+"""Shared layers and blocks, and optional libraries."""
+
+import subprocess
+import sys
 
 import pytest
 import torch
+from torch import nn
 
-from guidino_cli.models.blocks import InstanceNorm
-from guidino_cli.models.layers import CellNorm, ChannelNorm, DropPath
+from guidino_cli.errors import DependencyError
+from guidino_cli.models.layers import CellNorm, ChannelNorm, DropPath, InstanceNorm, optional, take_single_cells
+
+
+def test_a_normalised_channel_has_mean_zero_and_variance_one_in_every_image() -> None:
+    x = torch.tensor([1.0, 3.0]).expand(3, 2, 1, 2) * torch.tensor([1.0, 5.0, 9.0]).view(3, 1, 1, 1)
+    y = InstanceNorm(2)(x)
+    torch.testing.assert_close(y, torch.tensor([-1.0, 1.0]).expand(3, 2, 1, 2), atol=1e-4, rtol=0)
 
 
 def test_drop_path_does_nothing_in_evaluation() -> None:
@@ -48,3 +58,45 @@ def test_a_norm_over_channels_is_that_of_each_cell() -> None:
     out = ChannelNorm(8, eps=1e-6)(x)
     torch.testing.assert_close(out.mean(dim=1), torch.zeros(2, 3, 5), atol=1e-5, rtol=0)
     torch.testing.assert_close(out.var(dim=1, correction=0), torch.ones(2, 3, 5), atol=1e-4, rtol=0)
+
+
+_LOOK = """
+import sys
+from guidino_cli.models import SEGMENTERS, build_model
+from guidino_cli.config import ModelSettings, Part
+from guidino_cli.registry import find
+for name in SEGMENTERS:
+    find("segmenter", name, SEGMENTERS)
+optional = {"monai", "einops", "segmentation_models_pytorch", "timm", "torchvision", "transformers"}
+print(sorted(optional & set(sys.modules)))
+build_model(ModelSettings(Part("segformer", {"size": "b0"})), num_classes=2)
+print([name for name in sys.modules if name.startswith("torchvision") or "image_processing_segformer" in name])
+"""
+
+
+def test_no_library_is_imported_before_its_network_is_made_and_no_image_processor_at_all() -> None:
+    """MONAI takes ten seconds; the class of a network is looked at by commands that never make one."""
+    done = subprocess.run([sys.executable, "-c", _LOOK], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "[]"]
+
+
+def test_a_module_that_is_there_is_given() -> None:
+    assert optional("json", extra="none", needed_by="this test").loads("1") == 1
+
+
+def test_a_missing_module_is_named_with_its_extra() -> None:
+    with pytest.raises(DependencyError, match=r"this test needs no_such_package \(.*\): pip install 'guidino\[some\]'"):
+        optional("no_such_package.nets", extra="some", needed_by="this test")
+
+
+def test_only_the_norms_are_replaced_and_with_the_same_settings() -> None:
+    inner = nn.Sequential(nn.InstanceNorm2d(4, eps=1e-3, affine=True), nn.InstanceNorm2d(4))
+    net = take_single_cells(nn.Sequential(nn.Conv2d(3, 4, 1), inner, nn.BatchNorm2d(4)))
+    assert [type(module) for module in (net[0], net[1][0], net[1][1], net[2])] == [  # type: ignore[index]
+        nn.Conv2d,
+        CellNorm,
+        CellNorm,
+        nn.BatchNorm2d,
+    ]
+    first, second = net[1]  # type: ignore[index]
+    assert (first.eps, first.affine, second.affine) == (1e-3, True, False)

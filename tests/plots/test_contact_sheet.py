@@ -3,7 +3,7 @@
 import numpy as np
 
 from guidino_cli.plots.contact_sheet import Tile, contact_sheet, outlined
-from guidino_cli.plots.outlines import outline_colour
+from guidino_cli.plots.panels import outline_colour
 
 
 def test_a_mask_is_outlined_and_its_inside_left_alone() -> None:

@@ -1,4 +1,4 @@
-"""Overlays and distributions of the evaluation page."""
+"""Figures of reports: overlays, distributions, paired differences."""
 
 from itertools import pairwise
 from xml.etree import ElementTree
@@ -10,10 +10,25 @@ from guidino_cli.plots.report import (
     FALSE_POSITIVE,
     TRUE_POSITIVE,
     WRONG_CLASS,
+    Differences,
+    difference_figure,
     histogram_svg,
     overlay,
     shrink,
 )
+
+
+def _texts(values: list[float]) -> list[str]:
+    panel = Differences("a", "b", "Dice", np.array(values), True, float(np.mean(values)), (0.0, 0.0))
+    return [text.get_text() for text in difference_figure([panel]).axes[0].texts]
+
+
+def test_tiny_differences_are_called_tiny() -> None:
+    assert _texts([0.0001, -0.0003]) == ["no difference above 0.0003"]
+
+
+def test_differences_that_can_be_seen_need_no_note() -> None:
+    assert _texts([0.2, -0.1]) == []
 
 
 def test_every_kind_of_pixel_has_its_colour() -> None:

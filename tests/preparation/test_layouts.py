@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from guidino_cli.errors import ConfigError, DataError
-from guidino_cli.preparation.found import read_names
 from guidino_cli.preparation.layouts import recognise
 from guidino_cli.preparation.public import choose_normal
+from guidino_cli.preparation.types import read_names
 
 
 def _touch(root: Path, *names: str) -> Path:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from guidino_cli.errors import ConfigError, DataError
-from guidino_cli.preparation.found import Pair
 from guidino_cli.preparation.splits import allot, parse_ratios, split, with_groups
+from guidino_cli.preparation.types import Pair
 
 
 def _pairs(count: int, *, per_group: int = 1, **common: str) -> list[Pair]:

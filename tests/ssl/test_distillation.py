@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from guidino_cli.pretrain_config import CropSizes, DistillSettings, PretrainConfig, StageSettings, UnlabelledSettings
 from guidino_cli.ssl.distillation import Distillation, Teacher
+from guidino_cli.ssl.networks import Trunk
 from guidino_cli.ssl.objective import Progress
 from guidino_cli.ssl.student import Shape, fresh
 from guidino_cli.ssl.teacher_features import TeacherFeatures
-from guidino_cli.ssl.trunk import Trunk
 from guidino_cli.types import Images
 
 AT = Progress(0, 100, 0)

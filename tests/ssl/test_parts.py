@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from guidino_cli.ssl.figures import effective_rank, mean_cosine
-from guidino_cli.ssl.heads import PrototypeHead
+from guidino_cli.ssl.collapse import effective_rank, mean_cosine
+from guidino_cli.ssl.networks import PrototypeHead, follow, frozen_copy
 from guidino_cli.ssl.schedules import half_cosine, learning_rate, risen
-from guidino_cli.ssl.teacher import follow, frozen_copy
 
 
 def test_a_head_compares_directions_so_its_products_have_the_spread_of_its_prototypes() -> None:

@@ -8,9 +8,9 @@ import torch
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from guidino_cli.pretrain_config import PretrainConfig, override_pretraining
+from guidino_cli.ssl.networks import Trunk
 from guidino_cli.ssl.objective import Progress
 from guidino_cli.ssl.self_distillation import SelfDistillation, resized
-from guidino_cli.ssl.trunk import Trunk
 from guidino_cli.types import Images
 
 _SMALL = [

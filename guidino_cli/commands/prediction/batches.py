@@ -8,14 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from guidino_cli.commands.prediction.inputs import Job
-from guidino_cli.commands.prediction.outputs import Output
+from guidino_cli.commands.prediction.files import Job, Output
 from guidino_cli.commands.prediction.records import Records
 from guidino_cli.data.images import read_image
 from guidino_cli.data.regions import Regions, open_regions, size_in_file
 from guidino_cli.engine.prediction.members import Loaded
-from guidino_cli.engine.prediction.pipeline import Behind, ahead
 from guidino_cli.engine.prediction.predictor import Picture
+from guidino_cli.engine.prediction.runtime import Behind, ahead
 from guidino_cli.errors import DataError
 from guidino_cli.progress import track
 

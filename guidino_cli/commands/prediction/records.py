@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from guidino_cli.commands.prediction.inputs import Shard
+from guidino_cli.commands.prediction.files import Shard
 from guidino_cli.errors import ConfigError, ResourceError
 from guidino_cli.files import write_atomically, write_text
 

@@ -1,4 +1,4 @@
-"""What a finished run came to: `result.json` in its folder, written last, read without torch."""
+"""`result.json` of a finished run: best score, epoch and time; written last, read without torch."""
 
 import json
 from dataclasses import asdict, dataclass

@@ -13,7 +13,7 @@ from guidino_cli.data.images import read_image
 from guidino_cli.data.preprocess import network_size, resize_image, to_tensor
 from guidino_cli.engine.prediction.sliding import Window, window_corners
 from guidino_cli.models.base import Backbone
-from guidino_cli.models.guides.tokenbook import TokenBook
+from guidino_cli.models.guides import TokenBook
 
 _ALIKE = 0.9
 """Prototypes of a larger cosine show the same patches; one of them is enough."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from guidino_cli.metrics.ranking import auroc, auroc_of_counts, counts, iou_of_counts
+from guidino_cli.metrics.overlap import auroc, auroc_of_counts, counts, iou_of_counts
 
 LEVELS = 1000
 """Thresholds may be any multiple of 1 / LEVELS."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from guidino_cli.config import DataSettings
 from guidino_cli.data.images import read_image
 from guidino_cli.data.preprocess import network_size, resize_image, restore, to_tensor
-from guidino_cli.engine.dense_maps.cache import DenseCache
+from guidino_cli.engine.feature_cache.cache import DenseCache
 from guidino_cli.engine.prediction.sliding import Window, averaged_over_mirrors, segment_bands
 from guidino_cli.models.composed import Model
 

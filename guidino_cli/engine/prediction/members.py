@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from guidino_cli.engine.prediction.faster import prepare_for_prediction
 from guidino_cli.engine.prediction.predictor import Member, Predictor
+from guidino_cli.engine.prediction.runtime import prepare_for_prediction
 from guidino_cli.engine.prediction.sliding import Window
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.loading import load_run

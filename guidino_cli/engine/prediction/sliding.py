@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from guidino_cli.engine.dense_maps.cache import DenseCache
+from guidino_cli.engine.feature_cache.cache import DenseCache
 from guidino_cli.models.composed import Model, Recall
 
 _MIRRORS: list[tuple[int, ...]] = [(), (-1,), (-2,), (-2, -1)]

@@ -1,14 +1,26 @@
-"""What the state of a pretraining run holds: all that decides the steps to come."""
+"""Checkpoints of a pretraining run: what they hold, when they are saved, and the exported backbone."""
 
+import os
+import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from torch.optim import Optimizer
 
-from guidino_cli.engine.checkpoints import Place, captured, require_fit, restored
-from guidino_cli.errors import DataError
+from guidino_cli.engine.checkpointing import Place, captured, require_fit, restored
+from guidino_cli.engine.distributed import on_main
+from guidino_cli.engine.pretraining.folder import PretrainFolder
+from guidino_cli.errors import DataError, ResourceError, UserError
+from guidino_cli.files import write_atomically, write_text
+from guidino_cli.models.pretrained.catalogue import licence_note
+from guidino_cli.models.pretrained.starting import fingerprint
+from guidino_cli.models.pretrained.storing import write_statistics
+from guidino_cli.ssl.networks import Trunk
 from guidino_cli.ssl.objective import Objective
 
 _FORMAT = 1
@@ -69,3 +81,86 @@ class Checkpoint:
         except (RuntimeError, ValueError, KeyError) as error:
             raise DataError(f"does not fit the run's settings ({str(error).splitlines()[0]})") from error
         return restored(state, self._accelerator, Standing)
+
+
+def save_backbone(network: Any, folder: Path, *, trunk: Trunk, identity: dict[str, str]) -> str:
+    """Put a network into a folder in Hugging Face layout, its weights last; other files of the folder stay.
+
+    Args:
+        network: Of transformers.
+        folder: Of the run.
+        trunk: How its images are normalised, `mean` and `std`.
+        identity: Of the weights that the run began with, for the note on their licence.
+
+    Returns:
+        SHA-256 of the weights, as runs record it.
+
+    Raises:
+        ResourceError: The disk is full or the place cannot be written.
+    """
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    temporary = folder / f".backbone.{os.getpid()}"
+    try:
+        network.save_pretrained(temporary)
+        write_statistics(temporary, *(values.flatten().tolist() for values in (trunk.mean, trunk.std)))
+        write_text(folder / "NOTICE.md", licence_note(identity))
+        # safetensors writes files that only their owner may read; a backbone is there to be shared.
+        mode = (temporary / "config.json").stat().st_mode
+        # A folder with weights is a whole one: they come last.
+        for file in sorted(temporary.iterdir(), key=lambda path: path.suffix == ".safetensors"):
+            file.chmod(mode)
+            write_atomically(folder / file.name, partial(os.replace, file))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ResourceError(f"{folder}: cannot be written ({reason}); free some space, then --resume") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return fingerprint(network)
+
+
+class Keeper:
+    """Saves a run, and goes on with a saved one.
+
+    Args:
+        checkpoint: Of the run.
+        folder: Receives the state.
+        steps: Of the whole run.
+        minutes: Between two states; 0 for no other than those that are asked for.
+
+    Attributes:
+        saved: Finished steps of the newest state, or None before the first.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, folder: PretrainFolder, *, steps: int, minutes: float) -> None:
+        self._checkpoint, self._folder, self._steps, self._seconds = checkpoint, folder, steps, 60 * minutes
+        self.saved: int | None = None
+        self._saved_at = time.monotonic()
+
+    def save(self, at: Standing) -> None:
+        """Write the state; every process must call it."""
+        state = self._checkpoint.capture(at)
+        on_main(lambda: self._folder.save_state(state))
+        self.saved, self._saved_at = at.step, time.monotonic()
+
+    def restore(self) -> Standing:
+        """Be as the newest state says; the errors are those of `Checkpoint.restore`, with the file's name."""
+        try:
+            at = self._checkpoint.restore(self._folder.load_state())
+        except UserError as error:
+            raise type(error)(f"{self._folder.state}: {error}") from error
+        self.saved = at.step
+        return at
+
+    def is_due(self) -> bool:
+        """Whether the last state is old enough; the main process says so."""
+        return PartialState().is_main_process and time.monotonic() - self._saved_at >= self._seconds > 0
+
+    def kept(self) -> str:
+        """Which step could be gone on from."""
+        return f"step {self.saved} of {self._steps}" if self.saved else "the beginning"
+
+    def way_on(self) -> str:
+        """The same, with the command that goes on."""
+        return f"{self.kept()} is saved, go on with: guidino pretrain --resume -o {self._folder.path}"

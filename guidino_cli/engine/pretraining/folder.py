@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from guidino_cli.engine.checkpointing import NEWEST, has_state, read_state, remove_states, write_state
 from guidino_cli.engine.run_folders import read_facts, require_empty
-from guidino_cli.engine.training.state_files import NEWEST, has_state, read_state, remove_states, write_state
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import write_text
 from guidino_cli.pretrain_config import PretrainConfig, dump_pretraining, read_pretraining

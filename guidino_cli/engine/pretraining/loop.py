@@ -7,18 +7,14 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from guidino_cli.engine.devices import require_used
-from guidino_cli.engine.precision import training_precision
-from guidino_cli.engine.pretraining.batches import ImageStream
-from guidino_cli.engine.pretraining.checkpoint import Checkpoint, Standing
+from guidino_cli.engine.devices import require_used, training_precision
+from guidino_cli.engine.distributed import Ballot, refuse_together
+from guidino_cli.engine.pretraining.checkpoint import Checkpoint, Keeper, Standing
+from guidino_cli.engine.pretraining.data import ImageStream
 from guidino_cli.engine.pretraining.folder import PretrainFolder
-from guidino_cli.engine.pretraining.journal import Journal
-from guidino_cli.engine.pretraining.keeping import Keeper
+from guidino_cli.engine.pretraining.history import Journal, Row, told
 from guidino_cli.engine.pretraining.optim import make_adamw, set_rates
-from guidino_cli.engine.pretraining.rows import Row, told
-from guidino_cli.engine.training.agreement import Ballot, refuse_together
-from guidino_cli.engine.training.interruption import Interruption
-from guidino_cli.engine.training.loss_watch import LossWatch
+from guidino_cli.engine.run_control import Interruption, LossWatch
 from guidino_cli.errors import ConfigError, UserError
 from guidino_cli.pretrain_config import PretrainConfig
 from guidino_cli.progress import progress, say

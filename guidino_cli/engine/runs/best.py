@@ -14,7 +14,7 @@ from guidino_cli.files import write_atomically, write_text
 from guidino_cli.models.base import is_adapter
 from guidino_cli.models.composed import Model
 from guidino_cli.models.pretrained.catalogue import licence_note
-from guidino_cli.models.weights import load_strictly
+from guidino_cli.models.pretrained.starting import load_strictly
 
 _ADAPTER = "adapter_model.safetensors"
 _ADAPTER_KEY = "adapter_sha256"

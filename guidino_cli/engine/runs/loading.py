@@ -1,14 +1,15 @@
-"""From a run's folder to its trained model, with what may still be set; and what is refused."""
+"""Load a trained model from its run folder, or start a new run from its weights."""
 
+import hashlib
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from guidino_cli.config import ModelSettings, RunConfig, override
 from guidino_cli.engine.runs.best import has_lora
 from guidino_cli.engine.runs.folder import RunFolder
-from guidino_cli.errors import ConfigError, WeightsError
+from guidino_cli.errors import ConfigError, DataError, WeightsError
 from guidino_cli.models import build_model
 from guidino_cli.models.composed import Model
 
@@ -90,3 +91,32 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in settings.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The frozen run whose heads another run begins with."""
+
+    folder: RunFolder
+
+    def fill(self, model: Model, *, classes: list[str]) -> None:
+        """Give a model the run's TokenBook and segmenter.
+
+        Raises:
+            DataError: No run folder, a damaged one, or other classes.
+            WeightsError: No trained weights, weights that do not fit, or another backbone.
+        """
+        facts = self.folder.facts()
+        if facts["classes"] != classes:
+            raise DataError(
+                f"{self.folder.path}: was trained for {', '.join(facts['classes'])}, "
+                f"but the data has {', '.join(classes)}; give --data with the same classes"
+            )
+        self.folder.require_weights()
+        check_backbone(model, facts)
+        self.folder.best.load_heads(model)
+
+    def facts(self) -> dict[str, str]:
+        """Which run it was: its folder and the SHA-256 of its weights."""
+        digest = hashlib.sha256(self.folder.weights.read_bytes()).hexdigest()
+        return {"run": str(self.folder.path.resolve()), "sha256": digest}

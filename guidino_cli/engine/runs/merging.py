@@ -10,8 +10,8 @@ from guidino_cli.errors import ConfigError
 from guidino_cli.files import whole_folder, write_text
 from guidino_cli.models import BACKBONES, build_backbone
 from guidino_cli.models.pretrained.catalogue import licence_note
+from guidino_cli.models.pretrained.starting import fingerprint
 from guidino_cli.models.pretrained.storing import write_statistics
-from guidino_cli.models.weights import fingerprint
 from guidino_cli.registry import find
 
 

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from guidino_cli.engine.checkpoints import Place, captured, require_fit, restored
+from guidino_cli.engine.checkpointing import Place, captured, require_fit, restored
 from guidino_cli.engine.runs.best import own_tensors
 from guidino_cli.errors import DataError
 from guidino_cli.models.composed import Model

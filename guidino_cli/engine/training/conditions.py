@@ -5,9 +5,8 @@ import os
 import torch
 
 from guidino_cli.config import RunConfig, TrainSettings
-from guidino_cli.engine.devices import pick_device
-from guidino_cli.engine.precision import training_precision
-from guidino_cli.engine.training.sharding import alone
+from guidino_cli.engine.devices import pick_device, training_precision
+from guidino_cli.engine.training.sharded_backbone import alone
 from guidino_cli.engine.training.trackers import require_packages
 from guidino_cli.errors import ConfigError
 

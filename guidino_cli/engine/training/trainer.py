@@ -8,18 +8,15 @@ import torch
 from accelerate import Accelerator
 
 from guidino_cli.config import RunConfig
-from guidino_cli.engine.devices import require_used
-from guidino_cli.engine.precision import training_precision
+from guidino_cli.engine.devices import require_used, training_precision
+from guidino_cli.engine.distributed import Ballot, on_main, refuse_together, together
+from guidino_cli.engine.run_control import Interruption, LossWatch
 from guidino_cli.engine.runs.folder import RunFolder
-from guidino_cli.engine.training.agreement import Ballot, on_main, refuse_together, together
-from guidino_cli.engine.training.batches import Batches
 from guidino_cli.engine.training.checkpoint import Checkpoint, Standing
-from guidino_cli.engine.training.course import Course
-from guidino_cli.engine.training.interruption import Interruption
-from guidino_cli.engine.training.learner import Learner
-from guidino_cli.engine.training.loss_watch import LossWatch
+from guidino_cli.engine.training.data import Batches
+from guidino_cli.engine.training.logging import Course, StepProfile
 from guidino_cli.engine.training.optim import current_rates
-from guidino_cli.engine.training.profiling import StepProfile
+from guidino_cli.engine.training.step import Learner
 from guidino_cli.engine.training.trackers import FOLDER, Trackers
 from guidino_cli.engine.training.validation import Validation
 from guidino_cli.errors import ConfigError, UserError, WeightsError

@@ -7,9 +7,9 @@ from accelerate.utils import gather_object
 
 from guidino_cli.config import RunConfig
 from guidino_cli.data.images import read_label_map
-from guidino_cli.engine.dense_maps.cache import DenseCache
+from guidino_cli.engine.feature_cache.cache import DenseCache
 from guidino_cli.engine.prediction.inference import Window, segment_file
-from guidino_cli.engine.training.sharding import wait_for_all
+from guidino_cli.engine.training.sharded_backbone import wait_for_all
 from guidino_cli.errors import DataError, UserError
 from guidino_cli.metrics.overlap import mean_dice
 from guidino_cli.models.composed import Model

@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from guidino_cli.models.backbones.pixels import Eye
-from guidino_cli.models.backbones.vit import chosen
+from guidino_cli.models.backbones.vit import Eye, chosen
 from guidino_cli.models.base import Backbone
 from guidino_cli.models.pretrained.loading import IMAGENET
 

@@ -10,7 +10,7 @@ from guidino_cli.models.backbones.convnext import ConvNeXt
 from guidino_cli.models.backbones.vit import ViT
 from guidino_cli.models.pretrained.catalogue import by_size
 from guidino_cli.models.pretrained.loading import Dtype, Loaded, load_network
-from guidino_cli.models.weights import fingerprint
+from guidino_cli.models.pretrained.starting import fingerprint
 
 
 def load_dino(

@@ -16,7 +16,7 @@ from guidino_cli.errors import DependencyError, WeightsError
 from guidino_cli.models.backbones.vit import ViT
 from guidino_cli.models.pretrained.catalogue import EMBEDDED_LICENCE
 from guidino_cli.models.pretrained.finding import find_embedded
-from guidino_cli.models.weights import load_strictly
+from guidino_cli.models.pretrained.starting import load_strictly
 
 _ONNX_SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"
 _HOW = "pip install 'guidino[embedded]'"

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from transformers import Sam2HieraDetConfig, Sam2HieraDetModel
 
 from guidino_cli.errors import ConfigError, WeightsError, unknown
-from guidino_cli.models.backbones.pixels import Eye
+from guidino_cli.models.backbones.vit import Eye
 from guidino_cli.models.base import Backbone
+from guidino_cli.models.pretrained.files import read_tensors
 from guidino_cli.models.pretrained.finding import advising, fetch, weight_files
 from guidino_cli.models.pretrained.loading import IMAGENET
-from guidino_cli.models.pretrained.reading import read_tensors
-from guidino_cli.models.weights import fingerprint, refuse_gaps
+from guidino_cli.models.pretrained.starting import fingerprint, refuse_gaps
 
 _STRIDE = 32
 _LICENCE = "Apache-2.0 if Meta's own SAM 2, else see its source"

@@ -10,9 +10,9 @@ from transformers import Dinov2Config, Dinov2Model
 from guidino_cli.errors import WeightsError
 from guidino_cli.models.backbones.vit import ViT
 from guidino_cli.models.pretrained.catalogue import EMBEDDED_LICENCE
-from guidino_cli.models.pretrained.eight_bits import unpacked
+from guidino_cli.models.pretrained.files import unpacked
 from guidino_cli.models.pretrained.finding import TINY_FILE
-from guidino_cli.models.weights import fit_strictly
+from guidino_cli.models.pretrained.starting import fit_strictly
 
 FILE: Path = TINY_FILE
 BLOCKS = 6

@@ -11,10 +11,10 @@ from torch import nn
 
 from guidino_cli.errors import WeightsError
 from guidino_cli.models.pretrained.catalogue import licence_of
+from guidino_cli.models.pretrained.files import check_file, read_tensors
 from guidino_cli.models.pretrained.finding import WAYS_OUT, fetch, weight_files
 from guidino_cli.models.pretrained.layouts import convert
-from guidino_cli.models.pretrained.reading import check_file, read_tensors
-from guidino_cli.models.weights import fingerprint, refuse_gaps
+from guidino_cli.models.pretrained.starting import fingerprint, refuse_gaps
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 

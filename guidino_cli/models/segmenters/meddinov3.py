@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.blocks import initialise_he
-from guidino_cli.models.layers import ChannelNorm
+from guidino_cli.models.layers import ChannelNorm, initialise_he
 
 _STEPS = 4
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.optional import monai_nets, take_single_cells
+from guidino_cli.models.layers import monai_nets, take_single_cells
 
 
 class DynUNet(Segmenter):

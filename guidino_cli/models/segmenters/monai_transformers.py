@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.optional import monai_nets, take_single_cells
+from guidino_cli.models.layers import monai_nets, take_single_cells
 
 _PATCH = 16
 # Blocks of the ViT, counted from 0, whose tokens become the skips at 1/2, 1/4 and 1/8.

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.blocks import SLOPE, InstanceNorm, climb, conv_norm_act, conv_stage, initialise_he
+from guidino_cli.models.layers import SLOPE, InstanceNorm, climb, conv_norm_act, conv_stage, initialise_he
 
 _BLOCKS = {"residual": (1, 3, 4, 6, 6, 6), "plain": (2, 2, 2, 2, 2, 2)}
 _DECODER_CONVS = {"residual": 1, "plain": 2}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from guidino_cli.errors import ConfigError, unknown
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.optional import optional
+from guidino_cli.models.layers import optional
 
 _HINT = "torchvision must be the build for your torch (https://pytorch.org/get-started)"
 _SPELLING = "smp:ARCHITECTURE:ENCODER, such as smp:Unet:resnet34"

@@ -9,10 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.blocks import InstanceNorm
-from guidino_cli.models.layers import DropPath
-from guidino_cli.models.mamba import fresh_rates, fresh_steps
-from guidino_cli.models.selective_scan import selective_scan
+from guidino_cli.models.layers import DropPath, InstanceNorm
+from guidino_cli.models.mamba import fresh_rates, fresh_steps, selective_scan
 from guidino_cli.models.windows import PatchExpanding, PatchMerging, channels_first, channels_last
 
 _DIRECTIONS = 4

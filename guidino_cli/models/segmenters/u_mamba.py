@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.blocks import SLOPE, InstanceNorm, climb, conv_norm_act, initialise_he
+from guidino_cli.models.layers import SLOPE, InstanceNorm, climb, conv_norm_act, initialise_he
 from guidino_cli.models.mamba import Mamba
 
 Where = Literal["bot", "enc"]

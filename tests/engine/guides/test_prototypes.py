@@ -11,7 +11,7 @@ from guidino_cli.config import DataSettings
 from guidino_cli.engine.guides.prototypes import PrototypeBook, patches_of
 from guidino_cli.engine.prediction.inference import Window
 from guidino_cli.models.backbones.dino import random_dino
-from guidino_cli.models.guides.tokenbook import TokenBook
+from guidino_cli.models.guides import TokenBook
 
 BOX = (0.0, 0.0, 0.5, 0.5)
 

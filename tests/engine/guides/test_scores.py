@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from guidino_cli.engine.guides.scores import Tally, thresholds_within
-from guidino_cli.metrics.ranking import auroc
+from guidino_cli.metrics.overlap import auroc
 
 VALUES = np.array([[0.3, 0.5], [0.5, 0.75]], dtype=np.float32)
 TRUTH = np.array([[False, False], [True, True]])

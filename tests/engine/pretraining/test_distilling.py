@@ -13,12 +13,12 @@ import yaml
 from PIL import Image
 from transformers import Dinov2Config, Dinov2Model
 
-from guidino_cli.cli.teachers import teacher_setting
+from guidino_cli.cli.options import teacher_setting
 from guidino_cli.config import Part
-from guidino_cli.engine.pretraining.building import build_objective, build_student
+from guidino_cli.engine.pretraining.checkpoint import save_backbone
 from guidino_cli.engine.pretraining.folder import PretrainFolder
 from guidino_cli.engine.pretraining.loop import Pretrainer
-from guidino_cli.engine.pretraining.saving import save_backbone
+from guidino_cli.engine.pretraining.student import build_objective, build_student
 from guidino_cli.errors import ConfigError
 from guidino_cli.models.backbones.dino import load_dino
 from guidino_cli.models.layers import DropPath

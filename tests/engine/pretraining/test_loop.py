@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from guidino_cli.data.order import endless
-from guidino_cli.engine.pretraining.batches import ImageStream
+from guidino_cli.data.dataset import endless
+from guidino_cli.engine.pretraining.data import ImageStream
 from guidino_cli.engine.pretraining.folder import PretrainFolder
+from guidino_cli.engine.pretraining.history import collapse
+from guidino_cli.engine.pretraining.history import told as row_told
 from guidino_cli.engine.pretraining.loop import Pretrainer
-from guidino_cli.engine.pretraining.rows import collapse
-from guidino_cli.engine.pretraining.rows import told as row_told
 from guidino_cli.errors import ConfigError, DataError, StoppedError, UserError
 from guidino_cli.pretrain_config import PretrainConfig, override_pretraining
 from guidino_cli.ssl.objective import Learned, Objective, Progress

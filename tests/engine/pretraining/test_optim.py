@@ -7,7 +7,7 @@ from transformers import Dinov2Config, Dinov2Model, DINOv3ViTConfig, DINOv3ViTMo
 
 from guidino_cli.engine.pretraining.optim import make_adamw, set_rates
 from guidino_cli.pretrain_config import PretrainConfig, TeachingSettings, override_pretraining
-from guidino_cli.ssl.trunk import Trunk
+from guidino_cli.ssl.networks import Trunk
 
 _NARROW = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8, "mlp_ratio": 1}
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from guidino_cli.config import RunConfig, override
-from guidino_cli.engine.runs.facts import run_facts
-from guidino_cli.engine.runs.folder import RunFolder
+from guidino_cli.engine.runs.folder import RunFolder, run_facts
 from guidino_cli.models import build_model
 
 SETTINGS = (

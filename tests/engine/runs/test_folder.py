@@ -1,4 +1,4 @@
-"""A run's folder: what it holds, what is refused, and what a full disk leaves behind."""
+"""Run folders: contents, refusals, and what a full disk leaves."""
 
 import errno
 from pathlib import Path
@@ -12,6 +12,13 @@ from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.errors import ConfigError, DataError, ResourceError
 from guidino_cli.models import build_model
 from guidino_cli.models.composed import Model
+
+
+def test_the_facts_name_the_backbone_and_the_data_by_their_hashes(run: RunFolder) -> None:
+    facts = run.facts()
+    assert len(facts["backbone"]["sha256"]) == 64
+    assert len(facts["data"]["sha256"]) == 64
+    assert facts["packages"]["torch"] == torch.__version__
 
 
 def test_a_state_comes_back_as_it_was(run: RunFolder) -> None:

@@ -10,8 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from guidino_cli.config import RunConfig, override
-from guidino_cli.engine.runs.facts import run_facts
-from guidino_cli.engine.runs.folder import RunFolder
+from guidino_cli.engine.runs.folder import RunFolder, run_facts
 from guidino_cli.engine.runs.loading import load_run, require_same_model
 from guidino_cli.errors import ConfigError, DataError, WeightsError
 from guidino_cli.models import build_model

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from guidino_cli.config import RunConfig, override
-from guidino_cli.engine.runs.facts import run_facts
+from guidino_cli.engine.runs.folder import run_facts
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.errors import ConfigError, WeightsError

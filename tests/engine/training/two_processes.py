@@ -20,7 +20,7 @@ from guidino_cli.config import RunConfig, override
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.engine.runs.best import own_tensors
 from guidino_cli.engine.runs.folder import RunFolder
-from guidino_cli.engine.training.sharding import ShardedBackbone, out_of_sight
+from guidino_cli.engine.training.sharded_backbone import ShardedBackbone, out_of_sight
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.errors import UserError
 from guidino_cli.models import build_backbone, build_model

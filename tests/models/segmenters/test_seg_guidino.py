@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from guidino_cli.models.guides.tokenbook import TokenBook
+from guidino_cli.models.guides import TokenBook
 from guidino_cli.models.segmenters.seg_guidino import SegGuiDINO
 
 SIZE = (32, 48)

@@ -1,0 +1,192 @@
+"""The options that `evaluate` and `compare` share: from words to a request, or one line saying which word is wrong."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import cast, get_args
+
+from guidino_cli.commands.inputs import require_writable
+from guidino_cli.data.masks.rule import Classes, parse_classes
+from guidino_cli.errors import ConfigError, DependencyError, unknown
+from guidino_cli.evaluation.cases import TruthSet
+from guidino_cli.evaluation.folder import Request, check_metrics
+from guidino_cli.evaluation.masks import ReadOptions
+from guidino_cli.evaluation.truths import find_truths
+from guidino_cli.evaluation.types import Hd95, Policy, get_policy
+
+
+@dataclass(frozen=True)
+class Options:
+    """The words after `guidino evaluate PREDS TRUTH`; see `guidino evaluate --help`."""
+
+    out: Path | None = None
+    split: str = "test"
+    metrics: str = "iou,dice,hd95"
+    hd95: str | None = None
+    policy: str = "guidino"
+    spacing: str | None = None
+    tolerance: float = 2.0
+    lesion_iou: float = 0.1
+    classes: str | None = None
+    pred_classes: str | None = None
+    binary: bool = False
+    threshold: float | None = None
+    pred_threshold: float | None = None
+    ignore_label: int | None = None
+    regions: str | None = None
+    backend: str = "auto"
+    resample: str | None = None
+    ignore_headers: bool = False
+    pairs: Path | None = None
+    group: str | None = None
+    by: str | None = None
+    images: Path | None = None
+    seed: int = 0
+    workers: int | None = None
+    min_dice: Sequence[str] = ()
+    min_iou: Sequence[str] = ()
+    max_hd95: Sequence[str] = ()
+    gate_on: str = "mean"
+    baseline: Path | None = None
+    max_drop: float = 0.01
+    overwrite: bool = False
+    as_json: bool = False
+
+
+def request_of(options: Options, gated: Sequence[str] = ()) -> Request:
+    """The request behind the words.
+
+    Args:
+        options: What was typed.
+        gated: Figures that gates need, whether asked for or not.
+
+    Raises:
+        ConfigError: An option that cannot be used.
+        DependencyError: medpy is asked for and missing.
+    """
+    if options.resample not in (None, "nearest"):
+        raise ConfigError(f"--resample {options.resample}: expected nearest (labels must not be blended)")
+    if options.tolerance < 0:
+        raise ConfigError(f"--tolerance {options.tolerance:g}: expected a distance, 0 or more")
+    if not 0 < options.lesion_iou <= 1:
+        raise ConfigError(f"--lesion-iou {options.lesion_iou:g}: expected a share above 0, at most 1")
+    policy = get_policy(options.policy)
+    if options.hd95 is not None:
+        if options.hd95 not in get_args(Hd95):
+            raise ConfigError(unknown("definition of HD95", options.hd95, get_args(Hd95)))
+        policy = replace(policy, hd95=cast(Hd95, options.hd95))
+    named = [name.strip() for name in options.metrics.split(",") if name.strip()]
+    truth, predictions, classes = _reading(options)
+    return Request(
+        metrics=check_metrics([*named, *gated]),
+        policy=policy,
+        spacing=_numbers(options.spacing),
+        tolerance=options.tolerance,
+        lesion_iou=options.lesion_iou,
+        regions=_regions(options.regions),
+        medpy=_wants_medpy(options, policy),
+        resample=options.resample is not None,
+        ignore_headers=options.ignore_headers,
+        workers=options.workers,
+        seed=options.seed,
+        truth=truth,
+        predictions=predictions,
+        classes=None if classes is None else classes.names,
+        group=options.group,
+        by=options.by,
+    )
+
+
+def check_out(out: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
+    """Make sure, before hours of work, that the report can be written.
+
+    Raises:
+        ConfigError: A file, a folder that is not empty, one of the inputs, or a place nobody may write to.
+    """
+    if out.is_file():
+        raise ConfigError(f"-o {out}: is a file, expected a folder")
+    if out.resolve() in {place.resolve() for place in inputs}:
+        raise ConfigError(f"-o {out}: holds the masks themselves; choose a folder of its own")
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise ConfigError(f"-o {out}: is not empty; add --overwrite or choose another folder")
+    require_writable(out)
+
+
+def truths_of(place: Path, options: Options) -> TruthSet:
+    """The masks to be found.
+
+    Raises:
+        ConfigError: The values of prepared data are given a second meaning.
+        DataError: Nothing to be found there.
+    """
+    truths = find_truths(place, split=options.split)
+    words = {
+        "--classes": options.classes is not None,
+        "--binary": options.binary,
+        "--threshold": options.threshold is not None,
+    }
+    given = [word for word, is_given in words.items() if is_given]
+    if truths.classes is not None and given:
+        raise ConfigError(f"{place}: is prepared data, its classes are settled; leave out {' and '.join(given)}")
+    return truths
+
+
+def _wants_medpy(options: Options, policy: Policy) -> bool:
+    if options.backend not in {"auto", "medpy"}:
+        raise ConfigError(unknown("backend", options.backend, ("auto", "medpy")))
+    if options.backend == "auto":
+        return False
+    if policy.hd95 != "pooled":
+        raise ConfigError(f"--backend medpy computes the pooled HD95 only, not '{policy.hd95}'")
+    if options.ignore_label is not None:
+        raise ConfigError("--backend medpy knows no ignored pixels; leave out --ignore-label")
+    if find_spec("medpy") is None:
+        raise DependencyError("--backend medpy needs medpy: pip install 'guidino[medpy]'")
+    return True
+
+
+def _reading(options: Options) -> tuple[ReadOptions, ReadOptions, Classes | None]:
+    classes = None if options.classes is None else parse_classes(options.classes)
+    theirs = None if options.pred_classes is None else parse_classes(options.pred_classes)
+    if theirs is not None and theirs.codes is None:
+        raise ConfigError(f"--pred-classes {options.pred_classes}: expected values such as '0=background,255=polyp'")
+    if theirs is not None and (classes is None or theirs.names != classes.names):
+        raise ConfigError("--pred-classes: expected the names of --classes in the same order")
+    truth = ReadOptions(
+        class_count=None if classes is None else len(classes.names),
+        codes=None if classes is None or classes.codes is None else tuple(classes.codes.items()),
+        binary=options.binary,
+        threshold=options.threshold,
+        ignore=options.ignore_label,
+    )
+    predictions = ReadOptions(
+        codes=None if theirs is None or theirs.codes is None else tuple(theirs.codes.items()),
+        binary=options.binary,
+        threshold=options.pred_threshold,
+    )
+    return truth, predictions, classes
+
+
+def _regions(text: str | None) -> tuple[tuple[str, str], ...]:
+    if text is None:
+        return ()
+    regions = [tuple(part.strip() for part in item.split("=")) for item in text.split(",")]
+    if not all(len(region) == 2 and all(region) for region in regions):
+        raise ConfigError(f"--regions {text}: expected names and classes such as disc=1+2,cup=2")
+    names = [region[0] for region in regions]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--regions {text}: a name is given twice")
+    return tuple((region[0], region[1]) for region in regions)
+
+
+def _numbers(text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(0 < number < float("inf") for number in numbers):
+        raise ConfigError(f"--spacing {text}: expected one positive number in mm, or one per axis such as 0.5,0.7")
+    return numbers

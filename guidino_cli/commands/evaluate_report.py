@@ -1,0 +1,96 @@
+"""Where an evaluation becomes visible: the table on the terminal and the files of the report folder."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import fill
+from typing import Any
+
+from guidino_cli.evaluation.cases import Pairing, TruthSet
+from guidino_cli.evaluation.gates import Verdict
+from guidino_cli.evaluation.report.files import dump_json, lesions_csv, per_case_csv, summary_csv
+from guidino_cli.evaluation.report.html import to_html
+from guidino_cli.evaluation.report.text import (
+    HEADINGS,
+    SIZE_HEADINGS,
+    Block,
+    caption,
+    size_rows,
+    stratum_title,
+    table_rows,
+    to_junit,
+    to_markdown,
+    worst_cases,
+)
+from guidino_cli.evaluation.summary import Evaluation, pooled_figures, pooled_lesions, status_counts
+from guidino_cli.files import write_text
+
+_WORST = 5
+
+
+def write(
+    out: Path, result: Evaluation, pairing: Pairing, verdicts: Sequence[Verdict], report: Mapping[str, Any]
+) -> None:
+    """Write every file of the report; the JSON comes last, so that its presence means the folder is whole."""
+    write_text(out / "per_case.csv", per_case_csv(result))
+    write_text(out / "summary.csv", summary_csv(result))
+    if pooled_lesions(result):
+        write_text(out / "lesions.csv", lesions_csv(result))
+    write_text(out / "report.md", to_markdown(result, verdicts))
+    write_text(out / "junit.xml", to_junit(result, verdicts))
+    write_text(out / "report.html", to_html(result, pairing, verdicts))
+    write_text(out / "report.json", dump_json(report))
+
+
+def show(result: Evaluation, pairing: Pairing, truths: TruthSet, verdicts: Sequence[Verdict], out: Path | None) -> None:
+    """Print the summary; fits 80 columns, and plain ASCII where the locale asks for it."""
+    counts = status_counts(result)
+    matched = counts["cases"] - sum(case.pair.prediction is None for case in result.cases)
+    say(f"truth: {truths.origin}; {result.job.truth.rule.sentence}")
+    say(f"predictions: {result.job.predictions.rule.sentence}")
+    say(f"matched {matched} of {counts['cases']} ({pairing.rule}); extra predictions {len(pairing.extra)}")
+    several = len(result.job.targets) > 1
+    _table(HEADINGS, table_rows(result), several=several)
+    for stratum, lines in result.strata.items():
+        say(f"{stratum_title(stratum, lines)}:")
+        _table(HEADINGS, table_rows(result, lines), several=several)
+    if blocks := size_rows(result):
+        _table(SIZE_HEADINGS, blocks, several=several)
+    for name, figures in result.pooled.items():
+        pooled = pooled_figures(figures)
+        say(f"pooled over all pixels, {name}: IoU {pooled['iou']:.4f}, Dice {pooled['dice']:.4f}")
+    for line in caption(result):
+        say(line)
+    say("worst cases:")
+    for line in worst_cases(result, _WORST):
+        say(f"  {line}")
+    for verdict in verdicts:
+        say(verdict.sentence)
+    if out is not None:
+        lesions = ", lesions.csv" if pooled_lesions(result) else ""
+        say(f"wrote {out}: report.html, report.md, report.json, per_case.csv, summary.csv{lesions}, junit.xml")
+
+
+def say(line: str) -> None:
+    """Print a sentence, broken between words at the width of the terminal (80 where there is none)."""
+    print(
+        fill(line, get_terminal_size().columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    )
+
+
+def _table(headings: Sequence[str], blocks: Sequence[Block], *, several: bool) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+    for target, rows in blocks:
+        if several:
+            table.add_section()
+            table.add_row(Text(target, style="bold", overflow="ellipsis"))
+        for row in rows:
+            table.add_row(*row)
+    Console().print(table)

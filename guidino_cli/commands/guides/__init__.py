@@ -1,1 +1,0 @@
-"""Pictures, pages and tables of guides: the parts of `guidino visualize-guide`."""

@@ -1,0 +1,127 @@
+"""Input images of the drawing commands, and whether results can be written where the user wants them."""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from guidino_cli.data.images import IMAGE_SUFFIXES, find_images, is_image
+from guidino_cli.data.manifest import FILE_NAME, load_manifest
+from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.evaluation.masks import Truths, truths_of
+
+
+def require_writable(out: Path) -> None:
+    """Refuse a folder in which nothing can be made, by making something and taking it away again.
+
+    Raises:
+        ConfigError: Nothing can be written there; the message names the folder and the system's reason.
+    """
+    place = next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.exists())
+    try:
+        # Permissions alone do not tell: a disk may be read-only, a folder may belong to a special file system.
+        with tempfile.NamedTemporaryFile(dir=place, prefix=".guidino-"):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"-o {out}: cannot be written to ({reason}); choose another folder") from error
+
+
+_LISTED = 5
+
+
+def listed(places: Sequence[Path], split: str) -> list[Path]:
+    """The image files given, those of folders in order of name; a file given twice is drawn once.
+
+    Raises:
+        DataError: A place does not exist or holds no image.
+    """
+    found: dict[Path, Path] = {}
+    for place in places:
+        for path in _images_at(place, split):
+            found.setdefault(path.resolve(), path)
+    return list(found.values())
+
+
+def own_truth(places: Sequence[Path]) -> Path | None:
+    """The prepared data folder among the places, if it is the only place: it knows its truth."""
+    return places[0] if len(places) == 1 and _is_prepared(places[0]) else None
+
+
+def find_truth(files: Sequence[Path], truth: Path | None, *, class_count: int | None) -> Truths | None:
+    """The masks to show, with a warning about images that have none."""
+    if truth is None:
+        return None
+    truths = truths_of(files, truth, class_count=class_count)
+    without = [path.name for path in files if path.resolve() not in truths.paths]
+    if without:
+        print(f"guidino: warning: no truth for {some(without, ', ')}; drawn without", file=sys.stderr)
+    return truths
+
+
+def named(files: Sequence[Path]) -> dict[str, Path]:
+    """Files by the name their picture gets: the stem; where stems repeat, folder and ending too; at last a number."""
+    names: dict[str, Path] = {}
+    taken: set[str] = set()
+    stems: dict[str, int] = {}
+    for path in files:
+        stems[path.stem.lower()] = stems.get(path.stem.lower(), 0) + 1
+    for path in files:
+        name = path.stem
+        if stems[path.stem.lower()] > 1:
+            name = f"{path.resolve().parent.name}_{path.stem}_{path.suffix[1:]}"
+        unique, number = name, 1
+        while unique.lower() in taken:
+            number += 1
+            unique = f"{name}_{number}"
+        taken.add(unique.lower())
+        names[unique] = path
+    return names
+
+
+def check_out(out: Path, images: Sequence[Path], *, overwrite: bool, ways: str = "add --overwrite") -> None:
+    """Refuse, before anything slow, a folder that cannot or must not be written to.
+
+    Raises:
+        ConfigError: It is a file, lies where the images are, holds something, or is not writable.
+    """
+    sources = {(place if place.is_dir() else place.parent).resolve() for place in images}
+    if out.resolve() in sources:
+        raise ConfigError(f"-o {out}: holds the images themselves; choose a folder of its own")
+    inside = next((place for place in images if place.is_dir() and place.resolve() in out.resolve().parents), None)
+    if inside is not None:
+        raise ConfigError(f"-o {out}: lies inside {inside}, which is read; choose a folder beside it")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"-o {out}: is a file; give a folder")
+    if not overwrite and out.is_dir() and any(out.iterdir()):
+        raise ConfigError(f"-o {out}: is not empty; {ways}, or choose another folder")
+    require_writable(out)
+
+
+def some(messages: Sequence[str], separator: str = "; ") -> str:
+    """The first few messages, and how many more there are."""
+    more = f" and {len(messages) - _LISTED} more" if len(messages) > _LISTED else ""
+    return separator.join(messages[:_LISTED]) + more
+
+
+def _images_at(place: Path, split: str) -> list[Path]:
+    if _is_prepared(place):
+        chosen = [case.image for case in load_manifest(place).cases if split in {"all", case.split}]
+        if not chosen:
+            raise DataError(f"{place}: no cases in split '{split}'; expected train, val, test or all")
+        return chosen
+    if place.is_dir():
+        paths = find_images(place)
+        if not paths:
+            kinds = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
+            raise DataError(f"{place}: no images directly in this folder (looked for {kinds})")
+        return paths
+    if not place.is_file():
+        raise DataError(f"{place}: no such file or folder")
+    if not is_image(place):
+        raise DataError(f"{place}: not an image file by its name (PNG, JPEG, TIFF, BMP, GIF or WebP)")
+    return [place]
+
+
+def _is_prepared(place: Path) -> bool:
+    return (place / FILE_NAME).is_file() or place.name == FILE_NAME

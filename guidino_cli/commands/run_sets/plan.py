@@ -1,0 +1,145 @@
+"""The runs of a set, which differ in seed or fold, and their results in `runs.json` and `runs.csv`."""
+
+import csv
+import io
+import json
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from guidino_cli.commands.runs.result import RunResult, read_result
+from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.files import write_text
+
+FILE_NAME, SETTINGS = "runs.json", "settings.yaml"
+
+Over = Literal["seed", "fold"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the runs of a set are.
+
+    Attributes:
+        command: "train" or "lora-tune".
+        over: What they differ in.
+        values: A run each.
+        settings: Words that settle what is trained, the same for all runs; without the preset's name, whose content
+            is kept in `settings.yaml`.
+        place: Words that a run needs again to go on, such as `--data`.
+        origin: The run, or set of runs, that `lora-tune` begins with.
+    """
+
+    command: str
+    over: Over
+    values: list[int]
+    settings: list[str]
+    place: list[str]
+    origin: str | None = None
+
+    def name(self, value: int) -> str:
+        """Of the run's folder, such as `seed-0`."""
+        return f"{self.over}-{value}"
+
+
+def parse_values(text: str, option: str) -> list[int]:
+    """Read `3` as 0, 1, 2, and `4,7` (or `4,`) as it stands.
+
+    Raises:
+        ConfigError: Neither; or the same number twice.
+    """
+    if re.fullmatch(r"[1-9]\d*", text):
+        return list(range(int(text)))
+    numbers = text.removesuffix(",").split(",")
+    if "," not in text or not all(re.fullmatch(r"\d+", number) for number in numbers):
+        raise ConfigError(f"{option} {text}: expected how many, such as 3, or which, such as 0,1,2 (one alone: 2,)")
+    values = [int(number) for number in numbers]
+    if len(set(values)) < len(values):
+        raise ConfigError(f"{option} {text}: names a number twice")
+    return values
+
+
+def is_set(folder: Path | None) -> bool:
+    """Whether a folder holds a set of runs."""
+    return folder is not None and (folder / FILE_NAME).is_file()
+
+
+def origin_of(plan: Plan, value: int) -> Path | None:
+    """The run that a run of the set begins with, if any."""
+    if plan.origin is None:
+        return None
+    origin = Path(plan.origin)
+    return origin / plan.name(value) if is_set(origin) else origin
+
+
+def settings_of(out: Path) -> str | None:
+    """Content of a set's `settings.yaml`; None where all runs begin with a run and no preset."""
+    path = out / SETTINGS
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+TABLE = "runs.csv"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run of a set; `exit_code` is None as long as it was not tried, and 0 if it finished."""
+
+    run: str
+    value: int
+    exit_code: int | None
+    result: RunResult | None
+
+
+def rows_of(plan: Plan, out: Path, exit_codes: dict[int, int]) -> list[Row]:
+    """Every planned run with what it came to."""
+    rows = []
+    for value in plan.values:
+        result = read_result(out / plan.name(value))
+        rows.append(Row(plan.name(value), value, 0 if result else exit_codes.get(value), result))
+    return rows
+
+
+def scores(rows: Sequence[Row]) -> dict[str, float | int | None]:
+    """Of the finished runs: mean, sample standard deviation (None of one run), least and largest validation Dice."""
+    dice = [row.result.val_dice for row in rows if row.result is not None]
+    if not dice:
+        return {"runs": 0, "of": len(rows), "mean": None, "sd": None, "min": None, "max": None}
+    spread = statistics.stdev(dice) if len(dice) > 1 else None
+    mean = statistics.fmean(dice)
+    return {"runs": len(dice), "of": len(rows), "mean": mean, "sd": spread, "min": min(dice), "max": max(dice)}
+
+
+def save(out: Path, plan: Plan, rows: Sequence[Row]) -> None:
+    """Write `runs.csv` and, last, `runs.json`."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["run", plan.over, "exit_code", "val_dice", "epoch", "epochs", "seconds"])
+    for row in rows:
+        result = [""] * 4 if row.result is None else list(asdict(row.result).values())
+        writer.writerow([row.run, row.value, "" if row.exit_code is None else row.exit_code, *result])
+    write_text(out / TABLE, table.getvalue())
+    content = {"format": _FORMAT, **asdict(plan), "val_dice": scores(rows), "runs": [asdict(row) for row in rows]}
+    write_text(out / FILE_NAME, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def load(out: Path) -> Plan:
+    """The plan of a set.
+
+    Raises:
+        DataError: No set, a damaged one, or one of another version.
+    """
+    path = out / FILE_NAME
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != _FORMAT:
+            raise DataError(f"{path}: written in format {content['format']}, this guidino reads format {_FORMAT}")
+        return Plan(**{name: content[name] for name in Plan.__dataclass_fields__})
+    except FileNotFoundError as error:
+        raise DataError(f"{out}: no {FILE_NAME}, so no set of runs; begin one with --seeds or --folds") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: damaged ({type(error).__name__}: {error}); remove it and begin again") from error

@@ -1,1 +1,0 @@
-"""The dense maps of a frozen backbone, computed once and kept."""

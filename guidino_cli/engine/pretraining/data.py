@@ -1,0 +1,131 @@
+"""Batches of unlabelled images, and a fingerprint of the files they come from."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch.utils.data import DataLoader
+
+from guidino_cli.data.dataset import Turn, endless
+from guidino_cli.data.unlabelled import UnlabelledImages
+from guidino_cli.engine.training.data import ignore_interrupts, until_error
+from guidino_cli.errors import ConfigError, DataError, UserError
+from guidino_cli.pretrain_config import PretrainConfig
+from guidino_cli.types import Images
+
+
+class ImageStream:
+    """The batches of one process, epoch after epoch without end; a batch may reach over the end of an epoch.
+
+    Args:
+        paths: Image files.
+        config: Of the run.
+        start: Batches that this process has had before.
+
+    Raises:
+        ConfigError: Fewer images than a batch of all processes has, or a batch that KoLeo's groups do not fit.
+    """
+
+    def __init__(self, paths: Sequence[Path], config: PretrainConfig, *, start: int = 0) -> None:
+        size, processes = config.train.batch_size, PartialState().num_processes
+        if len(paths) < size * processes:
+            raise ConfigError(
+                f"{len(paths)} images fill no batch of {size} on each of {processes} processes; "
+                "lower train.batch_size (and raise train.accumulate), or give more images"
+            )
+        _require_groups(config, processes=processes)
+        self._paths, self._config, self._taken = paths, config, start
+        self._side: int | None = None
+        self._batches: Iterator[Images | UserError] = iter(())
+
+    def take(self, *, side: int) -> Images | UserError:
+        """The next batch in main memory, its images squeezed to `side`; or why there is none, and no other follows."""
+        if side != self._side:
+            self._side, self._batches = side, until_error(self._loader(side))
+        self._taken += 1
+        return next(self._batches)
+
+    def _loader(self, side: int) -> DataLoader[Images]:
+        settings = self._config.data
+        cache_gb = settings.cache_gb / max(1, settings.workers)
+        return DataLoader(
+            UnlabelledImages(self._paths, side=side, cache_gb=cache_gb),
+            batch_sampler=_Shares(len(self._paths), self._config, start=self._taken),
+            num_workers=settings.workers,
+            worker_init_fn=ignore_interrupts,
+            pin_memory=torch.cuda.is_available(),
+            # Its own, since a loader draws a number when it begins: the run's random numbers would depend on resumes.
+            generator=torch.Generator(),
+        )
+
+
+def _require_groups(config: PretrainConfig, *, processes: int) -> None:
+    size = config.train.batch_size
+    for number, stage in enumerate(config.stages):
+        group = stage.koleo_group
+        if group is None or size % group == 0 or (group % size == 0 and processes % (group // size) == 0):
+            continue
+        where = f"on each of {processes} processes" if processes > 1 else "on one process"
+        raise ConfigError(
+            f"stages.{number}.koleo_group is {group}, but a batch has {size} images {where}; give a divisor of {size}"
+            + (f", or a multiple of it that divides {size * processes}" if processes > 1 else "")
+        )
+
+
+class _Shares:
+    """Of each batch of all processes, the share of this one; without end."""
+
+    def __init__(self, length: int, config: PretrainConfig, *, start: int) -> None:
+        self._length, self._config, self._start = length, config, start
+
+    def __iter__(self) -> Iterator[list[Turn]]:
+        state, size = PartialState(), self._config.train.batch_size
+        whole = size * state.num_processes
+        turns = endless(self._length, seed=self._config.seed, start=self._start * whole)
+        while True:
+            batch = list(islice(turns, whole))
+            yield batch[state.process_index * size : (state.process_index + 1) * size]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The images of a run.
+
+    Attributes:
+        folder: Where they are.
+        images: How many.
+        names_sha256: Of their paths within the folder, in order.
+        sizes_sha256: Of their sizes in bytes.
+    """
+
+    folder: str
+    images: int
+    names_sha256: str
+    sizes_sha256: str
+
+    def facts(self) -> dict[str, Any]:
+        """For `pretraining.json`."""
+        return asdict(self)
+
+
+def fingerprint_sources(folder: Path, paths: Sequence[Path]) -> Sources:
+    """Names and sizes: cheap for millions of files.
+
+    Raises:
+        DataError: A file is gone.
+    """
+    names, sizes = hashlib.sha256(), hashlib.sha256()
+    for path in paths:
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}); remove it or put it back") from error
+        names.update(Path(os.path.relpath(path, folder)).as_posix().encode() + b"\n")
+        sizes.update(f"{size}\n".encode())
+    return Sources(str(folder.resolve()), len(paths), names.hexdigest(), sizes.hexdigest())

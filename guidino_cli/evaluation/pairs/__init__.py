@@ -1,1 +1,0 @@
-"""Which prediction belongs to which truth."""

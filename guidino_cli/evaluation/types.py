@@ -1,0 +1,220 @@
+"""What is measured for every case, its scores, and the policy for empty, missing and failed masks."""
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from guidino_cli.errors import ConfigError, unknown
+from guidino_cli.evaluation.cases import Pair
+from guidino_cli.evaluation.masks import MaskReader
+from guidino_cli.metrics.lesions import Lesions
+from guidino_cli.metrics.overlap import Counts
+
+Worth = Literal["best", "worst", "exclude"]
+Hd95 = Literal["pooled", "max", "to-mask"]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The rules behind a table; written into every report.
+
+    "best" is 1 for shares and 0 for distances and errors; "worst" is 0 for shares, the diagonal of the image (in the
+    unit of the spacing) for distances and 1 for errors; "exclude" leaves the case out of that mean, and then `n used`
+    is smaller than `n total`.
+
+    Attributes:
+        name: Name of the preset, or "custom".
+        both_empty: Neither mask has the class, for shares and errors.
+        both_empty_distance: The same for distances.
+        truth_empty: Only the prediction has the class, for shares and errors.
+        prediction_empty: Only the truth has the class, for shares and errors.
+        one_empty_distance: Exactly one mask has the class, for distances.
+        missing: No prediction file.
+        failed: The prediction cannot be read or does not fit the truth.
+        hd95: "pooled" (medpy), "max" (MONAI), or "to-mask" (the GuiDINO authors' code).
+    """
+
+    name: str = "guidino"
+    both_empty: Worth = "best"
+    both_empty_distance: Worth = "best"
+    truth_empty: Worth = "worst"
+    prediction_empty: Worth = "worst"
+    one_empty_distance: Worth = "worst"
+    missing: Worth = "worst"
+    failed: Worth = "worst"
+    hd95: Hd95 = "pooled"
+
+    def worth(self, status: str, kind: str) -> Worth | None:
+        """What a figure of this kind counts for a case of this status; None means: as measured."""
+        is_distance = kind == "distance"
+        table: dict[str, Worth] = {
+            "both_empty": self.both_empty_distance if is_distance else self.both_empty,
+            "truth_empty": self.one_empty_distance if is_distance else self.truth_empty,
+            "prediction_empty": self.one_empty_distance if is_distance else self.prediction_empty,
+            "missing": self.missing,
+            "failed": self.failed,
+        }
+        return table.get(status)
+
+    def describe(self) -> str:
+        """One line for a table's caption."""
+        parts = [f"both empty: {_words(self.both_empty, self.both_empty_distance)}"]
+        one = {self.truth_empty, self.prediction_empty}
+        if len(one) == 1:
+            parts.append(f"one empty: {_words(self.truth_empty, self.one_empty_distance)}")
+        else:
+            parts.append(f"truth empty: {_words(self.truth_empty, self.one_empty_distance)}")
+            parts.append(f"prediction empty: {_words(self.prediction_empty, self.one_empty_distance)}")
+        parts.append(f"missing: {_words(self.missing, self.missing)}")
+        return "; ".join(parts)
+
+    def to_json(self) -> dict[str, str]:
+        """All fields, for the report."""
+        return asdict(self)
+
+
+def _words(share: Worth, distance: Worth) -> str:
+    words = {"best": "1", "worst": "0", "exclude": "left out"}
+    lengths = {"best": "distance 0", "worst": "distance = image diagonal", "exclude": "distance left out"}
+    if share == distance == "exclude":
+        return "left out"
+    return f"{words[share]}, {lengths[distance]}"
+
+
+POLICIES: dict[str, Policy] = {
+    "guidino": Policy(),
+    # nnU-Net v2, compute_metrics: NaN where neither mask has the class, then nanmean; cases come from the folder of
+    # predictions, so a missing one disappears. It has no distances; they are left out wherever a mask is empty.
+    "nnunet": Policy(
+        name="nnunet",
+        both_empty="exclude",
+        both_empty_distance="exclude",
+        one_empty_distance="exclude",
+        missing="exclude",
+    ),
+    # MONAI 1.6, DiceMetric(ignore_empty=True) and HausdorffDistanceMetric: an empty truth is NaN whatever was
+    # predicted, and so is the distance when either mask is empty; the mean drops NaN.
+    "monai": Policy(
+        name="monai",
+        both_empty="exclude",
+        both_empty_distance="exclude",
+        truth_empty="exclude",
+        one_empty_distance="exclude",
+        missing="exclude",
+        hd95="max",
+    ),
+    # GuiDINO, evaluate_offline.py with its defaults: distances to the other mask and not to its border, averaged over
+    # the pairs in which neither mask is empty; predictions that do not exist are skipped.
+    "guidino-paper": Policy(
+        name="guidino-paper",
+        both_empty="exclude",
+        both_empty_distance="exclude",
+        one_empty_distance="exclude",
+        missing="exclude",
+        hd95="to-mask",
+    ),
+}
+
+
+def get_policy(name: str) -> Policy:
+    """A policy by name.
+
+    Raises:
+        ConfigError: No such policy.
+    """
+    if name not in POLICIES:
+        raise ConfigError(unknown("policy", name, POLICIES))
+    return POLICIES[name]
+
+
+Status = Literal["ok", "both_empty", "truth_empty", "prediction_empty", "missing", "failed"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is scored: one class, or a region of several.
+
+    Attributes:
+        name: Heading in every report.
+        labels: Class indices whose union is the target.
+    """
+
+    name: str
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that decides the figures of a case; the same for all cases of a run.
+
+    Attributes:
+        targets: What is scored, one row each.
+        metrics: Names from `METRICS`, in the order of the report.
+        policy: What counts when there is nothing to measure.
+        truth: How truths are read.
+        predictions: How predictions are read.
+        spacing: Pixel size along the array axes in mm, for masks that do not carry one; None counts in pixels.
+        tolerance: Of the NSD, in the unit of the spacing.
+        lesion_iou: Overlap from which two connected objects may be partners.
+        medpy: Take HD95, HD, ASD and ASSD from medpy itself, and note how far guidino's differ.
+        resample: Bring a prediction of another grid to that of the truth by the nearest pixel, instead of failing.
+        ignore_headers: Volumes belong together voxel by voxel, wherever their headers place them.
+    """
+
+    targets: tuple[Target, ...]
+    metrics: tuple[str, ...]
+    policy: Policy
+    truth: MaskReader
+    predictions: MaskReader
+    spacing: tuple[float, ...] | None = None
+    tolerance: float = 2.0
+    lesion_iou: float = 0.1
+    medpy: bool = False
+    resample: bool = False
+    ignore_headers: bool = False
+
+
+@dataclass(frozen=True)
+class Score:
+    """One case and one target.
+
+    Attributes:
+        target: Name of the target.
+        status: "ok", or why nothing could be measured.
+        counts: Pixels; None if the truth could not be read.
+        values: One figure per metric of the job, after the policy; NaN where the policy leaves the case out.
+        lesions: Connected objects, where the job asks for them.
+        deviation: How far medpy's surface figures differ from guidino's at most, where the job asks for medpy's.
+    """
+
+    target: str
+    status: Status
+    counts: Counts | None
+    values: dict[str, float]
+    lesions: Lesions | None = None
+    deviation: float = 0.0
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One case.
+
+    Attributes:
+        pair: The files.
+        scores: One per target, in the order of the job.
+        shape: Grid of the truth, or None if it could not be read.
+        spacing: Pixel size along the axes.
+        unit: "mm" or "px".
+        note: What went wrong or was done to the prediction; "" if nothing.
+    """
+
+    pair: Pair
+    scores: tuple[Score, ...]
+    shape: tuple[int, ...] | None
+    spacing: tuple[float, ...] | None
+    unit: str
+    note: str = ""
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether the prediction is missing or could not be used."""
+        return any(score.status in {"missing", "failed"} for score in self.scores)

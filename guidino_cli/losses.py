@@ -1,0 +1,174 @@
+"""Loss terms: pixel terms take (logits, mask), guide terms take (guide, target)."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, distributed
+
+PIXEL_LOSSES = {
+    "dice": "guidino_cli.losses:dice_loss",
+    "cross_entropy": "guidino_cli.losses:cross_entropy",
+    "boundary": "guidino_cli.losses:boundary_hinge",
+    "structure": "guidino_cli.losses:structure_loss",
+}
+GUIDE_LOSSES = {
+    "guide": "guidino_cli.losses:guide_cross_entropy",
+    "guide_mse": "guidino_cli.losses:guide_mean_squared_error",
+}
+
+
+_MARGIN = 1.0
+
+
+def boundary_hinge(logits: Tensor, mask: Tensor) -> Tensor:
+    """Mean over boundary pixels of relu(1 - (2y - 1) z), averaged over foreground classes.
+
+    The boundary of a class is its 3x3 dilation without its 3x3 erosion: one pixel inside, one outside; the image edge
+    is none. z is the class's logit minus the largest of the others, hence z1 - z0 for two classes.
+
+    Args:
+        logits: (B, K, H, W), K >= 2.
+        mask: (B, H, W) class indices.
+
+    Returns:
+        A scalar >= 0; 0 where no class has a boundary.
+    """
+    logits = logits.float()
+    terms = [_hinge(_margin(logits, k), (mask == k).float()) for k in range(1, logits.shape[1])]
+    return torch.stack(terms).mean()
+
+
+def _margin(logits: Tensor, k: int) -> Tensor:
+    others = torch.cat([logits[:, :k], logits[:, k + 1 :]], dim=1)
+    return logits[:, k] - others.amax(dim=1)
+
+
+def _hinge(z: Tensor, y: Tensor) -> Tensor:
+    dilated = F.max_pool2d(y, 3, stride=1, padding=1)
+    eroded = -F.max_pool2d(-y, 3, stride=1, padding=1)
+    boundary = dilated - eroded
+    return (boundary * F.relu(_MARGIN - (2 * y - 1) * z)).sum() / boundary.sum().clamp(min=1)
+
+
+def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
+    """Mean over pixels of -log softmax(logits)[mask]; logits (B, K, H, W), mask (B, H, W)."""
+    if torch.are_deterministic_algorithms_enabled():
+        # On CUDA torch has the loss of a list in a fixed order, that of a picture not.
+        return F.cross_entropy(logits.float().movedim(1, -1).flatten(0, 2), mask.flatten())
+    return F.cross_entropy(logits.float(), mask)
+
+
+_SMOOTH = 1e-5
+
+
+def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """1 - mean over foreground classes of (2 sum p y + e) / (sum p + sum y + e), sums over batch and pixels, e = 1e-5.
+
+    Where several processes share a training step, the batch is that of all of them, as in nnU-Net.
+
+    Args:
+        logits: (B, K, H, W).
+        mask: (B, H, W) class indices.
+
+    Returns:
+        A scalar in [0, 1]; 0 for a class that is absent from both.
+    """
+    probabilities = logits.float().softmax(dim=1)[:, 1:]
+    # Not `F.one_hot`, which looks at every index on the CPU and makes integers of eight bytes on the way.
+    classes = torch.arange(1, logits.shape[1], device=mask.device).view(-1, 1, 1)
+    truth = (mask[:, None] == classes).to(probabilities.dtype)
+    axes = (0, 2, 3)
+    sums = torch.stack([(probabilities * truth).sum(axes), probabilities.sum(axes) + truth.sum(axes)])
+    overlap, total = _of_all_processes(sums)
+    return 1 - ((2 * overlap + _SMOOTH) / (total + _SMOOTH)).mean()
+
+
+def _of_all_processes(sums: Tensor) -> Tensor:
+    is_shared = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+    if not is_shared or not sums.requires_grad:
+        return sums
+    result: Tensor = _SumOverProcesses.apply(sums)
+    return result
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """Sums over every process's part of a batch; gradients are summed too, as DDP will average them."""
+
+    @staticmethod
+    def forward(_: Any, sums: Tensor) -> Tensor:
+        return _summed(sums)
+
+    @staticmethod
+    def backward(_: Any, *gradients: Tensor) -> Tensor:
+        return _summed(gradients[0])
+
+
+def _summed(values: Tensor) -> Tensor:
+    values = values.contiguous().clone()
+    distributed.all_reduce(values)
+    return values
+
+
+# Rounding may bring a guide to exactly 0 or 1, where its logit is infinite.
+_EPSILON = 1e-6
+
+
+def guide_cross_entropy(guide: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy of equation 3, in logit form.
+
+    Args:
+        guide: (B, G, h, w) in [0, 1].
+        target: (B, G, h, w) share of foreground in each cell, in [0, 1].
+
+    Returns:
+        The mean over cells. As the cross-entropy is linear in the truth, this is the mean over pixels of equation 3 for
+        a guide that is constant over a cell.
+    """
+    logit = torch.logit(guide.float(), eps=_EPSILON)
+    return F.binary_cross_entropy_with_logits(logit, target.float())
+
+
+def guide_mean_squared_error(guide: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error, what the authors' code minimises instead of equation 3 (their target is one pixel a cell)."""
+    return F.mse_loss(guide.float(), target.float())
+
+
+# Side of the square around a pixel, how much a pixel that differs from all of it weighs more, and the IoU's smoothing.
+_SIDE, _WEIGHT, _STRUCTURE_SMOOTH = 31, 5.0, 1.0
+
+
+def structure_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """Weighted binary cross-entropy plus 1 - weighted IoU, each a mean over images and foreground classes.
+
+    A pixel weighs 1 + 5 |m - y|, where m is the share of its class among the pixels of the 31 x 31 square around it
+    that lie within the image; the authors' code counts those outside as background. Of several classes each is set
+    against all others, by its softmax probability.
+
+    Args:
+        logits: (B, K, H, W), K >= 2.
+        mask: (B, H, W) class indices.
+
+    Returns:
+        A scalar >= 0.
+    """
+    logits = logits.float()
+    terms = [_of_class(_against_others(logits, k), (mask == k).float()) for k in range(1, logits.shape[1])]
+    return torch.stack(terms).mean()
+
+
+def _against_others(logits: Tensor, k: int) -> Tensor:
+    """(B, H, W): the number whose sigmoid is the softmax probability of class k."""
+    others = torch.cat([logits[:, :k], logits[:, k + 1 :]], dim=1)
+    return logits[:, k] - others.logsumexp(dim=1)
+
+
+def _of_class(z: Tensor, y: Tensor) -> Tensor:
+    around = F.avg_pool2d(y[:, None], _SIDE, stride=1, padding=_SIDE // 2, count_include_pad=False)[:, 0]
+    weight = 1 + _WEIGHT * (around - y).abs()
+    axes = (1, 2)
+    entropy = F.binary_cross_entropy_with_logits(z, y, reduction="none")
+    p = torch.sigmoid(z)
+    overlap, total = (p * y * weight).sum(axes), ((p + y) * weight).sum(axes)
+    iou = (overlap + _STRUCTURE_SMOOTH) / (total - overlap + _STRUCTURE_SMOOTH)
+    return ((entropy * weight).sum(axes) / weight.sum(axes) + 1 - iou).mean()

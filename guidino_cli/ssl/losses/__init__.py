@@ -1,1 +1,0 @@
-"""The terms of self-supervised objectives, an equation each."""

@@ -1,0 +1,178 @@
+"""`guidino weights`: list, locate, import and download, through the real command line."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guidino_cli.models.pretrained.catalogue import KNOWN
+
+
+def test_download_never_mixes_two_models_in_one_folder(guidino: Callable[..., Any], wide_folder: Path) -> None:
+    for place in (wide_folder, wide_folder / "config.json"):
+        outcome = guidino("weights", "download", "dinov2-small", "-o", place)
+        assert outcome.code == 2
+        assert "is there already" in outcome.stderr
+
+
+def test_download_tells_size_and_licence_before_it_asks_the_hub(guidino: Callable[..., Any]) -> None:
+    outcome = guidino("weights", "download", "dinov3-vitb16", "--offline")
+    assert outcome.code == 4
+    assert outcome.stderr.index("343 MB") < outcome.stderr.index("DINOv3 licence") < outcome.stderr.index("offline")
+
+
+def test_download_of_a_gated_model_says_where_to_accept_the_licence(
+    guidino: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
+
+    def snapshot(*_: object, local_files_only: bool = False, **__: object) -> str:
+        if local_files_only:
+            raise LocalEntryNotFoundError("not cached")
+        response: Any = SimpleNamespace(headers={}, request=None, status_code=401)
+        raise GatedRepoError("401 Client Error", response=response)
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    outcome = guidino("weights", "download", "dinov3-vits16")
+    assert outcome.code == 4
+    assert "https://huggingface.co/facebook/dinov3-vits16-pretrain-lvd1689m and run `hf auth login`" in outcome.stderr
+
+
+def test_import_writes_a_folder_that_verifies_and_trains(
+    guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "imported"
+    outcome = guidino("weights", "import", wide_folder / "model.safetensors", "-o", out, "--name", "mine")
+    assert outcome.code == 0, outcome.stderr
+    record = json.loads((out / "guidino.json").read_text())
+    assert record["name"] == "mine"
+    assert record["licence"] == "DINOv3 licence"
+    assert record["weights_sha256"] in outcome.stdout
+    assert "DINOv3 licence" in (out / "LICENCE.txt").read_text()
+    verified = guidino("weights", "verify", out)
+    assert verified.code == 0, verified.stderr
+    assert "ok: as imported from model.safetensors; features differ by 0" in verified.stdout
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_import_replaces_older_weights_only_when_told_so(
+    guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path
+) -> None:
+    words = ("weights", "import", wide_folder, "-o", tmp_path / "out")
+    assert guidino(*words).code == 0
+    (tmp_path / "out" / "old.txt").touch()
+    assert guidino(*words).code == 2
+    assert (tmp_path / "out" / "old.txt").exists()
+    assert guidino(*words, "--overwrite").code == 0
+    assert not (tmp_path / "out" / "old.txt").exists()
+
+
+def test_import_never_replaces_a_folder_that_holds_something_else(
+    guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "weights" / "another-model").mkdir(parents=True)
+    outcome = guidino("weights", "import", wide_folder, "-o", tmp_path / "weights", "--overwrite")
+    assert outcome.code == 2
+    assert "holds something else than a model's weights" in outcome.stderr
+    assert (tmp_path / "weights" / "another-model").is_dir()
+
+
+def test_import_never_replaces_its_own_source(guidino: Callable[..., Any], wide_folder: Path) -> None:
+    assert guidino("weights", "import", wide_folder / "model.safetensors", "-o", wide_folder, "--overwrite").code == 2
+    assert (wide_folder / "model.safetensors").is_file()
+
+
+def test_a_failed_import_leaves_nothing(guidino: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_text("<!DOCTYPE html>")
+    outcome = guidino("weights", "import", tmp_path / "a.pth", "-o", tmp_path / "out")
+    assert outcome.code == 4
+    assert "web page" in outcome.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_list_names_every_known_backbone_within_80_columns(guidino: Callable[..., Any]) -> None:
+    outcome = guidino("weights", "list")
+    assert outcome.code == 0
+    lines = outcome.stdout.splitlines()
+    assert all(any(line.startswith(item.name + " ") for line in lines) for item in KNOWN)
+    assert max(map(len, lines)) <= 80
+    assert outcome.stdout.isascii()
+
+
+def test_list_says_what_is_in_the_users_own_folder(
+    guidino: Callable[..., Any], wide_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide_folder.rename(wide_folder.with_name("dinov3-vits16"))
+    monkeypatch.setenv("GUIDINO_WEIGHTS", str(wide_folder.parent))
+    rows = {line.split()[0]: line.split()[-1] for line in guidino("weights", "list").stdout.splitlines()}
+    assert rows["dinov3-vits16"] == "local"
+    assert guidino("weights", "where", "kvasir-nnwnet").stdout.strip() == str(wide_folder.with_name("dinov3-vits16"))
+
+
+def test_where_refuses_a_folder_without_weights(guidino: Callable[..., Any], tmp_path: Path) -> None:
+    told = guidino("weights", "where", str(tmp_path))
+    assert told.code == 4
+    assert "a folder without weights" in told.stderr
+
+
+def test_list_and_where_do_not_import_torch(wide_folder: Path) -> None:
+    code = (
+        "import sys; from guidino_cli.commands import weights as it; it.run_list(); it.run_where(sys.argv[1]); "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(wide_folder)], capture_output=True).returncode == 0
+
+
+def test_where_ends_with_4_and_the_download_command_when_weights_are_not_here(guidino: Callable[..., Any]) -> None:
+    outcome = guidino("weights", "where", "kvasir-nnwnet")
+    assert outcome.code == 4
+    assert "guidino weights download dinov3-vits16` (86 MB)" in outcome.stderr
+
+
+def test_where_of_an_unknown_name_suggests_one(guidino: Callable[..., Any]) -> None:
+    outcome = guidino("weights", "where", "dinov3-vitb61")
+    assert outcome.code == 2
+    assert "did you mean 'dinov3-vitb16'" in outcome.stderr
+
+
+def test_a_preset_without_a_backbone_has_no_weights(guidino: Callable[..., Any]) -> None:
+    assert guidino("weights", "where", "kvasir-plain-unet").code == 2
+
+
+def test_where_tells_of_the_gate_and_of_the_weights_without_one(guidino: Callable[..., Any]) -> None:
+    said = " ".join(guidino("weights", "where", "kvasir-nnwnet").stderr.split())
+    assert "accept its licence first at https://huggingface.co/facebook/dinov3-vits16-pretrain-lvd1689m" in said
+    assert "backbone guidino-tiny needs no hub" in said
+    assert "gated" not in guidino("weights", "where", "dinov2-small").stderr
+
+
+def test_where_tells_the_licence_beside_the_path(
+    guidino: Callable[..., Any], wide_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide_folder.rename(wide_folder.with_name("dinov3-vits16"))
+    monkeypatch.setenv("GUIDINO_WEIGHTS", str(wide_folder.parent))
+    outcome = guidino("weights", "where", "kvasir-nnwnet")
+    assert outcome.stdout.strip() == str(wide_folder.with_name("dinov3-vits16"))
+    assert "dinov3-vits16; licence: DINOv3 licence" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "way"),
+    [
+        (("weights", "download", "no such id/at all"), "guidino weights import FILE"),
+        (("weights", "where", "./no/such/folder"), "guidino weights import FILE"),
+        (("weights", "verify", "facebook/dinov2-small", "--offline"), "guidino weights import FILE"),
+    ],
+)
+def test_commands_without_set_do_not_advise_it(guidino: Callable[..., Any], words: tuple[str, ...], way: str) -> None:
+    outcome = guidino(*words)
+    assert outcome.code == 4
+    assert "--set" not in outcome.stderr
+    assert way in " ".join(outcome.stderr.split())

@@ -1,0 +1,97 @@
+"""What a slice of a volume looks like, and which ones there are."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from guidino_cli.data.volumes import SliceSettings, read_slices
+from guidino_cli.errors import DataError
+
+_WHOLE = SliceSettings(window=(0.0, 200.0), size=None, spacing_mm=1.0, least=0.0)
+_RAS, _LPS = np.diag([1.0, 1.0, 1.0, 1.0]), np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def _save(path: Path, values: np.ndarray, affine: np.ndarray = _RAS) -> Path:
+    nibabel.save(nibabel.Nifti1Image(values.astype(np.int16), affine), path)
+    return path
+
+
+def test_a_window_runs_from_black_to_white(tmp_path: Path) -> None:
+    values = np.array([-500, -100, 0, 50, 100, 900]).reshape(6, 1, 1)
+    ((_, pixels),) = read_slices(_save(tmp_path / "a.nii.gz", values), _WHOLE)
+    # From -100 to 100. Columns run from the patient's right: the last voxel, where the first axis points there.
+    assert pixels[0].tolist() == [255, 255, 191, 128, 0, 0]
+
+
+@pytest.mark.parametrize("affine", [_RAS, _LPS])
+def test_the_patients_right_front_is_on_the_top_left_whatever_the_file_s_axes(
+    tmp_path: Path, affine: np.ndarray
+) -> None:
+    values = np.full((5, 7, 2), -100)
+    corner = (-1, -1) if affine[0, 0] > 0 else (0, 0)
+    values[*corner, :] = 100
+    _, pixels = next(read_slices(_save(tmp_path / "a.nii", values, affine), _WHOLE))
+    assert pixels.shape == (7, 5)
+    assert pixels[0, 0] == 255
+    assert int((pixels > 0).sum()) == 1
+
+
+def test_slices_are_numbered_from_the_feet_up(tmp_path: Path) -> None:
+    values = np.zeros((4, 4, 3))
+    values[:, :, 0] = 100
+    down = np.diag([1.0, 1.0, -1.0, 1.0])
+    found = [
+        (number, int(pixels.max())) for number, pixels in read_slices(_save(tmp_path / "a.nii", values, down), _WHOLE)
+    ]
+    assert found == [(0, 128), (1, 128), (2, 255)]
+
+
+def test_slices_of_air_are_left_out_and_some_can_be_skipped(tmp_path: Path) -> None:
+    values = np.full((10, 10, 6), -1000)
+    values[:2, :, 1:5] = 40  # A fifth of the area.
+    path = _save(tmp_path / "a.nii.gz", values)
+    assert [number for number, _ in read_slices(path, SliceSettings(least=0.1))] == [1, 2, 3, 4]
+    assert [number for number, _ in read_slices(path, SliceSettings(least=0.1, every=2))] == [2, 4]
+    assert [number for number, _ in read_slices(path, SliceSettings(least=0.3))] == []
+
+
+def test_pixels_get_the_spacing_or_the_size_that_is_asked_for(tmp_path: Path) -> None:
+    path = _save(tmp_path / "a.nii", np.full((20, 10, 1), 50), np.diag([0.9, 1.8, 5.0, 1.0]))
+    ((_, fine),) = read_slices(path, SliceSettings(size=None, spacing_mm=0.45))
+    assert fine.shape == (40, 40)
+    ((_, square),) = read_slices(path, SliceSettings(size=16))
+    assert square.shape == (16, 16)
+
+
+def test_slope_and_intercept_of_the_file_count(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.array([[[0]], [[10]]], dtype=np.int16), _RAS)
+    image.header.set_slope_inter(0.5, -3.0)
+    nibabel.save(image, tmp_path / "a.nii")
+    # -3 and 2, in a window from -2 to 2; the patient's right comes first.
+    assert np.asarray(nibabel.load(tmp_path / "a.nii").dataobj).ravel().tolist() == [-3, 2]
+    settings = SliceSettings(window=(0.0, 4.0), size=None, spacing_mm=1.0, least=0.0)
+    assert next(read_slices(tmp_path / "a.nii", settings))[1].tolist() == [[255, 0]]
+
+
+def test_without_a_window_the_darkest_and_brightest_of_the_volume_are_the_ends(tmp_path: Path) -> None:
+    values = np.arange(31**3).reshape(31, 31, 31) / 5
+    pixels = np.stack(
+        [
+            pixels
+            for _, pixels in read_slices(
+                _save(tmp_path / "a.nii", values), SliceSettings(window=None, size=None, spacing_mm=1.0)
+            )
+        ]
+    )
+    assert (int(pixels.min()), int(pixels.max())) == (0, 255)
+    assert 120 < np.median(pixels) < 136
+
+
+def test_a_damaged_or_flat_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.nii.gz").write_bytes(b"no volume")
+    with pytest.raises(DataError, match=r"bad\.nii\.gz: cannot be read as NIfTI"):
+        next(read_slices(tmp_path / "bad.nii.gz", _WHOLE))
+    with pytest.raises(DataError, match=r"flat\.nii: expected a grey three-dimensional volume"):
+        next(read_slices(_save(tmp_path / "flat.nii", np.zeros((4, 4))), _WHOLE))

@@ -1,0 +1,138 @@
+"""Inference speed-ups change scores by rounding only; overlapped reading keeps its order."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from guidino_cli.config import parse
+from guidino_cli.engine.prediction.runtime import (
+    Behind,
+    ahead,
+    fold_normalisation,
+    prepare_for_prediction,
+    take_faster_kernels,
+)
+from guidino_cli.models import build_model
+
+
+def _shake(network: nn.Module) -> None:
+    """Statistics and weights as after training, not the ones that would make folding do nothing."""
+    torch.manual_seed(1)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+            module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+            nn.init.normal_(module.weight, 1, 0.2)
+            nn.init.normal_(module.bias, 0, 0.2)
+
+
+@pytest.mark.parametrize("name", ["unet", "nnwnet", "nnunet"])
+@torch.no_grad()
+def test_scores_stay_but_for_rounding(name: str) -> None:
+    settings = {"model": {"segmenter": {"name": name, "options": {"width": 8} if name != "nnunet" else {}}}}
+    model = build_model(parse(settings).model, num_classes=3).eval()
+    _shake(model)
+    image = torch.rand(2, 3, 64, 64)
+    before = model(image).logits[0]
+    after = prepare_for_prediction(model)(image).logits[0]
+    assert (after - before).abs().max() < 1e-4 * before.abs().max()
+
+
+@torch.no_grad()
+def test_a_folded_block_has_no_normalisation_left_and_the_same_result() -> None:
+    """Weight 2 on ones, mean 1, variance 4: (2 x - 1) / 2 (but for eps), then times 3, plus 5."""
+    block = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.BatchNorm2d(1, eps=0)).eval()
+    block[0].weight.fill_(2.0)
+    norm = block[1]
+    norm.running_mean.fill_(1.0)
+    norm.running_var.fill_(4.0)
+    norm.weight.fill_(3.0)
+    norm.bias.fill_(5.0)
+    assert fold_normalisation(block) == 1
+    assert isinstance(block[1], nn.Identity)
+    torch.testing.assert_close(block(torch.full((1, 1, 1, 1), 7.0)), torch.full((1, 1, 1, 1), 24.5))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch chooses kernels by the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _channels_last(channels: int) -> Tensor:
+    torch.manual_seed(2)
+    return torch.randn(2, channels, 5, 7).to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def test_gelu_of_a_map_in_channels_last_order_is_gelu_and_stays_in_that_order() -> None:
+    image = _channels_last(4)
+    result = take_faster_kernels(nn.GELU())(image)
+    torch.testing.assert_close(result, image * 0.5 * (1 + torch.erf(image / 2**0.5)), rtol=0, atol=2e-6)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def test_a_pointwise_convolution_is_a_product_over_channels(one_thread: None) -> None:
+    conv, image = nn.Conv2d(3, 4, 1, stride=2), _channels_last(3)
+    expected = torch.einsum("oc,bchw->bohw", conv.weight[:, :, 0, 0], image[..., ::2, ::2]) + conv.bias[:, None, None]
+    torch.testing.assert_close(take_faster_kernels(conv)(image), expected)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="no oneDNN")
+@torch.no_grad()
+def test_one_thread_leaves_no_pointwise_convolution_to_the_slow_kernel(one_thread: None) -> None:
+    conv, image = nn.Conv2d(3, 4, 1), _channels_last(3)
+    assert "aten::_slow_conv2d_forward" in _operations(conv, image)
+    assert "aten::_slow_conv2d_forward" not in _operations(take_faster_kernels(conv), image)
+
+
+def _operations(network: nn.Module, image: Tensor) -> set[str]:
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        network(image)
+    return {event.key for event in seen.key_averages()}
+
+
+def test_results_come_in_order_and_errors_with_their_item() -> None:
+    def work(item: int) -> float:
+        return 6 / item
+
+    results = [(item, future.exception() or future.result()) for item, future in ahead([1, 2, 0, 3], work)]
+    assert [item for item, _ in results] == [1, 2, 0, 3]
+    assert [result for item, result in results if item] == [6, 3, 2]
+    assert isinstance(results[2][1], ZeroDivisionError)
+
+
+def test_no_more_is_read_ahead_than_asked_for() -> None:
+    begun: list[int] = []
+    for item, future in ahead(range(20), begun.append, depth=3):
+        future.result()
+        assert len(begun) <= item + 4
+
+
+def test_leaving_early_ends_the_thread() -> None:
+    before = threading.active_count()
+    results = ahead(range(100), lambda item: item)
+    next(results)
+    results.close()
+    assert threading.active_count() == before
+
+
+def test_what_was_handed_over_is_done_when_the_block_is_left() -> None:
+    done: list[int] = []
+    with Behind(depth=2) as behind:
+        for item in range(10):
+            behind.do(lambda item=item: done.append(item))  # type: ignore[misc]
+    assert done == list(range(10))
+
+
+def test_an_error_behind_is_not_lost() -> None:
+    with pytest.raises(ZeroDivisionError), Behind() as behind:
+        behind.do(lambda: 1 / 0)

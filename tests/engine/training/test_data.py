@@ -1,0 +1,34 @@
+"""What becomes of a loader whose processes are gone."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from guidino_cli.engine.training.data import until_error
+from guidino_cli.errors import ResourceError
+
+
+def _batches(error: Exception) -> Iterator[int]:
+    yield 1
+    raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. \nMore"),
+        EOFError(),
+        ConnectionResetError(104, "Connection reset by peer"),
+    ],
+)
+def test_a_worker_that_died_is_the_last_batch_whenever_it_died(error: Exception) -> None:
+    first, last = until_error(_batches(error))
+    assert first == 1
+    assert isinstance(last, ResourceError)
+    assert "a process that loads images died (" in str(last)
+    assert "\n" not in str(last)
+
+
+def test_other_errors_are_not_taken_for_a_dead_worker() -> None:
+    with pytest.raises(RuntimeError, match="shapes"):
+        list(until_error(_batches(RuntimeError("shapes do not fit"))))

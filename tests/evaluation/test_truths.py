@@ -1,0 +1,76 @@
+"""True masks: from folders, splits and tables."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from guidino_cli.errors import DataError
+from guidino_cli.evaluation.cases import Pairing
+from guidino_cli.evaluation.truths import find_truths, in_one_order, read_pairs
+
+Paired = Callable[[Pairing], dict[str, str | None]]
+
+
+def test_a_table_of_pairs_is_followed_to_the_letter(tmp_path: Path) -> None:
+    table = tmp_path / "pairs.csv"
+    table.write_text("case,prediction,truth,scanner\np1,x/one.png,y/uno.png,A\np2,,y/due.png,B\n", encoding="utf-8")
+    found = read_pairs(table)
+    assert [pair.prediction for pair in found.pairs] == [tmp_path / "x/one.png", None]
+    assert found.pairs[1].truth.fields == {"scanner": "B"}
+
+
+def test_a_table_without_its_columns_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    with pytest.raises(DataError, match="prediction,truth"):
+        read_pairs(tmp_path / "pairs.csv")
+
+
+def _table(path: Path, *rows: str) -> Path:
+    path.write_text("\n".join(["prediction,truth", *rows]))
+    return path
+
+
+def test_pairs_of_two_tables_are_brought_into_one_order(paired: Paired, tmp_path: Path) -> None:
+    tables = [
+        _table(tmp_path / "1.csv", "x.png,a.png", "y.png,b.png"),
+        _table(tmp_path / "2.csv", "v.png,b.png", ",a.png"),
+    ]
+    first, second = in_one_order([read_pairs(table) for table in tables], tables)
+    assert paired(first) == {"a": "x.png", "b": "y.png"}
+    assert list(paired(second).items()) == [("a", None), ("b", "v.png")]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"), [("x.png,c.png", r"other cases than .*1\.csv \(a, c\)"), ("x.png,sub/a.png", "the truth of a is")]
+)
+def test_tables_with_other_truths_are_refused(row: str, said: str, tmp_path: Path) -> None:
+    tables = [_table(tmp_path / "1.csv", "x.png,a.png"), _table(tmp_path / "2.csv", row)]
+    with pytest.raises(DataError, match=said):
+        in_one_order([read_pairs(table) for table in tables], tables)
+
+
+Folder = Callable[..., Path]
+Matched = Callable[[list[str], list[str]], Pairing]
+
+
+def test_hidden_files_are_no_masks(matched: Matched, paired: Paired) -> None:
+    assert paired(matched(["a.png", "._a.png", ".DS_Store"], ["a.png"])) == {"a": "a.png"}
+
+
+def test_an_empty_folder_is_refused(matched: Matched) -> None:
+    with pytest.raises(DataError, match="holds no masks"):
+        matched([], ["a.png"])
+
+
+def test_two_truths_of_one_name_are_refused(matched: Matched) -> None:
+    with pytest.raises(DataError, match="two masks for a"):
+        matched(["a.png"], ["a.png", "a.jpg"])
+
+
+def test_a_folder_with_masks_below_is_told_from_one_without(folder: Folder, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    folder(tmp_path / "data" / "images", "a.jpg")
+    folder(tmp_path / "data" / "masks", "a.png")
+    with pytest.raises(DataError, match=r"holds no masks itself; below it are images/, masks/: did you mean .*masks\?"):
+        find_truths(tmp_path / "data", split="test")

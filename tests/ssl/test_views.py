@@ -1,0 +1,46 @@
+"""Which patches are hidden."""
+
+import numpy as np
+import pytest
+
+from guidino_cli.ssl.views import draw_mask, draw_masks, hidden_count, mask_shares
+
+
+@pytest.mark.parametrize("grid_hw", [(4, 4), (7, 7), (14, 14), (16, 9)])
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.9])
+def test_exactly_as_many_patches_are_hidden_as_wanted(grid_hw: tuple[int, int], share: float) -> None:
+    wanted = hidden_count(share, patches=grid_hw[0] * grid_hw[1])
+    for seed in range(20):
+        assert draw_mask(np.random.default_rng(seed), grid_hw=grid_hw, hidden=wanted).sum() == wanted
+
+
+def test_half_of_the_views_are_masked_from_a_tenth_to_a_half() -> None:
+    shares = mask_shares(8, masked=0.5, ratio=(0.1, 0.5))
+    assert shares == pytest.approx([0.15, 0.25, 0.35, 0.45, 0, 0, 0, 0])
+
+
+def test_one_view_at_least_is_masked_unless_none_is_to_be() -> None:
+    assert sum(share > 0 for share in mask_shares(2, masked=0.1, ratio=(0.1, 0.5))) == 1
+    assert mask_shares(4, masked=0.0, ratio=(0.1, 0.5)) == [0.0] * 4
+
+
+def test_something_is_hidden_of_the_smallest_grid_and_something_is_left() -> None:
+    assert hidden_count(0.1, patches=4) == 1
+    assert hidden_count(1.0, patches=4) == 3
+    assert hidden_count(0.0, patches=4) == 0
+
+
+def test_hidden_patches_lie_together() -> None:
+    """Of a hidden patch's four neighbours more are hidden than of patches hidden one by one, whose share is 0.3."""
+    shares = []
+    for seed in range(30):
+        mask = draw_mask(np.random.default_rng(seed), grid_hw=(14, 14), hidden=59)
+        neighbours = [np.roll(mask, shift, axis)[1:-1, 1:-1] for axis in (0, 1) for shift in (-1, 1)]
+        shares.append(np.mean([near[mask[1:-1, 1:-1]].mean() for near in neighbours]))
+    assert np.mean(shares) > 0.55
+
+
+def test_a_generator_decides_the_mask() -> None:
+    masks = draw_masks([np.random.default_rng(seed) for seed in (1, 1, 2)], [0.4, 0.4, 0.4], grid_hw=(8, 8))
+    assert (masks[0] == masks[1]).all()
+    assert (masks[0] != masks[2]).any()

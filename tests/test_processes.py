@@ -1,0 +1,92 @@
+"""Process-level settings: a child ends with its parent; freed memory stays mapped."""
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from guidino_cli.processes import follow, for_children
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
+
+CHILD = """
+import signal, sys, time
+from pathlib import Path
+from guidino_cli.processes import follow
+
+def end(*_):
+    Path(sys.argv[1], "ended").touch()
+    sys.exit()
+
+signal.signal(signal.SIGTERM, end)
+Path(sys.argv[1], "follows" if follow() else "alone").touch()
+time.sleep(60)
+"""
+PARENT = """
+import os, subprocess, sys
+from guidino_cli.processes import for_children
+subprocess.run([sys.executable, "-c", sys.argv[1], sys.argv[2]], env=os.environ | for_children())
+"""
+
+
+def _wait_for(path: Path) -> None:
+    until = time.monotonic() + 30
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert path.exists()
+
+
+@linux_only
+def test_a_child_is_asked_to_terminate_when_its_parent_is_killed(tmp_path: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, CHILD, str(tmp_path)])
+    _wait_for(tmp_path / "follows")
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    _wait_for(tmp_path / "ended")
+
+
+@linux_only
+def test_who_was_started_by_another_follows_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(*next(iter(for_children().items())))
+    assert not follow()
+
+
+_PAGES = """
+import resource
+import numpy as np
+from guidino_cli.processes import {keep}
+
+{keep}()
+for _ in range(5):
+    np.ones({mb} << 20, np.uint8)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range({times}):
+    np.ones({mb} << 20, np.uint8)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def _pages(keep: str, *, mb: int, times: int) -> int:
+    """Asked for in a process of its own, since the setting is the process's."""
+    code = _PAGES.format(keep=keep, mb=mb, times=times)
+    return int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+
+
+needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not glibc")
+
+
+@needs_glibc
+def test_masks_of_one_size_ask_the_system_for_memory_once() -> None:
+    """Fifty masks of 1 MB are 12,800 pages; without the setting each is asked for again."""
+    assert _pages("keep_freed_memory", mb=1, times=50) < 500
+
+
+@needs_glibc
+def test_maps_larger_than_32_mb_ask_the_system_for_memory_once() -> None:
+    """Five maps of 40 MB are 51,200 pages (or 100 huge ones); without the setting each is asked for again."""
+    assert _pages("keep_freed_maps", mb=40, times=5) < 50
