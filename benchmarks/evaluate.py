@@ -36,10 +36,10 @@ from guidino_cli.data.masks.rule import MaskRule
 from guidino_cli.data.masks.values import read_values
 from guidino_cli.evaluation.cases import Pair, Truth
 from guidino_cli.evaluation.masks import MaskReader
-from guidino_cli.evaluation.types import Job, Policy, Target
-from guidino_cli.evaluation.workers import score_all
+from guidino_cli.evaluation.types import Policy, ScoringConfig, Target
+from guidino_cli.evaluation.workers import score_cases
 from guidino_cli.metrics import compiled
-from guidino_cli.metrics.surface import average_distance, border_distances, hausdorff95
+from guidino_cli.metrics.surface import average_surface_distance, hausdorff95, surface_distances
 
 Pair2 = tuple[np.ndarray, np.ndarray]
 Peer = Callable[[np.ndarray, np.ndarray, tuple[float, ...]], tuple[float, float]]
@@ -56,7 +56,7 @@ def main() -> None:
     content: dict[str, Any] = {
         "machine": {"cpus": os.cpu_count(), "processor": platform.processor(), "python": platform.python_version()},
         "load_average_at_start": os.getloadavg(),
-        "compiled_kernel": compiled.kernel() is not None,
+        "compiled_kernel": compiled.load_kernel() is not None,
     }
     if options.only != "folder":
         content["pairs"] = measure_pairs(quick=options.quick)
@@ -79,7 +79,7 @@ def measure_pairs(*, quick: bool) -> list[dict[str, Any]]:
             "medpy": lambda p=prediction, t=truth, s=spacing: (medpy.hd95(p, t, s), medpy.asd(p, t, s)),
             "numpy": lambda p=prediction, t=truth, s=spacing: without_kernel(p, t, s),
         }
-        if compiled.kernel() is not None:
+        if compiled.load_kernel() is not None:
             ways["compiled"] = lambda p=prediction, t=truth, s=spacing: ours(p, t, s)
         expected = ways["medpy"]()
         off = max(float(abs(a - b)) for way in ways.values() for a, b in zip(way(), expected, strict=True))
@@ -98,16 +98,16 @@ def measure_folder(count: int, many_count: int) -> dict[str, Any]:
         pairs = write_folder(Path(place), count)
         reader = MaskReader(MaskRule("nonzero", "benchmark", 2), frozenset({0, 255}))
         targets = (Target("foreground", (1,)),)
-        job = Job(targets, ("iou", "dice", "hd95", "asd"), Policy(), truth=reader, predictions=reader)
+        job = ScoringConfig(targets, ("iou", "dice", "hd95", "asd"), Policy(), truth=reader, predictions=reader)
         files = [path for pair in pairs for path in (pair.truth.path, pair.prediction) if path is not None]
         few = pairs[: max(1, count // 10)]
         ways: dict[str, Callable[[], object]] = {
             "medpy_loop": lambda: [medpy_case(pair) for pair in few],
-            "numpy": lambda: numpy_only(lambda: list(score_all(pairs, job, workers=1))),
+            "numpy": lambda: numpy_only(lambda: list(score_cases(pairs, job, workers=1))),
             "decode_only": lambda: [read_values(path) for path in files],
         }
-        if compiled.kernel() is not None:
-            ways["compiled"] = lambda: list(score_all(pairs, job, workers=1))
+        if compiled.load_kernel() is not None:
+            ways["compiled"] = lambda: list(score_cases(pairs, job, workers=1))
         times = alternate(ways, rounds=3)
         times["medpy_loop"] *= len(pairs) / len(few)
         result: dict[str, Any] = {
@@ -123,12 +123,12 @@ def measure_folder(count: int, many_count: int) -> dict[str, Any]:
         return result
 
 
-def measure_workers(pairs: list[Pair], job: Job) -> dict[str, float]:
+def measure_workers(pairs: list[Pair], job: ScoringConfig) -> dict[str, float]:
     """The clock of one worker against two, start of the processes included; the best of two runs each."""
     clock: dict[int, float] = {}
     for workers in (1, 2, 1, 2):
         start = time.perf_counter()
-        list(score_all(pairs, job, workers=workers))
+        list(score_cases(pairs, job, workers=workers))
         clock[workers] = min(clock.get(workers, float("inf")), time.perf_counter() - start)
     return {"pairs": len(pairs), "clock_ratio": round(clock[1] / clock[2], 2)}
 
@@ -198,8 +198,8 @@ def surface_distance(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[f
 
 def ours(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...]) -> tuple[float, float]:
     """HD95 and ASD as `evaluate` computes them."""
-    distances = border_distances(prediction, truth, spacing)
-    return hausdorff95(distances), average_distance(distances)
+    distances = surface_distances(prediction, truth, spacing)
+    return hausdorff95(distances), average_surface_distance(distances)
 
 
 def without_kernel(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...]) -> tuple[float, float]:
@@ -217,11 +217,11 @@ def numpy_only(work: Callable[[], object]) -> None:
 @contextmanager
 def no_kernel() -> Iterator[None]:
     """Pretend that nothing could be compiled."""
-    real, compiled.kernel = compiled.kernel, lambda: None  # type: ignore[assignment]
+    real, compiled.load_kernel = compiled.load_kernel, lambda: None  # type: ignore[assignment]
     try:
         yield
     finally:
-        compiled.kernel = real
+        compiled.load_kernel = real
 
 
 def medpy_case(pair: Pair) -> tuple[float, ...]:

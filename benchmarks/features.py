@@ -20,13 +20,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from guidino_cli.config import GuideSettings, ModelSettings, Part
+from guidino_cli.config import ComponentSettings, GuideSettings, ModelSettings
 from guidino_cli.engine.feature_cache.cache import MemoryCache
-from guidino_cli.engine.feature_cache.disk import bytes_in, disk_cache
-from guidino_cli.engine.training.objective import Objective
+from guidino_cli.engine.feature_cache.disk import cached_bytes, open_disk_cache
+from guidino_cli.engine.training.loss import SegmentationLoss
 from guidino_cli.engine.training.optim import make_optimizer
 from guidino_cli.models import build_model
-from guidino_cli.models.composed import Model, Recall
+from guidino_cli.models.composed import GetOrCompute, Model
 
 NETWORKS = ["light2d", "segdino", "seg-guidino", "dino-unet"]
 WEIGHTS = {"dice": 1.0, "cross_entropy": 1.0}
@@ -73,7 +73,7 @@ def measure(name: str, folder: Path, arguments: argparse.Namespace, device: torc
         "seconds": {form: round(value, 4) for form, value in medians.items()},
         "quicker": {form: round(medians[EVERY_STEP] / value, 2) for form, value in medians.items()},
         "over_head_alone": {form: round(value / medians[HEAD], 2) for form, value in medians.items()},
-        "bytes_an_image": bytes_in(folder) // arguments.batch,
+        "bytes_an_image": cached_bytes(folder) // arguments.batch,
         "difference": difference,
     }
 
@@ -81,13 +81,16 @@ def measure(name: str, folder: Path, arguments: argparse.Namespace, device: torc
 def _model(name: str) -> Model:
     layers = [3, 6, 9, 12] if name in {"segdino", "dino-unet"} else [12]
     guide = GuideSettings(at="bottleneck") if name == "seg-guidino" else None
-    return build_model(ModelSettings(Part(name), Part("random", {"layers": layers}), guide=guide), num_classes=2)
+    return build_model(
+        ModelSettings(ComponentSettings(name), ComponentSettings("random", {"layers": layers}), guide=guide),
+        num_classes=2,
+    )
 
 
-def _recalls(model: Model, image: Tensor, folder: Path, device: torch.device) -> dict[str, Recall | None]:
+def _recalls(model: Model, image: Tensor, folder: Path, device: torch.device) -> dict[str, GetOrCompute | None]:
     """How each form comes by its maps; what it keeps is kept already."""
     backbone, keys = model.backbone, list(range(len(image)))
-    memory, disk = MemoryCache(8), disk_cache(backbone, root=folder, gigabytes=8, device=device)
+    memory, disk = MemoryCache(8), open_disk_cache(backbone, root=folder, gigabytes=8, device=device)
     if backbone is None or disk is None:
         raise ValueError("the model has no frozen backbone")
     with torch.no_grad():
@@ -102,9 +105,9 @@ def _recalls(model: Model, image: Tensor, folder: Path, device: torch.device) ->
     }
 
 
-def _step(model: Model, image: Tensor, mask: Tensor, recall: Recall | None) -> Step:
+def _step(model: Model, image: Tensor, mask: Tensor, recall: GetOrCompute | None) -> Step:
     optimizer = make_optimizer(model, name="adamw", lr=1e-4, weight_decay=1e-4)
-    objective = Objective(WEIGHTS, has_guide=model.guide is not None)
+    objective = SegmentationLoss(WEIGHTS, has_guide=model.guide is not None)
 
     def step() -> None:
         model.train()
@@ -117,9 +120,9 @@ def _step(model: Model, image: Tensor, mask: Tensor, recall: Recall | None) -> S
     return step
 
 
-def _difference(model: Model, image: Tensor, mask: Tensor, recall: Recall | None) -> dict[str, float]:
+def _difference(model: Model, image: Tensor, mask: Tensor, recall: GetOrCompute | None) -> dict[str, float]:
     """Of loss and gradients with kept maps from those with fresh ones; without random parts."""
-    objective, losses, gradients = Objective(WEIGHTS, has_guide=model.guide is not None), [], []
+    objective, losses, gradients = SegmentationLoss(WEIGHTS, has_guide=model.guide is not None), [], []
     model.eval()
     for way in (None, recall):
         loss = objective(model(image, recall=way), mask)["loss"]

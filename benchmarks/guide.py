@@ -174,11 +174,11 @@ def train(preset: str, overrides: list[str], data: Path, run: Path) -> list[int]
 
     from guidino_cli.config import load_preset
     from guidino_cli.data.manifest import load_manifest
-    from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_root
+    from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
     from guidino_cli.engine.training.trainer import Trainer
     from guidino_cli.models import build_model
 
-    config = with_root(load_preset(preset, overrides), data.resolve())
+    config = with_data_root(load_preset(preset, overrides), data.resolve())
     manifest = load_manifest(data)
     set_seed(config.seed)
     model = build_model(config.model, num_classes=len(manifest.classes), offline=True)
@@ -350,8 +350,8 @@ def _head(own: list[str], seed: int, train: tuple[Any, Any], test: tuple[Any, An
 
     from guidino_cli.config import load_preset
     from guidino_cli.data.dataset import random_generator
-    from guidino_cli.engine.training.objective import guide_target
-    from guidino_cli.engine.training.optim import make_optimizer, make_schedule
+    from guidino_cli.engine.training.loss import guide_target
+    from guidino_cli.engine.training.optim import make_optimizer, make_scheduler
     from guidino_cli.losses import guide_cross_entropy
     from guidino_cli.models.guides import TokenBook
 
@@ -361,7 +361,7 @@ def _head(own: list[str], seed: int, train: tuple[Any, Any], test: tuple[Any, An
     guide = TokenBook(channels=train[0].shape[1], **settings.options)
     optimizer = make_optimizer(guide, name="adamw", lr=2e-3, weight_decay=1e-4)
     steps = len(train[0]) // 8
-    schedule = make_schedule(optimizer, name="poly", steps=epochs * steps, warmup_steps=steps)
+    schedule = make_scheduler(optimizer, name="poly", steps=epochs * steps, warmup_steps=steps)
     for epoch in range(epochs):
         order = torch.from_numpy(random_generator(seed, epoch).permutation(len(train[0])))
         for step in range(steps):

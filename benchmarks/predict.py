@@ -30,11 +30,11 @@ from torch import Tensor, nn
 
 from guidino_cli.config import load_preset
 from guidino_cli.engine.prediction.inference import segment_image
-from guidino_cli.engine.prediction.runtime import fold_normalisation, take_faster_kernels
 from guidino_cli.engine.prediction.sliding import Window, window_corners
+from guidino_cli.engine.prediction.speedups import fold_normalisation, use_onednn_kernels
 from guidino_cli.models import build_model
 from guidino_cli.models.composed import Model
-from guidino_cli.processes import keep_freed_maps
+from guidino_cli.processes import keep_all_freed_memory
 
 _WINDOW = Window(256, overlap=0.5, mirror=True, batch_size=1)
 _EMBEDDED = ["model.backbone.name=embedded"]
@@ -117,7 +117,7 @@ def measure(forms: list[str], windows: int, *, rounds: int, threads: int) -> dic
 def _begin(threads: int, keeps_memory: bool) -> None:
     torch.set_num_threads(threads)
     if keeps_memory:
-        keep_freed_maps()
+        keep_all_freed_memory()
 
 
 def _predict(name: str, windows: int) -> Answer:
@@ -146,7 +146,7 @@ def _model(all_blocks: bool, folded: bool, channels_last: bool, kernels: bool) -
     if folded:
         fold_normalisation(model.segmenter)
     if kernels:
-        take_faster_kernels(model.segmenter)
+        use_onednn_kernels(model.segmenter)
     if channels_last:
         model.segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return _with_all_blocks(model) if all_blocks else model

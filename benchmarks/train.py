@@ -30,12 +30,12 @@ from scipy import ndimage
 from torch import Tensor
 from torch.optim import AdamW
 
-from guidino_cli.config import GuideSettings, ModelSettings, Part
-from guidino_cli.data.augment import Augmentation, apply, draw
+from guidino_cli.config import ComponentSettings, GuideSettings, ModelSettings
+from guidino_cli.data.augment import AugmentationParams, augment_batch, draw_augmentation
 from guidino_cli.data.dataset import SegmentationDataset, random_generator
-from guidino_cli.engine.training.objective import Objective, guide_target
+from guidino_cli.engine.training.loss import SegmentationLoss, guide_target
 from guidino_cli.engine.training.optim import make_optimizer
-from guidino_cli.engine.training.step import arrange
+from guidino_cli.engine.training.step import to_channels_last
 from guidino_cli.models import build_model
 from guidino_cli.models.composed import Model
 from guidino_cli.models.guides import TokenBook
@@ -175,11 +175,11 @@ class Run:
         if not form.one_vector_tokenbook and self.model.guide is not None:
             self.model.guide.__class__ = AllPrototypes
         if form.channels_last:
-            arrange(self.model.segmenter)
+            to_channels_last(self.model.segmenter)
         self.model.train()
         is_guided = self.model.guide is not None
         self.weights = {**_WEIGHTS, **({"guide": 0.1} if is_guided else {})}
-        self.objective = Objective(self.weights, has_guide=is_guided)
+        self.objective = SegmentationLoss(self.weights, has_guide=is_guided)
         self.optimizer = make_optimizer(self.model, name="adamw", lr=1e-4, weight_decay=1e-4)
         if not form.fused_adamw:
             groups = [{k: g[k] for k in ("params", "weight_decay")} for g in self.optimizer.param_groups]
@@ -202,8 +202,8 @@ class Run:
         """Load, augment, learn."""
         began = time.process_time()
         batch = self.load(turns)
-        draws = [draw("nnunet", random_generator(0, epoch, index, 1)) for epoch, index in turns]
-        change = apply if self.form.batched_augmentation else apply_one_by_one
+        draws = [draw_augmentation("nnunet", random_generator(0, epoch, index, 1)) for epoch, index in turns]
+        change = augment_batch if self.form.batched_augmentation else apply_one_by_one
         image, mask = change(batch.image, batch.mask, draws)
         seconds = time.process_time() - began
         self.backward(image, mask)
@@ -241,9 +241,11 @@ class Run:
 def build(network: str) -> Model:
     """A network by its name here."""
     if network != "guidino-w":
-        return build_model(ModelSettings(Part(network)), num_classes=2)
+        return build_model(ModelSettings(ComponentSettings(network)), num_classes=2)
     guide = GuideSettings(at="input", options={"prototypes": 256, "aggregate": "mean"})
-    return build_model(ModelSettings(Part("nnwnet"), Part("random"), guide=guide), num_classes=2)
+    return build_model(
+        ModelSettings(ComponentSettings("nnwnet"), ComponentSettings("random"), guide=guide), num_classes=2
+    )
 
 
 class AllPrototypes(TokenBook):
@@ -262,14 +264,14 @@ def one_hot_dice(logits: Tensor, mask: Tensor) -> Tensor:
     return 1 - ((2 * overlap + 1e-5) / (total + 1e-5)).mean()
 
 
-def apply_one_by_one(image: Tensor, mask: Tensor, draws: Sequence[Augmentation]) -> tuple[Tensor, Tensor]:
+def apply_one_by_one(image: Tensor, mask: Tensor, draws: Sequence[AugmentationParams]) -> tuple[Tensor, Tensor]:
     """nnU-Net's changes with SciPy, image by image."""
     pairs = [augmented(*pair) for pair in zip(image.numpy(), mask.numpy(), draws, strict=True)]
     images, masks = zip(*pairs, strict=True)
     return torch.from_numpy(np.stack(images)).float(), torch.from_numpy(np.stack(masks))
 
 
-def augmented(image: np.ndarray, mask: np.ndarray, a: Augmentation) -> tuple[np.ndarray, np.ndarray]:
+def augmented(image: np.ndarray, mask: np.ndarray, a: AugmentationParams) -> tuple[np.ndarray, np.ndarray]:
     """One image (C, H, W) and its mask (H, W)."""
     if a.rotation or a.scale != 1:
         cos, sin = np.cos(a.rotation) / a.scale, np.sin(a.rotation) / a.scale

@@ -58,9 +58,9 @@ SPECIAL: dict[str, list[str]] = {
 
 def settings(network: str) -> list[str]:
     """Everything that differs from the defaults."""
-    from guidino_cli.models.segmenters.registry import ZOO
+    from guidino_cli.models.segmenters.registry import SEGMENTER_INFO
 
-    backbone = [_EMBEDDED] if ZOO[network].backbone is not None else []
+    backbone = [_EMBEDDED] if SEGMENTER_INFO[network].backbone is not None else []
     return [f"model.segmenter.name={network}", *SPECIAL.get(network, backbone), *COMMON]
 
 
@@ -90,11 +90,11 @@ def measure(network: str, data: Path, folder: Path, seed: int) -> dict[str, Any]
 
     from guidino_cli.config import RunConfig, override
     from guidino_cli.data.manifest import load_manifest
-    from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_root
+    from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
     from guidino_cli.engine.training.trainer import Trainer
     from guidino_cli.models import build_model
 
-    config = with_root(override(RunConfig(), [*settings(network), f"seed={seed}"]), data.resolve())
+    config = with_data_root(override(RunConfig(), [*settings(network), f"seed={seed}"]), data.resolve())
     manifest = load_manifest(data)
     set_seed(seed)
     model = build_model(config.model, num_classes=len(manifest.classes), offline=True)
@@ -140,16 +140,16 @@ def rows_of(out: Path) -> list[dict[str, Any]]:
 
 def table(out: Path) -> str:
     """A Markdown table, in the order of the list of networks."""
-    from guidino_cli.models.segmenters.registry import ZOO
+    from guidino_cli.models.segmenters.registry import SEGMENTER_INFO
 
-    rows = sorted(rows_of(out), key=lambda row: (list(ZOO).index(row["network"]), row["seed"]))
+    rows = sorted(rows_of(out), key=lambda row: (list(SEGMENTER_INFO).index(row["network"]), row["seed"]))
     lines = [
         "| network | M that learn | loss, epoch 1 | loss, epoch 4 | held-out Dice | CPU s |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
         cells = (
-            ZOO[row["network"]].title,
+            SEGMENTER_INFO[row["network"]].title,
             f"{row['trainable'] / 1e6:.1f}",
             f"{row['first_loss']:.3f}",
             f"{row['last_loss']:.3f}",
@@ -175,21 +175,21 @@ def everything(data: Path) -> float:
 
 def main() -> None:
     """Parse and act."""
-    from guidino_cli.models.segmenters.registry import ZOO
+    from guidino_cli.models.segmenters.registry import SEGMENTER_INFO
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run")
     running.add_argument("data", type=Path)
     running.add_argument("out", type=Path)
-    running.add_argument("--networks", nargs="+", choices=list(ZOO), default=list(ZOO))
+    running.add_argument("--networks", nargs="+", choices=list(SEGMENTER_INFO), default=list(SEGMENTER_INFO))
     running.add_argument("--seed", type=int, default=0)
     tabling = commands.add_parser("table")
     tabling.add_argument("out", type=Path)
     floor = commands.add_parser("floor")
     floor.add_argument("data", type=Path)
     showing = commands.add_parser("show")
-    showing.add_argument("network", choices=list(ZOO))
+    showing.add_argument("network", choices=list(SEGMENTER_INFO))
     options = parser.parse_args()
     if options.command == "run":
         run(options.networks, options.data, options.out, options.seed)

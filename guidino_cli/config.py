@@ -17,14 +17,14 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from guidino_cli.errors import ConfigError, unknown
-from guidino_cli.settings import apply_overrides, as_yaml, checked, read_settings
+from guidino_cli.errors import ConfigError, unknown_name
+from guidino_cli.settings import apply_overrides, read_settings, to_yaml, validate_settings
 
 _STRICT = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Part:
+class ComponentSettings:
     """A registered part and the keyword arguments of its constructor."""
 
     name: str
@@ -83,8 +83,8 @@ class ModelSettings:
     The backbone is frozen, unless `lora` adapts it or `finetune` has it learn whole.
     """
 
-    segmenter: Part = field(default_factory=lambda: Part("nnwnet"))
-    backbone: Part | None = None
+    segmenter: ComponentSettings = field(default_factory=lambda: ComponentSettings("nnwnet"))
+    backbone: ComponentSettings | None = None
     lora: LoraSettings | None = None
     finetune: FinetuneSettings | None = None
     guide: GuideSettings | None = None
@@ -228,18 +228,18 @@ def load_preset(preset: str, overrides: Iterable[str] = ()) -> RunConfig:
     if path.suffix not in {".yaml", ".yml"}:
         path = presets_folder() / f"{preset}.yaml"
         if preset not in preset_names():
-            raise ConfigError(unknown("preset", preset, preset_names(), lister="guidino presets"))
+            raise ConfigError(unknown_name("preset", preset, preset_names(), lister="guidino presets"))
     return load_config(path, overrides, label=preset)
 
 
 def load_config(path: Path, overrides: Iterable[str] = (), *, label: str | None = None) -> RunConfig:
     """Read a configuration file and apply `a.b=c` overrides; see `load_preset` for the errors."""
-    return parse(read_settings(path, overrides, example="'train: {lr: 1e-4}'"), label=label or str(path))
+    return parse_config(read_settings(path, overrides, example="'train: {lr: 1e-4}'"), label=label or str(path))
 
 
-def parse(settings: Mapping[str, Any], *, label: str = "settings") -> RunConfig:
+def parse_config(settings: Mapping[str, Any], *, label: str = "settings") -> RunConfig:
     """Check a nested mapping and make it a `RunConfig`."""
-    config = checked(RunConfig, settings, label=label)
+    config = validate_settings(RunConfig, settings, label=label)
     if config.model.guide is not None and config.model.backbone is None:
         raise ConfigError(f"{label}: model.guide needs a model.backbone to draw tokens from")
     _check_what_learns(config, label)
@@ -278,9 +278,9 @@ def override(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
     """A copy of a configuration with `a.b=c` overrides applied."""
     settings = asdict(config)
     apply_overrides(settings, overrides)
-    return parse(settings)
+    return parse_config(settings)
 
 
-def dump(config: RunConfig) -> str:
+def dump_config(config: RunConfig) -> str:
     """The configuration as YAML, every setting spelled out."""
-    return as_yaml(config)
+    return to_yaml(config)

@@ -83,7 +83,7 @@ class StoppedError(UserError):
         return partial(StoppedError, exit_code=self.exit_code), self.args
 
 
-def unknown(kind: str, name: str, known: Iterable[str], *, lister: str = "") -> str:
+def unknown_name(kind: str, name: str, known: Iterable[str], *, lister: str = "") -> str:
     """A line for a name that does not exist: `unknown preset 'unte'; did you mean 'unet'? (known: ...)`.
 
     Args:
@@ -94,13 +94,13 @@ def unknown(kind: str, name: str, known: Iterable[str], *, lister: str = "") -> 
     """
     names = sorted(known)
     is_long = bool(lister) and len(names) > _MANY
-    near = [f"'{item}'" for item in nearest(name, names, count=3 if is_long else 1)]
+    near = [f"'{item}'" for item in closest_names(name, names, count=3 if is_long else 1)]
     hint = f"; did you mean {' or '.join(filter(None, (', '.join(near[:-1]), near[-1])))}?" if near else ""
     all_of_them = f"`{lister}` lists all" if is_long else f"known: {', '.join(names) or 'none'}"
     return f"unknown {kind} '{name}'{hint} ({all_of_them})"
 
 
-def nearest(name: str, known: Iterable[str], *, count: int = 1, cutoff: float = 0.5) -> list[str]:
+def closest_names(name: str, known: Iterable[str], *, count: int = 1, cutoff: float = 0.5) -> list[str]:
     """Names that may have been meant, best first: those with all its words, then those spelt alike.
 
     Args:

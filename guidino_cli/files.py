@@ -21,10 +21,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        _remove(temporary)
-        raise _refusal(path, error) from error
+        _unlink(temporary)
+        raise _write_error(path, error) from error
     except BaseException:
-        _remove(temporary)
+        _unlink(temporary)
         raise
 
 
@@ -34,7 +34,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """A new folder beside `path` to fill; then it takes its place, and an older folder goes with all that is in it.
 
     Raises:
@@ -48,17 +48,17 @@ def whole_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(path)
         os.replace(temporary, path)
     except OSError as error:
-        raise _refusal(path, error) from error
+        raise _write_error(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _remove(path: Path) -> None:
+def _unlink(path: Path) -> None:
     # Where the folder is a file, even asking for a file in it fails.
     with suppress(OSError):
         path.unlink(missing_ok=True)
 
 
-def _refusal(path: Path, error: OSError) -> ResourceError:
+def _write_error(path: Path, error: OSError) -> ResourceError:
     reason = error.strerror or str(error)
     return ResourceError(f"{path}: cannot be written ({reason}); free some space or choose another -o")

@@ -10,16 +10,16 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from guidino_cli.config import Part, presets_folder
-from guidino_cli.errors import ConfigError, unknown
-from guidino_cli.settings import apply_overrides, as_yaml, checked, read_settings
+from guidino_cli.config import ComponentSettings, presets_folder
+from guidino_cli.errors import ConfigError, unknown_name
+from guidino_cli.settings import apply_overrides, read_settings, to_yaml, validate_settings
 
 _STRICT = ConfigDict(extra="forbid")
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True, config=_STRICT)
-class UnlabelledSettings:
+class UnlabelledDataSettings:
     """How images are kept and lit.
 
     `side`: every image is squeezed to a square of so many pixels, out of which crops of its own shape are cut; at least
@@ -35,7 +35,7 @@ class UnlabelledSettings:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class TeachingSettings:
+class OptimizationSettings:
     """The optimisation, AdamW. Defaults: DINOv3's for a ViT-L.
 
     `layer_decay`: learning rate of each block relative to the one above it. `patch_lr`: factor of the patch embedding.
@@ -140,7 +140,7 @@ class DistillSettings:
     precision), so that it sees every view once.
     """
 
-    teacher: Part = field(default_factory=lambda: Part("embedded"))
+    teacher: ComponentSettings = field(default_factory=lambda: ComponentSettings("embedded"))
     blocks: Annotated[list[PositiveInt], Field(min_length=1)] | None = None
     views: PositiveInt = 8
     area: tuple[PositiveFloat, _Share] = (0.12, 1.0)
@@ -157,9 +157,9 @@ class PretrainConfig:
     """
 
     description: str = ""
-    student: Part = field(default_factory=lambda: Part("dinov3", {"size": "base"}))
-    data: UnlabelledSettings = field(default_factory=UnlabelledSettings)
-    train: TeachingSettings = field(default_factory=TeachingSettings)
+    student: ComponentSettings = field(default_factory=lambda: ComponentSettings("dinov3", {"size": "base"}))
+    data: UnlabelledDataSettings = field(default_factory=UnlabelledDataSettings)
+    train: OptimizationSettings = field(default_factory=OptimizationSettings)
     dino: DinoSettings = field(default_factory=DinoSettings)
     distill: DistillSettings | None = None
     stages: list[StageSettings] = field(default_factory=lambda: [StageSettings("stage 1", 1000, 2e-4)])
@@ -182,17 +182,17 @@ class PretrainConfig:
         return self.stages[-1], self.stages[-1].steps + step
 
 
-def pretraining_folder() -> Path:
+def pretrain_presets_folder() -> Path:
     """Folder of the packaged presets of pretraining."""
     return presets_folder() / "pretraining"
 
 
-def pretraining_presets() -> list[str]:
+def pretrain_preset_names() -> list[str]:
     """Their names, sorted."""
-    return sorted(path.stem for path in pretraining_folder().glob("*.yaml"))
+    return sorted(path.stem for path in pretrain_presets_folder().glob("*.yaml"))
 
 
-def load_pretraining(preset: str, overrides: Iterable[str] = ()) -> PretrainConfig:
+def load_pretrain_preset(preset: str, overrides: Iterable[str] = ()) -> PretrainConfig:
     """Read a preset by name or path and apply `a.b=c` overrides; `stages.0.steps=5` reaches into a list.
 
     Raises:
@@ -200,31 +200,33 @@ def load_pretraining(preset: str, overrides: Iterable[str] = ()) -> PretrainConf
     """
     path = Path(preset)
     if path.suffix not in {".yaml", ".yml"}:
-        path = pretraining_folder() / f"{preset}.yaml"
-        if preset not in pretraining_presets():
-            raise ConfigError(unknown("preset of pretraining", preset, pretraining_presets(), lister="guidino presets"))
-    return read_pretraining(path, overrides, label=preset)
+        path = pretrain_presets_folder() / f"{preset}.yaml"
+        if preset not in pretrain_preset_names():
+            raise ConfigError(
+                unknown_name("preset of pretraining", preset, pretrain_preset_names(), lister="guidino presets")
+            )
+    return read_pretrain_config(path, overrides, label=preset)
 
 
-def read_pretraining(path: Path, overrides: Iterable[str] = (), *, label: str | None = None) -> PretrainConfig:
+def read_pretrain_config(path: Path, overrides: Iterable[str] = (), *, label: str | None = None) -> PretrainConfig:
     """Read a configuration file; see `load_pretraining` for the errors."""
     return _checked(read_settings(path, overrides, example="'train: {batch_size: 32}'"), label=label or str(path))
 
 
-def override_pretraining(config: PretrainConfig, overrides: Iterable[str]) -> PretrainConfig:
+def override_pretrain_config(config: PretrainConfig, overrides: Iterable[str]) -> PretrainConfig:
     """A copy of a configuration with `a.b=c` overrides applied."""
     settings = asdict(config)
     apply_overrides(settings, overrides)
     return _checked(settings, label="settings")
 
 
-def dump_pretraining(config: PretrainConfig) -> str:
+def dump_pretrain_config(config: PretrainConfig) -> str:
     """The configuration as YAML, every setting spelled out."""
-    return as_yaml(config)
+    return to_yaml(config)
 
 
 def _checked(settings: dict, *, label: str) -> PretrainConfig:
-    config = checked(PretrainConfig, settings, label=label)
+    config = validate_settings(PretrainConfig, settings, label=label)
     if not config.stages:
         raise ConfigError(
             f"{label}: stages is empty, expected at least one, such as [{{name: one, steps: 1000, lr: 1e-4}}]"

@@ -20,7 +20,7 @@ def keep_freed_memory() -> bool:
     return _tell((_TRIM_THRESHOLD, _KEPT_BYTES), (_MMAP_THRESHOLD, _LARGEST_BYTES))
 
 
-def keep_freed_maps() -> bool:
+def keep_all_freed_memory() -> bool:
     """The same for a network's maps, which are larger than 32 MB: what was needed once is kept to the end.
 
     Four windows of 256 px with 32 channels are 34 MB. Memory fresh from the system is cleared page by page, which was
@@ -44,12 +44,12 @@ _NAME = "GUIDINO_PARENT"
 _PR_SET_PDEATHSIG = 1
 
 
-def for_children() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """What the environment of a guidino process must say, that it may `follow` this one."""
     return {_NAME: str(os.getpid())}
 
 
-def follow() -> bool:
+def die_with_parent() -> bool:
     """Ask for SIGTERM at the end of the process that started this one for its own work.
 
     Without, what a killed `--devices` or `--seeds` has started would go on writing into the folder that `--resume` goes

@@ -14,7 +14,7 @@ _console = Console(stderr=True)
 
 
 @contextmanager
-def progress(*, enabled: bool = True) -> Iterator[Progress]:
+def progress_bar(*, enabled: bool = True) -> Iterator[Progress]:
     """A progress display on stderr, silent where stderr is not a terminal."""
     columns = (
         TextColumn("{task.description}"),
@@ -29,7 +29,7 @@ def progress(*, enabled: bool = True) -> Iterator[Progress]:
 
 
 @contextmanager
-def one_line(*, enabled: bool = True) -> Iterator[Progress]:
+def status_line(*, enabled: bool = True) -> Iterator[Progress]:
     """One moving line on stderr whose task's description says all, the bar in what room is left; silent elsewhere."""
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=None))
     is_shown = enabled and _console.is_terminal
@@ -45,7 +45,7 @@ def is_terminal() -> bool:
 def track(items: Iterable[T], *, total: int, description: str, every_seconds: float = 15.0) -> Iterator[T]:
     """Iterate with a progress bar; where stderr is no terminal, a plain line now and then instead."""
     started = said = time.monotonic()
-    with progress() as bar:
+    with progress_bar() as bar:
         task = bar.add_task(description, total=total, note="")
         for number, item in enumerate(items, start=1):
             yield item
@@ -53,11 +53,11 @@ def track(items: Iterable[T], *, total: int, description: str, every_seconds: fl
             now = time.monotonic()
             if not _console.is_terminal and number < total and now - said >= every_seconds:
                 left = (now - started) / number * (total - number)
-                say(f"{description} {number}/{total}, about {spoken(left)} left")
+                log_info(f"{description} {number}/{total}, about {format_duration(left)} left")
                 said = now
 
 
-def spoken(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time in one number and its unit, such as "45 s" or "1.5 h"."""
     seconds = max(0.0, seconds)
     for unit, size, enough in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
@@ -66,11 +66,11 @@ def spoken(seconds: float) -> str:
     return f"{seconds / 86400:.1f} days"
 
 
-def counted(count: int, noun: str, plural: str = "") -> str:
+def pluralize(count: int, noun: str, plural: str = "") -> str:
     """A number and its noun: "1 case", "2 cases", "0 cases"; `plural` where it does not only take an s."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
-def say(line: str) -> None:
+def log_info(line: str) -> None:
     """Print one line of plain text to stderr, above a running bar."""
     _console.print(line, markup=False, highlight=False, soft_wrap=True)

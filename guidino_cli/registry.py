@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from guidino_cli.errors import ConfigError, unknown
+from guidino_cli.errors import ConfigError, unknown_name
 
 # Commands that list the parts of a kind.
 _LISTERS = {"segmenter": "guidino models"}
@@ -21,7 +21,7 @@ def find(kind: str, name: str, registry: Mapping[str, str]) -> Any:
     """
     key, _, variant = name.partition(":")
     if key not in registry:
-        raise ConfigError(unknown(kind, name, registry, lister=_LISTERS.get(kind, "")))
+        raise ConfigError(unknown_name(kind, name, registry, lister=_LISTERS.get(kind, "")))
     module, attribute = registry[key].split(":")
     factory = getattr(importlib.import_module(module), attribute)
     if variant and "variant" not in inspect.signature(factory).parameters:
@@ -48,7 +48,7 @@ def create(kind: str, name: str, registry: Mapping[str, str], options: Mapping[s
     allowed = set(inspect.signature(factory).parameters) - set(given)
     for option in options:
         if option not in allowed:
-            raise ConfigError(f"{kind} {name}: " + unknown("option", option, allowed))
+            raise ConfigError(f"{kind} {name}: " + unknown_name("option", option, allowed))
     try:
         inspect.signature(factory).bind(**options, **given)
     except TypeError as error:

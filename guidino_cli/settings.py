@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from guidino_cli.errors import ConfigError, nearest, unknown
+from guidino_cli.errors import ConfigError, closest_names, unknown_name
 
 C = TypeVar("C")
 
@@ -54,7 +54,7 @@ def apply_overrides(settings: dict[str, Any], overrides: Iterable[str]) -> None:
         _apply(settings, override)
 
 
-def checked(kind: type[C], settings: Mapping[str, Any], *, label: str) -> C:
+def validate_settings(kind: type[C], settings: Mapping[str, Any], *, label: str) -> C:
     """A nested mapping as the dataclass that describes it; `ConfigError` with the keys that are wrong."""
     try:
         return TypeAdapter(kind).validate_python(dict(settings))
@@ -62,7 +62,7 @@ def checked(kind: type[C], settings: Mapping[str, Any], *, label: str) -> C:
         raise ConfigError(f"{label}: " + "; ".join(_line(detail, kind) for detail in error.errors())) from error
 
 
-def as_yaml(config: Any) -> str:
+def to_yaml(config: Any) -> str:
     """A configuration of any kind as YAML."""
     return yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True)
 
@@ -140,9 +140,9 @@ def _unknown_setting(path: list[str], here: list[str], everywhere: list[str]) ->
     """
     name = path[-1]
     names = {place.rpartition(".")[2] for place in everywhere}
-    meant = [name] if name in names else nearest(name, names, cutoff=0.75)
-    if not meant or (name not in names and nearest(name, here, cutoff=0.5 if path[:-1] else 0.75)):
-        return unknown("setting", name, here, lister="guidino presets NAME --resolved")
+    meant = [name] if name in names else closest_names(name, names, cutoff=0.75)
+    if not meant or (name not in names and closest_names(name, here, cutoff=0.5 if path[:-1] else 0.75)):
+        return unknown_name("setting", name, here, lister="guidino presets NAME --resolved")
     places = [place for place in everywhere if place.rpartition(".")[2] == meant[0]]
     return f"unknown setting '{name}'; did you mean {' or '.join(map(repr, places))}?"
 

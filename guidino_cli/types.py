@@ -83,7 +83,7 @@ class Prediction(NamedTuple):
     guide: Tensor | None = None
 
 
-class Images(NamedTuple):
+class UnlabelledSample(NamedTuple):
     """One unlabelled image, or a batch of them once collated.
 
     Attributes:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from guidino_cli.config import RunConfig, dump, load_config, load_preset, override, parse, preset_names
-from guidino_cli.engine.training.objective import Objective
+from guidino_cli.config import RunConfig, dump_config, load_config, load_preset, override, parse_config, preset_names
+from guidino_cli.engine.training.loss import SegmentationLoss
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import SEGMENTERS, build_model
 from guidino_cli.registry import create, find
@@ -74,13 +74,13 @@ def test_the_presets_that_one_begins_with_need_no_extra_and_no_hub(name: str, mo
 @pytest.mark.parametrize("name", preset_names())
 def test_the_loss_of_a_preset_fits_its_model(name: str) -> None:
     config = load_preset(name)
-    Objective(config.train.loss, has_guide=config.model.guide is not None)
+    SegmentationLoss(config.train.loss, has_guide=config.model.guide is not None)
 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_a_preset_survives_being_written_and_read(name: str, tmp_path: Path) -> None:
     config = load_preset(name)
-    (tmp_path / "config.yaml").write_text(dump(config), encoding="utf-8")
+    (tmp_path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
     assert load_config(tmp_path / "config.yaml") == config
 
 
@@ -174,8 +174,8 @@ def test_an_unknown_preset_suggests_the_nearest() -> None:
 
 def test_a_guide_without_a_backbone_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"model\.guide needs a model\.backbone"):
-        parse({"model": {"guide": {"name": "tokenbook"}}})
+        parse_config({"model": {"guide": {"name": "tokenbook"}}})
 
 
 def test_the_default_configuration_is_a_valid_one() -> None:
-    assert parse({}) == RunConfig()
+    assert parse_config({}) == RunConfig()

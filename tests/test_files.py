@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from guidino_cli.errors import ResourceError
-from guidino_cli.files import whole_folder, write_atomically, write_text
+from guidino_cli.files import atomic_folder, write_atomically, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_text_has_the_same_line_ends_everywhere(tmp_path: Path) -> None:
 
 def test_a_folder_takes_the_place_of_an_older_one_with_all_that_is_in_it(tmp_path: Path) -> None:
     write_text(tmp_path / "a" / "old.txt", "old")
-    with whole_folder(tmp_path / "a") as place:
+    with atomic_folder(tmp_path / "a") as place:
         (place / "new.txt").write_text("new")
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["new.txt"]
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
@@ -62,6 +62,6 @@ def test_a_folder_that_was_not_filled_leaves_the_old_one_and_no_rest(tmp_path: P
 
 
 def _fill_half(folder: Path) -> None:
-    with whole_folder(folder) as place:
+    with atomic_folder(folder) as place:
         (place / "new.txt").write_text("new")
         raise OSError(28, "No space left on device")

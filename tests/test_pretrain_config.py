@@ -8,16 +8,16 @@ from guidino_cli.config import preset_names
 from guidino_cli.errors import ConfigError
 from guidino_cli.pretrain_config import (
     PretrainConfig,
-    dump_pretraining,
-    load_pretraining,
-    override_pretraining,
-    pretraining_presets,
-    read_pretraining,
+    dump_pretrain_config,
+    load_pretrain_preset,
+    override_pretrain_config,
+    pretrain_preset_names,
+    read_pretrain_config,
 )
 
 
 def test_meddinov3_is_the_papers_three_stages() -> None:
-    config = load_pretraining("meddinov3")
+    config = load_pretrain_preset("meddinov3")
     assert config.steps == 120_000
     assert [(stage.steps, stage.lr, stage.gram) for stage in config.stages] == [
         (100_000, 2e-4, 0.0),
@@ -30,21 +30,21 @@ def test_meddinov3_is_the_papers_three_stages() -> None:
     assert (min(item.local_size for item in sizes), max(item.local_size for item in sizes)) == (112, 336)
 
 
-@pytest.mark.parametrize("name", pretraining_presets())
+@pytest.mark.parametrize("name", pretrain_preset_names())
 def test_no_image_is_kept_smaller_than_a_crop_of_it(name: str) -> None:
-    config = load_pretraining(name)
+    config = load_pretrain_preset(name)
     for stage in config.stages:
         largest = max(max(item.global_size, item.gram_size or 0) for item in stage.crops)
         assert (stage.side or config.data.side) >= largest
 
 
 def test_presets_of_training_and_of_pretraining_are_apart() -> None:
-    assert {"meddinov3", "small"} <= set(pretraining_presets())
-    assert not set(pretraining_presets()) & set(preset_names())
+    assert {"meddinov3", "small"} <= set(pretrain_preset_names())
+    assert not set(pretrain_preset_names()) & set(preset_names())
 
 
 def test_a_stage_ends_where_the_next_begins() -> None:
-    config = override_pretraining(
+    config = override_pretrain_config(
         PretrainConfig(), ["stages=[{name: a, steps: 3, lr: 1e-3}, {name: b, steps: 2, lr: 1e-4}]"]
     )
     found = [(config.stage_at(step)[0].name, config.stage_at(step)[1]) for step in range(6)]
@@ -52,13 +52,13 @@ def test_a_stage_ends_where_the_next_begins() -> None:
 
 
 def test_what_is_dumped_is_read_back(tmp_path: Path) -> None:
-    config = load_pretraining("small", ["seed=7", "dino.global_area=[0.4, 0.9]"])
-    (tmp_path / "config.yaml").write_text(dump_pretraining(config))
-    assert read_pretraining(tmp_path / "config.yaml") == config
+    config = load_pretrain_preset("small", ["seed=7", "dino.global_area=[0.4, 0.9]"])
+    (tmp_path / "config.yaml").write_text(dump_pretrain_config(config))
+    assert read_pretrain_config(tmp_path / "config.yaml") == config
 
 
 def test_an_override_reaches_into_a_stage() -> None:
-    assert load_pretraining("meddinov3", ["stages.2.crops.1.weight=0.7"]).stages[2].crops[1].weight == 0.7
+    assert load_pretrain_preset("meddinov3", ["stages.2.crops.1.weight=0.7"]).stages[2].crops[1].weight == 0.7
 
 
 @pytest.mark.parametrize(
@@ -76,14 +76,14 @@ def test_an_override_reaches_into_a_stage() -> None:
 )
 def test_what_cannot_be_is_refused_by_its_name(override: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
-        load_pretraining("small", [override])
+        load_pretrain_preset("small", [override])
 
 
 def test_a_gram_teacher_must_be_of_a_step_before_it_teaches() -> None:
     with pytest.raises(ConfigError, match="gram_step is 60000, but a stage with a Gram term begins at step 50000"):
-        load_pretraining("meddinov3", ["stages.0.steps=50000", "dino.gram_step=60000"])
+        load_pretrain_preset("meddinov3", ["stages.0.steps=50000", "dino.gram_step=60000"])
 
 
 def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="did you mean 'meddinov3'"):
-        load_pretraining("meddino")
+        load_pretrain_preset("meddino")

@@ -10,27 +10,27 @@ from pathlib import Path
 
 import pytest
 
-from guidino_cli.processes import follow, for_children
+from guidino_cli.processes import child_environment, die_with_parent
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
 
 CHILD = """
 import signal, sys, time
 from pathlib import Path
-from guidino_cli.processes import follow
+from guidino_cli.processes import die_with_parent
 
 def end(*_):
     Path(sys.argv[1], "ended").touch()
     sys.exit()
 
 signal.signal(signal.SIGTERM, end)
-Path(sys.argv[1], "follows" if follow() else "alone").touch()
+Path(sys.argv[1], "follows" if die_with_parent() else "alone").touch()
 time.sleep(60)
 """
 PARENT = """
 import os, subprocess, sys
-from guidino_cli.processes import for_children
-subprocess.run([sys.executable, "-c", sys.argv[1], sys.argv[2]], env=os.environ | for_children())
+from guidino_cli.processes import child_environment
+subprocess.run([sys.executable, "-c", sys.argv[1], sys.argv[2]], env=os.environ | child_environment())
 """
 
 
@@ -52,8 +52,8 @@ def test_a_child_is_asked_to_terminate_when_its_parent_is_killed(tmp_path: Path)
 
 @linux_only
 def test_who_was_started_by_another_follows_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(*next(iter(for_children().items())))
-    assert not follow()
+    monkeypatch.setenv(*next(iter(child_environment().items())))
+    assert not die_with_parent()
 
 
 _PAGES = """
@@ -89,4 +89,4 @@ def test_masks_of_one_size_ask_the_system_for_memory_once() -> None:
 @needs_glibc
 def test_maps_larger_than_32_mb_ask_the_system_for_memory_once() -> None:
     """Five maps of 40 MB are 51,200 pages (or 100 huge ones); without the setting each is asked for again."""
-    assert _pages("keep_freed_maps", mb=40, times=5) < 50
+    assert _pages("keep_all_freed_memory", mb=40, times=5) < 50

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from guidino_cli.progress import counted, spoken
+from guidino_cli.progress import format_duration, pluralize
 
 
 @pytest.mark.parametrize(
@@ -12,7 +12,7 @@ from guidino_cli.progress import counted, spoken
     [(-1, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (172_800, "2.0 days")],
 )
 def test_a_time_is_said_in_one_number(seconds: float, words: str) -> None:
-    assert spoken(seconds) == words
+    assert format_duration(seconds) == words
 
 
 @pytest.mark.parametrize(
@@ -25,4 +25,4 @@ def test_a_time_is_said_in_one_number(seconds: float, words: str) -> None:
     ],
 )
 def test_counted_words_agree_with_their_number(words: tuple[Any, ...], said: str) -> None:
-    assert counted(*words) == said
+    assert pluralize(*words) == said

@@ -8,9 +8,9 @@ import typer
 
 from guidino_cli import __version__
 from guidino_cli.cli import data, prediction, pretraining, scoring, tools, training
-from guidino_cli.cli.processes import is_launched, leave_at_once
+from guidino_cli.cli.workers import exit_immediately, is_worker_process
 from guidino_cli.errors import EXIT_CODES, UserError
-from guidino_cli.processes import follow
+from guidino_cli.processes import die_with_parent
 
 _HELP = """Segment medical images, guided by a frozen vision foundation model.
 
@@ -34,7 +34,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; a `UserError` becomes one line on stderr and its exit code."""
-    follow()
+    die_with_parent()
     # Threads that wait for each other by spinning make torch ten times slower on a CPU that has other work too.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Nothing is reported to anyone: libraries below honour these.
@@ -53,8 +53,8 @@ def main() -> None:
         hint = "" if isinstance(error, UserError) else " (a bug: please report it with the output of GUIDINO_DEBUG=1)"
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         print(f"guidino: {kind}{error}{hint}", file=sys.stderr)
-        if is_launched():
-            leave_at_once(code)
+        if is_worker_process():
+            exit_immediately(code)
         sys.exit(code)
 
 

@@ -12,7 +12,7 @@ import typer
 from guidino_cli.errors import ConfigError
 
 
-def pair(option: str, text: str, *, between: str, example: str) -> tuple[float, float]:
+def parse_pair(option: str, text: str, *, between: str, example: str) -> tuple[float, float]:
     """`40,400` as 40.0 and 400.0.
 
     Raises:
@@ -25,7 +25,7 @@ def pair(option: str, text: str, *, between: str, example: str) -> tuple[float, 
         raise ConfigError(f"{option} {text}: expected two numbers, such as {example}") from error
 
 
-def level_and_width(option: str, text: str) -> tuple[float, float] | None:
+def parse_grey_window(option: str, text: str) -> tuple[float, float] | None:
     """A window of grey values, or None for `auto`.
 
     Raises:
@@ -33,13 +33,13 @@ def level_and_width(option: str, text: str) -> tuple[float, float] | None:
     """
     if text == "auto":
         return None
-    level, width = pair(option, text, between=",", example="40,400 or auto")
+    level, width = parse_pair(option, text, between=",", example="40,400 or auto")
     if not (math.isfinite(level) and 0 < width < math.inf):
         raise ConfigError(f"{option} {text}: expected a level and a width above 0, such as 40,400")
     return level, width
 
 
-def share(option: str, text: str) -> tuple[int, int]:
+def parse_shard(option: str, text: str) -> tuple[int, int]:
     """`2/8`, the second of eight shares, as 2 and 8.
 
     Raises:
@@ -57,7 +57,7 @@ Seeds = Annotated[str | None, typer.Option(help="Several runs in -o, a seed each
 Folds = Annotated[str | None, typer.Option(help="Several runs in -o, a fold of the data each: how many, or which.")]
 Devices = Annotated[int | None, typer.Option(min=1, help="Processes on this machine, a device each, by torchrun.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on behind the last saved step of -o.")]
-StartAnew = Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that is not empty.")]
+OverwriteRun = Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that is not empty.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, print the settings, stop.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")]
 Split = Annotated[str, typer.Option(help="Split of a prepared DATA folder: train, val, test or all.")]
@@ -102,10 +102,10 @@ def _family(weights: str) -> str:
     return next((family for family in ("dinov3", "dinov2") if kind.startswith(family)), "vit")
 
 
-Value = str | int | bool | Path | list[str] | None
+OptionValue = str | int | bool | Path | list[str] | None
 
 
-def words(options: Mapping[str, Value]) -> list[str]:
+def to_argv(options: Mapping[str, OptionValue]) -> list[str]:
     """`{"seed": 3, "resume": True, "set": ["a=1"], "out": None}` as `--seed 3 --resume --set a=1`."""
     result: list[str] = []
     for name, value in options.items():

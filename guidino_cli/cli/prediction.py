@@ -51,8 +51,8 @@ def predict(
     """
     from guidino_cli.commands import predict as command
 
-    request = command.Request(
-        extras=command.Extras(save_guide, save_probabilities, overlay),
+    request = command.PredictOptions(
+        extras=command.ExtraOutputs(save_guide, save_probabilities, overlay),
         values=values,
         post=post,
         ensemble=tuple(ensemble or ()),
@@ -151,8 +151,8 @@ def visualize_guide(
         out=out,
         truth=truth,
         compare=compare,
-        view=command.BackboneView(backbone, weights, layer, at, scale, tokens),
-        drawing=command.Drawing(limits, spacing),
+        view=command.TokenOptions(backbone, weights, layer, at, scale, tokens),
+        drawing=command.DrawingOptions(limits, spacing),
         split=split,
         overrides=tuple(overrides or ()),
         device=device,

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from guidino_cli.cli.options import Device, Devices, DryRun, Offline, Resume, StartAnew, Value
-from guidino_cli.cli.processes import handed_over
+from guidino_cli.cli.options import Device, Devices, DryRun, Offline, OptionValue, OverwriteRun, Resume
+from guidino_cli.cli.workers import launch_workers
 
 
 def pretrain(
@@ -32,7 +32,7 @@ def pretrain(
     device: Device = None,
     devices: Devices = None,
     resume: Resume = False,
-    overwrite: StartAnew = False,
+    overwrite: OverwriteRun = False,
     offline: Offline = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -50,14 +50,14 @@ def pretrain(
         # First, so that --set may still change how the teacher is read.
         overrides = [teacher_setting(distill_from), *(overrides or [])]
     if not resume:
-        from guidino_cli.pretrain_config import load_pretraining
+        from guidino_cli.pretrain_config import load_pretrain_preset
 
         # A typo is answered at once, before the seconds that importing torch takes.
-        load_pretraining(preset, overrides or [])
-    chosen: dict[str, Value] = {"out": out, "preset": preset, "set": overrides, "seed": seed}
+        load_pretrain_preset(preset, overrides or [])
+    chosen: dict[str, OptionValue] = {"out": out, "preset": preset, "set": overrides, "seed": seed}
     switches = {"resume": resume, "overwrite": overwrite, "offline": offline}
     begin = ["pretrain", *([] if images is None else [str(images)])]
-    if handed_over(begin, {**chosen, **switches}, devices=devices, device=device, dry_run=dry_run):
+    if launch_workers(begin, {**chosen, **switches}, devices=devices, device=device, dry_run=dry_run):
         return
     from guidino_cli.commands import pretrain as command
 
@@ -97,10 +97,10 @@ def slices(
 
     Example: guidino slices ct/ -o slices --window 40,400
     """
-    from guidino_cli.cli.options import level_and_width, share
+    from guidino_cli.cli.options import parse_grey_window, parse_shard
 
-    chosen = level_and_width("--window", window)
-    part, parts = share("--shard", shard)
+    chosen = parse_grey_window("--window", window)
+    part, parts = parse_shard("--shard", shard)
     from guidino_cli.commands import slices as command
     from guidino_cli.data.volumes import SliceSettings
 

@@ -5,8 +5,19 @@ from typing import Annotated
 
 import typer
 
-from guidino_cli.cli.options import Device, Devices, DryRun, Folds, Offline, Resume, Seeds, StartAnew, Value, words
-from guidino_cli.cli.processes import handed_over
+from guidino_cli.cli.options import (
+    Device,
+    Devices,
+    DryRun,
+    Folds,
+    Offline,
+    OptionValue,
+    OverwriteRun,
+    Resume,
+    Seeds,
+    to_argv,
+)
+from guidino_cli.cli.workers import launch_workers
 
 
 def train(
@@ -24,7 +35,7 @@ def train(
     device: Device = None,
     devices: Devices = None,
     resume: Resume = False,
-    overwrite: StartAnew = False,
+    overwrite: OverwriteRun = False,
     offline: Offline = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -51,15 +62,15 @@ def train(
             out=out,
             overrides=overrides or [],
             seed=seed,
-            place=words({"device": device, "devices": devices, "offline": offline}),
+            place=to_argv({"device": device, "devices": devices, "offline": offline}),
             resume=resume,
             overwrite=overwrite,
             dry_run=dry_run,
         )
         return
-    chosen: dict[str, Value] = {"preset": preset, "data": data, "out": out, "set": overrides, "seed": seed}
+    chosen: dict[str, OptionValue] = {"preset": preset, "data": data, "out": out, "set": overrides, "seed": seed}
     switches = {"resume": resume, "overwrite": overwrite, "offline": offline}
-    if handed_over(["train"], {**chosen, **switches}, devices=devices, device=device, dry_run=dry_run):
+    if launch_workers(["train"], {**chosen, **switches}, devices=devices, device=device, dry_run=dry_run):
         return
     from guidino_cli.commands import train as command
 
@@ -99,7 +110,7 @@ def lora_tune(
     device: Device = None,
     devices: Devices = None,
     resume: Resume = False,
-    overwrite: StartAnew = False,
+    overwrite: OverwriteRun = False,
     offline: Offline = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -122,18 +133,18 @@ def lora_tune(
             out=out,
             overrides=overrides or [],
             seed=seed,
-            flags=words({"freeze-heads": freeze_heads}),
-            place=words({"device": device, "devices": devices, "offline": offline, "merge": merge}),
+            flags=to_argv({"freeze-heads": freeze_heads}),
+            place=to_argv({"device": device, "devices": devices, "offline": offline, "merge": merge}),
             resume=resume,
             overwrite=overwrite,
             dry_run=dry_run,
         )
         return
-    chosen: dict[str, Value] = {"preset": preset, "data": data, "out": out, "set": overrides, "seed": seed}
+    chosen: dict[str, OptionValue] = {"preset": preset, "data": data, "out": out, "set": overrides, "seed": seed}
     switches = {"freeze-heads": freeze_heads, "merge": merge, "resume": resume, "overwrite": overwrite}
     begin = ["lora-tune", *([] if run is None else [str(run)])]
     options = {**chosen, **switches, "offline": offline}
-    if handed_over(begin, options, devices=devices, device=device, dry_run=dry_run):
+    if launch_workers(begin, options, devices=devices, device=device, dry_run=dry_run):
         return
     from guidino_cli.commands import lora_tune as command
 

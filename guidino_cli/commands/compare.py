@@ -4,33 +4,33 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from guidino_cli.commands.evaluate_options import Options, check_out, request_of, truths_of
-from guidino_cli.commands.evaluate_report import say
+from guidino_cli.commands.evaluate_options import Options, check_out, load_truths, parse_options
+from guidino_cli.commands.evaluate_report import print_wrapped
 from guidino_cli.errors import ConfigError, PartialError
 from guidino_cli.evaluation.cases import Pairing, TruthSet
-from guidino_cli.evaluation.columns import column
+from guidino_cli.evaluation.columns import column_values
 from guidino_cli.evaluation.comparison import (
     HEADINGS,
-    Contest,
-    Results,
-    about_sets,
-    blocks,
-    compare,
-    notes,
+    NamedResults,
+    PairedComparison,
+    compare_all,
+    comparison_tables,
+    describe_sets,
+    explain_table,
     per_case_csv,
     to_json,
     to_markdown,
 )
-from guidino_cli.evaluation.folder import evaluate
-from guidino_cli.evaluation.matching import match
+from guidino_cli.evaluation.evaluator import evaluate
+from guidino_cli.evaluation.matching import match_predictions
 from guidino_cli.evaluation.report.text import label
-from guidino_cli.evaluation.truths import in_one_order, read_pairs
+from guidino_cli.evaluation.truths import align_pairings, read_pairs
 from guidino_cli.evaluation.types import CaseResult
 from guidino_cli.files import write_atomically, write_text
 from guidino_cli.metrics import METRICS
-from guidino_cli.plots.report import Differences, difference_figure
-from guidino_cli.progress import counted, track
-from guidino_cli.progress import say as warn
+from guidino_cli.plots.report import PairedDifferences, plot_paired_differences
+from guidino_cli.progress import log_info as warn
+from guidino_cli.progress import pluralize, track
 
 
 def run(
@@ -56,22 +56,22 @@ def run(
         PartialError: Everything is written, but predictions were missing or could not be used.
     """
     labels = _names(predictions, names)
-    request = request_of(options)
+    request = parse_options(options)
     if options.out is not None:
         check_out(options.out, [*predictions, truth], overwrite=options.overwrite)
-    truths = truths_of(truth, options)
+    truths = load_truths(truth, options)
     pairings = dict(zip(labels, _pairings(predictions, truths, tables), strict=True))
     members = [pair.truth for pair in pairings[labels[0]].pairs]
-    groups = None if options.group is None else column(members, options.group, option="--group")
+    groups = None if options.group is None else column_values(members, options.group, option="--group")
     for name, pairing in pairings.items():
         for warning in pairing.warnings:
             warn(f"warning: {name}: {warning}")
     results = [(name, evaluate(pairing, truths, request, _progress(name))) for name, pairing in pairings.items()]
-    contests = compare(results, groups=groups, seed=options.seed)
+    contests = compare_all(results, groups=groups, seed=options.seed)
     _show(results, contests)
     if options.out is not None:
         _write(options.out, results, contests, truths.origin)
-        say(f"wrote {options.out}: differences.png, comparison.md, comparison.json, per_case.csv")
+        print_wrapped(f"wrote {options.out}: differences.png, comparison.md, comparison.json, per_case.csv")
     failed = {name: len(result.problems()) for name, result in results if result.problems()}
     if failed:
         counts = ", ".join(f"{name} {number}" for name, number in failed.items())
@@ -80,11 +80,11 @@ def run(
 
 def _pairings(predictions: Sequence[Path], truths: TruthSet, tables: Sequence[Path]) -> list[Pairing]:
     if not tables:
-        return [match(place, truths) for place in predictions]
+        return [match_predictions(place, truths) for place in predictions]
     if len(tables) != len(predictions):
-        sets = counted(len(predictions), "set")
-        raise ConfigError(f"--pairs: {counted(len(tables), 'table')} for {sets} of predictions; give one for each")
-    return in_one_order([read_pairs(table) for table in tables], tables)
+        sets = pluralize(len(predictions), "set")
+        raise ConfigError(f"--pairs: {pluralize(len(tables), 'table')} for {sets} of predictions; give one for each")
+    return align_pairings([read_pairs(table) for table in tables], tables)
 
 
 def _progress(name: str) -> Callable[[Iterable[CaseResult], int], Iterator[CaseResult]]:
@@ -106,33 +106,33 @@ def _names(predictions: Sequence[Path], names: str | None) -> list[str]:
     return short if len(set(short)) == len(short) else whole
 
 
-def _show(results: Results, contests: Sequence[Contest]) -> None:
+def _show(results: NamedResults, contests: Sequence[PairedComparison]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    for line in about_sets(results):
-        say(line)
-    for title, rows in blocks(contests, results[0][1].unit).items():
+    for line in describe_sets(results):
+        print_wrapped(line)
+    for title, rows in comparison_tables(contests, results[0][1].unit).items():
         print()
-        say(title)
+        print_wrapped(title)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
         for place, heading in enumerate(HEADINGS):
             table.add_column(heading, justify="right" if place else "left", no_wrap=True)
         for row in rows:
             table.add_row(*row)
         Console().print(table)
-    for line in notes(results[0][1]):
-        say(line)
+    for line in explain_table(results[0][1]):
+        print_wrapped(line)
 
 
-def _write(out: Path, results: Results, contests: Sequence[Contest], origin: str) -> None:
+def _write(out: Path, results: NamedResults, contests: Sequence[PairedComparison], origin: str) -> None:
     """Every file; the JSON comes last, so that its presence means the folder is whole."""
     write_text(out / "per_case.csv", per_case_csv(results))
     write_text(out / "comparison.md", to_markdown(results, contests))
     main = contests[0].metric
     panels = [
-        Differences(
+        PairedDifferences(
             first=item.first,
             second=item.second,
             label=label(main, results[0][1].unit),
@@ -144,6 +144,6 @@ def _write(out: Path, results: Results, contests: Sequence[Contest], origin: str
         for item in contests
         if item.metric == main
     ]
-    figure = difference_figure(panels)
+    figure = plot_paired_differences(panels)
     write_atomically(out / "differences.png", lambda place: figure.savefig(place, dpi=150))
     write_text(out / "comparison.json", to_json(results, contests, origin=origin, command=sys.argv[1:]))

@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from guidino_cli import __version__
-from guidino_cli.engine.processor import bf16_units
+from guidino_cli.engine.cpu_features import bf16_instruction_sets
 from guidino_cli.errors import DependencyError, ResourceError, UserError
-from guidino_cli.models.pretrained.catalogue import KNOWN
-from guidino_cli.models.pretrained.finding import FOLDER_VARIABLE, find, find_embedded, is_offline
-from guidino_cli.progress import say
+from guidino_cli.models.pretrained.catalogue import KNOWN_WEIGHTS
+from guidino_cli.models.pretrained.hub import FOLDER_VARIABLE, find_embedded_file, find_weights, is_offline
+from guidino_cli.progress import log_info
 
 _PACKAGES = ("torch", "transformers", "accelerate", "peft", "numpy", "scipy", "pillow", "nibabel", "safetensors")
 _EXTRAS = {
@@ -51,16 +51,19 @@ def missing_packages() -> list[str]:
     return [name for name in names if _version(name) is None]
 
 
-def part_facts() -> dict[str, Any]:
+def component_facts() -> dict[str, Any]:
     """The compiled kernel, extras, weights on this machine, and places that must be writable."""
-    from guidino_cli.metrics.compiled import kernel
+    from guidino_cli.metrics.compiled import load_kernel
 
     return {
-        "kernel": kernel() is not None,
+        "kernel": load_kernel() is not None,
         "extras": {name: all(find_spec(item) is not None for item in items) for name, items in _EXTRAS.items()},
         "weights": {
-            **{item.name: None if (place := find(item.repository)) is None else str(place.path) for item in KNOWN},
-            "embedded": None if (file := find_embedded()) is None else str(file),
+            **{
+                item.name: None if (place := find_weights(item.repository)) is None else str(place.path)
+                for item in KNOWN_WEIGHTS
+            },
+            "embedded": None if (file := find_embedded_file()) is None else str(file),
         },
         "offline": is_offline(),
         "places": {name: _place(path) for name, path in _places().items()},
@@ -75,7 +78,7 @@ def torch_facts() -> dict[str, Any]:
         "build": torch.__version__,
         "threads": torch.get_num_threads(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
-        "bf16_units": bf16_units(),
+        "bf16_units": bf16_instruction_sets(),
         "cuda": [_card(number) for number in range(torch.cuda.device_count())],
         "mps": torch.backends.mps.is_available(),
     }
@@ -137,7 +140,7 @@ def run(*, as_json: bool, self_test: bool) -> None:
         ResourceError: The temporary folder cannot be written.
         UserError: The self-test met it; another exception of it is passed on as it is.
     """
-    facts: dict[str, Any] = {"system": system_facts(), **part_facts()}
+    facts: dict[str, Any] = {"system": system_facts(), **component_facts()}
     if not as_json:
         _show_first(facts)
     missing = missing_packages()
@@ -160,7 +163,7 @@ def run(*, as_json: bool, self_test: bool) -> None:
 def _try(facts: dict[str, Any], as_json: bool) -> None:
     from guidino_cli.commands.self_test import self_test
 
-    say("self-test: trains, predicts and evaluates on made-up images")
+    log_info("self-test: trains, predicts and evaluates on made-up images")
     try:
         seconds = asdict(self_test())
     except UserError as error:

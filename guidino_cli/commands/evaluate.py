@@ -6,17 +6,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
-from guidino_cli.commands.evaluate_options import Options, check_out, request_of, truths_of
-from guidino_cli.commands.evaluate_report import show, write
-from guidino_cli.errors import ConfigError, DataError, GateError, PartialError, unknown
-from guidino_cli.evaluation.folder import evaluate
-from guidino_cli.evaluation.gates import Gate, GateOn, Verdict, check, check_baseline, load_report, parse_gate
-from guidino_cli.evaluation.matching import match, with_images
+from guidino_cli.commands.evaluate_options import Options, check_out, load_truths, parse_options
+from guidino_cli.commands.evaluate_report import print_evaluation, write_report
+from guidino_cli.errors import ConfigError, DataError, GateError, PartialError, unknown_name
+from guidino_cli.evaluation.evaluator import evaluate
+from guidino_cli.evaluation.gates import (
+    Gate,
+    GateResult,
+    GateStatistic,
+    check_baseline,
+    check_gates,
+    load_report,
+    parse_gate,
+)
+from guidino_cli.evaluation.matching import attach_images, match_predictions
 from guidino_cli.evaluation.report.files import dump_json, to_json
-from guidino_cli.evaluation.summary import Evaluation
+from guidino_cli.evaluation.summary import EvaluationResult
 from guidino_cli.evaluation.truths import read_pairs
 from guidino_cli.evaluation.types import CaseResult
-from guidino_cli.progress import counted, say, track
+from guidino_cli.progress import log_info, pluralize, track
 
 _LISTED = 10
 
@@ -31,34 +39,34 @@ def run(predictions: Path, truth: Path, options: Options) -> None:
         PartialError: Everything is written, but predictions were missing or could not be used.
     """
     gates = _gates(options)
-    request = request_of(options, [gate.metric for gate in gates])
+    request = parse_options(options, [gate.metric for gate in gates])
     if options.out is not None:
         check_out(options.out, [predictions, truth], overwrite=options.overwrite)
     if options.baseline is not None:
         load_report(options.baseline)
-    truths = truths_of(truth, options)
-    pairing = read_pairs(options.pairs) if options.pairs is not None else match(predictions, truths)
+    truths = load_truths(truth, options)
+    pairing = read_pairs(options.pairs) if options.pairs is not None else match_predictions(predictions, truths)
     if options.images is not None:
-        pairing = with_images(pairing, options.images)
+        pairing = attach_images(pairing, options.images)
     for warning in pairing.warnings:
-        say(f"warning: {warning}")
+        log_info(f"warning: {warning}")
     result = evaluate(pairing, truths, request, _progress)
-    verdicts = check(gates, result, options.gate_on)
+    verdicts = check_gates(gates, result, options.gate_on)
     if options.baseline is not None:
         verdicts += check_baseline(result, options.baseline, options.max_drop)
     report = to_json(result, pairing, origin=truths.origin, command=sys.argv[1:], verdicts=verdicts)
     if options.out is not None:
-        write(options.out, result, pairing, verdicts, report)
+        write_report(options.out, result, pairing, verdicts, report)
     if options.as_json:
         print(json.dumps(json.loads(dump_json(report)), indent=1))
     else:
-        show(result, pairing, truths, verdicts, options.out)
+        print_evaluation(result, pairing, truths, verdicts, options.out)
     _finish(result, verdicts)
 
 
 def _gates(options: Options) -> list[Gate]:
-    if options.gate_on not in get_args(GateOn):
-        raise ConfigError(unknown("value of --gate-on", options.gate_on, get_args(GateOn)))
+    if options.gate_on not in get_args(GateStatistic):
+        raise ConfigError(unknown_name("value of --gate-on", options.gate_on, get_args(GateStatistic)))
     given = {"dice": options.min_dice, "iou": options.min_iou, "hd95": options.max_hd95}
     return [parse_gate(metric, text) for metric, texts in given.items() for text in texts]
 
@@ -67,13 +75,13 @@ def _progress(cases: Iterable[CaseResult], total: int) -> Iterator[CaseResult]:
     return track(cases, total=total, description="scoring")
 
 
-def _finish(result: Evaluation, verdicts: Sequence[Verdict]) -> None:
+def _finish(result: EvaluationResult, verdicts: Sequence[GateResult]) -> None:
     """Say what went wrong and choose the exit code: nothing to score, a gate, then failed cases."""
     problems = result.problems()
     for case in problems[:_LISTED]:
-        say(f"{case.pair.truth.case}: {case.note}")
+        log_info(f"{case.pair.truth.case}: {case.note}")
     if len(problems) > _LISTED:
-        say(f"... and {len(problems) - _LISTED} more; see per_case.csv")
+        log_info(f"... and {len(problems) - _LISTED} more; see per_case.csv")
     failed = [verdict for verdict in verdicts if not verdict.passed]
     if failed:
         raise GateError("; ".join(verdict.sentence for verdict in failed))
@@ -84,5 +92,5 @@ def _finish(result: Evaluation, verdicts: Sequence[Verdict]) -> None:
             "worst": "they count as the worst result",
             "exclude": "this policy leaves missing ones out of means",
         }
-        share = f"{len(problems)} of {counted(len(result.cases), 'case')}"
+        share = f"{len(problems)} of {pluralize(len(result.cases), 'case')}"
         raise PartialError(f"without a usable prediction: {share}; {rule[result.job.policy.missing]}")

@@ -8,12 +8,12 @@ from typing import cast, get_args
 
 from guidino_cli.commands.inputs import require_writable
 from guidino_cli.data.masks.rule import Classes, parse_classes
-from guidino_cli.errors import ConfigError, DependencyError, unknown
+from guidino_cli.errors import ConfigError, DependencyError, unknown_name
 from guidino_cli.evaluation.cases import TruthSet
-from guidino_cli.evaluation.folder import Request, check_metrics
+from guidino_cli.evaluation.evaluator import EvaluationConfig, validate_metrics
 from guidino_cli.evaluation.masks import ReadOptions
 from guidino_cli.evaluation.truths import find_truths
-from guidino_cli.evaluation.types import Hd95, Policy, get_policy
+from guidino_cli.evaluation.types import Hd95Definition, Policy, get_policy
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Options:
     as_json: bool = False
 
 
-def request_of(options: Options, gated: Sequence[str] = ()) -> Request:
+def parse_options(options: Options, gated: Sequence[str] = ()) -> EvaluationConfig:
     """The request behind the words.
 
     Args:
@@ -73,13 +73,13 @@ def request_of(options: Options, gated: Sequence[str] = ()) -> Request:
         raise ConfigError(f"--lesion-iou {options.lesion_iou:g}: expected a share above 0, at most 1")
     policy = get_policy(options.policy)
     if options.hd95 is not None:
-        if options.hd95 not in get_args(Hd95):
-            raise ConfigError(unknown("definition of HD95", options.hd95, get_args(Hd95)))
-        policy = replace(policy, hd95=cast(Hd95, options.hd95))
+        if options.hd95 not in get_args(Hd95Definition):
+            raise ConfigError(unknown_name("definition of HD95", options.hd95, get_args(Hd95Definition)))
+        policy = replace(policy, hd95=cast(Hd95Definition, options.hd95))
     named = [name.strip() for name in options.metrics.split(",") if name.strip()]
     truth, predictions, classes = _reading(options)
-    return Request(
-        metrics=check_metrics([*named, *gated]),
+    return EvaluationConfig(
+        metrics=validate_metrics([*named, *gated]),
         policy=policy,
         spacing=_numbers(options.spacing),
         tolerance=options.tolerance,
@@ -113,7 +113,7 @@ def check_out(out: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
     require_writable(out)
 
 
-def truths_of(place: Path, options: Options) -> TruthSet:
+def load_truths(place: Path, options: Options) -> TruthSet:
     """The masks to be found.
 
     Raises:
@@ -134,7 +134,7 @@ def truths_of(place: Path, options: Options) -> TruthSet:
 
 def _wants_medpy(options: Options, policy: Policy) -> bool:
     if options.backend not in {"auto", "medpy"}:
-        raise ConfigError(unknown("backend", options.backend, ("auto", "medpy")))
+        raise ConfigError(unknown_name("backend", options.backend, ("auto", "medpy")))
     if options.backend == "auto":
         return False
     if policy.hd95 != "pooled":

@@ -7,13 +7,13 @@ from textwrap import fill
 from typing import Any
 
 from guidino_cli.evaluation.cases import Pairing, TruthSet
-from guidino_cli.evaluation.gates import Verdict
+from guidino_cli.evaluation.gates import GateResult
 from guidino_cli.evaluation.report.files import dump_json, lesions_csv, per_case_csv, summary_csv
 from guidino_cli.evaluation.report.html import to_html
 from guidino_cli.evaluation.report.text import (
     HEADINGS,
     SIZE_HEADINGS,
-    Block,
+    TableBlock,
     caption,
     size_rows,
     stratum_title,
@@ -22,19 +22,19 @@ from guidino_cli.evaluation.report.text import (
     to_markdown,
     worst_cases,
 )
-from guidino_cli.evaluation.summary import Evaluation, pooled_figures, pooled_lesions, status_counts
+from guidino_cli.evaluation.summary import EvaluationResult, count_statuses, pool_all_lesions, pooled_overlap
 from guidino_cli.files import write_text
 
 _WORST = 5
 
 
-def write(
-    out: Path, result: Evaluation, pairing: Pairing, verdicts: Sequence[Verdict], report: Mapping[str, Any]
+def write_report(
+    out: Path, result: EvaluationResult, pairing: Pairing, verdicts: Sequence[GateResult], report: Mapping[str, Any]
 ) -> None:
     """Write every file of the report; the JSON comes last, so that its presence means the folder is whole."""
     write_text(out / "per_case.csv", per_case_csv(result))
     write_text(out / "summary.csv", summary_csv(result))
-    if pooled_lesions(result):
+    if pool_all_lesions(result):
         write_text(out / "lesions.csv", lesions_csv(result))
     write_text(out / "report.md", to_markdown(result, verdicts))
     write_text(out / "junit.xml", to_junit(result, verdicts))
@@ -42,43 +42,47 @@ def write(
     write_text(out / "report.json", dump_json(report))
 
 
-def show(result: Evaluation, pairing: Pairing, truths: TruthSet, verdicts: Sequence[Verdict], out: Path | None) -> None:
+def print_evaluation(
+    result: EvaluationResult, pairing: Pairing, truths: TruthSet, verdicts: Sequence[GateResult], out: Path | None
+) -> None:
     """Print the summary; fits 80 columns, and plain ASCII where the locale asks for it."""
-    counts = status_counts(result)
+    counts = count_statuses(result)
     matched = counts["cases"] - sum(case.pair.prediction is None for case in result.cases)
-    say(f"truth: {truths.origin}; {result.job.truth.rule.sentence}")
-    say(f"predictions: {result.job.predictions.rule.sentence}")
-    say(f"matched {matched} of {counts['cases']} ({pairing.rule}); extra predictions {len(pairing.extra)}")
+    print_wrapped(f"truth: {truths.origin}; {result.job.truth.rule.sentence}")
+    print_wrapped(f"predictions: {result.job.predictions.rule.sentence}")
+    print_wrapped(f"matched {matched} of {counts['cases']} ({pairing.rule}); extra predictions {len(pairing.extra)}")
     several = len(result.job.targets) > 1
     _table(HEADINGS, table_rows(result), several=several)
     for stratum, lines in result.strata.items():
-        say(f"{stratum_title(stratum, lines)}:")
+        print_wrapped(f"{stratum_title(stratum, lines)}:")
         _table(HEADINGS, table_rows(result, lines), several=several)
     if blocks := size_rows(result):
         _table(SIZE_HEADINGS, blocks, several=several)
     for name, figures in result.pooled.items():
-        pooled = pooled_figures(figures)
-        say(f"pooled over all pixels, {name}: IoU {pooled['iou']:.4f}, Dice {pooled['dice']:.4f}")
+        pooled = pooled_overlap(figures)
+        print_wrapped(f"pooled over all pixels, {name}: IoU {pooled['iou']:.4f}, Dice {pooled['dice']:.4f}")
     for line in caption(result):
-        say(line)
-    say("worst cases:")
+        print_wrapped(line)
+    print_wrapped("worst cases:")
     for line in worst_cases(result, _WORST):
-        say(f"  {line}")
+        print_wrapped(f"  {line}")
     for verdict in verdicts:
-        say(verdict.sentence)
+        print_wrapped(verdict.sentence)
     if out is not None:
-        lesions = ", lesions.csv" if pooled_lesions(result) else ""
-        say(f"wrote {out}: report.html, report.md, report.json, per_case.csv, summary.csv{lesions}, junit.xml")
+        lesions = ", lesions.csv" if pool_all_lesions(result) else ""
+        print_wrapped(
+            f"wrote {out}: report.html, report.md, report.json, per_case.csv, summary.csv{lesions}, junit.xml"
+        )
 
 
-def say(line: str) -> None:
+def print_wrapped(line: str) -> None:
     """Print a sentence, broken between words at the width of the terminal (80 where there is none)."""
     print(
         fill(line, get_terminal_size().columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     )
 
 
-def _table(headings: Sequence[str], blocks: Sequence[Block], *, several: bool) -> None:
+def _table(headings: Sequence[str], blocks: Sequence[TableBlock], *, several: bool) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table

@@ -9,7 +9,7 @@ import torch
 
 from guidino_cli import __version__
 from guidino_cli.config import RunConfig
-from guidino_cli.engine.exporting import export, largest_difference, output_names, require_onnx
+from guidino_cli.engine.exporting import export_model, max_abs_difference, output_names, require_onnx
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.errors import ConfigError
 from guidino_cli.files import write_atomically, write_text
@@ -32,7 +32,7 @@ def run(run_path: Path, *, out: Path, batch: int, tolerance: float, overwrite: b
     gaps: list[float] = []
 
     def write(place: Path) -> None:
-        gaps.append(largest_difference(model, export(model, place, image_shape=shape), image_shape=shape))
+        gaps.append(max_abs_difference(model, export_model(model, place, image_shape=shape), image_shape=shape))
         if not gaps[0] <= tolerance:
             raise ConfigError(
                 f"{out}: not written, for its results differ from the run's by {gaps[0]:.2g}, more than {tolerance:g}"

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guidino_cli.data.images import IMAGE_SUFFIXES, find_images, is_image
-from guidino_cli.data.manifest import FILE_NAME, load_manifest
+from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
 from guidino_cli.errors import ConfigError, DataError
-from guidino_cli.evaluation.masks import Truths, truths_of
+from guidino_cli.evaluation.masks import ImageMasks, find_image_masks
 
 
 def require_writable(out: Path) -> None:
@@ -30,7 +30,7 @@ def require_writable(out: Path) -> None:
 _LISTED = 5
 
 
-def listed(places: Sequence[Path], split: str) -> list[Path]:
+def list_input_images(places: Sequence[Path], split: str) -> list[Path]:
     """The image files given, those of folders in order of name; a file given twice is drawn once.
 
     Raises:
@@ -43,23 +43,23 @@ def listed(places: Sequence[Path], split: str) -> list[Path]:
     return list(found.values())
 
 
-def own_truth(places: Sequence[Path]) -> Path | None:
+def prepared_truth(places: Sequence[Path]) -> Path | None:
     """The prepared data folder among the places, if it is the only place: it knows its truth."""
     return places[0] if len(places) == 1 and _is_prepared(places[0]) else None
 
 
-def find_truth(files: Sequence[Path], truth: Path | None, *, class_count: int | None) -> Truths | None:
+def find_truth(files: Sequence[Path], truth: Path | None, *, class_count: int | None) -> ImageMasks | None:
     """The masks to show, with a warning about images that have none."""
     if truth is None:
         return None
-    truths = truths_of(files, truth, class_count=class_count)
+    truths = find_image_masks(files, truth, class_count=class_count)
     without = [path.name for path in files if path.resolve() not in truths.paths]
     if without:
-        print(f"guidino: warning: no truth for {some(without, ', ')}; drawn without", file=sys.stderr)
+        print(f"guidino: warning: no truth for {join_first(without, ', ')}; drawn without", file=sys.stderr)
     return truths
 
 
-def named(files: Sequence[Path]) -> dict[str, Path]:
+def unique_names(files: Sequence[Path]) -> dict[str, Path]:
     """Files by the name their picture gets: the stem; where stems repeat, folder and ending too; at last a number."""
     names: dict[str, Path] = {}
     taken: set[str] = set()
@@ -79,7 +79,7 @@ def named(files: Sequence[Path]) -> dict[str, Path]:
     return names
 
 
-def check_out(out: Path, images: Sequence[Path], *, overwrite: bool, ways: str = "add --overwrite") -> None:
+def require_output_folder(out: Path, images: Sequence[Path], *, overwrite: bool, ways: str = "add --overwrite") -> None:
     """Refuse, before anything slow, a folder that cannot or must not be written to.
 
     Raises:
@@ -98,7 +98,7 @@ def check_out(out: Path, images: Sequence[Path], *, overwrite: bool, ways: str =
     require_writable(out)
 
 
-def some(messages: Sequence[str], separator: str = "; ") -> str:
+def join_first(messages: Sequence[str], separator: str = "; ") -> str:
     """The first few messages, and how many more there are."""
     more = f" and {len(messages) - _LISTED} more" if len(messages) > _LISTED else ""
     return separator.join(messages[:_LISTED]) + more
@@ -124,4 +124,4 @@ def _images_at(place: Path, split: str) -> list[Path]:
 
 
 def _is_prepared(place: Path) -> bool:
-    return (place / FILE_NAME).is_file() or place.name == FILE_NAME
+    return (place / MANIFEST_NAME).is_file() or place.name == MANIFEST_NAME

@@ -7,11 +7,17 @@ from pathlib import Path
 import yaml
 from accelerate import PartialState
 
-from guidino_cli.commands.train import after_restart, carry_out, default_out, seed_override, to_resume
+from guidino_cli.commands.train import (
+    build_and_train,
+    default_run_folder,
+    load_resumable_run,
+    resolve_restart,
+    seed_override,
+)
 from guidino_cli.config import RunConfig, load_preset, override
 from guidino_cli.engine.runs.folder import RunFolder
-from guidino_cli.engine.runs.loading import Origin, require_same_model
-from guidino_cli.engine.runs.merging import write_merged
+from guidino_cli.engine.runs.loading import BaseRun, require_same_model
+from guidino_cli.engine.runs.merging import write_merged_backbone
 from guidino_cli.errors import ConfigError
 
 
@@ -35,15 +41,17 @@ def run(
     if run_path is not None and preset is not None:
         raise ConfigError("both RUN and --preset: give the run to go on from, or the preset to begin with")
     out = out or _default_out(run_path, preset)
-    resume, overwrite = after_restart(out, resume=resume, overwrite=overwrite)
+    resume, overwrite = resolve_restart(out, resume=resume, overwrite=overwrite)
     wanted = [*overrides, *seed_override(seed), *(["train.freeze_heads=true"] if freeze_heads else [])]
-    origin: Origin | None = None
+    origin: BaseRun | None = None
     if resume:
-        folder, config = to_resume(out, wanted, seed)
+        folder, config = load_resumable_run(out, wanted, seed)
     else:
         folder, config, origin = _new(run_path, preset, out, wanted)
         folder.require_empty(overwrite=overwrite or dry_run)
-    carry_out(folder, config, data=data, device=device, resume=resume, offline=offline, dry_run=dry_run, origin=origin)
+    build_and_train(
+        folder, config, data=data, device=device, resume=resume, offline=offline, dry_run=dry_run, origin=origin
+    )
     if merge and not dry_run and PartialState().is_main_process:
         _merge(folder, offline=offline)
 
@@ -53,19 +61,19 @@ def _default_out(run_path: Path | None, preset: str | None) -> Path | None:
         return run_path.parent / f"{run_path.resolve().name}-lora"
     if preset is None:
         return None
-    place = default_out(preset)
+    place = default_run_folder(preset)
     return place if place.name.endswith("-lora") else place.with_name(f"{place.name}-lora")
 
 
 def _new(
     run_path: Path | None, preset: str | None, out: Path | None, overrides: Sequence[str]
-) -> tuple[RunFolder, RunConfig, Origin | None]:
+) -> tuple[RunFolder, RunConfig, BaseRun | None]:
     if out is None or (run_path is None and preset is None):
         raise ConfigError("nothing to tune: give RUN, a trained run, or add --preset NAME (see `guidino presets`)")
     if run_path is not None:
         if out.resolve() == run_path.resolve():
             raise ConfigError(f"-o {out}: is RUN itself, which stays as it is; choose another folder")
-        return RunFolder(out), _from_run(run_path, overrides), Origin(RunFolder(run_path))
+        return RunFolder(out), _from_run(run_path, overrides), BaseRun(RunFolder(run_path))
     config = load_preset(str(preset))
     config = override(config, [*([] if config.model.lora else ["model.lora={}"]), *overrides])
     if config.model.lora is None:
@@ -97,7 +105,7 @@ def _from_run(path: Path, overrides: Sequence[str]) -> RunConfig:
 
 def _merge(folder: RunFolder, *, offline: bool) -> None:
     """Write the merged backbone and say how to use it."""
-    result = write_merged(folder, offline=offline)
+    result = write_merged_backbone(folder, offline=offline)
     use = yaml.safe_dump(result.backbone, default_flow_style=True, sort_keys=False, width=10_000).strip()
     print(f"merged backbone {folder.merged} (SHA-256 {result.sha256[:12]}...)")
     print(f"use it with: --set 'model.backbone={use}'")

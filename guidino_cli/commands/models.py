@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from guidino_cli.config import load_preset, preset_names
-from guidino_cli.errors import ConfigError, DependencyError, unknown
+from guidino_cli.errors import ConfigError, DependencyError, unknown_name
 from guidino_cli.models import SEGMENTERS
-from guidino_cli.models.segmenters.registry import SIZES, ZOO
-from guidino_cli.progress import progress, say
+from guidino_cli.models.segmenters.registry import MODEL_SIZES, SEGMENTER_INFO
+from guidino_cli.progress import log_info, progress_bar
 from guidino_cli.registry import find
 
 _NOTES = """\
@@ -37,15 +37,15 @@ def run(names: Sequence[str], *, measure: bool, side: int, form: str) -> None:
         ConfigError: No such network.
     """
     for name in names:
-        if name not in ZOO:
+        if name not in SEGMENTER_INFO:
             # What follows a colon is a network of a library.
             key = name.partition(":")[0]
-            if key in ZOO:
+            if key in SEGMENTER_INFO:
                 raise ConfigError(f"{name} is one of many that {key} stands for: guidino models {key}")
-            raise ConfigError(unknown("network", name, ZOO, lister="guidino models"))
-    wanted = names or list(ZOO)
+            raise ConfigError(unknown_name("network", name, SEGMENTER_INFO, lister="guidino models"))
+    wanted = names or list(SEGMENTER_INFO)
     rows = []
-    with progress(enabled=measure) as bar:
+    with progress_bar(enabled=measure) as bar:
         task = bar.add_task("networks", total=len(wanted), note="")
         for name in wanted:
             bar.update(task, note=name)
@@ -66,7 +66,7 @@ def run(names: Sequence[str], *, measure: bool, side: int, form: str) -> None:
 
 def _row(name: str, *, measure: bool, side: int, is_asked_for: bool) -> dict[str, Any]:
     """All that is known of a network, as plain values; None for the size of one that stands for many."""
-    about, size = ZOO[name], SIZES.get(name)
+    about, size = SEGMENTER_INFO[name], MODEL_SIZES.get(name)
     row: dict[str, Any] = {
         "name": name,
         **{key: value for key, value in asdict(about).items() if key not in {"backbone", "guided_at"}},
@@ -81,13 +81,13 @@ def _row(name: str, *, measure: bool, side: int, is_asked_for: bool) -> dict[str
 
 def _cost(name: str, *, side: int, is_asked_for: bool) -> dict[str, Any]:
     """What a step costs on this machine; None for what cannot be known without the network's library."""
-    from guidino_cli.engine.measuring import cost_of
+    from guidino_cli.engine.measuring import measure_cost
 
     try:
-        return {"side": side, **asdict(cost_of(name, side))}
+        return {"side": side, **asdict(measure_cost(name, side))}
     except DependencyError as error:
         if is_asked_for:
-            say(str(error))
+            log_info(str(error))
     return {"side": side, **dict.fromkeys(("multiply_adds", "memory_mb", "seconds"))}
 
 

@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from guidino_cli.data.manifest import load_manifest
-from guidino_cli.errors import ConfigError, unknown
+from guidino_cli.errors import ConfigError, unknown_name
 from guidino_cli.files import write_text
-from guidino_cli.planning.fingerprint import Fingerprint, fingerprint
-from guidino_cli.planning.proposal import Proposal, as_preset, propose, reasons
+from guidino_cli.planning.fingerprint import DatasetFingerprint, extract_fingerprint
+from guidino_cli.planning.proposal import PlanProposal, explain_proposal, format_preset, propose_plan
 from guidino_cli.planning.rules import ENCODERS
-from guidino_cli.progress import progress, say
+from guidino_cli.progress import log_info, progress_bar
 from guidino_cli.types import width_by_height
 
 
@@ -36,64 +36,64 @@ def run(
         DataError: Not a prepared folder, or no labelled training case.
     """
     if encoder not in ENCODERS:
-        raise ConfigError(unknown("encoder", encoder, ENCODERS))
+        raise ConfigError(unknown_name("encoder", encoder, ENCODERS))
     if out is not None and out.suffix not in {".yaml", ".yml"}:
         raise ConfigError(f"{out}: a preset is a .yaml file; give one, such as -o {out.with_suffix('.yaml')}")
     if out is not None and out.exists() and not overwrite:
         raise ConfigError(f"{out}: exists; replace it with --overwrite, or choose another -o")
     manifest = load_manifest(data)
     cases = manifest.select("train", fold)
-    with progress() as bar:
+    with progress_bar() as bar:
         task = bar.add_task("reading", total=len(cases), note="")
-        facts = fingerprint(cases, manifest.classes, done=lambda: bar.advance(task))
-    proposal = propose(facts, encoder=encoder, budget_gb=budget_gb, steps=steps)
-    text = as_preset(proposal, facts, name=manifest.name)
+        facts = extract_fingerprint(cases, manifest.classes, done=lambda: bar.advance(task))
+    proposal = propose_plan(facts, encoder=encoder, budget_gb=budget_gb, steps=steps)
+    text = format_preset(proposal, facts, name=manifest.name)
     if as_json:
-        print(json.dumps(_as_json(facts, proposal), indent=2, ensure_ascii=False))
+        print(json.dumps(_to_json(facts, proposal), indent=2, ensure_ascii=False))
     else:
-        _show(facts, proposal, name=manifest.name)
+        _print_plan(facts, proposal, name=manifest.name)
     if out is not None:
         write_text(out, text)
-        say(f"wrote {out}; next: guidino train --preset {out} --data {data} -o RUN")
+        log_info(f"wrote {out}; next: guidino train --preset {out} --data {data} -o RUN")
     elif not as_json:
         preset = [line for line in text.splitlines() if not line.startswith("#")]
         print("\n" + "\n".join(preset))
-        say(f"keep it: guidino plan {data} -o mine.yaml")
+        log_info(f"keep it: guidino plan {data} -o mine.yaml")
 
 
-def _show(facts: Fingerprint, proposal: Proposal, *, name: str) -> None:
+def _print_plan(facts: DatasetFingerprint, proposal: PlanProposal, *, name: str) -> None:
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column()
-    for title, text in _rows(facts).items():
+    for title, text in _fingerprint_rows(facts).items():
         table.add_row(title, text)
     console.print(table)
     if facts.classes:
-        console.print(_classes(facts))
+        console.print(_class_table(facts))
     console.print()
-    for line in reasons(proposal, facts, name=name):
+    for line in explain_proposal(proposal, facts, name=name):
         console.print(line)
 
 
-def _rows(facts: Fingerprint) -> dict[str, str]:
+def _fingerprint_rows(facts: DatasetFingerprint) -> dict[str, str]:
     low, high = facts.percentiles
     sizes = [width_by_height(size) for size in (facts.median_hw, facts.smallest_hw, facts.largest_hw)]
     return {
         "training cases": str(facts.cases),
         "width x height, px": f"median {sizes[0]}, smallest {sizes[1]}, largest {sizes[2]}",
         "colours": "grey" if facts.is_grey else "red, green, blue",
-        "foreground mean": _numbers(facts.mean, facts.is_grey) + " of 255",
-        "foreground deviation": _numbers(facts.deviation, facts.is_grey),
-        "0.5 to 99.5 %": f"{_numbers(low, facts.is_grey)} to {_numbers(high, facts.is_grey)}",
+        "foreground mean": _format_channels(facts.mean, facts.is_grey) + " of 255",
+        "foreground deviation": _format_channels(facts.deviation, facts.is_grey),
+        "0.5 to 99.5 %": f"{_format_channels(low, facts.is_grey)} to {_format_channels(high, facts.is_grey)}",
     }
 
 
-def _numbers(values: tuple[float, float, float], is_grey: bool) -> str:
+def _format_channels(values: tuple[float, float, float], is_grey: bool) -> str:
     return ", ".join(f"{value:.0f}" for value in (values[:1] if is_grey else values))
 
 
-def _classes(facts: Fingerprint) -> Table:
+def _class_table(facts: DatasetFingerprint) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("class")
     for title in ("in cases", "median share", "smallest share"):
@@ -103,5 +103,5 @@ def _classes(facts: Fingerprint) -> Table:
     return table
 
 
-def _as_json(facts: Fingerprint, proposal: Proposal) -> dict[str, Any]:
+def _to_json(facts: DatasetFingerprint, proposal: PlanProposal) -> dict[str, Any]:
     return {"fingerprint": asdict(facts), "proposal": asdict(proposal)}

@@ -9,17 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from guidino_cli.config import preset_names
-from guidino_cli.data.manifest import FILE_NAME
+from guidino_cli.data.manifest import MANIFEST_NAME
 from guidino_cli.data.masks.rule import parse_classes
 from guidino_cli.errors import ConfigError, PartialError, ResourceError
-from guidino_cli.preparation.layouts import recognise
-from guidino_cli.preparation.options import Options
-from guidino_cli.preparation.pipeline import prepare
-from guidino_cli.preparation.public import choose_normal
-from guidino_cli.preparation.report import Summary, class_shares, count_parts, size_line
+from guidino_cli.preparation.layouts import detect_layout
+from guidino_cli.preparation.options import PrepareOptions
+from guidino_cli.preparation.pipeline import prepare_dataset
+from guidino_cli.preparation.public_layouts import filter_normal_cases
+from guidino_cli.preparation.report import DatasetSummary, class_shares, count_by_split, format_sizes
 from guidino_cli.preparation.splits import parse_ratios
-from guidino_cli.preparation.writing import dataset_folder
-from guidino_cli.progress import counted
+from guidino_cli.preparation.writing import nnunet_folder_name
+from guidino_cli.progress import pluralize
 
 _PRESETS = {"kvasir": "kvasir-nnwnet", "isic": "isic2017-nnwnet", "tn3k": "tn3k-nnwnet"}
 
@@ -57,7 +57,7 @@ def run(
     if binary and threshold is not None:
         raise ConfigError("--binary and --threshold contradict each other; give one")
     name = name or (source.stem if source.is_file() else source.resolve().name)
-    options = Options(
+    options = PrepareOptions(
         layout=layout,
         classes=parse_classes(classes) if classes else None,
         binary=binary,
@@ -70,35 +70,35 @@ def run(
         allow_unpaired=allow_unpaired,
         skip_bad=skip_bad,
         copy=copy,
-        export_name=dataset_folder(name, export_to) if export_to else None,
+        export_name=nnunet_folder_name(name, export_to) if export_to else None,
         name=name,
     )
-    _check_places(source, out, overwrite=overwrite, dry_run=dry_run)
-    found = choose_normal(recognise(source, layout), include=options.include_normal)
+    _check_paths(source, out, overwrite=overwrite, dry_run=dry_run)
+    found = filter_normal_cases(detect_layout(source, layout), include=options.include_normal)
     with _building(None if dry_run else out) as folder:
-        summary, bad = prepare(source, found, options, folder)
-    _show(summary, found.layout, out=None if dry_run else out, export_name=options.export_name)
+        summary, bad = prepare_dataset(source, found, options, folder)
+    _print_summary(summary, found.layout, out=None if dry_run else out, export_name=options.export_name)
     if bad:
         lines = "; ".join(finding.text for finding in bad[:10])
-        left_out = counted(len({str(finding.case) for finding in bad}), "case")
+        left_out = pluralize(len({str(finding.case) for finding in bad}), "case")
         raise PartialError(f"{left_out} left out, the rest is prepared: {lines}")
 
 
-def _show(summary: Summary, layout: str, *, out: Path | None, export_name: str | None) -> None:
+def _print_summary(summary: DatasetSummary, layout: str, *, out: Path | None, export_name: str | None) -> None:
     """The summary on stdout, two columns, wrapped to the terminal."""
     from rich.console import Console
     from rich.table import Table
 
     shares = class_shares(summary)
-    parts = ", ".join(f"{part} {count}" for part, count in count_parts(summary.cases).items())
-    sizes = f"{size_line(summary.cases)} px (width x height)"
+    parts = ", ".join(f"{part} {count}" for part, count in count_by_split(summary.cases).items())
+    sizes = f"{format_sizes(summary.cases)} px (width x height)"
     rows = [
-        ("data set", f"{summary.name}: {counted(len(summary.cases), 'case')}, {sizes}"),
+        ("data set", f"{summary.name}: {pluralize(len(summary.cases), 'case')}, {sizes}"),
         ("layout", summary.layout),
         ("masks", summary.mask_rule),
         ("classes", ", ".join(f"{name} {100 * s:.3g} %" for name, s in zip(summary.classes, shares, strict=True))),
         ("split", f"{parts} ({summary.split_rule})"),
-        ("repeats", _repeats(summary)),
+        ("repeats", _describe_duplicates(summary)),
         *(("warning", text) for text in summary.warnings),
         *(("note", text) for text in summary.notes),
     ]
@@ -106,7 +106,7 @@ def _show(summary: Summary, layout: str, *, out: Path | None, export_name: str |
         rows.append(("written", "nothing (--dry-run)"))
     else:
         extra = f", nnUNet_raw/{export_name}/" if export_name else ""
-        rows.append(("written", f"{out}: {FILE_NAME}, masks/, contact_sheet.png, report.md{extra}"))
+        rows.append(("written", f"{out}: {MANIFEST_NAME}, masks/, contact_sheet.png, report.md{extra}"))
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -123,7 +123,7 @@ def _show(summary: Summary, layout: str, *, out: Path | None, export_name: str |
         )
 
 
-def _repeats(summary: Summary) -> str:
+def _describe_duplicates(summary: DatasetSummary) -> str:
     """How many pictures occur more than once, with the first few."""
     if not summary.duplicates:
         return "none: no image occurs twice"
@@ -132,7 +132,7 @@ def _repeats(summary: Summary) -> str:
     return f"{len(summary.duplicates)} picture(s) more than once: {shown}{more}"
 
 
-def _check_places(source: Path, out: Path | None, *, overwrite: bool, dry_run: bool) -> None:
+def _check_paths(source: Path, out: Path | None, *, overwrite: bool, dry_run: bool) -> None:
     if out is None:
         if not dry_run:
             raise ConfigError("-o/--out is missing: the folder to write, or --dry-run to only look")
@@ -147,8 +147,8 @@ def _check_places(source: Path, out: Path | None, *, overwrite: bool, dry_run: b
     if any(out.iterdir()):
         if not overwrite:
             raise ConfigError(f"-o {out}: is not empty; choose another folder or give --overwrite")
-        if not (out / FILE_NAME).is_file():
-            raise ConfigError(f"-o {out}: holds no {FILE_NAME}, so guidino did not make it; empty it yourself")
+        if not (out / MANIFEST_NAME).is_file():
+            raise ConfigError(f"-o {out}: holds no {MANIFEST_NAME}, so guidino did not make it; empty it yourself")
 
 
 @contextmanager

@@ -7,8 +7,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from guidino_cli.config import RunConfig, dump, load_preset, preset_names, presets_folder
-from guidino_cli.pretrain_config import dump_pretraining, load_pretraining, pretraining_folder, pretraining_presets
+from guidino_cli.config import RunConfig, dump_config, load_preset, preset_names, presets_folder
+from guidino_cli.pretrain_config import (
+    dump_pretrain_config,
+    load_pretrain_preset,
+    pretrain_preset_names,
+    pretrain_presets_folder,
+)
 
 _NOTES = """\
 at: the guide gates the i(nput) or the b(ottleneck); LoRA: its rank, or all: the
@@ -35,10 +40,15 @@ def run(name: str | None, *, resolved: bool) -> None:
     of_data_set = [preset for preset in preset_names() if name is None or preset.split("-")[0] == name]
     if of_data_set and name not in preset_names():
         _list(of_data_set)
-    elif name in pretraining_presets():
-        print(_text(pretraining_folder(), name) if not resolved else dump_pretraining(load_pretraining(name)), end="")
+    elif name in pretrain_preset_names():
+        print(
+            _text(pretrain_presets_folder(), name)
+            if not resolved
+            else dump_pretrain_config(load_pretrain_preset(name)),
+            end="",
+        )
     else:
-        print(dump(load_preset(str(name))) if resolved else _text_of_known(str(name)), end="")
+        print(dump_config(load_preset(str(name))) if resolved else _text_of_known(str(name)), end="")
 
 
 def _text_of_known(name: str) -> str:
@@ -58,7 +68,7 @@ def _list(names: Sequence[str]) -> None:
         if any(name.split("-")[0] == data_set for name in names):
             console.print(note)
     console.print(_MORE)
-    console.print(f"For guidino pretrain: {', '.join(pretraining_presets())}.")
+    console.print(f"For guidino pretrain: {', '.join(pretrain_preset_names())}.")
 
 
 def _table(presets: Sequence[str]) -> Table:

@@ -11,27 +11,32 @@ from rich.table import Table
 
 from guidino_cli import __version__
 from guidino_cli.commands.inputs import require_writable
-from guidino_cli.commands.runs.messages import errors_with_advice
+from guidino_cli.commands.runs.messages import add_resume_hints
 from guidino_cli.commands.runs.pretraining_figures import (
-    CURVE,
-    TOKENS,
-    curve_keeper,
-    draw_curve,
-    remove_pictures,
-    token_keeper,
+    PRETRAIN_CURVE_FILE,
+    TOKENS_FILE,
+    pretrain_curve_callback,
+    remove_pretrain_figures,
+    save_pretrain_curve,
+    snapshot_callback,
 )
-from guidino_cli.data.unlabelled import find_unlabelled
-from guidino_cli.engine.devices import imitated
-from guidino_cli.engine.distributed import on_main, together
-from guidino_cli.engine.environment import circumstances
+from guidino_cli.data.unlabelled import find_unlabelled_images
+from guidino_cli.engine.devices import bf16_emulation_warning
+from guidino_cli.engine.distributed import run_on_all_ranks, run_on_main_process
+from guidino_cli.engine.environment import describe_environment
 from guidino_cli.engine.pretraining.checkpoint import save_backbone
-from guidino_cli.engine.pretraining.data import Sources, fingerprint_sources
+from guidino_cli.engine.pretraining.data import ImageFingerprint, fingerprint_images
 from guidino_cli.engine.pretraining.folder import PretrainFolder
 from guidino_cli.engine.pretraining.loop import Pretrainer
 from guidino_cli.engine.pretraining.student import Student, build_objective, build_student
 from guidino_cli.errors import ConfigError, DataError, WeightsError
-from guidino_cli.pretrain_config import PretrainConfig, dump_pretraining, load_pretraining, override_pretraining
-from guidino_cli.progress import counted, say
+from guidino_cli.pretrain_config import (
+    PretrainConfig,
+    dump_pretrain_config,
+    load_pretrain_preset,
+    override_pretrain_config,
+)
+from guidino_cli.progress import log_info, pluralize
 
 # What another network says of the views, while the run needs it.
 _TEACHER = "teacher"
@@ -59,10 +64,10 @@ def run(
     if resume:
         config = _to_resume(folder, overrides, seed)
     else:
-        config = load_pretraining(preset, [*overrides, *([] if seed is None else [f"seed={seed}"])])
+        config = load_pretrain_preset(preset, [*overrides, *([] if seed is None else [f"seed={seed}"])])
         folder.require_empty(overwrite=overwrite or dry_run)
     place = _images(images, folder, resume=resume)
-    paths = find_unlabelled(place)
+    paths = find_unlabelled_images(place)
     require_writable(out)
     set_seed(config.seed)
     student = build_student(config, offline=offline)
@@ -71,30 +76,30 @@ def run(
     state = PartialState(cpu=device == "cpu")
     if state.is_main_process:
         _describe(config, student, images=len(paths))
-        if warning := imitated(config.train.precision, device):
-            say(f"guidino: warning: {warning}")
+        if warning := bf16_emulation_warning(config.train.precision, device):
+            log_info(f"guidino: warning: {warning}")
     if dry_run:
-        print(dump_pretraining(config), end="")
+        print(dump_pretrain_config(config), end="")
         return
     if config.train.drop_path:
         # What one process leaves out, another need not.
         set_seed(config.seed + state.process_index)
-    sources = together(lambda: fingerprint_sources(place, paths))
-    trainer = together(lambda: Pretrainer(objective, config, folder, paths=paths, device=device))
-    on_main(lambda: _start(folder, config, student, sources, resume=resume))
+    sources = run_on_all_ranks(lambda: fingerprint_images(place, paths))
+    trainer = run_on_all_ranks(lambda: Pretrainer(objective, config, folder, paths=paths, device=device))
+    run_on_main_process(lambda: _start(folder, config, student, sources, resume=resume))
     if resume:
-        together(trainer.resume)
-    keeper = token_keeper(folder, _looked_through(trainer), paths)
+        run_on_all_ranks(trainer.resume)
+    keeper = snapshot_callback(folder, _looked_through(trainer), paths)
     go_on = f"guidino pretrain --resume -o {out}"
-    with errors_with_advice(out, go_on=go_on, is_begun=folder.has_state, less_memory=_LESS_MEMORY):
-        trainer.fit(after_row=curve_keeper(folder), look=keeper)
-        on_main(lambda: _finish(folder, trainer, student))
+    with add_resume_hints(out, go_on=go_on, is_begun=folder.has_state, less_memory=_LESS_MEMORY):
+        trainer.fit(after_row=pretrain_curve_callback(folder), look=keeper)
+        run_on_main_process(lambda: _finish(folder, trainer, student))
 
 
 def _to_resume(folder: PretrainFolder, overrides: Sequence[str], seed: int | None) -> PretrainConfig:
     """The run's settings; `ConfigError` where other ones are asked for."""
     config = folder.config()
-    wanted = override_pretraining(config, overrides)
+    wanted = override_pretrain_config(config, overrides)
     if wanted != config or (seed is not None and seed != config.seed):
         raise ConfigError(f"{folder.path}: --resume goes on with the run's own settings; leave out --set and --seed")
     return config
@@ -108,13 +113,20 @@ def _images(images: Path | None, folder: PretrainFolder, *, resume: bool) -> Pat
     return Path(folder.facts()["images"]["folder"])
 
 
-def _start(folder: PretrainFolder, config: PretrainConfig, student: Student, sources: Sources, *, resume: bool) -> None:
+def _start(
+    folder: PretrainFolder, config: PretrainConfig, student: Student, sources: ImageFingerprint, *, resume: bool
+) -> None:
     """Write a new run's first files, or check that an old one can go on with these images and weights."""
     if not resume:
-        facts = {"guidino": __version__, "student": student.identity, "images": sources.facts(), **circumstances()}
+        facts = {
+            "guidino": __version__,
+            "student": student.identity,
+            "images": sources.facts(),
+            **describe_environment(),
+        }
         if student.master is not None:
             facts["teacher"] = student.master.backbone.identity
-        remove_pictures(folder)
+        remove_pretrain_figures(folder)
         folder.create(config, facts)
         return
     before = folder.facts()
@@ -130,7 +142,7 @@ def _start(folder: PretrainFolder, config: PretrainConfig, student: Student, sou
         )
     if before["images"]["sizes_sha256"] != sources.sizes_sha256:
         # No refusal: a damaged image may have been put right, and that is no reason to lose what was learned.
-        say(f"guidino: warning: {sources.folder}: some images have other sizes than when the run began")
+        log_info(f"guidino: warning: {sources.folder}: some images have other sizes than when the run began")
 
 
 def _looked_through(trainer: Pretrainer):  # type: ignore[no-untyped-def]
@@ -143,13 +155,13 @@ def _describe(config: PretrainConfig, student: Student, *, images: int) -> None:
     count = sum(parameter.numel() for parameter in student.trunk.parameters())
     batch = config.train.batch_size * config.train.accumulate
     epochs = config.steps * batch / images
-    stages = ", ".join(f"{stage.name}: {counted(stage.steps, 'step')} at lr {stage.lr:g}" for stage in config.stages)
+    stages = ", ".join(f"{stage.name}: {pluralize(stage.steps, 'step')} at lr {stage.lr:g}" for stage in config.stages)
     rows = {
         "student": f"{student.identity['weights']}, {count:,} parameters",
         **({} if student.master is None else {"teacher": student.master.backbone.identity["weights"]}),
         "images": f"{images:,}, squeezed to {config.data.side} px, light {config.data.light}",
         "stages": stages,
-        "schedule": f"batch {batch} on each process, {counted(config.steps, 'step')}, {epochs:.1f} times every image",
+        "schedule": f"batch {batch} on each process, {pluralize(config.steps, 'step')}, {epochs:.1f} times every image",
     }
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows.items():
@@ -164,8 +176,8 @@ def _finish(folder: PretrainFolder, trainer: Pretrainer, student: Student) -> No
     folder.write_facts({**folder.facts(), "result": result})
     shutil.rmtree(folder.path / _TEACHER, ignore_errors=True)
     if trainer.journal.rows:  # their file may have been removed from a run that was done
-        draw_curve(folder, trainer.journal.rows)
+        save_pretrain_curve(folder, trainer.journal.rows)
     print(f"backbone {folder.path}, SHA-256 {sha256}")
-    print(f"pictures {folder.path / CURVE} and {folder.path / TOKENS}")
+    print(f"pictures {folder.path / PRETRAIN_CURVE_FILE} and {folder.path / TOKENS_FILE}")
     name = "dinov3" if trainer.bare.student.network.config.model_type.startswith("dinov3") else "dinov2"
     print(f"use: --set model.backbone.name={name} --set model.backbone.options.weights={folder.path}")

@@ -58,7 +58,7 @@ def self_test() -> SelfTest:
         started = time.perf_counter()
         train.run(preset=str(out / "preset.yaml"), data=data, out=out / "run", offline=True)
         trained = time.perf_counter()
-        predict.run(out / "run", [data], out=out / "masks", request=predict.Request(), offline=True)
+        predict.run(out / "run", [data], out=out / "masks", request=predict.PredictOptions(), offline=True)
         predicted = time.perf_counter()
         evaluate.run(out / "masks", data, Options(out=out / "report"))
         evaluate.run(data / "masks", data, Options(split="all", min_dice=("1.0",)))

@@ -5,8 +5,8 @@ from pathlib import Path
 from guidino_cli.commands.inputs import require_writable
 from guidino_cli.data.volumes import SliceSettings
 from guidino_cli.errors import PartialError
-from guidino_cli.preparation.slices import begin, find_volumes, slice_volumes
-from guidino_cli.progress import counted, say, track
+from guidino_cli.preparation.slices import find_volumes, slice_volumes, start_folder
+from guidino_cli.progress import log_info, pluralize, track
 
 
 def run(folder: Path, *, out: Path, settings: SliceSettings, shard: tuple[int, int]) -> None:
@@ -17,20 +17,20 @@ def run(folder: Path, *, out: Path, settings: SliceSettings, shard: tuple[int, i
     """
     volumes = find_volumes(folder, shard=shard)
     require_writable(out)
-    begin(out, settings)
+    start_folder(out, settings)
     written, done, failed = 0, 0, []
     for item in track(slice_volumes(folder, volumes, out, settings), total=len(volumes), description="volumes"):
         if item.error is not None:
             failed.append(item.volume)
-            say(f"guidino: {item.error}")
+            log_info(f"guidino: {item.error}")
         elif item.slices is None:
             done += 1
         else:
             written += item.slices
     kept = f", {done} were done before" if done else ""
-    print(f"{counted(written, 'slice')} of {counted(len(volumes) - done - len(failed), 'volume')} in {out}{kept}")
+    print(f"{pluralize(written, 'slice')} of {pluralize(len(volumes) - done - len(failed), 'volume')} in {out}{kept}")
     print(f"next: guidino pretrain {out} -o BACKBONE --set data.light=window")
     if failed:
         raise PartialError(
-            f"{len(failed)} of {counted(len(volumes), 'volume')} could not be read: {', '.join(failed[:5])}"
+            f"{len(failed)} of {pluralize(len(volumes), 'volume')} could not be read: {', '.join(failed[:5])}"
         )

@@ -8,25 +8,32 @@ import torch
 from accelerate import PartialState
 
 from guidino_cli.commands.runs import NO_PRESET
-from guidino_cli.commands.runs.figures import CURVE, GRID, curve_keeper, draw_curve, draw_validation, remove_pictures
-from guidino_cli.commands.runs.messages import describe, determinism_explained, errors_with_advice
+from guidino_cli.commands.runs.figures import (
+    CURVE_FILE,
+    GRID_FILE,
+    curve_callback,
+    draw_curve,
+    draw_validation_grid,
+    remove_figures,
+)
+from guidino_cli.commands.runs.messages import add_resume_hints, explain_determinism_errors, print_run_summary
 from guidino_cli.commands.runs.result import FILE_NAME as RESULT
 from guidino_cli.commands.runs.result import RunResult, read_result, write_result
-from guidino_cli.config import RunConfig, dump, load_preset, override
-from guidino_cli.data.manifest import FILE_NAME, Manifest, load_manifest, require
+from guidino_cli.config import RunConfig, dump_config, load_preset, override
+from guidino_cli.data.manifest import MANIFEST_NAME, Manifest, load_manifest, require_cases
 from guidino_cli.engine.checkpointing import has_state
-from guidino_cli.engine.devices import imitated
-from guidino_cli.engine.distributed import on_main, together
-from guidino_cli.engine.environment import circumstances, files_fingerprint
-from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_root
-from guidino_cli.engine.runs.loading import Origin, check_backbone
-from guidino_cli.engine.training.conditions import require_conditions, settle_algorithms
-from guidino_cli.engine.training.logging import TABLE, TRACE
+from guidino_cli.engine.devices import bf16_emulation_warning
+from guidino_cli.engine.distributed import run_on_all_ranks, run_on_main_process
+from guidino_cli.engine.environment import describe_environment, fingerprint_files
+from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
+from guidino_cli.engine.runs.loading import BaseRun, require_same_backbone
+from guidino_cli.engine.training.logging import PROFILE_FILE, TRACE_FILE
+from guidino_cli.engine.training.preflight import run_preflight, set_deterministic_algorithms
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.models import build_model
 from guidino_cli.models.composed import Model
-from guidino_cli.progress import counted, say
+from guidino_cli.progress import log_info, pluralize
 
 _LESS_MEMORY = (
     "begin a run with a lower train.batch_size (and a higher train.accumulate), a lower data.image_size, "
@@ -48,10 +55,10 @@ def run(
     dry_run: bool = False,
 ) -> None:
     """Train a new run, or go on with one (`resume`)."""
-    out = out if out is not None or preset is None else default_out(preset)
-    resume, overwrite = after_restart(out, resume=resume, overwrite=overwrite)
+    out = out if out is not None or preset is None else default_run_folder(preset)
+    resume, overwrite = resolve_restart(out, resume=resume, overwrite=overwrite)
     if resume:
-        folder, config = to_resume(out, overrides, seed)
+        folder, config = load_resumable_run(out, overrides, seed)
     else:
         if preset is None or out is None:
             raise ConfigError(NO_PRESET)
@@ -60,10 +67,10 @@ def run(
         folder.require_empty(overwrite=overwrite or dry_run)
         if config.train.freeze_heads:
             raise ConfigError("train.freeze_heads keeps heads as they are, so it needs trained ones: lora-tune RUN")
-    carry_out(folder, config, data=data, device=device, resume=resume, offline=offline, dry_run=dry_run)
+    build_and_train(folder, config, data=data, device=device, resume=resume, offline=offline, dry_run=dry_run)
 
 
-def carry_out(
+def build_and_train(
     folder: RunFolder,
     config: RunConfig,
     *,
@@ -72,19 +79,19 @@ def carry_out(
     resume: bool,
     offline: bool,
     dry_run: bool,
-    origin: Origin | None = None,
+    origin: BaseRun | None = None,
 ) -> None:
     """Build what is configured, say so, train it and draw it; a new run begins with the heads of `origin`, if any."""
-    settle_algorithms(config.train)
+    set_deterministic_algorithms(config.train)
     state = PartialState(cpu=device == "cpu")
     processes = None if dry_run else state.num_processes
-    together(lambda: require_conditions(config, device, processes=processes))
-    result = together(lambda: read_result(folder.path)) if resume else None
+    run_on_all_ranks(lambda: run_preflight(config, device, processes=processes))
+    result = run_on_all_ranks(lambda: read_result(folder.path)) if resume else None
     if result is not None:
         if state.is_main_process:
             _say_finished(folder, config, result)
         return
-    config = with_root(config, _data_root(data, config))
+    config = with_data_root(config, _data_root(data, config))
     manifest = load_manifest(Path(str(config.data.root)))
     _fix_randomness(config.seed)
     blueprint = folder.blueprint() if resume else None
@@ -92,40 +99,40 @@ def carry_out(
     if origin is not None:
         origin.fill(model, classes=manifest.classes)
     if state.is_main_process:
-        describe(config, model, manifest)
-        if warning := imitated(config.train.precision, device):
-            say(f"guidino: warning: {warning}")
+        print_run_summary(config, model, manifest)
+        if warning := bf16_emulation_warning(config.train.precision, device):
+            log_info(f"guidino: warning: {warning}")
     if dry_run:
-        print(dump(config), end="")
+        print(dump_config(config), end="")
         return
-    trainer = together(lambda: _trainer(folder, config, model, manifest, device))
+    trainer = run_on_all_ranks(lambda: _trainer(folder, config, model, manifest, device))
     if state.process_index:
         # Built alike everywhere; but what dropout leaves out in one process, it need not in another.
         _fix_randomness(config.seed + state.process_index)
-    on_main(lambda: _start(folder, config, model, manifest, resume=resume, origin=origin))
+    run_on_main_process(lambda: _start(folder, config, model, manifest, resume=resume, origin=origin))
     if resume:
-        together(trainer.resume)
-    advice = errors_with_advice(
+        run_on_all_ranks(trainer.resume)
+    advice = add_resume_hints(
         folder.path,
         go_on=f"guidino train --resume -o {folder.path}",
         is_begun=lambda: has_state(folder.state.parent),
         less_memory=_LESS_MEMORY,
     )
-    with advice, determinism_explained():
-        trainer.fit(after_epoch=curve_keeper(folder))
+    with advice, explain_determinism_errors():
+        trainer.fit(after_epoch=curve_callback(folder))
     if state.is_main_process:
         _finish(folder, trainer, offline=offline)
 
 
 def _say_finished(folder: RunFolder, config: RunConfig, result: RunResult) -> None:
     """Say that there is nothing to go on with, and what to do instead."""
-    print(f"{folder.path} is finished: {result.epochs} of {counted(config.train.epochs, 'epoch')}")
+    print(f"{folder.path} is finished: {result.epochs} of {pluralize(config.train.epochs, 'epoch')}")
     print(f"best val Dice {result.val_dice:.4f} in epoch {result.epoch}")
     print(f"to use it: guidino predict {folder.path} IMAGES -o MASKS")
     print("to train longer, train anew with another -o and a higher train.epochs: the learning rate follows it")
 
 
-def default_out(preset: str) -> Path:
+def default_run_folder(preset: str) -> Path:
     """Where a run of a preset goes that names no place."""
     return Path("runs") / Path(preset).stem
 
@@ -135,7 +142,7 @@ def seed_override(seed: int | None) -> list[str]:
     return [] if seed is None else [f"seed={seed}"]
 
 
-def after_restart(out: Path | None, *, resume: bool, overwrite: bool) -> tuple[bool, bool]:
+def resolve_restart(out: Path | None, *, resume: bool, overwrite: bool) -> tuple[bool, bool]:
     """Whether to resume or overwrite: torchrun starts lost processes again with the words of the first start."""
     if out is None or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) == 0:
         return resume, overwrite
@@ -144,7 +151,7 @@ def after_restart(out: Path | None, *, resume: bool, overwrite: bool) -> tuple[b
     return goes_on, not goes_on
 
 
-def to_resume(out: Path | None, overrides: Sequence[str], seed: int | None) -> tuple[RunFolder, RunConfig]:
+def load_resumable_run(out: Path | None, overrides: Sequence[str], seed: int | None) -> tuple[RunFolder, RunConfig]:
     """The run to go on with, and its settings; `ConfigError` where other ones are asked for."""
     if out is None:
         raise ConfigError("--resume needs the run: add -o RUN")
@@ -159,7 +166,7 @@ def to_resume(out: Path | None, overrides: Sequence[str], seed: int | None) -> t
 def _data_root(data: Path | None, config: RunConfig) -> Path:
     if data is not None:
         # Absolute, so that a run can go on from another working directory.
-        return (data.parent if data.name == FILE_NAME else data).resolve()
+        return (data.parent if data.name == MANIFEST_NAME else data).resolve()
     if config.data.root is None:
         raise ConfigError("no data: add --data DATA, a folder made by `guidino prepare`")
     return Path(config.data.root)
@@ -172,26 +179,26 @@ def _fix_randomness(seed: int) -> None:
 
 
 def _start(
-    folder: RunFolder, config: RunConfig, model: Model, manifest: Manifest, *, resume: bool, origin: Origin | None
+    folder: RunFolder, config: RunConfig, model: Model, manifest: Manifest, *, resume: bool, origin: BaseRun | None
 ) -> None:
     """Write a new run's first files, or check that an old one can go on with this data and backbone."""
     root = Path(str(config.data.root))
-    facts = run_facts(model, classes=manifest.classes, data=root) | circumstances()
-    facts["data"]["files"] = files_fingerprint(manifest.cases, root)
+    facts = run_facts(model, classes=manifest.classes, data=root) | describe_environment()
+    facts["data"]["files"] = fingerprint_files(manifest.cases, root)
     if not resume:
         # First, or a kill would leave a new run that seems to be finished.
-        for name in (RESULT, TRACE, TABLE):
+        for name in (RESULT, TRACE_FILE, PROFILE_FILE):
             (folder.path / name).unlink(missing_ok=True)
         folder.create(config, facts if origin is None else facts | {"origin": origin.facts()})
-        remove_pictures(folder)
+        remove_figures(folder)
         return
     before = folder.facts()
-    check_backbone(model, before)
+    require_same_backbone(model, before)
     if before["data"]["sha256"] != facts["data"]["sha256"]:
         raise DataError(f"{facts['data']['cases']}: has changed since the run began; train anew with another -o")
     if before["data"].get("files") != facts["data"]["files"]:
         # No refusal: a damaged image may have been put right, and that is no reason to lose what was trained.
-        say(f"guidino: warning: {root}: images or masks have other sizes than when the run began")
+        log_info(f"guidino: warning: {root}: images or masks have other sizes than when the run began")
 
 
 def _trainer(folder: RunFolder, config: RunConfig, model: Model, manifest: Manifest, device: str | None) -> Trainer:
@@ -208,8 +215,8 @@ def _trainer(folder: RunFolder, config: RunConfig, model: Model, manifest: Manif
         config,
         folder,
         num_classes=len(manifest.classes),
-        training=require(training, "train", root),
-        validation=require(validation, "val", root),
+        training=require_cases(training, "train", root),
+        validation=require_cases(validation, "val", root),
         device=device,
     )
 
@@ -220,8 +227,8 @@ def _finish(folder: RunFolder, trainer: Trainer, *, offline: bool) -> None:
     draw_curve(folder, folder.history())
     # A backbone that was in pieces may be too large for one device.
     device = torch.device("cpu") if trainer.config.train.shard_backbone else trainer.accelerator.device
-    draw_validation(folder, device=device, offline=offline)
-    print(f"pictures {folder.path / CURVE} and {folder.path / GRID}")
+    draw_validation_grid(folder, device=device, offline=offline)
+    print(f"pictures {folder.path / CURVE_FILE} and {folder.path / GRID_FILE}")
     write_result(folder.path, _result(folder, trainer))
     print(f"run {folder.path}; next: guidino predict {folder.path} IMAGES -o MASKS")
 

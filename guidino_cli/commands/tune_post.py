@@ -8,15 +8,15 @@ import numpy as np
 
 from guidino_cli.data.images import read_image, read_label_map
 from guidino_cli.data.manifest import load_manifest
-from guidino_cli.data.regions import open_regions, size_in_file
+from guidino_cli.data.regions import open_regions, read_size
 from guidino_cli.engine.devices import pick_device
-from guidino_cli.engine.prediction.members import Loaded, load_members
-from guidino_cli.engine.prediction.post_choice import CANDIDATES, Choice, Trials, save_choices
-from guidino_cli.engine.prediction.predictor import Picture
+from guidino_cli.engine.prediction.ensemble import LoadedEnsemble, load_ensemble
+from guidino_cli.engine.prediction.postprocessing import CANDIDATES, RuleSelector, SelectedRule, save_rules
+from guidino_cli.engine.prediction.predictor import DecodedImage
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.errors import DataError
-from guidino_cli.processes import keep_freed_maps
-from guidino_cli.progress import counted, say, track
+from guidino_cli.processes import keep_all_freed_memory
+from guidino_cli.progress import log_info, pluralize, track
 from guidino_cli.types import Case, width_by_height
 
 _ENOUGH = 10
@@ -41,8 +41,8 @@ def run(
     cases = [case for case in manifest.select("val", config.data.fold) if case.mask is not None]
     if not cases:
         raise DataError(f"{root}: no labelled validation cases; prepare with a validation split")
-    keep_freed_maps()
-    loaded = load_members([run_path, *ensemble], overrides=overrides, offline=offline, device=pick_device(device))
+    keep_all_freed_memory()
+    loaded = load_ensemble([run_path, *ensemble], overrides=overrides, offline=offline, device=pick_device(device))
     if manifest.classes != loaded.classes:
         raise DataError(
             f"{root}: has {', '.join(manifest.classes)}, but the run was trained for {', '.join(loaded.classes)}; "
@@ -50,9 +50,9 @@ def run(
         )
     choices = _choices(loaded, cases)
     if len(cases) < _ENOUGH:
-        say(f"only {counted(len(cases), 'validation case')}: too few to tell help from chance")
+        log_info(f"only {pluralize(len(cases), 'validation case')}: too few to tell help from chance")
     evidence = {"runs": [item["run"] for item in loaded.runs], "validation": str(root), "cases": len(cases)}
-    path = save_choices(run_path, choices, making=loaded.making, evidence=evidence)
+    path = save_rules(run_path, choices, making=loaded.making, evidence=evidence)
     for name, choice in choices.items():
         print(_line(name, choice))
     words = [word for other in ensemble for word in ("--ensemble", str(other))]
@@ -61,8 +61,8 @@ def run(
     print(f"written to {path}; used by: guidino predict {run_path} IMAGES -o MASKS --post auto{extra}")
 
 
-def _choices(loaded: Loaded, cases: Sequence[Case]) -> dict[str, Choice]:
-    trials = {name: Trials() for name in loaded.classes[1:]}
+def _choices(loaded: LoadedEnsemble, cases: Sequence[Case]) -> dict[str, SelectedRule]:
+    trials = {name: RuleSelector() for name in loaded.classes[1:]}
     for case in track(cases, total=len(cases), description="tune-post"):
         if case.mask is None:
             continue
@@ -78,15 +78,15 @@ def _choices(loaded: Loaded, cases: Sequence[Case]) -> dict[str, Choice]:
     return {name: trial.choose() for name, trial in trials.items()}
 
 
-def _labels(loaded: Loaded, image: Path) -> np.ndarray:
+def _labels(loaded: LoadedEnsemble, image: Path) -> np.ndarray:
     """(H, W) uint8; a large image strip by strip, of which the labels alone are held as a whole."""
-    if loaded.needs_strips(size_in_file(image)):
+    if loaded.needs_strips(read_size(image)):
         return np.concatenate(list(loaded.predictor.label_rows(open_regions(image))))
-    return loaded.predictor.segment([Picture(*read_image(image))])[0].labels
+    return loaded.predictor.segment([DecodedImage(*read_image(image))])[0].labels
 
 
-def _line(name: str, choice: Choice) -> str:
-    tried = f"of {len(CANDIDATES)} tried, p {choice.p:.2g}, {counted(choice.cases, 'case')}"
+def _line(name: str, choice: SelectedRule) -> str:
+    tried = f"of {len(CANDIDATES)} tried, p {choice.p:.2g}, {pluralize(choice.cases, 'case')}"
     gain = f"Dice {choice.before:.4f} -> {choice.best_after:.4f}"
     if str(choice.rule) != "none":
         return f"{name}: {choice.rule} ({gain}, best {tried})"

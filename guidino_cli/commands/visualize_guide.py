@@ -4,9 +4,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from guidino_cli.commands.inputs import check_out, listed, own_truth
-from guidino_cli.commands.visualize.figures import draw_guides, guide_looker
-from guidino_cli.commands.visualize.inference import BackboneView, Drawing, Task
+from guidino_cli.commands.inputs import list_input_images, prepared_truth, require_output_folder
+from guidino_cli.commands.visualize.figures import draw_guides, load_visualizer
+from guidino_cli.commands.visualize.inference import DrawingOptions, TokenOptions, VisualizationTask
 from guidino_cli.commands.visualize.tokens import draw_tokens
 from guidino_cli.errors import ConfigError
 from guidino_cli.plots.panels import Limits
@@ -19,8 +19,8 @@ def run(
     out: Path,
     truth: Path | None = None,
     compare: Path | None = None,
-    view: BackboneView | None = None,
-    drawing: Drawing | None = None,
+    view: TokenOptions | None = None,
+    drawing: DrawingOptions | None = None,
     split: str = "test",
     overrides: tuple[str, ...] = (),
     device: str | None = None,
@@ -35,21 +35,21 @@ def run(
         WeightsError: The backbone's weights are not to be had; no other is taken instead.
         PartialError: Some images could not be drawn; the others are.
     """
-    view, drawing = view or BackboneView(), drawing or Drawing()
+    view, drawing = view or TokenOptions(), drawing or DrawingOptions()
     limits = read_limits(drawing.limits)
     at = _pixel(view.at)
     if run_path is None and compare is not None:
         raise ConfigError("--compare is for two runs; give the first one with --run")
-    files = listed(images, split)
-    check_out(out, images, overwrite=overwrite)
-    task = Task(files, out, truth or own_truth(images))
+    files = list_input_images(images, split)
+    require_output_folder(out, images, overwrite=overwrite)
+    task = VisualizationTask(files, out, truth or prepared_truth(images))
     if run_path is not None:
         for name in ("backbone", "layer"):
             if getattr(view, name) is not None:
                 raise ConfigError(f"--{name} is for looking at a backbone without a run; leave out --{name} or --run")
         if view.weights is not None:
             overrides = (*overrides, f"model.backbone.options.weights={json.dumps(view.weights)}")
-        looker = guide_looker(run_path, compare, view, at, overrides=overrides, device=device, offline=offline)
+        looker = load_visualizer(run_path, compare, view, at, overrides=overrides, device=device, offline=offline)
         draw_guides(looker, task, drawing, limits, facts={"run": str(run_path)})
     else:
         draw_tokens(task, view, at, drawing, overrides=overrides, device=device, offline=offline)

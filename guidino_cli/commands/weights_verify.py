@@ -5,24 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from guidino_cli.commands.weights import EMBEDDED, TINY, WAYS_OUT, file_hashes, numbers, source_of, what_it_is
+from guidino_cli.commands.weights import (
+    COMMAND_HINT,
+    EMBEDDED,
+    TINY,
+    describe_network,
+    file_hashes,
+    format_features,
+    resolve_source,
+)
 from guidino_cli.errors import WeightsError
 from guidino_cli.models.pretrained.catalogue import (
     COCO_IMAGE,
     EMBEDDED_FEATURES,
     EMBEDDED_TOLERANCE,
     TINY_FEATURES,
-    Known,
-    recognised,
+    KnownWeights,
+    identify_weights,
 )
-from guidino_cli.models.pretrained.finding import advising
-from guidino_cli.progress import say
+from guidino_cli.models.pretrained.hub import replace_hint
+from guidino_cli.progress import log_info
 
 if TYPE_CHECKING:
-    from guidino_cli.models.pretrained.loading import Loaded
+    from guidino_cli.models.pretrained.loading import LoadedNetwork
 
 
-@advising(WAYS_OUT)
+@replace_hint(COMMAND_HINT)
 def run_verify(name: str, *, image: Path | None, offline: bool) -> None:
     """Load weights strictly, print their hashes and features, and compare those with what is known of them.
 
@@ -30,24 +38,24 @@ def run_verify(name: str, *, image: Path | None, offline: bool) -> None:
         WeightsError: They cannot be loaded, or are not what their name or record says.
     """
     from guidino_cli.models.backbones.dino import as_backbone
-    from guidino_cli.models.pretrained.checks import feature_fingerprint
+    from guidino_cli.models.pretrained.feature_checks import feature_fingerprint
     from guidino_cli.models.pretrained.loading import load_network
 
-    source = source_of(name)
+    source = resolve_source(name)
     if source in {EMBEDDED, TINY}:
         _verify_own(source)
         return
     loaded = load_network(source, family=None, offline=offline)
     files = file_hashes(loaded.path)
-    print(f"{source}: {what_it_is(loaded)}, every tensor placed")
+    print(f"{source}: {describe_network(loaded)}, every tensor placed")
     print(f"weights SHA-256 {loaded.identity['sha256']}")
     for file, sha256 in files:
         print(f"file SHA-256    {sha256}{f' {file}' if len(files) > 1 else ''}")
     sha256 = files[0][1]
-    known = recognised(source, file_sha256=sha256)
+    known = identify_weights(source, file_sha256=sha256)
     token = None if image is None else _class_token(loaded, image)
     features = feature_fingerprint(as_backbone(loaded))
-    print(f"features {numbers(features)}")
+    print(f"features {format_features(features)}")
     verdicts = [
         *_against_record(loaded, features),
         *_against_name(loaded, sha256),
@@ -60,36 +68,36 @@ def run_verify(name: str, *, image: Path | None, offline: bool) -> None:
 def _verify_own(source: str) -> None:
     """The same of weights that come in a package: what they compute is known to the last digit."""
     from guidino_cli.models import build_backbone
-    from guidino_cli.models.pretrained.checks import feature_fingerprint, largest_gap
+    from guidino_cli.models.pretrained.feature_checks import feature_fingerprint, max_feature_difference
 
     backbone = build_backbone(source, {}, offline=True)
     features = feature_fingerprint(backbone)
     print(f"{source}: {backbone.identity['weights']}, SHA-256 {backbone.identity['sha256']}")
-    say(f"licence: {backbone.identity['licence']}")
-    print(f"features {numbers(features)}")
-    gap = largest_gap(features, EMBEDDED_FEATURES if source == EMBEDDED else TINY_FEATURES)
+    log_info(f"licence: {backbone.identity['licence']}")
+    print(f"features {format_features(features)}")
+    gap = max_feature_difference(features, EMBEDDED_FEATURES if source == EMBEDDED else TINY_FEATURES)
     if gap > EMBEDDED_TOLERANCE:
         raise WeightsError(f"{source}: the right weights, but features differ by {gap:.2g} from those known")
     print(f"ok: the known file; features differ by {gap:.1g} from those known")
 
 
-def _against_record(loaded: Loaded, features: list[float]) -> list[str]:
+def _against_record(loaded: LoadedNetwork, features: list[float]) -> list[str]:
     """Whether a folder that guidino wrote still holds and computes what it did."""
-    from guidino_cli.models.pretrained.checks import largest_gap, tolerance
-    from guidino_cli.models.pretrained.storing import read_record
+    from guidino_cli.models.pretrained.feature_checks import feature_tolerance, max_feature_difference
+    from guidino_cli.models.pretrained.saving import read_import_record
 
-    record = read_record(loaded.path) if loaded.path.is_dir() else None
+    record = read_import_record(loaded.path) if loaded.path.is_dir() else None
     if record is None:
         return []
     if record.weights_sha256 != loaded.identity["sha256"]:
         raise WeightsError(f"{loaded.path}: weights differ from those imported from {record.source}; import them again")
-    gap = largest_gap(features, record.features)
-    if gap > tolerance(loaded):
+    gap = max_feature_difference(features, record.features)
+    if gap > feature_tolerance(loaded):
         raise WeightsError(f"{loaded.path}: the right weights, but features differ by {gap:.2g} from those recorded")
     return [f"ok: as imported from {record.source}; features differ by {gap:.1g}"]
 
 
-def _against_name(loaded: Loaded, sha256: str) -> list[str]:
+def _against_name(loaded: LoadedNetwork, sha256: str) -> list[str]:
     """Meta, like torch.hub, puts the first eight digits of a file's SHA-256 at the end of its name."""
     ending = loaded.path.stem.rpartition("-")[2].lower()
     if loaded.path.suffix != ".pth" or len(ending) != 8 or set(ending) - set("0123456789abcdef"):
@@ -101,25 +109,26 @@ def _against_name(loaded: Loaded, sha256: str) -> list[str]:
     return [f"ok: SHA-256 starts as the file's name says ({ending})"]
 
 
-def _against_known(known: Known | None, token: list[float] | None, loaded: Loaded) -> list[str]:
-    from guidino_cli.models.pretrained.checks import largest_gap, tolerance
+def _against_known(known: KnownWeights | None, token: list[float] | None, loaded: LoadedNetwork) -> list[str]:
+    from guidino_cli.models.pretrained.feature_checks import feature_tolerance, max_feature_difference
 
     if known is None or not known.class_token:
-        return [] if token is None else [f"class token {numbers(token)}; no published value to compare with"]
+        return [] if token is None else [f"class token {format_features(token)}; no published value to compare with"]
     if token is None:
         return [f"to compare with {known.name}'s published class token: --image FILE with {COCO_IMAGE}"]
-    gap = largest_gap(token, known.class_token)
-    if gap > tolerance(loaded):
+    gap = max_feature_difference(token, known.class_token)
+    if gap > feature_tolerance(loaded):
         raise WeightsError(
-            f"{loaded.path}: class token {numbers(token)} is not {known.name}'s {numbers(list(known.class_token))}; "
+            f"{loaded.path}: class token {format_features(token)} is not {known.name}'s "
+            f"{format_features(list(known.class_token))}; "
             f"other weights, or another picture than {COCO_IMAGE}"
         )
     return [f"ok: class token as published for {known.name}; differs by {gap:.1g}"]
 
 
-def _class_token(loaded: Loaded, image: Path) -> list[float]:
+def _class_token(loaded: LoadedNetwork, image: Path) -> list[float]:
     from guidino_cli.data.images import read_image
     from guidino_cli.data.preprocess import to_tensor
-    from guidino_cli.models.pretrained.checks import class_token
+    from guidino_cli.models.pretrained.feature_checks import compute_class_token
 
-    return class_token(loaded, to_tensor(read_image(image)[0]))
+    return compute_class_token(loaded, to_tensor(read_image(image)[0]))

@@ -14,7 +14,7 @@ Level = Literal["none", "light", "nnunet", "guidino"]
 
 
 @dataclass(frozen=True)
-class Augmentation:
+class AugmentationParams:
     """What happens to one sample: geometry at once, then the rest in this order; by default nothing.
 
     Attributes:
@@ -52,7 +52,7 @@ class Augmentation:
     gamma: float = 1.0
 
 
-class _Dice:
+class _RandomDraws:
     """Draws of one sample, always the same number of them, so that one probability does not move the next draw."""
 
     def __init__(self, generator: np.random.Generator) -> None:
@@ -72,7 +72,7 @@ class _Dice:
         return int(self._generator.integers(2**31))
 
 
-def draw(level: Level, generator: np.random.Generator) -> Augmentation:
+def draw_augmentation(level: Level, generator: np.random.Generator) -> AugmentationParams:
     """Draw the parameters of one sample.
 
     Args:
@@ -83,18 +83,18 @@ def draw(level: Level, generator: np.random.Generator) -> Augmentation:
         generator: Of this sample and epoch.
     """
     if level == "none":
-        return Augmentation()
-    dice = _Dice(generator)
-    return {"light": _light, "nnunet": _nnunet, "guidino": _guidino}[level](dice)
+        return AugmentationParams()
+    dice = _RandomDraws(generator)
+    return {"light": _draw_light, "nnunet": _draw_nnunet, "guidino": _draw_guidino}[level](dice)
 
 
-def _light(dice: _Dice) -> Augmentation:
-    return Augmentation(flip_y=dice.flip(), flip_x=dice.flip(), brightness=dice.between(0.8, 1.2))
+def _draw_light(dice: _RandomDraws) -> AugmentationParams:
+    return AugmentationParams(flip_y=dice.flip(), flip_x=dice.flip(), brightness=dice.between(0.8, 1.2))
 
 
-def _nnunet(dice: _Dice) -> Augmentation:
+def _draw_nnunet(dice: _RandomDraws) -> AugmentationParams:
     gamma = dice.sometimes(0.3, 0.7, 1.5, 1.0)
-    return Augmentation(
+    return AugmentationParams(
         flip_y=dice.flip(),
         flip_x=dice.flip(),
         rotation=dice.sometimes(0.2, -math.pi, math.pi),
@@ -109,12 +109,12 @@ def _nnunet(dice: _Dice) -> Augmentation:
     )
 
 
-def _guidino(dice: _Dice) -> Augmentation:
+def _draw_guidino(dice: _RandomDraws) -> AugmentationParams:
     quarters = math.pi / 2 * round(dice.sometimes(0.25, 0.5, 3.5))
     is_affine, is_lit = dice.flip(0.2), dice.flip(0.2)
     lean, turn = math.radians(10), math.radians(30)
     scale, brightness, contrast = dice.between(0.7, 1.4), dice.between(0.8, 1.2), dice.between(0.8, 1.2)
-    return Augmentation(
+    return AugmentationParams(
         flip_y=dice.flip(),
         flip_x=dice.flip(),
         rotation=quarters + is_affine * dice.between(-turn, turn),
@@ -132,12 +132,12 @@ def _guidino(dice: _Dice) -> Augmentation:
     )
 
 
-_NEUTRAL = Augmentation()
+_IDENTITY = AugmentationParams()
 # Control points a side of an elastic deformation: a smoothness of 7 of 256 pixels, as in the authors' list.
 _CONTROL_POINTS = 18
 
 
-def apply(image: Tensor, mask: Tensor, augmentations: Sequence[Augmentation]) -> tuple[Tensor, Tensor]:
+def augment_batch(image: Tensor, mask: Tensor, augmentations: Sequence[AugmentationParams]) -> tuple[Tensor, Tensor]:
     """Augment a batch; a sample comes out the same whatever it shares its batch with.
 
     Args:
@@ -148,31 +148,31 @@ def apply(image: Tensor, mask: Tensor, augmentations: Sequence[Augmentation]) ->
     Returns:
         Image and mask of the same shapes; the mask holds no value it did not hold before, but 0 from outside the image.
     """
-    image, mask = _moved(image, mask, augmentations)
-    for name, change in _CHANGES.items():
-        rows = [i for i, a in enumerate(augmentations) if getattr(a, name) != getattr(_NEUTRAL, name)]
+    image, mask = _warp(image, mask, augmentations)
+    for name, change in _INTENSITY_TRANSFORMS.items():
+        rows = [i for i, a in enumerate(augmentations) if getattr(a, name) != getattr(_IDENTITY, name)]
         if rows:
-            where = _on(torch.tensor(rows), image.device)
+            where = _to_device(torch.tensor(rows), image.device)
             image = image.index_copy(0, where, change(image[where], [augmentations[i] for i in rows]))
     return image.clamp(0, 1), mask
 
 
-def _moved(image: Tensor, mask: Tensor, augmentations: Sequence[Augmentation]) -> tuple[Tensor, Tensor]:
-    rows = [i for i, a in enumerate(augmentations) if a.elastic or _matrix(a) != _matrix(_NEUTRAL)]
+def _warp(image: Tensor, mask: Tensor, augmentations: Sequence[AugmentationParams]) -> tuple[Tensor, Tensor]:
+    rows = [i for i, a in enumerate(augmentations) if a.elastic or _inverse_affine(a) != _inverse_affine(_IDENTITY)]
     if not rows:
         return image, mask
-    chosen, where = [augmentations[i] for i in rows], _on(torch.tensor(rows), image.device)
-    theta = _on(torch.tensor([_matrix(a) for a in chosen], dtype=image.dtype), image.device)
+    chosen, where = [augmentations[i] for i in rows], _to_device(torch.tensor(rows), image.device)
+    theta = _to_device(torch.tensor([_inverse_affine(a) for a in chosen], dtype=image.dtype), image.device)
     # A non-square sample would be sheared by a rotation in [-1, 1] coordinates; samples are square.
     grid = F.affine_grid(theta, [len(rows), 1, *image.shape[-2:]], align_corners=False)
     if any(a.elastic for a in chosen):
-        grid = grid + _displacement(image, chosen)
+        grid = grid + _elastic_displacement(image, chosen)
     pixels = F.grid_sample(image[where], grid, mode="bilinear", align_corners=False)
     labels = F.grid_sample(mask[where][:, None].to(image.dtype), grid, mode="nearest", align_corners=False)
     return image.index_copy(0, where, pixels), mask.index_copy(0, where, labels[:, 0].round().to(mask.dtype))
 
 
-def _matrix(a: Augmentation) -> list[list[float]]:
+def _inverse_affine(a: AugmentationParams) -> list[list[float]]:
     """From output to input coordinates in [-1, 1]: the inverse of flip, shear, scale, rotation and shift."""
     cos, sin = math.cos(a.rotation) / a.scale, math.sin(a.rotation) / a.scale
     rotation = np.array([[cos, -sin], [sin, cos]])
@@ -184,25 +184,25 @@ def _matrix(a: Augmentation) -> list[list[float]]:
     return matrix
 
 
-def _displacement(image: Tensor, chosen: Sequence[Augmentation]) -> Tensor:
+def _elastic_displacement(image: Tensor, chosen: Sequence[AugmentationParams]) -> Tensor:
     """Smooth random displacements (B, H, W, 2) in [-1, 1] coordinates: cubic between random control points."""
     size = (2, _CONTROL_POINTS, _CONTROL_POINTS)
     # Drawn on the CPU, so that a sample is bent alike on every device.
-    points = torch.stack([2 * a.elastic * torch.randn(size, generator=_generator(a.seed + 1)) for a in chosen])
-    moved = _on(points.to(image.dtype), image.device)
+    points = torch.stack([2 * a.elastic * torch.randn(size, generator=_seeded_generator(a.seed + 1)) for a in chosen])
+    moved = _to_device(points.to(image.dtype), image.device)
     smooth = F.interpolate(moved, size=image.shape[-2:], mode="bicubic", align_corners=False)
     return smooth.permute(0, 2, 3, 1)
 
 
-def _noisy(image: Tensor, chosen: Sequence[Augmentation]) -> Tensor:
-    noise = torch.stack([torch.randn(image.shape[1:], generator=_generator(a.seed)) for a in chosen])
-    return image + _column([a.noise for a in chosen], image) * _on(noise, image.device).to(image.dtype)
+def _add_noise(image: Tensor, chosen: Sequence[AugmentationParams]) -> Tensor:
+    noise = torch.stack([torch.randn(image.shape[1:], generator=_seeded_generator(a.seed)) for a in chosen])
+    return image + _per_sample([a.noise for a in chosen], image) * _to_device(noise, image.device).to(image.dtype)
 
 
-def _blurred(image: Tensor, chosen: Sequence[Augmentation]) -> Tensor:
+def _blur(image: Tensor, chosen: Sequence[AugmentationParams]) -> Tensor:
     """One separable Gaussian a sample, cut at three of its standard deviations."""
     batch, channels = image.shape[:2]
-    sigma = _column([a.blur for a in chosen], image).view(-1, 1)
+    sigma = _per_sample([a.blur for a in chosen], image).view(-1, 1)
     radius = max(math.ceil(3 * a.blur) for a in chosen)
     x = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
     kernel = torch.exp(-(x**2) / (2 * sigma**2)) * (x.abs() <= (3 * sigma).ceil())
@@ -213,16 +213,16 @@ def _blurred(image: Tensor, chosen: Sequence[Augmentation]) -> Tensor:
     return blurred.view_as(image)
 
 
-def _brightened(image: Tensor, chosen: Sequence[Augmentation]) -> Tensor:
-    return image * _column([a.brightness for a in chosen], image)
+def _scale_brightness(image: Tensor, chosen: Sequence[AugmentationParams]) -> Tensor:
+    return image * _per_sample([a.brightness for a in chosen], image)
 
 
-def _contrasted(image: Tensor, chosen: Sequence[Augmentation]) -> Tensor:
+def _scale_contrast(image: Tensor, chosen: Sequence[AugmentationParams]) -> Tensor:
     mean = image.mean(dim=(2, 3), keepdim=True)
-    return mean + (image - mean) * _column([a.contrast for a in chosen], image)
+    return mean + (image - mean) * _per_sample([a.contrast for a in chosen], image)
 
 
-def _coarsened(image: Tensor, chosen: Sequence[Augmentation]) -> Tensor:
+def _simulate_low_resolution(image: Tensor, chosen: Sequence[AugmentationParams]) -> Tensor:
     size = image.shape[-2:]
     coarse = []
     for sample, a in zip(image, chosen, strict=True):
@@ -232,34 +232,34 @@ def _coarsened(image: Tensor, chosen: Sequence[Augmentation]) -> Tensor:
     return torch.cat(coarse)
 
 
-def _gamma(image: Tensor, chosen: Sequence[Augmentation]) -> Tensor:
-    inverted = _column([float(a.gamma < 0) for a in chosen], image)
+def _apply_gamma(image: Tensor, chosen: Sequence[AugmentationParams]) -> Tensor:
+    inverted = _per_sample([float(a.gamma < 0) for a in chosen], image)
     image = (image.clamp(0, 1) - inverted).abs()
     low, high = image.amin(dim=(1, 2, 3), keepdim=True), image.amax(dim=(1, 2, 3), keepdim=True)
     span = (high - low).clamp(min=1e-6)
-    curved = ((image - low) / span) ** _column([abs(a.gamma) for a in chosen], image) * span + low
+    curved = ((image - low) / span) ** _per_sample([abs(a.gamma) for a in chosen], image) * span + low
     return (curved - inverted).abs()
 
 
-_CHANGES: dict[str, Callable[[Tensor, Sequence[Augmentation]], Tensor]] = {
-    "noise": _noisy,
-    "blur": _blurred,
-    "brightness": _brightened,
-    "contrast": _contrasted,
-    "low_resolution": _coarsened,
-    "gamma": _gamma,
+_INTENSITY_TRANSFORMS: dict[str, Callable[[Tensor, Sequence[AugmentationParams]], Tensor]] = {
+    "noise": _add_noise,
+    "blur": _blur,
+    "brightness": _scale_brightness,
+    "contrast": _scale_contrast,
+    "low_resolution": _simulate_low_resolution,
+    "gamma": _apply_gamma,
 }
 
 
-def _generator(seed: int) -> torch.Generator:
+def _seeded_generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _column(values: Sequence[float], image: Tensor) -> Tensor:
+def _per_sample(values: Sequence[float], image: Tensor) -> Tensor:
     """One number a sample, (B, 1, 1, 1), beside the image."""
-    return _on(torch.tensor(values, dtype=image.dtype), image.device).view(-1, 1, 1, 1)
+    return _to_device(torch.tensor(values, dtype=image.dtype), image.device).view(-1, 1, 1, 1)
 
 
-def _on(tensor: Tensor, device: torch.device) -> Tensor:
+def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Bring to the device without waiting for what it is doing: only pinned memory is copied in the background."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -14,7 +14,7 @@ from guidino_cli.errors import DataError
 from guidino_cli.types import Case, Sample, width_by_height
 
 
-class Turn(NamedTuple):
+class SampleIndex(NamedTuple):
     """One case in one epoch.
 
     The epoch travels with the case: a data-loading worker that outlives an epoch has no other way to know it.
@@ -29,7 +29,7 @@ def random_generator(*words: int) -> np.random.Generator:
     return np.random.default_rng([word & 0xFFFFFFFF for word in words])
 
 
-class EpochSampler(Sampler[Turn]):
+class EpochSampler(Sampler[SampleIndex]):
     """Every case once, in an order that depends on the seed and the epoch only.
 
     Attributes:
@@ -47,16 +47,16 @@ class EpochSampler(Sampler[Turn]):
         """Choose the order of an epoch."""
         self.epoch = epoch
 
-    def __iter__(self) -> Iterator[Turn]:
+    def __iter__(self) -> Iterator[SampleIndex]:
         order = random_generator(self.seed, self.epoch).permutation(self.length).tolist()
-        yield from (Turn(self.epoch, case) for case in order[self.skipped :])
+        yield from (SampleIndex(self.epoch, case) for case in order[self.skipped :])
 
     def __len__(self) -> int:
         """Cases of a whole epoch."""
         return self.length
 
 
-def endless(length: int, *, seed: int, start: int = 0) -> Iterator[Turn]:
+def infinite_sample_indices(length: int, *, seed: int, start: int = 0) -> Iterator[SampleIndex]:
     """Epoch after epoch, each in the order of `EpochSampler`, from showing `start` on, as if those before were shown.
 
     Args:
@@ -67,7 +67,7 @@ def endless(length: int, *, seed: int, start: int = 0) -> Iterator[Turn]:
     epoch, skipped = divmod(start, length)
     for number in count(epoch):
         order = random_generator(seed, number).permutation(length)
-        yield from (Turn(number, int(case)) for case in order[skipped:])
+        yield from (SampleIndex(number, int(case)) for case in order[skipped:])
         skipped = 0
 
 
@@ -107,15 +107,15 @@ class SegmentationDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.cases)
 
-    def __getitem__(self, turn: Turn) -> Sample:
+    def __getitem__(self, turn: SampleIndex) -> Sample:
         """The sample of a case in an epoch; `DataError` names the file if it cannot be used."""
         epoch, index = turn
         pixels, labels = self._decoded(index)
         generator = random_generator(self.seed, epoch, index)
         top, left = self._corner(labels, generator)
         side = self.image_size
-        pixels = _padded(pixels[top : top + side, left : left + side], side)
-        labels = _padded(labels[top : top + side, left : left + side], side)
+        pixels = _pad(pixels[top : top + side, left : left + side], side)
+        labels = _pad(labels[top : top + side, left : left + side], side)
         return Sample(to_tensor(pixels), torch.from_numpy(labels.astype(np.int64)), torch.tensor(index))
 
     def _decoded(self, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -126,7 +126,7 @@ class SegmentationDataset(Dataset[Sample]):
             raise DataError(f"{case.image}: has no mask and cannot be trained on")
         pixels, geometry = read_image(case.image)
         labels = read_label_map(case.mask)
-        _check(case, geometry.size_hw, labels, self.num_classes)
+        _validate_pair(case, geometry.size_hw, labels, self.num_classes)
         size = network_size(geometry.size_hw, resize=self.resize, image_size=self.image_size)
         pair = resize_image(pixels, size), resize_labels(labels, size)
         if self._free_bytes >= pair[0].nbytes + pair[1].nbytes:
@@ -147,12 +147,12 @@ class SegmentationDataset(Dataset[Sample]):
         return top, left
 
 
-def _padded(array: np.ndarray, side: int) -> np.ndarray:
+def _pad(array: np.ndarray, side: int) -> np.ndarray:
     missing = [(0, side - array.shape[axis]) for axis in (0, 1)]
     return np.pad(array, missing + [(0, 0)] * (array.ndim - 2)) if any(after for _, after in missing) else array
 
 
-def _check(case: Case, size_hw: tuple[int, int], labels: np.ndarray, num_classes: int) -> None:
+def _validate_pair(case: Case, size_hw: tuple[int, int], labels: np.ndarray, num_classes: int) -> None:
     if labels.shape != size_hw:
         found, wanted = width_by_height(labels.shape), width_by_height(size_hw)
         raise DataError(

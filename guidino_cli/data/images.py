@@ -62,7 +62,7 @@ def read_image(path: Path) -> tuple[np.ndarray, Geometry]:
     """
     image = open_image(path)
     if image.mode.startswith("I") or image.mode == "F":
-        pixels = np.repeat(_to_eight_bits(np.asarray(image, dtype=np.float32), path)[..., None], 3, axis=2)
+        pixels = np.repeat(_rescale_to_uint8(np.asarray(image, dtype=np.float32), path)[..., None], 3, axis=2)
     else:
         pixels = np.asarray(image.convert("RGB"))
     return pixels, Geometry(source=str(path), size_hw=(pixels.shape[0], pixels.shape[1]))
@@ -93,7 +93,7 @@ def _refuse_pages(file: Image.Image, path: Path) -> None:
         raise DataError(f"{path}: has {pages} pages, expected one; volumes are not supported yet, save pages as PNG")
 
 
-def _to_eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
+def _rescale_to_uint8(values: np.ndarray, path: Path) -> np.ndarray:
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         raise DataError(f"{path}: has no finite pixel value")
@@ -114,30 +114,30 @@ def write_label_rows(path: Path, size_hw: tuple[int, int], bands: Iterable[np.nd
         ResourceError: The disk is full or the place cannot be written.
         ValueError: The bands have another width, or other rows in all.
     """
-    write_atomically(path, lambda place: _write(place, size_hw, bands))
+    write_atomically(path, lambda place: _write_png(place, size_hw, bands))
 
 
-def _write(path: Path, size_hw: tuple[int, int], bands: Iterable[np.ndarray]) -> None:
+def _write_png(path: Path, size_hw: tuple[int, int], bands: Iterable[np.ndarray]) -> None:
     height, width = size_hw
     packer = zlib.compressobj(3)
     with path.open("wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n")
         # 8 bits, grey, deflate, filters of the standard, not interlaced.
-        _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+        _write_png_chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
         written = 0
         for band in bands:
             if band.shape[1] != width:
                 raise ValueError(f"{path}: a band of {band.shape[1]} columns, expected {width}")
             # Each row begins with its filter; 0 leaves the values as they are.
-            _chunk(file, b"IDAT", packer.compress(np.pad(band, ((0, 0), (1, 0))).tobytes()))
+            _write_png_chunk(file, b"IDAT", packer.compress(np.pad(band, ((0, 0), (1, 0))).tobytes()))
             written += len(band)
         if written != height:
             raise ValueError(f"{path}: {written} rows, expected {height}")
-        _chunk(file, b"IDAT", packer.flush())
-        _chunk(file, b"IEND", b"")
+        _write_png_chunk(file, b"IDAT", packer.flush())
+        _write_png_chunk(file, b"IEND", b"")
 
 
-def _chunk(file: BinaryIO, kind: bytes, content: bytes) -> None:
+def _write_png_chunk(file: BinaryIO, kind: bytes, content: bytes) -> None:
     file.write(struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content)))
 
 
@@ -153,13 +153,13 @@ def list_images(folder: Path, *, recursive: bool = False) -> Iterator[str]:
     waiting = [""]
     while waiting:
         inside = waiting.pop()
-        names, folders = _entries(folder / inside, recursive=recursive)
+        names, folders = _scan_folder(folder / inside, recursive=recursive)
         yield from (inside + name for name in names)
         # The last one in is the first one out: the order is that of a tree printed from top to bottom.
         waiting.extend(f"{inside}{name}/" for name in reversed(folders))
 
 
-def _entries(folder: Path, *, recursive: bool) -> tuple[list[str], list[str]]:
+def _scan_folder(folder: Path, *, recursive: bool) -> tuple[list[str], list[str]]:
     names: list[str] = []
     folders: list[str] = []
     with os.scandir(folder) as entries:

@@ -11,8 +11,8 @@ from guidino_cli.errors import DataError
 from guidino_cli.files import write_text
 from guidino_cli.types import Case
 
-FORMAT = 1
-FILE_NAME = "cases.json"
+MANIFEST_FORMAT = 1
+MANIFEST_NAME = "cases.json"
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class Manifest:
 
 def save_manifest(manifest: Manifest, folder: Path) -> None:
     """Write `cases.json` into a folder; paths are stored relative to it, one case a line."""
-    header = {"format": FORMAT, "name": manifest.name, "classes": manifest.classes, "source": manifest.source}
-    lines = ",\n".join("    " + json.dumps(_to_json(case, folder), ensure_ascii=False) for case in manifest.cases)
+    header = {"format": MANIFEST_FORMAT, "name": manifest.name, "classes": manifest.classes, "source": manifest.source}
+    lines = ",\n".join("    " + json.dumps(_case_to_json(case, folder), ensure_ascii=False) for case in manifest.cases)
     text = json.dumps(header, indent=2, ensure_ascii=False).removesuffix("\n}")
-    write_text(folder / FILE_NAME, f'{text},\n  "cases": [\n{lines}\n  ]\n}}\n')
+    write_text(folder / MANIFEST_NAME, f'{text},\n  "cases": [\n{lines}\n  ]\n}}\n')
 
 
 def load_manifest(folder: Path) -> Manifest:
@@ -62,39 +62,40 @@ def load_manifest(folder: Path) -> Manifest:
     Raises:
         DataError: Not a prepared folder, damaged, or written by a version with another format.
     """
-    path = folder if folder.name == FILE_NAME else folder / FILE_NAME
+    path = folder if folder.name == MANIFEST_NAME else folder / MANIFEST_NAME
     if not folder.exists():
         raise DataError(f"{folder}: no such folder")
     if not path.is_file():
         raise DataError(
-            f"{folder}: no {FILE_NAME}; make it with `guidino prepare {folder} -o DATA` and give DATA instead"
+            f"{folder}: no {MANIFEST_NAME}; make it with `guidino prepare {folder} -o DATA` and give DATA instead"
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["format"]
-        if version != FORMAT:
+        if version != MANIFEST_FORMAT:
             raise DataError(
-                f"{path}: written in format {version}, this guidino reads format {FORMAT}; run `guidino prepare` again"
+                f"{path}: written in format {version}, this guidino reads format {MANIFEST_FORMAT}; "
+                f"run `guidino prepare` again"
             )
-        cases = [_from_json(item, path.parent) for item in content["cases"]]
+        cases = [_case_from_json(item, path.parent) for item in content["cases"]]
         return Manifest(content["name"], content["classes"], cases, content["source"])
     except (json.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DataError(f"{path}: damaged ({reason}); run `guidino prepare` again") from error
 
 
-def require(cases: Sequence[Case], split: str, folder: Path) -> Sequence[Case]:
+def require_cases(cases: Sequence[Case], split: str, folder: Path) -> Sequence[Case]:
     """The cases, or a `DataError` if there are none."""
     if not cases:
         raise DataError(f"{folder}: no cases in the {split} split; run `guidino prepare` with another --split")
     return cases
 
 
-def _to_json(case: Case, folder: Path) -> dict[str, Any]:
+def _case_to_json(case: Case, folder: Path) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "id": case.id,
-        "image": _relative(case.image, folder),
-        "mask": None if case.mask is None else _relative(case.mask, folder),
+        "image": _relative_path(case.image, folder),
+        "mask": None if case.mask is None else _relative_path(case.mask, folder),
         "split": case.split,
         "fold": case.fold,
         "group": case.group,
@@ -104,7 +105,7 @@ def _to_json(case: Case, folder: Path) -> dict[str, Any]:
     return entry | ({"fields": case.fields} if case.fields else {})
 
 
-def _from_json(item: dict[str, Any], folder: Path) -> Case:
+def _case_from_json(item: dict[str, Any], folder: Path) -> Case:
     return Case(
         id=item["id"],
         image=folder / item["image"],
@@ -118,7 +119,7 @@ def _from_json(item: dict[str, Any], folder: Path) -> Case:
     )
 
 
-def _relative(path: Path, folder: Path) -> str:
+def _relative_path(path: Path, folder: Path) -> str:
     try:
         return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
     except ValueError:  # Another drive on Windows.

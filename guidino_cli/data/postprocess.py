@@ -9,7 +9,7 @@ from guidino_cli.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Rule:
+class PostprocessRule:
     """What is done to one class, in this order.
 
     Attributes:
@@ -27,7 +27,7 @@ class Rule:
         return ",".join(part for part in parts if part) or "none"
 
 
-def parse_rule(words: str) -> Rule:
+def parse_postprocess_rule(words: str) -> PostprocessRule:
     """The rule that `largest,fill,min=0.001` means, in any order.
 
     Raises:
@@ -47,24 +47,24 @@ def parse_rule(words: str) -> Rule:
             raise ConfigError(f"--post {words}: {expected}")
     if not 0 <= share < 1:
         raise ConfigError(f"--post {words}: the share of the image is not in [0, 1); {expected}")
-    return Rule(share, "largest" in names, "fill" in names)
+    return PostprocessRule(share, "largest" in names, "fill" in names)
 
 
-def clean(labels: np.ndarray, rules: Mapping[int, Rule]) -> np.ndarray:
+def postprocess_labels(labels: np.ndarray, rules: Mapping[int, PostprocessRule]) -> np.ndarray:
     """Class indices (H, W) uint8 with the rules of their classes applied; the input stays as it is."""
     result = labels.copy()
     for index, rule in sorted(rules.items()):
         before = labels == index
         if not before.any():
             continue
-        after = clean_class(before, rule)
+        after = postprocess_class(before, rule)
         result[before & ~after] = 0
         # A hole is filled where it is background: a class inside another one stays.
         result[after & (result == 0)] = index
     return result
 
 
-def clean_class(mask: np.ndarray, rule: Rule) -> np.ndarray:
+def postprocess_class(mask: np.ndarray, rule: PostprocessRule) -> np.ndarray:
     """A boolean mask (H, W) with a rule applied; pieces touch at edges or corners."""
     from scipy import ndimage
     from skimage.measure import label

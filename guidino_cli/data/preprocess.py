@@ -49,7 +49,7 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy()).float() / 255
 
 
-def restore(maps: Tensor, geometry: Geometry) -> Tensor:
+def restore_to_source(maps: Tensor, geometry: Geometry) -> Tensor:
     """Bring maps (K, h, w) of the network's grid back to the source's (K, H, W), bilinearly."""
     if maps.shape[-2:] == geometry.size_hw:
         return maps

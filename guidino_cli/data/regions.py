@@ -42,7 +42,7 @@ class Regions(ABC):
         return self.part(slice(0, self.size_hw[0]), slice(0, self.size_hw[1]))
 
 
-class _Decoded(Regions):
+class _PillowRegions(Regions):
     """An 8-bit image as Pillow holds it: up to 4 bytes a pixel."""
 
     def __init__(self, path: Path, image: Image.Image) -> None:
@@ -52,7 +52,7 @@ class _Decoded(Regions):
         return np.asarray(self.image.crop((columns.start, rows.start, columns.stop, rows.stop)).convert("RGB"))
 
 
-class _Pixels(Regions):
+class _ArrayRegions(Regions):
     """An array (H, W) or (H, W, 3 or 4) of uint8."""
 
     def __init__(self, path: Path, pixels: np.ndarray) -> None:
@@ -63,38 +63,38 @@ class _Pixels(Regions):
         return np.repeat(part[..., None], 3, axis=2) if part.ndim == 2 else part[..., :3]
 
 
-class _Mapped(_Pixels):
+class _MappedRegions(_ArrayRegions):
     """The same, mapped from a file: what a window has been copied from is not kept in memory."""
 
     def window(self, corner: tuple[int, int], side: int) -> np.ndarray:
         copied = super().window(corner, side)
-        _forget(self.pixels)
+        _release_pages(self.pixels)
         return copied
 
 
-def _forget(pixels: Any) -> None:
+def _release_pages(pixels: Any) -> None:
     """Let go of the pages of a mapped file that were read or written; they stay in the file."""
     if sys.platform == "linux":
         # Else each counts as this process's memory until the system is short of it.
         pixels._mmap.madvise(mmap.MADV_DONTNEED)
 
 
-def size_in_file(path: Path) -> tuple[int, int]:
+def read_size(path: Path) -> tuple[int, int]:
     """Height and width as the file's header has them, before any rotation.
 
     Raises:
         DataError: The file cannot be read as an image.
     """
     if path.suffix.lower() in {".tif", ".tiff"}:
-        size = _size_of_tiff(path)
+        size = _read_tiff_size(path)
         if size is not None:
             return size
-    with _refusing(path), Image.open(path) as file:
+    with _pillow_errors(path), Image.open(path) as file:
         return file.height, file.width
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def _pillow_errors(path: Path) -> Iterator[None]:
     """Turn what Pillow says of a file into a `DataError`; its guard against bombs is answered with a way out."""
     try:
         yield
@@ -109,7 +109,7 @@ def _refusing(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: cannot be read as an image ({error}); replace or remove the file") from error
 
 
-def _size_of_tiff(path: Path) -> tuple[int, int] | None:
+def _read_tiff_size(path: Path) -> tuple[int, int] | None:
     import tifffile
 
     try:
@@ -131,16 +131,16 @@ def open_regions(path: Path) -> Regions:
         DataError: The file cannot be read as an image.
     """
     if path.suffix.lower() in {".tif", ".tiff"}:
-        pixels = _mapped(path)
+        pixels = _memmap_tiff(path)
         if pixels is not None:
-            return _Mapped(path, pixels)
-    with _refusing(path), Image.open(path) as file:
+            return _MappedRegions(path, pixels)
+    with _pillow_errors(path), Image.open(path) as file:
         deep = file.mode.startswith("I") or file.mode == "F"
     # Deep values are scaled by percentiles of the whole image.
-    return _Pixels(path, read_image(path)[0]) if deep else _Decoded(path, open_image(path))
+    return _ArrayRegions(path, read_image(path)[0]) if deep else _PillowRegions(path, open_image(path))
 
 
-def _mapped(path: Path) -> np.ndarray | None:
+def _memmap_tiff(path: Path) -> np.ndarray | None:
     """Pixels of a plain TIFF without holding them, or None if it is not plain."""
     import tifffile
 
@@ -151,7 +151,7 @@ def _mapped(path: Path) -> np.ndarray | None:
                 return None
             if page.is_memmappable:
                 return tifffile.memmap(path, mode="r")
-            return _unpacked(page)
+            return _decompress_to_memmap(page)
     except tifffile.TiffFileError as error:
         raise DataError(f"{path}: cannot be read as an image ({error}); replace or remove the file") from error
     except ValueError:
@@ -170,7 +170,7 @@ def _is_plain(page: Any) -> bool:
     )
 
 
-def _unpacked(page: Any) -> np.ndarray:
+def _decompress_to_memmap(page: Any) -> np.ndarray:
     with tempfile.NamedTemporaryFile(prefix="guidino-", suffix=".pixels") as file:
         # The array keeps the file's blocks after its name is gone.
         pixels: np.ndarray = np.memmap(file, dtype=np.uint8, mode="w+", shape=page.shape)
@@ -181,5 +181,5 @@ def _unpacked(page: Any) -> np.ndarray:
         tile = segment[0] if page.ndim == 3 else segment[0, ..., 0]
         rows, columns = min(tile.shape[0], height - top), min(tile.shape[1], width - left)
         pixels[top : top + rows, left : left + columns] = tile[:rows, :columns]
-        _forget(pixels)
+        _release_pages(pixels)
     return pixels

@@ -7,16 +7,16 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from guidino_cli.data.dataset import Turn
+from guidino_cli.data.dataset import SampleIndex
 from guidino_cli.data.images import list_images, read_image
 from guidino_cli.data.preprocess import resize_image
 from guidino_cli.errors import DataError
-from guidino_cli.types import Images
+from guidino_cli.types import UnlabelledSample
 
 _MASK_FOLDERS = {"mask", "masks", "labels", "labelstr", "labelsts", "ground_truth", "groundtruth", "gt"}
 
 
-def find_unlabelled(folder: Path) -> list[Path]:
+def find_unlabelled_images(folder: Path) -> list[Path]:
     """All images of a folder and the folders below, in the order of a tree printed from top to bottom.
 
     Raises:
@@ -25,13 +25,13 @@ def find_unlabelled(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: {'is a file' if folder.exists() else 'no such folder'}; give a folder of images")
     paths = [folder / name for name in list_images(folder, recursive=True)]
-    _refuse_masks(folder, paths)
+    _require_no_masks(folder, paths)
     if not paths:
         raise DataError(f"{folder}: no image in it or in the folders below; give a folder of PNG, JPEG or TIFF files")
     return paths
 
 
-def _refuse_masks(folder: Path, paths: Sequence[Path]) -> None:
+def _require_no_masks(folder: Path, paths: Sequence[Path]) -> None:
     """A folder of images and masks is easily given whole, and masks would be learned from as if they were images."""
     if (folder / "cases.json").is_file():
         raise DataError(
@@ -42,7 +42,7 @@ def _refuse_masks(folder: Path, paths: Sequence[Path]) -> None:
             raise DataError(f"{folder}: holds masks too, in {inside}; give the folder of the images alone")
 
 
-class UnlabelledImages(Dataset[Images]):
+class UnlabelledDataset(Dataset[UnlabelledSample]):
     """Whole images squeezed to squares: no crop, no change of light, those are made on the batch.
 
     Args:
@@ -60,10 +60,10 @@ class UnlabelledImages(Dataset[Images]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, turn: Turn) -> Images:
+    def __getitem__(self, turn: SampleIndex) -> UnlabelledSample:
         """An image in an epoch; `DataError` names the file if it cannot be read."""
         pixels, aspect = self._decoded(turn.case)
-        return Images(
+        return UnlabelledSample(
             torch.from_numpy(pixels.transpose(2, 0, 1).copy()),
             torch.tensor(aspect),
             torch.tensor(turn.case),

@@ -12,7 +12,7 @@ from guidino_cli.errors import DataError
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii")
 
-IN_MM = {"mm": 1.0, "micron": 1e-3, "meter": 1e3, "unknown": 1.0}
+MM_PER_UNIT = {"mm": 1.0, "micron": 1e-3, "meter": 1e3, "unknown": 1.0}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def read_volume(path: Path) -> Volume:
         image: Any = nibabel.load(path)
         values = np.asarray(image.dataobj)
         zooms = image.header.get_zooms()
-        scale = IN_MM[image.header.get_xyzt_units()[0]]
+        scale = MM_PER_UNIT[image.header.get_xyzt_units()[0]]
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except Exception as error:  # nibabel lets zlib, struct and many other errors of damaged files through
@@ -60,10 +60,10 @@ def read_volume(path: Path) -> Volume:
     if not all(size > 0 and np.isfinite(size) for size in spacing):
         raise DataError(f"{path}: voxel size {spacing} is not positive; correct the header")
     affine = np.diag([scale, scale, scale, 1.0]) @ np.asarray(image.affine, dtype=np.float64)
-    return Volume(_whole(values), spacing, affine)
+    return Volume(_as_integers_if_whole(values), spacing, affine)
 
 
-def _whole(values: np.ndarray) -> np.ndarray:
+def _as_integers_if_whole(values: np.ndarray) -> np.ndarray:
     """Label volumes are often stored as floats: give whole numbers an integer type."""
     if values.dtype.kind != "f":
         return values
@@ -104,8 +104,8 @@ def read_slices(path: Path, settings: SliceSettings) -> Iterator[tuple[int, np.n
     Raises:
         DataError: Missing, damaged, or no volume.
     """
-    stored, slope, shift, spacing = _axial(path)
-    low, high = _limits(stored, slope, shift, settings)
+    stored, slope, shift, spacing = _read_axial(path)
+    low, high = _intensity_limits(stored, slope, shift, settings)
     for number in range(0, stored.shape[2], settings.every):
         values = stored[:, :, number].astype(np.float32) * slope + shift
         if np.mean(values > low) < settings.least:
@@ -113,11 +113,11 @@ def read_slices(path: Path, settings: SliceSettings) -> Iterator[tuple[int, np.n
         grey = (np.nan_to_num(values, nan=low) - low) / max(high - low, 1e-6)
         # Rows from front to back, columns from the patient's right, which a reader sees on the left.
         picture = Image.fromarray(np.ascontiguousarray(grey.clip(0, 1)[::-1, ::-1].T * 255))
-        resized = picture.resize(_size(values.shape, spacing, settings), Image.Resampling.BILINEAR)
+        resized = picture.resize(_slice_size(values.shape, spacing, settings), Image.Resampling.BILINEAR)
         yield number, np.asarray(resized).round().clip(0, 255).astype(np.uint8)
 
 
-def _axial(path: Path) -> tuple[np.ndarray, float, float, tuple[float, float]]:
+def _read_axial(path: Path) -> tuple[np.ndarray, float, float, tuple[float, float]]:
     """Stored numbers with axes to the right, to the front and up, their slope and intercept, and pixel size in mm."""
     import nibabel
     from nibabel.orientations import apply_orientation, io_orientation
@@ -126,7 +126,7 @@ def _axial(path: Path) -> tuple[np.ndarray, float, float, tuple[float, float]]:
         image: Any = nibabel.load(path)
         stored = np.asanyarray(image.dataobj.get_unscaled())
         orientation = io_orientation(image.affine)
-        zooms, unit = image.header.get_zooms(), IN_MM[image.header.get_xyzt_units()[0]]
+        zooms, unit = image.header.get_zooms(), MM_PER_UNIT[image.header.get_xyzt_units()[0]]
         slope, shift = float(image.dataobj.slope), float(image.dataobj.inter)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
@@ -147,7 +147,7 @@ def _axial(path: Path) -> tuple[np.ndarray, float, float, tuple[float, float]]:
     )  # type: ignore[return-value]
 
 
-def _limits(stored: np.ndarray, slope: float, shift: float, settings: SliceSettings) -> tuple[float, float]:
+def _intensity_limits(stored: np.ndarray, slope: float, shift: float, settings: SliceSettings) -> tuple[float, float]:
     if settings.window is not None:
         level, width = settings.window
         return level - width / 2, level + width / 2
@@ -157,7 +157,7 @@ def _limits(stored: np.ndarray, slope: float, shift: float, settings: SliceSetti
     return float(low), float(high)
 
 
-def _size(shape: tuple[int, ...], spacing: tuple[float, float], settings: SliceSettings) -> tuple[int, int]:
+def _slice_size(shape: tuple[int, ...], spacing: tuple[float, float], settings: SliceSettings) -> tuple[int, int]:
     """Width and height of a picture."""
     if settings.size is not None:
         return settings.size, settings.size

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import write_atomically
-from guidino_cli.progress import say
+from guidino_cli.progress import log_info
 
 
-def random_state(device: torch.device) -> dict[str, Any]:
+def get_random_state(device: torch.device) -> dict[str, Any]:
     """Of every generator that a part of the run might draw from; as tensors, since lists of numbers pickle slowly."""
     version, words, gauss = random.getstate()
     others: Any = np.random.get_state()  # noqa: NPY002 (others' code may draw from it)
@@ -44,7 +44,7 @@ def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
         torch.get_device_module(device).set_rng_state(state["device"])
 
 
-NEWEST, BEFORE = "state.pt", "previous.pt"
+STATE_FILE, PREVIOUS_STATE_FILE = "state.pt", "previous.pt"
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
@@ -60,10 +60,10 @@ def write_state(folder: Path, state: Mapping[str, Any]) -> None:
 
     def write(place: Path) -> None:
         _write_durably(place, buffer.getbuffer())
-        if (folder / NEWEST).is_file():
-            os.replace(folder / NEWEST, folder / BEFORE)
+        if (folder / STATE_FILE).is_file():
+            os.replace(folder / STATE_FILE, folder / PREVIOUS_STATE_FILE)
 
-    write_atomically(folder / NEWEST, write)
+    write_atomically(folder / STATE_FILE, write)
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -73,30 +73,34 @@ def read_state(folder: Path) -> dict[str, Any]:
         DataError: There is none.
     """
     if not has_state(folder):
-        raise DataError(f"{folder / NEWEST}: is missing, so there is nothing to resume; train again with --overwrite")
+        raise DataError(
+            f"{folder / STATE_FILE}: is missing, so there is nothing to resume; train again with --overwrite"
+        )
     try:
-        return _read(folder / NEWEST)
+        return _read(folder / STATE_FILE)
     except DataError as error:
-        if not (folder / BEFORE).is_file():
+        if not (folder / PREVIOUS_STATE_FILE).is_file():
             raise DataError(f"{error}; train again with --overwrite") from error
         damage = error
     try:
-        state = _read(folder / BEFORE)
+        state = _read(folder / PREVIOUS_STATE_FILE)
     except DataError as error:
-        raise DataError(f"{damage}, and so is the state before ({BEFORE}); train again with --overwrite") from error
+        raise DataError(
+            f"{damage}, and so is the state before ({PREVIOUS_STATE_FILE}); train again with --overwrite"
+        ) from error
     if PartialState().is_main_process:
-        say(f"guidino: warning: {damage}; going on from the state before, {folder / BEFORE}")
+        log_info(f"guidino: warning: {damage}; going on from the state before, {folder / PREVIOUS_STATE_FILE}")
     return state
 
 
 def has_state(folder: Path) -> bool:
     """Whether there is something to go on from."""
-    return any((folder / name).is_file() for name in (NEWEST, BEFORE))
+    return any((folder / name).is_file() for name in (STATE_FILE, PREVIOUS_STATE_FILE))
 
 
 def remove_states(folder: Path) -> None:
     """Forget a run that is written over."""
-    for name in (NEWEST, BEFORE):
+    for name in (STATE_FILE, PREVIOUS_STATE_FILE):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -125,7 +129,7 @@ def _write_durably(path: Path, content: memoryview) -> None:
 
 
 @dataclass
-class Place:
+class RunState:
     """Where a run stands.
 
     Attributes:
@@ -140,23 +144,23 @@ class Place:
             self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value.detach()
 
 
-P = TypeVar("P", bound=Place)
+P = TypeVar("P", bound=RunState)
 
 
-def captured(at: Place, accelerator: Accelerator, *, version: int) -> dict[str, Any]:
+def capture_run(at: RunState, accelerator: Accelerator, *, version: int) -> dict[str, Any]:
     """Tensors and plain values, between two steps of the optimiser; every process must call it."""
     # Each process's own: their mean would have the row that is under way end in other digits.
     sums = {name: accelerator.gather(value) for name, value in at.sums.items()}
     return {
         "format": version,
         "processes": accelerator.num_processes,
-        "random": gather_object([random_state(accelerator.device)]),
+        "random": gather_object([get_random_state(accelerator.device)]),
         **asdict(at),
         "sums": sums,
     }
 
 
-def require_fit(state: Mapping[str, Any], accelerator: Accelerator, *, version: int) -> None:
+def require_resumable(state: Mapping[str, Any], accelerator: Accelerator, *, version: int) -> None:
     """Check that a run can go on from what `captured` made.
 
     Raises:
@@ -172,7 +176,7 @@ def require_fit(state: Mapping[str, Any], accelerator: Accelerator, *, version: 
         )
 
 
-def restored(state: Mapping[str, Any], accelerator: Accelerator, kind: type[P]) -> P:
+def restore_run(state: Mapping[str, Any], accelerator: Accelerator, kind: type[P]) -> P:
     """Where the run stood at the moment of `captured`; from here on, its random numbers are drawn."""
     set_random_state(state["random"][accelerator.process_index], accelerator.device)
     at = kind(**{item.name: state[item.name] for item in fields(kind)})

@@ -2,7 +2,7 @@
 
 import torch
 
-from guidino_cli.engine.processor import imitates_bf16
+from guidino_cli.engine.cpu_features import emulates_bf16
 from guidino_cli.errors import ConfigError
 from guidino_cli.types import Prediction
 
@@ -30,7 +30,7 @@ def pick_device(name: str | None) -> torch.device:
     return device
 
 
-def require_used(name: str | None, used: torch.device) -> None:
+def require_device_in_use(name: str | None, used: torch.device) -> None:
     """`ConfigError` if the named device is not there, or not the one that accelerate uses."""
     if name is None:
         return
@@ -41,7 +41,7 @@ def require_used(name: str | None, used: torch.device) -> None:
         )
 
 
-def training_precision(wanted: str, device: str | None) -> str:
+def resolve_precision(wanted: str, device: str | None) -> str:
     """Resolve "auto": bf16 or fp16 on CUDA, full precision on a CPU.
 
     Without units for it, bf16 is five times slower on a CPU. With them it is fast, but for the user to ask for.
@@ -63,16 +63,16 @@ def training_precision(wanted: str, device: str | None) -> str:
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
-def imitated(wanted: str, device: str | None) -> str | None:
+def bf16_emulation_warning(wanted: str, device: str | None) -> str | None:
     """A warning for who wants bf16 of a processor that has no units for it, else None; so too where that is unknown."""
     if wanted != "bf16" or (device != "cpu" and torch.cuda.is_available()):
         return None
-    if not imitates_bf16():
+    if not emulates_bf16():
         return None
     return "train.precision is bf16, but this processor has no units for it and imitates it slowly; use no or auto"
 
 
-def in_full(prediction: Prediction) -> Prediction:
+def to_float32(prediction: Prediction) -> Prediction:
     """A prediction whose loss can be summed over many pixels: in single precision."""
     guide = prediction.guide
     return Prediction([logits.float() for logits in prediction.logits], None if guide is None else guide.float())

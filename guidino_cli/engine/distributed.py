@@ -33,7 +33,7 @@ class Ballot:
         return int(votes)
 
 
-def refuse_together(error: UserError | None) -> None:
+def raise_on_all_ranks(error: UserError | None) -> None:
     """Raise the first error that any process has; the others leave silently with its exit code, so it is said once."""
     if PartialState().num_processes == 1:
         if error is not None:
@@ -48,7 +48,7 @@ def refuse_together(error: UserError | None) -> None:
     sys.exit(errors[first].exit_code)  # type: ignore[union-attr]
 
 
-def together(work: Callable[[], T]) -> T:
+def run_on_all_ranks(work: Callable[[], T]) -> T:
     """Let every process do something; where one refuses, all do."""
     result: list[T] = []
     error: UserError | None = None
@@ -56,10 +56,10 @@ def together(work: Callable[[], T]) -> T:
         result.append(work())
     except UserError as refused:
         error = refused
-    refuse_together(error)
+    raise_on_all_ranks(error)
     return result[0]
 
 
-def on_main(work: Callable[[], None]) -> None:
+def run_on_main_process(work: Callable[[], None]) -> None:
     """Let the main process do something; where it refuses, all processes do."""
-    together(work if PartialState().is_main_process else lambda: None)
+    run_on_all_ranks(work if PartialState().is_main_process else lambda: None)

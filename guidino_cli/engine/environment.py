@@ -14,7 +14,7 @@ from guidino_cli.errors import DataError
 from guidino_cli.types import Case
 
 
-def circumstances() -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     """For `run.json`: nothing in it names the machine."""
     state = PartialState()
     return {
@@ -32,7 +32,7 @@ def circumstances() -> dict[str, Any]:
     }
 
 
-def files_fingerprint(cases: Iterable[Case], root: Path) -> str:
+def fingerprint_files(cases: Iterable[Case], root: Path) -> str:
     """SHA-256 of the names and sizes of all images and masks: cheap for a million files, the same on every machine.
 
     Raises:

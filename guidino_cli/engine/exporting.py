@@ -20,7 +20,7 @@ ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 Runner = Callable[[Tensor], Sequence[np.ndarray]]
 
 
-class Exported(nn.Module):
+class ExportModule(nn.Module):
     """What is exported: images in, probabilities and, with a guide, the guide out, all at the size of the images.
 
     Args:
@@ -47,7 +47,7 @@ def output_names(model: Model) -> list[str]:
     return ["probabilities"] if model.guide is None else ["probabilities", "guide"]
 
 
-def export(model: Model, path: Path, *, image_shape: tuple[int, int, int, int]) -> Runner:
+def export_model(model: Model, path: Path, *, image_shape: tuple[int, int, int, int]) -> Runner:
     """Write a model to a `.pt2` or `.onnx` file, read it back, and return a function that runs the file.
 
     Args:
@@ -62,7 +62,7 @@ def export(model: Model, path: Path, *, image_shape: tuple[int, int, int, int]) 
     kind = path.suffix.lower()
     if kind == ".onnx":
         require_onnx()
-    module, example = Exported(model).eval(), torch.zeros(image_shape)
+    module, example = ExportModule(model).eval(), torch.zeros(image_shape)
     write = _write_onnx if kind == ".onnx" else _write_pt2
     try:
         with torch.no_grad(), warnings.catch_warnings():
@@ -86,7 +86,7 @@ def require_onnx() -> None:
 
 
 @torch.no_grad()
-def largest_difference(model: Model, runner: Runner, *, image_shape: tuple[int, ...], seed: int = 0) -> float:
+def max_abs_difference(model: Model, runner: Runner, *, image_shape: tuple[int, ...], seed: int = 0) -> float:
     """Largest absolute difference between a model and its file, over all outputs, of noise and of a smooth image."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(image_shape, generator=generator)
@@ -94,7 +94,7 @@ def largest_difference(model: Model, runner: Runner, *, image_shape: tuple[int, 
     smooth = F.interpolate(coarse, size=image_shape[-2:], mode="bilinear", align_corners=False)
     gaps = []
     for image in (noise, smooth):
-        ours, theirs = Exported(model).eval()(image), runner(image)
+        ours, theirs = ExportModule(model).eval()(image), runner(image)
         gaps += [float(np.abs(a.numpy() - b).max()) for a, b in zip(ours, theirs, strict=True)]
     # A gap that is no number is no match.
     return float("inf") if any(np.isnan(gap) for gap in gaps) else max(gaps)

@@ -17,7 +17,7 @@ from guidino_cli.errors import ResourceError
 from guidino_cli.models import SEGMENTERS
 from guidino_cli.models.backbones.sam2 import SAM2, hiera_config
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.segmenters.registry import HIERA_L, ZOO, Size
+from guidino_cli.models.segmenters.registry import HIERA_L, SEGMENTER_INFO, ModelSize
 from guidino_cli.registry import create
 
 NUM_CLASSES = 2
@@ -39,7 +39,7 @@ class Cost:
     seconds: float
 
 
-def size_of(name: str) -> Size:
+def measure_size(name: str) -> ModelSize:
     """Count the weights of a registered segmenter; none is given a value.
 
     Raises:
@@ -50,10 +50,10 @@ def size_of(name: str) -> Size:
         backbone = _backbone(name)
     weights = [*segmenter.parameters(), *(() if backbone is None else backbone.parameters())]
     trainable = sum(weight.numel() for weight in weights if weight.requires_grad)
-    return Size(trainable, sum(weight.numel() for weight in weights), segmenter.stride)
+    return ModelSize(trainable, sum(weight.numel() for weight in weights), segmenter.stride)
 
 
-def multiply_adds(name: str, side: int, *, with_backbone: bool = True) -> int:
+def count_multiply_adds(name: str, side: int, *, with_backbone: bool = True) -> int:
     """Of one forward pass of a square image, padded to the segmenter's stride; see `Cost`."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         segmenter, backbone = _segmenter(name).eval(), _backbone(name) if with_backbone else None
@@ -64,7 +64,7 @@ def multiply_adds(name: str, side: int, *, with_backbone: bool = True) -> int:
     return counter.get_total_flops() // 2
 
 
-def cost_of(name: str, side: int) -> Cost:
+def measure_cost(name: str, side: int) -> Cost:
     """Measure a training step of one image in a fresh process on the CPU.
 
     Raises:
@@ -78,7 +78,7 @@ def cost_of(name: str, side: int) -> Cost:
     if process.exitcode != 0:
         raise ResourceError(f"{name}: measuring at {side} px ended with code {process.exitcode}; try a smaller --size")
     memory, seconds = answers.get()
-    return Cost(multiply_adds(name, side), memory, seconds)
+    return Cost(count_multiply_adds(name, side), memory, seconds)
 
 
 def _measure(name: str, side: int, answers: Any) -> None:
@@ -100,7 +100,7 @@ def _step(name: str, side: int) -> None:
 
 
 def _segmenter(name: str) -> Segmenter:
-    reference = ZOO[name].backbone
+    reference = SEGMENTER_INFO[name].backbone
     dense = {} if reference is None else {"dense_channels": list(reference.channels)}
     segmenter: Segmenter = create("segmenter", name, SEGMENTERS, {}, num_classes=NUM_CLASSES, **dense)
     return segmenter
@@ -108,7 +108,7 @@ def _segmenter(name: str) -> Segmenter:
 
 def _forward(segmenter: Segmenter, name: str, side: int) -> list[Tensor]:
     side = -(-side // segmenter.stride) * segmenter.stride
-    reference = ZOO[name].backbone
+    reference = SEGMENTER_INFO[name].backbone
     levels = () if reference is None else tuple(zip(reference.channels, reference.strides, strict=True))
     dense = [torch.rand(1, channels, *[max(1, side // stride)] * 2) for channels, stride in levels]
     return segmenter.decode(segmenter.encode(torch.rand(1, 3, side, side), dense), (side, side))
@@ -116,7 +116,7 @@ def _forward(segmenter: Segmenter, name: str, side: int) -> list[Tensor]:
 
 def _backbone(name: str) -> nn.Module | None:
     """The reference backbone, frozen but for what its network has in it."""
-    reference = ZOO[name].backbone
+    reference = SEGMENTER_INFO[name].backbone
     if reference is None:
         return None
     if reference is HIERA_L:

@@ -16,7 +16,7 @@ from guidino_cli.errors import StoppedError
 _NOTE = b"\nguidino: stopping: this step is finished and saved; once more to stop at once\n"
 
 
-class Interruption:
+class SignalHandler:
     """Notes SIGINT (Ctrl-C) and SIGTERM while it is entered, so that a step is finished first; the second one stops.
 
     Outside the main thread, where Python gives no signals, it notes nothing.
@@ -61,7 +61,7 @@ class Interruption:
         os.write(2, _NOTE)
 
 
-class LossWatch:
+class NonFiniteLossWatch:
     """Remembers where the loss broke first, on its device and without waiting for it.
 
     Args:

@@ -9,7 +9,7 @@ from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.evaluation.cases import Truth
 
 
-def column(truths: Sequence[Truth], source: str, *, option: str, blank: str = "") -> list[str]:
+def column_values(truths: Sequence[Truth], source: str, *, option: str, blank: str = "") -> list[str]:
     """One value for every case.
 
     Args:

@@ -11,13 +11,13 @@ from math import nan
 import numpy as np
 
 from guidino_cli import __version__
-from guidino_cli.evaluation.report.files import dump_json, number, without_nan
-from guidino_cli.evaluation.report.text import about_distances, digits, label, rules
-from guidino_cli.evaluation.summary import Evaluation, bootstrap, case_value, interval, status_counts
+from guidino_cli.evaluation.report.files import dump_json, format_number, replace_nan
+from guidino_cli.evaluation.report.text import describe_distances, describe_rules, format_metric, label
+from guidino_cli.evaluation.summary import EvaluationResult, bootstrap_means, case_metric, count_statuses, interval
 from guidino_cli.metrics import METRICS
-from guidino_cli.progress import counted
+from guidino_cli.progress import pluralize
 
-FEWEST = 6
+MIN_PAIRS = 6
 """Pairs below which the smallest possible two-sided p-value of the signed-rank test exceeds 0.05 or nearly does."""
 
 CAVEATS = (
@@ -30,7 +30,7 @@ CAVEATS = (
 
 
 @dataclass(frozen=True)
-class Contest:
+class PairedComparison:
     """Two sets of predictions and one figure.
 
     Attributes:
@@ -75,9 +75,9 @@ class Contest:
         return len(self.known)
 
 
-def compare(
-    results: Sequence[tuple[str, Evaluation]], *, groups: Sequence[str] | None = None, seed: int = 0
-) -> list[Contest]:
+def compare_all(
+    results: Sequence[tuple[str, EvaluationResult]], *, groups: Sequence[str] | None = None, seed: int = 0
+) -> list[PairedComparison]:
     """Every pair of results in every figure they share.
 
     Args:
@@ -96,7 +96,7 @@ def compare(
         columns = {name: _column(result, metric) for name, result in results}
         for (first, ours), (second, theirs) in combinations(columns.items(), 2):
             contests.append(contest(first, second, metric, theirs - ours, groups=groups, seed=seed))
-    corrected = holm([item.p_value for item in contests])
+    corrected = holm_correction([item.p_value for item in contests])
     return [replace(item, p_holm=p_value) for item, p_value in zip(contests, corrected, strict=True)]
 
 
@@ -108,12 +108,12 @@ def contest(
     *,
     groups: Sequence[str] | None = None,
     seed: int = 0,
-) -> Contest:
+) -> PairedComparison:
     """Judge the differences of one figure, second - first."""
     known = differences[~np.isnan(differences)]
     gain = known if METRICS[metric].higher_is_better else -known
-    ends = interval(bootstrap(differences[:, None], groups, seed=seed)[:, 0]) if known.size > 1 else (nan, nan)
-    return Contest(
+    ends = interval(bootstrap_means(differences[:, None], groups, seed=seed)[:, 0]) if known.size > 1 else (nan, nan)
+    return PairedComparison(
         first=first,
         second=second,
         metric=metric,
@@ -132,7 +132,7 @@ def contest(
 
 def signed_rank_p(differences: np.ndarray) -> float:
     """Two-sided p-value of Wilcoxon's signed-rank test; NaN below `FEWEST` pairs or if no pair differs."""
-    if differences.size < FEWEST or not differences.any() or not np.isfinite(differences).all():
+    if differences.size < MIN_PAIRS or not differences.any() or not np.isfinite(differences).all():
         return nan
     from scipy.stats import wilcoxon
 
@@ -150,7 +150,7 @@ def rank_biserial(gains: np.ndarray) -> float:
     return float((up - down) / (up + down))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm_correction(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down correction; NaN stays NaN and does not count as a test."""
     corrected = [nan] * len(p_values)
     tested = sorted((index for index, value in enumerate(p_values) if not np.isnan(value)), key=lambda i: p_values[i])
@@ -161,17 +161,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _column(result: Evaluation, metric: str) -> np.ndarray:
-    return np.array([case_value(case, metric, result) for case in result.cases])
+def _column(result: EvaluationResult, metric: str) -> np.ndarray:
+    return np.array([case_metric(case, metric, result) for case in result.cases])
 
 
 HEADINGS = ("figure", "n", "diff", "95 % CI", "W/T/L", "effect", "p", "Holm")
 
-Results = Sequence[tuple[str, Evaluation]]
+NamedResults = Sequence[tuple[str, EvaluationResult]]
 """The sets by name, scored on the same cases."""
 
 
-def blocks(contests: Sequence[Contest], unit: str) -> dict[str, list[tuple[str, ...]]]:
+def comparison_tables(contests: Sequence[PairedComparison], unit: str) -> dict[str, list[tuple[str, ...]]]:
     """Rows with a cell for each of `HEADINGS`, by title such as `guided - plain`."""
     found: dict[str, list[tuple[str, ...]]] = {}
     for item in contests:
@@ -179,54 +179,60 @@ def blocks(contests: Sequence[Contest], unit: str) -> dict[str, list[tuple[str, 
     return found
 
 
-def about_sets(results: Results) -> list[str]:
+def describe_sets(results: NamedResults) -> list[str]:
     """The means of every set, and what was missing or not measured in it."""
     lines = []
     for name, result in results:
-        means = (f"{label(m, result.unit)} {digits(result.line(result.headline, m).mean, m)}"
+        means = (f"{label(m, result.unit)} {format_metric(result.line(result.headline, m).mean, m)}"
                  for m in result.job.metrics)  # fmt: skip
-        counts = status_counts(result)
+        counts = count_statuses(result)
         unusable = "".join(f", {counts[kind]} {kind}" for kind in ("missing", "failed") if counts[kind])
-        lines.append(f"{name}: {', '.join(means)} ({result.headline}, {counted(counts['cases'], 'case')}{unusable})")
-        lines += [f"{name}: {line}" for line in about_distances(result)]
+        lines.append(f"{name}: {', '.join(means)} ({result.headline}, {pluralize(counts['cases'], 'case')}{unusable})")
+        lines += [f"{name}: {line}" for line in describe_distances(result)]
     return lines
 
 
-def notes(result: Evaluation) -> list[str]:
+def explain_table(result: EvaluationResult) -> list[str]:
     """How to read the table, the rules, and what a p-value does not say."""
     return [
         "diff: mean of second - first over cases; W/T/L: cases the second wins, ties and loses; effect: rank-biserial "
-        f"correlation, +1 if the second always wins; p: Wilcoxon signed-rank (Pratt), none below {FEWEST} pairs; "
+        f"correlation, +1 if the second always wins; p: Wilcoxon signed-rank (Pratt), none below {MIN_PAIRS} pairs; "
         "Holm: corrected over all rows",
-        *rules(result),
+        *describe_rules(result),
         *CAVEATS,
     ]
 
 
-def per_case_csv(results: Results) -> str:
+def per_case_csv(results: NamedResults) -> str:
     """One row per case and figure, one column per set; several targets are averaged."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["case", "metric", *(name for name, _ in results)])
     for position, case in enumerate(results[0][1].cases):
         for metric in results[0][1].job.metrics:
-            values = [number(case_value(result.cases[position], metric, result)) for _, result in results]
+            values = [format_number(case_metric(result.cases[position], metric, result)) for _, result in results]
             writer.writerow([case.pair.truth.case, metric, *values])
     return text.getvalue()
 
 
-def to_markdown(results: Results, contests: Sequence[Contest]) -> str:
+def to_markdown(results: NamedResults, contests: Sequence[PairedComparison]) -> str:
     """The tables, the picture and the rules."""
-    parts = ["# Comparison", "", *(f"- {_safe(line)}" for line in about_sets(results)), ""]
-    for title, rows in blocks(contests, results[0][1].unit).items():
+    parts = ["# Comparison", "", *(f"- {_safe(line)}" for line in describe_sets(results)), ""]
+    for title, rows in comparison_tables(contests, results[0][1].unit).items():
         parts += [f"## {_safe(title)}", "", f"| {' | '.join(HEADINGS)} |", "| --- |" + " ---: |" * (len(HEADINGS) - 1)]
         parts += [f"| {' | '.join(row)} |" for row in rows] + [""]
     return "\n".join(
-        [*parts, "![paired differences](differences.png)", "", *(f"- {line}" for line in notes(results[0][1])), ""]
+        [
+            *parts,
+            "![paired differences](differences.png)",
+            "",
+            *(f"- {line}" for line in explain_table(results[0][1])),
+            "",
+        ]
     )
 
 
-def to_json(results: Results, contests: Sequence[Contest], *, origin: str, command: Sequence[str]) -> str:
+def to_json(results: NamedResults, contests: Sequence[PairedComparison], *, origin: str, command: Sequence[str]) -> str:
     """Everything, for machines."""
     first = results[0][1]
     rows = []
@@ -242,18 +248,18 @@ def to_json(results: Results, contests: Sequence[Contest], *, origin: str, comma
             name: {metric: result.line(result.headline, metric).mean for metric in result.job.metrics}
             for name, result in results
         },
-        "counts": {name: status_counts(result) for name, result in results},
+        "counts": {name: count_statuses(result) for name, result in results},
         "headline": first.headline,
         "unit": first.unit,
         "policy": first.job.policy.to_json(),
-        "rules": rules(first),
+        "rules": describe_rules(first),
         "contests": rows,
         "caveats": CAVEATS,
     }
-    return dump_json(without_nan(content))
+    return dump_json(replace_nan(content))
 
 
-def _row(item: Contest, unit: str) -> tuple[str, ...]:
+def _row(item: PairedComparison, unit: str) -> tuple[str, ...]:
     places = 2 if METRICS[item.metric].kind == "distance" else 3
 
     def figure(value: float) -> str:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from guidino_cli.errors import ConfigError, DataError, unknown
-from guidino_cli.evaluation.summary import Evaluation, score_of
+from guidino_cli.errors import ConfigError, DataError, unknown_name
+from guidino_cli.evaluation.summary import EvaluationResult, get_score
 from guidino_cli.metrics import METRICS
 
-GateOn = Literal["mean", "ci-low", "worst"]
+GateStatistic = Literal["mean", "ci-low", "worst"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateResult:
     """A gate and what came of it.
 
     Attributes:
@@ -69,7 +69,7 @@ def parse_gate(metric: str, text: str) -> Gate:
     return Gate(metric, limit, target or None)
 
 
-def check(gates: Sequence[Gate], result: Evaluation, on: str) -> list[Verdict]:
+def check_gates(gates: Sequence[Gate], result: EvaluationResult, on: str) -> list[GateResult]:
     """Hold every gate against the result.
 
     Args:
@@ -83,7 +83,7 @@ def check(gates: Sequence[Gate], result: Evaluation, on: str) -> list[Verdict]:
     return [_verdict(gate, result, on) for gate in gates]
 
 
-def check_baseline(result: Evaluation, report: Path, max_drop: float) -> list[Verdict]:
+def check_baseline(result: EvaluationResult, report: Path, max_drop: float) -> list[GateResult]:
     """No share of the headline may fall by more than `max_drop` below an earlier report of the same cases.
 
     Raises:
@@ -100,8 +100,8 @@ def check_baseline(result: Evaluation, report: Path, max_drop: float) -> list[Ve
         drop = math.nan if before is None or reason else before - now
         passed = not math.isnan(drop) and drop <= max_drop
         note = reason or f"{before if before is None else round(before, 4)} before, {now:.4f} now"
-        verdicts.append(Verdict(f"{metric} drop <= {max_drop:g}", drop, passed, note))
-    nothing = Verdict(f"drop <= {max_drop:g}", math.nan, False, f"{report.name} shares no figure with this run")
+        verdicts.append(GateResult(f"{metric} drop <= {max_drop:g}", drop, passed, note))
+    nothing = GateResult(f"drop <= {max_drop:g}", math.nan, False, f"{report.name} shares no figure with this run")
     return verdicts or [nothing]
 
 
@@ -123,12 +123,12 @@ def load_report(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: is not a report of `guidino evaluate` ({type(error).__name__}: {error})") from error
 
 
-def _verdict(gate: Gate, result: Evaluation, on: str) -> Verdict:
+def _verdict(gate: Gate, result: EvaluationResult, on: str) -> GateResult:
     metric = METRICS[gate.metric]
     known = list(dict.fromkeys([*(target.name for target in result.job.targets), result.headline]))
     target = gate.target or result.headline
     if target not in known:
-        raise ConfigError(f"gate {gate.metric}: " + unknown("target", target, known))
+        raise ConfigError(f"gate {gate.metric}: " + unknown_name("target", target, known))
     summary = result.line(target, gate.metric)
     value = {
         "mean": summary.mean,
@@ -138,20 +138,20 @@ def _verdict(gate: Gate, result: Evaluation, on: str) -> Verdict:
     holds = value >= gate.limit if metric.higher_is_better else value <= gate.limit
     sign = ">=" if metric.higher_is_better else "<="
     note = f"n = {summary.used}/{summary.total}"
-    return Verdict(f"{gate.metric} {sign} {gate.limit:g} ({on}, {target})", value, bool(holds), note)
+    return GateResult(f"{gate.metric} {sign} {gate.limit:g} ({on}, {target})", value, bool(holds), note)
 
 
-def _worst(metric: str, target: str, result: Evaluation) -> float:
+def _worst(metric: str, target: str, result: EvaluationResult) -> float:
     """The worst figure of any case; NaN if a case has none, because it might have been worse."""
     targets = [target] if target != result.headline else [item.name for item in result.job.targets]
     scored = [name for name in targets if name not in result.absent]
-    values = [score_of(case, name).values[metric] for case in result.cases for name in scored]
+    values = [get_score(case, name).values[metric] for case in result.cases for name in scored]
     if not values or any(math.isnan(value) for value in values):
         return math.nan
     return min(values) if METRICS[metric].higher_is_better else max(values)
 
 
-def _incomparable(result: Evaluation, earlier: Mapping[str, Any]) -> str:
+def _incomparable(result: EvaluationResult, earlier: Mapping[str, Any]) -> str:
     """Why two results must not be compared; "" if they may."""
     ours, theirs = {case.pair.truth.case for case in result.cases}, {case["case"] for case in earlier["cases"]}
     if ours != theirs:

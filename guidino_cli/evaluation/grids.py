@@ -15,7 +15,7 @@ _SAME_SPACING = 1e-3
 """Relative difference of voxel sizes that is rounding."""
 
 
-def fit(mask: Mask, truth: Mask, *, resample: bool, ignore_headers: bool = False) -> tuple[Mask, str]:
+def align_to_truth(mask: Mask, truth: Mask, *, resample: bool, ignore_headers: bool = False) -> tuple[Mask, str]:
     """The prediction in the grid of the truth, and a note of what was done to it ("" if nothing).
 
     Volumes are compared by where their headers put each voxel: the same voxels in another order of axes, or counted
@@ -54,7 +54,7 @@ def fit(mask: Mask, truth: Mask, *, resample: bool, ignore_headers: bool = False
     )
 
 
-def nearest(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def resize_nearest(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Labels brought to another size; every new pixel takes the old pixel its centre falls into."""
     for axis, size in enumerate(shape):
         old = labels.shape[axis]
@@ -72,7 +72,7 @@ def _fit_by_size(mask: Mask, truth: Mask, *, resample: bool) -> tuple[Mask, str]
             f"is {_size(shape)}, the truth {_size(wanted)}{turned}; --resample nearest fits it to the truth"
         )
     note = f"resampled from {_size(shape)} to {_size(wanted)} by the nearest pixel"
-    return _each(mask, lambda values: nearest(values, wanted)), note
+    return _each(mask, lambda values: resize_nearest(values, wanted)), note
 
 
 def _voxel_to_voxel(affine: np.ndarray, wanted: np.ndarray) -> np.ndarray:

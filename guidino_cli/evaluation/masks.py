@@ -6,15 +6,22 @@ from pathlib import Path
 
 import numpy as np
 
-from guidino_cli.data.masks.decision import LOSSY_MIDDLE_SHARE, decide
-from guidino_cli.data.masks.rule import Code, MaskRule, apply
-from guidino_cli.data.masks.values import HIGH, LOSSY_SUFFIXES, LOW, Histogram, histogram, read_values
+from guidino_cli.data.masks.decision import LOSSY_MIDDLE_SHARE, decide_mask_rule
+from guidino_cli.data.masks.rule import Code, MaskRule, apply_mask_rule
+from guidino_cli.data.masks.values import (
+    HIGH_CLUSTER_MIN,
+    LOSSY_SUFFIXES,
+    LOW_CLUSTER_MAX,
+    Histogram,
+    compute_histogram,
+    read_values,
+)
 from guidino_cli.data.volumes import is_volume, read_volume
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.cases import Truth, TruthSet
-from guidino_cli.evaluation.names import shortened, stem
+from guidino_cli.evaluation.names import file_stem, strip_suffixes
 from guidino_cli.evaluation.truths import find_truths
-from guidino_cli.progress import counted
+from guidino_cli.progress import pluralize
 from guidino_cli.types import width_by_height
 
 _SAMPLE = 48
@@ -22,7 +29,7 @@ _SAMPLE = 48
 value makes the rule be made again from all of them."""
 
 
-class SurpriseError(Exception):
+class UnexpectedValueError(Exception):
     """A mask holds a value that no mask of the sample had."""
 
 
@@ -86,9 +93,9 @@ class MaskReader:
             ignored = (values == self.ignore).reshape(shape)
             values = _without(values, self.ignore)
         if self.values is not None and self._surprises(values, is_lossy=path.suffix.lower() in LOSSY_SUFFIXES):
-            raise SurpriseError(str(path))
+            raise UnexpectedValueError(str(path))
         try:
-            labels = apply(self.rule, values).reshape(shape)
+            labels = apply_mask_rule(self.rule, values).reshape(shape)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
         instances = _instances(values, path).reshape(shape) if self.instances else None
@@ -98,7 +105,7 @@ class MaskReader:
         if values.dtype == bool or self.rule.kind == "codes":
             return False
         if self.rule.kind == "threshold" and values.ndim == 2:
-            middle = np.count_nonzero((values > LOW) & (values < HIGH))
+            middle = np.count_nonzero((values > LOW_CLUSTER_MAX) & (values < HIGH_CLUSTER_MIN))
             return bool(middle > (LOSSY_MIDDLE_SHARE * values.size if is_lossy else 0))
         if values.ndim == 3:
             return self.rule.kind != "nonzero"
@@ -128,14 +135,16 @@ def make_reader(paths: Sequence[Path], options: ReadOptions, *, look_at_all: boo
     is_told = options.binary or options.threshold is not None or options.codes is not None
     histograms, problems = _histograms(sample, options.ignore)
     if not histograms:
-        raise DataError(f"none of {counted(len(sample), 'mask')} can be read; the first: {problems[0]}")
+        raise DataError(f"none of {pluralize(len(sample), 'mask')} can be read; the first: {problems[0]}")
     class_count = options.class_count
     values = frozenset(int(value) for item in histograms for value in item.values if item.kind != "float")
     if any(is_volume(path) for path in sample) and class_count is None and len(values - {0}) > 1:
         # Volumes carry label values in their own right: there is no 8-bit grey to mistake them for.
         class_count = max(values) + 1
     codes = dict(options.codes) if options.codes else None
-    rule = decide(histograms, class_count=class_count, codes=codes, binary=options.binary, threshold=options.threshold)
+    rule = decide_mask_rule(
+        histograms, class_count=class_count, codes=codes, binary=options.binary, threshold=options.threshold
+    )
     if len(histograms) < len(paths):
         rule = replace(rule, why=f"{rule.why} (the rest of {len(paths)} is checked on reading)")
     return MaskReader(rule, None if is_told or look_at_all else values, options.ignore)
@@ -159,7 +168,7 @@ def _histograms(paths: Sequence[Path], ignore: int | None) -> tuple[list[Histogr
             continue
         if ignore is not None:
             values = _without(values, ignore)
-        histograms.append(histogram(values, name=path.name, is_lossy=path.suffix.lower() in LOSSY_SUFFIXES))
+        histograms.append(compute_histogram(values, name=path.name, is_lossy=path.suffix.lower() in LOSSY_SUFFIXES))
     return histograms, problems
 
 
@@ -210,7 +219,7 @@ def _holds_only(values: np.ndarray, allowed: frozenset[int]) -> bool:
 
 
 @dataclass(frozen=True)
-class Truths:
+class ImageMasks:
     """Masks by image.
 
     Attributes:
@@ -237,7 +246,7 @@ class Truths:
         return labels
 
 
-def truths_of(images: Sequence[Path], place: Path, *, class_count: int | None) -> Truths:
+def find_image_masks(images: Sequence[Path], place: Path, *, class_count: int | None) -> ImageMasks:
     """Find the mask of every image.
 
     Args:
@@ -258,13 +267,13 @@ def truths_of(images: Sequence[Path], place: Path, *, class_count: int | None) -
     if not found:
         wanted = ", ".join(path.name for path in images[:3])
         raise DataError(f"{place}: no mask has the name of an image; looked for {wanted}")
-    return Truths(found, _reader(known, list(found.values()), class_count))
+    return ImageMasks(found, _reader(known, list(found.values()), class_count))
 
 
 def _by_name(known: TruthSet) -> dict[str, list[Truth]]:
     names: dict[str, list[Truth]] = {}
     for truth in known.truths:
-        for short in {short for name in truth.names for short in shortened(name)}:
+        for short in {short for name in truth.names for short in strip_suffixes(name)}:
             names.setdefault(short, []).append(truth)
     return names
 
@@ -273,7 +282,7 @@ def _find(image: Path, by_image: dict[Path, Path], by_name: dict[str, list[Truth
     """The mask listed for the image, else the one with its name, else the one with its name without usual endings."""
     if image in by_image:
         return by_image[image]
-    for name in shortened(stem(image)):
+    for name in strip_suffixes(file_stem(image)):
         candidates = by_name.get(name, [])
         exact = [truth for truth in candidates if name in {known.lower() for known in truth.names}]
         if len(exact or candidates) > 1:
@@ -298,7 +307,7 @@ def _reader(known: TruthSet, needed: Sequence[Path], class_count: int | None) ->
 def _surprises(reader: MaskReader, path: Path) -> bool:
     try:
         reader.read(path)
-    except SurpriseError:
+    except UnexpectedValueError:
         return True
     except DataError:  # Said again, with the image's name, when the mask is wanted.
         return False

@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from guidino_cli.data.images import find_images
-from guidino_cli.data.manifest import FILE_NAME
+from guidino_cli.data.manifest import MANIFEST_NAME
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.cases import Pair, Pairing, Truth, TruthSet
-from guidino_cli.evaluation.names import shortened, sign_of_swap, some, stem
+from guidino_cli.evaluation.names import file_stem, find_swapped_arguments, list_first, strip_suffixes
 from guidino_cli.evaluation.truths import find_masks
-from guidino_cli.progress import counted
+from guidino_cli.progress import pluralize
 
 _Key = TypeVar("_Key")
 _MOST_ENDINGS = 3
 
 
-def match(predictions: Path, truths: TruthSet) -> Pairing:
+def match_predictions(predictions: Path, truths: TruthSet) -> Pairing:
     """Find the prediction of every truth by name.
 
     A prediction with exactly the name of the case comes first; for what remains, the usual endings are removed on both
@@ -26,7 +26,7 @@ def match(predictions: Path, truths: TruthSet) -> Pairing:
     Raises:
         DataError: No name fits, or more than one prediction fits one truth.
     """
-    if predictions.is_dir() and (predictions / FILE_NAME).is_file():
+    if predictions.is_dir() and (predictions / MANIFEST_NAME).is_file():
         raise DataError(f"{predictions}: is prepared data; the order is `guidino evaluate PREDS TRUTH`")
     files = find_masks(predictions)
     if predictions.is_file() and len(truths.truths) == 1:
@@ -41,7 +41,7 @@ def match(predictions: Path, truths: TruthSet) -> Pairing:
     return Pairing(pairs, extra, " or ".join(rules), _warnings(predictions, files, truths))
 
 
-def with_images(pairing: Pairing, images: Path) -> Pairing:
+def attach_images(pairing: Pairing, images: Path) -> Pairing:
     """The same pairs with the image of every case, found by the name of the case.
 
     Raises:
@@ -49,10 +49,10 @@ def with_images(pairing: Pairing, images: Path) -> Pairing:
     """
     if not images.is_dir():
         raise DataError(f"{images}: no such folder")
-    known = {name: path for path in find_images(images) for name in (stem(path), stem(path).lower())}
+    known = {name: path for path in find_images(images) for name in (file_stem(path), file_stem(path).lower())}
     pairs = []
     for pair in pairing.pairs:
-        names = [name for case in pair.truth.names for name in (case, *shortened(case))]
+        names = [name for case in pair.truth.names for name in (case, *strip_suffixes(case))]
         image = next((known[name] for name in names if name in known), pair.truth.image)
         pairs.append(replace(pair, truth=replace(pair.truth, image=image)))
     if all(pair.truth.image is None for pair in pairs):
@@ -62,7 +62,7 @@ def with_images(pairing: Pairing, images: Path) -> Pairing:
 
 def _best_name(files: Sequence[Path], truths: Sequence[Truth]) -> int:
     """Which of a truth's names the predictions use: the one that fits most files."""
-    known = {name for path in files for name in shortened(stem(path))}
+    known = {name for path in files for name in strip_suffixes(file_stem(path))}
     most = max(len(truth.names) for truth in truths)
     hits = [sum(_name(truth, position).lower() in known for truth in truths) for position in range(most)]
     return hits.index(max(hits))
@@ -77,8 +77,10 @@ def _assign(files: Sequence[Path], truths: Sequence[Truth], position: int) -> tu
 
     Endings go one at a time, because `scan_0000` may be the name of a slice: `scan_0000_pred` must find it.
     """
-    ours = {path: [stem(path), *shortened(stem(path))] for path in files}
-    theirs = {index: [_name(truth, position), *shortened(_name(truth, position))] for index, truth in enumerate(truths)}
+    ours = {path: [file_stem(path), *strip_suffixes(file_stem(path))] for path in files}
+    theirs = {
+        index: [_name(truth, position), *strip_suffixes(_name(truth, position))] for index, truth in enumerate(truths)
+    }
     found = _assign_by(_step(ours, 0), _step(theirs, 0), found={})
     rules = ["same name"] if found else []
     for removed in range(2 * _MOST_ENDINGS + 1):
@@ -100,7 +102,7 @@ def _step(names: Mapping[_Key, list[str]], place: int) -> dict[_Key, str]:
 
 def _rule(ours: dict[Path, str], new: dict[int, Path]) -> str:
     path = next(iter(new.values()))
-    ending = stem(path)[len(ours[path]) :]
+    ending = file_stem(path)[len(ours[path]) :]
     return f"same name without {ending}" if ending else "same name but for letter case and endings of the truth"
 
 
@@ -118,20 +120,20 @@ def _assign_by(ours: dict[Path, str], theirs: dict[int, str], *, found: dict[int
     for name, indices in wanted.items():
         if len(files[name]) > 1 or len(indices) > 1:
             raise DataError(
-                f"{some([path.name for path in files[name]])} and the truth '{name}' do not fit one to one "
-                f"({counted(len(files[name]), 'prediction')}, {counted(len(indices), 'truth')}); "
+                f"{list_first([path.name for path in files[name]])} and the truth '{name}' do not fit one to one "
+                f"({pluralize(len(files[name]), 'prediction')}, {pluralize(len(indices), 'truth')}); "
                 "rename them or give --pairs TABLE.csv"
             )
     return {indices[0]: files[name][0] for name, indices in wanted.items()}
 
 
 def _nothing_fits(place: Path, files: Sequence[Path], truths: TruthSet) -> str:
-    ours, theirs = some([path.name for path in files]), some([truth.case for truth in truths.truths])
+    ours, theirs = list_first([path.name for path in files]), list_first([truth.case for truth in truths.truths])
     return f"{place}: no name fits the truth; found {ours}, expected {theirs}; rename them or give --pairs TABLE.csv"
 
 
 def _warnings(place: Path, files: Sequence[Path], truths: TruthSet) -> list[str]:
     if truths.classes is not None:
         return []  # Prepared data is truth for certain.
-    sign = sign_of_swap(place, files, [truth.path for truth in truths.truths])
+    sign = find_swapped_arguments(place, files, [truth.path for truth in truths.truths])
     return [f"{sign}: are the arguments swapped? The order is PREDS TRUTH"] if sign else []

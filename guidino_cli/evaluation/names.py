@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from guidino_cli.data.manifest import FILE_NAME
+from guidino_cli.data.manifest import MANIFEST_NAME
 from guidino_cli.data.volumes import VOLUME_SUFFIXES
 
-SUFFIXES = (
+COMMON_SUFFIXES = (
     "_segmentation",
     "_prediction",
     "_manual1",
@@ -41,7 +41,7 @@ _OF_PREDICT = "predictions.json"
 _SHOWN = 5
 
 
-def stem(path: Path) -> str:
+def file_stem(path: Path) -> str:
     """File name without its ending; `.nii.gz` is one ending."""
     name = path.name
     for ending in VOLUME_SUFFIXES:
@@ -50,20 +50,22 @@ def stem(path: Path) -> str:
     return path.stem
 
 
-def shortened(name: str) -> list[str]:
+def strip_suffixes(name: str) -> list[str]:
     """A stem in lower case, then without its usual endings (`SUFFIXES`), removed one by one.
 
     `ISIC_12_seg_pred` gives `isic_12_seg_pred`, `isic_12_seg`, `isic_12`.
     """
     names = [name.lower()]
     while True:
-        ending = next((suffix for suffix in SUFFIXES if names[-1].endswith(suffix) and names[-1] != suffix), None)
+        ending = next(
+            (suffix for suffix in COMMON_SUFFIXES if names[-1].endswith(suffix) and names[-1] != suffix), None
+        )
         if ending is None:
             return names
         names.append(names[-1].removesuffix(ending))
 
 
-def sign_of_swap(place: Path, predictions: Sequence[Path], truths: Sequence[Path]) -> str:
+def find_swapped_arguments(place: Path, predictions: Sequence[Path], truths: Sequence[Path]) -> str:
     """Why PREDS and TRUTH look exchanged, "" if they do not.
 
     Only what speaks on one side and not on the other counts, because people name files as they like.
@@ -76,7 +78,7 @@ def sign_of_swap(place: Path, predictions: Sequence[Path], truths: Sequence[Path
     other = truths[0].parent
     if (other / _OF_PREDICT).is_file() and not (place / _OF_PREDICT).is_file():
         return f"TRUTH holds the {_OF_PREDICT} of `guidino predict`"
-    if place.name == "masks" and (place.parent / FILE_NAME).is_file():
+    if place.name == "masks" and (place.parent / MANIFEST_NAME).is_file():
         return "PREDS are the masks of prepared data"
     if _share(truths, _PREDICTED) > 0.5 and not _share(predictions, _PREDICTED):
         return f"the masks of TRUTH are named as predictions ({truths[0].name})"
@@ -92,17 +94,17 @@ def is_mask_folder(folder: Path) -> bool:
     return folder.name.lower() in {*_DRAWN_FOLDER, *_PREDICTED_FOLDER}
 
 
-def repeated(names: Sequence[str]) -> list[str]:
+def find_duplicates(names: Sequence[str]) -> list[str]:
     """Names that occur more than once, sorted."""
     seen: set[str] = set()
     return sorted({name for name in names if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
 
 
-def some(names: Sequence[str]) -> str:
+def list_first(names: Sequence[str]) -> str:
     """Up to five names in words."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
 
 
 def _share(paths: Sequence[Path], endings: tuple[str, ...]) -> float:
-    return sum(stem(path).lower().endswith(endings) for path in paths) / len(paths)
+    return sum(file_stem(path).lower().endswith(endings) for path in paths) / len(paths)

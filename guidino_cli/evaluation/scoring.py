@@ -7,20 +7,20 @@ import numpy as np
 
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.cases import Pair
-from guidino_cli.evaluation.grids import fit
+from guidino_cli.evaluation.grids import align_to_truth
 from guidino_cli.evaluation.masks import Mask
-from guidino_cli.evaluation.types import CaseResult, Job, Score, Status, Target
-from guidino_cli.metrics import INSTANCE, LESION, METRICS, SURFACE, overlap
+from guidino_cli.evaluation.types import CaseResult, Score, ScoreStatus, ScoringConfig, Target
+from guidino_cli.metrics import INSTANCE_METRICS, LESION_METRICS, METRICS, SURFACE_METRICS, overlap
 from guidino_cli.metrics.lesions import Lesions, lesion_f1, lesion_precision, lesion_recall, match_lesions
-from guidino_cli.metrics.overlap import Counts, adapted_rand_error, variation_of_information
+from guidino_cli.metrics.overlap import ConfusionCounts, adapted_rand_error, variation_of_information
 from guidino_cli.metrics.surface import (
-    BorderDistances,
-    average_distance,
-    average_symmetric_distance,
-    border_distances,
-    hausdorff,
+    SurfaceDistances,
+    average_surface_distance,
+    average_symmetric_surface_distance,
     hausdorff95,
-    surface_dice,
+    hausdorff_distance,
+    normalized_surface_dice,
+    surface_distances,
 )
 
 _FROM_COUNTS = {
@@ -33,12 +33,12 @@ _FROM_COUNTS = {
 }
 
 
-def count_figures(counts: Counts, wanted: set[str]) -> dict[str, float]:
+def overlap_metrics(counts: ConfusionCounts, wanted: set[str]) -> dict[str, float]:
     """Of counted pixels."""
     return {name: measure(counts) for name, measure in _FROM_COUNTS.items() if name in wanted}
 
 
-def medpy_figures(
+def medpy_metrics(
     predicted: np.ndarray, true: np.ndarray, spacing: tuple[float, ...], wanted: set[str]
 ) -> dict[str, float]:
     """The same figures computed by medpy, which is GPL-3 and hence imported only when asked for by name."""
@@ -48,7 +48,7 @@ def medpy_figures(
     return {name: float(figure(predicted, true, spacing)) for name, figure in figures.items() if name in wanted}
 
 
-def lesion_figures(lesions: Lesions) -> dict[str, float]:
+def lesion_metrics(lesions: Lesions) -> dict[str, float]:
     """Of connected objects."""
     return {
         "lesion_f1": lesion_f1(lesions),
@@ -57,7 +57,7 @@ def lesion_figures(lesions: Lesions) -> dict[str, float]:
     }
 
 
-def instance_figures(prediction: Mask, truth: Mask) -> dict[str, float]:
+def instance_metrics(prediction: Mask, truth: Mask) -> dict[str, float]:
     """Of whole numbers that are objects; the adapted Rand error is NaN where the truth has none."""
     if prediction.instances is None or truth.instances is None:
         raise ValueError("instance figures need readers that keep instances")
@@ -66,19 +66,19 @@ def instance_figures(prediction: Mask, truth: Mask) -> dict[str, float]:
     return {"are": error, "voi": merged + split, "voi_merge": merged, "voi_split": split}
 
 
-def border_figures(distances: BorderDistances, job: Job) -> dict[str, float]:
+def surface_metrics(distances: SurfaceDistances, job: ScoringConfig) -> dict[str, float]:
     """Of the distances between two borders."""
     figures: dict[str, Callable[[], float]] = {
         "hd95": lambda: hausdorff95(distances, "max" if job.policy.hd95 == "max" else "pooled"),
-        "hd": lambda: hausdorff(distances),
-        "asd": lambda: average_distance(distances),
-        "assd": lambda: average_symmetric_distance(distances),
-        "nsd": lambda: surface_dice(distances, job.tolerance),
+        "hd": lambda: hausdorff_distance(distances),
+        "asd": lambda: average_surface_distance(distances),
+        "assd": lambda: average_symmetric_surface_distance(distances),
+        "nsd": lambda: normalized_surface_dice(distances, job.tolerance),
     }
     return {name: figure() for name, figure in figures.items() if name in job.metrics}
 
 
-def score_pair(pair: Pair, job: Job) -> CaseResult:
+def score_case(pair: Pair, job: ScoringConfig) -> CaseResult:
     """Read a pair and score it; a file that cannot be used becomes a failed case, never an exception.
 
     Raises:
@@ -89,24 +89,24 @@ def score_pair(pair: Pair, job: Job) -> CaseResult:
     except (DataError, MemoryError) as error:
         return failed_case(pair, job, _reason(error))
     spacing, unit = _spacing(truth, job)
-    prediction, status, note = fit_prediction(pair, truth, job)
+    prediction, status, note = read_aligned_prediction(pair, truth, job)
     scores = tuple(_score(target, prediction, truth, spacing, status, job) for target in job.targets)
     return CaseResult(pair, scores, truth.labels.shape, spacing, unit, note)
 
 
-def failed_case(pair: Pair, job: Job, note: str) -> CaseResult:
+def failed_case(pair: Pair, job: ScoringConfig, note: str) -> CaseResult:
     """A case of which nothing is known but that it failed: its shares are 0, its distances unknown."""
     scores = tuple(Score(target.name, "failed", None, _valued("failed", {}, nan, job)) for target in job.targets)
     return CaseResult(pair, scores, None, None, "mm" if job.spacing else "px", note)
 
 
-def fit_prediction(pair: Pair, truth: Mask, job: Job) -> tuple[Mask, Status, str]:
+def read_aligned_prediction(pair: Pair, truth: Mask, job: ScoringConfig) -> tuple[Mask, ScoreStatus, str]:
     """The prediction in the grid of the truth (background where there is none), the status so far, and a note."""
     if pair.prediction is None:
         return _nothing(truth), "missing", "no prediction"
     try:
         mask = job.predictions.read(pair.prediction)
-        mask, note = fit(mask, truth, resample=job.resample, ignore_headers=job.ignore_headers)
+        mask, note = align_to_truth(mask, truth, resample=job.resample, ignore_headers=job.ignore_headers)
     except (DataError, MemoryError) as error:
         return _nothing(truth), "failed", _reason(error)
     return mask, "ok", note
@@ -117,35 +117,35 @@ def _nothing(truth: Mask) -> Mask:
 
 
 def _score(
-    target: Target, prediction: Mask, truth: Mask, spacing: tuple[float, ...], status: Status, job: Job
+    target: Target, prediction: Mask, truth: Mask, spacing: tuple[float, ...], status: ScoreStatus, job: ScoringConfig
 ) -> Score:
     predicted, true = _select(prediction.labels, target), _select(truth.labels, target)
     ignored = truth.ignored
     if ignored is not None:
         predicted, true = predicted & ~ignored, true & ~ignored
-    counts = overlap.count(predicted, true, ignored=0 if ignored is None else int(np.count_nonzero(ignored)))
+    counts = overlap.confusion_counts(predicted, true, ignored=0 if ignored is None else int(np.count_nonzero(ignored)))
     if status == "ok":
         status = _emptiness(counts)
     wanted, deviation = set(job.metrics), 0.0
-    measured = count_figures(counts, wanted)
-    if status == "ok" and wanted & SURFACE:
+    measured = overlap_metrics(counts, wanted)
+    if status == "ok" and wanted & SURFACE_METRICS:
         inside = job.policy.hd95 == "to-mask"
-        distances = border_distances(predicted, true, spacing, ignored=ignored, inside_is_zero=inside)
-        measured |= border_figures(distances, job)
+        distances = surface_distances(predicted, true, spacing, ignored=ignored, inside_is_zero=inside)
+        measured |= surface_metrics(distances, job)
         if job.medpy:
-            theirs = medpy_figures(predicted, true, spacing, wanted)
+            theirs = medpy_metrics(predicted, true, spacing, wanted)
             deviation = max((abs(measured[name] - value) for name, value in theirs.items()), default=0.0)
             measured |= theirs
-    lesions = match_lesions(predicted, true, min_iou=job.lesion_iou) if wanted & LESION else None
+    lesions = match_lesions(predicted, true, min_iou=job.lesion_iou) if wanted & LESION_METRICS else None
     if lesions is not None:
-        measured |= lesion_figures(lesions)
-    if wanted & INSTANCE and status != "both_empty":
-        measured |= instance_figures(prediction, truth)
+        measured |= lesion_metrics(lesions)
+    if wanted & INSTANCE_METRICS and status != "both_empty":
+        measured |= instance_metrics(prediction, truth)
     diagonal = hypot(*(size * step for size, step in zip(true.shape, spacing, strict=True)))
     return Score(target.name, status, counts, _valued(status, measured, diagonal, job), lesions, deviation)
 
 
-def _valued(status: Status, measured: dict[str, float], diagonal: float, job: Job) -> dict[str, float]:
+def _valued(status: ScoreStatus, measured: dict[str, float], diagonal: float, job: ScoringConfig) -> dict[str, float]:
     """The figures after the policy: what could be measured stays, unless the policy leaves the case out."""
     values = {}
     for name in job.metrics:
@@ -162,7 +162,7 @@ def _valued(status: Status, measured: dict[str, float], diagonal: float, job: Jo
     return values
 
 
-def _emptiness(counts: Counts) -> Status:
+def _emptiness(counts: ConfusionCounts) -> ScoreStatus:
     if counts.predicted and counts.true:
         return "ok"
     if counts.true:
@@ -177,7 +177,7 @@ def _select(labels: np.ndarray, target: Target) -> np.ndarray:
     return chosen
 
 
-def _spacing(truth: Mask, job: Job) -> tuple[tuple[float, ...], str]:
+def _spacing(truth: Mask, job: ScoringConfig) -> tuple[tuple[float, ...], str]:
     if job.spacing is not None:
         if len(job.spacing) not in (1, truth.labels.ndim):
             raise DataError(f"--spacing has {len(job.spacing)} numbers, the masks {truth.labels.ndim} axes")

@@ -7,18 +7,18 @@ from math import isnan, nan
 import numpy as np
 
 from guidino_cli.errors import DataError
-from guidino_cli.evaluation.types import CaseResult, Job, Score
+from guidino_cli.evaluation.types import CaseResult, Score, ScoringConfig
 from guidino_cli.metrics import METRICS, overlap
-from guidino_cli.metrics.lesions import Lesions, pool
-from guidino_cli.metrics.overlap import Counts
+from guidino_cli.metrics.lesions import Lesions, pool_lesions
+from guidino_cli.metrics.overlap import ConfusionCounts
 
-RESAMPLES = 2000
+BOOTSTRAP_RESAMPLES = 2000
 _CHUNK = 2_000_000
 """Numbers in one block of resampling weights; keeps the memory of the bootstrap constant."""
 
 
 @dataclass(frozen=True)
-class Summary:
+class SummaryStatistics:
     """One figure of one target over all cases.
 
     Attributes:
@@ -43,21 +43,21 @@ class Summary:
     ci_high: float
 
 
-def summarise(values: np.ndarray, interval: tuple[float, float] = (nan, nan)) -> Summary:
+def summarize(values: np.ndarray, interval: tuple[float, float] = (nan, nan)) -> SummaryStatistics:
     """Describe figures, NaN meaning "no figure for this case"; see `bootstrap` for the interval."""
     used = values[~np.isnan(values)]
     if not used.size:
-        return Summary(values.size, 0, *(nan,) * 9)
+        return SummaryStatistics(values.size, 0, *(nan,) * 9)
     q25, median, q75 = np.percentile(used, (25, 50, 75)) if np.isfinite(used).all() else (nan, nan, nan)
     std = float(used.std(ddof=1)) if used.size > 1 else nan
     ends = (float(used.min()), float(used.max()))
-    return Summary(
+    return SummaryStatistics(
         values.size, used.size, float(used.mean()), std, float(median), float(q25), float(q75), *ends, *interval
     )
 
 
-def bootstrap(
-    columns: np.ndarray, groups: Sequence[str] | None = None, *, seed: int = 0, resamples: int = RESAMPLES
+def bootstrap_means(
+    columns: np.ndarray, groups: Sequence[str] | None = None, *, seed: int = 0, resamples: int = BOOTSTRAP_RESAMPLES
 ) -> np.ndarray:
     """Resampled means: draw cases (or whole groups of cases) with replacement and average again.
 
@@ -103,11 +103,11 @@ def _by_group(values: np.ndarray, member: np.ndarray) -> np.ndarray:
     return totals
 
 
-MEAN = "mean of classes"
+MEAN_OF_CLASSES = "mean of classes"
 
 
 @dataclass(frozen=True)
-class Line:
+class SummaryRow:
     """One row of the summary: a target and a figure.
 
     Attributes:
@@ -118,11 +118,11 @@ class Line:
 
     target: str
     metric: str
-    summary: Summary
+    summary: SummaryStatistics
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationResult:
     """The whole result.
 
     Attributes:
@@ -136,62 +136,62 @@ class Evaluation:
         group_count: Number of groups the intervals were drawn from, 0 if from cases.
     """
 
-    job: Job
+    job: ScoringConfig
     cases: list[CaseResult]
-    lines: list[Line]
-    pooled: dict[str, Counts]
+    lines: list[SummaryRow]
+    pooled: dict[str, ConfusionCounts]
     unit: str
     absent: list[str]
-    strata: dict[str, list[Line]] = field(default_factory=dict)
+    strata: dict[str, list[SummaryRow]] = field(default_factory=dict)
     group_count: int = 0
 
-    def line(self, target: str, metric: str) -> Summary:
+    def line(self, target: str, metric: str) -> SummaryStatistics:
         """The summary of one figure."""
         return next(line.summary for line in self.lines if line.target == target and line.metric == metric)
 
     @property
     def headline(self) -> str:
         """The target that stands for the whole: the only one, or the mean over the classes."""
-        return MEAN if len(self.job.targets) > 1 else self.job.targets[0].name
+        return MEAN_OF_CLASSES if len(self.job.targets) > 1 else self.job.targets[0].name
 
     def problems(self) -> list[CaseResult]:
         """Cases whose prediction is missing or could not be used."""
         return [case for case in self.cases if case.is_problem]
 
 
-def pooled_figures(counts: Counts) -> dict[str, float]:
+def pooled_overlap(counts: ConfusionCounts) -> dict[str, float]:
     """IoU and Dice of counts summed over cases: large objects weigh more than in a mean over cases."""
     return {"iou": overlap.iou(counts), "dice": overlap.dice(counts)}
 
 
-def pooled_lesions(evaluation: Evaluation) -> dict[str, Lesions]:
+def pool_all_lesions(evaluation: EvaluationResult) -> dict[str, Lesions]:
     """The connected objects of all cases by target; empty unless a figure of objects was asked for."""
     found: dict[str, list[Lesions]] = {}
     for case in evaluation.cases:
         for score in case.scores:
             if score.lesions is not None:
                 found.setdefault(score.target, []).append(score.lesions)
-    return {target: pool(lesions) for target, lesions in found.items()}
+    return {target: pool_lesions(lesions) for target, lesions in found.items()}
 
 
-def score_of(case: CaseResult, target: str) -> Score:
+def get_score(case: CaseResult, target: str) -> Score:
     """The score of one target of a case."""
     return next(score for score in case.scores if score.target == target)
 
 
-def ranking_metric(result: Evaluation) -> str:
+def ranking_metric(result: EvaluationResult) -> str:
     """The figure by which cases are called worst and best: Dice, else the first share, else the first figure."""
     shares = [name for name in result.job.metrics if METRICS[name].kind == "share"]
     return "dice" if "dice" in shares else (shares or list(result.job.metrics))[0]
 
 
-def case_value(case: CaseResult, metric: str, result: Evaluation) -> float:
+def case_metric(case: CaseResult, metric: str, result: EvaluationResult) -> float:
     """A case's figure, averaged over the targets that have one; NaN if none has."""
     return _mean([score.values[metric] for score in case.scores if score.target not in result.absent])
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredDistances:
     """The distances that could be measured, without those that a policy put in their place.
 
     Attributes:
@@ -207,20 +207,20 @@ class Measured:
     means: dict[str, float]
 
 
-def measured(evaluation: Evaluation) -> Measured:
+def summarize_measured_distances(evaluation: EvaluationResult) -> MeasuredDistances:
     """What the distances would be without the rule for cases in which there is nothing to measure."""
     names = [name for name in evaluation.job.metrics if METRICS[name].kind == "distance"]
     targets = [target.name for target in evaluation.job.targets if target.name not in evaluation.absent]
-    scores = {target: [score_of(case, target) for case in evaluation.cases] for target in targets}
+    scores = {target: [get_score(case, target) for case in evaluation.cases] for target in targets}
     pairs = [score for of_target in scores.values() for score in of_target if names]
     counted = [score.status for score in pairs if not isnan(score.values[names[0]])]
     zero = counted.count("both_empty")
     means = {name: _mean([_mean([s.values[name] for s in of if s.status == "ok"]) for of in scores.values()])
              for name in names}  # fmt: skip
-    return Measured(counted.count("ok"), len(counted) - counted.count("ok") - zero, zero, means)
+    return MeasuredDistances(counted.count("ok"), len(counted) - counted.count("ok") - zero, zero, means)
 
 
-def status_counts(evaluation: Evaluation) -> dict[str, int]:
+def count_statuses(evaluation: EvaluationResult) -> dict[str, int]:
     """Cases by what happened: total, scored, missing, failed; and case-target pairs where masks are empty."""
     problems = evaluation.problems()
     rows = [score.status for case in evaluation.cases for score in case.scores]
@@ -242,14 +242,14 @@ def _mean(values: Sequence[float]) -> float:
     return sum(known) / len(known) if known else nan
 
 
-def sum_up(
-    job: Job,
+def aggregate(
+    job: ScoringConfig,
     cases: list[CaseResult],
     *,
     seed: int,
     groups: list[str] | None = None,
     strata: list[str] | None = None,
-) -> Evaluation:
+) -> EvaluationResult:
     """Aggregate: mean over cases for each target, then the mean over the targets.
 
     Raises:
@@ -269,47 +269,51 @@ def sum_up(
         inside = [index for index, value in enumerate(strata or []) if value == name]
         of_groups = None if groups is None else [groups[index] for index in inside]
         parts[name] = _lines(job, [cases[index] for index in inside], absent, seed=seed, groups=of_groups)
-    return Evaluation(job, cases, lines, pooled, units.pop(), absent, parts, len(set(groups or [])))
+    return EvaluationResult(job, cases, lines, pooled, units.pop(), absent, parts, len(set(groups or [])))
 
 
-def _lines(job: Job, cases: list[CaseResult], absent: list[str], *, seed: int, groups: list[str] | None) -> list[Line]:
+def _lines(
+    job: ScoringConfig, cases: list[CaseResult], absent: list[str], *, seed: int, groups: list[str] | None
+) -> list[SummaryRow]:
     targets = [target.name for target in job.targets]
-    lines: list[Line] = []
-    averages: dict[str, list[Line]] = {name: [] for name in job.metrics}
+    lines: list[SummaryRow] = []
+    averages: dict[str, list[SummaryRow]] = {name: [] for name in job.metrics}
     draws: dict[str, list[np.ndarray]] = {name: [] for name in job.metrics}
     for target in targets:
-        table = np.array([[score_of(case, target).values[name] for name in job.metrics] for case in cases])
+        table = np.array([[get_score(case, target).values[name] for name in job.metrics] for case in cases])
         if target in absent:
             table = np.full_like(table, nan)
-        means = bootstrap(table, groups, seed=seed)
+        means = bootstrap_means(table, groups, seed=seed)
         for place, name in enumerate(job.metrics):
             ends = interval(means[:, place]) if np.count_nonzero(~np.isnan(table[:, place])) > 1 else (nan, nan)
-            lines.append(Line(target, name, summarise(table[:, place], ends)))
+            lines.append(SummaryRow(target, name, summarize(table[:, place], ends)))
             averages[name].append(lines[-1])
             draws[name].append(means[:, place])
     if len(targets) > 1:
-        lines += [Line(MEAN, name, _mean_of_means(averages[name], draws[name])) for name in job.metrics]
+        lines += [
+            SummaryRow(MEAN_OF_CLASSES, name, _mean_of_means(averages[name], draws[name])) for name in job.metrics
+        ]
     return lines
 
 
-def _mean_of_means(lines: list[Line], draws: list[np.ndarray]) -> Summary:
+def _mean_of_means(lines: list[SummaryRow], draws: list[np.ndarray]) -> SummaryStatistics:
     """Every class weighs the same, however many cases have it; classes without any figure are left out."""
     kept = [index for index, line in enumerate(lines) if line.summary.used]
     total, used = sum(line.summary.total for line in lines), sum(line.summary.used for line in lines)
     if not kept:
-        return Summary(total, 0, *(nan,) * 9)
+        return SummaryStatistics(total, 0, *(nan,) * 9)
     mean = float(np.mean([lines[index].summary.mean for index in kept]))
     # The same seed drew the same cases for every class, so the draws may be averaged one by one.
     has_interval = not any(isnan(lines[index].summary.ci_low) for index in kept)
     low, high = interval(np.mean([draws[index] for index in kept], axis=0)) if has_interval else (nan, nan)
-    return replace(Summary(total, used, *(nan,) * 9), mean=mean, ci_low=low, ci_high=high)
+    return replace(SummaryStatistics(total, used, *(nan,) * 9), mean=mean, ci_low=low, ci_high=high)
 
 
 def _is_absent(target: str, cases: list[CaseResult]) -> bool:
-    counts = [score_of(case, target).counts for case in cases]
+    counts = [get_score(case, target).counts for case in cases]
     return all(item is None or item.predicted == item.true == 0 for item in counts)
 
 
-def _pool(target: str, cases: list[CaseResult]) -> Counts:
-    known = [counts for case in cases if (counts := score_of(case, target).counts) is not None]
-    return Counts(*(sum(getattr(item, name) for item in known) for name in ("tp", "fp", "fn", "tn")))
+def _pool(target: str, cases: list[CaseResult]) -> ConfusionCounts:
+    known = [counts for case in cases if (counts := get_score(case, target).counts) is not None]
+    return ConfusionCounts(*(sum(getattr(item, name) for item in known) for name in ("tp", "fp", "fn", "tn")))

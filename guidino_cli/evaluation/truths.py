@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from guidino_cli.data.images import IMAGE_SUFFIXES
-from guidino_cli.data.manifest import FILE_NAME, load_manifest, require
+from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest, require_cases
 from guidino_cli.data.volumes import VOLUME_SUFFIXES, is_volume
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.evaluation.cases import Pair, Pairing, Truth, TruthSet
-from guidino_cli.evaluation.names import is_mask_folder, repeated, some, stem
-from guidino_cli.progress import counted
+from guidino_cli.evaluation.names import file_stem, find_duplicates, is_mask_folder, list_first
+from guidino_cli.progress import pluralize
 from guidino_cli.types import Case
 
 
@@ -33,13 +33,13 @@ def read_pairs(table: Path) -> Pairing:
     if not rows or not {"prediction", "truth"} <= set(rows[0]):
         raise DataError(f"{table}: expected a header with the columns prediction,truth and one row a case")
     pairs = [_pair_of(row, table.parent, f"{table}: row {number}") for number, row in enumerate(rows, start=2)]
-    twice = repeated([pair.truth.case for pair in pairs])
+    twice = find_duplicates([pair.truth.case for pair in pairs])
     if twice:
-        raise DataError(f"{table}: {some(twice)} come twice")
+        raise DataError(f"{table}: {list_first(twice)} come twice")
     return Pairing(pairs, [], f"the table {table.name}", [])
 
 
-def in_one_order(pairings: Sequence[Pairing], tables: Sequence[Path]) -> list[Pairing]:
+def align_pairings(pairings: Sequence[Pairing], tables: Sequence[Path]) -> list[Pairing]:
     """Pairings of the same cases, all in the order of the first.
 
     Args:
@@ -55,7 +55,9 @@ def in_one_order(pairings: Sequence[Pairing], tables: Sequence[Path]) -> list[Pa
         known = {pair.truth.case: pair for pair in pairing.pairs}
         odd = sorted(known.keys() ^ {pair.truth.case for pair in first.pairs})
         if odd:
-            raise DataError(f"{table}: has other cases than {tables[0]} ({some(odd)}); give every table the same cases")
+            raise DataError(
+                f"{table}: has other cases than {tables[0]} ({list_first(odd)}); give every table the same cases"
+            )
         for pair in first.pairs:
             other = known[pair.truth.case].truth.path
             if other.resolve() != pair.truth.path.resolve():
@@ -70,7 +72,7 @@ def _pair_of(row: dict[str, str], folder: Path, where: str) -> Pair:
         raise DataError(f"{where}: no truth")
     truth = folder / row["truth"]
     fields = {key: value for key, value in row.items() if key not in {"prediction", "truth", "case"} and key}
-    case = row.get("case") or stem(truth)
+    case = row.get("case") or file_stem(truth)
     return Pair(Truth(case, truth, (case,), None, fields), folder / row["prediction"] if row["prediction"] else None)
 
 
@@ -88,13 +90,13 @@ def find_truths(place: Path, *, split: str) -> TruthSet:
     Raises:
         DataError: Nothing to be found there, or an unlabelled split.
     """
-    if place.name == FILE_NAME or (place / FILE_NAME).is_file():
+    if place.name == MANIFEST_NAME or (place / MANIFEST_NAME).is_file():
         return _from_manifest(place, split)
-    truths = [Truth(stem(path), path, (stem(path),)) for path in find_masks(place)]
-    twice = repeated([truth.case for truth in truths])
+    truths = [Truth(file_stem(path), path, (file_stem(path),)) for path in find_masks(place)]
+    twice = find_duplicates([truth.case for truth in truths])
     if twice:
-        raise DataError(f"{place}: two masks for {some(twice)}; keep one of them")
-    return TruthSet(truths, None, f"{counted(len(truths), 'mask')} of {place}")
+        raise DataError(f"{place}: two masks for {list_first(twice)}; keep one of them")
+    return TruthSet(truths, None, f"{pluralize(len(truths), 'mask')} of {place}")
 
 
 def find_masks(place: Path) -> list[Path]:
@@ -133,14 +135,14 @@ def _from_manifest(place: Path, split: str) -> TruthSet:
     if split not in {"train", "val", "test", "all"}:
         raise ConfigError(f"--split {split}: expected train, val, test or all")
     cases = manifest.cases if split == "all" else manifest.select(split)
-    truths = [_truth_of(case, case.mask) for case in require(cases, split, place) if case.mask is not None]
+    truths = [_truth_of(case, case.mask) for case in require_cases(cases, split, place) if case.mask is not None]
     if not truths:
         raise DataError(f"{place}: no case of the {split} split has a mask")
-    return TruthSet(truths, manifest.classes, f"{split} split of {place} ({counted(len(truths), 'case')})")
+    return TruthSet(truths, manifest.classes, f"{split} split of {place} ({pluralize(len(truths), 'case')})")
 
 
 def _truth_of(case: Case, mask: Path) -> Truth:
-    names = tuple(dict.fromkeys((case.id, stem(case.image), stem(mask))))
+    names = tuple(dict.fromkeys((case.id, file_stem(case.image), file_stem(mask))))
     fields = case.fields | {"split": case.split, "group": case.group}
     if case.fold is not None:
         fields["fold"] = str(case.fold)

@@ -3,14 +3,14 @@
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from guidino_cli.errors import ConfigError, unknown
+from guidino_cli.errors import ConfigError, unknown_name
 from guidino_cli.evaluation.cases import Pair
 from guidino_cli.evaluation.masks import MaskReader
 from guidino_cli.metrics.lesions import Lesions
-from guidino_cli.metrics.overlap import Counts
+from guidino_cli.metrics.overlap import ConfusionCounts
 
-Worth = Literal["best", "worst", "exclude"]
-Hd95 = Literal["pooled", "max", "to-mask"]
+PolicyRule = Literal["best", "worst", "exclude"]
+Hd95Definition = Literal["pooled", "max", "to-mask"]
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,19 @@ class Policy:
     """
 
     name: str = "guidino"
-    both_empty: Worth = "best"
-    both_empty_distance: Worth = "best"
-    truth_empty: Worth = "worst"
-    prediction_empty: Worth = "worst"
-    one_empty_distance: Worth = "worst"
-    missing: Worth = "worst"
-    failed: Worth = "worst"
-    hd95: Hd95 = "pooled"
+    both_empty: PolicyRule = "best"
+    both_empty_distance: PolicyRule = "best"
+    truth_empty: PolicyRule = "worst"
+    prediction_empty: PolicyRule = "worst"
+    one_empty_distance: PolicyRule = "worst"
+    missing: PolicyRule = "worst"
+    failed: PolicyRule = "worst"
+    hd95: Hd95Definition = "pooled"
 
-    def worth(self, status: str, kind: str) -> Worth | None:
+    def worth(self, status: str, kind: str) -> PolicyRule | None:
         """What a figure of this kind counts for a case of this status; None means: as measured."""
         is_distance = kind == "distance"
-        table: dict[str, Worth] = {
+        table: dict[str, PolicyRule] = {
             "both_empty": self.both_empty_distance if is_distance else self.both_empty,
             "truth_empty": self.one_empty_distance if is_distance else self.truth_empty,
             "prediction_empty": self.one_empty_distance if is_distance else self.prediction_empty,
@@ -72,7 +72,7 @@ class Policy:
         return asdict(self)
 
 
-def _words(share: Worth, distance: Worth) -> str:
+def _words(share: PolicyRule, distance: PolicyRule) -> str:
     words = {"best": "1", "worst": "0", "exclude": "left out"}
     lengths = {"best": "distance 0", "worst": "distance = image diagonal", "exclude": "distance left out"}
     if share == distance == "exclude":
@@ -122,11 +122,11 @@ def get_policy(name: str) -> Policy:
         ConfigError: No such policy.
     """
     if name not in POLICIES:
-        raise ConfigError(unknown("policy", name, POLICIES))
+        raise ConfigError(unknown_name("policy", name, POLICIES))
     return POLICIES[name]
 
 
-Status = Literal["ok", "both_empty", "truth_empty", "prediction_empty", "missing", "failed"]
+ScoreStatus = Literal["ok", "both_empty", "truth_empty", "prediction_empty", "missing", "failed"]
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Job:
+class ScoringConfig:
     """Everything that decides the figures of a case; the same for all cases of a run.
 
     Attributes:
@@ -187,8 +187,8 @@ class Score:
     """
 
     target: str
-    status: Status
-    counts: Counts | None
+    status: ScoreStatus
+    counts: ConfusionCounts | None
     values: dict[str, float]
     lesions: Lesions | None = None
     deviation: float = 0.0

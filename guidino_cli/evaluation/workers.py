@@ -8,8 +8,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 from guidino_cli.evaluation.cases import Pair
-from guidino_cli.evaluation.scoring import failed_case, score_pair
-from guidino_cli.evaluation.types import CaseResult, Job
+from guidino_cli.evaluation.scoring import failed_case, score_case
+from guidino_cli.evaluation.types import CaseResult, ScoringConfig
 from guidino_cli.processes import keep_freed_memory
 
 _CHUNK = 8
@@ -19,7 +19,7 @@ _FEWEST = 400
 Chunk = Sequence[Pair]
 
 
-def worker_count(asked: int | None, pairs: int, *, volumes: bool) -> int:
+def choose_worker_count(asked: int | None, pairs: int, *, volumes: bool) -> int:
     """Processes to use: as asked; else one for a small folder of images, at most four for a large one or volumes."""
     if asked is not None:
         return max(1, min(asked, pairs))
@@ -27,7 +27,7 @@ def worker_count(asked: int | None, pairs: int, *, volumes: bool) -> int:
     return 1 if pairs < few else min(4, os.cpu_count() or 1)
 
 
-def score_all(pairs: Sequence[Pair], job: Job, *, workers: int) -> Iterator[CaseResult]:
+def score_cases(pairs: Sequence[Pair], job: ScoringConfig, *, workers: int) -> Iterator[CaseResult]:
     """Score pairs in order.
 
     With one worker everything happens in this process. With more, only a few chunks are under way at a time, so memory
@@ -39,7 +39,7 @@ def score_all(pairs: Sequence[Pair], job: Job, *, workers: int) -> Iterator[Case
     if workers <= 1:
         keep_freed_memory()
         for pair in pairs:
-            yield score_pair(pair, job)
+            yield score_case(pair, job)
         return
     chunks = deque(pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK))
     while chunks:
@@ -49,7 +49,7 @@ def score_all(pairs: Sequence[Pair], job: Job, *, workers: int) -> Iterator[Case
             yield from _one_by_one(deque(chunks.popleft()), job)
 
 
-def _until_broken(chunks: deque[Chunk], job: Job, workers: int) -> Iterator[CaseResult]:
+def _until_broken(chunks: deque[Chunk], job: ScoringConfig, workers: int) -> Iterator[CaseResult]:
     """Results of the leading chunks, which are removed; stops early, without an error, when a process dies."""
     # Spawned processes inherit no threads or locks, and work the same on every system.
     context = multiprocessing.get_context("spawn")
@@ -69,18 +69,18 @@ def _until_broken(chunks: deque[Chunk], job: Job, workers: int) -> Iterator[Case
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _one_by_one(pairs: deque[Pair], job: Job) -> Iterator[CaseResult]:
+def _one_by_one(pairs: deque[Pair], job: ScoringConfig) -> Iterator[CaseResult]:
     """Score pairs in one other process, one after the other, so that it is plain which of them ends it."""
     while pairs:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             try:
                 while pairs:
-                    result = pool.submit(score_pair, pairs[0], job).result()
+                    result = pool.submit(score_case, pairs[0], job).result()
                     pairs.popleft()
                     yield result
             except BrokenProcessPool:
                 yield failed_case(pairs.popleft(), job, "the process that scored it died (out of memory?)")
 
 
-def _score_chunk(chunk: Chunk, job: Job) -> list[CaseResult]:
-    return [score_pair(pair, job) for pair in chunk]
+def _score_chunk(chunk: Chunk, job: ScoringConfig) -> list[CaseResult]:
+    return [score_case(pair, job) for pair in chunk]

@@ -51,6 +51,6 @@ _ALL = (
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 
-SURFACE = frozenset({"hd95", "hd", "asd", "assd", "nsd"})
-LESION = frozenset({"lesion_f1", "lesion_recall", "lesion_precision"})
-INSTANCE = frozenset({"are", "voi", "voi_merge", "voi_split"})
+SURFACE_METRICS = frozenset({"hd95", "hd", "asd", "assd", "nsd"})
+LESION_METRICS = frozenset({"lesion_f1", "lesion_recall", "lesion_precision"})
+INSTANCE_METRICS = frozenset({"are", "voi", "voi_merge", "voi_split"})

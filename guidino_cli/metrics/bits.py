@@ -27,7 +27,7 @@ def pack(mask: np.ndarray) -> np.ndarray:
     return bits.view(WORD)
 
 
-def positions(words: np.ndarray) -> np.ndarray:
+def set_positions(words: np.ndarray) -> np.ndarray:
     """Coordinates of the set bits, (N, axes)."""
     at = np.flatnonzero(words)
     bits = np.unpackbits(words.ravel()[at].view(np.uint8).reshape(-1, WORD.itemsize), axis=1, bitorder="little")
@@ -36,7 +36,7 @@ def positions(words: np.ndarray) -> np.ndarray:
     return np.stack(np.unravel_index(flat, (*words.shape[:-1], words.shape[-1] * 64)), axis=1)
 
 
-def count(words: np.ndarray) -> int:
+def count_bits(words: np.ndarray) -> int:
     """How many bits are set."""
     return int(np.bitwise_count(words).sum(dtype=np.int64))
 
@@ -53,7 +53,7 @@ def union_box(first: np.ndarray, second: np.ndarray) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def border(words: np.ndarray) -> np.ndarray:
+def mask_edges(words: np.ndarray) -> np.ndarray:
     """The mask without its erosion by the cross; outside the array is background."""
     inner = _shifted(words, 1) & _shifted(words, -1)
     for axis in range(words.ndim - 1):
@@ -65,7 +65,7 @@ def border(words: np.ndarray) -> np.ndarray:
     return words & ~inner
 
 
-def grown(words: np.ndarray) -> np.ndarray:
+def dilate(words: np.ndarray) -> np.ndarray:
     """The mask and its 4 (6) neighbours."""
     result = words | _shifted(words, 1) | _shifted(words, -1)
     for axis in range(words.ndim - 1):
@@ -85,7 +85,7 @@ def short_distances(
         target: Words of the pixels to measure to.
         spacing: Pixel size along each axis.
     """
-    left = total = count(points)
+    left = total = count_bits(points)
     distances, found, idle = [], [], 0
     beside: dict[int, np.ndarray] = {}
     seen, points = np.empty_like(points), points.copy()
@@ -99,7 +99,7 @@ def short_distances(
             for there, here in views:
                 seen[there] |= beside[along][here]
         seen &= points
-        hits = count(seen)
+        hits = count_bits(seen)
         idle = 0 if hits > _WORTH_A_RING + seen.size // 300 else idle + 1
         if hits:
             points ^= seen

@@ -26,7 +26,7 @@ _ARGUMENTS: list[Any] = [*[_POINTER] * 3, *[_LONG] * 3, _INT, _INT, *_SEARCH, _L
 
 
 @cache
-def kernel() -> ctypes.CDLL | None:
+def load_kernel() -> ctypes.CDLL | None:
     """The compiled library, or None where there is none (built without a compiler, Windows, GUIDINO_KERNEL=off)."""
     if os.environ.get("GUIDINO_KERNEL", "").lower() in {"off", "0", "no"}:
         return None
@@ -40,7 +40,7 @@ def kernel() -> ctypes.CDLL | None:
     return library
 
 
-def border_distances(
+def surface_distances(
     prediction: np.ndarray,
     truth: np.ndarray,
     spacing: Sequence[float],
@@ -54,7 +54,7 @@ def border_distances(
         forward, backward, and the flat positions of the border pixels of the prediction and of the truth that are too
         far from the other border for the walk; None if the kernel is not there or there is no memory for it.
     """
-    library = kernel()
+    library = load_kernel()
     if library is None or prediction.ndim not in (2, 3):
         return None
     masks = [np.ascontiguousarray(mask) for mask in (prediction, truth, *(() if ignored is None else (ignored,)))]

@@ -92,7 +92,7 @@ def lesion_f1(lesions: Lesions) -> float:
     return 2 * sum(lesions.found) / total if total else nan
 
 
-def pool(cases: Sequence[Lesions]) -> Lesions:
+def pool_lesions(cases: Sequence[Lesions]) -> Lesions:
     """The objects of many cases together."""
     return Lesions(
         tuple(size for case in cases for size in case.sizes),

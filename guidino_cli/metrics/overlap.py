@@ -41,7 +41,7 @@ def _numbered(labels: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Counts:
+class ConfusionCounts:
     """Pixels (or voxels) of one class: true positive, false positive, false negative, true negative."""
 
     tp: int
@@ -60,7 +60,7 @@ class Counts:
         return self.tp + self.fn
 
 
-def count(prediction: np.ndarray, truth: np.ndarray, *, ignored: int = 0) -> Counts:
+def confusion_counts(prediction: np.ndarray, truth: np.ndarray, *, ignored: int = 0) -> ConfusionCounts:
     """Count the four kinds of pixels of two boolean masks.
 
     Args:
@@ -75,35 +75,35 @@ def count(prediction: np.ndarray, truth: np.ndarray, *, ignored: int = 0) -> Cou
         raise ValueError(f"shapes differ: {prediction.shape} and {truth.shape}")
     tp = int(np.count_nonzero(prediction & truth))
     predicted, true = int(np.count_nonzero(prediction)), int(np.count_nonzero(truth))
-    return Counts(tp, predicted - tp, true - tp, truth.size - ignored - predicted - true + tp)
+    return ConfusionCounts(tp, predicted - tp, true - tp, truth.size - ignored - predicted - true + tp)
 
 
-def dice(counts: Counts) -> float:
+def dice(counts: ConfusionCounts) -> float:
     """2 tp / (2 tp + fp + fn); NaN if both masks are empty."""
     return _share(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
 
 
-def iou(counts: Counts) -> float:
+def iou(counts: ConfusionCounts) -> float:
     """tp / (tp + fp + fn); NaN if both masks are empty."""
     return _share(counts.tp, counts.tp + counts.fp + counts.fn)
 
 
-def precision(counts: Counts) -> float:
+def precision(counts: ConfusionCounts) -> float:
     """tp / (tp + fp); NaN if nothing was predicted."""
     return _share(counts.tp, counts.predicted)
 
 
-def recall(counts: Counts) -> float:
+def recall(counts: ConfusionCounts) -> float:
     """tp / (tp + fn); NaN if there was nothing to find."""
     return _share(counts.tp, counts.true)
 
 
-def specificity(counts: Counts) -> float:
+def specificity(counts: ConfusionCounts) -> float:
     """tn / (tn + fp); NaN if the truth fills the image."""
     return _share(counts.tn, counts.tn + counts.fp)
 
 
-def size_error(counts: Counts) -> float:
+def size_error(counts: ConfusionCounts) -> float:
     """|predicted - true| / true, in areas or volumes; NaN if the truth is empty."""
     return _share(abs(counts.predicted - counts.true), counts.true)
 
@@ -113,7 +113,7 @@ def mean_dice(labels: np.ndarray, truth: np.ndarray, *, num_classes: int) -> flo
 
     Nothing there and nothing found is right: this is the Dice that chooses the best epoch.
     """
-    scores = [dice(count(labels == index, truth == index)) for index in range(1, num_classes)]
+    scores = [dice(confusion_counts(labels == index, truth == index)) for index in range(1, num_classes)]
     return sum(1.0 if isnan(score) else score for score in scores) / len(scores)
 
 
@@ -134,7 +134,7 @@ def auroc(values: np.ndarray, truth: np.ndarray) -> float:
     if values.shape != truth.shape:
         raise ValueError(f"values are {values.shape}, truth is {truth.shape}")
     levels, places = np.unique(values, return_inverse=True)
-    return auroc_of_counts(*counts(places.reshape(truth.shape), truth, levels=len(levels)))
+    return auroc_from_histograms(*counts(places.reshape(truth.shape), truth, levels=len(levels)))
 
 
 def counts(places: np.ndarray, truth: np.ndarray, *, levels: int) -> tuple[np.ndarray, np.ndarray]:
@@ -142,7 +142,7 @@ def counts(places: np.ndarray, truth: np.ndarray, *, levels: int) -> tuple[np.nd
     return np.bincount(places[truth], minlength=levels), np.bincount(places[~truth], minlength=levels)
 
 
-def auroc_of_counts(foreground: np.ndarray, background: np.ndarray) -> float:
+def auroc_from_histograms(foreground: np.ndarray, background: np.ndarray) -> float:
     """AUROC of pixels sorted into levels, lowest first; two pixels of one level count half."""
     pairs = float(foreground.sum()) * float(background.sum())
     if pairs == 0:
@@ -151,7 +151,7 @@ def auroc_of_counts(foreground: np.ndarray, background: np.ndarray) -> float:
     return float((foreground * (below + background / 2)).sum() / pairs)
 
 
-def iou_of_counts(foreground: np.ndarray, background: np.ndarray) -> np.ndarray:
+def iou_from_histograms(foreground: np.ndarray, background: np.ndarray) -> np.ndarray:
     """IoU with the truth of everything at or above each level.
 
     Args:

@@ -12,11 +12,11 @@ import numpy as np
 
 from guidino_cli.metrics import bits, compiled
 
-Definition = Literal["pooled", "max"]
+Hd95Pooling = Literal["pooled", "max"]
 
 
 @dataclass(frozen=True)
-class BorderDistances:
+class SurfaceDistances:
     """Distance of every border pixel to the nearest border pixel of the other mask, in the unit of the spacing.
 
     Attributes:
@@ -28,14 +28,14 @@ class BorderDistances:
     backward: np.ndarray
 
 
-def border_distances(
+def surface_distances(
     prediction: np.ndarray,
     truth: np.ndarray,
     spacing: Sequence[float],
     *,
     ignored: np.ndarray | None = None,
     inside_is_zero: bool = False,
-) -> BorderDistances:
+) -> SurfaceDistances:
     """Measure both directions at once; every figure of this file is computed from the result.
 
     Args:
@@ -72,7 +72,7 @@ def _by_kernel(
     *,
     ignored: np.ndarray | None,
     inside_is_zero: bool,
-) -> BorderDistances | None:
+) -> SurfaceDistances | None:
     """With the compiled kernel; what it leaves open, far islands, goes to a tree. None without the kernel."""
     if truth.ndim == 3:
         # Cropping pays only where the volume is much larger than the object; packing a whole image is cheaper.
@@ -82,7 +82,7 @@ def _by_kernel(
             box = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
             ignored = ignored[box]
         prediction, truth = prediction[box], truth[box]
-    found = compiled.border_distances(prediction, truth, spacing, ignored=ignored, inside_is_zero=inside_is_zero)
+    found = compiled.surface_distances(prediction, truth, spacing, ignored=ignored, inside_is_zero=inside_is_zero)
     if found is None:
         return None
     forward, backward, open_forward, open_backward = found
@@ -90,12 +90,12 @@ def _by_kernel(
         forward = np.concatenate((forward, _from_positions(open_forward, truth, spacing)))
     if len(open_backward):
         backward = np.concatenate((backward, _from_positions(open_backward, prediction, spacing)))
-    return BorderDistances(forward, backward)
+    return SurfaceDistances(forward, backward)
 
 
 def _from_positions(positions: np.ndarray, target: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     points = np.stack(np.unravel_index(positions, target.shape), axis=1)
-    return _query(points, np.argwhere(border(target)), spacing)
+    return _query(points, np.argwhere(mask_edges(target)), spacing)
 
 
 def _by_numpy(
@@ -105,20 +105,20 @@ def _by_numpy(
     *,
     ignored: np.ndarray | None,
     inside_is_zero: bool,
-) -> BorderDistances:
+) -> SurfaceDistances:
     """Close partners with numpy, 64 pixels at a time; those farther away with a tree of the border pixels."""
     masks = [bits.pack(prediction), bits.pack(truth)]
     box = bits.union_box(*masks)
     masks = [mask[box] for mask in masks]
-    borders = sources = [bits.border(mask) for mask in masks]
+    borders = sources = [bits.mask_edges(mask) for mask in masks]
     if ignored is not None:
         # Grown before it is cut: an ignored pixel may touch the object from outside its box.
-        away = ~bits.grown(bits.pack(ignored))[box]
+        away = ~bits.dilate(bits.pack(ignored))[box]
         sources = [edge & away for edge in borders]
     zero = masks if inside_is_zero else borders
     forward = _nearest(sources[0], borders[1], zero=zero[1], spacing=spacing)
     backward = _nearest(sources[1], borders[0], zero=zero[0], spacing=spacing)
-    return BorderDistances(forward, backward)
+    return SurfaceDistances(forward, backward)
 
 
 def _nearest(source: np.ndarray, target: np.ndarray, *, zero: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
@@ -126,8 +126,8 @@ def _nearest(source: np.ndarray, target: np.ndarray, *, zero: np.ndarray, spacin
     near, away = bits.short_distances(source & ~zero, target, tuple(map(float, spacing)))
     far = np.empty(0)
     if away.any():
-        far = _query(bits.positions(away), bits.positions(target), spacing)
-    return np.concatenate((np.zeros(bits.count(source & zero)), near, far))
+        far = _query(bits.set_positions(away), bits.set_positions(target), spacing)
+    return np.concatenate((np.zeros(bits.count_bits(source & zero)), near, far))
 
 
 def union_box(prediction: np.ndarray, truth: np.ndarray) -> tuple[slice, ...]:
@@ -139,7 +139,7 @@ def union_box(prediction: np.ndarray, truth: np.ndarray) -> tuple[slice, ...]:
     return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(first, second, strict=True))  # type: ignore[arg-type]
 
 
-def border(mask: np.ndarray) -> np.ndarray:
+def mask_edges(mask: np.ndarray) -> np.ndarray:
     """The mask without its erosion by the cross; outside the array is background."""
     inner = mask.copy()
     for axis in range(mask.ndim):
@@ -151,7 +151,7 @@ def border(mask: np.ndarray) -> np.ndarray:
     return mask & ~inner
 
 
-def hausdorff95(distances: BorderDistances, definition: Definition = "pooled") -> float:
+def hausdorff95(distances: SurfaceDistances, definition: Hd95Pooling = "pooled") -> float:
     """95th percentile with linear interpolation.
 
     "pooled" takes it over both directions together (`medpy.metric.binary.hd95`, the usual one in papers' tables); "max"
@@ -162,23 +162,23 @@ def hausdorff95(distances: BorderDistances, definition: Definition = "pooled") -
     return max(_percentile(distances.forward, 95.0), _percentile(distances.backward, 95.0))
 
 
-def hausdorff(distances: BorderDistances) -> float:
+def hausdorff_distance(distances: SurfaceDistances) -> float:
     """The largest distance of either direction; NaN if there is nothing to measure."""
     pooled = np.concatenate((distances.forward, distances.backward))
     return float(pooled.max()) if pooled.size else float("nan")
 
 
-def average_distance(distances: BorderDistances) -> float:
+def average_surface_distance(distances: SurfaceDistances) -> float:
     """ASD: mean from the prediction to the truth, one direction only, as `medpy.metric.binary.asd`."""
     return _mean(distances.forward)
 
 
-def average_symmetric_distance(distances: BorderDistances) -> float:
+def average_symmetric_surface_distance(distances: SurfaceDistances) -> float:
     """ASSD: mean over both directions pooled, as `medpy.metric.binary.assd` of version 0.5."""
     return _mean(np.concatenate((distances.forward, distances.backward)))
 
 
-def surface_dice(distances: BorderDistances, tolerance: float) -> float:
+def normalized_surface_dice(distances: SurfaceDistances, tolerance: float) -> float:
     """NSD: share of the border pixels of both masks within `tolerance` of the other border; NaN without any."""
     # Spacings such as 0.1 make 3 * 0.1 exceed 0.3 by one rounding step; the tolerance is meant inclusively.
     limit = tolerance * (1 + 1e-12)

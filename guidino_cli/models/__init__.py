@@ -9,7 +9,7 @@ from guidino_cli.registry import create, find
 
 if TYPE_CHECKING:
     from guidino_cli.config import ModelSettings
-    from guidino_cli.models.backbones.blueprint import Blueprint
+    from guidino_cli.models.backbones.spec import BackboneSpec
     from guidino_cli.models.composed import Model
 
 SEGMENTERS = {
@@ -51,7 +51,7 @@ GUIDES = {"tokenbook": "guidino_cli.models.guides:TokenBook"}
 
 
 def build_model(
-    settings: ModelSettings, *, num_classes: int, offline: bool = False, blueprint: Blueprint | None = None
+    settings: ModelSettings, *, num_classes: int, offline: bool = False, blueprint: BackboneSpec | None = None
 ) -> Model:
     """Make the model of a configuration; a backbone's pretrained weights are loaded, everything else is fresh.
 
@@ -78,20 +78,20 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         # Some loaders draw weights only to replace them.
         if blueprint is not None:
-            from guidino_cli.models.backbones.blueprint import build_from
+            from guidino_cli.models.backbones.spec import build_from_spec
 
-            backbone = build_from(blueprint)
+            backbone = build_from_spec(blueprint)
         else:
             backbone = build_backbone(settings.backbone.name, settings.backbone.options, offline=offline)
         if settings.finetune is not None:
-            from guidino_cli.models.lora import train_whole
+            from guidino_cli.models.lora import enable_full_finetuning
 
-            train_whole(backbone, settings.finetune)
+            enable_full_finetuning(backbone, settings.finetune)
         if settings.lora is not None:
             # Importing peft takes seconds.
-            from guidino_cli.models.lora import adapt
+            from guidino_cli.models.lora import add_lora
 
-            adapt(backbone, settings.lora)
+            add_lora(backbone, settings.lora)
     dense = {"dense_channels": backbone.level_channels} if reads_backbone else {}
     segmenter = create("segmenter", part.name, SEGMENTERS, part.options, num_classes=num_classes, **dense)
     if settings.guide is None:

@@ -101,7 +101,7 @@ class Backbone(nn.Module, ABC):
         return self
 
 
-def is_adapter(name: str) -> bool:
+def is_lora_parameter(name: str) -> bool:
     """Whether a tensor of a model belongs to an adapter: PEFT calls them lora_A, lora_B and lora_magnitude_vector."""
     return any(part.startswith("lora_") for part in name.split("."))
 

@@ -16,7 +16,7 @@ from guidino_cli.types import Prediction
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 
-Recall = Callable[[Callable[[], list[Tensor]]], list[Tensor]]
+GetOrCompute = Callable[[Callable[[], list[Tensor]]], list[Tensor]]
 """Gives a batch's dense maps: by calling the function it is given, or from an earlier call of it."""
 
 
@@ -53,7 +53,7 @@ class Model(nn.Module):
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, image: Tensor, *, recall: Recall | None = None) -> Prediction:
+    def forward(self, image: Tensor, *, recall: GetOrCompute | None = None) -> Prediction:
         """Segment images (B, 1 or 3, H, W) in [0, 1] of any size.
 
         Args:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from guidino_cli.errors import DependencyError
 
 
-class CellNorm(nn.InstanceNorm2d):
+class AnySizeInstanceNorm(nn.InstanceNorm2d):
     """Instance normalisation that also takes a single cell, whose normalised value is 0.
 
     torch refuses that, but the deepest map of an image no larger than the stride is a single cell.
@@ -23,7 +23,7 @@ class CellNorm(nn.InstanceNorm2d):
         return zeros if not self.affine else zeros * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
 
 
-class ChannelNorm(nn.LayerNorm):
+class LayerNorm2d(nn.LayerNorm):
     """LayerNorm over the channels of each cell of a map (B, C, h, w)."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,10 +54,10 @@ class DropPath(nn.Module):
         return f"share={self.share}"
 
 
-SLOPE = 0.01
+LEAKY_RELU_SLOPE = 0.01
 
 
-class InstanceNorm(CellNorm):
+class InstanceNorm(AnySizeInstanceNorm):
     """Affine instance normalisation, of single cells too."""
 
     def __init__(self, channels: int) -> None:
@@ -73,18 +73,18 @@ def conv_stage(channels_in: int, channels_out: int, *, count: int, stride: int =
 def conv_norm_act(channels_in: int, channels_out: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     """Convolution, instance normalisation, leaky ReLU."""
     conv = nn.Conv2d(channels_in, channels_out, kernel, stride=stride, padding=kernel // 2)
-    return nn.Sequential(conv, InstanceNorm(channels_out), nn.LeakyReLU(SLOPE, inplace=True))
+    return nn.Sequential(conv, InstanceNorm(channels_out), nn.LeakyReLU(LEAKY_RELU_SLOPE, inplace=True))
 
 
-def initialise_he(module: nn.Module) -> None:
+def initialise_kaiming(module: nn.Module) -> None:
     """He's initialisation of convolutions, for leaky ReLU; biases are 0."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        nn.init.kaiming_normal_(module.weight, a=SLOPE)
+        nn.init.kaiming_normal_(module.weight, a=LEAKY_RELU_SLOPE)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 
 
-def climb(
+def decode_with_skips(
     features: Sequence[Tensor], *, rise: Callable[[int, Tensor], Tensor], merge: nn.ModuleList, heads: nn.ModuleList
 ) -> list[Tensor]:
     """nnU-Net's decoder: from the last map up, each level joined by its skip; class scores of the finest first.
@@ -104,7 +104,7 @@ def climb(
     return logits
 
 
-def optional(module: str, *, extra: str, needed_by: str, hint: str = "") -> Any:
+def import_optional(module: str, *, extra: str, needed_by: str, hint: str = "") -> Any:
     """A module of an optional package.
 
     Args:
@@ -125,16 +125,16 @@ def optional(module: str, *, extra: str, needed_by: str, hint: str = "") -> Any:
         raise DependencyError(f"{needed_by} needs {module.split('.')[0]} ({reason}): {ways}") from error
 
 
-def monai_nets(needed_by: str) -> Any:
+def import_monai_nets(needed_by: str) -> Any:
     """The module `monai.networks.nets`; `DependencyError` without MONAI or einops, which its transformers need."""
-    optional("einops", extra="monai", needed_by=f"segmenter {needed_by}")
-    return optional("monai.networks.nets", extra="monai", needed_by=f"segmenter {needed_by}")
+    import_optional("einops", extra="monai", needed_by=f"segmenter {needed_by}")
+    return import_optional("monai.networks.nets", extra="monai", needed_by=f"segmenter {needed_by}")
 
 
-def take_single_cells(net: nn.Module) -> nn.Module:
+def use_any_size_instance_norm(net: nn.Module) -> nn.Module:
     """The same network with each fresh instance normalisation replaced by a `CellNorm`: names and values stay."""
     for parent in list(net.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.InstanceNorm2d:
-                setattr(parent, name, CellNorm(child.num_features, eps=child.eps, affine=child.affine))
+                setattr(parent, name, AnySizeInstanceNorm(child.num_features, eps=child.eps, affine=child.affine))
     return net

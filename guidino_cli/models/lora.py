@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from guidino_cli.config import FinetuneSettings, LoraSettings
-from guidino_cli.errors import ConfigError, WeightsError, unknown
+from guidino_cli.errors import ConfigError, WeightsError, unknown_name
 from guidino_cli.models.base import Backbone
 from guidino_cli.models.layers import DropPath
 
@@ -24,20 +24,20 @@ _DROP_PATH = "drop_path"
 """What transformers calls the place where a half of a block may be left out."""
 
 
-def train_whole(backbone: Backbone, settings: FinetuneSettings) -> None:
+def enable_full_finetuning(backbone: Backbone, settings: FinetuneSettings) -> None:
     """Have all of a backbone learn that its maps depend on.
 
     Raises:
         ConfigError: Its blocks cannot be left out, but are to be.
     """
     try:
-        leave_out_halves(pretrained(backbone), settings.drop_path)
+        set_drop_path(get_transformers_model(backbone), settings.drop_path)
     except ValueError as error:
         raise ConfigError(f"model.finetune.drop_path: {error}; set it to 0") from error
     backbone.let_learn_whole()
 
 
-def leave_out_halves(network: nn.Module, share: float) -> None:
+def set_drop_path(network: nn.Module, share: float) -> None:
     """Have each half of each block of a transformers network left out for a share of the images, in training.
 
     Raises:
@@ -51,20 +51,20 @@ def leave_out_halves(network: nn.Module, share: float) -> None:
         setattr(network.get_submodule(parent), last, DropPath(share))
 
 
-def pretrained(backbone: Backbone) -> Any:
+def get_transformers_model(backbone: Backbone) -> Any:
     """The transformers model inside a backbone: its one child that has weights and is not the run's own."""
     children = [child for name, child in backbone.named_children() if name not in backbone.own]
     (network,) = [child for child in children if any(True for _ in child.parameters())]
     return network
 
 
-def checkpoint_blocks(backbone: Backbone) -> None:
+def enable_gradient_checkpointing(backbone: Backbone) -> None:
     """Keep only the input of each block for the backward pass, which computes the rest again: less memory, more time.
 
     Raises:
         ConfigError: The backbone's family cannot.
     """
-    network = pretrained(backbone)
+    network = get_transformers_model(backbone)
     if not network.supports_gradient_checkpointing:
         ways = "leave it out and lower train.batch_size or data.image_size"
         raise ConfigError(f"train.checkpointing: {type(network).__name__} does not support it; {ways}")
@@ -82,14 +82,14 @@ def checkpoint_blocks(backbone: Backbone) -> None:
 _PREFIX = "base_model.model."
 
 
-def adapt(backbone: Backbone, settings: LoraSettings) -> None:
+def add_lora(backbone: Backbone, settings: LoraSettings) -> None:
     """Put trainable low-rank updates, zero at first, into a backbone; its own weights stay frozen.
 
     Raises:
         ConfigError: A target or layer that the backbone does not have; the message names those that it has.
     """
-    network: nn.Module = pretrained(backbone)
-    config = _peft_config(settings, find_targets(network, settings))
+    network: nn.Module = get_transformers_model(backbone)
+    config = _peft_config(settings, find_target_modules(network, settings))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         inject_adapter_in_model(config, network)
@@ -102,7 +102,7 @@ def adapt(backbone: Backbone, settings: LoraSettings) -> None:
             backbone.let_learn([module, *module.lora_dropout.values()])
 
 
-def find_targets(network: nn.Module, settings: LoraSettings) -> list[str]:
+def find_target_modules(network: nn.Module, settings: LoraSettings) -> list[str]:
     """Full names of the projections to adapt, in the order of the network.
 
     Raises:
@@ -119,22 +119,24 @@ def find_targets(network: nn.Module, settings: LoraSettings) -> list[str]:
         return names
     for target in settings.targets:
         if not any(_is_called(name, target) for name in names):
-            raise ConfigError("model.lora.targets: " + unknown("projection", target, _last_parts(names)))
+            raise ConfigError("model.lora.targets: " + unknown_name("projection", target, _last_parts(names)))
     chosen = [name for name in names if any(_is_called(name, target) for target in settings.targets)]
     if not chosen:
         raise ConfigError(f"model.lora.targets is empty, expected all or some of {', '.join(_last_parts(names))}")
     return chosen
 
 
-def adapter_tensors(backbone: Backbone) -> dict[str, Tensor]:
+def adapter_state_dict(backbone: Backbone) -> dict[str, Tensor]:
     """The adapter's weights under the names that PEFT gives them in a file."""
-    own = get_peft_model_state_dict(pretrained(backbone))
+    own = get_peft_model_state_dict(get_transformers_model(backbone))
     return {_PREFIX + name: value.detach().cpu().contiguous() for name, value in own.items()}
 
 
-def adapter_config(backbone: Backbone, settings: LoraSettings) -> str:
+def adapter_config_json(backbone: Backbone, settings: LoraSettings) -> str:
     """The text of `adapter_config.json`; targets are full names, so that a deeper base gets no layers too many."""
-    targets = [name for name, module in pretrained(backbone).named_modules() if isinstance(module, LoraLayer)]
+    targets = [
+        name for name, module in get_transformers_model(backbone).named_modules() if isinstance(module, LoraLayer)
+    ]
     config = _peft_config(settings, targets)
     config.base_model_name_or_path, config.inference_mode = backbone.identity["weights"], True
     content = {name: sorted(value) if isinstance(value, set) else value for name, value in config.to_dict().items()}
@@ -151,7 +153,7 @@ def load_adapter(backbone: Backbone, path: Path) -> None:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path}: no usable adapter ({error}); copy it again, or train again") from error
-    own = adapter_tensors(backbone)
+    own = adapter_state_dict(backbone)
     wrong = {name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape}
     wrong |= own.keys() ^ tensors.keys()
     if wrong:
@@ -160,21 +162,23 @@ def load_adapter(backbone: Backbone, path: Path) -> None:
             f"unexpected or of another shape ({min(wrong)})"
         )
     set_peft_model_state_dict(
-        pretrained(backbone), {name.removeprefix(_PREFIX): value for name, value in tensors.items()}
+        get_transformers_model(backbone), {name.removeprefix(_PREFIX): value for name, value in tensors.items()}
     )
 
 
-def merged(backbone: Backbone, adapter: Path) -> Any:
+def merge_adapter(backbone: Backbone, adapter: Path) -> Any:
     """The transformers model of a backbone that is not adapted, with an adapter's folder merged into it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return PeftModel.from_pretrained(pretrained(backbone), str(adapter)).merge_and_unload(safe_merge=True)
+        return PeftModel.from_pretrained(get_transformers_model(backbone), str(adapter)).merge_and_unload(
+            safe_merge=True
+        )
 
 
 @contextmanager
-def switched_off(backbone: Backbone) -> Iterator[None]:
+def disable_adapter(backbone: Backbone) -> Iterator[None]:
     """The backbone without its adapter, as it was pretrained, for as long as the context lasts."""
-    layers = [module for module in pretrained(backbone).modules() if isinstance(module, LoraLayer)]
+    layers = [module for module in get_transformers_model(backbone).modules() if isinstance(module, LoraLayer)]
     # PEFT's public switch also changes which weights learn.
     for layer in layers:
         layer._disable_adapters = True

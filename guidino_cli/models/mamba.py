@@ -126,11 +126,11 @@ class Mamba(nn.Module):
         self.conv1d = nn.Conv1d(inner, inner, kernel, groups=inner, padding=kernel - 1)
         self.x_proj = nn.Linear(inner, rank + 2 * states, bias=False)
         self.dt_proj = nn.Linear(rank, inner)
-        self.A_log = nn.Parameter(fresh_rates(inner, states))
+        self.A_log = nn.Parameter(init_a_log(inner, states))
         self.D = nn.Parameter(torch.ones(inner))
         self.out_proj = nn.Linear(inner, channels, bias=False)
         nn.init.uniform_(self.dt_proj.weight, -(rank**-0.5), rank**-0.5)
-        self.dt_proj.bias = nn.Parameter(fresh_steps(inner))
+        self.dt_proj.bias = nn.Parameter(init_dt_bias(inner))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, L, channels) -> (B, L, channels)."""
@@ -150,12 +150,12 @@ class Mamba(nn.Module):
         return out
 
 
-def fresh_rates(channels: int, states: int) -> Tensor:
+def init_a_log(channels: int, states: int) -> Tensor:
     """(channels, states): logarithms of 1, 2, ..., N for each channel ("S4D-real")."""
     return torch.arange(1, states + 1, dtype=torch.float32).log().repeat(channels, 1)
 
 
-def fresh_steps(channels: int) -> Tensor:
+def init_dt_bias(channels: int) -> Tensor:
     """(channels): biases whose softplus is drawn from [0.001, 0.1], evenly on a logarithmic scale."""
     low, high = math.log(_SHORTEST), math.log(_LONGEST)
     steps = torch.exp(low + (high - low) * torch.rand(channels)).clamp(min=_FLOOR)

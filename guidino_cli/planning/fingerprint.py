@@ -11,7 +11,7 @@ from guidino_cli.types import Case, width_by_height
 
 
 @dataclass(frozen=True)
-class ClassFacts:
+class ClassStatistics:
     """One foreground class.
 
     Attributes:
@@ -28,7 +28,7 @@ class ClassFacts:
 
 
 @dataclass(frozen=True)
-class Fingerprint:
+class DatasetFingerprint:
     """The training cases of a data set.
 
     Attributes:
@@ -51,12 +51,12 @@ class Fingerprint:
     deviation: tuple[float, float, float]
     percentiles: tuple[tuple[float, float, float], tuple[float, float, float]]
     is_grey: bool
-    classes: tuple[ClassFacts, ...]
+    classes: tuple[ClassStatistics, ...]
 
 
-def fingerprint(
+def extract_fingerprint(
     cases: Sequence[Case], classes: Sequence[str], *, done: Callable[[], None] = lambda: None
-) -> Fingerprint:
+) -> DatasetFingerprint:
     """Read every image and mask once.
 
     Args:
@@ -75,7 +75,7 @@ def fingerprint(
     shares: list[list[float]] = [[] for _ in classes]
     is_grey = True
     for case in labelled:
-        pixels, labels = _pair(case, num_classes=len(classes))
+        pixels, labels = _read_pair(case, num_classes=len(classes))
         is_grey = is_grey and bool((pixels == pixels[..., :1]).all())
         for colour in range(3):
             bins[colour] += np.bincount(pixels[..., colour][labels > 0], minlength=256)
@@ -84,21 +84,21 @@ def fingerprint(
             shares[index].append(counts[index] / labels.size)
         done()
     sizes = np.array([case.size_hw for case in labelled])
-    mean, deviation = _moments(bins)
-    return Fingerprint(
+    mean, deviation = _mean_and_std(bins)
+    return DatasetFingerprint(
         cases=len(labelled),
-        median_hw=_sides(np.median(sizes, axis=0)),
-        smallest_hw=_sides(sizes.min(axis=0)),
-        largest_hw=_sides(sizes.max(axis=0)),
+        median_hw=_as_size(np.median(sizes, axis=0)),
+        smallest_hw=_as_size(sizes.min(axis=0)),
+        largest_hw=_as_size(sizes.max(axis=0)),
         mean=mean,
         deviation=deviation,
         percentiles=(_percentile(bins, 0.005), _percentile(bins, 0.995)),
         is_grey=is_grey,
-        classes=tuple(_class(name, shares[index]) for index, name in enumerate(classes) if index > 0),
+        classes=tuple(_class_statistics(name, shares[index]) for index, name in enumerate(classes) if index > 0),
     )
 
 
-def _pair(case: Case, *, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+def _read_pair(case: Case, *, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     if case.mask is None:
         raise DataError(f"{case.image}: has no mask")
     pixels, _ = read_image(case.image)
@@ -114,28 +114,28 @@ def _pair(case: Case, *, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     return pixels, labels
 
 
-def _sides(values: np.ndarray) -> tuple[int, int]:
+def _as_size(values: np.ndarray) -> tuple[int, int]:
     return int(values[0]), int(values[1])
 
 
-def _moments(bins: np.ndarray) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+def _mean_and_std(bins: np.ndarray) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     count = np.maximum(1, bins.sum(axis=1))
     levels = np.arange(256)
     mean = bins @ levels / count
     variance = np.maximum(0, bins @ levels**2 / count - mean**2)
-    return _colours(mean), _colours(np.sqrt(variance))
+    return _as_rgb(mean), _as_rgb(np.sqrt(variance))
 
 
 def _percentile(bins: np.ndarray, share: float) -> tuple[float, float, float]:
     """The smallest level with at least that share of pixels at or below it."""
     reached = bins.cumsum(axis=1) >= share * bins.sum(axis=1, keepdims=True)
-    return _colours(reached.argmax(axis=1))
+    return _as_rgb(reached.argmax(axis=1))
 
 
-def _colours(values: np.ndarray) -> tuple[float, float, float]:
+def _as_rgb(values: np.ndarray) -> tuple[float, float, float]:
     red, green, blue = (float(value) for value in values)
     return red, green, blue
 
 
-def _class(name: str, shares: Sequence[float]) -> ClassFacts:
-    return ClassFacts(name, len(shares), float(np.median(shares)) if shares else 0.0, min(shares, default=0.0))
+def _class_statistics(name: str, shares: Sequence[float]) -> ClassStatistics:
+    return ClassStatistics(name, len(shares), float(np.median(shares)) if shares else 0.0, min(shares, default=0.0))

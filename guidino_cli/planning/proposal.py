@@ -4,19 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 
-from guidino_cli.planning.fingerprint import Fingerprint
-from guidino_cli.planning.rules import ENCODERS, Plan, plan, settle
+from guidino_cli.planning.fingerprint import DatasetFingerprint
+from guidino_cli.planning.rules import ENCODERS, NetworkPlan, plan, plan_for_patch
 from guidino_cli.types import width_by_height
 
 _NNUNET_STEPS = 1000 * 250
 # Where a step shows at most 5 % of the pixels, nnU-Net's steps are so many passes over whole images at most. Only its
 # smallest batch, 2, makes more of them: tens of thousands over a dozen images.
-_MOST_PASSES = 12_500
-_LARGEST_EPOCHS = 1000
+_MAX_PASSES = 12_500
+_MAX_VALIDATIONS = 1000
 
 
 @dataclass(frozen=True)
-class Proposal:
+class PlanProposal:
     """Settings for a data set.
 
     Attributes:
@@ -31,14 +31,16 @@ class Proposal:
 
     encoder: str
     budget_gb: float
-    nnunet: Plan
-    ours: Plan
+    nnunet: NetworkPlan
+    ours: NetworkPlan
     steps: int
     epochs: int
     validate_every: int
 
 
-def propose(facts: Fingerprint, *, encoder: str, budget_gb: float, steps: int | None = None) -> Proposal:
+def propose_plan(
+    facts: DatasetFingerprint, *, encoder: str, budget_gb: float, steps: int | None = None
+) -> PlanProposal:
     """Apply the rules to a fingerprint.
 
     Args:
@@ -51,32 +53,35 @@ def propose(facts: Fingerprint, *, encoder: str, budget_gb: float, steps: int | 
     classes = 1 + len(facts.classes)
     theirs = plan(facts.median_hw, cases=facts.cases, classes=classes, encoder=kind, budget_gb=budget_gb)
     side = _square(theirs)
-    ours = settle((side, side), facts.median_hw, cases=facts.cases, classes=classes, encoder=kind, budget_gb=budget_gb)
+    ours = plan_for_patch(
+        (side, side), facts.median_hw, cases=facts.cases, classes=classes, encoder=kind, budget_gb=budget_gb
+    )
     a_pass = max(1, facts.cases // ours.batch_size)
     if steps is None:
-        steps = min(_NNUNET_STEPS, _MOST_PASSES * a_pass)
+        steps = min(_NNUNET_STEPS, _MAX_PASSES * a_pass)
     epochs = max(1, round(steps / a_pass))
-    return Proposal(encoder, budget_gb, theirs, ours, steps, epochs, max(1, ceil(epochs / _LARGEST_EPOCHS)))
+    return PlanProposal(encoder, budget_gb, theirs, ours, steps, epochs, max(1, ceil(epochs / _MAX_VALIDATIONS)))
 
 
-def _square(plan: Plan) -> int:
+def _square(plan: NetworkPlan) -> int:
     """The side of the square of nearly the same area that can be halved as often."""
     multiple = 2 ** (len(plan.widths) - 1)
     return max(1, round(prod(plan.patch_hw) ** 0.5 / multiple)) * multiple
 
 
-def as_preset(proposal: Proposal, facts: Fingerprint, *, name: str) -> str:
+def format_preset(proposal: PlanProposal, facts: DatasetFingerprint, *, name: str) -> str:
     """The preset's text: YAML with comments."""
     ours = proposal.ours
     blocks = ENCODERS[proposal.encoder].blocks[: len(ours.widths)]
     return "\n".join(
         [
-            *(f"# {line}" for line in reasons(proposal, facts, name=name)),
+            *(f"# {line}" for line in explain_proposal(proposal, facts, name=name)),
             f"description: nnU-Net's plan in two dimensions for {name}",
             "model:",
             "  segmenter:",
             "    name: nnunet",
-            f"    options: {{encoder: {proposal.encoder}, widths: {_flow(ours.widths)}, blocks: {_flow(blocks)}}}",
+            f"    options: {{encoder: {proposal.encoder}, widths: {_yaml_flow(ours.widths)}, "
+            f"blocks: {_yaml_flow(blocks)}}}",
             f"data: {{image_size: {ours.patch_hw[0]}, resize: none, augment: nnunet, foreground_crops: 0.33}}",
             "train:",
             f"  epochs: {proposal.epochs}",
@@ -94,7 +99,7 @@ def as_preset(proposal: Proposal, facts: Fingerprint, *, name: str) -> str:
     )
 
 
-def reasons(proposal: Proposal, facts: Fingerprint, *, name: str) -> list[str]:
+def explain_proposal(proposal: PlanProposal, facts: DatasetFingerprint, *, name: str) -> list[str]:
     """Where every number comes from, a sentence or two a line."""
     theirs, ours = proposal.nnunet, proposal.ours
     batch = f"Batch {ours.batch_size}: what fits"
@@ -106,7 +111,7 @@ def reasons(proposal: Proposal, facts: Fingerprint, *, name: str) -> list[str]:
         f"Network of up to {proposal.budget_gb:g} GB: {len(ours.widths)} stages, {proposal.encoder} encoder.",
         f"Patch: nnU-Net would take {width_by_height(theirs.patch_hw)} px and a batch of {theirs.batch_size}.",
         f"{batch}.",
-        _passes(proposal),
+        _explain_steps(proposal),
         "Normalisation: ImageNet's, as everywhere here; nnU-Net would take each image's own mean and deviation.",
     ]
     if theirs.patch_hw != ours.patch_hw:
@@ -114,13 +119,13 @@ def reasons(proposal: Proposal, facts: Fingerprint, *, name: str) -> list[str]:
     return lines
 
 
-def _passes(proposal: Proposal) -> str:
+def _explain_steps(proposal: PlanProposal) -> str:
     text = f"{proposal.steps:,} steps with momentum 0.99 and (1 - t)^0.9: {proposal.epochs:,} passes over the cases."
-    if proposal.epochs < _MOST_PASSES or proposal.steps >= _NNUNET_STEPS:
+    if proposal.epochs < _MAX_PASSES or proposal.steps >= _NNUNET_STEPS:
         return text
     theirs = round(_NNUNET_STEPS * proposal.epochs / proposal.steps)
     return f"{text} nnU-Net's {_NNUNET_STEPS:,} would be {theirs:,}; to take them: --steps {_NNUNET_STEPS}."
 
 
-def _flow(numbers: Sequence[int]) -> str:
+def _yaml_flow(numbers: Sequence[int]) -> str:
     return "[" + ", ".join(map(str, numbers)) + "]"

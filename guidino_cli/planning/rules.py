@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil, prod
 
-_NARROWEST, _WIDEST = 32, 512
-_SMALLEST_MAP = 4
-_LARGEST_AREA = 2048**2
-_SMALLEST_BATCH = 2
+_MIN_WIDTH, _MAX_WIDTH = 32, 512
+_MIN_MAP_SIDE = 4
+_MAX_PATCH_AREA = 2048**2
+_MIN_BATCH = 2
 _REFERENCE_BATCH = 12
 _REFERENCE_GB = 8.0
 
@@ -19,7 +19,7 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Encoder:
+class EncoderSpec:
     """A U-Net as the rules see it.
 
     Attributes:
@@ -38,13 +38,13 @@ class Encoder:
 
 
 ENCODERS = {
-    "plain": Encoder((2,) * 13, False, 2, 85e6, 0.05),
-    "residual": Encoder((1, 3, 4, *(6,) * 10), True, 1, 135e6, 1.0),
+    "plain": EncoderSpec((2,) * 13, False, 2, 85e6, 0.05),
+    "residual": EncoderSpec((1, 3, 4, *(6,) * 10), True, 1, 135e6, 1.0),
 }
 
 
 @dataclass(frozen=True)
-class Plan:
+class NetworkPlan:
     """What the rules choose.
 
     Attributes:
@@ -62,7 +62,7 @@ class Plan:
     capped_batch: int | None
 
 
-def plan(median_hw: Size, *, cases: int, classes: int, encoder: Encoder, budget_gb: float) -> Plan:
+def plan(median_hw: Size, *, cases: int, classes: int, encoder: EncoderSpec, budget_gb: float) -> NetworkPlan:
     """Patch, depth and batch size: the largest patch up to the median image of which twelve fit into the budget.
 
     Args:
@@ -73,60 +73,60 @@ def plan(median_hw: Size, *, cases: int, classes: int, encoder: Encoder, budget_
         budget_gb: Memory of the GPU that the network may fill, in GB.
     """
     limit = encoder.values_at_reference * budget_gb / _REFERENCE_GB
-    square = round(_LARGEST_AREA**0.5)
-    patch = divisible(_size(min(square, side) for side in median_hw))
-    while map_values(patch, encoder=encoder, classes=classes) > limit and min(patch) > 2 * _SMALLEST_MAP:
-        patch = _smaller(patch, median_hw)
-    return settle(patch, median_hw, cases=cases, classes=classes, encoder=encoder, budget_gb=budget_gb)
+    square = round(_MAX_PATCH_AREA**0.5)
+    patch = pad_to_divisible(_as_size(min(square, side) for side in median_hw))
+    while count_feature_map_values(patch, encoder=encoder, classes=classes) > limit and min(patch) > 2 * _MIN_MAP_SIDE:
+        patch = _shrink_patch(patch, median_hw)
+    return plan_for_patch(patch, median_hw, cases=cases, classes=classes, encoder=encoder, budget_gb=budget_gb)
 
 
-def settle(
+def plan_for_patch(
     patch: Size,
     median_hw: Size,
     *,
     cases: int,
     classes: int,
-    encoder: Encoder,
+    encoder: EncoderSpec,
     budget_gb: float,
     stages: int | None = None,
-) -> Plan:
+) -> NetworkPlan:
     """The plan of a given patch: its depth, or the given number of stages, and the batch that fits; see `plan`."""
-    stages = 1 + max(halvings(patch)) if stages is None else stages
-    values = map_values(patch, encoder=encoder, classes=classes, stages=stages)
+    stages = 1 + max(pools_per_axis(patch)) if stages is None else stages
+    values = count_feature_map_values(patch, encoder=encoder, classes=classes, stages=stages)
     fitting = round(encoder.values_at_reference * budget_gb / _REFERENCE_GB / values * _REFERENCE_BATCH)
     covering = round(encoder.covered * prod(median_hw) * cases / prod(patch))
-    batch = max(min(fitting, covering), _SMALLEST_BATCH)
-    widths = widths_of(stages)
-    return Plan(patch, widths, batch, values, fitting if max(fitting, _SMALLEST_BATCH) > batch else None)
+    batch = max(min(fitting, covering), _MIN_BATCH)
+    widths = stage_widths(stages)
+    return NetworkPlan(patch, widths, batch, values, fitting if max(fitting, _MIN_BATCH) > batch else None)
 
 
-def halvings(patch: Size) -> tuple[int, int]:
+def pools_per_axis(patch: Size) -> tuple[int, int]:
     """How often each side is halved: as long as half of it is 4 or more."""
 
     def count(side: float) -> int:
         times = 0
-        while side >= 2 * _SMALLEST_MAP:
+        while side >= 2 * _MIN_MAP_SIDE:
             side, times = ceil(side / 2), times + 1
         return times
 
     return count(patch[0]), count(patch[1])
 
 
-def divisible(patch: Size) -> Size:
+def pad_to_divisible(patch: Size) -> Size:
     """The patch, enlarged to multiples of what its halvings divide it by."""
-    return _size(ceil(side / 2**times) * 2**times for side, times in zip(patch, halvings(patch), strict=True))
+    return _as_size(ceil(side / 2**times) * 2**times for side, times in zip(patch, pools_per_axis(patch), strict=True))
 
 
-def widths_of(stages: int) -> tuple[int, ...]:
+def stage_widths(stages: int) -> tuple[int, ...]:
     """Channels of each stage: 32, doubled up to 512."""
-    return tuple(min(_WIDEST, _NARROWEST * 2**stage) for stage in range(stages))
+    return tuple(min(_MAX_WIDTH, _MIN_WIDTH * 2**stage) for stage in range(stages))
 
 
-def map_values(patch: Size, *, encoder: Encoder, classes: int, stages: int | None = None) -> int:
+def count_feature_map_values(patch: Size, *, encoder: EncoderSpec, classes: int, stages: int | None = None) -> int:
     """Values in the maps of all convolutions and of the head, for one patch: nnU-Net's stand-in for memory."""
-    times = halvings(patch)
+    times = pools_per_axis(patch)
     stages = 1 + max(times) if stages is None else stages
-    widths = widths_of(stages)
+    widths = stage_widths(stages)
     areas = [
         prod(side // 2 ** min(stage, most) for side, most in zip(patch, times, strict=True)) for stage in range(stages)
     ]
@@ -141,20 +141,20 @@ def map_values(patch: Size, *, encoder: Encoder, classes: int, stages: int | Non
     return total + (encoder.decoder_convs + 1) * decoder + classes * areas[0]
 
 
-def _size(sides: Iterable[int]) -> Size:
+def _as_size(sides: Iterable[int]) -> Size:
     height, width = sides
     return height, width
 
 
-def _smaller(patch: Size, median_hw: Size) -> Size:
+def _shrink_patch(patch: Size, median_hw: Size) -> Size:
     """The next smaller valid patch: the side that is largest beside the median's shrinks.
 
     What it must be divisible by afterwards decides by how much, or sizes between would be passed over.
     """
     axis = max((0, 1), key=lambda side: (patch[side] / median_hw[side], side))
     tried = list(patch)
-    tried[axis] -= 2 ** halvings(patch)[axis]
-    step = 2 ** halvings(_size(tried))[axis]
+    tried[axis] -= 2 ** pools_per_axis(patch)[axis]
+    step = 2 ** pools_per_axis(_as_size(tried))[axis]
     sides = list(patch)
     sides[axis] -= step
-    return divisible(_size(sides))
+    return pad_to_divisible(_as_size(sides))

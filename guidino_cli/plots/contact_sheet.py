@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guidino_cli.plots.panels import draw_outlines, outline_colour, pixel_page
+from guidino_cli.plots.panels import create_page, draw_outlines, outline_colour
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +54,7 @@ def contact_sheet(tiles: Sequence[Tile], *, heading: str, classes: Sequence[str]
     cell = round(_TILE * min(max(ratio, 0.5), 1.5))
     page = _page(tiles, columns=columns, cell=cell)
     width = page.shape[1]
-    figure, frame = pixel_page(page, dpi=_DPI)
+    figure, frame = create_page(page, dpi=_DPI)
     frame.text(width / 2, _HEAD / 2, heading, fontsize=10.5, ha="center", va="center", linespacing=1.4)
     for index, tile in enumerate(tiles):
         left, top = _corner(index, columns=columns, cell=cell)
@@ -77,7 +77,9 @@ def _page(tiles: Sequence[Tile], *, columns: int, cell: int) -> np.ndarray:
     for index, tile in enumerate(tiles):
         left, top = _corner(index, columns=columns, cell=cell)
         height, width = tile.labels.shape
-        drawn = outlined(tile.image, tile.labels, size=round(min(_TILE / width, cell / height) * max(height, width)))
+        drawn = draw_outlined_thumbnail(
+            tile.image, tile.labels, size=round(min(_TILE / width, cell / height) * max(height, width))
+        )
         top += (cell - drawn.shape[0]) // 2
         left += (_TILE - drawn.shape[1]) // 2
         page[top : top + drawn.shape[0], left : left + drawn.shape[1]] = drawn[: page.shape[0], : page.shape[1]]
@@ -91,7 +93,7 @@ def _corner(index: int, *, columns: int, cell: int) -> tuple[int, int]:
     return margin + _GAP + column * (_TILE + _GAP), _HEAD + row * (cell + _CAPTION)
 
 
-def outlined(image: np.ndarray, labels: np.ndarray, *, size: int = _TILE) -> np.ndarray:
+def draw_outlined_thumbnail(image: np.ndarray, labels: np.ndarray, *, size: int = _TILE) -> np.ndarray:
     """The image brought to `size`, with a coloured line inside each region and a dark one outside.
 
     Args:

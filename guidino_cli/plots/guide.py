@@ -9,58 +9,65 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from guidino_cli.plots.marks import bar_below, guide_lines, iou_curve, line_colour, scale_bar, white_outline
+from guidino_cli.plots.annotations import (
+    add_colorbar,
+    add_scale_bar,
+    draw_guide_contours,
+    draw_white_contour,
+    guide_colour,
+    plot_iou_curve,
+)
 from guidino_cli.plots.panels import (
-    FAINT,
+    MUTED_COLOUR,
     Limits,
-    board,
-    coloured,
-    faint_grey,
-    guide_over,
-    head,
-    heading,
-    legend_below,
-    outline,
+    add_class_legend,
+    apply_colormap,
+    create_panels,
+    draw_class_contours,
+    muted_grey,
+    overlay_guide,
     panel_height,
-    short,
-    show,
+    set_figure_title,
+    set_panel_title,
+    shorten,
+    show_image,
     thumbnail,
     thumbnail_map,
 )
-from guidino_cli.plots.report import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, overlay
+from guidino_cli.plots.report import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, draw_overlay
 from guidino_cli.plots.tokens import draw_components, draw_cosine
-from guidino_cli.plots.views import GuideMap, GuideStyle, GuideView, TokenView, spread
+from guidino_cli.plots.views import GuideMap, GuideStyle, GuideView, TokenView, select_evenly
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-DIFFERENCE_COLOURS = "PuOr_r"
+DIFFERENCE_COLORMAP = "PuOr_r"
 """White where two guides agree; orange and violet stay apart for colour-blind readers."""
 _LINES = 5
 """Thresholds drawn as lines in one panel; more could not be followed."""
 
 
 def draw_image(axes: Axes, *, view: GuideView, style: GuideStyle) -> None:
-    show(axes, thumbnail(view.image), size_hw=view.size_hw)
-    scale_bar(axes, size_hw=view.size_hw, spacing_mm=style.spacing_mm)
-    head(axes, "image", f"{view.size_hw[1]} x {view.size_hw[0]} px")
+    show_image(axes, thumbnail(view.image), size_hw=view.size_hw)
+    add_scale_bar(axes, size_hw=view.size_hw, spacing_mm=style.spacing_mm)
+    set_panel_title(axes, "image", f"{view.size_hw[1]} x {view.size_hw[0]} px")
 
 
 def draw_prediction(axes: Axes, *, view: GuideView) -> None:
-    show(axes, thumbnail(view.image), size_hw=view.size_hw)
-    outline(axes, view.labels, size_hw=view.size_hw)
+    show_image(axes, thumbnail(view.image), size_hw=view.size_hw)
+    draw_class_contours(axes, view.labels, size_hw=view.size_hw)
     parts = ("" if view.dice is None else f"Dice {view.dice:.3f}", _covered(view.labels))
-    head(axes, "prediction of the network", ", ".join(part for part in parts if part))
+    set_panel_title(axes, "prediction of the network", ", ".join(part for part in parts if part))
 
 
 def draw_truth(axes: Axes, *, view: GuideView) -> None:
     if view.truth is None:
         raise ValueError("no truth to draw")
-    show(axes, thumbnail(view.image), size_hw=view.size_hw)
-    outline(axes, view.truth, size_hw=view.size_hw)
-    head(axes, "truth", _covered(view.truth))
+    show_image(axes, thumbnail(view.image), size_hw=view.size_hw)
+    draw_class_contours(axes, view.truth, size_hw=view.size_hw)
+    set_panel_title(axes, "truth", _covered(view.truth))
 
 
 def draw_agreement(axes: Axes, *, view: GuideView) -> None:
@@ -70,67 +77,69 @@ def draw_agreement(axes: Axes, *, view: GuideView) -> None:
     image = thumbnail(view.image)
     largest = np.max([_fitted(item.values, image.shape) for item in view.maps], axis=0) >= 0.5
     target = _fitted((view.truth > 0).astype(np.float32), image.shape, smooth=False) > 0
-    show(axes, overlay(image, largest.astype(np.uint8), target.astype(np.uint8)), size_hw=view.size_hw)
+    show_image(axes, draw_overlay(image, largest.astype(np.uint8), target.astype(np.uint8)), size_hw=view.size_hw)
     iou = f"IoU {view.gate_iou:.3f}" if isfinite(view.gate_iou) else "the truth is empty"
-    head(axes, "guide at 0.5" + (", any class" if len(view.maps) > 1 else ""), iou)
+    set_panel_title(axes, "guide at 0.5" + (", any class" if len(view.maps) > 1 else ""), iou)
     _chips(axes, [("found", TRUE_POSITIVE), ("too much", FALSE_POSITIVE), ("missed", FALSE_NEGATIVE)])
 
 
-def draw_map(axes: Axes, *, item: GuideMap, view: GuideView, style: GuideStyle, limits: Limits, several: bool) -> None:
-    show(axes, coloured(thumbnail_map(item.values), limits=limits), size_hw=view.size_hw)
+def draw_guide_map(
+    axes: Axes, *, item: GuideMap, view: GuideView, style: GuideStyle, limits: Limits, several: bool
+) -> None:
+    show_image(axes, apply_colormap(thumbnail_map(item.values), limits=limits), size_hw=view.size_hw)
     low, high = float(item.values.min()), float(item.values.max())
     title = f"guide, {style.titles[0]}" if style.titles[1] else style.titles[0]
-    head(axes, named(title, item, several=several), f"from {low:.2f} to {high:.2f}")
+    set_panel_title(axes, map_title(title, item, several=several), f"from {low:.2f} to {high:.2f}")
     label = "guide value" + (f" ({style.shared_by})" if style.shared_by else "")
-    bar_below(axes, label, limits=limits, marks=[value for value in (low, high) if limits[0] <= value <= limits[1]])
+    add_colorbar(axes, label, limits=limits, marks=[value for value in (low, high) if limits[0] <= value <= limits[1]])
 
 
-def draw_over(axes: Axes, *, item: GuideMap, view: GuideView, limits: Limits, several: bool) -> None:
+def draw_guide_overlay(axes: Axes, *, item: GuideMap, view: GuideView, limits: Limits, several: bool) -> None:
     image = thumbnail(view.image)
     values = _fitted(item.values, image.shape)
-    show(axes, guide_over(image, values, limits=limits), size_hw=view.size_hw)
-    head(
+    show_image(axes, overlay_guide(image, values, limits=limits), size_hw=view.size_hw)
+    set_panel_title(
         axes,
-        named("guide over the image", item, several=several),
+        map_title("guide over the image", item, several=several),
         "" if item.target is None else "truth outlined in white",
     )
     if item.target is not None:
-        white_outline(axes, item.target, size_hw=view.size_hw)
-    bar_below(axes, "guide value", limits=limits, over_image=True)
+        draw_white_contour(axes, item.target, size_hw=view.size_hw)
+    add_colorbar(axes, "guide value", limits=limits, over_image=True)
 
 
-def draw_lines(axes: Axes, *, item: GuideMap, view: GuideView, style: GuideStyle, limits: Limits) -> None:
+def draw_guide_thresholds(axes: Axes, *, item: GuideMap, view: GuideView, style: GuideStyle, limits: Limits) -> None:
     if item.target is None:
         raise ValueError("no truth to compare with")
-    grey = faint_grey(thumbnail(view.image))
-    show(axes, np.repeat(grey[..., None], 3, axis=2), size_hw=view.size_hw)
-    white_outline(axes, item.target, size_hw=view.size_hw)
-    chosen = spread([value for value in style.thresholds if limits[0] <= value <= limits[1]], _LINES)
-    guide_lines(axes, thumbnail_map(item.values), chosen, size_hw=view.size_hw, limits=limits)
-    head(axes, "guide at several thresholds", "truth in white")
+    grey = muted_grey(thumbnail(view.image))
+    show_image(axes, np.repeat(grey[..., None], 3, axis=2), size_hw=view.size_hw)
+    draw_white_contour(axes, item.target, size_hw=view.size_hw)
+    chosen = select_evenly([value for value in style.thresholds if limits[0] <= value <= limits[1]], _LINES)
+    draw_guide_contours(axes, thumbnail_map(item.values), chosen, size_hw=view.size_hw, limits=limits)
+    set_panel_title(axes, "guide at several thresholds", "truth in white")
     if chosen:
-        _chips(axes, [(f"{value:g}", line_colour(value, limits)) for value in chosen])
+        _chips(axes, [(f"{value:g}", guide_colour(value, limits)) for value in chosen])
 
 
-def draw_curve(axes: Axes, *, item: GuideMap, style: GuideStyle, limits: Limits) -> None:
+def draw_iou_curve(axes: Axes, *, item: GuideMap, style: GuideStyle, limits: Limits) -> None:
     detail = f"AUROC of the guide alone {item.auroc:.3f}" if isfinite(item.auroc) else "no AUROC: nothing to rank"
-    head(axes, "IoU with the truth", detail)
+    set_panel_title(axes, "IoU with the truth", detail)
     box = axes.get_position()
     width_in = axes.figure.get_size_inches()[0]  # type: ignore[union-attr]
     shift = 0.2 / width_in
     axes.set_position((box.x0 + shift, box.y0, box.width - shift, box.height))
-    iou_curve(axes, style.thresholds, item.iou, limits=limits)
+    plot_iou_curve(axes, style.thresholds, item.iou, limits=limits)
 
 
-def draw_one_of_two(
+def draw_compared_map(
     axes: Axes, *, title: str, values: np.ndarray, area: float, item: GuideMap, view: GuideView, limits: Limits
 ) -> None:
-    show(axes, coloured(thumbnail_map(values), limits=limits), size_hw=view.size_hw)
+    show_image(axes, apply_colormap(thumbnail_map(values), limits=limits), size_hw=view.size_hw)
     ends = f"from {values.min():.2f} to {values.max():.2f}"
-    head(axes, title, ends + (f", AUROC {area:.3f}" if isfinite(area) else ""))
+    set_panel_title(axes, title, ends + (f", AUROC {area:.3f}" if isfinite(area) else ""))
     if item.target is not None:
-        white_outline(axes, item.target, size_hw=view.size_hw)
-    bar_below(axes, "guide value", limits=limits)
+        draw_white_contour(axes, item.target, size_hw=view.size_hw)
+    add_colorbar(axes, "guide value", limits=limits)
 
 
 def draw_difference(axes: Axes, *, item: GuideMap, view: GuideView, style: GuideStyle) -> None:
@@ -138,9 +147,11 @@ def draw_difference(axes: Axes, *, item: GuideMap, view: GuideView, style: Guide
         raise ValueError("no other guide to compare with")
     change = item.values - _fitted(item.before, item.values.shape)
     limits = (-style.difference, style.difference)
-    show(axes, coloured(thumbnail_map(change), limits=limits, colours=DIFFERENCE_COLOURS), size_hw=view.size_hw)
-    head(axes, "difference", f"from {_signed(float(change.min()))} to {_signed(float(change.max()))}")
-    bar_below(axes, f"{style.titles[0]} - {style.titles[1]}", limits=limits, colours=DIFFERENCE_COLOURS)
+    show_image(
+        axes, apply_colormap(thumbnail_map(change), limits=limits, colours=DIFFERENCE_COLORMAP), size_hw=view.size_hw
+    )
+    set_panel_title(axes, "difference", f"from {_signed(float(change.min()))} to {_signed(float(change.max()))}")
+    add_colorbar(axes, f"{style.titles[0]} - {style.titles[1]}", limits=limits, colours=DIFFERENCE_COLORMAP)
 
 
 def _chips(axes: Axes, items: Sequence[tuple[str, Any]]) -> None:
@@ -164,7 +175,7 @@ def _chips(axes: Axes, items: Sequence[tuple[str, Any]]) -> None:
         handleheight=0.9,
         handletextpad=0.4,
         columnspacing=0.9,
-        labelcolor=FAINT,
+        labelcolor=MUTED_COLOUR,
     )
 
 
@@ -191,9 +202,9 @@ def _fitted(values: np.ndarray, shape: tuple[int, ...], *, smooth: bool = True) 
     return np.asarray(Image.fromarray(values.astype(np.float32)).resize((shape[1], shape[0]), how))
 
 
-def named(title: str, item: GuideMap, *, several: bool) -> str:
+def map_title(title: str, item: GuideMap, *, several: bool) -> str:
     """A panel's title, with what the map is for where an image has several."""
-    return short(f"{title}: {item.name}", 34) if several else title
+    return shorten(f"{title}: {item.name}", 34) if several else title
 
 
 def _covered(labels: np.ndarray) -> str:
@@ -209,7 +220,7 @@ _ROW_GAP = 0.98
 _TOP = 0.62
 
 
-def guide_panel(view: GuideView, style: GuideStyle) -> Figure:
+def guide_figure(view: GuideView, style: GuideStyle) -> Figure:
     """Image, prediction and truth, and each guide map as such, over the image, and cut at several thresholds.
 
     Returns:
@@ -218,16 +229,16 @@ def guide_panel(view: GuideView, style: GuideStyle) -> Figure:
     rows = _rows(view, style)
     columns = max(len(row) for row in rows)
     height = panel_height(view.size_hw, width=_WIDTH)
-    figure, panels = board([height] * len(rows), columns, width=_WIDTH, row_gap=_ROW_GAP)
+    figure, panels = create_panels([height] * len(rows), columns, width=_WIDTH, row_gap=_ROW_GAP)
     for line, draws in zip(panels, rows, strict=True):
         for axes, draw in zip(line, draws, strict=False):
             draw(axes)
         for axes in line[len(draws) :]:
             axes.set_visible(False)
-    heading(figure, short(view.name, 15 * columns), note=short(style.source, 20 * columns))
+    set_figure_title(figure, shorten(view.name, 15 * columns), note=shorten(style.source, 20 * columns))
     # Under the outlined prediction, where colour bars have their place too.
     below = float(figure.get_size_inches()[1]) - _TOP - height - 0.19
-    legend_below(figure, style.classes, x=0.1 + (_WIDTH + 0.12), y=below)
+    add_class_legend(figure, style.classes, x=0.1 + (_WIDTH + 0.12), y=below)
     return figure
 
 
@@ -252,13 +263,13 @@ def _map_row(item: GuideMap, view: GuideView, style: GuideStyle) -> list[Draw]:
     limits = style.limits_of(view)
     several = len(view.maps) > 1
     row: list[Draw] = [
-        partial(draw_map, item=item, view=view, style=style, limits=limits, several=several),
-        partial(draw_over, item=item, view=view, limits=limits, several=several),
+        partial(draw_guide_map, item=item, view=view, style=style, limits=limits, several=several),
+        partial(draw_guide_overlay, item=item, view=view, limits=limits, several=several),
     ]
     if item.target is not None:
         row += [
-            partial(draw_lines, item=item, view=view, style=style, limits=limits),
-            partial(draw_curve, item=item, style=style, limits=limits),
+            partial(draw_guide_thresholds, item=item, view=view, style=style, limits=limits),
+            partial(draw_iou_curve, item=item, style=style, limits=limits),
         ]
     return row
 
@@ -270,9 +281,9 @@ def _change_row(item: GuideMap, view: GuideView, style: GuideStyle) -> list[Draw
     row: list[Draw] = []
     for title, values, area in pairs:
         if values is not None:
-            title = named(title, item, several=len(view.maps) > 1)
+            title = map_title(title, item, several=len(view.maps) > 1)
             row.append(
-                partial(draw_one_of_two, title=title, values=values, area=area, item=item, view=view, limits=limits)
+                partial(draw_compared_map, title=title, values=values, area=area, item=item, view=view, limits=limits)
             )
     return [*row, partial(draw_difference, item=item, view=view, style=style)]
 

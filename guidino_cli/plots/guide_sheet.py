@@ -8,16 +8,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guidino_cli.plots.marks import bar_ticks
-from guidino_cli.plots.panels import FAINT, GUIDE_COLOURS, INK, Limits, outline_colour, pixel_page, short
+from guidino_cli.plots.annotations import colorbar_ticks
+from guidino_cli.plots.panels import (
+    GUIDE_COLORMAP,
+    MUTED_COLOUR,
+    TEXT_COLOUR,
+    Limits,
+    create_page,
+    outline_colour,
+    shorten,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TILES = 24
+TILES_PER_PAGE = 24
 """On a page."""
-SIDE = 200
+TILE_SIDE = 200
 """Pixels of a picture's wider side, and the most of its height."""
 _DPI = 110
 # All in pixels.
@@ -25,7 +33,7 @@ _GAP, _INNER, _HEAD, _CAPTION, _FOOT, _PAGE = 14, 2, 64, 40, 60, 1800
 
 
 @dataclass(frozen=True)
-class SheetTile:
+class GuideTile:
     """One image.
 
     Attributes:
@@ -40,7 +48,7 @@ class SheetTile:
 
 
 def guide_sheet(
-    tiles: Sequence[SheetTile], *, heading: str, note: str, classes: Sequence[str] = (), limits: Limits | None = None
+    tiles: Sequence[GuideTile], *, heading: str, note: str, classes: Sequence[str] = (), limits: Limits | None = None
 ) -> Figure:
     """One page, tiles row by row.
 
@@ -57,25 +65,25 @@ def guide_sheet(
 
     wide = max(len(tile.pictures) for tile in tiles)
     cell_w, cell_h = (
-        wide * (SIDE + _INNER) - _INNER,
+        wide * (TILE_SIDE + _INNER) - _INNER,
         max(picture.shape[0] for tile in tiles for picture in tile.pictures),
     )
     columns = max(1, min(len(tiles), (_PAGE - _GAP) // (cell_w + _GAP)))
     page = _page(tiles, columns=columns, cell=(cell_h, cell_w))
-    figure, frame = pixel_page(page, dpi=_DPI)
-    frame.text(_GAP, 12, heading, fontsize=11, weight="bold", va="top", color=INK)
-    frame.text(_GAP, 36, note, fontsize=9, va="top", color=FAINT)
+    figure, frame = create_page(page, dpi=_DPI)
+    frame.text(_GAP, 12, heading, fontsize=11, weight="bold", va="top", color=TEXT_COLOUR)
+    frame.text(_GAP, 36, note, fontsize=9, va="top", color=MUTED_COLOUR)
     for index, tile in enumerate(tiles):
         left, top = _corner(index, columns=columns, cell=(cell_h, cell_w))
-        frame.text(left, top + cell_h + 4, short(tile.title, cell_w // 8), fontsize=7.5, va="top", color=INK)
-        frame.text(left, top + cell_h + 19, tile.detail, fontsize=7.5, va="top", color=FAINT)
+        frame.text(left, top + cell_h + 4, shorten(tile.title, cell_w // 8), fontsize=7.5, va="top", color=TEXT_COLOUR)
+        frame.text(left, top + cell_h + 19, tile.detail, fontsize=7.5, va="top", color=MUTED_COLOUR)
     _legend(frame, classes)
     if limits is not None:
         _bar(figure, limits)
     return figure
 
 
-def _page(tiles: Sequence[SheetTile], *, columns: int, cell: tuple[int, int]) -> np.ndarray:
+def _page(tiles: Sequence[GuideTile], *, columns: int, cell: tuple[int, int]) -> np.ndarray:
     right, bottom = _corner(columns - 1, columns=columns, cell=cell)[0] + cell[1] + _GAP, 0
     bottom = _corner(len(tiles) - 1, columns=columns, cell=cell)[1] + cell[0] + _CAPTION + _FOOT
     page = np.full((bottom, max(right, 820), 3), 255, dtype=np.uint8)
@@ -99,7 +107,7 @@ def _legend(frame: Axes, classes: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
     lines = [
-        Line2D([], [], color=outline_colour(index), linewidth=3, label=short(name, 24))
+        Line2D([], [], color=outline_colour(index), linewidth=3, label=shorten(name, 24))
         for index, name in enumerate(classes)
         if index
     ]
@@ -113,12 +121,12 @@ def _bar(figure: Figure, limits: Limits) -> None:
 
     width, height = figure.get_size_inches() * _DPI
     place = figure.add_axes((_GAP / width, 36 / height, 300 / width, 12 / height))
-    drawn = ScalarMappable(Normalize(*limits), GUIDE_COLOURS)
-    bar = figure.colorbar(drawn, cax=place, orientation="horizontal", ticks=bar_ticks(limits), format="%g")
+    drawn = ScalarMappable(Normalize(*limits), GUIDE_COLORMAP)
+    bar = figure.colorbar(drawn, cax=place, orientation="horizontal", ticks=colorbar_ticks(limits), format="%g")
     bar.outline.set_linewidth(0.4)
     place.get_xticklabels()[0].set_horizontalalignment("left")
-    place.tick_params(labelsize=8, length=2, pad=1.5, width=0.5, colors=INK)
+    place.tick_params(labelsize=8, length=2, pad=1.5, width=0.5, colors=TEXT_COLOUR)
     figure.text(
         (_GAP + 312) / width, 42 / height, "guide value, the same colours in all pictures", fontsize=8.5, va="center",
-        color=FAINT,
+        color=MUTED_COLOUR,
     )  # fmt: skip

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from guidino_cli.plots.marks import bar_below
+from guidino_cli.plots.annotations import add_colorbar
 from guidino_cli.plots.panels import (
     DPI,
-    FAINT,
-    INK,
-    UNIT,
+    MUTED_COLOUR,
+    TEXT_COLOUR,
+    UNIT_RANGE,
     Limits,
-    board,
-    guide_over,
-    heading,
-    legend_below,
-    outline,
+    add_class_legend,
+    create_panels,
+    draw_class_contours,
+    overlay_guide,
     panel_height,
-    short,
-    show,
+    set_figure_title,
+    shorten,
+    show_image,
     thumbnail,
     thumbnail_map,
 )
@@ -62,14 +62,14 @@ def training_curve(history: Sequence[Mapping[str, Any]], *, name: str = "") -> F
         _dress(axes)
     _limit_epochs(scores, [row["epoch"] for row in history])
     if name:
-        figure.suptitle(short(name, 70), fontsize=9.5, color=INK, x=0.02, ha="left", weight="bold")
+        figure.suptitle(shorten(name, 70), fontsize=9.5, color=TEXT_COLOUR, x=0.02, ha="left", weight="bold")
     return figure
 
 
 def _draw_losses(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
     terms = [key for row in history for key in row if key not in _NOT_LOSSES and not key.startswith("val_")]
     several = list(dict.fromkeys(terms))
-    _line(axes, history, "loss", label="total", color=INK, linewidth=1.8)
+    _line(axes, history, "loss", label="total", color=TEXT_COLOUR, linewidth=1.8)
     if len(several) > 1:
         for index, term in enumerate(several):
             style: dict[str, Any] = {
@@ -96,15 +96,15 @@ def _draw_scores(axes: Axes, measured: Sequence[Mapping[str, Any]]) -> None:
     axes.set_xlabel("epoch")
     axes.set_ylim(0, 1)
     if not measured:
-        axes.text(0.5, 0.5, "not measured yet", transform=axes.transAxes, ha="center", color=FAINT, fontsize=9)
+        axes.text(0.5, 0.5, "not measured yet", transform=axes.transAxes, ha="center", color=MUTED_COLOUR, fontsize=9)
         return
     _line(axes, measured, "val_dice", color=_COLOURS[0], linewidth=1.5)
     # The first of equals: that is the one whose weights were kept.
     best = max(measured, key=lambda row: row["val_dice"])
     epoch, score = best["epoch"], best["val_dice"]
-    axes.axvline(epoch, color=FAINT, linewidth=0.8, linestyle=":", zorder=1)
+    axes.axvline(epoch, color=MUTED_COLOUR, linewidth=0.8, linestyle=":", zorder=1)
     axes.plot([epoch], [score], marker="*", markersize=12, color="#d55e00", markeredgecolor="white", zorder=3)
-    axes.set_title(f"best {score:.4f} in epoch {epoch}", fontsize=9, color=FAINT, loc="right", pad=4)
+    axes.set_title(f"best {score:.4f} in epoch {epoch}", fontsize=9, color=MUTED_COLOUR, loc="right", pad=4)
 
 
 def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], key: str, **style: Any) -> None:
@@ -118,9 +118,9 @@ def _dress(axes: Axes) -> None:
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8, colors=INK)
+    axes.tick_params(labelsize=8, colors=TEXT_COLOUR)
     for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set(fontsize=9, color=INK)
+        label.set(fontsize=9, color=TEXT_COLOUR)
 
 
 def _limit_epochs(axes: Axes, epochs: Sequence[int]) -> None:
@@ -140,7 +140,7 @@ _FLAT = 1e-3
 
 
 @dataclass(frozen=True)
-class Row:
+class ValidationRow:
     """One case.
 
     Attributes:
@@ -160,7 +160,7 @@ class Row:
     guide: np.ndarray | None
 
 
-def validation_grid(rows: Sequence[Row], *, name: str, classes: Sequence[str]) -> Figure:
+def validation_grid(rows: Sequence[ValidationRow], *, name: str, classes: Sequence[str]) -> Figure:
     """One row a case: image, outlined truth, guide where there is one, outlined prediction.
 
     Args:
@@ -175,44 +175,44 @@ def validation_grid(rows: Sequence[Row], *, name: str, classes: Sequence[str]) -
     titles = ["image", "truth", "guide", "prediction"] if has_guide else ["image", "truth", "prediction"]
     heights = [panel_height(row.labels.shape, width=_WIDTH) for row in rows]
     margins = (_LEFT, 0.1, 0.55, 0.55 if has_guide else 0.35)
-    figure, panels = board(heights, len(titles), width=_WIDTH, gap=_GAP, margins=margins)
+    figure, panels = create_panels(heights, len(titles), width=_WIDTH, gap=_GAP, margins=margins)
     for title, panel in zip(titles, panels[0], strict=True):
         panel.annotate(
-            title, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", fontsize=9.5, color=INK
+            title, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", fontsize=9.5, color=TEXT_COLOUR
         )
     limits = _limits([row.guide for row in rows if row.guide is not None])
     for row, line in zip(rows, panels, strict=True):
         _draw(row, line, limits)
         _label(row, line[0])
     if has_guide:
-        bar_below(panels[-1][2], "guide value", limits=limits, over_image=True)
-    heading(figure, short(name, 90))
-    legend_below(figure, classes, x=_LEFT, y=0.2)
+        add_colorbar(panels[-1][2], "guide value", limits=limits, over_image=True)
+    set_figure_title(figure, shorten(name, 90))
+    add_class_legend(figure, classes, x=_LEFT, y=0.2)
     return figure
 
 
 def _limits(guides: Sequence[np.ndarray]) -> Limits:
     """From the smallest to the largest value of all cases: an early guide hardly leaves 0.5, and would look flat."""
     if not guides:
-        return UNIT
+        return UNIT_RANGE
     low, high = min(float(guide.min()) for guide in guides), max(float(guide.max()) for guide in guides)
     # To the hundredth beyond: the bar's ends are told to two digits, and a number outside of it would not be drawn.
-    return (floor(100 * low) / 100, ceil(100 * high) / 100) if high - low > _FLAT else UNIT
+    return (floor(100 * low) / 100, ceil(100 * high) / 100) if high - low > _FLAT else UNIT_RANGE
 
 
-def _draw(row: Row, panels: Sequence[Axes], limits: Limits) -> None:
+def _draw(row: ValidationRow, panels: Sequence[Axes], limits: Limits) -> None:
     small, size_hw = thumbnail(row.image), row.labels.shape
     for panel in panels:
-        show(panel, small, size_hw=size_hw)
-    outline(panels[1], row.truth)
-    outline(panels[-1], row.labels)
+        show_image(panel, small, size_hw=size_hw)
+    draw_class_contours(panels[1], row.truth)
+    draw_class_contours(panels[-1], row.labels)
     if row.guide is not None:
-        show(panels[2], guide_over(small, thumbnail_map(row.guide), limits=limits), size_hw=size_hw)
+        show_image(panels[2], overlay_guide(small, thumbnail_map(row.guide), limits=limits), size_hw=size_hw)
 
 
-def _label(row: Row, panel: Axes) -> None:
+def _label(row: ValidationRow, panel: Axes) -> None:
     """Name and score to the left of the row."""
-    lines = [(short(row.name, 18), 7, 7.5, FAINT), (f"Dice {row.dice:.3f}", -5, 9.5, INK)]
+    lines = [(shorten(row.name, 18), 7, 7.5, MUTED_COLOUR), (f"Dice {row.dice:.3f}", -5, 9.5, TEXT_COLOUR)]
     for text, lift, size, colour in lines:
         panel.annotate(
             text,

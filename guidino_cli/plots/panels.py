@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-GUIDE_COLOURS = "viridis"
+GUIDE_COLORMAP = "viridis"
 """Equal steps look equal, in grey print and to colour-blind readers too."""
 Limits = tuple[float, float]
-UNIT: Limits = (0.0, 1.0)
+UNIT_RANGE: Limits = (0.0, 1.0)
 _GUIDE_OPACITY = 0.7
 _GREYS = (0.2, 0.8)
 """Black and white of an image under a guide: pulled together, so that it hardly shifts the colours above it."""
 MID_GREY = sum(_GREYS) / 2
 
 
-def coloured(values: np.ndarray, *, limits: Limits = UNIT, colours: str = GUIDE_COLOURS) -> np.ndarray:
+def apply_colormap(values: np.ndarray, *, limits: Limits = UNIT_RANGE, colours: str = GUIDE_COLORMAP) -> np.ndarray:
     """Values (H, W) as colours (H, W, 3) in [0, 1]; those beyond the limits get the colour of the nearer limit."""
     from matplotlib import colormaps
 
@@ -30,13 +30,13 @@ def coloured(values: np.ndarray, *, limits: Limits = UNIT, colours: str = GUIDE_
     return np.asarray(colormaps[colours](np.clip((values - low) / (high - low), 0, 1))[..., :3])
 
 
-def faint_grey(image: np.ndarray) -> np.ndarray:
+def muted_grey(image: np.ndarray) -> np.ndarray:
     """The image (H, W, 3) uint8 as a ground for coloured lines and maps: (H, W) greys in [0, 1], no black, no white."""
     grey = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255
     return np.asarray(_GREYS[0] + (_GREYS[1] - _GREYS[0]) * grey)
 
 
-def guide_over(image: np.ndarray, guide: np.ndarray, *, limits: Limits = UNIT) -> np.ndarray:
+def overlay_guide(image: np.ndarray, guide: np.ndarray, *, limits: Limits = UNIT_RANGE) -> np.ndarray:
     """The image in faint grey under the colours of a guide map.
 
     Args:
@@ -47,21 +47,21 @@ def guide_over(image: np.ndarray, guide: np.ndarray, *, limits: Limits = UNIT) -
     Returns:
         (H, W, 3) floats in [0, 1].
     """
-    return blended(coloured(guide, limits=limits), faint_grey(image)[..., None])
+    return blend_with_grey(apply_colormap(guide, limits=limits), muted_grey(image)[..., None])
 
 
-def blended(colours: np.ndarray, grey: np.ndarray | float) -> np.ndarray:
+def blend_with_grey(colours: np.ndarray, grey: np.ndarray | float) -> np.ndarray:
     """Colours of a guide as they look over a grey."""
     return np.asarray(_GUIDE_OPACITY * colours + (1 - _GUIDE_OPACITY) * grey)
 
 
 # Okabe and Ito's colours for colour-blind readers, brightest first: they must stand out from tissue.
-OUTLINES = ("#56b4e9", "#f0e442", "#e69f00", "#009e73", "#cc79a7", "#0072b2", "#d55e00")
+OUTLINE_COLOURS = ("#56b4e9", "#f0e442", "#e69f00", "#009e73", "#cc79a7", "#0072b2", "#d55e00")
 
 
 def outline_colour(index: int) -> str:
     """Colour of a class's outline as `#rrggbb`; index 1 is the first foreground class."""
-    return OUTLINES[(index - 1) % len(OUTLINES)]
+    return OUTLINE_COLOURS[(index - 1) % len(OUTLINE_COLOURS)]
 
 
 def draw_outlines(
@@ -126,7 +126,7 @@ def _reduced(pixels: np.ndarray, longest: int, how: Literal["LANCZOS", "NEAREST"
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling[how]))
 
 
-def pixel_page(page: np.ndarray, *, dpi: int) -> tuple[Figure, Axes]:
+def create_page(page: np.ndarray, *, dpi: int) -> tuple[Figure, Axes]:
     """A figure that shows a page (H, W, 3) pixel by pixel, and its frame, x to the right and y downwards from 0.
 
     One picture in one frame: a frame for each tile of a page takes seconds to lay out.
@@ -144,11 +144,11 @@ def pixel_page(page: np.ndarray, *, dpi: int) -> tuple[Figure, Axes]:
     return figure, frame
 
 
-INK, FAINT = "#1a1a1a", "#666666"
+TEXT_COLOUR, MUTED_COLOUR = "#1a1a1a", "#666666"
 DPI = 200
 
 
-def board(
+def create_panels(
     heights: Sequence[float],
     columns: int,
     *,
@@ -197,7 +197,7 @@ def panel_height(size_hw: tuple[int, int], *, width: float) -> float:
     return width * min(max(size_hw[0] / size_hw[1], 0.15), 1.5)
 
 
-def show(axes: Axes, pixels: np.ndarray, *, size_hw: tuple[int, int], smooth: bool = True) -> None:
+def show_image(axes: Axes, pixels: np.ndarray, *, size_hw: tuple[int, int], smooth: bool = True) -> None:
     """Draw (h, w, 3) or (h, w) values over the pixel coordinates of an image of `size_hw`.
 
     Args:
@@ -212,9 +212,9 @@ def show(axes: Axes, pixels: np.ndarray, *, size_hw: tuple[int, int], smooth: bo
     axes.set(xlim=extent[:2], ylim=extent[2:])
 
 
-def head(axes: Axes, title: str, detail: str = "") -> None:
+def set_panel_title(axes: Axes, title: str, detail: str = "") -> None:
     """A panel's title, and a second, fainter line under it."""
-    for text, lift, size, colour in ((title, 14, 9.5, INK), (detail, 3.5, 7.5, FAINT)):
+    for text, lift, size, colour in ((title, 14, 9.5, TEXT_COLOUR), (detail, 3.5, 7.5, MUTED_COLOUR)):
         axes.annotate(
             text,
             (0, 1),
@@ -226,7 +226,7 @@ def head(axes: Axes, title: str, detail: str = "") -> None:
         )
 
 
-def outline(axes: Axes, labels: np.ndarray, *, size_hw: tuple[int, int] | None = None) -> None:
+def draw_class_contours(axes: Axes, labels: np.ndarray, *, size_hw: tuple[int, int] | None = None) -> None:
     """Draw the border of every class but 0, coloured with a dark rim that shows on bright tissue too.
 
     Args:
@@ -249,13 +249,13 @@ def outline(axes: Axes, labels: np.ndarray, *, size_hw: tuple[int, int] | None =
         lines.set(path_effects=[Stroke(linewidth=2.6, foreground="black", alpha=0.75), Normal()])
 
 
-def legend_below(figure: Figure, classes: Sequence[str], *, x: float, y: float) -> None:
+def add_class_legend(figure: Figure, classes: Sequence[str], *, x: float, y: float) -> None:
     """Names of the foreground classes in the colours of their outlines; left end and middle height in inches."""
     from matplotlib.lines import Line2D
 
     width, height = figure.get_size_inches()
     lines = [
-        Line2D([], [], color=outline_colour(index), linewidth=2.5, label=short(name, 18))
+        Line2D([], [], color=outline_colour(index), linewidth=2.5, label=shorten(name, 18))
         for index, name in enumerate(classes)
         if index
     ]
@@ -273,15 +273,15 @@ def legend_below(figure: Figure, classes: Sequence[str], *, x: float, y: float) 
     )
 
 
-def heading(figure: Figure, text: str, *, note: str = "") -> None:
+def set_figure_title(figure: Figure, text: str, *, note: str = "") -> None:
     """One bold line at the top left, and a fainter one at the top right."""
     width, height = figure.get_size_inches()
     top = 1 - 0.08 / height
-    figure.text(0.1 / width, top, text, fontsize=9, color=INK, va="top", weight="bold")
-    figure.text(1 - 0.1 / width, top, note, fontsize=8, color=FAINT, va="top", ha="right")
+    figure.text(0.1 / width, top, text, fontsize=9, color=TEXT_COLOUR, va="top", weight="bold")
+    figure.text(1 - 0.1 / width, top, note, fontsize=8, color=MUTED_COLOUR, va="top", ha="right")
 
 
-def short(text: str, length: int = 40) -> str:
+def shorten(text: str, length: int = 40) -> str:
     """A long name with its middle left out: both ends tell names apart. Plain dots, because a caption may be copied."""
     if len(text) <= length:
         return text

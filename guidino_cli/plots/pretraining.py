@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from guidino_cli.plots.panels import DPI, INK, board, head, heading, panel_height, short, show
+from guidino_cli.plots.panels import (
+    DPI,
+    TEXT_COLOUR,
+    create_panels,
+    panel_height,
+    set_figure_title,
+    set_panel_title,
+    shorten,
+    show_image,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +33,7 @@ _WIDTH = 1.5
 
 
 @dataclass(frozen=True)
-class Eye:
+class TokenTimeline:
     """One image, and what a network made of it at some steps.
 
     Attributes:
@@ -38,7 +47,7 @@ class Eye:
     components: Sequence[np.ndarray]
 
 
-def pretraining_curve(history: Sequence[Mapping[str, Any]], *, name: str = "") -> Figure:
+def pretraining_figure(history: Sequence[Mapping[str, Any]], *, name: str = "") -> Figure:
     """Terms of the loss, entropies where there are any, and effective rank with mean cosine, over the steps.
 
     Args:
@@ -62,13 +71,13 @@ def pretraining_curve(history: Sequence[Mapping[str, Any]], *, name: str = "") -
         _draw(axes[1], history, entropies, label="entropy, nats")
     _draw_watched(axes[-1], history)
     _mark_stages(axes, history)
-    axes[-1].set_xlabel("step", fontsize=9, color=INK)
+    axes[-1].set_xlabel("step", fontsize=9, color=TEXT_COLOUR)
     if name:
-        figure.suptitle(short(name, 70), fontsize=9.5, color=INK, x=0.02, ha="left", weight="bold")
+        figure.suptitle(shorten(name, 70), fontsize=9.5, color=TEXT_COLOUR, x=0.02, ha="left", weight="bold")
     return figure
 
 
-def token_sheet(eyes: Sequence[Eye], *, steps: Sequence[int], name: str) -> Figure:
+def token_sheet_figure(eyes: Sequence[TokenTimeline], *, steps: Sequence[int], name: str) -> Figure:
     """A row an image, the image first, then its tokens' principal components after each of the steps.
 
     Args:
@@ -77,18 +86,18 @@ def token_sheet(eyes: Sequence[Eye], *, steps: Sequence[int], name: str) -> Figu
         name: Heading.
     """
     heights = [panel_height((eye.pixels.shape[0], eye.pixels.shape[1]), width=_WIDTH) for eye in eyes]
-    figure, rows = board(heights, 1 + len(steps), width=_WIDTH, margins=(0.1, 0.1, 0.8, 0.1))
+    figure, rows = create_panels(heights, 1 + len(steps), width=_WIDTH, margins=(0.1, 0.1, 0.8, 0.1))
     for eye, panels in zip(eyes, rows, strict=True):
         size_hw = (eye.pixels.shape[0], eye.pixels.shape[1])
-        show(panels[0], eye.pixels, size_hw=size_hw)
+        show_image(panels[0], eye.pixels, size_hw=size_hw)
         for axes, components in zip(panels[1:], eye.components, strict=True):
-            show(axes, components, size_hw=size_hw, smooth=False)
-    head(rows[0][0], "image")
+            show_image(axes, components, size_hw=size_hw, smooth=False)
+    set_panel_title(rows[0][0], "image")
     for axes, step in zip(rows[0][1:], steps, strict=True):
-        head(axes, f"step {step:,}")
+        set_panel_title(axes, f"step {step:,}")
     # A sheet of the first steps is narrow.
     rest = "; colours of panels do not compare" if len(steps) > 2 else ""
-    heading(figure, short(name, 14 * (1 + len(steps))), note=f"principal components{rest}")
+    set_figure_title(figure, shorten(name, 14 * (1 + len(steps))), note=f"principal components{rest}")
     return figure
 
 
@@ -97,7 +106,7 @@ def _draw(axes: Axes, history: Sequence[Mapping[str, Any]], names: Sequence[str]
         points = [(row["step"], row[key]) for row in history if key in row]
         style: dict[str, Any] = {"color": _COLOURS[number % 6], "linestyle": _DASHES[number % 6], "linewidth": 1.3}
         if key == "loss":
-            style = {"color": INK, "linewidth": 1.8}
+            style = {"color": TEXT_COLOUR, "linewidth": 1.8}
         axes.plot(*zip(*points, strict=True), label=key.replace("_", " "), **style, **_marker(points))
     _dress(axes, label)
     axes.legend(
@@ -134,8 +143,8 @@ def _dress(axes: Axes, label: str) -> None:
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8, colors=INK)
-    axes.set_ylabel(label, fontsize=9, color=INK)
+    axes.tick_params(labelsize=8, colors=TEXT_COLOUR)
+    axes.set_ylabel(label, fontsize=9, color=TEXT_COLOUR)
 
 
 def _marker(points: Sequence[Any]) -> dict[str, Any]:

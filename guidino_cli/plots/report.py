@@ -22,7 +22,7 @@ _BETTER, _WORSE = "#0072B2", "#D55E00"
 
 
 @dataclass(frozen=True)
-class Differences:
+class PairedDifferences:
     """One panel.
 
     Attributes:
@@ -44,7 +44,7 @@ class Differences:
     ci: tuple[float, float]
 
 
-def difference_figure(panels: Sequence[Differences]) -> Figure:
+def plot_paired_differences(panels: Sequence[PairedDifferences]) -> Figure:
     """Draw the panels below one another; blue bars are cases in which the second is better, orange ones the first."""
     from matplotlib.figure import Figure
 
@@ -111,7 +111,7 @@ document.querySelectorAll('#cases th').forEach((head, place) => {
 """
 
 
-def small_uri(picture: Image.Image, *, width: int) -> str:
+def webp_data_uri(picture: Image.Image, *, width: int) -> str:
     """A picture no wider than `width` pixels as an address that holds it, in as few bytes as look well."""
     content = io.BytesIO()
     scale = min(1.0, width / picture.width)
@@ -126,7 +126,7 @@ FALSE_POSITIVE = (213, 94, 0)
 FALSE_NEGATIVE = (86, 180, 233)
 WRONG_CLASS = (204, 121, 167)
 
-LEGEND = {
+OVERLAY_LEGEND = {
     "found (true positive)": TRUE_POSITIVE,
     "too much (false positive)": FALSE_POSITIVE,
     "missed (false negative)": FALSE_NEGATIVE,
@@ -136,7 +136,7 @@ LEGEND = {
 _OPACITY = 0.45
 
 
-def overlay(image: np.ndarray | None, prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def draw_overlay(image: np.ndarray | None, prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Colour what was found, invented and missed; each patch has a full-coloured edge.
 
     Args:
@@ -164,7 +164,7 @@ def overlay(image: np.ndarray | None, prediction: np.ndarray, truth: np.ndarray)
     return picture.round().astype(np.uint8)
 
 
-def shrink(picture: np.ndarray, longest: int) -> np.ndarray:
+def downsample(picture: np.ndarray, longest: int) -> np.ndarray:
     """Fewer pixels for a page: (H, W, 3) uint8 with no side above `longest`, averaged over blocks."""
     step = -(-max(picture.shape[:2]) // longest)
     if step <= 1:

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guidino_cli.plots.marks import bar_below, scale_bar
+from guidino_cli.plots.annotations import add_colorbar, add_scale_bar
 from guidino_cli.plots.panels import (
     DPI,
-    FAINT,
-    INK,
-    board,
-    coloured,
-    head,
-    heading,
-    outline,
+    MUTED_COLOUR,
+    TEXT_COLOUR,
+    apply_colormap,
+    create_panels,
+    draw_class_contours,
     panel_height,
-    short,
-    show,
+    set_figure_title,
+    set_panel_title,
+    shorten,
+    show_image,
     thumbnail,
 )
 from guidino_cli.plots.views import TokenView
@@ -36,7 +36,7 @@ _CAPTION, _TOP, _BOTTOM = 0.2, 0.78, 0.05
 
 
 @dataclass(frozen=True)
-class Crop:
+class PatchCrop:
     """A patch with its surroundings.
 
     Attributes:
@@ -51,7 +51,7 @@ class Crop:
 
 
 @dataclass(frozen=True)
-class CropRow:
+class PatchCropRow:
     """What one prototype likes.
 
     Attributes:
@@ -62,10 +62,10 @@ class CropRow:
 
     title: str
     lines: Sequence[str]
-    crops: Sequence[Crop]
+    crops: Sequence[PatchCrop]
 
 
-def prototype_sheet(rows: Sequence[CropRow], *, heading: str, notes: Sequence[str]) -> Figure:
+def prototype_sheet(rows: Sequence[PatchCropRow], *, heading: str, notes: Sequence[str]) -> Figure:
     """Draw rows of crops, the patch itself framed in each.
 
     Args:
@@ -84,9 +84,9 @@ def prototype_sheet(rows: Sequence[CropRow], *, heading: str, notes: Sequence[st
     height = _TOP + len(rows) * (_CELL + _CAPTION + _GAP) + _BOTTOM
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    figure.text(0.1 / width, 1 - 0.08 / height, heading, fontsize=9.5, weight="bold", va="top", color=INK)
+    figure.text(0.1 / width, 1 - 0.08 / height, heading, fontsize=9.5, weight="bold", va="top", color=TEXT_COLOUR)
     for number, note in enumerate(notes):
-        figure.text(0.1 / width, 1 - (0.29 + 0.17 * number) / height, note, fontsize=8, va="top", color=FAINT)
+        figure.text(0.1 / width, 1 - (0.29 + 0.17 * number) / height, note, fontsize=8, va="top", color=MUTED_COLOUR)
     for number, row in enumerate(rows):
         top = height - _TOP - number * (_CELL + _CAPTION + _GAP)
         _label(figure, row, top=top)
@@ -97,15 +97,15 @@ def prototype_sheet(rows: Sequence[CropRow], *, heading: str, notes: Sequence[st
     return figure
 
 
-def _label(figure: Figure, row: CropRow, *, top: float) -> None:
+def _label(figure: Figure, row: PatchCropRow, *, top: float) -> None:
     width, height = figure.get_size_inches()
-    figure.text(0.1 / width, (top - 0.05) / height, short(row.title, 26), fontsize=9, va="top", color=INK)
+    figure.text(0.1 / width, (top - 0.05) / height, shorten(row.title, 26), fontsize=9, va="top", color=TEXT_COLOUR)
     for number, line in enumerate(row.lines):
         y = (top - 0.26 - 0.15 * number) / height
-        figure.text(0.1 / width, y, line, fontsize=7.5, va="top", color=FAINT)
+        figure.text(0.1 / width, y, line, fontsize=7.5, va="top", color=MUTED_COLOUR)
 
 
-def _draw(axes: Axes, crop: Crop) -> None:
+def _draw(axes: Axes, crop: PatchCrop) -> None:
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import Normal, Stroke
 
@@ -119,14 +119,14 @@ def _draw(axes: Axes, crop: Crop) -> None:
     axes.add_patch(frame)
     axes.annotate(
         crop.caption, (0.5, 0), (0, -3), xycoords="axes fraction", textcoords="offset points", ha="center", va="top",
-        fontsize=7.5, color=INK,
+        fontsize=7.5, color=TEXT_COLOUR,
     )  # fmt: skip
 
 
 _WIDTH = 2.4
 
 
-def backbone_panel(
+def backbone_figure(
     image: np.ndarray,
     tokens: TokenView,
     *,
@@ -154,39 +154,39 @@ def backbone_panel(
         A figure that belongs to no window; save it with `savefig`.
     """
     size_hw = (image.shape[0], image.shape[1])
-    figure, [panels] = board([panel_height(size_hw, width=_WIDTH)], 3, width=_WIDTH)
-    show(panels[0], thumbnail(image), size_hw=size_hw)
-    scale_bar(panels[0], size_hw=size_hw, spacing_mm=spacing_mm)
+    figure, [panels] = create_panels([panel_height(size_hw, width=_WIDTH)], 3, width=_WIDTH)
+    show_image(panels[0], thumbnail(image), size_hw=size_hw)
+    add_scale_bar(panels[0], size_hw=size_hw, spacing_mm=spacing_mm)
     if labels is not None:
-        outline(panels[0], labels)
-    head(panels[0], "image", f"{size_hw[1]} x {size_hw[0]} px{'' if labels is None else ', truth outlined'}")
+        draw_class_contours(panels[0], labels)
+    set_panel_title(panels[0], "image", f"{size_hw[1]} x {size_hw[0]} px{'' if labels is None else ', truth outlined'}")
     draw_components(panels[1], tokens=tokens, size_hw=size_hw)
     draw_cosine(panels[2], tokens=tokens, size_hw=size_hw, chosen=chosen)
-    draw_frame(panels[0], tokens, size_hw=size_hw)
-    heading(figure, short(name, 44), note=short(source, 60))
+    draw_patch_frame(panels[0], tokens, size_hw=size_hw)
+    set_figure_title(figure, shorten(name, 44), note=shorten(source, 60))
     return figure
 
 
 def draw_components(axes: Axes, *, tokens: TokenView, size_hw: tuple[int, int]) -> None:
-    show(axes, tokens.components, size_hw=size_hw, smooth=False)
+    show_image(axes, tokens.components, size_hw=size_hw, smooth=False)
     h, w = tokens.similarity.shape
     share = f"{tokens.explained:.0%}" if tokens.title else f"{tokens.explained:.0%} of the variance"
     detail = f"{share}, {w} x {h} tokens"
-    head(axes, "principal components as RGB", ", ".join(part for part in (tokens.title, detail) if part))
-    draw_frame(axes, tokens, size_hw=size_hw)
+    set_panel_title(axes, "principal components as RGB", ", ".join(part for part in (tokens.title, detail) if part))
+    draw_patch_frame(axes, tokens, size_hw=size_hw)
 
 
 def draw_cosine(axes: Axes, *, tokens: TokenView, size_hw: tuple[int, int], chosen: str) -> None:
     values = tokens.similarity
-    show(axes, coloured(values), size_hw=size_hw, smooth=False)
+    show_image(axes, apply_colormap(values), size_hw=size_hw, smooth=False)
     ends = f"from {values.min():.2f} to {values.max():.2f}"
     kind = ", ".join(part for part in (tokens.title, chosen) if part)
-    head(axes, "cosine with the framed patch", "; ".join(part for part in (kind, ends) if part))
-    bar_below(axes, "cosine similarity", extend="min" if values.min() < 0 else "neither")
-    draw_frame(axes, tokens, size_hw=size_hw)
+    set_panel_title(axes, "cosine with the framed patch", "; ".join(part for part in (kind, ends) if part))
+    add_colorbar(axes, "cosine similarity", extend="min" if values.min() < 0 else "neither")
+    draw_patch_frame(axes, tokens, size_hw=size_hw)
 
 
-def draw_frame(axes: Axes, tokens: TokenView, *, size_hw: tuple[int, int]) -> None:
+def draw_patch_frame(axes: Axes, tokens: TokenView, *, size_hw: tuple[int, int]) -> None:
     """A red frame with a white rim, half a cell away from one cell of a grid that covers the image."""
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import Normal, Stroke

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from guidino_cli.plots.panels import UNIT, Limits
+from guidino_cli.plots.panels import UNIT_RANGE, Limits
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class GuideStyle:
     """
 
     classes: Sequence[str]
-    limits: Limits | None = UNIT
+    limits: Limits | None = UNIT_RANGE
     shared_by: str = ""
     thresholds: Sequence[float] = (0.5,)
     source: str = ""
@@ -114,7 +114,7 @@ def value_limits(maps: Sequence[np.ndarray]) -> Limits:
     return (low, high) if high - low > 1e-6 else (low - 0.005, high + 0.005)
 
 
-def spread(thresholds: Sequence[float], count: int) -> list[float]:
+def select_evenly(thresholds: Sequence[float], count: int) -> list[float]:
     """At most so many thresholds, about evenly spread, 0.5 among them if it is one of them."""
     if len(thresholds) <= count:
         return list(thresholds)

@@ -10,16 +10,16 @@ import numpy as np
 from PIL import Image
 
 from guidino_cli.data.images import open_image
-from guidino_cli.data.masks.values import Histogram, analyse
+from guidino_cli.data.masks.values import Histogram, read_with_histogram
 from guidino_cli.errors import DataError
-from guidino_cli.preparation.duplicates import difference_hash, file_hash, thumbnail
-from guidino_cli.preparation.types import Found, Pair
-from guidino_cli.progress import counted
+from guidino_cli.preparation.duplicates import difference_hash, file_sha256, thumbnail
+from guidino_cli.preparation.types import DiscoveredDataset, Pair
+from guidino_cli.progress import pluralize
 from guidino_cli.types import width_by_height
 
 
 @dataclass(frozen=True)
-class ImageFacts:
+class ImageProperties:
     """One image.
 
     Attributes:
@@ -63,7 +63,7 @@ class PackedMask:
         return np.frombuffer(zlib.decompress(self.data), dtype=self.dtype).reshape(self.shape)
 
 
-def examine_image(path: Path) -> ImageFacts:
+def inspect_image(path: Path) -> ImageProperties:
     """Decode an image and describe it.
 
     Raises:
@@ -72,23 +72,23 @@ def examine_image(path: Path) -> ImageFacts:
     image = open_image(path)
     grey = _to_grey(image)
     low, high = grey.getextrema()
-    return ImageFacts(
+    return ImageProperties(
         size_hw=(image.height, image.width),
         mode=image.mode,
-        sha256=file_hash(path),
+        sha256=file_sha256(path),
         dhash=difference_hash(grey),
         small=thumbnail(grey),
         is_flat=low == high,
     )
 
 
-def examine_masks(paths: Sequence[Path]) -> list[PackedMask]:
+def inspect_masks(paths: Sequence[Path]) -> list[PackedMask]:
     """Decode the masks of one image, usually one.
 
     Raises:
         DataError: One of them cannot be read in full.
     """
-    return [_pack(*analyse(path)) for path in paths]
+    return [_pack_mask(*read_with_histogram(path)) for path in paths]
 
 
 def merge_masks(labels: Sequence[np.ndarray]) -> np.ndarray:
@@ -105,7 +105,7 @@ def merge_masks(labels: Sequence[np.ndarray]) -> np.ndarray:
     return np.maximum.reduce(list(labels))
 
 
-def _pack(values: np.ndarray, counts: Histogram) -> PackedMask:
+def _pack_mask(values: np.ndarray, counts: Histogram) -> PackedMask:
     return PackedMask(zlib.compress(values.tobytes(), 1), values.shape, values.dtype.str, counts)
 
 
@@ -118,7 +118,7 @@ def _to_grey(image: Image.Image) -> Image.Image:
     return Image.fromarray(((values - low) / max(high - low, 1e-6) * 255).astype(np.uint8))
 
 
-_SHOWN = 10
+_MAX_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -136,45 +136,49 @@ class Finding:
     case: str | None = None
 
 
-def check_names(found: Found, *, allow_unpaired: bool) -> list[Finding]:
+def check_names(found: DiscoveredDataset, *, allow_unpaired: bool) -> list[Finding]:
     """Files without a partner, files that cannot be told apart, ids that cannot be file names."""
     kind: Literal["error", "warning"] = "warning" if allow_unpaired else "error"
     hint = "left out" if allow_unpaired else "add the missing files, or leave these out with --allow-unpaired"
     findings = [Finding("note", note) for note in found.notes]
     if found.images:
         findings.append(
-            Finding(kind, f"{counted(len(found.images), 'image')} without a mask ({some(found.images)}): {hint}")
+            Finding(
+                kind, f"{pluralize(len(found.images), 'image')} without a mask ({format_items(found.images)}): {hint}"
+            )
         )
     if found.masks:
         findings.append(
-            Finding(kind, f"{counted(len(found.masks), 'mask')} without an image ({some(found.masks)}): {hint}")
+            Finding(
+                kind, f"{pluralize(len(found.masks), 'mask')} without an image ({format_items(found.masks)}): {hint}"
+            )
         )
     for files in found.collisions:
         findings.append(
-            Finding("error", f"{some(files)} have one name but are several files: remove or rename all but one")
+            Finding("error", f"{format_items(files)} have one name but are several files: remove or rename all but one")
         )
     findings += _check_ids(found.pairs)
     return findings
 
 
-def check_pair(pair: Pair, images: Sequence[ImageFacts], masks: Sequence[PackedMask]) -> list[Finding]:
+def check_pair(pair: Pair, images: Sequence[ImageProperties], masks: Sequence[PackedMask]) -> list[Finding]:
     """Size of image and masks, more than three channels, a flat image."""
     size_hw = images[0].size_hw
     size = width_by_height(size_hw)
     findings = []
     for path, facts in zip(pair.images[1:], images[1:], strict=True):
         if facts.size_hw != size_hw:
-            findings.append(_bad(pair, f"{path}: is {width_by_height(facts.size_hw)}, its first channel {size}"))
+            findings.append(_bad_case(pair, f"{path}: is {width_by_height(facts.size_hw)}, its first channel {size}"))
     if len(images) > 3:
-        findings.append(_bad(pair, f"{pair.images[0]}: {len(images)} channel files, expected 1 to 3"))
+        findings.append(_bad_case(pair, f"{pair.images[0]}: {len(images)} channel files, expected 1 to 3"))
     for path, mask in zip(pair.masks, masks, strict=True):
         if mask.shape[:2] != size_hw:
             turned = " (turned by 90 degrees?)" if mask.shape[:2] == size_hw[::-1] else ""
-            findings.append(_bad(pair, f"{path}: is {width_by_height(mask.shape)}, its image {size}{turned}"))
+            findings.append(_bad_case(pair, f"{path}: is {width_by_height(mask.shape)}, its image {size}{turned}"))
     return findings
 
 
-def describe(facts: dict[str, ImageFacts]) -> list[Finding]:
+def check_image_properties(facts: dict[str, ImageProperties]) -> list[Finding]:
     """What people should know of a data set's images: depth, alpha, flat ones.
 
     Args:
@@ -186,16 +190,18 @@ def describe(facts: dict[str, ImageFacts]) -> list[Finding]:
     remarks = [
         Finding(
             "note",
-            f"{counted(len(deep), 'image')} of more than 8 bits, whose percentiles become black and white: "
-            f"{some(deep)}",
+            f"{pluralize(len(deep), 'image')} of more than 8 bits, whose percentiles become black and white: "
+            f"{format_items(deep)}",
         ),
-        Finding("note", f"{counted(len(alpha), 'image')} with an alpha channel, which is dropped: {some(alpha)}"),
-        Finding("warning", f"{counted(len(flat), 'image')} of one colour throughout: {some(flat)}"),
+        Finding(
+            "note", f"{pluralize(len(alpha), 'image')} with an alpha channel, which is dropped: {format_items(alpha)}"
+        ),
+        Finding("warning", f"{pluralize(len(flat), 'image')} of one colour throughout: {format_items(flat)}"),
     ]
     return [remark for remark, cases in zip(remarks, (deep, alpha, flat), strict=True) if cases]
 
 
-def empty_and_full(pixels: dict[str, np.ndarray]) -> list[Finding]:
+def check_foreground(pixels: dict[str, np.ndarray]) -> list[Finding]:
     """Masks without foreground, or without background.
 
     Args:
@@ -205,16 +211,20 @@ def empty_and_full(pixels: dict[str, np.ndarray]) -> list[Finding]:
     full = [case for case, counts in pixels.items() if counts[0] == 0]
     if pixels and len(empty) == len(pixels):
         return [Finding("warning", "every mask is empty: there is nothing to learn")]
-    findings = [Finding("note", f"{counted(len(empty), 'empty mask')}: {some(empty)}")] if empty else []
+    findings = [Finding("note", f"{pluralize(len(empty), 'empty mask')}: {format_items(empty)}")] if empty else []
     if full:
-        findings.append(Finding("warning", f"{counted(len(full), 'mask')} without any background: {some(full)}"))
+        findings.append(
+            Finding("warning", f"{pluralize(len(full), 'mask')} without any background: {format_items(full)}")
+        )
     return findings
 
 
-def some(items: Iterable[object]) -> str:
+def format_items(items: Iterable[object]) -> str:
     """Up to ten items in words; of files, the name with its folder."""
     words = [f"{item.parent.name}/{item.name}" if isinstance(item, Path) else str(item) for item in items]
-    return ", ".join(words[:_SHOWN]) + (f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else "")
+    return ", ".join(words[:_MAX_LISTED]) + (
+        f" and {len(words) - _MAX_LISTED} more" if len(words) > _MAX_LISTED else ""
+    )
 
 
 def _check_ids(pairs: Sequence[Pair]) -> list[Finding]:
@@ -232,5 +242,5 @@ def _check_ids(pairs: Sequence[Pair]) -> list[Finding]:
     return findings
 
 
-def _bad(pair: Pair, text: str) -> Finding:
+def _bad_case(pair: Pair, text: str) -> Finding:
     return Finding("bad", text, pair.id)

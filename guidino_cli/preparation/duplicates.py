@@ -11,11 +11,11 @@ MAX_DISTANCE = 8
 """Bits of 256 in which two hashes of one picture may differ."""
 MIN_CORRELATION = 0.95
 """Correlation that the thumbnails of near duplicates must have; hashes alone confuse images that are mostly black."""
-THUMBNAIL = 32
+THUMBNAIL_SIDE = 32
 _CHUNK = 256
 
 
-def file_hash(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -29,10 +29,10 @@ def difference_hash(grey: Image.Image) -> np.ndarray:
 
 def thumbnail(grey: Image.Image) -> np.ndarray:
     """The image as (1024,) uint8, for telling true near duplicates from flat images."""
-    return np.asarray(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)).ravel()
+    return np.asarray(grey.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)).ravel()
 
 
-def near_pairs(hashes: np.ndarray, thumbnails: np.ndarray) -> list[tuple[int, int]]:
+def find_near_duplicates(hashes: np.ndarray, thumbnails: np.ndarray) -> list[tuple[int, int]]:
     """Positions of near duplicates.
 
     Args:
@@ -54,7 +54,7 @@ def near_pairs(hashes: np.ndarray, thumbnails: np.ndarray) -> list[tuple[int, in
     return found
 
 
-def exact_pairs(file_hashes: Sequence[str]) -> list[tuple[int, int]]:
+def find_exact_duplicates(file_hashes: Sequence[str]) -> list[tuple[int, int]]:
     """Positions of equal files, each with the first of its kind."""
     first: dict[str, int] = {}
     return [
@@ -62,7 +62,7 @@ def exact_pairs(file_hashes: Sequence[str]) -> list[tuple[int, int]]:
     ]
 
 
-def connected(names: Sequence[str], pairs: Iterable[tuple[int, int]]) -> list[list[str]]:
+def connected_components(names: Sequence[str], pairs: Iterable[tuple[int, int]]) -> list[list[str]]:
     """Groups of two and more names that the pairs connect, each sorted, in the order of their first names."""
     parent = list(range(len(names)))
 
@@ -95,7 +95,7 @@ def merge_groups(group_of: Mapping[str, str], duplicates: Iterable[Sequence[str]
     links = [
         (position[group_of[cases[0]]], position[group_of[case]]) for cases in duplicates for case in list(cases)[1:]
     ]
-    new_name = {name: group[0] for group in connected(names, links) for name in group}
+    new_name = {name: group[0] for group in connected_components(names, links) for name in group}
     return {case: new_name.get(group, group) for case, group in group_of.items()}
 
 

@@ -3,27 +3,27 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from guidino_cli.errors import ConfigError, DataError, unknown
-from guidino_cli.preparation import folders, public
-from guidino_cli.preparation.types import Found
+from guidino_cli.errors import ConfigError, DataError, unknown_name
+from guidino_cli.preparation import generic_layouts, public_layouts
+from guidino_cli.preparation.types import DiscoveredDataset
 
-Recogniser = Callable[[Path], Found | None]
+LayoutDetector = Callable[[Path], DiscoveredDataset | None]
 
 # Layouts of one rank exclude each other; a lower rank is only asked when nothing above it fits.
-_RANKS: tuple[Mapping[str, Recogniser], ...] = (
+_RANKS: tuple[Mapping[str, LayoutDetector], ...] = (
     {
-        "csv": folders.csv_of_pairs,
-        "nnunet": public.nnunet,
-        "tn3k": public.tn3k,
-        "busi": public.busi,
-        "drive": public.drive,
-        "isic": public.isic,
+        "csv": generic_layouts.detect_csv,
+        "nnunet": public_layouts.detect_nnunet,
+        "tn3k": public_layouts.detect_tn3k,
+        "busi": public_layouts.detect_busi,
+        "drive": public_layouts.detect_drive,
+        "isic": public_layouts.detect_isic,
     },
-    {"kvasir": public.kvasir},
-    {"siblings": folders.siblings},
-    {"suffix": folders.one_folder},
+    {"kvasir": public_layouts.detect_kvasir},
+    {"siblings": generic_layouts.detect_sibling_folders},
+    {"suffix": generic_layouts.detect_single_folder},
 )
-_LOOKS_LIKE = {
+_DESCRIPTIONS = {
     "csv": "a .csv file with the columns image and mask",
     "nnunet": "dataset.json, imagesTr/, labelsTr/",
     "tn3k": "trainval-image/, trainval-mask/, test-image/, test-mask/",
@@ -34,7 +34,7 @@ _LOOKS_LIKE = {
     "siblings": "two folders such as images/ and masks/, also within train/, val/, test/",
     "suffix": "one folder with `x.jpg` and `x_mask.png`",
 }
-_VOLUMES = (".nii", ".nii.gz", ".dcm", ".mha", ".mhd", ".nrrd")
+_VOLUME_SUFFIXES = (".nii", ".nii.gz", ".dcm", ".mha", ".mhd", ".nrrd")
 
 
 def layout_names() -> list[str]:
@@ -42,7 +42,7 @@ def layout_names() -> list[str]:
     return [name for rank in _RANKS for name in rank]
 
 
-def recognise(source: Path, layout: str = "auto") -> Found:
+def detect_layout(source: Path, layout: str = "auto") -> DiscoveredDataset:
     """Find the image-mask pairs below a folder, or in a CSV of pairs.
 
     Args:
@@ -54,10 +54,10 @@ def recognise(source: Path, layout: str = "auto") -> Found:
         DataError: Nothing fits, several layouts fit, the chosen one does not, or the files are volumes.
     """
     if layout != "auto" and layout not in layout_names():
-        raise ConfigError("--layout: " + unknown("layout", layout, ["auto", *layout_names()]))
+        raise ConfigError("--layout: " + unknown_name("layout", layout, ["auto", *layout_names()]))
     if not source.exists():
         raise DataError(f"{source}: no such folder or file")
-    source = _unnested(source)
+    source = _unnest(source)
     for rank in _RANKS:
         fits = {
             name: found
@@ -70,9 +70,9 @@ def recognise(source: Path, layout: str = "auto") -> Found:
         for found in fits.values():
             return found
     _refuse_volumes(source)
-    seen = f"{source}: found {_contents(source)}"
+    seen = f"{source}: found {_describe_contents(source)}"
     if layout != "auto":
-        raise DataError(f"{seen}, expected layout {layout}: {_LOOKS_LIKE[layout]}")
+        raise DataError(f"{seen}, expected layout {layout}: {_DESCRIPTIONS[layout]}")
     raise DataError(
         f"{seen}, expected image-mask pairs: two folders such as images/ and masks/, one folder with `x.jpg` and "
         f"`x_mask.png`, or a CSV with the columns image,mask; also known: {', '.join(layout_names())} "
@@ -80,7 +80,7 @@ def recognise(source: Path, layout: str = "auto") -> Found:
     )
 
 
-def _unnested(source: Path) -> Path:
+def _unnest(source: Path) -> Path:
     """The folder that really holds the data, if unpacking made `X/X/...` with nothing beside it."""
     while source.is_dir():
         entries = [path for path in source.iterdir() if not path.name.startswith((".", "__MACOSX"))]
@@ -93,7 +93,7 @@ def _unnested(source: Path) -> Path:
 def _refuse_volumes(source: Path) -> None:
     """Say plainly that volumes are not supported, instead of that nothing was found."""
     files = sorted(source.rglob("*")) if source.is_dir() else [source]
-    volumes = [path for path in files if path.name.lower().endswith(_VOLUMES)]
+    volumes = [path for path in files if path.name.lower().endswith(_VOLUME_SUFFIXES)]
     if volumes:
         raise DataError(
             f"{source}: holds {len(volumes)} volumes or DICOM files (such as {volumes[0].name}); guidino prepares "
@@ -101,7 +101,7 @@ def _refuse_volumes(source: Path) -> None:
         )
 
 
-def _contents(source: Path) -> str:
+def _describe_contents(source: Path) -> str:
     if source.is_file():
         return f"a {source.suffix or 'nameless'} file"
     names = [path.name + ("/" if path.is_dir() else "") for path in sorted(source.iterdir())]

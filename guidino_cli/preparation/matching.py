@@ -19,7 +19,7 @@ Key = Callable[[str], str]
 
 
 @dataclass(frozen=True)
-class Matches:
+class MatchResult:
     """Images with their masks.
 
     Attributes:
@@ -54,17 +54,17 @@ def is_mask_name(stem: str) -> bool:
     return mask_stem(stem) != stem
 
 
-def match(images: Sequence[Path], masks: Sequence[Path]) -> Matches:
+def match_masks(images: Sequence[Path], masks: Sequence[Path]) -> MatchResult:
     """Pair images and masks by the first rule that leaves the fewest files alone.
 
     The rules, strictest first: same name; upper and lower case alike; `_mask`-like words removed from the masks; also
     `_image`-like words from the images; only the number in front (`21_training`, `21_manual1`).
     """
     found = [_match_by(images, masks, rule=rule, image_key=ours, mask_key=theirs) for rule, ours, theirs in _RULES]
-    return min(found, key=_alone)  # The first of equals, hence the strictest.
+    return min(found, key=_count_unmatched)  # The first of equals, hence the strictest.
 
 
-def _same(stem: str) -> str:
+def _unchanged(stem: str) -> str:
     return stem
 
 
@@ -74,7 +74,7 @@ def _leading_number(stem: str) -> str:
 
 
 _RULES: tuple[tuple[str, Key, Key], ...] = (
-    ("same name", _same, _same),
+    ("same name", _unchanged, _unchanged),
     ("same name, upper and lower case alike", str.lower, str.lower),
     ("same name once words like _mask are removed", lambda s: s.lower(), lambda s: mask_stem(s).lower()),
     (
@@ -86,15 +86,17 @@ _RULES: tuple[tuple[str, Key, Key], ...] = (
 )
 
 
-def _alone(matches: Matches) -> tuple[int, int, int]:
+def _count_unmatched(matches: MatchResult) -> tuple[int, int, int]:
     """How many files are left without a partner; of equals, a rule that sees a clash says more."""
     clashing = sum(len(files) for files in matches.collisions)
     return len(matches.images) + len(matches.masks) + clashing, -len(matches.pairs), -clashing
 
 
-def _match_by(images: Sequence[Path], masks: Sequence[Path], *, rule: str, image_key: Key, mask_key: Key) -> Matches:
-    image_files, mask_files = _by_key(images, image_key), _by_key(masks, mask_key)
-    found = Matches([], rule=rule)
+def _match_by(
+    images: Sequence[Path], masks: Sequence[Path], *, rule: str, image_key: Key, mask_key: Key
+) -> MatchResult:
+    image_files, mask_files = _group_by_key(images, image_key), _group_by_key(masks, mask_key)
+    found = MatchResult([], rule=rule)
     for key, files in sorted(image_files.items()):
         own_masks = mask_files.pop(key, [])
         if len(files) > 1:
@@ -109,7 +111,7 @@ def _match_by(images: Sequence[Path], masks: Sequence[Path], *, rule: str, image
     return found
 
 
-def _by_key(paths: Iterable[Path], key: Key) -> dict[str, list[Path]]:
+def _group_by_key(paths: Iterable[Path], key: Key) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = {}
     for path in sorted(paths):
         # macOS stores accents decomposed, most others composed.

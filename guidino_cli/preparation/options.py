@@ -7,7 +7,7 @@ from guidino_cli.preparation.splits import Ratios
 
 
 @dataclass(frozen=True)
-class Options:
+class PrepareOptions:
     """The user's choices, already checked."""
 
     layout: str

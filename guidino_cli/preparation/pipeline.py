@@ -7,70 +7,79 @@ from pathlib import Path
 import numpy as np
 
 from guidino_cli.data.images import write_label_map
-from guidino_cli.data.masks.decision import decide
-from guidino_cli.data.masks.rule import MaskRule, apply, default_names
+from guidino_cli.data.masks.decision import decide_mask_rule
+from guidino_cli.data.masks.rule import MaskRule, apply_mask_rule, default_class_names
 from guidino_cli.errors import DataError
 from guidino_cli.preparation.checks import (
     Finding,
-    ImageFacts,
+    ImageProperties,
     PackedMask,
+    check_foreground,
+    check_image_properties,
     check_names,
     check_pair,
-    describe,
-    empty_and_full,
-    examine_image,
-    examine_masks,
+    inspect_image,
+    inspect_masks,
     merge_masks,
 )
-from guidino_cli.preparation.duplicates import connected, exact_pairs, merge_groups, near_pairs
-from guidino_cli.preparation.options import Options
-from guidino_cli.preparation.report import Summary, class_shares, count_parts, value_table
-from guidino_cli.preparation.splits import Split, split, with_groups
-from guidino_cli.preparation.types import Found, Pair, in_threads
+from guidino_cli.preparation.duplicates import (
+    connected_components,
+    find_exact_duplicates,
+    find_near_duplicates,
+    merge_groups,
+)
+from guidino_cli.preparation.options import PrepareOptions
+from guidino_cli.preparation.report import DatasetSummary, class_shares, count_by_split, tabulate_values
+from guidino_cli.preparation.splits import SplitResult, assign_groups, split_cases
+from guidino_cli.preparation.types import DiscoveredDataset, Pair, map_in_threads
 from guidino_cli.preparation.writing import write
-from guidino_cli.progress import say
+from guidino_cli.progress import log_info
 from guidino_cli.types import Case
 
 
 @dataclass(frozen=True)
-class Examined:
+class InspectedPair:
     """A pair that was decoded, or what was wrong with it."""
 
     pair: Pair
-    images: list[ImageFacts]
+    images: list[ImageProperties]
     masks: list[PackedMask]
     findings: list[Finding]
 
 
-def prepare(source: Path, found: Found, options: Options, folder: Path | None) -> tuple[Summary, list[Finding]]:
+def prepare_dataset(
+    source: Path, found: DiscoveredDataset, options: PrepareOptions, folder: Path | None
+) -> tuple[DatasetSummary, list[Finding]]:
     """Do everything; write into `folder` unless it is None. Returns the summary and what --skip-bad tolerated."""
     findings = check_names(found, allow_unpaired=options.allow_unpaired)
-    examined = in_threads(_examine, found.pairs, "checking")
+    examined = map_in_threads(_inspect, found.pairs, "checking")
     findings += [finding for item in examined for finding in item.findings]
     good = [item for item in examined if not item.findings]
     if not good:
-        _stop_if_bad(source, [*findings, Finding("error", f"{source}: no usable pair of image and mask")], options)
+        _raise_on_problems(
+            source, [*findings, Finding("error", f"{source}: no usable pair of image and mask")], options
+        )
     try:
-        rule = _decide(good, found, options)
+        rule = _decide_rule(good, found, options)
     except DataError as error:
-        _stop_if_bad(source, [*findings, Finding("error", str(error))], options)
+        _raise_on_problems(source, [*findings, Finding("error", str(error))], options)
         raise
-    _stop_if_bad(source, findings, options)
-    labelled = in_threads(lambda item: _convert(item, rule, folder), good, "converting masks")
+    _raise_on_problems(source, findings, options)
+    labelled = map_in_threads(lambda item: _convert_masks(item, rule, folder), good, "converting masks")
     findings += [result for result in labelled if isinstance(result, Finding)]
     pixels = {
         item.pair.id: result for item, result in zip(good, labelled, strict=True) if isinstance(result, np.ndarray)
     }
-    _stop_if_bad(source, findings, options)
+    _raise_on_problems(source, findings, options)
     good = [item for item in good if item.pair.id in pixels]
     facts = {item.pair.id: item.images[0] for item in good}
-    findings += describe(facts) + empty_and_full(pixels)
-    duplicates = _duplicates(good)
-    parts = _split([item.pair for item in good], duplicates, found, options)
-    cases = [_case(pair, facts[pair.id], pixels[pair.id], folder, copy=options.copy) for pair in parts.pairs]
+    findings += check_image_properties(facts) + check_foreground(pixels)
+    duplicates = _find_duplicates(good)
+    parts = _split_without_leaks([item.pair for item in good], duplicates, found, options)
+    cases = [_make_case(pair, facts[pair.id], pixels[pair.id], folder, copy=options.copy) for pair in parts.pairs]
     findings += [Finding("warning", text) for text in parts.warnings]
     classes = _class_names(rule, found, options)
-    summary = Summary(
+    summary = DatasetSummary(
         name=options.name,
         layout=f"{found.layout}: {found.evidence}",
         mask_rule=rule.sentence,
@@ -78,39 +87,39 @@ def prepare(source: Path, found: Found, options: Options, folder: Path | None) -
         classes=classes,
         cases=cases,
         pixels=pixels,
-        values=value_table([mask.histogram for item in good for mask in item.masks]),
+        values=tabulate_values([mask.histogram for item in good for mask in item.masks]),
         duplicates=duplicates,
         warnings=[finding.text for finding in findings if finding.kind in {"warning", "bad"}],
         notes=[finding.text for finding in findings if finding.kind == "note"],
     )
-    summary = replace(summary, warnings=[*summary.warnings, *_about_parts(summary)])
+    summary = replace(summary, warnings=[*summary.warnings, *_missing_class_warnings(summary)])
     if folder is not None:
         write(summary, folder, found, rule, options, {item.pair.id: item.pair for item in good})
     return summary, [finding for finding in findings if finding.kind == "bad"]
 
 
-def _examine(pair: Pair) -> Examined:
+def _inspect(pair: Pair) -> InspectedPair:
     findings: list[Finding] = []
-    images: list[ImageFacts] = []
+    images: list[ImageProperties] = []
     packed: list[PackedMask] = []
     try:
-        images = [examine_image(path) for path in pair.images]
+        images = [inspect_image(path) for path in pair.images]
     except DataError as error:
         findings.append(Finding("bad", str(error), pair.id))
     try:
-        packed = examine_masks(pair.masks)
+        packed = inspect_masks(pair.masks)
     except DataError as error:
         findings.append(Finding("bad", str(error), pair.id))
     if not findings:
         findings = check_pair(pair, images, packed)
-    return Examined(pair, images, packed, findings)
+    return InspectedPair(pair, images, packed, findings)
 
 
-def _decide(good: Sequence[Examined], found: Found, options: Options) -> MaskRule:
+def _decide_rule(good: Sequence[InspectedPair], found: DiscoveredDataset, options: PrepareOptions) -> MaskRule:
     """The mask rule for the whole data set; it must fit the named classes."""
     named = options.classes.names if options.classes else found.class_names
     codes = options.classes.codes if options.classes else None
-    rule = decide(
+    rule = decide_mask_rule(
         [mask.histogram for item in good for mask in item.masks],
         class_count=len(named) if named else None,
         codes=codes,
@@ -123,7 +132,7 @@ def _decide(good: Sequence[Examined], found: Found, options: Options) -> MaskRul
     return rule
 
 
-def _stop_if_bad(source: Path, findings: Sequence[Finding], options: Options) -> None:
+def _raise_on_problems(source: Path, findings: Sequence[Finding], options: PrepareOptions) -> None:
     """Tell everything that was found, then give up, unless all of it may be skipped."""
     errors = [finding for finding in findings if finding.kind == "error"]
     bad = [finding for finding in findings if finding.kind == "bad"]
@@ -134,16 +143,16 @@ def _stop_if_bad(source: Path, findings: Sequence[Finding], options: Options) ->
     if len(stopping) == 1:
         raise DataError(f"{stopping[0].text}{hint}")
     for finding in stopping[:50]:
-        say(f"  {finding.text}")
+        log_info(f"  {finding.text}")
     if len(stopping) > 50:
-        say(f"  and {len(stopping) - 50} more")
+        log_info(f"  and {len(stopping) - 50} more")
     raise DataError(f"{source}: {len(stopping)} problems, listed above; nothing was written{hint}")
 
 
-def _convert(item: Examined, rule: MaskRule, folder: Path | None) -> np.ndarray | Finding:
+def _convert_masks(item: InspectedPair, rule: MaskRule, folder: Path | None) -> np.ndarray | Finding:
     """Write one class-index mask; returns the pixels of each class, or what was wrong."""
     try:
-        labels = merge_masks([apply(rule, mask.values()) for mask in item.masks])
+        labels = merge_masks([apply_mask_rule(rule, mask.values()) for mask in item.masks])
     except DataError as error:
         return Finding("bad", f"{item.pair.masks[0]}: {error}", item.pair.id)
     if folder is not None:
@@ -151,19 +160,23 @@ def _convert(item: Examined, rule: MaskRule, folder: Path | None) -> np.ndarray 
     return np.bincount(labels.ravel(), minlength=rule.class_count)
 
 
-def _duplicates(good: Sequence[Examined]) -> list[list[str]]:
+def _find_duplicates(good: Sequence[InspectedPair]) -> list[list[str]]:
     images = [item.images[0] for item in good]
     hashes, small = np.stack([image.dhash for image in images]), np.stack([image.small for image in images])
-    pairs = exact_pairs([image.sha256 for image in images]) + near_pairs(hashes, small)
-    return connected([item.pair.id for item in good], pairs)
+    pairs = find_exact_duplicates([image.sha256 for image in images]) + find_near_duplicates(hashes, small)
+    return connected_components([item.pair.id for item in good], pairs)
 
 
-def _split(pairs: Sequence[Pair], duplicates: Sequence[Sequence[str]], found: Found, options: Options) -> Split:
+def _split_without_leaks(
+    pairs: Sequence[Pair], duplicates: Sequence[Sequence[str]], found: DiscoveredDataset, options: PrepareOptions
+) -> SplitResult:
     """Split so that one picture stays on one side; of official parts only say where it does not."""
-    grouped = with_groups(pairs, options.group_by)
+    grouped = assign_groups(pairs, options.group_by)
     merged = merge_groups({pair.id: pair.group or pair.id for pair in grouped}, duplicates)
     grouped = [replace(pair, group=merged[pair.id]) for pair in grouped]
-    result = split(grouped, ratios=options.ratios, official=found.official, seed=options.seed, folds=options.folds)
+    result = split_cases(
+        grouped, ratios=options.ratios, official=found.official, seed=options.seed, folds=options.folds
+    )
     part_of = {pair.id: pair.split for pair in result.pairs}
     for cases in duplicates:
         if len({part_of[case] for case in cases}) > 1:
@@ -172,7 +185,7 @@ def _split(pairs: Sequence[Pair], duplicates: Sequence[Sequence[str]], found: Fo
     return result
 
 
-def _case(pair: Pair, facts: ImageFacts, pixels: np.ndarray, folder: Path | None, *, copy: bool) -> Case:
+def _make_case(pair: Pair, facts: ImageProperties, pixels: np.ndarray, folder: Path | None, *, copy: bool) -> Case:
     """The manifest's entry; its paths are those in the folder being built."""
     image = pair.images[0]
     if folder is not None and len(pair.images) > 1:
@@ -192,16 +205,16 @@ def _case(pair: Pair, facts: ImageFacts, pixels: np.ndarray, folder: Path | None
     )
 
 
-def _class_names(rule: MaskRule, found: Found, options: Options) -> tuple[str, ...]:
+def _class_names(rule: MaskRule, found: DiscoveredDataset, options: PrepareOptions) -> tuple[str, ...]:
     if options.classes is not None:
         return options.classes.names
-    return found.class_names or default_names(rule.class_count)
+    return found.class_names or default_class_names(rule.class_count)
 
 
-def _about_parts(summary: Summary) -> list[str]:
+def _missing_class_warnings(summary: DatasetSummary) -> list[str]:
     """Classes that some part lacks."""
     texts = []
-    for part, count in count_parts(summary.cases).items():
+    for part, count in count_by_split(summary.cases).items():
         absent = [summary.classes[index] for index, share in enumerate(class_shares(summary, part)) if share == 0]
         if count and absent:
             texts.append(f"{part} has no pixel of {', '.join(absent)}")

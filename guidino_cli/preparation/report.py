@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from guidino_cli.data.masks.values import Histogram
-from guidino_cli.preparation.splits import PARTS
-from guidino_cli.progress import counted
+from guidino_cli.preparation.splits import SPLITS
+from guidino_cli.progress import pluralize
 from guidino_cli.types import Case, width_by_height
 
 
 @dataclass(frozen=True)
-class Summary:
+class DatasetSummary:
     """Everything the report and the console tell.
 
     Attributes:
@@ -43,19 +43,19 @@ class Summary:
     notes: Sequence[str]
 
 
-def count_parts(cases: Sequence[Case]) -> dict[str, int]:
+def count_by_split(cases: Sequence[Case]) -> dict[str, int]:
     """Cases in train, val and test."""
-    return {part: sum(case.split == part for case in cases) for part in PARTS}
+    return {part: sum(case.split == part for case in cases) for part in SPLITS}
 
 
-def class_shares(summary: Summary, part: str | None = None) -> np.ndarray:
+def class_shares(summary: DatasetSummary, part: str | None = None) -> np.ndarray:
     """Share of all pixels that each class has, in one part or overall: (K,) in [0, 1], zeros without cases."""
     rows = [summary.pixels[case.id] for case in summary.cases if part in {None, case.split}]
     total = np.sum(rows, axis=0) if rows else np.zeros(len(summary.classes))
     return np.asarray(total / max(total.sum(), 1))
 
 
-def size_line(cases: Sequence[Case]) -> str:
+def format_sizes(cases: Sequence[Case]) -> str:
     """Image sizes in words, width x height: `512x512`, or `333 sizes, from 332x487 to 1920x1072`."""
     sizes = sorted({case.size_hw for case in cases}, key=lambda size: size[0] * size[1])
     if len(sizes) == 1:
@@ -63,7 +63,7 @@ def size_line(cases: Sequence[Case]) -> str:
     return f"{len(sizes)} sizes, from {width_by_height(sizes[0])} to {width_by_height(sizes[-1])}"
 
 
-def value_table(histograms: Sequence[Histogram]) -> list[tuple[str, int, int]]:
+def tabulate_values(histograms: Sequence[Histogram]) -> list[tuple[str, int, int]]:
     """Mask values over all files as (value, pixels, files), most pixels first."""
     pixels: Counter[str] = Counter()
     files: Counter[str] = Counter()
@@ -76,27 +76,27 @@ def value_table(histograms: Sequence[Histogram]) -> list[tuple[str, int, int]]:
     return [(word, count, files[word]) for word, count in pixels.most_common()]
 
 
-def to_markdown(summary: Summary) -> str:
+def to_markdown(summary: DatasetSummary) -> str:
     """The report as Markdown."""
     sections = [
         f"# {summary.name}",
-        f"![A sample of the images with their masks outlined](contact_sheet.png)\n\n{_facts(summary)}",
-        f"## Warnings\n\n{_bullets(summary.warnings)}",
+        f"![A sample of the images with their masks outlined](contact_sheet.png)\n\n{_overview(summary)}",
+        f"## Warnings\n\n{_bullet_list(summary.warnings)}",
         f"## Cases\n\n{_cases_table(summary)}",
         f"## Values in the masks as they came\n\n{summary.mask_rule}.\n\n{_values_table(summary)}",
         f"## Images that show one picture\n\n{_duplicates(summary)}",
-        f"## Notes\n\n{_bullets(summary.notes)}",
+        f"## Notes\n\n{_bullet_list(summary.notes)}",
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _facts(summary: Summary) -> str:
+def _overview(summary: DatasetSummary) -> str:
     folds = sorted({case.fold for case in summary.cases if case.fold is not None})
     groups = len({case.group for case in summary.cases})
     return "\n".join(
         [
-            f"- {counted(len(summary.cases), 'case')} in {counted(groups, 'group')}, "
-            f"{size_line(summary.cases)} pixels (width x height)",
+            f"- {pluralize(len(summary.cases), 'case')} in {pluralize(groups, 'group')}, "
+            f"{format_sizes(summary.cases)} pixels (width x height)",
             f"- layout: {summary.layout}",
             f"- masks: {summary.mask_rule}",
             f"- split: {summary.split_rule}{f'; folds {folds[0]}..{folds[-1]}' if folds else ''}",
@@ -105,17 +105,17 @@ def _facts(summary: Summary) -> str:
     )
 
 
-def _cases_table(summary: Summary) -> str:
+def _cases_table(summary: DatasetSummary) -> str:
     names = "".join(f" {name} |" for name in summary.classes)
     lines = [f"| part | cases | empty masks |{names}", "|---|---:|---:|" + "---:|" * len(summary.classes)]
-    for part, count in count_parts(summary.cases).items():
+    for part, count in count_by_split(summary.cases).items():
         empty = sum(case.split == part and case.foreground == 0 for case in summary.cases)
         shares = "".join(f" {100 * share:.2f} % |" for share in class_shares(summary, part)) if count else ""
         lines.append(f"| {part} | {count} | {empty} |{shares or ' |' * len(summary.classes)}")
     return "\n".join([*lines, "", "The shares are of all pixels of the part."])
 
 
-def _values_table(summary: Summary, *, limit: int = 20) -> str:
+def _values_table(summary: DatasetSummary, *, limit: int = 20) -> str:
     total = max(sum(count for _, count, _ in summary.values), 1)
     lines = ["| value | share of pixels | files |", "|---:|---:|---:|"]
     lines += [f"| {word} | {100 * count / total:.4f} % | {files} |" for word, count, files in summary.values[:limit]]
@@ -123,12 +123,12 @@ def _values_table(summary: Summary, *, limit: int = 20) -> str:
     return "\n".join(lines + ([f"\nand {rest} more values."] if rest > 0 else []))
 
 
-def _duplicates(summary: Summary) -> str:
+def _duplicates(summary: DatasetSummary) -> str:
     if not summary.duplicates:
         return "None found (equal files, or difference hashes within 8 of 256 bits)."
     split_of = {case.id: case.split for case in summary.cases}
     return "\n".join("- " + ", ".join(f"{case} ({split_of[case]})" for case in group) for group in summary.duplicates)
 
 
-def _bullets(lines: Sequence[str]) -> str:
+def _bullet_list(lines: Sequence[str]) -> str:
     return "\n".join(f"- {line}" for line in lines) or "None."

@@ -13,11 +13,11 @@ from guidino_cli.data.volumes import VOLUME_SUFFIXES, SliceSettings, is_volume, 
 from guidino_cli.errors import ConfigError, DataError, ResourceError
 from guidino_cli.files import write_text
 
-_RECORD = "slices.json"
+_SETTINGS_FILE = "slices.json"
 
 
 @dataclass(frozen=True)
-class Sliced:
+class SliceResult:
     """What became of a volume.
 
     Attributes:
@@ -43,13 +43,13 @@ def find_volumes(folder: Path, *, shard: tuple[int, int] = (0, 1)) -> list[Path]
     if not found:
         raise DataError(f"{folder}: no .nii or .nii.gz file in it or in the folders below")
     # Of all shards: what one of them writes, another would take for its own and done.
-    _require_own_folders(folder, found)
+    _require_distinct_folders(folder, found)
     return found[shard[0] :: shard[1]]
 
 
-def begin(out: Path, settings: SliceSettings) -> None:
+def start_folder(out: Path, settings: SliceSettings) -> None:
     """Note the settings; `ConfigError` if the folder was begun with others, since the slices would not match."""
-    record, wanted = out / _RECORD, json.loads(json.dumps(asdict(settings)))
+    record, wanted = out / _SETTINGS_FILE, json.loads(json.dumps(asdict(settings)))
     if record.is_file():
         before = json.loads(record.read_text(encoding="utf-8"))
         changed = [name for name, value in wanted.items() if before.get(name) != value]
@@ -64,7 +64,7 @@ def begin(out: Path, settings: SliceSettings) -> None:
     write_text(record, json.dumps(wanted, indent=2) + "\n")
 
 
-def slice_volumes(folder: Path, volumes: list[Path], out: Path, settings: SliceSettings) -> Iterator[Sliced]:
+def slice_volumes(folder: Path, volumes: list[Path], out: Path, settings: SliceSettings) -> Iterator[SliceResult]:
     """Write `out/VOLUME/NUMBER.png` for each volume; its folder appears when all its slices are in it.
 
     Raises:
@@ -72,17 +72,17 @@ def slice_volumes(folder: Path, volumes: list[Path], out: Path, settings: SliceS
     """
     for path in volumes:
         name = path.relative_to(folder).as_posix()
-        place = out / _stem(name)
+        place = out / _strip_suffix(name)
         if place.is_dir():
-            yield Sliced(name)
+            yield SliceResult(name)
             continue
         try:
-            yield Sliced(name, slices=_write(path, place, settings))
+            yield SliceResult(name, slices=_write_slices(path, place, settings))
         except DataError as error:
-            yield Sliced(name, error=str(error))
+            yield SliceResult(name, error=str(error))
 
 
-def _write(path: Path, place: Path, settings: SliceSettings) -> int:
+def _write_slices(path: Path, place: Path, settings: SliceSettings) -> int:
     temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     count = 0
     try:
@@ -100,11 +100,11 @@ def _write(path: Path, place: Path, settings: SliceSettings) -> int:
     return count
 
 
-def _require_own_folders(folder: Path, volumes: list[Path]) -> None:
+def _require_distinct_folders(folder: Path, volumes: list[Path]) -> None:
     """`DataError` where two volumes would be cut into one folder, or one into a folder that holds another's."""
     taken: dict[str, str] = {}
     for name in (path.relative_to(folder).as_posix() for path in volumes):
-        stem = _stem(name)
+        stem = _strip_suffix(name)
         if stem in taken:
             raise DataError(f"{folder}: {taken[stem]} and {name} would both be cut into {stem}/; rename or remove one")
         taken[stem] = name
@@ -114,5 +114,5 @@ def _require_own_folders(folder: Path, volumes: list[Path]) -> None:
             raise DataError(f"{folder}: {taken[outer]} would be cut into {outer}/, as would {name}; rename one of them")
 
 
-def _stem(name: str) -> str:
+def _strip_suffix(name: str) -> str:
     return next(name[: -len(suffix)] for suffix in VOLUME_SUFFIXES if name.lower().endswith(suffix))

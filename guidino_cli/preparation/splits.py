@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from guidino_cli.errors import ConfigError, DataError
-from guidino_cli.preparation.folders import read_groups
+from guidino_cli.preparation.generic_layouts import read_group_table
 from guidino_cli.preparation.types import Pair
-from guidino_cli.progress import counted
+from guidino_cli.progress import pluralize
 
 Ratios = tuple[float, float, float]
-PARTS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class Split:
+class SplitResult:
     """Cases with their parts.
 
     Attributes:
@@ -46,7 +46,7 @@ def parse_ratios(text: str) -> Ratios:
     return train / total, val / total, test / total
 
 
-def with_groups(pairs: Sequence[Pair], group_by: str | None) -> list[Pair]:
+def assign_groups(pairs: Sequence[Pair], group_by: str | None) -> list[Pair]:
     """Give each pair its group: from a CSV (case, group), from a pattern on the id, or its own id.
 
     Args:
@@ -60,19 +60,21 @@ def with_groups(pairs: Sequence[Pair], group_by: str | None) -> list[Pair]:
     if group_by is None:
         return [replace(pair, group=pair.group or pair.id) for pair in pairs]
     if group_by.lower().endswith(".csv"):
-        table = read_groups(Path(group_by))
+        table = read_group_table(Path(group_by))
         groups = {pair.id: table.get(pair.id) or table.get(pair.images[0].name) for pair in pairs}
     else:
-        pattern = _pattern(group_by)
+        pattern = _compile_pattern(group_by)
         found = {pair.id: pattern.search(pair.id) for pair in pairs}
         groups = {case: hit and (hit.group(1) if pattern.groups else hit.group()) for case, hit in found.items()}
     lost = [case for case, group in groups.items() if not group]
     if lost:
-        raise DataError(f"--group-by {group_by}: no group for {counted(len(lost), 'case')}: {', '.join(lost[:10])}")
+        raise DataError(f"--group-by {group_by}: no group for {pluralize(len(lost), 'case')}: {', '.join(lost[:10])}")
     return [replace(pair, group=groups[pair.id]) for pair in pairs]
 
 
-def split(pairs: Sequence[Pair], *, ratios: Ratios | None, official: str, seed: int, folds: int | None) -> Split:
+def split_cases(
+    pairs: Sequence[Pair], *, ratios: Ratios | None, official: str, seed: int, folds: int | None
+) -> SplitResult:
     """Give every pair its part, from the official lists or by seeded shares of groups.
 
     Args:
@@ -86,20 +88,20 @@ def split(pairs: Sequence[Pair], *, ratios: Ratios | None, official: str, seed: 
         DataError: Fewer groups than folds.
     """
     present = {pair.split for pair in pairs}
-    use_official = ratios is None and "train" in present and len(present & set(PARTS)) > 1
+    use_official = ratios is None and "train" in present and len(present & set(SPLITS)) > 1
     if use_official:
-        result = _official(pairs, official, seed)
+        result = _use_official_split(pairs, official, seed)
     else:
-        result = _seeded(pairs, ratios or (0.7, 0.1, 0.2), seed)
+        result = _split_by_seed(pairs, ratios or (0.7, 0.1, 0.2), seed)
         if official and ratios is not None:
             result.warnings.append(f"the official parts ({official}) are not used, because --split was given")
         elif official:
             only = ", ".join(sorted(part for part in present if part))
             result.warnings.append(f"the official parts hold only {only}; all cases are split anew")
-    return result if folds is None else _with_folds(result, folds, seed)
+    return result if folds is None else _add_folds(result, folds, seed)
 
 
-def allot(pairs: Sequence[Pair], shares: Mapping[str, float], seed: int) -> dict[str, str]:
+def stratified_group_split(pairs: Sequence[Pair], shares: Mapping[str, float], seed: int) -> dict[str, str]:
     """Distribute groups over parts so that each part gets its share of the cases of each stratum.
 
     Groups go largest first, then in the order of a hash of seed and name, each to the part that lacks most. The outcome
@@ -125,7 +127,7 @@ def allot(pairs: Sequence[Pair], shares: Mapping[str, float], seed: int) -> dict
         total = sum(len(groups[name]) for name in names)
         for part, share in shares.items():
             lack[part] += share * total
-        for name in sorted(names, key=lambda name: (-len(groups[name]), _shuffled(name, seed))):
+        for name in sorted(names, key=lambda name: (-len(groups[name]), _shuffle_key(name, seed))):
             # What one stratum leaves over is made up for by the next.
             part = max(shares, key=lambda part: lack[part] if shares[part] else float("-inf"))
             lack[part] -= len(groups[name])
@@ -133,57 +135,61 @@ def allot(pairs: Sequence[Pair], shares: Mapping[str, float], seed: int) -> dict
     return part_of
 
 
-def _seeded(pairs: Sequence[Pair], ratios: Ratios, seed: int) -> Split:
-    shares = dict(zip(PARTS, ratios, strict=True))
-    part_of = allot(pairs, shares, seed)
+def _split_by_seed(pairs: Sequence[Pair], ratios: Ratios, seed: int) -> SplitResult:
+    shares = dict(zip(SPLITS, ratios, strict=True))
+    part_of = stratified_group_split(pairs, shares, seed)
     placed = [replace(pair, split=part_of[pair.id], fold=None) for pair in pairs]
     groups = len({pair.group for pair in pairs})
-    by = "cases" if groups == len(pairs) else counted(groups, "group")
+    by = "cases" if groups == len(pairs) else pluralize(groups, "group")
     rule = f"seeded split of {by}, {'/'.join(f'{100 * share:g}' for share in ratios)}, seed {seed}"
-    empty = [part for part in PARTS if shares[part] and part not in set(part_of.values())]
-    return Split(placed, rule, [f"too few for a {part} part: {counted(groups, 'group')}" for part in empty])
+    empty = [part for part in SPLITS if shares[part] and part not in set(part_of.values())]
+    return SplitResult(placed, rule, [f"too few for a {part} part: {pluralize(groups, 'group')}" for part in empty])
 
 
-def _official(pairs: Sequence[Pair], official: str, seed: int) -> Split:
+def _use_official_split(pairs: Sequence[Pair], official: str, seed: int) -> SplitResult:
     warnings: list[str] = []
     present = {pair.split for pair in pairs}
     rule = f"official parts: {official}"
     placed = list(pairs)
     if "val" not in present:
         train = [pair for pair in pairs if pair.split == "train"]
-        part_of = allot(train, {"train": 0.875, "val": 0.125}, seed)
+        part_of = stratified_group_split(train, {"train": 0.875, "val": 0.125}, seed)
         placed = [replace(pair, split=part_of.get(pair.id, pair.split)) for pair in pairs]
         rule += f"; val is a seeded eighth of train, seed {seed}"
     if "test" not in present:
         warnings.append("there is no official test part: scores on val are of images that chose the checkpoint")
-    shared = _shared_groups(placed)
+    shared = _find_leaking_groups(placed)
     if shared:
-        warnings.append(f"{counted(len(shared), 'group')} in more than one official part: {', '.join(shared[:10])}")
-    return Split(placed, rule, warnings)
+        warnings.append(f"{pluralize(len(shared), 'group')} in more than one official part: {', '.join(shared[:10])}")
+    return SplitResult(placed, rule, warnings)
 
 
-def _shared_groups(pairs: Sequence[Pair]) -> list[str]:
+def _find_leaking_groups(pairs: Sequence[Pair]) -> list[str]:
     parts: dict[str, set[str | None]] = {}
     for pair in pairs:
         parts.setdefault(pair.group or pair.id, set()).add(pair.split)
     return sorted(group for group, found in parts.items() if len(found) > 1)
 
 
-def _with_folds(result: Split, folds: int, seed: int) -> Split:
+def _add_folds(result: SplitResult, folds: int, seed: int) -> SplitResult:
     pool = [pair for pair in result.pairs if pair.split != "test"]
     groups = len({pair.group for pair in pool})
     if groups < folds:
-        raise DataError(f"--folds {folds}: train and val hold {counted(groups, 'group')}, expected at least one a fold")
-    part_of = allot(pool, {str(fold): 1 / folds for fold in range(folds)}, seed)
+        raise DataError(
+            f"--folds {folds}: train and val hold {pluralize(groups, 'group')}, expected at least one a fold"
+        )
+    part_of = stratified_group_split(pool, {str(fold): 1 / folds for fold in range(folds)}, seed)
     placed = [replace(pair, fold=int(part_of[pair.id]) if pair.id in part_of else None) for pair in result.pairs]
-    return Split(placed, f"{result.rule}; {counted(folds, 'fold')} over train and val, seed {seed}", result.warnings)
+    return SplitResult(
+        placed, f"{result.rule}; {pluralize(folds, 'fold')} over train and val, seed {seed}", result.warnings
+    )
 
 
-def _shuffled(name: str, seed: int) -> str:
+def _shuffle_key(name: str, seed: int) -> str:
     return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
 
 
-def _pattern(text: str) -> re.Pattern[str]:
+def _compile_pattern(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except re.error as error:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from guidino_cli.errors import DataError
-from guidino_cli.preparation.matching import Matches
-from guidino_cli.progress import counted, track
+from guidino_cli.preparation.matching import MatchResult
+from guidino_cli.progress import pluralize, track
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Found:
+class DiscoveredDataset:
     """The outcome of a layout.
 
     Attributes:
@@ -65,24 +65,24 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Part:
+class MatchedFolders:
     """One folder pair of a data set, matched: its official split, and a word for its cases' ids."""
 
-    matches: Matches
+    matches: MatchResult
     split: str | None = None
     prefix: str = ""
     stratum: str = ""
 
 
-def collect(
+def merge_folders(
     layout: str,
     evidence: str,
-    parts: Sequence[Part],
+    parts: Sequence[MatchedFolders],
     *,
     always_prefix: bool = False,
     notes: Sequence[str] = (),
     official: str = "",
-) -> Found:
+) -> DiscoveredDataset:
     """Make one `Found` of several folder pairs.
 
     Ids get their part's prefix if a name occurs in several parts (as in TN3K, whose parts all count from 0000).
@@ -90,12 +90,12 @@ def collect(
     stems = [stem.lower() for part in parts for stem, _, _ in part.matches.pairs]
     prefixed = always_prefix or len(set(stems)) < len(stems)
     pairs = [
-        Pair(_id(part, stem, prefixed), (image,), masks, split=part.split, stratum=part.stratum)
+        Pair(_case_id(part, stem, prefixed), (image,), masks, split=part.split, stratum=part.stratum)
         for part in parts
         for stem, image, masks in part.matches.pairs
     ]
     pairs = [replace(pair, group=f"{pair.stratum}/{pair.id}") if pair.stratum else pair for pair in pairs]
-    return Found(
+    return DiscoveredDataset(
         layout,
         evidence,
         sorted(pairs, key=lambda pair: pair.id),
@@ -107,11 +107,11 @@ def collect(
     )
 
 
-def _id(part: Part, stem: str, prefixed: bool) -> str:
+def _case_id(part: MatchedFolders, stem: str, prefixed: bool) -> str:
     return f"{part.prefix}_{stem}" if prefixed and part.prefix else stem
 
 
-def with_lists(found: Found, folder: Path) -> Found:
+def apply_split_lists(found: DiscoveredDataset, folder: Path) -> DiscoveredDataset:
     """Apply `train.txt`, `val.txt`, `test.txt` of names beside the folders, if there are any.
 
     Raises:
@@ -123,7 +123,7 @@ def with_lists(found: Found, folder: Path) -> Found:
         return found
     split_of: dict[str, str] = {}
     for split, path in lists.items():
-        for stem in read_names(path):
+        for stem in read_split_list(path):
             if split_of.setdefault(stem, split) != split:
                 raise DataError(f"{path}: {stem} is also in {split_of[stem]}.txt; a case has one split")
     stems = {path.stem for pair in found.pairs for path in pair.images}
@@ -131,7 +131,7 @@ def with_lists(found: Found, folder: Path) -> Found:
     missing = sorted(set(split_of) - stems)
     if missing:
         names = ", ".join(missing[:10])
-        raise DataError(f"{folder}: the split lists name {counted(len(missing), 'image')} not there: {names}")
+        raise DataError(f"{folder}: the split lists name {pluralize(len(missing), 'image')} not there: {names}")
     pairs = [replace(pair, split=split_of.get(pair.images[0].stem)) for pair in found.pairs]
     left = [pair.id for pair in pairs if pair.split is None]
     notes = list(found.notes)
@@ -141,7 +141,7 @@ def with_lists(found: Found, folder: Path) -> Found:
     return replace(found, pairs=pairs, notes=notes, official=", ".join(path.name for path in lists.values()))
 
 
-def read_names(path: Path) -> list[str]:
+def read_split_list(path: Path) -> list[str]:
     """Stems in a list of names: one a line, with or without folder and suffix; a second column is ignored."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -165,7 +165,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_threads(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:
+def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:
     """Apply a function to all items and show a bar: Pillow decodes without the interpreter lock."""
     pool = ThreadPoolExecutor(max_workers=os.cpu_count())
     try:

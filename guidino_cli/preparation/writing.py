@@ -15,16 +15,16 @@ from guidino_cli.data.manifest import Manifest, save_manifest
 from guidino_cli.data.masks.rule import MaskRule
 from guidino_cli.errors import ConfigError
 from guidino_cli.files import write_atomically, write_text
-from guidino_cli.preparation.options import Options
-from guidino_cli.preparation.report import Summary, count_parts, to_markdown
-from guidino_cli.preparation.splits import PARTS
-from guidino_cli.preparation.types import Found, Pair, in_threads
+from guidino_cli.preparation.options import PrepareOptions
+from guidino_cli.preparation.report import DatasetSummary, count_by_split, to_markdown
+from guidino_cli.preparation.splits import SPLITS
+from guidino_cli.preparation.types import DiscoveredDataset, Pair, map_in_threads
 from guidino_cli.types import Case
 
 _TILES = 24
 
 
-def write_sheet(summary: Summary, folder: Path) -> None:
+def write_contact_sheet(summary: DatasetSummary, folder: Path) -> None:
     """Write `contact_sheet.png`."""
     from guidino_cli.plots.contact_sheet import Tile, contact_sheet
 
@@ -34,18 +34,18 @@ def write_sheet(summary: Summary, folder: Path) -> None:
         return Tile(read_image(case.image)[0], read_label_map(case.mask), case.id, f"{case.split}, {share}")
 
     chosen = _choose_tiles(summary.cases, _TILES)
-    counts = ", ".join(f"{count} {part}" for part, count in count_parts(summary.cases).items() if count)
+    counts = ", ".join(f"{count} {part}" for part, count in count_by_split(summary.cases).items() if count)
     ordered = "smallest to largest foreground of each part"
     which = f"{len(chosen)} of {len(summary.cases)} cases, {ordered}" if len(chosen) < len(summary.cases) else counts
     heading = f"{summary.name} ({counts})\n{which}" if which != counts else f"{summary.name} ({counts})\nall, {ordered}"
-    figure = contact_sheet(in_threads(tile, chosen, "contact sheet"), heading=heading, classes=summary.classes)
+    figure = contact_sheet(map_in_threads(tile, chosen, "contact sheet"), heading=heading, classes=summary.classes)
     write_atomically(folder / "contact_sheet.png", lambda place: figure.savefig(place))
 
 
 def _choose_tiles(cases: Sequence[Case], count: int) -> list[Case]:
     """Cases for the contact sheet: of each part its share, at least two, evenly from little to much foreground."""
     chosen: list[Case] = []
-    for part in PARTS:
+    for part in SPLITS:
         own = sorted((case for case in cases if case.split == part), key=lambda case: (case.foreground or 0, case.id))
         wanted = min(len(own), max(2, round(count * len(own) / len(cases))))
         positions = np.linspace(0, len(own) - 1, wanted).round().astype(int).tolist() if own else []
@@ -53,7 +53,7 @@ def _choose_tiles(cases: Sequence[Case], count: int) -> list[Case]:
     return chosen[:count]
 
 
-def dataset_folder(name: str, export: str) -> str:
+def nnunet_folder_name(name: str, export: str) -> str:
     """Folder name for `--export nnunet` or `--export nnunet:27`: `Dataset027_name`.
 
     Raises:
@@ -99,39 +99,44 @@ def export(
         "overwrite_image_reader_writer": "NaturalImage2DIO",
     }
     write_text(folder / "dataset.json", json.dumps(description, indent=2, ensure_ascii=False) + "\n")
-    write_text(folder / "splits_final.json", json.dumps(_folds(training), indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "splits_final.json", json.dumps(_nnunet_folds(training), indent=2, ensure_ascii=False) + "\n")
 
 
-def _folds(training: Sequence[Case]) -> list[dict[str, list[str]]]:
+def _nnunet_folds(training: Sequence[Case]) -> list[dict[str, list[str]]]:
     """nnU-Net's list of folds: the manifest's folds, or one of train against val."""
     folds = sorted({case.fold for case in training if case.fold is not None})
     if not folds:
-        return [_fold(training, {case.id for case in training if case.split == "val"})]
-    return [_fold(training, {case.id for case in training if case.fold == fold}) for fold in folds]
+        return [_nnunet_fold(training, {case.id for case in training if case.split == "val"})]
+    return [_nnunet_fold(training, {case.id for case in training if case.fold == fold}) for fold in folds]
 
 
-def _fold(training: Sequence[Case], held_out: set[str]) -> dict[str, list[str]]:
+def _nnunet_fold(training: Sequence[Case], held_out: set[str]) -> dict[str, list[str]]:
     ids = [case.id for case in training]
     return {"train": [case for case in ids if case not in held_out], "val": [case for case in ids if case in held_out]}
 
 
 def write(
-    summary: Summary, folder: Path, found: Found, rule: MaskRule, options: Options, pairs: dict[str, Pair]
+    summary: DatasetSummary,
+    folder: Path,
+    found: DiscoveredDataset,
+    rule: MaskRule,
+    options: PrepareOptions,
+    pairs: dict[str, Pair],
 ) -> None:
     """Write what is prepared into a folder that holds the masks already."""
     own = [case for case in summary.cases if case.image.is_relative_to(folder)]
-    in_threads(lambda case: _write_image(case, pairs[case.id]), own, "copying images")
+    map_in_threads(lambda case: _write_image(case, pairs[case.id]), own, "copying images")
     manifest = Manifest(
-        options.name, list(summary.classes), list(summary.cases), _source(summary, found, rule, options)
+        options.name, list(summary.classes), list(summary.cases), _source_record(summary, found, rule, options)
     )
     save_manifest(manifest, folder)
     write_text(folder / "report.md", to_markdown(summary))
-    write_sheet(summary, folder)
+    write_contact_sheet(summary, folder)
     if options.export_name:
         export(
             manifest,
             folder / "nnUNet_raw" / options.export_name,
-            each=lambda function, cases: in_threads(function, cases, "exporting"),
+            each=lambda function, cases: map_in_threads(function, cases, "exporting"),
         )
 
 
@@ -146,7 +151,9 @@ def _write_image(case: Case, pair: Pair) -> None:
     write_atomically(case.image, lambda place: image.save(place, compress_level=3))
 
 
-def _source(summary: Summary, found: Found, rule: MaskRule, options: Options) -> dict[str, object]:
+def _source_record(
+    summary: DatasetSummary, found: DiscoveredDataset, rule: MaskRule, options: PrepareOptions
+) -> dict[str, object]:
     return {
         "guidino": __version__,
         "layout": found.layout,
@@ -157,7 +164,7 @@ def _source(summary: Summary, found: Found, rule: MaskRule, options: Options) ->
         "split_rule": summary.split_rule,
         "seed": options.seed,
         "group_by": options.group_by,
-        "counts": count_parts(summary.cases),
+        "counts": count_by_split(summary.cases),
         "duplicates": [list(group) for group in summary.duplicates],
         "warnings": list(summary.warnings),
         "notes": list(summary.notes),

@@ -17,7 +17,7 @@ _ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
-class Kind:
+class CropDistribution:
     """Which crops a view is drawn from. Defaults: the first global crop of DINOv2 and DINOv3.
 
     Attributes:
@@ -37,7 +37,7 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Crop:
+class CropParams:
     """A part of an image and what happens to it, in this order; by default the whole image as it is.
 
     Attributes:
@@ -69,7 +69,7 @@ class Crop:
     solarise: bool = False
 
 
-def draw(kind: Kind, generator: np.random.Generator, *, aspect: float) -> Crop:
+def draw_crop(kind: CropDistribution, generator: np.random.Generator, *, aspect: float) -> CropParams:
     """Draw a crop.
 
     Args:
@@ -82,7 +82,7 @@ def draw(kind: Kind, generator: np.random.Generator, *, aspect: float) -> Crop:
     flip = bool(generator.random() < kind.flip)
     sigma, is_blurred = generator.uniform(0.1, 2.0), generator.random() < kind.blur
     is_solarised = bool(generator.random() < kind.solarise) and kind.light == "photo"
-    return Crop(
+    return CropParams(
         x=x,
         y=y,
         width=width,
@@ -94,7 +94,7 @@ def draw(kind: Kind, generator: np.random.Generator, *, aspect: float) -> Crop:
     )
 
 
-def _sides(kind: Kind, generator: np.random.Generator, aspect: float) -> tuple[float, float]:
+def _sides(kind: CropDistribution, generator: np.random.Generator, aspect: float) -> tuple[float, float]:
     """Width and height as shares; where no shape of the wanted area fits, the largest part of a fitting shape."""
     low, high = math.log(_SHAPES[0]), math.log(_SHAPES[1])
     for _ in range(_ATTEMPTS):
@@ -125,7 +125,7 @@ _GREY = (0.299, 0.587, 0.114)
 _TAPS = 9
 
 
-def apply(pixels: Tensor, crops: Sequence[Crop], *, size: int, light: bool = True) -> Tensor:
+def apply_crops(pixels: Tensor, crops: Sequence[CropParams], *, size: int, light: bool = True) -> Tensor:
     """Views (B, 3, size, size) in [0, 1]; one comes out the same whatever it shares its batch with.
 
     Args:
@@ -146,14 +146,14 @@ def apply(pixels: Tensor, crops: Sequence[Crop], *, size: int, light: bool = Tru
     return views
 
 
-def _cut(images: Tensor, crops: Sequence[Crop], size: int) -> Tensor:
+def _cut(images: Tensor, crops: Sequence[CropParams], size: int) -> Tensor:
     """Bicubic; a crop that shrinks is cut out of a copy of half, a quarter, ... of the size, else it would alias."""
-    theta = on_device(torch.tensor([_matrix(crop) for crop in crops]), images.device)
+    theta = move_to_device(torch.tensor([_matrix(crop) for crop in crops]), images.device)
     grid = F.affine_grid(theta, [len(crops), 1, size, size], align_corners=False)
     levels = [_level(crop, side=images.shape[-1], size=size) for crop in crops]
     views = images.new_empty(len(crops), images.shape[1], size, size)
     for level in sorted(set(levels)):
-        rows = on_device(torch.tensor([row for row, its in enumerate(levels) if its == level]), images.device)
+        rows = move_to_device(torch.tensor([row for row, its in enumerate(levels) if its == level]), images.device)
         chosen = images[rows]
         if level:
             chosen = F.interpolate(chosen, size=[images.shape[-1] >> level] * 2, mode="area")
@@ -162,19 +162,19 @@ def _cut(images: Tensor, crops: Sequence[Crop], size: int) -> Tensor:
     return views.clamp(0, 1)
 
 
-def _level(crop: Crop, *, side: int, size: int) -> int:
+def _level(crop: CropParams, *, side: int, size: int) -> int:
     """How often the image is halved before the crop is cut out of it; the longer side decides."""
     shrinks = max(crop.width, crop.height) * side / size
     return max(0, min(round(math.log2(shrinks)), int(math.log2(side))))
 
 
-def _matrix(crop: Crop) -> list[list[float]]:
+def _matrix(crop: CropParams) -> list[list[float]]:
     """From the view's to the image's coordinates in [-1, 1]."""
     mirrored = -1.0 if crop.flip else 1.0
     return [[mirrored * crop.width, 0.0, 2 * crop.x - 1], [0.0, crop.height, 2 * crop.y - 1]]
 
 
-def _coloured(views: Tensor, crops: Sequence[Crop]) -> Tensor:
+def _coloured(views: Tensor, crops: Sequence[CropParams]) -> Tensor:
     """Brightness and shift, contrast, saturation and hue; between them, values stay in [0, 1]."""
     views = (views * _column([crop.brightness for crop in crops], views)).clamp(0, 1)
     mean = _grey(views).mean(dim=(1, 2, 3), keepdim=True)
@@ -182,11 +182,11 @@ def _coloured(views: Tensor, crops: Sequence[Crop]) -> Tensor:
     views = (mean + (views - mean) * contrast + shift).clamp(0, 1)
     if all(crop.saturation == 1 and crop.hue == 0 for crop in crops):
         return views
-    mixing = on_device(torch.stack([_mixing(crop) for crop in crops]), views.device)
+    mixing = move_to_device(torch.stack([_mixing(crop) for crop in crops]), views.device)
     return torch.einsum("bij,bjhw->bihw", mixing, views).clamp(0, 1)
 
 
-def _mixing(crop: Crop) -> Tensor:
+def _mixing(crop: CropParams) -> Tensor:
     """(3, 3): turns colours about the axis of greys, then brings them nearer to or farther from their own grey."""
     cos, sin = math.cos(crop.hue), math.sin(crop.hue) / math.sqrt(3)
     turn = torch.full((3, 3), (1 - cos) / 3) + cos * torch.eye(3)
@@ -195,7 +195,7 @@ def _mixing(crop: Crop) -> Tensor:
     return (grey + crop.saturation * (torch.eye(3) - grey)) @ turn
 
 
-def _blurred(views: Tensor, crops: Sequence[Crop]) -> Tensor:
+def _blurred(views: Tensor, crops: Sequence[CropParams]) -> Tensor:
     """A separable Gaussian of nine taps, as DINO's; a standard deviation of 0 leaves a view as it is."""
     batch, channels = views.shape[:2]
     sigma = _column([max(crop.blur, 1e-3) for crop in crops], views).view(-1, 1)
@@ -215,9 +215,9 @@ def _grey(views: Tensor) -> Tensor:
 
 def _column(values: Sequence[float], views: Tensor) -> Tensor:
     """One number a view, (B, 1, 1, 1), beside the views."""
-    return on_device(torch.tensor(values, dtype=views.dtype), views.device).view(-1, 1, 1, 1)
+    return move_to_device(torch.tensor(values, dtype=views.dtype), views.device).view(-1, 1, 1, 1)
 
 
-def on_device(tensor: Tensor, device: torch.device) -> Tensor:
+def move_to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Bring to the device without waiting for what it is doing: only pinned memory is copied in the background."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

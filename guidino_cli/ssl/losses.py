@@ -82,32 +82,32 @@ def ibot_loss(student: Tensor, targets: Tensor, *, weights: Tensor, views: int, 
     return (losses * weights).sum() / views
 
 
-def summed(tensor: Tensor) -> Tensor:
+def all_reduce_sum(tensor: Tensor) -> Tensor:
     """The sum of a tensor over all processes; without gradient."""
     return _reduced(tensor, ReduceOp.SUM)
 
 
-def largest(tensor: Tensor) -> Tensor:
+def all_reduce_max(tensor: Tensor) -> Tensor:
     """The largest of a tensor over all processes, entry by entry; without gradient."""
     return _reduced(tensor, ReduceOp.MAX)
 
 
-def gathered(rows: Tensor) -> list[Tensor]:
+def all_gather(rows: Tensor) -> list[Tensor]:
     """The rows (N, ...) of every process, in the order of their numbers; N is the same everywhere; without gradient."""
     if not _are_several():
         return [rows.detach()]
     rows = rows.detach().contiguous()
-    everyone = [torch.empty_like(rows) for _ in range(processes())]
+    everyone = [torch.empty_like(rows) for _ in range(world_size())]
     torch.distributed.all_gather(everyone, rows)
     return everyone
 
 
-def processes() -> int:
+def world_size() -> int:
     """How many there are."""
     return torch.distributed.get_world_size() if _are_several() else 1
 
 
-def process() -> int:
+def rank() -> int:
     """The number of this one, from 0."""
     return torch.distributed.get_rank() if _are_several() else 0
 
@@ -144,7 +144,7 @@ def koleo_loss(features: Tensor) -> Tensor:
     return -(distances + _TINY).log().mean()
 
 
-def grouped_koleo(features: Tensor, *, size: int | None) -> Tensor:
+def grouped_koleo_loss(features: Tensor, *, size: int | None) -> Tensor:
     """The mean of `koleo_loss` over groups of images, among which each looks for its nearest neighbour.
 
     Args:
@@ -165,11 +165,11 @@ def _with_others(features: Tensor, *, sharers: int) -> Tensor:
     Gradients reach this one's own, as many times as there are sharers: the mean of the gradients of all processes is
     then that of the mean over all groups.
     """
-    everyone, own = gathered(features), features.clone()
+    everyone, own = all_gather(features), features.clone()
     if own.requires_grad:
         own.register_hook(lambda gradient: sharers * gradient)
-    everyone[process()] = own
-    first = process() - process() % sharers
+    everyone[rank()] = own
+    first = rank() - rank() % sharers
     return torch.cat(everyone[first : first + sharers])
 
 
@@ -179,7 +179,7 @@ _FLOOR = 1e-30
 
 
 @torch.no_grad()
-def sinkhorn(scores: Tensor, *, temperature: float, iterations: int = _ITERATIONS) -> Tensor:
+def sinkhorn_knopp(scores: Tensor, *, temperature: float, iterations: int = _ITERATIONS) -> Tensor:
     """Targets: rows that sum to 1, columns that sum to about B / K, from scores of all processes together.
 
     Q = exp(s / t), then by turns every column is divided by its sum times K, every row by its sum times B (Caron et al.
@@ -195,13 +195,13 @@ def sinkhorn(scores: Tensor, *, temperature: float, iterations: int = _ITERATION
     """
     logits = scores.float() / temperature
     rows, prototypes = logits.shape
-    peak = largest(logits.max() if rows else logits.new_full((), -torch.inf))
+    peak = all_reduce_max(logits.max() if rows else logits.new_full((), -torch.inf))
     shares = (logits - peak).exp()
-    count = summed(torch.tensor(float(rows), device=shares.device))
+    count = all_reduce_sum(torch.tensor(float(rows), device=shares.device))
     # Rows whose best score is far below the highest of all would vanish: no exponential of theirs is above zero.
     shares = shares.clamp(min=_FLOOR)
-    shares = shares / summed(shares.sum())
+    shares = shares / all_reduce_sum(shares.sum())
     for _ in range(iterations):
-        shares = shares / (summed(shares.sum(dim=0)) * prototypes)
+        shares = shares / (all_reduce_sum(shares.sum(dim=0)) * prototypes)
         shares = shares / (shares.sum(dim=1, keepdim=True) * count)
     return shares * count

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 _TINY = 1e-12
 
 
-class PrototypeHead(nn.Module):
+class DINOHead(nn.Module):
     """Three linear layers with GELU between them, a vector of length 1, its products with K prototypes.
 
     As in DINOv2 and DINOv3, the prototypes are not normalised (DINO's were).
@@ -53,7 +53,7 @@ def frozen_copy(module: M) -> M:
 
 
 @torch.no_grad()
-def follow(teacher: nn.Module, student: nn.Module, *, momentum: float) -> None:
+def ema_update(teacher: nn.Module, student: nn.Module, *, momentum: float) -> None:
     """t <- m t + (1 - m) s for every parameter; buffers become the student's.
 
     Args:
@@ -80,7 +80,7 @@ class Tokens(NamedTuple):
     patches: Tensor
 
 
-class Trunk(nn.Module):
+class TokenEncoder(nn.Module):
     """A transformers ViT whose tokens come as [class token, registers, patches].
 
     Args:

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from guidino_cli.ssl.networks import Trunk
-from guidino_cli.types import Images
+from guidino_cli.ssl.networks import TokenEncoder
+from guidino_cli.types import UnlabelledSample
 
 
 @dataclass(frozen=True)
-class Progress:
+class PretrainProgress:
     """Where a run stands while an objective is asked for something.
 
     Attributes:
@@ -30,7 +30,7 @@ class Progress:
         return self.step / max(1, self.steps)
 
 
-class Learned(NamedTuple):
+class ObjectiveOutput(NamedTuple):
     """What an objective says of a batch.
 
     Attributes:
@@ -45,7 +45,7 @@ class Learned(NamedTuple):
     features: Tensor | None = None
 
 
-class Objective(nn.Module, ABC):
+class PretrainObjective(nn.Module, ABC):
     """A student with all that teaches it; what requires a gradient is trained.
 
     One step of the loop: `views` (no gradients, single precision), `forward` (through whatever accelerate wraps around
@@ -55,24 +55,24 @@ class Objective(nn.Module, ABC):
         student: What learns, besides any heads.
     """
 
-    student: Trunk
+    student: TokenEncoder
 
     @abstractmethod
-    def views(self, images: Images, *, at: Progress) -> Any:
+    def views(self, images: UnlabelledSample, *, at: PretrainProgress) -> Any:
         """What `forward` is shown of a batch: made where its pixels are; its other numbers are in main memory."""
 
     @abstractmethod
-    def forward(self, views: Any, *, at: Progress) -> Learned:
+    def forward(self, views: Any, *, at: PretrainProgress) -> ObjectiveOutput:
         """The loss of a batch."""
 
     @abstractmethod
     def result(self) -> nn.Module:
         """The transformers network that the run is made for: student or teacher."""
 
-    def before_step(self, *, at: Progress) -> None:
+    def before_step(self, *, at: PretrainProgress) -> None:
         """Change gradients, such as those of a layer that is still frozen."""
 
-    def after_step(self, *, at: Progress) -> None:
+    def after_step(self, *, at: PretrainProgress) -> None:
         """Follow the student, as a teacher does that is its moving average; `at` counts the step that was made."""
 
     def own_state(self) -> dict[str, Tensor]:
@@ -83,10 +83,10 @@ class Objective(nn.Module, ABC):
         """Be as at the moment of `own_state`."""
         self.load_state_dict(state)
 
-    def warning(self, figures: dict[str, float], *, at: Progress) -> str | None:
+    def warning(self, figures: dict[str, float], *, at: PretrainProgress) -> str | None:
         """A line about figures (means since the last look) that should worry a user, or None."""
         return None
 
-    def failure(self, figures: dict[str, float], *, at: Progress) -> str | None:
+    def failure(self, figures: dict[str, float], *, at: PretrainProgress) -> str | None:
         """Why a run cannot come to anything any more and what to change, or None; the loop stops with it."""
         return None

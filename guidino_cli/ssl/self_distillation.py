@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from guidino_cli.pretrain_config import PretrainConfig
-from guidino_cli.ssl.losses import dino_loss, gram_loss, grouped_koleo, ibot_loss, sinkhorn
-from guidino_cli.ssl.networks import PrototypeHead, Tokens, Trunk, follow, frozen_copy
-from guidino_cli.ssl.objective import Learned, Objective, Progress
-from guidino_cli.ssl.schedules import half_cosine, risen
-from guidino_cli.ssl.views import Views, make_views
-from guidino_cli.types import Images
+from guidino_cli.ssl.losses import dino_loss, gram_loss, grouped_koleo_loss, ibot_loss, sinkhorn_knopp
+from guidino_cli.ssl.networks import DINOHead, TokenEncoder, Tokens, ema_update, frozen_copy
+from guidino_cli.ssl.objective import ObjectiveOutput, PretrainObjective, PretrainProgress
+from guidino_cli.ssl.schedules import cosine_schedule, linear_schedule
+from guidino_cli.ssl.views import MultiCropViews, make_views
+from guidino_cli.types import UnlabelledSample
 
 # Of ln K, and of the run: a loss that high so late has not begun to fall.
 _PLATEAU, _LATE = 0.985, 0.15
@@ -31,7 +31,7 @@ class _Scores(NamedTuple):
     patch_targets: Tensor
 
 
-class SelfDistillation(Objective):
+class SelfDistillation(PretrainObjective):
     """DINO + iBOT + KoLeo, and a Gram term in the stages that have one (DINOv2; DINOv3; MedDINOv3, equations 1 to 3).
 
     Args:
@@ -39,13 +39,13 @@ class SelfDistillation(Objective):
         config: Of the run.
     """
 
-    def __init__(self, student: Trunk, config: PretrainConfig) -> None:
+    def __init__(self, student: TokenEncoder, config: PretrainConfig) -> None:
         super().__init__()
         self._config = config
         settings = config.dino
         self.student = student
         self.head, self.patch_head = (
-            PrototypeHead(
+            DINOHead(
                 student.channels,
                 prototypes=count,
                 hidden=settings.hidden,
@@ -66,11 +66,11 @@ class SelfDistillation(Objective):
                 part.eval()
         return self
 
-    def views(self, images: Images, *, at: Progress) -> Views:
+    def views(self, images: UnlabelledSample, *, at: PretrainProgress) -> MultiCropViews:
         """Two global and some local crops of every image, and what is masked of the global ones."""
         return make_views(images, self._config, at=at, patch=self.student.patch)
 
-    def forward(self, views: Views, *, at: Progress) -> Learned:
+    def forward(self, views: MultiCropViews, *, at: PretrainProgress) -> ObjectiveOutput:
         """The stage's terms on a batch of views."""
         temperature, tau = self.temperature(at.step), self._config.dino.student_temperature
         with torch.no_grad():
@@ -81,30 +81,30 @@ class SelfDistillation(Objective):
             terms = self._terms(views, scores, seen, group=self._config.stage_at(at.step)[0].koleo_group)
             figures = _figures(scores, tau)
         terms["loss"] = torch.stack(list(terms.values())).sum()
-        return Learned(terms, figures, seen.cls.detach().float()[: len(seen.cls) // 2])
+        return ObjectiveOutput(terms, figures, seen.cls.detach().float()[: len(seen.cls) // 2])
 
-    def before_step(self, *, at: Progress) -> None:
+    def before_step(self, *, at: PretrainProgress) -> None:
         """Freeze the prototypes at the beginning, as DINO does."""
         if at.step < self._config.dino.freeze_last:
             self.head.last.weight.grad = self.patch_head.last.weight.grad = None
 
-    def after_step(self, *, at: Progress) -> None:
+    def after_step(self, *, at: PretrainProgress) -> None:
         """Move the teacher, and take the Gram teacher at its step."""
         stage, done = self._config.stage_at(at.step - 1)
         end = stage.momentum if stage.final_momentum is None else stage.final_momentum
-        momentum = half_cosine(done, steps=stage.steps, start=stage.momentum, end=end)
-        follow(self.teacher, self.student, momentum=momentum)
-        follow(self.teacher_head, self.head, momentum=momentum)
-        follow(self.teacher_patch_head, self.patch_head, momentum=momentum)
+        momentum = cosine_schedule(done, steps=stage.steps, start=stage.momentum, end=end)
+        ema_update(self.teacher, self.student, momentum=momentum)
+        ema_update(self.teacher_head, self.head, momentum=momentum)
+        ema_update(self.teacher_patch_head, self.patch_head, momentum=momentum)
         if self.gram_teacher is not None and at.step == self._config.dino.gram_step:
-            follow(self.gram_teacher, self.teacher, momentum=0.0)
+            ema_update(self.gram_teacher, self.teacher, momentum=0.0)
 
     def result(self) -> torch.nn.Module:
         """The teacher's network: the average is better than the student (DINO, figure 6)."""
         network: torch.nn.Module = self.teacher.network
         return network
 
-    def warning(self, figures: dict[str, float], *, at: Progress) -> str | None:
+    def warning(self, figures: dict[str, float], *, at: PretrainProgress) -> str | None:
         """The plateau: student and targets tell nothing yet when a good part of the run is over."""
         settings = self._config.dino
         flat = math.log(settings.prototypes)
@@ -119,9 +119,11 @@ class SelfDistillation(Objective):
     def temperature(self, step: int) -> float:
         """Of the teacher."""
         settings = self._config.dino
-        return risen(step, steps=settings.temperature_steps, start=settings.temperature, end=settings.final_temperature)
+        return linear_schedule(
+            step, steps=settings.temperature_steps, start=settings.temperature, end=settings.final_temperature
+        )
 
-    def _scores(self, views: Views, seen: Tokens, taught: Tokens, temperature: float) -> _Scores:
+    def _scores(self, views: MultiCropViews, seen: Tokens, taught: Tokens, temperature: float) -> _Scores:
         batch = len(views.whole) // 2
         with torch.no_grad():
             whole = self.teacher_head(taught.cls).float()
@@ -133,11 +135,11 @@ class SelfDistillation(Objective):
             whole=self.head(seen.cls).float().unflatten(0, (2, batch)),
             parts=parts,
             patches=self.patch_head(seen.patches.flatten(0, 1)[views.masked]).float(),
-            targets=sinkhorn(whole, temperature=temperature).unflatten(0, (2, batch)),
-            patch_targets=sinkhorn(patches, temperature=temperature),
+            targets=sinkhorn_knopp(whole, temperature=temperature).unflatten(0, (2, batch)),
+            patch_targets=sinkhorn_knopp(patches, temperature=temperature),
         )
 
-    def _terms(self, views: Views, scores: _Scores, seen: Tokens, *, group: int | None) -> dict[str, Tensor]:
+    def _terms(self, views: MultiCropViews, scores: _Scores, seen: Tokens, *, group: int | None) -> dict[str, Tensor]:
         settings = self._config.dino
         tau = settings.student_temperature
         patches = ibot_loss(
@@ -150,7 +152,9 @@ class SelfDistillation(Objective):
         terms = {"dino": settings.dino * self._dino(scores), "ibot": settings.ibot * patches}
         if settings.koleo:
             halves = seen.cls.float().chunk(2)
-            terms["koleo"] = settings.koleo * torch.stack([grouped_koleo(half, size=group) for half in halves]).sum()
+            terms["koleo"] = (
+                settings.koleo * torch.stack([grouped_koleo_loss(half, size=group) for half in halves]).sum()
+            )
         if views.gram is not None:
             terms["gram"] = views.gram_weight * self._gram(views.gram, seen)
         return terms
@@ -170,10 +174,10 @@ class SelfDistillation(Objective):
             raise ValueError("views for a Gram teacher, but no stage has one")
         with torch.no_grad():
             patches = self.gram_teacher(views).patches.float()
-        return gram_loss(seen.patches.float(), resized(patches, count=seen.patches.shape[1]))
+        return gram_loss(seen.patches.float(), resize_patches(patches, count=seen.patches.shape[1]))
 
 
-def resized(patches: Tensor, *, count: int) -> Tensor:
+def resize_patches(patches: Tensor, *, count: int) -> Tensor:
     """Square maps of patches (B, P, D) brought to `count` patches, bicubically."""
     if patches.shape[1] == count:
         return patches

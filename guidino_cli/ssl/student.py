@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
-PATCH = 16
+PATCH_SIZE = 16
 # Of DINOv2 and DINOv3, all sizes but those with another kind of perceptron.
 _MLP_RATIO = 4
 
 
 @dataclass(frozen=True)
-class Shape:
+class StudentSize:
     """Size of a student.
 
     Attributes:
@@ -29,7 +29,7 @@ class Shape:
     heads: int
 
 
-def fresh(shape: Shape, *, registers: int = 4, seed: int = 0) -> DINOv3ViTModel:
+def init_student(shape: StudentSize, *, registers: int = 4, seed: int = 0) -> DINOv3ViTModel:
     """A student with random weights, the same for the same seed; torch's own generator is left as it was."""
     config = DINOv3ViTConfig(
         hidden_size=shape.width,
@@ -37,7 +37,7 @@ def fresh(shape: Shape, *, registers: int = 4, seed: int = 0) -> DINOv3ViTModel:
         num_hidden_layers=shape.depth,
         num_attention_heads=shape.heads,
         num_register_tokens=registers,
-        patch_size=PATCH,
+        patch_size=PATCH_SIZE,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -45,7 +45,9 @@ def fresh(shape: Shape, *, registers: int = 4, seed: int = 0) -> DINOv3ViTModel:
 
 
 @torch.no_grad()
-def from_blocks(teacher: Any, blocks: Sequence[int], *, registers: int = 4, seed: int = 0) -> DINOv3ViTModel:
+def init_student_from_blocks(
+    teacher: Any, blocks: Sequence[int], *, registers: int = 4, seed: int = 0
+) -> DINOv3ViTModel:
     """A student that begins as some blocks of its teacher, one behind the other.
 
     What the architectures do not share is carried over as far as it can be: the patch kernel is resampled such that a
@@ -71,8 +73,8 @@ def from_blocks(teacher: Any, blocks: Sequence[int], *, registers: int = 4, seed
     depth = len(teacher.encoder.layer)
     if not blocks or sorted(set(blocks)) != list(blocks) or blocks[0] < 1 or blocks[-1] > depth:
         raise ValueError(f"blocks are {list(blocks)}, expected rising numbers within 1..{depth}")
-    shape = Shape(old.hidden_size, len(blocks), old.num_attention_heads)
-    student = fresh(shape, registers=registers, seed=seed)
+    shape = StudentSize(old.hidden_size, len(blocks), old.num_attention_heads)
+    student = init_student(shape, registers=registers, seed=seed)
     _take_embeddings(student.embeddings, teacher.embeddings)
     for new, number in zip(student.model.layer, blocks, strict=True):
         new.load_state_dict(_renamed(teacher.encoder.layer[number - 1].state_dict()))
@@ -87,11 +89,11 @@ def _take_embeddings(new: Any, old: Any) -> None:
     positions = old.position_embeddings[0]
     kernel = old.patch_embeddings.projection
     new.cls_token.copy_(old.cls_token + positions[:1])
-    new.patch_embeddings.weight.copy_(resampled(kernel.weight, PATCH))
+    new.patch_embeddings.weight.copy_(resample_patch_embed(kernel.weight, PATCH_SIZE))
     new.patch_embeddings.bias.copy_(kernel.bias + positions[1:].mean(dim=0))
 
 
-def resampled(kernel: Tensor, side: int) -> Tensor:
+def resample_patch_embed(kernel: Tensor, side: int) -> Tensor:
     """A patch kernel (D, C, p, p) for patches of another side such that enlarging a patch leaves its token as it was.
 
     With R the matrix of bicubic enlargement, tokens agree if <R x, k'> = <x, k> for all x, hence k' = pinv(R^T) k;

@@ -14,7 +14,7 @@ from guidino_cli.errors import ResourceError
 _READY = "ready.npy"
 
 
-class TeacherFeatures:
+class TeacherFeatureTable:
     """A table of rows (N, D) in float16 that outlives a run that is killed.
 
     It lies in a folder whose name is a hash of what its rows depend on, so rows made for other images, views or

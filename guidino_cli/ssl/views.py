@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from guidino_cli.pretrain_config import CropSizes, PretrainConfig, StageSettings
-from guidino_cli.ssl.crops import Crop, Kind, apply, draw, on_device
-from guidino_cli.ssl.objective import Progress
-from guidino_cli.types import Images
+from guidino_cli.ssl.crops import CropDistribution, CropParams, apply_crops, draw_crop, move_to_device
+from guidino_cli.ssl.objective import PretrainProgress
+from guidino_cli.types import UnlabelledSample
 
 _SMALLEST = 4
 _SHAPES = (0.3, 1 / 0.3)
 _ATTEMPTS = 10
 
 
-def mask_shares(views: int, *, masked: float, ratio: tuple[float, float]) -> list[float]:
+def spread_mask_ratios(views: int, *, masked: float, ratio: tuple[float, float]) -> list[float]:
     """Of each view of a batch, the share of patches to hide: 0 for those that are shown whole.
 
     The ratio's range is cut into as many parts as there are masked views, and every view takes the middle of one, so
@@ -51,7 +51,7 @@ def draw_mask(generator: np.random.Generator, *, grid_hw: tuple[int, int], hidde
     return mask
 
 
-def hidden_count(share: float, *, patches: int) -> int:
+def count_masked(share: float, *, patches: int) -> int:
     """Patches to hide, at least one where the share is not 0, and never all."""
     return 0 if share == 0 else min(max(1, int(share * patches)), patches - 1)
 
@@ -62,7 +62,7 @@ def draw_masks(
     """Booleans (V, h w), one row a view."""
     patches = math.prod(grid_hw)
     rows = [
-        draw_mask(generator, grid_hw=grid_hw, hidden=hidden_count(share, patches=patches)).ravel()
+        draw_mask(generator, grid_hw=grid_hw, hidden=count_masked(share, patches=patches)).ravel()
         for generator, share in zip(generators, shares, strict=True)
     ]
     return np.stack(rows)
@@ -89,7 +89,7 @@ def _lay(mask: np.ndarray, generator: np.random.Generator, *, most: int) -> bool
 _MASKS, _SIZES = 1000, 1001
 
 
-class Views(NamedTuple):
+class MultiCropViews(NamedTuple):
     """Of B images. Views of the same number lie together: first the first view of all images, then the second.
 
     Attributes:
@@ -111,7 +111,7 @@ class Views(NamedTuple):
     gram_weight: float
 
 
-def make_views(images: Images, config: PretrainConfig, *, at: Progress, patch: int) -> Views:
+def make_views(images: UnlabelledSample, config: PretrainConfig, *, at: PretrainProgress, patch: int) -> MultiCropViews:
     """Views that depend on the seed, the step and what is shown only.
 
     Args:
@@ -121,7 +121,7 @@ def make_views(images: Images, config: PretrainConfig, *, at: Progress, patch: i
         patch: Pixels of the backbone's patch.
     """
     stage, _ = config.stage_at(at.step)
-    sizes = draw_sizes(stage, np.random.default_rng([at.seed, at.step, _SIZES]))
+    sizes = draw_crop_sizes(stage, np.random.default_rng([at.seed, at.step, _SIZES]))
     count = config.dino.local_count
     whole = [_crops(images, kind, seed=at.seed, view=view) for view, kind in enumerate(_whole_kinds(config))]
     parts = [_crops(images, _part_kind(config), seed=at.seed, view=2 + view) for view in range(count)]
@@ -129,48 +129,49 @@ def make_views(images: Images, config: PretrainConfig, *, at: Progress, patch: i
     device = images.pixels.device
     places = np.flatnonzero(mask)
     weights = np.repeat(1 / mask.sum(axis=1).clip(min=1), mask.sum(axis=1)).astype(np.float32)
-    return Views(
+    return MultiCropViews(
         whole=_cut(images, whole, size=sizes.global_size),
         parts=_cut(images, parts, size=sizes.local_size) if count else None,
-        mask=on_device(torch.from_numpy(mask), device),
-        masked=on_device(torch.from_numpy(places), device),
-        mask_weights=on_device(torch.from_numpy(weights), device),
+        mask=move_to_device(torch.from_numpy(mask), device),
+        masked=move_to_device(torch.from_numpy(places), device),
+        mask_weights=move_to_device(torch.from_numpy(weights), device),
         gram=_cut(images, whole, size=sizes.gram_size or 2 * sizes.global_size, light=False) if stage.gram else None,
         gram_weight=stage.gram,
     )
 
 
-def draw_sizes(stage: StageSettings, generator: np.random.Generator) -> CropSizes:
+def draw_crop_sizes(stage: StageSettings, generator: np.random.Generator) -> CropSizes:
     """One of the sizes of a stage, by their weights; all processes draw the same."""
     weights = np.array([sizes.weight for sizes in stage.crops])
     return stage.crops[int(generator.choice(len(weights), p=weights / weights.sum()))]
 
 
-def _whole_kinds(config: PretrainConfig) -> tuple[Kind, Kind]:
+def _whole_kinds(config: PretrainConfig) -> tuple[CropDistribution, CropDistribution]:
     """The first is always blurred; the second hardly ever, and sometimes solarised."""
-    kind = Kind(area=config.dino.global_area, flip=config.data.flip, light=config.data.light)
+    kind = CropDistribution(area=config.dino.global_area, flip=config.data.flip, light=config.data.light)
     return kind, replace(kind, blur=0.1, solarise=0.2)
 
 
-def _part_kind(config: PretrainConfig) -> Kind:
-    return Kind(area=config.dino.local_area, flip=config.data.flip, blur=0.5, light=config.data.light)
+def _part_kind(config: PretrainConfig) -> CropDistribution:
+    return CropDistribution(area=config.dino.local_area, flip=config.data.flip, blur=0.5, light=config.data.light)
 
 
-def _crops(images: Images, kind: Kind, *, seed: int, view: int) -> list[Crop]:
+def _crops(images: UnlabelledSample, kind: CropDistribution, *, seed: int, view: int) -> list[CropParams]:
     shown = zip(images.epoch.tolist(), images.image_index.tolist(), images.aspect.tolist(), strict=True)
     return [
-        draw(kind, np.random.default_rng([seed, epoch, index, view]), aspect=aspect) for epoch, index, aspect in shown
+        draw_crop(kind, np.random.default_rng([seed, epoch, index, view]), aspect=aspect)
+        for epoch, index, aspect in shown
     ]
 
 
-def _cut(images: Images, views: Sequence[list[Crop]], *, size: int, light: bool = True) -> Tensor:
-    return torch.cat([apply(images.pixels, crops, size=size, light=light) for crops in views])
+def _cut(images: UnlabelledSample, views: Sequence[list[CropParams]], *, size: int, light: bool = True) -> Tensor:
+    return torch.cat([apply_crops(images.pixels, crops, size=size, light=light) for crops in views])
 
 
-def _mask(images: Images, config: PretrainConfig, *, seed: int, side: int) -> np.ndarray:
+def _mask(images: UnlabelledSample, config: PretrainConfig, *, seed: int, side: int) -> np.ndarray:
     """Booleans (2 B, P); which views are masked, and how much, is drawn for the batch."""
     showings = list(zip(images.epoch.tolist(), images.image_index.tolist(), strict=True))
-    shares = mask_shares(2 * len(showings), masked=config.dino.masked, ratio=config.dino.mask_ratio)
+    shares = spread_mask_ratios(2 * len(showings), masked=config.dino.masked, ratio=config.dino.mask_ratio)
     order = np.random.default_rng([seed, *showings[0], _MASKS]).permutation(len(shares))
     generators = [
         np.random.default_rng([seed, epoch, index, view, _MASKS]) for view in range(2) for epoch, index in showings

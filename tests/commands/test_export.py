@@ -20,13 +20,13 @@ def make_run(tmp_path: Path, make_data: Callable[..., Path]):
     """A run folder with random weights: guided, or plain."""
 
     def make(*, guided: bool) -> Path:
-        from guidino_cli.config import parse
+        from guidino_cli.config import parse_config
 
         backbone = {"name": "random", "options": {"hidden_size": 32, "depth": 1, "heads": 2}}
         guide = {"at": "bottleneck", "options": {"prototypes": 4, "aggregate": "softmax"}}
         extra = {"backbone": backbone, "guide": guide} if guided else {}
         segmenter = {"name": "unet", "options": {"width": 4}}
-        config = parse({"model": {"segmenter": segmenter, **extra}, "data": {"image_size": SIDE}})
+        config = parse_config({"model": {"segmenter": segmenter, **extra}, "data": {"image_size": SIDE}})
         torch.manual_seed(0)
         model, data, folder = build_model(config.model, num_classes=2, offline=True), make_data(), tmp_path / "run"
         run = RunFolder(folder)
@@ -89,11 +89,11 @@ def test_a_file_that_computes_something_else_is_not_kept(
 
 
 def test_results_that_are_no_numbers_are_no_match(make_run) -> None:
-    from guidino_cli.engine.exporting import largest_difference
+    from guidino_cli.engine.exporting import max_abs_difference
 
     model, _, _ = load_run(make_run(guided=False))
     shape = (1, 3, SIDE, SIDE)
-    gap = largest_difference(model, lambda _: [np.full((1, 2, SIDE, SIDE), np.nan)], image_shape=shape)
+    gap = max_abs_difference(model, lambda _: [np.full((1, 2, SIDE, SIDE), np.nan)], image_shape=shape)
     assert gap == float("inf")
 
 

@@ -223,11 +223,11 @@ def test_predict_loads_the_adapter_without_being_told(guidino, adapted: Path, da
 
 def test_a_loaded_run_has_the_trained_adapter_and_is_frozen(adapted: Path) -> None:
     from guidino_cli.engine.runs.loading import load_run
-    from guidino_cli.models.lora import adapter_tensors
+    from guidino_cli.models.lora import adapter_state_dict
 
     model = load_run(adapted)[0]
     stored = load_file(adapted / "best" / "adapter" / "adapter_model.safetensors")
-    loaded = adapter_tensors(model.backbone)
+    loaded = adapter_state_dict(model.backbone)
     assert all(torch.equal(loaded[name], stored[name]) for name in stored)
     assert model.backbone.is_frozen
     assert not any(parameter.requires_grad for parameter in model.backbone.parameters())

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from guidino_cli.commands.prediction.records import Records
-from guidino_cli.config import parse
+from guidino_cli.commands.prediction.records import PredictionLog
+from guidino_cli.config import parse_config
 from guidino_cli.data.manifest import load_manifest
-from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_root
+from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
 from guidino_cli.models import build_model
 
 
@@ -28,7 +28,7 @@ def make_run(make_data: Callable[..., Path], tmp_path: Path) -> Callable[..., Pa
         folder = RunFolder(tmp_path / name)
         model_settings = {"segmenter": {"name": "unet", "options": {"width": 4}}}
         settings: dict[str, Any] = {"model": model_settings, "data": {"image_size": 32, "resize": resize}}
-        config = with_root(parse(settings), data)
+        config = with_data_root(parse_config(settings), data)
         torch.manual_seed(seed)
         model = build_model(config.model, num_classes=len(classes)).eval()
         _balance(model, sure=seed)
@@ -119,7 +119,7 @@ def test_half_a_line_left_by_a_kill_does_not_spoil_the_next(tmp_path: Path) -> N
     from guidino_cli.commands.prediction.files import Shard
 
     (tmp_path / "predictions.jsonl").write_text('{"image": "a", "status": "ok"}\n{"image": "b", "sta')
-    Records(tmp_path, Shard(1, 1), {}, keep=True).add({"image": "b", "status": "ok"})
+    PredictionLog(tmp_path, Shard(1, 1), {}, keep=True).add({"image": "b", "status": "ok"})
     assert json.loads((tmp_path / "predictions.jsonl").read_text().splitlines()[2]) == {"image": "b", "status": "ok"}
 
 
@@ -128,7 +128,7 @@ def test_a_share_of_an_earlier_making_does_not_make_the_whole_complete(tmp_path:
 
     for shard, weights in [(Shard(1, 2), "old"), (Shard(2, 2), "old"), (Shard(1, 2), "new")]:
         facts = {"made_with": {"weights": [weights]}}
-        Records(tmp_path, shard, facts, keep=False).summarise(total=3, complete=True)
+        PredictionLog(tmp_path, shard, facts, keep=False).summarise(total=3, complete=True)
     summary = json.loads((tmp_path / "predictions.json").read_text())
     assert (summary["complete"], summary["images"]) == (False, 3)
 
@@ -137,7 +137,7 @@ def test_shares_that_finish_at_the_same_moment_are_complete(tmp_path: Path, monk
     from guidino_cli.commands.prediction import records
     from guidino_cli.commands.prediction.files import Shard
 
-    first, second = (Records(tmp_path, Shard(number, 2), {}, keep=False) for number in (1, 2))
+    first, second = (PredictionLog(tmp_path, Shard(number, 2), {}, keep=False) for number in (1, 2))
     write, waiting = records.write_text, [second]
 
     def write_text(path: Path, text: str) -> None:
@@ -157,7 +157,7 @@ def test_what_shares_failed_at_is_listed_until_it_is_done(tmp_path: Path) -> Non
 
     for status, is_listed in [("error", True), ("ok", False)]:
         for number in (1, 2):
-            records = Records(tmp_path, Shard(number, 2), {}, keep=True)
+            records = PredictionLog(tmp_path, Shard(number, 2), {}, keep=True)
             records.add({"image": f"{number}", "status": status})
             records.summarise(total=1, complete=True)
         assert (tmp_path / "failed.jsonl").exists() == is_listed

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from guidino_cli import progress
-from guidino_cli.commands.inputs import check_out, require_writable
-from guidino_cli.config import RunConfig, parse
-from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_root
+from guidino_cli.commands.inputs import require_output_folder, require_writable
+from guidino_cli.config import RunConfig, parse_config
+from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import build_model
 
@@ -26,7 +26,7 @@ def run(make_data: Callable[..., Path], tmp_path: Path) -> Path:
         "model": {"segmenter": {"name": "unet", "options": {"width": 4}}},
         "data": {"image_size": 32},
     }
-    config: RunConfig = with_root(parse(settings), data)
+    config: RunConfig = with_data_root(parse_config(settings), data)
     torch.manual_seed(0)
     model = build_model(config.model, num_classes=2)
     folder.create(config, run_facts(model, classes=["background", "polyp"], data=data))
@@ -97,11 +97,11 @@ def test_a_disk_that_takes_nothing_is_refused(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr("tempfile.NamedTemporaryFile", fail)
     with pytest.raises(ConfigError, match=r"cannot be written to \(Read-only file system\)"):
-        check_out(tmp_path / "out", [], overwrite=False)
+        require_output_folder(tmp_path / "out", [], overwrite=False)
 
 
 def test_asking_whether_a_folder_can_be_written_leaves_nothing(tmp_path: Path) -> None:
-    check_out(tmp_path / "new" / "out", [], overwrite=False)
+    require_output_folder(tmp_path / "new" / "out", [], overwrite=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -110,7 +110,7 @@ def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(
 ) -> None:
     now, said = [0.0], []
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(progress, "say", said.append)
+    monkeypatch.setattr(progress, "log_info", said.append)
     for _ in progress.track(range(5), total=5, description="predict", every_seconds=15):
         now[0] += 10.0
     # Two items take 20 s, so three take 30 more; the last one needs no line.

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from guidino_cli.data.images import read_image
-from guidino_cli.engine.pretraining.history import fixed_images
+from guidino_cli.engine.pretraining.history import select_fixed_images
 from guidino_cli.models import build_backbone
 
 _PRESET = """
@@ -89,8 +89,8 @@ def test_pictures_show_the_terms_and_the_tokens_of_fixed_images(made: Path) -> N
 
 def test_fixed_images_are_spread_over_the_list_and_no_more_than_there_are() -> None:
     paths = [Path(str(number)) for number in range(10)]
-    assert fixed_images(paths, count=4) == [paths[0], paths[3], paths[6], paths[9]]
-    assert fixed_images(paths[:2], count=4) == paths[:2]
+    assert select_fixed_images(paths, count=4) == [paths[0], paths[3], paths[6], paths[9]]
+    assert select_fixed_images(paths[:2], count=4) == paths[:2]
 
 
 def test_a_finished_run_is_not_written_over_by_accident(made: Path, guidino: Callable[..., Any]) -> None:

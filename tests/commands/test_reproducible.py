@@ -8,7 +8,7 @@ import pytest
 
 from guidino_cli.commands.runs.result import FILE_NAME
 from guidino_cli.data.manifest import load_manifest
-from guidino_cli.engine.environment import files_fingerprint
+from guidino_cli.engine.environment import fingerprint_files
 
 Maker = Callable[..., Path]
 
@@ -65,6 +65,6 @@ def test_an_image_that_changed_since_is_noticed_when_the_run_goes_on(train, guid
 def test_the_fingerprint_of_files_does_not_depend_on_where_they_are(make_data: Maker, tmp_path: Path) -> None:
     here = make_data("here")
     there = here.rename(tmp_path / "there")
-    moved = files_fingerprint(load_manifest(there).cases, there)
+    moved = fingerprint_files(load_manifest(there).cases, there)
     there.rename(here)
-    assert files_fingerprint(load_manifest(here).cases, here) == moved
+    assert fingerprint_files(load_manifest(here).cases, here) == moved

@@ -11,15 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from guidino_cli.commands.inputs import named
-from guidino_cli.config import RunConfig, parse
+from guidino_cli.commands.inputs import unique_names
+from guidino_cli.config import RunConfig, parse_config
 from guidino_cli.engine.prediction.inference import Window, segment_file
-from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_root
+from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.metrics.overlap import auroc
 from guidino_cli.models import build_model
-from guidino_cli.plots.guide import guide_panel
-from guidino_cli.plots.tokens import backbone_panel
+from guidino_cli.plots.guide import guide_figure
+from guidino_cli.plots.tokens import backbone_figure
 
 TINY = {"hidden_size": 16, "depth": 1, "heads": 2, "registers": 1}
 RANDOM = [
@@ -41,7 +41,7 @@ def make_run(
         settings["backbone"] = {"name": "random", "options": TINY}
         settings["guide"] = {"name": "tokenbook", "options": {"prototypes": 4}}
         settings["guide"]["per_class"] = len(classes) > 2
-    config: RunConfig = with_root(parse({"model": settings, "data": {"image_size": 32}}), data)
+    config: RunConfig = with_data_root(parse_config({"model": settings, "data": {"image_size": 32}}), data)
     torch.manual_seed(seed)
     model = build_model(config.model, num_classes=len(classes))
     folder = RunFolder(path)
@@ -72,11 +72,11 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     def guide_spy(view: Any, style: Any) -> Any:
         seen.append({"view": view, "style": style})
-        return guide_panel(view, style)
+        return guide_figure(view, style)
 
     def token_spy(image: np.ndarray, tokens: Any, **others: Any) -> Any:
         seen.append({"image": image, "tokens": tokens, **others})
-        return backbone_panel(image, tokens, **others)
+        return backbone_figure(image, tokens, **others)
 
     monkeypatch.setattr(guide_pictures, "guide_panel", guide_spy)
     monkeypatch.setattr(token_pictures, "backbone_panel", token_spy)
@@ -378,4 +378,4 @@ def test_odd_modes_and_sizes_are_drawn(
 
 def test_equal_stems_get_different_names() -> None:
     paths = [Path("/x/a.png"), Path("/x/a.jpg"), Path("/y/A.png"), Path("/y/b.png"), Path("/z/x/a.png")]
-    assert list(named(paths)) == ["x_a_png", "x_a_jpg", "y_A_png", "b", "x_a_png_2"]
+    assert list(unique_names(paths)) == ["x_a_png", "x_a_jpg", "y_A_png", "b", "x_a_png_2"]

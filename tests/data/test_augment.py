@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from guidino_cli.data.augment import Augmentation, Level, apply, draw
+from guidino_cli.data.augment import AugmentationParams, Level, augment_batch, draw_augmentation
 from guidino_cli.data.dataset import random_generator
 
 CHANGES = {
@@ -34,7 +34,7 @@ def _sample(batch: int = 1, side: int = 16) -> tuple[torch.Tensor, torch.Tensor]
 
 
 def _applied(**parameters: object) -> tuple[torch.Tensor, torch.Tensor]:
-    return apply(*_sample(), [Augmentation(**parameters)])  # type: ignore[arg-type]
+    return augment_batch(*_sample(), [AugmentationParams(**parameters)])  # type: ignore[arg-type]
 
 
 def test_the_defaults_change_nothing() -> None:
@@ -62,14 +62,14 @@ def test_a_rotation_by_quarter_turns_is_rot90_counter_clockwise(quarters: int) -
 def test_a_scale_of_two_makes_objects_twice_as_large(scale: float, side: int) -> None:
     image, mask = torch.zeros(1, 3, 32, 32), torch.zeros(1, 32, 32).long()
     mask[:, 12:20, 12:20] = 1
-    _, scaled = apply(image, mask, [Augmentation(scale=scale)])
+    _, scaled = augment_batch(image, mask, [AugmentationParams(scale=scale)])
     assert scaled.sum().item() == side**2
     assert scaled[0, 16 - side // 2, 16 - side // 2] == 1
 
 
 def test_what_comes_from_outside_is_black_background() -> None:
     image, mask = torch.ones(1, 3, 16, 16), torch.full((1, 16, 16), 3)
-    image, mask = apply(image, mask, [Augmentation(scale=0.5)])
+    image, mask = augment_batch(image, mask, [AugmentationParams(scale=0.5)])
     assert mask[0, 0, 0] == 0
     assert image[0, :, 0, 0].tolist() == [0, 0, 0]
 
@@ -82,13 +82,13 @@ def test_a_shift_moves_down_and_to_the_right() -> None:
 
 
 def _shifted(image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return apply(image, mask, [Augmentation(shift_y=0.2, shift_x=0.1)])
+    return augment_batch(image, mask, [AugmentationParams(shift_y=0.2, shift_x=0.1)])
 
 
 def test_a_shear_of_45_degrees_moves_the_top_row_against_the_bottom_row_by_the_height() -> None:
     mask = torch.zeros(1, 41, 41).long()
     mask[:, :, 20] = 1
-    _, leaning = apply(mask[:, None].float(), mask, [Augmentation(shear=math.pi / 4)])
+    _, leaning = augment_batch(mask[:, None].float(), mask, [AugmentationParams(shear=math.pi / 4)])
     columns = [int(leaning[0, row].nonzero().item()) for row in (10, 20, 30)]
     assert columns in ([10, 20, 30], [30, 20, 10])
 
@@ -96,8 +96,8 @@ def test_a_shear_of_45_degrees_moves_the_top_row_against_the_bottom_row_by_the_h
 def test_an_elastic_deformation_moves_by_its_deviation() -> None:
     ramp = torch.linspace(0, 1, 256).expand(256, 256)
     mask = torch.zeros(64, 256, 256).long()
-    bends = [Augmentation(elastic=0.01, seed=i) for i in range(64)]
-    bent, _ = apply(ramp.expand(64, 1, 256, 256), mask, bends)
+    bends = [AugmentationParams(elastic=0.01, seed=i) for i in range(64)]
+    bent, _ = augment_batch(ramp.expand(64, 1, 256, 256), mask, bends)
     inner = (bent - ramp)[..., 32:-32, 32:-32]
     # Cubic interpolation between the control points keeps about 0.7 of their deviation.
     assert 0.006 < inner.std().item() < 0.0105
@@ -109,8 +109,8 @@ def test_an_elastic_deformation_moves_by_its_deviation() -> None:
 def test_a_mask_stays_one_of_class_indices(level: Level, seed: int) -> None:
     image, mask = _sample(batch=2)
     mask = mask * 60
-    draws = [draw(level, random_generator(seed, i)) for i in range(2)]
-    _, moved = apply(image, mask, draws)
+    draws = [draw_augmentation(level, random_generator(seed, i)) for i in range(2)]
+    _, moved = augment_batch(image, mask, draws)
     assert moved.dtype == mask.dtype
     assert set(moved.unique().tolist()) <= {0, 60, 120, 180}
 
@@ -120,9 +120,9 @@ def test_image_and_mask_move_together(seed: int) -> None:
     """An image that is its own mask still is one where it is not blurred by interpolation."""
     y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
     mask = ((y - 20.0) ** 2 + (x - 40.0) ** 2 < 12**2).long()[None]
-    drawn = draw("nnunet", random_generator(seed))
-    geometry = Augmentation(rotation=drawn.rotation, scale=drawn.scale, flip_y=drawn.flip_y, flip_x=drawn.flip_x)
-    image, moved = apply(mask[:, None].float().expand(-1, 3, -1, -1), mask, [geometry])
+    drawn = draw_augmentation("nnunet", random_generator(seed))
+    geometry = AugmentationParams(rotation=drawn.rotation, scale=drawn.scale, flip_y=drawn.flip_y, flip_x=drawn.flip_x)
+    image, moved = augment_batch(mask[:, None].float().expand(-1, 3, -1, -1), mask, [geometry])
     sure = (image[:, 0] > 0.99) | (image[:, 0] < 0.01)
     assert torch.equal((image[:, 0] > 0.5)[sure], (moved == 1)[sure])
 
@@ -139,44 +139,46 @@ def test_every_parameter_changes_the_image_and_geometry_alone_the_mask(name: str
 @pytest.mark.parametrize("seed", range(20))
 def test_the_image_stays_in_its_range(level: Level, seed: int) -> None:
     image, mask = _sample()
-    image, _ = apply(image, mask, [draw(level, random_generator(seed))])
+    image, _ = augment_batch(image, mask, [draw_augmentation(level, random_generator(seed))])
     assert image.min() >= 0
     assert image.max() <= 1
 
 
 def test_brightness_is_a_factor() -> None:
     image, mask = torch.full((1, 3, 4, 4), 0.4), torch.zeros(1, 4, 4).long()
-    torch.testing.assert_close(apply(image, mask, [Augmentation(brightness=1.25)])[0], torch.full((1, 3, 4, 4), 0.5))
+    torch.testing.assert_close(
+        augment_batch(image, mask, [AugmentationParams(brightness=1.25)])[0], torch.full((1, 3, 4, 4), 0.5)
+    )
 
 
 def test_contrast_keeps_the_mean() -> None:
     image, mask = torch.full((1, 3, 2, 2), 0.4), torch.zeros(1, 2, 2).long()
     image[..., 0] = 0.6
-    changed = apply(image, mask, [Augmentation(contrast=0.5)])[0]
+    changed = augment_batch(image, mask, [AugmentationParams(contrast=0.5)])[0]
     torch.testing.assert_close(changed[0, 0], torch.tensor([[0.55, 0.45], [0.55, 0.45]]))
 
 
 def test_gamma_keeps_the_darkest_and_the_brightest() -> None:
     image, mask = torch.tensor([0.2, 0.4, 0.6]).view(1, 1, 1, 3), torch.zeros(1, 1, 3).long()
-    changed = apply(image, mask, [Augmentation(gamma=2.0)])[0].flatten()
+    changed = augment_batch(image, mask, [AugmentationParams(gamma=2.0)])[0].flatten()
     # Half-way of the range 0.4 becomes a quarter of it.
     torch.testing.assert_close(changed, torch.tensor([0.2, 0.3, 0.6]))
 
 
 def test_a_negative_gamma_works_on_the_inverted_image() -> None:
     image, mask = torch.tensor([0.2, 0.4, 0.6]).view(1, 1, 1, 3), torch.zeros(1, 1, 3).long()
-    changed = apply(image, mask, [Augmentation(gamma=-2.0)])[0].flatten()
+    changed = augment_batch(image, mask, [AugmentationParams(gamma=-2.0)])[0].flatten()
     torch.testing.assert_close(changed, torch.tensor([0.2, 0.5, 0.6]))
 
 
 def test_blur_leaves_a_constant_image_alone() -> None:
     image, mask = torch.full((1, 3, 8, 8), 0.3), torch.zeros(1, 8, 8).long()
-    torch.testing.assert_close(apply(image, mask, [Augmentation(blur=1.0)])[0], image)
+    torch.testing.assert_close(augment_batch(image, mask, [AugmentationParams(blur=1.0)])[0], image)
 
 
 def test_noise_has_the_wanted_deviation() -> None:
     image, mask = torch.full((1, 3, 64, 64), 0.5), torch.zeros(1, 64, 64).long()
-    assert apply(image, mask, [Augmentation(noise=0.05)])[0].std().item() == pytest.approx(0.05, rel=0.05)
+    assert augment_batch(image, mask, [AugmentationParams(noise=0.05)])[0].std().item() == pytest.approx(0.05, rel=0.05)
 
 
 # --- Randomness
@@ -185,10 +187,10 @@ def test_noise_has_the_wanted_deviation() -> None:
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_case_is_augmented_alike_whatever_its_batch(level: Level) -> None:
     image, mask = _sample(batch=12, side=48)
-    draws = [draw(level, random_generator(0, 5, i)) for i in range(12)]
-    together = apply(image, mask, draws)
+    draws = [draw_augmentation(level, random_generator(0, 5, i)) for i in range(12)]
+    together = augment_batch(image, mask, draws)
     for i in range(12):
-        alone = apply(image[i : i + 1], mask[i : i + 1], draws[i : i + 1])
+        alone = augment_batch(image[i : i + 1], mask[i : i + 1], draws[i : i + 1])
         torch.testing.assert_close(together[0][i], alone[0][0])
         assert torch.equal(together[1][i], alone[1][0])
 
@@ -196,14 +198,14 @@ def test_a_case_is_augmented_alike_whatever_its_batch(level: Level) -> None:
 def test_augmenting_leaves_its_input_alone() -> None:
     image, mask = _sample()
     kept = image.clone(), mask.clone()
-    apply(image, mask, [Augmentation(**CHANGES)])  # type: ignore[arg-type]
+    augment_batch(image, mask, [AugmentationParams(**CHANGES)])  # type: ignore[arg-type]
     assert torch.equal(image, kept[0])
     assert torch.equal(mask, kept[1])
 
 
 def test_the_same_words_draw_the_same_and_others_others() -> None:
-    def drawn(*words: int) -> Augmentation:
-        return draw("nnunet", random_generator(*words))
+    def drawn(*words: int) -> AugmentationParams:
+        return draw_augmentation("nnunet", random_generator(*words))
 
     assert drawn(0, 1, 2) == drawn(0, 1, 2)
     assert len({drawn(0, 1, 2), drawn(1, 1, 2), drawn(0, 2, 2), drawn(0, 1, 3)}) == 4
@@ -212,24 +214,24 @@ def test_the_same_words_draw_the_same_and_others_others() -> None:
 def test_noise_does_not_touch_the_global_generator() -> None:
     image, mask = _sample()
     before = torch.get_rng_state()
-    apply(image, mask, [Augmentation(noise=0.1)])
+    augment_batch(image, mask, [AugmentationParams(noise=0.1)])
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_no_augmentation_is_none() -> None:
-    assert draw("none", random_generator(0)) == Augmentation()
+    assert draw_augmentation("none", random_generator(0)) == AugmentationParams()
 
 
 def test_light_augmentation_flips_and_brightens_only() -> None:
     for seed in range(20):
-        drawn = draw("light", random_generator(seed))
-        assert drawn == Augmentation(flip_y=drawn.flip_y, flip_x=drawn.flip_x, brightness=drawn.brightness)
+        drawn = draw_augmentation("light", random_generator(seed))
+        assert drawn == AugmentationParams(flip_y=drawn.flip_y, flip_x=drawn.flip_x, brightness=drawn.brightness)
         assert 0.8 <= drawn.brightness <= 1.2
 
 
 def test_the_shares_of_changed_samples_are_those_of_nnunet() -> None:
-    draws = [draw("nnunet", random_generator(seed)) for seed in range(4000)]
-    neutral = Augmentation()
+    draws = [draw_augmentation("nnunet", random_generator(seed)) for seed in range(4000)]
+    neutral = AugmentationParams()
     expected = {"rotation": 0.2, "scale": 0.2, "flip_y": 0.5, "flip_x": 0.5, "noise": 0.1, "blur": 0.2,
                 "brightness": 0.15, "contrast": 0.15, "low_resolution": 0.25}  # fmt: skip
     shares = {
@@ -239,8 +241,8 @@ def test_the_shares_of_changed_samples_are_those_of_nnunet() -> None:
 
 
 def test_the_shares_of_changed_samples_are_those_of_the_authors_list() -> None:
-    draws = [draw("guidino", random_generator(seed)) for seed in range(4000)]
-    neutral = Augmentation()
+    draws = [draw_augmentation("guidino", random_generator(seed)) for seed in range(4000)]
+    neutral = AugmentationParams()
     expected = {"scale": 0.2, "shear": 0.2, "shift_x": 0.2, "flip_y": 0.5, "flip_x": 0.5, "elastic": 0.15,
                 "noise": 0.15, "blur": 0.1, "brightness": 0.2, "contrast": 0.2, "rotation": 0.4}  # fmt: skip
     shares = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from guidino_cli.data.dataset import EpochSampler, SegmentationDataset, Turn, endless
+from guidino_cli.data.dataset import EpochSampler, SampleIndex, SegmentationDataset, infinite_sample_indices
 from guidino_cli.data.images import read_image, read_label_map, write_label_map
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.errors import DataError
@@ -30,7 +30,7 @@ def _dataset(data: Path, **options: object) -> SegmentationDataset:
 
 
 def test_a_sample_is_an_image_a_mask_and_its_case(make_data: Maker) -> None:
-    sample = _dataset(make_data(), resize="stretch")[Turn(0, 2)]
+    sample = _dataset(make_data(), resize="stretch")[SampleIndex(0, 2)]
     assert (sample.image.shape, sample.image.dtype) == ((3, 32, 32), torch.float32)
     assert (sample.mask.shape, sample.mask.dtype) == ((32, 32), torch.int64)
     assert sample.case_index.item() == 2
@@ -42,7 +42,7 @@ def test_a_crop_is_a_piece_of_the_image_and_the_same_piece_of_the_mask(make_data
     pixels, _ = read_image(dataset.cases[0].image)
     assert dataset.cases[0].mask is not None
     labels = read_label_map(dataset.cases[0].mask)
-    sample = dataset[Turn(0, 0)]
+    sample = dataset[SampleIndex(0, 0)]
     crop = (sample.image * 255).round().byte().numpy().transpose(1, 2, 0)
     places = [(y, x) for y in range(9) for x in range(17) if np.array_equal(pixels[y : y + 32, x : x + 32], crop)]
     assert len(places) == 1
@@ -53,11 +53,11 @@ def test_a_crop_is_a_piece_of_the_image_and_the_same_piece_of_the_mask(make_data
 def test_the_crop_changes_with_the_epoch_and_the_seed_and_with_nothing_else(make_data: Maker) -> None:
     data = make_data()
     first, again, other = _dataset(data), _dataset(data), _dataset(data, seed=1)
-    again[Turn(0, 3)]
-    turn = Turn(0, 0)
+    again[SampleIndex(0, 3)]
+    turn = SampleIndex(0, 0)
     assert torch.equal(first[turn].image, again[turn].image)
     assert not torch.equal(first[turn].image, other[turn].image)
-    assert not torch.equal(first[turn].image, first[Turn(1, 0)].image)
+    assert not torch.equal(first[turn].image, first[SampleIndex(1, 0)].image)
 
 
 def test_foreground_crops_are_centred_on_the_foreground(make_data: Maker) -> None:
@@ -70,16 +70,16 @@ def test_foreground_crops_are_centred_on_the_foreground(make_data: Maker) -> Non
     write_label_map(case.mask, labels)
     dataset = _dataset(data, image_size=16, foreground_crops=1.0)
     for epoch in range(5):
-        assert dataset[Turn(epoch, 0)].mask[8, 8] == 1
+        assert dataset[SampleIndex(epoch, 0)].mask[8, 8] == 1
 
 
 def test_an_image_without_foreground_is_cropped_anywhere(make_data: Maker) -> None:
     data = make_data(train=1, num_classes=1)
-    assert _dataset(data, foreground_crops=1.0)[Turn(0, 0)].mask.sum() == 0
+    assert _dataset(data, foreground_crops=1.0)[SampleIndex(0, 0)].mask.sum() == 0
 
 
 def test_an_image_smaller_than_a_sample_is_padded_at_the_bottom_and_right(make_data: Maker) -> None:
-    sample = _dataset(make_data(size_hw=(20, 24)))[Turn(0, 0)]
+    sample = _dataset(make_data(size_hw=(20, 24)))[SampleIndex(0, 0)]
     assert sample.image.shape == (3, 32, 32)
     assert sample.image[:, 20:].abs().sum() == 0
     assert sample.image[:, :, 24:].abs().sum() == 0
@@ -91,13 +91,13 @@ def test_an_image_smaller_than_a_sample_is_padded_at_the_bottom_and_right(make_d
 def test_the_cache_keeps_what_it_may(cache_gb: float, kept: int, make_data: Maker) -> None:
     """A sample of 32 x 32 pixels takes three bytes a pixel for the image and one for the mask."""
     dataset = _dataset(make_data(), resize="stretch", cache_gb=cache_gb)
-    before = [dataset[Turn(0, i)].image for i in range(4)]
+    before = [dataset[SampleIndex(0, i)].image for i in range(4)]
     for case in dataset.cases:
         case.image.unlink()
     found = 0
     for i in range(4):
         try:
-            assert torch.equal(dataset[Turn(0, i)].image, before[i])
+            assert torch.equal(dataset[SampleIndex(0, i)].image, before[i])
             found += 1
         except DataError:
             pass
@@ -113,12 +113,12 @@ def test_a_mask_of_another_size_names_both_files(make_data: Maker) -> None:
     assert case.mask is not None
     write_label_map(case.mask, np.zeros((10, 10), dtype=np.uint8))
     with pytest.raises(DataError, match=r"masks/case0\.png: is 10x10 px .*, its image .*images/case0\.png is 48x40;"):
-        _dataset(data)[Turn(0, 0)]
+        _dataset(data)[SampleIndex(0, 0)]
 
 
 def test_a_class_that_does_not_exist_is_refused_by_name(make_data: Maker) -> None:
     with pytest.raises(DataError, match=r"masks/case0\.png: has class 2, expected 0\.\.1"):
-        _dataset(make_data(num_classes=3))[Turn(0, 0)]
+        _dataset(make_data(num_classes=3))[SampleIndex(0, 0)]
 
 
 def test_a_case_without_a_mask_is_refused(make_data: Maker) -> None:
@@ -127,14 +127,14 @@ def test_a_case_without_a_mask_is_refused(make_data: Maker) -> None:
     dataset = _dataset(make_data())
     dataset.cases = [replace(dataset.cases[0], mask=None)]
     with pytest.raises(DataError, match="has no mask"):
-        dataset[Turn(0, 0)]
+        dataset[SampleIndex(0, 0)]
 
 
 def test_an_image_that_is_gone_is_refused_by_name(make_data: Maker) -> None:
     dataset = _dataset(make_data())
     dataset.cases[0].image.unlink()
     with pytest.raises(DataError, match=r"case0\.png: no such file"):
-        dataset[Turn(0, 0)]
+        dataset[SampleIndex(0, 0)]
 
 
 def test_a_photograph_turned_by_its_camera_fits_its_turned_mask(make_data: Maker) -> None:
@@ -143,10 +143,10 @@ def test_a_photograph_turned_by_its_camera_fits_its_turned_mask(make_data: Maker
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.open(case.image).transpose(Image.Transpose.ROTATE_90).save(case.image, exif=exif)
-    assert _dataset(data)[Turn(0, 0)].image.shape == (3, 32, 32)
+    assert _dataset(data)[SampleIndex(0, 0)].image.shape == (3, 32, 32)
 
 
-def _order(seed: int, epoch: int, *, skipped: int = 0) -> list[Turn]:
+def _order(seed: int, epoch: int, *, skipped: int = 0) -> list[SampleIndex]:
     sampler = EpochSampler(20, seed=seed)
     sampler.set_epoch(epoch)
     sampler.skipped = skipped
@@ -170,7 +170,7 @@ def test_an_epoch_goes_on_where_it_stopped() -> None:
 
 
 def test_endless_showings_are_whole_epochs_one_after_the_other() -> None:
-    turns = list(islice(endless(5, seed=3), 15))
+    turns = list(islice(infinite_sample_indices(5, seed=3), 15))
     for epoch in range(3):
         part = turns[5 * epoch : 5 * epoch + 5]
         sampler = EpochSampler(5, seed=3)
@@ -179,4 +179,6 @@ def test_endless_showings_are_whole_epochs_one_after_the_other() -> None:
 
 
 def test_endless_showings_go_on_where_they_were_left() -> None:
-    assert list(islice(endless(5, seed=3, start=7), 6)) == list(islice(endless(5, seed=3), 7, 13))
+    assert list(islice(infinite_sample_indices(5, seed=3, start=7), 6)) == list(
+        islice(infinite_sample_indices(5, seed=3), 7, 13)
+    )

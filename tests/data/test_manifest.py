@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from guidino_cli.data.manifest import Manifest, load_manifest, require, save_manifest
+from guidino_cli.data.manifest import Manifest, load_manifest, require_cases, save_manifest
 from guidino_cli.errors import DataError
 
 Maker = Callable[..., Path]
@@ -108,9 +108,9 @@ def test_a_damaged_manifest_is_refused_by_name(text: str, tmp_path: Path) -> Non
 
 def test_an_empty_split_is_refused(make_data: Maker, tmp_path: Path) -> None:
     manifest = load_manifest(make_data())
-    assert require(manifest.cases, "train", tmp_path) == manifest.cases
+    assert require_cases(manifest.cases, "train", tmp_path) == manifest.cases
     with pytest.raises(DataError, match="no cases in the val split"):
-        require([], "val", tmp_path)
+        require_cases([], "val", tmp_path)
 
 
 def test_a_case_may_be_changed_only_by_making_another(make_data: Maker) -> None:

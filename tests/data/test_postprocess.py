@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from guidino_cli.data.postprocess import Rule, clean, clean_class, parse_rule
+from guidino_cli.data.postprocess import PostprocessRule, parse_postprocess_rule, postprocess_class, postprocess_labels
 from guidino_cli.errors import ConfigError
 
 
@@ -19,39 +19,39 @@ def _ring_and_dot() -> np.ndarray:
 @pytest.mark.parametrize(
     ("rule", "pixels"),
     [
-        (Rule(), 25),
-        (Rule(largest=True), 24),
-        (Rule(fill=True), 50),
-        (Rule(largest=True, fill=True), 49),
+        (PostprocessRule(), 25),
+        (PostprocessRule(largest=True), 24),
+        (PostprocessRule(fill=True), 50),
+        (PostprocessRule(largest=True, fill=True), 49),
         # 2 of 400 pixels are needed: the dot goes. 30 of 400: the ring goes too, and nothing is left.
-        (Rule(min_share=0.005), 24),
-        (Rule(min_share=0.075), 0),
+        (PostprocessRule(min_share=0.005), 24),
+        (PostprocessRule(min_share=0.075), 0),
     ],
 )
-def test_a_rule_leaves_the_pixels_that_it_should(rule: Rule, pixels: int) -> None:
-    assert clean_class(_ring_and_dot(), rule).sum() == pixels
+def test_a_rule_leaves_the_pixels_that_it_should(rule: PostprocessRule, pixels: int) -> None:
+    assert postprocess_class(_ring_and_dot(), rule).sum() == pixels
 
 
 def test_pieces_that_touch_at_corners_are_one() -> None:
-    assert clean_class(np.eye(5, dtype=bool), Rule(largest=True)).sum() == 5
+    assert postprocess_class(np.eye(5, dtype=bool), PostprocessRule(largest=True)).sum() == 5
 
 
 def test_a_class_inside_another_is_not_filled_over() -> None:
     labels = _ring_and_dot().astype(np.uint8)
     labels[5, 5] = 2
-    cleaned = clean(labels, {1: Rule(largest=True, fill=True)})
+    cleaned = postprocess_labels(labels, {1: PostprocessRule(largest=True, fill=True)})
     assert cleaned[5, 5] == 2
     assert (cleaned == 1).sum() == 48
     assert labels[15, 15] == 1
 
 
 def test_a_rule_is_read_as_it_is_written() -> None:
-    rule = parse_rule("fill,min=0.01,largest")
-    assert rule == Rule(0.01, True, True)
-    assert parse_rule(str(rule)) == rule
+    rule = parse_postprocess_rule("fill,min=0.01,largest")
+    assert rule == PostprocessRule(0.01, True, True)
+    assert parse_postprocess_rule(str(rule)) == rule
 
 
 @pytest.mark.parametrize("words", ["biggest", "min=2", "min", "fill=1", "", "min=x"])
 def test_other_words_are_refused(words: str) -> None:
     with pytest.raises(ConfigError, match="--post"):
-        parse_rule(words)
+        parse_postprocess_rule(words)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from guidino_cli.data import regions
 from guidino_cli.data.images import read_image
-from guidino_cli.data.regions import open_regions, size_in_file
+from guidino_cli.data.regions import open_regions, read_size
 from guidino_cli.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (70, 90, 3)).astype(np.uint8)
@@ -48,7 +48,7 @@ def test_windows_of_other_files_are_those_of_the_whole(name: str, tmp_path: Path
 
 def test_a_plain_tiff_stays_on_disk(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", PIXELS, photometric="rgb")
-    assert isinstance(regions._mapped(tmp_path / "a.tif"), np.memmap)
+    assert isinstance(regions._memmap_tiff(tmp_path / "a.tif"), np.memmap)
 
 
 def test_deep_pixels_are_scaled_as_ever(tmp_path: Path) -> None:
@@ -65,20 +65,20 @@ def test_an_inverted_tiff_is_read_as_it_was_meant(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
 def test_the_size_is_known_without_decoding(name: str, tmp_path: Path) -> None:
     Image.fromarray(PIXELS).save(tmp_path / name)
-    assert size_in_file(tmp_path / name) == (70, 90)
+    assert read_size(tmp_path / name) == (70, 90)
 
 
 def test_pillows_guard_is_answered_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(DataError, match="save it as an 8-bit grey or RGB TIFF"):
-        size_in_file(tmp_path / "a.png")
+        read_size(tmp_path / "a.png")
 
 
 def test_what_is_no_image_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_text("no image")
     with pytest.raises(DataError, match=r"a\.tif"):
-        size_in_file(tmp_path / "a.tif")
+        read_size(tmp_path / "a.tif")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are let go of on Linux only")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from guidino_cli.data.dataset import Turn
-from guidino_cli.data.unlabelled import UnlabelledImages, find_unlabelled
+from guidino_cli.data.dataset import SampleIndex
+from guidino_cli.data.unlabelled import UnlabelledDataset, find_unlabelled_images
 from guidino_cli.errors import DataError
 
 
@@ -21,7 +21,7 @@ def _save(path: Path, pixels: np.ndarray) -> Path:
 def test_images_of_folders_below_are_found_and_other_files_are_not(tmp_path: Path) -> None:
     wanted = [_save(tmp_path / name, np.zeros((4, 4))) for name in ("b.png", "deep/er/a.jpg")]
     (tmp_path / "notes.txt").write_text("x")
-    assert find_unlabelled(tmp_path) == wanted
+    assert find_unlabelled_images(tmp_path) == wanted
 
 
 @pytest.mark.parametrize("name", ["missing", "empty", "file.txt"])
@@ -29,7 +29,7 @@ def test_a_folder_without_images_is_refused_by_name(tmp_path: Path, name: str) -
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.txt").write_text("x")
     with pytest.raises(DataError, match=name):
-        find_unlabelled(tmp_path / name)
+        find_unlabelled_images(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["masks/a.png", "deep/labelsTr/a.png"])
@@ -37,19 +37,19 @@ def test_masks_beside_the_images_are_not_taken_for_images(tmp_path: Path, name: 
     for path in ("images/a.png", name):
         _save(tmp_path / path, np.zeros((4, 4)))
     with pytest.raises(DataError, match="holds masks too"):
-        find_unlabelled(tmp_path)
+        find_unlabelled_images(tmp_path)
 
 
 def test_a_prepared_folder_is_told_from_a_folder_of_images(tmp_path: Path) -> None:
     (tmp_path / "cases.json").write_text("{}")
     _save(tmp_path / "contact_sheet.png", np.zeros((4, 4)))
     with pytest.raises(DataError, match="made by `guidino prepare`"):
-        find_unlabelled(tmp_path)
+        find_unlabelled_images(tmp_path)
 
 
 def test_an_image_comes_as_a_square_with_its_shape_its_place_and_its_epoch(tmp_path: Path) -> None:
     path = _save(tmp_path / "a.png", np.full((10, 30, 3), 9))
-    item = UnlabelledImages([path], side=16, cache_gb=1)[Turn(epoch=4, case=0)]
+    item = UnlabelledDataset([path], side=16, cache_gb=1)[SampleIndex(epoch=4, case=0)]
     assert item.pixels.shape == (3, 16, 16)
     assert item.pixels.dtype == torch.uint8
     assert item.pixels.unique().tolist() == [9]
@@ -58,18 +58,18 @@ def test_an_image_comes_as_a_square_with_its_shape_its_place_and_its_epoch(tmp_p
 
 def test_what_was_decoded_is_read_from_memory_as_far_as_it_lasts(tmp_path: Path) -> None:
     paths = [_save(tmp_path / f"{name}.png", np.full((8, 8, 3), 5)) for name in "ab"]
-    images = UnlabelledImages(paths, side=8, cache_gb=1.5 * 3 * 64 / 1e9)
+    images = UnlabelledDataset(paths, side=8, cache_gb=1.5 * 3 * 64 / 1e9)
     for case in (0, 1):
-        images[Turn(0, case)]
+        images[SampleIndex(0, case)]
     for path in paths:
         path.unlink()
-    assert images[Turn(1, 0)].pixels.unique().tolist() == [5]
+    assert images[SampleIndex(1, 0)].pixels.unique().tolist() == [5]
     with pytest.raises(DataError, match=r"b\.png"):
-        images[Turn(1, 1)]
+        images[SampleIndex(1, 1)]
 
 
 def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     path = _save(tmp_path / "a.png", np.zeros((8, 8, 3)))
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(DataError, match=r"a\.png"):
-        UnlabelledImages([path], side=8, cache_gb=1)[Turn(0, 0)]
+        UnlabelledDataset([path], side=8, cache_gb=1)[SampleIndex(0, 0)]

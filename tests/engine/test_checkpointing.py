@@ -9,12 +9,12 @@ import torch
 from accelerate import Accelerator
 
 from guidino_cli.engine.checkpointing import (
-    Place,
-    captured,
+    RunState,
+    capture_run,
     has_state,
     read_state,
     remove_states,
-    restored,
+    restore_run,
     write_state,
 )
 from guidino_cli.errors import DataError
@@ -22,16 +22,16 @@ from guidino_cli.errors import DataError
 
 def test_a_place_comes_back_as_it_was() -> None:
     accelerator = Accelerator(cpu=True)
-    state = captured(Place({"loss": torch.tensor(1.5)}), accelerator, version=7)
-    assert restored(state, accelerator, Place).sums == {"loss": torch.tensor(1.5)}
+    state = capture_run(RunState({"loss": torch.tensor(1.5)}), accelerator, version=7)
+    assert restore_run(state, accelerator, RunState).sums == {"loss": torch.tensor(1.5)}
 
 
 @pytest.mark.parametrize(("process", "loss"), [(0, 0.25), (1, 4.0)])
 def test_each_process_goes_on_with_its_own_sums(process: int, loss: float) -> None:
-    state = captured(Place(), Accelerator(cpu=True), version=7)
+    state = capture_run(RunState(), Accelerator(cpu=True), version=7)
     state |= {"processes": 2, "random": 2 * state["random"], "sums": {"loss": torch.tensor([0.25, 4.0])}}
     accelerator: Any = SimpleNamespace(process_index=process, device=torch.device("cpu"))
-    assert restored(state, accelerator, Place).sums == {"loss": torch.tensor(loss)}
+    assert restore_run(state, accelerator, RunState).sums == {"loss": torch.tensor(loss)}
 
 
 @pytest.fixture

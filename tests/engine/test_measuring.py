@@ -2,43 +2,43 @@
 
 import pytest
 
-from guidino_cli.engine.measuring import cost_of, multiply_adds, size_of
+from guidino_cli.engine.measuring import count_multiply_adds, measure_cost, measure_size
 from guidino_cli.models import SEGMENTERS
-from guidino_cli.models.segmenters.registry import SIZES, ZOO
+from guidino_cli.models.segmenters.registry import MODEL_SIZES, SEGMENTER_INFO
 from guidino_cli.registry import find
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", MODEL_SIZES)
 def test_the_size_that_is_listed_is_what_the_network_has(name: str) -> None:
-    if ZOO[name].needs == "monai":
+    if SEGMENTER_INFO[name].needs == "monai":
         pytest.importorskip("monai")
-    assert size_of(name) == SIZES[name]
+    assert measure_size(name) == MODEL_SIZES[name]
 
 
 def test_every_network_has_a_size_but_the_one_that_stands_for_many() -> None:
-    assert set(SEGMENTERS) - set(SIZES) == {"smp"}
+    assert set(SEGMENTERS) - set(MODEL_SIZES) == {"smp"}
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
 def test_the_places_of_a_guide_that_are_listed_are_those_of_the_network(name: str) -> None:
     kind = find("segmenter", name, SEGMENTERS)
-    assert set(ZOO[name].guided_at) == kind.guided_at - (set() if kind.reads_image else {"input"})
+    assert set(SEGMENTER_INFO[name].guided_at) == kind.guided_at - (set() if kind.reads_image else {"input"})
 
 
 def test_the_weights_of_the_u_net_are_those_of_the_papers_code_with_a_second_class() -> None:
-    size = size_of("unet")
+    size = measure_size("unet")
     assert (size.trainable, size.total) == (7_763_041 + 33, 7_763_041 + 33)
 
 
 def test_a_network_that_reads_a_backbone_is_counted_with_it() -> None:
-    size = size_of("segdino")
+    size = measure_size("segdino")
     # The spec's head with one class, one more class of 512 weights and a bias, and the ViT-S/16 of transformers.
     assert size.total - size.trainable == 21_596_544
     assert round(size.trainable / 1e6, 3) == 2.476
 
 
 def test_multiply_adds_grow_with_the_pixels() -> None:
-    assert multiply_adds("unet", 128) == 4 * multiply_adds("unet", 64)
+    assert count_multiply_adds("unet", 128) == 4 * count_multiply_adds("unet", 64)
 
 
 def test_levels_of_sam_2_are_counted_on_grids_of_their_own() -> None:
@@ -47,16 +47,16 @@ def test_levels_of_sam_2_are_counted_on_grids_of_their_own() -> None:
         cells * (320 * channels + 380_928) for cells, channels in ((256, 144), (64, 288), (16, 576), (4, 1152))
     )
     decoder = blocks + (256 + 64 + 16) * (3 * 64 * 9 * 64 + 64 * 2)
-    assert multiply_adds("sam2-unet", 64, with_backbone=False) == decoder
-    assert multiply_adds("sam2-unet", 64) > decoder
+    assert count_multiply_adds("sam2-unet", 64, with_backbone=False) == decoder
+    assert count_multiply_adds("sam2-unet", 64) > decoder
 
 
 def test_a_network_that_trains_on_batches_only_is_measured_with_one_image() -> None:
-    assert cost_of("upernet-swin", 32).seconds > 0
+    assert measure_cost("upernet-swin", 32).seconds > 0
 
 
 def test_a_step_is_measured_in_a_process_of_its_own() -> None:
-    cost = cost_of("unet", 64)
+    cost = measure_cost("unet", 64)
     # Weights and their gradients alone are 62 MB.
     assert cost.memory_mb > 50
     assert 0 < cost.seconds < 60

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from guidino_cli.evaluation.cases import Pairing
-from guidino_cli.evaluation.matching import match
+from guidino_cli.evaluation.matching import match_predictions
 from guidino_cli.evaluation.truths import find_truths
 
 
@@ -29,7 +29,7 @@ def matched(tmp_path: Path, folder: Callable[..., Path]) -> Callable[[list[str],
 
     def find(predictions: list[str], truths: list[str]) -> Pairing:
         truth = find_truths(folder(tmp_path / "truth", *truths), split="test")
-        return match(folder(tmp_path / "predictions", *predictions), truth)
+        return match_predictions(folder(tmp_path / "predictions", *predictions), truth)
 
     return find
 

@@ -6,7 +6,7 @@ import pytest
 
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.evaluation.cases import Truth
-from guidino_cli.evaluation.columns import column
+from guidino_cli.evaluation.columns import column_values
 
 
 def truths(**scanners: str) -> list[Truth]:
@@ -14,26 +14,26 @@ def truths(**scanners: str) -> list[Truth]:
 
 
 def test_a_known_column_is_taken_in_any_letter_case() -> None:
-    assert column(truths(a="A", b="B"), "Scanner", option="--by") == ["A", "B"]
+    assert column_values(truths(a="A", b="B"), "Scanner", option="--by") == ["A", "B"]
 
 
 def test_an_empty_value_is_an_error_for_groups_and_a_stratum_of_its_own_for_strata() -> None:
     with pytest.raises(DataError, match="--group scanner: no value for b"):
-        column(truths(a="A", b=""), "scanner", option="--group")
-    assert column(truths(a="A", b=""), "scanner", option="--by", blank="(none)") == ["A", "(none)"]
+        column_values(truths(a="A", b=""), "scanner", option="--group")
+    assert column_values(truths(a="A", b=""), "scanner", option="--by", blank="(none)") == ["A", "(none)"]
 
 
 def test_a_table_gives_the_column_that_is_named(tmp_path: Path) -> None:
     table = tmp_path / "meta.csv"
     table.write_text("patient,case,site\np1,a,X\np2,b,Y\n", encoding="utf-8")
-    assert column(truths(a="", b=""), f"{table}:patient", option="--group") == ["p1", "p2"]
-    assert column(truths(a="", b=""), f"{table}:site", option="--by") == ["X", "Y"]
+    assert column_values(truths(a="", b=""), f"{table}:patient", option="--group") == ["p1", "p2"]
+    assert column_values(truths(a="", b=""), f"{table}:site", option="--by") == ["X", "Y"]
 
 
 def test_a_table_of_two_columns_needs_no_name(tmp_path: Path) -> None:
     table = tmp_path / "groups.csv"
     table.write_text("case,group\na,1\nb,2\n", encoding="utf-8")
-    assert column(truths(a="", b=""), str(table), option="--group") == ["1", "2"]
+    assert column_values(truths(a="", b=""), str(table), option="--group") == ["1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -48,15 +48,15 @@ def test_a_table_of_two_columns_needs_no_name(tmp_path: Path) -> None:
 def test_a_table_that_does_not_fit_says_what_it_has(tmp_path: Path, content: str, wanted: str, said: str) -> None:
     (tmp_path / "meta.csv").write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=said):
-        column(truths(a=""), f"{tmp_path / 'meta.csv'}{wanted}", option="--group")
+        column_values(truths(a=""), f"{tmp_path / 'meta.csv'}{wanted}", option="--group")
 
 
 def test_a_pattern_takes_its_first_group() -> None:
-    assert column(truths(p1_x="", p2_y=""), r"^(p\d+)_", option="--group") == ["p1", "p2"]
+    assert column_values(truths(p1_x="", p2_y=""), r"^(p\d+)_", option="--group") == ["p1", "p2"]
 
 
 def test_a_word_that_is_no_column_lists_the_columns() -> None:
     with pytest.raises(DataError, match=r"vendor: no such column.*known columns: scanner"):
-        column(truths(a="A"), "vendor", option="--by")
+        column_values(truths(a="A"), "vendor", option="--by")
     with pytest.raises(ConfigError, match="nor a pattern"):
-        column(truths(a="A"), "(", option="--by")
+        column_values(truths(a="A"), "(", option="--by")

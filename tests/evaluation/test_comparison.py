@@ -5,10 +5,17 @@ from math import isnan, nan
 import numpy as np
 import pytest
 
-from guidino_cli.evaluation.comparison import Contest, blocks, contest, holm, rank_biserial, signed_rank_p
+from guidino_cli.evaluation.comparison import (
+    PairedComparison,
+    comparison_tables,
+    contest,
+    holm_correction,
+    rank_biserial,
+    signed_rank_p,
+)
 
 
-def judged(values: list[float], metric: str = "dice") -> Contest:
+def judged(values: list[float], metric: str = "dice") -> PairedComparison:
     return contest("a", "b", metric, np.array(values))
 
 
@@ -46,11 +53,11 @@ def test_a_figure_missing_on_one_side_is_left_out_and_counted() -> None:
 
 
 def test_holm_multiplies_by_what_is_left_and_never_decreases() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm_correction([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
 
 
 def test_a_contest_without_a_test_does_not_count_as_one() -> None:
-    assert holm([0.02, nan])[0] == pytest.approx(0.02)
+    assert holm_correction([0.02, nan])[0] == pytest.approx(0.02)
 
 
 def test_the_interval_of_a_constant_difference_is_that_difference() -> None:
@@ -59,8 +66,8 @@ def test_the_interval_of_a_constant_difference_is_that_difference() -> None:
 
 
 def _mean(value: float) -> str:
-    contest = Contest("a", "b", "dice", np.array([value]), value, value, value, 1, 0, 0, 1.0, 1.0, 0.5)
-    ((row,),) = blocks([contest], "mm").values()
+    contest = PairedComparison("a", "b", "dice", np.array([value]), value, value, value, 1, 0, 0, 1.0, 1.0, 0.5)
+    ((row,),) = comparison_tables([contest], "mm").values()
     return row[2]
 
 

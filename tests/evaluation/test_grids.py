@@ -7,7 +7,7 @@ import pytest
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from guidino_cli.errors import DataError
-from guidino_cli.evaluation.grids import fit, nearest
+from guidino_cli.evaluation.grids import align_to_truth, resize_nearest
 from guidino_cli.evaluation.masks import Mask
 
 AFFINE = np.array([[-0.8, 0, 0, 90], [0, 0.5, 0, -40], [0, 0, 2.5, 7], [0, 0, 0, 1.0]])
@@ -32,7 +32,7 @@ ORIENTATIONS = [codes for order in permutations(("RL", "AP", "SI")) for codes in
 @pytest.mark.parametrize("codes", ORIENTATIONS, ids="".join)
 def test_every_order_and_direction_of_the_axes_is_undone_exactly(codes: tuple[str, ...]) -> None:
     truth = volume()
-    found, note = fit(saved_as(truth, codes), truth, resample=False)
+    found, note = align_to_truth(saved_as(truth, codes), truth, resample=False)
     np.testing.assert_array_equal(found.labels, truth.labels)
     assert note == ("" if codes == ("L", "A", "S") else f"reoriented from {''.join(codes)} to LAS, no value changed")
 
@@ -43,14 +43,16 @@ def test_an_oblique_volume_is_turned_as_well() -> None:
     tilt[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     truth = volume(tilt @ AFFINE)
     stored = saved_as(volume(), ("A", "S", "R"))
-    found, _ = fit(Mask(stored.labels, affine=tilt @ stored.affine), truth, resample=False)
+    found, _ = align_to_truth(Mask(stored.labels, affine=tilt @ stored.affine), truth, resample=False)
     np.testing.assert_array_equal(found.labels, truth.labels)
 
 
 def test_instances_turn_with_the_labels() -> None:
     truth = volume()
     stored = saved_as(truth, ("I", "R", "P"))
-    found, _ = fit(Mask(stored.labels, affine=stored.affine, instances=stored.labels * 100), truth, resample=False)
+    found, _ = align_to_truth(
+        Mask(stored.labels, affine=stored.affine, instances=stored.labels * 100), truth, resample=False
+    )
     np.testing.assert_array_equal(found.instances, truth.labels * 100)
 
 
@@ -58,13 +60,13 @@ def test_a_slice_stored_along_another_axis_is_the_same_slice() -> None:
     labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
     truth = Mask(labels, affine=np.eye(4))
     stored = Mask(labels.T.reshape(4, 1, 3), affine=np.eye(4)[:, [1, 2, 0, 3]])
-    found, _ = fit(stored, truth, resample=False)
+    found, _ = align_to_truth(stored, truth, resample=False)
     np.testing.assert_array_equal(found.labels, labels)
 
 
 def test_headers_in_single_precision_are_the_same_grid() -> None:
     truth = volume()
-    found, note = fit(volume(AFFINE.astype(np.float32).astype(np.float64) + 1e-5), truth, resample=False)
+    found, note = align_to_truth(volume(AFFINE.astype(np.float32).astype(np.float64) + 1e-5), truth, resample=False)
     assert (note, found.labels is not None) == ("", True)
 
 
@@ -87,13 +89,13 @@ def moved(*, shift: float = 0.0, scale: float = 1.0, degrees: float = 0.0) -> np
 )
 def test_a_grid_that_lies_elsewhere_is_refused_and_described(affine: np.ndarray, said: str) -> None:
     with pytest.raises(DataError, match=said):
-        fit(volume(affine), volume(), resample=False)
+        align_to_truth(volume(affine), volume(), resample=False)
 
 
 def test_the_shift_of_a_turned_volume_is_seen_too() -> None:
     stored = saved_as(volume(moved(shift=0.8)), ("R", "P", "S"))
     with pytest.raises(DataError, match=r"shifted by 0\.8 mm"):
-        fit(stored, volume(), resample=False)
+        align_to_truth(stored, volume(), resample=False)
 
 
 def test_resampling_goes_by_the_headers() -> None:
@@ -101,7 +103,7 @@ def test_resampling_goes_by_the_headers() -> None:
     truth = volume(np.eye(4))
     part = truth.labels[1:4, 2:6].repeat(2, axis=2)
     affine = np.array([[1, 0, 0, 1], [0, 1, 0, 2], [0, 0, 0.5, -0.25], [0, 0, 0, 1.0]])
-    found, note = fit(Mask(part, affine=affine), truth, resample=True)
+    found, note = align_to_truth(Mask(part, affine=affine), truth, resample=True)
     expected = np.zeros_like(truth.labels)
     expected[1:4, 2:6] = truth.labels[1:4, 2:6]
     np.testing.assert_array_equal(found.labels, expected)
@@ -109,21 +111,21 @@ def test_resampling_goes_by_the_headers() -> None:
 
 
 def test_wrong_headers_can_be_ignored() -> None:
-    found, note = fit(volume(np.eye(4)), volume(), resample=False, ignore_headers=True)
+    found, note = align_to_truth(volume(np.eye(4)), volume(), resample=False, ignore_headers=True)
     assert note == "headers ignored, though they place it elsewhere"
     np.testing.assert_array_equal(found.labels, volume().labels)
 
 
 def test_a_header_without_volume_is_an_error() -> None:
     with pytest.raises(DataError, match="singular"):
-        fit(volume(np.diag([1.0, 0, 1, 1])), volume(), resample=False)
+        align_to_truth(volume(np.diag([1.0, 0, 1, 1])), volume(), resample=False)
 
 
 def test_images_of_another_size_are_told_both_sizes_and_the_turn() -> None:
     with pytest.raises(DataError, match=r"is 4x3 .*, the truth 3x4 .*turned by 90 degrees"):
-        fit(Mask(np.zeros((3, 4))), Mask(np.zeros((4, 3))), resample=False)
+        align_to_truth(Mask(np.zeros((3, 4))), Mask(np.zeros((4, 3))), resample=False)
 
 
 def test_nearest_takes_the_pixel_the_new_centre_falls_into() -> None:
-    assert nearest(np.arange(6)[None], (1, 3)).tolist() == [[1, 3, 5]]
-    assert nearest(np.arange(2)[None], (2, 4)).tolist() == [[0, 0, 1, 1]] * 2
+    assert resize_nearest(np.arange(6)[None], (1, 3)).tolist() == [[1, 3, 5]]
+    assert resize_nearest(np.arange(2)[None], (2, 4)).tolist() == [[0, 0, 1, 1]] * 2

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from guidino_cli.errors import DataError
-from guidino_cli.evaluation.masks import MaskReader, ReadOptions, SurpriseError, make_reader
+from guidino_cli.evaluation.masks import MaskReader, ReadOptions, UnexpectedValueError, make_reader
 
 
 def folder(place: Path, masks: list[np.ndarray]) -> list[Path]:
@@ -31,7 +31,7 @@ def test_an_empty_mask_does_not_change_the_rule(tmp_path: Path) -> None:
 def test_a_value_the_sample_did_not_show_is_a_surprise(tmp_path: Path) -> None:
     paths = folder(tmp_path, [mask(1)] * 60 + [mask(2)])
     reader = make_reader(paths, ReadOptions())
-    with pytest.raises(SurpriseError):
+    with pytest.raises(UnexpectedValueError):
         reader.read(paths[60])
     assert make_reader(paths, ReadOptions(), look_at_all=True).read(paths[60]).labels.tolist() == [[0, 2]]
 

@@ -4,20 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from guidino_cli.evaluation.names import shortened, sign_of_swap, stem
+from guidino_cli.evaluation.names import file_stem, find_swapped_arguments, strip_suffixes
 
 
 def test_endings_are_removed_one_at_a_time() -> None:
-    assert shortened("ISIC_12_seg_Pred") == ["isic_12_seg_pred", "isic_12_seg", "isic_12"]
+    assert strip_suffixes("ISIC_12_seg_Pred") == ["isic_12_seg_pred", "isic_12_seg", "isic_12"]
 
 
 def test_the_ending_of_a_packed_volume_is_one_ending() -> None:
-    assert stem(Path("x/la_003.nii.gz")) == "la_003"
+    assert file_stem(Path("x/la_003.nii.gz")) == "la_003"
 
 
 def sign(predictions: list[str], truths: list[str]) -> str:
     ours, theirs = ([Path(name) for name in side] for side in (predictions, truths))
-    return sign_of_swap(ours[0].parent, ours, theirs)
+    return find_swapped_arguments(ours[0].parent, ours, theirs)
 
 
 @pytest.mark.parametrize(
@@ -55,10 +55,12 @@ def test_what_predict_left_tells_its_side(tmp_path: Path) -> None:
     predicted, drawn = tmp_path / "a" / "1.png", tmp_path / "b" / "1.png"
     predicted.parent.mkdir()
     (tmp_path / "a" / "predictions.json").write_text("{}")
-    assert "predictions.json" in sign_of_swap(drawn.parent, [drawn], [predicted])
-    assert sign_of_swap(predicted.parent, [predicted], [drawn]) == ""
+    assert "predictions.json" in find_swapped_arguments(drawn.parent, [drawn], [predicted])
+    assert find_swapped_arguments(predicted.parent, [predicted], [drawn]) == ""
 
 
 def test_masks_of_prepared_data_are_known(tmp_path: Path) -> None:
     (tmp_path / "cases.json").write_text("{}")
-    assert "prepared data" in sign_of_swap(tmp_path / "masks", [tmp_path / "masks" / "1.png"], [Path("b/1.png")])
+    assert "prepared data" in find_swapped_arguments(
+        tmp_path / "masks", [tmp_path / "masks" / "1.png"], [Path("b/1.png")]
+    )

@@ -7,7 +7,7 @@ import pytest
 
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.cases import Pairing
-from guidino_cli.evaluation.truths import find_truths, in_one_order, read_pairs
+from guidino_cli.evaluation.truths import align_pairings, find_truths, read_pairs
 
 Paired = Callable[[Pairing], dict[str, str | None]]
 
@@ -36,7 +36,7 @@ def test_pairs_of_two_tables_are_brought_into_one_order(paired: Paired, tmp_path
         _table(tmp_path / "1.csv", "x.png,a.png", "y.png,b.png"),
         _table(tmp_path / "2.csv", "v.png,b.png", ",a.png"),
     ]
-    first, second = in_one_order([read_pairs(table) for table in tables], tables)
+    first, second = align_pairings([read_pairs(table) for table in tables], tables)
     assert paired(first) == {"a": "x.png", "b": "y.png"}
     assert list(paired(second).items()) == [("a", None), ("b", "v.png")]
 
@@ -47,7 +47,7 @@ def test_pairs_of_two_tables_are_brought_into_one_order(paired: Paired, tmp_path
 def test_tables_with_other_truths_are_refused(row: str, said: str, tmp_path: Path) -> None:
     tables = [_table(tmp_path / "1.csv", "x.png,a.png"), _table(tmp_path / "2.csv", row)]
     with pytest.raises(DataError, match=said):
-        in_one_order([read_pairs(table) for table in tables], tables)
+        align_pairings([read_pairs(table) for table in tables], tables)
 
 
 Folder = Callable[..., Path]

@@ -8,16 +8,16 @@ import pytest
 from PIL import Image
 
 from guidino_cli.errors import ConfigError
-from guidino_cli.evaluation.folder import Request, evaluate
-from guidino_cli.evaluation.matching import match
-from guidino_cli.evaluation.summary import Evaluation
+from guidino_cli.evaluation.evaluator import EvaluationConfig, evaluate
+from guidino_cli.evaluation.matching import match_predictions
+from guidino_cli.evaluation.summary import EvaluationResult
 from guidino_cli.evaluation.truths import find_truths
 from guidino_cli.evaluation.types import POLICIES, get_policy
 
 SIZE = (30, 40)  # diagonal 50
 
 
-def result(tmp_path: Path, policy: str) -> Evaluation:
+def result(tmp_path: Path, policy: str) -> EvaluationResult:
     """Five cases: half right, both empty, truth empty, prediction empty, missing."""
     square, moved = np.zeros((2, *SIZE), dtype=np.uint8)
     square[2:6, 2:6], moved[2:6, 4:8] = 1, 1
@@ -29,8 +29,8 @@ def result(tmp_path: Path, policy: str) -> Evaluation:
             if mask is not None:
                 Image.fromarray(mask).save(tmp_path / side / f"{name}.png")
     truths = find_truths(tmp_path / "truth", split="test")
-    request = Request(metrics=("dice", "hd95", "precision"), policy=get_policy(policy))
-    return evaluate(match(tmp_path / "predictions", truths), truths, request)
+    request = EvaluationConfig(metrics=("dice", "hd95", "precision"), policy=get_policy(policy))
+    return evaluate(match_predictions(tmp_path / "predictions", truths), truths, request)
 
 
 @pytest.mark.parametrize(

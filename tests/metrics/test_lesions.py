@@ -11,7 +11,7 @@ from guidino_cli.metrics.lesions import (
     lesion_precision,
     lesion_recall,
     match_lesions,
-    pool,
+    pool_lesions,
     recall_by_size,
 )
 
@@ -81,5 +81,5 @@ def test_objects_of_one_size_share_one_bin() -> None:
 
 
 def test_pooling_adds_up() -> None:
-    pooled = pool([Lesions((4,), (True,), 1), Lesions((9, 1), (True, False), 0)])
+    pooled = pool_lesions([Lesions((4,), (True,), 1), Lesions((9, 1), (True, False), 0)])
     assert lesion_f1(pooled) == pytest.approx(4 / 6)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from guidino_cli.metrics.overlap import (
-    Counts,
+    ConfusionCounts,
     adapted_rand_error,
     auroc,
-    auroc_of_counts,
-    count,
+    auroc_from_histograms,
+    confusion_counts,
     dice,
     iou,
-    iou_of_counts,
+    iou_from_histograms,
     precision,
     recall,
     size_error,
@@ -48,11 +48,11 @@ def test_merging_two_halves_has_a_rand_error_of_one_half() -> None:
 def test_two_of_three_predicted_pixels_are_among_four_true_ones() -> None:
     prediction = np.array([[1, 1, 1, 0, 0, 0]], dtype=bool)
     truth = np.array([[0, 1, 1, 1, 1, 0]], dtype=bool)
-    assert count(prediction, truth) == Counts(tp=2, fp=1, fn=2, tn=1)
+    assert confusion_counts(prediction, truth) == ConfusionCounts(tp=2, fp=1, fn=2, tn=1)
 
 
 def test_figures_of_known_counts() -> None:
-    counts = Counts(tp=2, fp=1, fn=2, tn=1)
+    counts = ConfusionCounts(tp=2, fp=1, fn=2, tn=1)
     assert dice(counts) == pytest.approx(4 / 7)
     assert iou(counts) == pytest.approx(2 / 5)
     assert precision(counts) == pytest.approx(2 / 3)
@@ -63,23 +63,23 @@ def test_figures_of_known_counts() -> None:
 
 def test_an_identical_mask_is_perfect() -> None:
     mask = np.eye(5, dtype=bool)
-    assert dice(count(mask, mask)) == iou(count(mask, mask)) == 1.0
+    assert dice(confusion_counts(mask, mask)) == iou(confusion_counts(mask, mask)) == 1.0
 
 
 def test_two_empty_masks_have_no_overlap_figure() -> None:
     empty = np.zeros((4, 4), dtype=bool)
-    assert math.isnan(dice(count(empty, empty)))
-    assert math.isnan(iou(count(empty, empty)))
+    assert math.isnan(dice(confusion_counts(empty, empty)))
+    assert math.isnan(iou(confusion_counts(empty, empty)))
 
 
 def test_ignored_pixels_are_no_true_negatives() -> None:
     empty = np.zeros((2, 2), dtype=bool)
-    assert count(empty, empty, ignored=3).tn == 1
+    assert confusion_counts(empty, empty, ignored=3).tn == 1
 
 
 def test_masks_of_different_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="shapes differ"):
-        count(np.zeros((2, 3), dtype=bool), np.zeros((3, 2), dtype=bool))
+        confusion_counts(np.zeros((2, 3), dtype=bool), np.zeros((3, 2), dtype=bool))
 
 
 TRUTH = np.array([False, False, True, True])
@@ -115,12 +115,12 @@ def test_auroc_without_both_kinds_of_pixels_is_not_a_number(truth: np.ndarray) -
 
 def test_auroc_of_counts_needs_no_pixels() -> None:
     # Levels 0 and 1: of 2 x 3 pairs, 1 x 2 in order and 1 x 2 + 1 x 1 equal.
-    assert auroc_of_counts(np.array([1, 1]), np.array([2, 1])) == pytest.approx((2 + 0.5 * 3) / 6)
+    assert auroc_from_histograms(np.array([1, 1]), np.array([2, 1])) == pytest.approx((2 + 0.5 * 3) / 6)
 
 
 def test_iou_of_everything_at_or_above_each_level() -> None:
     # Levels 0, 1, 2. At 0 all 3 of the truth and 3 others; at 1: 2 and 1; at 2: 1 and none.
-    assert iou_of_counts(np.array([1, 1, 1]), np.array([2, 1, 0])) == pytest.approx([3 / 6, 2 / 4, 1 / 3])
+    assert iou_from_histograms(np.array([1, 1, 1]), np.array([2, 1, 0])) == pytest.approx([3 / 6, 2 / 4, 1 / 3])
 
 
 def test_a_shape_that_differs_is_a_programmers_fault() -> None:

@@ -12,14 +12,14 @@ from scipy.ndimage import binary_erosion
 
 from guidino_cli.metrics import compiled, surface
 from guidino_cli.metrics.surface import (
-    BorderDistances,
-    average_distance,
-    average_symmetric_distance,
-    border,
-    border_distances,
-    hausdorff,
+    SurfaceDistances,
+    average_surface_distance,
+    average_symmetric_surface_distance,
     hausdorff95,
-    surface_dice,
+    hausdorff_distance,
+    mask_edges,
+    normalized_surface_dice,
+    surface_distances,
 )
 
 
@@ -39,37 +39,47 @@ def agrees_with_medpy(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[
     """Both with the compiled kernel, where there is one, and without it."""
     expected = [figure(prediction, truth, spacing) for figure in (medpy.hd95, medpy.hd, medpy.asd, medpy.assd)]
     for distances in (
-        border_distances(prediction, truth, spacing),
+        surface_distances(prediction, truth, spacing),
         surface._by_numpy(prediction, truth, spacing, ignored=None, inside_is_zero=False),
     ):
-        found = [figure(distances) for figure in (hausdorff95, hausdorff, average_distance, average_symmetric_distance)]
+        found = [
+            figure(distances)
+            for figure in (
+                hausdorff95,
+                hausdorff_distance,
+                average_surface_distance,
+                average_symmetric_surface_distance,
+            )
+        ]
         assert found == pytest.approx(expected, abs=1e-9, rel=1e-12)
 
 
 def test_a_square_shifted_by_two_pixels_is_two_spacings_away() -> None:
-    distances = border_distances(np.roll(square(), 2, axis=0), square(), (0.5, 1.0))
+    distances = surface_distances(np.roll(square(), 2, axis=0), square(), (0.5, 1.0))
     assert hausdorff95(distances) == pytest.approx(1.0)
 
 
 def test_two_points_thirty_by_forty_apart_are_fifty_away() -> None:
-    distances = border_distances(point(0, 0), point(30, 40), (1.0, 1.0))
-    assert hausdorff95(distances) == hausdorff(distances) == average_symmetric_distance(distances) == 50.0
+    distances = surface_distances(point(0, 0), point(30, 40), (1.0, 1.0))
+    assert (
+        hausdorff95(distances) == hausdorff_distance(distances) == average_symmetric_surface_distance(distances) == 50.0
+    )
 
 
 def test_two_voxels_use_the_spacing_of_every_axis() -> None:
     size = (5, 5, 5)
-    distances = border_distances(point(0, 0, 0, size=size), point(1, 2, 2, size=size), (2.0, 0.5, 1.0))
-    assert hausdorff(distances) == pytest.approx(3.0)  # sqrt(2^2 + 1^2 + 2^2)
+    distances = surface_distances(point(0, 0, 0, size=size), point(1, 2, 2, size=size), (2.0, 0.5, 1.0))
+    assert hausdorff_distance(distances) == pytest.approx(3.0)  # sqrt(2^2 + 1^2 + 2^2)
 
 
 def test_the_border_of_a_full_image_is_its_frame() -> None:
-    assert border(np.ones((4, 5), dtype=bool)).sum() == 4 * 5 - 2 * 3
+    assert mask_edges(np.ones((4, 5), dtype=bool)).sum() == 4 * 5 - 2 * 3
 
 
 def test_a_diagonal_gap_does_not_open_the_border() -> None:
     mask = np.ones((3, 3), dtype=bool)
     mask[0, 0] = False
-    assert not border(mask)[1, 1]
+    assert not mask_edges(mask)[1, 1]
 
 
 def test_an_island_of_two_percent_separates_the_two_definitions() -> None:
@@ -78,35 +88,35 @@ def test_an_island_of_two_percent_separates_the_two_definitions() -> None:
     truth[10:60, 10:60] = True  # 196 border pixels
     prediction = truth.copy()
     prediction[200:212, 250] = True  # 12 border pixels: 5.8 % of the prediction's 208, 3 % of all 404
-    distances = border_distances(prediction, truth, (1.0, 1.0))
+    distances = surface_distances(prediction, truth, (1.0, 1.0))
     assert hausdorff95(distances, "pooled") == 0.0
     assert hausdorff95(distances, "max") > 200
 
 
 def test_max_is_the_larger_of_the_directed_percentiles() -> None:
-    distances = BorderDistances(np.array([1.0, 1.0]), np.array([4.0, 4.0]))
+    distances = SurfaceDistances(np.array([1.0, 1.0]), np.array([4.0, 4.0]))
     assert hausdorff95(distances, "max") == 4.0
 
 
 def test_the_average_distance_goes_from_the_prediction_to_the_truth() -> None:
     line = np.zeros((9, 9), dtype=bool)
     line[4, :5] = True
-    distances = border_distances(point(4, 0, size=(9, 9)), line, (1.0, 1.0))
-    assert average_distance(distances) == 0.0
-    assert average_symmetric_distance(distances) == pytest.approx((0 + 0 + 1 + 2 + 3 + 4) / 6)
+    distances = surface_distances(point(4, 0, size=(9, 9)), line, (1.0, 1.0))
+    assert average_surface_distance(distances) == 0.0
+    assert average_symmetric_surface_distance(distances) == pytest.approx((0 + 0 + 1 + 2 + 3 + 4) / 6)
 
 
 def test_surface_dice_counts_border_pixels_within_the_tolerance_inclusively() -> None:
-    distances = BorderDistances(np.array([0.0, 3 * 0.1]), np.array([0.3, 0.4]))
-    assert surface_dice(distances, 0.3) == pytest.approx(3 / 4)
+    distances = SurfaceDistances(np.array([0.0, 3 * 0.1]), np.array([0.3, 0.4]))
+    assert normalized_surface_dice(distances, 0.3) == pytest.approx(3 / 4)
 
 
 def test_a_hole_is_a_border_but_not_in_the_to_mask_definition() -> None:
     full = square(40, 5, 35)
     holed = full.copy()
     holed[18:22, 18:22] = False
-    assert hausdorff(border_distances(holed, full, (1.0, 1.0))) > 10
-    assert hausdorff(border_distances(holed, full, (1.0, 1.0), inside_is_zero=True)) <= 2
+    assert hausdorff_distance(surface_distances(holed, full, (1.0, 1.0))) > 10
+    assert hausdorff_distance(surface_distances(holed, full, (1.0, 1.0), inside_is_zero=True)) <= 2
 
 
 def test_border_pixels_beside_ignored_ones_are_left_out() -> None:
@@ -114,7 +124,7 @@ def test_border_pixels_beside_ignored_ones_are_left_out() -> None:
     prediction = truth.copy()
     ignored[:, 10:] = True
     prediction[:, 9:] = False
-    distances = border_distances(prediction & ~ignored, truth & ~ignored, (1.0, 1.0), ignored=ignored)
+    distances = surface_distances(prediction & ~ignored, truth & ~ignored, (1.0, 1.0), ignored=ignored)
     # The truth really ends somewhere in what is ignored: its column 9 touches it and asks nothing of the prediction,
     # but the prediction's column 8 may still be measured to it.
     assert distances.backward.max() == 0.0
@@ -124,13 +134,13 @@ def test_border_pixels_beside_ignored_ones_are_left_out() -> None:
 def test_an_ignored_pixel_outside_the_box_still_touches_the_border() -> None:
     truth, ignored = square(20, 5, 10), np.zeros((20, 20), dtype=bool)
     ignored[4, 5:10] = True
-    distances = border_distances(truth, truth, (1.0, 1.0), ignored=ignored)
+    distances = surface_distances(truth, truth, (1.0, 1.0), ignored=ignored)
     assert distances.forward.size == 16 - 5
 
 
 def test_an_empty_mask_has_no_border() -> None:
     with pytest.raises(ValueError, match="empty"):
-        border_distances(np.zeros((3, 3), dtype=bool), square(3, 0, 2), (1.0, 1.0))
+        surface_distances(np.zeros((3, 3), dtype=bool), square(3, 0, 2), (1.0, 1.0))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +191,7 @@ def test_hundreds_of_random_blobs_agree_with_medpy(seed: int) -> None:
 
 
 def needs_kernel() -> None:
-    if compiled.kernel() is None:
+    if compiled.load_kernel() is None:
         pytest.skip("installed without the kernel")
 
 
@@ -192,7 +202,7 @@ def test_the_kernel_and_the_tree_find_the_same_distances(shape: tuple[int, ...],
     generator, spacing = np.random.default_rng(1), (2.5, 0.8, 0.8)[-len(shape) :]
     for share in (0.001, 0.02, 0.5, 0.98):
         masks = [generator.random(shape) < share for _ in range(2)]
-        by_kernel = border_distances(*masks, spacing, inside_is_zero=inside_is_zero)
+        by_kernel = surface_distances(*masks, spacing, inside_is_zero=inside_is_zero)
         by_numpy = surface._by_numpy(*masks, spacing, ignored=None, inside_is_zero=inside_is_zero)
         for name in ("forward", "backward"):
             ours, theirs = np.sort(getattr(by_kernel, name)), np.sort(getattr(by_numpy, name))
@@ -207,7 +217,7 @@ def test_the_kernel_leaves_out_the_same_ignored_border_pixels(shape: tuple[int, 
         ignored = generator.random(shape) < 0.05
         masks = [(generator.random(shape) < share) & ~ignored for _ in range(2)]
         masks = [mask & (np.indices(shape)[-1] < 40) for mask in masks]  # Ignored pixels outside the box count too.
-        by_kernel = border_distances(*masks, spacing, ignored=ignored)
+        by_kernel = surface_distances(*masks, spacing, ignored=ignored)
         by_numpy = surface._by_numpy(*masks, spacing, ignored=ignored, inside_is_zero=False)
         for name in ("forward", "backward"):
             ours, theirs = np.sort(getattr(by_kernel, name)), np.sort(getattr(by_numpy, name))
@@ -218,7 +228,7 @@ def test_a_border_longer_than_the_kernel_has_room_for_at_first_is_measured_whole
     needs_kernel()
     lines = np.zeros((400, 400), dtype=bool)
     lines[::2] = True
-    distances = border_distances(lines, np.roll(lines, 1, axis=0), (1.0, 1.0))
+    distances = surface_distances(lines, np.roll(lines, 1, axis=0), (1.0, 1.0))
     assert distances.forward.size == 200 * 400 > compiled._CAPACITY
     assert (distances.forward == 1.0).all()
 
@@ -227,10 +237,12 @@ def test_far_islands_are_left_to_the_tree_and_found() -> None:
     needs_kernel()
     truth, prediction = np.zeros((2, 40, 90, 90), dtype=bool)
     truth[0, 0, 0], prediction[39, 89, 89] = True, True
-    found = compiled.border_distances(prediction, truth, (1.0, 1.0, 1.0), inside_is_zero=False)
+    found = compiled.surface_distances(prediction, truth, (1.0, 1.0, 1.0), inside_is_zero=False)
     assert found is not None
     assert [len(array) for array in found] == [0, 0, 1, 1]
-    assert hausdorff(border_distances(prediction, truth, (1.0, 1.0, 1.0))) == pytest.approx((39**2 + 2 * 89**2) ** 0.5)
+    assert hausdorff_distance(surface_distances(prediction, truth, (1.0, 1.0, 1.0))) == pytest.approx(
+        (39**2 + 2 * 89**2) ** 0.5
+    )
 
 
 @pytest.mark.parametrize("reason", ["no library", "switched off"])
@@ -238,17 +250,17 @@ def test_without_the_kernel_the_figure_is_the_same(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reason: str
 ) -> None:
     masks = (np.roll(square(), 2, axis=0), square())
-    before = hausdorff95(border_distances(*masks, (0.5, 1.0)))
+    before = hausdorff95(surface_distances(*masks, (0.5, 1.0)))
     if reason == "no library":
         monkeypatch.setattr(compiled, "_LIBRARY", tmp_path / "none.so")
     else:
         monkeypatch.setenv("GUIDINO_KERNEL", "off")
-    compiled.kernel.cache_clear()
+    compiled.load_kernel.cache_clear()
     try:
-        assert compiled.kernel() is None
-        assert hausdorff95(border_distances(*masks, (0.5, 1.0))) == before
+        assert compiled.load_kernel() is None
+        assert hausdorff95(surface_distances(*masks, (0.5, 1.0))) == before
     finally:
-        compiled.kernel.cache_clear()
+        compiled.load_kernel.cache_clear()
 
 
 def test_the_percentile_is_numpys_to_the_last_bit() -> None:
@@ -260,7 +272,7 @@ def test_the_percentile_is_numpys_to_the_last_bit() -> None:
 
 def test_the_border_is_the_mask_without_its_erosion() -> None:
     mask = np.random.default_rng(0).random((13, 7, 9)) < 0.8
-    np.testing.assert_array_equal(border(mask), mask & ~binary_erosion(mask))
+    np.testing.assert_array_equal(mask_edges(mask), mask & ~binary_erosion(mask))
 
 
 def _awkward(name: str) -> np.ndarray:

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
-from guidino_cli.metrics.surface import average_symmetric_distance, border_distances, hausdorff95, surface_dice
+from guidino_cli.metrics.surface import (
+    average_symmetric_surface_distance,
+    hausdorff95,
+    normalized_surface_dice,
+    surface_distances,
+)
 
 
 def box(rows: slice, columns: slice, shape: tuple[int, ...] = (40, 40)) -> np.ndarray:
@@ -14,7 +19,7 @@ def box(rows: slice, columns: slice, shape: tuple[int, ...] = (40, 40)) -> np.nd
 
 
 def nsd(prediction: np.ndarray, truth: np.ndarray, tolerance: float, spacing: tuple[float, ...] | None = None) -> float:
-    return surface_dice(border_distances(prediction, truth, spacing or (1.0,) * truth.ndim), tolerance)
+    return normalized_surface_dice(surface_distances(prediction, truth, spacing or (1.0,) * truth.ndim), tolerance)
 
 
 SQUARE = box(slice(10, 20), slice(10, 20))  # 36 border pixels
@@ -75,6 +80,6 @@ def test_distances_to_the_mask_are_those_of_a_distance_transform(seed: int) -> N
             distance_transform_edt(~other, spacing)[mask ^ binary_erosion(mask)] for mask, other in (masks, masks[::-1])
         ]
         pooled = np.concatenate(to_mask)
-        found = border_distances(*masks, spacing, inside_is_zero=True)
+        found = surface_distances(*masks, spacing, inside_is_zero=True)
         assert hausdorff95(found) == pytest.approx(np.percentile(pooled, 95))
-        assert average_symmetric_distance(found) == pytest.approx(pooled.mean())
+        assert average_symmetric_surface_distance(found) == pytest.approx(pooled.mean())

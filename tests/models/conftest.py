@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from guidino_cli.config import ModelSettings, Part
+from guidino_cli.config import ComponentSettings, ModelSettings
 from guidino_cli.models import SEGMENTERS
 from guidino_cli.registry import find
 
@@ -41,23 +41,23 @@ _SMALL = {
     },
     "sam2-unet": {"width": 8},
 }
-_BACKBONE = Part("random", {"hidden_size": 32, "depth": 4, "heads": 2, "layers": [1, 2, 3, 4]})
+_BACKBONE = ComponentSettings("random", {"hidden_size": 32, "depth": 4, "heads": 2, "layers": [1, 2, 3, 4]})
 
 
 @pytest.fixture(scope="session")
-def small_segmenter() -> Callable[[str], Part]:
+def small_segmenter() -> Callable[[str], ComponentSettings]:
     """The settings of a registered segmenter, small: `small_segmenter("nnunet")`."""
 
-    def settings(name: str) -> Part:
+    def settings(name: str) -> ComponentSettings:
         if name == "smp":
             pytest.importorskip("segmentation_models_pytorch", exc_type=ImportError)
-        return Part(name, _SMALL.get(name, {}))
+        return ComponentSettings(name, _SMALL.get(name, {}))
 
     return settings
 
 
 @pytest.fixture(scope="session")
-def small_model(small_segmenter: Callable[[str], Part]) -> Callable[[str], ModelSettings]:
+def small_model(small_segmenter: Callable[[str], ComponentSettings]) -> Callable[[str], ModelSettings]:
     """The settings of a model without guide, with a backbone only if the segmenter reads one."""
 
     def settings(name: str) -> ModelSettings:
@@ -68,6 +68,6 @@ def small_model(small_segmenter: Callable[[str], Part]) -> Callable[[str], Model
 
 
 @pytest.fixture(scope="session")
-def small_backbone() -> Part:
+def small_backbone() -> ComponentSettings:
     """Four blocks of random weights, all of them wanted."""
     return _BACKBONE

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from guidino_cli.config import GuideSettings, ModelSettings, Part
+from guidino_cli.config import ComponentSettings, GuideSettings, ModelSettings
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import BACKBONES, SEGMENTERS, build_model
 from guidino_cli.models.composed import Model
@@ -11,12 +11,12 @@ from guidino_cli.registry import find
 
 READERS = sorted(name for name in SEGMENTERS if find("segmenter", name, SEGMENTERS).uses_backbone)
 BLIND = [name for name in READERS if not find("segmenter", name, SEGMENTERS).reads_image]
-ONE_MAP = Part("random", {"hidden_size": 32, "depth": 4, "heads": 2})
+ONE_MAP = ComponentSettings("random", {"hidden_size": 32, "depth": 4, "heads": 2})
 
 
-def test_segdino_reads_normed_patch_tokens_of_four_blocks(small_backbone: Part) -> None:
+def test_segdino_reads_normed_patch_tokens_of_four_blocks(small_backbone: ComponentSettings) -> None:
     """Random LayerNorms are plain ones: mean 0 and variance 1 over the channels; 64 x 48 pixels are 4 x 3 patches."""
-    model = build_model(ModelSettings(Part("segdino"), small_backbone), num_classes=2)
+    model = build_model(ModelSettings(ComponentSettings("segdino"), small_backbone), num_classes=2)
     assert model.backbone is not None
     maps = model.backbone(torch.rand(1, 3, 64, 48))
     assert [tuple(item.shape) for item in maps] == [(1, 32, 4, 3)] * 4
@@ -26,28 +26,31 @@ def test_segdino_reads_normed_patch_tokens_of_four_blocks(small_backbone: Part) 
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_only_the_head_of_a_network_on_a_frozen_backbone_is_trained(name: str, small_backbone: Part) -> None:
-    model = build_model(ModelSettings(Part(name), small_backbone), num_classes=2)
+def test_only_the_head_of_a_network_on_a_frozen_backbone_is_trained(
+    name: str, small_backbone: ComponentSettings
+) -> None:
+    model = build_model(ModelSettings(ComponentSettings(name), small_backbone), num_classes=2)
     trained = {key.split(".")[0] for key, weight in model.named_parameters() if weight.requires_grad}
     assert trained == {"segmenter"}
 
 
-def test_seg_guidino_reads_one_map_or_the_deepest_of_four(small_backbone: Part) -> None:
+def test_seg_guidino_reads_one_map_or_the_deepest_of_four(small_backbone: ComponentSettings) -> None:
     """The random backbone is the same in both; so is the head, if the seed is."""
 
-    def build(backbone: Part) -> Model:
+    def build(backbone: ComponentSettings) -> Model:
         torch.manual_seed(0)
-        return build_model(ModelSettings(Part("seg-guidino"), backbone), num_classes=2).eval()
+        return build_model(ModelSettings(ComponentSettings("seg-guidino"), backbone), num_classes=2).eval()
 
     image = torch.rand(1, 3, 32, 48)
     with torch.no_grad():
         torch.testing.assert_close(build(ONE_MAP)(image).logits[0], build(small_backbone)(image).logits[0])
 
 
-def test_a_guide_that_says_one_everywhere_changes_nothing(small_backbone: Part) -> None:
+def test_a_guide_that_says_one_everywhere_changes_nothing(small_backbone: ComponentSettings) -> None:
     torch.manual_seed(0)
     model = build_model(
-        ModelSettings(Part("seg-guidino"), small_backbone, guide=GuideSettings(at="bottleneck")), num_classes=2
+        ModelSettings(ComponentSettings("seg-guidino"), small_backbone, guide=GuideSettings(at="bottleneck")),
+        num_classes=2,
     ).eval()
     image = torch.rand(1, 3, 33, 50)
     with torch.no_grad():
@@ -60,7 +63,9 @@ def test_a_guide_that_says_one_everywhere_changes_nothing(small_backbone: Part) 
 @pytest.mark.parametrize("backbone", ["dinov3", "embedded"])
 @pytest.mark.parametrize("name", BLIND)
 def test_a_guide_at_an_input_that_is_not_read_is_refused_before_weights_are_sought(name: str, backbone: str) -> None:
-    settings = ModelSettings(Part(name), Part(backbone, {"weights": "/nowhere"}), guide=GuideSettings(at="input"))
+    settings = ModelSettings(
+        ComponentSettings(name), ComponentSettings(backbone, {"weights": "/nowhere"}), guide=GuideSettings(at="input")
+    )
     with pytest.raises(ConfigError, match=rf"guide\.at is input, but segmenter {name} .* use bottleneck or features"):
         build_model(settings, num_classes=2)
 
@@ -68,24 +73,26 @@ def test_a_guide_at_an_input_that_is_not_read_is_refused_before_weights_are_soug
 @pytest.mark.parametrize("name", READERS)
 def test_a_network_that_sees_through_a_backbone_is_refused_without_one(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"segmenter {name} .* set model\.backbone"):
-        build_model(ModelSettings(Part(name)), num_classes=2)
+        build_model(ModelSettings(ComponentSettings(name)), num_classes=2)
 
 
 @pytest.mark.parametrize("name", sorted(set(SEGMENTERS) - set(READERS)))
 def test_a_backbone_that_nobody_reads_is_refused_before_weights_are_sought(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"segmenter {name} does not read a backbone: set model\.guide"):
-        build_model(ModelSettings(Part(name), Part("dinov3", {"weights": "/nowhere"})), num_classes=2)
+        build_model(
+            ModelSettings(ComponentSettings(name), ComponentSettings("dinov3", {"weights": "/nowhere"})), num_classes=2
+        )
 
 
 def test_segdino_on_one_block_says_which_setting_to_change() -> None:
     with pytest.raises(ConfigError, match=r"segmenter segdino: reads 4 blocks .* found 1; set .*options\.layers"):
-        build_model(ModelSettings(Part("segdino"), ONE_MAP), num_classes=2)
+        build_model(ModelSettings(ComponentSettings("segdino"), ONE_MAP), num_classes=2)
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_what_the_backbone_decides_is_no_option(name: str, small_backbone: Part) -> None:
+def test_what_the_backbone_decides_is_no_option(name: str, small_backbone: ComponentSettings) -> None:
     with pytest.raises(ConfigError, match="unknown option 'dense_channels'"):
-        build_model(ModelSettings(Part(name, {"dense_channels": [8]}), small_backbone), num_classes=2)
+        build_model(ModelSettings(ComponentSettings(name, {"dense_channels": [8]}), small_backbone), num_classes=2)
 
 
 def test_fresh_weights_do_not_depend_on_what_a_backbones_loader_draws(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +101,9 @@ def test_fresh_weights_do_not_depend_on_what_a_backbones_loader_draws(monkeypatc
     def build(draws: int) -> Model:
         monkeypatch.setattr("guidino_cli.models.build_backbone", lambda *_, **__: _drawing(draws))
         torch.manual_seed(0)
-        return build_model(ModelSettings(Part("unet", {"width": 4}), ONE_MAP, guide=GuideSettings()), num_classes=2)
+        return build_model(
+            ModelSettings(ComponentSettings("unet", {"width": 4}), ONE_MAP, guide=GuideSettings()), num_classes=2
+        )
 
     first, second = build(0), build(5)
     assert all(map(torch.equal, first.segmenter.parameters(), second.segmenter.parameters()))

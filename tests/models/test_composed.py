@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from guidino_cli.config import GuideSettings, ModelSettings, Part
+from guidino_cli.config import ComponentSettings, GuideSettings, ModelSettings
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.models import SEGMENTERS, build_model
 from guidino_cli.models.base import Backbone, Guide, Segmenter
@@ -17,7 +17,7 @@ from guidino_cli.registry import find
 Place = Literal["input", "bottleneck", "features"]
 PLACES: tuple[Place, ...] = ("input", "bottleneck", "features")
 AGGREGATES = ("mean", "softmax", "logsumexp")
-BACKBONE = Part("random", {"hidden_size": 32, "depth": 2, "heads": 2})
+BACKBONE = ComponentSettings("random", {"hidden_size": 32, "depth": 2, "heads": 2})
 FITTING = [
     (name, place)
     for name in SEGMENTERS
@@ -98,7 +98,11 @@ def _image(size: tuple[int, int]) -> Tensor:
 
 @pytest.mark.parametrize(("name", "place", "aggregate"), MIXED)
 def test_any_guide_fits_any_segmenter_at_any_place(
-    name: str, place: Place, aggregate: str, small_segmenter: Callable[[str], Part], small_backbone: Part
+    name: str,
+    place: Place,
+    aggregate: str,
+    small_segmenter: Callable[[str], ComponentSettings],
+    small_backbone: ComponentSettings,
 ) -> None:
     guide = GuideSettings(at=place, options={"prototypes": 4, "aggregate": aggregate})
     model = build_model(ModelSettings(small_segmenter(name), small_backbone, guide=guide), num_classes=2)
@@ -180,17 +184,19 @@ def test_without_a_guide_there_is_none_in_the_prediction() -> None:
 def test_the_weights_of_the_segmenter_do_not_depend_on_the_guide() -> None:
     """Otherwise a plain run and a guided run of one seed would start from different networks."""
     torch.manual_seed(0)
-    plain = build_model(ModelSettings(Part("unet", {"width": 4})), num_classes=2)
+    plain = build_model(ModelSettings(ComponentSettings("unet", {"width": 4})), num_classes=2)
     torch.manual_seed(0)
-    guided = build_model(ModelSettings(Part("unet", {"width": 4}), BACKBONE, guide=GuideSettings()), num_classes=2)
+    guided = build_model(
+        ModelSettings(ComponentSettings("unet", {"width": 4}), BACKBONE, guide=GuideSettings()), num_classes=2
+    )
     for key, value in plain.segmenter.state_dict().items():
         assert torch.equal(value, guided.segmenter.state_dict()[key])
 
 
 def test_a_backbone_that_nobody_reads_is_refused() -> None:
-    tiny = Part("random", {"hidden_size": 32, "depth": 1, "heads": 2})
+    tiny = ComponentSettings("random", {"hidden_size": 32, "depth": 1, "heads": 2})
     with pytest.raises(ConfigError, match=r"does not read a backbone: set model\.guide"):
-        build_model(ModelSettings(Part("unet"), backbone=tiny), num_classes=2)
+        build_model(ModelSettings(ComponentSettings("unet"), backbone=tiny), num_classes=2)
 
 
 def test_coarser_scores_of_a_padded_image_cover_the_image_alone() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from guidino_cli.config import GuideSettings, ModelSettings, Part
+from guidino_cli.config import ComponentSettings, GuideSettings, ModelSettings
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import SEGMENTERS, build_backbone, build_model
 from guidino_cli.models.base import Guide
@@ -41,7 +41,9 @@ class Fixed(Guide):
 
 
 @pytest.fixture(scope="module")
-def plain(small_segmenter: Callable[[str], Part], small_backbone: Part) -> Callable[[str], Model]:
+def plain(
+    small_segmenter: Callable[[str], ComponentSettings], small_backbone: ComponentSettings
+) -> Callable[[str], Model]:
     """A model without a guide, in evaluation mode; made once, for nothing here learns."""
 
     @cache
@@ -54,7 +56,7 @@ def plain(small_segmenter: Callable[[str], Part], small_backbone: Part) -> Calla
 
 
 @pytest.fixture(scope="module")
-def make(plain: Callable[[str], Model], small_backbone: Part) -> Make:
+def make(plain: Callable[[str], Model], small_backbone: ComponentSettings) -> Make:
     """The same weights with a guide."""
     other = build_backbone(small_backbone.name, small_backbone.options)
 
@@ -157,7 +159,7 @@ def test_no_segmenter_changes_the_dense_maps_it_is_given(name: str, plain: Calla
 
 @pytest.mark.parametrize("num_classes", [2, 4])
 def test_a_guide_per_class_has_a_map_for_each_foreground_class_of_the_data(
-    num_classes: int, small_segmenter: Callable[[str], Part], small_backbone: Part
+    num_classes: int, small_segmenter: Callable[[str], ComponentSettings], small_backbone: ComponentSettings
 ) -> None:
     settings = ModelSettings(small_segmenter("unet"), small_backbone, guide=GuideSettings(per_class=True))
     guide = build_model(settings, num_classes=num_classes)(_image()).guide
@@ -165,7 +167,9 @@ def test_a_guide_per_class_has_a_map_for_each_foreground_class_of_the_data(
     assert guide.shape[1] == num_classes - 1
 
 
-def test_the_number_of_maps_cannot_be_typed(small_segmenter: Callable[[str], Part], small_backbone: Part) -> None:
+def test_the_number_of_maps_cannot_be_typed(
+    small_segmenter: Callable[[str], ComponentSettings], small_backbone: ComponentSettings
+) -> None:
     settings = ModelSettings(small_segmenter("unet"), small_backbone, guide=GuideSettings(options={"maps": 3}))
     with pytest.raises(ConfigError, match="unknown option 'maps'"):
         build_model(settings, num_classes=4)

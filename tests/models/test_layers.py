@@ -8,7 +8,14 @@ import torch
 from torch import nn
 
 from guidino_cli.errors import DependencyError
-from guidino_cli.models.layers import CellNorm, ChannelNorm, DropPath, InstanceNorm, optional, take_single_cells
+from guidino_cli.models.layers import (
+    AnySizeInstanceNorm,
+    DropPath,
+    InstanceNorm,
+    LayerNorm2d,
+    import_optional,
+    use_any_size_instance_norm,
+)
 
 
 def test_a_normalised_channel_has_mean_zero_and_variance_one_in_every_image() -> None:
@@ -37,8 +44,8 @@ def test_a_branch_is_left_out_for_whole_samples_and_kept_ones_grow() -> None:
     assert (out[:, 0, 0] == 0).float().mean() == pytest.approx(0.25, abs=4 * (0.25 * 0.75 / 4000) ** 0.5)
 
 
-@pytest.mark.parametrize("norm", [CellNorm(2, affine=True), InstanceNorm(2)], ids=["cell", "instance"])
-def test_a_single_cell_is_normalised_to_the_bias(norm: CellNorm) -> None:
+@pytest.mark.parametrize("norm", [AnySizeInstanceNorm(2, affine=True), InstanceNorm(2)], ids=["cell", "instance"])
+def test_a_single_cell_is_normalised_to_the_bias(norm: AnySizeInstanceNorm) -> None:
     cell = torch.rand(3, 2, 1, 1, requires_grad=True)
     with torch.no_grad():
         norm.bias.copy_(torch.tensor([0.5, -1.0]))
@@ -50,12 +57,12 @@ def test_a_single_cell_is_normalised_to_the_bias(norm: CellNorm) -> None:
 
 
 def test_a_single_cell_without_weights_is_normalised_to_zero() -> None:
-    assert torch.equal(CellNorm(2)(torch.rand(3, 2, 1, 1)), torch.zeros(3, 2, 1, 1))
+    assert torch.equal(AnySizeInstanceNorm(2)(torch.rand(3, 2, 1, 1)), torch.zeros(3, 2, 1, 1))
 
 
 def test_a_norm_over_channels_is_that_of_each_cell() -> None:
     x = torch.rand(2, 8, 3, 5) * 4 + 1
-    out = ChannelNorm(8, eps=1e-6)(x)
+    out = LayerNorm2d(8, eps=1e-6)(x)
     torch.testing.assert_close(out.mean(dim=1), torch.zeros(2, 3, 5), atol=1e-5, rtol=0)
     torch.testing.assert_close(out.var(dim=1, correction=0), torch.ones(2, 3, 5), atol=1e-4, rtol=0)
 
@@ -63,13 +70,13 @@ def test_a_norm_over_channels_is_that_of_each_cell() -> None:
 _LOOK = """
 import sys
 from guidino_cli.models import SEGMENTERS, build_model
-from guidino_cli.config import ModelSettings, Part
+from guidino_cli.config import ModelSettings, ComponentSettings
 from guidino_cli.registry import find
 for name in SEGMENTERS:
     find("segmenter", name, SEGMENTERS)
 optional = {"monai", "einops", "segmentation_models_pytorch", "timm", "torchvision", "transformers"}
 print(sorted(optional & set(sys.modules)))
-build_model(ModelSettings(Part("segformer", {"size": "b0"})), num_classes=2)
+build_model(ModelSettings(ComponentSettings("segformer", {"size": "b0"})), num_classes=2)
 print([name for name in sys.modules if name.startswith("torchvision") or "image_processing_segformer" in name])
 """
 
@@ -81,21 +88,21 @@ def test_no_library_is_imported_before_its_network_is_made_and_no_image_processo
 
 
 def test_a_module_that_is_there_is_given() -> None:
-    assert optional("json", extra="none", needed_by="this test").loads("1") == 1
+    assert import_optional("json", extra="none", needed_by="this test").loads("1") == 1
 
 
 def test_a_missing_module_is_named_with_its_extra() -> None:
     with pytest.raises(DependencyError, match=r"this test needs no_such_package \(.*\): pip install 'guidino\[some\]'"):
-        optional("no_such_package.nets", extra="some", needed_by="this test")
+        import_optional("no_such_package.nets", extra="some", needed_by="this test")
 
 
 def test_only_the_norms_are_replaced_and_with_the_same_settings() -> None:
     inner = nn.Sequential(nn.InstanceNorm2d(4, eps=1e-3, affine=True), nn.InstanceNorm2d(4))
-    net = take_single_cells(nn.Sequential(nn.Conv2d(3, 4, 1), inner, nn.BatchNorm2d(4)))
+    net = use_any_size_instance_norm(nn.Sequential(nn.Conv2d(3, 4, 1), inner, nn.BatchNorm2d(4)))
     assert [type(module) for module in (net[0], net[1][0], net[1][1], net[2])] == [  # type: ignore[index]
         nn.Conv2d,
-        CellNorm,
-        CellNorm,
+        AnySizeInstanceNorm,
+        AnySizeInstanceNorm,
         nn.BatchNorm2d,
     ]
     first, second = net[1]  # type: ignore[index]

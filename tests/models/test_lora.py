@@ -9,22 +9,22 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from guidino_cli.config import FinetuneSettings, LoraSettings, ModelSettings, Part
+from guidino_cli.config import ComponentSettings, FinetuneSettings, LoraSettings, ModelSettings
 from guidino_cli.errors import ConfigError, WeightsError
 from guidino_cli.models import build_backbone, build_model
 from guidino_cli.models.backbones.dino import random_dino
 from guidino_cli.models.backbones.vit import ViT
-from guidino_cli.models.base import Backbone, is_adapter
+from guidino_cli.models.base import Backbone, is_lora_parameter
 from guidino_cli.models.lora import (
-    adapt,
-    adapter_config,
-    adapter_tensors,
-    checkpoint_blocks,
-    find_targets,
+    adapter_config_json,
+    adapter_state_dict,
+    add_lora,
+    enable_full_finetuning,
+    enable_gradient_checkpointing,
+    find_target_modules,
+    get_transformers_model,
     load_adapter,
-    merged,
-    pretrained,
-    train_whole,
+    merge_adapter,
 )
 from guidino_cli.models.pretrained.catalogue import licence_note
 
@@ -33,7 +33,7 @@ IMAGE = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
 
 def _whole(drop_path: float = 0.0, **options: object) -> ViT:
     backbone = random_dino(hidden_size=32, depth=3, heads=2, **options)  # type: ignore[arg-type]
-    train_whole(backbone, FinetuneSettings(drop_path=drop_path))
+    enable_full_finetuning(backbone, FinetuneSettings(drop_path=drop_path))
     return backbone
 
 
@@ -58,7 +58,7 @@ def test_every_weight_that_learns_gets_a_gradient_and_the_mask_token_does_not_le
 
 def test_a_backbone_in_half_precision_learns_in_full() -> None:
     backbone = random_dino(hidden_size=32, depth=1, heads=2).to(torch.bfloat16)
-    train_whole(backbone, FinetuneSettings())
+    enable_full_finetuning(backbone, FinetuneSettings())
     assert {weight.dtype for weight in backbone.parameters()} == {torch.float32}
 
 
@@ -73,8 +73,8 @@ def test_frozen_again_it_is_as_any_frozen_backbone() -> None:
 
 def test_a_model_is_built_with_a_backbone_that_learns() -> None:
     settings = ModelSettings(
-        Part("segdino"),
-        Part("random", {"hidden_size": 32, "depth": 4, "heads": 2, "layers": [1, 2, 3, 4]}),
+        ComponentSettings("segdino"),
+        ComponentSettings("random", {"hidden_size": 32, "depth": 4, "heads": 2, "layers": [1, 2, 3, 4]}),
         finetune=FinetuneSettings(),
     )
     model = build_model(settings, num_classes=2)
@@ -85,7 +85,7 @@ def test_a_model_is_built_with_a_backbone_that_learns() -> None:
 
 
 def test_layer_scales_begin_at_what_is_asked_for() -> None:
-    vit = pretrained(random_dino(hidden_size=32, depth=1, heads=2, layer_scale=1e-5))
+    vit = get_transformers_model(random_dino(hidden_size=32, depth=1, heads=2, layer_scale=1e-5))
     block = vit.model.layer[0]
     assert torch.equal(block.layer_scale1.lambda1, torch.full((32,), 1e-5))
     assert torch.equal(block.layer_scale2.lambda1, torch.full((32,), 1e-5))
@@ -128,8 +128,8 @@ def test_a_family_whose_blocks_cannot_be_left_out_is_refused() -> None:
     config = ViTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, image_size=32)
     backbone = ViT(ViTModel(config, add_pooling_layer=False), identity={})
     with pytest.raises(ConfigError, match=r"finetune\.drop_path: ViTModel has no blocks .* set it to 0"):
-        train_whole(backbone, FinetuneSettings(drop_path=0.1))
-    train_whole(backbone, FinetuneSettings())
+        enable_full_finetuning(backbone, FinetuneSettings(drop_path=0.1))
+    enable_full_finetuning(backbone, FinetuneSettings())
     assert backbone.is_whole
 
 
@@ -141,9 +141,11 @@ def test_checkpointing_changes_no_gradient_though_blocks_are_left_out_at_random(
     for checkpointing in (False, True):
         backbone = _whole(0.5)
         if checkpointing:
-            checkpoint_blocks(backbone)
+            enable_gradient_checkpointing(backbone)
         count: list[int] = []
-        pretrained(backbone).model.layer[0].norm1.register_forward_hook(lambda *_, count=count: count.append(1))
+        get_transformers_model(backbone).model.layer[0].norm1.register_forward_hook(
+            lambda *_, count=count: count.append(1)
+        )
         _maps(backbone.train(), seed=5)[0].square().sum().backward()
         gradients.append({name: weight.grad for name, weight in backbone.named_parameters()})
         calls.append(len(count))
@@ -162,7 +164,7 @@ def _tiny(**options: Any) -> Backbone:
 def _adapted(settings: LoraSettings | None = None, **options: Any) -> Backbone:
     torch.manual_seed(0)
     backbone = _tiny(**options)
-    adapt(backbone, settings or LoraSettings())
+    add_lora(backbone, settings or LoraSettings())
     return backbone
 
 
@@ -171,7 +173,7 @@ def _stir(backbone: Backbone) -> None:
     torch.manual_seed(1)
     with torch.no_grad():
         for name, parameter in backbone.named_parameters():
-            if is_adapter(name):
+            if is_lora_parameter(name):
                 parameter.add_(0.1 * torch.randn_like(parameter))
 
 
@@ -185,8 +187,8 @@ def _learning(module: nn.Module) -> dict[str, nn.Parameter]:
 
 def _save(backbone: Backbone, folder: Path, settings: LoraSettings) -> Path:
     folder.mkdir()
-    save_file(adapter_tensors(backbone), folder / "adapter_model.safetensors", {"format": "pt"})
-    (folder / "adapter_config.json").write_text(adapter_config(backbone, settings))
+    save_file(adapter_state_dict(backbone), folder / "adapter_model.safetensors", {"format": "pt"})
+    (folder / "adapter_config.json").write_text(adapter_config_json(backbone, settings))
     return folder
 
 
@@ -196,14 +198,14 @@ def _save(backbone: Backbone, folder: Path, settings: LoraSettings) -> Path:
 def test_attention_of_a_vit_small_at_rank_8_has_the_papers_294912_weights() -> None:
     """12 blocks x 4 projections x 8 x (384 + 384)."""
     backbone = random_dino(depth=1)
-    adapt(backbone, LoraSettings(targets=ATTENTION))
+    add_lora(backbone, LoraSettings(targets=ATTENTION))
     assert 12 * sum(p.numel() for p in _learning(backbone).values()) == 294_912
 
 
 def test_all_projections_of_a_vit_small_at_rank_8_have_663552_weights() -> None:
     """12 blocks x 8 x (4 x (384 + 384) for attention, 2 x (384 + 1536) for the MLP)."""
     backbone = random_dino(depth=1)
-    adapt(backbone, LoraSettings())
+    add_lora(backbone, LoraSettings())
     assert 12 * sum(p.numel() for p in _learning(backbone).values()) == 663_552
 
 
@@ -214,7 +216,7 @@ def test_only_the_chosen_blocks_are_adapted_counted_from_one() -> None:
 
 def test_blocks_that_the_backbone_dropped_cannot_be_adapted() -> None:
     with pytest.raises(ConfigError, match=r"model\.lora\.layers is \[3\], but the backbone uses blocks 1\.\.2"):
-        adapt(_tiny(layers=[2]), LoraSettings(layers=[3]))
+        add_lora(_tiny(layers=[2]), LoraSettings(layers=[3]))
 
 
 def test_a_target_that_does_not_exist_is_refused_with_those_that_do() -> None:
@@ -222,12 +224,12 @@ def test_a_target_that_does_not_exist_is_refused_with_those_that_do() -> None:
     with pytest.raises(
         ConfigError, match=r"unknown projection 'fc1'.*down_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
     ):
-        adapt(_tiny(), LoraSettings(targets=[*ATTENTION, "fc1"]))
+        add_lora(_tiny(), LoraSettings(targets=[*ATTENTION, "fc1"]))
 
 
 def test_an_empty_list_of_targets_is_refused() -> None:
     with pytest.raises(ConfigError, match="targets is empty"):
-        adapt(_tiny(), LoraSettings(targets=[]))
+        add_lora(_tiny(), LoraSettings(targets=[]))
 
 
 def _swin_like() -> nn.Module:
@@ -257,7 +259,7 @@ def test_all_means_every_linear_layer_of_every_block_and_none_outside(
     network: Callable[[], nn.Module], per_block: int, blocks: int
 ) -> None:
     """Not the pooler, the patch embedding or a stage's downsampling."""
-    names = find_targets(network(), LoraSettings())
+    names = find_target_modules(network(), LoraSettings())
     assert len(names) == len(set(names)) == per_block * blocks
     assert not [name for name in names if "pooler" in name or "embed" in name or "downsample" in name]
 
@@ -281,7 +283,7 @@ def test_only_the_adapter_learns_and_the_base_keeps_every_bit(options: dict[str,
         backbone(_image())[-1].square().mean().backward()
         optimizer.step()
     changed = {name for name, value in backbone.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed == {name for name in before if is_adapter(name)}
+    assert changed == {name for name in before if is_lora_parameter(name)}
 
 
 def test_scaling_is_alpha_over_rank_and_with_rslora_over_its_root() -> None:
@@ -299,7 +301,7 @@ def test_in_training_nothing_but_the_dropout_of_lora_is_random() -> None:
     _stir(backbone)
     backbone.train()
     assert torch.equal(backbone(_image())[0], backbone(_image())[0])
-    assert not pretrained(backbone).training
+    assert not get_transformers_model(backbone).training
     assert not [name for name, m in backbone.named_modules() if m.training and "rope" in name]
 
 
@@ -337,9 +339,11 @@ def test_checkpointing_runs_blocks_twice_and_changes_no_gradient() -> None:
         backbone = _adapted(LoraSettings(dropout=0.3))
         _stir(backbone)
         if checkpointing:
-            checkpoint_blocks(backbone)
+            enable_gradient_checkpointing(backbone)
         count: list[int] = []
-        pretrained(backbone).model.layer[0].norm1.register_forward_hook(lambda *_, count=count: count.append(1))
+        get_transformers_model(backbone).model.layer[0].norm1.register_forward_hook(
+            lambda *_, count=count: count.append(1)
+        )
         gradients.append(_gradients(backbone))
         calls.append(len(count))
     assert calls == [1, 2]
@@ -360,7 +364,7 @@ def test_checkpointing_a_family_that_cannot_is_refused() -> None:
     with pytest.raises(
         ConfigError, match=r"train\.checkpointing: DINOv3ConvNextModel does not support it; leave it out"
     ):
-        checkpoint_blocks(ConvNeXt())
+        enable_gradient_checkpointing(ConvNeXt())
 
 
 # --- PEFT's own format
@@ -377,12 +381,12 @@ def test_peft_itself_loads_the_adapter_onto_the_same_base(settings: LoraSettings
     backbone = _adapted(settings).eval()
     _stir(backbone)
     folder = _save(backbone, tmp_path / "adapter", settings)
-    network = PeftModel.from_pretrained(pretrained(_tiny()), str(folder)).eval()
+    network = PeftModel.from_pretrained(get_transformers_model(_tiny()), str(folder)).eval()
     pixels = torch.rand(1, 3, 32, 32)
     with torch.no_grad():
-        wanted = pretrained(backbone)(pixels).last_hidden_state
+        wanted = get_transformers_model(backbone)(pixels).last_hidden_state
         assert torch.equal(network(pixels).last_hidden_state, wanted)
-    assert not torch.equal(pretrained(_tiny())(pixels).last_hidden_state, wanted)
+    assert not torch.equal(get_transformers_model(_tiny())(pixels).last_hidden_state, wanted)
 
 
 def test_an_adapter_of_a_backbone_cut_short_leaves_the_blocks_behind_alone(tmp_path: Path) -> None:
@@ -391,7 +395,7 @@ def test_an_adapter_of_a_backbone_cut_short_leaves_the_blocks_behind_alone(tmp_p
 
     backbone = _adapted(layers=[2])
     folder = _save(backbone, tmp_path / "adapter", LoraSettings())
-    network = PeftModel.from_pretrained(pretrained(_tiny()), str(folder))
+    network = PeftModel.from_pretrained(get_transformers_model(_tiny()), str(folder))
     adapted = {name.split(".")[4] for name, module in network.named_modules() if isinstance(module, LoraLayer)}
     assert adapted == {"0", "1"}
 
@@ -410,8 +414,8 @@ def test_an_adapter_that_was_saved_comes_back_bit_for_bit(settings: LoraSettings
 def test_a_merged_backbone_has_the_features_of_the_adapted_one(settings: LoraSettings, tmp_path: Path) -> None:
     backbone = _adapted(settings).eval()
     _stir(backbone)
-    network = merged(_tiny(), _save(backbone, tmp_path / "adapter", settings))
-    assert not [name for name in network.state_dict() if is_adapter(name)]
+    network = merge_adapter(_tiny(), _save(backbone, tmp_path / "adapter", settings))
+    assert not [name for name in network.state_dict() if is_lora_parameter(name)]
     network.save_pretrained(tmp_path / "merged")
     again = build_backbone("dinov3", {"weights": str(tmp_path / "merged")}, offline=True)
     assert (again(_image())[0] - backbone(_image())[0]).abs().max() <= 1e-5
@@ -420,10 +424,12 @@ def test_a_merged_backbone_has_the_features_of_the_adapted_one(settings: LoraSet
 def test_dinov2_is_adapted_saved_and_merged_too(dinov2_folder: Path, tmp_path: Path) -> None:
     options, settings = {"weights": str(dinov2_folder)}, LoraSettings(targets=["fc1", "q_proj"])
     backbone = build_backbone("dinov2", options, offline=True)
-    adapt(backbone, settings)
+    add_lora(backbone, settings)
     backbone.eval()
     _stir(backbone)
-    network = merged(build_backbone("dinov2", options, offline=True), _save(backbone, tmp_path / "adapter", settings))
+    network = merge_adapter(
+        build_backbone("dinov2", options, offline=True), _save(backbone, tmp_path / "adapter", settings)
+    )
     network.save_pretrained(tmp_path / "merged")
     again = build_backbone("dinov2", {"weights": str(tmp_path / "merged")}, offline=True)
     assert (again(_image())[0] - backbone(_image())[0]).abs().max() <= 1e-5
@@ -457,9 +463,9 @@ def test_what_derives_from_dinov3_says_under_which_licence_it_may_be_passed_on()
 @pytest.mark.parametrize("dora", [False, True])
 def test_beside_a_base_in_half_precision_the_adapter_is_in_full_and_learns(dora: bool) -> None:
     backbone = _tiny()
-    pretrained(backbone).to(torch.bfloat16)
+    get_transformers_model(backbone).to(torch.bfloat16)
     plain = backbone(_image())[0]
-    adapt(backbone, LoraSettings(dora=dora))
+    add_lora(backbone, LoraSettings(dora=dora))
     assert {parameter.dtype for parameter in _learning(backbone).values()} == {torch.float32}
     if not dora:
         assert torch.equal(backbone.eval()(_image())[0], plain)

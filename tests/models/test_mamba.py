@@ -12,7 +12,7 @@ from transformers.models.mamba.modeling_mamba import MambaMixer
 
 from guidino_cli.errors import DependencyError
 from guidino_cli.models import mamba as module
-from guidino_cli.models.mamba import Mamba, fresh_steps, fused_kernel, selective_scan
+from guidino_cli.models.mamba import Mamba, fused_kernel, init_dt_bias, selective_scan
 
 
 def test_with_the_same_weights_it_is_the_block_of_transformers() -> None:
@@ -41,7 +41,7 @@ def test_a_token_sees_itself_and_those_before_it() -> None:
 
 
 def test_fresh_steps_lie_between_a_thousandth_and_a_tenth() -> None:
-    steps = F.softplus(fresh_steps(2000))
+    steps = F.softplus(init_dt_bias(2000))
     assert steps.min() >= 1e-3 * 0.999
     assert steps.max() <= 1e-1 * 1.001
     # Evenly on a logarithmic scale: the geometric mean is a hundredth.

@@ -8,7 +8,7 @@ from PIL import Image
 
 from guidino_cli.data.images import write_label_map
 from guidino_cli.errors import DataError
-from guidino_cli.planning.fingerprint import fingerprint
+from guidino_cli.planning.fingerprint import extract_fingerprint
 from guidino_cli.types import Case
 
 
@@ -28,7 +28,7 @@ def test_sizes_colours_and_classes_are_those_of_the_images(tmp_path: Path) -> No
         _case(tmp_path, 1, size_hw=(20, 20), colour=(200, 0, 50), rows=1),
         _case(tmp_path, 2, size_hw=(40, 10), colour=(0, 0, 0), rows=0),
     ]
-    facts = fingerprint(cases, ["background", "polyp", "tool"])
+    facts = extract_fingerprint(cases, ["background", "polyp", "tool"])
     assert (facts.median_hw, facts.smallest_hw, facts.largest_hw) == ((20, 20), (10, 10), (40, 20))
     assert facts.mean == (150, 0, 50)
     assert facts.deviation == (50, 0, 0)
@@ -43,9 +43,9 @@ def test_a_mask_with_a_class_that_does_not_exist_is_named(tmp_path: Path) -> Non
     case = _case(tmp_path, 0, size_hw=(4, 4), colour=(0, 0, 0), rows=1)
     write_label_map(tmp_path / "0-mask.png", np.full((4, 4), 7, dtype=np.uint8))
     with pytest.raises(DataError, match=r"0-mask\.png: has the value 7, expected 0 to 1"):
-        fingerprint([case], ["background", "polyp"])
+        extract_fingerprint([case], ["background", "polyp"])
 
 
 def test_without_a_labelled_case_it_says_so() -> None:
     with pytest.raises(DataError, match="no labelled training case"):
-        fingerprint([], ["background", "polyp"])
+        extract_fingerprint([], ["background", "polyp"])

@@ -2,18 +2,18 @@
 
 import pytest
 
-from guidino_cli.planning.fingerprint import ClassFacts, Fingerprint
-from guidino_cli.planning.proposal import Proposal, propose, reasons
+from guidino_cli.planning.fingerprint import ClassStatistics, DatasetFingerprint
+from guidino_cli.planning.proposal import PlanProposal, explain_proposal, propose_plan
 
 
-def _facts(cases: int) -> Fingerprint:
+def _facts(cases: int) -> DatasetFingerprint:
     size, grey = (512, 512), (90.0, 90.0, 90.0)
-    classes = (ClassFacts("polyp", cases, 0.1, 0.01),)
-    return Fingerprint(cases, size, size, size, grey, grey, (grey, grey), True, classes)
+    classes = (ClassStatistics("polyp", cases, 0.1, 0.01),)
+    return DatasetFingerprint(cases, size, size, size, grey, grey, (grey, grey), True, classes)
 
 
-def _proposed(cases: int, steps: int | None = None) -> Proposal:
-    return propose(_facts(cases), encoder="plain", budget_gb=8, steps=steps)
+def _proposed(cases: int, steps: int | None = None) -> PlanProposal:
+    return propose_plan(_facts(cases), encoder="plain", budget_gb=8, steps=steps)
 
 
 @pytest.mark.parametrize(
@@ -34,5 +34,5 @@ def test_steps_that_are_asked_for_are_taken_whatever_the_passes() -> None:
 
 @pytest.mark.parametrize(("cases", "is_said"), [(11, True), (100, False)])
 def test_fewer_steps_than_nnunets_are_given_a_reason(cases: int, is_said: bool) -> None:
-    lines = reasons(_proposed(cases), _facts(cases), name="few")
+    lines = explain_proposal(_proposed(cases), _facts(cases), name="few")
     assert any("--steps 250000" in line for line in lines) == is_said

@@ -2,34 +2,42 @@
 
 import pytest
 
-from guidino_cli.planning.rules import ENCODERS, divisible, halvings, map_values, plan, settle, widths_of
+from guidino_cli.planning.rules import (
+    ENCODERS,
+    count_feature_map_values,
+    pad_to_divisible,
+    plan,
+    plan_for_patch,
+    pools_per_axis,
+    stage_widths,
+)
 
 PLAIN, RESIDUAL = ENCODERS["plain"], ENCODERS["residual"]
 
 
 @pytest.mark.parametrize(("side", "times"), [(7, 0), (8, 1), (64, 4), (448, 6), (512, 7)])
 def test_a_side_is_halved_down_to_four(side: int, times: int) -> None:
-    assert halvings((side, side)) == (times, times)
+    assert pools_per_axis((side, side)) == (times, times)
 
 
 def test_a_patch_grows_to_a_multiple_of_its_halvings() -> None:
     # 300: 150, 75, 38, 19, 10, 5: six times, so multiples of 64.
-    assert divisible((300, 512)) == (320, 512)
+    assert pad_to_divisible((300, 512)) == (320, 512)
 
 
 def test_widths_double_up_to_512() -> None:
-    assert widths_of(6) == (32, 64, 128, 256, 512, 512)
+    assert stage_widths(6) == (32, 64, 128, 256, 512, 512)
 
 
 def test_the_values_of_two_plain_stages_are_counted() -> None:
     # Encoder 2 x 32 x 64 + 2 x 64 x 16, decoder two convolutions and a transposed one of 32 x 64, head 3 x 64.
-    assert map_values((8, 8), encoder=PLAIN, classes=3) == 4096 + 2048 + 3 * 2048 + 192
+    assert count_feature_map_values((8, 8), encoder=PLAIN, classes=3) == 4096 + 2048 + 3 * 2048 + 192
 
 
 def test_the_values_of_two_residual_stages_are_counted() -> None:
     # Stem, one block of two maps; three blocks of two maps and one projection; one convolution and one transposed.
     expected = 32 * 64 + 2 * 32 * 64 + (6 + 1) * 64 * 16 + 2 * 32 * 64 + 2 * 64
-    assert map_values((8, 8), encoder=RESIDUAL, classes=2) == expected
+    assert count_feature_map_values((8, 8), encoder=RESIDUAL, classes=2) == expected
 
 
 def test_an_image_of_512_gets_nnunets_known_plan() -> None:
@@ -39,13 +47,13 @@ def test_an_image_of_512_gets_nnunets_known_plan() -> None:
 
 @pytest.mark.parametrize(("side", "batch"), [(448, 18), (512, 13), (768, 6)])
 def test_the_batches_of_table_ii_of_dino_u_net_follow_for_its_four_stages(side: int, batch: int) -> None:
-    found = settle((side, side), (side, side), cases=1000, classes=2, encoder=PLAIN, budget_gb=8, stages=4)
+    found = plan_for_patch((side, side), (side, side), cases=1000, classes=2, encoder=PLAIN, budget_gb=8, stages=4)
     assert found.batch_size == batch
 
 
 def test_a_batch_covers_five_per_cent_of_a_small_data_set() -> None:
     # Drishti-GS in Table II: 101 images of 256 x 256 px.
-    found = settle((256, 256), (256, 256), cases=101, classes=3, encoder=PLAIN, budget_gb=8, stages=4)
+    found = plan_for_patch((256, 256), (256, 256), cases=101, classes=3, encoder=PLAIN, budget_gb=8, stages=4)
     assert found.batch_size == 5
     assert found.capped_batch == 53
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from guidino_cli.plots.contact_sheet import Tile, contact_sheet, outlined
+from guidino_cli.plots.contact_sheet import Tile, contact_sheet, draw_outlined_thumbnail
 from guidino_cli.plots.panels import outline_colour
 
 
@@ -10,14 +10,16 @@ def test_a_mask_is_outlined_and_its_inside_left_alone() -> None:
     image = np.full((60, 60, 3), 100, dtype=np.uint8)
     labels = np.zeros((60, 60), dtype=np.uint8)
     labels[20:40, 20:40] = 1
-    drawn = outlined(image, labels, size=60)
+    drawn = draw_outlined_thumbnail(image, labels, size=60)
     assert "#{:02x}{:02x}{:02x}".format(*drawn[20, 30].tolist()) == outline_colour(1)
     assert drawn[30, 30].tolist() == [100, 100, 100]
     assert drawn[5, 5].tolist() == [100, 100, 100]
 
 
 def test_the_edge_of_the_picture_is_no_outline() -> None:
-    full = outlined(np.full((40, 40, 3), 100, dtype=np.uint8), np.ones((40, 40), dtype=np.uint8), size=40)
+    full = draw_outlined_thumbnail(
+        np.full((40, 40, 3), 100, dtype=np.uint8), np.ones((40, 40), dtype=np.uint8), size=40
+    )
     assert (full == 100).all()
 
 

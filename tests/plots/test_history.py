@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from guidino_cli.plots.history import Row, training_curve, validation_grid
+from guidino_cli.plots.history import ValidationRow, training_curve, validation_grid
 
 
 def rows(scores: list[float | None]) -> list[dict[str, Any]]:
@@ -64,10 +64,12 @@ LABELS = np.zeros((30, 40), dtype=np.uint8)
 LABELS[5:20, 5:20] = 1
 
 
-def row(name: str = "case", *, dice: float = 0.5, guide: bool = True, size_hw: tuple[int, int] = (30, 40)) -> Row:
+def row(
+    name: str = "case", *, dice: float = 0.5, guide: bool = True, size_hw: tuple[int, int] = (30, 40)
+) -> ValidationRow:
     labels = np.resize(LABELS, size_hw)
     image = np.zeros((*size_hw, 3), dtype=np.uint8)
-    return Row(name, dice, image, labels, labels, np.full(size_hw, 0.5) if guide else None)
+    return ValidationRow(name, dice, image, labels, labels, np.full(size_hw, 0.5) if guide else None)
 
 
 def texts(figure) -> list[str]:
@@ -104,7 +106,7 @@ def test_the_bar_under_the_guides_spans_what_they_span() -> None:
     guides = [np.full((8, 8), 0.4), np.full((8, 8), 0.6)]
     blank = np.zeros((8, 8, 3), dtype=np.uint8)
     labels = np.zeros((8, 8), dtype=np.uint8)
-    rows = [Row(str(i), 1.0, blank, labels, labels, guide) for i, guide in enumerate(guides)]
+    rows = [ValidationRow(str(i), 1.0, blank, labels, labels, guide) for i, guide in enumerate(guides)]
     figure = validation_grid(rows, name="run", classes=["background", "polyp"])
     bars = [axes for axes in figure.axes if axes.get_xlabel() == "guide value"]
     assert [bar.get_xlim() for bar in bars] == [pytest.approx((0.4, 0.6))]
@@ -113,7 +115,7 @@ def test_the_bar_under_the_guides_spans_what_they_span() -> None:
 def test_the_ends_of_the_bar_are_told() -> None:
     guides = [np.full((30, 40), 0.0949), np.full((30, 40), 0.8951)]
     image = np.zeros((30, 40, 3), dtype=np.uint8)
-    cases = [Row(str(i), 1.0, image, LABELS, LABELS, guide) for i, guide in enumerate(guides)]
+    cases = [ValidationRow(str(i), 1.0, image, LABELS, LABELS, guide) for i, guide in enumerate(guides)]
     figure = validation_grid(cases, name="run", classes=["background", "polyp"])
     (bar,) = [axes for axes in figure.axes if axes.get_xlabel() == "guide value"]
     low, high = bar.get_xlim()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from guidino_cli.plots.pretraining import Eye, pretraining_curve, token_sheet
+from guidino_cli.plots.pretraining import TokenTimeline, pretraining_figure, token_sheet_figure
 
 _ROW = {"lr": 1e-3, "weight_decay": 0.04, "images_per_second": 9.0, "seconds": 1.0, "gradient_norm": 2.0}
 
@@ -23,7 +23,7 @@ def _history() -> list[dict]:
 
 
 def test_terms_and_entropies_are_lines_of_panels_of_their_own_and_settings_are_not_drawn() -> None:
-    terms, entropies, watched = pretraining_curve(_history()).axes[:3]
+    terms, entropies, watched = pretraining_figure(_history()).axes[:3]
     assert [line.get_label() for line in terms.lines[:4]] == ["loss", "dino", "ibot", "gram"]
     assert [line.get_label() for line in entropies.lines[:1]] == ["target entropy"]
     assert watched.get_ylabel() == "effective rank"
@@ -31,23 +31,25 @@ def test_terms_and_entropies_are_lines_of_panels_of_their_own_and_settings_are_n
 
 
 def test_a_term_that_begins_later_is_drawn_from_there() -> None:
-    gram = next(line for line in pretraining_curve(_history()).axes[0].lines if line.get_label() == "gram")
+    gram = next(line for line in pretraining_figure(_history()).axes[0].lines if line.get_label() == "gram")
     assert gram.get_xydata().tolist() == [[20, 0.5]]
 
 
 def test_a_stage_begins_at_a_line_in_every_panel() -> None:
-    for axes in pretraining_curve(_history()).axes[:3]:
+    for axes in pretraining_figure(_history()).axes[:3]:
         assert any(list(line.get_xdata()) == [10, 10] for line in axes.lines)
 
 
 def test_a_run_of_another_objective_without_entropies_or_rank_is_drawn_too() -> None:
     rows = [{**_ROW, "step": 5, "stage": "one", "loss": 1.0, "cosine_loss": 1.0}]
-    assert len(pretraining_curve(rows).axes) == 3
+    assert len(pretraining_figure(rows).axes) == 3
 
 
 def test_a_sheet_has_the_image_and_what_was_seen_at_every_step() -> None:
     image, seen = np.zeros((20, 30, 3), dtype=np.uint8), [np.zeros((2, 3, 3)), np.ones((2, 3, 3))]
-    figure = token_sheet([Eye("a.png", image, seen), Eye("b.png", image, seen)], steps=[0, 1500], name="run")
+    figure = token_sheet_figure(
+        [TokenTimeline("a.png", image, seen), TokenTimeline("b.png", image, seen)], steps=[0, 1500], name="run"
+    )
     titles = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert sum(bool(axes.images) for axes in figure.axes) == 6
     assert {"image", "step 0", "step 1,500"} <= set(titles)

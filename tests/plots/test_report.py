@@ -10,17 +10,17 @@ from guidino_cli.plots.report import (
     FALSE_POSITIVE,
     TRUE_POSITIVE,
     WRONG_CLASS,
-    Differences,
-    difference_figure,
+    PairedDifferences,
+    downsample,
+    draw_overlay,
     histogram_svg,
-    overlay,
-    shrink,
+    plot_paired_differences,
 )
 
 
 def _texts(values: list[float]) -> list[str]:
-    panel = Differences("a", "b", "Dice", np.array(values), True, float(np.mean(values)), (0.0, 0.0))
-    return [text.get_text() for text in difference_figure([panel]).axes[0].texts]
+    panel = PairedDifferences("a", "b", "Dice", np.array(values), True, float(np.mean(values)), (0.0, 0.0))
+    return [text.get_text() for text in plot_paired_differences([panel]).axes[0].texts]
 
 
 def test_tiny_differences_are_called_tiny() -> None:
@@ -33,7 +33,7 @@ def test_differences_that_can_be_seen_need_no_note() -> None:
 
 def test_every_kind_of_pixel_has_its_colour() -> None:
     truth, prediction = np.array([[0, 1, 1, 2, 0]]), np.array([[0, 1, 0, 1, 1]])
-    picture = overlay(None, prediction, truth)[0].tolist()
+    picture = draw_overlay(None, prediction, truth)[0].tolist()
     assert picture[0] == [24, 24, 24]
     assert [tuple(pixel) for pixel in picture[1:]] == [TRUE_POSITIVE, FALSE_NEGATIVE, WRONG_CLASS, FALSE_POSITIVE]
 
@@ -41,7 +41,7 @@ def test_every_kind_of_pixel_has_its_colour() -> None:
 def test_the_inside_of_a_patch_lets_the_image_through() -> None:
     image, mask = np.full((9, 9, 3), 100, dtype=np.uint8), np.zeros((9, 9), dtype=int)
     mask[2:7, 2:7] = 1
-    picture = overlay(image, mask, mask)
+    picture = draw_overlay(image, mask, mask)
     assert tuple(picture[2, 2]) == TRUE_POSITIVE
     assert picture[4, 4].tolist() == [163, 158, 85]  # 55 % of 100 and 45 % of (240, 228, 66)
     assert picture[0, 0].tolist() == [100, 100, 100]
@@ -56,7 +56,7 @@ def test_the_colours_differ_in_lightness_too() -> None:
 def test_a_large_picture_is_averaged_down() -> None:
     picture = np.zeros((1000, 500, 3), dtype=np.uint8)
     picture[::2] = 200
-    small = shrink(picture, 250)
+    small = downsample(picture, 250)
     assert small.shape == (250, 125, 3)
     assert np.unique(small).tolist() == [100]
 

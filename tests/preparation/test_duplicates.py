@@ -6,19 +6,21 @@ import numpy as np
 from PIL import Image
 
 from guidino_cli.preparation.duplicates import (
-    connected,
+    connected_components,
     difference_hash,
-    exact_pairs,
-    file_hash,
+    file_sha256,
+    find_exact_duplicates,
+    find_near_duplicates,
     merge_groups,
-    near_pairs,
     thumbnail,
 )
 
 
 def _near(*images: Image.Image) -> list[tuple[int, int]]:
     grey = [image.convert("L") for image in images]
-    return near_pairs(np.stack([difference_hash(item) for item in grey]), np.stack([thumbnail(item) for item in grey]))
+    return find_near_duplicates(
+        np.stack([difference_hash(item) for item in grey]), np.stack([thumbnail(item) for item in grey])
+    )
 
 
 def _scene(seed: int) -> Image.Image:
@@ -44,24 +46,24 @@ def test_a_picture_beyond_the_first_chunk_is_compared_too() -> None:
     small = rng.integers(0, 255, (600, 1024), dtype=np.uint8)
     for one, other in ((3, 599), (300, 400)):
         hashes[other], small[other] = hashes[one] ^ np.uint64(1), small[one]
-    assert sorted(near_pairs(hashes, small)) == [(3, 599), (300, 400)]
+    assert sorted(find_near_duplicates(hashes, small)) == [(3, 599), (300, 400)]
 
 
 def test_nine_bits_of_difference_are_too_many() -> None:
     hashes = np.zeros((3, 4), dtype=np.uint64)
     hashes[1, 0], hashes[2, 0] = 0b1111_1111, 0b1_1111_1111
     small = np.tile(np.arange(1024) % 251, (3, 1)).astype(np.uint8)
-    assert near_pairs(hashes, small) == [(0, 1), (1, 2)]
+    assert find_near_duplicates(hashes, small) == [(0, 1), (1, 2)]
 
 
 def test_equal_files_are_found_whatever_their_name(tmp_path: Path) -> None:
     for name, content in (("a", b"1"), ("b", b"2"), ("c", b"1")):
         (tmp_path / name).write_bytes(content)
-    assert exact_pairs([file_hash(tmp_path / name) for name in "abc"]) == [(0, 2)]
+    assert find_exact_duplicates([file_sha256(tmp_path / name) for name in "abc"]) == [(0, 2)]
 
 
 def test_pairs_that_share_a_picture_are_one_group() -> None:
-    assert connected(["a", "b", "c", "d"], [(0, 2), (2, 1)]) == [["a", "b", "c"]]
+    assert connected_components(["a", "b", "c", "d"], [(0, 2), (2, 1)]) == [["a", "b", "c"]]
 
 
 def test_groups_with_a_common_picture_are_joined() -> None:

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from guidino_cli.errors import ConfigError, DataError
-from guidino_cli.preparation.layouts import recognise
-from guidino_cli.preparation.public import choose_normal
-from guidino_cli.preparation.types import read_names
+from guidino_cli.preparation.layouts import detect_layout
+from guidino_cli.preparation.public_layouts import filter_normal_cases
+from guidino_cli.preparation.types import read_split_list
 
 
 def _touch(root: Path, *names: str) -> Path:
@@ -24,12 +24,12 @@ def _touch(root: Path, *names: str) -> Path:
 
 
 def _parts(root: Path, layout: str = "auto") -> dict[str, str | None]:
-    return {pair.id: pair.split for pair in recognise(root, layout).pairs}
+    return {pair.id: pair.split for pair in detect_layout(root, layout).pairs}
 
 
 def test_kvasir_is_known_by_its_names(tmp_path: Path) -> None:
     name = "cju0qkwl35piu0993l0dewei2.jpg"
-    found = recognise(_touch(tmp_path, f"images/{name}", f"masks/{name}"))
+    found = detect_layout(_touch(tmp_path, f"images/{name}", f"masks/{name}"))
     assert (found.layout, found.class_names) == ("kvasir", ("background", "polyp"))
 
 
@@ -37,7 +37,7 @@ def test_lists_beside_the_folders_are_the_official_parts(tmp_path: Path) -> None
     _touch(tmp_path, *(f"{kind}/{stem}.png" for kind in ("images", "masks") for stem in "abcd"))
     (tmp_path / "train.txt").write_text("a\nimages/b.png masks/b.png\n")
     (tmp_path / "test.txt").write_text("c\n")
-    found = recognise(tmp_path)
+    found = detect_layout(tmp_path)
     assert {pair.id: pair.split for pair in found.pairs} == {"a": "train", "b": "train", "c": "test"}
     assert any("d" in note and "no split list" in note for note in found.notes)
 
@@ -46,7 +46,7 @@ def test_a_listed_case_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     _touch(tmp_path, "images/a.png", "masks/a.png")
     (tmp_path / "train.txt").write_text("a\nmissing\n")
     with pytest.raises(DataError, match="name 1 image not there: missing"):
-        recognise(tmp_path)
+        detect_layout(tmp_path)
 
 
 def test_a_case_in_two_lists_is_an_error(tmp_path: Path) -> None:
@@ -54,12 +54,12 @@ def test_a_case_in_two_lists_is_an_error(tmp_path: Path) -> None:
     for part in ("train", "test"):
         (tmp_path / f"{part}.txt").write_text("a\n")
     with pytest.raises(DataError, match=r"also in train\.txt"):
-        recognise(tmp_path)
+        detect_layout(tmp_path)
 
 
 def test_names_with_spaces_survive_in_a_list(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("benign (1).png\nbenign (2)\n# remark\n\n")
-    assert read_names(tmp_path / "train.txt") == ["benign (1)", "benign (2)"]
+    assert read_split_list(tmp_path / "train.txt") == ["benign (1)", "benign (2)"]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_isic_of_three_years_keeps_its_parts(tmp_path: Path, images: str, masks:
     for number, part in enumerate(("Training", "Test")):
         stem = f"ISIC_000000{number}"
         _touch(tmp_path, f"{images.format(part)}/{stem}.jpg", f"{masks.format(part)}/{stem}_segmentation.png")
-    assert recognise(tmp_path).layout == "isic"
+    assert detect_layout(tmp_path).layout == "isic"
     assert _parts(tmp_path) == {"ISIC_0000000": "train", "ISIC_0000001": "test"}
 
 
@@ -86,7 +86,7 @@ def test_isic_superpixels_and_other_tasks_are_no_images(tmp_path: Path) -> None:
         "ISIC-2017_Training_Part1_GroundTruth/ISIC_0000000_segmentation.png",
         "ISIC-2017_Training_Part2_GroundTruth/ISIC_0000000_features.json",
     )
-    found = recognise(tmp_path)
+    found = detect_layout(tmp_path)
     assert [pair.images[0].name for pair in found.pairs] == ["ISIC_0000000.jpg"]
     assert found.images == []
 
@@ -101,7 +101,7 @@ def test_tn3k_folds_are_positions_in_the_sorted_list(tmp_path: Path) -> None:
     _touch(tmp_path, *(f"trainval-{kind}/{stem}.jpg" for stem in stems for kind in ("image", "mask")))
     for fold in range(5):
         (tmp_path / f"tn3k-trainval-fold{fold}.json").write_text(json.dumps({"val": [fold]}))
-    pairs = {pair.id: (pair.split, pair.fold) for pair in recognise(tmp_path).pairs}
+    pairs = {pair.id: (pair.split, pair.fold) for pair in detect_layout(tmp_path).pairs}
     assert pairs["trainval_0000"] == ("val", 0)
     assert pairs["trainval_0010"] == ("train", 3)
 
@@ -109,7 +109,7 @@ def test_tn3k_folds_are_positions_in_the_sorted_list(tmp_path: Path) -> None:
 def test_busi_merges_masks_and_keeps_the_kind_of_lesion(tmp_path: Path) -> None:
     _touch(tmp_path, "benign/benign (1).png", "benign/benign (1)_mask.png", "benign/benign (1)_mask_1.png")
     _touch(tmp_path, "malignant/malignant (1).png", "malignant/malignant (1)_mask.png")
-    found = recognise(tmp_path)
+    found = detect_layout(tmp_path)
     assert found.layout == "busi"
     assert {pair.id: (pair.stratum, pair.group, len(pair.masks)) for pair in found.pairs} == {
         "benign (1)": ("benign", "benign/benign (1)", 2),
@@ -120,9 +120,9 @@ def test_busi_merges_masks_and_keeps_the_kind_of_lesion(tmp_path: Path) -> None:
 def test_busi_normal_images_are_a_choice_that_is_told(tmp_path: Path) -> None:
     for kind in ("benign", "malignant", "normal"):
         _touch(tmp_path, f"{kind}/{kind} (1).png", f"{kind}/{kind} (1)_mask.png")
-    found = recognise(tmp_path)
-    assert len(choose_normal(found, include=True).pairs) == 3
-    without = choose_normal(found, include=False)
+    found = detect_layout(tmp_path)
+    assert len(filter_normal_cases(found, include=True).pairs) == 3
+    without = filter_normal_cases(found, include=False)
     assert len(without.pairs) == 2
     assert "normal images, 1: left out" in without.notes[-1]
 
@@ -131,7 +131,7 @@ def test_the_field_of_view_of_drive_is_no_label(tmp_path: Path) -> None:
     for part, number in (("training", 21), ("test", 1)):
         _touch(tmp_path, f"{part}/images/{number}_{part}.tif", f"{part}/1st_manual/{number}_manual1.gif")
         _touch(tmp_path, f"{part}/mask/{number}_{part}_mask.gif")
-    found = recognise(tmp_path)
+    found = detect_layout(tmp_path)
     assert found.layout == "drive"
     assert [pair.masks[0].parent.name for pair in found.pairs] == ["1st_manual", "1st_manual"]
     assert any("field of view" in note for note in found.notes)
@@ -146,23 +146,23 @@ def _nnunet(root: Path, **description: object) -> Path:
 
 
 def test_nnunet_collects_channels_and_names(tmp_path: Path) -> None:
-    found = recognise(_nnunet(tmp_path))
+    found = detect_layout(_nnunet(tmp_path))
     assert found.class_names == ("background", "tumour")
     assert [(pair.id, len(pair.images), pair.split) for pair in found.pairs] == [("a", 2, "train"), ("b", 2, "test")]
 
 
 def test_nnunet_version_one_has_its_labels_the_other_way_round(tmp_path: Path) -> None:
-    assert recognise(_nnunet(tmp_path, labels={"0": "background", "1": "cup"})).class_names == ("background", "cup")
+    assert detect_layout(_nnunet(tmp_path, labels={"0": "background", "1": "cup"})).class_names == ("background", "cup")
 
 
 def test_nnunet_regions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="regions"):
-        recognise(_nnunet(tmp_path, labels={"background": 0, "whole": [1, 2]}))
+        detect_layout(_nnunet(tmp_path, labels={"background": 0, "whole": [1, 2]}))
 
 
 def test_nnunet_volumes_are_refused_as_volumes(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="volumes are not supported"):
-        recognise(_nnunet(tmp_path, file_ending=".nii.gz"))
+        detect_layout(_nnunet(tmp_path, file_ending=".nii.gz"))
 
 
 @pytest.mark.parametrize(
@@ -190,16 +190,16 @@ def test_equal_names_in_two_parts_get_their_part_as_prefix(tmp_path: Path) -> No
 def test_two_folders_of_masks_are_refused(tmp_path: Path) -> None:
     _touch(tmp_path, "images/a.png", "masks/a.png", "labels/a.png")
     with pytest.raises(DataError, match="labels, masks all look like"):
-        recognise(tmp_path)
+        detect_layout(tmp_path)
 
 
 def test_other_folders_are_told_and_not_used(tmp_path: Path) -> None:
-    found = recognise(_touch(tmp_path, "images/a.png", "masks/a.png", "fov/a.png"))
+    found = detect_layout(_touch(tmp_path, "images/a.png", "masks/a.png", "fov/a.png"))
     assert found.notes == ["fov/ is not used"]
 
 
 def test_one_folder_with_suffixes(tmp_path: Path) -> None:
-    found = recognise(_touch(tmp_path, "a.jpg", "a_mask.png", "b.jpg", "b_mask.png"))
+    found = detect_layout(_touch(tmp_path, "a.jpg", "a_mask.png", "b.jpg", "b_mask.png"))
     assert (found.layout, [pair.id for pair in found.pairs]) == ("suffix", ["a", "b"])
 
 
@@ -208,46 +208,46 @@ def test_a_folder_within_a_folder_of_nothing_else_is_entered(tmp_path: Path) -> 
 
 
 def test_hidden_files_are_no_images(tmp_path: Path) -> None:
-    found = recognise(_touch(tmp_path, "images/a.png", "images/._a.png", "masks/a.png", "masks/._a.png"))
+    found = detect_layout(_touch(tmp_path, "images/a.png", "images/._a.png", "masks/a.png", "masks/._a.png"))
     assert len(found.pairs) == 1
 
 
 def test_a_csv_names_pairs_groups_and_parts(tmp_path: Path) -> None:
     _touch(tmp_path, "x/1.png", "y/2.png")
     (tmp_path / "pairs.csv").write_text("Image,Mask,split,group\nx/1.png,y/2.png,validation,p7\n")
-    pair = recognise(tmp_path / "pairs.csv").pairs[0]
+    pair = detect_layout(tmp_path / "pairs.csv").pairs[0]
     assert (pair.id, pair.images[0], pair.split, pair.group) == ("1", tmp_path / "x/1.png", "val", "p7")
 
 
 def test_further_columns_of_a_csv_are_kept(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("image,mask,Scanner,age\nx/1.png,y/2.png, A ,\n")
-    assert recognise(tmp_path / "pairs.csv").pairs[0].fields == {"scanner": "A", "age": ""}
+    assert detect_layout(tmp_path / "pairs.csv").pairs[0].fields == {"scanner": "A", "age": ""}
 
 
 def test_a_csv_without_the_columns_says_which_it_found(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="found the columns a, b, expected at least image and mask"):
-        recognise(tmp_path / "pairs.csv")
+        detect_layout(tmp_path / "pairs.csv")
 
 
 def test_two_public_layouts_at_once_are_a_tie(tmp_path: Path) -> None:
     _touch(tmp_path, "training/images/1_t.tif", "training/1st_manual/1_manual1.gif")
     _touch(tmp_path, "trainval-image/0000.jpg", "trainval-mask/0000.jpg")
     with pytest.raises(DataError, match=r"fits several layouts.*choose with --layout"):
-        recognise(tmp_path)
-    assert recognise(tmp_path, "tn3k").layout == "tn3k"
+        detect_layout(tmp_path)
+    assert detect_layout(tmp_path, "tn3k").layout == "tn3k"
 
 
 def test_an_empty_folder_lists_what_was_tried(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"an empty folder, expected image-mask pairs: .*kvasir, siblings, suffix"):
-        recognise(tmp_path)
+        detect_layout(tmp_path)
 
 
 def test_volumes_are_refused_in_plain_words(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="volumes are not supported yet"):
-        recognise(_touch(tmp_path, "images/a.nii.gz", "labels/a.nii.gz"))
+        detect_layout(_touch(tmp_path, "images/a.nii.gz", "labels/a.nii.gz"))
 
 
 def test_an_unknown_layout_gets_a_suggestion(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'kvasir'"):
-        recognise(tmp_path, "kvasr")
+        detect_layout(tmp_path, "kvasr")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from guidino_cli.preparation.matching import is_mask_name, match
+from guidino_cli.preparation.matching import is_mask_name, match_masks
 
 
 def _paths(*names: str) -> list[Path]:
@@ -26,38 +26,38 @@ def _paths(*names: str) -> list[Path]:
     ],
 )
 def test_common_spellings_find_each_other(image: str, mask: str) -> None:
-    found = match(_paths(image, "other.png"), _paths(mask, "other.png"))
+    found = match_masks(_paths(image, "other.png"), _paths(mask, "other.png"))
     assert (Path(image), (Path(mask),)) in [(pair[1], pair[2]) for pair in found.pairs]
 
 
 def test_numbered_masks_belong_to_one_image() -> None:
-    found = match(_paths("a.png"), _paths("a_mask.png", "a_mask_1.png", "a_mask_2.png"))
+    found = match_masks(_paths("a.png"), _paths("a_mask.png", "a_mask_1.png", "a_mask_2.png"))
     assert [len(masks) for _, _, masks in found.pairs] == [3]
 
 
 def test_two_masks_of_one_name_are_a_collision() -> None:
-    found = match(_paths("a.png"), _paths("a_mask.png", "a_gt.png"))
+    found = match_masks(_paths("a.png"), _paths("a_mask.png", "a_gt.png"))
     assert found.pairs == []
     assert len(found.collisions) == 1
 
 
 def test_two_images_of_one_name_are_a_collision() -> None:
-    found = match(_paths("a.jpg", "a.png", "b.png"), _paths("a.gif", "b.gif"))
+    found = match_masks(_paths("a.jpg", "a.png", "b.png"), _paths("a.gif", "b.gif"))
     assert [pair[0] for pair in found.pairs] == ["b"]
     assert found.collisions == [(Path("a.jpg"), Path("a.png"), Path("a.gif"))]
 
 
 def test_what_has_no_partner_is_listed() -> None:
-    found = match(_paths("a.png", "b.png"), _paths("b.png", "c.png"))
+    found = match_masks(_paths("a.png", "b.png"), _paths("b.png", "c.png"))
     assert (found.images, found.masks) == (_paths("a.png"), _paths("c.png"))
 
 
 def test_names_that_merely_follow_each_other_are_not_paired() -> None:
-    assert match(_paths("a.png", "b.png"), _paths("c.png", "d.png")).pairs == []
+    assert match_masks(_paths("a.png", "b.png"), _paths("c.png", "d.png")).pairs == []
 
 
 def test_an_accent_is_one_name_composed_or_decomposed() -> None:
-    assert len(match(_paths("caf\u00e9.png"), _paths("cafe\u0301.png")).pairs) == 1
+    assert len(match_masks(_paths("caf\u00e9.png"), _paths("cafe\u0301.png")).pairs) == 1
 
 
 def test_a_name_with_mask_inside_a_word_is_no_mask() -> None:

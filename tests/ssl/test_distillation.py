@@ -7,15 +7,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from guidino_cli.pretrain_config import CropSizes, DistillSettings, PretrainConfig, StageSettings, UnlabelledSettings
+from guidino_cli.pretrain_config import (
+    CropSizes,
+    DistillSettings,
+    PretrainConfig,
+    StageSettings,
+    UnlabelledDataSettings,
+)
 from guidino_cli.ssl.distillation import Distillation, Teacher
-from guidino_cli.ssl.networks import Trunk
-from guidino_cli.ssl.objective import Progress
-from guidino_cli.ssl.student import Shape, fresh
-from guidino_cli.ssl.teacher_features import TeacherFeatures
-from guidino_cli.types import Images
+from guidino_cli.ssl.networks import TokenEncoder
+from guidino_cli.ssl.objective import PretrainProgress
+from guidino_cli.ssl.student import StudentSize, init_student
+from guidino_cli.ssl.teacher_features import TeacherFeatureTable
+from guidino_cli.types import UnlabelledSample
 
-AT = Progress(0, 100, 0)
+AT = PretrainProgress(0, 100, 0)
 
 
 class Colours(nn.Module):
@@ -32,25 +38,25 @@ class Colours(nn.Module):
 
 def settings(*, gram: float = 0.0, flip: float = 0.5) -> PretrainConfig:
     return PretrainConfig(
-        data=UnlabelledSettings(side=64, light="none", flip=flip),
+        data=UnlabelledDataSettings(side=64, light="none", flip=flip),
         distill=DistillSettings(views=2, area=(0.5, 1.0), blur=0.0),
         stages=[StageSettings("one", 100, 1e-3, gram=gram, crops=[CropSizes(64, 32)])],
     )
 
 
-def images(*, epoch: int = 0, count: int = 2) -> Images:
+def images(*, epoch: int = 0, count: int = 2) -> UnlabelledSample:
     pixels = torch.randint(0, 256, (count, 3, 4, 4), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     large = pixels.repeat_interleave(16, dim=2).repeat_interleave(16, dim=3)
-    return Images(large, torch.ones(count), torch.arange(count), torch.full((count,), epoch))
+    return UnlabelledSample(large, torch.ones(count), torch.arange(count), torch.full((count,), epoch))
 
 
 def distillation(config: PretrainConfig, *, width: int = 16, teacher: nn.Module | None = None, table=None):  # type: ignore[no-untyped-def]
-    trunk = Trunk(fresh(Shape(width, 1, 2), seed=0), mean=(0.5,) * 3, std=(0.25,) * 3)
+    trunk = TokenEncoder(init_student(StudentSize(width, 1, 2), seed=0), mean=(0.5,) * 3, std=(0.25,) * 3)
     return Distillation(trunk, Teacher(teacher or Colours(), channels=12, patch=8), config, table=table)
 
 
 def in_table(place: Path):  # type: ignore[no-untyped-def]
-    return lambda grid: TeacherFeatures(place, key={}, rows=4, tokens=grid * grid, channels=12)
+    return lambda grid: TeacherFeatureTable(place, key={}, rows=4, tokens=grid * grid, channels=12)
 
 
 def test_every_weight_that_learns_gets_a_gradient() -> None:
@@ -134,6 +140,6 @@ def test_a_student_learns_what_its_teacher_says_of_one_image() -> None:
 
 def test_a_student_that_is_as_far_as_at_the_beginning_is_warned_of() -> None:
     objective = distillation(settings())
-    assert objective.warning({"distance": 0.97}, at=Progress(10, 100, 0)) is None
-    assert objective.warning({"distance": 0.50}, at=Progress(30, 100, 0)) is None
-    assert "0.97 after 30% of the steps" in str(objective.warning({"distance": 0.97}, at=Progress(30, 100, 0)))
+    assert objective.warning({"distance": 0.97}, at=PretrainProgress(10, 100, 0)) is None
+    assert objective.warning({"distance": 0.50}, at=PretrainProgress(30, 100, 0)) is None
+    assert "0.97 after 30% of the steps" in str(objective.warning({"distance": 0.97}, at=PretrainProgress(30, 100, 0)))

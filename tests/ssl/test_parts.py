@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from guidino_cli.ssl.collapse import effective_rank, mean_cosine
-from guidino_cli.ssl.networks import PrototypeHead, follow, frozen_copy
-from guidino_cli.ssl.schedules import half_cosine, learning_rate, risen
+from guidino_cli.ssl.networks import DINOHead, ema_update, frozen_copy
+from guidino_cli.ssl.schedules import cosine_schedule, linear_schedule, warmup_cosine_schedule
 
 
 def test_a_head_compares_directions_so_its_products_have_the_spread_of_its_prototypes() -> None:
-    head = PrototypeHead(8, prototypes=4000, hidden=16, bottleneck=32, last_std=0.1)
+    head = DINOHead(8, prototypes=4000, hidden=16, bottleneck=32, last_std=0.1)
     scores = head(torch.randn(3, 8))
     assert scores.shape == (3, 4000)
     # Cut at two standard deviations, a normal distribution of 0.1 has 0.088.
@@ -24,27 +24,29 @@ def test_a_teacher_moves_by_what_the_momentum_leaves() -> None:
     nn.init.constant_(student.weight, 1.0)
     teacher = frozen_copy(student)
     nn.init.constant_(student.weight, 3.0)
-    follow(teacher, student, momentum=0.75)
+    ema_update(teacher, student, momentum=0.75)
     assert float(teacher.weight) == 1.5
     assert not teacher.weight.requires_grad
-    follow(teacher, student, momentum=0.0)
+    ema_update(teacher, student, momentum=0.0)
     assert float(teacher.weight) == 3.0
 
 
 def test_a_line_rises_and_stays() -> None:
-    assert [risen(step, steps=4, start=0.04, end=0.08) for step in (0, 1, 4, 9)] == pytest.approx(
+    assert [linear_schedule(step, steps=4, start=0.04, end=0.08) for step in (0, 1, 4, 9)] == pytest.approx(
         [0.04, 0.05, 0.08, 0.08]
     )
 
 
 def test_half_a_cosine_is_in_the_middle_at_half_time() -> None:
-    assert [half_cosine(step, steps=10, start=1.0, end=0.0) for step in (0, 5, 10, 20)] == pytest.approx([1, 0.5, 0, 0])
+    assert [cosine_schedule(step, steps=10, start=1.0, end=0.0) for step in (0, 5, 10, 20)] == pytest.approx(
+        [1, 0.5, 0, 0]
+    )
 
 
 def test_the_rate_warms_up_and_falls_or_stays() -> None:
-    rates = [learning_rate(step, steps=12, peak=4.0, final=0.0, warmup=4) for step in (0, 3, 4, 8)]
+    rates = [warmup_cosine_schedule(step, steps=12, peak=4.0, final=0.0, warmup=4) for step in (0, 3, 4, 8)]
     assert rates == pytest.approx([1.0, 4.0, 4.0, 2.0])
-    assert learning_rate(11, steps=12, peak=4.0, final=None, warmup=4) == 4.0
+    assert warmup_cosine_schedule(11, steps=12, peak=4.0, final=None, warmup=4) == 4.0
 
 
 def test_the_rank_counts_directions_of_equal_strength() -> None:

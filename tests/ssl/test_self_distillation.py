@@ -7,11 +7,11 @@ import pytest
 import torch
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
-from guidino_cli.pretrain_config import PretrainConfig, override_pretraining
-from guidino_cli.ssl.networks import Trunk
-from guidino_cli.ssl.objective import Progress
-from guidino_cli.ssl.self_distillation import SelfDistillation, resized
-from guidino_cli.types import Images
+from guidino_cli.pretrain_config import PretrainConfig, override_pretrain_config
+from guidino_cli.ssl.networks import TokenEncoder
+from guidino_cli.ssl.objective import PretrainProgress
+from guidino_cli.ssl.self_distillation import SelfDistillation, resize_patches
+from guidino_cli.types import UnlabelledSample
 
 _SMALL = [
     "dino.prototypes=32", "dino.patch_prototypes=16", "dino.hidden=16", "dino.bottleneck=8", "dino.local_count=2",
@@ -27,26 +27,26 @@ def make() -> Make:
     """An objective around a tiny DINOv3, with settings changed."""
 
     def build(*overrides: str) -> tuple[SelfDistillation, PretrainConfig]:
-        config = override_pretraining(override_pretraining(PretrainConfig(), _SMALL), overrides)
+        config = override_pretrain_config(override_pretrain_config(PretrainConfig(), _SMALL), overrides)
         torch.manual_seed(0)
         vit = DINOv3ViTConfig(
             hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, layerscale_value=1.0
         )
-        trunk = Trunk(DINOv3ViTModel(vit), mean=(0.5,) * 3, std=(0.2,) * 3)
+        trunk = TokenEncoder(DINOv3ViTModel(vit), mean=(0.5,) * 3, std=(0.2,) * 3)
         return SelfDistillation(trunk, config), config
 
     return build
 
 
-def _images(count: int = 4, side: int = 80) -> Images:
+def _images(count: int = 4, side: int = 80) -> UnlabelledSample:
     pixels = torch.randint(
         0, 256, (count, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
     )
-    return Images(pixels, torch.ones(count), torch.arange(count), torch.zeros(count, dtype=torch.long))
+    return UnlabelledSample(pixels, torch.ones(count), torch.arange(count), torch.zeros(count, dtype=torch.long))
 
 
-def _at(step: int = 0) -> Progress:
-    return Progress(step, 10, seed=3)
+def _at(step: int = 0) -> PretrainProgress:
+    return PretrainProgress(step, 10, seed=3)
 
 
 def test_terms_begin_near_those_of_a_student_who_says_nothing_and_sum_to_the_loss(make: Make) -> None:
@@ -100,7 +100,7 @@ def test_views_depend_on_the_showing_and_not_on_the_batch(make: Make) -> None:
     objective, _ = make()
     images = _images()
     both = objective.views(images, at=_at())
-    last = objective.views(Images(*(item[2:] for item in images)), at=_at(7))
+    last = objective.views(UnlabelledSample(*(item[2:] for item in images)), at=_at(7))
     torch.testing.assert_close(both.whole.view(2, 4, 3, 64, 64)[:, 2:], last.whole.view(2, 2, 3, 64, 64))
     other = objective.views(images._replace(epoch=images.epoch + 1), at=_at())
     assert not torch.equal(both.whole, other.whole)
@@ -158,8 +158,8 @@ def test_the_gram_teacher_is_taken_once(make: Make) -> None:
 
 def test_maps_are_resized_to_the_students_grid() -> None:
     patches = torch.arange(16.0).view(1, 16, 1).expand(2, 16, 3)
-    assert resized(patches, count=4).shape == (2, 4, 3)
-    torch.testing.assert_close(resized(patches, count=4).mean(), patches.mean())
+    assert resize_patches(patches, count=4).shape == (2, 4, 3)
+    torch.testing.assert_close(resize_patches(patches, count=4).mean(), patches.mean())
 
 
 def test_it_can_learn_one_batch_by_heart(make: Make) -> None:
@@ -181,7 +181,7 @@ def test_it_can_learn_one_batch_by_heart(make: Make) -> None:
 def test_a_plateau_late_in_the_run_is_warned_of(make: Make) -> None:
     objective, _ = make("dino.freeze_last=0")
     figures = {"dino": math.log(32), "target_entropy": 3.4}
-    early, late, short = Progress(100, 1000, 0), Progress(200, 1000, 0), Progress(20, 40, 0)
+    early, late, short = PretrainProgress(100, 1000, 0), PretrainProgress(200, 1000, 0), PretrainProgress(20, 40, 0)
     assert objective.warning(figures, at=early) is None
     assert objective.warning(figures, at=short) is None
     assert "ln K" in str(objective.warning(figures, at=late))

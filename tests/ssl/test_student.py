@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from transformers import Dinov2Config, Dinov2Model
 
-from guidino_cli.ssl.student import Shape, fresh, from_blocks, resampled
+from guidino_cli.ssl.student import StudentSize, init_student, init_student_from_blocks, resample_patch_embed
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +23,12 @@ def test_a_student_of_vit_tinys_shape_has_the_parameters_of_vit_tiny() -> None:
     d = 192
     blocks = 12 * (12 * d * d + 12 * d + 2 * d)
     rest = 3 * 16 * 16 * d + d + 6 * d + 2 * d
-    assert sum(p.numel() for p in fresh(Shape(192, 12, 3)).parameters()) == blocks + rest
+    assert sum(p.numel() for p in init_student(StudentSize(192, 12, 3)).parameters()) == blocks + rest
 
 
 def test_a_seed_makes_the_same_student_and_leaves_the_generator_alone() -> None:
     before = torch.get_rng_state()
-    first, second = (fresh(Shape(32, 1, 2), seed=7).state_dict() for _ in range(2))
+    first, second = (init_student(StudentSize(32, 1, 2), seed=7).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -36,11 +36,11 @@ def test_a_seed_makes_the_same_student_and_leaves_the_generator_alone() -> None:
 def test_a_resampled_kernel_gives_an_enlarged_patch_the_same_token() -> None:
     kernel, patch = torch.randn(5, 3, 14, 14), torch.randn(1, 3, 14, 14)
     enlarged = F.interpolate(patch, size=(16, 16), mode="bicubic", align_corners=False)
-    assert torch.allclose(F.conv2d(enlarged, resampled(kernel, 16)), F.conv2d(patch, kernel), atol=1e-3)
+    assert torch.allclose(F.conv2d(enlarged, resample_patch_embed(kernel, 16)), F.conv2d(patch, kernel), atol=1e-3)
 
 
 def test_a_taken_block_is_the_teachers_without_rotation(teacher: Dinov2Model) -> None:
-    student = from_blocks(teacher, [2]).eval()
+    student = init_student_from_blocks(teacher, [2]).eval()
     tokens = torch.randn(1, 6, 32)
     unturned = torch.ones(1, 16), torch.zeros(1, 16)
     with torch.inference_mode():
@@ -60,7 +60,7 @@ def test_the_first_tokens_are_the_teachers_up_to_the_place_of_their_positions(te
         dim=2,
     )
     with torch.inference_mode():
-        ours = from_blocks(teacher, [1]).embeddings(large)
+        ours = init_student_from_blocks(teacher, [1]).embeddings(large)
         theirs = teacher.embeddings(small)
     assert torch.allclose(ours[:, 0], theirs[:, 0], atol=1e-5)
     assert torch.allclose(ours[:, 5:].mean(dim=1), theirs[:, 1:].mean(dim=1), atol=1e-3)
@@ -69,9 +69,9 @@ def test_the_first_tokens_are_the_teachers_up_to_the_place_of_their_positions(te
 @pytest.mark.parametrize("blocks", [[], [0], [4], [2, 1], [1, 1]])
 def test_blocks_that_are_not_there_are_refused(teacher: Dinov2Model, blocks: list[int]) -> None:
     with pytest.raises(ValueError, match=r"expected rising numbers within 1\.\.3"):
-        from_blocks(teacher, blocks)
+        init_student_from_blocks(teacher, blocks)
 
 
 def test_another_architecture_is_refused() -> None:
     with pytest.raises(ValueError, match="not of a dinov3_vit"):
-        from_blocks(fresh(Shape(32, 1, 2)), [1])
+        init_student_from_blocks(init_student(StudentSize(32, 1, 2)), [1])

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from guidino_cli.ssl.teacher_features import TeacherFeatures
+from guidino_cli.ssl.teacher_features import TeacherFeatureTable
 
 KEY = {"weights": "abc", "views": 2}
 
 
-def table(place: Path, key: dict | None = None) -> TeacherFeatures:
-    return TeacherFeatures(place, key=key or KEY, rows=4, tokens=3, channels=2)
+def table(place: Path, key: dict | None = None) -> TeacherFeatureTable:
+    return TeacherFeatureTable(place, key=key or KEY, rows=4, tokens=3, channels=2)
 
 
 def never(_places: list[int]) -> torch.Tensor:

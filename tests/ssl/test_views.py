@@ -3,31 +3,31 @@
 import numpy as np
 import pytest
 
-from guidino_cli.ssl.views import draw_mask, draw_masks, hidden_count, mask_shares
+from guidino_cli.ssl.views import count_masked, draw_mask, draw_masks, spread_mask_ratios
 
 
 @pytest.mark.parametrize("grid_hw", [(4, 4), (7, 7), (14, 14), (16, 9)])
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.9])
 def test_exactly_as_many_patches_are_hidden_as_wanted(grid_hw: tuple[int, int], share: float) -> None:
-    wanted = hidden_count(share, patches=grid_hw[0] * grid_hw[1])
+    wanted = count_masked(share, patches=grid_hw[0] * grid_hw[1])
     for seed in range(20):
         assert draw_mask(np.random.default_rng(seed), grid_hw=grid_hw, hidden=wanted).sum() == wanted
 
 
 def test_half_of_the_views_are_masked_from_a_tenth_to_a_half() -> None:
-    shares = mask_shares(8, masked=0.5, ratio=(0.1, 0.5))
+    shares = spread_mask_ratios(8, masked=0.5, ratio=(0.1, 0.5))
     assert shares == pytest.approx([0.15, 0.25, 0.35, 0.45, 0, 0, 0, 0])
 
 
 def test_one_view_at_least_is_masked_unless_none_is_to_be() -> None:
-    assert sum(share > 0 for share in mask_shares(2, masked=0.1, ratio=(0.1, 0.5))) == 1
-    assert mask_shares(4, masked=0.0, ratio=(0.1, 0.5)) == [0.0] * 4
+    assert sum(share > 0 for share in spread_mask_ratios(2, masked=0.1, ratio=(0.1, 0.5))) == 1
+    assert spread_mask_ratios(4, masked=0.0, ratio=(0.1, 0.5)) == [0.0] * 4
 
 
 def test_something_is_hidden_of_the_smallest_grid_and_something_is_left() -> None:
-    assert hidden_count(0.1, patches=4) == 1
-    assert hidden_count(1.0, patches=4) == 3
-    assert hidden_count(0.0, patches=4) == 0
+    assert count_masked(0.1, patches=4) == 1
+    assert count_masked(1.0, patches=4) == 3
+    assert count_masked(0.0, patches=4) == 0
 
 
 def test_hidden_patches_lie_together() -> None:

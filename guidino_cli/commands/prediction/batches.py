@@ -8,48 +8,57 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from guidino_cli.commands.prediction.files import Job, Output
-from guidino_cli.commands.prediction.records import Records
+from guidino_cli.commands.prediction.files import MaskWriter, PredictionJob
+from guidino_cli.commands.prediction.records import PredictionLog
 from guidino_cli.data.images import read_image
-from guidino_cli.data.regions import Regions, open_regions, size_in_file
-from guidino_cli.engine.prediction.members import Loaded
-from guidino_cli.engine.prediction.predictor import Picture
-from guidino_cli.engine.prediction.runtime import Behind, ahead
+from guidino_cli.data.regions import Regions, open_regions, read_size
+from guidino_cli.engine.prediction.ensemble import LoadedEnsemble
+from guidino_cli.engine.prediction.predictor import DecodedImage
+from guidino_cli.engine.prediction.speedups import BackgroundWorker, prefetch
 from guidino_cli.errors import DataError
 from guidino_cli.progress import track
 
 
-def predict_all(jobs: list[Job], loaded: Loaded, output: Output, records: Records, *, skip_existing: bool) -> None:
+def predict_all(
+    jobs: list[PredictionJob],
+    loaded: LoadedEnsemble,
+    output: MaskWriter,
+    records: PredictionLog,
+    *,
+    skip_existing: bool,
+) -> None:
     """Read ahead in one thread, compute, write behind in another."""
 
-    def wanted() -> Iterator[Job]:
+    def wanted() -> Iterator[PredictionJob]:
         for job in track(jobs, total=len(jobs), description="predict"):
             if skip_existing and output.is_written(job):
                 records.counts.skipped += 1
             else:
                 yield job
 
-    with Behind() as behind:
+    with BackgroundWorker() as behind:
         batch = _Batch(loaded, output, records, behind)
-        for job, reading in ahead(wanted(), partial(_read, loaded=loaded)):
+        for job, reading in prefetch(wanted(), partial(_read, loaded=loaded)):
             batch.take(job, reading)
         batch.finish()
 
 
-def _read(job: Job, *, loaded: Loaded) -> Picture | Regions:
+def _read(job: PredictionJob, *, loaded: LoadedEnsemble) -> DecodedImage | Regions:
     """Decode an image; of one too large to be predicted as a whole, only what its windows need."""
     path = Path(job.image)
-    return open_regions(path) if loaded.needs_strips(size_in_file(path)) else Picture(*read_image(path))
+    return open_regions(path) if loaded.needs_strips(read_size(path)) else DecodedImage(*read_image(path))
 
 
 class _Batch:
     """Images of one window wait for each other and go through the network together; others go at once."""
 
-    def __init__(self, loaded: Loaded, output: Output, records: Records, behind: Behind) -> None:
+    def __init__(
+        self, loaded: LoadedEnsemble, output: MaskWriter, records: PredictionLog, behind: BackgroundWorker
+    ) -> None:
         self.loaded, self.output, self.records, self.behind = loaded, output, records, behind
-        self.waiting: list[tuple[Job, Picture]] = []
+        self.waiting: list[tuple[PredictionJob, DecodedImage]] = []
 
-    def take(self, job: Job, reading: "Future[Picture | Regions]") -> None:
+    def take(self, job: PredictionJob, reading: "Future[DecodedImage | Regions]") -> None:
         """The next image."""
         started = time.perf_counter()
         try:
@@ -79,20 +88,20 @@ class _Batch:
             record = self._line(job, started, len(waiting))
             self.behind.do(partial(self._write, job, result, record))
 
-    def _write(self, job: Job, result: Any, record: dict[str, Any]) -> None:
+    def _write(self, job: PredictionJob, result: Any, record: dict[str, Any]) -> None:
         self.output.write(job, result)
         self.records.add(record)
 
-    def _record(self, job: Job, started: float, images: int) -> None:
+    def _record(self, job: PredictionJob, started: float, images: int) -> None:
         record = self._line(job, started, images)
         self.behind.do(lambda: self.records.add(record))
 
-    def _failed(self, job: Job, error: DataError, started: float) -> None:
+    def _failed(self, job: PredictionJob, error: DataError, started: float) -> None:
         record = self._line(job, started, 1) | {"mask": None, "status": "error", "message": str(error)}
         print(f"guidino: {error}", file=sys.stderr)
         # All lines come from one thread, so that none is torn.
         self.behind.do(lambda: self.records.add(record))
 
-    def _line(self, job: Job, started: float, images: int) -> dict[str, Any]:
+    def _line(self, job: PredictionJob, started: float, images: int) -> dict[str, Any]:
         seconds = round((time.perf_counter() - started) / images, 3)
         return {"image": job.image, "mask": f"{job.name}.png", "status": "ok", "seconds": seconds}

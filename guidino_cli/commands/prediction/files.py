@@ -12,16 +12,16 @@ from PIL import Image
 from torch import Tensor
 
 from guidino_cli.data.images import is_image, list_images, write_label_map, write_label_rows
-from guidino_cli.data.manifest import FILE_NAME, load_manifest
-from guidino_cli.data.postprocess import Rule, clean
+from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
+from guidino_cli.data.postprocess import PostprocessRule, postprocess_labels
 from guidino_cli.data.regions import Regions
-from guidino_cli.engine.prediction.inference import Segmented
+from guidino_cli.engine.prediction.inference import Segmentation
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import write_atomically
 from guidino_cli.plots.panels import draw_outlines
 
 
-class Job(NamedTuple):
+class PredictionJob(NamedTuple):
     """An image to predict.
 
     Attributes:
@@ -44,7 +44,7 @@ class Shard:
         return f"{self.number}of{self.count}"
 
 
-def find_jobs(places: Sequence[Path], split: str, *, recursive: bool = False) -> list[Job]:
+def find_jobs(places: Sequence[Path], split: str, *, recursive: bool = False) -> list[PredictionJob]:
     """Images of files, folders or prepared data folders (one split), in their order.
 
     Raises:
@@ -57,13 +57,13 @@ def find_jobs(places: Sequence[Path], split: str, *, recursive: bool = False) ->
             if other != job.image:
                 ways = "predict them apart" if len(places) > 1 else "rename one of them"
                 raise DataError(f"{other} and {job.image}: both would be written as {job.name}.png; {ways}")
-    return [Job(name, image) for name, image in found.items()]
+    return [PredictionJob(name, image) for name, image in found.items()]
 
 
-def _jobs_at(place: Path, split: str, *, recursive: bool) -> Iterator[Job]:
-    if (place / FILE_NAME).is_file() or place.name == FILE_NAME:
+def _jobs_at(place: Path, split: str, *, recursive: bool) -> Iterator[PredictionJob]:
+    if (place / MANIFEST_NAME).is_file() or place.name == MANIFEST_NAME:
         cases = load_manifest(place).cases
-        chosen = [Job(case.id, str(case.image)) for case in cases if split in {"all", case.split}]
+        chosen = [PredictionJob(case.id, str(case.image)) for case in cases if split in {"all", case.split}]
         if not chosen:
             raise DataError(f"{place}: no cases in split '{split}'; expected train, val, test or all")
         yield from chosen
@@ -71,17 +71,17 @@ def _jobs_at(place: Path, split: str, *, recursive: bool) -> Iterator[Job]:
         found = False
         for path in list_images(place, recursive=recursive):
             found = True
-            yield Job(os.path.splitext(path)[0], os.path.join(place, path))
+            yield PredictionJob(os.path.splitext(path)[0], os.path.join(place, path))
         if not found:
             where = "in this folder or below it" if recursive else "directly in this folder (--recursive looks below)"
             raise DataError(f"{place}: no images (PNG, JPEG, TIFF, BMP, GIF or WebP) {where}")
     elif is_image(place):
-        yield Job(place.stem, str(place))
+        yield PredictionJob(place.stem, str(place))
     else:
         raise DataError(f"{place}: " + ("not an image file" if place.exists() else "no such file or folder"))
 
 
-def which_shard(words: str | None) -> Shard:
+def parse_shard(words: str | None) -> Shard:
     """The share that `--shard 2/8` means; without it that of the rank under torchrun, else everything.
 
     Raises:
@@ -95,7 +95,7 @@ def which_shard(words: str | None) -> Shard:
     return Shard(int(match[1]), int(match[2]))
 
 
-def own_device(name: str | None) -> str | None:
+def local_rank_device(name: str | None) -> str | None:
     """The card of this rank under torchrun, unless a device is named."""
     local = os.environ.get("LOCAL_RANK")
     if name is not None or local is None:
@@ -106,7 +106,7 @@ def own_device(name: str | None) -> str | None:
 
 
 @dataclass(frozen=True)
-class Extras:
+class ExtraOutputs:
     """What is written beside the masks, each in a folder of its own."""
 
     guide: bool = False
@@ -115,7 +115,7 @@ class Extras:
 
 
 @dataclass(frozen=True)
-class Output:
+class MaskWriter:
     """A folder of masks.
 
     Attributes:
@@ -126,15 +126,15 @@ class Output:
     """
 
     out: Path
-    extras: Extras
+    extras: ExtraOutputs
     values: str
-    rules: dict[int, Rule]
+    rules: dict[int, PostprocessRule]
 
-    def mask(self, job: Job) -> Path:
+    def mask(self, job: PredictionJob) -> Path:
         """Where the mask of an image lies; names may hold dots."""
         return self.out / f"{job.name}.png"
 
-    def is_written(self, job: Job) -> bool:
+    def is_written(self, job: PredictionJob) -> bool:
         """Whether the mask of an image and all that is asked for beside it are there."""
         extras = {
             f"guides/{job.name}.png": self.extras.guide,
@@ -144,9 +144,9 @@ class Output:
         asked = [self.mask(job), *(self.out / path for path, is_asked in extras.items() if is_asked)]
         return all(path.is_file() for path in asked)
 
-    def write(self, job: Job, result: Segmented) -> None:
+    def write(self, job: PredictionJob, result: Segmentation) -> None:
         """Write the extras first: where the mask stands, everything of its image does."""
-        labels = clean(result.labels, self.rules)
+        labels = postprocess_labels(result.labels, self.rules)
         if self.extras.guide and result.guide is not None:
             _write_guide(result.guide, self.out / "guides", job.name)
         if self.extras.probabilities:
@@ -159,7 +159,7 @@ class Output:
             _save_png(self.out / "overlays" / f"{job.name}.png", draw_outlines(result.pixels, labels, framed=True))
         write_label_map(self.mask(job), labels * self._factor)
 
-    def write_rows(self, job: Job, size_hw: tuple[int, int], rows: Iterable[np.ndarray]) -> None:
+    def write_rows(self, job: PredictionJob, size_hw: tuple[int, int], rows: Iterable[np.ndarray]) -> None:
         """Write the mask of a large image, (rows, W) uint8 at a time."""
 
         def scaled() -> Iterator[np.ndarray]:

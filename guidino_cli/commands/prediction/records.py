@@ -10,14 +10,14 @@ from guidino_cli.commands.prediction.files import Shard
 from guidino_cli.errors import ConfigError, ResourceError
 from guidino_cli.files import write_atomically, write_text
 
-SUMMARY = "predictions.json"
+SUMMARY_FILE = "predictions.json"
 _LINES = "predictions.jsonl"
 _FAILED = "failed.jsonl"
 _MADE_WITH = "made_with"
 
 
 @dataclass
-class Counts:
+class PredictionCounts:
     """Images so far."""
 
     made: int = 0
@@ -30,7 +30,7 @@ class Counts:
         return self.made + self.failed + self.skipped
 
 
-class Records:
+class PredictionLog:
     """The lines of one process, on disk after every image, so that a kill loses at most the last one.
 
     A process alone writes `predictions.jsonl` and `predictions.json`. One of several writes its own
@@ -45,7 +45,7 @@ class Records:
 
     def __init__(self, out: Path, shard: Shard, facts: dict[str, Any], *, keep: bool) -> None:
         self.out, self.shard, self.facts = out, shard, facts
-        self.counts = Counts()
+        self.counts = PredictionCounts()
         self._lines_path = _part(out / _LINES, shard)
         self._failed_path = _part(out / _FAILED, shard)
         out.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ class Records:
             "skipped": self.counts.skipped,
             "records": self._lines_path.name,
         }
-        write_text(_part(self.out / SUMMARY, self.shard), _json(content))
+        write_text(_part(self.out / SUMMARY_FILE, self.shard), _json(content))
         if self.shard.count > 1:
             self._join()
 
@@ -92,7 +92,7 @@ class Records:
 
     def _known(self) -> list[dict[str, Any]]:
         """The summaries of all shares that are there."""
-        found = [read_summary(_part(self.out / SUMMARY, shard)) for shard in self._shards]
+        found = [read_summary(_part(self.out / SUMMARY_FILE, shard)) for shard in self._shards]
         # Another share's summary may be of an earlier call with other runs or settings, whose masks will be replaced.
         made_with = self.facts.get(_MADE_WITH)
         return [item for item in found if item is not None and item.get(_MADE_WITH) == made_with]
@@ -108,7 +108,7 @@ class Records:
             else:
                 # What failed in an earlier call is done now.
                 (self.out / _FAILED).unlink(missing_ok=True)
-        write_text(self.out / SUMMARY, _json({**self.facts, "complete": complete, **sums, "records": _LINES}))
+        write_text(self.out / SUMMARY_FILE, _json({**self.facts, "complete": complete, **sums, "records": _LINES}))
 
     @property
     def _shards(self) -> list[Shard]:
@@ -128,13 +128,13 @@ class Records:
         return self._failed_path
 
 
-def require_same_making(out: Path, made_with: dict[str, Any]) -> None:
+def require_same_provenance(out: Path, made_with: dict[str, Any]) -> None:
     """Refuse to add masks of other runs or settings to those that are there.
 
     Raises:
         ConfigError: What is there was made otherwise; the message names the first difference.
     """
-    summary = read_summary(out / SUMMARY)
+    summary = read_summary(out / SUMMARY_FILE)
     if summary is None or _MADE_WITH not in summary:
         return
     before = summary[_MADE_WITH]

@@ -10,17 +10,26 @@ from typing import Any
 
 import yaml
 
-from guidino_cli.commands.run_sets.plan import SETTINGS, Over, Plan, is_set, load, origin_of, parse_values, settings_of
+from guidino_cli.commands.run_sets.plan import (
+    SETTINGS_FILE,
+    RunSetPlan,
+    VariedSetting,
+    is_run_set,
+    load_plan,
+    origin_run,
+    parse_values,
+    read_set_settings,
+)
 from guidino_cli.commands.runs import NO_PRESET
 from guidino_cli.commands.runs.result import read_result
-from guidino_cli.config import RunConfig, dump, load_config, load_preset, override, parse
-from guidino_cli.data.manifest import FILE_NAME as MANIFEST
+from guidino_cli.config import RunConfig, dump_config, load_config, load_preset, override, parse_config
+from guidino_cli.data.manifest import MANIFEST_NAME as MANIFEST
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.engine.run_folders import require_empty
 from guidino_cli.errors import ConfigError, DataError
 
 
-def require_alike(out: Path, plan: Plan, text: str | None) -> None:
+def require_matching_runs(out: Path, plan: RunSetPlan, text: str | None) -> None:
     """Refuse runs that exist with other settings than those of the set, seed or fold apart, or of other data.
 
     Args:
@@ -44,15 +53,15 @@ def require_alike(out: Path, plan: Plan, text: str | None) -> None:
         _require_same_beginning(folder, plan, value)
 
 
-def _planned(plan: Plan, text: str | None, value: int) -> RunConfig:
+def _planned(plan: RunSetPlan, text: str | None, value: int) -> RunConfig:
     """What a run of the set is trained with."""
-    origin = origin_of(plan, value)
+    origin = origin_run(plan, value)
     if origin is not None:
         config = load_config(origin / "config.yaml")
     elif text is not None:
-        config = parse(yaml.safe_load(text), label=SETTINGS)
+        config = parse_config(yaml.safe_load(text), label=SETTINGS_FILE)
     else:
-        raise DataError(f"{SETTINGS} is missing from the set; begin it again with --overwrite")
+        raise DataError(f"{SETTINGS_FILE} is missing from the set; begin it again with --overwrite")
     if plan.command != "lora-tune":
         return config
     words = [word for flag, word in pairwise(plan.settings) if flag == "--set"]
@@ -60,7 +69,7 @@ def _planned(plan: Plan, text: str | None, value: int) -> RunConfig:
     return override(config, [*([] if config.model.lora else ["model.lora={}"]), *words, *frozen])
 
 
-def _comparable(config: RunConfig, over: Over) -> RunConfig:
+def _comparable(config: RunConfig, over: VariedSetting) -> RunConfig:
     """Without the description, which LoRA adds to, and the place of the data, which may be moved."""
     data = replace(config.data, root=None)
     if over == "seed":
@@ -68,7 +77,7 @@ def _comparable(config: RunConfig, over: Over) -> RunConfig:
     return replace(config, description="", data=replace(data, fold=None))
 
 
-def _require_same_beginning(folder: Path, plan: Plan, value: int) -> None:
+def _require_same_beginning(folder: Path, plan: RunSetPlan, value: int) -> None:
     """The same cases, and the same weights of the run that `lora-tune` began with; by their hashes."""
     path = folder / "run.json"
     if not path.is_file():
@@ -80,7 +89,7 @@ def _require_same_beginning(folder: Path, plan: Plan, value: int) -> None:
         raise DataError(
             f"{path}: damaged ({type(error).__name__}: {error}); remove {folder} to train it again"
         ) from error
-    origin = origin_of(plan, value)
+    origin = origin_run(plan, value)
     files = {} if origin is None else {"weights": origin / "best" / "model.safetensors"}
     if "--data" in plan.place:
         files["cases"] = Path(plan.place[plan.place.index("--data") + 1]) / MANIFEST
@@ -90,7 +99,7 @@ def _require_same_beginning(folder: Path, plan: Plan, value: int) -> None:
 
 
 @dataclass(frozen=True)
-class Asked:
+class RunSetOptions:
     """The words of a command line; see `running.run`."""
 
     command: str
@@ -105,7 +114,7 @@ class Asked:
     place: Sequence[str]
 
     @property
-    def over(self) -> Over:
+    def over(self) -> VariedSetting:
         """What the runs differ in; without a word about it, a set to go on with says so itself."""
         return "seed" if self.folds is None else "fold"
 
@@ -128,7 +137,7 @@ class Asked:
         return bool(self.preset or self.overrides or self.flags or self.seed is not None)
 
 
-def plan_of(asked: Asked, out: Path, *, resume: bool, may_hold_files: bool) -> tuple[Plan, str | None]:
+def make_plan(asked: RunSetOptions, out: Path, *, resume: bool, may_hold_files: bool) -> tuple[RunSetPlan, str | None]:
     """The plan of a set, and the preset's content that its runs begin with, None where no preset is named.
 
     Args:
@@ -144,7 +153,7 @@ def plan_of(asked: Asked, out: Path, *, resume: bool, may_hold_files: bool) -> t
     values = _values(asked)
     _require_sense(asked, values)
     settings, text = _settings(asked)
-    if resume and is_set(out):
+    if resume and is_run_set(out):
         plan = _resumed(asked, out, values, settings, text)
     else:
         plan = _begun(asked, out, values, settings, text)
@@ -155,12 +164,12 @@ def plan_of(asked: Asked, out: Path, *, resume: bool, may_hold_files: bool) -> t
     return plan, text
 
 
-def _values(asked: Asked) -> list[int] | None:
+def _values(asked: RunSetOptions) -> list[int] | None:
     text = asked.folds or asked.seeds
     return parse_values(text, f"--{asked.over}s") if text else None
 
 
-def _require_sense(asked: Asked, values: Sequence[int] | None) -> None:
+def _require_sense(asked: RunSetOptions, values: Sequence[int] | None) -> None:
     if asked.seeds is not None and asked.folds is not None:
         raise ConfigError("--seeds and --folds: one at a time; train a set of folds for every --seed instead")
     if values is None:
@@ -170,47 +179,51 @@ def _require_sense(asked: Asked, values: Sequence[int] | None) -> None:
         raise ConfigError(f"--{over}s: gives every run its {key}; leave out --seed and --set {key}")
 
 
-def _settings(asked: Asked) -> tuple[list[str], str | None]:
+def _settings(asked: RunSetOptions) -> tuple[list[str], str | None]:
     """Words that settle what is trained, and the preset's content: the file may change while the runs go on."""
     overrides = [*asked.overrides, *([] if asked.seed is None else [f"seed={asked.seed}"])]
     sets = [word for item in overrides for word in ("--set", item)]
     if asked.preset is None:
         return [*asked.flags, *sets], None
     if asked.command == "train":
-        return [*asked.flags], dump(load_preset(asked.preset, overrides))
+        return [*asked.flags], dump_config(load_preset(asked.preset, overrides))
     # Some settings of lora-tune fit no preset before LoRA is switched on.
-    return [*asked.flags, *sets], dump(load_preset(asked.preset))
+    return [*asked.flags, *sets], dump_config(load_preset(asked.preset))
 
 
-def _begun(asked: Asked, out: Path, values: list[int] | None, settings: list[str], text: str | None) -> Plan:
+def _begun(
+    asked: RunSetOptions, out: Path, values: list[int] | None, settings: list[str], text: str | None
+) -> RunSetPlan:
     """The plan of a new set."""
     if values is None:
         raise ConfigError(f"{out}: no set of runs to go on with; begin one with --seeds 3 or --folds 5")
     if text is None and asked.origin is None:
         raise ConfigError(NO_PRESET)
-    return Plan(asked.command, asked.over, values, settings, asked.where, asked.start)
+    return RunSetPlan(asked.command, asked.over, values, settings, asked.where, asked.start)
 
 
-def _resumed(asked: Asked, out: Path, values: list[int] | None, settings: list[str], text: str | None) -> Plan:
+def _resumed(
+    asked: RunSetOptions, out: Path, values: list[int] | None, settings: list[str], text: str | None
+) -> RunSetPlan:
     """The plan of a set to go on with, with more values if they are asked for."""
-    plan = load(out)
+    plan = load_plan(out)
     if values is not None:
         if asked.over != plan.over or not set(plan.values) <= set(values):
             have = ",".join(map(str, plan.values))
             raise ConfigError(f"{out}: is a set of {plan.over}s {have}; --resume goes on with these, or adds to them")
         plan = replace(plan, values=values)
-    if asked.settles and (settings, text) != (plan.settings, settings_of(out)):
+    if asked.settles and (settings, text) != (plan.settings, read_set_settings(out)):
         raise ConfigError(f"{out}: --resume goes on with the set's own settings; leave out --preset, --set, --seed")
     # The origin may have been moved; runs that exist began with the same weights, or are refused later.
     return replace(plan, place=asked.where or plan.place, origin=asked.start or plan.origin)
 
 
-def _require_origins(plan: Plan) -> None:
+def _require_origins(plan: RunSetPlan) -> None:
     """What lora-tune begins with: one run for all seeds, or a run each; over folds only a run each."""
     if plan.origin is None:
         return
     origin = Path(plan.origin)
-    if not is_set(origin):
+    if not is_run_set(origin):
         if plan.over == "fold":
             raise ConfigError(
                 f"{origin}: one run for all folds has seen the cases that folds validate on; "
@@ -222,7 +235,7 @@ def _require_origins(plan: Plan) -> None:
         raise ConfigError(f"{origin}: has no finished {', '.join(missing)}; train them first")
 
 
-def _require_folds(plan: Plan, *, count: int | None) -> None:
+def _require_folds(plan: RunSetPlan, *, count: int | None) -> None:
     """`DataError` unless the data has the folds, as many as `count` if given, and none shares a group with another."""
     if "--data" not in plan.place:
         if plan.origin is None:

@@ -14,13 +14,13 @@ from guidino_cli.commands.runs.result import RunResult, read_result
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import write_text
 
-FILE_NAME, SETTINGS = "runs.json", "settings.yaml"
+SET_FILE, SETTINGS_FILE = "runs.json", "settings.yaml"
 
-Over = Literal["seed", "fold"]
+VariedSetting = Literal["seed", "fold"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunSetPlan:
     """What the runs of a set are.
 
     Attributes:
@@ -34,7 +34,7 @@ class Plan:
     """
 
     command: str
-    over: Over
+    over: VariedSetting
     values: list[int]
     settings: list[str]
     place: list[str]
@@ -62,31 +62,31 @@ def parse_values(text: str, option: str) -> list[int]:
     return values
 
 
-def is_set(folder: Path | None) -> bool:
+def is_run_set(folder: Path | None) -> bool:
     """Whether a folder holds a set of runs."""
-    return folder is not None and (folder / FILE_NAME).is_file()
+    return folder is not None and (folder / SET_FILE).is_file()
 
 
-def origin_of(plan: Plan, value: int) -> Path | None:
+def origin_run(plan: RunSetPlan, value: int) -> Path | None:
     """The run that a run of the set begins with, if any."""
     if plan.origin is None:
         return None
     origin = Path(plan.origin)
-    return origin / plan.name(value) if is_set(origin) else origin
+    return origin / plan.name(value) if is_run_set(origin) else origin
 
 
-def settings_of(out: Path) -> str | None:
+def read_set_settings(out: Path) -> str | None:
     """Content of a set's `settings.yaml`; None where all runs begin with a run and no preset."""
-    path = out / SETTINGS
+    path = out / SETTINGS_FILE
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
-TABLE = "runs.csv"
+TABLE_FILE = "runs.csv"
 _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Row:
+class RunSetRow:
     """One run of a set; `exit_code` is None as long as it was not tried, and 0 if it finished."""
 
     run: str
@@ -95,16 +95,16 @@ class Row:
     result: RunResult | None
 
 
-def rows_of(plan: Plan, out: Path, exit_codes: dict[int, int]) -> list[Row]:
+def collect_rows(plan: RunSetPlan, out: Path, exit_codes: dict[int, int]) -> list[RunSetRow]:
     """Every planned run with what it came to."""
     rows = []
     for value in plan.values:
         result = read_result(out / plan.name(value))
-        rows.append(Row(plan.name(value), value, 0 if result else exit_codes.get(value), result))
+        rows.append(RunSetRow(plan.name(value), value, 0 if result else exit_codes.get(value), result))
     return rows
 
 
-def scores(rows: Sequence[Row]) -> dict[str, float | int | None]:
+def summarize_scores(rows: Sequence[RunSetRow]) -> dict[str, float | int | None]:
     """Of the finished runs: mean, sample standard deviation (None of one run), least and largest validation Dice."""
     dice = [row.result.val_dice for row in rows if row.result is not None]
     if not dice:
@@ -114,7 +114,7 @@ def scores(rows: Sequence[Row]) -> dict[str, float | int | None]:
     return {"runs": len(dice), "of": len(rows), "mean": mean, "sd": spread, "min": min(dice), "max": max(dice)}
 
 
-def save(out: Path, plan: Plan, rows: Sequence[Row]) -> None:
+def save_run_set(out: Path, plan: RunSetPlan, rows: Sequence[RunSetRow]) -> None:
     """Write `runs.csv` and, last, `runs.json`."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
@@ -122,24 +122,29 @@ def save(out: Path, plan: Plan, rows: Sequence[Row]) -> None:
     for row in rows:
         result = [""] * 4 if row.result is None else list(asdict(row.result).values())
         writer.writerow([row.run, row.value, "" if row.exit_code is None else row.exit_code, *result])
-    write_text(out / TABLE, table.getvalue())
-    content = {"format": _FORMAT, **asdict(plan), "val_dice": scores(rows), "runs": [asdict(row) for row in rows]}
-    write_text(out / FILE_NAME, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(out / TABLE_FILE, table.getvalue())
+    content = {
+        "format": _FORMAT,
+        **asdict(plan),
+        "val_dice": summarize_scores(rows),
+        "runs": [asdict(row) for row in rows],
+    }
+    write_text(out / SET_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def load(out: Path) -> Plan:
+def load_plan(out: Path) -> RunSetPlan:
     """The plan of a set.
 
     Raises:
         DataError: No set, a damaged one, or one of another version.
     """
-    path = out / FILE_NAME
+    path = out / SET_FILE
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != _FORMAT:
             raise DataError(f"{path}: written in format {content['format']}, this guidino reads format {_FORMAT}")
-        return Plan(**{name: content[name] for name in Plan.__dataclass_fields__})
+        return RunSetPlan(**{name: content[name] for name in RunSetPlan.__dataclass_fields__})
     except FileNotFoundError as error:
-        raise DataError(f"{out}: no {FILE_NAME}, so no set of runs; begin one with --seeds or --folds") from error
+        raise DataError(f"{out}: no {SET_FILE}, so no set of runs; begin one with --seeds or --folds") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: damaged ({type(error).__name__}: {error}); remove it and begin again") from error

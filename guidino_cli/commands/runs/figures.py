@@ -16,11 +16,11 @@ from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.files import write_atomically
 from guidino_cli.metrics.overlap import mean_dice
 from guidino_cli.models.composed import Model
-from guidino_cli.plots.history import Row, training_curve, validation_grid
-from guidino_cli.progress import say
+from guidino_cli.plots.history import ValidationRow, training_curve, validation_grid
+from guidino_cli.progress import log_info
 from guidino_cli.types import Case
 
-CURVE, GRID = "curve.png", "validation.png"
+CURVE_FILE, GRID_FILE = "curve.png", "validation.png"
 _SHOWN = 6
 
 History = Sequence[Mapping[str, Any]]
@@ -28,16 +28,16 @@ History = Sequence[Mapping[str, Any]]
 
 def draw_curve(folder: RunFolder, history: History) -> None:
     """Write `curve.png` into a run's folder."""
-    write_atomically(folder.path / CURVE, training_curve(history, name=_title(folder)).savefig)
+    write_atomically(folder.path / CURVE_FILE, training_curve(history, name=_title(folder)).savefig)
 
 
-def remove_pictures(folder: RunFolder) -> None:
+def remove_figures(folder: RunFolder) -> None:
     """Forget the pictures of a run that is written over."""
-    for name in (CURVE, GRID):
+    for name in (CURVE_FILE, GRID_FILE):
         (folder.path / name).unlink(missing_ok=True)
 
 
-def curve_keeper(folder: RunFolder, *, every_seconds: float = 30.0) -> Callable[[History], None]:
+def curve_callback(folder: RunFolder, *, every_seconds: float = 30.0) -> Callable[[History], None]:
     """A function to call after each epoch: it draws the curve if the last drawing is long enough ago."""
     drawn = -every_seconds
 
@@ -48,13 +48,13 @@ def curve_keeper(folder: RunFolder, *, every_seconds: float = 30.0) -> Callable[
         try:
             draw_curve(folder, history)
         except Exception as error:  # No picture is worth a run: its weights and history are safe, and it goes on.
-            say(f"guidino: warning: {CURVE} could not be drawn ({error}); training goes on")
+            log_info(f"guidino: warning: {CURVE_FILE} could not be drawn ({error}); training goes on")
         drawn = time.monotonic()
 
     return keep
 
 
-def draw_validation(folder: RunFolder, *, device: torch.device, offline: bool) -> None:
+def draw_validation_grid(folder: RunFolder, *, device: torch.device, offline: bool) -> None:
     """Write `validation.png`: up to six validation cases, evenly spread over their list, with the best weights.
 
     Windows are those of validation, without mirroring, so that a case's Dice is the one that entered the run's.
@@ -63,12 +63,12 @@ def draw_validation(folder: RunFolder, *, device: torch.device, offline: bool) -
     model.to(device)
     manifest = load_manifest(Path(str(config.data.root)))
     cases = [case for case in manifest.select("val", config.data.fold) if case.mask is not None]
-    rows = [_row(model, config, case, num_classes=len(facts["classes"])) for case in _spread(cases, _SHOWN)]
+    rows = [_row(model, config, case, num_classes=len(facts["classes"])) for case in _evenly_spaced(cases, _SHOWN)]
     figure = validation_grid(rows, name=f"{_title(folder)}: validation cases", classes=facts["classes"])
-    write_atomically(folder.path / GRID, figure.savefig)
+    write_atomically(folder.path / GRID_FILE, figure.savefig)
 
 
-def _row(model: Model, config: RunConfig, case: Case, *, num_classes: int) -> Row:
+def _row(model: Model, config: RunConfig, case: Case, *, num_classes: int) -> ValidationRow:
     window = Window(config.data.image_size, config.predict.overlap, False, config.predict.batch_size)
     result = segment_file(model, case.image, config.data, window)
     if case.mask is None:
@@ -76,10 +76,10 @@ def _row(model: Model, config: RunConfig, case: Case, *, num_classes: int) -> Ro
     truth = read_label_map(case.mask)
     guide = None if result.guide is None else result.guide.amax(dim=0).numpy()
     score = mean_dice(result.labels, truth, num_classes=num_classes)
-    return Row(case.id, score, result.pixels, truth, result.labels, guide)
+    return ValidationRow(case.id, score, result.pixels, truth, result.labels, guide)
 
 
-def _spread(cases: Sequence[Case], count: int) -> list[Case]:
+def _evenly_spaced(cases: Sequence[Case], count: int) -> list[Case]:
     """Up to `count` cases, the first and the last among them."""
     if len(cases) <= count:
         return list(cases)

@@ -13,15 +13,15 @@ from torch.nn import Parameter
 from guidino_cli.config import RunConfig
 from guidino_cli.data.manifest import Manifest
 from guidino_cli.errors import ConfigError, ResourceError
-from guidino_cli.models.base import is_adapter
+from guidino_cli.models.base import is_lora_parameter
 from guidino_cli.models.composed import Model
-from guidino_cli.progress import counted
+from guidino_cli.progress import pluralize
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @contextmanager
-def errors_with_advice(folder: Path, *, go_on: str, is_begun: Callable[[], bool], less_memory: str) -> Iterator[None]:
+def add_resume_hints(folder: Path, *, go_on: str, is_begun: Callable[[], bool], less_memory: str) -> Iterator[None]:
     """Turn errors of the system into a `ResourceError`, and say on stderr what Ctrl-C leaves.
 
     Args:
@@ -47,7 +47,7 @@ def errors_with_advice(folder: Path, *, go_on: str, is_begun: Callable[[], bool]
 
 
 @contextmanager
-def determinism_explained() -> Iterator[None]:
+def explain_determinism_errors() -> Iterator[None]:
     """Turn torch's refusal of `train.deterministic` into a line that names what it has no deterministic form of."""
     try:
         yield
@@ -65,7 +65,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def describe(config: RunConfig, model: Model, manifest: Manifest) -> None:
+def print_run_summary(config: RunConfig, model: Model, manifest: Manifest) -> None:
     """Say on stderr: the model and its weights, the data, the grid, the schedule."""
     counts = {split: len(manifest.select(split, config.data.fold)) for split in ("train", "val")}
     size, resize = config.data.image_size, config.data.resize
@@ -76,7 +76,7 @@ def describe(config: RunConfig, model: Model, manifest: Manifest) -> None:
         "backbone": "none" if model.backbone is None else model.backbone.identity["weights"],
         "data": f"{manifest.name}: {counts['train']} train, {counts['val']} val; {', '.join(manifest.classes)}",
         "grid": f"{size} x {size} px, resize {resize}, augmentation {config.data.augment}",
-        "schedule": f"{counted(config.train.epochs, 'epoch')}, batch {config.train.batch_size}, {_rates(config)}",
+        "schedule": f"{pluralize(config.train.epochs, 'epoch')}, batch {config.train.batch_size}, {_rates(config)}",
     }
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows.items():
@@ -97,8 +97,8 @@ def _parameters_by_part(model: Model, config: RunConfig) -> dict[str, str]:
         return {}
     named = list(model.named_parameters())
     parts = {
-        "adapter": [item for item in named if is_adapter(item[0])],
-        "backbone": [item for item in named if item[0].startswith("backbone.") and not is_adapter(item[0])],
+        "adapter": [item for item in named if is_lora_parameter(item[0])],
+        "backbone": [item for item in named if item[0].startswith("backbone.") and not is_lora_parameter(item[0])],
         "guide": [item for item in named if item[0].startswith("guide.")],
         "segmenter": [item for item in named if item[0].startswith("segmenter.")],
     }
@@ -108,5 +108,5 @@ def _parameters_by_part(model: Model, config: RunConfig) -> dict[str, str]:
 def _learning_of_all(named: Iterable[tuple[str, Parameter]], config: RunConfig) -> str:
     items = list(named)
     frozen_heads = config.train.freeze_heads
-    learning = sum(p.numel() for name, p in items if p.requires_grad and (is_adapter(name) or not frozen_heads))
+    learning = sum(p.numel() for name, p in items if p.requires_grad and (is_lora_parameter(name) or not frozen_heads))
     return f"{learning:,} trainable of {sum(p.numel() for _, p in items):,}"

@@ -9,38 +9,40 @@ from typing import Any
 import numpy as np
 
 from guidino_cli.engine.pretraining.folder import PretrainFolder
-from guidino_cli.engine.pretraining.history import Row, fixed_images, look
+from guidino_cli.engine.pretraining.history import HistoryRow, select_fixed_images, take_snapshot
 from guidino_cli.files import write_atomically
-from guidino_cli.plots.pretraining import Eye, pretraining_curve, token_sheet
-from guidino_cli.progress import say
-from guidino_cli.ssl.networks import Trunk
+from guidino_cli.plots.pretraining import TokenTimeline, pretraining_figure, token_sheet_figure
+from guidino_cli.progress import log_info
+from guidino_cli.ssl.networks import TokenEncoder
 
-CURVE, TOKENS = "curve.png", "tokens.png"
+PRETRAIN_CURVE_FILE, TOKENS_FILE = "curve.png", "tokens.png"
 _LOOKS = "looks"
 _SHOWN_IMAGES, _SHOWN_STEPS = 4, 5
 _LONG_SIDE = 448
 
 
-def curve_keeper(folder: PretrainFolder, *, every_seconds: float = 60.0) -> Callable[[Sequence[Row]], None]:
+def pretrain_curve_callback(
+    folder: PretrainFolder, *, every_seconds: float = 60.0
+) -> Callable[[Sequence[HistoryRow]], None]:
     """A function to call after each row: it draws the curve if the last drawing is long enough ago."""
     drawn = -every_seconds
 
-    def keep(history: Sequence[Row]) -> None:
+    def keep(history: Sequence[HistoryRow]) -> None:
         nonlocal drawn
         if time.monotonic() - drawn < every_seconds:
             return
-        _try(lambda: draw_curve(folder, history), CURVE)
+        _try(lambda: save_pretrain_curve(folder, history), PRETRAIN_CURVE_FILE)
         drawn = time.monotonic()
 
     return keep
 
 
-def draw_curve(folder: PretrainFolder, history: Sequence[Row]) -> None:
+def save_pretrain_curve(folder: PretrainFolder, history: Sequence[HistoryRow]) -> None:
     """Write `curve.png` into a run's folder."""
-    write_atomically(folder.path / CURVE, pretraining_curve(history, name=_title(folder)).savefig)
+    write_atomically(folder.path / PRETRAIN_CURVE_FILE, pretraining_figure(history, name=_title(folder)).savefig)
 
 
-def token_keeper(folder: PretrainFolder, trunk: Trunk, paths: Sequence[Path]) -> Callable[[int], None]:
+def snapshot_callback(folder: PretrainFolder, trunk: TokenEncoder, paths: Sequence[Path]) -> Callable[[int], None]:
     """A function to call at some steps: it notes what the tokens show, and draws that beside what they showed before.
 
     Args:
@@ -48,22 +50,22 @@ def token_keeper(folder: PretrainFolder, trunk: Trunk, paths: Sequence[Path]) ->
         trunk: What is looked through, in evaluation mode when the function is called.
         paths: All images of the run.
     """
-    chosen = fixed_images(paths, count=_SHOWN_IMAGES)
+    chosen = select_fixed_images(paths, count=_SHOWN_IMAGES)
 
     def keep(step: int) -> None:
-        _try(lambda: _look(folder, trunk, chosen, step), TOKENS)
+        _try(lambda: _look(folder, trunk, chosen, step), TOKENS_FILE)
 
     return keep
 
 
-def remove_pictures(folder: PretrainFolder) -> None:
+def remove_pretrain_figures(folder: PretrainFolder) -> None:
     """Forget the pictures of a run that is written over."""
-    for path in (folder.path / CURVE, folder.path / TOKENS, *(folder.path / _LOOKS).glob("*.npz")):
+    for path in (folder.path / PRETRAIN_CURVE_FILE, folder.path / TOKENS_FILE, *(folder.path / _LOOKS).glob("*.npz")):
         path.unlink(missing_ok=True)
 
 
-def _look(folder: PretrainFolder, trunk: Trunk, chosen: Sequence[Path], step: int) -> None:
-    seen = [look(trunk, path, long_side=_LONG_SIDE) for path in chosen]
+def _look(folder: PretrainFolder, trunk: TokenEncoder, chosen: Sequence[Path], step: int) -> None:
+    seen = [take_snapshot(trunk, path, long_side=_LONG_SIDE) for path in chosen]
     maps: dict[str, Any] = {
         f"image{number}": (item.components * 255).round().astype(np.uint8) for number, item in enumerate(seen)
     }
@@ -73,11 +75,11 @@ def _look(folder: PretrainFolder, trunk: Trunk, chosen: Sequence[Path], step: in
     files = _spread([file for file in sorted((folder.path / _LOOKS).glob("*.npz")) if int(file.stem) <= step])
     noted = [np.load(file) for file in files]
     eyes = [
-        Eye(item.path.name, item.pixels, [note[f"image{number}"] / 255 for note in noted])
+        TokenTimeline(item.path.name, item.pixels, [note[f"image{number}"] / 255 for note in noted])
         for number, item in enumerate(seen)
     ]
-    figure = token_sheet(eyes, steps=[int(file.stem) for file in files], name=_title(folder))
-    write_atomically(folder.path / TOKENS, figure.savefig)
+    figure = token_sheet_figure(eyes, steps=[int(file.stem) for file in files], name=_title(folder))
+    write_atomically(folder.path / TOKENS_FILE, figure.savefig)
 
 
 def _spread(files: Sequence[Path]) -> list[Path]:
@@ -91,7 +93,7 @@ def _try(draw: Callable[[], None], name: str) -> None:
     try:
         draw()
     except Exception as error:  # No picture is worth a run: its state and history are safe, and it goes on.
-        say(f"guidino: warning: {name} could not be drawn ({error}); pretraining goes on")
+        log_info(f"guidino: warning: {name} could not be drawn ({error}); pretraining goes on")
 
 
 def _title(folder: PretrainFolder) -> str:

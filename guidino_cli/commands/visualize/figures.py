@@ -9,35 +9,35 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from guidino_cli.commands.inputs import find_truth, named
+from guidino_cli.commands.inputs import find_truth, unique_names
 from guidino_cli.commands.visualize.inference import (
-    ANY,
-    BackboneView,
-    Drawing,
-    Eye,
-    Look,
-    Looker,
-    Shelf,
-    Task,
-    each_image,
-    finish,
-    nothing_drawn,
+    ANY_CLASS,
+    DrawingOptions,
+    GuidedRun,
+    GuideResult,
+    GuideVisualizer,
+    ResultSpool,
+    TokenOptions,
+    VisualizationTask,
+    for_each_image,
+    nothing_drawn_error,
+    report_outcome,
     without_adapter,
 )
-from guidino_cli.commands.visualize.prototypes import FILE as PROTOTYPES
-from guidino_cli.commands.visualize.prototypes import PatchCollector, can_collect
-from guidino_cli.commands.visualize.report import FILE as PAGE
-from guidino_cli.commands.visualize.report import Figures, show, to_csv, to_json, write_page
+from guidino_cli.commands.visualize.prototypes import PROTOTYPES_FILE as PROTOTYPES
+from guidino_cli.commands.visualize.prototypes import PatchCollector, has_prototypes
+from guidino_cli.commands.visualize.report import PAGE_FILE as PAGE
+from guidino_cli.commands.visualize.report import GuideReport, print_report, to_csv, to_json, write_page
 from guidino_cli.engine.devices import pick_device
-from guidino_cli.engine.guides.scores import MapScore, thresholds_within
+from guidino_cli.engine.guides.scores import MapScore, choose_thresholds
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.errors import ConfigError
-from guidino_cli.evaluation.masks import Truths
+from guidino_cli.evaluation.masks import ImageMasks
 from guidino_cli.files import write_atomically, write_text
-from guidino_cli.plots.contact_sheet import outlined
-from guidino_cli.plots.guide import guide_panel
-from guidino_cli.plots.guide_sheet import SIDE, TILES, SheetTile, guide_sheet
-from guidino_cli.plots.panels import Limits, coloured, guide_over
+from guidino_cli.plots.contact_sheet import draw_outlined_thumbnail
+from guidino_cli.plots.guide import guide_figure
+from guidino_cli.plots.guide_sheet import TILE_SIDE, TILES_PER_PAGE, GuideTile, guide_sheet
+from guidino_cli.plots.panels import Limits, apply_colormap, overlay_guide
 from guidino_cli.plots.views import GuideStyle, GuideView, TokenView
 from guidino_cli.progress import track
 
@@ -45,7 +45,7 @@ _MAPS = 4
 """Guide maps in a tile; more would not fit."""
 
 
-class SheetWriter:
+class ContactSheetWriter:
     """Writes a page whenever one is full, so that memory does not grow with the images.
 
     Args:
@@ -68,14 +68,14 @@ class SheetWriter:
         limits: Limits | None = None,
     ) -> None:
         self.out, self.heading, self.note, self.classes, self.limits = out, heading, note, classes, limits
-        self.pages = -(-total // TILES)
+        self.pages = -(-total // TILES_PER_PAGE)
         self.names: list[str] = []
-        self._tiles: list[SheetTile] = []
+        self._tiles: list[GuideTile] = []
 
-    def add(self, tile: SheetTile) -> None:
+    def add(self, tile: GuideTile) -> None:
         """One more image."""
         self._tiles.append(tile)
-        if len(self._tiles) == TILES:
+        if len(self._tiles) == TILES_PER_PAGE:
             self.close()
 
     def close(self) -> None:
@@ -93,17 +93,17 @@ class SheetWriter:
         self._tiles = []
 
 
-def guide_tile(view: GuideView, style: GuideStyle, scores: Sequence[MapScore]) -> SheetTile:
+def guide_tile(view: GuideView, style: GuideStyle, scores: Sequence[MapScore]) -> GuideTile:
     """An image with its truth (or prediction) outlined, and its guide maps over it."""
     limits = style.limits_of(view)
     size = _size(view.size_hw)
     small = _resized(view.image, size)
     labels = view.labels if view.truth is None else view.truth
     fitted = np.asarray(Image.fromarray(labels.astype(np.uint8)).resize(size, Image.Resampling.NEAREST))
-    pictures = [outlined(small, fitted, size=max(size))]
+    pictures = [draw_outlined_thumbnail(small, fitted, size=max(size))]
     for item in view.maps[:_MAPS]:
         values = np.asarray(Image.fromarray(item.values.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
-        pictures.append(_bytes(guide_over(small, values, limits=limits)))
+        pictures.append(_bytes(overlay_guide(small, values, limits=limits)))
     known = [score for score in scores[: len(view.maps)] if np.isfinite(score.auroc)]
     detail = f"guide {min(s.low for s in scores):.2f} to {max(s.high for s in scores):.2f}"
     if len(view.maps) == 1 and known:
@@ -112,21 +112,21 @@ def guide_tile(view: GuideView, style: GuideStyle, scores: Sequence[MapScore]) -
         detail = "AUROC " + ", ".join(f"{score.map} {score.auroc:.3f}" for score in known)
     elif view.truth is not None:
         detail = "no AUROC: nothing to rank; " + detail
-    return SheetTile(pictures, view.name, detail)
+    return GuideTile(pictures, view.name, detail)
 
 
-def token_tile(image: np.ndarray, tokens: TokenView, *, name: str) -> SheetTile:
+def token_tile(image: np.ndarray, tokens: TokenView, *, name: str) -> GuideTile:
     """An image, the principal components of its tokens, and cosines."""
     size = _size((image.shape[0], image.shape[1]))
-    maps = (_bytes(tokens.components), _bytes(coloured(tokens.similarity)))
+    maps = (_bytes(tokens.components), _bytes(apply_colormap(tokens.similarity)))
     cells = [np.asarray(Image.fromarray(item).resize(size, Image.Resampling.NEAREST)) for item in maps]
     detail = f"{tokens.explained:.0%} of the variance, cosine from {tokens.similarity.min():.2f}"
-    return SheetTile([_resized(image, size), *cells], name, detail)
+    return GuideTile([_resized(image, size), *cells], name, detail)
 
 
 def _size(size_hw: tuple[int, int]) -> tuple[int, int]:
     """Width and height in a tile."""
-    scale = SIDE / max(size_hw)
+    scale = TILE_SIDE / max(size_hw)
     return max(1, round(size_hw[1] * scale)), max(1, round(size_hw[0] * scale))
 
 
@@ -138,22 +138,22 @@ def _bytes(picture: np.ndarray) -> np.ndarray:
     return (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
 
 
-def guide_looker(
+def load_visualizer(
     run_path: Path,
     compare: Path | None,
-    view: BackboneView,
+    view: TokenOptions,
     at: tuple[int, int] | None,
     *,
     overrides: tuple[str, ...],
     device: str | None,
     offline: bool,
-) -> Looker:
+) -> GuideVisualizer:
     """The run's eye, and the one it is compared with: another run's, or its own without the adapter."""
     if at is None and not view.tokens and view.scale is not None:
         raise ConfigError("--scale with --run is for its tokens; add --tokens or --at X,Y, or leave out --scale")
     title = "guide" if compare is None else f"run {run_path.resolve().name}"
     eye, classes = _eye(run_path, title, overrides=overrides, device=device, offline=offline)
-    other: Eye | None = None
+    other: GuidedRun | None = None
     if compare is not None:
         other, others = _eye(compare, f"run {compare.resolve().name}", overrides=(), device=device, offline=offline)
         if len(others) != len(classes) or _map_count(other) != _map_count(eye):
@@ -162,16 +162,16 @@ def guide_looker(
                 f"{len(classes)} and {_map_count(eye)}; compare runs on the same classes"
             )
     elif eye.model.backbone is not None and eye.config.model.lora is not None:
-        eye = Eye(eye.model, eye.config, "with LoRA")
-        other = Eye(eye.model, eye.config, "LoRA off", without_adapter(eye.model))
-    return Looker(
+        eye = GuidedRun(eye.model, eye.config, "with LoRA")
+        other = GuidedRun(eye.model, eye.config, "LoRA off", without_adapter(eye.model))
+    return GuideVisualizer(
         eye, classes=classes, other=other, at=at, with_tokens=view.tokens or at is not None, scale=view.scale or 1.0
     )
 
 
 def _eye(
     path: Path, title: str, *, overrides: tuple[str, ...], device: str | None, offline: bool
-) -> tuple[Eye, list[str]]:
+) -> tuple[GuidedRun, list[str]]:
     model, config, facts = load_run(path, overrides=overrides, offline=offline)
     if model.guide is None:
         raise ConfigError(
@@ -179,37 +179,44 @@ def _eye(
             "`guidino predict --overlay` for its masks, or leave out --run to see a backbone"
         )
     model.to(pick_device(device))
-    return Eye(model, config, title), facts["classes"]
+    return GuidedRun(model, config, title), facts["classes"]
 
 
-def _map_count(eye: Eye) -> int:
+def _map_count(eye: GuidedRun) -> int:
     """Guide maps of a run: one a class, or one."""
     settings = eye.config.model.guide
     return int(settings.options.get("maps", 1)) if settings is not None and not settings.per_class else -1
 
 
-def draw_guides(looker: Looker, task: Task, drawing: Drawing, limits: Limits | str, *, facts: dict[str, Any]) -> None:
+def draw_guides(
+    looker: GuideVisualizer,
+    task: VisualizationTask,
+    drawing: DrawingOptions,
+    limits: Limits | str,
+    *,
+    facts: dict[str, Any],
+) -> None:
     """Look at all images first, so that all have the same colours; then draw them one by one."""
     eye, many = looker.eye, len(task.files) > 1
     truths = find_truth(task.files, task.truth, class_count=len(looker.classes))
     source = _source(eye, facts["run"])
-    patches = PatchCollector(eye) if many and can_collect(eye) else None
+    patches = PatchCollector(eye) if many and has_prototypes(eye) else None
     with tempfile.TemporaryDirectory(prefix="guidino-") as folder:
-        shelf = Shelf(Path(folder))
-        failed = each_image(
-            named(task.files), "look", lambda name, path: _see(name, path, looker, truths, shelf, patches)
+        shelf = ResultSpool(Path(folder))
+        failed = for_each_image(
+            unique_names(task.files), "look", lambda name, path: _see(name, path, looker, truths, shelf, patches)
         )
         if not shelf.names:
-            raise nothing_drawn(task.files, failed)
+            raise nothing_drawn_error(task.files, failed)
         style = _style(looker, drawing, limits, source, count=len(shelf.names))
-        figures = Figures(source, looker.tallies, looker.tallies_before, style.titles, style.thresholds)
+        figures = GuideReport(source, looker.tallies, looker.tallies_before, style.titles, style.thresholds)
         figures.facts |= {**facts, "colours": "each image" if style.limits is None else list(style.limits)}
         known = 0 if truths is None else len(truths.paths)
-        maps = [tally.name for tally in looker.tallies if tally.name != ANY]
+        maps = [tally.name for tally in looker.tallies if tally.name != ANY_CLASS]
         sheets = _sheets(task.out, style, maps, count=len(shelf.names), known=known) if many else None
         for name, item in track(shelf, total=len(shelf.names), description="draw"):
             view = item.drawn(style.thresholds)
-            write_atomically(task.out / f"{name}_guide.png", guide_panel(view, style).savefig)
+            write_atomically(task.out / f"{name}_guide.png", guide_figure(view, style).savefig)
             figures.add(name, item)
             if sheets is not None:
                 sheets.add(guide_tile(view, style, item.scores))
@@ -231,34 +238,41 @@ def draw_guides(looker: Looker, task: Task, drawing: Drawing, limits: Limits | s
         )
     write_text(task.out / "guides.csv", to_csv(figures))
     write_text(task.out / "guides.json", to_json(figures))
-    show(figures)
-    finish(task, written, failed, kind="guide", more=[*_more(sheets, patches), "guides.csv", "guides.json"])
+    print_report(figures)
+    report_outcome(task, written, failed, kind="guide", more=[*_more(sheets, patches), "guides.csv", "guides.json"])
 
 
 def _see(
-    name: str, path: Path, looker: Looker, truths: Truths | None, shelf: Shelf, patches: PatchCollector | None
+    name: str,
+    path: Path,
+    looker: GuideVisualizer,
+    truths: ImageMasks | None,
+    shelf: ResultSpool,
+    patches: PatchCollector | None,
 ) -> None:
-    item: Look = looker.look(path, truths)
+    item: GuideResult = looker.look(path, truths)
     shelf.put(name, item)
     if patches is not None:
         patches.add(path)
 
 
-def _style(looker: Looker, drawing: Drawing, limits: Limits | str, source: str, *, count: int) -> GuideStyle:
+def _style(
+    looker: GuideVisualizer, drawing: DrawingOptions, limits: Limits | str, source: str, *, count: int
+) -> GuideStyle:
     seen = [*looker.tallies, *looker.tallies_before]
     low, high = min(tally.low for tally in seen), max(tally.high for tally in seen)
     colours, shared = None, "colours of this image alone"
     if isinstance(limits, tuple):
         colours, shared = limits, ""
     elif limits == "all":
-        colours = rounded_outwards(low, high)
+        colours = round_outwards(low, high)
         shared = f"same colours in all {count} images" if count > 1 else ""
     other = looker.other.title if looker.other is not None else ""
     return GuideStyle(
         looker.classes,
         colours,
         shared,
-        thresholds_within(low, high),
+        choose_thresholds(low, high),
         source,
         drawing.spacing_mm,
         (looker.eye.title, other),
@@ -266,7 +280,7 @@ def _style(looker: Looker, drawing: Drawing, limits: Limits | str, source: str, 
     )
 
 
-def rounded_outwards(low: float, high: float) -> Limits:
+def round_outwards(low: float, high: float) -> Limits:
     """Ends of a colour bar with two decimals, three where the values are close, and never the same."""
     step = 0.01 if high - low > 0.2 else 0.001
     ends = (math.floor(low / step) * step, math.ceil(high / step) * step)
@@ -274,12 +288,12 @@ def rounded_outwards(low: float, high: float) -> Limits:
     return ends if ends[1] > ends[0] else (ends[0] - 0.001, ends[1] + 0.001)
 
 
-def _sheets(out: Path, style: GuideStyle, names: Sequence[str], *, count: int, known: int) -> SheetWriter:
+def _sheets(out: Path, style: GuideStyle, names: Sequence[str], *, count: int, known: int) -> ContactSheetWriter:
     outlined = "truth" if known == count else "prediction" if not known else "truth (or else the prediction)"
     of_what = f" of {', '.join(names[:4])}" if len(names) > 1 else ""
     note = f"left: image, {outlined} outlined; right: guide{of_what} over the image"
     heading = f"Guide of {style.source.split(':')[0]}: {count} images"
-    return SheetWriter(out, total=count, heading=heading, note=note, classes=style.classes, limits=style.limits)
+    return ContactSheetWriter(out, total=count, heading=heading, note=note, classes=style.classes, limits=style.limits)
 
 
 def _reading(style: GuideStyle) -> list[str]:
@@ -295,11 +309,11 @@ def _reading(style: GuideStyle) -> list[str]:
     return lines
 
 
-def _more(sheets: SheetWriter | None, patches: PatchCollector | None) -> list[str]:
+def _more(sheets: ContactSheetWriter | None, patches: PatchCollector | None) -> list[str]:
     files = [] if sheets is None else [PAGE, sheets.names[0] if len(sheets.names) == 1 else "contact_sheet_*.png"]
     return files + ([] if patches is None else [PROTOTYPES])
 
 
-def _source(eye: Eye, path: str) -> str:
+def _source(eye: GuidedRun, path: str) -> str:
     description = eye.config.description
     return f"run {Path(path).resolve().name}" + (f": {description}" if description else "")

@@ -12,28 +12,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from guidino_cli.commands.inputs import some
+from guidino_cli.commands.inputs import join_first
 from guidino_cli.config import RunConfig
 from guidino_cli.data.images import read_image
 from guidino_cli.data.preprocess import network_size
-from guidino_cli.engine.guides.scores import MapScore, Tally
-from guidino_cli.engine.guides.tokens import look
+from guidino_cli.engine.guides.scores import MapScore, MapScoreAccumulator
+from guidino_cli.engine.guides.tokens import analyse_tokens
 from guidino_cli.engine.prediction.inference import Window, segment_file
 from guidino_cli.errors import DataError, PartialError
-from guidino_cli.evaluation.masks import Truths
+from guidino_cli.evaluation.masks import ImageMasks
 from guidino_cli.metrics.overlap import mean_dice
 from guidino_cli.models.composed import Model
 from guidino_cli.plots.panels import thumbnail, thumbnail_labels, thumbnail_map
 from guidino_cli.plots.views import GuideMap, GuideView, TokenView
-from guidino_cli.progress import counted, say, track
+from guidino_cli.progress import log_info, pluralize, track
 
-KEPT = 640
+STORED_SIDE = 640
 """Pixels of the longer side of what is kept of an image: more than a panel shows."""
-FOREGROUND, ANY = "foreground", "any class"
+FOREGROUND, ANY_CLASS = "foreground", "any class"
 
 
 @dataclass(frozen=True)
-class Eye:
+class GuidedRun:
     """A model and how it looks at images.
 
     Attributes:
@@ -56,7 +56,7 @@ class Eye:
 
 
 @dataclass(frozen=True)
-class Look:
+class GuideResult:
     """What was seen in one image.
 
     Attributes:
@@ -73,7 +73,7 @@ class Look:
 
     def drawn(self, thresholds: Sequence[float]) -> GuideView:
         """The view with its image and the IoU at these thresholds."""
-        image = thumbnail(read_image(self.path)[0], longest=2 * KEPT)
+        image = thumbnail(read_image(self.path)[0], longest=2 * STORED_SIDE)
         maps = [
             replace(item, iou=tuple(score.iou_at(value) for value in thresholds))
             for item, score in zip(self.view.maps, self.scores, strict=False)
@@ -81,7 +81,7 @@ class Look:
         return replace(self.view, image=image, maps=maps)
 
 
-class Looker:
+class GuideVisualizer:
     """Looks at one image after the other and adds up scores; its memory does not grow.
 
     Args:
@@ -95,21 +95,21 @@ class Looker:
 
     def __init__(
         self,
-        eye: Eye,
+        eye: GuidedRun,
         *,
         classes: Sequence[str],
-        other: Eye | None = None,
+        other: GuidedRun | None = None,
         at: tuple[int, int] | None = None,
         with_tokens: bool = False,
         scale: float = 1.0,
     ) -> None:
         self.eye, self.other, self.classes = eye, other, classes
         self.at, self.with_tokens, self.scale = at, with_tokens, scale
-        self.tallies: list[Tally] = []
-        self.tallies_before: list[Tally] = []
+        self.tallies: list[MapScoreAccumulator] = []
+        self.tallies_before: list[MapScoreAccumulator] = []
         self.difference = 0.0
 
-    def look(self, path: Path, truths: Truths | None) -> Look:
+    def look(self, path: Path, truths: ImageMasks | None) -> GuideResult:
         """Look at one image.
 
         Raises:
@@ -121,7 +121,7 @@ class Looker:
         before = None if self.other is None else self._before(path)
         truth = None if truths is None else truths.read(path, size_hw=result.labels.shape)
         tokens = self._tokens(path, result.pixels) if self.with_tokens else ()
-        names = map_names(len(guide), self.classes)
+        names = guide_map_names(len(guide), self.classes)
         targets = [_target(truth, index, count=len(guide), classes=self.classes) for index in range(len(guide))]
         self.tallies = self.tallies or _tallies(names)
         scores = _scored(self.tallies, guide, targets, truth)
@@ -133,10 +133,10 @@ class Looker:
         maps = [
             GuideMap(
                 name,
-                thumbnail_map(guide[index], longest=KEPT),
+                thumbnail_map(guide[index], longest=STORED_SIDE),
                 _small(targets[index]),
                 scores[index].auroc,
-                before=None if before is None else thumbnail_map(before[index], longest=KEPT),
+                before=None if before is None else thumbnail_map(before[index], longest=STORED_SIDE),
                 before_auroc=before_scores[index].auroc if before_scores else float("nan"),
             )
             for index, name in enumerate(names)
@@ -145,14 +145,14 @@ class Looker:
             path.name,
             (result.labels.shape[0], result.labels.shape[1]),
             np.zeros((1, 1, 3), dtype=np.uint8),
-            thumbnail_labels(result.labels, longest=2 * KEPT),
+            thumbnail_labels(result.labels, longest=2 * STORED_SIDE),
             maps,
-            truth=None if truth is None else thumbnail_labels(truth, longest=2 * KEPT),
+            truth=None if truth is None else thumbnail_labels(truth, longest=2 * STORED_SIDE),
             dice=None if truth is None else mean_dice(result.labels, truth, num_classes=len(self.classes)),
             gate_iou=scores[-1].iou_at(0.5),
             tokens=tokens,
         )
-        return Look(path, view, scores, before_scores)
+        return GuideResult(path, view, scores, before_scores)
 
     def _before(self, path: Path) -> np.ndarray:
         if self.other is None:
@@ -170,7 +170,7 @@ class Looker:
             shown = network_size((pixels.shape[0], pixels.shape[1]), resize=data.resize, image_size=data.image_size)
             try:
                 with eye.around():
-                    seen = look(eye.model.backbone, pixels, at=at, scale=self.scale, shown_hw=shown)
+                    seen = analyse_tokens(eye.model.backbone, pixels, at=at, scale=self.scale, shown_hw=shown)
             except DataError as error:
                 raise DataError(f"{path}: {error}") from error
             title = "" if self.other is None else eye.title
@@ -180,27 +180,27 @@ class Looker:
         return tuple(views)
 
 
-def map_names(count: int, classes: Sequence[str]) -> list[str]:
+def guide_map_names(count: int, classes: Sequence[str]) -> list[str]:
     """What each of so many guide maps is for."""
     if count == 1:
         return [FOREGROUND]
     return list(classes[1:]) if count == len(classes) - 1 else [f"map {number + 1}" for number in range(count)]
 
 
-class Shelf:
+class ResultSpool:
     """Looks on disk, in the order in which they were put there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.names: list[str] = []
 
-    def put(self, name: str, item: Look) -> None:
+    def put(self, name: str, item: GuideResult) -> None:
         """Keep one."""
         path = self.folder / f"{len(self.names)}.look"
         path.write_bytes(zlib.compress(pickle.dumps(item), 1))
         self.names.append(name)
 
-    def __iter__(self) -> Iterator[tuple[str, Look]]:
+    def __iter__(self) -> Iterator[tuple[str, GuideResult]]:
         for number, name in enumerate(self.names):
             # Written by this very process a moment ago, so unpickling runs nobody else's code.
             yield name, pickle.loads(zlib.decompress((self.folder / f"{number}.look").read_bytes()))
@@ -208,11 +208,11 @@ class Shelf:
 
 def without_adapter(model: Model) -> Callable[[], AbstractContextManager[Any]]:
     """Makes contexts in which the adapter of a model's backbone is switched off."""
-    from guidino_cli.models.lora import switched_off
+    from guidino_cli.models.lora import disable_adapter
 
     if model.backbone is None:
         raise ValueError("an adapter without a backbone")
-    return partial(switched_off, model.backbone)
+    return partial(disable_adapter, model.backbone)
 
 
 def _guide(guide: torch.Tensor | None) -> np.ndarray:
@@ -229,15 +229,18 @@ def _target(truth: np.ndarray | None, index: int, *, count: int, classes: Sequen
 
 
 def _small(target: np.ndarray | None) -> np.ndarray | None:
-    return None if target is None else thumbnail_labels(target, longest=2 * KEPT) > 0
+    return None if target is None else thumbnail_labels(target, longest=2 * STORED_SIDE) > 0
 
 
-def _tallies(names: Sequence[str]) -> list[Tally]:
-    return [Tally(name) for name in ([*names, ANY] if len(names) > 1 else names)]
+def _tallies(names: Sequence[str]) -> list[MapScoreAccumulator]:
+    return [MapScoreAccumulator(name) for name in ([*names, ANY_CLASS] if len(names) > 1 else names)]
 
 
 def _scored(
-    tallies: Sequence[Tally], guide: np.ndarray, targets: Sequence[np.ndarray | None], truth: np.ndarray | None
+    tallies: Sequence[MapScoreAccumulator],
+    guide: np.ndarray,
+    targets: Sequence[np.ndarray | None],
+    truth: np.ndarray | None,
 ) -> list[MapScore]:
     """Scores of each map, and of the largest of several, which is the one that gates."""
     values = [*guide, guide.max(axis=0)] if len(guide) > 1 else list(guide)
@@ -251,7 +254,7 @@ def _middle(patch: tuple[int, int], grid: tuple[int, ...], size: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class BackboneView:
+class TokenOptions:
     """How to look at tokens; None leaves the choice to the program.
 
     Attributes:
@@ -272,7 +275,7 @@ class BackboneView:
 
 
 @dataclass(frozen=True)
-class Drawing:
+class DrawingOptions:
     """How pictures look.
 
     Attributes:
@@ -285,7 +288,7 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Task:
+class VisualizationTask:
     """What is drawn, and where to.
 
     Attributes:
@@ -299,7 +302,7 @@ class Task:
     truth: Path | None
 
 
-def each_image(files: dict[str, Path], what: str, act: Callable[[str, Path], None]) -> list[str]:
+def for_each_image(files: dict[str, Path], what: str, act: Callable[[str, Path], None]) -> list[str]:
     """Do something with every image; the messages of those that cannot be read."""
     failed = []
     for name, path in track(files.items(), total=len(files), description=what):
@@ -307,17 +310,21 @@ def each_image(files: dict[str, Path], what: str, act: Callable[[str, Path], Non
             act(name, path)
         except DataError as error:
             failed.append(str(error))
-            say(f"guidino: {error}")
+            log_info(f"guidino: {error}")
     return failed
 
 
-def nothing_drawn(files: Sequence[Path], failed: Sequence[str]) -> DataError:
-    return DataError(f"none of {len(files)} images could be drawn: {some(failed)}" if failed[1:] else failed[0])
+def nothing_drawn_error(files: Sequence[Path], failed: Sequence[str]) -> DataError:
+    return DataError(f"none of {len(files)} images could be drawn: {join_first(failed)}" if failed[1:] else failed[0])
 
 
-def finish(task: Task, written: Sequence[str], failed: Sequence[str], *, kind: str, more: Sequence[str]) -> None:
+def report_outcome(
+    task: VisualizationTask, written: Sequence[str], failed: Sequence[str], *, kind: str, more: Sequence[str]
+) -> None:
     made = len(written)
     beside = f"; beside them {', '.join(more)}" if more else ""
-    print(f"{counted(made, 'picture')} in {task.out} (NAME_{kind}.png){beside}")
+    print(f"{pluralize(made, 'picture')} in {task.out} (NAME_{kind}.png){beside}")
     if failed:
-        raise PartialError(f"{len(failed)} of {counted(len(task.files), 'image')} could not be drawn: {some(failed)}")
+        raise PartialError(
+            f"{len(failed)} of {pluralize(len(task.files), 'image')} could not be drawn: {join_first(failed)}"
+        )

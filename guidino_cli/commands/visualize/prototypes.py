@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from guidino_cli.commands.visualize.inference import Eye, map_names
+from guidino_cli.commands.visualize.inference import GuidedRun, guide_map_names
 from guidino_cli.data.images import read_image
-from guidino_cli.engine.guides.prototypes import Hit, Prototype, PrototypeBook, patches_of
+from guidino_cli.engine.guides.prototypes import NearestPatches, PatchMatch, Prototype, iter_patch_tokens
 from guidino_cli.files import write_atomically
 from guidino_cli.models.guides import TokenBook
-from guidino_cli.plots.tokens import Crop, CropRow, prototype_sheet
-from guidino_cli.progress import counted
+from guidino_cli.plots.tokens import PatchCrop, PatchCropRow, prototype_sheet
+from guidino_cli.progress import pluralize
 
-FILE = "prototypes.png"
+PROTOTYPES_FILE = "prototypes.png"
 _KEPT = 10
 _AROUND = 1.0
 """A crop shows so many patches more on every side."""
@@ -24,15 +24,15 @@ _CROP = 180
 class PatchCollector:
     """Shows a run's backbone every image once more, upright, and remembers which patches the TokenBook likes."""
 
-    def __init__(self, eye: Eye) -> None:
+    def __init__(self, eye: GuidedRun) -> None:
         if eye.model.backbone is None or not isinstance(eye.model.guide, TokenBook):
             raise ValueError("no TokenBook to ask")
         self.eye, self.backbone = eye, eye.model.backbone
-        self.book = PrototypeBook(eye.model.guide, keep=_KEPT)
+        self.book = NearestPatches(eye.model.guide, keep=_KEPT)
 
     def add(self, image: Path) -> None:
         """Ask about one image."""
-        patches = list(patches_of(self.backbone, image, self.eye.config.data, self.eye.window))
+        patches = list(iter_patch_tokens(self.backbone, image, self.eye.config.data, self.eye.window))
         self.book.add(image, patches)
 
     def write(self, out: Path, *, source: str, classes: Sequence[str], count: int) -> None:
@@ -40,10 +40,10 @@ class PatchCollector:
         rows = [row for item in self.book.chosen() for row in self._rows(item, classes)]
         figure = prototype_sheet(
             rows,
-            heading=f"{source}: what its TokenBook likes in {counted(count, 'image')}",
+            heading=f"{source}: what its TokenBook likes in {pluralize(count, 'image')}",
             notes=self._notes(),
         )
-        write_atomically(out / FILE, figure.savefig)
+        write_atomically(out / PROTOTYPES_FILE, figure.savefig)
 
     def _notes(self) -> list[str]:
         guide = self.book.guide
@@ -64,31 +64,31 @@ class PatchCollector:
             f"Framed: the patch. Below: its {guide.similarity} similarity with the prototype. One patch an image.",
         ]
 
-    def _rows(self, item: Prototype, classes: Sequence[str]) -> list[CropRow]:
-        names = map_names(self._maps(), classes)
+    def _rows(self, item: Prototype, classes: Sequence[str]) -> list[PatchCropRow]:
+        names = guide_map_names(self._maps(), classes)
         of_map = f"{names[item.map]}: " if len(names) > 1 else ""
         if item.number is None:
             return [
-                CropRow(f"{of_map}most foreground", ["largest guide value"], _crops(item.hits)),
-                CropRow(f"{of_map}most background", ["smallest guide value"], _crops(item.misses)),
+                PatchCropRow(f"{of_map}most foreground", ["largest guide value"], _crops(item.hits)),
+                PatchCropRow(f"{of_map}most background", ["smallest guide value"], _crops(item.misses)),
             ]
         vote = f"vote {item.vote:.3g}" if self.book.guide.aggregate == "softmax" else f"weight {item.vote:.2%}"
-        return [CropRow(f"{of_map}prototype {item.number}", [vote, f"used {item.usage:.2%}"], _crops(item.hits))]
+        return [PatchCropRow(f"{of_map}prototype {item.number}", [vote, f"used {item.usage:.2%}"], _crops(item.hits))]
 
     def _maps(self) -> int:
         return int(self.book.guide.book.shape[0])
 
 
-def can_collect(eye: Eye) -> bool:
+def has_prototypes(eye: GuidedRun) -> bool:
     """Whether a run has prototypes."""
     return eye.model.backbone is not None and isinstance(eye.model.guide, TokenBook)
 
 
-def _crops(hits: Sequence[Hit]) -> list[Crop]:
+def _crops(hits: Sequence[PatchMatch]) -> list[PatchCrop]:
     return [_crop(hit) for hit in hits]
 
 
-def _crop(hit: Hit) -> Crop:
+def _crop(hit: PatchMatch) -> PatchCrop:
     """A patch with its neighbours; at the border of the image the crop moves inwards, so that it stays full."""
     from PIL import Image
 
@@ -102,7 +102,7 @@ def _crop(hit: Hit) -> Crop:
     scale = _CROP / max(cut.shape[:2])
     size = (max(1, round(cut.shape[1] * scale)), max(1, round(cut.shape[0] * scale)))
     small = np.asarray(Image.fromarray(cut).resize(size, Image.Resampling.BICUBIC))
-    return Crop(small, frame, f"{hit.value:.3f}")
+    return PatchCrop(small, frame, f"{hit.value:.3f}")
 
 
 def _stretch(low: float, high: float, side: int) -> tuple[int, int]:

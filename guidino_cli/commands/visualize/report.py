@@ -14,17 +14,17 @@ from typing import Any
 from PIL import Image
 
 from guidino_cli import __version__
-from guidino_cli.commands.visualize.inference import Look
-from guidino_cli.engine.guides.scores import MapScore, Tally
+from guidino_cli.commands.visualize.inference import GuideResult
+from guidino_cli.engine.guides.scores import MapScore, MapScoreAccumulator
 from guidino_cli.files import write_atomically
-from guidino_cli.plots.report import SCRIPT, STYLE, histogram_svg, small_uri
+from guidino_cli.plots.report import SCRIPT, STYLE, histogram_svg, webp_data_uri
 
 _SHOWN = 12
 """Images in the table on the terminal; guides.csv has all."""
 
 
 @dataclass(frozen=True)
-class Line:
+class GuideScoreRow:
     """The figures of one map of one image, as far as they are kept for all images.
 
     Attributes:
@@ -45,7 +45,7 @@ class Line:
 
 
 @dataclass
-class Figures:
+class GuideReport:
     """All figures of a set of images.
 
     Attributes:
@@ -59,11 +59,11 @@ class Figures:
     """
 
     source: str
-    tallies: Sequence[Tally]
-    tallies_before: Sequence[Tally]
+    tallies: Sequence[MapScoreAccumulator]
+    tallies_before: Sequence[MapScoreAccumulator]
     titles: tuple[str, str]
     thresholds: Sequence[float]
-    lines: list[Line] = field(default_factory=list)
+    lines: list[GuideScoreRow] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -71,14 +71,14 @@ class Figures:
         """Whether any image had a truth."""
         return any(not isnan(line.score.foreground) for line in self.lines)
 
-    def add(self, name: str, look: Look) -> None:
+    def add(self, name: str, look: GuideResult) -> None:
         """The figures of one image."""
         dice = float("nan") if look.view.dice is None else look.view.dice
         for place, score in enumerate(look.scores):
             iou = tuple(score.iou_at(threshold) for threshold in self.thresholds)
             kept = MapScore(score.map, score.low, score.mean, score.high, score.foreground, score.auroc)
             before = look.before[place].auroc if look.before else float("nan")
-            self.lines.append(Line(name, str(look.path), kept, iou, dice, before))
+            self.lines.append(GuideScoreRow(name, str(look.path), kept, iou, dice, before))
 
     def aurocs(self, map_name: str, *, before: bool = False) -> list[float]:
         """AUROC of one map in the images that have one."""
@@ -93,7 +93,7 @@ NOTE = (
 )
 
 
-def summary(figures: Figures) -> list[tuple[str, ...]]:
+def summary_rows(figures: GuideReport) -> list[tuple[str, ...]]:
     """One row a map under `HEADINGS`; where two guides are compared, one row each."""
     rows = []
     kinds = [(figures.tallies, figures.titles[0], False)]
@@ -104,12 +104,12 @@ def summary(figures: Figures) -> list[tuple[str, ...]]:
             values = figures.aurocs(tally.name, before=before)
             spread = (mean(values), median(values), min(values)) if values else (float("nan"),) * 3
             name = f"{title}: {tally.name}" if figures.tallies_before else tally.name
-            cells = [digits(value) for value in (*spread, tally.pooled_auroc, tally.mean_iou(0.5))]
+            cells = [format_score(value) for value in (*spread, tally.pooled_auroc, tally.mean_iou(0.5))]
             rows.append((name, f"{tally.used}/{tally.total}", *cells))
     return rows
 
 
-def show(figures: Figures) -> None:
+def print_report(figures: GuideReport) -> None:
     """Print what a reader wants first; fits 80 columns, and plain ASCII where the locale asks for it."""
     if not figures.has_truth:
         ends = ", ".join(f"{tally.name} {tally.low:.3f} to {tally.high:.3f}" for tally in figures.tallies)
@@ -122,23 +122,23 @@ def show(figures: Figures) -> None:
         rows = [
             (
                 f"{line.name} ({line.score.map})" if several else line.name,
-                digits(line.score.auroc),
-                digits(line.iou[half]),
+                format_score(line.score.auroc),
+                format_score(line.iou[half]),
                 f"{line.score.low:.2f}..{line.score.high:.2f}",
-                digits(line.dice),
+                format_score(line.dice),
             )
             for line in figures.lines
         ]
-        _print(("image", "AUROC", "IoU at 0.5", "values", "network's Dice"), rows)
-    _print(HEADINGS, summary(figures))
+        _print_table(("image", "AUROC", "IoU at 0.5", "values", "network's Dice"), rows)
+    _print_table(HEADINGS, summary_rows(figures))
     for tally in figures.tallies:
-        curve = ", ".join(f"{value:g}: {digits(tally.mean_iou(value))}" for value in figures.thresholds)
+        curve = ", ".join(f"{value:g}: {format_score(tally.mean_iou(value))}" for value in figures.thresholds)
         name = f", {tally.name}" if len(figures.tallies) > 1 else ""
         _say(f"mean IoU by threshold{name}: {curve} (n {tally.with_foreground})")
     _say(NOTE)
 
 
-def to_csv(figures: Figures) -> str:
+def to_csv(figures: GuideReport) -> str:
     """One line a map and image; a cell is empty where there is nothing to measure."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -154,7 +154,7 @@ def to_csv(figures: Figures) -> str:
     return text.getvalue()
 
 
-def to_json(figures: Figures) -> str:
+def to_json(figures: GuideReport) -> str:
     """The summary, and how it came to be; null where there is nothing to measure."""
     maps = []
     kinds = [(figures.tallies, figures.titles[0], False), (figures.tallies_before, figures.titles[1], True)]
@@ -185,7 +185,7 @@ def to_json(figures: Figures) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def digits(value: float) -> str:
+def format_score(value: float) -> str:
     """Three decimals, or a dash where there is nothing to measure."""
     return f"{value:.3f}" if isfinite(value) else "-"
 
@@ -194,7 +194,7 @@ def _number(value: float) -> float | None:
     return float(value) if isfinite(value) else None
 
 
-def _print(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -218,8 +218,8 @@ def _say(line: str) -> None:
     )
 
 
-FILE = "guides.html"
-PICTURES = 400
+PAGE_FILE = "guides.html"
+MAX_IMAGES = 400
 """In the page; a browser gets slow with more, and the folder has all."""
 _WIDTH = 1400
 _EXTREMES = 3
@@ -227,7 +227,7 @@ _EXTREMES = 3
 
 def write_page(
     out: Path, *, heading: str, lines: Sequence[str], pictures: Iterable[Path], extra: Sequence[tuple[str, Path]],
-    figures: Figures | None = None,
+    figures: GuideReport | None = None,
 ) -> None:  # fmt: skip
     """Write the page; it loads nothing from anywhere, and is never in memory as a whole.
 
@@ -245,12 +245,12 @@ def write_page(
             for part in _parts(heading, lines, pictures, extra, figures):
                 file.write(part + "\n")
 
-    write_atomically(out / FILE, fill)
+    write_atomically(out / PAGE_FILE, fill)
 
 
 def _parts(
     heading: str, lines: Sequence[str], pictures: Iterable[Path], extra: Sequence[tuple[str, Path]],
-    figures: Figures | None,
+    figures: GuideReport | None,
 ) -> Iterator[str]:  # fmt: skip
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(heading)}</title>'
     yield f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}{_STYLE}</style></head><body>'
@@ -265,7 +265,7 @@ def _parts(
     yield "<h2>Pictures</h2>"
     left = 0
     for number, path in enumerate(pictures):
-        if number < PICTURES:
+        if number < MAX_IMAGES:
             yield f'<div id="{_anchor(path.stem)}">{_figure(path, escape(path.stem))}</div>'
         else:
             left += 1
@@ -274,10 +274,12 @@ def _parts(
     yield f'<p class="small">guidino {escape(__version__)}</p><script>{SCRIPT}</script></body></html>'
 
 
-def _scores(figures: Figures) -> Iterator[str]:
+def _scores(figures: GuideReport) -> Iterator[str]:
     yield "<h2>Does the guide alone know where the foreground is?</h2>"
     head = "".join(f"<th>{escape(name)}</th>" for name in HEADINGS)
-    rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in summary(figures))
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in summary_rows(figures)
+    )
     yield f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     yield f'<p class="small">{escape(NOTE)} IoU: mean over the images with foreground.</p>'
     yield '<div class="grid">'
@@ -293,7 +295,7 @@ def _scores(figures: Figures) -> Iterator[str]:
     yield from _extremes(figures)
 
 
-def _extremes(figures: Figures) -> Iterator[str]:
+def _extremes(figures: GuideReport) -> Iterator[str]:
     """Links to the worst, median and best images; their pictures follow below, once."""
     last = figures.tallies[-1].name
     ranked = sorted(
@@ -309,26 +311,26 @@ def _extremes(figures: Figures) -> Iterator[str]:
         "best": ranked[::-1][:_EXTREMES],
     }
     for name, lines in groups.items():
-        links = ", ".join(f"{_link(line)} ({digits(line.score.auroc)})" for line in lines)
+        links = ", ".join(f"{_link(line)} ({format_score(line.score.auroc)})" for line in lines)
         yield f"<p><b>{name} by AUROC:</b> {links}</p>"
 
 
-def _table(figures: Figures) -> str:
+def _table(figures: GuideReport) -> str:
     half = list(figures.thresholds).index(0.5)
     names = ["image", "map", "AUROC", "IoU at 0.5", "foreground", "lowest", "mean", "highest", "network's Dice"]
     head = "".join(f'<th><button type="button">{escape(name)}</button></th>' for name in names)
     rows = []
     for line in figures.lines:
         score = line.score
-        cells = [digits(value) for value in (score.auroc, line.iou[half], score.foreground)]
-        cells += [digits(value) for value in (score.low, score.mean, score.high, line.dice)]
+        cells = [format_score(value) for value in (score.auroc, line.iou[half], score.foreground)]
+        cells += [format_score(value) for value in (score.low, score.mean, score.high, line.dice)]
         body = "".join(f"<td>{cell}</td>" for cell in [_link(line), escape(score.map), *cells])
         rows.append(f"<tr>{body}</tr>")
     table = f'<table id="cases"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
     return f'<div class="scroll">{table}</div>'
 
 
-def _link(line: Line) -> str:
+def _link(line: GuideScoreRow) -> str:
     return f'<a href="#{_anchor(f"{line.name}_guide")}">{escape(line.name)}</a>'
 
 
@@ -338,7 +340,7 @@ def _anchor(name: str) -> str:
 
 def _figure(path: Path, title: str, *, width: int = _WIDTH) -> str:
     with Image.open(path) as file:
-        shape, address = file.size, small_uri(file, width=width)
+        shape, address = file.size, webp_data_uri(file, width=width)
     # With its proportions known, the page does not jump while pictures are decoded one by one.
     size = f'width="{shape[0]}" height="{shape[1]}"'
     return f'<img class="panel" loading="lazy" decoding="async" {size} src="{address}" alt="{title}">'

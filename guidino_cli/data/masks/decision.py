@@ -3,26 +3,26 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from guidino_cli.data.masks.rule import Code, MaskRule, grey_codes, has_colours, in_words, pack
-from guidino_cli.data.masks.values import HIGH, LOW, MAX_STORED, Histogram
+from guidino_cli.data.masks.rule import Code, MaskRule, format_values, grey_codes, has_colours, pack_colour
+from guidino_cli.data.masks.values import HIGH_CLUSTER_MIN, LOW_CLUSTER_MAX, MAX_STORED, Histogram
 from guidino_cli.errors import DataError
 
 MAX_CLASSES = 16
 """Label maps with more values than this may as well be instance maps; the user must say."""
-ASK = "--binary makes every value but 0 foreground, --threshold N every value above N"
-_SHOWN = 10
-_SMEARED = 16
+_OPTIONS_HINT = "--binary makes every value but 0 foreground, --threshold N every value above N"
+_MAX_LISTED = 10
+_JPEG_SPREAD = 16
 """How far JPEG moves many of a mask's values."""
 
 
-def refusal(items: Sequence[Histogram], found: str, hint: str) -> DataError:
+def ambiguity_error(items: Sequence[Histogram], found: str, hint: str) -> DataError:
     """An error that lists up to ten files with their values."""
-    lines = [f"{item.name} ({item.distinct} values: {_shown_values(item)})" for item in items[:_SHOWN]]
-    more = f", and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    lines = [f"{item.name} ({item.distinct} values: {_format_values(item)})" for item in items[:_MAX_LISTED]]
+    more = f", and {len(items) - _MAX_LISTED} more" if len(items) > _MAX_LISTED else ""
     return DataError(f"{found} cannot be read one way only; {hint}. Files: {', '.join(lines)}{more}")
 
 
-def disagreement(grey: Sequence[Histogram]) -> DataError:
+def disagreeing_values_error(grey: Sequence[Histogram]) -> DataError:
     """Every file is binary, but not with the same value."""
     kinds: dict[int | float, list[Histogram]] = {}
     for item in grey:
@@ -31,10 +31,10 @@ def disagreement(grey: Sequence[Histogram]) -> DataError:
     common = max(kinds, key=lambda value: len(kinds[value]))
     odd = [item for value, items in kinds.items() if value != common for item in items]
     found = f"masks disagree: {len(kinds[common])} hold 0 and {common}, {len(odd)} another value; the folder"
-    return refusal(odd, found, "--binary makes every value but 0 foreground")
+    return ambiguity_error(odd, found, "--binary makes every value but 0 foreground")
 
 
-def no_masks(colours: Sequence[Histogram], count: int) -> DataError:
+def not_masks_error(colours: Sequence[Histogram], count: int) -> DataError:
     """Photographs, or masks whose colours a lossy format has smeared: nothing that could be typed reads them."""
     worst = max(colours, key=lambda item: item.distinct)
     others = f" (one of {len(colours)} such files of {count})" if len(colours) > 1 else ""
@@ -45,28 +45,28 @@ def no_masks(colours: Sequence[Histogram], count: int) -> DataError:
     )
 
 
-def smeared_classes(items: Sequence[Histogram], class_count: int) -> DataError:
+def lossy_classes_error(items: Sequence[Histogram], class_count: int) -> DataError:
     """Lossy files hold many values around those that were drawn, so that no table of values reads them."""
-    totals = _totals(items)
+    totals = _pixels_by_value(items)
     peaks: list[int | float] = []
     for value in sorted(totals, key=lambda value: -totals[value]):
-        if all(abs(value - peak) > _SMEARED for peak in peaks) and len(peaks) < class_count:
+        if all(abs(value - peak) > _JPEG_SPREAD for peak in peaks) and len(peaks) < class_count:
             peaks.append(value)
     hint = "save the masks as lossless PNG; to tell foreground from background alone, name two classes"
-    found = f"{class_count} classes are named, but lossy masks with values around {in_words(sorted(peaks))}"
-    return refusal(items[:1], found, f"{hint} and give --threshold")
+    found = f"{class_count} classes are named, but lossy masks with values around {format_values(sorted(peaks))}"
+    return ambiguity_error(items[:1], found, f"{hint} and give --threshold")
 
 
-def colour_option(colours: Sequence[Histogram]) -> str:
+def suggest_colour_classes(colours: Sequence[Histogram]) -> str:
     """The found colours as an option to paste, most frequent first (usually the background)."""
-    totals = _totals(colours)
+    totals = _pixels_by_value(colours)
     ranked = sorted(totals, key=lambda value: (value != 0, -totals[value]))[: MAX_CLASSES + 1]
     names = ["background", *(f"class_{index}" for index in range(1, len(ranked)))]
     table = ",".join(f"#{int(value):06x}={name}" for value, name in zip(ranked, names, strict=True))
     return f"name them: --classes '{table}'"
 
 
-def grey_option(foreground: list[int]) -> str:
+def suggest_grey_classes(foreground: list[int]) -> str:
     """The found grey values as an option to paste, or nothing if there are too many."""
     if len(foreground) > MAX_CLASSES:
         return ""
@@ -74,11 +74,11 @@ def grey_option(foreground: list[int]) -> str:
     return f"--classes '0=background,{names}' names them, "
 
 
-def _shown_values(item: Histogram) -> str:
-    return in_words([f"#{int(value):06x}" if item.kind == "colour" else value for value in item.values])
+def _format_values(item: Histogram) -> str:
+    return format_values([f"#{int(value):06x}" if item.kind == "colour" else value for value in item.values])
 
 
-def _totals(items: Sequence[Histogram]) -> Counter[int | float]:
+def _pixels_by_value(items: Sequence[Histogram]) -> Counter[int | float]:
     """Pixels of all files with each value."""
     totals: Counter[int | float] = Counter()
     for item in items:
@@ -91,7 +91,7 @@ LOSSY_MIDDLE_SHARE = 0.01
 0.6 % there and a threshold of 127 still returns every pixel; Kvasir-SEG, quality 90 and more, has none."""
 
 
-def decide(
+def decide_mask_rule(
     histograms: Sequence[Histogram],
     *,
     class_count: int | None = None,
@@ -130,52 +130,65 @@ def decide(
 def _decide_grey(histograms: Sequence[Histogram], class_count: int | None) -> MaskRule:
     floats = [item for item in histograms if item.kind == "float"]
     if floats:
-        raise refusal(floats, "masks with fractional values", "--threshold 0.5 makes probabilities a mask")
+        raise ambiguity_error(floats, "masks with fractional values", "--threshold 0.5 makes probabilities a mask")
     grey = [item for item in histograms if item.kind == "grey"]
     present = sorted({int(value) for item in grey for value in item.values})
     if any(value < 0 for value in present):
         negative = [item for item in grey if item.values[0] < 0]
-        raise refusal(negative, "masks with negative values", "map them with --classes '-1=background,...'")
+        raise ambiguity_error(negative, "masks with negative values", "map them with --classes '-1=background,...'")
     foreground = [value for value in present if value]
     of_how_many = f"{len(histograms)} mask{'s' if len(histograms) > 1 else ''}"
     if not foreground:
         why = f"{of_how_many} of 1 bit" if any(len(item.values) > 1 for item in histograms) else "every mask is empty"
         return MaskRule("nonzero", why, class_count or 2)
     if class_count is not None and class_count > 2:
-        return _named_indices(grey, class_count, of_how_many)
-    lossy = [item for item in grey if item.is_lossy and any(0 < value < HIGH for value in item.values)]
+        return _decide_named_indices(grey, class_count, of_how_many)
+    lossy = [item for item in grey if item.is_lossy and any(0 < value < HIGH_CLUSTER_MIN for value in item.values)]
     if len(foreground) == 1 and not lossy:
         return MaskRule("nonzero", f"{of_how_many} hold only 0 and {foreground[0]}", 2)
-    if all(value <= LOW or value >= HIGH for value in _middle_removed(grey)) and foreground[-1] >= HIGH:
+    if (
+        all(value <= LOW_CLUSTER_MAX or value >= HIGH_CLUSTER_MIN for value in _values_outside_middle(grey))
+        and foreground[-1] >= HIGH_CLUSTER_MIN
+    ):
         return _decide_two_clusters(grey, foreground, of_how_many)
     return _decide_indices(grey, foreground, class_count, of_how_many)
 
 
-def _middle_removed(grey: Sequence[Histogram]) -> set[int]:
+def _values_outside_middle(grey: Sequence[Histogram]) -> set[int]:
     """All values, without the few middle ones that compression may leave in a lossy file."""
     kept: set[int] = set()
     for item in grey:
         forgiven = item.is_lossy and item.middle_share <= LOSSY_MIDDLE_SHARE
-        kept.update(int(value) for value in item.values if not (forgiven and LOW < value < HIGH))
+        kept.update(
+            int(value) for value in item.values if not (forgiven and LOW_CLUSTER_MAX < value < HIGH_CLUSTER_MIN)
+        )
     return kept
 
 
 def _decide_two_clusters(grey: Sequence[Histogram], foreground: list[int], of_how_many: str) -> MaskRule:
     """Values near 0 and near 255: compression noise, or a label map with an odd value, or two kinds of file."""
     if foreground[-1] > 255:
-        raise refusal([item for item in grey if item.values[-1] > 255], "masks with values above 255", ASK)
-    low, high = max(v for v in [0, *foreground] if v <= LOW), min(v for v in foreground if v >= HIGH)
-    noisy = any(item.is_lossy for item in grey) or sum(value >= HIGH for value in foreground) > 1
+        raise ambiguity_error(
+            [item for item in grey if item.values[-1] > 255], "masks with values above 255", _OPTIONS_HINT
+        )
+    low, high = (
+        max(v for v in [0, *foreground] if v <= LOW_CLUSTER_MAX),
+        min(v for v in foreground if v >= HIGH_CLUSTER_MIN),
+    )
+    noisy = any(item.is_lossy for item in grey) or sum(value >= HIGH_CLUSTER_MIN for value in foreground) > 1
     if low == 0 or noisy:
         middle = max(item.middle_share for item in grey)
         rest = f", and at most {max(middle, 1e-4):.2%} of a file between them" if middle else ", and none between them"
         why = f"{of_how_many} hold values 0..{low} and {high}..255{rest}: a binary mask with compression noise"
         return MaskRule("threshold", why, 2, 127.0)
     if all(len([value for value in item.values if value]) <= 1 for item in grey):
-        raise disagreement(grey)
-    few = [item for item in grey if any(0 < value <= LOW for value in item.values)]
-    hint = "255 beside indices often means 'ignore': map every value with --classes '0=background,1=...', or " + ASK
-    raise refusal(few, "masks with small indices and 255", hint)
+        raise disagreeing_values_error(grey)
+    few = [item for item in grey if any(0 < value <= LOW_CLUSTER_MAX for value in item.values)]
+    hint = (
+        "255 beside indices often means 'ignore': map every value with --classes '0=background,1=...', or "
+        + _OPTIONS_HINT
+    )
+    raise ambiguity_error(few, "masks with small indices and 255", hint)
 
 
 def _decide_indices(
@@ -186,54 +199,68 @@ def _decide_indices(
     if class_count == 2:
         several = [item for item in grey if any(value != foreground[0] for value in item.values if value)]
         found = (
-            f"two classes are named (by --classes or by the layout), but masks with values {in_words([0, *foreground])}"
+            "two classes are named (by --classes or by the layout), "
+            f"but masks with values {format_values([0, *foreground])}"
         )
-        raise refusal(several, found, f"{grey_option(foreground)}{ASK}")
+        raise ambiguity_error(several, found, f"{suggest_grey_classes(foreground)}{_OPTIONS_HINT}")
     lossy = [item for item in grey if item.is_lossy and any(item.values)]
     if lossy:
-        raise refusal(lossy, "lossy masks that are neither near 0 nor near 255", "--threshold 127, or lossless files")
+        raise ambiguity_error(
+            lossy, "lossy masks that are neither near 0 nor near 255", "--threshold 127, or lossless files"
+        )
     if foreground[-1] < MAX_CLASSES:
-        return _indices(foreground, foreground[-1] + 1, of_how_many)
+        return _index_rule(foreground, foreground[-1] + 1, of_how_many)
     if all(len([value for value in item.values if value]) <= 1 for item in grey):
-        raise disagreement(grey)
+        raise disagreeing_values_error(grey)
     if max(item.distinct for item in grey) > MAX_CLASSES or len(foreground) > MAX_CLASSES:
         odd = [item for item in grey if item.distinct > MAX_CLASSES or item.middle_share > 0] or list(grey)
         odd.sort(key=lambda item: -item.distinct)
-        raise refusal(odd, "masks with many values (instance maps? grey images?)", ASK)
+        raise ambiguity_error(odd, "masks with many values (instance maps? grey images?)", _OPTIONS_HINT)
     odd = [item for item in grey if any(value >= MAX_CLASSES for value in item.values)]
-    raise refusal(odd, "masks with values that are no class indices", f"{grey_option(foreground)}{ASK}")
+    raise ambiguity_error(
+        odd, "masks with values that are no class indices", f"{suggest_grey_classes(foreground)}{_OPTIONS_HINT}"
+    )
 
 
 def _refuse_outliers(grey: Sequence[Histogram], foreground: list[int]) -> None:
     """Name the few files with values between the clusters where all others are binary."""
-    odd = [item for item in grey if any(LOW < value < HIGH for value in _middle_removed([item]))]
+    odd = [
+        item
+        for item in grey
+        if any(LOW_CLUSTER_MAX < value < HIGH_CLUSTER_MIN for value in _values_outside_middle([item]))
+    ]
     rest = [item for item in grey if item not in odd]
-    if odd and any(value >= HIGH for item in rest for value in item.values):
-        found = f"{len(odd)} of {len(grey)} masks, which hold values between {LOW} and {HIGH} where the others do not,"
-        raise refusal(odd, found, f"{grey_option(foreground)}{ASK}")
+    if odd and any(value >= HIGH_CLUSTER_MIN for item in rest for value in item.values):
+        found = (
+            f"{len(odd)} of {len(grey)} masks, which hold values between {LOW_CLUSTER_MAX} and "
+            f"{HIGH_CLUSTER_MIN} where the others do not,"
+        )
+        raise ambiguity_error(odd, found, f"{suggest_grey_classes(foreground)}{_OPTIONS_HINT}")
 
 
-def _named_indices(grey: Sequence[Histogram], class_count: int, of_how_many: str) -> MaskRule:
+def _decide_named_indices(grey: Sequence[Histogram], class_count: int, of_how_many: str) -> MaskRule:
     """The user named more than two classes: every value must be one of their indices."""
     beyond = [item for item in grey if item.values[-1] >= class_count]
     if any(item.is_lossy for item in beyond):
-        raise smeared_classes(beyond, class_count)
+        raise lossy_classes_error(beyond, class_count)
     if beyond:
         found = f"{class_count} classes are named, so masks with values above {class_count - 1}"
         values = sorted({int(value) for item in grey for value in item.values if value})
-        raise refusal(beyond, found, f"{grey_option(values)}{ASK}")
-    return _indices(sorted({int(value) for item in grey for value in item.values if value}), class_count, of_how_many)
+        raise ambiguity_error(beyond, found, f"{suggest_grey_classes(values)}{_OPTIONS_HINT}")
+    return _index_rule(
+        sorted({int(value) for item in grey for value in item.values if value}), class_count, of_how_many
+    )
 
 
-def _indices(foreground: list[int], class_count: int, of_how_many: str) -> MaskRule:
+def _index_rule(foreground: list[int], class_count: int, of_how_many: str) -> MaskRule:
     absent = sorted(set(range(1, class_count)) - set(foreground))
-    missing = f" (no pixel has {in_words(absent)})" if absent else ""
-    return MaskRule("index", f"{of_how_many} hold only {in_words([0, *foreground])}{missing}", class_count)
+    missing = f" (no pixel has {format_values(absent)})" if absent else ""
+    return MaskRule("index", f"{of_how_many} hold only {format_values([0, *foreground])}{missing}", class_count)
 
 
 def _decide_codes(histograms: Sequence[Histogram], codes: Mapping[Code, int]) -> MaskRule:
     rule = MaskRule("codes", "the table was given", max(codes.values()) + 1, codes=tuple(codes.items()))
-    known = set(grey_codes(rule)) if not has_colours(rule) else {pack(code) for code in codes}
+    known = set(grey_codes(rule)) if not has_colours(rule) else {pack_colour(code) for code in codes}
     for item in histograms:
         values = set(item.values)
         if item.kind == "bool":
@@ -242,9 +269,11 @@ def _decide_codes(histograms: Sequence[Histogram], codes: Mapping[Code, int]) ->
             values = {int(value) * 0x010101 for value in values}
         unknown = sorted(values - known)
         if item.kind == "colour" and not has_colours(rule):
-            raise DataError(f"{item.name}: is a colour mask, but --classes gives grey values; {colour_option([item])}")
+            raise DataError(
+                f"{item.name}: is a colour mask, but --classes gives grey values; {suggest_colour_classes([item])}"
+            )
         if unknown:
-            shown = in_words([f"#{int(value):06x}" if has_colours(rule) else value for value in unknown])
+            shown = format_values([f"#{int(value):06x}" if has_colours(rule) else value for value in unknown])
             raise DataError(f"{item.name}: has values {shown} that --classes does not name; add them")
     return rule
 
@@ -254,7 +283,7 @@ def _decide_colours(histograms: Sequence[Histogram], colours: Sequence[Histogram
     found = {int(value) for item in colours for value in item.values}
     grey = {int(value) for item in histograms if item.kind == "grey" for value in item.values}
     if max(item.distinct for item in colours) > MAX_STORED or any(item.is_lossy for item in colours):
-        raise no_masks(colours, len(histograms))
+        raise not_masks_error(colours, len(histograms))
     if len(found - {0}) == 1 and 0 in found and grey <= {0}:
         return MaskRule("nonzero", f"{len(histograms)} masks hold only black and #{max(found):06x}", 2)
-    raise refusal(colours, f"colour masks with {len(found)} colours", colour_option(colours))
+    raise ambiguity_error(colours, f"colour masks with {len(found)} colours", suggest_colour_classes(colours))

@@ -42,7 +42,7 @@ class MaskRule:
         return f"{action}: {self.why}"
 
 
-def apply(rule: MaskRule, values: np.ndarray) -> np.ndarray:
+def apply_mask_rule(rule: MaskRule, values: np.ndarray) -> np.ndarray:
     """Turn a mask's values into class indices.
 
     Args:
@@ -56,7 +56,7 @@ def apply(rule: MaskRule, values: np.ndarray) -> np.ndarray:
         DataError: A value the rule does not know; the caller adds the file.
     """
     if rule.kind == "codes":
-        return _look_up(rule, values)
+        return _apply_codes(rule, values)
     if values.ndim == 3:
         if rule.kind != "nonzero":
             raise DataError(f"is a colour image, but the other masks are grey ({rule.why})")
@@ -67,11 +67,11 @@ def apply(rule: MaskRule, values: np.ndarray) -> np.ndarray:
         return (values > rule.threshold).view(np.uint8)
     wrong = np.unique(values[(values < 0) | (values >= rule.class_count) | (values != np.round(values))])
     if wrong.size:
-        raise DataError(f"has values {in_words(wrong.tolist())}, expected class indices 0..{rule.class_count - 1}")
+        raise DataError(f"has values {format_values(wrong.tolist())}, expected class indices 0..{rule.class_count - 1}")
     return values.astype(np.uint8)
 
 
-def _look_up(rule: MaskRule, values: np.ndarray) -> np.ndarray:
+def _apply_codes(rule: MaskRule, values: np.ndarray) -> np.ndarray:
     if not has_colours(rule):
         if values.ndim == 3:
             raise DataError("is a colour mask, but --classes gives grey values")
@@ -82,7 +82,7 @@ def _look_up(rule: MaskRule, values: np.ndarray) -> np.ndarray:
         return _map_values(values, table)
     grey = values.astype(np.int64) * (255 if values.dtype == bool else 1)
     packed = grey * 0x010101 if grey.ndim == 2 else grey[..., 0] << 16 | grey[..., 1] << 8 | grey[..., 2]
-    return _map_values(packed, {pack(code): index for code, index in rule.codes})
+    return _map_values(packed, {pack_colour(code): index for code, index in rule.codes})
 
 
 def _map_values(values: np.ndarray, table: Mapping[int, int]) -> np.ndarray:
@@ -93,7 +93,7 @@ def _map_values(values: np.ndarray, table: Mapping[int, int]) -> np.ndarray:
         labels[here] = index
         known |= here
     if not known.all():
-        raise DataError(f"has values {in_words(np.unique(values[~known]).tolist())} that --classes does not name")
+        raise DataError(f"has values {format_values(np.unique(values[~known]).tolist())} that --classes does not name")
     return labels
 
 
@@ -107,18 +107,18 @@ def grey_codes(rule: MaskRule) -> dict[int, int]:
     return {code: index for code, index in rule.codes if isinstance(code, int)}
 
 
-def pack(code: Code) -> int:
+def pack_colour(code: Code) -> int:
     """A colour as 0xRRGGBB; a grey value as the colour it would be seen as."""
     return code * 0x010101 if isinstance(code, int) else code[0] << 16 | code[1] << 8 | code[2]
 
 
-def in_words(values: Sequence[object]) -> str:
+def format_values(values: Sequence[object]) -> str:
     """Up to six values in words: `0, 1, 2 ... 254, 255`."""
     words = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
     return ", ".join(words) if len(words) <= 6 else f"{', '.join(words[:3])} ... {', '.join(words[-2:])}"
 
 
-_EXAMPLE = "expected names such as 'background,polyp' or values such as '0=background,255=polyp' or '#ff0000=polyp'"
+_EXPECTED = "expected names such as 'background,polyp' or values such as '0=background,255=polyp' or '#ff0000=polyp'"
 
 
 @dataclass(frozen=True)
@@ -141,39 +141,39 @@ def parse_classes(text: str) -> Classes:
     entries = [entry.strip() for entry in text.split(",")]
     with_values = ["=" in entry for entry in entries]
     if any(with_values) != all(with_values) or not all(entries):
-        raise ConfigError(f"--classes '{text}': {_EXAMPLE}")
-    classes = _with_values(entries, text) if all(with_values) else Classes(tuple(entries))
+        raise ConfigError(f"--classes '{text}': {_EXPECTED}")
+    classes = _parse_codes(entries, text) if all(with_values) else Classes(tuple(entries))
     if len(set(classes.names)) != len(classes.names):
         raise ConfigError(f"--classes '{text}': a name is given twice")
     if not 2 <= len(classes.names) <= 255:
-        raise ConfigError(f"--classes '{text}': found {len(classes.names)} class, expected 2 to 255; {_EXAMPLE}")
+        raise ConfigError(f"--classes '{text}': found {len(classes.names)} class, expected 2 to 255; {_EXPECTED}")
     if "background" in classes.names[1:]:
         raise ConfigError(f"--classes '{text}': background must come first, it is class 0")
     return classes
 
 
-def default_names(count: int) -> tuple[str, ...]:
+def default_class_names(count: int) -> tuple[str, ...]:
     """Names for classes the user did not name: background, foreground; or background, class_1, class_2."""
     if count == 2:
         return ("background", "foreground")
     return ("background", *(f"class_{index}" for index in range(1, count)))
 
 
-def _with_values(entries: list[str], text: str) -> Classes:
+def _parse_codes(entries: list[str], text: str) -> Classes:
     names: list[str] = []
     codes: dict[Code, int] = {}
     for entry in entries:
         value, _, name = (part.strip() for part in entry.partition("="))
-        code = _code(value, text)
+        code = _parse_code(value, text)
         if not name or code in codes:
-            raise ConfigError(f"--classes '{text}': '{entry}' has no name or repeats a value; {_EXAMPLE}")
+            raise ConfigError(f"--classes '{text}': '{entry}' has no name or repeats a value; {_EXPECTED}")
         if name not in names:
             names.append(name)
         codes[code] = names.index(name)
     return Classes(tuple(names), codes)
 
 
-def _code(value: str, text: str) -> Code:
+def _parse_code(value: str, text: str) -> Code:
     if re.fullmatch(r"-?\d+", value):
         return int(value)
     if re.fullmatch(r"#[0-9a-fA-F]{6}", value):

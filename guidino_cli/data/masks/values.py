@@ -13,10 +13,10 @@ from guidino_cli.data.images import open_image
 from guidino_cli.errors import DataError
 
 LOSSY_SUFFIXES = {".jpg", ".jpeg", ".webp"}
-LOW, HIGH = 31, 224
+LOW_CLUSTER_MAX, HIGH_CLUSTER_MIN = 31, 224
 """Ends of the two clusters of a binary mask with compression noise: 0..31 and 224..255."""
 MAX_STORED = 512
-_PIECE = 1 << 22
+_CHUNK = 1 << 22
 
 Kind = Literal["bool", "grey", "colour", "float"]
 
@@ -44,7 +44,11 @@ class Histogram:
     @property
     def middle_share(self) -> float:
         """Share of pixels strictly between the two clusters of a noisy binary mask."""
-        middle = sum(count for value, count in zip(self.values, self.counts, strict=True) if LOW < value < HIGH)
+        middle = sum(
+            count
+            for value, count in zip(self.values, self.counts, strict=True)
+            if LOW_CLUSTER_MAX < value < HIGH_CLUSTER_MIN
+        )
         return middle / max(sum(self.counts), 1)
 
 
@@ -71,10 +75,10 @@ def read_values(path: Path) -> np.ndarray:
     values = np.asarray(image)
     if image.mode in {"RGBA", "LA", "RGBa", "La"}:
         values = _without_alpha(values)
-    return _collapse(values)
+    return _merge_equal_channels(values)
 
 
-def histogram(values: np.ndarray, *, name: str, is_lossy: bool = False) -> Histogram:
+def compute_histogram(values: np.ndarray, *, name: str, is_lossy: bool = False) -> Histogram:
     """Count the distinct values of a mask: (H, W) of any number type, or (H, W, 3) uint8 colours."""
     if values.ndim == 3:
         packed = values.astype(np.int32)
@@ -92,10 +96,10 @@ def histogram(values: np.ndarray, *, name: str, is_lossy: bool = False) -> Histo
     return Histogram(name, tuple(stored), tuple(counts[:MAX_STORED].tolist()), len(distinct), kind, is_lossy)
 
 
-def analyse(path: Path) -> tuple[np.ndarray, Histogram]:
+def read_with_histogram(path: Path) -> tuple[np.ndarray, Histogram]:
     """Read a mask and count its values; see `read_values` for the errors."""
     values = read_values(path)
-    return values, histogram(values, name=path.name, is_lossy=path.suffix.lower() in LOSSY_SUFFIXES)
+    return values, compute_histogram(values, name=path.name, is_lossy=path.suffix.lower() in LOSSY_SUFFIXES)
 
 
 def _count(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -103,8 +107,8 @@ def _count(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # In pieces: bincount makes 8 bytes of every pixel, which a mask of 40,000 x 40,000 has no room for.
         flat, size = values.ravel(), 256 ** max(1, values.dtype.itemsize)
         counts = np.zeros(size, dtype=np.int64)
-        for start in range(0, flat.size, _PIECE):
-            counts += np.bincount(flat[start : start + _PIECE], minlength=size)
+        for start in range(0, flat.size, _CHUNK):
+            counts += np.bincount(flat[start : start + _CHUNK], minlength=size)
         distinct = np.flatnonzero(counts)
         return distinct, counts[distinct]
     return np.unique(values, return_counts=True)
@@ -129,7 +133,7 @@ def _without_alpha(values: np.ndarray) -> np.ndarray:
     return colours[..., 0] if colours.shape[-1] == 1 else colours
 
 
-def _collapse(values: np.ndarray) -> np.ndarray:
+def _merge_equal_channels(values: np.ndarray) -> np.ndarray:
     """Three equal channels are one."""
     if values.ndim == 3 and np.array_equal(values[..., 0], values[..., 1]):
         return values[..., 0] if np.array_equal(values[..., 0], values[..., 2]) else values
@@ -147,7 +151,7 @@ def _load_array(path: Path) -> np.ndarray:
     is_colour = values.ndim == 3 and values.shape[2] == 3 and values.dtype == np.uint8
     if values.dtype.kind not in "buif" or values.size == 0 or not (values.ndim == 2 or is_colour):
         raise DataError(f"{path}: expected a two-dimensional array of numbers, found {values.shape} {values.dtype}")
-    return _collapse(values)
+    return _merge_equal_channels(values)
 
 
 def _load_npy(path: Path) -> np.ndarray:

@@ -11,7 +11,7 @@ from torch import Tensor
 from guidino_cli.models.base import Backbone
 
 
-class DenseCache(ABC):
+class FeatureCache(ABC):
     """Dense maps by sample; what does not fit any more is computed every time.
 
     To throw others out would gain nothing in a loop over all.
@@ -28,7 +28,7 @@ class DenseCache(ABC):
         """
 
 
-class MemoryCache(DenseCache):
+class MemoryCache(FeatureCache):
     """Maps in the precision in which the backbone gave them, hence exact, until the run ends.
 
     Args:
@@ -59,7 +59,7 @@ class MemoryCache(DenseCache):
             self._maps[key] = [level.detach().cpu().clone(memory_format=torch.preserve_format) for level in maps]
 
 
-def memory_cache(backbone: Backbone | None, gigabytes: float) -> MemoryCache | None:
+def make_memory_cache(backbone: Backbone | None, gigabytes: float) -> MemoryCache | None:
     """A cache for a backbone, or None where there is nothing to keep: none, one that learns, or no memory for it."""
     if backbone is None or not backbone.is_frozen or gigabytes <= 0:
         return None

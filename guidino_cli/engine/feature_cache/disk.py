@@ -17,21 +17,21 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from guidino_cli.engine.feature_cache.cache import DenseCache
+from guidino_cli.engine.feature_cache.cache import FeatureCache
 from guidino_cli.errors import ConfigError, ResourceError
-from guidino_cli.models.backbones.blueprint import blueprint_of
 from guidino_cli.models.backbones.convnext import ConvNeXt
+from guidino_cli.models.backbones.spec import describe_backbone
 from guidino_cli.models.backbones.vit import ViT
 from guidino_cli.models.base import Backbone
-from guidino_cli.progress import say
+from guidino_cli.progress import log_info
 
 FORMAT = "1"
-UNFINISHED = ".tmp"
+TEMPORARY_SUFFIX = ".tmp"
 # Of their mean size. Half precision and another order of sums stay far below, another network far above.
 _FAR = 0.05
 
 
-class DiskCache(DenseCache):
+class DiskCache(FeatureCache):
     """Maps in half precision, one file for each image that a backbone was shown, for this run and others.
 
     A file is called by a digest of the very pixels, so that resized, cropped or mirrored ones are images of their own.
@@ -85,7 +85,7 @@ class DiskCache(DenseCache):
     def _name(self, key: Hashable, image: Tensor) -> str:
         """Of the file; a key's pixels are looked at once. In autocast a backbone says something else."""
         if key not in self._digests:
-            self._digests[key] = digest(image)
+            self._digests[key] = pixel_digest(image)
         kind = self._device.type
         if not torch.is_autocast_enabled(kind):
             return self._digests[key]
@@ -120,7 +120,7 @@ class DiskCache(DenseCache):
                 "full", f"{self.folder.parent}: holds its {limit} of maps; those of other images are not kept"
             )
             return
-        temporary = path.with_name(f"{name}.{os.getpid()}{UNFINISHED}")
+        temporary = path.with_name(f"{name}.{os.getpid()}{TEMPORARY_SUFFIX}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(content)
@@ -157,11 +157,11 @@ class DiskCache(DenseCache):
     def _complain(self, about: str, message: str) -> None:
         """Say a thing once; of a thousand files, the first is enough."""
         if about not in self._complaints:
-            say(f"guidino: warning: {message}")
+            log_info(f"guidino: warning: {message}")
         self._complaints.add(about)
 
 
-def digest(image: Tensor) -> str:
+def pixel_digest(image: Tensor) -> str:
     """Of an image's shape and pixels; 32 hexadecimal digits."""
     pixels = image.detach().cpu().contiguous()
     found = hashlib.sha256(f"{tuple(pixels.shape)} {pixels.dtype}".encode())
@@ -201,12 +201,14 @@ _ABOUT = "about.json"
 _HOUR = 3600.0
 
 
-def default_folder() -> Path:
+def default_cache_folder() -> Path:
     """Where maps lie, unless a run says otherwise: in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "guidino" / "features"
 
 
-def disk_cache(backbone: Backbone | None, *, root: Path, gigabytes: float, device: torch.device) -> DiskCache | None:
+def open_disk_cache(
+    backbone: Backbone | None, *, root: Path, gigabytes: float, device: torch.device
+) -> DiskCache | None:
     """A cache for a backbone, in a folder of `root` that is its own, or None if there is none or it learns.
 
     Raises:
@@ -219,7 +221,7 @@ def disk_cache(backbone: Backbone | None, *, root: Path, gigabytes: float, devic
     folder = root / hashlib.sha256(text.encode()).hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f"{_ABOUT}.{os.getpid()}{UNFINISHED}"
+        temporary = folder / f"{_ABOUT}.{os.getpid()}{TEMPORARY_SUFFIX}"
         temporary.write_text(text + "\n", encoding="utf-8")
         os.replace(temporary, folder / _ABOUT)
     except OSError as error:
@@ -228,10 +230,10 @@ def disk_cache(backbone: Backbone | None, *, root: Path, gigabytes: float, devic
             "set train.dense_cache_folder, or train.dense_cache=memory"
         ) from error
     _tidy(folder)
-    return DiskCache(folder, gigabytes=gigabytes, held_bytes=bytes_in(root), device=device)
+    return DiskCache(folder, gigabytes=gigabytes, held_bytes=cached_bytes(root), device=device)
 
 
-def bytes_in(folder: Path) -> int:
+def cached_bytes(folder: Path) -> int:
     """Of the maps of all backbones that are kept in a folder, not of what else lies there; 0 if it does not exist."""
     total = 0
     for path in folder.glob("*/??/*.safetensors"):
@@ -247,7 +249,7 @@ def _about(backbone: Backbone) -> dict[str, object]:
     weights = {"sha256": backbone.identity["sha256"], "dtype": str(next(backbone.parameters()).dtype)}
     about: dict[str, object] = {"format": FORMAT, "kind": type(backbone).__name__, "weights": weights}
     if isinstance(backbone, ViT | ConvNeXt):
-        blueprint = asdict(blueprint_of(backbone))
+        blueprint = asdict(describe_backbone(backbone))
         del blueprint["identity"]
         return about | blueprint
     # The names and sizes of its layers; what they leave open, the comparison of a run's first batch finds out.
@@ -257,7 +259,7 @@ def _about(backbone: Backbone) -> dict[str, object]:
 
 def _tidy(folder: Path) -> None:
     """Remove what killed runs left half written; another run may be writing right now, but not for an hour."""
-    for path in folder.glob(f"*/*{UNFINISHED}"):
+    for path in folder.glob(f"*/*{TEMPORARY_SUFFIX}"):
         try:
             if time.time() - path.stat().st_mtime > _HOUR:
                 path.unlink()

@@ -18,12 +18,12 @@ from guidino_cli.models.guides import TokenBook
 _ALIKE = 0.9
 """Prototypes of a larger cosine show the same patches; one of them is enough."""
 
-Box = tuple[float, float, float, float]
+PatchBox = tuple[float, float, float, float]
 """Top, left, bottom and right of a patch, as shares of its image."""
 
 
 @dataclass(frozen=True)
-class Hit:
+class PatchMatch:
     """One patch.
 
     Attributes:
@@ -34,7 +34,7 @@ class Hit:
 
     value: float
     image: Path
-    box: Box
+    box: PatchBox
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class Prototype:
     number: int | None
     vote: float | None
     usage: float | None
-    hits: list[Hit]
-    misses: list[Hit]
+    hits: list[PatchMatch]
+    misses: list[PatchMatch]
 
 
-class PrototypeBook:
+class NearestPatches:
     """Gathers the best patches image by image.
 
     Args:
@@ -79,7 +79,7 @@ class PrototypeBook:
         self._tokens = 0
 
     @torch.inference_mode()
-    def add(self, image: Path, patches: Sequence[tuple[Tensor, list[Box]]]) -> None:
+    def add(self, image: Path, patches: Sequence[tuple[Tensor, list[PatchBox]]]) -> None:
         """One more image.
 
         Args:
@@ -156,7 +156,7 @@ class PrototypeBook:
     def _prototype(self, number: int, place: int) -> Prototype:
         row = number * self._usage.shape[1] + place
         if self._worst is not None:
-            misses = [Hit(-hit.value, hit.image, hit.box) for hit in self._worst.of(row)]
+            misses = [PatchMatch(-hit.value, hit.image, hit.box) for hit in self._worst.of(row)]
             return Prototype(number, None, None, None, self._best.of(row), misses)
         usage = float(self._usage[number, place] / max(1, self._tokens))
         return Prototype(number, place, float(self._votes()[number, place]), usage, self._best.of(row), [])
@@ -167,9 +167,9 @@ class _Best:
 
     def __init__(self, rows: int, keep: int) -> None:
         self._values = torch.full((rows, keep), float("-inf"))
-        self._places: list[list[tuple[Path, Box] | None]] = [[None] * keep for _ in range(rows)]
+        self._places: list[list[tuple[Path, PatchBox] | None]] = [[None] * keep for _ in range(rows)]
 
-    def add(self, image: Path, likes: Tensor, boxes: Sequence[Box]) -> None:
+    def add(self, image: Path, likes: Tensor, boxes: Sequence[PatchBox]) -> None:
         """The best of (rows, n) values of one image enters where it is good enough."""
         values, at = (part.cpu() for part in likes.max(dim=1))
         for row in (values > self._values[:, -1]).nonzero()[:, 0].tolist():
@@ -180,16 +180,16 @@ class _Best:
             self._places[row].insert(place, (image, boxes[int(at[row])]))
             self._places[row].pop()
 
-    def of(self, row: int) -> list[Hit]:
+    def of(self, row: int) -> list[PatchMatch]:
         """What a row has, best first."""
         pairs = zip(self._values[row].tolist(), self._places[row], strict=True)
-        return [Hit(value, *place) for value, place in pairs if place is not None]
+        return [PatchMatch(value, *place) for value, place in pairs if place is not None]
 
 
 @torch.inference_mode()
-def patches_of(
+def iter_patch_tokens(
     backbone: Backbone, image: Path, settings: DataSettings, window: Window
-) -> Iterator[tuple[Tensor, list[Box]]]:
+) -> Iterator[tuple[Tensor, list[PatchBox]]]:
     """The tokens of an image as a run sees them, a window at a time without overlap: (D, n), and their places.
 
     Raises:

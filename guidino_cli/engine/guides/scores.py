@@ -4,14 +4,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from guidino_cli.metrics.overlap import auroc, auroc_of_counts, counts, iou_of_counts
+from guidino_cli.metrics.overlap import auroc, auroc_from_histograms, counts, iou_from_histograms
 
-LEVELS = 1000
+THRESHOLD_STEPS = 1000
 """Thresholds may be any multiple of 1 / LEVELS."""
 _FINE = 1 << 20
 """Levels of the AUROC over the pixels of all images: to keep every pixel would need memory that grows with them."""
 
-_NOTHING = np.full(LEVELS + 1, np.nan, dtype=np.float32)
+_NOTHING = np.full(THRESHOLD_STEPS + 1, np.nan, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class MapScore:
 
     def iou_at(self, threshold: float) -> float:
         """IoU at a multiple of 1 / LEVELS."""
-        return float(self.iou[round(threshold * LEVELS)])
+        return float(self.iou[round(threshold * THRESHOLD_STEPS)])
 
 
-class Tally:
+class MapScoreAccumulator:
     """Adds up one map over images, in memory that does not grow with them.
 
     Attributes:
@@ -58,7 +58,7 @@ class Tally:
         self.used = 0
         self.with_foreground = 0
         self.low, self.high = float("inf"), float("-inf")
-        self._iou_sum = np.zeros(LEVELS + 1)
+        self._iou_sum = np.zeros(THRESHOLD_STEPS + 1)
         self._fine = np.zeros((2, _FINE + 1), dtype=np.int64)
 
     def score(self, values: np.ndarray, truth: np.ndarray | None) -> MapScore:
@@ -83,24 +83,31 @@ class Tally:
         """Mean over the images with foreground at a multiple of 1 / LEVELS; NaN if there are none."""
         if not self.with_foreground:
             return float("nan")
-        return float(self._iou_sum[round(threshold * LEVELS)] / self.with_foreground)
+        return float(self._iou_sum[round(threshold * THRESHOLD_STEPS)] / self.with_foreground)
 
     @property
     def pooled_auroc(self) -> float:
         """AUROC over the pixels of all images with truth, those without foreground too; values rounded to 2^-20."""
-        return auroc_of_counts(*self._fine)
+        return auroc_from_histograms(*self._fine)
 
 
-def thresholds_within(low: float, high: float, *, at_most: int = 9) -> list[float]:
+def choose_thresholds(low: float, high: float, *, at_most: int = 9) -> list[float]:
     """Round thresholds that lie within a range of values, about equally spaced, and always 0.5."""
     for step in (1, 2, 5, 10, 20, 50, 100, 200, 500):
-        first, last = int(np.ceil(round(low * LEVELS, 6) / step)), int(np.floor(round(high * LEVELS, 6) / step))
+        first, last = (
+            int(np.ceil(round(low * THRESHOLD_STEPS, 6) / step)),
+            int(np.floor(round(high * THRESHOLD_STEPS, 6) / step)),
+        )
         if last - first + 1 <= at_most:
             break
-    return sorted({number * step / LEVELS for number in range(first, last + 1)} | {0.5})
+    return sorted({number * step / THRESHOLD_STEPS for number in range(first, last + 1)} | {0.5})
 
 
 def _iou(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
     # Half a millionth forgives rounding: a map that is 0.3 by paper and pencil is at or above 0.3.
-    places = np.floor(values.astype(np.float64) * LEVELS + LEVELS * 5e-7).astype(np.int64).clip(0, LEVELS)
-    return iou_of_counts(*counts(places, truth, levels=LEVELS + 1))
+    places = (
+        np.floor(values.astype(np.float64) * THRESHOLD_STEPS + THRESHOLD_STEPS * 5e-7)
+        .astype(np.int64)
+        .clip(0, THRESHOLD_STEPS)
+    )
+    return iou_from_histograms(*counts(places, truth, levels=THRESHOLD_STEPS + 1))

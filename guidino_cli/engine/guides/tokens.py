@@ -16,7 +16,7 @@ LONG_SIDE = 672
 
 
 @dataclass(frozen=True)
-class Seen:
+class TokenAnalysis:
     """One image through the eyes of a backbone; its grid covers the image exactly.
 
     Attributes:
@@ -33,14 +33,14 @@ class Seen:
 
 
 @torch.inference_mode()
-def look(
+def analyse_tokens(
     backbone: Backbone,
     pixels: np.ndarray,
     *,
     at: tuple[int, int] | None = None,
     scale: float = 1.0,
     shown_hw: tuple[int, int] | None = None,
-) -> Seen:
+) -> TokenAnalysis:
     """Show an image to a backbone.
 
     Args:
@@ -59,12 +59,12 @@ def look(
     seen_hw = (max(1, round(wanted[0] * scale)), max(1, round(wanted[1] * scale)))
     device = next(backbone.parameters()).device
     tokens = backbone(to_tensor(resize_image(pixels, seen_hw)).to(device)[None])[-1][0].float().cpu()
-    patch = salient_patch(tokens) if at is None else patch_at(at, size_hw=size_hw, grid_hw=tokens.shape[-2:])
-    components, explained = principal_colours(tokens)
-    return Seen(components, explained, cosines(tokens, patch), patch)
+    patch = find_salient_patch(tokens) if at is None else patch_at(at, size_hw=size_hw, grid_hw=tokens.shape[-2:])
+    components, explained = pca_to_rgb(tokens)
+    return TokenAnalysis(components, explained, cosine_similarity_map(tokens, patch), patch)
 
 
-def principal_colours(tokens: Tensor) -> tuple[np.ndarray, float]:
+def pca_to_rgb(tokens: Tensor) -> tuple[np.ndarray, float]:
     """The first three principal components of one image's tokens as red, green and blue.
 
     Each component runs from its 1st to its 99th percentile over the image, so colours mean something within an image
@@ -88,13 +88,13 @@ def principal_colours(tokens: Tensor) -> tuple[np.ndarray, float]:
     return colours.unflatten(0, tokens.shape[1:]).numpy(), explained
 
 
-def cosines(tokens: Tensor, patch: tuple[int, int]) -> np.ndarray:
+def cosine_similarity_map(tokens: Tensor, patch: tuple[int, int]) -> np.ndarray:
     """Cosine similarity (h, w) of every token of (D, h, w) with the one at (row, column)."""
     directions = F.normalize(tokens, dim=0)
     return torch.einsum("dhw,d->hw", directions, directions[:, *patch]).clamp(-1, 1).numpy()
 
 
-def salient_patch(tokens: Tensor) -> tuple[int, int]:
+def find_salient_patch(tokens: Tensor) -> tuple[int, int]:
     """Row and column of the token least similar to the mean token of its image (D, h, w), the outermost tenth left out.
 
     Margins hold frames, print and odd tokens. On 48 images of polyps, skin lesions, thyroid nodules and optic discs the

@@ -11,16 +11,16 @@ from torch import Tensor
 
 from guidino_cli.config import DataSettings
 from guidino_cli.data.images import read_image
-from guidino_cli.data.preprocess import network_size, resize_image, restore, to_tensor
-from guidino_cli.engine.feature_cache.cache import DenseCache
-from guidino_cli.engine.prediction.sliding import Window, averaged_over_mirrors, segment_bands
+from guidino_cli.data.preprocess import network_size, resize_image, restore_to_source, to_tensor
+from guidino_cli.engine.feature_cache.cache import FeatureCache
+from guidino_cli.engine.prediction.sliding import Window, predict_with_flips, segment_bands
 from guidino_cli.models.composed import Model
 
-__all__ = ["Segmented", "Window", "segment_file", "segment_image", "segment_together"]
+__all__ = ["Segmentation", "Window", "segment_batch", "segment_file", "segment_image"]
 
 
 @dataclass(frozen=True)
-class Segmented:
+class Segmentation:
     """One file's result, in the grid of the file.
 
     Attributes:
@@ -37,8 +37,8 @@ class Segmented:
 
 
 def segment_file(
-    model: Model, path: Path, settings: DataSettings, window: Window, *, cache: DenseCache | None = None
-) -> Segmented:
+    model: Model, path: Path, settings: DataSettings, window: Window, *, cache: FeatureCache | None = None
+) -> Segmentation:
     """Segment an image file with the preprocessing that the model was trained with.
 
     Args:
@@ -55,13 +55,15 @@ def segment_file(
     size = network_size(geometry.size_hw, resize=settings.resize, image_size=settings.image_size)
     image = to_tensor(resize_image(pixels, size)).to(model.mean.device)
     probabilities, guide = segment_image(model, image, window, cache=cache, name=str(path))
-    probabilities = restore(probabilities, geometry).cpu()
+    probabilities = restore_to_source(probabilities, geometry).cpu()
     labels = probabilities.argmax(dim=0).to(torch.uint8).numpy()
-    return Segmented(labels, probabilities, None if guide is None else restore(guide, geometry).cpu(), pixels)
+    return Segmentation(
+        labels, probabilities, None if guide is None else restore_to_source(guide, geometry).cpu(), pixels
+    )
 
 
 def segment_image(
-    model: Model, image: Tensor, window: Window, *, cache: DenseCache | None = None, name: str = ""
+    model: Model, image: Tensor, window: Window, *, cache: FeatureCache | None = None, name: str = ""
 ) -> tuple[Tensor, Tensor | None]:
     """Segment one image of any size; see `segment_bands`, which needs not hold it all.
 
@@ -89,7 +91,7 @@ def segment_image(
 
 
 @torch.inference_mode()
-def segment_together(model: Model, images: Sequence[Tensor], window: Window) -> list[tuple[Tensor, Tensor | None]]:
+def segment_batch(model: Model, images: Sequence[Tensor], window: Window) -> list[tuple[Tensor, Tensor | None]]:
     """Segment images that fit into one window each in one forward pass; otherwise as `segment_image`.
 
     Args:
@@ -98,7 +100,7 @@ def segment_together(model: Model, images: Sequence[Tensor], window: Window) -> 
         window: Its batch size is not looked at: all images form the batch.
     """
     crops = torch.stack([_padded(image, window.size) for image in images])
-    logits, guides = averaged_over_mirrors(model, crops, window)
+    logits, guides = predict_with_flips(model, crops, window)
     results: list[tuple[Tensor, Tensor | None]] = []
     for i, image in enumerate(images):
         height, width = image.shape[-2:]

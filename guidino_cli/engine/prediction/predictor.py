@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from guidino_cli.config import DataSettings
-from guidino_cli.data.preprocess import network_size, resize_image, restore, to_tensor
+from guidino_cli.data.preprocess import network_size, resize_image, restore_to_source, to_tensor
 from guidino_cli.data.regions import Regions
-from guidino_cli.engine.prediction.inference import Segmented, segment_image, segment_together
+from guidino_cli.engine.prediction.inference import Segmentation, segment_batch, segment_image
 from guidino_cli.engine.prediction.sliding import Window, segment_bands, window_corners
 from guidino_cli.models.composed import Model
 from guidino_cli.types import Geometry
@@ -20,7 +20,7 @@ _ROWS = 128
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedImage:
     """A decoded image: (H, W, 3) uint8, and its geometry."""
 
     pixels: np.ndarray
@@ -43,7 +43,7 @@ class Member:
         """How many windows cover an image of the source's size."""
         return len(window_corners(self.size(size_hw), self.window))
 
-    def image(self, picture: Picture) -> Tensor:
+    def image(self, picture: DecodedImage) -> Tensor:
         """(3, h, w) in [0, 1] in the network's grid, on the model's device."""
         pixels = resize_image(picture.pixels, self.size(picture.geometry.size_hw))
         return to_tensor(pixels).to(self.model.mean.device)
@@ -64,7 +64,7 @@ class Predictor:
         return all(member.windows(size_hw) == 1 for member in self.members)
 
     @torch.inference_mode()
-    def segment(self, pictures: Sequence[Picture]) -> list[Segmented]:
+    def segment(self, pictures: Sequence[DecodedImage]) -> list[Segmentation]:
         """Segment images; those of one window each go through the network together."""
         together = len(pictures) > 1 and all(self.is_one_window(picture.geometry.size_hw) for picture in pictures)
         sums: list[Tensor] = []
@@ -72,16 +72,16 @@ class Predictor:
         for number, member in enumerate(self.members):
             for i, (probabilities, guide) in enumerate(_results(member, pictures, together=together)):
                 geometry = pictures[i].geometry
-                restored = restore(probabilities, geometry).cpu()
+                restored = restore_to_source(probabilities, geometry).cpu()
                 if number == 0:
                     sums.append(restored)
                 else:
                     sums[i] += restored
                 if guide is not None and guides[i] is None:
-                    guides[i] = restore(guide, geometry).cpu()
+                    guides[i] = restore_to_source(guide, geometry).cpu()
         means = [total / len(self.members) if len(self.members) > 1 else total for total in sums]
         return [
-            Segmented(mean.argmax(dim=0).to(torch.uint8).numpy(), mean, guide, picture.pixels)
+            Segmentation(mean.argmax(dim=0).to(torch.uint8).numpy(), mean, guide, picture.pixels)
             for mean, guide, picture in zip(means, guides, pictures, strict=True)
         ]
 
@@ -96,9 +96,11 @@ class Predictor:
             yield total.argmax(dim=0).to(torch.uint8).cpu().numpy()
 
 
-def _results(member: Member, pictures: Sequence[Picture], *, together: bool) -> Iterator[tuple[Tensor, Tensor | None]]:
+def _results(
+    member: Member, pictures: Sequence[DecodedImage], *, together: bool
+) -> Iterator[tuple[Tensor, Tensor | None]]:
     if together:
-        yield from segment_together(member.model, [member.image(picture) for picture in pictures], member.window)
+        yield from segment_batch(member.model, [member.image(picture) for picture in pictures], member.window)
         return
     for picture in pictures:
         yield segment_image(member.model, member.image(picture), member.window)
@@ -112,7 +114,7 @@ def _bands(member: Member, regions: Regions) -> Iterator[Tensor]:
             yield band.probabilities
         return
     # The network's grid is small, only the way back to the source is long.
-    picture = Picture(regions.all(), Geometry(regions.source, regions.size_hw))
+    picture = DecodedImage(regions.all(), Geometry(regions.source, regions.size_hw))
     probabilities, _ = segment_image(member.model, member.image(picture), member.window)
     yield from restored_bands(probabilities, regions.size_hw)
 
@@ -130,7 +132,7 @@ def restored_bands(maps: Tensor, size_hw: tuple[int, int]) -> Iterator[Tensor]:
     source = maps.shape[1]
     if height < source:
         # Each row is a mean of several; there are few.
-        yield from restore(maps, Geometry("", size_hw)).split(_ROWS, dim=1)
+        yield from restore_to_source(maps, Geometry("", size_hw)).split(_ROWS, dim=1)
         return
     wide = torch.nn.functional.interpolate(maps[None], size=(source, width), mode="bilinear", align_corners=False)[0]
     for top in range(0, height, _ROWS):

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from guidino_cli.engine.feature_cache.cache import DenseCache
-from guidino_cli.models.composed import Model, Recall
+from guidino_cli.engine.feature_cache.cache import FeatureCache
+from guidino_cli.models.composed import GetOrCompute, Model
 
 _MIRRORS: list[tuple[int, ...]] = [(), (-1,), (-2,), (-2, -1)]
 _ROWS = 128
@@ -57,7 +57,7 @@ class Band(NamedTuple):
     guide: Tensor | None
 
 
-Crop = Callable[[tuple[int, int]], Tensor]
+ReadWindow = Callable[[tuple[int, int]], Tensor]
 """Gives the window (C, size, size) in [0, 1] whose top-left corner is (row, column), zeros outside the image."""
 
 
@@ -65,10 +65,10 @@ Crop = Callable[[tuple[int, int]], Tensor]
 def segment_bands(
     model: Model,
     size_hw: tuple[int, int],
-    crop: Crop,
+    crop: ReadWindow,
     window: Window,
     *,
-    cache: DenseCache | None = None,
+    cache: FeatureCache | None = None,
     name: str = "",
 ) -> Iterator[Band]:
     """Segment an image from top to bottom, holding only rows that a window may still reach.
@@ -95,7 +95,7 @@ def segment_bands(
         yield from rows.close(corners[0][0])
         crops = torch.stack([crop(corner) for corner in corners]).to(device)
         keys = [(name, window.size, corner) for corner in corners]
-        logits, guide = averaged_over_mirrors(model, crops, window, cache=cache, keys=keys)
+        logits, guide = predict_with_flips(model, crops, window, cache=cache, keys=keys)
         for i, corner in enumerate(corners):
             rows.add(corner, logits[i], None if guide is None else guide[i], weight)
     yield from rows.close(size_hw[0])
@@ -156,18 +156,18 @@ def _steps(side: int, window: Window) -> list[int]:
     return [round(room * i / (count - 1)) for i in range(count)]
 
 
-def averaged_over_mirrors(
+def predict_with_flips(
     model: Model,
     crops: Tensor,
     window: Window,
     *,
-    cache: DenseCache | None = None,
+    cache: FeatureCache | None = None,
     keys: Sequence[tuple[object, ...]] = (),
 ) -> tuple[Tensor, Tensor | None]:
     """Mean logits and guide of a batch of windows, flipped images flipped back."""
     logits: list[Tensor] = []
     guides: list[Tensor] = []
-    upright = _Upright()
+    upright = _UnflippedFeatures()
     for axes in _MIRRORS[: window.flips]:
         seen = crops.flip(axes) if axes else crops
         known = None if cache is None else partial(cache.recall, [(*key, axes) for key in keys], pixels=seen)
@@ -180,13 +180,15 @@ def averaged_over_mirrors(
     return torch.stack(logits).mean(dim=0), torch.stack(guides).mean(dim=0) if guides else None
 
 
-class _Upright:
+class _UnflippedFeatures:
     """The dense maps of windows as they are, for their mirror images; the first flip asked for must be none."""
 
     def __init__(self) -> None:
         self.maps: list[Tensor] = []
 
-    def recall(self, axes: tuple[int, ...], known: Recall | None, compute: Callable[[], list[Tensor]]) -> list[Tensor]:
+    def recall(
+        self, axes: tuple[int, ...], known: GetOrCompute | None, compute: Callable[[], list[Tensor]]
+    ) -> list[Tensor]:
         if not axes:
             self.maps = compute() if known is None else known(compute)
             return self.maps

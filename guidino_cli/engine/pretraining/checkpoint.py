@@ -12,22 +12,22 @@ from typing import Any
 from accelerate import Accelerator, PartialState
 from torch.optim import Optimizer
 
-from guidino_cli.engine.checkpointing import Place, captured, require_fit, restored
-from guidino_cli.engine.distributed import on_main
+from guidino_cli.engine.checkpointing import RunState, capture_run, require_resumable, restore_run
+from guidino_cli.engine.distributed import run_on_main_process
 from guidino_cli.engine.pretraining.folder import PretrainFolder
 from guidino_cli.errors import DataError, ResourceError, UserError
 from guidino_cli.files import write_atomically, write_text
 from guidino_cli.models.pretrained.catalogue import licence_note
-from guidino_cli.models.pretrained.starting import fingerprint
-from guidino_cli.models.pretrained.storing import write_statistics
-from guidino_cli.ssl.networks import Trunk
-from guidino_cli.ssl.objective import Objective
+from guidino_cli.models.pretrained.saving import write_preprocessor_config
+from guidino_cli.models.pretrained.strict_loading import hash_weights
+from guidino_cli.ssl.networks import TokenEncoder
+from guidino_cli.ssl.objective import PretrainObjective
 
 _FORMAT = 1
 
 
 @dataclass
-class Standing(Place):
+class PretrainState(RunState):
     """Where a run stands.
 
     Attributes:
@@ -47,7 +47,7 @@ class Standing(Place):
         self.since, self.sums, self.row_seconds = self.step, {}, 0.0
 
 
-class Checkpoint:
+class PretrainCheckpoint:
     """Everything of a run that changes with its steps; schedules are functions of the step alone.
 
     Args:
@@ -56,34 +56,34 @@ class Checkpoint:
         optimizer: As accelerate prepared it.
     """
 
-    def __init__(self, accelerator: Accelerator, objective: Objective, optimizer: Optimizer) -> None:
+    def __init__(self, accelerator: Accelerator, objective: PretrainObjective, optimizer: Optimizer) -> None:
         self._accelerator, self._objective, self._optimizer = accelerator, objective, optimizer
 
-    def capture(self, at: Standing) -> dict[str, Any]:
+    def capture(self, at: PretrainState) -> dict[str, Any]:
         """Tensors and plain values, between two steps; every process must call it."""
         return {
-            **captured(at, self._accelerator, version=_FORMAT),
+            **capture_run(at, self._accelerator, version=_FORMAT),
             "objective": self._objective.own_state(),
             "optimizer": self._optimizer.state_dict(),
         }
 
-    def restore(self, state: Mapping[str, Any]) -> Standing:
+    def restore(self, state: Mapping[str, Any]) -> PretrainState:
         """Be as at the moment of `capture`, and say which it was.
 
         Raises:
             ConfigError: Saved by another number of processes: batches would be of another size.
             DataError: Of another format or another objective.
         """
-        require_fit(state, self._accelerator, version=_FORMAT)
+        require_resumable(state, self._accelerator, version=_FORMAT)
         try:
             self._objective.load_own_state(state["objective"])
             self._optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise DataError(f"does not fit the run's settings ({str(error).splitlines()[0]})") from error
-        return restored(state, self._accelerator, Standing)
+        return restore_run(state, self._accelerator, PretrainState)
 
 
-def save_backbone(network: Any, folder: Path, *, trunk: Trunk, identity: dict[str, str]) -> str:
+def save_backbone(network: Any, folder: Path, *, trunk: TokenEncoder, identity: dict[str, str]) -> str:
     """Put a network into a folder in Hugging Face layout, its weights last; other files of the folder stay.
 
     Args:
@@ -104,7 +104,7 @@ def save_backbone(network: Any, folder: Path, *, trunk: Trunk, identity: dict[st
     temporary = folder / f".backbone.{os.getpid()}"
     try:
         network.save_pretrained(temporary)
-        write_statistics(temporary, *(values.flatten().tolist() for values in (trunk.mean, trunk.std)))
+        write_preprocessor_config(temporary, *(values.flatten().tolist() for values in (trunk.mean, trunk.std)))
         write_text(folder / "NOTICE.md", licence_note(identity))
         # safetensors writes files that only their owner may read; a backbone is there to be shared.
         mode = (temporary / "config.json").stat().st_mode
@@ -117,10 +117,10 @@ def save_backbone(network: Any, folder: Path, *, trunk: Trunk, identity: dict[st
         raise ResourceError(f"{folder}: cannot be written ({reason}); free some space, then --resume") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return fingerprint(network)
+    return hash_weights(network)
 
 
-class Keeper:
+class CheckpointManager:
     """Saves a run, and goes on with a saved one.
 
     Args:
@@ -133,18 +133,18 @@ class Keeper:
         saved: Finished steps of the newest state, or None before the first.
     """
 
-    def __init__(self, checkpoint: Checkpoint, folder: PretrainFolder, *, steps: int, minutes: float) -> None:
+    def __init__(self, checkpoint: PretrainCheckpoint, folder: PretrainFolder, *, steps: int, minutes: float) -> None:
         self._checkpoint, self._folder, self._steps, self._seconds = checkpoint, folder, steps, 60 * minutes
         self.saved: int | None = None
         self._saved_at = time.monotonic()
 
-    def save(self, at: Standing) -> None:
+    def save(self, at: PretrainState) -> None:
         """Write the state; every process must call it."""
         state = self._checkpoint.capture(at)
-        on_main(lambda: self._folder.save_state(state))
+        run_on_main_process(lambda: self._folder.save_state(state))
         self.saved, self._saved_at = at.step, time.monotonic()
 
-    def restore(self) -> Standing:
+    def restore(self) -> PretrainState:
         """Be as the newest state says; the errors are those of `Checkpoint.restore`, with the file's name."""
         try:
             at = self._checkpoint.restore(self._folder.load_state())

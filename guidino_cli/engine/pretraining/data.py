@@ -12,12 +12,12 @@ import torch
 from accelerate import PartialState
 from torch.utils.data import DataLoader
 
-from guidino_cli.data.dataset import Turn, endless
-from guidino_cli.data.unlabelled import UnlabelledImages
-from guidino_cli.engine.training.data import ignore_interrupts, until_error
+from guidino_cli.data.dataset import SampleIndex, infinite_sample_indices
+from guidino_cli.data.unlabelled import UnlabelledDataset
+from guidino_cli.engine.training.data import batches_until_error, ignore_interrupts
 from guidino_cli.errors import ConfigError, DataError, UserError
 from guidino_cli.pretrain_config import PretrainConfig
-from guidino_cli.types import Images
+from guidino_cli.types import UnlabelledSample
 
 
 class ImageStream:
@@ -42,20 +42,20 @@ class ImageStream:
         _require_groups(config, processes=processes)
         self._paths, self._config, self._taken = paths, config, start
         self._side: int | None = None
-        self._batches: Iterator[Images | UserError] = iter(())
+        self._batches: Iterator[UnlabelledSample | UserError] = iter(())
 
-    def take(self, *, side: int) -> Images | UserError:
+    def take(self, *, side: int) -> UnlabelledSample | UserError:
         """The next batch in main memory, its images squeezed to `side`; or why there is none, and no other follows."""
         if side != self._side:
-            self._side, self._batches = side, until_error(self._loader(side))
+            self._side, self._batches = side, batches_until_error(self._loader(side))
         self._taken += 1
         return next(self._batches)
 
-    def _loader(self, side: int) -> DataLoader[Images]:
+    def _loader(self, side: int) -> DataLoader[UnlabelledSample]:
         settings = self._config.data
         cache_gb = settings.cache_gb / max(1, settings.workers)
         return DataLoader(
-            UnlabelledImages(self._paths, side=side, cache_gb=cache_gb),
+            UnlabelledDataset(self._paths, side=side, cache_gb=cache_gb),
             batch_sampler=_Shares(len(self._paths), self._config, start=self._taken),
             num_workers=settings.workers,
             worker_init_fn=ignore_interrupts,
@@ -84,17 +84,17 @@ class _Shares:
     def __init__(self, length: int, config: PretrainConfig, *, start: int) -> None:
         self._length, self._config, self._start = length, config, start
 
-    def __iter__(self) -> Iterator[list[Turn]]:
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
         state, size = PartialState(), self._config.train.batch_size
         whole = size * state.num_processes
-        turns = endless(self._length, seed=self._config.seed, start=self._start * whole)
+        turns = infinite_sample_indices(self._length, seed=self._config.seed, start=self._start * whole)
         while True:
             batch = list(islice(turns, whole))
             yield batch[state.process_index * size : (state.process_index + 1) * size]
 
 
 @dataclass(frozen=True)
-class Sources:
+class ImageFingerprint:
     """The images of a run.
 
     Attributes:
@@ -114,7 +114,7 @@ class Sources:
         return asdict(self)
 
 
-def fingerprint_sources(folder: Path, paths: Sequence[Path]) -> Sources:
+def fingerprint_images(folder: Path, paths: Sequence[Path]) -> ImageFingerprint:
     """Names and sizes: cheap for millions of files.
 
     Raises:
@@ -128,4 +128,4 @@ def fingerprint_sources(folder: Path, paths: Sequence[Path]) -> Sources:
             raise DataError(f"{path}: cannot be read ({error.strerror}); remove it or put it back") from error
         names.update(Path(os.path.relpath(path, folder)).as_posix().encode() + b"\n")
         sizes.update(f"{size}\n".encode())
-    return Sources(str(folder.resolve()), len(paths), names.hexdigest(), sizes.hexdigest())
+    return ImageFingerprint(str(folder.resolve()), len(paths), names.hexdigest(), sizes.hexdigest())

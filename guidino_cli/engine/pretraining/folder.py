@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from guidino_cli.engine.checkpointing import NEWEST, has_state, read_state, remove_states, write_state
+from guidino_cli.engine.checkpointing import STATE_FILE, has_state, read_state, remove_states, write_state
 from guidino_cli.engine.run_folders import read_facts, require_empty
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import write_text
-from guidino_cli.pretrain_config import PretrainConfig, dump_pretraining, read_pretraining
+from guidino_cli.pretrain_config import PretrainConfig, dump_pretrain_config, read_pretrain_config
 
 _FORMAT = 1
 _SETTINGS, _FACTS, _HISTORY = "pretraining.yaml", "pretraining.json", "history.jsonl"
@@ -26,7 +26,7 @@ class PretrainFolder:
     @property
     def state(self) -> Path:
         """Everything needed to go on; the state before it is beside it."""
-        return self.path / "last" / NEWEST
+        return self.path / "last" / STATE_FILE
 
     def require_empty(self, *, overwrite: bool) -> None:
         """`ConfigError` if the folder holds something and may not be overwritten, or is something else."""
@@ -41,7 +41,7 @@ class PretrainFolder:
         for name in (*_BACKBONE, _HISTORY):
             (self.path / name).unlink(missing_ok=True)
         remove_states(self.state.parent)
-        write_text(self.path / _SETTINGS, dump_pretraining(config))
+        write_text(self.path / _SETTINGS, dump_pretrain_config(config))
         self.write_facts({"format": _FORMAT, **facts})
 
     def config(self) -> PretrainConfig:
@@ -50,7 +50,7 @@ class PretrainFolder:
         if not path.is_file():
             what = f"no {_SETTINGS}, so no pretraining run" if self.path.exists() else "no such folder"
             raise DataError(f"{self.path}: {what}; give the folder that `guidino pretrain -o` wrote")
-        return read_pretraining(path)
+        return read_pretrain_config(path)
 
     def facts(self) -> dict[str, Any]:
         """What the run was made with."""

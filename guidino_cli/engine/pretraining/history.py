@@ -12,24 +12,24 @@ from torch import Tensor
 
 from guidino_cli.data.images import read_image
 from guidino_cli.data.preprocess import resize_image, to_tensor
-from guidino_cli.engine.distributed import on_main
-from guidino_cli.engine.guides.tokens import principal_colours
-from guidino_cli.engine.pretraining.checkpoint import Standing
+from guidino_cli.engine.distributed import run_on_main_process
+from guidino_cli.engine.guides.tokens import pca_to_rgb
+from guidino_cli.engine.pretraining.checkpoint import PretrainState
 from guidino_cli.engine.pretraining.folder import PretrainFolder
 from guidino_cli.pretrain_config import PretrainConfig
-from guidino_cli.progress import say, spoken
+from guidino_cli.progress import format_duration, log_info
 from guidino_cli.ssl.collapse import effective_rank, mean_cosine
-from guidino_cli.ssl.networks import Trunk
-from guidino_cli.ssl.objective import Objective, Progress
+from guidino_cli.ssl.networks import TokenEncoder
+from guidino_cli.ssl.objective import PretrainObjective, PretrainProgress
 
-Row = dict[str, Any]
+HistoryRow = dict[str, Any]
 
 # So many rows in a row, of features that are all but the same.
 _ROWS, _COSINE, _RANK = 3, 0.999, 1.5
 _SAID_APART = ("step", "stage", "lr", "weight_decay", "images_per_second", "seconds", "loss", "rank", "cosine")
 
 
-def collapse(history: Sequence[Row]) -> str | None:
+def detect_collapse(history: Sequence[HistoryRow]) -> str | None:
     """What is wrong and what to change where the student says the same of all images, or None."""
     rows = history[-_ROWS:]
     if len(rows) < _ROWS or not all(row.get("cosine", 0) > _COSINE or row.get("rank", 9) < _RANK for row in rows):
@@ -39,14 +39,14 @@ def collapse(history: Sequence[Row]) -> str | None:
     return f"the student says the same of all images ({found}), so the run is dead; begin anew with {ways}"
 
 
-def told(row: Row, *, steps: int) -> str:
+def format_row(row: HistoryRow, *, steps: int) -> str:
     """A row of the history in one line of plain text."""
     named = {name: value for name, value in row.items() if name not in _SAID_APART}
     terms = ", ".join(f"{name} {value:.3f}" for name, value in named.items() if not _is_measure(name))
     watched = [f"{name} {row[name]:.{digits}f}" for name, digits in (("rank", 1), ("cosine", 3)) if name in row]
     measures = [f"{name.replace('_', ' ')} {value:.2f}" for name, value in named.items() if _is_measure(name)]
     left = (steps - row["step"]) * row["seconds"] / row["step"]
-    speed = [f"{row['images_per_second']:.3g} images/s", f"{spoken(left)} left"]
+    speed = [f"{row['images_per_second']:.3g} images/s", f"{format_duration(left)} left"]
     return ", ".join([f"step {row['step']}/{steps}: loss {row['loss']:.4f} ({terms})", *measures, *watched, *speed])
 
 
@@ -56,7 +56,7 @@ def _is_measure(name: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Look:
+class FeatureSnapshot:
     """One image through the eyes of a network.
 
     Attributes:
@@ -72,7 +72,7 @@ class Look:
     explained: float
 
 
-def fixed_images(paths: Sequence[Path], *, count: int) -> list[Path]:
+def select_fixed_images(paths: Sequence[Path], *, count: int) -> list[Path]:
     """Some images, the same ones whenever a run looks: evenly spread over the list."""
     if len(paths) <= count:
         return list(paths)
@@ -80,7 +80,7 @@ def fixed_images(paths: Sequence[Path], *, count: int) -> list[Path]:
 
 
 @torch.no_grad()
-def look(trunk: Trunk, path: Path, *, long_side: int) -> Look:
+def take_snapshot(trunk: TokenEncoder, path: Path, *, long_side: int) -> FeatureSnapshot:
     """Show an image to a network in evaluation mode, its longer side brought to about `long_side` pixels."""
     pixels, geometry = read_image(path)
     factor = long_side / max(geometry.size_hw)
@@ -88,15 +88,15 @@ def look(trunk: Trunk, path: Path, *, long_side: int) -> Look:
     pixels = resize_image(pixels, (h * trunk.patch, w * trunk.patch))
     device = next(trunk.parameters()).device
     patches = trunk(to_tensor(pixels).to(device)[None]).patches[0].float().cpu()
-    components, explained = principal_colours(patches.T.unflatten(1, (h, w)))
-    return Look(path, pixels, components, explained)
+    components, explained = pca_to_rgb(patches.T.unflatten(1, (h, w)))
+    return FeatureSnapshot(path, pixels, components, explained)
 
 
 # Of fewer images, a rank says nothing.
 _ENOUGH = 8
 
 
-class Journal:
+class MetricsLogger:
     """Keeps the rows of a run.
 
     Args:
@@ -110,22 +110,22 @@ class Journal:
     """
 
     def __init__(
-        self, objective: Objective, config: PretrainConfig, folder: PretrainFolder, accelerator: Accelerator
+        self, objective: PretrainObjective, config: PretrainConfig, folder: PretrainFolder, accelerator: Accelerator
     ) -> None:
         self._objective, self._config, self._folder, self._accelerator = objective, config, folder, accelerator
-        self.rows: list[Row] = []
+        self.rows: list[HistoryRow] = []
         self._has_warned = False
 
-    def go_on(self, at: Standing) -> None:
+    def go_on(self, at: PretrainState) -> None:
         """Take up the rows of the folder; what a kill has left behind the state comes again."""
         self.rows = [row for row in self._folder.history() if row["step"] <= at.since]
 
-    def is_due(self, at: Standing) -> bool:
+    def is_due(self, at: PretrainState) -> bool:
         """Every `train.log_every` steps, and at the end of a stage: the next one may have other terms."""
         is_stage_over = at.step == self._config.steps or self._config.stage_at(at.step)[1] == 0
         return is_stage_over or at.step - at.since == self._config.train.log_every
 
-    def add(self, at: Standing, *, rates: Mapping[str, float], features: Tensor | None) -> Row:
+    def add(self, at: PretrainState, *, rates: Mapping[str, float], features: Tensor | None) -> HistoryRow:
         """Write the means since the last row, and begin another.
 
         Args:
@@ -137,20 +137,20 @@ class Journal:
         self.rows.append(row)
         at.seconds += at.row_seconds
         at.begin_row()
-        on_main(lambda: self._folder.save_history(self.rows))
+        run_on_main_process(lambda: self._folder.save_history(self.rows))
         return row
 
-    def failure(self, at: Standing) -> str | None:
+    def failure(self, at: PretrainState) -> str | None:
         """Why the run is dead and what to change, or None; what looks bad is warned of, once."""
-        progress = Progress(at.step, self._config.steps, self._config.seed)
+        progress = PretrainProgress(at.step, self._config.steps, self._config.seed)
         figures = {name: value for name, value in self.rows[-1].items() if isinstance(value, float)}
         warning = self._objective.warning(figures, at=progress)
         if warning is not None and not self._has_warned and self._accelerator.is_main_process:
             self._has_warned = True
-            say(f"guidino: warning: {warning}")
-        return self._objective.failure(figures, at=progress) or collapse(self.rows)
+            log_info(f"guidino: warning: {warning}")
+        return self._objective.failure(figures, at=progress) or detect_collapse(self.rows)
 
-    def _row(self, at: Standing, rates: Mapping[str, float], features: Tensor | None) -> Row:
+    def _row(self, at: PretrainState, rates: Mapping[str, float], features: Tensor | None) -> HistoryRow:
         """The means of all terms and figures since the last row, and how fast it went."""
         settings = self._config.train
         batches = (at.step - at.since) * settings.accumulate

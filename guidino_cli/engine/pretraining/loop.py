@@ -7,19 +7,19 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from guidino_cli.engine.devices import require_used, training_precision
-from guidino_cli.engine.distributed import Ballot, refuse_together
-from guidino_cli.engine.pretraining.checkpoint import Checkpoint, Keeper, Standing
+from guidino_cli.engine.devices import require_device_in_use, resolve_precision
+from guidino_cli.engine.distributed import Ballot, raise_on_all_ranks
+from guidino_cli.engine.pretraining.checkpoint import CheckpointManager, PretrainCheckpoint, PretrainState
 from guidino_cli.engine.pretraining.data import ImageStream
 from guidino_cli.engine.pretraining.folder import PretrainFolder
-from guidino_cli.engine.pretraining.history import Journal, Row, told
-from guidino_cli.engine.pretraining.optim import make_adamw, set_rates
-from guidino_cli.engine.run_control import Interruption, LossWatch
+from guidino_cli.engine.pretraining.history import HistoryRow, MetricsLogger, format_row
+from guidino_cli.engine.pretraining.optim import apply_schedules, make_adamw
+from guidino_cli.engine.run_control import NonFiniteLossWatch, SignalHandler
 from guidino_cli.errors import ConfigError, UserError
 from guidino_cli.pretrain_config import PretrainConfig
-from guidino_cli.progress import progress, say
-from guidino_cli.ssl.objective import Objective, Progress
-from guidino_cli.types import Images
+from guidino_cli.progress import log_info, progress_bar
+from guidino_cli.ssl.objective import PretrainObjective, PretrainProgress
+from guidino_cli.types import UnlabelledSample
 
 _GO, _SAVE, _FAIL, _STOP = range(4)
 
@@ -43,7 +43,7 @@ class Pretrainer:
 
     def __init__(
         self,
-        objective: Objective,
+        objective: PretrainObjective,
         config: PretrainConfig,
         folder: PretrainFolder,
         *,
@@ -51,7 +51,7 @@ class Pretrainer:
         device: str | None = None,
     ) -> None:
         self.config, self.folder, self.paths = config, folder, paths
-        precision = training_precision(config.train.precision, device)
+        precision = resolve_precision(config.train.precision, device)
         self.accelerator = Accelerator(
             cpu=device == "cpu",
             # A gradient scaler's skipped steps would leave teacher and student apart: no half precision but bf16.
@@ -59,18 +59,18 @@ class Pretrainer:
             gradient_accumulation_steps=config.train.accumulate,
             step_scheduler_with_optimizer=False,
         )
-        require_used(device, self.accelerator.device)
+        require_device_in_use(device, self.accelerator.device)
         optimizer = make_adamw(objective, config.train)
         self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
-        self.bare: Objective = self.accelerator.unwrap_model(self.objective, keep_fp32_wrapper=False)
-        checkpoint = Checkpoint(self.accelerator, self.bare, self.optimizer)
-        self.keeper = Keeper(checkpoint, folder, steps=config.steps, minutes=config.train.save_minutes)
-        self.journal = Journal(self.bare, config, folder, self.accelerator)
-        self.at = Standing()
+        self.bare: PretrainObjective = self.accelerator.unwrap_model(self.objective, keep_fp32_wrapper=False)
+        checkpoint = PretrainCheckpoint(self.accelerator, self.bare, self.optimizer)
+        self.keeper = CheckpointManager(checkpoint, folder, steps=config.steps, minutes=config.train.save_minutes)
+        self.journal = MetricsLogger(self.bare, config, folder, self.accelerator)
+        self.at = PretrainState()
         self._stream = ImageStream(paths, config)
-        self._ballot, self._interruption = Ballot(), Interruption()
+        self._ballot, self._interruption = Ballot(), SignalHandler()
         remembered = config.train.log_every * config.train.accumulate
-        self._watch = LossWatch(self.accelerator.device, remembered=remembered)
+        self._watch = NonFiniteLossWatch(self.accelerator.device, remembered=remembered)
         self._features: torch.Tensor | None = None
 
     def resume(self) -> None:
@@ -80,7 +80,7 @@ class Pretrainer:
         self._stream = ImageStream(self.paths, self.config, start=self.at.step * self.config.train.accumulate)
 
     def fit(
-        self, *, after_row: Callable[[list[Row]], None] | None = None, look: Callable[[int], None] | None = None
+        self, *, after_row: Callable[[list[HistoryRow]], None] | None = None, look: Callable[[int], None] | None = None
     ) -> None:
         """Pretrain to the last step, saving every `train.save_minutes`, at the end and when asked to stop.
 
@@ -97,7 +97,7 @@ class Pretrainer:
         # Numbers near zero, of which an exponential has many, are slow on CPUs.
         torch.set_flush_denormal(True)
         self.objective.train()
-        with self._interruption, progress(enabled=self.accelerator.is_main_process) as bar:
+        with self._interruption, progress_bar(enabled=self.accelerator.is_main_process) as bar:
             if self.keeper.saved is None:
                 self._look(look)
                 self.keeper.save(self.at)
@@ -114,17 +114,17 @@ class Pretrainer:
                 bar.advance(task)
             self.keeper.save(self.at)
 
-    def _taken(self) -> list[Images | UserError]:
+    def _taken(self) -> list[UnlabelledSample | UserError]:
         """The batches of the next step of the optimiser."""
         stage, _ = self.config.stage_at(self.at.step)
-        batches: list[Images | UserError] = []
+        batches: list[UnlabelledSample | UserError] = []
         for _ in range(self.config.train.accumulate):
             batches.append(self._stream.take(side=stage.side or self.config.data.side))
             if isinstance(batches[-1], UserError):
                 break
         return batches
 
-    def _granted(self, batches: list[Images | UserError]) -> list[Images]:
+    def _granted(self, batches: list[UnlabelledSample | UserError]) -> list[UnlabelledSample]:
         """The batches, if all processes go on with theirs; else save what there is, and stop if it is asked for."""
         error = next((batch for batch in batches if isinstance(batch, UserError)), None)
         wish = self._ballot.highest(self._wish(error))
@@ -132,9 +132,9 @@ class Pretrainer:
             self._refuse_broken_loss()
             self.keeper.save(self.at)
         if wish == _STOP:
-            refuse_together(self._interruption.stopped(self.keeper.way_on()))
+            raise_on_all_ranks(self._interruption.stopped(self.keeper.way_on()))
         if wish == _FAIL:
-            refuse_together(None if error is None else type(error)(f"{error}; {self.keeper.way_on()}"))
+            raise_on_all_ranks(None if error is None else type(error)(f"{error}; {self.keeper.way_on()}"))
         return [batch for batch in batches if not isinstance(batch, UserError)]
 
     def _wish(self, error: UserError | None) -> int:
@@ -144,10 +144,10 @@ class Pretrainer:
             return _FAIL
         return _SAVE if self.keeper.is_due() else _GO
 
-    def _learn(self, batches: Sequence[Images]) -> None:
+    def _learn(self, batches: Sequence[UnlabelledSample]) -> None:
         """One step of the optimiser."""
-        before = Progress(self.at.step, self.config.steps, self.config.seed)
-        set_rates(self.optimizer, self.config, step=self.at.step)
+        before = PretrainProgress(self.at.step, self.config.steps, self.config.seed)
+        apply_schedules(self.optimizer, self.config, step=self.at.step)
         for images in batches:
             with torch.no_grad():
                 views = self.bare.views(self._on_device(images), at=before)
@@ -164,20 +164,20 @@ class Pretrainer:
             self._watch.note(learned.terms["loss"], step=self.at.step + 1, cases=images.image_index.tolist())
             self._features = learned.features
         self.at.step += 1
-        self.bare.after_step(at=Progress(self.at.step, self.config.steps, self.config.seed))
+        self.bare.after_step(at=PretrainProgress(self.at.step, self.config.steps, self.config.seed))
 
-    def _on_device(self, images: Images) -> Images:
+    def _on_device(self, images: UnlabelledSample) -> UnlabelledSample:
         """Pixels only: the numbers beside them decide views, and to read them from a GPU would wait for it."""
         return images._replace(pixels=images.pixels.to(self.accelerator.device, non_blocking=True))
 
-    def _add_row(self, after_row: Callable[[list[Row]], None] | None) -> str:
+    def _add_row(self, after_row: Callable[[list[HistoryRow]], None] | None) -> str:
         """Add a row to the history, look whether the run is worth going on with, and say it in a line."""
         self._refuse_broken_loss()
-        rates = set_rates(self.optimizer, self.config, step=self.at.step - 1)
+        rates = apply_schedules(self.optimizer, self.config, step=self.at.step - 1)
         row = self.journal.add(self.at, rates=rates, features=self._features)
-        line = told(row, steps=self.config.steps)
+        line = format_row(row, steps=self.config.steps)
         if self.accelerator.is_main_process:
-            say(line)
+            log_info(line)
             if after_row is not None:
                 after_row(self.journal.rows)
         self._refuse_dead()
@@ -187,10 +187,10 @@ class Pretrainer:
         """What the main process finds holds for all."""
         reason = self.journal.failure(self.at)
         if reason is None or not self.accelerator.is_main_process:
-            refuse_together(None)
+            raise_on_all_ranks(None)
             return
         kept = self.keeper.kept()
-        refuse_together(ConfigError(f"step {self.at.step}: {reason}; {self.folder.path} keeps {kept}"))
+        raise_on_all_ranks(ConfigError(f"step {self.at.step}: {reason}; {self.folder.path} keeps {kept}"))
 
     def _refuse_broken_loss(self) -> None:
         error, broken = None, self._watch.first_broken()
@@ -200,7 +200,7 @@ class Pretrainer:
                 f"the loss is not a number, first in step {broken[0]} (images {images}, ...); begin anew with a lower "
                 f"stages.0.lr or --set train.precision=no; {self.folder.path} keeps {self.keeper.kept()}"
             )
-        refuse_together(error)
+        raise_on_all_ranks(error)
 
     def _look(self, look: Callable[[int], None] | None) -> None:
         if look is None or not self.config.train.picture_every or not self.accelerator.is_main_process:

@@ -5,13 +5,13 @@ import re
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
-from guidino_cli.pretrain_config import PretrainConfig, TeachingSettings
-from guidino_cli.ssl.schedules import half_cosine, learning_rate
+from guidino_cli.pretrain_config import OptimizationSettings, PretrainConfig
+from guidino_cli.ssl.schedules import cosine_schedule, warmup_cosine_schedule
 
 _BLOCK = re.compile(r"\.layers?\.(\d+)\.")
 
 
-def make_adamw(objective: nn.Module, settings: TeachingSettings) -> Optimizer:
+def make_adamw(objective: nn.Module, settings: OptimizationSettings) -> Optimizer:
     """Every weight that wants a gradient; a student's blocks learn the slower the nearer they are to the image.
 
     Only kernels and matrices decay: norms, biases, LayerScale and tokens do not.
@@ -32,13 +32,15 @@ def make_adamw(objective: nn.Module, settings: TeachingSettings) -> Optimizer:
     return AdamW(options, lr=1.0, betas=(0.9, settings.beta2), fused=True)
 
 
-def set_rates(optimizer: Optimizer, config: PretrainConfig, *, step: int) -> dict[str, float]:
+def apply_schedules(optimizer: Optimizer, config: PretrainConfig, *, step: int) -> dict[str, float]:
     """Set learning rate and weight decay for the step behind `step` finished ones, and say them."""
     stage, done = config.stage_at(step)
-    rate = learning_rate(done, steps=stage.steps, peak=stage.lr, final=stage.final_lr, warmup=stage.warmup_steps)
+    rate = warmup_cosine_schedule(
+        done, steps=stage.steps, peak=stage.lr, final=stage.final_lr, warmup=stage.warmup_steps
+    )
     decay, final = config.train.weight_decay, config.train.final_weight_decay
     if final is not None:
-        decay = half_cosine(step, steps=config.steps, start=decay, end=final)
+        decay = cosine_schedule(step, steps=config.steps, start=decay, end=final)
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_factor"]
         group["weight_decay"] = decay if group["decays"] else 0.0
@@ -51,7 +53,7 @@ def _block(name: str) -> int:
     return 0 if found is None else 1 + int(found.group(1))
 
 
-def _factor(name: str, depth: int, settings: TeachingSettings) -> float:
+def _factor(name: str, depth: int, settings: OptimizationSettings) -> float:
     """1 for heads and the norm behind the last block."""
     if not name.startswith("student."):
         return 1.0

@@ -10,21 +10,21 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from transformers import DINOv3ViTModel
 
-from guidino_cli.engine.distributed import on_main, together
-from guidino_cli.engine.pretraining.data import fingerprint_sources
+from guidino_cli.engine.distributed import run_on_all_ranks, run_on_main_process
+from guidino_cli.engine.pretraining.data import fingerprint_images
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import build_backbone
 from guidino_cli.models.base import Backbone
-from guidino_cli.models.lora import leave_out_halves
-from guidino_cli.models.pretrained.finding import advising
-from guidino_cli.models.pretrained.starting import fingerprint
-from guidino_cli.pretrain_config import DistillSettings, PretrainConfig, TeachingSettings
-from guidino_cli.ssl.distillation import Distillation, OpenTable, Teacher
-from guidino_cli.ssl.networks import Trunk
-from guidino_cli.ssl.objective import Objective
+from guidino_cli.models.lora import set_drop_path
+from guidino_cli.models.pretrained.hub import replace_hint
+from guidino_cli.models.pretrained.strict_loading import hash_weights
+from guidino_cli.pretrain_config import DistillSettings, OptimizationSettings, PretrainConfig
+from guidino_cli.ssl.distillation import Distillation, OpenFeatureTable, Teacher
+from guidino_cli.ssl.networks import TokenEncoder
+from guidino_cli.ssl.objective import PretrainObjective
 from guidino_cli.ssl.self_distillation import SelfDistillation
-from guidino_cli.ssl.student import from_blocks
-from guidino_cli.ssl.teacher_features import TeacherFeatures
+from guidino_cli.ssl.student import init_student_from_blocks
+from guidino_cli.ssl.teacher_features import TeacherFeatureTable
 
 _TEACHER_HINT = (
     "use a local folder (--distill-from /path), or a teacher that needs no hub: --distill-from embedded "
@@ -32,14 +32,14 @@ _TEACHER_HINT = (
 )
 
 
-class Master(NamedTuple):
+class LoadedTeacher(NamedTuple):
     """A teacher and where its weights came from."""
 
     teacher: Teacher
     backbone: Backbone
 
 
-def load_teacher(settings: DistillSettings, *, offline: bool) -> Master:
+def load_teacher(settings: DistillSettings, *, offline: bool) -> LoadedTeacher:
     """The backbone that `distill.teacher` names, frozen.
 
     Raises:
@@ -49,31 +49,35 @@ def load_teacher(settings: DistillSettings, *, offline: bool) -> Master:
     part = settings.teacher
     if part.options.get("scale", 1) != 1:
         raise ConfigError("distill.teacher.options.scale: leave it out; stages.0.crops say how large a teacher sees")
-    with advising(_TEACHER_HINT):
+    with replace_hint(_TEACHER_HINT):
         backbone = build_backbone(part.name, part.options, offline=offline)
-    return Master(Teacher(_LastMap(backbone), backbone.channels, backbone.stride), backbone)
+    return LoadedTeacher(Teacher(_LastMap(backbone), backbone.channels, backbone.stride), backbone)
 
 
-def begun_from(master: Master, blocks: Sequence[int], *, seed: int) -> DINOv3ViTModel:
+def init_from_teacher_blocks(master: LoadedTeacher, blocks: Sequence[int], *, seed: int) -> DINOv3ViTModel:
     """A student made of blocks of its teacher; `ConfigError` where they cannot be had."""
     network: Any = getattr(master.backbone, "vit", None)
     if network is None:
         raise ConfigError("distill.blocks: the teacher is no vision transformer; leave the blocks out")
     try:
-        return from_blocks(network, blocks, seed=seed)
+        return init_student_from_blocks(network, blocks, seed=seed)
     except ValueError as error:
         raise ConfigError(f"distill.blocks: {error}") from error
 
 
-def table_in(folder: Path, master: Master, config: PretrainConfig, paths: Sequence[Path]) -> OpenTable:
+def feature_table_opener(
+    folder: Path, master: LoadedTeacher, config: PretrainConfig, paths: Sequence[Path]
+) -> OpenFeatureTable:
     """Opens the table for a grid; a run with other images, views or weights finds another one."""
     return partial(_open, folder, master, config, paths)
 
 
-def _open(folder: Path, master: Master, config: PretrainConfig, paths: Sequence[Path], grid: int) -> TeacherFeatures:
+def _open(
+    folder: Path, master: LoadedTeacher, config: PretrainConfig, paths: Sequence[Path], grid: int
+) -> TeacherFeatureTable:
     settings = config.distill or DistillSettings()
     root = Path(os.path.commonpath([path.parent for path in paths]))
-    sources = fingerprint_sources(root, paths)
+    sources = fingerprint_images(root, paths)
     key = {
         "teacher": master.backbone.identity.get("sha256"),
         "options": repr(settings.teacher),
@@ -83,14 +87,14 @@ def _open(folder: Path, master: Master, config: PretrainConfig, paths: Sequence[
         "grid": grid,
     }
     rows, channels = len(paths) * settings.views, master.teacher.channels
-    table = partial(TeacherFeatures, folder, key=key, rows=rows, tokens=grid * grid, channels=channels)
+    table = partial(TeacherFeatureTable, folder, key=key, rows=rows, tokens=grid * grid, channels=channels)
 
     def make() -> None:
         table()
 
     # One process makes the files, the others find them there: two at once would write over each other.
-    on_main(make)
-    return together(table)
+    run_on_main_process(make)
+    return run_on_all_ranks(table)
 
 
 class _LastMap(nn.Module):
@@ -121,9 +125,9 @@ class Student(NamedTuple):
         master: Whom it learns from, or None where that is its own average.
     """
 
-    trunk: Trunk
+    trunk: TokenEncoder
     identity: dict[str, str]
-    master: Master | None = None
+    master: LoadedTeacher | None = None
 
 
 def build_student(config: PretrainConfig, *, offline: bool) -> Student:
@@ -136,7 +140,7 @@ def build_student(config: PretrainConfig, *, offline: bool) -> Student:
     master = None if config.distill is None else load_teacher(config.distill, offline=offline)
     if master is not None and config.distill is not None and config.distill.blocks is not None:
         return _begun_from(master, config, config.distill.blocks)
-    with advising(_WAYS_OUT):
+    with replace_hint(_WAYS_OUT):
         backbone = build_backbone(config.student.name, config.student.options, offline=offline)
     network: Any = getattr(backbone, "vit", None)
     kind = getattr(getattr(network, "config", None), "model_type", type(backbone).__name__)
@@ -149,7 +153,9 @@ def build_student(config: PretrainConfig, *, offline: bool) -> Student:
     return Student(_trunk(network, backbone), _with_licence(backbone.identity, master), master)
 
 
-def build_objective(student: Student, config: PretrainConfig, *, paths: Sequence[Path], features: Path) -> Objective:
+def build_objective(
+    student: Student, config: PretrainConfig, *, paths: Sequence[Path], features: Path
+) -> PretrainObjective:
     """What teaches the student: its own moving average, or another network.
 
     Args:
@@ -160,25 +166,25 @@ def build_objective(student: Student, config: PretrainConfig, *, paths: Sequence
     """
     if student.master is None or config.distill is None:
         return SelfDistillation(student.trunk, config)
-    table = table_in(features, student.master, config, paths) if config.distill.remember else None
+    table = feature_table_opener(features, student.master, config, paths) if config.distill.remember else None
     return Distillation(student.trunk, student.master.teacher, config, table=table)
 
 
-def _begun_from(master: Master, config: PretrainConfig, blocks: Sequence[int]) -> Student:
-    network: Any = begun_from(master, blocks, seed=config.seed)
+def _begun_from(master: LoadedTeacher, config: PretrainConfig, blocks: Sequence[int]) -> Student:
+    network: Any = init_from_teacher_blocks(master, blocks, seed=config.seed)
     _require_whole_patches(config, patch=network.config.patch_size)
     _let_learn(network, config.train)
     teacher = master.backbone.identity
     numbers = ", ".join(str(block) for block in blocks)
     name = f"blocks {numbers} of {teacher['weights']}"
-    identity = {**teacher, "weights": name, "sha256": fingerprint(network)}
+    identity = {**teacher, "weights": name, "sha256": hash_weights(network)}
     return Student(_trunk(network, master.backbone), identity, master)
 
 
-def _let_learn(network: Any, settings: TeachingSettings) -> None:
+def _let_learn(network: Any, settings: OptimizationSettings) -> None:
     # Beside weights in half precision, as the 7B are read, the steps of an optimiser would be lost.
     network.float().requires_grad_(True)
-    leave_out_halves(network, settings.drop_path)
+    set_drop_path(network, settings.drop_path)
     if settings.checkpointing:
         with warnings.catch_warnings():
             # Its successor does not exist in every transformers 5.
@@ -186,13 +192,13 @@ def _let_learn(network: Any, settings: TeachingSettings) -> None:
             network.gradient_checkpointing_enable({"use_reentrant": False})
 
 
-def _trunk(network: Any, backbone: Backbone) -> Trunk:
+def _trunk(network: Any, backbone: Backbone) -> TokenEncoder:
     """A network whose images are normalised as those of a backbone."""
     eye: Any = backbone.eye
-    return Trunk(network, mean=eye.mean.flatten().tolist(), std=eye.std.flatten().tolist())
+    return TokenEncoder(network, mean=eye.mean.flatten().tolist(), std=eye.std.flatten().tolist())
 
 
-def _with_licence(identity: dict[str, str], master: Master | None) -> dict[str, str]:
+def _with_licence(identity: dict[str, str], master: LoadedTeacher | None) -> dict[str, str]:
     """What learns from a network derives from it: a student without a licence of its own has its teacher's."""
     if master is None or "licence" in identity or "licence" not in master.backbone.identity:
         return identity

@@ -11,17 +11,17 @@ from safetensors.torch import save
 from guidino_cli.config import LoraSettings
 from guidino_cli.errors import WeightsError
 from guidino_cli.files import write_atomically, write_text
-from guidino_cli.models.base import is_adapter
+from guidino_cli.models.base import is_lora_parameter
 from guidino_cli.models.composed import Model
 from guidino_cli.models.pretrained.catalogue import licence_note
-from guidino_cli.models.pretrained.starting import load_strictly
+from guidino_cli.models.pretrained.strict_loading import load_strictly
 
 _ADAPTER = "adapter_model.safetensors"
 _ADAPTER_KEY = "adapter_sha256"
 
 
 @dataclass(frozen=True)
-class Best:
+class BestWeights:
     """Paths of the best epoch: `model.safetensors NOTICE.md adapter/`."""
 
     path: Path
@@ -50,7 +50,7 @@ class Best:
 
         The heads come last and name the hash of the adapter beside them, so that no load mixes two epochs.
         """
-        heads = {name: value for name, value in own_tensors(model).items() if not is_adapter(name)}
+        heads = {name: value for name, value in trained_state_dict(model).items() if not is_lora_parameter(name)}
         metadata = None if lora is None else {_ADAPTER_KEY: self._save_adapter(model, lora)}
         content = save({name: value.detach().cpu().contiguous() for name, value in heads.items()}, metadata)
         if model.backbone is not None and model.backbone.is_whole:
@@ -59,13 +59,13 @@ class Best:
 
     def _save_adapter(self, model: Model, lora: LoraSettings) -> str:
         """Write `adapter/` and return the SHA-256 of its weights."""
-        from guidino_cli.models.lora import adapter_config, adapter_tensors
+        from guidino_cli.models.lora import adapter_config_json, adapter_state_dict
 
         if model.backbone is None:
             raise ValueError("an adapter without a backbone")
-        content = save(adapter_tensors(model.backbone), {"format": "pt"})
+        content = save(adapter_state_dict(model.backbone), {"format": "pt"})
         write_atomically(self.adapter / _ADAPTER, lambda place: place.write_bytes(content))
-        write_text(self.adapter / "adapter_config.json", adapter_config(model.backbone, lora))
+        write_text(self.adapter / "adapter_config.json", adapter_config_json(model.backbone, lora))
         write_text(self.adapter / "NOTICE.md", licence_note(model.backbone.identity))
         return hashlib.sha256(content).hexdigest()
 
@@ -94,14 +94,18 @@ class Best:
         load_adapter(model.backbone, path)
 
 
-def own_tensors(model: Model) -> dict[str, torch.Tensor]:
+def trained_state_dict(model: Model) -> dict[str, torch.Tensor]:
     """The tensors that belong to a run: all but the pretrained ones of a backbone that keeps them."""
-    return {name: value for name, value in model.state_dict().items() if not _is_kept(name, model) or is_adapter(name)}
+    return {
+        name: value
+        for name, value in model.state_dict().items()
+        if not _is_kept(name, model) or is_lora_parameter(name)
+    }
 
 
 def has_lora(model: Model) -> bool:
     """Whether a model's backbone is adapted."""
-    return any(is_adapter(name) for name, _ in model.named_parameters())
+    return any(is_lora_parameter(name) for name, _ in model.named_parameters())
 
 
 def _is_kept(name: str, model: Model) -> bool:

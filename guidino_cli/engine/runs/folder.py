@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from guidino_cli import __version__
-from guidino_cli.config import LoraSettings, RunConfig, dump, load_config
-from guidino_cli.data.manifest import FILE_NAME
-from guidino_cli.engine.checkpointing import NEWEST, read_state, remove_states, write_state
+from guidino_cli.config import LoraSettings, RunConfig, dump_config, load_config
+from guidino_cli.data.manifest import MANIFEST_NAME
+from guidino_cli.engine.checkpointing import STATE_FILE, read_state, remove_states, write_state
 from guidino_cli.engine.run_folders import read_facts, require_empty
-from guidino_cli.engine.runs.best import Best
+from guidino_cli.engine.runs.best import BestWeights
 from guidino_cli.errors import DataError, WeightsError
 from guidino_cli.files import write_text
-from guidino_cli.models.backbones.blueprint import Blueprint, blueprint_of
+from guidino_cli.models.backbones.spec import BackboneSpec, describe_backbone
 from guidino_cli.models.composed import Model
 
 
@@ -31,7 +31,7 @@ def run_facts(model: Model, *, classes: list[str], data: Path) -> dict[str, Any]
     """
     from importlib.metadata import version
 
-    manifest = data / FILE_NAME
+    manifest = data / MANIFEST_NAME
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     whole = model.backbone is not None and model.backbone.is_whole
     return {
@@ -39,7 +39,7 @@ def run_facts(model: Model, *, classes: list[str], data: Path) -> dict[str, Any]
         "classes": classes,
         "data": {"cases": str(manifest), "sha256": hashlib.sha256(manifest.read_bytes()).hexdigest()},
         "backbone": None if model.backbone is None else model.backbone.identity,
-        **({"blueprint": asdict(blueprint_of(model.backbone))} if whole and model.backbone is not None else {}),
+        **({"blueprint": asdict(describe_backbone(model.backbone))} if whole and model.backbone is not None else {}),
         "parameters": [sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)],
         "git": _git_commit(),
         "python": platform.python_version(),
@@ -71,9 +71,9 @@ class RunFolder:
     path: Path
 
     @property
-    def best(self) -> Best:
+    def best(self) -> BestWeights:
         """The best epoch's files."""
-        return Best(self.path / "best")
+        return BestWeights(self.path / "best")
 
     @property
     def weights(self) -> Path:
@@ -88,7 +88,7 @@ class RunFolder:
     @property
     def state(self) -> Path:
         """Everything needed to go on; the state before it is beside it."""
-        return self.path / "last" / NEWEST
+        return self.path / "last" / STATE_FILE
 
     def require_empty(self, *, overwrite: bool) -> None:
         """`ConfigError` if the folder holds something and may not be overwritten."""
@@ -107,7 +107,7 @@ class RunFolder:
             old.unlink(missing_ok=True)
         for folder in (self.best.adapter, self.merged):
             shutil.rmtree(folder, ignore_errors=True)
-        write_text(self.path / "config.yaml", dump(config))
+        write_text(self.path / "config.yaml", dump_config(config))
         write_text(
             self.path / "run.json", json.dumps({"format": _FORMAT, **facts}, indent=2, ensure_ascii=False) + "\n"
         )
@@ -125,7 +125,7 @@ class RunFolder:
         runs = sorted(path.parent.name for path in self.path.glob("*/config.yaml"))
         if runs:
             return f"a set of runs, not one of them ({', '.join(runs[:4])}{', ...' if len(runs) > 4 else ''})"
-        if (self.path / FILE_NAME).is_file():
+        if (self.path / MANIFEST_NAME).is_file():
             return "prepared data, not a run"
         return "no config.yaml, so not a run"
 
@@ -133,11 +133,11 @@ class RunFolder:
         """What `run.json` says: classes, versions, weights and data the run was made with."""
         return read_facts(self.path / "run.json", version=_FORMAT, way="train it again")
 
-    def blueprint(self) -> Blueprint | None:
+    def blueprint(self) -> BackboneSpec | None:
         """How the run's backbone is built, where the run keeps its weights itself; `DataError` if that is damaged."""
         found = self.facts().get("blueprint")
         try:
-            return None if found is None else Blueprint(**found)
+            return None if found is None else BackboneSpec(**found)
         except TypeError as error:
             raise DataError(f"{self.path / 'run.json'}: blueprint of the backbone is damaged ({error})") from error
 
@@ -185,6 +185,6 @@ class RunFolder:
         write_text(self.path / "history.csv", table.getvalue())
 
 
-def with_root(config: RunConfig, root: Path) -> RunConfig:
+def with_data_root(config: RunConfig, root: Path) -> RunConfig:
     """The configuration with the data folder filled in."""
     return replace(config, data=replace(config.data, root=str(root)))

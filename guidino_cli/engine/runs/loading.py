@@ -39,7 +39,7 @@ def load_run(
     folder.require_weights()
     settings = _without_start(config.model)
     model = build_model(settings, num_classes=len(facts["classes"]), offline=offline, blueprint=folder.blueprint())
-    check_backbone(model, facts)
+    require_same_backbone(model, facts)
     folder.best.load_heads(model)
     if has_lora(model):
         folder.best.load_adapter(model)
@@ -62,7 +62,7 @@ def _without_start(settings: ModelSettings) -> ModelSettings:
     return replace(settings, segmenter=replace(settings.segmenter, options=options))
 
 
-def check_backbone(model: Model, facts: dict[str, Any]) -> None:
+def require_same_backbone(model: Model, facts: dict[str, Any]) -> None:
     """Refuse a backbone whose weights are not those that the run was trained with."""
     wanted = (facts.get("backbone") or {}).get("sha256")
     found = model.backbone.identity["sha256"] if model.backbone is not None else None
@@ -94,7 +94,7 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Origin:
+class BaseRun:
     """The frozen run whose heads another run begins with."""
 
     folder: RunFolder
@@ -113,7 +113,7 @@ class Origin:
                 f"but the data has {', '.join(classes)}; give --data with the same classes"
             )
         self.folder.require_weights()
-        check_backbone(model, facts)
+        require_same_backbone(model, facts)
         self.folder.best.load_heads(model)
 
     def facts(self) -> dict[str, str]:

@@ -7,16 +7,16 @@ from typing import Any
 
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.errors import ConfigError
-from guidino_cli.files import whole_folder, write_text
+from guidino_cli.files import atomic_folder, write_text
 from guidino_cli.models import BACKBONES, build_backbone
 from guidino_cli.models.pretrained.catalogue import licence_note
-from guidino_cli.models.pretrained.starting import fingerprint
-from guidino_cli.models.pretrained.storing import write_statistics
+from guidino_cli.models.pretrained.saving import write_preprocessor_config
+from guidino_cli.models.pretrained.strict_loading import hash_weights
 from guidino_cli.registry import find
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergedBackbone:
     """A merged backbone.
 
     Attributes:
@@ -28,7 +28,7 @@ class Merged:
     backbone: dict[str, Any]
 
 
-def write_merged(folder: RunFolder, *, offline: bool) -> Merged:
+def write_merged_backbone(folder: RunFolder, *, offline: bool) -> MergedBackbone:
     """Write `merged/` from the best adapter, over an older one.
 
     The base is loaded anew with all its blocks, also those that the run dropped because it did not need them.
@@ -39,25 +39,27 @@ def write_merged(folder: RunFolder, *, offline: bool) -> Merged:
     """
     import transformers
 
-    from guidino_cli.models.lora import merged
+    from guidino_cli.models.lora import merge_adapter
 
     config = folder.config()
     part = config.model.backbone
     if config.model.lora is None or part is None:
         raise ConfigError(f"{folder.path}: has no adapter to merge")
     backbone = build_backbone(part.name, {**part.options, "layers": None}, offline=offline)
-    network = merged(backbone, folder.best.adapter)
+    network = merge_adapter(backbone, folder.best.adapter)
     transformers.utils.logging.disable_progress_bar()
-    with whole_folder(folder.merged) as place:
+    with atomic_folder(folder.merged) as place:
         network.save_pretrained(place)
         # The base's may differ from those that an architecture has by default.
-        write_statistics(place, *(values.flatten().tolist() for values in (backbone.eye.mean, backbone.eye.std)))
+        write_preprocessor_config(
+            place, *(values.flatten().tolist() for values in (backbone.eye.mean, backbone.eye.std))
+        )
         for file in place.glob("*.safetensors"):
             # Written readable for their owner alone; a backbone is there to be shared.
             shutil.copymode(place / "config.json", file)
         write_text(place / "NOTICE.md", licence_note(backbone.identity))
     options = {"weights": str(folder.merged), **_reading(part.name, part.options)}
-    return Merged(fingerprint(network), {"name": _family(network.config.model_type), "options": options})
+    return MergedBackbone(hash_weights(network), {"name": _family(network.config.model_type), "options": options})
 
 
 def _reading(name: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from guidino_cli.engine.checkpointing import Place, captured, require_fit, restored
-from guidino_cli.engine.runs.best import own_tensors
+from guidino_cli.engine.checkpointing import RunState, capture_run, require_resumable, restore_run
+from guidino_cli.engine.runs.best import trained_state_dict
 from guidino_cli.errors import DataError
 from guidino_cli.models.composed import Model
 
@@ -17,7 +17,7 @@ _FORMAT = 2
 
 
 @dataclass
-class Standing(Place):
+class TrainState(RunState):
     """Where a run stands.
 
     Attributes:
@@ -46,7 +46,7 @@ class Standing(Place):
         self.epoch, self.step, self.rates, self.sums, self.seconds = self.epoch + 1, 0, {}, {}, 0.0
 
 
-class Checkpoint:
+class TrainCheckpoint:
     """Everything of a run that changes with its steps.
 
     Args:
@@ -59,26 +59,26 @@ class Checkpoint:
     def __init__(self, accelerator: Accelerator, model: Model, optimizer: Any, schedule: LRScheduler) -> None:
         self._accelerator, self._model, self._optimizer, self._schedule = accelerator, model, optimizer, schedule
 
-    def capture(self, at: Standing) -> dict[str, Any]:
+    def capture(self, at: TrainState) -> dict[str, Any]:
         """Tensors and plain values, between two steps of the optimiser; every process must call it."""
         scaler = self._accelerator.scaler
         return {
-            **captured(at, self._accelerator, version=_FORMAT),
-            "model": own_tensors(self._model),
+            **capture_run(at, self._accelerator, version=_FORMAT),
+            "model": trained_state_dict(self._model),
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
             "scaler": scaler.state_dict() if scaler is not None else {},
         }
 
-    def restore(self, state: Mapping[str, Any]) -> Standing:
+    def restore(self, state: Mapping[str, Any]) -> TrainState:
         """Be as at the moment of `capture`, and say which it was.
 
         Raises:
             ConfigError: Saved by another number of processes: batches would be of another size.
             DataError: Of another format or another model.
         """
-        require_fit(state, self._accelerator, version=_FORMAT)
-        unfit = set(state["model"]) ^ set(own_tensors(self._model))
+        require_resumable(state, self._accelerator, version=_FORMAT)
+        unfit = set(state["model"]) ^ set(trained_state_dict(self._model))
         if unfit:
             raise DataError(f"does not fit the model ({len(unfit)} tensors, {min(unfit)})")
         self._model.load_state_dict(state["model"], strict=False)
@@ -86,4 +86,4 @@ class Checkpoint:
         self._schedule.load_state_dict(state["schedule"])
         if self._accelerator.scaler is not None and state["scaler"]:
             self._accelerator.scaler.load_state_dict(state["scaler"])
-        return restored(state, self._accelerator, Standing)
+        return restore_run(state, self._accelerator, TrainState)

@@ -16,7 +16,7 @@ from guidino_cli.types import Case, Sample
 T = TypeVar("T")
 
 
-def until_error(loader: Iterable[T]) -> Iterator[T | UserError]:
+def batches_until_error(loader: Iterable[T]) -> Iterator[T | UserError]:
     """The batches of a loader.
 
     Where a batch cannot be had, the error comes in its place, as the last item: what was learned before is whole then,
@@ -72,7 +72,7 @@ def _worker_lost(reason: str) -> ResourceError:
     )
 
 
-class Batches:
+class TrainLoader:
     """The batches of one process.
 
     They stay in main memory, pinned where they go to a GPU: to read the numbers of its cases there would wait for it.
@@ -114,7 +114,7 @@ class Batches:
         # Through accelerate's loader, which else counts epochs from 0 again after a resume and tells the sampler so.
         self._loader.set_epoch(epoch)
         self._sampler.skipped = done * self._cases_a_step
-        yield from until_error(self._loader)
+        yield from batches_until_error(self._loader)
 
 
 def _dataset(cases: Sequence[Case], config: RunConfig, num_classes: int) -> SegmentationDataset:

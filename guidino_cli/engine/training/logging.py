@@ -12,9 +12,9 @@ from rich.progress import Progress, TaskID
 from torch.autograd.profiler_util import FunctionEventAvg
 from torch.profiler import ProfilerActivity, profile
 
-from guidino_cli.engine.training.checkpoint import Standing
+from guidino_cli.engine.training.checkpoint import TrainState
 from guidino_cli.files import write_atomically, write_text
-from guidino_cli.progress import is_terminal, one_line, say, spoken
+from guidino_cli.progress import format_duration, is_terminal, log_info, status_line
 
 History = Sequence[Mapping[str, Any]]
 
@@ -24,7 +24,7 @@ _QUIET_SECONDS = 60.0
 _LATELY = 5
 
 
-class Course:
+class ProgressLogger:
     """Says where a run stands.
 
     Args:
@@ -48,13 +48,13 @@ class Course:
     def shown_on_terminal(self, history: History) -> Iterator[None]:
         """Show the moving line while the run goes on behind `history`."""
         self._history, self._said_at = history, time.monotonic()
-        with one_line(enabled=self._speaks) as bar:
+        with status_line(enabled=self._speaks) as bar:
             self._bar = bar
             self._task = bar.add_task("", total=self._epochs * self._steps, completed=len(history) * self._steps)
             yield
         self._bar = None
 
-    def step(self, at: Standing, *, seconds: float, loss: float | None) -> None:
+    def step(self, at: TrainState, *, seconds: float, loss: float | None) -> None:
         """A step is done.
 
         Args:
@@ -64,7 +64,7 @@ class Course:
         """
         self._loss = loss if loss is not None else self._loss
         pace = f"{self._images_per_second(at.step, seconds):.3g}"
-        left = spoken(self._left(at, seconds))
+        left = format_duration(self._left(at, seconds))
         if self._bar is not None and is_terminal():
             place = f"epoch {at.epoch + 1}/{self._epochs} {100 * at.step // self._steps}%"
             spoken_loss = "" if self._loss is None else f"loss {self._loss:.3f}"
@@ -79,10 +79,10 @@ class Course:
         self._history, self._loss = history, None
         if self._speaks:
             left = seconds_left(history, epochs=self._epochs)
-            self._say(epoch_line(history[-1], epochs=self._epochs, terms=self._terms, best=best, left=left))
+            self._say(format_epoch(history[-1], epochs=self._epochs, terms=self._terms, best=best, left=left))
 
     def _say(self, line: str) -> None:
-        say(line)
+        log_info(line)
         self._said_at = time.monotonic()
 
     def _images_per_second(self, step: int, seconds: float) -> float:
@@ -92,12 +92,12 @@ class Course:
         scores = [row["val_dice"] for row in self._history if "val_dice" in row]
         return f"val Dice {scores[-1]:.3f} best {max(scores):.3f}" if scores else ""
 
-    def _left(self, at: Standing, seconds: float) -> float:
+    def _left(self, at: TrainState, seconds: float) -> float:
         whole = seconds / max(1, at.step) * self._steps
         return (self._epochs - at.epoch) * (whole + _validation(self._history)) - seconds
 
 
-def epoch_line(
+def format_epoch(
     row: Mapping[str, Any], *, epochs: int, terms: Sequence[str], best: tuple[float, int], left: float
 ) -> str:
     """An epoch in one line of plain text; a loss is called one, for a Dice loss of 0.4 is no Dice of 0.4.
@@ -109,18 +109,18 @@ def epoch_line(
         best: Highest validation Dice so far, and its epoch.
         left: Seconds.
     """
-    parts = [f"{spoken_term(name)} {row[name]:.4f}" for name in terms if name in row]
+    parts = [f"{term_label(name)} {row[name]:.4f}" for name in terms if name in row]
     words = [f"loss {row['loss']:.4f}" + (f" ({', '.join(parts)})" if len(parts) > 1 else "")]
     if "val_dice" in row:
         place = "best" if best[1] == row["epoch"] else f"best {best[0]:.4f} in epoch {best[1]}"
         words.append(f"val Dice {row['val_dice']:.4f} ({place})")
     words.append(f"{row['images_per_second']:.3g} images/s")
     if row["epoch"] < epochs:
-        words.append(f"about {spoken(left)} left")
+        words.append(f"about {format_duration(left)} left")
     return f"epoch {row['epoch']}/{epochs}: {', '.join(words)}"
 
 
-def spoken_term(name: str) -> str:
+def term_label(name: str) -> str:
     """A loss term in words that nobody takes for a score: "dice" is a "dice loss"."""
     return "cross-entropy" if name == "cross_entropy" else f"{name.replace('_', ' ')} loss"
 
@@ -139,8 +139,8 @@ def _validation(history: History) -> float:
     return sum(lately) / len(lately) if lately else 0.0
 
 
-TRACE, TABLE = "trace.json", "trace.txt"
-PARTS = ("guidino.augment", "guidino.forward", "guidino.loss", "guidino.backward", "guidino.optimize")
+TRACE_FILE, PROFILE_FILE = "trace.json", "trace.txt"
+STEP_PARTS = ("guidino.augment", "guidino.forward", "guidino.loss", "guidino.backward", "guidino.optimize")
 _ROWS = 20
 # In the first two the optimiser makes its state, and kernels are chosen.
 _LEFT_OUT = 2
@@ -153,7 +153,7 @@ _READS = (
 )
 
 
-class StepProfile:
+class StepProfiler:
     """Watches the steps of an epoch from the third to `last`, or to its end.
 
     Args:
@@ -182,11 +182,14 @@ class StepProfile:
         watched.stop()
         seconds, steps = time.monotonic() - self._began, step - self._first + 1
         if steps > 0:
-            write_atomically(self._run / TRACE, lambda place: watched.export_chrome_trace(str(place)))
+            write_atomically(self._run / TRACE_FILE, lambda place: watched.export_chrome_trace(str(place)))
             title = f"steps {self._first} to {step} of the first epoch on {self._device}"
-            summary = table(list(watched.key_averages()), steps=steps, seconds=seconds)
-            write_text(self._run / TABLE, f"{title}: {summary}")
-            say(f"guidino: wrote {self._run / TABLE}, and {self._run / TRACE} for chrome://tracing or ui.perfetto.dev")
+            summary = format_profile(list(watched.key_averages()), steps=steps, seconds=seconds)
+            write_text(self._run / PROFILE_FILE, f"{title}: {summary}")
+            log_info(
+                f"guidino: wrote {self._run / PROFILE_FILE}, and {self._run / TRACE_FILE} "
+                f"for chrome://tracing or ui.perfetto.dev"
+            )
 
     def _begin(self, first: int) -> None:
         activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if self._device.type == "cuda" else [])
@@ -195,7 +198,7 @@ class StepProfile:
         self._began, self._first = time.monotonic(), first
 
 
-def table(events: list[FunctionEventAvg], *, steps: int, seconds: float) -> str:
+def format_profile(events: list[FunctionEventAvg], *, steps: int, seconds: float) -> str:
     """Parts of a step, the operations that cost most, and how often something was read back, each for one step.
 
     Args:
@@ -205,12 +208,12 @@ def table(events: list[FunctionEventAvg], *, steps: int, seconds: float) -> str:
     """
     by_name = {str(event.key): event for event in events}
     lines = [f"{1000 * seconds / steps:.1f} ms a step", "", _row("part of a step", "calls", "CPU ms", "device ms")]
-    for name in PARTS:
+    for name in STEP_PARTS:
         if name in by_name:
             event = by_name[name]
             lines.append(_numbers(name.partition(".")[2], event, event.cpu_time_total, event.device_time_total, steps))
     lines += ["", _row("operation, without what it calls", "calls", "CPU ms", "device ms")]
-    operations = [event for event in events if event.key not in PARTS]
+    operations = [event for event in events if event.key not in STEP_PARTS]
     for event in sorted(operations, key=lambda e: -(e.self_device_time_total + e.self_cpu_time_total))[:_ROWS]:
         lines.append(_numbers(str(event.key), event, event.self_cpu_time_total, event.self_device_time_total, steps))
     reads = [f"{name} {by_name[name].count / steps:.1f}" for name in _READS if name in by_name]

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from guidino_cli.models.base import is_adapter
+from guidino_cli.models.base import is_lora_parameter
 
 _RATES = ("lr", "backbone_lr", "lora_lr")
 """Names of the learning rates, as the history has them; the optimiser's groups are in their order."""
@@ -62,7 +62,7 @@ def make_optimizer(
     return SGD(settings, lr=lr, momentum=0.99, nesterov=True)
 
 
-def current_rates(optimizer: Optimizer) -> dict[str, float]:
+def current_learning_rates(optimizer: Optimizer) -> dict[str, float]:
     """Learning rates of the moment: "lr" of the heads (0 where they are frozen), then those of what learns beside them.
 
     "backbone_lr" is of a backbone that learns whole, "lora_lr" of an adapter.
@@ -73,14 +73,14 @@ def current_rates(optimizer: Optimizer) -> dict[str, float]:
 
 def _rate_of(parameter: str, fresh: Sequence[str]) -> str:
     """Which of `_RATES` a parameter of a model has; see `make_optimizer`."""
-    if is_adapter(parameter):
+    if is_lora_parameter(parameter):
         return "lora_lr"
     if parameter.startswith(tuple(f"backbone.{part}." for part in fresh)):
         return "lr"
     return "backbone_lr" if parameter.startswith("backbone.") else "lr"
 
 
-def make_schedule(
+def make_scheduler(
     optimizer: Optimizer,
     *,
     name: Literal["poly", "cosine", "constant"],

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from guidino_cli.engine.distributed import Ballot
 from guidino_cli.errors import ConfigError
 from guidino_cli.models.base import Backbone
-from guidino_cli.models.composed import Model, Recall
+from guidino_cli.models.composed import GetOrCompute, Model
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -70,7 +70,7 @@ class ShardedBackbone(Backbone):
         return maps
 
 
-def in_step(backbone: Backbone | None, recall: Recall) -> Recall:
+def synchronize_features(backbone: Backbone | None, recall: GetOrCompute) -> GetOrCompute:
     """The same maps; no process goes on before all have theirs, though some keep them and others compute."""
     if not isinstance(backbone, ShardedBackbone):
         return recall
@@ -83,14 +83,14 @@ def in_step(backbone: Backbone | None, recall: Recall) -> Recall:
     return recalled
 
 
-def wait_for_all(backbone: Backbone | None) -> None:
+def wait_for_sharded_backbone(backbone: Backbone | None) -> None:
     """Behind work of which processes have different amounts."""
     if isinstance(backbone, ShardedBackbone):
         backbone.wait()
 
 
 @contextmanager
-def out_of_sight(model: Model) -> Iterator[None]:
+def hidden_from_accelerate(model: Model) -> Iterator[None]:
     """Hide a sharded backbone from accelerate and DDP: they move and send whole weights, and refuse pieces."""
     backbone = model.backbone
     if not isinstance(backbone, ShardedBackbone):
@@ -103,7 +103,7 @@ def out_of_sight(model: Model) -> Iterator[None]:
         model.backbone = backbone
 
 
-def by_machine(machines: Sequence[str]) -> list[list[int]]:
+def group_ranks_by_machine(machines: Sequence[str]) -> list[list[int]]:
     """The ranks on each machine, given the machine of each rank.
 
     Raises:
@@ -112,11 +112,11 @@ def by_machine(machines: Sequence[str]) -> list[list[int]]:
     groups = [[rank for rank, other in enumerate(machines) if other == name] for name in dict.fromkeys(machines)]
     for group in groups:
         if len(group) == 1:
-            raise alone(f"one process on {machines[group[0]]}")
+            raise too_few_processes_error(f"one process on {machines[group[0]]}")
     return groups
 
 
-def alone(found: str) -> ConfigError:
+def too_few_processes_error(found: str) -> ConfigError:
     """What is said to a process that has none to share with."""
     return ConfigError(
         f"train.shard_backbone splits the backbone over the processes of a machine, but there is {found}: "
@@ -128,7 +128,7 @@ def _mesh(device: torch.device) -> DeviceMesh:
     """The processes of this machine: what a block is gathered over should be fast, and frozen copies stay equal."""
     from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-    groups = by_machine(gather_object([platform.node()]))
+    groups = group_ranks_by_machine(gather_object([platform.node()]))
     if len(groups) == 1:
         return init_device_mesh(device.type, (len(groups[0]),))
     own, _ = torch.distributed.new_subgroups_by_enumeration(groups)

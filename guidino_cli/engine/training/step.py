@@ -11,39 +11,39 @@ from torch import nn
 from torch.profiler import record_function
 
 from guidino_cli.config import RunConfig, TrainSettings
-from guidino_cli.data.augment import apply, draw
+from guidino_cli.data.augment import augment_batch, draw_augmentation
 from guidino_cli.data.dataset import random_generator
-from guidino_cli.engine.devices import in_full
-from guidino_cli.engine.feature_cache.cache import DenseCache, memory_cache
-from guidino_cli.engine.feature_cache.disk import DiskCache, bytes_in, default_folder, disk_cache
-from guidino_cli.engine.training.objective import Objective
-from guidino_cli.engine.training.optim import make_optimizer, make_schedule
-from guidino_cli.engine.training.sharded_backbone import ShardedBackbone, in_step, out_of_sight
+from guidino_cli.engine.devices import to_float32
+from guidino_cli.engine.feature_cache.cache import FeatureCache, make_memory_cache
+from guidino_cli.engine.feature_cache.disk import DiskCache, cached_bytes, default_cache_folder, open_disk_cache
+from guidino_cli.engine.training.loss import SegmentationLoss
+from guidino_cli.engine.training.optim import make_optimizer, make_scheduler
+from guidino_cli.engine.training.sharded_backbone import ShardedBackbone, hidden_from_accelerate, synchronize_features
 from guidino_cli.models.base import Backbone, Segmenter
-from guidino_cli.models.composed import Model, Recall
-from guidino_cli.models.lora import checkpoint_blocks
-from guidino_cli.processes import keep_freed_maps
-from guidino_cli.progress import say
+from guidino_cli.models.composed import GetOrCompute, Model
+from guidino_cli.models.lora import enable_gradient_checkpointing
+from guidino_cli.processes import keep_all_freed_memory
+from guidino_cli.progress import log_info
 from guidino_cli.types import Sample
 
 
-def is_shared(wanted: Literal["auto", True, False], *, device: torch.device, processes: int) -> bool:
+def is_batch_norm_synced(wanted: Literal["auto", True, False], *, device: torch.device, processes: int) -> bool:
     """Whether statistics are taken over all processes: "auto" is yes where several train on GPUs."""
     return processes > 1 and device.type == "cuda" if wanted == "auto" else wanted
 
 
-def shared(segmenter: Segmenter) -> Segmenter:
+def convert_sync_batch_norm(segmenter: Segmenter) -> Segmenter:
     """The segmenter with batch normalisation over the images of all processes; weights and names stay."""
     converted: Segmenter = nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)
     return converted
 
 
-def make_quicker(model: Model, settings: TrainSettings, *, device: torch.device, precision: str) -> None:
+def apply_speedups(model: Model, settings: TrainSettings, *, device: torch.device, precision: str) -> None:
     """Rearrange and compile the segmenter as the settings say, before anything wraps the model."""
     if device.type == "cpu":
-        keep_freed_maps()
+        keep_all_freed_memory()
     if is_channels_last(settings.channels_last, device=device, precision=precision):
-        arrange(model.segmenter)
+        to_channels_last(model.segmenter)
     if settings.compile:
         compile_segmenter(model.segmenter)
 
@@ -61,7 +61,7 @@ def is_channels_last(wanted: Literal["auto", True, False], *, device: torch.devi
     return device.type == "cuda" and precision in {"bf16", "fp16"}
 
 
-def arrange(network: nn.Module) -> None:
+def to_channels_last(network: nn.Module) -> None:
     """Put the weights of convolutions channels-last; maps follow. Names and values stay."""
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -95,7 +95,7 @@ class _CompiledHalf:
             if self._has_worked:
                 raise
             self._has_failed = True
-            say(f"train.compile: torch cannot compile the segmenter ({_reason(error)}); going on without")
+            log_info(f"train.compile: torch cannot compile the segmenter ({_reason(error)}); going on without")
             return self._plain(*arguments)
         self._has_worked = True
         return result
@@ -106,7 +106,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
 
 
-class Learner:
+class TrainStep:
     """A model with its optimiser and schedule.
 
     Args:
@@ -126,7 +126,7 @@ class Learner:
     def __init__(self, model: Model, config: RunConfig, accelerator: Accelerator, *, batches: int) -> None:
         settings = config.train
         self._config, self._accelerator, self._batches = config, accelerator, batches
-        self._objective = Objective(settings.loss, has_guide=model.guide is not None)
+        self._objective = SegmentationLoss(settings.loss, has_guide=model.guide is not None)
         self.dense_cache = _dense_cache(model.backbone, settings, accelerator.device)
         if accelerator.is_main_process:
             _say_where(self.dense_cache, config)
@@ -141,16 +141,18 @@ class Learner:
             betas=settings.betas,
             fresh=() if model.backbone is None else model.backbone.own,
         )
-        if is_shared(settings.sync_batch_norm, device=accelerator.device, processes=accelerator.num_processes):
-            model.segmenter = shared(model.segmenter)
-        make_quicker(model, settings, device=accelerator.device, precision=accelerator.mixed_precision)
+        if is_batch_norm_synced(
+            settings.sync_batch_norm, device=accelerator.device, processes=accelerator.num_processes
+        ):
+            model.segmenter = convert_sync_batch_norm(model.segmenter)
+        apply_speedups(model, settings, device=accelerator.device, precision=accelerator.mixed_precision)
         if settings.shard_backbone and model.backbone is not None:
             model.backbone = ShardedBackbone(model.backbone, accelerator.device)
-        with out_of_sight(model):
+        with hidden_from_accelerate(model):
             self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.bare_model: Model = accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         steps = -(-batches // settings.accumulate)
-        self.schedule = make_schedule(
+        self.schedule = make_scheduler(
             optimizer,
             name=settings.schedule,
             steps=steps * settings.epochs,
@@ -180,7 +182,7 @@ class Learner:
             with record_function("guidino.forward"), self._accelerator.autocast():
                 prediction = self.model(image, recall=self._recall(batch))
             with record_function("guidino.loss"):
-                terms = self._objective(in_full(prediction), mask)
+                terms = self._objective(to_float32(prediction), mask)
             with record_function("guidino.backward"):
                 self._accelerator.backward(self._share(terms["loss"], step))
             with record_function("guidino.optimize"):
@@ -197,43 +199,47 @@ class Learner:
         whole, last = self._config.train.accumulate, self._batches % self._config.train.accumulate
         return loss * (whole / last) if step >= self._batches - last and last else loss
 
-    def _recall(self, batch: Sample) -> Recall | None:
+    def _recall(self, batch: Sample) -> GetOrCompute | None:
         """Where a training sample is the same in every epoch, so are its dense maps."""
         if self.dense_cache is None or not _comes_again(self._config):
             return None
         keys = [("train", index) for index in batch.case_index.tolist()]
-        return in_step(self.bare_model.backbone, partial(self.dense_cache.recall, keys, pixels=batch.image))
+        return synchronize_features(
+            self.bare_model.backbone, partial(self.dense_cache.recall, keys, pixels=batch.image)
+        )
 
     def _augmented(self, batch: Sample, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Image and mask on the device, changed as the seed, the epoch and the case say."""
         draws = [
-            draw(self._config.data.augment, random_generator(self._config.seed, epoch, index, 1))
+            draw_augmentation(self._config.data.augment, random_generator(self._config.seed, epoch, index, 1))
             for index in batch.case_index.tolist()
         ]
         image, mask = (item.to(self._accelerator.device, non_blocking=True) for item in (batch.image, batch.mask))
-        return apply(image, mask, draws)
+        return augment_batch(image, mask, draws)
 
 
-def _dense_cache(backbone: Backbone | None, settings: TrainSettings, device: torch.device) -> DenseCache | None:
+def _dense_cache(backbone: Backbone | None, settings: TrainSettings, device: torch.device) -> FeatureCache | None:
     """Where the settings want dense maps kept."""
     if settings.dense_cache == "memory":
-        return memory_cache(backbone, settings.dense_cache_gb)
+        return make_memory_cache(backbone, settings.dense_cache_gb)
     chosen = settings.dense_cache_folder
-    root = default_folder() if chosen is None else Path(chosen).expanduser()
-    return disk_cache(backbone, root=root, gigabytes=settings.dense_cache_disk_gb, device=device)
+    root = default_cache_folder() if chosen is None else Path(chosen).expanduser()
+    return open_disk_cache(backbone, root=root, gigabytes=settings.dense_cache_disk_gb, device=device)
 
 
-def _say_where(cache: DenseCache | None, config: RunConfig) -> None:
+def _say_where(cache: FeatureCache | None, config: RunConfig) -> None:
     """Name the folder whose size grows, and what does not come again although its maps were to be kept."""
     if config.train.dense_cache == "memory":
         return
     if not isinstance(cache, DiskCache):
-        say("guidino: train.dense_cache=disk: no maps are kept, because no frozen backbone gives any")
+        log_info("guidino: train.dense_cache=disk: no maps are kept, because no frozen backbone gives any")
         return
-    gigabytes = bytes_in(cache.folder.parent) / 1e9
-    say(f"guidino: dense maps are kept in {cache.folder} ({gigabytes:.1f} of {config.train.dense_cache_disk_gb:g} GB)")
+    gigabytes = cached_bytes(cache.folder.parent) / 1e9
+    log_info(
+        f"guidino: dense maps are kept in {cache.folder} ({gigabytes:.1f} of {config.train.dense_cache_disk_gb:g} GB)"
+    )
     if not _comes_again(config):
-        say(
+        log_info(
             "guidino: of validation images alone: training images change from epoch to epoch, unless "
             "data.augment=none and data.resize=stretch"
         )
@@ -250,7 +256,7 @@ def _settle_what_learns(model: Model, config: RunConfig) -> None:
         for head in _heads(model):
             head.requires_grad_(False)
     if config.train.checkpointing and model.backbone is not None:
-        checkpoint_blocks(model.backbone)
+        enable_gradient_checkpointing(model.backbone)
 
 
 def _heads(model: Model) -> list[torch.nn.Module]:

@@ -12,18 +12,18 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
 
-from guidino_cli.config import RunConfig, dump
+from guidino_cli.config import RunConfig, dump_config
 from guidino_cli.errors import ConfigError, DependencyError
 from guidino_cli.files import write_text
-from guidino_cli.progress import say
+from guidino_cli.progress import log_info
 
-FOLDER = "trackers"
+TRACKERS_FOLDER = "trackers"
 _PROJECT = "guidino"
 _WANDB_ID, _MLFLOW_ID = "wandb-run.txt", "mlflow-run.txt"
 _OURS = (_PROJECT, "wandb", "mlflow", "mlflow.db", _WANDB_ID, _MLFLOW_ID)
 
 
-def require_packages(names: Sequence[str]) -> None:
+def require_tracker_packages(names: Sequence[str]) -> None:
     """`DependencyError` if a tracker's package is not installed."""
     for name in names:
         if find_spec(name) is None:
@@ -41,7 +41,7 @@ class Trackers:
 
     def __init__(self, accelerator: Accelerator, run: Path, config: RunConfig) -> None:
         self._accelerator, self._run, self._config = accelerator, run, config
-        self._place = run / FOLDER
+        self._place = run / TRACKERS_FOLDER
         self._silenced: set[str] = set()
 
     def start(self, *, is_new: bool) -> None:
@@ -71,10 +71,10 @@ class Trackers:
             if tracker.name in self._silenced:
                 continue
             try:
-                tracker.log(renamed(row, terms=self._config.train.loss), step=row["epoch"])
+                tracker.log(tracker_metrics(row, terms=self._config.train.loss), step=row["epoch"])
             except Exception as error:
                 self._silenced.add(tracker.name)
-                say(f"guidino: warning: {tracker.name} is told nothing more ({error}); training goes on")
+                log_info(f"guidino: warning: {tracker.name} is told nothing more ({error}); training goes on")
 
     def finish(self) -> None:
         """Write what is left."""
@@ -82,7 +82,7 @@ class Trackers:
             try:
                 tracker.finish()
             except Exception as error:
-                say(f"guidino: warning: {tracker.name} did not end well ({error}); the run is complete without it")
+                log_info(f"guidino: warning: {tracker.name} did not end well ({error}); the run is complete without it")
         self._accelerator.trackers = []
 
     def _forget(self) -> None:
@@ -125,12 +125,12 @@ class Trackers:
     def _tell_settings(self, tracker: GeneralTracker) -> None:
         if tracker.name == "tensorboard":
             # Its own way writes them as a second run.
-            tracker.log({"settings": "    " + dump(self._config).replace("\n", "\n    ")}, step=0)
+            tracker.log({"settings": "    " + dump_config(self._config).replace("\n", "\n    ")}, step=0)
         else:
             tracker.store_init_configuration(_flat(asdict(self._config)))
 
 
-def renamed(row: Mapping[str, Any], *, terms: Mapping[str, float]) -> dict[str, Any]:
+def tracker_metrics(row: Mapping[str, Any], *, terms: Mapping[str, float]) -> dict[str, Any]:
     """A row of the history with its loss terms called losses: a chart named "dice" would be taken for a score."""
     return {f"loss/{name}" if name in terms else name: value for name, value in row.items() if name != "epoch"}
 

@@ -8,20 +8,20 @@ import torch
 from accelerate import Accelerator
 
 from guidino_cli.config import RunConfig
-from guidino_cli.engine.devices import require_used, training_precision
-from guidino_cli.engine.distributed import Ballot, on_main, refuse_together, together
-from guidino_cli.engine.run_control import Interruption, LossWatch
+from guidino_cli.engine.devices import require_device_in_use, resolve_precision
+from guidino_cli.engine.distributed import Ballot, raise_on_all_ranks, run_on_all_ranks, run_on_main_process
+from guidino_cli.engine.run_control import NonFiniteLossWatch, SignalHandler
 from guidino_cli.engine.runs.folder import RunFolder
-from guidino_cli.engine.training.checkpoint import Checkpoint, Standing
-from guidino_cli.engine.training.data import Batches
-from guidino_cli.engine.training.logging import Course, StepProfile
-from guidino_cli.engine.training.optim import current_rates
-from guidino_cli.engine.training.step import Learner
-from guidino_cli.engine.training.trackers import FOLDER, Trackers
+from guidino_cli.engine.training.checkpoint import TrainCheckpoint, TrainState
+from guidino_cli.engine.training.data import TrainLoader
+from guidino_cli.engine.training.logging import ProgressLogger, StepProfiler
+from guidino_cli.engine.training.optim import current_learning_rates
+from guidino_cli.engine.training.step import TrainStep
+from guidino_cli.engine.training.trackers import TRACKERS_FOLDER, Trackers
 from guidino_cli.engine.training.validation import Validation
 from guidino_cli.errors import ConfigError, UserError, WeightsError
 from guidino_cli.models.composed import Model
-from guidino_cli.progress import say
+from guidino_cli.progress import log_info
 from guidino_cli.types import Case, Sample
 
 _GO, _SAVE, _FAIL, _STOP = range(4)
@@ -60,16 +60,16 @@ class Trainer:
         self.config, self.folder, self.training = config, folder, training
         self.accelerator = Accelerator(
             cpu=device == "cpu",
-            mixed_precision=training_precision(settings.precision, device),
+            mixed_precision=resolve_precision(settings.precision, device),
             gradient_accumulation_steps=settings.accumulate,
             # Otherwise one call would step the schedule once for every process.
             step_scheduler_with_optimizer=False,
             log_with=list(settings.trackers) or None,
-            project_dir=str(folder.path / FOLDER),
+            project_dir=str(folder.path / TRACKERS_FOLDER),
         )
-        require_used(device, self.accelerator.device)
-        self.batches = Batches(training, config, num_classes=num_classes, accelerator=self.accelerator)
-        self.learner = Learner(model, config, self.accelerator, batches=self.batches.steps)
+        require_device_in_use(device, self.accelerator.device)
+        self.batches = TrainLoader(training, config, num_classes=num_classes, accelerator=self.accelerator)
+        self.learner = TrainStep(model, config, self.accelerator, batches=self.batches.steps)
         self.model, self.bare_model = self.learner.model, self.learner.bare_model
         self.validation = Validation(
             validation,
@@ -78,19 +78,21 @@ class Trainer:
             accelerator=self.accelerator,
             cache=self.learner.dense_cache,
         )
-        self.checkpoint = Checkpoint(self.accelerator, self.bare_model, self.learner.optimizer, self.learner.schedule)
-        self.at = Standing()
+        self.checkpoint = TrainCheckpoint(
+            self.accelerator, self.bare_model, self.learner.optimizer, self.learner.schedule
+        )
+        self.at = TrainState()
         self._ballot = Ballot()
-        self._interruption = Interruption()
+        self._interruption = SignalHandler()
         self._saved: tuple[int, int] | None = None
         self._saved_at = self._epoch_began = time.monotonic()
-        self._watch = LossWatch(self.accelerator.device, remembered=_LOOK_EVERY)
+        self._watch = NonFiniteLossWatch(self.accelerator.device, remembered=_LOOK_EVERY)
         self._trackers = Trackers(self.accelerator, folder.path, config)
         is_main = self.accelerator.is_main_process
-        self._profile = StepProfile(
+        self._profile = StepProfiler(
             folder.path, last=settings.profile if is_main else 0, device=self.accelerator.device
         )
-        self._course = Course(
+        self._course = ProgressLogger(
             epochs=settings.epochs,
             steps=self.batches.steps,
             shown=self.batches.shown,
@@ -110,8 +112,8 @@ class Trainer:
             DataError: An image or mask cannot be used; the steps before are saved. Or the history is damaged.
             ResourceError: The disk is full, or a process that loads images died.
         """
-        history = together(lambda: self.folder.history(finished=self.at.epoch))
-        on_main(lambda: self._trackers.start(is_new=self._saved is None))
+        history = run_on_all_ranks(lambda: self.folder.history(finished=self.at.epoch))
+        run_on_main_process(lambda: self._trackers.start(is_new=self._saved is None))
         try:
             with self._interruption, self._course.shown_on_terminal(history):
                 if self._saved is None:
@@ -129,7 +131,7 @@ class Trainer:
         """Only whole batches are used, one on every process; where that leaves out a tenth of the cases, say so."""
         shown, cases = self.batches.shown, len(self.training)
         if self.accelerator.is_main_process and 10 * (cases - shown) >= cases:
-            say(f"guidino: an epoch has whole batches only: {shown} of {cases} cases, other ones in every epoch")
+            log_info(f"guidino: an epoch has whole batches only: {shown} of {cases} cases, other ones in every epoch")
 
     def resume(self) -> None:
         """Continue behind the last step that the run's folder holds, in the middle of an epoch too."""
@@ -164,7 +166,7 @@ class Trainer:
         self.learner.train_mode()
         is_whole = self.at.step == 0
         if is_whole:
-            self.at.rates = current_rates(self.learner.optimizer)
+            self.at.rates = current_learning_rates(self.learner.optimizer)
         self._epoch_began = time.monotonic() - self.at.seconds
         for batch in self.batches.of(self.at.epoch, done=self.at.step):
             self._count(self._granted(batch))
@@ -194,9 +196,9 @@ class Trainer:
             self.at.seconds = time.monotonic() - self._epoch_began
             self._save()
         if wish == _STOP:
-            refuse_together(self._interruption.stopped(self._way_on()))
+            raise_on_all_ranks(self._interruption.stopped(self._way_on()))
         if wish == _FAIL:
-            refuse_together(self._with_way_on(batch) if isinstance(batch, UserError) else None)
+            raise_on_all_ranks(self._with_way_on(batch) if isinstance(batch, UserError) else None)
         if isinstance(batch, UserError):
             raise batch
         return batch
@@ -228,7 +230,7 @@ class Trainer:
                 f"(cases {cases}); begin another run with a lower train.lr or --set train.precision=no; "
                 f"{self.folder.path} keeps {self._kept()}"
             )
-        refuse_together(error)
+        raise_on_all_ranks(error)
 
     def _validate(self) -> float:
         """The score of the epoch; whatever ends it before its end, the epoch's steps are saved."""
@@ -239,8 +241,8 @@ class Trainer:
             error = refused
         if dice is None:
             self._save()
-            refuse_together(None if error is None else self._with_way_on(error))
-            refuse_together(self._interruption.stopped(self._way_on()))
+            raise_on_all_ranks(None if error is None else self._with_way_on(error))
+            raise_on_all_ranks(self._interruption.stopped(self._way_on()))
             raise ValueError("validation stopped without a reason")
         return dice
 
@@ -253,9 +255,9 @@ class Trainer:
         is_best = row.get("val_dice", -1.0) > self.at.best_dice
         if is_best:
             self.at.best_dice, self.at.best_epoch = row["val_dice"], row["epoch"]
-            on_main(lambda: self.folder.save_weights(self.bare_model, lora=self.config.model.lora))
+            run_on_main_process(lambda: self.folder.save_weights(self.bare_model, lora=self.config.model.lora))
         self.at.finish_epoch()
-        on_main(lambda: self.folder.save_history(history))
+        run_on_main_process(lambda: self.folder.save_history(history))
         # Before the state: after a kill in between, the epoch comes again, the same, and no tracker lacks it.
         self._trackers.log(row)
         self._save()
@@ -263,7 +265,7 @@ class Trainer:
 
     def _save(self) -> None:
         state = self.checkpoint.capture(self.at)
-        on_main(lambda: self.folder.save_state(state))
+        run_on_main_process(lambda: self.folder.save_state(state))
         self._saved, self._saved_at = (self.at.epoch, self.at.step), time.monotonic()
 
     def _with_way_on(self, error: UserError) -> UserError:

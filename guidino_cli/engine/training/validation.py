@@ -7,9 +7,9 @@ from accelerate.utils import gather_object
 
 from guidino_cli.config import RunConfig
 from guidino_cli.data.images import read_label_map
-from guidino_cli.engine.feature_cache.cache import DenseCache
+from guidino_cli.engine.feature_cache.cache import FeatureCache
 from guidino_cli.engine.prediction.inference import Window, segment_file
-from guidino_cli.engine.training.sharded_backbone import wait_for_all
+from guidino_cli.engine.training.sharded_backbone import wait_for_sharded_backbone
 from guidino_cli.errors import DataError, UserError
 from guidino_cli.metrics.overlap import mean_dice
 from guidino_cli.models.composed import Model
@@ -36,7 +36,7 @@ class Validation:
         *,
         num_classes: int,
         accelerator: Accelerator,
-        cache: DenseCache | None,
+        cache: FeatureCache | None,
     ) -> None:
         self._cases, self._config, self._num_classes = cases, config, num_classes
         self._accelerator, self._cache = accelerator, cache
@@ -60,7 +60,7 @@ class Validation:
             except UserError as refused:
                 # The others wait for this process below.
                 error = refused
-        wait_for_all(model.backbone)
+        wait_for_sharded_backbone(model.backbone)
         # Not `gather_for_metrics`: it would cut the list by the remainder of the training loader.
         gathered = list(_numbers(gather_object(scores)))
         if error is not None:

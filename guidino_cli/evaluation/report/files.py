@@ -13,64 +13,64 @@ from typing import Any
 
 from guidino_cli import __version__
 from guidino_cli.evaluation.cases import Pairing
-from guidino_cli.evaluation.gates import Verdict
+from guidino_cli.evaluation.gates import GateResult
 from guidino_cli.evaluation.report.text import DEFINITIONS
 from guidino_cli.evaluation.summary import (
-    RESAMPLES,
-    Evaluation,
-    Line,
-    Summary,
-    measured,
-    pooled_figures,
-    pooled_lesions,
-    status_counts,
+    BOOTSTRAP_RESAMPLES,
+    EvaluationResult,
+    SummaryRow,
+    SummaryStatistics,
+    count_statuses,
+    pool_all_lesions,
+    pooled_overlap,
+    summarize_measured_distances,
 )
 from guidino_cli.evaluation.types import CaseResult, Score
-from guidino_cli.metrics import LESION, METRICS
-from guidino_cli.metrics.compiled import kernel
+from guidino_cli.metrics import LESION_METRICS, METRICS
+from guidino_cli.metrics.compiled import load_kernel
 from guidino_cli.metrics.lesions import Lesions, lesion_f1, lesion_precision, lesion_recall, recall_by_size
 
 SCHEMA = 1
 
 
-def per_case_csv(evaluation: Evaluation) -> str:
+def per_case_csv(evaluation: EvaluationResult) -> str:
     """One row per case and target; an empty field is a figure that the policy leaves out or that does not exist."""
     names = [*evaluation.job.metrics]
-    objects = ["objects_true", "objects_found", "objects_extra"] if LESION & set(names) else []
+    objects = ["objects_true", "objects_found", "objects_extra"] if LESION_METRICS & set(names) else []
     header = ["case", "target", "status", *names, "tp", "fp", "fn", "tn", *objects, "unit", "spacing", "size"]
     rows = ([*_case_row(case, score, names)] for case in evaluation.cases for score in case.scores)
     return _csv([*header, "prediction", "truth", "note"], rows)
 
 
-def summary_csv(evaluation: Evaluation) -> str:
+def summary_csv(evaluation: EvaluationResult) -> str:
     """One row per target and figure; the strata, if any, below the whole with their name in the first column."""
     numbers = ["mean", "std", "median", "q25", "q75", "min", "max", "ci_low", "ci_high"]
     blocks = {"": evaluation.lines} | evaluation.strata
     rows = (
-        [stratum, line.target, line.metric, unit_of(line.metric, evaluation), *_figures(line.summary)]
+        [stratum, line.target, line.metric, metric_unit(line.metric, evaluation), *_figures(line.summary)]
         for stratum, lines in blocks.items()
         for line in lines
     )
     return _csv(["stratum", "target", "metric", "unit", "n_used", "n_total", *numbers], rows)
 
 
-def lesions_csv(evaluation: Evaluation) -> str:
+def lesions_csv(evaluation: EvaluationResult) -> str:
     """Recall of the true objects of all cases by size: one row per target and quarter of the sizes, in pixels."""
     rows = (
-        [target, str(part.smallest), str(part.largest), str(part.found), str(part.total), number(part.recall)]
-        for target, lesions in pooled_lesions(evaluation).items()
+        [target, str(part.smallest), str(part.largest), str(part.found), str(part.total), format_number(part.recall)]
+        for target, lesions in pool_all_lesions(evaluation).items()
         for part in recall_by_size(lesions)
     )
     return _csv(["target", "smallest", "largest", "found", "total", "recall"], rows)
 
 
 def to_json(
-    evaluation: Evaluation,
+    evaluation: EvaluationResult,
     pairing: Pairing,
     *,
     origin: str,
     command: Sequence[str],
-    verdicts: Sequence[Verdict] = (),
+    verdicts: Sequence[GateResult] = (),
 ) -> dict[str, Any]:
     """Everything, for machines. NaN becomes null."""
     job = evaluation.job
@@ -95,17 +95,17 @@ def to_json(
             "border": "pixels with a 4- (6-) neighbour outside the mask; beyond the image is outside",
             "nsd_tolerance": job.tolerance,
             "std": "n - 1",
-            "interval": f"95 % percentile bootstrap of the mean, {RESAMPLES} draws",
+            "interval": f"95 % percentile bootstrap of the mean, {BOOTSTRAP_RESAMPLES} draws",
             "interval_groups": evaluation.group_count or None,
             "lesion_iou": job.lesion_iou,
         },
-        "backend": "medpy" if job.medpy else "compiled" if kernel() is not None else "numpy",
+        "backend": "medpy" if job.medpy else "compiled" if load_kernel() is not None else "numpy",
         "medpy_deviation": max(score.deviation for case in evaluation.cases for score in case.scores),
         "unit": evaluation.unit,
         "resample": "nearest" if job.resample else None,
         "ignore_headers": job.ignore_headers,
-        "counts": status_counts(evaluation),
-        "distances": vars(measured(evaluation)),
+        "counts": count_statuses(evaluation),
+        "distances": vars(summarize_measured_distances(evaluation)),
         "absent_targets": evaluation.absent,
         "headline": evaluation.headline,
         "summary": [_summary_json(evaluation, line) for line in evaluation.lines],
@@ -114,13 +114,13 @@ def to_json(
         },
         "gates": [vars(verdict) for verdict in verdicts],
         "lesions": _lesions_json(evaluation),
-        "pooled": {name: pooled_figures(counts) | vars(counts) for name, counts in evaluation.pooled.items()},
+        "pooled": {name: pooled_overlap(counts) | vars(counts) for name, counts in evaluation.pooled.items()},
         "cases": [_case_json(case) for case in evaluation.cases],
     }
-    return without_nan(content)
+    return replace_nan(content)
 
 
-def unit_of(metric: str, evaluation: Evaluation) -> str:
+def metric_unit(metric: str, evaluation: EvaluationResult) -> str:
     """Unit of a figure: mm or px for distances, nothing otherwise."""
     return evaluation.unit if METRICS[metric].kind == "distance" else ""
 
@@ -133,10 +133,10 @@ def dump_json(content: Mapping[str, Any]) -> str:
 def _case_row(case: CaseResult, score: Score, names: Sequence[str]) -> list[str]:
     counts = score.counts
     pixels = [""] * 4 if counts is None else [str(part) for part in (counts.tp, counts.fp, counts.fn, counts.tn)]
-    objects = _objects(score.lesions) if LESION & set(names) else []
+    objects = _objects(score.lesions) if LESION_METRICS & set(names) else []
     spacing = "x".join(f"{step:.6g}" for step in case.spacing or ())
     size = "x".join(map(str, case.shape or ()))
-    figures = [number(score.values[name]) for name in names]
+    figures = [format_number(score.values[name]) for name in names]
     files = [str(case.pair.prediction or ""), str(case.pair.truth.path)]
     return [
         case.pair.truth.case, score.target, score.status, *figures, *pixels, *objects, case.unit, spacing, size, *files,
@@ -150,26 +150,26 @@ def _objects(lesions: Lesions | None) -> list[str]:
     return [str(len(lesions.found)), str(sum(lesions.found)), str(lesions.extra)]
 
 
-def _figures(summary: Summary) -> list[str]:
+def _figures(summary: SummaryStatistics) -> list[str]:
     parts = (summary.mean, summary.std, summary.median, summary.q25, summary.q75, summary.smallest, summary.largest)
     ends = (summary.ci_low, summary.ci_high)
-    return [str(summary.used), str(summary.total), *(number(part) for part in (*parts, *ends))]
+    return [str(summary.used), str(summary.total), *(format_number(part) for part in (*parts, *ends))]
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """A figure for a CSV, to the last digit; "" for NaN."""
     return "" if math.isnan(value) else repr(float(value))
 
 
-def _summary_json(evaluation: Evaluation, line: Line) -> dict[str, Any]:
-    unit = unit_of(line.metric, evaluation)
+def _summary_json(evaluation: EvaluationResult, line: SummaryRow) -> dict[str, Any]:
+    unit = metric_unit(line.metric, evaluation)
     return {"target": line.target, "metric": line.metric, "unit": unit, **vars(line.summary)}
 
 
-def _lesions_json(evaluation: Evaluation) -> dict[str, Any]:
+def _lesions_json(evaluation: EvaluationResult) -> dict[str, Any]:
     """Objects of all cases together, and how many were found by size."""
     content = {}
-    for target, lesions in pooled_lesions(evaluation).items():
+    for target, lesions in pool_all_lesions(evaluation).items():
         content[target] = {
             "f1": lesion_f1(lesions),
             "recall": lesion_recall(lesions),
@@ -216,12 +216,12 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return text.getvalue()
 
 
-def without_nan(content: Any) -> Any:
+def replace_nan(content: Any) -> Any:
     """NaN as null and infinity as text, all the way down: JSON knows neither."""
     if isinstance(content, dict):
-        return {key: without_nan(value) for key, value in content.items()}
+        return {key: replace_nan(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [without_nan(value) for value in content]
+        return [replace_nan(value) for value in content]
     if isinstance(content, float) and not math.isfinite(content):
         return None if math.isnan(content) else str(content)
     return content

@@ -14,42 +14,42 @@ from guidino_cli.data.images import read_image
 from guidino_cli.data.volumes import is_volume
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.cases import Pairing
-from guidino_cli.evaluation.gates import Verdict
-from guidino_cli.evaluation.masks import Mask, SurpriseError
+from guidino_cli.evaluation.gates import GateResult
+from guidino_cli.evaluation.masks import Mask, UnexpectedValueError
 from guidino_cli.evaluation.report.text import (
     HEADINGS,
     SIZE_HEADINGS,
-    Block,
+    TableBlock,
     caption,
-    digits,
+    format_metric,
     label,
     size_rows,
     stratum_title,
     table_rows,
 )
-from guidino_cli.evaluation.scoring import fit_prediction
-from guidino_cli.evaluation.summary import Evaluation, case_value, ranking_metric
+from guidino_cli.evaluation.scoring import read_aligned_prediction
+from guidino_cli.evaluation.summary import EvaluationResult, case_metric, ranking_metric
 from guidino_cli.evaluation.types import CaseResult
 from guidino_cli.metrics import METRICS
-from guidino_cli.plots.report import LEGEND, SCRIPT, STYLE, histogram_svg, overlay, shrink
-from guidino_cli.progress import counted
+from guidino_cli.plots.report import OVERLAY_LEGEND, SCRIPT, STYLE, downsample, draw_overlay, histogram_svg
+from guidino_cli.progress import pluralize
 
 _SHOWN = 3
 _LONGEST = 420
 
 
-def legend(result: Evaluation) -> str:
+def legend(result: EvaluationResult) -> str:
     """What the colours of the overlays mean."""
     several = len(result.job.targets) > 1
     chips = "".join(
         f'<span><i style="background:rgb{colour}"></i>{escape(name)}</span>'
-        for name, colour in LEGEND.items()
+        for name, colour in OVERLAY_LEGEND.items()
         if several or name != "wrong class"
     )
     return f'<p class="legend">{chips}</p>'
 
 
-def pictures(result: Evaluation) -> Iterator[str]:
+def pictures(result: EvaluationResult) -> Iterator[str]:
     """Three groups of figures; cases without a usable prediction are listed elsewhere and not drawn."""
     metric = ranking_metric(result)
     drawable = [case for case in result.cases if not case.is_problem]
@@ -61,28 +61,29 @@ def pictures(result: Evaluation) -> Iterator[str]:
         yield f'<h3>{name} by {METRICS[metric].label}</h3><div class="pictures">{figures}</div>'
 
 
-def _value(case: CaseResult, metric: str, result: Evaluation) -> float:
-    value = case_value(case, metric, result)
+def _value(case: CaseResult, metric: str, result: EvaluationResult) -> float:
+    value = case_metric(case, metric, result)
     return -1.0 if np.isnan(value) else value if METRICS[metric].higher_is_better else -value
 
 
-def _figure(case: CaseResult, result: Evaluation) -> str:
+def _figure(case: CaseResult, result: EvaluationResult) -> str:
     words = ", ".join(
-        f"{label(name, result.unit)} {digits(case_value(case, name, result), name)}" for name in result.job.metrics[:3]
+        f"{label(name, result.unit)} {format_metric(case_metric(case, name, result), name)}"
+        for name in result.job.metrics[:3]
     )
     words = f"<b>{escape(case.pair.truth.case)}</b><br>{escape(words)}"
     words += f"<br>{escape(case.note)}" if case.note else ""
     try:
         picture = _overlay(case, result)
-    except (DataError, SurpriseError, MemoryError) as error:
+    except (DataError, UnexpectedValueError, MemoryError) as error:
         return f"<figure><figcaption>{words}<br>{escape(str(error))}</figcaption></figure>"
     text = escape(case.pair.truth.case, quote=True)
     return f'<figure><img src="{_data_uri(picture)}" alt="overlay of {text}"><figcaption>{words}</figcaption></figure>'
 
 
-def _overlay(case: CaseResult, result: Evaluation) -> np.ndarray:
+def _overlay(case: CaseResult, result: EvaluationResult) -> np.ndarray:
     truth = result.job.truth.read(case.pair.truth.path)
-    prediction = fit_prediction(case.pair, truth, result.job)[0]
+    prediction = read_aligned_prediction(case.pair, truth, result.job)[0]
     ours, theirs = _targets_only(prediction, result), _targets_only(truth, result)
     image = None
     if truth.labels.ndim == 3:
@@ -92,10 +93,10 @@ def _overlay(case: CaseResult, result: Evaluation) -> np.ndarray:
     elif case.pair.truth.image is not None and not is_volume(case.pair.truth.image):
         image = read_image(case.pair.truth.image)[0]
         image = image if image.shape[:2] == theirs.shape else None
-    return shrink(overlay(image, ours, theirs), _LONGEST)
+    return downsample(draw_overlay(image, ours, theirs), _LONGEST)
 
 
-def _targets_only(mask: Mask, result: Evaluation) -> np.ndarray:
+def _targets_only(mask: Mask, result: EvaluationResult) -> np.ndarray:
     """Labels that belong to some target; with one target of merged classes, all of them as one."""
     labels = {label for target in result.job.targets for label in target.labels}
     kept = np.where(np.isin(mask.labels, sorted(labels)), mask.labels, 0)
@@ -113,7 +114,7 @@ _ROWS = 2000
 _PROBLEMS = 20
 
 
-def to_html(result: Evaluation, pairing: Pairing, verdicts: Sequence[Verdict] = ()) -> str:
+def to_html(result: EvaluationResult, pairing: Pairing, verdicts: Sequence[GateResult] = ()) -> str:
     """The page; it loads nothing from anywhere."""
     body = [
         "<h1>Evaluation</h1>",
@@ -142,20 +143,20 @@ def to_html(result: Evaluation, pairing: Pairing, verdicts: Sequence[Verdict] = 
     )
 
 
-def _headline(result: Evaluation) -> str:
+def _headline(result: EvaluationResult) -> str:
     boxes = []
     for name in result.job.metrics[:4]:
         summary = result.line(result.headline, name)
-        ends = f"{digits(summary.ci_low, name)} to {digits(summary.ci_high, name)}"
+        ends = f"{format_metric(summary.ci_low, name)} to {format_metric(summary.ci_high, name)}"
         boxes.append(
-            f"<div><b>{digits(summary.mean, name)}</b><span>{escape(label(name, result.unit))}</span>"
+            f"<div><b>{format_metric(summary.mean, name)}</b><span>{escape(label(name, result.unit))}</span>"
             f"<small>95 % CI {ends}<br>n {summary.used}/{summary.total}</small></div>"
         )
-    of_what = f"Mean over {counted(len(result.cases), 'case')}: {result.headline}"
+    of_what = f"Mean over {pluralize(len(result.cases), 'case')}: {result.headline}"
     return f'<p>{escape(of_what)}</p><div class="boxes">{"".join(boxes)}</div>'
 
 
-def _about(result: Evaluation, pairing: Pairing) -> list[str]:
+def _about(result: EvaluationResult, pairing: Pairing) -> list[str]:
     return [
         f"truth: {result.job.truth.rule.sentence}",
         f"predictions: {result.job.predictions.rule.sentence}",
@@ -169,14 +170,14 @@ def _extra(pairing: Pairing) -> str:
     return f"{len(pairing.extra)} extra predictions, not scored: {names}" if pairing.extra else "no extra predictions"
 
 
-def _gates(verdicts: Sequence[Verdict]) -> list[str]:
+def _gates(verdicts: Sequence[GateResult]) -> list[str]:
     if not verdicts:
         return []
     items = (f'<li class="{"pass" if item.passed else "fail"}">{escape(item.sentence)}</li>' for item in verdicts)
     return ["<h2>Gates</h2>", f"<ul>{''.join(items)}</ul>"]
 
 
-def _problems(result: Evaluation) -> list[str]:
+def _problems(result: EvaluationResult) -> list[str]:
     """Cases without a usable prediction, and why."""
     found = result.problems()
     if not found:
@@ -184,12 +185,12 @@ def _problems(result: Evaluation) -> list[str]:
     items = "".join(f"<li>{escape(case.pair.truth.case)}: {escape(case.note)}</li>" for case in found[:_PROBLEMS])
     more = f"<li>and {len(found) - _PROBLEMS} more, see per_case.csv</li>" if len(found) > _PROBLEMS else ""
     return [
-        f"<h2>Without a usable prediction: {len(found)} of {counted(len(result.cases), 'case')}</h2>",
+        f"<h2>Without a usable prediction: {len(found)} of {pluralize(len(result.cases), 'case')}</h2>",
         f"<ul>{items}{more}</ul>",
     ]
 
 
-def _summary(result: Evaluation) -> str:
+def _summary(result: EvaluationResult) -> str:
     several = len(result.job.targets) > 1
     text = _table(HEADINGS, table_rows(result), several=several)
     if sizes := size_rows(result):
@@ -202,7 +203,7 @@ def _summary(result: Evaluation) -> str:
     return text + (f"<h2>Strata</h2>{strata}" if strata else "")
 
 
-def _table(headings: Sequence[str], blocks: Sequence[Block], *, several: bool) -> str:
+def _table(headings: Sequence[str], blocks: Sequence[TableBlock], *, several: bool) -> str:
     rows = []
     for target, block in blocks:
         if several:
@@ -212,7 +213,7 @@ def _table(headings: Sequence[str], blocks: Sequence[Block], *, several: bool) -
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
-def _distributions(result: Evaluation) -> Iterator[str]:
+def _distributions(result: EvaluationResult) -> Iterator[str]:
     for target in (item.name for item in result.job.targets):
         for name in result.job.metrics:
             summary = result.line(target, name)
@@ -227,13 +228,13 @@ def _distributions(result: Evaluation) -> Iterator[str]:
             )
 
 
-def _cases(result: Evaluation) -> str:
+def _cases(result: EvaluationResult) -> str:
     names = list(result.job.metrics)
     headings = ["case", "target", "status", *(label(name, result.unit) for name in names), "note"]
     rows = []
     for case in result.cases[:_ROWS]:
         for score in case.scores:
-            figures = [digits(score.values[name], name) for name in names]
+            figures = [format_metric(score.values[name], name) for name in names]
             cells = [case.pair.truth.case, score.target, score.status.replace("_", " "), *figures, case.note]
             rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
     head = "".join(f'<th><button type="button">{escape(heading)}</button></th>' for heading in headings)

@@ -5,23 +5,23 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from guidino_cli.evaluation.gates import Verdict
+from guidino_cli.evaluation.gates import GateResult
 from guidino_cli.evaluation.summary import (
-    Evaluation,
-    Line,
-    case_value,
-    measured,
-    pooled_figures,
-    pooled_lesions,
+    EvaluationResult,
+    SummaryRow,
+    case_metric,
+    count_statuses,
+    pool_all_lesions,
+    pooled_overlap,
     ranking_metric,
-    status_counts,
+    summarize_measured_distances,
 )
 from guidino_cli.metrics import METRICS
 from guidino_cli.metrics.lesions import recall_by_size
-from guidino_cli.progress import counted
+from guidino_cli.progress import pluralize
 
 
-def to_junit(result: Evaluation, verdicts: Sequence[Verdict]) -> str:
+def to_junit(result: EvaluationResult, verdicts: Sequence[GateResult]) -> str:
     """One test per gate and one that every case has a usable prediction."""
     problems = result.problems()
     failed = [verdict for verdict in verdicts if not verdict.passed]
@@ -52,11 +52,11 @@ DEFINITIONS = {
 }
 
 
-Block = tuple[str, list[tuple[str, ...]]]
+TableBlock = tuple[str, list[tuple[str, ...]]]
 """A target and its rows."""
 
 
-def table_rows(evaluation: Evaluation, lines: Sequence[Line] | None = None) -> list[Block]:
+def table_rows(evaluation: EvaluationResult, lines: Sequence[SummaryRow] | None = None) -> list[TableBlock]:
     """(target, its rows) in order; every row has a cell for each of `HEADINGS`."""
     blocks: dict[str, list[tuple[str, ...]]] = {}
     for line in evaluation.lines if lines is None else lines:
@@ -64,26 +64,26 @@ def table_rows(evaluation: Evaluation, lines: Sequence[Line] | None = None) -> l
     return list(blocks.items())
 
 
-def caption(evaluation: Evaluation) -> list[str]:
+def caption(evaluation: EvaluationResult) -> list[str]:
     """What a reader must know before believing the table, one line each."""
-    counts = status_counts(evaluation)
+    counts = count_statuses(evaluation)
     lines = [
-        f"{counted(counts['cases'], 'case')}: {counts['scored']} scored, "
+        f"{pluralize(counts['cases'], 'case')}: {counts['scored']} scored, "
         f"{counts['missing']} missing, {counts['failed']} failed; "
         f"empty: both {counts['both_empty']}, only truth {counts['truth_empty']}, "
         f"only prediction {counts['prediction_empty']}"
     ]
-    lines += about_distances(evaluation)
+    lines += describe_distances(evaluation)
     adjusted = [case for case in evaluation.cases if case.note and not case.is_problem]
     if adjusted:
         lines.append(f"predictions fitted to the truth: {len(adjusted)}, such as {adjusted[0].pair.truth.case}, "
                      f"{adjusted[0].note}")  # fmt: skip
     if evaluation.absent:
         lines.append(f"no pixel in any mask, hence no figure: {', '.join(evaluation.absent)}")
-    return lines + rules(evaluation)
+    return lines + describe_rules(evaluation)
 
 
-def rules(evaluation: Evaluation) -> list[str]:
+def describe_rules(evaluation: EvaluationResult) -> list[str]:
     """The definitions and rules behind the figures, one line each."""
     job, lines = evaluation.job, []
     if "hd95" in job.metrics:
@@ -100,28 +100,28 @@ def rules(evaluation: Evaluation) -> list[str]:
     return lines
 
 
-def about_distances(evaluation: Evaluation) -> list[str]:
+def describe_distances(evaluation: EvaluationResult) -> list[str]:
     """What the mean of the distances is without the cases that have none; nothing if all have one."""
-    found = measured(evaluation)
+    found = summarize_measured_distances(evaluation)
     if not found.diagonal and not found.zero:
         return []
-    means = ", ".join(f"{METRICS[name].label} {digits(value, name)}" for name, value in found.means.items())
+    means = ", ".join(f"{METRICS[name].label} {format_metric(value, name)}" for name, value in found.means.items())
     rest = [f"{found.diagonal} count as the image diagonal"] if found.diagonal else []
     rest += [f"{found.zero} as 0 (both empty)"] if found.zero else []
     total = found.ok + found.diagonal + found.zero
     return [f"distances measured in {found.ok} of {total} (mean of these: {means}); {', '.join(rest)}"]
 
 
-def stratum_title(name: str, lines: Sequence[Line]) -> str:
+def stratum_title(name: str, lines: Sequence[SummaryRow]) -> str:
     """Heading of the table of one stratum."""
-    return f"stratum {name} ({counted(lines[0].summary.total, 'case')})"
+    return f"stratum {name} ({pluralize(lines[0].summary.total, 'case')})"
 
 
-def size_rows(evaluation: Evaluation) -> list[Block]:
+def size_rows(evaluation: EvaluationResult) -> list[TableBlock]:
     """(target, its rows) of the true objects by size, the smallest quarter first; empty unless asked for."""
-    blocks: list[Block] = []
+    blocks: list[TableBlock] = []
     word = "voxels" if any(len(case.shape or ()) == 3 for case in evaluation.cases) else "pixels"
-    for target, lesions in pooled_lesions(evaluation).items():
+    for target, lesions in pool_all_lesions(evaluation).items():
         rows = [
             _found(_range(part.smallest, part.largest, word), part.found, part.total)
             for part in recall_by_size(lesions)
@@ -131,13 +131,13 @@ def size_rows(evaluation: Evaluation) -> list[Block]:
     return blocks
 
 
-def worst_cases(evaluation: Evaluation, number: int) -> list[str]:
+def worst_cases(evaluation: EvaluationResult, number: int) -> list[str]:
     """The cases with the lowest value of the first share, with their figures."""
     metric = ranking_metric(evaluation)
-    ranked = sorted(evaluation.cases, key=lambda case: _order(case_value(case, metric, evaluation)))
+    ranked = sorted(evaluation.cases, key=lambda case: _order(case_metric(case, metric, evaluation)))
     lines = []
     for case in ranked[:number]:
-        figures = [f"{label(name, evaluation.unit)} {digits(case_value(case, name, evaluation), name)}"
+        figures = [f"{label(name, evaluation.unit)} {format_metric(case_metric(case, name, evaluation), name)}"
                    for name in evaluation.job.metrics[:3]]  # fmt: skip
         states = sorted({score.status.replace("_", " ") for score in case.scores} - {"ok", "both empty"})
         lines.append(f"{case.pair.truth.case}: {', '.join([*figures, *states])}")
@@ -149,37 +149,37 @@ def label(metric: str, unit: str) -> str:
     return METRICS[metric].label + (f" {unit}" if METRICS[metric].kind == "distance" else "")
 
 
-def digits(value: float, metric: str) -> str:
+def format_metric(value: float, metric: str) -> str:
     """A figure for people: four digits for shares, two for distances, a dash for none."""
     if math.isnan(value):
         return "-"
     return f"{value:.2f}" if METRICS[metric].kind == "distance" else f"{value:.4f}"
 
 
-def _row(line: Line, unit: str) -> tuple[str, ...]:
+def _row(line: SummaryRow, unit: str) -> tuple[str, ...]:
     summary = line.summary
-    low, high = digits(summary.ci_low, line.metric), digits(summary.ci_high, line.metric)
+    low, high = format_metric(summary.ci_low, line.metric), format_metric(summary.ci_high, line.metric)
     return (
         label(line.metric, unit),
         f"{summary.used}/{summary.total}",
-        digits(summary.mean, line.metric),
-        digits(summary.std, line.metric),
-        digits(summary.median, line.metric),
+        format_metric(summary.mean, line.metric),
+        format_metric(summary.std, line.metric),
+        format_metric(summary.median, line.metric),
         "-" if low == "-" else f"{low} .. {high}",
     )
 
 
 def _found(size: str, found: int, total: int) -> tuple[str, ...]:
-    return size, f"{found}/{total}", digits(found / total, "lesion_recall")
+    return size, f"{found}/{total}", format_metric(found / total, "lesion_recall")
 
 
 def _range(smallest: int, largest: int, word: str) -> str:
     return f"{smallest} {word}" if smallest == largest else f"{smallest} .. {largest} {word}"
 
 
-def _groups(evaluation: Evaluation) -> str:
+def _groups(evaluation: EvaluationResult) -> str:
     count = evaluation.group_count
-    return f" ({counted(count, 'group')}, cases of one drawn together)" if count else ""
+    return f" ({pluralize(count, 'group')}, cases of one drawn together)" if count else ""
 
 
 def _order(value: float) -> float:
@@ -187,7 +187,7 @@ def _order(value: float) -> float:
     return -math.inf if math.isnan(value) else value
 
 
-def to_markdown(result: Evaluation, verdicts: Sequence[Verdict] = ()) -> str:
+def to_markdown(result: EvaluationResult, verdicts: Sequence[GateResult] = ()) -> str:
     """Summary table, pooled figures, gates, worst cases and the rules behind them."""
     parts = ["# Evaluation", "", *(f"- {_safe(line)}" for line in caption(result)), ""]
     for target, rows in table_rows(result):
@@ -207,9 +207,11 @@ def to_markdown(result: Evaluation, verdicts: Sequence[Verdict] = ()) -> str:
     return "\n".join(parts)
 
 
-def _pooled(result: Evaluation) -> list[tuple[str, ...]]:
-    figures = {name: pooled_figures(counts) for name, counts in result.pooled.items()}
-    return [(name, digits(item["iou"], "iou"), digits(item["dice"], "dice")) for name, item in figures.items()]
+def _pooled(result: EvaluationResult) -> list[tuple[str, ...]]:
+    figures = {name: pooled_overlap(counts) for name, counts in result.pooled.items()}
+    return [
+        (name, format_metric(item["iou"], "iou"), format_metric(item["dice"], "dice")) for name, item in figures.items()
+    ]
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from guidino_cli.models.backbones.vit import Eye, chosen
+from guidino_cli.models.backbones.vit import InputNormalizer, resolve_layers
 from guidino_cli.models.base import Backbone
 from guidino_cli.models.pretrained.loading import IMAGENET
 
@@ -40,7 +40,7 @@ class ConvNeXt(Backbone):
     ) -> None:
         super().__init__()
         widths, self.depth = convnext.config.hidden_sizes, len(convnext.model.stages)
-        self.layers = chosen(layers, count=self.depth, what="stages")
+        self.layers = resolve_layers(layers, count=self.depth, what="stages")
         del convnext.model.stages[max(self.layers) :]
         self.convnext = convnext
         self.identity = identity
@@ -49,7 +49,7 @@ class ConvNeXt(Backbone):
         self.channels = self.level_channels[-1]
         # The stem has stride 4; every later stage halves again.
         self.stride = 2 ** (self.layers[-1] + 1)
-        self.eye = Eye(stride=2 ** (max(self.layers) + 1), scale=scale, mean=mean, std=std)
+        self.eye = InputNormalizer(stride=2 ** (max(self.layers) + 1), scale=scale, mean=mean, std=std)
         self.freeze()
 
     def forward(self, image: Tensor) -> list[Tensor]:

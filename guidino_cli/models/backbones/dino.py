@@ -8,9 +8,9 @@ from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from guidino_cli.models.backbones.convnext import ConvNeXt
 from guidino_cli.models.backbones.vit import ViT
-from guidino_cli.models.pretrained.catalogue import by_size
-from guidino_cli.models.pretrained.loading import Dtype, Loaded, load_network
-from guidino_cli.models.pretrained.starting import fingerprint
+from guidino_cli.models.pretrained.catalogue import find_by_size
+from guidino_cli.models.pretrained.loading import Dtype, LoadedNetwork, load_network
+from guidino_cli.models.pretrained.strict_loading import hash_weights
 
 
 def load_dino(
@@ -44,7 +44,7 @@ def load_dino(
     """
     if weights is not None and size is not None:
         raise ValueError(f"weights {weights} and size {size} are both given; leave one out")
-    source = weights or by_size(family, size or "small").repository
+    source = weights or find_by_size(family, size or "small").repository
     loaded = load_network(source, family=family, offline=offline, dtype=dtype)
     return as_backbone(loaded, layers=layers, norm=norm, scale=scale)
 
@@ -65,7 +65,7 @@ def load_vit(
 
 
 def as_backbone(
-    loaded: Loaded, *, layers: Sequence[int] | None = None, norm: bool = True, scale: float = 1.0
+    loaded: LoadedNetwork, *, layers: Sequence[int] | None = None, norm: bool = True, scale: float = 1.0
 ) -> ViT | ConvNeXt:
     """The backbone around a loaded network."""
     kind = ConvNeXt if loaded.network.config.model_type == "dinov3_convnext" else ViT
@@ -116,5 +116,5 @@ def random_dino(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         vit = DINOv3ViTModel(config)
-    identity = {"weights": f"random, seed {seed}", "sha256": fingerprint(vit)}
+    identity = {"weights": f"random, seed {seed}", "sha256": hash_weights(vit)}
     return ViT(vit, identity=identity, layers=layers, norm=norm, scale=scale)

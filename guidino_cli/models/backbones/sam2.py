@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from transformers import Sam2HieraDetConfig, Sam2HieraDetModel
 
-from guidino_cli.errors import ConfigError, WeightsError, unknown
-from guidino_cli.models.backbones.vit import Eye
+from guidino_cli.errors import ConfigError, WeightsError, unknown_name
+from guidino_cli.models.backbones.vit import InputNormalizer
 from guidino_cli.models.base import Backbone
 from guidino_cli.models.pretrained.files import read_tensors
-from guidino_cli.models.pretrained.finding import advising, fetch, weight_files
+from guidino_cli.models.pretrained.hub import fetch_weights, replace_hint, weight_files
 from guidino_cli.models.pretrained.loading import IMAGENET
-from guidino_cli.models.pretrained.starting import fingerprint, refuse_gaps
+from guidino_cli.models.pretrained.strict_loading import hash_weights, raise_on_mismatch
 
 _STRIDE = 32
 _LICENCE = "Apache-2.0 if Meta's own SAM 2, else see its source"
@@ -67,7 +67,7 @@ class SAM2(Backbone):
         self.level_channels = list(hiera.config.embed_dim_per_stage)
         self.channels = self.level_channels[-1]
         self.stride = _STRIDE
-        self.eye = Eye(stride=_STRIDE, scale=1.0, mean=IMAGENET[0], std=IMAGENET[1])
+        self.eye = InputNormalizer(stride=_STRIDE, scale=1.0, mean=IMAGENET[0], std=IMAGENET[1])
         self.freeze()
         self.adapters = nn.ModuleList(_Adapter(block.dim, adapters) for block in hiera.blocks if adapters)
         if adapters:
@@ -145,11 +145,11 @@ def load_sam2(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             hiera = Sam2HieraDetModel(config).eval()
-        identity = {"weights": f"random, seed {seed}", "sha256": fingerprint(hiera)}
+        identity = {"weights": f"random, seed {seed}", "sha256": hash_weights(hiera)}
         return SAM2(hiera, identity=identity, adapters=adapters)
     source = weights or f"facebook/sam2-hiera-{size or 'large'}"
     hiera = _pretrained(source, offline=offline)
-    identity = {"weights": source, "sha256": fingerprint(hiera), "licence": _LICENCE}
+    identity = {"weights": source, "sha256": hash_weights(hiera), "licence": _LICENCE}
     return SAM2(hiera, identity=identity, adapters=adapters)
 
 
@@ -158,7 +158,7 @@ def hiera_config(
 ) -> Sam2HieraDetConfig:
     """The architecture of a size by its name, or with other widths and blocks; `ConfigError` if there is none."""
     if name not in _SIZES:
-        raise ConfigError(unknown("size of sam2", name, _SIZES))
+        raise ConfigError(unknown_name("size of sam2", name, _SIZES))
     size = _SIZES[name]
     widths = list(widths or (size.width * 2**stage for stage in range(4)))
     heads = [size.heads * 2**stage for stage in range(4)]
@@ -186,8 +186,8 @@ def hiera_config(
 def _pretrained(source: str, *, offline: bool) -> Sam2HieraDetModel:
     """The encoder with its weights, each tensor of it placed; those of SAM 2's other parts are left where they are."""
     # No other backbone has the levels that SAM2-UNet reads.
-    with advising("use a local folder or file (--set model.backbone.options.weights=/path)"):
-        place = fetch(source, offline=offline).path
+    with replace_hint("use a local folder or file (--set model.backbone.options.weights=/path)"):
+        place = fetch_weights(source, offline=offline).path
     folder = place if place.is_dir() else place.parent
     config = _config(folder)
     files = weight_files(folder) if place.is_dir() else [place]
@@ -201,7 +201,7 @@ def _pretrained(source: str, *, offline: bool) -> Sam2HieraDetModel:
     found = {name: tensors[prefix + name] for name in own if prefix + name in tensors}
     # Of the encoder only: a whole SAM 2 has a prompt encoder, a mask decoder and a memory besides.
     more = [n for n in tensors if n.startswith(f"{prefix}blocks.") and n.removeprefix(prefix) not in own]
-    refuse_gaps(
+    raise_on_mismatch(
         source,
         missing=[name for name in own if name not in found],
         unexpected=more,

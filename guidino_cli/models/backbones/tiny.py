@@ -10,12 +10,12 @@ from transformers import Dinov2Config, Dinov2Model
 from guidino_cli.errors import WeightsError
 from guidino_cli.models.backbones.vit import ViT
 from guidino_cli.models.pretrained.catalogue import EMBEDDED_LICENCE
-from guidino_cli.models.pretrained.files import unpacked
-from guidino_cli.models.pretrained.finding import TINY_FILE
-from guidino_cli.models.pretrained.starting import fit_strictly
+from guidino_cli.models.pretrained.files import dequantize_int8
+from guidino_cli.models.pretrained.hub import TINY_FILE
+from guidino_cli.models.pretrained.strict_loading import load_tensors_strictly
 
-FILE: Path = TINY_FILE
-BLOCKS = 6
+WEIGHTS_FILE: Path = TINY_FILE
+NUM_BLOCKS = 6
 _SHA256 = "90a267cd3612c48dd9328fc4a45225c76bbec12ce8adbdf3840cd37d142ce707"
 _HOW = "pip install --force-reinstall guidino"
 
@@ -32,7 +32,9 @@ def load_tiny(*, layers: Sequence[int] | None = None, norm: bool = True, scale: 
         WeightsError: The file in the package is missing or not the known one.
     """
     vit = Dinov2Model(tiny_config()).eval()
-    fit_strictly(vit, unpacked(load(_bytes())), source=FILE, may_miss=("embeddings.mask_token",))
+    load_tensors_strictly(
+        vit, dequantize_int8(load(_read_weights_file())), source=WEIGHTS_FILE, may_miss=("embeddings.mask_token",)
+    )
     identity = {"weights": "guidino-tiny (blocks 1-6 of DINOv2-S/14 derived, 8 bits)", "sha256": _SHA256}
     return ViT(vit, identity={**identity, "licence": EMBEDDED_LICENCE}, layers=layers, norm=norm, scale=scale)
 
@@ -41,7 +43,7 @@ def tiny_config() -> Dinov2Config:
     """The architecture of the file."""
     return Dinov2Config(
         hidden_size=384,
-        num_hidden_layers=BLOCKS,
+        num_hidden_layers=NUM_BLOCKS,
         num_attention_heads=6,
         mlp_ratio=4,
         patch_size=14,
@@ -50,13 +52,13 @@ def tiny_config() -> Dinov2Config:
     )
 
 
-def _bytes() -> bytes:
+def _read_weights_file() -> bytes:
     """The file, checked: 12 MB are hashed in a hundredth of a second."""
     try:
-        content = FILE.read_bytes()
+        content = WEIGHTS_FILE.read_bytes()
     except OSError as error:
-        raise WeightsError(f"{FILE}: cannot be read ({error.strerror}); {_HOW}") from error
+        raise WeightsError(f"{WEIGHTS_FILE}: cannot be read ({error.strerror}); {_HOW}") from error
     digest = hashlib.sha256(content).hexdigest()
     if digest != _SHA256:
-        raise WeightsError(f"{FILE}: SHA-256 is {digest[:12]}..., expected {_SHA256[:12]}...; {_HOW}")
+        raise WeightsError(f"{WEIGHTS_FILE}: SHA-256 is {digest[:12]}..., expected {_SHA256[:12]}...; {_HOW}")
     return content

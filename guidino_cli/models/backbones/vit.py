@@ -14,7 +14,7 @@ from guidino_cli.models.base import Backbone
 from guidino_cli.models.pretrained.loading import IMAGENET
 
 
-class Eye(nn.Module):
+class InputNormalizer(nn.Module):
     """Brings (B, 1 or 3, H, W) in [0, 1] to what a network takes.
 
     Args:
@@ -117,7 +117,7 @@ class ViT(Backbone):
         super().__init__()
         body = _BODIES[vit.config.model_type]
         blocks: Any = vit.get_submodule(body.blocks)
-        self.layers = chosen(layers, count=len(blocks), what="blocks")
+        self.layers = resolve_layers(layers, count=len(blocks), what="blocks")
         del blocks[max(self.layers) :]
         self.vit = vit
         self.identity = identity
@@ -126,7 +126,7 @@ class ViT(Backbone):
         self.level_channels = [self.channels] * len(self.layers)
         self.stride = vit.config.patch_size
         self.prefix = body.prefix + getattr(vit.config, "num_register_tokens", 0)
-        self.eye = Eye(stride=self.stride, scale=scale, mean=mean, std=std)
+        self.eye = InputNormalizer(stride=self.stride, scale=scale, mean=mean, std=std)
         self._arguments = {"interpolate_pos_encoding": True} if body.resizes else {}
         # In a tuple, because a module that is registered twice would be saved twice.
         self._taps = tuple(blocks[layer - 1] for layer in self.layers)
@@ -163,7 +163,7 @@ class ViT(Backbone):
         return [seen[number] for number in range(len(self._taps))]
 
 
-def chosen(layers: Sequence[int] | None, *, count: int, what: str) -> list[int]:
+def resolve_layers(layers: Sequence[int] | None, *, count: int, what: str) -> list[int]:
     """The wanted layers, checked; the last one by default.
 
     Raises:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from guidino_cli.errors import ConfigError, unknown
+from guidino_cli.errors import ConfigError, unknown_name
 
 DINOV3_LICENCE = "DINOv3 licence"
 LICENCE_PAGES = {
@@ -22,7 +22,7 @@ COCO_IMAGE = "http://images.cocodataset.org/val2017/000000039769.jpg"
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownWeights:
     """One published set of weights.
 
     Attributes:
@@ -54,19 +54,19 @@ class Known:
         return 4 * self.parameters
 
 
-def _dinov3(size: str, stem: str, parameters: int, sha256: str, class_token: tuple[float, ...]) -> Known:
+def _dinov3(size: str, stem: str, parameters: int, sha256: str, class_token: tuple[float, ...]) -> KnownWeights:
     repository = f"facebook/dinov3-{stem}-pretrain-lvd1689m"
-    return Known(
+    return KnownWeights(
         f"dinov3-{stem}", "dinov3", size, repository, parameters, DINOV3_LICENCE, True, sha256, class_token
     )  # fmt: skip
 
 
-def _dinov2(size: str, stem: str, parameters: int) -> Known:
+def _dinov2(size: str, stem: str, parameters: int) -> KnownWeights:
     name = f"dinov2-{stem.replace('with-registers', 'reg')}"
-    return Known(name, "dinov2", size, f"facebook/dinov2-{stem}", parameters, "Apache-2.0")
+    return KnownWeights(name, "dinov2", size, f"facebook/dinov2-{stem}", parameters, "Apache-2.0")
 
 
-KNOWN = (
+KNOWN_WEIGHTS = (
     _dinov3("small", "vits16", 21_596_544, "08c60483", (0.463562, -0.415609, 0.408237, -0.126613, -0.286637)),
     _dinov3("small_plus", "vits16plus", 28_692_864, "4057cbaa", (-0.471349, -1.365779, -0.317983, 0.377219, -0.769086)),
     _dinov3("base", "vitb16", 85_660_416, "73cec8be", (1.034643, -0.180609, -0.341018, -0.066377, -0.011384)),
@@ -99,21 +99,21 @@ KNOWN = (
 )  # fmt: skip
 
 
-def by_size(backbone: str, size: str) -> Known:
+def find_by_size(backbone: str, size: str) -> KnownWeights:
     """The known weights that `options.size` means.
 
     Raises:
         ConfigError: The backbone has no such size.
     """
-    sizes = {item.size: item for item in KNOWN if item.backbone == backbone}
+    sizes = {item.size: item for item in KNOWN_WEIGHTS if item.backbone == backbone}
     if size not in sizes:
-        raise ConfigError(unknown(f"size of {backbone}", size, sizes))
+        raise ConfigError(unknown_name(f"size of {backbone}", size, sizes))
     return sizes[size]
 
 
-def recognised(source: str, *, file_sha256: str = "") -> Known | None:
+def identify_weights(source: str, *, file_sha256: str = "") -> KnownWeights | None:
     """The known weights that a source is: by hub id, by name, or by the SHA-256 of one of Meta's files."""
-    for item in KNOWN:
+    for item in KNOWN_WEIGHTS:
         if Path(source).name in {item.name, item.repository.split("/")[1]}:
             return item
         if item.file_sha256 and file_sha256.startswith(item.file_sha256):
@@ -121,13 +121,13 @@ def recognised(source: str, *, file_sha256: str = "") -> Known | None:
     return None
 
 
-def licence_of(model_type: str, source: str) -> str:
+def infer_licence(model_type: str, source: str) -> str:
     """Licence of weights, as far as it is known: others pass on networks of DINOv2's architecture on other terms."""
     if model_type.startswith("dinov3"):
         return DINOV3_LICENCE
     if not model_type.startswith("dinov2"):
         return "see its source"
-    return "Apache-2.0 if Meta's own DINOv2, else see its source" if recognised(source) is None else "Apache-2.0"
+    return "Apache-2.0 if Meta's own DINOv2, else see its source" if identify_weights(source) is None else "Apache-2.0"
 
 
 def licence_note(identity: Mapping[str, str]) -> str:

@@ -18,7 +18,7 @@ from guidino_cli.errors import WeightsError
 _SCALE = ".scale"
 
 
-def packed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def quantize_int8(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Matrices, kernels and tables as int8 with a scale for each row; what has one row only in half precision.
 
     Rows are along the first axis that is longer than 1. A row w becomes round(w / s) with s = max |w| / 127, so that an
@@ -37,7 +37,7 @@ def packed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return out
 
 
-def unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def dequantize_int8(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What `packed` packed, in single precision."""
     return {
         name: _whole(tensor, tensors[name + _SCALE]) if tensor.dtype == torch.int8 else tensor.float()

@@ -10,11 +10,11 @@ from safetensors import SafetensorError
 from torch import nn
 
 from guidino_cli.errors import WeightsError
-from guidino_cli.models.pretrained.catalogue import licence_of
+from guidino_cli.models.pretrained.catalogue import infer_licence
+from guidino_cli.models.pretrained.conversion import convert_state_dict
 from guidino_cli.models.pretrained.files import check_file, read_tensors
-from guidino_cli.models.pretrained.finding import WAYS_OUT, fetch, weight_files
-from guidino_cli.models.pretrained.layouts import convert
-from guidino_cli.models.pretrained.starting import fingerprint, refuse_gaps
+from guidino_cli.models.pretrained.hub import WEIGHTS_HINT, fetch_weights, weight_files
+from guidino_cli.models.pretrained.strict_loading import hash_weights, raise_on_mismatch
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 
@@ -26,7 +26,7 @@ _LARGE = 2_000_000_000
 
 
 @dataclass(frozen=True)
-class Kind:
+class BackboneArchitecture:
     """An architecture of transformers that can be a backbone.
 
     Attributes:
@@ -49,24 +49,26 @@ class Kind:
 _HEADS = ("classifier.", "cls_classifier.", "distillation_classifier.", "pooler.", "lm_head.", "decoder.", "layernorm.")
 _TEXT = ("text_", "visual_projection", "logit_", "head.", "vision_model.head.")
 _NO_POOLER = (("add_pooling_layer", False),)
-KINDS = {
-    "dinov3_vit": Kind("dinov3", "DINOv3ViTModel"),
-    "dinov3_convnext": Kind("dinov3", "DINOv3ConvNextModel"),
-    "dinov2": Kind("dinov2", "Dinov2Model"),
-    "dinov2_with_registers": Kind("dinov2", "Dinov2WithRegistersModel"),
-    "vit": Kind("vit", "ViTModel", _HALF, _NO_POOLER, (), _HEADS),
-    "deit": Kind("vit", "DeiTModel", IMAGENET, _NO_POOLER, (), _HEADS),
-    "beit": Kind("vit", "BeitModel", _HALF, _NO_POOLER, (), _HEADS),
-    "vit_msn": Kind("vit", "ViTMSNModel", IMAGENET, (), (), _HEADS),
-    "clip": Kind("vit", "CLIPVisionModel", _CLIP, (), (), _TEXT),
-    "clip_vision_model": Kind("vit", "CLIPVisionModel", _CLIP, (), (), _TEXT),
-    "siglip": Kind("vit", "SiglipVisionModel", _HALF, (), (("vision_use_head", False),), _TEXT),
-    "siglip_vision_model": Kind("vit", "SiglipVisionModel", _HALF, (), (("vision_use_head", False),), _TEXT),
+ARCHITECTURES = {
+    "dinov3_vit": BackboneArchitecture("dinov3", "DINOv3ViTModel"),
+    "dinov3_convnext": BackboneArchitecture("dinov3", "DINOv3ConvNextModel"),
+    "dinov2": BackboneArchitecture("dinov2", "Dinov2Model"),
+    "dinov2_with_registers": BackboneArchitecture("dinov2", "Dinov2WithRegistersModel"),
+    "vit": BackboneArchitecture("vit", "ViTModel", _HALF, _NO_POOLER, (), _HEADS),
+    "deit": BackboneArchitecture("vit", "DeiTModel", IMAGENET, _NO_POOLER, (), _HEADS),
+    "beit": BackboneArchitecture("vit", "BeitModel", _HALF, _NO_POOLER, (), _HEADS),
+    "vit_msn": BackboneArchitecture("vit", "ViTMSNModel", IMAGENET, (), (), _HEADS),
+    "clip": BackboneArchitecture("vit", "CLIPVisionModel", _CLIP, (), (), _TEXT),
+    "clip_vision_model": BackboneArchitecture("vit", "CLIPVisionModel", _CLIP, (), (), _TEXT),
+    "siglip": BackboneArchitecture("vit", "SiglipVisionModel", _HALF, (), (("vision_use_head", False),), _TEXT),
+    "siglip_vision_model": BackboneArchitecture(
+        "vit", "SiglipVisionModel", _HALF, (), (("vision_use_head", False),), _TEXT
+    ),
 }
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedNetwork:
     """A network with its weights, in evaluation mode.
 
     Attributes:
@@ -84,7 +86,7 @@ class Loaded:
     path: Path
 
 
-def load_network(source: str, *, family: str | None, offline: bool, dtype: Dtype = "auto") -> Loaded:
+def load_network(source: str, *, family: str | None, offline: bool, dtype: Dtype = "auto") -> LoadedNetwork:
     """Load a pretrained network: local folder or file first, then the cache, then the hub unless offline.
 
     Args:
@@ -101,7 +103,7 @@ def load_network(source: str, *, family: str | None, offline: bool, dtype: Dtype
     transformers.utils.logging.disable_progress_bar()
     # It would print a table of what is missing; what matters of it becomes an error below.
     transformers.utils.logging.set_verbosity_error()
-    path = fetch(source, offline=offline).path
+    path = fetch_weights(source, offline=offline).path
     settings = _settings(path) if path.is_dir() else {}
     if path.is_dir() and "model_type" in settings:
         network, kind = _from_folder(path, source, str(settings["model_type"]), family, dtype)
@@ -111,26 +113,28 @@ def load_network(source: str, *, family: str | None, offline: bool, dtype: Dtype
         file = path / "model.safetensors" if path.is_dir() else path
         network, kind = _from_file(file, source, family, dtype)
         mean, std = _timm_statistics(settings, kind)
-    licence = licence_of(network.config.model_type, source)
-    identity = {"weights": source, "sha256": fingerprint(network), "licence": licence}
-    return Loaded(network, identity, mean, std, path)
+    licence = infer_licence(network.config.model_type, source)
+    identity = {"weights": source, "sha256": hash_weights(network), "licence": licence}
+    return LoadedNetwork(network, identity, mean, std, path)
 
 
-def _from_folder(folder: Path, source: str, model_type: str, family: str | None, dtype: Dtype) -> tuple[Any, Kind]:
+def _from_folder(
+    folder: Path, source: str, model_type: str, family: str | None, dtype: Dtype
+) -> tuple[Any, BackboneArchitecture]:
     kind = _kind(source, model_type, family)
     files = weight_files(folder)
     if not files:
-        raise WeightsError(f"{source}: no model.safetensors beside config.json; {WAYS_OUT}")
+        raise WeightsError(f"{source}: no model.safetensors beside config.json; {WEIGHTS_HINT}")
     for file in files:
         check_file(file)
     return _loaded(kind, source, folder, dtype=dtype, total_bytes=sum(file.stat().st_size for file in files)), kind
 
 
-def _from_file(file: Path, source: str, family: str | None, dtype: Dtype) -> tuple[Any, Kind]:
+def _from_file(file: Path, source: str, family: str | None, dtype: Dtype) -> tuple[Any, BackboneArchitecture]:
     """Convert first; transformers then places the tensors as it does those of a folder."""
     import transformers
 
-    converted = convert(source, read_tensors(file))
+    converted = convert_state_dict(source, read_tensors(file))
     kind = _kind(source, converted.model_type, family)
     config_class = getattr(transformers, kind.network).config_class
     config = config_class(**converted.settings)
@@ -140,7 +144,9 @@ def _from_file(file: Path, source: str, family: str | None, dtype: Dtype) -> tup
     ), kind  # fmt: skip
 
 
-def _loaded(kind: Kind, source: str, folder: Path | None, *, dtype: Dtype, total_bytes: int, **given: Any) -> Any:
+def _loaded(
+    kind: BackboneArchitecture, source: str, folder: Path | None, *, dtype: Dtype, total_bytes: int, **given: Any
+) -> Any:
     """Let transformers place the tensors, one after the other, then refuse what it would only warn about."""
     import transformers
 
@@ -162,8 +168,8 @@ def _loaded(kind: Kind, source: str, folder: Path | None, *, dtype: Dtype, total
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{source}: cannot be loaded ({reason}); {WAYS_OUT}") from error
-    refuse_gaps(
+        raise WeightsError(f"{source}: cannot be loaded ({reason}); {WEIGHTS_HINT}") from error
+    raise_on_mismatch(
         source,
         missing=[key for key in report["missing_keys"] if "mask_token" not in key],
         unexpected=[key for key in report["unexpected_keys"] if not key.startswith(kind.may_drop or ("\0",))],
@@ -191,10 +197,10 @@ def _zero_absent(network: nn.Module, names: list[str]) -> None:
             parameters[name].zero_()
 
 
-def _kind(source: str, model_type: str, family: str | None) -> Kind:
-    kind = KINDS.get(model_type)
+def _kind(source: str, model_type: str, family: str | None) -> BackboneArchitecture:
+    kind = ARCHITECTURES.get(model_type)
     if kind is None or (family is not None and kind.family != family):
-        fits = [name for name, item in KINDS.items() if family in {None, item.family}]
+        fits = [name for name, item in ARCHITECTURES.items() if family in {None, item.family}]
         other = f"; backbone '{kind.family}' reads them" if kind is not None else ""
         raise WeightsError(
             f"{source}: weights of model_type '{model_type}', expected one for backbone '{family}' "
@@ -215,7 +221,7 @@ def _settings(folder: Path) -> dict[str, Any]:
     return dict(settings)
 
 
-def _statistics(folder: Path, kind: Kind) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _statistics(folder: Path, kind: BackboneArchitecture) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation that `preprocessor_config.json` gives, or those of the architecture's authors."""
     path = folder / "preprocessor_config.json"
     if not path.is_file():
@@ -229,7 +235,9 @@ def _statistics(folder: Path, kind: Kind) -> tuple[tuple[float, ...], tuple[floa
         raise WeightsError(f"{path}: not readable ({error}); put the original back, or remove it") from error
 
 
-def _timm_statistics(settings: dict[str, Any], kind: Kind) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _timm_statistics(
+    settings: dict[str, Any], kind: BackboneArchitecture
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     said = settings.get("pretrained_cfg", {})
     return _three(said.get("mean", kind.statistics[0])), _three(said.get("std", kind.statistics[1]))
 

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.layers import climb, conv_norm_act, conv_stage, initialise_he
-from guidino_cli.models.segmenters.dino_unet_adapter import TAPS, Adapter
+from guidino_cli.models.layers import conv_norm_act, conv_stage, decode_with_skips, initialise_kaiming
+from guidino_cli.models.segmenters.dino_unet_adapter import NUM_LEVELS, ViTAdapter
 
-Kind = Literal["film", "lowrank"]
-RANKS: dict[Kind, int] = {"film": 256, "lowrank": 128}
+FAPMKind = Literal["film", "lowrank"]
+DEFAULT_RANKS: dict[FAPMKind, int] = {"film": 256, "lowrank": 128}
 
 
 class FAPM(nn.Module):
@@ -26,7 +26,7 @@ class FAPM(nn.Module):
         rank: R, channels of the projections.
     """
 
-    def __init__(self, channels: int, widths: Sequence[int], *, kind: Kind, rank: int) -> None:
+    def __init__(self, channels: int, widths: Sequence[int], *, kind: FAPMKind, rank: int) -> None:
         super().__init__()
         self.shared = nn.Conv2d(channels, rank, 1)
         is_film = kind == "film"
@@ -123,28 +123,28 @@ class DinoUNet(Segmenter):
         dense_channels: Sequence[int],
         in_channels: int = 3,
         widths: Sequence[int] = (32, 64, 128, 256),
-        fapm: Kind = "film",
+        fapm: FAPMKind = "film",
         rank: int | None = None,
         drop_path: float = 0.3,
         deep_supervision: bool = False,
     ) -> None:
         super().__init__()
         _require_four_alike(dense_channels)
-        if fapm not in RANKS:
+        if fapm not in DEFAULT_RANKS:
             raise ValueError(f"fapm is '{fapm}', expected film or lowrank")
-        if len(widths) != TAPS:
+        if len(widths) != NUM_LEVELS:
             raise ValueError(f"widths are {list(widths)}, expected four, one for each scale")
         if not 0 <= drop_path < 1:
             raise ValueError(f"drop_path is {drop_path}, expected 0 <= drop_path < 1")
-        self.adapter = Adapter(in_channels=in_channels, channels=dense_channels[0], drop_path=drop_path)
-        self.fapm = FAPM(dense_channels[0], widths, kind=fapm, rank=RANKS[fapm] if rank is None else rank)
+        self.adapter = ViTAdapter(in_channels=in_channels, channels=dense_channels[0], drop_path=drop_path)
+        self.fapm = FAPM(dense_channels[0], widths, kind=fapm, rank=DEFAULT_RANKS[fapm] if rank is None else rank)
         self.refine = nn.ModuleList(nn.ConvTranspose2d(width, width, 2, stride=2) for width in widths)
         self.up = nn.ModuleList(nn.ConvTranspose2d(below, width, 2, stride=2) for width, below in pairwise(widths))
         self.merge = nn.ModuleList(conv_stage(2 * width, width, count=2) for width in widths[:-1])
         supervised = widths[:-1] if deep_supervision else widths[:1]
         self.heads = nn.ModuleList(nn.Conv2d(width, num_classes, 1) for width in supervised)
         for part in (self.fapm, self.refine, self.up, self.merge, self.heads):
-            part.apply(initialise_he)
+            part.apply(initialise_kaiming)
 
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
         """The skip connections, at 1, 1/2, 1/4 and 1/8 of the image."""
@@ -156,13 +156,14 @@ class DinoUNet(Segmenter):
 
     def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
         """Class scores at image size alone, or at 1, 1/2 and 1/4 of it."""
-        return climb(features, rise=lambda level, x: self.up[level](x), merge=self.merge, heads=self.heads)
+        return decode_with_skips(features, rise=lambda level, x: self.up[level](x), merge=self.merge, heads=self.heads)
 
 
 def _require_four_alike(channels: Sequence[int]) -> None:
-    if len(channels) != TAPS:
+    if len(channels) != NUM_LEVELS:
         raise ValueError(
-            f"reads {TAPS} blocks of its backbone, found {len(channels)}; set model.backbone.options.layers=[3,6,9,12] "
+            f"reads {NUM_LEVELS} blocks of its backbone, found {len(channels)}; "
+            "set model.backbone.options.layers=[3,6,9,12] "
             "for a ViT of 12 blocks, [5,12,18,24] for one of 24, [10,20,30,40] for the 7B"
         )
     if len(set(channels)) != 1 or channels[0] % 32:

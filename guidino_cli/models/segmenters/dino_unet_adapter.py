@@ -64,13 +64,13 @@ class DeformableAttention(nn.Module):
         # In full precision: in bfloat16 places on a map of 48 cells would be a fifth of a cell apart.
         cells = torch.tensor([width, height], dtype=torch.float32, device=queries.device)
         where = places.float()[None, :, None, None] + offsets.float() / cells
-        found = sample(values.float(), where)
+        found = sample_bilinear(values.float(), where)
         weights = self.weights(queries).unflatten(2, (self.heads, self.points)).softmax(dim=-1)
         mixed = torch.einsum("bmcqp,bqmp->bqmc", found, weights.float())
         return self.out(mixed.flatten(2).to(tokens.dtype))
 
 
-def sample(values: Tensor, where: Tensor) -> Tensor:
+def sample_bilinear(values: Tensor, where: Tensor) -> Tensor:
     """Bilinear values at places; a cell's value is at its centre, and outside the map is 0.
 
     Args:
@@ -103,15 +103,15 @@ def _star(heads: int, points: int) -> Tensor:
     return direction[:, None] * torch.arange(1, points + 1)[:, None]
 
 
-TAPS = 4
+NUM_LEVELS = 4
 # The last map is asked by two more extractors.
 _EXTRACTORS = (1, 1, 1, 3)
 _FEED_FORWARD = 0.25
 
-Size = tuple[int, int]
+GridSize = tuple[int, int]
 
 
-class Adapter(nn.Module):
+class ViTAdapter(nn.Module):
     """Maps of the image at 1/4, 1/8, 1/16 and 1/32, enriched by four maps of a ViT, which stays untouched.
 
     Args:
@@ -129,7 +129,7 @@ class Adapter(nn.Module):
         )
         self.up = nn.ConvTranspose2d(channels, channels, 2, stride=2)
         # The authors' SyncBatchNorm, whose training fails on a CPU.
-        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(TAPS))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(NUM_LEVELS))
         self.apply(_initialise)
         nn.init.normal_(self.scale_codes)
 
@@ -202,7 +202,7 @@ class Extractor(nn.Module):
         self.feed_forward = _FeedForward(channels)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, tokens: Tensor, places: Tensor, sizes: Sequence[Size], dense: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, places: Tensor, sizes: Sequence[GridSize], dense: Tensor) -> Tensor:
         """Tokens (B, Q, D) of grids of `sizes`, whose centres are `places` (Q, 2); `dense` is (B, D, h, w)."""
         asked = self.dense_norm(_tokens(dense))
         tokens = tokens + self.attention(self.query_norm(tokens), places, asked, _size(dense))
@@ -219,7 +219,7 @@ class _FeedForward(nn.Module):
         self.mix = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
         self.second = nn.Linear(hidden, channels)
 
-    def forward(self, tokens: Tensor, sizes: Sequence[Size]) -> Tensor:
+    def forward(self, tokens: Tensor, sizes: Sequence[GridSize]) -> Tensor:
         mixed = [_tokens(self.mix(item)) for item in _maps(self.first(tokens), sizes)]
         return self.second(F.gelu(torch.cat(mixed, dim=1)))
 
@@ -229,7 +229,7 @@ def _conv(channels_in: int, channels_out: int, *, stride: int = 1) -> nn.Sequent
     return nn.Sequential(conv, nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True))
 
 
-def _size(item: Tensor) -> Size:
+def _size(item: Tensor) -> GridSize:
     return item.shape[-2], item.shape[-1]
 
 
@@ -238,7 +238,7 @@ def _tokens(item: Tensor) -> Tensor:
     return item.flatten(2).transpose(1, 2)
 
 
-def _maps(tokens: Tensor, sizes: Sequence[Size]) -> list[Tensor]:
+def _maps(tokens: Tensor, sizes: Sequence[GridSize]) -> list[Tensor]:
     """(B, Q, D) -> a map (B, D, h, w) of each grid."""
     parts = tokens.transpose(1, 2).split([height * width for height, width in sizes], dim=2)
     return [part.unflatten(2, size) for part, size in zip(parts, sizes, strict=True)]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.windows import PatchMerging, WindowBlock, channels_first, channels_last
+from guidino_cli.models.window_attention import PatchMerging, SwinBlock, channels_first, channels_last
 
 
 class H2Former(Segmenter):
@@ -79,7 +79,7 @@ class H2Former(Segmenter):
         return [self.head(x)]
 
 
-class ChannelAttention(nn.Module):
+class EfficientChannelAttention(nn.Module):
     """Efficient channel attention (Wang et al. 2020): each channel's mean and its neighbours' decide its factor."""
 
     def __init__(self, channels: int) -> None:
@@ -106,7 +106,7 @@ class _MultiScaleEmbedding(nn.Module):
             nn.Conv2d(channels_in, share, 2 ** (i + 1), stride=2, padding=2**i - 1) for i, share in enumerate(shares)
         )
         self.norm = nn.LayerNorm(channels)
-        self.attention = ChannelAttention(channels)
+        self.attention = EfficientChannelAttention(channels)
 
     def forward(self, image: Tensor) -> Tensor:
         joined = torch.cat([scale(image) for scale in self.scales], dim=1)
@@ -141,7 +141,7 @@ def _mixing(channels: int, depth: int, heads: int, *, window: int) -> nn.Sequent
     """Attention blocks whose MLP weighs its hidden channels."""
     return nn.Sequential(
         *(
-            WindowBlock(channels, heads=heads, window=window, shift=(i % 2) * (window // 2), mlp=_mlp(channels))
+            SwinBlock(channels, heads=heads, window=window, shift=(i % 2) * (window // 2), mlp=_mlp(channels))
             for i in range(depth)
         )
     )
@@ -149,7 +149,9 @@ def _mixing(channels: int, depth: int, heads: int, *, window: int) -> nn.Sequent
 
 def _mlp(channels: int) -> nn.Sequential:
     hidden = 4 * channels
-    return nn.Sequential(nn.Linear(channels, hidden), nn.GELU(), ChannelAttention(hidden), nn.Linear(hidden, channels))
+    return nn.Sequential(
+        nn.Linear(channels, hidden), nn.GELU(), EfficientChannelAttention(hidden), nn.Linear(hidden, channels)
+    )
 
 
 def _conv_bn_relu(channels_in: int, channels: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:

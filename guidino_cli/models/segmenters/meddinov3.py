@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.layers import ChannelNorm, initialise_he
+from guidino_cli.models.layers import LayerNorm2d, initialise_kaiming
 
 _STEPS = 4
 
@@ -37,7 +37,7 @@ class MedDINOv3(Segmenter):
         widths = [joined >> step for step in range(_STEPS + 1)]
         self.upsample = nn.Sequential(*(_doubled(wide, narrow) for wide, narrow in pairwise(widths)))
         self.head = nn.Conv2d(widths[-1], num_classes, 1)
-        self.apply(initialise_he)
+        self.apply(initialise_kaiming)
 
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
         """One map, the blocks' tokens side by side, which the guide gates; `image` is not read."""
@@ -54,7 +54,7 @@ class MedDINOv3(Segmenter):
 def _doubled(channels_in: int, channels_out: int) -> nn.Sequential:
     """Each cell becomes 2 x 2."""
     grow = nn.ConvTranspose2d(channels_in, channels_out, 2, stride=2)
-    return nn.Sequential(grow, ChannelNorm(channels_out, eps=1e-6), nn.GELU())
+    return nn.Sequential(grow, LayerNorm2d(channels_out, eps=1e-6), nn.GELU())
 
 
 def _joined_channels(channels: Sequence[int]) -> int:

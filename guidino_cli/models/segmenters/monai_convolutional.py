@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.layers import monai_nets, take_single_cells
+from guidino_cli.models.layers import import_monai_nets, use_any_size_instance_norm
 
 
 class DynUNet(Segmenter):
@@ -39,7 +39,7 @@ class DynUNet(Segmenter):
         if stages < 4:
             raise ValueError(f"widths are {list(widths)}, expected 4 or more")
         self.stride = 2 ** (stages - 1)
-        self.net = monai_nets("dynunet").DynUNet(
+        self.net = import_monai_nets("dynunet").DynUNet(
             spatial_dims=2,
             in_channels=in_channels,
             out_channels=num_classes,
@@ -52,7 +52,7 @@ class DynUNet(Segmenter):
         )
         # The same blocks under a second name: a file of weights would hold them twice.
         del self.net.skip_layers
-        take_single_cells(self.net)
+        use_any_size_instance_norm(self.net)
 
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
         """A map of each stage: the image's size, then halved from stage to stage."""
@@ -102,7 +102,7 @@ class SegResNet(Segmenter):
             found = f"width {width} and blocks_down {list(blocks_down)}"
             raise ValueError(f"{found}: expected a multiple of 8 and two levels or more")
         self.stride = 2 ** (len(blocks_down) - 1)
-        self.net = monai_nets("segresnet").SegResNet(
+        self.net = import_monai_nets("segresnet").SegResNet(
             spatial_dims=2,
             init_filters=width,
             in_channels=in_channels,
@@ -150,11 +150,11 @@ class UNetPlusPlus(Segmenter):
         super().__init__()
         if len(widths) != 6:
             raise ValueError(f"widths are {list(widths)}, expected six: five levels and the last node")
-        net = monai_nets("unetpp").BasicUNetPlusPlus(2, in_channels, num_classes, tuple(widths))
+        net = import_monai_nets("unetpp").BasicUNetPlusPlus(2, in_channels, num_classes, tuple(widths))
         self.deep_supervision = deep_supervision
         if not deep_supervision:
             del net.final_conv_0_1, net.final_conv_0_2, net.final_conv_0_3
-        self.net = take_single_cells(net)
+        self.net = use_any_size_instance_norm(net)
 
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
         """The first node of each level: the image's size, then halved from level to level."""
@@ -203,10 +203,10 @@ class AttentionUNet(Segmenter):
         if len(widths) < 2:
             raise ValueError(f"widths are {list(widths)}, expected two or more")
         self.stride = 2 ** (len(widths) - 1)
-        net = monai_nets("attention-unet").AttentionUnet(
+        net = import_monai_nets("attention-unet").AttentionUnet(
             2, in_channels, num_classes, tuple(widths), (2,) * (len(widths) - 1), dropout=dropout
         )
-        self.net = take_single_cells(net)
+        self.net = use_any_size_instance_norm(net)
 
     def _levels(self) -> list[tuple[nn.Module, Any]]:
         """What leads from each level down, and its attention; MONAI nests each level in the one above."""

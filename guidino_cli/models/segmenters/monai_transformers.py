@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.layers import monai_nets, take_single_cells
+from guidino_cli.models.layers import import_monai_nets, use_any_size_instance_norm
 
 _PATCH = 16
 # Blocks of the ViT, counted from 0, whose tokens become the skips at 1/2, 1/4 and 1/8.
@@ -52,7 +52,7 @@ class UNETR(Segmenter):
         super().__init__()
         if image_size % _PATCH or image_size < _PATCH:
             raise ValueError(f"image_size is {image_size}, expected a multiple of {_PATCH}")
-        net = monai_nets("unetr").UNETR(
+        net = import_monai_nets("unetr").UNETR(
             in_channels=in_channels,
             out_channels=num_classes,
             img_size=image_size,
@@ -63,7 +63,7 @@ class UNETR(Segmenter):
             dropout_rate=dropout,
             spatial_dims=2,
         )
-        self.net = take_single_cells(net)
+        self.net = use_any_size_instance_norm(net)
         # MONAI's blocks hold a norm for attention to other tokens, which UNETR does not have.
         for name, weight in self.net.named_parameters():
             weight.requires_grad_("cross_attn" not in name)
@@ -134,7 +134,7 @@ class SwinUNETR(Segmenter):
         super().__init__()
         if len(depths) != 4 or len(heads) != 4:
             raise ValueError(f"depths {list(depths)} and heads {list(heads)}, expected four of each")
-        nets = monai_nets("swin-unetr")
+        nets = import_monai_nets("swin-unetr")
         # MONAI reads the shares of dropped paths off a tensor, which one without values does not allow.
         with torch.device("cpu"):
             net = nets.SwinUNETR(
@@ -147,7 +147,7 @@ class SwinUNETR(Segmenter):
                 dropout_path_rate=drop_path,
                 spatial_dims=2,
             )
-        self.net = take_single_cells(net).to(torch.get_default_device())
+        self.net = use_any_size_instance_norm(net).to(torch.get_default_device())
 
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
         """Maps at 1, 1/2, 1/4, 1/8, 1/16 and 1/32 of the image."""

@@ -8,7 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.layers import SLOPE, InstanceNorm, climb, conv_norm_act, conv_stage, initialise_he
+from guidino_cli.models.layers import (
+    LEAKY_RELU_SLOPE,
+    InstanceNorm,
+    conv_norm_act,
+    conv_stage,
+    decode_with_skips,
+    initialise_kaiming,
+)
 
 _BLOCKS = {"residual": (1, 3, 4, 6, 6, 6), "plain": (2, 2, 2, 2, 2, 2)}
 _DECODER_CONVS = {"residual": 1, "plain": 2}
@@ -74,7 +81,7 @@ class NNUNet(Segmenter):
 
     def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
         """Class scores at 1, 1/2, 1/4, ... of the image, or at image size alone."""
-        return climb(features, rise=lambda level, x: self.up[level](x), merge=self.merge, heads=self.heads)
+        return decode_with_skips(features, rise=lambda level, x: self.up[level](x), merge=self.merge, heads=self.heads)
 
 
 class _ResidualBlock(nn.Module):
@@ -91,7 +98,7 @@ class _ResidualBlock(nn.Module):
         self.shortcut = nn.Sequential(*shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(self.norm(self.second(self.first(x))) + self.shortcut(x), SLOPE)
+        return F.leaky_relu(self.norm(self.second(self.first(x))) + self.shortcut(x), LEAKY_RELU_SLOPE)
 
 
 def _residual_stage(channels_in: int, channels_out: int, *, count: int, stride: int) -> nn.Sequential:
@@ -101,6 +108,6 @@ def _residual_stage(channels_in: int, channels_out: int, *, count: int, stride: 
 
 def _initialise(module: nn.Module) -> None:
     """He's initialisation; a residual block begins as its shortcut."""
-    initialise_he(module)
+    initialise_kaiming(module)
     if isinstance(module, _ResidualBlock):
         nn.init.zeros_(module.norm.weight)

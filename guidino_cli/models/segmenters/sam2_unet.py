@@ -45,7 +45,7 @@ class SAM2UNet(Segmenter):
                 f"reads {_LEVELS} levels of its backbone, found {len(dense_channels)}; use backbone sam2, or set "
                 "model.backbone.options.layers, such as [3,6,9,12] for a ViT of 12 blocks"
             )
-        self.reduce = nn.ModuleList(ReceptiveField(channels, width) for channels in dense_channels)
+        self.reduce = nn.ModuleList(ReceptiveFieldBlock(channels, width) for channels in dense_channels)
         self.join = nn.ModuleList(_joining(width) for _ in range(_LEVELS - 1))
         heads = _LEVELS - 1 if deep_supervision else 1
         self.heads = nn.ModuleList(nn.Conv2d(width, num_classes, 1) for _ in range(heads))
@@ -63,7 +63,7 @@ class SAM2UNet(Segmenter):
         return [_resized(head(item), size_hw) for head, item in zip(self.heads, joined, strict=False)]
 
 
-class ReceptiveField(nn.Module):
+class ReceptiveFieldBlock(nn.Module):
     """Four views of a map, of one cell and of ever wider crosses and rings, joined and added to the map itself.
 
     After Liu et al., ECCV 2018, as camouflaged and salient object detection use it: batch norm behind every

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.pretrained.starting import pretrained
+from guidino_cli.models.pretrained.strict_loading import load_pretrained
 
 # Widths of the four stages, their blocks, and the decoder's width.
 _SIZES = {
@@ -63,7 +63,7 @@ class SegFormer(Segmenter):
         config.num_labels = num_classes
         self.net = SegformerForSemanticSegmentation(config)
         if weights is not None:
-            self.net.segformer = pretrained(SegformerModel, config, weights, heads=("classifier.", "decode_head."))
+            self.net.segformer = load_pretrained(SegformerModel, config, weights, heads=("classifier.", "decode_head."))
 
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
         """A map of each stage: 1/4, 1/8, 1/16 and 1/32 of the image."""

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from guidino_cli.errors import ConfigError, unknown
+from guidino_cli.errors import ConfigError, unknown_name
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.layers import optional
+from guidino_cli.models.layers import import_optional
 
 _HINT = "torchvision must be the build for your torch (https://pytorch.org/get-started)"
 _SPELLING = "smp:ARCHITECTURE:ENCODER, such as smp:Unet:resnet34"
@@ -42,7 +42,9 @@ class SMP(Segmenter):
         super().__init__()
         self.name, given = f"smp:{variant}", dict(arguments or {})
         architecture, encoder = _names(variant)
-        library = optional("segmentation_models_pytorch", extra="smp", needed_by=f"segmenter {self.name}", hint=_HINT)
+        library = import_optional(
+            "segmentation_models_pytorch", extra="smp", needed_by=f"segmenter {self.name}", hint=_HINT
+        )
         kind = _architecture(library, architecture)
         _require_encoder(library, encoder)
         try:
@@ -100,7 +102,7 @@ def _names(variant: str) -> tuple[str, str]:
 def _architecture(library: Any, name: str) -> Any:
     known = {kind.__name__: kind for kind in library.MODEL_ARCHITECTURES_MAPPING.values() if kind.__name__ != "DPT"}
     if name not in known:
-        raise ConfigError("segmenter smp: " + unknown("architecture", name, known))
+        raise ConfigError("segmenter smp: " + unknown_name("architecture", name, known))
     return known[name]
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
 from guidino_cli.models.layers import DropPath, InstanceNorm
-from guidino_cli.models.mamba import fresh_rates, fresh_steps, selective_scan
-from guidino_cli.models.windows import PatchExpanding, PatchMerging, channels_first, channels_last
+from guidino_cli.models.mamba import init_a_log, init_dt_bias, selective_scan
+from guidino_cli.models.window_attention import PatchExpanding, PatchMerging, channels_first, channels_last
 
 _DIRECTIONS = 4
 # Of the image's side to the finest map's: the stem and the patch embedding halve it.
@@ -59,14 +59,14 @@ class SwinUMamba(Segmenter):
         self.norm_embed = nn.LayerNorm(width)
         drops = iter(torch.linspace(0, drop_path, sum(depths), device="cpu").tolist())
         self.stages = nn.ModuleList(
-            nn.Sequential(*(ScanBlock(channels, states=states, drop_path=next(drops)) for _ in range(depth)))
+            nn.Sequential(*(VSSBlock(channels, states=states, drop_path=next(drops)) for _ in range(depth)))
             for channels, depth in zip(widths, depths, strict=True)
         )
         self.merge = nn.ModuleList(PatchMerging(channels) for channels in widths[:-1])
         self.expand = nn.ModuleList(PatchExpanding(coarse, fine, 2) for fine, coarse in pairwise(widths))
         self.join = nn.ModuleList(nn.Linear(2 * channels, channels) for channels in widths[:-1])
         self.rise = nn.ModuleList(
-            nn.Sequential(*(ScanBlock(channels, states=states) for _ in range(rising))) for channels in widths[:-1]
+            nn.Sequential(*(VSSBlock(channels, states=states) for _ in range(rising))) for channels in widths[:-1]
         )
         self.expand_last = PatchExpanding(width, width, _FINEST)
         heads = [width, *(widths[:-1] if deep_supervision else [])]
@@ -94,7 +94,7 @@ class SwinUMamba(Segmenter):
         return [head(channels_first(item)) for head, item in zip(self.heads, maps, strict=False)]
 
 
-class ScanBlock(nn.Module):
+class VSSBlock(nn.Module):
     """VMamba's block: a normed map, scanned, added to what came in; there is no MLP.
 
     Args:
@@ -106,7 +106,7 @@ class ScanBlock(nn.Module):
     def __init__(self, channels: int, *, states: int = 16, drop_path: float = 0.0) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
-        self.scan = FourScans(channels, states=states)
+        self.scan = SS2D(channels, states=states)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ class ScanBlock(nn.Module):
         return out
 
 
-class FourScans(nn.Module):
+class SS2D(nn.Module):
     """VMamba's SS2D (Liu et al. 2024, arXiv:2401.10166): a selective scan along rows, columns, and both backwards.
 
     Every cell hears of every other: at least one path comes by the other one first.
@@ -136,8 +136,8 @@ class FourScans(nn.Module):
         self.x_proj = nn.Conv1d(_DIRECTIONS * inner, _DIRECTIONS * sum(self.sizes), 1, groups=_DIRECTIONS, bias=False)
         self.dt_proj = nn.Conv1d(_DIRECTIONS * rank, _DIRECTIONS * inner, 1, groups=_DIRECTIONS, bias=False)
         # Added within the scan.
-        self.dt_bias = nn.Parameter(fresh_steps(_DIRECTIONS * inner))
-        self.A_log = nn.Parameter(fresh_rates(_DIRECTIONS * inner, states))
+        self.dt_bias = nn.Parameter(init_dt_bias(_DIRECTIONS * inner))
+        self.A_log = nn.Parameter(init_a_log(_DIRECTIONS * inner, states))
         self.D = nn.Parameter(torch.ones(_DIRECTIONS * inner))
         self.norm = nn.LayerNorm(inner)
         self.out_proj = nn.Linear(inner, channels, bias=False)
@@ -147,7 +147,7 @@ class FourScans(nn.Module):
         """Maps (B, h, w, C) in and out."""
         x, gate = self.in_proj(x).chunk(2, dim=-1)
         x = F.silu(self.local(channels_first(x)))
-        paths = laid_out(x).flatten(1, 2)
+        paths = cross_scan(x).flatten(1, 2)
         mixed = self.x_proj(paths).unflatten(1, (_DIRECTIONS, -1))
         low, enter, read = mixed.split(self.sizes, dim=2)
         y = selective_scan(
@@ -159,18 +159,18 @@ class FourScans(nn.Module):
             self.D.float(),
             delta_bias=self.dt_bias.float(),
         )
-        maps = gathered(y.unflatten(1, (_DIRECTIONS, -1)), (x.shape[-2], x.shape[-1]))
+        maps = cross_merge(y.unflatten(1, (_DIRECTIONS, -1)), (x.shape[-2], x.shape[-1]))
         out: Tensor = self.out_proj(self.norm(channels_last(maps)) * F.silu(gate))
         return out
 
 
-def laid_out(x: Tensor) -> Tensor:
+def cross_scan(x: Tensor) -> Tensor:
     """A map (B, C, h, w) as paths (B, 4, C, h w): row by row, column by column, and both from the last cell on."""
     forwards = torch.stack([x.flatten(2), x.transpose(2, 3).flatten(2)], dim=1)
     return torch.cat([forwards, forwards.flip(-1)], dim=1)
 
 
-def gathered(paths: Tensor, size_hw: tuple[int, int]) -> Tensor:
+def cross_merge(paths: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """The way back from `laid_out`: each cell (B, C, h, w) is the sum of what the four paths say there."""
     h, w = size_hw
     rows, columns = (paths[:, :2] + paths[:, 2:].flip(-1)).unbind(dim=1)

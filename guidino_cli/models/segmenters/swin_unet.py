@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.windows import PatchExpanding, PatchMerging, WindowBlock, channels_first, channels_last
+from guidino_cli.models.window_attention import PatchExpanding, PatchMerging, SwinBlock, channels_first, channels_last
 
 _PATCH = 4
 
@@ -101,7 +101,7 @@ class _Stage(nn.Sequential):
     def __init__(self, channels: int, depth: int, heads: int, drops: Sequence[float], *, window: int) -> None:
         super().__init__(
             *(
-                WindowBlock(channels, heads=heads, window=window, shift=(i % 2) * (window // 2), drop_path=drops[i])
+                SwinBlock(channels, heads=heads, window=window, shift=(i % 2) * (window // 2), drop_path=drops[i])
                 for i in range(depth)
             )
         )

@@ -8,10 +8,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.layers import SLOPE, InstanceNorm, climb, conv_norm_act, initialise_he
+from guidino_cli.models.layers import (
+    LEAKY_RELU_SLOPE,
+    InstanceNorm,
+    conv_norm_act,
+    decode_with_skips,
+    initialise_kaiming,
+)
 from guidino_cli.models.mamba import Mamba
 
-Where = Literal["bot", "enc"]
+MambaPlacement = Literal["bot", "enc"]
 
 
 class UMamba(Segmenter):
@@ -41,7 +47,7 @@ class UMamba(Segmenter):
         *,
         num_classes: int,
         in_channels: int = 3,
-        where: Where = "bot",
+        where: MambaPlacement = "bot",
         widths: Sequence[int] = (32, 64, 128, 256, 512, 512, 512),
         blocks: Sequence[int] | None = None,
         states: int = 16,
@@ -63,7 +69,8 @@ class UMamba(Segmenter):
         )
         scanned = {count - 1} if where == "bot" else set(range(count - 1, -1, -2))
         self.scans = nn.ModuleList(
-            MapMamba(width, states=states) if level in scanned else nn.Identity() for level, width in enumerate(widths)
+            MambaLayer(width, states=states) if level in scanned else nn.Identity()
+            for level, width in enumerate(widths)
         )
         self.up = nn.ModuleList(nn.Conv2d(below, width, 1) for width, below in pairwise(widths))
         self.merge = nn.ModuleList(
@@ -72,7 +79,7 @@ class UMamba(Segmenter):
         )
         heads = widths[:-2] if deep_supervision else widths[:1]
         self.heads = nn.ModuleList(nn.Conv2d(width, num_classes, 1) for width in heads)
-        self.apply(initialise_he)
+        self.apply(initialise_kaiming)
 
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
         """A map of each stage, behind its Mamba block if it has one: the image's size, then halved each time."""
@@ -84,14 +91,14 @@ class UMamba(Segmenter):
 
     def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
         """Class scores at 1, 1/2, 1/4, ... of the image, or at image size alone."""
-        return climb(features, rise=self._rise, merge=self.merge, heads=self.heads)
+        return decode_with_skips(features, rise=self._rise, merge=self.merge, heads=self.heads)
 
     def _rise(self, level: int, x: Tensor) -> Tensor:
         out: Tensor = self.up[level](F.interpolate(x, scale_factor=2, mode="nearest"))
         return out
 
 
-class MapMamba(nn.Module):
+class MambaLayer(nn.Module):
     """A Mamba block over the normed cells of a map, row by row; nothing passes by it."""
 
     def __init__(self, channels: int, *, states: int) -> None:
@@ -117,7 +124,7 @@ class _ResidualBlock(nn.Module):
         self.shortcut = nn.Conv2d(channels_in, channels_out, 1, stride=stride) if projects else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(self.norm(self.second(self.first(x))) + self.shortcut(x), SLOPE)
+        return F.leaky_relu(self.norm(self.second(self.first(x))) + self.shortcut(x), LEAKY_RELU_SLOPE)
 
 
 def _residual_stage(channels_in: int, channels_out: int, *, count: int, stride: int = 1) -> nn.Sequential:

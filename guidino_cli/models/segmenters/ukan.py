@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.layers import ChannelNorm, DropPath
+from guidino_cli.models.layers import DropPath, LayerNorm2d
 
 _LEVELS = 5
 
@@ -49,7 +49,7 @@ class UKAN(Segmenter):
 
         def mix(channels: int) -> nn.Sequential:
             blocks = (_KANBlock(channels, grid=grid, drop_path=drop_path) for _ in range(depth))
-            return nn.Sequential(*blocks, ChannelNorm(channels))
+            return nn.Sequential(*blocks, LayerNorm2d(channels))
 
         self.convs = nn.ModuleList(_double_conv(i, o, o) for i, o in pairwise([in_channels, *convs]))
         self.embeds = nn.ModuleList(_PatchEmbedding(i, o) for i, o in pairwise(all_widths[2:]))
@@ -84,7 +84,7 @@ class _KANBlock(nn.Module):
 
     def __init__(self, channels: int, *, grid: int, drop_path: float) -> None:
         super().__init__()
-        self.norm = ChannelNorm(channels)
+        self.norm = LayerNorm2d(channels)
         self.layers = nn.Sequential(*(_KANConv(channels, grid=grid) for _ in range(3)))
         self.drop_path = DropPath(drop_path)
 
@@ -154,7 +154,7 @@ class _PatchEmbedding(nn.Sequential):
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         conv = nn.Conv2d(channels_in, channels_out, 3, stride=2, padding=1)
-        super().__init__(conv, ChannelNorm(channels_out))
+        super().__init__(conv, LayerNorm2d(channels_out))
 
 
 def _double_conv(channels_in: int, hidden: int, channels_out: int) -> nn.Sequential:

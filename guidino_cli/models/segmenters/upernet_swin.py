@@ -8,7 +8,7 @@ from torch import Tensor
 
 from guidino_cli.errors import ConfigError
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.pretrained.starting import pretrained
+from guidino_cli.models.pretrained.strict_loading import load_pretrained
 
 
 class UperNetSwin(Segmenter):
@@ -75,7 +75,7 @@ class UperNetSwin(Segmenter):
         self.net = UperNetForSemanticSegmentation(config)
         if weights is not None:
             # UperNet normalises each stage's map anew.
-            self.net.backbone = pretrained(
+            self.net.backbone = load_pretrained(
                 SwinBackbone, swin, weights, heads=("classifier.", "swin.layernorm."), fresh=("hidden_states_norms.",)
             )
         # It belongs to Swin's own head; nothing here reads what it gives.

@@ -7,7 +7,7 @@ import pytest
 
 from guidino_cli.commands.run_sets import run
 from guidino_cli.commands.runs.result import RunResult, write_result
-from guidino_cli.config import dump, load_preset
+from guidino_cli.config import dump_config, load_preset
 
 Maker = Callable[..., Path]
 
@@ -25,7 +25,7 @@ class Trainings:
         if "--resume" not in words:
             folder.mkdir(parents=True, exist_ok=True)
             overrides = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
-            (folder / "config.yaml").write_text(dump(load_preset("demo", overrides)))
+            (folder / "config.yaml").write_text(dump_config(load_preset("demo", overrides)))
             (folder / "last").mkdir(exist_ok=True)
             (folder / "last" / "state").write_text("")
         if code == 0:

@@ -9,7 +9,7 @@ import pytest
 
 from guidino_cli.commands.run_sets import run
 from guidino_cli.commands.runs.result import RunResult, write_result
-from guidino_cli.config import dump, load_preset, override
+from guidino_cli.config import dump_config, load_preset, override
 from guidino_cli.errors import ConfigError, DataError
 
 Maker = Callable[..., Path]
@@ -21,7 +21,7 @@ def _tune(words: Sequence[str]) -> int:
     overrides = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
     folder.mkdir(parents=True)
     config = override(load_preset(str(origin / "config.yaml")), ["model.lora={}", *overrides])
-    (folder / "config.yaml").write_text(dump(config))
+    (folder / "config.yaml").write_text(dump_config(config))
     facts = {"data": {"sha256": ""}, "origin": {"sha256": "of the weights that were"}}
     (folder / "run.json").write_text(json.dumps(facts))
     write_result(folder, RunResult(0.8, 3, 5, 60.0))
@@ -32,7 +32,7 @@ def test_runs_of_other_settings_in_the_folder_are_refused(trainings, train, out:
     train(trainings([0.6, 0.7]), seeds="2")
     path = out / "seed-1" / "config.yaml"
     config = load_preset(str(path))
-    path.write_text(dump(replace(config, train=replace(config.train, lr=0.5))))
+    path.write_text(dump_config(replace(config, train=replace(config.train, lr=0.5))))
     with pytest.raises(ConfigError, match="seed-1: was trained with other settings than the set's"):
         train(trainings([]), preset=None, data=None, resume=True)
 

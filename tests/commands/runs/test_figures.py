@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from guidino_cli.commands.runs import figures as run_pictures
-from guidino_cli.commands.runs.figures import _spread, curve_keeper, draw_validation
+from guidino_cli.commands.runs.figures import _evenly_spaced, curve_callback, draw_validation_grid
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.types import Case
 
@@ -26,15 +26,15 @@ def cases(count: int) -> list[Case]:
 
 
 def test_six_cases_are_spread_evenly_from_the_first_to_the_last() -> None:
-    assert [case.id for case in _spread(cases(11), 6)] == ["0", "2", "4", "6", "8", "10"]
-    assert [case.id for case in _spread(cases(3), 6)] == ["0", "1", "2"]
+    assert [case.id for case in _evenly_spaced(cases(11), 6)] == ["0", "2", "4", "6", "8", "10"]
+    assert [case.id for case in _evenly_spaced(cases(3), 6)] == ["0", "1", "2"]
 
 
 def test_the_curve_is_drawn_at_most_once_in_the_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now, drawn = [100.0], []
     monkeypatch.setattr(run_pictures.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(run_pictures, "draw_curve", lambda _, history: drawn.append(len(history)))
-    keep = curve_keeper(RunFolder(tmp_path))
+    keep = curve_callback(RunFolder(tmp_path))
     for second, count in ((100.0, 1), (129.0, 2), (130.0, 3), (159.0, 4), (161.0, 5)):
         now[0] = second
         keep([ROW] * count)
@@ -48,7 +48,7 @@ def test_a_curve_that_cannot_be_drawn_does_not_end_the_run(tmp_path: Path, monke
     monkeypatch.setattr(run_pictures, "draw_curve", fail)
     said: list[str] = []
     monkeypatch.setattr(run_pictures, "say", said.append)
-    curve_keeper(RunFolder(tmp_path))([ROW])
+    curve_callback(RunFolder(tmp_path))([ROW])
     assert said == ["guidino: warning: curve.png could not be drawn (no space left); training goes on"]
 
 
@@ -63,7 +63,7 @@ def test_training_leaves_a_curve_and_a_grid_of_the_best_weights(
     assert (run / "validation.png").is_file()
     rows: list[Any] = []
     monkeypatch.setattr(run_pictures, "validation_grid", lambda found, **_: rows.extend(found) or _Nothing())
-    draw_validation(RunFolder(run), device=torch.device("cpu"), offline=True)
+    draw_validation_grid(RunFolder(run), device=torch.device("cpu"), offline=True)
     # The mean of the cases' Dice is the figure that training reported: same weights, same windows, same rule.
     assert sum(row.dice for row in rows) / len(rows) == pytest.approx(RunFolder(run).history()[0]["val_dice"])
     assert [row.name for row in rows] == ["case4", "case5"]

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from guidino_cli.commands.runs.messages import errors_with_advice
+from guidino_cli.commands.runs.messages import add_resume_hints
 from guidino_cli.errors import DataError, ResourceError
 
 
 def _end_with(error: BaseException, *, is_begun: bool = True) -> None:
-    advice = errors_with_advice(
+    advice = add_resume_hints(
         Path("run"), go_on="guidino x --resume", is_begun=lambda: is_begun, less_memory="lower the batch"
     )
     with advice:

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from guidino_cli.commands.visualize.figures import rounded_outwards
+from guidino_cli.commands.visualize.figures import round_outwards
 from guidino_cli.config import LoraSettings
 from guidino_cli.models.backbones.dino import random_dino
-from guidino_cli.models.lora import adapt, switched_off
+from guidino_cli.models.lora import add_lora, disable_adapter
 
 
 @pytest.mark.parametrize(
@@ -16,17 +16,17 @@ from guidino_cli.models.lora import adapt, switched_off
 def test_colours_end_at_round_values_just_beyond_those_that_occur(
     values: tuple[float, float], limits: tuple[float, float]
 ) -> None:
-    assert rounded_outwards(*values) == limits
+    assert round_outwards(*values) == limits
 
 
 def test_the_ends_of_equal_values_are_apart() -> None:
-    low, high = rounded_outwards(0.5, 0.5)
+    low, high = round_outwards(0.5, 0.5)
     assert low < 0.5 < high
 
 
 def test_a_switched_off_adapter_gives_the_pretrained_tokens_and_comes_back() -> None:
     plain, adapted = (random_dino(hidden_size=16, depth=1, heads=2, registers=1) for _ in range(2))
-    adapt(adapted, LoraSettings())
+    add_lora(adapted, LoraSettings())
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if "lora_B" in name:
@@ -35,7 +35,7 @@ def test_a_switched_off_adapter_gives_the_pretrained_tokens_and_comes_back() -> 
     image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         before = adapted(image)[-1]
-        with switched_off(adapted):
+        with disable_adapter(adapted):
             off = adapted(image)[-1]
         after = adapted(image)[-1]
     assert torch.equal(off, plain(image)[-1])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from guidino_cli.commands.visualize.report import _print
+from guidino_cli.commands.visualize.report import _print_table
 
 
 def test_a_long_name_goes_on_in_the_next_line_and_no_figure_is_cut(
@@ -10,7 +10,7 @@ def test_a_long_name_goes_on_in_the_next_line_and_no_figure_is_cut(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     headings = ("image", "AUROC", "IoU at 0.5", "values", "network's Dice")
-    _print(headings, [("x" * 60, "0.937", "0.010", "0.48..0.50", "0.374")])
+    _print_table(headings, [("x" * 60, "0.937", "0.010", "0.48..0.50", "0.374")])
     text = capsys.readouterr().out
     assert all(word in text for word in (*headings, "0.937", "0.010", "0.48..0.50", "0.374"))
     assert text.count("x") == 60

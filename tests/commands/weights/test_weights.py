@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from guidino_cli.models.pretrained.catalogue import KNOWN
+from guidino_cli.models.pretrained.catalogue import KNOWN_WEIGHTS
 
 
 def test_download_never_mixes_two_models_in_one_folder(guidino: Callable[..., Any], wide_folder: Path) -> None:
@@ -101,7 +101,7 @@ def test_list_names_every_known_backbone_within_80_columns(guidino: Callable[...
     outcome = guidino("weights", "list")
     assert outcome.code == 0
     lines = outcome.stdout.splitlines()
-    assert all(any(line.startswith(item.name + " ") for line in lines) for item in KNOWN)
+    assert all(any(line.startswith(item.name + " ") for line in lines) for item in KNOWN_WEIGHTS)
     assert max(map(len, lines)) <= 80
     assert outcome.stdout.isascii()
 

@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from guidino_cli.data.masks.decision import decide
-from guidino_cli.data.masks.rule import MaskRule, apply
-from guidino_cli.data.masks.values import analyse, histogram
+from guidino_cli.data.masks.decision import decide_mask_rule
+from guidino_cli.data.masks.rule import MaskRule, apply_mask_rule
+from guidino_cli.data.masks.values import compute_histogram, read_with_histogram
 from guidino_cli.errors import DataError
 
 
 def _rule(*masks: Sequence[object], lossy: bool = False, **options: object) -> MaskRule:
     found = [
-        histogram(np.array(values).reshape(1, -1), name=f"{index}.png", is_lossy=lossy)
+        compute_histogram(np.array(values).reshape(1, -1), name=f"{index}.png", is_lossy=lossy)
         for index, values in enumerate(masks)
     ]
-    return decide(found, **options)  # type: ignore[arg-type]
+    return decide_mask_rule(found, **options)  # type: ignore[arg-type]
 
 
 def _labels(rule: MaskRule, *values: object) -> list[int]:
-    return apply(rule, np.array(values).reshape(1, -1)).ravel().tolist()
+    return apply_mask_rule(rule, np.array(values).reshape(1, -1)).ravel().tolist()
 
 
 @pytest.mark.parametrize("value", [1, 255, 38, 65535])
@@ -118,10 +118,10 @@ def test_three_named_classes_keep_an_absent_one() -> None:
 
 
 def test_one_bit_masks_agree_with_0_255_masks() -> None:
-    found = [histogram(np.array([[0, 255]]), name="a"), histogram(np.array([[False, True]]), name="b")]
-    rule = decide(found)
-    assert apply(rule, np.array([[True, False]])).tolist() == [[1, 0]]
-    assert apply(rule, np.array([[255, 0]])).tolist() == [[1, 0]]
+    found = [compute_histogram(np.array([[0, 255]]), name="a"), compute_histogram(np.array([[False, True]]), name="b")]
+    rule = decide_mask_rule(found)
+    assert apply_mask_rule(rule, np.array([[True, False]])).tolist() == [[1, 0]]
+    assert apply_mask_rule(rule, np.array([[255, 0]])).tolist() == [[1, 0]]
 
 
 def test_probabilities_need_a_threshold() -> None:
@@ -137,15 +137,17 @@ def test_whole_numbers_stored_as_floats_are_indices() -> None:
 def test_black_and_one_colour_is_binary() -> None:
     colour = np.zeros((1, 2, 3), dtype=np.uint8)
     colour[0, 1] = (0, 0, 200)
-    assert apply(decide([histogram(colour, name="a")]), colour).tolist() == [[0, 1]]
+    assert apply_mask_rule(decide_mask_rule([compute_histogram(colour, name="a")]), colour).tolist() == [[0, 1]]
 
 
 def test_more_colours_are_refused_with_the_found_ones_to_paste() -> None:
     colours = np.array([[[0, 0, 0], [255, 0, 0], [255, 0, 0], [0, 255, 0]]], dtype=np.uint8)
     with pytest.raises(DataError, match="--classes '#000000=background,#ff0000=class_1,#00ff00=class_2'"):
-        decide([histogram(colours, name="a")])
-    rule = decide([histogram(colours, name="a")], codes={(0, 0, 0): 0, (255, 0, 0): 1, (0, 255, 0): 2})
-    assert apply(rule, colours).tolist() == [[0, 1, 1, 2]]
+        decide_mask_rule([compute_histogram(colours, name="a")])
+    rule = decide_mask_rule(
+        [compute_histogram(colours, name="a")], codes={(0, 0, 0): 0, (255, 0, 0): 1, (0, 255, 0): 2}
+    )
+    assert apply_mask_rule(rule, colours).tolist() == [[0, 1, 1, 2]]
 
 
 def test_an_all_black_file_fits_a_colour_table() -> None:
@@ -157,9 +159,9 @@ def test_a_jpeg_mask_is_recognised_as_lossy(tmp_path: Path) -> None:
     mask = np.zeros((40, 40), dtype=np.uint8)
     mask[10:25, 10:25] = 255
     Image.fromarray(mask).save(tmp_path / "a.jpg", quality=90)
-    values, found = analyse(tmp_path / "a.jpg")
+    values, found = read_with_histogram(tmp_path / "a.jpg")
     assert found.is_lossy
-    assert (apply(decide([found]), values) == (mask > 0)).all()
+    assert (apply_mask_rule(decide_mask_rule([found]), values) == (mask > 0)).all()
 
 
 def test_an_unexpected_value_is_refused_when_the_rule_is_applied() -> None:
@@ -171,7 +173,7 @@ def test_a_photograph_is_told_in_one_line_without_a_table_of_its_colours() -> No
     """Every pixel another colour, more than any mask has."""
     colours = np.stack(np.broadcast_arrays(np.arange(30)[:, None], np.arange(30), 7), axis=-1).astype(np.uint8)
     with pytest.raises(DataError) as refused:
-        decide([histogram(colours, name="a.jpg", is_lossy=True)] * 3)
+        decide_mask_rule([compute_histogram(colours, name="a.jpg", is_lossy=True)] * 3)
     said = str(refused.value)
     assert said.startswith("a.jpg: has 3 channels and 900 colours, as a photograph has (one of 3 such files of 3)")
     assert "give the folder of the masks" in said

@@ -2,7 +2,7 @@
 
 import pytest
 
-from guidino_cli.data.masks.rule import default_names, parse_classes
+from guidino_cli.data.masks.rule import default_class_names, parse_classes
 from guidino_cli.errors import ConfigError
 
 
@@ -30,5 +30,5 @@ def test_what_cannot_be_meant_is_refused(text: str) -> None:
 
 
 def test_unnamed_classes_are_counted() -> None:
-    assert default_names(2) == ("background", "foreground")
-    assert default_names(3) == ("background", "class_1", "class_2")
+    assert default_class_names(2) == ("background", "foreground")
+    assert default_class_names(3) == ("background", "class_1", "class_2")

@@ -8,23 +8,23 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 from torch import Tensor
 
-from guidino_cli.config import GuideSettings, ModelSettings, Part, load_preset
+from guidino_cli.config import ComponentSettings, GuideSettings, ModelSettings, load_preset
 from guidino_cli.data.manifest import load_manifest
-from guidino_cli.engine.feature_cache.cache import MemoryCache, memory_cache
+from guidino_cli.engine.feature_cache.cache import MemoryCache, make_memory_cache
 from guidino_cli.engine.prediction.inference import Window, segment_image
-from guidino_cli.engine.runs.folder import RunFolder, with_root
+from guidino_cli.engine.runs.folder import RunFolder, with_data_root
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.models import build_backbone, build_model
 from guidino_cli.models.composed import Model
 
-BACKBONE = Part("random", {"hidden_size": 32, "depth": 4, "heads": 2})
-TAPPED = Part("random", {**BACKBONE.options, "layers": [1, 2, 3, 4]})
+BACKBONE = ComponentSettings("random", {"hidden_size": 32, "depth": 4, "heads": 2})
+TAPPED = ComponentSettings("random", {**BACKBONE.options, "layers": [1, 2, 3, 4]})
 # Not looked at: in memory, keys are believed.
 PIXELS = torch.empty(0)
 MODELS = {
-    "guided": ModelSettings(Part("unet", {"width": 4}), BACKBONE, guide=GuideSettings(at="bottleneck")),
-    "segdino": ModelSettings(Part("segdino"), TAPPED),
-    "seg-guidino": ModelSettings(Part("seg-guidino"), BACKBONE, guide=GuideSettings(at="bottleneck")),
+    "guided": ModelSettings(ComponentSettings("unet", {"width": 4}), BACKBONE, guide=GuideSettings(at="bottleneck")),
+    "segdino": ModelSettings(ComponentSettings("segdino"), TAPPED),
+    "seg-guidino": ModelSettings(ComponentSettings("seg-guidino"), BACKBONE, guide=GuideSettings(at="bottleneck")),
 }
 
 
@@ -98,11 +98,11 @@ def test_what_does_not_fit_is_computed_every_time() -> None:
 
 def test_there_is_no_cache_without_a_backbone_or_memory_or_for_one_that_learns() -> None:
     backbone = build_backbone(BACKBONE.name, BACKBONE.options)
-    assert memory_cache(None, 1) is None
-    assert memory_cache(backbone, 0) is None
-    assert memory_cache(backbone, 1) is not None
+    assert make_memory_cache(None, 1) is None
+    assert make_memory_cache(backbone, 0) is None
+    assert make_memory_cache(backbone, 1) is not None
     backbone.is_frozen = False
-    assert memory_cache(backbone, 1) is None
+    assert make_memory_cache(backbone, 1) is None
 
 
 @pytest.mark.parametrize("mirror", [False, True])
@@ -161,7 +161,7 @@ def _trainer(data: Path, run: Path, *overrides: str) -> Trainer:
     settings = ["data.image_size=32", "train.batch_size=2", "train.epochs=3", "train.lr=1e-3"]
     backbone = [f"model.backbone.options.{key}={value}" for key, value in BACKBONE.options.items()]
     own = ["model.backbone.name=random", "model.backbone.options={}", *backbone, "model.segmenter.options={width: 4}"]
-    config = with_root(load_preset("kvasir-unet", [*settings, *own, *overrides]), data)
+    config = with_data_root(load_preset("kvasir-unet", [*settings, *own, *overrides]), data)
     # A user's process has one run.
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()

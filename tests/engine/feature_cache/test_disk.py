@@ -12,8 +12,14 @@ from torch import Tensor, nn
 
 from guidino_cli.config import load_preset
 from guidino_cli.data.manifest import load_manifest
-from guidino_cli.engine.feature_cache.disk import DiskCache, bytes_in, default_folder, digest, disk_cache
-from guidino_cli.engine.runs.folder import RunFolder, with_root
+from guidino_cli.engine.feature_cache.disk import (
+    DiskCache,
+    cached_bytes,
+    default_cache_folder,
+    open_disk_cache,
+    pixel_digest,
+)
+from guidino_cli.engine.runs.folder import RunFolder, with_data_root
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.errors import ConfigError, ResourceError
 from guidino_cli.models import build_backbone, build_model
@@ -43,7 +49,7 @@ class Source:
 def _cache(tmp_path: Path, *, gigabytes: float = 1) -> DiskCache:
     folder = tmp_path / "features" / "one"
     folder.mkdir(parents=True, exist_ok=True)
-    return DiskCache(folder, gigabytes=gigabytes, held_bytes=bytes_in(folder.parent), device=CPU)
+    return DiskCache(folder, gigabytes=gigabytes, held_bytes=cached_bytes(folder.parent), device=CPU)
 
 
 def _recall(cache: DiskCache, source: Source, which: Sequence[int], *, run: str = "") -> list[Tensor]:
@@ -99,9 +105,9 @@ def test_a_changed_image_is_another_image_whatever_it_is_called(tmp_path: Path) 
 
 def test_shape_and_precision_are_part_of_what_an_image_is() -> None:
     pixels = torch.arange(4.0)
-    digests = [digest(item) for item in (pixels, pixels.view(2, 2), pixels.view(1, 4), pixels.double())]
+    digests = [pixel_digest(item) for item in (pixels, pixels.view(2, 2), pixels.view(1, 4), pixels.double())]
     assert len(set(digests)) == 4
-    assert digest(pixels.flip(0).flip(0)) == digests[0]
+    assert pixel_digest(pixels.flip(0).flip(0)) == digests[0]
 
 
 def test_a_batch_that_is_kept_in_part_is_computed_and_the_rest_is_added(tmp_path: Path) -> None:
@@ -153,13 +159,13 @@ def test_beyond_the_budget_nothing_is_written_and_it_is_said_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _recall(_cache(tmp_path), Source(), [0])
-    size = bytes_in(tmp_path / "features")
+    size = cached_bytes(tmp_path / "features")
     cache, source = _cache(tmp_path, gigabytes=2.5 * size / 1e9), Source()
     for _ in range(2):
         for index in (1, 2, 3):
             _recall(cache, source, [index])
     assert source.seen == 3 + 2
-    assert bytes_in(tmp_path / "features") == 2 * size
+    assert cached_bytes(tmp_path / "features") == 2 * size
     assert capsys.readouterr().err.count("train.dense_cache_disk_gb") == 1
 
 
@@ -167,7 +173,7 @@ def test_a_folder_that_cannot_be_written_any_more_ends_the_keeping_not_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cache, source = _cache(tmp_path), Source()
-    (cache.folder / digest(IMAGES[0])[:2]).write_text("in the way")
+    (cache.folder / pixel_digest(IMAGES[0])[:2]).write_text("in the way")
     for _ in range(2):
         assert torch.equal(_recall(cache, source, [0])[0], _expected([0]))
     assert source.seen == 2
@@ -191,7 +197,7 @@ def train(make_data: Callable[..., Path], tmp_path: Path) -> Callable[..., tuple
             "model.segmenter.options={widths: [8, 4]}",
             f"train.dense_cache_folder={tmp_path / 'features'}",
         ]
-        config = with_root(load_preset("kvasir-light2d", [*settings, *own, *overrides]), data)
+        config = with_data_root(load_preset("kvasir-light2d", [*settings, *own, *overrides]), data)
         # A user's process has one run.
         AcceleratorState._reset_state(reset_partial_state=True)
         GradientState._reset_state()
@@ -252,12 +258,12 @@ def test_a_run_whose_training_images_change_says_that_only_validation_is_kept(
 def test_what_others_keep_in_the_folder_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "features" / "others").mkdir(parents=True)
     (tmp_path / "features" / "others" / "large.bin").write_bytes(bytes(1000))
-    assert bytes_in(tmp_path / "features") == 0
+    assert cached_bytes(tmp_path / "features") == 0
 
 
 def test_nothing_unfinished_is_left_and_what_killed_runs_left_is_removed(tmp_path: Path) -> None:
     backbone = build_backbone("random", TINY)
-    cache = disk_cache(backbone, root=tmp_path / "features", gigabytes=1, device=CPU)
+    cache = open_disk_cache(backbone, root=tmp_path / "features", gigabytes=1, device=CPU)
     assert cache is not None
     cache.recall(["a"], lambda: [torch.zeros(1, 3, 2, 2)], pixels=torch.zeros(1, 3, 4, 4))
     written = next((tmp_path / "features").rglob("*.safetensors"))
@@ -266,7 +272,7 @@ def test_nothing_unfinished_is_left_and_what_killed_runs_left_is_removed(tmp_pat
         path.write_text("half")
     two_hours_ago = time.time() - 7200
     os.utime(old, (two_hours_ago, two_hours_ago))
-    disk_cache(backbone, root=tmp_path / "features", gigabytes=1, device=CPU)
+    open_disk_cache(backbone, root=tmp_path / "features", gigabytes=1, device=CPU)
     assert list((tmp_path / "features").rglob("*.tmp")) == [young]
 
 
@@ -276,7 +282,7 @@ def test_another_backbone_or_other_layers_of_it_have_a_folder_of_their_own(
 ) -> None:
     folders = []
     for options in (TINY, TINY, {**TINY, **other}):
-        cache = disk_cache(build_backbone("random", options), root=tmp_path, gigabytes=1, device=CPU)
+        cache = open_disk_cache(build_backbone("random", options), root=tmp_path, gigabytes=1, device=CPU)
         assert cache is not None
         folders.append(cache.folder)
     assert folders[0] == folders[1] != folders[2]
@@ -297,7 +303,7 @@ def test_a_backbone_of_any_kind_has_a_folder(tmp_path: Path) -> None:
 
     folders = set()
     for backbone in (Bare(4, "1"), Bare(4, "1"), Bare(8, "1"), Bare(4, "2")):
-        cache = disk_cache(backbone, root=tmp_path, gigabytes=1, device=CPU)
+        cache = open_disk_cache(backbone, root=tmp_path, gigabytes=1, device=CPU)
         assert cache is not None
         folders.add(cache.folder)
     assert len(folders) == 3
@@ -305,9 +311,9 @@ def test_a_backbone_of_any_kind_has_a_folder(tmp_path: Path) -> None:
 
 def test_where_the_weights_lie_does_not_matter(tmp_path: Path) -> None:
     backbone = build_backbone("random", TINY)
-    before = disk_cache(backbone, root=tmp_path, gigabytes=1, device=CPU)
+    before = open_disk_cache(backbone, root=tmp_path, gigabytes=1, device=CPU)
     backbone.identity = {**backbone.identity, "weights": "/elsewhere"}
-    after = disk_cache(backbone, root=tmp_path, gigabytes=1, device=CPU)
+    after = open_disk_cache(backbone, root=tmp_path, gigabytes=1, device=CPU)
     assert before is not None
     assert after is not None
     assert before.folder == after.folder
@@ -316,17 +322,17 @@ def test_where_the_weights_lie_does_not_matter(tmp_path: Path) -> None:
 def test_there_is_no_cache_without_a_backbone_or_for_one_that_learns(tmp_path: Path) -> None:
     backbone = build_backbone("random", TINY)
     backbone.is_frozen = False
-    assert disk_cache(None, root=tmp_path, gigabytes=1, device=CPU) is None
-    assert disk_cache(backbone, root=tmp_path, gigabytes=1, device=CPU) is None
+    assert open_disk_cache(None, root=tmp_path, gigabytes=1, device=CPU) is None
+    assert open_disk_cache(backbone, root=tmp_path, gigabytes=1, device=CPU) is None
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_made_is_refused_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"file/.*cannot be written .*train\.dense_cache_folder"):
-        disk_cache(build_backbone("random", TINY), root=tmp_path / "file", gigabytes=1, device=CPU)
+        open_disk_cache(build_backbone("random", TINY), root=tmp_path / "file", gigabytes=1, device=CPU)
 
 
 def test_by_default_maps_lie_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_folder() == tmp_path / "guidino" / "features"
+    assert default_cache_folder() == tmp_path / "guidino" / "features"

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from guidino_cli.config import DataSettings
-from guidino_cli.engine.guides.prototypes import PrototypeBook, patches_of
+from guidino_cli.engine.guides.prototypes import NearestPatches, iter_patch_tokens
 from guidino_cli.engine.prediction.inference import Window
 from guidino_cli.models.backbones.dino import random_dino
 from guidino_cli.models.guides import TokenBook
@@ -33,7 +33,7 @@ def softmax_book(book: torch.Tensor, votes: torch.Tensor) -> TokenBook:
 
 
 def test_a_prototype_shows_its_most_alike_patches_best_first_and_one_an_image() -> None:
-    book = PrototypeBook(softmax_book(torch.eye(2), torch.tensor([4.0, -4.0])), keep=2)
+    book = NearestPatches(softmax_book(torch.eye(2), torch.tensor([4.0, -4.0])), keep=2)
     for name, x in (("a", 0.6), ("b", 1.0), ("c", 0.8)):
         tokens = torch.tensor([[x, x / 2], [(1 - x * x) ** 0.5, (1 - x * x / 4) ** 0.5]])
         book.add(Path(name), [(tokens, [BOX, (0.5, 0.5, 1.0, 1.0)])])
@@ -44,7 +44,7 @@ def test_a_prototype_shows_its_most_alike_patches_best_first_and_one_an_image() 
 
 
 def test_usage_is_the_share_of_patches_that_choose_a_prototype() -> None:
-    book = PrototypeBook(softmax_book(torch.eye(2), torch.tensor([4.0, -4.0])))
+    book = NearestPatches(softmax_book(torch.eye(2), torch.tensor([4.0, -4.0])))
     tokens = torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
     book.add(Path("a"), [(tokens, [BOX] * 4)])
     # With temperature 0.1 a cosine of 1 against 0 chooses with 1 / (1 + e^-10).
@@ -53,7 +53,7 @@ def test_usage_is_the_share_of_patches_that_choose_a_prototype() -> None:
 
 def test_prototypes_that_are_alike_are_shown_once() -> None:
     twins = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
-    book = PrototypeBook(softmax_book(twins, torch.tensor([4.0, 4.0, 4.0])))
+    book = NearestPatches(softmax_book(twins, torch.tensor([4.0, 4.0, 4.0])))
     book.add(Path("a"), [(torch.eye(2), [BOX] * 2)])
     numbers = {item.number for item in book.chosen()}
     assert len(numbers) == 2
@@ -64,7 +64,7 @@ def test_mean_is_one_direction_with_the_guides_own_values_at_both_ends() -> None
     guide = identity(TokenBook(channels=2, prototypes=3, aggregate="mean"))
     with torch.no_grad():
         guide.book.copy_(torch.tensor([[[1.0, 0.0]] * 3]))
-    book = PrototypeBook(guide)
+    book = NearestPatches(guide)
     book.add(Path("a"), [(torch.tensor([[1.0, -1.0, 0.0], [0.0, 0.0, 1.0]]), [BOX] * 3)])
     (only,) = book.chosen()
     assert only.number is None
@@ -74,7 +74,7 @@ def test_mean_is_one_direction_with_the_guides_own_values_at_both_ends() -> None
 
 
 def test_memory_holds_the_best_alone() -> None:
-    book = PrototypeBook(softmax_book(torch.eye(2), torch.tensor([4.0, -4.0])), keep=3)
+    book = NearestPatches(softmax_book(torch.eye(2), torch.tensor([4.0, -4.0])), keep=3)
     for number in range(20):
         book.add(Path(str(number)), [(torch.tensor([[1.0], [number / 10]]), [BOX])])
     likes = next(item for item in book.chosen() if item.number == 0)
@@ -85,7 +85,7 @@ def test_patches_cover_the_image_and_padding_has_none(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(np.zeros((32, 80, 3), dtype=np.uint8)).save(path)
     backbone = random_dino(hidden_size=16, depth=1, heads=2, registers=1)
-    windows = list(patches_of(backbone, path, DataSettings(image_size=48, resize="none"), Window(48)))
+    windows = list(iter_patch_tokens(backbone, path, DataSettings(image_size=48, resize="none"), Window(48)))
     # Windows of 48 at columns 0 and 32, padded from 32 to 48 rows: 2 of 3 rows of patches are image.
     assert [(tokens.shape[1], len(boxes)) for tokens, boxes in windows] == [(6, 6), (6, 6)]
     assert windows[1][1][-1] == pytest.approx((0.5, 64 / 80, 1.0, 1.0))

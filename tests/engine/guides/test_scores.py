@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from guidino_cli.engine.guides.scores import Tally, thresholds_within
+from guidino_cli.engine.guides.scores import MapScoreAccumulator, choose_thresholds
 from guidino_cli.metrics.overlap import auroc
 
 VALUES = np.array([[0.3, 0.5], [0.5, 0.75]], dtype=np.float32)
@@ -13,7 +13,7 @@ TRUTH = np.array([[False, False], [True, True]])
 
 
 def test_a_value_equal_to_the_threshold_is_foreground() -> None:
-    score = Tally("a").score(VALUES, TRUTH)
+    score = MapScoreAccumulator("a").score(VALUES, TRUTH)
     assert score.iou_at(0.5) == pytest.approx(2 / 3)
     assert score.iou_at(0.3) == 0.5
     assert score.iou_at(0.301) == pytest.approx(2 / 3)
@@ -22,7 +22,7 @@ def test_a_value_equal_to_the_threshold_is_foreground() -> None:
 
 
 def test_images_without_foreground_are_counted_but_have_neither_auroc_nor_iou() -> None:
-    tally = Tally("a")
+    tally = MapScoreAccumulator("a")
     tally.score(VALUES, TRUTH)
     empty = tally.score(VALUES, np.zeros((2, 2), dtype=bool))
     assert math.isnan(empty.auroc)
@@ -32,7 +32,7 @@ def test_images_without_foreground_are_counted_but_have_neither_auroc_nor_iou() 
 
 
 def test_an_image_without_truth_has_values_only() -> None:
-    tally = Tally("a")
+    tally = MapScoreAccumulator("a")
     score = tally.score(VALUES, None)
     assert (score.low, score.high) == pytest.approx((0.3, 0.75))
     assert score.mean == pytest.approx(0.5125)
@@ -42,7 +42,7 @@ def test_an_image_without_truth_has_values_only() -> None:
 
 
 def test_pooled_auroc_ranks_the_pixels_of_all_images_together() -> None:
-    tally, generator = Tally("a"), np.random.default_rng(0)
+    tally, generator = MapScoreAccumulator("a"), np.random.default_rng(0)
     pairs = [(generator.random((6, 5)).astype(np.float32), generator.random((6, 5)) < 0.4) for _ in range(3)]
     # Pixels of an image without foreground are background for the pixels of the others.
     pairs.append((np.full((6, 5), 0.5, dtype=np.float32), np.zeros((6, 5), dtype=bool)))
@@ -64,4 +64,4 @@ def test_pooled_auroc_ranks_the_pixels_of_all_images_together() -> None:
 def test_thresholds_are_round_lie_within_the_values_and_hold_a_half(
     low: float, high: float, thresholds: list[float]
 ) -> None:
-    assert thresholds_within(low, high) == thresholds
+    assert choose_thresholds(low, high) == thresholds

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from guidino_cli.config import DataSettings
 from guidino_cli.data.images import read_image
-from guidino_cli.data.preprocess import restore
+from guidino_cli.data.preprocess import restore_to_source
 from guidino_cli.data.regions import open_regions
-from guidino_cli.engine.prediction.predictor import Member, Picture, Predictor, restored_bands
+from guidino_cli.engine.prediction.predictor import DecodedImage, Member, Predictor, restored_bands
 from guidino_cli.engine.prediction.sliding import Window
 from guidino_cli.types import Geometry, Prediction
 
@@ -49,7 +49,7 @@ def test_an_ensemble_is_the_mean_of_the_probabilities() -> None:
     """Scores of 4 and -2 (one run each): probabilities 0.982 and 0.119, mean 0.551; the mean score would be 1."""
     pixels = np.zeros((32, 32, 3), dtype=np.uint8)
     pixels[..., 0] = 255
-    result = Predictor([_member(4.0), _member(-2.0)]).segment([Picture(pixels, Geometry("a", (32, 32)))])[0]
+    result = Predictor([_member(4.0), _member(-2.0)]).segment([DecodedImage(pixels, Geometry("a", (32, 32)))])[0]
     expected = (1 / (1 + np.exp(-4)) + 1 / (1 + np.exp(2))) / 2
     assert result.probabilities[1, 5, 5].item() == pytest.approx(expected, abs=1e-6)
     assert (result.labels == 1).all()
@@ -58,7 +58,7 @@ def test_an_ensemble_is_the_mean_of_the_probabilities() -> None:
 def test_images_of_one_window_go_through_together_and_others_do_not() -> None:
     member = _member(1.0)
     predictor = Predictor([member])
-    small = [Picture(np.zeros((20 + i, 30, 3), dtype=np.uint8), Geometry("a", (20 + i, 30))) for i in range(3)]
+    small = [DecodedImage(np.zeros((20 + i, 30, 3), dtype=np.uint8), Geometry("a", (20 + i, 30))) for i in range(3)]
     assert [result.labels.shape for result in predictor.segment(small)] == [(20, 30), (21, 30), (22, 30)]
     assert member.model.batches == [3]
     assert not predictor.is_one_window((33, 10))
@@ -69,7 +69,7 @@ def test_images_of_one_window_go_through_together_and_others_do_not() -> None:
 def test_strips_give_the_mask_of_the_whole(size: tuple[int, int], resizes: list[str], tmp_path: Path) -> None:
     path = _file(tmp_path, size)
     predictor = Predictor([_member(9.0 + i, resize) for i, resize in enumerate(resizes)])
-    whole = predictor.segment([Picture(*read_image(path))])[0].labels
+    whole = predictor.segment([DecodedImage(*read_image(path))])[0].labels
     strips = np.concatenate(list(predictor.label_rows(open_regions(path))))
     assert 0.1 < whole.mean() < 0.9
     assert strips.shape == whole.shape
@@ -81,4 +81,4 @@ def test_strips_give_the_mask_of_the_whole(size: tuple[int, int], resizes: list[
 def test_restored_bands_are_the_restored_maps(size: tuple[int, int]) -> None:
     maps = torch.rand(2, 64, 64)
     bands = torch.cat(list(restored_bands(maps, size)), dim=1)
-    torch.testing.assert_close(bands, restore(maps, Geometry("a", size)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(bands, restore_to_source(maps, Geometry("a", size)), atol=1e-5, rtol=0)

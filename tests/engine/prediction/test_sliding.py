@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from guidino_cli.engine.prediction.inference import segment_image, segment_together
+from guidino_cli.engine.prediction.inference import segment_batch, segment_image
 from guidino_cli.engine.prediction.sliding import Window, segment_bands, window_corners
 from guidino_cli.types import Prediction
 
@@ -71,7 +71,7 @@ def test_images_of_one_window_may_share_a_pass(mirror: bool) -> None:
     images = [torch.rand(3, 16, 16), torch.rand(3, 9, 12), torch.rand(3, 16, 5)]
     for image, (probabilities, guide) in zip(
         images,
-        segment_together(Colours(), images, window),  # type: ignore[arg-type]
+        segment_batch(Colours(), images, window),  # type: ignore[arg-type]
         strict=True,
     ):
         expected, expected_guide = segment_image(Colours(), image, window)  # type: ignore[arg-type]

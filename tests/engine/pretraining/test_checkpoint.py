@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from guidino_cli.config import Part
+from guidino_cli.config import ComponentSettings
 from guidino_cli.engine.pretraining.checkpoint import save_backbone
 from guidino_cli.engine.pretraining.student import build_student
 from guidino_cli.models import build_backbone
@@ -13,7 +13,7 @@ from guidino_cli.pretrain_config import CropSizes, PretrainConfig, StageSettings
 
 def _config(weights: Path) -> PretrainConfig:
     stage = StageSettings("one", 1, 1e-3, crops=[CropSizes(28, 14)])
-    return PretrainConfig(student=Part("dinov2", {"weights": str(weights), "layers": [2]}), stages=[stage])
+    return PretrainConfig(student=ComponentSettings("dinov2", {"weights": str(weights), "layers": [2]}), stages=[stage])
 
 
 def test_a_student_of_its_first_blocks_is_read_back_as_those_blocks(dinov2_folder: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from transformers import Dinov2Config, Dinov2Model
 
 from guidino_cli.cli.options import teacher_setting
-from guidino_cli.config import Part
+from guidino_cli.config import ComponentSettings
 from guidino_cli.engine.pretraining.checkpoint import save_backbone
 from guidino_cli.engine.pretraining.folder import PretrainFolder
 from guidino_cli.engine.pretraining.loop import Pretrainer
@@ -22,18 +22,18 @@ from guidino_cli.engine.pretraining.student import build_objective, build_studen
 from guidino_cli.errors import ConfigError
 from guidino_cli.models.backbones.dino import load_dino
 from guidino_cli.models.layers import DropPath
-from guidino_cli.models.pretrained.storing import write_statistics
+from guidino_cli.models.pretrained.saving import write_preprocessor_config
 from guidino_cli.pretrain_config import (
     CropSizes,
     DistillSettings,
+    OptimizationSettings,
     PretrainConfig,
     StageSettings,
-    TeachingSettings,
-    UnlabelledSettings,
+    UnlabelledDataSettings,
 )
 
 SMALL = {"hidden_size": 16, "depth": 1, "heads": 2}
-TEACHER = Part("random", {"hidden_size": 32, "depth": 1, "heads": 2, "seed": 3})
+TEACHER = ComponentSettings("random", {"hidden_size": 32, "depth": 1, "heads": 2, "seed": 3})
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def dinov2(tmp_path: Path) -> Path:
 
 def settings(**distill: object) -> PretrainConfig:
     return PretrainConfig(
-        student=Part("random", SMALL),
-        data=UnlabelledSettings(side=48, workers=0),
-        train=TeachingSettings(batch_size=2, precision="no", log_every=2, picture_every=0),
+        student=ComponentSettings("random", SMALL),
+        data=UnlabelledDataSettings(side=48, workers=0),
+        train=OptimizationSettings(batch_size=2, precision="no", log_every=2, picture_every=0),
         distill=DistillSettings(**{"teacher": TEACHER, "views": 2, **distill}),  # type: ignore[arg-type]
         stages=[StageSettings("one", 4, 1e-3, gram=1.0, crops=[CropSizes(32, 32), CropSizes(48, 32)])],
     )
@@ -120,7 +120,7 @@ def test_what_a_teacher_said_is_there_for_the_next_run(tmp_path: Path, images: l
 
 
 def test_a_student_of_blocks_has_the_teachers_width_and_licence(dinov2: Path) -> None:
-    config = settings(teacher=Part("dinov2", {"weights": str(dinov2)}), blocks=[1])
+    config = settings(teacher=ComponentSettings("dinov2", {"weights": str(dinov2)}), blocks=[1])
     student = build_student(config, offline=True)
     assert student.trunk.channels == 32
     assert student.trunk.network.config.model_type == "dinov3_vit"
@@ -130,8 +130,10 @@ def test_a_student_of_blocks_has_the_teachers_width_and_licence(dinov2: Path) ->
 
 
 def test_a_student_of_blocks_sees_images_normalised_as_its_teacher_does(dinov2: Path, tmp_path: Path) -> None:
-    write_statistics(dinov2, [0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
-    student = build_student(settings(teacher=Part("dinov2", {"weights": str(dinov2)}), blocks=[1]), offline=True)
+    write_preprocessor_config(dinov2, [0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
+    student = build_student(
+        settings(teacher=ComponentSettings("dinov2", {"weights": str(dinov2)}), blocks=[1]), offline=True
+    )
     assert student.trunk.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
     (tmp_path / "out").mkdir()
     save_backbone(student.trunk.network, tmp_path / "out", trunk=student.trunk, identity=student.identity)
@@ -141,14 +143,14 @@ def test_a_student_of_blocks_sees_images_normalised_as_its_teacher_does(dinov2: 
 
 
 def test_a_student_of_blocks_goes_without_halves_of_them_too(dinov2: Path) -> None:
-    config = settings(teacher=Part("dinov2", {"weights": str(dinov2)}), blocks=[1, 2])
+    config = settings(teacher=ComponentSettings("dinov2", {"weights": str(dinov2)}), blocks=[1, 2])
     student = build_student(replace(config, train=replace(config.train, drop_path=0.25)), offline=True)
     # One place in the code of a block serves both of its halves.
     assert [part.share for part in student.trunk.modules() if isinstance(part, DropPath)] == [0.25, 0.25]
 
 
 def test_a_student_that_was_read_in_half_precision_learns_in_full(dinov2: Path) -> None:
-    student = Part("dinov2", {"weights": str(dinov2), "dtype": "bfloat16"})
+    student = ComponentSettings("dinov2", {"weights": str(dinov2), "dtype": "bfloat16"})
     stages = [StageSettings("one", 1, 1e-3, crops=[CropSizes(28, 28)])]
     made = build_student(replace(settings(), student=student, stages=stages, distill=None), offline=True)
     assert {parameter.dtype for parameter in made.trunk.network.parameters()} == {torch.float32}
@@ -160,14 +162,14 @@ def test_blocks_of_a_dinov3_are_refused() -> None:
 
 
 def test_blocks_that_are_narrower_inside_than_a_students_are_refused(dinov2_folder: Path) -> None:
-    teacher = Part("dinov2", {"weights": str(dinov2_folder)})
+    teacher = ComponentSettings("dinov2", {"weights": str(dinov2_folder)})
     with pytest.raises(ConfigError, match=r"distill\.blocks: .* 2 times their width, a student's have 4"):
         build_student(settings(teacher=teacher, blocks=[1]), offline=True)
 
 
 def test_an_enlarging_teacher_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"distill\.teacher\.options\.scale"):
-        build_student(settings(teacher=Part("random", {**TEACHER.options, "scale": 2})), offline=True)
+        build_student(settings(teacher=ComponentSettings("random", {**TEACHER.options, "scale": 2})), offline=True)
 
 
 def test_distill_from_a_folder_reads_its_architecture(dinov2: Path) -> None:

@@ -15,16 +15,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from guidino_cli.data.dataset import endless
+from guidino_cli.data.dataset import infinite_sample_indices
 from guidino_cli.engine.pretraining.data import ImageStream
 from guidino_cli.engine.pretraining.folder import PretrainFolder
-from guidino_cli.engine.pretraining.history import collapse
-from guidino_cli.engine.pretraining.history import told as row_told
+from guidino_cli.engine.pretraining.history import detect_collapse
+from guidino_cli.engine.pretraining.history import format_row as row_told
 from guidino_cli.engine.pretraining.loop import Pretrainer
 from guidino_cli.errors import ConfigError, DataError, StoppedError, UserError
-from guidino_cli.pretrain_config import PretrainConfig, override_pretraining
-from guidino_cli.ssl.objective import Learned, Objective, Progress
-from guidino_cli.types import Images
+from guidino_cli.pretrain_config import PretrainConfig, override_pretrain_config
+from guidino_cli.ssl.objective import ObjectiveOutput, PretrainObjective, PretrainProgress
+from guidino_cli.types import UnlabelledSample
 
 _SETTINGS = [
     "data.side=8", "train.batch_size=2", "train.log_every=2", "train.picture_every=0", "train.clip_norm=100",
@@ -32,23 +32,25 @@ _SETTINGS = [
 ]  # fmt: skip
 
 
-class _OneWeight(Objective):
+class _OneWeight(PretrainObjective):
     """(w m - 1)^2 for the mean grey m of an image; remembers which images it saw."""
 
-    def __init__(self, *, spoil: Callable[[Progress], float] = lambda _: 1.0) -> None:
+    def __init__(self, *, spoil: Callable[[PretrainProgress], float] = lambda _: 1.0) -> None:
         super().__init__()
         self.student = nn.Linear(1, 1, bias=False)  # type: ignore[assignment]
         nn.init.constant_(self.student.weight, 0.5)  # type: ignore[arg-type]
         self.seen: list[int] = []
         self.spoil = spoil
 
-    def views(self, images: Images, *, at: Progress) -> Tensor:
+    def views(self, images: UnlabelledSample, *, at: PretrainProgress) -> Tensor:
         self.seen += images.image_index.tolist()
         return images.pixels.float().mean(dim=(1, 2, 3))[:, None] / 255
 
-    def forward(self, views: Tensor, *, at: Progress) -> Learned:
+    def forward(self, views: Tensor, *, at: PretrainProgress) -> ObjectiveOutput:
         loss = ((self.student(views) - 1) ** 2).mean() * self.spoil(at)
-        return Learned({"square": loss, "loss": loss}, {"grey": views.mean()}, torch.cat([views, views + 1], dim=1))
+        return ObjectiveOutput(
+            {"square": loss, "loss": loss}, {"grey": views.mean()}, torch.cat([views, views + 1], dim=1)
+        )
 
     def result(self) -> nn.Module:
         return self.student
@@ -68,7 +70,7 @@ def paths(tmp_path: Path) -> list[Path]:
 def _run(
     paths: list[Path], folder: Path, *overrides: str, objective: _OneWeight | None = None
 ) -> tuple[Pretrainer, _OneWeight]:
-    config = override_pretraining(override_pretraining(PretrainConfig(), _SETTINGS), overrides)
+    config = override_pretrain_config(override_pretrain_config(PretrainConfig(), _SETTINGS), overrides)
     objective = objective or _OneWeight()
     place = PretrainFolder(folder)
     place.create(config, {})
@@ -85,7 +87,7 @@ def test_a_step_is_adams_and_a_row_is_the_mean_of_its_steps(paths: list[Path], t
         paths, tmp_path / "run", "stages.0.steps=2", "train.weight_decay=0", "train.layer_decay=1"
     )
     trainer.fit()
-    greys = [(100 + 10 * case) / 255 for _, case in islice(endless(8, seed=0), 4)]
+    greys = [(100 + 10 * case) / 255 for _, case in islice(infinite_sample_indices(8, seed=0), 4)]
     weight, losses, moments = 0.5, [], (0.0, 0.0)
     for number in (1, 2):
         batch = greys[2 * number - 2 : 2 * number]
@@ -104,7 +106,7 @@ def test_a_row_ends_with_its_stage_so_that_no_mean_is_over_steps_without_the_ter
     paths: list[Path], tmp_path: Path
 ) -> None:
     class Late(_OneWeight):
-        def forward(self, views: Tensor, *, at: Progress) -> Learned:
+        def forward(self, views: Tensor, *, at: PretrainProgress) -> ObjectiveOutput:
             learned = super().forward(views, at=at)
             late = {"late": torch.tensor(3.0)} if at.step >= 3 else {}
             return learned._replace(terms={**learned.terms, **late})
@@ -137,7 +139,7 @@ def test_a_run_stopped_in_the_middle_of_a_row_goes_on_bit_for_bit(
     quiet.fit()
     told: list[int] = []
 
-    def interrupt(at: Progress) -> float:
+    def interrupt(at: PretrainProgress) -> float:
         if at.step == 2 and not told:
             told.append(at.step)
             os.kill(os.getpid(), signal.SIGINT)
@@ -156,7 +158,7 @@ def test_a_run_stopped_in_the_middle_of_a_row_goes_on_bit_for_bit(
 
 
 def test_a_damaged_image_is_named_and_what_was_learned_before_is_saved(paths: list[Path], tmp_path: Path) -> None:
-    case = next(islice(endless(8, seed=0), 5, None)).case
+    case = next(islice(infinite_sample_indices(8, seed=0), 5, None)).case
     paths[case].write_bytes(b"no image")
     trainer, _ = _run(paths, tmp_path / "run")
     with pytest.raises(DataError, match=rf"{case}\.png.*step 2 of 6 is saved"):
@@ -170,14 +172,14 @@ def test_a_loss_that_is_no_number_stops_the_run_with_its_step_and_images(
 ) -> None:
     objective = _OneWeight(spoil=lambda at: float("nan") if at.step == 2 else 1.0)
     trainer, _ = _run(paths, tmp_path / "run", f"train.accumulate={accumulate}", objective=objective)
-    cases = [turn.case for turn in islice(endless(8, seed=0), 4 * accumulate, 4 * accumulate + 2)]
+    cases = [turn.case for turn in islice(infinite_sample_indices(8, seed=0), 4 * accumulate, 4 * accumulate + 2)]
     with pytest.raises(ConfigError, match=rf"first in step 3 \(images .*{cases[0]}\.png.*{cases[1]}\.png"):
         trainer.fit()
 
 
 def test_a_run_whose_features_are_all_the_same_is_stopped(paths: list[Path], tmp_path: Path) -> None:
     class Dead(_OneWeight):
-        def forward(self, views: Tensor, *, at: Progress) -> Learned:
+        def forward(self, views: Tensor, *, at: PretrainProgress) -> ObjectiveOutput:
             return super().forward(views, at=at)._replace(features=torch.ones(8, 3))
 
     trainer, _ = _run(paths, tmp_path / "run", objective=Dead())
@@ -194,19 +196,19 @@ def test_of_two_images_a_rank_says_nothing(paths: list[Path], tmp_path: Path) ->
 
 def test_one_bad_row_is_no_collapse() -> None:
     good, bad = {"rank": 9.0, "cosine": 0.4}, {"rank": 1.0, "cosine": 0.9999}
-    assert collapse([bad, bad, good]) is None
-    assert collapse([good, bad, bad]) is None
-    assert collapse([good, bad, bad, bad]) is not None
+    assert detect_collapse([bad, bad, good]) is None
+    assert detect_collapse([good, bad, bad]) is None
+    assert detect_collapse([good, bad, bad, bad]) is not None
 
 
 def test_fewer_images_than_a_batch_are_refused(paths: list[Path]) -> None:
-    config = override_pretraining(PretrainConfig(), ["train.batch_size=9"])
+    config = override_pretrain_config(PretrainConfig(), ["train.batch_size=9"])
     with pytest.raises(ConfigError, match="8 images fill no batch of 9"):
         ImageStream(paths, config)
 
 
 def test_groups_of_koleo_that_do_not_fit_the_batch_are_refused(paths: list[Path]) -> None:
-    config = override_pretraining(PretrainConfig(), ["train.batch_size=4", "stages.0.koleo_group=3"])
+    config = override_pretrain_config(PretrainConfig(), ["train.batch_size=4", "stages.0.koleo_group=3"])
     with pytest.raises(
         ConfigError, match=r"stages\.0\.koleo_group is 3, .* 4 images on one process; give a divisor of 4"
     ):
@@ -215,14 +217,14 @@ def test_groups_of_koleo_that_do_not_fit_the_batch_are_refused(paths: list[Path]
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stream_goes_on_where_it_was_left_with_images_of_another_size(paths: list[Path], workers: int) -> None:
-    config = override_pretraining(PretrainConfig(), [*_SETTINGS, f"data.workers={workers}"])
+    config = override_pretrain_config(PretrainConfig(), [*_SETTINGS, f"data.workers={workers}"])
     stream, again = ImageStream(paths, config), ImageStream(paths, config, start=3)
     taken = [stream.take(side=8 if number < 4 else 4) for number in range(6)]
     assert all(not isinstance(batch, UserError) for batch in taken)
     shown = [
         (int(epoch), int(case)) for batch in taken for epoch, case in zip(batch.epoch, batch.image_index, strict=True)
     ]  # type: ignore[union-attr]
-    assert shown == list(islice(endless(8, seed=0), 12))
+    assert shown == list(islice(infinite_sample_indices(8, seed=0), 12))
     assert [batch.pixels.shape[-1] for batch in taken] == [8, 8, 8, 8, 4, 4]  # type: ignore[union-attr]
     assert again.take(side=8).image_index.tolist() == taken[3].image_index.tolist()  # type: ignore[union-attr]
 

@@ -7,7 +7,7 @@ import torch
 
 from guidino_cli.engine.pretraining.student import build_objective, build_student
 from guidino_cli.errors import ConfigError, WeightsError
-from guidino_cli.pretrain_config import PretrainConfig, override_pretraining
+from guidino_cli.pretrain_config import PretrainConfig, override_pretrain_config
 
 _SETTINGS = [
     "dino={prototypes: 8, patch_prototypes: 8, hidden: 8, bottleneck: 8}",
@@ -17,7 +17,7 @@ _SETTINGS = [
 
 def _config(folder: Path, *overrides: str) -> PretrainConfig:
     student = f"student={{name: dinov2, options: {{weights: {folder}}}}}"
-    return override_pretraining(PretrainConfig(), [student, *_SETTINGS, *overrides])
+    return override_pretrain_config(PretrainConfig(), [student, *_SETTINGS, *overrides])
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
@@ -37,7 +37,7 @@ def test_a_student_in_training_goes_without_halves_of_blocks_and_its_teacher_nev
 
 def test_all_of_a_student_may_not_be_left_out() -> None:
     with pytest.raises(ConfigError, match=r"train\.drop_path"):
-        override_pretraining(PretrainConfig(), ["train.drop_path=1"])
+        override_pretrain_config(PretrainConfig(), ["train.drop_path=1"])
 
 
 @pytest.mark.parametrize(

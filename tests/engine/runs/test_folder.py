@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from guidino_cli.config import RunConfig, dump
+from guidino_cli.config import RunConfig, dump_config
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.errors import ConfigError, DataError, ResourceError
 from guidino_cli.models import build_model
@@ -140,5 +140,5 @@ def _save(run: RunFolder, what: str, model: Model) -> None:
 
 
 def test_the_configuration_in_the_folder_is_complete(run: RunFolder, config: RunConfig) -> None:
-    assert (run.path / "config.yaml").read_text() == dump(config)
+    assert (run.path / "config.yaml").read_text() == dump_config(config)
     assert run.config() == config

@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import ViTConfig, ViTModel
 
-from guidino_cli.config import GuideSettings, LoraSettings, ModelSettings, Part, RunConfig
+from guidino_cli.config import ComponentSettings, GuideSettings, LoraSettings, ModelSettings, RunConfig
 from guidino_cli.engine.runs.folder import RunFolder
-from guidino_cli.engine.runs.merging import write_merged
+from guidino_cli.engine.runs.merging import write_merged_backbone
 from guidino_cli.models import build_backbone, build_model
 
 MEAN, STD = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
@@ -27,10 +27,13 @@ def base(tmp_path: Path) -> Path:
     return tmp_path / "base"
 
 
-def _run(path: Path, part: Part) -> RunFolder:
+def _run(path: Path, part: ComponentSettings) -> RunFolder:
     """A run whose adapter changes nothing yet."""
     settings = ModelSettings(
-        Part("unet", {"width": 4}), part, LoraSettings(rank=1), guide=GuideSettings(options={"prototypes": 2})
+        ComponentSettings("unet", {"width": 4}),
+        part,
+        LoraSettings(rank=1),
+        guide=GuideSettings(options={"prototypes": 2}),
     )
     model = build_model(settings, num_classes=2, offline=True)
     folder = RunFolder(path)
@@ -40,15 +43,15 @@ def _run(path: Path, part: Part) -> RunFolder:
 
 
 def test_merged_weights_say_how_images_are_normalised_for_them(base: Path, tmp_path: Path) -> None:
-    part = Part("vit", {"weights": str(base)})
-    merged = write_merged(_run(tmp_path / "run", part), offline=True).backbone
+    part = ComponentSettings("vit", {"weights": str(base)})
+    merged = write_merged_backbone(_run(tmp_path / "run", part), offline=True).backbone
     again, image = build_backbone(merged["name"], merged["options"], offline=True), torch.rand(1, 3, 32, 32)
     assert again.eye.mean.flatten().tolist() == pytest.approx(MEAN)
     assert torch.equal(again(image)[0], build_backbone("vit", part.options, offline=True)(image)[0])
 
 
 def test_merged_weights_are_read_in_the_precision_of_the_run(base: Path, tmp_path: Path) -> None:
-    part = Part("vit", {"weights": str(base), "dtype": "bfloat16"})
-    merged = write_merged(_run(tmp_path / "run", part), offline=True)
+    part = ComponentSettings("vit", {"weights": str(base), "dtype": "bfloat16"})
+    merged = write_merged_backbone(_run(tmp_path / "run", part), offline=True)
     again = build_backbone(merged.backbone["name"], merged.backbone["options"], offline=True)
     assert again.identity["sha256"] == merged.sha256

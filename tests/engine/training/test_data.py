@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from guidino_cli.engine.training.data import until_error
+from guidino_cli.engine.training.data import batches_until_error
 from guidino_cli.errors import ResourceError
 
 
@@ -22,7 +22,7 @@ def _batches(error: Exception) -> Iterator[int]:
     ],
 )
 def test_a_worker_that_died_is_the_last_batch_whenever_it_died(error: Exception) -> None:
-    first, last = until_error(_batches(error))
+    first, last = batches_until_error(_batches(error))
     assert first == 1
     assert isinstance(last, ResourceError)
     assert "a process that loads images died (" in str(last)
@@ -31,4 +31,4 @@ def test_a_worker_that_died_is_the_last_batch_whenever_it_died(error: Exception)
 
 def test_other_errors_are_not_taken_for_a_dead_worker() -> None:
     with pytest.raises(RuntimeError, match="shapes"):
-        list(until_error(_batches(RuntimeError("shapes do not fit"))))
+        list(batches_until_error(_batches(RuntimeError("shapes do not fit"))))

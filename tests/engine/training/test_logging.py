@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from guidino_cli import progress
-from guidino_cli.engine.training.checkpoint import Standing
-from guidino_cli.engine.training.logging import Course, epoch_line, seconds_left, spoken_term, table
+from guidino_cli.engine.training.checkpoint import TrainState
+from guidino_cli.engine.training.logging import ProgressLogger, format_epoch, format_profile, seconds_left, term_label
 from guidino_cli.engine.training.trainer import Trainer
 
 TERMS = ["dice", "cross_entropy"]
@@ -23,12 +23,12 @@ def _row(epoch: int, **more: float) -> dict[str, Any]:
     return {**row, "images_per_second": 12.345, **more}
 
 
-def _course(*, epochs: int = 3, steps: int = 4) -> Course:
-    return Course(epochs=epochs, steps=steps, shown=2 * steps, terms=TERMS, speaks=True)
+def _course(*, epochs: int = 3, steps: int = 4) -> ProgressLogger:
+    return ProgressLogger(epochs=epochs, steps=steps, shown=2 * steps, terms=TERMS, speaks=True)
 
 
 def test_a_dice_loss_is_not_called_dice() -> None:
-    assert [spoken_term(name) for name in ("dice", "cross_entropy", "guide_mse")] == [
+    assert [term_label(name) for name in ("dice", "cross_entropy", "guide_mse")] == [
         "dice loss",
         "cross-entropy",
         "guide mse loss",
@@ -36,7 +36,7 @@ def test_a_dice_loss_is_not_called_dice() -> None:
 
 
 def test_an_epoch_is_one_line_with_loss_score_pace_and_time_left() -> None:
-    line = epoch_line(_row(2, val_dice=0.7), epochs=5, terms=TERMS, best=(0.75, 1), left=240)
+    line = format_epoch(_row(2, val_dice=0.7), epochs=5, terms=TERMS, best=(0.75, 1), left=240)
     assert line == (
         "epoch 2/5: loss 0.6100 (dice loss 0.4000, cross-entropy 0.2100), "
         "val Dice 0.7000 (best 0.7500 in epoch 1), 12.3 images/s, about 4 min left"
@@ -44,13 +44,13 @@ def test_an_epoch_is_one_line_with_loss_score_pace_and_time_left() -> None:
 
 
 def test_the_best_epoch_and_the_last_are_said_to_be_it() -> None:
-    line = epoch_line(_row(5, val_dice=0.8), epochs=5, terms=TERMS, best=(0.8, 5), left=0)
+    line = format_epoch(_row(5, val_dice=0.8), epochs=5, terms=TERMS, best=(0.8, 5), left=0)
     assert line.endswith("val Dice 0.8000 (best), 12.3 images/s")
 
 
 def test_one_term_is_not_said_twice() -> None:
     assert (
-        epoch_line(_row(1), epochs=1, terms=["dice"], best=(-1, 0), left=0) == "epoch 1/1: loss 0.6100, 12.3 images/s"
+        format_epoch(_row(1), epochs=1, terms=["dice"], best=(-1, 0), left=0) == "epoch 1/1: loss 0.6100, 12.3 images/s"
     )
 
 
@@ -72,7 +72,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 
 def test_the_moving_line_fits_80_columns_with_all_it_says(terminal: io.StringIO) -> None:
-    course, at = _course(epochs=400), Standing(epoch=122, step=1)
+    course, at = _course(epochs=400), TrainState(epoch=122, step=1)
     with course.shown_on_terminal([_row(n, val_dice=n / 1000, val_seconds=2.0) for n in range(1, 123)]):
         course.step(at, seconds=2.0, loss=0.6123)
     # A step of 2 s, four an epoch, 2 s of validation: 278 epochs of 10 s, less 2 s.
@@ -84,16 +84,16 @@ def test_a_log_of_a_long_epoch_is_not_silent(
 ) -> None:
     course = _course()
     with course.shown_on_terminal([]):
-        course.step(Standing(step=1), seconds=50.0, loss=0.5)
+        course.step(TrainState(step=1), seconds=50.0, loss=0.5)
         monkeypatch.setattr(course, "_said_at", course._said_at - 61)
-        course.step(Standing(step=2), seconds=100.0, loss=0.5)
-        course.step(Standing(step=3), seconds=150.0, loss=0.5)
+        course.step(TrainState(step=2), seconds=100.0, loss=0.5)
+        course.step(TrainState(step=3), seconds=150.0, loss=0.5)
     # 50 s a step, three epochs of four: 600 s, less 100.
     assert capsys.readouterr().err == "epoch 1/3, step 2 of 4: loss 0.5000, 0.04 images/s, about 8 min left\n"
 
 
 def test_one_of_several_processes_speaks(capsys: pytest.CaptureFixture[str]) -> None:
-    course = Course(epochs=1, steps=1, shown=2, terms=TERMS, speaks=False)
+    course = ProgressLogger(epochs=1, steps=1, shown=2, terms=TERMS, speaks=False)
     with course.shown_on_terminal([]):
         course.epoch([_row(1)], best=(0.5, 1))
     assert capsys.readouterr().err == ""
@@ -129,7 +129,7 @@ def test_numbers_are_of_one_step() -> None:
         )  # fmt: skip
 
     events = [event("guidino.loss", 4, 8000), event("aten::mul", 12, 4000), event("aten::_local_scalar_dense", 2, 4)]
-    lines = table(events, steps=4, seconds=2.0).splitlines()
+    lines = format_profile(events, steps=4, seconds=2.0).splitlines()
     assert lines[0] == "500.0 ms a step"
     assert lines[3].split() == ["loss", "1.0", "2.00", "0.00"]
     assert lines[6].split() == ["aten::mul", "3.0", "0.50", "0.00"]

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from guidino_cli.engine.training.optim import current_rates, make_optimizer, make_schedule
+from guidino_cli.engine.training.optim import current_learning_rates, make_optimizer, make_scheduler
 
 
 def _rates(name: str, *, steps: int, warmup_steps: int = 0, poly_power: float = 0.9) -> list[float]:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
-    schedule = make_schedule(
+    schedule = make_scheduler(
         optimizer, name=name, steps=steps, warmup_steps=warmup_steps, poly_power=poly_power,  # type: ignore[arg-type]
     )  # fmt: skip
     rates = []
@@ -74,11 +74,11 @@ def _adapted() -> nn.ModuleDict:
 
 def test_an_adapter_has_a_learning_rate_of_its_own_and_both_follow_the_schedule() -> None:
     optimizer = make_optimizer(_adapted(), name="adamw", lr=1e-4, weight_decay=0.1, adapter_lr=5e-4)
-    schedule = make_schedule(optimizer, name="constant", steps=4, warmup_steps=4)
-    assert current_rates(optimizer) == {"lr": pytest.approx(0.25e-4), "lora_lr": pytest.approx(1.25e-4)}
+    schedule = make_scheduler(optimizer, name="constant", steps=4, warmup_steps=4)
+    assert current_learning_rates(optimizer) == {"lr": pytest.approx(0.25e-4), "lora_lr": pytest.approx(1.25e-4)}
     optimizer.step()
     schedule.step()
-    assert current_rates(optimizer) == {"lr": pytest.approx(0.5e-4), "lora_lr": pytest.approx(2.5e-4)}
+    assert current_learning_rates(optimizer) == {"lr": pytest.approx(0.5e-4), "lora_lr": pytest.approx(2.5e-4)}
     assert _sizes(optimizer) == {"lr": 4 * 2 + 2, "lora_lr": 4 * 2 + 2 * 4}
 
 
@@ -94,7 +94,7 @@ def _sizes(optimizer: torch.optim.Optimizer) -> dict[str, int]:
 def test_a_backbone_that_learns_has_its_own_rate_or_that_of_the_heads(own: float | None, expected: float) -> None:
     model = nn.ModuleDict({"backbone": nn.Linear(4, 4), "head": nn.Linear(4, 2)})
     optimizer = make_optimizer(model, name="sgd", lr=1e-3, weight_decay=0.1, backbone_lr=own)
-    assert current_rates(optimizer) == {"lr": 1e-3, "backbone_lr": expected}
+    assert current_learning_rates(optimizer) == {"lr": 1e-3, "backbone_lr": expected}
     assert _sizes(optimizer) == {"lr": 4 * 2 + 2, "backbone_lr": 4 * 4 + 4}
 
 
@@ -102,7 +102,7 @@ def test_a_backbones_own_adapters_learn_at_the_rate_of_the_heads_and_are_no_back
     backbone = nn.ModuleDict({"adapters": nn.Linear(4, 3), "hiera": nn.Linear(4, 4).requires_grad_(False)})
     model = nn.ModuleDict({"backbone": backbone, "head": nn.Linear(4, 2)})
     optimizer = make_optimizer(model, name="adamw", lr=1e-3, weight_decay=0.1, fresh=("adapters",))
-    assert current_rates(optimizer) == {"lr": 1e-3}
+    assert current_learning_rates(optimizer) == {"lr": 1e-3}
     assert _sizes(optimizer) == {"lr": (4 * 3 + 3) + (4 * 2 + 2)}
 
 
@@ -127,8 +127,8 @@ def test_frozen_heads_have_the_learning_rate_zero() -> None:
     model = _adapted()
     model["head"].requires_grad_(False)
     optimizer = make_optimizer(model, name="adamw", lr=1e-4, weight_decay=0.1, adapter_lr=5e-4)
-    assert current_rates(optimizer) == {"lr": 0.0, "lora_lr": 5e-4}
+    assert current_learning_rates(optimizer) == {"lr": 0.0, "lora_lr": 5e-4}
 
 
 def test_without_an_adapter_there_is_one_learning_rate() -> None:
-    assert current_rates(make_optimizer(nn.Linear(2, 2), name="sgd", lr=1e-3, weight_decay=0)) == {"lr": 1e-3}
+    assert current_learning_rates(make_optimizer(nn.Linear(2, 2), name="sgd", lr=1e-3, weight_decay=0)) == {"lr": 1e-3}

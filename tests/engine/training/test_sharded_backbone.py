@@ -13,8 +13,13 @@ import pytest
 import torch
 
 from guidino_cli.config import RunConfig, override
-from guidino_cli.engine.training.conditions import require_conditions
-from guidino_cli.engine.training.sharded_backbone import ShardedBackbone, by_machine, in_step, wait_for_all
+from guidino_cli.engine.training.preflight import run_preflight
+from guidino_cli.engine.training.sharded_backbone import (
+    ShardedBackbone,
+    group_ranks_by_machine,
+    synchronize_features,
+    wait_for_sharded_backbone,
+)
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import build_backbone
 
@@ -114,20 +119,20 @@ def test_maps_are_those_of_the_whole_backbone_in_prediction_too(two: Two, kind: 
 
 
 def test_a_backbone_is_split_within_each_machine() -> None:
-    assert by_machine(["a", "b", "a", "b", "b"]) == [[0, 2], [1, 3, 4]]
+    assert group_ranks_by_machine(["a", "b", "a", "b", "b"]) == [[0, 2], [1, 3, 4]]
 
 
 def test_a_process_alone_on_its_machine_is_refused() -> None:
     with pytest.raises(ConfigError, match="there is one process on b: add --devices N, or leave it out"):
-        by_machine(["a", "a", "b"])
+        group_ranks_by_machine(["a", "a", "b"])
 
 
 def test_a_single_process_is_refused_but_not_a_dry_run() -> None:
     config = override(RunConfig(), [*GUIDED, "train.shard_backbone=true"])
-    require_conditions(config, "cpu", processes=None)
-    require_conditions(config, "cpu", processes=2)
+    run_preflight(config, "cpu", processes=None)
+    run_preflight(config, "cpu", processes=2)
     with pytest.raises(ConfigError, match="there is one process: add --devices N"):
-        require_conditions(config, "cpu", processes=1)
+        run_preflight(config, "cpu", processes=1)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +156,7 @@ def test_a_backbone_with_adapters_of_its_own_is_refused() -> None:
 
 def test_a_whole_backbone_waits_for_nobody() -> None:
     backbone, maps = build_backbone("random", {"hidden_size": 32, "depth": 1, "heads": 2}), [torch.zeros(1)]
-    recall = in_step(backbone, lambda _: maps)
+    recall = synchronize_features(backbone, lambda _: maps)
     assert recall(list) is maps
-    wait_for_all(backbone)
-    wait_for_all(None)
+    wait_for_sharded_backbone(backbone)
+    wait_for_sharded_backbone(None)

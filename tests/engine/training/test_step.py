@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from guidino_cli.config import ModelSettings, Part, TrainSettings
+from guidino_cli.config import ComponentSettings, ModelSettings, TrainSettings
 from guidino_cli.engine.training import step
-from guidino_cli.engine.training.objective import Objective
+from guidino_cli.engine.training.loss import SegmentationLoss
 from guidino_cli.engine.training.step import (
-    arrange,
+    apply_speedups,
     compile_segmenter,
+    convert_sync_batch_norm,
+    is_batch_norm_synced,
     is_channels_last,
-    is_shared,
-    make_quicker,
-    shared,
+    to_channels_last,
 )
 from guidino_cli.models import build_model
 from guidino_cli.models.composed import Model
@@ -34,15 +34,15 @@ from guidino_cli.models.composed import Model
 def test_statistics_are_shared_where_several_train_on_gpus(
     wanted: Literal["auto", True, False], device: str, processes: int, expected: bool
 ) -> None:
-    assert is_shared(wanted, device=torch.device(device), processes=processes) is expected
+    assert is_batch_norm_synced(wanted, device=torch.device(device), processes=processes) is expected
 
 
 def test_sharing_changes_every_batch_normalisation_and_no_weight() -> None:
-    segmenter = build_model(ModelSettings(Part("unet", {"width": 4})), num_classes=2).segmenter.eval()
+    segmenter = build_model(ModelSettings(ComponentSettings("unet", {"width": 4})), num_classes=2).segmenter.eval()
     image = torch.rand(1, 3, 32, 32)
     before, names = segmenter.decode(segmenter.encode(image, []), (32, 32))[0], list(segmenter.state_dict())
     weights = {id(parameter) for parameter in segmenter.parameters()}
-    converted = shared(segmenter)
+    converted = convert_sync_batch_norm(segmenter)
     kinds = [type(module) for module in converted.modules()]
     assert nn.SyncBatchNorm in kinds
     assert nn.BatchNorm2d not in kinds
@@ -56,13 +56,13 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 def _model(name: str) -> Model:
     torch.manual_seed(0)
-    return build_model(ModelSettings(Part(name, {"width": 4})), num_classes=2).train()
+    return build_model(ModelSettings(ComponentSettings(name, {"width": 4})), num_classes=2).train()
 
 
 def _gradients(model: Model) -> tuple[float, Tensor]:
     torch.manual_seed(1)
     image, mask = torch.rand(2, 3, 32, 32), (torch.rand(2, 32, 32) > 0.5).long()
-    loss = Objective({"dice": 1, "cross_entropy": 1}, has_guide=False)(model(image), mask)["loss"]
+    loss = SegmentationLoss({"dice": 1, "cross_entropy": 1}, has_guide=False)(model(image), mask)["loss"]
     loss.backward()
     return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
@@ -75,7 +75,7 @@ def _is_close(one: tuple[float, Tensor], other: tuple[float, Tensor]) -> bool:
 @pytest.mark.parametrize("name", ["unet", "nnwnet"])
 def test_loss_and_gradients_stay_with_channels_last_but_for_rounding(name: str) -> None:
     plain, arranged = _model(name), _model(name)
-    arrange(arranged.segmenter)
+    to_channels_last(arranged.segmenter)
     kernels = [m.weight for m in arranged.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
     assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
     assert plain.state_dict().keys() == arranged.state_dict().keys()
@@ -101,7 +101,7 @@ def test_channels_last_is_as_the_user_says_if_he_says(wanted: bool) -> None:
 @pytest.mark.parametrize("wanted", [True, False])
 def test_the_setting_decides_the_order_of_the_segmenters_weights(wanted: bool) -> None:
     model = _model("unet")
-    make_quicker(model, TrainSettings(channels_last=wanted), device=CPU, precision="no")
+    apply_speedups(model, TrainSettings(channels_last=wanted), device=CPU, precision="no")
     kernel = next(model.segmenter.parameters())
     assert kernel.shape == (4, 3, 3, 3)
     assert kernel.is_contiguous(memory_format=torch.channels_last) is wanted

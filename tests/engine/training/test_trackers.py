@@ -10,7 +10,7 @@ from accelerate.tracking import GeneralTracker
 from accelerate.utils import LoggerType
 
 from guidino_cli.engine.training import trackers
-from guidino_cli.engine.training.trackers import renamed, require_packages
+from guidino_cli.engine.training.trackers import require_tracker_packages, tracker_metrics
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.errors import ConfigError, DependencyError
 
@@ -68,7 +68,9 @@ def test_every_epoch_is_told_with_its_losses_called_losses(
     trainer = make_trainer(make_data(), tmp_path / "run", *TRACKED)
     trainer.fit()
     rows = trainer.folder.history()
-    assert _logged(stand_in) == {row["epoch"]: renamed(row, terms={"dice": 1, "cross_entropy": 1}) for row in rows}
+    assert _logged(stand_in) == {
+        row["epoch"]: tracker_metrics(row, terms={"dice": 1, "cross_entropy": 1}) for row in rows
+    }
     assert {"loss/dice", "loss/cross_entropy", "loss", "lr", "val_dice", "images_per_second"} <= _logged(stand_in)[
         1
     ].keys()
@@ -154,7 +156,7 @@ def test_no_tracker_is_asked_for_by_itself(make_trainer: Trainers, make_data: Ma
 
 def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trackers, "find_spec", lambda name: None if name == "mlflow" else object())
-    require_packages(["tensorboard"])
+    require_tracker_packages(["tensorboard"])
     with pytest.raises(DependencyError, match=r"mlflow is not installed; pip install 'guidino\[mlflow\]'") as caught:
-        require_packages(["tensorboard", "mlflow"])
+        require_tracker_packages(["tensorboard", "mlflow"])
     assert caught.value.exit_code == 5

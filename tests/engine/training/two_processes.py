@@ -18,9 +18,9 @@ from accelerate.utils.other import model_has_dtensor
 
 from guidino_cli.config import RunConfig, override
 from guidino_cli.data.manifest import load_manifest
-from guidino_cli.engine.runs.best import own_tensors
+from guidino_cli.engine.runs.best import trained_state_dict
 from guidino_cli.engine.runs.folder import RunFolder
-from guidino_cli.engine.training.sharded_backbone import ShardedBackbone, out_of_sight
+from guidino_cli.engine.training.sharded_backbone import ShardedBackbone, hidden_from_accelerate
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.errors import UserError
 from guidino_cli.models import build_backbone, build_model
@@ -81,7 +81,7 @@ class Bench:
         backbone = trainer.bare_model.backbone
         self.seen["held"] = sum(piece.to_local().untyped_storage().nbytes() for piece in backbone.parameters())
         self.seen["whole"] = sum(piece.nbytes for piece in backbone.parameters())
-        with out_of_sight(trainer.bare_model):
+        with hidden_from_accelerate(trainer.bare_model):
             self.seen["accelerate is shown pieces"] = model_has_dtensor(trainer.bare_model)
         self.seen["in pieces"] = model_has_dtensor(trainer.bare_model)
 
@@ -89,7 +89,7 @@ class Bench:
         """Another trainer reads the state of one that has finished."""
         trainer = self.trainer("sharded", SHARDED)
         trainer.resume()
-        old, new = own_tensors(before.bare_model), own_tensors(trainer.bare_model)
+        old, new = trained_state_dict(before.bare_model), trained_state_dict(trainer.bare_model)
         self.seen["saved"] = list(trainer.folder.load_state()["model"])
         self.seen["went on with the same"] = all(torch.equal(old[name], new[name]) for name in old)
         self.seen["went on at"] = trainer.at.epoch

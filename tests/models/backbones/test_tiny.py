@@ -9,17 +9,17 @@ import torch
 from guidino_cli.errors import WeightsError
 from guidino_cli.models import build_backbone
 from guidino_cli.models.backbones import tiny
-from guidino_cli.models.backbones.tiny import FILE, load_tiny
+from guidino_cli.models.backbones.tiny import WEIGHTS_FILE, load_tiny
 from guidino_cli.models.pretrained.catalogue import TINY_FEATURES
-from guidino_cli.models.pretrained.checks import feature_fingerprint, fixed_image, largest_gap
+from guidino_cli.models.pretrained.feature_checks import feature_fingerprint, make_test_image, max_feature_difference
 
 
 def test_the_file_is_the_known_one_and_within_twelve_megabytes() -> None:
-    assert len(tiny._bytes()) <= 12_000_000
+    assert len(tiny._read_weights_file()) <= 12_000_000
 
 
 def test_its_features_of_the_fixed_image_are_the_known_ones() -> None:
-    assert largest_gap(feature_fingerprint(load_tiny()), TINY_FEATURES) < 5e-3
+    assert max_feature_difference(feature_fingerprint(load_tiny()), TINY_FEATURES) < 5e-3
 
 
 def test_it_is_built_by_its_name_without_network_or_extra() -> None:
@@ -38,19 +38,19 @@ def test_it_has_six_blocks() -> None:
 def test_eight_bits_turn_no_token_by_more_than_five_degrees() -> None:
     from guidino_cli.models.backbones.embedded import load_embedded
 
-    (ours,), (theirs,) = load_tiny()(fixed_image()), load_embedded(layers=[6])(fixed_image())
+    (ours,), (theirs,) = load_tiny()(make_test_image()), load_embedded(layers=[6])(make_test_image())
     assert torch.cosine_similarity(ours, theirs, dim=1).min() > 0.996
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    damaged = tmp_path / FILE.name
-    damaged.write_bytes(FILE.read_bytes()[:-1])
-    monkeypatch.setattr(tiny, "FILE", damaged)
+    damaged = tmp_path / WEIGHTS_FILE.name
+    damaged.write_bytes(WEIGHTS_FILE.read_bytes()[:-1])
+    monkeypatch.setattr(tiny, "WEIGHTS_FILE", damaged)
     with pytest.raises(WeightsError, match=r"SHA-256 is .*, expected .*pip install --force-reinstall guidino"):
         load_tiny()
 
 
 def test_a_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiny, "FILE", tmp_path / "gone.safetensors")
+    monkeypatch.setattr(tiny, "WEIGHTS_FILE", tmp_path / "gone.safetensors")
     with pytest.raises(WeightsError, match=r"gone\.safetensors: cannot be read"):
         load_tiny()

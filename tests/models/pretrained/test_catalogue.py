@@ -2,7 +2,7 @@
 
 import pytest
 
-from guidino_cli.models.pretrained.catalogue import EMBEDDED_LICENCE, licence_of
+from guidino_cli.models.pretrained.catalogue import EMBEDDED_LICENCE, infer_licence
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from guidino_cli.models.pretrained.catalogue import EMBEDDED_LICENCE, licence_of
     ],
 )
 def test_a_licence_belongs_to_weights_and_not_to_an_architecture(model_type: str, source: str, licence: str) -> None:
-    assert licence_of(model_type, source) == licence
+    assert infer_licence(model_type, source) == licence
 
 
 def test_the_embedded_weights_name_the_licence_of_what_they_derive_from_and_that_of_their_package() -> None:

@@ -7,20 +7,20 @@ import torch
 from torch import Tensor
 
 from guidino_cli.models.segmenters.dino_unet_adapter import (
-    Adapter,
     DeformableAttention,
     Extractor,
     SpatialPrior,
+    ViTAdapter,
     _maps,
     _tokens,
     cell_centres,
-    sample,
+    sample_bilinear,
 )
 
 
-def _adapter() -> Adapter:
+def _adapter() -> ViTAdapter:
     torch.manual_seed(0)
-    return Adapter(in_channels=3, channels=32, drop_path=0.3).eval()
+    return ViTAdapter(in_channels=3, channels=32, drop_path=0.3).eval()
 
 
 def _dense() -> list[torch.Tensor]:
@@ -114,24 +114,24 @@ def _plain(attention: DeformableAttention) -> DeformableAttention:
 
 
 def test_the_centre_of_a_cell_has_the_value_of_the_cell() -> None:
-    found = sample(_ramp(), _at(5.5 / 8, 2.5 / 4))
+    found = sample_bilinear(_ramp(), _at(5.5 / 8, 2.5 / 4))
     torch.testing.assert_close(found.flatten(), torch.tensor([5.0, 2.0]))
 
 
 def test_between_two_cells_the_value_is_between_theirs() -> None:
-    found = sample(_ramp(), _at(5.75 / 8, 2.5 / 4))
+    found = sample_bilinear(_ramp(), _at(5.75 / 8, 2.5 / 4))
     torch.testing.assert_close(found.flatten(), torch.tensor([5.25, 2.0]))
 
 
 def test_outside_the_map_there_is_nothing() -> None:
     """Half a cell outside, on the edge's line between the last centre and 0 one cell on, nothing further out."""
     ones = torch.ones(1, 1, 1, 4, 8)
-    assert [sample(ones, _at(x / 8, 0.5)).item() for x in (8.0, 8.5, 9.0)] == pytest.approx([0.5, 0.0, 0.0])
+    assert [sample_bilinear(ones, _at(x / 8, 0.5)).item() for x in (8.0, 8.5, 9.0)] == pytest.approx([0.5, 0.0, 0.0])
 
 
 def test_every_head_looks_at_its_own_values() -> None:
     values = torch.tensor([1.0, 2.0]).view(1, 2, 1, 1, 1).expand(1, 2, 1, 4, 4)
-    found = sample(values, torch.full((1, 3, 2, 1, 2), 0.5))
+    found = sample_bilinear(values, torch.full((1, 3, 2, 1, 2), 0.5))
     assert torch.equal(found, torch.tensor([1.0, 2.0]).view(1, 2, 1, 1, 1).expand(1, 2, 1, 3, 1))
 
 

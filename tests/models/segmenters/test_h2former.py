@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from guidino_cli.models.segmenters.h2former import ChannelAttention, H2Former, _MultiScaleEmbedding
+from guidino_cli.models.segmenters.h2former import EfficientChannelAttention, H2Former, _MultiScaleEmbedding
 
 SMALL = {"width": 8, "convs": (1, 1, 1, 1), "depths": (2, 1, 1, 1), "heads": (1, 2, 2, 2), "window": 4}
 
@@ -29,17 +29,17 @@ def test_the_maps_are_at_one_to_a_sixteenth() -> None:
 @pytest.mark.parametrize(("channels", "kernel"), [(8, 3), (64, 3), (128, 5), (256, 5), (2048, 7)])
 def test_the_kernel_of_channel_attention_follows_its_papers_rule(channels: int, kernel: int) -> None:
     """t = int(|(log2 C + 1) / 2|), and t + 1 where t is even: 2, 3, 4, 4 and 6 become 3, 3, 5, 5 and 7."""
-    assert ChannelAttention(channels).conv.kernel_size == (kernel,)
+    assert EfficientChannelAttention(channels).conv.kernel_size == (kernel,)
 
 
 def test_channel_attention_of_zero_weights_halves_every_channel() -> None:
-    net, x = ChannelAttention(8), torch.randn(2, 3, 5, 8)
+    net, x = EfficientChannelAttention(8), torch.randn(2, 3, 5, 8)
     torch.nn.init.zeros_(net.conv.weight)
     torch.testing.assert_close(net(x), x / 2)
 
 
 def test_channel_attention_weighs_by_the_mean_of_a_channel_over_the_map() -> None:
-    net, x = ChannelAttention(8), torch.randn(2, 3, 5, 8)
+    net, x = EfficientChannelAttention(8), torch.randn(2, 3, 5, 8)
     with torch.no_grad():
         net.conv.weight.copy_(torch.tensor([[[0.0, 1.0, 0.0]]]))
     torch.testing.assert_close(net(x), x * x.mean(dim=(1, 2), keepdim=True).sigmoid())

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from guidino_cli.models.segmenters.sam2_unet import ReceptiveField, SAM2UNet
+from guidino_cli.models.segmenters.sam2_unet import ReceptiveFieldBlock, SAM2UNet
 
 WIDTHS = (144, 288, 576, 1152)
 
@@ -24,7 +24,7 @@ def test_the_parameters_beside_hiera_large_by_hand() -> None:
 def test_a_receptive_field_reaches_eleven_cells_to_each_side() -> None:
     """Half of the widest cross, the dilation of its ring, half of the joining convolution: 3 + 7 + 1."""
     torch.manual_seed(0)
-    block, x = ReceptiveField(3, 4).eval(), torch.randn(1, 3, 31, 31, requires_grad=True)
+    block, x = ReceptiveFieldBlock(3, 4).eval(), torch.randn(1, 3, 31, 31, requires_grad=True)
     # Where the last activation is 0, nothing would be seen.
     torch.nn.init.constant_(block.join[1].bias, 100)
     block(x)[0, :, 15, 15].sum().backward()

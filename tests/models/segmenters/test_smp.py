@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from guidino_cli.config import ModelSettings, Part
+from guidino_cli.config import ComponentSettings, ModelSettings
 from guidino_cli.errors import ConfigError, DependencyError
 from guidino_cli.models import build_model
 from guidino_cli.models.segmenters.smp import SMP
@@ -87,7 +87,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _settings(name: str, **arguments: Any) -> ModelSettings:
-    return ModelSettings(Part(name, {"arguments": arguments} if arguments else {}))
+    return ModelSettings(ComponentSettings(name, {"arguments": arguments} if arguments else {}))
 
 
 @pytest.mark.usefixtures("library")

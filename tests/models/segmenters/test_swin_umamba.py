@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from guidino_cli.models.segmenters.swin_umamba import FourScans, ScanBlock, SwinUMamba, gathered, laid_out
+from guidino_cli.models.segmenters.swin_umamba import SS2D, SwinUMamba, VSSBlock, cross_merge, cross_scan
 
 SMALL = {"num_classes": 2, "width": 8, "depths": [1, 1, 1], "rising": 1, "states": 4}
 
@@ -22,7 +22,7 @@ def _block(c: int) -> int:
 
 def test_a_block_has_the_weights_of_vmambas() -> None:
     with torch.device("meta"):
-        assert _weights(ScanBlock(96)) == _block(96)
+        assert _weights(VSSBlock(96)) == _block(96)
 
 
 def test_the_parameters_counted_by_hand() -> None:
@@ -38,7 +38,7 @@ def test_the_parameters_counted_by_hand() -> None:
 
 def test_the_four_paths_of_a_map_of_two_by_three() -> None:
     x = torch.arange(6.0).view(1, 1, 2, 3)
-    assert laid_out(x)[0, :, 0].tolist() == [
+    assert cross_scan(x)[0, :, 0].tolist() == [
         [0, 1, 2, 3, 4, 5],
         [0, 3, 1, 4, 2, 5],
         [5, 4, 3, 2, 1, 0],
@@ -48,10 +48,10 @@ def test_the_four_paths_of_a_map_of_two_by_three() -> None:
 
 def test_what_the_paths_say_is_added_where_it_belongs() -> None:
     x = torch.randn(2, 3, 4, 5)
-    torch.testing.assert_close(gathered(laid_out(x), (4, 5)), 4 * x)
+    torch.testing.assert_close(cross_merge(cross_scan(x), (4, 5)), 4 * x)
 
 
-def _reach(layer: FourScans, cell: tuple[int, int]) -> Tensor:
+def _reach(layer: SS2D, cell: tuple[int, int]) -> Tensor:
     """Which cells of a 6 x 7 map reach one of them."""
     x = torch.randn(1, 6, 7, 8, requires_grad=True)
     layer(x)[0, cell[0], cell[1]].sum().backward()
@@ -62,13 +62,13 @@ def _reach(layer: FourScans, cell: tuple[int, int]) -> Tensor:
 @pytest.mark.parametrize("cell", [(0, 0), (3, 2), (5, 6)])
 def test_every_cell_hears_of_every_other(cell: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    assert _reach(FourScans(8, states=4), cell).all()
+    assert _reach(SS2D(8, states=4), cell).all()
 
 
 def test_a_square_map_on_its_side_gives_the_result_on_its_side() -> None:
     """With the weights of rows and columns alike, and a convolution that is its own transpose."""
     torch.manual_seed(0)
-    layer = FourScans(8, states=4)
+    layer = SS2D(8, states=4)
     with torch.no_grad():
         layer.local.weight.copy_((layer.local.weight + layer.local.weight.transpose(2, 3)) / 2)
         for weight in (layer.x_proj.weight, layer.dt_proj.weight, layer.dt_bias, layer.A_log, layer.D):

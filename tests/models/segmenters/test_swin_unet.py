@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from guidino_cli.models.segmenters.swin_unet import SwinUNet
-from guidino_cli.models.windows import PatchExpanding
+from guidino_cli.models.window_attention import PatchExpanding
 
 SMALL = {"width": 4, "depths": (2, 1, 1, 1), "heads": (1, 1, 2, 2), "window": 4}
 

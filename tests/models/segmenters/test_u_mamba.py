@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from guidino_cli.models.mamba import Mamba
-from guidino_cli.models.segmenters.u_mamba import MapMamba, UMamba
+from guidino_cli.models.segmenters.u_mamba import MambaLayer, UMamba
 
 # Fewer than eight channels: torch 2.13 on a CPU corrupts memory in the backward pass of a 1x1 convolution of stride 2
 # whose input lies in memory channels last, as behind a scan.
@@ -19,7 +19,7 @@ def _weights(module: torch.nn.Module) -> int:
 
 
 def _scanned(network: UMamba) -> list[int]:
-    return [level for level, scan in enumerate(network.scans) if isinstance(scan, MapMamba)]
+    return [level for level, scan in enumerate(network.scans) if isinstance(scan, MambaLayer)]
 
 
 def test_the_parameters_are_those_of_the_plans() -> None:
@@ -52,7 +52,7 @@ def test_without_its_mamba_a_network_of_eight_stages_is_a_residual_nnu_net() -> 
 
 def test_a_scan_is_a_norm_and_a_mamba_block() -> None:
     with torch.device("meta"):
-        assert _weights(MapMamba(512, states=16)) == 2 * 512 + _weights(Mamba(512))
+        assert _weights(MambaLayer(512, states=16)) == 2 * 512 + _weights(Mamba(512))
 
 
 @pytest.mark.parametrize(("stages", "levels"), [(4, [1, 3]), (5, [0, 2, 4])])
@@ -74,7 +74,7 @@ def test_a_scan_reads_cells_row_by_row() -> None:
     """Cell (1, 1) of a 3 x 4 map is the sixth of them: what lies before it counts, what follows does not."""
     torch.manual_seed(0)
     x = torch.randn(1, 8, 3, 4, requires_grad=True)
-    MapMamba(8, states=4)(x)[0, :, 1, 1].sum().backward()
+    MambaLayer(8, states=4)(x)[0, :, 1, 1].sum().backward()
     assert x.grad is not None
     seen = (x.grad[0].abs().amax(dim=0) > 0).flatten()
     assert seen.tolist() == [cell <= 5 for cell in range(12)]

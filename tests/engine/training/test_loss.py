@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from guidino_cli.engine.training.objective import Objective, guide_target
+from guidino_cli.engine.training.loss import SegmentationLoss, guide_target
 from guidino_cli.errors import ConfigError
 from guidino_cli.types import Prediction
 
@@ -26,7 +26,9 @@ GUIDE = torch.full((1, 1, 2, 2), 0.5)
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
-    terms = Objective({"cross_entropy": 2, "guide": 0.5}, has_guide=True)(Prediction(_levels(UNDECIDED), GUIDE), MASK)
+    terms = SegmentationLoss({"cross_entropy": 2, "guide": 0.5}, has_guide=True)(
+        Prediction(_levels(UNDECIDED), GUIDE), MASK
+    )
     assert terms["cross_entropy"].item() == pytest.approx(2 * LN2)
     assert terms["guide"].item() == pytest.approx(0.5 * LN2)
     assert terms["loss"].item() == pytest.approx(2.5 * LN2)
@@ -35,7 +37,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
 @pytest.mark.parametrize("wrong", range(5))
 def test_a_level_has_half_the_weight_of_the_finer_one_and_all_sum_to_one(wrong: int) -> None:
     levels = _levels(*[UNDECIDED if i == wrong else RIGHT for i in range(5)])
-    loss = Objective({"cross_entropy": 1}, has_guide=False)(Prediction(levels), MASK)["loss"]
+    loss = SegmentationLoss({"cross_entropy": 1}, has_guide=False)(Prediction(levels), MASK)["loss"]
     assert loss.item() == pytest.approx(LN2 * 2.0 ** (4 - wrong) / 31)
 
 
@@ -44,7 +46,7 @@ def test_the_weights_of_the_levels_do_not_depend_on_a_guide(weights: dict[str, f
     gradients = []
     for guide, extra in ((None, {}), (GUIDE, weights)):
         levels = [level.requires_grad_() for level in _levels(*[UNDECIDED] * 5)]
-        objective = Objective({"dice": 1, "cross_entropy": 1, **extra}, has_guide=guide is not None)
+        objective = SegmentationLoss({"dice": 1, "cross_entropy": 1, **extra}, has_guide=guide is not None)
         objective(Prediction(levels, guide), MASK)["loss"].backward()
         gradients.append([level.grad for level in levels])
     for plain, guided in zip(*gradients, strict=True):
@@ -52,7 +54,7 @@ def test_the_weights_of_the_levels_do_not_depend_on_a_guide(weights: dict[str, f
 
 
 def test_two_levels_are_two_levels_and_not_logits_and_a_guide() -> None:
-    loss = Objective({"cross_entropy": 1}, has_guide=False)(Prediction(_levels(RIGHT, UNDECIDED)), MASK)["loss"]
+    loss = SegmentationLoss({"cross_entropy": 1}, has_guide=False)(Prediction(_levels(RIGHT, UNDECIDED)), MASK)["loss"]
     assert loss.item() == pytest.approx(LN2 / 3)
 
 
@@ -64,16 +66,18 @@ def test_the_mask_of_a_coarse_level_is_not_shifted() -> None:
     for side in (16, 8, 4, 2):
         truth = (torch.arange(side) >= side // 2).float().expand(1, side, side)
         levels.append(torch.stack([RIGHT * (1 - truth), RIGHT * truth], dim=1))
-    assert Objective({"cross_entropy": 1}, has_guide=False)(Prediction(levels), mask)["loss"].item() == pytest.approx(0)
+    assert SegmentationLoss({"cross_entropy": 1}, has_guide=False)(Prediction(levels), mask)[
+        "loss"
+    ].item() == pytest.approx(0)
 
 
 def test_a_term_of_weight_zero_is_not_computed() -> None:
-    terms = Objective({"dice": 1, "cross_entropy": 0}, has_guide=False)(Prediction(_levels(RIGHT)), MASK)
+    terms = SegmentationLoss({"dice": 1, "cross_entropy": 0}, has_guide=False)(Prediction(_levels(RIGHT)), MASK)
     assert set(terms) == {"dice", "loss"}
 
 
 def test_a_guide_without_a_guide_term_is_left_free() -> None:
-    terms = Objective({"dice": 1}, has_guide=True)(Prediction(_levels(RIGHT), GUIDE), MASK)
+    terms = SegmentationLoss({"dice": 1}, has_guide=True)(Prediction(_levels(RIGHT), GUIDE), MASK)
     assert set(terms) == {"dice", "loss"}
 
 
@@ -143,15 +147,15 @@ def test_several_guide_maps_are_one_a_class() -> None:
 
 def test_an_unknown_term_suggests_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"train\.loss: unknown term 'dise'; did you mean 'dice'"):
-        Objective({"dise": 1}, has_guide=False)
+        SegmentationLoss({"dise": 1}, has_guide=False)
 
 
 def test_a_guide_term_without_a_guide_is_refused() -> None:
     with pytest.raises(ConfigError, match="'guide', but the model has no guide"):
-        Objective({"dice": 1, "guide": 0.1}, has_guide=False)
+        SegmentationLoss({"dice": 1, "guide": 0.1}, has_guide=False)
 
 
 @pytest.mark.parametrize("weights", [{}, {"dice": 0}, {"guide": 1}])
 def test_a_loss_without_a_term_for_the_segmentation_is_refused(weights: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="no term for the segmentation"):
-        Objective(weights, has_guide=True)
+        SegmentationLoss(weights, has_guide=True)

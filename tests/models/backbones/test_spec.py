@@ -11,13 +11,13 @@ import torch
 
 from guidino_cli.errors import WeightsError
 from guidino_cli.models import build_backbone
-from guidino_cli.models.backbones.blueprint import Blueprint, blueprint_of, build_from
 from guidino_cli.models.backbones.dino import random_dino
+from guidino_cli.models.backbones.spec import BackboneSpec, build_from_spec, describe_backbone
 
 
 def _again(backbone: Any) -> Any:
     """Through JSON, as a run has it."""
-    built = build_from(Blueprint(**json.loads(json.dumps(asdict(blueprint_of(backbone))))))
+    built = build_from_spec(BackboneSpec(**json.loads(json.dumps(asdict(describe_backbone(backbone))))))
     built.load_state_dict(backbone.state_dict())
     return built
 
@@ -47,13 +47,13 @@ def test_the_statistics_of_the_weights_folder_come_along(dinov3_folder: Path, tm
 
 def test_a_path_of_the_machine_is_not_told(dinov3_folder: Path) -> None:
     backbone = build_backbone("dinov3", {"weights": str(dinov3_folder)}, offline=True)
-    assert str(dinov3_folder) not in json.dumps(blueprint_of(backbone).config)
+    assert str(dinov3_folder) not in json.dumps(describe_backbone(backbone).config)
 
 
-def _damaged(change: Callable[[dict[str, Any]], object]) -> Blueprint:
-    plan = asdict(blueprint_of(random_dino(hidden_size=32, depth=1, heads=2)))
+def _damaged(change: Callable[[dict[str, Any]], object]) -> BackboneSpec:
+    plan = asdict(describe_backbone(random_dino(hidden_size=32, depth=1, heads=2)))
     change(plan)
-    return Blueprint(**plan)
+    return BackboneSpec(**plan)
 
 
 @pytest.mark.parametrize(
@@ -67,5 +67,5 @@ def _damaged(change: Callable[[dict[str, Any]], object]) -> Blueprint:
 )
 def test_a_damaged_one_is_refused_in_one_line(change: Callable[[dict[str, Any]], object]) -> None:
     with pytest.raises(WeightsError, match=r"cannot be built again as run\.json describes it") as caught:
-        build_from(_damaged(change))
+        build_from_spec(_damaged(change))
     assert "\n" not in str(caught.value)

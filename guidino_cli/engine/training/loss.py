@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from guidino_cli.errors import ConfigError, unknown
+from guidino_cli.errors import ConfigError, unknown_name
 from guidino_cli.losses import GUIDE_LOSSES, PIXEL_LOSSES
 from guidino_cli.types import Prediction
 
 _Term = Callable[[Tensor, Tensor], Tensor]
 
 
-class Objective:
+class SegmentationLoss:
     """Terms with weights, such as `{"dice": 1, "cross_entropy": 1, "guide": 0.1}`.
 
     Args:
@@ -30,7 +30,7 @@ class Objective:
         known = PIXEL_LOSSES | GUIDE_LOSSES
         for name in weights:
             if name not in known:
-                raise ConfigError("train.loss: " + unknown("term", name, known))
+                raise ConfigError("train.loss: " + unknown_name("term", name, known))
         active = {name: weight for name, weight in weights.items() if weight > 0}
         self.pixel_terms = {
             name: (weight, _load(known[name])) for name, weight in active.items() if name in PIXEL_LOSSES

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from guidino_cli.data.postprocess import Rule, clean_class
+from guidino_cli.data.postprocess import PostprocessRule, postprocess_class
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import write_text
-from guidino_cli.metrics.overlap import count, dice
-from guidino_cli.progress import counted
+from guidino_cli.metrics.overlap import confusion_counts, dice
+from guidino_cli.progress import pluralize
 
 FILE_NAME = "post.json"
 CANDIDATES = [
-    Rule(share, largest, fill)
+    PostprocessRule(share, largest, fill)
     for share, largest, fill in product((0.0, 0.0005, 0.002, 0.005), (False, True), (False, True))
     if share or largest or fill
 ]
@@ -25,7 +25,7 @@ _ALPHA = 0.05
 
 
 @dataclass(frozen=True)
-class Choice:
+class SelectedRule:
     """What was found for one class.
 
     Attributes:
@@ -38,16 +38,16 @@ class Choice:
         cases: Validation cases.
     """
 
-    rule: Rule
+    rule: PostprocessRule
     before: float
     after: float
     p: float
-    best: Rule
+    best: PostprocessRule
     best_after: float
     cases: int
 
 
-class Trials:
+class RuleSelector:
     """Dice of every candidate for one class, case by case; masks need not be kept."""
 
     def __init__(self) -> None:
@@ -57,9 +57,9 @@ class Trials:
     def add(self, predicted: np.ndarray, true: np.ndarray) -> None:
         """Try the candidates on a case: boolean masks (H, W). Both empty counts as 1."""
         self.before.append(_dice(predicted, true))
-        self.after.append([_dice(clean_class(predicted, rule), true) for rule in CANDIDATES])
+        self.after.append([_dice(postprocess_class(predicted, rule), true) for rule in CANDIDATES])
 
-    def choose(self) -> Choice:
+    def choose(self) -> SelectedRule:
         """The best candidate if it is better than nothing beyond chance, else the rule that does nothing.
 
         The candidate is picked and tested on the same cases, so its p-value is multiplied by the number of candidates.
@@ -70,14 +70,14 @@ class Trials:
         best = int(means.round(6).argmax())
         p = min(1.0, len(CANDIDATES) * _p_value(after[:, best] - before))
         helps = means[best] > before.mean() and p < _ALPHA
-        rule, mean = (CANDIDATES[best], means[best]) if helps else (Rule(), before.mean())
-        return Choice(
+        rule, mean = (CANDIDATES[best], means[best]) if helps else (PostprocessRule(), before.mean())
+        return SelectedRule(
             rule, float(before.mean()), float(mean), p, CANDIDATES[best], float(means[best]), len(self.before)
         )
 
 
 def _dice(predicted: np.ndarray, true: np.ndarray) -> float:
-    value = dice(count(predicted, true))
+    value = dice(confusion_counts(predicted, true))
     return 1.0 if np.isnan(value) else value
 
 
@@ -90,8 +90,8 @@ def _p_value(gains: np.ndarray) -> float:
     return float(wilcoxon(gains, alternative="greater").pvalue)
 
 
-def save_choices(
-    run: Path, choices: dict[str, Choice], *, making: Sequence[dict[str, Any]], evidence: dict[str, Any]
+def save_rules(
+    run: Path, choices: dict[str, SelectedRule], *, making: Sequence[dict[str, Any]], evidence: dict[str, Any]
 ) -> Path:
     """Write `post.json` into a run's folder and return its path.
 
@@ -111,7 +111,9 @@ def save_choices(
     return run / FILE_NAME
 
 
-def load_rules(run: Path, classes: Sequence[str], *, making: Sequence[dict[str, Any]], command: str) -> dict[int, Rule]:
+def load_rules(
+    run: Path, classes: Sequence[str], *, making: Sequence[dict[str, Any]], command: str
+) -> dict[int, PostprocessRule]:
     """The rules chosen for a run, or for an ensemble that it is the first of, by class index.
 
     Args:
@@ -131,18 +133,18 @@ def load_rules(run: Path, classes: Sequence[str], *, making: Sequence[dict[str, 
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         difference = _difference(content["made_with"], making)
-        rules = {classes.index(name): Rule(**item["rule"]) for name, item in content["classes"].items()}
+        rules = {classes.index(name): PostprocessRule(**item["rule"]) for name, item in content["classes"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); {again}") from error
     if difference:
         raise ConfigError(f"{path}: was chosen for {difference}; {again}")
-    return {index: rule for index, rule in rules.items() if rule != Rule()}
+    return {index: rule for index, rule in rules.items() if rule != PostprocessRule()}
 
 
 def _difference(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> str:
     """The first of what differs between two makings, whatever the order of the runs; "" if nothing."""
     if len(before) != len(now):
-        return f"the masks of {counted(len(before), 'run')}, these are of {len(now)}"
+        return f"the masks of {pluralize(len(before), 'run')}, these are of {len(now)}"
     ordered = [sorted(making, key=lambda item: item["weights"]) for making in (before, now)]
     pairs = list(zip(*ordered, strict=True))
     if any(old["weights"] != new["weights"] for old, new in pairs):
@@ -154,6 +156,6 @@ def _difference(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]])
     return ""
 
 
-def describe(rules: Iterable[tuple[str, Rule]]) -> str:
+def describe_rules(rules: Iterable[tuple[str, PostprocessRule]]) -> str:
     """`polyp largest,fill; tool none`."""
     return "; ".join(f"{name} {rule}" for name, rule in rules) or "none"

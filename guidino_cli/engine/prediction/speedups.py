@@ -22,7 +22,7 @@ def prepare_for_prediction(model: Model) -> Model:
     Class scores change by rounding only (measured on nnWNet: 4e-6 of scores of about 1).
     """
     fold_normalisation(model.segmenter.eval())
-    take_faster_kernels(model.segmenter)
+    use_onednn_kernels(model.segmenter)
     model.segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
 
@@ -44,7 +44,7 @@ def fold_normalisation(network: nn.Module) -> int:
     return folded
 
 
-def take_faster_kernels(network: Network) -> Network:
+def use_onednn_kernels(network: Network) -> Network:
     """Have GELU and 1x1 convolutions computed by oneDNN on a CPU where torch takes slower kernels by itself."""
     for module in network.modules():
         if type(module) is nn.GELU:
@@ -76,7 +76,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ahead(
+def prefetch(
     items: Iterable[Item], work: Callable[[Item], Result], *, depth: int = 2
 ) -> Iterator[tuple[Item, Future[Result]]]:
     """Work on the next `depth` items in a thread while the caller is busy with this one; in order."""
@@ -93,7 +93,7 @@ def ahead(
         pool.shutdown(cancel_futures=True)
 
 
-class Behind:
+class BackgroundWorker:
     """Does work in a thread, at most `depth` pieces late; an error comes up at a later call or at the end.
 
     A context: what was begun is finished when it is left, whatever the reason.
@@ -110,7 +110,7 @@ class Behind:
         while len(self._waiting) > self._depth:
             self._waiting.popleft().result()
 
-    def __enter__(self) -> "Behind":
+    def __enter__(self) -> "BackgroundWorker":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

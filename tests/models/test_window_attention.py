@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from guidino_cli.models.windows import PatchMerging, WindowAttention, WindowBlock
+from guidino_cli.models.window_attention import PatchMerging, SwinBlock, WindowAttention
 
 
 def _by_hand(net: WindowAttention, x: Tensor, shift: int) -> Tensor:
@@ -68,7 +68,7 @@ def test_a_number_of_heads_that_does_not_divide_the_channels_is_refused() -> Non
 
 
 def test_a_block_whose_branches_say_nothing_changes_nothing() -> None:
-    block = WindowBlock(6, heads=2, window=2)
+    block = SwinBlock(6, heads=2, window=2)
     for layer in (block.attention.out, block.mlp[-1]):
         torch.nn.init.zeros_(layer.weight)
         torch.nn.init.zeros_(layer.bias)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from guidino_cli.config import RunConfig, TrainSettings, override
-from guidino_cli.engine.training.conditions import require_conditions, settle_algorithms
+from guidino_cli.engine.training.preflight import run_preflight, set_deterministic_algorithms
 from guidino_cli.errors import ConfigError
 
 
@@ -34,22 +34,22 @@ def torchs_switches() -> Iterator[None]:
 )
 def test_what_makes_no_sense_on_a_cpu_is_refused(setting: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        require_conditions(override(RunConfig(), [setting]), "cpu")
+        run_preflight(override(RunConfig(), [setting]), "cpu")
 
 
 @pytest.mark.parametrize("name", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
 def test_split_weights_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "false")
-    require_conditions(RunConfig(), "cpu")
+    run_preflight(RunConfig(), "cpu")
     monkeypatch.setenv(name, "true")
     with pytest.raises(ConfigError, match=f"{name} is set: .* splits the weights .* use --devices N or torchrun"):
-        require_conditions(RunConfig(), "cpu")
+        run_preflight(RunConfig(), "cpu")
 
 
 def test_deterministic_has_torch_refuse_what_it_cannot_repeat(torchs_switches: None) -> None:
-    settle_algorithms(TrainSettings(deterministic=False))
+    set_deterministic_algorithms(TrainSettings(deterministic=False))
     assert not torch.are_deterministic_algorithms_enabled()
-    settle_algorithms(TrainSettings(deterministic=True))
+    set_deterministic_algorithms(TrainSettings(deterministic=True))
     assert torch.are_deterministic_algorithms_enabled()
     assert torch.backends.cudnn.deterministic
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
@@ -59,7 +59,7 @@ def test_a_deterministic_step_is_one_that_torch_has(
     torchs_switches: None, make_trainer, guided, make_data, tmp_path
 ) -> None:  # type: ignore[no-untyped-def]
     """On a CPU at least: augmentation, guide, deep supervision, loss and optimiser."""
-    settle_algorithms(TrainSettings(deterministic=True))
+    set_deterministic_algorithms(TrainSettings(deterministic=True))
     nnwnet = "model.segmenter={name: nnwnet, options: {width: 4}}"
     trainer = make_trainer(make_data(train=2), tmp_path / "run", *guided, nnwnet, "train.epochs=1")
     trainer.fit()

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 
 from guidino_cli.engine.prediction.predictor import Member, Predictor
-from guidino_cli.engine.prediction.runtime import prepare_for_prediction
 from guidino_cli.engine.prediction.sliding import Window
+from guidino_cli.engine.prediction.speedups import prepare_for_prediction
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedEnsemble:
     """Runs that are ready to predict.
 
     Attributes:
@@ -53,9 +53,9 @@ class Loaded:
         return size_hw[0] * size_hw[1] * (12 * len(self.classes) + 30) > self.memory_gb * 1e9
 
 
-def load_members(
+def load_ensemble(
     paths: Sequence[Path], *, overrides: tuple[str, ...] = (), offline: bool = False, device: torch.device
-) -> Loaded:
+) -> LoadedEnsemble:
     """Load runs; each keeps the grid it was trained in.
 
     Raises:
@@ -75,7 +75,7 @@ def load_members(
         runs.append({"run": str(path), "weights": weights_hash(path), "backbone": facts["backbone"]})
         if len(members) == 1:
             first = config.predict
-    return Loaded(Predictor(members), facts["classes"], runs, first.batch_size, first.memory_gb)
+    return LoadedEnsemble(Predictor(members), facts["classes"], runs, first.batch_size, first.memory_gb)
 
 
 def _require_alike(paths: Sequence[Path]) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from guidino_cli.errors import WeightsError
-from guidino_cli.models.pretrained.layouts import convert
+from guidino_cli.models.pretrained.conversion import convert_state_dict
 from guidino_cli.models.pretrained.loading import load_network
 
 Tensors = dict[str, Tensor]
@@ -272,10 +272,10 @@ def test_a_tensor_too_many_too_few_or_of_another_shape_is_named(
 
 def test_another_architecture_is_refused_with_what_it_holds_and_what_is_known() -> None:
     with pytest.raises(WeightsError, match=r"resnet\.pth: of another architecture .*conv1\.weight.*expected DINOv3"):
-        convert("resnet.pth", {"conv1.weight": torch.zeros(1), "layer1.0.conv1.weight": torch.zeros(1)})
+        convert_state_dict("resnet.pth", {"conv1.weight": torch.zeros(1), "layer1.0.conv1.weight": torch.zeros(1)})
 
 
 def test_a_plain_vit_of_timm_is_not_taken_for_a_dino() -> None:
     plain = {"cls_token": torch.zeros(1, 1, 128), "pos_embed": torch.zeros(1, 197, 128), "norm.weight": torch.ones(128)}
     with pytest.raises(WeightsError, match="another architecture"):
-        convert("vit.pth", plain)
+        convert_state_dict("vit.pth", plain)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from guidino_cli.errors import ResourceError, WeightsError
-from guidino_cli.models.pretrained.finding import download, fetch, find, is_complete
+from guidino_cli.models.pretrained.hub import download_weights, fetch_weights, find_weights, is_complete
 
 REPOSITORY = "facebook/dinov3-vits16-pretrain-lvd1689m"
 ABSENT = "guidino-tests/no-such-model"
@@ -68,7 +68,7 @@ REFUSALS = [
 def test_each_refusal_has_its_own_line(name: str, status: int, said: str, expected: str, hub: dict[str, Any]) -> None:
     hub["error"] = _refusal(name, status, said)
     with pytest.raises(WeightsError, match=expected) as caught:
-        fetch(REPOSITORY, offline=False)
+        fetch_weights(REPOSITORY, offline=False)
     assert str(caught.value).startswith(f"{REPOSITORY}: ")
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 4
@@ -79,7 +79,7 @@ def test_all_refusals_read_differently(hub: dict[str, Any]) -> None:
     for name, status, said, _ in REFUSALS:
         hub["error"] = _refusal(name, status, said)
         with pytest.raises(WeightsError) as caught:
-            fetch(REPOSITORY, offline=False)
+            fetch_weights(REPOSITORY, offline=False)
         lines.add(str(caught.value))
     assert len(lines) == len(REFUSALS)
 
@@ -87,33 +87,33 @@ def test_all_refusals_read_differently(hub: dict[str, Any]) -> None:
 def test_a_hub_that_cannot_be_reached_is_told_from_one_that_refuses(hub: dict[str, Any]) -> None:
     hub["error"] = ConnectionError("no route")
     with pytest.raises(WeightsError, match=r"cannot be reached \(ConnectionError\)"):
-        fetch(REPOSITORY, offline=False)
+        fetch_weights(REPOSITORY, offline=False)
 
 
 def test_a_full_disk_is_not_the_hubs_fault(hub: dict[str, Any]) -> None:
     hub["error"] = OSError(28, "No space left on device")
     with pytest.raises(ResourceError, match="HF_HOME"):
-        fetch(REPOSITORY, offline=False)
+        fetch_weights(REPOSITORY, offline=False)
 
 
 def test_a_fault_of_ours_is_not_disguised_as_the_hubs(hub: dict[str, Any]) -> None:
     hub["error"] = AttributeError("a bug")
     with pytest.raises(AttributeError, match="a bug"):
-        fetch(REPOSITORY, offline=False)
+        fetch_weights(REPOSITORY, offline=False)
 
 
 def test_offline_never_asks(hub: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WeightsError, match="not in the local cache, and offline"):
-        fetch(ABSENT, offline=True)
+        fetch_weights(ABSENT, offline=True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "true")
     with pytest.raises(WeightsError, match="not in the local cache, and offline"):
-        fetch(ABSENT, offline=False)
+        fetch_weights(ABSENT, offline=False)
     assert hub["asked"] == 0
 
 
 def test_a_local_folder_never_asks(hub: dict[str, Any], tmp_path: Path) -> None:
     folder = _complete(tmp_path / "here")
-    assert fetch(str(folder), offline=False).path == folder
+    assert fetch_weights(str(folder), offline=False).path == folder
     assert hub["asked"] == 0
 
 
@@ -123,7 +123,7 @@ def test_the_users_own_folder_of_weights_comes_before_the_cache(
 ) -> None:
     folder = _complete(tmp_path / name)
     monkeypatch.setenv("GUIDINO_WEIGHTS", str(tmp_path))
-    assert fetch(REPOSITORY, offline=True).path == folder
+    assert fetch_weights(REPOSITORY, offline=True).path == folder
 
 
 def test_a_folder_with_a_shard_missing_is_not_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,21 +134,21 @@ def test_a_folder_with_a_shard_missing_is_not_complete(tmp_path: Path, monkeypat
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     monkeypatch.setenv("GUIDINO_WEIGHTS", str(tmp_path))
-    assert find(REPOSITORY) is None
+    assert find_weights(REPOSITORY) is None
     (folder / "model-2.safetensors").touch()
-    assert find(REPOSITORY) is not None
+    assert find_weights(REPOSITORY) is not None
 
 
 def test_a_repository_without_weights_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
     with pytest.raises(WeightsError, match=r"no config\.json with model\.safetensors"):
-        download(ABSENT)
+        download_weights(ABSENT)
 
 
 @pytest.mark.parametrize("source", ["/no/such", "./no/such.pth", "no-such", "a/b/c", "a/b.pth", "a b/c"])
 def test_what_is_neither_here_nor_a_hub_id_is_refused(source: str) -> None:
     with pytest.raises(WeightsError, match="no such folder or file"):
-        find(source)
+        find_weights(source)
 
 
 def test_a_folder_with_a_damaged_index_is_not_complete(tmp_path: Path) -> None:
@@ -171,8 +171,8 @@ def test_an_interrupted_download_into_a_folder_is_gone_on_with(tmp_path: Path, m
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     with pytest.raises(WeightsError, match="cannot be reached"):
-        download(ABSENT, folder=tmp_path / "mine")
+        download_weights(ABSENT, folder=tmp_path / "mine")
     assert not (tmp_path / "mine").exists()
-    assert download(ABSENT, folder=tmp_path / "mine") == tmp_path / "mine"
+    assert download_weights(ABSENT, folder=tmp_path / "mine") == tmp_path / "mine"
     assert {path.name for path in (tmp_path / "mine").iterdir()} == {"config.json", "model.safetensors"}
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]

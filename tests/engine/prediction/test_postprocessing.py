@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from guidino_cli.data.postprocess import Rule
-from guidino_cli.engine.prediction.post_choice import Trials
+from guidino_cli.data.postprocess import PostprocessRule
+from guidino_cli.engine.prediction.postprocessing import RuleSelector
 
 
 def _truth() -> np.ndarray:
@@ -13,7 +13,7 @@ def _truth() -> np.ndarray:
 
 
 def test_a_far_piece_in_every_case_is_removed() -> None:
-    trials = Trials()
+    trials = RuleSelector()
     for column in range(12):
         predicted = _truth()
         predicted[30:35, column : column + 5] = True
@@ -22,32 +22,32 @@ def test_a_far_piece_in_every_case_is_removed() -> None:
     # 100 of 125 predicted pixels are right: Dice 200 / 225.
     assert abs(choice.before - 200 / 225) < 1e-9
     assert choice.after == 1.0
-    assert choice.rule != Rule()
+    assert choice.rule != PostprocessRule()
     assert choice.p < 0.05
 
 
 def test_where_nothing_is_wrong_nothing_is_chosen() -> None:
-    trials = Trials()
+    trials = RuleSelector()
     for _ in range(12):
         trials.add(_truth(), _truth())
-    assert trials.choose().rule == Rule()
+    assert trials.choose().rule == PostprocessRule()
 
 
 def test_help_in_two_cases_is_chance() -> None:
-    trials = Trials()
+    trials = RuleSelector()
     for number in range(12):
         predicted = _truth()
         predicted[30:35, 5:10] = number < 2
         trials.add(predicted, _truth())
     choice = trials.choose()
-    assert choice.rule == Rule()
+    assert choice.rule == PostprocessRule()
     assert choice.best_after > choice.before
 
 
 def test_what_harms_is_not_chosen() -> None:
     """Two true pieces: keeping the largest would lose one."""
-    trials, truth = Trials(), _truth()
+    trials, truth = RuleSelector(), _truth()
     truth[30:36, 30:36] = True
     for _ in range(12):
         trials.add(truth, truth)
-    assert trials.choose().rule == Rule()
+    assert trials.choose().rule == PostprocessRule()

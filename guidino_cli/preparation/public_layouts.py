@@ -8,17 +8,17 @@ from typing import Any
 
 from guidino_cli.data.images import find_images
 from guidino_cli.errors import DataError
-from guidino_cli.preparation.folders import siblings
-from guidino_cli.preparation.matching import Matches, match
-from guidino_cli.preparation.types import Found, Pair, Part, collect
+from guidino_cli.preparation.generic_layouts import detect_sibling_folders
+from guidino_cli.preparation.matching import MatchResult, match_masks
+from guidino_cli.preparation.types import DiscoveredDataset, MatchedFolders, Pair, merge_folders
 
 _KVASIR_NAME = re.compile(r"c[a-z0-9]{24}")
 _ISIC_SPLITS = {"training": "train", "validation": "val", "test": "test"}
 
 
-def kvasir(source: Path) -> Found | None:
+def detect_kvasir(source: Path) -> DiscoveredDataset | None:
     """Kvasir-SEG: images/ and masks/ with the same names; the masks are JPEG."""
-    found = siblings(source)
+    found = detect_sibling_folders(source)
     if found is None or not (source / "images").is_dir() or not (source / "masks").is_dir():
         return None
     named = sum(bool(_KVASIR_NAME.fullmatch(pair.id)) for pair in found.pairs)
@@ -30,7 +30,7 @@ def kvasir(source: Path) -> Found | None:
     return replace(found, layout="kvasir", evidence=evidence, class_names=("background", "polyp"))
 
 
-def isic(source: Path) -> Found | None:
+def detect_isic(source: Path) -> DiscoveredDataset | None:
     """ISIC 2016, 2017, 2018: `..._Training_Data` or `..._Input` beside `..._GroundTruth`, by part of the challenge."""
     if not source.is_dir():
         return None
@@ -42,12 +42,16 @@ def isic(source: Path) -> Found | None:
         if "isic" not in name or not stage or not kind or re.search(r"part[23]|task[23]_", name):
             continue
         side = "mask" if kind.group() == "groundtruth" else "image"
-        parts.setdefault(stage.group(), {})[side] = _unnested(folder)
+        parts.setdefault(stage.group(), {})[side] = _unnest(folder)
     whole = {stage: sides for stage, sides in parts.items() if len(sides) == 2}
     if not whole:
         return None
     found = [
-        Part(match(_photos(sides["image"]), find_images(sides["mask"])), _ISIC_SPLITS[stage], _ISIC_SPLITS[stage])
+        MatchedFolders(
+            match_masks(_find_isic_images(sides["image"]), find_images(sides["mask"])),
+            _ISIC_SPLITS[stage],
+            _ISIC_SPLITS[stage],
+        )
         for stage, sides in whole.items()
     ]
     years = sorted(set(re.findall(r"20\d\d", " ".join(path.name for path in source.iterdir()))))
@@ -55,26 +59,26 @@ def isic(source: Path) -> Found | None:
     notes = [
         f"{stage}: only the {next(iter(parts[stage]))}s are there, left out" for stage in parts if stage not in whole
     ]
-    result = collect("isic", evidence, found, notes=notes, official="the challenge's folders")
+    result = merge_folders("isic", evidence, found, notes=notes, official="the challenge's folders")
     return replace(result, class_names=("background", "lesion"))
 
 
-def tn3k(source: Path) -> Found | None:
+def detect_tn3k(source: Path) -> DiscoveredDataset | None:
     """TN3K: trainval and test folders, both numbered from 0000; folds are positions in the sorted trainval list."""
     parts = [
-        Part(match(find_images(images), find_images(masks)), split, prefix)
+        MatchedFolders(match_masks(find_images(images), find_images(masks)), split, prefix)
         for prefix, split in (("trainval", "train"), ("test", "test"))
         if (images := source / f"{prefix}-image").is_dir() and (masks := source / f"{prefix}-mask").is_dir()
     ]
     if not parts:
         return None
     evidence = f"{' and '.join(part.prefix + '-image/, ' + part.prefix + '-mask/' for part in parts)}"
-    found = collect("tn3k", evidence, parts, always_prefix=True, official="the trainval and test folders")
+    found = merge_folders("tn3k", evidence, parts, always_prefix=True, official="the trainval and test folders")
     found = replace(found, class_names=("background", "nodule"))
-    return _with_tn3k_folds(found, source)
+    return _apply_tn3k_folds(found, source)
 
 
-def busi(source: Path) -> Found | None:
+def detect_busi(source: Path) -> DiscoveredDataset | None:
     """BUSI: benign/, malignant/, normal/; several masks an image are merged; the folder is the case's stratum."""
     kinds = [kind for kind in ("benign", "malignant", "normal") if _has_images(source / kind)]
     if not {"benign", "malignant"} <= set(kinds):
@@ -84,14 +88,14 @@ def busi(source: Path) -> Found | None:
         files = find_images(source / kind)
         masks = [path for path in files if re.search(r"_mask(_\d+)?$", path.stem)]
         images = [path for path in files if path not in set(masks)]
-        parts.append(Part(match(images, masks), prefix=kind, stratum=kind))
+        parts.append(MatchedFolders(match_masks(images, masks), prefix=kind, stratum=kind))
     merged = sum(len(masks) > 1 for part in parts for _, _, masks in part.matches.pairs)
     notes = [f"images with several masks, which are merged: {merged}"] if merged else []
     evidence = f"{'/, '.join(kinds)}/ with `x (1).png` and `x (1)_mask.png`"
-    return replace(collect("busi", evidence, parts, notes=notes), class_names=("background", "lesion"))
+    return replace(merge_folders("busi", evidence, parts, notes=notes), class_names=("background", "lesion"))
 
 
-def choose_normal(found: Found, *, include: bool) -> Found:
+def filter_normal_cases(found: DiscoveredDataset, *, include: bool) -> DiscoveredDataset:
     """Keep or leave out the cases of a `normal` stratum (BUSI's healthy breasts), and say so."""
     normal = [pair for pair in found.pairs if pair.stratum == "normal"]
     if not normal:
@@ -101,13 +105,13 @@ def choose_normal(found: Found, *, include: bool) -> Found:
     return replace(found, pairs=pairs, notes=[*found.notes, f"normal images, {len(normal)}: {choice}"])
 
 
-def drive(source: Path) -> Found | None:
+def detect_drive(source: Path) -> DiscoveredDataset | None:
     """DRIVE: training/ and test/ with images/ and 1st_manual/; mask/ is the field of view and no label."""
     parts, notes = [], []
     for folder, split in (("training", "train"), ("test", "test")):
         images, manual = source / folder / "images", source / folder / "1st_manual"
         if images.is_dir() and manual.is_dir():
-            parts.append(Part(match(find_images(images), find_images(manual)), split, split))
+            parts.append(MatchedFolders(match_masks(find_images(images), find_images(manual)), split, split))
         elif images.is_dir():
             notes.append(f"{folder}/ has no 1st_manual/ and is left out")
         if (source / folder / "mask").is_dir():
@@ -117,11 +121,11 @@ def drive(source: Path) -> Found | None:
     if not parts:
         return None
     evidence = f"images/ and 1st_manual/; {parts[0].matches.rule}"
-    result = collect("drive", evidence, parts, notes=notes, official="the training and test folders")
+    result = merge_folders("drive", evidence, parts, notes=notes, official="the training and test folders")
     return replace(result, class_names=("background", "vessel"))
 
 
-def nnunet(source: Path) -> Found | None:
+def detect_nnunet(source: Path) -> DiscoveredDataset | None:
     """nnU-Net raw: dataset.json, imagesTr/ with one file a channel, labelsTr/, splits_final.json if there is one."""
     if not (source / "dataset.json").is_file() or not (source / "imagesTr").is_dir():
         return None
@@ -131,26 +135,26 @@ def nnunet(source: Path) -> Found | None:
     ending = str(description.get("file_ending", ".png"))
     if ending in {".nii", ".nii.gz", ".mha", ".nrrd"} or any((source / "imagesTr").glob("*.nii*")):
         raise DataError(f"{source}: holds {ending} volumes; volumes are not supported yet, two-dimensional images are")
-    pairs, alone = _nnunet_part(source, "Tr", "train")
-    test_pairs, test_alone = _nnunet_part(source, "Ts", "test")
+    pairs, alone = _read_nnunet_part(source, "Tr", "train")
+    test_pairs, test_alone = _read_nnunet_part(source, "Ts", "test")
     notes = (
         [] if (source / "labelsTs").is_dir() or not test_alone.images else ["imagesTs/ has no labels and is left out"]
     )
-    pairs, official = _with_nnunet_folds(source, pairs)
+    pairs, official = _apply_nnunet_folds(source, pairs)
     parts = "the Tr and Ts folders" if test_pairs else ""
-    return Found(
+    return DiscoveredDataset(
         "nnunet",
         f"dataset.json, imagesTr/ and labelsTr/ with {max((len(pair.images) for pair in pairs), default=0)} channels",
         sorted([*pairs, *test_pairs], key=lambda pair: pair.id),
         [*alone.images, *([] if notes else test_alone.images)],
         [*alone.masks, *test_alone.masks],
         notes=notes,
-        class_names=_nnunet_classes(description, source),
+        class_names=_read_nnunet_classes(description, source),
         official=" and ".join(word for word in (parts, official) if word),
     )
 
 
-def _nnunet_part(source: Path, part: str, split: str) -> tuple[list[Pair], Matches]:
+def _read_nnunet_part(source: Path, part: str, split: str) -> tuple[list[Pair], MatchResult]:
     folder, labels = source / f"images{part}", source / f"labels{part}"
     files = find_images(folder) if folder.is_dir() else []
     masks = {path.stem: path for path in find_images(labels)} if labels.is_dir() else {}
@@ -164,7 +168,7 @@ def _nnunet_part(source: Path, part: str, split: str) -> tuple[list[Pair], Match
     if short:
         raise DataError(f"{folder}: {', '.join(short[:10])} lack a channel, the others have {expected}")
     pairs = [Pair(case, tuple(paths), (masks[case],), split=split) for case, paths in channels.items() if case in masks]
-    alone = Matches(
+    alone = MatchResult(
         [],
         images=[paths[0] for case, paths in channels.items() if case not in masks],
         masks=[path for case, path in masks.items() if case not in channels],
@@ -172,7 +176,7 @@ def _nnunet_part(source: Path, part: str, split: str) -> tuple[list[Pair], Match
     return pairs, alone
 
 
-def _nnunet_classes(description: dict[str, Any], source: Path) -> tuple[str, ...] | None:
+def _read_nnunet_classes(description: dict[str, Any], source: Path) -> tuple[str, ...] | None:
     labels = description.get("labels")
     if not isinstance(labels, dict) or not labels:
         return None
@@ -188,7 +192,7 @@ def _nnunet_classes(description: dict[str, Any], source: Path) -> tuple[str, ...
     return tuple(by_index[index] for index in sorted(by_index))
 
 
-def _with_nnunet_folds(source: Path, pairs: list[Pair]) -> tuple[list[Pair], str]:
+def _apply_nnunet_folds(source: Path, pairs: list[Pair]) -> tuple[list[Pair], str]:
     path = source / "splits_final.json"
     if not path.is_file():
         return pairs, ""
@@ -197,14 +201,14 @@ def _with_nnunet_folds(source: Path, pairs: list[Pair]) -> tuple[list[Pair], str
         fold_of = {str(case): index for index, fold in enumerate(folds) for case in fold["val"]}
     except (TypeError, KeyError) as error:
         raise DataError(f'{path}: expected [{{"train": [...], "val": [...]}}, ...]') from error
-    return [_in_fold(pair, fold_of.get(pair.id)) for pair in pairs], "splits_final.json (fold 0 is val)"
+    return [_assign_fold(pair, fold_of.get(pair.id)) for pair in pairs], "splits_final.json (fold 0 is val)"
 
 
-def _with_tn3k_folds(found: Found, source: Path) -> Found:
+def _apply_tn3k_folds(found: DiscoveredDataset, source: Path) -> DiscoveredDataset:
     files = [source / f"tn3k-trainval-fold{fold}.json" for fold in range(5)]
     if not all(path.is_file() for path in files):
         return found
-    ordered = sorted((pair for pair in found.pairs if pair.split == "train"), key=lambda pair: _number(pair.id))
+    ordered = sorted((pair for pair in found.pairs if pair.split == "train"), key=lambda pair: _number_in_name(pair.id))
     fold_of: dict[str, int] = {}
     for fold, path in enumerate(files):
         content = _read_json(path)
@@ -213,17 +217,17 @@ def _with_tn3k_folds(found: Found, source: Path) -> Found:
         except (TypeError, KeyError, ValueError, IndexError) as error:
             expected = f"positions 0..{len(ordered) - 1} under 'val'"
             raise DataError(f"{path}: expected {expected} ({type(error).__name__}: {error})") from error
-    pairs = [_in_fold(pair, fold_of.get(pair.id)) for pair in found.pairs]
+    pairs = [_assign_fold(pair, fold_of.get(pair.id)) for pair in found.pairs]
     return replace(found, pairs=pairs, official=f"{found.official}, five fold files (fold 0 is val)")
 
 
-def _in_fold(pair: Pair, fold: int | None) -> Pair:
+def _assign_fold(pair: Pair, fold: int | None) -> Pair:
     if fold is None:
         return pair
     return replace(pair, fold=fold, split="val" if fold == 0 else pair.split)
 
 
-def _number(name: str) -> tuple[int, str]:
+def _number_in_name(name: str) -> tuple[int, str]:
     digits = re.findall(r"\d+", name)
     return (int(digits[-1]) if digits else 0, name)
 
@@ -235,12 +239,12 @@ def _read_json(path: Path) -> Any:
         raise DataError(f"{path}: cannot be read as JSON ({error})") from error
 
 
-def _photos(folder: Path) -> list[Path]:
+def _find_isic_images(folder: Path) -> list[Path]:
     """Images of an ISIC data folder without the superpixel maps that lie among them."""
     return [path for path in find_images(folder) if not path.stem.lower().endswith("_superpixels")]
 
 
-def _unnested(folder: Path) -> Path:
+def _unnest(folder: Path) -> Path:
     """The folder of the same kind inside, if unpacking made one: `X/X/*.jpg`."""
     inner = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))]
     return inner[0] if len(inner) == 1 and not _has_images(folder) else folder

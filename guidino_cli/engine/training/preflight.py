@@ -5,9 +5,9 @@ import os
 import torch
 
 from guidino_cli.config import RunConfig, TrainSettings
-from guidino_cli.engine.devices import pick_device, training_precision
-from guidino_cli.engine.training.sharded_backbone import alone
-from guidino_cli.engine.training.trackers import require_packages
+from guidino_cli.engine.devices import pick_device, resolve_precision
+from guidino_cli.engine.training.sharded_backbone import too_few_processes_error
+from guidino_cli.engine.training.trackers import require_tracker_packages
 from guidino_cli.errors import ConfigError
 
 # Set by `accelerate launch`, for plugins that keep only a part of the weights in each process.
@@ -18,7 +18,7 @@ _SHARDING = {
 }
 
 
-def require_conditions(config: RunConfig, device: str | None, *, processes: int | None = None) -> None:
+def run_preflight(config: RunConfig, device: str | None, *, processes: int | None = None) -> None:
     """Refuse what this machine cannot do.
 
     Args:
@@ -38,15 +38,15 @@ def require_conditions(config: RunConfig, device: str | None, *, processes: int 
                 "use --devices N or torchrun; train.shard_backbone=true splits a frozen backbone, which is not saved"
             )
     if config.train.shard_backbone and processes == 1:
-        raise alone("one process")
+        raise too_few_processes_error("one process")
     if device is not None:
         pick_device(device)
-    training_precision(config.train.precision, device)
-    require_packages(config.train.trackers)
+    resolve_precision(config.train.precision, device)
+    require_tracker_packages(config.train.trackers)
     _require_sense(config.train, is_cpu=device == "cpu" or not torch.cuda.is_available())
 
 
-def settle_algorithms(settings: TrainSettings) -> None:
+def set_deterministic_algorithms(settings: TrainSettings) -> None:
     """Have torch take only algorithms that give the same bits every time, if it is asked for."""
     if settings.deterministic:
         # Read when CUDA begins; cuBLAS has no fixed order of sums without it.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from guidino_cli.data.images import find_images, is_image
 from guidino_cli.errors import DataError
-from guidino_cli.preparation.matching import is_mask_name, match
-from guidino_cli.preparation.types import Found, Pair, Part, collect, with_lists
+from guidino_cli.preparation.matching import is_mask_name, match_masks
+from guidino_cli.preparation.types import DiscoveredDataset, MatchedFolders, Pair, apply_split_lists, merge_folders
 
 _IMAGE_WORDS = {"image", "images", "img", "imgs", "jpegimages", "input", "inputs", "original", "originals", "data", "x"}
 _MASK_WORDS = {
@@ -32,17 +32,17 @@ _SPLIT_WORDS |= {"val": "val", "valid": "val", "validation": "val", "dev": "val"
 _SPLIT_WORDS |= {"test": "test", "testing": "test", "testset": "test", "tst": "test", "ts": "test"}
 _COLUMNS = {"image", "mask", "id", "split", "fold", "group"}
 _NOISE_WORDS = {"ground", "the", "and", "1st", "2nd", "all"}
-_DEPTH = 3
+_MAX_DEPTH = 3
 
 
-def siblings(source: Path) -> Found | None:
+def detect_sibling_folders(source: Path) -> DiscoveredDataset | None:
     """Pairs of folders such as images/ and masks/, at any place and in any order with train/, val/, test/."""
     if not source.is_dir():
         return None
     groups: dict[tuple[str, str], dict[str, list[Path]]] = {}
     others: list[Path] = []
-    for folder in _image_folders(source):
-        kind, split, rest = _read_name(folder.relative_to(source))
+    for folder in _find_image_folders(source):
+        kind, split, rest = _parse_folder_name(folder.relative_to(source))
         if kind is None:
             others.append(folder)
         else:
@@ -56,21 +56,24 @@ def siblings(source: Path) -> Found | None:
                 clash = ", ".join(str(folder.relative_to(source)) for folder in folders)
                 raise DataError(f"{source}: {clash} all look like folders of {kind}s; move or name one, or use a CSV")
     has_splits = any(split for _, split in groups)
-    parts = [_part(key, kinds) for key, kinds in sorted(groups.items())]
-    names = [f"{_at(source, kinds['image'])} and {_at(source, kinds['mask'])}" for _, kinds in sorted(groups.items())]
+    parts = [_match_folders(key, kinds) for key, kinds in sorted(groups.items())]
+    names = [
+        f"{_relative_name(source, kinds['image'])} and {_relative_name(source, kinds['mask'])}"
+        for _, kinds in sorted(groups.items())
+    ]
     rules = sorted({part.matches.rule for part in parts})
     notes = [f"{folder.relative_to(source)}/ is not used" for folder in others]
-    found = collect(
+    found = merge_folders(
         "siblings",
         f"folders {'; '.join(names)}; {' / '.join(rules)}",
         parts,
         notes=notes,
         official="names of the folders" if has_splits else "",
     )
-    return with_lists(found, source)
+    return apply_split_lists(found, source)
 
 
-def one_folder(source: Path) -> Found | None:
+def detect_single_folder(source: Path) -> DiscoveredDataset | None:
     """One folder in which a mask is named like its image and a word such as `_mask`."""
     if not source.is_dir():
         return None
@@ -79,14 +82,14 @@ def one_folder(source: Path) -> Found | None:
     images = [path for path in files if not is_mask_name(path.stem)]
     if not masks or not images:
         return None
-    matches = match(images, masks)
+    matches = match_masks(images, masks)
     if not matches.pairs:
         return None
     evidence = f"one folder, {len(masks)} of {len(files)} files are named as masks; {matches.rule}"
-    return with_lists(collect("suffix", evidence, [Part(matches)]), source)
+    return apply_split_lists(merge_folders("suffix", evidence, [MatchedFolders(matches)]), source)
 
 
-def csv_of_pairs(source: Path) -> Found | None:
+def detect_csv(source: Path) -> DiscoveredDataset | None:
     """A table with the columns image and mask, and optionally id, split, fold and group; paths relative to the file.
 
     Further columns are kept for every case: `guidino evaluate --by` and `--group` can use them.
@@ -103,16 +106,16 @@ def csv_of_pairs(source: Path) -> Found | None:
         raise DataError(f"{source}: cannot be read as a CSV file ({error})") from error
     if not {"image", "mask"} <= set(columns):
         raise DataError(f"{source}: found the columns {', '.join(columns) or 'none'}, expected at least image and mask")
-    pairs = [_row(source, row, line) for line, row in enumerate(rows, start=2)]
+    pairs = [_parse_row(source, row, line) for line, row in enumerate(rows, start=2)]
     split_count = sum(pair.split is not None for pair in pairs)
     if split_count not in {0, len(pairs)}:
         raise DataError(f"{source}: {len(pairs) - split_count} rows have no split, the others have; fill all or none")
     official = "column split" if split_count else ""
     evidence = f"{len(pairs)} rows with the columns {', '.join(columns)}"
-    return Found("csv", evidence, sorted(pairs, key=lambda pair: pair.id), official=official)
+    return DiscoveredDataset("csv", evidence, sorted(pairs, key=lambda pair: pair.id), official=official)
 
 
-def read_groups(path: Path) -> dict[str, str]:
+def read_group_table(path: Path) -> dict[str, str]:
     """A table of cases and their groups (patients, videos): the first column names the case, the last the group."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -124,7 +127,7 @@ def read_groups(path: Path) -> dict[str, str]:
     return {row[0].strip(): row[-1].strip() for row in rows}
 
 
-def _row(source: Path, row: dict[str, str], line: int) -> Pair:
+def _parse_row(source: Path, row: dict[str, str], line: int) -> Pair:
     image, mask = (row.get("image") or "").strip(), (row.get("mask") or "").strip()
     if not image or not mask:
         raise DataError(f"{source}: line {line} has no {'mask' if image else 'image'}")
@@ -145,19 +148,19 @@ def _row(source: Path, row: dict[str, str], line: int) -> Pair:
     )
 
 
-def _image_folders(source: Path) -> list[Path]:
+def _find_image_folders(source: Path) -> list[Path]:
     """Folders below `source` that hold images themselves, not deeper than three levels."""
     found = []
     for folder in sorted(path for path in source.rglob("*") if path.is_dir()):
         relative = folder.relative_to(source)
-        if len(relative.parts) > _DEPTH or any(part.startswith((".", "__")) for part in relative.parts):
+        if len(relative.parts) > _MAX_DEPTH or any(part.startswith((".", "__")) for part in relative.parts):
             continue
         if any(is_image(path) for path in folder.iterdir()):
             found.append(folder)
     return found
 
 
-def _read_name(relative: Path) -> tuple[str | None, str, str]:
+def _parse_folder_name(relative: Path) -> tuple[str | None, str, str]:
     """What a folder's name says: "image" or "mask" or None, the split or "", and the rest, which two siblings share."""
     kind: str | None = None
     split, rest = "", list[str]()
@@ -174,12 +177,12 @@ def _read_name(relative: Path) -> tuple[str | None, str, str]:
     return kind, split, "_".join(reversed(rest))
 
 
-def _part(key: tuple[str, str], kinds: dict[str, list[Path]]) -> Part:
+def _match_folders(key: tuple[str, str], kinds: dict[str, list[Path]]) -> MatchedFolders:
     rest, split = key
-    matches = match(find_images(kinds["image"][0]), find_images(kinds["mask"][0]))
+    matches = match_masks(find_images(kinds["image"][0]), find_images(kinds["mask"][0]))
     prefix = "_".join(word for word in (rest, split) if word)
-    return replace(Part(matches), split=split or None, prefix=prefix, stratum=rest)
+    return replace(MatchedFolders(matches), split=split or None, prefix=prefix, stratum=rest)
 
 
-def _at(source: Path, folders: list[Path]) -> str:
+def _relative_name(source: Path, folders: list[Path]) -> str:
     return f"{folders[0].relative_to(source).as_posix()}/"

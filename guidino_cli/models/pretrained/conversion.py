@@ -23,7 +23,7 @@ _WIDE_HEADS = {4096: 128}
 
 
 @dataclass(frozen=True)
-class Converted:
+class ConvertedWeights:
     """Tensors under transformers' names, and the architecture they were read off.
 
     Attributes:
@@ -39,7 +39,7 @@ class Converted:
     tensors: dict[str, Tensor]
 
 
-def convert(source: str, tensors: dict[str, Tensor]) -> Converted:
+def convert_state_dict(source: str, tensors: dict[str, Tensor]) -> ConvertedWeights:
     """Recognise a layout by its keys, never by the file's name, and rename every tensor of it.
 
     A tensor that no rule names keeps its name, so that strict loading refuses it.
@@ -54,7 +54,7 @@ def convert(source: str, tensors: dict[str, Tensor]) -> Converted:
     for marks, layout, change in _READERS:
         if all(mark in tensors for mark in marks):
             model_type, renamed = change(source, tensors)
-            return Converted(layout, model_type, _SETTINGS[model_type](source, renamed, tensors), renamed)
+            return ConvertedWeights(layout, model_type, _SETTINGS[model_type](source, renamed, tensors), renamed)
     shown = ", ".join(sorted(tensors)[:3])
     raise WeightsError(f"{source}: of another architecture ({len(tensors)} tensors: {shown}, ...); expected {_LAYOUTS}")
 

@@ -12,12 +12,12 @@ def instruction_sets() -> set[str]:
     return set(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
 
 
-def bf16_units() -> list[str]:
+def bf16_instruction_sets() -> list[str]:
     """Those that compute in bf16."""
     return sorted(instruction_sets() & _BF16)
 
 
-def imitates_bf16() -> bool:
+def emulates_bf16() -> bool:
     """Whether bf16 is known to be imitated, slowly, for want of units."""
     known = instruction_sets()
     return bool(known) and not known & _BF16

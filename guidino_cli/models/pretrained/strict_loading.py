@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from guidino_cli.errors import WeightsError
 from guidino_cli.models.pretrained.files import check_file
-from guidino_cli.models.pretrained.finding import weight_files
+from guidino_cli.models.pretrained.hub import weight_files
 
 
-def fingerprint(module: nn.Module) -> str:
+def hash_weights(module: nn.Module) -> str:
     """SHA-256 over the names, shapes and values of a module's weights, independent of the file they came from."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
@@ -39,10 +39,10 @@ def load_strictly(module: nn.Module, path: Path, *, may_miss: tuple[str, ...] = 
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path}: no usable weights ({error}); train or download them again") from error
-    fit_strictly(module, tensors, source=path, may_miss=may_miss)
+    load_tensors_strictly(module, tensors, source=path, may_miss=may_miss)
 
 
-def fit_strictly(
+def load_tensors_strictly(
     module: nn.Module, tensors: dict[str, Tensor], *, source: Path, may_miss: tuple[str, ...] = ()
 ) -> None:
     """Put tensors into a module, every one of them; `source` is where they came from, for the message."""
@@ -54,11 +54,11 @@ def fit_strictly(
         for key in own
         if key in tensors and tensors[key].shape != own[key].shape
     ]
-    refuse_gaps(source, missing=missing, unexpected=unexpected, shapes=shapes, total=len(own))
+    raise_on_mismatch(source, missing=missing, unexpected=unexpected, shapes=shapes, total=len(own))
     module.load_state_dict(tensors, strict=False)
 
 
-def refuse_gaps(
+def raise_on_mismatch(
     source: str | Path, *, missing: list[str], unexpected: list[str], shapes: list[str], total: int
 ) -> None:
     """`WeightsError` with the first names of each kind, unless all lists are empty."""
@@ -71,7 +71,7 @@ def refuse_gaps(
         raise WeightsError(f"{source}: does not fit the model: {'; '.join(problems)} of {total} tensors")
 
 
-def pretrained(
+def load_pretrained(
     network_class: Any, config: Any, folder: str, *, heads: tuple[str, ...], fresh: tuple[str, ...] = ()
 ) -> Any:
     """A network of transformers with the weights of a folder: every tensor placed, or the load fails with names.
@@ -105,7 +105,7 @@ def pretrained(
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"{folder}: cannot be loaded ({reason})") from error
-    refuse_gaps(
+    raise_on_mismatch(
         folder,
         missing=[key for key in report["missing_keys"] if not key.startswith(fresh or ("\0",))],
         unexpected=[key for key in report["unexpected_keys"] if not key.startswith(heads)],

@@ -7,21 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from guidino_cli.plots.panels import FAINT, GUIDE_COLOURS, INK, MID_GREY, UNIT, Limits, blended, thumbnail_labels
+from guidino_cli.plots.panels import (
+    GUIDE_COLORMAP,
+    MID_GREY,
+    MUTED_COLOUR,
+    TEXT_COLOUR,
+    UNIT_RANGE,
+    Limits,
+    blend_with_grey,
+    thumbnail_labels,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def bar_below(
+def add_colorbar(
     axes: Axes,
     label: str,
     *,
-    limits: Limits = UNIT,
+    limits: Limits = UNIT_RANGE,
     marks: Sequence[float] = (),
     extend: str = "neither",
     over_image: bool = False,
-    colours: str = GUIDE_COLOURS,
+    colours: str = GUIDE_COLORMAP,
 ) -> None:
     """A colour bar under a panel.
 
@@ -43,24 +52,30 @@ def bar_below(
     height_in = figure.get_size_inches()[1]
     place = figure.add_axes((box.x0, box.y0 - 0.21 / height_in, box.width, 0.09 / height_in))
     pure = colormaps[colours](np.linspace(0, 1, 256))[:, :3]
-    scale = ListedColormap(blended(pure, MID_GREY) if over_image else pure)
-    ticks = bar_ticks(limits)
+    scale = ListedColormap(blend_with_grey(pure, MID_GREY) if over_image else pure)
+    ticks = colorbar_ticks(limits)
     drawn = ScalarMappable(Normalize(*limits), scale)
     bar = figure.colorbar(drawn, cax=place, orientation="horizontal", ticks=ticks, extend=extend, format="%g")
     bar.outline.set_linewidth(0.4)
-    place.tick_params(labelsize=7.5, length=2, pad=1.5, width=0.5, colors=INK)
+    place.tick_params(labelsize=7.5, length=2, pad=1.5, width=0.5, colors=TEXT_COLOUR)
     # The ends' numbers stay under their bar, not under a neighbour's.
     numbers = place.get_xticklabels()
     numbers[0].set_horizontalalignment("left")
     numbers[-1].set_horizontalalignment("right")
-    place.set_xlabel(label, fontsize=7.5, color=FAINT, labelpad=1)
+    place.set_xlabel(label, fontsize=7.5, color=MUTED_COLOUR, labelpad=1)
     for mark in marks:
         place.plot(
-            [mark], [1.0], marker="v", markersize=3.5, color=INK, clip_on=False, transform=place.get_xaxis_transform()
+            [mark],
+            [1.0],
+            marker="v",
+            markersize=3.5,
+            color=TEXT_COLOUR,
+            clip_on=False,
+            transform=place.get_xaxis_transform(),
         )
 
 
-def bar_ticks(limits: Limits) -> list[float]:
+def colorbar_ticks(limits: Limits) -> list[float]:
     """The ends of a colour bar, and round values between them that leave room for the ends' numbers."""
     from matplotlib.ticker import MaxNLocator
 
@@ -78,7 +93,7 @@ _BAR_SHARE = 0.25
 """A scale bar is at most so much of its image."""
 
 
-def scale_bar(axes: Axes, *, size_hw: tuple[int, int], spacing_mm: float | None = None) -> None:
+def add_scale_bar(axes: Axes, *, size_hw: tuple[int, int], spacing_mm: float | None = None) -> None:
     """A white bar of round length at the lower right; its unit is mm where the width of a pixel is known, else px."""
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import withStroke
@@ -110,7 +125,7 @@ def round_length(most: float) -> float:
     return float(max(step for step in (1, 2, 5) if step * power <= most * (1 + 1e-9)) * power)
 
 
-def guide_lines(
+def draw_guide_contours(
     axes: Axes, guide: np.ndarray, thresholds: Sequence[float], *, size_hw: tuple[int, int], limits: Limits
 ) -> None:
     """Lines around everything at or above each threshold, in the colours that the thresholds have in the map."""
@@ -118,18 +133,18 @@ def guide_lines(
     low, high = float(guide.min()), float(guide.max())
     for threshold in thresholds:
         if low < threshold <= high:
-            axes.contour(x, y, guide, levels=[threshold], colors=[line_colour(threshold, limits)], linewidths=1.2)
+            axes.contour(x, y, guide, levels=[threshold], colors=[guide_colour(threshold, limits)], linewidths=1.2)
 
 
-def line_colour(threshold: float, limits: Limits) -> Any:
+def guide_colour(threshold: float, limits: Limits) -> Any:
     """The colour that a value has in the map."""
     from matplotlib import colormaps
 
     low, high = limits
-    return colormaps[GUIDE_COLOURS](float(np.clip((threshold - low) / (high - low), 0, 1)))
+    return colormaps[GUIDE_COLORMAP](float(np.clip((threshold - low) / (high - low), 0, 1)))
 
 
-def white_outline(axes: Axes, region: np.ndarray, *, size_hw: tuple[int, int]) -> None:
+def draw_white_contour(axes: Axes, region: np.ndarray, *, size_hw: tuple[int, int]) -> None:
     """Draw the border of a region (H, W) in white with a dark rim, to stand apart from coloured lines."""
     from matplotlib.patheffects import Normal, Stroke
 
@@ -145,38 +160,40 @@ def white_outline(axes: Axes, region: np.ndarray, *, size_hw: tuple[int, int]) -
     lines.set(path_effects=[Stroke(linewidth=2.8, foreground="black", alpha=0.8), Normal()])
 
 
-def iou_curve(axes: Axes, thresholds: Sequence[float], values: Sequence[float], *, limits: Limits) -> None:
+def plot_iou_curve(axes: Axes, thresholds: Sequence[float], values: Sequence[float], *, limits: Limits) -> None:
     """IoU at each threshold within the limits as a line with points, the one at 0.5 ringed and written out."""
     for side in ("left", "bottom"):
-        axes.spines[side].set(visible=True, linewidth=0.6, color=FAINT)
+        axes.spines[side].set(visible=True, linewidth=0.6, color=MUTED_COLOUR)
     room = 0.04 * (limits[1] - limits[0])
     axes.set(xlim=(limits[0] - room, limits[1] + room), ylim=(0, 1))
     axes.grid(linewidth=0.4, color="#dddddd")
     axes.set_axisbelow(True)
     inside = [(at, value) for at, value in zip(thresholds, values, strict=True) if limits[0] <= at <= limits[1]]
     places, heights = [at for at, _ in inside], [value for _, value in inside]
-    axes.plot(places, heights, color=FAINT, linewidth=1, zorder=2)
-    colours = [line_colour(at, limits) for at in places]
-    axes.scatter(places, heights, c=colours, s=16, zorder=3, edgecolors=INK, linewidths=0.4, clip_on=False)
+    axes.plot(places, heights, color=MUTED_COLOUR, linewidth=1, zorder=2)
+    colours = [guide_colour(at, limits) for at in places]
+    axes.scatter(places, heights, c=colours, s=16, zorder=3, edgecolors=TEXT_COLOUR, linewidths=0.4, clip_on=False)
     _write_half(axes, dict(zip(thresholds, values, strict=True)).get(0.5), limits)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
     axes.xaxis.set_major_locator(_ticks())
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.tick_params(labelsize=7.5, length=2, pad=1.5, width=0.5, colors=INK)
-    axes.set_xlabel("threshold of the guide", fontsize=7.5, color=FAINT, labelpad=1)
+    axes.tick_params(labelsize=7.5, length=2, pad=1.5, width=0.5, colors=TEXT_COLOUR)
+    axes.set_xlabel("threshold of the guide", fontsize=7.5, color=MUTED_COLOUR, labelpad=1)
 
 
 def _write_half(axes: Axes, value: float | None, limits: Limits) -> None:
     """The IoU at 0.5 beside its point; in the corner where the guide's values do not reach 0.5, or leave it no room."""
     if value is None or not np.isfinite(value):
         return
-    style: Any = {"textcoords": "offset points", "fontsize": 7.5, "color": INK}
+    style: Any = {"textcoords": "offset points", "fontsize": 7.5, "color": TEXT_COLOUR}
     share = (0.5 - limits[0]) / (limits[1] - limits[0])
     if not 0 <= share <= 1:
         corner: Any = {"xycoords": "axes fraction", "ha": "right", "va": "top"}
         axes.annotate(f"{value:.2f} at 0.5, beyond its values", (1, 1), xytext=(-2, -3), **corner, **style)
         return
-    axes.scatter([0.5], [value], s=48, facecolors="none", edgecolors=INK, linewidths=0.9, zorder=4, clip_on=False)
+    axes.scatter(
+        [0.5], [value], s=48, facecolors="none", edgecolors=TEXT_COLOUR, linewidths=0.9, zorder=4, clip_on=False
+    )
     side = "left" if share < 0.2 else "right" if share > 0.8 else "center"
     axes.annotate(f"{value:.2f} at 0.5", (0.5, value), xytext=(0, -12 if value > 0.85 else 7), ha=side, **style)
 

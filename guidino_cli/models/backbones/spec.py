@@ -10,12 +10,12 @@ from guidino_cli.models.backbones.convnext import ConvNeXt
 from guidino_cli.models.backbones.dino import as_backbone
 from guidino_cli.models.backbones.vit import ViT
 from guidino_cli.models.base import Backbone
-from guidino_cli.models.lora import pretrained
-from guidino_cli.models.pretrained.loading import KINDS, Loaded
+from guidino_cli.models.lora import get_transformers_model
+from guidino_cli.models.pretrained.loading import ARCHITECTURES, LoadedNetwork
 
 
 @dataclass(frozen=True)
-class Blueprint:
+class BackboneSpec:
     """All of a backbone but its weights.
 
     Attributes:
@@ -37,22 +37,22 @@ class Blueprint:
     std: list[float]
 
 
-def blueprint_of(backbone: Backbone) -> Blueprint:
+def describe_backbone(backbone: Backbone) -> BackboneSpec:
     """The blueprint of a backbone, ready for JSON; `ConfigError` for one that has none: SAM 2 never learns whole."""
     if not isinstance(backbone, ViT | ConvNeXt):
         raise ConfigError(
             f"train.dense_cache: maps of {type(backbone).__name__} cannot be kept on disk; leave it at memory"
         )
-    config = json.loads(pretrained(backbone).config.to_json_string(use_diff=False))
+    config = json.loads(get_transformers_model(backbone).config.to_json_string(use_diff=False))
     # The folder of somebody's weights is nobody's business; how transformers was told to compute, neither.
     config = {name: value for name, value in config.items() if not name.startswith("_")}
     mean, std = (values.flatten().tolist() for values in (backbone.eye.mean, backbone.eye.std))
-    return Blueprint(
+    return BackboneSpec(
         config, backbone.identity, list(backbone.layers), backbone.norm, backbone.eye.scale, mean, std
     )  # fmt: skip
 
 
-def build_from(blueprint: Blueprint) -> ViT | ConvNeXt:
+def build_from_spec(blueprint: BackboneSpec) -> ViT | ConvNeXt:
     """A frozen backbone with random weights, for others to be loaded over them.
 
     Raises:
@@ -61,11 +61,11 @@ def build_from(blueprint: Blueprint) -> ViT | ConvNeXt:
     import transformers
 
     try:
-        kind = KINDS[blueprint.config["model_type"]]
+        kind = ARCHITECTURES[blueprint.config["model_type"]]
         network_class = getattr(transformers, kind.network)
         config = network_class.config_class.from_dict(blueprint.config)
         network = network_class(config, **dict(kind.arguments)).eval()
-        loaded = Loaded(network, blueprint.identity, tuple(blueprint.mean), tuple(blueprint.std), Path())
+        loaded = LoadedNetwork(network, blueprint.identity, tuple(blueprint.mean), tuple(blueprint.std), Path())
         return as_backbone(loaded, layers=blueprint.layers, norm=blueprint.norm, scale=blueprint.scale)
     except Exception as error:  # transformers' checks raise many kinds
         reason = " ".join((str(error) or type(error).__name__).split())[:200]

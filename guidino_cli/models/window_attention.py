@@ -46,7 +46,7 @@ class WindowAttention(nn.Module):
         windows = _partition(rolled, self.window)
         mask = self.bias[self.displacement].permute(2, 0, 1).unsqueeze(0)
         if shift or pad_h or pad_w:
-            apart = _strangers((h, w), (h + pad_h, w + pad_w), window=self.window, shift=shift, device=x.device)
+            apart = _attention_mask((h, w), (h + pad_h, w + pad_w), window=self.window, shift=shift, device=x.device)
             mask = mask.masked_fill(apart.unsqueeze(1), float("-inf"))
         joined = _join(self._attend(windows, mask, batch), rolled.shape[1:3], self.window)
         return joined.roll((shift, shift), dims=(1, 2))[:, :h, :w]
@@ -62,7 +62,7 @@ class WindowAttention(nn.Module):
         return self.out(mixed.flatten(0, 1).transpose(1, 2).flatten(2))
 
 
-class WindowBlock(nn.Module):
+class SwinBlock(nn.Module):
     """Window attention, then an MLP; both behind a LayerNorm and added to what came in.
 
     Args:
@@ -157,7 +157,7 @@ def _join(windows: Tensor, size_hw: tuple[int, int] | torch.Size, window: int) -
     return x.transpose(2, 3).reshape(-1, h, w, windows.shape[-1])
 
 
-def _strangers(
+def _attention_mask(
     real_hw: tuple[int, int], padded_hw: tuple[int, int], *, window: int, shift: int, device: torch.device
 ) -> Tensor:
     """Which cells of a window may not attend to each other (windows, T, T): neighbours by padding or rolling only."""

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from guidino_cli.config import parse
-from guidino_cli.engine.prediction.runtime import (
-    Behind,
-    ahead,
+from guidino_cli.config import parse_config
+from guidino_cli.engine.prediction.speedups import (
+    BackgroundWorker,
     fold_normalisation,
+    prefetch,
     prepare_for_prediction,
-    take_faster_kernels,
+    use_onednn_kernels,
 )
 from guidino_cli.models import build_model
 
@@ -34,7 +34,7 @@ def _shake(network: nn.Module) -> None:
 @torch.no_grad()
 def test_scores_stay_but_for_rounding(name: str) -> None:
     settings = {"model": {"segmenter": {"name": name, "options": {"width": 8} if name != "nnunet" else {}}}}
-    model = build_model(parse(settings).model, num_classes=3).eval()
+    model = build_model(parse_config(settings).model, num_classes=3).eval()
     _shake(model)
     image = torch.rand(2, 3, 64, 64)
     before = model(image).logits[0]
@@ -74,7 +74,7 @@ def _channels_last(channels: int) -> Tensor:
 @torch.no_grad()
 def test_gelu_of_a_map_in_channels_last_order_is_gelu_and_stays_in_that_order() -> None:
     image = _channels_last(4)
-    result = take_faster_kernels(nn.GELU())(image)
+    result = use_onednn_kernels(nn.GELU())(image)
     torch.testing.assert_close(result, image * 0.5 * (1 + torch.erf(image / 2**0.5)), rtol=0, atol=2e-6)
     assert result.is_contiguous(memory_format=torch.channels_last)
 
@@ -83,7 +83,7 @@ def test_gelu_of_a_map_in_channels_last_order_is_gelu_and_stays_in_that_order() 
 def test_a_pointwise_convolution_is_a_product_over_channels(one_thread: None) -> None:
     conv, image = nn.Conv2d(3, 4, 1, stride=2), _channels_last(3)
     expected = torch.einsum("oc,bchw->bohw", conv.weight[:, :, 0, 0], image[..., ::2, ::2]) + conv.bias[:, None, None]
-    torch.testing.assert_close(take_faster_kernels(conv)(image), expected)
+    torch.testing.assert_close(use_onednn_kernels(conv)(image), expected)
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="no oneDNN")
@@ -91,7 +91,7 @@ def test_a_pointwise_convolution_is_a_product_over_channels(one_thread: None) ->
 def test_one_thread_leaves_no_pointwise_convolution_to_the_slow_kernel(one_thread: None) -> None:
     conv, image = nn.Conv2d(3, 4, 1), _channels_last(3)
     assert "aten::_slow_conv2d_forward" in _operations(conv, image)
-    assert "aten::_slow_conv2d_forward" not in _operations(take_faster_kernels(conv), image)
+    assert "aten::_slow_conv2d_forward" not in _operations(use_onednn_kernels(conv), image)
 
 
 def _operations(network: nn.Module, image: Tensor) -> set[str]:
@@ -104,7 +104,7 @@ def test_results_come_in_order_and_errors_with_their_item() -> None:
     def work(item: int) -> float:
         return 6 / item
 
-    results = [(item, future.exception() or future.result()) for item, future in ahead([1, 2, 0, 3], work)]
+    results = [(item, future.exception() or future.result()) for item, future in prefetch([1, 2, 0, 3], work)]
     assert [item for item, _ in results] == [1, 2, 0, 3]
     assert [result for item, result in results if item] == [6, 3, 2]
     assert isinstance(results[2][1], ZeroDivisionError)
@@ -112,14 +112,14 @@ def test_results_come_in_order_and_errors_with_their_item() -> None:
 
 def test_no_more_is_read_ahead_than_asked_for() -> None:
     begun: list[int] = []
-    for item, future in ahead(range(20), begun.append, depth=3):
+    for item, future in prefetch(range(20), begun.append, depth=3):
         future.result()
         assert len(begun) <= item + 4
 
 
 def test_leaving_early_ends_the_thread() -> None:
     before = threading.active_count()
-    results = ahead(range(100), lambda item: item)
+    results = prefetch(range(100), lambda item: item)
     next(results)
     results.close()
     assert threading.active_count() == before
@@ -127,12 +127,12 @@ def test_leaving_early_ends_the_thread() -> None:
 
 def test_what_was_handed_over_is_done_when_the_block_is_left() -> None:
     done: list[int] = []
-    with Behind(depth=2) as behind:
+    with BackgroundWorker(depth=2) as behind:
         for item in range(10):
             behind.do(lambda item=item: done.append(item))  # type: ignore[misc]
     assert done == list(range(10))
 
 
 def test_an_error_behind_is_not_lost() -> None:
-    with pytest.raises(ZeroDivisionError), Behind() as behind:
+    with pytest.raises(ZeroDivisionError), BackgroundWorker() as behind:
         behind.do(lambda: 1 / 0)

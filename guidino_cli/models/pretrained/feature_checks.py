@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from guidino_cli.models.base import Backbone
-from guidino_cli.models.pretrained.loading import Loaded
+from guidino_cli.models.pretrained.loading import LoadedNetwork
 
 _SIDE = 224
 
 
-def fixed_image() -> Tensor:
+def make_test_image() -> Tensor:
     """(1, 3, 224, 224) in [0, 1], the same on every machine: integer arithmetic on the coordinates."""
     y = torch.arange(_SIDE).view(1, _SIDE, 1)
     x = torch.arange(_SIDE).view(1, 1, _SIDE)
@@ -24,12 +24,12 @@ def fixed_image() -> Tensor:
 def feature_fingerprint(backbone: Backbone) -> list[float]:
     """Six numbers of the deepest map of the fixed image: its standard deviation, then the mean of five channels."""
     device = next(backbone.parameters()).device
-    deepest = backbone(fixed_image().to(device))[-1][0].float().cpu()
+    deepest = backbone(make_test_image().to(device))[-1][0].float().cpu()
     return [float(deepest.std()), *deepest[:5].mean(dim=(1, 2)).tolist()]
 
 
 @torch.inference_mode()
-def class_token(loaded: Loaded, pixels: Tensor) -> list[float]:
+def compute_class_token(loaded: LoadedNetwork, pixels: Tensor) -> list[float]:
     """First five values of the class token of a picture (3, H, W) in [0, 1], resized to 224 x 224 as published."""
     image = F.interpolate(pixels[None], size=(_SIDE, _SIDE), mode="bilinear", align_corners=False, antialias=True)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (loaded.mean, loaded.std))
@@ -38,13 +38,13 @@ def class_token(loaded: Loaded, pixels: Tensor) -> list[float]:
     return [float(value) for value in output.last_hidden_state[0, 0, :5].float().cpu()]
 
 
-def largest_gap(found: Sequence[float], expected: Sequence[float]) -> float:
+def max_feature_difference(found: Sequence[float], expected: Sequence[float]) -> float:
     """Largest absolute difference; infinite where the lengths differ."""
     if len(found) != len(expected):
         return float("inf")
     return max(abs(one - other) for one, other in zip(found, expected, strict=True))
 
 
-def tolerance(loaded: Loaded) -> float:
+def feature_tolerance(loaded: LoadedNetwork) -> float:
     """How far numbers of the same weights may be apart between machines: arithmetic differs, more so in bfloat16."""
     return 0.05 if next(loaded.network.parameters()).dtype == torch.bfloat16 else 1e-3

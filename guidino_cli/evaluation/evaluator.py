@@ -4,22 +4,22 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from guidino_cli.data.masks.rule import default_names
+from guidino_cli.data.masks.rule import default_class_names
 from guidino_cli.data.volumes import is_volume
-from guidino_cli.errors import ConfigError, DataError, unknown
+from guidino_cli.errors import ConfigError, DataError, unknown_name
 from guidino_cli.evaluation.cases import Pairing, TruthSet
-from guidino_cli.evaluation.columns import column
-from guidino_cli.evaluation.masks import MaskReader, ReadOptions, SurpriseError, index_reader, make_reader
-from guidino_cli.evaluation.summary import Evaluation, sum_up
-from guidino_cli.evaluation.types import CaseResult, Job, Policy, Target
-from guidino_cli.evaluation.workers import score_all, worker_count
-from guidino_cli.metrics import INSTANCE, METRICS
+from guidino_cli.evaluation.columns import column_values
+from guidino_cli.evaluation.masks import MaskReader, ReadOptions, UnexpectedValueError, index_reader, make_reader
+from guidino_cli.evaluation.summary import EvaluationResult, aggregate
+from guidino_cli.evaluation.types import CaseResult, Policy, ScoringConfig, Target
+from guidino_cli.evaluation.workers import choose_worker_count, score_cases
+from guidino_cli.metrics import INSTANCE_METRICS, METRICS
 
 DEFAULT_METRICS = ("iou", "dice", "hd95")
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluationConfig:
     """What the user asked for, as far as it is not in the files.
 
     Attributes:
@@ -62,7 +62,7 @@ class Request:
 Progress = Callable[[Iterable[CaseResult], int], Iterable[CaseResult]]
 
 
-def check_metrics(names: Sequence[str]) -> tuple[str, ...]:
+def validate_metrics(names: Sequence[str]) -> tuple[str, ...]:
     """The names, without repetition.
 
     Raises:
@@ -70,15 +70,15 @@ def check_metrics(names: Sequence[str]) -> tuple[str, ...]:
     """
     for name in names:
         if name not in METRICS:
-            raise ConfigError(unknown("metric", name, METRICS))
+            raise ConfigError(unknown_name("metric", name, METRICS))
     if not names:
         raise ConfigError(f"no metric named; known are {', '.join(METRICS)}")
     return tuple(dict.fromkeys(names))
 
 
 def evaluate(
-    pairing: Pairing, truths: TruthSet, request: Request, progress: Progress = lambda cases, total: cases
-) -> Evaluation:
+    pairing: Pairing, truths: TruthSet, request: EvaluationConfig, progress: Progress = lambda cases, total: cases
+) -> EvaluationResult:
     """Score every pair.
 
     Args:
@@ -91,35 +91,37 @@ def evaluate(
         DataError: The values of one side's masks cannot be read one way only, or no truth can be read.
     """
     members = [pair.truth for pair in pairing.pairs]
-    groups = None if request.group is None else column(members, request.group, option="--group")
-    strata = None if request.by is None else column(members, request.by, option="--by", blank="(none)")
-    job = make_job(pairing, truths, request)
+    groups = None if request.group is None else column_values(members, request.group, option="--group")
+    strata = None if request.by is None else column_values(members, request.by, option="--by", blank="(none)")
+    job = make_scoring_config(pairing, truths, request)
     try:
         cases = _scored(pairing, job, request, progress)
-    except SurpriseError:
-        job = make_job(pairing, truths, request, look_at_all=True)
+    except UnexpectedValueError:
+        job = make_scoring_config(pairing, truths, request, look_at_all=True)
         cases = _scored(pairing, job, request, progress)
-    return sum_up(job, cases, seed=request.seed, groups=groups, strata=strata)
+    return aggregate(job, cases, seed=request.seed, groups=groups, strata=strata)
 
 
-def _scored(pairing: Pairing, job: Job, request: Request, progress: Progress) -> list[CaseResult]:
+def _scored(pairing: Pairing, job: ScoringConfig, request: EvaluationConfig, progress: Progress) -> list[CaseResult]:
     volumes = is_volume(pairing.pairs[0].truth.path)
-    workers = worker_count(request.workers, len(pairing.pairs), volumes=volumes)
-    return list(progress(score_all(pairing.pairs, job, workers=workers), len(pairing.pairs)))
+    workers = choose_worker_count(request.workers, len(pairing.pairs), volumes=volumes)
+    return list(progress(score_cases(pairing.pairs, job, workers=workers), len(pairing.pairs)))
 
 
-def make_job(pairing: Pairing, truths: TruthSet, request: Request, *, look_at_all: bool = False) -> Job:
+def make_scoring_config(
+    pairing: Pairing, truths: TruthSet, request: EvaluationConfig, *, look_at_all: bool = False
+) -> ScoringConfig:
     """Decide how both sides are read and which classes there are."""
-    if set(request.metrics) & INSTANCE:
+    if set(request.metrics) & INSTANCE_METRICS:
         request = _for_instances(request, truths)
         truths = replace(truths, classes=None)
     truth = _truth_reader(pairing, truths, request.truth, look_at_all=look_at_all)
-    names = request.classes or truths.classes or default_names(truth.rule.class_count)
+    names = request.classes or truths.classes or default_class_names(truth.rule.class_count)
     targets = tuple(Target(name, (label,)) for label, name in enumerate(names) if label)
     if request.regions:
         targets = tuple(Target(name, _labels(name, parts, names)) for name, parts in request.regions)
     predictions = _prediction_reader(pairing, len(names), request.predictions, look_at_all=look_at_all)
-    return Job(
+    return ScoringConfig(
         targets=targets,
         metrics=request.metrics,
         policy=request.policy,
@@ -134,7 +136,7 @@ def make_job(pairing: Pairing, truths: TruthSet, request: Request, *, look_at_al
     )
 
 
-def _for_instances(request: Request, truths: TruthSet) -> Request:
+def _for_instances(request: EvaluationConfig, truths: TruthSet) -> EvaluationConfig:
     if truths.classes is not None:
         raise ConfigError(
             "are and voi need instance maps, but prepared data holds classes; give the folder of instances"
@@ -149,7 +151,7 @@ def _labels(region: str, parts: str, names: Sequence[str]) -> tuple[int, ...]:
     for part in (part.strip() for part in parts.split("+")):
         index = int(part) if part.isdigit() else {name: label for label, name in enumerate(names)}.get(part)
         if index is None or not 0 < index < len(names):
-            raise ConfigError(f"--regions {region}: " + unknown("class", part, names[1:]))
+            raise ConfigError(f"--regions {region}: " + unknown_name("class", part, names[1:]))
         labels.append(index)
     return tuple(labels)
 

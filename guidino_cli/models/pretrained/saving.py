@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 
 from guidino_cli.errors import WeightsError
-from guidino_cli.files import whole_folder
+from guidino_cli.files import atomic_folder
 from guidino_cli.models.pretrained.catalogue import LICENCE_PAGES
-from guidino_cli.models.pretrained.loading import Loaded
+from guidino_cli.models.pretrained.loading import LoadedNetwork
 
-RECORD = "guidino.json"
+IMPORT_RECORD_FILE = "guidino.json"
 
 
 @dataclass(frozen=True)
-class Record:
+class ImportRecord:
     """What a folder says of its weights.
 
     Attributes:
@@ -37,46 +37,46 @@ class Record:
     features: list[float]
 
 
-def store(loaded: Loaded, record: Record, folder: Path) -> None:
+def save_converted_weights(loaded: LoadedNetwork, record: ImportRecord, folder: Path) -> None:
     """Write config, weights, normalisation, licence note and record; an older folder is replaced.
 
     Raises:
         ResourceError: The disk is full or the place cannot be written.
     """
-    with whole_folder(folder) as place:
+    with atomic_folder(folder) as place:
         _fill(place, loaded, record)
 
 
-def read_record(folder: Path) -> Record | None:
+def read_import_record(folder: Path) -> ImportRecord | None:
     """The record of a folder, or None where guidino has not written it.
 
     Raises:
         WeightsError: It is there and damaged.
     """
-    path = folder / RECORD
+    path = folder / IMPORT_RECORD_FILE
     if not path.is_file():
         return None
     try:
-        return Record(**json.loads(path.read_text(encoding="utf-8")))
+        return ImportRecord(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise WeightsError(f"{path}: not readable ({error}); import the weights again") from error
 
 
-def write_statistics(folder: Path, mean: Sequence[float], std: Sequence[float]) -> None:
+def write_preprocessor_config(folder: Path, mean: Sequence[float], std: Sequence[float]) -> None:
     """Say in `preprocessor_config.json` how images are normalised for the weights of a folder."""
     statistics = {"do_normalize": True, "image_mean": list(mean), "image_std": list(std)}
     _write_json(folder / "preprocessor_config.json", statistics)
 
 
-def _fill(folder: Path, loaded: Loaded, record: Record) -> None:
+def _fill(folder: Path, loaded: LoadedNetwork, record: ImportRecord) -> None:
     with torch.no_grad():
         for parameter in loaded.network.parameters():
             # Thirds of a fused tensor share its storage, which safetensors refuses to write.
             if parameter.untyped_storage().nbytes() != parameter.numel() * parameter.element_size():
                 parameter.data = parameter.data.clone()
     loaded.network.save_pretrained(folder)
-    write_statistics(folder, loaded.mean, loaded.std)
-    _write_json(folder / RECORD, asdict(record))
+    write_preprocessor_config(folder, loaded.mean, loaded.std)
+    _write_json(folder / IMPORT_RECORD_FILE, asdict(record))
     page = LICENCE_PAGES.get(record.licence, "the place where you got the weights")
     (folder / "LICENCE.txt").write_text(
         f"These weights ({record.name}) are under: {record.licence}.\nIts text: {page}\n"

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from guidino_cli.errors import ConfigError, ResourceError, StoppedError
-from guidino_cli.processes import for_children
+from guidino_cli.processes import child_environment
 
 _POSIX = os.name == "posix"
 
 
-def call(words: Sequence[str]) -> int:
+def run_in_subprocess(words: Sequence[str]) -> int:
     """Run `guidino WORDS` and return its exit code, or minus the signal that ended it.
 
     Its standard output goes to stderr: the caller has results of its own. An interruption or a request to terminate is
@@ -30,7 +30,7 @@ def call(words: Sequence[str]) -> int:
     own_group: dict[str, Any] = {"process_group": 0} if _POSIX else {}
     command = [sys.executable, "-m", "guidino_cli", *words]
     process = subprocess.Popen(
-        command, env=os.environ | for_children(), stdin=subprocess.DEVNULL, stdout=2, **own_group
+        command, env=os.environ | child_environment(), stdin=subprocess.DEVNULL, stdout=2, **own_group
     )
     with _handing_on(process) as seen:
         code = process.wait()
@@ -76,7 +76,7 @@ def launch(words: Sequence[str], *, processes: int, device: str | None) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     # An interrupted process finishes its step and writes its state before it may be killed.
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")
-    os.environ.update(for_children())
+    os.environ.update(child_environment())
     # Its reports repeat at length what the failing process has said in a line.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     config = LaunchConfig(

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from guidino_cli.cli.options import words
-from guidino_cli.commands.runs import processes
-from guidino_cli.commands.runs.processes import launch
+from guidino_cli.cli.options import to_argv
+from guidino_cli.commands.runs import launcher
+from guidino_cli.commands.runs.launcher import launch
 from guidino_cli.errors import ConfigError, StoppedError
 
 
@@ -34,9 +34,9 @@ def test_a_signal_is_handed_on_and_ends_the_caller_in_its_way(
     number: signal.Signals, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process, before = _Process(number), signal.getsignal(number)
-    monkeypatch.setattr(processes.subprocess, "Popen", lambda *_, **__: process)
+    monkeypatch.setattr(launcher.subprocess, "Popen", lambda *_, **__: process)
     with pytest.raises(error) as caught:
-        processes.call(["train"])
+        launcher.run_in_subprocess(["train"])
     assert process.received == [number]
     assert getattr(caught.value, "exit_code", 130) == 128 + number
     assert signal.getsignal(number) is before
@@ -133,7 +133,7 @@ def test_sigterm_ends_several_processes_as_it_ends_one(monkeypatch: pytest.Monke
 def test_the_processes_get_the_words_but_devices(guidino, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen = []
     monkeypatch.setattr(
-        "guidino_cli.commands.runs.processes.launch", lambda line, **options: seen.append((line, options))
+        "guidino_cli.commands.runs.launcher.launch", lambda line, **options: seen.append((line, options))
     )
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     guidino("train", "-p", "demo", "-o", tmp_path, "--seed", 3, "--set", "train.lr=1e-2", "--devices", 2, "--offline")
@@ -143,7 +143,7 @@ def test_the_processes_get_the_words_but_devices(guidino, monkeypatch: pytest.Mo
 
 def test_options_become_words() -> None:
     given = {"seed": 0, "resume": True, "offline": False, "set": ["a=1", "b=2"], "out": None}
-    assert words(given) == ["--seed", "0", "--resume", "--set", "a=1", "--set", "b=2"]
+    assert to_argv(given) == ["--seed", "0", "--resume", "--set", "a=1", "--set", "b=2"]
 
 
 # --- What torchrun starts again
@@ -153,18 +153,18 @@ def test_options_become_words() -> None:
 def test_a_restarted_process_goes_on_from_its_state_or_begins_anew(
     has_state: bool, wanted: tuple[bool, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from guidino_cli.commands.train import after_restart
-    from guidino_cli.engine.checkpointing import NEWEST
+    from guidino_cli.commands.train import resolve_restart
+    from guidino_cli.engine.checkpointing import STATE_FILE
 
     if has_state:
         (tmp_path / "last").mkdir()
-        (tmp_path / "last" / NEWEST).write_text("")
+        (tmp_path / "last" / STATE_FILE).write_text("")
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert after_restart(tmp_path, resume=False, overwrite=False) == wanted
+    assert resolve_restart(tmp_path, resume=False, overwrite=False) == wanted
 
 
 def test_the_first_start_does_as_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from guidino_cli.commands.train import after_restart
+    from guidino_cli.commands.train import resolve_restart
 
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
-    assert after_restart(tmp_path, resume=False, overwrite=False) == (False, False)
+    assert resolve_restart(tmp_path, resume=False, overwrite=False) == (False, False)
