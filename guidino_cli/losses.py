@@ -4,7 +4,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, distributed
+from torch import Tensor
+
+from guidino_cli.distributed import all_reduce_sum, is_distributed
 
 PIXEL_LOSSES = {
     "dice": "guidino_cli.losses:dice_loss",
@@ -80,34 +82,22 @@ def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
     truth = (mask[:, None] == classes).to(probabilities.dtype)
     axes = (0, 2, 3)
     sums = torch.stack([(probabilities * truth).sum(axes), probabilities.sum(axes) + truth.sum(axes)])
-    overlap, total = _of_all_processes(sums)
+    if is_distributed() and sums.requires_grad:
+        sums = _SumOverRanks.apply(sums)
+    overlap, total = sums
     return 1 - ((2 * overlap + _SMOOTH) / (total + _SMOOTH)).mean()
 
 
-def _of_all_processes(sums: Tensor) -> Tensor:
-    is_shared = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-    if not is_shared or not sums.requires_grad:
-        return sums
-    result: Tensor = _SumOverProcesses.apply(sums)
-    return result
-
-
-class _SumOverProcesses(torch.autograd.Function):
-    """Sums over every process's part of a batch; gradients are summed too, as DDP will average them."""
+class _SumOverRanks(torch.autograd.Function):
+    """Sum over the parts of a batch on all ranks; gradients are summed too, as DDP will average them."""
 
     @staticmethod
     def forward(_: Any, sums: Tensor) -> Tensor:
-        return _summed(sums)
+        return all_reduce_sum(sums)
 
     @staticmethod
     def backward(_: Any, *gradients: Tensor) -> Tensor:
-        return _summed(gradients[0])
-
-
-def _summed(values: Tensor) -> Tensor:
-    values = values.contiguous().clone()
-    distributed.all_reduce(values)
-    return values
+        return all_reduce_sum(gradients[0])
 
 
 # Rounding may bring a guide to exactly 0 or 1, where its logit is infinite.

@@ -11,7 +11,7 @@ import guidino_cli
 
 ROOT = Path(guidino_cli.__file__).parent
 GROUND = (
-    "guidino_cli", "types", "errors", "files", "processes", "progress", "registry", "settings", "config",
+    "guidino_cli", "types", "errors", "files", "distributed", "processes", "progress", "registry", "settings", "config",
     "pretrain_config",
 )  # fmt: skip
 FLOORS = {

@@ -21,8 +21,8 @@ from guidino_cli.commands.runs.pretraining_figures import (
     snapshot_callback,
 )
 from guidino_cli.data.unlabelled import find_unlabelled_images
+from guidino_cli.distributed import run_on_all_ranks, run_on_main_process
 from guidino_cli.engine.devices import bf16_emulation_warning
-from guidino_cli.engine.distributed import run_on_all_ranks, run_on_main_process
 from guidino_cli.engine.environment import describe_environment
 from guidino_cli.engine.pretraining.checkpoint import save_backbone
 from guidino_cli.engine.pretraining.data import ImageFingerprint, fingerprint_images

@@ -21,9 +21,9 @@ from guidino_cli.commands.runs.result import FILE_NAME as RESULT
 from guidino_cli.commands.runs.result import RunResult, read_result, write_result
 from guidino_cli.config import RunConfig, dump_config, load_preset, override
 from guidino_cli.data.manifest import MANIFEST_NAME, Manifest, load_manifest, require_cases
+from guidino_cli.distributed import run_on_all_ranks, run_on_main_process
 from guidino_cli.engine.checkpointing import has_state
 from guidino_cli.engine.devices import bf16_emulation_warning
-from guidino_cli.engine.distributed import run_on_all_ranks, run_on_main_process
 from guidino_cli.engine.environment import describe_environment, fingerprint_files
 from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
 from guidino_cli.engine.runs.loading import BaseRun, require_same_backbone

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from guidino_cli.distributed import all_reduce_sum, world_size
 from guidino_cli.pretrain_config import DistillSettings, PretrainConfig
 from guidino_cli.ssl.crops import CropDistribution, CropParams, apply_crops, draw_crop
-from guidino_cli.ssl.losses import all_reduce_sum, cosine_distance, gram_loss, world_size
+from guidino_cli.ssl.losses import cosine_distance, gram_loss
 from guidino_cli.ssl.networks import TokenEncoder
 from guidino_cli.ssl.objective import ObjectiveOutput, PretrainObjective, PretrainProgress
 from guidino_cli.ssl.teacher_features import TeacherFeatureTable

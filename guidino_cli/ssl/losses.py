@@ -3,7 +3,8 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributed import ReduceOp
+
+from guidino_cli.distributed import all_gather, all_reduce_max, all_reduce_sum, rank
 
 
 def dino_loss(student: Tensor, targets: Tensor, *, temperature: float, same_views: bool) -> Tensor:
@@ -80,49 +81,6 @@ def ibot_loss(student: Tensor, targets: Tensor, *, weights: Tensor, views: int, 
     log_shares = torch.log_softmax(student.float() / temperature, dim=-1)
     losses = -(targets.float() * log_shares).sum(dim=-1)
     return (losses * weights).sum() / views
-
-
-def all_reduce_sum(tensor: Tensor) -> Tensor:
-    """The sum of a tensor over all processes; without gradient."""
-    return _reduced(tensor, ReduceOp.SUM)
-
-
-def all_reduce_max(tensor: Tensor) -> Tensor:
-    """The largest of a tensor over all processes, entry by entry; without gradient."""
-    return _reduced(tensor, ReduceOp.MAX)
-
-
-def all_gather(rows: Tensor) -> list[Tensor]:
-    """The rows (N, ...) of every process, in the order of their numbers; N is the same everywhere; without gradient."""
-    if not _are_several():
-        return [rows.detach()]
-    rows = rows.detach().contiguous()
-    everyone = [torch.empty_like(rows) for _ in range(world_size())]
-    torch.distributed.all_gather(everyone, rows)
-    return everyone
-
-
-def world_size() -> int:
-    """How many there are."""
-    return torch.distributed.get_world_size() if _are_several() else 1
-
-
-def rank() -> int:
-    """The number of this one, from 0."""
-    return torch.distributed.get_rank() if _are_several() else 0
-
-
-def _reduced(tensor: Tensor, how: "ReduceOp.RedOpType") -> Tensor:
-    if not _are_several():
-        return tensor
-    tensor = tensor.detach().clone()
-    torch.distributed.all_reduce(tensor, how)
-    return tensor
-
-
-def _are_several() -> bool:
-    distributed = torch.distributed
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 _TINY = 1e-8

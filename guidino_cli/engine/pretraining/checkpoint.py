@@ -12,8 +12,8 @@ from typing import Any
 from accelerate import Accelerator, PartialState
 from torch.optim import Optimizer
 
+from guidino_cli.distributed import run_on_main_process
 from guidino_cli.engine.checkpointing import RunState, capture_run, require_resumable, restore_run
-from guidino_cli.engine.distributed import run_on_main_process
 from guidino_cli.engine.pretraining.folder import PretrainFolder
 from guidino_cli.errors import DataError, ResourceError, UserError
 from guidino_cli.files import write_atomically, write_text

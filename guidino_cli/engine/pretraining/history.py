@@ -12,7 +12,7 @@ from torch import Tensor
 
 from guidino_cli.data.images import read_image
 from guidino_cli.data.preprocess import resize_image, to_tensor
-from guidino_cli.engine.distributed import run_on_main_process
+from guidino_cli.distributed import run_on_main_process
 from guidino_cli.engine.guides.tokens import pca_to_rgb
 from guidino_cli.engine.pretraining.checkpoint import PretrainState
 from guidino_cli.engine.pretraining.folder import PretrainFolder

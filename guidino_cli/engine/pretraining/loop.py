@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from guidino_cli.distributed import all_reduce_max_on_cpu, raise_on_all_ranks
 from guidino_cli.engine.devices import require_device_in_use, resolve_precision
-from guidino_cli.engine.distributed import Ballot, raise_on_all_ranks
 from guidino_cli.engine.pretraining.checkpoint import CheckpointManager, PretrainCheckpoint, PretrainState
 from guidino_cli.engine.pretraining.data import ImageStream
 from guidino_cli.engine.pretraining.folder import PretrainFolder
@@ -68,7 +68,7 @@ class Pretrainer:
         self.journal = MetricsLogger(self.bare, config, folder, self.accelerator)
         self.at = PretrainState()
         self._stream = ImageStream(paths, config)
-        self._ballot, self._interruption = Ballot(), SignalHandler()
+        self._interruption = SignalHandler()
         remembered = config.train.log_every * config.train.accumulate
         self._watch = NonFiniteLossWatch(self.accelerator.device, remembered=remembered)
         self._features: torch.Tensor | None = None
@@ -127,7 +127,7 @@ class Pretrainer:
     def _granted(self, batches: list[UnlabelledSample | UserError]) -> list[UnlabelledSample]:
         """The batches, if all processes go on with theirs; else save what there is, and stop if it is asked for."""
         error = next((batch for batch in batches if isinstance(batch, UserError)), None)
-        wish = self._ballot.highest(self._wish(error))
+        wish = all_reduce_max_on_cpu(self._wish(error))
         if wish != _GO:
             self._refuse_broken_loss()
             self.keeper.save(self.at)

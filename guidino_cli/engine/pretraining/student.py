@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from transformers import DINOv3ViTModel
 
-from guidino_cli.engine.distributed import run_on_all_ranks, run_on_main_process
+from guidino_cli.distributed import run_on_all_ranks, run_on_main_process
 from guidino_cli.engine.pretraining.data import fingerprint_images
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import build_backbone

@@ -11,7 +11,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from guidino_cli.engine.distributed import Ballot
+from guidino_cli.distributed import all_reduce_max_on_cpu
 from guidino_cli.errors import ConfigError
 from guidino_cli.models.base import Backbone
 from guidino_cli.models.composed import GetOrCompute, Model
@@ -19,7 +19,7 @@ from guidino_cli.models.composed import GetOrCompute, Model
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-_RESTS, _WORKS = 0, 1
+_IDLE, _BUSY = 0, 1
 
 
 class ShardedBackbone(Backbone):
@@ -45,19 +45,19 @@ class ShardedBackbone(Backbone):
             )
         self.channels, self.level_channels = backbone.channels, backbone.level_channels
         self.stride, self.identity = backbone.stride, backbone.identity
-        self._device, self._ballot = device, Ballot()
+        self._device = device
         _take_apart(backbone, _mesh(device))
         self.pieces = backbone
         self.freeze()
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """See `Backbone`; every other process must come here too, or to `wait`."""
-        self._ballot.highest(_WORKS)
+        all_reduce_max_on_cpu(_BUSY)
         return self._maps(image)
 
     def wait(self) -> None:
         """Take part until no process needs maps any more; all must come here."""
-        while self._ballot.highest(_RESTS) == _WORKS:
+        while all_reduce_max_on_cpu(_IDLE) == _BUSY:
             self._maps(torch.zeros(1, 3, self.stride, self.stride, device=self._device))
 
     def _maps(self, image: Tensor) -> list[Tensor]:

@@ -8,8 +8,8 @@ import torch
 from accelerate import Accelerator
 
 from guidino_cli.config import RunConfig
+from guidino_cli.distributed import all_reduce_max_on_cpu, raise_on_all_ranks, run_on_all_ranks, run_on_main_process
 from guidino_cli.engine.devices import require_device_in_use, resolve_precision
-from guidino_cli.engine.distributed import Ballot, raise_on_all_ranks, run_on_all_ranks, run_on_main_process
 from guidino_cli.engine.run_control import NonFiniteLossWatch, SignalHandler
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.training.checkpoint import TrainCheckpoint, TrainState
@@ -82,7 +82,6 @@ class Trainer:
             self.accelerator, self.bare_model, self.learner.optimizer, self.learner.schedule
         )
         self.at = TrainState()
-        self._ballot = Ballot()
         self._interruption = SignalHandler()
         self._saved: tuple[int, int] | None = None
         self._saved_at = self._epoch_began = time.monotonic()
@@ -190,7 +189,7 @@ class Trainer:
         Between the batches that make up one step of the optimiser, nothing is saved: half a gradient would be lost.
         """
         is_between_steps = self.at.step % self.config.train.accumulate == 0
-        wish = self._ballot.highest(self._wish(batch, is_between_steps=is_between_steps))
+        wish = all_reduce_max_on_cpu(self._wish(batch, is_between_steps=is_between_steps))
         if wish != _GO and is_between_steps:
             self._refuse_broken_loss()
             self.at.seconds = time.monotonic() - self._epoch_began
