@@ -111,7 +111,7 @@ def _step(model: Model, image: Tensor, mask: Tensor, recall: GetOrCompute | None
 
     def step() -> None:
         model.train()
-        loss = objective(model(image.to(mask.device), recall=recall), mask)["loss"]
+        loss = objective(model(image.to(mask.device), get_or_compute=recall), mask)["loss"]
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 12)
         optimizer.step()
@@ -125,7 +125,7 @@ def _difference(model: Model, image: Tensor, mask: Tensor, recall: GetOrCompute 
     objective, losses, gradients = SegmentationLoss(WEIGHTS, has_guide=model.guide is not None), [], []
     model.eval()
     for way in (None, recall):
-        loss = objective(model(image, recall=way), mask)["loss"]
+        loss = objective(model(image, get_or_compute=way), mask)["loss"]
         loss.backward()
         losses.append(loss.item())
         gradients.append(torch.cat([item.grad.flatten() for item in model.parameters() if item.grad is not None]))

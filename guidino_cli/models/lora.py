@@ -34,7 +34,7 @@ def enable_full_finetuning(backbone: Backbone, settings: FinetuneSettings) -> No
         set_drop_path(get_transformers_model(backbone), settings.drop_path)
     except ValueError as error:
         raise ConfigError(f"model.finetune.drop_path: {error}; set it to 0") from error
-    backbone.let_learn_whole()
+    backbone.unfreeze()
 
 
 def set_drop_path(network: nn.Module, share: float) -> None:
@@ -53,7 +53,7 @@ def set_drop_path(network: nn.Module, share: float) -> None:
 
 def get_transformers_model(backbone: Backbone) -> Any:
     """The transformers model inside a backbone: its one child that has weights and is not the run's own."""
-    children = [child for name, child in backbone.named_children() if name not in backbone.own]
+    children = [child for name, child in backbone.named_children() if name not in backbone.adapter_names]
     (network,) = [child for child in children if any(True for _ in child.parameters())]
     return network
 
@@ -72,10 +72,10 @@ def enable_gradient_checkpointing(backbone: Backbone) -> None:
         # Its successor does not exist in every transformers 5.
         warnings.simplefilter("ignore", FutureWarning)
         network.gradient_checkpointing_enable({"use_reentrant": False})
-    if backbone.is_whole:
+    if backbone.is_finetuned:
         return
     # transformers checkpoints a block by the block's own flag, which else stays in evaluation mode with the backbone.
-    backbone.let_learn(module for module in network.modules() if isinstance(module, GradientCheckpointingLayer))
+    backbone.enable_adapter(module for module in network.modules() if isinstance(module, GradientCheckpointingLayer))
 
 
 # What PEFT puts before a tensor's name in a file; injected layers lack it.
@@ -99,7 +99,7 @@ def add_lora(backbone: Backbone, settings: LoraSettings) -> None:
             for parameter in module.parameters():
                 parameter.data = parameter.data.float() if parameter.requires_grad else parameter.data
             # Its own flag as well as its dropout's: DoRA looks at the layer's.
-            backbone.let_learn([module, *module.lora_dropout.values()])
+            backbone.enable_adapter([module, *module.lora_dropout.values()])
 
 
 def find_target_modules(network: nn.Module, settings: LoraSettings) -> list[str]:

@@ -153,7 +153,7 @@ def test_no_segmenter_changes_the_dense_maps_it_is_given(name: str, plain: Calla
     assert model.backbone is not None
     dense = model.backbone(image)
     before = [item.clone() for item in dense]
-    model(image, recall=lambda _: dense)
+    model(image, get_or_compute=lambda _: dense)
     assert all(torch.equal(item, kept) for item, kept in zip(dense, before, strict=True))
 
 

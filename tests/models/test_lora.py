@@ -68,7 +68,7 @@ def test_frozen_again_it_is_as_any_frozen_backbone() -> None:
     assert not any(module.training for module in backbone.train().modules())
     assert not any(weight.requires_grad for weight in backbone.parameters())
     assert not _maps(backbone)[0].requires_grad
-    assert not backbone.is_whole
+    assert not backbone.is_finetuned
 
 
 def test_a_model_is_built_with_a_backbone_that_learns() -> None:
@@ -130,7 +130,7 @@ def test_a_family_whose_blocks_cannot_be_left_out_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"finetune\.drop_path: ViTModel has no blocks .* set it to 0"):
         enable_full_finetuning(backbone, FinetuneSettings(drop_path=0.1))
     enable_full_finetuning(backbone, FinetuneSettings())
-    assert backbone.is_whole
+    assert backbone.is_finetuned
 
 
 # --- Checkpointing

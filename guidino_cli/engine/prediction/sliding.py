@@ -172,7 +172,7 @@ def predict_with_flips(
         seen = crops.flip(axes) if axes else crops
         known = None if cache is None else partial(cache.recall, [(*key, axes) for key in keys], pixels=seen)
         recall = partial(upright.recall, axes, known) if window.mirror_backbone == "once" else known
-        prediction = model(seen, recall=recall)
+        prediction = model(seen, get_or_compute=recall)
         logits.append(prediction.logits[0].float().flip(axes) if axes else prediction.logits[0].float())
         if prediction.guide is not None:
             guide = F.interpolate(prediction.guide.float(), size=crops.shape[-2:], mode="bilinear", align_corners=False)

@@ -53,7 +53,7 @@ class BestWeights:
         heads = {name: value for name, value in trained_state_dict(model).items() if not is_lora_parameter(name)}
         metadata = None if lora is None else {_ADAPTER_KEY: self._save_adapter(model, lora)}
         content = save({name: value.detach().cpu().contiguous() for name, value in heads.items()}, metadata)
-        if model.backbone is not None and model.backbone.is_whole:
+        if model.backbone is not None and model.backbone.is_finetuned:
             write_text(self.notice, licence_note(model.backbone.identity))
         write_atomically(self.weights, lambda place: place.write_bytes(content))
 
@@ -110,6 +110,6 @@ def has_lora(model: Model) -> bool:
 
 def _is_kept(name: str, model: Model) -> bool:
     """Whether a tensor lies in a backbone whose pretrained weights stay, and in no part of it that is the run's own."""
-    if model.backbone is None or model.backbone.is_whole or not name.startswith("backbone."):
+    if model.backbone is None or model.backbone.is_finetuned or not name.startswith("backbone."):
         return False
-    return not name.startswith(tuple(f"backbone.{part}." for part in model.backbone.own))
+    return not name.startswith(tuple(f"backbone.{part}." for part in model.backbone.adapter_names))

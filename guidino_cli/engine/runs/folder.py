@@ -33,7 +33,7 @@ def run_facts(model: Model, *, classes: list[str], data: Path) -> dict[str, Any]
 
     manifest = data / MANIFEST_NAME
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
-    whole = model.backbone is not None and model.backbone.is_whole
+    whole = model.backbone is not None and model.backbone.is_finetuned
     return {
         "guidino": __version__,
         "classes": classes,

@@ -38,7 +38,7 @@ def make_optimizer(
         adapter_lr: Learning rate of an adapter, before the schedule; None for `lr`.
         backbone_lr: Learning rate of a backbone that learns whole, likewise.
         betas: Of AdamW.
-        fresh: Parts of the backbone that are the run's own (`Backbone.own`): they learn as the heads do.
+        fresh: Parts of the backbone that are the run's own (`Backbone.adapter_names`): they learn as the heads do.
     """
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for key, parameter in model.named_parameters():

@@ -139,7 +139,7 @@ class TrainStep:
             adapter_lr=settings.lora_lr,
             backbone_lr=settings.backbone_lr,
             betas=settings.betas,
-            fresh=() if model.backbone is None else model.backbone.own,
+            fresh=() if model.backbone is None else model.backbone.adapter_names,
         )
         if is_batch_norm_synced(
             settings.sync_batch_norm, device=accelerator.device, processes=accelerator.num_processes
@@ -180,7 +180,7 @@ class TrainStep:
             image, mask = self._augmented(batch, epoch)
         with self._accelerator.accumulate(self.model):
             with record_function("guidino.forward"), self._accelerator.autocast():
-                prediction = self.model(image, recall=self._recall(batch))
+                prediction = self.model(image, get_or_compute=self._recall(batch))
             with record_function("guidino.loss"):
                 terms = self._objective(to_float32(prediction), mask)
             with record_function("guidino.backward"):

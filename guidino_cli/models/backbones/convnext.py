@@ -63,7 +63,7 @@ class ConvNeXt(Backbone):
                     maps[number] = self._normed(features) if number == self.depth else features
             return [maps[layer].to(image.dtype) for layer in self.layers]
 
-    def idle(self) -> list[nn.Parameter]:
+    def unused_parameters(self) -> list[nn.Parameter]:
         """The final norm, where it is not used."""
         is_used = self.norm and self.depth in self.layers
         return [] if is_used else list(self.convnext.layer_norm.parameters())

@@ -57,7 +57,7 @@ class SAM2(Backbone):
         adapters: Width of the adapter before each block; 0 for none.
     """
 
-    own = ("adapters",)
+    adapter_names = ("adapters",)
     hiera: Any
 
     def __init__(self, hiera: Any, *, identity: dict[str, str], adapters: int = 32) -> None:
@@ -71,7 +71,7 @@ class SAM2(Backbone):
         self.freeze()
         self.adapters = nn.ModuleList(_Adapter(block.dim, adapters) for block in hiera.blocks if adapters)
         if adapters:
-            self.let_learn(self.adapters.modules())
+            self.enable_adapter(self.adapters.modules())
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Maps (B, D, h, w) of the four stages in the image's precision; their grids cover the image exactly."""
@@ -86,7 +86,7 @@ class SAM2(Backbone):
                     maps.append(x.permute(0, 3, 1, 2).to(image.dtype))
             return maps
 
-    def let_learn_whole(self) -> NoReturn:
+    def unfreeze(self) -> NoReturn:
         """Refused: SAM2-UNet freezes its encoder."""
         raise ConfigError("model.finetune: backbone sam2 learns by its adapters alone; leave it out, or use dinov3")
 

@@ -142,7 +142,7 @@ class ViT(Backbone):
             tokens = [self._final[0](state) for state in states] if self.norm else states
             return [_patches(item, self.prefix, h, w).to(image.dtype) for item in tokens]
 
-    def idle(self) -> list[nn.Parameter]:
+    def unused_parameters(self) -> list[nn.Parameter]:
         """The mask token, and the final norm where it is not used."""
         mask = [parameter for name, parameter in self.vit.named_parameters() if name.endswith("mask_token")]
         return [*mask, *([] if self.norm else self._final[0].parameters())]

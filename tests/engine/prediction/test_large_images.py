@@ -21,7 +21,7 @@ from guidino_cli.types import Prediction
 
 class Tiny(nn.Module):
     mean = torch.zeros(1, 3, 1, 1)
-    def forward(self, image, *, recall=None):
+    def forward(self, image, *, get_or_compute=None):
         return Prediction([torch.cat([image, 1 - image, image[:, :2]], dim=1)])
 
 torch.set_num_threads(1)

@@ -111,7 +111,7 @@ def test_of_a_vit_that_learns_only_matrices_decay() -> None:
     from guidino_cli.models.backbones.dino import random_dino
 
     backbone = random_dino(hidden_size=32, depth=1, heads=2)
-    backbone.let_learn_whole()
+    backbone.unfreeze()
     optimizer = make_optimizer(nn.ModuleDict({"backbone": backbone}), name="adamw", lr=1e-3, weight_decay=0.1)
     decayed = [tuple(p.shape) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]]
     # The patch embedding, four projections of attention, two of the MLP.

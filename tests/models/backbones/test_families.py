@@ -133,7 +133,7 @@ def test_frozen_weights_are_the_same_bits_after_a_training_step(name: str, load:
 def test_every_weight_that_learns_gets_a_gradient(name: str, norm: bool, load: Load) -> None:
     """One that gets none stops a training by several processes."""
     backbone = load(name, norm=norm)
-    backbone.let_learn_whole()
+    backbone.unfreeze()
     backbone.train()(torch.rand(2, 3, 64, 64))[-1].square().sum().backward()
     idle = [key for key, weight in backbone.named_parameters() if weight.requires_grad and weight.grad is None]
     assert not idle

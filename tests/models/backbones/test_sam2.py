@@ -161,7 +161,7 @@ def test_options_that_cannot_be_are_refused(options: dict, line: str) -> None:
 
 def test_to_learn_whole_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"model\.finetune: backbone sam2 learns by its adapters alone"):
-        _load(**TINY).let_learn_whole()
+        _load(**TINY).unfreeze()
 
 
 def test_missing_weights_are_not_answered_by_a_backbone_of_other_levels() -> None:
