@@ -1,6 +1,5 @@
 """Process-level settings: die with the parent process, and keep freed memory mapped."""
 
-import ctypes
 import os
 import signal
 import sys
@@ -12,16 +11,16 @@ _LARGEST_BYTES = 32 << 20
 
 
 def keep_freed_memory() -> bool:
-    """Tell the C library to keep up to 256 MB of freed memory; larger blocks than 32 MB still go back at once.
+    """Have the C library keep up to 256 MB of freed memory; blocks larger than 32 MB still go back at once.
 
     Returns:
-        Whether it listened: only glibc does, elsewhere nothing changes.
+        Whether it took effect: only glibc supports it, elsewhere nothing changes.
     """
-    return _tell((_TRIM_THRESHOLD, _KEPT_BYTES), (_MMAP_THRESHOLD, _LARGEST_BYTES))
+    return _set_malloc_options((_TRIM_THRESHOLD, _KEPT_BYTES), (_MMAP_THRESHOLD, _LARGEST_BYTES))
 
 
 def keep_all_freed_memory() -> bool:
-    """The same for a network's maps, which are larger than 32 MB: what was needed once is kept to the end.
+    """Have the C library keep all freed memory, for feature maps larger than 32 MB.
 
     Four windows of 256 px with 32 channels are 34 MB. Memory fresh from the system is cleared page by page, which was
     an eighth of the time of nnWNet's prediction and a twentieth of its training.
@@ -29,38 +28,39 @@ def keep_all_freed_memory() -> bool:
     Returns:
         See `keep_freed_memory`.
     """
-    return _tell((_TRIM_THRESHOLD, _EVERYTHING), (_MMAP_MAX, 0))
+    return _set_malloc_options((_TRIM_THRESHOLD, _EVERYTHING), (_MMAP_MAX, 0))
 
 
-def _tell(*settings: tuple[int, int]) -> bool:
+def _set_malloc_options(*options: tuple[int, int]) -> bool:
     if sys.platform != "linux":
         return False
+    import ctypes
+
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and all(bool(mallopt(name, value)) for name, value in settings)
+    return mallopt is not None and all(bool(mallopt(name, value)) for name, value in options)
 
 
-_NAME = "GUIDINO_PARENT"
+_PARENT_VARIABLE = "GUIDINO_PARENT"
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
 
 
 def child_environment() -> dict[str, str]:
-    """What the environment of a guidino process must say, that it may `follow` this one."""
-    return {_NAME: str(os.getpid())}
+    """Environment variables for a child process that lets `die_with_parent` recognise this process."""
+    return {_PARENT_VARIABLE: str(os.getpid())}
 
 
 def die_with_parent() -> bool:
-    """Ask for SIGTERM at the end of the process that started this one for its own work.
+    """Request SIGTERM for this process when the guidino process that started it ends.
 
-    Without, what a killed `--devices` or `--seeds` has started would go on writing into the folder that `--resume` goes
-    on with.
+    Otherwise the workers of a killed `--devices` or `--seeds` would keep writing into the folder that `--resume` uses.
 
     Returns:
-        Whether this process has such a parent, and the system can do it: only Linux can.
+        Whether this process has such a parent and the system supports it: only Linux does.
     """
-    if sys.platform != "linux" or os.environ.get(_NAME) != str(os.getppid()):
+    if sys.platform != "linux" or os.environ.get(_PARENT_VARIABLE) != str(os.getppid()):
         return False
-    # Not above: every command comes here first, and few have such a parent.
+    # Imported here and not at the top: every command calls this first, and few have such a parent.
     import ctypes
 
     prctl = getattr(ctypes.CDLL(None), "prctl", None)

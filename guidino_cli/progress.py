@@ -1,4 +1,4 @@
-"""Say how a long job is getting on: a bar on a terminal, one line an epoch elsewhere."""
+"""Progress bars and log lines on stderr; plain lines where stderr is not a terminal."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ _console = Console(stderr=True)
 
 @contextmanager
 def progress_bar(*, enabled: bool = True) -> Iterator[Progress]:
-    """A progress display on stderr, silent where stderr is not a terminal."""
+    """Show a progress bar on stderr; nothing where stderr is not a terminal."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -30,7 +30,7 @@ def progress_bar(*, enabled: bool = True) -> Iterator[Progress]:
 
 @contextmanager
 def status_line(*, enabled: bool = True) -> Iterator[Progress]:
-    """One moving line on stderr whose task's description says all, the bar in what room is left; silent elsewhere."""
+    """Show one status line on stderr, a task's description and a bar in the remaining width; nothing elsewhere."""
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=None))
     is_shown = enabled and _console.is_terminal
     with Progress(*columns, console=_console, transient=True, disable=not is_shown, expand=True) as bar:
@@ -38,39 +38,44 @@ def status_line(*, enabled: bool = True) -> Iterator[Progress]:
 
 
 def is_terminal() -> bool:
-    """Whether somebody sees lines move."""
+    """Whether stderr is a terminal, on which lines can be redrawn."""
     return _console.is_terminal
 
 
 def track(items: Iterable[T], *, total: int, description: str, every_seconds: float = 15.0) -> Iterator[T]:
-    """Iterate with a progress bar; where stderr is no terminal, a plain line now and then instead."""
-    started = said = time.monotonic()
+    """Iterate with a progress bar, or with a plain line every `every_seconds` where stderr is not a terminal."""
+    started = logged = time.monotonic()
     with progress_bar() as bar:
         task = bar.add_task(description, total=total, note="")
         for number, item in enumerate(items, start=1):
             yield item
             bar.advance(task)
             now = time.monotonic()
-            if not _console.is_terminal and number < total and now - said >= every_seconds:
-                left = (now - started) / number * (total - number)
-                log_info(f"{description} {number}/{total}, about {format_duration(left)} left")
-                said = now
+            if not _console.is_terminal and number < total and now - logged >= every_seconds:
+                remaining = (now - started) / number * (total - number)
+                log_info(f"{description} {number}/{total}, about {format_duration(remaining)} left")
+                logged = now
 
 
 def format_duration(seconds: float) -> str:
-    """A time in one number and its unit, such as "45 s" or "1.5 h"."""
+    """Format a duration as one number and a unit, such as "45 s" or "1.5 h"; negative ones as "0 s"."""
     seconds = max(0.0, seconds)
-    for unit, size, enough in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
-        if seconds / size < enough:
+    for unit, size, limit in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
+        if seconds / size < limit:
             return f"{seconds / size:.{1 if unit == 'h' else 0}f} {unit}"
     return f"{seconds / 86400:.1f} days"
 
 
 def pluralize(count: int, noun: str, plural: str = "") -> str:
-    """A number and its noun: "1 case", "2 cases", "0 cases"; `plural` where it does not only take an s."""
+    """Join a count and its noun: "1 case", "2 cases", "0 cases"; `plural` is for nouns that take more than an s."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
-def log_info(line: str) -> None:
+def log_info(message: str) -> None:
     """Print one line of plain text to stderr, above a running bar."""
-    _console.print(line, markup=False, highlight=False, soft_wrap=True)
+    _console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def log_warning(message: str) -> None:
+    """Print a warning to stderr, above a running bar."""
+    log_info(f"guidino: warning: {message}")

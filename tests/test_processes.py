@@ -24,7 +24,7 @@ def end(*_):
     sys.exit()
 
 signal.signal(signal.SIGTERM, end)
-Path(sys.argv[1], "follows" if die_with_parent() else "alone").touch()
+Path(sys.argv[1], "has-parent" if die_with_parent() else "alone").touch()
 time.sleep(60)
 """
 PARENT = """
@@ -44,19 +44,19 @@ def _wait_for(path: Path) -> None:
 @linux_only
 def test_a_child_is_asked_to_terminate_when_its_parent_is_killed(tmp_path: Path) -> None:
     parent = subprocess.Popen([sys.executable, "-c", PARENT, CHILD, str(tmp_path)])
-    _wait_for(tmp_path / "follows")
+    _wait_for(tmp_path / "has-parent")
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     _wait_for(tmp_path / "ended")
 
 
 @linux_only
-def test_who_was_started_by_another_follows_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_of_another_parent_does_not_die_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(*next(iter(child_environment().items())))
     assert not die_with_parent()
 
 
-_PAGES = """
+_SCRIPT = """
 import resource
 import numpy as np
 from guidino_cli.processes import {keep}
@@ -71,9 +71,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def _pages(keep: str, *, mb: int, times: int) -> int:
-    """Asked for in a process of its own, since the setting is the process's."""
-    code = _PAGES.format(keep=keep, mb=mb, times=times)
+def _count_page_faults(keep: str, *, mb: int, times: int) -> int:
+    """Page faults, counted in a new process since the malloc options are per process."""
+    code = _SCRIPT.format(keep=keep, mb=mb, times=times)
     return int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
 
 
@@ -81,12 +81,12 @@ needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not 
 
 
 @needs_glibc
-def test_masks_of_one_size_ask_the_system_for_memory_once() -> None:
-    """Fifty masks of 1 MB are 12,800 pages; without the setting each is asked for again."""
-    assert _pages("keep_freed_memory", mb=1, times=50) < 500
+def test_memory_of_freed_masks_is_reused() -> None:
+    """Fifty masks of 1 MB are 12,800 pages; without the option each is requested again."""
+    assert _count_page_faults("keep_freed_memory", mb=1, times=50) < 500
 
 
 @needs_glibc
-def test_maps_larger_than_32_mb_ask_the_system_for_memory_once() -> None:
-    """Five maps of 40 MB are 51,200 pages (or 100 huge ones); without the setting each is asked for again."""
-    assert _pages("keep_all_freed_memory", mb=40, times=5) < 50
+def test_memory_of_freed_maps_larger_than_32_mb_is_reused() -> None:
+    """Five maps of 40 MB are 51,200 pages (or 100 huge ones); without the option each is requested again."""
+    assert _count_page_faults("keep_all_freed_memory", mb=40, times=5) < 50

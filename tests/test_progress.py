@@ -1,22 +1,22 @@
-"""Times in words."""
+"""Durations, counts and warnings as text."""
 
 from typing import Any
 
 import pytest
 
-from guidino_cli.progress import format_duration, pluralize
+from guidino_cli.progress import format_duration, log_warning, pluralize
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "text"),
     [(-1, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (172_800, "2.0 days")],
 )
-def test_a_time_is_said_in_one_number(seconds: float, words: str) -> None:
-    assert format_duration(seconds) == words
+def test_a_duration_is_formatted_in_one_unit(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "text"),
     [
         ((0, "case"), "0 cases"),
         ((1, "case"), "1 case"),
@@ -24,5 +24,10 @@ def test_a_time_is_said_in_one_number(seconds: float, words: str) -> None:
         ((2, "pass", "passes"), "2 passes"),
     ],
 )
-def test_counted_words_agree_with_their_number(words: tuple[Any, ...], said: str) -> None:
-    assert pluralize(*words) == said
+def test_a_noun_agrees_with_its_count(arguments: tuple[Any, ...], text: str) -> None:
+    assert pluralize(*arguments) == text
+
+
+def test_a_warning_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    log_warning("the disk is almost full")
+    assert capsys.readouterr().err == "guidino: warning: the disk is almost full\n"

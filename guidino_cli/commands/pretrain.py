@@ -36,7 +36,7 @@ from guidino_cli.pretrain_config import (
     load_pretrain_preset,
     override_pretrain_config,
 )
-from guidino_cli.progress import log_info, pluralize
+from guidino_cli.progress import log_warning, pluralize
 
 # What another network says of the views, while the run needs it.
 _TEACHER = "teacher"
@@ -77,7 +77,7 @@ def run(
     if state.is_main_process:
         _describe(config, student, images=len(paths))
         if warning := bf16_emulation_warning(config.train.precision, device):
-            log_info(f"guidino: warning: {warning}")
+            log_warning(warning)
     if dry_run:
         print(dump_pretrain_config(config), end="")
         return
@@ -142,7 +142,7 @@ def _start(
         )
     if before["images"]["sizes_sha256"] != sources.sizes_sha256:
         # No refusal: a damaged image may have been put right, and that is no reason to lose what was learned.
-        log_info(f"guidino: warning: {sources.folder}: some images have other sizes than when the run began")
+        log_warning(f"{sources.folder}: some images have other sizes than when the run began")
 
 
 def _looked_through(trainer: Pretrainer):  # type: ignore[no-untyped-def]

@@ -33,7 +33,7 @@ from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.models import build_model
 from guidino_cli.models.composed import Model
-from guidino_cli.progress import log_info, pluralize
+from guidino_cli.progress import log_warning, pluralize
 
 _LESS_MEMORY = (
     "begin a run with a lower train.batch_size (and a higher train.accumulate), a lower data.image_size, "
@@ -101,7 +101,7 @@ def build_and_train(
     if state.is_main_process:
         print_run_summary(config, model, manifest)
         if warning := bf16_emulation_warning(config.train.precision, device):
-            log_info(f"guidino: warning: {warning}")
+            log_warning(warning)
     if dry_run:
         print(dump_config(config), end="")
         return
@@ -198,7 +198,7 @@ def _start(
         raise DataError(f"{facts['data']['cases']}: has changed since the run began; train anew with another -o")
     if before["data"].get("files") != facts["data"]["files"]:
         # No refusal: a damaged image may have been put right, and that is no reason to lose what was trained.
-        log_info(f"guidino: warning: {root}: images or masks have other sizes than when the run began")
+        log_warning(f"{root}: images or masks have other sizes than when the run began")
 
 
 def _trainer(folder: RunFolder, config: RunConfig, model: Model, manifest: Manifest, device: str | None) -> Trainer:

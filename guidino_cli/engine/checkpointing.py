@@ -17,7 +17,7 @@ from torch import Tensor
 
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import write_atomically
-from guidino_cli.progress import log_info
+from guidino_cli.progress import log_warning
 
 
 def get_random_state(device: torch.device) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def read_state(folder: Path) -> dict[str, Any]:
             f"{damage}, and so is the state before ({PREVIOUS_STATE_FILE}); train again with --overwrite"
         ) from error
     if PartialState().is_main_process:
-        log_info(f"guidino: warning: {damage}; going on from the state before, {folder / PREVIOUS_STATE_FILE}")
+        log_warning(f"{damage}; going on from the state before, {folder / PREVIOUS_STATE_FILE}")
     return state
 
 

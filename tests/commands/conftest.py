@@ -1,4 +1,4 @@
-"""What the tests of the commands share: masks as files, the rows of a report, runs in processes that can be killed."""
+"""Fixtures of the command tests: mask files, report rows, and runs in processes that can be killed."""
 
 import contextlib
 import csv
@@ -29,7 +29,7 @@ predict: {overlap: 0, mirror: false}
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Exit code of a command line run in this process; what it prints is left to `capsys`."""
+    """Run a command line in this process and return its exit code; `capsys` captures its output."""
     from guidino_cli.cli import main
 
     def call(*words: object) -> int:
@@ -44,41 +44,41 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 
 @pytest.fixture(scope="module")
-def no_pictures() -> Iterator[None]:
-    """Training leaves out its pictures, which take longer than it does with tiny networks."""
+def no_figures() -> Iterator[None]:
+    """Training draws no figures, which would take longer than training a tiny network."""
     with pytest.MonkeyPatch.context() as patch:
-        _leave_out_pictures(patch)
+        _skip_figures(patch)
         yield
 
 
 @pytest.fixture
-def pictures_where_marked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training draws its pictures in tests that are marked with `pictures`, and leaves them out in others."""
-    if "pictures" not in request.keywords:
-        _leave_out_pictures(monkeypatch)
+def figures_where_marked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training draws its figures only in tests marked with `figures`."""
+    if "figures" not in request.keywords:
+        _skip_figures(monkeypatch)
 
 
-def _leave_out_pictures(patch: pytest.MonkeyPatch) -> None:
-    for name in ("draw_curve", "draw_validation"):
+def _skip_figures(patch: pytest.MonkeyPatch) -> None:
+    for name in ("draw_curve", "draw_validation_grid"):
         patch.setattr(f"guidino_cli.commands.train.{name}", lambda *_, **__: None)
-    patch.setattr("guidino_cli.commands.train.curve_keeper", lambda *_: None)
+    patch.setattr("guidino_cli.commands.train.curve_callback", lambda *_: None)
 
 
 @pytest.fixture(scope="session")
 def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny guided network that is trained for one epoch, in a file for `--preset`."""
+    """Preset file of a tiny guided network that trains for one epoch."""
     path = tmp_path_factory.mktemp("preset") / "tiny.yaml"
     path.write_text(_PRESET)
     return path
 
 
 @pytest.fixture
-def coarse_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are drawn whole, but in few pixels, which takes a fraction of the time.
+def coarse_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are saved at 20 dpi, which takes a fraction of the time.
 
-    A test that looks at the pixels of a picture is marked with `pictures` and gets all of them.
+    A test that checks the pixels of a figure is marked with `figures` and gets the full resolution.
     """
-    if "pictures" in request.keywords:
+    if "figures" in request.keywords:
         return
     from matplotlib.figure import Figure
 
@@ -88,7 +88,7 @@ def coarse_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def save_mask() -> Callable[[Path, np.ndarray], Path]:
-    """Write an 8-bit mask, with the folder it lies in."""
+    """Write an 8-bit mask and create its folder."""
 
     def save(path: Path, mask: np.ndarray) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def save_mask() -> Callable[[Path, np.ndarray], Path]:
 
 @pytest.fixture
 def mask_folders(tmp_path: Path, save_mask: Callable[[Path, np.ndarray], Path]) -> Callable[..., Path]:
-    """Folders of masks below tmp_path: `mask_folders(truth={"a": mask}, predictions={"a": mask})`."""
+    """Write folders of masks below tmp_path: `mask_folders(truth={"a": mask}, predictions={"a": mask})`."""
 
     def make(**sides: dict[str, np.ndarray]) -> Path:
         for side, masks in sides.items():
@@ -113,7 +113,7 @@ def mask_folders(tmp_path: Path, save_mask: Callable[[Path, np.ndarray], Path]) 
 
 @pytest.fixture
 def read_rows() -> Callable[[Path], list[dict[str, str]]]:
-    """The rows of a CSV."""
+    """Read the rows of a CSV file."""
 
     def read(path: Path) -> list[dict[str, str]]:
         with path.open(encoding="utf-8") as file:
@@ -122,68 +122,68 @@ def read_rows() -> Callable[[Path], list[dict[str, str]]]:
     return read
 
 
-# Importing torch takes longer than tiny runs: one process does it, and every run is a child of it. It has computed
-# nothing before, so a child begins as a fresh `guidino` does. Pictures are left out. Several processes of one run are
-# told of each other as by torchrun, and meet at a port that nobody else can have taken in between.
-_MOTHER = """
+# Importing torch takes longer than a tiny run: one server process does it, and every run is a fork of it. The server
+# has computed nothing itself, so a fork starts like a new `guidino`. Figures are left out. The ranks of a distributed
+# run get the environment that torchrun would set, and meet at a port that nobody else can have taken in between.
+_FORK_SERVER = """
 import json, os, signal, sys
-import torch._dynamo  # Else every run imports it for its optimiser.
+import torch._dynamo  # Otherwise every run imports it for its optimizer.
 from torch.distributed import TCPStore
 from guidino_cli.cli import main
 from guidino_cli.commands import pretrain, train
 
-train.draw_curve = train.draw_validation = pretrain.draw_curve = lambda *_, **__: None
-train.curve_keeper = pretrain.curve_keeper = lambda *_: None
+train.draw_curve = train.draw_validation_grid = pretrain.save_pretrain_curve = lambda *_, **__: None
+train.curve_callback = pretrain.pretrain_curve_callback = lambda *_: None
 
-def child(work, *words):
+def fork(function, *arguments):
     process = os.fork()
     if process == 0:
-        work(*words)
+        function(*arguments)
         sys.exit(0)
     return process
 
-def run(words, told):
+def run(argv, environment):
     os.dup2(2, 1)
-    os.environ |= {name: str(value) for name, value in told.items()}
-    sys.argv = ["guidino", *words]
+    os.environ |= {name: str(value) for name, value in environment.items()}
+    sys.argv = ["guidino", *argv]
     main()
 
-def meet(write):
+def serve_store(write):
     store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     os.write(write, str(store.port).encode())
     signal.pause()
 
-def several(words, count):
-    # Where they meet is a process of its own: a run must not inherit its threads.
+def run_distributed(argv, count):
+    # The store is served by a process of its own: a run must not inherit its threads.
     read, write = os.pipe()
-    place = child(meet, write)
-    told = {"MASTER_ADDR": "localhost", "MASTER_PORT": int(os.read(read, 9)), "TORCHELASTIC_USE_AGENT_STORE": True}
-    told |= {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-    return place, [child(run, words, {**told, "RANK": rank, "LOCAL_RANK": rank}) for rank in range(count)]
+    store = fork(serve_store, write)
+    shared = {"MASTER_ADDR": "localhost", "MASTER_PORT": int(os.read(read, 9)), "TORCHELASTIC_USE_AGENT_STORE": True}
+    shared |= {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    return store, [fork(run, argv, {**shared, "RANK": rank, "LOCAL_RANK": rank}) for rank in range(count)]
 
 for line in sys.stdin:
-    words, count = json.loads(line)
-    place, children = several(words, count) if count > 1 else (None, [child(run, words, {})])
+    argv, count = json.loads(line)
+    store, children = run_distributed(argv, count) if count > 1 else (None, [fork(run, argv, {})])
     print(json.dumps(children), flush=True)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(one, 0)[1]) for one in children]
-    if place is not None:
-        os.kill(place, signal.SIGKILL)
-        os.waitpid(place, 0)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    if store is not None:
+        os.kill(store, signal.SIGKILL)
+        os.waitpid(store, 0)
     print(json.dumps(codes), flush=True)
 """
 
 
-class Mother:
-    """Starts runs on the CPU, each in a process of its own, or in several.
+class ForkServer:
+    """Forks runs on the CPU from a process that has imported torch.
 
     Attributes:
-        log: What all of them say.
+        log: File with the standard error of all runs.
     """
 
     def __init__(self, log: Path) -> None:
         self.log = log
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _MOTHER],
+            [sys.executable, "-c", _FORK_SERVER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log.open("wb"),
@@ -192,30 +192,30 @@ class Mother:
         )
         self._run: list[int] = []
 
-    def start(self, *words: object, processes: int = 1) -> None:
-        """Begin `guidino WORDS`."""
+    def start(self, *argv: object, processes: int = 1) -> None:
+        """Start `guidino ARGV` in one or more processes."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([[*map(str, words), "--device", "cpu"], processes]) + "\n")
+        self._process.stdin.write(json.dumps([[*map(str, argv), "--device", "cpu"], processes]) + "\n")
         self._process.stdin.flush()
-        self._run = self._told()
+        self._run = self._read()
 
-    def end(self, how: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to all processes of the run."""
         for process in self._run:
-            os.kill(process, how)
+            os.kill(process, number)
 
     def wait(self, *codes: int) -> None:
-        """Let the run end, with these exit codes of its processes; -9 after SIGKILL."""
-        found = self._told()
+        """Wait for the run to end, and require these exit codes of its processes; -9 after SIGKILL."""
+        found = self._read()
         self._run = []
         assert found == list(codes), self.log.read_text()
 
     def close(self) -> None:
-        """End what still runs."""
-        self.end(signal.SIGKILL)
+        """Kill what still runs, and the server."""
+        self.send_signal(signal.SIGKILL)
         self._process.communicate()
 
-    def _told(self) -> list[int]:
+    def _read(self) -> list[int]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line, self.log.read_text()
@@ -224,25 +224,25 @@ class Mother:
 
 
 @pytest.fixture(scope="session")
-def mother(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mother]:
-    """One process that has torch, and starts runs."""
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """Server process that has imported torch and forks runs."""
     if not hasattr(os, "fork"):
-        pytest.skip("the mother process needs fork")
-    mother = Mother(tmp_path_factory.mktemp("mother") / "stderr.txt")
-    yield mother
-    mother.close()
+        pytest.skip("the fork server needs os.fork")
+    server = ForkServer(tmp_path_factory.mktemp("fork_server") / "stderr.txt")
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")
-def watch() -> Callable[..., None]:
-    """`watch(run, saves=2)` returns when a run has saved its state so many times from now on."""
+def wait_for_saves() -> Callable[..., None]:
+    """Wait until a run has saved its state so many times from now on: `wait_for_saves(run, saves=2)`."""
 
     def wait(run: Path, *, saves: int) -> None:
         state, end = run / "last" / "state.pt", time.monotonic() + 120
         seen = {state.stat().st_mtime_ns} if state.is_file() else set[int]()
         wanted = len(seen) + saves
         while len(seen) < wanted:
-            assert time.monotonic() < end, "the run does not get on"
+            assert time.monotonic() < end, "the run saves no state"
             with contextlib.suppress(FileNotFoundError):
                 seen.add(state.stat().st_mtime_ns)
             time.sleep(0.001)
@@ -252,7 +252,7 @@ def watch() -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def read_history() -> Callable[[Path], list[dict[str, object]]]:
-    """The rows of a run's history, but for what a clock has said."""
+    """Read the rows of a run's history, without timings."""
 
     def read(run: Path) -> list[dict[str, object]]:
         rows = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
@@ -263,7 +263,7 @@ def read_history() -> Callable[[Path], list[dict[str, object]]]:
 
 @pytest.fixture(scope="session")
 def ten_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of small images of noise, to pretrain on."""
+    """Folder of ten small noise images for pretraining."""
     folder = tmp_path_factory.mktemp("ten") / "images"
     folder.mkdir()
     for number in range(10):

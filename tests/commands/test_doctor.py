@@ -65,7 +65,7 @@ def test_the_self_test_goes_through_training_prediction_and_evaluation(
     from guidino_cli.commands import train
     from guidino_cli.commands.self_test import self_test
 
-    for name in ("draw_curve", "draw_validation"):
+    for name in ("draw_curve", "draw_validation_grid"):
         monkeypatch.setattr(train, name, lambda *_, **__: None)
     done = self_test()
     assert min(done.train, done.predict, done.evaluate) > 0

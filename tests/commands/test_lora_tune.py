@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 Maker = Callable[..., Path]
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 PRESET = """
 description: a tiny guided network
@@ -28,7 +28,7 @@ predict: {overlap: 0, mirror: false}
 
 @pytest.fixture(scope="module")
 def shared(
-    no_pictures: None, guidino_once: Callable[..., None], make_data_in: Maker, tmp_path_factory: pytest.TempPathFactory
+    no_figures: None, guidino_once: Callable[..., None], make_data_in: Maker, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A folder that no test writes to: the preset, data, a frozen run, and the run that was tuned from it."""
     folder = tmp_path_factory.mktemp("lora")

@@ -13,7 +13,7 @@ from guidino_cli.data.images import read_label_map
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.errors import ConfigError, DataError, PartialError
 
-pytestmark = pytest.mark.usefixtures("coarse_pictures")
+pytestmark = pytest.mark.usefixtures("coarse_figures")
 
 
 def _image(path: Path, *, seed: int = 0, size: tuple[int, int] = (40, 32), **options: Any) -> None:
@@ -51,7 +51,7 @@ def test_the_manifest_holds_what_was_found(source: Path, tmp_path: Path) -> None
     assert np.bincount(read_label_map(case.mask).ravel()).tolist() == [1024, 256]
 
 
-@pytest.mark.pictures
+@pytest.mark.figures
 def test_people_get_a_report_and_a_contact_sheet(source: Path, tmp_path: Path) -> None:
     prepare.run(source, out=tmp_path / "out")
     report = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")

@@ -45,7 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, guidino_once: Callable[..., N
     return place
 
 
-@pytest.mark.usefixtures("coarse_pictures")
+@pytest.mark.usefixtures("coarse_figures")
 def test_the_result_is_a_backbone_that_every_command_reads(made: Path) -> None:
     backbone = build_backbone("dinov3", {"weights": str(made / "backbone")}, offline=True)
     facts = json.loads((made / "backbone" / "pretraining.json").read_text())

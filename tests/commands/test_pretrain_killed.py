@@ -20,8 +20,8 @@ stages:
 
 
 def test_a_run_killed_and_interrupted_ends_with_the_same_backbone(
-    mother: Any,
-    watch: Callable[..., None],
+    fork_server: Any,
+    wait_for_saves: Callable[..., None],
     read_history: Callable[..., Any],
     ten_images: Path,
     tmp_path: Path,
@@ -30,18 +30,18 @@ def test_a_run_killed_and_interrupted_ends_with_the_same_backbone(
     quiet, killed = tmp_path / "quiet", tmp_path / "killed"
     words = ("pretrain", ten_images, "-p", tmp_path / "tiny.yaml")
 
-    mother.start(*words, "-o", quiet)
-    mother.wait(0)
+    fork_server.start(*words, "-o", quiet)
+    fork_server.wait(0)
 
-    mother.start(*words, "-o", killed)
+    fork_server.start(*words, "-o", killed)
     for saves, how, code in ((2, signal.SIGKILL, -9), (3, signal.SIGKILL, -9), (1, signal.SIGINT, 130)):
-        watch(killed, saves=saves)
-        mother.end(how)
-        mother.wait(code)
-        mother.start("pretrain", "--resume", "-o", killed)
-    mother.wait(0)
+        wait_for_saves(killed, saves=saves)
+        fork_server.send_signal(how)
+        fork_server.wait(code)
+        fork_server.start("pretrain", "--resume", "-o", killed)
+    fork_server.wait(0)
 
-    assert f"guidino pretrain --resume -o {killed}" in mother.log.read_text()
+    assert f"guidino pretrain --resume -o {killed}" in fork_server.log.read_text()
     assert _digest(killed) == _digest(quiet)
     assert read_history(killed) == read_history(quiet)
     assert read_history(killed)[-1]["step"] == STEPS

@@ -35,19 +35,19 @@ def words(ten_images: Path, tmp_path_factory: pytest.TempPathFactory) -> list[ob
 
 
 @pytest.fixture(scope="module")
-def two(mother: Any, words: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two(fork_server: Any, words: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two processes with batches of two."""
     run = tmp_path_factory.mktemp("two") / "run"
-    mother.start(*words, "-o", run, "--set", "train.batch_size=2", processes=2)
-    mother.wait(0, 0)
+    fork_server.start(*words, "-o", run, "--set", "train.batch_size=2", processes=2)
+    fork_server.wait(0, 0)
     return run
 
 
 def test_two_processes_are_one_with_twice_the_batch(
-    mother: Any, two: Path, words: list[object], read_history: Callable[..., Any], tmp_path: Path
+    fork_server: Any, two: Path, words: list[object], read_history: Callable[..., Any], tmp_path: Path
 ) -> None:
-    mother.start(*words, "-o", tmp_path / "one")
-    mother.wait(0)
+    fork_server.start(*words, "-o", tmp_path / "one")
+    fork_server.wait(0)
     ours, theirs = read_history(two), read_history(tmp_path / "one")
     assert len(ours) == len(theirs) == STEPS / 2
     for our, their in zip(ours, theirs, strict=True):
@@ -62,20 +62,20 @@ def test_two_processes_are_one_with_twice_the_batch(
 
 
 def test_two_processes_that_are_killed_go_on_and_end_with_the_same_weights(
-    mother: Any,
+    fork_server: Any,
     two: Path,
     words: list[object],
     read_history: Callable[..., Any],
-    watch: Callable[..., None],
+    wait_for_saves: Callable[..., None],
     tmp_path: Path,
 ) -> None:
     run = tmp_path / "run"
-    mother.start(*words, "-o", run, "--set", "train.batch_size=2", processes=2)
+    fork_server.start(*words, "-o", run, "--set", "train.batch_size=2", processes=2)
     for how, codes in ((signal.SIGKILL, (-9, -9)), (signal.SIGINT, (130, 130))):
-        watch(run, saves=2)
-        mother.end(how)
-        mother.wait(*codes)
-        mother.start("pretrain", "--resume", "-o", run, processes=2)
-    mother.wait(0, 0)
+        wait_for_saves(run, saves=2)
+        fork_server.send_signal(how)
+        fork_server.wait(*codes)
+        fork_server.start("pretrain", "--resume", "-o", run, processes=2)
+    fork_server.wait(0, 0)
     assert (run / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
     assert read_history(run) == read_history(two)

@@ -12,7 +12,7 @@ from guidino_cli.engine.environment import fingerprint_files
 
 Maker = Callable[..., Path]
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 Maker = Callable[..., Path]
 Caller = Callable[..., "object"]
 
-pytestmark = pytest.mark.usefixtures("pictures_where_marked")
+pytestmark = pytest.mark.usefixtures("figures_where_marked")
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def _one_line(stderr: str) -> str:
 # --- It trains
 
 
-@pytest.mark.pictures
+@pytest.mark.figures
 def test_two_steps_leave_a_run_folder_that_can_be_used(train, run: Path) -> None:
     from guidino_cli.engine.runs.loading import load_run
 

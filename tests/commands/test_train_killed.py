@@ -20,8 +20,8 @@ predict: {{overlap: 0, mirror: false}}
 
 
 def test_a_run_killed_three_times_and_interrupted_once_ends_with_the_same_weights(
-    mother: Any,
-    watch: Callable[..., None],
+    fork_server: Any,
+    wait_for_saves: Callable[..., None],
     read_history: Callable[..., Any],
     make_data: Callable[..., Path],
     tmp_path: Path,
@@ -31,19 +31,19 @@ def test_a_run_killed_three_times_and_interrupted_once_ends_with_the_same_weight
     (tmp_path / "tiny.yaml").write_text(PRESET)
     words = ("train", "-p", tmp_path / "tiny.yaml", "-d", make_data(train=8))
 
-    mother.start(*words, "-o", quiet)
-    mother.wait(0)
+    fork_server.start(*words, "-o", quiet)
+    fork_server.wait(0)
 
-    mother.start(*words, "-o", killed)
+    fork_server.start(*words, "-o", killed)
     for how, code in [(signal.SIGKILL, -9)] * 3 + [(signal.SIGINT, 130)]:
-        watch(killed, saves=chance.randint(1, 4))
+        wait_for_saves(killed, saves=chance.randint(1, 4))
         time.sleep(chance.random() * 0.04)
-        mother.end(how)
-        mother.wait(code)
-        mother.start("train", "--resume", "-o", killed)
-    mother.wait(0)
+        fork_server.send_signal(how)
+        fork_server.wait(code)
+        fork_server.start("train", "--resume", "-o", killed)
+    fork_server.wait(0)
 
-    assert f"guidino train --resume -o {killed}" in mother.log.read_text()
+    assert f"guidino train --resume -o {killed}" in fork_server.log.read_text()
     assert _digest(killed) == _digest(quiet)
     assert read_history(killed) == read_history(quiet)
     assert len(read_history(killed)) == EPOCHS

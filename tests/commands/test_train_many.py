@@ -31,11 +31,11 @@ def words(make_data_in: Callable[..., Path], tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def two(mother: Any, words: list[object], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def two(fork_server: Any, words: list[object], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run of two processes."""
     run = tmp_path_factory.mktemp("two") / "run"
-    mother.start(*words, "-o", run, processes=2)
-    mother.wait(0, 0)
+    fork_server.start(*words, "-o", run, processes=2)
+    fork_server.wait(0, 0)
     return RunFolder(run)
 
 
@@ -45,19 +45,19 @@ def test_each_process_draws_on_its_own_what_is_left_out(two: RunFolder) -> None:
 
 
 def test_two_processes_that_are_killed_go_on_and_end_with_the_same_weights(
-    mother: Any,
+    fork_server: Any,
     two: RunFolder,
     words: list[object],
     read_history: Callable[..., Any],
-    watch: Callable[..., None],
+    wait_for_saves: Callable[..., None],
     tmp_path: Path,
 ) -> None:
     run = RunFolder(tmp_path / "run")
-    mother.start(*words, "-o", run.path, processes=2)
-    watch(run.path, saves=3)
-    mother.end(signal.SIGKILL)
-    mother.wait(-9, -9)
-    mother.start("train", "--resume", "-o", run.path, processes=2)
-    mother.wait(0, 0)
+    fork_server.start(*words, "-o", run.path, processes=2)
+    wait_for_saves(run.path, saves=3)
+    fork_server.send_signal(signal.SIGKILL)
+    fork_server.wait(-9, -9)
+    fork_server.start("train", "--resume", "-o", run.path, processes=2)
+    fork_server.wait(0, 0)
     assert run.weights.read_bytes() == two.weights.read_bytes()
     assert read_history(run.path) == read_history(two.path)

@@ -30,12 +30,12 @@ def words(make_data: Callable[..., Path], tmp_path: Path) -> list[object]:
 
 
 def test_a_run_in_pieces_is_predicted_with_by_one_process(
-    mother: Any, words: list[object], guidino: Callable[..., Any], tmp_path: Path
+    fork_server: Any, words: list[object], guidino: Callable[..., Any], tmp_path: Path
 ) -> None:
     """One validation case for two processes, too."""
     run, masks = tmp_path / "run", tmp_path / "masks"
-    mother.start(*words, "-o", run, processes=2)
-    mother.wait(0, 0)
+    fork_server.start(*words, "-o", run, processes=2)
+    fork_server.wait(0, 0)
     model = build_model(load_preset(str(words[2])).model, num_classes=2)
     trained, whole = json.loads((run / "run.json").read_text())["parameters"]
     assert whole == sum(parameter.numel() for parameter in model.parameters())

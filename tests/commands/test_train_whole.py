@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 Maker = Callable[..., Path]
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 PRESET = """
 model:
@@ -26,7 +26,7 @@ predict: {overlap: 0, mirror: false}
 
 @pytest.fixture(scope="module")
 def shared(
-    no_pictures: None,
+    no_figures: None,
     guidino_once: Callable[..., None],
     make_data_in: Maker,
     dinov3_folder: Path,

@@ -29,7 +29,7 @@ RANDOM = [
 ]
 FAST = ["--scale", "0.2"]
 
-pytestmark = pytest.mark.usefixtures("coarse_pictures")
+pytestmark = pytest.mark.usefixtures("coarse_figures")
 
 
 def make_run(
@@ -97,7 +97,7 @@ def test_every_image_of_a_folder_gets_a_picture_and_nothing_is_written_beside_it
     assert outcome.stdout == "2 pictures in guides (NAME_backbone.png); beside them guides.html, contact_sheet.png\n"
 
 
-@pytest.mark.pictures
+@pytest.mark.figures
 def test_what_a_run_shows_is_what_it_predicts(
     guidino: Callable[..., Any], make_data: Callable[..., Path], tmp_path: Path, captured: list[dict[str, Any]]
 ) -> None:

@@ -17,7 +17,7 @@ from guidino_cli.files import write_atomically
 from guidino_cli.metrics.overlap import mean_dice
 from guidino_cli.models.composed import Model
 from guidino_cli.plots.history import ValidationRow, training_curve, validation_grid
-from guidino_cli.progress import log_info
+from guidino_cli.progress import log_warning
 from guidino_cli.types import Case
 
 CURVE_FILE, GRID_FILE = "curve.png", "validation.png"
@@ -48,7 +48,7 @@ def curve_callback(folder: RunFolder, *, every_seconds: float = 30.0) -> Callabl
         try:
             draw_curve(folder, history)
         except Exception as error:  # No picture is worth a run: its weights and history are safe, and it goes on.
-            log_info(f"guidino: warning: {CURVE_FILE} could not be drawn ({error}); training goes on")
+            log_warning(f"{CURVE_FILE} could not be drawn ({error}); training goes on")
         drawn = time.monotonic()
 
     return keep

@@ -12,7 +12,7 @@ from guidino_cli.engine.pretraining.folder import PretrainFolder
 from guidino_cli.engine.pretraining.history import HistoryRow, select_fixed_images, take_snapshot
 from guidino_cli.files import write_atomically
 from guidino_cli.plots.pretraining import TokenTimeline, pretraining_figure, token_sheet_figure
-from guidino_cli.progress import log_info
+from guidino_cli.progress import log_warning
 from guidino_cli.ssl.networks import TokenEncoder
 
 PRETRAIN_CURVE_FILE, TOKENS_FILE = "curve.png", "tokens.png"
@@ -93,7 +93,7 @@ def _try(draw: Callable[[], None], name: str) -> None:
     try:
         draw()
     except Exception as error:  # No picture is worth a run: its state and history are safe, and it goes on.
-        log_info(f"guidino: warning: {name} could not be drawn ({error}); pretraining goes on")
+        log_warning(f"{name} could not be drawn ({error}); pretraining goes on")
 
 
 def _title(folder: PretrainFolder) -> str:

@@ -23,7 +23,7 @@ from guidino_cli.models.backbones.convnext import ConvNeXt
 from guidino_cli.models.backbones.spec import describe_backbone
 from guidino_cli.models.backbones.vit import ViT
 from guidino_cli.models.base import Backbone
-from guidino_cli.progress import log_info
+from guidino_cli.progress import log_warning
 
 FORMAT = "1"
 TEMPORARY_SUFFIX = ".tmp"
@@ -157,7 +157,7 @@ class DiskCache(FeatureCache):
     def _complain(self, about: str, message: str) -> None:
         """Say a thing once; of a thousand files, the first is enough."""
         if about not in self._complaints:
-            log_info(f"guidino: warning: {message}")
+            log_warning(message)
         self._complaints.add(about)
 
 

@@ -17,7 +17,7 @@ from guidino_cli.engine.guides.tokens import pca_to_rgb
 from guidino_cli.engine.pretraining.checkpoint import PretrainState
 from guidino_cli.engine.pretraining.folder import PretrainFolder
 from guidino_cli.pretrain_config import PretrainConfig
-from guidino_cli.progress import format_duration, log_info
+from guidino_cli.progress import format_duration, log_warning
 from guidino_cli.ssl.collapse import effective_rank, mean_cosine
 from guidino_cli.ssl.networks import TokenEncoder
 from guidino_cli.ssl.objective import PretrainObjective, PretrainProgress
@@ -147,7 +147,7 @@ class MetricsLogger:
         warning = self._objective.warning(figures, at=progress)
         if warning is not None and not self._has_warned and self._accelerator.is_main_process:
             self._has_warned = True
-            log_info(f"guidino: warning: {warning}")
+            log_warning(warning)
         return self._objective.failure(figures, at=progress) or detect_collapse(self.rows)
 
     def _row(self, at: PretrainState, rates: Mapping[str, float], features: Tensor | None) -> HistoryRow:

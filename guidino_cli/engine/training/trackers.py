@@ -15,7 +15,7 @@ from accelerate.tracking import GeneralTracker
 from guidino_cli.config import RunConfig, dump_config
 from guidino_cli.errors import ConfigError, DependencyError
 from guidino_cli.files import write_text
-from guidino_cli.progress import log_info
+from guidino_cli.progress import log_warning
 
 TRACKERS_FOLDER = "trackers"
 _PROJECT = "guidino"
@@ -74,7 +74,7 @@ class Trackers:
                 tracker.log(tracker_metrics(row, terms=self._config.train.loss), step=row["epoch"])
             except Exception as error:
                 self._silenced.add(tracker.name)
-                log_info(f"guidino: warning: {tracker.name} is told nothing more ({error}); training goes on")
+                log_warning(f"{tracker.name} is told nothing more ({error}); training goes on")
 
     def finish(self) -> None:
         """Write what is left."""
@@ -82,7 +82,7 @@ class Trackers:
             try:
                 tracker.finish()
             except Exception as error:
-                log_info(f"guidino: warning: {tracker.name} did not end well ({error}); the run is complete without it")
+                log_warning(f"{tracker.name} did not end well ({error}); the run is complete without it")
         self._accelerator.trackers = []
 
     def _forget(self) -> None:

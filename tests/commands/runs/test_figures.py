@@ -46,10 +46,10 @@ def test_a_curve_that_cannot_be_drawn_does_not_end_the_run(tmp_path: Path, monke
         raise OSError("no space left")
 
     monkeypatch.setattr(run_pictures, "draw_curve", fail)
-    said: list[str] = []
-    monkeypatch.setattr(run_pictures, "say", said.append)
+    messages: list[str] = []
+    monkeypatch.setattr(run_pictures, "log_warning", messages.append)
     curve_callback(RunFolder(tmp_path))([ROW])
-    assert said == ["guidino: warning: curve.png could not be drawn (no space left); training goes on"]
+    assert messages == ["curve.png could not be drawn (no space left); training goes on"]
 
 
 def test_training_leaves_a_curve_and_a_grid_of_the_best_weights(

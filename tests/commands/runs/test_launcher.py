@@ -69,7 +69,7 @@ def train(tmp_path: Path, make_data: Maker):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_figures")
 def test_two_processes_are_one_with_twice_the_batch(train, guidino, read_history, tmp_path: Path) -> None:
     """Losses, Dice over both halves of a batch among them, and so the weights of both epochs."""
     outcome = train("two", "--devices", "2", "--set", "train.batch_size=2")

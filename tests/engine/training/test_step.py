@@ -116,8 +116,8 @@ def test_a_compiled_segmenter_has_the_same_names_loss_and_gradients() -> None:
 
 
 def test_a_compiler_that_fails_says_why_once_and_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(step, "say", said.append)
+    messages: list[str] = []
+    monkeypatch.setattr(step, "log_info", messages.append)
     plain, compiled = _model("unet"), _model("unet")
 
     def no_compiler(*_: object) -> None:
@@ -128,8 +128,8 @@ def test_a_compiler_that_fails_says_why_once_and_training_goes_on(monkeypatch: p
     assert _is_close(_gradients(plain), _gradients(compiled))
     _gradients(compiled)
     # One line for each half.
-    assert len(said) == 2
-    assert all("no C++ compiler" in line and "going on without" in line for line in said)
+    assert len(messages) == 2
+    assert all("no C++ compiler" in line and "going on without" in line for line in messages)
 
 
 def test_an_error_behind_a_compilation_that_worked_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
