@@ -33,7 +33,7 @@ from PIL import Image
 from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
 
 from guidino_cli.data.masks.rule import MaskRule
-from guidino_cli.data.masks.values import read_values
+from guidino_cli.data.readers import read_labels
 from guidino_cli.evaluation.cases import Pair, Truth
 from guidino_cli.evaluation.masks import MaskReader
 from guidino_cli.evaluation.types import Policy, ScoringConfig, Target
@@ -104,7 +104,7 @@ def measure_folder(count: int, many_count: int) -> dict[str, Any]:
         ways: dict[str, Callable[[], object]] = {
             "medpy_loop": lambda: [medpy_case(pair) for pair in few],
             "numpy": lambda: numpy_only(lambda: list(score_cases(pairs, job, workers=1))),
-            "decode_only": lambda: [read_values(path) for path in files],
+            "decode_only": lambda: [read_labels(path) for path in files],
         }
         if compiled.load_kernel() is not None:
             ways["compiled"] = lambda: list(score_cases(pairs, job, workers=1))

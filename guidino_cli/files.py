@@ -1,8 +1,9 @@
-"""Files and folders that are written whole or not at all."""
+"""Atomic writes of files and folders, and SHA-256 of files."""
 
+import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -13,7 +14,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it: readers see the old file or the whole new one.
 
     Raises:
-        ResourceError: The disk is full or the place cannot be written.
+        ResourceError: The disk is full or the path cannot be written.
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
@@ -30,27 +31,65 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
-    write_atomically(path, lambda place: place.write_text(text, encoding="utf-8", newline="\n"))
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """A new folder beside `path` to fill; then it takes its place, and an older folder goes with all that is in it.
+def atomic_folder(path: Path, *, hint: str = "free some space or choose another -o") -> Iterator[Path]:
+    """Yield a new folder beside `path` to fill; on success it replaces `path` with everything that was in it.
+
+    Args:
+        path: Folder to create or replace.
+        hint: Advice at the end of the error message.
 
     Raises:
-        ResourceError: The disk is full or the place cannot be written.
+        ResourceError: The disk is full or the path cannot be written; an older folder stays as it was.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+        _swap_folders(temporary, path)
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise _write_error(path, error, hint) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes in hexadecimal, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def lines_sha256(lines: Iterable[str]) -> str:
+    """SHA-256 in hexadecimal of lines of UTF-8 text, each ended by a newline."""
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(f"{line}\n".encode())
+    return digest.hexdigest()
+
+
+def relative_posix(path: Path, folder: Path) -> str:
+    """The path relative to a folder, with `/` and `..` where needed."""
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+def _swap_folders(temporary: Path, path: Path) -> None:
+    """Move `temporary` to `path`; the older folder is deleted last, so that a failure can bring it back."""
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    if path.is_dir():
+        os.replace(path, old)
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        if old.exists():
+            os.replace(old, path)
+        raise
+    if old.is_symlink():
+        old.unlink()
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _unlink(path: Path) -> None:
@@ -59,6 +98,5 @@ def _unlink(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _write_error(path: Path, error: OSError) -> ResourceError:
-    reason = error.strerror or str(error)
-    return ResourceError(f"{path}: cannot be written ({reason}); free some space or choose another -o")
+def _write_error(path: Path, error: OSError, hint: str = "free some space or choose another -o") -> ResourceError:
+    return ResourceError(f"{path}: cannot be written ({error.strerror or error}); {hint}")

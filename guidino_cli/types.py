@@ -1,14 +1,15 @@
-"""The things that travel between the rooms: cases and samples on the data side, predictions on the model side."""
+"""Types shared by all packages: cases, geometry, samples and predictions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy as np
     from torch import Tensor
 
 
@@ -22,10 +23,10 @@ class Case:
         mask: Class-index PNG written by `guidino prepare`, or None for an unlabelled image.
         split: "train", "val" or "test".
         fold: Cross-validation fold of a training case, or None without folds.
-        group: What must not be torn apart by a split (a patient, a video, a stack); the case's own id by default.
+        group: Name of what a split keeps together (a patient, a video, a stack); the case's own id by default.
         size_hw: Height and width in pixels, after EXIF rotation.
         foreground: Share of pixels whose class is not 0, in [0, 1]; None without a mask.
-        fields: What else is known (scanner, site, kind of lesion), by column; for groups and strata of a report.
+        fields: Further columns of the source table (scanner, site, kind of lesion), for groups and strata of a report.
     """
 
     id: str
@@ -39,21 +40,43 @@ class Case:
     fields: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Geometry:
-    """What is needed to take a result back to the grid of its source image.
+    """The grid of an image or a volume: what is needed to bring a result back to it.
 
     Attributes:
-        source: Name of the image file, for messages.
-        size_hw: Height and width of the source in pixels, after EXIF rotation.
+        source: Path of the file, for messages.
+        shape: Pixels or voxels along each array axis, without channels: (H, W) after EXIF rotation, or (X, Y, Z).
+        spacing: Size of a pixel or voxel along each axis, in `unit`.
+        unit: "px" where the file states no physical size, and spacing is 1.
+        affine: (4, 4) from voxel index to scanner millimetres (RAS+), or None for images.
     """
 
     source: str
-    size_hw: tuple[int, int]
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    unit: Literal["px", "mm"]
+    affine: np.ndarray | None = None
+
+    @classmethod
+    def of_pixels(cls, source: str, shape: tuple[int, ...]) -> Geometry:
+        """The grid of an image that states no physical size."""
+        return cls(source, shape, (1.0,) * len(shape), "px")
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of a two-dimensional grid; `ValueError` for a volume."""
+        height, width = self.shape
+        return height, width
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...] | None:
+        """Spacing in millimetres, or None if the file states no physical size."""
+        return self.spacing if self.unit == "mm" else None
 
 
 def width_by_height(shape: Sequence[int]) -> str:
-    """The size of an image or mask (H, W, ...) as people say it: `565x584`, width first."""
+    """Format a shape (H, W, ...) as width times height: `565x584`."""
     return f"{shape[1]}x{shape[0]}"
 
 
@@ -87,10 +110,10 @@ class UnlabelledSample(NamedTuple):
     """One unlabelled image, or a batch of them once collated.
 
     Attributes:
-        pixels: (C, S, S) uint8, the whole image squeezed to a square, so that images of all shapes fit one batch.
-        aspect: Width over height of the source, for crops that are to have a shape of its own.
+        pixels: (C, S, S) uint8, the whole image resized to a square, so that images of all shapes fit one batch.
+        aspect: Width over height of the source, from which crops recover the true aspect ratio.
         image_index: Position of the image in its list.
-        epoch: In which pass over the list it is shown; with `image_index`, it names a showing once and for all.
+        epoch: Pass over the list; with `image_index` it identifies a sample.
     """
 
     pixels: Tensor

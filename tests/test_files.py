@@ -1,11 +1,12 @@
-"""Files and folders that are whole or not there."""
+"""Atomic writes of files and folders, and hashes of files."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from guidino_cli.errors import ResourceError
-from guidino_cli.files import atomic_folder, write_atomically, write_text
+from guidino_cli.files import atomic_folder, file_sha256, lines_sha256, write_atomically, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
@@ -65,3 +66,27 @@ def _fill_half(folder: Path) -> None:
     with atomic_folder(folder) as place:
         (place / "new.txt").write_text("new")
         raise OSError(28, "No space left on device")
+
+
+def test_a_folder_that_cannot_be_moved_into_place_brings_the_old_one_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_text(tmp_path / "a" / "old.txt", "old")
+    replace = os.replace
+
+    def fail_for_temporary(source: Path, target: Path) -> None:
+        if source.suffix == ".tmp":
+            raise OSError(5, "Input/output error")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_for_temporary)
+    with pytest.raises(ResourceError, match="Input/output error"), atomic_folder(tmp_path / "a"):
+        pass
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["old.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_hashes_are_those_of_sha256sum(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc\n")
+    expected = "edeaaff3f1774ad2888673770c6d64097e391bc362d7d6fb34982ddf0efd18cb"
+    assert file_sha256(tmp_path / "a") == lines_sha256(["abc"]) == expected

@@ -1,6 +1,5 @@
 """From a run folder to one file that runs without guidino, with a page of facts beside it."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from guidino_cli.config import RunConfig
 from guidino_cli.engine.exporting import export_model, max_abs_difference, output_names, require_onnx
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.errors import ConfigError
-from guidino_cli.files import write_atomically, write_text
+from guidino_cli.files import file_sha256, write_atomically, write_text
 from guidino_cli.models.composed import Model
 from guidino_cli.models.pretrained.catalogue import licence_note
 
@@ -65,7 +64,7 @@ def _about(
     return {
         "format": 1,
         "kind": _FORMATS[out.suffix.lower()],
-        "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
+        "sha256": file_sha256(out),
         "run": run_path.resolve().name,
         "description": config.description,
         "classes": facts["classes"],

@@ -1,17 +1,15 @@
 """`guidino prepare`: a folder of images and masks in, a checked data set with one meaning per mask value out."""
 
-import os
 import shlex
-import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 
 from guidino_cli.config import preset_names
 from guidino_cli.data.manifest import MANIFEST_NAME
 from guidino_cli.data.masks.rule import parse_classes
-from guidino_cli.errors import ConfigError, PartialError, ResourceError
+from guidino_cli.errors import ConfigError, PartialError
+from guidino_cli.files import atomic_folder
 from guidino_cli.preparation.layouts import detect_layout
 from guidino_cli.preparation.options import PrepareOptions
 from guidino_cli.preparation.pipeline import prepare_dataset
@@ -75,9 +73,10 @@ def run(
     )
     _check_paths(source, out, overwrite=overwrite, dry_run=dry_run)
     found = filter_normal_cases(detect_layout(source, layout), include=options.include_normal)
-    with _building(None if dry_run else out) as folder:
+    target = None if dry_run else out
+    with nullcontext() if target is None else atomic_folder(target, hint="choose another -o") as folder:
         summary, bad = prepare_dataset(source, found, options, folder)
-    _print_summary(summary, found.layout, out=None if dry_run else out, export_name=options.export_name)
+    _print_summary(summary, found.layout, out=target, export_name=options.export_name)
     if bad:
         lines = "; ".join(finding.text for finding in bad[:10])
         left_out = pluralize(len({str(finding.case) for finding in bad}), "case")
@@ -149,28 +148,3 @@ def _check_paths(source: Path, out: Path | None, *, overwrite: bool, dry_run: bo
             raise ConfigError(f"-o {out}: is not empty; choose another folder or give --overwrite")
         if not (out / MANIFEST_NAME).is_file():
             raise ConfigError(f"-o {out}: holds no {MANIFEST_NAME}, so guidino did not make it; empty it yourself")
-
-
-@contextmanager
-def _building(out: Path | None) -> Iterator[Path | None]:
-    """A temporary folder beside `out` that takes its place at the end, or goes away if anything fails."""
-    if out is None:
-        yield None
-        return
-    place = out.parent / f".{out.name}.{os.getpid()}.tmp"
-    try:
-        place.mkdir(parents=True)
-        yield place
-        _replace(out, place)
-    except OSError as error:
-        raise ResourceError(f"{out}: cannot be written ({error.strerror or error}); choose another -o") from error
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def _replace(out: Path, place: Path) -> None:
-    old = out.parent / f".{out.name}.{os.getpid()}.old"
-    if out.exists():
-        out.rename(old)
-    place.rename(out)
-    shutil.rmtree(old, ignore_errors=True)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from guidino_cli.data.images import read_image, read_label_map
+from guidino_cli.data.images import read_label_map
 from guidino_cli.data.manifest import load_manifest
-from guidino_cli.data.regions import open_regions, read_size
+from guidino_cli.data.readers import open_regions, read
+from guidino_cli.data.regions import read_size
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.prediction.ensemble import LoadedEnsemble, load_ensemble
 from guidino_cli.engine.prediction.postprocessing import CANDIDATES, RuleSelector, SelectedRule, save_rules
@@ -82,7 +83,7 @@ def _labels(loaded: LoadedEnsemble, image: Path) -> np.ndarray:
     """(H, W) uint8; a large image strip by strip, of which the labels alone are held as a whole."""
     if loaded.needs_strips(read_size(image)):
         return np.concatenate(list(loaded.predictor.label_rows(open_regions(image))))
-    return loaded.predictor.segment([DecodedImage(*read_image(image))])[0].labels
+    return loaded.predictor.segment([DecodedImage(*read(image))])[0].labels
 
 
 def _line(name: str, choice: SelectedRule) -> str:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from guidino_cli.config import load_preset, preset_names
 from guidino_cli.errors import ConfigError, WeightsError, unknown_name
+from guidino_cli.files import file_sha256
 from guidino_cli.models import BACKBONES
 from guidino_cli.models.pretrained.catalogue import (
     EMBEDDED_LICENCE,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 def file_hashes(path: Path) -> list[tuple[str, str]]:
     """Name and SHA-256 of a file, or of each file of a folder's weights: large models come in several."""
-    from guidino_cli.models.pretrained.files import file_sha256
 
     files = [path] if path.is_file() else weight_files(path)
     return [(file.name, file_sha256(file)) for file in files]

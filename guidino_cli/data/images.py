@@ -1,4 +1,4 @@
-"""Read images, list the images of a folder, and write masks."""
+"""Read 2-D images and masks with Pillow, write masks as PNG, list the images of a folder."""
 
 import os
 import struct
@@ -15,6 +15,7 @@ from guidino_cli.files import write_atomically
 from guidino_cli.types import Geometry
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+_LOSSLESS_SUFFIXES = {".png", ".bmp", ".tif", ".tiff"}
 
 Image.MAX_IMAGE_PIXELS = 2_000_000_000  # Whole-slide regions are legitimate here; Pillow's own limit is 179 megapixels.
 
@@ -22,11 +23,6 @@ Image.MAX_IMAGE_PIXELS = 2_000_000_000  # Whole-slide regions are legitimate her
 def is_image(path: Path) -> bool:
     """Whether a path looks like an image file; hidden files and macOS resource forks (`._x.jpg`) do not."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-
-
-def find_images(folder: Path) -> list[Path]:
-    """Image files directly in a folder, sorted by name."""
-    return sorted(path for path in folder.iterdir() if path.is_file() and is_image(path))
 
 
 def open_image(path: Path) -> Image.Image:
@@ -37,7 +33,7 @@ def open_image(path: Path) -> Image.Image:
     """
     try:
         with Image.open(path) as file:
-            _refuse_pages(file, path)
+            _require_one_page(file, path)
             file.load()
             ImageOps.exif_transpose(file, in_place=True)
             return file
@@ -55,17 +51,55 @@ def read_image(path: Path) -> tuple[np.ndarray, Geometry]:
     Alpha is dropped, palettes are resolved to colours, a grey image is repeated to three channels.
 
     Returns:
-        (H, W, 3) uint8 after EXIF rotation, and the geometry.
+        (H, W, 3) uint8 after EXIF rotation, and its grid.
 
     Raises:
         DataError: The file cannot be read as an image.
     """
     image = open_image(path)
-    if image.mode.startswith("I") or image.mode == "F":
+    if is_deep(image.mode):
         pixels = np.repeat(_rescale_to_uint8(np.asarray(image, dtype=np.float32), path)[..., None], 3, axis=2)
     else:
         pixels = np.asarray(image.convert("RGB"))
-    return pixels, Geometry(source=str(path), size_hw=(pixels.shape[0], pixels.shape[1]))
+    return pixels, Geometry.of_pixels(str(path), pixels.shape[:2])
+
+
+def is_deep(mode: str) -> bool:
+    """Whether pixels of a Pillow mode have more than 8 bits."""
+    return mode.startswith("I") or mode == "F"
+
+
+def read_labels(path: Path) -> tuple[np.ndarray, Geometry]:
+    """Read a mask's values as they are stored, with the EXIF rotation applied.
+
+    Palettes give their indices and never their colours, except that a palette of black and white alone is a 1-bit
+    image whichever way round its indices are. Three equal channels become one. Alpha is dropped, unless the colours are
+    constant and alpha is not (or is 0 everywhere): then alpha is the mask. Of an animated GIF the first frame is read.
+
+    Returns:
+        (H, W) bool, integer or float values, or (H, W, 3) uint8 colours; and the grid.
+
+    Raises:
+        DataError: The file cannot be read as an image.
+    """
+    image = open_image(path)
+    if image.mode in {"P", "PA"}:
+        values = _palette_values(image)
+    else:
+        if image.mode in {"CMYK", "YCbCr", "LAB", "HSV", "RGBX"}:
+            image = image.convert("RGB")
+        values = np.asarray(image)
+        if image.mode in {"RGBA", "LA", "RGBa", "La"}:
+            values = _drop_alpha(values)
+        values = merge_equal_channels(values)
+    return values, Geometry.of_pixels(str(path), values.shape[:2])
+
+
+def merge_equal_channels(values: np.ndarray) -> np.ndarray:
+    """(H, W) of colours (H, W, 3) whose three channels are equal; anything else unchanged."""
+    if values.ndim == 3 and np.array_equal(values[..., 0], values[..., 1]):
+        return values[..., 0] if np.array_equal(values[..., 0], values[..., 2]) else values
+    return values
 
 
 def read_label_map(path: Path) -> np.ndarray:
@@ -83,11 +117,41 @@ def read_label_map(path: Path) -> np.ndarray:
 def write_label_map(path: Path, labels: np.ndarray) -> None:
     """Write (H, W) uint8 class indices as a PNG, values unchanged."""
     image = Image.fromarray(labels.astype(np.uint8))
-    write_atomically(path, lambda place: image.save(place, compress_level=3))
+    write_atomically(path, lambda temporary: image.save(temporary, compress_level=3))
 
 
-def _refuse_pages(file: Image.Image, path: Path) -> None:
-    """A TIFF of several pages is a volume or a film: to read only its first page would be a silent loss."""
+def write_labels(path: Path, labels: np.ndarray, geometry: Geometry) -> None:
+    """Write (H, W) uint8 class indices in a lossless format; an image file has no place for their geometry.
+
+    Raises:
+        ValueError: A format that would change the values.
+    """
+    if path.suffix.lower() not in _LOSSLESS_SUFFIXES:
+        raise ValueError(f"{path}: {path.suffix} may change the values of a mask, expected .png")
+    write_label_map(path, labels)
+
+
+def _palette_values(image: Image.Image) -> np.ndarray:
+    indices = np.asarray(image if image.mode == "P" else image.getchannel(0))
+    palette = np.asarray(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
+    used = np.unique(indices)
+    if len(palette) > used[-1] and len(used) > 1:
+        colours = palette[used]
+        if {tuple(colour) for colour in colours.tolist()} == {(0, 0, 0), (255, 255, 255)}:
+            return palette[indices][..., 0] > 0
+    return indices
+
+
+def _drop_alpha(values: np.ndarray) -> np.ndarray:
+    colours, alpha = values[..., :-1], values[..., -1]
+    is_constant = bool((colours == colours[0, 0]).all())
+    if is_constant and (not alpha.any() or bool((alpha != alpha[0, 0]).any())):
+        return alpha
+    return colours[..., 0] if colours.shape[-1] == 1 else colours
+
+
+def _require_one_page(file: Image.Image, path: Path) -> None:
+    """Refuse a TIFF of several pages, a volume or a film: reading only the first would be a silent loss."""
     pages = getattr(file, "n_frames", 1) if file.format == "TIFF" else 1
     if pages > 1:
         raise DataError(f"{path}: has {pages} pages, expected one; volumes are not supported yet, save pages as PNG")
@@ -106,15 +170,15 @@ def write_label_rows(path: Path, size_hw: tuple[int, int], bands: Iterable[np.nd
     """Write class indices as a PNG, atomically.
 
     Args:
-        path: Of the PNG.
+        path: PNG file to write.
         size_hw: Height and width.
         bands: (rows, W) uint8 from top to bottom; together H rows.
 
     Raises:
-        ResourceError: The disk is full or the place cannot be written.
-        ValueError: The bands have another width, or other rows in all.
+        ResourceError: The disk is full or the path cannot be written.
+        ValueError: The bands do not have the width, or together not the height.
     """
-    write_atomically(path, lambda place: _write_png(place, size_hw, bands))
+    write_atomically(path, lambda temporary: _write_png(temporary, size_hw, bands))
 
 
 def _write_png(path: Path, size_hw: tuple[int, int], bands: Iterable[np.ndarray]) -> None:
@@ -141,6 +205,11 @@ def _write_png_chunk(file: BinaryIO, kind: bytes, content: bytes) -> None:
     file.write(struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content)))
 
 
+def find_images(folder: Path, *, recursive: bool = False) -> list[Path]:
+    """Image files of a folder; see `list_images` for the order."""
+    return [folder / name for name in list_images(folder, recursive=recursive)]
+
+
 def list_images(folder: Path, *, recursive: bool = False) -> Iterator[str]:
     """Paths of the images in a folder, relative to it with `/`, sorted within each folder; no file is opened.
 
@@ -148,18 +217,18 @@ def list_images(folder: Path, *, recursive: bool = False) -> Iterator[str]:
 
     Args:
         folder: Where to look.
-        recursive: Also in the folders below.
+        recursive: Also in the folders below, in the order of a directory tree printed from top to bottom.
     """
     waiting = [""]
     while waiting:
         inside = waiting.pop()
         names, folders = _scan_folder(folder / inside, recursive=recursive)
         yield from (inside + name for name in names)
-        # The last one in is the first one out: the order is that of a tree printed from top to bottom.
         waiting.extend(f"{inside}{name}/" for name in reversed(folders))
 
 
 def _scan_folder(folder: Path, *, recursive: bool) -> tuple[list[str], list[str]]:
+    """Sorted names of the images and of the folders to descend into."""
     names: list[str] = []
     folders: list[str] = []
     with os.scandir(folder) as entries:

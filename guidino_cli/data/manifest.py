@@ -1,14 +1,13 @@
 """`cases.json`, the list of cases that `prepare` writes and every other command reads."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from guidino_cli.errors import DataError
-from guidino_cli.files import write_text
+from guidino_cli.files import relative_posix, write_text
 from guidino_cli.types import Case
 
 MANIFEST_FORMAT = 1
@@ -121,6 +120,6 @@ def _case_from_json(item: dict[str, Any], folder: Path) -> Case:
 
 def _relative_path(path: Path, folder: Path) -> str:
     try:
-        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+        return relative_posix(path.resolve(), folder.resolve())
     except ValueError:  # Another drive on Windows.
         return path.resolve().as_posix()

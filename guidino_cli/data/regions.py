@@ -1,10 +1,10 @@
-"""Parts of an image that is too large to be held as numbers: windows of it, decoded or from the file."""
+"""Read regions of an image that is too large to be held as numbers."""
 
 import mmap
 import sys
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,80 +12,94 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from guidino_cli.data.images import open_image, read_image
+from guidino_cli.data import images
 from guidino_cli.errors import DataError
+from guidino_cli.types import Geometry
+
+TIFF_SUFFIXES = (".tif", ".tiff")
 
 
-class Regions(ABC):
-    """An image of which windows are asked for.
+class RegionReader(ABC):
+    """An open image or volume of which regions are read.
 
     Attributes:
-        source: Name of the file.
-        size_hw: Height and width in pixels, after EXIF rotation.
+        geometry: Its grid.
     """
 
-    source: str
-    size_hw: tuple[int, int]
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = geometry
 
     @abstractmethod
-    def part(self, rows: slice, columns: slice) -> np.ndarray:
-        """(h, w, 3) uint8 of a part inside the image."""
+    def read_region(self, *region: slice) -> np.ndarray:
+        """Values of a region inside the image, one slice an axis; of images (h, w, 3) uint8."""
 
-    def window(self, corner: tuple[int, int], side: int) -> np.ndarray:
-        """(side, side, 3) uint8 at a corner (row, column), zeros outside the image."""
-        (height, width), (top, left) = self.size_hw, corner
-        part = self.part(slice(top, min(top + side, height)), slice(left, min(left + side, width)))
-        return np.pad(part, ((0, side - part.shape[0]), (0, side - part.shape[1]), (0, 0)))
+    def read_window(self, corner: Sequence[int], side: int) -> np.ndarray:
+        """A region of the same side along each axis, zeros outside the image."""
+        axes = zip(corner, self.geometry.shape, strict=True)
+        region = self.read_region(*(slice(start, min(start + side, length)) for start, length in axes))
+        missing = [(0, side - length) for length in region.shape[: len(corner)]]
+        return np.pad(region, missing + [(0, 0)] * (region.ndim - len(corner)))
 
-    def all(self) -> np.ndarray:
-        """(H, W, 3) uint8."""
-        return self.part(slice(0, self.size_hw[0]), slice(0, self.size_hw[1]))
-
-
-class _PillowRegions(Regions):
-    """An 8-bit image as Pillow holds it: up to 4 bytes a pixel."""
-
-    def __init__(self, path: Path, image: Image.Image) -> None:
-        self.source, self.image, self.size_hw = str(path), image, (image.height, image.width)
-
-    def part(self, rows: slice, columns: slice) -> np.ndarray:
-        return np.asarray(self.image.crop((columns.start, rows.start, columns.stop, rows.stop)).convert("RGB"))
+    def read_all(self) -> np.ndarray:
+        """The whole image."""
+        return self.read_region(*(slice(0, length) for length in self.geometry.shape))
 
 
-class _ArrayRegions(Regions):
+class ArrayRegions(RegionReader):
+    """An array in memory or mapped from a file, whose values are given as they are."""
+
+    def __init__(self, geometry: Geometry, values: np.ndarray) -> None:
+        super().__init__(geometry)
+        self.values = values
+
+    def read_region(self, *region: slice) -> np.ndarray:
+        """A view, or a part of the mapped file."""
+        return self.values[region]
+
+
+class _RgbRegions(ArrayRegions):
     """An array (H, W) or (H, W, 3 or 4) of uint8."""
 
-    def __init__(self, path: Path, pixels: np.ndarray) -> None:
-        self.source, self.pixels, self.size_hw = str(path), pixels, (pixels.shape[0], pixels.shape[1])
-
-    def part(self, rows: slice, columns: slice) -> np.ndarray:
-        part = np.asarray(self.pixels[rows, columns])
+    def read_region(self, *region: slice) -> np.ndarray:
+        part = np.asarray(self.values[region])
         return np.repeat(part[..., None], 3, axis=2) if part.ndim == 2 else part[..., :3]
 
 
-class _MappedRegions(_ArrayRegions):
-    """The same, mapped from a file: what a window has been copied from is not kept in memory."""
+class _MappedRegions(_RgbRegions):
+    """An array mapped from a file, whose pages leave the memory after each window."""
 
-    def window(self, corner: tuple[int, int], side: int) -> np.ndarray:
-        copied = super().window(corner, side)
-        _release_pages(self.pixels)
+    def read_window(self, corner: Sequence[int], side: int) -> np.ndarray:
+        copied = super().read_window(corner, side)
+        _release_pages(self.values)
         return copied
 
 
+class _PillowRegions(RegionReader):
+    """An 8-bit image as Pillow holds it: up to 4 bytes a pixel."""
+
+    def __init__(self, path: Path, image: Image.Image) -> None:
+        super().__init__(Geometry.of_pixels(str(path), (image.height, image.width)))
+        self.image = image
+
+    def read_region(self, *region: slice) -> np.ndarray:
+        rows, columns = region
+        return np.asarray(self.image.crop((columns.start, rows.start, columns.stop, rows.stop)).convert("RGB"))
+
+
 def _release_pages(pixels: Any) -> None:
-    """Let go of the pages of a mapped file that were read or written; they stay in the file."""
+    """Drop the pages of a mapped file that were read or written from memory; the file keeps them."""
     if sys.platform == "linux":
-        # Else each counts as this process's memory until the system is short of it.
+        # Otherwise each page counts as this process's memory until the system runs short.
         pixels._mmap.madvise(mmap.MADV_DONTNEED)
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Height and width as the file's header has them, before any rotation.
+    """Height and width in the file's header, before any EXIF rotation.
 
     Raises:
         DataError: The file cannot be read as an image.
     """
-    if path.suffix.lower() in {".tif", ".tiff"}:
+    if path.suffix.lower() in TIFF_SUFFIXES:
         size = _read_tiff_size(path)
         if size is not None:
             return size
@@ -95,7 +109,7 @@ def read_size(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def _pillow_errors(path: Path) -> Iterator[None]:
-    """Turn what Pillow says of a file into a `DataError`; its guard against bombs is answered with a way out."""
+    """Turn Pillow's errors about a file into a `DataError`; images too large for Pillow get advice."""
     try:
         yield
     except FileNotFoundError as error:
@@ -117,31 +131,42 @@ def _read_tiff_size(path: Path) -> tuple[int, int] | None:
             page: Any = file.pages[0]
             return int(page.imagelength), int(page.imagewidth)
     except (tifffile.TiffFileError, OSError, IndexError):
-        # Whatever it is, Pillow finds the words for it.
+        # Pillow reports what is wrong with the file.
         return None
 
 
-def open_regions(path: Path) -> Regions:
-    """Open an image whose windows will be asked for.
+def open_tiff(path: Path) -> RegionReader:
+    """Open a TIFF.
 
-    An 8-bit grey or RGB TIFF of one page stays on disk (a compressed one is unpacked, tile by tile, into a temporary
-    file). Other images are decoded as a whole, at most 4 bytes a pixel.
+    An 8-bit grey or RGB TIFF of one page stays on disk; a compressed one is unpacked, tile by tile, into a temporary
+    file. Others are decoded as a whole, as by `open_image`.
 
     Raises:
         DataError: The file cannot be read as an image.
     """
-    if path.suffix.lower() in {".tif", ".tiff"}:
-        pixels = _memmap_tiff(path)
-        if pixels is not None:
-            return _MappedRegions(path, pixels)
+    pixels = _memmap_tiff(path)
+    if pixels is None:
+        return open_image(path)
+    return _MappedRegions(Geometry.of_pixels(str(path), pixels.shape[:2]), pixels)
+
+
+def open_image(path: Path) -> RegionReader:
+    """Decode an image as a whole, at most 4 bytes a pixel.
+
+    Raises:
+        DataError: The file cannot be read as an image.
+    """
     with _pillow_errors(path), Image.open(path) as file:
-        deep = file.mode.startswith("I") or file.mode == "F"
-    # Deep values are scaled by percentiles of the whole image.
-    return _ArrayRegions(path, read_image(path)[0]) if deep else _PillowRegions(path, open_image(path))
+        is_deep = images.is_deep(file.mode)
+    if is_deep:
+        # Scaled by percentiles of the whole image.
+        pixels, geometry = images.read_image(path)
+        return _RgbRegions(geometry, pixels)
+    return _PillowRegions(path, images.open_image(path))
 
 
 def _memmap_tiff(path: Path) -> np.ndarray | None:
-    """Pixels of a plain TIFF without holding them, or None if it is not plain."""
+    """Pixels of an 8-bit grey or RGB TIFF mapped from disk, or None for other TIFFs."""
     import tifffile
 
     try:

@@ -1,33 +1,23 @@
-"""Read NIfTI volumes with their voxel size, and cut CT or MR volumes into 8-bit axial slices."""
+"""Read and write NIfTI volumes, and cut CT or MR volumes into 8-bit axial slices."""
 
+import gzip
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from guidino_cli.data.regions import RegionReader
 from guidino_cli.errors import DataError
+from guidino_cli.files import write_atomically
+from guidino_cli.types import Geometry
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii")
 
 MM_PER_UNIT = {"mm": 1.0, "micron": 1e-3, "meter": 1e3, "unknown": 1.0}
-
-
-@dataclass(frozen=True)
-class Volume:
-    """A volume as stored.
-
-    Attributes:
-        values: (X, Y, Z) in the file's own axis order, scaled by its slope and intercept; whole numbers as int64.
-        spacing_mm: Voxel size along each array axis.
-        affine: (4, 4) from voxel index to scanner millimetres.
-    """
-
-    values: np.ndarray
-    spacing_mm: tuple[float, ...]
-    affine: np.ndarray
 
 
 def is_volume(path: Path) -> bool:
@@ -35,32 +25,137 @@ def is_volume(path: Path) -> bool:
     return path.name.lower().endswith(VOLUME_SUFFIXES) and not path.name.startswith(".")
 
 
-def read_volume(path: Path) -> Volume:
-    """Read a NIfTI file; sizes in metres or micrometres become millimetres.
+def read(path: Path) -> tuple[np.ndarray, Geometry]:
+    """Read intensities in the file's axis order; sizes in metres or micrometres become millimetres.
+
+    Returns:
+        (X, Y, Z) or (X, Y) in the numbers of the file, or float32 where it has a slope and intercept; and the grid.
 
     Raises:
         DataError: Missing, damaged, not NIfTI, empty, or of more than three dimensions.
     """
+    volume = open_regions(path)
+    _validate(path, volume.stored, volume.geometry)
+    return volume.read_all(), volume.geometry
+
+
+def read_labels(path: Path) -> tuple[np.ndarray, Geometry]:
+    """Read label values; as `read`, but whole numbers stored as floats become int64.
+
+    Raises:
+        DataError: Missing, damaged, not NIfTI, empty, or of more than three dimensions.
+    """
+    with _nifti_errors(path):
+        image = _load(path)
+        values = _drop_last_axes(np.asarray(image.dataobj))
+        geometry = _geometry(path, image, values.shape)
+    _validate(path, values, geometry)
+    return _as_integers_if_whole(values), geometry
+
+
+def write(path: Path, labels: np.ndarray, geometry: Geometry) -> None:
+    """Write class indices with the spacing and position of their grid, in millimetres."""
     import nibabel
 
+    image: Any = nibabel.Nifti1Image(labels, geometry.affine)
+    image.header.set_xyzt_units("mm")
+    content = image.to_bytes()
+    if path.suffix.lower() == ".gz":
+        content = gzip.compress(content, compresslevel=1, mtime=0)
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+class NiftiRegions(RegionReader):
+    """A volume in the numbers of its file, which are scaled region by region.
+
+    Attributes:
+        stored: (X, Y, Z) before scaling; mapped from disk if the file is not compressed.
+        slope: Factor of the stored numbers.
+        intercept: Added after that.
+    """
+
+    def __init__(self, geometry: Geometry, stored: np.ndarray, slope: float, intercept: float) -> None:
+        super().__init__(geometry)
+        self.stored, self.slope, self.intercept = stored, slope, intercept
+
+    def read_region(self, *region: slice) -> np.ndarray:
+        """Values of a region in the numbers of the file, or float32 where it has a slope and intercept."""
+        values = np.asarray(self.stored[region])
+        if (self.slope, self.intercept) == (1.0, 0.0):
+            return values
+        return values.astype(np.float32) * self.slope + self.intercept
+
+    def to_ras(self) -> "NiftiRegions":
+        """The same volume with axes to the patient's right, to the front and up; no value is copied.
+
+        Raises:
+            DataError: The affine does not say where the axes point.
+        """
+        from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+
+        with _nifti_errors(Path(self.geometry.source)):
+            orientation = io_orientation(self.geometry.affine)[: self.stored.ndim]
+        if np.isnan(orientation).any():
+            raise DataError(f"{self.geometry.source}: its affine does not say where its axes point; correct the header")
+        stored = apply_orientation(self.stored, orientation)
+        axes = np.argsort(orientation[:, 0])
+        geometry = replace(
+            self.geometry,
+            shape=stored.shape,
+            spacing=tuple(self.geometry.spacing[axis] for axis in axes),
+            affine=self.geometry.affine @ inv_ornt_aff(orientation, self.stored.shape),
+        )
+        return NiftiRegions(geometry, stored, self.slope, self.intercept)
+
+
+def open_regions(path: Path) -> NiftiRegions:
+    """Open a volume; only regions of it are scaled, so a CT of 500 slices takes a quarter of a gigabyte.
+
+    Raises:
+        DataError: Missing, damaged, or not NIfTI.
+    """
+    with _nifti_errors(path):
+        image = _load(path)
+        stored = _drop_last_axes(np.asanyarray(image.dataobj.get_unscaled()))
+        geometry = _geometry(path, image, stored.shape)
+        return NiftiRegions(geometry, stored, float(image.dataobj.slope), float(image.dataobj.inter))
+
+
+@contextmanager
+def _nifti_errors(path: Path) -> Iterator[None]:
     try:
-        image: Any = nibabel.load(path)
-        values = np.asarray(image.dataobj)
-        zooms = image.header.get_zooms()
-        scale = MM_PER_UNIT[image.header.get_xyzt_units()[0]]
+        yield
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except Exception as error:  # nibabel lets zlib, struct and many other errors of damaged files through
         raise DataError(f"{path}: cannot be read as NIfTI ({' '.join(str(error).split())})") from error
+
+
+def _load(path: Path) -> Any:
+    import nibabel
+
+    return nibabel.load(path)
+
+
+def _drop_last_axes(values: np.ndarray) -> np.ndarray:
+    """A volume without axes of length 1 after the third."""
     while values.ndim > 3 and values.shape[-1] == 1:
         values = values[..., 0]
+    return values
+
+
+def _geometry(path: Path, image: Any, shape: tuple[int, ...]) -> Geometry:
+    scale = MM_PER_UNIT[image.header.get_xyzt_units()[0]]
+    spacing = tuple(float(size) * scale for size in image.header.get_zooms()[: len(shape)])
+    affine = np.diag([scale, scale, scale, 1.0]) @ np.asarray(image.affine, dtype=np.float64)
+    return Geometry(str(path), shape, spacing, "mm", affine)
+
+
+def _validate(path: Path, values: np.ndarray, geometry: Geometry) -> None:
     if values.ndim not in (2, 3) or values.size == 0 or values.dtype.kind not in "biuf":
         raise DataError(f"{path}: expected a two- or three-dimensional volume, found {values.shape} {values.dtype}")
-    spacing = tuple(float(size) * scale for size in zooms[: values.ndim])
-    if not all(size > 0 and np.isfinite(size) for size in spacing):
-        raise DataError(f"{path}: voxel size {spacing} is not positive; correct the header")
-    affine = np.diag([scale, scale, scale, 1.0]) @ np.asarray(image.affine, dtype=np.float64)
-    return Volume(_as_integers_if_whole(values), spacing, affine)
+    if not all(size > 0 and np.isfinite(size) for size in geometry.spacing):
+        raise DataError(f"{path}: voxel size {geometry.spacing} is not positive; correct the header")
 
 
 def _as_integers_if_whole(values: np.ndarray) -> np.ndarray:
@@ -73,15 +168,15 @@ def _as_integers_if_whole(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SliceSettings:
-    """Which slices, and how they look. Defaults: soft tissue of a CT, resized as MedDINOv3's CT-3M.
+    """Selection and appearance of slices. Defaults: soft tissue of a CT, resized as MedDINOv3's CT-3M.
 
     Attributes:
-        window: Level and width in the volume's units (HU for CT), which become 0 to 255; None takes the 0.5 and 99.5
+        window: Level and width in the volume's units (HU for CT), mapped to 0..255; None takes the 0.5 and 99.5
             percentiles of the volume, for MR.
-        size: Side of the square that every slice is resized to; None keeps `spacing_mm`.
+        size: Side of the square that every slice is resized to; None resamples to `spacing_mm` instead.
         spacing_mm: Pixel size where `size` is None.
-        every: Take each slice of so many.
-        least: Slices of which a smaller share is brighter than the window's lower end are left out.
+        every: Step from one slice to the next.
+        least: Smallest share of pixels above the window's lower end; slices with less are skipped as air.
     """
 
     window: tuple[float, float] | None = (40.0, 400.0)
@@ -92,74 +187,51 @@ class SliceSettings:
 
 
 def read_slices(path: Path, settings: SliceSettings) -> Iterator[tuple[int, np.ndarray]]:
-    """Axial slices from the feet up: their number in the volume, and (H, W) uint8, seen from below, the front on top.
-
-    The volume is held in the numbers of its file; only one slice at a time is scaled, so a CT of 500 slices takes a
-    quarter of a gigabyte.
+    """Read axial slices from the feet up.
 
     Args:
         path: NIfTI file of three dimensions.
-        settings: See `SliceSettings`.
+        settings: Which slices, and how they look.
+
+    Yields:
+        Number of the slice in the volume, and (H, W) uint8 as radiologists view it: from below, the front on top.
 
     Raises:
         DataError: Missing, damaged, or no volume.
     """
-    stored, slope, shift, spacing = _read_axial(path)
-    low, high = _intensity_limits(stored, slope, shift, settings)
-    for number in range(0, stored.shape[2], settings.every):
-        values = stored[:, :, number].astype(np.float32) * slope + shift
+    volume = open_regions(path)
+    stored = volume.stored
+    if stored.ndim != 3 or stored.size == 0 or stored.dtype.kind not in "iuf":
+        raise DataError(f"{path}: expected a grey three-dimensional volume, found {stored.shape} {stored.dtype}")
+    volume = volume.to_ras()
+    low, high = _intensity_limits(volume, settings)
+    width, height, depth = volume.geometry.shape
+    for number in range(0, depth, settings.every):
+        region = volume.read_region(slice(0, width), slice(0, height), slice(number, number + 1))
+        values = region[..., 0].astype(np.float32, copy=False)
         if np.mean(values > low) < settings.least:
             continue
         grey = (np.nan_to_num(values, nan=low) - low) / max(high - low, 1e-6)
         # Rows from front to back, columns from the patient's right, which a reader sees on the left.
         picture = Image.fromarray(np.ascontiguousarray(grey.clip(0, 1)[::-1, ::-1].T * 255))
-        resized = picture.resize(_slice_size(values.shape, spacing, settings), Image.Resampling.BILINEAR)
+        resized = picture.resize(_slice_size(volume.geometry, settings), Image.Resampling.BILINEAR)
         yield number, np.asarray(resized).round().clip(0, 255).astype(np.uint8)
 
 
-def _read_axial(path: Path) -> tuple[np.ndarray, float, float, tuple[float, float]]:
-    """Stored numbers with axes to the right, to the front and up, their slope and intercept, and pixel size in mm."""
-    import nibabel
-    from nibabel.orientations import apply_orientation, io_orientation
-
-    try:
-        image: Any = nibabel.load(path)
-        stored = np.asanyarray(image.dataobj.get_unscaled())
-        orientation = io_orientation(image.affine)
-        zooms, unit = image.header.get_zooms(), MM_PER_UNIT[image.header.get_xyzt_units()[0]]
-        slope, shift = float(image.dataobj.slope), float(image.dataobj.inter)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except Exception as error:  # nibabel lets zlib, struct and many other errors of damaged files through
-        raise DataError(f"{path}: cannot be read as NIfTI ({' '.join(str(error).split())})") from error
-    while stored.ndim > 3 and stored.shape[-1] == 1:
-        stored = stored[..., 0]
-    if stored.ndim != 3 or stored.size == 0 or stored.dtype.kind not in "iuf":
-        raise DataError(f"{path}: expected a grey three-dimensional volume, found {stored.shape} {stored.dtype}")
-    if np.isnan(orientation[:3]).any():
-        raise DataError(f"{path}: its affine does not say where its axes point; correct the header")
-    to_axis = [int(np.flatnonzero(orientation[:3, 0] == axis)[0]) for axis in (0, 1)]
-    return (
-        apply_orientation(stored, orientation[:3]),
-        slope,
-        shift,
-        tuple(float(zooms[axis]) * unit for axis in to_axis),
-    )  # type: ignore[return-value]
-
-
-def _intensity_limits(stored: np.ndarray, slope: float, shift: float, settings: SliceSettings) -> tuple[float, float]:
+def _intensity_limits(volume: NiftiRegions, settings: SliceSettings) -> tuple[float, float]:
     if settings.window is not None:
         level, width = settings.window
         return level - width / 2, level + width / 2
-    # One voxel in 27 tells the percentiles of a volume well enough, and needs no copy of it.
-    some = stored[::3, ::3, ::3].astype(np.float32) * slope + shift
-    low, high = np.nanpercentile(some, (0.5, 99.5))
+    # One voxel in 27 is enough for the percentiles of a volume, and needs no copy of it.
+    sample = volume.read_region(*[slice(None, None, 3)] * 3).astype(np.float32, copy=False)
+    low, high = np.nanpercentile(sample, (0.5, 99.5))
     return float(low), float(high)
 
 
-def _slice_size(shape: tuple[int, ...], spacing: tuple[float, float], settings: SliceSettings) -> tuple[int, int]:
-    """Width and height of a picture."""
+def _slice_size(geometry: Geometry, settings: SliceSettings) -> tuple[int, int]:
+    """Width and height of a slice in pixels."""
     if settings.size is not None:
         return settings.size, settings.size
-    width, height = (max(1, round(count * mm / settings.spacing_mm)) for count, mm in zip(shape, spacing, strict=True))
+    counts = zip(geometry.shape[:2], geometry.spacing[:2], strict=True)
+    width, height = (max(1, round(count * mm / settings.spacing_mm)) for count, mm in counts)
     return width, height

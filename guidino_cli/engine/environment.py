@@ -1,7 +1,5 @@
 """What else decides a run's numbers than its settings: the words typed, torch's switches, the files of the data."""
 
-import hashlib
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +9,7 @@ import torch
 from accelerate import PartialState
 
 from guidino_cli.errors import DataError
+from guidino_cli.files import lines_sha256, relative_posix
 from guidino_cli.types import Case
 
 
@@ -38,12 +37,8 @@ def fingerprint_files(cases: Iterable[Case], root: Path) -> str:
     Raises:
         DataError: A file is missing.
     """
-    digest = hashlib.sha256()
-    for case in cases:
-        for path in (case.image, case.mask):
-            if path is not None:
-                digest.update(f"{Path(os.path.relpath(path, root)).as_posix()} {_size(path)}\n".encode())
-    return digest.hexdigest()
+    paths = (path for case in cases for path in (case.image, case.mask) if path is not None)
+    return lines_sha256(f"{relative_posix(path, root)} {_size(path)}" for path in paths)
 
 
 def _size(path: Path) -> int:

@@ -14,9 +14,9 @@ from guidino_cli.data.masks.values import (
     LOW_CLUSTER_MAX,
     Histogram,
     compute_histogram,
-    read_values,
 )
-from guidino_cli.data.volumes import is_volume, read_volume
+from guidino_cli.data.readers import read_labels
+from guidino_cli.data.volumes import is_volume
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.cases import Truth, TruthSet
 from guidino_cli.evaluation.names import file_stem, strip_suffixes
@@ -177,13 +177,11 @@ def _stored(path: Path) -> tuple[np.ndarray, tuple[int, ...], Mask]:
 
     The values of a volume come as one long image: three axes mean colours in `data.masks`.
     """
-    empty = np.empty(0, dtype=np.uint8)
-    if is_volume(path):
-        volume = read_volume(path)
-        values = volume.values.reshape(volume.values.shape[0], -1)
-        return values, volume.values.shape, Mask(empty, None, volume.spacing_mm, volume.affine)
-    values = read_values(path)
-    return values, values.shape[:2], Mask(empty)
+    values, geometry = read_labels(path)
+    mask = Mask(np.empty(0, dtype=np.uint8), None, geometry.spacing_mm, geometry.affine)
+    if geometry.affine is not None:
+        values = values.reshape(geometry.shape[0], -1)
+    return values, geometry.shape, mask
 
 
 def _instances(values: np.ndarray, path: Path) -> np.ndarray:

@@ -9,10 +9,11 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from guidino_cli.data.images import open_image
+from guidino_cli.data.images import is_deep, open_image
 from guidino_cli.data.masks.values import Histogram, read_with_histogram
 from guidino_cli.errors import DataError
-from guidino_cli.preparation.duplicates import difference_hash, file_sha256, thumbnail
+from guidino_cli.files import file_sha256
+from guidino_cli.preparation.duplicates import difference_hash, thumbnail
 from guidino_cli.preparation.types import DiscoveredDataset, Pair
 from guidino_cli.progress import pluralize
 from guidino_cli.types import width_by_height
@@ -41,7 +42,7 @@ class ImageProperties:
     @property
     def is_deep(self) -> bool:
         """Whether pixels have more than 8 bits."""
-        return self.mode.startswith("I") or self.mode == "F"
+        return is_deep(self.mode)
 
     @property
     def has_alpha(self) -> bool:
@@ -111,7 +112,7 @@ def _pack_mask(values: np.ndarray, counts: Histogram) -> PackedMask:
 
 def _to_grey(image: Image.Image) -> Image.Image:
     """An 8-bit grey copy; pixels of more bits are stretched between their extremes."""
-    if not (image.mode.startswith("I") or image.mode == "F"):
+    if not is_deep(image.mode):
         return image.convert("L")
     values = np.nan_to_num(np.asarray(image, dtype=np.float32))
     low, high = float(values.min()), float(values.max())

@@ -1,8 +1,6 @@
 """Which images are the same picture? Equal files by SHA-256, near-equal ones by a 256-bit difference hash."""
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -13,12 +11,6 @@ MIN_CORRELATION = 0.95
 """Correlation that the thumbnails of near duplicates must have; hashes alone confuse images that are mostly black."""
 THUMBNAIL_SIDE = 32
 _CHUNK = 256
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def difference_hash(grey: Image.Image) -> np.ndarray:

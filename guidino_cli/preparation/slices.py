@@ -1,8 +1,6 @@
-"""From folders of volumes to folders of slices: one volume at a time, and what is done is not done again."""
+"""Cut the volumes of a folder into slices, one volume at a time; finished volumes are skipped."""
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -10,19 +8,19 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from guidino_cli.data.volumes import VOLUME_SUFFIXES, SliceSettings, is_volume, read_slices
-from guidino_cli.errors import ConfigError, DataError, ResourceError
-from guidino_cli.files import write_text
+from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.files import atomic_folder, write_text
 
 _SETTINGS_FILE = "slices.json"
 
 
 @dataclass(frozen=True)
 class SliceResult:
-    """What became of a volume.
+    """The outcome for one volume.
 
     Attributes:
-        volume: Its path below the folder.
-        slices: How many were written; None where it was done before.
+        volume: Its path relative to the source folder.
+        slices: Number of slices written; None if it was done before.
         error: Why it could not be read, or None.
     """
 
@@ -42,13 +40,13 @@ def find_volumes(folder: Path, *, shard: tuple[int, int] = (0, 1)) -> list[Path]
     found = sorted(path for path in folder.rglob("*") if is_volume(path) and path.is_file())
     if not found:
         raise DataError(f"{folder}: no .nii or .nii.gz file in it or in the folders below")
-    # Of all shards: what one of them writes, another would take for its own and done.
+    # Checked over all shards: a shard would take a folder that another one wrote for its own finished work.
     _require_distinct_folders(folder, found)
     return found[shard[0] :: shard[1]]
 
 
 def start_folder(out: Path, settings: SliceSettings) -> None:
-    """Note the settings; `ConfigError` if the folder was begun with others, since the slices would not match."""
+    """Record the settings in the folder; `ConfigError` if it was started with others, since slices would not match."""
     record, wanted = out / _SETTINGS_FILE, json.loads(json.dumps(asdict(settings)))
     if record.is_file():
         before = json.loads(record.read_text(encoding="utf-8"))
@@ -65,38 +63,29 @@ def start_folder(out: Path, settings: SliceSettings) -> None:
 
 
 def slice_volumes(folder: Path, volumes: list[Path], out: Path, settings: SliceSettings) -> Iterator[SliceResult]:
-    """Write `out/VOLUME/NUMBER.png` for each volume; its folder appears when all its slices are in it.
+    """Write `out/VOLUME/NUMBER.png` for each volume; a folder appears once all slices are in it.
 
     Raises:
-        ResourceError: The disk is full or the place cannot be written.
+        ResourceError: The disk is full or the folder cannot be written.
     """
     for path in volumes:
         name = path.relative_to(folder).as_posix()
-        place = out / _strip_suffix(name)
-        if place.is_dir():
+        target = out / _strip_suffix(name)
+        if target.is_dir():
             yield SliceResult(name)
             continue
         try:
-            yield SliceResult(name, slices=_write_slices(path, place, settings))
+            yield SliceResult(name, slices=_write_slices(path, target, settings))
         except DataError as error:
             yield SliceResult(name, error=str(error))
 
 
-def _write_slices(path: Path, place: Path, settings: SliceSettings) -> int:
-    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+def _write_slices(path: Path, folder: Path, settings: SliceSettings) -> int:
     count = 0
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        for count, (number, pixels) in enumerate(read_slices(path, settings), start=1):  # noqa: B007
+    with atomic_folder(folder, hint="free some space, then run it again") as temporary:
+        for number, pixels in read_slices(path, settings):
             Image.fromarray(pixels).save(temporary / f"{number:04d}.png", compress_level=3)
-        os.replace(temporary, place)
-    except OSError as error:
-        raise ResourceError(
-            f"{place}: cannot be written ({error.strerror or error}); free some space, then run it again"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            count += 1
     return count
 
 

@@ -80,7 +80,7 @@ def test_labels_come_back_from_the_networks_grid(resize: str, size: tuple[int, i
     labels = ((y / size[0] > 0.3) & (x / size[1] < 0.6)).astype(np.uint8)
     seen = resize_labels(labels, network_size(size, resize=resize, image_size=64))  # type: ignore[arg-type]
     maps = torch.nn.functional.one_hot(torch.from_numpy(seen.astype(np.int64)), 2).movedim(-1, 0).float()
-    back = restore_to_source(maps, Geometry("a.png", size)).argmax(dim=0).numpy()
+    back = restore_to_source(maps, Geometry.of_pixels("a.png", size)).argmax(dim=0).numpy()
     assert back.shape == size
     # At most the pixels along the two edges may differ.
     assert (back != labels).sum() <= 2 * sum(size)
@@ -88,4 +88,4 @@ def test_labels_come_back_from_the_networks_grid(resize: str, size: tuple[int, i
 
 def test_maps_that_have_their_size_are_not_touched() -> None:
     maps = torch.rand(2, 5, 7)
-    assert restore_to_source(maps, Geometry("a.png", (5, 7))) is maps
+    assert restore_to_source(maps, Geometry.of_pixels("a.png", (5, 7))) is maps

@@ -11,7 +11,8 @@ from PIL import Image
 
 from guidino_cli.data import regions
 from guidino_cli.data.images import read_image
-from guidino_cli.data.regions import open_regions, read_size
+from guidino_cli.data.readers import open_regions
+from guidino_cli.data.regions import read_size
 from guidino_cli.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (70, 90, 3)).astype(np.uint8)
@@ -30,12 +31,12 @@ def test_windows_of_a_tiff_are_those_of_the_whole(way: str, channels: str, tmp_p
     pixels = {"grey": PIXELS[..., 0], "rgb": PIXELS, "rgba": np.concatenate([PIXELS, alpha], axis=2)}[channels]
     kind = "minisblack" if channels == "grey" else "rgb"
     tifffile.imwrite(path, pixels, photometric=kind, **WAYS[way])
-    assert np.array_equal(open_regions(path).all(), read_image(path)[0])
+    assert np.array_equal(open_regions(path).read_all(), read_image(path)[0])
 
 
 def test_a_window_over_the_edge_is_filled_with_zeros(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", PIXELS, photometric="rgb")
-    window = open_regions(tmp_path / "a.tif").window((60, 80), 32)
+    window = open_regions(tmp_path / "a.tif").read_window((60, 80), 32)
     assert np.array_equal(window[:10, :10], PIXELS[60:, 80:])
     assert window[10:].max() == window[:, 10:].max() == 0
 
@@ -43,7 +44,7 @@ def test_a_window_over_the_edge_is_filled_with_zeros(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.png", "a.bmp"])
 def test_windows_of_other_files_are_those_of_the_whole(name: str, tmp_path: Path) -> None:
     Image.fromarray(PIXELS).save(tmp_path / name)
-    assert np.array_equal(open_regions(tmp_path / name).window((10, 20), 40), PIXELS[10:50, 20:60])
+    assert np.array_equal(open_regions(tmp_path / name).read_window((10, 20), 40), PIXELS[10:50, 20:60])
 
 
 def test_a_plain_tiff_stays_on_disk(tmp_path: Path) -> None:
@@ -54,12 +55,12 @@ def test_a_plain_tiff_stays_on_disk(tmp_path: Path) -> None:
 def test_deep_pixels_are_scaled_as_ever(tmp_path: Path) -> None:
     deep = np.random.default_rng(0).integers(0, 4000, (40, 50)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", deep)
-    assert np.array_equal(open_regions(tmp_path / "a.tif").all(), read_image(tmp_path / "a.tif")[0])
+    assert np.array_equal(open_regions(tmp_path / "a.tif").read_all(), read_image(tmp_path / "a.tif")[0])
 
 
 def test_an_inverted_tiff_is_read_as_it_was_meant(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", PIXELS[..., 0], photometric="miniswhite")
-    assert np.array_equal(open_regions(tmp_path / "a.tif").all(), read_image(tmp_path / "a.tif")[0])
+    assert np.array_equal(open_regions(tmp_path / "a.tif").read_all(), read_image(tmp_path / "a.tif")[0])
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
@@ -90,7 +91,7 @@ def test_windows_that_were_read_do_not_stay_in_memory(way: str, tmp_path: Path) 
     opened = open_regions(tmp_path / "a.tif")
     for top in range(0, 4096, 64):
         for left in range(0, 4096, 64):
-            opened.window((top, left), 64)
+            opened.read_window((top, left), 64)
     # The file has 16 MB.
     assert _mapped_kb() - before < 4096
 

@@ -63,6 +63,6 @@ def test_masks_that_do_not_fit_into_memory_are_one_clear_error(tmp_path: Path, m
     def full(path: Path) -> np.ndarray:
         raise MemoryError
 
-    monkeypatch.setattr("guidino_cli.evaluation.masks.read_values", full)
+    monkeypatch.setattr("guidino_cli.evaluation.masks.read_labels", full)
     with pytest.raises(DataError, match=r"a\.png: not enough memory"):
         make_reader([tmp_path / "a.png"], ReadOptions())

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from guidino_cli.files import file_sha256
 from guidino_cli.preparation.duplicates import (
     connected_components,
     difference_hash,
-    file_sha256,
     find_exact_duplicates,
     find_near_duplicates,
     merge_groups,

@@ -10,8 +10,8 @@ from typing import Any
 
 from guidino_cli.commands.prediction.files import MaskWriter, PredictionJob
 from guidino_cli.commands.prediction.records import PredictionLog
-from guidino_cli.data.images import read_image
-from guidino_cli.data.regions import Regions, open_regions, read_size
+from guidino_cli.data.readers import open_regions, read
+from guidino_cli.data.regions import RegionReader, read_size
 from guidino_cli.engine.prediction.ensemble import LoadedEnsemble
 from guidino_cli.engine.prediction.predictor import DecodedImage
 from guidino_cli.engine.prediction.speedups import BackgroundWorker, prefetch
@@ -43,10 +43,10 @@ def predict_all(
         batch.finish()
 
 
-def _read(job: PredictionJob, *, loaded: LoadedEnsemble) -> DecodedImage | Regions:
+def _read(job: PredictionJob, *, loaded: LoadedEnsemble) -> DecodedImage | RegionReader:
     """Decode an image; of one too large to be predicted as a whole, only what its windows need."""
     path = Path(job.image)
-    return open_regions(path) if loaded.needs_strips(read_size(path)) else DecodedImage(*read_image(path))
+    return open_regions(path) if loaded.needs_strips(read_size(path)) else DecodedImage(*read(path))
 
 
 class _Batch:
@@ -58,15 +58,15 @@ class _Batch:
         self.loaded, self.output, self.records, self.behind = loaded, output, records, behind
         self.waiting: list[tuple[PredictionJob, DecodedImage]] = []
 
-    def take(self, job: PredictionJob, reading: "Future[DecodedImage | Regions]") -> None:
+    def take(self, job: PredictionJob, reading: "Future[DecodedImage | RegionReader]") -> None:
         """The next image."""
         started = time.perf_counter()
         try:
             image = reading.result()
-            if isinstance(image, Regions):
+            if isinstance(image, RegionReader):
                 self.output.require_only_mask(image)
                 rows = self.loaded.predictor.label_rows(image)
-                self.output.write_rows(job, image.size_hw, rows)
+                self.output.write_rows(job, image.geometry.size_hw, rows)
                 self._record(job, started, 1)
                 return
         except DataError as error:

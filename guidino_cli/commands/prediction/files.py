@@ -14,11 +14,12 @@ from torch import Tensor
 from guidino_cli.data.images import is_image, list_images, write_label_map, write_label_rows
 from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
 from guidino_cli.data.postprocess import PostprocessRule, postprocess_labels
-from guidino_cli.data.regions import Regions
+from guidino_cli.data.regions import RegionReader
 from guidino_cli.engine.prediction.inference import Segmentation
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import write_atomically
 from guidino_cli.plots.panels import draw_outlines
+from guidino_cli.types import width_by_height
 
 
 class PredictionJob(NamedTuple):
@@ -168,7 +169,7 @@ class MaskWriter:
 
         write_label_rows(self.mask(job), size_hw, scaled())
 
-    def require_only_mask(self, regions: Regions) -> None:
+    def require_only_mask(self, regions: RegionReader) -> None:
         """Refuse what needs the whole of an image that is done strip by strip.
 
         Raises:
@@ -181,9 +182,9 @@ class MaskWriter:
             *(["--post"] if self.rules else []),
         ]
         if asked:
-            height, width = regions.size_hw
+            source, size = regions.geometry.source, width_by_height(regions.geometry.shape)
             raise DataError(
-                f"{regions.source}: {width}x{height} px are done in strips for want of memory, which does not go with "
+                f"{source}: {size} px are done in strips for want of memory, which does not go with "
                 f"{' and '.join(asked)}; leave that out, or raise predict.memory_gb with --set"
             )
 

@@ -1,6 +1,5 @@
 """From a command line to the plan of a set of runs, new or to be continued."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from guidino_cli.data.manifest import MANIFEST_NAME as MANIFEST
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.engine.run_folders import require_empty
 from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.files import file_sha256
 
 
 def require_matching_runs(out: Path, plan: RunSetPlan, text: str | None) -> None:
@@ -94,7 +94,7 @@ def _require_same_beginning(folder: Path, plan: RunSetPlan, value: int) -> None:
     if "--data" in plan.place:
         files["cases"] = Path(plan.place[plan.place.index("--data") + 1]) / MANIFEST
     for kind, file in files.items():
-        if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() != known[kind]:
+        if file.is_file() and file_sha256(file) != known[kind]:
             raise ConfigError(f"{folder}: was trained with other {kind} than {file}; choose another -o")
 
 

@@ -47,7 +47,7 @@ def apply_mask_rule(rule: MaskRule, values: np.ndarray) -> np.ndarray:
 
     Args:
         rule: From `decide`.
-        values: From `read_values`.
+        values: From `read_labels`.
 
     Returns:
         (H, W) uint8 class indices in 0..class_count - 1.

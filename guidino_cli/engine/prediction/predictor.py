@@ -9,7 +9,7 @@ from torch import Tensor
 
 from guidino_cli.config import DataSettings
 from guidino_cli.data.preprocess import network_size, resize_image, restore_to_source, to_tensor
-from guidino_cli.data.regions import Regions
+from guidino_cli.data.regions import RegionReader
 from guidino_cli.engine.prediction.inference import Segmentation, segment_batch, segment_image
 from guidino_cli.engine.prediction.sliding import Window, segment_bands, window_corners
 from guidino_cli.models.composed import Model
@@ -86,7 +86,7 @@ class Predictor:
         ]
 
     @torch.inference_mode()
-    def label_rows(self, regions: Regions) -> Iterator[np.ndarray]:
+    def label_rows(self, regions: RegionReader) -> Iterator[np.ndarray]:
         """Class indices (rows, W) uint8 of a large image from top to bottom; only a strip of it is held at a time."""
         parts = [_even(_bands(member, regions)) for member in self.members]
         for several in zip(*parts, strict=True):
@@ -106,22 +106,23 @@ def _results(
         yield segment_image(member.model, member.image(picture), member.window)
 
 
-def _bands(member: Member, regions: Regions) -> Iterator[Tensor]:
+def _bands(member: Member, regions: RegionReader) -> Iterator[Tensor]:
     """Probabilities (K, rows, W) of a large image in its own grid, from top to bottom."""
-    if member.size(regions.size_hw) == regions.size_hw:
+    size_hw = regions.geometry.size_hw
+    if member.size(size_hw) == size_hw:
         crop = _crop_of(regions, member.window.size)
-        for band in segment_bands(member.model, regions.size_hw, crop, member.window):
+        for band in segment_bands(member.model, size_hw, crop, member.window):
             yield band.probabilities
         return
     # The network's grid is small, only the way back to the source is long.
-    picture = DecodedImage(regions.all(), Geometry(regions.source, regions.size_hw))
+    picture = DecodedImage(regions.read_all(), regions.geometry)
     probabilities, _ = segment_image(member.model, member.image(picture), member.window)
-    yield from restored_bands(probabilities, regions.size_hw)
+    yield from restored_bands(probabilities, size_hw)
 
 
-def _crop_of(regions: Regions, side: int) -> Callable[[tuple[int, int]], Tensor]:
+def _crop_of(regions: RegionReader, side: int) -> Callable[[tuple[int, int]], Tensor]:
     def crop(corner: tuple[int, int]) -> Tensor:
-        return to_tensor(regions.window(corner, side))
+        return to_tensor(regions.read_window(corner, side))
 
     return crop
 
@@ -132,7 +133,7 @@ def restored_bands(maps: Tensor, size_hw: tuple[int, int]) -> Iterator[Tensor]:
     source = maps.shape[1]
     if height < source:
         # Each row is a mean of several; there are few.
-        yield from restore_to_source(maps, Geometry("", size_hw)).split(_ROWS, dim=1)
+        yield from restore_to_source(maps, Geometry.of_pixels("", size_hw)).split(_ROWS, dim=1)
         return
     wide = torch.nn.functional.interpolate(maps[None], size=(source, width), mode="bilinear", align_corners=False)[0]
     for top in range(0, height, _ROWS):

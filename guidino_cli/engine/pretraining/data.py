@@ -1,7 +1,5 @@
 """Batches of unlabelled images, and a fingerprint of the files they come from."""
 
-import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -16,6 +14,7 @@ from guidino_cli.data.dataset import SampleIndex, infinite_sample_indices
 from guidino_cli.data.unlabelled import UnlabelledDataset
 from guidino_cli.engine.training.data import batches_until_error, ignore_interrupts
 from guidino_cli.errors import ConfigError, DataError, UserError
+from guidino_cli.files import lines_sha256, relative_posix
 from guidino_cli.pretrain_config import PretrainConfig
 from guidino_cli.types import UnlabelledSample
 
@@ -120,12 +119,13 @@ def fingerprint_images(folder: Path, paths: Sequence[Path]) -> ImageFingerprint:
     Raises:
         DataError: A file is gone.
     """
-    names, sizes = hashlib.sha256(), hashlib.sha256()
-    for path in paths:
-        try:
-            size = path.stat().st_size
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}); remove it or put it back") from error
-        names.update(Path(os.path.relpath(path, folder)).as_posix().encode() + b"\n")
-        sizes.update(f"{size}\n".encode())
-    return ImageFingerprint(str(folder.resolve()), len(paths), names.hexdigest(), sizes.hexdigest())
+    names = lines_sha256(relative_posix(path, folder) for path in paths)
+    sizes = lines_sha256(str(_file_size(path)) for path in paths)
+    return ImageFingerprint(str(folder.resolve()), len(paths), names, sizes)
+
+
+def _file_size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); remove it or put it back") from error

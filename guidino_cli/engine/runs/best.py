@@ -10,7 +10,7 @@ from safetensors.torch import save
 
 from guidino_cli.config import LoraSettings
 from guidino_cli.errors import WeightsError
-from guidino_cli.files import write_atomically, write_text
+from guidino_cli.files import file_sha256, write_atomically, write_text
 from guidino_cli.models.base import is_lora_parameter
 from guidino_cli.models.composed import Model
 from guidino_cli.models.pretrained.catalogue import licence_note
@@ -81,7 +81,7 @@ class BestWeights:
         path = self.adapter / _ADAPTER
         if not path.is_file():
             raise WeightsError(f"{path}: missing, but the run was trained with LoRA; copy the whole run folder")
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        found = file_sha256(path)
         with safe_open(self.weights, framework="pt") as file:
             wanted = (file.metadata() or {}).get(_ADAPTER_KEY)
         if found != wanted:

@@ -1,7 +1,6 @@
 """Files of a run folder: settings, `run.json`, state and history."""
 
 import csv
-import hashlib
 import io
 import json
 import platform
@@ -19,7 +18,7 @@ from guidino_cli.engine.checkpointing import STATE_FILE, read_state, remove_stat
 from guidino_cli.engine.run_folders import read_facts, require_empty
 from guidino_cli.engine.runs.best import BestWeights
 from guidino_cli.errors import DataError, WeightsError
-from guidino_cli.files import write_text
+from guidino_cli.files import file_sha256, write_text
 from guidino_cli.models.backbones.spec import BackboneSpec, describe_backbone
 from guidino_cli.models.composed import Model
 
@@ -37,7 +36,7 @@ def run_facts(model: Model, *, classes: list[str], data: Path) -> dict[str, Any]
     return {
         "guidino": __version__,
         "classes": classes,
-        "data": {"cases": str(manifest), "sha256": hashlib.sha256(manifest.read_bytes()).hexdigest()},
+        "data": {"cases": str(manifest), "sha256": file_sha256(manifest)},
         "backbone": None if model.backbone is None else model.backbone.identity,
         **({"blueprint": asdict(describe_backbone(model.backbone))} if whole and model.backbone is not None else {}),
         "parameters": [sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)],

@@ -1,6 +1,5 @@
 """Load a trained model from its run folder, or start a new run from its weights."""
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from guidino_cli.config import ModelSettings, RunConfig, override
 from guidino_cli.engine.runs.best import has_lora
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.errors import ConfigError, DataError, WeightsError
+from guidino_cli.files import file_sha256
 from guidino_cli.models import build_model
 from guidino_cli.models.composed import Model
 
@@ -118,5 +118,4 @@ class BaseRun:
 
     def facts(self) -> dict[str, str]:
         """Which run it was: its folder and the SHA-256 of its weights."""
-        digest = hashlib.sha256(self.folder.weights.read_bytes()).hexdigest()
-        return {"run": str(self.folder.path.resolve()), "sha256": digest}
+        return {"run": str(self.folder.path.resolve()), "sha256": file_sha256(self.folder.weights)}

@@ -1,7 +1,6 @@
 """The result as text: tidy CSV tables and JSON, with everything a reader needs to recompute or doubt a figure."""
 
 import csv
-import hashlib
 import io
 import json
 import math
@@ -26,6 +25,7 @@ from guidino_cli.evaluation.summary import (
     summarize_measured_distances,
 )
 from guidino_cli.evaluation.types import CaseResult, Score
+from guidino_cli.files import file_sha256
 from guidino_cli.metrics import LESION_METRICS, METRICS
 from guidino_cli.metrics.compiled import load_kernel
 from guidino_cli.metrics.lesions import Lesions, lesion_f1, lesion_precision, lesion_recall, recall_by_size
@@ -203,7 +203,7 @@ def _score_json(score: Score) -> dict[str, Any]:
 
 def _hash(path: Path | None) -> str | None:
     try:
-        return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+        return None if path is None else file_sha256(path)
     except OSError:
         return None
 

