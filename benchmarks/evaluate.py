@@ -1,12 +1,12 @@
-"""How fast is `evaluate`? Against its peers on the same masks, in alternation, in one run; prints JSON.
+"""Time `evaluate` against other tools on the same masks, alternating, in one run; prints JSON.
 
 python benchmarks/evaluate.py [--pairs 300] [--quick]
 
-medpy is the yardstick and must be installed; MONAI, surface-distance and SciPy's distance transform are timed beside it
-where they are installed, each with its own definition of the figures (see results/evaluate.md).
+medpy is the reference and must be installed. MONAI, surface-distance and SciPy's distance transform are timed too if
+they are installed, each with its own definition of the metrics (see results/evaluate.md).
 
-Times are CPU seconds of the process (medians), because other work on the machine inflates the clock but hardly these;
-only the gain of a second worker is taken from the clock. Masks are synthetic: lesions (one wavy blob), crowded (many
+Times are CPU seconds of the process (medians), because other work on the machine inflates wall time but hardly these;
+only the gain of a second worker is wall time. Masks are synthetic: lesions (one wavy blob), crowded (many
 blobs), vessels (thin lines), and an organ in a volume.
 """
 
@@ -49,8 +49,8 @@ def main() -> None:
     """Run all parts and print one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=300, help="PNG pairs in the folder part")
-    parser.add_argument("--many", type=int, default=3000, help="pairs for one worker against two; 0 leaves that out")
-    parser.add_argument("--only", choices=("pairs", "folder"), help="measure this part alone")
+    parser.add_argument("--many", type=int, default=3000, help="pairs for comparing one worker with two; 0 skips this")
+    parser.add_argument("--only", choices=("pairs", "folder"), help="measure only this part")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions and no 1024 px or 128x256x256 masks")
     options = parser.parse_args()
     content: dict[str, Any] = {
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def measure_pairs(*, quick: bool) -> list[dict[str, Any]]:
-    """HD95 and ASD of one pair: how many times faster than medpy's two calls, and the largest difference."""
+    """Time HD95 and ASD of one pair relative to medpy's two calls; also the largest difference."""
     rows = []
     for name, (prediction, truth) in cases(quick=quick):
         spacing = (1.0,) * truth.ndim
@@ -93,7 +93,7 @@ def measure_pairs(*, quick: bool) -> list[dict[str, Any]]:
 
 
 def measure_folder(count: int, many_count: int) -> dict[str, Any]:
-    """A folder of 512x512 PNG pairs, reading included."""
+    """Time a folder of 512x512 PNG pairs, including reading."""
     with tempfile.TemporaryDirectory() as place:
         pairs = write_folder(Path(place), count)
         reader = MaskReader(MaskRule("nonzero", "benchmark", 2), frozenset({0, 255}))
@@ -124,7 +124,7 @@ def measure_folder(count: int, many_count: int) -> dict[str, Any]:
 
 
 def measure_workers(pairs: list[Pair], job: ScoringConfig) -> dict[str, float]:
-    """The clock of one worker against two, start of the processes included; the best of two runs each."""
+    """Wall time of one worker and of two, including the start of the processes; the best of two runs each."""
     clock: dict[int, float] = {}
     for workers in (1, 2, 1, 2):
         start = time.perf_counter()
@@ -134,7 +134,7 @@ def measure_workers(pairs: list[Pair], job: ScoringConfig) -> dict[str, float]:
 
 
 def measure_start() -> dict[str, float]:
-    """From typing the command to the table of two pairs."""
+    """Time of the whole command for two pairs."""
     with tempfile.TemporaryDirectory() as place:
         pairs = write_folder(Path(place), 2)
         assert pairs[0].prediction is not None
@@ -158,7 +158,7 @@ def measure_start() -> dict[str, float]:
 
 @cache
 def peers() -> dict[str, Peer]:
-    """What else computes such figures, where installed; a line on stderr for each that is not."""
+    """Other tools that compute these metrics, if installed; one line on stderr for each that is not."""
     found: dict[str, Peer] = {"scipy_edt": scipy_edt}
     for name, module, peer in (("monai", "monai", monai), ("surface_distance", "surface_distance", surface_distance)):
         if find_spec(module) is None:
@@ -169,7 +169,7 @@ def peers() -> dict[str, Peer]:
 
 
 def scipy_edt(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...]) -> tuple[float, float]:
-    """Borders and two distance transforms of the whole image, written down straight; the figures are medpy's."""
+    """A straightforward implementation: borders and two distance transforms of the whole image; medpy's definitions."""
     borders = [mask ^ binary_erosion(mask) for mask in (prediction, truth)]
     forward, backward = (
         distance_transform_edt(~borders[1 - side], sampling=spacing)[borders[side]] for side in range(2)
@@ -189,7 +189,7 @@ def monai(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...])
 
 
 def surface_distance(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...]) -> tuple[float, float]:
-    """DeepMind's package: weighted by the area of the surface, at the corners of pixels; one pass for both figures."""
+    """DeepMind's package: weighted by the area of the surface, at the corners of pixels; one pass for both metrics."""
     import surface_distance as peer
 
     distances = peer.compute_surface_distances(truth, prediction, spacing)
@@ -209,7 +209,7 @@ def without_kernel(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[flo
 
 
 def numpy_only(work: Callable[[], object]) -> None:
-    """Run something on a machine without a compiler."""
+    """Call a function as on a machine without a compiler."""
     with no_kernel():
         work()
 
@@ -232,7 +232,7 @@ def medpy_case(pair: Pair) -> tuple[float, ...]:
 
 
 def alternate(ways: dict[str, Callable[[], object]], *, rounds: int) -> dict[str, float]:
-    """Median CPU seconds of each way, taken in turns after one unmeasured run."""
+    """Median CPU seconds of each method, alternating, after one unmeasured run."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
         for name, way in ways.items():

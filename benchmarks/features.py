@@ -1,12 +1,12 @@
-"""How much quicker a head learns when the maps of a frozen backbone are kept: ratios in JSON, one object a network.
+"""Speed-up of training a head when the features of a frozen backbone are cached: ratios in JSON per network.
 
     python benchmarks/features.py [--networks light2d segdino] [--size 224] [--batch 4] [--rounds 3] [--device cpu]
 
-A step is forward, loss, backward, clipping and AdamW, on a batch that was shown before. The forms are the backbone in
-every step, its maps kept in memory and in files (`train.dense_cache`), and the head alone, whose maps lie ready. They
-alternate; seconds are medians over rounds, of the processor (`time.process_time`) on a CPU, of the clock on a GPU.
-The backbone is a ViT-S/16 of random weights: what its maps are does not change how long they take. `difference` is what
-half precision does to the loss, relatively, and to all gradients, as the length of the difference over the length.
+A step is forward pass, loss, backward pass, clipping and AdamW, on a batch that was shown before. The variants are: the
+backbone in every step, its features cached in memory and in files (`train.dense_cache`), and the head alone. They
+alternate; seconds are medians over rounds, CPU time (`time.process_time`) on a CPU and wall time on a GPU. The backbone
+is a ViT-S/16 with random weights, because the values do not affect the time. `difference` is the effect of half
+precision: relative for the loss, and the length of the difference over the length for all gradients.
 """
 
 import argparse
@@ -36,7 +36,7 @@ Step = Callable[[], None]
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=NETWORKS, choices=NETWORKS)
     parser.add_argument("--size", type=int, default=224)
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def measure(name: str, folder: Path, arguments: argparse.Namespace, device: torch.device) -> dict[str, object]:
-    """All that is said of one network."""
+    """Measure one network."""
     torch.manual_seed(0)
     model = _model(name).to(device)
     image = torch.rand(arguments.batch, 3, arguments.size, arguments.size)
@@ -88,7 +88,7 @@ def _model(name: str) -> Model:
 
 
 def _recalls(model: Model, image: Tensor, folder: Path, device: torch.device) -> dict[str, GetOrCompute | None]:
-    """How each form comes by its maps; what it keeps is kept already."""
+    """The feature source of each variant, with its cache already filled."""
     backbone, keys = model.backbone, list(range(len(image)))
     memory, disk = MemoryCache(8), open_disk_cache(backbone, root=folder, gigabytes=8, device=device)
     if backbone is None or disk is None:
@@ -121,7 +121,7 @@ def _step(model: Model, image: Tensor, mask: Tensor, recall: GetOrCompute | None
 
 
 def _difference(model: Model, image: Tensor, mask: Tensor, recall: GetOrCompute | None) -> dict[str, float]:
-    """Of loss and gradients with kept maps from those with fresh ones; without random parts."""
+    """Differences of loss and gradients between cached and newly computed features; without random parts."""
     objective, losses, gradients = SegmentationLoss(WEIGHTS, has_guide=model.guide is not None), [], []
     model.eval()
     for way in (None, recall):

@@ -1,4 +1,4 @@
-"""Does the guide help, and which guide? Train small networks alike, with one thing changed at a time, and score them.
+"""Compare guides: train small networks with one setting changed at a time, and score them.
 
     python benchmarks/guide.py subset DATA SMALL [--train 240 --val 20 --test 100]
     python benchmarks/guide.py run QUEUE OUT
@@ -6,11 +6,12 @@
     python benchmarks/guide.py table OUT
     python benchmarks/guide.py show ROW
 
-DATA is a folder made by `guidino prepare`; SMALL holds a part of its cases. QUEUE is a text file with one run a line,
+DATA is a folder made by `guidino prepare`; SMALL holds a part of its cases. QUEUE is a text file with one run per line,
 "SMALL ROW SEED", read again before every run; ROW is made of `WORDS`, such as input-mean-w1. `run` does what `guidino
 train`, `predict` and `evaluate` do with the settings that `show` prints, to the bit, but in one process and without
-their pictures. A run that OUT/rows.jsonl already holds, or that another process has claimed, is passed over: several
-processes may share a queue. After a stop, delete OUT/claims. `heads` trains TokenBooks alone; it takes seconds.
+their figures. A run that OUT/rows.jsonl already holds, or that another process has claimed, is skipped: several
+processes may share a queue. After an interruption, delete OUT/claims. `heads` trains TokenBooks alone, in
+seconds.
 """
 
 import argparse
@@ -39,7 +40,7 @@ COMMON = [
     "train.batch_size=8",
     "train.lr=2e-3",
     "train.warmup_epochs=1",
-    # The last epoch is the one that is tested: no choice of an epoch on a few validation cases.
+    # The last epoch is tested: no epoch is selected on a few validation cases.
     "train.validate_every=1000",
     "predict.mirror=false",
 ]
@@ -79,7 +80,7 @@ METRICS = ("dice", "iou", "hd95")
 
 
 def settings(row: str) -> tuple[str, list[str]]:
-    """The preset that a row begins with, and its settings."""
+    """The preset that a row starts from, and its settings."""
     own = [setting for word in row.split("-") for setting in WORDS[word]]
     if row.startswith("plain"):
         return "kvasir-plain-unet", [*COMMON, *own]
@@ -108,7 +109,7 @@ def _spread(items: list[Any], count: int) -> list[Any]:
 
 
 def work(queue: Path, out: Path) -> None:
-    """Take runs from the queue until none is left."""
+    """Work through the queue."""
     while (job := claim(queue, out)) is not None:
         data, row, seed = job
         line = measure(Path(data), row, int(seed), out / name_of(job))
@@ -119,7 +120,7 @@ def work(queue: Path, out: Path) -> None:
 
 
 def claim(queue: Path, out: Path) -> tuple[str, str, str] | None:
-    """The first run of the queue that nobody has done or is doing; a claim is a folder made by one process only."""
+    """The first run of the queue that is neither finished nor claimed; a claim is a folder made by one process only."""
     done = {(row["data"], row["row"], str(row["seed"])) for row in rows_of(out)}
     for line in queue.read_text().splitlines():
         words = line.partition("#")[0].split()
@@ -169,7 +170,7 @@ def measure(data: Path, row: str, seed: int, run: Path) -> dict[str, Any]:
 
 
 def train(preset: str, overrides: list[str], data: Path, run: Path) -> list[int]:
-    """What `guidino train` does, without pictures; trained and all parameters."""
+    """Do what `guidino train` does, without figures; return trained and all parameters."""
     from accelerate.utils import set_seed
 
     from guidino_cli.config import load_preset
@@ -195,7 +196,7 @@ def train(preset: str, overrides: list[str], data: Path, run: Path) -> list[int]
 
 
 def predict(run: Path, data: Path) -> dict[str, Any]:
-    """What `guidino predict` does; and what the guide alone is worth on the same images."""
+    """Do what `guidino predict` does, and score the guide alone on the same images."""
     from guidino_cli.data.images import read_label_map, write_label_map
     from guidino_cli.data.manifest import load_manifest
     from guidino_cli.engine.prediction.inference import Window, segment_file
@@ -223,7 +224,7 @@ def predict(run: Path, data: Path) -> dict[str, Any]:
 
 
 def remember_features(model: Any, settings: Any, folder: Path) -> None:
-    """Let a frozen backbone see every batch once and for all runs.
+    """Cache the features of a frozen backbone for all runs.
 
     Exact: what a batch holds after augmentation depends on the data, the seed, the epoch and the case only, so runs
     with the same seed show a frozen backbone the same pixels, and the key is a hash of these.
@@ -260,7 +261,7 @@ def _dice(prediction: np.ndarray, truth: np.ndarray) -> float:
 
 
 def auroc(values: np.ndarray, truth: np.ndarray) -> float:
-    """Chance that a foreground pixel has a larger value than a background pixel, ties counted half."""
+    """AUROC: probability that a foreground pixel has a larger value than a background pixel; ties count half."""
     from scipy.stats import rankdata
 
     ranks = rankdata(values)
@@ -385,7 +386,7 @@ def _head(own: list[str], seed: int, train: tuple[Any, Any], test: tuple[Any, An
 
 
 def tables(out: Path) -> str:
-    """Every question's table for every data set that has three of its rows, or all."""
+    """The table of every question, for every data set with at least three of its rows, or all."""
     runs: dict[tuple[str, str], dict[int, dict[str, Any]]] = defaultdict(dict)
     for run in rows_of(out):
         runs[run["data"], run["row"]][run["seed"]] = run
@@ -400,7 +401,7 @@ def tables(out: Path) -> str:
 
 
 def _head_tables(out: Path) -> Iterable[str]:
-    """TokenBooks alone, one table a data set."""
+    """TokenBooks alone, one table per data set."""
     path = out / "heads.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     for data in dict.fromkeys(line["data"] for line in lines):
@@ -454,7 +455,7 @@ def _markdown(rows: list[dict[str, str]]) -> str:
 
 
 def main() -> None:
-    """Read the words of the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     part = verbs.add_parser("subset")

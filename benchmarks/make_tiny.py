@@ -1,4 +1,4 @@
-"""Make the weights of backbone `guidino-tiny` again, to the bit: needs guidino[embedded].
+"""Recreate the weights of the backbone `guidino-tiny`, bit for bit; needs guidino[embedded].
 
 python benchmarks/make_tiny.py FILE
 """
@@ -16,7 +16,7 @@ from guidino_cli.models.pretrained.files import quantize_int8
 
 
 def main(path: Path) -> None:
-    """Cut the offline DINOv2 behind its first blocks and round what is left."""
+    """Cut the offline DINOv2 after its first blocks and round the rest to 8 bits."""
     state = load_embedded(layers=[NUM_BLOCKS]).vit.state_dict()
     content = save(quantize_int8({name: tensor for name, tensor in state.items() if "mask_token" not in name}))
     write_atomically(path, lambda part: part.write_bytes(content))

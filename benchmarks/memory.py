@@ -1,7 +1,7 @@
-"""Peak memory of loading a frozen backbone, against the size of its weights: `python benchmarks/memory.py`.
+"""Peak memory of loading a frozen backbone, relative to the size of its weights: `python benchmarks/memory.py`.
 
 Random DINOv3 weights of about 200 million parameters are saved in float32 (0.8 GB) and loaded in fresh processes.
-Anonymous memory is what a process alone needs; pages of the mapped file come on top and go when others need room.
+Anonymous memory belongs to the process alone; pages of the mapped file come on top and are released under pressure.
 """
 
 import json
@@ -30,7 +30,7 @@ print(json.dumps({"weights_mb": own / 1e6, "peak_mb": (peak[0] - before) / 1e6, 
 
 
 def main() -> None:
-    """Print one JSON line a layout and precision."""
+    """Print one JSON line per layout and precision."""
     import torch
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 

@@ -1,15 +1,14 @@
-"""What makes prediction faster, and by how much: configurations alternating in one run, as ratios in JSON.
+"""Speed-up of prediction by each optimization: configurations alternating in one run, as ratios in JSON.
 
     python benchmarks/predict.py [--rounds 3] [--threads 2] [--windows 4] [--forms straightforward ours once]
 
-GuiDINO-W (`kvasir-nnwnet`) with the backbone that travels in a wheel, windows of 256 px, half overlapping, four flips:
-every configuration predicts the same windows of one image, and its probabilities are compared with those of the first,
-which is the straightforward one: fp32, one window and one flip at a time, every block of the backbone, weights as they
-were trained.
+GuiDINO-W (`kvasir-nnwnet`) with the `embedded` backbone, windows of 256 px that overlap by half, four flips: every
+configuration predicts the same windows of one image, and its probabilities are compared with those of the first, the
+straightforward one: fp32, one window and one flip at a time, every block of the backbone, weights as trained.
 
-Each configuration reports CPU seconds and wall seconds a window (the median over rounds), their ratio to the first,
-and the largest difference of a probability. Those that keep freed memory run in a process of their own, because what
-the C library was told cannot be taken back; `peak_mb` is the peak of each of the two processes.
+Each configuration reports CPU and wall seconds per window (the median over rounds), their ratio to the first, and the
+largest difference of a probability. Configurations that keep freed memory run in a separate process, because this
+setting of the C library cannot be undone; `peak_mb` is the peak of each of the two processes.
 """
 
 import argparse
@@ -43,7 +42,7 @@ _SIZES = {1: (256, 256), 2: (256, 384), 4: (384, 384), 16: (529, 622)}
 
 @dataclass(frozen=True)
 class Form:
-    """Which of our improvements a configuration has."""
+    """The optimizations of a configuration."""
 
     all_blocks: bool = False
     folded: bool = True
@@ -66,11 +65,11 @@ FORMS = {
     "ours, batches of 1": Form(batch_size=1),
     "once": Form(backbone_once=True),
 }
-"""Each has what those above it have; "once" is not the same computation, see `Window.mirror_backbone`."""
+"""Each includes those above it; "once" is not the same computation, see `Window.mirror_backbone`."""
 
 
 class Answer(NamedTuple):
-    """What one process says of one prediction; peak in MB, probabilities (2, H, W)."""
+    """The result of one prediction in one process; peak in MB, probabilities (2, H, W)."""
 
     cpu_s: float
     wall_s: float
@@ -79,18 +78,18 @@ class Answer(NamedTuple):
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--windows", type=int, default=4, choices=list(_SIZES), help="16 is an image of 529x622 px")
-    parser.add_argument("--forms", nargs="+", choices=list(FORMS), default=list(FORMS), help="the first is the measure")
+    parser.add_argument("--forms", nargs="+", choices=list(FORMS), default=list(FORMS), help="first: the reference")
     options = parser.parse_args()
     print(json.dumps(measure(options.forms, options.windows, rounds=options.rounds, threads=options.threads), indent=2))
 
 
 def measure(forms: list[str], windows: int, *, rounds: int, threads: int) -> dict[str, object]:
-    """All configurations in turn, round after round: a slow minute of the machine falls on all of them."""
+    """Alternate the configurations in every round, so that a slow minute of the machine affects all of them."""
     with ExitStack() as stack:
         processes = {
             keeps: stack.enter_context(
@@ -99,7 +98,7 @@ def measure(forms: list[str], windows: int, *, rounds: int, threads: int) -> dic
             for keeps in sorted({FORMS[name].keeps_memory for name in forms})
         }
         answers: dict[str, list[Answer]] = {name: [] for name in forms}
-        # One round more: the first warms up.
+        # One extra round: the first warms up.
         for _ in range(rounds + 1):
             for name in forms:
                 answers[name].append(processes[FORMS[name].keeps_memory].submit(_predict, name, windows).result())
@@ -121,7 +120,7 @@ def _begin(threads: int, keeps_memory: bool) -> None:
 
 
 def _predict(name: str, windows: int) -> Answer:
-    """Predict the image once in the form of this name."""
+    """Predict the image once with the configuration of this name."""
     form = FORMS[name]
     image = torch.rand(3, *_SIZES[windows], generator=torch.Generator().manual_seed(0))
     model = _model(form.all_blocks, form.folded, form.channels_last, form.kernels)
@@ -134,7 +133,7 @@ def _predict(name: str, windows: int) -> Answer:
 
 @cache
 def _model(all_blocks: bool, folded: bool, channels_last: bool, kernels: bool) -> Model:
-    """The same weights every time, with statistics of normalisation as after training."""
+    """Build the same weights every time, with normalisation statistics as after training."""
     config = load_preset("kvasir-nnwnet", _EMBEDDED)
     torch.manual_seed(0)
     model = build_model(config.model, num_classes=2, offline=True).eval()
@@ -153,7 +152,7 @@ def _model(all_blocks: bool, folded: bool, channels_last: bool, kernels: bool) -
 
 
 def _with_all_blocks(model: Model) -> Model:
-    """Compute the blocks behind the one that is looked at, too, as an unmodified network does."""
+    """Also compute the blocks after the one that is read, as an unmodified network does."""
     from guidino_cli.models.backbones.embedded import load_embedded
 
     whole = load_embedded(layers=[8, 12])

@@ -1,15 +1,15 @@
-"""What is a backbone worth as a guide? The same measures for every one, on images that none was pretrained on.
+"""Measure backbones as guides with the same probes, on images that none was pretrained on.
 
     python benchmarks/pretrain.py probe DATA OUT NAME BACKBONE
     python benchmarks/pretrain.py dice DATA OUT NAME BACKBONE [--seed 0]
     python benchmarks/pretrain.py table OUT
 
-DATA is a folder made by `guidino prepare`, or a part of one made by `guide.py subset`. BACKBONE is what a preset says
-below `model.backbone`, such as "{name: embedded, options: {layers: [8]}}", or "none" for a network without a guide
-(`dice` only). NAME is what the tables call it. A row that OUT holds already is passed over.
+DATA is a folder made by `guidino prepare`, or a part of one made by `guide.py subset`. BACKBONE is a value of
+`model.backbone`, such as "{name: embedded, options: {layers: [8]}}", or "none" for a network without a guide (`dice`
+only). NAME is its name in the tables. A row that OUT already holds is skipped.
 
 * `probe`: a logistic regression on the tokens of the training images at 112 px (the target is the share of foreground
-  in a patch), scored on the test images: AUROC, and Dice at a probability of 0.5, after enlarging to 112 px. Beside it
+  in a patch), scored on the test images: AUROC, and Dice at a probability of 0.5, after enlarging to 112 px. Also
   the guide alone: a TokenBook trained by the guide's loss, as in `guide.py heads`.
 * `dice`: the U-Net of `guide.py` with the backbone as its guide (its row input-mean), scored by `guidino evaluate`.
 """
@@ -36,15 +36,15 @@ _DECAY = 1e-3
 
 
 def of_backbone(backbone: str) -> list[str]:
-    """The settings that say which backbone."""
+    """The overrides that select a backbone."""
     own = yaml.safe_load(backbone)
     return [f"model.backbone.name={own['name']}", f"model.backbone.options={json.dumps(own.get('options', {}))}"]
 
 
 def probe(data: Path, out: Path, backbone: str) -> dict[str, Any]:
-    """Both probes of a backbone."""
+    """Run both probes of a backbone."""
     own = of_backbone(backbone)
-    # Maps are kept by their settings alone, and the weights in a folder may be others than yesterday.
+    # The cache key holds only settings, but the weights in a folder may have changed.
     shutil.rmtree(out / "maps", ignore_errors=True)
     started = time.process_time()
     train, test = (guide._maps_and_masks(data, split, own, out) for split in ("train", "test"))
@@ -110,17 +110,17 @@ _AT_INPUT = guide.WORDS["input"]
 
 
 def rows_of(out: Path) -> list[dict[str, Any]]:
-    """All rows that were measured."""
+    """All measured rows."""
     path = out / "rows.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Append a row, unless it is there."""
+    """Append a row unless it exists."""
     seed = options.seed if options.verb == "dice" else 0
     facts = {"measure": options.verb, "data": options.data.name, "name": options.name, "seed": seed}
     if any(all(row[key] == value for key, value in facts.items()) for row in rows_of(options.out)):
-        print(f"{facts}: there already")
+        print(f"{facts}: exists already")
         return
     options.out.mkdir(parents=True, exist_ok=True)
     if options.verb == "probe":
@@ -133,7 +133,7 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def tables(out: Path) -> Iterator[str]:
-    """The probes, then the U-Nets, a data set at a time."""
+    """The probes, then the U-Nets, one data set at a time."""
     rows: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows_of(out):
         rows[row["measure"], row["data"]][row["name"]].append(row)
@@ -173,7 +173,7 @@ def _dice_line(name: str, found: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def _add_gains(lines: list[dict[str, str]], by_name: dict[str, list[dict[str, Any]]]) -> None:
-    """How much of what the teacher brings over no guide each brings, over the seeds that all three have."""
+    """Share of the teacher's gain over no guide, over the seeds that all three have."""
     scores = {name: {row["seed"]: row["dice"] for row in found} for name, found in by_name.items()}
     for line in lines:
         own, plain, teacher = (scores.get(name, {}) for name in (line["guide"], "no guide", "teacher"))
@@ -183,7 +183,7 @@ def _add_gains(lines: list[dict[str, str]], by_name: dict[str, list[dict[str, An
 
 
 def main() -> None:
-    """Read the words of the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     for verb in ("probe", "dice"):

@@ -1,15 +1,15 @@
-"""What makes training faster, and by how much: configurations alternating in one run, as ratios in JSON.
+"""Speed-up of training by each optimization: configurations alternating in one run, as ratios in JSON.
 
     python benchmarks/train.py [--networks unet nnwnet guidino-w] [--size 256] [--batch 4] [--rounds 3] [--threads 1]
 
-A step is loading, augmentation (nnU-Net's set), forward, backward, clipping and AdamW. The straightforward form decodes
-and resizes every image every time, augments one image at a time on numpy with SciPy, has all blocks of a ViT-S/16
-(random weights) under `no_grad`, compares every token with every prototype, makes the targets of every level once for
-each loss term, and updates weights one by one, in float32. The others are ours, and ours without one of its parts.
+A step is loading, augmentation (nnU-Net's set), forward pass, backward pass, clipping and AdamW. "straightforward"
+decodes and resizes every image every time, augments one image at a time with numpy and SciPy, runs all blocks of a
+ViT-S/16 (random weights) under `no_grad`, compares every token with every prototype, makes the targets of every level
+once per loss term, and updates weights one by one, in float32. The others are guidino's, with and without each part.
 
-`difference` compares each form with the first, for the same weights and the same batch that is not augmented: of the
-loss relatively, and of all gradients as the length of the difference over the length. It also warms up, and fills our
-cache as a first epoch does. Seconds are medians over rounds. `peak_mb` is what a step needs on top of what was there.
+`difference` compares each form with the first, for the same weights and the same batch without augmentation: relative
+for the loss, and the length of the difference over the length for all gradients. It also warms up, and fills the image
+cache as a first epoch does. Seconds are medians over rounds. `peak_mb` is the additional memory of a step.
 """
 
 import argparse
@@ -47,7 +47,7 @@ _WEIGHTS = {"dice": 1.0, "cross_entropy": 1.0}
 
 @dataclass(frozen=True)
 class Form:
-    """Which of our improvements a configuration has."""
+    """The optimizations of a configuration."""
 
     cached_images: bool = True
     batched_augmentation: bool = True
@@ -73,7 +73,7 @@ FORMS = {
 
 
 def main() -> None:
-    """Measure and print, one JSON object a network."""
+    """Measure and print one JSON object per network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=["unet", "nnwnet", "guidino-w"])
     parser.add_argument("--forms", nargs="+", choices=list(FORMS), default=list(FORMS))
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def measure(runs: dict[str, "Run"], *, batch: int, rounds: int) -> dict[str, dict[str, float]]:
-    """All configurations in turn, round after round: a slow minute of the machine falls on all of them."""
+    """Alternate the configurations in every round, so that a slow minute of the machine affects all of them."""
     differences = compare(runs, list(range(batch)))
     times: dict[str, list[dict[str, float]]] = {name: [] for name in runs}
     for number in range(rounds):
@@ -133,15 +133,15 @@ def timed(step: Callable[[], dict[str, float]]) -> dict[str, float]:
 
 
 def reset_peak() -> float:
-    """Forget the highest memory so far (Linux with glibc); the memory of now, in 10^6 bytes."""
-    # Else what one form has freed would serve the next, which would seem to need none.
+    """Reset the peak memory (Linux with glibc); return the current memory in 10^6 bytes."""
+    # Otherwise memory freed by one form would serve the next, which would seem to need none.
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     return peak()
 
 
 def peak() -> float:
-    """The highest memory since `reset_peak`, in 10^6 bytes."""
+    """Peak memory since `reset_peak`, in 10^6 bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
 
@@ -155,7 +155,7 @@ def compare(runs: dict[str, "Run"], indices: Sequence[int]) -> dict[str, dict[st
         loss = run.backward(batch.image, batch.mask)
         gradient = torch.cat([p.grad.flatten() for p in run.model.parameters() if p.grad is not None])
         run.optimizer.zero_grad()
-        # Fills our cache of images, as the first epoch does.
+        # Fills the image cache, as the first epoch does.
         run.load([(0, index + len(indices)) for index in indices])
         expected = expected or (loss, gradient)
         result[name] = {
@@ -166,7 +166,7 @@ def compare(runs: dict[str, "Run"], indices: Sequence[int]) -> dict[str, dict[st
 
 
 class Run:
-    """One network trained in one form, from the same weights as all others."""
+    """Train one network in one form, from the same weights as all others."""
 
     def __init__(self, network: str, form: Form, cases: Sequence[Case], size: int) -> None:
         self.form = form
@@ -195,11 +195,11 @@ class Run:
         )
 
     def load(self, turns: Sequence[tuple[int, int]]) -> Sample:
-        """A batch as the data set gives it."""
+        """Load a batch from the data set."""
         return Sample(*map(torch.stack, zip(*(self.dataset[turn] for turn in turns), strict=True)))
 
     def step(self, turns: Sequence[tuple[int, int]]) -> dict[str, float]:
-        """Load, augment, learn."""
+        """Load and augment a batch, and take one training step."""
         began = time.process_time()
         batch = self.load(turns)
         draws = [draw_augmentation("nnunet", random_generator(0, epoch, index, 1)) for epoch, index in turns]
@@ -213,7 +213,7 @@ class Run:
         return {"data_cpu_s": seconds}
 
     def backward(self, image: Tensor, mask: Tensor) -> float:
-        """Gradients of a batch, and its loss."""
+        """Compute the gradients of a batch and return its loss."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self.form.bf16):
             prediction = self.model(image)
         prediction = prediction._replace(logits=[logits.float() for logits in prediction.logits])
@@ -239,7 +239,7 @@ class Run:
 
 
 def build(network: str) -> Model:
-    """A network by its name here."""
+    """Build a network by its name in this script."""
     if network != "guidino-w":
         return build_model(ModelSettings(ComponentSettings(network)), num_classes=2)
     guide = GuideSettings(at="input", options={"prototypes": 256, "aggregate": "mean"})
@@ -249,7 +249,7 @@ def build(network: str) -> Model:
 
 
 class AllPrototypes(TokenBook):
-    """The TokenBook as its equation reads: every token against every prototype, then the mean."""
+    """The TokenBook as in its equation: every token compared with every prototype, then the mean."""
 
     def _mean(self, tokens: Tensor, book: Tensor, scale: float) -> Tensor:
         similarity = torch.einsum("bdhw,gnd->bgnhw", tokens, book) * scale
@@ -265,14 +265,14 @@ def one_hot_dice(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def apply_one_by_one(image: Tensor, mask: Tensor, draws: Sequence[AugmentationParams]) -> tuple[Tensor, Tensor]:
-    """nnU-Net's changes with SciPy, image by image."""
+    """nnU-Net's augmentation with SciPy, image by image."""
     pairs = [augmented(*pair) for pair in zip(image.numpy(), mask.numpy(), draws, strict=True)]
     images, masks = zip(*pairs, strict=True)
     return torch.from_numpy(np.stack(images)).float(), torch.from_numpy(np.stack(masks))
 
 
 def augmented(image: np.ndarray, mask: np.ndarray, a: AugmentationParams) -> tuple[np.ndarray, np.ndarray]:
-    """One image (C, H, W) and its mask (H, W)."""
+    """Augment one image (C, H, W) and its mask (H, W)."""
     if a.rotation or a.scale != 1:
         cos, sin = np.cos(a.rotation) / a.scale, np.sin(a.rotation) / a.scale
         matrix, centre = np.array([[cos, sin], [-sin, cos]]), (np.array(mask.shape) - 1) / 2

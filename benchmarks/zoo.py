@@ -1,4 +1,4 @@
-"""Has every network learned something? A short training each, all alike, beside the plain U-Net's.
+"""Check that every network learns: one short training each, with the same settings.
 
     python benchmarks/zoo.py run DATA OUT [--networks unet nnwnet ...] [--seed 0]
     python benchmarks/zoo.py table OUT
@@ -6,10 +6,10 @@
     python benchmarks/zoo.py show NETWORK
 
 DATA is a folder made by `guidino prepare`. `run` does what `guidino train` does with the settings that `show` prints,
-in one process and without pictures. Optimiser, rates, augmentation, losses and images are the same for all; what a
-network's own recipe has beside them is left out, so the scores say that it learns, not how good it is. Training never
-looks at the held-out cases: the only validation is after the last epoch, so it chooses nothing.
-OUT/rows.jsonl gets a line a network; one that is there already is passed over. `table` prints Markdown.
+in one process and without figures. Optimiser, learning rates, augmentation, losses and images are the same for all; the
+rest of a network's own recipe is left out, so the scores show that it learns, not how good it is. Training never uses
+the held-out cases: the only validation is after the last epoch, so it selects nothing.
+OUT/rows.jsonl gets one line per network; existing ones are skipped. `table` prints Markdown.
 """
 
 import argparse
@@ -38,12 +38,12 @@ COMMON = [
     "train.accumulate=1",
     "train.precision=no",
     "train.loss={dice: 1, cross_entropy: 1}",
-    # After the last epoch only: no choice of an epoch by the scores.
+    # After the last epoch only: no epoch is selected by its score.
     "train.validate_every=1000",
     "predict.mirror=false",
 ]
 _EMBEDDED = "model.backbone={name: embedded, options: {layers: [3, 6, 9, 12]}}"
-# Networks that read another backbone than a frozen ViT, or that are made smaller.
+# Networks that read a backbone other than a frozen ViT, or that are reduced in size.
 SPECIAL: dict[str, list[str]] = {
     # A third of the width and of the blocks, a quarter of the states: the scan is slow on a CPU.
     "swin-umamba": ["model.segmenter.options={width: 32, depths: [1, 1, 3, 1], rising: 1, states: 4}"],
@@ -51,13 +51,13 @@ SPECIAL: dict[str, list[str]] = {
     "h2former": ["model.segmenter.options={width: 32}"],
     # Its paper trains the ViT too.
     "meddinov3": [_EMBEDDED, "model.finetune={drop_path: 0.2}", "train.backbone_lr=5e-5"],
-    # SAM 2's weights were not at hand: its smallest encoder with random ones, frozen, and adapters that learn.
+    # SAM 2's weights were not available: its smallest encoder with random weights, frozen, and trainable adapters.
     "sam2-unet": ["model.backbone={name: sam2, options: {random: true, size: tiny}}"],
 }
 
 
 def settings(network: str) -> list[str]:
-    """Everything that differs from the defaults."""
+    """All settings that differ from the defaults."""
     from guidino_cli.models.segmenters.registry import SEGMENTER_INFO
 
     backbone = [_EMBEDDED] if SEGMENTER_INFO[network].backbone is not None else []
@@ -71,10 +71,10 @@ def show(network: str) -> str:
 
 
 def run(networks: list[str], data: Path, out: Path, seed: int) -> None:
-    """Train those that have no row yet."""
+    """Train the networks that have no row yet."""
     out.mkdir(parents=True, exist_ok=True)
     for network in networks:
-        # Read anew: another process may share the work.
+        # Read again: another process may share the work.
         if (network, seed) in {(row["network"], row["seed"]) for row in rows_of(out)}:
             continue
         row = measure(network, data, out / f"{network}-s{seed}", seed)
@@ -84,7 +84,7 @@ def run(networks: list[str], data: Path, out: Path, seed: int) -> None:
 
 
 def measure(network: str, data: Path, folder: Path, seed: int) -> dict[str, Any]:
-    """Train one network; its first and last mean loss and its Dice on the held-out cases."""
+    """Train one network; return its first and last mean loss and its Dice on the held-out cases."""
     import torch
     from accelerate.utils import set_seed
 
@@ -133,7 +133,7 @@ def measure(network: str, data: Path, folder: Path, seed: int) -> dict[str, Any]
 
 
 def rows_of(out: Path) -> list[dict[str, Any]]:
-    """All finished trainings."""
+    """All finished rows."""
     path = out / "rows.jsonl"
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
@@ -144,7 +144,7 @@ def table(out: Path) -> str:
 
     rows = sorted(rows_of(out), key=lambda row: (list(SEGMENTER_INFO).index(row["network"]), row["seed"]))
     lines = [
-        "| network | M that learn | loss, epoch 1 | loss, epoch 4 | held-out Dice | CPU s |",
+        "| network | trainable, M | loss, epoch 1 | loss, epoch 4 | held-out Dice | CPU s |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -161,7 +161,7 @@ def table(out: Path) -> str:
 
 
 def everything(data: Path) -> float:
-    """Mean Dice of the held-out cases for a mask that calls every pixel foreground: what learning has to beat."""
+    """Mean Dice of the held-out cases if every pixel is predicted as foreground: the floor that learning must beat."""
     import numpy as np
 
     from guidino_cli.data.images import read_label_map
@@ -174,7 +174,7 @@ def everything(data: Path) -> float:
 
 
 def main() -> None:
-    """Parse and act."""
+    """Parse the command line and run."""
     from guidino_cli.models.segmenters.registry import SEGMENTER_INFO
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
