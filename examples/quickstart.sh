@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job on the example data: prepare, train, predict, evaluate, look at the guide. Minutes on two cores.
+# The whole job on the example data: prepare, train, predict, evaluate, inspect the guide. A few minutes on two cores.
 #
 # Usage: examples/quickstart.sh [OUT] [settings for train, such as --set train.epochs=2]
 set -euo pipefail

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The rows of the GuiDINO paper's Table 2 that exist here: four presets, three seeds, one data set. For a machine with a GPU.
+# The rows of the GuiDINO paper's Table 2: four presets, three seeds, one data set. For a machine with a GPU.
 #
 # Usage: examples/reproduce.sh kvasir|isic2017|tn3k DATA OUT
-# DATA is a folder made by `guidino prepare`. A run that is finished is not trained again; one that was cut off goes on.
+# DATA is a folder made by `guidino prepare`. Finished runs are not trained again; interrupted runs are resumed.
 set -euo pipefail
 dataset=$1 data=$2 out=$3
 

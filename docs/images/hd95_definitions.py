@@ -1,4 +1,4 @@
-"""Draw hd95_definitions.png: how far apart the two definitions of HD95 are for a disc and a small far island.
+"""Draw hd95_definitions.png: the two definitions of HD95 for a disc and a small distant island.
 
 python docs/images/hd95_definitions.py
 """
@@ -13,7 +13,7 @@ from guidino_cli.plots.report import FALSE_POSITIVE, TRUE_POSITIVE
 
 
 def main() -> None:
-    """Islands of growing size, 200 px away, beside a disc that is right to the pixel."""
+    """Draw islands of growing size, 200 px away from a perfectly segmented disc."""
     truth = disc(100, (256, 140))
     figure = Figure(figsize=(10, 3.9), layout="constrained")
     for axes, radius in zip(figure.subplots(1, 3), (3, 8, 14), strict=True):
