@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -122,7 +122,7 @@ def _line(detail: Any, kind: type) -> str:
     path = [part for part in parts[: len(parts) - len(own)] if not part[:1].isupper()] + own
     key = ".".join(path)
     if is_unknown:
-        return f"{key}: " + _unknown_setting(path, _settings_at(path[:-1], kind), _all_settings(kind))
+        return f"{key}: " + _unknown_setting(path, _settings_at(path[:-1], kind), list_settings(kind))
     if detail["type"] == "missing":
         return f"{key}: must be given"
     if detail["type"] in {"dataclass_type", "dataclass_exact_type"}:
@@ -147,14 +147,21 @@ def _unknown_setting(path: list[str], here: list[str], everywhere: list[str]) ->
     return f"unknown setting '{name}'; did you mean {' or '.join(map(repr, places))}?"
 
 
-def _all_settings(section: Any, prefix: str = "") -> list[str]:
-    """Dotted paths of all settings of a section and the sections in it."""
+def list_settings(section: Any, prefix: str = "") -> list[str]:
+    """Dotted paths of all settings of a section and its subsections; of a list, those of its first item."""
     found = []
     for name, hint in get_type_hints(section).items():
-        found.append(f"{prefix}{name}")
-        inner = next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
-        found += _all_settings(inner, f"{prefix}{name}.") if inner is not None else []
+        path = f"{prefix}{name}"
+        found.append(path)
+        inner = _section_type(hint)
+        if inner is not None:
+            found += list_settings(inner, f"{path}.0." if get_origin(hint) is list else f"{path}.")
     return found
+
+
+def _section_type(hint: Any) -> Any:
+    """The dataclass in a type such as `Section`, `Section | None` or `list[Section]`, None if there is none."""
+    return next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
 
 
 def _settings_at(path: list[str], kind: type) -> list[str]:
@@ -163,8 +170,7 @@ def _settings_at(path: list[str], kind: type) -> list[str]:
     for name in path:
         if name.isdigit():
             continue
-        hint = get_type_hints(section).get(name)
-        section = next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
+        section = _section_type(get_type_hints(section).get(name))
         if section is None:
             return []
     return [item.name for item in fields(section)]

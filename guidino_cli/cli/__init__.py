@@ -8,6 +8,7 @@ import typer
 
 from guidino_cli import __version__
 from guidino_cli.cli import data, prediction, pretraining, scoring, tools, training
+from guidino_cli.cli.usage import SettingsCommand
 from guidino_cli.cli.workers import exit_immediately, is_worker_process
 from guidino_cli.errors import EXIT_CODES, UserError
 from guidino_cli.processes import die_with_parent
@@ -75,15 +76,21 @@ def _root(
 
 app.command(short_help="Check image-mask pairs; write masks, splits, cases.json.")(data.prepare)
 app.command(short_help="Propose a preset for a data set by nnU-Net's rules.")(data.plan)
-app.command(short_help="Train a network, guided or plain.")(training.train)
-app.command("lora-tune", short_help="Adapt the backbone of a trained run by LoRA.")(training.lora_tune)
-app.command(short_help="Pretrain a backbone on unlabelled images.")(pretraining.pretrain)
+app.command(cls=SettingsCommand, short_help="Train a network, guided or plain.")(training.train)
+app.command("lora-tune", cls=SettingsCommand, short_help="Adapt the backbone of a trained run by LoRA.")(
+    training.lora_tune
+)
+app.command(cls=SettingsCommand, short_help="Pretrain a backbone on unlabelled images.")(pretraining.pretrain)
 app.command(short_help="Cut CT or MR volumes into slices to pretrain on.")(pretraining.slices)
-app.command(short_help="Segment images with a trained run.")(prediction.predict)
-app.command("tune-post", short_help="Choose post-processing of masks by validation cases.")(prediction.tune_post)
+app.command(cls=SettingsCommand, short_help="Segment images with a trained run.")(prediction.predict)
+app.command("tune-post", cls=SettingsCommand, short_help="Choose post-processing of masks by validation cases.")(
+    prediction.tune_post
+)
 app.command(short_help="Score masks against the truth: IoU, Dice, HD95.")(scoring.evaluate)
 app.command(short_help="Compare sets of masks case by case, with tests.")(scoring.compare)
-app.command("visualize-guide", short_help="Draw a run's guide, or what a backbone sees.")(prediction.visualize_guide)
+app.command("visualize-guide", cls=SettingsCommand, short_help="Draw a run's guide, or what a backbone sees.")(
+    prediction.visualize_guide
+)
 app.command(short_help="List the presets, or print one.")(training.presets)
 app.command(short_help="List the segmentation networks, or describe some.")(tools.models)
 app.command(short_help="Check this installation.")(tools.doctor)
