@@ -98,16 +98,16 @@ def measure_folder(count: int, many_count: int) -> dict[str, Any]:
         pairs = write_folder(Path(place), count)
         reader = MaskReader(MaskRule("nonzero", "benchmark", 2), frozenset({0, 255}))
         targets = (Target("foreground", (1,)),)
-        job = ScoringConfig(targets, ("iou", "dice", "hd95", "asd"), Policy(), truth=reader, predictions=reader)
+        config = ScoringConfig(targets, ("iou", "dice", "hd95", "asd"), Policy(), truth=reader, predictions=reader)
         files = [path for pair in pairs for path in (pair.truth.path, pair.prediction) if path is not None]
         few = pairs[: max(1, count // 10)]
         ways: dict[str, Callable[[], object]] = {
             "medpy_loop": lambda: [medpy_case(pair) for pair in few],
-            "numpy": lambda: numpy_only(lambda: list(score_cases(pairs, job, workers=1))),
+            "numpy": lambda: numpy_only(lambda: list(score_cases(pairs, config, workers=1))),
             "decode_only": lambda: [read_labels(path) for path in files],
         }
         if compiled.load_kernel() is not None:
-            ways["compiled"] = lambda: list(score_cases(pairs, job, workers=1))
+            ways["compiled"] = lambda: list(score_cases(pairs, config, workers=1))
         times = alternate(ways, rounds=3)
         times["medpy_loop"] *= len(pairs) / len(few)
         result: dict[str, Any] = {
@@ -119,16 +119,16 @@ def measure_folder(count: int, many_count: int) -> dict[str, Any]:
                 result[f"{way}_vs_medpy_loop"] = round(times["medpy_loop"] / times[way], 1)
                 result[f"{way}_vs_decode_only"] = round(times[way] / times["decode_only"], 2)
         if many_count:
-            result["two_workers_vs_one"] = measure_workers(pairs * max(1, many_count // count), job)
+            result["two_workers_vs_one"] = measure_workers(pairs * max(1, many_count // count), config)
         return result
 
 
-def measure_workers(pairs: list[Pair], job: ScoringConfig) -> dict[str, float]:
+def measure_workers(pairs: list[Pair], config: ScoringConfig) -> dict[str, float]:
     """Wall time of one worker and of two, including the start of the processes; the best of two runs each."""
     clock: dict[int, float] = {}
     for workers in (1, 2, 1, 2):
         start = time.perf_counter()
-        list(score_cases(pairs, job, workers=workers))
+        list(score_cases(pairs, config, workers=workers))
         clock[workers] = min(clock.get(workers, float("inf")), time.perf_counter() - start)
     return {"pairs": len(pairs), "clock_ratio": round(clock[1] / clock[2], 2)}
 

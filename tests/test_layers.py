@@ -12,7 +12,7 @@ import guidino_cli
 ROOT = Path(guidino_cli.__file__).parent
 GROUND = (
     "guidino_cli", "types", "errors", "files", "distributed", "processes", "progress", "registry", "settings", "config",
-    "pretrain_config",
+    "pretrain_config", "options",
 )  # fmt: skip
 FLOORS = {
     **dict.fromkeys(GROUND, 0),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from guidino_cli.cli.options import Device, Offline, Overwrite, PredictOverrides, Split
+from guidino_cli.options.shared import Device, Offline, Overwrite, PredictOverrides, Split
 
 
 def predict(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from guidino_cli.cli.options import Offline, Overwrite
+from guidino_cli.options.shared import Offline, Overwrite
 
 
 def doctor(

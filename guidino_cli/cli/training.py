@@ -5,19 +5,9 @@ from typing import Annotated
 
 import typer
 
-from guidino_cli.cli.options import (
-    Device,
-    Devices,
-    DryRun,
-    Folds,
-    Offline,
-    OptionValue,
-    OverwriteRun,
-    Resume,
-    Seeds,
-    to_argv,
-)
+from guidino_cli.cli.options import Devices, DryRun, Folds, OptionValue, OverwriteRun, Resume, Seeds, to_argv
 from guidino_cli.cli.workers import launch_workers
+from guidino_cli.options.shared import Device, Offline
 
 
 def train(

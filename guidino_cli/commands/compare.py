@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from guidino_cli.commands.evaluate_options import Options, check_out, load_truths, parse_options
+from guidino_cli.commands.evaluate_options import check_out, load_truths, parse_options
 from guidino_cli.commands.evaluate_report import print_wrapped
 from guidino_cli.errors import ConfigError, PartialError
 from guidino_cli.evaluation.cases import Pairing, TruthSet
@@ -28,45 +28,32 @@ from guidino_cli.evaluation.truths import align_pairings, read_pairs
 from guidino_cli.evaluation.types import CaseResult
 from guidino_cli.files import write_atomically, write_text
 from guidino_cli.metrics import METRICS
+from guidino_cli.options.evaluation import CompareOptions
 from guidino_cli.plots.report import PairedDifferences, plot_paired_differences
 from guidino_cli.progress import log_info as warn
 from guidino_cli.progress import pluralize, track
 
 
-def run(
-    predictions: Sequence[Path],
-    truth: Path,
-    options: Options,
-    *,
-    names: str | None = None,
-    tables: Sequence[Path] = (),
-) -> None:
-    """Score every set with the same rules, then compare them pair by pair.
-
-    Args:
-        predictions: A folder each.
-        truth: Of all of them.
-        options: As for `evaluate`.
-        names: Of the sets, by comma.
-        tables: Which prediction belongs to which truth, one a set in their order; none to go by names.
+def run(predictions: Sequence[Path], truth: Path, options: CompareOptions) -> None:
+    """Score every set of predictions with the same rules, then compare the sets pair by pair.
 
     Raises:
         ConfigError: Fewer than two sets, or an option that cannot be used.
         DataError: Nothing to compare.
         PartialError: Everything is written, but predictions were missing or could not be used.
     """
-    labels = _names(predictions, names)
-    request = parse_options(options)
+    labels = _names(predictions, options.names)
+    config = parse_options(options)
     if options.out is not None:
         check_out(options.out, [*predictions, truth], overwrite=options.overwrite)
     truths = load_truths(truth, options)
-    pairings = dict(zip(labels, _pairings(predictions, truths, tables), strict=True))
+    pairings = dict(zip(labels, _pairings(predictions, truths, options.pairs or ()), strict=True))
     members = [pair.truth for pair in pairings[labels[0]].pairs]
     groups = None if options.group is None else column_values(members, options.group, option="--group")
     for name, pairing in pairings.items():
         for warning in pairing.warnings:
             warn(f"warning: {name}: {warning}")
-    results = [(name, evaluate(pairing, truths, request, _progress(name))) for name, pairing in pairings.items()]
+    results = [(name, evaluate(pairing, truths, config, _progress(name))) for name, pairing in pairings.items()]
     contests = compare_all(results, groups=groups, seed=options.seed)
     _show(results, contests)
     if options.out is not None:

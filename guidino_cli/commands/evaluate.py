@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
-from guidino_cli.commands.evaluate_options import Options, check_out, load_truths, parse_options
+from guidino_cli.commands.evaluate_options import check_out, load_truths, parse_options
 from guidino_cli.commands.evaluate_report import print_evaluation, write_report
 from guidino_cli.errors import ConfigError, DataError, GateError, PartialError, unknown_name
 from guidino_cli.evaluation.evaluator import evaluate
@@ -24,12 +24,13 @@ from guidino_cli.evaluation.report.files import dump_json, to_json
 from guidino_cli.evaluation.summary import EvaluationResult
 from guidino_cli.evaluation.truths import read_pairs
 from guidino_cli.evaluation.types import CaseResult
+from guidino_cli.options.evaluation import EvaluateOptions
 from guidino_cli.progress import log_info, pluralize, track
 
 _LISTED = 10
 
 
-def run(predictions: Path, truth: Path, options: Options) -> None:
+def run(predictions: Path, truth: Path, options: EvaluateOptions) -> None:
     """Score `predictions` against `truth`, print a table and write the report folder.
 
     Raises:
@@ -39,7 +40,7 @@ def run(predictions: Path, truth: Path, options: Options) -> None:
         PartialError: Everything is written, but predictions were missing or could not be used.
     """
     gates = _gates(options)
-    request = parse_options(options, [gate.metric for gate in gates])
+    config = parse_options(options, [gate.metric for gate in gates], backend=options.backend)
     if options.out is not None:
         check_out(options.out, [predictions, truth], overwrite=options.overwrite)
     if options.baseline is not None:
@@ -50,7 +51,7 @@ def run(predictions: Path, truth: Path, options: Options) -> None:
         pairing = attach_images(pairing, options.images)
     for warning in pairing.warnings:
         log_info(f"warning: {warning}")
-    result = evaluate(pairing, truths, request, _progress)
+    result = evaluate(pairing, truths, config, _progress, by=options.by)
     verdicts = check_gates(gates, result, options.gate_on)
     if options.baseline is not None:
         verdicts += check_baseline(result, options.baseline, options.max_drop)
@@ -64,11 +65,11 @@ def run(predictions: Path, truth: Path, options: Options) -> None:
     _finish(result, verdicts)
 
 
-def _gates(options: Options) -> list[Gate]:
+def _gates(options: EvaluateOptions) -> list[Gate]:
     if options.gate_on not in get_args(GateStatistic):
         raise ConfigError(unknown_name("value of --gate-on", options.gate_on, get_args(GateStatistic)))
     given = {"dice": options.min_dice, "iou": options.min_iou, "hd95": options.max_hd95}
-    return [parse_gate(metric, text) for metric, texts in given.items() for text in texts]
+    return [parse_gate(metric, text) for metric, texts in given.items() for text in texts or ()]
 
 
 def _progress(cases: Iterable[CaseResult], total: int) -> Iterator[CaseResult]:
@@ -85,7 +86,7 @@ def _finish(result: EvaluationResult, verdicts: Sequence[GateResult]) -> None:
     failed = [verdict for verdict in verdicts if not verdict.passed]
     if failed:
         raise GateError("; ".join(verdict.sentence for verdict in failed))
-    if len(result.absent) == len(result.job.targets):
+    if len(result.absent) == len(result.config.targets):
         raise DataError("no mask of either side has a foreground pixel: there was nothing to score")
     if problems:
         rule = {
@@ -93,4 +94,4 @@ def _finish(result: EvaluationResult, verdicts: Sequence[GateResult]) -> None:
             "exclude": "this policy leaves missing ones out of means",
         }
         share = f"{len(problems)} of {pluralize(len(result.cases), 'case')}"
-        raise PartialError(f"without a usable prediction: {share}; {rule[result.job.policy.missing]}")
+        raise PartialError(f"without a usable prediction: {share}; {rule[result.config.policy.missing]}")

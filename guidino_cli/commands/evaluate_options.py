@@ -1,7 +1,7 @@
-"""The options that `evaluate` and `compare` share: from words to a request, or one line saying which word is wrong."""
+"""Validation and parsing of the options that `evaluate` and `compare` share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import cast, get_args
@@ -14,56 +14,20 @@ from guidino_cli.evaluation.evaluator import EvaluationConfig, validate_metrics
 from guidino_cli.evaluation.masks import ReadOptions
 from guidino_cli.evaluation.truths import find_truths
 from guidino_cli.evaluation.types import Hd95Definition, Policy, get_policy
+from guidino_cli.options.evaluation import ScoringOptions
 
 
-@dataclass(frozen=True)
-class Options:
-    """The words after `guidino evaluate PREDS TRUTH`; see `guidino evaluate --help`."""
-
-    out: Path | None = None
-    split: str = "test"
-    metrics: str = "iou,dice,hd95"
-    hd95: str | None = None
-    policy: str = "guidino"
-    spacing: str | None = None
-    tolerance: float = 2.0
-    lesion_iou: float = 0.1
-    classes: str | None = None
-    pred_classes: str | None = None
-    binary: bool = False
-    threshold: float | None = None
-    pred_threshold: float | None = None
-    ignore_label: int | None = None
-    regions: str | None = None
-    backend: str = "auto"
-    resample: str | None = None
-    ignore_headers: bool = False
-    pairs: Path | None = None
-    group: str | None = None
-    by: str | None = None
-    images: Path | None = None
-    seed: int = 0
-    workers: int | None = None
-    min_dice: Sequence[str] = ()
-    min_iou: Sequence[str] = ()
-    max_hd95: Sequence[str] = ()
-    gate_on: str = "mean"
-    baseline: Path | None = None
-    max_drop: float = 0.01
-    overwrite: bool = False
-    as_json: bool = False
-
-
-def parse_options(options: Options, gated: Sequence[str] = ()) -> EvaluationConfig:
-    """The request behind the words.
+def parse_options(options: ScoringOptions, gated: Sequence[str] = (), *, backend: str = "auto") -> EvaluationConfig:
+    """Validate options and parse those that are text.
 
     Args:
-        options: What was typed.
-        gated: Figures that gates need, whether asked for or not.
+        options: As typed.
+        gated: Metrics that gates need, requested or not.
+        backend: "auto" or "medpy".
 
     Raises:
-        ConfigError: An option that cannot be used.
-        DependencyError: medpy is asked for and missing.
+        ConfigError: An option is invalid.
+        DependencyError: medpy is requested and not installed.
     """
     if options.resample not in (None, "nearest"):
         raise ConfigError(f"--resample {options.resample}: expected nearest (labels must not be blended)")
@@ -77,24 +41,17 @@ def parse_options(options: Options, gated: Sequence[str] = ()) -> EvaluationConf
             raise ConfigError(unknown_name("definition of HD95", options.hd95, get_args(Hd95Definition)))
         policy = replace(policy, hd95=cast(Hd95Definition, options.hd95))
     named = [name.strip() for name in options.metrics.split(",") if name.strip()]
-    truth, predictions, classes = _reading(options)
+    truth, predictions, classes = _parse_mask_values(options)
     return EvaluationConfig(
         metrics=validate_metrics([*named, *gated]),
         policy=policy,
-        spacing=_numbers(options.spacing),
-        tolerance=options.tolerance,
-        lesion_iou=options.lesion_iou,
-        regions=_regions(options.regions),
-        medpy=_wants_medpy(options, policy),
-        resample=options.resample is not None,
-        ignore_headers=options.ignore_headers,
-        workers=options.workers,
-        seed=options.seed,
+        spacing=_parse_spacing(options.spacing),
+        regions=_parse_regions(options.regions),
+        medpy=_uses_medpy(backend, options, policy),
         truth=truth,
         predictions=predictions,
         classes=None if classes is None else classes.names,
-        group=options.group,
-        by=options.by,
+        options=options,
     )
 
 
@@ -113,29 +70,29 @@ def check_out(out: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
     require_writable(out)
 
 
-def load_truths(place: Path, options: Options) -> TruthSet:
-    """The masks to be found.
+def load_truths(place: Path, options: ScoringOptions) -> TruthSet:
+    """Find the true masks.
 
     Raises:
-        ConfigError: The values of prepared data are given a second meaning.
-        DataError: Nothing to be found there.
+        ConfigError: Options give the values of prepared data another meaning.
+        DataError: No masks there.
     """
     truths = find_truths(place, split=options.split)
-    words = {
+    conflicting = {
         "--classes": options.classes is not None,
         "--binary": options.binary,
         "--threshold": options.threshold is not None,
     }
-    given = [word for word, is_given in words.items() if is_given]
+    given = [option for option, is_given in conflicting.items() if is_given]
     if truths.classes is not None and given:
         raise ConfigError(f"{place}: is prepared data, its classes are settled; leave out {' and '.join(given)}")
     return truths
 
 
-def _wants_medpy(options: Options, policy: Policy) -> bool:
-    if options.backend not in {"auto", "medpy"}:
-        raise ConfigError(unknown_name("backend", options.backend, ("auto", "medpy")))
-    if options.backend == "auto":
+def _uses_medpy(backend: str, options: ScoringOptions, policy: Policy) -> bool:
+    if backend not in {"auto", "medpy"}:
+        raise ConfigError(unknown_name("backend", backend, ("auto", "medpy")))
+    if backend == "auto":
         return False
     if policy.hd95 != "pooled":
         raise ConfigError(f"--backend medpy computes the pooled HD95 only, not '{policy.hd95}'")
@@ -146,7 +103,7 @@ def _wants_medpy(options: Options, policy: Policy) -> bool:
     return True
 
 
-def _reading(options: Options) -> tuple[ReadOptions, ReadOptions, Classes | None]:
+def _parse_mask_values(options: ScoringOptions) -> tuple[ReadOptions, ReadOptions, Classes | None]:
     classes = None if options.classes is None else parse_classes(options.classes)
     theirs = None if options.pred_classes is None else parse_classes(options.pred_classes)
     if theirs is not None and theirs.codes is None:
@@ -168,7 +125,7 @@ def _reading(options: Options) -> tuple[ReadOptions, ReadOptions, Classes | None
     return truth, predictions, classes
 
 
-def _regions(text: str | None) -> tuple[tuple[str, str], ...]:
+def _parse_regions(text: str | None) -> tuple[tuple[str, str], ...]:
     if text is None:
         return ()
     regions = [tuple(part.strip() for part in item.split("=")) for item in text.split(",")]
@@ -180,7 +137,7 @@ def _regions(text: str | None) -> tuple[tuple[str, str], ...]:
     return tuple((region[0], region[1]) for region in regions)
 
 
-def _numbers(text: str | None) -> tuple[float, ...] | None:
+def _parse_spacing(text: str | None) -> tuple[float, ...] | None:
     if text is None:
         return None
     try:

@@ -48,10 +48,10 @@ def print_evaluation(
     """Print the summary; fits 80 columns, and plain ASCII where the locale asks for it."""
     counts = count_statuses(result)
     matched = counts["cases"] - sum(case.pair.prediction is None for case in result.cases)
-    print_wrapped(f"truth: {truths.origin}; {result.job.truth.rule.sentence}")
-    print_wrapped(f"predictions: {result.job.predictions.rule.sentence}")
+    print_wrapped(f"truth: {truths.origin}; {result.config.truth.rule.sentence}")
+    print_wrapped(f"predictions: {result.config.predictions.rule.sentence}")
     print_wrapped(f"matched {matched} of {counts['cases']} ({pairing.rule}); extra predictions {len(pairing.extra)}")
-    several = len(result.job.targets) > 1
+    several = len(result.config.targets) > 1
     _table(HEADINGS, table_rows(result), several=several)
     for stratum, lines in result.strata.items():
         print_wrapped(f"{stratum_title(stratum, lines)}:")

@@ -13,6 +13,7 @@ from PIL import Image
 from guidino_cli.data.images import write_label_map
 from guidino_cli.data.manifest import Manifest, save_manifest
 from guidino_cli.files import write_text
+from guidino_cli.options.evaluation import EvaluateOptions
 from guidino_cli.types import Case
 
 _SIDE = 32
@@ -45,7 +46,6 @@ def self_test() -> SelfTest:
         GateError: Masks that are compared with themselves do not have a Dice of 1.
     """
     from guidino_cli.commands import evaluate, predict, train
-    from guidino_cli.commands.evaluate_options import Options
 
     silence = io.StringIO()
     with (
@@ -60,8 +60,8 @@ def self_test() -> SelfTest:
         trained = time.perf_counter()
         predict.run(out / "run", [data], out=out / "masks", request=predict.PredictOptions(), offline=True)
         predicted = time.perf_counter()
-        evaluate.run(out / "masks", data, Options(out=out / "report"))
-        evaluate.run(data / "masks", data, Options(split="all", min_dice=("1.0",)))
+        evaluate.run(out / "masks", data, EvaluateOptions(out=out / "report"))
+        evaluate.run(data / "masks", data, EvaluateOptions(split="all", min_dice=["1.0"]))
         ended = time.perf_counter()
     return SelfTest(round(trained - started, 2), round(predicted - trained, 2), round(ended - predicted, 2))
 

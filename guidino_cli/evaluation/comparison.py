@@ -92,7 +92,7 @@ def compare_all(
     if any(names != cases[0] for names in cases):
         raise ValueError("the results hold different cases")
     contests = []
-    for metric in results[0][1].job.metrics:
+    for metric in results[0][1].config.metrics:
         columns = {name: _column(result, metric) for name, result in results}
         for (first, ours), (second, theirs) in combinations(columns.items(), 2):
             contests.append(contest(first, second, metric, theirs - ours, groups=groups, seed=seed))
@@ -184,7 +184,7 @@ def describe_sets(results: NamedResults) -> list[str]:
     lines = []
     for name, result in results:
         means = (f"{label(m, result.unit)} {format_metric(result.line(result.headline, m).mean, m)}"
-                 for m in result.job.metrics)  # fmt: skip
+                 for m in result.config.metrics)  # fmt: skip
         counts = count_statuses(result)
         unusable = "".join(f", {counts[kind]} {kind}" for kind in ("missing", "failed") if counts[kind])
         lines.append(f"{name}: {', '.join(means)} ({result.headline}, {pluralize(counts['cases'], 'case')}{unusable})")
@@ -209,7 +209,7 @@ def per_case_csv(results: NamedResults) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["case", "metric", *(name for name, _ in results)])
     for position, case in enumerate(results[0][1].cases):
-        for metric in results[0][1].job.metrics:
+        for metric in results[0][1].config.metrics:
             values = [format_number(case_metric(result.cases[position], metric, result)) for _, result in results]
             writer.writerow([case.pair.truth.case, metric, *values])
     return text.getvalue()
@@ -245,13 +245,13 @@ def to_json(results: NamedResults, contests: Sequence[PairedComparison], *, orig
         "truth": origin,
         "sets": [name for name, _ in results],
         "means": {
-            name: {metric: result.line(result.headline, metric).mean for metric in result.job.metrics}
+            name: {metric: result.line(result.headline, metric).mean for metric in result.config.metrics}
             for name, result in results
         },
         "counts": {name: count_statuses(result) for name, result in results},
         "headline": first.headline,
         "unit": first.unit,
-        "policy": first.job.policy.to_json(),
+        "policy": first.config.policy.to_json(),
         "rules": describe_rules(first),
         "contests": rows,
         "caveats": CAVEATS,

@@ -1,4 +1,4 @@
-"""Score all cases of a folder and sum them up, without losing one."""
+"""Score all cases of a folder and summarize the scores."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,49 +14,34 @@ from guidino_cli.evaluation.summary import EvaluationResult, aggregate
 from guidino_cli.evaluation.types import CaseResult, Policy, ScoringConfig, Target
 from guidino_cli.evaluation.workers import choose_worker_count, score_cases
 from guidino_cli.metrics import INSTANCE_METRICS, METRICS
-
-DEFAULT_METRICS = ("iou", "dice", "hd95")
+from guidino_cli.options.evaluation import ScoringOptions
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What the user asked for, as far as it is not in the files.
+    """Parsed options of an evaluation, before any mask was read.
 
     Attributes:
         metrics: Names from `METRICS`.
         policy: What counts when there is nothing to measure.
         spacing: Pixel size in mm along the array axes (one number for all), or None.
-        tolerance: Of the NSD, in the unit of the distances.
-        lesion_iou: Overlap from which two connected objects may be partners.
         regions: (name, labels or class names joined by +) scored instead of the classes; empty scores the classes.
-        medpy: Take the surface figures from medpy.
-        resample: Fit predictions of another grid to the truth by the nearest pixel.
-        ignore_headers: Take volumes voxel by voxel, whatever their headers say.
-        workers: Processes, or None to choose by the size of the folder.
-        seed: Of the bootstrap.
-        truth: How the values of the truth are meant.
-        predictions: How the values of the predictions are meant.
+        medpy: Take the surface metrics from medpy.
+        truth: How values of the true masks are interpreted.
+        predictions: How values of the predicted masks are interpreted.
         classes: Class names given by the user, index = class; None for those of the data.
-        group: What the bootstrap draws together, see `columns.column`; None draws cases.
-        by: What the summary is repeated for, see `columns.column`.
+        options: The options as typed; read for those that need no parsing.
     """
 
-    metrics: tuple[str, ...] = DEFAULT_METRICS
+    metrics: tuple[str, ...] = ("iou", "dice", "hd95")
     policy: Policy = field(default_factory=Policy)
     spacing: tuple[float, ...] | None = None
-    tolerance: float = 2.0
-    lesion_iou: float = 0.1
     regions: tuple[tuple[str, str], ...] = ()
     medpy: bool = False
-    resample: bool = False
-    ignore_headers: bool = False
-    workers: int | None = None
-    seed: int = 0
     truth: ReadOptions = field(default_factory=ReadOptions)
     predictions: ReadOptions = field(default_factory=ReadOptions)
     classes: tuple[str, ...] | None = None
-    group: str | None = None
-    by: str | None = None
+    options: ScoringOptions = field(default_factory=ScoringOptions)
 
 
 Progress = Callable[[Iterable[CaseResult], int], Iterable[CaseResult]]
@@ -77,72 +62,69 @@ def validate_metrics(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def evaluate(
-    pairing: Pairing, truths: TruthSet, request: EvaluationConfig, progress: Progress = lambda cases, total: cases
+    pairing: Pairing,
+    truths: TruthSet,
+    config: EvaluationConfig,
+    progress: Progress = lambda cases, total: cases,
+    *,
+    by: str | None = None,
 ) -> EvaluationResult:
-    """Score every pair.
+    """Score every pair and summarize the scores.
 
     Args:
         pairing: Which prediction belongs to which truth.
         truths: Names of the classes, where known.
-        request: What is measured and how.
+        config: What is measured and how.
         progress: Wraps the stream of cases, to show a bar.
+        by: Source of the strata for which the summary is repeated, see `columns.column_values`.
 
     Raises:
-        DataError: The values of one side's masks cannot be read one way only, or no truth can be read.
+        DataError: The values of one side's masks are ambiguous, or no truth can be read.
     """
     members = [pair.truth for pair in pairing.pairs]
-    groups = None if request.group is None else column_values(members, request.group, option="--group")
-    strata = None if request.by is None else column_values(members, request.by, option="--by", blank="(none)")
-    job = make_scoring_config(pairing, truths, request)
+    group = config.options.group
+    groups = None if group is None else column_values(members, group, option="--group")
+    strata = None if by is None else column_values(members, by, option="--by", blank="(none)")
+    scoring = make_scoring_config(pairing, truths, config)
     try:
-        cases = _scored(pairing, job, request, progress)
+        cases = _score(pairing, scoring, progress)
     except UnexpectedValueError:
-        job = make_scoring_config(pairing, truths, request, look_at_all=True)
-        cases = _scored(pairing, job, request, progress)
-    return aggregate(job, cases, seed=request.seed, groups=groups, strata=strata)
+        scoring = make_scoring_config(pairing, truths, config, look_at_all=True)
+        cases = _score(pairing, scoring, progress)
+    return aggregate(scoring, cases, groups=groups, strata=strata)
 
 
-def _scored(pairing: Pairing, job: ScoringConfig, request: EvaluationConfig, progress: Progress) -> list[CaseResult]:
-    volumes = is_volume(pairing.pairs[0].truth.path)
-    workers = choose_worker_count(request.workers, len(pairing.pairs), volumes=volumes)
-    return list(progress(score_cases(pairing.pairs, job, workers=workers), len(pairing.pairs)))
+def _score(pairing: Pairing, scoring: ScoringConfig, progress: Progress) -> list[CaseResult]:
+    pairs, has_volumes = pairing.pairs, is_volume(pairing.pairs[0].truth.path)
+    workers = choose_worker_count(scoring.options.workers, len(pairs), volumes=has_volumes)
+    return list(progress(score_cases(pairs, scoring, workers=workers), len(pairs)))
 
 
 def make_scoring_config(
-    pairing: Pairing, truths: TruthSet, request: EvaluationConfig, *, look_at_all: bool = False
+    pairing: Pairing, truths: TruthSet, config: EvaluationConfig, *, look_at_all: bool = False
 ) -> ScoringConfig:
     """Decide how both sides are read and which classes there are."""
-    if set(request.metrics) & INSTANCE_METRICS:
-        request = _for_instances(request, truths)
+    if set(config.metrics) & INSTANCE_METRICS:
+        config = _for_instances(config, truths)
         truths = replace(truths, classes=None)
-    truth = _truth_reader(pairing, truths, request.truth, look_at_all=look_at_all)
-    names = request.classes or truths.classes or default_class_names(truth.rule.class_count)
+    truth = _truth_reader(pairing, truths, config.truth, look_at_all=look_at_all)
+    names = config.classes or truths.classes or default_class_names(truth.rule.class_count)
     targets = tuple(Target(name, (label,)) for label, name in enumerate(names) if label)
-    if request.regions:
-        targets = tuple(Target(name, _labels(name, parts, names)) for name, parts in request.regions)
-    predictions = _prediction_reader(pairing, len(names), request.predictions, look_at_all=look_at_all)
+    if config.regions:
+        targets = tuple(Target(name, _labels(name, parts, names)) for name, parts in config.regions)
+    predictions = _prediction_reader(pairing, len(names), config.predictions, look_at_all=look_at_all)
     return ScoringConfig(
-        targets=targets,
-        metrics=request.metrics,
-        policy=request.policy,
-        truth=truth,
-        predictions=predictions,
-        spacing=request.spacing,
-        tolerance=request.tolerance,
-        lesion_iou=request.lesion_iou,
-        medpy=request.medpy,
-        resample=request.resample,
-        ignore_headers=request.ignore_headers,
+        targets, config.metrics, config.policy, truth, predictions, config.spacing, config.medpy, config.options
     )
 
 
-def _for_instances(request: EvaluationConfig, truths: TruthSet) -> EvaluationConfig:
+def _for_instances(config: EvaluationConfig, truths: TruthSet) -> EvaluationConfig:
     if truths.classes is not None:
         raise ConfigError(
             "are and voi need instance maps, but prepared data holds classes; give the folder of instances"
         )
-    truth, predictions = (replace(side, instances=True) for side in (request.truth, request.predictions))
-    return replace(request, truth=truth, predictions=predictions)
+    truth, predictions = (replace(side, instances=True) for side in (config.truth, config.predictions))
+    return replace(config, truth=truth, predictions=predictions)
 
 
 def _labels(region: str, parts: str, names: Sequence[str]) -> tuple[int, ...]:

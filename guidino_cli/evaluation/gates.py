@@ -93,7 +93,7 @@ def check_baseline(result: EvaluationResult, report: Path, max_drop: float) -> l
     reason = _incomparable(result, earlier)
     old = {line["metric"]: line for line in earlier["summary"] if line["target"] == earlier["headline"]}
     verdicts = []
-    for metric in result.job.metrics:
+    for metric in result.config.metrics:
         if METRICS[metric].kind != "share" or metric not in old:
             continue
         before, now = old[metric]["mean"], result.line(result.headline, metric).mean
@@ -125,7 +125,7 @@ def load_report(path: Path) -> dict[str, Any]:
 
 def _verdict(gate: Gate, result: EvaluationResult, on: str) -> GateResult:
     metric = METRICS[gate.metric]
-    known = list(dict.fromkeys([*(target.name for target in result.job.targets), result.headline]))
+    known = list(dict.fromkeys([*(target.name for target in result.config.targets), result.headline]))
     target = gate.target or result.headline
     if target not in known:
         raise ConfigError(f"gate {gate.metric}: " + unknown_name("target", target, known))
@@ -143,7 +143,7 @@ def _verdict(gate: Gate, result: EvaluationResult, on: str) -> GateResult:
 
 def _worst(metric: str, target: str, result: EvaluationResult) -> float:
     """The worst figure of any case; NaN if a case has none, because it might have been worse."""
-    targets = [target] if target != result.headline else [item.name for item in result.job.targets]
+    targets = [target] if target != result.headline else [item.name for item in result.config.targets]
     scored = [name for name in targets if name not in result.absent]
     values = [get_score(case, name).values[metric] for case in result.cases for name in scored]
     if not values or any(math.isnan(value) for value in values):
@@ -156,6 +156,6 @@ def _incomparable(result: EvaluationResult, earlier: Mapping[str, Any]) -> str:
     ours, theirs = {case.pair.truth.case for case in result.cases}, {case["case"] for case in earlier["cases"]}
     if ours != theirs:
         return f"other cases: {len(ours - theirs)} are new, {len(theirs - ours)} are gone"
-    if result.job.policy.to_json() != earlier["policy"]:
+    if result.config.policy.to_json() != earlier["policy"]:
         return "made with another policy"
     return ""

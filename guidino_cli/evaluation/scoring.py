@@ -66,47 +66,50 @@ def instance_metrics(prediction: Mask, truth: Mask) -> dict[str, float]:
     return {"are": error, "voi": merged + split, "voi_merge": merged, "voi_split": split}
 
 
-def surface_metrics(distances: SurfaceDistances, job: ScoringConfig) -> dict[str, float]:
+def surface_metrics(distances: SurfaceDistances, config: ScoringConfig) -> dict[str, float]:
     """Of the distances between two borders."""
     figures: dict[str, Callable[[], float]] = {
-        "hd95": lambda: hausdorff95(distances, "max" if job.policy.hd95 == "max" else "pooled"),
+        "hd95": lambda: hausdorff95(distances, "max" if config.policy.hd95 == "max" else "pooled"),
         "hd": lambda: hausdorff_distance(distances),
         "asd": lambda: average_surface_distance(distances),
         "assd": lambda: average_symmetric_surface_distance(distances),
-        "nsd": lambda: normalized_surface_dice(distances, job.tolerance),
+        "nsd": lambda: normalized_surface_dice(distances, config.options.tolerance),
     }
-    return {name: figure() for name, figure in figures.items() if name in job.metrics}
+    return {name: figure() for name, figure in figures.items() if name in config.metrics}
 
 
-def score_case(pair: Pair, job: ScoringConfig) -> CaseResult:
+def score_case(pair: Pair, config: ScoringConfig) -> CaseResult:
     """Read a pair and score it; a file that cannot be used becomes a failed case, never an exception.
 
     Raises:
         SurpriseError: A mask holds a value unknown when the reading rule was made.
     """
     try:
-        truth = job.truth.read(pair.truth.path)
+        truth = config.truth.read(pair.truth.path)
     except (DataError, MemoryError) as error:
-        return failed_case(pair, job, _reason(error))
-    spacing, unit = _spacing(truth, job)
-    prediction, status, note = read_aligned_prediction(pair, truth, job)
-    scores = tuple(_score(target, prediction, truth, spacing, status, job) for target in job.targets)
+        return failed_case(pair, config, _reason(error))
+    spacing, unit = _spacing(truth, config)
+    prediction, status, note = read_aligned_prediction(pair, truth, config)
+    scores = tuple(_score(target, prediction, truth, spacing, status, config) for target in config.targets)
     return CaseResult(pair, scores, truth.labels.shape, spacing, unit, note)
 
 
-def failed_case(pair: Pair, job: ScoringConfig, note: str) -> CaseResult:
+def failed_case(pair: Pair, config: ScoringConfig, note: str) -> CaseResult:
     """A case of which nothing is known but that it failed: its shares are 0, its distances unknown."""
-    scores = tuple(Score(target.name, "failed", None, _valued("failed", {}, nan, job)) for target in job.targets)
-    return CaseResult(pair, scores, None, None, "mm" if job.spacing else "px", note)
+    scores = tuple(
+        Score(target.name, "failed", None, _apply_policy("failed", {}, nan, config)) for target in config.targets
+    )
+    return CaseResult(pair, scores, None, None, "mm" if config.spacing else "px", note)
 
 
-def read_aligned_prediction(pair: Pair, truth: Mask, job: ScoringConfig) -> tuple[Mask, ScoreStatus, str]:
+def read_aligned_prediction(pair: Pair, truth: Mask, config: ScoringConfig) -> tuple[Mask, ScoreStatus, str]:
     """The prediction in the grid of the truth (background where there is none), the status so far, and a note."""
     if pair.prediction is None:
         return _nothing(truth), "missing", "no prediction"
     try:
-        mask = job.predictions.read(pair.prediction)
-        mask, note = align_to_truth(mask, truth, resample=job.resample, ignore_headers=job.ignore_headers)
+        mask = config.predictions.read(pair.prediction)
+        resample, ignore_headers = config.options.resample is not None, config.options.ignore_headers
+        mask, note = align_to_truth(mask, truth, resample=resample, ignore_headers=ignore_headers)
     except (DataError, MemoryError) as error:
         return _nothing(truth), "failed", _reason(error)
     return mask, "ok", note
@@ -117,7 +120,12 @@ def _nothing(truth: Mask) -> Mask:
 
 
 def _score(
-    target: Target, prediction: Mask, truth: Mask, spacing: tuple[float, ...], status: ScoreStatus, job: ScoringConfig
+    target: Target,
+    prediction: Mask,
+    truth: Mask,
+    spacing: tuple[float, ...],
+    status: ScoreStatus,
+    config: ScoringConfig,
 ) -> Score:
     predicted, true = _select(prediction.labels, target), _select(truth.labels, target)
     ignored = truth.ignored
@@ -126,32 +134,34 @@ def _score(
     counts = overlap.confusion_counts(predicted, true, ignored=0 if ignored is None else int(np.count_nonzero(ignored)))
     if status == "ok":
         status = _emptiness(counts)
-    wanted, deviation = set(job.metrics), 0.0
+    wanted, deviation = set(config.metrics), 0.0
     measured = overlap_metrics(counts, wanted)
     if status == "ok" and wanted & SURFACE_METRICS:
-        inside = job.policy.hd95 == "to-mask"
+        inside = config.policy.hd95 == "to-mask"
         distances = surface_distances(predicted, true, spacing, ignored=ignored, inside_is_zero=inside)
-        measured |= surface_metrics(distances, job)
-        if job.medpy:
+        measured |= surface_metrics(distances, config)
+        if config.medpy:
             theirs = medpy_metrics(predicted, true, spacing, wanted)
             deviation = max((abs(measured[name] - value) for name, value in theirs.items()), default=0.0)
             measured |= theirs
-    lesions = match_lesions(predicted, true, min_iou=job.lesion_iou) if wanted & LESION_METRICS else None
+    lesions = match_lesions(predicted, true, min_iou=config.options.lesion_iou) if wanted & LESION_METRICS else None
     if lesions is not None:
         measured |= lesion_metrics(lesions)
     if wanted & INSTANCE_METRICS and status != "both_empty":
         measured |= instance_metrics(prediction, truth)
     diagonal = hypot(*(size * step for size, step in zip(true.shape, spacing, strict=True)))
-    return Score(target.name, status, counts, _valued(status, measured, diagonal, job), lesions, deviation)
+    return Score(target.name, status, counts, _apply_policy(status, measured, diagonal, config), lesions, deviation)
 
 
-def _valued(status: ScoreStatus, measured: dict[str, float], diagonal: float, job: ScoringConfig) -> dict[str, float]:
+def _apply_policy(
+    status: ScoreStatus, measured: dict[str, float], diagonal: float, config: ScoringConfig
+) -> dict[str, float]:
     """The figures after the policy: what could be measured stays, unless the policy leaves the case out."""
     values = {}
-    for name in job.metrics:
+    for name in config.metrics:
         metric = METRICS[name]
         value = measured.get(name, nan)
-        worth = job.policy.worth(status, metric.kind)
+        worth = config.policy.worth(status, metric.kind)
         if worth == "exclude":
             value = nan
         elif worth is not None and (np.isnan(value) or status in {"missing", "failed"}):
@@ -177,11 +187,11 @@ def _select(labels: np.ndarray, target: Target) -> np.ndarray:
     return chosen
 
 
-def _spacing(truth: Mask, job: ScoringConfig) -> tuple[tuple[float, ...], str]:
-    if job.spacing is not None:
-        if len(job.spacing) not in (1, truth.labels.ndim):
-            raise DataError(f"--spacing has {len(job.spacing)} numbers, the masks {truth.labels.ndim} axes")
-        return job.spacing if len(job.spacing) > 1 else job.spacing * truth.labels.ndim, "mm"
+def _spacing(truth: Mask, config: ScoringConfig) -> tuple[tuple[float, ...], str]:
+    if config.spacing is not None:
+        if len(config.spacing) not in (1, truth.labels.ndim):
+            raise DataError(f"--spacing has {len(config.spacing)} numbers, the masks {truth.labels.ndim} axes")
+        return config.spacing if len(config.spacing) > 1 else config.spacing * truth.labels.ndim, "mm"
     if truth.spacing_mm is not None:
         return truth.spacing_mm, "mm"
     return (1.0,) * truth.labels.ndim, "px"

@@ -126,7 +126,7 @@ class EvaluationResult:
     """The whole result.
 
     Attributes:
-        job: What decided the figures.
+        config: What decided the figures.
         cases: One per truth, in order.
         lines: The summary, target by target.
         pooled: Counts of each target summed over all cases whose truth could be read.
@@ -136,7 +136,7 @@ class EvaluationResult:
         group_count: Number of groups the intervals were drawn from, 0 if from cases.
     """
 
-    job: ScoringConfig
+    config: ScoringConfig
     cases: list[CaseResult]
     lines: list[SummaryRow]
     pooled: dict[str, ConfusionCounts]
@@ -152,7 +152,7 @@ class EvaluationResult:
     @property
     def headline(self) -> str:
         """The target that stands for the whole: the only one, or the mean over the classes."""
-        return MEAN_OF_CLASSES if len(self.job.targets) > 1 else self.job.targets[0].name
+        return MEAN_OF_CLASSES if len(self.config.targets) > 1 else self.config.targets[0].name
 
     def problems(self) -> list[CaseResult]:
         """Cases whose prediction is missing or could not be used."""
@@ -181,8 +181,8 @@ def get_score(case: CaseResult, target: str) -> Score:
 
 def ranking_metric(result: EvaluationResult) -> str:
     """The figure by which cases are called worst and best: Dice, else the first share, else the first figure."""
-    shares = [name for name in result.job.metrics if METRICS[name].kind == "share"]
-    return "dice" if "dice" in shares else (shares or list(result.job.metrics))[0]
+    shares = [name for name in result.config.metrics if METRICS[name].kind == "share"]
+    return "dice" if "dice" in shares else (shares or list(result.config.metrics))[0]
 
 
 def case_metric(case: CaseResult, metric: str, result: EvaluationResult) -> float:
@@ -209,8 +209,8 @@ class MeasuredDistances:
 
 def summarize_measured_distances(evaluation: EvaluationResult) -> MeasuredDistances:
     """What the distances would be without the rule for cases in which there is nothing to measure."""
-    names = [name for name in evaluation.job.metrics if METRICS[name].kind == "distance"]
-    targets = [target.name for target in evaluation.job.targets if target.name not in evaluation.absent]
+    names = [name for name in evaluation.config.metrics if METRICS[name].kind == "distance"]
+    targets = [target.name for target in evaluation.config.targets if target.name not in evaluation.absent]
     scores = {target: [get_score(case, target) for case in evaluation.cases] for target in targets}
     pairs = [score for of_target in scores.values() for score in of_target if names]
     counted = [score.status for score in pairs if not isnan(score.values[names[0]])]
@@ -243,10 +243,9 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def aggregate(
-    job: ScoringConfig,
+    config: ScoringConfig,
     cases: list[CaseResult],
     *,
-    seed: int,
     groups: list[str] | None = None,
     strata: list[str] | None = None,
 ) -> EvaluationResult:
@@ -261,37 +260,37 @@ def aggregate(
     units = {case.unit for case in readable}
     if len(units) > 1:
         raise DataError("some masks have a voxel size in mm and some have none; give --spacing or score them apart")
-    absent = [name for name in (target.name for target in job.targets) if _is_absent(name, cases)]
-    lines = _lines(job, cases, absent, seed=seed, groups=groups)
-    pooled = {target.name: _pool(target.name, cases) for target in job.targets}
+    absent = [name for name in (target.name for target in config.targets) if _is_absent(name, cases)]
+    lines = _lines(config, cases, absent, groups)
+    pooled = {target.name: _pool(target.name, cases) for target in config.targets}
     parts = {}
     for name in sorted(set(strata or [])):
         inside = [index for index, value in enumerate(strata or []) if value == name]
         of_groups = None if groups is None else [groups[index] for index in inside]
-        parts[name] = _lines(job, [cases[index] for index in inside], absent, seed=seed, groups=of_groups)
-    return EvaluationResult(job, cases, lines, pooled, units.pop(), absent, parts, len(set(groups or [])))
+        parts[name] = _lines(config, [cases[index] for index in inside], absent, of_groups)
+    return EvaluationResult(config, cases, lines, pooled, units.pop(), absent, parts, len(set(groups or [])))
 
 
 def _lines(
-    job: ScoringConfig, cases: list[CaseResult], absent: list[str], *, seed: int, groups: list[str] | None
+    config: ScoringConfig, cases: list[CaseResult], absent: list[str], groups: list[str] | None
 ) -> list[SummaryRow]:
-    targets = [target.name for target in job.targets]
+    targets = [target.name for target in config.targets]
     lines: list[SummaryRow] = []
-    averages: dict[str, list[SummaryRow]] = {name: [] for name in job.metrics}
-    draws: dict[str, list[np.ndarray]] = {name: [] for name in job.metrics}
+    averages: dict[str, list[SummaryRow]] = {name: [] for name in config.metrics}
+    draws: dict[str, list[np.ndarray]] = {name: [] for name in config.metrics}
     for target in targets:
-        table = np.array([[get_score(case, target).values[name] for name in job.metrics] for case in cases])
+        table = np.array([[get_score(case, target).values[name] for name in config.metrics] for case in cases])
         if target in absent:
             table = np.full_like(table, nan)
-        means = bootstrap_means(table, groups, seed=seed)
-        for place, name in enumerate(job.metrics):
+        means = bootstrap_means(table, groups, seed=config.options.seed)
+        for place, name in enumerate(config.metrics):
             ends = interval(means[:, place]) if np.count_nonzero(~np.isnan(table[:, place])) > 1 else (nan, nan)
             lines.append(SummaryRow(target, name, summarize(table[:, place], ends)))
             averages[name].append(lines[-1])
             draws[name].append(means[:, place])
     if len(targets) > 1:
         lines += [
-            SummaryRow(MEAN_OF_CLASSES, name, _mean_of_means(averages[name], draws[name])) for name in job.metrics
+            SummaryRow(MEAN_OF_CLASSES, name, _mean_of_means(averages[name], draws[name])) for name in config.metrics
         ]
     return lines
 

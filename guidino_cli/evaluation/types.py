@@ -1,6 +1,6 @@
 """What is measured for every case, its scores, and the policy for empty, missing and failed masks."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from guidino_cli.errors import ConfigError, unknown_name
@@ -8,6 +8,7 @@ from guidino_cli.evaluation.cases import Pair
 from guidino_cli.evaluation.masks import MaskReader
 from guidino_cli.metrics.lesions import Lesions
 from guidino_cli.metrics.overlap import ConfusionCounts
+from guidino_cli.options.evaluation import ScoringOptions
 
 PolicyRule = Literal["best", "worst", "exclude"]
 Hd95Definition = Literal["pooled", "max", "to-mask"]
@@ -144,20 +145,17 @@ class Target:
 
 @dataclass(frozen=True)
 class ScoringConfig:
-    """Everything that decides the figures of a case; the same for all cases of a run.
+    """Everything that decides the metrics of a case; the same for all cases of an evaluation.
 
     Attributes:
         targets: What is scored, one row each.
         metrics: Names from `METRICS`, in the order of the report.
         policy: What counts when there is nothing to measure.
-        truth: How truths are read.
-        predictions: How predictions are read.
+        truth: Reader of the true masks.
+        predictions: Reader of the predicted masks.
         spacing: Pixel size along the array axes in mm, for masks that do not carry one; None counts in pixels.
-        tolerance: Of the NSD, in the unit of the spacing.
-        lesion_iou: Overlap from which two connected objects may be partners.
-        medpy: Take HD95, HD, ASD and ASSD from medpy itself, and note how far guidino's differ.
-        resample: Bring a prediction of another grid to that of the truth by the nearest pixel, instead of failing.
-        ignore_headers: Volumes belong together voxel by voxel, wherever their headers place them.
+        medpy: Take HD95, HD, ASD and ASSD from medpy itself, and record how far guidino's differ.
+        options: The user's options; read for those that need no parsing, such as the tolerance.
     """
 
     targets: tuple[Target, ...]
@@ -166,11 +164,8 @@ class ScoringConfig:
     truth: MaskReader
     predictions: MaskReader
     spacing: tuple[float, ...] | None = None
-    tolerance: float = 2.0
-    lesion_iou: float = 0.1
     medpy: bool = False
-    resample: bool = False
-    ignore_headers: bool = False
+    options: ScoringOptions = field(default_factory=ScoringOptions)
 
 
 @dataclass(frozen=True)

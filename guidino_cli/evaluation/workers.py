@@ -27,7 +27,7 @@ def choose_worker_count(asked: int | None, pairs: int, *, volumes: bool) -> int:
     return 1 if pairs < few else min(4, os.cpu_count() or 1)
 
 
-def score_cases(pairs: Sequence[Pair], job: ScoringConfig, *, workers: int) -> Iterator[CaseResult]:
+def score_cases(pairs: Sequence[Pair], config: ScoringConfig, *, workers: int) -> Iterator[CaseResult]:
     """Score pairs in order.
 
     With one worker everything happens in this process. With more, only a few chunks are under way at a time, so memory
@@ -39,17 +39,17 @@ def score_cases(pairs: Sequence[Pair], job: ScoringConfig, *, workers: int) -> I
     if workers <= 1:
         keep_freed_memory()
         for pair in pairs:
-            yield score_case(pair, job)
+            yield score_case(pair, config)
         return
     chunks = deque(pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK))
     while chunks:
         # A pool that lost a process is of no further use: what it owed is scored one by one, then a new pool goes on.
-        yield from _until_broken(chunks, job, workers)
+        yield from _until_broken(chunks, config, workers)
         if chunks:
-            yield from _one_by_one(deque(chunks.popleft()), job)
+            yield from _one_by_one(deque(chunks.popleft()), config)
 
 
-def _until_broken(chunks: deque[Chunk], job: ScoringConfig, workers: int) -> Iterator[CaseResult]:
+def _until_broken(chunks: deque[Chunk], config: ScoringConfig, workers: int) -> Iterator[CaseResult]:
     """Results of the leading chunks, which are removed; stops early, without an error, when a process dies."""
     # Spawned processes inherit no threads or locks, and work the same on every system.
     context = multiprocessing.get_context("spawn")
@@ -59,7 +59,7 @@ def _until_broken(chunks: deque[Chunk], job: ScoringConfig, workers: int) -> Ite
         try:
             while running or waiting:
                 while waiting and len(running) < 2 * workers:
-                    running.append(pool.submit(_score_chunk, waiting.popleft(), job))
+                    running.append(pool.submit(_score_chunk, waiting.popleft(), config))
                 results = running.popleft().result()
                 chunks.popleft()
                 yield from results
@@ -69,18 +69,18 @@ def _until_broken(chunks: deque[Chunk], job: ScoringConfig, workers: int) -> Ite
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _one_by_one(pairs: deque[Pair], job: ScoringConfig) -> Iterator[CaseResult]:
+def _one_by_one(pairs: deque[Pair], config: ScoringConfig) -> Iterator[CaseResult]:
     """Score pairs in one other process, one after the other, so that it is plain which of them ends it."""
     while pairs:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             try:
                 while pairs:
-                    result = pool.submit(score_case, pairs[0], job).result()
+                    result = pool.submit(score_case, pairs[0], config).result()
                     pairs.popleft()
                     yield result
             except BrokenProcessPool:
-                yield failed_case(pairs.popleft(), job, "the process that scored it died (out of memory?)")
+                yield failed_case(pairs.popleft(), config, "the process that scored it died (out of memory?)")
 
 
-def _score_chunk(chunk: Chunk, job: ScoringConfig) -> list[CaseResult]:
-    return [score_case(pair, job) for pair in chunk]
+def _score_chunk(chunk: Chunk, config: ScoringConfig) -> list[CaseResult]:
+    return [score_case(pair, config) for pair in chunk]

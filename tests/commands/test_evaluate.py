@@ -285,8 +285,8 @@ def test_unusable_options_are_one_line(
 def test_evaluate_imports_no_torch(tmp_path: Path, run: Run, save_mask: Save) -> None:
     save_mask(tmp_path / "truth" / "a.png", SQUARE)
     code = (
-        "import sys; from guidino_cli.commands.evaluate import Options, run; from pathlib import Path;"
-        f"run(Path({str(tmp_path / 'truth')!r}), Path({str(tmp_path / 'truth')!r}), Options());"
+        "import sys; from guidino_cli.commands.evaluate import EvaluateOptions, run; from pathlib import Path;"
+        f"run(Path({str(tmp_path / 'truth')!r}), Path({str(tmp_path / 'truth')!r}), EvaluateOptions());"
         "assert not {'torch', 'transformers', 'matplotlib', 'medpy', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

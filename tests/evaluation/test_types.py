@@ -29,8 +29,8 @@ def result(tmp_path: Path, policy: str) -> EvaluationResult:
             if mask is not None:
                 Image.fromarray(mask).save(tmp_path / side / f"{name}.png")
     truths = find_truths(tmp_path / "truth", split="test")
-    request = EvaluationConfig(metrics=("dice", "hd95", "precision"), policy=get_policy(policy))
-    return evaluate(match_predictions(tmp_path / "predictions", truths), truths, request)
+    config = EvaluationConfig(metrics=("dice", "hd95", "precision"), policy=get_policy(policy))
+    return evaluate(match_predictions(tmp_path / "predictions", truths), truths, config)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ class Deadly(MaskReader):
         return super().read(path)
 
 
-def job(reader: MaskReader) -> ScoringConfig:
+def config(reader: MaskReader) -> ScoringConfig:
     targets = (Target("foreground", (1,)),)
     return ScoringConfig(targets, ("dice", "hd95"), Policy(), truth=MaskReader(RULE), predictions=reader)
 
@@ -50,14 +50,14 @@ def pairs(tmp_path: Path) -> list[Pair]:
 
 
 def test_two_processes_give_the_same_results_in_the_same_order(pairs: list[Pair]) -> None:
-    one, two = (list(score_cases(pairs, job(MaskReader(RULE)), workers=count)) for count in (1, 2))
+    one, two = (list(score_cases(pairs, config(MaskReader(RULE)), workers=count)) for count in (1, 2))
     assert [case.scores for case in one] == [case.scores for case in two]
     assert [case.pair.truth.case for case in two] == [str(index) for index in range(20)]
 
 
 def test_a_process_that_dies_or_is_killed_fails_its_case_alone(pairs: list[Pair]) -> None:
     """As the kernel does when memory runs out: no warning, no exit handler."""
-    cases = list(score_cases(pairs, job(Deadly(RULE)), workers=2))
+    cases = list(score_cases(pairs, config(Deadly(RULE)), workers=2))
     assert [case.pair.truth.case for case in cases] == [str(index) for index in range(20)]
     failed = [case for case in cases if case.scores[0].status == "failed"]
     assert [case.pair.truth.case for case in failed] == ["5", "6"]
@@ -66,7 +66,7 @@ def test_a_process_that_dies_or_is_killed_fails_its_case_alone(pairs: list[Pair]
 
 
 def test_a_file_that_vanishes_halfway_is_a_failed_case(pairs: list[Pair]) -> None:
-    stream = score_cases(pairs, job(MaskReader(RULE)), workers=1)
+    stream = score_cases(pairs, config(MaskReader(RULE)), workers=1)
     first = next(stream)
     assert pairs[7].prediction is not None
     pairs[7].prediction.unlink()

@@ -35,7 +35,7 @@ SCHEMA = 1
 
 def per_case_csv(evaluation: EvaluationResult) -> str:
     """One row per case and target; an empty field is a figure that the policy leaves out or that does not exist."""
-    names = [*evaluation.job.metrics]
+    names = [*evaluation.config.metrics]
     objects = ["objects_true", "objects_found", "objects_extra"] if LESION_METRICS & set(names) else []
     header = ["case", "target", "status", *names, "tp", "fp", "fn", "tn", *objects, "unit", "spacing", "size"]
     rows = ([*_case_row(case, score, names)] for case in evaluation.cases for score in case.scores)
@@ -73,7 +73,7 @@ def to_json(
     verdicts: Sequence[GateResult] = (),
 ) -> dict[str, Any]:
     """Everything, for machines. NaN becomes null."""
-    job = evaluation.job
+    config = evaluation.config
     content = {
         "schema": SCHEMA,
         "guidino": __version__,
@@ -81,29 +81,29 @@ def to_json(
         "versions": {name: version(name) for name in ("numpy", "scipy", "pillow")},
         "command": list(command),
         "truth": origin,
-        "truth_values": job.truth.rule.sentence,
-        "prediction_values": job.predictions.rule.sentence,
-        "ignore_label": job.truth.ignore,
+        "truth_values": config.truth.rule.sentence,
+        "prediction_values": config.predictions.rule.sentence,
+        "ignore_label": config.truth.ignore,
         "pairing": {
             "rule": pairing.rule,
             "extra_predictions": [str(path) for path in pairing.extra],
             "warnings": pairing.warnings,
         },
-        "policy": job.policy.to_json(),
+        "policy": config.policy.to_json(),
         "definitions": {
-            "hd95": DEFINITIONS[job.policy.hd95],
+            "hd95": DEFINITIONS[config.policy.hd95],
             "border": "pixels with a 4- (6-) neighbour outside the mask; beyond the image is outside",
-            "nsd_tolerance": job.tolerance,
+            "nsd_tolerance": config.options.tolerance,
             "std": "n - 1",
             "interval": f"95 % percentile bootstrap of the mean, {BOOTSTRAP_RESAMPLES} draws",
             "interval_groups": evaluation.group_count or None,
-            "lesion_iou": job.lesion_iou,
+            "lesion_iou": config.options.lesion_iou,
         },
-        "backend": "medpy" if job.medpy else "compiled" if load_kernel() is not None else "numpy",
+        "backend": "medpy" if config.medpy else "compiled" if load_kernel() is not None else "numpy",
         "medpy_deviation": max(score.deviation for case in evaluation.cases for score in case.scores),
         "unit": evaluation.unit,
-        "resample": "nearest" if job.resample else None,
-        "ignore_headers": job.ignore_headers,
+        "resample": config.options.resample,
+        "ignore_headers": config.options.ignore_headers,
         "counts": count_statuses(evaluation),
         "distances": vars(summarize_measured_distances(evaluation)),
         "absent_targets": evaluation.absent,

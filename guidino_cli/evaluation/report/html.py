@@ -40,7 +40,7 @@ _LONGEST = 420
 
 def legend(result: EvaluationResult) -> str:
     """What the colours of the overlays mean."""
-    several = len(result.job.targets) > 1
+    several = len(result.config.targets) > 1
     chips = "".join(
         f'<span><i style="background:rgb{colour}"></i>{escape(name)}</span>'
         for name, colour in OVERLAY_LEGEND.items()
@@ -69,7 +69,7 @@ def _value(case: CaseResult, metric: str, result: EvaluationResult) -> float:
 def _figure(case: CaseResult, result: EvaluationResult) -> str:
     words = ", ".join(
         f"{label(name, result.unit)} {format_metric(case_metric(case, name, result), name)}"
-        for name in result.job.metrics[:3]
+        for name in result.config.metrics[:3]
     )
     words = f"<b>{escape(case.pair.truth.case)}</b><br>{escape(words)}"
     words += f"<br>{escape(case.note)}" if case.note else ""
@@ -82,8 +82,8 @@ def _figure(case: CaseResult, result: EvaluationResult) -> str:
 
 
 def _overlay(case: CaseResult, result: EvaluationResult) -> np.ndarray:
-    truth = result.job.truth.read(case.pair.truth.path)
-    prediction = read_aligned_prediction(case.pair, truth, result.job)[0]
+    truth = result.config.truth.read(case.pair.truth.path)
+    prediction = read_aligned_prediction(case.pair, truth, result.config)[0]
     ours, theirs = _targets_only(prediction, result), _targets_only(truth, result)
     image = None
     if truth.labels.ndim == 3:
@@ -98,9 +98,9 @@ def _overlay(case: CaseResult, result: EvaluationResult) -> np.ndarray:
 
 def _targets_only(mask: Mask, result: EvaluationResult) -> np.ndarray:
     """Labels that belong to some target; with one target of merged classes, all of them as one."""
-    labels = {label for target in result.job.targets for label in target.labels}
+    labels = {label for target in result.config.targets for label in target.labels}
     kept = np.where(np.isin(mask.labels, sorted(labels)), mask.labels, 0)
-    return np.minimum(kept, 1) if len(result.job.targets) == 1 else kept
+    return np.minimum(kept, 1) if len(result.config.targets) == 1 else kept
 
 
 def _data_uri(picture: np.ndarray) -> str:
@@ -133,7 +133,7 @@ def to_html(result: EvaluationResult, pairing: Pairing, verdicts: Sequence[GateR
         "<h2>All cases</h2>",
         _cases(result),
         "<h2>Rules</h2>",
-        f"<pre>{escape(json.dumps(result.job.policy.to_json(), indent=1))}</pre>",
+        f"<pre>{escape(json.dumps(result.config.policy.to_json(), indent=1))}</pre>",
         f'<p class="small">guidino {escape(__version__)}</p>',
     ]
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>guidino evaluation</title>'
@@ -145,7 +145,7 @@ def to_html(result: EvaluationResult, pairing: Pairing, verdicts: Sequence[GateR
 
 def _headline(result: EvaluationResult) -> str:
     boxes = []
-    for name in result.job.metrics[:4]:
+    for name in result.config.metrics[:4]:
         summary = result.line(result.headline, name)
         ends = f"{format_metric(summary.ci_low, name)} to {format_metric(summary.ci_high, name)}"
         boxes.append(
@@ -158,8 +158,8 @@ def _headline(result: EvaluationResult) -> str:
 
 def _about(result: EvaluationResult, pairing: Pairing) -> list[str]:
     return [
-        f"truth: {result.job.truth.rule.sentence}",
-        f"predictions: {result.job.predictions.rule.sentence}",
+        f"truth: {result.config.truth.rule.sentence}",
+        f"predictions: {result.config.predictions.rule.sentence}",
         f"names: {pairing.rule}; {_extra(pairing)}",
         *(f"warning: {text}" for text in pairing.warnings),
     ]
@@ -191,7 +191,7 @@ def _problems(result: EvaluationResult) -> list[str]:
 
 
 def _summary(result: EvaluationResult) -> str:
-    several = len(result.job.targets) > 1
+    several = len(result.config.targets) > 1
     text = _table(HEADINGS, table_rows(result), several=several)
     if sizes := size_rows(result):
         text += f"<h2>Objects by size</h2>{_table(SIZE_HEADINGS, sizes, several=several)}"
@@ -214,11 +214,11 @@ def _table(headings: Sequence[str], blocks: Sequence[TableBlock], *, several: bo
 
 
 def _distributions(result: EvaluationResult) -> Iterator[str]:
-    for target in (item.name for item in result.job.targets):
-        for name in result.job.metrics:
+    for target in (item.name for item in result.config.targets):
+        for name in result.config.metrics:
             summary = result.line(target, name)
             values = [score.values[name] for case in result.cases for score in case.scores if score.target == target]
-            title = label(name, result.unit) + (f", {target}" if len(result.job.targets) > 1 else "")
+            title = label(name, result.unit) + (f", {target}" if len(result.config.targets) > 1 else "")
             yield histogram_svg(
                 values,
                 title=title,
@@ -229,7 +229,7 @@ def _distributions(result: EvaluationResult) -> Iterator[str]:
 
 
 def _cases(result: EvaluationResult) -> str:
-    names = list(result.job.metrics)
+    names = list(result.config.metrics)
     headings = ["case", "target", "status", *(label(name, result.unit) for name in names), "note"]
     rows = []
     for case in result.cases[:_ROWS]:

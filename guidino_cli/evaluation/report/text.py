@@ -85,17 +85,18 @@ def caption(evaluation: EvaluationResult) -> list[str]:
 
 def describe_rules(evaluation: EvaluationResult) -> list[str]:
     """The definitions and rules behind the figures, one line each."""
-    job, lines = evaluation.job, []
-    if "hd95" in job.metrics:
-        lines.append(f"HD95 in {evaluation.unit}: {DEFINITIONS[job.policy.hd95]}")
-    if job.medpy:
+    config, lines = evaluation.config, []
+    if "hd95" in config.metrics:
+        lines.append(f"HD95 in {evaluation.unit}: {DEFINITIONS[config.policy.hd95]}")
+    if config.medpy:
         deviation = max(score.deviation for case in evaluation.cases for score in case.scores)
         lines.append(f"surface figures by medpy {version('medpy')}; guidino's own differ by {deviation:.2g} at most")
-    if "nsd" in job.metrics:
-        lines.append(f"NSD: share of border pixels within {job.tolerance:g} {evaluation.unit} of the other border")
-    if any(name.startswith("lesion") for name in job.metrics):
-        lines.append(f"objects: connected across corners, partners one to one from IoU {job.lesion_iou:g}")
-    lines.append(f"policy {job.policy.name}: {job.policy.describe()}")
+    if "nsd" in config.metrics:
+        tolerance = f"{config.options.tolerance:g} {evaluation.unit}"
+        lines.append(f"NSD: share of border pixels within {tolerance} of the other border")
+    if any(name.startswith("lesion") for name in config.metrics):
+        lines.append(f"objects: connected across corners, partners one to one from IoU {config.options.lesion_iou:g}")
+    lines.append(f"policy {config.policy.name}: {config.policy.describe()}")
     lines.append(f"95 % CI: bootstrap over {'groups' if evaluation.group_count else 'cases'}" + _groups(evaluation))
     return lines
 
@@ -138,7 +139,7 @@ def worst_cases(evaluation: EvaluationResult, number: int) -> list[str]:
     lines = []
     for case in ranked[:number]:
         figures = [f"{label(name, evaluation.unit)} {format_metric(case_metric(case, name, evaluation), name)}"
-                   for name in evaluation.job.metrics[:3]]  # fmt: skip
+                   for name in evaluation.config.metrics[:3]]  # fmt: skip
         states = sorted({score.status.replace("_", " ") for score in case.scores} - {"ok", "both empty"})
         lines.append(f"{case.pair.truth.case}: {', '.join([*figures, *states])}")
     return lines

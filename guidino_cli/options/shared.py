@@ -1,0 +1,14 @@
+"""Options with the same name, type and help text in several commands."""
+
+from typing import Annotated
+
+import typer
+
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; default: the best there is.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never ask a model hub.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")]
+Split = Annotated[str, typer.Option(help="Split of a prepared DATA folder: train, val, test or all.")]
+PredictOverrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="A setting, such as predict.mirror=false."),
+]
