@@ -85,7 +85,7 @@ def run_on_all_ranks(work: Callable[[], T]) -> T:
     return result[0]
 
 
-def run_on_main_process(work: Callable[[], None]) -> None:
+def run_on_main_process(work: Callable[[], object]) -> None:
     """Call a function on rank 0; where it raises a `UserError`, all ranks end."""
     run_on_all_ranks(work if rank() == 0 else lambda: None)
 

@@ -1,4 +1,4 @@
-"""Settings of a pretraining run; they are read, overridden and checked as those of a training run are."""
+"""Settings of a pretraining run: presets, overrides and validation, as for training runs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 
 @dataclass(frozen=True, config=_STRICT)
 class UnlabelledDataSettings:
-    """How images are kept and lit.
+    """Images and photometric augmentation.
 
-    `side`: every image is squeezed to a square of so many pixels, out of which crops of its own shape are cut; at least
-    the largest crop, better half as much again. `light`: see `ssl.crops.Kind`; "photo" for colour, "grey" for
-    ultrasound and X-ray, "window" for CT and MR.
+    `side`: every image is squeezed to a square of this side, from which crops of its own aspect are cut; at least the
+    largest crop, better 1.5 times as much. `light`: photometric augmentation, see `ssl.crops.CropDistribution`; "photo"
+    for colour, "grey" for ultrasound and X-ray, "window" for CT and MR.
     """
 
     side: PositiveInt = 384
@@ -36,13 +36,12 @@ class UnlabelledDataSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class OptimizationSettings:
-    """The optimisation, AdamW. Defaults: DINOv3's for a ViT-L.
+    """Optimisation by AdamW. Defaults: DINOv3's for a ViT-L.
 
-    `layer_decay`: learning rate of each block relative to the one above it. `patch_lr`: factor of the patch embedding.
-    `drop_path`: share of the images for which a half of a block of the student is left out, the same in every block
-    (stochastic depth; 0.3 for DINOv3's ViT-L, 0.4 for its 7B).
-    `log_every`: steps a row of the history is the mean of. `picture_every`: steps between two pictures of what the
-    tokens of some fixed images show; 0 for none. `save_minutes`: how often the state is saved.
+    `layer_decay`: learning rate of each block relative to the one above it. `patch_lr`: factor for the patch embedding.
+    `drop_path`: stochastic depth rate of the student, the same in every block (0.3 for DINOv3's ViT-L, 0.4 for its 7B).
+    `log_every`: steps per row of the history. `picture_every`: steps between feature snapshots of some fixed images; 0
+    for none. `save_minutes`: minutes between checkpoints.
     """
 
     batch_size: PositiveInt = 64
@@ -63,9 +62,9 @@ class OptimizationSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class CropSizes:
-    """Sides of the views in pixels, multiples of the backbone's patch, and how often these are drawn.
+    """Sides of the views in pixels, multiples of the patch size, and the weight with which they are drawn.
 
-    `gram_size`: of what the Gram teacher sees; None for twice `global_size`.
+    `gram_size`: side of the Gram teacher's views; None for twice `global_size`.
     """
 
     global_size: PositiveInt = 224
@@ -76,12 +75,12 @@ class CropSizes:
 
 @dataclass(frozen=True, config=_STRICT)
 class StageSettings:
-    """A part of the run.
+    """One stage of the run.
 
-    The learning rate rises over `warmup_steps`, then falls along a half cosine to `final_lr`, or stays where that is
-    None. `momentum`: the teacher keeps this share of itself at each step; `final_momentum`: what it rises to. `gram`:
-    weight of the Gram term. `crops`: for each batch, one of them is drawn. `side`: `data.side` of this stage.
-    `koleo_group`: among how many images KoLeo looks for neighbours, those of several processes where each has fewer
+    The learning rate rises over `warmup_steps`, then follows half a cosine to `final_lr`, or stays constant if that is
+    None. `momentum`: EMA momentum of the teacher; `final_momentum`: its value at the end of the stage. `gram`: weight
+    of the Gram term. `crops`: one of them is drawn per batch. `side`: replaces `data.side` in this stage.
+    `koleo_group`: number of images among which KoLeo searches nearest neighbours, across processes if each has fewer
     (DINOv3 at high resolution: 16); None for the batch of each process.
     """
 
@@ -100,12 +99,13 @@ class StageSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class DinoSettings:
-    """Student and teacher, DINOv2's losses. Defaults: DINOv3's configuration for a ViT-L.
+    """Heads, masks and losses of self-distillation. Defaults: DINOv3's configuration for a ViT-L.
 
-    `prototypes`: K of the head of the class token, `patch_prototypes` of that of the patches. `masked`: share of the
-    global views that are masked, `mask_ratio`: how much of them. `temperature`: of the teacher, rising to
-    `final_temperature` over `temperature_steps`. `freeze_last`: steps in which the last layers of the heads do not
-    learn. `last_std`: of their weights at the beginning. `gram_step`: the teacher of this step is the Gram teacher.
+    `prototypes`: K of the class token's head; `patch_prototypes`: K of the patches' head. `masked`: share of the global
+    views that are masked; `mask_ratio`: masked share of their patches. `temperature`: of the teacher, rising to
+    `final_temperature` over `temperature_steps`. `freeze_last`: initial steps in which the heads' last layers are
+    frozen. `last_std`: initial standard deviation of their weights. `gram_step`: step whose teacher becomes the Gram
+    teacher.
     """
 
     prototypes: PositiveInt = 65536
@@ -131,13 +131,13 @@ class DinoSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class DistillSettings:
-    """A student that learns from a frozen teacher instead of its own average; `dino` is left unread.
+    """Distillation from a frozen teacher instead of the student's own average; `dino` is ignored.
 
-    `teacher`: a backbone as `model.backbone` names it. `blocks`: the student begins as these blocks of the teacher,
-    counted from 1, with patches of 16 px and rotary positions, and `student` is left unread; None for `student`.
-    `views`: crops of every image, one an epoch; they come again after so many epochs. `area`: of a crop, as a share of
-    the image. `blur`: how many of them are blurred. `remember`: keep what the teacher says in the run's folder (half
-    precision), so that it sees every view once.
+    `teacher`: a backbone as in `model.backbone`. `blocks`: the student is initialised from these blocks of the teacher,
+    counted from 1, with patches of 16 px and rotary positions, and `student` is ignored; None for `student`. `views`:
+    crops per image, one per epoch; they repeat after so many epochs. `area`: of a crop, as a share of the image.
+    `blur`: probability of a blur. `remember`: cache the teacher's features in the run's folder (half precision), so
+    that it sees every view once.
     """
 
     teacher: ComponentSettings = field(default_factory=lambda: ComponentSettings("embedded"))
@@ -150,10 +150,10 @@ class DistillSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class PretrainConfig:
-    """Everything that decides a pretraining run; saved as `pretraining.yaml` in its folder.
+    """All settings of a pretraining run; saved as `pretraining.yaml` in its folder.
 
-    `student`: a backbone as `model.backbone` names it; its weights are where the run begins. `distill`: learn from a
-    teacher; None for DINOv3's own objective.
+    `student`: a backbone as in `model.backbone`, with the initial weights. `distill`: distillation from a teacher; None
+    for DINOv3's own objective.
     """
 
     description: str = ""
@@ -167,13 +167,13 @@ class PretrainConfig:
 
     @property
     def steps(self) -> int:
-        """Of all stages together."""
+        """Steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
     def stage_at(self, step: int) -> tuple[StageSettings, int]:
-        """The stage of the step that follows `step` finished ones, and how many of its own steps are finished.
+        """The stage of the step after `step` finished ones, and the number of its own finished steps.
 
-        Behind the last step it is the last stage, with all of its steps finished.
+        After the last step it is the last stage, with all of its steps finished.
         """
         for stage in self.stages:
             if step < stage.steps:
@@ -183,12 +183,12 @@ class PretrainConfig:
 
 
 def pretrain_presets_folder() -> Path:
-    """Folder of the packaged presets of pretraining."""
+    """Folder of the packaged pretraining presets."""
     return presets_folder() / "pretraining"
 
 
 def pretrain_preset_names() -> list[str]:
-    """Their names, sorted."""
+    """Names of the packaged pretraining presets, sorted."""
     return sorted(path.stem for path in pretrain_presets_folder().glob("*.yaml"))
 
 
@@ -209,23 +209,23 @@ def load_pretrain_preset(preset: str, overrides: Iterable[str] = ()) -> Pretrain
 
 
 def read_pretrain_config(path: Path, overrides: Iterable[str] = (), *, label: str | None = None) -> PretrainConfig:
-    """Read a configuration file; see `load_pretraining` for the errors."""
-    return _checked(read_settings(path, overrides, example="'train: {batch_size: 32}'"), label=label or str(path))
+    """Read a configuration file; see `load_pretrain_preset` for the errors."""
+    return _validate(read_settings(path, overrides, example="'train: {batch_size: 32}'"), label=label or str(path))
 
 
 def override_pretrain_config(config: PretrainConfig, overrides: Iterable[str]) -> PretrainConfig:
     """A copy of a configuration with `a.b=c` overrides applied."""
     settings = asdict(config)
     apply_overrides(settings, overrides)
-    return _checked(settings, label="settings")
+    return _validate(settings, label="settings")
 
 
 def dump_pretrain_config(config: PretrainConfig) -> str:
-    """The configuration as YAML, every setting spelled out."""
+    """The configuration as YAML, with every setting."""
     return to_yaml(config)
 
 
-def _checked(settings: dict, *, label: str) -> PretrainConfig:
+def _validate(settings: dict, *, label: str) -> PretrainConfig:
     config = validate_settings(PretrainConfig, settings, label=label)
     if not config.stages:
         raise ConfigError(
@@ -237,17 +237,16 @@ def _checked(settings: dict, *, label: str) -> PretrainConfig:
             raise ConfigError(f"{where}.crops is empty, expected one such as [{{global_size: 224, local_size: 96}}]")
         if stage.warmup_steps > stage.steps:
             raise ConfigError(f"{where}.warmup_steps is {stage.warmup_steps}, more than its {stage.steps} steps")
-    for name in ("global_area", "local_area", "mask_ratio"):
-        low, high = getattr(config.dino, name)
+    ranges = {f"dino.{name}": getattr(config.dino, name) for name in ("global_area", "local_area", "mask_ratio")}
+    if config.distill is not None:
+        ranges["distill.area"] = config.distill.area
+    for name, (low, high) in ranges.items():
         if low > high:
-            raise ConfigError(f"{label}: dino.{name} is [{low:g}, {high:g}], expected the smaller one first")
-    if config.distill is not None and config.distill.area[0] > config.distill.area[1]:
-        low, high = config.distill.area
-        raise ConfigError(f"{label}: distill.area is [{low:g}, {high:g}], expected the smaller one first")
+            raise ConfigError(f"{label}: {name} is [{low:g}, {high:g}], expected the smaller one first")
     gram = next((sum(s.steps for s in config.stages[:i]) for i, s in enumerate(config.stages) if s.gram), None)
     if gram is not None and config.dino.gram_step > gram:
         raise ConfigError(
             f"{label}: dino.gram_step is {config.dino.gram_step}, but a stage with a Gram term begins at step {gram}; "
-            "its teacher must be of a step before"
+            "its teacher must come from that step or an earlier one"
         )
     return config

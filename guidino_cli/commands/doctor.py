@@ -1,4 +1,4 @@
-"""Check an installation piece by piece, so that a crash shows where it happened."""
+"""`guidino doctor`: check an installation step by step, so that a crash shows where it happened."""
 
 import importlib
 import json
@@ -45,14 +45,14 @@ def system_facts() -> dict[str, Any]:
 
 
 def missing_packages() -> list[str]:
-    """Names of what guidino itself requires and is not installed."""
+    """Names of required packages that are not installed."""
     wanted = [item.split(";")[0] for item in requires("guidino") or [] if "extra ==" not in item]
     names = [item.split(">")[0].split("<")[0].split("=")[0].strip() for item in wanted]
     return [name for name in names if _version(name) is None]
 
 
 def component_facts() -> dict[str, Any]:
-    """The compiled kernel, extras, weights on this machine, and places that must be writable."""
+    """Compiled kernel, extras, weights on this machine, and folders that must be writable."""
     from guidino_cli.metrics.compiled import load_kernel
 
     return {
@@ -66,12 +66,12 @@ def component_facts() -> dict[str, Any]:
             "embedded": None if (file := find_embedded_file()) is None else str(file),
         },
         "offline": is_offline(),
-        "places": {name: _place(path) for name, path in _places().items()},
+        "places": {name: _folder_facts(path) for name, path in _folders().items()},
     }
 
 
 def torch_facts() -> dict[str, Any]:
-    """Devices and what they can compute in; imports torch."""
+    """Devices, threads and supported precisions; imports torch."""
     import torch
 
     return {
@@ -79,20 +79,20 @@ def torch_facts() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "bf16_units": bf16_instruction_sets(),
-        "cuda": [_card(number) for number in range(torch.cuda.device_count())],
+        "cuda": [_gpu_facts(number) for number in range(torch.cuda.device_count())],
         "mps": torch.backends.mps.is_available(),
     }
 
 
-def _card(number: int) -> dict[str, Any]:
+def _gpu_facts(number: int) -> dict[str, Any]:
     import torch
 
-    card = torch.cuda.get_device_properties(number)
+    gpu = torch.cuda.get_device_properties(number)
     return {
-        "name": card.name,
-        "memory_gb": round(card.total_memory / 1e9, 1),
-        "capability": f"{card.major}.{card.minor}",
-        "bf16": card.major >= 8,
+        "name": gpu.name,
+        "memory_gb": round(gpu.total_memory / 1e9, 1),
+        "capability": f"{gpu.major}.{gpu.minor}",
+        "bf16": gpu.major >= 8,
     }
 
 
@@ -101,7 +101,7 @@ def _usable_cores() -> int:
 
 
 def _memory_gb() -> float | None:
-    """Of the machine, or what a container may use of it if that is less; None where nobody says."""
+    """Memory of the machine, or the container's limit if that is lower; None if unknown."""
     found = []
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
@@ -118,67 +118,67 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _places() -> dict[str, Path]:
+def _folders() -> dict[str, Path]:
     home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
-    places = {"here": Path.cwd(), "temporary": Path(tempfile.gettempdir()), "weights cache": home.expanduser()}
+    folders = {"here": Path.cwd(), "temporary": Path(tempfile.gettempdir()), "weights cache": home.expanduser()}
     own = os.environ.get(FOLDER_VARIABLE)
-    return places | ({FOLDER_VARIABLE: Path(own).expanduser()} if own else {})
+    return folders | ({FOLDER_VARIABLE: Path(own).expanduser()} if own else {})
 
 
-def _place(path: Path) -> dict[str, Any]:
-    """Of a folder, or of the nearest one above it that exists."""
-    there = next(folder for folder in (path, *path.resolve().parents) if folder.exists())
-    free = shutil.disk_usage(there).free
-    return {"path": str(path), "writable": os.access(there, os.W_OK), "free_gb": round(free / 1e9, 1)}
+def _folder_facts(path: Path) -> dict[str, Any]:
+    """Free space of a folder, or of its nearest existing parent, and whether it is writable."""
+    existing = next(folder for folder in (path, *path.resolve().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    return {"path": str(path), "writable": os.access(existing, os.W_OK), "free_gb": round(free / 1e9, 1)}
 
 
 def run(*, as_json: bool, self_test: bool) -> None:
-    """Print what is known without torch, then what torch says, then how the self-test went.
+    """Print facts that need no torch, then those of torch, then the result of the self-test.
 
     Raises:
-        DependencyError: A package that guidino requires is missing.
+        DependencyError: A required package is missing.
         ResourceError: The temporary folder cannot be written.
-        UserError: The self-test met it; another exception of it is passed on as it is.
+        UserError: The self-test failed; its other exceptions are raised unchanged.
     """
     facts: dict[str, Any] = {"system": system_facts(), **component_facts()}
     if not as_json:
-        _show_first(facts)
+        _print_facts(facts)
     missing = missing_packages()
     if missing:
-        _end(facts, as_json, DependencyError(f"missing: {', '.join(missing)}; pip install {' '.join(missing)}"))
+        _finish(facts, as_json, DependencyError(f"missing: {', '.join(missing)}; pip install {' '.join(missing)}"))
     if not facts["places"]["temporary"]["writable"]:
-        place = facts["places"]["temporary"]["path"]
-        _end(facts, as_json, ResourceError(f"{place}: cannot be written; point TMPDIR at a folder that can"))
-    # Imported here: it takes seconds, and where it fails the lines above say with what.
+        folder = facts["places"]["temporary"]["path"]
+        _finish(facts, as_json, ResourceError(f"{folder}: cannot be written; point TMPDIR at a folder that can"))
+    # Imported here: it takes seconds, and if it fails the lines above show the environment.
     importlib.import_module("torch")
 
     facts["torch"] = torch_facts()
     if not as_json:
-        _table(_torch_rows(facts["torch"], facts["system"]))
+        _print_table(_torch_rows(facts["torch"], facts["system"]))
     if self_test:
-        _try(facts, as_json)
-    _end(facts, as_json, None)
+        _run_self_test(facts, as_json)
+    _finish(facts, as_json, None)
 
 
-def _try(facts: dict[str, Any], as_json: bool) -> None:
+def _run_self_test(facts: dict[str, Any], as_json: bool) -> None:
     from guidino_cli.commands.self_test import self_test
 
-    log_info("self-test: trains, predicts and evaluates on made-up images")
+    log_info("self-test: training, prediction and evaluation on synthetic images")
     try:
         seconds = asdict(self_test())
     except UserError as error:
-        _end(facts, as_json, type(error)(f"the self-test failed: {error}"))
+        _finish(facts, as_json, type(error)(f"the self-test failed: {error}"))
     except Exception as error:
         facts["self_test"] = None
-        _end(facts, as_json, error)
+        _finish(facts, as_json, error)
     else:
         facts["self_test"] = seconds
         if not as_json:
-            _table({"self-test": "ok: " + ", ".join(f"{part} {time:.1f} s" for part, time in seconds.items())})
+            _print_table({"self-test": "ok: " + ", ".join(f"{part} {time:.1f} s" for part, time in seconds.items())})
 
 
-def _end(facts: Mapping[str, Any], as_json: bool, error: Exception | None) -> None:
-    """Print the JSON, if it is wanted, and raise what was found wrong."""
+def _finish(facts: Mapping[str, Any], as_json: bool, error: Exception | None) -> None:
+    """Print the JSON object or the verdict, and raise the error if there is one."""
     if as_json:
         print(json.dumps({**facts, "error": None if error is None else str(error)}, indent=2, ensure_ascii=False))
     if error is not None:
@@ -187,47 +187,46 @@ def _end(facts: Mapping[str, Any], as_json: bool, error: Exception | None) -> No
         print("guidino works here")
 
 
-def _show_first(facts: Mapping[str, Any]) -> None:
+def _print_facts(facts: Mapping[str, Any]) -> None:
     system = facts["system"]
     packages = ", ".join(f"{name} {version or 'MISSING'}" for name, version in system["packages"].items())
     memory = "unknown" if system["memory_gb"] is None else f"{system['memory_gb']} GB"
-    here = [name for name, place in facts["weights"].items() if place]
-    extras = ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in facts["extras"].items())
+    weights = [name for name, path in facts["weights"].items() if path]
+    extras = ", ".join(f"{name} {'yes' if is_installed else 'no'}" for name, is_installed in facts["extras"].items())
     threads = system["OMP_NUM_THREADS"] or "not set"
     rows = {
         "guidino": system["guidino"],
         "python": system["python"],
         "system": system["system"],
-        "processor": f"{system['cores']} cores for us, OMP_NUM_THREADS {threads}, memory {memory}",
+        "processor": f"{system['cores']} usable cores, OMP_NUM_THREADS {threads}, memory {memory}",
         "packages": packages,
         "extras": extras,
         "evaluate": "compiled kernel" if facts["kernel"] else "no compiled kernel: same results, slower distances",
-        "weights": ", ".join(here) or "none here: guidino weights list",
-        "hub": "offline (HF_HUB_OFFLINE)" if facts["offline"] else "may be asked; --offline forbids it",
+        "weights": ", ".join(weights) or "none on this machine; see guidino weights list",
+        "hub": "offline (HF_HUB_OFFLINE)" if facts["offline"] else "may be contacted; --offline prevents it",
     }
-    for name, place in facts["places"].items():
-        state = "writable" if place["writable"] else "NOT WRITABLE"
-        rows[name] = f"{state}, {place['free_gb']} GB free, {place['path']}"
-    _table(rows)
+    for name, folder in facts["places"].items():
+        state = "writable" if folder["writable"] else "NOT WRITABLE"
+        rows[name] = f"{state}, {folder['free_gb']} GB free, {folder['path']}"
+    _print_table(rows)
 
 
 def _torch_rows(torch: Mapping[str, Any], system: Mapping[str, Any]) -> dict[str, str]:
-    cards = [
-        f"{card['name']}, {card['memory_gb']} GB, {'bf16' if card['bf16'] else 'no bf16: fp16'}"
-        for card in torch["cuda"]
+    gpus = [
+        f"{gpu['name']}, {gpu['memory_gb']} GB, {'bf16' if gpu['bf16'] else 'no bf16: fp16'}" for gpu in torch["cuda"]
     ]
-    units = ", ".join(torch["bf16_units"]) or "none: bf16 would be slow here"
+    units = ", ".join(torch["bf16_units"]) or "none: bf16 would be slow"
     rows = {
         "torch": f"{torch['build']}, {torch['threads']} threads, {torch['cpu']}",
         "bf16 on CPU": units,
-        "GPU": "; ".join(cards) or ("MPS" if torch["mps"] else "none: training takes its time"),
+        "GPU": "; ".join(gpus) or ("MPS" if torch["mps"] else "none: training is slow"),
     }
     if torch["threads"] > system["cores"]:
         rows["threads"] = f"more than the {system['cores']} cores: set OMP_NUM_THREADS={system['cores']}"
     return rows
 
 
-def _table(rows: Mapping[str, str]) -> None:
+def _print_table(rows: Mapping[str, str]) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(width=13, no_wrap=True)
     table.add_column(overflow="fold")

@@ -1,4 +1,4 @@
-"""From a folder of unlabelled images to a backbone that has learned from them."""
+"""`guidino pretrain`: from a folder of unlabelled images to a pretrained backbone."""
 
 import shutil
 from collections.abc import Sequence
@@ -38,10 +38,10 @@ from guidino_cli.pretrain_config import (
 )
 from guidino_cli.progress import log_warning, pluralize
 
-# What another network says of the views, while the run needs it.
-_TEACHER = "teacher"
-_LESS_MEMORY = (
-    "begin anew with a lower train.batch_size (and a higher train.accumulate), train.checkpointing=true, fewer "
+# Cached features of a loaded teacher; removed at the end of the run.
+_FEATURES_FOLDER = "teacher"
+_MEMORY_HINT = (
+    "start again with a lower train.batch_size (and a higher train.accumulate), train.checkpointing=true, fewer "
     "dino.local_count or smaller crops"
 )
 
@@ -59,109 +59,109 @@ def run(
     offline: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Pretrain a backbone, or go on with it (`resume`)."""
+    """Pretrain a backbone, or resume a run."""
     folder = PretrainFolder(out)
     if resume:
-        config = _to_resume(folder, overrides, seed)
+        config = _require_same_settings(folder, overrides, seed)
     else:
         config = load_pretrain_preset(preset, [*overrides, *([] if seed is None else [f"seed={seed}"])])
         folder.require_empty(overwrite=overwrite or dry_run)
-    place = _images(images, folder, resume=resume)
-    paths = find_unlabelled_images(place)
+    image_folder = _resolve_images(images, folder, resume=resume)
+    paths = find_unlabelled_images(image_folder)
     require_writable(out)
     set_seed(config.seed)
     student = build_student(config, offline=offline)
     set_seed(config.seed)
-    objective = build_objective(student, config, paths=paths, features=out / _TEACHER)
+    objective = build_objective(student, config, paths=paths, features=out / _FEATURES_FOLDER)
     state = PartialState(cpu=device == "cpu")
     if state.is_main_process:
-        _describe(config, student, images=len(paths))
+        _print_summary(config, student, images=len(paths))
         if warning := bf16_emulation_warning(config.train.precision, device):
             log_warning(warning)
     if dry_run:
         print(dump_pretrain_config(config), end="")
         return
     if config.train.drop_path:
-        # What one process leaves out, another need not.
+        # Stochastic depth is drawn independently in each process.
         set_seed(config.seed + state.process_index)
-    sources = run_on_all_ranks(lambda: fingerprint_images(place, paths))
+    fingerprint = run_on_all_ranks(lambda: fingerprint_images(image_folder, paths))
     trainer = run_on_all_ranks(lambda: Pretrainer(objective, config, folder, paths=paths, device=device))
-    run_on_main_process(lambda: _start(folder, config, student, sources, resume=resume))
+    run_on_main_process(lambda: _start(folder, config, student, fingerprint, resume=resume))
     if resume:
         run_on_all_ranks(trainer.resume)
-    keeper = snapshot_callback(folder, _looked_through(trainer), paths)
+    on_snapshot = snapshot_callback(folder, _exported_encoder(trainer), paths)
     go_on = f"guidino pretrain --resume -o {out}"
-    with add_resume_hints(out, go_on=go_on, is_begun=folder.has_state, less_memory=_LESS_MEMORY):
-        trainer.fit(after_row=pretrain_curve_callback(folder), look=keeper)
+    with add_resume_hints(out, go_on=go_on, is_begun=folder.has_state, less_memory=_MEMORY_HINT):
+        trainer.fit(after_row=pretrain_curve_callback(folder), look=on_snapshot)
         run_on_main_process(lambda: _finish(folder, trainer, student))
 
 
-def _to_resume(folder: PretrainFolder, overrides: Sequence[str], seed: int | None) -> PretrainConfig:
-    """The run's settings; `ConfigError` where other ones are asked for."""
+def _require_same_settings(folder: PretrainFolder, overrides: Sequence[str], seed: int | None) -> PretrainConfig:
+    """Settings of a run that is resumed; `ConfigError` if others are requested."""
     config = folder.config()
-    wanted = override_pretrain_config(config, overrides)
-    if wanted != config or (seed is not None and seed != config.seed):
-        raise ConfigError(f"{folder.path}: --resume goes on with the run's own settings; leave out --set and --seed")
+    requested = override_pretrain_config(config, overrides)
+    if requested != config or (seed is not None and seed != config.seed):
+        raise ConfigError(f"{folder.path}: --resume continues with the run's own settings; leave out --set and --seed")
     return config
 
 
-def _images(images: Path | None, folder: PretrainFolder, *, resume: bool) -> Path:
+def _resolve_images(images: Path | None, folder: PretrainFolder, *, resume: bool) -> Path:
     if images is not None:
         return images
     if not resume:
-        raise ConfigError("no images: name a folder of them, such as `guidino pretrain images/ -o backbone`")
+        raise ConfigError("no images: pass their folder, such as `guidino pretrain images/ -o backbone`")
     return Path(folder.facts()["images"]["folder"])
 
 
 def _start(
-    folder: PretrainFolder, config: PretrainConfig, student: Student, sources: ImageFingerprint, *, resume: bool
+    folder: PretrainFolder, config: PretrainConfig, student: Student, images: ImageFingerprint, *, resume: bool
 ) -> None:
-    """Write a new run's first files, or check that an old one can go on with these images and weights."""
+    """Write a new run's first files, or check that a run can resume with these images and weights."""
     if not resume:
         facts = {
             "guidino": __version__,
             "student": student.identity,
-            "images": sources.facts(),
+            "images": images.facts(),
             **describe_environment(),
         }
-        if student.master is not None:
-            facts["teacher"] = student.master.backbone.identity
+        if student.loaded_teacher is not None:
+            facts["teacher"] = student.loaded_teacher.backbone.identity
         remove_pretrain_figures(folder)
         folder.create(config, facts)
         return
     before = folder.facts()
     if before["student"].get("sha256") != student.identity.get("sha256"):
         raise WeightsError(
-            f"{folder.path}: began with weights of SHA-256 {before['student'].get('sha256')}, but student names those "
-            f"of {student.identity.get('sha256')}; put the original ones back, or begin anew"
+            f"{folder.path}: started from weights of SHA-256 {before['student'].get('sha256')}, but student names "
+            f"those of {student.identity.get('sha256')}; restore the original ones, or start again"
         )
-    if before["images"]["names_sha256"] != sources.names_sha256:
+    if before["images"]["names_sha256"] != images.names_sha256:
         raise DataError(
-            f"{sources.folder}: holds other images than when the run began ({before['images']['images']} then, "
-            f"{sources.images} now); put them back, or begin anew with another -o"
+            f"{images.folder}: contains other images than when the run started ({before['images']['images']} then, "
+            f"{images.images} now); restore them, or start again with another -o"
         )
-    if before["images"]["sizes_sha256"] != sources.sizes_sha256:
-        # No refusal: a damaged image may have been put right, and that is no reason to lose what was learned.
-        log_warning(f"{sources.folder}: some images have other sizes than when the run began")
+    if before["images"]["sizes_sha256"] != images.sizes_sha256:
+        # No error: a damaged image may have been repaired, which is no reason to lose the run.
+        log_warning(f"{images.folder}: some images have other sizes than when the run started")
 
 
-def _looked_through(trainer: Pretrainer):  # type: ignore[no-untyped-def]
-    """The trunk that will be written: the teacher's where the objective has one."""
+def _exported_encoder(trainer: Pretrainer):  # type: ignore[no-untyped-def]
+    """The encoder that is written in the end: the teacher's if the objective has one."""
     return getattr(trainer.bare, "teacher", trainer.bare.student)
 
 
-def _describe(config: PretrainConfig, student: Student, *, images: int) -> None:
-    """Say on stderr what is about to be learned."""
-    count = sum(parameter.numel() for parameter in student.trunk.parameters())
+def _print_summary(config: PretrainConfig, student: Student, *, images: int) -> None:
+    """Print student, images and schedule to stderr."""
+    count = sum(parameter.numel() for parameter in student.encoder.parameters())
     batch = config.train.batch_size * config.train.accumulate
     epochs = config.steps * batch / images
     stages = ", ".join(f"{stage.name}: {pluralize(stage.steps, 'step')} at lr {stage.lr:g}" for stage in config.stages)
     rows = {
         "student": f"{student.identity['weights']}, {count:,} parameters",
-        **({} if student.master is None else {"teacher": student.master.backbone.identity["weights"]}),
+        **({} if student.loaded_teacher is None else {"teacher": student.loaded_teacher.backbone.identity["weights"]}),
         "images": f"{images:,}, squeezed to {config.data.side} px, light {config.data.light}",
         "stages": stages,
-        "schedule": f"batch {batch} on each process, {pluralize(config.steps, 'step')}, {epochs:.1f} times every image",
+        "schedule": f"batch {batch} on each process, {pluralize(config.steps, 'step')}, {epochs:.1f} epochs",
     }
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows.items():
@@ -170,14 +170,14 @@ def _describe(config: PretrainConfig, student: Student, *, images: int) -> None:
 
 
 def _finish(folder: PretrainFolder, trainer: Pretrainer, student: Student) -> None:
-    """Write the backbone, draw the curve, and say how to use it."""
-    sha256 = save_backbone(trainer.bare.result(), folder.path, trunk=trainer.bare.student, identity=student.identity)
+    """Write the backbone and the curve, and print how to use them."""
+    sha256 = save_backbone(trainer.bare.result(), folder.path, encoder=trainer.bare.student, identity=student.identity)
     result = {"sha256": sha256, "steps": trainer.at.step, "seconds": round(trainer.at.seconds, 3)}
     folder.write_facts({**folder.facts(), "result": result})
-    shutil.rmtree(folder.path / _TEACHER, ignore_errors=True)
-    if trainer.journal.rows:  # their file may have been removed from a run that was done
+    shutil.rmtree(folder.path / _FEATURES_FOLDER, ignore_errors=True)
+    if trainer.journal.rows:  # the history may have been removed from a finished run
         save_pretrain_curve(folder, trainer.journal.rows)
     print(f"backbone {folder.path}, SHA-256 {sha256}")
-    print(f"pictures {folder.path / PRETRAIN_CURVE_FILE} and {folder.path / TOKENS_FILE}")
+    print(f"figures {folder.path / PRETRAIN_CURVE_FILE} and {folder.path / TOKENS_FILE}")
     name = "dinov3" if trainer.bare.student.network.config.model_type.startswith("dinov3") else "dinov2"
     print(f"use: --set model.backbone.name={name} --set model.backbone.options.weights={folder.path}")

@@ -1,4 +1,4 @@
-"""Does guidino work here? It trains some steps, predicts and evaluates on made-up images, in a temporary folder."""
+"""Self-test of an installation: training, prediction and evaluation on synthetic images in a temporary folder."""
 
 import io
 import tempfile
@@ -31,7 +31,7 @@ predict: {overlap: 0, mirror: false}
 
 @dataclass(frozen=True)
 class SelfTest:
-    """Seconds of each part, imports aside."""
+    """Seconds of each part, without imports."""
 
     train: float
     predict: float
@@ -39,19 +39,19 @@ class SelfTest:
 
 
 def self_test() -> SelfTest:
-    """Train a guided network for four steps, predict two images, evaluate them; what these print is swallowed.
+    """Train a guided network for four steps, predict two images and evaluate them; their output is discarded.
 
     Raises:
-        Exception: Whatever goes wrong in these commands.
-        GateError: Masks that are compared with themselves do not have a Dice of 1.
+        Exception: Any error of these commands.
+        GateError: Masks compared with themselves do not have a Dice of 1.
     """
     from guidino_cli.commands import evaluate, predict, train
 
-    silence = io.StringIO()
+    output = io.StringIO()
     with (
         tempfile.TemporaryDirectory(prefix="guidino-") as folder,
-        redirect_stdout(silence),
-        redirect_stderr(silence),
+        redirect_stdout(output),
+        redirect_stderr(output),
     ):
         data, out = _make_data(Path(folder) / "data"), Path(folder)
         write_text(out / "preset.yaml", _PRESET)
@@ -67,7 +67,7 @@ def self_test() -> SelfTest:
 
 
 def _make_data(folder: Path) -> Path:
-    """Bright squares on a dim texture: four to learn from, two to validate, two to predict."""
+    """Bright squares on a dark texture: four for training, two for validation, two for prediction."""
     generator, cases = np.random.default_rng(0), []
     (folder / "images").mkdir(parents=True)
     for number, split in enumerate(["train"] * 4 + ["val"] * 2 + ["test"] * 2):
@@ -81,5 +81,5 @@ def _make_data(folder: Path) -> Path:
         write_label_map(mask, labels)
         share = float(labels.mean())
         cases.append(Case(str(number), image, mask, split, None, str(number), (_SIDE, _SIDE), share))
-    save_manifest(Manifest("made-up squares", ["background", "square"], cases), folder)
+    save_manifest(Manifest("synthetic squares", ["background", "square"], cases), folder)
     return folder

@@ -1,4 +1,4 @@
-"""Prove that weights are right: they load strictly, and hashes and features are those known of them."""
+"""`guidino weights verify`: strict loading, and comparison of hashes and features with known ones."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 @replace_hint(COMMAND_HINT)
 def run_verify(name: str, *, image: Path | None, offline: bool) -> None:
-    """Load weights strictly, print their hashes and features, and compare those with what is known of them.
+    """Load weights strictly, print their hashes and features, and compare them with known values.
 
     Raises:
-        WeightsError: They cannot be loaded, or are not what their name or record says.
+        WeightsError: They cannot be loaded, or differ from what their name or import record says.
     """
     from guidino_cli.models.backbones.dino import as_backbone
     from guidino_cli.models.pretrained.feature_checks import feature_fingerprint
@@ -43,7 +43,7 @@ def run_verify(name: str, *, image: Path | None, offline: bool) -> None:
 
     source = resolve_source(name)
     if source in {EMBEDDED, TINY}:
-        _verify_own(source)
+        _verify_packaged(source)
         return
     loaded = load_network(source, family=None, offline=offline)
     files = file_hashes(loaded.path)
@@ -57,16 +57,16 @@ def run_verify(name: str, *, image: Path | None, offline: bool) -> None:
     features = feature_fingerprint(as_backbone(loaded))
     print(f"features {format_features(features)}")
     verdicts = [
-        *_against_record(loaded, features),
-        *_against_name(loaded, sha256),
-        *_against_known(known, token, loaded),
+        *_check_record(loaded, features),
+        *_check_name(loaded, sha256),
+        *_check_known(known, token, loaded),
     ]
-    for verdict in verdicts or ["nothing is known of these weights to compare with: keep the lines above"]:
+    for verdict in verdicts or ["no known values to compare with: keep the lines above"]:
         print(verdict)
 
 
-def _verify_own(source: str) -> None:
-    """The same of weights that come in a package: what they compute is known to the last digit."""
+def _verify_packaged(source: str) -> None:
+    """Verify weights that come in a package: their features are known."""
     from guidino_cli.models import build_backbone
     from guidino_cli.models.pretrained.feature_checks import feature_fingerprint, max_feature_difference
 
@@ -77,12 +77,12 @@ def _verify_own(source: str) -> None:
     print(f"features {format_features(features)}")
     gap = max_feature_difference(features, EMBEDDED_FEATURES if source == EMBEDDED else TINY_FEATURES)
     if gap > EMBEDDED_TOLERANCE:
-        raise WeightsError(f"{source}: the right weights, but features differ by {gap:.2g} from those known")
-    print(f"ok: the known file; features differ by {gap:.1g} from those known")
+        raise WeightsError(f"{source}: known weights, but their features differ by {gap:.2g} from the known ones")
+    print(f"ok: the known file; features differ by {gap:.1g} from the known ones")
 
 
-def _against_record(loaded: LoadedNetwork, features: list[float]) -> list[str]:
-    """Whether a folder that guidino wrote still holds and computes what it did."""
+def _check_record(loaded: LoadedNetwork, features: list[float]) -> list[str]:
+    """Compare an imported folder with its import record."""
     from guidino_cli.models.pretrained.feature_checks import feature_tolerance, max_feature_difference
     from guidino_cli.models.pretrained.saving import read_import_record
 
@@ -93,23 +93,26 @@ def _against_record(loaded: LoadedNetwork, features: list[float]) -> list[str]:
         raise WeightsError(f"{loaded.path}: weights differ from those imported from {record.source}; import them again")
     gap = max_feature_difference(features, record.features)
     if gap > feature_tolerance(loaded):
-        raise WeightsError(f"{loaded.path}: the right weights, but features differ by {gap:.2g} from those recorded")
+        raise WeightsError(
+            f"{loaded.path}: the imported weights, but their features differ by {gap:.2g} from the recorded ones"
+        )
     return [f"ok: as imported from {record.source}; features differ by {gap:.1g}"]
 
 
-def _against_name(loaded: LoadedNetwork, sha256: str) -> list[str]:
-    """Meta, like torch.hub, puts the first eight digits of a file's SHA-256 at the end of its name."""
+def _check_name(loaded: LoadedNetwork, sha256: str) -> list[str]:
+    """Compare a file with its name: Meta's end with the first eight digits of the SHA-256, as torch.hub's do."""
     ending = loaded.path.stem.rpartition("-")[2].lower()
     if loaded.path.suffix != ".pth" or len(ending) != 8 or set(ending) - set("0123456789abcdef"):
         return []
     if not sha256.startswith(ending):
         raise WeightsError(
-            f"{loaded.path}: SHA-256 starts with {sha256[:8]}, its name says {ending}; download it again"
+            f"{loaded.path}: SHA-256 starts with {sha256[:8]}, but its name says {ending}; download it again"
         )
-    return [f"ok: SHA-256 starts as the file's name says ({ending})"]
+    return [f"ok: SHA-256 matches the file's name ({ending})"]
 
 
-def _against_known(known: KnownWeights | None, token: list[float] | None, loaded: LoadedNetwork) -> list[str]:
+def _check_known(known: KnownWeights | None, token: list[float] | None, loaded: LoadedNetwork) -> list[str]:
+    """Compare the class token with the published one."""
     from guidino_cli.models.pretrained.feature_checks import feature_tolerance, max_feature_difference
 
     if known is None or not known.class_token:
@@ -121,7 +124,7 @@ def _against_known(known: KnownWeights | None, token: list[float] | None, loaded
         raise WeightsError(
             f"{loaded.path}: class token {format_features(token)} is not {known.name}'s "
             f"{format_features(list(known.class_token))}; "
-            f"other weights, or another picture than {COCO_IMAGE}"
+            f"other weights, or another image than {COCO_IMAGE}"
         )
     return [f"ok: class token as published for {known.name}; differs by {gap:.1g}"]
 

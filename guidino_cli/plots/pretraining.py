@@ -1,4 +1,4 @@
-"""How a pretraining run went: its terms, what tells whether it learns, and what the tokens of fixed images show."""
+"""Figures of a pretraining run: loss terms and collapse statistics over steps, and token maps of fixed images."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _WIDTH = 1.5
 
 @dataclass(frozen=True)
 class TokenTimeline:
-    """One image, and what a network made of it at some steps.
+    """One image and its token maps at some steps.
 
     Attributes:
-        name: Of the image.
+        name: File name of the image.
         pixels: (H, W, 3) uint8.
-        components: For each step, (h, w, 3) in [0, 1].
+        components: Principal components of its tokens at each step, (h, w, 3) in [0, 1].
     """
 
     name: str
@@ -48,14 +48,14 @@ class TokenTimeline:
 
 
 def pretraining_figure(history: Sequence[Mapping[str, Any]], *, name: str = "") -> Figure:
-    """Terms of the loss, entropies where there are any, and effective rank with mean cosine, over the steps.
+    """Loss terms, entropies if there are any, and effective rank with mean cosine, over the steps.
 
     Args:
         history: Rows of `history.jsonl`, at least one.
-        name: Heading.
+        name: Title.
 
     Returns:
-        A figure that belongs to no window; save it with `savefig`.
+        A figure without a window; save it with `savefig`.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -69,7 +69,7 @@ def pretraining_figure(history: Sequence[Mapping[str, Any]], *, name: str = "") 
     _draw(axes[0], history, ["loss", *(key for key in names if key not in entropies)], label="terms, weighted")
     if entropies:
         _draw(axes[1], history, entropies, label="entropy, nats")
-    _draw_watched(axes[-1], history)
+    _draw_feature_statistics(axes[-1], history)
     _mark_stages(axes, history)
     axes[-1].set_xlabel("step", fontsize=9, color=TEXT_COLOUR)
     if name:
@@ -77,26 +77,26 @@ def pretraining_figure(history: Sequence[Mapping[str, Any]], *, name: str = "") 
     return figure
 
 
-def token_sheet_figure(eyes: Sequence[TokenTimeline], *, steps: Sequence[int], name: str) -> Figure:
-    """A row an image, the image first, then its tokens' principal components after each of the steps.
+def token_sheet_figure(timelines: Sequence[TokenTimeline], *, steps: Sequence[int], name: str) -> Figure:
+    """One row per image: the image, then the principal components of its tokens at each of the steps.
 
     Args:
-        eyes: At least one.
-        steps: As many as every eye has components.
-        name: Heading.
+        timelines: At least one.
+        steps: As many as every timeline has components.
+        name: Title.
     """
-    heights = [panel_height((eye.pixels.shape[0], eye.pixels.shape[1]), width=_WIDTH) for eye in eyes]
+    sizes = [(timeline.pixels.shape[0], timeline.pixels.shape[1]) for timeline in timelines]
+    heights = [panel_height(size_hw, width=_WIDTH) for size_hw in sizes]
     figure, rows = create_panels(heights, 1 + len(steps), width=_WIDTH, margins=(0.1, 0.1, 0.8, 0.1))
-    for eye, panels in zip(eyes, rows, strict=True):
-        size_hw = (eye.pixels.shape[0], eye.pixels.shape[1])
-        show_image(panels[0], eye.pixels, size_hw=size_hw)
-        for axes, components in zip(panels[1:], eye.components, strict=True):
+    for timeline, size_hw, panels in zip(timelines, sizes, rows, strict=True):
+        show_image(panels[0], timeline.pixels, size_hw=size_hw)
+        for axes, components in zip(panels[1:], timeline.components, strict=True):
             show_image(axes, components, size_hw=size_hw, smooth=False)
     set_panel_title(rows[0][0], "image")
     for axes, step in zip(rows[0][1:], steps, strict=True):
         set_panel_title(axes, f"step {step:,}")
-    # A sheet of the first steps is narrow.
-    rest = "; colours of panels do not compare" if len(steps) > 2 else ""
+    # The sheet of the first steps is narrow.
+    rest = "; colours differ between panels" if len(steps) > 2 else ""
     set_figure_title(figure, shorten(name, 14 * (1 + len(steps))), note=f"principal components{rest}")
     return figure
 
@@ -108,21 +108,21 @@ def _draw(axes: Axes, history: Sequence[Mapping[str, Any]], names: Sequence[str]
         if key == "loss":
             style = {"color": TEXT_COLOUR, "linewidth": 1.8}
         axes.plot(*zip(*points, strict=True), label=key.replace("_", " "), **style, **_marker(points))
-    _dress(axes, label)
+    _style_axes(axes, label)
     axes.legend(
         fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=min(len(names), 6), borderaxespad=0.2
     )
 
 
-def _draw_watched(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
-    """Rank on the left, cosine on the right."""
+def _draw_feature_statistics(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
+    """Effective rank on the left axis, mean cosine on the right."""
     other = axes.twinx()
-    for place, key, colour, line in ((axes, "rank", _COLOURS[0], "-"), (other, "cosine", _COLOURS[1], "--")):
+    for panel, key, colour, line in ((axes, "rank", _COLOURS[0], "-"), (other, "cosine", _COLOURS[1], "--")):
         points = [(row["step"], row[key]) for row in history if key in row]
         if points:
-            place.plot(*zip(*points, strict=True), color=colour, linestyle=line, linewidth=1.3, **_marker(points))
-    _dress(axes, "effective rank")
-    _dress(other, "mean cosine (dashed)")
+            panel.plot(*zip(*points, strict=True), color=colour, linestyle=line, linewidth=1.3, **_marker(points))
+    _style_axes(axes, "effective rank")
+    _style_axes(other, "mean cosine (dashed)")
     axes.yaxis.label.set_color(_COLOURS[0])
     other.yaxis.label.set_color(_COLOURS[1])
     other.grid(visible=False)
@@ -132,14 +132,14 @@ def _draw_watched(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _mark_stages(panels: Sequence[Axes], history: Sequence[Mapping[str, Any]]) -> None:
-    """A line where a stage begins."""
+    """Draw a vertical line at the start of each stage."""
     for before, after in itertools.pairwise(history):
         if before["stage"] != after["stage"]:
             for axes in panels:
                 axes.axvline(before["step"], color="#999999", linewidth=0.8, linestyle=":")
 
 
-def _dress(axes: Axes, label: str) -> None:
+def _style_axes(axes: Axes, label: str) -> None:
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,1 +1,1 @@
-"""Learning from images without labels: objectives, and the views, masks, heads and losses they are made of."""
+"""Self-supervised learning on unlabelled images: objectives with their views, masks, networks and losses."""

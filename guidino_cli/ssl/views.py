@@ -1,4 +1,4 @@
-"""Views of a batch for student and teachers: crops, and masked patches."""
+"""Multi-crop views of a batch for student and teachers, with block masks of patches."""
 
 import math
 from collections.abc import Sequence
@@ -14,153 +14,151 @@ from guidino_cli.ssl.crops import CropDistribution, CropParams, apply_crops, dra
 from guidino_cli.ssl.objective import PretrainProgress
 from guidino_cli.types import UnlabelledSample
 
-_SMALLEST = 4
-_SHAPES = (0.3, 1 / 0.3)
+_MIN_BLOCK_PATCHES = 4
+_ASPECT_RANGE = (0.3, 1 / 0.3)
 _ATTEMPTS = 10
+# Last words of seeds, above all view indices.
+_MASK_SEED, _SIZE_SEED = 1000, 1001
 
 
 def spread_mask_ratios(views: int, *, masked: float, ratio: tuple[float, float]) -> list[float]:
-    """Of each view of a batch, the share of patches to hide: 0 for those that are shown whole.
+    """Mask ratio of each view of a batch; 0 for views without a mask.
 
-    The ratio's range is cut into as many parts as there are masked views, and every view takes the middle of one, so
-    that a batch always hides about the same (DINOv2 draws one within each part).
+    The range is divided into as many equal parts as there are masked views, and each view takes the centre of one, so
+    that every batch hides about the same number of patches (DINOv2 draws a ratio within each part).
 
     Args:
         views: V.
-        masked: Share of the views that are masked; at least one is, if it is not 0.
-        ratio: Lowest and highest share.
+        masked: Share of the views that are masked; at least one is, unless it is 0.
+        ratio: Lowest and highest mask ratio.
     """
     count = 0 if masked == 0 else max(1, round(views * masked))
     low, high = ratio
     return [low + (high - low) * (number + 0.5) / count for number in range(count)] + [0.0] * (views - count)
 
 
-def draw_mask(generator: np.random.Generator, *, grid_hw: tuple[int, int], hidden: int) -> np.ndarray:
-    """Booleans (h, w), exactly `hidden` of them true: rectangles as in BEiT (Bao et al. 2022, algorithm 1).
+def draw_mask(generator: np.random.Generator, *, grid_hw: tuple[int, int], count: int) -> np.ndarray:
+    """Booleans (h, w), exactly `count` of them true: block masking as in BEiT (Bao et al. 2022, algorithm 1).
 
-    Rectangles of at least four patches and of a shape between 0.3 and 1 / 0.3 are laid over each other until no other
-    fits; what is missing then is completed by patches drawn one by one, as in DINOv2.
+    Blocks of at least four patches and of an aspect ratio between 0.3 and 1 / 0.3 are added until no other fits; single
+    random patches fill up the rest, as in DINOv2.
     """
     mask = np.zeros(grid_hw, dtype=bool)
-    while mask.sum() < hidden and _lay(mask, generator, most=hidden - int(mask.sum())):
+    while mask.sum() < count and _add_block(mask, generator, most=count - int(mask.sum())):
         pass
     visible = np.flatnonzero(~mask)
-    missing = hidden - int(mask.sum())
+    missing = count - int(mask.sum())
     if missing > 0:
         mask.flat[generator.choice(visible, size=missing, replace=False)] = True
     return mask
 
 
-def count_masked(share: float, *, patches: int) -> int:
-    """Patches to hide, at least one where the share is not 0, and never all."""
-    return 0 if share == 0 else min(max(1, int(share * patches)), patches - 1)
+def count_masked(ratio: float, *, patches: int) -> int:
+    """Number of patches to mask: at least one unless the ratio is 0, and never all."""
+    return 0 if ratio == 0 else min(max(1, int(ratio * patches)), patches - 1)
 
 
 def draw_masks(
-    generators: Sequence[np.random.Generator], shares: Sequence[float], *, grid_hw: tuple[int, int]
+    generators: Sequence[np.random.Generator], ratios: Sequence[float], *, grid_hw: tuple[int, int]
 ) -> np.ndarray:
-    """Booleans (V, h w), one row a view."""
+    """Booleans (V, h w), one row per view."""
     patches = math.prod(grid_hw)
     rows = [
-        draw_mask(generator, grid_hw=grid_hw, hidden=count_masked(share, patches=patches)).ravel()
-        for generator, share in zip(generators, shares, strict=True)
+        draw_mask(generator, grid_hw=grid_hw, count=count_masked(ratio, patches=patches)).ravel()
+        for generator, ratio in zip(generators, ratios, strict=True)
     ]
     return np.stack(rows)
 
 
-def _lay(mask: np.ndarray, generator: np.random.Generator, *, most: int) -> bool:
-    """Hide a rectangle that hides between one and `most` patches more; False if none of ten does."""
+def _add_block(mask: np.ndarray, generator: np.random.Generator, *, most: int) -> bool:
+    """Mask a block that adds between one and `most` patches; False if ten attempts fail."""
     height, width = mask.shape
-    low, high = math.log(_SHAPES[0]), math.log(_SHAPES[1])
+    low, high = math.log(_ASPECT_RANGE[0]), math.log(_ASPECT_RANGE[1])
     for _ in range(_ATTEMPTS):
-        area, shape = generator.uniform(_SMALLEST, max(_SMALLEST, most)), math.exp(generator.uniform(low, high))
-        h, w = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
+        area = generator.uniform(_MIN_BLOCK_PATCHES, max(_MIN_BLOCK_PATCHES, most))
+        aspect = math.exp(generator.uniform(low, high))
+        h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if not (0 < h < height and 0 < w < width):
             continue
         top, left = generator.integers(height - h + 1), generator.integers(width - w + 1)
-        part = mask[top : top + h, left : left + w]
-        if 0 < (~part).sum() <= most:
-            part[:] = True
+        block = mask[top : top + h, left : left + w]
+        if 0 < (~block).sum() <= most:
+            block[:] = True
             return True
     return False
 
 
-# Last words of the seeds, beside the numbers of the views.
-_MASKS, _SIZES = 1000, 1001
-
-
 class MultiCropViews(NamedTuple):
-    """Of B images. Views of the same number lie together: first the first view of all images, then the second.
+    """Views of B images, ordered by view: the first view of all images, then the second, and so on.
 
     Attributes:
-        whole: (2 B, 3, G, G), two global crops of each image.
-        parts: (L B, 3, l, l), local crops, or None without any.
-        mask: (2 B, P) booleans, what the student does not see of the global crops.
-        masked: (M,) where these are in the flattened (2 B P) patches.
-        mask_weights: (M,) 1 over the number of masked patches in the same view.
-        gram: (2 B, 3, g, g), the global crops for the Gram teacher: larger, in the light of the source. None without.
-        gram_weight: Of that term.
+        global_crops: (2 B, 3, G, G), two per image.
+        local_crops: (L B, 3, l, l), or None without any.
+        mask: (2 B, P) booleans, patches of the global crops that are hidden from the student.
+        masked_indices: (M,) positions of these in the flattened (2 B P) patches.
+        mask_weights: (M,) 1 / number of masked patches in the same view.
+        gram_crops: (2 B, 3, g, g), larger global crops without photometric changes for the Gram teacher, or None.
+        gram_weight: Weight of the Gram term.
     """
 
-    whole: Tensor
-    parts: Tensor | None
+    global_crops: Tensor
+    local_crops: Tensor | None
     mask: Tensor
-    masked: Tensor
+    masked_indices: Tensor
     mask_weights: Tensor
-    gram: Tensor | None
+    gram_crops: Tensor | None
     gram_weight: float
 
 
-def make_views(images: UnlabelledSample, config: PretrainConfig, *, at: PretrainProgress, patch: int) -> MultiCropViews:
-    """Views that depend on the seed, the step and what is shown only.
+def make_views(
+    images: UnlabelledSample, config: PretrainConfig, *, progress: PretrainProgress, patch_size: int
+) -> MultiCropViews:
+    """Draw and cut the views of a batch; they depend on the seed, the step, the epoch and the images alone.
 
     Args:
-        images: Pixels on the device, the numbers beside them in main memory.
-        config: Of the run.
-        at: Where the run stands.
-        patch: Pixels of the backbone's patch.
+        images: Pixels on the device, the other fields in main memory.
+        config: Settings of the run.
+        progress: Position in the run.
+        patch_size: Pixels per patch of the student.
     """
-    stage, _ = config.stage_at(at.step)
-    sizes = draw_crop_sizes(stage, np.random.default_rng([at.seed, at.step, _SIZES]))
-    count = config.dino.local_count
-    whole = [_crops(images, kind, seed=at.seed, view=view) for view, kind in enumerate(_whole_kinds(config))]
-    parts = [_crops(images, _part_kind(config), seed=at.seed, view=2 + view) for view in range(count)]
-    mask = _mask(images, config, seed=at.seed, side=sizes.global_size // patch)
-    device = images.pixels.device
-    places = np.flatnonzero(mask)
+    stage, _ = config.stage_at(progress.step)
+    sizes, seed = draw_crop_sizes(stage, progress), progress.seed
+    *global_kinds, local_kind = _view_distributions(config)
+    global_crops = [_draw_crops(images, kind, seed=seed, view=view) for view, kind in enumerate(global_kinds)]
+    local_crops = [_draw_crops(images, local_kind, seed=seed, view=2 + view) for view in range(config.dino.local_count)]
+    mask = _draw_batch_masks(images, config, seed=seed, side=sizes.global_size // patch_size)
     weights = np.repeat(1 / mask.sum(axis=1).clip(min=1), mask.sum(axis=1)).astype(np.float32)
+    device, gram_size = images.pixels.device, sizes.gram_size or 2 * sizes.global_size
     return MultiCropViews(
-        whole=_cut(images, whole, size=sizes.global_size),
-        parts=_cut(images, parts, size=sizes.local_size) if count else None,
+        global_crops=_cut(images, global_crops, size=sizes.global_size),
+        local_crops=_cut(images, local_crops, size=sizes.local_size) if local_crops else None,
         mask=move_to_device(torch.from_numpy(mask), device),
-        masked=move_to_device(torch.from_numpy(places), device),
+        masked_indices=move_to_device(torch.from_numpy(np.flatnonzero(mask)), device),
         mask_weights=move_to_device(torch.from_numpy(weights), device),
-        gram=_cut(images, whole, size=sizes.gram_size or 2 * sizes.global_size, light=False) if stage.gram else None,
+        gram_crops=_cut(images, global_crops, size=gram_size, light=False) if stage.gram else None,
         gram_weight=stage.gram,
     )
 
 
-def draw_crop_sizes(stage: StageSettings, generator: np.random.Generator) -> CropSizes:
-    """One of the sizes of a stage, by their weights; all processes draw the same."""
+def draw_crop_sizes(stage: StageSettings, progress: PretrainProgress) -> CropSizes:
+    """One of the crop sizes of a stage by their weights, the same in all processes."""
+    generator = np.random.default_rng([progress.seed, progress.step, _SIZE_SEED])
     weights = np.array([sizes.weight for sizes in stage.crops])
     return stage.crops[int(generator.choice(len(weights), p=weights / weights.sum()))]
 
 
-def _whole_kinds(config: PretrainConfig) -> tuple[CropDistribution, CropDistribution]:
-    """The first is always blurred; the second hardly ever, and sometimes solarised."""
-    kind = CropDistribution(area=config.dino.global_area, flip=config.data.flip, light=config.data.light)
-    return kind, replace(kind, blur=0.1, solarise=0.2)
+def _view_distributions(config: PretrainConfig) -> tuple[CropDistribution, CropDistribution, CropDistribution]:
+    """Both global views and the local ones: the first is always blurred, the second rarely, and sometimes solarised."""
+    data, dino = config.data, config.dino
+    first = CropDistribution(area=dino.global_area, flip=data.flip, light=data.light)
+    return first, replace(first, blur=0.1, solarise=0.2), replace(first, area=dino.local_area, blur=0.5)
 
 
-def _part_kind(config: PretrainConfig) -> CropDistribution:
-    return CropDistribution(area=config.dino.local_area, flip=config.data.flip, blur=0.5, light=config.data.light)
-
-
-def _crops(images: UnlabelledSample, kind: CropDistribution, *, seed: int, view: int) -> list[CropParams]:
-    shown = zip(images.epoch.tolist(), images.image_index.tolist(), images.aspect.tolist(), strict=True)
+def _draw_crops(images: UnlabelledSample, distribution: CropDistribution, *, seed: int, view: int) -> list[CropParams]:
+    rows = zip(images.epoch.tolist(), images.image_index.tolist(), images.aspect.tolist(), strict=True)
     return [
-        draw_crop(kind, np.random.default_rng([seed, epoch, index, view]), aspect=aspect)
-        for epoch, index, aspect in shown
+        draw_crop(distribution, np.random.default_rng([seed, epoch, index, view]), aspect=aspect)
+        for epoch, index, aspect in rows
     ]
 
 
@@ -168,12 +166,12 @@ def _cut(images: UnlabelledSample, views: Sequence[list[CropParams]], *, size: i
     return torch.cat([apply_crops(images.pixels, crops, size=size, light=light) for crops in views])
 
 
-def _mask(images: UnlabelledSample, config: PretrainConfig, *, seed: int, side: int) -> np.ndarray:
+def _draw_batch_masks(images: UnlabelledSample, config: PretrainConfig, *, seed: int, side: int) -> np.ndarray:
     """Booleans (2 B, P); which views are masked, and how much, is drawn for the batch."""
-    showings = list(zip(images.epoch.tolist(), images.image_index.tolist(), strict=True))
-    shares = spread_mask_ratios(2 * len(showings), masked=config.dino.masked, ratio=config.dino.mask_ratio)
-    order = np.random.default_rng([seed, *showings[0], _MASKS]).permutation(len(shares))
+    rows = list(zip(images.epoch.tolist(), images.image_index.tolist(), strict=True))
+    ratios = spread_mask_ratios(2 * len(rows), masked=config.dino.masked, ratio=config.dino.mask_ratio)
+    order = np.random.default_rng([seed, *rows[0], _MASK_SEED]).permutation(len(ratios))
     generators = [
-        np.random.default_rng([seed, epoch, index, view, _MASKS]) for view in range(2) for epoch, index in showings
+        np.random.default_rng([seed, epoch, index, view, _MASK_SEED]) for view in range(2) for epoch, index in rows
     ]
-    return draw_masks(generators, [shares[number] for number in order], grid_hw=(side, side))
+    return draw_masks(generators, [ratios[number] for number in order], grid_hw=(side, side))

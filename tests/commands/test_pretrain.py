@@ -134,7 +134,7 @@ def test_a_dry_run_prints_the_settings_and_writes_nothing(
     ("change", "code", "words"),
     [
         ("stages.0.crops.0.global_size=40", 2, "patches have 16 pixels: use a multiple, such as"),
-        ("train.batch_size=7", 2, "6 images fill no batch of 7"),
+        ("train.batch_size=7", 2, "6 images do not fill a batch of 7"),
         ("train.batchsize=7", 2, "did you mean 'batch_size'"),
         ("student.name=vit", 2, "backbone vit"),
     ],

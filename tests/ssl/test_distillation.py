@@ -21,7 +21,7 @@ from guidino_cli.ssl.student import StudentSize, init_student
 from guidino_cli.ssl.teacher_features import TeacherFeatureTable
 from guidino_cli.types import UnlabelledSample
 
-AT = PretrainProgress(0, 100, 0)
+PROGRESS = PretrainProgress(0, 100, 0)
 
 
 class Colours(nn.Module):
@@ -52,7 +52,7 @@ def images(*, epoch: int = 0, count: int = 2) -> UnlabelledSample:
 
 def distillation(config: PretrainConfig, *, width: int = 16, teacher: nn.Module | None = None, table=None):  # type: ignore[no-untyped-def]
     trunk = TokenEncoder(init_student(StudentSize(width, 1, 2), seed=0), mean=(0.5,) * 3, std=(0.25,) * 3)
-    return Distillation(trunk, Teacher(teacher or Colours(), channels=12, patch=8), config, table=table)
+    return Distillation(trunk, Teacher(teacher or Colours(), channels=12, patch_size=8), config, table=table)
 
 
 def in_table(place: Path):  # type: ignore[no-untyped-def]
@@ -62,7 +62,7 @@ def in_table(place: Path):  # type: ignore[no-untyped-def]
 def test_every_weight_that_learns_gets_a_gradient() -> None:
     """Otherwise several processes end at their second step, each waiting for the others' gradient of it."""
     objective = distillation(settings(gram=1.0))
-    objective(objective.views(images(), at=AT), at=AT).terms["loss"].backward()
+    objective(objective.views(images(), progress=PROGRESS), progress=PROGRESS).terms["loss"].backward()
     learning = {name: weight.grad for name, weight in objective.named_parameters() if weight.requires_grad}
     assert learning
     assert [name for name, gradient in learning.items() if gradient is None] == []
@@ -71,14 +71,14 @@ def test_every_weight_that_learns_gets_a_gradient() -> None:
 @pytest.mark.parametrize("epoch", range(4))
 def test_tokens_turn_with_the_view(epoch: int) -> None:
     """Up to what two ways of cutting the same crop differ by, at 64 px for the student and 32 px for the teacher."""
-    lesson = distillation(settings()).views(images(epoch=epoch), at=AT)
+    lesson = distillation(settings()).views(images(epoch=epoch), progress=PROGRESS)
     seen = F.avg_pool2d(lesson.image, 16).flatten(2).transpose(1, 2)
     assert torch.allclose(lesson.tokens[..., :3], seen, atol=0.06)
 
 
 def test_without_flips_epochs_that_show_the_same_view_show_the_same_pixels() -> None:
     objective = distillation(settings(flip=0.0))
-    first, between, later = (objective.views(images(epoch=epoch), at=AT).image for epoch in (0, 1, 2))
+    first, between, later = (objective.views(images(epoch=epoch), progress=PROGRESS).image for epoch in (0, 1, 2))
     assert torch.equal(first, later)
     assert not torch.equal(first, between)
 
@@ -87,29 +87,29 @@ def test_the_teacher_sees_every_view_once(tmp_path: Path) -> None:
     teacher = Colours()
     objective = distillation(settings(), teacher=teacher, table=in_table(tmp_path))
     for epoch in range(6):
-        objective.views(images(epoch=epoch), at=AT)
+        objective.views(images(epoch=epoch), progress=PROGRESS)
     assert teacher.asked == 2 * 2
 
 
 def test_a_remembered_teacher_says_what_it_said_to_half_precision(tmp_path: Path) -> None:
-    fresh_one = distillation(settings()).views(images(), at=AT)
-    remembered = distillation(settings(), table=in_table(tmp_path)).views(images(), at=AT)
+    fresh_one = distillation(settings()).views(images(), progress=PROGRESS)
+    remembered = distillation(settings(), table=in_table(tmp_path)).views(images(), progress=PROGRESS)
     assert torch.equal(remembered.tokens, fresh_one.tokens.half().float())
     assert torch.equal(remembered.image, fresh_one.image)
 
 
 def test_the_loss_is_the_sum_of_its_terms() -> None:
     objective = distillation(settings(gram=2.0))
-    learned = objective(objective.views(images(), at=AT), at=AT)
+    learned = objective(objective.views(images(), progress=PROGRESS), progress=PROGRESS)
     assert set(learned.terms) == {"distance", "gram", "loss"}
     assert torch.isclose(learned.terms["loss"], learned.terms["distance"] + learned.terms["gram"])
 
 
 def test_the_centre_is_the_mean_token_of_the_batches_so_far() -> None:
     objective = distillation(settings(flip=0.0))
-    lessons = [objective.views(images(epoch=epoch), at=AT) for epoch in (0, 1)]
+    lessons = [objective.views(images(epoch=epoch), progress=PROGRESS) for epoch in (0, 1)]
     for lesson in lessons:
-        objective(lesson, at=AT)
+        objective(lesson, progress=PROGRESS)
     expected = torch.stack([lesson.tokens.mean(dim=(0, 1)) for lesson in lessons]).mean(dim=0)
     assert torch.allclose(objective.centre, expected, atol=1e-6)
 
@@ -128,10 +128,10 @@ def test_the_state_holds_no_teacher() -> None:
 def test_a_student_learns_what_its_teacher_says_of_one_image() -> None:
     torch.manual_seed(0)
     objective = distillation(settings(gram=1.0, flip=0.0))
-    lesson = objective.views(images(count=1), at=AT)
+    lesson = objective.views(images(count=1), progress=PROGRESS)
     optimizer = torch.optim.AdamW(objective.parameters(), lr=3e-3)
     for _ in range(80):
-        learned = objective(lesson, at=AT)
+        learned = objective(lesson, progress=PROGRESS)
         optimizer.zero_grad()
         learned.terms["loss"].backward()
         optimizer.step()
@@ -140,6 +140,8 @@ def test_a_student_learns_what_its_teacher_says_of_one_image() -> None:
 
 def test_a_student_that_is_as_far_as_at_the_beginning_is_warned_of() -> None:
     objective = distillation(settings())
-    assert objective.warning({"distance": 0.97}, at=PretrainProgress(10, 100, 0)) is None
-    assert objective.warning({"distance": 0.50}, at=PretrainProgress(30, 100, 0)) is None
-    assert "0.97 after 30% of the steps" in str(objective.warning({"distance": 0.97}, at=PretrainProgress(30, 100, 0)))
+    assert objective.warning({"distance": 0.97}, progress=PretrainProgress(10, 100, 0)) is None
+    assert objective.warning({"distance": 0.50}, progress=PretrainProgress(30, 100, 0)) is None
+    assert "0.97 after 30% of the steps" in str(
+        objective.warning({"distance": 0.97}, progress=PretrainProgress(30, 100, 0))
+    )

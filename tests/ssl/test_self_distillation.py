@@ -45,13 +45,13 @@ def _images(count: int = 4, side: int = 80) -> UnlabelledSample:
     return UnlabelledSample(pixels, torch.ones(count), torch.arange(count), torch.zeros(count, dtype=torch.long))
 
 
-def _at(step: int = 0) -> PretrainProgress:
+def _progress(step: int = 0) -> PretrainProgress:
     return PretrainProgress(step, 10, seed=3)
 
 
 def test_terms_begin_near_those_of_a_student_who_says_nothing_and_sum_to_the_loss(make: Make) -> None:
     objective, _ = make()
-    terms, figures, features = objective(objective.views(_images(), at=_at()), at=_at())
+    terms, figures, features = objective(objective.views(_images(), progress=_progress()), progress=_progress())
     assert float(terms["dino"]) == pytest.approx(math.log(32), abs=0.1)
     assert float(terms["ibot"]) == pytest.approx(math.log(16) / 2, abs=0.1)
     assert float(terms["loss"]) == pytest.approx(
@@ -63,7 +63,7 @@ def test_terms_begin_near_those_of_a_student_who_says_nothing_and_sum_to_the_los
 
 def test_teachers_get_no_gradient_and_everything_else_does(make: Make) -> None:
     objective, _ = make()
-    objective(objective.views(_images(), at=_at()), at=_at()).terms["loss"].backward()
+    objective(objective.views(_images(), progress=_progress()), progress=_progress()).terms["loss"].backward()
     without = [name for name, item in objective.named_parameters() if item.requires_grad and item.grad is None]
     assert without == []
     assert all(not item.requires_grad for name, item in objective.named_parameters() if "teacher" in name)
@@ -78,20 +78,20 @@ def test_teachers_stay_in_evaluation_mode(make: Make) -> None:
 
 def test_the_student_does_not_see_what_is_masked(make: Make) -> None:
     objective, _ = make()
-    views = objective.views(_images(), at=_at())
+    views = objective.views(_images(), progress=_progress())
     hidden = views.mask.view(8, 1, 4, 4).repeat_interleave(16, 2).repeat_interleave(16, 3)
     objective.eval()
     with torch.no_grad():
-        seen = objective.student(views.whole, views.mask)
-        changed = objective.student(torch.where(hidden, 0.9 * torch.rand(1), views.whole), views.mask)
+        seen = objective.student(views.global_crops, views.mask)
+        changed = objective.student(torch.where(hidden, 0.9 * torch.rand(1), views.global_crops), views.mask)
     torch.testing.assert_close(seen.cls, changed.cls)
 
 
 def test_masked_patches_are_weighted_so_that_every_masked_view_counts_once(make: Make) -> None:
     objective, _ = make()
-    views = objective.views(_images(), at=_at())
-    assert len(views.masked) == int(views.mask.sum())
-    assert bool(views.mask.flatten()[views.masked].all())
+    views = objective.views(_images(), progress=_progress())
+    assert len(views.masked_indices) == int(views.mask.sum())
+    assert bool(views.mask.flatten()[views.masked_indices].all())
     assert float(views.mask_weights.sum()) == pytest.approx(int(views.mask.any(dim=1).sum()))
     assert int(views.mask.any(dim=1).sum()) == 4
 
@@ -99,11 +99,11 @@ def test_masked_patches_are_weighted_so_that_every_masked_view_counts_once(make:
 def test_views_depend_on_the_showing_and_not_on_the_batch(make: Make) -> None:
     objective, _ = make()
     images = _images()
-    both = objective.views(images, at=_at())
-    last = objective.views(UnlabelledSample(*(item[2:] for item in images)), at=_at(7))
-    torch.testing.assert_close(both.whole.view(2, 4, 3, 64, 64)[:, 2:], last.whole.view(2, 2, 3, 64, 64))
-    other = objective.views(images._replace(epoch=images.epoch + 1), at=_at())
-    assert not torch.equal(both.whole, other.whole)
+    both = objective.views(images, progress=_progress())
+    last = objective.views(UnlabelledSample(*(item[2:] for item in images)), progress=_progress(7))
+    torch.testing.assert_close(both.global_crops.view(2, 4, 3, 64, 64)[:, 2:], last.global_crops.view(2, 2, 3, 64, 64))
+    other = objective.views(images._replace(epoch=images.epoch + 1), progress=_progress())
+    assert not torch.equal(both.global_crops, other.global_crops)
 
 
 def test_the_teacher_follows_by_the_stages_momentum(make: Make) -> None:
@@ -111,23 +111,25 @@ def test_the_teacher_follows_by_the_stages_momentum(make: Make) -> None:
     with torch.no_grad():
         objective.head.last.weight.add_(1.0)
     before = objective.teacher_head.last.weight.clone()
-    objective.after_step(at=_at(1))
+    objective.after_step(progress=_progress(1))
     torch.testing.assert_close(objective.teacher_head.last.weight, before + 0.5)
 
 
 def test_last_layers_are_frozen_at_the_beginning(make: Make) -> None:
     objective, _ = make("dino.freeze_last=2")
     for step, frozen in ((1, True), (2, False)):
-        objective(objective.views(_images(), at=_at(step)), at=_at(step)).terms["loss"].backward()
-        objective.before_step(at=_at(step))
+        objective(objective.views(_images(), progress=_progress(step)), progress=_progress(step)).terms[
+            "loss"
+        ].backward()
+        objective.before_step(progress=_progress(step))
         assert (objective.head.last.weight.grad is None) is frozen
 
 
 def test_the_gram_teacher_is_the_teacher_of_its_step_and_sees_larger_views(make: Make) -> None:
     objective, _ = make("stages.0.gram=2", "dino.gram_step=0", "stages.0.crops.0.gram_size=128")
-    views = objective.views(_images(), at=_at())
-    assert views.gram.shape == (8, 3, 128, 128)
-    terms = objective(views, at=_at()).terms
+    views = objective.views(_images(), progress=_progress())
+    assert views.gram_crops.shape == (8, 3, 128, 128)
+    terms = objective(views, progress=_progress()).terms
     assert float(terms["gram"]) > 0
     assert make()[0].gram_teacher is None
 
@@ -135,9 +137,9 @@ def test_the_gram_teacher_is_the_teacher_of_its_step_and_sees_larger_views(make:
 def test_a_gram_teacher_that_sees_what_the_student_sees_finds_nothing(make: Make) -> None:
     objective, _ = make("stages.0.gram=2", "dino.masked=0", "dino.ibot=0", "data.light=none")
     objective.eval()
-    views = objective.views(_images(), at=_at())
-    same = views._replace(gram=views.whole)
-    assert float(objective(same, at=_at()).terms["gram"]) == pytest.approx(0, abs=1e-9)
+    views = objective.views(_images(), progress=_progress())
+    same = views._replace(gram_crops=views.global_crops)
+    assert float(objective(same, progress=_progress()).terms["gram"]) == pytest.approx(0, abs=1e-9)
 
 
 def test_the_gram_teacher_is_taken_once(make: Make) -> None:
@@ -148,7 +150,7 @@ def test_the_gram_teacher_is_taken_once(make: Make) -> None:
     for step in range(1, 6):
         with torch.no_grad():
             objective.student.network.norm.weight.add_(1.0)
-        objective.after_step(at=_at(step))
+        objective.after_step(progress=_progress(step))
         first[step] = objective.gram_teacher.network.norm.weight.clone()
         if step == 3:
             torch.testing.assert_close(first[3], objective.teacher.network.norm.weight)
@@ -164,25 +166,27 @@ def test_maps_are_resized_to_the_students_grid() -> None:
 
 def test_it_can_learn_one_batch_by_heart(make: Make) -> None:
     objective, _ = make("dino.koleo=0", "dino.last_std=0.1", "stages.0.momentum=1.0")
-    views = objective.views(_images(), at=_at())
+    views = objective.views(_images(), progress=_progress())
     objective.student.eval()
     optimizer = torch.optim.AdamW([item for item in objective.parameters() if item.requires_grad], lr=3e-3)
     first = last = None
     for _ in range(25):
-        learned = objective(views, at=_at())
+        learned = objective(views, progress=_progress())
         first, last = first or float(learned.terms["dino"]), float(learned.terms["dino"])
         learned.terms["loss"].backward()
         optimizer.step()
         optimizer.zero_grad()
     # What cannot be undercut is the entropy of the targets.
-    assert last - float(learned.figures["target_entropy"]) < 0.3 * (first - float(learned.figures["target_entropy"]))
+    assert last - float(learned.statistics["target_entropy"]) < 0.3 * (
+        first - float(learned.statistics["target_entropy"])
+    )
 
 
 def test_a_plateau_late_in_the_run_is_warned_of(make: Make) -> None:
     objective, _ = make("dino.freeze_last=0")
     figures = {"dino": math.log(32), "target_entropy": 3.4}
     early, late, short = PretrainProgress(100, 1000, 0), PretrainProgress(200, 1000, 0), PretrainProgress(20, 40, 0)
-    assert objective.warning(figures, at=early) is None
-    assert objective.warning(figures, at=short) is None
-    assert "ln K" in str(objective.warning(figures, at=late))
-    assert objective.warning({**figures, "dino": 3.0}, at=late) is None
+    assert objective.warning(figures, progress=early) is None
+    assert objective.warning(figures, progress=short) is None
+    assert "ln K" in str(objective.warning(figures, progress=late))
+    assert objective.warning({**figures, "dino": 3.0}, progress=late) is None

@@ -68,7 +68,7 @@ def test_the_first_tokens_are_the_teachers_up_to_the_place_of_their_positions(te
 
 @pytest.mark.parametrize("blocks", [[], [0], [4], [2, 1], [1, 1]])
 def test_blocks_that_are_not_there_are_refused(teacher: Dinov2Model, blocks: list[int]) -> None:
-    with pytest.raises(ValueError, match=r"expected rising numbers within 1\.\.3"):
+    with pytest.raises(ValueError, match=r"expected increasing numbers within 1\.\.3"):
         init_student_from_blocks(teacher, blocks)
 
 

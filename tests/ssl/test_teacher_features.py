@@ -20,21 +20,21 @@ def never(_places: list[int]) -> torch.Tensor:
 
 def test_rows_come_back_as_they_were_given(tmp_path: Path) -> None:
     given = torch.arange(12.0).view(2, 3, 2)
-    first = table(tmp_path).recall([3, 1], lambda _places: given)
+    first = table(tmp_path).get_or_compute([3, 1], lambda _places: given)
     assert torch.equal(first, given)
-    assert torch.equal(table(tmp_path).recall([1, 3], never), given.flip(0))
+    assert torch.equal(table(tmp_path).get_or_compute([1, 3], never), given.flip(0))
 
 
 def test_only_missing_rows_are_computed(tmp_path: Path) -> None:
     features = table(tmp_path)
-    features.recall([0], lambda places: torch.ones(len(places), 3, 2))
+    features.get_or_compute([0], lambda places: torch.ones(len(places), 3, 2))
     asked = []
 
     def compute(places: list[int]) -> torch.Tensor:
         asked.extend(places)
         return torch.full((len(places), 3, 2), 2.0)
 
-    rows = features.recall([2, 0, 1], compute)
+    rows = features.get_or_compute([2, 0, 1], compute)
     assert asked == [0, 2]
     assert rows[:, 0, 0].tolist() == [2.0, 1.0, 2.0]
     assert features.count == 3
@@ -42,18 +42,18 @@ def test_only_missing_rows_are_computed(tmp_path: Path) -> None:
 
 def test_a_value_is_the_same_the_first_time_and_later(tmp_path: Path) -> None:
     third = torch.full((1, 3, 2), 1 / 3)
-    first = table(tmp_path).recall([0], lambda _places: third)
+    first = table(tmp_path).get_or_compute([0], lambda _places: third)
     assert not torch.equal(first, third)
-    assert torch.equal(table(tmp_path).recall([0], never), first)
+    assert torch.equal(table(tmp_path).get_or_compute([0], never), first)
 
 
 def test_another_key_has_rows_of_its_own(tmp_path: Path) -> None:
-    table(tmp_path).recall([0], lambda _places: torch.ones(1, 3, 2))
+    table(tmp_path).get_or_compute([0], lambda _places: torch.ones(1, 3, 2))
     assert table(tmp_path, {"weights": "other", "views": 2}).count == 0
 
 
 def test_a_row_whose_computing_fails_is_missing(tmp_path: Path) -> None:
     features = table(tmp_path)
     with pytest.raises(AssertionError):
-        features.recall([0], never)
+        features.get_or_compute([0], never)
     assert features.count == 0

@@ -11,7 +11,7 @@ from guidino_cli.ssl.views import count_masked, draw_mask, draw_masks, spread_ma
 def test_exactly_as_many_patches_are_hidden_as_wanted(grid_hw: tuple[int, int], share: float) -> None:
     wanted = count_masked(share, patches=grid_hw[0] * grid_hw[1])
     for seed in range(20):
-        assert draw_mask(np.random.default_rng(seed), grid_hw=grid_hw, hidden=wanted).sum() == wanted
+        assert draw_mask(np.random.default_rng(seed), grid_hw=grid_hw, count=wanted).sum() == wanted
 
 
 def test_half_of_the_views_are_masked_from_a_tenth_to_a_half() -> None:
@@ -34,7 +34,7 @@ def test_hidden_patches_lie_together() -> None:
     """Of a hidden patch's four neighbours more are hidden than of patches hidden one by one, whose share is 0.3."""
     shares = []
     for seed in range(30):
-        mask = draw_mask(np.random.default_rng(seed), grid_hw=(14, 14), hidden=59)
+        mask = draw_mask(np.random.default_rng(seed), grid_hw=(14, 14), count=59)
         neighbours = [np.roll(mask, shift, axis)[1:-1, 1:-1] for axis in (0, 1) for shift in (-1, 1)]
         shares.append(np.mean([near[mask[1:-1, 1:-1]].mean() for near in neighbours]))
     assert np.mean(shares) > 0.55

@@ -1,4 +1,4 @@
-"""The pictures of a pretraining run: its curve, and what the tokens of some fixed images show from time to time."""
+"""Figures of a pretraining run: its curve, and snapshots of the tokens of some fixed images."""
 
 import io
 import time
@@ -16,25 +16,25 @@ from guidino_cli.progress import log_warning
 from guidino_cli.ssl.networks import TokenEncoder
 
 PRETRAIN_CURVE_FILE, TOKENS_FILE = "curve.png", "tokens.png"
-_LOOKS = "looks"
-_SHOWN_IMAGES, _SHOWN_STEPS = 4, 5
+_SNAPSHOTS = "looks"
+_NUM_IMAGES, _NUM_STEPS = 4, 5
 _LONG_SIDE = 448
 
 
 def pretrain_curve_callback(
     folder: PretrainFolder, *, every_seconds: float = 60.0
 ) -> Callable[[Sequence[HistoryRow]], None]:
-    """A function to call after each row: it draws the curve if the last drawing is long enough ago."""
-    drawn = -every_seconds
+    """A callback for new rows of the history; redraws the curve at most every `every_seconds`."""
+    drawn_at = -every_seconds
 
-    def keep(history: Sequence[HistoryRow]) -> None:
-        nonlocal drawn
-        if time.monotonic() - drawn < every_seconds:
+    def update(history: Sequence[HistoryRow]) -> None:
+        nonlocal drawn_at
+        if time.monotonic() - drawn_at < every_seconds:
             return
         _try(lambda: save_pretrain_curve(folder, history), PRETRAIN_CURVE_FILE)
-        drawn = time.monotonic()
+        drawn_at = time.monotonic()
 
-    return keep
+    return update
 
 
 def save_pretrain_curve(folder: PretrainFolder, history: Sequence[HistoryRow]) -> None:
@@ -42,58 +42,64 @@ def save_pretrain_curve(folder: PretrainFolder, history: Sequence[HistoryRow]) -
     write_atomically(folder.path / PRETRAIN_CURVE_FILE, pretraining_figure(history, name=_title(folder)).savefig)
 
 
-def snapshot_callback(folder: PretrainFolder, trunk: TokenEncoder, paths: Sequence[Path]) -> Callable[[int], None]:
-    """A function to call at some steps: it notes what the tokens show, and draws that beside what they showed before.
+def snapshot_callback(folder: PretrainFolder, encoder: TokenEncoder, paths: Sequence[Path]) -> Callable[[int], None]:
+    """A callback for some steps: it saves a snapshot, and draws it beside earlier ones.
 
     Args:
         folder: Of the run.
-        trunk: What is looked through, in evaluation mode when the function is called.
+        encoder: Network of the snapshots, in evaluation mode when the callback is called.
         paths: All images of the run.
     """
-    chosen = select_fixed_images(paths, count=_SHOWN_IMAGES)
+    chosen = select_fixed_images(paths, count=_NUM_IMAGES)
 
-    def keep(step: int) -> None:
-        _try(lambda: _look(folder, trunk, chosen, step), TOKENS_FILE)
+    def update(step: int) -> None:
+        _try(lambda: _save_snapshot(folder, encoder, chosen, step), TOKENS_FILE)
 
-    return keep
+    return update
 
 
 def remove_pretrain_figures(folder: PretrainFolder) -> None:
-    """Forget the pictures of a run that is written over."""
-    for path in (folder.path / PRETRAIN_CURVE_FILE, folder.path / TOKENS_FILE, *(folder.path / _LOOKS).glob("*.npz")):
+    """Remove the figures of a run that is overwritten."""
+    for path in (
+        folder.path / PRETRAIN_CURVE_FILE,
+        folder.path / TOKENS_FILE,
+        *(folder.path / _SNAPSHOTS).glob("*.npz"),
+    ):
         path.unlink(missing_ok=True)
 
 
-def _look(folder: PretrainFolder, trunk: TokenEncoder, chosen: Sequence[Path], step: int) -> None:
-    seen = [take_snapshot(trunk, path, long_side=_LONG_SIDE) for path in chosen]
+def _save_snapshot(folder: PretrainFolder, encoder: TokenEncoder, chosen: Sequence[Path], step: int) -> None:
+    snapshots = [take_snapshot(encoder, path, long_side=_LONG_SIDE) for path in chosen]
     maps: dict[str, Any] = {
-        f"image{number}": (item.components * 255).round().astype(np.uint8) for number, item in enumerate(seen)
+        f"image{number}": (item.components * 255).round().astype(np.uint8) for number, item in enumerate(snapshots)
     }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **maps)
-    write_atomically(folder.path / _LOOKS / f"{step:08d}.npz", lambda place: place.write_bytes(buffer.getbuffer()))
-    files = _spread([file for file in sorted((folder.path / _LOOKS).glob("*.npz")) if int(file.stem) <= step])
-    noted = [np.load(file) for file in files]
-    eyes = [
-        TokenTimeline(item.path.name, item.pixels, [note[f"image{number}"] / 255 for note in noted])
-        for number, item in enumerate(seen)
+    write_atomically(
+        folder.path / _SNAPSHOTS / f"{step:08d}.npz", lambda temporary: temporary.write_bytes(buffer.getbuffer())
+    )
+    files = _spread([file for file in sorted((folder.path / _SNAPSHOTS).glob("*.npz")) if int(file.stem) <= step])
+    stored = [np.load(file) for file in files]
+    timelines = [
+        TokenTimeline(item.path.name, item.pixels, [maps[f"image{number}"] / 255 for maps in stored])
+        for number, item in enumerate(snapshots)
     ]
-    figure = token_sheet_figure(eyes, steps=[int(file.stem) for file in files], name=_title(folder))
+    figure = token_sheet_figure(timelines, steps=[int(file.stem) for file in files], name=_title(folder))
     write_atomically(folder.path / TOKENS_FILE, figure.savefig)
 
 
 def _spread(files: Sequence[Path]) -> list[Path]:
-    """The first, the last, and some between."""
-    if len(files) <= _SHOWN_STEPS:
+    """Evenly spaced files, the first and the last included."""
+    if len(files) <= _NUM_STEPS:
         return list(files)
-    return [files[round(index * (len(files) - 1) / (_SHOWN_STEPS - 1))] for index in range(_SHOWN_STEPS)]
+    return [files[round(index * (len(files) - 1) / (_NUM_STEPS - 1))] for index in range(_NUM_STEPS)]
 
 
 def _try(draw: Callable[[], None], name: str) -> None:
     try:
         draw()
-    except Exception as error:  # No picture is worth a run: its state and history are safe, and it goes on.
-        log_warning(f"{name} could not be drawn ({error}); pretraining goes on")
+    except Exception as error:  # A failed figure must not stop a run.
+        log_warning(f"{name} could not be drawn ({error}); pretraining continues")
 
 
 def _title(folder: PretrainFolder) -> str:

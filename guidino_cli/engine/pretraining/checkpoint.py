@@ -83,13 +83,13 @@ class PretrainCheckpoint:
         return restore_run(state, self._accelerator, PretrainState)
 
 
-def save_backbone(network: Any, folder: Path, *, trunk: TokenEncoder, identity: dict[str, str]) -> str:
+def save_backbone(network: Any, folder: Path, *, encoder: TokenEncoder, identity: dict[str, str]) -> str:
     """Put a network into a folder in Hugging Face layout, its weights last; other files of the folder stay.
 
     Args:
         network: Of transformers.
         folder: Of the run.
-        trunk: How its images are normalised, `mean` and `std`.
+        encoder: Has the `mean` and `std` of its input normalisation.
         identity: Of the weights that the run began with, for the note on their licence.
 
     Returns:
@@ -104,7 +104,7 @@ def save_backbone(network: Any, folder: Path, *, trunk: TokenEncoder, identity: 
     temporary = folder / f".backbone.{os.getpid()}"
     try:
         network.save_pretrained(temporary)
-        write_preprocessor_config(temporary, *(values.flatten().tolist() for values in (trunk.mean, trunk.std)))
+        write_preprocessor_config(temporary, *(values.flatten().tolist() for values in (encoder.mean, encoder.std)))
         write_text(folder / "NOTICE.md", licence_note(identity))
         # safetensors writes files that only their owner may read; a backbone is there to be shared.
         mode = (temporary / "config.json").stat().st_mode

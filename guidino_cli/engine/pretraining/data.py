@@ -1,4 +1,4 @@
-"""Batches of unlabelled images, and a fingerprint of the files they come from."""
+"""Infinite stream of unlabelled image batches, and a fingerprint of the image files."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -20,23 +20,23 @@ from guidino_cli.types import UnlabelledSample
 
 
 class ImageStream:
-    """The batches of one process, epoch after epoch without end; a batch may reach over the end of an epoch.
+    """Infinite stream of the batches of one process; a batch may span the end of an epoch.
 
     Args:
         paths: Image files.
-        config: Of the run.
-        start: Batches that this process has had before.
+        config: Settings of the run.
+        start: Batches to skip, when a run is resumed.
 
     Raises:
-        ConfigError: Fewer images than a batch of all processes has, or a batch that KoLeo's groups do not fit.
+        ConfigError: Fewer images than the batches of all processes, or a batch size that KoLeo's groups do not fit.
     """
 
     def __init__(self, paths: Sequence[Path], config: PretrainConfig, *, start: int = 0) -> None:
         size, processes = config.train.batch_size, PartialState().num_processes
         if len(paths) < size * processes:
             raise ConfigError(
-                f"{len(paths)} images fill no batch of {size} on each of {processes} processes; "
-                "lower train.batch_size (and raise train.accumulate), or give more images"
+                f"{len(paths)} images do not fill a batch of {size} on each of {processes} processes; "
+                "lower train.batch_size (and raise train.accumulate), or add images"
             )
         _require_groups(config, processes=processes)
         self._paths, self._config, self._taken = paths, config, start
@@ -44,7 +44,7 @@ class ImageStream:
         self._batches: Iterator[UnlabelledSample | UserError] = iter(())
 
     def take(self, *, side: int) -> UnlabelledSample | UserError:
-        """The next batch in main memory, its images squeezed to `side`; or why there is none, and no other follows."""
+        """The next batch in main memory, its images squeezed to `side`; or an error, after which no batch follows."""
         if side != self._side:
             self._side, self._batches = side, batches_until_error(self._loader(side))
         self._taken += 1
@@ -55,11 +55,11 @@ class ImageStream:
         cache_gb = settings.cache_gb / max(1, settings.workers)
         return DataLoader(
             UnlabelledDataset(self._paths, side=side, cache_gb=cache_gb),
-            batch_sampler=_Shares(len(self._paths), self._config, start=self._taken),
+            batch_sampler=_DistributedBatchSampler(len(self._paths), self._config, start=self._taken),
             num_workers=settings.workers,
             worker_init_fn=ignore_interrupts,
             pin_memory=torch.cuda.is_available(),
-            # Its own, since a loader draws a number when it begins: the run's random numbers would depend on resumes.
+            # Its own, since a loader draws a number when it starts: the run's random numbers would depend on resumes.
             generator=torch.Generator(),
         )
 
@@ -72,35 +72,35 @@ def _require_groups(config: PretrainConfig, *, processes: int) -> None:
             continue
         where = f"on each of {processes} processes" if processes > 1 else "on one process"
         raise ConfigError(
-            f"stages.{number}.koleo_group is {group}, but a batch has {size} images {where}; give a divisor of {size}"
+            f"stages.{number}.koleo_group is {group}, but a batch has {size} images {where}; use a divisor of {size}"
             + (f", or a multiple of it that divides {size * processes}" if processes > 1 else "")
         )
 
 
-class _Shares:
-    """Of each batch of all processes, the share of this one; without end."""
+class _DistributedBatchSampler:
+    """Infinite indices of this process's share of each global batch."""
 
     def __init__(self, length: int, config: PretrainConfig, *, start: int) -> None:
         self._length, self._config, self._start = length, config, start
 
     def __iter__(self) -> Iterator[list[SampleIndex]]:
         state, size = PartialState(), self._config.train.batch_size
-        whole = size * state.num_processes
-        turns = infinite_sample_indices(self._length, seed=self._config.seed, start=self._start * whole)
+        global_size = size * state.num_processes
+        indices = infinite_sample_indices(self._length, seed=self._config.seed, start=self._start * global_size)
         while True:
-            batch = list(islice(turns, whole))
+            batch = list(islice(indices, global_size))
             yield batch[state.process_index * size : (state.process_index + 1) * size]
 
 
 @dataclass(frozen=True)
 class ImageFingerprint:
-    """The images of a run.
+    """Fingerprint of the images of a run.
 
     Attributes:
-        folder: Where they are.
-        images: How many.
-        names_sha256: Of their paths within the folder, in order.
-        sizes_sha256: Of their sizes in bytes.
+        folder: Folder of the images.
+        images: Number of images.
+        names_sha256: SHA-256 of their paths within the folder, in order.
+        sizes_sha256: SHA-256 of their sizes in bytes.
     """
 
     folder: str
@@ -109,15 +109,15 @@ class ImageFingerprint:
     sizes_sha256: str
 
     def facts(self) -> dict[str, Any]:
-        """For `pretraining.json`."""
+        """Content of `pretraining.json`."""
         return asdict(self)
 
 
 def fingerprint_images(folder: Path, paths: Sequence[Path]) -> ImageFingerprint:
-    """Names and sizes: cheap for millions of files.
+    """Fingerprint images by names and sizes: cheap for millions of files.
 
     Raises:
-        DataError: A file is gone.
+        DataError: A file is missing.
     """
     names = lines_sha256(relative_posix(path, folder) for path in paths)
     sizes = lines_sha256(str(_file_size(path)) for path in paths)
@@ -128,4 +128,4 @@ def _file_size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); remove it or put it back") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); restore or remove it") from error

@@ -1,4 +1,4 @@
-"""The folder of a pretraining run: settings, history and state while it runs, the backbone when it is done."""
+"""Folder of a pretraining run: settings, history and state during the run, the backbone at the end."""
 
 import json
 from collections.abc import Mapping
@@ -19,25 +19,25 @@ _BACKBONE = ("model.safetensors", "config.json", "preprocessor_config.json", "NO
 
 @dataclass(frozen=True)
 class PretrainFolder:
-    """Paths of a run: `pretraining.yaml pretraining.json history.jsonl last/state.pt`, and beside them the backbone."""
+    """Paths of a run: `pretraining.yaml pretraining.json history.jsonl last/state.pt`, beside the backbone."""
 
     path: Path
 
     @property
     def state(self) -> Path:
-        """Everything needed to go on; the state before it is beside it."""
+        """Newest checkpoint; the previous one is beside it."""
         return self.path / "last" / STATE_FILE
 
     def require_empty(self, *, overwrite: bool) -> None:
-        """`ConfigError` if the folder holds something and may not be overwritten, or is something else."""
+        """Raise `ConfigError` if the folder is not empty and `overwrite` is off, or if it is not a pretraining run."""
         require_empty(self.path, overwrite=overwrite)
         if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / _SETTINGS).is_file():
             raise ConfigError(
-                f"{self.path}: is no folder of a pretraining run, and is not written over; choose another -o"
+                f"{self.path}: not the folder of a pretraining run, so it is not overwritten; choose another -o"
             )
 
     def create(self, config: PretrainConfig, facts: Mapping[str, Any]) -> None:
-        """Start a new run; an old one's backbone, state and history go."""
+        """Start a new run; backbone, state and history of an old one are removed."""
         for name in (*_BACKBONE, _HISTORY):
             (self.path / name).unlink(missing_ok=True)
         remove_states(self.state.parent)
@@ -45,15 +45,15 @@ class PretrainFolder:
         self.write_facts({"format": _FORMAT, **facts})
 
     def config(self) -> PretrainConfig:
-        """The run's settings; `DataError` if this is no run."""
+        """Settings of the run; `DataError` if this is not a run."""
         path = self.path / _SETTINGS
         if not path.is_file():
-            what = f"no {_SETTINGS}, so no pretraining run" if self.path.exists() else "no such folder"
-            raise DataError(f"{self.path}: {what}; give the folder that `guidino pretrain -o` wrote")
+            what = f"no {_SETTINGS}, so not a pretraining run" if self.path.exists() else "no such folder"
+            raise DataError(f"{self.path}: {what}; use a folder written by `guidino pretrain -o`")
         return read_pretrain_config(path)
 
     def facts(self) -> dict[str, Any]:
-        """What the run was made with."""
+        """Content of `pretraining.json`: versions, weights, images and result."""
         return read_facts(self.path / _FACTS, version=_FORMAT, way="begin it anew")
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
@@ -61,19 +61,19 @@ class PretrainFolder:
         write_text(self.path / _FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 
     def has_state(self) -> bool:
-        """Whether there is something to go on from."""
+        """Whether there is a checkpoint to resume from."""
         return has_state(self.state.parent)
 
     def save_state(self, state: Mapping[str, Any]) -> None:
-        """Write tensors and plain values; the state before is kept too."""
+        """Write a checkpoint; the previous one is kept too."""
         write_state(self.state.parent, state)
 
     def load_state(self) -> dict[str, Any]:
-        """What `save_state` wrote last, or before if that is damaged; `DataError` without any."""
+        """Newest checkpoint, or the previous one if it is damaged; `DataError` without any."""
         return read_state(self.state.parent)
 
     def history(self) -> list[dict[str, Any]]:
-        """One dictionary for every `train.log_every` steps; `DataError` names a line that is damaged."""
+        """Rows of the history, one for every `train.log_every` steps; `DataError` names a damaged line."""
         path = self.path / _HISTORY
         rows: list[dict[str, Any]] = []
         for number, line in enumerate(path.read_bytes().splitlines() if path.is_file() else [], start=1):
@@ -82,8 +82,9 @@ class PretrainFolder:
                 row["step"] = int(row["step"])
                 rows.append(row)
             except (ValueError, KeyError, TypeError) as error:
-                way = "put it right, or remove the line: only its numbers are lost then"
-                raise DataError(f"{path}, line {number}: is damaged ({error}); {way}") from error
+                raise DataError(
+                    f"{path}, line {number}: damaged ({error}); repair or remove the line (only its metrics are lost)"
+                ) from error
         return rows
 
     def save_history(self, history: list[dict[str, Any]]) -> None:

@@ -76,7 +76,7 @@ class Pretrainer:
     def resume(self) -> None:
         """Continue behind the last step that the run's folder holds."""
         self.at = self.keeper.restore()
-        self.journal.go_on(self.at)
+        self.journal.resume(self.at)
         self._stream = ImageStream(self.paths, self.config, start=self.at.step * self.config.train.accumulate)
 
     def fit(
@@ -150,21 +150,21 @@ class Pretrainer:
         apply_schedules(self.optimizer, self.config, step=self.at.step)
         for images in batches:
             with torch.no_grad():
-                views = self.bare.views(self._on_device(images), at=before)
+                views = self.bare.views(self._on_device(images), progress=before)
             with self.accelerator.accumulate(self.objective):
-                learned = self.objective(views, at=before)
+                learned = self.objective(views, progress=before)
                 self.accelerator.backward(learned.terms["loss"])
                 if self.accelerator.sync_gradients:
                     norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), self.config.train.clip_norm)
                     self.at.add({"gradient_norm": torch.as_tensor(norm) * len(batches)})
-                    self.bare.before_step(at=before)
+                    self.bare.before_step(progress=before)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-            self.at.add({**learned.terms, **learned.figures})
+            self.at.add({**learned.terms, **learned.statistics})
             self._watch.note(learned.terms["loss"], step=self.at.step + 1, cases=images.image_index.tolist())
             self._features = learned.features
         self.at.step += 1
-        self.bare.after_step(at=PretrainProgress(self.at.step, self.config.steps, self.config.seed))
+        self.bare.after_step(progress=PretrainProgress(self.at.step, self.config.steps, self.config.seed))
 
     def _on_device(self, images: UnlabelledSample) -> UnlabelledSample:
         """Pixels only: the numbers beside them decide views, and to read them from a GPU would wait for it."""
@@ -174,7 +174,7 @@ class Pretrainer:
         """Add a row to the history, look whether the run is worth going on with, and say it in a line."""
         self._refuse_broken_loss()
         rates = apply_schedules(self.optimizer, self.config, step=self.at.step - 1)
-        row = self.journal.add(self.at, rates=rates, features=self._features)
+        row = self.journal.log(self.at, rates=rates, features=self._features)
         line = format_row(row, steps=self.config.steps)
         if self.accelerator.is_main_process:
             log_info(line)

@@ -52,7 +52,7 @@ def write_merged_backbone(folder: RunFolder, *, offline: bool) -> MergedBackbone
         network.save_pretrained(place)
         # The base's may differ from those that an architecture has by default.
         write_preprocessor_config(
-            place, *(values.flatten().tolist() for values in (backbone.eye.mean, backbone.eye.std))
+            place, *(values.flatten().tolist() for values in (backbone.normalizer.mean, backbone.normalizer.std))
         )
         for file in place.glob("*.safetensors"):
             # Written readable for their owner alone; a backbone is there to be shared.

@@ -1,4 +1,4 @@
-"""DINOv3 ConvNeXt as a frozen source of dense maps: stages of strides 4, 8, 16 and 32, each twice as wide."""
+"""Backbone of DINOv3 ConvNeXt: stages of strides 4, 8, 16 and 32."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,12 +16,12 @@ class ConvNeXt(Backbone):
 
     Args:
         convnext: The network.
-        identity: Where the weights came from.
-        layers: Stages whose output is wanted, counted from 1; the last one by default. Stages behind the deepest one
-            are dropped.
-        norm: Pass stage 4 through the final LayerNorm; the others have none, as in DINOv3's own code.
-        scale: The image is enlarged by this factor first.
-        mean: Per channel, of images in [0, 1]; ImageNet's by default.
+        identity: Source of the weights.
+        layers: Stages whose outputs are returned, counted from 1; the last one by default. Stages after the deepest one
+            are removed.
+        norm: Apply the final LayerNorm to stage 4; the other stages have none, as in DINOv3's own code.
+        scale: The image is first enlarged by this factor.
+        mean: Per channel, for images in [0, 1]; ImageNet's by default.
         std: Per channel.
     """
 
@@ -40,7 +40,7 @@ class ConvNeXt(Backbone):
     ) -> None:
         super().__init__()
         widths, self.depth = convnext.config.hidden_sizes, len(convnext.model.stages)
-        self.layers = resolve_layers(layers, count=self.depth, what="stages")
+        self.layers = resolve_layers(layers, count=self.depth, unit="stages")
         del convnext.model.stages[max(self.layers) :]
         self.convnext = convnext
         self.identity = identity
@@ -49,26 +49,26 @@ class ConvNeXt(Backbone):
         self.channels = self.level_channels[-1]
         # The stem has stride 4; every later stage halves again.
         self.stride = 2 ** (self.layers[-1] + 1)
-        self.eye = InputNormalizer(stride=2 ** (max(self.layers) + 1), scale=scale, mean=mean, std=std)
+        self.normalizer = InputNormalizer(stride=2 ** (max(self.layers) + 1), scale=scale, mean=mean, std=std)
         self.freeze()
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Maps (B, D, h, w) of the wanted stages, in the image's precision."""
+        """Maps (B, D, h, w) of the selected stages in the image's dtype."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
-            features = self.eye(image).to(next(self.convnext.parameters()).dtype)
+            features = self.normalizer(image).to(next(self.convnext.parameters()).dtype)
             maps: dict[int, Tensor] = {}
             for number, stage in enumerate(self.convnext.model.stages, start=1):
                 features = stage(features)
                 if number in self.layers:
-                    maps[number] = self._normed(features) if number == self.depth else features
+                    maps[number] = self._apply_norm(features) if number == self.depth else features
             return [maps[layer].to(image.dtype) for layer in self.layers]
 
     def unused_parameters(self) -> list[nn.Parameter]:
-        """The final norm, where it is not used."""
+        """The final norm if it is not applied."""
         is_used = self.norm and self.depth in self.layers
         return [] if is_used else list(self.convnext.layer_norm.parameters())
 
-    def _normed(self, features: Tensor) -> Tensor:
+    def _apply_norm(self, features: Tensor) -> Tensor:
         if not self.norm:
             return features
         return self.convnext.layer_norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

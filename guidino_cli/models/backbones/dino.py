@@ -1,4 +1,4 @@
-"""Pretrained and random backbones by name: DINOv3, DINOv2 and other transformers ViTs."""
+"""Loaders of DINOv3, DINOv2 and other transformers ViTs as backbones, and a random DINOv3."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -27,8 +27,8 @@ def load_dino(
     """Load a DINO backbone from a local folder or file, the Hugging Face cache or, unless offline, the hub.
 
     Args:
-        family: Which architecture the weights must be of.
-        offline: Never ask the hub.
+        family: Architecture that the weights must have.
+        offline: Never contact the hub.
         weights: Folder in Hugging Face layout, file of Meta's, timm's or Hugging Face's, or hub id.
         size: Short name of the official weights, such as "base" or "convnext_tiny", instead of `weights`; "small" by
             default.
@@ -38,9 +38,9 @@ def load_dino(
         dtype: See `load_network`.
 
     Raises:
-        WeightsError: Missing, gated, damaged, or of another family; the message names the ways out.
+        WeightsError: Missing, gated, damaged, or of another family; the message says what to do.
         ConfigError: No such size.
-        ValueError: Both weights and size, or a layer or scale that cannot be.
+        ValueError: Both weights and size, or an invalid layer or scale.
     """
     if weights is not None and size is not None:
         raise ValueError(f"weights {weights} and size {size} are both given; leave one out")
@@ -67,7 +67,7 @@ def load_vit(
 def as_backbone(
     loaded: LoadedNetwork, *, layers: Sequence[int] | None = None, norm: bool = True, scale: float = 1.0
 ) -> ViT | ConvNeXt:
-    """The backbone around a loaded network."""
+    """Wrap a loaded network as a backbone."""
     kind = ConvNeXt if loaded.network.config.model_type == "dinov3_convnext" else ViT
     return kind(
         loaded.network,
@@ -92,18 +92,18 @@ def random_dino(
     norm: bool = True,
     scale: float = 1.0,
 ) -> ViT:
-    """A DINOv3 ViT/16 with random weights: the control of any claim about pretraining, and the tests' backbone.
+    """A DINOv3 ViT/16 with random weights: the control for any claim about pretraining, and the backbone of tests.
 
     Args:
         hidden_size: D.
-        depth: Blocks.
-        heads: Of attention.
-        registers: Tokens beside the class token.
-        layer_scale: What each half of a block is multiplied by at first; 1e-5 is usual where it then learns whole.
-        seed: Of the weights, apart from the run's.
-        layers: See `ViT`; the next two likewise.
-        norm: See there.
-        scale: See there.
+        depth: Number of blocks.
+        heads: Attention heads.
+        registers: Register tokens.
+        layer_scale: Initial LayerScale; 1e-5 is usual for training from scratch.
+        seed: Seed of the weights, independent of the run's.
+        layers: See `ViT`.
+        norm: See `ViT`.
+        scale: See `ViT`.
     """
     config = DINOv3ViTConfig(
         hidden_size=hidden_size,

@@ -1,4 +1,4 @@
-"""SAM 2's image encoder (Hiera; Ravi et al. 2024, arXiv:2408.00714), frozen, with small adapters that learn."""
+"""Backbone of SAM 2's image encoder (Hiera; Ravi et al. 2024, arXiv:2408.00714): frozen, with trainable adapters."""
 
 import json
 from collections.abc import Sequence
@@ -16,31 +16,31 @@ from guidino_cli.models.base import Backbone
 from guidino_cli.models.pretrained.files import read_tensors
 from guidino_cli.models.pretrained.hub import fetch_weights, replace_hint, weight_files
 from guidino_cli.models.pretrained.loading import IMAGENET
-from guidino_cli.models.pretrained.strict_loading import hash_weights, raise_on_mismatch
+from guidino_cli.models.pretrained.strict_loading import hash_weights, load_tensors_strictly
 
 _STRIDE = 32
 _LICENCE = "Apache-2.0 if Meta's own SAM 2, else see its source"
-# Where a whole SAM 2, its vision model and the encoder alone keep the encoder's weights, and its configuration.
+# Prefixes of the encoder's tensors in SAM 2, its vision model and the encoder alone; sections of its configuration.
 _PREFIXES = ("vision_encoder.backbone.", "backbone.", "")
 _SECTIONS = ("vision_config", "backbone_config")
 
 
 @dataclass(frozen=True)
 class _Size:
-    """A published Hiera: where it is not the tiny one, which transformers has as its defaults."""
+    """A published Hiera; defaults are those of the tiny one, as in transformers."""
 
     width: int
     blocks: tuple[int, int, int, int]
-    attends_to_all: tuple[int, int, int]
+    global_blocks: tuple[int, int, int]
     heads: int = 1
     windows: tuple[int, int, int, int] = (8, 4, 14, 7)
-    positions: int = 7
+    background_size: int = 7
 
 
 _SIZES = {
     "tiny": _Size(96, (1, 2, 7, 2), (5, 7, 9)),
     "small": _Size(96, (1, 2, 11, 2), (7, 10, 13)),
-    "base-plus": _Size(112, (2, 3, 16, 3), (12, 16, 20), heads=2, positions=14),
+    "base-plus": _Size(112, (2, 3, 16, 3), (12, 16, 20), heads=2, background_size=14),
     "large": _Size(144, (2, 6, 36, 4), (23, 33, 43), heads=2, windows=(8, 4, 16, 8)),
 }
 
@@ -48,12 +48,12 @@ _SIZES = {
 class SAM2(Backbone):
     """A transformers `Sam2HieraDetModel`: four maps at 1/4, 1/8, 1/16 and 1/32 of the image.
 
-    Its own weights stay as they are. With adapters, SAM2-UNet's (Xiong et al. 2024), what enters a block is first added
-    to a bottleneck of itself; these learn, and a run saves them beside its segmenter.
+    Its own weights are frozen. With adapters, as in SAM2-UNet (Xiong et al. 2024), the input of each block first passes
+    a residual bottleneck; these are trained, and a run saves them beside its segmenter.
 
     Args:
         hiera: The network.
-        identity: Where the weights came from.
+        identity: Source of the weights.
         adapters: Width of the adapter before each block; 0 for none.
     """
 
@@ -67,16 +67,16 @@ class SAM2(Backbone):
         self.level_channels = list(hiera.config.embed_dim_per_stage)
         self.channels = self.level_channels[-1]
         self.stride = _STRIDE
-        self.eye = InputNormalizer(stride=_STRIDE, scale=1.0, mean=IMAGENET[0], std=IMAGENET[1])
+        self.normalizer = InputNormalizer(stride=_STRIDE, scale=1.0, mean=IMAGENET[0], std=IMAGENET[1])
         self.freeze()
         self.adapters = nn.ModuleList(_Adapter(block.dim, adapters) for block in hiera.blocks if adapters)
         if adapters:
             self.enable_adapter(self.adapters.modules())
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Maps (B, D, h, w) of the four stages in the image's precision; their grids cover the image exactly."""
+        """Maps (B, D, h, w) of the four stages in the image's dtype; their grids cover the image exactly."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
-            pixels = self.eye(image).to(next(self.hiera.parameters()).dtype)
+            pixels = self.normalizer(image).to(next(self.hiera.parameters()).dtype)
             x = self.hiera.patch_embed(pixels)
             x = x + self.hiera._get_pos_embed(x.shape[1:3])
             maps = []
@@ -87,12 +87,12 @@ class SAM2(Backbone):
             return maps
 
     def unfreeze(self) -> NoReturn:
-        """Refused: SAM2-UNet freezes its encoder."""
-        raise ConfigError("model.finetune: backbone sam2 learns by its adapters alone; leave it out, or use dinov3")
+        """Raise `ConfigError`: SAM2-UNet freezes its encoder."""
+        raise ConfigError("model.finetune: backbone sam2 trains its adapters alone; leave it out, or use dinov3")
 
 
 class _Adapter(nn.Module):
-    """Adds to each cell a bottleneck of it: down, GELU, up, GELU."""
+    """Residual bottleneck per cell: down, GELU, up, GELU."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -115,31 +115,31 @@ def load_sam2(
     blocks: Sequence[int] | None = None,
     seed: int = 0,
 ) -> SAM2:
-    """SAM 2's encoder from a local folder or file, the Hugging Face cache or, unless offline, the hub; or a random one.
+    """Load SAM 2's encoder from a local folder or file, the Hugging Face cache or, unless offline, the hub.
 
     Args:
         family: "sam2".
-        offline: Never ask the hub.
+        offline: Never contact the hub.
         weights: Folder in Hugging Face layout, such as that of facebook/sam2-hiera-large, its model.safetensors, or its
             hub id.
         size: tiny, small, base-plus or large: the official weights, instead of `weights`; large by default.
         adapters: See `SAM2`.
-        random: Random weights of that size: the control of any claim about pretraining, and the tests' encoder.
-        widths: Of the four stages of a random one, where they are not the size's.
-        blocks: Of the four stages of a random one, likewise.
-        seed: Of random weights.
+        random: Random weights of that size: the control for any claim about pretraining, and the encoder of tests.
+        widths: Widths of the four stages of a random encoder, instead of the size's.
+        blocks: Blocks of the four stages of a random encoder, instead of the size's.
+        seed: Seed of random weights.
 
     Raises:
-        WeightsError: Missing, damaged, or of another network; the message names the ways out.
+        WeightsError: Missing, damaged, or of another network; the message says what to do.
         ConfigError: No such size.
-        ValueError: Options that exclude each other, or cannot be.
+        ValueError: Contradictory or invalid options.
     """
     if adapters < 0:
-        raise ValueError(f"adapters is {adapters}, expected the width of each, or 0 for none")
+        raise ValueError(f"adapters is {adapters}, expected their width, or 0 for none")
     if weights is not None and (size is not None or random):
         raise ValueError(f"weights {weights} are given, so leave size and random out")
     if not random and (widths is not None or blocks is not None):
-        raise ValueError("widths and blocks are those of the weights; they can be chosen for random=true alone")
+        raise ValueError("widths and blocks follow from the weights; they can be set with random=true only")
     config = hiera_config(size or "large", widths=widths, blocks=blocks)
     if random:
         with torch.random.fork_rng(devices=[]):
@@ -148,7 +148,7 @@ def load_sam2(
         identity = {"weights": f"random, seed {seed}", "sha256": hash_weights(hiera)}
         return SAM2(hiera, identity=identity, adapters=adapters)
     source = weights or f"facebook/sam2-hiera-{size or 'large'}"
-    hiera = _pretrained(source, offline=offline)
+    hiera = _load_encoder(source, offline=offline)
     identity = {"weights": source, "sha256": hash_weights(hiera), "licence": _LICENCE}
     return SAM2(hiera, identity=identity, adapters=adapters)
 
@@ -156,7 +156,7 @@ def load_sam2(
 def hiera_config(
     name: str, *, widths: Sequence[int] | None = None, blocks: Sequence[int] | None = None
 ) -> Sam2HieraDetConfig:
-    """The architecture of a size by its name, or with other widths and blocks; `ConfigError` if there is none."""
+    """Configuration of a named size, optionally with other widths and blocks; `ConfigError` for an unknown name."""
     if name not in _SIZES:
         raise ConfigError(unknown_name("size of sam2", name, _SIZES))
     size = _SIZES[name]
@@ -178,57 +178,53 @@ def hiera_config(
         embed_dim_per_stage=widths,
         num_attention_heads_per_stage=heads,
         window_size_per_stage=list(size.windows),
-        window_positional_embedding_background_size=[size.positions] * 2,
-        global_attention_blocks=list(size.attends_to_all),
+        window_positional_embedding_background_size=[size.background_size] * 2,
+        global_attention_blocks=list(size.global_blocks),
     )
 
 
-def _pretrained(source: str, *, offline: bool) -> Sam2HieraDetModel:
-    """The encoder with its weights, each tensor of it placed; those of SAM 2's other parts are left where they are."""
+def _load_encoder(source: str, *, offline: bool) -> Sam2HieraDetModel:
+    """The pretrained encoder, every tensor placed; tensors of SAM 2's other parts are ignored."""
     # No other backbone has the levels that SAM2-UNet reads.
     with replace_hint("use a local folder or file (--set model.backbone.options.weights=/path)"):
-        place = fetch_weights(source, offline=offline).path
-    folder = place if place.is_dir() else place.parent
-    config = _config(folder)
-    files = weight_files(folder) if place.is_dir() else [place]
+        path = fetch_weights(source, offline=offline).path
+    folder = path if path.is_dir() else path.parent
+    config = _read_config(folder)
+    files = weight_files(folder) if path.is_dir() else [path]
     if not files:
         raise WeightsError(f"{source}: no model.safetensors beside config.json")
     tensors = {name: value for file in files for name, value in read_tensors(file).items()}
     with torch.device("meta"):
         hiera = Sam2HieraDetModel(config)
-    own = hiera.state_dict()
+    names = hiera.state_dict().keys()
     prefix = next((prefix for prefix in _PREFIXES if f"{prefix}pos_embed" in tensors), _PREFIXES[0])
-    found = {name: tensors[prefix + name] for name in own if prefix + name in tensors}
-    # Of the encoder only: a whole SAM 2 has a prompt encoder, a mask decoder and a memory besides.
-    more = [n for n in tensors if n.startswith(f"{prefix}blocks.") and n.removeprefix(prefix) not in own]
-    raise_on_mismatch(
-        source,
-        missing=[name for name in own if name not in found],
-        unexpected=more,
-        shapes=[f"{name} {tuple(value.shape)} for {tuple(own[name].shape)}" for name, value in found.items()
-                if value.shape != own[name].shape],
-        total=len(own),
-    )  # fmt: skip
-    hiera.load_state_dict({name: value.float() for name, value in found.items()}, assign=True)
+    found = {name: tensors[prefix + name].float() for name in names if prefix + name in tensors}
+    # Unexpected tensors of the encoder only: SAM 2 has a prompt encoder, a mask decoder and a memory besides.
+    unexpected = {
+        name: value
+        for name, value in tensors.items()
+        if name.startswith(f"{prefix}blocks.") and name.removeprefix(prefix) not in names
+    }
+    load_tensors_strictly(hiera, {**found, **unexpected}, source=source, assign=True)
     return hiera.eval()
 
 
-def _config(folder: Path) -> Sam2HieraDetConfig:
-    """The encoder's part of a folder's `config.json`."""
+def _read_config(folder: Path) -> Sam2HieraDetConfig:
+    """The encoder's section of a folder's `config.json`."""
     path = folder / "config.json"
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
         for section in _SECTIONS:
             settings = settings.get(section, settings)
-        kind = settings.get("model_type")
+        model_type = settings.get("model_type")
     except (OSError, ValueError, AttributeError) as error:
         raise WeightsError(
             f"{path}: not readable ({error}); expected a folder in Hugging Face layout, such as that of "
             "facebook/sam2-hiera-large, or a file in one"
         ) from error
-    if kind != Sam2HieraDetConfig.model_type:
-        raise WeightsError(f"{path}: weights of model_type '{kind}', expected a SAM 2, whose encoder is a Hiera")
+    if model_type != Sam2HieraDetConfig.model_type:
+        raise WeightsError(f"{path}: weights of model_type '{model_type}', expected SAM 2 or its Hiera encoder")
     try:
         return Sam2HieraDetConfig(**settings)
     except Exception as error:  # transformers' checks raise many kinds
-        raise WeightsError(f"{path}: not a usable configuration of Hiera ({error}); download it again") from error
+        raise WeightsError(f"{path}: not a valid configuration of Hiera ({error}); download it again") from error

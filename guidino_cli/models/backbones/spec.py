@@ -1,4 +1,4 @@
-"""How a backbone is built, as plain values: a run that keeps its backbone's weights needs the original ones no more."""
+"""Architecture of a backbone as plain values, so that a run with its own backbone weights needs no others."""
 
 import json
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from guidino_cli.models.pretrained.loading import ARCHITECTURES, LoadedNetwork
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """All of a backbone but its weights.
+    """Everything of a backbone except its weights.
 
     Attributes:
-        config: Of the transformers model, as its `config.json` has it.
-        identity: Of the weights that it began with.
-        layers: See `ViT` and `ConvNeXt`; these three likewise.
-        norm: See there.
-        scale: See there.
-        mean: Per channel, of images in [0, 1].
+        config: Configuration of the transformers model, as in its `config.json`.
+        identity: Source of its initial weights.
+        layers: See `ViT` and `ConvNeXt`.
+        norm: See `ViT` and `ConvNeXt`.
+        scale: See `ViT` and `ConvNeXt`.
+        mean: Per channel, for images in [0, 1].
         std: Per channel.
     """
 
@@ -38,38 +38,38 @@ class BackboneSpec:
 
 
 def describe_backbone(backbone: Backbone) -> BackboneSpec:
-    """The blueprint of a backbone, ready for JSON; `ConfigError` for one that has none: SAM 2 never learns whole."""
+    """The spec of a backbone, ready for JSON; `ConfigError` for SAM 2, which is never fully fine-tuned."""
     if not isinstance(backbone, ViT | ConvNeXt):
         raise ConfigError(
             f"train.dense_cache: maps of {type(backbone).__name__} cannot be kept on disk; leave it at memory"
         )
     config = json.loads(get_transformers_model(backbone).config.to_json_string(use_diff=False))
-    # The folder of somebody's weights is nobody's business; how transformers was told to compute, neither.
+    # Local paths are private, and how transformers computes is not part of the architecture.
     config = {name: value for name, value in config.items() if not name.startswith("_")}
-    mean, std = (values.flatten().tolist() for values in (backbone.eye.mean, backbone.eye.std))
+    mean, std = (values.flatten().tolist() for values in (backbone.normalizer.mean, backbone.normalizer.std))
     return BackboneSpec(
-        config, backbone.identity, list(backbone.layers), backbone.norm, backbone.eye.scale, mean, std
+        config, backbone.identity, list(backbone.layers), backbone.norm, backbone.normalizer.scale, mean, std
     )  # fmt: skip
 
 
-def build_from_spec(blueprint: BackboneSpec) -> ViT | ConvNeXt:
-    """A frozen backbone with random weights, for others to be loaded over them.
+def build_from_spec(spec: BackboneSpec) -> ViT | ConvNeXt:
+    """A frozen backbone with random weights, to load a state dict into.
 
     Raises:
-        WeightsError: The blueprint cannot be followed: written by hand, damaged, or of another transformers.
+        WeightsError: The spec is damaged, edited by hand, or of another version of transformers.
     """
     import transformers
 
     try:
-        kind = ARCHITECTURES[blueprint.config["model_type"]]
-        network_class = getattr(transformers, kind.network)
-        config = network_class.config_class.from_dict(blueprint.config)
-        network = network_class(config, **dict(kind.arguments)).eval()
-        loaded = LoadedNetwork(network, blueprint.identity, tuple(blueprint.mean), tuple(blueprint.std), Path())
-        return as_backbone(loaded, layers=blueprint.layers, norm=blueprint.norm, scale=blueprint.scale)
+        architecture = ARCHITECTURES[spec.config["model_type"]]
+        network_class = getattr(transformers, architecture.network)
+        config = network_class.config_class.from_dict(spec.config)
+        network = network_class(config, **dict(architecture.arguments)).eval()
+        loaded = LoadedNetwork(network, spec.identity, tuple(spec.mean), tuple(spec.std), Path())
+        return as_backbone(loaded, layers=spec.layers, norm=spec.norm, scale=spec.scale)
     except Exception as error:  # transformers' checks raise many kinds
         reason = " ".join((str(error) or type(error).__name__).split())[:200]
         raise WeightsError(
-            f"the run's backbone cannot be built again as run.json describes it ({type(error).__name__}: {reason}); "
-            "use the versions of guidino and transformers that are named there"
+            f"the run's backbone cannot be rebuilt as run.json describes it ({type(error).__name__}: {reason}); "
+            "use the versions of guidino and transformers recorded there"
         ) from error

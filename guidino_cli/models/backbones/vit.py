@@ -1,4 +1,4 @@
-"""Any transformers ViT with patch tokens as a backbone: input normalization and dense feature maps."""
+"""Backbone of any transformers ViT with patch tokens: input normalisation and dense feature maps."""
 
 import math
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from guidino_cli.models.pretrained.loading import IMAGENET
 
 
 class InputNormalizer(nn.Module):
-    """Brings (B, 1 or 3, H, W) in [0, 1] to what a network takes.
+    """Resizes and normalises images (B, 1 or 3, H, W) in [0, 1] for a pretrained network.
 
     Args:
         stride: Both sides become multiples of it.
-        scale: The image is enlarged by this factor first.
+        scale: The image is first enlarged by this factor.
         mean: Per channel, subtracted.
         std: Per channel, divided by.
     """
@@ -37,17 +37,17 @@ class InputNormalizer(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Sides that are no multiple of the stride are resized up to the next one.
+        """Sides that are not multiples of the stride are resized up to the next one.
 
-        transformers would cut the rest of the image off in silence, and padding would shift the grid.
+        transformers would silently cut off the rest of the image, and padding would shift the grid.
 
         Raises:
-            DataError: Two, four or more channels: which of them are red, green and blue nobody can know.
+            DataError: Two, four or more channels: nothing tells which of them are red, green and blue.
         """
         if image.shape[1] not in {1, 3}:
             raise DataError(
-                f"images of {image.shape[1]} channels, but a pretrained backbone sees 1 (grey) or 3 (colour); "
-                "give those three alone, or use a model without backbone"
+                f"images have {image.shape[1]} channels, but a pretrained backbone takes 1 (grey) or 3 (colour); "
+                "convert the images, or use a model without backbone"
             )
         if image.shape[1] == 1:
             image = image.expand(-1, 3, -1, -1)
@@ -58,32 +58,32 @@ class InputNormalizer(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Body:
-    """Where the parts of a family are.
+class _ViTModules:
+    """Names of the modules of a transformers ViT.
 
     Attributes:
         blocks: Path of its list of blocks.
-        norm: Path of the norm behind the last block.
-        prefix: Tokens before the first patch, registers not counted.
-        resizes: Whether it must be told that images need not have the size it was trained with.
+        norm: Path of the norm after the last block.
+        prefix_tokens: Tokens before the first patch, registers not counted.
+        interpolates: Whether `interpolate_pos_encoding` must be set for images of another size than in pretraining.
     """
 
     blocks: str
     norm: str
-    prefix: int
-    resizes: bool = False
+    prefix_tokens: int
+    interpolates: bool = False
 
 
-_BODIES = {
-    "dinov3_vit": _Body("model.layer", "norm", 1),
-    "dinov2": _Body("encoder.layer", "layernorm", 1),
-    "dinov2_with_registers": _Body("encoder.layer", "layernorm", 1),
-    "vit": _Body("layers", "layernorm", 1, resizes=True),
-    "deit": _Body("layers", "layernorm", 2, resizes=True),
-    "beit": _Body("layers", "layernorm", 1, resizes=True),
-    "vit_msn": _Body("layers", "layernorm", 1, resizes=True),
-    "clip_vision_model": _Body("encoder.layers", "post_layernorm", 1, resizes=True),
-    "siglip_vision_model": _Body("encoder.layers", "post_layernorm", 0, resizes=True),
+_MODULES = {
+    "dinov3_vit": _ViTModules("model.layer", "norm", 1),
+    "dinov2": _ViTModules("encoder.layer", "layernorm", 1),
+    "dinov2_with_registers": _ViTModules("encoder.layer", "layernorm", 1),
+    "vit": _ViTModules("layers", "layernorm", 1, interpolates=True),
+    "deit": _ViTModules("layers", "layernorm", 2, interpolates=True),
+    "beit": _ViTModules("layers", "layernorm", 1, interpolates=True),
+    "vit_msn": _ViTModules("layers", "layernorm", 1, interpolates=True),
+    "clip_vision_model": _ViTModules("encoder.layers", "post_layernorm", 1, interpolates=True),
+    "siglip_vision_model": _ViTModules("encoder.layers", "post_layernorm", 0, interpolates=True),
 }
 
 
@@ -91,13 +91,13 @@ class ViT(Backbone):
     """A transformers ViT whose tokens come as [class tokens, registers, patches].
 
     Args:
-        vit: One of the classes behind `_BODIES`.
-        identity: Where the weights came from.
-        layers: Blocks whose output is wanted, counted from 1; the last one by default. Blocks behind the deepest one
-            are dropped: they cannot change the result.
-        norm: Pass each through the final LayerNorm; without, tokens come as the block left them.
-        scale: The image is enlarged by this factor first; a finer map for more time.
-        mean: Per channel, of images in [0, 1]; ImageNet's by default.
+        vit: A transformers network of a `model_type` in `_MODULES`.
+        identity: Source of the weights.
+        layers: Blocks whose outputs are returned, counted from 1; the last one by default. Blocks after the deepest one
+            are removed: they cannot change the result.
+        norm: Apply the final LayerNorm to each output.
+        scale: The image is first enlarged by this factor; a finer map for more time.
+        mean: Per channel, for images in [0, 1]; ImageNet's by default.
         std: Per channel.
     """
 
@@ -115,9 +115,9 @@ class ViT(Backbone):
         std: Sequence[float] = IMAGENET[1],
     ) -> None:
         super().__init__()
-        body = _BODIES[vit.config.model_type]
-        blocks: Any = vit.get_submodule(body.blocks)
-        self.layers = resolve_layers(layers, count=len(blocks), what="blocks")
+        modules = _MODULES[vit.config.model_type]
+        blocks: Any = vit.get_submodule(modules.blocks)
+        self.layers = resolve_layers(layers, count=len(blocks), unit="blocks")
         del blocks[max(self.layers) :]
         self.vit = vit
         self.identity = identity
@@ -125,60 +125,67 @@ class ViT(Backbone):
         self.channels = vit.config.hidden_size
         self.level_channels = [self.channels] * len(self.layers)
         self.stride = vit.config.patch_size
-        self.prefix = body.prefix + getattr(vit.config, "num_register_tokens", 0)
-        self.eye = InputNormalizer(stride=self.stride, scale=scale, mean=mean, std=std)
-        self._arguments = {"interpolate_pos_encoding": True} if body.resizes else {}
+        self.num_prefix_tokens = modules.prefix_tokens + getattr(vit.config, "num_register_tokens", 0)
+        self.normalizer = InputNormalizer(stride=self.stride, scale=scale, mean=mean, std=std)
+        self._arguments = {"interpolate_pos_encoding": True} if modules.interpolates else {}
         # In a tuple, because a module that is registered twice would be saved twice.
-        self._taps = tuple(blocks[layer - 1] for layer in self.layers)
-        self._final = (vit.get_submodule(body.norm),)
+        self._selected_blocks = tuple(blocks[layer - 1] for layer in self.layers)
+        self._final_norm = (vit.get_submodule(modules.norm),)
         self.freeze()
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Maps (B, D, h, w) of the wanted blocks in the image's precision; h = ceil(scale H / patch) and w likewise."""
+        """Maps (B, D, h, w) of the selected blocks in the image's dtype; h = ceil(scale H / patch) and w likewise."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
-            pixels = self.eye(image).to(next(self.vit.parameters()).dtype)
+            pixels = self.normalizer(image).to(next(self.vit.parameters()).dtype)
             h, w = pixels.shape[-2] // self.stride, pixels.shape[-1] // self.stride
-            states = self._states(pixels)
-            tokens = [self._final[0](state) for state in states] if self.norm else states
-            return [_patches(item, self.prefix, h, w).to(image.dtype) for item in tokens]
+            states = self._hidden_states(pixels)
+            tokens = [self._final_norm[0](state) for state in states] if self.norm else states
+            return [_to_map(item, self.num_prefix_tokens, h, w).to(image.dtype) for item in tokens]
 
     def unused_parameters(self) -> list[nn.Parameter]:
-        """The mask token, and the final norm where it is not used."""
+        """The mask token, and the final norm if it is not applied."""
         mask = [parameter for name, parameter in self.vit.named_parameters() if name.endswith("mask_token")]
-        return [*mask, *([] if self.norm else self._final[0].parameters())]
+        return [*mask, *([] if self.norm else self._final_norm[0].parameters())]
 
-    def _states(self, pixels: Tensor) -> list[Tensor]:
-        """Outputs of the wanted blocks; of the others nothing is kept."""
-        seen: dict[int, Tensor] = {}
+    def _hidden_states(self, pixels: Tensor) -> list[Tensor]:
+        """Outputs of the selected blocks; those of other blocks are not kept."""
+        outputs: dict[int, Tensor] = {}
 
         def keep(number: int) -> Any:
-            return lambda _block, _inputs, output: seen.update({number: output[0] if type(output) is tuple else output})
+            return lambda _block, _inputs, output: outputs.update(
+                {number: output[0] if type(output) is tuple else output}
+            )
 
-        hooks = [tap.register_forward_hook(keep(number)) for number, tap in enumerate(self._taps)]
+        hooks = [block.register_forward_hook(keep(number)) for number, block in enumerate(self._selected_blocks)]
         try:
             self.vit(pixels, **self._arguments)
         finally:
             for hook in hooks:
                 hook.remove()
-        return [seen[number] for number in range(len(self._taps))]
+        return [outputs[number] for number in range(len(self._selected_blocks))]
 
 
-def resolve_layers(layers: Sequence[int] | None, *, count: int, what: str) -> list[int]:
-    """The wanted layers, checked; the last one by default.
+def resolve_layers(layers: Sequence[int] | None, *, count: int, unit: str) -> list[int]:
+    """Validated layer numbers; the last layer by default.
+
+    Args:
+        layers: Numbers from 1, from shallow to deep.
+        count: Number of layers.
+        unit: What a layer is called in messages, such as "blocks".
 
     Raises:
         ValueError: No list of numbers, a layer that does not exist, or a deeper one before a shallower one.
     """
     if layers is not None and (type(layers) not in {list, tuple} or any(type(item) is not int for item in layers)):
-        raise ValueError(f"layers are {layers!r}, expected a list of {what} such as [{count}]")
+        raise ValueError(f"layers are {layers!r}, expected a list of {unit} such as [{count}]")
     layers = list(layers) if layers else [count]
     if min(layers) < 1 or max(layers) > count:
-        raise ValueError(f"layers are {layers}, but the backbone has {what} 1..{count}")
+        raise ValueError(f"layers are {layers}, but the backbone has {unit} 1..{count}")
     if layers != sorted(layers):
         raise ValueError(f"layers are {layers}, expected from shallow to deep: {sorted(layers)}")
     return layers
 
 
-def _patches(tokens: Tensor, prefix: int, h: int, w: int) -> Tensor:
-    """(B, prefix + h w, D) -> (B, D, h, w): patches are what remains behind class token and registers, row by row."""
+def _to_map(tokens: Tensor, prefix: int, h: int, w: int) -> Tensor:
+    """(B, prefix + h w, D) -> (B, D, h, w): the patches follow class token and registers, row by row."""
     return tokens[:, prefix:].transpose(1, 2).unflatten(2, (h, w))

@@ -1,4 +1,4 @@
-"""Which pretrained backbones are known: names, sizes, licences, and values that tell the right weights from others."""
+"""Known pretrained backbones: names, sizes, licences, and reference values that identify the weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ LICENCE_PAGES = {
 }
 EMBEDDED_LICENCE = "Apache-2.0 (DINOv2, from which the weights derive) and MIT (the package that carries them)"
 EMBEDDED_FEATURES = (4.0288, -0.5490, 6.4427, -1.5031, -0.4174, -2.4777)
-"""What block 8 of the embedded weights makes of the fixed image; see `feature_fingerprint`."""
+"""Features of the test image at block 8 of the embedded weights; see `feature_fingerprint`."""
 EMBEDDED_TOLERANCE = 5e-3
 TINY_FEATURES = (4.7178, 2.2615, 8.2596, -1.0133, 0.6602, -0.9896)
-"""The same of block 6 of the weights inside guidino."""
+"""The same at block 6 of `guidino-tiny`."""
 COCO_IMAGE = "http://images.cocodataset.org/val2017/000000039769.jpg"
-"""The picture on which the published check values were computed."""
+"""The image on which the published class tokens were computed."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,16 @@ class KnownWeights:
     """One published set of weights.
 
     Attributes:
-        name: What `guidino weights` calls it.
-        backbone: Registered backbone that reads it.
-        size: Its short name in `model.backbone.options.size`.
+        name: Name in `guidino weights`.
+        backbone: Registered backbone that loads it.
+        size: Value of `model.backbone.options.size`.
         repository: Hub id.
-        parameters: Count.
+        parameters: Number of parameters.
         licence: Key of `LICENCE_PAGES`.
-        gated: Whether the hub asks for the licence to be accepted first.
-        file_sha256: First eight digits of the SHA-256 of Meta's own .pth file, "" if not known.
-        class_token: First five values of the normalised class token of the COCO picture 39769 at 224 x 224 pixels, as
-            published with transformers' converter; () if not known.
+        gated: Whether the hub requires the licence to be accepted first.
+        file_sha256: First eight digits of the SHA-256 of Meta's own .pth file, "" if unknown.
+        class_token: First five values of the normalised class token of COCO image 39769 at 224 x 224 pixels, as
+            published with transformers' converter; () if unknown.
     """
 
     name: str
@@ -50,7 +50,7 @@ class KnownWeights:
 
     @property
     def download_bytes(self) -> int:
-        """Size of the download: the hub holds four bytes a parameter."""
+        """Size of the download: four bytes per parameter on the hub."""
         return 4 * self.parameters
 
 
@@ -100,7 +100,7 @@ KNOWN_WEIGHTS = (
 
 
 def find_by_size(backbone: str, size: str) -> KnownWeights:
-    """The known weights that `options.size` means.
+    """The known weights of an `options.size`.
 
     Raises:
         ConfigError: The backbone has no such size.
@@ -112,7 +112,7 @@ def find_by_size(backbone: str, size: str) -> KnownWeights:
 
 
 def identify_weights(source: str, *, file_sha256: str = "") -> KnownWeights | None:
-    """The known weights that a source is: by hub id, by name, or by the SHA-256 of one of Meta's files."""
+    """The known weights of a source by hub id, name, or the SHA-256 of one of Meta's files; None if unknown."""
     for item in KNOWN_WEIGHTS:
         if Path(source).name in {item.name, item.repository.split("/")[1]}:
             return item
@@ -122,7 +122,7 @@ def identify_weights(source: str, *, file_sha256: str = "") -> KnownWeights | No
 
 
 def infer_licence(model_type: str, source: str) -> str:
-    """Licence of weights, as far as it is known: others pass on networks of DINOv2's architecture on other terms."""
+    """Licence of weights, as far as known: networks of DINOv2's architecture may come under other terms."""
     if model_type.startswith("dinov3"):
         return DINOV3_LICENCE
     if not model_type.startswith("dinov2"):
@@ -131,7 +131,7 @@ def infer_licence(model_type: str, source: str) -> str:
 
 
 def licence_note(identity: Mapping[str, str]) -> str:
-    """From which weights an adapter, merged or trained weights derive, and the terms that come with them."""
+    """Licence notice for weights derived from others (adapters, merged or fine-tuned weights)."""
     licence = identity.get("licence", "none: random weights")
     text = f"Derived from {identity['weights']} (SHA-256 {identity['sha256']}), licence: {licence}.\n"
     if licence == DINOV3_LICENCE:

@@ -1,4 +1,4 @@
-"""Whose names the tensors of a file have (Meta's, timm's, Hugging Face's), and what transformers calls them."""
+"""Conversion of DINO state dicts of Meta, timm and Hugging Face to transformers' names and configurations."""
 
 import math
 import re
@@ -11,24 +11,24 @@ from torch import Tensor
 
 from guidino_cli.errors import WeightsError
 
-_Change = Callable[[str, dict[str, Tensor]], tuple[str, dict[str, Tensor]]]
+_Converter = Callable[[str, dict[str, Tensor]], tuple[str, dict[str, Tensor]]]
 
 _LAYOUTS = (
-    "DINOv3 or DINOv2 of Meta (.pth), timm or Hugging Face; a training checkpoint holds more than the network: "
+    "DINOv3 or DINOv2 of Meta (.pth), timm or Hugging Face; a training checkpoint contains more than the network: "
     "save its state dict alone"
 )
-# DINO's heads are 64 wide, those of the 7 billion model 128; no tensor tells.
-_HEAD = 64
-_WIDE_HEADS = {4096: 128}
+# Not stored in any tensor: attention heads are 64 wide, those of the 7 billion model 128.
+_HEAD_DIM = 64
+_HEAD_DIM_BY_WIDTH = {4096: 128}
 
 
 @dataclass(frozen=True)
 class ConvertedWeights:
-    """Tensors under transformers' names, and the architecture they were read off.
+    """Tensors under transformers' names, with the architecture inferred from them.
 
     Attributes:
-        layout: Whose names they had, for messages.
-        model_type: Of transformers.
+        layout: Their original naming, for messages.
+        model_type: transformers' name of the architecture.
         settings: Keyword arguments of the configuration.
         tensors: Name -> tensor, as `from_pretrained` takes them.
     """
@@ -40,43 +40,43 @@ class ConvertedWeights:
 
 
 def convert_state_dict(source: str, tensors: dict[str, Tensor]) -> ConvertedWeights:
-    """Recognise a layout by its keys, never by the file's name, and rename every tensor of it.
+    """Recognise the naming by its keys, never by the file's name, and rename every tensor.
 
-    A tensor that no rule names keeps its name, so that strict loading refuses it.
+    A tensor without a rule keeps its name, so that strict loading refuses it.
 
     Args:
-        source: For messages.
+        source: Named in messages.
         tensors: As read from the file.
 
     Raises:
-        WeightsError: No known layout, or an architecture that cannot be read off it.
+        WeightsError: Unknown naming, or an architecture that cannot be inferred.
     """
-    for marks, layout, change in _READERS:
-        if all(mark in tensors for mark in marks):
-            model_type, renamed = change(source, tensors)
-            return ConvertedWeights(layout, model_type, _SETTINGS[model_type](source, renamed, tensors), renamed)
+    for keys, layout, converter in _CONVERTERS:
+        if all(key in tensors for key in keys):
+            model_type, renamed = converter(source, tensors)
+            return ConvertedWeights(layout, model_type, _CONFIG_SETTINGS[model_type](source, renamed, tensors), renamed)
     shown = ", ".join(sorted(tensors)[:3])
     raise WeightsError(f"{source}: of another architecture ({len(tensors)} tensors: {shown}, ...); expected {_LAYOUTS}")
 
 
 def _dinov3_of_meta(source: str, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
     _require_known_rope(source, tensors.get("rope_embed.periods"))
-    # A cell's own CLS norm exists for training only, and the periods follow from the width of a head.
+    # The norm of local crops' class tokens is for training only, and the periods follow from the width of a head.
     dropped = ("rope_embed.periods", "local_cls_norm.weight", "local_cls_norm.bias")
     kept = {name: value for name, value in tensors.items() if name not in dropped}
     masked = any(name.endswith("qkv.bias_mask") for name in kept)
     kept = {name: value for name, value in kept.items() if not name.endswith("qkv.bias_mask")}
-    return "dinov3_vit", _split(_renamed(kept, _DINOV3_NAMES), "layer", key_bias_is_masked=masked)
+    return "dinov3_vit", _split_qkv(_rename(kept, _DINOV3_NAMES), "layer", key_bias_is_masked=masked)
 
 
 def _dinov3_of_timm(source: str, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
-    return "dinov3_vit", _split(_renamed(tensors, _DINOV3_NAMES), "layer", key_bias_is_masked=False)
+    return "dinov3_vit", _split_qkv(_rename(tensors, _DINOV3_NAMES), "layer", key_bias_is_masked=False)
 
 
 def _dinov2(source: str, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
-    """Meta's and timm's DINOv2 differ in the names of registers and SwiGLU, and in where CLS's position is added."""
+    """Meta's and timm's DINOv2: they differ in the names of registers and SwiGLU, and in the position of CLS."""
     registers = next((name for name in ("register_tokens", "reg_token") if name in tensors), None)
-    renamed = _split(_renamed(tensors, _DINOV2_NAMES), "encoder.layer", key_bias_is_masked=False)
+    renamed = _split_qkv(_rename(tensors, _DINOV2_NAMES), "encoder.layer", key_bias_is_masked=False)
     for name in [name for name in renamed if name.endswith("mlp.fc1.weight")]:
         stem = name.removesuffix("fc1.weight")
         if renamed[name].shape[0] == 2 * renamed[stem + "fc2.weight"].shape[1]:
@@ -86,31 +86,31 @@ def _dinov2(source: str, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Ten
     if "reg_token" in tensors:
         positions = renamed["embeddings.position_embeddings"]
         # timm has added the class token's position to the token itself.
-        nothing = positions.new_zeros(1, 1, positions.shape[-1])
-        renamed["embeddings.position_embeddings"] = torch.cat([nothing, positions], dim=1)
+        zero = positions.new_zeros(1, 1, positions.shape[-1])
+        renamed["embeddings.position_embeddings"] = torch.cat([zero, positions], dim=1)
     return "dinov2" if registers is None else "dinov2_with_registers", renamed
 
 
 def _convnext_of_meta(source: str, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
     kept = dict(tensors)
     for part in ("weight", "bias"):
-        # Meta lists the final norm twice.
-        twin = kept.pop(f"norms.3.{part}", None)
-        if twin is not None and not torch.equal(twin, kept[f"norm.{part}"]):
+        # Meta stores the final norm twice.
+        duplicate = kept.pop(f"norms.3.{part}", None)
+        if duplicate is not None and not torch.equal(duplicate, kept[f"norm.{part}"]):
             raise WeightsError(f"{source}: norms.3.{part} differs from norm.{part}, expected the same tensor twice")
-    return "dinov3_convnext", _renamed(kept, _CONVNEXT_OF_META)
+    return "dinov3_convnext", _rename(kept, _CONVNEXT_OF_META)
 
 
 def _convnext_of_timm(source: str, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
-    return "dinov3_convnext", _renamed(tensors, _CONVNEXT_OF_TIMM)
+    return "dinov3_convnext", _rename(tensors, _CONVNEXT_OF_TIMM)
 
 
-def _hugging_face(model_type: str) -> _Change:
+def _hugging_face(model_type: str) -> _Converter:
     return lambda source, tensors: (model_type, dict(tensors))
 
 
-# In this order: the first layout whose marks are all there.
-_READERS: tuple[tuple[tuple[str, ...], str, _Change], ...] = (
+# Distinctive keys, naming, converter; the first entry whose keys are all present is used.
+_CONVERTERS: tuple[tuple[tuple[str, ...], str, _Converter], ...] = (
     (
         ("embeddings.register_tokens", "layer.0.layer_scale1.lambda1"),
         "DINOv3, Hugging Face",
@@ -188,7 +188,7 @@ _CONVNEXT_OF_TIMM = {
 }
 
 
-def _renamed(tensors: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
+def _rename(tensors: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
     return {_new_name(name, names): value for name, value in tensors.items()}
 
 
@@ -200,14 +200,14 @@ def _new_name(name: str, names: dict[str, str]) -> str:
     return name
 
 
-def _split(tensors: dict[str, Tensor], parent: str, *, key_bias_is_masked: bool) -> dict[str, Tensor]:
-    """Fused query, key and value as three; DINOv3's key bias is masked out, so it goes."""
+def _split_qkv(tensors: dict[str, Tensor], parent: str, *, key_bias_is_masked: bool) -> dict[str, Tensor]:
+    """Split fused query, key and value; drop the key bias if it is masked out, as DINOv3's is."""
     split: dict[str, Tensor] = {}
     for name, value in tensors.items():
         match = re.fullmatch(r"blocks\.(\d+)\.attn\.qkv\.(weight|bias)", name)
         if match is None:
-            wants_row = name == "embeddings.mask_token" and parent == "layer" and value.dim() == 2
-            split[name] = value.unsqueeze(1) if wants_row else value
+            needs_batch_axis = name == "embeddings.mask_token" and parent == "layer" and value.dim() == 2
+            split[name] = value.unsqueeze(1) if needs_batch_axis else value
             continue
         for letter, part in zip("qkv", value.chunk(3), strict=True):
             if not (letter == "k" and match[2] == "bias" and key_bias_is_masked):
@@ -217,7 +217,7 @@ def _split(tensors: dict[str, Tensor], parent: str, *, key_bias_is_masked: bool)
 
 def _require_known_rope(source: str, periods: Tensor | None) -> None:
     if periods is None:
-        raise WeightsError(f"{source}: names as of Meta's DINOv3, but rope_embed.periods is missing")
+        raise WeightsError(f"{source}: tensors are named as in Meta's DINOv3, but rope_embed.periods is missing")
     count = periods.numel()
     expected = 100.0 ** (torch.arange(count) / count)
     if not torch.allclose(periods.float(), expected, rtol=0.02):
@@ -230,10 +230,10 @@ def _depth(tensors: dict[str, Tensor], pattern: str) -> int:
     return 1 + max((int(match[1]) for match in matches if match), default=-1)
 
 
-def _heads(source: str, width: int) -> int:
-    head = _WIDE_HEADS.get(width, _HEAD)
+def _num_heads(source: str, width: int) -> int:
+    head = _HEAD_DIM_BY_WIDTH.get(width, _HEAD_DIM)
     if width % head:
-        raise WeightsError(f"{source}: tokens are {width} wide, expected a multiple of {head} (a head of DINO)")
+        raise WeightsError(f"{source}: tokens are {width} wide, expected a multiple of {head} (the head width)")
     return width // head
 
 
@@ -244,9 +244,9 @@ def _dinov3_settings(source: str, tensors: dict[str, Tensor], original: dict[str
     return {
         "hidden_size": width,
         "num_hidden_layers": _depth(tensors, r"layer\.(\d+)\."),
-        "num_attention_heads": _heads(source, width) if periods is None else width // (4 * periods.numel()),
+        "num_attention_heads": _num_heads(source, width) if periods is None else width // (4 * periods.numel()),
         "intermediate_size": _rows(source, tensors, "layer.0.mlp.up_proj.weight"),
-        "patch_size": _kernel(source, tensors, "embeddings.patch_embeddings.weight"),
+        "patch_size": _kernel_size(source, tensors, "embeddings.patch_embeddings.weight"),
         "num_register_tokens": tensors["embeddings.register_tokens"].shape[1],
         "use_gated_mlp": gated,
         "hidden_act": "silu" if gated else "gelu",
@@ -260,12 +260,12 @@ def _dinov3_settings(source: str, tensors: dict[str, Tensor], original: dict[str
 
 def _dinov2_settings(source: str, tensors: dict[str, Tensor], original: dict[str, Tensor]) -> dict[str, Any]:
     width = tensors["embeddings.cls_token"].shape[-1]
-    patch = _kernel(source, tensors, "embeddings.patch_embeddings.projection.weight")
+    patch = _kernel_size(source, tensors, "embeddings.patch_embeddings.projection.weight")
     gated = "encoder.layer.0.mlp.weights_in.weight" in tensors
     settings = {
         "hidden_size": width,
         "num_hidden_layers": _depth(tensors, r"encoder\.layer\.(\d+)\."),
-        "num_attention_heads": _heads(source, width),
+        "num_attention_heads": _num_heads(source, width),
         "mlp_ratio": 4 if gated else _rows(source, tensors, "encoder.layer.0.mlp.fc1.weight") // width,
         "patch_size": patch,
         "image_size": patch * math.isqrt(tensors["embeddings.position_embeddings"].shape[1] - 1),
@@ -285,20 +285,20 @@ def _convnext_settings(source: str, tensors: dict[str, Tensor], original: dict[s
 
 
 def _rows(source: str, tensors: dict[str, Tensor], name: str) -> int:
-    return _named(source, tensors, name).shape[0]
+    return _require(source, tensors, name).shape[0]
 
 
-def _kernel(source: str, tensors: dict[str, Tensor], name: str) -> int:
-    return _named(source, tensors, name).shape[-1]
+def _kernel_size(source: str, tensors: dict[str, Tensor], name: str) -> int:
+    return _require(source, tensors, name).shape[-1]
 
 
-def _named(source: str, tensors: dict[str, Tensor], name: str) -> Tensor:
+def _require(source: str, tensors: dict[str, Tensor], name: str) -> Tensor:
     if name not in tensors:
         raise WeightsError(f"{source}: does not fit the model: 1 missing ({name})")
     return tensors[name]
 
 
-_SETTINGS = {
+_CONFIG_SETTINGS = {
     "dinov3_vit": _dinov3_settings,
     "dinov2": _dinov2_settings,
     "dinov2_with_registers": _dinov2_settings,

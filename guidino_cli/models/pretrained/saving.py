@@ -1,4 +1,4 @@
-"""Write pretrained weights as a folder in Hugging Face layout, whole or not at all, with where they came from."""
+"""Writing imported weights as a folder in Hugging Face layout, with a record of their origin."""
 
 import json
 import os
@@ -18,14 +18,14 @@ IMPORT_RECORD_FILE = "guidino.json"
 
 @dataclass(frozen=True)
 class ImportRecord:
-    """What a folder says of its weights.
+    """Origin of the weights in a folder.
 
     Attributes:
-        name: Of the weights.
-        source: Name of the file or folder they were read from.
-        source_sha256: Of that file; of a folder, the first of its files of weights.
-        weights_sha256: Over the tensors, as runs record it.
-        licence: That the weights are under.
+        name: Name of the weights.
+        source: Name of the file or folder they were imported from.
+        source_sha256: SHA-256 of that file, or of the first weight file of a folder.
+        weights_sha256: See `hash_weights`.
+        licence: Licence of the weights.
         features: See `feature_fingerprint`.
     """
 
@@ -38,20 +38,20 @@ class ImportRecord:
 
 
 def save_converted_weights(loaded: LoadedNetwork, record: ImportRecord, folder: Path) -> None:
-    """Write config, weights, normalisation, licence note and record; an older folder is replaced.
+    """Write config, weights, preprocessing, licence note and import record; an existing folder is replaced.
 
     Raises:
-        ResourceError: The disk is full or the place cannot be written.
+        ResourceError: The disk is full or the folder cannot be written.
     """
-    with atomic_folder(folder) as place:
-        _fill(place, loaded, record)
+    with atomic_folder(folder) as temporary:
+        _write_files(temporary, loaded, record)
 
 
 def read_import_record(folder: Path) -> ImportRecord | None:
-    """The record of a folder, or None where guidino has not written it.
+    """The import record of a folder, or None if guidino has not written it.
 
     Raises:
-        WeightsError: It is there and damaged.
+        WeightsError: The record is damaged.
     """
     path = folder / IMPORT_RECORD_FILE
     if not path.is_file():
@@ -63,31 +63,31 @@ def read_import_record(folder: Path) -> ImportRecord | None:
 
 
 def write_preprocessor_config(folder: Path, mean: Sequence[float], std: Sequence[float]) -> None:
-    """Say in `preprocessor_config.json` how images are normalised for the weights of a folder."""
-    statistics = {"do_normalize": True, "image_mean": list(mean), "image_std": list(std)}
-    _write_json(folder / "preprocessor_config.json", statistics)
+    """Write `preprocessor_config.json`: mean and standard deviation per channel for images in [0, 1]."""
+    settings = {"do_normalize": True, "image_mean": list(mean), "image_std": list(std)}
+    _write_json(folder / "preprocessor_config.json", settings)
 
 
-def _fill(folder: Path, loaded: LoadedNetwork, record: ImportRecord) -> None:
+def _write_files(folder: Path, loaded: LoadedNetwork, record: ImportRecord) -> None:
     with torch.no_grad():
         for parameter in loaded.network.parameters():
-            # Thirds of a fused tensor share its storage, which safetensors refuses to write.
+            # Chunks of a fused tensor share its storage, which safetensors refuses to write.
             if parameter.untyped_storage().nbytes() != parameter.numel() * parameter.element_size():
                 parameter.data = parameter.data.clone()
     loaded.network.save_pretrained(folder)
     write_preprocessor_config(folder, loaded.mean, loaded.std)
     _write_json(folder / IMPORT_RECORD_FILE, asdict(record))
-    page = LICENCE_PAGES.get(record.licence, "the place where you got the weights")
+    page = LICENCE_PAGES.get(record.licence, "the source of the weights")
     (folder / "LICENCE.txt").write_text(
         f"These weights ({record.name}) are under: {record.licence}.\nIts text: {page}\n"
-        "Whoever passes them on, or weights derived from them, passes the licence on too.\n",
+        "If you pass on these weights, or weights derived from them, pass on the licence too.\n",
         encoding="utf-8",
     )
-    _open_to_all(folder)
+    _make_readable(folder)
 
 
-def _open_to_all(folder: Path) -> None:
-    """safetensors writes files that only their owner may read; weights are for a whole group."""
+def _make_readable(folder: Path) -> None:
+    """Apply the umask: safetensors writes files that only their owner can read."""
     mask = os.umask(0)
     os.umask(mask)
     for file in folder.iterdir():

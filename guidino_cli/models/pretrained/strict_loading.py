@@ -1,6 +1,8 @@
-"""Load weights strictly, fingerprint them, and start parts of a segmenter from pretrained weights."""
+"""Strict loading of weights: every tensor is placed, or the load fails with names."""
 
 import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from guidino_cli.errors import WeightsError
-from guidino_cli.models.pretrained.files import check_file
+from guidino_cli.models.pretrained.files import check_file, first_line
 from guidino_cli.models.pretrained.hub import weight_files
 
 
@@ -19,18 +21,18 @@ def hash_weights(module: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        # A view of the bytes: one more copy of 13 GB would not fit everywhere. A GPU's come over one at a time.
+        # A view of the bytes: another copy of 13 GB may not fit. Tensors on a GPU are copied one at a time.
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
 def load_strictly(module: nn.Module, path: Path, *, may_miss: tuple[str, ...] = ()) -> None:
-    """Load safetensors into a module: every tensor placed, or the load fails with names.
+    """Load a safetensors file into a module.
 
     Args:
         module: Receives the weights.
         path: A .safetensors file.
-        may_miss: Prefixes of the module's keys that the file need not hold.
+        may_miss: Prefixes of the module's keys that the file may lack.
 
     Raises:
         WeightsError: Missing file, damaged file, missing or unexpected tensors, or other shapes.
@@ -38,14 +40,30 @@ def load_strictly(module: nn.Module, path: Path, *, may_miss: tuple[str, ...] = 
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: no usable weights ({error}); train or download them again") from error
+        raise WeightsError(f"{path}: weights cannot be read ({error}); train or download them again") from error
     load_tensors_strictly(module, tensors, source=path, may_miss=may_miss)
 
 
 def load_tensors_strictly(
-    module: nn.Module, tensors: dict[str, Tensor], *, source: Path, may_miss: tuple[str, ...] = ()
+    module: nn.Module,
+    tensors: dict[str, Tensor],
+    *,
+    source: str | Path,
+    may_miss: tuple[str, ...] = (),
+    assign: bool = False,
 ) -> None:
-    """Put tensors into a module, every one of them; `source` is where they came from, for the message."""
+    """Load a state dict into a module.
+
+    Args:
+        module: Receives the tensors.
+        tensors: By name.
+        source: Origin of the tensors, for messages.
+        may_miss: Prefixes of the module's keys that may be missing.
+        assign: Replace the module's parameters instead of copying into them, as one on the meta device needs.
+
+    Raises:
+        WeightsError: Missing or unexpected tensors, or other shapes.
+    """
     own = module.state_dict()
     missing = [key for key in own if key not in tensors and not key.startswith(may_miss)]
     unexpected = [key for key in tensors if key not in own]
@@ -55,13 +73,13 @@ def load_tensors_strictly(
         if key in tensors and tensors[key].shape != own[key].shape
     ]
     raise_on_mismatch(source, missing=missing, unexpected=unexpected, shapes=shapes, total=len(own))
-    module.load_state_dict(tensors, strict=False)
+    module.load_state_dict(tensors, strict=False, assign=assign)
 
 
 def raise_on_mismatch(
     source: str | Path, *, missing: list[str], unexpected: list[str], shapes: list[str], total: int
 ) -> None:
-    """`WeightsError` with the first names of each kind, unless all lists are empty."""
+    """Raise `WeightsError` with the first names of each list, unless all lists are empty."""
     problems = [
         f"{len(names)} {kind} ({', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''})"
         for kind, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
@@ -71,55 +89,99 @@ def raise_on_mismatch(
         raise WeightsError(f"{source}: does not fit the model: {'; '.join(problems)} of {total} tensors")
 
 
+def silence_transformers() -> None:
+    """Disable transformers' progress bars and its report of missing tensors, which become errors instead."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
+@contextmanager
+def loading_errors(source: str, *, hint: str = "") -> Iterator[None]:
+    """Turn errors of transformers into `WeightsError`; `hint` ends the message."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise WeightsError(f"{source}: cannot be loaded ({first_line(error)}){hint}") from error
+
+
+def from_pretrained_strictly(
+    network_class: Any,
+    folder: str | Path | None,
+    *,
+    source: str,
+    may_drop: tuple[str, ...],
+    may_miss: Callable[[str], bool],
+    **options: Any,
+) -> tuple[Any, list[str]]:
+    """Call `from_pretrained` of transformers and refuse what it would only warn about.
+
+    Args:
+        network_class: Class of the network.
+        folder: Folder in Hugging Face layout, or None with a `state_dict` in `options`.
+        source: Origin of the weights, for messages.
+        may_drop: Prefixes of tensors that are ignored, such as heads.
+        may_miss: Whether a tensor of this name may be missing.
+        options: Further arguments of `from_pretrained`.
+
+    Returns:
+        The network and the names of its missing tensors.
+    """
+    network, report = network_class.from_pretrained(
+        folder,
+        local_files_only=True,
+        output_loading_info=True,
+        # They are refused below, by name.
+        ignore_mismatched_sizes=True,
+        **options,
+    )
+    raise_on_mismatch(
+        source,
+        missing=[key for key in report["missing_keys"] if not may_miss(key)],
+        unexpected=[key for key in report["unexpected_keys"] if not key.startswith(may_drop)],
+        shapes=[str(item[0] if isinstance(item, tuple) else item) for item in report["mismatched_keys"]],
+        total=len(network.state_dict()),
+    )
+    return network, report["missing_keys"]
+
+
 def load_pretrained(
     network_class: Any, config: Any, folder: str, *, heads: tuple[str, ...], fresh: tuple[str, ...] = ()
 ) -> Any:
-    """A network of transformers with the weights of a folder: every tensor placed, or the load fails with names.
+    """A transformers network with the weights of a local folder, in training mode and single precision.
 
     Args:
         network_class: Class of the network.
         config: Its configuration, which the weights must fit.
         folder: Folder in Hugging Face layout.
-        heads: Prefixes of tensors that the folder may hold for other purposes.
-        fresh: Prefixes of tensors that the folder need not hold.
+        heads: Prefixes of tensors in the folder that are ignored.
+        fresh: Prefixes of tensors that may be missing from the folder.
 
     Raises:
         WeightsError: No such folder, a damaged file, or tensors that do not fit.
     """
-    import transformers
-
-    # It would print a table of what is missing; what matters of it becomes an error below.
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    for file in _files(folder):
+    silence_transformers()
+    for file in _require_weight_files(folder):
         check_file(file)
-    try:
-        network, report = network_class.from_pretrained(
+    with loading_errors(folder):
+        network, _ = from_pretrained_strictly(
+            network_class,
             folder,
+            source=folder,
+            may_drop=heads,
+            may_miss=lambda key: key.startswith(fresh),
             config=config,
-            local_files_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
             dtype=torch.float32,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{folder}: cannot be loaded ({reason})") from error
-    raise_on_mismatch(
-        folder,
-        missing=[key for key in report["missing_keys"] if not key.startswith(fresh or ("\0",))],
-        unexpected=[key for key in report["unexpected_keys"] if not key.startswith(heads)],
-        shapes=[str(item[0] if isinstance(item, tuple) else item) for item in report["mismatched_keys"]],
-        total=len(network.state_dict()),
-    )
     return network.train()
 
 
-def _files(folder: str) -> list[Path]:
+def _require_weight_files(folder: str) -> list[Path]:
     files = weight_files(Path(folder)) if (Path(folder) / "config.json").is_file() else []
     if not files:
         raise WeightsError(
             f"{folder}: expected a local folder in Hugging Face layout (config.json and model.safetensors); "
-            "download it where the hub is reached, or leave `weights` out to start at random"
+            "download it on a machine with access to the hub, or leave out `weights` to start from random weights"
         )
     return files

@@ -16,7 +16,7 @@ def test_download_never_mixes_two_models_in_one_folder(guidino: Callable[..., An
     for place in (wide_folder, wide_folder / "config.json"):
         outcome = guidino("weights", "download", "dinov2-small", "-o", place)
         assert outcome.code == 2
-        assert "is there already" in outcome.stderr
+        assert "already exists" in outcome.stderr
 
 
 def test_download_tells_size_and_licence_before_it_asks_the_hub(guidino: Callable[..., Any]) -> None:
@@ -80,7 +80,7 @@ def test_import_never_replaces_a_folder_that_holds_something_else(
     (tmp_path / "weights" / "another-model").mkdir(parents=True)
     outcome = guidino("weights", "import", wide_folder, "-o", tmp_path / "weights", "--overwrite")
     assert outcome.code == 2
-    assert "holds something else than a model's weights" in outcome.stderr
+    assert "contains something other than a model's weights" in outcome.stderr
     assert (tmp_path / "weights" / "another-model").is_dir()
 
 
@@ -149,7 +149,7 @@ def test_a_preset_without_a_backbone_has_no_weights(guidino: Callable[..., Any])
 def test_where_tells_of_the_gate_and_of_the_weights_without_one(guidino: Callable[..., Any]) -> None:
     said = " ".join(guidino("weights", "where", "kvasir-nnwnet").stderr.split())
     assert "accept its licence first at https://huggingface.co/facebook/dinov3-vits16-pretrain-lvd1689m" in said
-    assert "backbone guidino-tiny needs no hub" in said
+    assert "backbone guidino-tiny comes with guidino and needs no hub" in said
     assert "gated" not in guidino("weights", "where", "dinov2-small").stderr
 
 

@@ -19,13 +19,13 @@ def _config(weights: Path) -> PretrainConfig:
 def test_a_student_of_its_first_blocks_is_read_back_as_those_blocks(dinov2_folder: Path, tmp_path: Path) -> None:
     student = build_student(_config(dinov2_folder), offline=True)
     with torch.no_grad():
-        student.trunk.network.layernorm.weight.mul_(1.5)
+        student.encoder.network.layernorm.weight.mul_(1.5)
     (tmp_path / "last").mkdir()
-    sha256 = save_backbone(student.trunk.network, tmp_path, trunk=student.trunk, identity=student.identity)
+    sha256 = save_backbone(student.encoder.network, tmp_path, encoder=student.encoder, identity=student.identity)
     read = build_backbone("dinov2", {"weights": str(tmp_path)}, offline=True)
     image = torch.rand(1, 3, 28, 42)
     with torch.no_grad():
-        patches = student.trunk.eval()(image).patches
+        patches = student.encoder.eval()(image).patches
     assert read.identity["sha256"] == sha256
     torch.testing.assert_close(read(image)[-1].flatten(2).transpose(1, 2), patches)
 
@@ -33,7 +33,7 @@ def test_a_student_of_its_first_blocks_is_read_back_as_those_blocks(dinov2_folde
 def test_files_of_the_run_stay_and_everybody_may_read_the_weights(dinov2_folder: Path, tmp_path: Path) -> None:
     student = build_student(_config(dinov2_folder), offline=True)
     (tmp_path / "history.jsonl").write_text("{}\n")
-    save_backbone(student.trunk.network, tmp_path, trunk=student.trunk, identity=student.identity)
+    save_backbone(student.encoder.network, tmp_path, encoder=student.encoder, identity=student.identity)
     names = {path.name for path in tmp_path.iterdir()}
     assert {"history.jsonl", "model.safetensors", "config.json", "preprocessor_config.json", "NOTICE.md"} <= names
     assert not any(name.startswith(".") for name in names)

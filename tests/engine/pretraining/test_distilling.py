@@ -122,11 +122,11 @@ def test_what_a_teacher_said_is_there_for_the_next_run(tmp_path: Path, images: l
 def test_a_student_of_blocks_has_the_teachers_width_and_licence(dinov2: Path) -> None:
     config = settings(teacher=ComponentSettings("dinov2", {"weights": str(dinov2)}), blocks=[1])
     student = build_student(config, offline=True)
-    assert student.trunk.channels == 32
-    assert student.trunk.network.config.model_type == "dinov3_vit"
+    assert student.encoder.channels == 32
+    assert student.encoder.network.config.model_type == "dinov3_vit"
     assert student.identity["weights"].startswith("blocks 1 of ")
-    assert student.master is not None
-    assert student.identity.get("licence") == student.master.backbone.identity.get("licence")
+    assert student.loaded_teacher is not None
+    assert student.identity.get("licence") == student.loaded_teacher.backbone.identity.get("licence")
 
 
 def test_a_student_of_blocks_sees_images_normalised_as_its_teacher_does(dinov2: Path, tmp_path: Path) -> None:
@@ -134,26 +134,26 @@ def test_a_student_of_blocks_sees_images_normalised_as_its_teacher_does(dinov2: 
     student = build_student(
         settings(teacher=ComponentSettings("dinov2", {"weights": str(dinov2)}), blocks=[1]), offline=True
     )
-    assert student.trunk.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert student.encoder.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
     (tmp_path / "out").mkdir()
-    save_backbone(student.trunk.network, tmp_path / "out", trunk=student.trunk, identity=student.identity)
+    save_backbone(student.encoder.network, tmp_path / "out", encoder=student.encoder, identity=student.identity)
     read = load_dino(family="dinov3", offline=True, weights=str(tmp_path / "out"))
-    assert read.eye.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
-    assert read.eye.std.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
+    assert read.normalizer.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert read.normalizer.std.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
 
 
 def test_a_student_of_blocks_goes_without_halves_of_them_too(dinov2: Path) -> None:
     config = settings(teacher=ComponentSettings("dinov2", {"weights": str(dinov2)}), blocks=[1, 2])
     student = build_student(replace(config, train=replace(config.train, drop_path=0.25)), offline=True)
     # One place in the code of a block serves both of its halves.
-    assert [part.share for part in student.trunk.modules() if isinstance(part, DropPath)] == [0.25, 0.25]
+    assert [part.share for part in student.encoder.modules() if isinstance(part, DropPath)] == [0.25, 0.25]
 
 
 def test_a_student_that_was_read_in_half_precision_learns_in_full(dinov2: Path) -> None:
     student = ComponentSettings("dinov2", {"weights": str(dinov2), "dtype": "bfloat16"})
     stages = [StageSettings("one", 1, 1e-3, crops=[CropSizes(28, 28)])]
     made = build_student(replace(settings(), student=student, stages=stages, distill=None), offline=True)
-    assert {parameter.dtype for parameter in made.trunk.network.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in made.encoder.network.parameters()} == {torch.float32}
 
 
 def test_blocks_of_a_dinov3_are_refused() -> None:
@@ -163,7 +163,7 @@ def test_blocks_of_a_dinov3_are_refused() -> None:
 
 def test_blocks_that_are_narrower_inside_than_a_students_are_refused(dinov2_folder: Path) -> None:
     teacher = ComponentSettings("dinov2", {"weights": str(dinov2_folder)})
-    with pytest.raises(ConfigError, match=r"distill\.blocks: .* 2 times their width, a student's have 4"):
+    with pytest.raises(ConfigError, match=r"distill\.blocks: .* an MLP ratio of 2, a student's have 4"):
         build_student(settings(teacher=teacher, blocks=[1]), offline=True)
 
 

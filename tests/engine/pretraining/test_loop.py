@@ -42,12 +42,12 @@ class _OneWeight(PretrainObjective):
         self.seen: list[int] = []
         self.spoil = spoil
 
-    def views(self, images: UnlabelledSample, *, at: PretrainProgress) -> Tensor:
+    def views(self, images: UnlabelledSample, *, progress: PretrainProgress) -> Tensor:
         self.seen += images.image_index.tolist()
         return images.pixels.float().mean(dim=(1, 2, 3))[:, None] / 255
 
-    def forward(self, views: Tensor, *, at: PretrainProgress) -> ObjectiveOutput:
-        loss = ((self.student(views) - 1) ** 2).mean() * self.spoil(at)
+    def forward(self, views: Tensor, *, progress: PretrainProgress) -> ObjectiveOutput:
+        loss = ((self.student(views) - 1) ** 2).mean() * self.spoil(progress)
         return ObjectiveOutput(
             {"square": loss, "loss": loss}, {"grey": views.mean()}, torch.cat([views, views + 1], dim=1)
         )
@@ -106,9 +106,9 @@ def test_a_row_ends_with_its_stage_so_that_no_mean_is_over_steps_without_the_ter
     paths: list[Path], tmp_path: Path
 ) -> None:
     class Late(_OneWeight):
-        def forward(self, views: Tensor, *, at: PretrainProgress) -> ObjectiveOutput:
-            learned = super().forward(views, at=at)
-            late = {"late": torch.tensor(3.0)} if at.step >= 3 else {}
+        def forward(self, views: Tensor, *, progress: PretrainProgress) -> ObjectiveOutput:
+            learned = super().forward(views, progress=progress)
+            late = {"late": torch.tensor(3.0)} if progress.step >= 3 else {}
             return learned._replace(terms={**learned.terms, **late})
 
     stages = "stages=[{name: one, steps: 3, lr: 0.01}, {name: two, steps: 3, lr: 0.01}]"
@@ -139,9 +139,9 @@ def test_a_run_stopped_in_the_middle_of_a_row_goes_on_bit_for_bit(
     quiet.fit()
     told: list[int] = []
 
-    def interrupt(at: PretrainProgress) -> float:
-        if at.step == 2 and not told:
-            told.append(at.step)
+    def interrupt(progress: PretrainProgress) -> float:
+        if progress.step == 2 and not told:
+            told.append(progress.step)
             os.kill(os.getpid(), signal.SIGINT)
         return 1.0
 
@@ -170,7 +170,7 @@ def test_a_damaged_image_is_named_and_what_was_learned_before_is_saved(paths: li
 def test_a_loss_that_is_no_number_stops_the_run_with_its_step_and_images(
     paths: list[Path], tmp_path: Path, accumulate: int
 ) -> None:
-    objective = _OneWeight(spoil=lambda at: float("nan") if at.step == 2 else 1.0)
+    objective = _OneWeight(spoil=lambda progress: float("nan") if progress.step == 2 else 1.0)
     trainer, _ = _run(paths, tmp_path / "run", f"train.accumulate={accumulate}", objective=objective)
     cases = [turn.case for turn in islice(infinite_sample_indices(8, seed=0), 4 * accumulate, 4 * accumulate + 2)]
     with pytest.raises(ConfigError, match=rf"first in step 3 \(images .*{cases[0]}\.png.*{cases[1]}\.png"):
@@ -179,11 +179,11 @@ def test_a_loss_that_is_no_number_stops_the_run_with_its_step_and_images(
 
 def test_a_run_whose_features_are_all_the_same_is_stopped(paths: list[Path], tmp_path: Path) -> None:
     class Dead(_OneWeight):
-        def forward(self, views: Tensor, *, at: PretrainProgress) -> ObjectiveOutput:
-            return super().forward(views, at=at)._replace(features=torch.ones(8, 3))
+        def forward(self, views: Tensor, *, progress: PretrainProgress) -> ObjectiveOutput:
+            return super().forward(views, progress=progress)._replace(features=torch.ones(8, 3))
 
     trainer, _ = _run(paths, tmp_path / "run", objective=Dead())
-    with pytest.raises(ConfigError, match="step 6: the student says the same of all images") as error:
+    with pytest.raises(ConfigError, match="step 6: the features of all images are nearly equal") as error:
         trainer.fit()
     assert "stages.0.lr" in str(error.value)
 
@@ -203,14 +203,14 @@ def test_one_bad_row_is_no_collapse() -> None:
 
 def test_fewer_images_than_a_batch_are_refused(paths: list[Path]) -> None:
     config = override_pretrain_config(PretrainConfig(), ["train.batch_size=9"])
-    with pytest.raises(ConfigError, match="8 images fill no batch of 9"):
+    with pytest.raises(ConfigError, match="8 images do not fill a batch of 9"):
         ImageStream(paths, config)
 
 
 def test_groups_of_koleo_that_do_not_fit_the_batch_are_refused(paths: list[Path]) -> None:
     config = override_pretrain_config(PretrainConfig(), ["train.batch_size=4", "stages.0.koleo_group=3"])
     with pytest.raises(
-        ConfigError, match=r"stages\.0\.koleo_group is 3, .* 4 images on one process; give a divisor of 4"
+        ConfigError, match=r"stages\.0\.koleo_group is 3, .* 4 images on one process; use a divisor of 4"
     ):
         ImageStream(paths, config)
 

@@ -46,7 +46,7 @@ def test_merged_weights_say_how_images_are_normalised_for_them(base: Path, tmp_p
     part = ComponentSettings("vit", {"weights": str(base)})
     merged = write_merged_backbone(_run(tmp_path / "run", part), offline=True).backbone
     again, image = build_backbone(merged["name"], merged["options"], offline=True), torch.rand(1, 3, 32, 32)
-    assert again.eye.mean.flatten().tolist() == pytest.approx(MEAN)
+    assert again.normalizer.mean.flatten().tolist() == pytest.approx(MEAN)
     assert torch.equal(again(image)[0], build_backbone("vit", part.options, offline=True)(image)[0])
 
 

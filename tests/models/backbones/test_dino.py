@@ -65,7 +65,7 @@ def test_without_attention_only_that_cell_changes(i: int, j: int) -> None:
 def test_class_token_and_registers_are_cut_at_the_front(registers: int) -> None:
     backbone, image = _random(registers=registers), torch.rand(1, 3, 32, 48)
     with torch.no_grad():
-        tokens = backbone.vit((image - backbone.eye.mean) / backbone.eye.std).last_hidden_state
+        tokens = backbone.vit((image - backbone.normalizer.mean) / backbone.normalizer.std).last_hidden_state
     assert tokens.shape[1] == 1 + registers + 2 * 3
     expected = tokens[0, 1 + registers :].T.reshape(32, 2, 3)
     torch.testing.assert_close(backbone(image)[0][0], expected)
@@ -80,7 +80,7 @@ def test_the_registers_of_dinov2_are_cut_too(tmp_path: Path) -> None:
     Dinov2WithRegistersModel(config).save_pretrained(tmp_path)
     backbone, image = _dinov2(tmp_path), torch.rand(1, 3, 28, 42)
     with torch.no_grad():
-        tokens = backbone.vit((image - backbone.eye.mean) / backbone.eye.std).last_hidden_state
+        tokens = backbone.vit((image - backbone.normalizer.mean) / backbone.normalizer.std).last_hidden_state
     torch.testing.assert_close(backbone(image)[0][0], tokens[0, 5:].T.reshape(32, 2, 3))
 
 
@@ -116,8 +116,8 @@ def test_the_image_reaches_the_network_normalised_by_imagenet() -> None:
 
 def test_enlarging_does_not_leave_the_range_of_the_image() -> None:
     backbone, seen = _random(), []
-    eye = backbone.eye
-    backbone.vit.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0] * eye.std + eye.mean))
+    normalizer = backbone.normalizer
+    backbone.vit.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0] * normalizer.std + normalizer.mean))
     backbone((torch.rand(1, 3, 23, 23) > 0.5).float())
     assert seen[0].min() >= -1e-6
     assert seen[0].max() <= 1 + 1e-6
@@ -157,21 +157,20 @@ def test_a_layer_is_its_hidden_state_behind_the_final_norm(
     family: str, dinov3_folder: Path, dinov2_folder: Path
 ) -> None:
     load, folder = (_dinov3, dinov3_folder) if family == "dinov3" else (_dinov2, dinov2_folder)
-    whole, image = load(folder), torch.rand(1, 3, 2 * whole_stride(load(folder)), 3 * whole_stride(load(folder)))
+    whole = load(folder)
+    image = torch.rand(1, 3, 2 * whole.stride, 3 * whole.stride)
     norm = whole.vit.norm if family == "dinov3" else whole.vit.layernorm
     with torch.no_grad():
-        states = whole.vit((image - whole.eye.mean) / whole.eye.std, output_hidden_states=True).hidden_states
+        states = whole.vit(
+            (image - whole.normalizer.mean) / whole.normalizer.std, output_hidden_states=True
+        ).hidden_states
     assert len(states) == 4
     for layer in (1, 2):
-        expected = norm(states[layer])[0, whole.prefix :].T.reshape(32, 2, 3)
+        expected = norm(states[layer])[0, whole.num_prefix_tokens :].T.reshape(32, 2, 3)
         torch.testing.assert_close(load(folder, layers=[layer])(image)[0][0], expected)
     maps = load(folder, layers=[1, 3])(image)
     torch.testing.assert_close(maps[0], load(folder, layers=[1])(image)[0])
     torch.testing.assert_close(maps[1], whole(image)[0])
-
-
-def whole_stride(backbone: ViT) -> int:
-    return backbone.stride
 
 
 def test_blocks_behind_the_deepest_wanted_one_are_dropped() -> None:
@@ -239,9 +238,9 @@ def test_a_local_folder_gives_the_maps_of_the_model_that_was_saved(
     backbone, image = load(folder), torch.rand(1, 3, 112, 112)
     saved = kind.from_pretrained(folder).eval()
     with torch.no_grad():
-        tokens: Tensor = saved((image - backbone.eye.mean) / backbone.eye.std).last_hidden_state
+        tokens: Tensor = saved((image - backbone.normalizer.mean) / backbone.normalizer.std).last_hidden_state
     cells = 112 // backbone.stride
-    expected = tokens[0, backbone.prefix :].T.reshape(32, cells, cells)
+    expected = tokens[0, backbone.num_prefix_tokens :].T.reshape(32, cells, cells)
     torch.testing.assert_close(backbone(image)[0][0], expected)
 
 

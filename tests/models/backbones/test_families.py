@@ -112,7 +112,7 @@ def test_grey_is_three_equal_channels(name: str, load: Load) -> None:
 @names
 @pytest.mark.parametrize("channels", [2, 4, 5])
 def test_other_numbers_of_channels_are_refused(name: str, channels: int, load: Load) -> None:
-    with pytest.raises(DataError, match=rf"images of {channels} channels.*1 \(grey\) or 3"):
+    with pytest.raises(DataError, match=rf"images have {channels} channels.*1 \(grey\) or 3"):
         load(name)(torch.rand(1, channels, 32, 32))
 
 
@@ -182,18 +182,18 @@ def test_the_third_stage_of_a_convnext_alone_has_stride_16_and_needs_no_fourth(l
 
 @pytest.mark.parametrize(("name", "mean"), [("vit", 0.5), ("siglip", 0.5), ("dinov2", 0.485), ("clip", 0.48145466)])
 def test_a_family_is_normalised_as_its_authors_did(name: str, mean: float, load: Load) -> None:
-    assert float(load(name).eye.mean[0, 0]) == pytest.approx(mean)
+    assert float(load(name).normalizer.mean[0, 0]) == pytest.approx(mean)
 
 
 def test_the_folders_own_statistics_come_first(load: Load, folders: dict[str, Path]) -> None:
     path = folders["vit msn"] / "preprocessor_config.json"
     path.write_text(json.dumps({"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}))
     try:
-        eye = load("vit msn").eye
+        normalizer = load("vit msn").normalizer
     finally:
         path.unlink()
-    torch.testing.assert_close(eye.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]))
-    torch.testing.assert_close(eye.std.flatten(), torch.tensor([0.4, 0.5, 0.6]))
+    torch.testing.assert_close(normalizer.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]))
+    torch.testing.assert_close(normalizer.std.flatten(), torch.tensor([0.4, 0.5, 0.6]))
 
 
 def test_a_size_is_a_short_name_of_official_weights() -> None:

@@ -39,7 +39,7 @@ def test_the_maps_are_those_of_the_encoder_of_transformers() -> None:
     for code in (backbone.hiera.pos_embed, backbone.hiera.pos_embed_window):
         torch.nn.init.normal_(code)
     with torch.no_grad():
-        expected = backbone.hiera(pixel_values=backbone.eye(image)).intermediate_hidden_states
+        expected = backbone.hiera(pixel_values=backbone.normalizer(image)).intermediate_hidden_states
         for found, want in zip(backbone(image), expected, strict=True):
             torch.testing.assert_close(found, want.permute(0, 3, 1, 2))
 
@@ -129,7 +129,7 @@ def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
 
 def test_weights_of_another_network_are_refused_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "dinov2"}')
-    with pytest.raises(WeightsError, match="weights of model_type 'dinov2', expected a SAM 2"):
+    with pytest.raises(WeightsError, match="weights of model_type 'dinov2', expected SAM 2"):
         _load(weights=str(tmp_path))
 
 
@@ -149,7 +149,7 @@ def test_an_unknown_size_is_refused() -> None:
     [
         ({"adapters": -1}, "adapters is -1"),
         ({"weights": "x", "random": True}, "leave size and random out"),
-        ({"widths": [8, 16, 32, 64]}, "random=true alone"),
+        ({"widths": [8, 16, 32, 64]}, "random=true only"),
         ({**TINY, "blocks": [1, 1]}, "expected four each"),
         ({**TINY, "widths": [8, 15, 32, 64]}, r"widths divisible by \[1, 2, 4, 8\]"),
     ],
@@ -160,7 +160,7 @@ def test_options_that_cannot_be_are_refused(options: dict, line: str) -> None:
 
 
 def test_to_learn_whole_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"model\.finetune: backbone sam2 learns by its adapters alone"):
+    with pytest.raises(ConfigError, match=r"model\.finetune: backbone sam2 trains its adapters alone"):
         _load(**TINY).unfreeze()
 
 

@@ -41,8 +41,8 @@ def test_the_statistics_of_the_weights_folder_come_along(dinov3_folder: Path, tm
     shutil.copytree(dinov3_folder, folder)
     (folder / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 2, 3]}')
     again = _again(build_backbone("dinov3", {"weights": str(folder)}, offline=True))
-    torch.testing.assert_close(again.eye.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]))
-    torch.testing.assert_close(again.eye.std.flatten(), torch.tensor([1.0, 2.0, 3.0]))
+    torch.testing.assert_close(again.normalizer.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]))
+    torch.testing.assert_close(again.normalizer.std.flatten(), torch.tensor([1.0, 2.0, 3.0]))
 
 
 def test_a_path_of_the_machine_is_not_told(dinov3_folder: Path) -> None:
@@ -66,6 +66,6 @@ def _damaged(change: Callable[[dict[str, Any]], object]) -> BackboneSpec:
     ],
 )
 def test_a_damaged_one_is_refused_in_one_line(change: Callable[[dict[str, Any]], object]) -> None:
-    with pytest.raises(WeightsError, match=r"cannot be built again as run\.json describes it") as caught:
+    with pytest.raises(WeightsError, match=r"cannot be rebuilt as run\.json describes it") as caught:
         build_from_spec(_damaged(change))
     assert "\n" not in str(caught.value)
