@@ -4,6 +4,10 @@ import os
 
 # Before anything imports huggingface_hub: no test may reach a network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Threads that spin while they wait take the processor from other tests. Set before anything imports torch.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import contextlib
 import io
@@ -17,6 +21,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Distribute the whole suite over the cores, at most four; a chosen part of it starts faster in one process."""
+    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return min(os.cpu_count() or 1, 4) if is_whole else 0
 
 
 @dataclass(frozen=True)
