@@ -1,4 +1,4 @@
-"""The floors of the house: who may import whom."""
+"""The layers of the package: which module may import which."""
 
 import ast
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ import pytest
 import guidino_cli
 
 ROOT = Path(guidino_cli.__file__).parent
-GROUND = (
-    "guidino_cli", "types", "errors", "files", "distributed", "processes", "progress", "registry", "settings", "config",
-    "pretrain_config", "options",
+LAYER_0 = (
+    "guidino_cli", "types", "errors", "files", "outputs", "distributed", "processes", "progress",
+    "registry", "settings", "config", "pretrain_config", "options",
 )  # fmt: skip
-FLOORS = {
-    **dict.fromkeys(GROUND, 0),
+LAYERS = {
+    **dict.fromkeys(LAYER_0, 0),
     **dict.fromkeys(("data", "models", "losses", "metrics", "plots", "ssl"), 1),
     **dict.fromkeys(("engine", "preparation", "planning", "evaluation"), 2),
     "commands": 3,
@@ -25,7 +25,7 @@ FLOORS = {
 FILES = sorted(ROOT.rglob("*.py"))
 
 
-def _room(module: str) -> str:
+def _package(module: str) -> str:
     parts = module.split(".")
     return parts[1] if len(parts) > 1 and parts[1] != "__version__" else "guidino_cli"
 
@@ -53,16 +53,16 @@ def _imported(path: Path, *, nested: bool = True) -> list[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_imports_from_its_own_room_or_from_floors_below(path: Path) -> None:
-    room = _room("guidino_cli." + ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__"))
+def test_a_file_imports_from_its_own_package_or_from_lower_layers(path: Path) -> None:
+    package = _package("guidino_cli." + ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__"))
     own = [name for name in _imported(path) if name.split(".")[0] == "guidino_cli"]
-    # The ground floor is one room.
-    wrong = [name for name in own if _room(name) != room and FLOORS[_room(name)] >= max(1, FLOORS[room])]
-    assert not wrong, f"{path.name} is in {room} (floor {FLOORS[room]})"
+    # Layer 0 counts as one package.
+    wrong = [name for name in own if _package(name) != package and LAYERS[_package(name)] >= max(1, LAYERS[package])]
+    assert not wrong, f"{path.name} is in {package} (layer {LAYERS[package]})"
 
 
-@pytest.mark.parametrize("name", ["types", "errors", "config", "settings", "registry", "files"])
-def test_the_ground_floor_imports_no_torch_at_run_time(name: str) -> None:
+@pytest.mark.parametrize("name", ["types", "errors", "config", "settings", "registry", "files", "outputs"])
+def test_layer_0_imports_no_torch_at_run_time(name: str) -> None:
     heavy = {"torch", "transformers", "accelerate", "numpy"}
     assert not heavy & {item.split(".")[0] for item in _imported(ROOT / f"{name}.py")}
 
@@ -71,7 +71,7 @@ def test_the_command_line_imports_no_command_before_it_is_called() -> None:
     files = sorted((ROOT / "cli").glob("*.py"))
     own = [name for path in files for name in _imported(path, nested=False) if name.startswith("guidino_cli")]
     assert own
-    assert all(FLOORS[_room(name)] == 0 or _room(name) == "cli" for name in own)
+    assert all(LAYERS[_package(name)] == 0 or _package(name) == "cli" for name in own)
 
 
 def test_only_commands_print() -> None:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from guidino_cli.commands.evaluate_options import check_out, load_truths, parse_options
+from guidino_cli.commands.evaluate_options import load_truths, parse_options, require_report_folder
 from guidino_cli.commands.evaluate_report import print_wrapped
 from guidino_cli.errors import ConfigError, PartialError
 from guidino_cli.evaluation.cases import Pairing, TruthSet
@@ -45,7 +45,7 @@ def run(predictions: Sequence[Path], truth: Path, options: CompareOptions) -> No
     labels = _names(predictions, options.names)
     config = parse_options(options)
     if options.out is not None:
-        check_out(options.out, [*predictions, truth], overwrite=options.overwrite)
+        require_report_folder(options.out, [*predictions, truth], overwrite=options.overwrite)
     truths = load_truths(truth, options)
     pairings = dict(zip(labels, _pairings(predictions, truths, options.pairs or ()), strict=True))
     members = [pair.truth for pair in pairings[labels[0]].pairs]

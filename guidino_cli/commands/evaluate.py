@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
-from guidino_cli.commands.evaluate_options import check_out, load_truths, parse_options
+from guidino_cli.commands.evaluate_options import load_truths, parse_options, require_report_folder
 from guidino_cli.commands.evaluate_report import print_evaluation, write_report
 from guidino_cli.errors import ConfigError, DataError, GateError, PartialError, unknown_name
 from guidino_cli.evaluation.evaluator import evaluate
@@ -42,7 +42,7 @@ def run(predictions: Path, truth: Path, options: EvaluateOptions) -> None:
     gates = _gates(options)
     config = parse_options(options, [gate.metric for gate in gates], backend=options.backend)
     if options.out is not None:
-        check_out(options.out, [predictions, truth], overwrite=options.overwrite)
+        require_report_folder(options.out, [predictions, truth], overwrite=options.overwrite)
     if options.baseline is not None:
         load_report(options.baseline)
     truths = load_truths(truth, options)

@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import cast, get_args
 
-from guidino_cli.commands.inputs import require_writable
 from guidino_cli.data.masks.rule import Classes, parse_classes
 from guidino_cli.errors import ConfigError, DependencyError, unknown_name
 from guidino_cli.evaluation.cases import TruthSet
@@ -15,6 +14,7 @@ from guidino_cli.evaluation.masks import ReadOptions
 from guidino_cli.evaluation.truths import find_truths
 from guidino_cli.evaluation.types import Hd95Definition, Policy, get_policy
 from guidino_cli.options.evaluation import ScoringOptions
+from guidino_cli.outputs import require_output_folder
 
 
 def parse_options(options: ScoringOptions, gated: Sequence[str] = (), *, backend: str = "auto") -> EvaluationConfig:
@@ -55,19 +55,10 @@ def parse_options(options: ScoringOptions, gated: Sequence[str] = (), *, backend
     )
 
 
-def check_out(out: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
-    """Make sure, before hours of work, that the report can be written.
-
-    Raises:
-        ConfigError: A file, a folder that is not empty, one of the inputs, or a place nobody may write to.
-    """
-    if out.is_file():
-        raise ConfigError(f"-o {out}: is a file, expected a folder")
-    if out.resolve() in {place.resolve() for place in inputs}:
-        raise ConfigError(f"-o {out}: holds the masks themselves; choose a folder of its own")
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
-        raise ConfigError(f"-o {out}: is not empty; add --overwrite or choose another folder")
-    require_writable(out)
+def require_report_folder(out: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
+    """Require a folder for the report; it may lie in an input folder, see `require_output_folder`."""
+    folders = [path for path in inputs if path.is_dir()]
+    require_output_folder(out, folders, overwrite=overwrite, may_be_nested=True)
 
 
 def load_truths(place: Path, options: ScoringOptions) -> TruthSet:

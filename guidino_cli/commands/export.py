@@ -14,6 +14,7 @@ from guidino_cli.errors import ConfigError
 from guidino_cli.files import file_sha256, write_atomically, write_text
 from guidino_cli.models.composed import Model
 from guidino_cli.models.pretrained.catalogue import licence_note
+from guidino_cli.outputs import require_output_file
 
 _FORMATS = {".pt2": "torch.export", ".onnx": "ONNX"}
 
@@ -51,8 +52,7 @@ def _require_possible(out: Path, facts_path: Path, *, overwrite: bool) -> None:
     if out.suffix.lower() not in _FORMATS:
         raise ConfigError(f"-o {out}: expected a file that ends in {' or '.join(_FORMATS)}")
     for path in (out, facts_path):
-        if path.is_dir() or (path.exists() and not overwrite):
-            raise ConfigError(f"{path}: is there already; add --overwrite or choose another -o")
+        require_output_file(path, overwrite=overwrite)
     if out.suffix.lower() == ".onnx":
         require_onnx()
 

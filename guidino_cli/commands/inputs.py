@@ -1,31 +1,13 @@
-"""Input images of the drawing commands, and whether results can be written where the user wants them."""
+"""Input images of the drawing commands, their masks and the names of their outputs."""
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from guidino_cli.data.images import IMAGE_SUFFIXES, find_images, is_image
 from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
-from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.errors import DataError
 from guidino_cli.evaluation.masks import ImageMasks, find_image_masks
-
-
-def require_writable(out: Path) -> None:
-    """Refuse a folder in which nothing can be made, by making something and taking it away again.
-
-    Raises:
-        ConfigError: Nothing can be written there; the message names the folder and the system's reason.
-    """
-    place = next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.exists())
-    try:
-        # Permissions alone do not tell: a disk may be read-only, a folder may belong to a special file system.
-        with tempfile.NamedTemporaryFile(dir=place, prefix=".guidino-"):
-            pass
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConfigError(f"-o {out}: cannot be written to ({reason}); choose another folder") from error
-
 
 _LISTED = 5
 
@@ -77,25 +59,6 @@ def unique_names(files: Sequence[Path]) -> dict[str, Path]:
         taken.add(unique.lower())
         names[unique] = path
     return names
-
-
-def require_output_folder(out: Path, images: Sequence[Path], *, overwrite: bool, ways: str = "add --overwrite") -> None:
-    """Refuse, before anything slow, a folder that cannot or must not be written to.
-
-    Raises:
-        ConfigError: It is a file, lies where the images are, holds something, or is not writable.
-    """
-    sources = {(place if place.is_dir() else place.parent).resolve() for place in images}
-    if out.resolve() in sources:
-        raise ConfigError(f"-o {out}: holds the images themselves; choose a folder of its own")
-    inside = next((place for place in images if place.is_dir() and place.resolve() in out.resolve().parents), None)
-    if inside is not None:
-        raise ConfigError(f"-o {out}: lies inside {inside}, which is read; choose a folder beside it")
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"-o {out}: is a file; give a folder")
-    if not overwrite and out.is_dir() and any(out.iterdir()):
-        raise ConfigError(f"-o {out}: is not empty; {ways}, or choose another folder")
-    require_writable(out)
 
 
 def join_first(messages: Sequence[str], separator: str = "; ") -> str:

@@ -11,6 +11,7 @@ from rich.table import Table
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.errors import ConfigError, unknown_name
 from guidino_cli.files import write_text
+from guidino_cli.outputs import require_output_file
 from guidino_cli.planning.fingerprint import DatasetFingerprint, extract_fingerprint
 from guidino_cli.planning.proposal import PlanProposal, explain_proposal, format_preset, propose_plan
 from guidino_cli.planning.rules import ENCODERS
@@ -39,8 +40,8 @@ def run(
         raise ConfigError(unknown_name("encoder", encoder, ENCODERS))
     if out is not None and out.suffix not in {".yaml", ".yml"}:
         raise ConfigError(f"{out}: a preset is a .yaml file; give one, such as -o {out.with_suffix('.yaml')}")
-    if out is not None and out.exists() and not overwrite:
-        raise ConfigError(f"{out}: exists; replace it with --overwrite, or choose another -o")
+    if out is not None:
+        require_output_file(out, overwrite=overwrite)
     manifest = load_manifest(data)
     cases = manifest.select("train", fold)
     with progress_bar() as bar:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from guidino_cli import __version__
-from guidino_cli.commands.inputs import require_output_folder
 from guidino_cli.commands.prediction.batches import predict_all
 from guidino_cli.commands.prediction.files import (
     ExtraOutputs,
@@ -27,6 +26,7 @@ from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.prediction.ensemble import LoadedEnsemble, load_ensemble
 from guidino_cli.engine.prediction.postprocessing import describe_rules, load_rules
 from guidino_cli.errors import ConfigError, DataError, PartialError, ResourceError
+from guidino_cli.outputs import require_output_folder
 from guidino_cli.processes import keep_all_freed_memory
 from guidino_cli.progress import log_info, pluralize
 
@@ -80,7 +80,7 @@ def run(
     jobs = find_jobs(images, request.split, recursive=request.recursive)
     # Another share may be about to write its first summary.
     adds = request.skip_existing or (shard.count > 1 and any(out.glob("*predictions*.json")))
-    require_output_folder(out, images, overwrite=request.overwrite or adds, ways="add --overwrite or --skip-existing")
+    require_output_folder(out, images, overwrite=request.overwrite or adds, hint="add --overwrite or --skip-existing")
     keep_all_freed_memory()
     loaded = load_ensemble(
         [run_path, *request.ensemble],

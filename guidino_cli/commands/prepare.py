@@ -10,6 +10,7 @@ from guidino_cli.data.manifest import MANIFEST_NAME
 from guidino_cli.data.masks.rule import parse_classes
 from guidino_cli.errors import ConfigError, PartialError
 from guidino_cli.files import atomic_folder
+from guidino_cli.outputs import require_output_folder
 from guidino_cli.preparation.layouts import detect_layout
 from guidino_cli.preparation.options import PrepareOptions
 from guidino_cli.preparation.pipeline import prepare_dataset
@@ -136,15 +137,5 @@ def _check_paths(source: Path, out: Path | None, *, overwrite: bool, dry_run: bo
         if not dry_run:
             raise ConfigError("-o/--out is missing: the folder to write, or --dry-run to only look")
         return
-    here, there = source.resolve(), out.resolve()
-    if there == here or here.is_relative_to(there) or there.is_relative_to(here):
-        raise ConfigError(f"-o {out}: lies in or around the source {source}; choose a folder elsewhere")
-    if dry_run or not out.exists():
-        return
-    if not out.is_dir():
-        raise ConfigError(f"-o {out}: is a file, expected a folder")
-    if any(out.iterdir()):
-        if not overwrite:
-            raise ConfigError(f"-o {out}: is not empty; choose another folder or give --overwrite")
-        if not (out / MANIFEST_NAME).is_file():
-            raise ConfigError(f"-o {out}: holds no {MANIFEST_NAME}, so guidino did not make it; empty it yourself")
+    is_prepared = (out / MANIFEST_NAME).is_file()
+    require_output_folder(out, [source], overwrite=overwrite or dry_run, recognised=is_prepared or dry_run)

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from guidino_cli import __version__
-from guidino_cli.commands.inputs import require_writable
 from guidino_cli.commands.runs.messages import add_resume_hints
 from guidino_cli.commands.runs.pretraining_figures import (
     PRETRAIN_CURVE_FILE,
@@ -30,6 +29,7 @@ from guidino_cli.engine.pretraining.folder import PretrainFolder
 from guidino_cli.engine.pretraining.loop import Pretrainer
 from guidino_cli.engine.pretraining.student import Student, build_objective, build_student
 from guidino_cli.errors import ConfigError, DataError, WeightsError
+from guidino_cli.outputs import require_writable
 from guidino_cli.pretrain_config import (
     PretrainConfig,
     dump_pretrain_config,

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from guidino_cli.commands.inputs import require_writable
 from guidino_cli.data.volumes import SliceSettings
 from guidino_cli.errors import PartialError
+from guidino_cli.outputs import require_writable
 from guidino_cli.preparation.slices import find_volumes, slice_volumes, start_folder
 from guidino_cli.progress import log_info, pluralize, track
 

@@ -4,11 +4,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from guidino_cli.commands.inputs import list_input_images, prepared_truth, require_output_folder
+from guidino_cli.commands.inputs import list_input_images, prepared_truth
 from guidino_cli.commands.visualize.figures import draw_guides, load_visualizer
 from guidino_cli.commands.visualize.inference import DrawingOptions, TokenOptions, VisualizationTask
 from guidino_cli.commands.visualize.tokens import draw_tokens
 from guidino_cli.errors import ConfigError
+from guidino_cli.outputs import require_output_folder
 from guidino_cli.plots.panels import Limits
 
 

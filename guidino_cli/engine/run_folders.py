@@ -1,17 +1,17 @@
-"""What the folders of all runs have in common: none is written over unasked, and each says in a file what made it."""
+"""Run folders of training and pretraining: the check for a new one, and the JSON file that says what made it."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.errors import DataError
+from guidino_cli.outputs import require_output_folder
 
 
-def require_empty(folder: Path, *, overwrite: bool) -> None:
-    """`ConfigError` if a folder holds something and may not be overwritten."""
-    if not overwrite and folder.is_dir() and any(folder.iterdir()):
-        ways = "go on with --resume, start anew with --overwrite, or choose another -o"
-        raise ConfigError(f"{folder}: is not empty; {ways}")
+def require_new_run_folder(folder: Path, *, overwrite: bool, recognised: bool | None = None) -> None:
+    """Require a folder for a new run; see `require_output_folder`."""
+    hint = "resume with --resume, start again with --overwrite"
+    require_output_folder(folder, overwrite=overwrite, recognised=recognised, hint=hint)
 
 
 def read_facts(path: Path, *, version: int, way: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from PIL import Image
 from guidino_cli.data.volumes import VOLUME_SUFFIXES, SliceSettings, is_volume, read_slices
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import atomic_folder, write_text
+from guidino_cli.outputs import require_output_folder
 
 _SETTINGS_FILE = "slices.json"
 
@@ -57,8 +58,7 @@ def start_folder(out: Path, settings: SliceSettings) -> None:
                 f"{out}: was begun with {name} {before.get(name)}, not {wanted[name]}; use the same, or another -o"
             )
         return
-    if out.is_dir() and any(out.iterdir()):
-        raise ConfigError(f"{out}: is not empty and holds no slices; choose another -o")
+    require_output_folder(out, overwrite=False, recognised=False)
     write_text(record, json.dumps(wanted, indent=2) + "\n")
 
 

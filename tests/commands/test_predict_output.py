@@ -1,6 +1,5 @@
 """`guidino predict`: where masks may go, what is said on the way and at the end."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,8 @@ import torch
 from PIL import Image
 
 from guidino_cli import progress
-from guidino_cli.commands.inputs import require_output_folder, require_writable
 from guidino_cli.config import RunConfig, parse_config
 from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
-from guidino_cli.errors import ConfigError
 from guidino_cli.models import build_model
 
 
@@ -79,30 +76,6 @@ def test_a_place_below_a_file_is_refused_before_anything_is_loaded(guidino: Call
     outcome = guidino("predict", tmp_path / "no-run", image, "-o", tmp_path / "file" / "out")
     assert outcome.code == 2
     assert "cannot be written to" in outcome.stderr
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    try:
-        with pytest.raises(ConfigError, match="cannot be written to"):
-            require_writable(tmp_path / "out")
-    finally:
-        tmp_path.chmod(0o700)
-
-
-def test_a_disk_that_takes_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(**_: Any) -> None:
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr("tempfile.NamedTemporaryFile", fail)
-    with pytest.raises(ConfigError, match=r"cannot be written to \(Read-only file system\)"):
-        require_output_folder(tmp_path / "out", [], overwrite=False)
-
-
-def test_asking_whether_a_folder_can_be_written_leaves_nothing(tmp_path: Path) -> None:
-    require_output_folder(tmp_path / "new" / "out", [], overwrite=False)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(

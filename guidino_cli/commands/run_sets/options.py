@@ -24,7 +24,7 @@ from guidino_cli.commands.runs.result import read_result
 from guidino_cli.config import RunConfig, dump_config, load_config, load_preset, override, parse_config
 from guidino_cli.data.manifest import MANIFEST_NAME as MANIFEST
 from guidino_cli.data.manifest import load_manifest
-from guidino_cli.engine.run_folders import require_empty
+from guidino_cli.engine.run_folders import require_new_run_folder
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import file_sha256
 
@@ -157,7 +157,7 @@ def make_plan(asked: RunSetOptions, out: Path, *, resume: bool, may_hold_files: 
         plan = _resumed(asked, out, values, settings, text)
     else:
         plan = _begun(asked, out, values, settings, text)
-        require_empty(out, overwrite=may_hold_files)
+        require_new_run_folder(out, overwrite=may_hold_files)
     _require_origins(plan)
     if plan.over == "fold":
         _require_folds(plan, count=int(asked.folds) if asked.folds is not None and asked.folds.isdigit() else None)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from guidino_cli.engine.checkpointing import STATE_FILE, has_state, read_state, remove_states, write_state
-from guidino_cli.engine.run_folders import read_facts, require_empty
-from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.engine.run_folders import read_facts, require_new_run_folder
+from guidino_cli.errors import DataError
 from guidino_cli.files import write_text
 from guidino_cli.pretrain_config import PretrainConfig, dump_pretrain_config, read_pretrain_config
 
@@ -29,12 +29,8 @@ class PretrainFolder:
         return self.path / "last" / STATE_FILE
 
     def require_empty(self, *, overwrite: bool) -> None:
-        """Raise `ConfigError` if the folder is not empty and `overwrite` is off, or if it is not a pretraining run."""
-        require_empty(self.path, overwrite=overwrite)
-        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / _SETTINGS).is_file():
-            raise ConfigError(
-                f"{self.path}: not the folder of a pretraining run, so it is not overwritten; choose another -o"
-            )
+        """`ConfigError` unless a new run may be written to the folder."""
+        require_new_run_folder(self.path, overwrite=overwrite, recognised=(self.path / _SETTINGS).is_file())
 
     def create(self, config: PretrainConfig, facts: Mapping[str, Any]) -> None:
         """Start a new run; backbone, state and history of an old one are removed."""

@@ -15,7 +15,7 @@ from guidino_cli import __version__
 from guidino_cli.config import LoraSettings, RunConfig, dump_config, load_config
 from guidino_cli.data.manifest import MANIFEST_NAME
 from guidino_cli.engine.checkpointing import STATE_FILE, read_state, remove_states, write_state
-from guidino_cli.engine.run_folders import read_facts, require_empty
+from guidino_cli.engine.run_folders import read_facts, require_new_run_folder
 from guidino_cli.engine.runs.best import BestWeights
 from guidino_cli.errors import DataError, WeightsError
 from guidino_cli.files import file_sha256, write_text
@@ -90,8 +90,8 @@ class RunFolder:
         return self.path / "last" / STATE_FILE
 
     def require_empty(self, *, overwrite: bool) -> None:
-        """`ConfigError` if the folder holds something and may not be overwritten."""
-        require_empty(self.path, overwrite=overwrite)
+        """`ConfigError` unless a new run may be written to the folder."""
+        require_new_run_folder(self.path, overwrite=overwrite)
 
     def require_weights(self) -> None:
         """`WeightsError` if no epoch was ever the best."""
