@@ -1,4 +1,4 @@
-"""Training samples: decoded and resized once, cropped to the network's window, in the order of an epoch."""
+"""Training data set of image-mask pairs, and samplers of its epochs."""
 
 from collections.abc import Iterator, Sequence
 from itertools import count
@@ -15,26 +15,26 @@ from guidino_cli.types import Case, Sample, width_by_height
 
 
 class SampleIndex(NamedTuple):
-    """One case in one epoch.
+    """Index of a training sample: a case in an epoch.
 
-    The epoch travels with the case: a data-loading worker that outlives an epoch has no other way to know it.
+    The epoch is part of the index because a persistent data-loading worker has no other way to know it.
     """
 
     epoch: int
     case: int
 
 
-def random_generator(*words: int) -> np.random.Generator:
-    """A generator that depends on these numbers only, such as (seed, epoch, case), not on what was drawn before."""
-    return np.random.default_rng([word & 0xFFFFFFFF for word in words])
+def random_generator(*keys: int) -> np.random.Generator:
+    """Random generator that depends only on the keys, such as (seed, epoch, case), not on earlier draws."""
+    return np.random.default_rng([key & 0xFFFFFFFF for key in keys])
 
 
 class EpochSampler(Sampler[SampleIndex]):
-    """Every case once, in an order that depends on the seed and the epoch only.
+    """Every case once, in an order that depends only on the seed and the epoch.
 
     Attributes:
-        epoch: Whose order it is.
-        skipped: How many cases at the beginning of the order are left out, because they were shown before a kill.
+        epoch: Epoch whose order is used.
+        skipped: Number of cases left out at the start, because they were trained on before an interruption.
     """
 
     def __init__(self, length: int, *, seed: int) -> None:
@@ -44,7 +44,7 @@ class EpochSampler(Sampler[SampleIndex]):
         self.skipped = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch."""
+        """Use the order of this epoch."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[SampleIndex]:
@@ -52,17 +52,17 @@ class EpochSampler(Sampler[SampleIndex]):
         yield from (SampleIndex(self.epoch, case) for case in order[self.skipped :])
 
     def __len__(self) -> int:
-        """Cases of a whole epoch."""
+        """Number of cases in a whole epoch."""
         return self.length
 
 
 def infinite_sample_indices(length: int, *, seed: int, start: int = 0) -> Iterator[SampleIndex]:
-    """Epoch after epoch, each in the order of `EpochSampler`, from showing `start` on, as if those before were shown.
+    """Yield sample indices without end, epoch after epoch, each in the order of `EpochSampler`.
 
     Args:
-        length: How many cases there are, at least 1.
-        seed: Of the orders.
-        start: How many showings were before, over all epochs.
+        length: Number of cases, at least 1.
+        seed: Random seed of the orders.
+        start: Number of samples to skip, counted over all epochs.
     """
     epoch, skipped = divmod(start, length)
     for number in count(epoch):
@@ -72,16 +72,16 @@ def infinite_sample_indices(length: int, *, seed: int, start: int = 0) -> Iterat
 
 
 class SegmentationDataset(Dataset[Sample]):
-    """Samples of (image_size, image_size), the same ones for the same seed and epoch whatever the worker.
+    """Samples of (image_size, image_size) that depend only on the seed and the epoch, not on the worker.
 
     Args:
         cases: Labelled cases.
-        num_classes: K; a larger value in a mask is an error.
-        image_size: Side of a sample.
+        num_classes: K; a mask value of K or more is an error.
+        image_size: Side of a sample in pixels.
         resize: See `DataSettings.resize`.
         foreground_crops: Share of crops centred on a foreground pixel, where the image is larger than a sample.
-        cache_gb: How much decoded data each copy of the data set keeps in memory; every worker has a copy.
-        seed: Of the crops.
+        cache_gb: Gigabytes of decoded data kept in memory, by each worker for itself.
+        seed: Random seed of the crops.
     """
 
     def __init__(
@@ -107,18 +107,18 @@ class SegmentationDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.cases)
 
-    def __getitem__(self, turn: SampleIndex) -> Sample:
-        """The sample of a case in an epoch; `DataError` names the file if it cannot be used."""
-        epoch, index = turn
-        pixels, labels = self._decoded(index)
-        generator = random_generator(self.seed, epoch, index)
-        top, left = self._corner(labels, generator)
+    def __getitem__(self, index: SampleIndex) -> Sample:
+        """Load a sample; `DataError` names the file if it cannot be used."""
+        epoch, case = index
+        pixels, labels = self._load(case)
+        generator = random_generator(self.seed, epoch, case)
+        top, left = self._crop_corner(labels, generator)
         side = self.image_size
         pixels = _pad(pixels[top : top + side, left : left + side], side)
         labels = _pad(labels[top : top + side, left : left + side], side)
-        return Sample(to_tensor(pixels), torch.from_numpy(labels.astype(np.int64)), torch.tensor(index))
+        return Sample(to_tensor(pixels), torch.from_numpy(labels.astype(np.int64)), torch.tensor(case))
 
-    def _decoded(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def _load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         if index in self._cache:
             return self._cache[index]
         case = self.cases[index]
@@ -134,22 +134,22 @@ class SegmentationDataset(Dataset[Sample]):
             self._cache[index] = pair
         return pair
 
-    def _corner(self, labels: np.ndarray, generator: np.random.Generator) -> tuple[int, int]:
+    def _crop_corner(self, labels: np.ndarray, generator: np.random.Generator) -> tuple[int, int]:
         """Top-left pixel of the crop; (0, 0) where the image is no larger than a sample."""
-        room = [max(0, side - self.image_size) for side in labels.shape]
-        if not any(room):
+        slack = [max(0, side - self.image_size) for side in labels.shape]
+        if not any(slack):
             return 0, 0
         foreground = np.flatnonzero(labels) if generator.random() < self.foreground_crops else np.empty(0)
         if foreground.size == 0:
-            return int(generator.integers(room[0] + 1)), int(generator.integers(room[1] + 1))
+            return int(generator.integers(slack[0] + 1)), int(generator.integers(slack[1] + 1))
         centre = np.unravel_index(int(generator.choice(foreground)), labels.shape)
-        top, left = (int(np.clip(centre[axis] - self.image_size // 2, 0, room[axis])) for axis in (0, 1))
+        top, left = (int(np.clip(centre[axis] - self.image_size // 2, 0, slack[axis])) for axis in (0, 1))
         return top, left
 
 
 def _pad(array: np.ndarray, side: int) -> np.ndarray:
     missing = [(0, side - array.shape[axis]) for axis in (0, 1)]
-    return np.pad(array, missing + [(0, 0)] * (array.ndim - 2)) if any(after for _, after in missing) else array
+    return np.pad(array, missing + [(0, 0)] * (array.ndim - 2)) if any(count for _, count in missing) else array
 
 
 def _validate_pair(case: Case, size_hw: tuple[int, int], labels: np.ndarray, num_classes: int) -> None:

@@ -1,4 +1,4 @@
-"""`cases.json`, the list of cases that `prepare` writes and every other command reads."""
+"""Manifest of a prepared data set, `cases.json`: written by `prepare`, read by every other command."""
 
 import json
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Manifest:
         name: Short name of the data set.
         classes: Class names; the index is the value in the masks, 0 is the background.
         cases: All cases, sorted by id.
-        source: How the data came to be, for readers: layout and why, mask rule, split rule, seed, findings.
+        source: Provenance for readers: layout, mask rule, split rule, seed, findings.
     """
 
     name: str

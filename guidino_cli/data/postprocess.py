@@ -1,4 +1,4 @@
-"""Clean a mask by what is known of the shape of a class: one piece, no holes, not tiny."""
+"""Postprocessing of masks by class: keep the largest component, fill holes, remove small components."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from guidino_cli.errors import ConfigError
 
 @dataclass(frozen=True)
 class PostprocessRule:
-    """What is done to one class, in this order.
+    """Steps applied to one class, in this order.
 
     Attributes:
-        min_share: Pieces below this share of the image become background.
-        largest: Only the largest piece stays.
-        fill: Background that it encloses becomes the class.
+        min_share: Components smaller than this share of the image become background.
+        largest: Keep only the largest component.
+        fill: Fill holes: background enclosed by the class becomes the class.
     """
 
     min_share: float = 0.0
@@ -27,15 +27,15 @@ class PostprocessRule:
         return ",".join(part for part in parts if part) or "none"
 
 
-def parse_postprocess_rule(words: str) -> PostprocessRule:
-    """The rule that `largest,fill,min=0.001` means, in any order.
+def parse_postprocess_rule(text: str) -> PostprocessRule:
+    """Parse a rule such as `largest,fill,min=0.001`, in any order.
 
     Raises:
-        ConfigError: Another word, or a share that is not in [0, 1).
+        ConfigError: Unknown step, or a share outside [0, 1).
     """
     expected = "expected auto, none, or some of largest, fill and min=SHARE, such as largest,fill,min=0.001"
     share, names = 0.0, set()
-    for word in words.split(","):
+    for word in text.split(","):
         name, _, value = word.strip().partition("=")
         names.add(name)
         if name == "min":
@@ -44,14 +44,14 @@ def parse_postprocess_rule(words: str) -> PostprocessRule:
             except ValueError:
                 share = -1.0
         elif name not in {"largest", "fill"} or value:
-            raise ConfigError(f"--post {words}: {expected}")
+            raise ConfigError(f"--post {text}: {expected}")
     if not 0 <= share < 1:
-        raise ConfigError(f"--post {words}: the share of the image is not in [0, 1); {expected}")
+        raise ConfigError(f"--post {text}: the share of the image is not in [0, 1); {expected}")
     return PostprocessRule(share, "largest" in names, "fill" in names)
 
 
 def postprocess_labels(labels: np.ndarray, rules: Mapping[int, PostprocessRule]) -> np.ndarray:
-    """Class indices (H, W) uint8 with the rules of their classes applied; the input stays as it is."""
+    """Apply the rules of each class to class indices (H, W) uint8; returns a copy."""
     result = labels.copy()
     for index, rule in sorted(rules.items()):
         before = labels == index
@@ -59,24 +59,24 @@ def postprocess_labels(labels: np.ndarray, rules: Mapping[int, PostprocessRule])
             continue
         after = postprocess_class(before, rule)
         result[before & ~after] = 0
-        # A hole is filled where it is background: a class inside another one stays.
+        # Fill only background: a class inside another one stays.
         result[after & (result == 0)] = index
     return result
 
 
 def postprocess_class(mask: np.ndarray, rule: PostprocessRule) -> np.ndarray:
-    """A boolean mask (H, W) with a rule applied; pieces touch at edges or corners."""
+    """Apply a rule to a boolean mask (H, W); components are connected at edges or corners."""
     from scipy import ndimage
     from skimage.measure import label
 
     if rule.min_share or rule.largest:
-        pieces = label(mask, connectivity=2)
-        sizes = np.bincount(pieces.ravel())
+        components = label(mask, connectivity=2)
+        sizes = np.bincount(components.ravel())
         sizes[0] = 0
         kept = sizes >= max(1.0, rule.min_share * mask.size)
         if rule.largest:
             kept &= np.arange(len(sizes)) == sizes.argmax()
-        mask = kept[pieces]
+        mask = kept[components]
     if rule.fill:
         mask = np.asarray(ndimage.binary_fill_holes(mask))
     return mask

@@ -1,4 +1,4 @@
-"""From a file's pixels to the grid the network sees, and back."""
+"""Resize images and masks to the network's grid, and predictions back to the source's."""
 
 from typing import Literal
 
@@ -14,7 +14,7 @@ Resize = Literal["stretch", "shorter", "none"]
 
 
 def network_size(size_hw: tuple[int, int], *, resize: Resize, image_size: int) -> tuple[int, int]:
-    """Height and width of an image in the network's grid; see `DataSettings.resize`."""
+    """Height and width of an image in the network's grid; modes as in `DataSettings.resize`."""
     if resize == "stretch":
         return image_size, image_size
     if resize == "none":
@@ -50,8 +50,9 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
 
 
 def restore_to_source(maps: Tensor, geometry: Geometry) -> Tensor:
-    """Bring maps (K, h, w) of the network's grid back to the source's (K, H, W), bilinearly."""
-    if maps.shape[-2:] == geometry.size_hw:
+    """Resize maps (K, h, w) bilinearly to the source's grid (K, H, W), with antialiasing where it shrinks."""
+    size = geometry.size_hw
+    if maps.shape[-2:] == size:
         return maps
-    shrinks = geometry.size_hw[0] < maps.shape[-2]
-    return F.interpolate(maps[None], size=geometry.size_hw, mode="bilinear", align_corners=False, antialias=shrinks)[0]
+    shrinks = size[0] < maps.shape[-2]
+    return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False, antialias=shrinks)[0]

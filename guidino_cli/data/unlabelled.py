@@ -1,4 +1,4 @@
-"""Images without labels: found in a folder and the folders below, decoded once, kept in memory as far as it lasts."""
+"""Data set of unlabelled images, found recursively in a folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 from guidino_cli.data.dataset import SampleIndex
-from guidino_cli.data.images import list_images, read_image
+from guidino_cli.data.images import find_images, read_image
 from guidino_cli.data.preprocess import resize_image
 from guidino_cli.errors import DataError
 from guidino_cli.types import UnlabelledSample
@@ -17,14 +17,14 @@ _MASK_FOLDERS = {"mask", "masks", "labels", "labelstr", "labelsts", "ground_trut
 
 
 def find_unlabelled_images(folder: Path) -> list[Path]:
-    """All images of a folder and the folders below, in the order of a tree printed from top to bottom.
+    """Images of a folder and the folders below, in the order of `list_images`.
 
     Raises:
         DataError: No such folder, no image in it, or masks beside the images.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: {'is a file' if folder.exists() else 'no such folder'}; give a folder of images")
-    paths = [folder / name for name in list_images(folder, recursive=True)]
+    paths = find_images(folder, recursive=True)
     _require_no_masks(folder, paths)
     if not paths:
         raise DataError(f"{folder}: no image in it or in the folders below; give a folder of PNG, JPEG or TIFF files")
@@ -32,7 +32,7 @@ def find_unlabelled_images(folder: Path) -> list[Path]:
 
 
 def _require_no_masks(folder: Path, paths: Sequence[Path]) -> None:
-    """A folder of images and masks is easily given whole, and masks would be learned from as if they were images."""
+    """Refuse a folder with masks in it: they would be learned from as if they were images."""
     if (folder / "cases.json").is_file():
         raise DataError(
             f"{folder}: made by `guidino prepare`, it holds masks and not the images; give the folder of the images"
@@ -43,12 +43,12 @@ def _require_no_masks(folder: Path, paths: Sequence[Path]) -> None:
 
 
 class UnlabelledDataset(Dataset[UnlabelledSample]):
-    """Whole images squeezed to squares: no crop, no change of light, those are made on the batch.
+    """Whole images resized to squares; crops and photometric changes are made later, on the batch.
 
     Args:
         paths: Image files.
-        side: S of the squares.
-        cache_gb: How much decoded data each copy of the data set keeps in memory; every worker has a copy.
+        side: Side S of the squares in pixels.
+        cache_gb: Gigabytes of decoded data kept in memory, by each worker for itself.
     """
 
     def __init__(self, paths: Sequence[Path], *, side: int, cache_gb: float) -> None:
@@ -60,21 +60,21 @@ class UnlabelledDataset(Dataset[UnlabelledSample]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, turn: SampleIndex) -> UnlabelledSample:
-        """An image in an epoch; `DataError` names the file if it cannot be read."""
-        pixels, aspect = self._decoded(turn.case)
+    def __getitem__(self, index: SampleIndex) -> UnlabelledSample:
+        """Load an image; `DataError` names the file if it cannot be read."""
+        pixels, aspect = self._load(index.case)
         return UnlabelledSample(
             torch.from_numpy(pixels.transpose(2, 0, 1).copy()),
             torch.tensor(aspect),
-            torch.tensor(turn.case),
-            torch.tensor(turn.epoch),
+            torch.tensor(index.case),
+            torch.tensor(index.epoch),
         )
 
-    def _decoded(self, index: int) -> tuple[np.ndarray, float]:
+    def _load(self, index: int) -> tuple[np.ndarray, float]:
         if index in self._cache:
             return self._cache[index]
-        pixels, geometry = read_image(self.paths[index])
-        kept = resize_image(pixels, (self.side, self.side)), geometry.size_hw[1] / geometry.size_hw[0]
+        pixels, _ = read_image(self.paths[index])
+        kept = resize_image(pixels, (self.side, self.side)), pixels.shape[1] / pixels.shape[0]
         if self._free_bytes >= kept[0].nbytes:
             self._free_bytes -= kept[0].nbytes
             self._cache[index] = kept
