@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from guidino_cli.data.images import read_image, read_label_map
+from guidino_cli.data.images import read_pair
 from guidino_cli.data.preprocess import Resize, network_size, resize_image, resize_labels, to_tensor
-from guidino_cli.errors import DataError
-from guidino_cli.types import Case, Sample, width_by_height
+from guidino_cli.types import Case, Sample
 
 
 class SampleIndex(NamedTuple):
@@ -121,13 +120,8 @@ class SegmentationDataset(Dataset[Sample]):
     def _load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         if index in self._cache:
             return self._cache[index]
-        case = self.cases[index]
-        if case.mask is None:
-            raise DataError(f"{case.image}: has no mask and cannot be trained on")
-        pixels, geometry = read_image(case.image)
-        labels = read_label_map(case.mask)
-        _validate_pair(case, geometry.size_hw, labels, self.num_classes)
-        size = network_size(geometry.size_hw, resize=self.resize, image_size=self.image_size)
+        pixels, labels = read_pair(self.cases[index], num_classes=self.num_classes)
+        size = network_size(labels.shape, resize=self.resize, image_size=self.image_size)
         pair = resize_image(pixels, size), resize_labels(labels, size)
         if self._free_bytes >= pair[0].nbytes + pair[1].nbytes:
             self._free_bytes -= pair[0].nbytes + pair[1].nbytes
@@ -150,16 +144,3 @@ class SegmentationDataset(Dataset[Sample]):
 def _pad(array: np.ndarray, side: int) -> np.ndarray:
     missing = [(0, side - array.shape[axis]) for axis in (0, 1)]
     return np.pad(array, missing + [(0, 0)] * (array.ndim - 2)) if any(count for _, count in missing) else array
-
-
-def _validate_pair(case: Case, size_hw: tuple[int, int], labels: np.ndarray, num_classes: int) -> None:
-    if labels.shape != size_hw:
-        found, wanted = width_by_height(labels.shape), width_by_height(size_hw)
-        raise DataError(
-            f"{case.mask}: is {found} px (width x height), its image {case.image} is {wanted}; run `guidino prepare` "
-            "again"
-        )
-    if labels.max() >= num_classes:
-        raise DataError(
-            f"{case.mask}: has class {labels.max()}, expected 0..{num_classes - 1}; run `guidino prepare` again"
-        )

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from guidino_cli.errors import DataError
 from guidino_cli.files import write_atomically
-from guidino_cli.types import Geometry
+from guidino_cli.types import Case, Geometry, width_by_height
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 _LOSSLESS_SUFFIXES = {".png", ".bmp", ".tif", ".tiff"}
@@ -112,6 +112,29 @@ def read_label_map(path: Path) -> np.ndarray:
     if image.mode not in {"L", "P", "1"}:
         raise DataError(f"{path}: expected a class-index mask, found mode {image.mode}; make it with `guidino prepare`")
     return np.asarray(image).astype(np.uint8)
+
+
+def read_pair(case: Case, *, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read the image (H, W, 3) uint8 and the class indices (H, W) uint8 of a labelled case.
+
+    Raises:
+        DataError: No mask, an unreadable file, different sizes, or a class of `num_classes` or more.
+    """
+    if case.mask is None:
+        raise DataError(f"{case.image}: has no mask and cannot be trained on")
+    pixels, _ = read_image(case.image)
+    labels = read_label_map(case.mask)
+    if labels.shape != pixels.shape[:2]:
+        found, expected = width_by_height(labels.shape), width_by_height(pixels.shape)
+        raise DataError(
+            f"{case.mask}: is {found} px (width x height), its image {case.image} is {expected}; run `guidino prepare` "
+            "again"
+        )
+    if labels.max() >= num_classes:
+        raise DataError(
+            f"{case.mask}: has class {labels.max()}, expected 0..{num_classes - 1}; run `guidino prepare` again"
+        )
+    return pixels, labels
 
 
 def write_label_map(path: Path, labels: np.ndarray) -> None:

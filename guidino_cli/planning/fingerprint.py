@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from guidino_cli.data.images import read_image, read_label_map
+from guidino_cli.data.images import read_pair
 from guidino_cli.errors import DataError
-from guidino_cli.types import Case, width_by_height
+from guidino_cli.types import Case
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def extract_fingerprint(
     shares: list[list[float]] = [[] for _ in classes]
     is_grey = True
     for case in labelled:
-        pixels, labels = _read_pair(case, num_classes=len(classes))
+        pixels, labels = read_pair(case, num_classes=len(classes))
         is_grey = is_grey and bool((pixels == pixels[..., :1]).all())
         for colour in range(3):
             bins[colour] += np.bincount(pixels[..., colour][labels > 0], minlength=256)
@@ -96,22 +96,6 @@ def extract_fingerprint(
         is_grey=is_grey,
         classes=tuple(_class_statistics(name, shares[index]) for index, name in enumerate(classes) if index > 0),
     )
-
-
-def _read_pair(case: Case, *, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    if case.mask is None:
-        raise DataError(f"{case.image}: has no mask")
-    pixels, _ = read_image(case.image)
-    labels = read_label_map(case.mask)
-    if labels.shape != pixels.shape[:2]:
-        found, wanted = width_by_height(labels.shape), width_by_height(pixels.shape)
-        raise DataError(
-            f"{case.mask}: is {found} px (width x height), its image is {wanted}; run `guidino prepare` again"
-        )
-    if labels.max() >= num_classes:
-        found = f"has the value {labels.max()}, expected 0 to {num_classes - 1}"
-        raise DataError(f"{case.mask}: {found}; run `guidino prepare` again")
-    return pixels, labels
 
 
 def _as_size(values: np.ndarray) -> tuple[int, int]:

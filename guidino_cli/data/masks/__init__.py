@@ -1,1 +1,1 @@
-"""Masks as files: which values they hold, what those mean, and class indices in their place."""
+"""Values of mask files, the rule that gives them meaning, and its application."""

@@ -1,4 +1,4 @@
-"""Decide what the values in a folder of masks mean: one rule for the whole folder, or an error that says why not."""
+"""Decide what the values of a folder of masks mean: one rule for all, or an error with the reason and a remedy."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,22 +8,22 @@ from guidino_cli.data.masks.values import HIGH_CLUSTER_MIN, LOW_CLUSTER_MAX, MAX
 from guidino_cli.errors import DataError
 
 MAX_CLASSES = 16
-"""Label maps with more values than this may as well be instance maps; the user must say."""
+"""Label maps with more values than this might be instance maps; the user has to decide."""
 _OPTIONS_HINT = "--binary makes every value but 0 foreground, --threshold N every value above N"
 _MAX_LISTED = 10
 _JPEG_SPREAD = 16
-"""How far JPEG moves many of a mask's values."""
+"""Distance by which JPEG moves many of a mask's values."""
 
 
 def ambiguity_error(items: Sequence[Histogram], found: str, hint: str) -> DataError:
-    """An error that lists up to ten files with their values."""
+    """Error for values with several readings; lists up to ten files with their values."""
     lines = [f"{item.name} ({item.distinct} values: {_format_values(item)})" for item in items[:_MAX_LISTED]]
     more = f", and {len(items) - _MAX_LISTED} more" if len(items) > _MAX_LISTED else ""
     return DataError(f"{found} cannot be read one way only; {hint}. Files: {', '.join(lines)}{more}")
 
 
 def disagreeing_values_error(grey: Sequence[Histogram]) -> DataError:
-    """Every file is binary, but not with the same value."""
+    """Error for masks that are all binary, but with different foreground values."""
     kinds: dict[int | float, list[Histogram]] = {}
     for item in grey:
         if any(item.values):
@@ -35,7 +35,7 @@ def disagreeing_values_error(grey: Sequence[Histogram]) -> DataError:
 
 
 def not_masks_error(colours: Sequence[Histogram], count: int) -> DataError:
-    """Photographs, or masks whose colours a lossy format has smeared: nothing that could be typed reads them."""
+    """Error for photographs and for colour masks in a lossy format, which no option can read."""
     worst = max(colours, key=lambda item: item.distinct)
     others = f" (one of {len(colours)} such files of {count})" if len(colours) > 1 else ""
     return DataError(
@@ -46,7 +46,7 @@ def not_masks_error(colours: Sequence[Histogram], count: int) -> DataError:
 
 
 def lossy_classes_error(items: Sequence[Histogram], class_count: int) -> DataError:
-    """Lossy files hold many values around those that were drawn, so that no table of values reads them."""
+    """Error for masks of several classes in a lossy format, whose many values no table can cover."""
     totals = _pixels_by_value(items)
     peaks: list[int | float] = []
     for value in sorted(totals, key=lambda value: -totals[value]):
@@ -58,7 +58,7 @@ def lossy_classes_error(items: Sequence[Histogram], class_count: int) -> DataErr
 
 
 def suggest_colour_classes(colours: Sequence[Histogram]) -> str:
-    """The found colours as an option to paste, most frequent first (usually the background)."""
+    """Format the found colours as a `--classes` option to paste, most frequent first (usually the background)."""
     totals = _pixels_by_value(colours)
     ranked = sorted(totals, key=lambda value: (value != 0, -totals[value]))[: MAX_CLASSES + 1]
     names = ["background", *(f"class_{index}" for index in range(1, len(ranked)))]
@@ -67,7 +67,7 @@ def suggest_colour_classes(colours: Sequence[Histogram]) -> str:
 
 
 def suggest_grey_classes(foreground: list[int]) -> str:
-    """The found grey values as an option to paste, or nothing if there are too many."""
+    """Format the found grey values as a `--classes` option to paste; "" if there are too many."""
     if len(foreground) > MAX_CLASSES:
         return ""
     names = ",".join(f"{value}=class_{index}" for index, value in enumerate(foreground, start=1))
@@ -79,7 +79,7 @@ def _format_values(item: Histogram) -> str:
 
 
 def _pixels_by_value(items: Sequence[Histogram]) -> Counter[int | float]:
-    """Pixels of all files with each value."""
+    """Count the pixels of all files with each value."""
     totals: Counter[int | float] = Counter()
     for item in items:
         totals.update(dict(zip(item.values, item.counts, strict=True)))
@@ -99,19 +99,19 @@ def decide_mask_rule(
     binary: bool = False,
     threshold: float | None = None,
 ) -> MaskRule:
-    """Decide once, for a whole folder, what the values of its masks mean.
+    """Decide, once for a whole folder, what the values of its masks mean.
 
-    Values of the whole folder are looked at together, so that an empty mask or one without some class changes nothing.
+    The values of all masks are considered together, so that an empty mask or one that lacks a class changes nothing.
 
     Args:
         histograms: One per mask, at least one.
         class_count: Number of classes the user named, background included.
-        codes: The user's own table from value or colour to class index; settles everything.
-        binary: The user says that every value but 0 is foreground (instance maps, odd values).
-        threshold: The user says that values above this are foreground.
+        codes: The user's table from value or colour to class index; overrides everything else.
+        binary: The user declares every value but 0 foreground (instance maps, odd values).
+        threshold: The user declares values above this foreground.
 
     Raises:
-        DataError: The values allow more than one reading, or none; lists files, values and the option that settles it.
+        DataError: The values allow several readings or none; lists files, values and the option that decides.
     """
     if not histograms:
         raise DataError("no masks to look at")
@@ -155,18 +155,18 @@ def _decide_grey(histograms: Sequence[Histogram], class_count: int | None) -> Ma
 
 
 def _values_outside_middle(grey: Sequence[Histogram]) -> set[int]:
-    """All values, without the few middle ones that compression may leave in a lossy file."""
+    """All values except the few middle ones that compression may leave in a lossy file."""
     kept: set[int] = set()
     for item in grey:
-        forgiven = item.is_lossy and item.middle_share <= LOSSY_MIDDLE_SHARE
+        tolerated = item.is_lossy and item.middle_share <= LOSSY_MIDDLE_SHARE
         kept.update(
-            int(value) for value in item.values if not (forgiven and LOW_CLUSTER_MAX < value < HIGH_CLUSTER_MIN)
+            int(value) for value in item.values if not (tolerated and LOW_CLUSTER_MAX < value < HIGH_CLUSTER_MIN)
         )
     return kept
 
 
 def _decide_two_clusters(grey: Sequence[Histogram], foreground: list[int], of_how_many: str) -> MaskRule:
-    """Values near 0 and near 255: compression noise, or a label map with an odd value, or two kinds of file."""
+    """Decide on values near 0 and near 255: compression noise, a label map with an odd value, or two kinds of file."""
     if foreground[-1] > 255:
         raise ambiguity_error(
             [item for item in grey if item.values[-1] > 255], "masks with values above 255", _OPTIONS_HINT
@@ -194,7 +194,7 @@ def _decide_two_clusters(grey: Sequence[Histogram], foreground: list[int], of_ho
 def _decide_indices(
     grey: Sequence[Histogram], foreground: list[int], class_count: int | None, of_how_many: str
 ) -> MaskRule:
-    """Several values, not two clusters: class indices if they are few and small, otherwise the user must say."""
+    """Decide on several values outside two clusters: class indices if few and small, otherwise the user must say."""
     _refuse_outliers(grey, foreground)
     if class_count == 2:
         several = [item for item in grey if any(value != foreground[0] for value in item.values if value)]
@@ -223,7 +223,7 @@ def _decide_indices(
 
 
 def _refuse_outliers(grey: Sequence[Histogram], foreground: list[int]) -> None:
-    """Name the few files with values between the clusters where all others are binary."""
+    """Refuse the few files with values between the clusters where all others are binary."""
     odd = [
         item
         for item in grey
@@ -239,7 +239,7 @@ def _refuse_outliers(grey: Sequence[Histogram], foreground: list[int]) -> None:
 
 
 def _decide_named_indices(grey: Sequence[Histogram], class_count: int, of_how_many: str) -> MaskRule:
-    """The user named more than two classes: every value must be one of their indices."""
+    """Check that every value is the index of one of the classes, more than two, that the user named."""
     beyond = [item for item in grey if item.values[-1] >= class_count]
     if any(item.is_lossy for item in beyond):
         raise lossy_classes_error(beyond, class_count)
@@ -279,7 +279,7 @@ def _decide_codes(histograms: Sequence[Histogram], codes: Mapping[Code, int]) ->
 
 
 def _decide_colours(histograms: Sequence[Histogram], colours: Sequence[Histogram]) -> MaskRule:
-    """Black and one colour is a binary mask; more colours need a table."""
+    """Decide on colour masks: black and one colour is a binary mask; more colours need a table."""
     found = {int(value) for item in colours for value in item.values}
     grey = {int(value) for item in histograms if item.kind == "grey" for value in item.values}
     if max(item.distinct for item in colours) > MAX_STORED or any(item.is_lossy for item in colours):

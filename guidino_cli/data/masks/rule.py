@@ -1,4 +1,4 @@
-"""Rules that turn mask values into class indices, and the classes that the user names."""
+"""Rules that map mask values to class indices, and the parser of `--classes`."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,13 @@ Code = int | tuple[int, int, int]
 
 @dataclass(frozen=True)
 class MaskRule:
-    """How mask values become class indices.
+    """Mapping of mask values to class indices.
 
     Attributes:
-        kind: "index" keeps values, "nonzero" and "threshold" make foreground of what is above 0 or above `threshold`,
-            "codes" looks values or colours up in `codes`.
-        why: The evidence, one sentence.
-        class_count: Number of classes including the background.
+        kind: "index" keeps values; "nonzero" makes every value but 0 foreground, "threshold" every value above
+            `threshold`; "codes" looks values or colours up in `codes`.
+        why: The evidence in one sentence.
+        class_count: Number of classes, background included.
     """
 
     kind: Literal["index", "nonzero", "threshold", "codes"]
@@ -32,7 +32,7 @@ class MaskRule:
 
     @property
     def sentence(self) -> str:
-        """What is done and why, for people."""
+        """The mapping and its evidence in one sentence."""
         action = {
             "index": "values are class indices",
             "nonzero": "every value but 0 is foreground",
@@ -43,7 +43,7 @@ class MaskRule:
 
 
 def apply_mask_rule(rule: MaskRule, values: np.ndarray) -> np.ndarray:
-    """Turn a mask's values into class indices.
+    """Map the values of a mask to class indices.
 
     Args:
         rule: From `decide`.
@@ -53,7 +53,7 @@ def apply_mask_rule(rule: MaskRule, values: np.ndarray) -> np.ndarray:
         (H, W) uint8 class indices in 0..class_count - 1.
 
     Raises:
-        DataError: A value the rule does not know; the caller adds the file.
+        DataError: A value that the rule does not cover; the caller adds the file name.
     """
     if rule.kind == "codes":
         return _apply_codes(rule, values)
@@ -77,7 +77,7 @@ def _apply_codes(rule: MaskRule, values: np.ndarray) -> np.ndarray:
             raise DataError("is a colour mask, but --classes gives grey values")
         table = grey_codes(rule)
         if values.dtype == bool:
-            # True is white where the table speaks of 8-bit grey, and 1 where it speaks of indices.
+            # True means white (255) if the table holds 8-bit grey values, and 1 if it holds indices.
             values = values.astype(np.int64) * (255 if 1 not in table else 1)
         return _map_values(values, table)
     grey = values.astype(np.int64) * (255 if values.dtype == bool else 1)
@@ -98,24 +98,24 @@ def _map_values(values: np.ndarray, table: Mapping[int, int]) -> np.ndarray:
 
 
 def has_colours(rule: MaskRule) -> bool:
-    """Whether a table looks up colours, not grey values."""
+    """Whether the table of a rule holds colours instead of grey values."""
     return any(isinstance(code, tuple) for code, _ in rule.codes)
 
 
 def grey_codes(rule: MaskRule) -> dict[int, int]:
-    """The grey values of a table."""
+    """The grey values of a rule's table with their class indices."""
     return {code: index for code, index in rule.codes if isinstance(code, int)}
 
 
 def pack_colour(code: Code) -> int:
-    """A colour as 0xRRGGBB; a grey value as the colour it would be seen as."""
+    """A colour as 0xRRGGBB; a grey value as the grey colour."""
     return code * 0x010101 if isinstance(code, int) else code[0] << 16 | code[1] << 8 | code[2]
 
 
 def format_values(values: Sequence[object]) -> str:
-    """Up to six values in words: `0, 1, 2 ... 254, 255`."""
-    words = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
-    return ", ".join(words) if len(words) <= 6 else f"{', '.join(words[:3])} ... {', '.join(words[-2:])}"
+    """Format values, at most six of them: `0, 1, 2 ... 254, 255`."""
+    texts = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
+    return ", ".join(texts) if len(texts) <= 6 else f"{', '.join(texts[:3])} ... {', '.join(texts[-2:])}"
 
 
 _EXPECTED = "expected names such as 'background,polyp' or values such as '0=background,255=polyp' or '#ff0000=polyp'"
@@ -123,20 +123,20 @@ _EXPECTED = "expected names such as 'background,polyp' or values such as '0=back
 
 @dataclass(frozen=True)
 class Classes:
-    """Class names by index, the first being the background, and the values that stand for them if the user gave any."""
+    """Class names by index, background first, and the mask values that stand for them if the user gave any."""
 
     names: tuple[str, ...]
     codes: dict[Code, int] | None = None
 
 
 def parse_classes(text: str) -> Classes:
-    """Read `--classes`: names in the order of their indices, or `value=name` entries.
+    """Parse `--classes`: names in the order of their indices, or `value=name` entries.
 
     Values are grey values or indices (`0`, `255`) or colours (`#ff0000`); several values may share a name. The first
     name is the background, index 0.
 
     Raises:
-        ConfigError: Neither form, names twice, one name only, or more than 255.
+        ConfigError: Neither form, a repeated name, one name only, or more than 255.
     """
     entries = [entry.strip() for entry in text.split(",")]
     with_values = ["=" in entry for entry in entries]
@@ -153,7 +153,7 @@ def parse_classes(text: str) -> Classes:
 
 
 def default_class_names(count: int) -> tuple[str, ...]:
-    """Names for classes the user did not name: background, foreground; or background, class_1, class_2."""
+    """Names of classes that the user did not name: background, foreground; or background, class_1, class_2."""
     if count == 2:
         return ("background", "foreground")
     return ("background", *(f"class_{index}" for index in range(1, count)))

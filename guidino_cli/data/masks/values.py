@@ -26,7 +26,7 @@ class Histogram:
         name: File name for messages.
         values: Distinct values, ascending; colours packed as 0xRRGGBB. Only the first `MAX_STORED` of them.
         counts: Pixels with each value.
-        distinct: Number of distinct values, also of those not stored.
+        distinct: Number of distinct values, including those not stored.
         kind: "bool" for 1-bit masks; "float" if some value is not a whole number.
         is_lossy: Whether the file format changes values (JPEG, WebP).
     """
