@@ -137,10 +137,15 @@ def read_pair(case: Case, *, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     return pixels, labels
 
 
-def write_label_map(path: Path, labels: np.ndarray) -> None:
-    """Write (H, W) uint8 class indices as a PNG, values unchanged."""
-    image = Image.fromarray(labels.astype(np.uint8))
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """Write (H, W) or (H, W, 3) uint8 losslessly, as a PNG unless the suffix says otherwise, atomically."""
+    image = Image.fromarray(pixels)
     write_atomically(path, lambda temporary: image.save(temporary, compress_level=3))
+
+
+def write_label_map(path: Path, labels: np.ndarray) -> None:
+    """Write (H, W) class indices as a PNG of uint8, values unchanged."""
+    write_png(path, labels.astype(np.uint8))
 
 
 def write_labels(path: Path, labels: np.ndarray, geometry: Geometry) -> None:

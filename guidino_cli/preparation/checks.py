@@ -1,4 +1,4 @@
-"""Inspect every image and mask, and collect what is wrong or worth knowing about each pair."""
+"""Inspect images and masks, and collect problems and remarks about them."""
 
 import zlib
 from collections.abc import Iterable, Sequence
@@ -21,13 +21,13 @@ from guidino_cli.types import width_by_height
 
 @dataclass(frozen=True)
 class ImageProperties:
-    """One image.
+    """Properties of an image file.
 
     Attributes:
         size_hw: Height and width after EXIF rotation.
-        mode: Pillow's name of its pixel type ("RGB", "L", "I;16").
-        sha256: Of the first file.
-        dhash: (4,) uint64.
+        mode: Pillow's name of the pixel type ("RGB", "L", "I;16").
+        sha256: Hash of the file.
+        dhash: (4,) uint64 difference hash.
         small: (1024,) uint8 thumbnail.
         is_flat: Whether all pixels are equal.
     """
@@ -52,7 +52,7 @@ class ImageProperties:
 
 @dataclass(frozen=True)
 class PackedMask:
-    """The stored values of one mask, compressed: thousands fit into memory until the rule for them is known."""
+    """Stored values of one mask, compressed, so that thousands fit into memory until the rule for them is known."""
 
     data: bytes
     shape: tuple[int, ...]
@@ -60,12 +60,12 @@ class PackedMask:
     histogram: Histogram
 
     def values(self) -> np.ndarray:
-        """The values again: (H, W) or (H, W, 3)."""
+        """Decompress to (H, W) or (H, W, 3)."""
         return np.frombuffer(zlib.decompress(self.data), dtype=self.dtype).reshape(self.shape)
 
 
 def inspect_image(path: Path) -> ImageProperties:
-    """Decode an image and describe it.
+    """Decode an image and compute its properties.
 
     Raises:
         DataError: It cannot be read in full.
@@ -93,7 +93,7 @@ def inspect_masks(paths: Sequence[Path]) -> list[PackedMask]:
 
 
 def merge_masks(labels: Sequence[np.ndarray]) -> np.ndarray:
-    """Union of the binary masks of one image: (H, W) uint8.
+    """Merge the binary masks of one image to their union, (H, W) uint8; a single mask may hold any classes.
 
     Raises:
         DataError: Their sizes differ, or they hold several classes, whose overlap would be undecided.
@@ -124,12 +124,12 @@ _MAX_LISTED = 10
 
 @dataclass(frozen=True)
 class Finding:
-    """One remark.
+    """A problem or a remark.
 
     Attributes:
-        kind: "error" stops, "bad" stops unless bad cases are to be skipped, "warning" and "note" are only told.
-        text: One sentence with the files it is about.
-        case: Id of the bad case, or None if the remark is about several.
+        kind: "error" stops; "bad" stops unless bad cases are skipped; "warning" and "note" are only reported.
+        text: One sentence that names the files.
+        case: Id of the bad case, or None if the finding is about several.
     """
 
     kind: Literal["error", "bad", "warning", "note"]
@@ -137,39 +137,36 @@ class Finding:
     case: str | None = None
 
 
-def check_names(found: DiscoveredDataset, *, allow_unpaired: bool) -> list[Finding]:
-    """Files without a partner, files that cannot be told apart, ids that cannot be file names."""
+def check_names(dataset: DiscoveredDataset, *, allow_unpaired: bool) -> list[Finding]:
+    """Check for files without a partner, ambiguous names, and ids that cannot be file names."""
     kind: Literal["error", "warning"] = "warning" if allow_unpaired else "error"
     hint = "left out" if allow_unpaired else "add the missing files, or leave these out with --allow-unpaired"
-    findings = [Finding("note", note) for note in found.notes]
-    if found.images:
-        findings.append(
-            Finding(
-                kind, f"{pluralize(len(found.images), 'image')} without a mask ({format_items(found.images)}): {hint}"
-            )
-        )
-    if found.masks:
-        findings.append(
-            Finding(
-                kind, f"{pluralize(len(found.masks), 'mask')} without an image ({format_items(found.masks)}): {hint}"
-            )
-        )
-    for files in found.collisions:
+    findings = [Finding("note", note) for note in dataset.notes]
+    images, masks = dataset.unmatched_images, dataset.unmatched_masks
+    if images:
+        text = f"{pluralize(len(images), 'image')} without a mask ({format_items(images)}): {hint}"
+        findings.append(Finding(kind, text))
+    if masks:
+        text = f"{pluralize(len(masks), 'mask')} without an image ({format_items(masks)}): {hint}"
+        findings.append(Finding(kind, text))
+    for files in dataset.collisions:
         findings.append(
             Finding("error", f"{format_items(files)} have one name but are several files: remove or rename all but one")
         )
-    findings += _check_ids(found.pairs)
+    findings += _check_ids(dataset.pairs)
     return findings
 
 
 def check_pair(pair: Pair, images: Sequence[ImageProperties], masks: Sequence[PackedMask]) -> list[Finding]:
-    """Size of image and masks, more than three channels, a flat image."""
+    """Check the number of channels and the sizes of channels and masks."""
     size_hw = images[0].size_hw
     size = width_by_height(size_hw)
     findings = []
-    for path, facts in zip(pair.images[1:], images[1:], strict=True):
-        if facts.size_hw != size_hw:
-            findings.append(_bad_case(pair, f"{path}: is {width_by_height(facts.size_hw)}, its first channel {size}"))
+    for path, properties in zip(pair.images[1:], images[1:], strict=True):
+        if properties.size_hw != size_hw:
+            findings.append(
+                _bad_case(pair, f"{path}: is {width_by_height(properties.size_hw)}, its first channel {size}")
+            )
     if len(images) > 3:
         findings.append(_bad_case(pair, f"{pair.images[0]}: {len(images)} channel files, expected 1 to 3"))
     for path, mask in zip(pair.masks, masks, strict=True):
@@ -179,15 +176,15 @@ def check_pair(pair: Pair, images: Sequence[ImageProperties], masks: Sequence[Pa
     return findings
 
 
-def check_image_properties(facts: dict[str, ImageProperties]) -> list[Finding]:
-    """What people should know of a data set's images: depth, alpha, flat ones.
+def check_image_properties(properties: dict[str, ImageProperties]) -> list[Finding]:
+    """Report images of more than 8 bits, with an alpha channel, or of one colour.
 
     Args:
-        facts: Case id -> facts of its first image.
+        properties: Case id -> properties of its first image.
     """
-    deep = [case for case, item in facts.items() if item.is_deep]
-    alpha = [case for case, item in facts.items() if item.has_alpha]
-    flat = [case for case, item in facts.items() if item.is_flat]
+    deep = [case for case, item in properties.items() if item.is_deep]
+    alpha = [case for case, item in properties.items() if item.has_alpha]
+    flat = [case for case, item in properties.items() if item.is_flat]
     remarks = [
         Finding(
             "note",
@@ -203,7 +200,7 @@ def check_image_properties(facts: dict[str, ImageProperties]) -> list[Finding]:
 
 
 def check_foreground(pixels: dict[str, np.ndarray]) -> list[Finding]:
-    """Masks without foreground, or without background.
+    """Report masks without foreground or without background.
 
     Args:
         pixels: Case id -> (K,) pixels of each class.
@@ -221,11 +218,10 @@ def check_foreground(pixels: dict[str, np.ndarray]) -> list[Finding]:
 
 
 def format_items(items: Iterable[object]) -> str:
-    """Up to ten items in words; of files, the name with its folder."""
-    words = [f"{item.parent.name}/{item.name}" if isinstance(item, Path) else str(item) for item in items]
-    return ", ".join(words[:_MAX_LISTED]) + (
-        f" and {len(words) - _MAX_LISTED} more" if len(words) > _MAX_LISTED else ""
-    )
+    """Format up to ten items; of files, the name with its folder."""
+    texts = [f"{item.parent.name}/{item.name}" if isinstance(item, Path) else str(item) for item in items]
+    more = f" and {len(texts) - _MAX_LISTED} more" if len(texts) > _MAX_LISTED else ""
+    return ", ".join(texts[:_MAX_LISTED]) + more
 
 
 def _check_ids(pairs: Sequence[Pair]) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""Which images are the same picture? Equal files by SHA-256, near-equal ones by a 256-bit difference hash."""
+"""Find duplicate images: equal files by SHA-256, near duplicates by a 256-bit difference hash."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -6,9 +6,9 @@ import numpy as np
 from PIL import Image
 
 MAX_DISTANCE = 8
-"""Bits of 256 in which two hashes of one picture may differ."""
+"""Number of the 256 bits in which hashes of near duplicates may differ."""
 MIN_CORRELATION = 0.95
-"""Correlation that the thumbnails of near duplicates must have; hashes alone confuse images that are mostly black."""
+"""Correlation required of their thumbnails; hashes alone confuse images that are mostly black."""
 THUMBNAIL_SIDE = 32
 _CHUNK = 256
 
@@ -20,12 +20,12 @@ def difference_hash(grey: Image.Image) -> np.ndarray:
 
 
 def thumbnail(grey: Image.Image) -> np.ndarray:
-    """The image as (1024,) uint8, for telling true near duplicates from flat images."""
+    """Downsample to (1024,) uint8, to distinguish near duplicates from flat images."""
     return np.asarray(grey.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)).ravel()
 
 
 def find_near_duplicates(hashes: np.ndarray, thumbnails: np.ndarray) -> list[tuple[int, int]]:
-    """Positions of near duplicates.
+    """Find the positions of near duplicates.
 
     Args:
         hashes: (N, 4) uint64 from `difference_hash`.
@@ -47,7 +47,7 @@ def find_near_duplicates(hashes: np.ndarray, thumbnails: np.ndarray) -> list[tup
 
 
 def find_exact_duplicates(file_hashes: Sequence[str]) -> list[tuple[int, int]]:
-    """Positions of equal files, each with the first of its kind."""
+    """Find the positions of equal files, each paired with the first of them."""
     first: dict[str, int] = {}
     return [
         (first[digest], index) for index, digest in enumerate(file_hashes) if first.setdefault(digest, index) != index
@@ -55,7 +55,7 @@ def find_exact_duplicates(file_hashes: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def connected_components(names: Sequence[str], pairs: Iterable[tuple[int, int]]) -> list[list[str]]:
-    """Groups of two and more names that the pairs connect, each sorted, in the order of their first names."""
+    """Connected components of two or more names, each sorted, in the order of their first names."""
     parent = list(range(len(names)))
 
     def root(index: int) -> int:
@@ -73,14 +73,14 @@ def connected_components(names: Sequence[str], pairs: Iterable[tuple[int, int]])
 
 
 def merge_groups(group_of: Mapping[str, str], duplicates: Iterable[Sequence[str]]) -> dict[str, str]:
-    """Join the split groups that share a duplicate, so that no picture lands on two sides.
+    """Join the groups that share a duplicate, so that no picture lands in two splits.
 
     Args:
         group_of: Case id -> group.
         duplicates: Lists of case ids that are one picture.
 
     Returns:
-        Case id -> group; joined groups bear the first of their names.
+        Case id -> group; joined groups get the first of their names.
     """
     names = sorted(set(group_of.values()))
     position = {name: index for index, name in enumerate(names)}
@@ -91,9 +91,9 @@ def merge_groups(group_of: Mapping[str, str], duplicates: Iterable[Sequence[str]
     return {case: new_name.get(group, group) for case, group in group_of.items()}
 
 
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    a, b = one - one.mean(dtype=np.float64), other - other.mean(dtype=np.float64)
+def _correlation(first: np.ndarray, second: np.ndarray) -> float:
+    a, b = first - first.mean(dtype=np.float64), second - second.mean(dtype=np.float64)
     norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
     if norm == 0.0:  # A flat image resembles only an equally flat one.
-        return 1.0 if np.array_equal(one, other) else 0.0
+        return 1.0 if np.array_equal(first, second) else 0.0
     return float((a * b).sum() / norm)

@@ -1,4 +1,4 @@
-"""Plain arrangements: folders side by side, one folder with suffixes, a CSV of pairs."""
+"""Detect generic layouts: sibling folders, one folder with suffixes, a CSV of pairs."""
 
 import csv
 import re
@@ -36,7 +36,7 @@ _MAX_DEPTH = 3
 
 
 def detect_sibling_folders(source: Path) -> DiscoveredDataset | None:
-    """Pairs of folders such as images/ and masks/, at any place and in any order with train/, val/, test/."""
+    """Detect pairs of folders such as images/ and masks/, in any order with train/, val/, test/."""
     if not source.is_dir():
         return None
     groups: dict[tuple[str, str], dict[str, list[Path]]] = {}
@@ -63,18 +63,18 @@ def detect_sibling_folders(source: Path) -> DiscoveredDataset | None:
     ]
     rules = sorted({part.matches.rule for part in parts})
     notes = [f"{folder.relative_to(source)}/ is not used" for folder in others]
-    found = merge_folders(
+    dataset = merge_folders(
         "siblings",
         f"folders {'; '.join(names)}; {' / '.join(rules)}",
         parts,
         notes=notes,
         official="names of the folders" if has_splits else "",
     )
-    return apply_split_lists(found, source)
+    return apply_split_lists(dataset, source)
 
 
 def detect_single_folder(source: Path) -> DiscoveredDataset | None:
-    """One folder in which a mask is named like its image and a word such as `_mask`."""
+    """Detect one folder in which a mask is named as its image plus a word such as `_mask`."""
     if not source.is_dir():
         return None
     files = find_images(source)
@@ -90,9 +90,9 @@ def detect_single_folder(source: Path) -> DiscoveredDataset | None:
 
 
 def detect_csv(source: Path) -> DiscoveredDataset | None:
-    """A table with the columns image and mask, and optionally id, split, fold and group; paths relative to the file.
+    """Read a CSV with the columns image and mask, and optionally id, split, fold and group; paths relative to it.
 
-    Further columns are kept for every case: `guidino evaluate --by` and `--group` can use them.
+    Further columns are kept for every case, for `guidino evaluate --by` and `--group`.
     """
     if not source.is_file() or source.suffix.lower() != ".csv":
         return None
@@ -116,7 +116,7 @@ def detect_csv(source: Path) -> DiscoveredDataset | None:
 
 
 def read_group_table(path: Path) -> dict[str, str]:
-    """A table of cases and their groups (patients, videos): the first column names the case, the last the group."""
+    """Read a table of cases and their groups (patients, videos): case in the first column, group in the last."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [row for row in csv.reader(file) if row]
@@ -149,19 +149,19 @@ def _parse_row(source: Path, row: dict[str, str], line: int) -> Pair:
 
 
 def _find_image_folders(source: Path) -> list[Path]:
-    """Folders below `source` that hold images themselves, not deeper than three levels."""
-    found = []
+    """Folders, at most three levels below `source`, that directly hold images."""
+    folders = []
     for folder in sorted(path for path in source.rglob("*") if path.is_dir()):
         relative = folder.relative_to(source)
         if len(relative.parts) > _MAX_DEPTH or any(part.startswith((".", "__")) for part in relative.parts):
             continue
         if any(is_image(path) for path in folder.iterdir()):
-            found.append(folder)
-    return found
+            folders.append(folder)
+    return folders
 
 
 def _parse_folder_name(relative: Path) -> tuple[str | None, str, str]:
-    """What a folder's name says: "image" or "mask" or None, the split or "", and the rest, which two siblings share."""
+    """Split a folder's path into kind ("image", "mask" or None), split or "", and the rest that siblings share."""
     kind: str | None = None
     split, rest = "", list[str]()
     for part in reversed(relative.parts):

@@ -1,4 +1,4 @@
-"""How is this folder arranged? Recognise public data sets and plain folders, and say by what."""
+"""Table of layouts, and detection of the one that a folder has."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from guidino_cli.preparation.types import DiscoveredDataset
 
 LayoutDetector = Callable[[Path], DiscoveredDataset | None]
 
-# Layouts of one rank exclude each other; a lower rank is only asked when nothing above it fits.
+# Layouts of one rank exclude each other; a lower rank is tried only if none above it fits.
 _RANKS: tuple[Mapping[str, LayoutDetector], ...] = (
     {
         "csv": generic_layouts.detect_csv,
@@ -38,12 +38,12 @@ _VOLUME_SUFFIXES = (".nii", ".nii.gz", ".dcm", ".mha", ".mhd", ".nrrd")
 
 
 def layout_names() -> list[str]:
-    """Names that `--layout` accepts, besides auto."""
+    """Values of `--layout` besides auto."""
     return [name for rank in _RANKS for name in rank]
 
 
 def detect_layout(source: Path, layout: str = "auto") -> DiscoveredDataset:
-    """Find the image-mask pairs below a folder, or in a CSV of pairs.
+    """Detect the layout of a folder or CSV of pairs, and list its image-mask pairs.
 
     Args:
         source: Folder or .csv file.
@@ -60,28 +60,28 @@ def detect_layout(source: Path, layout: str = "auto") -> DiscoveredDataset:
     source = _unnest(source)
     for rank in _RANKS:
         fits = {
-            name: found
-            for name, recogniser in rank.items()
-            if layout in {"auto", name} and (found := recogniser(source)) is not None
+            name: dataset
+            for name, detector in rank.items()
+            if layout in {"auto", name} and (dataset := detector(source)) is not None
         }
         if len(fits) > 1:
-            evidence = "; ".join(f"{name}: {found.evidence}" for name, found in fits.items())
+            evidence = "; ".join(f"{name}: {dataset.evidence}" for name, dataset in fits.items())
             raise DataError(f"{source}: fits several layouts ({evidence}); choose with --layout")
-        for found in fits.values():
-            return found
+        if fits:
+            return fits.popitem()[1]
     _refuse_volumes(source)
-    seen = f"{source}: found {_describe_contents(source)}"
+    summary = f"{source}: found {_describe_contents(source)}"
     if layout != "auto":
-        raise DataError(f"{seen}, expected layout {layout}: {_DESCRIPTIONS[layout]}")
+        raise DataError(f"{summary}, expected layout {layout}: {_DESCRIPTIONS[layout]}")
     raise DataError(
-        f"{seen}, expected image-mask pairs: two folders such as images/ and masks/, one folder with `x.jpg` and "
+        f"{summary}, expected image-mask pairs: two folders such as images/ and masks/, one folder with `x.jpg` and "
         f"`x_mask.png`, or a CSV with the columns image,mask; also known: {', '.join(layout_names())} "
         "(--layout NAME says what it looks for)"
     )
 
 
 def _unnest(source: Path) -> Path:
-    """The folder that really holds the data, if unpacking made `X/X/...` with nothing beside it."""
+    """The folder that holds the data, if unpacking made `X/X/...` with nothing beside it."""
     while source.is_dir():
         entries = [path for path in source.iterdir() if not path.name.startswith((".", "__MACOSX"))]
         if len(entries) != 1 or not entries[0].is_dir():
@@ -91,7 +91,7 @@ def _unnest(source: Path) -> Path:
 
 
 def _refuse_volumes(source: Path) -> None:
-    """Say plainly that volumes are not supported, instead of that nothing was found."""
+    """Raise an error that volumes are not supported, which says more than that nothing was found."""
     files = sorted(source.rglob("*")) if source.is_dir() else [source]
     volumes = [path for path in files if path.name.lower().endswith(_VOLUME_SUFFIXES)]
     if volumes:

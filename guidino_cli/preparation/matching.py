@@ -1,4 +1,4 @@
-"""Which mask belongs to which image? By name, one to one, never by order."""
+"""Match masks to images by name, never by order."""
 
 import re
 import unicodedata
@@ -20,19 +20,19 @@ Key = Callable[[str], str]
 
 @dataclass(frozen=True)
 class MatchResult:
-    """Images with their masks.
+    """Images matched with their masks.
 
     Attributes:
         pairs: (stem of the case, image, masks). Several masks belong to one image only if they are numbered.
-        images: Images without a mask.
-        masks: Masks without an image.
-        collisions: Files whose names cannot be told apart, such as a.jpg and a.png.
-        rule: How the names were compared, for people.
+        unmatched_images: Images without a mask.
+        unmatched_masks: Masks without an image.
+        collisions: Groups of files with ambiguous names, such as a.jpg and a.png.
+        rule: How the names were compared, in words.
     """
 
     pairs: list[tuple[str, Path, tuple[Path, ...]]]
-    images: list[Path] = field(default_factory=list)
-    masks: list[Path] = field(default_factory=list)
+    unmatched_images: list[Path] = field(default_factory=list)
+    unmatched_masks: list[Path] = field(default_factory=list)
     collisions: list[tuple[Path, ...]] = field(default_factory=list)
     rule: str = "same name"
 
@@ -55,13 +55,16 @@ def is_mask_name(stem: str) -> bool:
 
 
 def match_masks(images: Sequence[Path], masks: Sequence[Path]) -> MatchResult:
-    """Pair images and masks by the first rule that leaves the fewest files alone.
+    """Match images and masks by the rule that leaves the fewest files unmatched, the strictest of equals.
 
-    The rules, strictest first: same name; upper and lower case alike; `_mask`-like words removed from the masks; also
-    `_image`-like words from the images; only the number in front (`21_training`, `21_manual1`).
+    The rules, strictest first: same name; ignoring case; `_mask`-like words removed from the masks; also `_image`-like
+    words from the images; only the leading number (`21_training`, `21_manual1`).
     """
-    found = [_match_by(images, masks, rule=rule, image_key=ours, mask_key=theirs) for rule, ours, theirs in _RULES]
-    return min(found, key=_count_unmatched)  # The first of equals, hence the strictest.
+    results = [
+        _match_by(images, masks, rule=rule, image_key=image_key, mask_key=mask_key)
+        for rule, image_key, mask_key in _RULES
+    ]
+    return min(results, key=_count_unmatched)  # min takes the first of equals, hence the strictest.
 
 
 def _unchanged(stem: str) -> str:
@@ -69,8 +72,8 @@ def _unchanged(stem: str) -> str:
 
 
 def _leading_number(stem: str) -> str:
-    found = re.match(r"\d+(?=[-_])", stem)
-    return found.group() if found else stem
+    number = re.match(r"\d+(?=[-_])", stem)
+    return number.group() if number else stem
 
 
 _RULES: tuple[tuple[str, Key, Key], ...] = (
@@ -87,28 +90,28 @@ _RULES: tuple[tuple[str, Key, Key], ...] = (
 
 
 def _count_unmatched(matches: MatchResult) -> tuple[int, int, int]:
-    """How many files are left without a partner; of equals, a rule that sees a clash says more."""
-    clashing = sum(len(files) for files in matches.collisions)
-    return len(matches.images) + len(matches.masks) + clashing, -len(matches.pairs), -clashing
+    """Sort key: files without a partner; of equals, a rule that finds collisions is more informative."""
+    colliding = sum(len(files) for files in matches.collisions)
+    return len(matches.unmatched_images) + len(matches.unmatched_masks) + colliding, -len(matches.pairs), -colliding
 
 
 def _match_by(
     images: Sequence[Path], masks: Sequence[Path], *, rule: str, image_key: Key, mask_key: Key
 ) -> MatchResult:
     image_files, mask_files = _group_by_key(images, image_key), _group_by_key(masks, mask_key)
-    found = MatchResult([], rule=rule)
+    result = MatchResult([], rule=rule)
     for key, files in sorted(image_files.items()):
         own_masks = mask_files.pop(key, [])
         if len(files) > 1:
-            found.collisions.append((*files, *own_masks))
+            result.collisions.append((*files, *own_masks))
         elif not own_masks:
-            found.images.append(files[0])
+            result.unmatched_images.append(files[0])
         elif len(own_masks) > 1 and not _are_numbered(own_masks):
-            found.collisions.append((files[0], *own_masks))
+            result.collisions.append((files[0], *own_masks))
         else:
-            found.pairs.append((files[0].stem, files[0], tuple(own_masks)))
-    found.masks.extend(path for files in mask_files.values() for path in files)
-    return found
+            result.pairs.append((files[0].stem, files[0], tuple(own_masks)))
+    result.unmatched_masks.extend(path for files in mask_files.values() for path in files)
+    return result
 
 
 def _group_by_key(paths: Iterable[Path], key: Key) -> dict[str, list[Path]]:

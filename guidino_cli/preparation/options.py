@@ -1,4 +1,4 @@
-"""What the user chose for a data set."""
+"""Options of `guidino prepare`."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from guidino_cli.preparation.splits import Ratios
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """The user's choices, already checked."""
+    """Validated options of `guidino prepare`."""
 
     layout: str
     classes: Classes | None

@@ -1,4 +1,4 @@
-"""From pairs of files to a prepared data set: decode, check, decide, convert, split, write."""
+"""Prepare a data set: inspect files, decide the mask rule, convert masks, split, write."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,14 +32,14 @@ from guidino_cli.preparation.options import PrepareOptions
 from guidino_cli.preparation.report import DatasetSummary, class_shares, count_by_split, tabulate_values
 from guidino_cli.preparation.splits import SplitResult, assign_groups, split_cases
 from guidino_cli.preparation.types import DiscoveredDataset, Pair, map_in_threads
-from guidino_cli.preparation.writing import write
+from guidino_cli.preparation.writing import write_dataset
 from guidino_cli.progress import log_info
 from guidino_cli.types import Case
 
 
 @dataclass(frozen=True)
 class InspectedPair:
-    """A pair that was decoded, or what was wrong with it."""
+    """Properties of a pair's files, and its findings; usable only without findings."""
 
     pair: Pair
     images: list[ImageProperties]
@@ -48,42 +48,55 @@ class InspectedPair:
 
 
 def prepare_dataset(
-    source: Path, found: DiscoveredDataset, options: PrepareOptions, folder: Path | None
+    source: Path, dataset: DiscoveredDataset, options: PrepareOptions, folder: Path | None
 ) -> tuple[DatasetSummary, list[Finding]]:
-    """Do everything; write into `folder` unless it is None. Returns the summary and what --skip-bad tolerated."""
-    findings = check_names(found, allow_unpaired=options.allow_unpaired)
-    examined = map_in_threads(_inspect, found.pairs, "checking")
-    findings += [finding for item in examined for finding in item.findings]
-    good = [item for item in examined if not item.findings]
+    """Prepare a data set.
+
+    Args:
+        source: Folder or CSV file, for messages.
+        dataset: The files to prepare.
+        options: Options of the user.
+        folder: Folder to write, or None to write nothing.
+
+    Returns:
+        The summary, and the findings about bad cases that were skipped.
+
+    Raises:
+        DataError: Problems that the options do not allow to skip.
+    """
+    findings = check_names(dataset, allow_unpaired=options.allow_unpaired)
+    inspected = map_in_threads(_inspect, dataset.pairs, "checking")
+    findings += [finding for item in inspected for finding in item.findings]
+    good = [item for item in inspected if not item.findings]
     if not good:
         _raise_on_problems(
             source, [*findings, Finding("error", f"{source}: no usable pair of image and mask")], options
         )
     try:
-        rule = _decide_rule(good, found, options)
+        rule = _decide_rule(good, dataset, options)
     except DataError as error:
         _raise_on_problems(source, [*findings, Finding("error", str(error))], options)
         raise
     _raise_on_problems(source, findings, options)
-    labelled = map_in_threads(lambda item: _convert_masks(item, rule, folder), good, "converting masks")
-    findings += [result for result in labelled if isinstance(result, Finding)]
+    converted = map_in_threads(lambda item: _convert_masks(item, rule, folder), good, "converting masks")
+    findings += [result for result in converted if isinstance(result, Finding)]
     pixels = {
-        item.pair.id: result for item, result in zip(good, labelled, strict=True) if isinstance(result, np.ndarray)
+        item.pair.id: result for item, result in zip(good, converted, strict=True) if isinstance(result, np.ndarray)
     }
     _raise_on_problems(source, findings, options)
     good = [item for item in good if item.pair.id in pixels]
-    facts = {item.pair.id: item.images[0] for item in good}
-    findings += check_image_properties(facts) + check_foreground(pixels)
+    properties = {item.pair.id: item.images[0] for item in good}
+    findings += check_image_properties(properties) + check_foreground(pixels)
     duplicates = _find_duplicates(good)
-    parts = _split_without_leaks([item.pair for item in good], duplicates, found, options)
-    cases = [_make_case(pair, facts[pair.id], pixels[pair.id], folder, copy=options.copy) for pair in parts.pairs]
-    findings += [Finding("warning", text) for text in parts.warnings]
-    classes = _class_names(rule, found, options)
+    splits = _split_without_leaks([item.pair for item in good], duplicates, dataset, options)
+    cases = [_make_case(pair, properties[pair.id], pixels[pair.id], folder, copy=options.copy) for pair in splits.pairs]
+    findings += [Finding("warning", text) for text in splits.warnings]
+    classes = _class_names(rule, dataset, options)
     summary = DatasetSummary(
         name=options.name,
-        layout=f"{found.layout}: {found.evidence}",
+        layout=f"{dataset.layout}: {dataset.evidence}",
         mask_rule=rule.sentence,
-        split_rule=parts.rule,
+        split_rule=splits.rule,
         classes=classes,
         cases=cases,
         pixels=pixels,
@@ -94,7 +107,7 @@ def prepare_dataset(
     )
     summary = replace(summary, warnings=[*summary.warnings, *_missing_class_warnings(summary)])
     if folder is not None:
-        write(summary, folder, found, rule, options, {item.pair.id: item.pair for item in good})
+        write_dataset(summary, folder, dataset, rule, options, {item.pair.id: item.pair for item in good})
     return summary, [finding for finding in findings if finding.kind == "bad"]
 
 
@@ -115,9 +128,9 @@ def _inspect(pair: Pair) -> InspectedPair:
     return InspectedPair(pair, images, packed, findings)
 
 
-def _decide_rule(good: Sequence[InspectedPair], found: DiscoveredDataset, options: PrepareOptions) -> MaskRule:
-    """The mask rule for the whole data set; it must fit the named classes."""
-    named = options.classes.names if options.classes else found.class_names
+def _decide_rule(good: Sequence[InspectedPair], dataset: DiscoveredDataset, options: PrepareOptions) -> MaskRule:
+    """Decide the mask rule of the whole data set; it must fit the named classes."""
+    named = options.classes.names if options.classes else dataset.class_names
     codes = options.classes.codes if options.classes else None
     rule = decide_mask_rule(
         [mask.histogram for item in good for mask in item.masks],
@@ -133,24 +146,24 @@ def _decide_rule(good: Sequence[InspectedPair], found: DiscoveredDataset, option
 
 
 def _raise_on_problems(source: Path, findings: Sequence[Finding], options: PrepareOptions) -> None:
-    """Tell everything that was found, then give up, unless all of it may be skipped."""
+    """Log all problems and raise `DataError`, unless there are none or all of them may be skipped."""
     errors = [finding for finding in findings if finding.kind == "error"]
     bad = [finding for finding in findings if finding.kind == "bad"]
     if not errors and (options.skip_bad or not bad):
         return
     hint = "; --skip-bad prepares the rest without these cases" if bad and not errors else ""
-    stopping = [*errors, *bad]
-    if len(stopping) == 1:
-        raise DataError(f"{stopping[0].text}{hint}")
-    for finding in stopping[:50]:
+    problems = [*errors, *bad]
+    if len(problems) == 1:
+        raise DataError(f"{problems[0].text}{hint}")
+    for finding in problems[:50]:
         log_info(f"  {finding.text}")
-    if len(stopping) > 50:
-        log_info(f"  and {len(stopping) - 50} more")
-    raise DataError(f"{source}: {len(stopping)} problems, listed above; nothing was written{hint}")
+    if len(problems) > 50:
+        log_info(f"  and {len(problems) - 50} more")
+    raise DataError(f"{source}: {len(problems)} problems, listed above; nothing was written{hint}")
 
 
 def _convert_masks(item: InspectedPair, rule: MaskRule, folder: Path | None) -> np.ndarray | Finding:
-    """Write one class-index mask; returns the pixels of each class, or what was wrong."""
+    """Write one class-index mask; returns the number of pixels of each class, or the problem."""
     try:
         labels = merge_masks([apply_mask_rule(rule, mask.values()) for mask in item.masks])
     except DataError as error:
@@ -168,25 +181,25 @@ def _find_duplicates(good: Sequence[InspectedPair]) -> list[list[str]]:
 
 
 def _split_without_leaks(
-    pairs: Sequence[Pair], duplicates: Sequence[Sequence[str]], found: DiscoveredDataset, options: PrepareOptions
+    pairs: Sequence[Pair], duplicates: Sequence[Sequence[str]], dataset: DiscoveredDataset, options: PrepareOptions
 ) -> SplitResult:
-    """Split so that one picture stays on one side; of official parts only say where it does not."""
+    """Split with duplicates kept together; official splits are kept, with a warning about duplicates across them."""
     grouped = assign_groups(pairs, options.group_by)
     merged = merge_groups({pair.id: pair.group or pair.id for pair in grouped}, duplicates)
     grouped = [replace(pair, group=merged[pair.id]) for pair in grouped]
     result = split_cases(
-        grouped, ratios=options.ratios, official=found.official, seed=options.seed, folds=options.folds
+        grouped, ratios=options.ratios, official=dataset.official, seed=options.seed, folds=options.folds
     )
-    part_of = {pair.id: pair.split for pair in result.pairs}
+    split_of = {pair.id: pair.split for pair in result.pairs}
     for cases in duplicates:
-        if len({part_of[case] for case in cases}) > 1:
-            where = ", ".join(f"{case} ({part_of[case]})" for case in cases)
+        if len({split_of[case] for case in cases}) > 1:
+            where = ", ".join(f"{case} ({split_of[case]})" for case in cases)
             result.warnings.append(f"one picture is in several parts: {where}")
     return result
 
 
-def _make_case(pair: Pair, facts: ImageProperties, pixels: np.ndarray, folder: Path | None, *, copy: bool) -> Case:
-    """The manifest's entry; its paths are those in the folder being built."""
+def _make_case(pair: Pair, properties: ImageProperties, pixels: np.ndarray, folder: Path | None, *, copy: bool) -> Case:
+    """Make the manifest entry, with paths in the folder being built."""
     image = pair.images[0]
     if folder is not None and len(pair.images) > 1:
         image = folder / "images" / f"{pair.id}.png"
@@ -199,23 +212,23 @@ def _make_case(pair: Pair, facts: ImageProperties, pixels: np.ndarray, folder: P
         split=pair.split or "train",
         fold=pair.fold,
         group=pair.group or pair.id,
-        size_hw=facts.size_hw,
+        size_hw=properties.size_hw,
         foreground=round(float(pixels[1:].sum() / pixels.sum()), 6),
         fields=pair.fields | ({"stratum": pair.stratum} if pair.stratum else {}),
     )
 
 
-def _class_names(rule: MaskRule, found: DiscoveredDataset, options: PrepareOptions) -> tuple[str, ...]:
+def _class_names(rule: MaskRule, dataset: DiscoveredDataset, options: PrepareOptions) -> tuple[str, ...]:
     if options.classes is not None:
         return options.classes.names
-    return found.class_names or default_class_names(rule.class_count)
+    return dataset.class_names or default_class_names(rule.class_count)
 
 
 def _missing_class_warnings(summary: DatasetSummary) -> list[str]:
-    """Classes that some part lacks."""
+    """Warn of classes without pixels in a split."""
     texts = []
-    for part, count in count_by_split(summary.cases).items():
-        absent = [summary.classes[index] for index, share in enumerate(class_shares(summary, part)) if share == 0]
+    for split, count in count_by_split(summary.cases).items():
+        absent = [summary.classes[index] for index, share in enumerate(class_shares(summary, split)) if share == 0]
         if count and absent:
-            texts.append(f"{part} has no pixel of {', '.join(absent)}")
+            texts.append(f"{split} has no pixel of {', '.join(absent)}")
     return texts

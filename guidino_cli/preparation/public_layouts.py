@@ -1,4 +1,4 @@
-"""How public data sets are arranged as their authors publish them: nnU-Net raw, TN3K, BUSI, DRIVE, ISIC, Kvasir-SEG."""
+"""Detect the published layouts of data sets: nnU-Net raw, TN3K, BUSI, DRIVE, ISIC, Kvasir-SEG."""
 
 import json
 import re
@@ -17,21 +17,21 @@ _ISIC_SPLITS = {"training": "train", "validation": "val", "test": "test"}
 
 
 def detect_kvasir(source: Path) -> DiscoveredDataset | None:
-    """Kvasir-SEG: images/ and masks/ with the same names; the masks are JPEG."""
-    found = detect_sibling_folders(source)
-    if found is None or not (source / "images").is_dir() or not (source / "masks").is_dir():
+    """Detect Kvasir-SEG: images/ and masks/ with the same names; the masks are JPEG."""
+    dataset = detect_sibling_folders(source)
+    if dataset is None or not (source / "images").is_dir() or not (source / "masks").is_dir():
         return None
-    named = sum(bool(_KVASIR_NAME.fullmatch(pair.id)) for pair in found.pairs)
+    named = sum(bool(_KVASIR_NAME.fullmatch(pair.id)) for pair in dataset.pairs)
     boxes = next((name for name in ("kavsir_bboxes.json", "kvasir_bboxes.json") if (source / name).is_file()), None)
-    if boxes is None and named < 0.8 * max(len(found.pairs), 1):
+    if boxes is None and named < 0.8 * max(len(dataset.pairs), 1):
         return None
-    evidence = f"{named} of {len(found.pairs)} names are Kvasir-SEG's" + (f", {boxes} is there" if boxes else "")
+    evidence = f"{named} of {len(dataset.pairs)} names are Kvasir-SEG's" + (f", {boxes} is there" if boxes else "")
     evidence = f"images/ and masks/; {evidence}"
-    return replace(found, layout="kvasir", evidence=evidence, class_names=("background", "polyp"))
+    return replace(dataset, layout="kvasir", evidence=evidence, class_names=("background", "polyp"))
 
 
 def detect_isic(source: Path) -> DiscoveredDataset | None:
-    """ISIC 2016, 2017, 2018: `..._Training_Data` or `..._Input` beside `..._GroundTruth`, by part of the challenge."""
+    """Detect ISIC 2016, 2017, 2018: `..._Training_Data` or `..._Input` beside `..._GroundTruth`."""
     if not source.is_dir():
         return None
     parts: dict[str, dict[str, Path]] = {}
@@ -46,7 +46,7 @@ def detect_isic(source: Path) -> DiscoveredDataset | None:
     whole = {stage: sides for stage, sides in parts.items() if len(sides) == 2}
     if not whole:
         return None
-    found = [
+    matched = [
         MatchedFolders(
             match_masks(_find_isic_images(sides["image"]), find_images(sides["mask"])),
             _ISIC_SPLITS[stage],
@@ -55,16 +55,16 @@ def detect_isic(source: Path) -> DiscoveredDataset | None:
         for stage, sides in whole.items()
     ]
     years = sorted(set(re.findall(r"20\d\d", " ".join(path.name for path in source.iterdir()))))
-    evidence = f"ISIC {' '.join(years)} folders for {', '.join(whole)}; {found[0].matches.rule}"
+    evidence = f"ISIC {' '.join(years)} folders for {', '.join(whole)}; {matched[0].matches.rule}"
     notes = [
         f"{stage}: only the {next(iter(parts[stage]))}s are there, left out" for stage in parts if stage not in whole
     ]
-    result = merge_folders("isic", evidence, found, notes=notes, official="the challenge's folders")
+    result = merge_folders("isic", evidence, matched, notes=notes, official="the challenge's folders")
     return replace(result, class_names=("background", "lesion"))
 
 
 def detect_tn3k(source: Path) -> DiscoveredDataset | None:
-    """TN3K: trainval and test folders, both numbered from 0000; folds are positions in the sorted trainval list."""
+    """Detect TN3K: trainval and test folders, both counted from 0000; folds are positions in sorted trainval."""
     parts = [
         MatchedFolders(match_masks(find_images(images), find_images(masks)), split, prefix)
         for prefix, split in (("trainval", "train"), ("test", "test"))
@@ -73,13 +73,13 @@ def detect_tn3k(source: Path) -> DiscoveredDataset | None:
     if not parts:
         return None
     evidence = f"{' and '.join(part.prefix + '-image/, ' + part.prefix + '-mask/' for part in parts)}"
-    found = merge_folders("tn3k", evidence, parts, always_prefix=True, official="the trainval and test folders")
-    found = replace(found, class_names=("background", "nodule"))
-    return _apply_tn3k_folds(found, source)
+    dataset = merge_folders("tn3k", evidence, parts, always_prefix=True, official="the trainval and test folders")
+    dataset = replace(dataset, class_names=("background", "nodule"))
+    return _apply_tn3k_folds(dataset, source)
 
 
 def detect_busi(source: Path) -> DiscoveredDataset | None:
-    """BUSI: benign/, malignant/, normal/; several masks an image are merged; the folder is the case's stratum."""
+    """Detect BUSI: benign/, malignant/, normal/; an image's masks are merged; the folder is the case's stratum."""
     kinds = [kind for kind in ("benign", "malignant", "normal") if _has_images(source / kind)]
     if not {"benign", "malignant"} <= set(kinds):
         return None
@@ -95,18 +95,18 @@ def detect_busi(source: Path) -> DiscoveredDataset | None:
     return replace(merge_folders("busi", evidence, parts, notes=notes), class_names=("background", "lesion"))
 
 
-def filter_normal_cases(found: DiscoveredDataset, *, include: bool) -> DiscoveredDataset:
-    """Keep or leave out the cases of a `normal` stratum (BUSI's healthy breasts), and say so."""
-    normal = [pair for pair in found.pairs if pair.stratum == "normal"]
+def filter_normal_cases(dataset: DiscoveredDataset, *, include: bool) -> DiscoveredDataset:
+    """Keep or leave out the cases of a `normal` stratum (BUSI's healthy breasts), and note it."""
+    normal = [pair for pair in dataset.pairs if pair.stratum == "normal"]
     if not normal:
-        return found
+        return dataset
     choice = "kept, with empty masks" if include else "left out; --normal include keeps them"
-    pairs = [pair for pair in found.pairs if include or pair.stratum != "normal"]
-    return replace(found, pairs=pairs, notes=[*found.notes, f"normal images, {len(normal)}: {choice}"])
+    pairs = [pair for pair in dataset.pairs if include or pair.stratum != "normal"]
+    return replace(dataset, pairs=pairs, notes=[*dataset.notes, f"normal images, {len(normal)}: {choice}"])
 
 
 def detect_drive(source: Path) -> DiscoveredDataset | None:
-    """DRIVE: training/ and test/ with images/ and 1st_manual/; mask/ is the field of view and no label."""
+    """Detect DRIVE: training/ and test/ with images/ and 1st_manual/; mask/ is the field of view, not a label."""
     parts, notes = [], []
     for folder, split in (("training", "train"), ("test", "test")):
         images, manual = source / folder / "images", source / folder / "1st_manual"
@@ -126,7 +126,7 @@ def detect_drive(source: Path) -> DiscoveredDataset | None:
 
 
 def detect_nnunet(source: Path) -> DiscoveredDataset | None:
-    """nnU-Net raw: dataset.json, imagesTr/ with one file a channel, labelsTr/, splits_final.json if there is one."""
+    """Detect nnU-Net raw: dataset.json, imagesTr/ with one file per channel, labelsTr/, maybe splits_final.json."""
     if not (source / "dataset.json").is_file() or not (source / "imagesTr").is_dir():
         return None
     description = _read_json(source / "dataset.json")
@@ -135,22 +135,24 @@ def detect_nnunet(source: Path) -> DiscoveredDataset | None:
     ending = str(description.get("file_ending", ".png"))
     if ending in {".nii", ".nii.gz", ".mha", ".nrrd"} or any((source / "imagesTr").glob("*.nii*")):
         raise DataError(f"{source}: holds {ending} volumes; volumes are not supported yet, two-dimensional images are")
-    pairs, alone = _read_nnunet_part(source, "Tr", "train")
-    test_pairs, test_alone = _read_nnunet_part(source, "Ts", "test")
+    pairs, unmatched = _read_nnunet_part(source, "Tr", "train")
+    test_pairs, test_unmatched = _read_nnunet_part(source, "Ts", "test")
     notes = (
-        [] if (source / "labelsTs").is_dir() or not test_alone.images else ["imagesTs/ has no labels and is left out"]
+        []
+        if (source / "labelsTs").is_dir() or not test_unmatched.unmatched_images
+        else ["imagesTs/ has no labels and is left out"]
     )
     pairs, official = _apply_nnunet_folds(source, pairs)
-    parts = "the Tr and Ts folders" if test_pairs else ""
+    folders = "the Tr and Ts folders" if test_pairs else ""
     return DiscoveredDataset(
         "nnunet",
         f"dataset.json, imagesTr/ and labelsTr/ with {max((len(pair.images) for pair in pairs), default=0)} channels",
         sorted([*pairs, *test_pairs], key=lambda pair: pair.id),
-        [*alone.images, *([] if notes else test_alone.images)],
-        [*alone.masks, *test_alone.masks],
+        [*unmatched.unmatched_images, *([] if notes else test_unmatched.unmatched_images)],
+        [*unmatched.unmatched_masks, *test_unmatched.unmatched_masks],
         notes=notes,
         class_names=_read_nnunet_classes(description, source),
-        official=" and ".join(word for word in (parts, official) if word),
+        official=" and ".join(text for text in (folders, official) if text),
     )
 
 
@@ -168,12 +170,12 @@ def _read_nnunet_part(source: Path, part: str, split: str) -> tuple[list[Pair], 
     if short:
         raise DataError(f"{folder}: {', '.join(short[:10])} lack a channel, the others have {expected}")
     pairs = [Pair(case, tuple(paths), (masks[case],), split=split) for case, paths in channels.items() if case in masks]
-    alone = MatchResult(
+    unmatched = MatchResult(
         [],
-        images=[paths[0] for case, paths in channels.items() if case not in masks],
-        masks=[path for case, path in masks.items() if case not in channels],
+        unmatched_images=[paths[0] for case, paths in channels.items() if case not in masks],
+        unmatched_masks=[path for case, path in masks.items() if case not in channels],
     )
-    return pairs, alone
+    return pairs, unmatched
 
 
 def _read_nnunet_classes(description: dict[str, Any], source: Path) -> tuple[str, ...] | None:
@@ -204,11 +206,13 @@ def _apply_nnunet_folds(source: Path, pairs: list[Pair]) -> tuple[list[Pair], st
     return [_assign_fold(pair, fold_of.get(pair.id)) for pair in pairs], "splits_final.json (fold 0 is val)"
 
 
-def _apply_tn3k_folds(found: DiscoveredDataset, source: Path) -> DiscoveredDataset:
+def _apply_tn3k_folds(dataset: DiscoveredDataset, source: Path) -> DiscoveredDataset:
     files = [source / f"tn3k-trainval-fold{fold}.json" for fold in range(5)]
     if not all(path.is_file() for path in files):
-        return found
-    ordered = sorted((pair for pair in found.pairs if pair.split == "train"), key=lambda pair: _number_in_name(pair.id))
+        return dataset
+    ordered = sorted(
+        (pair for pair in dataset.pairs if pair.split == "train"), key=lambda pair: _number_in_name(pair.id)
+    )
     fold_of: dict[str, int] = {}
     for fold, path in enumerate(files):
         content = _read_json(path)
@@ -217,8 +221,8 @@ def _apply_tn3k_folds(found: DiscoveredDataset, source: Path) -> DiscoveredDatas
         except (TypeError, KeyError, ValueError, IndexError) as error:
             expected = f"positions 0..{len(ordered) - 1} under 'val'"
             raise DataError(f"{path}: expected {expected} ({type(error).__name__}: {error})") from error
-    pairs = [_assign_fold(pair, fold_of.get(pair.id)) for pair in found.pairs]
-    return replace(found, pairs=pairs, official=f"{found.official}, five fold files (fold 0 is val)")
+    pairs = [_assign_fold(pair, fold_of.get(pair.id)) for pair in dataset.pairs]
+    return replace(dataset, pairs=pairs, official=f"{dataset.official}, five fold files (fold 0 is val)")
 
 
 def _assign_fold(pair: Pair, fold: int | None) -> Pair:
@@ -240,12 +244,12 @@ def _read_json(path: Path) -> Any:
 
 
 def _find_isic_images(folder: Path) -> list[Path]:
-    """Images of an ISIC data folder without the superpixel maps that lie among them."""
+    """Images of an ISIC data folder without its superpixel maps."""
     return [path for path in find_images(folder) if not path.stem.lower().endswith("_superpixels")]
 
 
 def _unnest(folder: Path) -> Path:
-    """The folder of the same kind inside, if unpacking made one: `X/X/*.jpg`."""
+    """The inner folder if unpacking made `X/X/*.jpg`, else the folder itself."""
     inner = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))]
     return inner[0] if len(inner) == 1 and not _has_images(folder) else folder
 

@@ -1,4 +1,4 @@
-"""What was prepared, as a page for people: report.md."""
+"""Summary of a prepared data set, and its report in Markdown (report.md)."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,20 +14,20 @@ from guidino_cli.types import Case, width_by_height
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """Everything the report and the console tell.
+    """Contents of the report and of the summary on the console.
 
     Attributes:
-        name: Of the data set.
-        layout: Name and evidence.
-        mask_rule: What was done with the masks' values, and why.
-        split_rule: How train, val and test came to be.
-        classes: Names by index.
-        cases: In the order of their ids.
+        name: Name of the data set.
+        layout: Layout and evidence for it.
+        mask_rule: Mapping of mask values to classes, and why.
+        split_rule: How the split was made.
+        classes: Class names by index.
+        cases: Sorted by id.
         pixels: Case id -> (K,) pixels of each class.
         values: Values found in the masks before conversion, most frequent first, as (value, pixels, files).
         duplicates: Groups of cases that show one picture.
-        warnings: What the reader should look at.
-        notes: What the reader may want to know.
+        warnings: Remarks that need attention.
+        notes: Other remarks.
     """
 
     name: str
@@ -44,19 +44,19 @@ class DatasetSummary:
 
 
 def count_by_split(cases: Sequence[Case]) -> dict[str, int]:
-    """Cases in train, val and test."""
+    """Number of cases in train, val and test."""
     return {part: sum(case.split == part for case in cases) for part in SPLITS}
 
 
-def class_shares(summary: DatasetSummary, part: str | None = None) -> np.ndarray:
-    """Share of all pixels that each class has, in one part or overall: (K,) in [0, 1], zeros without cases."""
-    rows = [summary.pixels[case.id] for case in summary.cases if part in {None, case.split}]
+def class_shares(summary: DatasetSummary, split: str | None = None) -> np.ndarray:
+    """Share of the pixels of each class, in one split or overall: (K,) in [0, 1], zeros without cases."""
+    rows = [summary.pixels[case.id] for case in summary.cases if split in {None, case.split}]
     total = np.sum(rows, axis=0) if rows else np.zeros(len(summary.classes))
     return np.asarray(total / max(total.sum(), 1))
 
 
 def format_sizes(cases: Sequence[Case]) -> str:
-    """Image sizes in words, width x height: `512x512`, or `333 sizes, from 332x487 to 1920x1072`."""
+    """Format image sizes, width x height: `512x512`, or `333 sizes, from 332x487 to 1920x1072`."""
     sizes = sorted({case.size_hw for case in cases}, key=lambda size: size[0] * size[1])
     if len(sizes) == 1:
         return f"all {width_by_height(sizes[0])}"
@@ -64,7 +64,7 @@ def format_sizes(cases: Sequence[Case]) -> str:
 
 
 def tabulate_values(histograms: Sequence[Histogram]) -> list[tuple[str, int, int]]:
-    """Mask values over all files as (value, pixels, files), most pixels first."""
+    """Count mask values over all files as (value, pixels, files), most pixels first."""
     pixels: Counter[str] = Counter()
     files: Counter[str] = Counter()
     for item in histograms:
@@ -77,7 +77,7 @@ def tabulate_values(histograms: Sequence[Histogram]) -> list[tuple[str, int, int
 
 
 def to_markdown(summary: DatasetSummary) -> str:
-    """The report as Markdown."""
+    """Format the report as Markdown."""
     sections = [
         f"# {summary.name}",
         f"![A sample of the images with their masks outlined](contact_sheet.png)\n\n{_overview(summary)}",

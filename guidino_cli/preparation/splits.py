@@ -1,4 +1,4 @@
-"""Which case trains, validates and tests? Seeded, by group, the same for any order of the files."""
+"""Split cases into train, val and test: seeded, by group, independent of the order of the files."""
 
 import hashlib
 import re
@@ -17,12 +17,12 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class SplitResult:
-    """Cases with their parts.
+    """Cases with their splits.
 
     Attributes:
         pairs: Every pair has a split; with folds, those of train and val also a fold.
-        rule: How it was done, one sentence.
-        warnings: What the reader should know, such as a missing test part.
+        rule: How the split was made, in one sentence.
+        warnings: Remarks for the user, such as a missing test split.
     """
 
     pairs: list[Pair]
@@ -31,10 +31,10 @@ class SplitResult:
 
 
 def parse_ratios(text: str) -> Ratios:
-    """Read `70/10/20` (train, val, test; any scale) as shares that sum to 1.
+    """Parse `70/10/20` (train, val, test; any scale) into shares that sum to 1.
 
     Raises:
-        ConfigError: Not three numbers, negative, or no training part.
+        ConfigError: Not three numbers, a negative one, or no training share.
     """
     numbers = text.split("/")
     if len(numbers) != 3 or not all(re.fullmatch(r"\d+(\.\d+)?", number.strip()) for number in numbers):
@@ -47,11 +47,11 @@ def parse_ratios(text: str) -> Ratios:
 
 
 def assign_groups(pairs: Sequence[Pair], group_by: str | None) -> list[Pair]:
-    """Give each pair its group: from a CSV (case, group), from a pattern on the id, or its own id.
+    """Assign each pair its group: from a CSV (case, group), by a pattern on the id, or its own id.
 
     Args:
         pairs: From a layout; a group that the layout gave is kept unless `group_by` is given.
-        group_by: Path of a CSV file, or a regular expression whose first bracket (or whole match) is the group.
+        group_by: Path of a CSV file, or a regular expression whose first group (or whole match) names the group.
 
     Raises:
         ConfigError: Not a regular expression.
@@ -64,24 +64,27 @@ def assign_groups(pairs: Sequence[Pair], group_by: str | None) -> list[Pair]:
         groups = {pair.id: table.get(pair.id) or table.get(pair.images[0].name) for pair in pairs}
     else:
         pattern = _compile_pattern(group_by)
-        found = {pair.id: pattern.search(pair.id) for pair in pairs}
-        groups = {case: hit and (hit.group(1) if pattern.groups else hit.group()) for case, hit in found.items()}
-    lost = [case for case, group in groups.items() if not group]
-    if lost:
-        raise DataError(f"--group-by {group_by}: no group for {pluralize(len(lost), 'case')}: {', '.join(lost[:10])}")
+        matches = {pair.id: pattern.search(pair.id) for pair in pairs}
+        index = 1 if pattern.groups else 0
+        groups = {case: match and match.group(index) for case, match in matches.items()}
+    ungrouped = [case for case, group in groups.items() if not group]
+    if ungrouped:
+        raise DataError(
+            f"--group-by {group_by}: no group for {pluralize(len(ungrouped), 'case')}: {', '.join(ungrouped[:10])}"
+        )
     return [replace(pair, group=groups[pair.id]) for pair in pairs]
 
 
 def split_cases(
     pairs: Sequence[Pair], *, ratios: Ratios | None, official: str, seed: int, folds: int | None
 ) -> SplitResult:
-    """Give every pair its part, from the official lists or by seeded shares of groups.
+    """Assign every pair its split, the official one or by seeded shares of groups.
 
     Args:
         pairs: With groups; official splits and folds where the layout knew them.
-        ratios: Shares the user asked for; None takes the official parts, or 70/10/20 without any.
-        official: Where official parts come from, or "".
-        seed: Decides which groups go where.
+        ratios: Shares that the user gave; None takes the official split, or 70/10/20 without one.
+        official: Where the official split comes from, or "".
+        seed: Random seed of the assignment.
         folds: Number of cross-validation folds over train and val, or None.
 
     Raises:
@@ -102,18 +105,18 @@ def split_cases(
 
 
 def stratified_group_split(pairs: Sequence[Pair], shares: Mapping[str, float], seed: int) -> dict[str, str]:
-    """Distribute groups over parts so that each part gets its share of the cases of each stratum.
+    """Distribute groups over splits so that each split gets its share of the cases of each stratum.
 
-    Groups go largest first, then in the order of a hash of seed and name, each to the part that lacks most. The outcome
-    depends on the set of cases and the seed alone.
+    Groups are assigned largest first, then in the order of a hash of seed and name, each to the split that lacks most
+    cases. The result depends only on the set of cases and the seed.
 
     Args:
         pairs: With groups.
-        shares: Part -> share; the shares sum to 1.
+        shares: Split -> share; the shares sum to 1.
         seed: Any integer.
 
     Returns:
-        Case id -> part.
+        Case id -> split.
     """
     groups: dict[str, list[Pair]] = {}
     for pair in sorted(pairs, key=lambda pair: pair.id):
@@ -128,7 +131,7 @@ def stratified_group_split(pairs: Sequence[Pair], shares: Mapping[str, float], s
         for part, share in shares.items():
             lack[part] += share * total
         for name in sorted(names, key=lambda name: (-len(groups[name]), _shuffle_key(name, seed))):
-            # What one stratum leaves over is made up for by the next.
+            # Later strata make up for the rounding of earlier ones.
             part = max(shares, key=lambda part: lack[part] if shares[part] else float("-inf"))
             lack[part] -= len(groups[name])
             part_of |= {pair.id: part for pair in groups[name]}
@@ -138,37 +141,37 @@ def stratified_group_split(pairs: Sequence[Pair], shares: Mapping[str, float], s
 def _split_by_seed(pairs: Sequence[Pair], ratios: Ratios, seed: int) -> SplitResult:
     shares = dict(zip(SPLITS, ratios, strict=True))
     part_of = stratified_group_split(pairs, shares, seed)
-    placed = [replace(pair, split=part_of[pair.id], fold=None) for pair in pairs]
+    assigned = [replace(pair, split=part_of[pair.id], fold=None) for pair in pairs]
     groups = len({pair.group for pair in pairs})
     by = "cases" if groups == len(pairs) else pluralize(groups, "group")
     rule = f"seeded split of {by}, {'/'.join(f'{100 * share:g}' for share in ratios)}, seed {seed}"
     empty = [part for part in SPLITS if shares[part] and part not in set(part_of.values())]
-    return SplitResult(placed, rule, [f"too few for a {part} part: {pluralize(groups, 'group')}" for part in empty])
+    return SplitResult(assigned, rule, [f"too few for a {part} part: {pluralize(groups, 'group')}" for part in empty])
 
 
 def _use_official_split(pairs: Sequence[Pair], official: str, seed: int) -> SplitResult:
     warnings: list[str] = []
     present = {pair.split for pair in pairs}
     rule = f"official parts: {official}"
-    placed = list(pairs)
+    assigned = list(pairs)
     if "val" not in present:
         train = [pair for pair in pairs if pair.split == "train"]
         part_of = stratified_group_split(train, {"train": 0.875, "val": 0.125}, seed)
-        placed = [replace(pair, split=part_of.get(pair.id, pair.split)) for pair in pairs]
+        assigned = [replace(pair, split=part_of.get(pair.id, pair.split)) for pair in pairs]
         rule += f"; val is a seeded eighth of train, seed {seed}"
     if "test" not in present:
         warnings.append("there is no official test part: scores on val are of images that chose the checkpoint")
-    shared = _find_leaking_groups(placed)
+    shared = _find_leaking_groups(assigned)
     if shared:
         warnings.append(f"{pluralize(len(shared), 'group')} in more than one official part: {', '.join(shared[:10])}")
-    return SplitResult(placed, rule, warnings)
+    return SplitResult(assigned, rule, warnings)
 
 
 def _find_leaking_groups(pairs: Sequence[Pair]) -> list[str]:
-    parts: dict[str, set[str | None]] = {}
+    splits: dict[str, set[str | None]] = {}
     for pair in pairs:
-        parts.setdefault(pair.group or pair.id, set()).add(pair.split)
-    return sorted(group for group, found in parts.items() if len(found) > 1)
+        splits.setdefault(pair.group or pair.id, set()).add(pair.split)
+    return sorted(group for group, names in splits.items() if len(names) > 1)
 
 
 def _add_folds(result: SplitResult, folds: int, seed: int) -> SplitResult:
@@ -179,9 +182,9 @@ def _add_folds(result: SplitResult, folds: int, seed: int) -> SplitResult:
             f"--folds {folds}: train and val hold {pluralize(groups, 'group')}, expected at least one a fold"
         )
     part_of = stratified_group_split(pool, {str(fold): 1 / folds for fold in range(folds)}, seed)
-    placed = [replace(pair, fold=int(part_of[pair.id]) if pair.id in part_of else None) for pair in result.pairs]
+    assigned = [replace(pair, fold=int(part_of[pair.id]) if pair.id in part_of else None) for pair in result.pairs]
     return SplitResult(
-        placed, f"{result.rule}; {pluralize(folds, 'fold')} over train and val, seed {seed}", result.warnings
+        assigned, f"{result.rule}; {pluralize(folds, 'fold')} over train and val, seed {seed}", result.warnings
     )
 
 

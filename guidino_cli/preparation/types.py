@@ -1,4 +1,4 @@
-"""Pairs of files that a layout finds, before any is opened; and a thread pool to open them."""
+"""Types of a discovered data set before any file is opened, and a thread pool to open the files."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from guidino_cli.data.images import IMAGE_SUFFIXES
 from guidino_cli.errors import DataError
 from guidino_cli.preparation.matching import MatchResult
 from guidino_cli.progress import pluralize, track
@@ -18,13 +19,13 @@ class Pair:
 
     Attributes:
         id: Unique name of the case.
-        images: One file, or one file a channel.
-        masks: One file, or several that are merged (a pixel is foreground if any of them says so).
-        split: Official part "train", "val" or "test", or None.
+        images: One file, or one file per channel.
+        masks: One file, or several to merge (a pixel is foreground if it is in any of them).
+        split: Official split "train", "val" or "test", or None.
         fold: Official cross-validation fold, or None.
-        group: What belongs together, or None for the case itself.
-        stratum: Kind of case that every part should hold its share of ("benign"), or "".
-        fields: What else a table says about the case, by column.
+        group: Name of the cases that a split keeps together, or None for the case alone.
+        stratum: Kind of case ("benign") that each split gets its share of, or "".
+        fields: Further columns of the source table.
     """
 
     id: str
@@ -39,25 +40,25 @@ class Pair:
 
 @dataclass(frozen=True)
 class DiscoveredDataset:
-    """The outcome of a layout.
+    """Files of a data set as its layout arranges them.
 
     Attributes:
-        layout: Its name.
-        evidence: Why it was recognised, one sentence.
+        layout: Name of the layout.
+        evidence: Why the layout was recognised, in one sentence.
         pairs: Sorted by id.
-        images: Images without a mask.
-        masks: Masks without an image.
-        collisions: Files whose names cannot be told apart.
-        notes: What was left aside on purpose, and why.
-        class_names: Given by the data set itself, the background first; None if it does not say.
-        official: Where the official parts come from, or "" without any.
+        unmatched_images: Images without a mask.
+        unmatched_masks: Masks without an image.
+        collisions: Groups of files with ambiguous names.
+        notes: What was left out on purpose, and why.
+        class_names: Named by the data set itself, background first; None if it does not name them.
+        official: Where the official split comes from, or "" without one.
     """
 
     layout: str
     evidence: str
     pairs: list[Pair]
-    images: list[Path] = field(default_factory=list)
-    masks: list[Path] = field(default_factory=list)
+    unmatched_images: list[Path] = field(default_factory=list)
+    unmatched_masks: list[Path] = field(default_factory=list)
     collisions: list[tuple[Path, ...]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     class_names: tuple[str, ...] | None = None
@@ -66,7 +67,7 @@ class DiscoveredDataset:
 
 @dataclass(frozen=True)
 class MatchedFolders:
-    """One folder pair of a data set, matched: its official split, and a word for its cases' ids."""
+    """A folder of images matched with its folder of masks: official split, prefix of the case ids, stratum."""
 
     matches: MatchResult
     split: str | None = None
@@ -83,9 +84,9 @@ def merge_folders(
     notes: Sequence[str] = (),
     official: str = "",
 ) -> DiscoveredDataset:
-    """Make one `Found` of several folder pairs.
+    """Merge several pairs of folders into one data set.
 
-    Ids get their part's prefix if a name occurs in several parts (as in TN3K, whose parts all count from 0000).
+    Ids get the prefix of their folders if a name occurs in several (as in TN3K, where each counts from 0000).
     """
     stems = [stem.lower() for part in parts for stem, _, _ in part.matches.pairs]
     prefixed = always_prefix or len(set(stems)) < len(stems)
@@ -99,8 +100,8 @@ def merge_folders(
         layout,
         evidence,
         sorted(pairs, key=lambda pair: pair.id),
-        [path for part in parts for path in part.matches.images],
-        [path for part in parts for path in part.matches.masks],
+        [path for part in parts for path in part.matches.unmatched_images],
+        [path for part in parts for path in part.matches.unmatched_masks],
         [files for part in parts for files in part.matches.collisions],
         list(notes),
         official=official,
@@ -111,38 +112,40 @@ def _case_id(part: MatchedFolders, stem: str, prefixed: bool) -> str:
     return f"{part.prefix}_{stem}" if prefixed and part.prefix else stem
 
 
-def apply_split_lists(found: DiscoveredDataset, folder: Path) -> DiscoveredDataset:
-    """Apply `train.txt`, `val.txt`, `test.txt` of names beside the folders, if there are any.
+def apply_split_lists(dataset: DiscoveredDataset, folder: Path) -> DiscoveredDataset:
+    """Apply the lists of names `train.txt`, `val.txt`, `test.txt` in the folder, if there are any.
 
     Raises:
         DataError: A name in two lists, or in none of the folders.
     """
     lists = {split: folder / f"{split}.txt" for split in ("train", "val", "test")}
     lists = {split: path for split, path in lists.items() if path.is_file()}
-    if not lists or found.official:
-        return found
+    if not lists or dataset.official:
+        return dataset
     split_of: dict[str, str] = {}
     for split, path in lists.items():
         for stem in read_split_list(path):
             if split_of.setdefault(stem, split) != split:
                 raise DataError(f"{path}: {stem} is also in {split_of[stem]}.txt; a case has one split")
-    stems = {path.stem for pair in found.pairs for path in pair.images}
-    stems |= {path.stem for path in found.images} | {path.stem for files in found.collisions for path in files}
+    stems = {path.stem for pair in dataset.pairs for path in pair.images}
+    stems |= {path.stem for path in dataset.unmatched_images} | {
+        path.stem for files in dataset.collisions for path in files
+    }
     missing = sorted(set(split_of) - stems)
     if missing:
         names = ", ".join(missing[:10])
         raise DataError(f"{folder}: the split lists name {pluralize(len(missing), 'image')} not there: {names}")
-    pairs = [replace(pair, split=split_of.get(pair.images[0].stem)) for pair in found.pairs]
+    pairs = [replace(pair, split=split_of.get(pair.images[0].stem)) for pair in dataset.pairs]
     left = [pair.id for pair in pairs if pair.split is None]
-    notes = list(found.notes)
+    notes = list(dataset.notes)
     if left:
         notes.append(f"images in no split list, left out: {len(left)} ({', '.join(left[:5])})")
         pairs = [pair for pair in pairs if pair.split is not None]
-    return replace(found, pairs=pairs, notes=notes, official=", ".join(path.name for path in lists.values()))
+    return replace(dataset, pairs=pairs, notes=notes, official=", ".join(path.name for path in lists.values()))
 
 
 def read_split_list(path: Path) -> list[str]:
-    """Stems in a list of names: one a line, with or without folder and suffix; a second column is ignored."""
+    """Read the stems in a list of names: one a line, with or without folder and suffix; further columns are ignored."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -151,7 +154,7 @@ def read_split_list(path: Path) -> list[str]:
 
 
 def _stem(line: str) -> str:
-    known = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+    known = tuple(IMAGE_SUFFIXES)
     for separator in (",", "\t"):
         line = line.split(separator)[0].strip()
     first = line.split(" ")[0]
@@ -166,7 +169,7 @@ Result = TypeVar("Result")
 
 
 def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:
-    """Apply a function to all items and show a bar: Pillow decodes without the interpreter lock."""
+    """Apply a function to all items in threads, with a progress bar; Pillow decodes without the interpreter lock."""
     pool = ThreadPoolExecutor(max_workers=os.cpu_count())
     try:
         return list(track(pool.map(function, items), total=len(items), description=description))

@@ -3,14 +3,13 @@
 import json
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from guidino_cli import __version__
-from guidino_cli.data.images import read_image, read_label_map, write_label_map
+from guidino_cli.data.images import read_image, read_label_map, write_label_map, write_png
 from guidino_cli.data.manifest import Manifest, save_manifest
 from guidino_cli.data.masks.rule import MaskRule
 from guidino_cli.errors import ConfigError
@@ -39,11 +38,11 @@ def write_contact_sheet(summary: DatasetSummary, folder: Path) -> None:
     which = f"{len(chosen)} of {len(summary.cases)} cases, {ordered}" if len(chosen) < len(summary.cases) else counts
     heading = f"{summary.name} ({counts})\n{which}" if which != counts else f"{summary.name} ({counts})\nall, {ordered}"
     figure = contact_sheet(map_in_threads(tile, chosen, "contact sheet"), heading=heading, classes=summary.classes)
-    write_atomically(folder / "contact_sheet.png", lambda place: figure.savefig(place))
+    write_atomically(folder / "contact_sheet.png", lambda temporary: figure.savefig(temporary))
 
 
 def _choose_tiles(cases: Sequence[Case], count: int) -> list[Case]:
-    """Cases for the contact sheet: of each part its share, at least two, evenly from little to much foreground."""
+    """Choose cases for the contact sheet: of each split its share, at least two, evenly spaced by foreground."""
     chosen: list[Case] = []
     for part in SPLITS:
         own = sorted((case for case in cases if case.split == part), key=lambda case: (case.foreground or 0, case.id))
@@ -53,43 +52,34 @@ def _choose_tiles(cases: Sequence[Case], count: int) -> list[Case]:
     return chosen[:count]
 
 
-def nnunet_folder_name(name: str, export: str) -> str:
-    """Folder name for `--export nnunet` or `--export nnunet:27`: `Dataset027_name`.
+def nnunet_folder_name(name: str, target: str) -> str:
+    """Folder name for the target `nnunet` or `nnunet:27` of `--export`: `Dataset027_name`.
 
     Raises:
-        ConfigError: Another word, or an id that is not in 1..999.
+        ConfigError: Another target, or an id outside 1..999.
     """
-    kind, _, number = export.partition(":")
+    kind, _, number = target.partition(":")
     if kind != "nnunet" or (number and not (number.isdigit() and 1 <= int(number) <= 999)):
-        raise ConfigError(f"--export {export}: expected nnunet, or nnunet:27 for Dataset027")
+        raise ConfigError(f"--export {target}: expected nnunet, or nnunet:27 for Dataset027")
     words = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or "data"
     return f"Dataset{int(number or 1):03d}_{words}"
 
 
-def export(
-    manifest: Manifest, folder: Path, *, each: Callable[[Callable[[Case], None], Sequence[Case]], object]
-) -> None:
-    """Write imagesTr, labelsTr, imagesTs, labelsTs, dataset.json and splits_final.json.
+def export_nnunet(manifest: Manifest, folder: Path) -> None:
+    """Write an nnU-Net raw folder: imagesTr, labelsTr, imagesTs, labelsTs, dataset.json and splits_final.json.
 
-    Images become lossless 8-bit RGB PNG in one file each, as nnU-Net's NaturalImage2DIO reads them. Train and val are
-    nnU-Net's training cases, and splits_final.json (to be copied into nnUNet_preprocessed) keeps them apart.
-
-    Args:
-        manifest: Cases with masks.
-        folder: To be created.
-        each: Applies a function to every case, perhaps in threads and with a progress bar.
+    Images are written as 8-bit RGB PNG, one file each, as nnU-Net's NaturalImage2DIO reads them. Train and val are
+    nnU-Net's training cases; splits_final.json, to be copied into nnUNet_preprocessed, separates them.
     """
 
-    def write(case: Case) -> None:
+    def write_case(case: Case) -> None:
         part = "Ts" if case.split == "test" else "Tr"
         pixels, _ = read_image(case.image)
-        image = Image.fromarray(pixels)
-        place = folder / f"images{part}" / f"{case.id}_0000.png"
-        write_atomically(place, lambda path: image.save(path, compress_level=3))
+        write_png(folder / f"images{part}" / f"{case.id}_0000.png", pixels)
         if case.mask is not None:
             write_label_map(folder / f"labels{part}" / f"{case.id}.png", read_label_map(case.mask))
 
-    each(write, manifest.cases)
+    map_in_threads(write_case, manifest.cases, "exporting")
     training = [case for case in manifest.cases if case.split != "test"]
     description = {
         "channel_names": {"0": "R", "1": "G", "2": "B"},
@@ -103,7 +93,7 @@ def export(
 
 
 def _nnunet_folds(training: Sequence[Case]) -> list[dict[str, list[str]]]:
-    """nnU-Net's list of folds: the manifest's folds, or one of train against val."""
+    """Make nnU-Net's list of folds: the manifest's folds, or a single one of train against val."""
     folds = sorted({case.fold for case in training if case.fold is not None})
     if not folds:
         return [_nnunet_fold(training, {case.id for case in training if case.split == "val"})]
@@ -115,49 +105,44 @@ def _nnunet_fold(training: Sequence[Case], held_out: set[str]) -> dict[str, list
     return {"train": [case for case in ids if case not in held_out], "val": [case for case in ids if case in held_out]}
 
 
-def write(
+def write_dataset(
     summary: DatasetSummary,
     folder: Path,
-    found: DiscoveredDataset,
+    dataset: DiscoveredDataset,
     rule: MaskRule,
     options: PrepareOptions,
     pairs: dict[str, Pair],
 ) -> None:
-    """Write what is prepared into a folder that holds the masks already."""
+    """Write a prepared data set into a folder that already holds the masks."""
     own = [case for case in summary.cases if case.image.is_relative_to(folder)]
     map_in_threads(lambda case: _write_image(case, pairs[case.id]), own, "copying images")
     manifest = Manifest(
-        options.name, list(summary.classes), list(summary.cases), _source_record(summary, found, rule, options)
+        options.name, list(summary.classes), list(summary.cases), _source_record(summary, dataset, rule, options)
     )
     save_manifest(manifest, folder)
     write_text(folder / "report.md", to_markdown(summary))
     write_contact_sheet(summary, folder)
     if options.export_name:
-        export(
-            manifest,
-            folder / "nnUNet_raw" / options.export_name,
-            each=lambda function, cases: map_in_threads(function, cases, "exporting"),
-        )
+        export_nnunet(manifest, folder / "nnUNet_raw" / options.export_name)
 
 
 def _write_image(case: Case, pair: Pair) -> None:
-    """Copy an image as it is, or merge its channel files to one RGB PNG."""
+    """Copy an image unchanged, or merge its channel files into one RGB PNG."""
     if len(pair.images) == 1:
-        write_atomically(case.image, lambda place: shutil.copyfile(pair.images[0], place))
+        write_atomically(case.image, lambda temporary: shutil.copyfile(pair.images[0], temporary))
         return
     channels = [read_image(path)[0][..., 0] for path in pair.images]
     channels += [np.zeros_like(channels[0])] * (3 - len(channels))
-    image = Image.fromarray(np.stack(channels, axis=2))
-    write_atomically(case.image, lambda place: image.save(place, compress_level=3))
+    write_png(case.image, np.stack(channels, axis=2))
 
 
 def _source_record(
-    summary: DatasetSummary, found: DiscoveredDataset, rule: MaskRule, options: PrepareOptions
+    summary: DatasetSummary, dataset: DiscoveredDataset, rule: MaskRule, options: PrepareOptions
 ) -> dict[str, object]:
     return {
         "guidino": __version__,
-        "layout": found.layout,
-        "layout_evidence": found.evidence,
+        "layout": dataset.layout,
+        "layout_evidence": dataset.evidence,
         "mask_rule": rule.kind,
         "mask_threshold": rule.threshold if rule.kind == "threshold" else None,
         "mask_evidence": rule.sentence,

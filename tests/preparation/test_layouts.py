@@ -29,17 +29,17 @@ def _parts(root: Path, layout: str = "auto") -> dict[str, str | None]:
 
 def test_kvasir_is_known_by_its_names(tmp_path: Path) -> None:
     name = "cju0qkwl35piu0993l0dewei2.jpg"
-    found = detect_layout(_touch(tmp_path, f"images/{name}", f"masks/{name}"))
-    assert (found.layout, found.class_names) == ("kvasir", ("background", "polyp"))
+    result = detect_layout(_touch(tmp_path, f"images/{name}", f"masks/{name}"))
+    assert (result.layout, result.class_names) == ("kvasir", ("background", "polyp"))
 
 
 def test_lists_beside_the_folders_are_the_official_parts(tmp_path: Path) -> None:
     _touch(tmp_path, *(f"{kind}/{stem}.png" for kind in ("images", "masks") for stem in "abcd"))
     (tmp_path / "train.txt").write_text("a\nimages/b.png masks/b.png\n")
     (tmp_path / "test.txt").write_text("c\n")
-    found = detect_layout(tmp_path)
-    assert {pair.id: pair.split for pair in found.pairs} == {"a": "train", "b": "train", "c": "test"}
-    assert any("d" in note and "no split list" in note for note in found.notes)
+    result = detect_layout(tmp_path)
+    assert {pair.id: pair.split for pair in result.pairs} == {"a": "train", "b": "train", "c": "test"}
+    assert any("d" in note and "no split list" in note for note in result.notes)
 
 
 def test_a_listed_case_that_is_not_there_is_an_error(tmp_path: Path) -> None:
@@ -86,9 +86,9 @@ def test_isic_superpixels_and_other_tasks_are_no_images(tmp_path: Path) -> None:
         "ISIC-2017_Training_Part1_GroundTruth/ISIC_0000000_segmentation.png",
         "ISIC-2017_Training_Part2_GroundTruth/ISIC_0000000_features.json",
     )
-    found = detect_layout(tmp_path)
-    assert [pair.images[0].name for pair in found.pairs] == ["ISIC_0000000.jpg"]
-    assert found.images == []
+    result = detect_layout(tmp_path)
+    assert [pair.images[0].name for pair in result.pairs] == ["ISIC_0000000.jpg"]
+    assert result.unmatched_images == []
 
 
 def test_tn3k_ids_carry_their_part_because_both_count_from_zero(tmp_path: Path) -> None:
@@ -109,9 +109,9 @@ def test_tn3k_folds_are_positions_in_the_sorted_list(tmp_path: Path) -> None:
 def test_busi_merges_masks_and_keeps_the_kind_of_lesion(tmp_path: Path) -> None:
     _touch(tmp_path, "benign/benign (1).png", "benign/benign (1)_mask.png", "benign/benign (1)_mask_1.png")
     _touch(tmp_path, "malignant/malignant (1).png", "malignant/malignant (1)_mask.png")
-    found = detect_layout(tmp_path)
-    assert found.layout == "busi"
-    assert {pair.id: (pair.stratum, pair.group, len(pair.masks)) for pair in found.pairs} == {
+    result = detect_layout(tmp_path)
+    assert result.layout == "busi"
+    assert {pair.id: (pair.stratum, pair.group, len(pair.masks)) for pair in result.pairs} == {
         "benign (1)": ("benign", "benign/benign (1)", 2),
         "malignant (1)": ("malignant", "malignant/malignant (1)", 1),
     }
@@ -120,9 +120,9 @@ def test_busi_merges_masks_and_keeps_the_kind_of_lesion(tmp_path: Path) -> None:
 def test_busi_normal_images_are_a_choice_that_is_told(tmp_path: Path) -> None:
     for kind in ("benign", "malignant", "normal"):
         _touch(tmp_path, f"{kind}/{kind} (1).png", f"{kind}/{kind} (1)_mask.png")
-    found = detect_layout(tmp_path)
-    assert len(filter_normal_cases(found, include=True).pairs) == 3
-    without = filter_normal_cases(found, include=False)
+    result = detect_layout(tmp_path)
+    assert len(filter_normal_cases(result, include=True).pairs) == 3
+    without = filter_normal_cases(result, include=False)
     assert len(without.pairs) == 2
     assert "normal images, 1: left out" in without.notes[-1]
 
@@ -131,10 +131,10 @@ def test_the_field_of_view_of_drive_is_no_label(tmp_path: Path) -> None:
     for part, number in (("training", 21), ("test", 1)):
         _touch(tmp_path, f"{part}/images/{number}_{part}.tif", f"{part}/1st_manual/{number}_manual1.gif")
         _touch(tmp_path, f"{part}/mask/{number}_{part}_mask.gif")
-    found = detect_layout(tmp_path)
-    assert found.layout == "drive"
-    assert [pair.masks[0].parent.name for pair in found.pairs] == ["1st_manual", "1st_manual"]
-    assert any("field of view" in note for note in found.notes)
+    result = detect_layout(tmp_path)
+    assert result.layout == "drive"
+    assert [pair.masks[0].parent.name for pair in result.pairs] == ["1st_manual", "1st_manual"]
+    assert any("field of view" in note for note in result.notes)
 
 
 def _nnunet(root: Path, **description: object) -> Path:
@@ -146,9 +146,9 @@ def _nnunet(root: Path, **description: object) -> Path:
 
 
 def test_nnunet_collects_channels_and_names(tmp_path: Path) -> None:
-    found = detect_layout(_nnunet(tmp_path))
-    assert found.class_names == ("background", "tumour")
-    assert [(pair.id, len(pair.images), pair.split) for pair in found.pairs] == [("a", 2, "train"), ("b", 2, "test")]
+    result = detect_layout(_nnunet(tmp_path))
+    assert result.class_names == ("background", "tumour")
+    assert [(pair.id, len(pair.images), pair.split) for pair in result.pairs] == [("a", 2, "train"), ("b", 2, "test")]
 
 
 def test_nnunet_version_one_has_its_labels_the_other_way_round(tmp_path: Path) -> None:
@@ -194,13 +194,13 @@ def test_two_folders_of_masks_are_refused(tmp_path: Path) -> None:
 
 
 def test_other_folders_are_told_and_not_used(tmp_path: Path) -> None:
-    found = detect_layout(_touch(tmp_path, "images/a.png", "masks/a.png", "fov/a.png"))
-    assert found.notes == ["fov/ is not used"]
+    result = detect_layout(_touch(tmp_path, "images/a.png", "masks/a.png", "fov/a.png"))
+    assert result.notes == ["fov/ is not used"]
 
 
 def test_one_folder_with_suffixes(tmp_path: Path) -> None:
-    found = detect_layout(_touch(tmp_path, "a.jpg", "a_mask.png", "b.jpg", "b_mask.png"))
-    assert (found.layout, [pair.id for pair in found.pairs]) == ("suffix", ["a", "b"])
+    result = detect_layout(_touch(tmp_path, "a.jpg", "a_mask.png", "b.jpg", "b_mask.png"))
+    assert (result.layout, [pair.id for pair in result.pairs]) == ("suffix", ["a", "b"])
 
 
 def test_a_folder_within_a_folder_of_nothing_else_is_entered(tmp_path: Path) -> None:
@@ -208,8 +208,8 @@ def test_a_folder_within_a_folder_of_nothing_else_is_entered(tmp_path: Path) -> 
 
 
 def test_hidden_files_are_no_images(tmp_path: Path) -> None:
-    found = detect_layout(_touch(tmp_path, "images/a.png", "images/._a.png", "masks/a.png", "masks/._a.png"))
-    assert len(found.pairs) == 1
+    result = detect_layout(_touch(tmp_path, "images/a.png", "images/._a.png", "masks/a.png", "masks/._a.png"))
+    assert len(result.pairs) == 1
 
 
 def test_a_csv_names_pairs_groups_and_parts(tmp_path: Path) -> None:

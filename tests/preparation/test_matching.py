@@ -26,30 +26,30 @@ def _paths(*names: str) -> list[Path]:
     ],
 )
 def test_common_spellings_find_each_other(image: str, mask: str) -> None:
-    found = match_masks(_paths(image, "other.png"), _paths(mask, "other.png"))
-    assert (Path(image), (Path(mask),)) in [(pair[1], pair[2]) for pair in found.pairs]
+    result = match_masks(_paths(image, "other.png"), _paths(mask, "other.png"))
+    assert (Path(image), (Path(mask),)) in [(pair[1], pair[2]) for pair in result.pairs]
 
 
 def test_numbered_masks_belong_to_one_image() -> None:
-    found = match_masks(_paths("a.png"), _paths("a_mask.png", "a_mask_1.png", "a_mask_2.png"))
-    assert [len(masks) for _, _, masks in found.pairs] == [3]
+    result = match_masks(_paths("a.png"), _paths("a_mask.png", "a_mask_1.png", "a_mask_2.png"))
+    assert [len(masks) for _, _, masks in result.pairs] == [3]
 
 
 def test_two_masks_of_one_name_are_a_collision() -> None:
-    found = match_masks(_paths("a.png"), _paths("a_mask.png", "a_gt.png"))
-    assert found.pairs == []
-    assert len(found.collisions) == 1
+    result = match_masks(_paths("a.png"), _paths("a_mask.png", "a_gt.png"))
+    assert result.pairs == []
+    assert len(result.collisions) == 1
 
 
 def test_two_images_of_one_name_are_a_collision() -> None:
-    found = match_masks(_paths("a.jpg", "a.png", "b.png"), _paths("a.gif", "b.gif"))
-    assert [pair[0] for pair in found.pairs] == ["b"]
-    assert found.collisions == [(Path("a.jpg"), Path("a.png"), Path("a.gif"))]
+    result = match_masks(_paths("a.jpg", "a.png", "b.png"), _paths("a.gif", "b.gif"))
+    assert [pair[0] for pair in result.pairs] == ["b"]
+    assert result.collisions == [(Path("a.jpg"), Path("a.png"), Path("a.gif"))]
 
 
 def test_what_has_no_partner_is_listed() -> None:
-    found = match_masks(_paths("a.png", "b.png"), _paths("b.png", "c.png"))
-    assert (found.images, found.masks) == (_paths("a.png"), _paths("c.png"))
+    result = match_masks(_paths("a.png", "b.png"), _paths("b.png", "c.png"))
+    assert (result.unmatched_images, result.unmatched_masks) == (_paths("a.png"), _paths("c.png"))
 
 
 def test_names_that_merely_follow_each_other_are_not_paired() -> None:
