@@ -92,7 +92,7 @@ def run(
     on_snapshot = snapshot_callback(folder, _exported_encoder(trainer), paths)
     go_on = f"guidino pretrain --resume -o {out}"
     with add_resume_hints(out, go_on=go_on, is_begun=folder.has_state, less_memory=_MEMORY_HINT):
-        trainer.fit(after_row=pretrain_curve_callback(folder), look=on_snapshot)
+        trainer.fit(after_row=pretrain_curve_callback(folder), snapshot=on_snapshot)
         run_on_main_process(lambda: _finish(folder, trainer, student))
 
 
@@ -147,7 +147,7 @@ def _start(
 
 def _exported_encoder(trainer: Pretrainer):  # type: ignore[no-untyped-def]
     """The encoder that is written in the end: the teacher's if the objective has one."""
-    return getattr(trainer.bare, "teacher", trainer.bare.student)
+    return getattr(trainer.bare_objective, "teacher", trainer.bare_objective.student)
 
 
 def _print_summary(config: PretrainConfig, student: Student, *, images: int) -> None:
@@ -171,13 +171,14 @@ def _print_summary(config: PretrainConfig, student: Student, *, images: int) -> 
 
 def _finish(folder: PretrainFolder, trainer: Pretrainer, student: Student) -> None:
     """Write the backbone and the curve, and print how to use them."""
-    sha256 = save_backbone(trainer.bare.result(), folder.path, encoder=trainer.bare.student, identity=student.identity)
-    result = {"sha256": sha256, "steps": trainer.at.step, "seconds": round(trainer.at.seconds, 3)}
+    objective = trainer.bare_objective
+    sha256 = save_backbone(objective.result(), folder.path, encoder=objective.student, identity=student.identity)
+    result = {"sha256": sha256, "steps": trainer.state.step, "seconds": round(trainer.state.seconds, 3)}
     folder.write_facts({**folder.facts(), "result": result})
     shutil.rmtree(folder.path / _FEATURES_FOLDER, ignore_errors=True)
-    if trainer.journal.rows:  # the history may have been removed from a finished run
-        save_pretrain_curve(folder, trainer.journal.rows)
+    if trainer.metrics.rows:  # the history may have been removed from a finished run
+        save_pretrain_curve(folder, trainer.metrics.rows)
     print(f"backbone {folder.path}, SHA-256 {sha256}")
     print(f"figures {folder.path / PRETRAIN_CURVE_FILE} and {folder.path / TOKENS_FILE}")
-    name = "dinov3" if trainer.bare.student.network.config.model_type.startswith("dinov3") else "dinov2"
+    name = "dinov3" if objective.student.network.config.model_type.startswith("dinov3") else "dinov2"
     print(f"use: --set model.backbone.name={name} --set model.backbone.options.weights={folder.path}")

@@ -22,7 +22,6 @@ from guidino_cli.commands.runs.result import RunResult, read_result, write_resul
 from guidino_cli.config import RunConfig, dump_config, load_preset, override
 from guidino_cli.data.manifest import MANIFEST_NAME, Manifest, load_manifest, require_cases
 from guidino_cli.distributed import run_on_all_ranks, run_on_main_process
-from guidino_cli.engine.checkpointing import has_state
 from guidino_cli.engine.devices import bf16_emulation_warning
 from guidino_cli.engine.environment import describe_environment, fingerprint_files
 from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
@@ -115,7 +114,7 @@ def build_and_train(
     advice = add_resume_hints(
         folder.path,
         go_on=f"guidino train --resume -o {folder.path}",
-        is_begun=lambda: has_state(folder.state.parent),
+        is_begun=folder.has_state,
         less_memory=_LESS_MEMORY,
     )
     with advice, explain_determinism_errors():
@@ -146,7 +145,7 @@ def resolve_restart(out: Path | None, *, resume: bool, overwrite: bool) -> tuple
     """Whether to resume or overwrite: torchrun starts lost processes again with the words of the first start."""
     if out is None or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) == 0:
         return resume, overwrite
-    goes_on = has_state(RunFolder(out).state.parent)
+    goes_on = RunFolder(out).has_state()
     # What lies there without a state is of the start that was lost.
     return goes_on, not goes_on
 
@@ -223,7 +222,7 @@ def _trainer(folder: RunFolder, config: RunConfig, model: Model, manifest: Manif
 
 def _finish(folder: RunFolder, trainer: Trainer, *, offline: bool) -> None:
     """Say what came out, and draw the curve and the validation grid."""
-    print(f"best val Dice {trainer.at.best_dice:.4f} in epoch {trainer.at.best_epoch}")
+    print(f"best val Dice {trainer.state.best_dice:.4f} in epoch {trainer.state.best_epoch}")
     draw_curve(folder, folder.history())
     # A backbone that was in pieces may be too large for one device.
     device = torch.device("cpu") if trainer.config.train.shard_backbone else trainer.accelerator.device
@@ -236,4 +235,4 @@ def _finish(folder: RunFolder, trainer: Trainer, *, offline: bool) -> None:
 def _result(folder: RunFolder, trainer: Trainer) -> RunResult:
     history = folder.history()
     seconds = sum(row.get("train_seconds", 0.0) + row.get("val_seconds", 0.0) for row in history)
-    return RunResult(trainer.at.best_dice, trainer.at.best_epoch, len(history), round(seconds, 3))
+    return RunResult(trainer.state.best_dice, trainer.state.best_epoch, len(history), round(seconds, 3))

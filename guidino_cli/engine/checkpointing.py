@@ -3,28 +3,30 @@
 import io
 import os
 import random
+import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.distributed import rank, run_on_main_process
+from guidino_cli.errors import ConfigError, DataError, UserError
 from guidino_cli.files import write_atomically
 from guidino_cli.progress import log_warning
 
 
 def get_random_state(device: torch.device) -> dict[str, Any]:
-    """Of every generator that a part of the run might draw from; as tensors, since lists of numbers pickle slowly."""
+    """State of every generator that a part of the run may use; as tensors, since lists of numbers pickle slowly."""
     version, words, gauss = random.getstate()
-    others: Any = np.random.get_state()  # noqa: NPY002 (others' code may draw from it)
-    kind, keys, *rest = others
+    legacy: Any = np.random.get_state()  # noqa: NPY002 (dependencies may use it)
+    kind, keys, *rest = legacy
     return {
         "python": (version, torch.tensor(words), gauss),
         "numpy": (kind, torch.tensor(keys.astype(np.int64)), *rest),
@@ -34,7 +36,7 @@ def get_random_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    """Be as at the moment of `random_state`."""
+    """Restore what `get_random_state` returned."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words.tolist()), gauss))
     kind, keys, *rest = state["numpy"]
@@ -47,69 +49,77 @@ def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
 STATE_FILE, PREVIOUS_STATE_FILE = "state.pt", "previous.pt"
 
 
-def write_state(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write tensors and plain values, so that `weights_only` loading suffices: no pickle that runs code.
+@dataclass(frozen=True)
+class StateFolder:
+    """A run's folder whose `last/` holds the newest state file and the one before; one of them is always intact."""
 
-    At any moment one of the two files is whole.
+    path: Path
 
-    Raises:
-        ResourceError: The disk is full or the place cannot be written.
-    """
-    buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
+    @property
+    def state(self) -> Path:
+        """Everything needed to resume."""
+        return self.path / "last" / STATE_FILE
 
-    def write(place: Path) -> None:
-        _write_durably(place, buffer.getbuffer())
-        if (folder / STATE_FILE).is_file():
-            os.replace(folder / STATE_FILE, folder / PREVIOUS_STATE_FILE)
+    @property
+    def previous_state(self) -> Path:
+        """The state before, for the case that the newest is damaged."""
+        return self.path / "last" / PREVIOUS_STATE_FILE
 
-    write_atomically(folder / STATE_FILE, write)
+    def has_state(self) -> bool:
+        """Whether there is a state to resume from."""
+        return self.state.is_file() or self.previous_state.is_file()
 
+    def remove_states(self) -> None:
+        """Remove the states of a run that is overwritten."""
+        for path in (self.state, self.previous_state):
+            path.unlink(missing_ok=True)
 
-def read_state(folder: Path) -> dict[str, Any]:
-    """The newest state that is whole; a warning on stderr says if it is the one before.
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Write tensors and plain values, so that `weights_only` loading suffices: no pickle that runs code.
 
-    Raises:
-        DataError: There is none.
-    """
-    if not has_state(folder):
-        raise DataError(
-            f"{folder / STATE_FILE}: is missing, so there is nothing to resume; train again with --overwrite"
-        )
-    try:
-        return _read(folder / STATE_FILE)
-    except DataError as error:
-        if not (folder / PREVIOUS_STATE_FILE).is_file():
-            raise DataError(f"{error}; train again with --overwrite") from error
-        damage = error
-    try:
-        state = _read(folder / PREVIOUS_STATE_FILE)
-    except DataError as error:
-        raise DataError(
-            f"{damage}, and so is the state before ({PREVIOUS_STATE_FILE}); train again with --overwrite"
-        ) from error
-    if PartialState().is_main_process:
-        log_warning(f"{damage}; going on from the state before, {folder / PREVIOUS_STATE_FILE}")
-    return state
+        Raises:
+            ResourceError: The disk is full or the folder cannot be written.
+        """
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
 
+        def write(temporary: Path) -> None:
+            _write_durably(temporary, buffer.getbuffer())
+            if self.state.is_file():
+                os.replace(self.state, self.previous_state)
 
-def has_state(folder: Path) -> bool:
-    """Whether there is something to go on from."""
-    return any((folder / name).is_file() for name in (STATE_FILE, PREVIOUS_STATE_FILE))
+        write_atomically(self.state, write)
 
+    def load_state(self) -> dict[str, Any]:
+        """Read the newest intact state; a warning on stderr says if it is the previous one.
 
-def remove_states(folder: Path) -> None:
-    """Forget a run that is written over."""
-    for name in (STATE_FILE, PREVIOUS_STATE_FILE):
-        (folder / name).unlink(missing_ok=True)
+        Raises:
+            DataError: There is none.
+        """
+        if not self.has_state():
+            raise DataError(f"{self.state}: is missing, so there is nothing to resume; train again with --overwrite")
+        try:
+            return _read(self.state)
+        except DataError as error:
+            if not self.previous_state.is_file():
+                raise DataError(f"{error}; train again with --overwrite") from error
+            damage = error
+        try:
+            state = _read(self.previous_state)
+        except DataError as error:
+            both = f"{damage}, and so is the state before ({PREVIOUS_STATE_FILE})"
+            raise DataError(f"{both}; train again with --overwrite") from error
+        if rank() == 0:
+            log_warning(f"{damage}; resuming from the state before, {self.previous_state}")
+        return state
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """`DataError` if a file is missing, cut off, or has one wrong bit."""
+    """`DataError` if a file is missing, truncated, or has one wrong bit."""
     if not path.is_file():
         raise DataError(f"{path}: is missing")
     try:
-        # torch.load itself does not look at the checksums.
+        # torch.load itself does not verify the checksums.
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
         if broken is not None:
@@ -130,56 +140,123 @@ def _write_durably(path: Path, content: memoryview) -> None:
 
 @dataclass
 class RunState:
-    """Where a run stands.
+    """Progress of a run.
 
     Attributes:
-        sums: Every term of the loss and every figure, summed over the batches since the last row of the history.
+        sums: Every loss term and metric, summed over the batches since the last row of the history.
     """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
 
     def add(self, values: Mapping[str, Tensor]) -> None:
-        """Count in what a batch has shown."""
+        """Add the values of a batch."""
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value.detach()
 
 
-P = TypeVar("P", bound=RunState)
+S = TypeVar("S", bound=RunState)
 
 
-def capture_run(at: RunState, accelerator: Accelerator, *, version: int) -> dict[str, Any]:
-    """Tensors and plain values, between two steps of the optimiser; every process must call it."""
-    # Each process's own: their mean would have the row that is under way end in other digits.
-    sums = {name: accelerator.gather(value) for name, value in at.sums.items()}
-    return {
-        "format": version,
-        "processes": accelerator.num_processes,
-        "random": gather_object([get_random_state(accelerator.device)]),
-        **asdict(at),
-        "sums": sums,
-    }
+class Stateful(Protocol):
+    """A part of a checkpoint, such as an optimizer."""
+
+    def state_dict(self) -> Any:
+        """Tensors and plain values."""
+
+    def load_state_dict(self, state_dict: Any, /) -> Any:
+        """Restore what `state_dict` returned."""
 
 
-def require_resumable(state: Mapping[str, Any], accelerator: Accelerator, *, version: int) -> None:
-    """Check that a run can go on from what `captured` made.
+class CheckpointManager(Generic[S]):
+    """Saves and restores all that decides the steps to come, so that a resumed run repeats them bit for bit.
 
-    Raises:
-        ConfigError: Saved by another number of processes: batches would be of another size.
-        DataError: Of another format.
+    Args:
+        folder: Receives the state files.
+        accelerator: Of the run.
+        parts: What changes with the steps, such as the optimizer, under its key in the file.
+        state_type: Class of the run's progress; its fields are keys of the file.
+        version: Format of the file.
+        save_minutes: Between two saves; 0 to save only when asked.
+        describe: Progress in words, such as "step 3 of 6".
+
+    Attributes:
+        folder: The run's folder.
+        saved: Progress of the newest saved state in words; None before the first.
     """
-    if state.get("format") != version:
-        raise DataError("written by another version of guidino; go on with that one, or begin anew")
-    if state["processes"] != accelerator.num_processes:
-        raise ConfigError(
-            f"saved by {state['processes']} processes, but now there are {accelerator.num_processes}; "
-            "go on with as many as before"
-        )
 
+    def __init__(
+        self,
+        folder: StateFolder,
+        accelerator: Accelerator,
+        parts: Mapping[str, Stateful],
+        *,
+        state_type: type[S],
+        version: int,
+        save_minutes: float,
+        describe: Callable[[S], str],
+    ) -> None:
+        self.folder = folder
+        self.saved: str | None = None
+        self._accelerator, self._parts, self._state_type = accelerator, parts, state_type
+        self._version, self._seconds, self._describe = version, 60 * save_minutes, describe
+        self._saved_at = time.monotonic()
 
-def restore_run(state: Mapping[str, Any], accelerator: Accelerator, kind: type[P]) -> P:
-    """Where the run stood at the moment of `captured`; from here on, its random numbers are drawn."""
-    set_random_state(state["random"][accelerator.process_index], accelerator.device)
-    at = kind(**{item.name: state[item.name] for item in fields(kind)})
-    own = {name: value[accelerator.process_index] if value.ndim else value for name, value in at.sums.items()}
-    at.sums = {name: value.to(accelerator.device) for name, value in own.items()}
-    return at
+    def is_due(self) -> bool:
+        """Whether the last save was `save_minutes` ago; only rank 0 says so."""
+        return rank() == 0 and time.monotonic() - self._saved_at >= self._seconds > 0
+
+    def save(self, state: S) -> None:
+        """Write the state between two optimization steps; every rank must call it."""
+        content = self.capture(state)
+        run_on_main_process(lambda: self.folder.save_state(content))
+        self.saved, self._saved_at = self._describe(state), time.monotonic()
+
+    def capture(self, state: S) -> dict[str, Any]:
+        """Tensors and plain values; every rank must call it."""
+        return {
+            "format": self._version,
+            "processes": self._accelerator.num_processes,
+            "random": gather_object([get_random_state(self._accelerator.device)]),
+            **asdict(state),
+            # Those of each rank: with their mean, the row of the history in progress would end in other digits.
+            "sums": {name: self._accelerator.gather(value) for name, value in state.sums.items()},
+            **{name: part.state_dict() for name, part in self._parts.items()},
+        }
+
+    def restore(self) -> S:
+        """Load the newest intact state into all parts, and return the progress.
+
+        Raises:
+            ConfigError: Saved by another number of processes: batches would have another size.
+            DataError: No intact state, or one of another format or another model.
+        """
+        content = self.folder.load_state()
+        try:
+            self._load(content)
+        except UserError as error:
+            raise type(error)(f"{self.folder.state}: {error}") from error
+        state = self._state_type(**{item.name: content[item.name] for item in fields(self._state_type)})
+        state.sums = {name: self._own(value) for name, value in state.sums.items()}
+        self.saved = self._describe(state)
+        return state
+
+    def _load(self, content: Mapping[str, Any]) -> None:
+        if content.get("format") != self._version:
+            raise DataError("written by another version of guidino; resume with that one, or start a new run")
+        if content["processes"] != self._accelerator.num_processes:
+            raise ConfigError(
+                f"saved by {content['processes']} processes, but now there are {self._accelerator.num_processes}; "
+                "resume with as many as before"
+            )
+        try:
+            for name, part in self._parts.items():
+                part.load_state_dict(content[name])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise DataError(f"does not fit the run's settings ({str(error).splitlines()[0]})") from error
+        # Last: loading may draw random numbers.
+        set_random_state(content["random"][self._accelerator.process_index], self._accelerator.device)
+
+    def _own(self, values: Tensor) -> Tensor:
+        """This rank's entry of gathered values; a single rank gathers scalars."""
+        own = values[self._accelerator.process_index] if values.ndim else values
+        return own.to(self._accelerator.device)

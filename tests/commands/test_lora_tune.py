@@ -202,7 +202,7 @@ def test_a_killed_run_goes_on_bit_for_bit(
     original = Trainer._train_epoch
 
     def interrupted(self: Trainer, bar: object) -> dict[str, float]:
-        if self.at.epoch == 1:
+        if self.state.epoch == 1:
             raise KeyboardInterrupt
         return original(self, bar)
 

@@ -94,7 +94,7 @@ def test_resuming_goes_on_to_the_last_epoch(train, guidino, run: Path, monkeypat
     original = Trainer._train_epoch
 
     def interrupted(self: Trainer) -> dict[str, float]:
-        if self.at.epoch == 1:
+        if self.state.epoch == 1:
             raise KeyboardInterrupt
         return original(self)
 

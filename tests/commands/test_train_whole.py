@@ -121,7 +121,7 @@ def test_a_killed_run_goes_on_bit_for_bit_without_the_original_weights(
     original = Trainer._train_epoch
 
     def interrupted(self: Trainer) -> dict[str, float]:
-        if self.at.epoch == 1:
+        if self.state.epoch == 1:
             raise KeyboardInterrupt
         return original(self)
 

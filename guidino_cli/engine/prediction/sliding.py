@@ -170,7 +170,7 @@ def predict_with_flips(
     upright = _UnflippedFeatures()
     for axes in _MIRRORS[: window.flips]:
         seen = crops.flip(axes) if axes else crops
-        known = None if cache is None else partial(cache.recall, [(*key, axes) for key in keys], pixels=seen)
+        known = None if cache is None else partial(cache.get_or_compute, [(*key, axes) for key in keys], pixels=seen)
         recall = partial(upright.recall, axes, known) if window.mirror_backbone == "once" else known
         prediction = model(seen, get_or_compute=recall)
         logits.append(prediction.logits[0].float().flip(axes) if axes else prediction.logits[0].float())

@@ -2,20 +2,15 @@
 
 import os
 import shutil
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator, PartialState
-from torch.optim import Optimizer
+from torch import Tensor
 
-from guidino_cli.distributed import run_on_main_process
-from guidino_cli.engine.checkpointing import RunState, capture_run, require_resumable, restore_run
-from guidino_cli.engine.pretraining.folder import PretrainFolder
-from guidino_cli.errors import DataError, ResourceError, UserError
+from guidino_cli.engine.checkpointing import RunState
+from guidino_cli.errors import ResourceError
 from guidino_cli.files import write_atomically, write_text
 from guidino_cli.models.pretrained.catalogue import licence_note
 from guidino_cli.models.pretrained.saving import write_preprocessor_config
@@ -23,18 +18,18 @@ from guidino_cli.models.pretrained.strict_loading import hash_weights
 from guidino_cli.ssl.networks import TokenEncoder
 from guidino_cli.ssl.objective import PretrainObjective
 
-_FORMAT = 1
+CHECKPOINT_FORMAT = 1
 
 
 @dataclass
 class PretrainState(RunState):
-    """Where a run stands.
+    """Progress of a pretraining run.
 
     Attributes:
-        step: Finished steps of the optimiser.
+        step: Finished optimization steps.
         since: Step of the last row of the history.
-        seconds: What the run has taken so far.
-        row_seconds: What the steps since the last row have taken.
+        seconds: Duration of the run up to that row.
+        row_seconds: Duration of the steps since.
     """
 
     step: int = 0
@@ -43,44 +38,23 @@ class PretrainState(RunState):
     row_seconds: float = 0.0
 
     def begin_row(self) -> None:
-        """Forget what the last row of the history has told."""
+        """Start the next row of the history."""
         self.since, self.sums, self.row_seconds = self.step, {}, 0.0
 
 
-class PretrainCheckpoint:
-    """Everything of a run that changes with its steps; schedules are functions of the step alone.
+class ObjectiveState:
+    """The tensors of an objective that a checkpoint holds."""
 
-    Args:
-        accelerator: Of the run.
-        objective: Without any wrapper.
-        optimizer: As accelerate prepared it.
-    """
+    def __init__(self, objective: PretrainObjective) -> None:
+        self._objective = objective
 
-    def __init__(self, accelerator: Accelerator, objective: PretrainObjective, optimizer: Optimizer) -> None:
-        self._accelerator, self._objective, self._optimizer = accelerator, objective, optimizer
+    def state_dict(self) -> dict[str, Tensor]:
+        """See `PretrainObjective.own_state`."""
+        return self._objective.own_state()
 
-    def capture(self, at: PretrainState) -> dict[str, Any]:
-        """Tensors and plain values, between two steps; every process must call it."""
-        return {
-            **capture_run(at, self._accelerator, version=_FORMAT),
-            "objective": self._objective.own_state(),
-            "optimizer": self._optimizer.state_dict(),
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> PretrainState:
-        """Be as at the moment of `capture`, and say which it was.
-
-        Raises:
-            ConfigError: Saved by another number of processes: batches would be of another size.
-            DataError: Of another format or another objective.
-        """
-        require_resumable(state, self._accelerator, version=_FORMAT)
-        try:
-            self._objective.load_own_state(state["objective"])
-            self._optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise DataError(f"does not fit the run's settings ({str(error).splitlines()[0]})") from error
-        return restore_run(state, self._accelerator, PretrainState)
+    def load_state_dict(self, state_dict: dict[str, Tensor], /) -> None:
+        """See `PretrainObjective.load_own_state`."""
+        self._objective.load_own_state(state_dict)
 
 
 def save_backbone(network: Any, folder: Path, *, encoder: TokenEncoder, identity: dict[str, str]) -> str:
@@ -118,49 +92,3 @@ def save_backbone(network: Any, folder: Path, *, encoder: TokenEncoder, identity
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return hash_weights(network)
-
-
-class CheckpointManager:
-    """Saves a run, and goes on with a saved one.
-
-    Args:
-        checkpoint: Of the run.
-        folder: Receives the state.
-        steps: Of the whole run.
-        minutes: Between two states; 0 for no other than those that are asked for.
-
-    Attributes:
-        saved: Finished steps of the newest state, or None before the first.
-    """
-
-    def __init__(self, checkpoint: PretrainCheckpoint, folder: PretrainFolder, *, steps: int, minutes: float) -> None:
-        self._checkpoint, self._folder, self._steps, self._seconds = checkpoint, folder, steps, 60 * minutes
-        self.saved: int | None = None
-        self._saved_at = time.monotonic()
-
-    def save(self, at: PretrainState) -> None:
-        """Write the state; every process must call it."""
-        state = self._checkpoint.capture(at)
-        run_on_main_process(lambda: self._folder.save_state(state))
-        self.saved, self._saved_at = at.step, time.monotonic()
-
-    def restore(self) -> PretrainState:
-        """Be as the newest state says; the errors are those of `Checkpoint.restore`, with the file's name."""
-        try:
-            at = self._checkpoint.restore(self._folder.load_state())
-        except UserError as error:
-            raise type(error)(f"{self._folder.state}: {error}") from error
-        self.saved = at.step
-        return at
-
-    def is_due(self) -> bool:
-        """Whether the last state is old enough; the main process says so."""
-        return PartialState().is_main_process and time.monotonic() - self._saved_at >= self._seconds > 0
-
-    def kept(self) -> str:
-        """Which step could be gone on from."""
-        return f"step {self.saved} of {self._steps}" if self.saved else "the beginning"
-
-    def way_on(self) -> str:
-        """The same, with the command that goes on."""
-        return f"{self.kept()} is saved, go on with: guidino pretrain --resume -o {self._folder.path}"

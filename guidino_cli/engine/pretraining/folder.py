@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from guidino_cli.engine.checkpointing import STATE_FILE, has_state, read_state, remove_states, write_state
+from guidino_cli.engine.checkpointing import StateFolder
 from guidino_cli.engine.run_folders import read_facts, require_new_run_folder
 from guidino_cli.errors import DataError
 from guidino_cli.files import write_text
@@ -18,15 +18,8 @@ _BACKBONE = ("model.safetensors", "config.json", "preprocessor_config.json", "NO
 
 
 @dataclass(frozen=True)
-class PretrainFolder:
+class PretrainFolder(StateFolder):
     """Paths of a run: `pretraining.yaml pretraining.json history.jsonl last/state.pt`, beside the backbone."""
-
-    path: Path
-
-    @property
-    def state(self) -> Path:
-        """Newest checkpoint; the previous one is beside it."""
-        return self.path / "last" / STATE_FILE
 
     def require_empty(self, *, overwrite: bool) -> None:
         """`ConfigError` unless a new run may be written to the folder."""
@@ -36,7 +29,7 @@ class PretrainFolder:
         """Start a new run; backbone, state and history of an old one are removed."""
         for name in (*_BACKBONE, _HISTORY):
             (self.path / name).unlink(missing_ok=True)
-        remove_states(self.state.parent)
+        self.remove_states()
         write_text(self.path / _SETTINGS, dump_pretrain_config(config))
         self.write_facts({"format": _FORMAT, **facts})
 
@@ -55,18 +48,6 @@ class PretrainFolder:
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """Write `pretraining.json`."""
         write_text(self.path / _FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-
-    def has_state(self) -> bool:
-        """Whether there is a checkpoint to resume from."""
-        return has_state(self.state.parent)
-
-    def save_state(self, state: Mapping[str, Any]) -> None:
-        """Write a checkpoint; the previous one is kept too."""
-        write_state(self.state.parent, state)
-
-    def load_state(self) -> dict[str, Any]:
-        """Newest checkpoint, or the previous one if it is damaged; `DataError` without any."""
-        return read_state(self.state.parent)
 
     def history(self) -> list[dict[str, Any]]:
         """Rows of the history, one for every `train.log_every` steps; `DataError` names a damaged line."""

@@ -6,7 +6,6 @@ import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from guidino_cli import __version__
 from guidino_cli.config import LoraSettings, RunConfig, dump_config, load_config
 from guidino_cli.data.manifest import MANIFEST_NAME
-from guidino_cli.engine.checkpointing import STATE_FILE, read_state, remove_states, write_state
+from guidino_cli.engine.checkpointing import StateFolder
 from guidino_cli.engine.run_folders import read_facts, require_new_run_folder
 from guidino_cli.engine.runs.best import BestWeights
 from guidino_cli.errors import DataError, WeightsError
@@ -60,14 +59,12 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class RunFolder(StateFolder):
     """Paths of a run: `config.yaml run.json history.jsonl history.csv best/model.safetensors last/state.pt`.
 
     `last/previous.pt` is the state before, for the day when the newest is damaged.
     A run with LoRA has `best/adapter/` too, in PEFT's own format, and `merged/` where it was asked for.
     """
-
-    path: Path
 
     @property
     def best(self) -> BestWeights:
@@ -84,11 +81,6 @@ class RunFolder:
         """The backbone with the best adapter folded in, as a Hugging Face folder."""
         return self.path / "merged"
 
-    @property
-    def state(self) -> Path:
-        """Everything needed to go on; the state before it is beside it."""
-        return self.path / "last" / STATE_FILE
-
     def require_empty(self, *, overwrite: bool) -> None:
         """`ConfigError` unless a new run may be written to the folder."""
         require_new_run_folder(self.path, overwrite=overwrite)
@@ -101,7 +93,7 @@ class RunFolder:
 
     def create(self, config: RunConfig, facts: dict[str, Any]) -> None:
         """Start a new run; an old one's weights, state and history go."""
-        remove_states(self.state.parent)
+        self.remove_states()
         for old in (self.weights, self.best.notice, self.path / "history.jsonl", self.path / "history.csv"):
             old.unlink(missing_ok=True)
         for folder in (self.best.adapter, self.merged):
@@ -143,14 +135,6 @@ class RunFolder:
     def save_weights(self, model: Model, *, lora: LoraSettings | None = None) -> None:
         """Write a model's own weights as those of the best epoch."""
         self.best.save(model, lora=lora)
-
-    def save_state(self, state: Mapping[str, Any]) -> None:
-        """Write tensors and plain values; the state before is kept too."""
-        write_state(self.state.parent, state)
-
-    def load_state(self) -> dict[str, Any]:
-        """What `save_state` wrote last, or before if that is damaged; `DataError` without any."""
-        return read_state(self.state.parent)
 
     def history(self, *, finished: int | None = None) -> list[dict[str, Any]]:
         """One dictionary an epoch, of the finished ones only where it is said how many they are.

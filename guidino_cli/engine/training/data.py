@@ -1,4 +1,4 @@
-"""Batches of training samples from any point of an epoch on, and errors raised by the data loader."""
+"""Training batches from any position of an epoch, and errors raised by the data loader."""
 
 import signal
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,10 +17,9 @@ T = TypeVar("T")
 
 
 def batches_until_error(loader: Iterable[T]) -> Iterator[T | UserError]:
-    """The batches of a loader.
+    """Iterate over a loader; an error is yielded as the last item instead of raised.
 
-    Where a batch cannot be had, the error comes in its place, as the last item: what was learned before is whole then,
-    and can be saved.
+    The steps before it are then complete and can be saved.
     """
     batches = iter(loader)
     while True:
@@ -29,53 +28,53 @@ def batches_until_error(loader: Iterable[T]) -> Iterator[T | UserError]:
         except StopIteration:
             return
         except UserError as error:
-            yield _plain(error)
+            yield _without_traceback(error)
             return
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
-            yield _worker_lost(str(error).splitlines()[0].rstrip("."))
+            yield _worker_died(str(error).splitlines()[0].rstrip("."))
             return
         except (EOFError, ConnectionError):
-            # It died while it handed over what it had loaded, before torch could find it dead.
-            yield _worker_lost("it left in the middle of a batch")
+            # It died while sending a batch, before torch noticed.
+            yield _worker_died("it ended in the middle of a batch")
             return
-        _let_steps_finish()
+        _ignore_dead_workers()
         yield batch
 
 
 def ignore_interrupts(_: int) -> None:
-    """Ctrl-C reaches a worker too, but it is the training process that decides what becomes of it."""
+    """Ignore Ctrl-C in a data loader worker: the training process decides when to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _let_steps_finish() -> None:
-    """Let a worker that died be noticed when its batch is wanted, not in the middle of a step, whose work were lost."""
+def _ignore_dead_workers() -> None:
+    """Notice a dead worker when its batch is requested, not by a signal in a step, which would be lost."""
     if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) is not signal.SIG_DFL:
         try:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        except ValueError:  # Only the main thread may.
+        except ValueError:  # Only the main thread may set handlers.
             return
 
 
-def _plain(error: UserError) -> UserError:
-    """An error from a worker without the traceback that torch writes into its message."""
+def _without_traceback(error: UserError) -> UserError:
+    """An error of a worker without the traceback that torch writes into its message."""
     line = str(error).strip().splitlines()[-1]
     _, named, message = line.partition(f"{type(error).__name__}: ")
     return type(error)(message) if named else error
 
 
-def _worker_lost(reason: str) -> ResourceError:
+def _worker_died(reason: str) -> ResourceError:
     return ResourceError(
-        f"a process that loads images died ({reason}), probably for want of memory; "
-        "close other programs, or begin a run with fewer train.workers or a lower data.cache_gb"
+        f"a data loader worker died ({reason}), probably out of memory; "
+        "close other programs, or start a run with fewer train.workers or a lower data.cache_gb"
     )
 
 
 class TrainLoader:
-    """The batches of one process.
+    """Training batches of one process.
 
-    They stay in main memory, pinned where they go to a GPU: to read the numbers of its cases there would wait for it.
+    They stay in main memory, pinned where they go to a GPU: reading case indices from there would wait for it.
 
     Args:
         cases: Labelled cases.
@@ -84,17 +83,17 @@ class TrainLoader:
         accelerator: Gives each process its share.
 
     Attributes:
-        steps: Batches of an epoch on this process.
-        shown: Cases that an epoch shows, on all processes together.
+        steps: Batches per epoch on this process.
+        cases_per_epoch: Cases used in an epoch, on all processes together.
 
     Raises:
-        ConfigError: Not one batch for each process.
+        ConfigError: Too few cases for one batch on each process.
     """
 
     def __init__(self, cases: Sequence[Case], config: RunConfig, *, num_classes: int, accelerator: Accelerator) -> None:
         size, processes = config.train.batch_size, accelerator.num_processes
         self._sampler = EpochSampler(len(cases), seed=config.seed)
-        self._cases_a_step = size * processes
+        self._cases_per_step = size * processes
         loader = _loader(_dataset(cases, config, num_classes), self._sampler, config, accelerator.device)
         self._loader = accelerator.prepare_data_loader(loader, device_placement=False)
         self.steps = len(self._loader)
@@ -103,17 +102,13 @@ class TrainLoader:
                 f"{len(cases)} training cases fill no batch of {size} on each of {processes} processes; "
                 "lower train.batch_size or use fewer processes"
             )
-        self.shown = min(len(cases), self.steps * self._cases_a_step)
+        self.cases_per_epoch = min(len(cases), self.steps * self._cases_per_step)
 
-    def of(self, epoch: int, *, done: int) -> Iterator[Sample | UserError]:
-        """The batches of an epoch behind the first `done`, which are not loaded.
-
-        Where a batch cannot be had, the error comes in its place, as the last item: what was learned before is whole
-        then, and can be saved.
-        """
-        # Through accelerate's loader, which else counts epochs from 0 again after a resume and tells the sampler so.
+    def iterate(self, epoch: int, *, start: int) -> Iterator[Sample | UserError]:
+        """Batches of an epoch from number `start` on; earlier ones are not loaded. See `batches_until_error`."""
+        # Through accelerate's loader, which would otherwise count epochs from 0 after a resume.
         self._loader.set_epoch(epoch)
-        self._sampler.skipped = done * self._cases_a_step
+        self._sampler.skipped = start * self._cases_per_step
         yield from batches_until_error(self._loader)
 
 
@@ -139,12 +134,12 @@ def _loader(
         batch_size=settings.batch_size,
         sampler=sampler,
         num_workers=settings.workers,
-        # Else the images that they have decoded go with them after every epoch.
+        # Otherwise their caches of decoded images would be lost after every epoch.
         persistent_workers=settings.workers > 0,
         worker_init_fn=ignore_interrupts,
-        # A last batch of one sample would leave batch normalisation nothing to normalise over.
+        # A last batch of one sample would leave batch normalization nothing to normalize over.
         drop_last=len(dataset) >= settings.batch_size,
         pin_memory=device.type == "cuda",
-        # Its own, since a loader draws a number whenever it begins: the run's random numbers would depend on resumes.
+        # Its own: a loader draws a number whenever it starts, so the run's random numbers would depend on resumes.
         generator=torch.Generator(),
     )

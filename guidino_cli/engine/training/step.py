@@ -1,4 +1,4 @@
-"""One optimization step, and the speed-ups that do not change what it computes."""
+"""One optimization step, and speed-ups that change its results by rounding only."""
 
 from collections.abc import Callable
 from functools import partial
@@ -28,18 +28,18 @@ from guidino_cli.types import Sample
 
 
 def is_batch_norm_synced(wanted: Literal["auto", True, False], *, device: torch.device, processes: int) -> bool:
-    """Whether statistics are taken over all processes: "auto" is yes where several train on GPUs."""
+    """Whether batch normalization uses statistics over all processes: "auto" is yes for several processes on GPUs."""
     return processes > 1 and device.type == "cuda" if wanted == "auto" else wanted
 
 
 def convert_sync_batch_norm(segmenter: Segmenter) -> Segmenter:
-    """The segmenter with batch normalisation over the images of all processes; weights and names stay."""
+    """Replace batch normalization by that over all processes; weights and their names stay."""
     converted: Segmenter = nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)
     return converted
 
 
 def apply_speedups(model: Model, settings: TrainSettings, *, device: torch.device, precision: str) -> None:
-    """Rearrange and compile the segmenter as the settings say, before anything wraps the model."""
+    """Apply `train.channels_last` and `train.compile` to the segmenter, before anything wraps the model."""
     if device.type == "cpu":
         keep_all_freed_memory()
     if is_channels_last(settings.channels_last, device=device, precision=precision):
@@ -49,10 +49,10 @@ def apply_speedups(model: Model, settings: TrainSettings, *, device: torch.devic
 
 
 def is_channels_last(wanted: Literal["auto", True, False], *, device: torch.device, precision: str) -> bool:
-    """Whether the segmenter trains with channels next to each other in memory.
+    """Whether the segmenter trains in channels-last memory format.
 
-    "auto" is yes where the fast kernels want it: on a GPU in bf16 or fp16 (tensor cores), and on a CPU with AVX-512 or
-    AMX. On AVX2 alone the forward of nnWNet took 0.73 of the time, the backward 1.36, so that a step lost.
+    "auto" is yes where fast kernels need it: on a GPU in bf16 or fp16 (tensor cores), and on a CPU with AVX-512 or AMX.
+    With AVX2 alone the forward pass of nnWNet took 0.73 of the time, but the backward pass 1.36, so a step was slower.
     """
     if wanted != "auto":
         return wanted
@@ -62,14 +62,15 @@ def is_channels_last(wanted: Literal["auto", True, False], *, device: torch.devi
 
 
 def to_channels_last(network: nn.Module) -> None:
-    """Put the weights of convolutions channels-last; maps follow. Names and values stay."""
+    """Convert convolution weights to channels-last; feature maps follow. Names and values stay."""
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def compile_segmenter(segmenter: Segmenter, *, backend: str = "inductor") -> None:
-    """Have torch compile both halves for training. Names of weights stay, and validation, of other sizes, is plain.
+    """Compile encoder and decoder for training; validation, with other image sizes, runs uncompiled.
 
-    If torch cannot, for want of a C++ compiler for instance, it says why once, and the plain network is used.
+    If torch cannot compile, for example without a C++ compiler, the reason is logged once and training continues
+    uncompiled. Names of weights stay.
 
     Args:
         segmenter: Changed in place.
@@ -91,11 +92,11 @@ class _CompiledHalf:
         try:
             result = self._compiled(*arguments)
         except Exception as error:
-            # Errors of the network itself, such as too little memory, come again without the compiler.
+            # After one success an error is the network's own, such as out of memory.
             if self._has_worked:
                 raise
             self._has_failed = True
-            log_info(f"train.compile: torch cannot compile the segmenter ({_reason(error)}); going on without")
+            log_info(f"train.compile: torch cannot compile the segmenter ({_reason(error)}); continuing without")
             return self._plain(*arguments)
         self._has_worked = True
         return result
@@ -107,30 +108,30 @@ def _reason(error: Exception) -> str:
 
 
 class TrainStep:
-    """A model with its optimiser and schedule.
+    """One optimization step, with its model, optimizer and learning-rate schedule.
 
     Args:
         model: Freshly built.
         config: Of the run.
         accelerator: Of the run.
-        batches: How many an epoch has on this process.
+        batches: Number per epoch on this process.
 
     Attributes:
-        model: As it is trained, with what accelerate wraps around it.
-        bare_model: The same model without any wrapper, accelerate's mixed precision included.
+        model: As it is trained, wrapped by accelerate.
+        bare_model: The same model without any wrapper, also without accelerate's mixed precision.
         optimizer: As accelerate prepared it.
-        schedule: Learning rate; one step for each of the optimiser's.
-        dense_cache: Where the dense maps of a frozen backbone are kept.
+        schedule: Learning rate; one step for each optimizer step.
+        feature_cache: Caches the features of a frozen backbone; None without one.
     """
 
     def __init__(self, model: Model, config: RunConfig, accelerator: Accelerator, *, batches: int) -> None:
         settings = config.train
         self._config, self._accelerator, self._batches = config, accelerator, batches
-        self._objective = SegmentationLoss(settings.loss, has_guide=model.guide is not None)
-        self.dense_cache = _dense_cache(model.backbone, settings, accelerator.device)
+        self._loss = SegmentationLoss(settings.loss, has_guide=model.guide is not None)
+        self.feature_cache = _make_cache(model.backbone, settings, accelerator.device)
         if accelerator.is_main_process:
-            _say_where(self.dense_cache, config)
-        _settle_what_learns(model, config)
+            _log_cache_folder(self.feature_cache, config)
+        _freeze_and_checkpoint(model, config)
         optimizer = make_optimizer(
             model,
             name=settings.optimizer,
@@ -161,30 +162,29 @@ class TrainStep:
         )
 
     def train_mode(self) -> None:
-        """Be ready to learn."""
+        """Set training mode, except for frozen heads: their batch normalization statistics must stay, too."""
         self.model.train()
         if self._config.train.freeze_heads:
-            # Frozen means that the statistics of batch normalisation stay, too.
             for head in _heads(self.bare_model):
                 head.eval()
 
-    def learn(self, batch: Sample, *, epoch: int, step: int) -> dict[str, torch.Tensor]:
-        """Learn from a batch; every loss term, and "loss", on the device.
+    def __call__(self, batch: Sample, *, epoch: int, step: int) -> dict[str, torch.Tensor]:
+        """Train on a batch; returns every loss term, and their sum as "loss", on the device.
 
         Args:
             batch: Of the epoch.
-            epoch: Counted from 0.
-            step: Which batch of the epoch it is on this process, counted from 0.
+            epoch: From 0.
+            step: Number of the batch within the epoch on this process, from 0.
         """
         with record_function("guidino.augment"):
-            image, mask = self._augmented(batch, epoch)
+            image, mask = self._augment(batch, epoch)
         with self._accelerator.accumulate(self.model):
             with record_function("guidino.forward"), self._accelerator.autocast():
-                prediction = self.model(image, get_or_compute=self._recall(batch))
+                prediction = self.model(image, get_or_compute=self._cached_features(batch))
             with record_function("guidino.loss"):
-                terms = self._objective(to_float32(prediction), mask)
+                terms = self._loss(to_float32(prediction), mask)
             with record_function("guidino.backward"):
-                self._accelerator.backward(self._share(terms["loss"], step))
+                self._accelerator.backward(self._rescale_short_group(terms["loss"], step))
             with record_function("guidino.optimize"):
                 if self._accelerator.sync_gradients:
                     self._accelerator.clip_grad_norm_(self.model.parameters(), self._config.train.clip_norm)
@@ -194,32 +194,30 @@ class TrainStep:
             self.schedule.step()
         return terms
 
-    def _share(self, loss: torch.Tensor, step: int) -> torch.Tensor:
-        """What accelerate's division by `train.accumulate` makes a batch's share in the mean over its own group."""
-        whole, last = self._config.train.accumulate, self._batches % self._config.train.accumulate
-        return loss * (whole / last) if step >= self._batches - last and last else loss
+    def _rescale_short_group(self, loss: torch.Tensor, step: int) -> torch.Tensor:
+        """Make the last group of an epoch a mean over its own batches: accelerate divides by `train.accumulate`."""
+        group, last = self._config.train.accumulate, self._batches % self._config.train.accumulate
+        return loss * (group / last) if step >= self._batches - last and last else loss
 
-    def _recall(self, batch: Sample) -> GetOrCompute | None:
-        """Where a training sample is the same in every epoch, so are its dense maps."""
-        if self.dense_cache is None or not _comes_again(self._config):
+    def _cached_features(self, batch: Sample) -> GetOrCompute | None:
+        """Cached backbone features, where a training sample is the same in every epoch."""
+        if self.feature_cache is None or not _repeats_samples(self._config):
             return None
         keys = [("train", index) for index in batch.case_index.tolist()]
-        return synchronize_features(
-            self.bare_model.backbone, partial(self.dense_cache.recall, keys, pixels=batch.image)
-        )
+        lookup = partial(self.feature_cache.get_or_compute, keys, pixels=batch.image)
+        return synchronize_features(self.bare_model.backbone, lookup)
 
-    def _augmented(self, batch: Sample, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Image and mask on the device, changed as the seed, the epoch and the case say."""
-        draws = [
+    def _augment(self, batch: Sample, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Image and mask on the device, augmented as determined by seed, epoch and case."""
+        params = [
             draw_augmentation(self._config.data.augment, random_generator(self._config.seed, epoch, index, 1))
             for index in batch.case_index.tolist()
         ]
         image, mask = (item.to(self._accelerator.device, non_blocking=True) for item in (batch.image, batch.mask))
-        return augment_batch(image, mask, draws)
+        return augment_batch(image, mask, params)
 
 
-def _dense_cache(backbone: Backbone | None, settings: TrainSettings, device: torch.device) -> FeatureCache | None:
-    """Where the settings want dense maps kept."""
+def _make_cache(backbone: Backbone | None, settings: TrainSettings, device: torch.device) -> FeatureCache | None:
     if settings.dense_cache == "memory":
         return make_memory_cache(backbone, settings.dense_cache_gb)
     chosen = settings.dense_cache_folder
@@ -227,31 +225,30 @@ def _dense_cache(backbone: Backbone | None, settings: TrainSettings, device: tor
     return open_disk_cache(backbone, root=root, gigabytes=settings.dense_cache_disk_gb, device=device)
 
 
-def _say_where(cache: FeatureCache | None, config: RunConfig) -> None:
-    """Name the folder whose size grows, and what does not come again although its maps were to be kept."""
+def _log_cache_folder(cache: FeatureCache | None, config: RunConfig) -> None:
+    """Say which folder grows, and which features are not cached although `train.dense_cache=disk` asks for it."""
     if config.train.dense_cache == "memory":
         return
     if not isinstance(cache, DiskCache):
-        log_info("guidino: train.dense_cache=disk: no maps are kept, because no frozen backbone gives any")
+        log_info("guidino: train.dense_cache=disk has no effect: there is no frozen backbone")
         return
     gigabytes = cached_bytes(cache.folder.parent) / 1e9
-    log_info(
-        f"guidino: dense maps are kept in {cache.folder} ({gigabytes:.1f} of {config.train.dense_cache_disk_gb:g} GB)"
-    )
-    if not _comes_again(config):
+    limit = config.train.dense_cache_disk_gb
+    log_info(f"guidino: backbone features are cached in {cache.folder} ({gigabytes:.1f} of {limit:g} GB)")
+    if not _repeats_samples(config):
         log_info(
             "guidino: of validation images alone: training images change from epoch to epoch, unless "
             "data.augment=none and data.resize=stretch"
         )
 
 
-def _comes_again(config: RunConfig) -> bool:
+def _repeats_samples(config: RunConfig) -> bool:
     """Whether a training image is the same in every epoch."""
     return config.data.augment == "none" and config.data.resize == "stretch"
 
 
-def _settle_what_learns(model: Model, config: RunConfig) -> None:
-    """Freeze the heads of a model whose adapter alone is trained, and let its backbone save memory."""
+def _freeze_and_checkpoint(model: Model, config: RunConfig) -> None:
+    """Apply `train.freeze_heads` and `train.checkpointing` (activation checkpointing of the backbone)."""
     if config.train.freeze_heads:
         for head in _heads(model):
             head.requires_grad_(False)

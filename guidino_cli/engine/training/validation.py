@@ -1,6 +1,6 @@
-"""How good a model is on the validation cases, which choose the best epoch."""
+"""Mean Dice of a model on the validation cases, which select the best epoch."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
@@ -19,14 +19,14 @@ from guidino_cli.types import Case, width_by_height
 class Validation:
     """Mean Dice over cases and foreground classes, in the grid of the source images, without mirroring.
 
-    It computes as `guidino predict` does, in the same precision, whatever the training steps compute in.
+    Computed as by `guidino predict`, in the same precision, whatever the precision of training.
 
     Args:
-        cases: Labelled cases, shared out among the processes.
+        cases: Labelled cases, split between the processes.
         config: Of the run.
         num_classes: K, background included.
-        accelerator: Brings the processes together.
-        cache: Where the dense maps of a frozen backbone are kept.
+        accelerator: Splits the cases and gathers the scores.
+        cache: Features of a frozen backbone.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class Validation:
         self._cases, self._config, self._num_classes = cases, config, num_classes
         self._accelerator, self._cache = accelerator, cache
 
-    def dice(self, model: Model, *, stop: Callable[[], bool] = lambda: False) -> float | None:
-        """The score, the same on every process, or None if one of them was asked to stop or could not go on.
+    def mean_dice(self, model: Model, *, should_stop: Callable[[], bool] = lambda: False) -> float | None:
+        """Mean Dice, the same on every process, or None if validation was stopped or failed on one of them.
 
         Args:
             model: Without any wrapper; it is left in evaluation mode.
-            stop: Asked before each case.
+            should_stop: Called before each case.
 
         Raises:
             DataError: A file of this process cannot be read, or a case has no mask.
@@ -56,21 +56,21 @@ class Validation:
         error: UserError | None = None
         with self._accelerator.split_between_processes(list(self._cases)) as cases:
             try:
-                scores += [None if stop() else self.case_dice(model, case) for case in cases]
-            except UserError as refused:
-                # The others wait for this process below.
-                error = refused
+                scores += [None if should_stop() else self.case_dice(model, case) for case in cases]
+            except UserError as raised:
+                # The other processes wait below.
+                error = raised
         wait_for_sharded_backbone(model.backbone)
         # Not `gather_for_metrics`: it would cut the list by the remainder of the training loader.
-        gathered = list(_numbers(gather_object(scores)))
+        finished: list[float] = [score for score in gather_object(scores) if score is not None]
         if error is not None:
             raise error
-        return sum(gathered) / len(gathered) if len(gathered) == len(self._cases) else None
+        return sum(finished) / len(finished) if len(finished) == len(self._cases) else None
 
     def case_dice(self, model: Model, case: Case) -> float:
-        """The score of one case."""
+        """Mean Dice of one case over the foreground classes."""
         if case.mask is None:
-            raise DataError(f"{case.image}: has no mask, so it cannot validate")
+            raise DataError(f"{case.image}: has no mask, so it cannot be used for validation")
         settings = self._config.predict
         window = Window(self._config.data.image_size, settings.overlap, False, settings.batch_size)
         labels = segment_file(model, case.image, self._config.data, window, cache=self._cache).labels
@@ -82,7 +82,3 @@ class Validation:
                 "`guidino prepare` again"
             )
         return mean_dice(labels, truth, num_classes=self._num_classes)
-
-
-def _numbers(scores: Sequence[float | None]) -> Iterator[float]:
-    yield from (score for score in scores if score is not None)

@@ -54,8 +54,8 @@ def _count_passes(model: Model) -> list[int]:
 
 def test_the_same_batch_is_computed_once() -> None:
     cache, compute = MemoryCache(1), Counter()
-    first = cache.recall(["a", "b"], compute, pixels=PIXELS)
-    again = cache.recall(["a", "b"], compute, pixels=PIXELS)
+    first = cache.get_or_compute(["a", "b"], compute, pixels=PIXELS)
+    again = cache.get_or_compute(["a", "b"], compute, pixels=PIXELS)
     assert compute.calls == 1
     assert all(torch.equal(x, y) for x, y in zip(first, again, strict=True))
 
@@ -63,18 +63,18 @@ def test_the_same_batch_is_computed_once() -> None:
 def test_samples_come_back_in_any_company() -> None:
     cache, compute = MemoryCache(1), Counter()
     (first, _), (second, _) = (
-        cache.recall(["a", "b"], compute, pixels=PIXELS),
-        cache.recall(["c", "d"], compute, pixels=PIXELS),
+        cache.get_or_compute(["a", "b"], compute, pixels=PIXELS),
+        cache.get_or_compute(["c", "d"], compute, pixels=PIXELS),
     )
-    mixed = cache.recall(["d", "a", "a"], compute, pixels=PIXELS)[0]
+    mixed = cache.get_or_compute(["d", "a", "a"], compute, pixels=PIXELS)[0]
     assert compute.calls == 2
     assert torch.equal(mixed, torch.stack([second[1], first[0], first[0]]))
 
 
 def test_a_batch_with_one_unknown_sample_is_computed() -> None:
     cache, compute = MemoryCache(1), Counter()
-    cache.recall(["a", "b"], compute, pixels=PIXELS)
-    cache.recall(["a", "c"], compute, pixels=PIXELS)
+    cache.get_or_compute(["a", "b"], compute, pixels=PIXELS)
+    cache.get_or_compute(["a", "c"], compute, pixels=PIXELS)
     assert compute.calls == 2
 
 
@@ -82,8 +82,8 @@ def test_maps_lie_in_memory_as_they_did() -> None:
     """A ViT's maps are tokens by channels, and a convolution may round differently over another order."""
     maps = [torch.randn(2, 1 + 15, 8)[:, 1:].transpose(1, 2).unflatten(2, (3, 5))]
     cache = MemoryCache(1)
-    cache.recall(["a", "b"], lambda: maps, pixels=PIXELS)
-    again = cache.recall(["a", "b"], lambda: [], pixels=PIXELS)[0]
+    cache.get_or_compute(["a", "b"], lambda: maps, pixels=PIXELS)
+    again = cache.get_or_compute(["a", "b"], lambda: [], pixels=PIXELS)[0]
     assert torch.equal(again, maps[0])
     assert again.is_contiguous(memory_format=torch.channels_last)
 
@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_computed_every_time() -> None:
     """A sample is 4 (30 + 8) = 152 bytes: two fit into 400, the third does not."""
     cache, compute = MemoryCache(400e-9), Counter(batch=1)
     for key in ("a", "b", "c") * 3:
-        cache.recall([key], compute, pixels=PIXELS)
+        cache.get_or_compute([key], compute, pixels=PIXELS)
     assert compute.calls == 2 + 3
 
 

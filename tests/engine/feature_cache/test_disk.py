@@ -52,9 +52,9 @@ def _cache(tmp_path: Path, *, gigabytes: float = 1) -> DiskCache:
     return DiskCache(folder, gigabytes=gigabytes, held_bytes=cached_bytes(folder.parent), device=CPU)
 
 
-def _recall(cache: DiskCache, source: Source, which: Sequence[int], *, run: str = "") -> list[Tensor]:
+def _lookup(cache: DiskCache, source: Source, which: Sequence[int], *, run: str = "") -> list[Tensor]:
     images = IMAGES[list(which)]
-    return cache.recall([(run, index) for index in which], source.of(images), pixels=images)
+    return cache.get_or_compute([(run, index) for index in which], source.of(images), pixels=images)
 
 
 def _files(tmp_path: Path) -> list[Path]:
@@ -67,16 +67,16 @@ def _expected(which: Sequence[int]) -> Tensor:
 
 def test_an_image_is_computed_once_and_comes_back_in_any_company(tmp_path: Path) -> None:
     cache, source = _cache(tmp_path), Source()
-    _recall(cache, source, [0, 1])
-    _recall(cache, source, [2, 3])
-    assert torch.equal(_recall(cache, source, [3, 0, 0])[0], _expected([3, 0, 0]))
+    _lookup(cache, source, [0, 1])
+    _lookup(cache, source, [2, 3])
+    assert torch.equal(_lookup(cache, source, [3, 0, 0])[0], _expected([3, 0, 0]))
     assert source.seen == 4
 
 
 def test_another_run_computes_its_first_batch_to_compare_and_reads_the_others(tmp_path: Path) -> None:
-    _recall(_cache(tmp_path), Source(), [0, 1, 2, 3], run="a")
+    _lookup(_cache(tmp_path), Source(), [0, 1, 2, 3], run="a")
     cache, source = _cache(tmp_path), Source()
-    found = [_recall(cache, source, pair, run="b")[0] for pair in ([2, 1], [0, 3], [3, 2])]
+    found = [_lookup(cache, source, pair, run="b")[0] for pair in ([2, 1], [0, 3], [3, 2])]
     assert source.seen == 2
     assert torch.equal(torch.cat(found), _expected([2, 1, 0, 3, 3, 2]))
 
@@ -84,21 +84,21 @@ def test_another_run_computes_its_first_batch_to_compare_and_reads_the_others(tm
 def test_what_was_just_computed_is_rounded_like_what_is_read(tmp_path: Path) -> None:
     """In half precision 0.1 is 0.0999755859375."""
     cache = _cache(tmp_path)
-    before, after = (_recall(cache, Source(), [0])[1] for _ in range(2))
+    before, after = (_lookup(cache, Source(), [0])[1] for _ in range(2))
     assert before.flatten().tolist() == after.flatten().tolist() == [0.0999755859375] * 4
 
 
 def test_maps_lie_in_memory_alike_whether_computed_or_read(tmp_path: Path) -> None:
     cache = _cache(tmp_path)
     for _ in range(2):
-        assert _recall(cache, Source(), [0, 1])[0].is_contiguous(memory_format=torch.channels_last)
+        assert _lookup(cache, Source(), [0, 1])[0].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_changed_image_is_another_image_whatever_it_is_called(tmp_path: Path) -> None:
     first, source = _cache(tmp_path), Source()
-    first.recall(["a"], source.of(IMAGES[:1]), pixels=IMAGES[:1])
+    first.get_or_compute(["a"], source.of(IMAGES[:1]), pixels=IMAGES[:1])
     second = _cache(tmp_path)
-    found = second.recall(["a"], source.of(IMAGES[1:2]), pixels=IMAGES[1:2])
+    found = second.get_or_compute(["a"], source.of(IMAGES[1:2]), pixels=IMAGES[1:2])
     assert source.seen == 2
     assert torch.equal(found[0], _expected([1]))
 
@@ -112,58 +112,58 @@ def test_shape_and_precision_are_part_of_what_an_image_is() -> None:
 
 def test_a_batch_that_is_kept_in_part_is_computed_and_the_rest_is_added(tmp_path: Path) -> None:
     cache, source = _cache(tmp_path), Source()
-    _recall(cache, source, [0])
-    assert torch.equal(_recall(cache, source, [0, 1])[0], _expected([0, 1]))
-    _recall(cache, source, [1])
+    _lookup(cache, source, [0])
+    assert torch.equal(_lookup(cache, source, [0, 1])[0], _expected([0, 1]))
+    _lookup(cache, source, [1])
     assert source.seen == 3
     assert len(_files(tmp_path)) == 2
 
 
 def test_in_autocast_a_backbone_says_something_else(tmp_path: Path) -> None:
     cache, source = _cache(tmp_path), Source()
-    _recall(cache, source, [0])
+    _lookup(cache, source, [0])
     for _ in range(2):
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            _recall(cache, source, [0])
+            _lookup(cache, source, [0])
     assert source.seen == 2
     assert {path.stem[32:] for path in _files(tmp_path)} == {"", "-bfloat16"}
 
 
 @pytest.mark.parametrize("harm", ["cut", "flipped", "empty"])
 def test_a_damaged_file_is_named_and_made_anew(harm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _recall(_cache(tmp_path), Source(), [0])
+    _lookup(_cache(tmp_path), Source(), [0])
     path = _files(tmp_path)[0]
     whole = path.read_bytes()
     flipped = whole[:-1] + bytes([whole[-1] ^ 1])
     path.write_bytes({"cut": whole[:-4], "flipped": flipped, "empty": b""}[harm])
     cache, source = _cache(tmp_path), Source()
-    assert torch.equal(_recall(cache, source, [0])[0], _expected([0]))
+    assert torch.equal(_lookup(cache, source, [0])[0], _expected([0]))
     assert source.seen == 1
     # The header is a dictionary, written in any order; the maps are what follows it.
     assert (len(path.read_bytes()), path.read_bytes()[-68:]) == (len(whole), whole[-68:])
-    assert f"{path.name}: damaged" in capsys.readouterr().err.replace("\n", "")
+    assert f"{path.name}: is damaged" in capsys.readouterr().err.replace("\n", "")
 
 
 def test_maps_of_a_backbone_that_says_something_else_now_are_refused(tmp_path: Path) -> None:
-    _recall(_cache(tmp_path), Source(), [0, 1])
-    with pytest.raises(ConfigError, match=r"features/one: the maps kept there are not .* delete that folder"):
-        _recall(_cache(tmp_path), Source(factor=1.1), [0, 1])
+    _lookup(_cache(tmp_path), Source(), [0, 1])
+    with pytest.raises(ConfigError, match=r"features/one: the cached features differ .* delete that folder"):
+        _lookup(_cache(tmp_path), Source(factor=1.1), [0, 1])
 
 
 def test_rounding_alone_is_no_reason_to_refuse(tmp_path: Path) -> None:
-    _recall(_cache(tmp_path), Source(), [0, 1])
-    assert torch.equal(_recall(_cache(tmp_path), Source(factor=1.001), [0, 1])[0], _expected([0, 1]))
+    _lookup(_cache(tmp_path), Source(), [0, 1])
+    assert torch.equal(_lookup(_cache(tmp_path), Source(factor=1.001), [0, 1])[0], _expected([0, 1]))
 
 
 def test_beyond_the_budget_nothing_is_written_and_it_is_said_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _recall(_cache(tmp_path), Source(), [0])
+    _lookup(_cache(tmp_path), Source(), [0])
     size = cached_bytes(tmp_path / "features")
     cache, source = _cache(tmp_path, gigabytes=2.5 * size / 1e9), Source()
     for _ in range(2):
         for index in (1, 2, 3):
-            _recall(cache, source, [index])
+            _lookup(cache, source, [index])
     assert source.seen == 3 + 2
     assert cached_bytes(tmp_path / "features") == 2 * size
     assert capsys.readouterr().err.count("train.dense_cache_disk_gb") == 1
@@ -175,14 +175,14 @@ def test_a_folder_that_cannot_be_written_any_more_ends_the_keeping_not_the_run(
     cache, source = _cache(tmp_path), Source()
     (cache.folder / pixel_digest(IMAGES[0])[:2]).write_text("in the way")
     for _ in range(2):
-        assert torch.equal(_recall(cache, source, [0])[0], _expected([0]))
+        assert torch.equal(_lookup(cache, source, [0])[0], _expected([0]))
     assert source.seen == 2
-    assert capsys.readouterr().err.count("no more maps are kept") == 1
+    assert capsys.readouterr().err.count("no more features are cached") == 1
 
 
 def test_values_that_half_precision_does_not_hold_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=r"beyond 65,504.*train\.dense_cache=memory"):
-        _recall(_cache(tmp_path), Source(factor=1e6), [0, 1])
+        _lookup(_cache(tmp_path), Source(factor=1e6), [0, 1])
 
 
 @pytest.fixture
@@ -265,7 +265,7 @@ def test_nothing_unfinished_is_left_and_what_killed_runs_left_is_removed(tmp_pat
     backbone = build_backbone("random", TINY)
     cache = open_disk_cache(backbone, root=tmp_path / "features", gigabytes=1, device=CPU)
     assert cache is not None
-    cache.recall(["a"], lambda: [torch.zeros(1, 3, 2, 2)], pixels=torch.zeros(1, 3, 4, 4))
+    cache.get_or_compute(["a"], lambda: [torch.zeros(1, 3, 2, 2)], pixels=torch.zeros(1, 3, 4, 4))
     written = next((tmp_path / "features").rglob("*.safetensors"))
     old, young = (written.with_name(f"{name}.tmp") for name in ("old", "young"))
     for path in (old, young):

@@ -77,7 +77,7 @@ def pretrainer(config: PretrainConfig, out: Path, images: list[Path]) -> Pretrai
 
 
 def weights(trainer: Pretrainer) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in trainer.bare.own_state().items()}
+    return {name: tensor.clone() for name, tensor in trainer.bare_objective.own_state().items()}
 
 
 def test_a_run_that_is_resumed_ends_as_one_that_was_never_stopped(tmp_path: Path, images: list[Path]) -> None:
@@ -89,21 +89,21 @@ def test_a_run_that_is_resumed_ends_as_one_that_was_never_stopped(tmp_path: Path
         pass
 
     first = pretrainer(config, tmp_path / "parts", images)
-    learn, steps = first._learn, []
+    learn, steps = first._step, []
 
     def until_two(batches):  # type: ignore[no-untyped-def]
         if len(steps) == 2:
-            first.keeper.save(first.at)
+            first.checkpoints.save(first.state)
             raise Stop
         steps.append(1)
         learn(batches)
 
-    first._learn = until_two  # type: ignore[method-assign]
+    first._step = until_two  # type: ignore[method-assign]
     with pytest.raises(Stop):
         first.fit()
     second = pretrainer(config, tmp_path / "parts", images)
     second.resume()
-    assert second.at.step == 2
+    assert second.state.step == 2
     second.fit()
     one, other = weights(whole), weights(second)
     assert one.keys() == other.keys()

@@ -48,9 +48,9 @@ def test_every_group_is_divided_by_its_own_size(make_trainer: Trainers, make_dat
     settings = ("train.accumulate=2", "train.epochs=1", "train.schedule=constant", "train.weight_decay=0")
     trainer = make_trainer(make_data(train=10), tmp_path / "run", *EXACT, *settings, "train.clip_norm=1000")
     weight = next(trainer.bare_model.segmenter.parameters())
-    for group in trainer.learner.optimizer.optimizer.param_groups:
+    for group in trainer.train_step.optimizer.optimizer.param_groups:
         group["momentum"], group["nesterov"] = 0, False
-    trainer.learner._objective = lambda prediction, _: {"loss": weight.sum() + 0 * prediction.logits[0].sum()}
+    trainer.train_step._loss = lambda prediction, _: {"loss": weight.sum() + 0 * prediction.logits[0].sum()}
     before = weight.detach().clone()
     trainer.fit()
     torch.testing.assert_close(weight.detach() - before, torch.full_like(weight, -3 * 1e-2), rtol=1e-4, atol=1e-7)
@@ -61,6 +61,6 @@ def test_the_loss_that_is_shown_is_that_of_the_batch_whatever_its_group(
 ) -> None:
     settings = ("train.accumulate=4", "train.epochs=1", "train.loss={cross_entropy: 1}")
     trainer = make_trainer(make_data(train=2), tmp_path / "run", *settings)
-    trainer.learner._objective = lambda prediction, _: {"loss": 3.0 + 0 * prediction.logits[0].sum()}
+    trainer.train_step._loss = lambda prediction, _: {"loss": 3.0 + 0 * prediction.logits[0].sum()}
     trainer.fit()
     assert trainer.folder.history()[0]["loss"] == pytest.approx(3.0)

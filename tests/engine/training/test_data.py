@@ -25,7 +25,7 @@ def test_a_worker_that_died_is_the_last_batch_whenever_it_died(error: Exception)
     first, last = batches_until_error(_batches(error))
     assert first == 1
     assert isinstance(last, ResourceError)
-    assert "a process that loads images died (" in str(last)
+    assert "a data loader worker died (" in str(last)
     assert "\n" not in str(last)
 
 

@@ -23,8 +23,8 @@ def _row(epoch: int, **more: float) -> dict[str, Any]:
     return {**row, "images_per_second": 12.345, **more}
 
 
-def _course(*, epochs: int = 3, steps: int = 4) -> ProgressLogger:
-    return ProgressLogger(epochs=epochs, steps=steps, shown=2 * steps, terms=TERMS, speaks=True)
+def _logger(*, epochs: int = 3, steps: int = 4) -> ProgressLogger:
+    return ProgressLogger(epochs=epochs, steps=steps, cases=2 * steps, terms=TERMS, enabled=True)
 
 
 def test_a_dice_loss_is_not_called_dice() -> None:
@@ -72,9 +72,9 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 
 def test_the_moving_line_fits_80_columns_with_all_it_says(terminal: io.StringIO) -> None:
-    course, at = _course(epochs=400), TrainState(epoch=122, step=1)
-    with course.shown_on_terminal([_row(n, val_dice=n / 1000, val_seconds=2.0) for n in range(1, 123)]):
-        course.step(at, seconds=2.0, loss=0.6123)
+    logger, state = _logger(epochs=400), TrainState(epoch=122, step=1)
+    with logger.live_line([_row(n, val_dice=n / 1000, val_seconds=2.0) for n in range(1, 123)]):
+        logger.step(state, seconds=2.0, loss=0.6123)
     # A step of 2 s, four an epoch, 2 s of validation: 278 epochs of 10 s, less 2 s.
     assert "epoch 123/400 25%  loss 0.612  1 img/s  val Dice 0.122 best 0.122  46 min left" in terminal.getvalue()
 
@@ -82,20 +82,20 @@ def test_the_moving_line_fits_80_columns_with_all_it_says(terminal: io.StringIO)
 def test_a_log_of_a_long_epoch_is_not_silent(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    course = _course()
-    with course.shown_on_terminal([]):
-        course.step(TrainState(step=1), seconds=50.0, loss=0.5)
-        monkeypatch.setattr(course, "_said_at", course._said_at - 61)
-        course.step(TrainState(step=2), seconds=100.0, loss=0.5)
-        course.step(TrainState(step=3), seconds=150.0, loss=0.5)
+    logger = _logger()
+    with logger.live_line([]):
+        logger.step(TrainState(step=1), seconds=50.0, loss=0.5)
+        monkeypatch.setattr(logger, "_logged_at", logger._logged_at - 61)
+        logger.step(TrainState(step=2), seconds=100.0, loss=0.5)
+        logger.step(TrainState(step=3), seconds=150.0, loss=0.5)
     # 50 s a step, three epochs of four: 600 s, less 100.
     assert capsys.readouterr().err == "epoch 1/3, step 2 of 4: loss 0.5000, 0.04 images/s, about 8 min left\n"
 
 
 def test_one_of_several_processes_speaks(capsys: pytest.CaptureFixture[str]) -> None:
-    course = ProgressLogger(epochs=1, steps=1, shown=2, terms=TERMS, speaks=False)
-    with course.shown_on_terminal([]):
-        course.epoch([_row(1)], best=(0.5, 1))
+    logger = ProgressLogger(epochs=1, steps=1, cases=2, terms=TERMS, enabled=False)
+    with logger.live_line([]):
+        logger.epoch([_row(1)], best=(0.5, 1))
     assert capsys.readouterr().err == ""
 
 

@@ -129,7 +129,7 @@ def test_a_compiler_that_fails_says_why_once_and_training_goes_on(monkeypatch: p
     _gradients(compiled)
     # One line for each half.
     assert len(messages) == 2
-    assert all("no C++ compiler" in line and "going on without" in line for line in messages)
+    assert all("no C++ compiler" in line and "continuing without" in line for line in messages)
 
 
 def test_an_error_behind_a_compilation_that_worked_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def test_the_learning_rate_follows_the_schedule_over_all_epochs(
     # Two steps an epoch, six in all.
     expected = [1e-2 * (1 - t / 6) ** 0.9 for t in (0, 2, 4)]
     assert [row["lr"] for row in trainer.folder.history()] == pytest.approx(expected)
-    assert trainer.learner.schedule.get_last_lr() == [0, 0]
+    assert trainer.train_step.schedule.get_last_lr() == [0, 0]
 
 
 def test_an_epoch_whose_last_group_of_batches_is_short_still_uses_it(
@@ -53,10 +53,10 @@ def test_an_epoch_whose_last_group_of_batches_is_short_still_uses_it(
     """Three batches, accumulated by two: a step after the second, and one after the third."""
     trainer = make_trainer(make_data(train=6), tmp_path / "run", "train.accumulate=2", "train.epochs=1")
     trainer.fit()
-    steps = {int(state["step"]) for state in trainer.learner.optimizer.optimizer.state.values()}
+    steps = {int(state["step"]) for state in trainer.train_step.optimizer.optimizer.state.values()}
     assert steps == {2}
-    assert trainer.learner.schedule.last_epoch == 2
-    assert trainer.learner.schedule.get_last_lr() == [0, 0]
+    assert trainer.train_step.schedule.last_epoch == 2
+    assert trainer.train_step.schedule.get_last_lr() == [0, 0]
 
 
 def test_accumulated_batches_move_the_weights_as_one_large_batch_would(
@@ -83,10 +83,10 @@ def test_validation_chooses_the_best_epoch(
     trainer, kept = make_trainer(make_data(), tmp_path / "run", "train.epochs=4"), []
     scores = iter([0.2, 0.6, 0.6, 0.4])
     monkeypatch.setattr(trainer, "_validate", lambda: next(scores))
-    monkeypatch.setattr(RunFolder, "save_weights", lambda *_, **__: kept.append(trainer.at.best_epoch))
+    monkeypatch.setattr(RunFolder, "save_weights", lambda *_, **__: kept.append(trainer.state.best_epoch))
     trainer.fit()
     assert kept == [1, 2]
-    assert (trainer.at.best_dice, trainer.at.best_epoch) == (0.6, 2)
+    assert (trainer.state.best_dice, trainer.state.best_epoch) == (0.6, 2)
 
 
 def test_the_last_epoch_is_validated_whatever_the_interval(
@@ -168,7 +168,7 @@ def test_beside_an_adapter_the_backbone_keeps_every_bit_and_evaluation_mode(
     assert base
     assert all(torch.equal(before[key], after[key]) for key in base)
     assert all(not torch.equal(before[key], after[key]) for key in before if "lora_B" in key)
-    assert trainer.learner.dense_cache is None
+    assert trainer.train_step.feature_cache is None
 
 
 def test_frozen_heads_keep_their_statistics_too(

@@ -212,7 +212,7 @@ def test_a_corrupt_image_loses_nothing_and_is_named(
 def test_a_worker_that_dies_loses_no_step(make_trainer: Trainers, make_data: Maker, tmp_path: Path) -> None:
     trainer = make_trainer(make_data(train=12), tmp_path / "run", "train.workers=1", "train.epochs=1")
     shown = _at_step(trainer, 1, lambda: [child.kill() for child in multiprocessing.active_children()])
-    with pytest.raises(ResourceError, match=r"loads images died .*train\.workers.* is saved, go on with"):
+    with pytest.raises(ResourceError, match=r"data loader worker died .*train\.workers.* is saved, go on with"):
         trainer.fit()
     assert trainer.folder.load_state()["step"] == len(shown) >= 1
 

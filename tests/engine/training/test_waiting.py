@@ -54,12 +54,12 @@ def test_a_step_reads_nothing_from_the_device(
     """Augmentation, guided forward, all losses, backward, clipping, optimiser and schedule."""
     loss = "train.loss={dice: 1, cross_entropy: 1, boundary: 1, guide: 0.1, guide_mse: 0.1}"
     trainer = make_trainer(make_data(size_hw=(32, 32)), tmp_path / "run", *guided, loss, f"train.optimizer={optimizer}")
-    trainer.learner.train_mode()
-    first, second = trainer.batches.of(0, done=0)
+    trainer.train_step.train_mode()
+    first, second = trainer.loader.iterate(0, start=0)
     # The first step sets up the optimiser's state.
-    trainer._count(trainer._granted(first))
+    trainer._train_on_batch(trainer._sync_control(first))
     before = next(trainer.bare_model.segmenter.parameters()).detach().clone()
     with _Reads() as reads:
-        trainer._count(trainer._granted(second))
+        trainer._train_on_batch(trainer._sync_control(second))
     assert reads.names == []
     assert not torch.equal(before, next(trainer.bare_model.segmenter.parameters()))

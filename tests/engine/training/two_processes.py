@@ -92,7 +92,7 @@ class Bench:
         old, new = trained_state_dict(before.bare_model), trained_state_dict(trainer.bare_model)
         self.seen["saved"] = list(trainer.folder.load_state()["model"])
         self.seen["went on with the same"] = all(torch.equal(old[name], new[name]) for name in old)
-        self.seen["went on at"] = trainer.at.epoch
+        self.seen["went on at"] = trainer.state.epoch
 
     def a_broken_case(self) -> None:
         """The last of three validation cases, which the second process is given."""
