@@ -23,7 +23,7 @@ from guidino_cli.evaluation.comparison import (
 )
 from guidino_cli.evaluation.evaluator import evaluate
 from guidino_cli.evaluation.matching import match_predictions
-from guidino_cli.evaluation.report.text import label
+from guidino_cli.evaluation.report.text import metric_label
 from guidino_cli.evaluation.truths import align_pairings, read_pairs
 from guidino_cli.evaluation.types import CaseResult
 from guidino_cli.files import write_atomically, write_text
@@ -122,7 +122,7 @@ def _write(out: Path, results: NamedResults, contests: Sequence[PairedComparison
         PairedDifferences(
             first=item.first,
             second=item.second,
-            label=label(main, results[0][1].unit),
+            label=metric_label(main, results[0][1].unit),
             values=item.known,
             higher_is_better=METRICS[main].higher_is_better,
             mean=item.mean,

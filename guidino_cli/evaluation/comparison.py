@@ -12,7 +12,7 @@ import numpy as np
 
 from guidino_cli import __version__
 from guidino_cli.evaluation.report.files import dump_json, format_number, replace_nan
-from guidino_cli.evaluation.report.text import describe_distances, describe_rules, format_metric, label
+from guidino_cli.evaluation.report.text import describe_distances, describe_rules, format_metric, metric_label
 from guidino_cli.evaluation.summary import EvaluationResult, bootstrap_means, case_metric, count_statuses, interval
 from guidino_cli.metrics import METRICS
 from guidino_cli.progress import pluralize
@@ -183,7 +183,7 @@ def describe_sets(results: NamedResults) -> list[str]:
     """The means of every set, and what was missing or not measured in it."""
     lines = []
     for name, result in results:
-        means = (f"{label(m, result.unit)} {format_metric(result.line(result.headline, m).mean, m)}"
+        means = (f"{metric_label(m, result.unit)} {format_metric(result.line(result.headline, m).mean, m)}"
                  for m in result.config.metrics)  # fmt: skip
         counts = count_statuses(result)
         unusable = "".join(f", {counts[kind]} {kind}" for kind in ("missing", "failed") if counts[kind])
@@ -269,7 +269,7 @@ def _row(item: PairedComparison, unit: str) -> tuple[str, ...]:
         return f"{value:+.1g}" if 0 < abs(value) < 0.5 * 10**-places else f"{value:+.{places}f}"
 
     return (
-        label(item.metric, unit),
+        metric_label(item.metric, unit),
         f"{item.used}/{item.differences.size}",
         figure(item.mean),
         "-" if math.isnan(item.ci_low) else f"{figure(item.ci_low)}..{figure(item.ci_high)}",

@@ -1,4 +1,4 @@
-"""Figures and page style of reports: mask overlays, distributions as SVG, paired differences."""
+"""Figures of reports: mask overlays, histograms as SVG, paired differences."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image
+
+from guidino_cli.html import Markup, render
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 _SMALL = 0.01
+_BINS = 20
 _BETTER, _WORSE = "#0072B2", "#D55E00"
 
 
@@ -71,53 +73,23 @@ def plot_paired_differences(panels: Sequence[PairedDifferences]) -> Figure:
     return figure
 
 
-STYLE = """
-:root{color-scheme:light dark;--line:#8884;--soft:#8882;--bar:#3f8fc5}
-body{font:15px/1.5 system-ui,sans-serif;max-width:1020px;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.5rem} h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid var(--line)} h3{font-size:1rem}
-.boxes{display:flex;flex-wrap:wrap;gap:.8rem}
-.boxes div{border:1px solid var(--line);border-radius:6px;padding:.6rem 1rem}
-.boxes b{display:block;font-size:1.6rem} .boxes span{font-weight:600} .boxes small{display:block;opacity:.75}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-td,th{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:right}
-td:first-child,th:first-child,#cases :is(td,th):nth-child(-n+3),#cases :is(td,th):last-child{text-align:left}
-.target td{font-weight:600;background:var(--soft)} .small{opacity:.75;font-size:.85rem}
-.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(290px,1fr));gap:.8rem}
-svg{width:100%;height:auto} svg rect{fill:var(--bar)} svg text{font:10px system-ui,sans-serif;fill:currentColor}
-svg .title{font-size:12px;font-weight:600} svg line{stroke:currentColor;stroke-width:1.5}
-svg .median{stroke-dasharray:4 3} svg .axis{stroke-width:.7}
-.pictures{display:flex;flex-wrap:wrap;gap:1rem} figure{margin:0;width:310px} figure img{width:100%}
-figcaption{font-size:.85rem;overflow-wrap:anywhere} .legend span{margin-right:1.2rem;white-space:nowrap}
-.legend i{display:inline-block;width:.9em;height:.9em;margin-right:.4em;border:1px solid #555}
-.fail{font-weight:600}
-.scroll{max-height:36rem;overflow:auto} th{position:sticky;top:0;background:Canvas}
-th button{all:unset;cursor:pointer;font-weight:600}
-"""
-"""Follows the reader's choice of a light or dark page; a table with the id `cases` is sorted by `SCRIPT`."""
+def data_uri(image: Image.Image, *, kind: Literal["png", "webp"], max_width: int | None = None) -> str:
+    """An image as a `data:` URI, so that a page needs no other file.
 
-SCRIPT = """
-document.querySelectorAll('#cases th').forEach((head, place) => {
-  let up = false;
-  head.addEventListener('click', () => {
-    const body = document.querySelector('#cases tbody'), rows = [...body.rows];
-    up = !up;
-    rows.sort((a, b) => {
-      const x = a.cells[place].textContent, y = b.cells[place].textContent, d = parseFloat(x) - parseFloat(y);
-      return (up ? 1 : -1) * (isNaN(d) ? x.localeCompare(y, undefined, {numeric: true}) : d);
-    });
-    body.append(...rows);
-  });
-});
-"""
-
-
-def webp_data_uri(picture: Image.Image, *, width: int) -> str:
-    """A picture no wider than `width` pixels as an address that holds it, in as few bytes as look well."""
+    Args:
+        image: Any mode that PNG can store; WebP is written in RGB.
+        kind: "png" keeps every pixel, "webp" takes far fewer bytes.
+        max_width: Wider images are made smaller.
+    """
+    if max_width is not None and image.width > max_width:
+        size = (max_width, max(1, round(image.height * max_width / image.width)))
+        image = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     content = io.BytesIO()
-    scale = min(1.0, width / picture.width)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    picture.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(content, format="WEBP", quality=82, method=4)
-    return "data:image/webp;base64," + base64.b64encode(content.getvalue()).decode("ascii")
+    if kind == "webp":
+        image.convert("RGB").save(content, format="WEBP", quality=82, method=4)
+    else:
+        image.save(content, format="PNG")
+    return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode('ascii')}"
 
 
 # Okabe and Ito's palette, made for colour-blind readers; the four also differ in lightness.
@@ -174,42 +146,42 @@ def downsample(picture: np.ndarray, longest: int) -> np.ndarray:
     return blocks.mean(axis=(1, 3)).round().astype(np.uint8)
 
 
-def histogram_svg(values: Sequence[float], *, title: str, is_share: bool, mean: float, median: float) -> str:
-    """How many cases have which value; a solid line at the mean, a dashed one at the median.
+def histogram_svg(values: Sequence[float], *, title: str, is_share: bool, mean: float, median: float) -> Markup:
+    """Histogram of a metric over cases; a solid line at the mean, a dashed one at the median.
 
     Args:
-        values: Finite figures are drawn; others are counted in the title by the caller.
-        title: Above the picture, also read out by screen readers.
-        is_share: The axis then runs from 0 to 1.
-        mean: Position of the solid line.
-        median: Position of the dashed line.
+        values: Of all cases; those that are not finite are left out.
+        title: Above the bars, also read out by screen readers.
+        is_share: The axis then runs from 0 to 1, else from 0 to the largest value.
+        mean: Position of the solid line; none if not finite.
+        median: Position of the dashed line; none if not finite.
+
+    Returns:
+        An SVG element; empty if no value is finite.
     """
     known = np.array([value for value in values if isfinite(value)])
     if not known.size:
-        return ""
+        return Markup()
     top = 1.0 if is_share else max(float(known.max()), 1e-9)
-    counts, _ = np.histogram(known, bins=20, range=(0.0, top))
+    counts, _ = np.histogram(known, bins=_BINS, range=(0.0, top))
     width, height, left, base = 320, 150, 34, 126
-    step = (width - left - 8) / 20
-    bars = []
-    for index, count in enumerate(counts):
-        tall = 98 * count / counts.max()
-        place = f'x="{left + index * step + 0.5:.1f}" y="{base - tall:.1f}"'
-        bars.append(f'<rect {place} width="{step - 1:.1f}" height="{tall:.1f}"><title>{count} cases</title></rect>')
-    lines = []
-    for name, value in (("mean", mean), ("median", median)):
-        if isfinite(value):
-            x = f"{left + min(value / top, 1.0) * step * 20:.1f}"
-            lines.append(f'<line class="{name}" x1="{x}" x2="{x}" y1="24" y2="{base}"/>')
-    labels = (
-        f'<text x="{left}" y="14" class="title">{escape(title)}</text>'
-        f'<text x="{left}" y="{base + 15}">0</text>'
-        f'<text x="{width - 8}" y="{base + 15}" text-anchor="end">{top:.4g}</text>'
-        f'<text x="{left - 4}" y="34" text-anchor="end">{counts.max()}</text>'
-        f'<line class="axis" x1="{left}" x2="{width - 8}" y1="{base}" y2="{base}"/>'
+    right = width - 8
+    step = (right - left) / _BINS
+    statistics = [(name, value) for name, value in (("mean", mean), ("median", median)) if isfinite(value)]
+    return render(
+        "histogram.svg.j2",
+        title=title,
+        width=width,
+        height=height,
+        left=left,
+        right=right,
+        base=base,
+        bar_width=step - 1,
+        bars=[(left + index * step + 0.5, 98 * count / counts.max(), count) for index, count in enumerate(counts)],
+        lines=[(name, left + min(value / top, 1.0) * (right - left)) for name, value in statistics],
+        largest_value=f"{top:.4g}",
+        largest_count=counts.max(),
     )
-    head = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}: distribution over cases">'
-    return head + labels + "".join(bars) + "".join(lines) + "</svg>"
 
 
 def _eroded(mask: np.ndarray, width: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,26 @@ def square(shift: int = 0, value: int = 1) -> np.ndarray:
 
 
 Run = Callable[..., int]
+
+
+class PageElements(HTMLParser):
+    """The parts of a page that a browser would make of it."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.handlers: list[str] = []
+        self.texts: list[str] = []
+        self.alternative_texts: list[str | None] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+        self.alternative_texts += [value for name, value in attrs if name == "alt"]
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
 
 
 @pytest.fixture
@@ -117,6 +138,22 @@ def test_the_page_loads_nothing_from_elsewhere_and_escapes_names(folders: Path, 
     assert "http://" not in page
     assert "https://" not in page
     assert page.count("data:image/png;base64,") >= 2
+
+
+@pytest.mark.parametrize("hostile", ["<script>alert(1)</script>", "\"'><b>&amp;"])
+def test_the_page_escapes_class_names_and_cases_wherever_they_occur(folders: Path, evaluate: Run, hostile: str) -> None:
+    """Two classes, of which one has the name, in summary, histograms, cases, gates and strata."""
+    name = hostile.replace("/", "_")
+    for side in ("truth", "predictions"):
+        Image.fromarray(square(0, 1) + square(6, 2)).save(folders / side / f"{name}.png")
+    words = ("--classes", f"background,{hostile},cup", "--min-dice", "cup=0.1", "--by", "(.*)")
+    assert evaluate(*words) == 0
+    page = PageElements((folders / "report" / "report.html").read_text(encoding="utf-8"))
+    assert page.tags.count("script") == 1
+    assert not page.handlers
+    assert hostile in page.texts
+    assert any(name in text for text in page.texts)
+    assert f"overlay of {name}" in page.alternative_texts
 
 
 def test_markdown_survives_a_pipe_in_a_name(folders: Path, evaluate: Run) -> None:

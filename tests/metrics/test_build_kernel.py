@@ -18,26 +18,32 @@ def needs_compiler() -> None:
         pytest.skip("no C compiler here")
 
 
-def wheel(place: Path) -> tuple[str, bool]:
-    """Tag of a wheel of this checkout, and whether it holds the library."""
+def wheel(place: Path) -> tuple[str, list[str]]:
+    """Tag of a wheel of this checkout, and its files."""
     path = Path(next(WheelBuilder(str(ROOT)).build(directory=str(place), versions=["standard"])))
     with zipfile.ZipFile(path) as archive:
-        return path.stem.split("-", 2)[2], build_kernel.COMPILED in archive.namelist()
+        return path.stem.split("-", 2)[2], archive.namelist()
 
 
 def test_a_wheel_built_with_a_compiler_holds_the_library_for_any_python(tmp_path: Path) -> None:
     needs_compiler()
-    tag, has_library = wheel(tmp_path)
-    assert has_library
+    tag, files = wheel(tmp_path)
+    assert build_kernel.COMPILED in files
     assert tag.startswith("py3-none-")
     assert tag != "py3-none-any"
 
 
-def test_a_wheel_built_without_a_compiler_holds_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wheel_built_without_a_compiler_holds_no_library_but_the_templates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(build_kernel.shutil, "which", lambda name: None)
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CC", raising=False)
-    assert wheel(tmp_path) == ("py3-none-any", False)
+    tag, files = wheel(tmp_path)
+    assert tag == "py3-none-any"
+    assert build_kernel.COMPILED not in files
+    templates = {str(path.relative_to(ROOT)) for path in (ROOT / "guidino_cli" / "templates").iterdir()}
+    assert templates <= set(files)
 
 
 def test_the_compiled_library_has_the_function(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from guidino_cli import __version__
 from guidino_cli.commands.visualize.inference import GuideResult
 from guidino_cli.engine.guides.scores import MapScore, MapScoreAccumulator
 from guidino_cli.files import write_atomically
-from guidino_cli.plots.report import SCRIPT, STYLE, histogram_svg, webp_data_uri
+from guidino_cli.html import render
+from guidino_cli.plots.report import data_uri, histogram_svg
 
 _SHOWN = 12
 """Images in the table on the terminal; guides.csv has all."""
@@ -253,7 +254,8 @@ def _parts(
     figures: GuideReport | None,
 ) -> Iterator[str]:  # fmt: skip
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(heading)}</title>'
-    yield f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}{_STYLE}</style></head><body>'
+    style = f"{render('style.css')}{_STYLE}"
+    yield f'<!doctype html>\n<html lang="en"><head>{head}<style>{style}</style></head><body>'
     yield f"<h1>{escape(heading)}</h1>"
     yield "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
     if figures is not None and figures.has_truth:
@@ -271,7 +273,8 @@ def _parts(
             left += 1
     if left:
         yield f"<p>{left} more pictures are in the folder of this page.</p>"
-    yield f'<p class="small">guidino {escape(__version__)}</p><script>{SCRIPT}</script></body></html>'
+    script = render("sort_table.js")
+    yield f'<p class="small">guidino {escape(__version__)}</p><script>{script}</script></body></html>'
 
 
 def _scores(figures: GuideReport) -> Iterator[str]:
@@ -340,7 +343,7 @@ def _anchor(name: str) -> str:
 
 def _figure(path: Path, title: str, *, width: int = _WIDTH) -> str:
     with Image.open(path) as file:
-        shape, address = file.size, webp_data_uri(file, width=width)
+        shape, address = file.size, data_uri(file, kind="webp", max_width=width)
     # With its proportions known, the page does not jump while pictures are decoded one by one.
     size = f'width="{shape[0]}" height="{shape[1]}"'
     return f'<img class="panel" loading="lazy" decoding="async" {size} src="{address}" alt="{title}">'

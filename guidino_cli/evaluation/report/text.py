@@ -138,14 +138,14 @@ def worst_cases(evaluation: EvaluationResult, number: int) -> list[str]:
     ranked = sorted(evaluation.cases, key=lambda case: _order(case_metric(case, metric, evaluation)))
     lines = []
     for case in ranked[:number]:
-        figures = [f"{label(name, evaluation.unit)} {format_metric(case_metric(case, name, evaluation), name)}"
+        figures = [f"{metric_label(name, evaluation.unit)} {format_metric(case_metric(case, name, evaluation), name)}"
                    for name in evaluation.config.metrics[:3]]  # fmt: skip
         states = sorted({score.status.replace("_", " ") for score in case.scores} - {"ok", "both empty"})
         lines.append(f"{case.pair.truth.case}: {', '.join([*figures, *states])}")
     return lines
 
 
-def label(metric: str, unit: str) -> str:
+def metric_label(metric: str, unit: str) -> str:
     """Heading of a figure with its unit: `HD95 px`."""
     return METRICS[metric].label + (f" {unit}" if METRICS[metric].kind == "distance" else "")
 
@@ -161,7 +161,7 @@ def _row(line: SummaryRow, unit: str) -> tuple[str, ...]:
     summary = line.summary
     low, high = format_metric(summary.ci_low, line.metric), format_metric(summary.ci_high, line.metric)
     return (
-        label(line.metric, unit),
+        metric_label(line.metric, unit),
         f"{summary.used}/{summary.total}",
         format_metric(summary.mean, line.metric),
         format_metric(summary.std, line.metric),
