@@ -17,8 +17,8 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from guidino_cli.errors import ConfigError, unknown_name
-from guidino_cli.settings import apply_overrides, read_settings, to_yaml, validate_settings
+from guidino_cli.errors import ConfigError
+from guidino_cli.settings import apply_overrides, find_preset, list_presets, read_settings, to_yaml, validate_settings
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -215,7 +215,7 @@ def presets_folder() -> Path:
 
 def preset_names() -> list[str]:
     """Names of the packaged presets, sorted."""
-    return sorted(path.stem for path in presets_folder().glob("*.yaml"))
+    return list_presets(presets_folder())
 
 
 def load_preset(preset: str, overrides: Iterable[str] = ()) -> RunConfig:
@@ -224,12 +224,7 @@ def load_preset(preset: str, overrides: Iterable[str] = ()) -> RunConfig:
     Raises:
         ConfigError: Unknown preset, unreadable file, unknown key or unusable value; the message names the key.
     """
-    path = Path(preset)
-    if path.suffix not in {".yaml", ".yml"}:
-        path = presets_folder() / f"{preset}.yaml"
-        if preset not in preset_names():
-            raise ConfigError(unknown_name("preset", preset, preset_names(), lister="guidino presets"))
-    return load_config(path, overrides, label=preset)
+    return load_config(find_preset(preset, presets_folder(), kind="preset"), overrides, label=preset)
 
 
 def load_config(path: Path, overrides: Iterable[str] = (), *, label: str | None = None) -> RunConfig:

@@ -11,8 +11,8 @@ from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, Positi
 from pydantic.dataclasses import dataclass
 
 from guidino_cli.config import ComponentSettings, presets_folder
-from guidino_cli.errors import ConfigError, unknown_name
-from guidino_cli.settings import apply_overrides, read_settings, to_yaml, validate_settings
+from guidino_cli.errors import ConfigError
+from guidino_cli.settings import apply_overrides, find_preset, list_presets, read_settings, to_yaml, validate_settings
 
 _STRICT = ConfigDict(extra="forbid")
 _Share = Annotated[float, Field(ge=0, le=1)]
@@ -189,7 +189,7 @@ def pretrain_presets_folder() -> Path:
 
 def pretrain_preset_names() -> list[str]:
     """Names of the packaged pretraining presets, sorted."""
-    return sorted(path.stem for path in pretrain_presets_folder().glob("*.yaml"))
+    return list_presets(pretrain_presets_folder())
 
 
 def load_pretrain_preset(preset: str, overrides: Iterable[str] = ()) -> PretrainConfig:
@@ -198,13 +198,7 @@ def load_pretrain_preset(preset: str, overrides: Iterable[str] = ()) -> Pretrain
     Raises:
         ConfigError: Unknown preset, unreadable file, unknown key or unusable value; the message names the key.
     """
-    path = Path(preset)
-    if path.suffix not in {".yaml", ".yml"}:
-        path = pretrain_presets_folder() / f"{preset}.yaml"
-        if preset not in pretrain_preset_names():
-            raise ConfigError(
-                unknown_name("preset of pretraining", preset, pretrain_preset_names(), lister="guidino presets")
-            )
+    path = find_preset(preset, pretrain_presets_folder(), kind="pretraining preset")
     return read_pretrain_config(path, overrides, label=preset)
 
 

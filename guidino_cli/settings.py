@@ -54,6 +54,21 @@ def apply_overrides(settings: dict[str, Any], overrides: Iterable[str]) -> None:
         _apply(settings, override)
 
 
+def find_preset(preset: str, folder: Path, *, kind: str) -> Path:
+    """File of a preset that is given by its name in a folder or by its path; `ConfigError` for an unknown name."""
+    if Path(preset).suffix in {".yaml", ".yml"}:
+        return Path(preset)
+    names = list_presets(folder)
+    if preset not in names:
+        raise ConfigError(unknown_name(kind, preset, names, lister="guidino presets"))
+    return folder / f"{preset}.yaml"
+
+
+def list_presets(folder: Path) -> list[str]:
+    """Names of the presets in a folder, sorted."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
 def validate_settings(kind: type[C], settings: Mapping[str, Any], *, label: str) -> C:
     """A nested mapping as the dataclass that describes it; `ConfigError` with the keys that are wrong."""
     try:

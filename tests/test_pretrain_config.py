@@ -1,4 +1,4 @@
-"""Settings of pretraining: what the packaged presets say, and what is refused."""
+"""Settings of pretraining: packaged presets, overrides and validation."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from guidino_cli.pretrain_config import (
 )
 
 
-def test_meddinov3_is_the_papers_three_stages() -> None:
+def test_meddinov3_has_the_three_stages_of_the_paper() -> None:
     config = load_pretrain_preset("meddinov3")
     assert config.steps == 120_000
     assert [(stage.steps, stage.lr, stage.gram) for stage in config.stages] == [
@@ -31,19 +31,19 @@ def test_meddinov3_is_the_papers_three_stages() -> None:
 
 
 @pytest.mark.parametrize("name", pretrain_preset_names())
-def test_no_image_is_kept_smaller_than_a_crop_of_it(name: str) -> None:
+def test_stored_images_are_at_least_as_large_as_their_crops(name: str) -> None:
     config = load_pretrain_preset(name)
     for stage in config.stages:
         largest = max(max(item.global_size, item.gram_size or 0) for item in stage.crops)
         assert (stage.side or config.data.side) >= largest
 
 
-def test_presets_of_training_and_of_pretraining_are_apart() -> None:
+def test_presets_of_training_and_pretraining_have_distinct_names() -> None:
     assert {"meddinov3", "small"} <= set(pretrain_preset_names())
     assert not set(pretrain_preset_names()) & set(preset_names())
 
 
-def test_a_stage_ends_where_the_next_begins() -> None:
+def test_stages_follow_each_other_without_gaps() -> None:
     config = override_pretrain_config(
         PretrainConfig(), ["stages=[{name: a, steps: 3, lr: 1e-3}, {name: b, steps: 2, lr: 1e-4}]"]
     )
@@ -51,7 +51,7 @@ def test_a_stage_ends_where_the_next_begins() -> None:
     assert found == [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1), ("b", 2)]
 
 
-def test_what_is_dumped_is_read_back(tmp_path: Path) -> None:
+def test_a_dumped_config_is_read_back(tmp_path: Path) -> None:
     config = load_pretrain_preset("small", ["seed=7", "dino.global_area=[0.4, 0.9]"])
     (tmp_path / "config.yaml").write_text(dump_pretrain_config(config))
     assert read_pretrain_config(tmp_path / "config.yaml") == config
@@ -74,16 +74,16 @@ def test_an_override_reaches_into_a_stage() -> None:
         ("stages.0.momentum=1.5", "stages.0.momentum"),
     ],
 )
-def test_what_cannot_be_is_refused_by_its_name(override: str, words: str) -> None:
+def test_invalid_settings_are_refused_by_name(override: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
         load_pretrain_preset("small", [override])
 
 
-def test_a_gram_teacher_must_be_of_a_step_before_it_teaches() -> None:
+def test_a_gram_teacher_must_come_from_an_earlier_step() -> None:
     with pytest.raises(ConfigError, match="gram_step is 60000, but a stage with a Gram term begins at step 50000"):
         load_pretrain_preset("meddinov3", ["stages.0.steps=50000", "dino.gram_step=60000"])
 
 
-def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
+def test_an_unknown_preset_gets_a_suggestion() -> None:
     with pytest.raises(ConfigError, match="did you mean 'meddinov3'"):
         load_pretrain_preset("meddino")

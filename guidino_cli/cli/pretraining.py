@@ -1,4 +1,4 @@
-"""What the user types to pretrain a backbone on unlabelled images, and to cut volumes into such."""
+"""Commands `pretrain` and `slices`: backbones from unlabelled images, and such images from volumes."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,24 +12,26 @@ from guidino_cli.options.shared import Device, Offline
 
 def pretrain(
     images: Annotated[
-        Path | None, typer.Argument(metavar="IMAGES", help="Folder of unlabelled images, folders below included.")
+        Path | None, typer.Argument(metavar="IMAGES", help="Folder of unlabelled images, searched recursively.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write: run and backbone.")] = Path("backbone"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write: the run and its backbone.")] = Path(
+        "backbone"
+    ),
     preset: Annotated[
         str,
         typer.Option(
-            "--preset", "-p", help="meddinov3 (GPUs, days), small (one machine), tiny (distils), or a YAML file."
+            "--preset", "-p", help="meddinov3 (GPUs, days), small (one machine), tiny (distillation), or a YAML file."
         ),
     ] = "meddinov3",
     distill_from: Annotated[
         str | None,
-        typer.Option(metavar="TEACHER", help="Learn from a frozen network: embedded, a folder or a hub id."),
+        typer.Option(metavar="TEACHER", help="Distil from a frozen network: embedded, a folder or a hub id."),
     ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", "-s", metavar="KEY=VALUE", help="A setting, such as stages.0.steps=5000."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of heads, order, crops and masks.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed of heads, image order, crops and masks.")] = None,
     device: Device = None,
     devices: Devices = None,
     resume: Resume = False,
@@ -37,28 +39,28 @@ def pretrain(
     offline: Offline = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Pretrain a backbone on unlabelled images, from DINOv3's or DINOv2's weights on, as MedDINOv3 does.
+    """Pretrain a backbone on unlabelled images, starting from weights of DINOv3 or DINOv2, as MedDINOv3 does.
 
-    With --preset tiny --distill-from TEACHER, a small student learns what a large network says of patches.
+    With --preset tiny --distill-from TEACHER, a small student learns the patch features of a large network.
 
-    The result is a folder that --set model.backbone.options.weights=BACKBONE takes everywhere.
+    Use the resulting folder with --set model.backbone.options.weights=BACKBONE.
 
     Example: guidino pretrain images/ -o backbone --preset small --set student.name=dinov2
     """
     if distill_from is not None:
         from guidino_cli.cli.options import teacher_setting
 
-        # First, so that --set may still change how the teacher is read.
+        # First, so that --set can still change the options of the teacher.
         overrides = [teacher_setting(distill_from), *(overrides or [])]
     if not resume:
         from guidino_cli.pretrain_config import load_pretrain_preset
 
-        # A typo is answered at once, before the seconds that importing torch takes.
+        # Report typos before torch is imported, which takes seconds.
         load_pretrain_preset(preset, overrides or [])
     chosen: dict[str, OptionValue] = {"out": out, "preset": preset, "set": overrides, "seed": seed}
     switches = {"resume": resume, "overwrite": overwrite, "offline": offline}
-    begin = ["pretrain", *([] if images is None else [str(images)])]
-    if launch_workers(begin, {**chosen, **switches}, devices=devices, device=device, dry_run=dry_run):
+    command_words = ["pretrain", *([] if images is None else [str(images)])]
+    if launch_workers(command_words, {**chosen, **switches}, devices=devices, device=device, dry_run=dry_run):
         return
     from guidino_cli.commands import pretrain as command
 
@@ -78,23 +80,23 @@ def pretrain(
 
 def slices(
     volumes: Annotated[
-        Path, typer.Argument(metavar="VOLUMES", help="Folder of .nii and .nii.gz, those below included.")
+        Path, typer.Argument(metavar="VOLUMES", help="Folder of .nii and .nii.gz files, searched recursively.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; the same command goes on with it.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder to write; the same command continues an interrupted run.")
+    ],
     window: Annotated[
         str, typer.Option(help="Level,width in HU: 40,400 soft tissue, -600,1500 lung; auto for MR.")
     ] = "40,400",
-    size: Annotated[int, typer.Option(min=0, help="Side of every slice in pixels; 0 keeps --spacing.")] = 256,
-    spacing: Annotated[float, typer.Option(min=0.01, help="Millimetres a pixel, with --size 0.")] = 0.45,
-    every: Annotated[int, typer.Option(min=1, help="Take one slice of so many.")] = 1,
-    least: Annotated[
-        float, typer.Option(min=0, max=1, help="Leave out slices with less than this share of body.")
-    ] = 0.05,
+    size: Annotated[int, typer.Option(min=0, help="Side of the slices in pixels; 0 resamples to --spacing.")] = 256,
+    spacing: Annotated[float, typer.Option(min=0.01, help="Pixel size in mm, with --size 0.")] = 0.45,
+    every: Annotated[int, typer.Option(min=1, help="Keep every N-th slice.")] = 1,
+    least: Annotated[float, typer.Option(min=0, max=1, help="Skip slices with a smaller share of body.")] = 0.05,
     shard: Annotated[
         str, typer.Option(metavar="K/N", help="Only the K-th of N shares, for job arrays: 1/8 to 8/8.")
     ] = "1/1",
 ) -> None:
-    """Cut CT or MR volumes into axial slices to pretrain on, one volume in memory at a time.
+    """Cut CT or MR volumes into axial slices for pretraining, one volume in memory at a time.
 
     Example: guidino slices ct/ -o slices --window 40,400
     """

@@ -46,8 +46,8 @@ def system_facts() -> dict[str, Any]:
 
 def missing_packages() -> list[str]:
     """Names of required packages that are not installed."""
-    wanted = [item.split(";")[0] for item in requires("guidino") or [] if "extra ==" not in item]
-    names = [item.split(">")[0].split("<")[0].split("=")[0].strip() for item in wanted]
+    requirements = [item.split(";")[0] for item in requires("guidino") or [] if "extra ==" not in item]
+    names = [item.split(">")[0].split("<")[0].split("=")[0].strip() for item in requirements]
     return [name for name in names if _version(name) is None]
 
 
@@ -60,7 +60,7 @@ def component_facts() -> dict[str, Any]:
         "extras": {name: all(find_spec(item) is not None for item in items) for name, items in _EXTRAS.items()},
         "weights": {
             **{
-                item.name: None if (place := find_weights(item.repository)) is None else str(place.path)
+                item.name: None if (found := find_weights(item.repository)) is None else str(found.path)
                 for item in KNOWN_WEIGHTS
             },
             "embedded": None if (file := find_embedded_file()) is None else str(file),

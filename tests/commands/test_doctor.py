@@ -1,4 +1,4 @@
-"""`guidino doctor`: what it says, in what order, and how it ends."""
+"""`guidino doctor`: table, JSON, order of the output and exit codes."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from guidino_cli.errors import WeightsError
 
 
-def test_the_table_fits_80_columns_and_ends_well(guidino, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_fits_80_columns_and_ends_with_a_verdict(guidino, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     outcome = guidino("doctor", "--no-self-test")
     assert outcome.code == 0, outcome.stderr
@@ -21,7 +21,7 @@ def test_the_table_fits_80_columns_and_ends_well(guidino, monkeypatch: pytest.Mo
     assert names.index("weights cache") < names.index("torch")
 
 
-def test_json_is_one_object_with_what_scripts_ask_for(guidino) -> None:
+def test_json_is_one_object_with_all_facts(guidino) -> None:
     outcome = guidino("doctor", "--json", "--no-self-test")
     facts = json.loads(outcome.stdout)
     assert facts["error"] is None
@@ -32,7 +32,7 @@ def test_json_is_one_object_with_what_scripts_ask_for(guidino) -> None:
     assert facts["torch"]["threads"] >= 1
 
 
-def test_what_needs_no_torch_is_said_without_it() -> None:
+def test_facts_without_torch_are_printed_before_torch_is_imported() -> None:
     """A torch that cannot be imported: the table comes first, the error after it."""
     code = "import sys; sys.modules['torch'] = None; from guidino_cli.cli import main; main()"
     line = [sys.executable, "-c", code.replace("main()", "sys.argv = ['guidino', 'doctor']; main()")]
@@ -42,14 +42,14 @@ def test_what_needs_no_torch_is_said_without_it() -> None:
     assert "guidino works here" not in done.stdout
 
 
-def test_a_missing_package_ends_with_5(guidino, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_exits_with_5(guidino, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("guidino_cli.commands.doctor.requires", lambda _: ["numpy>=2", "no-such-package>=1; x"])
     outcome = guidino("doctor")
     assert outcome.code == 5
     assert "pip install no-such-package" in outcome.stderr
 
 
-def test_a_self_test_that_fails_ends_with_its_exit_code(guidino, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_self_test_exits_with_its_own_code(guidino, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails() -> None:
         raise WeightsError("no weights")
 
@@ -59,7 +59,7 @@ def test_a_self_test_that_fails_ends_with_its_exit_code(guidino, monkeypatch: py
     assert json.loads(outcome.stdout)["error"] == "the self-test failed: no weights"
 
 
-def test_the_self_test_goes_through_training_prediction_and_evaluation(
+def test_the_self_test_runs_training_prediction_and_evaluation(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from guidino_cli.commands import train

@@ -1,4 +1,4 @@
-"""`guidino pretrain` from images to a backbone that other commands read, and what it refuses."""
+"""`guidino pretrain` from images to a backbone that other commands load, and its errors."""
 
 import json
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, guidino_once: Callable[..., N
 
 
 @pytest.mark.usefixtures("coarse_figures")
-def test_the_result_is_a_backbone_that_every_command_reads(made: Path) -> None:
+def test_the_result_is_a_backbone_that_other_commands_load(made: Path) -> None:
     backbone = build_backbone("dinov3", {"weights": str(made / "backbone")}, offline=True)
     facts = json.loads((made / "backbone" / "pretraining.json").read_text())
     assert backbone.identity["sha256"] == facts["result"]["sha256"]
@@ -54,7 +54,7 @@ def test_the_result_is_a_backbone_that_every_command_reads(made: Path) -> None:
     assert facts["result"]["steps"] == 4
 
 
-def test_its_features_are_those_of_the_teacher_that_the_run_ended_with(made: Path) -> None:
+def test_the_backbone_has_the_features_of_the_final_teacher(made: Path) -> None:
     state = torch.load(made / "backbone" / "last" / "state.pt", weights_only=True)["objective"]
     start = build_backbone("random", {"hidden_size": 32, "depth": 2, "heads": 2})
     image = torch.rand(1, 3, 48, 32)
@@ -77,7 +77,7 @@ def test_the_history_has_every_term_of_its_stage(made: Path) -> None:
     assert rows[1]["gram"] > 0
 
 
-def test_pictures_show_the_terms_and_the_tokens_of_fixed_images(made: Path) -> None:
+def test_figures_show_the_terms_and_the_tokens_of_fixed_images(made: Path) -> None:
     assert [path.stem for path in sorted((made / "backbone" / "looks").iterdir())] == [
         "00000000",
         "00000002",
@@ -87,19 +87,21 @@ def test_pictures_show_the_terms_and_the_tokens_of_fixed_images(made: Path) -> N
         assert read_image(made / "backbone" / name)[0].std() > 10
 
 
-def test_fixed_images_are_spread_over_the_list_and_no_more_than_there_are() -> None:
+def test_fixed_images_are_evenly_spaced_and_never_repeated() -> None:
     paths = [Path(str(number)) for number in range(10)]
     assert select_fixed_images(paths, count=4) == [paths[0], paths[3], paths[6], paths[9]]
     assert select_fixed_images(paths[:2], count=4) == paths[:2]
 
 
-def test_a_finished_run_is_not_written_over_by_accident(made: Path, guidino: Callable[..., Any]) -> None:
+def test_a_finished_run_is_not_overwritten_without_the_option(made: Path, guidino: Callable[..., Any]) -> None:
     end = guidino("pretrain", made / "images", "-o", made / "backbone", "-p", made / "tiny.yaml")
     assert end.code == 2
     assert "--overwrite" in end.stderr
 
 
-def test_resume_keeps_the_settings_and_the_images(made: Path, guidino: Callable[..., Any], tmp_path: Path) -> None:
+def test_resume_refuses_other_settings_and_other_images(
+    made: Path, guidino: Callable[..., Any], tmp_path: Path
+) -> None:
     other = guidino("pretrain", "--resume", "-o", made / "backbone", "--set", "dino.koleo=1", "--device", "cpu")
     assert other.code == 2
     assert "leave out --set" in other.stderr
@@ -108,7 +110,7 @@ def test_resume_keeps_the_settings_and_the_images(made: Path, guidino: Callable[
     assert "6 then, 5 now" in end.stderr
 
 
-def test_a_finished_run_that_lost_its_history_is_written_again(
+def test_a_finished_run_without_its_history_can_be_resumed(
     made: Path, guidino: Callable[..., Any], tmp_path: Path
 ) -> None:
     run = tmp_path / "again"
@@ -139,7 +141,7 @@ def test_a_dry_run_prints_the_settings_and_writes_nothing(
         ("student.name=vit", 2, "backbone vit"),
     ],
 )
-def test_what_cannot_be_is_one_line_with_what_to_do(
+def test_invalid_settings_are_one_line_with_a_remedy(
     made: Path, guidino: Callable[..., Any], tmp_path: Path, change: str, code: int, words: str
 ) -> None:
     end = guidino(
@@ -160,7 +162,7 @@ def test_what_cannot_be_is_one_line_with_what_to_do(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_folder_without_images_is_named(made: Path, guidino: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused_by_name(made: Path, guidino: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     end = guidino("pretrain", tmp_path / "empty", "-o", tmp_path / "new", "-p", made / "tiny.yaml")
     assert end.code == 3

@@ -1,4 +1,4 @@
-"""`guidino pretrain` in a process of its own that is killed and interrupted: the backbone is that of a quiet run."""
+"""`guidino pretrain` in its own process, killed and interrupted: it ends with the same backbone as without."""
 
 import hashlib
 import signal

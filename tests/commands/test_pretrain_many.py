@@ -1,4 +1,4 @@
-"""`guidino pretrain` in two processes: one run with twice the batch, also after a kill."""
+"""`guidino pretrain` in two processes: the same run as one process with twice the batch, also after a kill."""
 
 import signal
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def two(fork_server: Any, words: list[object], tmp_path_factory: pytest.TempPath
     return run
 
 
-def test_two_processes_are_one_with_twice_the_batch(
+def test_two_processes_equal_one_with_twice_the_batch(
     fork_server: Any, two: Path, words: list[object], read_history: Callable[..., Any], tmp_path: Path
 ) -> None:
     fork_server.start(*words, "-o", tmp_path / "one")
@@ -61,7 +61,7 @@ def test_two_processes_are_one_with_twice_the_batch(
         torch.testing.assert_close(our_weights[name], their_weights[name], rtol=0, atol=RATE / 100)
 
 
-def test_two_processes_that_are_killed_go_on_and_end_with_the_same_weights(
+def test_two_killed_processes_resume_and_end_with_the_same_weights(
     fork_server: Any,
     two: Path,
     words: list[object],

@@ -1,4 +1,4 @@
-"""What the pictures of a pretraining run hold."""
+"""Content of the figures of a pretraining run."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def _history() -> list[dict]:
     return [{**_ROW, **first}, {**_ROW, **second}]
 
 
-def test_terms_and_entropies_are_lines_of_panels_of_their_own_and_settings_are_not_drawn() -> None:
+def test_terms_and_entropies_have_separate_panels_and_settings_are_not_drawn() -> None:
     terms, entropies, watched = pretraining_figure(_history()).axes[:3]
     assert [line.get_label() for line in terms.lines[:4]] == ["loss", "dino", "ibot", "gram"]
     assert [line.get_label() for line in entropies.lines[:1]] == ["target entropy"]
@@ -30,22 +30,22 @@ def test_terms_and_entropies_are_lines_of_panels_of_their_own_and_settings_are_n
     assert terms.lines[0].get_xydata().tolist() == [[10, 8.0], [20, 7.5]]
 
 
-def test_a_term_that_begins_later_is_drawn_from_there() -> None:
+def test_a_term_of_later_stages_is_drawn_from_its_first_row() -> None:
     gram = next(line for line in pretraining_figure(_history()).axes[0].lines if line.get_label() == "gram")
     assert gram.get_xydata().tolist() == [[20, 0.5]]
 
 
-def test_a_stage_begins_at_a_line_in_every_panel() -> None:
+def test_stage_boundaries_are_lines_in_every_panel() -> None:
     for axes in pretraining_figure(_history()).axes[:3]:
         assert any(list(line.get_xdata()) == [10, 10] for line in axes.lines)
 
 
-def test_a_run_of_another_objective_without_entropies_or_rank_is_drawn_too() -> None:
+def test_a_history_without_entropies_or_rank_is_drawn() -> None:
     rows = [{**_ROW, "step": 5, "stage": "one", "loss": 1.0, "cosine_loss": 1.0}]
     assert len(pretraining_figure(rows).axes) == 3
 
 
-def test_a_sheet_has_the_image_and_what_was_seen_at_every_step() -> None:
+def test_a_sheet_has_the_image_and_its_tokens_at_every_step() -> None:
     image, seen = np.zeros((20, 30, 3), dtype=np.uint8), [np.zeros((2, 3, 3)), np.ones((2, 3, 3))]
     figure = token_sheet_figure(
         [TokenTimeline("a.png", image, seen), TokenTimeline("b.png", image, seen)], steps=[0, 1500], name="run"

@@ -1,4 +1,4 @@
-"""A student that learns what a teacher says of patches."""
+"""Patch-wise distillation: views, cached teacher tokens, loss and warnings."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def in_table(place: Path):  # type: ignore[no-untyped-def]
     return lambda grid: TeacherFeatureTable(place, key={}, rows=4, tokens=grid * grid, channels=12)
 
 
-def test_every_weight_that_learns_gets_a_gradient() -> None:
+def test_every_trainable_weight_gets_a_gradient() -> None:
     """Otherwise several processes end at their second step, each waiting for the others' gradient of it."""
     objective = distillation(settings(gram=1.0))
     objective(objective.views(images(), progress=PROGRESS), progress=PROGRESS).terms["loss"].backward()
@@ -69,21 +69,21 @@ def test_every_weight_that_learns_gets_a_gradient() -> None:
 
 
 @pytest.mark.parametrize("epoch", range(4))
-def test_tokens_turn_with_the_view(epoch: int) -> None:
+def test_tokens_are_flipped_with_the_view(epoch: int) -> None:
     """Up to what two ways of cutting the same crop differ by, at 64 px for the student and 32 px for the teacher."""
     lesson = distillation(settings()).views(images(epoch=epoch), progress=PROGRESS)
     seen = F.avg_pool2d(lesson.image, 16).flatten(2).transpose(1, 2)
     assert torch.allclose(lesson.tokens[..., :3], seen, atol=0.06)
 
 
-def test_without_flips_epochs_that_show_the_same_view_show_the_same_pixels() -> None:
+def test_without_flips_views_repeat_exactly() -> None:
     objective = distillation(settings(flip=0.0))
     first, between, later = (objective.views(images(epoch=epoch), progress=PROGRESS).image for epoch in (0, 1, 2))
     assert torch.equal(first, later)
     assert not torch.equal(first, between)
 
 
-def test_the_teacher_sees_every_view_once(tmp_path: Path) -> None:
+def test_with_a_table_the_teacher_computes_every_view_once(tmp_path: Path) -> None:
     teacher = Colours()
     objective = distillation(settings(), teacher=teacher, table=in_table(tmp_path))
     for epoch in range(6):
@@ -91,7 +91,7 @@ def test_the_teacher_sees_every_view_once(tmp_path: Path) -> None:
     assert teacher.asked == 2 * 2
 
 
-def test_a_remembered_teacher_says_what_it_said_to_half_precision(tmp_path: Path) -> None:
+def test_cached_tokens_are_rounded_to_half_precision(tmp_path: Path) -> None:
     fresh_one = distillation(settings()).views(images(), progress=PROGRESS)
     remembered = distillation(settings(), table=in_table(tmp_path)).views(images(), progress=PROGRESS)
     assert torch.equal(remembered.tokens, fresh_one.tokens.half().float())
@@ -114,18 +114,18 @@ def test_the_centre_is_the_mean_token_of_the_batches_so_far() -> None:
     assert torch.allclose(objective.centre, expected, atol=1e-6)
 
 
-def test_a_student_of_the_teachers_width_needs_no_map() -> None:
+def test_a_student_of_the_teachers_width_needs_no_projection() -> None:
     assert isinstance(distillation(settings(), width=12).project, nn.Identity)
     assert isinstance(distillation(settings(), width=16).project, nn.Linear)
 
 
-def test_the_state_holds_no_teacher() -> None:
+def test_the_state_does_not_contain_the_teacher() -> None:
     objective = distillation(settings(), teacher=nn.Conv2d(3, 12, 8, stride=8))
     assert not any("teacher" in name for name in objective.own_state())
     assert {name.split(".")[0] for name, _ in objective.named_parameters()} == {"student", "project"}
 
 
-def test_a_student_learns_what_its_teacher_says_of_one_image() -> None:
+def test_a_student_can_overfit_one_image() -> None:
     torch.manual_seed(0)
     objective = distillation(settings(gram=1.0, flip=0.0))
     lesson = objective.views(images(count=1), progress=PROGRESS)
@@ -138,7 +138,7 @@ def test_a_student_learns_what_its_teacher_says_of_one_image() -> None:
     assert learned.terms["loss"].item() < 0.05
 
 
-def test_a_student_that_is_as_far_as_at_the_beginning_is_warned_of() -> None:
+def test_a_late_distance_near_one_is_warned_of() -> None:
     objective = distillation(settings())
     assert objective.warning({"distance": 0.97}, progress=PretrainProgress(10, 100, 0)) is None
     assert objective.warning({"distance": 0.50}, progress=PretrainProgress(30, 100, 0)) is None

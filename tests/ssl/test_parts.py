@@ -1,4 +1,4 @@
-"""Heads, the teacher that follows, schedules, and the figures that tell of a collapse."""
+"""Projection head, EMA teacher, schedules, and collapse statistics."""
 
 import math
 
@@ -11,7 +11,7 @@ from guidino_cli.ssl.networks import DINOHead, ema_update, frozen_copy
 from guidino_cli.ssl.schedules import cosine_schedule, linear_schedule, warmup_cosine_schedule
 
 
-def test_a_head_compares_directions_so_its_products_have_the_spread_of_its_prototypes() -> None:
+def test_logits_of_a_head_have_the_standard_deviation_of_its_prototypes() -> None:
     head = DINOHead(8, prototypes=4000, hidden=16, bottleneck=32, last_std=0.1)
     scores = head(torch.randn(3, 8))
     assert scores.shape == (3, 4000)
@@ -19,7 +19,7 @@ def test_a_head_compares_directions_so_its_products_have_the_spread_of_its_proto
     assert scores.std(dim=1).tolist() == pytest.approx([0.088] * 3, rel=0.05)
 
 
-def test_a_teacher_moves_by_what_the_momentum_leaves() -> None:
+def test_ema_update_moves_by_one_minus_momentum() -> None:
     student = nn.Linear(1, 1, bias=False)
     nn.init.constant_(student.weight, 1.0)
     teacher = frozen_copy(student)
@@ -31,25 +31,25 @@ def test_a_teacher_moves_by_what_the_momentum_leaves() -> None:
     assert float(teacher.weight) == 3.0
 
 
-def test_a_line_rises_and_stays() -> None:
+def test_linear_schedule_rises_and_stays() -> None:
     assert [linear_schedule(step, steps=4, start=0.04, end=0.08) for step in (0, 1, 4, 9)] == pytest.approx(
         [0.04, 0.05, 0.08, 0.08]
     )
 
 
-def test_half_a_cosine_is_in_the_middle_at_half_time() -> None:
+def test_cosine_schedule_is_midway_at_half_time() -> None:
     assert [cosine_schedule(step, steps=10, start=1.0, end=0.0) for step in (0, 5, 10, 20)] == pytest.approx(
         [1, 0.5, 0, 0]
     )
 
 
-def test_the_rate_warms_up_and_falls_or_stays() -> None:
+def test_warmup_cosine_schedule_warms_up_and_falls_or_stays() -> None:
     rates = [warmup_cosine_schedule(step, steps=12, peak=4.0, final=0.0, warmup=4) for step in (0, 3, 4, 8)]
     assert rates == pytest.approx([1.0, 4.0, 4.0, 2.0])
     assert warmup_cosine_schedule(11, steps=12, peak=4.0, final=None, warmup=4) == 4.0
 
 
-def test_the_rank_counts_directions_of_equal_strength() -> None:
+def test_effective_rank_counts_directions_of_equal_variance() -> None:
     # Plus and minus each of three axes: a covariance with three equal eigenvalues.
     axes = torch.eye(5)[:3]
     assert float(effective_rank(torch.cat([axes, -axes]))) == pytest.approx(3)
@@ -61,7 +61,7 @@ def test_equal_features_have_rank_one_and_cosine_one() -> None:
     assert float(mean_cosine(features)) == pytest.approx(1)
 
 
-def test_the_mean_cosine_leaves_out_rows_with_themselves() -> None:
+def test_mean_cosine_skips_pairs_of_a_row_with_itself() -> None:
     # Cosines of three pairs: 0, -1 and 0.
     features = torch.tensor([[1.0, 0.0], [0.0, 3.0], [-2.0, 0.0]])
     assert float(mean_cosine(features)) == pytest.approx(-1 / 3)

@@ -1,4 +1,4 @@
-"""The objective as a whole: what its terms are at the beginning, who learns, and who follows."""
+"""Self-distillation: initial terms, gradients, masks, teachers and warnings."""
 
 import math
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def _progress(step: int = 0) -> PretrainProgress:
     return PretrainProgress(step, 10, seed=3)
 
 
-def test_terms_begin_near_those_of_a_student_who_says_nothing_and_sum_to_the_loss(make: Make) -> None:
+def test_initial_terms_are_near_those_of_a_uniform_student_and_sum_to_the_loss(make: Make) -> None:
     objective, _ = make()
     terms, figures, features = objective(objective.views(_images(), progress=_progress()), progress=_progress())
     assert float(terms["dino"]) == pytest.approx(math.log(32), abs=0.1)
@@ -61,7 +61,7 @@ def test_terms_begin_near_those_of_a_student_who_says_nothing_and_sum_to_the_los
     assert features.shape == (4, 32)
 
 
-def test_teachers_get_no_gradient_and_everything_else_does(make: Make) -> None:
+def test_all_weights_but_the_teachers_get_gradients(make: Make) -> None:
     objective, _ = make()
     objective(objective.views(_images(), progress=_progress()), progress=_progress()).terms["loss"].backward()
     without = [name for name, item in objective.named_parameters() if item.requires_grad and item.grad is None]
@@ -76,7 +76,7 @@ def test_teachers_stay_in_evaluation_mode(make: Make) -> None:
     assert not objective.teacher.training
 
 
-def test_the_student_does_not_see_what_is_masked(make: Make) -> None:
+def test_masked_pixels_do_not_change_the_students_output(make: Make) -> None:
     objective, _ = make()
     views = objective.views(_images(), progress=_progress())
     hidden = views.mask.view(8, 1, 4, 4).repeat_interleave(16, 2).repeat_interleave(16, 3)
@@ -87,7 +87,7 @@ def test_the_student_does_not_see_what_is_masked(make: Make) -> None:
     torch.testing.assert_close(seen.cls, changed.cls)
 
 
-def test_masked_patches_are_weighted_so_that_every_masked_view_counts_once(make: Make) -> None:
+def test_mask_weights_sum_to_one_per_masked_view(make: Make) -> None:
     objective, _ = make()
     views = objective.views(_images(), progress=_progress())
     assert len(views.masked_indices) == int(views.mask.sum())
@@ -96,7 +96,7 @@ def test_masked_patches_are_weighted_so_that_every_masked_view_counts_once(make:
     assert int(views.mask.any(dim=1).sum()) == 4
 
 
-def test_views_depend_on_the_showing_and_not_on_the_batch(make: Make) -> None:
+def test_views_depend_on_epoch_and_image_and_not_on_the_batch(make: Make) -> None:
     objective, _ = make()
     images = _images()
     both = objective.views(images, progress=_progress())
@@ -106,7 +106,7 @@ def test_views_depend_on_the_showing_and_not_on_the_batch(make: Make) -> None:
     assert not torch.equal(both.global_crops, other.global_crops)
 
 
-def test_the_teacher_follows_by_the_stages_momentum(make: Make) -> None:
+def test_the_teacher_is_updated_with_the_momentum_of_the_stage(make: Make) -> None:
     objective, _ = make()
     with torch.no_grad():
         objective.head.last.weight.add_(1.0)
@@ -115,7 +115,7 @@ def test_the_teacher_follows_by_the_stages_momentum(make: Make) -> None:
     torch.testing.assert_close(objective.teacher_head.last.weight, before + 0.5)
 
 
-def test_last_layers_are_frozen_at_the_beginning(make: Make) -> None:
+def test_prototypes_are_frozen_in_the_first_steps(make: Make) -> None:
     objective, _ = make("dino.freeze_last=2")
     for step, frozen in ((1, True), (2, False)):
         objective(objective.views(_images(), progress=_progress(step)), progress=_progress(step)).terms[
@@ -125,7 +125,7 @@ def test_last_layers_are_frozen_at_the_beginning(make: Make) -> None:
         assert (objective.head.last.weight.grad is None) is frozen
 
 
-def test_the_gram_teacher_is_the_teacher_of_its_step_and_sees_larger_views(make: Make) -> None:
+def test_the_gram_teacher_sees_larger_views(make: Make) -> None:
     objective, _ = make("stages.0.gram=2", "dino.gram_step=0", "stages.0.crops.0.gram_size=128")
     views = objective.views(_images(), progress=_progress())
     assert views.gram_crops.shape == (8, 3, 128, 128)
@@ -134,7 +134,7 @@ def test_the_gram_teacher_is_the_teacher_of_its_step_and_sees_larger_views(make:
     assert make()[0].gram_teacher is None
 
 
-def test_a_gram_teacher_that_sees_what_the_student_sees_finds_nothing(make: Make) -> None:
+def test_the_gram_term_is_zero_for_equal_networks_and_views(make: Make) -> None:
     objective, _ = make("stages.0.gram=2", "dino.masked=0", "dino.ibot=0", "data.light=none")
     objective.eval()
     views = objective.views(_images(), progress=_progress())
@@ -142,7 +142,7 @@ def test_a_gram_teacher_that_sees_what_the_student_sees_finds_nothing(make: Make
     assert float(objective(same, progress=_progress()).terms["gram"]) == pytest.approx(0, abs=1e-9)
 
 
-def test_the_gram_teacher_is_taken_once(make: Make) -> None:
+def test_the_gram_teacher_is_copied_once_at_its_step(make: Make) -> None:
     stages = "[{name: one, steps: 5, lr: 1e-2, momentum: 0.5}, {name: two, steps: 5, lr: 1e-2, gram: 2}]"
     objective, _ = make(f"stages={stages}", "dino.gram_step=3")
     assert objective.gram_teacher is not None
@@ -158,13 +158,13 @@ def test_the_gram_teacher_is_taken_once(make: Make) -> None:
     assert torch.equal(first[3], first[5])
 
 
-def test_maps_are_resized_to_the_students_grid() -> None:
+def test_patches_are_resized_to_the_students_grid() -> None:
     patches = torch.arange(16.0).view(1, 16, 1).expand(2, 16, 3)
     assert resize_patches(patches, count=4).shape == (2, 4, 3)
     torch.testing.assert_close(resize_patches(patches, count=4).mean(), patches.mean())
 
 
-def test_it_can_learn_one_batch_by_heart(make: Make) -> None:
+def test_a_student_can_overfit_one_batch(make: Make) -> None:
     objective, _ = make("dino.koleo=0", "dino.last_std=0.1", "stages.0.momentum=1.0")
     views = objective.views(_images(), progress=_progress())
     objective.student.eval()
@@ -182,7 +182,7 @@ def test_it_can_learn_one_batch_by_heart(make: Make) -> None:
     )
 
 
-def test_a_plateau_late_in_the_run_is_warned_of(make: Make) -> None:
+def test_a_late_plateau_is_warned_of(make: Make) -> None:
     objective, _ = make("dino.freeze_last=0")
     figures = {"dino": math.log(32), "target_entropy": 3.4}
     early, late, short = PretrainProgress(100, 1000, 0), PretrainProgress(200, 1000, 0), PretrainProgress(20, 40, 0)

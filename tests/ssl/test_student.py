@@ -1,4 +1,4 @@
-"""Small DINOv3s, fresh and made of a DINOv2's blocks."""
+"""Distillation students: random, and initialised from blocks of a DINOv2."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def teacher() -> Dinov2Model:
     return model
 
 
-def test_a_student_of_vit_tinys_shape_has_the_parameters_of_vit_tiny() -> None:
+def test_a_student_of_vit_tinys_size_has_its_parameter_count() -> None:
     """12 blocks of 12 D^2 + 13 D without the keys' bias, LayerScales 2 D; kernel, five prefix tokens, mask, norm."""
     d = 192
     blocks = 12 * (12 * d * d + 12 * d + 2 * d)
@@ -26,7 +26,7 @@ def test_a_student_of_vit_tinys_shape_has_the_parameters_of_vit_tiny() -> None:
     assert sum(p.numel() for p in init_student(StudentSize(192, 12, 3)).parameters()) == blocks + rest
 
 
-def test_a_seed_makes_the_same_student_and_leaves_the_generator_alone() -> None:
+def test_a_seed_determines_the_student_and_keeps_the_global_generator() -> None:
     before = torch.get_rng_state()
     first, second = (init_student(StudentSize(32, 1, 2), seed=7).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -39,7 +39,7 @@ def test_a_resampled_kernel_gives_an_enlarged_patch_the_same_token() -> None:
     assert torch.allclose(F.conv2d(enlarged, resample_patch_embed(kernel, 16)), F.conv2d(patch, kernel), atol=1e-3)
 
 
-def test_a_taken_block_is_the_teachers_without_rotation(teacher: Dinov2Model) -> None:
+def test_a_copied_block_equals_the_teachers_without_rotation(teacher: Dinov2Model) -> None:
     student = init_student_from_blocks(teacher, [2]).eval()
     tokens = torch.randn(1, 6, 32)
     unturned = torch.ones(1, 16), torch.zeros(1, 16)
@@ -49,7 +49,7 @@ def test_a_taken_block_is_the_teachers_without_rotation(teacher: Dinov2Model) ->
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 
-def test_the_first_tokens_are_the_teachers_up_to_the_place_of_their_positions(teacher: Dinov2Model) -> None:
+def test_embeddings_equal_the_teachers_up_to_position_codes(teacher: Dinov2Model) -> None:
     """Whose codes differ from place to place; their mean over the four places is kept."""
     small = torch.rand(1, 3, 28, 28)
     large = torch.cat(
@@ -67,7 +67,7 @@ def test_the_first_tokens_are_the_teachers_up_to_the_place_of_their_positions(te
 
 
 @pytest.mark.parametrize("blocks", [[], [0], [4], [2, 1], [1, 1]])
-def test_blocks_that_are_not_there_are_refused(teacher: Dinov2Model, blocks: list[int]) -> None:
+def test_invalid_blocks_are_refused(teacher: Dinov2Model, blocks: list[int]) -> None:
     with pytest.raises(ValueError, match=r"expected increasing numbers within 1\.\.3"):
         init_student_from_blocks(teacher, blocks)
 

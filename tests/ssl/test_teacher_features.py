@@ -1,4 +1,4 @@
-"""Rows that are computed once, and survive a kill."""
+"""Table of teacher features: rows computed once, kept on disk."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def never(_places: list[int]) -> torch.Tensor:
     raise AssertionError("a row that is there was computed again")
 
 
-def test_rows_come_back_as_they_were_given(tmp_path: Path) -> None:
+def test_rows_are_read_back_as_stored(tmp_path: Path) -> None:
     given = torch.arange(12.0).view(2, 3, 2)
     first = table(tmp_path).get_or_compute([3, 1], lambda _places: given)
     assert torch.equal(first, given)
@@ -40,19 +40,19 @@ def test_only_missing_rows_are_computed(tmp_path: Path) -> None:
     assert features.count == 3
 
 
-def test_a_value_is_the_same_the_first_time_and_later(tmp_path: Path) -> None:
+def test_values_are_equal_the_first_time_and_later(tmp_path: Path) -> None:
     third = torch.full((1, 3, 2), 1 / 3)
     first = table(tmp_path).get_or_compute([0], lambda _places: third)
     assert not torch.equal(first, third)
     assert torch.equal(table(tmp_path).get_or_compute([0], never), first)
 
 
-def test_another_key_has_rows_of_its_own(tmp_path: Path) -> None:
+def test_another_key_has_its_own_rows(tmp_path: Path) -> None:
     table(tmp_path).get_or_compute([0], lambda _places: torch.ones(1, 3, 2))
     assert table(tmp_path, {"weights": "other", "views": 2}).count == 0
 
 
-def test_a_row_whose_computing_fails_is_missing(tmp_path: Path) -> None:
+def test_a_failed_row_is_not_stored(tmp_path: Path) -> None:
     features = table(tmp_path)
     with pytest.raises(AssertionError):
         features.get_or_compute([0], never)

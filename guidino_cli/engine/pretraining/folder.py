@@ -36,13 +36,13 @@ class PretrainFolder(StateFolder):
         """Settings of the run; `DataError` if this is not a run."""
         path = self.path / _SETTINGS
         if not path.is_file():
-            what = f"no {_SETTINGS}, so not a pretraining run" if self.path.exists() else "no such folder"
-            raise DataError(f"{self.path}: {what}; use a folder written by `guidino pretrain -o`")
+            problem = f"no {_SETTINGS}, so not a pretraining run" if self.path.exists() else "no such folder"
+            raise DataError(f"{self.path}: {problem}; use a folder written by `guidino pretrain -o`")
         return read_pretrain_config(path)
 
     def facts(self) -> dict[str, Any]:
         """Content of `pretraining.json`: versions, weights, images and result."""
-        return read_facts(self.path / _FACTS, version=_FORMAT, way="begin it anew")
+        return read_facts(self.path / _FACTS, version=_FORMAT, way="start it again")
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """Write `pretraining.json`."""

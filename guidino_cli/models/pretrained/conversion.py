@@ -55,8 +55,8 @@ def convert_state_dict(source: str, tensors: dict[str, Tensor]) -> ConvertedWeig
         if all(key in tensors for key in keys):
             model_type, renamed = converter(source, tensors)
             return ConvertedWeights(layout, model_type, _CONFIG_SETTINGS[model_type](source, renamed, tensors), renamed)
-    shown = ", ".join(sorted(tensors)[:3])
-    raise WeightsError(f"{source}: of another architecture ({len(tensors)} tensors: {shown}, ...); expected {_LAYOUTS}")
+    names = ", ".join(sorted(tensors)[:3])
+    raise WeightsError(f"{source}: of another architecture ({len(tensors)} tensors: {names}, ...); expected {_LAYOUTS}")
 
 
 def _dinov3_of_meta(source: str, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:

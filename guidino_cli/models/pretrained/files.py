@@ -37,7 +37,7 @@ def quantize_int8(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def dequantize_int8(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What `packed` packed, in single precision."""
+    """Invert `quantize_int8`; single precision."""
     return {
         name: _dequantize_rows(tensor, tensors[name + _SCALE]) if tensor.dtype == torch.int8 else tensor.float()
         for name, tensor in tensors.items()

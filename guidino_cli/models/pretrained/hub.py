@@ -91,9 +91,9 @@ def fetch_weights(source: str, *, offline: bool) -> WeightsLocation:
     Raises:
         WeightsError: Not found and not downloadable; the message says why and what to do.
     """
-    place = find_weights(source)
-    if place is not None:
-        return place
+    location = find_weights(source)
+    if location is not None:
+        return location
     if offline or is_offline():
         raise WeightsError(f"{source}: not in the local cache, and offline; {WEIGHTS_HINT}")
     return WeightsLocation(download_weights(source), "cache")
@@ -113,12 +113,12 @@ def download_weights(source: str, *, folder: Path | None = None) -> Path:
     # Named after the source, so that no download continues with the files of another.
     part = None if folder is None else folder.with_name(f".{folder.name}.{source.replace('/', '--')}.part")
     try:
-        place = Path(snapshot_download(source, allow_patterns=_DOWNLOAD_PATTERNS, local_dir=part))
+        downloaded = Path(snapshot_download(source, allow_patterns=_DOWNLOAD_PATTERNS, local_dir=part))
     except Exception as error:
         raise _explain_error(source, error) from error
-    if not is_complete(place):
+    if not is_complete(downloaded):
         raise WeightsError(f"{source}: the repository has no config.json with model.safetensors; {WEIGHTS_HINT}")
-    return place if folder is None else _move(place, folder)
+    return downloaded if folder is None else _move(downloaded, folder)
 
 
 def _move(part: Path, folder: Path) -> Path:
@@ -165,8 +165,8 @@ def _in_own_folder(source: str) -> Path | None:
     if not folder:
         return None
     names = [source.split("/")[1], *(item.name for item in KNOWN_WEIGHTS if item.repository == source)]
-    places = [Path(folder).expanduser() / name for name in names]
-    return next((place for place in places if is_complete(place)), None)
+    candidates = [Path(folder).expanduser() / name for name in names]
+    return next((path for path in candidates if is_complete(path)), None)
 
 
 def _cached(source: str) -> Path | None:
@@ -174,12 +174,12 @@ def _cached(source: str) -> Path | None:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        place = Path(snapshot_download(source, allow_patterns=_DOWNLOAD_PATTERNS, local_files_only=True))
+        cached = Path(snapshot_download(source, allow_patterns=_DOWNLOAD_PATTERNS, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
     except HFValidationError as error:
         raise WeightsError(f"{source}: no such folder or file, nor a valid hub id; {WEIGHTS_HINT}") from error
-    return place if is_complete(place) else None
+    return cached if is_complete(cached) else None
 
 
 def _explain_error(source: str, error: Exception) -> Exception:

@@ -1,4 +1,4 @@
-"""What the tests of weights share: no weights on this machine, and a small DINOv3 as files."""
+"""Fixtures of the weights tests: an empty cache, and a small DINOv3 on disk."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`guidino weights`: list, locate, import and download, through the real command line."""
+"""`guidino weights`: list, where, import and download, through the real command line."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ def test_download_never_mixes_two_models_in_one_folder(guidino: Callable[..., An
         assert ("is not empty; check it with" if place.is_dir() else "is a file") in outcome.stderr
 
 
-def test_download_tells_size_and_licence_before_it_asks_the_hub(guidino: Callable[..., Any]) -> None:
+def test_download_prints_size_and_licence_before_it_contacts_the_hub(guidino: Callable[..., Any]) -> None:
     outcome = guidino("weights", "download", "dinov3-vitb16", "--offline")
     assert outcome.code == 4
     assert outcome.stderr.index("343 MB") < outcome.stderr.index("DINOv3 licence") < outcome.stderr.index("offline")
@@ -45,9 +45,7 @@ def test_download_of_a_gated_model_says_where_to_accept_the_licence(
     assert "https://huggingface.co/facebook/dinov3-vits16-pretrain-lvd1689m and run `hf auth login`" in outcome.stderr
 
 
-def test_import_writes_a_folder_that_verifies_and_trains(
-    guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path
-) -> None:
+def test_import_writes_a_folder_that_verifies(guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "imported"
     outcome = guidino("weights", "import", wide_folder / "model.safetensors", "-o", out, "--name", "mine")
     assert outcome.code == 0, outcome.stderr
@@ -62,7 +60,7 @@ def test_import_writes_a_folder_that_verifies_and_trains(
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_import_replaces_older_weights_only_when_told_so(
+def test_import_replaces_older_weights_only_with_overwrite(
     guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path
 ) -> None:
     words = ("weights", "import", wide_folder, "-o", tmp_path / "out")
@@ -74,7 +72,7 @@ def test_import_replaces_older_weights_only_when_told_so(
     assert not (tmp_path / "out" / "old.txt").exists()
 
 
-def test_import_never_replaces_a_folder_that_holds_something_else(
+def test_import_never_replaces_a_folder_with_other_content(
     guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "weights" / "another-model").mkdir(parents=True)
@@ -89,7 +87,7 @@ def test_import_never_replaces_its_own_source(guidino: Callable[..., Any], wide_
     assert (wide_folder / "model.safetensors").is_file()
 
 
-def test_a_failed_import_leaves_nothing(guidino: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_failed_import_leaves_no_folder(guidino: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_text("<!DOCTYPE html>")
     outcome = guidino("weights", "import", tmp_path / "a.pth", "-o", tmp_path / "out")
     assert outcome.code == 4
@@ -106,7 +104,7 @@ def test_list_names_every_known_backbone_within_80_columns(guidino: Callable[...
     assert outcome.stdout.isascii()
 
 
-def test_list_says_what_is_in_the_users_own_folder(
+def test_list_and_where_find_weights_in_the_users_own_folder(
     guidino: Callable[..., Any], wide_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wide_folder.rename(wide_folder.with_name("dinov3-vits16"))
@@ -130,7 +128,7 @@ def test_list_and_where_do_not_import_torch(wide_folder: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code, str(wide_folder)], capture_output=True).returncode == 0
 
 
-def test_where_ends_with_4_and_the_download_command_when_weights_are_not_here(guidino: Callable[..., Any]) -> None:
+def test_where_exits_with_4_and_the_download_command_for_missing_weights(guidino: Callable[..., Any]) -> None:
     outcome = guidino("weights", "where", "kvasir-nnwnet")
     assert outcome.code == 4
     assert "guidino weights download dinov3-vits16` (86 MB)" in outcome.stderr
@@ -146,14 +144,14 @@ def test_a_preset_without_a_backbone_has_no_weights(guidino: Callable[..., Any])
     assert guidino("weights", "where", "kvasir-plain-unet").code == 2
 
 
-def test_where_tells_of_the_gate_and_of_the_weights_without_one(guidino: Callable[..., Any]) -> None:
+def test_where_names_the_gate_and_an_ungated_alternative(guidino: Callable[..., Any]) -> None:
     said = " ".join(guidino("weights", "where", "kvasir-nnwnet").stderr.split())
     assert "accept its licence first at https://huggingface.co/facebook/dinov3-vits16-pretrain-lvd1689m" in said
     assert "backbone guidino-tiny comes with guidino and needs no hub" in said
     assert "gated" not in guidino("weights", "where", "dinov2-small").stderr
 
 
-def test_where_tells_the_licence_beside_the_path(
+def test_where_prints_the_licence_beside_the_path(
     guidino: Callable[..., Any], wide_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wide_folder.rename(wide_folder.with_name("dinov3-vits16"))
@@ -171,7 +169,9 @@ def test_where_tells_the_licence_beside_the_path(
         (("weights", "verify", "facebook/dinov2-small", "--offline"), "guidino weights import FILE"),
     ],
 )
-def test_commands_without_set_do_not_advise_it(guidino: Callable[..., Any], words: tuple[str, ...], way: str) -> None:
+def test_hints_of_commands_without_set_do_not_mention_it(
+    guidino: Callable[..., Any], words: tuple[str, ...], way: str
+) -> None:
     outcome = guidino(*words)
     assert outcome.code == 4
     assert "--set" not in outcome.stderr

@@ -1,4 +1,4 @@
-"""guidino weights: what is proved, through the real command line."""
+"""`guidino weights verify` through the real command line."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ def test_verify_notices_one_changed_weight(guidino: Callable[..., Any], wide_fol
     assert "weights differ from those imported" in outcome.stderr
 
 
-def test_verify_holds_a_file_against_the_digits_in_its_name(
+def test_verify_compares_a_file_with_the_digits_in_its_name(
     guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path
 ) -> None:
     from safetensors.torch import load_file
@@ -32,7 +32,7 @@ def test_verify_holds_a_file_against_the_digits_in_its_name(
     assert "its name says 0123abcd; download it again" in outcome.stderr
 
 
-def test_verify_gives_the_hash_of_every_shard(guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path) -> None:
+def test_verify_prints_the_hash_of_every_shard(guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path) -> None:
     import hashlib
 
     from transformers import DINOv3ViTModel
@@ -45,7 +45,7 @@ def test_verify_gives_the_hash_of_every_shard(guidino: Callable[..., Any], wide_
     assert [line for line in outcome.stdout.splitlines() if line.startswith("file")] == hashes
 
 
-def test_guidino_tiny_is_here_and_as_it_should_be(guidino: Callable[..., Any]) -> None:
+def test_guidino_tiny_is_found_and_verifies(guidino: Callable[..., Any]) -> None:
     assert guidino("weights", "where", "guidino-tiny").stdout.strip().endswith("guidino_tiny.safetensors")
     assert "ok: the known file" in guidino("weights", "verify", "guidino-tiny").stdout
     refusal = guidino("weights", "download", "guidino-tiny")

@@ -1,4 +1,4 @@
-"""A student that is written says what it said, whatever it began as."""
+"""Exported backbones compute the same features as the student."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def _config(weights: Path) -> PretrainConfig:
     return PretrainConfig(student=ComponentSettings("dinov2", {"weights": str(weights), "layers": [2]}), stages=[stage])
 
 
-def test_a_student_of_its_first_blocks_is_read_back_as_those_blocks(dinov2_folder: Path, tmp_path: Path) -> None:
+def test_a_student_of_fewer_blocks_is_exported_with_those_blocks(dinov2_folder: Path, tmp_path: Path) -> None:
     student = build_student(_config(dinov2_folder), offline=True)
     with torch.no_grad():
         student.encoder.network.layernorm.weight.mul_(1.5)
@@ -30,7 +30,7 @@ def test_a_student_of_its_first_blocks_is_read_back_as_those_blocks(dinov2_folde
     torch.testing.assert_close(read(image)[-1].flatten(2).transpose(1, 2), patches)
 
 
-def test_files_of_the_run_stay_and_everybody_may_read_the_weights(dinov2_folder: Path, tmp_path: Path) -> None:
+def test_export_keeps_the_files_of_the_run_and_makes_weights_readable(dinov2_folder: Path, tmp_path: Path) -> None:
     student = build_student(_config(dinov2_folder), offline=True)
     (tmp_path / "history.jsonl").write_text("{}\n")
     save_backbone(student.encoder.network, tmp_path, encoder=student.encoder, identity=student.identity)

@@ -1,4 +1,4 @@
-"""A student and its teacher, built from settings and taught by the loop."""
+"""Distillation through the loop: student and teacher built from settings."""
 
 import json
 from collections.abc import Callable
@@ -80,7 +80,7 @@ def weights(trainer: Pretrainer) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in trainer.bare_objective.own_state().items()}
 
 
-def test_a_run_that_is_resumed_ends_as_one_that_was_never_stopped(tmp_path: Path, images: list[Path]) -> None:
+def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path, images: list[Path]) -> None:
     config = settings()
     whole = pretrainer(config, tmp_path / "whole", images)
     whole.fit()
@@ -110,7 +110,7 @@ def test_a_run_that_is_resumed_ends_as_one_that_was_never_stopped(tmp_path: Path
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_what_a_teacher_said_is_there_for_the_next_run(tmp_path: Path, images: list[Path]) -> None:
+def test_teacher_features_stay_on_disk_for_the_next_run(tmp_path: Path, images: list[Path]) -> None:
     pretrainer(settings(), tmp_path / "run", images).fit()
     keys = [json.loads(path.read_text()) for path in sorted((tmp_path / "run" / "teacher").glob("*/key.json"))]
     assert keys
@@ -119,7 +119,7 @@ def test_what_a_teacher_said_is_there_for_the_next_run(tmp_path: Path, images: l
     assert all(key["shape"] == [8, key["grid"] ** 2, 32] for key in keys)
 
 
-def test_a_student_of_blocks_has_the_teachers_width_and_licence(dinov2: Path) -> None:
+def test_a_student_from_blocks_has_the_teachers_width_and_licence(dinov2: Path) -> None:
     config = settings(teacher=ComponentSettings("dinov2", {"weights": str(dinov2)}), blocks=[1])
     student = build_student(config, offline=True)
     assert student.encoder.channels == 32
@@ -129,7 +129,7 @@ def test_a_student_of_blocks_has_the_teachers_width_and_licence(dinov2: Path) ->
     assert student.identity.get("licence") == student.loaded_teacher.backbone.identity.get("licence")
 
 
-def test_a_student_of_blocks_sees_images_normalised_as_its_teacher_does(dinov2: Path, tmp_path: Path) -> None:
+def test_a_student_from_blocks_normalises_images_as_its_teacher(dinov2: Path, tmp_path: Path) -> None:
     write_preprocessor_config(dinov2, [0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
     student = build_student(
         settings(teacher=ComponentSettings("dinov2", {"weights": str(dinov2)}), blocks=[1]), offline=True
@@ -142,43 +142,43 @@ def test_a_student_of_blocks_sees_images_normalised_as_its_teacher_does(dinov2: 
     assert read.normalizer.std.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
 
 
-def test_a_student_of_blocks_goes_without_halves_of_them_too(dinov2: Path) -> None:
+def test_a_student_from_blocks_has_stochastic_depth(dinov2: Path) -> None:
     config = settings(teacher=ComponentSettings("dinov2", {"weights": str(dinov2)}), blocks=[1, 2])
     student = build_student(replace(config, train=replace(config.train, drop_path=0.25)), offline=True)
     # One place in the code of a block serves both of its halves.
     assert [part.share for part in student.encoder.modules() if isinstance(part, DropPath)] == [0.25, 0.25]
 
 
-def test_a_student_that_was_read_in_half_precision_learns_in_full(dinov2: Path) -> None:
+def test_a_student_loaded_in_half_precision_is_trained_in_single(dinov2: Path) -> None:
     student = ComponentSettings("dinov2", {"weights": str(dinov2), "dtype": "bfloat16"})
     stages = [StageSettings("one", 1, 1e-3, crops=[CropSizes(28, 28)])]
     made = build_student(replace(settings(), student=student, stages=stages, distill=None), offline=True)
     assert {parameter.dtype for parameter in made.encoder.network.parameters()} == {torch.float32}
 
 
-def test_blocks_of_a_dinov3_are_refused() -> None:
+def test_blocks_of_a_dinov3_teacher_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"distill\.blocks: .* not of a dinov3_vit"):
         build_student(settings(blocks=[1]), offline=True)
 
 
-def test_blocks_that_are_narrower_inside_than_a_students_are_refused(dinov2_folder: Path) -> None:
+def test_blocks_with_another_mlp_ratio_are_refused(dinov2_folder: Path) -> None:
     teacher = ComponentSettings("dinov2", {"weights": str(dinov2_folder)})
     with pytest.raises(ConfigError, match=r"distill\.blocks: .* an MLP ratio of 2, a student's have 4"):
         build_student(settings(teacher=teacher, blocks=[1]), offline=True)
 
 
-def test_an_enlarging_teacher_is_refused() -> None:
+def test_a_teacher_with_a_scale_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"distill\.teacher\.options\.scale"):
         build_student(settings(teacher=ComponentSettings("random", {**TEACHER.options, "scale": 2})), offline=True)
 
 
-def test_distill_from_a_folder_reads_its_architecture(dinov2: Path) -> None:
+def test_distill_from_a_folder_detects_its_architecture(dinov2: Path) -> None:
     assert '"name": "dinov2"' in teacher_setting(str(dinov2))
     assert teacher_setting("embedded") == 'distill.teacher={"name": "embedded"}'
     assert '"name": "dinov3"' in teacher_setting("someone/dinov3-base")
 
 
-def test_how_a_teacher_named_by_distill_from_is_read_can_still_be_set(
+def test_options_of_a_teacher_named_by_distill_from_can_still_be_set(
     guidino: Callable[..., Any], tmp_path: Path, images: list[Path], dinov2: Path
 ) -> None:
     words = ["pretrain", images[0].parent, "-o", tmp_path / "student", "--preset", "tiny", "--distill-from", dinov2]
@@ -188,12 +188,12 @@ def test_how_a_teacher_named_by_distill_from_is_read_can_still_be_set(
     assert yaml.safe_load(outcome.stdout)["distill"]["teacher"]["options"] == {"weights": str(dinov2), "layers": [1]}
 
 
-def test_distill_from_an_empty_folder_says_what_is_missing(tmp_path: Path) -> None:
+def test_distill_from_an_empty_folder_names_the_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"config\.json: does not tell which architecture"):
         teacher_setting(str(tmp_path))
 
 
-def test_the_command_makes_a_backbone_that_a_guide_can_read(
+def test_the_command_writes_a_backbone_that_can_be_loaded(
     guidino: Callable[..., Any], tmp_path: Path, images: list[Path], dinov2: Path
 ) -> None:
     out = tmp_path / "student"

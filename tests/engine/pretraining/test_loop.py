@@ -1,4 +1,4 @@
-"""The loop on an objective of one weight: its arithmetic, where it goes on, and what stops it."""
+"""The pretraining loop with a one-weight objective: arithmetic, resume, and errors."""
 
 import json
 import math
@@ -82,7 +82,7 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if "second" not in key} for row in rows]
 
 
-def test_a_step_is_adams_and_a_row_is_the_mean_of_its_steps(paths: list[Path], tmp_path: Path) -> None:
+def test_a_step_is_one_of_adam_and_a_row_is_the_mean_of_its_steps(paths: list[Path], tmp_path: Path) -> None:
     trainer, objective = _run(
         paths, tmp_path / "run", "stages.0.steps=2", "train.weight_decay=0", "train.layer_decay=1"
     )
@@ -102,9 +102,7 @@ def test_a_step_is_adams_and_a_row_is_the_mean_of_its_steps(paths: list[Path], t
     assert row["grey"] == pytest.approx(sum(greys) / 4, abs=1e-5)
 
 
-def test_a_row_ends_with_its_stage_so_that_no_mean_is_over_steps_without_the_term(
-    paths: list[Path], tmp_path: Path
-) -> None:
+def test_a_row_ends_with_its_stage_so_that_means_have_all_their_terms(paths: list[Path], tmp_path: Path) -> None:
     class Late(_OneWeight):
         def forward(self, views: Tensor, *, progress: PretrainProgress) -> ObjectiveOutput:
             learned = super().forward(views, progress=progress)
@@ -118,7 +116,7 @@ def test_a_row_ends_with_its_stage_so_that_no_mean_is_over_steps_without_the_ter
     assert rows == [(2, "one", None), (3, "one", None), (5, "two", 3.0), (6, "two", 3.0)]
 
 
-def test_batches_that_are_accumulated_are_a_larger_batch(paths: list[Path], tmp_path: Path) -> None:
+def test_accumulated_batches_equal_a_larger_batch(paths: list[Path], tmp_path: Path) -> None:
     whole, first = _run(paths, tmp_path / "a", "train.batch_size=4", "stages.0.steps=4")
     whole.fit()
     parts, second = _run(paths, tmp_path / "b", "train.accumulate=2", "stages.0.steps=4")
@@ -131,9 +129,7 @@ def test_batches_that_are_accumulated_are_a_larger_batch(paths: list[Path], tmp_
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_run_stopped_in_the_middle_of_a_row_goes_on_bit_for_bit(
-    paths: list[Path], tmp_path: Path, accumulate: int
-) -> None:
+def test_a_run_interrupted_within_a_row_resumes_bit_for_bit(paths: list[Path], tmp_path: Path, accumulate: int) -> None:
     words = ["train.log_every=4", f"train.accumulate={accumulate}"]
     quiet, whole = _run(paths, tmp_path / "quiet", *words)
     quiet.fit()
@@ -157,7 +153,7 @@ def test_a_run_stopped_in_the_middle_of_a_row_goes_on_bit_for_bit(
     assert _rows(tmp_path / "broken") == _rows(tmp_path / "quiet")
 
 
-def test_a_damaged_image_is_named_and_what_was_learned_before_is_saved(paths: list[Path], tmp_path: Path) -> None:
+def test_a_damaged_image_is_named_and_earlier_steps_are_saved(paths: list[Path], tmp_path: Path) -> None:
     case = next(islice(infinite_sample_indices(8, seed=0), 5, None)).case
     paths[case].write_bytes(b"no image")
     trainer, _ = _run(paths, tmp_path / "run")
@@ -167,7 +163,7 @@ def test_a_damaged_image_is_named_and_what_was_learned_before_is_saved(paths: li
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_loss_that_is_no_number_stops_the_run_with_its_step_and_images(
+def test_a_non_finite_loss_stops_the_run_with_its_step_and_images(
     paths: list[Path], tmp_path: Path, accumulate: int
 ) -> None:
     objective = _OneWeight(spoil=lambda progress: float("nan") if progress.step == 2 else 1.0)
@@ -177,7 +173,7 @@ def test_a_loss_that_is_no_number_stops_the_run_with_its_step_and_images(
         trainer.fit()
 
 
-def test_a_run_whose_features_are_all_the_same_is_stopped(paths: list[Path], tmp_path: Path) -> None:
+def test_a_collapsed_run_is_stopped(paths: list[Path], tmp_path: Path) -> None:
     class Dead(_OneWeight):
         def forward(self, views: Tensor, *, progress: PretrainProgress) -> ObjectiveOutput:
             return super().forward(views, progress=progress)._replace(features=torch.ones(8, 3))
@@ -188,13 +184,13 @@ def test_a_run_whose_features_are_all_the_same_is_stopped(paths: list[Path], tmp
     assert "stages.0.lr" in str(error.value)
 
 
-def test_of_two_images_a_rank_says_nothing(paths: list[Path], tmp_path: Path) -> None:
+def test_a_batch_of_two_images_has_no_effective_rank(paths: list[Path], tmp_path: Path) -> None:
     trainer, _ = _run(paths, tmp_path / "run")
     trainer.fit()
     assert all("rank" not in row and "cosine" in row for row in _rows(tmp_path / "run"))
 
 
-def test_one_bad_row_is_no_collapse() -> None:
+def test_fewer_than_three_bad_rows_are_no_collapse() -> None:
     good, bad = {"rank": 9.0, "cosine": 0.4}, {"rank": 1.0, "cosine": 0.9999}
     assert detect_collapse([bad, bad, good]) is None
     assert detect_collapse([good, bad, bad]) is None
@@ -207,7 +203,7 @@ def test_fewer_images_than_a_batch_are_refused(paths: list[Path]) -> None:
         ImageStream(paths, config)
 
 
-def test_groups_of_koleo_that_do_not_fit_the_batch_are_refused(paths: list[Path]) -> None:
+def test_koleo_groups_that_do_not_fit_the_batch_are_refused(paths: list[Path]) -> None:
     config = override_pretrain_config(PretrainConfig(), ["train.batch_size=4", "stages.0.koleo_group=3"])
     with pytest.raises(
         ConfigError, match=r"stages\.0\.koleo_group is 3, .* 4 images on one process; use a divisor of 4"
@@ -216,7 +212,7 @@ def test_groups_of_koleo_that_do_not_fit_the_batch_are_refused(paths: list[Path]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_stream_goes_on_where_it_was_left_with_images_of_another_size(paths: list[Path], workers: int) -> None:
+def test_a_resumed_stream_continues_with_another_image_size(paths: list[Path], workers: int) -> None:
     config = override_pretrain_config(PretrainConfig(), [*_SETTINGS, f"data.workers={workers}"])
     stream, again = ImageStream(paths, config), ImageStream(paths, config, start=3)
     taken = [stream.take(side=8 if number < 4 else 4) for number in range(6)]
@@ -229,7 +225,7 @@ def test_a_stream_goes_on_where_it_was_left_with_images_of_another_size(paths: l
     assert again.take(side=8).image_index.tolist() == taken[3].image_index.tolist()  # type: ignore[union-attr]
 
 
-def test_a_row_is_told_in_a_line_with_its_terms_and_the_time_left() -> None:
+def test_a_row_is_formatted_with_its_terms_and_the_remaining_time() -> None:
     row = {"step": 50, "stage": "1", "lr": 0.1, "weight_decay": 0.04, "dino": 5.0, "loss": 7.5, "rank": 12.34,
            "cosine": 0.25, "images_per_second": 20.0, "seconds": 100.0}  # fmt: skip
     line = row_told(row, steps=250)

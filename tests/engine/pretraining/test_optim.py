@@ -1,4 +1,4 @@
-"""Which weights learn how fast."""
+"""Learning rates and weight decay of parameter groups."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def _factors(network: nn.Module, settings: OptimizationSettings) -> dict[str, fl
         (Dinov2Model(Dinov2Config(**_NARROW, image_size=28)), "encoder.layer", "layernorm"),
     ],
 )
-def test_blocks_learn_the_slower_the_nearer_they_are_to_the_image(network: nn.Module, block: str, norm: str) -> None:
+def test_learning_rates_decrease_towards_the_image(network: nn.Module, block: str, norm: str) -> None:
     factors = _factors(network, OptimizationSettings(layer_decay=0.5, patch_lr=0.1))
     inside = {name.removeprefix("student.network."): value for name, value in factors.items()}
     assert inside["head.weight"] == 1.0
@@ -46,13 +46,13 @@ def test_blocks_learn_the_slower_the_nearer_they_are_to_the_image(network: nn.Mo
     assert sorted(patch) == pytest.approx([0.0125])
 
 
-def test_a_frozen_teacher_is_not_trained_and_all_else_is() -> None:
+def test_only_the_frozen_teacher_is_not_trained() -> None:
     factors = _factors(DINOv3ViTModel(DINOv3ViTConfig(**_NARROW)), OptimizationSettings())
     assert not any(name.startswith("teacher") for name in factors)
     assert "student.network.embeddings.mask_token" in factors
 
 
-def test_only_matrices_decay_and_rates_follow_the_stage() -> None:
+def test_only_matrices_decay_and_rates_follow_the_schedule() -> None:
     stages = "[{name: a, steps: 10, lr: 0.1, warmup_steps: 2}, {name: b, steps: 10, lr: 0.2, final_lr: 0.0}]"
     overrides = [f"stages={stages}", "train.weight_decay=0.4", "train.final_weight_decay=0.0"]
     config = override_pretrain_config(PretrainConfig(), overrides)

@@ -1,4 +1,4 @@
-"""What a student is like before its first step."""
+"""Building students: stochastic depth and missing weights."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def _config(folder: Path, *overrides: str) -> PretrainConfig:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
-def test_a_student_in_training_goes_without_halves_of_blocks_and_its_teacher_never(
+def test_stochastic_depth_acts_on_the_student_in_training_and_never_on_its_teacher(
     dinov2_folder: Path, tmp_path: Path, share: float
 ) -> None:
     config = _config(dinov2_folder, f"train.drop_path={share}")
@@ -35,7 +35,7 @@ def test_a_student_in_training_goes_without_halves_of_blocks_and_its_teacher_nev
         torch.testing.assert_close(objective.eval().student(image).cls, taught)
 
 
-def test_all_of_a_student_may_not_be_left_out() -> None:
+def test_a_drop_path_of_one_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"train\.drop_path"):
         override_pretrain_config(PretrainConfig(), ["train.drop_path=1"])
 
@@ -47,9 +47,7 @@ def test_all_of_a_student_may_not_be_left_out() -> None:
         ("distill={teacher: {name: dinov2, options: {weights: nobody/has-this}}}", "--distill-from /path"),
     ],
 )
-def test_missing_weights_are_answered_with_settings_of_pretraining(
-    dinov2_folder: Path, override: str, way: str
-) -> None:
+def test_hints_for_missing_weights_name_settings_of_pretraining(dinov2_folder: Path, override: str, way: str) -> None:
     with pytest.raises(WeightsError) as caught:
         build_student(_config(dinov2_folder, override), offline=True)
     assert way in str(caught.value)

@@ -1,4 +1,4 @@
-"""DINO as a source of dense maps: every patch where it belongs, frozen for ever, loaded whole or not at all."""
+"""DINO backbones: position of patches, input normalisation, freezing, layers, and strict loading."""
 
 import json
 import shutil
@@ -62,7 +62,7 @@ def test_without_attention_only_that_cell_changes(i: int, j: int) -> None:
 
 
 @pytest.mark.parametrize("registers", [0, 4])
-def test_class_token_and_registers_are_cut_at_the_front(registers: int) -> None:
+def test_class_token_and_registers_are_removed(registers: int) -> None:
     backbone, image = _random(registers=registers), torch.rand(1, 3, 32, 48)
     with torch.no_grad():
         tokens = backbone.vit((image - backbone.normalizer.mean) / backbone.normalizer.std).last_hidden_state
@@ -71,7 +71,7 @@ def test_class_token_and_registers_are_cut_at_the_front(registers: int) -> None:
     torch.testing.assert_close(backbone(image)[0][0], expected)
 
 
-def test_the_registers_of_dinov2_are_cut_too(tmp_path: Path) -> None:
+def test_registers_of_dinov2_are_removed(tmp_path: Path) -> None:
     from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
     config = Dinov2WithRegistersConfig(
@@ -85,11 +85,11 @@ def test_the_registers_of_dinov2_are_cut_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "grid"), [((33, 50), (3, 4)), ((5, 16), (1, 1)), ((64, 80), (4, 5))])
-def test_odd_sizes_are_covered_and_not_cut_off(size: tuple[int, int], grid: tuple[int, int]) -> None:
+def test_odd_sizes_are_covered_completely(size: tuple[int, int], grid: tuple[int, int]) -> None:
     assert _random()(torch.rand(1, 3, *size))[0].shape == (1, 32, *grid)
 
 
-def test_the_last_pixels_of_an_odd_size_are_seen() -> None:
+def test_the_last_pixels_of_an_odd_size_change_the_last_cell() -> None:
     backbone, image = _random(), torch.full((1, 3, 50, 50), 0.5)
     changed = image.clone()
     changed[..., 48:, 48:] = 1.0
@@ -104,7 +104,7 @@ def test_a_scale_of_two_gives_four_times_the_cells() -> None:
 # --- What the network sees
 
 
-def test_the_image_reaches_the_network_normalised_by_imagenet() -> None:
+def test_images_are_normalised_by_imagenet_statistics() -> None:
     backbone, seen = _random(), []
     backbone.vit.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     backbone(torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1).expand(1, 3, 16, 16))
@@ -114,7 +114,7 @@ def test_the_image_reaches_the_network_normalised_by_imagenet() -> None:
     torch.testing.assert_close(seen[1][0, :, 0, 0], expected)
 
 
-def test_enlarging_does_not_leave_the_range_of_the_image() -> None:
+def test_enlarging_keeps_the_range_of_the_image() -> None:
     backbone, seen = _random(), []
     normalizer = backbone.normalizer
     backbone.vit.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0] * normalizer.std + normalizer.mean))
@@ -123,7 +123,7 @@ def test_enlarging_does_not_leave_the_range_of_the_image() -> None:
     assert seen[0].max() <= 1 + 1e-6
 
 
-def test_a_grey_image_is_three_equal_channels() -> None:
+def test_a_grey_image_equals_three_equal_channels() -> None:
     backbone, grey = _random(), torch.rand(1, 1, 32, 32)
     assert torch.equal(backbone(grey)[0], backbone(grey.expand(-1, 3, -1, -1))[0])
 
@@ -136,7 +136,7 @@ def test_a_frozen_backbone_stays_in_evaluation_mode() -> None:
     assert not any(module.training for module in backbone.modules())
 
 
-def test_a_frozen_backbone_inside_a_model_in_training_sees_the_same_image_twice_alike() -> None:
+def test_a_frozen_backbone_is_deterministic_in_a_model_in_training() -> None:
     """In train mode, DINOv3 rescales its position codes at random."""
     outer = torch.nn.ModuleList([_random()]).train()
     image = torch.rand(1, 3, 64, 64)
@@ -153,7 +153,7 @@ def test_a_frozen_backbone_has_no_gradients() -> None:
 
 
 @pytest.mark.parametrize("family", ["dinov3", "dinov2"])
-def test_a_layer_is_its_hidden_state_behind_the_final_norm(
+def test_a_layer_is_its_hidden_state_after_the_final_norm(
     family: str, dinov3_folder: Path, dinov2_folder: Path
 ) -> None:
     load, folder = (_dinov3, dinov3_folder) if family == "dinov3" else (_dinov2, dinov2_folder)
@@ -173,13 +173,13 @@ def test_a_layer_is_its_hidden_state_behind_the_final_norm(
     torch.testing.assert_close(maps[1], whole(image)[0])
 
 
-def test_blocks_behind_the_deepest_wanted_one_are_dropped() -> None:
+def test_blocks_after_the_deepest_layer_are_removed() -> None:
     counts = [sum(p.numel() for p in _random(layers=layers).parameters()) for layers in ([1], [2], [1, 2], [3])]
     assert counts[0] < counts[1] == counts[2] < counts[3]
 
 
 @pytest.mark.parametrize("layers", [2, "2", [2.0], [True], [3, 1]])
-def test_layers_are_a_list_of_numbers_from_shallow_to_deep(layers: Any) -> None:
+def test_layers_must_be_a_list_of_numbers_from_shallow_to_deep(layers: Any) -> None:
     with pytest.raises(ConfigError, match=r"expected a list of blocks such as \[3\]|from shallow to deep: \[1, 3\]"):
         build_backbone("random", {"hidden_size": 32, "depth": 3, "heads": 2, "layers": layers})
 
@@ -198,12 +198,12 @@ def test_a_scale_of_zero_is_refused() -> None:
 # --- Identity
 
 
-def test_the_random_backbone_is_the_same_for_the_same_seed_only() -> None:
+def test_random_backbones_are_equal_for_equal_seeds_only() -> None:
     hashes = [_random(seed=seed).identity["sha256"] for seed in (0, 0, 1)]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_making_the_random_backbone_leaves_the_random_state_alone() -> None:
+def test_building_a_random_backbone_keeps_the_global_random_state() -> None:
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
@@ -211,7 +211,7 @@ def test_making_the_random_backbone_leaves_the_random_state_alone() -> None:
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_the_identity_is_that_of_the_weights_and_not_of_the_folder(dinov3_folder: Path, tmp_path: Path) -> None:
+def test_the_identity_depends_on_the_weights_and_not_on_the_folder(dinov3_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(dinov3_folder, tmp_path / "elsewhere")
     assert _dinov3(dinov3_folder).identity["sha256"] == _dinov3(tmp_path / "elsewhere").identity["sha256"]
 
@@ -244,7 +244,7 @@ def test_a_local_folder_gives_the_maps_of_the_model_that_was_saved(
     torch.testing.assert_close(backbone(image)[0][0], expected)
 
 
-def test_a_folder_saved_in_half_precision_is_computed_in_full(dinov3_folder: Path, tmp_path: Path) -> None:
+def test_a_folder_saved_in_half_precision_is_loaded_in_single(dinov3_folder: Path, tmp_path: Path) -> None:
     folder = _changed(dinov3_folder, tmp_path, lambda tensors: {k: v.bfloat16() for k, v in tensors.items()})
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
@@ -260,9 +260,7 @@ def test_a_folder_in_several_shards_is_loaded_whole(dinov3_folder: Path, tmp_pat
     assert _dinov3(tmp_path).identity["sha256"] == _dinov3(dinov3_folder).identity["sha256"]
 
 
-def test_a_mask_token_may_be_missing_and_the_identity_stays_the_same_on_every_load(
-    dinov3_folder: Path, tmp_path: Path
-) -> None:
+def test_a_missing_mask_token_is_accepted_with_a_stable_identity(dinov3_folder: Path, tmp_path: Path) -> None:
     folder = _changed(
         dinov3_folder, tmp_path, lambda tensors: {k: v for k, v in tensors.items() if "mask_token" not in k}
     )
@@ -310,19 +308,19 @@ def test_a_folder_without_a_readable_config_is_refused(config: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("source", ["/no/such/folder", "./no/such/folder", "no-such-folder", "a/b/c"])
-def test_a_missing_folder_names_the_ways_out(source: str) -> None:
+def test_a_missing_folder_is_refused_with_hints(source: str) -> None:
     with pytest.raises(WeightsError, match="no such folder") as caught:
         load_dino(family="dinov3", offline=True, weights=source)
     _has_ways_out(caught.value)
 
 
-def test_a_hub_id_that_is_not_cached_names_the_ways_out_when_offline() -> None:
+def test_an_uncached_hub_id_offline_is_refused_with_hints() -> None:
     with pytest.raises(WeightsError, match="not in the local cache, and offline") as caught:
         load_dino(family="dinov3", offline=True, weights=ABSENT)
     _has_ways_out(caught.value)
 
 
-def test_the_environments_offline_mode_counts_too() -> None:
+def test_offline_mode_of_the_environment_is_respected() -> None:
     with pytest.raises(WeightsError, match="offline"):
         load_network(ABSENT, family="dinov3", offline=False)
 
@@ -342,9 +340,7 @@ def test_gated_weights_say_where_to_accept_the_licence(monkeypatch: pytest.Monke
     _has_ways_out(caught.value)
 
 
-def test_a_download_that_lacks_a_shard_is_not_taken_for_complete(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_download_without_all_shards_is_incomplete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model-1.safetensors").touch()
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -353,7 +349,7 @@ def test_a_download_that_lacks_a_shard_is_not_taken_for_complete(
         load_dino(family="dinov3", offline=True, weights=ABSENT)
 
 
-def test_a_hub_that_cannot_be_reached_names_the_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_reported_with_hints(monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     def download(*_: object, **__: object) -> str:

@@ -1,4 +1,4 @@
-"""What every family of backbones promises: cells where their pixels are, whole images, and weights that stay."""
+"""Contract of all backbone families: position of cells, any image size, frozen weights, normalisation."""
 
 import copy
 import json
@@ -88,7 +88,7 @@ def test_cell_i_j_is_where_pixel_si_sj_is(name: str, i: int, j: int, load: Load)
 
 
 @names
-def test_an_odd_size_is_covered_to_its_last_pixel(name: str, load: Load) -> None:
+def test_odd_sizes_are_covered_to_the_last_pixel(name: str, load: Load) -> None:
     backbone, s = load(name), FAMILIES[name].stride
     image = torch.full((1, 3, 2 * s + 3, 3 * s + 5), 0.3)
     changed = image.clone()
@@ -104,7 +104,7 @@ def test_an_image_smaller_than_a_cell_has_one_cell(name: str, load: Load) -> Non
 
 
 @names
-def test_grey_is_three_equal_channels(name: str, load: Load) -> None:
+def test_grey_images_equal_three_equal_channels(name: str, load: Load) -> None:
     backbone, grey = load(name), torch.rand(1, 1, 64, 64)
     assert torch.equal(backbone(grey)[0], backbone(grey.expand(-1, 3, -1, -1))[0])
 
@@ -117,7 +117,7 @@ def test_other_numbers_of_channels_are_refused(name: str, channels: int, load: L
 
 
 @names
-def test_frozen_weights_are_the_same_bits_after_a_training_step(name: str, load: Load) -> None:
+def test_frozen_weights_are_unchanged_by_a_training_step(name: str, load: Load) -> None:
     backbone = load(name).train()
     head = nn.Conv2d(backbone.channels, 2, 1)
     before = copy.deepcopy(backbone.state_dict())
@@ -130,7 +130,7 @@ def test_frozen_weights_are_the_same_bits_after_a_training_step(name: str, load:
 
 @names
 @pytest.mark.parametrize("norm", [True, False])
-def test_every_weight_that_learns_gets_a_gradient(name: str, norm: bool, load: Load) -> None:
+def test_every_trainable_weight_gets_a_gradient(name: str, norm: bool, load: Load) -> None:
     """One that gets none stops a training by several processes."""
     backbone = load(name, norm=norm)
     backbone.unfreeze()
@@ -141,7 +141,7 @@ def test_every_weight_that_learns_gets_a_gradient(name: str, norm: bool, load: L
 
 
 @names
-def test_widths_are_told_before_the_first_image(name: str, load: Load) -> None:
+def test_level_channels_match_the_maps(name: str, load: Load) -> None:
     backbone = load(name, layers=[1, 2, FAMILIES[name].depth])
     maps = backbone(torch.rand(1, 3, 64, 64))
     assert backbone.level_channels == [item.shape[1] for item in maps]
@@ -149,7 +149,7 @@ def test_widths_are_told_before_the_first_image(name: str, load: Load) -> None:
 
 
 @names
-def test_without_the_norm_the_block_is_given_as_it_left_it(name: str, load: Load) -> None:
+def test_without_the_norm_maps_are_raw_block_outputs(name: str, load: Load) -> None:
     """The final LayerNorm of fresh weights makes every token's mean 0 and variance 1."""
     image = torch.rand(1, 3, 64, 64)
     normed, raw = load(name)(image)[0], load(name, norm=False)(image)[0]
@@ -159,7 +159,7 @@ def test_without_the_norm_the_block_is_given_as_it_left_it(name: str, load: Load
 
 
 @names
-def test_a_backbone_in_bfloat16_gives_maps_in_the_images_precision(name: str, load: Load) -> None:
+def test_a_bfloat16_backbone_returns_maps_in_the_dtype_of_the_image(name: str, load: Load) -> None:
     backbone, image = load(name, dtype="bfloat16"), torch.rand(1, 3, 64, 64)
     assert {weight.dtype for weight in backbone.parameters()} == {torch.bfloat16}
     found, exact = backbone(image)[0], load(name)(image)[0]
@@ -173,7 +173,7 @@ def test_the_stages_of_a_convnext_have_strides_4_to_32(load: Load) -> None:
     assert [tuple(item.shape[1:]) for item in maps] == [(8, 16, 24), (12, 8, 12), (16, 4, 6), (24, 2, 3)]
 
 
-def test_the_third_stage_of_a_convnext_alone_has_stride_16_and_needs_no_fourth(load: Load) -> None:
+def test_the_third_stage_of_a_convnext_has_stride_16_without_the_fourth(load: Load) -> None:
     backbone = load("dinov3 convnext", layers=[3])
     assert backbone.stride == 16
     assert backbone(torch.rand(1, 3, 48, 80))[0].shape == (1, 16, 3, 5)
@@ -181,11 +181,11 @@ def test_the_third_stage_of_a_convnext_alone_has_stride_16_and_needs_no_fourth(l
 
 
 @pytest.mark.parametrize(("name", "mean"), [("vit", 0.5), ("siglip", 0.5), ("dinov2", 0.485), ("clip", 0.48145466)])
-def test_a_family_is_normalised_as_its_authors_did(name: str, mean: float, load: Load) -> None:
+def test_families_are_normalised_with_their_own_statistics(name: str, mean: float, load: Load) -> None:
     assert float(load(name).normalizer.mean[0, 0]) == pytest.approx(mean)
 
 
-def test_the_folders_own_statistics_come_first(load: Load, folders: dict[str, Path]) -> None:
+def test_statistics_in_the_folder_take_precedence(load: Load, folders: dict[str, Path]) -> None:
     path = folders["vit msn"] / "preprocessor_config.json"
     path.write_text(json.dumps({"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}))
     try:
@@ -196,12 +196,12 @@ def test_the_folders_own_statistics_come_first(load: Load, folders: dict[str, Pa
     torch.testing.assert_close(normalizer.std.flatten(), torch.tensor([0.4, 0.5, 0.6]))
 
 
-def test_a_size_is_a_short_name_of_official_weights() -> None:
+def test_a_size_selects_official_weights() -> None:
     with pytest.raises(WeightsError, match="facebook/dinov3-convnext-tiny-pretrain-lvd1689m: not in the local cache"):
         build_backbone("dinov3", {"size": "convnext_tiny"}, offline=True)
 
 
-def test_an_unknown_size_lists_the_known() -> None:
+def test_an_unknown_size_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"unknown size of dinov3 'bas'; did you mean 'base'\?.*7b"):
         build_backbone("dinov3", {"size": "bas"}, offline=True)
 
@@ -216,6 +216,6 @@ def test_an_unknown_precision_is_refused(folders: dict[str, Path]) -> None:
         build_backbone("dinov3", {"weights": str(folders["dinov3"]), "dtype": "float16"}, offline=True)
 
 
-def test_a_vit_given_as_dino_says_which_backbone_reads_it(folders: dict[str, Path]) -> None:
+def test_a_vit_loaded_as_dino_is_refused_with_the_right_backbone(folders: dict[str, Path]) -> None:
     with pytest.raises(WeightsError, match=r"model_type 'vit'.*backbone 'vit' reads them"):
         build_backbone("dinov3", {"weights": str(folders["vit"])}, offline=True)

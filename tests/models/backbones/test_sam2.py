@@ -1,4 +1,4 @@
-"""The backbone sam2: Hiera's maps with adapters, weights in Hugging Face layout, and what it refuses."""
+"""Backbone `sam2`: Hiera's maps with adapters, weights in Hugging Face layout, and its errors."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def _tiny_folder(folder: Path, *, whole: bool = False) -> Path:
     return folder
 
 
-def test_the_maps_are_those_of_the_encoder_of_transformers() -> None:
+def test_maps_equal_those_of_the_transformers_encoder() -> None:
     torch.manual_seed(0)
     backbone, image = _load(**TINY, adapters=0), torch.rand(2, 3, 64, 96)
     # Fresh position codes are zero.
@@ -45,14 +45,14 @@ def test_the_maps_are_those_of_the_encoder_of_transformers() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_an_image_of_any_size_gives_four_grids_that_cover_it(channels: int) -> None:
+def test_images_of_any_size_give_four_grids_that_cover_them(channels: int) -> None:
     backbone = _load(**TINY)
     maps = backbone(torch.rand(1, channels, 33, 50))
     assert [item.shape[1:] for item in maps] == [(8, 16, 16), (16, 8, 8), (32, 4, 4), (64, 2, 2)]
     assert (backbone.level_channels, backbone.channels, backbone.stride) == ([8, 16, 32, 64], 64, 32)
 
 
-def test_an_adapter_adds_a_bottleneck_of_what_enters_a_block() -> None:
+def test_an_adapter_adds_a_bottleneck_to_the_input_of_a_block() -> None:
     """With its second layer zero except for a bias of 3, it adds GELU(3) to every cell, before the first block too."""
     backbone, plain = _load(**TINY), _load(**TINY, adapters=0)
     with torch.no_grad():
@@ -67,7 +67,7 @@ def test_an_adapter_adds_a_bottleneck_of_what_enters_a_block() -> None:
         torch.testing.assert_close(backbone.adapters[0](x), x + torch.nn.functional.gelu(torch.tensor(3.0)))
 
 
-def test_only_adapters_learn_and_all_of_them() -> None:
+def test_all_adapters_are_trained_and_nothing_else() -> None:
     backbone = _load(**TINY).train()
     torch.stack([item.square().mean() for item in backbone(torch.rand(1, 3, 32, 32))]).sum().backward()
     learned = {name for name, weight in backbone.named_parameters() if weight.grad is not None}
@@ -101,7 +101,7 @@ def test_the_sizes_are_the_published_ones() -> None:
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_a_folder_of_hugging_face_is_read(whole: bool, tmp_path: Path) -> None:
+def test_a_hugging_face_folder_is_loaded(whole: bool, tmp_path: Path) -> None:
     folder = _tiny_folder(tmp_path, whole=whole)
     wanted = Sam2VisionModel(
         Sam2VisionConfig(
@@ -118,7 +118,7 @@ def test_a_folder_of_hugging_face_is_read(whole: bool, tmp_path: Path) -> None:
     assert backbone.identity["sha256"] == _load(weights=str(folder / "model.safetensors")).identity["sha256"]
 
 
-def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
+def test_a_missing_tensor_is_refused_by_name(tmp_path: Path) -> None:
     folder = _tiny_folder(tmp_path)
     tensors = load_file(folder / "model.safetensors")
     del tensors["backbone.blocks.2.attn.qkv.weight"]
@@ -127,13 +127,13 @@ def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
         _load(weights=str(folder))
 
 
-def test_weights_of_another_network_are_refused_by_its_name(tmp_path: Path) -> None:
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "dinov2"}')
     with pytest.raises(WeightsError, match="weights of model_type 'dinov2', expected SAM 2"):
         _load(weights=str(tmp_path))
 
 
-def test_a_file_without_a_configuration_is_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_a_file_without_a_configuration_is_refused_with_a_hint(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(WeightsError, match=r"config\.json: not readable .*expected a folder in Hugging Face layout"):
         _load(weights=str(tmp_path / "model.safetensors"))
@@ -154,16 +154,16 @@ def test_an_unknown_size_is_refused() -> None:
         ({**TINY, "widths": [8, 15, 32, 64]}, r"widths divisible by \[1, 2, 4, 8\]"),
     ],
 )
-def test_options_that_cannot_be_are_refused(options: dict, line: str) -> None:
+def test_invalid_options_are_refused(options: dict, line: str) -> None:
     with pytest.raises(ValueError, match=line):
         _load(**options)
 
 
-def test_to_learn_whole_is_refused() -> None:
+def test_full_finetuning_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"model\.finetune: backbone sam2 trains its adapters alone"):
         _load(**TINY).unfreeze()
 
 
-def test_missing_weights_are_not_answered_by_a_backbone_of_other_levels() -> None:
+def test_hints_for_missing_weights_name_no_backbone_with_other_levels() -> None:
     with pytest.raises(WeightsError, match=r"weights=/path\)$"):
         load_sam2(family="sam2", offline=True, weights="nobody/has-this")

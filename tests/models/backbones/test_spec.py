@@ -1,4 +1,4 @@
-"""A backbone built again without its weights is the same function once it has them."""
+"""A backbone rebuilt from its spec computes the same maps once its weights are loaded."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,9 @@ def _again(backbone: Any) -> Any:
 
 @pytest.mark.parametrize("options", [{}, {"layers": [1, 2], "norm": False}, {"scale": 2.0}])
 @pytest.mark.parametrize("family", ["dinov3", "dinov2"])
-def test_it_gives_the_same_maps(family: str, options: dict[str, Any], dinov3_folder: Path, dinov2_folder: Path) -> None:
+def test_a_rebuilt_backbone_gives_the_same_maps(
+    family: str, options: dict[str, Any], dinov3_folder: Path, dinov2_folder: Path
+) -> None:
     folder = {"dinov3": dinov3_folder, "dinov2": dinov2_folder}[family]
     backbone = build_backbone(family, {"weights": str(folder), **options}, offline=True)
     image = torch.rand(1, 3, 40, 33)
@@ -34,7 +36,7 @@ def test_it_gives_the_same_maps(family: str, options: dict[str, Any], dinov3_fol
     assert again.is_frozen
 
 
-def test_the_statistics_of_the_weights_folder_come_along(dinov3_folder: Path, tmp_path: Path) -> None:
+def test_a_spec_keeps_the_statistics_of_the_weights_folder(dinov3_folder: Path, tmp_path: Path) -> None:
     import shutil
 
     folder = tmp_path / "own"
@@ -45,7 +47,7 @@ def test_the_statistics_of_the_weights_folder_come_along(dinov3_folder: Path, tm
     torch.testing.assert_close(again.normalizer.std.flatten(), torch.tensor([1.0, 2.0, 3.0]))
 
 
-def test_a_path_of_the_machine_is_not_told(dinov3_folder: Path) -> None:
+def test_a_spec_contains_no_local_path(dinov3_folder: Path) -> None:
     backbone = build_backbone("dinov3", {"weights": str(dinov3_folder)}, offline=True)
     assert str(dinov3_folder) not in json.dumps(describe_backbone(backbone).config)
 
@@ -65,7 +67,7 @@ def _damaged(change: Callable[[dict[str, Any]], object]) -> BackboneSpec:
         lambda plan: plan.update(layers=[7]),
     ],
 )
-def test_a_damaged_one_is_refused_in_one_line(change: Callable[[dict[str, Any]], object]) -> None:
+def test_a_damaged_spec_is_refused_in_one_line(change: Callable[[dict[str, Any]], object]) -> None:
     with pytest.raises(WeightsError, match=r"cannot be rebuilt as run\.json describes it") as caught:
         build_from_spec(_damaged(change))
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Licences are claimed of those weights alone of which they are known."""
+"""Licences of known and unknown weights."""
 
 import pytest
 
@@ -16,10 +16,10 @@ from guidino_cli.models.pretrained.catalogue import EMBEDDED_LICENCE, infer_lice
         ("vit", "google/vit-base-patch16-224", "see its source"),
     ],
 )
-def test_a_licence_belongs_to_weights_and_not_to_an_architecture(model_type: str, source: str, licence: str) -> None:
+def test_licences_are_claimed_for_known_weights_only(model_type: str, source: str, licence: str) -> None:
     assert infer_licence(model_type, source) == licence
 
 
-def test_the_embedded_weights_name_the_licence_of_what_they_derive_from_and_that_of_their_package() -> None:
+def test_the_embedded_weights_name_both_of_their_licences() -> None:
     assert "Apache-2.0 (DINOv2" in EMBEDDED_LICENCE
     assert "MIT" in EMBEDDED_LICENCE

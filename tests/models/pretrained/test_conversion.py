@@ -1,4 +1,4 @@
-"""Files of Meta, timm and Hugging Face with the same weights are the same network: every tensor placed, or none."""
+"""Converted state dicts of Meta, timm and Hugging Face compute the same as the original network."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -205,7 +205,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("make", "rename"), CASES.values(), ids=CASES.keys())
-def test_a_file_computes_what_the_network_it_came_from_computes(
+def test_a_converted_file_computes_the_same_as_its_network(
     make: Callable[[], Any], rename: Callable[[Any], Tensors], tmp_path: Path
 ) -> None:
     network = make()
@@ -222,7 +222,7 @@ def test_a_file_computes_what_the_network_it_came_from_computes(
 
 
 @pytest.mark.parametrize("make", [_dinov3, _dinov2, lambda: _dinov2(registers=4), _convnext])
-def test_a_hugging_face_file_needs_no_configuration_beside_it(make: Callable[[], Any], tmp_path: Path) -> None:
+def test_a_hugging_face_file_loads_without_a_configuration(make: Callable[[], Any], tmp_path: Path) -> None:
     network = make()
     network.save_pretrained(tmp_path / "folder")
     path = tmp_path / "alone.safetensors"
@@ -233,7 +233,7 @@ def test_a_hugging_face_file_needs_no_configuration_beside_it(make: Callable[[],
         torch.testing.assert_close(found, network(image).last_hidden_state, rtol=1e-5, atol=1e-5)
 
 
-def test_the_same_weights_have_the_same_identity_in_every_layout(tmp_path: Path) -> None:
+def test_equal_weights_have_equal_identities_in_every_naming(tmp_path: Path) -> None:
     network = _dinov3()
     network.save_pretrained(tmp_path / "folder")
     torch.save({name: value.detach().clone() for name, value in _dinov3_as_meta(network).items()}, tmp_path / "a.pth")
@@ -245,7 +245,7 @@ def test_the_same_weights_have_the_same_identity_in_every_layout(tmp_path: Path)
 
 
 @pytest.mark.parametrize("wrapper", ["model", "state_dict", "teacher"])
-def test_a_wrapped_and_prefixed_state_dict_is_found(wrapper: str, tmp_path: Path) -> None:
+def test_a_wrapped_and_prefixed_state_dict_is_loaded(wrapper: str, tmp_path: Path) -> None:
     own = {f"backbone.{name}": value.detach().clone() for name, value in _dinov3_as_meta(_dinov3()).items()}
     torch.save({wrapper: own, "epoch": 3}, tmp_path / "a.pth")
     assert load_network(str(tmp_path / "a.pth"), family="dinov3", offline=True).network.config.num_hidden_layers == 2
@@ -260,7 +260,7 @@ def test_a_wrapped_and_prefixed_state_dict_is_found(wrapper: str, tmp_path: Path
         (lambda t: t.update({"rope_embed.periods": torch.ones(16)}), "not those of base 100"),
     ],
 )
-def test_a_tensor_too_many_too_few_or_of_another_shape_is_named(
+def test_unexpected_missing_and_misshapen_tensors_are_refused_by_name(
     change: Callable[[Tensors], Any], message: str, tmp_path: Path
 ) -> None:
     tensors = {name: value.detach().clone() for name, value in _dinov3_as_meta(_dinov3()).items()}
@@ -270,12 +270,12 @@ def test_a_tensor_too_many_too_few_or_of_another_shape_is_named(
         load_network(str(tmp_path / "a.safetensors"), family="dinov3", offline=True)
 
 
-def test_another_architecture_is_refused_with_what_it_holds_and_what_is_known() -> None:
+def test_another_architecture_is_refused_with_its_tensors_and_the_known_ones() -> None:
     with pytest.raises(WeightsError, match=r"resnet\.pth: of another architecture .*conv1\.weight.*expected DINOv3"):
         convert_state_dict("resnet.pth", {"conv1.weight": torch.zeros(1), "layer1.0.conv1.weight": torch.zeros(1)})
 
 
-def test_a_plain_vit_of_timm_is_not_taken_for_a_dino() -> None:
+def test_a_plain_vit_of_timm_is_not_recognised_as_dino() -> None:
     plain = {"cls_token": torch.zeros(1, 1, 128), "pos_embed": torch.zeros(1, 197, 128), "norm.weight": torch.ones(128)}
     with pytest.raises(WeightsError, match="another architecture"):
         convert_state_dict("vit.pth", plain)

@@ -1,4 +1,4 @@
-"""Weight files: 8-bit files, and files that are not what their names promise."""
+"""Weight files: int8 quantisation, and diagnosis of broken or unsafe files."""
 
 import struct
 from collections.abc import Callable
@@ -12,19 +12,19 @@ from guidino_cli.errors import WeightsError
 from guidino_cli.models.pretrained.files import check_file, dequantize_int8, quantize_int8, read_tensors
 
 
-def test_a_row_is_kept_to_half_a_step_of_its_own_scale() -> None:
+def test_quantisation_errors_are_at_most_half_a_step_of_each_row() -> None:
     """Steps are 1.27 / 127 = 0.01 in the first row and 0.1 in the second."""
     weight = torch.tensor([[1.27, 0.503, -0.004], [12.7, -0.26, 0.0]])
     kept = dequantize_int8(quantize_int8({"w": weight}))["w"]
     assert torch.allclose(kept, torch.tensor([[1.27, 0.50, 0.0], [12.7, -0.3, 0.0]]), atol=1e-6)
 
 
-def test_a_matrix_takes_a_byte_a_number_and_four_a_row() -> None:
+def test_a_matrix_takes_one_byte_per_number_and_four_per_row() -> None:
     tensors = quantize_int8({"w": torch.randn(8, 100)})
     assert sum(tensor.nbytes for tensor in tensors.values()) == 8 * 100 + 8 * 4
 
 
-def test_biases_and_tokens_stay_numbers_of_half_precision() -> None:
+def test_biases_and_tokens_are_stored_in_half_precision() -> None:
     tensors = quantize_int8({"bias": torch.tensor([1.5, 2.0]), "token": torch.ones(1, 1, 2)})
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
 
@@ -38,7 +38,7 @@ def test_kernels_are_scaled_by_their_first_axis() -> None:
     assert torch.allclose(dequantize_int8(quantize_int8({"k": kernel}))["k"], kernel)
 
 
-def test_a_table_has_a_scale_for_each_of_its_rows() -> None:
+def test_a_table_has_one_scale_per_row() -> None:
     positions = torch.tensor([[[1.0, 0.5], [100.0, 50.0]]])
     tensors = quantize_int8({"p": positions})
     assert tensors["p.scale"].shape == (2,)
@@ -69,7 +69,7 @@ class Evil:
         (b"GIF89a.........", "neither safetensors nor a PyTorch file"),
     ],
 )
-def test_a_file_of_something_else_says_what_it_is(content: bytes, message: str, tmp_path: Path) -> None:
+def test_other_kinds_of_files_are_refused_by_kind(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "dinov3.pth"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=message) as caught:
@@ -79,7 +79,7 @@ def test_a_file_of_something_else_says_what_it_is(content: bytes, message: str, 
     assert "\n" not in str(caught.value)
 
 
-def test_a_truncated_safetensors_file_names_both_sizes(tmp_path: Path) -> None:
+def test_a_truncated_safetensors_file_is_refused_with_both_sizes(tmp_path: Path) -> None:
     path, whole = tmp_path / "a.safetensors", save(TENSORS)
     path.write_bytes(whole[:2000])
     with pytest.raises(WeightsError, match=f"truncated .2000 bytes, expected {len(whole)}.; download it again"):
@@ -94,7 +94,7 @@ def test_a_truncated_pytorch_file_is_refused(tmp_path: Path) -> None:
         check_file(path)
 
 
-def test_a_short_safetensors_header_is_not_taken_for_json(tmp_path: Path) -> None:
+def test_a_short_safetensors_header_is_not_mistaken_for_json(tmp_path: Path) -> None:
     """The header's length is its first byte: 123 is an opening brace."""
     header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(123)
     path = tmp_path / "a.safetensors"
@@ -109,25 +109,25 @@ def test_a_pickle_that_would_run_code_is_not_opened(tmp_path: Path, capsys: pyte
     assert "opened" not in capsys.readouterr().out
 
 
-def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="No such file"):
         check_file(tmp_path / "a.pth")
 
 
-def test_numbers_beside_the_tensors_are_refused_by_name(tmp_path: Path) -> None:
+def test_other_values_beside_tensors_are_refused_by_name(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1), "epoch": 3}, tmp_path / "a.pth")
     with pytest.raises(WeightsError, match=r"tensors only, found others \(epoch\)"):
         read_tensors(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_safetensors_and_both_formats_of_pytorch_read_alike(legacy: bool, tmp_path: Path) -> None:
+def test_safetensors_and_both_pytorch_formats_give_equal_tensors(legacy: bool, tmp_path: Path) -> None:
     torch.save(TENSORS, tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)
     save_file(TENSORS, tmp_path / "a.safetensors")
     assert torch.equal(read_tensors(tmp_path / "a.pth")["a"], read_tensors(tmp_path / "a.safetensors")["a"])
 
 
-def test_of_a_teachers_checkpoint_the_backbone_is_read_and_the_heads_of_pretraining_are_not(tmp_path: Path) -> None:
+def test_pretraining_heads_are_dropped_from_a_teacher_checkpoint(tmp_path: Path) -> None:
     """As MedDINOv3 is published."""
     one = torch.zeros(1)
     teacher = {"backbone.cls_token": one, "dino_head.mlp.0.weight": one, "ibot_head.last_layer.weight": one}
@@ -135,6 +135,6 @@ def test_of_a_teachers_checkpoint_the_backbone_is_read_and_the_heads_of_pretrain
     assert set(read_tensors(tmp_path / "model.pth")) == {"cls_token"}
 
 
-def test_what_stands_beside_a_backbone_and_is_no_head_of_pretraining_stays_for_strict_loading(tmp_path: Path) -> None:
+def test_other_tensors_beside_a_backbone_are_kept_for_strict_loading(tmp_path: Path) -> None:
     torch.save({"backbone.cls_token": torch.zeros(1), "decoder.weight": torch.zeros(1)}, tmp_path / "model.pth")
     assert set(read_tensors(tmp_path / "model.pth")) == {"backbone.cls_token", "decoder.weight"}

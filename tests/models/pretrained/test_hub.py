@@ -1,4 +1,4 @@
-"""Local first, then the cache, then the hub; and every way in which the hub says no has a way out of its own."""
+"""Locating and downloading weights: precedence, offline mode, and a distinct error for every failure."""
 
 import json
 from pathlib import Path
@@ -65,7 +65,9 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("name", "status", "said", "expected"), REFUSALS, ids=[row[2][:24] for row in REFUSALS])
-def test_each_refusal_has_its_own_line(name: str, status: int, said: str, expected: str, hub: dict[str, Any]) -> None:
+def test_each_refusal_is_explained_in_one_line(
+    name: str, status: int, said: str, expected: str, hub: dict[str, Any]
+) -> None:
     hub["error"] = _refusal(name, status, said)
     with pytest.raises(WeightsError, match=expected) as caught:
         fetch_weights(REPOSITORY, offline=False)
@@ -74,7 +76,7 @@ def test_each_refusal_has_its_own_line(name: str, status: int, said: str, expect
     assert caught.value.exit_code == 4
 
 
-def test_all_refusals_read_differently(hub: dict[str, Any]) -> None:
+def test_all_refusals_have_distinct_messages(hub: dict[str, Any]) -> None:
     lines = set()
     for name, status, said, _ in REFUSALS:
         hub["error"] = _refusal(name, status, said)
@@ -84,25 +86,25 @@ def test_all_refusals_read_differently(hub: dict[str, Any]) -> None:
     assert len(lines) == len(REFUSALS)
 
 
-def test_a_hub_that_cannot_be_reached_is_told_from_one_that_refuses(hub: dict[str, Any]) -> None:
+def test_an_unreachable_hub_is_distinguished_from_a_refusal(hub: dict[str, Any]) -> None:
     hub["error"] = ConnectionError("no route")
     with pytest.raises(WeightsError, match=r"cannot be reached \(ConnectionError\)"):
         fetch_weights(REPOSITORY, offline=False)
 
 
-def test_a_full_disk_is_not_the_hubs_fault(hub: dict[str, Any]) -> None:
+def test_a_full_disk_is_a_resource_error(hub: dict[str, Any]) -> None:
     hub["error"] = OSError(28, "No space left on device")
     with pytest.raises(ResourceError, match="HF_HOME"):
         fetch_weights(REPOSITORY, offline=False)
 
 
-def test_a_fault_of_ours_is_not_disguised_as_the_hubs(hub: dict[str, Any]) -> None:
+def test_bugs_are_not_reported_as_hub_errors(hub: dict[str, Any]) -> None:
     hub["error"] = AttributeError("a bug")
     with pytest.raises(AttributeError, match="a bug"):
         fetch_weights(REPOSITORY, offline=False)
 
 
-def test_offline_never_asks(hub: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_mode_never_contacts_the_hub(hub: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WeightsError, match="not in the local cache, and offline"):
         fetch_weights(ABSENT, offline=True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "true")
@@ -111,14 +113,14 @@ def test_offline_never_asks(hub: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     assert hub["asked"] == 0
 
 
-def test_a_local_folder_never_asks(hub: dict[str, Any], tmp_path: Path) -> None:
+def test_a_local_folder_never_contacts_the_hub(hub: dict[str, Any], tmp_path: Path) -> None:
     folder = _complete(tmp_path / "here")
     assert fetch_weights(str(folder), offline=False).path == folder
     assert hub["asked"] == 0
 
 
 @pytest.mark.parametrize("name", ["dinov3-vits16", "dinov3-vits16-pretrain-lvd1689m"])
-def test_the_users_own_folder_of_weights_comes_before_the_cache(
+def test_the_users_own_weights_folder_takes_precedence_over_the_cache(
     name: str, hub: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = _complete(tmp_path / name)
@@ -146,7 +148,7 @@ def test_a_repository_without_weights_is_refused(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("source", ["/no/such", "./no/such.pth", "no-such", "a/b/c", "a/b.pth", "a b/c"])
-def test_what_is_neither_here_nor_a_hub_id_is_refused(source: str) -> None:
+def test_sources_that_neither_exist_nor_are_hub_ids_are_refused(source: str) -> None:
     with pytest.raises(WeightsError, match="no such folder or file"):
         find_weights(source)
 
@@ -157,7 +159,7 @@ def test_a_folder_with_a_damaged_index_is_not_complete(tmp_path: Path) -> None:
     assert not is_complete(folder)
 
 
-def test_an_interrupted_download_into_a_folder_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_download_into_a_folder_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
     def snapshot(*_: object, local_dir: Path, **__: object) -> str:
