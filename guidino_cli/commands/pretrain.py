@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from guidino_cli import __version__
+from guidino_cli.commands.runs.figures import CURVE_FILE
 from guidino_cli.commands.runs.messages import add_resume_hints
 from guidino_cli.commands.runs.pretraining_figures import (
-    PRETRAIN_CURVE_FILE,
     TOKENS_FILE,
     pretrain_curve_callback,
     remove_pretrain_figures,
@@ -179,6 +179,6 @@ def _finish(folder: PretrainFolder, trainer: Pretrainer, student: Student) -> No
     if trainer.metrics.rows:  # the history may have been removed from a finished run
         save_pretrain_curve(folder, trainer.metrics.rows)
     print(f"backbone {folder.path}, SHA-256 {sha256}")
-    print(f"figures {folder.path / PRETRAIN_CURVE_FILE} and {folder.path / TOKENS_FILE}")
+    print(f"figures {folder.path / CURVE_FILE} and {folder.path / TOKENS_FILE}")
     name = "dinov3" if objective.student.network.config.model_type.startswith("dinov3") else "dinov2"
     print(f"use: --set model.backbone.name={name} --set model.backbone.options.weights={folder.path}")

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from guidino_cli.data.images import read_image
-from guidino_cli.engine.pretraining.history import select_fixed_images
 from guidino_cli.models import build_backbone
 
 _PRESET = """
@@ -85,12 +84,6 @@ def test_figures_show_the_terms_and_the_tokens_of_fixed_images(made: Path) -> No
     ]
     for name in ("curve.png", "tokens.png"):
         assert read_image(made / "backbone" / name)[0].std() > 10
-
-
-def test_fixed_images_are_evenly_spaced_and_never_repeated() -> None:
-    paths = [Path(str(number)) for number in range(10)]
-    assert select_fixed_images(paths, count=4) == [paths[0], paths[3], paths[6], paths[9]]
-    assert select_fixed_images(paths[:2], count=4) == paths[:2]
 
 
 def test_a_finished_run_is_not_overwritten_without_the_option(made: Path, guidino: Callable[..., Any]) -> None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -24,6 +24,7 @@ CURVE_FILE, GRID_FILE = "curve.png", "validation.png"
 _SHOWN = 6
 
 History = Sequence[Mapping[str, Any]]
+T = TypeVar("T")
 
 
 def draw_curve(folder: RunFolder, history: History) -> None:
@@ -38,20 +39,30 @@ def remove_figures(folder: RunFolder) -> None:
 
 
 def curve_callback(folder: RunFolder, *, every_seconds: float = 30.0) -> Callable[[History], None]:
-    """A function to call after each epoch: it draws the curve if the last drawing is long enough ago."""
-    drawn = -every_seconds
+    """A callback for the history after each epoch that redraws the curve at most every `every_seconds`."""
+    return throttled(lambda history: draw_curve(folder, history), CURVE_FILE, every_seconds=every_seconds)
 
-    def keep(history: History) -> None:
-        nonlocal drawn
-        if time.monotonic() - drawn < every_seconds:
+
+def throttled(draw: Callable[[History], None], name: str, *, every_seconds: float) -> Callable[[History], None]:
+    """A callback for the history that draws the figure of that file name at most every `every_seconds`."""
+    drawn_at = -every_seconds
+
+    def update(history: History) -> None:
+        nonlocal drawn_at
+        if time.monotonic() - drawn_at < every_seconds:
             return
-        try:
-            draw_curve(folder, history)
-        except Exception as error:  # No picture is worth a run: its weights and history are safe, and it goes on.
-            log_warning(f"{CURVE_FILE} could not be drawn ({error}); training goes on")
-        drawn = time.monotonic()
+        draw_or_warn(lambda: draw(history), name)
+        drawn_at = time.monotonic()
 
-    return keep
+    return update
+
+
+def draw_or_warn(draw: Callable[[], None], name: str) -> None:
+    """Draw the figure of that file name; an error becomes a warning, since a figure must not stop a run."""
+    try:
+        draw()
+    except Exception as error:
+        log_warning(f"{name} could not be drawn ({error}); the run continues")
 
 
 def draw_validation_grid(folder: RunFolder, *, device: torch.device, offline: bool) -> None:
@@ -63,7 +74,7 @@ def draw_validation_grid(folder: RunFolder, *, device: torch.device, offline: bo
     model.to(device)
     manifest = load_manifest(Path(str(config.data.root)))
     cases = [case for case in manifest.select("val", config.data.fold) if case.mask is not None]
-    rows = [_row(model, config, case, num_classes=len(facts["classes"])) for case in _evenly_spaced(cases, _SHOWN)]
+    rows = [_row(model, config, case, num_classes=len(facts["classes"])) for case in evenly_spaced(cases, _SHOWN)]
     figure = validation_grid(rows, name=f"{_title(folder)}: validation cases", classes=facts["classes"])
     write_atomically(folder.path / GRID_FILE, figure.savefig)
 
@@ -79,11 +90,11 @@ def _row(model: Model, config: RunConfig, case: Case, *, num_classes: int) -> Va
     return ValidationRow(case.id, score, result.pixels, truth, result.labels, guide)
 
 
-def _evenly_spaced(cases: Sequence[Case], count: int) -> list[Case]:
-    """Up to `count` cases, the first and the last among them."""
-    if len(cases) <= count:
-        return list(cases)
-    return [cases[round(index * (len(cases) - 1) / (count - 1))] for index in range(count)]
+def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
+    """Up to `count` >= 2 items, the first and the last among them."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(index * (len(items) - 1) / (count - 1))] for index in range(count)]
 
 
 def _title(folder: RunFolder) -> str:

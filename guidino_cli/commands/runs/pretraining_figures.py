@@ -1,45 +1,33 @@
 """Figures of a pretraining run: its curve, and snapshots of the tokens of some fixed images."""
 
 import io
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from guidino_cli.commands.runs.figures import CURVE_FILE, History, draw_or_warn, evenly_spaced, throttled
 from guidino_cli.engine.pretraining.folder import PretrainFolder
-from guidino_cli.engine.pretraining.history import HistoryRow, select_fixed_images, take_snapshot
+from guidino_cli.engine.pretraining.history import take_snapshot
 from guidino_cli.files import write_atomically
 from guidino_cli.plots.pretraining import TokenTimeline, pretraining_figure, token_sheet_figure
-from guidino_cli.progress import log_warning
 from guidino_cli.ssl.networks import TokenEncoder
 
-PRETRAIN_CURVE_FILE, TOKENS_FILE = "curve.png", "tokens.png"
+TOKENS_FILE = "tokens.png"
 _SNAPSHOTS = "looks"
 _NUM_IMAGES, _NUM_STEPS = 4, 5
 _LONG_SIDE = 448
 
 
-def pretrain_curve_callback(
-    folder: PretrainFolder, *, every_seconds: float = 60.0
-) -> Callable[[Sequence[HistoryRow]], None]:
-    """A callback for new rows of the history; redraws the curve at most every `every_seconds`."""
-    drawn_at = -every_seconds
-
-    def update(history: Sequence[HistoryRow]) -> None:
-        nonlocal drawn_at
-        if time.monotonic() - drawn_at < every_seconds:
-            return
-        _try(lambda: save_pretrain_curve(folder, history), PRETRAIN_CURVE_FILE)
-        drawn_at = time.monotonic()
-
-    return update
+def pretrain_curve_callback(folder: PretrainFolder, *, every_seconds: float = 60.0) -> Callable[[History], None]:
+    """A callback for new rows of the history that redraws the curve at most every `every_seconds`."""
+    return throttled(lambda history: save_pretrain_curve(folder, history), CURVE_FILE, every_seconds=every_seconds)
 
 
-def save_pretrain_curve(folder: PretrainFolder, history: Sequence[HistoryRow]) -> None:
+def save_pretrain_curve(folder: PretrainFolder, history: History) -> None:
     """Write `curve.png` into a run's folder."""
-    write_atomically(folder.path / PRETRAIN_CURVE_FILE, pretraining_figure(history, name=_title(folder)).savefig)
+    write_atomically(folder.path / CURVE_FILE, pretraining_figure(history, name=_title(folder)).savefig)
 
 
 def snapshot_callback(folder: PretrainFolder, encoder: TokenEncoder, paths: Sequence[Path]) -> Callable[[int], None]:
@@ -50,21 +38,18 @@ def snapshot_callback(folder: PretrainFolder, encoder: TokenEncoder, paths: Sequ
         encoder: Network of the snapshots, in evaluation mode when the callback is called.
         paths: All images of the run.
     """
-    chosen = select_fixed_images(paths, count=_NUM_IMAGES)
+    chosen = evenly_spaced(paths, _NUM_IMAGES)
 
     def update(step: int) -> None:
-        _try(lambda: _save_snapshot(folder, encoder, chosen, step), TOKENS_FILE)
+        draw_or_warn(lambda: _save_snapshot(folder, encoder, chosen, step), TOKENS_FILE)
 
     return update
 
 
 def remove_pretrain_figures(folder: PretrainFolder) -> None:
     """Remove the figures of a run that is overwritten."""
-    for path in (
-        folder.path / PRETRAIN_CURVE_FILE,
-        folder.path / TOKENS_FILE,
-        *(folder.path / _SNAPSHOTS).glob("*.npz"),
-    ):
+    figures = [folder.path / name for name in (CURVE_FILE, TOKENS_FILE)]
+    for path in (*figures, *(folder.path / _SNAPSHOTS).glob("*.npz")):
         path.unlink(missing_ok=True)
 
 
@@ -75,10 +60,10 @@ def _save_snapshot(folder: PretrainFolder, encoder: TokenEncoder, chosen: Sequen
     }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **maps)
-    write_atomically(
-        folder.path / _SNAPSHOTS / f"{step:08d}.npz", lambda temporary: temporary.write_bytes(buffer.getbuffer())
-    )
-    files = _spread([file for file in sorted((folder.path / _SNAPSHOTS).glob("*.npz")) if int(file.stem) <= step])
+    file = folder.path / _SNAPSHOTS / f"{step:08d}.npz"
+    write_atomically(file, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
+    saved = [file for file in sorted((folder.path / _SNAPSHOTS).glob("*.npz")) if int(file.stem) <= step]
+    files = evenly_spaced(saved, _NUM_STEPS)
     stored = [np.load(file) for file in files]
     timelines = [
         TokenTimeline(item.path.name, item.pixels, [maps[f"image{number}"] / 255 for maps in stored])
@@ -86,20 +71,6 @@ def _save_snapshot(folder: PretrainFolder, encoder: TokenEncoder, chosen: Sequen
     ]
     figure = token_sheet_figure(timelines, steps=[int(file.stem) for file in files], name=_title(folder))
     write_atomically(folder.path / TOKENS_FILE, figure.savefig)
-
-
-def _spread(files: Sequence[Path]) -> list[Path]:
-    """Evenly spaced files, the first and the last included."""
-    if len(files) <= _NUM_STEPS:
-        return list(files)
-    return [files[round(index * (len(files) - 1) / (_NUM_STEPS - 1))] for index in range(_NUM_STEPS)]
-
-
-def _try(draw: Callable[[], None], name: str) -> None:
-    try:
-        draw()
-    except Exception as error:  # A failed figure must not stop a run.
-        log_warning(f"{name} could not be drawn ({error}); pretraining continues")
 
 
 def _title(folder: PretrainFolder) -> str:

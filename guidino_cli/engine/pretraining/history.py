@@ -73,13 +73,6 @@ class FeatureSnapshot:
     explained: float
 
 
-def select_fixed_images(paths: Sequence[Path], *, count: int) -> list[Path]:
-    """Up to `count` images, evenly spaced over the list, so that every snapshot of a run shows the same."""
-    if len(paths) <= count:
-        return list(paths)
-    return [paths[round(index * (len(paths) - 1) / max(1, count - 1))] for index in range(count)]
-
-
 @torch.no_grad()
 def take_snapshot(encoder: TokenEncoder, path: Path, *, long_side: int) -> FeatureSnapshot:
     """Compute a snapshot; the network is in evaluation mode, the longer side is resized to about `long_side` pixels."""

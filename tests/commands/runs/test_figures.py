@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from guidino_cli.commands.runs import figures as run_pictures
-from guidino_cli.commands.runs.figures import _evenly_spaced, curve_callback, draw_validation_grid
+from guidino_cli.commands.runs.figures import curve_callback, draw_validation_grid, evenly_spaced
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.types import Case
 
@@ -26,8 +26,9 @@ def cases(count: int) -> list[Case]:
 
 
 def test_six_cases_are_spread_evenly_from_the_first_to_the_last() -> None:
-    assert [case.id for case in _evenly_spaced(cases(11), 6)] == ["0", "2", "4", "6", "8", "10"]
-    assert [case.id for case in _evenly_spaced(cases(3), 6)] == ["0", "1", "2"]
+    assert [case.id for case in evenly_spaced(cases(11), 6)] == ["0", "2", "4", "6", "8", "10"]
+    assert [case.id for case in evenly_spaced(cases(10), 4)] == ["0", "3", "6", "9"]
+    assert [case.id for case in evenly_spaced(cases(3), 6)] == ["0", "1", "2"]
 
 
 def test_the_curve_is_drawn_at_most_once_in_the_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +50,7 @@ def test_a_curve_that_cannot_be_drawn_does_not_end_the_run(tmp_path: Path, monke
     messages: list[str] = []
     monkeypatch.setattr(run_pictures, "log_warning", messages.append)
     curve_callback(RunFolder(tmp_path))([ROW])
-    assert messages == ["curve.png could not be drawn (no space left); training goes on"]
+    assert messages == ["curve.png could not be drawn (no space left); the run continues"]
 
 
 def test_training_leaves_a_curve_and_a_grid_of_the_best_weights(
