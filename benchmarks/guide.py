@@ -199,15 +199,15 @@ def predict(run: Path, data: Path) -> dict[str, Any]:
     """Do what `guidino predict` does, and score the guide alone on the same images."""
     from guidino_cli.data.images import read_label_map, write_label_map
     from guidino_cli.data.manifest import load_manifest
-    from guidino_cli.engine.prediction.inference import Window, segment_file
+    from guidino_cli.engine.prediction.predictor import Predictor
     from guidino_cli.engine.runs.loading import load_run
 
     model, config, _ = load_run(run, offline=True)
     remember_features(model, config.model, run.parent / "features")
-    window = Window(config.data.image_size, config.predict.overlap, config.predict.mirror, config.predict.batch_size)
+    predictor = Predictor.from_config(model, config)
     guides, truths = [], []
     for case in load_manifest(data).select("test"):
-        result = segment_file(model, case.image, config.data, window)
+        result = predictor.segment_file(case.image)
         write_label_map(run / "masks" / f"{case.id}.png", result.labels)
         if result.guide is not None and case.mask is not None:
             guides.append(_thinned(result.guide[0].numpy()))

@@ -124,7 +124,7 @@ def _rules(
         others = [word for path in request.ensemble for word in ("--ensemble", str(path))]
         settings = [word for item in overrides for word in ("--set", item)]
         command = shlex.join(["guidino", "tune-post", str(run_path), *others, *settings])
-        rules = load_rules(run_path, classes, making=loaded.making, command=command)
+        rules = load_rules(run_path, classes, provenance=loaded.provenance, command=command)
         log_info(
             f"post-processing of {run_path}: {describe_rules((classes[index], item) for index, item in rules.items())}"
         )
@@ -140,7 +140,7 @@ def _facts(loaded: LoadedEnsemble, request: PredictOptions, rules: dict[int, Pos
         "classes": loaded.classes,
         # What decides the masks: masks made otherwise do not belong into the same folder.
         "made_with": {
-            **{key: [item[key] for item in loaded.making] for key in keys},
+            **{key: [item[key] for item in loaded.provenance] for key in keys},
             "values": request.values,
             "post": {loaded.classes[index]: str(rule) for index, rule in rules.items()},
         },
@@ -159,7 +159,7 @@ def _start(count: int, own: list[PredictionJob], shard: Shard, loaded: LoadedEns
         size_hw = None
     if size_hw is None:
         return line
-    costs = [(member.windows(size_hw), member.window.flips, member.window.size) for member in members]
+    costs = [(member.count_windows(size_hw), member.window.flips, member.window.size) for member in members]
     each = " + ".join(f"{windows} x {flips} of {size} px" for windows, flips, size in costs)
     passes = sum(windows * flips for windows, flips, _ in costs)
     hint = "; --set predict.mirror=false takes a quarter" if members[0].window.mirror else ""

@@ -53,7 +53,7 @@ def run(
     if len(cases) < _ENOUGH:
         log_info(f"only {pluralize(len(cases), 'validation case')}: too few to tell help from chance")
     evidence = {"runs": [item["run"] for item in loaded.runs], "validation": str(root), "cases": len(cases)}
-    path = save_rules(run_path, choices, making=loaded.making, evidence=evidence)
+    path = save_rules(run_path, choices, provenance=loaded.provenance, evidence=evidence)
     for name, choice in choices.items():
         print(_line(name, choice))
     words = [word for other in ensemble for word in ("--ensemble", str(other))]

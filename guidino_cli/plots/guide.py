@@ -143,9 +143,9 @@ def draw_compared_map(
 
 
 def draw_difference(axes: Axes, *, item: GuideMap, view: GuideView, style: GuideStyle) -> None:
-    if item.before is None:
+    if item.other is None:
         raise ValueError("no other guide to compare with")
-    change = item.values - _fitted(item.before, item.values.shape)
+    change = item.values - _fitted(item.other, item.values.shape)
     limits = (-style.difference, style.difference)
     show_image(
         axes, apply_colormap(thumbnail_map(change), limits=limits, colours=DIFFERENCE_COLORMAP), size_hw=view.size_hw
@@ -250,7 +250,7 @@ def _rows(view: GuideView, style: GuideStyle) -> list[list[Draw]]:
     else:
         first += [] if view.truth is None else [partial(draw_truth, view=view), partial(draw_agreement, view=view)]
         rows = [first, *(maps if view.truth is not None else _two_by_two(maps))]
-    rows += [_change_row(item, view, style) for item in view.maps if item.before is not None]
+    rows += [_change_row(item, view, style) for item in view.maps if item.other is not None]
     tokens = [draw for item in view.tokens for draw in _token_row(item, view)]
     return rows + [tokens[start : start + _COLUMNS] for start in range(0, len(tokens), _COLUMNS)]
 
@@ -277,7 +277,7 @@ def _map_row(item: GuideMap, view: GuideView, style: GuideStyle) -> list[Draw]:
 def _change_row(item: GuideMap, view: GuideView, style: GuideStyle) -> list[Draw]:
     """The other guide, this one, and their difference."""
     limits = style.limits_of(view)
-    pairs = [(style.titles[1], item.before, item.before_auroc), (style.titles[0], item.values, item.auroc)]
+    pairs = [(style.titles[1], item.other, item.other_auroc), (style.titles[0], item.values, item.auroc)]
     row: list[Draw] = []
     for title, values, area in pairs:
         if values is not None:

@@ -20,8 +20,8 @@ class GuideMap:
         target: (h, w) booleans, what the map should mark, or None without truth.
         auroc: Of the map alone; NaN where there is nothing to rank.
         iou: One for each threshold of the figure.
-        before: (h, w) another guide of the same image, or None.
-        before_auroc: Of the other guide.
+        other: (h, w) the guide it is compared with, or None.
+        other_auroc: AUROC of that guide.
     """
 
     name: str
@@ -29,8 +29,8 @@ class GuideMap:
     target: np.ndarray | None = None
     auroc: float = float("nan")
     iou: tuple[float, ...] = ()
-    before: np.ndarray | None = None
-    before_auroc: float = float("nan")
+    other: np.ndarray | None = None
+    other_auroc: float = float("nan")
 
 
 @dataclass(frozen=True)

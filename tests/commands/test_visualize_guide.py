@@ -13,7 +13,7 @@ from PIL import Image
 
 from guidino_cli.commands.inputs import unique_names
 from guidino_cli.config import RunConfig, parse_config
-from guidino_cli.engine.prediction.inference import Window, segment_file
+from guidino_cli.engine.prediction.predictor import Predictor
 from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.metrics.overlap import auroc
@@ -106,7 +106,7 @@ def test_what_a_run_shows_is_what_it_predicts(
     image = data / "images" / "case0.png"
     assert guidino("visualize-guide", image, "--run", run, "--truth", data, "-o", tmp_path / "out").code == 0
     model, config, _ = load_run(run)
-    result = segment_file(model, image, config.data, Window(32))
+    result = Predictor.from_config(model, config).segment_file(image)
     view = captured[0]["view"]
     assert (view.labels == result.labels).all()
     assert view.maps[0].values == pytest.approx(result.guide[0].numpy(), abs=1e-6)
@@ -341,9 +341,9 @@ def test_two_runs_are_compared_map_by_map(
     assert outcome.code == 0, outcome.stderr
     item, style = captured[0]["view"].maps[0], captured[0]["style"]
     assert style.titles == ("run one", "run two")
-    assert np.abs(item.values - item.before).max() == pytest.approx(style.difference, abs=0.01)
+    assert np.abs(item.values - item.other).max() == pytest.approx(style.difference, abs=0.01)
     (row,) = csv.DictReader((tmp_path / "out" / "guides.csv").open())
-    assert float(row["auroc_before"]) == pytest.approx(item.before_auroc, abs=1e-5)
+    assert float(row["auroc_before"]) == pytest.approx(item.other_auroc, abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_several_maps_have_their_classes_names() -> None:
 
 
 def test_two_guides_are_drawn_side_by_side_with_their_difference() -> None:
-    item = GuideMap("foreground", guide(0.75), None, before=guide(0.5))
+    item = GuideMap("foreground", guide(0.75), None, other=guide(0.5))
     style = GuideStyle(["background", "polyp"], titles=("with LoRA", "LoRA switched off"))
     found = words(guide_figure(GuideView("a.png", SIZE, IMAGE, block(), [item]), style))
     assert {"with LoRA", "LoRA switched off", "difference", "from +0.25 to +0.25"} <= set(found)

@@ -1,4 +1,4 @@
-"""From images to written masks: read ahead, those of one window through the network together, written behind."""
+"""From images to written masks: reading ahead, sharing forward passes, and writing in the background."""
 
 import sys
 import time
@@ -12,9 +12,9 @@ from guidino_cli.commands.prediction.files import MaskWriter, PredictionJob
 from guidino_cli.commands.prediction.records import PredictionLog
 from guidino_cli.data.readers import open_regions, read
 from guidino_cli.data.regions import RegionReader, read_size
+from guidino_cli.engine.prediction.background import BackgroundWorker, prefetch
 from guidino_cli.engine.prediction.ensemble import LoadedEnsemble
 from guidino_cli.engine.prediction.predictor import DecodedImage
-from guidino_cli.engine.prediction.speedups import BackgroundWorker, prefetch
 from guidino_cli.errors import DataError
 from guidino_cli.progress import track
 
@@ -27,18 +27,18 @@ def predict_all(
     *,
     skip_existing: bool,
 ) -> None:
-    """Read ahead in one thread, compute, write behind in another."""
+    """Predict and write all images; one thread reads ahead, another writes."""
 
-    def wanted() -> Iterator[PredictionJob]:
+    def pending() -> Iterator[PredictionJob]:
         for job in track(jobs, total=len(jobs), description="predict"):
             if skip_existing and output.is_written(job):
                 records.counts.skipped += 1
             else:
                 yield job
 
-    with BackgroundWorker() as behind:
-        batch = _Batch(loaded, output, records, behind)
-        for job, reading in prefetch(wanted(), partial(_read, loaded=loaded)):
+    with BackgroundWorker() as writer:
+        batch = _Batch(loaded, output, records, writer)
+        for job, reading in prefetch(pending(), partial(_read, loaded=loaded)):
             batch.take(job, reading)
         batch.finish()
 
@@ -53,9 +53,9 @@ class _Batch:
     """Images of one window wait for each other and go through the network together; others go at once."""
 
     def __init__(
-        self, loaded: LoadedEnsemble, output: MaskWriter, records: PredictionLog, behind: BackgroundWorker
+        self, loaded: LoadedEnsemble, output: MaskWriter, records: PredictionLog, writer: BackgroundWorker
     ) -> None:
-        self.loaded, self.output, self.records, self.behind = loaded, output, records, behind
+        self.loaded, self.output, self.records, self.writer = loaded, output, records, writer
         self.waiting: list[tuple[PredictionJob, DecodedImage]] = []
 
     def take(self, job: PredictionJob, reading: "Future[DecodedImage | RegionReader]") -> None:
@@ -86,7 +86,7 @@ class _Batch:
         results = self.loaded.predictor.segment([picture for _, picture in waiting])
         for (job, _), result in zip(waiting, results, strict=True):
             record = self._line(job, started, len(waiting))
-            self.behind.do(partial(self._write, job, result, record))
+            self.writer.submit(partial(self._write, job, result, record))
 
     def _write(self, job: PredictionJob, result: Any, record: dict[str, Any]) -> None:
         self.output.write(job, result)
@@ -94,13 +94,13 @@ class _Batch:
 
     def _record(self, job: PredictionJob, started: float, images: int) -> None:
         record = self._line(job, started, images)
-        self.behind.do(lambda: self.records.add(record))
+        self.writer.submit(lambda: self.records.add(record))
 
     def _failed(self, job: PredictionJob, error: DataError, started: float) -> None:
         record = self._line(job, started, 1) | {"mask": None, "status": "error", "message": str(error)}
         print(f"guidino: {error}", file=sys.stderr)
         # All lines come from one thread, so that none is torn.
-        self.behind.do(lambda: self.records.add(record))
+        self.writer.submit(lambda: self.records.add(record))
 
     def _line(self, job: PredictionJob, started: float, images: int) -> dict[str, Any]:
         seconds = round((time.perf_counter() - started) / images, 3)

@@ -15,7 +15,7 @@ from guidino_cli.data.images import is_image, list_images, write_label_map, writ
 from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
 from guidino_cli.data.postprocess import PostprocessRule, postprocess_labels
 from guidino_cli.data.regions import RegionReader
-from guidino_cli.engine.prediction.inference import Segmentation
+from guidino_cli.engine.prediction.predictor import Segmentation
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import write_atomically
 from guidino_cli.plots.panels import draw_outlines

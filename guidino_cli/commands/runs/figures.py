@@ -7,15 +7,13 @@ from typing import Any, TypeVar
 
 import torch
 
-from guidino_cli.config import RunConfig
 from guidino_cli.data.images import read_label_map
 from guidino_cli.data.manifest import load_manifest
-from guidino_cli.engine.prediction.inference import Window, segment_file
+from guidino_cli.engine.prediction.predictor import Predictor
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.files import write_atomically
 from guidino_cli.metrics.overlap import mean_dice
-from guidino_cli.models.composed import Model
 from guidino_cli.plots.history import ValidationRow, training_curve, validation_grid
 from guidino_cli.progress import log_warning
 from guidino_cli.types import Case
@@ -74,14 +72,14 @@ def draw_validation_grid(folder: RunFolder, *, device: torch.device, offline: bo
     model.to(device)
     manifest = load_manifest(Path(str(config.data.root)))
     cases = [case for case in manifest.select("val", config.data.fold) if case.mask is not None]
-    rows = [_row(model, config, case, num_classes=len(facts["classes"])) for case in evenly_spaced(cases, _SHOWN)]
+    predictor = Predictor.from_config(model, config, mirror=False)
+    rows = [_row(predictor, case, num_classes=len(facts["classes"])) for case in evenly_spaced(cases, _SHOWN)]
     figure = validation_grid(rows, name=f"{_title(folder)}: validation cases", classes=facts["classes"])
     write_atomically(folder.path / GRID_FILE, figure.savefig)
 
 
-def _row(model: Model, config: RunConfig, case: Case, *, num_classes: int) -> ValidationRow:
-    window = Window(config.data.image_size, config.predict.overlap, False, config.predict.batch_size)
-    result = segment_file(model, case.image, config.data, window)
+def _row(predictor: Predictor, case: Case, *, num_classes: int) -> ValidationRow:
+    result = predictor.segment_file(case.image)
     if case.mask is None:
         raise ValueError(f"case {case.id} has no mask")
     truth = read_label_map(case.mask)

@@ -1,8 +1,9 @@
-"""Figures of a run's guide: one for each image, and contact sheets of all images."""
+"""Figures of a run's guide: one per image, and contact sheets of all images."""
 
 import math
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from guidino_cli.commands.visualize.inference import (
     ANY_CLASS,
     DrawingOptions,
     GuidedRun,
-    GuideResult,
     GuideVisualizer,
     ResultSpool,
     TokenOptions,
@@ -24,15 +24,12 @@ from guidino_cli.commands.visualize.inference import (
     report_outcome,
     without_adapter,
 )
-from guidino_cli.commands.visualize.prototypes import PROTOTYPES_FILE as PROTOTYPES
-from guidino_cli.commands.visualize.prototypes import PatchCollector, has_prototypes
-from guidino_cli.commands.visualize.report import PAGE_FILE as PAGE
-from guidino_cli.commands.visualize.report import GuideReport, print_report, to_csv, to_json, write_page
+from guidino_cli.commands.visualize.prototypes import PROTOTYPES_FILE, PatchCollector, has_prototypes
+from guidino_cli.commands.visualize.report import PAGE_FILE, GuideReport, print_report, to_csv, to_json, write_page
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.guides.scores import MapScore, choose_thresholds
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.errors import ConfigError
-from guidino_cli.evaluation.masks import ImageMasks
 from guidino_cli.files import write_atomically, write_text
 from guidino_cli.plots.contact_sheet import draw_outlined_thumbnail
 from guidino_cli.plots.guide import guide_figure
@@ -41,7 +38,7 @@ from guidino_cli.plots.panels import Limits, apply_colormap, overlay_guide
 from guidino_cli.plots.views import GuideStyle, GuideView, TokenView
 from guidino_cli.progress import track
 
-_MAPS = 4
+_MAX_MAPS = 4
 """Guide maps in a tile; more would not fit."""
 
 
@@ -50,11 +47,11 @@ class ContactSheetWriter:
 
     Args:
         out: Folder of the pages.
-        total: Images to come.
-        heading: Of every page; the number of the page is added.
-        note: What the pictures of a tile are.
-        classes: Of the outlines.
-        limits: Ends of the colour bar; None draws none.
+        total: Number of images.
+        heading: Title of every page; the page number is added.
+        note: Describes the pictures in a tile.
+        classes: Class names for the legend of the outlines, the background first.
+        limits: Range of the colorbar; None draws none.
     """
 
     def __init__(
@@ -73,13 +70,13 @@ class ContactSheetWriter:
         self._tiles: list[GuideTile] = []
 
     def add(self, tile: GuideTile) -> None:
-        """One more image."""
+        """Add an image."""
         self._tiles.append(tile)
         if len(self._tiles) == TILES_PER_PAGE:
             self.close()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write the last page."""
         if not self._tiles:
             return
         number = len(self.names) + 1
@@ -96,80 +93,86 @@ class ContactSheetWriter:
 def guide_tile(view: GuideView, style: GuideStyle, scores: Sequence[MapScore]) -> GuideTile:
     """An image with its truth (or prediction) outlined, and its guide maps over it."""
     limits = style.limits_of(view)
-    size = _size(view.size_hw)
-    small = _resized(view.image, size)
+    size = _tile_size(view.size_hw)
+    small = _resize(view.image, size)
     labels = view.labels if view.truth is None else view.truth
-    fitted = np.asarray(Image.fromarray(labels.astype(np.uint8)).resize(size, Image.Resampling.NEAREST))
-    pictures = [draw_outlined_thumbnail(small, fitted, size=max(size))]
-    for item in view.maps[:_MAPS]:
+    resized = np.asarray(Image.fromarray(labels.astype(np.uint8)).resize(size, Image.Resampling.NEAREST))
+    pictures = [draw_outlined_thumbnail(small, resized, size=max(size))]
+    for item in view.maps[:_MAX_MAPS]:
         values = np.asarray(Image.fromarray(item.values.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
-        pictures.append(_bytes(overlay_guide(small, values, limits=limits)))
-    known = [score for score in scores[: len(view.maps)] if np.isfinite(score.auroc)]
+        pictures.append(_to_uint8(overlay_guide(small, values, limits=limits)))
+    scored = [score for score in scores[: len(view.maps)] if np.isfinite(score.auroc)]
     detail = f"guide {min(s.low for s in scores):.2f} to {max(s.high for s in scores):.2f}"
-    if len(view.maps) == 1 and known:
-        detail = f"AUROC {known[0].auroc:.3f}, IoU at 0.5 {known[0].iou_at(0.5):.3f}"
-    elif known:
-        detail = "AUROC " + ", ".join(f"{score.map} {score.auroc:.3f}" for score in known)
+    if len(view.maps) == 1 and scored:
+        detail = f"AUROC {scored[0].auroc:.3f}, IoU at 0.5 {scored[0].iou_at(0.5):.3f}"
+    elif scored:
+        detail = "AUROC " + ", ".join(f"{score.map} {score.auroc:.3f}" for score in scored)
     elif view.truth is not None:
         detail = "no AUROC: nothing to rank; " + detail
     return GuideTile(pictures, view.name, detail)
 
 
 def token_tile(image: np.ndarray, tokens: TokenView, *, name: str) -> GuideTile:
-    """An image, the principal components of its tokens, and cosines."""
-    size = _size((image.shape[0], image.shape[1]))
-    maps = (_bytes(tokens.components), _bytes(apply_colormap(tokens.similarity)))
+    """An image, the principal components of its tokens, and its cosine similarities."""
+    size = _tile_size((image.shape[0], image.shape[1]))
+    maps = (_to_uint8(tokens.components), _to_uint8(apply_colormap(tokens.similarity)))
     cells = [np.asarray(Image.fromarray(item).resize(size, Image.Resampling.NEAREST)) for item in maps]
     detail = f"{tokens.explained:.0%} of the variance, cosine from {tokens.similarity.min():.2f}"
-    return GuideTile([_resized(image, size), *cells], name, detail)
+    return GuideTile([_resize(image, size), *cells], name, detail)
 
 
-def _size(size_hw: tuple[int, int]) -> tuple[int, int]:
-    """Width and height in a tile."""
+def _tile_size(size_hw: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of an image in a tile."""
     scale = TILE_SIDE / max(size_hw)
     return max(1, round(size_hw[1] * scale)), max(1, round(size_hw[0] * scale))
 
 
-def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
 
 
-def _bytes(picture: np.ndarray) -> np.ndarray:
+def _to_uint8(picture: np.ndarray) -> np.ndarray:
     return (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
 
 
 def load_visualizer(
     run_path: Path,
     compare: Path | None,
-    view: TokenOptions,
+    options: TokenOptions,
     at: tuple[int, int] | None,
     *,
     overrides: tuple[str, ...],
     device: str | None,
     offline: bool,
 ) -> GuideVisualizer:
-    """The run's eye, and the one it is compared with: another run's, or its own without the adapter."""
-    if at is None and not view.tokens and view.scale is not None:
+    """Load a run, and what it is compared with: another run, or the same one with its adapter disabled.
+
+    Raises:
+        ConfigError: A run without a guide, runs that cannot be compared, or `--scale` without tokens.
+    """
+    with_tokens = options.tokens or at is not None
+    if not with_tokens and options.scale is not None:
         raise ConfigError("--scale with --run is for its tokens; add --tokens or --at X,Y, or leave out --scale")
     title = "guide" if compare is None else f"run {run_path.resolve().name}"
-    eye, classes = _eye(run_path, title, overrides=overrides, device=device, offline=offline)
+    run, classes = _load_guided_run(run_path, title, overrides=overrides, device=device, offline=offline)
     other: GuidedRun | None = None
     if compare is not None:
-        other, others = _eye(compare, f"run {compare.resolve().name}", overrides=(), device=device, offline=offline)
-        if len(others) != len(classes) or _map_count(other) != _map_count(eye):
+        title = f"run {compare.resolve().name}"
+        other, other_classes = _load_guided_run(compare, title, overrides=(), device=device, offline=offline)
+        if len(other_classes) != len(classes) or _map_count(other) != _map_count(run):
             raise ConfigError(
-                f"--compare {compare}: has {len(others)} classes and {_map_count(other)} guide maps, {run_path} has "
-                f"{len(classes)} and {_map_count(eye)}; compare runs on the same classes"
+                f"--compare {compare}: has {len(other_classes)} classes and {_map_count(other)} guide maps, {run_path} "
+                f"has {len(classes)} and {_map_count(run)}; compare runs on the same classes"
             )
-    elif eye.model.backbone is not None and eye.config.model.lora is not None:
-        eye = GuidedRun(eye.model, eye.config, "with LoRA")
-        other = GuidedRun(eye.model, eye.config, "LoRA off", without_adapter(eye.model))
+    elif run.model.backbone is not None and run.config.model.lora is not None:
+        run = replace(run, title="with LoRA")
+        other = GuidedRun(run.model, run.config, "LoRA off", without_adapter(run.model))
     return GuideVisualizer(
-        eye, classes=classes, other=other, at=at, with_tokens=view.tokens or at is not None, scale=view.scale or 1.0
+        run, classes=classes, other=other, at=at, with_tokens=with_tokens, scale=options.scale or 1.0
     )
 
 
-def _eye(
+def _load_guided_run(
     path: Path, title: str, *, overrides: tuple[str, ...], device: str | None, offline: bool
 ) -> tuple[GuidedRun, list[str]]:
     model, config, facts = load_run(path, overrides=overrides, offline=offline)
@@ -182,122 +185,118 @@ def _eye(
     return GuidedRun(model, config, title), facts["classes"]
 
 
-def _map_count(eye: GuidedRun) -> int:
-    """Guide maps of a run: one a class, or one."""
-    settings = eye.config.model.guide
+def _map_count(run: GuidedRun) -> int:
+    """Number of guide maps; -1 for one per class."""
+    settings = run.config.model.guide
     return int(settings.options.get("maps", 1)) if settings is not None and not settings.per_class else -1
 
 
 def draw_guides(
-    looker: GuideVisualizer,
+    visualizer: GuideVisualizer,
     task: VisualizationTask,
     drawing: DrawingOptions,
     limits: Limits | str,
     *,
     facts: dict[str, Any],
 ) -> None:
-    """Look at all images first, so that all have the same colours; then draw them one by one."""
-    eye, many = looker.eye, len(task.files) > 1
-    truths = find_truth(task.files, task.truth, class_count=len(looker.classes))
-    source = _source(eye, facts["run"])
-    patches = PatchCollector(eye) if many and has_prototypes(eye) else None
+    """Compute the guides of all images first, so that all figures share one colour range; then draw them one by one.
+
+    Raises:
+        DataError: No image can be drawn.
+        PartialError: Some images cannot be drawn; the others are.
+    """
+    run, is_set = visualizer.run, len(task.files) > 1
+    masks = find_truth(task.files, task.truth, class_count=len(visualizer.classes))
+    source = _describe_source(run, facts["run"])
+    patches = PatchCollector(run) if is_set and has_prototypes(run) else None
     with tempfile.TemporaryDirectory(prefix="guidino-") as folder:
-        shelf = ResultSpool(Path(folder))
-        failed = for_each_image(
-            unique_names(task.files), "look", lambda name, path: _see(name, path, looker, truths, shelf, patches)
-        )
-        if not shelf.names:
+        spool = ResultSpool(Path(folder))
+
+        def process(name: str, path: Path) -> None:
+            spool.add(name, visualizer.process(path, masks))
+            if patches is not None:
+                patches.add(path)
+
+        failed = for_each_image(unique_names(task.files), "look", process)
+        if not spool.names:
             raise nothing_drawn_error(task.files, failed)
-        style = _style(looker, drawing, limits, source, count=len(shelf.names))
-        figures = GuideReport(source, looker.tallies, looker.tallies_before, style.titles, style.thresholds)
-        figures.facts |= {**facts, "colours": "each image" if style.limits is None else list(style.limits)}
-        known = 0 if truths is None else len(truths.paths)
-        maps = [tally.name for tally in looker.tallies if tally.name != ANY_CLASS]
-        sheets = _sheets(task.out, style, maps, count=len(shelf.names), known=known) if many else None
-        for name, item in track(shelf, total=len(shelf.names), description="draw"):
-            view = item.drawn(style.thresholds)
+        count = len(spool.names)
+        style = _make_style(visualizer, drawing, limits, source, count=count)
+        report = GuideReport(
+            source, visualizer.accumulators, visualizer.other_accumulators, style.titles, style.thresholds
+        )
+        report.facts |= {**facts, "colours": "each image" if style.limits is None else list(style.limits)}
+        labelled = 0 if masks is None else len(masks.paths)
+        maps = [item.name for item in visualizer.accumulators if item.name != ANY_CLASS]
+        sheets = _make_sheets(task.out, style, maps, count=count, labelled=labelled) if is_set else None
+        for name, result in track(spool, total=count, description="draw"):
+            view = result.complete_view(style.thresholds)
             write_atomically(task.out / f"{name}_guide.png", guide_figure(view, style).savefig)
-            figures.add(name, item)
+            report.add(name, result)
             if sheets is not None:
-                sheets.add(guide_tile(view, style, item.scores))
-        written = [f"{name}_guide.png" for name in shelf.names]
+                sheets.add(guide_tile(view, style, result.scores))
+        written = [f"{name}_guide.png" for name in spool.names]
     if patches is not None:
-        patches.write(task.out, source=source.split(":")[0], classes=looker.classes, count=len(written))
+        patches.write(task.out, source=source.split(":")[0], classes=visualizer.classes, count=count)
     if sheets is not None:
         sheets.close()
         extra = [("At a glance", task.out / name) for name in sheets.names]
-        extra += [("What the prototypes like", task.out / PROTOTYPES)] if patches is not None else []
-        pictures = (task.out / name for name in written)
+        extra += [("What the prototypes like", task.out / PROTOTYPES_FILE)] if patches is not None else []
         write_page(
             task.out,
             heading=f"Guide of {source}",
-            lines=_reading(style),
-            pictures=pictures,
+            lines=_reading_hints(style),
+            pictures=(task.out / name for name in written),
             extra=extra,
-            figures=figures,
+            report=report,
         )
-    write_text(task.out / "guides.csv", to_csv(figures))
-    write_text(task.out / "guides.json", to_json(figures))
-    print_report(figures)
+    write_text(task.out / "guides.csv", to_csv(report))
+    write_text(task.out / "guides.json", to_json(report))
+    print_report(report)
     report_outcome(task, written, failed, kind="guide", more=[*_more(sheets, patches), "guides.csv", "guides.json"])
 
 
-def _see(
-    name: str,
-    path: Path,
-    looker: GuideVisualizer,
-    truths: ImageMasks | None,
-    shelf: ResultSpool,
-    patches: PatchCollector | None,
-) -> None:
-    item: GuideResult = looker.look(path, truths)
-    shelf.put(name, item)
-    if patches is not None:
-        patches.add(path)
-
-
-def _style(
-    looker: GuideVisualizer, drawing: DrawingOptions, limits: Limits | str, source: str, *, count: int
+def _make_style(
+    visualizer: GuideVisualizer, drawing: DrawingOptions, limits: Limits | str, source: str, *, count: int
 ) -> GuideStyle:
-    seen = [*looker.tallies, *looker.tallies_before]
-    low, high = min(tally.low for tally in seen), max(tally.high for tally in seen)
-    colours, shared = None, "colours of this image alone"
+    accumulators = [*visualizer.accumulators, *visualizer.other_accumulators]
+    low, high = min(item.low for item in accumulators), max(item.high for item in accumulators)
+    shared_limits, scope = None, "colours of this image alone"
     if isinstance(limits, tuple):
-        colours, shared = limits, ""
+        shared_limits, scope = limits, ""
     elif limits == "all":
-        colours = round_outwards(low, high)
-        shared = f"same colours in all {count} images" if count > 1 else ""
-    other = looker.other.title if looker.other is not None else ""
+        shared_limits = round_outwards(low, high)
+        scope = f"same colours in all {count} images" if count > 1 else ""
     return GuideStyle(
-        looker.classes,
-        colours,
-        shared,
+        visualizer.classes,
+        shared_limits,
+        scope,
         choose_thresholds(low, high),
         source,
         drawing.spacing_mm,
-        (looker.eye.title, other),
-        max(looker.difference, 0.01),
+        (visualizer.run.title, visualizer.other.title if visualizer.other is not None else ""),
+        max(visualizer.max_difference, 0.01),
     )
 
 
 def round_outwards(low: float, high: float) -> Limits:
-    """Ends of a colour bar with two decimals, three where the values are close, and never the same."""
+    """Colorbar limits with two decimals, three where the values are close, and never equal."""
     step = 0.01 if high - low > 0.2 else 0.001
     ends = (math.floor(low / step) * step, math.ceil(high / step) * step)
     ends = (round(max(0.0, ends[0]), 3), round(min(1.0, ends[1]), 3))
     return ends if ends[1] > ends[0] else (ends[0] - 0.001, ends[1] + 0.001)
 
 
-def _sheets(out: Path, style: GuideStyle, names: Sequence[str], *, count: int, known: int) -> ContactSheetWriter:
-    outlined = "truth" if known == count else "prediction" if not known else "truth (or else the prediction)"
-    of_what = f" of {', '.join(names[:4])}" if len(names) > 1 else ""
-    note = f"left: image, {outlined} outlined; right: guide{of_what} over the image"
+def _make_sheets(out: Path, style: GuideStyle, maps: Sequence[str], *, count: int, labelled: int) -> ContactSheetWriter:
+    outlined = "truth" if labelled == count else "prediction" if not labelled else "truth (or else the prediction)"
+    of_maps = f" of {', '.join(maps[:_MAX_MAPS])}" if len(maps) > 1 else ""
+    note = f"left: image, {outlined} outlined; right: guide{of_maps} over the image"
     heading = f"Guide of {style.source.split(':')[0]}: {count} images"
     return ContactSheetWriter(out, total=count, heading=heading, note=note, classes=style.classes, limits=style.limits)
 
 
-def _reading(style: GuideStyle) -> list[str]:
-    """What a reader of the page must know."""
+def _reading_hints(style: GuideStyle) -> list[str]:
+    """Notes at the top of the page."""
     if style.limits is None:
         colours = "Colours run over the values of each image alone: do not compare them between images."
     else:
@@ -310,10 +309,10 @@ def _reading(style: GuideStyle) -> list[str]:
 
 
 def _more(sheets: ContactSheetWriter | None, patches: PatchCollector | None) -> list[str]:
-    files = [] if sheets is None else [PAGE, sheets.names[0] if len(sheets.names) == 1 else "contact_sheet_*.png"]
-    return files + ([] if patches is None else [PROTOTYPES])
+    files = [] if sheets is None else [PAGE_FILE, sheets.names[0] if len(sheets.names) == 1 else "contact_sheet_*.png"]
+    return files + ([] if patches is None else [PROTOTYPES_FILE])
 
 
-def _source(eye: GuidedRun, path: str) -> str:
-    description = eye.config.description
+def _describe_source(run: GuidedRun, path: str) -> str:
+    description = run.config.description
     return f"run {Path(path).resolve().name}" + (f": {description}" if description else "")

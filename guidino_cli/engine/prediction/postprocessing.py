@@ -91,19 +91,19 @@ def _p_value(gains: np.ndarray) -> float:
 
 
 def save_rules(
-    run: Path, choices: dict[str, SelectedRule], *, making: Sequence[dict[str, Any]], evidence: dict[str, Any]
+    run: Path, choices: dict[str, SelectedRule], *, provenance: Sequence[dict[str, Any]], evidence: dict[str, Any]
 ) -> Path:
     """Write `post.json` into a run's folder and return its path.
 
     Args:
         run: The first of an ensemble.
         choices: By class.
-        making: `Loaded.making` of the masks that were tried.
+        provenance: `LoadedEnsemble.provenance` of the masks that were tried.
         evidence: On what was chosen, for people.
     """
     content = {
         "format": 2,
-        "made_with": list(making),
+        "made_with": list(provenance),
         **evidence,
         "classes": {name: asdict(choice) for name, choice in choices.items()},
     }
@@ -112,14 +112,14 @@ def save_rules(
 
 
 def load_rules(
-    run: Path, classes: Sequence[str], *, making: Sequence[dict[str, Any]], command: str
+    run: Path, classes: Sequence[str], *, provenance: Sequence[dict[str, Any]], command: str
 ) -> dict[int, PostprocessRule]:
     """The rules chosen for a run, or for an ensemble that it is the first of, by class index.
 
     Args:
         run: Whose folder holds the choice.
         classes: Of the run.
-        making: `Loaded.making` of the masks that are to be cleaned.
+        provenance: `LoadedEnsemble.provenance` of the masks that are to be cleaned.
         command: What chooses rules for just these.
 
     Raises:
@@ -132,7 +132,7 @@ def load_rules(
         raise ConfigError(f"--post auto: nothing was chosen for {run}; {again}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        difference = _difference(content["made_with"], making)
+        difference = _difference(content["made_with"], provenance)
         rules = {classes.index(name): PostprocessRule(**item["rule"]) for name, item in content["classes"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); {again}") from error

@@ -1,21 +1,25 @@
-"""One run, or several as one: decoded images in, results in the grid of each image out."""
+"""`Predictor`: one run or an ensemble, from decoded images to masks in the grid of each source image."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from guidino_cli.config import DataSettings
+from guidino_cli.config import DataSettings, RunConfig
 from guidino_cli.data.preprocess import network_size, resize_image, restore_to_source, to_tensor
+from guidino_cli.data.readers import read
 from guidino_cli.data.regions import RegionReader
-from guidino_cli.engine.prediction.inference import Segmentation, segment_batch, segment_image
+from guidino_cli.engine.feature_cache.cache import FeatureCache
+from guidino_cli.engine.prediction.inference import segment_batch, segment_image
 from guidino_cli.engine.prediction.sliding import Window, segment_bands, window_corners
 from guidino_cli.models.composed import Model
 from guidino_cli.types import Geometry
 
-_ROWS = 128
+_BAND_ROWS = 128
 """Rows of a band of a large image."""
 
 
@@ -28,50 +32,86 @@ class DecodedImage:
 
 
 @dataclass(frozen=True)
+class Segmentation:
+    """The result for one image, in the grid of its file.
+
+    Attributes:
+        labels: (H, W) uint8 class indices.
+        probabilities: (K, H, W) float32.
+        guide: (G, H, W) float32 in [0, 1], or None without a guide.
+        pixels: (H, W, 3) uint8, the decoded image.
+    """
+
+    labels: np.ndarray
+    probabilities: Tensor
+    guide: Tensor | None
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True)
 class Member:
-    """A run: its model in evaluation mode, the grid it was trained in, and how images are covered."""
+    """One run of an ensemble: its model in evaluation mode, the grid it was trained in, and its sliding window."""
 
     model: Model
     settings: DataSettings
     window: Window
 
-    def size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
-        """Of an image in the network's grid."""
+    def network_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of an image in the network's grid."""
         return network_size(size_hw, resize=self.settings.resize, image_size=self.settings.image_size)
 
-    def windows(self, size_hw: tuple[int, int]) -> int:
-        """How many windows cover an image of the source's size."""
-        return len(window_corners(self.size(size_hw), self.window))
+    def count_windows(self, size_hw: tuple[int, int]) -> int:
+        """Number of windows that cover an image of this size in its own grid."""
+        return len(window_corners(self.network_size(size_hw), self.window))
 
-    def image(self, picture: DecodedImage) -> Tensor:
+    def preprocess(self, image: DecodedImage) -> Tensor:
         """(3, h, w) in [0, 1] in the network's grid, on the model's device."""
-        pixels = resize_image(picture.pixels, self.size(picture.geometry.size_hw))
+        pixels = resize_image(image.pixels, self.network_size(image.geometry.size_hw))
         return to_tensor(pixels).to(self.model.mean.device)
 
 
 class Predictor:
-    """The mean of the probabilities of one or more runs.
+    """Averages the probabilities of one or more runs.
 
     Args:
-        members: Of runs with the same classes; the guide is that of the first one that has any.
+        members: Runs with the same classes; the guide is that of the first one that has any.
     """
 
     def __init__(self, members: Sequence[Member]) -> None:
         self.members = list(members)
 
+    @classmethod
+    def from_config(cls, model: Model, config: RunConfig, *, mirror: bool | None = None) -> "Predictor":
+        """The predictor of a single run; `mirror` replaces `predict.mirror`."""
+        return cls([Member(model, config.data, Window.from_config(config, mirror=mirror))])
+
     def is_one_window(self, size_hw: tuple[int, int]) -> bool:
         """Whether an image is a single window for every run, so that it may share a batch with others."""
-        return all(member.windows(size_hw) == 1 for member in self.members)
+        return all(member.count_windows(size_hw) == 1 for member in self.members)
+
+    def segment_file(self, path: Path, *, cache: FeatureCache | None = None) -> Segmentation:
+        """`segment` for one image file.
+
+        Raises:
+            DataError: The file cannot be read.
+        """
+        return self.segment([DecodedImage(*read(path))], cache=cache)[0]
 
     @torch.inference_mode()
-    def segment(self, pictures: Sequence[DecodedImage]) -> list[Segmentation]:
-        """Segment images; those of one window each go through the network together."""
-        together = len(pictures) > 1 and all(self.is_one_window(picture.geometry.size_hw) for picture in pictures)
+    def segment(self, images: Sequence[DecodedImage], *, cache: FeatureCache | None = None) -> list[Segmentation]:
+        """Segment images; if there are several and each of them is one window, they share a forward pass.
+
+        Args:
+            images: In their own grids.
+            cache: Backbone features of images that will be segmented again, by `Geometry.source`. For a single run;
+                a shared forward pass does not use it.
+        """
+        is_batch = len(images) > 1 and all(self.is_one_window(image.geometry.size_hw) for image in images)
         sums: list[Tensor] = []
-        guides: list[Tensor | None] = [None] * len(pictures)
+        guides: list[Tensor | None] = [None] * len(images)
         for number, member in enumerate(self.members):
-            for i, (probabilities, guide) in enumerate(_results(member, pictures, together=together)):
-                geometry = pictures[i].geometry
+            for i, (probabilities, guide) in enumerate(_results(member, images, is_batch=is_batch, cache=cache)):
+                geometry = images[i].geometry
                 restored = restore_to_source(probabilities, geometry).cpu()
                 if number == 0:
                     sums.append(restored)
@@ -81,80 +121,83 @@ class Predictor:
                     guides[i] = restore_to_source(guide, geometry).cpu()
         means = [total / len(self.members) if len(self.members) > 1 else total for total in sums]
         return [
-            Segmentation(mean.argmax(dim=0).to(torch.uint8).numpy(), mean, guide, picture.pixels)
-            for mean, guide, picture in zip(means, guides, pictures, strict=True)
+            Segmentation(_argmax(mean), mean, guide, image.pixels)
+            for mean, guide, image in zip(means, guides, images, strict=True)
         ]
 
     @torch.inference_mode()
     def label_rows(self, regions: RegionReader) -> Iterator[np.ndarray]:
-        """Class indices (rows, W) uint8 of a large image from top to bottom; only a strip of it is held at a time."""
-        parts = [_even(_bands(member, regions)) for member in self.members]
-        for several in zip(*parts, strict=True):
-            total = several[0]
-            for other in several[1:]:
-                total = total + other
-            yield total.argmax(dim=0).to(torch.uint8).cpu().numpy()
+        """Class indices (rows, W) uint8 of a large image from top to bottom, holding only a band of it at a time."""
+        bands = [_rebanded(_bands(member, regions)) for member in self.members]
+        for parts in zip(*bands, strict=True):
+            total = parts[0]
+            for part in parts[1:]:
+                total = total + part
+            yield _argmax(total)
 
 
 def _results(
-    member: Member, pictures: Sequence[DecodedImage], *, together: bool
+    member: Member, images: Sequence[DecodedImage], *, is_batch: bool, cache: FeatureCache | None
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
-    if together:
-        yield from segment_batch(member.model, [member.image(picture) for picture in pictures], member.window)
+    """Probabilities and guide of each image in the network's grid."""
+    if is_batch:
+        yield from segment_batch(member.model, [member.preprocess(image) for image in images], member.window)
         return
-    for picture in pictures:
-        yield segment_image(member.model, member.image(picture), member.window)
+    for image in images:
+        name = image.geometry.source
+        yield segment_image(member.model, member.preprocess(image), member.window, cache=cache, name=name)
+
+
+def _argmax(scores: Tensor) -> np.ndarray:
+    """(K, H, W) -> (H, W) uint8."""
+    return scores.argmax(dim=0).to(torch.uint8).cpu().numpy()
 
 
 def _bands(member: Member, regions: RegionReader) -> Iterator[Tensor]:
     """Probabilities (K, rows, W) of a large image in its own grid, from top to bottom."""
     size_hw = regions.geometry.size_hw
-    if member.size(size_hw) == size_hw:
-        crop = _crop_of(regions, member.window.size)
-        for band in segment_bands(member.model, size_hw, crop, member.window):
+    if member.network_size(size_hw) == size_hw:
+
+        def read_window(corner: tuple[int, int]) -> Tensor:
+            return to_tensor(regions.read_window(corner, member.window.size))
+
+        for band in segment_bands(member.model, size_hw, read_window, member.window):
             yield band.probabilities
         return
-    # The network's grid is small, only the way back to the source is long.
-    picture = DecodedImage(regions.read_all(), regions.geometry)
-    probabilities, _ = segment_image(member.model, member.image(picture), member.window)
+    # The network's grid is small; only the result in the source's grid is large.
+    image = DecodedImage(regions.read_all(), regions.geometry)
+    probabilities, _ = segment_image(member.model, member.preprocess(image), member.window)
     yield from restored_bands(probabilities, size_hw)
 
 
-def _crop_of(regions: RegionReader, side: int) -> Callable[[tuple[int, int]], Tensor]:
-    def crop(corner: tuple[int, int]) -> Tensor:
-        return to_tensor(regions.read_window(corner, side))
-
-    return crop
-
-
 def restored_bands(maps: Tensor, size_hw: tuple[int, int]) -> Iterator[Tensor]:
-    """`restore`, `_ROWS` rows at a time: (K, rows, W) from top to bottom."""
+    """`restore_to_source`, `_BAND_ROWS` rows at a time: (K, rows, W) from top to bottom."""
     height, width = size_hw
     source = maps.shape[1]
     if height < source:
-        # Each row is a mean of several; there are few.
-        yield from restore_to_source(maps, Geometry.of_pixels("", size_hw)).split(_ROWS, dim=1)
+        # Antialiasing averages several source rows into each; there are few.
+        yield from restore_to_source(maps, Geometry.of_pixels("", size_hw)).split(_BAND_ROWS, dim=1)
         return
-    wide = torch.nn.functional.interpolate(maps[None], size=(source, width), mode="bilinear", align_corners=False)[0]
-    for top in range(0, height, _ROWS):
-        rows = torch.arange(top, min(top + _ROWS, height), device=maps.device, dtype=torch.float32)
-        at = ((rows + 0.5) * (source / height) - 0.5).clamp(min=0)
-        above = at.floor().long().clamp(max=source - 1)
+    wide = F.interpolate(maps[None], size=(source, width), mode="bilinear", align_corners=False)[0]
+    for top in range(0, height, _BAND_ROWS):
+        rows = torch.arange(top, min(top + _BAND_ROWS, height), device=maps.device, dtype=torch.float32)
+        position = ((rows + 0.5) * (source / height) - 0.5).clamp(min=0)
+        above = position.floor().long().clamp(max=source - 1)
         below = (above + 1).clamp(max=source - 1)
-        share = (at - above)[None, :, None]
-        yield wide[:, above] * (1 - share) + wide[:, below] * share
+        weight = (position - above)[None, :, None]
+        yield wide[:, above] * (1 - weight) + wide[:, below] * weight
 
 
-def _even(bands: Iterator[Tensor]) -> Iterator[Tensor]:
-    """The same rows in bands of `_ROWS`, so that those of several runs can be added up."""
+def _rebanded(bands: Iterator[Tensor]) -> Iterator[Tensor]:
+    """The same rows in bands of `_BAND_ROWS`, so that those of several runs can be added."""
     waiting: list[Tensor] = []
     count = 0
     for band in bands:
         waiting.append(band)
         count += band.shape[1]
-        while count >= _ROWS:
+        while count >= _BAND_ROWS:
             joined = torch.cat(waiting, dim=1)
-            yield joined[:, :_ROWS]
-            waiting, count = [joined[:, _ROWS:].clone()], count - _ROWS
+            yield joined[:, :_BAND_ROWS]
+            waiting, count = [joined[:, _BAND_ROWS:].clone()], count - _BAND_ROWS
     if count:
         yield torch.cat(waiting, dim=1)

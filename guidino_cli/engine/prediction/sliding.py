@@ -1,4 +1,4 @@
-"""Sliding windows: windows of an image in, finished rows of probabilities out, whatever the height of the image."""
+"""Sliding-window inference that yields finished rows of probabilities, so memory does not grow with the height."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -11,24 +11,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from guidino_cli.config import RunConfig
 from guidino_cli.engine.feature_cache.cache import FeatureCache
 from guidino_cli.models.composed import GetOrCompute, Model
 
-_MIRRORS: list[tuple[int, ...]] = [(), (-1,), (-2,), (-2, -1)]
-_ROWS = 128
+_FLIPS: list[tuple[int, ...]] = [(), (-1,), (-2,), (-2, -1)]
+_BAND_ROWS = 128
 
 
 @dataclass(frozen=True)
 class Window:
-    """How an image is covered.
+    """Sliding-window settings.
 
     Attributes:
         size: Side of a window in pixels of the network's grid.
-        overlap: Share of a window that the next one covers again, in [0, 1).
-        mirror: Average over the four flips.
-        batch_size: Windows a forward pass.
-        mirror_backbone: "each" shows every flip to the backbone; "once" shows it the window as it is, and flips what
-            it says. A quarter of its work, but not the same: a ViT is not symmetric.
+        overlap: Fraction of a window that the next one covers again, in [0, 1).
+        mirror: Average over the four flips (test-time augmentation).
+        batch_size: Windows per forward pass.
+        mirror_backbone: "each" runs the backbone on every flip; "once" runs it on the unflipped window only and flips
+            its features. A quarter of the work, but not the same result: a ViT is not symmetric.
     """
 
     size: int
@@ -37,10 +38,22 @@ class Window:
     batch_size: int = 4
     mirror_backbone: Literal["each", "once"] = "each"
 
+    @classmethod
+    def from_config(cls, config: RunConfig, *, mirror: bool | None = None) -> "Window":
+        """The windows of a run; `mirror` replaces `predict.mirror`."""
+        settings = config.predict
+        return cls(
+            config.data.image_size,
+            settings.overlap,
+            settings.mirror if mirror is None else mirror,
+            settings.batch_size,
+            settings.mirror_backbone,
+        )
+
     @property
     def flips(self) -> int:
-        """How often every window goes through the network."""
-        return len(_MIRRORS) if self.mirror else 1
+        """Number of forward passes per window."""
+        return len(_FLIPS) if self.mirror else 1
 
 
 class Band(NamedTuple):
@@ -58,56 +71,56 @@ class Band(NamedTuple):
 
 
 ReadWindow = Callable[[tuple[int, int]], Tensor]
-"""Gives the window (C, size, size) in [0, 1] whose top-left corner is (row, column), zeros outside the image."""
+"""Reads the window (C, size, size) in [0, 1] whose top-left corner is (row, column), zeros outside the image."""
 
 
 @torch.inference_mode()
 def segment_bands(
     model: Model,
     size_hw: tuple[int, int],
-    crop: ReadWindow,
+    read_window: ReadWindow,
     window: Window,
     *,
     cache: FeatureCache | None = None,
     name: str = "",
 ) -> Iterator[Band]:
-    """Segment an image from top to bottom, holding only rows that a window may still reach.
+    """Segment an image from top to bottom, holding only the rows that a later window may still overlap.
 
     Logits of overlapping windows are averaged with Gaussian weights (sigma an eighth of the window), as nnU-Net does.
 
     Args:
         model: In evaluation mode.
-        size_hw: Of the image, in the network's grid.
-        crop: Gives its windows.
-        window: How to cover it.
-        cache: Where dense maps are kept, for images that will come again.
-        name: What the image is called there.
+        size_hw: Image size in the network's grid.
+        read_window: Reads a window of the image.
+        window: How to cover the image.
+        cache: Backbone features of images that will be segmented again.
+        name: Identifies the image in the cache.
 
     Yields:
         Bands from row 0 to the last, without gaps.
     """
     device = model.mean.device
-    weight = _gaussian(window.size, device)
-    rows = _OpenRows(size_hw, window.size, device)
-    everywhere = window_corners(size_hw, window)
-    for start in range(0, len(everywhere), window.batch_size):
-        corners = everywhere[start : start + window.batch_size]
-        yield from rows.close(corners[0][0])
-        crops = torch.stack([crop(corner) for corner in corners]).to(device)
+    weight = _gaussian_weight(window.size, device)
+    rows = _RowAccumulator(size_hw, window.size, device)
+    all_corners = window_corners(size_hw, window)
+    for start in range(0, len(all_corners), window.batch_size):
+        corners = all_corners[start : start + window.batch_size]
+        yield from rows.finish_above(corners[0][0])
+        crops = torch.stack([read_window(corner) for corner in corners]).to(device)
         keys = [(name, window.size, corner) for corner in corners]
         logits, guide = predict_with_flips(model, crops, window, cache=cache, keys=keys)
         for i, corner in enumerate(corners):
             rows.add(corner, logits[i], None if guide is None else guide[i], weight)
-    yield from rows.close(size_hw[0])
+    yield from rows.finish_above(size_hw[0])
 
 
-class _OpenRows:
-    """Weighted sums over the windows of those rows that are not finished.
+class _RowAccumulator:
+    """Weighted sums over windows for the rows that are not finished yet.
 
     Args:
-        size_hw: Of the image.
-        side: Of a window.
-        device: Where to sum.
+        size_hw: Image size.
+        side: Side of a window.
+        device: Device of the sums.
     """
 
     def __init__(self, size_hw: tuple[int, int], side: int, device: torch.device) -> None:
@@ -128,16 +141,16 @@ class _OpenRows:
             self.sums = F.pad(kept, (0, 0, 0, missing))
         self.sums[:, row : row + self.side, column : column + self.side].add_(content)
 
-    def close(self, end: int) -> Iterator[Band]:
-        """Hand out the rows above `end`, if there are any: no later window reaches them."""
+    def finish_above(self, end: int) -> Iterator[Band]:
+        """Yield the rows above `end`, if there are any: no later window overlaps them."""
         if end <= self.top:
             return
         count, top = end - self.top, self.top
         done, self.sums = self.sums[:, :count, : self.size_hw[1]], self.sums[:, count:].clone()
         self.top = end
-        # A few rows at a time: the mean and its softmax are copies.
-        for start in range(0, count, _ROWS):
-            part = done[:, start : start + _ROWS]
+        # A few rows at a time, because the mean and its softmax are copies.
+        for start in range(0, count, _BAND_ROWS):
+            part = done[:, start : start + _BAND_ROWS]
             mean = part[:-1] / part[-1:]
             guide = mean[self.classes :]
             yield Band(top + start, mean[: self.classes].softmax(dim=0), guide if len(guide) else None)
@@ -145,15 +158,15 @@ class _OpenRows:
 
 def window_corners(size_hw: tuple[int, int], window: Window) -> list[tuple[int, int]]:
     """Top-left corners of windows that cover an image, evenly spread, at most (1 - overlap) of a window apart."""
-    return list(product(_steps(size_hw[0], window), _steps(size_hw[1], window)))
+    return list(product(_window_starts(size_hw[0], window), _window_starts(size_hw[1], window)))
 
 
-def _steps(side: int, window: Window) -> list[int]:
-    room = side - window.size
-    if room <= 0:
+def _window_starts(side: int, window: Window) -> list[int]:
+    last = side - window.size
+    if last <= 0:
         return [0]
-    count = math.ceil(room / max(1, math.floor(window.size * (1 - window.overlap)))) + 1
-    return [round(room * i / (count - 1)) for i in range(count)]
+    count = math.ceil(last / max(1, math.floor(window.size * (1 - window.overlap)))) + 1
+    return [round(last * i / (count - 1)) for i in range(count)]
 
 
 def predict_with_flips(
@@ -164,15 +177,15 @@ def predict_with_flips(
     cache: FeatureCache | None = None,
     keys: Sequence[tuple[object, ...]] = (),
 ) -> tuple[Tensor, Tensor | None]:
-    """Mean logits and guide of a batch of windows, flipped images flipped back."""
+    """Mean logits (B, K, H, W) and guide (B, G, H, W) of a batch of windows over the flips, each flipped back."""
     logits: list[Tensor] = []
     guides: list[Tensor] = []
-    upright = _UnflippedFeatures()
-    for axes in _MIRRORS[: window.flips]:
+    unflipped = _UnflippedFeatures()
+    for axes in _FLIPS[: window.flips]:
         seen = crops.flip(axes) if axes else crops
         known = None if cache is None else partial(cache.get_or_compute, [(*key, axes) for key in keys], pixels=seen)
-        recall = partial(upright.recall, axes, known) if window.mirror_backbone == "once" else known
-        prediction = model(seen, get_or_compute=recall)
+        get_or_compute = partial(unflipped.get_or_compute, axes, known) if window.mirror_backbone == "once" else known
+        prediction = model(seen, get_or_compute=get_or_compute)
         logits.append(prediction.logits[0].float().flip(axes) if axes else prediction.logits[0].float())
         if prediction.guide is not None:
             guide = F.interpolate(prediction.guide.float(), size=crops.shape[-2:], mode="bilinear", align_corners=False)
@@ -181,12 +194,12 @@ def predict_with_flips(
 
 
 class _UnflippedFeatures:
-    """The dense maps of windows as they are, for their mirror images; the first flip asked for must be none."""
+    """Features of unflipped windows, flipped along with them; the first call must be for the unflipped windows."""
 
     def __init__(self) -> None:
         self.maps: list[Tensor] = []
 
-    def recall(
+    def get_or_compute(
         self, axes: tuple[int, ...], known: GetOrCompute | None, compute: Callable[[], list[Tensor]]
     ) -> list[Tensor]:
         if not axes:
@@ -195,8 +208,8 @@ class _UnflippedFeatures:
         return [item.flip(axes) for item in self.maps]
 
 
-def _gaussian(side: int, device: torch.device) -> Tensor:
-    """(side, side) weights, 1 in the middle; never so small at the corners that a division would blow up."""
+def _gaussian_weight(side: int, device: torch.device) -> Tensor:
+    """(side, side) weights, 1 in the middle; clamped at the corners so that dividing by them is stable."""
     x = torch.arange(side, device=device, dtype=torch.float32) - (side - 1) / 2
     line = torch.exp(-(x**2) / (2 * (side / 8) ** 2))
     return torch.outer(line, line).clamp(min=1e-4)

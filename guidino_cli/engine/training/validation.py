@@ -8,7 +8,7 @@ from accelerate.utils import gather_object
 from guidino_cli.config import RunConfig
 from guidino_cli.data.images import read_label_map
 from guidino_cli.engine.feature_cache.cache import FeatureCache
-from guidino_cli.engine.prediction.inference import Window, segment_file
+from guidino_cli.engine.prediction.predictor import Predictor
 from guidino_cli.engine.training.sharded_backbone import wait_for_sharded_backbone
 from guidino_cli.errors import DataError, UserError
 from guidino_cli.metrics.overlap import mean_dice
@@ -71,9 +71,8 @@ class Validation:
         """Mean Dice of one case over the foreground classes."""
         if case.mask is None:
             raise DataError(f"{case.image}: has no mask, so it cannot be used for validation")
-        settings = self._config.predict
-        window = Window(self._config.data.image_size, settings.overlap, False, settings.batch_size)
-        labels = segment_file(model, case.image, self._config.data, window, cache=self._cache).labels
+        predictor = Predictor.from_config(model, self._config, mirror=False)
+        labels = predictor.segment_file(case.image, cache=self._cache).labels
         truth = read_label_map(case.mask)
         if truth.shape != labels.shape:
             found, wanted = width_by_height(truth.shape), width_by_height(labels.shape)

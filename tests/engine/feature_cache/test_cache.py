@@ -11,7 +11,8 @@ from torch import Tensor
 from guidino_cli.config import ComponentSettings, GuideSettings, ModelSettings, load_preset
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.engine.feature_cache.cache import MemoryCache, make_memory_cache
-from guidino_cli.engine.prediction.inference import Window, segment_image
+from guidino_cli.engine.prediction.inference import segment_image
+from guidino_cli.engine.prediction.sliding import Window
 from guidino_cli.engine.runs.folder import RunFolder, with_data_root
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.models import build_backbone, build_model

@@ -37,9 +37,9 @@ def test_a_prototype_shows_its_most_alike_patches_best_first_and_one_an_image() 
     for name, x in (("a", 0.6), ("b", 1.0), ("c", 0.8)):
         tokens = torch.tensor([[x, x / 2], [(1 - x * x) ** 0.5, (1 - x * x / 4) ** 0.5]])
         book.add(Path(name), [(tokens, [BOX, (0.5, 0.5, 1.0, 1.0)])])
-    likes = next(item for item in book.chosen() if item.number == 0)
-    assert [(hit.image.name, hit.box) for hit in likes.hits] == [("b", BOX), ("c", BOX)]
-    assert [hit.value for hit in likes.hits] == pytest.approx([1.0, 0.8])
+    likes = next(item for item in book.select() if item.number == 0)
+    assert [(hit.image.name, hit.box) for hit in likes.nearest] == [("b", BOX), ("c", BOX)]
+    assert [hit.value for hit in likes.nearest] == pytest.approx([1.0, 0.8])
     assert likes.vote == pytest.approx(1 / (1 + np.exp(-4.0)))
 
 
@@ -48,14 +48,14 @@ def test_usage_is_the_share_of_patches_that_choose_a_prototype() -> None:
     tokens = torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
     book.add(Path("a"), [(tokens, [BOX] * 4)])
     # With temperature 0.1 a cosine of 1 against 0 chooses with 1 / (1 + e^-10).
-    assert {item.number: round(item.usage or 0, 3) for item in book.chosen()} == {0: 0.75, 1: 0.25}
+    assert {item.number: round(item.usage or 0, 3) for item in book.select()} == {0: 0.75, 1: 0.25}
 
 
 def test_prototypes_that_are_alike_are_shown_once() -> None:
     twins = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
     book = NearestPatches(softmax_book(twins, torch.tensor([4.0, 4.0, 4.0])))
     book.add(Path("a"), [(torch.eye(2), [BOX] * 2)])
-    numbers = {item.number for item in book.chosen()}
+    numbers = {item.number for item in book.select()}
     assert len(numbers) == 2
     assert 2 in numbers
 
@@ -66,19 +66,19 @@ def test_mean_is_one_direction_with_the_guides_own_values_at_both_ends() -> None
         guide.book.copy_(torch.tensor([[[1.0, 0.0]] * 3]))
     book = NearestPatches(guide)
     book.add(Path("a"), [(torch.tensor([[1.0, -1.0, 0.0], [0.0, 0.0, 1.0]]), [BOX] * 3)])
-    (only,) = book.chosen()
+    (only,) = book.select()
     assert only.number is None
-    assert [hit.value for hit in only.hits] == pytest.approx([1.0])
-    assert [hit.value for hit in only.misses] == pytest.approx([0.0])
-    assert book.lengths() == pytest.approx([1.0])
+    assert [hit.value for hit in only.nearest] == pytest.approx([1.0])
+    assert [hit.value for hit in only.farthest] == pytest.approx([0.0])
+    assert book.mean_lengths() == pytest.approx([1.0])
 
 
 def test_memory_holds_the_best_alone() -> None:
     book = NearestPatches(softmax_book(torch.eye(2), torch.tensor([4.0, -4.0])), keep=3)
     for number in range(20):
         book.add(Path(str(number)), [(torch.tensor([[1.0], [number / 10]]), [BOX])])
-    likes = next(item for item in book.chosen() if item.number == 0)
-    assert [hit.image.name for hit in likes.hits] == ["0", "1", "2"]
+    likes = next(item for item in book.select() if item.number == 0)
+    assert [hit.image.name for hit in likes.nearest] == ["0", "1", "2"]
 
 
 def test_patches_cover_the_image_and_padding_has_none(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Sliding windows: every pixel seen, nothing shifted, sizes as they came."""
+"""Sliding-window inference covers every pixel, shifts nothing, and restores the size of the source."""
 
 from pathlib import Path
 from typing import Literal
@@ -10,19 +10,20 @@ from PIL import Image
 from torch import Tensor, nn
 
 from guidino_cli.config import DataSettings
-from guidino_cli.engine.prediction.inference import Window, segment_file, segment_image
-from guidino_cli.engine.prediction.sliding import window_corners
+from guidino_cli.engine.prediction.inference import segment_image
+from guidino_cli.engine.prediction.predictor import Member, Predictor, Segmentation
+from guidino_cli.engine.prediction.sliding import Window, window_corners
 from guidino_cli.errors import DataError
 from guidino_cli.models.base import Backbone, Guide, Segmenter
 from guidino_cli.models.composed import Model
 from guidino_cli.types import Prediction
 
-ASK: tuple[Literal["each", "once"], ...] = ("each", "once")
+MIRROR_BACKBONE: tuple[Literal["each", "once"], ...] = ("each", "once")
 SIZES = [(16, 16), (40, 56), (5, 7), (16, 33), (100, 17)]
 
 
-class Stand(nn.Module):
-    """Stands for a model: remembers its batches; subclasses say what they predict."""
+class FakeModel(nn.Module):
+    """Records its batches; subclasses define what they predict."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,21 +38,21 @@ class Stand(nn.Module):
         raise NotImplementedError
 
 
-class Constant(Stand):
+class Constant(FakeModel):
     def predict(self, image: Tensor) -> Prediction:
         logits = torch.tensor([1.0, 3.0, 2.0]).view(1, 3, 1, 1).expand(len(image), 3, *image.shape[-2:])
         return Prediction([logits], torch.full((len(image), 1, 2, 2), 0.25))
 
 
-class Pixelwise(Stand):
+class Pixelwise(FakeModel):
     """The logits of a pixel are its colours; the guide is the first."""
 
     def predict(self, image: Tensor) -> Prediction:
         return Prediction([image], image[:, :1])
 
 
-class Centre(Stand):
-    """Sure of class 1 in the middle of its window, of class 0 at the edge."""
+class Centre(FakeModel):
+    """Certain of class 1 in the middle of its window, of class 0 at the edge."""
 
     def predict(self, image: Tensor) -> Prediction:
         side = image.shape[-1]
@@ -61,15 +62,15 @@ class Centre(Stand):
         return Prediction([logits.expand(len(image), -1, -1, -1)])
 
 
-def _picture(size: tuple[int, int]) -> Tensor:
+def _random_image(size: tuple[int, int]) -> Tensor:
     torch.manual_seed(0)
     return torch.rand(3, *size)
 
 
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("size", SIZES)
-def test_a_constant_model_gives_the_constant_everywhere(size: tuple[int, int], mirror: bool) -> None:
-    probabilities, guide = segment_image(Constant(), _picture(size), Window(16, mirror=mirror))  # type: ignore[arg-type]
+def test_a_constant_model_gives_its_constant_everywhere(size: tuple[int, int], mirror: bool) -> None:
+    probabilities, guide = segment_image(Constant(), _random_image(size), Window(16, mirror=mirror))  # type: ignore[arg-type]
     expected = torch.tensor([1.0, 3.0, 2.0]).softmax(dim=0).view(3, 1, 1).expand(3, *size)
     torch.testing.assert_close(probabilities, expected)
     torch.testing.assert_close(guide, torch.full((1, *size), 0.25))
@@ -86,7 +87,7 @@ def test_windows_lie_inside_and_cover_every_pixel(size: tuple[int, int], overlap
     assert seen.min() >= 1
 
 
-def test_windows_are_at_most_the_wanted_share_apart() -> None:
+def test_windows_overlap_at_least_as_much_as_requested() -> None:
     tops = sorted({top for top, _ in window_corners((100, 16), Window(16, 0.5))})
     assert np.diff(tops).max() <= 8
     assert len(tops) == 12
@@ -98,51 +99,55 @@ def test_an_image_of_one_window_is_one_window() -> None:
 
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("size", SIZES)
-def test_nothing_is_shifted_or_left_mirrored(size: tuple[int, int], mirror: bool) -> None:
-    image = _picture(size)
+def test_results_are_neither_shifted_nor_mirrored(size: tuple[int, int], mirror: bool) -> None:
+    image = _random_image(size)
     probabilities, guide = segment_image(Pixelwise(), image, Window(16, mirror=mirror))  # type: ignore[arg-type]
     torch.testing.assert_close(probabilities, image.softmax(dim=0))
     torch.testing.assert_close(guide, image[:1])
 
 
-def test_mirroring_shows_the_model_all_four_flips() -> None:
-    model, image = Pixelwise(), _picture((16, 16))
+def test_mirroring_runs_the_model_on_all_four_flips() -> None:
+    model, image = Pixelwise(), _random_image((16, 16))
     segment_image(model, image, Window(16))  # type: ignore[arg-type]
-    shown = [batch[0] for batch in model.batches]
-    assert len(shown) == 4
+    batches = [batch[0] for batch in model.batches]
+    assert len(batches) == 4
     for axes in ((), (1,), (2,), (1, 2)):
-        assert any(torch.equal(item, image.flip(axes)) for item in shown)
+        assert any(torch.equal(item, image.flip(axes)) for item in batches)
 
 
 def test_without_mirroring_there_is_one_pass() -> None:
     model = Pixelwise()
-    segment_image(model, _picture((16, 16)), Window(16, mirror=False))  # type: ignore[arg-type]
+    segment_image(model, _random_image((16, 16)), Window(16, mirror=False))  # type: ignore[arg-type]
     assert len(model.batches) == 1
 
 
 def test_windows_go_through_the_model_in_batches() -> None:
     model = Pixelwise()
-    segment_image(model, _picture((16, 100)), Window(16, mirror=False, batch_size=5))  # type: ignore[arg-type]
+    segment_image(model, _random_image((16, 100)), Window(16, mirror=False, batch_size=5))  # type: ignore[arg-type]
     assert [len(batch) for batch in model.batches] == [5, 5, 2]
 
 
 def test_the_middle_of_a_window_outweighs_the_edge_of_its_neighbour() -> None:
-    probabilities, _ = segment_image(Centre(), _picture((16, 24)), Window(16, 0.5, mirror=False))  # type: ignore[arg-type]
+    probabilities, _ = segment_image(Centre(), _random_image((16, 24)), Window(16, 0.5, mirror=False))  # type: ignore[arg-type]
     # Columns 6 and 17 are in the middle of one window and at the very edge of the other.
     assert (probabilities[1, 8, [6, 17]] > 0.99).all()
 
 
-def test_no_gradient_is_kept() -> None:
-    probabilities, _ = segment_image(Constant(), _picture((16, 16)), Window(16))  # type: ignore[arg-type]
+def test_results_require_no_gradient() -> None:
+    probabilities, _ = segment_image(Constant(), _random_image((16, 16)), Window(16))  # type: ignore[arg-type]
     assert not probabilities.requires_grad
+
+
+def _segment_file(model: FakeModel, path: Path, settings: DataSettings, window: Window) -> Segmentation:
+    return Predictor([Member(model, settings, window)]).segment_file(path)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("resize", ["stretch", "shorter", "none"])
 @pytest.mark.parametrize("size", [(37, 53), (16, 16), (100, 20), (9, 9)])
 def test_the_mask_of_a_file_has_the_size_of_the_file(size: tuple[int, int], resize: str, tmp_path: Path) -> None:
-    path = _saved(tmp_path, size)
+    path = _save_image(tmp_path, size)
     settings = DataSettings(image_size=16, resize=resize)  # type: ignore[arg-type]
-    result = segment_file(Constant(), path, settings, Window(16))  # type: ignore[arg-type]
+    result = _segment_file(Constant(), path, settings, Window(16))
     assert result.labels.shape == size
     assert result.probabilities.shape == (3, *size)
     assert result.guide is not None
@@ -155,7 +160,7 @@ def test_the_mask_of_a_file_has_the_size_of_the_file(size: tuple[int, int], resi
 def test_a_stretched_image_is_one_window_as_in_training(tmp_path: Path) -> None:
     """The authors trained on the whole image and predicted on windows of native pixels."""
     model = Constant()
-    segment_file(model, _saved(tmp_path, (200, 300)), DataSettings(image_size=16), Window(16, mirror=False))  # type: ignore[arg-type]
+    _segment_file(model, _save_image(tmp_path, (200, 300)), DataSettings(image_size=16), Window(16, mirror=False))
     assert [tuple(batch.shape) for batch in model.batches] == [(1, 3, 16, 16)]
 
 
@@ -164,44 +169,39 @@ def test_a_bright_object_is_found_where_it_is(tmp_path: Path) -> None:
     pixels[..., 0] = 128
     pixels[12:30, 40:72, 1] = 255
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    labels = segment_file(
-        Pixelwise(),  # type: ignore[arg-type]
-        tmp_path / "a.png",
-        DataSettings(image_size=32),
-        Window(32),
-    ).labels
+    labels = _segment_file(Pixelwise(), tmp_path / "a.png", DataSettings(image_size=32), Window(32)).labels
     expected = np.zeros((60, 80), dtype=np.uint8)
     expected[12:30, 40:72] = 1
     assert (labels != expected).mean() < 0.02
 
 
-def test_a_file_that_is_no_image_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_raises_an_error_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no image")
     with pytest.raises(DataError, match=r"a\.png"):
-        segment_file(Constant(), tmp_path / "a.png", DataSettings(), Window(16))  # type: ignore[arg-type]
+        _segment_file(Constant(), tmp_path / "a.png", DataSettings(), Window(16))
 
 
-def _saved(folder: Path, size: tuple[int, int]) -> Path:
+def _save_image(folder: Path, size: tuple[int, int]) -> Path:
     pixels = np.random.default_rng(0).integers(0, 255, (*size, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(folder / "a.png")
     return folder / "a.png"
 
 
-class Lopsided(Backbone):
-    """Says the column of each pixel, in the frame of the image it is shown: not symmetric, as a ViT is not."""
+class AsymmetricBackbone(Backbone):
+    """Returns the column of each pixel in the image it is given: not symmetric, as a ViT is not."""
 
     channels, stride, identity, is_frozen = 1, 1, {"weights": "none", "sha256": "0"}, True
 
     def __init__(self) -> None:
         super().__init__()
-        self.shown = 0
+        self.calls = 0
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        self.shown += 1
+        self.calls += 1
         return [torch.linspace(0, 1, image.shape[-1]).expand(len(image), 1, *image.shape[-2:])]
 
 
-class Repeat(Segmenter):
+class IdentitySegmenter(Segmenter):
     stride, uses_backbone = 1, True
 
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
@@ -211,23 +211,27 @@ class Repeat(Segmenter):
         return [features[0].expand(-1, 2, -1, -1)]
 
 
-class Same(Guide):
+class IdentityGuide(Guide):
     def forward(self, dense: Tensor) -> Tensor:
         return dense
 
 
-@pytest.mark.parametrize(("ask", "times"), [("each", 4), ("once", 1)])
-def test_a_backbone_is_asked_for_every_flip_or_once(ask: Literal["each", "once"], times: int) -> None:
-    """Asked once, its maps are flipped with the image; asked each time, what is not symmetric averages out."""
-    backbone = Lopsided()
-    model = Model(Repeat(), backbone=backbone, guide=Same(), guide_at="bottleneck")
-    _, guide = segment_image(model, _picture((16, 16)), Window(16, mirror_backbone=ask))
-    assert backbone.shown == times
-    column = torch.linspace(0, 1, 16) if ask == "once" else torch.full((16,), 0.5)
+@pytest.mark.parametrize(("mirror_backbone", "calls"), [("each", 4), ("once", 1)])
+def test_mirror_backbone_runs_the_backbone_on_every_flip_or_once(
+    mirror_backbone: Literal["each", "once"], calls: int
+) -> None:
+    """With "once" its maps are flipped with the image; with "each" the asymmetry averages out."""
+    backbone = AsymmetricBackbone()
+    model = Model(IdentitySegmenter(), backbone=backbone, guide=IdentityGuide(), guide_at="bottleneck")
+    _, guide = segment_image(model, _random_image((16, 16)), Window(16, mirror_backbone=mirror_backbone))
+    assert backbone.calls == calls
+    column = torch.linspace(0, 1, 16) if mirror_backbone == "once" else torch.full((16,), 0.5)
     torch.testing.assert_close(guide, column.expand(1, 16, 16))
 
 
-def test_without_mirroring_asking_once_or_each_time_is_the_same() -> None:
-    model, image = Model(Repeat(), backbone=Lopsided()), _picture((40, 56))
-    each, once = (segment_image(model, image, Window(16, mirror=False, mirror_backbone=ask))[0] for ask in ASK)
+def test_without_mirroring_mirror_backbone_changes_nothing() -> None:
+    model, image = Model(IdentitySegmenter(), backbone=AsymmetricBackbone()), _random_image((40, 56))
+    each, once = (
+        segment_image(model, image, Window(16, mirror=False, mirror_backbone=value))[0] for value in MIRROR_BACKBONE
+    )
     assert torch.equal(each, once)

@@ -1,4 +1,4 @@
-"""Several runs as one, and large images strip by strip."""
+"""Ensembles, and large images in strips."""
 
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from guidino_cli.engine.prediction.sliding import Window
 from guidino_cli.types import Geometry, Prediction
 
 
-class Scores(nn.Module):
-    """Stands for a model: class 1 has the score `factor` (red - green), class 0 none."""
+class LinearModel(nn.Module):
+    """A model whose logits are 0 and `factor` (red - green)."""
 
     mean: Tensor
 
@@ -40,16 +40,16 @@ def _image(pixels: np.ndarray) -> DecodedImage:
 
 def _member(factor: float, resize: str = "none", size: int = 32) -> Member:
     settings = DataSettings(image_size=size, resize=resize)  # type: ignore[arg-type]
-    return Member(Scores(factor), settings, Window(size, mirror=False))  # type: ignore[arg-type]
+    return Member(LinearModel(factor), settings, Window(size, mirror=False))  # type: ignore[arg-type]
 
 
-def _file(folder: Path, size: tuple[int, int]) -> Path:
+def _save_image(folder: Path, size: tuple[int, int]) -> Path:
     small = np.random.default_rng(0).integers(0, 255, (9, 11, 3)).astype(np.uint8)
     Image.fromarray(small).resize(size[::-1], Image.Resampling.BILINEAR).save(folder / "a.png")
     return folder / "a.png"
 
 
-def test_an_ensemble_is_the_mean_of_the_probabilities() -> None:
+def test_an_ensemble_averages_probabilities() -> None:
     """Scores of 4 and -2 (one run each): probabilities 0.982 and 0.119, mean 0.551; the mean score would be 1."""
     pixels = np.zeros((32, 32, 3), dtype=np.uint8)
     pixels[..., 0] = 255
@@ -59,7 +59,7 @@ def test_an_ensemble_is_the_mean_of_the_probabilities() -> None:
     assert (result.labels == 1).all()
 
 
-def test_images_of_one_window_go_through_together_and_others_do_not() -> None:
+def test_images_of_one_window_share_a_forward_pass() -> None:
     member = _member(1.0)
     predictor = Predictor([member])
     small = [_image(np.zeros((20 + i, 30, 3), dtype=np.uint8)) for i in range(3)]
@@ -70,8 +70,8 @@ def test_images_of_one_window_go_through_together_and_others_do_not() -> None:
 
 @pytest.mark.parametrize("resizes", [["none"], ["stretch"], ["shorter"], ["none", "stretch"]])
 @pytest.mark.parametrize("size", [(300, 70), (530, 600)])
-def test_strips_give_the_mask_of_the_whole(size: tuple[int, int], resizes: list[str], tmp_path: Path) -> None:
-    path = _file(tmp_path, size)
+def test_strips_give_the_mask_of_the_whole_image(size: tuple[int, int], resizes: list[str], tmp_path: Path) -> None:
+    path = _save_image(tmp_path, size)
     predictor = Predictor([_member(9.0 + i, resize) for i, resize in enumerate(resizes)])
     whole = predictor.segment([DecodedImage(*read_image(path))])[0].labels
     strips = np.concatenate(list(predictor.label_rows(open_regions(path))))
@@ -82,7 +82,7 @@ def test_strips_give_the_mask_of_the_whole(size: tuple[int, int], resizes: list[
 
 
 @pytest.mark.parametrize("size", [(300, 70), (64, 64), (1000, 65), (20, 900), (300, 20)])
-def test_restored_bands_are_the_restored_maps(size: tuple[int, int]) -> None:
+def test_restored_bands_equal_restore_to_source(size: tuple[int, int]) -> None:
     maps = torch.rand(2, 64, 64)
     bands = torch.cat(list(restored_bands(maps, size)), dim=1)
     torch.testing.assert_close(bands, restore_to_source(maps, Geometry.of_pixels("a", size)), atol=1e-5, rtol=0)

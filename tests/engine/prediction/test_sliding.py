@@ -1,4 +1,4 @@
-"""Rows are handed out when no window can reach them any more, and not before."""
+"""Rows are yielded once no later window overlaps them, and not before."""
 
 import pytest
 import torch
@@ -9,8 +9,8 @@ from guidino_cli.engine.prediction.sliding import Window, segment_bands, window_
 from guidino_cli.types import Prediction
 
 
-class Colours(nn.Module):
-    """Stands for a model: its logits depend on the place in the window, its guide is the first channel."""
+class PositionDependent(nn.Module):
+    """A model whose logits depend on the position in the window and whose guide is the first channel."""
 
     mean: Tensor
 
@@ -23,8 +23,8 @@ class Colours(nn.Module):
         return Prediction([image * slope], image[:, :1])
 
 
-def _summed_at_once(image: Tensor, window: Window) -> tuple[Tensor, Tensor]:
-    """Every window added to arrays of the whole image: what bands must equal."""
+def _accumulate_whole_image(image: Tensor, window: Window) -> tuple[Tensor, Tensor]:
+    """Reference: all windows accumulated in arrays of the whole image."""
     side, (height, width) = window.size, image.shape[-2:]
     x = torch.arange(side, dtype=torch.float32) - (side - 1) / 2
     line = torch.exp(-(x**2) / (2 * (side / 8) ** 2))
@@ -32,7 +32,7 @@ def _summed_at_once(image: Tensor, window: Window) -> tuple[Tensor, Tensor]:
     logits, guide, total = torch.zeros(3, height, width), torch.zeros(1, height, width), torch.zeros(height, width)
     for top, left in window_corners((height, width), window):
         part = (..., slice(top, top + side), slice(left, left + side))
-        prediction = Colours()(image[part][None])
+        prediction = PositionDependent()(image[part][None])
         logits[part] += prediction.logits[0][0] * weight
         assert prediction.guide is not None
         guide[part] += prediction.guide[0] * weight
@@ -42,38 +42,38 @@ def _summed_at_once(image: Tensor, window: Window) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 @pytest.mark.parametrize("size", [(100, 70), (16, 40), (33, 16)])
-def test_bands_together_are_the_sum_over_all_windows_at_once(size: tuple[int, int], batch_size: int) -> None:
+def test_bands_equal_the_weighted_mean_over_the_whole_image(size: tuple[int, int], batch_size: int) -> None:
     torch.manual_seed(0)
     image, window = torch.rand(3, *size), Window(16, mirror=False, batch_size=batch_size)
-    probabilities, guide = segment_image(Colours(), image, window)  # type: ignore[arg-type]
-    expected, expected_guide = _summed_at_once(image, window)
+    probabilities, guide = segment_image(PositionDependent(), image, window)  # type: ignore[arg-type]
+    expected, expected_guide = _accumulate_whole_image(image, window)
     torch.testing.assert_close(probabilities, expected)
     torch.testing.assert_close(guide, expected_guide)
 
 
-def test_bands_follow_each_other_without_gaps_and_are_never_higher_than_the_windows_of_a_batch() -> None:
+def test_bands_have_no_gaps_and_are_at_most_one_window_high() -> None:
     image, window = torch.rand(3, 200, 40), Window(16, mirror=False, batch_size=4)
 
-    def crop(corner: tuple[int, int]) -> Tensor:
+    def read_window(corner: tuple[int, int]) -> Tensor:
         return image[:, corner[0] : corner[0] + 16, corner[1] : corner[1] + 16]
 
-    bands = list(segment_bands(Colours(), (200, 40), crop, window))  # type: ignore[arg-type]
+    bands = list(segment_bands(PositionDependent(), (200, 40), read_window, window))  # type: ignore[arg-type]
     heights = [band.probabilities.shape[1] for band in bands]
     assert [band.top for band in bands] == [sum(heights[:i]) for i in range(len(bands))]
     assert sum(heights) == 200
-    # Four windows a row of windows: a batch never spans two rows of them.
+    # A row of windows has four of them, so that no batch spans two rows.
     assert max(heights) <= 16
 
 
 @pytest.mark.parametrize("mirror", [False, True])
-def test_images_of_one_window_may_share_a_pass(mirror: bool) -> None:
+def test_segment_batch_equals_segment_image_for_images_of_one_window(mirror: bool) -> None:
     window = Window(16, mirror=mirror)
     images = [torch.rand(3, 16, 16), torch.rand(3, 9, 12), torch.rand(3, 16, 5)]
     for image, (probabilities, guide) in zip(
         images,
-        segment_batch(Colours(), images, window),  # type: ignore[arg-type]
+        segment_batch(PositionDependent(), images, window),  # type: ignore[arg-type]
         strict=True,
     ):
-        expected, expected_guide = segment_image(Colours(), image, window)  # type: ignore[arg-type]
+        expected, expected_guide = segment_image(PositionDependent(), image, window)  # type: ignore[arg-type]
         torch.testing.assert_close(probabilities, expected)
         torch.testing.assert_close(guide, expected_guide)

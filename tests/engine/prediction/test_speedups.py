@@ -1,6 +1,5 @@
-"""Inference speed-ups change scores by rounding only; overlapped reading keeps its order."""
+"""Inference speed-ups change scores by rounding only."""
 
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -9,18 +8,12 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from guidino_cli.config import parse_config
-from guidino_cli.engine.prediction.speedups import (
-    BackgroundWorker,
-    fold_normalisation,
-    prefetch,
-    prepare_for_prediction,
-    use_onednn_kernels,
-)
+from guidino_cli.engine.prediction.speedups import fold_normalisation, prepare_for_prediction, use_onednn_kernels
 from guidino_cli.models import build_model
 
 
-def _shake(network: nn.Module) -> None:
-    """Statistics and weights as after training, not the ones that would make folding do nothing."""
+def _randomize(network: nn.Module) -> None:
+    """Give statistics and weights values as after training; with the initial ones folding would change nothing."""
     torch.manual_seed(1)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -32,10 +25,10 @@ def _shake(network: nn.Module) -> None:
 
 @pytest.mark.parametrize("name", ["unet", "nnwnet", "nnunet"])
 @torch.no_grad()
-def test_scores_stay_but_for_rounding(name: str) -> None:
+def test_prepared_models_give_the_same_scores_but_for_rounding(name: str) -> None:
     settings = {"model": {"segmenter": {"name": name, "options": {"width": 8} if name != "nnunet" else {}}}}
     model = build_model(parse_config(settings).model, num_classes=3).eval()
-    _shake(model)
+    _randomize(model)
     image = torch.rand(2, 3, 64, 64)
     before = model(image).logits[0]
     after = prepare_for_prediction(model)(image).logits[0]
@@ -95,44 +88,6 @@ def test_one_thread_leaves_no_pointwise_convolution_to_the_slow_kernel(one_threa
 
 
 def _operations(network: nn.Module, image: Tensor) -> set[str]:
-    with profile(activities=[ProfilerActivity.CPU]) as seen:
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
         network(image)
-    return {event.key for event in seen.key_averages()}
-
-
-def test_results_come_in_order_and_errors_with_their_item() -> None:
-    def work(item: int) -> float:
-        return 6 / item
-
-    results = [(item, future.exception() or future.result()) for item, future in prefetch([1, 2, 0, 3], work)]
-    assert [item for item, _ in results] == [1, 2, 0, 3]
-    assert [result for item, result in results if item] == [6, 3, 2]
-    assert isinstance(results[2][1], ZeroDivisionError)
-
-
-def test_no_more_is_read_ahead_than_asked_for() -> None:
-    begun: list[int] = []
-    for item, future in prefetch(range(20), begun.append, depth=3):
-        future.result()
-        assert len(begun) <= item + 4
-
-
-def test_leaving_early_ends_the_thread() -> None:
-    before = threading.active_count()
-    results = prefetch(range(100), lambda item: item)
-    next(results)
-    results.close()
-    assert threading.active_count() == before
-
-
-def test_what_was_handed_over_is_done_when_the_block_is_left() -> None:
-    done: list[int] = []
-    with BackgroundWorker(depth=2) as behind:
-        for item in range(10):
-            behind.do(lambda item=item: done.append(item))  # type: ignore[misc]
-    assert done == list(range(10))
-
-
-def test_an_error_behind_is_not_lost() -> None:
-    with pytest.raises(ZeroDivisionError), BackgroundWorker() as behind:
-        behind.do(lambda: 1 / 0)
+    return {event.key for event in profiler.key_averages()}

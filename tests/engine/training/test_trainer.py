@@ -103,19 +103,19 @@ def test_the_validation_dice_is_the_mean_over_cases_and_classes_in_native_pixels
 ) -> None:
     """Half of class 1, all of class 2, in each of two images: (2/3 + 1) / 2."""
     from guidino_cli.data.images import read_label_map
-    from guidino_cli.engine.training import validation as module
+    from guidino_cli.engine.prediction.predictor import Predictor
 
     data = make_data(num_classes=3, val=2, size_hw=(50, 60))
     manifest = load_manifest(data)
     masks = {case.image: read_label_map(case.mask) for case in manifest.select("val") if case.mask}
 
-    def predicted(_model, path, *_, **__):
+    def predicted(_predictor, path, **_):
         labels = masks[path].copy()
         ones = (labels == 1).nonzero()
         labels[ones[0][: len(ones[0]) // 2], ones[1][: len(ones[0]) // 2]] = 0
         return type("Result", (), {"labels": labels})
 
-    monkeypatch.setattr(module, "segment_file", predicted)
+    monkeypatch.setattr(Predictor, "segment_file", predicted)
     dice = make_trainer(data, tmp_path / "run")._validate()
     halves = [(labels == 1).sum() // 2 for labels in masks.values()]
     expected = [
@@ -131,14 +131,14 @@ def test_an_empty_mask_that_is_left_empty_is_right(
     import numpy as np
 
     from guidino_cli.data.images import write_label_map
-    from guidino_cli.engine.training import validation as module
+    from guidino_cli.engine.prediction.predictor import Predictor
 
     data = make_data(val=1)
     case = load_manifest(data).select("val")[0]
     assert case.mask is not None
     write_label_map(case.mask, np.zeros((40, 48), dtype=np.uint8))
     empty = type("Result", (), {"labels": np.zeros((40, 48), dtype=np.uint8)})
-    monkeypatch.setattr(module, "segment_file", lambda *_, **__: empty)
+    monkeypatch.setattr(Predictor, "segment_file", lambda *_, **__: empty)
     assert make_trainer(data, tmp_path / "run")._validate() == 1.0
 
 
