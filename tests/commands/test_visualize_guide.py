@@ -78,8 +78,8 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         seen.append({"image": image, "tokens": tokens, **others})
         return backbone_figure(image, tokens, **others)
 
-    monkeypatch.setattr(guide_pictures, "guide_panel", guide_spy)
-    monkeypatch.setattr(token_pictures, "backbone_panel", token_spy)
+    monkeypatch.setattr(guide_pictures, "guide_figure", guide_spy)
+    monkeypatch.setattr(token_pictures, "backbone_figure", token_spy)
     return seen
 
 

@@ -30,7 +30,7 @@ class FakeModel(nn.Module):
         self.register_buffer("mean", torch.zeros(1, 3, 1, 1))
         self.batches: list[Tensor] = []
 
-    def forward(self, image: Tensor, *, recall: None = None) -> Prediction:
+    def forward(self, image: Tensor, *, get_or_compute: None = None) -> Prediction:
         self.batches.append(image.clone())
         return self.predict(image)
 

@@ -18,7 +18,7 @@ class PositionDependent(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(1, 3, 1, 1))
 
-    def forward(self, image: Tensor, *, recall: None = None) -> Prediction:
+    def forward(self, image: Tensor, *, get_or_compute: None = None) -> Prediction:
         slope = torch.linspace(0, 1, image.shape[-2])[:, None] + torch.linspace(0, 2, image.shape[-1])
         return Prediction([image * slope], image[:, :1])
 
