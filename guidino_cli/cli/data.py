@@ -1,4 +1,4 @@
-"""What the user types to bring data in, and to have settings proposed for them."""
+"""Command line of `guidino prepare` and `guidino plan`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,13 +19,14 @@ def prepare(
     binary: Annotated[bool, typer.Option("--binary", help="Every mask value but 0 is foreground.")] = False,
     threshold: Annotated[float | None, typer.Option(help="Mask values above this are foreground.")] = None,
     split: Annotated[
-        str | None, typer.Option(help="Shares of train/val/test; default: official parts, else 70/10/20.")
+        str | None, typer.Option(help="Shares of train/val/test; default: the official split, else 70/10/20.")
     ] = None,
     folds: Annotated[int | None, typer.Option(min=2, help="Also make cross-validation folds of train and val.")] = None,
     group_by: Annotated[
-        str | None, typer.Option(help="What a split must not tear apart: a pattern on case ids, or a CSV (case,group).")
+        str | None,
+        typer.Option(help="Groups that a split keeps together: a pattern on case ids, or a CSV (case,group)."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides which groups go where.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the split.")] = 0,
     normal: Annotated[str, typer.Option(help="BUSI's normal images: include or exclude.")] = "exclude",
     allow_unpaired: Annotated[
         bool, typer.Option("--allow-unpaired", help="Leave out images without mask and masks without image.")
@@ -33,11 +34,13 @@ def prepare(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out cases that cannot be used; ends with exit code 6.")
     ] = False,
-    copy: Annotated[bool, typer.Option("--copy", help="Copy the images too; else they stay where they are.")] = False,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy the images; without it they are referenced where they are.")
+    ] = False,
     export: Annotated[str | None, typer.Option(help="nnunet, or nnunet:27: also write an nnU-Net raw folder.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the data set; default: that of the folder.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a prepared folder.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what is found and write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report what is found and write nothing.")] = False,
 ) -> None:
     """Check image-mask pairs and write class-index masks, splits, a contact sheet and cases.json.
 
@@ -73,7 +76,7 @@ def plan(
     gpu_gb: Annotated[float, typer.Option(min=1, help="Memory in GB that the network may fill.")] = 8,
     encoder: Annotated[str, typer.Option(help="plain (nnU-Net's default) or residual (since 2024).")] = "plain",
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Of the optimiser; default: nnU-Net's 250000, or 12500 passes if fewer.")
+        int | None, typer.Option(min=1, help="Optimizer steps; default: nnU-Net's 250000, or 12500 passes if fewer.")
     ] = None,
     fold: Annotated[int | None, typer.Option(min=0, help="Leave out this fold, as training does.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,

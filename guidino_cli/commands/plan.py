@@ -1,4 +1,4 @@
-"""Propose settings for a data set by nnU-Net's rules, and say what they follow from."""
+"""`guidino plan`: propose settings for a data set by nnU-Net's rules, with the reasons."""
 
 import json
 from dataclasses import asdict
@@ -30,10 +30,10 @@ def run(
     as_json: bool,
     overwrite: bool,
 ) -> None:
-    """Read the training cases, print what they are like and what follows, and write the preset.
+    """Print the fingerprint of the training cases and the proposed settings, and write the preset.
 
     Raises:
-        ConfigError: No such encoder, or the file exists.
+        ConfigError: Unknown encoder, or the file exists.
         DataError: Not a prepared folder, or no labelled training case.
     """
     if encoder not in ENCODERS:
@@ -46,13 +46,13 @@ def run(
     cases = manifest.select("train", fold)
     with progress_bar() as bar:
         task = bar.add_task("reading", total=len(cases), note="")
-        facts = extract_fingerprint(cases, manifest.classes, done=lambda: bar.advance(task))
-    proposal = propose_plan(facts, encoder=encoder, budget_gb=budget_gb, steps=steps)
-    text = format_preset(proposal, facts, name=manifest.name)
+        fingerprint = extract_fingerprint(cases, manifest.classes, done=lambda: bar.advance(task))
+    proposal = propose_plan(fingerprint, encoder=encoder, budget_gb=budget_gb, steps=steps)
+    text = format_preset(proposal, fingerprint, name=manifest.name)
     if as_json:
-        print(json.dumps(_to_json(facts, proposal), indent=2, ensure_ascii=False))
+        print(json.dumps(_to_json(fingerprint, proposal), indent=2, ensure_ascii=False))
     else:
-        _print_plan(facts, proposal, name=manifest.name)
+        _print_plan(fingerprint, proposal, name=manifest.name)
     if out is not None:
         write_text(out, text)
         log_info(f"wrote {out}; next: guidino train --preset {out} --data {data} -o RUN")
@@ -62,31 +62,31 @@ def run(
         log_info(f"keep it: guidino plan {data} -o mine.yaml")
 
 
-def _print_plan(facts: DatasetFingerprint, proposal: PlanProposal, *, name: str) -> None:
+def _print_plan(fingerprint: DatasetFingerprint, proposal: PlanProposal, *, name: str) -> None:
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column()
-    for title, text in _fingerprint_rows(facts).items():
+    for title, text in _fingerprint_rows(fingerprint).items():
         table.add_row(title, text)
     console.print(table)
-    if facts.classes:
-        console.print(_class_table(facts))
+    if fingerprint.classes:
+        console.print(_class_table(fingerprint))
     console.print()
-    for line in explain_proposal(proposal, facts, name=name):
+    for line in explain_proposal(proposal, fingerprint, name=name):
         console.print(line)
 
 
-def _fingerprint_rows(facts: DatasetFingerprint) -> dict[str, str]:
-    low, high = facts.percentiles
-    sizes = [width_by_height(size) for size in (facts.median_hw, facts.smallest_hw, facts.largest_hw)]
+def _fingerprint_rows(fingerprint: DatasetFingerprint) -> dict[str, str]:
+    low, high = (_format_channels(level, fingerprint.is_grey) for level in fingerprint.percentiles)
+    sizes = [width_by_height(size) for size in (fingerprint.median_hw, fingerprint.smallest_hw, fingerprint.largest_hw)]
     return {
-        "training cases": str(facts.cases),
+        "training cases": str(fingerprint.cases),
         "width x height, px": f"median {sizes[0]}, smallest {sizes[1]}, largest {sizes[2]}",
-        "colours": "grey" if facts.is_grey else "red, green, blue",
-        "foreground mean": _format_channels(facts.mean, facts.is_grey) + " of 255",
-        "foreground deviation": _format_channels(facts.deviation, facts.is_grey),
-        "0.5 to 99.5 %": f"{_format_channels(low, facts.is_grey)} to {_format_channels(high, facts.is_grey)}",
+        "colours": "grey" if fingerprint.is_grey else "red, green, blue",
+        "foreground mean": _format_channels(fingerprint.mean, fingerprint.is_grey) + " of 255",
+        "foreground deviation": _format_channels(fingerprint.deviation, fingerprint.is_grey),
+        "0.5 to 99.5 %": f"{low} to {high}",
     }
 
 
@@ -94,15 +94,15 @@ def _format_channels(values: tuple[float, float, float], is_grey: bool) -> str:
     return ", ".join(f"{value:.0f}" for value in (values[:1] if is_grey else values))
 
 
-def _class_table(facts: DatasetFingerprint) -> Table:
+def _class_table(fingerprint: DatasetFingerprint) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("class")
     for title in ("in cases", "median share", "smallest share"):
         table.add_column(title, justify="right", no_wrap=True)
-    for item in facts.classes:
-        table.add_row(item.name, f"{item.cases} of {facts.cases}", f"{item.share:.2%}", f"{item.smallest:.3%}")
+    for item in fingerprint.classes:
+        table.add_row(item.name, f"{item.cases} of {fingerprint.cases}", f"{item.share:.2%}", f"{item.smallest:.3%}")
     return table
 
 
-def _to_json(facts: DatasetFingerprint, proposal: PlanProposal) -> dict[str, Any]:
-    return {"fingerprint": asdict(facts), "proposal": asdict(proposal)}
+def _to_json(fingerprint: DatasetFingerprint, proposal: PlanProposal) -> dict[str, Any]:
+    return {"fingerprint": asdict(fingerprint), "proposal": asdict(proposal)}

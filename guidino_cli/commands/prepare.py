@@ -1,4 +1,4 @@
-"""`guidino prepare`: a folder of images and masks in, a checked data set with one meaning per mask value out."""
+"""`guidino prepare`: check a folder of images and masks and convert it into a prepared data set."""
 
 import shlex
 import sys
@@ -44,12 +44,12 @@ def run(
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Recognise, check, convert and describe a data set; see `guidino prepare --help` for the options.
+    """Detect the layout of a data set, check, convert and describe it; for the options see `guidino prepare --help`.
 
     Raises:
         ConfigError: An option that cannot be used.
-        DataError: Anything about the files that would need a guess.
-        PartialError: The data set is written, but bad cases were left out, as `skip_bad` asked.
+        DataError: Files that cannot be used or can be read in several ways.
+        PartialError: The data set is written, but without bad cases, as `skip_bad` allows.
     """
     if normal not in {"include", "exclude"}:
         raise ConfigError(f"--normal {normal}: expected include or exclude")
@@ -73,11 +73,11 @@ def run(
         name=name,
     )
     _check_paths(source, out, overwrite=overwrite, dry_run=dry_run)
-    found = filter_normal_cases(detect_layout(source, layout), include=options.include_normal)
+    dataset = filter_normal_cases(detect_layout(source, layout), include=options.include_normal)
     target = None if dry_run else out
     with nullcontext() if target is None else atomic_folder(target, hint="choose another -o") as folder:
-        summary, bad = prepare_dataset(source, found, options, folder)
-    _print_summary(summary, found.layout, out=target, export_name=options.export_name)
+        summary, bad = prepare_dataset(source, dataset, options, folder)
+    _print_summary(summary, dataset.layout, out=target, export_name=options.export_name)
     if bad:
         lines = "; ".join(finding.text for finding in bad[:10])
         left_out = pluralize(len({str(finding.case) for finding in bad}), "case")
@@ -85,7 +85,7 @@ def run(
 
 
 def _print_summary(summary: DatasetSummary, layout: str, *, out: Path | None, export_name: str | None) -> None:
-    """The summary on stdout, two columns, wrapped to the terminal."""
+    """Print the summary in two columns, wrapped to the terminal."""
     from rich.console import Console
     from rich.table import Table
 
@@ -117,14 +117,14 @@ def _print_summary(summary: DatasetSummary, layout: str, *, out: Path | None, ex
     if out is not None:
         preset = _PRESETS.get(layout, "own-unet")
         preset = preset if preset in preset_names() else "own-unet"
-        # Not in the table, which would break the line that people copy.
+        # Not in the table, which would wrap the line that people copy.
         console.print(
             f"next      guidino train --preset {preset} --data {shlex.quote(str(out))} -o RUN", soft_wrap=True
         )
 
 
 def _describe_duplicates(summary: DatasetSummary) -> str:
-    """How many pictures occur more than once, with the first few."""
+    """Describe how many images occur more than once, with the first few."""
     if not summary.duplicates:
         return "none: no image occurs twice"
     shown = "; ".join(" = ".join(group) for group in summary.duplicates[:3])

@@ -1,4 +1,4 @@
-"""Slices of CT and MR volumes as pictures, to pretrain on."""
+"""`guidino slices`: cut CT and MR volumes into 8-bit slices for pretraining."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from guidino_cli.progress import log_info, pluralize, track
 
 
 def run(folder: Path, *, out: Path, settings: SliceSettings, shard: tuple[int, int]) -> None:
-    """Write the slices of all volumes of a shard; those that are done are left alone.
+    """Write the slices of all volumes of a shard; finished volumes are skipped.
 
     Raises:
         PartialError: Some volumes could not be read; they are listed.

@@ -1,4 +1,4 @@
-"""What a data set is like, as nnU-Net's rules need to know it: sizes, intensities, classes."""
+"""Fingerprint of a data set for nnU-Net's planning rules: sizes, intensities, classes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from guidino_cli.types import Case
 
 @dataclass(frozen=True)
 class ClassStatistics:
-    """One foreground class.
+    """Statistics of one foreground class.
 
     Attributes:
-        name: Of the class.
-        cases: In how many training cases it is seen.
-        share: Its median share of the pixels of those, in [0, 1]; 0 where it is never seen.
-        smallest: The smallest of those shares.
+        name: Name of the class.
+        cases: Number of training cases that contain it.
+        share: Median share of its pixels in those cases, in [0, 1]; 0 if it never occurs.
+        smallest: Smallest of those shares.
     """
 
     name: str
@@ -29,18 +29,18 @@ class ClassStatistics:
 
 @dataclass(frozen=True)
 class DatasetFingerprint:
-    """The training cases of a data set.
+    """Statistics of the training cases of a data set.
 
     Attributes:
-        cases: How many.
-        median_hw: Median height and width in pixels, each on its own.
+        cases: Number of cases.
+        median_hw: Median height and median width in pixels.
         smallest_hw: Smallest height and smallest width.
         largest_hw: Largest height and largest width.
-        mean: Of each colour's foreground pixels, 0 to 255.
-        deviation: Standard deviation of the same.
-        percentiles: 0.5 and 99.5 of the same, for each colour.
-        is_grey: Whether the three colours agree everywhere.
-        classes: Every foreground class.
+        mean: Mean of the foreground pixels, 0 to 255, per colour channel.
+        deviation: Their standard deviation.
+        percentiles: Their 0.5 and 99.5 percentiles.
+        is_grey: Whether the three colour channels are equal everywhere.
+        classes: Statistics of every foreground class.
     """
 
     cases: int
@@ -57,11 +57,11 @@ class DatasetFingerprint:
 def extract_fingerprint(
     cases: Sequence[Case], classes: Sequence[str], *, done: Callable[[], None] = lambda: None
 ) -> DatasetFingerprint:
-    """Read every image and mask once.
+    """Compute the fingerprint, reading every image and mask once.
 
     Args:
         cases: Labelled training cases.
-        classes: Names; index 0 is the background.
+        classes: Class names; index 0 is the background.
         done: Called after every case.
 
     Raises:
@@ -70,7 +70,7 @@ def extract_fingerprint(
     labelled = [case for case in cases if case.mask is not None]
     if not labelled:
         raise DataError("no labelled training case; see the splits in cases.json, made by `guidino prepare`")
-    # Exact sums of all foreground pixels: 256 bins a colour.
+    # A histogram per colour channel gives exact statistics of all foreground pixels.
     bins = np.zeros((3, 256), dtype=np.int64)
     shares: list[list[float]] = [[] for _ in classes]
     is_grey = True

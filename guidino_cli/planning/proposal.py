@@ -1,32 +1,32 @@
-"""A plan as a preset that one can read and edit: every number with the rule that it comes from."""
+"""Propose training settings by nnU-Net's rules, and format them as a commented preset."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 
 from guidino_cli.planning.fingerprint import DatasetFingerprint
-from guidino_cli.planning.rules import ENCODERS, NetworkPlan, plan, plan_for_patch
+from guidino_cli.planning.rules import ENCODERS, NetworkPlan, plan_for_patch, plan_network
 from guidino_cli.types import width_by_height
 
 _NNUNET_STEPS = 1000 * 250
-# Where a step shows at most 5 % of the pixels, nnU-Net's steps are so many passes over whole images at most. Only its
-# smallest batch, 2, makes more of them: tens of thousands over a dozen images.
+# If a batch covers at most 5 % of the pixels, nnU-Net's 250,000 steps are at most this many passes over the images.
+# Only its smallest batch, 2, exceeds them: tens of thousands of passes over a dozen images.
 _MAX_PASSES = 12_500
 _MAX_VALIDATIONS = 1000
 
 
 @dataclass(frozen=True)
 class PlanProposal:
-    """Settings for a data set.
+    """Proposed settings for a data set.
 
     Attributes:
         encoder: "plain" or "residual".
-        budget_gb: Memory that the network may fill.
-        nnunet: nnU-Net's own plan; its patch may be oblong.
-        ours: The plan with the square window that guidino trains on.
-        steps: Of the optimiser, in all: as asked for, or nnU-Net's up to 12,500 passes.
+        budget_gb: GPU memory that the network may fill, in GB.
+        nnunet: nnU-Net's own plan, whose patch need not be square.
+        ours: Plan with the square window that guidino trains on.
+        steps: Total optimizer steps: the given number, or nnU-Net's up to 12,500 passes.
         epochs: Passes over the training cases that make up these steps.
-        validate_every: Epochs from one validation to the next.
+        validate_every: Epochs between validations.
     """
 
     encoder: str
@@ -39,43 +39,45 @@ class PlanProposal:
 
 
 def propose_plan(
-    facts: DatasetFingerprint, *, encoder: str, budget_gb: float, steps: int | None = None
+    fingerprint: DatasetFingerprint, *, encoder: str, budget_gb: float, steps: int | None = None
 ) -> PlanProposal:
     """Apply the rules to a fingerprint.
 
     Args:
-        facts: Of the training cases.
+        fingerprint: Fingerprint of the training cases.
         encoder: "plain" or "residual".
-        budget_gb: Memory of the GPU that the network may fill, in GB.
-        steps: Of the optimiser; None for nnU-Net's, which are 1000 times 250, but no more than 12,500 passes.
+        budget_gb: GPU memory that the network may fill, in GB.
+        steps: Optimizer steps; None for nnU-Net's 1000 times 250, but at most 12,500 passes.
     """
     kind = ENCODERS[encoder]
-    classes = 1 + len(facts.classes)
-    theirs = plan(facts.median_hw, cases=facts.cases, classes=classes, encoder=kind, budget_gb=budget_gb)
+    classes = 1 + len(fingerprint.classes)
+    theirs = plan_network(
+        fingerprint.median_hw, cases=fingerprint.cases, classes=classes, encoder=kind, budget_gb=budget_gb
+    )
     side = _square(theirs)
     ours = plan_for_patch(
-        (side, side), facts.median_hw, cases=facts.cases, classes=classes, encoder=kind, budget_gb=budget_gb
+        (side, side), fingerprint.median_hw, cases=fingerprint.cases, classes=classes, encoder=kind, budget_gb=budget_gb
     )
-    a_pass = max(1, facts.cases // ours.batch_size)
+    steps_per_epoch = max(1, fingerprint.cases // ours.batch_size)
     if steps is None:
-        steps = min(_NNUNET_STEPS, _MAX_PASSES * a_pass)
-    epochs = max(1, round(steps / a_pass))
+        steps = min(_NNUNET_STEPS, _MAX_PASSES * steps_per_epoch)
+    epochs = max(1, round(steps / steps_per_epoch))
     return PlanProposal(encoder, budget_gb, theirs, ours, steps, epochs, max(1, ceil(epochs / _MAX_VALIDATIONS)))
 
 
 def _square(plan: NetworkPlan) -> int:
-    """The side of the square of nearly the same area that can be halved as often."""
+    """Side of the square of nearly the same area that allows as many poolings."""
     multiple = 2 ** (len(plan.widths) - 1)
     return max(1, round(prod(plan.patch_hw) ** 0.5 / multiple)) * multiple
 
 
-def format_preset(proposal: PlanProposal, facts: DatasetFingerprint, *, name: str) -> str:
-    """The preset's text: YAML with comments."""
+def format_preset(proposal: PlanProposal, fingerprint: DatasetFingerprint, *, name: str) -> str:
+    """Format a preset as YAML with comments."""
     ours = proposal.ours
     blocks = ENCODERS[proposal.encoder].blocks[: len(ours.widths)]
     return "\n".join(
         [
-            *(f"# {line}" for line in explain_proposal(proposal, facts, name=name)),
+            *(f"# {line}" for line in explain_proposal(proposal, fingerprint, name=name)),
             f"description: nnU-Net's plan in two dimensions for {name}",
             "model:",
             "  segmenter:",
@@ -99,15 +101,15 @@ def format_preset(proposal: PlanProposal, facts: DatasetFingerprint, *, name: st
     )
 
 
-def explain_proposal(proposal: PlanProposal, facts: DatasetFingerprint, *, name: str) -> list[str]:
-    """Where every number comes from, a sentence or two a line."""
+def explain_proposal(proposal: PlanProposal, fingerprint: DatasetFingerprint, *, name: str) -> list[str]:
+    """Explain the origin of every number, one line each."""
     theirs, ours = proposal.nnunet, proposal.ours
     batch = f"Batch {ours.batch_size}: what fits"
     if ours.capped_batch is not None:
         batch = f"Batch {ours.batch_size}, though {ours.capped_batch} would fit: a step shows 5 % of the pixels at most"
-    median = width_by_height(facts.median_hw)
+    median = width_by_height(fingerprint.median_hw)
     lines = [
-        f"For {name}, {facts.cases} training cases of {median} px (width x height, median), by nnU-Net's rules.",
+        f"For {name}, {fingerprint.cases} training cases of {median} px (width x height, median), by nnU-Net's rules.",
         f"Network of up to {proposal.budget_gb:g} GB: {len(ours.widths)} stages, {proposal.encoder} encoder.",
         f"Patch: nnU-Net would take {width_by_height(theirs.patch_hw)} px and a batch of {theirs.batch_size}.",
         f"{batch}.",

@@ -1,7 +1,7 @@
-"""nnU-Net's rules in two dimensions: from a median image and a memory budget to patch, depth and batch size.
+"""nnU-Net's planning rules in two dimensions: patch, depth and batch size from median image and memory budget.
 
 Isensee et al., Nature Methods 2021 (supplementary note 2), with the constants of nnU-Net v2 and, for the residual
-encoder, of its presets of 2024 (arXiv:2404.09556). Pixels are taken as square: photographs state no spacing.
+encoder, of its presets of 2024 (arXiv:2404.09556). Pixels count as square, since photographs state no spacing.
 """
 
 from collections.abc import Iterable
@@ -20,13 +20,13 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """A U-Net as the rules see it.
+    """Properties of a U-Net encoder that the rules depend on.
 
     Attributes:
-        blocks: Convolutions, or residual blocks, of each stage, as many as a network may have stages.
-        is_residual: Whether blocks are residual: two convolutions and, where the width changes, a third map.
-        decoder_convs: Convolutions of each decoder stage.
-        values_at_reference: Values in all maps of one patch at which a batch of 12 fills 8 GB.
+        blocks: Convolutions or residual blocks per stage, for the largest number of stages.
+        is_residual: Whether blocks are residual: two convolutions and, where the width changes, a third feature map.
+        decoder_convs: Convolutions per decoder stage.
+        values_at_reference: Feature map values of one patch at which a batch of 12 fills 8 GB.
         covered: Largest share of the training pixels that a batch may hold.
     """
 
@@ -45,14 +45,14 @@ ENCODERS = {
 
 @dataclass(frozen=True)
 class NetworkPlan:
-    """What the rules choose.
+    """Patch, depth and batch size chosen by the rules.
 
     Attributes:
         patch_hw: Height and width of a patch in pixels.
-        widths: Channels of each stage.
-        batch_size: Patches a step.
-        values: Values in all maps of one patch; memory is taken to grow in proportion to them.
-        capped_batch: The batch that would fit, where the size of the data set keeps it smaller; else None.
+        widths: Channels per stage.
+        batch_size: Patches per step.
+        values: Feature map values of one patch, to which memory is taken to be proportional.
+        capped_batch: Batch size that would fit into memory if the data set were larger; None without a cap.
     """
 
     patch_hw: Size
@@ -62,15 +62,15 @@ class NetworkPlan:
     capped_batch: int | None
 
 
-def plan(median_hw: Size, *, cases: int, classes: int, encoder: EncoderSpec, budget_gb: float) -> NetworkPlan:
-    """Patch, depth and batch size: the largest patch up to the median image of which twelve fit into the budget.
+def plan_network(median_hw: Size, *, cases: int, classes: int, encoder: EncoderSpec, budget_gb: float) -> NetworkPlan:
+    """Plan patch, depth and batch size: the largest patch up to the median image of which twelve fit into the budget.
 
     Args:
         median_hw: Median height and width of the training images in pixels.
-        cases: Training cases.
+        cases: Number of training cases.
         classes: K, background included.
-        encoder: Of the network.
-        budget_gb: Memory of the GPU that the network may fill, in GB.
+        encoder: Encoder of the network.
+        budget_gb: GPU memory that the network may fill, in GB.
     """
     limit = encoder.values_at_reference * budget_gb / _REFERENCE_GB
     square = round(_MAX_PATCH_AREA**0.5)
@@ -90,7 +90,7 @@ def plan_for_patch(
     budget_gb: float,
     stages: int | None = None,
 ) -> NetworkPlan:
-    """The plan of a given patch: its depth, or the given number of stages, and the batch that fits; see `plan`."""
+    """Plan depth (or take the given number of stages) and batch size for a patch; arguments as for `plan_network`."""
     stages = 1 + max(pools_per_axis(patch)) if stages is None else stages
     values = count_feature_map_values(patch, encoder=encoder, classes=classes, stages=stages)
     fitting = round(encoder.values_at_reference * budget_gb / _REFERENCE_GB / values * _REFERENCE_BATCH)
@@ -101,7 +101,7 @@ def plan_for_patch(
 
 
 def pools_per_axis(patch: Size) -> tuple[int, int]:
-    """How often each side is halved: as long as half of it is 4 or more."""
+    """Number of poolings along each axis: a side is halved while the result is at least 4."""
 
     def count(side: float) -> int:
         times = 0
@@ -113,17 +113,17 @@ def pools_per_axis(patch: Size) -> tuple[int, int]:
 
 
 def pad_to_divisible(patch: Size) -> Size:
-    """The patch, enlarged to multiples of what its halvings divide it by."""
+    """Enlarge a patch to multiples of the factor by which its poolings divide it."""
     return _as_size(ceil(side / 2**times) * 2**times for side, times in zip(patch, pools_per_axis(patch), strict=True))
 
 
 def stage_widths(stages: int) -> tuple[int, ...]:
-    """Channels of each stage: 32, doubled up to 512."""
+    """Channels per stage: 32, doubled up to 512."""
     return tuple(min(_MAX_WIDTH, _MIN_WIDTH * 2**stage) for stage in range(stages))
 
 
 def count_feature_map_values(patch: Size, *, encoder: EncoderSpec, classes: int, stages: int | None = None) -> int:
-    """Values in the maps of all convolutions and of the head, for one patch: nnU-Net's stand-in for memory."""
+    """Count the values in all feature maps and the head's output for one patch, nnU-Net's proxy for memory."""
     times = pools_per_axis(patch)
     stages = 1 + max(times) if stages is None else stages
     widths = stage_widths(stages)
@@ -147,9 +147,9 @@ def _as_size(sides: Iterable[int]) -> Size:
 
 
 def _shrink_patch(patch: Size, median_hw: Size) -> Size:
-    """The next smaller valid patch: the side that is largest beside the median's shrinks.
+    """The next smaller valid patch: the side that is largest relative to the median shrinks.
 
-    What it must be divisible by afterwards decides by how much, or sizes between would be passed over.
+    The step is what the smaller side must be divisible by; a larger step would skip valid sizes.
     """
     axis = max((0, 1), key=lambda side: (patch[side] / median_hw[side], side))
     tried = list(patch)

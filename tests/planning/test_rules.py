@@ -6,8 +6,8 @@ from guidino_cli.planning.rules import (
     ENCODERS,
     count_feature_map_values,
     pad_to_divisible,
-    plan,
     plan_for_patch,
+    plan_network,
     pools_per_axis,
     stage_widths,
 )
@@ -41,38 +41,38 @@ def test_the_values_of_two_residual_stages_are_counted() -> None:
 
 
 def test_an_image_of_512_gets_nnunets_known_plan() -> None:
-    found = plan((512, 512), cases=1000, classes=2, encoder=PLAIN, budget_gb=8)
-    assert (found.patch_hw, len(found.widths), found.batch_size) == ((512, 512), 8, 12)
+    plan = plan_network((512, 512), cases=1000, classes=2, encoder=PLAIN, budget_gb=8)
+    assert (plan.patch_hw, len(plan.widths), plan.batch_size) == ((512, 512), 8, 12)
 
 
 @pytest.mark.parametrize(("side", "batch"), [(448, 18), (512, 13), (768, 6)])
 def test_the_batches_of_table_ii_of_dino_u_net_follow_for_its_four_stages(side: int, batch: int) -> None:
-    found = plan_for_patch((side, side), (side, side), cases=1000, classes=2, encoder=PLAIN, budget_gb=8, stages=4)
-    assert found.batch_size == batch
+    plan = plan_for_patch((side, side), (side, side), cases=1000, classes=2, encoder=PLAIN, budget_gb=8, stages=4)
+    assert plan.batch_size == batch
 
 
 def test_a_batch_covers_five_per_cent_of_a_small_data_set() -> None:
     # Drishti-GS in Table II: 101 images of 256 x 256 px.
-    found = plan_for_patch((256, 256), (256, 256), cases=101, classes=3, encoder=PLAIN, budget_gb=8, stages=4)
-    assert found.batch_size == 5
-    assert found.capped_batch == 53
+    plan = plan_for_patch((256, 256), (256, 256), cases=101, classes=3, encoder=PLAIN, budget_gb=8, stages=4)
+    assert plan.batch_size == 5
+    assert plan.capped_batch == 53
 
 
 def test_a_batch_has_two_patches_at_least() -> None:
-    found = plan((512, 512), cases=3, classes=2, encoder=PLAIN, budget_gb=8)
-    assert found.batch_size == 2
+    plan = plan_network((512, 512), cases=3, classes=2, encoder=PLAIN, budget_gb=8)
+    assert plan.batch_size == 2
 
 
 def test_a_large_image_gets_a_patch_of_which_twelve_fit() -> None:
-    found = plan((3000, 4000), cases=100, classes=2, encoder=PLAIN, budget_gb=8)
-    assert found.values <= 85e6
-    assert found.batch_size >= 12
+    plan = plan_network((3000, 4000), cases=100, classes=2, encoder=PLAIN, budget_gb=8)
+    assert plan.values <= 85e6
+    assert plan.batch_size >= 12
 
 
 def test_more_memory_means_a_larger_patch() -> None:
-    small, large = (plan((3000, 4000), cases=100, classes=2, encoder=PLAIN, budget_gb=gb) for gb in (8, 24))
+    small, large = (plan_network((3000, 4000), cases=100, classes=2, encoder=PLAIN, budget_gb=gb) for gb in (8, 24))
     assert large.patch_hw > small.patch_hw
 
 
 def test_a_patch_is_no_larger_than_the_median_image_but_for_its_halvings() -> None:
-    assert plan((64, 64), cases=100, classes=2, encoder=PLAIN, budget_gb=8).patch_hw == (64, 64)
+    assert plan_network((64, 64), cases=100, classes=2, encoder=PLAIN, budget_gb=8).patch_hw == (64, 64)
