@@ -5,42 +5,14 @@ from typing import Annotated
 
 import typer
 
+from guidino_cli.cli.dataclass_options import expand_dataclasses
+from guidino_cli.options.data import PlanOptions, PrepareOptions
 
+
+@expand_dataclasses
 def prepare(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of images and masks, or a CSV of pairs.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write.")] = None,
-    layout: Annotated[
-        str,
-        typer.Option(help="auto, csv, nnunet, tn3k, busi, drive, isic, kvasir, siblings (images/, masks/) or suffix."),
-    ] = "auto",
-    classes: Annotated[
-        str | None, typer.Option(help="Names: background,polyp; or mask values: 0=background,#ff0000=polyp.")
-    ] = None,
-    binary: Annotated[bool, typer.Option("--binary", help="Every mask value but 0 is foreground.")] = False,
-    threshold: Annotated[float | None, typer.Option(help="Mask values above this are foreground.")] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Shares of train/val/test; default: the official split, else 70/10/20.")
-    ] = None,
-    folds: Annotated[int | None, typer.Option(min=2, help="Also make cross-validation folds of train and val.")] = None,
-    group_by: Annotated[
-        str | None,
-        typer.Option(help="Groups that a split keeps together: a pattern on case ids, or a CSV (case,group)."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Random seed of the split.")] = 0,
-    normal: Annotated[str, typer.Option(help="BUSI's normal images: include or exclude.")] = "exclude",
-    allow_unpaired: Annotated[
-        bool, typer.Option("--allow-unpaired", help="Leave out images without mask and masks without image.")
-    ] = False,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out cases that cannot be used; ends with exit code 6.")
-    ] = False,
-    copy: Annotated[
-        bool, typer.Option("--copy", help="Copy the images; without it they are referenced where they are.")
-    ] = False,
-    export: Annotated[str | None, typer.Option(help="nnunet, or nnunet:27: also write an nnU-Net raw folder.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the data set; default: that of the folder.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a prepared folder.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report what is found and write nothing.")] = False,
+    options: PrepareOptions,
 ) -> None:
     """Check image-mask pairs and write class-index masks, splits, a contact sheet and cases.json.
 
@@ -48,39 +20,13 @@ def prepare(
     """
     from guidino_cli.commands import prepare as command
 
-    command.run(
-        source,
-        out=out,
-        layout=layout,
-        classes=classes,
-        binary=binary,
-        threshold=threshold,
-        split_ratios=split,
-        folds=folds,
-        group_by=group_by,
-        seed=seed,
-        normal=normal,
-        allow_unpaired=allow_unpaired,
-        skip_bad=skip_bad,
-        copy=copy,
-        export_to=export,
-        name=name,
-        overwrite=overwrite,
-        dry_run=dry_run,
-    )
+    command.run(source, options)
 
 
+@expand_dataclasses
 def plan(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder made by `guidino prepare`.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Preset file to write; default: print it.")] = None,
-    gpu_gb: Annotated[float, typer.Option(min=1, help="Memory in GB that the network may fill.")] = 8,
-    encoder: Annotated[str, typer.Option(help="plain (nnU-Net's default) or residual (since 2024).")] = "plain",
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimizer steps; default: nnU-Net's 250000, or 12500 passes if fewer.")
-    ] = None,
-    fold: Annotated[int | None, typer.Option(min=0, help="Leave out this fold, as training does.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the preset file.")] = False,
+    options: PlanOptions,
 ) -> None:
     """Propose patch, batch, depth and schedule for a data set by nnU-Net's rules, as a preset to read and edit.
 
@@ -88,13 +34,4 @@ def plan(
     """
     from guidino_cli.commands import plan as command
 
-    command.run(
-        data,
-        out=out,
-        budget_gb=gpu_gb,
-        encoder=encoder,
-        steps=steps,
-        fold=fold,
-        as_json=as_json,
-        overwrite=overwrite,
-    )
+    command.run(data, options)

@@ -11,6 +11,7 @@ from rich.table import Table
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.errors import ConfigError, unknown_name
 from guidino_cli.files import write_text
+from guidino_cli.options.data import PlanOptions
 from guidino_cli.outputs import require_output_file
 from guidino_cli.planning.fingerprint import DatasetFingerprint, extract_fingerprint
 from guidino_cli.planning.proposal import PlanProposal, explain_proposal, format_preset, propose_plan
@@ -19,44 +20,35 @@ from guidino_cli.progress import log_info, progress_bar
 from guidino_cli.types import width_by_height
 
 
-def run(
-    data: Path,
-    *,
-    out: Path | None,
-    budget_gb: float,
-    encoder: str,
-    steps: int | None,
-    fold: int | None,
-    as_json: bool,
-    overwrite: bool,
-) -> None:
+def run(data: Path, options: PlanOptions) -> None:
     """Print the fingerprint of the training cases and the proposed settings, and write the preset.
 
     Raises:
         ConfigError: Unknown encoder, or the file exists.
         DataError: Not a prepared folder, or no labelled training case.
     """
-    if encoder not in ENCODERS:
-        raise ConfigError(unknown_name("encoder", encoder, ENCODERS))
+    out = options.out
+    if options.encoder not in ENCODERS:
+        raise ConfigError(unknown_name("encoder", options.encoder, ENCODERS))
     if out is not None and out.suffix not in {".yaml", ".yml"}:
         raise ConfigError(f"{out}: a preset is a .yaml file; give one, such as -o {out.with_suffix('.yaml')}")
     if out is not None:
-        require_output_file(out, overwrite=overwrite)
+        require_output_file(out, overwrite=options.overwrite)
     manifest = load_manifest(data)
-    cases = manifest.select("train", fold)
+    cases = manifest.select("train", options.fold)
     with progress_bar() as bar:
         task = bar.add_task("reading", total=len(cases), note="")
         fingerprint = extract_fingerprint(cases, manifest.classes, done=lambda: bar.advance(task))
-    proposal = propose_plan(fingerprint, encoder=encoder, budget_gb=budget_gb, steps=steps)
+    proposal = propose_plan(fingerprint, encoder=options.encoder, budget_gb=options.gpu_gb, steps=options.steps)
     text = format_preset(proposal, fingerprint, name=manifest.name)
-    if as_json:
+    if options.as_json:
         print(json.dumps(_to_json(fingerprint, proposal), indent=2, ensure_ascii=False))
     else:
         _print_plan(fingerprint, proposal, name=manifest.name)
     if out is not None:
         write_text(out, text)
         log_info(f"wrote {out}; next: guidino train --preset {out} --data {data} -o RUN")
-    elif not as_json:
+    elif not options.as_json:
         preset = [line for line in text.splitlines() if not line.startswith("#")]
         print("\n" + "\n".join(preset))
         log_info(f"keep it: guidino plan {data} -o mine.yaml")

@@ -10,9 +10,10 @@ from guidino_cli.data.manifest import MANIFEST_NAME
 from guidino_cli.data.masks.rule import parse_classes
 from guidino_cli.errors import ConfigError, PartialError
 from guidino_cli.files import atomic_folder
+from guidino_cli.options.data import PrepareOptions
 from guidino_cli.outputs import require_output_folder
 from guidino_cli.preparation.layouts import detect_layout
-from guidino_cli.preparation.options import PrepareOptions
+from guidino_cli.preparation.options import PreparationConfig
 from guidino_cli.preparation.pipeline import prepare_dataset
 from guidino_cli.preparation.public_layouts import filter_normal_cases
 from guidino_cli.preparation.report import DatasetSummary, class_shares, count_by_split, format_sizes
@@ -23,65 +24,40 @@ from guidino_cli.progress import pluralize
 _PRESETS = {"kvasir": "kvasir-nnwnet", "isic": "isic2017-nnwnet", "tn3k": "tn3k-nnwnet"}
 
 
-def run(
-    source: Path,
-    *,
-    out: Path | None,
-    layout: str = "auto",
-    classes: str | None = None,
-    binary: bool = False,
-    threshold: float | None = None,
-    split_ratios: str | None = None,
-    folds: int | None = None,
-    group_by: str | None = None,
-    seed: int = 0,
-    normal: str = "exclude",
-    allow_unpaired: bool = False,
-    skip_bad: bool = False,
-    copy: bool = False,
-    export_to: str | None = None,
-    name: str | None = None,
-    overwrite: bool = False,
-    dry_run: bool = False,
-) -> None:
-    """Detect the layout of a data set, check, convert and describe it; for the options see `guidino prepare --help`.
+def run(source: Path, options: PrepareOptions) -> None:
+    """Detect the layout of a data set, check, convert and describe it.
 
     Raises:
         ConfigError: An option that cannot be used.
         DataError: Files that cannot be used or can be read in several ways.
         PartialError: The data set is written, but without bad cases, as `skip_bad` allows.
     """
-    if normal not in {"include", "exclude"}:
-        raise ConfigError(f"--normal {normal}: expected include or exclude")
-    if binary and threshold is not None:
-        raise ConfigError("--binary and --threshold contradict each other; give one")
-    name = name or (source.stem if source.is_file() else source.resolve().name)
-    options = PrepareOptions(
-        layout=layout,
-        classes=parse_classes(classes) if classes else None,
-        binary=binary,
-        threshold=threshold,
-        ratios=parse_ratios(split_ratios) if split_ratios and split_ratios != "official" else None,
-        folds=folds,
-        group_by=group_by,
-        seed=seed,
-        include_normal=normal == "include",
-        allow_unpaired=allow_unpaired,
-        skip_bad=skip_bad,
-        copy=copy,
-        export_name=nnunet_folder_name(name, export_to) if export_to else None,
-        name=name,
-    )
-    _check_paths(source, out, overwrite=overwrite, dry_run=dry_run)
-    dataset = filter_normal_cases(detect_layout(source, layout), include=options.include_normal)
-    target = None if dry_run else out
-    with nullcontext() if target is None else atomic_folder(target, hint="choose another -o") as folder:
-        summary, bad = prepare_dataset(source, dataset, options, folder)
-    _print_summary(summary, dataset.layout, out=target, export_name=options.export_name)
+    config = _parse_options(source, options)
+    _check_paths(source, options)
+    dataset = filter_normal_cases(detect_layout(source, options.layout), include=options.normal == "include")
+    out = None if options.dry_run else options.out
+    with nullcontext() if out is None else atomic_folder(out, hint="choose another -o") as folder:
+        summary, bad = prepare_dataset(source, dataset, config, folder)
+    _print_summary(summary, dataset.layout, out=out, export_name=config.export_name)
     if bad:
         lines = "; ".join(finding.text for finding in bad[:10])
         left_out = pluralize(len({str(finding.case) for finding in bad}), "case")
         raise PartialError(f"{left_out} left out, the rest is prepared: {lines}")
+
+
+def _parse_options(source: Path, options: PrepareOptions) -> PreparationConfig:
+    if options.normal not in {"include", "exclude"}:
+        raise ConfigError(f"--normal {options.normal}: expected include or exclude")
+    if options.binary and options.threshold is not None:
+        raise ConfigError("--binary and --threshold contradict each other; give one")
+    name = options.name or (source.stem if source.is_file() else source.resolve().name)
+    return PreparationConfig(
+        options=options,
+        name=name,
+        classes=parse_classes(options.classes) if options.classes else None,
+        ratios=parse_ratios(options.split) if options.split and options.split != "official" else None,
+        export_name=nnunet_folder_name(name, options.export) if options.export else None,
+    )
 
 
 def _print_summary(summary: DatasetSummary, layout: str, *, out: Path | None, export_name: str | None) -> None:
@@ -132,10 +108,12 @@ def _describe_duplicates(summary: DatasetSummary) -> str:
     return f"{len(summary.duplicates)} picture(s) more than once: {shown}{more}"
 
 
-def _check_paths(source: Path, out: Path | None, *, overwrite: bool, dry_run: bool) -> None:
+def _check_paths(source: Path, options: PrepareOptions) -> None:
+    out = options.out
     if out is None:
-        if not dry_run:
+        if not options.dry_run:
             raise ConfigError("-o/--out is missing: the folder to write, or --dry-run to only look")
         return
+    dry_run = options.dry_run
     is_prepared = (out / MANIFEST_NAME).is_file()
-    require_output_folder(out, [source], overwrite=overwrite or dry_run, recognised=is_prepared or dry_run)
+    require_output_folder(out, [source], overwrite=options.overwrite or dry_run, recognised=is_prepared or dry_run)

@@ -1,26 +1,26 @@
-"""Options of `guidino prepare`."""
+"""Options of `guidino prepare`, validated and parsed."""
 
 from dataclasses import dataclass
 
 from guidino_cli.data.masks.rule import Classes
+from guidino_cli.options.data import PrepareOptions
 from guidino_cli.preparation.splits import Ratios
 
 
 @dataclass(frozen=True)
-class PrepareOptions:
-    """Validated options of `guidino prepare`."""
+class PreparationConfig:
+    """What `prepare` does with a data set.
 
-    layout: str
-    classes: Classes | None
-    binary: bool
-    threshold: float | None
-    ratios: Ratios | None
-    folds: int | None
-    group_by: str | None
-    seed: int
-    include_normal: bool
-    allow_unpaired: bool
-    skip_bad: bool
-    copy: bool
-    export_name: str | None
+    Attributes:
+        options: The options as given.
+        name: Name of the data set.
+        classes: Parsed `options.classes`.
+        ratios: Parsed `options.split`; None for the official split or the default.
+        export_name: Folder of the nnU-Net export, or None.
+    """
+
+    options: PrepareOptions
     name: str
+    classes: Classes | None
+    ratios: Ratios | None
+    export_name: str | None

@@ -28,7 +28,7 @@ from guidino_cli.preparation.duplicates import (
     find_near_duplicates,
     merge_groups,
 )
-from guidino_cli.preparation.options import PrepareOptions
+from guidino_cli.preparation.options import PreparationConfig
 from guidino_cli.preparation.report import DatasetSummary, class_shares, count_by_split, tabulate_values
 from guidino_cli.preparation.splits import SplitResult, assign_groups, split_cases
 from guidino_cli.preparation.types import DiscoveredDataset, Pair, map_in_threads
@@ -48,14 +48,14 @@ class InspectedPair:
 
 
 def prepare_dataset(
-    source: Path, dataset: DiscoveredDataset, options: PrepareOptions, folder: Path | None
+    source: Path, dataset: DiscoveredDataset, config: PreparationConfig, folder: Path | None
 ) -> tuple[DatasetSummary, list[Finding]]:
     """Prepare a data set.
 
     Args:
         source: Folder or CSV file, for messages.
         dataset: The files to prepare.
-        options: Options of the user.
+        config: What to do with it.
         folder: Folder to write, or None to write nothing.
 
     Returns:
@@ -64,36 +64,37 @@ def prepare_dataset(
     Raises:
         DataError: Problems that the options do not allow to skip.
     """
-    findings = check_names(dataset, allow_unpaired=options.allow_unpaired)
+    findings = check_names(dataset, allow_unpaired=config.options.allow_unpaired)
     inspected = map_in_threads(_inspect, dataset.pairs, "checking")
     findings += [finding for item in inspected for finding in item.findings]
     good = [item for item in inspected if not item.findings]
     if not good:
-        _raise_on_problems(
-            source, [*findings, Finding("error", f"{source}: no usable pair of image and mask")], options
-        )
+        _raise_on_problems(source, [*findings, Finding("error", f"{source}: no usable pair of image and mask")], config)
     try:
-        rule = _decide_rule(good, dataset, options)
+        rule = _decide_rule(good, dataset, config)
     except DataError as error:
-        _raise_on_problems(source, [*findings, Finding("error", str(error))], options)
+        _raise_on_problems(source, [*findings, Finding("error", str(error))], config)
         raise
-    _raise_on_problems(source, findings, options)
+    _raise_on_problems(source, findings, config)
     converted = map_in_threads(lambda item: _convert_masks(item, rule, folder), good, "converting masks")
     findings += [result for result in converted if isinstance(result, Finding)]
     pixels = {
         item.pair.id: result for item, result in zip(good, converted, strict=True) if isinstance(result, np.ndarray)
     }
-    _raise_on_problems(source, findings, options)
+    _raise_on_problems(source, findings, config)
     good = [item for item in good if item.pair.id in pixels]
     properties = {item.pair.id: item.images[0] for item in good}
     findings += check_image_properties(properties) + check_foreground(pixels)
     duplicates = _find_duplicates(good)
-    splits = _split_without_leaks([item.pair for item in good], duplicates, dataset, options)
-    cases = [_make_case(pair, properties[pair.id], pixels[pair.id], folder, copy=options.copy) for pair in splits.pairs]
+    splits = _split_without_leaks([item.pair for item in good], duplicates, dataset, config)
+    cases = [
+        _make_case(pair, properties[pair.id], pixels[pair.id], folder, copy=config.options.copy)
+        for pair in splits.pairs
+    ]
     findings += [Finding("warning", text) for text in splits.warnings]
-    classes = _class_names(rule, dataset, options)
+    classes = _class_names(rule, dataset, config)
     summary = DatasetSummary(
-        name=options.name,
+        name=config.name,
         layout=f"{dataset.layout}: {dataset.evidence}",
         mask_rule=rule.sentence,
         split_rule=splits.rule,
@@ -107,7 +108,7 @@ def prepare_dataset(
     )
     summary = replace(summary, warnings=[*summary.warnings, *_missing_class_warnings(summary)])
     if folder is not None:
-        write_dataset(summary, folder, dataset, rule, options, {item.pair.id: item.pair for item in good})
+        write_dataset(summary, folder, dataset, rule, config, {item.pair.id: item.pair for item in good})
     return summary, [finding for finding in findings if finding.kind == "bad"]
 
 
@@ -128,16 +129,16 @@ def _inspect(pair: Pair) -> InspectedPair:
     return InspectedPair(pair, images, packed, findings)
 
 
-def _decide_rule(good: Sequence[InspectedPair], dataset: DiscoveredDataset, options: PrepareOptions) -> MaskRule:
+def _decide_rule(good: Sequence[InspectedPair], dataset: DiscoveredDataset, config: PreparationConfig) -> MaskRule:
     """Decide the mask rule of the whole data set; it must fit the named classes."""
-    named = options.classes.names if options.classes else dataset.class_names
-    codes = options.classes.codes if options.classes else None
+    named = config.classes.names if config.classes else dataset.class_names
+    codes = config.classes.codes if config.classes else None
     rule = decide_mask_rule(
         [mask.histogram for item in good for mask in item.masks],
         class_count=len(named) if named else None,
         codes=codes,
-        binary=options.binary,
-        threshold=options.threshold,
+        binary=config.options.binary,
+        threshold=config.options.threshold,
     )
     if named and codes is None and rule.class_count != len(named):
         text = f"{len(named)} classes are named, the masks hold {rule.class_count} ({rule.why})"
@@ -145,11 +146,11 @@ def _decide_rule(good: Sequence[InspectedPair], dataset: DiscoveredDataset, opti
     return rule
 
 
-def _raise_on_problems(source: Path, findings: Sequence[Finding], options: PrepareOptions) -> None:
+def _raise_on_problems(source: Path, findings: Sequence[Finding], config: PreparationConfig) -> None:
     """Log all problems and raise `DataError`, unless there are none or all of them may be skipped."""
     errors = [finding for finding in findings if finding.kind == "error"]
     bad = [finding for finding in findings if finding.kind == "bad"]
-    if not errors and (options.skip_bad or not bad):
+    if not errors and (config.options.skip_bad or not bad):
         return
     hint = "; --skip-bad prepares the rest without these cases" if bad and not errors else ""
     problems = [*errors, *bad]
@@ -181,14 +182,14 @@ def _find_duplicates(good: Sequence[InspectedPair]) -> list[list[str]]:
 
 
 def _split_without_leaks(
-    pairs: Sequence[Pair], duplicates: Sequence[Sequence[str]], dataset: DiscoveredDataset, options: PrepareOptions
+    pairs: Sequence[Pair], duplicates: Sequence[Sequence[str]], dataset: DiscoveredDataset, config: PreparationConfig
 ) -> SplitResult:
     """Split with duplicates kept together; official splits are kept, with a warning about duplicates across them."""
-    grouped = assign_groups(pairs, options.group_by)
+    grouped = assign_groups(pairs, config.options.group_by)
     merged = merge_groups({pair.id: pair.group or pair.id for pair in grouped}, duplicates)
     grouped = [replace(pair, group=merged[pair.id]) for pair in grouped]
     result = split_cases(
-        grouped, ratios=options.ratios, official=dataset.official, seed=options.seed, folds=options.folds
+        grouped, ratios=config.ratios, official=dataset.official, seed=config.options.seed, folds=config.options.folds
     )
     split_of = {pair.id: pair.split for pair in result.pairs}
     for cases in duplicates:
@@ -218,9 +219,9 @@ def _make_case(pair: Pair, properties: ImageProperties, pixels: np.ndarray, fold
     )
 
 
-def _class_names(rule: MaskRule, dataset: DiscoveredDataset, options: PrepareOptions) -> tuple[str, ...]:
-    if options.classes is not None:
-        return options.classes.names
+def _class_names(rule: MaskRule, dataset: DiscoveredDataset, config: PreparationConfig) -> tuple[str, ...]:
+    if config.classes is not None:
+        return config.classes.names
     return dataset.class_names or default_class_names(rule.class_count)
 
 

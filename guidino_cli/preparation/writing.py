@@ -14,7 +14,7 @@ from guidino_cli.data.manifest import Manifest, save_manifest
 from guidino_cli.data.masks.rule import MaskRule
 from guidino_cli.errors import ConfigError
 from guidino_cli.files import write_atomically, write_text
-from guidino_cli.preparation.options import PrepareOptions
+from guidino_cli.preparation.options import PreparationConfig
 from guidino_cli.preparation.report import DatasetSummary, count_by_split, to_markdown
 from guidino_cli.preparation.splits import SPLITS
 from guidino_cli.preparation.types import DiscoveredDataset, Pair, map_in_threads
@@ -110,20 +110,20 @@ def write_dataset(
     folder: Path,
     dataset: DiscoveredDataset,
     rule: MaskRule,
-    options: PrepareOptions,
+    config: PreparationConfig,
     pairs: dict[str, Pair],
 ) -> None:
     """Write a prepared data set into a folder that already holds the masks."""
     own = [case for case in summary.cases if case.image.is_relative_to(folder)]
     map_in_threads(lambda case: _write_image(case, pairs[case.id]), own, "copying images")
     manifest = Manifest(
-        options.name, list(summary.classes), list(summary.cases), _source_record(summary, dataset, rule, options)
+        config.name, list(summary.classes), list(summary.cases), _source_record(summary, dataset, rule, config)
     )
     save_manifest(manifest, folder)
     write_text(folder / "report.md", to_markdown(summary))
     write_contact_sheet(summary, folder)
-    if options.export_name:
-        export_nnunet(manifest, folder / "nnUNet_raw" / options.export_name)
+    if config.export_name:
+        export_nnunet(manifest, folder / "nnUNet_raw" / config.export_name)
 
 
 def _write_image(case: Case, pair: Pair) -> None:
@@ -137,7 +137,7 @@ def _write_image(case: Case, pair: Pair) -> None:
 
 
 def _source_record(
-    summary: DatasetSummary, dataset: DiscoveredDataset, rule: MaskRule, options: PrepareOptions
+    summary: DatasetSummary, dataset: DiscoveredDataset, rule: MaskRule, config: PreparationConfig
 ) -> dict[str, object]:
     return {
         "guidino": __version__,
@@ -147,8 +147,8 @@ def _source_record(
         "mask_threshold": rule.threshold if rule.kind == "threshold" else None,
         "mask_evidence": rule.sentence,
         "split_rule": summary.split_rule,
-        "seed": options.seed,
-        "group_by": options.group_by,
+        "seed": config.options.seed,
+        "group_by": config.options.group_by,
         "counts": count_by_split(summary.cases),
         "duplicates": [list(group) for group in summary.duplicates],
         "warnings": list(summary.warnings),

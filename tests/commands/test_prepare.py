@@ -12,6 +12,7 @@ from guidino_cli.commands import prepare
 from guidino_cli.data.images import read_label_map
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.errors import ConfigError, DataError, PartialError
+from guidino_cli.options.data import PrepareOptions
 
 pytestmark = pytest.mark.usefixtures("coarse_figures")
 
@@ -39,7 +40,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_the_manifest_holds_what_was_found(source: Path, tmp_path: Path) -> None:
-    prepare.run(source, out=tmp_path / "out", classes="background,polyp")
+    prepare.run(source, PrepareOptions(out=tmp_path / "out", classes="background,polyp"))
     manifest = load_manifest(tmp_path / "out")
     assert (manifest.name, manifest.classes) == ("src", ["background", "polyp"])
     assert manifest.source["counts"] == {"train": 14, "val": 2, "test": 4}
@@ -53,7 +54,7 @@ def test_the_manifest_holds_what_was_found(source: Path, tmp_path: Path) -> None
 
 @pytest.mark.figures
 def test_people_get_a_report_and_a_contact_sheet(source: Path, tmp_path: Path) -> None:
-    prepare.run(source, out=tmp_path / "out")
+    prepare.run(source, PrepareOptions(out=tmp_path / "out"))
     report = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert "| train | 14 | 0 | 80.00 % | 20.00 % |" in report
     assert Image.open(tmp_path / "out" / "contact_sheet.png").width > 600
@@ -61,12 +62,12 @@ def test_people_get_a_report_and_a_contact_sheet(source: Path, tmp_path: Path) -
 
 def test_the_same_seed_gives_the_same_manifest(source: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        prepare.run(source, out=tmp_path / name)
+        prepare.run(source, PrepareOptions(out=tmp_path / name))
     assert (tmp_path / "one" / "cases.json").read_text() == (tmp_path / "two" / "cases.json").read_text()
 
 
 def test_the_next_command_is_told_on_one_line(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    prepare.run(source, out=tmp_path / "a folder")
+    prepare.run(source, PrepareOptions(out=tmp_path / "a folder"))
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == f"next      guidino train --preset own-unet --data '{tmp_path / 'a folder'}' -o RUN"
 
@@ -75,7 +76,7 @@ def test_jpeg_masks_are_cut_at_127(source: Path, tmp_path: Path) -> None:
     for path in (source / "masks").iterdir():
         Image.open(path).convert("RGB").save(path.with_suffix(".jpg"), quality=75)
         path.unlink()
-    prepare.run(source, out=tmp_path / "out")
+    prepare.run(source, PrepareOptions(out=tmp_path / "out"))
     manifest = load_manifest(tmp_path / "out")
     assert manifest.source["mask_threshold"] == 127
     assert {case.foreground for case in manifest.cases} == {0.2}
@@ -85,7 +86,7 @@ def test_exif_rotation_turns_image_and_size(source: Path, tmp_path: Path) -> Non
     exif = Image.Exif()
     exif[0x0112] = 6
     _image(source / "images" / "c00.png", seed=99, size=(32, 40), exif=exif)
-    prepare.run(source, out=tmp_path / "out")
+    prepare.run(source, PrepareOptions(out=tmp_path / "out"))
     assert load_manifest(tmp_path / "out").cases[0].size_hw == (32, 40)
 
 
@@ -96,7 +97,7 @@ def test_every_problem_is_told_at_once(source: Path, tmp_path: Path, capsys: pyt
     (source / "images" / "c03.png").write_bytes(b"no image")
     _image(source / "images" / "c04.jpg")
     with pytest.raises(DataError, match="5 problems"):
-        prepare.run(source, out=tmp_path / "out")
+        prepare.run(source, PrepareOptions(out=tmp_path / "out"))
     told = capsys.readouterr().err.replace("\n", "")
     for words in (
         "without a mask (images/c00.png)",
@@ -112,7 +113,7 @@ def test_every_problem_is_told_at_once(source: Path, tmp_path: Path, capsys: pyt
 def test_a_single_problem_is_the_message(source: Path, tmp_path: Path) -> None:
     _mask(source / "masks" / "c02.png", size=(39, 32))
     with pytest.raises(DataError, match=r"c02\.png: is 39x32, its image 40x32; --skip-bad"):
-        prepare.run(source, out=tmp_path / "out")
+        prepare.run(source, PrepareOptions(out=tmp_path / "out"))
 
 
 def test_a_truncated_jpeg_is_refused_and_can_be_skipped(source: Path, tmp_path: Path) -> None:
@@ -121,9 +122,9 @@ def test_a_truncated_jpeg_is_refused_and_can_be_skipped(source: Path, tmp_path: 
     whole = (source / "images" / "c05.jpg").read_bytes()
     (source / "images" / "c05.jpg").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"c05\.jpg"):
-        prepare.run(source, out=tmp_path / "out")
+        prepare.run(source, PrepareOptions(out=tmp_path / "out"))
     with pytest.raises(PartialError, match=r"c05\.jpg"):
-        prepare.run(source, out=tmp_path / "out", skip_bad=True)
+        prepare.run(source, PrepareOptions(out=tmp_path / "out", skip_bad=True))
     manifest = load_manifest(tmp_path / "out")
     assert len(manifest.cases) == 19
     assert "c05.jpg" in manifest.source["warnings"][0]
@@ -134,12 +135,12 @@ def test_a_tiff_of_several_pages_is_refused(source: Path, tmp_path: Path) -> Non
     pages = [Image.new("L", (40, 32), grey) for grey in (10, 20)]
     pages[0].save(source / "images" / "c00.tif", save_all=True, append_images=pages[1:])
     with pytest.raises(DataError, match=r"c00\.tif: has 2 pages, expected one"):
-        prepare.run(source, out=tmp_path / "out")
+        prepare.run(source, PrepareOptions(out=tmp_path / "out"))
 
 
 def test_unpaired_files_can_be_left_out_on_request(source: Path, tmp_path: Path) -> None:
     (source / "masks" / "c00.png").unlink()
-    prepare.run(source, out=tmp_path / "out", allow_unpaired=True)
+    prepare.run(source, PrepareOptions(out=tmp_path / "out", allow_unpaired=True))
     manifest = load_manifest(tmp_path / "out")
     assert len(manifest.cases) == 19
     assert "images/c00.png" in manifest.source["warnings"][0]
@@ -148,12 +149,12 @@ def test_unpaired_files_can_be_left_out_on_request(source: Path, tmp_path: Path)
 def test_unexpected_mask_values_are_refused(source: Path, tmp_path: Path) -> None:
     _mask(source / "masks" / "c07.png", value=120)
     with pytest.raises(DataError, match=r"^1 of 20 masks.*--classes.*Files: c07\.png \(2 values: 0, 120\)$"):
-        prepare.run(source, out=tmp_path / "out")
+        prepare.run(source, PrepareOptions(out=tmp_path / "out"))
 
 
 def test_a_table_of_values_names_the_classes(source: Path, tmp_path: Path) -> None:
     _mask(source / "masks" / "c07.png", value=120)
-    prepare.run(source, out=tmp_path / "out", classes="0=background,255=disc,120=cup")
+    prepare.run(source, PrepareOptions(out=tmp_path / "out", classes="0=background,255=disc,120=cup"))
     manifest = load_manifest(tmp_path / "out")
     assert manifest.classes == ["background", "disc", "cup"]
     assert manifest.cases[7].mask is not None
@@ -162,21 +163,21 @@ def test_a_table_of_values_names_the_classes(source: Path, tmp_path: Path) -> No
 
 def test_a_class_that_a_part_lacks_is_told(source: Path, tmp_path: Path) -> None:
     _mask(source / "masks" / "c07.png", value=120)
-    prepare.run(source, out=tmp_path / "out", classes="0=background,255=disc,120=cup")
+    prepare.run(source, PrepareOptions(out=tmp_path / "out", classes="0=background,255=disc,120=cup"))
     told = [text for text in load_manifest(tmp_path / "out").source["warnings"] if text.endswith("has no pixel of cup")]
     assert len(told) == 2
 
 
 def test_empty_masks_are_listed(source: Path, tmp_path: Path) -> None:
     _mask(source / "masks" / "c01.png", value=0)
-    prepare.run(source, out=tmp_path / "out")
+    prepare.run(source, PrepareOptions(out=tmp_path / "out"))
     assert "1 empty mask: c01" in load_manifest(tmp_path / "out").source["notes"]
 
 
 def test_one_picture_stays_on_one_side(source: Path, tmp_path: Path) -> None:
     for index in range(1, 12):
         (source / "images" / f"c{index:02d}.png").write_bytes((source / "images" / "c00.png").read_bytes())
-    prepare.run(source, out=tmp_path / "out")
+    prepare.run(source, PrepareOptions(out=tmp_path / "out"))
     cases = load_manifest(tmp_path / "out").cases
     assert len({case.split for case in cases[:12]}) == 1
     assert len({case.group for case in cases[:12]}) == 1
@@ -187,20 +188,20 @@ def test_one_picture_in_two_official_parts_is_told(source: Path, tmp_path: Path)
     stems = [f"c{index:02d}" for index in range(20)]
     for part, own in (("train", stems[1:]), ("test", stems[:1])):
         (source / f"{part}.txt").write_text("\n".join(own))
-    prepare.run(source, out=tmp_path / "out")
+    prepare.run(source, PrepareOptions(out=tmp_path / "out"))
     warnings = load_manifest(tmp_path / "out").source["warnings"]
     assert any("one picture is in several parts: c00 (test), c01" in text for text in warnings)
 
 
 def test_copied_data_needs_the_source_no_more(source: Path, tmp_path: Path) -> None:
-    prepare.run(source, out=tmp_path / "out", copy=True)
+    prepare.run(source, PrepareOptions(out=tmp_path / "out", copy=True))
     case = load_manifest(tmp_path / "out").cases[0]
     assert case.image == tmp_path / "out" / "images" / "c00.png"
     assert case.image.read_bytes() == (source / "images" / "c00.png").read_bytes()
 
 
 def test_the_export_is_an_nnunet_folder_that_can_be_prepared_again(source: Path, tmp_path: Path) -> None:
-    prepare.run(source, out=tmp_path / "out", export_to="nnunet:27", folds=3)
+    prepare.run(source, PrepareOptions(out=tmp_path / "out", export="nnunet:27", folds=3))
     folder = tmp_path / "out" / "nnUNet_raw" / "Dataset027_src"
     description = json.loads((folder / "dataset.json").read_text())
     assert description["labels"] == {"background": 0, "foreground": 1}
@@ -210,7 +211,7 @@ def test_the_export_is_an_nnunet_folder_that_can_be_prepared_again(source: Path,
     folds = json.loads((folder / "splits_final.json").read_text())
     assert len(folds) == 3
     assert all(len(fold["train"]) + len(fold["val"]) == 16 for fold in folds)
-    prepare.run(folder, out=tmp_path / "again")
+    prepare.run(folder, PrepareOptions(out=tmp_path / "again"))
     before = {
         case.id: (case.split == "test", case.foreground, case.fold) for case in load_manifest(tmp_path / "out").cases
     }
@@ -227,7 +228,7 @@ def test_channel_files_become_one_image(tmp_path: Path) -> None:
             _image(root / "imagesTr" / f"{case}_{channel:04d}.png", seed=channel + 7 * ord(case))
         _mask(root / "labelsTr" / f"{case}.png", value=1)
     (root / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "x": 1}}))
-    prepare.run(root, out=tmp_path / "out")
+    prepare.run(root, PrepareOptions(out=tmp_path / "out"))
     case = load_manifest(tmp_path / "out").cases[0]
     merged = np.asarray(Image.open(case.image))
     red = np.asarray(Image.open(root / "imagesTr" / "a_0000.png").convert("RGB"))[..., 0]
@@ -237,7 +238,7 @@ def test_channel_files_become_one_image(tmp_path: Path) -> None:
 
 
 def test_the_group_of_a_pattern_stays_together(source: Path, tmp_path: Path) -> None:
-    prepare.run(source, out=tmp_path / "out", group_by=r"^c(\d)")
+    prepare.run(source, PrepareOptions(out=tmp_path / "out", group_by=r"^c(\d)"))
     cases = load_manifest(tmp_path / "out").cases
     assert {case.group for case in cases} == {"0", "1"}
     assert all(len({case.split for case in cases if case.group == group}) == 1 for group in "01")
@@ -245,16 +246,16 @@ def test_the_group_of_a_pattern_stays_together(source: Path, tmp_path: Path) -> 
 
 def test_a_dry_run_writes_nothing(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(tmp_path.rglob("*"))
-    prepare.run(source, out=None, dry_run=True)
+    prepare.run(source, PrepareOptions(out=None, dry_run=True))
     assert "20 cases" in capsys.readouterr().out
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_full_folder_is_kept_without_overwrite(source: Path, tmp_path: Path) -> None:
-    prepare.run(source, out=tmp_path / "out")
+    prepare.run(source, PrepareOptions(out=tmp_path / "out"))
     with pytest.raises(ConfigError, match="--overwrite"):
-        prepare.run(source, out=tmp_path / "out")
-    prepare.run(source, out=tmp_path / "out", overwrite=True, seed=1)
+        prepare.run(source, PrepareOptions(out=tmp_path / "out"))
+    prepare.run(source, PrepareOptions(out=tmp_path / "out", overwrite=True, seed=1))
     assert load_manifest(tmp_path / "out").source["seed"] == 1
 
 
@@ -262,14 +263,14 @@ def test_overwrite_never_empties_a_folder_that_guidino_did_not_make(source: Path
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.txt").write_text("words")
     with pytest.raises(ConfigError, match="guidino did not write"):
-        prepare.run(source, out=tmp_path / "thesis", overwrite=True)
+        prepare.run(source, PrepareOptions(out=tmp_path / "thesis", overwrite=True))
     assert (tmp_path / "thesis" / "chapter1.txt").exists()
 
 
 def test_output_in_or_around_the_source_is_refused(source: Path, tmp_path: Path) -> None:
     for out in (source, source / "out", tmp_path):
         with pytest.raises(ConfigError, match=r"holds the input|lies inside the input"):
-            prepare.run(source, out=out, overwrite=True)
+            prepare.run(source, PrepareOptions(out=out, overwrite=True))
 
 
 def test_an_interrupted_run_leaves_nothing(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,10 +279,10 @@ def test_an_interrupted_run_leaves_nothing(source: Path, tmp_path: Path, monkeyp
 
     monkeypatch.setattr("guidino_cli.preparation.writing.save_manifest", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        prepare.run(source, out=tmp_path / "out")
+        prepare.run(source, PrepareOptions(out=tmp_path / "out"))
     assert [path.name for path in tmp_path.iterdir()] == ["src"]
 
 
 def test_contradicting_options_are_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="contradict"):
-        prepare.run(source, out=tmp_path / "out", binary=True, threshold=100)
+        prepare.run(source, PrepareOptions(out=tmp_path / "out", binary=True, threshold=100))

@@ -1,0 +1,61 @@
+"""Options of `prepare` and `plan`: type, help text and default of each, in one place."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """Options of `prepare`."""
+
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write.")] = None
+    layout: Annotated[
+        str,
+        typer.Option(help="auto, csv, nnunet, tn3k, busi, drive, isic, kvasir, siblings (images/, masks/) or suffix."),
+    ] = "auto"
+    classes: Annotated[
+        str | None, typer.Option(help="Names: background,polyp; or mask values: 0=background,#ff0000=polyp.")
+    ] = None
+    binary: Annotated[bool, typer.Option("--binary", help="Every mask value but 0 is foreground.")] = False
+    threshold: Annotated[float | None, typer.Option(help="Mask values above this are foreground.")] = None
+    split: Annotated[
+        str | None, typer.Option(help="Shares of train/val/test; default: the official split, else 70/10/20.")
+    ] = None
+    folds: Annotated[int | None, typer.Option(min=2, help="Also make cross-validation folds of train and val.")] = None
+    group_by: Annotated[
+        str | None,
+        typer.Option(help="Groups that a split keeps together: a pattern on case ids, or a CSV (case,group)."),
+    ] = None
+    seed: Annotated[int, typer.Option(help="Random seed of the split.")] = 0
+    normal: Annotated[str, typer.Option(help="BUSI's normal images: include or exclude.")] = "exclude"
+    allow_unpaired: Annotated[
+        bool, typer.Option("--allow-unpaired", help="Leave out images without mask and masks without image.")
+    ] = False
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out cases that cannot be used; ends with exit code 6.")
+    ] = False
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy the images; without it they are referenced where they are.")
+    ] = False
+    export: Annotated[str | None, typer.Option(help="nnunet, or nnunet:27: also write an nnU-Net raw folder.")] = None
+    name: Annotated[str | None, typer.Option(help="Name of the data set; default: that of the folder.")] = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a prepared folder.")] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report what is found and write nothing.")] = False
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """Options of `plan`."""
+
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Preset file to write; default: print it.")] = None
+    gpu_gb: Annotated[float, typer.Option(min=1, help="Memory in GB that the network may fill.")] = 8
+    encoder: Annotated[str, typer.Option(help="plain (nnU-Net's default) or residual (since 2024).")] = "plain"
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimizer steps; default: nnU-Net's 250000, or 12500 passes if fewer.")
+    ] = None
+    fold: Annotated[int | None, typer.Option(min=0, help="Leave out this fold, as training does.")] = None
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the preset file.")] = False
