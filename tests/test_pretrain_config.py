@@ -62,7 +62,7 @@ def test_an_override_reaches_into_a_stage() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "words"),
+    ("override", "message"),
     [
         ("stages.5.steps=1", "none of the 1 items"),
         ("stages.0.step=1", "did you mean 'steps'"),
@@ -74,8 +74,8 @@ def test_an_override_reaches_into_a_stage() -> None:
         ("stages.0.momentum=1.5", "stages.0.momentum"),
     ],
 )
-def test_invalid_settings_are_refused_by_name(override: str, words: str) -> None:
-    with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
+def test_invalid_settings_are_refused_by_name(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
         load_pretrain_preset("small", [override])
 
 

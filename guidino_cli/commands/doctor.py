@@ -18,10 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from guidino_cli import __version__
+from guidino_cli.commands.weights import EMBEDDED, locate_source
 from guidino_cli.engine.cpu_features import bf16_instruction_sets
 from guidino_cli.errors import DependencyError, ResourceError, UserError
 from guidino_cli.models.pretrained.catalogue import KNOWN_WEIGHTS
-from guidino_cli.models.pretrained.hub import FOLDER_VARIABLE, find_embedded_file, find_weights, is_offline
+from guidino_cli.models.pretrained.hub import FOLDER_VARIABLE, is_offline
 from guidino_cli.progress import log_info
 
 _PACKAGES = ("torch", "transformers", "accelerate", "peft", "numpy", "scipy", "pillow", "nibabel", "safetensors")
@@ -55,16 +56,12 @@ def component_facts() -> dict[str, Any]:
     """Compiled kernel, extras, weights on this machine, and folders that must be writable."""
     from guidino_cli.metrics.compiled import load_kernel
 
+    sources = {**{item.name: item.repository for item in KNOWN_WEIGHTS}, EMBEDDED: EMBEDDED}
+    locations = {name: locate_source(source) for name, source in sources.items()}
     return {
         "kernel": load_kernel() is not None,
         "extras": {name: all(find_spec(item) is not None for item in items) for name, items in _EXTRAS.items()},
-        "weights": {
-            **{
-                item.name: None if (found := find_weights(item.repository)) is None else str(found.path)
-                for item in KNOWN_WEIGHTS
-            },
-            "embedded": None if (file := find_embedded_file()) is None else str(file),
-        },
+        "weights": {name: None if location is None else str(location.path) for name, location in locations.items()},
         "offline": is_offline(),
         "places": {name: _folder_facts(path) for name, path in _folders().items()},
     }

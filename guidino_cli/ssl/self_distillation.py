@@ -100,10 +100,9 @@ class SelfDistillation(PretrainObjective):
         if self.gram_teacher is not None and progress.step == self._config.dino.gram_step:
             ema_update(self.gram_teacher, self.teacher, momentum=0.0)
 
-    def result(self) -> torch.nn.Module:
-        """The teacher's network: the average is better than the student (DINO, figure 6)."""
-        network: torch.nn.Module = self.teacher.network
-        return network
+    def exported_encoder(self) -> TokenEncoder:
+        """The teacher: the average is better than the student (DINO, figure 6)."""
+        return self.teacher
 
     def warning(self, metrics: dict[str, float], *, progress: PretrainProgress) -> str | None:
         """Warn of the plateau: student and targets are still uniform when a good part of the run is over."""

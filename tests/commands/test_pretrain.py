@@ -118,15 +118,15 @@ def test_a_finished_run_without_its_history_can_be_resumed(
 def test_a_dry_run_prints_the_settings_and_writes_nothing(
     made: Path, guidino: Callable[..., Any], tmp_path: Path
 ) -> None:
-    words = ("--set", "stages.1.steps=7", "--dry-run")
-    end = guidino("pretrain", made / "images", "-o", tmp_path / "new", "-p", made / "tiny.yaml", *words)
+    arguments = ("--set", "stages.1.steps=7", "--dry-run")
+    end = guidino("pretrain", made / "images", "-o", tmp_path / "new", "-p", made / "tiny.yaml", *arguments)
     assert end.code == 0
     assert "steps: 7" in end.stdout
     assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
-    ("change", "code", "words"),
+    ("change", "code", "message"),
     [
         ("stages.0.crops.0.global_size=40", 2, "patches have 16 pixels: use a multiple, such as"),
         ("train.batch_size=7", 2, "6 images do not fill a batch of 7"),
@@ -135,7 +135,7 @@ def test_a_dry_run_prints_the_settings_and_writes_nothing(
     ],
 )
 def test_invalid_settings_are_one_line_with_a_remedy(
-    made: Path, guidino: Callable[..., Any], tmp_path: Path, change: str, code: int, words: str
+    made: Path, guidino: Callable[..., Any], tmp_path: Path, change: str, code: int, message: str
 ) -> None:
     end = guidino(
         "pretrain",
@@ -150,7 +150,7 @@ def test_invalid_settings_are_one_line_with_a_remedy(
         "cpu",
     )
     assert end.code == code
-    assert words in end.stderr
+    assert message in end.stderr
     assert "Traceback" not in end.stderr
     assert not (tmp_path / "new").exists()
 

@@ -28,12 +28,12 @@ def test_a_run_killed_and_interrupted_ends_with_the_same_backbone(
 ) -> None:
     (tmp_path / "tiny.yaml").write_text(PRESET)
     quiet, killed = tmp_path / "quiet", tmp_path / "killed"
-    words = ("pretrain", ten_images, "-p", tmp_path / "tiny.yaml")
+    arguments = ("pretrain", ten_images, "-p", tmp_path / "tiny.yaml")
 
-    fork_server.start(*words, "-o", quiet)
+    fork_server.start(*arguments, "-o", quiet)
     fork_server.wait(0)
 
-    fork_server.start(*words, "-o", killed)
+    fork_server.start(*arguments, "-o", killed)
     for saves, how, code in ((2, signal.SIGKILL, -9), (3, signal.SIGKILL, -9), (1, signal.SIGINT, 130)):
         wait_for_saves(killed, saves=saves)
         fork_server.send_signal(how)

@@ -27,7 +27,7 @@ stages:
 
 
 @pytest.fixture(scope="module")
-def words(ten_images: Path, tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+def arguments(ten_images: Path, tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     """What begins a run, but for `-o`."""
     preset = tmp_path_factory.mktemp("preset") / "tiny.yaml"
     preset.write_text(PRESET)
@@ -35,18 +35,18 @@ def words(ten_images: Path, tmp_path_factory: pytest.TempPathFactory) -> list[ob
 
 
 @pytest.fixture(scope="module")
-def two(fork_server: Any, words: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two(fork_server: Any, arguments: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two processes with batches of two."""
     run = tmp_path_factory.mktemp("two") / "run"
-    fork_server.start(*words, "-o", run, "--set", "train.batch_size=2", processes=2)
+    fork_server.start(*arguments, "-o", run, "--set", "train.batch_size=2", processes=2)
     fork_server.wait(0, 0)
     return run
 
 
 def test_two_processes_equal_one_with_twice_the_batch(
-    fork_server: Any, two: Path, words: list[object], read_history: Callable[..., Any], tmp_path: Path
+    fork_server: Any, two: Path, arguments: list[object], read_history: Callable[..., Any], tmp_path: Path
 ) -> None:
-    fork_server.start(*words, "-o", tmp_path / "one")
+    fork_server.start(*arguments, "-o", tmp_path / "one")
     fork_server.wait(0)
     ours, theirs = read_history(two), read_history(tmp_path / "one")
     assert len(ours) == len(theirs) == STEPS / 2
@@ -64,13 +64,13 @@ def test_two_processes_equal_one_with_twice_the_batch(
 def test_two_killed_processes_resume_and_end_with_the_same_weights(
     fork_server: Any,
     two: Path,
-    words: list[object],
+    arguments: list[object],
     read_history: Callable[..., Any],
     wait_for_saves: Callable[..., None],
     tmp_path: Path,
 ) -> None:
     run = tmp_path / "run"
-    fork_server.start(*words, "-o", run, "--set", "train.batch_size=2", processes=2)
+    fork_server.start(*arguments, "-o", run, "--set", "train.batch_size=2", processes=2)
     for how, codes in ((signal.SIGKILL, (-9, -9)), (signal.SIGINT, (130, 130))):
         wait_for_saves(run, saves=2)
         fork_server.send_signal(how)

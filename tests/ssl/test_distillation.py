@@ -24,15 +24,15 @@ from guidino_cli.types import UnlabelledSample
 PROGRESS = PretrainProgress(0, 100, 0)
 
 
-class Colours(nn.Module):
-    """Says of every patch of 8 px its mean colour, four times; it turns with the image."""
+class MeanColourTeacher(nn.Module):
+    """Features are the mean colour of every 8 px patch, repeated four times; they flip with the image."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked = 0
+        self.images_seen = 0
 
     def forward(self, image: Tensor) -> Tensor:
-        self.asked += len(image)
+        self.images_seen += len(image)
         return F.avg_pool2d(image, 8).repeat(1, 4, 1, 1)
 
 
@@ -51,8 +51,10 @@ def images(*, epoch: int = 0, count: int = 2) -> UnlabelledSample:
 
 
 def distillation(config: PretrainConfig, *, width: int = 16, teacher: nn.Module | None = None, table=None):  # type: ignore[no-untyped-def]
-    trunk = TokenEncoder(init_student(StudentSize(width, 1, 2), seed=0), mean=(0.5,) * 3, std=(0.25,) * 3)
-    return Distillation(trunk, Teacher(teacher or Colours(), channels=12, patch_size=8), config, table=table)
+    encoder = TokenEncoder(init_student(StudentSize(width, 1, 2), seed=0), mean=(0.5,) * 3, std=(0.25,) * 3)
+    return Distillation(
+        encoder, Teacher(teacher or MeanColourTeacher(), channels=12, patch_size=8), config, table=table
+    )
 
 
 def in_table(place: Path):  # type: ignore[no-untyped-def]
@@ -60,7 +62,7 @@ def in_table(place: Path):  # type: ignore[no-untyped-def]
 
 
 def test_every_trainable_weight_gets_a_gradient() -> None:
-    """Otherwise several processes end at their second step, each waiting for the others' gradient of it."""
+    """Otherwise distributed training stops at the second step, waiting for a missing gradient."""
     objective = distillation(settings(gram=1.0))
     objective(objective.views(images(), progress=PROGRESS), progress=PROGRESS).terms["loss"].backward()
     learning = {name: weight.grad for name, weight in objective.named_parameters() if weight.requires_grad}
@@ -70,10 +72,10 @@ def test_every_trainable_weight_gets_a_gradient() -> None:
 
 @pytest.mark.parametrize("epoch", range(4))
 def test_tokens_are_flipped_with_the_view(epoch: int) -> None:
-    """Up to what two ways of cutting the same crop differ by, at 64 px for the student and 32 px for the teacher."""
-    lesson = distillation(settings()).views(images(epoch=epoch), progress=PROGRESS)
-    seen = F.avg_pool2d(lesson.image, 16).flatten(2).transpose(1, 2)
-    assert torch.allclose(lesson.tokens[..., :3], seen, atol=0.06)
+    """Up to resampling differences of a crop at 64 px for the student and 32 px for the teacher."""
+    batch = distillation(settings()).views(images(epoch=epoch), progress=PROGRESS)
+    seen = F.avg_pool2d(batch.image, 16).flatten(2).transpose(1, 2)
+    assert torch.allclose(batch.tokens[..., :3], seen, atol=0.06)
 
 
 def test_without_flips_views_repeat_exactly() -> None:
@@ -84,11 +86,11 @@ def test_without_flips_views_repeat_exactly() -> None:
 
 
 def test_with_a_table_the_teacher_computes_every_view_once(tmp_path: Path) -> None:
-    teacher = Colours()
+    teacher = MeanColourTeacher()
     objective = distillation(settings(), teacher=teacher, table=in_table(tmp_path))
     for epoch in range(6):
         objective.views(images(epoch=epoch), progress=PROGRESS)
-    assert teacher.asked == 2 * 2
+    assert teacher.images_seen == 2 * 2
 
 
 def test_cached_tokens_are_rounded_to_half_precision(tmp_path: Path) -> None:
@@ -100,17 +102,17 @@ def test_cached_tokens_are_rounded_to_half_precision(tmp_path: Path) -> None:
 
 def test_the_loss_is_the_sum_of_its_terms() -> None:
     objective = distillation(settings(gram=2.0))
-    learned = objective(objective.views(images(), progress=PROGRESS), progress=PROGRESS)
-    assert set(learned.terms) == {"distance", "gram", "loss"}
-    assert torch.isclose(learned.terms["loss"], learned.terms["distance"] + learned.terms["gram"])
+    output = objective(objective.views(images(), progress=PROGRESS), progress=PROGRESS)
+    assert set(output.terms) == {"distance", "gram", "loss"}
+    assert torch.isclose(output.terms["loss"], output.terms["distance"] + output.terms["gram"])
 
 
 def test_the_centre_is_the_mean_token_of_the_batches_so_far() -> None:
     objective = distillation(settings(flip=0.0))
-    lessons = [objective.views(images(epoch=epoch), progress=PROGRESS) for epoch in (0, 1)]
-    for lesson in lessons:
-        objective(lesson, progress=PROGRESS)
-    expected = torch.stack([lesson.tokens.mean(dim=(0, 1)) for lesson in lessons]).mean(dim=0)
+    batches = [objective.views(images(epoch=epoch), progress=PROGRESS) for epoch in (0, 1)]
+    for batch in batches:
+        objective(batch, progress=PROGRESS)
+    expected = torch.stack([batch.tokens.mean(dim=(0, 1)) for batch in batches]).mean(dim=0)
     assert torch.allclose(objective.centre, expected, atol=1e-6)
 
 
@@ -128,14 +130,14 @@ def test_the_state_does_not_contain_the_teacher() -> None:
 def test_a_student_can_overfit_one_image() -> None:
     torch.manual_seed(0)
     objective = distillation(settings(gram=1.0, flip=0.0))
-    lesson = objective.views(images(count=1), progress=PROGRESS)
+    batch = objective.views(images(count=1), progress=PROGRESS)
     optimizer = torch.optim.AdamW(objective.parameters(), lr=3e-3)
     for _ in range(80):
-        learned = objective(lesson, progress=PROGRESS)
+        output = objective(batch, progress=PROGRESS)
         optimizer.zero_grad()
-        learned.terms["loss"].backward()
+        output.terms["loss"].backward()
         optimizer.step()
-    assert learned.terms["loss"].item() < 0.05
+    assert output.terms["loss"].item() < 0.05
 
 
 def test_a_late_distance_near_one_is_warned_of() -> None:

@@ -33,7 +33,7 @@ def test_dino_loss_of_one_pair_is_the_cross_entropy() -> None:
 
 
 def test_dino_loss_skips_pairs_of_a_view_with_itself() -> None:
-    # Student's view 0 says class 0 and meets target 1 (class 1), and the other way round: both pairs are wrong.
+    # Student view 0 predicts class 0 and is paired with target 1 (class 1), and vice versa: both pairs are wrong.
     sure = 20.0 * torch.eye(2).view(2, 1, 2)
     targets = torch.eye(2).view(2, 1, 2)
     assert float(dino_loss(sure, targets, temperature=1.0, same_views=True)) == pytest.approx(20.0, abs=1e-4)
@@ -151,7 +151,7 @@ def test_koleo_loss_of_equal_points_is_large_but_finite() -> None:
     points = torch.ones(2, 3, requires_grad=True)
     loss = koleo_loss(points)
     loss.backward()
-    assert 15 < float(loss) < 25
+    assert 15 < loss.item() < 25
     assert bool(points.grad.isfinite().all())  # type: ignore[union-attr]
 
 

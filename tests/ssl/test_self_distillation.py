@@ -32,8 +32,8 @@ def make() -> Make:
         vit = DINOv3ViTConfig(
             hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, layerscale_value=1.0
         )
-        trunk = TokenEncoder(DINOv3ViTModel(vit), mean=(0.5,) * 3, std=(0.2,) * 3)
-        return SelfDistillation(trunk, config), config
+        encoder = TokenEncoder(DINOv3ViTModel(vit), mean=(0.5,) * 3, std=(0.2,) * 3)
+        return SelfDistillation(encoder, config), config
 
     return build
 
@@ -51,13 +51,13 @@ def _progress(step: int = 0) -> PretrainProgress:
 
 def test_initial_terms_are_near_those_of_a_uniform_student_and_sum_to_the_loss(make: Make) -> None:
     objective, _ = make()
-    terms, figures, features = objective(objective.views(_images(), progress=_progress()), progress=_progress())
+    terms, statistics, features = objective(objective.views(_images(), progress=_progress()), progress=_progress())
     assert float(terms["dino"]) == pytest.approx(math.log(32), abs=0.1)
     assert float(terms["ibot"]) == pytest.approx(math.log(16) / 2, abs=0.1)
     assert float(terms["loss"]) == pytest.approx(
         sum(float(terms[name]) for name in ("dino", "ibot", "koleo")), rel=1e-5
     )
-    assert float(figures["target_entropy"]) < math.log(32)
+    assert float(statistics["target_entropy"]) < math.log(32)
     assert features.shape == (4, 32)
 
 
@@ -171,22 +171,22 @@ def test_a_student_can_overfit_one_batch(make: Make) -> None:
     optimizer = torch.optim.AdamW([item for item in objective.parameters() if item.requires_grad], lr=3e-3)
     first = last = None
     for _ in range(25):
-        learned = objective(views, progress=_progress())
-        first, last = first or float(learned.terms["dino"]), float(learned.terms["dino"])
-        learned.terms["loss"].backward()
+        output = objective(views, progress=_progress())
+        first, last = first or float(output.terms["dino"]), float(output.terms["dino"])
+        output.terms["loss"].backward()
         optimizer.step()
         optimizer.zero_grad()
-    # What cannot be undercut is the entropy of the targets.
-    assert last - float(learned.statistics["target_entropy"]) < 0.3 * (
-        first - float(learned.statistics["target_entropy"])
+    # The entropy of the targets is a lower bound.
+    assert last - float(output.statistics["target_entropy"]) < 0.3 * (
+        first - float(output.statistics["target_entropy"])
     )
 
 
 def test_a_late_plateau_is_warned_of(make: Make) -> None:
     objective, _ = make("dino.freeze_last=0")
-    figures = {"dino": math.log(32), "target_entropy": 3.4}
+    statistics = {"dino": math.log(32), "target_entropy": 3.4}
     early, late, short = PretrainProgress(100, 1000, 0), PretrainProgress(200, 1000, 0), PretrainProgress(20, 40, 0)
-    assert objective.warning(figures, progress=early) is None
-    assert objective.warning(figures, progress=short) is None
-    assert "ln K" in str(objective.warning(figures, progress=late))
-    assert objective.warning({**figures, "dino": 3.0}, progress=late) is None
+    assert objective.warning(statistics, progress=early) is None
+    assert objective.warning(statistics, progress=short) is None
+    assert "ln K" in str(objective.warning(statistics, progress=late))
+    assert objective.warning({**statistics, "dino": 3.0}, progress=late) is None

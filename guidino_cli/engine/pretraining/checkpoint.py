@@ -5,7 +5,6 @@ import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -57,14 +56,13 @@ class ObjectiveState:
         self._objective.load_own_state(state_dict)
 
 
-def save_backbone(network: Any, folder: Path, *, encoder: TokenEncoder, identity: dict[str, str]) -> str:
-    """Put a network into a folder in Hugging Face layout, its weights last; other files of the folder stay.
+def save_backbone(encoder: TokenEncoder, folder: Path, *, identity: dict[str, str]) -> str:
+    """Write an encoder to a folder in Hugging Face layout, its weights last; other files of the folder stay.
 
     Args:
-        network: Of transformers.
-        folder: Of the run.
-        encoder: Has the `mean` and `std` of its input normalisation.
-        identity: Of the weights that the run began with, for the note on their licence.
+        encoder: A transformers network with its input normalisation.
+        folder: Folder of the run.
+        identity: Source of the initial weights, for the licence notice.
 
     Returns:
         SHA-256 of the weights, as runs record it.
@@ -77,7 +75,7 @@ def save_backbone(network: Any, folder: Path, *, encoder: TokenEncoder, identity
     transformers.utils.logging.disable_progress_bar()
     temporary = folder / f".backbone.{os.getpid()}"
     try:
-        network.save_pretrained(temporary)
+        encoder.network.save_pretrained(temporary)
         write_preprocessor_config(temporary, *(values.flatten().tolist() for values in (encoder.mean, encoder.std)))
         write_text(folder / "NOTICE.md", licence_note(identity))
         # safetensors writes files that only their owner may read; a backbone is there to be shared.
@@ -91,4 +89,4 @@ def save_backbone(network: Any, folder: Path, *, encoder: TokenEncoder, identity
         raise ResourceError(f"{folder}: cannot be written ({reason}); free some space, then --resume") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return hash_weights(network)
+    return hash_weights(encoder.network)

@@ -63,12 +63,12 @@ def test_import_writes_a_folder_that_verifies(guidino: Callable[..., Any], wide_
 def test_import_replaces_older_weights_only_with_overwrite(
     guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path
 ) -> None:
-    words = ("weights", "import", wide_folder, "-o", tmp_path / "out")
-    assert guidino(*words).code == 0
+    arguments = ("weights", "import", wide_folder, "-o", tmp_path / "out")
+    assert guidino(*arguments).code == 0
     (tmp_path / "out" / "old.txt").touch()
-    assert guidino(*words).code == 2
+    assert guidino(*arguments).code == 2
     assert (tmp_path / "out" / "old.txt").exists()
-    assert guidino(*words, "--overwrite").code == 0
+    assert guidino(*arguments, "--overwrite").code == 0
     assert not (tmp_path / "out" / "old.txt").exists()
 
 
@@ -115,9 +115,9 @@ def test_list_and_where_find_weights_in_the_users_own_folder(
 
 
 def test_where_refuses_a_folder_without_weights(guidino: Callable[..., Any], tmp_path: Path) -> None:
-    told = guidino("weights", "where", str(tmp_path))
-    assert told.code == 4
-    assert "a folder without weights" in told.stderr
+    outcome = guidino("weights", "where", str(tmp_path))
+    assert outcome.code == 4
+    assert "a folder without weights" in outcome.stderr
 
 
 def test_list_and_where_do_not_import_torch(wide_folder: Path) -> None:
@@ -145,9 +145,9 @@ def test_a_preset_without_a_backbone_has_no_weights(guidino: Callable[..., Any])
 
 
 def test_where_names_the_gate_and_an_ungated_alternative(guidino: Callable[..., Any]) -> None:
-    said = " ".join(guidino("weights", "where", "kvasir-nnwnet").stderr.split())
-    assert "accept its licence first at https://huggingface.co/facebook/dinov3-vits16-pretrain-lvd1689m" in said
-    assert "backbone guidino-tiny comes with guidino and needs no hub" in said
+    stderr_text = " ".join(guidino("weights", "where", "kvasir-nnwnet").stderr.split())
+    assert "accept its licence first at https://huggingface.co/facebook/dinov3-vits16-pretrain-lvd1689m" in stderr_text
+    assert "backbone guidino-tiny comes with guidino and needs no hub" in stderr_text
     assert "gated" not in guidino("weights", "where", "dinov2-small").stderr
 
 
@@ -162,7 +162,7 @@ def test_where_prints_the_licence_beside_the_path(
 
 
 @pytest.mark.parametrize(
-    ("words", "way"),
+    ("arguments", "hint"),
     [
         (("weights", "download", "no such id/at all"), "guidino weights import FILE"),
         (("weights", "where", "./no/such/folder"), "guidino weights import FILE"),
@@ -170,9 +170,9 @@ def test_where_prints_the_licence_beside_the_path(
     ],
 )
 def test_hints_of_commands_without_set_do_not_mention_it(
-    guidino: Callable[..., Any], words: tuple[str, ...], way: str
+    guidino: Callable[..., Any], arguments: tuple[str, ...], hint: str
 ) -> None:
-    outcome = guidino(*words)
+    outcome = guidino(*arguments)
     assert outcome.code == 4
     assert "--set" not in outcome.stderr
-    assert way in " ".join(outcome.stderr.split())
+    assert hint in " ".join(outcome.stderr.split())

@@ -21,7 +21,7 @@ def test_a_student_of_fewer_blocks_is_exported_with_those_blocks(dinov2_folder: 
     with torch.no_grad():
         student.encoder.network.layernorm.weight.mul_(1.5)
     (tmp_path / "last").mkdir()
-    sha256 = save_backbone(student.encoder.network, tmp_path, encoder=student.encoder, identity=student.identity)
+    sha256 = save_backbone(student.encoder, tmp_path, identity=student.identity)
     read = build_backbone("dinov2", {"weights": str(tmp_path)}, offline=True)
     image = torch.rand(1, 3, 28, 42)
     with torch.no_grad():
@@ -33,7 +33,7 @@ def test_a_student_of_fewer_blocks_is_exported_with_those_blocks(dinov2_folder: 
 def test_export_keeps_the_files_of_the_run_and_makes_weights_readable(dinov2_folder: Path, tmp_path: Path) -> None:
     student = build_student(_config(dinov2_folder), offline=True)
     (tmp_path / "history.jsonl").write_text("{}\n")
-    save_backbone(student.encoder.network, tmp_path, encoder=student.encoder, identity=student.identity)
+    save_backbone(student.encoder, tmp_path, identity=student.identity)
     names = {path.name for path in tmp_path.iterdir()}
     assert {"history.jsonl", "model.safetensors", "config.json", "preprocessor_config.json", "NOTICE.md"} <= names
     assert not any(name.startswith(".") for name in names)

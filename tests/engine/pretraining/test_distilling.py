@@ -136,7 +136,7 @@ def test_a_student_from_blocks_normalises_images_as_its_teacher(dinov2: Path, tm
     )
     assert student.encoder.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
     (tmp_path / "out").mkdir()
-    save_backbone(student.encoder.network, tmp_path / "out", encoder=student.encoder, identity=student.identity)
+    save_backbone(student.encoder, tmp_path / "out", identity=student.identity)
     read = load_dino(family="dinov3", offline=True, weights=str(tmp_path / "out"))
     assert read.normalizer.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
     assert read.normalizer.std.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
@@ -145,7 +145,7 @@ def test_a_student_from_blocks_normalises_images_as_its_teacher(dinov2: Path, tm
 def test_a_student_from_blocks_has_stochastic_depth(dinov2: Path) -> None:
     config = settings(teacher=ComponentSettings("dinov2", {"weights": str(dinov2)}), blocks=[1, 2])
     student = build_student(replace(config, train=replace(config.train, drop_path=0.25)), offline=True)
-    # One place in the code of a block serves both of its halves.
+    # One module per block serves its attention and its MLP.
     assert [part.share for part in student.encoder.modules() if isinstance(part, DropPath)] == [0.25, 0.25]
 
 
@@ -181,9 +181,9 @@ def test_distill_from_a_folder_detects_its_architecture(dinov2: Path) -> None:
 def test_options_of_a_teacher_named_by_distill_from_can_still_be_set(
     guidino: Callable[..., Any], tmp_path: Path, images: list[Path], dinov2: Path
 ) -> None:
-    words = ["pretrain", images[0].parent, "-o", tmp_path / "student", "--preset", "tiny", "--distill-from", dinov2]
-    words += ["--set", "distill.teacher.options.layers=[1]", "--set", "distill.blocks=[1]", "--dry-run"]
-    outcome = guidino(*words, "--device", "cpu")
+    arguments = ["pretrain", images[0].parent, "-o", tmp_path / "student", "--preset", "tiny", "--distill-from", dinov2]
+    arguments += ["--set", "distill.teacher.options.layers=[1]", "--set", "distill.blocks=[1]", "--dry-run"]
+    outcome = guidino(*arguments, "--device", "cpu")
     assert outcome.code == 0, outcome
     assert yaml.safe_load(outcome.stdout)["distill"]["teacher"]["options"] == {"weights": str(dinov2), "layers": [1]}
 
@@ -199,8 +199,19 @@ def test_the_command_writes_a_backbone_that_can_be_loaded(
     out = tmp_path / "student"
     small = ["stages.0.steps=2", "stages.0.warmup_steps=0", "stages.0.crops.0.global_size=32", "distill.blocks=[2]"]
     small += ["train.batch_size=2", "train.picture_every=0", "data.side=48"]
-    words = ["pretrain", images[0].parent, "-o", out, "--preset", "tiny", "--distill-from", dinov2, "--device", "cpu"]
-    outcome = guidino(*words, *(word for setting in small for word in ("--set", setting)))
+    arguments = [
+        "pretrain",
+        images[0].parent,
+        "-o",
+        out,
+        "--preset",
+        "tiny",
+        "--distill-from",
+        dinov2,
+        "--device",
+        "cpu",
+    ]
+    outcome = guidino(*arguments, *(argument for setting in small for argument in ("--set", setting)))
     assert outcome.code == 0, outcome
     backbone = load_dino(family="dinov3", offline=True, weights=str(out))
     assert backbone(torch.rand(1, 3, 32, 48))[0].shape == (1, 32, 2, 3)

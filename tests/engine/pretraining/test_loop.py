@@ -23,6 +23,7 @@ from guidino_cli.engine.pretraining.history import format_row as row_told
 from guidino_cli.engine.pretraining.loop import Pretrainer
 from guidino_cli.errors import ConfigError, DataError, StoppedError, UserError
 from guidino_cli.pretrain_config import PretrainConfig, override_pretrain_config
+from guidino_cli.ssl.networks import TokenEncoder
 from guidino_cli.ssl.objective import ObjectiveOutput, PretrainObjective, PretrainProgress
 from guidino_cli.types import UnlabelledSample
 
@@ -52,7 +53,7 @@ class _OneWeight(PretrainObjective):
             {"square": loss, "loss": loss}, {"grey": views.mean()}, torch.cat([views, views + 1], dim=1)
         )
 
-    def result(self) -> nn.Module:
+    def exported_encoder(self) -> TokenEncoder:
         return self.student
 
 
@@ -130,27 +131,27 @@ def test_accumulated_batches_equal_a_larger_batch(paths: list[Path], tmp_path: P
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_run_interrupted_within_a_row_resumes_bit_for_bit(paths: list[Path], tmp_path: Path, accumulate: int) -> None:
-    words = ["train.log_every=4", f"train.accumulate={accumulate}"]
-    quiet, whole = _run(paths, tmp_path / "quiet", *words)
-    quiet.fit()
-    told: list[int] = []
+    overrides = ["train.log_every=4", f"train.accumulate={accumulate}"]
+    uninterrupted, whole = _run(paths, tmp_path / "uninterrupted", *overrides)
+    uninterrupted.fit()
+    interrupted_at: list[int] = []
 
     def interrupt(progress: PretrainProgress) -> float:
-        if progress.step == 2 and not told:
-            told.append(progress.step)
+        if progress.step == 2 and not interrupted_at:
+            interrupted_at.append(progress.step)
             os.kill(os.getpid(), signal.SIGINT)
         return 1.0
 
-    broken, _ = _run(paths, tmp_path / "broken", *words, objective=_OneWeight(spoil=interrupt))
+    interrupted, _ = _run(paths, tmp_path / "interrupted", *overrides, objective=_OneWeight(spoil=interrupt))
     with pytest.raises(StoppedError, match=r"step 3 of 6 is saved, go on with: guidino pretrain --resume") as stop:
-        broken.fit()
+        interrupted.fit()
     assert stop.value.exit_code == 130
-    again = Pretrainer(rest := _OneWeight(), broken.config, broken.folder, paths=paths, device="cpu")
+    again = Pretrainer(rest := _OneWeight(), interrupted.config, interrupted.folder, paths=paths, device="cpu")
     again.resume()
     again.fit()
     assert float(rest.student.weight) == float(whole.student.weight)
     assert rest.seen == whole.seen[3 * 2 * accumulate :]
-    assert _rows(tmp_path / "broken") == _rows(tmp_path / "quiet")
+    assert _rows(tmp_path / "interrupted") == _rows(tmp_path / "uninterrupted")
 
 
 def test_a_damaged_image_is_named_and_earlier_steps_are_saved(paths: list[Path], tmp_path: Path) -> None:

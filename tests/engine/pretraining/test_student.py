@@ -41,14 +41,14 @@ def test_a_drop_path_of_one_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "way"),
+    ("override", "hint"),
     [
         ("student.options.weights=nobody/has-this", "--set student.options.weights=/path"),
         ("distill={teacher: {name: dinov2, options: {weights: nobody/has-this}}}", "--distill-from /path"),
     ],
 )
-def test_hints_for_missing_weights_name_settings_of_pretraining(dinov2_folder: Path, override: str, way: str) -> None:
+def test_hints_for_missing_weights_name_settings_of_pretraining(dinov2_folder: Path, override: str, hint: str) -> None:
     with pytest.raises(WeightsError) as caught:
         build_student(_config(dinov2_folder, override), offline=True)
-    assert way in str(caught.value)
+    assert hint in str(caught.value)
     assert "model.backbone" not in str(caught.value)

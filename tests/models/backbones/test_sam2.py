@@ -40,8 +40,8 @@ def test_maps_equal_those_of_the_transformers_encoder() -> None:
         torch.nn.init.normal_(code)
     with torch.no_grad():
         expected = backbone.hiera(pixel_values=backbone.normalizer(image)).intermediate_hidden_states
-        for found, want in zip(backbone(image), expected, strict=True):
-            torch.testing.assert_close(found, want.permute(0, 3, 1, 2))
+        for found, expected_map in zip(backbone(image), expected, strict=True):
+            torch.testing.assert_close(found, expected_map.permute(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -60,8 +60,8 @@ def test_an_adapter_adds_a_bottleneck_to_the_input_of_a_block() -> None:
             adapter.bottleneck[2].weight.zero_()
             adapter.bottleneck[2].bias.zero_()
         image = torch.rand(1, 3, 32, 32)
-        for found, want in zip(backbone(image), plain(image), strict=True):
-            torch.testing.assert_close(found, want)
+        for found, expected_map in zip(backbone(image), plain(image), strict=True):
+            torch.testing.assert_close(found, expected_map)
         x = torch.randn(1, 2, 2, 8)
         backbone.adapters[0].bottleneck[2].bias.fill_(3)
         torch.testing.assert_close(backbone.adapters[0](x), x + torch.nn.functional.gelu(torch.tensor(3.0)))

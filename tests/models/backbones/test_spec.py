@@ -15,11 +15,11 @@ from guidino_cli.models.backbones.dino import random_dino
 from guidino_cli.models.backbones.spec import BackboneSpec, build_from_spec, describe_backbone
 
 
-def _again(backbone: Any) -> Any:
+def _rebuild(backbone: Any) -> Any:
     """Through JSON, as a run has it."""
-    built = build_from_spec(BackboneSpec(**json.loads(json.dumps(asdict(describe_backbone(backbone))))))
-    built.load_state_dict(backbone.state_dict())
-    return built
+    rebuilt = build_from_spec(BackboneSpec(**json.loads(json.dumps(asdict(describe_backbone(backbone))))))
+    rebuilt.load_state_dict(backbone.state_dict())
+    return rebuilt
 
 
 @pytest.mark.parametrize("options", [{}, {"layers": [1, 2], "norm": False}, {"scale": 2.0}])
@@ -30,10 +30,10 @@ def test_a_rebuilt_backbone_gives_the_same_maps(
     folder = {"dinov3": dinov3_folder, "dinov2": dinov2_folder}[family]
     backbone = build_backbone(family, {"weights": str(folder), **options}, offline=True)
     image = torch.rand(1, 3, 40, 33)
-    again = _again(backbone)
-    assert all(map(torch.equal, again(image), backbone(image)))
-    assert again.identity == backbone.identity
-    assert again.is_frozen
+    rebuilt = _rebuild(backbone)
+    assert all(map(torch.equal, rebuilt(image), backbone(image)))
+    assert rebuilt.identity == backbone.identity
+    assert rebuilt.is_frozen
 
 
 def test_a_spec_keeps_the_statistics_of_the_weights_folder(dinov3_folder: Path, tmp_path: Path) -> None:
@@ -42,9 +42,9 @@ def test_a_spec_keeps_the_statistics_of_the_weights_folder(dinov3_folder: Path, 
     folder = tmp_path / "own"
     shutil.copytree(dinov3_folder, folder)
     (folder / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 2, 3]}')
-    again = _again(build_backbone("dinov3", {"weights": str(folder)}, offline=True))
-    torch.testing.assert_close(again.normalizer.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]))
-    torch.testing.assert_close(again.normalizer.std.flatten(), torch.tensor([1.0, 2.0, 3.0]))
+    rebuilt = _rebuild(build_backbone("dinov3", {"weights": str(folder)}, offline=True))
+    torch.testing.assert_close(rebuilt.normalizer.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]))
+    torch.testing.assert_close(rebuilt.normalizer.std.flatten(), torch.tensor([1.0, 2.0, 3.0]))
 
 
 def test_a_spec_contains_no_local_path(dinov3_folder: Path) -> None:
@@ -53,18 +53,18 @@ def test_a_spec_contains_no_local_path(dinov3_folder: Path) -> None:
 
 
 def _damaged(change: Callable[[dict[str, Any]], object]) -> BackboneSpec:
-    plan = asdict(describe_backbone(random_dino(hidden_size=32, depth=1, heads=2)))
-    change(plan)
-    return BackboneSpec(**plan)
+    spec = asdict(describe_backbone(random_dino(hidden_size=32, depth=1, heads=2)))
+    change(spec)
+    return BackboneSpec(**spec)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda plan: plan["config"].pop("model_type"),
-        lambda plan: plan["config"].update(model_type="bert"),
-        lambda plan: plan["config"].update(hidden_size="wide"),
-        lambda plan: plan.update(layers=[7]),
+        lambda spec: spec["config"].pop("model_type"),
+        lambda spec: spec["config"].update(model_type="bert"),
+        lambda spec: spec["config"].update(hidden_size="wide"),
+        lambda spec: spec.update(layers=[7]),
     ],
 )
 def test_a_damaged_spec_is_refused_in_one_line(change: Callable[[dict[str, Any]], object]) -> None:

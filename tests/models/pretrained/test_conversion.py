@@ -18,7 +18,7 @@ Tensors = dict[str, Tensor]
 WIDE: dict[str, Any] = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "initializer_range": 0.2}
 
 
-def _shaken(network: Any) -> Any:
+def _randomize(network: Any) -> Any:
     """Every tensor random: zeros and ones would hide a swap."""
     generator = torch.Generator().manual_seed(0)
     for parameter in network.parameters():
@@ -30,7 +30,7 @@ def _dinov3(*, gated: bool = False, bias: bool = True) -> Any:
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
     kind = {"use_gated_mlp": gated, "hidden_act": "silu" if gated else "gelu", "query_bias": bias, "value_bias": bias}
-    return _shaken(DINOv3ViTModel(DINOv3ViTConfig(**WIDE, intermediate_size=96, num_register_tokens=4, **kind)))
+    return _randomize(DINOv3ViTModel(DINOv3ViTConfig(**WIDE, intermediate_size=96, num_register_tokens=4, **kind)))
 
 
 def _dinov2(*, registers: int = 0, gated: bool = False) -> Any:
@@ -39,16 +39,16 @@ def _dinov2(*, registers: int = 0, gated: bool = False) -> Any:
     name = "Dinov2WithRegisters" if registers else "Dinov2"
     settings = {**WIDE, "patch_size": 14, "image_size": 56, "layer_norm_eps": 1e-6, "use_swiglu_ffn": gated}
     settings |= {"num_register_tokens": registers} if registers else {}
-    return _shaken(getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**settings)))
+    return _randomize(getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**settings)))
 
 
 def _convnext() -> Any:
     from transformers import DINOv3ConvNextConfig, DINOv3ConvNextModel
 
-    return _shaken(DINOv3ConvNextModel(DINOv3ConvNextConfig(hidden_sizes=[8, 12, 16, 24], depths=[1, 2, 1, 1])))
+    return _randomize(DINOv3ConvNextModel(DINOv3ConvNextConfig(hidden_sizes=[8, 12, 16, 24], depths=[1, 2, 1, 1])))
 
 
-# --- The way back, written down independently of the package: from transformers' modules to other people's names.
+# --- The inverse conversion, written independently of the package: from transformers' modules to other names.
 
 
 def _vit_blocks(blocks: Any, mlp: dict[str, str], scale: str) -> Tensors:
@@ -131,8 +131,8 @@ def _dinov2_as_meta(network: Any) -> Tensors:
         out["register_tokens"] = embeddings.register_tokens
     for i, block in enumerate(network.encoder.layer):
         for part in ("weight", "bias") if gated else ():
-            halves = [getattr(getattr(block.mlp, name), part) for name in ("gate_proj", "up_proj")]
-            out[f"blocks.{i}.mlp.w12.{part}"] = torch.cat(halves)
+            parts_of_w12 = [getattr(getattr(block.mlp, name), part) for name in ("gate_proj", "up_proj")]
+            out[f"blocks.{i}.mlp.w12.{part}"] = torch.cat(parts_of_w12)
             out[f"blocks.{i}.mlp.w3.{part}"] = getattr(block.mlp.down_proj, part)
         parts = (block.attention.q_proj, block.attention.k_proj, block.attention.v_proj)
         out[f"blocks.{i}.attn.qkv.bias"] = torch.cat([part.bias for part in parts])

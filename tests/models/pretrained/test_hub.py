@@ -21,24 +21,24 @@ def _complete(folder: Path) -> Path:
     return folder
 
 
-def _refusal(name: str, status: int, said: str) -> Exception:
+def _refusal(name: str, status: int, server_message: str) -> Exception:
     import huggingface_hub.errors as errors
 
     response: Any = SimpleNamespace(headers={}, request=None, status_code=status)
-    return getattr(errors, name)(f"{status} Client Error", response=response, server_message=said)
+    return getattr(errors, name)(f"{status} Client Error", response=response, server_message=server_message)
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the hub does when it is asked: raise `answer["error"]`."""
-    answer: dict[str, Any] = {"asked": 0}
+    """A fake hub that counts requests and raises `answer["error"]`."""
+    answer: dict[str, Any] = {"requests": 0}
 
     def snapshot(*_: object, local_files_only: bool = False, **__: object) -> str:
         from huggingface_hub.errors import LocalEntryNotFoundError
 
         if local_files_only:
             raise LocalEntryNotFoundError("not cached")
-        answer["asked"] += 1
+        answer["requests"] += 1
         raise answer["error"]
 
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
@@ -64,11 +64,13 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "status", "said", "expected"), REFUSALS, ids=[row[2][:24] for row in REFUSALS])
+@pytest.mark.parametrize(
+    ("name", "status", "server_message", "expected"), REFUSALS, ids=[row[2][:24] for row in REFUSALS]
+)
 def test_each_refusal_is_explained_in_one_line(
-    name: str, status: int, said: str, expected: str, hub: dict[str, Any]
+    name: str, status: int, server_message: str, expected: str, hub: dict[str, Any]
 ) -> None:
-    hub["error"] = _refusal(name, status, said)
+    hub["error"] = _refusal(name, status, server_message)
     with pytest.raises(WeightsError, match=expected) as caught:
         fetch_weights(REPOSITORY, offline=False)
     assert str(caught.value).startswith(f"{REPOSITORY}: ")
@@ -78,8 +80,8 @@ def test_each_refusal_is_explained_in_one_line(
 
 def test_all_refusals_have_distinct_messages(hub: dict[str, Any]) -> None:
     lines = set()
-    for name, status, said, _ in REFUSALS:
-        hub["error"] = _refusal(name, status, said)
+    for name, status, server_message, _ in REFUSALS:
+        hub["error"] = _refusal(name, status, server_message)
         with pytest.raises(WeightsError) as caught:
             fetch_weights(REPOSITORY, offline=False)
         lines.add(str(caught.value))
@@ -110,13 +112,13 @@ def test_offline_mode_never_contacts_the_hub(hub: dict[str, Any], monkeypatch: p
     monkeypatch.setenv("HF_HUB_OFFLINE", "true")
     with pytest.raises(WeightsError, match="not in the local cache, and offline"):
         fetch_weights(ABSENT, offline=False)
-    assert hub["asked"] == 0
+    assert hub["requests"] == 0
 
 
 def test_a_local_folder_never_contacts_the_hub(hub: dict[str, Any], tmp_path: Path) -> None:
     folder = _complete(tmp_path / "here")
     assert fetch_weights(str(folder), offline=False).path == folder
-    assert hub["asked"] == 0
+    assert hub["requests"] == 0
 
 
 @pytest.mark.parametrize("name", ["dinov3-vits16", "dinov3-vits16-pretrain-lvd1689m"])
