@@ -1,4 +1,4 @@
-"""The figures that `evaluate` can report, by name."""
+"""Registry of the metrics that `evaluate` reports."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,13 +6,13 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Metric:
-    """What a reader must know about a figure before comparing two of them.
+    """Name, kind and direction of a metric.
 
     Attributes:
         name: Column in the files.
         label: Heading in tables.
-        kind: "share" lies in [0, 1]; "distance" carries a unit (mm or px); "error" and "bits" have no upper end.
-        higher_is_better: Direction of improvement.
+        kind: "share" lies in [0, 1]; "distance" has a unit (mm or px); "error" and "bits" are unbounded above.
+        higher_is_better: Whether larger values are better.
         help: One line for the documentation.
     """
 
@@ -38,7 +38,7 @@ _ALL = (
     Metric("nsd", "NSD", "share", True, "share of both borders that lies within the tolerance of the other"),
     Metric("precision", "Precision", "share", True, "share of the predicted pixels that are true"),
     Metric("recall", "Recall", "share", True, "share of the true pixels that were predicted"),
-    Metric("specificity", "Specificity", "share", True, "share of the background that was left alone"),
+    Metric("specificity", "Specificity", "share", True, "share of the background that was not predicted"),
     Metric("size_error", "Size error", "error", False, "area or volume: |predicted - true| / true"),
     Metric("lesion_f1", "Lesion F1", "share", True, "F1 of the connected objects found"),
     Metric("lesion_recall", "Lesion recall", "share", True, "share of the true connected objects that were found"),

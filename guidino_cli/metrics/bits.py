@@ -1,6 +1,7 @@
-"""Borders and short distances without compiled code: masks as 64-bit words, so that one numpy step does 64 pixels.
+"""Mask edges and short distances on masks packed into 64-bit words; the fallback for the compiled kernel.
 
-Bits lie along the last axis, lowest first; every array here has the axes of the mask, the last one in words.
+One numpy operation handles 64 pixels. Bits lie along the last axis, lowest first; every array has the axes of the
+mask, the last one counted in words.
 """
 
 from dataclasses import dataclass
@@ -10,16 +11,16 @@ from itertools import product
 import numpy as np
 
 WORD = np.dtype("<u8")
-_MOST_STEPS = 130
-"""Steps in one quadrant (octant) after which looking around costs more than a tree."""
-_WORTH_A_RING = 25
-"""Points found that cost a tree about as much as a ring costs, for a small mask."""
-_FIRST_LOOK = 1.5
-"""Pixels after which looking goes on only if it finds something."""
+_MAX_OFFSETS = 130
+"""Offsets in one quadrant (octant) beyond which a k-d tree is faster."""
+_MIN_HITS = 25
+"""Points for which a k-d tree costs about as much as one ring, for a small mask."""
+_FIRST_SEARCH = 1.5
+"""Distance in pixels beyond which the search continues only if most points have found a target."""
 
 
 def pack(mask: np.ndarray) -> np.ndarray:
-    """A boolean mask as words; pixels beyond the last one are not set."""
+    """Pack a boolean mask into words; the padding is not set."""
     bits = np.packbits(mask, axis=-1, bitorder="little")
     rest = -bits.shape[-1] % WORD.itemsize
     if rest:
@@ -28,25 +29,25 @@ def pack(mask: np.ndarray) -> np.ndarray:
 
 
 def set_positions(words: np.ndarray) -> np.ndarray:
-    """Coordinates of the set bits, (N, axes)."""
+    """Coordinates of the set bits, (N, axes) integers."""
     at = np.flatnonzero(words)
     bits = np.unpackbits(words.ravel()[at].view(np.uint8).reshape(-1, WORD.itemsize), axis=1, bitorder="little")
-    which = np.flatnonzero(bits.view(bool))  # numpy is several times faster on truth values.
+    which = np.flatnonzero(bits.view(bool))  # numpy is several times faster on booleans.
     flat = at[which >> 6] * 64 + (which & 63)
     return np.stack(np.unravel_index(flat, (*words.shape[:-1], words.shape[-1] * 64)), axis=1)
 
 
 def count_bits(words: np.ndarray) -> int:
-    """How many bits are set."""
+    """Number of set bits."""
     return int(np.bitwise_count(words).sum(dtype=np.int64))
 
 
 def union_box(first: np.ndarray, second: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box of words that holds both masks, of which one is not empty."""
+    """Smallest box, in words, that contains both masks; at least one must not be empty."""
     both = first | second
     box: list[slice] = []
     for axis in range(both.ndim):
-        # Cutting axis by axis makes each later look shorter.
+        # Cropping axis by axis leaves less to scan for the later ones.
         part = both[tuple(box)]
         hit = np.flatnonzero(part.any(axis=tuple(other for other in range(both.ndim) if other != axis)))
         box.append(slice(int(hit[0]), int(hit[-1]) + 1))
@@ -54,7 +55,7 @@ def union_box(first: np.ndarray, second: np.ndarray) -> tuple[slice, ...]:
 
 
 def mask_edges(words: np.ndarray) -> np.ndarray:
-    """The mask without its erosion by the cross; outside the array is background."""
+    """The mask minus its erosion by the 4- (6-) neighbour cross; outside the array is background."""
     inner = _shifted(words, 1) & _shifted(words, -1)
     for axis in range(words.ndim - 1):
         view, source = np.moveaxis(inner, axis, 0), np.moveaxis(words, axis, 0)
@@ -66,7 +67,7 @@ def mask_edges(words: np.ndarray) -> np.ndarray:
 
 
 def dilate(words: np.ndarray) -> np.ndarray:
-    """The mask and its 4 (6) neighbours."""
+    """Dilation by the 4- (6-) neighbour cross."""
     result = words | _shifted(words, 1) | _shifted(words, -1)
     for axis in range(words.ndim - 1):
         view, source = np.moveaxis(result, axis, 0), np.moveaxis(words, axis, 0)
@@ -78,20 +79,23 @@ def dilate(words: np.ndarray) -> np.ndarray:
 def short_distances(
     points: np.ndarray, target: np.ndarray, spacing: tuple[float, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distances of the points that have a target close by, and the words of the points that have none.
+    """Distances of points with a target nearby, by searching rings of growing radius.
 
     Args:
         points: Words of the pixels to measure from, none of them a target.
         target: Words of the pixels to measure to.
         spacing: Pixel size along each axis.
+
+    Returns:
+        Distances as float64 in no special order, and the words of the points without a target nearby.
     """
     left = total = count_bits(points)
     distances, found, idle = [], [], 0
     beside: dict[int, np.ndarray] = {}
     seen, points = np.empty_like(points), points.copy()
     for ring in _rings(spacing, points.shape[:-1]):
-        if not left or idle > 1 or (ring.distance > _FIRST_LOOK * min(spacing) and left > 0.7 * total):
-            break  # Borders far apart, as on a single badly placed lesion: the tree will be cheaper.
+        if not left or idle > 1 or (ring.distance > _FIRST_SEARCH * min(spacing) and left > 0.7 * total):
+            break  # Edges far apart, as on a single misplaced lesion: a tree is cheaper.
         seen.fill(0)
         for along, views in ring.steps:
             if along not in beside:
@@ -100,7 +104,7 @@ def short_distances(
                 seen[there] |= beside[along][here]
         seen &= points
         hits = count_bits(seen)
-        idle = 0 if hits > _WORTH_A_RING + seen.size // 300 else idle + 1
+        idle = 0 if hits > _MIN_HITS + seen.size // 300 else idle + 1
         if hits:
             points ^= seen
             left -= hits
@@ -114,11 +118,11 @@ _Views = list[tuple[tuple[slice, ...], tuple[slice, ...]]]
 
 @dataclass(frozen=True)
 class _Ring:
-    """All steps of one length.
+    """All offsets of one length.
 
     Attributes:
         distance: The length.
-        steps: Pixels along the last axis, both ways, and what goes where along the axes before it.
+        steps: Pixels along the last axis, both ways, and source and target slices of the axes before it.
     """
 
     distance: float
@@ -127,7 +131,7 @@ class _Ring:
 
 @lru_cache(maxsize=64)
 def _rings(spacing: tuple[float, ...], shape: tuple[int, ...]) -> list[_Ring]:
-    """The shortest rings, complete: no shorter step is left out. `shape` is that of the axes before the last."""
+    """The shortest rings, without gaps. `shape` is that of all axes but the last."""
     return [
         _Ring(distance, [(step[-1], _views(step[:-1], shape)) for step in steps]) for distance, steps in _steps(spacing)
     ]
@@ -135,11 +139,11 @@ def _rings(spacing: tuple[float, ...], shape: tuple[int, ...]) -> list[_Ring]:
 
 @cache
 def _steps(spacing: tuple[float, ...]) -> list[tuple[float, list[tuple[int, ...]]]]:
-    """Steps by their length; of every set of mirror images the one without a negative part."""
+    """Offsets by length; of mirror images only the one without negative components."""
     reach = 60 if len(spacing) == 1 else 24 if len(spacing) == 2 else 8
     steps = np.asarray(list(product(range(reach + 1), repeat=len(spacing))))
     squares = reduce(np.add, ((steps * np.asarray(spacing)) ** 2).T)
-    order = np.argsort(squares, kind="stable")[1 : _MOST_STEPS + 2]
+    order = np.argsort(squares, kind="stable")[1 : _MAX_OFFSETS + 2]
     limit = min(squares[order[-1]], ((reach + 1) * min(spacing)) ** 2)
     distinct = np.unique(squares[order][squares[order] < limit])
     return [
@@ -148,7 +152,7 @@ def _steps(spacing: tuple[float, ...]) -> list[tuple[float, list[tuple[int, ...]
 
 
 def _views(step: tuple[int, ...], shape: tuple[int, ...]) -> _Views:
-    """Slices that move an array by the step and its mirror images; none where it moves out of the array."""
+    """(target, source) slices that shift an array by the step and its mirror images; none if it leaves the array."""
     if any(size >= length for size, length in zip(step, shape, strict=True)):
         return []
     moves = product(*[(size, -size) if size else (0,) for size in step])
@@ -162,7 +166,7 @@ def _views(step: tuple[int, ...], shape: tuple[int, ...]) -> _Views:
 
 
 def _shifted(words: np.ndarray, by: int) -> np.ndarray:
-    """Every pixel moved along the last axis; what leaves the array is lost."""
+    """Shift all pixels along the last axis; those that leave the array are lost."""
     if by == 0:
         return words
     high, low = np.uint64(abs(by)), np.uint64(64 - abs(by))

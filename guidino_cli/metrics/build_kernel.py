@@ -1,4 +1,4 @@
-"""How does the C kernel get into the wheel? This build hook compiles it; without a compiler the wheel has none.
+"""Build hook that compiles the C kernel into the wheel; without a compiler the wheel has none.
 
 hatchling runs this file by its path while it builds (see `[tool.hatch.build.targets.wheel.hooks.custom]`); the
 installed program never imports it. The library is plain C without any Python, so one wheel serves every version of
@@ -47,10 +47,10 @@ class KernelBuildHook(BuildHookInterface):
 
 
 def compile_kernel(source: Path, library: Path) -> bool:
-    """Compile with $CC, cc, gcc or clang; an older library in this place is gone afterwards in any case.
+    """Compile with $CC, cc, gcc or clang; an older library at this path is removed in any case.
 
     Returns:
-        Whether there is a library now: no on Windows, without a compiler, or if it fails.
+        Whether a library was built: False on Windows, without a compiler, or if the compiler fails.
     """
     library.unlink(missing_ok=True)
     compiler = _compiler()
@@ -68,8 +68,7 @@ def compile_kernel(source: Path, library: Path) -> bool:
 
 
 def _compiler() -> list[str]:
-    named = shlex.split(os.environ.get("CC", ""))
-    for words in (named, ["cc"], ["gcc"], ["clang"]):
-        if words and shutil.which(words[0]):
-            return words
+    for command in (shlex.split(os.environ.get("CC", "")), ["cc"], ["gcc"], ["clang"]):
+        if command and shutil.which(command[0]):
+            return command
     return []

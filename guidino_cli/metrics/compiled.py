@@ -1,4 +1,4 @@
-"""The compiled kernel for border distances: in wheels built where there was a C compiler, silently absent elsewhere."""
+"""Binding of the compiled kernel for surface distances; absent from wheels built without a C compiler."""
 
 import ctypes
 import os
@@ -13,13 +13,13 @@ import numpy as np
 _LIBRARY = Path(__file__).with_name("bitwalk.so")
 """Made from `bitwalk.c` by `build_kernel.py` when the package is built or installed."""
 _ROWS_2D, _ROWS_3D = 513, 320
-"""Rows visited around a pixel before the rest is left to a tree: 512 up and down in an image, 320 lines in a volume."""
+"""Rows searched around a pixel before a k-d tree takes over: 512 up and down in an image, 320 lines in a volume."""
 
 _CAPACITY = 1 << 14
-"""Border pixels there is room for at first; with more the kernel says how many and is asked again."""
+"""Edge pixels allocated at first; if there are more, the kernel returns their number and is called again."""
 _TOO_SMALL = 2
 _CLOSE = 3
-"""Pixels to each side whose partners are found for a whole word at once."""
+"""Pixels to each side whose neighbours are found for a whole word at once."""
 _POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
 _SEARCH = [_POINTER, _POINTER, _POINTER, _LONG, _POINTER, _POINTER, _LONG, ctypes.c_double]
 _ARGUMENTS: list[Any] = [*[_POINTER] * 3, *[_LONG] * 3, _INT, _INT, *_SEARCH, _LONG, *[_POINTER] * 3]
@@ -27,12 +27,12 @@ _ARGUMENTS: list[Any] = [*[_POINTER] * 3, *[_LONG] * 3, _INT, _INT, *_SEARCH, _L
 
 @cache
 def load_kernel() -> ctypes.CDLL | None:
-    """The compiled library, or None where there is none (built without a compiler, Windows, GUIDINO_KERNEL=off)."""
+    """Load the compiled library; None if there is none (no compiler, Windows) or GUIDINO_KERNEL=off."""
     if os.environ.get("GUIDINO_KERNEL", "").lower() in {"off", "0", "no"}:
         return None
     try:
         library = ctypes.CDLL(str(_LIBRARY))
-        # A library of another version has another name here: better none than one called wrongly.
+        # A library of another version exports another name: better none than a wrong call.
         library.measure_borders.restype = ctypes.c_int
         library.measure_borders.argtypes = _ARGUMENTS
     except (OSError, AttributeError):
@@ -48,11 +48,11 @@ def surface_distances(
     ignored: np.ndarray | None = None,
     inside_is_zero: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
-    """Distances of both directions, as `surface.border_distances`.
+    """Distances in both directions; arguments as for `surface.surface_distances`.
 
     Returns:
-        forward, backward, and the flat positions of the border pixels of the prediction and of the truth that are too
-        far from the other border for the walk; None if the kernel is not there or there is no memory for it.
+        forward, backward, and the flat indices of the edge pixels of the prediction and of the truth that are too far
+        from the other edge for the search; None without a kernel or enough memory.
     """
     library = load_kernel()
     if library is None or prediction.ndim not in (2, 3):
@@ -60,17 +60,17 @@ def surface_distances(
     masks = [np.ascontiguousarray(mask) for mask in (prediction, truth, *(() if ignored is None else (ignored,)))]
     places = [mask.ctypes.data for mask in masks] + [None] * (3 - len(masks))
     shape, steps = (1,) * (3 - truth.ndim) + truth.shape, (1.0,) * (3 - truth.ndim) + tuple(map(float, spacing))
-    around = _look_around(steps, truth.ndim == 2)
-    limit = around.limit
+    offsets = _search_offsets(steps, truth.ndim == 2)
+    limit = offsets.limit
     if truth.ndim == 2 and shape[1] <= _ROWS_2D:
-        limit = np.inf  # There are no other rows.
+        limit = np.inf  # All rows are searched.
     sizes, capacity = (ctypes.c_int64 * 4)(), _CAPACITY
     for _ in range(2):
         distances = np.empty(capacity)
         unsettled = np.empty(capacity if np.isfinite(limit) else 0, dtype=np.int64)
         outputs = distances.ctypes.data, unsettled.ctypes.data, sizes
         flags = truth.ndim == 2, inside_is_zero
-        status = library.measure_borders(*places, *shape, *flags, *around.arguments, limit, capacity, *outputs)
+        status = library.measure_borders(*places, *shape, *flags, *offsets.arguments, limit, capacity, *outputs)
         capacity = sizes[0] + sizes[1]
         if status != _TOO_SMALL:
             break
@@ -80,18 +80,18 @@ def surface_distances(
 def _split(
     distances: np.ndarray, unsettled: np.ndarray, first: int, second: int, open_first: int, open_second: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The parts of the kernel's two arrays."""
+    """Slice the kernel's two arrays by mask."""
     forward, backward = distances[: first - open_first], distances[first : first + second - open_second]
     return forward, backward, unsettled[:open_first], unsettled[first : first + open_second]
 
 
 @dataclass(frozen=True)
-class _Around:
-    """Where the kernel looks around a pixel, in order of distance.
+class _SearchOffsets:
+    """Offsets that the kernel searches around a pixel, in order of distance.
 
     Attributes:
         arguments: Pointers and counts in the order of the C function.
-        limit: Squared distance of the first row left out.
+        limit: Squared distance of the first row not searched.
         arrays: What the pointers point to.
     """
 
@@ -101,16 +101,16 @@ class _Around:
 
 
 @cache
-def _look_around(spacing: tuple[float, ...], flat: bool) -> _Around:
+def _search_offsets(spacing: tuple[float, ...], flat: bool) -> _SearchOffsets:
     pixels, pixel_squares = _pixels(spacing, flat)
     rows, row_squares, limit = _rows(spacing[0], spacing[1], flat)
     arrays = (np.array(spacing), pixels, pixel_squares, rows, row_squares)
     places = [array.ctypes.data for array in arrays]
-    return _Around((*places[:3], len(pixel_squares), *places[3:], len(row_squares)), limit, arrays)
+    return _SearchOffsets((*places[:3], len(pixel_squares), *places[3:], len(row_squares)), limit, arrays)
 
 
 def _pixels(spacing: tuple[float, ...], flat: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Steps to the pixels close by and their squared distances; none is left out up to the last distance."""
+    """Offsets of the pixels nearby and their squared distances, complete up to the last distance."""
     reach = [np.arange(1)] if flat else [np.arange(-_CLOSE, _CLOSE + 1)]
     steps = np.stack(np.meshgrid(*reach, *[np.arange(-_CLOSE, _CLOSE + 1)] * 2, indexing="ij"), -1).reshape(-1, 3)
     parts = (steps * np.asarray(spacing)) ** 2
@@ -123,11 +123,11 @@ def _pixels(spacing: tuple[float, ...], flat: bool) -> tuple[np.ndarray, np.ndar
 
 @cache
 def _rows(depth_step: float, height_step: float, flat: bool) -> tuple[np.ndarray, np.ndarray, float]:
-    """Steps to the nearest rows around a pixel in order of distance, their squared distances, that of the next one."""
+    """Offsets of the nearest rows in order of distance, their squared distances, and that of the next row."""
     if flat:
         down, across, most = np.zeros(1, dtype=np.int64), np.arange(-_ROWS_2D, _ROWS_2D + 1), 2 * _ROWS_2D - 1
     else:
-        # A circle that holds this many lines has this radius; the square around it holds the nearest ones for certain.
+        # A circle that holds this many lines has this radius; the square around it contains the nearest ones.
         reach = 1.5 * (_ROWS_3D * depth_step * height_step / np.pi) ** 0.5 + depth_step + height_step
         down, across = (np.arange(-int(reach / step), int(reach / step) + 1) for step in (depth_step, height_step))
         most = _ROWS_3D

@@ -1,4 +1,4 @@
-"""Which connected objects were found: counts, F1, and recall by size."""
+"""Lesion-wise metrics: matching of connected objects, F1, and recall by size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ class Lesions:
 
     Attributes:
         sizes: Pixels (voxels) of every true object.
-        found: Whether each of them has a partner in the prediction.
-        extra: Predicted objects without a partner.
+        found: Whether each of them matches a predicted object.
+        extra: Predicted objects without a match.
     """
 
     sizes: tuple[int, ...]
@@ -29,8 +29,8 @@ class SizeBin:
     Attributes:
         smallest: Smallest size in the bin, in pixels.
         largest: Largest size in the bin.
-        found: How many were found.
-        total: How many there are.
+        found: Number of objects found.
+        total: Number of objects.
     """
 
     smallest: int
@@ -40,16 +40,16 @@ class SizeBin:
 
     @property
     def recall(self) -> float:
-        """Share found."""
+        """Share found; NaN for an empty bin."""
         return self.found / self.total if self.total else nan
 
 
 def match_lesions(prediction: np.ndarray, truth: np.ndarray, *, min_iou: float = 0.1) -> Lesions:
-    """Find partners one to one.
+    """Match true and predicted objects one to one.
 
-    Objects are connected across corners (8 neighbours, 26 in 3-D). Two objects may be partners if their intersection
-    over union reaches `min_iou`; each has at most one partner, and as many pairs as possible are made. So neither one
-    blob over everything nor crumbs of one object count more than once.
+    Objects are connected across corners (8 neighbours, 26 in 3-D). Two objects may match if their intersection over
+    union reaches `min_iou`; a maximum matching is taken. So neither one blob over everything nor fragments of one
+    object count more than once.
 
     Args:
         prediction: Boolean mask of any dimension.
@@ -81,7 +81,7 @@ def lesion_recall(lesions: Lesions) -> float:
 
 
 def lesion_precision(lesions: Lesions) -> float:
-    """Share of the predicted objects that have a partner; NaN without any."""
+    """Share of the predicted objects that match a true one; NaN without any."""
     predicted = sum(lesions.found) + lesions.extra
     return sum(lesions.found) / predicted if predicted else nan
 
@@ -93,7 +93,7 @@ def lesion_f1(lesions: Lesions) -> float:
 
 
 def pool_lesions(cases: Sequence[Lesions]) -> Lesions:
-    """The objects of many cases together."""
+    """Concatenate the objects of many cases."""
     return Lesions(
         tuple(size for case in cases for size in case.sizes),
         tuple(found for case in cases for found in case.found),
@@ -102,9 +102,10 @@ def pool_lesions(cases: Sequence[Lesions]) -> Lesions:
 
 
 def recall_by_size(lesions: Lesions, bins: int = 4) -> list[SizeBin]:
-    """Recall in equally filled bins of the true sizes, smallest first; objects of one size share a bin.
+    """Recall in quantile bins of the true sizes, smallest first; objects of one size share a bin.
 
-    Fewer bins come back if there are fewer distinct sizes; none without an object.
+    Returns:
+        `bins` bins; fewer if there are fewer distinct sizes, none without an object.
     """
     sizes, found = np.asarray(lesions.sizes), np.asarray(lesions.found, dtype=bool)
     if not len(sizes):

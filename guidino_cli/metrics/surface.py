@@ -1,7 +1,7 @@
-"""Distances between the borders of two masks: Hausdorff, its 95th percentile, averages, and agreement at a tolerance.
+"""Surface metrics: Hausdorff distance, its 95th percentile, average surface distances, normalized surface Dice.
 
-The border of a mask is medpy's: its pixels with at least one of the 4 (6 in 3-D) neighbours outside the mask, where
-everything beyond the image counts as outside.
+The edge of a mask is defined as in medpy: its pixels with at least one of the 4 (6 in 3-D) neighbours outside the
+mask; everything beyond the image counts as outside.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ Hd95Pooling = Literal["pooled", "max"]
 
 @dataclass(frozen=True)
 class SurfaceDistances:
-    """Distance of every border pixel to the nearest border pixel of the other mask, in the unit of the spacing.
+    """Distance of every edge pixel to the nearest edge pixel of the other mask, in the unit of the spacing.
 
     Attributes:
-        forward: From the prediction to the truth, one number per border pixel of the prediction, in no special order.
+        forward: From the prediction to the truth, one value per edge pixel of the prediction, in no special order.
         backward: From the truth to the prediction.
     """
 
@@ -36,19 +36,19 @@ def surface_distances(
     ignored: np.ndarray | None = None,
     inside_is_zero: bool = False,
 ) -> SurfaceDistances:
-    """Measure both directions at once; every figure of this file is computed from the result.
+    """Distances between the edges of two masks in both directions, from which all surface metrics are computed.
 
     Args:
         prediction: Boolean mask of any dimension, not empty.
         truth: Boolean mask of the same shape, not empty.
         spacing: Pixel size along each axis of the array.
-        ignored: Pixels that do not count (both masks are False there); border pixels that touch one are not
-            measured, since the border there is where the label ends, not where the object does.
-        inside_is_zero: Measure to the other mask instead of its border, so that border pixels inside it get 0. This is
-            what the GuiDINO authors' code does; it is here to reproduce their table.
+        ignored: Pixels that do not count (both masks are False there); edge pixels that touch one are not measured,
+            since the label ends there, not the object.
+        inside_is_zero: Measure to the other mask instead of its edge, so that edge pixels inside it get 0, as in the
+            GuiDINO authors' code; needed to reproduce their table.
 
     Returns:
-        Distances as float64; a direction has no element if all its border pixels touch ignored ones.
+        Distances as float64; a direction is empty if all its edge pixels touch ignored ones.
 
     Raises:
         ValueError: If shapes or the number of spacings differ, or a mask is empty.
@@ -56,7 +56,7 @@ def surface_distances(
     if prediction.shape != truth.shape or len(spacing) != truth.ndim:
         raise ValueError(f"shapes {prediction.shape} and {truth.shape} with {len(spacing)} spacings do not fit")
     if not (prediction.any() and truth.any()):
-        raise ValueError("a mask is empty: there is no border to measure")
+        raise ValueError("a mask is empty: it has no surface")
     if ignored is not None and not ignored.any():
         ignored = None
     found = _by_kernel(prediction, truth, spacing, ignored=ignored, inside_is_zero=inside_is_zero)
@@ -73,9 +73,9 @@ def _by_kernel(
     ignored: np.ndarray | None,
     inside_is_zero: bool,
 ) -> SurfaceDistances | None:
-    """With the compiled kernel; what it leaves open, far islands, goes to a tree. None without the kernel."""
+    """By the compiled kernel, with a k-d tree for the far pixels that it leaves open; None without the kernel."""
     if truth.ndim == 3:
-        # Cropping pays only where the volume is much larger than the object; packing a whole image is cheaper.
+        # Cropping pays off for volumes much larger than the object; packing a whole image is cheaper.
         box = union_box(prediction, truth)
         if ignored is not None:
             # An ignored voxel may touch the object from outside its box.
@@ -106,13 +106,13 @@ def _by_numpy(
     ignored: np.ndarray | None,
     inside_is_zero: bool,
 ) -> SurfaceDistances:
-    """Close partners with numpy, 64 pixels at a time; those farther away with a tree of the border pixels."""
+    """Near distances by numpy, 64 pixels at a time; far ones by a k-d tree of the edge pixels."""
     masks = [bits.pack(prediction), bits.pack(truth)]
     box = bits.union_box(*masks)
     masks = [mask[box] for mask in masks]
     borders = sources = [bits.mask_edges(mask) for mask in masks]
     if ignored is not None:
-        # Grown before it is cut: an ignored pixel may touch the object from outside its box.
+        # Dilated before cropping: an ignored pixel may touch the object from outside its box.
         away = ~bits.dilate(bits.pack(ignored))[box]
         sources = [edge & away for edge in borders]
     zero = masks if inside_is_zero else borders
@@ -122,7 +122,7 @@ def _by_numpy(
 
 
 def _nearest(source: np.ndarray, target: np.ndarray, *, zero: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """Distances of the source points to the target points, as words; those in `zero` are 0 without a search."""
+    """Distances from source to target points, both packed; source points in `zero` are at distance 0."""
     near, away = bits.short_distances(source & ~zero, target, tuple(map(float, spacing)))
     far = np.empty(0)
     if away.any():
@@ -131,16 +131,16 @@ def _nearest(source: np.ndarray, target: np.ndarray, *, zero: np.ndarray, spacin
 
 
 def union_box(prediction: np.ndarray, truth: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box that holds both masks; borders inside it are those of the whole image."""
-    boxes = [_box(mask) for mask in (prediction, truth)]
+    """Smallest box that contains both masks; edges inside it equal those of the whole image."""
+    boxes = [_bounding_box(mask) for mask in (prediction, truth)]
     if None in boxes:
-        raise ValueError("a mask is empty: there is no border to measure")
+        raise ValueError("a mask is empty: it has no surface")
     first, second = boxes
     return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(first, second, strict=True))  # type: ignore[arg-type]
 
 
 def mask_edges(mask: np.ndarray) -> np.ndarray:
-    """The mask without its erosion by the cross; outside the array is background."""
+    """The mask minus its erosion by the 4- (6-) neighbour cross; outside the array is background."""
     inner = mask.copy()
     for axis in range(mask.ndim):
         view, source = np.moveaxis(inner, axis, 0), np.moveaxis(mask, axis, 0)
@@ -152,10 +152,10 @@ def mask_edges(mask: np.ndarray) -> np.ndarray:
 
 
 def hausdorff95(distances: SurfaceDistances, definition: Hd95Pooling = "pooled") -> float:
-    """95th percentile with linear interpolation.
+    """95th percentile of the surface distances, with linear interpolation; NaN without any distance.
 
-    "pooled" takes it over both directions together (`medpy.metric.binary.hd95`, the usual one in papers' tables); "max"
-    is the larger of the two directed percentiles (MONAI, Metrics Reloaded). NaN if there is nothing to measure.
+    "pooled" takes it over both directions together (`medpy.metric.binary.hd95`, the usual one in papers); "max" is the
+    larger of the two directed percentiles (MONAI, Metrics Reloaded).
     """
     if definition == "pooled":
         return _percentile(np.concatenate((distances.forward, distances.backward)), 95.0)
@@ -163,7 +163,7 @@ def hausdorff95(distances: SurfaceDistances, definition: Hd95Pooling = "pooled")
 
 
 def hausdorff_distance(distances: SurfaceDistances) -> float:
-    """The largest distance of either direction; NaN if there is nothing to measure."""
+    """Hausdorff distance: the largest of both directions; NaN without any distance."""
     pooled = np.concatenate((distances.forward, distances.backward))
     return float(pooled.max()) if pooled.size else float("nan")
 
@@ -179,8 +179,8 @@ def average_symmetric_surface_distance(distances: SurfaceDistances) -> float:
 
 
 def normalized_surface_dice(distances: SurfaceDistances, tolerance: float) -> float:
-    """NSD: share of the border pixels of both masks within `tolerance` of the other border; NaN without any."""
-    # Spacings such as 0.1 make 3 * 0.1 exceed 0.3 by one rounding step; the tolerance is meant inclusively.
+    """NSD: share of the edge pixels of both masks within `tolerance` of the other edge; NaN without any."""
+    # With a spacing of 0.1, 3 * 0.1 exceeds 0.3 by one rounding step; the tolerance is inclusive.
     limit = tolerance * (1 + 1e-12)
     close = np.count_nonzero(distances.forward <= limit) + np.count_nonzero(distances.backward <= limit)
     total = distances.forward.size + distances.backward.size
@@ -191,16 +191,16 @@ def _query(points: np.ndarray, goals: np.ndarray, spacing: Sequence[float]) -> n
     from scipy.spatial import cKDTree
 
     scale = np.asarray(spacing, dtype=np.float64)
-    # Large leaves build faster, small ones answer faster.
+    # Large leaves build faster, small ones query faster.
     leaf = 64 if len(goals) > 10 * len(points) else 16
     tree = cKDTree(goals * scale, balanced_tree=False, compact_nodes=False, leafsize=leaf)
     return np.asarray(tree.query(points * scale)[0])
 
 
-def _box(mask: np.ndarray) -> tuple[slice, ...] | None:
+def _bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
     sides: list[slice] = []
     for axis in range(mask.ndim):
-        # Cutting axis by axis makes each later look shorter.
+        # Cropping axis by axis leaves less to scan for the later ones.
         part = mask[tuple(sides)]
         hit = np.flatnonzero(part.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
         if not len(hit):
@@ -210,15 +210,15 @@ def _box(mask: np.ndarray) -> tuple[slice, ...] | None:
 
 
 def _percentile(values: np.ndarray, q: float) -> float:
-    """As numpy's with linear interpolation, to the last bit, without its overhead."""
+    """Bitwise equal to `np.percentile` with linear interpolation, without its overhead."""
     if not values.size:
         return float("nan")
-    place = (values.size - 1) * (q / 100)
-    below = int(place)
+    position = (values.size - 1) * (q / 100)
+    below = int(position)
     above = min(below + 1, values.size - 1)
     low, high = np.partition(values, (below, above))[[below, above]]
-    share = place - below
-    # numpy measures from the nearer end, which rounds differently.
+    share = position - below
+    # numpy interpolates from the nearer end, which rounds differently.
     return float(high - (high - low) * (1 - share) if share >= 0.5 else low + (high - low) * share)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from guidino_cli.metrics.overlap import auroc, auroc_from_histograms, counts, iou_from_histograms
+from guidino_cli.metrics.overlap import auroc, auroc_from_histograms, iou_from_histograms, level_histograms
 
 THRESHOLD_STEPS = 1000
 """Thresholds may be any multiple of 1 / LEVELS."""
@@ -69,7 +69,7 @@ class MapScoreAccumulator:
         if truth is None:
             return MapScore(self.name, *spread)
         fine = (values.astype(np.float64) * _FINE).round().astype(np.int64)
-        self._fine += np.stack(counts(fine, truth, levels=_FINE + 1))
+        self._fine += np.stack(level_histograms(fine, truth, levels=_FINE + 1))
         area, share = auroc(values, truth), float(truth.mean())
         self.used += not np.isnan(area)
         if not truth.any():
@@ -110,4 +110,4 @@ def _iou(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
         .astype(np.int64)
         .clip(0, THRESHOLD_STEPS)
     )
-    return iou_from_histograms(*counts(places, truth, levels=THRESHOLD_STEPS + 1))
+    return iou_from_histograms(*level_histograms(places, truth, levels=THRESHOLD_STEPS + 1))
