@@ -1,4 +1,4 @@
-"""What is compared: masks to be found, and the prediction of each."""
+"""True masks, predicted masks and their pairs."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Truth:
-    """One mask to be found.
+    """The true mask of one case.
 
     Attributes:
-        case: Name of the case in every report.
-        path: Its mask.
-        names: Stems a prediction may carry, the likeliest first.
-        image: The image itself, where known.
-        fields: What is known about the case (split, fold, group, ... of the manifest), for strata and groups.
+        case: Name of the case in reports.
+        path: File of the mask.
+        names: Stems that its prediction may have, most likely first.
+        image: File of the image, where known.
+        fields: Metadata of the case (split, fold, group, ... of the manifest), for strata and groups.
     """
 
     case: str
@@ -25,7 +25,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Pair:
-    """A truth and its prediction, or None if there is no file for it."""
+    """A truth and the file of its prediction, None if there is none."""
 
     truth: Truth
     prediction: Path | None
@@ -33,12 +33,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class TruthSet:
-    """The list of masks to be found.
+    """The true masks of an evaluation.
 
     Attributes:
         truths: One per case.
         classes: Class names from the manifest, index = value; None if the truth is a plain folder.
-        origin: One phrase for reports: where the list came from.
+        origin: Where the masks come from, one phrase for reports.
     """
 
     truths: list[Truth]
@@ -48,13 +48,13 @@ class TruthSet:
 
 @dataclass(frozen=True)
 class Pairing:
-    """The outcome of the matching.
+    """Predictions matched with truths.
 
     Attributes:
         pairs: One per truth, in its order.
-        extra: Prediction files that belong to no truth.
-        rule: One phrase: how names were compared.
-        warnings: What looks odd, one line each.
+        extra: Prediction files without a truth.
+        rule: How names were matched, one phrase for reports.
+        warnings: Signs of a mistake, one line each.
     """
 
     pairs: list[Pair]

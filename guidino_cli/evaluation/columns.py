@@ -1,4 +1,4 @@
-"""What a case belongs to - a patient, a scanner, a split - told by a column, a table or a pattern on its name."""
+"""Group or stratum of each case (patient, scanner, split), from a column, a table or a pattern on its name."""
 
 import csv
 import re
@@ -10,31 +10,31 @@ from guidino_cli.evaluation.cases import Truth
 
 
 def column_values(truths: Sequence[Truth], source: str, *, option: str, blank: str = "") -> list[str]:
-    """One value for every case.
+    """Value of each case from one source.
 
     Args:
         truths: The cases.
-        source: Name of a known column (split, group, fold and every column of the table that prepared data came from,
-            or a column of --pairs); a CSV file with the column case and one other, `TABLE.csv`, or any others,
-            `TABLE.csv:COLUMN`; or a pattern whose first group (or whole match) on the name of the case is the value.
-        option: Name of the option, for messages.
-        blank: What a case without a value gets; without it, such a case is an error.
+        source: Name of a known column (split, group, fold, those of the table that prepared data came from, or of
+            --pairs); a CSV file with the column case and one other, `TABLE.csv`, or several others,
+            `TABLE.csv:COLUMN`; or a regular expression whose first group (or match) in the case name is the value.
+        option: Name of the option, for error messages.
+        blank: Value of a case without one; if empty, such a case is an error.
 
     Raises:
-        ConfigError: No such column and not a pattern.
-        DataError: A case without a value, or a table without the column.
+        ConfigError: Neither a column nor a regular expression.
+        DataError: A case has no value, or the table lacks the column.
     """
     fields = [{name.lower(): value for name, value in truth.fields.items()} for truth in truths]
     if all(source.lower() in known for known in fields):
-        return _complete([known[source.lower()] for known in fields], truths, f"{option} {source}", blank)
+        return _require_values([known[source.lower()] for known in fields], truths, f"{option} {source}", blank)
     table, _, name = source.rpartition(":") if ".csv:" in source.lower() else (source, "", "")
     if table.lower().endswith(".csv"):
-        known = _read_table(Path(table), name)
-        return _complete([known.get(truth.case, "") for truth in truths], truths, f"{option} {source}", blank)
-    return _by_pattern(truths, source, option)
+        known = _read_column(Path(table), name)
+        return _require_values([known.get(truth.case, "") for truth in truths], truths, f"{option} {source}", blank)
+    return _match_pattern(truths, source, option)
 
 
-def _complete(values: list[str], truths: Sequence[Truth], where: str, blank: str = "") -> list[str]:
+def _require_values(values: list[str], truths: Sequence[Truth], where: str, blank: str = "") -> list[str]:
     missing = [truth.case for truth, value in zip(truths, values, strict=True) if not value]
     if blank and len(missing) < len(values):
         return [value or blank for value in values]
@@ -44,7 +44,7 @@ def _complete(values: list[str], truths: Sequence[Truth], where: str, blank: str
     return values
 
 
-def _by_pattern(truths: Sequence[Truth], source: str, option: str) -> list[str]:
+def _match_pattern(truths: Sequence[Truth], source: str, option: str) -> list[str]:
     names = sorted({name for truth in truths for name in truth.fields})
     columns = f"known columns: {', '.join(names)}" if names else "these cases have no columns"
     try:
@@ -60,11 +60,11 @@ def _by_pattern(truths: Sequence[Truth], source: str, option: str) -> list[str]:
                 f"{truth.case}; {columns}; a table can be given as TABLE.csv:COLUMN"
             )
         values.append((found.group(1) if pattern.groups else found.group()) or "")
-    return _complete(values, truths, f"{option} {source}")
+    return _require_values(values, truths, f"{option} {source}")
 
 
-def _read_table(table: Path, name: str) -> dict[str, str]:
-    """Case -> value of one column of a CSV; the only one beside `case` if no name is given."""
+def _read_column(table: Path, name: str) -> dict[str, str]:
+    """Value of each case in a column of a CSV; without a name, in the only column besides `case`."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)

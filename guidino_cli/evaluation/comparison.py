@@ -13,7 +13,13 @@ import numpy as np
 from guidino_cli import __version__
 from guidino_cli.evaluation.report.files import dump_json, format_number, replace_nan
 from guidino_cli.evaluation.report.text import describe_distances, describe_rules, format_metric, metric_label
-from guidino_cli.evaluation.summary import EvaluationResult, bootstrap_means, case_metric, count_statuses, interval
+from guidino_cli.evaluation.summary import (
+    EvaluationResult,
+    bootstrap_means,
+    case_metric,
+    count_statuses,
+    percentile_interval,
+)
 from guidino_cli.metrics import METRICS
 from guidino_cli.progress import pluralize
 
@@ -112,15 +118,17 @@ def contest(
     """Judge the differences of one figure, second - first."""
     known = differences[~np.isnan(differences)]
     gain = known if METRICS[metric].higher_is_better else -known
-    ends = interval(bootstrap_means(differences[:, None], groups, seed=seed)[:, 0]) if known.size > 1 else (nan, nan)
+    ci_low, ci_high = nan, nan
+    if known.size > 1:
+        ci_low, ci_high = percentile_interval(bootstrap_means(differences[:, None], groups, seed=seed)[:, 0])
     return PairedComparison(
         first=first,
         second=second,
         metric=metric,
         differences=differences,
         mean=float(known.mean()) if known.size else nan,
-        ci_low=ends[0],
-        ci_high=ends[1],
+        ci_low=ci_low,
+        ci_high=ci_high,
         wins=int(np.count_nonzero(gain > 0)),
         ties=int(np.count_nonzero(gain == 0)),
         losses=int(np.count_nonzero(gain < 0)),
@@ -183,7 +191,7 @@ def describe_sets(results: NamedResults) -> list[str]:
     """The means of every set, and what was missing or not measured in it."""
     lines = []
     for name, result in results:
-        means = (f"{metric_label(m, result.unit)} {format_metric(result.line(result.headline, m).mean, m)}"
+        means = (f"{metric_label(m, result.unit)} {format_metric(result.statistics(result.headline, m).mean, m)}"
                  for m in result.config.metrics)  # fmt: skip
         counts = count_statuses(result)
         unusable = "".join(f", {counts[kind]} {kind}" for kind in ("missing", "failed") if counts[kind])
@@ -245,7 +253,7 @@ def to_json(results: NamedResults, contests: Sequence[PairedComparison], *, orig
         "truth": origin,
         "sets": [name for name, _ in results],
         "means": {
-            name: {metric: result.line(result.headline, metric).mean for metric in result.config.metrics}
+            name: {metric: result.statistics(result.headline, metric).mean for metric in result.config.metrics}
             for name, result in results
         },
         "counts": {name: count_statuses(result) for name, result in results},

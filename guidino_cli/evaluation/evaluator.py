@@ -48,10 +48,10 @@ Progress = Callable[[Iterable[CaseResult], int], Iterable[CaseResult]]
 
 
 def validate_metrics(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, without repetition.
+    """Check metric names and drop repeated ones.
 
     Raises:
-        ConfigError: One of them does not exist, or none is given.
+        ConfigError: A name is unknown, or there is none.
     """
     for name in names:
         if name not in METRICS:
@@ -103,22 +103,22 @@ def _score(pairing: Pairing, scoring: ScoringConfig, progress: Progress) -> list
 def make_scoring_config(
     pairing: Pairing, truths: TruthSet, config: EvaluationConfig, *, look_at_all: bool = False
 ) -> ScoringConfig:
-    """Decide how both sides are read and which classes there are."""
+    """Decide how the masks of both sides are read and which targets are scored."""
     if set(config.metrics) & INSTANCE_METRICS:
-        config = _for_instances(config, truths)
+        config = _read_instances(config, truths)
         truths = replace(truths, classes=None)
     truth = _truth_reader(pairing, truths, config.truth, look_at_all=look_at_all)
     names = config.classes or truths.classes or default_class_names(truth.rule.class_count)
     targets = tuple(Target(name, (label,)) for label, name in enumerate(names) if label)
     if config.regions:
-        targets = tuple(Target(name, _labels(name, parts, names)) for name, parts in config.regions)
+        targets = tuple(Target(name, _parse_region(name, parts, names)) for name, parts in config.regions)
     predictions = _prediction_reader(pairing, len(names), config.predictions, look_at_all=look_at_all)
     return ScoringConfig(
         targets, config.metrics, config.policy, truth, predictions, config.spacing, config.medpy, config.options
     )
 
 
-def _for_instances(config: EvaluationConfig, truths: TruthSet) -> EvaluationConfig:
+def _read_instances(config: EvaluationConfig, truths: TruthSet) -> EvaluationConfig:
     if truths.classes is not None:
         raise ConfigError(
             "are and voi need instance maps, but prepared data holds classes; give the folder of instances"
@@ -127,7 +127,7 @@ def _for_instances(config: EvaluationConfig, truths: TruthSet) -> EvaluationConf
     return replace(config, truth=truth, predictions=predictions)
 
 
-def _labels(region: str, parts: str, names: Sequence[str]) -> tuple[int, ...]:
+def _parse_region(region: str, parts: str, names: Sequence[str]) -> tuple[int, ...]:
     """Class indices of `1+2` or `rim+cup`."""
     labels = []
     for part in (part.strip() for part in parts.split("+")):
@@ -142,21 +142,21 @@ def _truth_reader(pairing: Pairing, truths: TruthSet, options: ReadOptions, *, l
     if truths.classes is not None:
         return index_reader(len(truths.classes), ignore=options.ignore)
     paths = [pair.truth.path for pair in pairing.pairs]
-    return _explained(paths, options, "the truth", look_at_all=look_at_all)
+    return _make_reader(paths, options, "the truth", look_at_all=look_at_all)
 
 
 def _prediction_reader(pairing: Pairing, class_count: int, options: ReadOptions, *, look_at_all: bool) -> MaskReader:
     paths = [pair.prediction for pair in pairing.pairs if pair.prediction is not None]
     options = replace(options, class_count=None if options.codes else class_count)
-    return _explained(paths, options, "the predictions", look_at_all=look_at_all)
+    return _make_reader(paths, options, "the predictions", look_at_all=look_at_all)
 
 
-def _explained(paths: list[Path], options: ReadOptions, side: str, *, look_at_all: bool) -> MaskReader:
+def _make_reader(paths: list[Path], options: ReadOptions, side: str, *, look_at_all: bool) -> MaskReader:
     try:
         return make_reader(paths, options, look_at_all=look_at_all)
     except DataError as error:
         text = str(error)
         if side == "the predictions":
-            # These options speak of the truth; predictions have their own.
+            # The message names options for the truth; predictions have their own.
             text = text.replace("--classes", "--pred-classes").replace("--threshold", "--pred-threshold")
         raise DataError(f"{side}: {text}") from error

@@ -96,7 +96,7 @@ def check_baseline(result: EvaluationResult, report: Path, max_drop: float) -> l
     for metric in result.config.metrics:
         if METRICS[metric].kind != "share" or metric not in old:
             continue
-        before, now = old[metric]["mean"], result.line(result.headline, metric).mean
+        before, now = old[metric]["mean"], result.statistics(result.headline, metric).mean
         drop = math.nan if before is None or reason else before - now
         passed = not math.isnan(drop) and drop <= max_drop
         note = reason or f"{before if before is None else round(before, 4)} before, {now:.4f} now"
@@ -129,7 +129,7 @@ def _verdict(gate: Gate, result: EvaluationResult, on: str) -> GateResult:
     target = gate.target or result.headline
     if target not in known:
         raise ConfigError(f"gate {gate.metric}: " + unknown_name("target", target, known))
-    summary = result.line(target, gate.metric)
+    summary = result.statistics(target, gate.metric)
     value = {
         "mean": summary.mean,
         "ci-low": summary.ci_low if metric.higher_is_better else summary.ci_high,

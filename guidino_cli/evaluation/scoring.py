@@ -1,4 +1,4 @@
-"""Score one prediction against its truth: counts and metrics of every target, and why some are missing."""
+"""Confusion counts and metrics of one prediction, for each target."""
 
 from collections.abc import Callable
 from math import hypot, nan
@@ -34,22 +34,22 @@ _FROM_COUNTS = {
 
 
 def overlap_metrics(counts: ConfusionCounts, wanted: set[str]) -> dict[str, float]:
-    """Of counted pixels."""
+    """Metrics of pixel counts, those in `wanted`."""
     return {name: measure(counts) for name, measure in _FROM_COUNTS.items() if name in wanted}
 
 
 def medpy_metrics(
     predicted: np.ndarray, true: np.ndarray, spacing: tuple[float, ...], wanted: set[str]
 ) -> dict[str, float]:
-    """The same figures computed by medpy, which is GPL-3 and hence imported only when asked for by name."""
+    """Surface metrics computed by medpy, which is GPL-3 and therefore imported only on request."""
     from medpy.metric import binary
 
-    figures = {"hd95": binary.hd95, "hd": binary.hd, "asd": binary.asd, "assd": binary.assd}
-    return {name: float(figure(predicted, true, spacing)) for name, figure in figures.items() if name in wanted}
+    metrics = {"hd95": binary.hd95, "hd": binary.hd, "asd": binary.asd, "assd": binary.assd}
+    return {name: float(metric(predicted, true, spacing)) for name, metric in metrics.items() if name in wanted}
 
 
 def lesion_metrics(lesions: Lesions) -> dict[str, float]:
-    """Of connected objects."""
+    """Metrics of connected objects."""
     return {
         "lesion_f1": lesion_f1(lesions),
         "lesion_recall": lesion_recall(lesions),
@@ -58,28 +58,28 @@ def lesion_metrics(lesions: Lesions) -> dict[str, float]:
 
 
 def instance_metrics(prediction: Mask, truth: Mask) -> dict[str, float]:
-    """Of whole numbers that are objects; the adapted Rand error is NaN where the truth has none."""
+    """Metrics of instance label maps; the adapted Rand error is NaN if the truth has no instance."""
     if prediction.instances is None or truth.instances is None:
-        raise ValueError("instance figures need readers that keep instances")
+        raise ValueError("instance metrics need readers that keep instances")
     merged, split = variation_of_information(prediction.instances, truth.instances)
     error = adapted_rand_error(prediction.instances, truth.instances) if truth.labels.any() else nan
     return {"are": error, "voi": merged + split, "voi_merge": merged, "voi_split": split}
 
 
 def surface_metrics(distances: SurfaceDistances, config: ScoringConfig) -> dict[str, float]:
-    """Of the distances between two borders."""
-    figures: dict[str, Callable[[], float]] = {
+    """Metrics of surface distances, those in the configuration."""
+    metrics: dict[str, Callable[[], float]] = {
         "hd95": lambda: hausdorff95(distances, "max" if config.policy.hd95 == "max" else "pooled"),
         "hd": lambda: hausdorff_distance(distances),
         "asd": lambda: average_surface_distance(distances),
         "assd": lambda: average_symmetric_surface_distance(distances),
         "nsd": lambda: normalized_surface_dice(distances, config.options.tolerance),
     }
-    return {name: figure() for name, figure in figures.items() if name in config.metrics}
+    return {name: metric() for name, metric in metrics.items() if name in config.metrics}
 
 
 def score_case(pair: Pair, config: ScoringConfig) -> CaseResult:
-    """Read a pair and score it; a file that cannot be used becomes a failed case, never an exception.
+    """Read and score a pair; an unusable file gives a failed case, not an exception.
 
     Raises:
         SurpriseError: A mask holds a value unknown when the reading rule was made.
@@ -87,15 +87,15 @@ def score_case(pair: Pair, config: ScoringConfig) -> CaseResult:
     try:
         truth = config.truth.read(pair.truth.path)
     except (DataError, MemoryError) as error:
-        return failed_case(pair, config, _reason(error))
-    spacing, unit = _spacing(truth, config)
+        return failed_case(pair, config, _failure_reason(error))
+    spacing, unit = _resolve_spacing(truth, config)
     prediction, status, note = read_aligned_prediction(pair, truth, config)
     scores = tuple(_score(target, prediction, truth, spacing, status, config) for target in config.targets)
     return CaseResult(pair, scores, truth.labels.shape, spacing, unit, note)
 
 
 def failed_case(pair: Pair, config: ScoringConfig, note: str) -> CaseResult:
-    """A case of which nothing is known but that it failed: its shares are 0, its distances unknown."""
+    """Result of a case that could not be scored: shares are 0, distances unknown."""
     scores = tuple(
         Score(target.name, "failed", None, _apply_policy("failed", {}, nan, config)) for target in config.targets
     )
@@ -103,19 +103,19 @@ def failed_case(pair: Pair, config: ScoringConfig, note: str) -> CaseResult:
 
 
 def read_aligned_prediction(pair: Pair, truth: Mask, config: ScoringConfig) -> tuple[Mask, ScoreStatus, str]:
-    """The prediction in the grid of the truth (background where there is none), the status so far, and a note."""
+    """Prediction in the grid of the truth (background if there is none), provisional status, and a note."""
     if pair.prediction is None:
-        return _nothing(truth), "missing", "no prediction"
+        return _background(truth), "missing", "no prediction"
     try:
         mask = config.predictions.read(pair.prediction)
         resample, ignore_headers = config.options.resample is not None, config.options.ignore_headers
         mask, note = align_to_truth(mask, truth, resample=resample, ignore_headers=ignore_headers)
     except (DataError, MemoryError) as error:
-        return _nothing(truth), "failed", _reason(error)
+        return _background(truth), "failed", _failure_reason(error)
     return mask, "ok", note
 
 
-def _nothing(truth: Mask) -> Mask:
+def _background(truth: Mask) -> Mask:
     return Mask(np.zeros_like(truth.labels), instances=np.zeros_like(truth.labels))
 
 
@@ -127,13 +127,13 @@ def _score(
     status: ScoreStatus,
     config: ScoringConfig,
 ) -> Score:
-    predicted, true = _select(prediction.labels, target), _select(truth.labels, target)
+    predicted, true = _binarize(prediction.labels, target), _binarize(truth.labels, target)
     ignored = truth.ignored
     if ignored is not None:
         predicted, true = predicted & ~ignored, true & ~ignored
     counts = overlap.confusion_counts(predicted, true, ignored=0 if ignored is None else int(np.count_nonzero(ignored)))
     if status == "ok":
-        status = _emptiness(counts)
+        status = _emptiness_status(counts)
     wanted, deviation = set(config.metrics), 0.0
     measured = overlap_metrics(counts, wanted)
     if status == "ok" and wanted & SURFACE_METRICS:
@@ -156,23 +156,23 @@ def _score(
 def _apply_policy(
     status: ScoreStatus, measured: dict[str, float], diagonal: float, config: ScoringConfig
 ) -> dict[str, float]:
-    """The figures after the policy: what could be measured stays, unless the policy leaves the case out."""
+    """Metrics after the policy, which replaces values that were not measured and may leave the case out."""
     values = {}
     for name in config.metrics:
         metric = METRICS[name]
         value = measured.get(name, nan)
-        worth = config.policy.worth(status, metric.kind)
-        if worth == "exclude":
+        rule = config.policy.rule_for(status, metric.kind)
+        if rule == "exclude":
             value = nan
-        elif worth is not None and (np.isnan(value) or status in {"missing", "failed"}):
+        elif rule is not None and (np.isnan(value) or status in {"missing", "failed"}):
             # Bits have no worst value: an unusable prediction counts as an empty one, which was measured.
             worst = {"share": 0.0, "error": 1.0, "distance": diagonal, "bits": value}[metric.kind]
-            value = metric.best if worth == "best" else worst
+            value = metric.best if rule == "best" else worst
         values[name] = float(value)
     return values
 
 
-def _emptiness(counts: ConfusionCounts) -> ScoreStatus:
+def _emptiness_status(counts: ConfusionCounts) -> ScoreStatus:
     if counts.predicted and counts.true:
         return "ok"
     if counts.true:
@@ -180,14 +180,14 @@ def _emptiness(counts: ConfusionCounts) -> ScoreStatus:
     return "truth_empty" if counts.predicted else "both_empty"
 
 
-def _select(labels: np.ndarray, target: Target) -> np.ndarray:
+def _binarize(labels: np.ndarray, target: Target) -> np.ndarray:
     chosen = labels == target.labels[0]
     for label in target.labels[1:]:
         chosen |= labels == label
     return chosen
 
 
-def _spacing(truth: Mask, config: ScoringConfig) -> tuple[tuple[float, ...], str]:
+def _resolve_spacing(truth: Mask, config: ScoringConfig) -> tuple[tuple[float, ...], str]:
     if config.spacing is not None:
         if len(config.spacing) not in (1, truth.labels.ndim):
             raise DataError(f"--spacing has {len(config.spacing)} numbers, the masks {truth.labels.ndim} axes")
@@ -197,5 +197,5 @@ def _spacing(truth: Mask, config: ScoringConfig) -> tuple[tuple[float, ...], str
     return (1.0,) * truth.labels.ndim, "px"
 
 
-def _reason(error: Exception) -> str:
+def _failure_reason(error: Exception) -> str:
     return "not enough memory" if isinstance(error, MemoryError) else str(error)

@@ -1,4 +1,4 @@
-"""What is measured for every case, its scores, and the policy for empty, missing and failed masks."""
+"""Policies for empty, missing and failed masks; configuration and scores of the cases."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Literal
@@ -16,21 +16,21 @@ Hd95Definition = Literal["pooled", "max", "to-mask"]
 
 @dataclass(frozen=True)
 class Policy:
-    """The rules behind a table; written into every report.
+    """Values of metrics where masks are empty, missing or unusable; recorded in every report.
 
     "best" is 1 for shares and 0 for distances and errors; "worst" is 0 for shares, the diagonal of the image (in the
-    unit of the spacing) for distances and 1 for errors; "exclude" leaves the case out of that mean, and then `n used`
-    is smaller than `n total`.
+    unit of the spacing) for distances and 1 for errors; "exclude" leaves the case out of the mean, so that `n used` is
+    smaller than `n total`.
 
     Attributes:
         name: Name of the preset, or "custom".
-        both_empty: Neither mask has the class, for shares and errors.
+        both_empty: For shares and errors if neither mask contains the class.
         both_empty_distance: The same for distances.
-        truth_empty: Only the prediction has the class, for shares and errors.
-        prediction_empty: Only the truth has the class, for shares and errors.
-        one_empty_distance: Exactly one mask has the class, for distances.
-        missing: No prediction file.
-        failed: The prediction cannot be read or does not fit the truth.
+        truth_empty: For shares and errors if only the prediction contains the class.
+        prediction_empty: For shares and errors if only the truth contains the class.
+        one_empty_distance: For distances if exactly one mask contains the class.
+        missing: If there is no prediction file.
+        failed: If the prediction cannot be read or its grid differs from the truth's.
         hd95: "pooled" (medpy), "max" (MONAI), or "to-mask" (the GuiDINO authors' code).
     """
 
@@ -44,8 +44,8 @@ class Policy:
     failed: PolicyRule = "worst"
     hd95: Hd95Definition = "pooled"
 
-    def worth(self, status: str, kind: str) -> PolicyRule | None:
-        """What a figure of this kind counts for a case of this status; None means: as measured."""
+    def rule_for(self, status: str, kind: str) -> PolicyRule | None:
+        """Rule for a metric of this kind in a case of this status; None keeps the measured value."""
         is_distance = kind == "distance"
         table: dict[str, PolicyRule] = {
             "both_empty": self.both_empty_distance if is_distance else self.both_empty,
@@ -57,28 +57,28 @@ class Policy:
         return table.get(status)
 
     def describe(self) -> str:
-        """One line for a table's caption."""
-        parts = [f"both empty: {_words(self.both_empty, self.both_empty_distance)}"]
+        """One line for the caption of a table."""
+        parts = [f"both empty: {_describe_rule(self.both_empty, self.both_empty_distance)}"]
         one = {self.truth_empty, self.prediction_empty}
         if len(one) == 1:
-            parts.append(f"one empty: {_words(self.truth_empty, self.one_empty_distance)}")
+            parts.append(f"one empty: {_describe_rule(self.truth_empty, self.one_empty_distance)}")
         else:
-            parts.append(f"truth empty: {_words(self.truth_empty, self.one_empty_distance)}")
-            parts.append(f"prediction empty: {_words(self.prediction_empty, self.one_empty_distance)}")
-        parts.append(f"missing: {_words(self.missing, self.missing)}")
+            parts.append(f"truth empty: {_describe_rule(self.truth_empty, self.one_empty_distance)}")
+            parts.append(f"prediction empty: {_describe_rule(self.prediction_empty, self.one_empty_distance)}")
+        parts.append(f"missing: {_describe_rule(self.missing, self.missing)}")
         return "; ".join(parts)
 
     def to_json(self) -> dict[str, str]:
-        """All fields, for the report."""
+        """All fields, for report.json."""
         return asdict(self)
 
 
-def _words(share: PolicyRule, distance: PolicyRule) -> str:
-    words = {"best": "1", "worst": "0", "exclude": "left out"}
-    lengths = {"best": "distance 0", "worst": "distance = image diagonal", "exclude": "distance left out"}
+def _describe_rule(share: PolicyRule, distance: PolicyRule) -> str:
+    shares = {"best": "1", "worst": "0", "exclude": "left out"}
+    distances = {"best": "distance 0", "worst": "distance = image diagonal", "exclude": "distance left out"}
     if share == distance == "exclude":
         return "left out"
-    return f"{words[share]}, {lengths[distance]}"
+    return f"{shares[share]}, {distances[distance]}"
 
 
 POLICIES: dict[str, Policy] = {
@@ -132,10 +132,10 @@ ScoreStatus = Literal["ok", "both_empty", "truth_empty", "prediction_empty", "mi
 
 @dataclass(frozen=True)
 class Target:
-    """What is scored: one class, or a region of several.
+    """A class, or a region of several classes, that is scored.
 
     Attributes:
-        name: Heading in every report.
+        name: Heading in reports.
         labels: Class indices whose union is the target.
     """
 
@@ -148,9 +148,9 @@ class ScoringConfig:
     """Everything that decides the metrics of a case; the same for all cases of an evaluation.
 
     Attributes:
-        targets: What is scored, one row each.
+        targets: Classes or regions to score.
         metrics: Names from `METRICS`, in the order of the report.
-        policy: What counts when there is nothing to measure.
+        policy: Values where there is nothing to measure.
         truth: Reader of the true masks.
         predictions: Reader of the predicted masks.
         spacing: Pixel size along the array axes in mm, for masks that do not carry one; None counts in pixels.
@@ -170,15 +170,15 @@ class ScoringConfig:
 
 @dataclass(frozen=True)
 class Score:
-    """One case and one target.
+    """Metrics of one case and one target.
 
     Attributes:
         target: Name of the target.
         status: "ok", or why nothing could be measured.
-        counts: Pixels; None if the truth could not be read.
-        values: One figure per metric of the job, after the policy; NaN where the policy leaves the case out.
-        lesions: Connected objects, where the job asks for them.
-        deviation: How far medpy's surface figures differ from guidino's at most, where the job asks for medpy's.
+        counts: Confusion counts in pixels; None if the truth could not be read.
+        values: Each configured metric after the policy; NaN where the policy leaves the case out.
+        lesions: Connected objects, if a lesion metric is configured.
+        deviation: Largest difference between medpy's surface metrics and guidino's, if medpy is used.
     """
 
     target: str
@@ -191,15 +191,15 @@ class Score:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """One case.
+    """Scores of one case.
 
     Attributes:
         pair: The files.
-        scores: One per target, in the order of the job.
+        scores: One per target, in the order of the configuration.
         shape: Grid of the truth, or None if it could not be read.
         spacing: Pixel size along the axes.
         unit: "mm" or "px".
-        note: What went wrong or was done to the prediction; "" if nothing.
+        note: Why the case failed, or how the prediction was adjusted; "" if neither.
     """
 
     pair: Pair

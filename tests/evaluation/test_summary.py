@@ -5,7 +5,7 @@ from math import isnan, nan
 import numpy as np
 import pytest
 
-from guidino_cli.evaluation.summary import bootstrap_means, interval, summarize
+from guidino_cli.evaluation.summary import bootstrap_means, percentile_interval, summarize
 
 
 def test_a_figure_that_is_not_there_is_counted() -> None:
@@ -30,7 +30,7 @@ def test_quartiles_interpolate() -> None:
 
 def test_the_interval_of_a_normal_sample_is_about_two_standard_errors() -> None:
     values = np.random.default_rng(0).normal(size=(400, 1))
-    low, high = interval(bootstrap_means(values)[:, 0])
+    low, high = percentile_interval(bootstrap_means(values)[:, 0])
     assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.08)
     assert low < values.mean() < high
 
@@ -43,9 +43,9 @@ def test_the_same_seed_draws_the_same_cases() -> None:
 def test_ten_copies_of_each_patient_do_not_narrow_the_interval_of_patients() -> None:
     patients = np.random.default_rng(0).normal(size=20)
     copies, names = np.repeat(patients, 10)[:, None], np.repeat(np.arange(20), 10).astype(str)
-    width = np.diff(interval(bootstrap_means(patients[:, None])[:, 0]))
-    naive = np.diff(interval(bootstrap_means(copies)[:, 0]))
-    grouped = np.diff(interval(bootstrap_means(copies, list(names))[:, 0]))
+    width = np.diff(percentile_interval(bootstrap_means(patients[:, None])[:, 0]))
+    naive = np.diff(percentile_interval(bootstrap_means(copies)[:, 0]))
+    grouped = np.diff(percentile_interval(bootstrap_means(copies, list(names))[:, 0]))
     assert grouped == pytest.approx(width, rel=0.1)
     assert naive < 0.5 * width
 
@@ -56,4 +56,4 @@ def test_a_column_with_gaps_is_averaged_over_what_was_drawn() -> None:
 
 
 def test_an_infinite_figure_has_no_interval() -> None:
-    assert all(isnan(end) for end in interval(np.array([1.0, np.inf])))
+    assert all(isnan(end) for end in percentile_interval(np.array([1.0, np.inf])))

@@ -49,7 +49,7 @@ def test_every_kind_of_case_under_every_policy(
     values = {name: [case.scores[0].values[name] for case in found.cases] for name in ("dice", "hd95")}
     np.testing.assert_allclose(values["dice"], dice)
     np.testing.assert_allclose(values["hd95"], hd95)
-    summary = found.line("foreground", "dice")
+    summary = found.statistics("foreground", "dice")
     assert (summary.used, summary.total) == (sum(not isnan(value) for value in dice), 5)
     assert summary.mean == pytest.approx(np.nanmean(dice))
 

@@ -45,9 +45,9 @@ def per_case_csv(evaluation: EvaluationResult) -> str:
 def summary_csv(evaluation: EvaluationResult) -> str:
     """One row per target and figure; the strata, if any, below the whole with their name in the first column."""
     numbers = ["mean", "std", "median", "q25", "q75", "min", "max", "ci_low", "ci_high"]
-    blocks = {"": evaluation.lines} | evaluation.strata
+    blocks = {"": evaluation.rows} | evaluation.strata
     rows = (
-        [stratum, line.target, line.metric, metric_unit(line.metric, evaluation), *_figures(line.summary)]
+        [stratum, line.target, line.metric, metric_unit(line.metric, evaluation), *_figures(line.statistics)]
         for stratum, lines in blocks.items()
         for line in lines
     )
@@ -108,7 +108,7 @@ def to_json(
         "distances": vars(summarize_measured_distances(evaluation)),
         "absent_targets": evaluation.absent,
         "headline": evaluation.headline,
-        "summary": [_summary_json(evaluation, line) for line in evaluation.lines],
+        "summary": [_summary_json(evaluation, line) for line in evaluation.rows],
         "strata": {
             name: [_summary_json(evaluation, line) for line in lines] for name, lines in evaluation.strata.items()
         },
@@ -163,7 +163,7 @@ def format_number(value: float) -> str:
 
 def _summary_json(evaluation: EvaluationResult, line: SummaryRow) -> dict[str, Any]:
     unit = metric_unit(line.metric, evaluation)
-    return {"target": line.target, "metric": line.metric, "unit": unit, **vars(line.summary)}
+    return {"target": line.target, "metric": line.metric, "unit": unit, **vars(line.statistics)}
 
 
 def _lesions_json(evaluation: EvaluationResult) -> dict[str, Any]:

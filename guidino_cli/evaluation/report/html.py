@@ -71,7 +71,7 @@ def to_html(result: EvaluationResult, pairing: Pairing, gates: Sequence[GateResu
 
 
 def _box(metric: str, result: EvaluationResult) -> dict[str, Any]:
-    statistics = result.line(result.headline, metric)
+    statistics = result.statistics(result.headline, metric)
     return {
         "label": metric_label(metric, result.unit),
         "mean": format_metric(statistics.mean, metric),
@@ -94,7 +94,7 @@ def _sources(result: EvaluationResult, pairing: Pairing) -> list[str]:
 def _histograms(result: EvaluationResult) -> Iterator[Markup]:
     for target in (item.name for item in result.config.targets):
         for name in result.config.metrics:
-            statistics = result.line(target, name)
+            statistics = result.statistics(target, name)
             values = [score.values[name] for case in result.cases for score in case.scores if score.target == target]
             title = metric_label(name, result.unit) + (f", {target}" if len(result.config.targets) > 1 else "")
             yield histogram_svg(

@@ -59,7 +59,7 @@ TableBlock = tuple[str, list[tuple[str, ...]]]
 def table_rows(evaluation: EvaluationResult, lines: Sequence[SummaryRow] | None = None) -> list[TableBlock]:
     """(target, its rows) in order; every row has a cell for each of `HEADINGS`."""
     blocks: dict[str, list[tuple[str, ...]]] = {}
-    for line in evaluation.lines if lines is None else lines:
+    for line in evaluation.rows if lines is None else lines:
         blocks.setdefault(line.target, []).append(_row(line, evaluation.unit))
     return list(blocks.items())
 
@@ -115,7 +115,7 @@ def describe_distances(evaluation: EvaluationResult) -> list[str]:
 
 def stratum_title(name: str, lines: Sequence[SummaryRow]) -> str:
     """Heading of the table of one stratum."""
-    return f"stratum {name} ({pluralize(lines[0].summary.total, 'case')})"
+    return f"stratum {name} ({pluralize(lines[0].statistics.total, 'case')})"
 
 
 def size_rows(evaluation: EvaluationResult) -> list[TableBlock]:
@@ -158,7 +158,7 @@ def format_metric(value: float, metric: str) -> str:
 
 
 def _row(line: SummaryRow, unit: str) -> tuple[str, ...]:
-    summary = line.summary
+    summary = line.statistics
     low, high = format_metric(summary.ci_low, line.metric), format_metric(summary.ci_high, line.metric)
     return (
         metric_label(line.metric, unit),
