@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from guidino_cli.metrics.surface import border, border_distances, hausdorff95
+from guidino_cli.metrics.surface import hausdorff95, mask_edges, surface_distances
 from guidino_cli.plots.report import FALSE_POSITIVE, TRUE_POSITIVE
 
 
@@ -19,8 +19,8 @@ def main() -> None:
     for axes, radius in zip(figure.subplots(1, 3), (3, 8, 14), strict=True):
         island = disc(radius, (256, 440))
         prediction = truth | island
-        distances = border_distances(prediction, truth, (1.0, 1.0))
-        share = border(island).sum() / border(prediction).sum()
+        distances = surface_distances(prediction, truth, (1.0, 1.0))
+        share = mask_edges(island).sum() / mask_edges(prediction).sum()
         pooled, largest = (hausdorff95(distances, which) for which in ("pooled", "max"))
         picture = np.full((*truth.shape, 3), 24, dtype=np.uint8)
         picture[truth] = TRUE_POSITIVE

@@ -9,11 +9,11 @@ from guidino_cli.commands.evaluate_report import print_wrapped
 from guidino_cli.errors import ConfigError, PartialError
 from guidino_cli.evaluation.cases import Pairing, TruthSet
 from guidino_cli.evaluation.columns import column_values
-from guidino_cli.evaluation.comparison import (
+from guidino_cli.evaluation.comparison import NamedResults, PairedComparison, compare_all
+from guidino_cli.evaluation.evaluator import evaluate
+from guidino_cli.evaluation.matching import match_predictions
+from guidino_cli.evaluation.report.comparison import (
     HEADINGS,
-    NamedResults,
-    PairedComparison,
-    compare_all,
     comparison_tables,
     describe_sets,
     explain_table,
@@ -21,8 +21,6 @@ from guidino_cli.evaluation.comparison import (
     to_json,
     to_markdown,
 )
-from guidino_cli.evaluation.evaluator import evaluate
-from guidino_cli.evaluation.matching import match_predictions
 from guidino_cli.evaluation.report.text import metric_label
 from guidino_cli.evaluation.truths import align_pairings, read_pairs
 from guidino_cli.evaluation.types import CaseResult

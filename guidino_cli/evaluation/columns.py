@@ -1,12 +1,12 @@
 """Group or stratum of each case (patient, scanner, split), from a column, a table or a pattern on its name."""
 
-import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.evaluation.cases import Truth
+from guidino_cli.tables import read_csv
 
 
 def column_values(truths: Sequence[Truth], source: str, *, option: str, blank: str = "") -> list[str]:
@@ -65,20 +65,13 @@ def _match_pattern(truths: Sequence[Truth], source: str, option: str) -> list[st
 
 def _read_column(table: Path, name: str) -> dict[str, str]:
     """Value of each case in a column of a CSV; without a name, in the only column besides `case`."""
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise DataError(f"{table}: cannot be read as a CSV ({reason})") from error
-    headings = list(reader.fieldnames or [])
+    headings, rows = read_csv(table)
     others = [heading for heading in headings if heading != "case"]
-    shown = ", ".join(headings) or "none"
     if "case" not in headings or not others:
-        raise DataError(f"{table}: found the columns {shown}, expected case and at least one other, one row a case")
+        found = ", ".join(headings) or "none"
+        raise DataError(f"{table}: found the columns {found}, expected case and at least one other, one row a case")
     if name and name not in others:
         raise DataError(f"{table}: has no column {name}; it has {', '.join(others)}")
     if not name and len(others) > 1:
-        raise DataError(f"{table}: has several columns; say which: {', '.join(f'{table}:{item}' for item in others)}")
+        raise DataError(f"{table}: has several columns; name one: {', '.join(f'{table}:{item}' for item in others)}")
     return {row["case"] or "": (row[name or others[0]] or "").strip() for row in rows}

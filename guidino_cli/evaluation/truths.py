@@ -1,6 +1,5 @@
 """The true masks of an evaluation: from a folder, a file, a split of prepared data, or a table of pairs."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.evaluation.cases import Pair, Pairing, Truth, TruthSet
 from guidino_cli.evaluation.names import file_stem, find_duplicates, is_mask_folder, list_first
 from guidino_cli.progress import pluralize
+from guidino_cli.tables import read_csv
 from guidino_cli.types import Case
 
 
@@ -23,13 +23,7 @@ def read_pairs(table: Path) -> Pairing:
     Raises:
         DataError: No such file, no such columns, no rows, or a case that comes twice.
     """
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise DataError(f"{table}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table}: not a UTF-8 CSV ({error})") from error
+    _, rows = read_csv(table)
     if not rows or not {"prediction", "truth"} <= set(rows[0]):
         raise DataError(f"{table}: expected a header with the columns prediction,truth and one row a case")
     pairs = [_pair_of(row, table.parent, f"{table}: row {number}") for number, row in enumerate(rows, start=2)]

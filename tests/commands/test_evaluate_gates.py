@@ -239,7 +239,7 @@ def test_piped_output_is_plain_and_fits_80_columns(folders: Path, settings: dict
     text = done.stdout.decode("ascii" if "LC_ALL" in settings else "utf-8")
     assert "\x1b" not in text
     assert done.stderr == b""
-    table = text[text.index("figure") : text.index("pooled")]
+    table = text[text.index("metric") : text.index("pooled")]
     assert max(len(line) for line in table.splitlines()) <= 80
     assert "..." not in table.replace(" .. ", "")
 

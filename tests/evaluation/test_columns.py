@@ -39,7 +39,7 @@ def test_a_table_of_two_columns_needs_no_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "wanted", "said"),
     [
-        ("case,site,age\na,X,3\n", "", "several columns; say which: .*meta.csv:site, .*meta.csv:age"),
+        ("case,site,age\na,X,3\n", "", "several columns; name one: .*meta.csv:site, .*meta.csv:age"),
         ("case,site,age\na,X,3\n", ":scanner", "has no column scanner; it has site, age"),
         ("name,site\na,X\n", "", "found the columns name, site, expected case"),
         ("case,site\nz,X\n", "", "no value for a"),

@@ -1,11 +1,9 @@
 """The result as text: tidy CSV tables and JSON, with everything a reader needs to recompute or doubt a figure."""
 
-import csv
-import io
 import json
 import math
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from guidino_cli.files import file_sha256
 from guidino_cli.metrics import LESION_METRICS, METRICS
 from guidino_cli.metrics.compiled import load_kernel
 from guidino_cli.metrics.lesions import Lesions, lesion_f1, lesion_precision, lesion_recall, recall_by_size
+from guidino_cli.tables import to_csv
 
 SCHEMA = 1
 
@@ -39,7 +38,7 @@ def per_case_csv(evaluation: EvaluationResult) -> str:
     objects = ["objects_true", "objects_found", "objects_extra"] if LESION_METRICS & set(names) else []
     header = ["case", "target", "status", *names, "tp", "fp", "fn", "tn", *objects, "unit", "spacing", "size"]
     rows = ([*_case_row(case, score, names)] for case in evaluation.cases for score in case.scores)
-    return _csv([*header, "prediction", "truth", "note"], rows)
+    return to_csv([*header, "prediction", "truth", "note"], rows)
 
 
 def summary_csv(evaluation: EvaluationResult) -> str:
@@ -51,7 +50,7 @@ def summary_csv(evaluation: EvaluationResult) -> str:
         for stratum, lines in blocks.items()
         for line in lines
     )
-    return _csv(["stratum", "target", "metric", "unit", "n_used", "n_total", *numbers], rows)
+    return to_csv(["stratum", "target", "metric", "unit", "n_used", "n_total", *numbers], rows)
 
 
 def lesions_csv(evaluation: EvaluationResult) -> str:
@@ -61,7 +60,7 @@ def lesions_csv(evaluation: EvaluationResult) -> str:
         for target, lesions in pool_all_lesions(evaluation).items()
         for part in recall_by_size(lesions)
     )
-    return _csv(["target", "smallest", "largest", "found", "total", "recall"], rows)
+    return to_csv(["target", "smallest", "largest", "found", "total", "recall"], rows)
 
 
 def to_json(
@@ -206,14 +205,6 @@ def _hash(path: Path | None) -> str | None:
         return None if path is None else file_sha256(path)
     except OSError:
         return None
-
-
-def _csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def replace_nan(content: Any) -> Any:
