@@ -17,7 +17,6 @@ def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            # Before the rows, because the property reads the file if it is empty.
             return list(reader.fieldnames or []), list(reader)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error

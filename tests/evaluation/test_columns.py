@@ -43,6 +43,7 @@ def test_a_table_of_two_columns_needs_no_name(tmp_path: Path) -> None:
         ("case,site,age\na,X,3\n", ":scanner", "has no column scanner; it has site, age"),
         ("name,site\na,X\n", "", "found the columns name, site, expected case"),
         ("case,site\nz,X\n", "", "no value for a"),
+        ("", "", "found the columns none, expected case"),
     ],
 )
 def test_a_table_that_does_not_fit_says_what_it_has(tmp_path: Path, content: str, wanted: str, said: str) -> None:
