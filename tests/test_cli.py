@@ -132,7 +132,7 @@ def _with_failing_app(guidino, monkeypatch: pytest.MonkeyPatch, error: Exception
 
 
 def _raise(error: BaseException):
-    def run(**_: object) -> None:
+    def run(*_: object) -> None:
         raise error
 
     return run

@@ -3,11 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from guidino_cli.errors import ConfigError
 
@@ -51,14 +47,6 @@ def parse_shard(option: str, text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-Seeds = Annotated[str | None, typer.Option(help="Several runs in -o, a seed each: how many (3), or which (0,1,2).")]
-Folds = Annotated[str | None, typer.Option(help="Several runs in -o, a fold of the data each: how many, or which.")]
-Devices = Annotated[int | None, typer.Option(min=1, help="Processes on this machine, a device each, by torchrun.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on behind the last saved step of -o.")]
-OverwriteRun = Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that is not empty.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, print the settings, stop.")]
-
-
 def teacher_setting(teacher: str) -> str:
     """The setting that says the same.
 
@@ -86,19 +74,3 @@ def _family(weights: str) -> str:
         ways = "give a folder in Hugging Face layout, or name the teacher by --set distill.teacher=..."
         raise ConfigError(f"{path}: does not tell which architecture it is ({error}); {ways}") from error
     return next((family for family in ("dinov3", "dinov2") if kind.startswith(family)), "vit")
-
-
-OptionValue = str | int | bool | Path | list[str] | None
-
-
-def to_argv(options: Mapping[str, OptionValue]) -> list[str]:
-    """`{"seed": 3, "resume": True, "set": ["a=1"], "out": None}` as `--seed 3 --resume --set a=1`."""
-    result: list[str] = []
-    for name, value in options.items():
-        if isinstance(value, bool):
-            result += [f"--{name}"] if value else []
-        elif isinstance(value, list):
-            result += [word for item in value for word in (f"--{name}", item)]
-        elif value is not None:
-            result += [f"--{name}", str(value)]
-    return result

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from guidino_cli.cli.options import Devices, DryRun, OptionValue, OverwriteRun, Resume
 from guidino_cli.cli.workers import launch_workers
-from guidino_cli.options.shared import Device, Offline
+from guidino_cli.options.argv import OptionValue
+from guidino_cli.options.shared import Device, Devices, DryRun, Offline, OverwriteRun, Resume
 
 
 def pretrain(

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from guidino_cli.cli.options import OptionValue, to_argv
+from guidino_cli.options.argv import OptionValue, to_argv
 
 
 def is_worker_process() -> bool:

@@ -1,4 +1,4 @@
-"""From a frozen run, or from a preset, to a run whose backbone is adapted by LoRA."""
+"""`guidino lora-tune`: adapt the backbone of a trained run, or of a preset, by LoRA."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,49 +11,31 @@ from guidino_cli.commands.train import (
     build_and_train,
     default_run_folder,
     load_resumable_run,
+    requested_overrides,
     resolve_restart,
-    seed_override,
 )
 from guidino_cli.config import RunConfig, load_preset, override
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.loading import BaseRun, require_same_model
 from guidino_cli.engine.runs.merging import write_merged_backbone
 from guidino_cli.errors import ConfigError
+from guidino_cli.options.training import LoraTuneOptions, TrainOptions
 
 
-def run(
-    run_path: Path | None,
-    *,
-    preset: str | None,
-    data: Path | None,
-    out: Path | None,
-    overrides: Sequence[str] = (),
-    seed: int | None = None,
-    freeze_heads: bool = False,
-    merge: bool = False,
-    device: str | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    offline: bool = False,
-    dry_run: bool = False,
-) -> None:
-    """Train a new run with LoRA, from a frozen run's heads or from scratch, or go on with one (`resume`)."""
-    if run_path is not None and preset is not None:
-        raise ConfigError("both RUN and --preset: give the run to go on from, or the preset to begin with")
-    out = out or _default_out(run_path, preset)
-    resume, overwrite = resolve_restart(out, resume=resume, overwrite=overwrite)
-    wanted = [*overrides, *seed_override(seed), *(["train.freeze_heads=true"] if freeze_heads else [])]
-    origin: BaseRun | None = None
-    if resume:
-        folder, config = load_resumable_run(out, wanted, seed)
+def run(run_path: Path | None, options: LoraTuneOptions) -> None:
+    """Train a new run with LoRA, from the heads of a frozen run or from scratch, or resume one."""
+    if run_path is not None and options.preset is not None:
+        raise ConfigError("both RUN and --preset: give the run to continue from, or the preset to start with")
+    resolved = resolve_restart(replace(options, out=options.out or _default_out(run_path, options.preset)))
+    base_run: BaseRun | None = None
+    if resolved.resume:
+        folder, config = load_resumable_run(resolved)
     else:
-        folder, config, origin = _new(run_path, preset, out, wanted)
-        folder.require_empty(overwrite=overwrite or dry_run)
-    build_and_train(
-        folder, config, data=data, device=device, resume=resume, offline=offline, dry_run=dry_run, origin=origin
-    )
-    if merge and not dry_run and PartialState().is_main_process:
-        _merge(folder, offline=offline)
+        folder, config, base_run = _new_run(run_path, resolved)
+        folder.require_empty(overwrite=resolved.overwrite or resolved.dry_run)
+    build_and_train(folder, config, resolved, base_run=base_run)
+    if options.merge and not options.dry_run and PartialState().is_main_process:
+        _merge(folder, offline=options.offline)
 
 
 def _default_out(run_path: Path | None, preset: str | None) -> Path | None:
@@ -61,29 +43,28 @@ def _default_out(run_path: Path | None, preset: str | None) -> Path | None:
         return run_path.parent / f"{run_path.resolve().name}-lora"
     if preset is None:
         return None
-    place = default_run_folder(preset)
-    return place if place.name.endswith("-lora") else place.with_name(f"{place.name}-lora")
+    folder = default_run_folder(preset)
+    return folder if folder.name.endswith("-lora") else folder.with_name(f"{folder.name}-lora")
 
 
-def _new(
-    run_path: Path | None, preset: str | None, out: Path | None, overrides: Sequence[str]
-) -> tuple[RunFolder, RunConfig, BaseRun | None]:
-    if out is None or (run_path is None and preset is None):
+def _new_run(run_path: Path | None, options: TrainOptions) -> tuple[RunFolder, RunConfig, BaseRun | None]:
+    out, overrides = options.out, requested_overrides(options)
+    if out is None or (run_path is None and options.preset is None):
         raise ConfigError("nothing to tune: give RUN, a trained run, or add --preset NAME (see `guidino presets`)")
     if run_path is not None:
         if out.resolve() == run_path.resolve():
-            raise ConfigError(f"-o {out}: is RUN itself, which stays as it is; choose another folder")
-        return RunFolder(out), _from_run(run_path, overrides), BaseRun(RunFolder(run_path))
-    config = load_preset(str(preset))
+            raise ConfigError(f"-o {out}: is RUN itself, which is not changed; choose another folder")
+        return RunFolder(out), _config_from_run(run_path, overrides), BaseRun(RunFolder(run_path))
+    config = load_preset(str(options.preset))
     config = override(config, [*([] if config.model.lora else ["model.lora={}"]), *overrides])
     if config.model.lora is None:
         raise ConfigError("model.lora is switched off, so there is nothing to tune; use `guidino train`")
     if config.train.freeze_heads:
-        raise ConfigError("--freeze-heads keeps heads as they are, so it needs trained ones: give RUN, not --preset")
+        raise ConfigError("--freeze-heads keeps the heads as they are, so they must be trained: give RUN, not --preset")
     return RunFolder(out), config, None
 
 
-def _from_run(path: Path, overrides: Sequence[str]) -> RunConfig:
+def _config_from_run(path: Path, overrides: Sequence[str]) -> RunConfig:
     """The settings of a frozen run with LoRA and the user's changes; its heads must stay what they are."""
     frozen = RunFolder(path).config()
     if frozen.model.backbone is None:

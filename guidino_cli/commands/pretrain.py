@@ -90,8 +90,8 @@ def run(
     if resume:
         run_on_all_ranks(trainer.resume)
     on_snapshot = snapshot_callback(folder, trainer.bare_objective.exported_encoder(), paths)
-    go_on = f"guidino pretrain --resume -o {out}"
-    with add_resume_hints(out, go_on=go_on, is_begun=folder.has_state, less_memory=_MEMORY_HINT):
+    resume_command = f"guidino pretrain --resume -o {out}"
+    with add_resume_hints(out, resume_command=resume_command, can_resume=folder.has_state, memory_hint=_MEMORY_HINT):
         trainer.fit(after_row=pretrain_curve_callback(folder), snapshot=on_snapshot)
         run_on_main_process(lambda: _finish(folder, trainer, student))
 

@@ -14,6 +14,7 @@ from guidino_cli.data.images import write_label_map
 from guidino_cli.data.manifest import Manifest, save_manifest
 from guidino_cli.files import write_text
 from guidino_cli.options.evaluation import EvaluateOptions
+from guidino_cli.options.training import TrainOptions
 from guidino_cli.types import Case
 
 _SIDE = 32
@@ -56,7 +57,7 @@ def self_test() -> SelfTest:
         data, out = _make_data(Path(folder) / "data"), Path(folder)
         write_text(out / "preset.yaml", _PRESET)
         started = time.perf_counter()
-        train.run(preset=str(out / "preset.yaml"), data=data, out=out / "run", offline=True)
+        train.run(TrainOptions(preset=str(out / "preset.yaml"), data=data, out=out / "run", offline=True))
         trained = time.perf_counter()
         predict.run(out / "run", [data], out=out / "masks", request=predict.PredictOptions(), offline=True)
         predicted = time.perf_counter()

@@ -12,3 +12,7 @@ PredictOverrides = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", metavar="KEY=VALUE", help="A setting, such as predict.mirror=false."),
 ]
+Devices = Annotated[int | None, typer.Option(min=1, help="Processes on this machine, one device each, by torchrun.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume after the last saved step of -o.")]
+OverwriteRun = Annotated[bool, typer.Option("--overwrite", help="Start again in a folder that is not empty.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, print the settings, stop.")]

@@ -348,4 +348,4 @@ def test_heads_that_were_never_trained_cannot_be_frozen(
 ) -> None:
     words = ("--set", "model.lora={}", "--set", "train.freeze_heads=true")
     outcome = guidino(command, "-p", preset, "-d", data, "-o", tmp_path / "x", "--device", "cpu", *words)
-    assert (outcome.code, "needs trained ones" in _message(outcome)) == (2, True)
+    assert (outcome.code, "they must be trained" in _message(outcome)) == (2, True)

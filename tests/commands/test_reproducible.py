@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from guidino_cli.commands.runs.result import FILE_NAME
+from guidino_cli.commands.runs.result import RESULT_FILE
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.engine.environment import fingerprint_files
 
@@ -53,13 +53,13 @@ def test_the_run_says_how_it_was_made_but_not_where(train, tmp_path: Path) -> No
 def test_an_image_that_changed_since_is_noticed_when_the_run_goes_on(train, guidino, tmp_path: Path) -> None:
     train("run", "--set", "train.epochs=1")
     # As if it had been killed before its end: a finished run says so and stops.
-    (tmp_path / "run" / FILE_NAME).unlink()
+    (tmp_path / "run" / RESULT_FILE).unlink()
     image = tmp_path / "data" / "images" / "case0.png"
     image.write_bytes(image.read_bytes() + b"0")
     outcome = guidino("train", "--resume", "-o", tmp_path / "run", "--device", "cpu")
     assert outcome.code == 0, outcome.stderr
     assert "warning: " in outcome.stderr
-    assert "images or masks have other sizes than when the run began" in outcome.stderr
+    assert "sizes of images or masks have changed since the run started" in outcome.stderr
 
 
 def test_the_fingerprint_of_files_does_not_depend_on_where_they_are(make_data: Maker, tmp_path: Path) -> None:

@@ -85,10 +85,10 @@ def test_the_manifest_itself_may_be_given(guidino, preset: Path, make_data: Make
     assert guidino(*words).code == 0
 
 
-# --- Going on
+# --- Resuming
 
 
-def test_resuming_goes_on_to_the_last_epoch(train, guidino, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resuming_continues_to_the_last_epoch(train, guidino, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from guidino_cli.engine.training.trainer import Trainer
 
     original = Trainer._train_epoch
@@ -102,14 +102,14 @@ def test_resuming_goes_on_to_the_last_epoch(train, guidino, run: Path, monkeypat
         patch.setattr(Trainer, "_train_epoch", interrupted)
         outcome = train("--set", "train.epochs=2")
     assert outcome.code == 130
-    assert f"go on with: guidino train --resume -o {run}" in outcome.stderr
+    assert f"resume with: guidino train --resume -o {run}" in outcome.stderr
     monkeypatch.chdir(run)
     outcome = guidino("train", "--resume", "-o", run, "--device", "cpu")
     assert outcome.code == 0, outcome.stderr
     assert len((run / "history.jsonl").read_text().splitlines()) == 2
 
 
-def test_a_second_ctrl_c_ends_the_first_step_and_says_how_to_go_on(
+def test_a_second_ctrl_c_ends_the_first_step_and_prints_how_to_resume(
     train, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from guidino_cli.engine.training.trainer import Trainer
@@ -120,7 +120,7 @@ def test_a_second_ctrl_c_ends_the_first_step_and_says_how_to_go_on(
     monkeypatch.setattr(Trainer, "_train_epoch", interrupted)
     outcome = train()
     assert outcome.code == 130
-    assert f"go on with: guidino train --resume -o {run}" in outcome.stderr
+    assert f"resume with: guidino train --resume -o {run}" in outcome.stderr
 
 
 def test_resuming_with_other_settings_is_refused(train, guidino, run: Path) -> None:
@@ -181,7 +181,7 @@ def test_resuming_on_data_that_changed_is_refused(train, guidino, run: Path, tmp
     manifest.write_text(manifest.read_text().replace('"split": "val"', '"split": "test"', 1))
     outcome = guidino("train", "--resume", "-o", run, "--device", "cpu")
     assert outcome.code == 3
-    assert "cases.json: has changed since the run began" in _one_line(outcome.stderr)
+    assert "cases.json: has changed since the run started" in _one_line(outcome.stderr)
 
 
 # --- Refusals, each with its exit code and before anything is written

@@ -1,4 +1,4 @@
-"""From a command line to the plan of a set of runs, new or to be continued."""
+"""The plan of a set of runs from a command line, new or resumed, and the checks that its runs fit together."""
 
 import json
 from collections.abc import Sequence
@@ -22,23 +22,24 @@ from guidino_cli.commands.run_sets.plan import (
 from guidino_cli.commands.runs import NO_PRESET
 from guidino_cli.commands.runs.result import read_result
 from guidino_cli.config import RunConfig, dump_config, load_config, load_preset, override, parse_config
-from guidino_cli.data.manifest import MANIFEST_NAME as MANIFEST
-from guidino_cli.data.manifest import load_manifest
+from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
 from guidino_cli.engine.run_folders import require_new_run_folder
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import file_sha256
+from guidino_cli.options.argv import option_values, to_argv
+from guidino_cli.options.training import TrainOptions
 
 
 def require_matching_runs(out: Path, plan: RunSetPlan, text: str | None) -> None:
-    """Refuse runs that exist with other settings than those of the set, seed or fold apart, or of other data.
+    """Require that existing runs have the settings of the set, seed or fold apart, and its data and start weights.
 
     Args:
         out: The set's folder.
-        plan: Of the set.
-        text: Content of `settings.yaml`; None where every run begins with one of `plan.origin`.
+        plan: The set's plan.
+        text: Content of `settings.yaml`; None if every run starts from one of `plan.origin`.
 
     Raises:
-        ConfigError: The message names the run.
+        ConfigError: A run does not match; the message names it.
     """
     for value in plan.values:
         folder = out / plan.name(value)
@@ -48,37 +49,37 @@ def require_matching_runs(out: Path, plan: RunSetPlan, text: str | None) -> None
         found = config.seed if plan.over == "seed" else config.data.fold
         if found != value:
             raise ConfigError(f"{folder}: was trained with {plan.over} {found}; choose another -o, or --overwrite")
-        if _comparable(config, plan.over) != _comparable(_planned(plan, text, value), plan.over):
+        if _comparable(config, plan.over) != _comparable(_planned_config(plan, text, value), plan.over):
             raise ConfigError(f"{folder}: was trained with other settings than the set's; choose another -o")
-        _require_same_beginning(folder, plan, value)
+        _require_same_start(folder, plan, value)
 
 
-def _planned(plan: RunSetPlan, text: str | None, value: int) -> RunConfig:
-    """What a run of the set is trained with."""
+def _planned_config(plan: RunSetPlan, text: str | None, value: int) -> RunConfig:
+    """Configuration that a run of the set is trained with."""
     origin = origin_run(plan, value)
     if origin is not None:
         config = load_config(origin / "config.yaml")
     elif text is not None:
         config = parse_config(yaml.safe_load(text), label=SETTINGS_FILE)
     else:
-        raise DataError(f"{SETTINGS_FILE} is missing from the set; begin it again with --overwrite")
+        raise DataError(f"{SETTINGS_FILE} is missing from the set; start it again with --overwrite")
     if plan.command != "lora-tune":
         return config
-    words = [word for flag, word in pairwise(plan.settings) if flag == "--set"]
+    overrides = [value for flag, value in pairwise(plan.settings) if flag == "--set"]
     frozen = ["train.freeze_heads=true"] if "--freeze-heads" in plan.settings else []
-    return override(config, [*([] if config.model.lora else ["model.lora={}"]), *words, *frozen])
+    return override(config, [*([] if config.model.lora else ["model.lora={}"]), *overrides, *frozen])
 
 
 def _comparable(config: RunConfig, over: VariedSetting) -> RunConfig:
-    """Without the description, which LoRA adds to, and the place of the data, which may be moved."""
+    """The configuration without the description, which LoRA adds to, and the path of the data, which may be moved."""
     data = replace(config.data, root=None)
     if over == "seed":
         return replace(config, description="", data=data, seed=0)
     return replace(config, description="", data=replace(data, fold=None))
 
 
-def _require_same_beginning(folder: Path, plan: RunSetPlan, value: int) -> None:
-    """The same cases, and the same weights of the run that `lora-tune` began with; by their hashes."""
+def _require_same_start(folder: Path, plan: RunSetPlan, value: int) -> None:
+    """Compare the hashes of the cases, and of the weights that `lora-tune` started from."""
     path = folder / "run.json"
     if not path.is_file():
         return
@@ -92,141 +93,159 @@ def _require_same_beginning(folder: Path, plan: RunSetPlan, value: int) -> None:
     origin = origin_run(plan, value)
     files = {} if origin is None else {"weights": origin / "best" / "model.safetensors"}
     if "--data" in plan.place:
-        files["cases"] = Path(plan.place[plan.place.index("--data") + 1]) / MANIFEST
+        files["cases"] = Path(plan.place[plan.place.index("--data") + 1]) / MANIFEST_NAME
     for kind, file in files.items():
         if file.is_file() and file_sha256(file) != known[kind]:
             raise ConfigError(f"{folder}: was trained with other {kind} than {file}; choose another -o")
 
 
+# Options that a run needs again when it is resumed, and those that change what is trained.
+_RUNTIME_OPTIONS = ("device", "devices", "offline", "merge")
+_SETTING_OPTIONS = ("freeze-heads",)
+
+
 @dataclass(frozen=True)
-class RunSetOptions:
-    """The words of a command line; see `running.run`."""
+class RunSetRequest:
+    """A command line that asks for a set of runs.
+
+    Attributes:
+        command: "train" or "lora-tune".
+        options: Options of the command.
+        base_run: RUN of `lora-tune`: the run, or set of runs, that the runs start from.
+    """
 
     command: str
-    seeds: str | None
-    folds: str | None
-    origin: Path | None
-    preset: str | None
-    data: Path | None
-    overrides: Sequence[str]
-    seed: int | None
-    flags: Sequence[str]
-    place: Sequence[str]
+    options: TrainOptions
+    base_run: Path | None = None
 
     @property
     def over(self) -> VariedSetting:
-        """What the runs differ in; without a word about it, a set to go on with says so itself."""
-        return "seed" if self.folds is None else "fold"
+        """Setting that the runs differ in; "seed" for a resumed set, which knows its own."""
+        return "seed" if self.options.folds is None else "fold"
 
     @property
-    def start(self) -> str | None:
-        """The run, or set of runs, that all begin with."""
-        return None if self.origin is None else str(self.origin.resolve())
+    def origin(self) -> str | None:
+        """Absolute path of `base_run`."""
+        return None if self.base_run is None else str(self.base_run.resolve())
 
     @property
-    def where(self) -> list[str]:
-        """Words that every run gets, new or resumed."""
-        if self.data is None:
-            return list(self.place)
-        folder = self.data.parent if self.data.name == MANIFEST else self.data
-        return ["--data", str(folder.resolve()), *self.place]
+    def setting_argv(self) -> list[str]:
+        """Arguments other than --set that change what is trained."""
+        return self._argv(_SETTING_OPTIONS)
 
     @property
-    def settles(self) -> bool:
-        """Whether a word settles what is trained."""
-        return bool(self.preset or self.overrides or self.flags or self.seed is not None)
+    def runtime_argv(self) -> list[str]:
+        """Arguments that every run gets, new or resumed."""
+        argv = self._argv(_RUNTIME_OPTIONS)
+        if self.options.data is None:
+            return argv
+        data = self.options.data
+        return ["--data", str((data.parent if data.name == MANIFEST_NAME else data).resolve()), *argv]
+
+    @property
+    def changes_settings(self) -> bool:
+        """Whether an argument changes what is trained."""
+        options = self.options
+        return bool(options.preset or options.overrides or self.setting_argv or options.seed is not None)
+
+    def _argv(self, names: Sequence[str]) -> list[str]:
+        return to_argv({name: value for name, value in option_values(self.options).items() if name in names})
 
 
-def make_plan(asked: RunSetOptions, out: Path, *, resume: bool, may_hold_files: bool) -> tuple[RunSetPlan, str | None]:
-    """The plan of a set, and the preset's content that its runs begin with, None where no preset is named.
+def make_plan(request: RunSetRequest, out: Path) -> tuple[RunSetPlan, str | None]:
+    """Plan the runs of a set, new or resumed.
 
     Args:
-        asked: The words.
+        request: The command line.
         out: The set's folder.
-        resume: Go on with the set that is there, if one is.
-        may_hold_files: A new set may lie in a folder that is not empty.
+
+    Returns:
+        The plan, and the content of the preset that its runs start with, None if no preset is named.
 
     Raises:
-        ConfigError: Words that do not go together, or a folder that is not empty.
-        DataError: No such folds.
+        ConfigError: Options that do not go together, or a folder that is not empty.
+        DataError: The data has no such folds.
     """
-    values = _values(asked)
-    _require_sense(asked, values)
-    settings, text = _settings(asked)
-    if resume and is_run_set(out):
-        plan = _resumed(asked, out, values, settings, text)
+    options = request.options
+    values = _values(request)
+    _require_consistent(request, values)
+    settings, text = _settings(request)
+    if options.resume and is_run_set(out):
+        plan = _resumed_plan(request, out, values, settings, text)
     else:
-        plan = _begun(asked, out, values, settings, text)
-        require_new_run_folder(out, overwrite=may_hold_files)
+        plan = _new_plan(request, out, values, settings, text)
+        require_new_run_folder(out, overwrite=options.resume or options.overwrite or options.dry_run)
     _require_origins(plan)
     if plan.over == "fold":
-        _require_folds(plan, count=int(asked.folds) if asked.folds is not None and asked.folds.isdigit() else None)
+        _require_folds(
+            plan, count=int(options.folds) if options.folds is not None and options.folds.isdigit() else None
+        )
     return plan, text
 
 
-def _values(asked: RunSetOptions) -> list[int] | None:
-    text = asked.folds or asked.seeds
-    return parse_values(text, f"--{asked.over}s") if text else None
+def _values(request: RunSetRequest) -> list[int] | None:
+    text = request.options.folds or request.options.seeds
+    return parse_values(text, f"--{request.over}s") if text else None
 
 
-def _require_sense(asked: RunSetOptions, values: Sequence[int] | None) -> None:
-    if asked.seeds is not None and asked.folds is not None:
-        raise ConfigError("--seeds and --folds: one at a time; train a set of folds for every --seed instead")
+def _require_consistent(request: RunSetRequest, values: Sequence[int] | None) -> None:
+    options, over = request.options, request.over
+    if options.seeds is not None and options.folds is not None:
+        raise ConfigError("--seeds and --folds: give one of them; train a set of folds for every --seed instead")
     if values is None:
         return
-    over, key = asked.over, "seed" if asked.over == "seed" else "data.fold"
-    if (over == "seed" and asked.seed is not None) or any(item.partition("=")[0] == key for item in asked.overrides):
-        raise ConfigError(f"--{over}s: gives every run its {key}; leave out --seed and --set {key}")
+    key = "seed" if over == "seed" else "data.fold"
+    is_set_twice = any(item.partition("=")[0] == key for item in options.overrides or ())
+    if (over == "seed" and options.seed is not None) or is_set_twice:
+        raise ConfigError(f"--{over}s: sets the {key} of every run; leave out --seed and --set {key}")
 
 
-def _settings(asked: RunSetOptions) -> tuple[list[str], str | None]:
-    """Words that settle what is trained, and the preset's content: the file may change while the runs go on."""
-    overrides = [*asked.overrides, *([] if asked.seed is None else [f"seed={asked.seed}"])]
-    sets = [word for item in overrides for word in ("--set", item)]
-    if asked.preset is None:
-        return [*asked.flags, *sets], None
-    if asked.command == "train":
-        return [*asked.flags], dump_config(load_preset(asked.preset, overrides))
-    # Some settings of lora-tune fit no preset before LoRA is switched on.
-    return [*asked.flags, *sets], dump_config(load_preset(asked.preset))
+def _settings(request: RunSetRequest) -> tuple[list[str], str | None]:
+    """Arguments that change what is trained, and the preset's content: the file may change while the runs train."""
+    options, flags = request.options, request.setting_argv
+    overrides = [*(options.overrides or []), *([] if options.seed is None else [f"seed={options.seed}"])]
+    if options.preset is not None and request.command == "train":
+        return flags, dump_config(load_preset(options.preset, overrides))
+    # Some settings of lora-tune are invalid in a preset before LoRA is switched on.
+    text = None if options.preset is None else dump_config(load_preset(options.preset))
+    return [*flags, *to_argv({"set": overrides})], text
 
 
-def _begun(
-    asked: RunSetOptions, out: Path, values: list[int] | None, settings: list[str], text: str | None
+def _new_plan(
+    request: RunSetRequest, out: Path, values: list[int] | None, settings: list[str], text: str | None
 ) -> RunSetPlan:
-    """The plan of a new set."""
     if values is None:
-        raise ConfigError(f"{out}: no set of runs to go on with; begin one with --seeds 3 or --folds 5")
-    if text is None and asked.origin is None:
+        raise ConfigError(f"{out}: no set of runs to resume; start one with --seeds 3 or --folds 5")
+    if text is None and request.base_run is None:
         raise ConfigError(NO_PRESET)
-    return RunSetPlan(asked.command, asked.over, values, settings, asked.where, asked.start)
+    return RunSetPlan(request.command, request.over, values, settings, request.runtime_argv, request.origin)
 
 
-def _resumed(
-    asked: RunSetOptions, out: Path, values: list[int] | None, settings: list[str], text: str | None
+def _resumed_plan(
+    request: RunSetRequest, out: Path, values: list[int] | None, settings: list[str], text: str | None
 ) -> RunSetPlan:
-    """The plan of a set to go on with, with more values if they are asked for."""
+    """The plan of the set in `out`, with further values if they are requested."""
     plan = load_plan(out)
     if values is not None:
-        if asked.over != plan.over or not set(plan.values) <= set(values):
-            have = ",".join(map(str, plan.values))
-            raise ConfigError(f"{out}: is a set of {plan.over}s {have}; --resume goes on with these, or adds to them")
+        if request.over != plan.over or not set(plan.values) <= set(values):
+            known = ",".join(map(str, plan.values))
+            raise ConfigError(f"{out}: is a set of {plan.over}s {known}; --resume resumes these, or adds to them")
         plan = replace(plan, values=values)
-    if asked.settles and (settings, text) != (plan.settings, read_set_settings(out)):
-        raise ConfigError(f"{out}: --resume goes on with the set's own settings; leave out --preset, --set, --seed")
-    # The origin may have been moved; runs that exist began with the same weights, or are refused later.
-    return replace(plan, place=asked.where or plan.place, origin=asked.start or plan.origin)
+    if request.changes_settings and (settings, text) != (plan.settings, read_set_settings(out)):
+        raise ConfigError(f"{out}: --resume uses the set's own settings; leave out --preset, --set, --seed")
+    # The origin may have been moved; existing runs started from the same weights, or are refused later.
+    return replace(plan, place=request.runtime_argv or plan.place, origin=request.origin or plan.origin)
 
 
 def _require_origins(plan: RunSetPlan) -> None:
-    """What lora-tune begins with: one run for all seeds, or a run each; over folds only a run each."""
+    """Require finished runs to start from: one for all seeds, or one each; over folds one each."""
     if plan.origin is None:
         return
     origin = Path(plan.origin)
     if not is_run_set(origin):
         if plan.over == "fold":
             raise ConfigError(
-                f"{origin}: one run for all folds has seen the cases that folds validate on; "
+                f"{origin}: one run for all folds was trained on cases that the folds validate on; "
                 "give a set of folds, made by `guidino train --folds`"
             )
         return
@@ -236,7 +255,7 @@ def _require_origins(plan: RunSetPlan) -> None:
 
 
 def _require_folds(plan: RunSetPlan, *, count: int | None) -> None:
-    """`DataError` unless the data has the folds, as many as `count` if given, and none shares a group with another."""
+    """`DataError` unless the data has the folds, exactly `count` if given, and no group is in two of them."""
     if "--data" not in plan.place:
         if plan.origin is None:
             raise ConfigError("no data: add --data DATA, a folder made by `guidino prepare --folds 5`")
@@ -250,8 +269,8 @@ def _require_folds(plan: RunSetPlan, *, count: int | None) -> None:
     if count is not None and count != len(known):
         raise DataError(f"--folds {count}: the data has {len(known)} folds ({folder}); give --folds {len(known)}")
     if not set(plan.values) <= set(known):
-        asked = ",".join(map(str, plan.values))
-        raise DataError(f"--folds {asked}: the data has folds {known[0]}..{known[-1]} ({folder})")
+        requested = ",".join(map(str, plan.values))
+        raise DataError(f"--folds {requested}: the data has folds {known[0]}..{known[-1]} ({folder})")
     fold_of: dict[str, int | None] = {}
     for case in cases:
         if fold_of.setdefault(case.group, case.fold) != case.fold:

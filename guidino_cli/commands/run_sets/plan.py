@@ -21,16 +21,16 @@ VariedSetting = Literal["seed", "fold"]
 
 @dataclass(frozen=True)
 class RunSetPlan:
-    """What the runs of a set are.
+    """The runs of a set; its fields are written to `runs.json`.
 
     Attributes:
         command: "train" or "lora-tune".
-        over: What they differ in.
-        values: A run each.
-        settings: Words that settle what is trained, the same for all runs; without the preset's name, whose content
-            is kept in `settings.yaml`.
-        place: Words that a run needs again to go on, such as `--data`.
-        origin: The run, or set of runs, that `lora-tune` begins with.
+        over: Setting that the runs differ in.
+        values: Value of that setting, one per run.
+        settings: Arguments that change what is trained, the same for all runs; without the preset, whose content is
+            kept in `settings.yaml`.
+        place: Arguments that a run needs again when it is resumed, such as `--data`.
+        origin: The run, or set of runs, that `lora-tune` starts from.
     """
 
     command: str
@@ -41,15 +41,15 @@ class RunSetPlan:
     origin: str | None = None
 
     def name(self, value: int) -> str:
-        """Of the run's folder, such as `seed-0`."""
+        """Name of the run's folder, such as `seed-0`."""
         return f"{self.over}-{value}"
 
 
 def parse_values(text: str, option: str) -> list[int]:
-    """Read `3` as 0, 1, 2, and `4,7` (or `4,`) as it stands.
+    """Parse a count such as `3`, which means 0, 1, 2, or a list such as `4,7` or `4,`.
 
     Raises:
-        ConfigError: Neither; or the same number twice.
+        ConfigError: Neither, or a number given twice.
     """
     if re.fullmatch(r"[1-9]\d*", text):
         return list(range(int(text)))
@@ -58,7 +58,7 @@ def parse_values(text: str, option: str) -> list[int]:
         raise ConfigError(f"{option} {text}: expected how many, such as 3, or which, such as 0,1,2 (one alone: 2,)")
     values = [int(number) for number in numbers]
     if len(set(values)) < len(values):
-        raise ConfigError(f"{option} {text}: names a number twice")
+        raise ConfigError(f"{option} {text}: gives a number twice")
     return values
 
 
@@ -68,7 +68,7 @@ def is_run_set(folder: Path | None) -> bool:
 
 
 def origin_run(plan: RunSetPlan, value: int) -> Path | None:
-    """The run that a run of the set begins with, if any."""
+    """The run that a run of the set starts from, if any."""
     if plan.origin is None:
         return None
     origin = Path(plan.origin)
@@ -76,7 +76,7 @@ def origin_run(plan: RunSetPlan, value: int) -> Path | None:
 
 
 def read_set_settings(out: Path) -> str | None:
-    """Content of a set's `settings.yaml`; None where all runs begin with a run and no preset."""
+    """Content of a set's `settings.yaml`; None if all runs start from another run and not from a preset."""
     path = out / SETTINGS_FILE
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
@@ -87,7 +87,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class RunSetRow:
-    """One run of a set; `exit_code` is None as long as it was not tried, and 0 if it finished."""
+    """One run of a set; `exit_code` is None until it has been started, and 0 if it finished."""
 
     run: str
     value: int
@@ -96,7 +96,7 @@ class RunSetRow:
 
 
 def collect_rows(plan: RunSetPlan, out: Path, exit_codes: dict[int, int]) -> list[RunSetRow]:
-    """Every planned run with what it came to."""
+    """Every planned run with its exit code and result."""
     rows = []
     for value in plan.values:
         result = read_result(out / plan.name(value))
@@ -105,13 +105,13 @@ def collect_rows(plan: RunSetPlan, out: Path, exit_codes: dict[int, int]) -> lis
 
 
 def summarize_scores(rows: Sequence[RunSetRow]) -> dict[str, float | int | None]:
-    """Of the finished runs: mean, sample standard deviation (None of one run), least and largest validation Dice."""
+    """Mean, sample standard deviation (None for one run), minimum and maximum of the finished runs' validation Dice."""
     dice = [row.result.val_dice for row in rows if row.result is not None]
     if not dice:
         return {"runs": 0, "of": len(rows), "mean": None, "sd": None, "min": None, "max": None}
-    spread = statistics.stdev(dice) if len(dice) > 1 else None
+    deviation = statistics.stdev(dice) if len(dice) > 1 else None
     mean = statistics.fmean(dice)
-    return {"runs": len(dice), "of": len(rows), "mean": mean, "sd": spread, "min": min(dice), "max": max(dice)}
+    return {"runs": len(dice), "of": len(rows), "mean": mean, "sd": deviation, "min": min(dice), "max": max(dice)}
 
 
 def save_run_set(out: Path, plan: RunSetPlan, rows: Sequence[RunSetRow]) -> None:
@@ -133,10 +133,10 @@ def save_run_set(out: Path, plan: RunSetPlan, rows: Sequence[RunSetRow]) -> None
 
 
 def load_plan(out: Path) -> RunSetPlan:
-    """The plan of a set.
+    """Read the plan of a set.
 
     Raises:
-        DataError: No set, a damaged one, or one of another version.
+        DataError: No set, a damaged one, or one of another format.
     """
     path = out / SET_FILE
     try:
@@ -145,6 +145,6 @@ def load_plan(out: Path) -> RunSetPlan:
             raise DataError(f"{path}: written in format {content['format']}, this guidino reads format {_FORMAT}")
         return RunSetPlan(**{name: content[name] for name in RunSetPlan.__dataclass_fields__})
     except FileNotFoundError as error:
-        raise DataError(f"{out}: no {SET_FILE}, so no set of runs; begin one with --seeds or --folds") from error
+        raise DataError(f"{out}: no {SET_FILE}, so no set of runs; start one with --seeds or --folds") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: damaged ({type(error).__name__}: {error}); remove it and begin again") from error
+        raise DataError(f"{path}: damaged ({type(error).__name__}: {error}); remove it and start again") from error

@@ -1,4 +1,4 @@
-"""Train the runs of a set, one process each; mean and spread as a table at the end."""
+"""Train the runs of a set, one process each, and print a table of their scores."""
 
 import shlex
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from guidino_cli.commands.run_sets.options import RunSetOptions, make_plan, require_matching_runs
+from guidino_cli.commands.run_sets.options import RunSetRequest, make_plan, require_matching_runs
 from guidino_cli.commands.run_sets.plan import (
     SET_FILE,
     SETTINGS_FILE,
@@ -23,27 +23,27 @@ from guidino_cli.commands.run_sets.plan import (
     summarize_scores,
 )
 from guidino_cli.commands.runs.launcher import run_in_subprocess
-from guidino_cli.commands.runs.result import FILE_NAME as RESULT
-from guidino_cli.commands.runs.result import read_result
+from guidino_cli.commands.runs.result import RESULT_FILE, read_result
 from guidino_cli.errors import EXIT_CODES, ConfigError, PartialError, StoppedError
 from guidino_cli.files import write_text
+from guidino_cli.options.training import TrainOptions
 from guidino_cli.progress import log_info
 
-_MEANING = {
-    "seed": "Scores are of the selected epoch, on the validation cases that selected it.",
-    "fold": "Scores are of the selected epoch, on the fold that selected it: they flatter.",
+_CAVEATS = {
+    "seed": "Scores of the best epoch, on the validation cases that selected it.",
+    "fold": "Scores of the best epoch, on the fold that selected it, so they are optimistic.",
 }
 
 
 def print_table(plan: RunSetPlan, out: Path, rows: Sequence[RunSetRow]) -> None:
-    """Print a row a run, mean and spread, and where they are kept."""
+    """Print a row per run, mean and standard deviation, and the names of the files that hold them."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("run", "val Dice", "epoch", "of", "minutes"):
         table.add_column(title, justify="left" if title == "run" else "right")
     for row in rows:
         table.add_row(*_cells(row))
     Console(highlight=False).print(table)
-    _print_spread(plan, rows)
+    _print_summary(plan, rows)
     print(f"wrote {out / TABLE_FILE} and {out / SET_FILE}")
 
 
@@ -54,19 +54,19 @@ def _cells(row: RunSetRow) -> tuple[str, ...]:
     return row.run, f"{result.val_dice:.4f}", str(result.epoch), str(result.epochs), f"{result.seconds / 60:.1f}"
 
 
-def _print_spread(plan: RunSetPlan, rows: Sequence[RunSetRow]) -> None:
-    found = summarize_scores(rows)
-    if found["mean"] is None:
+def _print_summary(plan: RunSetPlan, rows: Sequence[RunSetRow]) -> None:
+    stats = summarize_scores(rows)
+    if stats["mean"] is None:
         return
-    spread = "" if found["sd"] is None else f" +- {found['sd']:.4f} (sample standard deviation)"
-    count = f"{found['runs']} of {found['of']} runs" if found["runs"] != found["of"] else f"{found['of']} runs"
-    print(f"mean val Dice {found['mean']:.4f}{spread} of {count}")
-    print(f"from {found['min']:.4f} to {found['max']:.4f}")
-    print(_MEANING[plan.over])
+    spread = "" if stats["sd"] is None else f" +- {stats['sd']:.4f} (sample standard deviation)"
+    count = f"{stats['runs']} of {stats['of']} runs" if stats["runs"] != stats["of"] else f"{stats['of']} runs"
+    print(f"mean val Dice {stats['mean']:.4f}{spread} of {count}")
+    print(f"from {stats['min']:.4f} to {stats['max']:.4f}")
+    print(_CAVEATS[plan.over])
 
 
 def failure_reason(code: int | None) -> str:
-    """Why a run failed, from its exit code; None where it left no result."""
+    """Why a run failed, from its exit code; None if it left no result."""
     if code is not None and code < 0:
         return f"killed by signal {-code}" + (", as the system does when memory runs out" if code == -9 else "")
     return f"exit code {code}: {EXIT_CODES.get(code or 0, 'unknown')}" if code else "left no result"
@@ -76,87 +76,61 @@ CommandRunner = Callable[[Sequence[str]], int]
 
 
 def run(
-    command: str,
-    *,
-    seeds: str | None,
-    folds: str | None,
-    origin: Path | None = None,
-    preset: str | None,
-    data: Path | None,
-    out: Path | None,
-    overrides: Sequence[str],
-    seed: int | None,
-    flags: Sequence[str] = (),
-    place: Sequence[str] = (),
-    resume: bool,
-    overwrite: bool,
-    dry_run: bool,
-    caller: CommandRunner = run_in_subprocess,
+    command: str, options: TrainOptions, *, base_run: Path | None = None, runner: CommandRunner = run_in_subprocess
 ) -> None:
     """Train every run of a set that is not finished.
 
     Args:
         command: "train" or "lora-tune".
-        seeds: How many, or which; None over folds.
-        folds: How many, or which; None over seeds.
-        origin: RUN of lora-tune.
-        preset: Of the command.
-        data: Of the command.
-        out: The set's folder.
-        overrides: Of the command.
-        seed: Of the command, the same for all folds.
-        flags: More words of the command that settle what is trained.
-        place: Words that every run gets, new or resumed.
-        resume: Go on with a set.
-        overwrite: Begin anew in a folder that is not empty.
-        dry_run: Print the command lines, train nothing.
-        caller: Runs words as a command, returns the exit code.
+        options: Options of the command.
+        base_run: RUN of `lora-tune`.
+        runner: Runs `guidino ARGV` and returns its exit code.
 
     Raises:
-        ConfigError: Words that do not go together.
-        DataError: No such folds.
+        ConfigError: Options that do not go together.
+        DataError: The data has no such folds.
         PartialError: Some runs failed; the others are done.
     """
+    out = options.out
     if out is None:
         raise ConfigError("--seeds and --folds need a folder for the runs: add -o OUT")
-    asked = RunSetOptions(command, seeds, folds, origin, preset, data, overrides, seed, flags, place)
-    plan, text = make_plan(asked, out, resume=resume, may_hold_files=resume or overwrite or dry_run)
-    if not overwrite:
+    plan, text = make_plan(RunSetRequest(command, options, base_run), out)
+    if not options.overwrite:
         require_matching_runs(out, plan, text or read_set_settings(out))
-    if dry_run:
+    if options.dry_run:
         for value in plan.values:
-            print(shlex.join(["guidino", *_words(plan, out, value)]))
+            print(shlex.join(["guidino", *_argv(plan, out, value)]))
         return
-    if overwrite and not resume:
-        _forget(plan, out)
+    if options.overwrite and not options.resume:
+        _reset_runs(plan, out)
     if text is not None:
         write_text(out / SETTINGS_FILE, text)
-    _carry_out(plan, out, caller=caller)
+    _run_all(plan, out, runner=runner)
 
 
-def _forget(plan: RunSetPlan, out: Path) -> None:
-    """Take from old runs what a set would go on from; what is not ours stays."""
+def _reset_runs(plan: RunSetPlan, out: Path) -> None:
+    """Remove the files of old runs that a set would resume from; other files stay."""
     for value in plan.values:
         folder = out / plan.name(value)
         shutil.rmtree(folder / "last", ignore_errors=True)
-        for name in (RESULT, "config.yaml"):
+        for name in (RESULT_FILE, "config.yaml"):
             (folder / name).unlink(missing_ok=True)
 
 
-def _words(plan: RunSetPlan, out: Path, value: int) -> list[str]:
-    """The command of a run: it goes on if it has something to go on from."""
+def _argv(plan: RunSetPlan, out: Path, value: int) -> list[str]:
+    """Command line of a run, which is resumed if it has a state."""
     folder = out / plan.name(value)
-    # A kill may leave a hidden file that was not whole yet.
+    # A kill may leave an unfinished hidden file.
     if any(not path.name.startswith(".") for path in (folder / "last").glob("*")):
         return [plan.command, "--resume", "-o", str(folder), *plan.place]
-    begin = ["--preset", str(out / SETTINGS_FILE)]
+    start = ["--preset", str(out / SETTINGS_FILE)]
     origin = origin_run(plan, value)
     if origin is not None:
-        begin = [str(origin)]
+        start = [str(origin)]
     key = "seed" if plan.over == "seed" else "data.fold"
-    # The folder is of this set: an attempt that left nothing to go on from may be written over.
+    # The folder belongs to this set: an attempt that left no state may be overwritten.
     return [
-        plan.command, *begin, *plan.settings, "--set", f"{key}={value}", *plan.place, "-o", str(folder), "--overwrite",
+        plan.command, *start, *plan.settings, "--set", f"{key}={value}", *plan.place, "-o", str(folder), "--overwrite",
     ]  # fmt: skip
 
 
@@ -165,9 +139,9 @@ def _is_finished(plan: RunSetPlan, folder: Path) -> bool:
     return read_result(folder) is not None and merged
 
 
-def _carry_out(plan: RunSetPlan, out: Path, *, caller: CommandRunner) -> None:
+def _run_all(plan: RunSetPlan, out: Path, *, runner: CommandRunner) -> None:
     codes: dict[int, int] = {}
-    go_on = f"guidino {plan.command} --resume -o {out}"
+    resume_command = f"guidino {plan.command} --resume -o {out}"
     save_run_set(out, plan, collect_rows(plan, out, codes))
     for number, value in enumerate(plan.values, start=1):
         name = plan.name(value)
@@ -176,9 +150,9 @@ def _carry_out(plan: RunSetPlan, out: Path, *, caller: CommandRunner) -> None:
             continue
         log_info(f"{name} ({number} of {len(plan.values)})")
         try:
-            codes[value] = caller(_words(plan, out, value))
+            codes[value] = runner(_argv(plan, out, value))
         except (KeyboardInterrupt, StoppedError):
-            print(f"guidino: interrupted; go on with: {go_on}", file=sys.stderr)
+            print(f"guidino: interrupted; resume with: {resume_command}", file=sys.stderr)
             raise
         finally:
             save_run_set(out, plan, collect_rows(plan, out, codes))
@@ -186,4 +160,6 @@ def _carry_out(plan: RunSetPlan, out: Path, *, caller: CommandRunner) -> None:
     print_table(plan, out, rows)
     failed = [f"{row.run} ({failure_reason(row.exit_code)})" for row in rows if row.exit_code != 0]
     if failed:
-        raise PartialError(f"{len(failed)} of {len(rows)} runs failed: {', '.join(failed)}; try them again: {go_on}")
+        raise PartialError(
+            f"{len(failed)} of {len(rows)} runs failed: {', '.join(failed)}; retry them: {resume_command}"
+        )

@@ -1,3 +1,3 @@
-"""One training run or many: how they are started, and what is kept of them."""
+"""Training runs: child processes, messages, figures and results."""
 
-NO_PRESET = "nothing to train: add --preset, a NAME (see `guidino presets`) or a file of your own, such as mine.yaml"
+NO_PRESET = "nothing to train: add --preset with a name (see `guidino presets`) or a YAML file of your own"

@@ -1,4 +1,4 @@
-"""Training a set of runs: which are started, skipped or failed, and the table at the end."""
+"""Training a set of runs: which are started, skipped or failed, and the table of scores."""
 
 import csv
 import json
@@ -10,85 +10,86 @@ import pytest
 from guidino_cli.commands.run_sets import run
 from guidino_cli.config import load_preset
 from guidino_cli.errors import PartialError
+from guidino_cli.options.training import LoraTuneOptions
 
 Maker = Callable[..., Path]
 
 
-def test_every_seed_gets_a_run_of_its_own(trainings, train, out: Path) -> None:
-    caller = trainings([0.5, 0.5, 0.5])
-    train(caller, seeds="3")
-    assert caller.values == ["seed=0", "seed=1", "seed=2"]
-    assert [Path(words[words.index("-o") + 1]).name for words in caller.calls] == ["seed-0", "seed-1", "seed-2"]
+def test_every_seed_gets_a_run_of_its_own(fake_runner, train, out: Path) -> None:
+    runner = fake_runner([0.5, 0.5, 0.5])
+    train(runner, seeds="3")
+    assert runner.values == ["seed=0", "seed=1", "seed=2"]
+    assert [Path(words[words.index("-o") + 1]).name for words in runner.calls] == ["seed-0", "seed-1", "seed-2"]
 
 
-def test_every_fold_gets_a_run_with_the_seed_that_was_asked_for(trainings, train) -> None:
-    caller = trainings([0.5, 0.5, 0.5])
-    train(caller, folds="3", seed=7)
-    assert caller.values == ["data.fold=0", "data.fold=1", "data.fold=2"]
-    settings = Path(caller.calls[0][caller.calls[0].index("--preset") + 1])
+def test_every_fold_gets_a_run_with_the_seed_that_was_asked_for(fake_runner, train) -> None:
+    runner = fake_runner([0.5, 0.5, 0.5])
+    train(runner, folds="3", seed=7)
+    assert runner.values == ["data.fold=0", "data.fold=1", "data.fold=2"]
+    settings = Path(runner.calls[0][runner.calls[0].index("--preset") + 1])
     assert load_preset(str(settings)).seed == 7
 
 
 def test_a_dry_run_prints_the_command_lines_and_writes_nothing(
-    trainings, train, out: Path, capsys: pytest.CaptureFixture[str]
+    fake_runner, train, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(trainings([]), seeds="2", dry_run=True)
+    train(fake_runner([]), seeds="2", dry_run=True)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines] == [["guidino", "train"]] * 2
     assert not out.exists()
 
 
 def test_a_run_that_fails_does_not_lose_the_others(
-    trainings, train, out: Path, capsys: pytest.CaptureFixture[str]
+    fake_runner, train, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(PartialError, match=r"1 of 3 runs failed: seed-1 \(killed by signal 9, as the system does"):
-        train(trainings([0.6, 0.8], codes=[0, -9, 0]), seeds="3")
+        train(fake_runner([0.6, 0.8], codes=[0, -9, 0]), seeds="3")
     assert "mean val Dice 0.7000 +- 0.1414 (sample standard deviation) of 2 of 3 runs" in capsys.readouterr().out
     content = json.loads((out / "runs.json").read_text())
     assert [row["exit_code"] for row in content["runs"]] == [0, -9, 0]
 
 
 def test_a_failure_ends_with_6(
-    trainings, guidino, make_data: Maker, out: Path, monkeypatch: pytest.MonkeyPatch
+    fake_runner, guidino, make_data: Maker, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # `call` is the default of an argument: nothing of the command line is left out but the processes.
-    monkeypatch.setitem(run.run.__kwdefaults__, "caller", trainings([0.6], codes=[0, 7]))
+    monkeypatch.setitem(run.run.__kwdefaults__, "runner", fake_runner([0.6], codes=[0, 7]))
     outcome = guidino("train", "-p", "demo", "-d", make_data(), "-o", out, "--seeds", "2")
     assert outcome.code == 6
     assert "seed-1 (exit code 7: out of memory or disk space)" in outcome.stderr
 
 
-def test_resuming_skips_what_is_finished_and_goes_on_with_what_has_a_state(trainings, train, out: Path) -> None:
+def test_resuming_skips_what_is_finished_and_goes_on_with_what_has_a_state(fake_runner, train, out: Path) -> None:
     with pytest.raises(PartialError):
-        train(trainings([0.6, 0.8], codes=[0, 7, 0]), seeds="3")
-    again = trainings([0.7])
+        train(fake_runner([0.6, 0.8], codes=[0, 7, 0]), seeds="3")
+    again = fake_runner([0.7])
     train(again, seeds=None, preset=None, data=None, resume=True)
     assert [words[:4] for words in again.calls] == [["train", "--resume", "-o", str(out / "seed-1")]]
     assert json.loads((out / "runs.json").read_text())["val_dice"]["mean"] == pytest.approx(0.7)
 
 
-def test_a_run_that_left_no_state_starts_anew(trainings, train, out: Path) -> None:
+def test_a_run_that_left_no_state_starts_anew(fake_runner, train, out: Path) -> None:
     def dies_early(words: Sequence[str]) -> int:
         Path(words[words.index("-o") + 1]).mkdir(parents=True)
         return 3
 
     with pytest.raises(PartialError):
         train(dies_early, seeds="1")
-    again = trainings([0.7])
+    again = fake_runner([0.7])
     train(again, preset=None, data=None, resume=True)
     assert "--resume" not in again.calls[0]
     assert "--overwrite" in again.calls[0]
 
 
 def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(
-    trainings, train, out: Path, capsys: pytest.CaptureFixture[str]
+    fake_runner, train, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trainings = trainings([0.6])
+    finishing = fake_runner([0.6])
 
     def interrupted(words: Sequence[str]) -> int:
-        if trainings.calls:
+        if finishing.calls:
             raise KeyboardInterrupt
-        return trainings(words)
+        return finishing(words)
 
     with pytest.raises(KeyboardInterrupt):
         train(interrupted, seeds="2")
@@ -96,7 +97,7 @@ def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(
     assert [row["exit_code"] for row in json.loads((out / "runs.json").read_text())["runs"]] == [0, None]
 
 
-def test_half_a_state_left_by_a_kill_is_nothing_to_go_on_from(trainings, train, out: Path) -> None:
+def test_half_a_state_left_by_a_kill_is_nothing_to_go_on_from(fake_runner, train, out: Path) -> None:
     def killed(words: Sequence[str]) -> int:
         (out / "seed-0" / "last").mkdir(parents=True)
         (out / "seed-0" / "last" / ".state.7.tmp.pt").write_text("half")
@@ -104,28 +105,26 @@ def test_half_a_state_left_by_a_kill_is_nothing_to_go_on_from(trainings, train, 
 
     with pytest.raises(PartialError):
         train(killed, seeds="1")
-    again = trainings([0.7])
+    again = fake_runner([0.7])
     train(again, preset=None, data=None, resume=True)
     assert "--resume" not in again.calls[0]
 
 
-def test_overwriting_takes_nothing_over_from_the_old_set(trainings, train, out: Path) -> None:
-    train(trainings([0.6, 0.7]), seeds="2")
-    again = trainings([0.1], codes=[0, 4])
+def test_overwriting_takes_nothing_over_from_the_old_set(fake_runner, train, out: Path) -> None:
+    train(fake_runner([0.6, 0.7]), seeds="2")
+    again = fake_runner([0.1], codes=[0, 4])
     with pytest.raises(PartialError):
         train(again, seeds="2", overwrite=True)
     assert all("--resume" not in words for words in again.calls)
     assert json.loads((out / "runs.json").read_text())["val_dice"]["max"] == 0.1
 
 
-def test_a_set_is_tuned_run_by_run(trainings, train, out: Path, tmp_path: Path) -> None:
-    train(trainings([0.6, 0.7]), seeds="2")
-    caller = trainings([0.8, 0.9])
-    run.run(
-        "lora-tune", seeds="2", folds=None, origin=out, preset=None, data=None, out=tmp_path / "tuned",
-        overrides=[], seed=None, resume=False, overwrite=False, dry_run=False, caller=caller,
-    )  # fmt: skip
-    assert [words[:2] for words in caller.calls] == [["lora-tune", str(out / f"seed-{i}")] for i in range(2)]
+def test_a_set_is_tuned_run_by_run(fake_runner, train, out: Path, tmp_path: Path) -> None:
+    train(fake_runner([0.6, 0.7]), seeds="2")
+    runner = fake_runner([0.8, 0.9])
+    options = LoraTuneOptions(seeds="2", out=tmp_path / "tuned")
+    run.run("lora-tune", options, base_run=out, runner=runner)
+    assert [words[:2] for words in runner.calls] == [["lora-tune", str(out / f"seed-{i}")] for i in range(2)]
 
 
 def test_starting_a_set_imports_no_torch() -> None:
@@ -137,15 +136,15 @@ def test_starting_a_set_imports_no_torch() -> None:
 
 
 def test_the_table_has_a_row_a_run_and_says_what_the_scores_are(
-    trainings, train, out: Path, capsys: pytest.CaptureFixture[str]
+    fake_runner, train, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(trainings([0.6, 0.7, 0.8]), folds="3")
+    train(fake_runner([0.6, 0.7, 0.8]), folds="3")
     said = capsys.readouterr().out
     assert [line.split() for line in said.splitlines()[1:4]] == [
         [f"fold-{i}", score, "3", "5", "1.0"] for i, score in enumerate(("0.6000", "0.7000", "0.8000"))
     ]
     assert "mean val Dice 0.7000 +- 0.1000 (sample standard deviation) of 3 runs" in said
-    assert "the fold that selected it: they flatter" in said
+    assert "the fold that selected it, so they are optimistic" in said
     assert all(len(line) <= 80 for line in said.splitlines() if str(out) not in line)
     with (out / "runs.csv").open() as file:
         assert [row["val_dice"] for row in csv.DictReader(file)] == ["0.6", "0.7", "0.8"]

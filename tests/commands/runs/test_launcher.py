@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from guidino_cli.cli.options import to_argv
 from guidino_cli.commands.runs import launcher
 from guidino_cli.commands.runs.launcher import launch
 from guidino_cli.errors import ConfigError, StoppedError
+from guidino_cli.options.argv import to_argv
+from guidino_cli.options.training import TrainOptions
 
 
 class _Process:
@@ -30,7 +31,7 @@ class _Process:
 
 
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, StoppedError), (signal.SIGINT, KeyboardInterrupt)])
-def test_a_signal_is_handed_on_and_ends_the_caller_in_its_way(
+def test_a_signal_is_forwarded_and_ends_the_caller_with_its_error(
     number: signal.Signals, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process, before = _Process(number), signal.getsignal(number)
@@ -84,7 +85,7 @@ def test_two_processes_are_one_with_twice_the_batch(train, guidino, read_history
 
 
 @pytest.mark.slow
-def test_a_refusal_in_every_process_is_said_once_and_ends_with_its_exit_code(train) -> None:
+def test_an_error_in_every_process_is_printed_once_and_sets_the_exit_code(train) -> None:
     outcome = train("run", "--devices", "2", "--set", "data.image_size=33")
     assert outcome.returncode == 2
     assert outcome.stderr.count("data.image_size is 33") == 1
@@ -125,12 +126,12 @@ def test_sigterm_ends_several_processes_as_it_ends_one(monkeypatch: pytest.Monke
     for name in ("OMP_NUM_THREADS", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", elastic_launch)
-    with pytest.raises(StoppedError, match="go on with --resume") as caught:
+    with pytest.raises(StoppedError, match="resume with --resume") as caught:
         launch(["train"], processes=2, device="cpu")
     assert caught.value.exit_code == 143
 
 
-def test_the_processes_get_the_words_but_devices(guidino, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_workers_get_the_options_but_devices(guidino, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen = []
     monkeypatch.setattr(
         "guidino_cli.commands.runs.launcher.launch", lambda line, **options: seen.append((line, options))
@@ -141,16 +142,16 @@ def test_the_processes_get_the_words_but_devices(guidino, monkeypatch: pytest.Mo
     assert seen == [(line, {"processes": 2, "device": None})]
 
 
-def test_options_become_words() -> None:
+def test_options_become_arguments() -> None:
     given = {"seed": 0, "resume": True, "offline": False, "set": ["a=1", "b=2"], "out": None}
     assert to_argv(given) == ["--seed", "0", "--resume", "--set", "a=1", "--set", "b=2"]
 
 
-# --- What torchrun starts again
+# --- Restarts by torchrun
 
 
 @pytest.mark.parametrize(("has_state", "wanted"), [(True, (True, False)), (False, (False, True))])
-def test_a_restarted_process_goes_on_from_its_state_or_begins_anew(
+def test_a_restarted_process_resumes_from_its_state_or_starts_again(
     has_state: bool, wanted: tuple[bool, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from guidino_cli.commands.train import resolve_restart
@@ -160,11 +161,13 @@ def test_a_restarted_process_goes_on_from_its_state_or_begins_anew(
         (tmp_path / "last").mkdir()
         (tmp_path / "last" / STATE_FILE).write_text("")
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert resolve_restart(tmp_path, resume=False, overwrite=False) == wanted
+    options = resolve_restart(TrainOptions(out=tmp_path))
+    assert (options.resume, options.overwrite) == wanted
 
 
-def test_the_first_start_does_as_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_start_keeps_its_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from guidino_cli.commands.train import resolve_restart
 
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
-    assert resolve_restart(tmp_path, resume=False, overwrite=False) == (False, False)
+    options = TrainOptions(out=tmp_path)
+    assert resolve_restart(options) == options

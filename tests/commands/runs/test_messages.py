@@ -1,4 +1,4 @@
-"""What ends a run in the middle of a step is told with the way on."""
+"""Errors and interruptions in the middle of a step, with the hints that they get."""
 
 import errno
 from pathlib import Path
@@ -9,16 +9,16 @@ from guidino_cli.commands.runs.messages import add_resume_hints
 from guidino_cli.errors import DataError, ResourceError
 
 
-def _end_with(error: BaseException, *, is_begun: bool = True) -> None:
-    advice = add_resume_hints(
-        Path("run"), go_on="guidino x --resume", is_begun=lambda: is_begun, less_memory="lower the batch"
+def _end_with(error: BaseException, *, can_resume: bool = True) -> None:
+    hints = add_resume_hints(
+        Path("run"), resume_command="guidino x --resume", can_resume=lambda: can_resume, memory_hint="lower the batch"
     )
-    with advice:
+    with hints:
         raise error
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "message"),
     [
         (
             RuntimeError("CUDA out of memory.\nmore"),
@@ -29,20 +29,20 @@ def _end_with(error: BaseException, *, is_begun: bool = True) -> None:
         (ResourceError("state.pt: cannot be written"), "cannot be written; then guidino x --resume"),
     ],
 )
-def test_what_the_machine_lacks_is_told_with_the_way_on(error: BaseException, words: str) -> None:
-    with pytest.raises(ResourceError, match=words):
+def test_a_lack_of_memory_or_disk_is_reported_with_how_to_resume(error: BaseException, message: str) -> None:
+    with pytest.raises(ResourceError, match=message):
         _end_with(error)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), DataError("a.png: is damaged")])
-def test_other_errors_pass_as_they_are(error: BaseException) -> None:
+def test_other_errors_are_not_changed(error: BaseException) -> None:
     with pytest.raises(type(error)) as found:
         _end_with(error)
     assert found.value is error
 
 
-def test_ctrl_c_says_whether_there_is_something_to_go_on_from(capsys: pytest.CaptureFixture[str]) -> None:
-    for is_begun, words in ((True, "go on with: guidino x --resume"), (False, "nothing was done yet")):
+def test_ctrl_c_prints_whether_the_run_can_be_resumed(capsys: pytest.CaptureFixture[str]) -> None:
+    for can_resume, message in ((True, "resume with: guidino x --resume"), (False, "nothing was saved yet")):
         with pytest.raises(KeyboardInterrupt):
-            _end_with(KeyboardInterrupt(), is_begun=is_begun)
-        assert words in capsys.readouterr().err
+            _end_with(KeyboardInterrupt(), can_resume=can_resume)
+        assert message in capsys.readouterr().err
