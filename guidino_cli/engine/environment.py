@@ -1,4 +1,4 @@
-"""What else decides a run's numbers than its settings: the words typed, torch's switches, the files of the data."""
+"""Environment recorded in `run.json`: command line, torch settings, and a fingerprint of the data files."""
 
 import sys
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from guidino_cli.types import Case
 
 
 def describe_environment() -> dict[str, Any]:
-    """For `run.json`: nothing in it names the machine."""
+    """Command line and torch settings for `run.json`; nothing in it identifies the machine."""
     state = PartialState()
     return {
         "command": ["guidino", *sys.argv[1:]],

@@ -1,10 +1,12 @@
-"""Run folders of training and pretraining: the check for a new one, and the JSON file that says what made it."""
+"""Shared parts of run folders: the check for a new one, the JSON file with its metadata, and the history."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from guidino_cli.errors import DataError
+from guidino_cli.files import write_text
 from guidino_cli.outputs import require_output_folder
 
 
@@ -14,13 +16,13 @@ def require_new_run_folder(folder: Path, *, overwrite: bool, recognised: bool | 
     require_output_folder(folder, overwrite=overwrite, recognised=recognised, hint=hint)
 
 
-def read_facts(path: Path, *, version: int, way: str) -> dict[str, Any]:
-    """What a run was made with.
+def read_facts(path: Path, *, version: int, hint: str) -> dict[str, Any]:
+    """Read the metadata of a run.
 
     Args:
         path: JSON file.
-        version: Its format.
-        way: What helps if it is damaged.
+        version: Expected format.
+        hint: Advice if it is damaged.
 
     Raises:
         DataError: Damaged, or of another format.
@@ -29,7 +31,38 @@ def read_facts(path: Path, *, version: int, way: str) -> dict[str, Any]:
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = facts["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); the run is damaged, {way}") from error
+        raise DataError(f"{path}: cannot be read ({error}); the run is damaged, {hint}") from error
     if found != version:
         raise DataError(f"{path}: written in format {found}, this guidino reads format {version}")
     return facts
+
+
+def read_history(path: Path, *, counter: str, finished: int | None = None) -> list[dict[str, Any]]:
+    """Read the rows of a JSON lines file; none if it does not exist.
+
+    Args:
+        path: The file.
+        counter: Name of the integer in every row that counts epochs or steps.
+        finished: Skip rows with a higher counter; then the last line may be damaged, too.
+
+    Raises:
+        DataError: A line is damaged.
+    """
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row: dict[str, Any] = json.loads(line)
+            row[counter] = int(row[counter])
+            rows.append(row)
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines) and finished is not None and number > finished:
+                break
+            hint = "repair or remove the line (only its metrics are lost)"
+            raise DataError(f"{path}, line {number}: is damaged ({error}); {hint}") from error
+    return [row for row in rows if finished is None or row[counter] <= finished]
+
+
+def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as JSON lines."""
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))

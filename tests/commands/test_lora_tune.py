@@ -244,7 +244,7 @@ def test_a_missing_adapter_is_refused_by_name(adapted: Path) -> None:
     from guidino_cli.errors import WeightsError
 
     (adapted / "best" / "adapter" / "adapter_model.safetensors").unlink()
-    with pytest.raises(WeightsError, match=r"adapter_model\.safetensors: missing, but the run was trained with LoRA"):
+    with pytest.raises(WeightsError, match=r"adapter_model\.safetensors: is missing, but the run was trained"):
         load_run(adapted)
 
 
@@ -257,7 +257,7 @@ def test_an_adapter_of_another_epoch_is_refused(adapted: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"adapter_model\.safetensors: damaged, or of another epoch"):
+    with pytest.raises(WeightsError, match=r"adapter_model\.safetensors: is damaged, or of another epoch"):
         load_run(adapted)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from guidino_cli.engine.checkpointing import StateFolder
-from guidino_cli.engine.run_folders import read_facts, require_new_run_folder
+from guidino_cli.engine.run_folders import read_facts, read_history, require_new_run_folder, write_history
 from guidino_cli.errors import DataError
 from guidino_cli.files import write_text
 from guidino_cli.pretrain_config import PretrainConfig, dump_pretrain_config, read_pretrain_config
@@ -42,27 +42,16 @@ class PretrainFolder(StateFolder):
 
     def facts(self) -> dict[str, Any]:
         """Content of `pretraining.json`: versions, weights, images and result."""
-        return read_facts(self.path / _FACTS, version=_FORMAT, way="start it again")
+        return read_facts(self.path / _FACTS, version=_FORMAT, hint="start it again")
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """Write `pretraining.json`."""
         write_text(self.path / _FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 
     def history(self) -> list[dict[str, Any]]:
-        """Rows of the history, one for every `train.log_every` steps; `DataError` names a damaged line."""
-        path = self.path / _HISTORY
-        rows: list[dict[str, Any]] = []
-        for number, line in enumerate(path.read_bytes().splitlines() if path.is_file() else [], start=1):
-            try:
-                row: dict[str, Any] = json.loads(line)
-                row["step"] = int(row["step"])
-                rows.append(row)
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(
-                    f"{path}, line {number}: damaged ({error}); repair or remove the line (only its metrics are lost)"
-                ) from error
-        return rows
+        """One dictionary for every `train.log_every` steps; `DataError` names a line that is damaged."""
+        return read_history(self.path / _HISTORY, counter="step")
 
     def save_history(self, history: list[dict[str, Any]]) -> None:
         """Write the rows as JSON lines."""
-        write_text(self.path / _HISTORY, "".join(json.dumps(row) + "\n" for row in history))
+        write_history(self.path / _HISTORY, history)

@@ -1,1 +1,1 @@
-"""What is kept of a training run, and how it is used again."""
+"""Run folders: settings, weights, loading and merging."""

@@ -1,4 +1,4 @@
-"""The best epoch of a run as files: which of a model's weights are the run's own, how they are written and read."""
+"""Weights of the best epoch: which of a model's tensors belong to a run, and how they are written and read."""
 
 import hashlib
 from dataclasses import dataclass
@@ -28,27 +28,27 @@ class BestWeights:
 
     @property
     def weights(self) -> Path:
-        """The weights, without those of a backbone that keeps them."""
+        """The weights, without those of a frozen backbone."""
         return self.path / "model.safetensors"
 
     @property
     def notice(self) -> Path:
-        """From which weights `weights` derive, where they hold a backbone that was trained."""
+        """License note of the original weights, if a backbone was trained as a whole."""
         return self.path / "NOTICE.md"
 
     @property
     def adapter(self) -> Path:
-        """The adapter of the backbone, where `weights` are those beside it."""
+        """The adapter of the backbone, if it has one."""
         return self.path / "adapter"
 
     def files(self, model: Model) -> list[Path]:
-        """What the best epoch of a model consists of."""
+        """Files of the best epoch of a model."""
         return [self.weights, *([self.adapter / _ADAPTER] if has_lora(model) else [])]
 
     def save(self, model: Model, *, lora: LoraSettings | None) -> None:
-        """Write the weights that were trained; those of a backbone that keeps them are named by hash in `run.json`.
+        """Write the trained weights; those of a frozen backbone are identified by their hash in `run.json`.
 
-        The heads come last and name the hash of the adapter beside them, so that no load mixes two epochs.
+        The heads are written last and contain the hash of their adapter, so that two epochs are never mixed.
         """
         heads = {name: value for name, value in trained_state_dict(model).items() if not is_lora_parameter(name)}
         metadata = None if lora is None else {_ADAPTER_KEY: self._save_adapter(model, lora)}
@@ -70,23 +70,23 @@ class BestWeights:
         return hashlib.sha256(content).hexdigest()
 
     def load_heads(self, model: Model) -> None:
-        """Fill everything but a backbone that keeps its weights; `WeightsError` if they do not fit."""
-        kept = tuple(name for name in model.state_dict() if _is_kept(name, model))
+        """Load all weights but those of a frozen backbone; `WeightsError` if they do not fit."""
+        kept = tuple(name for name in model.state_dict() if _is_pretrained(name, model))
         load_strictly(model, self.weights, may_miss=kept)
 
     def load_adapter(self, model: Model) -> None:
-        """Fill the adapter; `WeightsError` if it is damaged, or another than that of the heads."""
+        """Load the adapter; `WeightsError` if it is damaged or does not belong to the heads."""
         from guidino_cli.models.lora import load_adapter
 
         path = self.adapter / _ADAPTER
         if not path.is_file():
-            raise WeightsError(f"{path}: missing, but the run was trained with LoRA; copy the whole run folder")
+            raise WeightsError(f"{path}: is missing, but the run was trained with LoRA; copy the whole run folder")
         found = file_sha256(path)
         with safe_open(self.weights, framework="pt") as file:
             wanted = (file.metadata() or {}).get(_ADAPTER_KEY)
         if found != wanted:
             raise WeightsError(
-                f"{path}: damaged, or of another epoch than {self.weights.name}: its SHA-256 is {found[:12]}..., "
+                f"{path}: is damaged, or of another epoch than {self.weights.name}: its SHA-256 is {found[:12]}..., "
                 f"expected {str(wanted)[:12]}...; copy the whole run folder again, or train again"
             )
         if model.backbone is None:
@@ -95,21 +95,21 @@ class BestWeights:
 
 
 def trained_state_dict(model: Model) -> dict[str, torch.Tensor]:
-    """The tensors that belong to a run: all but the pretrained ones of a backbone that keeps them."""
+    """Tensors that belong to a run: all but the pretrained ones of a frozen backbone."""
     return {
         name: value
         for name, value in model.state_dict().items()
-        if not _is_kept(name, model) or is_lora_parameter(name)
+        if not _is_pretrained(name, model) or is_lora_parameter(name)
     }
 
 
 def has_lora(model: Model) -> bool:
-    """Whether a model's backbone is adapted."""
+    """Whether the backbone has a LoRA adapter."""
     return any(is_lora_parameter(name) for name, _ in model.named_parameters())
 
 
-def _is_kept(name: str, model: Model) -> bool:
-    """Whether a tensor lies in a backbone whose pretrained weights stay, and in no part of it that is the run's own."""
+def _is_pretrained(name: str, model: Model) -> bool:
+    """Whether a tensor belongs to a frozen backbone, and not to adapters of its own."""
     if model.backbone is None or model.backbone.is_finetuned or not name.startswith("backbone."):
         return False
     return not name.startswith(tuple(f"backbone.{part}." for part in model.backbone.adapter_names))

@@ -14,7 +14,7 @@ from guidino_cli import __version__
 from guidino_cli.config import LoraSettings, RunConfig, dump_config, load_config
 from guidino_cli.data.manifest import MANIFEST_NAME
 from guidino_cli.engine.checkpointing import StateFolder
-from guidino_cli.engine.run_folders import read_facts, require_new_run_folder
+from guidino_cli.engine.run_folders import read_facts, read_history, require_new_run_folder, write_history
 from guidino_cli.engine.runs.best import BestWeights
 from guidino_cli.errors import DataError, WeightsError
 from guidino_cli.files import file_sha256, write_text
@@ -23,9 +23,10 @@ from guidino_cli.models.composed import Model
 
 
 def run_facts(model: Model, *, classes: list[str], data: Path) -> dict[str, Any]:
-    """What a reader must know to repeat a run: classes, versions, hashes of the data and the backbone.
+    """Metadata needed to repeat a run: classes, versions, hashes of the data and the backbone.
 
-    "parameters" are the trained ones and all; "blueprint" is there where the backbone's own weights are trained.
+    "parameters" are the numbers of trained and of all parameters; "blueprint" exists if the
+    backbone is trained as a whole.
     """
     from importlib.metadata import version
 
@@ -46,7 +47,7 @@ def run_facts(model: Model, *, classes: list[str], data: Path) -> dict[str, Any]
 
 
 def _git_commit() -> str | None:
-    """Commit of the guidino checkout, if it is one, marked when files differ from it."""
+    """Commit of the guidino checkout, if it is one, marked if files were changed."""
     here = Path(__file__).parent
     try:
         wanted = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
@@ -62,8 +63,8 @@ _FORMAT = 1
 class RunFolder(StateFolder):
     """Paths of a run: `config.yaml run.json history.jsonl history.csv best/model.safetensors last/state.pt`.
 
-    `last/previous.pt` is the state before, for the day when the newest is damaged.
-    A run with LoRA has `best/adapter/` too, in PEFT's own format, and `merged/` where it was asked for.
+    `last/previous.pt` is the state before the newest. A run with LoRA has `best/adapter/`, too, in PEFT's format, and
+    `merged/` if it was requested.
     """
 
     @property
@@ -73,12 +74,12 @@ class RunFolder(StateFolder):
 
     @property
     def weights(self) -> Path:
-        """The best epoch's weights, without those of a backbone that keeps them."""
+        """Weights of the best epoch, without those of a frozen backbone."""
         return self.best.weights
 
     @property
     def merged(self) -> Path:
-        """The backbone with the best adapter folded in, as a Hugging Face folder."""
+        """The backbone with the best adapter merged, as a Hugging Face folder."""
         return self.path / "merged"
 
     def require_empty(self, *, overwrite: bool) -> None:
@@ -86,13 +87,13 @@ class RunFolder(StateFolder):
         require_new_run_folder(self.path, overwrite=overwrite)
 
     def require_weights(self) -> None:
-        """`WeightsError` if no epoch was ever the best."""
+        """`WeightsError` if there are no weights of a best epoch."""
         if not self.weights.is_file():
             go_on = f"finish an epoch: guidino train --resume -o {self.path}"
             raise WeightsError(f"{self.path}: no trained weights (best/model.safetensors); {go_on}")
 
     def create(self, config: RunConfig, facts: dict[str, Any]) -> None:
-        """Start a new run; an old one's weights, state and history go."""
+        """Start a new run; weights, state and history of an old one are removed."""
         self.remove_states()
         for old in (self.weights, self.best.notice, self.path / "history.jsonl", self.path / "history.csv"):
             old.unlink(missing_ok=True)
@@ -106,11 +107,11 @@ class RunFolder(StateFolder):
     def config(self) -> RunConfig:
         """The run's configuration; `DataError` if this is no run folder."""
         if not (self.path / "config.yaml").is_file():
-            raise DataError(f"{self.path}: {self._what_it_is()}; give the folder that `guidino train -o` wrote")
+            raise DataError(f"{self.path}: {self._describe_folder()}; give the folder that `guidino train -o` wrote")
         return load_config(self.path / "config.yaml")
 
-    def _what_it_is(self) -> str:
-        """Words for a place that is no run, since the likely mix-ups have ways out of their own."""
+    def _describe_folder(self) -> str:
+        """Description of a folder that is not a run, to point out likely mix-ups."""
         if not self.path.exists():
             return "no such folder"
         runs = sorted(path.parent.name for path in self.path.glob("*/config.yaml"))
@@ -121,8 +122,8 @@ class RunFolder(StateFolder):
         return "no config.yaml, so not a run"
 
     def facts(self) -> dict[str, Any]:
-        """What `run.json` says: classes, versions, weights and data the run was made with."""
-        return read_facts(self.path / "run.json", version=_FORMAT, way="train it again")
+        """Content of `run.json`: classes, versions, weights and data of the run."""
+        return read_facts(self.path / "run.json", version=_FORMAT, hint="train it again")
 
     def blueprint(self) -> BackboneSpec | None:
         """How the run's backbone is built, where the run keeps its weights itself; `DataError` if that is damaged."""
@@ -133,33 +134,20 @@ class RunFolder(StateFolder):
             raise DataError(f"{self.path / 'run.json'}: blueprint of the backbone is damaged ({error})") from error
 
     def save_weights(self, model: Model, *, lora: LoraSettings | None = None) -> None:
-        """Write a model's own weights as those of the best epoch."""
+        """Write the trained weights of a model as those of the best epoch."""
         self.best.save(model, lora=lora)
 
     def history(self, *, finished: int | None = None) -> list[dict[str, Any]]:
-        """One dictionary an epoch, of the finished ones only where it is said how many they are.
+        """One dictionary per epoch; with `finished`, of the first `finished` epochs only.
 
         Raises:
             DataError: A line is damaged, unless it is the last one, of an epoch that is not finished.
         """
-        path = self.path / "history.jsonl"
-        lines = path.read_bytes().splitlines() if path.is_file() else []
-        rows: list[dict[str, Any]] = []
-        for number, line in enumerate(lines, start=1):
-            try:
-                row: dict[str, Any] = json.loads(line)
-                row["epoch"] = int(row["epoch"])
-                rows.append(row)
-            except (ValueError, KeyError, TypeError) as error:
-                if number == len(lines) and finished is not None and number > finished:
-                    break
-                way = "put it right, or remove the line: only this epoch's numbers are lost then"
-                raise DataError(f"{path}, line {number}: is damaged ({error}); {way}") from error
-        return [row for row in rows if finished is None or row["epoch"] <= finished]
+        return read_history(self.path / "history.jsonl", counter="epoch", finished=finished)
 
     def save_history(self, history: list[dict[str, Any]]) -> None:
         """Write the epochs as JSON lines and as CSV."""
-        write_text(self.path / "history.jsonl", "".join(json.dumps(row) + "\n" for row in history))
+        write_history(self.path / "history.jsonl", history)
         names = list(dict.fromkeys(name for row in history for name in row))
         table = io.StringIO()
         writer = csv.DictWriter(table, names, lineterminator="\n")
@@ -169,5 +157,5 @@ class RunFolder(StateFolder):
 
 
 def with_data_root(config: RunConfig, root: Path) -> RunConfig:
-    """The configuration with the data folder filled in."""
+    """The configuration with `data.root` set."""
     return replace(config, data=replace(config.data, root=str(root)))

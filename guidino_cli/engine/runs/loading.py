@@ -1,4 +1,4 @@
-"""Load a trained model from its run folder, or start a new run from its weights."""
+"""Load the trained model of a run folder, or initialize a new run from it."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -17,14 +17,14 @@ from guidino_cli.models.composed import Model
 def load_run(
     path: Path, *, overrides: tuple[str, ...] = (), offline: bool = False
 ) -> tuple[Model, RunConfig, dict[str, Any]]:
-    """The trained model of a run in evaluation mode, its configuration and its facts.
+    """The trained model of a run in evaluation mode, its configuration and its metadata.
 
-    Of a run whose backbone learned whole nothing is needed but its folder.
+    A run whose backbone was trained as a whole needs nothing but its folder.
 
     Args:
         path: The run's folder.
-        overrides: Settings such as `predict.mirror=false`; the model's own may only change where weights come from.
-        offline: Never ask the hub for the backbone.
+        overrides: Settings such as `predict.mirror=false`; of the model, only the source of its weights.
+        offline: Never download the backbone.
 
     Raises:
         ConfigError: An override changes the model.
@@ -34,10 +34,10 @@ def load_run(
     folder = RunFolder(path)
     trained, facts = folder.config(), folder.facts()
     config = override(trained, overrides)
-    _require_still_open(path, overrides)
+    _require_prediction_settings(path, overrides)
     require_same_model(path, trained.model, config.model)
     folder.require_weights()
-    settings = _without_start(config.model)
+    settings = _without_initial_weights(config.model)
     model = build_model(settings, num_classes=len(facts["classes"]), offline=offline, blueprint=folder.blueprint())
     require_same_backbone(model, facts)
     folder.best.load_heads(model)
@@ -48,39 +48,44 @@ def load_run(
     return model.eval(), config, facts
 
 
-def _require_still_open(path: Path, overrides: Iterable[str]) -> None:
-    """Refuse settings that training has used up: to accept them would look as if they did something."""
+def _require_prediction_settings(path: Path, overrides: Iterable[str]) -> None:
+    """`ConfigError` for settings of training, which have no effect any more."""
     for item in overrides:
         section, key = item.partition(".")[0], item.partition("=")[0]
         if section not in {"predict", "model"}:
-            raise ConfigError(f"--set {key}: {path} is trained already; here predict.* can be set, {key} when training")
+            raise ConfigError(
+                f"--set {key}: {path} is trained already; only predict.* can be set here, {key} when training"
+            )
 
 
-def _without_start(settings: ModelSettings) -> ModelSettings:
-    """The same model without the weights that its segmenter began with: the run's own come in their place."""
+def _without_initial_weights(settings: ModelSettings) -> ModelSettings:
+    """The same settings without initial weights of the segmenter: those of the run replace them."""
     options = {name: value for name, value in settings.segmenter.options.items() if name != "weights"}
     return replace(settings, segmenter=replace(settings.segmenter, options=options))
 
 
 def require_same_backbone(model: Model, facts: dict[str, Any]) -> None:
-    """Refuse a backbone whose weights are not those that the run was trained with."""
+    """`WeightsError` if the backbone's weights differ from those that the run was trained with."""
     wanted = (facts.get("backbone") or {}).get("sha256")
     found = model.backbone.identity["sha256"] if model.backbone is not None else None
     if wanted != found:
         raise WeightsError(
             f"the backbone's weights have SHA-256 {found}, but the run was trained with {wanted} "
-            f"({(facts.get('backbone') or {}).get('weights')}); give those"
+            f"({(facts.get('backbone') or {}).get('weights')}); use those"
         )
 
 
 def require_same_model(path: Path, old: ModelSettings, new: ModelSettings) -> None:
-    """`ConfigError` if settings of a model differ in more than where the backbone's weights come from."""
+    """`ConfigError` if two model configurations differ in more than the source of the backbone's weights."""
     before, after = _flat(asdict(old)), _flat(asdict(new))
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-    # A folder or file instead of the short name; that it holds the same weights is checked by their hash.
-    may = {"backbone.options.weights", *(["backbone.options.size"] if "backbone.options.weights" in changed else [])}
+    # A folder or file instead of the short name; their hash tells whether the weights are the same.
+    allowed = {
+        "backbone.options.weights",
+        *(["backbone.options.size"] if "backbone.options.weights" in changed else []),
+    }
     for name in changed:
-        if name not in may:
+        if name not in allowed:
             raise ConfigError(
                 f"{path}: model.{name} is what the run was trained with; only model.backbone.options.weights may change"
             )
@@ -95,15 +100,15 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class BaseRun:
-    """The frozen run whose heads another run begins with."""
+    """A run with a frozen backbone whose heads initialize another run."""
 
     folder: RunFolder
 
     def fill(self, model: Model, *, classes: list[str]) -> None:
-        """Give a model the run's TokenBook and segmenter.
+        """Load the run's guide and segmenter into a model.
 
         Raises:
-            DataError: No run folder, a damaged one, or other classes.
+            DataError: Not a run folder, a damaged one, or other classes.
             WeightsError: No trained weights, weights that do not fit, or another backbone.
         """
         facts = self.folder.facts()
@@ -117,5 +122,5 @@ class BaseRun:
         self.folder.best.load_heads(model)
 
     def facts(self) -> dict[str, str]:
-        """Which run it was: its folder and the SHA-256 of its weights."""
+        """Folder of the run and SHA-256 of its weights."""
         return {"run": str(self.folder.path.resolve()), "sha256": file_sha256(self.folder.weights)}

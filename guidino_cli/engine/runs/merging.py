@@ -1,4 +1,4 @@
-"""The backbone of a run with LoRA, its adapter folded in, as a Hugging Face folder that any run can use."""
+"""Merge the LoRA adapter of a run into its backbone, as a Hugging Face folder that any run can use."""
 
 import inspect
 import shutil
@@ -21,7 +21,7 @@ class MergedBackbone:
 
     Attributes:
         sha256: Of its weights.
-        backbone: Name and options of `model.backbone` with which it does what the run's own backbone does.
+        backbone: Name and options of `model.backbone` that give the same features as the run's backbone.
     """
 
     sha256: str
@@ -29,9 +29,9 @@ class MergedBackbone:
 
 
 def write_merged_backbone(folder: RunFolder, *, offline: bool) -> MergedBackbone:
-    """Write `merged/` from the best adapter, over an older one.
+    """Write `merged/` from the best adapter, replacing an older one.
 
-    The base is loaded anew with all its blocks, also those that the run dropped because it did not need them.
+    The base is loaded again with all its blocks, including those that the run dropped as unused.
 
     Raises:
         ConfigError: The run has no LoRA.
@@ -50,20 +50,22 @@ def write_merged_backbone(folder: RunFolder, *, offline: bool) -> MergedBackbone
     transformers.utils.logging.disable_progress_bar()
     with atomic_folder(folder.merged) as place:
         network.save_pretrained(place)
-        # The base's may differ from those that an architecture has by default.
+        # Those of the base may differ from the defaults of its architecture.
         write_preprocessor_config(
             place, *(values.flatten().tolist() for values in (backbone.normalizer.mean, backbone.normalizer.std))
         )
         for file in place.glob("*.safetensors"):
-            # Written readable for their owner alone; a backbone is there to be shared.
+            # safetensors makes files readable by their owner only; a backbone is meant to be shared.
             shutil.copymode(place / "config.json", file)
         write_text(place / "NOTICE.md", licence_note(backbone.identity))
-    options = {"weights": str(folder.merged), **_reading(part.name, part.options)}
-    return MergedBackbone(hash_weights(network), {"name": _family(network.config.model_type), "options": options})
+    options = {"weights": str(folder.merged), **_feature_options(part.name, part.options)}
+    return MergedBackbone(
+        hash_weights(network), {"name": _backbone_name(network.config.model_type), "options": options}
+    )
 
 
-def _reading(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The options, given or the backbone's own default, that say how the network is read."""
+def _feature_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Options, given or defaults of the backbone, that decide which features the network returns."""
     known = inspect.signature(find("backbone", name, BACKBONES)).parameters
     values = {key: options.get(key, known[key].default) for key in ("layers", "norm", "scale", "dtype") if key in known}
     return {
@@ -73,6 +75,6 @@ def _reading(name: str, options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _family(model_type: str) -> str:
-    """The registered backbone that reads an architecture."""
+def _backbone_name(model_type: str) -> str:
+    """Name of the registered backbone for an architecture."""
     return next((name for name in ("dinov3", "dinov2") if model_type.startswith(name)), "vit")

@@ -1,4 +1,4 @@
-"""The loss of a prediction: weighted pixel terms over all logits levels, plus weighted guide terms."""
+"""Training loss: weighted pixel terms over all levels of logits (deep supervision), plus weighted guide terms."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -16,11 +16,11 @@ _Term = Callable[[Tensor, Tensor], Tensor]
 
 
 class SegmentationLoss:
-    """Terms with weights, such as `{"dice": 1, "cross_entropy": 1, "guide": 0.1}`.
+    """Weighted sum of loss terms, such as `{"dice": 1, "cross_entropy": 1, "guide": 0.1}`.
 
     Args:
         weights: Weight of each term; a term of weight 0 is not computed.
-        has_guide: Whether predictions will carry a guide.
+        has_guide: Whether predictions have a guide.
 
     Raises:
         ConfigError: Unknown term, no pixel term, or a guide term without a guide.
@@ -33,10 +33,10 @@ class SegmentationLoss:
                 raise ConfigError("train.loss: " + unknown_name("term", name, known))
         active = {name: weight for name, weight in weights.items() if weight > 0}
         self.pixel_terms = {
-            name: (weight, _load(known[name])) for name, weight in active.items() if name in PIXEL_LOSSES
+            name: (weight, _import_term(known[name])) for name, weight in active.items() if name in PIXEL_LOSSES
         }
         self.guide_terms = {
-            name: (weight, _load(known[name])) for name, weight in active.items() if name in GUIDE_LOSSES
+            name: (weight, _import_term(known[name])) for name, weight in active.items() if name in GUIDE_LOSSES
         }
         if not self.pixel_terms:
             raise ConfigError(f"train.loss has no term for the segmentation; add one of {', '.join(PIXEL_LOSSES)}")
@@ -46,7 +46,7 @@ class SegmentationLoss:
 
     def __call__(self, prediction: Prediction, mask: Tensor) -> dict[str, Tensor]:
         """Every weighted term by name, and their sum as "loss"; `mask` is (B, H, W) class indices."""
-        masks = [_resized(mask, logits) for logits in prediction.logits]
+        masks = [_resize_mask(mask, logits) for logits in prediction.logits]
         terms = {name: weight * self._over_levels(term, prediction.logits, masks)
                  for name, (weight, term) in self.pixel_terms.items()}  # fmt: skip
         if prediction.guide is not None and self.guide_terms:
@@ -67,26 +67,26 @@ class SegmentationLoss:
 
 
 def guide_target(mask: Tensor, guide: Tensor) -> Tensor:
-    """Share of foreground in each cell of the guide's grid: (B, H, W) -> (B, G, h, w).
+    """Fraction of foreground in each cell of the guide's grid: (B, H, W) -> (B, G, h, w).
 
     One map covers all foreground; with G > 1 maps, map g covers class g + 1. Averaging over the cell keeps small and
-    thin objects, which picking one pixel a cell would lose or enlarge. A pixel that two cells share counts in both, by
-    its area in each, so grids that do not divide the image, or are finer than it, have exact targets too.
+    thin objects, which taking one pixel per cell would lose or enlarge. A pixel in two cells counts in both, by its
+    area in each, so grids that do not divide the image, or are finer than it, have exact targets, too.
     """
     maps = guide.shape[1]
     if maps == 1:
         foreground = (mask > 0).float()[:, None]
     else:
         foreground = torch.stack([(mask == g + 1).float() for g in range(maps)], dim=1)
-    rows, columns = (_area_shares(guide.shape[axis], mask.shape[axis], mask.device) for axis in (-2, -1))
+    rows, columns = (_area_fractions(guide.shape[axis], mask.shape[axis], mask.device) for axis in (-2, -1))
     return rows @ foreground @ columns.T
 
 
 @lru_cache(maxsize=64)
-def _area_shares(cells: int, pixels: int, device: torch.device) -> Tensor:
-    """(cells, pixels): which share of each cell of a line lies in each pixel; every row adds up to 1.
+def _area_fractions(cells: int, pixels: int, device: torch.device) -> Tensor:
+    """(cells, pixels): fraction of each cell of a line that lies in each pixel; every row sums to 1.
 
-    Kept, because bringing it to a GPU waits for the GPU. Every training step asks for the same two.
+    Cached: copying it to a GPU waits for the GPU, and every training step needs the same two.
     """
     edges = torch.arange(cells + 1, dtype=torch.float64) * pixels / cells
     starts = torch.arange(pixels, dtype=torch.float64)
@@ -94,14 +94,14 @@ def _area_shares(cells: int, pixels: int, device: torch.device) -> Tensor:
     return (overlap.clamp(min=0) * cells / pixels).float().to(device)
 
 
-def _resized(mask: Tensor, logits: Tensor) -> Tensor:
+def _resize_mask(mask: Tensor, logits: Tensor) -> Tensor:
     if mask.shape[-2:] == logits.shape[-2:]:
         return mask
     # "nearest-exact" takes the centre of each cell; "nearest" would take its top-left corner and shift the mask.
     return F.interpolate(mask[:, None].float(), size=logits.shape[-2:], mode="nearest-exact")[:, 0].long()
 
 
-def _load(path: str) -> _Term:
+def _import_term(path: str) -> _Term:
     module, name = path.split(":")
     term: _Term = getattr(importlib.import_module(module), name)
     return term

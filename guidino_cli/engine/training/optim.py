@@ -1,4 +1,4 @@
-"""Parameter groups, optimiser and learning-rate schedule."""
+"""Parameter groups, optimizer and learning-rate schedule."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from guidino_cli.models.base import is_lora_parameter
 
 _RATES = ("lr", "backbone_lr", "lora_lr")
-"""Names of the learning rates, as the history has them; the optimiser's groups are in their order."""
+"""Names of the learning rates in the history, in the order of the optimizer's groups."""
 
 
 def make_optimizer(
@@ -25,20 +25,20 @@ def make_optimizer(
     betas: Sequence[float] = (0.9, 0.999),
     fresh: Sequence[str] = (),
 ) -> Optimizer:
-    """Optimise every weight that wants a gradient; only kernels and matrices decay.
+    """Make an optimizer for every weight that requires a gradient; only kernels and matrices decay.
 
     Norms, biases, a ViT's tokens and layer scales, and the TokenBook's prototypes, votes and temperatures do not: decay
     would pull a vote to "undecided".
 
     Args:
-        model: Its parameters' names tell which are an adapter's and which a backbone's.
-        name: Kind of optimiser.
+        model: The names of its parameters tell those of an adapter and of a backbone.
+        name: Kind of optimizer.
         lr: Learning rate, before the schedule.
-        weight_decay: Of kernels and matrices, an adapter's among them: it pulls towards the weights as they were.
+        weight_decay: Of kernels and matrices, also of an adapter: there it pulls towards the original weights.
         adapter_lr: Learning rate of an adapter, before the schedule; None for `lr`.
-        backbone_lr: Learning rate of a backbone that learns whole, likewise.
+        backbone_lr: Learning rate of a backbone that is trained as a whole, likewise.
         betas: Of AdamW.
-        fresh: Parts of the backbone that are the run's own (`Backbone.adapter_names`): they learn as the heads do.
+        fresh: Parts of the backbone that are the run's own (`Backbone.adapter_names`); their learning rate is `lr`.
     """
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for key, parameter in model.named_parameters():
@@ -56,23 +56,23 @@ def make_optimizer(
         for part in sorted(groups)
     ]
     if name == "adamw":
-        # One pass over each tensor. With a gradient scaler, the other forms wait for the device to hear of infinities.
+        # Fused: one pass over each tensor. With a gradient scaler, other variants wait for the device.
         return AdamW(settings, lr=lr, betas=(betas[0], betas[1]), fused=True)
     # nnU-Net's momentum.
     return SGD(settings, lr=lr, momentum=0.99, nesterov=True)
 
 
 def current_learning_rates(optimizer: Optimizer) -> dict[str, float]:
-    """Learning rates of the moment: "lr" of the heads (0 where they are frozen), then those of what learns beside them.
+    """Current learning rates: "lr" of the heads (0 if they are frozen), then that of a trained backbone or an adapter.
 
-    "backbone_lr" is of a backbone that learns whole, "lora_lr" of an adapter.
+    "backbone_lr" belongs to a backbone that is trained as a whole, "lora_lr" to an adapter.
     """
     rates = {str(group["rate"]): float(group["lr"]) for group in optimizer.param_groups}
     return {"lr": 0.0} | {name: rates[name] for name in _RATES if name in rates}
 
 
 def _rate_of(parameter: str, fresh: Sequence[str]) -> str:
-    """Which of `_RATES` a parameter of a model has; see `make_optimizer`."""
+    """Name in `_RATES` of a parameter's learning rate; see `make_optimizer`."""
     if is_lora_parameter(parameter):
         return "lora_lr"
     if parameter.startswith(tuple(f"backbone.{part}." for part in fresh)):
@@ -88,7 +88,7 @@ def make_scheduler(
     warmup_steps: int,
     poly_power: float = 0.9,
 ) -> LambdaLR:
-    """Learning rate per optimiser step: linear warm-up, then poly (1 - t)^power, a half cosine, or constant.
+    """Learning rate per optimizer step: linear warm-up, then poly (1 - t)^power, a half cosine, or constant.
 
     nnU-Net's power is 0.9.
     """

@@ -1,4 +1,4 @@
-"""What a run needs of the machine and its packages: asked before any data or weights are loaded."""
+"""Preflight checks: device, precision and packages, before any data or weights are loaded."""
 
 import os
 
@@ -19,16 +19,16 @@ _SHARDING = {
 
 
 def run_preflight(config: RunConfig, device: str | None, *, processes: int | None = None) -> None:
-    """Refuse what this machine cannot do.
+    """Raise an error for settings that this machine cannot run.
 
     Args:
         config: Of the run.
-        device: That was asked for.
-        processes: Of the run, or None where they are not started, as in a dry run.
+        device: Requested device.
+        processes: Of the run, or None if they are not started, as in a dry run.
 
     Raises:
-        ConfigError: A device that is not there, a precision or a batch normalisation that needs CUDA, sharding by
-            accelerate's plugins, or a backbone to be split over a single process.
+        ConfigError: The device does not exist, precision or batch normalization needs CUDA, weights are sharded by a
+            plugin of accelerate, or a backbone is to be sharded over a single process.
         DependencyError: A tracker's package is missing.
     """
     for name, kind in _SHARDING.items():
@@ -43,26 +43,26 @@ def run_preflight(config: RunConfig, device: str | None, *, processes: int | Non
         pick_device(device)
     resolve_precision(config.train.precision, device)
     require_tracker_packages(config.train.trackers)
-    _require_sense(config.train, is_cpu=device == "cpu" or not torch.cuda.is_available())
+    _require_useful_settings(config.train, is_cpu=device == "cpu" or not torch.cuda.is_available())
 
 
 def set_deterministic_algorithms(settings: TrainSettings) -> None:
-    """Have torch take only algorithms that give the same bits every time, if it is asked for."""
+    """Restrict torch to deterministic algorithms if `train.deterministic` is on."""
     if settings.deterministic:
-        # Read when CUDA begins; cuBLAS has no fixed order of sums without it.
+        # Read when CUDA is initialized; without it cuBLAS has no fixed order of sums.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
-def _require_sense(settings: TrainSettings, *, is_cpu: bool) -> None:
+def _require_useful_settings(settings: TrainSettings, *, is_cpu: bool) -> None:
     if settings.sync_batch_norm is True and is_cpu:
         raise ConfigError(
-            "train.sync_batch_norm is true, but torch has it on CUDA devices only; leave it at auto, or choose a "
-            "segmenter with instance normalisation, such as nnunet"
+            "train.sync_batch_norm is true, but torch supports it on CUDA devices only; leave it at auto, or "
+            "choose a segmenter with instance normalization, such as nnunet"
         )
     if settings.profile in {1, 2}:
         raise ConfigError(
-            f"train.profile is {settings.profile}, but the first two steps are left out: they set things up; "
-            "give the last step to look at, such as 8, or 0 for none"
+            f"train.profile is {settings.profile}, but the first two steps are not profiled, since they set things up; "
+            "give the last step to profile, such as 8, or 0 for none"
         )

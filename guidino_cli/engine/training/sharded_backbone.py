@@ -1,4 +1,4 @@
-"""A frozen backbone in pieces, one in each process of a machine, and how processes stay in step that need it whole."""
+"""Fully sharded data parallelism (FSDP2) for a frozen backbone, and the synchronization that it requires."""
 
 from __future__ import annotations
 
@@ -23,75 +23,75 @@ _IDLE, _BUSY = 0, 1
 
 
 class ShardedBackbone(Backbone):
-    """A frozen backbone of which each process holds a piece; torch's FSDP2 gathers one block after the other.
+    """A frozen backbone whose weights are sharded over the processes of a machine by torch's FSDP2, block by block.
 
-    To gather takes all processes. Where one of them needs maps and another has no image left, or has its maps already,
-    the other must call `wait`: it takes part until nobody needs maps any more.
+    Gathering a block is a collective operation. While one process computes features and another has no image left, or
+    has cached features, the other must call `wait`: it takes part until no process computes features any more.
 
     Args:
-        backbone: Frozen; it is taken apart.
+        backbone: Frozen; sharded in place.
         device: Of this process.
 
     Raises:
-        ConfigError: It is not frozen, or has no other process to share with.
+        ConfigError: It is not frozen, or there is only one process on this machine.
     """
 
     def __init__(self, backbone: Backbone, device: torch.device) -> None:
         super().__init__()
         if not backbone.is_frozen:
             raise ConfigError(
-                f"train.shard_backbone is for a frozen backbone, but adapters learn in this {type(backbone).__name__}: "
-                "leave them out (model.backbone.options.adapters=0), or the setting"
+                f"train.shard_backbone is for a frozen backbone, but this {type(backbone).__name__} has trained "
+                "adapters: turn off either them (model.backbone.options.adapters=0) or the setting"
             )
         self.channels, self.level_channels = backbone.channels, backbone.level_channels
         self.stride, self.identity = backbone.stride, backbone.identity
         self._device = device
-        _take_apart(backbone, _mesh(device))
-        self.pieces = backbone
+        _shard(backbone, _device_mesh(device))
+        self.sharded = backbone
         self.freeze()
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """See `Backbone`; every other process must come here too, or to `wait`."""
+        """See `Backbone`; every other process must call this too, or `wait`."""
         all_reduce_max_on_cpu(_BUSY)
-        return self._maps(image)
+        return self._features(image)
 
     def wait(self) -> None:
-        """Take part until no process needs maps any more; all must come here."""
+        """Take part until no process computes features any more; all processes must call this."""
         while all_reduce_max_on_cpu(_IDLE) == _BUSY:
-            self._maps(torch.zeros(1, 3, self.stride, self.stride, device=self._device))
+            self._features(torch.zeros(1, 3, self.stride, self.stride, device=self._device))
 
-    def _maps(self, image: Tensor) -> list[Tensor]:
-        # Not in inference mode: what torch gathers into is used again in training steps, where such tensors cannot be.
+    def _features(self, image: Tensor) -> list[Tensor]:
+        # Not in inference mode: torch reuses its buffers in training steps, where inference tensors are not allowed.
         with torch.inference_mode(False), torch.no_grad():
-            maps: list[Tensor] = self.pieces(image)
-        # torch notes the order of blocks for a backward pass, and forgets it there only: a list without end.
-        if forget := getattr(self.pieces, "reset_iter_state", None):  # not in torch 2.8
-            forget()
-        return maps
+            features: list[Tensor] = self.sharded(image)
+        # torch records the order of blocks for a backward pass, and clears it only there: the list would grow forever.
+        if reset := getattr(self.sharded, "reset_iter_state", None):  # not in torch 2.8
+            reset()
+        return features
 
 
-def synchronize_features(backbone: Backbone | None, recall: GetOrCompute) -> GetOrCompute:
-    """The same maps; no process goes on before all have theirs, though some keep them and others compute."""
+def synchronize_features(backbone: Backbone | None, get_or_compute: GetOrCompute) -> GetOrCompute:
+    """Wrap a cache lookup so that all processes wait until each has its features, cached or computed."""
     if not isinstance(backbone, ShardedBackbone):
-        return recall
+        return get_or_compute
 
-    def recalled(compute: Callable[[], list[Tensor]]) -> list[Tensor]:
-        maps = recall(compute)
+    def synchronized(compute: Callable[[], list[Tensor]]) -> list[Tensor]:
+        features = get_or_compute(compute)
         backbone.wait()
-        return maps
+        return features
 
-    return recalled
+    return synchronized
 
 
 def wait_for_sharded_backbone(backbone: Backbone | None) -> None:
-    """Behind work of which processes have different amounts."""
+    """Wait after work that differs in amount between processes; does nothing without sharding."""
     if isinstance(backbone, ShardedBackbone):
         backbone.wait()
 
 
 @contextmanager
 def hidden_from_accelerate(model: Model) -> Iterator[None]:
-    """Hide a sharded backbone from accelerate and DDP: they move and send whole weights, and refuse pieces."""
+    """Hide a sharded backbone from accelerate and DDP: they move and broadcast whole weights, and refuse shards."""
     backbone = model.backbone
     if not isinstance(backbone, ShardedBackbone):
         yield
@@ -104,10 +104,10 @@ def hidden_from_accelerate(model: Model) -> Iterator[None]:
 
 
 def group_ranks_by_machine(machines: Sequence[str]) -> list[list[int]]:
-    """The ranks on each machine, given the machine of each rank.
+    """Ranks on each machine, given the machine of each rank.
 
     Raises:
-        ConfigError: One of them is alone.
+        ConfigError: A machine has only one rank.
     """
     groups = [[rank for rank, other in enumerate(machines) if other == name] for name in dict.fromkeys(machines)]
     for group in groups:
@@ -117,15 +117,15 @@ def group_ranks_by_machine(machines: Sequence[str]) -> list[list[int]]:
 
 
 def too_few_processes_error(found: str) -> ConfigError:
-    """What is said to a process that has none to share with."""
+    """Error for a process with none to share a backbone with."""
     return ConfigError(
         f"train.shard_backbone splits the backbone over the processes of a machine, but there is {found}: "
         "add --devices N, or leave it out"
     )
 
 
-def _mesh(device: torch.device) -> DeviceMesh:
-    """The processes of this machine: what a block is gathered over should be fast, and frozen copies stay equal."""
+def _device_mesh(device: torch.device) -> DeviceMesh:
+    """Mesh of the processes on this machine: gathering blocks within it is fast, and frozen copies stay equal."""
     from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
     groups = group_ranks_by_machine(gather_object([platform.node()]))
@@ -135,18 +135,18 @@ def _mesh(device: torch.device) -> DeviceMesh:
     return DeviceMesh.from_group(own, device.type)
 
 
-def _take_apart(backbone: Backbone, mesh: DeviceMesh) -> None:
-    """Block by block, so that a device never holds the whole."""
-    # Its import takes more than a second.
+def _shard(backbone: Backbone, mesh: DeviceMesh) -> None:
+    """Shard block by block, so that a device never holds the whole backbone."""
+    # Importing it takes more than a second.
     from torch.distributed.fsdp import fully_shard
 
     for block in _blocks(backbone):
         fully_shard(block, mesh=mesh, reshard_after_forward=True)
-    # What is in no block. torch would keep that gathered by default, in some processes longer than in others.
+    # The rest. By default torch would keep it gathered, in some processes longer than in others.
     fully_shard(backbone, mesh=mesh, reshard_after_forward=True)
 
 
 def _blocks(network: nn.Module) -> Iterator[nn.Module]:
-    """The blocks of a ViT, the stages of a ConvNeXt: what stands in its outermost lists."""
+    """Blocks of a ViT or stages of a ConvNeXt: the items of the outermost module lists."""
     for child in network.children():
         yield from child if isinstance(child, nn.ModuleList) else _blocks(child)

@@ -1,4 +1,4 @@
-"""Every epoch's numbers for TensorBoard, Weights & Biases or MLflow, in files of the run folder."""
+"""Experiment trackers: the metrics of every epoch for TensorBoard, Weights & Biases or MLflow, in the run folder."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from guidino_cli.progress import log_warning
 TRACKERS_FOLDER = "trackers"
 _PROJECT = "guidino"
 _WANDB_ID, _MLFLOW_ID = "wandb-run.txt", "mlflow-run.txt"
-_OURS = (_PROJECT, "wandb", "mlflow", "mlflow.db", _WANDB_ID, _MLFLOW_ID)
+_TRACKER_FILES = (_PROJECT, "wandb", "mlflow", "mlflow.db", _WANDB_ID, _MLFLOW_ID)
 
 
 def require_tracker_packages(names: Sequence[str]) -> None:
@@ -31,21 +31,21 @@ def require_tracker_packages(names: Sequence[str]) -> None:
 
 
 class Trackers:
-    """The trackers of a run, through accelerate; only the main process speaks to them.
+    """The trackers of a run, through accelerate; used by the main process only.
 
     Args:
-        accelerator: Of the run; made with `log_with` the configured ones.
+        accelerator: Of the run; created with `log_with` from the settings.
         run: The run's folder.
         config: Of the run.
     """
 
     def __init__(self, accelerator: Accelerator, run: Path, config: RunConfig) -> None:
         self._accelerator, self._run, self._config = accelerator, run, config
-        self._place = run / TRACKERS_FOLDER
-        self._silenced: set[str] = set()
+        self._folder = run / TRACKERS_FOLDER
+        self._failed: set[str] = set()
 
     def start(self, *, is_new: bool) -> None:
-        """Begin a run, or go on with it where it stands.
+        """Start logging a new run, or continue a resumed one.
 
         Raises:
             ConfigError: A tracker cannot be started.
@@ -54,41 +54,41 @@ class Trackers:
         if not names or not self._accelerator.is_main_process:
             return
         if is_new:
-            self._forget()
-        self._place.mkdir(parents=True, exist_ok=True)
+            self._remove_old_files()
+        self._folder.mkdir(parents=True, exist_ok=True)
         try:
             self._accelerator.init_trackers(_PROJECT, init_kwargs=self._arguments(names))
-            self._keep_mlflow_id(names)
+            self._save_mlflow_id(names)
             for tracker in self._accelerator.trackers if is_new else ():
-                self._tell_settings(tracker)
+                self._log_settings(tracker)
         except Exception as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ConfigError(f"train.trackers: {', '.join(names)} cannot be started ({reason})") from error
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Tell a row of the history; a tracker that fails is left out from then on, for no chart is worth a run."""
+        """Log a row of the history; a tracker that fails is not used again, and training continues."""
         for tracker in self._accelerator.trackers:
-            if tracker.name in self._silenced:
+            if tracker.name in self._failed:
                 continue
             try:
                 tracker.log(tracker_metrics(row, terms=self._config.train.loss), step=row["epoch"])
             except Exception as error:
-                self._silenced.add(tracker.name)
-                log_warning(f"{tracker.name} is told nothing more ({error}); training goes on")
+                self._failed.add(tracker.name)
+                log_warning(f"{tracker.name} failed and is not used any more ({error}); training continues")
 
     def finish(self) -> None:
-        """Write what is left."""
+        """Close all trackers."""
         for tracker in self._accelerator.trackers:
             try:
                 tracker.finish()
             except Exception as error:
-                log_warning(f"{tracker.name} did not end well ({error}); the run is complete without it")
+                log_warning(f"{tracker.name} could not be closed ({error}); the run itself is complete")
         self._accelerator.trackers = []
 
-    def _forget(self) -> None:
-        """Take away what an old run has left here, which would be mixed with the new one's."""
-        for name in _OURS:
-            path = self._place / name
+    def _remove_old_files(self) -> None:
+        """Remove the files of an overwritten run, which would be mixed with the new ones."""
+        for name in _TRACKER_FILES:
+            path = self._folder / name
             if path.is_dir():
                 shutil.rmtree(path)
             path.unlink(missing_ok=True)
@@ -97,41 +97,41 @@ class Trackers:
         name = self._run.resolve().name
         arguments: dict[str, dict[str, Any]] = {}
         if "wandb" in names:
-            # Nothing leaves the machine unless the user says so.
+            # Offline unless the user chooses otherwise.
             mode = os.environ.get("WANDB_MODE", "offline")
             os.environ.setdefault("WANDB_SILENT", "true")
-            identity = self._kept(_WANDB_ID) or uuid.uuid4().hex[:8]
-            write_text(self._place / _WANDB_ID, identity + "\n")
+            identity = self._read_id(_WANDB_ID) or uuid.uuid4().hex[:8]
+            write_text(self._folder / _WANDB_ID, identity + "\n")
             arguments["wandb"] = {
-                "dir": str(self._place), "name": name, "id": identity, "resume": "allow", "mode": mode,
+                "dir": str(self._folder), "name": name, "id": identity, "resume": "allow", "mode": mode,
             }  # fmt: skip
         if "mlflow" in names:
-            place = self._place.resolve()
-            os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'mlflow.db'}")
+            folder = self._folder.resolve()
+            os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
             arguments["mlflow"] = {
-                "logging_dir": (place / "mlflow").as_uri(), "run_name": name, "run_id": self._kept(_MLFLOW_ID),
+                "logging_dir": (folder / "mlflow").as_uri(), "run_name": name, "run_id": self._read_id(_MLFLOW_ID),
             }  # fmt: skip
         return arguments
 
-    def _keep_mlflow_id(self, names: Sequence[str]) -> None:
+    def _save_mlflow_id(self, names: Sequence[str]) -> None:
         for tracker in self._accelerator.trackers:
             if tracker.name == "mlflow" and "mlflow" in names:
-                write_text(self._place / _MLFLOW_ID, tracker.tracker.info.run_id + "\n")
+                write_text(self._folder / _MLFLOW_ID, tracker.tracker.info.run_id + "\n")
 
-    def _kept(self, name: str) -> str | None:
-        path = self._place / name
+    def _read_id(self, name: str) -> str | None:
+        path = self._folder / name
         return path.read_text(encoding="utf-8").strip() if path.is_file() else None
 
-    def _tell_settings(self, tracker: GeneralTracker) -> None:
+    def _log_settings(self, tracker: GeneralTracker) -> None:
         if tracker.name == "tensorboard":
-            # Its own way writes them as a second run.
+            # Its own method writes them as a second run.
             tracker.log({"settings": "    " + dump_config(self._config).replace("\n", "\n    ")}, step=0)
         else:
             tracker.store_init_configuration(_flat(asdict(self._config)))
 
 
 def tracker_metrics(row: Mapping[str, Any], *, terms: Mapping[str, float]) -> dict[str, Any]:
-    """A row of the history with its loss terms called losses: a chart named "dice" would be taken for a score."""
+    """Metrics of a row with loss terms named "loss/...": a chart named "dice" would be mistaken for a score."""
     return {f"loss/{name}" if name in terms else name: value for name, value in row.items() if name != "epoch"}
 
 

@@ -43,7 +43,7 @@ def test_a_run_without_a_history_has_an_empty_one(run: RunFolder) -> None:
 def test_a_damaged_line_of_the_history_is_named(run: RunFolder) -> None:
     path = run.path / "history.jsonl"
     path.write_text('{"epoch": 1, "loss": 2.0}\n{"epo\n{"epoch": 3, "loss": 1.0}\n')
-    with pytest.raises(DataError, match=r"history\.jsonl, line 2: is damaged .*; put it right, or remove the line"):
+    with pytest.raises(DataError, match=r"history\.jsonl, line 2: is damaged .*; repair or remove the line"):
         run.history(finished=3)
 
 

@@ -56,13 +56,13 @@ def test_a_run_without_weights_says_how_to_get_them(run: RunFolder) -> None:
 @pytest.mark.parametrize("content", [b"", b"not safetensors at all"])
 def test_damaged_weights_are_refused_by_name(content: bytes, run: RunFolder) -> None:
     run.weights.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"model\.safetensors: no usable weights"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors: weights cannot be read"):
         load_run(run.path)
 
 
 def test_truncated_weights_are_refused_by_name(run: RunFolder) -> None:
     run.weights.write_bytes(run.weights.read_bytes()[:-100])
-    with pytest.raises(WeightsError, match=r"model\.safetensors: no usable weights"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors: weights cannot be read"):
         load_run(run.path)
 
 
@@ -97,7 +97,7 @@ def test_compiled_weights_are_refused_and_not_dropped(run: RunFolder, config: Ru
 
 def test_another_backbone_is_refused(run: RunFolder) -> None:
     (run.path / "config.yaml").write_text((run.path / "config.yaml").read_text().replace("depth: 1", "depth: 2"))
-    with pytest.raises(WeightsError, match=r"SHA-256 .*random, seed 0.*give those"):
+    with pytest.raises(WeightsError, match=r"SHA-256 .*random, seed 0.*use those"):
         load_run(run.path)
 
 
@@ -116,7 +116,7 @@ def test_a_damaged_fact_sheet_is_refused_by_name(text: str, run: RunFolder) -> N
 
 @pytest.mark.parametrize("item", ["train.epochs=3", "data.image_size=32", "seed=1"])
 def test_a_setting_that_training_has_used_up_is_refused(item: str, run: RunFolder) -> None:
-    with pytest.raises(ConfigError, match=r"is trained already; here predict\.\* can be set"):
+    with pytest.raises(ConfigError, match=r"is trained already; only predict\.\* can be set here"):
         load_run(run.path, overrides=(item,))
 
 

@@ -27,8 +27,8 @@ def torchs_switches() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("train.sync_batch_norm=true", "torch has it on CUDA devices only"),
-        ("train.profile=2", "train.profile is 2, but the first two steps are left out"),
+        ("train.sync_batch_norm=true", "torch supports it on CUDA devices only"),
+        ("train.profile=2", "train.profile is 2, but the first two steps are not profiled"),
         ("train.precision=fp16", "needs a CUDA device"),
     ],
 )

@@ -103,7 +103,7 @@ def test_a_state_holds_nothing_of_the_backbone_and_is_gone_on_from(two: Two) -> 
         assert seen["went on at"] == 2
 
 
-def test_accelerate_is_shown_no_weights_in_pieces(two: Two) -> None:
+def test_accelerate_is_shown_no_weights_sharded(two: Two) -> None:
     """On GPUs it refuses them; on CPUs it does not look."""
     for seen in two.seen:
         assert seen["in pieces"]
@@ -150,7 +150,7 @@ def test_only_a_frozen_backbone_is_split(settings: tuple[str, ...], found: str) 
 
 def test_a_backbone_with_adapters_of_its_own_is_refused() -> None:
     backbone = build_backbone("sam2", {"random": True, "size": "tiny", "widths": [8, 16, 32, 64]})
-    with pytest.raises(ConfigError, match="adapters learn in this SAM2"):
+    with pytest.raises(ConfigError, match="this SAM2 has trained adapters"):
         ShardedBackbone(backbone, torch.device("cpu"))
 
 

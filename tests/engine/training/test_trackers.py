@@ -130,7 +130,7 @@ def test_a_tracker_that_fails_is_spoken_of_once_and_costs_nothing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(trackers.Trackers, "_tell_settings", lambda *_: None)
+    monkeypatch.setattr(trackers.Trackers, "_log_settings", lambda *_: None)
     stand_in.fails_to = what
     trainer = make_trainer(make_data(), tmp_path / "run", *TRACKED)
     trainer.fit()

@@ -70,7 +70,7 @@ class Bench:
         trainer = self.trainer(name, *settings)
         backbone = trainer.bare_model.backbone
         calls: list[int] = []
-        watched = backbone.pieces if isinstance(backbone, ShardedBackbone) else backbone
+        watched = backbone.sharded if isinstance(backbone, ShardedBackbone) else backbone
         watched.register_forward_hook(lambda *_: calls.append(1))
         trainer.fit()
         self.seen[f"{name} calls"] = len(calls)
