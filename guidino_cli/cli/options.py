@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from pathlib import Path
 
 from guidino_cli.errors import ConfigError
@@ -33,18 +32,6 @@ def parse_grey_window(option: str, text: str) -> tuple[float, float] | None:
     if not (math.isfinite(level) and 0 < width < math.inf):
         raise ConfigError(f"{option} {text}: expected a level and a width above 0, such as 40,400")
     return level, width
-
-
-def parse_shard(option: str, text: str) -> tuple[int, int]:
-    """`2/8`, the second of eight shares, as 2 and 8.
-
-    Raises:
-        ConfigError: Not of this form, or no such share.
-    """
-    match = re.fullmatch(r"(\d+)/(\d+)", text, re.ASCII)
-    if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise ConfigError(f"{option} {text}: expected NUMBER/COUNT such as 2/8, the first is 1/8")
-    return int(match[1]), int(match[2])
 
 
 def teacher_setting(teacher: str) -> str:

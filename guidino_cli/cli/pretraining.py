@@ -100,7 +100,8 @@ def slices(
 
     Example: guidino slices ct/ -o slices --window 40,400
     """
-    from guidino_cli.cli.options import parse_grey_window, parse_shard
+    from guidino_cli.cli.options import parse_grey_window
+    from guidino_cli.options.shared import parse_shard
 
     chosen = parse_grey_window("--window", window)
     part, parts = parse_shard("--shard", shard)

@@ -14,6 +14,7 @@ from guidino_cli.data.images import write_label_map
 from guidino_cli.data.manifest import Manifest, save_manifest
 from guidino_cli.files import write_text
 from guidino_cli.options.evaluation import EvaluateOptions
+from guidino_cli.options.prediction import PredictOptions
 from guidino_cli.options.training import TrainOptions
 from guidino_cli.types import Case
 
@@ -59,7 +60,7 @@ def self_test() -> SelfTest:
         started = time.perf_counter()
         train.run(TrainOptions(preset=str(out / "preset.yaml"), data=data, out=out / "run", offline=True))
         trained = time.perf_counter()
-        predict.run(out / "run", [data], out=out / "masks", request=predict.PredictOptions(), offline=True)
+        predict.run(out / "run", [data], out / "masks", PredictOptions(offline=True))
         predicted = time.perf_counter()
         evaluate.run(out / "masks", data, EvaluateOptions(out=out / "report"))
         evaluate.run(data / "masks", data, EvaluateOptions(split="all", min_dice=["1.0"]))

@@ -1,4 +1,4 @@
-"""Choose post-processing on the validation cases of a run, and say by how much it helps."""
+"""`guidino tune-post`: choose post-processing on the validation cases of a run."""
 
 import shlex
 from collections.abc import Sequence
@@ -11,31 +11,28 @@ from guidino_cli.data.manifest import load_manifest
 from guidino_cli.data.readers import open_regions, read
 from guidino_cli.data.regions import read_size
 from guidino_cli.engine.devices import pick_device
-from guidino_cli.engine.prediction.ensemble import LoadedEnsemble, load_ensemble
+from guidino_cli.engine.prediction.ensemble import LoadedEnsemble, ensemble_arguments, load_ensemble
 from guidino_cli.engine.prediction.postprocessing import CANDIDATES, RuleSelector, SelectedRule, save_rules
 from guidino_cli.engine.prediction.predictor import DecodedImage
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.errors import DataError
+from guidino_cli.options.prediction import TunePostOptions
 from guidino_cli.processes import keep_all_freed_memory
 from guidino_cli.progress import log_info, pluralize, track
 from guidino_cli.types import Case, width_by_height
 
-_ENOUGH = 10
-"""With fewer cases the test cannot speak, whatever they say."""
+_MIN_CASES = 10
+"""With fewer cases the test has no power."""
 
 
-def run(
-    run_path: Path,
-    *,
-    ensemble: tuple[Path, ...] = (),
-    data: Path | None = None,
-    overrides: tuple[str, ...] = (),
-    device: str | None = None,
-    offline: bool = False,
-) -> None:
-    """Write RUN/post.json and print what was chosen, for the run or for an ensemble that it is the first of."""
+def run(run_path: Path, options: TunePostOptions) -> None:
+    """Write RUN/post.json and print the chosen rules, for a run or for an ensemble whose first run it is.
+
+    Raises:
+        DataError: No labelled validation cases, or cases with other classes.
+    """
     config = RunFolder(run_path).config()
-    root = data or (Path(config.data.root) if config.data.root else None)
+    root = options.data or (Path(config.data.root) if config.data.root else None)
     if root is None:
         raise DataError(f"{run_path}: names no data folder; give it with --data")
     manifest = load_manifest(root)
@@ -43,27 +40,30 @@ def run(
     if not cases:
         raise DataError(f"{root}: no labelled validation cases; prepare with a validation split")
     keep_all_freed_memory()
-    loaded = load_ensemble([run_path, *ensemble], overrides=overrides, offline=offline, device=pick_device(device))
+    loaded = load_ensemble(
+        [run_path, *(options.ensemble or ())],
+        overrides=tuple(options.overrides or ()),
+        offline=options.offline,
+        device=pick_device(options.device),
+    )
     if manifest.classes != loaded.classes:
         raise DataError(
             f"{root}: has {', '.join(manifest.classes)}, but the run was trained for {', '.join(loaded.classes)}; "
             "give --data with the same classes"
         )
-    choices = _choices(loaded, cases)
-    if len(cases) < _ENOUGH:
+    selected = _select_rules(loaded, cases)
+    if len(cases) < _MIN_CASES:
         log_info(f"only {pluralize(len(cases), 'validation case')}: too few to tell help from chance")
     evidence = {"runs": [item["run"] for item in loaded.runs], "validation": str(root), "cases": len(cases)}
-    path = save_rules(run_path, choices, provenance=loaded.provenance, evidence=evidence)
-    for name, choice in choices.items():
-        print(_line(name, choice))
-    words = [word for other in ensemble for word in ("--ensemble", str(other))]
-    words += [word for item in overrides for word in ("--set", item)]
-    extra = "".join(f" {word}" for word in map(shlex.quote, words))
+    path = save_rules(run_path, selected, provenance=loaded.provenance, evidence=evidence)
+    for name, choice in selected.items():
+        print(_format_rule(name, choice))
+    extra = "".join(f" {word}" for word in map(shlex.quote, ensemble_arguments(options.ensemble, options.overrides)))
     print(f"written to {path}; used by: guidino predict {run_path} IMAGES -o MASKS --post auto{extra}")
 
 
-def _choices(loaded: LoadedEnsemble, cases: Sequence[Case]) -> dict[str, SelectedRule]:
-    trials = {name: RuleSelector() for name in loaded.classes[1:]}
+def _select_rules(loaded: LoadedEnsemble, cases: Sequence[Case]) -> dict[str, SelectedRule]:
+    selectors = {name: RuleSelector() for name in loaded.classes[1:]}
     for case in track(cases, total=len(cases), description="tune-post"):
         if case.mask is None:
             continue
@@ -74,19 +74,19 @@ def _choices(loaded: LoadedEnsemble, cases: Sequence[Case]) -> dict[str, Selecte
                 f"{case.mask}: is {found} px (width x height), its image {case.image} is {wanted}; correct one, "
                 "prepare again"
             )
-        for index, trial in enumerate(trials.values(), start=1):
-            trial.add(labels == index, truth == index)
-    return {name: trial.choose() for name, trial in trials.items()}
+        for index, selector in enumerate(selectors.values(), start=1):
+            selector.add(labels == index, truth == index)
+    return {name: selector.choose() for name, selector in selectors.items()}
 
 
 def _labels(loaded: LoadedEnsemble, image: Path) -> np.ndarray:
-    """(H, W) uint8; a large image strip by strip, of which the labels alone are held as a whole."""
+    """(H, W) uint8; of a large image, only the labels are held as a whole."""
     if loaded.needs_strips(read_size(image)):
         return np.concatenate(list(loaded.predictor.label_rows(open_regions(image))))
     return loaded.predictor.segment([DecodedImage(*read(image))])[0].labels
 
 
-def _line(name: str, choice: SelectedRule) -> str:
+def _format_rule(name: str, choice: SelectedRule) -> str:
     tried = f"of {len(CANDIDATES)} tried, p {choice.p:.2g}, {pluralize(choice.cases, 'case')}"
     gain = f"Dice {choice.before:.4f} -> {choice.best_after:.4f}"
     if str(choice.rule) != "none":

@@ -23,7 +23,7 @@ def predict_all(
     jobs: list[PredictionJob],
     loaded: LoadedEnsemble,
     output: MaskWriter,
-    records: PredictionLog,
+    log: PredictionLog,
     *,
     skip_existing: bool,
 ) -> None:
@@ -32,34 +32,34 @@ def predict_all(
     def pending() -> Iterator[PredictionJob]:
         for job in track(jobs, total=len(jobs), description="predict"):
             if skip_existing and output.is_written(job):
-                records.counts.skipped += 1
+                log.counts.skipped += 1
             else:
                 yield job
 
     with BackgroundWorker() as writer:
-        batch = _Batch(loaded, output, records, writer)
+        batcher = _Batcher(loaded, output, log, writer)
         for job, reading in prefetch(pending(), partial(_read, loaded=loaded)):
-            batch.take(job, reading)
-        batch.finish()
+            batcher.add(job, reading)
+        batcher.flush()
 
 
 def _read(job: PredictionJob, *, loaded: LoadedEnsemble) -> DecodedImage | RegionReader:
-    """Decode an image; of one too large to be predicted as a whole, only what its windows need."""
+    """Decode an image, or open the regions of one that is too large to be predicted as a whole."""
     path = Path(job.image)
     return open_regions(path) if loaded.needs_strips(read_size(path)) else DecodedImage(*read(path))
 
 
-class _Batch:
-    """Images of one window wait for each other and go through the network together; others go at once."""
+class _Batcher:
+    """Collects images of one window until they fill a batch; predicts other images at once."""
 
     def __init__(
-        self, loaded: LoadedEnsemble, output: MaskWriter, records: PredictionLog, writer: BackgroundWorker
+        self, loaded: LoadedEnsemble, output: MaskWriter, log: PredictionLog, writer: BackgroundWorker
     ) -> None:
-        self.loaded, self.output, self.records, self.writer = loaded, output, records, writer
+        self.loaded, self.output, self.log, self.writer = loaded, output, log, writer
         self.waiting: list[tuple[PredictionJob, DecodedImage]] = []
 
-    def take(self, job: PredictionJob, reading: "Future[DecodedImage | RegionReader]") -> None:
-        """The next image."""
+    def add(self, job: PredictionJob, reading: "Future[DecodedImage | RegionReader]") -> None:
+        """Add the next image."""
         started = time.perf_counter()
         try:
             image = reading.result()
@@ -67,41 +67,36 @@ class _Batch:
                 self.output.require_only_mask(image)
                 rows = self.loaded.predictor.label_rows(image)
                 self.output.write_rows(job, image.geometry.size_hw, rows)
-                self._record(job, started, 1)
+                self._log(self._record(job, started))
                 return
         except DataError as error:
-            self._failed(job, error, started)
+            print(f"guidino: {error}", file=sys.stderr)
+            self._log(self._record(job, started) | {"mask": None, "status": "error", "message": str(error)})
             return
         self.waiting.append((job, image))
-        alone = not self.loaded.predictor.is_one_window(image.geometry.size_hw)
-        if alone or len(self.waiting) >= self.loaded.batch_size:
-            self.finish()
+        is_alone = not self.loaded.predictor.is_one_window(image.geometry.size_hw)
+        if is_alone or len(self.waiting) >= self.loaded.batch_size:
+            self.flush()
 
-    def finish(self) -> None:
-        """Predict what waits."""
+    def flush(self) -> None:
+        """Predict the waiting images."""
         waiting, self.waiting = self.waiting, []
         if not waiting:
             return
         started = time.perf_counter()
-        results = self.loaded.predictor.segment([picture for _, picture in waiting])
+        results = self.loaded.predictor.segment([image for _, image in waiting])
         for (job, _), result in zip(waiting, results, strict=True):
-            record = self._line(job, started, len(waiting))
+            record = self._record(job, started, images=len(waiting))
             self.writer.submit(partial(self._write, job, result, record))
 
     def _write(self, job: PredictionJob, result: Any, record: dict[str, Any]) -> None:
         self.output.write(job, result)
-        self.records.add(record)
+        self.log.add(record)
 
-    def _record(self, job: PredictionJob, started: float, images: int) -> None:
-        record = self._line(job, started, images)
-        self.writer.submit(lambda: self.records.add(record))
+    def _log(self, record: dict[str, Any]) -> None:
+        # All records are written by one thread, so that no line is interrupted by another.
+        self.writer.submit(lambda: self.log.add(record))
 
-    def _failed(self, job: PredictionJob, error: DataError, started: float) -> None:
-        record = self._line(job, started, 1) | {"mask": None, "status": "error", "message": str(error)}
-        print(f"guidino: {error}", file=sys.stderr)
-        # All lines come from one thread, so that none is torn.
-        self.writer.submit(lambda: self.records.add(record))
-
-    def _line(self, job: PredictionJob, started: float, images: int) -> dict[str, Any]:
+    def _record(self, job: PredictionJob, started: float, *, images: int = 1) -> dict[str, Any]:
         seconds = round((time.perf_counter() - started) / images, 3)
         return {"image": job.image, "mask": f"{job.name}.png", "status": "ok", "seconds": seconds}

@@ -1,7 +1,6 @@
-"""Input and output files of `predict`: which images, this process's share of them, and what is written for each."""
+"""Input images of `predict`, their distribution over processes, and the output files of each."""
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,10 @@ from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
 from guidino_cli.data.postprocess import PostprocessRule, postprocess_labels
 from guidino_cli.data.regions import RegionReader
 from guidino_cli.engine.prediction.predictor import Segmentation
-from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.errors import DataError
 from guidino_cli.files import write_atomically
+from guidino_cli.options.prediction import PredictOptions
+from guidino_cli.options.shared import parse_shard
 from guidino_cli.plots.panels import draw_outlines
 from guidino_cli.types import width_by_height
 
@@ -26,8 +27,8 @@ class PredictionJob(NamedTuple):
     """An image to predict.
 
     Attributes:
-        name: Of its mask below the output folder, without ending; `/` separates folders.
-        image: Path of the file, as text: a hundred thousand of them are held.
+        name: Path of its mask below the output folder, without suffix; `/` separates folders.
+        image: Path of the file, as text to save memory: there may be a hundred thousand of them.
     """
 
     name: str
@@ -46,10 +47,10 @@ class Shard:
 
 
 def find_jobs(places: Sequence[Path], split: str, *, recursive: bool = False) -> list[PredictionJob]:
-    """Images of files, folders or prepared data folders (one split), in their order.
+    """Find the images of files, folders or prepared data folders (one split), in their order.
 
     Raises:
-        DataError: A place holds no image, or two images would be written to one mask.
+        DataError: A path holds no image, or two images would be written to one mask.
     """
     found: dict[str, str] = {}
     for place in places:
@@ -82,22 +83,19 @@ def _jobs_at(place: Path, split: str, *, recursive: bool) -> Iterator[Prediction
         raise DataError(f"{place}: " + ("not an image file" if place.exists() else "no such file or folder"))
 
 
-def parse_shard(words: str | None) -> Shard:
-    """The share that `--shard 2/8` means; without it that of the rank under torchrun, else everything.
+def select_shard(text: str | None) -> Shard:
+    """The shard of `--shard 2/8`; without it the rank under torchrun, or else everything.
 
     Raises:
-        ConfigError: Not of this form, or not 1 <= number <= count.
+        ConfigError: See `parse_shard`.
     """
-    if words is None:
+    if text is None:
         return Shard(int(os.environ.get("RANK", "0")) + 1, int(os.environ.get("WORLD_SIZE", "1")))
-    match = re.fullmatch(r"(\d+)/(\d+)", words)
-    if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise ConfigError(f"--shard {words}: expected NUMBER/COUNT such as 2/8, the first is 1/8")
-    return Shard(int(match[1]), int(match[2]))
+    return Shard(*parse_shard("--shard", text))
 
 
 def local_rank_device(name: str | None) -> str | None:
-    """The card of this rank under torchrun, unless a device is named."""
+    """The GPU of this rank under torchrun, unless a device is named."""
     local = os.environ.get("LOCAL_RANK")
     if name is not None or local is None:
         return name
@@ -107,58 +105,47 @@ def local_rank_device(name: str | None) -> str | None:
 
 
 @dataclass(frozen=True)
-class ExtraOutputs:
-    """What is written beside the masks, each in a folder of its own."""
-
-    guide: bool = False
-    probabilities: bool = False
-    overlay: bool = False
-
-
-@dataclass(frozen=True)
 class MaskWriter:
-    """A folder of masks.
+    """Writes masks and the outputs beside them.
 
     Attributes:
-        out: The folder.
-        extras: What is written beside the masks.
-        values: "index" or "255".
+        out: Folder of the masks.
+        options: Which outputs are written, each kind in a subfolder, and the values of the masks.
         rules: Post-processing by class index.
     """
 
     out: Path
-    extras: ExtraOutputs
-    values: str
+    options: PredictOptions
     rules: dict[int, PostprocessRule]
 
-    def mask(self, job: PredictionJob) -> Path:
-        """Where the mask of an image lies; names may hold dots."""
+    def mask_path(self, job: PredictionJob) -> Path:
+        """The mask of an image; names may contain dots."""
         return self.out / f"{job.name}.png"
 
     def is_written(self, job: PredictionJob) -> bool:
-        """Whether the mask of an image and all that is asked for beside it are there."""
-        extras = {
-            f"guides/{job.name}.png": self.extras.guide,
-            f"probabilities/{job.name}.npz": self.extras.probabilities,
-            f"overlays/{job.name}.png": self.extras.overlay,
+        """Whether the mask of an image and all requested outputs beside it exist."""
+        outputs = {
+            f"guides/{job.name}.png": self.options.save_guide,
+            f"probabilities/{job.name}.npz": self.options.save_probabilities,
+            f"overlays/{job.name}.png": self.options.overlay,
         }
-        asked = [self.mask(job), *(self.out / path for path, is_asked in extras.items() if is_asked)]
-        return all(path.is_file() for path in asked)
+        paths = [self.mask_path(job), *(self.out / path for path, is_requested in outputs.items() if is_requested)]
+        return all(path.is_file() for path in paths)
 
     def write(self, job: PredictionJob, result: Segmentation) -> None:
-        """Write the extras first: where the mask stands, everything of its image does."""
+        """Write the outputs of an image; the mask comes last, so that its presence means that all are there."""
         labels = postprocess_labels(result.labels, self.rules)
-        if self.extras.guide and result.guide is not None:
+        if self.options.save_guide and result.guide is not None:
             _write_guide(result.guide, self.out / "guides", job.name)
-        if self.extras.probabilities:
+        if self.options.save_probabilities:
             content = result.probabilities.numpy().astype(np.float16)
             write_atomically(
                 self.out / "probabilities" / f"{job.name}.npz",
                 lambda path: np.savez_compressed(path, probabilities=content),
             )
-        if self.extras.overlay:
+        if self.options.overlay:
             _save_png(self.out / "overlays" / f"{job.name}.png", draw_outlines(result.pixels, labels, framed=True))
-        write_label_map(self.mask(job), labels * self._factor)
+        write_label_map(self.mask_path(job), labels * self._factor)
 
     def write_rows(self, job: PredictionJob, size_hw: tuple[int, int], rows: Iterable[np.ndarray]) -> None:
         """Write the mask of a large image, (rows, W) uint8 at a time."""
@@ -167,39 +154,40 @@ class MaskWriter:
             for band in rows:
                 yield band * self._factor
 
-        write_label_rows(self.mask(job), size_hw, scaled())
+        write_label_rows(self.mask_path(job), size_hw, scaled())
 
     def require_only_mask(self, regions: RegionReader) -> None:
-        """Refuse what needs the whole of an image that is done strip by strip.
+        """Refuse outputs that need the whole of an image that is predicted in strips.
 
         Raises:
-            DataError: Something was asked for besides the mask.
+            DataError: Something besides the mask is requested.
         """
-        asked = [
-            *(["--save-guide"] if self.extras.guide else []),
-            *(["--save-probabilities"] if self.extras.probabilities else []),
-            *(["--overlay"] if self.extras.overlay else []),
-            *(["--post"] if self.rules else []),
-        ]
-        if asked:
+        requested = {
+            "--save-guide": self.options.save_guide,
+            "--save-probabilities": self.options.save_probabilities,
+            "--overlay": self.options.overlay,
+            "--post": bool(self.rules),
+        }
+        names = [name for name, is_requested in requested.items() if is_requested]
+        if names:
             source, size = regions.geometry.source, width_by_height(regions.geometry.shape)
             raise DataError(
-                f"{source}: {size} px are done in strips for want of memory, which does not go with "
-                f"{' and '.join(asked)}; leave that out, or raise predict.memory_gb with --set"
+                f"{source}: {size} px are predicted in strips to save memory, which does not go with "
+                f"{' and '.join(names)}; leave that out, or raise predict.memory_gb with --set"
             )
 
     @property
     def _factor(self) -> int:
-        return 255 if self.values == "255" else 1
+        return 255 if self.options.values == "255" else 1
 
 
 def _write_guide(guide: Tensor, folder: Path, name: str) -> None:
-    """The map that gates, and of several maps, one a class, each in a folder of its class."""
+    """Write the map that gates and, where each class has a map, every map in the folder of its class."""
     grey = (guide.numpy() * 255).round().astype(np.uint8)
     _save_png(folder / f"{name}.png", grey.max(axis=0))
     if len(grey) > 1:
-        for index, one in enumerate(grey, start=1):
-            _save_png(folder / f"class_{index}" / f"{name}.png", one)
+        for index, class_map in enumerate(grey, start=1):
+            _save_png(folder / f"class_{index}" / f"{name}.png", class_map)
 
 
 def _save_png(path: Path, pixels: np.ndarray) -> None:

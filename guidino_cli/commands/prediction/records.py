@@ -1,4 +1,4 @@
-"""What `predict` writes down about its images: one line each, a summary, and a list of what failed."""
+"""Log of `predict`: one record per image, a summary, and the records of failed images."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _MADE_WITH = "made_with"
 
 @dataclass
 class PredictionCounts:
-    """Images so far."""
+    """Numbers of images so far."""
 
     made: int = 0
     failed: int = 0
@@ -31,16 +31,16 @@ class PredictionCounts:
 
 
 class PredictionLog:
-    """The lines of one process, on disk after every image, so that a kill loses at most the last one.
+    """The records of one process, on disk after every image, so that a kill loses at most the last one.
 
-    A process alone writes `predictions.jsonl` and `predictions.json`. One of several writes its own
-    `predictions-2of8.jsonl` and `.json`; whoever finishes last joins them.
+    A single process writes `predictions.jsonl` and `predictions.json`. Each of several writes its own
+    `predictions-2of8.jsonl` and `.json`; the last one to finish joins them.
 
     Args:
-        out: The folder of the masks.
+        out: Folder of the masks.
         shard: Which of how many processes this is.
-        facts: What goes into the summary: the version, the runs; its "made_with" must be the same in later calls.
-        keep: Go on with what an earlier call wrote.
+        facts: Entries of the summary, such as version and runs; "made_with" must be the same in later calls.
+        keep: Append to the records of an earlier call.
     """
 
     def __init__(self, out: Path, shard: Shard, facts: dict[str, Any], *, keep: bool) -> None:
@@ -53,11 +53,11 @@ class PredictionLog:
         self.summarise(total=0, complete=False)
         if not keep:
             self._lines_path.unlink(missing_ok=True)
-        elif _is_torn(self._lines_path):
+        elif _ends_mid_line(self._lines_path):
             self._append(self._lines_path, "\n")
 
     def add(self, record: dict[str, Any]) -> None:
-        """Write down an image; `status` is "ok" or "error"."""
+        """Append the record of an image; `status` is "ok" or "error"."""
         line = json.dumps(record, ensure_ascii=False) + "\n"
         self._append(self._lines_path, line)
         if record["status"] == "error":
@@ -67,7 +67,7 @@ class PredictionLog:
             self.counts.made += 1
 
     def summarise(self, *, total: int, complete: bool) -> None:
-        """Write the summary of this process, and that of all of them if it is the last."""
+        """Write the summary of this process, and that of all processes if it is the last."""
         content = {
             **self.facts,
             "complete": complete,
@@ -82,23 +82,23 @@ class PredictionLog:
             self._join()
 
     def _join(self) -> None:
-        """Write the summary of all shares, until none has changed meanwhile: two may finish at the same moment."""
-        known = self._known()
+        """Write the summary of all shards, until none changed meanwhile: two may finish at the same moment."""
+        known = self._summaries()
         while True:
-            self._join_up(known)
-            before, known = known, self._known()
+            self._write_joined(known)
+            before, known = known, self._summaries()
             if known == before:
                 return
 
-    def _known(self) -> list[dict[str, Any]]:
-        """The summaries of all shares that are there."""
+    def _summaries(self) -> list[dict[str, Any]]:
+        """The summaries of all shards that have one."""
         found = [read_summary(_part(self.out / SUMMARY_FILE, shard)) for shard in self._shards]
-        # Another share's summary may be of an earlier call with other runs or settings, whose masks will be replaced.
+        # Another shard's summary may be from an earlier call with other runs or settings, whose masks will be replaced.
         made_with = self.facts.get(_MADE_WITH)
         return [item for item in found if item is not None and item.get(_MADE_WITH) == made_with]
 
-    def _join_up(self, known: list[dict[str, Any]]) -> None:
-        """Add up summaries; join the lines when all are complete."""
+    def _write_joined(self, known: list[dict[str, Any]]) -> None:
+        """Write the sum of the summaries; concatenate the records when all are complete."""
         complete = len(known) == self.shard.count and all(item["complete"] for item in known)
         sums = {key: sum(item[key] for item in known) for key in ("images", "made", "failed", "skipped")}
         if complete:
@@ -106,7 +106,7 @@ class PredictionLog:
             if sums["failed"]:
                 _concatenate([_part(self.out / _FAILED, shard) for shard in self._shards], self.out / _FAILED)
             else:
-                # What failed in an earlier call is done now.
+                # Images that failed in an earlier call have been predicted now.
                 (self.out / _FAILED).unlink(missing_ok=True)
         write_text(self.out / SUMMARY_FILE, _json({**self.facts, "complete": complete, **sums, "records": _LINES}))
 
@@ -124,15 +124,15 @@ class PredictionLog:
 
     @property
     def failed_path(self) -> Path:
-        """The images that failed in this call, and why."""
+        """Records of the images that failed in this call."""
         return self._failed_path
 
 
 def require_same_provenance(out: Path, made_with: dict[str, Any]) -> None:
-    """Refuse to add masks of other runs or settings to those that are there.
+    """Refuse to mix masks of other runs or settings with those in the folder.
 
     Raises:
-        ConfigError: What is there was made otherwise; the message names the first difference.
+        ConfigError: The provenance differs; the message names the first difference.
     """
     summary = read_summary(out / SUMMARY_FILE)
     if summary is None or _MADE_WITH not in summary:
@@ -141,18 +141,18 @@ def require_same_provenance(out: Path, made_with: dict[str, Any]) -> None:
     other = next((key for key in made_with if before.get(key) != made_with[key]), None)
     if other is not None:
         raise ConfigError(
-            f"-o {out}: its masks were made with {other} {_spelled(before.get(other))}, now it is "
-            f"{_spelled(made_with[other])}; choose another folder, or make all anew with --overwrite"
+            f"-o {out}: its masks were made with {other} {_format_setting(before.get(other))}, now it is "
+            f"{_format_setting(made_with[other])}; choose another folder, or make all anew with --overwrite"
         )
 
 
-def _spelled(value: Any) -> str:
-    """A setting as it is written; of a single run without the list around it."""
+def _format_setting(value: Any) -> str:
+    """JSON of a setting; of a single run without the list around it."""
     return json.dumps(value[0] if isinstance(value, list) and len(value) == 1 else value)
 
 
 def read_summary(path: Path) -> dict[str, Any] | None:
-    """A summary, or None where there is none, or none that can be read."""
+    """A summary, or None if it is missing or unreadable."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -164,8 +164,8 @@ def _part(path: Path, shard: Shard) -> Path:
     return path if shard.count == 1 else path.with_name(f"{path.stem}-{shard}{path.suffix}")
 
 
-def _is_torn(path: Path) -> bool:
-    """Whether a kill left half a line at the end."""
+def _ends_mid_line(path: Path) -> bool:
+    """Whether a kill left an incomplete line at the end."""
     if not path.is_file() or path.stat().st_size == 0:
         return False
     with path.open("rb") as file:

@@ -1,11 +1,11 @@
 """Figures of a run's guide: one per image, and contact sheets of all images."""
 
+import json
 import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,11 +13,9 @@ from PIL import Image
 from guidino_cli.commands.inputs import find_truth, unique_names
 from guidino_cli.commands.visualize.inference import (
     ANY_CLASS,
-    DrawingOptions,
     GuidedRun,
     GuideVisualizer,
     ResultSpool,
-    TokenOptions,
     VisualizationTask,
     for_each_image,
     nothing_drawn_error,
@@ -31,6 +29,7 @@ from guidino_cli.engine.guides.scores import MapScore, choose_thresholds
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.errors import ConfigError
 from guidino_cli.files import write_atomically, write_text
+from guidino_cli.options.prediction import VisualizeOptions
 from guidino_cli.plots.contact_sheet import draw_outlined_thumbnail
 from guidino_cli.plots.guide import guide_figure
 from guidino_cli.plots.guide_sheet import TILE_SIDE, TILES_PER_PAGE, GuideTile, guide_sheet
@@ -135,16 +134,7 @@ def _to_uint8(picture: np.ndarray) -> np.ndarray:
     return (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
 
 
-def load_visualizer(
-    run_path: Path,
-    compare: Path | None,
-    options: TokenOptions,
-    at: tuple[int, int] | None,
-    *,
-    overrides: tuple[str, ...],
-    device: str | None,
-    offline: bool,
-) -> GuideVisualizer:
+def load_visualizer(run_path: Path, options: VisualizeOptions, at: tuple[int, int] | None) -> GuideVisualizer:
     """Load a run, and what it is compared with: another run, or the same one with its adapter disabled.
 
     Raises:
@@ -153,12 +143,14 @@ def load_visualizer(
     with_tokens = options.tokens or at is not None
     if not with_tokens and options.scale is not None:
         raise ConfigError("--scale with --run is for its tokens; add --tokens or --at X,Y, or leave out --scale")
+    compare, overrides = options.compare, tuple(options.overrides or ())
+    if options.weights is not None:
+        overrides = (*overrides, f"model.backbone.options.weights={json.dumps(options.weights)}")
     title = "guide" if compare is None else f"run {run_path.resolve().name}"
-    run, classes = _load_guided_run(run_path, title, overrides=overrides, device=device, offline=offline)
+    run, classes = _load_guided_run(run_path, title, options, overrides=overrides)
     other: GuidedRun | None = None
     if compare is not None:
-        title = f"run {compare.resolve().name}"
-        other, other_classes = _load_guided_run(compare, title, overrides=(), device=device, offline=offline)
+        other, other_classes = _load_guided_run(compare, f"run {compare.resolve().name}", options)
         if len(other_classes) != len(classes) or _map_count(other) != _map_count(run):
             raise ConfigError(
                 f"--compare {compare}: has {len(other_classes)} classes and {_map_count(other)} guide maps, {run_path} "
@@ -173,15 +165,15 @@ def load_visualizer(
 
 
 def _load_guided_run(
-    path: Path, title: str, *, overrides: tuple[str, ...], device: str | None, offline: bool
+    path: Path, title: str, options: VisualizeOptions, *, overrides: tuple[str, ...] = ()
 ) -> tuple[GuidedRun, list[str]]:
-    model, config, facts = load_run(path, overrides=overrides, offline=offline)
+    model, config, facts = load_run(path, overrides=overrides, offline=options.offline)
     if model.guide is None:
         raise ConfigError(
             f"{path}: was trained without a guide, so there is none to show; give a guided run, use "
             "`guidino predict --overlay` for its masks, or leave out --run to see a backbone"
         )
-    model.to(pick_device(device))
+    model.to(pick_device(options.device))
     return GuidedRun(model, config, title), facts["classes"]
 
 
@@ -191,14 +183,7 @@ def _map_count(run: GuidedRun) -> int:
     return int(settings.options.get("maps", 1)) if settings is not None and not settings.per_class else -1
 
 
-def draw_guides(
-    visualizer: GuideVisualizer,
-    task: VisualizationTask,
-    drawing: DrawingOptions,
-    limits: Limits | str,
-    *,
-    facts: dict[str, Any],
-) -> None:
+def draw_guides(visualizer: GuideVisualizer, task: VisualizationTask, limits: Limits | str, *, run_path: Path) -> None:
     """Compute the guides of all images first, so that all figures share one colour range; then draw them one by one.
 
     Raises:
@@ -207,7 +192,7 @@ def draw_guides(
     """
     run, is_set = visualizer.run, len(task.files) > 1
     masks = find_truth(task.files, task.truth, class_count=len(visualizer.classes))
-    source = _describe_source(run, facts["run"])
+    source = _describe_source(run, run_path)
     patches = PatchCollector(run) if is_set and has_prototypes(run) else None
     with tempfile.TemporaryDirectory(prefix="guidino-") as folder:
         spool = ResultSpool(Path(folder))
@@ -221,11 +206,11 @@ def draw_guides(
         if not spool.names:
             raise nothing_drawn_error(task.files, failed)
         count = len(spool.names)
-        style = _make_style(visualizer, drawing, limits, source, count=count)
+        style = _make_style(visualizer, task, limits, source, count=count)
         report = GuideReport(
             source, visualizer.accumulators, visualizer.other_accumulators, style.titles, style.thresholds
         )
-        report.facts |= {**facts, "colours": "each image" if style.limits is None else list(style.limits)}
+        report.facts = {"run": str(run_path), "colours": "each image" if style.limits is None else list(style.limits)}
         labelled = 0 if masks is None else len(masks.paths)
         maps = [item.name for item in visualizer.accumulators if item.name != ANY_CLASS]
         sheets = _make_sheets(task.out, style, maps, count=count, labelled=labelled) if is_set else None
@@ -257,7 +242,7 @@ def draw_guides(
 
 
 def _make_style(
-    visualizer: GuideVisualizer, drawing: DrawingOptions, limits: Limits | str, source: str, *, count: int
+    visualizer: GuideVisualizer, task: VisualizationTask, limits: Limits | str, source: str, *, count: int
 ) -> GuideStyle:
     accumulators = [*visualizer.accumulators, *visualizer.other_accumulators]
     low, high = min(item.low for item in accumulators), max(item.high for item in accumulators)
@@ -273,7 +258,7 @@ def _make_style(
         scope,
         choose_thresholds(low, high),
         source,
-        drawing.spacing_mm,
+        task.spacing_mm,
         (visualizer.run.title, visualizer.other.title if visualizer.other is not None else ""),
         max(visualizer.max_difference, 0.01),
     )
@@ -313,6 +298,6 @@ def _more(sheets: ContactSheetWriter | None, patches: PatchCollector | None) -> 
     return files + ([] if patches is None else [PROTOTYPES_FILE])
 
 
-def _describe_source(run: GuidedRun, path: str) -> str:
+def _describe_source(run: GuidedRun, path: Path) -> str:
     description = run.config.description
-    return f"run {Path(path).resolve().name}" + (f": {description}" if description else "")
+    return f"run {path.resolve().name}" + (f": {description}" if description else "")

@@ -259,40 +259,6 @@ def _patch_centre(patch: tuple[int, int], grid: tuple[int, ...], size: tuple[int
 
 
 @dataclass(frozen=True)
-class TokenOptions:
-    """Options of the token figures; None stands for the default.
-
-    Attributes:
-        backbone: Registered name; "guidino-tiny" by default, "dinov3" with weights. A run has its own.
-        weights: Local folder or hub id.
-        layer: Block, counted from 1; a run has its own.
-        at: "X,Y", the pixel whose patch is compared with the others.
-        scale: Enlarges the image first.
-        tokens: With a run, draw its tokens even without `at`.
-    """
-
-    backbone: str | None = None
-    weights: str | None = None
-    layer: int | None = None
-    at: str | None = None
-    scale: float | None = None
-    tokens: bool = False
-
-
-@dataclass(frozen=True)
-class DrawingOptions:
-    """Options of all figures.
-
-    Attributes:
-        limits: Range of the colormap: "all" (values of all images), "image" (of each) or "LOW,HIGH".
-        spacing_mm: Width of a pixel, for scale bars.
-    """
-
-    limits: str = "all"
-    spacing_mm: float | None = None
-
-
-@dataclass(frozen=True)
 class VisualizationTask:
     """Input and output of a drawing command.
 
@@ -300,11 +266,13 @@ class VisualizationTask:
         files: Images.
         out: Folder of the figures.
         truth: Folder or file of true masks, or None.
+        spacing_mm: Width of a pixel, for scale bars.
     """
 
     files: Sequence[Path]
     out: Path
     truth: Path | None
+    spacing_mm: float | None
 
 
 def for_each_image(files: dict[str, Path], description: str, act: Callable[[str, Path], None]) -> list[str]:

@@ -5,8 +5,6 @@ from pathlib import Path
 from guidino_cli.commands.inputs import find_truth, unique_names
 from guidino_cli.commands.visualize.figures import ContactSheetWriter, token_tile
 from guidino_cli.commands.visualize.inference import (
-    DrawingOptions,
-    TokenOptions,
     VisualizationTask,
     for_each_image,
     nothing_drawn_error,
@@ -21,6 +19,7 @@ from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import write_atomically
 from guidino_cli.models import build_backbone
 from guidino_cli.models.pretrained.hub import replace_hint
+from guidino_cli.options.prediction import VisualizeOptions
 from guidino_cli.plots.tokens import backbone_figure
 from guidino_cli.plots.views import TokenView
 
@@ -30,16 +29,7 @@ _ADVICE = (
 )
 
 
-def draw_tokens(
-    task: VisualizationTask,
-    options: TokenOptions,
-    at: tuple[int, int] | None,
-    drawing: DrawingOptions,
-    *,
-    overrides: tuple[str, ...],
-    device: str | None,
-    offline: bool,
-) -> None:
+def draw_tokens(task: VisualizationTask, options: VisualizeOptions, at: tuple[int, int] | None) -> None:
     """Draw the tokens of a frozen backbone, image by image.
 
     Raises:
@@ -47,10 +37,10 @@ def draw_tokens(
         DataError: No image can be drawn.
         PartialError: Some images cannot be drawn; the others are.
     """
-    part = _backbone_part(options, overrides)
+    part = _backbone_settings(options)
     masks = find_truth(task.files, task.truth, class_count=None)
     with replace_hint(_ADVICE):
-        backbone = build_backbone(part.name, part.options, offline=offline).to(pick_device(device))
+        backbone = build_backbone(part.name, part.options, offline=options.offline).to(pick_device(options.device))
     chosen = "salient patch" if at is None else f"patch at {at[0]},{at[1]}"
     source = f"{backbone.identity['weights']}, block {backbone.layers[-1]}"
     note = "image; principal components of its tokens as RGB (each image its own); cosine with the framed patch, 0 to 1"
@@ -68,7 +58,7 @@ def draw_tokens(
             raise DataError(f"{path}: {error}") from error
         tokens = TokenView(found.components, found.similarity, found.patch, found.explained)
         figure = backbone_figure(
-            pixels, tokens, name=path.name, chosen=chosen, source=source, labels=truth, spacing_mm=drawing.spacing_mm
+            pixels, tokens, name=path.name, chosen=chosen, source=source, labels=truth, spacing_mm=task.spacing_mm
         )
         write_atomically(task.out / f"{name}_backbone.png", figure.savefig)
         written.append(f"{name}_backbone.png")
@@ -91,7 +81,7 @@ def draw_tokens(
     )
 
 
-def _backbone_part(options: TokenOptions, overrides: tuple[str, ...]) -> ComponentSettings:
+def _backbone_settings(options: VisualizeOptions) -> ComponentSettings:
     """Name and options of the backbone; `--set model.backbone.options.KEY=VALUE` sets options without a flag.
 
     The default is the backbone inside the package; weights without a backbone's name are taken for DINOv3 weights.
@@ -99,7 +89,7 @@ def _backbone_part(options: TokenOptions, overrides: tuple[str, ...]) -> Compone
     given = {"weights": options.weights, "layers": None if options.layer is None else [options.layer]}
     name = options.backbone or ("dinov3" if options.weights else "guidino-tiny")
     part = ComponentSettings(name, {key: value for key, value in given.items() if value is not None})
-    config = override(RunConfig(model=ModelSettings(backbone=part)), overrides)
+    config = override(RunConfig(model=ModelSettings(backbone=part)), tuple(options.overrides or ()))
     if config.model.backbone is None:
         raise ConfigError("--set took the backbone away; without a run there is nothing else to look at")
     return config.model.backbone

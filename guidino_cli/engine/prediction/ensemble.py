@@ -90,6 +90,12 @@ def _require_same_classes(paths: Sequence[Path]) -> None:
             )
 
 
+def ensemble_arguments(ensemble: Sequence[Path] | None, overrides: Sequence[str] | None) -> list[str]:
+    """Command-line arguments that name the other runs and the settings of an ensemble, to be quoted in advice."""
+    runs = [word for path in ensemble or () for word in ("--ensemble", str(path))]
+    return runs + [word for item in overrides or () for word in ("--set", item)]
+
+
 def weights_hash(path: Path) -> str:
     """SHA-256 of a run's best weights and, where it has one, its adapter."""
     folder = RunFolder(path)

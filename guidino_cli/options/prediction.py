@@ -1,0 +1,98 @@
+"""Options of `predict`, `tune-post` and `visualize-guide`: type, help text and default of each, in one place."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from guidino_cli.options.shared import Device, Offline, Overwrite, PredictOverrides, Split
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Which images are predicted, how, and what is written beside the masks."""
+
+    split: Split = "test"
+    save_guide: Annotated[
+        bool, typer.Option("--save-guide", help="Also guides/NAME.png, 0..255 for 0..1; one map per class in class_K/.")
+    ] = False
+    save_probabilities: Annotated[
+        bool, typer.Option("--save-probabilities", help="Also probabilities/NAME.npz, (class, row, column).")
+    ] = False
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also overlays/NAME.png: outlines on the image.")] = False
+    values: Annotated[str, typer.Option(help="index (0, 1, 2, ...) or 255 (two classes, visible in any viewer).")] = (
+        "index"
+    )
+    post: Annotated[
+        str, typer.Option(help="Clean masks: none, auto (see tune-post), or some of largest,fill,min=SHARE.")
+    ] = "none"
+    ensemble: Annotated[
+        list[Path] | None, typer.Option(metavar="RUN", help="Average with this run too; repeatable.")
+    ] = None
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Also images in subfolders; masks keep their folders.")
+    ] = False
+    shard: Annotated[
+        str | None, typer.Option(metavar="K/N", help="Only the K-th of N shares, for job arrays: 1/8 to 8/8.")
+    ] = None
+    overrides: PredictOverrides = None
+    device: Device = None
+    offline: Offline = False
+    overwrite: Overwrite = False
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Skip images whose masks exist.")] = False
+
+
+@dataclass(frozen=True)
+class TunePostOptions:
+    """For which runs and on which cases post-processing is selected."""
+
+    data: Annotated[Path | None, typer.Option("--data", "-d", help="Prepared folder; default: RUN's own.")] = None
+    ensemble: Annotated[
+        list[Path] | None, typer.Option(metavar="RUN", help="Tune for the average with this run; repeatable.")
+    ] = None
+    overrides: PredictOverrides = None
+    device: Device = None
+    offline: Offline = False
+
+
+@dataclass(frozen=True)
+class VisualizeOptions:
+    """What `visualize-guide` draws, and how."""
+
+    run: Annotated[
+        Path | None, typer.Option("--run", "-r", help="Run folder; without it, a frozen backbone's tokens are drawn.")
+    ] = None
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for one PNG per image.")] = Path("guides")
+    truth: Annotated[
+        Path | None, typer.Option(help="Folder of true masks, one mask, or a prepared DATA folder (its own truth).")
+    ] = None
+    split: Split = "test"
+    compare: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Another run's guide beside it; LoRA is compared by itself.")
+    ] = None
+    limits: Annotated[
+        str, typer.Option("--range", metavar="RANGE", help="Colours: all (images alike), image (each its own) or 0,1.")
+    ] = "all"
+    spacing: Annotated[
+        float | None, typer.Option(min=1e-9, metavar="MM", help="Width of a pixel in mm, for scale bars.")
+    ] = None
+    backbone: Annotated[
+        str | None, typer.Option(help="Without --run: guidino-tiny; dinov3 (with --weights), dinov2, embedded, ...")
+    ] = None
+    weights: Annotated[
+        str | None, typer.Option(help="Weights of the backbone: folder in Hugging Face layout, or hub id.")
+    ] = None
+    at: Annotated[
+        str | None, typer.Option(metavar="X,Y", help="Compare the patch at this pixel; default: a salient one.")
+    ] = None
+    tokens: Annotated[bool, typer.Option("--tokens", help="With --run: its tokens too, as --at does.")] = False
+    layer: Annotated[int | None, typer.Option(min=1, help="Block of the backbone; default: its own choice.")] = None
+    scale: Annotated[
+        float | None,
+        typer.Option(min=0.1, max=8, help="For tokens: times 672 px on the longer side, or a run's own size."),
+    ] = None
+    overrides: PredictOverrides = None
+    device: Device = None
+    offline: Offline = False
+    overwrite: Overwrite = False
