@@ -76,8 +76,8 @@ def build_and_train(
     config = with_data_root(config, _data_root(options.data, config))
     manifest = load_manifest(Path(str(config.data.root)))
     set_seed(config.seed)
-    blueprint = folder.blueprint() if resume else None
-    model = build_model(config.model, num_classes=len(manifest.classes), offline=options.offline, blueprint=blueprint)
+    spec = folder.backbone_spec() if resume else None
+    model = build_model(config.model, num_classes=len(manifest.classes), offline=options.offline, backbone_spec=spec)
     if base_run is not None:
         base_run.fill(model, classes=manifest.classes)
     if state.is_main_process:

@@ -51,7 +51,7 @@ GUIDES = {"tokenbook": "guidino_cli.models.guides:TokenBook"}
 
 
 def build_model(
-    settings: ModelSettings, *, num_classes: int, offline: bool = False, blueprint: BackboneSpec | None = None
+    settings: ModelSettings, *, num_classes: int, offline: bool = False, backbone_spec: BackboneSpec | None = None
 ) -> Model:
     """Make the model of a configuration; a backbone's pretrained weights are loaded, everything else is fresh.
 
@@ -61,7 +61,7 @@ def build_model(
         settings: The parts.
         num_classes: K, background included.
         offline: Never ask the hub.
-        blueprint: Of the backbone, where the caller has its weights: nothing is then looked for.
+        backbone_spec: Build the backbone from this spec with random weights, which the caller replaces.
 
     Raises:
         ConfigError: A part or option does not exist, or the parts make no sense together.
@@ -77,10 +77,10 @@ def build_model(
         return Model(create("segmenter", part.name, SEGMENTERS, part.options, num_classes=num_classes))
     with torch.random.fork_rng(devices=[]):
         # Some loaders draw weights only to replace them.
-        if blueprint is not None:
+        if backbone_spec is not None:
             from guidino_cli.models.backbones.spec import build_from_spec
 
-            backbone = build_from_spec(blueprint)
+            backbone = build_from_spec(backbone_spec)
         else:
             backbone = build_backbone(settings.backbone.name, settings.backbone.options, offline=offline)
         if settings.finetune is not None:

@@ -252,9 +252,9 @@ def _description(backbone: Backbone) -> dict[str, object]:
     weights = {"sha256": backbone.identity["sha256"], "dtype": str(next(backbone.parameters()).dtype)}
     description: dict[str, object] = {"format": FORMAT, "kind": type(backbone).__name__, "weights": weights}
     if isinstance(backbone, ViT | ConvNeXt):
-        blueprint = asdict(describe_backbone(backbone))
-        del blueprint["identity"]
-        return description | blueprint
+        spec = asdict(describe_backbone(backbone))
+        del spec["identity"]
+        return description | spec
     # Names and sizes of its layers; other differences are found by comparing the first batch of a run.
     structure = hashlib.sha256(repr(backbone).encode()).hexdigest()
     return description | {"structure": structure, "level_channels": backbone.level_channels, "stride": backbone.stride}

@@ -125,8 +125,8 @@ class RunFolder(StateFolder):
         """Content of `run.json`: classes, versions, weights and data of the run."""
         return read_facts(self.path / "run.json", version=_FORMAT, hint="train it again")
 
-    def blueprint(self) -> BackboneSpec | None:
-        """How the run's backbone is built, where the run keeps its weights itself; `DataError` if that is damaged."""
+    def backbone_spec(self) -> BackboneSpec | None:
+        """Spec of the backbone if the run stores its own backbone weights, else None; `DataError` if it is damaged."""
         found = self.facts().get("blueprint")
         try:
             return None if found is None else BackboneSpec(**found)

@@ -38,7 +38,9 @@ def load_run(
     require_same_model(path, trained.model, config.model)
     folder.require_weights()
     settings = _without_initial_weights(config.model)
-    model = build_model(settings, num_classes=len(facts["classes"]), offline=offline, blueprint=folder.blueprint())
+    model = build_model(
+        settings, num_classes=len(facts["classes"]), offline=offline, backbone_spec=folder.backbone_spec()
+    )
     require_same_backbone(model, facts)
     folder.best.load_heads(model)
     if has_lora(model):

@@ -31,7 +31,7 @@ def load_tiny(*, layers: Sequence[int] | None = None, norm: bool = True, scale: 
     Raises:
         WeightsError: The file in the package is missing or not the known one.
     """
-    vit = Dinov2Model(tiny_config()).eval()
+    vit = Dinov2Model(dinov2_small_config(NUM_BLOCKS)).eval()
     load_tensors_strictly(
         vit, dequantize_int8(load(_read_weights_file())), source=WEIGHTS_FILE, may_miss=("embeddings.mask_token",)
     )
@@ -39,11 +39,11 @@ def load_tiny(*, layers: Sequence[int] | None = None, norm: bool = True, scale: 
     return ViT(vit, identity={**identity, "licence": EMBEDDED_LICENCE}, layers=layers, norm=norm, scale=scale)
 
 
-def tiny_config() -> Dinov2Config:
-    """The architecture of the file."""
+def dinov2_small_config(num_blocks: int) -> Dinov2Config:
+    """Configuration of a DINOv2 ViT-S/14 with that many blocks."""
     return Dinov2Config(
         hidden_size=384,
-        num_hidden_layers=NUM_BLOCKS,
+        num_hidden_layers=num_blocks,
         num_attention_heads=6,
         mlp_ratio=4,
         patch_size=14,
