@@ -9,11 +9,11 @@ from guidino_cli.errors import ResourceError
 from guidino_cli.files import atomic_folder, file_sha256, lines_sha256, write_atomically, write_text
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_only_the_old_file(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "old")
 
-    def half(place: Path) -> None:
-        place.write_text("ne")
+    def half(temporary: Path) -> None:
+        temporary.write_text("ne")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(ResourceError, match=r"a\.txt: cannot be written \(No space left on device\)"):
@@ -22,11 +22,11 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_an_interrupted_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
+def test_an_interrupted_write_leaves_only_the_old_file(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "old")
 
-    def interrupted(place: Path) -> None:
-        place.write_text("ne")
+    def interrupted(temporary: Path) -> None:
+        temporary.write_text("ne")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -35,26 +35,26 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_rest(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_a_place_that_is_a_file_is_refused(tmp_path: Path) -> None:
+def test_a_parent_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ResourceError, match="cannot be written"):
         write_text(tmp_path / "file" / "a.txt", "new")
 
 
-def test_text_has_the_same_line_ends_everywhere(tmp_path: Path) -> None:
+def test_text_has_unix_line_endings(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "é\n")
     assert (tmp_path / "a.txt").read_bytes() == b"\xc3\xa9\n"
 
 
-def test_a_folder_takes_the_place_of_an_older_one_with_all_that_is_in_it(tmp_path: Path) -> None:
+def test_an_atomic_folder_replaces_an_older_one_completely(tmp_path: Path) -> None:
     write_text(tmp_path / "a" / "old.txt", "old")
-    with atomic_folder(tmp_path / "a") as place:
-        (place / "new.txt").write_text("new")
+    with atomic_folder(tmp_path / "a") as temporary:
+        (temporary / "new.txt").write_text("new")
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["new.txt"]
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_a_folder_that_was_not_filled_leaves_the_old_one_and_no_rest(tmp_path: Path) -> None:
+def test_a_failed_atomic_folder_leaves_only_the_old_one(tmp_path: Path) -> None:
     write_text(tmp_path / "a" / "old.txt", "old")
     with pytest.raises(ResourceError, match=r"a: cannot be written \(No space left on device\)"):
         _fill_half(tmp_path / "a")
@@ -63,14 +63,12 @@ def test_a_folder_that_was_not_filled_leaves_the_old_one_and_no_rest(tmp_path: P
 
 
 def _fill_half(folder: Path) -> None:
-    with atomic_folder(folder) as place:
-        (place / "new.txt").write_text("new")
+    with atomic_folder(folder) as temporary:
+        (temporary / "new.txt").write_text("new")
         raise OSError(28, "No space left on device")
 
 
-def test_a_folder_that_cannot_be_moved_into_place_brings_the_old_one_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_move_restores_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_text(tmp_path / "a" / "old.txt", "old")
     replace = os.replace
 

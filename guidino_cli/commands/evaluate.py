@@ -34,7 +34,7 @@ def run(predictions: Path, truth: Path, options: EvaluateOptions) -> None:
     """Score `predictions` against `truth`, print a table and write the report folder.
 
     Raises:
-        DataError: Nothing to compare, or masks that cannot be read one way only.
+        DataError: Nothing to compare, or masks that cannot be read unambiguously.
         ConfigError: An option that cannot be used.
         GateError: Everything is written, but a gate does not hold.
         PartialError: Everything is written, but predictions were missing or could not be used.

@@ -34,16 +34,16 @@ def find_near_duplicates(hashes: np.ndarray, thumbnails: np.ndarray) -> list[tup
     Returns:
         Pairs (i, j) with i < j; memory stays below 100 MB for N = 10,000.
     """
-    found: list[tuple[int, int]] = []
+    pairs: list[tuple[int, int]] = []
     for start in range(0, len(hashes), _CHUNK):
         rows = hashes[start : start + _CHUNK]
         distance = np.zeros((len(rows), len(hashes) - start), dtype=np.uint16)
-        for word in range(hashes.shape[1]):
-            distance += np.bitwise_count(rows[:, None, word] ^ hashes[None, start:, word])
+        for part in range(hashes.shape[1]):
+            distance += np.bitwise_count(rows[:, None, part] ^ hashes[None, start:, part])
         for row, column in np.argwhere(distance <= MAX_DISTANCE).tolist():
             if row < column and _correlation(thumbnails[start + row], thumbnails[start + column]) >= MIN_CORRELATION:
-                found.append((start + row, start + column))
-    return found
+                pairs.append((start + row, start + column))
+    return pairs
 
 
 def find_exact_duplicates(file_hashes: Sequence[str]) -> list[tuple[int, int]]:

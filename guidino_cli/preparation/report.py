@@ -69,11 +69,11 @@ def tabulate_values(histograms: Sequence[Histogram]) -> list[tuple[str, int, int
     files: Counter[str] = Counter()
     for item in histograms:
         for value, count in zip(item.values, item.counts, strict=True):
-            word = f"#{int(value):06x}" if item.kind == "colour" else f"{value:g}"
-            word = {"0": "false", "1": "true"}[word] if item.kind == "bool" else word
-            pixels[word] += count
-            files[word] += 1
-    return [(word, count, files[word]) for word, count in pixels.most_common()]
+            text = f"#{int(value):06x}" if item.kind == "colour" else f"{value:g}"
+            text = {"0": "false", "1": "true"}[text] if item.kind == "bool" else text
+            pixels[text] += count
+            files[text] += 1
+    return [(text, count, files[text]) for text, count in pixels.most_common()]
 
 
 def to_markdown(summary: DatasetSummary) -> str:
@@ -118,7 +118,7 @@ def _cases_table(summary: DatasetSummary) -> str:
 def _values_table(summary: DatasetSummary, *, limit: int = 20) -> str:
     total = max(sum(count for _, count, _ in summary.values), 1)
     lines = ["| value | share of pixels | files |", "|---:|---:|---:|"]
-    lines += [f"| {word} | {100 * count / total:.4f} % | {files} |" for word, count, files in summary.values[:limit]]
+    lines += [f"| {text} | {100 * count / total:.4f} % | {files} |" for text, count, files in summary.values[:limit]]
     rest = len(summary.values) - limit
     return "\n".join(lines + ([f"\nand {rest} more values."] if rest > 0 else []))
 

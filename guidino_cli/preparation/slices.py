@@ -38,12 +38,12 @@ def find_volumes(folder: Path, *, shard: tuple[int, int] = (0, 1)) -> list[Path]
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give a folder of .nii or .nii.gz files")
-    found = sorted(path for path in folder.rglob("*") if is_volume(path) and path.is_file())
-    if not found:
+    volumes = sorted(path for path in folder.rglob("*") if is_volume(path) and path.is_file())
+    if not volumes:
         raise DataError(f"{folder}: no .nii or .nii.gz file in it or in the folders below")
     # Checked over all shards: a shard would take a folder that another one wrote for its own finished work.
-    _require_distinct_folders(folder, found)
-    return found[shard[0] :: shard[1]]
+    _require_distinct_folders(folder, volumes)
+    return volumes[shard[0] :: shard[1]]
 
 
 def start_folder(out: Path, settings: SliceSettings) -> None:

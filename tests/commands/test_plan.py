@@ -1,4 +1,4 @@
-"""What `guidino plan` proposes and writes."""
+"""`guidino plan`: proposal and written preset."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`guidino prepare` from files to files."""
+"""`guidino prepare`: files written, messages and refusals."""
 
 import json
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_the_manifest_holds_what_was_found(source: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.figures
-def test_people_get_a_report_and_a_contact_sheet(source: Path, tmp_path: Path) -> None:
+def test_a_report_and_a_contact_sheet_are_written(source: Path, tmp_path: Path) -> None:
     prepare.run(source, PrepareOptions(out=tmp_path / "out"))
     report = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert "| train | 14 | 0 | 80.00 % | 20.00 % |" in report
@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_manifest(source: Path, tmp_path: Path) -> 
     assert (tmp_path / "one" / "cases.json").read_text() == (tmp_path / "two" / "cases.json").read_text()
 
 
-def test_the_next_command_is_told_on_one_line(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_next_command_is_on_one_line(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepare.run(source, PrepareOptions(out=tmp_path / "a folder"))
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == f"next      guidino train --preset own-unet --data '{tmp_path / 'a folder'}' -o RUN"
@@ -82,7 +82,7 @@ def test_jpeg_masks_are_cut_at_127(source: Path, tmp_path: Path) -> None:
     assert {case.foreground for case in manifest.cases} == {0.2}
 
 
-def test_exif_rotation_turns_image_and_size(source: Path, tmp_path: Path) -> None:
+def test_exif_rotation_applies_to_image_and_size(source: Path, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     _image(source / "images" / "c00.png", seed=99, size=(32, 40), exif=exif)
@@ -90,7 +90,7 @@ def test_exif_rotation_turns_image_and_size(source: Path, tmp_path: Path) -> Non
     assert load_manifest(tmp_path / "out").cases[0].size_hw == (32, 40)
 
 
-def test_every_problem_is_told_at_once(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_problems_are_reported_at_once(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (source / "masks" / "c00.png").unlink()
     (source / "images" / "c01.png").unlink()
     _mask(source / "masks" / "c02.png", size=(32, 40))
@@ -98,19 +98,19 @@ def test_every_problem_is_told_at_once(source: Path, tmp_path: Path, capsys: pyt
     _image(source / "images" / "c04.jpg")
     with pytest.raises(DataError, match="5 problems"):
         prepare.run(source, PrepareOptions(out=tmp_path / "out"))
-    told = capsys.readouterr().err.replace("\n", "")
-    for words in (
+    message = capsys.readouterr().err.replace("\n", "")
+    for expected in (
         "without a mask (images/c00.png)",
         "without an image (masks/c01.png)",
         "turned by 90 degrees",
         "c03.png",
         "c04.jpg",
     ):
-        assert words in told
+        assert expected in message
     assert not (tmp_path / "out").exists()
 
 
-def test_a_single_problem_is_the_message(source: Path, tmp_path: Path) -> None:
+def test_a_single_problem_is_the_error_message(source: Path, tmp_path: Path) -> None:
     _mask(source / "masks" / "c02.png", size=(39, 32))
     with pytest.raises(DataError, match=r"c02\.png: is 39x32, its image 40x32; --skip-bad"):
         prepare.run(source, PrepareOptions(out=tmp_path / "out"))
@@ -161,11 +161,13 @@ def test_a_table_of_values_names_the_classes(source: Path, tmp_path: Path) -> No
     assert np.bincount(read_label_map(manifest.cases[7].mask).ravel()).tolist() == [1024, 0, 256]
 
 
-def test_a_class_that_a_part_lacks_is_told(source: Path, tmp_path: Path) -> None:
+def test_a_class_missing_from_a_split_is_a_warning(source: Path, tmp_path: Path) -> None:
     _mask(source / "masks" / "c07.png", value=120)
     prepare.run(source, PrepareOptions(out=tmp_path / "out", classes="0=background,255=disc,120=cup"))
-    told = [text for text in load_manifest(tmp_path / "out").source["warnings"] if text.endswith("has no pixel of cup")]
-    assert len(told) == 2
+    warnings = [
+        text for text in load_manifest(tmp_path / "out").source["warnings"] if text.endswith("has no pixel of cup")
+    ]
+    assert len(warnings) == 2
 
 
 def test_empty_masks_are_listed(source: Path, tmp_path: Path) -> None:
@@ -174,7 +176,7 @@ def test_empty_masks_are_listed(source: Path, tmp_path: Path) -> None:
     assert "1 empty mask: c01" in load_manifest(tmp_path / "out").source["notes"]
 
 
-def test_one_picture_stays_on_one_side(source: Path, tmp_path: Path) -> None:
+def test_duplicates_stay_in_one_split(source: Path, tmp_path: Path) -> None:
     for index in range(1, 12):
         (source / "images" / f"c{index:02d}.png").write_bytes((source / "images" / "c00.png").read_bytes())
     prepare.run(source, PrepareOptions(out=tmp_path / "out"))
@@ -183,7 +185,7 @@ def test_one_picture_stays_on_one_side(source: Path, tmp_path: Path) -> None:
     assert len({case.group for case in cases[:12]}) == 1
 
 
-def test_one_picture_in_two_official_parts_is_told(source: Path, tmp_path: Path) -> None:
+def test_duplicates_across_official_splits_are_a_warning(source: Path, tmp_path: Path) -> None:
     (source / "images" / "c01.png").write_bytes((source / "images" / "c00.png").read_bytes())
     stems = [f"c{index:02d}" for index in range(20)]
     for part, own in (("train", stems[1:]), ("test", stems[:1])):
@@ -193,7 +195,7 @@ def test_one_picture_in_two_official_parts_is_told(source: Path, tmp_path: Path)
     assert any("one picture is in several parts: c00 (test), c01" in text for text in warnings)
 
 
-def test_copied_data_needs_the_source_no_more(source: Path, tmp_path: Path) -> None:
+def test_copied_data_does_not_need_the_source(source: Path, tmp_path: Path) -> None:
     prepare.run(source, PrepareOptions(out=tmp_path / "out", copy=True))
     case = load_manifest(tmp_path / "out").cases[0]
     assert case.image == tmp_path / "out" / "images" / "c00.png"

@@ -1,4 +1,4 @@
-"""`guidino slices`: volumes become pictures to pretrain on, and it goes on where it was left."""
+"""`guidino slices`: written slices, resuming, refusals."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,36 +25,34 @@ def _pictures(out: Path) -> list[str]:
 
 def test_every_volume_becomes_a_folder_of_its_slices(volumes: Path, guidino: Callable[..., Any]) -> None:
     out = volumes.parent / "slices"
-    end = guidino("slices", volumes, "-o", out, "--size", "16")
-    assert end.code == 0
-    assert end.stdout.startswith("9 slices of 3 volumes")
+    result = guidino("slices", volumes, "-o", out, "--size", "16")
+    assert result.code == 0
+    assert result.stdout.startswith("9 slices of 3 volumes")
     assert _pictures(out) == [f"{name}/{number:04d}.png" for name in ("a", "b", "deep/c") for number in range(3)]
 
 
-def test_what_is_done_is_not_done_again_and_other_settings_are_refused(
-    volumes: Path, guidino: Callable[..., Any]
-) -> None:
+def test_finished_volumes_are_skipped_and_other_settings_refused(volumes: Path, guidino: Callable[..., Any]) -> None:
     out = volumes.parent / "slices"
     assert guidino("slices", volumes, "-o", out, "--shard", "1/2").stdout.startswith("6 slices of 2 volumes")
     written = (out / "a" / "0000.png").stat().st_mtime_ns
     assert guidino("slices", volumes, "-o", out).stdout.startswith("3 slices of 1 volume")
     assert (out / "a" / "0000.png").stat().st_mtime_ns == written
-    end = guidino("slices", volumes, "-o", out, "--window", "50,100")
-    assert end.code == 2
-    assert "was begun with window [40.0, 400.0], not [50.0, 100.0]" in end.stderr
+    result = guidino("slices", volumes, "-o", out, "--window", "50,100")
+    assert result.code == 2
+    assert "was begun with window [40.0, 400.0], not [50.0, 100.0]" in result.stderr
 
 
 def test_a_damaged_volume_is_named_and_the_others_are_done(volumes: Path, guidino: Callable[..., Any]) -> None:
     (volumes / "b.nii").write_bytes(b"no volume")
     out = volumes.parent / "slices"
-    end = guidino("slices", volumes, "-o", out)
-    assert end.code == 6
-    assert "b.nii" in end.stderr
+    result = guidino("slices", volumes, "-o", out)
+    assert result.code == 6
+    assert "b.nii" in result.stderr
     assert len(_pictures(out)) == 6
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("options", "message"),
     [
         (("--window", "soft"), "expected two numbers"),
         (("--window", "40,-400"), "--window 40,-400: expected a level and a width above 0"),
@@ -65,16 +63,16 @@ def test_a_damaged_volume_is_named_and_the_others_are_done(volumes: Path, guidin
         (("--shard", "inf/inf"), "--shard inf/inf: expected NUMBER/COUNT"),
     ],
 )
-def test_words_that_mean_nothing_are_refused(
-    volumes: Path, guidino: Callable[..., Any], words: tuple[str, str], said: str
+def test_invalid_options_are_refused(
+    volumes: Path, guidino: Callable[..., Any], options: tuple[str, str], message: str
 ) -> None:
-    end = guidino("slices", volumes, "-o", volumes.parent / "slices", *words)
-    assert end.code == 2
-    assert said in end.stderr
+    result = guidino("slices", volumes, "-o", volumes.parent / "slices", *options)
+    assert result.code == 2
+    assert message in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("a.nii", "a.nii and a.nii.gz would both be cut into a/; rename or remove one"),
         ("b/x.nii.gz", "b.nii would be cut into b/, as would b/x.nii.gz; rename one of them"),
@@ -82,11 +80,11 @@ def test_words_that_mean_nothing_are_refused(
 )
 @pytest.mark.parametrize("shard", ["1/1", "3/4"])
 def test_volumes_that_would_be_cut_into_one_folder_are_refused_in_every_shard(
-    volumes: Path, guidino: Callable[..., Any], name: str, said: str, shard: str
+    volumes: Path, guidino: Callable[..., Any], name: str, message: str, shard: str
 ) -> None:
     (volumes / name).parent.mkdir(exist_ok=True)
     (volumes / name).write_bytes(b"")
-    end = guidino("slices", volumes, "-o", volumes.parent / "slices", "--shard", shard)
-    assert end.code == 3
-    assert said in end.stderr
+    result = guidino("slices", volumes, "-o", volumes.parent / "slices", "--shard", shard)
+    assert result.code == 3
+    assert message in result.stderr
     assert not (volumes.parent / "slices").exists()

@@ -1,4 +1,4 @@
-"""Augmentation: image and mask move together, in the way the parameters say."""
+"""Augmentation: effect of each parameter on image and mask, and how parameters are drawn."""
 
 import math
 
@@ -44,7 +44,7 @@ def test_the_defaults_change_nothing() -> None:
 
 
 @pytest.mark.parametrize(("name", "axis"), [("flip_y", -2), ("flip_x", -1)])
-def test_a_flip_is_a_flip(name: str, axis: int) -> None:
+def test_a_flip_reverses_an_axis(name: str, axis: int) -> None:
     image, mask = _sample()
     torch.testing.assert_close(_applied(**{name: True})[0], image.flip(axis))
     assert torch.equal(_applied(**{name: True})[1], mask.flip(axis))
@@ -67,7 +67,7 @@ def test_a_scale_of_two_makes_objects_twice_as_large(scale: float, side: int) ->
     assert scaled[0, 16 - side // 2, 16 - side // 2] == 1
 
 
-def test_what_comes_from_outside_is_black_background() -> None:
+def test_pixels_from_outside_the_image_are_black_background() -> None:
     image, mask = torch.ones(1, 3, 16, 16), torch.full((1, 16, 16), 3)
     image, mask = augment_batch(image, mask, [AugmentationParams(scale=0.5)])
     assert mask[0, 0, 0] == 0
@@ -93,7 +93,7 @@ def test_a_shear_of_45_degrees_moves_the_top_row_against_the_bottom_row_by_the_h
     assert columns in ([10, 20, 30], [30, 20, 10])
 
 
-def test_an_elastic_deformation_moves_by_its_deviation() -> None:
+def test_elastic_displacements_have_the_given_standard_deviation() -> None:
     ramp = torch.linspace(0, 1, 256).expand(256, 256)
     mask = torch.zeros(64, 256, 256).long()
     bends = [AugmentationParams(elastic=0.01, seed=i) for i in range(64)]
@@ -106,7 +106,7 @@ def test_an_elastic_deformation_moves_by_its_deviation() -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("seed", range(20))
-def test_a_mask_stays_one_of_class_indices(level: Level, seed: int) -> None:
+def test_augmentation_adds_no_values_to_a_mask(level: Level, seed: int) -> None:
     image, mask = _sample(batch=2)
     mask = mask * 60
     draws = [draw_augmentation(level, random_generator(seed, i)) for i in range(2)]
@@ -128,7 +128,7 @@ def test_image_and_mask_move_together(seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_every_parameter_changes_the_image_and_geometry_alone_the_mask(name: str) -> None:
+def test_every_parameter_changes_the_image_and_only_geometric_ones_the_mask(name: str) -> None:
     image, mask = _sample()
     changed = _applied(**{name: CHANGES[name]})
     assert not torch.allclose(changed[0], image, atol=1e-3)
@@ -137,7 +137,7 @@ def test_every_parameter_changes_the_image_and_geometry_alone_the_mask(name: str
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("seed", range(20))
-def test_the_image_stays_in_its_range(level: Level, seed: int) -> None:
+def test_the_image_stays_between_zero_and_one(level: Level, seed: int) -> None:
     image, mask = _sample()
     image, _ = augment_batch(image, mask, [draw_augmentation(level, random_generator(seed))])
     assert image.min() >= 0
@@ -176,7 +176,7 @@ def test_blur_leaves_a_constant_image_alone() -> None:
     torch.testing.assert_close(augment_batch(image, mask, [AugmentationParams(blur=1.0)])[0], image)
 
 
-def test_noise_has_the_wanted_deviation() -> None:
+def test_noise_has_the_given_standard_deviation() -> None:
     image, mask = torch.full((1, 3, 64, 64), 0.5), torch.zeros(1, 64, 64).long()
     assert augment_batch(image, mask, [AugmentationParams(noise=0.05)])[0].std().item() == pytest.approx(0.05, rel=0.05)
 
@@ -185,7 +185,7 @@ def test_noise_has_the_wanted_deviation() -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_case_is_augmented_alike_whatever_its_batch(level: Level) -> None:
+def test_augmentation_does_not_depend_on_the_rest_of_the_batch(level: Level) -> None:
     image, mask = _sample(batch=12, side=48)
     draws = [draw_augmentation(level, random_generator(0, 5, i)) for i in range(12)]
     together = augment_batch(image, mask, draws)
@@ -195,7 +195,7 @@ def test_a_case_is_augmented_alike_whatever_its_batch(level: Level) -> None:
         assert torch.equal(together[1][i], alone[1][0])
 
 
-def test_augmenting_leaves_its_input_alone() -> None:
+def test_augmentation_leaves_its_input_unchanged() -> None:
     image, mask = _sample()
     kept = image.clone(), mask.clone()
     augment_batch(image, mask, [AugmentationParams(**CHANGES)])  # type: ignore[arg-type]
@@ -203,22 +203,22 @@ def test_augmenting_leaves_its_input_alone() -> None:
     assert torch.equal(mask, kept[1])
 
 
-def test_the_same_words_draw_the_same_and_others_others() -> None:
-    def drawn(*words: int) -> AugmentationParams:
-        return draw_augmentation("nnunet", random_generator(*words))
+def test_equal_keys_draw_equal_parameters_and_other_keys_others() -> None:
+    def drawn(*keys: int) -> AugmentationParams:
+        return draw_augmentation("nnunet", random_generator(*keys))
 
     assert drawn(0, 1, 2) == drawn(0, 1, 2)
     assert len({drawn(0, 1, 2), drawn(1, 1, 2), drawn(0, 2, 2), drawn(0, 1, 3)}) == 4
 
 
-def test_noise_does_not_touch_the_global_generator() -> None:
+def test_noise_does_not_advance_the_global_generator() -> None:
     image, mask = _sample()
     before = torch.get_rng_state()
     augment_batch(image, mask, [AugmentationParams(noise=0.1)])
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_no_augmentation_is_none() -> None:
+def test_level_none_draws_the_defaults() -> None:
     assert draw_augmentation("none", random_generator(0)) == AugmentationParams()
 
 
@@ -229,7 +229,7 @@ def test_light_augmentation_flips_and_brightens_only() -> None:
         assert 0.8 <= drawn.brightness <= 1.2
 
 
-def test_the_shares_of_changed_samples_are_those_of_nnunet() -> None:
+def test_parameters_are_drawn_with_the_probabilities_of_nnunet() -> None:
     draws = [draw_augmentation("nnunet", random_generator(seed)) for seed in range(4000)]
     neutral = AugmentationParams()
     expected = {"rotation": 0.2, "scale": 0.2, "flip_y": 0.5, "flip_x": 0.5, "noise": 0.1, "blur": 0.2,
@@ -240,7 +240,7 @@ def test_the_shares_of_changed_samples_are_those_of_nnunet() -> None:
     assert shares == pytest.approx(expected, abs=0.03)
 
 
-def test_the_shares_of_changed_samples_are_those_of_the_authors_list() -> None:
+def test_parameters_are_drawn_with_the_probabilities_of_the_guidino_authors() -> None:
     draws = [draw_augmentation("guidino", random_generator(seed)) for seed in range(4000)]
     neutral = AugmentationParams()
     expected = {"scale": 0.2, "shear": 0.2, "shift_x": 0.2, "flip_y": 0.5, "flip_x": 0.5, "elastic": 0.15,

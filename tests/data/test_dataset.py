@@ -50,14 +50,14 @@ def test_a_crop_is_a_piece_of_the_image_and_the_same_piece_of_the_mask(make_data
     assert np.array_equal(labels[y : y + 32, x : x + 32], sample.mask.numpy())
 
 
-def test_the_crop_changes_with_the_epoch_and_the_seed_and_with_nothing_else(make_data: Maker) -> None:
+def test_the_crop_depends_only_on_the_epoch_and_the_seed(make_data: Maker) -> None:
     data = make_data()
     first, again, other = _dataset(data), _dataset(data), _dataset(data, seed=1)
     again[SampleIndex(0, 3)]
-    turn = SampleIndex(0, 0)
-    assert torch.equal(first[turn].image, again[turn].image)
-    assert not torch.equal(first[turn].image, other[turn].image)
-    assert not torch.equal(first[turn].image, first[SampleIndex(1, 0)].image)
+    index = SampleIndex(0, 0)
+    assert torch.equal(first[index].image, again[index].image)
+    assert not torch.equal(first[index].image, other[index].image)
+    assert not torch.equal(first[index].image, first[SampleIndex(1, 0)].image)
 
 
 def test_foreground_crops_are_centred_on_the_foreground(make_data: Maker) -> None:
@@ -88,20 +88,20 @@ def test_an_image_smaller_than_a_sample_is_padded_at_the_bottom_and_right(make_d
 
 
 @pytest.mark.parametrize(("cache_gb", "kept"), [(1.0, 4), (0.0, 0), (2 * 32 * 32 * 4 / 1e9, 2)])
-def test_the_cache_keeps_what_it_may(cache_gb: float, kept: int, make_data: Maker) -> None:
+def test_the_cache_keeps_no_more_than_its_limit(cache_gb: float, kept: int, make_data: Maker) -> None:
     """A sample of 32 x 32 pixels takes three bytes a pixel for the image and one for the mask."""
     dataset = _dataset(make_data(), resize="stretch", cache_gb=cache_gb)
     before = [dataset[SampleIndex(0, i)].image for i in range(4)]
     for case in dataset.cases:
         case.image.unlink()
-    found = 0
+    cached = 0
     for i in range(4):
         try:
             assert torch.equal(dataset[SampleIndex(0, i)].image, before[i])
-            found += 1
+            cached += 1
         except DataError:
             pass
-    assert found == kept
+    assert cached == kept
 
 
 # --- Refusals
@@ -130,14 +130,14 @@ def test_a_case_without_a_mask_is_refused(make_data: Maker) -> None:
         dataset[SampleIndex(0, 0)]
 
 
-def test_an_image_that_is_gone_is_refused_by_name(make_data: Maker) -> None:
+def test_a_missing_image_is_refused_by_name(make_data: Maker) -> None:
     dataset = _dataset(make_data())
     dataset.cases[0].image.unlink()
     with pytest.raises(DataError, match=r"case0\.png: no such file"):
         dataset[SampleIndex(0, 0)]
 
 
-def test_a_photograph_turned_by_its_camera_fits_its_turned_mask(make_data: Maker) -> None:
+def test_a_photograph_with_exif_rotation_fits_its_rotated_mask(make_data: Maker) -> None:
     data = make_data(train=1)
     case = load_manifest(data).select("train")[0]
     exif = Image.Exif()
@@ -153,32 +153,32 @@ def _order(seed: int, epoch: int, *, skipped: int = 0) -> list[SampleIndex]:
     return list(sampler)
 
 
-def test_an_epoch_has_every_case_once_and_says_which_epoch_it_is() -> None:
+def test_an_epoch_has_every_case_once_with_the_epoch_in_its_index() -> None:
     assert sorted(_order(0, 7)) == [(7, case) for case in range(20)]
 
 
 def test_the_order_depends_on_seed_and_epoch_only() -> None:
-    cases = {name: [turn.case for turn in _order(*name)] for name in ((0, 3), (0, 4), (1, 3))}
-    assert cases[0, 3] == [turn.case for turn in _order(0, 3)]
+    cases = {name: [index.case for index in _order(*name)] for name in ((0, 3), (0, 4), (1, 3))}
+    assert cases[0, 3] == [index.case for index in _order(0, 3)]
     assert cases[0, 3] != cases[0, 4]
     assert cases[0, 3] != cases[1, 3]
 
 
-def test_an_epoch_goes_on_where_it_stopped() -> None:
+def test_an_epoch_continues_after_the_skipped_cases() -> None:
     assert _order(0, 3, skipped=13) == _order(0, 3)[13:]
     assert _order(0, 3, skipped=20) == []
 
 
-def test_endless_showings_are_whole_epochs_one_after_the_other() -> None:
-    turns = list(islice(infinite_sample_indices(5, seed=3), 15))
+def test_infinite_indices_are_whole_epochs_one_after_the_other() -> None:
+    indices = list(islice(infinite_sample_indices(5, seed=3), 15))
     for epoch in range(3):
-        part = turns[5 * epoch : 5 * epoch + 5]
+        part = indices[5 * epoch : 5 * epoch + 5]
         sampler = EpochSampler(5, seed=3)
         sampler.set_epoch(epoch)
         assert part == list(sampler)
 
 
-def test_endless_showings_go_on_where_they_were_left() -> None:
+def test_infinite_indices_continue_from_the_start_position() -> None:
     assert list(islice(infinite_sample_indices(5, seed=3, start=7), 6)) == list(
         islice(infinite_sample_indices(5, seed=3), 7, 13)
     )

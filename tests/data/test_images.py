@@ -47,7 +47,7 @@ def test_a_palette_is_resolved_to_its_colours(tmp_path: Path) -> None:
     assert read_image(_saved(tmp_path, image))[0].tolist() == [[[10, 20, 30], [200, 100, 50]]]
 
 
-def test_a_photograph_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+def test_the_exif_rotation_of_a_photograph_is_applied(tmp_path: Path) -> None:
     """Orientation 6: the top of the scene is at the right of the stored pixels."""
     pixels = np.zeros((20, 40, 3), dtype=np.uint8)
     pixels[:, 20:] = 255
@@ -93,7 +93,7 @@ def test_an_image_of_nothing_but_nan_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_image_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.png: cannot be read as an image"):
         read_image(tmp_path / "a.png")
@@ -130,14 +130,14 @@ def test_images_are_found_by_suffix_in_order_without_hidden_files(tmp_path: Path
 # --- Label maps
 
 
-def test_a_label_map_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_label_map_is_read_as_it_was_written(tmp_path: Path) -> None:
     labels = np.arange(256, dtype=np.uint8).reshape(16, 16)
     write_label_map(tmp_path / "masks" / "a.png", labels)
     assert np.array_equal(read_label_map(tmp_path / "masks" / "a.png"), labels)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "I;16"])
-def test_a_mask_that_holds_no_indices_is_refused(mode: str, tmp_path: Path) -> None:
+def test_a_mask_of_another_mode_is_refused(mode: str, tmp_path: Path) -> None:
     path = _saved(tmp_path, Image.new(mode, (4, 4)))
     with pytest.raises(DataError, match=f"found mode {mode}"):
         read_label_map(path)
@@ -156,11 +156,11 @@ def test_images_are_sorted_and_nothing_else_is_listed(folder: Path) -> None:
     assert list(list_images(folder)) == ["a.JPG", "b.png"]
 
 
-def test_folders_below_come_in_the_order_of_a_printed_tree(folder: Path) -> None:
+def test_subfolders_come_in_the_order_of_a_printed_tree(folder: Path) -> None:
     assert list(list_images(folder, recursive=True)) == ["a.JPG", "b.png", "m/d.tif", "m/deep/e.png", "z/c.png"]
 
 
-def test_a_link_that_leads_back_is_not_followed(folder: Path) -> None:
+def test_a_cyclic_link_is_not_followed(folder: Path) -> None:
     (folder / "loop").symlink_to(folder, target_is_directory=True)
     assert len(list(list_images(folder, recursive=True))) == 5
 

@@ -1,4 +1,4 @@
-"""cases.json: written, read, selected from, refused."""
+"""Saving, loading and selecting from cases.json."""
 
 import json
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from guidino_cli.errors import DataError
 Maker = Callable[..., Path]
 
 
-def test_a_manifest_comes_back_as_it_was(make_data: Maker, tmp_path: Path) -> None:
+def test_a_manifest_is_loaded_as_it_was_saved(make_data: Maker, tmp_path: Path) -> None:
     manifest = load_manifest(make_data(fold_count=2))
     save_manifest(manifest, tmp_path / "data")
     assert load_manifest(tmp_path / "data") == manifest
 
 
-def test_unlabelled_cases_and_names_in_any_script_come_back(tmp_path: Path) -> None:
+def test_unlabelled_cases_and_unicode_names_are_loaded_as_saved(tmp_path: Path) -> None:
     from guidino_cli.types import Case
 
     case = Case("größe", tmp_path / "größe.png", None, "test", None, "größe", (3, 4), None)
@@ -28,7 +28,7 @@ def test_unlabelled_cases_and_names_in_any_script_come_back(tmp_path: Path) -> N
     assert load_manifest(tmp_path) == manifest
 
 
-def test_columns_of_the_source_come_back_and_a_file_without_them_is_read(make_data: Maker, tmp_path: Path) -> None:
+def test_source_columns_are_kept_and_may_be_absent(make_data: Maker, tmp_path: Path) -> None:
     manifest = load_manifest(make_data())
     assert '"fields"' not in (tmp_path / "data" / "cases.json").read_text()
     told = replace(manifest, cases=[replace(case, fields={"scanner": "A"}) for case in manifest.cases])
@@ -55,7 +55,7 @@ def test_there_is_one_case_a_line(make_data: Maker) -> None:
     assert sum('"id":' in line for line in lines) == 3
 
 
-def test_without_folds_a_split_is_what_it_says(make_data: Maker) -> None:
+def test_without_folds_select_returns_the_cases_of_the_split(make_data: Maker) -> None:
     manifest = load_manifest(make_data(train=3, val=2, test=1))
     assert {split: len(manifest.select(split)) for split in ("train", "val", "test")} == {
         "train": 3,
@@ -64,7 +64,7 @@ def test_without_folds_a_split_is_what_it_says(make_data: Maker) -> None:
     }
 
 
-def test_folds_are_disjoint_and_leave_the_test_cases_alone(make_data: Maker) -> None:
+def test_folds_are_disjoint_and_do_not_contain_test_cases(make_data: Maker) -> None:
     manifest = load_manifest(make_data(train=4, val=2, test=1, fold_count=3))
     validated = []
     for fold in range(3):
@@ -86,7 +86,7 @@ def test_a_fold_of_data_without_folds_is_refused(make_data: Maker) -> None:
         load_manifest(make_data()).select("train", 0)
 
 
-def test_a_folder_that_was_not_prepared_says_how_to(tmp_path: Path) -> None:
+def test_a_folder_that_was_not_prepared_is_refused_with_the_command(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no cases\.json; make it with `guidino prepare"):
         load_manifest(tmp_path)
 
@@ -113,7 +113,7 @@ def test_an_empty_split_is_refused(make_data: Maker, tmp_path: Path) -> None:
         require_cases([], "val", tmp_path)
 
 
-def test_a_case_may_be_changed_only_by_making_another(make_data: Maker) -> None:
+def test_cases_are_immutable(make_data: Maker) -> None:
     case = load_manifest(make_data()).cases[0]
     assert replace(case, split="test").split == "test"
     with pytest.raises(AttributeError):

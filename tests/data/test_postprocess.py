@@ -1,4 +1,4 @@
-"""Cleaning masks by the shape of a class."""
+"""Postprocessing of masks by class."""
 
 import numpy as np
 import pytest
@@ -28,11 +28,11 @@ def _ring_and_dot() -> np.ndarray:
         (PostprocessRule(min_share=0.075), 0),
     ],
 )
-def test_a_rule_leaves_the_pixels_that_it_should(rule: PostprocessRule, pixels: int) -> None:
+def test_a_rule_keeps_the_expected_number_of_pixels(rule: PostprocessRule, pixels: int) -> None:
     assert postprocess_class(_ring_and_dot(), rule).sum() == pixels
 
 
-def test_pieces_that_touch_at_corners_are_one() -> None:
+def test_components_that_touch_at_corners_are_one() -> None:
     assert postprocess_class(np.eye(5, dtype=bool), PostprocessRule(largest=True)).sum() == 5
 
 
@@ -45,13 +45,13 @@ def test_a_class_inside_another_is_not_filled_over() -> None:
     assert labels[15, 15] == 1
 
 
-def test_a_rule_is_read_as_it_is_written() -> None:
+def test_a_rule_is_parsed_from_its_string() -> None:
     rule = parse_postprocess_rule("fill,min=0.01,largest")
     assert rule == PostprocessRule(0.01, True, True)
     assert parse_postprocess_rule(str(rule)) == rule
 
 
-@pytest.mark.parametrize("words", ["biggest", "min=2", "min", "fill=1", "", "min=x"])
-def test_other_words_are_refused(words: str) -> None:
+@pytest.mark.parametrize("text", ["biggest", "min=2", "min", "fill=1", "", "min=x"])
+def test_invalid_rules_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--post"):
-        parse_postprocess_rule(words)
+        parse_postprocess_rule(text)

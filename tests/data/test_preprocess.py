@@ -1,4 +1,4 @@
-"""Into the network's grid and back."""
+"""Resizing to the network's grid and back."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from guidino_cli.types import Geometry
         ("shorter", (1, 3), (256, 768)),
     ],
 )
-def test_the_networks_grid(resize: str, size: tuple[int, int], expected: tuple[int, int]) -> None:
+def test_network_size_follows_the_resize_mode(resize: str, size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert network_size(size, resize=resize, image_size=256) == expected  # type: ignore[arg-type]
 
 
@@ -32,7 +32,7 @@ def test_a_tensor_has_channels_first_and_values_up_to_one() -> None:
     assert tensor.dtype == torch.float32
 
 
-def test_an_image_that_has_its_size_is_not_touched() -> None:
+def test_an_image_of_the_right_size_is_returned_unchanged() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (5, 7, 3)).astype(np.uint8)
     assert resize_image(pixels, (5, 7)) is pixels
 
@@ -75,7 +75,7 @@ def test_resizing_labels_does_not_shift_them(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", [(100, 140), (31, 47), (64, 64)])
 @pytest.mark.parametrize("resize", ["stretch", "shorter", "none"])
-def test_labels_come_back_from_the_networks_grid(resize: str, size: tuple[int, int]) -> None:
+def test_labels_survive_resizing_to_the_network_and_back(resize: str, size: tuple[int, int]) -> None:
     y, x = np.mgrid[: size[0], : size[1]]
     labels = ((y / size[0] > 0.3) & (x / size[1] < 0.6)).astype(np.uint8)
     seen = resize_labels(labels, network_size(size, resize=resize, image_size=64))  # type: ignore[arg-type]
@@ -86,6 +86,6 @@ def test_labels_come_back_from_the_networks_grid(resize: str, size: tuple[int, i
     assert (back != labels).sum() <= 2 * sum(size)
 
 
-def test_maps_that_have_their_size_are_not_touched() -> None:
+def test_maps_of_the_right_size_are_returned_unchanged() -> None:
     maps = torch.rand(2, 5, 7)
     assert restore_to_source(maps, Geometry.of_pixels("a.png", (5, 7))) is maps

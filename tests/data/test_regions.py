@@ -1,4 +1,4 @@
-"""Windows of large images: the same pixels as reading it all."""
+"""Regions of images hold the same pixels as the whole image."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ from guidino_cli.data.regions import read_size
 from guidino_cli.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (70, 90, 3)).astype(np.uint8)
-WAYS: dict[str, dict[str, Any]] = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "deflated": {"compression": "zlib"},
     "tiled": {"compression": "zlib", "tile": (32, 32)},
@@ -25,12 +25,12 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("channels", ["grey", "rgb", "rgba"])
-@pytest.mark.parametrize("way", WAYS)
-def test_windows_of_a_tiff_are_those_of_the_whole(way: str, channels: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", OPTIONS)
+def test_windows_of_a_tiff_are_those_of_the_whole(name: str, channels: str, tmp_path: Path) -> None:
     path, alpha = tmp_path / "a.tif", np.full((70, 90, 1), 255, np.uint8)
     pixels = {"grey": PIXELS[..., 0], "rgb": PIXELS, "rgba": np.concatenate([PIXELS, alpha], axis=2)}[channels]
     kind = "minisblack" if channels == "grey" else "rgb"
-    tifffile.imwrite(path, pixels, photometric=kind, **WAYS[way])
+    tifffile.imwrite(path, pixels, photometric=kind, **OPTIONS[name])
     assert np.array_equal(open_regions(path).read_all(), read_image(path)[0])
 
 
@@ -52,13 +52,13 @@ def test_a_plain_tiff_stays_on_disk(tmp_path: Path) -> None:
     assert isinstance(regions._memmap_tiff(tmp_path / "a.tif"), np.memmap)
 
 
-def test_deep_pixels_are_scaled_as_ever(tmp_path: Path) -> None:
+def test_sixteen_bit_regions_are_scaled_as_the_whole_image(tmp_path: Path) -> None:
     deep = np.random.default_rng(0).integers(0, 4000, (40, 50)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", deep)
     assert np.array_equal(open_regions(tmp_path / "a.tif").read_all(), read_image(tmp_path / "a.tif")[0])
 
 
-def test_an_inverted_tiff_is_read_as_it_was_meant(tmp_path: Path) -> None:
+def test_an_inverted_tiff_is_read_like_other_images(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", PIXELS[..., 0], photometric="miniswhite")
     assert np.array_equal(open_regions(tmp_path / "a.tif").read_all(), read_image(tmp_path / "a.tif")[0])
 
@@ -69,24 +69,24 @@ def test_the_size_is_known_without_decoding(name: str, tmp_path: Path) -> None:
     assert read_size(tmp_path / name) == (70, 90)
 
 
-def test_pillows_guard_is_answered_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_too_large_for_pillow_is_refused_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(DataError, match="save it as an 8-bit grey or RGB TIFF"):
         read_size(tmp_path / "a.png")
 
 
-def test_what_is_no_image_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_text("no image")
     with pytest.raises(DataError, match=r"a\.tif"):
         read_size(tmp_path / "a.tif")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are let go of on Linux only")
-@pytest.mark.parametrize("way", ["plain", "deflated"])
-def test_windows_that_were_read_do_not_stay_in_memory(way: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["plain", "deflated"])
+def test_windows_that_were_read_do_not_stay_in_memory(name: str, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (64, 4096), dtype=np.uint8)
-    tifffile.imwrite(tmp_path / "a.tif", np.tile(pixels, (64, 1)), **WAYS[way], photometric="minisblack")
+    tifffile.imwrite(tmp_path / "a.tif", np.tile(pixels, (64, 1)), **OPTIONS[name], photometric="minisblack")
     before = _mapped_kb()
     opened = open_regions(tmp_path / "a.tif")
     for top in range(0, 4096, 64):

@@ -1,4 +1,4 @@
-"""Images without labels: which ones, and how they come."""
+"""Data set of unlabelled images."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def _save(path: Path, pixels: np.ndarray) -> Path:
     return path
 
 
-def test_images_of_folders_below_are_found_and_other_files_are_not(tmp_path: Path) -> None:
+def test_images_are_found_recursively_without_other_files(tmp_path: Path) -> None:
     wanted = [_save(tmp_path / name, np.zeros((4, 4))) for name in ("b.png", "deep/er/a.jpg")]
     (tmp_path / "notes.txt").write_text("x")
     assert find_unlabelled_images(tmp_path) == wanted
@@ -33,21 +33,21 @@ def test_a_folder_without_images_is_refused_by_name(tmp_path: Path, name: str) -
 
 
 @pytest.mark.parametrize("name", ["masks/a.png", "deep/labelsTr/a.png"])
-def test_masks_beside_the_images_are_not_taken_for_images(tmp_path: Path, name: str) -> None:
+def test_a_folder_with_masks_is_refused(tmp_path: Path, name: str) -> None:
     for path in ("images/a.png", name):
         _save(tmp_path / path, np.zeros((4, 4)))
     with pytest.raises(DataError, match="holds masks too"):
         find_unlabelled_images(tmp_path)
 
 
-def test_a_prepared_folder_is_told_from_a_folder_of_images(tmp_path: Path) -> None:
+def test_a_prepared_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cases.json").write_text("{}")
     _save(tmp_path / "contact_sheet.png", np.zeros((4, 4)))
     with pytest.raises(DataError, match="made by `guidino prepare`"):
         find_unlabelled_images(tmp_path)
 
 
-def test_an_image_comes_as_a_square_with_its_shape_its_place_and_its_epoch(tmp_path: Path) -> None:
+def test_a_sample_is_a_square_with_aspect_index_and_epoch(tmp_path: Path) -> None:
     path = _save(tmp_path / "a.png", np.full((10, 30, 3), 9))
     item = UnlabelledDataset([path], side=16, cache_gb=1)[SampleIndex(epoch=4, case=0)]
     assert item.pixels.shape == (3, 16, 16)
@@ -56,7 +56,7 @@ def test_an_image_comes_as_a_square_with_its_shape_its_place_and_its_epoch(tmp_p
     assert (float(item.aspect), int(item.image_index), int(item.epoch)) == (3.0, 0, 4)
 
 
-def test_what_was_decoded_is_read_from_memory_as_far_as_it_lasts(tmp_path: Path) -> None:
+def test_decoded_images_are_cached_up_to_the_limit(tmp_path: Path) -> None:
     paths = [_save(tmp_path / f"{name}.png", np.full((8, 8, 3), 5)) for name in "ab"]
     images = UnlabelledDataset(paths, side=8, cache_gb=1.5 * 3 * 64 / 1e9)
     for case in (0, 1):

@@ -1,4 +1,4 @@
-"""What a slice of a volume looks like, and which ones there are."""
+"""Axial slices of NIfTI volumes."""
 
 from pathlib import Path
 
@@ -26,9 +26,7 @@ def test_a_window_runs_from_black_to_white(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("affine", [_RAS, _LPS])
-def test_the_patients_right_front_is_on_the_top_left_whatever_the_file_s_axes(
-    tmp_path: Path, affine: np.ndarray
-) -> None:
+def test_the_patients_right_front_is_on_the_top_left_for_any_axis_order(tmp_path: Path, affine: np.ndarray) -> None:
     values = np.full((5, 7, 2), -100)
     corner = (-1, -1) if affine[0, 0] > 0 else (0, 0)
     values[*corner, :] = 100
@@ -42,13 +40,13 @@ def test_slices_are_numbered_from_the_feet_up(tmp_path: Path) -> None:
     values = np.zeros((4, 4, 3))
     values[:, :, 0] = 100
     down = np.diag([1.0, 1.0, -1.0, 1.0])
-    found = [
+    slices = [
         (number, int(pixels.max())) for number, pixels in read_slices(_save(tmp_path / "a.nii", values, down), _WHOLE)
     ]
-    assert found == [(0, 128), (1, 128), (2, 255)]
+    assert slices == [(0, 128), (1, 128), (2, 255)]
 
 
-def test_slices_of_air_are_left_out_and_some_can_be_skipped(tmp_path: Path) -> None:
+def test_slices_of_air_are_left_out_and_every_nth_is_taken(tmp_path: Path) -> None:
     values = np.full((10, 10, 6), -1000)
     values[:2, :, 1:5] = 40  # A fifth of the area.
     path = _save(tmp_path / "a.nii.gz", values)
@@ -57,7 +55,7 @@ def test_slices_of_air_are_left_out_and_some_can_be_skipped(tmp_path: Path) -> N
     assert [number for number, _ in read_slices(path, SliceSettings(least=0.3))] == []
 
 
-def test_pixels_get_the_spacing_or_the_size_that_is_asked_for(tmp_path: Path) -> None:
+def test_slices_have_the_given_spacing_or_size(tmp_path: Path) -> None:
     path = _save(tmp_path / "a.nii", np.full((20, 10, 1), 50), np.diag([0.9, 1.8, 5.0, 1.0]))
     ((_, fine),) = read_slices(path, SliceSettings(size=None, spacing_mm=0.45))
     assert fine.shape == (40, 40)
@@ -65,7 +63,7 @@ def test_pixels_get_the_spacing_or_the_size_that_is_asked_for(tmp_path: Path) ->
     assert square.shape == (16, 16)
 
 
-def test_slope_and_intercept_of_the_file_count(tmp_path: Path) -> None:
+def test_slope_and_intercept_are_applied(tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(np.array([[[0]], [[10]]], dtype=np.int16), _RAS)
     image.header.set_slope_inter(0.5, -3.0)
     nibabel.save(image, tmp_path / "a.nii")
@@ -75,7 +73,7 @@ def test_slope_and_intercept_of_the_file_count(tmp_path: Path) -> None:
     assert next(read_slices(tmp_path / "a.nii", settings))[1].tolist() == [[255, 0]]
 
 
-def test_without_a_window_the_darkest_and_brightest_of_the_volume_are_the_ends(tmp_path: Path) -> None:
+def test_without_a_window_the_percentiles_of_the_volume_are_the_limits(tmp_path: Path) -> None:
     values = np.arange(31**3).reshape(31, 31, 31) / 5
     pixels = np.stack(
         [

@@ -1,4 +1,4 @@
-"""What is read from the training cases."""
+"""Fingerprint of the training cases."""
 
 from pathlib import Path
 
@@ -46,6 +46,6 @@ def test_a_mask_with_a_class_that_does_not_exist_is_named(tmp_path: Path) -> Non
         extract_fingerprint([case], ["background", "polyp"])
 
 
-def test_without_a_labelled_case_it_says_so() -> None:
+def test_data_without_a_labelled_case_is_refused() -> None:
     with pytest.raises(DataError, match="no labelled training case"):
         extract_fingerprint([], ["background", "polyp"])

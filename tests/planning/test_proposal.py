@@ -1,4 +1,4 @@
-"""What is proposed for a data set, by paper and pencil."""
+"""Proposed settings, computed by hand."""
 
 import pytest
 
@@ -21,18 +21,16 @@ def _proposed(cases: int, steps: int | None = None) -> PlanProposal:
     # Batches of 2, 5 and 12: 5 steps a pass, 20, and 83.
     [(11, 62_500, 12_500), (100, 250_000, 12_500), (1000, 250_000, 3012)],
 )
-def test_nnunets_steps_are_taken_up_to_the_passes_that_its_five_per_cent_make(
-    cases: int, steps: int, epochs: int
-) -> None:
-    found = _proposed(cases)
-    assert (found.steps, found.epochs) == (steps, epochs)
+def test_nnunets_steps_are_taken_up_to_12500_passes(cases: int, steps: int, epochs: int) -> None:
+    proposal = _proposed(cases)
+    assert (proposal.steps, proposal.epochs) == (steps, epochs)
 
 
-def test_steps_that_are_asked_for_are_taken_whatever_the_passes() -> None:
+def test_given_steps_are_taken_for_any_number_of_passes() -> None:
     assert _proposed(11, steps=250_000).epochs == 50_000
 
 
 @pytest.mark.parametrize(("cases", "is_said"), [(11, True), (100, False)])
-def test_fewer_steps_than_nnunets_are_given_a_reason(cases: int, is_said: bool) -> None:
+def test_fewer_steps_than_nnunets_are_explained(cases: int, is_said: bool) -> None:
     lines = explain_proposal(_proposed(cases), _facts(cases), name="few")
     assert any("--steps 250000" in line for line in lines) == is_said

@@ -1,4 +1,4 @@
-"""nnU-Net's rules, by paper and pencil and by published plans."""
+"""nnU-Net's rules, computed by hand and compared with published plans."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def test_a_side_is_halved_down_to_four(side: int, times: int) -> None:
     assert pools_per_axis((side, side)) == (times, times)
 
 
-def test_a_patch_grows_to_a_multiple_of_its_halvings() -> None:
+def test_a_patch_is_enlarged_to_a_divisible_size() -> None:
     # 300: 150, 75, 38, 19, 10, 5: six times, so multiples of 64.
     assert pad_to_divisible((300, 512)) == (320, 512)
 
@@ -74,5 +74,5 @@ def test_more_memory_means_a_larger_patch() -> None:
     assert large.patch_hw > small.patch_hw
 
 
-def test_a_patch_is_no_larger_than_the_median_image_but_for_its_halvings() -> None:
+def test_a_patch_is_no_larger_than_the_median_image_made_divisible() -> None:
     assert plan_network((64, 64), cases=100, classes=2, encoder=PLAIN, budget_gb=8).patch_hw == (64, 64)

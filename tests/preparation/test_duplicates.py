@@ -1,4 +1,4 @@
-"""Repeated pictures are found."""
+"""Duplicates are found and their groups joined."""
 
 from pathlib import Path
 
@@ -62,10 +62,10 @@ def test_equal_files_are_found_whatever_their_name(tmp_path: Path) -> None:
     assert find_exact_duplicates([file_sha256(tmp_path / name) for name in "abc"]) == [(0, 2)]
 
 
-def test_pairs_that_share_a_picture_are_one_group() -> None:
+def test_pairs_that_share_an_image_are_one_component() -> None:
     assert connected_components(["a", "b", "c", "d"], [(0, 2), (2, 1)]) == [["a", "b", "c"]]
 
 
-def test_groups_with_a_common_picture_are_joined() -> None:
+def test_groups_with_a_common_image_are_joined() -> None:
     groups = {"a1": "A", "a2": "A", "b1": "B", "c1": "C"}
     assert merge_groups(groups, [["a2", "b1"]]) == {"a1": "A", "a2": "A", "b1": "A", "c1": "C"}

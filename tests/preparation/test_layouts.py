@@ -1,4 +1,4 @@
-"""Folders as public data sets are published, in miniature."""
+"""Layouts of public data sets, in miniature."""
 
 import json
 from pathlib import Path
@@ -27,13 +27,13 @@ def _parts(root: Path, layout: str = "auto") -> dict[str, str | None]:
     return {pair.id: pair.split for pair in detect_layout(root, layout).pairs}
 
 
-def test_kvasir_is_known_by_its_names(tmp_path: Path) -> None:
+def test_kvasir_is_detected_by_its_file_names(tmp_path: Path) -> None:
     name = "cju0qkwl35piu0993l0dewei2.jpg"
     result = detect_layout(_touch(tmp_path, f"images/{name}", f"masks/{name}"))
     assert (result.layout, result.class_names) == ("kvasir", ("background", "polyp"))
 
 
-def test_lists_beside_the_folders_are_the_official_parts(tmp_path: Path) -> None:
+def test_lists_beside_the_folders_are_the_official_split(tmp_path: Path) -> None:
     _touch(tmp_path, *(f"{kind}/{stem}.png" for kind in ("images", "masks") for stem in "abcd"))
     (tmp_path / "train.txt").write_text("a\nimages/b.png masks/b.png\n")
     (tmp_path / "test.txt").write_text("c\n")
@@ -70,7 +70,7 @@ def test_names_with_spaces_survive_in_a_list(tmp_path: Path) -> None:
         ("ISIC2018_Task1-2_{}_Input", "ISIC2018_Task1_{}_GroundTruth"),
     ],
 )
-def test_isic_of_three_years_keeps_its_parts(tmp_path: Path, images: str, masks: str) -> None:
+def test_isic_of_three_years_keeps_its_splits(tmp_path: Path, images: str, masks: str) -> None:
     for number, part in enumerate(("Training", "Test")):
         stem = f"ISIC_000000{number}"
         _touch(tmp_path, f"{images.format(part)}/{stem}.jpg", f"{masks.format(part)}/{stem}_segmentation.png")
@@ -91,7 +91,7 @@ def test_isic_superpixels_and_other_tasks_are_no_images(tmp_path: Path) -> None:
     assert result.unmatched_images == []
 
 
-def test_tn3k_ids_carry_their_part_because_both_count_from_zero(tmp_path: Path) -> None:
+def test_tn3k_ids_have_a_prefix_because_both_folders_count_from_zero(tmp_path: Path) -> None:
     names = [f"{part}-{kind}/0000.jpg" for part in ("trainval", "test") for kind in ("image", "mask")]
     assert _parts(_touch(tmp_path, *names)) == {"test_0000": "test", "trainval_0000": "train"}
 
@@ -117,7 +117,7 @@ def test_busi_merges_masks_and_keeps_the_kind_of_lesion(tmp_path: Path) -> None:
     }
 
 
-def test_busi_normal_images_are_a_choice_that_is_told(tmp_path: Path) -> None:
+def test_busi_normal_images_are_optional_and_noted(tmp_path: Path) -> None:
     for kind in ("benign", "malignant", "normal"):
         _touch(tmp_path, f"{kind}/{kind} (1).png", f"{kind}/{kind} (1)_mask.png")
     result = detect_layout(tmp_path)
@@ -151,7 +151,7 @@ def test_nnunet_collects_channels_and_names(tmp_path: Path) -> None:
     assert [(pair.id, len(pair.images), pair.split) for pair in result.pairs] == [("a", 2, "train"), ("b", 2, "test")]
 
 
-def test_nnunet_version_one_has_its_labels_the_other_way_round(tmp_path: Path) -> None:
+def test_nnunet_version_one_labels_are_read(tmp_path: Path) -> None:
     assert detect_layout(_nnunet(tmp_path, labels={"0": "background", "1": "cup"})).class_names == ("background", "cup")
 
 
@@ -175,13 +175,13 @@ def test_nnunet_volumes_are_refused_as_volumes(tmp_path: Path) -> None:
         ("data/{}/input", "data/{}/ground_truth"),
     ],
 )
-def test_parts_may_be_folders_in_any_order(tmp_path: Path, images: str, masks: str) -> None:
+def test_split_and_kind_folders_may_be_nested_in_any_order(tmp_path: Path, images: str, masks: str) -> None:
     for part, stem in (("train", "a"), ("valid", "b"), ("Test", "c")):
         _touch(tmp_path, f"{images.format(part)}/{stem}.png", f"{masks.format(part)}/{stem}.png")
     assert _parts(tmp_path) == {"a": "train", "b": "val", "c": "test"}
 
 
-def test_equal_names_in_two_parts_get_their_part_as_prefix(tmp_path: Path) -> None:
+def test_equal_names_in_two_splits_get_the_split_as_prefix(tmp_path: Path) -> None:
     for part in ("train", "test"):
         _touch(tmp_path, f"{part}/images/1.png", f"{part}/masks/1.png")
     assert _parts(tmp_path) == {"train_1": "train", "test_1": "test"}
@@ -193,7 +193,7 @@ def test_two_folders_of_masks_are_refused(tmp_path: Path) -> None:
         detect_layout(tmp_path)
 
 
-def test_other_folders_are_told_and_not_used(tmp_path: Path) -> None:
+def test_unused_folders_are_noted(tmp_path: Path) -> None:
     result = detect_layout(_touch(tmp_path, "images/a.png", "masks/a.png", "fov/a.png"))
     assert result.notes == ["fov/ is not used"]
 
@@ -203,7 +203,7 @@ def test_one_folder_with_suffixes(tmp_path: Path) -> None:
     assert (result.layout, [pair.id for pair in result.pairs]) == ("suffix", ["a", "b"])
 
 
-def test_a_folder_within_a_folder_of_nothing_else_is_entered(tmp_path: Path) -> None:
+def test_a_single_nested_folder_is_entered(tmp_path: Path) -> None:
     assert _parts(_touch(tmp_path, "Set/Set/images/a.png", "Set/Set/masks/a.png")) == {"a": None}
 
 
@@ -212,7 +212,7 @@ def test_hidden_files_are_no_images(tmp_path: Path) -> None:
     assert len(result.pairs) == 1
 
 
-def test_a_csv_names_pairs_groups_and_parts(tmp_path: Path) -> None:
+def test_a_csv_names_pairs_groups_and_splits(tmp_path: Path) -> None:
     _touch(tmp_path, "x/1.png", "y/2.png")
     (tmp_path / "pairs.csv").write_text("Image,Mask,split,group\nx/1.png,y/2.png,validation,p7\n")
     pair = detect_layout(tmp_path / "pairs.csv").pairs[0]
@@ -230,7 +230,7 @@ def test_a_csv_without_the_columns_says_which_it_found(tmp_path: Path) -> None:
         detect_layout(tmp_path / "pairs.csv")
 
 
-def test_two_public_layouts_at_once_are_a_tie(tmp_path: Path) -> None:
+def test_two_public_layouts_at_once_are_refused(tmp_path: Path) -> None:
     _touch(tmp_path, "training/images/1_t.tif", "training/1st_manual/1_manual1.gif")
     _touch(tmp_path, "trainval-image/0000.jpg", "trainval-mask/0000.jpg")
     with pytest.raises(DataError, match=r"fits several layouts.*choose with --layout"):
@@ -243,7 +243,7 @@ def test_an_empty_folder_lists_what_was_tried(tmp_path: Path) -> None:
         detect_layout(tmp_path)
 
 
-def test_volumes_are_refused_in_plain_words(tmp_path: Path) -> None:
+def test_volumes_are_refused_as_unsupported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="volumes are not supported yet"):
         detect_layout(_touch(tmp_path, "images/a.nii.gz", "labels/a.nii.gz"))
 

@@ -1,4 +1,4 @@
-"""Images find their masks by name."""
+"""Matching of masks to images by name."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def _paths(*names: str) -> list[Path]:
         ("case-3.png", "case-3.gt.png"),
     ],
 )
-def test_common_spellings_find_each_other(image: str, mask: str) -> None:
+def test_common_spellings_are_matched(image: str, mask: str) -> None:
     result = match_masks(_paths(image, "other.png"), _paths(mask, "other.png"))
     assert (Path(image), (Path(mask),)) in [(pair[1], pair[2]) for pair in result.pairs]
 
@@ -47,12 +47,12 @@ def test_two_images_of_one_name_are_a_collision() -> None:
     assert result.collisions == [(Path("a.jpg"), Path("a.png"), Path("a.gif"))]
 
 
-def test_what_has_no_partner_is_listed() -> None:
+def test_files_without_a_partner_are_listed() -> None:
     result = match_masks(_paths("a.png", "b.png"), _paths("b.png", "c.png"))
     assert (result.unmatched_images, result.unmatched_masks) == (_paths("a.png"), _paths("c.png"))
 
 
-def test_names_that_merely_follow_each_other_are_not_paired() -> None:
+def test_consecutive_names_are_not_matched() -> None:
     assert match_masks(_paths("a.png", "b.png"), _paths("c.png", "d.png")).pairs == []
 
 

@@ -22,7 +22,7 @@ def _counts(pairs: list[Pair]) -> dict[str | None, int]:
     return dict(Counter(pair.split for pair in pairs))
 
 
-def test_shares_are_met_exactly_where_cases_are_single() -> None:
+def test_shares_are_met_exactly_without_groups() -> None:
     result = split_cases(_pairs(100), ratios=(0.7, 0.1, 0.2), official="", seed=0, folds=None)
     assert _counts(result.pairs) == {"train": 70, "val": 10, "test": 20}
 
@@ -37,20 +37,20 @@ def test_another_seed_is_another_split() -> None:
     assert stratified_group_split(_pairs(40), shares, 0) != stratified_group_split(_pairs(40), shares, 1)
 
 
-def test_a_group_is_never_torn_apart() -> None:
+def test_a_group_is_never_split() -> None:
     part_of = stratified_group_split(_pairs(90, per_group=6), {"train": 0.7, "val": 0.1, "test": 0.2}, 0)
     for patient in range(15):
         assert len({part_of[f"case{index:03d}"] for index in range(6 * patient, 6 * patient + 6)}) == 1
 
 
-def test_every_part_gets_its_share_of_each_stratum() -> None:
+def test_every_split_gets_its_share_of_each_stratum() -> None:
     rare = [replace(pair, stratum="rare") for pair in _pairs(20)]
     common = [replace(pair, id=f"c{pair.id}", group=f"c{pair.group}", stratum="common") for pair in _pairs(80)]
     part_of = stratified_group_split(rare + common, {"train": 0.5, "test": 0.5}, 0)
     assert sum(part_of[pair.id] == "test" for pair in rare) == 10
 
 
-def test_official_parts_are_kept_and_val_is_an_eighth_of_train() -> None:
+def test_the_official_split_is_kept_and_val_is_an_eighth_of_train() -> None:
     pairs = [replace(pair, split="test" if index < 20 else "train") for index, pair in enumerate(_pairs(100))]
     result = split_cases(pairs, ratios=None, official="lists", seed=0, folds=None)
     assert _counts(result.pairs) == {"train": 70, "val": 10, "test": 20}
@@ -58,27 +58,27 @@ def test_official_parts_are_kept_and_val_is_an_eighth_of_train() -> None:
     assert "eighth of train" in result.rule
 
 
-def test_a_missing_official_test_part_is_told() -> None:
+def test_a_missing_official_test_split_is_a_warning() -> None:
     pairs = [replace(pair, split="val" if index < 3 else "train") for index, pair in enumerate(_pairs(10))]
     result = split_cases(pairs, ratios=None, official="lists", seed=0, folds=None)
     assert _counts(result.pairs) == {"val": 3, "train": 7}
     assert "no official test part" in result.warnings[0]
 
 
-def test_shares_override_official_parts_and_say_so() -> None:
+def test_shares_override_the_official_split_with_a_warning() -> None:
     pairs = [replace(pair, split="test" if index < 5 else "train") for index, pair in enumerate(_pairs(10))]
     result = split_cases(pairs, ratios=(0.8, 0.1, 0.1), official="lists", seed=0, folds=None)
     assert _counts(result.pairs) == {"train": 8, "val": 1, "test": 1}
     assert "not used" in result.warnings[0]
 
 
-def test_one_official_part_alone_is_split_anew() -> None:
+def test_a_single_official_split_is_divided_anew() -> None:
     result = split_cases(_pairs(10, split="train"), ratios=None, official="lists", seed=0, folds=None)
     assert _counts(result.pairs) == {"train": 7, "val": 1, "test": 2}
     assert "hold only train" in result.warnings[0]
 
 
-def test_a_group_in_two_official_parts_is_told() -> None:
+def test_a_group_in_two_official_splits_is_a_warning() -> None:
     pairs = _pairs(4, per_group=2)
     parts = ("train", "test", "val", "val")
     pairs = [replace(pair, split=part) for pair, part in zip(pairs, parts, strict=True)]
@@ -114,7 +114,7 @@ def test_a_table_gives_the_group(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["70/30", "a/b/c", "0/50/50", "-1/1/1"])
-def test_shares_that_cannot_be_meant_are_refused(text: str) -> None:
+def test_invalid_shares_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--split"):
         parse_ratios(text)
 

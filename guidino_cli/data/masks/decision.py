@@ -15,11 +15,11 @@ _JPEG_SPREAD = 16
 """Distance by which JPEG moves many of a mask's values."""
 
 
-def ambiguity_error(items: Sequence[Histogram], found: str, hint: str) -> DataError:
+def ambiguity_error(items: Sequence[Histogram], problem: str, hint: str) -> DataError:
     """Error for values with several readings; lists up to ten files with their values."""
     lines = [f"{item.name} ({item.distinct} values: {_format_values(item)})" for item in items[:_MAX_LISTED]]
     more = f", and {len(items) - _MAX_LISTED} more" if len(items) > _MAX_LISTED else ""
-    return DataError(f"{found} cannot be read one way only; {hint}. Files: {', '.join(lines)}{more}")
+    return DataError(f"{problem} cannot be read unambiguously; {hint}. Files: {', '.join(lines)}{more}")
 
 
 def disagreeing_values_error(grey: Sequence[Histogram]) -> DataError:
@@ -30,8 +30,8 @@ def disagreeing_values_error(grey: Sequence[Histogram]) -> DataError:
             kinds.setdefault(max(item.values), []).append(item)
     common = max(kinds, key=lambda value: len(kinds[value]))
     odd = [item for value, items in kinds.items() if value != common for item in items]
-    found = f"masks disagree: {len(kinds[common])} hold 0 and {common}, {len(odd)} another value; the folder"
-    return ambiguity_error(odd, found, "--binary makes every value but 0 foreground")
+    problem = f"masks disagree: {len(kinds[common])} hold 0 and {common}, {len(odd)} another value; the folder"
+    return ambiguity_error(odd, problem, "--binary makes every value but 0 foreground")
 
 
 def not_masks_error(colours: Sequence[Histogram], count: int) -> DataError:
@@ -53,8 +53,8 @@ def lossy_classes_error(items: Sequence[Histogram], class_count: int) -> DataErr
         if all(abs(value - peak) > _JPEG_SPREAD for peak in peaks) and len(peaks) < class_count:
             peaks.append(value)
     hint = "save the masks as lossless PNG; to tell foreground from background alone, name two classes"
-    found = f"{class_count} classes are named, but lossy masks with values around {format_values(sorted(peaks))}"
-    return ambiguity_error(items[:1], found, f"{hint} and give --threshold")
+    problem = f"{class_count} classes are named, but lossy masks with values around {format_values(sorted(peaks))}"
+    return ambiguity_error(items[:1], problem, f"{hint} and give --threshold")
 
 
 def suggest_colour_classes(colours: Sequence[Histogram]) -> str:
@@ -198,11 +198,11 @@ def _decide_indices(
     _refuse_outliers(grey, foreground)
     if class_count == 2:
         several = [item for item in grey if any(value != foreground[0] for value in item.values if value)]
-        found = (
+        problem = (
             "two classes are named (by --classes or by the layout), "
             f"but masks with values {format_values([0, *foreground])}"
         )
-        raise ambiguity_error(several, found, f"{suggest_grey_classes(foreground)}{_OPTIONS_HINT}")
+        raise ambiguity_error(several, problem, f"{suggest_grey_classes(foreground)}{_OPTIONS_HINT}")
     lossy = [item for item in grey if item.is_lossy and any(item.values)]
     if lossy:
         raise ambiguity_error(
@@ -231,11 +231,11 @@ def _refuse_outliers(grey: Sequence[Histogram], foreground: list[int]) -> None:
     ]
     rest = [item for item in grey if item not in odd]
     if odd and any(value >= HIGH_CLUSTER_MIN for item in rest for value in item.values):
-        found = (
+        problem = (
             f"{len(odd)} of {len(grey)} masks, which hold values between {LOW_CLUSTER_MAX} and "
             f"{HIGH_CLUSTER_MIN} where the others do not,"
         )
-        raise ambiguity_error(odd, found, f"{suggest_grey_classes(foreground)}{_OPTIONS_HINT}")
+        raise ambiguity_error(odd, problem, f"{suggest_grey_classes(foreground)}{_OPTIONS_HINT}")
 
 
 def _decide_named_indices(grey: Sequence[Histogram], class_count: int, of_how_many: str) -> MaskRule:
@@ -244,9 +244,9 @@ def _decide_named_indices(grey: Sequence[Histogram], class_count: int, of_how_ma
     if any(item.is_lossy for item in beyond):
         raise lossy_classes_error(beyond, class_count)
     if beyond:
-        found = f"{class_count} classes are named, so masks with values above {class_count - 1}"
+        problem = f"{class_count} classes are named, so masks with values above {class_count - 1}"
         values = sorted({int(value) for item in grey for value in item.values if value})
-        raise ambiguity_error(beyond, found, f"{suggest_grey_classes(values)}{_OPTIONS_HINT}")
+        raise ambiguity_error(beyond, problem, f"{suggest_grey_classes(values)}{_OPTIONS_HINT}")
     return _index_rule(
         sorted({int(value) for item in grey for value in item.values if value}), class_count, of_how_many
     )

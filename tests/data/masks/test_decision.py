@@ -1,4 +1,4 @@
-"""The one rule for a folder of masks."""
+"""Deciding on one mask rule for a folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -169,7 +169,7 @@ def test_an_unexpected_value_is_refused_when_the_rule_is_applied() -> None:
         _labels(_rule([0, 1, 2]), 0, 5)
 
 
-def test_a_photograph_is_told_in_one_line_without_a_table_of_its_colours() -> None:
+def test_a_photograph_is_refused_without_a_table_of_its_colours() -> None:
     """Every pixel another colour, more than any mask has."""
     colours = np.stack(np.broadcast_arrays(np.arange(30)[:, None], np.arange(30), 7), axis=-1).astype(np.uint8)
     with pytest.raises(DataError) as refused:

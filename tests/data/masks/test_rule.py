@@ -1,4 +1,4 @@
-"""What --classes accepts."""
+"""Parsing of --classes."""
 
 import pytest
 
@@ -24,11 +24,11 @@ def test_colours_are_read_as_red_green_blue() -> None:
 @pytest.mark.parametrize(
     "text", ["polyp", "a,a", "0=background,polyp", "0=background,0=polyp", "x=a,1=b", "background,", "polyp,background"]
 )
-def test_what_cannot_be_meant_is_refused(text: str) -> None:
+def test_invalid_class_lists_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--classes"):
         parse_classes(text)
 
 
-def test_unnamed_classes_are_counted() -> None:
+def test_unnamed_classes_are_numbered() -> None:
     assert default_class_names(2) == ("background", "foreground")
     assert default_class_names(3) == ("background", "class_1", "class_2")
