@@ -43,6 +43,11 @@ READERS = {
 }
 
 
+def is_readable(path: Path) -> bool:
+    """Whether a path looks like a file of a known format; hidden files do not."""
+    return path.name.lower().endswith(tuple(READERS)) and not path.name.startswith(".")
+
+
 def find_reader(path: Path) -> Reader:
     """The reader of a file by the end of its name; Pillow's, which looks at the content, for names that are unknown."""
     name = path.name.lower()

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from guidino_cli.data.images import IMAGE_SUFFIXES
 from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest, require_cases
-from guidino_cli.data.volumes import VOLUME_SUFFIXES, is_volume
+from guidino_cli.data.readers import READERS, is_readable
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.evaluation.cases import Pair, Pairing, Truth, TruthSet
 from guidino_cli.evaluation.names import file_stem, find_duplicates, is_mask_folder, list_first
@@ -70,7 +69,6 @@ def _pair_of(row: dict[str, str], folder: Path, where: str) -> Pair:
     return Pair(Truth(case, truth, (case,), None, fields), folder / row["prediction"] if row["prediction"] else None)
 
 
-_MASK_SUFFIXES = {*IMAGE_SUFFIXES, ".npy", ".npz", *VOLUME_SUFFIXES}
 _SHOWN = 5
 
 
@@ -103,7 +101,7 @@ def find_masks(place: Path) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise DataError(f"{place}: no such file or folder")
-    found = sorted(path for path in place.iterdir() if path.is_file() and _is_mask(path))
+    found = sorted(path for path in place.iterdir() if path.is_file() and is_readable(path))
     if not found:
         raise DataError(f"{place}: holds no masks {_below(place)}")
     return found
@@ -112,16 +110,12 @@ def find_masks(place: Path) -> list[Path]:
 def _below(place: Path) -> str:
     """Where the masks may be that a folder does not hold itself."""
     folders = sorted(path for path in place.iterdir() if path.is_dir())
-    full = [path for path in folders if any(_is_mask(file) for file in path.iterdir())]
+    full = [path for path in folders if any(is_readable(file) for file in path.iterdir())]
     if not full:
-        return f"(looked for {', '.join(sorted(_MASK_SUFFIXES))})"
+        return f"(looked for {', '.join(sorted(READERS))})"
     likely = next((path for path in full if is_mask_folder(path)), full[0])
     names = ", ".join(f"{path.name}/" for path in full[:_SHOWN])
     return f"itself; below it are {names}: did you mean {likely}?"
-
-
-def _is_mask(path: Path) -> bool:
-    return not path.name.startswith(".") and (path.suffix.lower() in _MASK_SUFFIXES or is_volume(path))
 
 
 def _from_manifest(place: Path, split: str) -> TruthSet:

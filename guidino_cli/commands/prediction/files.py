@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
-from guidino_cli.data.images import is_image, list_images, write_label_map, write_label_rows
+from guidino_cli.data.images import is_image, list_images, write_label_map, write_label_rows, write_png
 from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
 from guidino_cli.data.postprocess import PostprocessRule, postprocess_labels
 from guidino_cli.data.regions import RegionReader
@@ -144,7 +143,7 @@ class MaskWriter:
                 lambda path: np.savez_compressed(path, probabilities=content),
             )
         if self.options.overlay:
-            _save_png(self.out / "overlays" / f"{job.name}.png", draw_outlines(result.pixels, labels, framed=True))
+            write_png(self.out / "overlays" / f"{job.name}.png", draw_outlines(result.pixels, labels, framed=True))
         write_label_map(self.mask_path(job), labels * self._factor)
 
     def write_rows(self, job: PredictionJob, size_hw: tuple[int, int], rows: Iterable[np.ndarray]) -> None:
@@ -184,12 +183,7 @@ class MaskWriter:
 def _write_guide(guide: Tensor, folder: Path, name: str) -> None:
     """Write the map that gates and, where each class has a map, every map in the folder of its class."""
     grey = (guide.numpy() * 255).round().astype(np.uint8)
-    _save_png(folder / f"{name}.png", grey.max(axis=0))
+    write_png(folder / f"{name}.png", grey.max(axis=0))
     if len(grey) > 1:
         for index, class_map in enumerate(grey, start=1):
-            _save_png(folder / f"class_{index}" / f"{name}.png", class_map)
-
-
-def _save_png(path: Path, pixels: np.ndarray) -> None:
-    image = Image.fromarray(pixels)
-    write_atomically(path, lambda place: image.save(place, compress_level=3))
+            write_png(folder / f"class_{index}" / f"{name}.png", class_map)
