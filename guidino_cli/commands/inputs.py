@@ -7,7 +7,7 @@ from pathlib import Path
 from guidino_cli.data.images import IMAGE_SUFFIXES, find_images, is_image
 from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
 from guidino_cli.errors import DataError
-from guidino_cli.evaluation.masks import ImageMasks, find_image_masks
+from guidino_cli.evaluation.image_masks import ImageMasks, find_image_masks
 
 _LISTED = 5
 

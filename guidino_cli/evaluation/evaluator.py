@@ -89,7 +89,7 @@ def evaluate(
     try:
         cases = _score(pairing, scoring, progress)
     except UnexpectedValueError:
-        scoring = make_scoring_config(pairing, truths, config, look_at_all=True)
+        scoring = make_scoring_config(pairing, truths, config, read_all=True)
         cases = _score(pairing, scoring, progress)
     return aggregate(scoring, cases, groups=groups, strata=strata)
 
@@ -101,18 +101,18 @@ def _score(pairing: Pairing, scoring: ScoringConfig, progress: Progress) -> list
 
 
 def make_scoring_config(
-    pairing: Pairing, truths: TruthSet, config: EvaluationConfig, *, look_at_all: bool = False
+    pairing: Pairing, truths: TruthSet, config: EvaluationConfig, *, read_all: bool = False
 ) -> ScoringConfig:
     """Decide how the masks of both sides are read and which targets are scored."""
     if set(config.metrics) & INSTANCE_METRICS:
         config = _read_instances(config, truths)
         truths = replace(truths, classes=None)
-    truth = _truth_reader(pairing, truths, config.truth, look_at_all=look_at_all)
+    truth = _truth_reader(pairing, truths, config.truth, read_all=read_all)
     names = config.classes or truths.classes or default_class_names(truth.rule.class_count)
     targets = tuple(Target(name, (label,)) for label, name in enumerate(names) if label)
     if config.regions:
         targets = tuple(Target(name, _parse_region(name, parts, names)) for name, parts in config.regions)
-    predictions = _prediction_reader(pairing, len(names), config.predictions, look_at_all=look_at_all)
+    predictions = _prediction_reader(pairing, len(names), config.predictions, read_all=read_all)
     return ScoringConfig(
         targets, config.metrics, config.policy, truth, predictions, config.spacing, config.medpy, config.options
     )
@@ -138,22 +138,22 @@ def _parse_region(region: str, parts: str, names: Sequence[str]) -> tuple[int, .
     return tuple(labels)
 
 
-def _truth_reader(pairing: Pairing, truths: TruthSet, options: ReadOptions, *, look_at_all: bool) -> MaskReader:
+def _truth_reader(pairing: Pairing, truths: TruthSet, options: ReadOptions, *, read_all: bool) -> MaskReader:
     if truths.classes is not None:
         return index_reader(len(truths.classes), ignore=options.ignore)
     paths = [pair.truth.path for pair in pairing.pairs]
-    return _make_reader(paths, options, "the truth", look_at_all=look_at_all)
+    return _make_reader(paths, options, "the truth", read_all=read_all)
 
 
-def _prediction_reader(pairing: Pairing, class_count: int, options: ReadOptions, *, look_at_all: bool) -> MaskReader:
+def _prediction_reader(pairing: Pairing, class_count: int, options: ReadOptions, *, read_all: bool) -> MaskReader:
     paths = [pair.prediction for pair in pairing.pairs if pair.prediction is not None]
     options = replace(options, class_count=None if options.codes else class_count)
-    return _make_reader(paths, options, "the predictions", look_at_all=look_at_all)
+    return _make_reader(paths, options, "the predictions", read_all=read_all)
 
 
-def _make_reader(paths: list[Path], options: ReadOptions, side: str, *, look_at_all: bool) -> MaskReader:
+def _make_reader(paths: list[Path], options: ReadOptions, side: str, *, read_all: bool) -> MaskReader:
     try:
-        return make_reader(paths, options, look_at_all=look_at_all)
+        return make_reader(paths, options, read_all=read_all)
     except DataError as error:
         text = str(error)
         if side == "the predictions":

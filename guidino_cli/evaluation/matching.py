@@ -1,4 +1,4 @@
-"""Which prediction belongs to which truth: by name, one to one, the rule said aloud, never by sort order."""
+"""Matching of predictions with truths by name, one to one, never by sort order."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,38 +14,38 @@ from guidino_cli.evaluation.truths import find_masks
 from guidino_cli.progress import pluralize
 
 _Key = TypeVar("_Key")
-_MOST_ENDINGS = 3
+_MAX_SUFFIXES = 3
 
 
 def match_predictions(predictions: Path, truths: TruthSet) -> Pairing:
     """Find the prediction of every truth by name.
 
-    A prediction with exactly the name of the case comes first; for what remains, the usual endings are removed on both
-    sides and letter case is ignored. Truths without a prediction stay in the list: they are failures, not absences.
+    Exact names are matched first; for the rest, common suffixes are removed on both sides and letter case is ignored.
+    Truths without a prediction stay in the list and count as missing.
 
     Raises:
-        DataError: No name fits, or more than one prediction fits one truth.
+        DataError: No name matches, or more than one prediction matches one truth.
     """
     if predictions.is_dir() and (predictions / MANIFEST_NAME).is_file():
         raise DataError(f"{predictions}: is prepared data; the order is `guidino evaluate PREDS TRUTH`")
     files = find_masks(predictions)
     if predictions.is_file() and len(truths.truths) == 1:
         return Pairing([Pair(truths.truths[0], predictions)], [], "two files were given", [])
-    position = _best_name(files, truths.truths)
-    found, rules = _assign(files, truths.truths, position)
-    if not found:
-        raise DataError(_nothing_fits(predictions, files, truths))
-    pairs = [Pair(truth, found.get(index)) for index, truth in enumerate(truths.truths)]
-    taken = set(found.values())
-    extra = [path for path in files if path not in taken]
+    name_index = _choose_name_index(files, truths.truths)
+    assigned, rules = _assign(files, truths.truths, name_index)
+    if not assigned:
+        raise DataError(_no_match_message(predictions, files, truths))
+    pairs = [Pair(truth, assigned.get(index)) for index, truth in enumerate(truths.truths)]
+    used = set(assigned.values())
+    extra = [path for path in files if path not in used]
     return Pairing(pairs, extra, " or ".join(rules), _warnings(predictions, files, truths))
 
 
 def attach_images(pairing: Pairing, images: Path) -> Pairing:
-    """The same pairs with the image of every case, found by the name of the case.
+    """Add the image of every case, found by name.
 
     Raises:
-        DataError: No folder, or no image fits any case.
+        DataError: There is no such folder, or no image matches a case.
     """
     if not images.is_dir():
         raise DataError(f"{images}: no such folder")
@@ -60,62 +60,66 @@ def attach_images(pairing: Pairing, images: Path) -> Pairing:
     return replace(pairing, pairs=pairs)
 
 
-def _best_name(files: Sequence[Path], truths: Sequence[Truth]) -> int:
-    """Which of a truth's names the predictions use: the one that fits most files."""
+def _choose_name_index(files: Sequence[Path], truths: Sequence[Truth]) -> int:
+    """Index of the truths' names that the predictions use: the one that matches most files."""
     known = {name for path in files for name in strip_suffixes(file_stem(path))}
     most = max(len(truth.names) for truth in truths)
-    hits = [sum(_name(truth, position).lower() in known for truth in truths) for position in range(most)]
+    hits = [sum(_name(truth, name_index).lower() in known for truth in truths) for name_index in range(most)]
     return hits.index(max(hits))
 
 
-def _name(truth: Truth, position: int) -> str:
-    return truth.names[min(position, len(truth.names) - 1)]
+def _name(truth: Truth, name_index: int) -> str:
+    return truth.names[min(name_index, len(truth.names) - 1)]
 
 
-def _assign(files: Sequence[Path], truths: Sequence[Truth], position: int) -> tuple[dict[int, Path], list[str]]:
-    """Names as they are first, then with ever more endings removed; index of the truth -> prediction, and the rules.
+def _assign(files: Sequence[Path], truths: Sequence[Truth], name_index: int) -> tuple[dict[int, Path], list[str]]:
+    """Match exact names first, then with more and more suffixes removed.
 
-    Endings go one at a time, because `scan_0000` may be the name of a slice: `scan_0000_pred` must find it.
+    Suffixes are removed one at a time, because `scan_0000` may be the name of a slice: `scan_0000_pred` must match it.
+
+    Returns:
+        Predictions by index of the truth, and the rules that were applied.
     """
-    ours = {path: [file_stem(path), *strip_suffixes(file_stem(path))] for path in files}
-    theirs = {
-        index: [_name(truth, position), *strip_suffixes(_name(truth, position))] for index, truth in enumerate(truths)
-    }
-    found = _assign_by(_step(ours, 0), _step(theirs, 0), found={})
-    rules = ["same name"] if found else []
-    for removed in range(2 * _MOST_ENDINGS + 1):
-        for here in range(min(removed, _MOST_ENDINGS) + 1):
-            if len(found) == min(len(files), len(truths)):
+    prediction_names = {path: [file_stem(path), *strip_suffixes(file_stem(path))] for path in files}
+    chosen = [_name(truth, name_index) for truth in truths]
+    truth_names = {index: [name, *strip_suffixes(name)] for index, name in enumerate(chosen)}
+    assigned = _assign_equal(_at_level(prediction_names, 0), _at_level(truth_names, 0), assigned={})
+    rules = ["same name"] if assigned else []
+    for removed in range(2 * _MAX_SUFFIXES + 1):
+        for from_prediction in range(min(removed, _MAX_SUFFIXES) + 1):
+            if len(assigned) == min(len(files), len(truths)):
                 break
-            names = _step(ours, here + 1)
-            new = _assign_by(names, _step(theirs, removed - here + 1), found=found)
+            names = _at_level(prediction_names, from_prediction + 1)
+            new = _assign_equal(names, _at_level(truth_names, removed - from_prediction + 1), assigned=assigned)
             if new:
-                rules.append(_rule(names, new))
-                found |= new
-    return found, list(dict.fromkeys(rules))
+                rules.append(_describe_rule(names, new))
+                assigned |= new
+    return assigned, list(dict.fromkeys(rules))
 
 
-def _step(names: Mapping[_Key, list[str]], place: int) -> dict[_Key, str]:
-    """The names that have been shortened so often."""
-    return {key: steps[place] for key, steps in names.items() if len(steps) > place}
+def _at_level(names: Mapping[_Key, list[str]], level: int) -> dict[_Key, str]:
+    """Names from which this many suffixes were removed."""
+    return {key: steps[level] for key, steps in names.items() if len(steps) > level}
 
 
-def _rule(ours: dict[Path, str], new: dict[int, Path]) -> str:
+def _describe_rule(names: dict[Path, str], new: dict[int, Path]) -> str:
     path = next(iter(new.values()))
-    ending = file_stem(path)[len(ours[path]) :]
-    return f"same name without {ending}" if ending else "same name but for letter case and endings of the truth"
+    suffix = file_stem(path)[len(names[path]) :]
+    return f"same name without {suffix}" if suffix else "same name but for letter case and suffixes of the truth"
 
 
-def _assign_by(ours: dict[Path, str], theirs: dict[int, str], *, found: dict[int, Path]) -> dict[int, Path]:
-    """Pairs among what is still free that have equal names."""
-    taken = set(found.values())
+def _assign_equal(
+    prediction_names: dict[Path, str], truth_names: dict[int, str], *, assigned: dict[int, Path]
+) -> dict[int, Path]:
+    """Pair unassigned files and truths of equal names."""
+    used = set(assigned.values())
     files: dict[str, list[Path]] = {}
-    for path, name in ours.items():
-        if path not in taken:
+    for path, name in prediction_names.items():
+        if path not in used:
             files.setdefault(name, []).append(path)
     wanted: dict[str, list[int]] = {}
-    for index, name in theirs.items():
-        if index not in found and name in files:
+    for index, name in truth_names.items():
+        if index not in assigned and name in files:
             wanted.setdefault(name, []).append(index)
     for name, indices in wanted.items():
         if len(files[name]) > 1 or len(indices) > 1:
@@ -127,13 +131,15 @@ def _assign_by(ours: dict[Path, str], theirs: dict[int, str], *, found: dict[int
     return {indices[0]: files[name][0] for name, indices in wanted.items()}
 
 
-def _nothing_fits(place: Path, files: Sequence[Path], truths: TruthSet) -> str:
-    ours, theirs = list_first([path.name for path in files]), list_first([truth.case for truth in truths.truths])
-    return f"{place}: no name fits the truth; found {ours}, expected {theirs}; rename them or give --pairs TABLE.csv"
+def _no_match_message(source: Path, files: Sequence[Path], truths: TruthSet) -> str:
+    found, expected = list_first([path.name for path in files]), list_first([truth.case for truth in truths.truths])
+    return (
+        f"{source}: no name fits the truth; found {found}, expected {expected}; rename them or give --pairs TABLE.csv"
+    )
 
 
-def _warnings(place: Path, files: Sequence[Path], truths: TruthSet) -> list[str]:
+def _warnings(source: Path, files: Sequence[Path], truths: TruthSet) -> list[str]:
     if truths.classes is not None:
-        return []  # Prepared data is truth for certain.
-    sign = find_swapped_arguments(place, files, [truth.path for truth in truths.truths])
+        return []  # Prepared data holds true masks for certain.
+    sign = find_swapped_arguments(source, files, [truth.path for truth in truths.truths])
     return [f"{sign}: are the arguments swapped? The order is PREDS TRUTH"] if sign else []

@@ -1,4 +1,4 @@
-"""What the names of mask files say: the case they belong to, and whether somebody predicted it or drew it."""
+"""Names of mask files: case name, common suffixes, signs of predictions and of true masks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,12 +20,12 @@ COMMON_SUFFIXES = (
     "_seg",
     "_gt",
 )
-"""Endings of a stem that do not belong to the name of the case, in any letter case."""
+"""Suffixes of a stem that are no part of the case name, in any letter case."""
 
-_PREDICTED = ("_pred", "_prediction", "_predicted")
-_DRAWN = ("_gt", "_groundtruth", "_manual1", "_anno", "_segmentation")
-_PREDICTED_FOLDER = ("pred", "preds", "prediction", "predictions", "predicted", "inference", "output", "outputs")
-_DRAWN_FOLDER = (
+_PREDICTION_SUFFIXES = ("_pred", "_prediction", "_predicted")
+_TRUTH_SUFFIXES = ("_gt", "_groundtruth", "_manual1", "_anno", "_segmentation")
+_PREDICTION_FOLDERS = ("pred", "preds", "prediction", "predictions", "predicted", "inference", "output", "outputs")
+_TRUTH_FOLDERS = (
     "gt",
     "gts",
     "truth",
@@ -37,61 +37,61 @@ _DRAWN_FOLDER = (
     "labelsts",
     "masks",
 )
-_OF_PREDICT = "predictions.json"
-_SHOWN = 5
+_PREDICT_SUMMARY = "predictions.json"
+_MAX_LISTED = 5
 
 
 def file_stem(path: Path) -> str:
-    """File name without its ending; `.nii.gz` is one ending."""
+    """File name without its extension; `.nii.gz` is one extension."""
     name = path.name
-    for ending in VOLUME_SUFFIXES:
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
+    for suffix in VOLUME_SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
     return path.stem
 
 
 def strip_suffixes(name: str) -> list[str]:
-    """A stem in lower case, then without its usual endings (`SUFFIXES`), removed one by one.
+    """A stem in lower case, then with its common suffixes (`COMMON_SUFFIXES`) removed one by one.
 
     `ISIC_12_seg_pred` gives `isic_12_seg_pred`, `isic_12_seg`, `isic_12`.
     """
     names = [name.lower()]
     while True:
-        ending = next(
+        suffix = next(
             (suffix for suffix in COMMON_SUFFIXES if names[-1].endswith(suffix) and names[-1] != suffix), None
         )
-        if ending is None:
+        if suffix is None:
             return names
-        names.append(names[-1].removesuffix(ending))
+        names.append(names[-1].removesuffix(suffix))
 
 
-def find_swapped_arguments(place: Path, predictions: Sequence[Path], truths: Sequence[Path]) -> str:
-    """Why PREDS and TRUTH look exchanged, "" if they do not.
+def find_swapped_arguments(folder: Path, predictions: Sequence[Path], truths: Sequence[Path]) -> str:
+    """Sign that PREDS and TRUTH are swapped, "" if there is none.
 
-    Only what speaks on one side and not on the other counts, because people name files as they like.
+    Only signs that occur on one side alone count, because people name files as they like.
 
     Args:
-        place: The folder given as PREDS.
-        predictions: The masks in it.
+        folder: The folder given as PREDS.
+        predictions: Its masks.
         truths: The masks given as TRUTH, at least one.
     """
-    other = truths[0].parent
-    if (other / _OF_PREDICT).is_file() and not (place / _OF_PREDICT).is_file():
-        return f"TRUTH holds the {_OF_PREDICT} of `guidino predict`"
-    if place.name == "masks" and (place.parent / MANIFEST_NAME).is_file():
+    truth_folder = truths[0].parent
+    if (truth_folder / _PREDICT_SUMMARY).is_file() and not (folder / _PREDICT_SUMMARY).is_file():
+        return f"TRUTH holds the {_PREDICT_SUMMARY} of `guidino predict`"
+    if folder.name == "masks" and (folder.parent / MANIFEST_NAME).is_file():
         return "PREDS are the masks of prepared data"
-    if _share(truths, _PREDICTED) > 0.5 and not _share(predictions, _PREDICTED):
+    if _suffix_share(truths, _PREDICTION_SUFFIXES) > 0.5 and not _suffix_share(predictions, _PREDICTION_SUFFIXES):
         return f"the masks of TRUTH are named as predictions ({truths[0].name})"
-    if _share(predictions, _DRAWN) > 0.5 and not _share(truths, _DRAWN):
+    if _suffix_share(predictions, _TRUTH_SUFFIXES) > 0.5 and not _suffix_share(truths, _TRUTH_SUFFIXES):
         return f"the masks of PREDS are named as truth ({predictions[0].name})"
-    if place.name.lower() in _DRAWN_FOLDER and other.name.lower() in _PREDICTED_FOLDER:
-        return f"PREDS is the folder {place.name}, TRUTH the folder {other.name}"
+    if folder.name.lower() in _TRUTH_FOLDERS and truth_folder.name.lower() in _PREDICTION_FOLDERS:
+        return f"PREDS is the folder {folder.name}, TRUTH the folder {truth_folder.name}"
     return ""
 
 
 def is_mask_folder(folder: Path) -> bool:
-    """Whether a folder is named as those of masks are."""
-    return folder.name.lower() in {*_DRAWN_FOLDER, *_PREDICTED_FOLDER}
+    """Whether a folder has a name that is common for masks."""
+    return folder.name.lower() in {*_TRUTH_FOLDERS, *_PREDICTION_FOLDERS}
 
 
 def find_duplicates(names: Sequence[str]) -> list[str]:
@@ -101,10 +101,10 @@ def find_duplicates(names: Sequence[str]) -> list[str]:
 
 
 def list_first(names: Sequence[str]) -> str:
-    """Up to five names in words."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    """The first five names, comma-separated, and how many more there are."""
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return ", ".join(names[:_MAX_LISTED]) + more
 
 
-def _share(paths: Sequence[Path], endings: tuple[str, ...]) -> float:
-    return sum(file_stem(path).lower().endswith(endings) for path in paths) / len(paths)
+def _suffix_share(paths: Sequence[Path], suffixes: tuple[str, ...]) -> float:
+    return sum(file_stem(path).lower().endswith(suffixes) for path in paths) / len(paths)

@@ -33,7 +33,7 @@ def test_a_value_the_sample_did_not_show_is_a_surprise(tmp_path: Path) -> None:
     reader = make_reader(paths, ReadOptions())
     with pytest.raises(UnexpectedValueError):
         reader.read(paths[60])
-    assert make_reader(paths, ReadOptions(), look_at_all=True).read(paths[60]).labels.tolist() == [[0, 2]]
+    assert make_reader(paths, ReadOptions(), read_all=True).read(paths[60]).labels.tolist() == [[0, 2]]
 
 
 def test_the_ignored_value_is_background_and_remembered(tmp_path: Path) -> None:

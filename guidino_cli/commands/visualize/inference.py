@@ -19,7 +19,7 @@ from guidino_cli.engine.guides.scores import MapScore, MapScoreAccumulator
 from guidino_cli.engine.guides.tokens import analyse_tokens
 from guidino_cli.engine.prediction.predictor import Predictor, Segmentation
 from guidino_cli.errors import DataError, PartialError
-from guidino_cli.evaluation.masks import ImageMasks
+from guidino_cli.evaluation.image_masks import ImageMasks
 from guidino_cli.metrics.overlap import mean_dice
 from guidino_cli.models.composed import Model
 from guidino_cli.plots.panels import thumbnail, thumbnail_labels, thumbnail_map
