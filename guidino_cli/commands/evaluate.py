@@ -52,17 +52,17 @@ def run(predictions: Path, truth: Path, options: EvaluateOptions) -> None:
     for warning in pairing.warnings:
         log_info(f"warning: {warning}")
     result = evaluate(pairing, truths, config, _progress, by=options.by)
-    verdicts = check_gates(gates, result, options.gate_on)
+    gate_results = check_gates(gates, result, options.gate_on)
     if options.baseline is not None:
-        verdicts += check_baseline(result, options.baseline, options.max_drop)
-    report = to_json(result, pairing, origin=truths.origin, command=sys.argv[1:], verdicts=verdicts)
+        gate_results += check_baseline(result, options.baseline, options.max_drop)
+    report = to_json(result, pairing, origin=truths.origin, command=sys.argv[1:], gates=gate_results)
     if options.out is not None:
-        write_report(options.out, result, pairing, verdicts, report)
+        write_report(options.out, result, pairing, gate_results, report)
     if options.as_json:
         print(json.dumps(json.loads(dump_json(report)), indent=1))
     else:
-        print_evaluation(result, pairing, truths, verdicts, options.out)
-    _finish(result, verdicts)
+        print_evaluation(result, pairing, truths, gate_results, options.out)
+    _finish(result, gate_results)
 
 
 def _gates(options: EvaluateOptions) -> list[Gate]:
@@ -76,16 +76,16 @@ def _progress(cases: Iterable[CaseResult], total: int) -> Iterator[CaseResult]:
     return track(cases, total=total, description="scoring")
 
 
-def _finish(result: EvaluationResult, verdicts: Sequence[GateResult]) -> None:
+def _finish(result: EvaluationResult, gate_results: Sequence[GateResult]) -> None:
     """Say what went wrong and choose the exit code: nothing to score, a gate, then failed cases."""
     problems = result.problems()
     for case in problems[:_LISTED]:
         log_info(f"{case.pair.truth.case}: {case.note}")
     if len(problems) > _LISTED:
         log_info(f"... and {len(problems) - _LISTED} more; see per_case.csv")
-    failed = [verdict for verdict in verdicts if not verdict.passed]
+    failed = [gate for gate in gate_results if not gate.passed]
     if failed:
-        raise GateError("; ".join(verdict.sentence for verdict in failed))
+        raise GateError("; ".join(gate.sentence for gate in failed))
     if len(result.absent) == len(result.config.targets):
         raise DataError("no mask of either side has a foreground pixel: there was nothing to score")
     if problems:

@@ -29,21 +29,21 @@ _WORST = 5
 
 
 def write_report(
-    out: Path, result: EvaluationResult, pairing: Pairing, verdicts: Sequence[GateResult], report: Mapping[str, Any]
+    out: Path, result: EvaluationResult, pairing: Pairing, gate_results: Sequence[GateResult], report: Mapping[str, Any]
 ) -> None:
     """Write every file of the report; the JSON comes last, so that its presence means the folder is whole."""
     write_text(out / "per_case.csv", per_case_csv(result))
     write_text(out / "summary.csv", summary_csv(result))
     if pool_all_lesions(result):
         write_text(out / "lesions.csv", lesions_csv(result))
-    write_text(out / "report.md", to_markdown(result, verdicts))
-    write_text(out / "junit.xml", to_junit(result, verdicts))
-    write_text(out / "report.html", to_html(result, pairing, verdicts))
+    write_text(out / "report.md", to_markdown(result, gate_results))
+    write_text(out / "junit.xml", to_junit(result, gate_results))
+    write_text(out / "report.html", to_html(result, pairing, gate_results))
     write_text(out / "report.json", dump_json(report))
 
 
 def print_evaluation(
-    result: EvaluationResult, pairing: Pairing, truths: TruthSet, verdicts: Sequence[GateResult], out: Path | None
+    result: EvaluationResult, pairing: Pairing, truths: TruthSet, gate_results: Sequence[GateResult], out: Path | None
 ) -> None:
     """Print the summary; fits 80 columns, and plain ASCII where the locale asks for it."""
     counts = count_statuses(result)
@@ -66,8 +66,8 @@ def print_evaluation(
     print_wrapped("worst cases:")
     for line in worst_cases(result, _WORST):
         print_wrapped(f"  {line}")
-    for verdict in verdicts:
-        print_wrapped(verdict.sentence)
+    for gate in gate_results:
+        print_wrapped(gate.sentence)
     if out is not None:
         lesions = ", lesions.csv" if pool_all_lesions(result) else ""
         print_wrapped(

@@ -1,4 +1,4 @@
-"""Quality gates: may this result pass? What cannot be measured does not."""
+"""Quality gates: limits on metrics; one that cannot be measured fails."""
 
 import json
 import math
@@ -16,12 +16,12 @@ GateStatistic = Literal["mean", "ci-low", "worst"]
 
 @dataclass(frozen=True)
 class Gate:
-    """A limit for one figure.
+    """A limit on one metric.
 
     Attributes:
-        metric: Name from `METRICS`; shares must reach the limit, distances and errors stay within it.
-        limit: In the unit of the figure.
-        target: The target it is for; None for the headline.
+        metric: Name from `METRICS`; shares must reach the limit, distances and errors must not exceed it.
+        limit: In the unit of the metric.
+        target: Name of the target; None for the headline.
     """
 
     metric: str
@@ -31,13 +31,13 @@ class Gate:
 
 @dataclass(frozen=True)
 class GateResult:
-    """A gate and what came of it.
+    """Outcome of a gate.
 
     Attributes:
         name: Such as `dice >= 0.85 (mean, polyp)`.
-        value: What was compared; NaN if there was nothing.
-        passed: Whether the limit holds; never with NaN.
-        note: The denominator, or why there is no value.
+        value: The value that was compared; NaN if there is none.
+        passed: Whether the limit holds; False for NaN.
+        note: The denominator, or the reason for a missing value.
     """
 
     name: str
@@ -47,16 +47,16 @@ class GateResult:
 
     @property
     def sentence(self) -> str:
-        """One line for people."""
+        """One line for terminal, Markdown and HTML."""
         value = "nothing to compare" if math.isnan(self.value) else f"{self.value:.4f}"
         return f"gate {self.name}: {value} {'pass' if self.passed else 'FAIL'} ({self.note})"
 
 
 def parse_gate(metric: str, text: str) -> Gate:
-    """A gate from the value of `--min-dice`: `0.85`, or `polyp=0.85` for one target.
+    """Parse the value of an option such as `--min-dice`: `0.85`, or `polyp=0.85` for one target.
 
     Raises:
-        ConfigError: Not a number.
+        ConfigError: The limit is not a finite number.
     """
     target, _, number = text.rpartition("=")
     try:
@@ -70,46 +70,48 @@ def parse_gate(metric: str, text: str) -> Gate:
 
 
 def check_gates(gates: Sequence[Gate], result: EvaluationResult, on: str) -> list[GateResult]:
-    """Hold every gate against the result.
+    """Compare every gate with the result.
 
     Args:
         gates: The limits.
-        result: Must hold the figures of the gates.
-        on: "mean"; "ci-low", the end of the 95 % interval on the bad side; or "worst", the worst case.
+        result: Contains the metrics of the gates.
+        on: "mean"; "ci-low", the worse end of the 95 % interval; or "worst", the worst case.
 
     Raises:
-        ConfigError: No such target.
+        ConfigError: There is no such target.
     """
-    return [_verdict(gate, result, on) for gate in gates]
+    return [_evaluate_gate(gate, result, on) for gate in gates]
 
 
 def check_baseline(result: EvaluationResult, report: Path, max_drop: float) -> list[GateResult]:
-    """No share of the headline may fall by more than `max_drop` below an earlier report of the same cases.
+    """Check that no share of the headline is more than `max_drop` below an earlier report of the same cases.
 
     Raises:
-        DataError: The file is no report.
+        DataError: The file is not a report.
     """
-    earlier = load_report(report)
-    reason = _incomparable(result, earlier)
-    old = {line["metric"]: line for line in earlier["summary"] if line["target"] == earlier["headline"]}
-    verdicts = []
+    baseline = load_report(report)
+    reason = _reason_incomparable(result, baseline)
+    baseline_rows = {line["metric"]: line for line in baseline["summary"] if line["target"] == baseline["headline"]}
+    results = []
     for metric in result.config.metrics:
-        if METRICS[metric].kind != "share" or metric not in old:
+        if METRICS[metric].kind != "share" or metric not in baseline_rows:
             continue
-        before, now = old[metric]["mean"], result.statistics(result.headline, metric).mean
+        before, now = baseline_rows[metric]["mean"], result.statistics(result.headline, metric).mean
         drop = math.nan if before is None or reason else before - now
         passed = not math.isnan(drop) and drop <= max_drop
         note = reason or f"{before if before is None else round(before, 4)} before, {now:.4f} now"
-        verdicts.append(GateResult(f"{metric} drop <= {max_drop:g}", drop, passed, note))
-    nothing = GateResult(f"drop <= {max_drop:g}", math.nan, False, f"{report.name} shares no figure with this run")
-    return verdicts or [nothing]
+        results.append(GateResult(f"{metric} drop <= {max_drop:g}", drop, passed, note))
+    nothing = GateResult(
+        f"drop <= {max_drop:g}", math.nan, False, f"{report.name} shares no metric with this evaluation"
+    )
+    return results or [nothing]
 
 
 def load_report(path: Path) -> dict[str, Any]:
     """Read a `report.json`, or the one in a report folder.
 
     Raises:
-        DataError: Missing or not a report.
+        DataError: The file is missing or not a report.
     """
     path = path / "report.json" if path.is_dir() else path
     try:
@@ -123,17 +125,17 @@ def load_report(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: is not a report of `guidino evaluate` ({type(error).__name__}: {error})") from error
 
 
-def _verdict(gate: Gate, result: EvaluationResult, on: str) -> GateResult:
+def _evaluate_gate(gate: Gate, result: EvaluationResult, on: str) -> GateResult:
     metric = METRICS[gate.metric]
-    known = list(dict.fromkeys([*(target.name for target in result.config.targets), result.headline]))
+    targets = list(dict.fromkeys([*(target.name for target in result.config.targets), result.headline]))
     target = gate.target or result.headline
-    if target not in known:
-        raise ConfigError(f"gate {gate.metric}: " + unknown_name("target", target, known))
+    if target not in targets:
+        raise ConfigError(f"gate {gate.metric}: " + unknown_name("target", target, targets))
     summary = result.statistics(target, gate.metric)
     value = {
         "mean": summary.mean,
         "ci-low": summary.ci_low if metric.higher_is_better else summary.ci_high,
-        "worst": _worst(gate.metric, target, result),
+        "worst": _worst_value(gate.metric, target, result),
     }[on]
     holds = value >= gate.limit if metric.higher_is_better else value <= gate.limit
     sign = ">=" if metric.higher_is_better else "<="
@@ -141,8 +143,8 @@ def _verdict(gate: Gate, result: EvaluationResult, on: str) -> GateResult:
     return GateResult(f"{gate.metric} {sign} {gate.limit:g} ({on}, {target})", value, bool(holds), note)
 
 
-def _worst(metric: str, target: str, result: EvaluationResult) -> float:
-    """The worst figure of any case; NaN if a case has none, because it might have been worse."""
+def _worst_value(metric: str, target: str, result: EvaluationResult) -> float:
+    """Worst value of any case; NaN if a case has none, because it might have been worse."""
     targets = [target] if target != result.headline else [item.name for item in result.config.targets]
     scored = [name for name in targets if name not in result.absent]
     values = [get_score(case, name).values[metric] for case in result.cases for name in scored]
@@ -151,11 +153,11 @@ def _worst(metric: str, target: str, result: EvaluationResult) -> float:
     return min(values) if METRICS[metric].higher_is_better else max(values)
 
 
-def _incomparable(result: EvaluationResult, earlier: Mapping[str, Any]) -> str:
-    """Why two results must not be compared; "" if they may."""
-    ours, theirs = {case.pair.truth.case for case in result.cases}, {case["case"] for case in earlier["cases"]}
+def _reason_incomparable(result: EvaluationResult, baseline: Mapping[str, Any]) -> str:
+    """Why two results cannot be compared; "" if they can."""
+    ours, theirs = {case.pair.truth.case for case in result.cases}, {case["case"] for case in baseline["cases"]}
     if ours != theirs:
         return f"other cases: {len(ours - theirs)} are new, {len(theirs - ours)} are gone"
-    if result.config.policy.to_json() != earlier["policy"]:
+    if result.config.policy.to_json() != baseline["policy"]:
         return "made with another policy"
     return ""

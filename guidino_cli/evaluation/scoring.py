@@ -82,7 +82,7 @@ def score_case(pair: Pair, config: ScoringConfig) -> CaseResult:
     """Read and score a pair; an unusable file gives a failed case, not an exception.
 
     Raises:
-        SurpriseError: A mask holds a value unknown when the reading rule was made.
+        UnexpectedValueError: A mask contains a value that was unknown when its reader was made.
     """
     try:
         truth = config.truth.read(pair.truth.path)

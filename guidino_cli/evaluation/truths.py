@@ -1,4 +1,4 @@
-"""The true masks of an evaluation: from a folder, a file, a split of prepared data, or a table of pairs."""
+"""True masks of an evaluation: from a folder, a file, a split of prepared data, or a table of pairs."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,52 +15,52 @@ from guidino_cli.types import Case
 
 
 def read_pairs(table: Path) -> Pairing:
-    """Pairs from a CSV with the columns prediction and truth, and perhaps case; paths are relative to the CSV.
+    """Read pairs from a CSV with the columns prediction, truth and optionally case; paths are relative to the CSV.
 
-    An empty prediction is a missing one. Further columns are fields for strata and groups.
+    An empty prediction counts as missing. Other columns become fields for strata and groups.
 
     Raises:
-        DataError: No such file, no such columns, no rows, or a case that comes twice.
+        DataError: The file is unreadable, lacks columns or rows, or lists a case twice.
     """
     _, rows = read_csv(table)
     if not rows or not {"prediction", "truth"} <= set(rows[0]):
         raise DataError(f"{table}: expected a header with the columns prediction,truth and one row a case")
-    pairs = [_pair_of(row, table.parent, f"{table}: row {number}") for number, row in enumerate(rows, start=2)]
-    twice = find_duplicates([pair.truth.case for pair in pairs])
-    if twice:
-        raise DataError(f"{table}: {list_first(twice)} come twice")
+    pairs = [_parse_pair(row, table.parent, f"{table}: row {number}") for number, row in enumerate(rows, start=2)]
+    duplicates = find_duplicates([pair.truth.case for pair in pairs])
+    if duplicates:
+        raise DataError(f"{table}: {list_first(duplicates)} come twice")
     return Pairing(pairs, [], f"the table {table.name}", [])
 
 
 def align_pairings(pairings: Sequence[Pairing], tables: Sequence[Path]) -> list[Pairing]:
-    """Pairings of the same cases, all in the order of the first.
+    """Bring pairings of the same cases into the order of the first one.
 
     Args:
         pairings: From `read_pairs`.
-        tables: Where they were read, for messages.
+        tables: Their files, for error messages.
 
     Raises:
-        DataError: A table has other cases than the first one, or another truth for one of them.
+        DataError: A table lists other cases than the first one, or another truth of a case.
     """
     first = pairings[0]
     result = [first]
     for pairing, table in zip(pairings[1:], tables[1:], strict=True):
-        known = {pair.truth.case: pair for pair in pairing.pairs}
-        odd = sorted(known.keys() ^ {pair.truth.case for pair in first.pairs})
-        if odd:
+        by_case = {pair.truth.case: pair for pair in pairing.pairs}
+        differing = sorted(by_case.keys() ^ {pair.truth.case for pair in first.pairs})
+        if differing:
             raise DataError(
-                f"{table}: has other cases than {tables[0]} ({list_first(odd)}); give every table the same cases"
+                f"{table}: has other cases than {tables[0]} ({list_first(differing)}); give every table the same cases"
             )
         for pair in first.pairs:
-            other = known[pair.truth.case].truth.path
+            other = by_case[pair.truth.case].truth.path
             if other.resolve() != pair.truth.path.resolve():
                 raise DataError(f"{table}: the truth of {pair.truth.case} is {other}, in {tables[0]} {pair.truth.path}")
-        pairs = [replace(pair, prediction=known[pair.truth.case].prediction) for pair in first.pairs]
+        pairs = [replace(pair, prediction=by_case[pair.truth.case].prediction) for pair in first.pairs]
         result.append(replace(pairing, pairs=pairs))
     return result
 
 
-def _pair_of(row: dict[str, str], folder: Path, where: str) -> Pair:
+def _parse_pair(row: dict[str, str], folder: Path, where: str) -> Pair:
     if not row["truth"]:
         raise DataError(f"{where}: no truth")
     truth = folder / row["truth"]
@@ -69,67 +69,67 @@ def _pair_of(row: dict[str, str], folder: Path, where: str) -> Pair:
     return Pair(Truth(case, truth, (case,), None, fields), folder / row["prediction"] if row["prediction"] else None)
 
 
-_SHOWN = 5
+_MAX_LISTED = 5
 
 
-def find_truths(place: Path, *, split: str) -> TruthSet:
-    """The masks of a folder, of one file, or of a split of a prepared data folder.
+def find_truths(source: Path, *, split: str) -> TruthSet:
+    """Find the masks of a folder, of one file, or of a split of a prepared data folder.
 
     Args:
-        place: Folder of masks, a mask, a prepared folder, or its `cases.json`.
-        split: Split of the prepared folder ("train", "val", "test" or "all"); a plain folder has none.
+        source: Folder of masks, a mask, a prepared folder, or its `cases.json`.
+        split: Split of a prepared folder ("train", "val", "test" or "all"); ignored for a plain folder.
 
     Raises:
-        DataError: Nothing to be found there, or an unlabelled split.
+        DataError: There are no masks, or the split is unlabelled.
     """
-    if place.name == MANIFEST_NAME or (place / MANIFEST_NAME).is_file():
-        return _from_manifest(place, split)
-    truths = [Truth(file_stem(path), path, (file_stem(path),)) for path in find_masks(place)]
-    twice = find_duplicates([truth.case for truth in truths])
-    if twice:
-        raise DataError(f"{place}: two masks for {list_first(twice)}; keep one of them")
-    return TruthSet(truths, None, f"{pluralize(len(truths), 'mask')} of {place}")
+    if source.name == MANIFEST_NAME or (source / MANIFEST_NAME).is_file():
+        return _from_manifest(source, split)
+    truths = [Truth(file_stem(path), path, (file_stem(path),)) for path in find_masks(source)]
+    duplicates = find_duplicates([truth.case for truth in truths])
+    if duplicates:
+        raise DataError(f"{source}: two masks for {list_first(duplicates)}; keep one of them")
+    return TruthSet(truths, None, f"{pluralize(len(truths), 'mask')} of {source}")
 
 
-def find_masks(place: Path) -> list[Path]:
+def find_masks(source: Path) -> list[Path]:
     """Mask files directly in a folder, sorted, or the file itself.
 
     Raises:
-        DataError: Nothing there, or no mask in it.
+        DataError: There is no such file or folder, or it holds no masks.
     """
-    if place.is_file():
-        return [place]
-    if not place.is_dir():
-        raise DataError(f"{place}: no such file or folder")
-    found = sorted(path for path in place.iterdir() if path.is_file() and is_readable(path))
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise DataError(f"{source}: no such file or folder")
+    found = sorted(path for path in source.iterdir() if path.is_file() and is_readable(path))
     if not found:
-        raise DataError(f"{place}: holds no masks {_below(place)}")
+        raise DataError(f"{source}: holds no masks {_describe_subfolders(source)}")
     return found
 
 
-def _below(place: Path) -> str:
-    """Where the masks may be that a folder does not hold itself."""
-    folders = sorted(path for path in place.iterdir() if path.is_dir())
-    full = [path for path in folders if any(is_readable(file) for file in path.iterdir())]
-    if not full:
+def _describe_subfolders(source: Path) -> str:
+    """Subfolders that hold masks, and the most likely one."""
+    folders = sorted(path for path in source.iterdir() if path.is_dir())
+    with_masks = [path for path in folders if any(is_readable(file) for file in path.iterdir())]
+    if not with_masks:
         return f"(looked for {', '.join(sorted(READERS))})"
-    likely = next((path for path in full if is_mask_folder(path)), full[0])
-    names = ", ".join(f"{path.name}/" for path in full[:_SHOWN])
-    return f"itself; below it are {names}: did you mean {likely}?"
+    suggested = next((path for path in with_masks if is_mask_folder(path)), with_masks[0])
+    names = ", ".join(f"{path.name}/" for path in with_masks[:_MAX_LISTED])
+    return f"itself; below it are {names}: did you mean {suggested}?"
 
 
-def _from_manifest(place: Path, split: str) -> TruthSet:
-    manifest = load_manifest(place)
+def _from_manifest(source: Path, split: str) -> TruthSet:
+    manifest = load_manifest(source)
     if split not in {"train", "val", "test", "all"}:
         raise ConfigError(f"--split {split}: expected train, val, test or all")
     cases = manifest.cases if split == "all" else manifest.select(split)
-    truths = [_truth_of(case, case.mask) for case in require_cases(cases, split, place) if case.mask is not None]
+    truths = [_make_truth(case, case.mask) for case in require_cases(cases, split, source) if case.mask is not None]
     if not truths:
-        raise DataError(f"{place}: no case of the {split} split has a mask")
-    return TruthSet(truths, manifest.classes, f"{split} split of {place} ({pluralize(len(truths), 'case')})")
+        raise DataError(f"{source}: no case of the {split} split has a mask")
+    return TruthSet(truths, manifest.classes, f"{split} split of {source} ({pluralize(len(truths), 'case')})")
 
 
-def _truth_of(case: Case, mask: Path) -> Truth:
+def _make_truth(case: Case, mask: Path) -> Truth:
     names = tuple(dict.fromkeys((case.id, file_stem(case.image), file_stem(mask))))
     fields = case.fields | {"split": case.split, "group": case.group}
     if case.fold is not None:

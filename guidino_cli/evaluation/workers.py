@@ -1,4 +1,4 @@
-"""Score pairs in several processes; a process that dies costs the case that killed it, nothing else."""
+"""Scoring in several processes; if one dies, only the case that it was scoring fails."""
 
 import multiprocessing
 import os
@@ -12,45 +12,45 @@ from guidino_cli.evaluation.scoring import failed_case, score_case
 from guidino_cli.evaluation.types import CaseResult, ScoringConfig
 from guidino_cli.processes import keep_freed_memory
 
-_CHUNK = 8
-_FEWEST = 400
+_CHUNK_SIZE = 8
+_MIN_PAIRS = 400
 """Pairs of images below which starting processes costs more than it saves."""
 
 Chunk = Sequence[Pair]
 
 
-def choose_worker_count(asked: int | None, pairs: int, *, volumes: bool) -> int:
-    """Processes to use: as asked; else one for a small folder of images, at most four for a large one or volumes."""
-    if asked is not None:
-        return max(1, min(asked, pairs))
-    few = 4 if volumes else _FEWEST
-    return 1 if pairs < few else min(4, os.cpu_count() or 1)
+def choose_worker_count(requested: int | None, pairs: int, *, volumes: bool) -> int:
+    """Number of processes: as requested, else one for few images and at most four for many images or volumes."""
+    if requested is not None:
+        return max(1, min(requested, pairs))
+    min_pairs = 4 if volumes else _MIN_PAIRS
+    return 1 if pairs < min_pairs else min(4, os.cpu_count() or 1)
 
 
 def score_cases(pairs: Sequence[Pair], config: ScoringConfig, *, workers: int) -> Iterator[CaseResult]:
     """Score pairs in order.
 
-    With one worker everything happens in this process. With more, only a few chunks are under way at a time, so memory
-    does not grow with the number of pairs.
+    With one worker, pairs are scored in this process. With more, only a few chunks are submitted at a time, so that
+    memory does not grow with the number of pairs.
 
     Raises:
-        SurpriseError: A mask holds a value unknown when the reading rule was made.
+        UnexpectedValueError: A mask contains a value that was unknown when its reader was made.
     """
     if workers <= 1:
         keep_freed_memory()
         for pair in pairs:
             yield score_case(pair, config)
         return
-    chunks = deque(pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK))
+    chunks = deque(pairs[start : start + _CHUNK_SIZE] for start in range(0, len(pairs), _CHUNK_SIZE))
     while chunks:
-        # A pool that lost a process is of no further use: what it owed is scored one by one, then a new pool goes on.
-        yield from _until_broken(chunks, config, workers)
+        # A pool that lost a process is unusable: its current chunk is scored one by one, then a new pool continues.
+        yield from _score_until_broken(chunks, config, workers)
         if chunks:
-            yield from _one_by_one(deque(chunks.popleft()), config)
+            yield from _score_one_by_one(deque(chunks.popleft()), config)
 
 
-def _until_broken(chunks: deque[Chunk], config: ScoringConfig, workers: int) -> Iterator[CaseResult]:
-    """Results of the leading chunks, which are removed; stops early, without an error, when a process dies."""
+def _score_until_broken(chunks: deque[Chunk], config: ScoringConfig, workers: int) -> Iterator[CaseResult]:
+    """Score chunks and remove them from the queue; stop without an error when a process dies."""
     # Spawned processes inherit no threads or locks, and work the same on every system.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=keep_freed_memory) as pool:
@@ -69,8 +69,8 @@ def _until_broken(chunks: deque[Chunk], config: ScoringConfig, workers: int) -> 
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _one_by_one(pairs: deque[Pair], config: ScoringConfig) -> Iterator[CaseResult]:
-    """Score pairs in one other process, one after the other, so that it is plain which of them ends it."""
+def _score_one_by_one(pairs: deque[Pair], config: ScoringConfig) -> Iterator[CaseResult]:
+    """Score pairs one at a time in another process, to find the one that kills it."""
     while pairs:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             try:

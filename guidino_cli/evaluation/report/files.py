@@ -1,4 +1,4 @@
-"""The result as text: tidy CSV tables and JSON, with everything a reader needs to recompute or doubt a figure."""
+"""CSV tables and JSON of an evaluation, with everything needed to recompute a metric."""
 
 import json
 import math
@@ -33,7 +33,7 @@ SCHEMA = 1
 
 
 def per_case_csv(evaluation: EvaluationResult) -> str:
-    """One row per case and target; an empty field is a figure that the policy leaves out or that does not exist."""
+    """One row per case and target; an empty field is a value that the policy leaves out or that does not exist."""
     names = [*evaluation.config.metrics]
     objects = ["objects_true", "objects_found", "objects_extra"] if LESION_METRICS & set(names) else []
     header = ["case", "target", "status", *names, "tp", "fp", "fn", "tn", *objects, "unit", "spacing", "size"]
@@ -42,19 +42,19 @@ def per_case_csv(evaluation: EvaluationResult) -> str:
 
 
 def summary_csv(evaluation: EvaluationResult) -> str:
-    """One row per target and figure; the strata, if any, below the whole with their name in the first column."""
+    """One row per target and metric; rows of strata follow, with the name of the stratum in the first column."""
     numbers = ["mean", "std", "median", "q25", "q75", "min", "max", "ci_low", "ci_high"]
     blocks = {"": evaluation.rows} | evaluation.strata
     rows = (
-        [stratum, line.target, line.metric, metric_unit(line.metric, evaluation), *_figures(line.statistics)]
-        for stratum, lines in blocks.items()
-        for line in lines
+        [stratum, row.target, row.metric, metric_unit(row.metric, evaluation), *_statistics_row(row.statistics)]
+        for stratum, rows in blocks.items()
+        for row in rows
     )
     return to_csv(["stratum", "target", "metric", "unit", "n_used", "n_total", *numbers], rows)
 
 
 def lesions_csv(evaluation: EvaluationResult) -> str:
-    """Recall of the true objects of all cases by size: one row per target and quarter of the sizes, in pixels."""
+    """Recall of the true objects of all cases: one row per target and quartile of their sizes in pixels."""
     rows = (
         [target, str(part.smallest), str(part.largest), str(part.found), str(part.total), format_number(part.recall)]
         for target, lesions in pool_all_lesions(evaluation).items()
@@ -69,9 +69,9 @@ def to_json(
     *,
     origin: str,
     command: Sequence[str],
-    verdicts: Sequence[GateResult] = (),
+    gates: Sequence[GateResult] = (),
 ) -> dict[str, Any]:
-    """Everything, for machines. NaN becomes null."""
+    """Content of report.json; NaN becomes null."""
     config = evaluation.config
     content = {
         "schema": SCHEMA,
@@ -107,11 +107,9 @@ def to_json(
         "distances": vars(summarize_measured_distances(evaluation)),
         "absent_targets": evaluation.absent,
         "headline": evaluation.headline,
-        "summary": [_summary_json(evaluation, line) for line in evaluation.rows],
-        "strata": {
-            name: [_summary_json(evaluation, line) for line in lines] for name, lines in evaluation.strata.items()
-        },
-        "gates": [vars(verdict) for verdict in verdicts],
+        "summary": [_summary_json(evaluation, row) for row in evaluation.rows],
+        "strata": {name: [_summary_json(evaluation, row) for row in rows] for name, rows in evaluation.strata.items()},
+        "gates": [vars(gate) for gate in gates],
         "lesions": _lesions_json(evaluation),
         "pooled": {name: pooled_overlap(counts) | vars(counts) for name, counts in evaluation.pooled.items()},
         "cases": [_case_json(case) for case in evaluation.cases],
@@ -120,12 +118,12 @@ def to_json(
 
 
 def metric_unit(metric: str, evaluation: EvaluationResult) -> str:
-    """Unit of a figure: mm or px for distances, nothing otherwise."""
+    """Unit of a metric: mm or px for distances, else ""."""
     return evaluation.unit if METRICS[metric].kind == "distance" else ""
 
 
 def dump_json(content: Mapping[str, Any]) -> str:
-    """JSON text of a report."""
+    """Serialize the content of a report."""
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -135,10 +133,10 @@ def _case_row(case: CaseResult, score: Score, names: Sequence[str]) -> list[str]
     objects = _objects(score.lesions) if LESION_METRICS & set(names) else []
     spacing = "x".join(f"{step:.6g}" for step in case.spacing or ())
     size = "x".join(map(str, case.shape or ()))
-    figures = [format_number(score.values[name]) for name in names]
+    values = [format_number(score.values[name]) for name in names]
     files = [str(case.pair.prediction or ""), str(case.pair.truth.path)]
     return [
-        case.pair.truth.case, score.target, score.status, *figures, *pixels, *objects, case.unit, spacing, size, *files,
+        case.pair.truth.case, score.target, score.status, *values, *pixels, *objects, case.unit, spacing, size, *files,
         case.note,
     ]  # fmt: skip
 
@@ -149,24 +147,24 @@ def _objects(lesions: Lesions | None) -> list[str]:
     return [str(len(lesions.found)), str(sum(lesions.found)), str(lesions.extra)]
 
 
-def _figures(summary: SummaryStatistics) -> list[str]:
+def _statistics_row(summary: SummaryStatistics) -> list[str]:
     parts = (summary.mean, summary.std, summary.median, summary.q25, summary.q75, summary.smallest, summary.largest)
     ends = (summary.ci_low, summary.ci_high)
     return [str(summary.used), str(summary.total), *(format_number(part) for part in (*parts, *ends))]
 
 
 def format_number(value: float) -> str:
-    """A figure for a CSV, to the last digit; "" for NaN."""
+    """A value for a CSV with all its digits; "" for NaN."""
     return "" if math.isnan(value) else repr(float(value))
 
 
-def _summary_json(evaluation: EvaluationResult, line: SummaryRow) -> dict[str, Any]:
-    unit = metric_unit(line.metric, evaluation)
-    return {"target": line.target, "metric": line.metric, "unit": unit, **vars(line.statistics)}
+def _summary_json(evaluation: EvaluationResult, row: SummaryRow) -> dict[str, Any]:
+    unit = metric_unit(row.metric, evaluation)
+    return {"target": row.target, "metric": row.metric, "unit": unit, **vars(row.statistics)}
 
 
 def _lesions_json(evaluation: EvaluationResult) -> dict[str, Any]:
-    """Objects of all cases together, and how many were found by size."""
+    """Lesion metrics of the objects of all cases, and recall by size."""
     content = {}
     for target, lesions in pool_all_lesions(evaluation).items():
         content[target] = {
@@ -208,7 +206,7 @@ def _hash(path: Path | None) -> str | None:
 
 
 def replace_nan(content: Any) -> Any:
-    """NaN as null and infinity as text, all the way down: JSON knows neither."""
+    """Replace NaN by None and infinity by text, recursively: JSON has neither."""
     if isinstance(content, dict):
         return {key: replace_nan(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
