@@ -1,11 +1,11 @@
-"""`guidino compare`: two or more sets of predictions, case by case against one truth."""
+"""`guidino compare`: compare two or more sets of predictions case by case."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from guidino_cli.commands.evaluate_options import load_truths, parse_options, require_report_folder
-from guidino_cli.commands.evaluate_report import print_wrapped
+from guidino_cli.commands.evaluate_report import print_table, print_wrapped
 from guidino_cli.errors import ConfigError, PartialError
 from guidino_cli.evaluation.cases import Pairing, TruthSet
 from guidino_cli.evaluation.columns import column_values
@@ -28,44 +28,42 @@ from guidino_cli.files import write_atomically, write_text
 from guidino_cli.metrics import METRICS
 from guidino_cli.options.evaluation import CompareOptions
 from guidino_cli.plots.report import PairedDifferences, plot_paired_differences
-from guidino_cli.progress import log_info as warn
-from guidino_cli.progress import pluralize, track
+from guidino_cli.progress import log_info, pluralize, track
 
 
 def run(predictions: Sequence[Path], truth: Path, options: CompareOptions) -> None:
     """Score every set of predictions with the same rules, then compare the sets pair by pair.
 
     Raises:
-        ConfigError: Fewer than two sets, or an option that cannot be used.
-        DataError: Nothing to compare.
-        PartialError: Everything is written, but predictions were missing or could not be used.
+        ConfigError: There are fewer than two sets, or an option is invalid.
+        DataError: There is nothing to compare.
+        PartialError: Everything is written, but predictions were missing or unusable.
     """
-    labels = _names(predictions, options.names)
+    labels = _choose_names(predictions, options.names)
     config = parse_options(options)
-    if options.out is not None:
-        require_report_folder(options.out, [*predictions, truth], overwrite=options.overwrite)
+    require_report_folder(options, [*predictions, truth])
     truths = load_truths(truth, options)
-    pairings = dict(zip(labels, _pairings(predictions, truths, options.pairs or ()), strict=True))
+    pairings = dict(zip(labels, _match_sets(predictions, truths, options.pairs or ()), strict=True))
     members = [pair.truth for pair in pairings[labels[0]].pairs]
     groups = None if options.group is None else column_values(members, options.group, option="--group")
     for name, pairing in pairings.items():
         for warning in pairing.warnings:
-            warn(f"warning: {name}: {warning}")
+            log_info(f"warning: {name}: {warning}")
     results = [(name, evaluate(pairing, truths, config, _progress(name))) for name, pairing in pairings.items()]
-    contests = compare_all(results, groups=groups, seed=options.seed)
-    _show(results, contests)
+    comparisons = compare_all(results, groups=groups, seed=options.seed)
+    _print_comparison(results, comparisons)
     if options.out is not None:
-        _write(options.out, results, contests, truths.origin)
+        _write_report(options.out, results, comparisons, truths.origin)
         print_wrapped(f"wrote {options.out}: differences.png, comparison.md, comparison.json, per_case.csv")
     failed = {name: len(result.problems()) for name, result in results if result.problems()}
     if failed:
         counts = ", ".join(f"{name} {number}" for name, number in failed.items())
-        raise PartialError(f"cases without a usable prediction: {counts}; they count as policy {options.policy} says")
+        raise PartialError(f"cases without a usable prediction: {counts}; they count by policy {options.policy}")
 
 
-def _pairings(predictions: Sequence[Path], truths: TruthSet, tables: Sequence[Path]) -> list[Pairing]:
+def _match_sets(predictions: Sequence[Path], truths: TruthSet, tables: Sequence[Path]) -> list[Pairing]:
     if not tables:
-        return [match_predictions(place, truths) for place in predictions]
+        return [match_predictions(path, truths) for path in predictions]
     if len(tables) != len(predictions):
         sets = pluralize(len(predictions), "set")
         raise ConfigError(f"--pairs: {pluralize(len(tables), 'table')} for {sets} of predictions; give one for each")
@@ -76,46 +74,37 @@ def _progress(name: str) -> Callable[[Iterable[CaseResult], int], Iterator[CaseR
     return lambda cases, total: track(cases, total=total, description=f"scoring {name}")
 
 
-def _names(predictions: Sequence[Path], names: str | None) -> list[str]:
+def _choose_names(predictions: Sequence[Path], names: str | None) -> list[str]:
     if len(predictions) < 2:
         raise ConfigError("compare needs two or more folders of predictions: guidino compare A B --truth T")
     if names is not None:
         given = [name.strip() for name in names.split(",")]
         if len(set(given)) != len(predictions) or not all(given):
-            raise ConfigError(f"--names {names}: expected {len(predictions)} different names, by comma")
+            raise ConfigError(f"--names {names}: expected {len(predictions)} different names, comma-separated")
         return given
-    short = [place.name for place in predictions]
-    whole = [str(place) for place in predictions]
-    if len(set(whole)) < len(whole):
+    short = [path.name for path in predictions]
+    full = [str(path) for path in predictions]
+    if len(set(full)) < len(full):
         raise ConfigError("the same folder is given twice; give them different --names if that is meant")
-    return short if len(set(short)) == len(short) else whole
+    return short if len(set(short)) == len(short) else full
 
 
-def _show(results: NamedResults, contests: Sequence[PairedComparison]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
+def _print_comparison(results: NamedResults, comparisons: Sequence[PairedComparison]) -> None:
     for line in describe_sets(results):
         print_wrapped(line)
-    for title, rows in comparison_tables(contests, results[0][1].unit).items():
+    for title, rows in comparison_tables(comparisons, results[0][1].unit).items():
         print()
         print_wrapped(title)
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-        for place, heading in enumerate(HEADINGS):
-            table.add_column(heading, justify="right" if place else "left", no_wrap=True)
-        for row in rows:
-            table.add_row(*row)
-        Console().print(table)
+        print_table(HEADINGS, [(title, rows)], collapse_padding=True)
     for line in explain_table(results[0][1]):
         print_wrapped(line)
 
 
-def _write(out: Path, results: NamedResults, contests: Sequence[PairedComparison], origin: str) -> None:
-    """Every file; the JSON comes last, so that its presence means the folder is whole."""
+def _write_report(out: Path, results: NamedResults, comparisons: Sequence[PairedComparison], origin: str) -> None:
+    """Write the report; comparison.json comes last, so that its presence means the folder is complete."""
     write_text(out / "per_case.csv", per_case_csv(results))
-    write_text(out / "comparison.md", to_markdown(results, contests))
-    main = contests[0].metric
+    write_text(out / "comparison.md", to_markdown(results, comparisons))
+    main = comparisons[0].metric
     panels = [
         PairedDifferences(
             first=item.first,
@@ -126,9 +115,9 @@ def _write(out: Path, results: NamedResults, contests: Sequence[PairedComparison
             mean=item.mean,
             ci=(item.ci_low, item.ci_high),
         )
-        for item in contests
+        for item in comparisons
         if item.metric == main
     ]
     figure = plot_paired_differences(panels)
-    write_atomically(out / "differences.png", lambda place: figure.savefig(place, dpi=150))
-    write_text(out / "comparison.json", to_json(results, contests, origin=origin, command=sys.argv[1:]))
+    write_atomically(out / "differences.png", lambda path: figure.savefig(path, dpi=150))
+    write_text(out / "comparison.json", to_json(results, comparisons, origin=origin, command=sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""`guidino evaluate`: predictions and truth in, figures out, with their denominators and rules."""
+"""`guidino evaluate`: score predicted masks against true masks, report and gate the metrics."""
 
 import json
 import sys
@@ -27,22 +27,21 @@ from guidino_cli.evaluation.types import CaseResult
 from guidino_cli.options.evaluation import EvaluateOptions
 from guidino_cli.progress import log_info, pluralize, track
 
-_LISTED = 10
+_MAX_LISTED = 10
 
 
 def run(predictions: Path, truth: Path, options: EvaluateOptions) -> None:
     """Score `predictions` against `truth`, print a table and write the report folder.
 
     Raises:
-        DataError: Nothing to compare, or masks that cannot be read unambiguously.
-        ConfigError: An option that cannot be used.
-        GateError: Everything is written, but a gate does not hold.
-        PartialError: Everything is written, but predictions were missing or could not be used.
+        DataError: There is nothing to compare, or mask values are ambiguous.
+        ConfigError: An option is invalid.
+        GateError: Everything is written, but a gate failed.
+        PartialError: Everything is written, but predictions were missing or unusable.
     """
-    gates = _gates(options)
+    gates = _parse_gates(options)
     config = parse_options(options, [gate.metric for gate in gates], backend=options.backend)
-    if options.out is not None:
-        require_report_folder(options.out, [predictions, truth], overwrite=options.overwrite)
+    require_report_folder(options, [predictions, truth])
     if options.baseline is not None:
         load_report(options.baseline)
     truths = load_truths(truth, options)
@@ -65,7 +64,7 @@ def run(predictions: Path, truth: Path, options: EvaluateOptions) -> None:
     _finish(result, gate_results)
 
 
-def _gates(options: EvaluateOptions) -> list[Gate]:
+def _parse_gates(options: EvaluateOptions) -> list[Gate]:
     if options.gate_on not in get_args(GateStatistic):
         raise ConfigError(unknown_name("value of --gate-on", options.gate_on, get_args(GateStatistic)))
     given = {"dice": options.min_dice, "iou": options.min_iou, "hd95": options.max_hd95}
@@ -77,12 +76,12 @@ def _progress(cases: Iterable[CaseResult], total: int) -> Iterator[CaseResult]:
 
 
 def _finish(result: EvaluationResult, gate_results: Sequence[GateResult]) -> None:
-    """Say what went wrong and choose the exit code: nothing to score, a gate, then failed cases."""
+    """Report failures and choose the exit code: a failed gate, nothing to score, then failed cases."""
     problems = result.problems()
-    for case in problems[:_LISTED]:
+    for case in problems[:_MAX_LISTED]:
         log_info(f"{case.pair.truth.case}: {case.note}")
-    if len(problems) > _LISTED:
-        log_info(f"... and {len(problems) - _LISTED} more; see per_case.csv")
+    if len(problems) > _MAX_LISTED:
+        log_info(f"... and {len(problems) - _MAX_LISTED} more; see per_case.csv")
     failed = [gate for gate in gate_results if not gate.passed]
     if failed:
         raise GateError("; ".join(gate.sentence for gate in failed))

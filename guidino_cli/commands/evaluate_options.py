@@ -55,10 +55,11 @@ def parse_options(options: ScoringOptions, gated: Sequence[str] = (), *, backend
     )
 
 
-def require_report_folder(out: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
-    """Require a folder for the report; it may lie in an input folder, see `require_output_folder`."""
-    folders = [path for path in inputs if path.is_dir()]
-    require_output_folder(out, folders, overwrite=overwrite, may_be_nested=True)
+def require_report_folder(options: ScoringOptions, inputs: Sequence[Path]) -> None:
+    """Require that -o, if given, can hold a report; it may lie in an input folder, see `require_output_folder`."""
+    if options.out is not None:
+        folders = [path for path in inputs if path.is_dir()]
+        require_output_folder(options.out, folders, overwrite=options.overwrite, may_be_nested=True)
 
 
 def load_truths(place: Path, options: ScoringOptions) -> TruthSet:

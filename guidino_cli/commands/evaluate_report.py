@@ -1,4 +1,4 @@
-"""Where an evaluation becomes visible: the table on the terminal and the files of the report folder."""
+"""Output of an evaluation: tables on the terminal and files of the report folder."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,16 +22,16 @@ from guidino_cli.evaluation.report.text import (
     to_markdown,
     worst_cases,
 )
-from guidino_cli.evaluation.summary import EvaluationResult, count_statuses, pool_all_lesions, pooled_overlap
+from guidino_cli.evaluation.summary import EvaluationResult, pool_all_lesions, pooled_overlap
 from guidino_cli.files import write_text
 
-_WORST = 5
+_WORST_CASES = 5
 
 
 def write_report(
     out: Path, result: EvaluationResult, pairing: Pairing, gate_results: Sequence[GateResult], report: Mapping[str, Any]
 ) -> None:
-    """Write every file of the report; the JSON comes last, so that its presence means the folder is whole."""
+    """Write the report; report.json comes last, so that its presence means the folder is complete."""
     write_text(out / "per_case.csv", per_case_csv(result))
     write_text(out / "summary.csv", summary_csv(result))
     if pool_all_lesions(result):
@@ -45,26 +45,26 @@ def write_report(
 def print_evaluation(
     result: EvaluationResult, pairing: Pairing, truths: TruthSet, gate_results: Sequence[GateResult], out: Path | None
 ) -> None:
-    """Print the summary; fits 80 columns, and plain ASCII where the locale asks for it."""
-    counts = count_statuses(result)
-    matched = counts["cases"] - sum(case.pair.prediction is None for case in result.cases)
+    """Print the summary; it fits 80 columns, in plain ASCII if the locale requires it."""
+    total = len(result.cases)
+    matched = total - sum(case.pair.prediction is None for case in result.cases)
     print_wrapped(f"truth: {truths.origin}; {result.config.truth.rule.sentence}")
     print_wrapped(f"predictions: {result.config.predictions.rule.sentence}")
-    print_wrapped(f"matched {matched} of {counts['cases']} ({pairing.rule}); extra predictions {len(pairing.extra)}")
+    print_wrapped(f"matched {matched} of {total} ({pairing.rule}); extra predictions {len(pairing.extra)}")
     several = len(result.config.targets) > 1
-    _table(HEADINGS, table_rows(result), several=several)
-    for stratum, lines in result.strata.items():
-        print_wrapped(f"{stratum_title(stratum, lines)}:")
-        _table(HEADINGS, table_rows(result, lines), several=several)
+    print_table(HEADINGS, table_rows(result), several=several)
+    for stratum, rows in result.strata.items():
+        print_wrapped(f"{stratum_title(stratum, rows)}:")
+        print_table(HEADINGS, table_rows(result, rows), several=several)
     if blocks := size_rows(result):
-        _table(SIZE_HEADINGS, blocks, several=several)
-    for name, figures in result.pooled.items():
-        pooled = pooled_overlap(figures)
+        print_table(SIZE_HEADINGS, blocks, several=several)
+    for name, counts in result.pooled.items():
+        pooled = pooled_overlap(counts)
         print_wrapped(f"pooled over all pixels, {name}: IoU {pooled['iou']:.4f}, Dice {pooled['dice']:.4f}")
     for line in caption(result):
         print_wrapped(line)
     print_wrapped("worst cases:")
-    for line in worst_cases(result, _WORST):
+    for line in worst_cases(result, _WORST_CASES):
         print_wrapped(f"  {line}")
     for gate in gate_results:
         print_wrapped(gate.sentence)
@@ -76,25 +76,28 @@ def print_evaluation(
 
 
 def print_wrapped(line: str) -> None:
-    """Print a sentence, broken between words at the width of the terminal (80 where there is none)."""
+    """Print a sentence, wrapped between words at the width of the terminal (80 if there is none)."""
     print(
         fill(line, get_terminal_size().columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     )
 
 
-def _table(headings: Sequence[str], blocks: Sequence[TableBlock], *, several: bool) -> None:
+def print_table(
+    headings: Sequence[str], blocks: Sequence[TableBlock], *, several: bool = False, collapse_padding: bool = False
+) -> None:
+    """Print rows of cells; with several blocks, each has its name above its rows."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
-    for target, rows in blocks:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=collapse_padding)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if index else "left", no_wrap=True)
+    for name, rows in blocks:
         if several:
             table.add_section()
-            table.add_row(Text(target, style="bold", overflow="ellipsis"))
+            table.add_row(Text(name, style="bold", overflow="ellipsis"))
         for row in rows:
             table.add_row(*row)
     Console().print(table)
