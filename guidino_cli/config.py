@@ -1,4 +1,4 @@
-"""Settings of a run: defaults, then a preset, then `--set a.b=c`, checked once before anything slow starts."""
+"""Settings of a run as dataclasses: defaults, overridden by a preset, overridden by `--set a.b=c`; validated once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STRICT = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, config=_STRICT)
 class ComponentSettings:
-    """A registered part and the keyword arguments of its constructor."""
+    """Name of a registered component and keyword arguments of its constructor."""
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -33,11 +33,11 @@ class ComponentSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class GuideSettings:
-    """How tokens become a guide map, and what the map gates.
+    """The guide, which turns backbone tokens into a map, and the features that the map gates.
 
     `at`: "input" multiplies the normalised image (GuiDINO-W), "bottleneck" the deepest map (GuiDINO-U), "features"
-    every map of the encoder. `residual` multiplies by 1 + guide instead of the guide. `per_class` makes one map a
-    foreground class of the data, each with its own target; the largest of them gates.
+    every map of the encoder. `residual` multiplies by 1 + guide instead of the guide. `per_class` makes one map per
+    foreground class of the data, each with its own target; their maximum gates.
     """
 
     name: str = "tokenbook"
@@ -49,11 +49,11 @@ class GuideSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class LoraSettings:
-    """Low-rank updates of the backbone's projections. Defaults: the GuiDINO paper's code, but for `targets`.
+    """Low-rank updates of the backbone's projections. Defaults: the GuiDINO paper's code, except `targets`.
 
     `targets`: "all" is every attention and MLP projection of the backbone's blocks; a list names some, such as
     [q_proj, v_proj]. `layers`: blocks to adapt, counted from 1; None for all. `rslora` scales by alpha / sqrt(rank)
-    instead of alpha / rank, `dora` learns the length of each weight's rows apart from its direction.
+    instead of alpha / rank, `dora` learns the magnitude of each weight row separately from its direction.
     """
 
     rank: PositiveInt = 8
@@ -67,10 +67,10 @@ class LoraSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class FinetuneSettings:
-    """All weights of the backbone learn, at `train.backbone_lr`, and the run keeps them itself.
+    """All weights of the backbone are trained, at `train.backbone_lr`, and saved with the run.
 
-    `drop_path`: in training, the chance that a half of a block (attention or MLP) is left out for a sample; MedDINOv3
-    takes 0.2.
+    `drop_path`: in training, the probability of dropping a residual branch (attention or MLP) for a sample; MedDINOv3
+    uses 0.2.
     """
 
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -80,7 +80,7 @@ class FinetuneSettings:
 class ModelSettings:
     """Segmenter, and the backbone and guide beside it (None for a plain network).
 
-    The backbone is frozen, unless `lora` adapts it or `finetune` has it learn whole.
+    The backbone is frozen, unless `lora` adapts it or `finetune` trains all its weights.
     """
 
     segmenter: ComponentSettings = field(default_factory=lambda: ComponentSettings("nnwnet"))
@@ -92,10 +92,10 @@ class ModelSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class DataSettings:
-    """Where the cases are and in which grid the network sees them.
+    """The data and the grid that images are resampled to.
 
-    `resize`: "stretch" squeezes the whole image to `image_size` x `image_size` (the paper), "shorter" brings the
-    shorter side to `image_size` and keeps the aspect ratio, "none" keeps native pixels. Where an image is then larger
+    `resize`: "stretch" resizes the whole image to `image_size` x `image_size` (the paper), "shorter" resizes the
+    shorter side to `image_size` and keeps the aspect ratio, "none" keeps native pixels. If the image is then larger
     than `image_size`, training takes random crops and prediction slides windows of that size over the same grid.
     """
 
@@ -112,32 +112,32 @@ class DataSettings:
 class TrainSettings:
     """The optimisation. Defaults: epochs, batch size and learning rate of the GuiDINO paper, the rest nnU-Net's.
 
-    `loss` gives each term its weight; `guide` is the binary cross-entropy of the paper's equation 3, `guide_mse` the
+    `loss` is the weight of each term; `guide` is the binary cross-entropy of the paper's equation 3, `guide_mse` the
     mean squared error of the authors' code. Pixel terms apply to every logits level with weights 1, 1/2, 1/4, ...
     normalised to 1.
 
     `precision` "auto" is bf16 or fp16 on a GPU, full on a CPU; bf16 is fast on those with AMX. `channels_last` is
-    the order of the segmenter's weights and maps in memory, "auto" where it is faster. `compile` has torch compile the
-    segmenter: minutes at the start, then steps up to a tenth faster; on failure it says why and goes on without.
+    the memory format of the segmenter's weights and maps, "auto" if it is faster. `compile` compiles the segmenter
+    with torch: minutes at the start, then steps up to a tenth faster; a failure is reported and training continues.
 
-    `save_minutes` is how often the state is saved within an epoch, for epochs that take longer; 0 for never.
+    `save_minutes` is the interval between checkpoints within a long epoch; 0 for none.
 
-    `dense_cache_gb` is the main memory, for each process, in which what a frozen backbone says about images that come
-    again every epoch is kept: those of validation, and without augmentation those of training. Results do not change.
-    `dense_cache: disk` keeps it in files of half precision instead, for other runs too: in `dense_cache_folder` (by
-    default guidino/features in the user's cache), until there are `dense_cache_disk_gb`, in 10^9 bytes.
+    `dense_cache_gb` is the main memory per process for cached features of a frozen backbone, of images that are the
+    same in every epoch: those of validation and, without augmentation, those of training. Results do not change.
+    `dense_cache: disk` caches them in half-precision files instead, which other runs can use: in `dense_cache_folder`
+    (by default guidino/features in the user's cache), up to `dense_cache_disk_gb`, in 10^9 bytes.
 
-    `backbone_lr` is the learning rate of a backbone that learns whole (`model.finetune`), None for `lr`. `betas` are
-    AdamW's; `poly_power` is the exponent of the schedule "poly", 1 for a straight line.
+    `backbone_lr` is the learning rate of a backbone with `model.finetune`, None for `lr`. `betas` are AdamW's;
+    `poly_power` is the exponent of the schedule "poly", 1 for a linear decay.
 
-    `sync_batch_norm`: batch normalisation over the images of all processes; "auto" where several train on GPUs.
-    `deterministic` has torch take only algorithms that give the same bits every time, which costs time.
+    `sync_batch_norm`: batch normalisation over the images of all processes; "auto" if several train on GPUs.
+    `deterministic` uses only torch algorithms with bitwise reproducible results, which is slower.
 
-    `shard_backbone` splits a frozen backbone over the processes of a machine, which gather it block by block whenever
-    it sees images: memory for time. Results do not change.
+    `shard_backbone` splits a frozen backbone over the processes of a machine, which gather it block by block in every
+    forward pass: less memory, more time. Results do not change.
 
-    `trackers` are told every epoch's numbers too; their files lie in the run folder. `profile` writes what the steps
-    from the third to this one of the first epoch spent their time on; 0 for none.
+    `trackers` also receive the metrics of every epoch; their files are in the run folder. `profile` is the last step of
+    the first epoch to profile, from the third on; 0 for none.
     """
 
     epochs: PositiveInt = 400
@@ -179,9 +179,9 @@ class TrainSettings:
 class PredictSettings:
     """Sliding windows of `data.image_size` with Gaussian weights; `mirror` averages over the four flips.
 
-    `mirror_backbone`: "each" shows every flip to the backbone, "once" shows it the image and flips its maps, which is
-    faster and not the same. `memory_gb`: an image whose probabilities would need more, in 10^9 bytes, is done strip by
-    strip; the mask is the same.
+    `mirror_backbone`: "each" runs the backbone on every flip, "once" runs it on the image and flips its maps, which is
+    faster but not equivalent. `memory_gb`: an image whose probabilities need more, in 10^9 bytes, is predicted in
+    strips; the mask is the same.
     """
 
     overlap: NonNegativeFloat = 0.5
@@ -193,9 +193,9 @@ class PredictSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class RunConfig:
-    """Everything that decides a run; saved as `config.yaml` in its folder.
+    """All settings of a run; saved as `config.yaml` in its folder.
 
-    `paper` is the row of the GuiDINO paper's tables that a preset is meant to be.
+    `paper` is the row of the GuiDINO paper's tables that a preset reproduces.
     """
 
     description: str = ""
@@ -237,14 +237,14 @@ def parse_config(settings: Mapping[str, Any], *, label: str = "settings") -> Run
     config = validate_settings(RunConfig, settings, label=label)
     if config.model.guide is not None and config.model.backbone is None:
         raise ConfigError(f"{label}: model.guide needs a model.backbone to draw tokens from")
-    _check_what_learns(config, label)
+    _check_trainable_parts(config, label)
     if not 0 <= config.predict.overlap < 1:
         raise ConfigError(f"{label}: predict.overlap is {config.predict.overlap}, expected 0 <= overlap < 1")
     return config
 
 
-def _check_what_learns(config: RunConfig, label: str) -> None:
-    """Refuse settings for a backbone that learns where it is frozen, and two ways of learning at once."""
+def _check_trainable_parts(config: RunConfig, label: str) -> None:
+    """Refuse settings of a trainable backbone if it is frozen, and LoRA together with finetuning."""
     model, train = config.model, config.train
     ways = [name for name in ("lora", "finetune") if getattr(model, name) is not None]
     if len(ways) > 1:
@@ -254,18 +254,18 @@ def _check_what_learns(config: RunConfig, label: str) -> None:
     if model.lora is not None and train.optimizer != "adamw":
         raise ConfigError(f"{label}: model.lora needs train.optimizer=adamw, found {train.optimizer}")
     if train.freeze_heads and model.lora is None:
-        raise ConfigError(f"{label}: train.freeze_heads is for an adapted backbone: set model.lora, or leave it out")
+        raise ConfigError(f"{label}: train.freeze_heads needs an adapted backbone: set model.lora, or leave it out")
     if train.checkpointing and not ways:
         raise ConfigError(
-            f"{label}: train.checkpointing is for a backbone that learns: set model.lora or model.finetune, or leave "
+            f"{label}: train.checkpointing needs a trainable backbone: set model.lora or model.finetune, or leave "
             "it out"
         )
     if train.shard_backbone and (ways or model.backbone is None):
-        found = f"model.{ways[0]} has it learn" if ways else "there is no model.backbone"
-        raise ConfigError(f"{label}: train.shard_backbone is for a frozen backbone, but {found}: set it to false")
+        found = f"model.{ways[0]} trains it" if ways else "there is no model.backbone"
+        raise ConfigError(f"{label}: train.shard_backbone needs a frozen backbone, but {found}: set it to false")
     if train.backbone_lr is not None and model.finetune is None:
         raise ConfigError(
-            f"{label}: train.backbone_lr is for a backbone that learns whole: set model.finetune={{}}, or leave it out"
+            f"{label}: train.backbone_lr needs a finetuned backbone: set model.finetune={{}}, or leave it out"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a user can do wrong, and the exit code each kind ends with."""
+"""Error classes with their exit codes, and messages for unknown names."""
 
 import re
 from collections.abc import Iterable
@@ -8,30 +8,30 @@ from functools import partial
 EXIT_CODES: dict[int, str] = {
     0: "done",
     1: "a bug in guidino; GUIDINO_DEBUG=1 shows the traceback",
-    2: "the command line or a setting cannot be used",
+    2: "the command line or a setting is invalid",
     3: "an image, mask or folder cannot be used",
     4: "weights are missing, gated, or made for another model",
     5: "an optional package is missing",
     6: "finished, but some cases failed; they are listed",
     7: "out of memory or disk space",
-    8: "a quality gate did not hold",
+    8: "a quality gate failed",
     130: "interrupted; what was done is saved",
     143: "training ended by SIGTERM; what was done is saved",
 }
 
 
-# As many names as are read at a glance.
+# Longer lists of names are not printed in full.
 _MANY = 12
 
 
 class UserError(Exception):
-    """Something the user can put right. The message is one line: what came, what was expected, what to do."""
+    """An error that the user can fix; its message is one line: what was given, what was expected, what to do."""
 
     exit_code = 1
 
 
 class ConfigError(UserError):
-    """The words or settings cannot be used."""
+    """The command line or a setting is invalid."""
 
     exit_code = 2
 
@@ -43,7 +43,7 @@ class DataError(UserError):
 
 
 class WeightsError(UserError):
-    """Weights are missing, gated, or made for another model."""
+    """Weights are missing, gated, or of another model."""
 
     exit_code = 4
 
@@ -67,13 +67,13 @@ class ResourceError(UserError):
 
 
 class GateError(UserError):
-    """Scores are written, but a quality gate did not hold."""
+    """Scores are written, but a quality gate failed."""
 
     exit_code = 8
 
 
 class StoppedError(UserError):
-    """A signal ended the work between two steps; what was done is saved."""
+    """A signal stopped the work between two steps; its state is saved."""
 
     def __init__(self, message: str, *, exit_code: int = 130) -> None:
         super().__init__(message)
@@ -84,30 +84,30 @@ class StoppedError(UserError):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], *, lister: str = "") -> str:
-    """A line for a name that does not exist: `unknown preset 'unte'; did you mean 'unet'? (known: ...)`.
+    """Message for a name that does not exist: `unknown preset 'unte'; did you mean 'unet'? (known: ...)`.
 
     Args:
-        kind: What it was meant to be, for the message.
-        name: The name.
+        kind: Kind of thing that was named.
+        name: What was typed.
         known: The names that exist.
-        lister: A command that lists them, named instead where they are many: then the nearest three are suggested.
+        lister: Command that lists them; the message names it instead of a long list, and suggests three names.
     """
     names = sorted(known)
     is_long = bool(lister) and len(names) > _MANY
     near = [f"'{item}'" for item in closest_names(name, names, count=3 if is_long else 1)]
     hint = f"; did you mean {' or '.join(filter(None, (', '.join(near[:-1]), near[-1])))}?" if near else ""
-    all_of_them = f"`{lister}` lists all" if is_long else f"known: {', '.join(names) or 'none'}"
-    return f"unknown {kind} '{name}'{hint} ({all_of_them})"
+    listing = f"`{lister}` lists all" if is_long else f"known: {', '.join(names) or 'none'}"
+    return f"unknown {kind} '{name}'{hint} ({listing})"
 
 
 def closest_names(name: str, known: Iterable[str], *, count: int = 1, cutoff: float = 0.5) -> list[str]:
-    """Names that may have been meant, best first: those with all its words, then those spelt alike.
+    """Names that may have been meant, best first: those that contain all its words, then those of similar spelling.
 
     Args:
         name: What was typed.
         known: The names that exist.
-        count: How many at most.
-        cutoff: How alike the spelling must be, from 0 to 1 for the same.
+        count: Maximum number of names.
+        cutoff: Minimum similarity of the spelling, 0 to 1.
     """
     names = list(known)
     words = _words(name)

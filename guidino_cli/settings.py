@@ -1,4 +1,4 @@
-"""Settings of any kind: read from YAML, overridden by `a.b=c`, checked against their dataclass, written back."""
+"""Reading settings from YAML, overriding them with `a.b=c`, validating them by dataclass, and writing YAML."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ C = TypeVar("C")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which `1e-4` is a number and `no` a word: PyYAML follows YAML 1.1, where it is text, and false."""
+    """YAML loader that reads `1e-4` as a number and `no` as text; by YAML 1.1, PyYAML reads text and false."""
 
 
 _BOOL = "tag:yaml.org,2002:bool"
@@ -32,7 +32,7 @@ _Loader.add_implicit_resolver(
 
 
 def read_settings(path: Path, overrides: Iterable[str] = (), *, example: str) -> dict[str, Any]:
-    """The settings of a YAML file with `a.b=c` overrides, not checked yet; see `load_preset` for the errors."""
+    """Read the settings of a YAML file and apply `a.b=c` overrides, without validation; errors as of `load_preset`."""
     try:
         settings = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
     except OSError as error:
@@ -46,9 +46,9 @@ def read_settings(path: Path, overrides: Iterable[str] = (), *, example: str) ->
 
 
 def apply_overrides(settings: dict[str, Any], overrides: Iterable[str]) -> None:
-    """Apply `a.b=c` to a nested mapping, the names of parts first.
+    """Apply `a.b=c` overrides to a nested mapping, names of components first.
 
-    Another part has other options, so those of the one before do not outlive it.
+    Another component has other options, so setting a name discards the options of the previous one.
     """
     for override in sorted(overrides, key=lambda item: not item.partition("=")[0].endswith(".name")):
         _apply(settings, override)
@@ -70,7 +70,7 @@ def list_presets(folder: Path) -> list[str]:
 
 
 def validate_settings(kind: type[C], settings: Mapping[str, Any], *, label: str) -> C:
-    """A nested mapping as the dataclass that describes it; `ConfigError` with the keys that are wrong."""
+    """Convert a nested mapping to its dataclass; `ConfigError` with the keys that are wrong."""
     try:
         return TypeAdapter(kind).validate_python(dict(settings))
     except ValidationError as error:
@@ -94,9 +94,9 @@ def _apply(settings: dict[str, Any], override: str) -> None:
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML") from error
     if isinstance(parsed, dict) and any(item is None and ":" in str(name) for name, item in parsed.items()):
-        # {dice:1} is a name "dice:1" without a value.
+        # {dice:1} is a key "dice:1" without a value.
         spaced = re.sub(r":(?! )", ": ", value)
-        raise ConfigError(f"--set {override}: put a space behind each colon, as in '{key}={spaced}'")
+        raise ConfigError(f"--set {override}: put a space after each colon, as in '{key}={spaced}'")
     if isinstance(settings, list):
         _inner(settings, last, override)
         settings[int(last)] = parsed
@@ -105,13 +105,13 @@ def _apply(settings: dict[str, Any], override: str) -> None:
         settings.pop("options", None)
     is_of_backbone = path[-2:] in (["backbone", "options"], ["student", "options"])
     if is_of_backbone and last in {"size", "weights"} and parsed is not None:
-        # Both say which weights; the one that is set now replaces the other.
+        # Both select the weights; the one that is set now replaces the other.
         settings.pop("size" if last == "weights" else "weights", None)
     settings[last] = parsed
 
 
 def _inner(settings: Any, name: str, override: str) -> Any:
-    """The section or the item of a list (`stages.0`) of that name; a section that is not there yet is made."""
+    """The section of that name, which is created if missing, or the item of a list (`stages.0`)."""
     if isinstance(settings, list):
         if not name.isdigit() or int(name) >= len(settings):
             raise ConfigError(f"--set {override}: {name} is none of the {len(settings)} items, which count from 0")
@@ -122,7 +122,7 @@ def _inner(settings: Any, name: str, override: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """YAML has no tuples."""
+    """The value with tuples as lists: YAML has no tuples."""
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
@@ -132,9 +132,9 @@ def _line(detail: Any, kind: type) -> str:
     """One pydantic error as `train.lr: what is wrong`."""
     is_unknown = detail["type"] in {"unexpected_keyword_argument", "extra_forbidden"}
     parts = [str(part) for part in detail["loc"]]
-    # Words that begin large are classes, but for the last one, which may be a setting that somebody wrote so.
-    own = parts[-1:] if is_unknown else []
-    path = [part for part in parts[: len(parts) - len(own)] if not part[:1].isupper()] + own
+    # Capitalised parts are class names, except the last one, which may be a misspelt setting.
+    last = parts[-1:] if is_unknown else []
+    path = [part for part in parts[: len(parts) - len(last)] if not part[:1].isupper()] + last
     key = ".".join(path)
     if is_unknown:
         return f"{key}: " + _unknown_setting(path, _settings_at(path[:-1], kind), list_settings(kind))
@@ -146,11 +146,11 @@ def _line(detail: Any, kind: type) -> str:
 
 
 def _unknown_setting(path: list[str], here: list[str], everywhere: list[str]) -> str:
-    """A line that names a setting of another section where the name is to be found there, such as `train.epochs`.
+    """Message for an unknown setting, which suggests the full path if another section has the name.
 
     Args:
-        path: Of the setting that does not exist.
-        here: The settings of its section.
+        path: Path of the setting that does not exist.
+        here: Settings of its section.
         everywhere: Dotted paths of all settings.
     """
     name = path[-1]

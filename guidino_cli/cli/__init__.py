@@ -1,4 +1,4 @@
-"""The command line: words become values in the modules beside this one; errors become one line and an exit code."""
+"""The Typer application of all commands, and `main`, which turns errors into one line and an exit code."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ Example: guidino prepare Kvasir-SEG -o data/kvasir --classes background,polyp
          guidino train --preset own-unet --data data/kvasir -o runs/kvasir
          guidino predict runs/kvasir new-images/ -o masks/
 """
-# The first line of a paragraph with \b keeps the others apart.
+# \b keeps the lines of its paragraph from being joined.
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
 
 app = typer.Typer(
@@ -36,13 +36,13 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line; a `UserError` becomes one line on stderr and its exit code."""
     die_with_parent()
-    # Threads that wait for each other by spinning make torch ten times slower on a CPU that has other work too.
+    # Threads that spin while they wait make torch ten times slower on a CPU with other work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Nothing is reported to anyone: libraries below honour these.
+    # No telemetry: the libraries respect these variables.
     for name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
         os.environ[name] = "1"
     for stream in (sys.stdout, sys.stderr):
-        # An ASCII locale must not turn a report into a UnicodeEncodeError.
+        # In an ASCII locale, printing a report must not raise UnicodeEncodeError.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their values are parsed."""
+"""Parsers of option values."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from guidino_cli.errors import ConfigError
 
 
 def parse_pair(option: str, text: str, *, between: str, example: str) -> tuple[float, float]:
-    """`40,400` as 40.0 and 400.0.
+    """Parse two numbers, such as `40,400`.
 
     Raises:
         ConfigError: Not two numbers.
@@ -21,10 +21,10 @@ def parse_pair(option: str, text: str, *, between: str, example: str) -> tuple[f
 
 
 def parse_grey_window(option: str, text: str) -> tuple[float, float] | None:
-    """A window of grey values, or None for `auto`.
+    """Parse a window of grey values: its level and width, or None for `auto`.
 
     Raises:
-        ConfigError: Not two numbers, or a width that holds no values.
+        ConfigError: Not two numbers, or a width that is not positive.
     """
     if text == "auto":
         return None
@@ -35,11 +35,11 @@ def parse_grey_window(option: str, text: str) -> tuple[float, float] | None:
 
 
 def teacher_setting(teacher: str) -> str:
-    """The setting that says the same.
+    """The setting that --distill-from stands for.
 
     Args:
-        teacher: A backbone's name, such as "embedded"; a folder in Hugging Face layout, whose `config.json` tells the
-            architecture; or a hub id, of DINOv2 if it says so and of DINOv3 otherwise.
+        teacher: Name of a backbone, such as "embedded"; a folder in Hugging Face layout, whose `config.json` names the
+            architecture; or a hub id, of DINOv2 if it contains "dinov2" and of DINOv3 otherwise.
 
     Raises:
         ConfigError: A folder without a readable `config.json`.
@@ -58,6 +58,6 @@ def _family(weights: str) -> str:
     try:
         kind = str(json.loads(path.read_text(encoding="utf-8"))["model_type"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        ways = "give a folder in Hugging Face layout, or name the teacher by --set distill.teacher=..."
-        raise ConfigError(f"{path}: does not tell which architecture it is ({error}); {ways}") from error
+        hint = "give a folder in Hugging Face layout, or set the teacher with --set distill.teacher=..."
+        raise ConfigError(f"{path}: does not name the architecture ({error}); {hint}") from error
     return next((family for family in ("dinov3", "dinov2") if kind.startswith(family)), "vit")

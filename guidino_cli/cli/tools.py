@@ -1,4 +1,4 @@
-"""`guidino doctor`, `models`, `export` and `weights`."""
+"""The commands `guidino doctor`, `models`, `export` and `weights`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +10,11 @@ from guidino_cli.options.shared import Offline, Overwrite
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
-    self_test: Annotated[bool, typer.Option(help="Train, predict and evaluate on made-up images.")] = True,
+    self_test: Annotated[bool, typer.Option(help="Train, predict and evaluate on synthetic images.")] = True,
 ) -> None:
-    """Check this installation: versions, devices, memory, weights, extras, places to write, and a short self-test.
+    """Check this installation: versions, devices, memory, weights, extras, writable folders, and a short self-test.
 
-    Ends with 0 if all that guidino needs is there, else with the code of the first thing that is not.
+    The exit code is 0 if everything that guidino needs is there, else the code of the first failed check.
 
     Example: guidino doctor
     """
@@ -26,12 +26,12 @@ def doctor(
 def models(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Networks to describe.")] = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Add multiply-adds, and memory and seconds of a training step.")
+        bool, typer.Option("--measure", help="Add multiply-adds, memory and duration of a training step.")
     ] = False,
-    size: Annotated[int, typer.Option(min=16, help="Side in pixels of the image that is measured.")] = 256,
+    size: Annotated[int, typer.Option(min=16, help="Side of the measured image in pixels.")] = 256,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print paragraphs instead of a table.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown instead of a table.")] = False,
 ) -> None:
     """List the segmentation networks, or describe some: paper, weights, where a guide can act, options, presets.
 
@@ -47,14 +47,14 @@ def models(
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write: .pt2 (torch.export) or .onnx.")],
-    batch: Annotated[int, typer.Option(min=1, help="Images the file takes at once.")] = 1,
-    tolerance: Annotated[float, typer.Option(min=0, help="Largest difference from the run that is let pass.")] = 1e-4,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size of the exported network.")] = 1,
+    tolerance: Annotated[float, typer.Option(min=0, help="Largest accepted difference from the run.")] = 1e-4,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
     offline: Offline = False,
 ) -> None:
-    """Write a run's network as one file for torch or ONNX Runtime, compared with the run before it is kept.
+    """Export a run's network as one file for torch or ONNX Runtime, after comparing its output with the run's.
 
-    It takes one window of the run's size; FILE.json says how to prepare it. Mirroring and windows are the caller's.
+    Its input is one window of the run's size, prepared as FILE.json says. Windows and mirroring are not exported.
 
     Example: guidino export runs/kvasir -o kvasir.onnx
     """
@@ -73,11 +73,11 @@ app = typer.Typer(
 )
 _Name = Annotated[
     str,
-    typer.Argument(metavar="NAME", help="A name of `guidino weights list`, a preset, a folder, a file or a hub id."),
+    typer.Argument(metavar="NAME", help="A name from `guidino weights list`, a preset, a folder, a file or a hub id."),
 ]
 
 
-@app.command("list", short_help="List the known backbones, and whether they are here.")
+@app.command("list", short_help="List the known backbones and where they are.")
 def list_weights() -> None:
     """List the known backbones: size, licence, and whether they are on this machine.
 
@@ -102,15 +102,15 @@ def where(name: _Name) -> None:
 @app.command("import", short_help="Convert a file of weights to a folder that loads.")
 def import_weights(
     source: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A .pth or .safetensors file of Meta's or timm's, or a folder.")
+        Path, typer.Argument(metavar="FILE", help="A .pth or .safetensors file of Meta or timm, or a folder.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write, in Hugging Face layout.")],
     name: Annotated[
-        str | None, typer.Option(help="What to call them; a known name is also checked as such by `verify`.")
+        str | None, typer.Option(help="Name to record; `verify` compares known names with published hashes.")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Convert a file of weights to a folder that guidino and transformers load: every tensor placed, or nothing.
+    """Convert a file of weights to a folder that guidino and transformers load; every tensor must be used.
 
     Example: guidino weights import dinov3_vits16_pretrain_lvd1689m-08c60483.pth -o weights/dinov3-vits16
     """
@@ -119,15 +119,15 @@ def import_weights(
     command.run_import(source, out=out, name=name, overwrite=overwrite)
 
 
-@app.command(short_help="Load weights strictly; compare them with what is known.")
+@app.command(short_help="Load weights strictly; compare published values.")
 def verify(
     name: _Name,
     image: Annotated[
-        Path | None, typer.Option(help="The COCO picture 000000039769.jpg, to compare with published values.")
+        Path | None, typer.Option(help="The COCO image 000000039769.jpg, to compare with published features.")
     ] = None,
     offline: Offline = False,
 ) -> None:
-    """Load weights strictly, print SHA-256 and a feature fingerprint, and compare with what is known of them.
+    """Load weights strictly, print SHA-256 and a feature fingerprint, and compare them with published values.
 
     Example: guidino weights verify weights/dinov3-vits16 --image 000000039769.jpg
     """
@@ -142,7 +142,7 @@ def download(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to fill; default: the shared cache.")] = None,
     offline: Offline = False,
 ) -> None:
-    """Download weights from the hub, into its cache or a folder; size and licence are told first.
+    """Download weights from the hub, into its cache or a folder, after printing size and licence.
 
     Example: guidino weights download dinov2-small
     """

@@ -1,4 +1,4 @@
-"""Is this process one of several that torchrun, accelerate or `--devices` started, and how it starts them."""
+"""Worker processes that torchrun, accelerate or `--devices` start, one per device."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from guidino_cli.options.argv import OptionValue, to_argv
 
 
 def is_worker_process() -> bool:
-    """Whether it is one of several: each of those is given its rank."""
+    """Whether torchrun or accelerate started this process, which then has a rank."""
     return "LOCAL_RANK" in os.environ
 
 
@@ -20,14 +20,17 @@ def launch_workers(
     device: str | None,
     dry_run: bool,
 ) -> bool:
-    """Do a command in several processes, a device each, if that is asked for and not done yet; whether it was.
+    """Run a command in several processes, one per device, if requested; not in a worker process.
 
     Args:
-        command: Its name, and what is positional.
-        options: As `words` takes them.
-        devices: How many processes.
-        device: Which kind of device.
-        dry_run: One process is enough to check.
+        command: Name and positional arguments of the command.
+        options: Options by name, as for `to_argv`.
+        devices: Number of processes.
+        device: Kind of device.
+        dry_run: Check in this process instead.
+
+    Returns:
+        Whether the command was run.
     """
     if devices is None or devices <= 1 or is_worker_process() or dry_run:
         return False
@@ -38,7 +41,7 @@ def launch_workers(
 
 
 def exit_immediately(code: int) -> None:
-    """End without the interpreter's own end: threads of a connection to others may abort that, and hide the code."""
+    """Exit without the interpreter's shutdown, which communication threads may abort and so hide the exit code."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,4 +1,4 @@
-"""Show the packaged presets."""
+"""`guidino presets`: list the packaged presets, or print one."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -17,7 +17,7 @@ from guidino_cli.pretrain_config import (
 
 _NOTES = """\
 at: the guide gates the i(nput) or the b(ottleneck); LoRA: its rank, or all: the
-backbone learns whole; paper: the row of Tables 1 to 3 in the GuiDINO paper.
+whole backbone is trained; paper: the row of Tables 1 to 3 in the GuiDINO paper.
 dinov3 is the ViT-S/16, for ct the ViT-B/16."""
 _NOTES_OF = {
     "ct": """\
@@ -32,7 +32,7 @@ _MORE = "Some only: guidino presets kvasir. One as YAML: guidino presets NAME"
 
 
 def run(name: str | None, *, resolved: bool) -> None:
-    """List all presets, or those of a data set, with what they are made of, or print one as YAML.
+    """List all presets, or those of a data set, with their components, or print one as YAML.
 
     Raises:
         ConfigError: No such preset, of training or pretraining.
@@ -72,7 +72,7 @@ def _list(names: Sequence[str]) -> None:
 
 
 def _table(presets: Sequence[str]) -> Table:
-    """A row a preset; those for one data set together, the shortest names first."""
+    """One row per preset, grouped by data set; guided networks first."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for title in ("preset", "network", "at", "backbone", "LoRA", "paper"):
         table.add_column(title, no_wrap=True)
@@ -85,7 +85,7 @@ def _table(presets: Sequence[str]) -> Table:
 
 
 def _kind(config: RunConfig) -> int:
-    """Guided networks first, then those with a backbone only, then plain ones."""
+    """Sort key: guided networks, then those with a backbone only, then plain ones."""
     return 0 if config.model.guide is not None else 1 if config.model.backbone is not None else 2
 
 

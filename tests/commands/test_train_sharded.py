@@ -57,6 +57,4 @@ def test_a_single_process_is_told_how_to_be_several(
 def test_lora_of_a_run_in_pieces_says_what_to_set(words: list[object], guidino: Callable[..., Any]) -> None:
     outcome = guidino("lora-tune", *words[1:], "-o", "run", "--device", "cpu")
     assert outcome.code == 2
-    assert (
-        "train.shard_backbone is for a frozen backbone, but model.lora has it learn: set it to false" in outcome.stderr
-    )
+    assert "train.shard_backbone needs a frozen backbone, but model.lora trains it: set it to false" in outcome.stderr

@@ -179,8 +179,8 @@ def test_a_damaged_blueprint_is_refused_by_name(guidino, run: Path, shared: Path
         ("model.lora={}", "choose one"),
         ("model.backbone=null", "model.finetune needs a model.backbone"),
         ("model.finetune.drop_path=1", "model.finetune.drop_path"),
-        ("model.finetune=null", "train.backbone_lr is for a backbone that learns whole"),
-        ("train.freeze_heads=true", "train.freeze_heads is for an adapted backbone"),
+        ("model.finetune=null", "train.backbone_lr needs a finetuned backbone"),
+        ("train.freeze_heads=true", "train.freeze_heads needs an adapted backbone"),
         ("train.betas=[0.9]", "train.betas"),
     ],
 )

@@ -138,13 +138,13 @@ def test_a_single_process_is_refused_but_not_a_dry_run() -> None:
 @pytest.mark.parametrize(
     ("settings", "found"),
     [
-        (("model.backbone={name: random}", "model.guide={}", "model.lora={}"), "model.lora has it learn"),
-        (("model.backbone={name: random}", "model.guide={}", "model.finetune={}"), "model.finetune has it learn"),
+        (("model.backbone={name: random}", "model.guide={}", "model.lora={}"), "model.lora trains it"),
+        (("model.backbone={name: random}", "model.guide={}", "model.finetune={}"), "model.finetune trains it"),
         ((), "there is no model.backbone"),
     ],
 )
 def test_only_a_frozen_backbone_is_split(settings: tuple[str, ...], found: str) -> None:
-    with pytest.raises(ConfigError, match=f"is for a frozen backbone, but {found}: set it to false"):
+    with pytest.raises(ConfigError, match=f"needs a frozen backbone, but {found}: set it to false"):
         override(RunConfig(), [*settings, "train.shard_backbone=true"])
 
 
