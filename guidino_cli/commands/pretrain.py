@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from accelerate import PartialState
@@ -121,7 +122,7 @@ def _start(
         facts = {
             "guidino": __version__,
             "student": student.identity,
-            "images": images.facts(),
+            "images": asdict(images),
             **describe_environment(),
         }
         if student.loaded_teacher is not None:

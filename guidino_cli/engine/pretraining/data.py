@@ -1,10 +1,9 @@
 """Infinite stream of unlabelled image batches, and a fingerprint of the image files."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -94,7 +93,7 @@ class _DistributedBatchSampler:
 
 @dataclass(frozen=True)
 class ImageFingerprint:
-    """Fingerprint of the images of a run.
+    """Fingerprint of the images of a run, recorded in `pretraining.json`.
 
     Attributes:
         folder: Folder of the images.
@@ -107,10 +106,6 @@ class ImageFingerprint:
     images: int
     names_sha256: str
     sizes_sha256: str
-
-    def facts(self) -> dict[str, Any]:
-        """Content of `pretraining.json`."""
-        return asdict(self)
 
 
 def fingerprint_images(folder: Path, paths: Sequence[Path]) -> ImageFingerprint:

@@ -64,13 +64,11 @@ class FeatureSnapshot:
         path: Image file.
         pixels: (H, W, 3) uint8, the input of the network.
         components: (h, w, 3) in [0, 1], the first three principal components of its patch tokens as colours.
-        explained: Share of the tokens' variance within those three.
     """
 
     path: Path
     pixels: np.ndarray
     components: np.ndarray
-    explained: float
 
 
 @torch.no_grad()
@@ -82,8 +80,8 @@ def take_snapshot(encoder: TokenEncoder, path: Path, *, long_side: int) -> Featu
     pixels = resize_image(pixels, (h * encoder.patch_size, w * encoder.patch_size))
     device = next(encoder.parameters()).device
     patches = encoder(to_tensor(pixels).to(device)[None]).patches[0].float().cpu()
-    components, explained = pca_to_rgb(patches.T.unflatten(1, (h, w)))
-    return FeatureSnapshot(path, pixels, components, explained)
+    components, _ = pca_to_rgb(patches.T.unflatten(1, (h, w)))
+    return FeatureSnapshot(path, pixels, components)
 
 
 # With fewer images, an effective rank is meaningless.
