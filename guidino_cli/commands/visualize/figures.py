@@ -22,8 +22,9 @@ from guidino_cli.commands.visualize.inference import (
     report_outcome,
     without_adapter,
 )
+from guidino_cli.commands.visualize.page import PAGE_FILE, write_page
 from guidino_cli.commands.visualize.prototypes import PROTOTYPES_FILE, PatchCollector, has_prototypes
-from guidino_cli.commands.visualize.report import PAGE_FILE, GuideReport, print_report, to_csv, to_json, write_page
+from guidino_cli.commands.visualize.report import GuideReport, print_report, to_csv, to_json
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.guides.scores import MapScore, choose_thresholds
 from guidino_cli.engine.runs.loading import load_run
@@ -225,14 +226,14 @@ def draw_guides(visualizer: GuideVisualizer, task: VisualizationTask, limits: Li
         patches.write(task.out, source=source.split(":")[0], classes=visualizer.classes, count=count)
     if sheets is not None:
         sheets.close()
-        extra = [("At a glance", task.out / name) for name in sheets.names]
-        extra += [("What the prototypes like", task.out / PROTOTYPES_FILE)] if patches is not None else []
+        overviews = [("At a glance", task.out / name) for name in sheets.names]
+        overviews += [("What the prototypes like", task.out / PROTOTYPES_FILE)] if patches is not None else []
         write_page(
             task.out,
             heading=f"Guide of {source}",
-            lines=_reading_hints(style),
-            pictures=(task.out / name for name in written),
-            extra=extra,
+            notes=_page_notes(style),
+            images=[task.out / name for name in written],
+            overviews=overviews,
             report=report,
         )
     write_text(task.out / "guides.csv", to_csv(report))
@@ -280,8 +281,7 @@ def _make_sheets(out: Path, style: GuideStyle, maps: Sequence[str], *, count: in
     return ContactSheetWriter(out, total=count, heading=heading, note=note, classes=style.classes, limits=style.limits)
 
 
-def _reading_hints(style: GuideStyle) -> list[str]:
-    """Notes at the top of the page."""
+def _page_notes(style: GuideStyle) -> list[str]:
     if style.limits is None:
         colours = "Colours run over the values of each image alone: do not compare them between images."
     else:

@@ -1,24 +1,17 @@
-"""Scores of guides as a terminal table, `guides.csv`, `guides.json` and `guides.html`."""
+"""Scores of guides, and their output on the terminal, in `guides.csv` and in `guides.json`."""
 
 import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from math import isfinite, isnan
-from pathlib import Path
 from statistics import mean, median
 from typing import Any
-
-from PIL import Image
 
 from guidino_cli import __version__
 from guidino_cli.commands.visualize.inference import GuideResult
 from guidino_cli.engine.guides.scores import MapScore, MapScoreAccumulator
-from guidino_cli.files import write_atomically
-from guidino_cli.html import render
-from guidino_cli.plots.report import data_uri, histogram_svg
 
 _MAX_TABLE_ROWS = 12
 """Images in the table on the terminal; guides.csv has all."""
@@ -237,176 +230,3 @@ def _print_wrapped(line: str) -> None:
 
     width = get_terminal_size().columns
     print(fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
-
-
-PAGE_FILE = "guides.html"
-MAX_IMAGES = 400
-"""In the page; a browser gets slow with more, and the folder has all."""
-_WIDTH = 1400
-_EXTREMES = 3
-
-
-def write_page(
-    out: Path, *, heading: str, lines: Sequence[str], pictures: Iterable[Path], extra: Sequence[tuple[str, Path]],
-    report: GuideReport | None = None,
-) -> None:  # fmt: skip
-    """Write the page; it loads nothing from anywhere, and is never in memory as a whole.
-
-    Args:
-        out: Folder of the page and of the pictures.
-        heading: Title.
-        lines: What a reader must know about all pictures.
-        pictures: NAME_guide.png and so on, in order.
-        extra: Titles and files of pictures of the whole set.
-        report: Scores, if there are any.
-    """
-
-    def fill(place: Path) -> None:
-        with place.open("w", encoding="utf-8", newline="\n") as file:
-            for part in _parts(heading, lines, pictures, extra, report):
-                file.write(part + "\n")
-
-    write_atomically(out / PAGE_FILE, fill)
-
-
-def _parts(
-    heading: str, lines: Sequence[str], pictures: Iterable[Path], extra: Sequence[tuple[str, Path]],
-    report: GuideReport | None,
-) -> Iterator[str]:  # fmt: skip
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(heading)}</title>'
-    style = f"{render('style.css')}{_STYLE}"
-    yield f'<!doctype html>\n<html lang="en"><head>{head}<style>{style}</style></head><body>'
-    yield f"<h1>{escape(heading)}</h1>"
-    yield "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
-    if report is not None and report.has_truth:
-        yield from _scores(report)
-    for title, path in extra:
-        yield f"<h2>{escape(title)}</h2>" + _figure(path, escape(title), width=1900)
-    if report is not None:
-        yield "<h2>All images</h2>" + _table(report)
-    yield "<h2>Pictures</h2>"
-    left = 0
-    for number, path in enumerate(pictures):
-        if number < MAX_IMAGES:
-            yield f'<div id="{_anchor(path.stem)}">{_figure(path, escape(path.stem))}</div>'
-        else:
-            left += 1
-    if left:
-        yield f"<p>{left} more pictures are in the folder of this page.</p>"
-    script = render("sort_table.js")
-    yield f'<p class="small">guidino {escape(__version__)}</p><script>{script}</script></body></html>'
-
-
-def _scores(report: GuideReport) -> Iterator[str]:
-    yield "<h2>Does the guide alone know where the foreground is?</h2>"
-    head = "".join(f"<th>{escape(name)}</th>" for name in HEADINGS)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in summary_rows(report)
-    )
-    yield f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    yield f'<p class="small">{escape(NOTE)} IoU: mean over the images with foreground.</p>'
-    yield '<div class="grid">'
-    for summary in report.summaries():
-        if summary.aurocs:
-            item, (average, middle, _) = summary.scores, summary.auroc_statistics
-            title = "AUROC of the guide" + (f", {item.name}" if len(report.accumulators) > 1 else "")
-            yield histogram_svg(summary.aurocs, title=title, is_share=True, mean=average, median=middle)
-            yield _curve_svg(report.thresholds, [item.mean_iou(value) for value in report.thresholds], item.name)
-    yield "</div>"
-    yield '<p class="small">Left: images by AUROC; solid line: mean, dashed: median. Right: mean IoU by threshold, '
-    yield "which chooses none: a threshold picked on the images that are scored would flatter the guide.</p>"
-    yield from _extremes(report)
-
-
-def _extremes(report: GuideReport) -> Iterator[str]:
-    """Links to the worst, median and best images; their pictures follow below, once."""
-    last = report.accumulators[-1].name
-    ranked = sorted(
-        (row for row in report.rows if row.score.map == last and isfinite(row.score.auroc)),
-        key=lambda row: row.score.auroc,
-    )
-    if len(ranked) < 2 * _EXTREMES:
-        return
-    middle = max(0, len(ranked) // 2 - 1)
-    groups = {
-        "worst": ranked[:_EXTREMES],
-        "median": ranked[middle : middle + _EXTREMES],
-        "best": ranked[::-1][:_EXTREMES],
-    }
-    for name, rows in groups.items():
-        links = ", ".join(f"{_link(row)} ({format_score(row.score.auroc)})" for row in rows)
-        yield f"<p><b>{name} by AUROC:</b> {links}</p>"
-
-
-def _table(report: GuideReport) -> str:
-    half = list(report.thresholds).index(0.5)
-    names = ["image", "map", "AUROC", "IoU at 0.5", "foreground", "lowest", "mean", "highest", "network's Dice"]
-    head = "".join(f'<th><button type="button">{escape(name)}</button></th>' for name in names)
-    rows = []
-    for row in report.rows:
-        score = row.score
-        cells = [format_score(value) for value in (score.auroc, row.iou[half], score.foreground)]
-        cells += [format_score(value) for value in (score.low, score.mean, score.high, row.dice)]
-        body = "".join(f"<td>{cell}</td>" for cell in [_link(row), escape(score.map), *cells])
-        rows.append(f"<tr>{body}</tr>")
-    table = f'<table id="cases"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-    return f'<div class="scroll">{table}</div>'
-
-
-def _link(row: GuideScoreRow) -> str:
-    return f'<a href="#{_anchor(f"{row.name}_guide")}">{escape(row.name)}</a>'
-
-
-def _anchor(name: str) -> str:
-    return "p-" + "".join(sign if sign.isalnum() else "-" for sign in name)
-
-
-def _figure(path: Path, title: str, *, width: int = _WIDTH) -> str:
-    with Image.open(path) as file:
-        shape, address = file.size, data_uri(file, kind="webp", max_width=width)
-    # With its proportions known, the page does not jump while pictures are decoded one by one.
-    size = f'width="{shape[0]}" height="{shape[1]}"'
-    return f'<img class="panel" loading="lazy" decoding="async" {size} src="{address}" alt="{title}">'
-
-
-def _curve_svg(thresholds: Sequence[float], values: Sequence[float], name: str) -> str:
-    """Mean IoU by threshold as a line."""
-    known = [(at, value) for at, value in zip(thresholds, values, strict=True) if isfinite(value)]
-    if len(known) < 2:
-        return ""
-    width, height, left, base, top = 320, 150, 34, 126, 28
-    low, high = known[0][0], known[-1][0]
-
-    def x(at: float) -> float:
-        return left + (at - low) / (high - low) * (width - left - 14)
-
-    def y(value: float) -> float:
-        return base - value * (base - top)
-
-    line = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in known)
-    dots = "".join(
-        f'<circle cx="{x(at):.1f}" cy="{y(value):.1f}" r="{4 if at == 0.5 else 2.5}"><title>{at:g}: {value:.3f}</title>'
-        "</circle>"
-        for at, value in known
-    )
-    half = dict(known).get(0.5)
-    said = "" if half is None else f", {half:.3f} at 0.5"
-    title = escape(f"mean IoU by threshold{said}" if name == "foreground" else f"{name}: mean IoU{said}")
-    return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{title}">'
-        f'<text x="{left}" y="14" class="title">{title}</text>'
-        f'<text x="{left - 4}" y="{base}" text-anchor="end">0</text>'
-        f'<text x="{left - 4}" y="{top + 4}" text-anchor="end">1</text>'
-        f'<text x="{left}" y="{base + 15}">{low:g}</text>'
-        f'<text x="{width - 14}" y="{base + 15}" text-anchor="end">{high:g}</text>'
-        f'<line class="axis" x1="{left}" x2="{width - 8}" y1="{base}" y2="{base}"/>'
-        f'<line class="axis" x1="{left}" x2="{left}" y1="{top}" y2="{base}"/>'
-        f'<polyline points="{line}" class="curve"/>{dots}</svg>'
-    )
-
-
-_STYLE = """
-body{max-width:1240px} img.panel{width:100%;height:auto;background:#fff;border-radius:4px;margin:.3rem 0 1rem}
-svg .curve{fill:none;stroke:var(--bar);stroke-width:2} svg circle{fill:var(--bar)}
-#cases :is(td,th):nth-child(n+3){text-align:right} a{color:inherit}
-"""

@@ -10,7 +10,7 @@ from guidino_cli.commands.visualize.inference import (
     nothing_drawn_error,
     report_outcome,
 )
-from guidino_cli.commands.visualize.report import PAGE_FILE, write_page
+from guidino_cli.commands.visualize.page import PAGE_FILE, write_page
 from guidino_cli.config import ComponentSettings, ModelSettings, RunConfig, override
 from guidino_cli.data.images import read_image
 from guidino_cli.engine.devices import pick_device
@@ -70,12 +70,13 @@ def draw_tokens(task: VisualizationTask, options: VisualizeOptions, at: tuple[in
         raise nothing_drawn_error(task.files, failed)
     if sheets is not None:
         sheets.close()
-        extra = [("At a glance", task.out / name) for name in sheets.names]
-        pictures = (task.out / name for name in written)
-        lines = [
-            "Colours of the principal components mean something within an image only; those of cosines everywhere."
-        ]
-        write_page(task.out, heading=heading, lines=lines, pictures=pictures, extra=extra)
+        write_page(
+            task.out,
+            heading=heading,
+            notes=["Colours of principal components are comparable within an image only; those of cosines everywhere."],
+            images=[task.out / name for name in written],
+            overviews=[("At a glance", task.out / name) for name in sheets.names],
+        )
     report_outcome(
         task, written, failed, kind="backbone", more=[PAGE_FILE, *sheets.names] if sheets is not None else []
     )
