@@ -23,7 +23,7 @@ class Case:
         mask: Class-index PNG written by `guidino prepare`, or None for an unlabelled image.
         split: "train", "val" or "test".
         fold: Cross-validation fold of a training case, or None without folds.
-        group: Name of what a split keeps together (a patient, a video, a stack); the case's own id by default.
+        group: Name of the cases that a split keeps together (a patient, a video); the case's own id by default.
         size_hw: Height and width in pixels, after EXIF rotation.
         foreground: Share of pixels whose class is not 0, in [0, 1]; None without a mask.
         fields: Further columns of the source table (scanner, site, kind of lesion), for groups and strata of a report.
@@ -42,7 +42,7 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """The grid of an image or a volume: what is needed to bring a result back to it.
+    """The grid of an image or a volume, to which results are brought back.
 
     Attributes:
         source: Path of the file, for messages.

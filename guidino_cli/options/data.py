@@ -43,7 +43,7 @@ class PrepareOptions:
     export: Annotated[str | None, typer.Option(help="nnunet, or nnunet:27: also write an nnU-Net raw folder.")] = None
     name: Annotated[str | None, typer.Option(help="Name of the data set; default: that of the folder.")] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a prepared folder.")] = False
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report what is found and write nothing.")] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report the findings and write nothing.")] = False
 
 
 @dataclass(frozen=True)

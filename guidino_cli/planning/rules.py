@@ -149,7 +149,7 @@ def _as_size(sides: Iterable[int]) -> Size:
 def _shrink_patch(patch: Size, median_hw: Size) -> Size:
     """The next smaller valid patch: the side that is largest relative to the median shrinks.
 
-    The step is what the smaller side must be divisible by; a larger step would skip valid sizes.
+    The step is the factor that the smaller side must be divisible by; a larger step would skip valid sizes.
     """
     axis = max((0, 1), key=lambda side: (patch[side] / median_hw[side], side))
     tried = list(patch)

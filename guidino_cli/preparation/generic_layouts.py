@@ -9,6 +9,7 @@ from guidino_cli.data.images import find_images, is_image
 from guidino_cli.errors import DataError
 from guidino_cli.preparation.matching import is_mask_name, match_masks
 from guidino_cli.preparation.types import DiscoveredDataset, MatchedFolders, Pair, apply_split_lists, merge_folders
+from guidino_cli.tables import read_csv
 
 _IMAGE_WORDS = {"image", "images", "img", "imgs", "jpegimages", "input", "inputs", "original", "originals", "data", "x"}
 _MASK_WORDS = {
@@ -96,17 +97,12 @@ def detect_csv(source: Path) -> DiscoveredDataset | None:
     """
     if not source.is_file() or source.suffix.lower() != ".csv":
         return None
-    try:
-        with source.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file)
-            columns = [name.strip().lower() for name in table.fieldnames or []]
-            table.fieldnames = columns
-            rows = list(table)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{source}: cannot be read as a CSV file ({error})") from error
+    headings, rows = read_csv(source)
+    columns = [heading.strip().lower() for heading in headings]
     if not {"image", "mask"} <= set(columns):
         raise DataError(f"{source}: found the columns {', '.join(columns) or 'none'}, expected at least image and mask")
-    pairs = [_parse_row(source, row, line) for line, row in enumerate(rows, start=2)]
+    named = [{heading.strip().lower(): row[heading] for heading in headings} for row in rows]
+    pairs = [_parse_row(source, row, line) for line, row in enumerate(named, start=2)]
     split_count = sum(pair.split is not None for pair in pairs)
     if split_count not in {0, len(pairs)}:
         raise DataError(f"{source}: {len(pairs) - split_count} rows have no split, the others have; fill all or none")

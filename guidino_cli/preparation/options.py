@@ -9,7 +9,7 @@ from guidino_cli.preparation.splits import Ratios
 
 @dataclass(frozen=True)
 class PreparationConfig:
-    """What `prepare` does with a data set.
+    """Validated configuration of `prepare`.
 
     Attributes:
         options: The options as given.

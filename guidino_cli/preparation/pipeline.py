@@ -55,7 +55,7 @@ def prepare_dataset(
     Args:
         source: Folder or CSV file, for messages.
         dataset: The files to prepare.
-        config: What to do with it.
+        config: Validated options.
         folder: Folder to write, or None to write nothing.
 
     Returns:

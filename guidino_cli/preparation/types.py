@@ -49,7 +49,7 @@ class DiscoveredDataset:
         unmatched_images: Images without a mask.
         unmatched_masks: Masks without an image.
         collisions: Groups of files with ambiguous names.
-        notes: What was left out on purpose, and why.
+        notes: Files that were left out on purpose, and why.
         class_names: Named by the data set itself, background first; None if it does not name them.
         official: Where the official split comes from, or "" without one.
     """
