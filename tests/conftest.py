@@ -1,8 +1,8 @@
-"""What many tests share: the real command line in process, tiny prepared data, tiny random-weight backbones."""
+"""Shared fixtures: the real command line in this process, tiny prepared data, tiny backbones with random weights."""
 
 import os
 
-# Before anything imports huggingface_hub: no test may reach a network.
+# Before huggingface_hub is imported: no test may use the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Threads that spin while they wait take the processor from other tests. Set before anything imports torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -31,7 +31,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command line left behind: exit code, standard output, standard error."""
+    """Result of a command line: exit code, standard output, standard error."""
 
     code: int
     stdout: str
@@ -45,9 +45,9 @@ def guidino(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
     monkeypatch.delenv("GUIDINO_DEBUG", raising=False)
 
-    def call(*words: object) -> Outcome:
-        _forget_accelerator()
-        monkeypatch.setattr(sys, "argv", ["guidino", *map(str, words)])
+    def call(*argv: object) -> Outcome:
+        _reset_accelerator()
+        monkeypatch.setattr(sys, "argv", ["guidino", *map(str, argv)])
         capsys.readouterr()
         code = 0
         try:
@@ -62,60 +62,64 @@ def guidino(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture(scope="session")
 def guidino_once() -> Callable[..., None]:
-    """Run the real `main` for a fixture that several tests share; what it says is shown only if it fails."""
+    """Run the real `main` in a session-scoped fixture; its output is shown only if it fails."""
 
-    def call(*words: object) -> None:
+    def call(*argv: object) -> None:
         from guidino_cli.cli import main
 
-        _forget_accelerator()
-        said, code = io.StringIO(), 0
-        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            patch.setattr(sys, "argv", ["guidino", *map(str, words)])
+        _reset_accelerator()
+        output, code = io.StringIO(), 0
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(output),
+        ):
+            patch.setattr(sys, "argv", ["guidino", *map(str, argv)])
             try:
                 main()
             except SystemExit as stop:
                 code = int(stop.code or 0)
-        assert code == 0, said.getvalue()
+        assert code == 0, output.getvalue()
 
     return call
 
 
 @pytest.fixture(autouse=True)
-def _same_randomness() -> None:
-    """What a test draws without a seed of its own is the same whether it runs alone or among others."""
+def _fixed_seed() -> None:
+    """Random numbers of a test are the same whether it runs alone or with others."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
 def _fresh_accelerator() -> Iterator[None]:
-    """Accelerate keeps its state for the life of the process; a user's process has one run, a test session many."""
-    _forget_accelerator()
+    """Accelerate keeps its state for the life of a process, in which a test session has many runs."""
+    _reset_accelerator()
     yield
-    _forget_accelerator()
+    _reset_accelerator()
 
 
 @pytest.fixture
 def make_data(tmp_path: Path) -> Callable[..., Path]:
-    """Make a prepared data folder of bright squares on a dim texture; class k is a square of brightness k."""
+    """Make a prepared data folder of bright squares on a dark texture, brighter for higher classes."""
     return partial(_make_data, tmp_path)
 
 
 @pytest.fixture(scope="session")
 def make_data_in() -> Callable[..., Path]:
-    """Like `make_data`, in a folder that several tests share: `make_data_in(tmp_path_factory.mktemp("shared"))`."""
+    """Like `make_data`, for session-scoped fixtures: `make_data_in(tmp_path_factory.mktemp("shared"))`."""
     return _make_data
 
 
 def _make_data(
-    place: Path, name: str = "data", *, train: int = 4, val: int = 2, test: int = 1,
+    parent: Path, name: str = "data", *, train: int = 4, val: int = 2, test: int = 1,
     size_hw: tuple[int, int] = (40, 48), num_classes: int = 2, seed: int = 0, fold_count: int = 0,
 ) -> Path:  # fmt: skip
     from guidino_cli.data.images import write_label_map
     from guidino_cli.data.manifest import Manifest, save_manifest
     from guidino_cli.types import Case
 
-    folder, generator, cases = place / name, np.random.default_rng(seed), []
+    folder, generator, cases = parent / name, np.random.default_rng(seed), []
     (folder / "images").mkdir(parents=True)
     for i, split in enumerate(["train"] * train + ["val"] * val + ["test"] * test):
         pixels = generator.integers(0, 60, (*size_hw, 3)).astype(np.uint8)
@@ -141,7 +145,7 @@ def dinov3_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("dinov3")
     torch.manual_seed(0)
-    config = DINOv3ViTConfig(**_narrow(), num_register_tokens=4, layerscale_value=1.0)
+    config = DINOv3ViTConfig(**_narrow_config(), num_register_tokens=4, layerscale_value=1.0)
     DINOv3ViTModel(config).save_pretrained(folder)
     return folder
 
@@ -154,23 +158,23 @@ def dinov2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("dinov2")
     torch.manual_seed(0)
-    Dinov2Model(Dinov2Config(**_narrow(), patch_size=14, image_size=56)).save_pretrained(folder)
+    Dinov2Model(Dinov2Config(**_narrow_config(), patch_size=14, image_size=56)).save_pretrained(folder)
     return folder
 
 
-def _narrow() -> dict[str, Any]:
+def _narrow_config() -> dict[str, Any]:
     return {
         "hidden_size": 32,
         "num_hidden_layers": 3,
         "num_attention_heads": 2,
         "intermediate_size": 64,
         "mlp_ratio": 2,
-        # transformers' own 0.02 makes blocks that hardly change their input, which tests nothing.
+        # With the default of 0.02, blocks hardly change their input, which would test nothing.
         "initializer_range": 0.2,
     }
 
 
-def _forget_accelerator() -> None:
+def _reset_accelerator() -> None:
     if "accelerate" in sys.modules:
         from accelerate.state import AcceleratorState, GradientState
 

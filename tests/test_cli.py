@@ -1,4 +1,4 @@
-"""The command line: quick to start, and every kind of error is one line and its own exit code."""
+"""The command line: quick imports, and one line and one exit code per kind of error."""
 
 import os
 import subprocess
@@ -22,10 +22,10 @@ def test_importing_the_command_line_loads_nothing_heavy() -> None:
     assert _loaded_after("import guidino_cli.cli") == set()
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["--version"], ["models"], ["presets"]])
-def test_help_and_lists_load_nothing_heavy(words: list[str]) -> None:
+@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["--version"], ["models"], ["presets"]])
+def test_help_and_lists_load_nothing_heavy(argv: list[str]) -> None:
     code = f"""
-sys.argv = ["guidino", *{words}]
+sys.argv = ["guidino", *{argv}]
 from guidino_cli.cli import main
 try:
     main()
@@ -73,7 +73,7 @@ def test_an_error_of_the_user_is_one_line_and_its_exit_code(
     assert code in errors.EXIT_CODES
 
 
-def test_a_bug_says_that_it_is_one_and_how_to_report_it(guidino, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_named_as_one_with_how_to_report_it(guidino, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = _with_failing_app(guidino, monkeypatch, RuntimeError("boom"))
     assert outcome.code == 1
     assert outcome.stderr.startswith("guidino: RuntimeError: boom (a bug")
@@ -96,10 +96,10 @@ def test_a_usage_error_ends_with_2(guidino) -> None:
     assert guidino("no-such-command").code == 2
 
 
-@pytest.mark.parametrize("words", [[], ["weights"]])
-def test_the_list_of_commands_is_not_cut(words: list[str], guidino, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("argv", [[], ["weights"]])
+def test_the_list_of_commands_is_not_truncated(argv: list[str], guidino, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    text = guidino(*words, "--help").stdout
+    text = guidino(*argv, "--help").stdout
     assert "..." not in text.partition("Commands:")[2]
     assert max(map(len, text.splitlines())) <= 80
 

@@ -1,4 +1,4 @@
-"""Presets: what they build, what they say, and which settings go together."""
+"""Presets: the models they build, their published settings, and combinations of settings."""
 
 import sys
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Settings as YAML and as words: read, overridden, and refused by name."""
+"""Settings in YAML and in overrides: parsed, applied, and refused by name."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def test_a_number_in_any_notation_is_a_number(text: str) -> None:
     assert override(RunConfig(), [f"train.lr={text}"]).train.lr == pytest.approx(1e-4)
 
 
-def test_no_is_a_word_and_only_true_and_false_are_switches() -> None:
+def test_no_is_text_and_only_true_and_false_are_booleans() -> None:
     config = override(RunConfig(), ["train.precision=no", "train.compile=true"])
     assert (config.train.precision, config.train.compile) == ("no", True)
 
@@ -23,12 +23,12 @@ def test_an_option_in_scientific_notation_is_a_number() -> None:
     assert config.model.segmenter.options["rate"] == pytest.approx(1e-4)
 
 
-def test_an_override_leaves_its_neighbours_alone() -> None:
+def test_an_override_does_not_change_other_settings() -> None:
     config = load_preset("kvasir-nnwnet", ["train.loss.guide=0.5"])
     assert config.train.loss == {"dice": 1, "cross_entropy": 1, "guide": 0.5}
 
 
-def test_an_override_can_remove_a_part() -> None:
+def test_an_override_can_remove_a_component() -> None:
     assert load_preset("kvasir-nnwnet", ["model.guide=null", "train.loss.guide=0"]).model.guide is None
 
 
@@ -66,18 +66,18 @@ def test_an_unusable_setting_is_named_with_what_was_found(item: str, line: str) 
 
 
 @pytest.mark.parametrize("item", ["train.epochs", "=3", "train.lr=[1"])
-def test_an_override_that_is_no_key_and_value_says_what_one_looks_like(item: str) -> None:
+def test_an_override_without_key_or_value_is_refused_with_an_example(item: str) -> None:
     with pytest.raises(ConfigError, match="--set"):
         load_preset("demo", [item])
 
 
-def test_a_colon_without_its_space_is_told_how_to_be_written() -> None:
+def test_a_colon_without_a_space_is_answered_with_the_right_form() -> None:
     with pytest.raises(ConfigError, match=r"as in 'train\.loss=\{dice: 1, guide: 2\}'"):
         load_preset("demo", ["train.loss={dice: 1, guide:2}"])
 
 
 @pytest.mark.parametrize("text", ["a: [1", "- a\n- b\n", "just words"])
-def test_a_file_that_holds_no_settings_is_refused_by_name(text: str, tmp_path: Path) -> None:
+def test_a_file_without_settings_is_refused_by_name(text: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"mine\.yaml"):
         load_preset(str(tmp_path / "mine.yaml"))
@@ -88,7 +88,7 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
         load_preset(str(tmp_path / "mine.yaml"))
 
 
-def test_another_part_does_not_inherit_the_options_of_the_one_before() -> None:
+def test_another_component_does_not_inherit_options() -> None:
     config = load_preset("kvasir-segdino", ["model.backbone.options.layers=[2,4]", "model.backbone.name=embedded"])
     assert config.model.backbone is not None
     assert config.model.backbone.options == {"layers": [2, 4]}

@@ -1,12 +1,15 @@
 """Commands `pretrain` and `slices`: backbones from unlabelled images, and such images from volumes."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from guidino_cli.cli.workers import launch_workers
+from guidino_cli.errors import ConfigError
 from guidino_cli.options.argv import OptionValue
+from guidino_cli.options.parsing import parse_grey_window, parse_shard
 from guidino_cli.options.shared import Device, Devices, DryRun, Offline, OverwriteRun, Resume
 
 
@@ -48,8 +51,6 @@ def pretrain(
     Example: guidino pretrain images/ -o backbone --preset small --set student.name=dinov2
     """
     if distill_from is not None:
-        from guidino_cli.cli.options import teacher_setting
-
         # First, so that --set can still change the options of the teacher.
         overrides = [teacher_setting(distill_from), *(overrides or [])]
     if not resume:
@@ -100,9 +101,6 @@ def slices(
 
     Example: guidino slices ct/ -o slices --window 40,400
     """
-    from guidino_cli.cli.options import parse_grey_window
-    from guidino_cli.options.shared import parse_shard
-
     chosen = parse_grey_window("--window", window)
     part, parts = parse_shard("--shard", shard)
     from guidino_cli.commands import slices as command
@@ -110,3 +108,32 @@ def slices(
 
     settings = SliceSettings(window=chosen, size=size or None, spacing_mm=spacing, every=every, least=least)
     command.run(volumes, out=out, settings=settings, shard=(part - 1, parts))
+
+
+def teacher_setting(teacher: str) -> str:
+    """The setting that --distill-from stands for.
+
+    Args:
+        teacher: Name of a backbone, such as "embedded"; a folder in Hugging Face layout, whose `config.json` names the
+            architecture; or a hub id, of DINOv2 if it contains "dinov2" and of DINOv3 otherwise.
+
+    Raises:
+        ConfigError: A folder without a readable `config.json`.
+    """
+    from guidino_cli.models import BACKBONES
+
+    if teacher in BACKBONES:
+        return f"distill.teacher={json.dumps({'name': teacher})}"
+    return f"distill.teacher={json.dumps({'name': _family(teacher), 'options': {'weights': teacher}})}"
+
+
+def _family(weights: str) -> str:
+    if not Path(weights).exists():
+        return "dinov2" if "dinov2" in weights.lower() else "dinov3"
+    path = Path(weights) / "config.json"
+    try:
+        kind = str(json.loads(path.read_text(encoding="utf-8"))["model_type"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        hint = "give a folder in Hugging Face layout, or set the teacher with --set distill.teacher=..."
+        raise ConfigError(f"{path}: does not name the architecture ({error}); {hint}") from error
+    return next((family for family in ("dinov3", "dinov2") if kind.startswith(family)), "vit")

@@ -8,6 +8,7 @@ from guidino_cli.commands.visualize.figures import draw_guides, load_visualizer
 from guidino_cli.commands.visualize.inference import VisualizationTask
 from guidino_cli.commands.visualize.tokens import draw_tokens
 from guidino_cli.errors import ConfigError
+from guidino_cli.options.parsing import parse_pair
 from guidino_cli.options.prediction import VisualizeOptions
 from guidino_cli.outputs import require_output_folder
 from guidino_cli.plots.panels import Limits
@@ -38,13 +39,7 @@ def run(images: Sequence[Path], options: VisualizeOptions) -> None:
 
 
 def _parse_pixel(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    try:
-        x, y = (int(part) for part in text.split(","))
-    except ValueError as error:
-        raise ConfigError(f"--at {text}: expected column and row in pixels, such as 120,80") from error
-    return x, y
+    return None if text is None else parse_pair(int, "--at", text, expected="column and row in pixels, such as 120,80")
 
 
 def parse_limits(text: str) -> Limits | str:
@@ -55,10 +50,7 @@ def parse_limits(text: str) -> Limits | str:
     """
     if text in {"all", "image"}:
         return text
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise ConfigError(f"--range {text}: expected all, image, or two numbers such as 0,1") from error
+    low, high = parse_pair(float, "--range", text, expected="all, image, or two numbers such as 0,1")
     if not low < high:
         raise ConfigError(f"--range {text}: the first number must be the smaller one")
     return low, high

@@ -16,8 +16,8 @@ from guidino_cli.data.regions import RegionReader
 from guidino_cli.engine.prediction.predictor import Segmentation
 from guidino_cli.errors import DataError
 from guidino_cli.files import write_atomically
+from guidino_cli.options.parsing import parse_shard
 from guidino_cli.options.prediction import PredictOptions
-from guidino_cli.options.shared import parse_shard
 from guidino_cli.plots.panels import draw_outlines
 from guidino_cli.types import width_by_height
 

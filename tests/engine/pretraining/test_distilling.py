@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from transformers import Dinov2Config, Dinov2Model
 
-from guidino_cli.cli.options import teacher_setting
+from guidino_cli.cli.pretraining import teacher_setting
 from guidino_cli.config import ComponentSettings
 from guidino_cli.engine.pretraining.checkpoint import save_backbone
 from guidino_cli.engine.pretraining.folder import PretrainFolder
