@@ -21,11 +21,11 @@ from guidino_cli.types import Case
 CURVE_FILE, GRID_FILE = "curve.png", "validation.png"
 _SHOWN = 6
 
-History = Sequence[Mapping[str, Any]]
+HistoryRows = Sequence[Mapping[str, Any]]
 T = TypeVar("T")
 
 
-def draw_curve(folder: RunFolder, history: History) -> None:
+def draw_curve(folder: RunFolder, history: HistoryRows) -> None:
     """Write `curve.png` into a run's folder."""
     write_atomically(folder.path / CURVE_FILE, training_curve(history, name=_title(folder)).savefig)
 
@@ -36,16 +36,16 @@ def remove_figures(folder: RunFolder) -> None:
         (folder.path / name).unlink(missing_ok=True)
 
 
-def curve_callback(folder: RunFolder, *, every_seconds: float = 30.0) -> Callable[[History], None]:
+def curve_callback(folder: RunFolder, *, every_seconds: float = 30.0) -> Callable[[HistoryRows], None]:
     """A callback for the history after each epoch that redraws the curve at most every `every_seconds`."""
     return throttled(lambda history: draw_curve(folder, history), CURVE_FILE, every_seconds=every_seconds)
 
 
-def throttled(draw: Callable[[History], None], name: str, *, every_seconds: float) -> Callable[[History], None]:
+def throttled(draw: Callable[[HistoryRows], None], name: str, *, every_seconds: float) -> Callable[[HistoryRows], None]:
     """A callback for the history that draws the figure of that file name at most every `every_seconds`."""
     drawn_at = -every_seconds
 
-    def update(history: History) -> None:
+    def update(history: HistoryRows) -> None:
         nonlocal drawn_at
         if time.monotonic() - drawn_at < every_seconds:
             return

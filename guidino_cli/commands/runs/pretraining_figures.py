@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from guidino_cli.commands.runs.figures import CURVE_FILE, History, draw_or_warn, evenly_spaced, throttled
+from guidino_cli.commands.runs.figures import CURVE_FILE, HistoryRows, draw_or_warn, evenly_spaced, throttled
 from guidino_cli.engine.pretraining.folder import PretrainFolder
 from guidino_cli.engine.pretraining.history import take_snapshot
 from guidino_cli.files import write_atomically
@@ -20,12 +20,12 @@ _NUM_IMAGES, _NUM_STEPS = 4, 5
 _LONG_SIDE = 448
 
 
-def pretrain_curve_callback(folder: PretrainFolder, *, every_seconds: float = 60.0) -> Callable[[History], None]:
+def pretrain_curve_callback(folder: PretrainFolder, *, every_seconds: float = 60.0) -> Callable[[HistoryRows], None]:
     """A callback for new rows of the history that redraws the curve at most every `every_seconds`."""
     return throttled(lambda history: save_pretrain_curve(folder, history), CURVE_FILE, every_seconds=every_seconds)
 
 
-def save_pretrain_curve(folder: PretrainFolder, history: History) -> None:
+def save_pretrain_curve(folder: PretrainFolder, history: HistoryRows) -> None:
     """Write `curve.png` into a run's folder."""
     write_atomically(folder.path / CURVE_FILE, pretraining_figure(history, name=_title(folder)).savefig)
 
