@@ -1,4 +1,4 @@
-"""Commands shown in the documentation are commands that exist, with options that they have."""
+"""Commands and options in the documentation exist."""
 
 import re
 import shlex
@@ -30,28 +30,28 @@ def shown(page: Path) -> list[str]:
 
 def unknown_words(line: str) -> list[str]:
     """The command or the options of a line that guidino does not have."""
-    words = shlex.split(re.split(r"\s[|;&>]|\s#", line)[0], posix=True)[1:]
+    arguments = shlex.split(re.split(r"\s[|;&>]|\s#", line)[0], posix=True)[1:]
     # Typer brings its own click, or takes the one that is installed: no class of it can be named.
     command: Any = typer.main.get_command(app)
     known = {"--help", "-h"}
     while hasattr(command, "commands"):
         known |= {name for item in command.params for name in item.opts}
-        if not words or words[0].startswith("-"):
+        if not arguments or arguments[0].startswith("-"):
             break
-        if words[0] not in command.commands:
-            return [words[0]]
-        command = command.commands[words.pop(0)]
+        if arguments[0] not in command.commands:
+            return [arguments[0]]
+        command = command.commands[arguments.pop(0)]
     known |= {name for item in command.params for name in (*item.opts, *item.secondary_opts)}
-    return [word for word in words if re.match(r"--?[a-z]", word) and word.split("=")[0] not in known]
+    return [word for word in arguments if re.match(r"--?[a-z]", word) and word.split("=")[0] not in known]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_option_that_is_shown_exists(page: Path) -> None:
-    wrong = {line: words for line in shown(page) if (words := unknown_words(line))}
+def test_every_documented_option_exists(page: Path) -> None:
+    wrong = {line: arguments for line in shown(page) if (arguments := unknown_words(line))}
     assert not wrong
 
 
-def test_the_commands_are_found_and_wrong_ones_would_be() -> None:
+def test_wrong_commands_and_options_are_found() -> None:
     assert sum(len(shown(page)) for page in PAGES) > 20
     assert unknown_words("guidino predict runs/a images -o masks --post auto") == []
     assert unknown_words("guidino predict runs/a images --pots auto") == ["--pots"]

@@ -28,7 +28,7 @@ from guidino_cli.files import write_atomically, write_text
 from guidino_cli.metrics import METRICS
 from guidino_cli.options.evaluation import CompareOptions
 from guidino_cli.plots.report import PairedDifferences, plot_paired_differences
-from guidino_cli.progress import log_info, pluralize, track
+from guidino_cli.progress import log_warning, pluralize, track
 
 
 def run(predictions: Sequence[Path], truth: Path, options: CompareOptions) -> None:
@@ -48,7 +48,7 @@ def run(predictions: Sequence[Path], truth: Path, options: CompareOptions) -> No
     groups = None if options.group is None else column_values(members, options.group, option="--group")
     for name, pairing in pairings.items():
         for warning in pairing.warnings:
-            log_info(f"warning: {name}: {warning}")
+            log_warning(f"{name}: {warning}")
     results = [(name, evaluate(pairing, truths, config, _progress(name))) for name, pairing in pairings.items()]
     comparisons = compare_all(results, groups=groups, seed=options.seed)
     _print_comparison(results, comparisons)

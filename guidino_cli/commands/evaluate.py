@@ -25,7 +25,7 @@ from guidino_cli.evaluation.summary import EvaluationResult
 from guidino_cli.evaluation.truths import read_pairs
 from guidino_cli.evaluation.types import CaseResult
 from guidino_cli.options.evaluation import EvaluateOptions
-from guidino_cli.progress import log_info, pluralize, track
+from guidino_cli.progress import log_info, log_warning, pluralize, track
 
 _MAX_LISTED = 10
 
@@ -49,7 +49,7 @@ def run(predictions: Path, truth: Path, options: EvaluateOptions) -> None:
     if options.images is not None:
         pairing = attach_images(pairing, options.images)
     for warning in pairing.warnings:
-        log_info(f"warning: {warning}")
+        log_warning(warning)
     result = evaluate(pairing, truths, config, _progress, by=options.by)
     gate_results = check_gates(gates, result, options.gate_on)
     if options.baseline is not None:

@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_SMALL = 0.01
+_NOTE_BELOW = 0.01
 _BINS = 20
 _BETTER, _WORSE = "#0072B2", "#D55E00"
 
 
 @dataclass(frozen=True)
 class PairedDifferences:
-    """One panel.
+    """One panel of `plot_paired_differences`.
 
     Attributes:
         first: Name of the first set.
         second: Name of the second.
-        label: What is subtracted, with its unit.
-        values: One number a case, without NaN.
-        higher_is_better: Which side is the better one.
+        label: Name of the metric, with its unit.
+        values: One difference per case, without NaN.
+        higher_is_better: Whether positive differences favour the second set.
         mean: Mean difference.
         ci: Its 95 % interval.
     """
@@ -47,7 +47,7 @@ class PairedDifferences:
 
 
 def plot_paired_differences(panels: Sequence[PairedDifferences]) -> Figure:
-    """Draw the panels below one another; blue bars are cases in which the second is better, orange ones the first."""
+    """Bars of sorted differences, one panel below another; blue where the second set is better, else orange."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 2.6 * len(panels) + 0.2), layout="constrained")
@@ -62,8 +62,8 @@ def plot_paired_differences(panels: Sequence[PairedDifferences]) -> Figure:
         wins = f"{panel.second} better in {gains}, {panel.first} in {unequal - gains}, equal in {len(values) - unequal}"
         axes.set_title(f"{panel.label}, {panel.second} - {panel.first}: {wins}", fontsize=10, loc="left")
         largest = float(np.abs(values).max(initial=0))
-        if 0 < largest < _SMALL:
-            # The axis fills the panel whatever it spans: bars that look tall may mean nothing.
+        if 0 < largest < _NOTE_BELOW:
+            # The axis is scaled to the data, so that bars may look tall without meaning anything.
             axes.text(0.01, 0.97, f"no difference above {largest:.1g}", transform=axes.transAxes, va="top", fontsize=9)
         axes.set_ylabel(f"difference of {panel.label}", fontsize=9)
         axes.set_xticks([])
@@ -92,7 +92,7 @@ def data_uri(image: Image.Image, *, kind: Literal["png", "webp"], max_width: int
     return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode('ascii')}"
 
 
-# Okabe and Ito's palette, made for colour-blind readers; the four also differ in lightness.
+# Okabe and Ito's colour-blind-safe palette; the four also differ in lightness.
 TRUE_POSITIVE = (240, 228, 66)
 FALSE_POSITIVE = (213, 94, 0)
 FALSE_NEGATIVE = (86, 180, 233)
@@ -109,18 +109,18 @@ _OPACITY = 0.45
 
 
 def draw_overlay(image: np.ndarray | None, prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Colour what was found, invented and missed; each patch has a full-coloured edge.
+    """Colour true positives, false positives, false negatives and wrong classes; each region has an opaque edge.
 
     Args:
-        image: (H, W, 3) uint8, or None for a dark ground.
+        image: (H, W, 3) uint8, or None for a dark background.
         prediction: (H, W) class indices.
         truth: (H, W) class indices.
 
     Returns:
         (H, W, 3) uint8.
     """
-    ground = np.full((*truth.shape, 3), 24, dtype=np.uint8) if image is None else image
-    picture = ground.astype(np.float32)
+    background = np.full((*truth.shape, 3), 24, dtype=np.uint8) if image is None else image
+    picture = background.astype(np.float32)
     predicted, true = prediction > 0, truth > 0
     parts = (
         (predicted & true & (prediction == truth), TRUE_POSITIVE),
@@ -137,7 +137,7 @@ def draw_overlay(image: np.ndarray | None, prediction: np.ndarray, truth: np.nda
 
 
 def downsample(picture: np.ndarray, longest: int) -> np.ndarray:
-    """Fewer pixels for a page: (H, W, 3) uint8 with no side above `longest`, averaged over blocks."""
+    """Average (H, W, 3) uint8 over blocks, so that no side exceeds `longest`."""
     step = -(-max(picture.shape[:2]) // longest)
     if step <= 1:
         return picture

@@ -21,7 +21,7 @@ def folders(mask_folders: Callable[..., Path]) -> Path:
     return mask_folders(truth=same, good=same, poor=poor)
 
 
-def test_every_win_is_seen_and_the_test_is_exact(folders: Path, run: Run) -> None:
+def test_the_better_set_wins_every_case_with_a_small_p_value(folders: Path, run: Run) -> None:
     out = folders / "report"
     assert run("compare", folders / "poor", folders / "good", "--truth", folders / "truth", "-o", out) == 0
     dice = json.loads((out / "comparison.json").read_text(encoding="utf-8"))["contests"][0]
@@ -46,10 +46,10 @@ def test_the_table_pairs_cases_by_name(folders: Path, run: Run) -> None:
     assert found == [("0", 0.75, 1.0), ("1", 0.5, 1.0)]
 
 
-def test_three_sets_give_three_contests_and_a_correction(folders: Path, run: Run) -> None:
+def test_three_sets_give_three_corrected_comparisons(folders: Path, run: Run) -> None:
     out = folders / "report"
-    words = (folders / "poor", folders / "good", folders / "truth", "--truth", folders / "truth", "--metrics", "dice")
-    assert run("compare", *words, "-o", out) == 0
+    sets = (folders / "poor", folders / "good", folders / "truth")
+    assert run("compare", *sets, "--truth", folders / "truth", "--metrics", "dice", "-o", out) == 0
     contests = json.loads((out / "comparison.json").read_text(encoding="utf-8"))["contests"]
     assert [(item["first"], item["second"]) for item in contests] == [
         ("poor", "good"),
@@ -60,7 +60,7 @@ def test_three_sets_give_three_contests_and_a_correction(folders: Path, run: Run
     assert contests[2]["p_value"] is None
 
 
-def test_the_words_say_what_a_p_value_does_not(folders: Path, capsys: pytest.CaptureFixture[str], run: Run) -> None:
+def test_the_output_explains_what_a_p_value_is_not(folders: Path, capsys: pytest.CaptureFixture[str], run: Run) -> None:
     run("compare", folders / "poor", folders / "good", "--truth", folders / "truth")
     assert "not the probability" in " ".join(capsys.readouterr().out.split())
 
@@ -72,15 +72,15 @@ def test_a_missing_prediction_counts_against_its_set(folders: Path, run: Run) ->
     assert json.loads((out / "comparison.json").read_text(encoding="utf-8"))["contests"][0]["losses"] == 1
 
 
-@pytest.mark.parametrize("words", [("good",), ("good", "good"), ("good", "poor", "--names", "one")])
-def test_sets_that_cannot_be_told_apart_are_refused(folders: Path, words: tuple[str, ...], run: Run) -> None:
-    places = [word if word.startswith("--") or word == "one" else folders / word for word in words]
+@pytest.mark.parametrize("arguments", [("good",), ("good", "good"), ("good", "poor", "--names", "one")])
+def test_sets_without_distinct_names_are_an_error(folders: Path, arguments: tuple[str, ...], run: Run) -> None:
+    places = [word if word.startswith("--") or word == "one" else folders / word for word in arguments]
     assert run("compare", *places, "--truth", folders / "truth") == 2
 
 
-def test_the_options_of_evaluate_hold_for_every_set(folders: Path, run: Run) -> None:
+def test_the_options_of_evaluate_apply_to_every_set(folders: Path, run: Run) -> None:
     out = folders / "report"
-    words = (
+    arguments = (
         folders / "poor",
         folders / "good",
         "--truth",
@@ -90,20 +90,20 @@ def test_the_options_of_evaluate_hold_for_every_set(folders: Path, run: Run) -> 
         "--spacing",
         "2,0.5",
     )
-    assert run("compare", *words, "--hd95", "max", "-o", out) == 0
+    assert run("compare", *arguments, "--hd95", "max", "-o", out) == 0
     found = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
     assert (found["unit"], found["policy"]["hd95"]) == ("mm", "max")
     assert found["means"] == {"poor": {"hd95": 0.75}, "good": {"hd95": 0.0}}  # shifts of 1 and 2 columns of 0.5 mm
 
 
-def test_exchanged_arguments_are_noticed(folders: Path, capsys: pytest.CaptureFixture[str], run: Run) -> None:
+def test_swapped_arguments_give_a_warning(folders: Path, capsys: pytest.CaptureFixture[str], run: Run) -> None:
     (folders / "truth" / "predictions.json").write_text("{}")
     run("compare", folders / "poor", folders / "good", "--truth", folders / "truth")
     assert "warning: poor: TRUTH holds the predictions.json" in capsys.readouterr().err
 
 
-def test_tables_pair_predictions_whose_names_fit_nothing(folders: Path, run: Run) -> None:
-    words: list[object] = []
+def test_tables_pair_predictions_whose_names_do_not_match(folders: Path, run: Run) -> None:
+    arguments: list[object] = []
     for name in ("poor", "good"):
         rows = []
         for index in range(8):
@@ -112,15 +112,15 @@ def test_tables_pair_predictions_whose_names_fit_nothing(folders: Path, run: Run
         # The second table is the other way round.
         rows = rows if name == "poor" else rows[::-1]
         (folders / f"{name}.csv").write_text("\n".join(["prediction,truth", *rows]))
-        words += ["--pairs", folders / f"{name}.csv"]
+        arguments += ["--pairs", folders / f"{name}.csv"]
     sets = (folders / "poor", folders / "good", "--truth", folders / "truth", "--metrics", "dice")
-    assert run("compare", *sets, "-o", folders / "report", *words) == 0
+    assert run("compare", *sets, "-o", folders / "report", *arguments) == 0
     with (folders / "report" / "per_case.csv").open(encoding="utf-8") as file:
         found = [(row["case"], float(row["poor"]), float(row["good"])) for row in csv.DictReader(file)]
     assert found[:2] == [("0", 0.75, 1.0), ("1", 0.5, 1.0)]
 
 
-def test_a_table_for_one_of_two_sets_is_refused(folders: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_table_for_two_sets_is_an_error(folders: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     table = folders / "pairs.csv"
     table.write_text("prediction,truth\ngood/0.png,truth/0.png\n")
     sets = (folders / "poor", folders / "good", "--truth", folders / "truth")

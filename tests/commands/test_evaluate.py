@@ -36,9 +36,9 @@ Rows = dict[str, dict[str, str]]
 def evaluated(tmp_path: Path, run: Run, read_rows: Callable[[Path], list[dict[str, str]]]) -> Callable[..., Rows]:
     """Run on tmp_path/predictions and tmp_path/truth; the rows of per_case.csv by case (and target)."""
 
-    def call(*words: object, code: int = 0) -> Rows:
+    def call(*arguments: object, code: int = 0) -> Rows:
         out = tmp_path / "report"
-        assert run("evaluate", tmp_path / "predictions", tmp_path / "truth", "-o", out, *words) == code
+        assert run("evaluate", tmp_path / "predictions", tmp_path / "truth", "-o", out, *arguments) == code
         rows = read_rows(out / "per_case.csv")
         several = len({row["target"] for row in rows}) > 1
         return {f"{row['case']} {row['target']}" if several else row["case"]: row for row in rows}
@@ -80,7 +80,7 @@ def test_a_missing_prediction_is_the_worst_result_and_counted(
     assert (dice["mean"], dice["used"], dice["total"]) == (0.5, 2, 2)
 
 
-def test_a_missing_prediction_is_a_failure_even_where_there_was_nothing_to_find(
+def test_a_missing_prediction_fails_even_if_the_truth_is_empty(
     tmp_path: Path, save_mask: Save, evaluated: Callable[..., Rows]
 ) -> None:
     save_mask(tmp_path / "truth" / "a.png", SQUARE)
@@ -89,7 +89,7 @@ def test_a_missing_prediction_is_a_failure_even_where_there_was_nothing_to_find(
     assert float(evaluated(code=6)["b"]["dice"]) == 0.0
 
 
-def test_an_unreadable_prediction_fails_alone(
+def test_an_unreadable_prediction_fails_without_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], save_mask: Save, evaluated: Callable[..., Rows]
 ) -> None:
     for name in "ab":
@@ -102,7 +102,7 @@ def test_an_unreadable_prediction_fails_alone(
     assert "b.png" in capsys.readouterr().err
 
 
-def test_another_size_is_a_failure_that_names_both_sizes(
+def test_a_prediction_of_another_size_fails_with_both_sizes_in_the_note(
     tmp_path: Path, save_mask: Save, evaluated: Callable[..., Rows]
 ) -> None:
     save_mask(tmp_path / "truth" / "a.png", SQUARE)
@@ -113,7 +113,7 @@ def test_another_size_is_a_failure_that_names_both_sizes(
     assert "turned" in note
 
 
-def test_resampling_is_asked_for_and_recorded(tmp_path: Path, save_mask: Save, evaluated: Callable[..., Rows]) -> None:
+def test_resampling_is_recorded_in_the_note(tmp_path: Path, save_mask: Save, evaluated: Callable[..., Rows]) -> None:
     save_mask(tmp_path / "truth" / "a.png", SQUARE)
     save_mask(tmp_path / "predictions" / "a.png", SQUARE.repeat(2, axis=0).repeat(2, axis=1))
     row = evaluated("--resample", "nearest")["a"]
@@ -121,7 +121,7 @@ def test_resampling_is_asked_for_and_recorded(tmp_path: Path, save_mask: Save, e
     assert "resampled" in row["note"]
 
 
-def test_two_empty_masks_are_a_right_answer_and_said_to_be_empty(
+def test_two_empty_masks_are_a_perfect_case_with_its_own_status(
     tmp_path: Path, save_mask: Save, evaluated: Callable[..., Rows]
 ) -> None:
     for name, mask in {"a": SQUARE, "b": EMPTY}.items():
@@ -147,7 +147,7 @@ def test_spacing_turns_pixels_into_millimetres(tmp_path: Path, save_mask: Save, 
     assert (float(row["hd95"]), row["unit"]) == (1.0, "mm")
 
 
-def test_masks_with_nothing_in_them_end_with_an_error_after_writing(
+def test_if_all_masks_are_empty_the_report_is_written_before_the_error(
     tmp_path: Path, save_mask: Save, evaluated: Callable[..., Rows]
 ) -> None:
     save_mask(tmp_path / "truth" / "a.png", EMPTY)
@@ -168,7 +168,7 @@ def test_every_class_is_scored_and_weighs_the_same(
     assert summary(tmp_path)["mean of classes", "dice"]["mean"] == 0.75
 
 
-def test_a_poor_prediction_with_one_class_keeps_its_class(
+def test_a_prediction_with_one_of_two_classes_is_not_read_as_binary(
     tmp_path: Path, save_mask: Save, evaluated: Callable[..., Rows]
 ) -> None:
     """A prediction folder that holds 0 and 2 alone must not be read as a binary mask."""
@@ -178,7 +178,7 @@ def test_a_poor_prediction_with_one_class_keeps_its_class(
     assert (float(rows["a class_1"]["dice"]), float(rows["a class_2"]["dice"])) == (0.0, 1.0)
 
 
-def test_a_value_that_only_a_late_mask_holds_is_not_lost(
+def test_a_class_outside_the_sampled_masks_is_scored(
     tmp_path: Path, save_mask: Save, evaluated: Callable[..., Rows]
 ) -> None:
     """The reading rule is made from a sample; a third class beyond it must be found all the same."""
@@ -212,7 +212,7 @@ def volumes(tmp_path: Path, affine: np.ndarray) -> None:
         nibabel.save(nibabel.Nifti1Image(stored, header), tmp_path / side / "a.nii.gz")
 
 
-def test_a_volume_with_other_axes_is_turned_and_said_to_be(tmp_path: Path, evaluated: Callable[..., Rows]) -> None:
+def test_reorienting_a_volume_is_recorded_in_the_note(tmp_path: Path, evaluated: Callable[..., Rows]) -> None:
     affine = np.diag([-1.0, 1, 1, 1])
     affine[0, 3] = 5
     volumes(tmp_path, affine)
@@ -220,7 +220,7 @@ def test_a_volume_with_other_axes_is_turned_and_said_to_be(tmp_path: Path, evalu
     assert (float(row["dice"]), row["note"]) == (1.0, "reoriented from LAS to RAS, no value changed")
 
 
-def test_a_volume_that_lies_elsewhere_fails_unless_headers_are_ignored(
+def test_a_volume_with_another_grid_fails_unless_headers_are_ignored(
     tmp_path: Path, evaluated: Callable[..., Rows]
 ) -> None:
     volumes(tmp_path, np.eye(4) * [[1], [1], [1.5], [1]])
@@ -249,17 +249,17 @@ def test_json_prints_nothing_but_json(
     assert json.loads(capsys.readouterr().out)["counts"]["cases"] == 1
 
 
-def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path, run: Run, save_mask: Save) -> None:
+def test_a_report_folder_that_is_not_empty_needs_overwrite(tmp_path: Path, run: Run, save_mask: Save) -> None:
     save_mask(tmp_path / "truth" / "a.png", SQUARE)
     save_mask(tmp_path / "report" / "precious.png", SQUARE)
-    words = ("evaluate", tmp_path / "truth", tmp_path / "truth", "-o", tmp_path / "report")
-    assert run(*words) == 2
-    assert run(*words, "--overwrite") == 0
+    arguments = ("evaluate", tmp_path / "truth", tmp_path / "truth", "-o", tmp_path / "report")
+    assert run(*arguments) == 2
+    assert run(*arguments, "--overwrite") == 0
     assert (tmp_path / "report" / "precious.png").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["--metrics", "dise"], 2, "did you mean 'dice'"),
         (["--policy", "nnnet"], 2, "did you mean 'nnunet'"),
@@ -268,18 +268,18 @@ def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path, run: Run, save
         (["--resample", "linear"], 2, "nearest"),
     ],
 )
-def test_unusable_options_are_one_line(
+def test_invalid_options_are_a_one_line_error(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    words: list[str],
+    arguments: list[str],
     code: int,
-    said: str,
+    message: str,
     run: Run,
     save_mask: Save,
 ) -> None:
     save_mask(tmp_path / "truth" / "a.png", SQUARE)
-    assert run("evaluate", tmp_path / "truth", tmp_path / "truth", *words) == code
-    assert said in capsys.readouterr().err
+    assert run("evaluate", tmp_path / "truth", tmp_path / "truth", *arguments) == code
+    assert message in capsys.readouterr().err
 
 
 def test_evaluate_imports_no_torch(tmp_path: Path, run: Run, save_mask: Save) -> None:
@@ -310,7 +310,7 @@ def test_prepared_data_gives_the_truth_of_its_split_with_names_and_groups(
     ]
     save_manifest(Manifest("toy", ["background", "polyp"], cases), tmp_path / "data")
     save_mask(tmp_path / "predictions" / "a.png", SQUARE)  # the name of the image, as `predict` writes it
-    words = ("-o", tmp_path / "report", "--group", "group")
-    assert run("evaluate", tmp_path / "predictions", tmp_path / "data", *words) == 6
+    arguments = ("-o", tmp_path / "report", "--group", "group")
+    assert run("evaluate", tmp_path / "predictions", tmp_path / "data", *arguments) == 6
     dice = summary(tmp_path)["polyp", "dice"]
     assert (dice["mean"], dice["used"], dice["total"]) == (0.5, 2, 2)

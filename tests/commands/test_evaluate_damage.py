@@ -1,4 +1,4 @@
-"""A fuzz over file formats, and folders in every state of disrepair: the report says so, and the exit code tells."""
+"""`guidino evaluate` on all file formats and on damaged files."""
 
 import json
 from collections.abc import Callable
@@ -71,7 +71,7 @@ def rows(read_rows: Callable[[Path], list[dict[str, str]]]) -> Rows:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_gives_the_same_figures(tmp_path: Path, name: str, run: Run, rows: Rows) -> None:
+def test_every_format_gives_the_same_metrics(tmp_path: Path, name: str, run: Run, rows: Rows) -> None:
     """Against a 0/1 PNG on the other side, both ways round."""
     plain = write(tmp_path / "plain", "0/1 PNG", {"a": MASK, "b": OTHER})
     masks = write(tmp_path / "masks", name, {"a": np.roll(MASK, 2, axis=0), "b": OTHER})
@@ -83,7 +83,7 @@ def test_every_format_gives_the_same_figures(tmp_path: Path, name: str, run: Run
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n" + bytes(30), b"not an image at all" * 9])
-def test_a_damaged_prediction_fails_alone(tmp_path: Path, content: bytes, run: Run, rows: Rows) -> None:
+def test_a_damaged_prediction_fails_without_others(tmp_path: Path, content: bytes, run: Run, rows: Rows) -> None:
     truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK, "b": OTHER})
     masks = write(tmp_path / "masks", "0/1 PNG", {"a": MASK, "b": OTHER})
     (masks / "b.png").write_bytes(content)
@@ -93,7 +93,7 @@ def test_a_damaged_prediction_fails_alone(tmp_path: Path, content: bytes, run: R
     assert "b.png" in found["b"]["note"]
 
 
-def test_a_prediction_cut_off_at_any_byte_is_never_a_crash(tmp_path: Path, run: Run) -> None:
+def test_a_prediction_truncated_at_any_byte_is_a_failed_case(tmp_path: Path, run: Run) -> None:
     truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK, "b": OTHER})
     masks = write(tmp_path / "masks", "0/1 PNG", {"a": MASK, "b": OTHER})
     whole = (masks / "b.png").read_bytes()
@@ -108,8 +108,8 @@ def test_a_damaged_truth_is_a_failed_case_without_a_distance(tmp_path: Path, run
     (truth / "b.png").write_bytes(b"")
     assert run("evaluate", masks, truth, "-o", tmp_path / "report") == 6
     summary = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))["summary"]
-    figures = {line["metric"]: (line["mean"], line["used"], line["total"]) for line in summary}
-    assert figures == {"iou": (0.5, 2, 2), "dice": (0.5, 2, 2), "hd95": (0.0, 1, 2)}
+    metrics = {line["metric"]: (line["mean"], line["used"], line["total"]) for line in summary}
+    assert metrics == {"iou": (0.5, 2, 2), "dice": (0.5, 2, 2), "hd95": (0.0, 1, 2)}
 
 
 def test_no_readable_truth_is_an_error(tmp_path: Path, run: Run) -> None:
@@ -119,7 +119,7 @@ def test_no_readable_truth_is_an_error(tmp_path: Path, run: Run) -> None:
     assert run("evaluate", masks, truth) == 3
 
 
-def test_a_prediction_with_an_unknown_class_is_refused(
+def test_a_prediction_with_an_unknown_class_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], run: Run
 ) -> None:
     truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK + 2 * OTHER})
@@ -128,7 +128,7 @@ def test_a_prediction_with_an_unknown_class_is_refused(
     assert "a.png" in capsys.readouterr().err
 
 
-def test_thousands_of_empty_masks_are_nothing_to_score(tmp_path: Path, run: Run) -> None:
+def test_a_thousand_empty_masks_are_an_error_after_the_report(tmp_path: Path, run: Run) -> None:
     truth = write(tmp_path / "truth", "0/1 PNG", {f"{index:04}": MASK * 0 for index in range(1000)})
     assert run("evaluate", truth, truth, "-o", tmp_path / "report", "--workers", "1") == 3
     content = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
@@ -136,7 +136,7 @@ def test_thousands_of_empty_masks_are_nothing_to_score(tmp_path: Path, run: Run)
     assert content["absent_targets"] == ["foreground"]
 
 
-def test_a_cut_off_volume_fails_alone(tmp_path: Path, run: Run, rows: Rows) -> None:
+def test_a_truncated_volume_fails_without_others(tmp_path: Path, run: Run, rows: Rows) -> None:
     volume = np.zeros((8, 9, 10), dtype=np.uint8)
     volume[2:5, 3:6, 4:8] = 1
     for side in ("truth", "masks"):
@@ -149,7 +149,7 @@ def test_a_cut_off_volume_fails_alone(tmp_path: Path, run: Run, rows: Rows) -> N
     assert rows(tmp_path / "report")["b"]["status"] == "failed"
 
 
-def test_images_and_volumes_in_one_folder_are_refused(tmp_path: Path, run: Run) -> None:
+def test_images_and_volumes_in_one_folder_are_an_error(tmp_path: Path, run: Run) -> None:
     """Distances in px and in mm have no mean."""
     truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK})
     nibabel.save(nibabel.Nifti1Image(MASK[..., None].repeat(3, axis=2), np.eye(4)), truth / "b.nii.gz")
@@ -158,7 +158,7 @@ def test_images_and_volumes_in_one_folder_are_refused(tmp_path: Path, run: Run) 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.int32, np.float32, np.float64])
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
-def test_every_number_type_of_a_volume_gives_the_same_figures(
+def test_every_data_type_of_a_volume_gives_the_same_metrics(
     tmp_path: Path, run: Run, rows: Rows, kind: type, ending: str
 ) -> None:
     volume = np.zeros((8, 9, 10))
@@ -172,18 +172,18 @@ def test_every_number_type_of_a_volume_gives_the_same_figures(
     assert (float(found["dice"]), float(found["hd95"])) == (0.5, 3.0)
 
 
-@pytest.mark.parametrize(("true", "said"), [("PNG", ".jpg"), ("TIFF", ".png"), ("BMP", ".tif")])
-def test_a_picture_under_another_ending_is_read_by_its_content(
-    tmp_path: Path, run: Run, rows: Rows, true: str, said: str
+@pytest.mark.parametrize(("true", "message"), [("PNG", ".jpg"), ("TIFF", ".png"), ("BMP", ".tif")])
+def test_an_image_with_the_wrong_extension_is_read_by_its_content(
+    tmp_path: Path, run: Run, rows: Rows, true: str, message: str
 ) -> None:
     truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK})
     (tmp_path / "masks").mkdir()
-    Image.fromarray(np.roll(MASK, 2, axis=0) * 255).save(tmp_path / "masks" / f"a{said}", format=true)
+    Image.fromarray(np.roll(MASK, 2, axis=0) * 255).save(tmp_path / "masks" / f"a{message}", format=true)
     assert run("evaluate", tmp_path / "masks", truth, "-o", tmp_path / "report") == 0
     assert float(rows(tmp_path / "report")["a"]["dice"]) == 0.75
 
 
-def test_a_jpeg_named_png_is_no_lossless_mask_and_needs_a_word(
+def test_a_jpeg_named_png_needs_a_threshold(
     tmp_path: Path, run: Run, rows: Rows, capsys: pytest.CaptureFixture[str]
 ) -> None:
     truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK})
@@ -191,13 +191,13 @@ def test_a_jpeg_named_png_is_no_lossless_mask_and_needs_a_word(
     Image.fromarray(np.roll(MASK, 2, axis=0) * 255).save(tmp_path / "masks" / "a.png", format="JPEG")
     assert run("evaluate", tmp_path / "masks", truth) == 3
     assert "--pred-threshold" in capsys.readouterr().err
-    words = ("-o", tmp_path / "report", "--pred-threshold", "127")
-    assert run("evaluate", tmp_path / "masks", truth, *words) == 0
+    arguments = ("-o", tmp_path / "report", "--pred-threshold", "127")
+    assert run("evaluate", tmp_path / "masks", truth, *arguments) == 0
     assert float(rows(tmp_path / "report")["a"]["dice"]) == 0.75
 
 
 @pytest.mark.parametrize("ending", [".png", ".npy", ".npz", ".nii", ".nii.gz"])
-def test_a_file_of_another_kind_fails_alone_and_is_named(tmp_path: Path, run: Run, rows: Rows, ending: str) -> None:
+def test_a_file_of_another_kind_fails_and_is_named(tmp_path: Path, run: Run, rows: Rows, ending: str) -> None:
     truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK, "b": OTHER})
     masks = write(tmp_path / "masks", "0/1 PNG", {"a": MASK})
     for content in (b"", b"PK\x03\x04 not really", b"\x1f\x8b\x08" + bytes(20), b"\x93NUMPY\x01\x00"):

@@ -53,8 +53,8 @@ def folders(mask_folders: Callable[..., Path]) -> Path:
 @pytest.fixture
 def evaluate(folders: Path, run: Run) -> Run:
     """Score the folders into `report`, with further words."""
-    words = ("evaluate", folders / "predictions", folders / "truth", "-o", folders / "report", "--overwrite")
-    return lambda *more: run(*words, *more)
+    arguments = ("evaluate", folders / "predictions", folders / "truth", "-o", folders / "report", "--overwrite")
+    return lambda *more: run(*arguments, *more)
 
 
 def report(folders: Path) -> dict:
@@ -62,7 +62,7 @@ def report(folders: Path) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("words", "code"),
+    ("arguments", "code"),
     [
         (("--min-dice", "0.75"), 0),
         (("--min-dice", "0.76"), 8),
@@ -77,8 +77,8 @@ def report(folders: Path) -> dict:
         (("--min-dice", "0.1", "--gate-on", "best"), 2),
     ],
 )
-def test_gates_decide_the_exit_code(folders: Path, words: tuple[str, ...], code: int, evaluate: Run) -> None:
-    assert evaluate(*words) == code
+def test_gates_decide_the_exit_code(folders: Path, arguments: tuple[str, ...], code: int, evaluate: Run) -> None:
+    assert evaluate(*arguments) == code
 
 
 def test_all_files_are_written_before_a_gate_fails(folders: Path, evaluate: Run) -> None:
@@ -100,7 +100,7 @@ def test_a_gate_fails_on_an_interval_that_does_not_exist(folders: Path, evaluate
     assert evaluate("--min-dice", "0.5", "--gate-on", "ci-low") == 8
 
 
-def test_a_gated_figure_is_measured_even_if_it_was_not_asked_for(folders: Path, evaluate: Run) -> None:
+def test_a_gated_metric_is_measured_even_if_not_requested(folders: Path, evaluate: Run) -> None:
     assert evaluate("--metrics", "iou", "--min-dice", "0.7") == 0
 
 
@@ -110,7 +110,7 @@ def test_a_drop_below_the_baseline_fails(folders: Path, run: Run, evaluate: Run)
     assert evaluate("--baseline", folders / "good", "--max-drop", "0.5") == 0
 
 
-def test_a_baseline_of_other_cases_fails(folders: Path, evaluate: Run) -> None:
+def test_a_baseline_with_other_cases_fails(folders: Path, evaluate: Run) -> None:
     assert evaluate() == 0
     (folders / "report").rename(folders / "old")
     for side in ("truth", "predictions"):
@@ -118,7 +118,7 @@ def test_a_baseline_of_other_cases_fails(folders: Path, evaluate: Run) -> None:
     assert evaluate("--baseline", folders / "old", "--max-drop", "1") == 8
 
 
-def test_a_baseline_that_is_no_report_is_refused(folders: Path, evaluate: Run) -> None:
+def test_a_baseline_that_is_not_a_report_is_an_error(folders: Path, evaluate: Run) -> None:
     assert evaluate("--baseline", folders / "truth" / "a.png") == 3
 
 
@@ -146,8 +146,8 @@ def test_the_page_escapes_class_names_and_cases_wherever_they_occur(folders: Pat
     name = hostile.replace("/", "_")
     for side in ("truth", "predictions"):
         Image.fromarray(square(0, 1) + square(6, 2)).save(folders / side / f"{name}.png")
-    words = ("--classes", f"background,{hostile},cup", "--min-dice", "cup=0.1", "--by", "(.*)")
-    assert evaluate(*words) == 0
+    arguments = ("--classes", f"background,{hostile},cup", "--min-dice", "cup=0.1", "--by", "(.*)")
+    assert evaluate(*arguments) == 0
     page = PageElements((folders / "report" / "report.html").read_text(encoding="utf-8"))
     assert page.tags.count("script") == 1
     assert not page.handlers
@@ -156,7 +156,7 @@ def test_the_page_escapes_class_names_and_cases_wherever_they_occur(folders: Pat
     assert f"overlay of {name}" in page.alternative_texts
 
 
-def test_markdown_survives_a_pipe_in_a_name(folders: Path, evaluate: Run) -> None:
+def test_markdown_escapes_a_pipe_in_a_name(folders: Path, evaluate: Run) -> None:
     assert evaluate("--regions", "le|sion=1") == 0
     text = (folders / "report" / "report.md").read_text(encoding="utf-8")
     assert "le\\|sion" in text
@@ -173,11 +173,11 @@ def test_regions_merge_classes(folders: Path, evaluate: Run) -> None:
     assert means == {"disc": 1.0, "cup": 0.0, "mean of classes": 0.5}
 
 
-def test_an_unknown_class_in_a_region_is_refused(folders: Path, evaluate: Run) -> None:
+def test_an_unknown_class_in_a_region_is_an_error(folders: Path, evaluate: Run) -> None:
     assert evaluate("--regions", "disc=1+5") == 2
 
 
-def test_ignored_pixels_cost_nothing(folders: Path, evaluate: Run) -> None:
+def test_ignored_pixels_do_not_affect_the_metrics(folders: Path, evaluate: Run) -> None:
     truth = square()
     truth[2:6, 6:8] = 255
     Image.fromarray(truth).save(folders / "truth" / "b.png")
@@ -194,22 +194,22 @@ def test_groups_and_strata_are_recorded(folders: Path, evaluate: Run) -> None:
         assert {row["stratum"] for row in csv.DictReader(file)} == {"", "a", "b"}
 
 
-def test_a_stratum_that_a_case_lacks_is_refused(
+def test_an_unknown_column_for_strata_is_an_error(
     folders: Path, capsys: pytest.CaptureFixture[str], evaluate: Run
 ) -> None:
     assert evaluate("--by", "scanner") == 3
     assert "scanner" in capsys.readouterr().err
 
 
-def test_classes_name_grey_values_and_colours(folders: Path, evaluate: Run) -> None:
+def test_classes_can_name_grey_values(folders: Path, evaluate: Run) -> None:
     for name in "ab":
         Image.fromarray(square(0, 85) + square(6, 255)).save(folders / "truth" / f"{name}.png")
         Image.fromarray(square(0, 1) + square(6, 2)).save(folders / "predictions" / f"{name}.png")
-    words = ("--classes", "0=background,85=rim,255=cup", "--metrics", "dice")
-    assert evaluate(*words, "--min-dice", "rim=1", "--min-dice", "cup=1") == 0
+    arguments = ("--classes", "0=background,85=rim,255=cup", "--metrics", "dice")
+    assert evaluate(*arguments, "--min-dice", "rim=1", "--min-dice", "cup=1") == 0
 
 
-def test_probabilities_need_a_threshold_that_is_named(
+def test_probabilities_without_a_threshold_are_an_error_that_suggests_one(
     folders: Path, capsys: pytest.CaptureFixture[str], evaluate: Run
 ) -> None:
     for name in "ab":
@@ -220,7 +220,7 @@ def test_probabilities_need_a_threshold_that_is_named(
     assert evaluate("--pred-threshold", "0.5", "--min-dice", "1") == 0
 
 
-def test_instance_figures_read_instances(folders: Path, evaluate: Run) -> None:
+def test_instance_metrics_read_instance_numbers(folders: Path, evaluate: Run) -> None:
     for name in "ab":
         Image.fromarray(square(0, 3) + square(6, 9)).save(folders / "truth" / f"{name}.png")
         Image.fromarray(square(0, 200) + square(6, 1)).save(folders / "predictions" / f"{name}.png")
@@ -231,10 +231,10 @@ def test_instance_figures_read_instances(folders: Path, evaluate: Run) -> None:
 
 @pytest.mark.parametrize("settings", [{"LC_ALL": "C", "PYTHONUTF8": "0"}, {"NO_COLOR": "1", "COLUMNS": "80"}])
 def test_piped_output_is_plain_and_fits_80_columns(folders: Path, settings: dict[str, str], run: Run) -> None:
-    words = ["evaluate", str(folders / "predictions"), str(folders / "truth")]
+    arguments = ["evaluate", str(folders / "predictions"), str(folders / "truth")]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "PYTHONUTF8"))}
     done = subprocess.run(
-        [sys.executable, "-m", "guidino_cli", *words], capture_output=True, env=environment | settings, check=True
+        [sys.executable, "-m", "guidino_cli", *arguments], capture_output=True, env=environment | settings, check=True
     )
     text = done.stdout.decode("ascii" if "LC_ALL" in settings else "utf-8")
     assert "\x1b" not in text
@@ -244,7 +244,7 @@ def test_piped_output_is_plain_and_fits_80_columns(folders: Path, settings: dict
     assert "..." not in table.replace(" .. ", "")
 
 
-def test_medpy_recomputes_the_surface_figures_and_agrees(folders: Path, evaluate: Run) -> None:
+def test_medpy_recomputes_the_surface_metrics_and_agrees(folders: Path, evaluate: Run) -> None:
     assert evaluate("--backend", "medpy", "--metrics", "hd95,assd") == 0
     content = report(folders)
     assert content["backend"] == "medpy"
@@ -252,13 +252,11 @@ def test_medpy_recomputes_the_surface_figures_and_agrees(folders: Path, evaluate
     assert [line["mean"] for line in content["summary"]] == [1.0, pytest.approx(0.5)]
 
 
-def test_medpy_does_not_know_the_max_definition(folders: Path, evaluate: Run) -> None:
+def test_medpy_with_the_max_definition_is_an_error(folders: Path, evaluate: Run) -> None:
     assert evaluate("--backend", "medpy", "--hd95", "max") == 2
 
 
-def test_recall_by_size_stands_in_every_report(
-    folders: Path, capsys: pytest.CaptureFixture[str], evaluate: Run
-) -> None:
+def test_recall_by_size_is_in_every_report(folders: Path, capsys: pytest.CaptureFixture[str], evaluate: Run) -> None:
     """Five objects of 1, 4, 9, 16 and 16 pixels; the prediction finds the two largest."""
     truth, found = np.zeros((2, 12, 30), dtype=np.uint8)
     for left, size in ((0, 1), (3, 2), (7, 3), (12, 4), (20, 4)):
@@ -280,7 +278,7 @@ def test_recall_by_size_stands_in_every_report(
     assert "1 .. 4 pixels" in capsys.readouterr().out
 
 
-def test_without_objects_there_is_no_table_of_them(folders: Path, evaluate: Run) -> None:
+def test_without_lesion_metrics_there_is_no_lesion_table(folders: Path, evaluate: Run) -> None:
     assert evaluate() == 0
     assert not (folders / "report" / "lesions.csv").exists()
 
@@ -291,29 +289,29 @@ def test_the_mean_distance_is_also_given_over_the_measured_cases(
     """Case a is missed: its distance is the diagonal, 20. Case b measures 2."""
     Image.fromarray(square() * 0).save(folders / "predictions" / "a.png")
     assert evaluate("--metrics", "hd95") == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "distances measured in 1 of 2 (mean of these: HD95 2.00); 1 count as the image diagonal" in said
+    message = " ".join(capsys.readouterr().out.split())
+    assert "distances measured in 1 of 2 (mean of these: HD95 2.00); 1 count as the image diagonal" in message
     assert report(folders)["distances"] == {"ok": 1, "diagonal": 1, "zero": 0, "means": {"hd95": 2.0}}
     assert report(folders)["summary"][0]["mean"] == 11.0
 
 
 @pytest.mark.parametrize("command", ["evaluate", "compare"])
-def test_a_report_that_cannot_be_written_is_noticed_before_the_scoring(
+def test_an_unusable_report_folder_is_an_error_before_scoring(
     folders: Path, capsys: pytest.CaptureFixture[str], command: str, run: Run
 ) -> None:
     (folders / "file").write_text("precious")
     places = [folders / "predictions", folders / "truth"]
-    words = places if command == "evaluate" else [*places, "--truth", folders / "truth"]
-    for out, said in ((folders / "file" / "deep" / "report", "cannot be written"), (folders / "file", "is a file")):
-        assert run(command, *words, "-o", out) == 2
+    arguments = places if command == "evaluate" else [*places, "--truth", folders / "truth"]
+    for out, message in ((folders / "file" / "deep" / "report", "cannot be written"), (folders / "file", "is a file")):
+        assert run(command, *arguments, "-o", out) == 2
         printed = capsys.readouterr()
-        assert said in printed.err
+        assert message in printed.err
         assert printed.out == ""
-    assert run(command, *words, "-o", folders / "truth", "--overwrite") == 2
+    assert run(command, *arguments, "-o", folders / "truth", "--overwrite") == 2
     assert (folders / "file").read_text() == "precious"
 
 
-def test_the_option_that_does_not_fit_prepared_data_is_named(
+def test_options_for_mask_values_of_prepared_data_are_an_error(
     make_data: Callable[..., Path], capsys: pytest.CaptureFixture[str], run: Run
 ) -> None:
     data = make_data()
@@ -321,16 +319,14 @@ def test_the_option_that_does_not_fit_prepared_data_is_named(
     assert "leave out --binary" in capsys.readouterr().err
 
 
-def test_strata_by_a_column_that_came_with_the_data(
-    folders: Path, capsys: pytest.CaptureFixture[str], run: Run
-) -> None:
+def test_strata_by_a_column_of_the_prepared_table(folders: Path, capsys: pytest.CaptureFixture[str], run: Run) -> None:
     rows = [f"truth/{name}.png,truth/{name}.png,{scanner}" for name, scanner in (("a", "Vendor X"), ("b", "Y"))]
     (folders / "pairs.csv").write_text("image,mask,Scanner\n" + "\n".join(rows), encoding="utf-8")
     assert run("prepare", folders / "pairs.csv", "-o", folders / "data") == 0
-    words = ("evaluate", folders / "predictions", folders / "data", "--split", "all", "--metrics", "dice")
-    assert run(*words, "--by", "scanner", "-o", folders / "report") == 0
+    arguments = ("evaluate", folders / "predictions", folders / "data", "--split", "all", "--metrics", "dice")
+    assert run(*arguments, "--by", "scanner", "-o", folders / "report") == 0
     means = {name: lines[0]["mean"] for name, lines in report(folders)["strata"].items()}
     assert means == {"Vendor X": 1.0, "Y": 0.5}
     assert "stratum Vendor X (1 case):" in capsys.readouterr().out
-    assert run(*words, "--by", "vendor") == 3
+    assert run(*arguments, "--by", "vendor") == 3
     assert "known columns: group, scanner, split" in capsys.readouterr().err

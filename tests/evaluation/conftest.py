@@ -1,4 +1,4 @@
-"""What the tests of pairs share: folders of empty files, and what was paired with what."""
+"""Fixtures for tests of pairs: folders of empty files and their pairing."""
 
 from collections.abc import Callable
 from pathlib import Path

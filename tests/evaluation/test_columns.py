@@ -1,4 +1,4 @@
-"""Groups and strata: from columns, tables and patterns, and never a case without a value unnoticed."""
+"""Groups and strata from columns, tables and patterns."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def truths(**scanners: str) -> list[Truth]:
     return [Truth(name, Path(name), (name,), None, {"scanner": value}) for name, value in scanners.items()]
 
 
-def test_a_known_column_is_taken_in_any_letter_case() -> None:
+def test_column_names_ignore_letter_case() -> None:
     assert column_values(truths(a="A", b="B"), "Scanner", option="--by") == ["A", "B"]
 
 
@@ -23,7 +23,7 @@ def test_an_empty_value_is_an_error_for_groups_and_a_stratum_of_its_own_for_stra
     assert column_values(truths(a="A", b=""), "scanner", option="--by", blank="(none)") == ["A", "(none)"]
 
 
-def test_a_table_gives_the_column_that_is_named(tmp_path: Path) -> None:
+def test_a_table_gives_the_named_column(tmp_path: Path) -> None:
     table = tmp_path / "meta.csv"
     table.write_text("patient,case,site\np1,a,X\np2,b,Y\n", encoding="utf-8")
     assert column_values(truths(a="", b=""), f"{table}:patient", option="--group") == ["p1", "p2"]
@@ -37,7 +37,7 @@ def test_a_table_of_two_columns_needs_no_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "wanted", "said"),
+    ("content", "wanted", "message"),
     [
         ("case,site,age\na,X,3\n", "", "several columns; name one: .*meta.csv:site, .*meta.csv:age"),
         ("case,site,age\na,X,3\n", ":scanner", "has no column scanner; it has site, age"),
@@ -46,17 +46,19 @@ def test_a_table_of_two_columns_needs_no_name(tmp_path: Path) -> None:
         ("", "", "found the columns none, expected case"),
     ],
 )
-def test_a_table_that_does_not_fit_says_what_it_has(tmp_path: Path, content: str, wanted: str, said: str) -> None:
+def test_an_unsuitable_table_is_an_error_with_its_columns(
+    tmp_path: Path, content: str, wanted: str, message: str
+) -> None:
     (tmp_path / "meta.csv").write_text(content, encoding="utf-8")
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         column_values(truths(a=""), f"{tmp_path / 'meta.csv'}{wanted}", option="--group")
 
 
-def test_a_pattern_takes_its_first_group() -> None:
+def test_a_pattern_gives_its_first_group() -> None:
     assert column_values(truths(p1_x="", p2_y=""), r"^(p\d+)_", option="--group") == ["p1", "p2"]
 
 
-def test_a_word_that_is_no_column_lists_the_columns() -> None:
+def test_an_unknown_column_is_an_error_that_lists_the_columns() -> None:
     with pytest.raises(DataError, match=r"vendor: no such column.*known columns: scanner"):
         column_values(truths(a="A"), "vendor", option="--by")
     with pytest.raises(ConfigError, match="nor a pattern"):

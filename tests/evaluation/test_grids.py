@@ -1,4 +1,4 @@
-"""Volumes whose axes differ are turned exactly; volumes that lie elsewhere are refused, or resampled when asked."""
+"""Alignment of volumes: exact reorientation, errors for other grids, resampling on request."""
 
 from itertools import permutations, product
 
@@ -30,14 +30,14 @@ ORIENTATIONS = [codes for order in permutations(("RL", "AP", "SI")) for codes in
 
 
 @pytest.mark.parametrize("codes", ORIENTATIONS, ids="".join)
-def test_every_order_and_direction_of_the_axes_is_undone_exactly(codes: tuple[str, ...]) -> None:
+def test_every_permutation_and_flip_of_axes_is_undone_exactly(codes: tuple[str, ...]) -> None:
     truth = volume()
     found, note = align_to_truth(saved_as(truth, codes), truth, resample=False)
     np.testing.assert_array_equal(found.labels, truth.labels)
     assert note == ("" if codes == ("L", "A", "S") else f"reoriented from {''.join(codes)} to LAS, no value changed")
 
 
-def test_an_oblique_volume_is_turned_as_well() -> None:
+def test_an_oblique_volume_is_reoriented() -> None:
     angle = np.radians(20)
     tilt = np.eye(4)
     tilt[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
@@ -47,7 +47,7 @@ def test_an_oblique_volume_is_turned_as_well() -> None:
     np.testing.assert_array_equal(found.labels, truth.labels)
 
 
-def test_instances_turn_with_the_labels() -> None:
+def test_instances_are_reoriented_with_the_labels() -> None:
     truth = volume()
     stored = saved_as(truth, ("I", "R", "P"))
     found, _ = align_to_truth(
@@ -56,7 +56,7 @@ def test_instances_turn_with_the_labels() -> None:
     np.testing.assert_array_equal(found.instances, truth.labels * 100)
 
 
-def test_a_slice_stored_along_another_axis_is_the_same_slice() -> None:
+def test_a_slice_stored_along_another_axis_is_reoriented() -> None:
     labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
     truth = Mask(labels, affine=np.eye(4))
     stored = Mask(labels.T.reshape(4, 1, 3), affine=np.eye(4)[:, [1, 2, 0, 3]])
@@ -64,7 +64,7 @@ def test_a_slice_stored_along_another_axis_is_the_same_slice() -> None:
     np.testing.assert_array_equal(found.labels, labels)
 
 
-def test_headers_in_single_precision_are_the_same_grid() -> None:
+def test_single_precision_headers_give_the_same_grid() -> None:
     truth = volume()
     found, note = align_to_truth(volume(AFFINE.astype(np.float32).astype(np.float64) + 1e-5), truth, resample=False)
     assert (note, found.labels is not None) == ("", True)
@@ -80,25 +80,25 @@ def moved(*, shift: float = 0.0, scale: float = 1.0, degrees: float = 0.0) -> np
 
 
 @pytest.mark.parametrize(
-    ("affine", "said"),
+    ("affine", "message"),
     [
         (moved(shift=0.8), r"shifted by 0\.8 mm \(0\.8, 0, 0\)"),
         (moved(degrees=5), r"rotated by 5 degrees"),
         (moved(scale=2), r"5x6x7 of 0\.8x0\.5x5 mm, the truth's 5x6x7 of 0\.8x0\.5x2\.5 mm"),
     ],
 )
-def test_a_grid_that_lies_elsewhere_is_refused_and_described(affine: np.ndarray, said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_another_grid_is_an_error_that_describes_the_difference(affine: np.ndarray, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         align_to_truth(volume(affine), volume(), resample=False)
 
 
-def test_the_shift_of_a_turned_volume_is_seen_too() -> None:
+def test_the_shift_of_a_reoriented_volume_is_detected() -> None:
     stored = saved_as(volume(moved(shift=0.8)), ("R", "P", "S"))
     with pytest.raises(DataError, match=r"shifted by 0\.8 mm"):
         align_to_truth(stored, volume(), resample=False)
 
 
-def test_resampling_goes_by_the_headers() -> None:
+def test_resampling_uses_the_affines() -> None:
     """A prediction cut out of the truth's grid, at half the spacing along the last axis: each voxel twice."""
     truth = volume(np.eye(4))
     part = truth.labels[1:4, 2:6].repeat(2, axis=2)
@@ -116,16 +116,16 @@ def test_wrong_headers_can_be_ignored() -> None:
     np.testing.assert_array_equal(found.labels, volume().labels)
 
 
-def test_a_header_without_volume_is_an_error() -> None:
+def test_a_singular_affine_is_an_error() -> None:
     with pytest.raises(DataError, match="singular"):
         align_to_truth(volume(np.diag([1.0, 0, 1, 1])), volume(), resample=False)
 
 
-def test_images_of_another_size_are_told_both_sizes_and_the_turn() -> None:
+def test_images_of_another_size_are_an_error_with_both_sizes() -> None:
     with pytest.raises(DataError, match=r"is 4x3 .*, the truth 3x4 .*turned by 90 degrees"):
         align_to_truth(Mask(np.zeros((3, 4))), Mask(np.zeros((4, 3))), resample=False)
 
 
-def test_nearest_takes_the_pixel_the_new_centre_falls_into() -> None:
+def test_nearest_takes_the_pixel_that_contains_the_new_centre() -> None:
     assert resize_nearest(np.arange(6)[None], (1, 3)).tolist() == [[1, 3, 5]]
     assert resize_nearest(np.arange(2)[None], (2, 4)).tolist() == [[0, 0, 1, 1]] * 2

@@ -1,4 +1,4 @@
-"""One rule for a folder, and no file that breaks it unnoticed."""
+"""Mask readers: one rule for a folder."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def test_an_empty_mask_does_not_change_the_rule(tmp_path: Path) -> None:
     assert reader.read(paths[0]).labels.tolist() == [[0, 0]]
 
 
-def test_a_value_the_sample_did_not_show_is_a_surprise(tmp_path: Path) -> None:
+def test_a_value_outside_the_sample_is_unexpected(tmp_path: Path) -> None:
     paths = folder(tmp_path, [mask(1)] * 60 + [mask(2)])
     reader = make_reader(paths, ReadOptions())
     with pytest.raises(UnexpectedValueError):
@@ -36,7 +36,7 @@ def test_a_value_the_sample_did_not_show_is_a_surprise(tmp_path: Path) -> None:
     assert make_reader(paths, ReadOptions(), read_all=True).read(paths[60]).labels.tolist() == [[0, 2]]
 
 
-def test_the_ignored_value_is_background_and_remembered(tmp_path: Path) -> None:
+def test_the_ignored_value_becomes_background_and_is_marked(tmp_path: Path) -> None:
     paths = folder(tmp_path, [mask(1, 255), mask(2, 255)])
     found = make_reader(paths, ReadOptions(ignore=255)).read(paths[0])
     assert found.labels.tolist() == [[0, 1, 0]]
@@ -59,7 +59,7 @@ def test_no_readable_mask_is_an_error(tmp_path: Path) -> None:
         make_reader([tmp_path / "a.png"], ReadOptions())
 
 
-def test_masks_that_do_not_fit_into_memory_are_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_too_large_for_memory_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path) -> np.ndarray:
         raise MemoryError
 

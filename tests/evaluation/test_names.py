@@ -1,4 +1,4 @@
-"""Names of mask files: the case they belong to, and arguments in the wrong order."""
+"""Names of mask files: common suffixes, and signs of swapped arguments."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ import pytest
 from guidino_cli.evaluation.names import file_stem, find_swapped_arguments, strip_suffixes
 
 
-def test_endings_are_removed_one_at_a_time() -> None:
+def test_suffixes_are_removed_one_at_a_time() -> None:
     assert strip_suffixes("ISIC_12_seg_Pred") == ["isic_12_seg_pred", "isic_12_seg", "isic_12"]
 
 
-def test_the_ending_of_a_packed_volume_is_one_ending() -> None:
+def test_the_extension_of_a_compressed_volume_is_removed_whole() -> None:
     assert file_stem(Path("x/la_003.nii.gz")) == "la_003"
 
 
@@ -21,7 +21,7 @@ def sign(predictions: list[str], truths: list[str]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("predictions", "truths", "said"),
+    ("predictions", "truths", "message"),
     [
         (["a/1.png", "a/2.png"], ["b/1_pred.png", "b/2_pred.png"], "TRUTH are named as predictions (1_pred.png)"),
         (["a/1_Segmentation.png"], ["b/1.png"], "PREDS are named as truth"),
@@ -30,8 +30,8 @@ def sign(predictions: list[str], truths: list[str]) -> str:
         (["labelsTs/1.nii.gz"], ["predictions/1.nii.gz"], "PREDS is the folder labelsTs, TRUTH the folder predictions"),
     ],
 )
-def test_exchanged_sides_are_noticed(predictions: list[str], truths: list[str], said: str) -> None:
-    assert said in sign(predictions, truths)
+def test_swapped_sides_are_detected(predictions: list[str], truths: list[str], message: str) -> None:
+    assert message in sign(predictions, truths)
     assert sign(truths, predictions) == ""
 
 
@@ -47,11 +47,11 @@ def test_exchanged_sides_are_noticed(predictions: list[str], truths: list[str], 
         (["a/1.png", "a/2.png", "a/3_gt.png"], ["b/1.png", "b/2.png", "b/3.png"]),
     ],
 )
-def test_habits_of_naming_are_no_alarm(predictions: list[str], truths: list[str]) -> None:
+def test_common_names_are_no_sign_of_swapped_sides(predictions: list[str], truths: list[str]) -> None:
     assert sign(predictions, truths) == ""
 
 
-def test_what_predict_left_tells_its_side(tmp_path: Path) -> None:
+def test_predictions_json_marks_the_predictions(tmp_path: Path) -> None:
     predicted, drawn = tmp_path / "a" / "1.png", tmp_path / "b" / "1.png"
     predicted.parent.mkdir()
     (tmp_path / "a" / "predictions.json").write_text("{}")
@@ -59,7 +59,7 @@ def test_what_predict_left_tells_its_side(tmp_path: Path) -> None:
     assert find_swapped_arguments(predicted.parent, [predicted], [drawn]) == ""
 
 
-def test_masks_of_prepared_data_are_known(tmp_path: Path) -> None:
+def test_masks_of_prepared_data_are_recognised_as_truth(tmp_path: Path) -> None:
     (tmp_path / "cases.json").write_text("{}")
     assert "prepared data" in find_swapped_arguments(
         tmp_path / "masks", [tmp_path / "masks" / "1.png"], [Path("b/1.png")]

@@ -8,22 +8,22 @@ import pytest
 from guidino_cli.evaluation.summary import bootstrap_means, percentile_interval, summarize
 
 
-def test_a_figure_that_is_not_there_is_counted() -> None:
+def test_a_missing_value_lowers_used_but_not_total() -> None:
     summary = summarize(np.array([1.0, nan, 3.0]))
     assert (summary.used, summary.total, summary.mean) == (2, 3, 2.0)
 
 
-def test_the_spread_divides_by_n_minus_one() -> None:
+def test_the_standard_deviation_divides_by_n_minus_one() -> None:
     assert summarize(np.array([1.0, 3.0])).std == pytest.approx(2**0.5)
 
 
-def test_nothing_has_no_mean() -> None:
+def test_no_value_has_no_mean() -> None:
     summary = summarize(np.array([nan, nan]))
     assert isnan(summary.mean)
     assert (summary.used, summary.total) == (0, 2)
 
 
-def test_quartiles_interpolate() -> None:
+def test_quartiles_are_interpolated() -> None:
     summary = summarize(np.array([0.0, 1.0, 2.0, 3.0]))
     assert (summary.q25, summary.median, summary.q75) == (0.75, 1.5, 2.25)
 
@@ -50,10 +50,10 @@ def test_ten_copies_of_each_patient_do_not_narrow_the_interval_of_patients() -> 
     assert naive < 0.5 * width
 
 
-def test_a_column_with_gaps_is_averaged_over_what_was_drawn() -> None:
+def test_a_column_with_missing_values_is_averaged_over_the_drawn_ones() -> None:
     means = bootstrap_means(np.array([[1.0], [nan], [1.0]]))
     assert set(np.unique(means[~np.isnan(means)])) == {1.0}
 
 
-def test_an_infinite_figure_has_no_interval() -> None:
+def test_an_infinite_value_has_no_interval() -> None:
     assert all(isnan(end) for end in percentile_interval(np.array([1.0, np.inf])))

@@ -12,7 +12,7 @@ from guidino_cli.evaluation.truths import align_pairings, find_truths, read_pair
 Paired = Callable[[Pairing], dict[str, str | None]]
 
 
-def test_a_table_of_pairs_is_followed_to_the_letter(tmp_path: Path) -> None:
+def test_a_table_of_pairs_gives_files_and_fields(tmp_path: Path) -> None:
     table = tmp_path / "pairs.csv"
     table.write_text("case,prediction,truth,scanner\np1,x/one.png,y/uno.png,A\np2,,y/due.png,B\n", encoding="utf-8")
     found = read_pairs(table)
@@ -20,7 +20,7 @@ def test_a_table_of_pairs_is_followed_to_the_letter(tmp_path: Path) -> None:
     assert found.pairs[1].truth.fields == {"scanner": "B"}
 
 
-def test_a_table_without_its_columns_is_refused(tmp_path: Path) -> None:
+def test_a_table_without_its_columns_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     with pytest.raises(DataError, match="prediction,truth"):
         read_pairs(tmp_path / "pairs.csv")
@@ -31,7 +31,7 @@ def _table(path: Path, *rows: str) -> Path:
     return path
 
 
-def test_pairs_of_two_tables_are_brought_into_one_order(paired: Paired, tmp_path: Path) -> None:
+def test_pairs_of_two_tables_are_aligned(paired: Paired, tmp_path: Path) -> None:
     tables = [
         _table(tmp_path / "1.csv", "x.png,a.png", "y.png,b.png"),
         _table(tmp_path / "2.csv", "v.png,b.png", ",a.png"),
@@ -42,11 +42,12 @@ def test_pairs_of_two_tables_are_brought_into_one_order(paired: Paired, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("row", "said"), [("x.png,c.png", r"other cases than .*1\.csv \(a, c\)"), ("x.png,sub/a.png", "the truth of a is")]
+    ("row", "message"),
+    [("x.png,c.png", r"other cases than .*1\.csv \(a, c\)"), ("x.png,sub/a.png", "the truth of a is")],
 )
-def test_tables_with_other_truths_are_refused(row: str, said: str, tmp_path: Path) -> None:
+def test_tables_with_different_truths_are_an_error(row: str, message: str, tmp_path: Path) -> None:
     tables = [_table(tmp_path / "1.csv", "x.png,a.png"), _table(tmp_path / "2.csv", row)]
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         align_pairings([read_pairs(table) for table in tables], tables)
 
 
@@ -54,21 +55,21 @@ Folder = Callable[..., Path]
 Matched = Callable[[list[str], list[str]], Pairing]
 
 
-def test_hidden_files_are_no_masks(matched: Matched, paired: Paired) -> None:
+def test_hidden_files_are_not_masks(matched: Matched, paired: Paired) -> None:
     assert paired(matched(["a.png", "._a.png", ".DS_Store"], ["a.png"])) == {"a": "a.png"}
 
 
-def test_an_empty_folder_is_refused(matched: Matched) -> None:
+def test_an_empty_folder_is_an_error(matched: Matched) -> None:
     with pytest.raises(DataError, match="holds no masks"):
         matched([], ["a.png"])
 
 
-def test_two_truths_of_one_name_are_refused(matched: Matched) -> None:
+def test_two_truths_with_one_name_are_an_error(matched: Matched) -> None:
     with pytest.raises(DataError, match="two masks for a"):
         matched(["a.png"], ["a.png", "a.jpg"])
 
 
-def test_a_folder_with_masks_below_is_told_from_one_without(folder: Folder, tmp_path: Path) -> None:
+def test_a_folder_with_masks_in_subfolders_suggests_one_of_them(folder: Folder, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     folder(tmp_path / "data" / "images", "a.jpg")
     folder(tmp_path / "data" / "masks", "a.png")

@@ -1,4 +1,4 @@
-"""The rules for empty and missing masks, and the numbers of others that they reproduce."""
+"""Policies for empty and missing masks."""
 
 from math import isnan, nan
 from pathlib import Path
@@ -42,7 +42,7 @@ def result(tmp_path: Path, policy: str) -> EvaluationResult:
         ("guidino-paper", [0.5, nan, 0, 0, nan], [2, nan, nan, nan, nan]),
     ],
 )
-def test_every_kind_of_case_under_every_policy(
+def test_each_policy_gives_the_documented_values(
     tmp_path: Path, policy: str, dice: list[float], hd95: list[float]
 ) -> None:
     found = result(tmp_path, policy)
@@ -59,12 +59,12 @@ def test_predicting_nothing_does_not_raise_the_precision(tmp_path: Path) -> None
     assert precision == [0.5, 1.0, 0.0, 0.0, 0.0]
 
 
-def test_a_policy_says_what_it_does_in_words() -> None:
-    words = POLICIES["monai"].describe()
-    assert "both empty: left out" in words
-    assert "prediction empty: 0, distance left out" in words
+def test_a_policy_is_described_in_one_line() -> None:
+    arguments = POLICIES["monai"].describe()
+    assert "both empty: left out" in arguments
+    assert "prediction empty: 0, distance left out" in arguments
 
 
-def test_an_unknown_policy_is_refused() -> None:
+def test_an_unknown_policy_is_an_error() -> None:
     with pytest.raises(ConfigError, match="did you mean 'monai'"):
         get_policy("monay")

@@ -1,4 +1,4 @@
-"""Several processes give what one gives, and survive the death of one of them."""
+"""Scoring in several processes: equal results, and survival of a process that dies."""
 
 import os
 import signal
@@ -19,8 +19,8 @@ RULE = MaskRule("nonzero", "test", 2)
 
 
 @dataclass(frozen=True)
-class Deadly(MaskReader):
-    """A reader whose process ends at one file, and is killed at the next, as a lack of memory would."""
+class FatalReader(MaskReader):
+    """A reader that exits its process at one file and kills it at the next, as a lack of memory does."""
 
     def read(self, path: Path) -> Mask:
         if path.name == "5.png":
@@ -55,9 +55,9 @@ def test_two_processes_give_the_same_results_in_the_same_order(pairs: list[Pair]
     assert [case.pair.truth.case for case in two] == [str(index) for index in range(20)]
 
 
-def test_a_process_that_dies_or_is_killed_fails_its_case_alone(pairs: list[Pair]) -> None:
+def test_if_a_process_dies_only_its_case_fails(pairs: list[Pair]) -> None:
     """As the kernel does when memory runs out: no warning, no exit handler."""
-    cases = list(score_cases(pairs, config(Deadly(RULE)), workers=2))
+    cases = list(score_cases(pairs, config(FatalReader(RULE)), workers=2))
     assert [case.pair.truth.case for case in cases] == [str(index) for index in range(20)]
     failed = [case for case in cases if case.scores[0].status == "failed"]
     assert [case.pair.truth.case for case in failed] == ["5", "6"]
@@ -65,7 +65,7 @@ def test_a_process_that_dies_or_is_killed_fails_its_case_alone(pairs: list[Pair]
     assert failed[0].scores[0].values["dice"] == 0.0
 
 
-def test_a_file_that_vanishes_halfway_is_a_failed_case(pairs: list[Pair]) -> None:
+def test_a_file_deleted_during_scoring_is_a_failed_case(pairs: list[Pair]) -> None:
     stream = score_cases(pairs, config(MaskReader(RULE)), workers=1)
     first = next(stream)
     assert pairs[7].prediction is not None

@@ -1,4 +1,4 @@
-"""The wheel has a kernel where there is a compiler, and can always be built."""
+"""Build hook: the wheel has a kernel if there is a compiler, and is built without one too."""
 
 import ctypes
 import zipfile
@@ -33,7 +33,7 @@ def test_a_wheel_built_with_a_compiler_holds_the_library_for_any_python(tmp_path
     assert tag != "py3-none-any"
 
 
-def test_a_wheel_built_without_a_compiler_holds_no_library_but_the_templates(
+def test_a_wheel_built_without_a_compiler_holds_the_templates_but_no_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build_kernel.shutil, "which", lambda name: None)

@@ -1,4 +1,4 @@
-"""Objects found, missed and invented, counted by hand."""
+"""Lesion-wise metrics against values counted by hand."""
 
 import math
 
@@ -23,7 +23,7 @@ def blobs(*boxes: tuple[int, int, int, int], size: int = 30) -> np.ndarray:
     return mask
 
 
-def test_one_found_one_missed_one_invented() -> None:
+def test_one_object_found_one_missed_one_false() -> None:
     truth = blobs((1, 1, 4, 4), (10, 10, 2, 2))
     prediction = blobs((1, 1, 4, 4), (20, 20, 3, 3))
     lesions = match_lesions(prediction, truth)
@@ -37,19 +37,19 @@ def test_one_blob_over_two_objects_finds_one_at_most() -> None:
     assert lesions.extra == 0
 
 
-def test_crumbs_of_one_object_count_once() -> None:
+def test_fragments_of_one_object_count_once() -> None:
     lesions = match_lesions(blobs((0, 0, 10, 4), (0, 6, 10, 4)), blobs((0, 0, 10, 10)))
     assert sum(lesions.found) == 1
     assert lesions.extra == 1
 
 
-def test_an_overlap_below_the_limit_is_no_partner() -> None:
+def test_an_overlap_below_the_limit_is_no_match() -> None:
     truth, prediction = blobs((0, 0, 10, 10)), blobs((0, 9, 10, 10))  # IoU 10 / 190
     assert match_lesions(prediction, truth, min_iou=0.1).found == (False,)
     assert match_lesions(prediction, truth, min_iou=0.05).found == (True,)
 
 
-def test_as_many_partners_as_possible_are_made() -> None:
+def test_the_matching_is_maximal() -> None:
     """The first prediction fits both objects, the second only one of them: both are found."""
     truth = blobs((0, 0, 10, 10), (0, 11, 10, 10))
     prediction = blobs((0, 6, 10, 9), (0, 16, 10, 5))
@@ -60,7 +60,7 @@ def test_diagonal_neighbours_are_one_object() -> None:
     assert match_lesions(blobs(), np.eye(30, dtype=bool)).sizes == (30,)
 
 
-def test_nothing_on_either_side_has_no_figure() -> None:
+def test_lesion_f1_of_two_empty_masks_is_nan() -> None:
     lesions = match_lesions(blobs(), blobs())
     assert math.isnan(lesion_f1(lesions))
 
@@ -80,6 +80,6 @@ def test_objects_of_one_size_share_one_bin() -> None:
     assert [part.total for part in recall_by_size(Lesions((5,) * 7, (True,) * 7, 0))] == [7]
 
 
-def test_pooling_adds_up() -> None:
+def test_pooling_adds_up_the_objects_of_all_cases() -> None:
     pooled = pool_lesions([Lesions((4,), (True,), 1), Lesions((9, 1), (True, False), 0)])
     assert lesion_f1(pooled) == pytest.approx(4 / 6)

@@ -1,4 +1,4 @@
-"""Overlap, instance agreement and ranking metrics against counts done by hand."""
+"""Overlap, instance and ranking metrics against values counted by hand."""
 
 import math
 
@@ -33,7 +33,7 @@ def test_splitting_into_halves_adds_one_bit() -> None:
     assert variation_of_information(TWO, ONE) == pytest.approx((0.0, 1.0))
 
 
-def test_the_numbers_of_instances_do_not_matter() -> None:
+def test_instance_metrics_do_not_depend_on_the_numbering() -> None:
     renumbered = np.array([[60000, 60000, 3, 3]])
     assert adapted_rand_error(renumbered, TWO) == pytest.approx(0.0)
     assert variation_of_information(renumbered, TWO) == pytest.approx((0.0, 0.0))
@@ -51,7 +51,7 @@ def test_two_of_three_predicted_pixels_are_among_four_true_ones() -> None:
     assert confusion_counts(prediction, truth) == ConfusionCounts(tp=2, fp=1, fn=2, tn=1)
 
 
-def test_figures_of_known_counts() -> None:
+def test_metrics_of_known_counts() -> None:
     counts = ConfusionCounts(tp=2, fp=1, fn=2, tn=1)
     assert dice(counts) == pytest.approx(4 / 7)
     assert iou(counts) == pytest.approx(2 / 5)
@@ -66,18 +66,18 @@ def test_an_identical_mask_is_perfect() -> None:
     assert dice(confusion_counts(mask, mask)) == iou(confusion_counts(mask, mask)) == 1.0
 
 
-def test_two_empty_masks_have_no_overlap_figure() -> None:
+def test_dice_and_iou_of_two_empty_masks_are_nan() -> None:
     empty = np.zeros((4, 4), dtype=bool)
     assert math.isnan(dice(confusion_counts(empty, empty)))
     assert math.isnan(iou(confusion_counts(empty, empty)))
 
 
-def test_ignored_pixels_are_no_true_negatives() -> None:
+def test_ignored_pixels_are_not_true_negatives() -> None:
     empty = np.zeros((2, 2), dtype=bool)
     assert confusion_counts(empty, empty, ignored=3).tn == 1
 
 
-def test_masks_of_different_shapes_are_refused() -> None:
+def test_masks_of_different_shapes_are_an_error() -> None:
     with pytest.raises(ValueError, match="shapes differ"):
         confusion_counts(np.zeros((2, 3), dtype=bool), np.zeros((3, 2), dtype=bool))
 
@@ -113,7 +113,7 @@ def test_auroc_without_both_kinds_of_pixels_is_not_a_number(truth: np.ndarray) -
     assert np.isnan(auroc(np.arange(4.0), truth))
 
 
-def test_auroc_of_counts_needs_no_pixels() -> None:
+def test_auroc_from_histograms_of_two_levels() -> None:
     # Levels 0 and 1: of 2 x 3 pairs, 1 x 2 in order and 1 x 2 + 1 x 1 equal.
     assert auroc_from_histograms(np.array([1, 1]), np.array([2, 1])) == pytest.approx((2 + 0.5 * 3) / 6)
 
@@ -123,6 +123,6 @@ def test_iou_of_everything_at_or_above_each_level() -> None:
     assert iou_from_histograms(np.array([1, 1, 1]), np.array([2, 1, 0])) == pytest.approx([3 / 6, 2 / 4, 1 / 3])
 
 
-def test_a_shape_that_differs_is_a_programmers_fault() -> None:
+def test_auroc_of_different_shapes_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="truth is"):
         auroc(np.zeros(3), np.zeros(4, dtype=bool))

@@ -1,4 +1,4 @@
-"""Border distances: closed forms, and equality with medpy on random and awkward masks."""
+"""Surface distances: closed forms, and equality with medpy on random and awkward masks."""
 
 from pathlib import Path
 
@@ -37,14 +37,14 @@ def point(*position: int, size: tuple[int, ...] = (60, 60)) -> np.ndarray:
 
 def agrees_with_medpy(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...]) -> None:
     """Both with the compiled kernel, where there is one, and without it."""
-    expected = [figure(prediction, truth, spacing) for figure in (medpy.hd95, medpy.hd, medpy.asd, medpy.assd)]
+    expected = [metric(prediction, truth, spacing) for metric in (medpy.hd95, medpy.hd, medpy.asd, medpy.assd)]
     for distances in (
         surface_distances(prediction, truth, spacing),
         surface._by_numpy(prediction, truth, spacing, ignored=None, inside_is_zero=False),
     ):
         found = [
-            figure(distances)
-            for figure in (
+            metric(distances)
+            for metric in (
                 hausdorff95,
                 hausdorff_distance,
                 average_surface_distance,
@@ -72,17 +72,17 @@ def test_two_voxels_use_the_spacing_of_every_axis() -> None:
     assert hausdorff_distance(distances) == pytest.approx(3.0)  # sqrt(2^2 + 1^2 + 2^2)
 
 
-def test_the_border_of_a_full_image_is_its_frame() -> None:
+def test_the_edges_of_a_full_image_are_its_frame() -> None:
     assert mask_edges(np.ones((4, 5), dtype=bool)).sum() == 4 * 5 - 2 * 3
 
 
-def test_a_diagonal_gap_does_not_open_the_border() -> None:
+def test_a_missing_diagonal_neighbour_makes_no_edge() -> None:
     mask = np.ones((3, 3), dtype=bool)
     mask[0, 0] = False
     assert not mask_edges(mask)[1, 1]
 
 
-def test_an_island_of_two_percent_separates_the_two_definitions() -> None:
+def test_a_small_island_changes_max_hd95_but_not_pooled_hd95() -> None:
     """Pooled ignores an island below 5 % of all border pixels; the directed maximum is ruled by it."""
     truth = np.zeros((300, 300), dtype=bool)
     truth[10:60, 10:60] = True  # 196 border pixels
@@ -93,7 +93,7 @@ def test_an_island_of_two_percent_separates_the_two_definitions() -> None:
     assert hausdorff95(distances, "max") > 200
 
 
-def test_max_is_the_larger_of_the_directed_percentiles() -> None:
+def test_max_hd95_is_the_larger_directed_percentile() -> None:
     distances = SurfaceDistances(np.array([1.0, 1.0]), np.array([4.0, 4.0]))
     assert hausdorff95(distances, "max") == 4.0
 
@@ -111,7 +111,7 @@ def test_surface_dice_counts_border_pixels_within_the_tolerance_inclusively() ->
     assert normalized_surface_dice(distances, 0.3) == pytest.approx(3 / 4)
 
 
-def test_a_hole_is_a_border_but_not_in_the_to_mask_definition() -> None:
+def test_a_hole_has_edges_unless_distances_are_to_the_mask() -> None:
     full = square(40, 5, 35)
     holed = full.copy()
     holed[18:22, 18:22] = False
@@ -119,7 +119,7 @@ def test_a_hole_is_a_border_but_not_in_the_to_mask_definition() -> None:
     assert hausdorff_distance(surface_distances(holed, full, (1.0, 1.0), inside_is_zero=True)) <= 2
 
 
-def test_border_pixels_beside_ignored_ones_are_left_out() -> None:
+def test_edge_pixels_beside_ignored_ones_are_left_out() -> None:
     truth, ignored = square(20, 5, 15), np.zeros((20, 20), dtype=bool)
     prediction = truth.copy()
     ignored[:, 10:] = True
@@ -131,14 +131,14 @@ def test_border_pixels_beside_ignored_ones_are_left_out() -> None:
     assert distances.forward.max() == 1.0
 
 
-def test_an_ignored_pixel_outside_the_box_still_touches_the_border() -> None:
+def test_an_ignored_pixel_outside_the_bounding_box_counts_too() -> None:
     truth, ignored = square(20, 5, 10), np.zeros((20, 20), dtype=bool)
     ignored[4, 5:10] = True
     distances = surface_distances(truth, truth, (1.0, 1.0), ignored=ignored)
     assert distances.forward.size == 16 - 5
 
 
-def test_an_empty_mask_has_no_border() -> None:
+def test_an_empty_mask_is_an_error() -> None:
     with pytest.raises(ValueError, match="empty"):
         surface_distances(np.zeros((3, 3), dtype=bool), square(3, 0, 2), (1.0, 1.0))
 
@@ -210,7 +210,7 @@ def test_the_kernel_and_the_tree_find_the_same_distances(shape: tuple[int, ...],
 
 
 @pytest.mark.parametrize("shape", [(50, 140), (9, 30, 70)])
-def test_the_kernel_leaves_out_the_same_ignored_border_pixels(shape: tuple[int, ...]) -> None:
+def test_the_kernel_leaves_out_the_same_ignored_edge_pixels(shape: tuple[int, ...]) -> None:
     needs_kernel()
     generator, spacing = np.random.default_rng(2), (2.5, 0.8, 0.8)[-len(shape) :]
     for share in (0.02, 0.3, 0.9):
@@ -224,7 +224,7 @@ def test_the_kernel_leaves_out_the_same_ignored_border_pixels(shape: tuple[int, 
             np.testing.assert_allclose(ours, theirs, rtol=1e-13)
 
 
-def test_a_border_longer_than_the_kernel_has_room_for_at_first_is_measured_whole() -> None:
+def test_more_edge_pixels_than_the_first_buffer_holds_are_all_measured() -> None:
     needs_kernel()
     lines = np.zeros((400, 400), dtype=bool)
     lines[::2] = True
@@ -233,7 +233,7 @@ def test_a_border_longer_than_the_kernel_has_room_for_at_first_is_measured_whole
     assert (distances.forward == 1.0).all()
 
 
-def test_far_islands_are_left_to_the_tree_and_found() -> None:
+def test_far_islands_are_measured_by_the_tree() -> None:
     needs_kernel()
     truth, prediction = np.zeros((2, 40, 90, 90), dtype=bool)
     truth[0, 0, 0], prediction[39, 89, 89] = True, True
@@ -246,9 +246,7 @@ def test_far_islands_are_left_to_the_tree_and_found() -> None:
 
 
 @pytest.mark.parametrize("reason", ["no library", "switched off"])
-def test_without_the_kernel_the_figure_is_the_same(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reason: str
-) -> None:
+def test_hd95_without_the_kernel_is_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reason: str) -> None:
     masks = (np.roll(square(), 2, axis=0), square())
     before = hausdorff95(surface_distances(*masks, (0.5, 1.0)))
     if reason == "no library":
@@ -263,14 +261,14 @@ def test_without_the_kernel_the_figure_is_the_same(
         compiled.load_kernel.cache_clear()
 
 
-def test_the_percentile_is_numpys_to_the_last_bit() -> None:
+def test_the_percentile_equals_numpys_bitwise() -> None:
     generator = np.random.default_rng(0)
     for size in range(1, 80):
         values = generator.random(size)
         assert surface._percentile(values, 95.0) == np.percentile(values, 95.0)
 
 
-def test_the_border_is_the_mask_without_its_erosion() -> None:
+def test_the_edges_are_the_mask_minus_its_erosion() -> None:
     mask = np.random.default_rng(0).random((13, 7, 9)) < 0.8
     np.testing.assert_array_equal(mask_edges(mask), mask & ~binary_erosion(mask))
 

@@ -38,7 +38,7 @@ SQUARE = box(slice(10, 20), slice(10, 20))  # 36 border pixels
         (3, 3, 1.0),
     ],
 )
-def test_a_shifted_square(shift: int, tolerance: float, share: float) -> None:
+def test_surface_dice_of_a_shifted_square(shift: int, tolerance: float, share: float) -> None:
     assert nsd(np.roll(SQUARE, shift, axis=0), SQUARE, tolerance) == pytest.approx(share)
     assert nsd(SQUARE, np.roll(SQUARE, shift, axis=1), tolerance) == pytest.approx(share)
 
@@ -62,7 +62,7 @@ def test_a_line_beside_the_true_line_is_wrong_by_one_pixel() -> None:
     assert [nsd(np.roll(line, 1, axis=0), line, tolerance) for tolerance in (0.5, 1)] == [0.0, 1.0]
 
 
-def test_the_edge_of_the_image_is_a_border_of_both_masks() -> None:
+def test_the_image_boundary_is_an_edge_of_both_masks() -> None:
     """Rows 0..1 against rows 0..3 of a 10 x 10 image: all 20 pixels of the one, 24 of the other are border."""
     found = nsd(box(slice(0, 2), slice(0, 10), (10, 10)), box(slice(0, 4), slice(0, 10), (10, 10)), 0)
     # Shared: row 0 and both ends of row 1, so 12 pixels of each, of 20 and 24.
