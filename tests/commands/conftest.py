@@ -32,8 +32,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Run a command line in this process and return its exit code; `capsys` captures its output."""
     from guidino_cli.cli import main
 
-    def call(*words: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["guidino", *map(str, words)])
+    def call(*argv: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["guidino", *map(str, argv)])
         try:
             main()
         except SystemExit as stop:

@@ -1,4 +1,4 @@
-"""The pictures of a training run: its curve while it goes on, and some validation cases at its end."""
+"""Figures of a training run: the training curve, and a grid of validation cases at the end."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ def draw_curve(folder: RunFolder, history: HistoryRows) -> None:
 
 
 def remove_figures(folder: RunFolder) -> None:
-    """Forget the pictures of a run that is written over."""
+    """Delete the figures of a run that is overwritten."""
     for name in (CURVE_FILE, GRID_FILE):
         (folder.path / name).unlink(missing_ok=True)
 

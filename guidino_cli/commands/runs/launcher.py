@@ -24,7 +24,7 @@ def run_in_subprocess(argv: Sequence[str]) -> int:
 
     Raises:
         KeyboardInterrupt: The child was interrupted, or this process was.
-        StoppedError: This process was asked to terminate.
+        StoppedError: This process received SIGTERM.
     """
     # A process group of its own: Ctrl-C in a terminal would otherwise reach the child twice.
     process_group: dict[str, Any] = {"process_group": 0} if _POSIX else {}

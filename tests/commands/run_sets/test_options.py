@@ -1,4 +1,4 @@
-"""From a command line to a set of runs: new, continued or refused."""
+"""Plans of run sets from command lines: new, resumed or refused."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -16,10 +16,10 @@ from guidino_cli.options.training import LoraTuneOptions
 Maker = Callable[..., Path]
 
 
-def _tune(words: Sequence[str]) -> int:
-    """Write what a tuned run writes: the origin's settings with LoRA, and the hash of its weights."""
-    folder, origin = Path(words[words.index("-o") + 1]), Path(words[1])
-    overrides = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+def _tune(argv: Sequence[str]) -> int:
+    """Write the files of a tuned run: the origin's settings with LoRA, and the hash of its weights."""
+    folder, origin = Path(argv[argv.index("-o") + 1]), Path(argv[1])
+    overrides = [argv[i + 1] for i, word in enumerate(argv) if word == "--set"]
     folder.mkdir(parents=True)
     config = override(load_preset(str(origin / "config.yaml")), ["model.lora={}", *overrides])
     (folder / "config.yaml").write_text(dump_config(config))
@@ -57,7 +57,7 @@ def test_a_run_of_other_cases_is_not_adopted(fake_runner, train, out: Path) -> N
         train(fake_runner([]), preset=None, data=None, resume=True)
 
 
-def test_a_run_that_began_with_other_weights_is_not_adopted(fake_runner, train, out: Path, tmp_path: Path) -> None:
+def test_a_run_that_started_from_other_weights_is_not_adopted(fake_runner, train, out: Path, tmp_path: Path) -> None:
     train(fake_runner([0.6]), seeds="1")
     options = LoraTuneOptions(seeds="1", out=tmp_path / "tuned", overrides=["train.epochs=2"])
     run.run("lora-tune", options, base_run=out, runner=_tune)
@@ -136,7 +136,7 @@ def test_a_patient_in_two_folds_is_refused(fake_runner, train, make_data: Maker)
         train(fake_runner([]), folds="3", data=data)
 
 
-def test_one_run_tuned_over_folds_is_refused_for_it_has_seen_them(fake_runner, tmp_path: Path) -> None:
+def test_tuning_one_run_over_folds_is_refused_since_it_was_trained_on_them(fake_runner, tmp_path: Path) -> None:
     options = LoraTuneOptions(folds="3", out=tmp_path / "out")
     with pytest.raises(ConfigError, match="was trained on cases that the folds validate on"):
         run.run("lora-tune", options, base_run=tmp_path / "run", runner=fake_runner([]))
