@@ -96,11 +96,11 @@ def _recalls(model: Model, image: Tensor, folder: Path, device: torch.device) ->
     with torch.no_grad():
         ready = backbone(image.to(device))
         for cache in (memory, disk):
-            cache.recall(keys, lambda: ready, pixels=image)
+            cache.get_or_compute(keys, lambda: ready, pixels=image)
     return {
         EVERY_STEP: None,
-        MEMORY: lambda compute: memory.recall(keys, compute, pixels=image),
-        DISK: lambda compute: disk.recall(keys, compute, pixels=image),
+        MEMORY: lambda compute: memory.get_or_compute(keys, compute, pixels=image),
+        DISK: lambda compute: disk.get_or_compute(keys, compute, pixels=image),
         HEAD: lambda compute: ready,
     }
 
