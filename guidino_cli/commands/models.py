@@ -1,4 +1,4 @@
-"""Show the segmentation networks: what they are, how large, where a guide can act, and what a step of them costs."""
+"""`guidino models`: list the segmenters with sizes, papers and guide places, or describe and measure some."""
 
 import csv
 import inspect
@@ -13,32 +13,30 @@ from rich.table import Table
 
 from guidino_cli.config import load_preset, preset_names
 from guidino_cli.errors import ConfigError, DependencyError, unknown_name
-from guidino_cli.models import SEGMENTERS
-from guidino_cli.models.segmenters.registry import MODEL_SIZES, SEGMENTER_INFO
+from guidino_cli.models.segmenters.registry import SEGMENTER_INFO, SEGMENTERS
 from guidino_cli.progress import log_info, progress_bar
 from guidino_cli.registry import find
 
 _NOTES = """\
-learns, total: weights in millions, two classes; total has the backbone's too.
-guide: it can act at the i(nput), b(ottleneck), f(eatures).
-One in detail: guidino models NAME. What a step costs: guidino models --measure"""
+trained, total: parameters in millions with two classes; total includes the backbone.
+guide: where it can act: i(nput), b(ottleneck), f(eatures).
+Details of one: guidino models NAME. Cost of a training step: guidino models --measure"""
 
 
 def run(names: Sequence[str], *, measure: bool, side: int, form: str) -> None:
     """List all networks, or describe the named ones.
 
     Args:
-        names: Of networks; none for all.
-        measure: Add multiply-adds, memory and seconds of a training step, each in a process of its own.
-        side: Height and width of the image measured, in pixels.
-        form: "table", "csv", "json" or "markdown" (the list of docs/models.md).
+        names: Segmenters; empty for all.
+        measure: Add multiply-adds, memory and seconds of a training step, each measured in its own process.
+        side: Height and width of the measured image, in pixels.
+        form: "table", "csv", "json" or "markdown" (the list in docs/models.md).
 
     Raises:
         ConfigError: No such network.
     """
     for name in names:
         if name not in SEGMENTER_INFO:
-            # What follows a colon is a network of a library.
             key = name.partition(":")[0]
             if key in SEGMENTER_INFO:
                 raise ConfigError(f"{name} is one of many that {key} stands for: guidino models {key}")
@@ -49,7 +47,7 @@ def run(names: Sequence[str], *, measure: bool, side: int, form: str) -> None:
         task = bar.add_task("networks", total=len(wanted), note="")
         for name in wanted:
             bar.update(task, note=name)
-            rows.append(_row(name, measure=measure, side=side, is_asked_for=bool(names)))
+            rows.append(_row(name) | (_measure(name, side, is_named=bool(names)) if measure else {}))
             bar.advance(task)
     if form == "json":
         print(json.dumps(rows, indent=2, ensure_ascii=False))
@@ -64,29 +62,26 @@ def run(names: Sequence[str], *, measure: bool, side: int, form: str) -> None:
         _list(rows, measure=measure, side=side)
 
 
-def _row(name: str, *, measure: bool, side: int, is_asked_for: bool) -> dict[str, Any]:
-    """All that is known of a network, as plain values; None for the size of one that stands for many."""
-    about, size = SEGMENTER_INFO[name], MODEL_SIZES.get(name)
-    row: dict[str, Any] = {
+def _row(name: str) -> dict[str, Any]:
+    """A segmenter's row as plain values; the size of a name that stands for many networks is None."""
+    info = SEGMENTER_INFO[name]
+    return {
         "name": name,
-        **{key: value for key, value in asdict(about).items() if key not in {"backbone", "guided_at"}},
-        "backbone": about.backbone.title if about.backbone else None,
-        "guide_at": list(about.guided_at),
-        "stride": size.stride if size else None,
-        "trainable": size.trainable if size else None,
-        "total": size.total if size else None,
+        **{key: getattr(info, key) for key in ("title", "paper", "summary", "use", "needs")},
+        "backbone": info.backbone.title if info.backbone else None,
+        "guide_at": list(info.guided_at),
+        **{key: getattr(info.size, key, None) for key in ("stride", "trainable", "total")},
     }
-    return row | (_cost(name, side=side, is_asked_for=is_asked_for) if measure else {})
 
 
-def _cost(name: str, *, side: int, is_asked_for: bool) -> dict[str, Any]:
-    """What a step costs on this machine; None for what cannot be known without the network's library."""
+def _measure(name: str, side: int, *, is_named: bool) -> dict[str, Any]:
+    """Cost of a training step on this machine; None where the network's library is not installed."""
     from guidino_cli.engine.measuring import measure_cost
 
     try:
         return {"side": side, **asdict(measure_cost(name, side))}
     except DependencyError as error:
-        if is_asked_for:
+        if is_named:
             log_info(str(error))
     return {"side": side, **dict.fromkeys(("multiply_adds", "memory_mb", "seconds"))}
 
@@ -94,7 +89,7 @@ def _cost(name: str, *, side: int, is_asked_for: bool) -> dict[str, Any]:
 def _list(rows: Sequence[dict[str, Any]], *, measure: bool, side: int) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("name", no_wrap=True)
-    for title in ("learns", "total", *(("G mult-adds", "step MB", "step s") if measure else ())):
+    for title in ("trained", "total", *(("G mult-adds", "step MB", "step s") if measure else ())):
         table.add_column(title, no_wrap=True, justify="right")
     for title in ("guide", *(() if measure else ("backbone", "extra", "paper"))):
         table.add_column(title, no_wrap=True)
@@ -104,10 +99,10 @@ def _list(rows: Sequence[dict[str, Any]], *, measure: bool, side: int) -> None:
             _scaled(row.get("memory_mb"), 1, 0),
             _scaled(row.get("seconds"), 1, 2),
         )
-        words = (_backbone_mark(row), row["needs"] or "-", row["paper"].split(",")[0])
+        texts = (_short_backbone(row), row["needs"] or "-", row["paper"].split(",")[0])
         guide = "".join(place[0] for place in row["guide_at"])
         sizes = (_scaled(row["trainable"], 1e6), _scaled(row["total"], 1e6))
-        table.add_row(row["name"], *sizes, *(costs if measure else ()), guide, *(() if measure else words))
+        table.add_row(row["name"], *sizes, *(costs if measure else ()), guide, *(() if measure else texts))
     console = Console(highlight=False)
     console.print(table)
     console.print(_NOTES)
@@ -115,7 +110,7 @@ def _list(rows: Sequence[dict[str, Any]], *, measure: bool, side: int) -> None:
         console.print(f"Measured on this CPU: forward and backward of one image of {side}x{side} px, without backbone.")
 
 
-def _backbone_mark(row: dict[str, Any]) -> str:
+def _short_backbone(row: dict[str, Any]) -> str:
     return "-" if row["backbone"] is None else row["backbone"].split()[-1]
 
 
@@ -124,15 +119,16 @@ def _scaled(value: float | None, unit: float, digits: int = 1) -> str:
 
 
 def _describe(row: dict[str, Any], *, side: int) -> None:
-    """One network on a few lines."""
+    """Print one segmenter on a few lines."""
     options = ", ".join(f"{name}={value}" for name, value in _options(row["name"]).items()) or "none"
     presets = [name for name in preset_names() if load_preset(name).model.segmenter.name == row["name"]]
+    trainable, total = (_scaled(row[key], 1e6, 3) for key in ("trainable", "total"))
     lines = {
         "paper": row["paper"],
         "what": row["summary"],
         "when": row["use"],
         "reads": "the image" if row["backbone"] is None else f"a backbone (sizes with {row['backbone']})",
-        "weights": f"{_scaled(row['trainable'], 1e6, 3)} M learn, {_scaled(row['total'], 1e6, 3)} M in all (2 classes)",
+        "weights": f"{trainable} M trained, {total} M total (2 classes)",
         "guide at": ", ".join(row["guide_at"]),
         "extra": f"pip install 'guidino[{row['needs']}]'" if row["needs"] else "none",
         "options": options,
@@ -153,21 +149,21 @@ def _describe(row: dict[str, Any], *, side: int) -> None:
 
 
 def _options(name: str) -> dict[str, Any]:
-    """What a preset may set in `model.segmenter.options`, with the defaults."""
-    given = {"num_classes", "in_channels", "dense_channels"}
+    """Keys of `model.segmenter.options` with their defaults."""
+    set_by_program = {"num_classes", "in_channels", "dense_channels"}
     parameters = inspect.signature(find("segmenter", name, SEGMENTERS)).parameters
-    return {key: item.default for key, item in parameters.items() if key not in given}
+    return {key: item.default for key, item in parameters.items() if key not in set_by_program}
 
 
 def _markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """A paragraph a network: name, size, what it is, when to use it."""
+    """One paragraph per segmenter: title, size, paper, summary and use."""
     return "\n\n".join(
-        f"**{row['title']}** (`{row['name']}`, {_size_words(row)}; {row['paper']})\n{row['summary']}\n{row['use']}"
+        f"**{row['title']}** (`{row['name']}`, {_format_size(row)}; {row['paper']})\n{row['summary']}\n{row['use']}"
         for row in rows
     )
 
 
-def _size_words(row: dict[str, Any]) -> str:
+def _format_size(row: dict[str, Any]) -> str:
     if row["trainable"] is None:
         return "its size depends on its name"
     size = f"{row['trainable'] / 1e6:.2f} M"

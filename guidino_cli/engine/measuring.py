@@ -14,10 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import DINOv3ViTConfig, DINOv3ViTModel, Sam2HieraDetModel
 
 from guidino_cli.errors import ResourceError
-from guidino_cli.models import SEGMENTERS
 from guidino_cli.models.backbones.sam2 import SAM2, hiera_config
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.segmenters.registry import HIERA_L, SEGMENTER_INFO, ModelSize
+from guidino_cli.models.segmenters.registry import HIERA_L, SEGMENTER_INFO, SEGMENTERS, ModelSize
 from guidino_cli.registry import create
 
 NUM_CLASSES = 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from guidino_cli.errors import ConfigError
+from guidino_cli.models.segmenters.registry import SEGMENTERS
 from guidino_cli.registry import create, find
 
 if TYPE_CHECKING:
@@ -12,32 +13,6 @@ if TYPE_CHECKING:
     from guidino_cli.models.backbones.spec import BackboneSpec
     from guidino_cli.models.composed import Model
 
-SEGMENTERS = {
-    "unet": "guidino_cli.models.segmenters.unet:UNet",
-    "nnwnet": "guidino_cli.models.segmenters.nnwnet:NNWNet",
-    "nnunet": "guidino_cli.models.segmenters.nnunet:NNUNet",
-    "segdino": "guidino_cli.models.segmenters.segdino:SegDINO",
-    "seg-guidino": "guidino_cli.models.segmenters.seg_guidino:SegGuiDINO",
-    "dino-unet": "guidino_cli.models.segmenters.dino_unet:DinoUNet",
-    "swin-unet": "guidino_cli.models.segmenters.swin_unet:SwinUNet",
-    "light2d": "guidino_cli.models.segmenters.light2d:Light2D",
-    "dynunet": "guidino_cli.models.segmenters.monai_convolutional:DynUNet",
-    "segresnet": "guidino_cli.models.segmenters.monai_convolutional:SegResNet",
-    "unetpp": "guidino_cli.models.segmenters.monai_convolutional:UNetPlusPlus",
-    "attention-unet": "guidino_cli.models.segmenters.monai_convolutional:AttentionUNet",
-    "unetr": "guidino_cli.models.segmenters.monai_transformers:UNETR",
-    "swin-unetr": "guidino_cli.models.segmenters.monai_transformers:SwinUNETR",
-    "segformer": "guidino_cli.models.segmenters.segformer:SegFormer",
-    "upernet-swin": "guidino_cli.models.segmenters.upernet_swin:UperNetSwin",
-    "meddinov3": "guidino_cli.models.segmenters.meddinov3:MedDINOv3",
-    "u-kan": "guidino_cli.models.segmenters.ukan:UKAN",
-    "u-mamba": "guidino_cli.models.segmenters.u_mamba:UMamba",
-    "swin-umamba": "guidino_cli.models.segmenters.swin_umamba:SwinUMamba",
-    "smp": "guidino_cli.models.segmenters.smp:SMP",
-    "h2former": "guidino_cli.models.segmenters.h2former:H2Former",
-    "trans-unet": "guidino_cli.models.segmenters.trans_unet:TransUNet",
-    "sam2-unet": "guidino_cli.models.segmenters.sam2_unet:SAM2UNet",
-}
 BACKBONES = {
     "dinov3": "guidino_cli.models.backbones.dino:load_dino",
     "dinov2": "guidino_cli.models.backbones.dino:load_dino",

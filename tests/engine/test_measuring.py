@@ -3,26 +3,14 @@
 import pytest
 
 from guidino_cli.engine.measuring import count_multiply_adds, measure_cost, measure_size
-from guidino_cli.models import SEGMENTERS
-from guidino_cli.models.segmenters.registry import MODEL_SIZES, SEGMENTER_INFO
-from guidino_cli.registry import find
+from guidino_cli.models.segmenters.registry import SEGMENTER_INFO
 
 
-@pytest.mark.parametrize("name", MODEL_SIZES)
-def test_the_size_that_is_listed_is_what_the_network_has(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name, row in SEGMENTER_INFO.items() if row.size is not None])
+def test_the_listed_size_is_that_of_the_network(name: str) -> None:
     if SEGMENTER_INFO[name].needs == "monai":
         pytest.importorskip("monai")
-    assert measure_size(name) == MODEL_SIZES[name]
-
-
-def test_every_network_has_a_size_but_the_one_that_stands_for_many() -> None:
-    assert set(SEGMENTERS) - set(MODEL_SIZES) == {"smp"}
-
-
-@pytest.mark.parametrize("name", SEGMENTERS)
-def test_the_places_of_a_guide_that_are_listed_are_those_of_the_network(name: str) -> None:
-    kind = find("segmenter", name, SEGMENTERS)
-    assert set(SEGMENTER_INFO[name].guided_at) == kind.guided_at - (set() if kind.reads_image else {"input"})
+    assert measure_size(name) == SEGMENTER_INFO[name].size
 
 
 def test_the_weights_of_the_u_net_are_those_of_the_papers_code_with_a_second_class() -> None:

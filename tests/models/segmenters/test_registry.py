@@ -1,16 +1,42 @@
-"""What is said of every segmenter."""
+"""The table of segmenters against their classes, the presets and the documentation."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
-from guidino_cli.models import SEGMENTERS
-from guidino_cli.models.segmenters.registry import SEGMENTER_INFO
+import pytest
+
+from guidino_cli.commands.models import run
+from guidino_cli.config import load_preset, preset_names
+from guidino_cli.models.segmenters.registry import SEGMENTER_INFO, SEGMENTERS
+from guidino_cli.registry import find
 
 
-def test_every_registered_segmenter_is_described_and_nothing_else() -> None:
-    assert list(SEGMENTER_INFO) == list(SEGMENTERS)
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_a_row_states_what_its_class_reads_and_where_a_guide_can_act(name: str) -> None:
+    row, segmenter = SEGMENTER_INFO[name], find("segmenter", name, SEGMENTERS)
+    assert (row.backbone is not None) == segmenter.uses_backbone
+    assert set(row.guided_at) == segmenter.guided_at - (set() if segmenter.reads_image else {"input"})
 
 
-def test_the_page_of_networks_says_of_each_what_the_list_says() -> None:
+def test_every_segmenter_has_a_size_except_the_name_that_stands_for_many() -> None:
+    assert [name for name, row in SEGMENTER_INFO.items() if row.size is None] == ["smp"]
+
+
+def test_every_segmenter_has_a_preset() -> None:
+    used = {load_preset(name).model.segmenter.name.partition(":")[0] for name in preset_names()}
+    assert set(SEGMENTERS) - used <= {"smp"}
+
+
+def test_the_documentation_describes_every_segmenter(capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
-    missing = [name for name, about in SEGMENTER_INFO.items() if f"{about.summary}\n{about.use}" not in page]
-    assert not missing, "run `guidino models --markdown` and put it into docs/models.md"
+    run([], measure=False, side=256, form="markdown")
+    missing = [paragraph for paragraph in capsys.readouterr().out.strip().split("\n\n") if paragraph not in page]
+    assert not missing, "copy the output of `guidino models --markdown` into docs/models.md"
+
+
+def test_the_table_imports_no_torch() -> None:
+    code = "import json, sys; import guidino_cli.models.segmenters.registry; print(json.dumps('torch' in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) is False
