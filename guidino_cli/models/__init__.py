@@ -1,4 +1,4 @@
-"""The parts a model is made of, and how a configuration becomes a model."""
+"""Registries of a model's parts, and `build_model`: from settings to a model."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ GUIDES = {"tokenbook": "guidino_cli.models.guides:TokenBook"}
 def build_model(
     settings: ModelSettings, *, num_classes: int, offline: bool = False, backbone_spec: BackboneSpec | None = None
 ) -> Model:
-    """Make the model of a configuration; a backbone's pretrained weights are loaded, everything else is fresh.
+    """Build a model: a backbone's pretrained weights are loaded, everything else is randomly initialised.
 
-    The segmenter's fresh weights depend on torch's seed alone, not on the backbone or guide beside it.
+    The segmenter's initial weights depend on torch's seed alone, not on the backbone or guide beside it.
 
     Args:
         settings: The parts.
@@ -39,14 +39,14 @@ def build_model(
         backbone_spec: Build the backbone from this spec with random weights, which the caller replaces.
 
     Raises:
-        ConfigError: A part or option does not exist, or the parts make no sense together.
+        ConfigError: A part or option does not exist, or the parts do not fit each other.
         WeightsError: The backbone's weights are missing, gated or do not fit.
     """
     import torch
 
     from guidino_cli.models.composed import Model
 
-    _require_fitting(settings)
+    _require_compatible(settings)
     part, reads_backbone = settings.segmenter, find("segmenter", settings.segmenter.name, SEGMENTERS).uses_backbone
     if settings.backbone is None:
         return Model(create("segmenter", part.name, SEGMENTERS, part.options, num_classes=num_classes))
@@ -57,9 +57,11 @@ def build_model(
 
             backbone = build_from_spec(backbone_spec)
         else:
-            backbone = build_backbone(settings.backbone.name, settings.backbone.options, offline=offline)
+            name, options = settings.backbone.name, settings.backbone.options
+            frozen = settings.finetune is None and settings.lora is None
+            backbone = build_backbone(name, options, offline=offline, frozen=frozen)
         if settings.finetune is not None:
-            from guidino_cli.models.lora import enable_full_finetuning
+            from guidino_cli.models.finetuning import enable_full_finetuning
 
             enable_full_finetuning(backbone, settings.finetune)
         if settings.lora is not None:
@@ -78,8 +80,8 @@ def build_model(
     )
 
 
-def _require_fitting(settings: ModelSettings) -> None:
-    """Refuse parts that make no sense together, before any weights are looked for."""
+def _require_compatible(settings: ModelSettings) -> None:
+    """Refuse parts that do not fit each other, before any weights are looked for."""
     name = settings.segmenter.name
     kind = find("segmenter", name, SEGMENTERS)
     if settings.backbone is None and kind.uses_backbone:
@@ -99,7 +101,20 @@ def _require_fitting(settings: ModelSettings) -> None:
         )
 
 
-def build_backbone(name: str, options: dict, *, offline: bool = False):  # type: ignore[no-untyped-def]
-    """Load one backbone by its registered name; see `build_model` for the errors."""
-    given = {} if name in {"random", "embedded", "guidino-tiny"} else {"family": name, "offline": offline}
+def build_backbone(  # type: ignore[no-untyped-def]
+    name: str, options: dict, *, offline: bool = False, frozen: bool = False
+):
+    """Load one backbone by its registered name; see `build_model` for the errors.
+
+    Args:
+        name: Key of `BACKBONES`.
+        options: Keyword arguments of its loader.
+        offline: Never ask the hub.
+        frozen: It will neither be adapted nor saved as a transformers model, so it may be built without transformers.
+    """
+    given: dict[str, object] = {"family": name, "offline": offline}
+    if name in {"random", "embedded"}:
+        given = {}
+    elif name == "guidino-tiny":
+        given = {"frozen": frozen}
     return create("backbone", name, BACKBONES, options, **given)

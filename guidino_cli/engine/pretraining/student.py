@@ -14,7 +14,7 @@ from guidino_cli.engine.pretraining.data import fingerprint_images
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import build_backbone
 from guidino_cli.models.base import Backbone
-from guidino_cli.models.lora import set_drop_path
+from guidino_cli.models.finetuning import set_drop_path
 from guidino_cli.models.pretrained.hub import replace_hint
 from guidino_cli.models.pretrained.strict_loading import hash_weights
 from guidino_cli.pretrain_config import DistillSettings, PretrainConfig

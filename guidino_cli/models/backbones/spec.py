@@ -10,7 +10,7 @@ from guidino_cli.models.backbones.convnext import ConvNeXt
 from guidino_cli.models.backbones.dino import as_backbone
 from guidino_cli.models.backbones.vit import ViT
 from guidino_cli.models.base import Backbone
-from guidino_cli.models.lora import get_transformers_model
+from guidino_cli.models.finetuning import get_transformers_model
 from guidino_cli.models.pretrained.loading import ARCHITECTURES, LoadedNetwork
 
 

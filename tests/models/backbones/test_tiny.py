@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ import torch
 from guidino_cli.errors import WeightsError
 from guidino_cli.models import build_backbone
 from guidino_cli.models.backbones import tiny
+from guidino_cli.models.backbones.spec import describe_backbone
 from guidino_cli.models.backbones.tiny import WEIGHTS_FILE, load_tiny
 from guidino_cli.models.pretrained.catalogue import TINY_FEATURES
 from guidino_cli.models.pretrained.feature_checks import feature_fingerprint, make_test_image, max_feature_difference
+from guidino_cli.models.pretrained.strict_loading import hash_weights
 
 
 def test_the_file_is_the_known_one_and_within_twelve_megabytes() -> None:
@@ -27,6 +30,20 @@ def test_it_is_built_by_its_name_without_network_or_extra() -> None:
     (dense,) = backbone(torch.rand(1, 1, 56, 70))
     assert dense.shape == (1, 384, 8, 10)
     assert backbone.is_frozen
+
+
+@pytest.mark.parametrize("options", [{}, {"layers": [1, 3, 6], "norm": False}, {"scale": 2.0}], ids=str)
+@pytest.mark.parametrize("size", [(126, 126), (98, 70), (518, 518)], ids=str)
+def test_frozen_it_gives_the_maps_of_transformers_without_transformers(size: tuple[int, int], options: Any) -> None:
+    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    for ours, theirs in zip(load_tiny(frozen=True, **options)(image), load_tiny(**options)(image), strict=True):
+        assert (ours - theirs).abs().max() <= 1e-5 * theirs.std()
+
+
+def test_frozen_it_has_the_weights_and_the_configuration_of_transformers() -> None:
+    ours, theirs = load_tiny(frozen=True, layers=[4]), load_tiny(layers=[4])
+    assert hash_weights(ours.vit) == hash_weights(theirs.vit)
+    assert describe_backbone(ours) == describe_backbone(theirs)
 
 
 def test_it_has_six_blocks() -> None:
