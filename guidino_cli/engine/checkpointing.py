@@ -8,18 +8,19 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor
 
 from guidino_cli.distributed import rank, run_on_main_process
 from guidino_cli.errors import ConfigError, DataError, UserError
 from guidino_cli.files import write_atomically
 from guidino_cli.progress import log_warning
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 def get_random_state(device: torch.device) -> dict[str, Any]:
@@ -187,7 +188,7 @@ class CheckpointManager(Generic[S]):
     def __init__(
         self,
         folder: StateFolder,
-        accelerator: Accelerator,
+        accelerator: "Accelerator",
         parts: Mapping[str, Stateful],
         *,
         state_type: type[S],
@@ -213,6 +214,8 @@ class CheckpointManager(Generic[S]):
 
     def capture(self, state: S) -> dict[str, Any]:
         """Tensors and plain values; every rank must call it."""
+        from accelerate.utils import gather_object  # Commands that only read a run need not import it.
+
         return {
             "format": self._version,
             "processes": self._accelerator.num_processes,
