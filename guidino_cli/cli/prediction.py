@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from guidino_cli.cli.dataclass_options import expand_dataclasses
+from guidino_cli.cli.run_checks import check_runs
 from guidino_cli.options.prediction import PredictOptions, TunePostOptions, VisualizeOptions
 
 _Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
@@ -27,6 +28,7 @@ def predict(
 
     Example: guidino predict runs/kvasir new-images/ -o masks/ --overlay
     """
+    check_runs([run, *options.ensemble], options.overrides)
     from guidino_cli.commands import predict as command
 
     command.run(run, images, out, options)
@@ -41,6 +43,7 @@ def tune_post(run: _Run, options: TunePostOptions) -> None:
 
     Example: guidino tune-post runs/kvasir
     """
+    check_runs([run, *options.ensemble], options.overrides)
     from guidino_cli.commands import tune_post as command
 
     command.run(run, options)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from guidino_cli.cli.run_checks import check_runs
 from guidino_cli.options.shared import Offline, Overwrite
 
 
@@ -58,6 +59,7 @@ def export(
 
     Example: guidino export runs/kvasir -o kvasir.onnx
     """
+    check_runs([run])
     from guidino_cli.commands import export as command
 
     command.run(run, out=out, batch=batch, tolerance=tolerance, overwrite=overwrite, offline=offline)

@@ -16,8 +16,9 @@ from guidino_cli.commands.train import (
 )
 from guidino_cli.config import RunConfig, load_preset, override
 from guidino_cli.engine.runs.folder import RunFolder
-from guidino_cli.engine.runs.loading import BaseRun, require_same_model
+from guidino_cli.engine.runs.loading import BaseRun
 from guidino_cli.engine.runs.merging import write_merged_backbone
+from guidino_cli.engine.runs.settings import require_same_model
 from guidino_cli.errors import ConfigError
 from guidino_cli.options.training import LoraTuneOptions, TrainOptions
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from guidino_cli.config import RunConfig, dump_config
 from guidino_cli.engine.runs.folder import RunFolder, run_facts
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.models import build_model
@@ -99,6 +100,7 @@ def test_results_that_are_no_numbers_are_no_match(make_run) -> None:
 
 def test_onnx_without_its_packages_ends_with_5(guidino, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("guidino_cli.engine.exporting.find_spec", lambda _: None)
+    (tmp_path / "config.yaml").write_text(dump_config(RunConfig()))
     outcome = guidino("export", tmp_path, "-o", tmp_path / "model.onnx")
     assert outcome.code == 5
     assert "guidino[export]" in outcome.stderr
@@ -106,6 +108,7 @@ def test_onnx_without_its_packages_ends_with_5(guidino, tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize(("name", "message"), [("model.pth", "ends in .pt2 or .onnx"), ("there.pt2", "is there")])
 def test_places_that_cannot_be_meant_are_refused(name: str, message: str, guidino, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(dump_config(RunConfig()))
     (tmp_path / "there.pt2").write_text("mine")
     outcome = guidino("export", tmp_path, "-o", tmp_path / name)
     assert outcome.code == 2

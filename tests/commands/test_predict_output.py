@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from guidino_cli import progress
-from guidino_cli.config import RunConfig, parse_config
+from guidino_cli.config import RunConfig, dump_config, parse_config
 from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
 from guidino_cli.models import build_model
 
@@ -73,7 +73,8 @@ def test_a_folder_inside_the_inputs_is_refused(guidino: Callable[..., Any], run:
 def test_a_place_below_a_file_is_refused_before_anything_is_loaded(guidino: Callable[..., Any], tmp_path: Path) -> None:
     image = save(tmp_path / "images" / "a.png")
     (tmp_path / "file").write_text("")
-    outcome = guidino("predict", tmp_path / "no-run", image, "-o", tmp_path / "file" / "out")
+    (tmp_path / "config.yaml").write_text(dump_config(RunConfig()))
+    outcome = guidino("predict", tmp_path, image, "-o", tmp_path / "file" / "out")
     assert outcome.code == 2
     assert "cannot be written to" in outcome.stderr
 

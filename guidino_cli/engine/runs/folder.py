@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from guidino_cli import __version__
-from guidino_cli.config import LoraSettings, RunConfig, dump_config, load_config
+from guidino_cli.config import LoraSettings, RunConfig, dump_config
 from guidino_cli.data.manifest import MANIFEST_NAME
 from guidino_cli.engine.checkpointing import StateFolder
 from guidino_cli.engine.run_folders import read_facts, read_history, require_new_run_folder, write_history
 from guidino_cli.engine.runs.best import BestWeights
+from guidino_cli.engine.runs.settings import read_run_config
 from guidino_cli.errors import DataError, WeightsError
 from guidino_cli.files import file_sha256, write_text
 from guidino_cli.models.backbones.spec import BackboneSpec, describe_backbone
@@ -106,20 +107,7 @@ class RunFolder(StateFolder):
 
     def config(self) -> RunConfig:
         """The run's configuration; `DataError` if this is no run folder."""
-        if not (self.path / "config.yaml").is_file():
-            raise DataError(f"{self.path}: {self._describe_folder()}; give the folder that `guidino train -o` wrote")
-        return load_config(self.path / "config.yaml")
-
-    def _describe_folder(self) -> str:
-        """Description of a folder that is not a run, to point out likely mix-ups."""
-        if not self.path.exists():
-            return "no such folder"
-        runs = sorted(path.parent.name for path in self.path.glob("*/config.yaml"))
-        if runs:
-            return f"a set of runs, not one of them ({', '.join(runs[:4])}{', ...' if len(runs) > 4 else ''})"
-        if (self.path / MANIFEST_NAME).is_file():
-            return "prepared data, not a run"
-        return "no config.yaml, so not a run"
+        return read_run_config(self.path)
 
     def facts(self) -> dict[str, Any]:
         """Content of `run.json`: classes, versions, weights and data of the run."""

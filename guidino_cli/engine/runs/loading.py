@@ -1,14 +1,14 @@
 """Load the trained model of a run folder, or initialize a new run from it."""
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from guidino_cli.config import ModelSettings, RunConfig, override
+from guidino_cli.config import ModelSettings, RunConfig
 from guidino_cli.engine.runs.best import has_lora
 from guidino_cli.engine.runs.folder import RunFolder
-from guidino_cli.errors import ConfigError, DataError, WeightsError
+from guidino_cli.engine.runs.settings import resolve_run_config
+from guidino_cli.errors import DataError, WeightsError
 from guidino_cli.files import file_sha256
 from guidino_cli.models import build_model
 from guidino_cli.models.composed import Model
@@ -32,10 +32,7 @@ def load_run(
         WeightsError: No trained weights, weights that do not fit, or another backbone than the run was trained with.
     """
     folder = RunFolder(path)
-    trained, facts = folder.config(), folder.facts()
-    config = override(trained, overrides)
-    _require_prediction_settings(path, overrides)
-    require_same_model(path, trained.model, config.model)
+    config, facts = resolve_run_config(path, overrides), folder.facts()
     folder.require_weights()
     settings = _without_initial_weights(config.model)
     model = build_model(
@@ -48,16 +45,6 @@ def load_run(
     if model.backbone is not None:
         model.backbone.freeze()
     return model.eval(), config, facts
-
-
-def _require_prediction_settings(path: Path, overrides: Iterable[str]) -> None:
-    """`ConfigError` for settings of training, which have no effect any more."""
-    for item in overrides:
-        section, key = item.partition(".")[0], item.partition("=")[0]
-        if section not in {"predict", "model"}:
-            raise ConfigError(
-                f"--set {key}: {path} is trained already; only predict.* can be set here, {key} when training"
-            )
 
 
 def _without_initial_weights(settings: ModelSettings) -> ModelSettings:
@@ -75,29 +62,6 @@ def require_same_backbone(model: Model, facts: dict[str, Any]) -> None:
             f"the backbone's weights have SHA-256 {found}, but the run was trained with {wanted} "
             f"({(facts.get('backbone') or {}).get('weights')}); use those"
         )
-
-
-def require_same_model(path: Path, old: ModelSettings, new: ModelSettings) -> None:
-    """`ConfigError` if two model configurations differ in more than the source of the backbone's weights."""
-    before, after = _flat(asdict(old)), _flat(asdict(new))
-    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-    # A folder or file instead of the short name; their hash tells whether the weights are the same.
-    allowed = {
-        "backbone.options.weights",
-        *(["backbone.options.size"] if "backbone.options.weights" in changed else []),
-    }
-    for name in changed:
-        if name not in allowed:
-            raise ConfigError(
-                f"{path}: model.{name} is what the run was trained with; only model.backbone.options.weights may change"
-            )
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
 
 
 @dataclass(frozen=True)

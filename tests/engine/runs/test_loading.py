@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from guidino_cli.config import RunConfig, override
 from guidino_cli.engine.runs.folder import RunFolder, run_facts
-from guidino_cli.engine.runs.loading import load_run, require_same_model
+from guidino_cli.engine.runs.loading import load_run
+from guidino_cli.engine.runs.settings import require_same_model
 from guidino_cli.errors import ConfigError, DataError, WeightsError
 from guidino_cli.models import build_model
 
