@@ -28,7 +28,7 @@ def predict(
 
     Example: guidino predict runs/kvasir new-images/ -o masks/ --overlay
     """
-    check_runs([run, *options.ensemble], options.overrides)
+    check_runs([run, *(options.ensemble or ())], options.overrides)
     from guidino_cli.commands import predict as command
 
     command.run(run, images, out, options)
@@ -43,7 +43,7 @@ def tune_post(run: _Run, options: TunePostOptions) -> None:
 
     Example: guidino tune-post runs/kvasir
     """
-    check_runs([run, *options.ensemble], options.overrides)
+    check_runs([run, *(options.ensemble or ())], options.overrides)
     from guidino_cli.commands import tune_post as command
 
     command.run(run, options)

@@ -80,7 +80,7 @@ def test_a_file_that_computes_something_else_is_not_kept(
         place.write_bytes(b"a file")
         return lambda image: [np.zeros((len(image), 2, SIDE, SIDE), dtype=np.float32)]
 
-    monkeypatch.setattr("guidino_cli.commands.export.export", wrong)
+    monkeypatch.setattr("guidino_cli.commands.export.export_model", wrong)
     run = make_run(guided=False)
     before = sorted(tmp_path.iterdir())
     outcome = guidino("export", run, "-o", tmp_path / "model.pt2")
@@ -106,7 +106,7 @@ def test_onnx_without_its_packages_ends_with_5(guidino, tmp_path: Path, monkeypa
     assert "guidino[export]" in outcome.stderr
 
 
-@pytest.mark.parametrize(("name", "message"), [("model.pth", "ends in .pt2 or .onnx"), ("there.pt2", "is there")])
+@pytest.mark.parametrize(("name", "message"), [("model.pth", "ends in .pt2 or .onnx"), ("there.pt2", "exists")])
 def test_places_that_cannot_be_meant_are_refused(name: str, message: str, guidino, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(dump_config(RunConfig()))
     (tmp_path / "there.pt2").write_text("mine")
