@@ -26,15 +26,15 @@ _MARGIN = 1.0
 def boundary_hinge(logits: Tensor, mask: Tensor) -> Tensor:
     """Mean over boundary pixels of relu(1 - (2y - 1) z), averaged over foreground classes.
 
-    The boundary of a class is its 3x3 dilation without its 3x3 erosion: one pixel inside, one outside; the image edge
-    is none. z is the class's logit minus the largest of the others, hence z1 - z0 for two classes.
+    The boundary of a class is its 3x3 dilation minus its 3x3 erosion: one pixel inside, one outside; the image edge is
+    no boundary. z is the class's logit minus the largest of the others, hence z1 - z0 for two classes.
 
     Args:
         logits: (B, K, H, W), K >= 2.
         mask: (B, H, W) class indices.
 
     Returns:
-        A scalar >= 0; 0 where no class has a boundary.
+        A scalar >= 0; 0 if no class has a boundary.
     """
     logits = logits.float()
     terms = [_hinge(_margin(logits, k), (mask == k).float()) for k in range(1, logits.shape[1])]
@@ -56,7 +56,7 @@ def _hinge(z: Tensor, y: Tensor) -> Tensor:
 def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
     """Mean over pixels of -log softmax(logits)[mask]; logits (B, K, H, W), mask (B, H, W)."""
     if torch.are_deterministic_algorithms_enabled():
-        # On CUDA torch has the loss of a list in a fixed order, that of a picture not.
+        # On CUDA torch is deterministic for (N, K) logits only.
         return F.cross_entropy(logits.float().movedim(1, -1).flatten(0, 2), mask.flatten())
     return F.cross_entropy(logits.float(), mask)
 
@@ -67,17 +67,17 @@ _SMOOTH = 1e-5
 def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
     """1 - mean over foreground classes of (2 sum p y + e) / (sum p + sum y + e), sums over batch and pixels, e = 1e-5.
 
-    Where several processes share a training step, the batch is that of all of them, as in nnU-Net.
+    The batch is that of all processes together, as in nnU-Net.
 
     Args:
         logits: (B, K, H, W).
         mask: (B, H, W) class indices.
 
     Returns:
-        A scalar in [0, 1]; 0 for a class that is absent from both.
+        A scalar in [0, 1]; a class that is absent from both contributes 0.
     """
     probabilities = logits.float().softmax(dim=1)[:, 1:]
-    # Not `F.one_hot`, which looks at every index on the CPU and makes integers of eight bytes on the way.
+    # Not `F.one_hot`, which checks every index on the CPU and allocates int64.
     classes = torch.arange(1, logits.shape[1], device=mask.device).view(-1, 1, 1)
     truth = (mask[:, None] == classes).to(probabilities.dtype)
     axes = (0, 2, 3)
@@ -100,7 +100,7 @@ class _SumOverRanks(torch.autograd.Function):
         return all_reduce_sum(gradients[0])
 
 
-# Rounding may bring a guide to exactly 0 or 1, where its logit is infinite.
+# Rounding may make a guide exactly 0 or 1, where its logit is infinite.
 _EPSILON = 1e-6
 
 
@@ -109,7 +109,7 @@ def guide_cross_entropy(guide: Tensor, target: Tensor) -> Tensor:
 
     Args:
         guide: (B, G, h, w) in [0, 1].
-        target: (B, G, h, w) share of foreground in each cell, in [0, 1].
+        target: (B, G, h, w) fraction of foreground in each cell, in [0, 1].
 
     Returns:
         The mean over cells. As the cross-entropy is linear in the truth, this is the mean over pixels of equation 3 for
@@ -120,20 +120,20 @@ def guide_cross_entropy(guide: Tensor, target: Tensor) -> Tensor:
 
 
 def guide_mean_squared_error(guide: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error, what the authors' code minimises instead of equation 3 (their target is one pixel a cell)."""
+    """Mean squared error; the authors' code minimizes it instead of equation 3, with one pixel per cell as target."""
     return F.mse_loss(guide.float(), target.float())
 
 
-# Side of the square around a pixel, how much a pixel that differs from all of it weighs more, and the IoU's smoothing.
-_SIDE, _WEIGHT, _STRUCTURE_SMOOTH = 31, 5.0, 1.0
+# Side of the square around a pixel, additional weight of a pixel that differs from all of it, smoothing of the IoU.
+_SQUARE, _EDGE_WEIGHT, _IOU_SMOOTH = 31, 5.0, 1.0
 
 
 def structure_loss(logits: Tensor, mask: Tensor) -> Tensor:
     """Weighted binary cross-entropy plus 1 - weighted IoU, each a mean over images and foreground classes.
 
-    A pixel weighs 1 + 5 |m - y|, where m is the share of its class among the pixels of the 31 x 31 square around it
-    that lie within the image; the authors' code counts those outside as background. Of several classes each is set
-    against all others, by its softmax probability.
+    The weight of a pixel is 1 + 5 |m - y|, where m is the fraction of its class among the pixels of the 31 x 31 square
+    around it that are inside the image; the authors' code counts those outside as background. With several classes,
+    each is compared with all others, by its softmax probability.
 
     Args:
         logits: (B, K, H, W), K >= 2.
@@ -143,22 +143,23 @@ def structure_loss(logits: Tensor, mask: Tensor) -> Tensor:
         A scalar >= 0.
     """
     logits = logits.float()
-    terms = [_of_class(_against_others(logits, k), (mask == k).float()) for k in range(1, logits.shape[1])]
+    classes = range(1, logits.shape[1])
+    terms = [_bce_plus_iou(_one_vs_rest_logit(logits, k), (mask == k).float()) for k in classes]
     return torch.stack(terms).mean()
 
 
-def _against_others(logits: Tensor, k: int) -> Tensor:
-    """(B, H, W): the number whose sigmoid is the softmax probability of class k."""
+def _one_vs_rest_logit(logits: Tensor, k: int) -> Tensor:
+    """(B, H, W): the logit whose sigmoid is the softmax probability of class k."""
     others = torch.cat([logits[:, :k], logits[:, k + 1 :]], dim=1)
     return logits[:, k] - others.logsumexp(dim=1)
 
 
-def _of_class(z: Tensor, y: Tensor) -> Tensor:
-    around = F.avg_pool2d(y[:, None], _SIDE, stride=1, padding=_SIDE // 2, count_include_pad=False)[:, 0]
-    weight = 1 + _WEIGHT * (around - y).abs()
+def _bce_plus_iou(z: Tensor, y: Tensor) -> Tensor:
+    around = F.avg_pool2d(y[:, None], _SQUARE, stride=1, padding=_SQUARE // 2, count_include_pad=False)[:, 0]
+    weight = 1 + _EDGE_WEIGHT * (around - y).abs()
     axes = (1, 2)
     entropy = F.binary_cross_entropy_with_logits(z, y, reduction="none")
     p = torch.sigmoid(z)
     overlap, total = (p * y * weight).sum(axes), ((p + y) * weight).sum(axes)
-    iou = (overlap + _STRUCTURE_SMOOTH) / (total - overlap + _STRUCTURE_SMOOTH)
+    iou = (overlap + _IOU_SMOOTH) / (total - overlap + _IOU_SMOOTH)
     return ((entropy * weight).sum(axes) / weight.sum(axes) + 1 - iou).mean()

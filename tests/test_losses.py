@@ -54,7 +54,7 @@ def test_the_edge_of_the_image_is_no_boundary(label: int) -> None:
     assert boundary_hinge(_scores(torch.zeros(1, 4, 4)), torch.full((1, 4, 4), label)).item() == 0
 
 
-def test_of_several_classes_the_margin_is_to_the_strongest_other() -> None:
+def test_the_margin_of_several_classes_is_to_the_strongest_other() -> None:
     """Logits (0, 2, 1): class 1 wins by 1 over class 2, so its own side costs nothing."""
     logits = torch.tensor([0.0, 2.0, 1.0]).view(1, 3, 1, 1).expand(1, 3, 4, 8)
     inside = boundary_hinge(logits, _halves())
@@ -75,7 +75,7 @@ def test_undecided_costs_the_logarithm_of_the_number_of_classes(num_classes: int
     assert cross_entropy(torch.zeros(2, num_classes, 4, 4), mask).item() == pytest.approx(math.log(num_classes))
 
 
-def test_of_two_classes_it_is_the_binary_cross_entropy_of_their_difference() -> None:
+def test_cross_entropy_of_two_classes_is_binary_cross_entropy_of_their_difference() -> None:
     logits, mask = torch.randn(2, 2, 4, 4), torch.randint(0, 2, (2, 4, 4))
     expected = F.binary_cross_entropy_with_logits(logits[:, 1] - logits[:, 0], mask.float())
     torch.testing.assert_close(cross_entropy(logits, mask), expected)
@@ -85,7 +85,7 @@ def test_half_precision_logits_are_computed_in_full_precision() -> None:
     assert cross_entropy(torch.zeros(1, 2, 2, 2).half(), torch.zeros(1, 2, 2).long()).dtype == torch.float32
 
 
-def test_the_form_with_a_fixed_order_of_sums_is_the_same_loss() -> None:
+def test_the_deterministic_cross_entropy_is_the_same_loss() -> None:
     logits, mask = torch.randn(2, 3, 4, 5, requires_grad=True), torch.randint(0, 3, (2, 4, 5))
     plain = cross_entropy(logits, mask)
     torch.use_deterministic_algorithms(True)
@@ -126,7 +126,7 @@ def test_sums_run_over_the_batch() -> None:
     assert dice_loss(torch.zeros(2, 2, 8, 8), mask).item() == pytest.approx(1 / 2, abs=1e-5)
 
 
-def test_foreground_classes_count_alike_and_the_background_not_at_all() -> None:
+def test_foreground_classes_have_equal_weight_and_the_background_none() -> None:
     """Class 1 is right, class 2 is missed."""
     mask = torch.tensor([[[0, 0, 1, 2]]])
     found = torch.tensor([[[0, 0, 1, 0]]])
@@ -149,7 +149,7 @@ def test_undecided_costs_the_logarithm_of_two() -> None:
     assert guide_cross_entropy(guide, torch.rand(1, 1, 4, 4)).item() == pytest.approx(math.log(2))
 
 
-def test_it_is_equation_3_averaged_over_the_pixels_of_the_cells() -> None:
+def test_the_guide_loss_is_equation_3_averaged_over_the_pixels_of_the_cells() -> None:
     torch.manual_seed(0)
     guide, pixels = torch.rand(2, 1, 3, 3), (torch.rand(2, 1, 48, 48) > 0.7).float()
     spread = guide.repeat_interleave(16, dim=2).repeat_interleave(16, dim=3)
@@ -165,7 +165,7 @@ def test_a_guide_at_the_end_of_its_range_has_a_finite_cost(value: float) -> None
     assert right.item() == pytest.approx(0, abs=1e-5)
 
 
-def test_the_least_cost_is_at_the_share_of_foreground() -> None:
+def test_the_guide_loss_is_minimal_at_the_fraction_of_foreground() -> None:
     target = torch.full((1, 1, 1, 1), 0.3)
     costs = {g: guide_cross_entropy(torch.full((1, 1, 1, 1), g), target).item() for g in (0.2, 0.3, 0.4)}
     assert min(costs, key=costs.__getitem__) == 0.3
@@ -198,7 +198,7 @@ def test_an_empty_mask_that_is_found_costs_next_to_nothing() -> None:
     assert structure_loss(_binary(torch.full((1, 4, 5), -20.0)), mask).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_a_pixel_weighs_more_the_less_its_surroundings_are_like_it() -> None:
+def test_pixels_that_differ_from_their_surroundings_have_more_weight() -> None:
     """Four pixels, one of them foreground: the square covers all, so its share is 1/4; weights 4.75, 2.25 thrice.
 
     z is ln 3 on the foreground pixel (p 3/4) and 0 elsewhere (p 1/2).
@@ -223,14 +223,14 @@ def test_the_square_around_a_pixel_reaches_fifteen_pixels_far() -> None:
     assert structure_loss(_binary(torch.zeros(1, 40, 1)), mask).item() == pytest.approx(expected)
 
 
-def test_images_count_alike() -> None:
+def test_images_have_equal_weight() -> None:
     torch.manual_seed(0)
     logits, mask = torch.randn(3, 2, 6, 6), torch.randint(0, 2, (3, 6, 6))
     each = [structure_loss(logits[i : i + 1], mask[i : i + 1]) for i in range(3)]
     torch.testing.assert_close(structure_loss(logits, mask), torch.stack(each).mean())
 
 
-def test_of_several_classes_each_is_set_against_all_others() -> None:
+def test_each_of_several_classes_is_compared_with_all_others() -> None:
     torch.manual_seed(0)
     logits, mask = torch.randn(2, 3, 6, 6), torch.randint(0, 3, (2, 6, 6))
     p = logits.softmax(dim=1)

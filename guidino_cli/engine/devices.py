@@ -1,4 +1,4 @@
-"""Which device to compute on, in which precision."""
+"""Device and precision of a computation."""
 
 import torch
 
@@ -11,7 +11,7 @@ def pick_device(name: str | None) -> torch.device:
     """The named device, or the best one present.
 
     Raises:
-        ConfigError: The device is not there.
+        ConfigError: The device does not exist.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu")
@@ -19,7 +19,7 @@ def pick_device(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        # torch answers an unknown name with the whole list of its devices, most of which nobody has.
+        # For an unknown name torch lists all device types it knows.
         reason = (
             str(error).splitlines()[0].partition("Expected one of")[0].partition(". ")[0].strip()
             or "no such device type"
@@ -31,7 +31,7 @@ def pick_device(name: str | None) -> torch.device:
 
 
 def require_device_in_use(name: str | None, used: torch.device) -> None:
-    """`ConfigError` if the named device is not there, or not the one that accelerate uses."""
+    """`ConfigError` if the named device does not exist, or is not the one that accelerate uses."""
     if name is None:
         return
     wanted = pick_device(name)
@@ -44,13 +44,13 @@ def require_device_in_use(name: str | None, used: torch.device) -> None:
 def resolve_precision(wanted: str, device: str | None) -> str:
     """Resolve "auto": bf16 or fp16 on CUDA, full precision on a CPU.
 
-    Without units for it, bf16 is five times slower on a CPU. With them it is fast, but for the user to ask for.
+    bf16 is five times slower on a CPU without instructions for it. With them it is fast, but only used on request.
 
-    Gradients of an untrained GuiDINO-W in bf16 differ by two thirds of their length from those in full precision. That
-    is the network's doing, not bf16's: in full precision they change as much when its image changes by as little as
-    bf16 rounds (1 part in 256), since batch normalisation divides by the spread of a few values at first. With fixed
-    statistics the difference is 3 %; after 25 steps it is 2 %, where another batch makes one of 170 %. The TokenBook
-    computes in full precision whatever surrounds it.
+    Gradients of an untrained GuiDINO-W in bf16 differ by two thirds of their norm from those in full precision. This is
+    due to the network, not to bf16: in full precision they change as much when the image changes by the rounding error
+    of bf16 (1 part in 256), since batch normalization divides by the spread of a few values at first. With fixed
+    statistics the difference is 3 %; after 25 steps it is 2 %, while another batch differs by 170 %. The TokenBook
+    always computes in full precision.
     """
     without_cuda = device == "cpu" or not torch.cuda.is_available()
     if wanted == "fp16" and without_cuda:
@@ -59,20 +59,20 @@ def resolve_precision(wanted: str, device: str | None) -> str:
         return wanted
     if without_cuda:
         return "no"
-    # Before Ampere torch imitates bf16, slowly.
+    # Before Ampere torch emulates bf16, slowly.
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
 def bf16_emulation_warning(wanted: str, device: str | None) -> str | None:
-    """A warning for who wants bf16 of a processor that has no units for it, else None; so too where that is unknown."""
+    """A warning if bf16 is requested on a CPU known to have no instructions for it, else None."""
     if wanted != "bf16" or (device != "cpu" and torch.cuda.is_available()):
         return None
     if not emulates_bf16():
         return None
-    return "train.precision is bf16, but this processor has no units for it and imitates it slowly; use no or auto"
+    return "train.precision is bf16, but this CPU has no instructions for it and emulates it slowly; use no or auto"
 
 
 def to_float32(prediction: Prediction) -> Prediction:
-    """A prediction whose loss can be summed over many pixels: in single precision."""
+    """Convert logits and guide to single precision, in which losses can be summed over many pixels."""
     guide = prediction.guide
     return Prediction([logits.float() for logits in prediction.logits], None if guide is None else guide.float())

@@ -1,4 +1,4 @@
-"""A trained model as one file that runs without guidino: written, read back, and compared with the model."""
+"""Export of a trained model to a PyTorch (.pt2) or ONNX file, and the comparison of that file with the model."""
 
 import logging
 import warnings
@@ -21,7 +21,7 @@ Runner = Callable[[Tensor], Sequence[np.ndarray]]
 
 
 class ExportModule(nn.Module):
-    """What is exported: images in, probabilities and, with a guide, the guide out, all at the size of the images.
+    """The exported module: from images to probabilities and, with a guide, guide maps, all in image size.
 
     Args:
         model: In evaluation mode.
@@ -43,7 +43,7 @@ class ExportModule(nn.Module):
 
 
 def output_names(model: Model) -> list[str]:
-    """Of an exported model, in order."""
+    """Names of the outputs of an exported model, in order."""
     return ["probabilities"] if model.guide is None else ["probabilities", "guide"]
 
 
@@ -52,12 +52,12 @@ def export_model(model: Model, path: Path, *, image_shape: tuple[int, int, int, 
 
     Args:
         model: In evaluation mode, on the CPU.
-        path: Its ending decides the format.
-        image_shape: (B, 3, H, W), the only one the file will take.
+        path: Its suffix decides the format.
+        image_shape: (B, 3, H, W), the only shape that the file will accept.
 
     Raises:
-        DependencyError: ONNX without its packages.
-        ConfigError: The model has parts that the format cannot express.
+        DependencyError: A package for ONNX is missing.
+        ConfigError: The format cannot express a part of the model.
     """
     kind = path.suffix.lower()
     if kind == ".onnx":
@@ -66,7 +66,7 @@ def export_model(model: Model, path: Path, *, image_shape: tuple[int, int, int, 
     write = _write_onnx if kind == ".onnx" else _write_pt2
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            # Of the exporters' own workings; what counts is compared afterwards.
+            # About internals of the exporters; the result is verified afterwards.
             warnings.simplefilter("ignore")
             logging.getLogger("torch.onnx").setLevel(logging.ERROR)
             write(module, example, path, output_names(model))
@@ -79,7 +79,7 @@ def export_model(model: Model, path: Path, *, image_shape: tuple[int, int, int, 
 
 
 def require_onnx() -> None:
-    """`DependencyError` if a package that writes, reads or runs ONNX is missing."""
+    """`DependencyError` if a package for ONNX is missing."""
     missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
     if missing:
         raise DependencyError(f"ONNX needs {', '.join(missing)}; pip install 'guidino[export]', or write a .pt2 file")
@@ -87,17 +87,17 @@ def require_onnx() -> None:
 
 @torch.no_grad()
 def max_abs_difference(model: Model, runner: Runner, *, image_shape: tuple[int, ...], seed: int = 0) -> float:
-    """Largest absolute difference between a model and its file, over all outputs, of noise and of a smooth image."""
+    """Largest absolute difference between the outputs of a model and its file, for noise and for a smooth image."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(image_shape, generator=generator)
     coarse = torch.rand((*image_shape[:2], 4, 4), generator=generator)
     smooth = F.interpolate(coarse, size=image_shape[-2:], mode="bilinear", align_corners=False)
-    gaps = []
+    differences = []
     for image in (noise, smooth):
         ours, theirs = ExportModule(model).eval()(image), runner(image)
-        gaps += [float(np.abs(a.numpy() - b).max()) for a, b in zip(ours, theirs, strict=True)]
-    # A gap that is no number is no match.
-    return float("inf") if any(np.isnan(gap) for gap in gaps) else max(gaps)
+        differences += [float(np.abs(a.numpy() - b).max()) for a, b in zip(ours, theirs, strict=True)]
+    # NaN is no match.
+    return float("inf") if any(np.isnan(difference) for difference in differences) else max(differences)
 
 
 def _write_pt2(module: nn.Module, example: Tensor, path: Path, _: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""How large a segmenter is and what a step of it costs: weights, multiply-adds, memory and seconds."""
+"""Size and cost of a segmenter: parameters, multiply-adds (FLOPs / 2), memory and time of a training step."""
 
 import multiprocessing
 import resource
@@ -24,13 +24,14 @@ NUM_CLASSES = 2
 
 @dataclass(frozen=True)
 class Cost:
-    """What one image costs.
+    """Cost of one image.
 
     Attributes:
-        multiply_adds: Of a forward pass, with the backbone's where that is a DINOv3 ViT; additions, norms and
-            activations are not counted.
-        memory_mb: Peak of a training step beyond the interpreter and torch: weights, gradients, maps. 10^6 bytes.
-        seconds: Of that step: forward and backward, wall clock.
+        multiply_adds: Of a forward pass, including the backbone if it is a DINOv3 ViT; additions, norms and activations
+            are not counted.
+        memory_mb: Peak memory of a training step in 10^6 bytes, without interpreter and torch: weights, gradients,
+            feature maps.
+        seconds: Wall-clock time of that step, forward and backward.
     """
 
     multiply_adds: int
@@ -39,7 +40,7 @@ class Cost:
 
 
 def measure_size(name: str) -> ModelSize:
-    """Count the weights of a registered segmenter; none is given a value.
+    """Count the parameters of a registered segmenter, without allocating them.
 
     Raises:
         DependencyError: Its library is not installed.
@@ -53,7 +54,7 @@ def measure_size(name: str) -> ModelSize:
 
 
 def count_multiply_adds(name: str, side: int, *, with_backbone: bool = True) -> int:
-    """Of one forward pass of a square image, padded to the segmenter's stride; see `Cost`."""
+    """Multiply-adds of a forward pass of a square image, padded to the segmenter's stride; see `Cost`."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         segmenter, backbone = _segmenter(name).eval(), _backbone(name) if with_backbone else None
         _forward(segmenter, name, side)
@@ -67,7 +68,7 @@ def measure_cost(name: str, side: int) -> Cost:
     """Measure a training step of one image in a fresh process on the CPU.
 
     Raises:
-        ResourceError: The process died, probably for want of memory.
+        ResourceError: The process died, probably out of memory.
     """
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
@@ -84,7 +85,7 @@ def _measure(name: str, side: int, answers: Any) -> None:
     torch.manual_seed(0)
     with torch.device("meta"):
         _segmenter(name)
-    # What is imported and set up once does not count.
+    # Not counted: imports and one-time setup.
     nn.functional.conv2d(torch.rand(1, 3, 8, 8, requires_grad=True), torch.rand(3, 3, 3, 3)).sum().backward()
     before = _peak_bytes()
     began = time.monotonic()
@@ -93,7 +94,7 @@ def _measure(name: str, side: int, answers: Any) -> None:
 
 
 def _step(name: str, side: int) -> None:
-    # As in evaluation: some networks refuse to normalise over a batch of one. The maps are those of training.
+    # In evaluation mode, since some networks cannot normalize over a batch of one; feature maps are as in training.
     logits = _forward(_segmenter(name).eval(), name, side)
     torch.stack([level.square().mean() for level in logits]).sum().backward()
 
@@ -114,7 +115,7 @@ def _forward(segmenter: Segmenter, name: str, side: int) -> list[Tensor]:
 
 
 def _backbone(name: str) -> nn.Module | None:
-    """The reference backbone, frozen but for what its network has in it."""
+    """The reference backbone of a segmenter, frozen except for adapters."""
     reference = SEGMENTER_INFO[name].backbone
     if reference is None:
         return None
@@ -132,10 +133,10 @@ def _backbone(name: str) -> nn.Module | None:
 
 
 def _peak_bytes() -> int:
-    """The most main memory that this process has had."""
+    """Peak main memory of this process."""
     status = Path("/proc/self/status")
     if status.is_file():
-        # getrusage would count what the parent had when it started this process, too.
+        # getrusage would include the memory of the parent when it started this process.
         line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
         return 1024 * int(line.split()[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,4 +1,4 @@
-"""Which precision training takes by itself, and that a U-Net learns in bf16 what it learns in float32."""
+"""The precision that training chooses, and a U-Net in bf16 compared with float32."""
 
 from types import SimpleNamespace
 
@@ -11,13 +11,13 @@ from guidino_cli.engine.training.loss import SegmentationLoss
 from guidino_cli.models import build_model
 
 
-def test_a_cpu_trains_in_full_precision_unless_told_otherwise() -> None:
+def test_a_cpu_trains_in_full_precision_by_default() -> None:
     assert resolve_precision("auto", "cpu") == "no"
     assert resolve_precision("bf16", "cpu") == "bf16"
 
 
 @pytest.mark.parametrize(("generation", "precision"), [(7, "fp16"), (8, "bf16"), (9, "bf16")])
-def test_a_gpu_trains_in_bf16_only_if_it_has_units_for_it(
+def test_a_gpu_trains_in_bf16_only_if_it_supports_it(
     generation: int, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """V100 and T4 are of generation 7: torch imitates bf16 there."""
@@ -29,7 +29,7 @@ def test_a_gpu_trains_in_bf16_only_if_it_has_units_for_it(
 
 
 @pytest.mark.parametrize(("sets", "warned"), [({"avx2"}, True), ({"avx2", "amx_bf16"}, False), (set(), False)])
-def test_who_wants_bf16_of_a_processor_without_units_for_it_is_warned(
+def test_bf16_on_a_cpu_without_instructions_for_it_is_warned_about(
     sets: set[str], warned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is known of processors whose instruction sets the system does not name."""
@@ -38,7 +38,7 @@ def test_who_wants_bf16_of_a_processor_without_units_for_it_is_warned(
     assert bf16_emulation_warning("auto", "cpu") is None
 
 
-def test_a_unet_trained_in_bf16_learns_what_it_learns_in_float32() -> None:
+def test_a_unet_trained_in_bf16_ends_as_in_float32() -> None:
     torch.manual_seed(0)
     image = torch.rand(2, 3, 32, 32)
     mask = (image.mean(dim=1) > 0.5).long()

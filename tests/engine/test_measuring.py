@@ -1,4 +1,4 @@
-"""What is said of a segmenter's size and cost."""
+"""Sizes and costs of segmenters."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a pretraining run: what they hold, when they are saved, and the exported backbone."""
+"""State of a pretraining run: its progress, its part of a checkpoint, and the exported backbone."""
 
 import os
 import shutil
@@ -68,7 +68,7 @@ def save_backbone(encoder: TokenEncoder, folder: Path, *, identity: dict[str, st
         SHA-256 of the weights, as runs record it.
 
     Raises:
-        ResourceError: The disk is full or the place cannot be written.
+        ResourceError: The disk is full or the folder cannot be written.
     """
     import transformers
 
@@ -78,9 +78,9 @@ def save_backbone(encoder: TokenEncoder, folder: Path, *, identity: dict[str, st
         encoder.network.save_pretrained(temporary)
         write_preprocessor_config(temporary, *(values.flatten().tolist() for values in (encoder.mean, encoder.std)))
         write_text(folder / "NOTICE.md", licence_note(identity))
-        # safetensors writes files that only their owner may read; a backbone is there to be shared.
+        # safetensors makes files readable by their owner only; a backbone is meant to be shared.
         mode = (temporary / "config.json").stat().st_mode
-        # A folder with weights is a whole one: they come last.
+        # Weights last: a folder that has them is complete.
         for file in sorted(temporary.iterdir(), key=lambda path: path.suffix == ".safetensors"):
             file.chmod(mode)
             write_atomically(folder / file.name, partial(os.replace, file))

@@ -33,7 +33,7 @@ class BestWeights:
 
     @property
     def notice(self) -> Path:
-        """License note of the original weights, if a backbone was trained as a whole."""
+        """Licence note of the original weights, if a backbone was trained as a whole."""
         return self.path / "NOTICE.md"
 
     @property

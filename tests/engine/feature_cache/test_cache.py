@@ -1,4 +1,4 @@
-"""What a frozen backbone says twice is computed once, and not a bit of the result changes."""
+"""Repeated features of a frozen backbone are computed once, and the result does not change."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_the_same_batch_is_computed_once() -> None:
     assert all(torch.equal(x, y) for x, y in zip(first, again, strict=True))
 
 
-def test_samples_come_back_in_any_company() -> None:
+def test_samples_are_cached_one_by_one() -> None:
     cache, compute = MemoryCache(1), Counter()
     (first, _), (second, _) = (
         cache.get_or_compute(["a", "b"], compute, pixels=PIXELS),
@@ -79,7 +79,7 @@ def test_a_batch_with_one_unknown_sample_is_computed() -> None:
     assert compute.calls == 2
 
 
-def test_maps_lie_in_memory_as_they_did() -> None:
+def test_cached_features_keep_their_memory_format() -> None:
     """A ViT's maps are tokens by channels, and a convolution may round differently over another order."""
     maps = [torch.randn(2, 1 + 15, 8)[:, 1:].transpose(1, 2).unflatten(2, (3, 5))]
     cache = MemoryCache(1)
@@ -89,7 +89,7 @@ def test_maps_lie_in_memory_as_they_did() -> None:
     assert again.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_what_does_not_fit_is_computed_every_time() -> None:
+def test_samples_beyond_the_limit_are_computed_every_time() -> None:
     """A sample is 4 (30 + 8) = 152 bytes: two fit into 400, the third does not."""
     cache, compute = MemoryCache(400e-9), Counter(batch=1)
     for key in ("a", "b", "c") * 3:
@@ -97,7 +97,7 @@ def test_what_does_not_fit_is_computed_every_time() -> None:
     assert compute.calls == 2 + 3
 
 
-def test_there_is_no_cache_without_a_backbone_or_memory_or_for_one_that_learns() -> None:
+def test_there_is_no_cache_without_a_backbone_or_memory_or_for_a_trained_backbone() -> None:
     backbone = build_backbone(BACKBONE.name, BACKBONE.options)
     assert make_memory_cache(None, 1) is None
     assert make_memory_cache(backbone, 0) is None
@@ -108,7 +108,7 @@ def test_there_is_no_cache_without_a_backbone_or_memory_or_for_one_that_learns()
 
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("name", MODELS)
-def test_segmenting_an_image_again_asks_the_backbone_nothing_and_changes_no_bit(name: str, mirror: bool) -> None:
+def test_segmenting_an_image_again_skips_the_backbone_and_changes_no_bit(name: str, mirror: bool) -> None:
     model, cache = _model(name), MemoryCache(1)
     image, window = torch.rand(3, 40, 70), Window(32, mirror=mirror, batch_size=3)
     expected = segment_image(model, image, window)
@@ -120,7 +120,7 @@ def test_segmenting_an_image_again_asks_the_backbone_nothing_and_changes_no_bit(
     assert sum(seen) == 2 * 4 * (4 if mirror else 1)
 
 
-def test_another_image_is_not_taken_for_the_first() -> None:
+def test_another_image_is_not_mistaken_for_the_first() -> None:
     model, cache, window = _model("segdino"), MemoryCache(1), Window(32, mirror=False)
     images = [torch.rand(3, 32, 32), torch.rand(3, 32, 32)]
     for name, image in zip("ab", images, strict=True):
@@ -128,7 +128,7 @@ def test_another_image_is_not_taken_for_the_first() -> None:
         assert torch.equal(segment_image(model, image, window, cache=cache, name=name)[0], expected)
 
 
-def test_a_guide_that_has_learned_since_is_asked_anew() -> None:
+def test_the_output_of_a_trained_guide_is_not_cached() -> None:
     model, cache, window = _model("guided"), MemoryCache(1), Window(32, mirror=False)
     image = torch.rand(3, 32, 32)
     _, before = segment_image(model, image, window, cache=cache, name="a")
@@ -140,7 +140,7 @@ def test_a_guide_that_has_learned_since_is_asked_anew() -> None:
 
 
 @pytest.mark.parametrize(("augment", "passes"), [("none", {"cached": 6, "always": 18}), ("light", {"cached": 14})])
-def test_training_with_the_cache_is_training_without_it(
+def test_training_does_not_depend_on_the_cache(
     augment: str, passes: dict[str, int], make_data: Callable[..., Path], tmp_path: Path
 ) -> None:
     """Three epochs of four training cases, of which the backbone sees 4 or, augmented, 12, and 2 validation cases."""

@@ -1,4 +1,4 @@
-"""Features on disk: later runs read them, and each backbone has a folder of its own."""
+"""Features on disk: shared between runs, one folder for each backbone."""
 
 import os
 import time
@@ -65,7 +65,7 @@ def _expected(which: Sequence[int]) -> Tensor:
     return (IMAGES[list(which)] + 0.1).half().float().expand(-1, 3, 2, 5)
 
 
-def test_an_image_is_computed_once_and_comes_back_in_any_company(tmp_path: Path) -> None:
+def test_images_are_computed_once_and_cached_one_by_one(tmp_path: Path) -> None:
     cache, source = _cache(tmp_path), Source()
     _lookup(cache, source, [0, 1])
     _lookup(cache, source, [2, 3])
@@ -81,20 +81,20 @@ def test_another_run_computes_its_first_batch_to_compare_and_reads_the_others(tm
     assert torch.equal(torch.cat(found), _expected([2, 1, 0, 3, 3, 2]))
 
 
-def test_what_was_just_computed_is_rounded_like_what_is_read(tmp_path: Path) -> None:
+def test_computed_features_are_rounded_like_cached_ones(tmp_path: Path) -> None:
     """In half precision 0.1 is 0.0999755859375."""
     cache = _cache(tmp_path)
     before, after = (_lookup(cache, Source(), [0])[1] for _ in range(2))
     assert before.flatten().tolist() == after.flatten().tolist() == [0.0999755859375] * 4
 
 
-def test_maps_lie_in_memory_alike_whether_computed_or_read(tmp_path: Path) -> None:
+def test_computed_and_cached_features_have_the_same_memory_format(tmp_path: Path) -> None:
     cache = _cache(tmp_path)
     for _ in range(2):
         assert _lookup(cache, Source(), [0, 1])[0].is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_changed_image_is_another_image_whatever_it_is_called(tmp_path: Path) -> None:
+def test_a_changed_image_under_the_same_key_is_computed(tmp_path: Path) -> None:
     first, source = _cache(tmp_path), Source()
     first.get_or_compute(["a"], source.of(IMAGES[:1]), pixels=IMAGES[:1])
     second = _cache(tmp_path)
@@ -103,14 +103,14 @@ def test_a_changed_image_is_another_image_whatever_it_is_called(tmp_path: Path) 
     assert torch.equal(found[0], _expected([1]))
 
 
-def test_shape_and_precision_are_part_of_what_an_image_is() -> None:
+def test_the_digest_depends_on_shape_and_precision() -> None:
     pixels = torch.arange(4.0)
     digests = [pixel_digest(item) for item in (pixels, pixels.view(2, 2), pixels.view(1, 4), pixels.double())]
     assert len(set(digests)) == 4
     assert pixel_digest(pixels.flip(0).flip(0)) == digests[0]
 
 
-def test_a_batch_that_is_kept_in_part_is_computed_and_the_rest_is_added(tmp_path: Path) -> None:
+def test_a_partly_cached_batch_is_computed_and_the_rest_is_added(tmp_path: Path) -> None:
     cache, source = _cache(tmp_path), Source()
     _lookup(cache, source, [0])
     assert torch.equal(_lookup(cache, source, [0, 1])[0], _expected([0, 1]))
@@ -119,7 +119,7 @@ def test_a_batch_that_is_kept_in_part_is_computed_and_the_rest_is_added(tmp_path
     assert len(_files(tmp_path)) == 2
 
 
-def test_in_autocast_a_backbone_says_something_else(tmp_path: Path) -> None:
+def test_features_in_autocast_are_cached_separately(tmp_path: Path) -> None:
     cache, source = _cache(tmp_path), Source()
     _lookup(cache, source, [0])
     for _ in range(2):
@@ -130,7 +130,9 @@ def test_in_autocast_a_backbone_says_something_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["cut", "flipped", "empty"])
-def test_a_damaged_file_is_named_and_made_anew(harm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_file_is_named_and_written_again(
+    harm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     _lookup(_cache(tmp_path), Source(), [0])
     path = _files(tmp_path)[0]
     whole = path.read_bytes()
@@ -144,18 +146,18 @@ def test_a_damaged_file_is_named_and_made_anew(harm: str, tmp_path: Path, capsys
     assert f"{path.name}: is damaged" in capsys.readouterr().err.replace("\n", "")
 
 
-def test_maps_of_a_backbone_that_says_something_else_now_are_refused(tmp_path: Path) -> None:
+def test_cached_features_that_differ_from_the_backbone_are_refused(tmp_path: Path) -> None:
     _lookup(_cache(tmp_path), Source(), [0, 1])
     with pytest.raises(ConfigError, match=r"features/one: the cached features differ .* delete that folder"):
         _lookup(_cache(tmp_path), Source(factor=1.1), [0, 1])
 
 
-def test_rounding_alone_is_no_reason_to_refuse(tmp_path: Path) -> None:
+def test_differences_by_rounding_are_accepted(tmp_path: Path) -> None:
     _lookup(_cache(tmp_path), Source(), [0, 1])
     assert torch.equal(_lookup(_cache(tmp_path), Source(factor=1.001), [0, 1])[0], _expected([0, 1]))
 
 
-def test_beyond_the_budget_nothing_is_written_and_it_is_said_once(
+def test_beyond_the_limit_nothing_is_written_with_one_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _lookup(_cache(tmp_path), Source(), [0])
@@ -169,9 +171,7 @@ def test_beyond_the_budget_nothing_is_written_and_it_is_said_once(
     assert capsys.readouterr().err.count("train.dense_cache_disk_gb") == 1
 
 
-def test_a_folder_that_cannot_be_written_any_more_ends_the_keeping_not_the_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unwritable_folder_ends_caching_but_not_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cache, source = _cache(tmp_path), Source()
     (cache.folder / pixel_digest(IMAGES[0])[:2]).write_text("in the way")
     for _ in range(2):
@@ -180,7 +180,7 @@ def test_a_folder_that_cannot_be_written_any_more_ends_the_keeping_not_the_run(
     assert capsys.readouterr().err.count("no more features are cached") == 1
 
 
-def test_values_that_half_precision_does_not_hold_are_an_error(tmp_path: Path) -> None:
+def test_values_beyond_half_precision_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=r"beyond 65,504.*train\.dense_cache=memory"):
         _lookup(_cache(tmp_path), Source(factor=1e6), [0, 1])
 
@@ -222,7 +222,7 @@ def train(make_data: Callable[..., Path], tmp_path: Path) -> Callable[..., tuple
     return run
 
 
-def test_the_next_run_hardly_asks_the_backbone_and_is_the_run_that_it_would_have_been(
+def test_the_next_run_uses_the_cache_and_has_the_same_result(
     train: Callable[..., tuple[int, dict[str, Tensor], list[float]]],
 ) -> None:
     """Four training and two validation images; the next run compares its first batch of two."""
@@ -235,7 +235,7 @@ def test_the_next_run_hardly_asks_the_backbone_and_is_the_run_that_it_would_have
     assert train("other", "train.dense_cache=disk", "seed=1")[0] == 2
 
 
-def test_half_precision_hardly_changes_a_run(
+def test_half_precision_features_hardly_change_a_run(
     train: Callable[..., tuple[int, dict[str, Tensor], list[float]]],
 ) -> None:
     _, weights, _ = train("disk", "train.dense_cache=disk")
@@ -245,7 +245,7 @@ def test_half_precision_hardly_changes_a_run(
     assert not torch.equal(weights[head], exact[head])
 
 
-def test_a_run_whose_training_images_change_says_that_only_validation_is_kept(
+def test_a_run_with_augmentation_says_that_only_validation_is_cached(
     train: Callable[..., tuple[int, dict[str, Tensor], list[float]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two validation images once, and four training images three times."""
@@ -255,13 +255,13 @@ def test_a_run_whose_training_images_change_says_that_only_validation_is_kept(
     assert "data.augment=none" in said
 
 
-def test_what_others_keep_in_the_folder_does_not_count(tmp_path: Path) -> None:
+def test_other_files_in_the_folder_do_not_count(tmp_path: Path) -> None:
     (tmp_path / "features" / "others").mkdir(parents=True)
     (tmp_path / "features" / "others" / "large.bin").write_bytes(bytes(1000))
     assert cached_bytes(tmp_path / "features") == 0
 
 
-def test_nothing_unfinished_is_left_and_what_killed_runs_left_is_removed(tmp_path: Path) -> None:
+def test_unfinished_files_of_killed_runs_are_removed(tmp_path: Path) -> None:
     backbone = build_backbone("random", TINY)
     cache = open_disk_cache(backbone, root=tmp_path / "features", gigabytes=1, device=CPU)
     assert cache is not None
@@ -277,9 +277,7 @@ def test_nothing_unfinished_is_left_and_what_killed_runs_left_is_removed(tmp_pat
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"layers": [1]}, {"norm": False}, {"scale": 2.0}])
-def test_another_backbone_or_other_layers_of_it_have_a_folder_of_their_own(
-    other: dict[str, object], tmp_path: Path
-) -> None:
+def test_another_backbone_or_other_layers_have_another_folder(other: dict[str, object], tmp_path: Path) -> None:
     folders = []
     for options in (TINY, TINY, {**TINY, **other}):
         cache = open_disk_cache(build_backbone("random", options), root=tmp_path, gigabytes=1, device=CPU)
@@ -309,7 +307,7 @@ def test_a_backbone_of_any_kind_has_a_folder(tmp_path: Path) -> None:
     assert len(folders) == 3
 
 
-def test_where_the_weights_lie_does_not_matter(tmp_path: Path) -> None:
+def test_the_cache_does_not_depend_on_the_path_of_the_weights(tmp_path: Path) -> None:
     backbone = build_backbone("random", TINY)
     before = open_disk_cache(backbone, root=tmp_path, gigabytes=1, device=CPU)
     backbone.identity = {**backbone.identity, "weights": "/elsewhere"}
@@ -319,7 +317,7 @@ def test_where_the_weights_lie_does_not_matter(tmp_path: Path) -> None:
     assert before.folder == after.folder
 
 
-def test_there_is_no_cache_without_a_backbone_or_for_one_that_learns(tmp_path: Path) -> None:
+def test_there_is_no_cache_without_a_backbone_or_for_a_trained_one(tmp_path: Path) -> None:
     backbone = build_backbone("random", TINY)
     backbone.is_frozen = False
     assert open_disk_cache(None, root=tmp_path, gigabytes=1, device=CPU) is None
@@ -327,12 +325,12 @@ def test_there_is_no_cache_without_a_backbone_or_for_one_that_learns(tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_made_is_refused_before_training(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"file/.*cannot be written .*train\.dense_cache_folder"):
         open_disk_cache(build_backbone("random", TINY), root=tmp_path / "file", gigabytes=1, device=CPU)
 
 
-def test_by_default_maps_lie_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_folder_is_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_cache_folder() == tmp_path / "guidino" / "features"

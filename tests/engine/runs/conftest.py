@@ -1,4 +1,4 @@
-"""What the tests of run folders share: one with weights."""
+"""Shared by the tests of run folders: one with weights."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Run folders: contents, refusals, and what a full disk leaves."""
+"""Run folders: contents, errors, and a full disk."""
 
 import errno
 from pathlib import Path
@@ -21,7 +21,7 @@ def test_the_facts_name_the_backbone_and_the_data_by_their_hashes(run: RunFolder
     assert facts["packages"]["torch"] == torch.__version__
 
 
-def test_a_state_comes_back_as_it_was(run: RunFolder) -> None:
+def test_a_state_is_read_back_unchanged(run: RunFolder) -> None:
     state = {"model": {"a": torch.arange(3.0)}, "epoch": 4, "rng": torch.get_rng_state(), "best": 0.5, "list": [1, 2]}
     run.save_state(state)
     loaded = run.load_state()
@@ -29,7 +29,7 @@ def test_a_state_comes_back_as_it_was(run: RunFolder) -> None:
     assert {key: loaded[key] for key in ("epoch", "best", "list")} == {"epoch": 4, "best": 0.5, "list": [1, 2]}
 
 
-def test_a_history_comes_back_as_it_was_and_its_table_has_every_column(run: RunFolder) -> None:
+def test_a_history_is_read_back_unchanged_and_its_table_has_every_column(run: RunFolder) -> None:
     rows = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25, "val_dice": 0.75}]
     run.save_history(rows)
     assert run.history() == rows
@@ -48,7 +48,7 @@ def test_a_damaged_line_of_the_history_is_named(run: RunFolder) -> None:
 
 
 @pytest.mark.parametrize(("finished", "is_dropped"), [(1, True), (2, False), (None, False)])
-def test_a_last_line_that_is_cut_is_dropped_only_if_its_epoch_comes_again(
+def test_a_truncated_last_line_is_dropped_only_if_its_epoch_is_repeated(
     finished: int | None, is_dropped: bool, run: RunFolder
 ) -> None:
     (run.path / "history.jsonl").write_text('{"epoch": 1, "loss": 2.0}\n{"epoch": 2, "lo')
@@ -59,7 +59,7 @@ def test_a_last_line_that_is_cut_is_dropped_only_if_its_epoch_comes_again(
         run.history(finished=finished)
 
 
-def test_epochs_that_come_again_are_not_in_the_history(run: RunFolder) -> None:
+def test_repeated_epochs_are_not_in_the_history(run: RunFolder) -> None:
     run.save_history([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}])
     assert run.history(finished=1) == [{"epoch": 1, "loss": 2.0}]
 
@@ -106,7 +106,7 @@ def test_a_state_that_would_run_code_is_refused(run: RunFolder, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("what", ["weights", "state", "history"])
-def test_a_full_disk_leaves_the_old_file_and_no_rest(
+def test_a_full_disk_leaves_the_old_file_and_no_temporary_one(
     what: str, run: RunFolder, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build_model(config.model, num_classes=2)

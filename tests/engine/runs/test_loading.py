@@ -1,4 +1,4 @@
-"""From a folder to its model; and folders, weights and settings that are refused."""
+"""Loading the model of a run folder; folders, weights and settings that are refused."""
 
 import json
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         load_run(tmp_path)
 
 
-def test_a_set_of_runs_a_prepared_folder_and_nothing_at_all_are_called_by_their_names(tmp_path: Path) -> None:
+def test_a_set_of_runs_prepared_data_and_a_missing_folder_are_named_as_such(tmp_path: Path) -> None:
     (tmp_path / "set" / "seed-0").mkdir(parents=True)
     (tmp_path / "set" / "seed-0" / "config.yaml").touch()
     (tmp_path / "data").mkdir()
@@ -109,14 +109,14 @@ def test_a_run_of_another_format_is_refused(run: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
-def test_a_damaged_fact_sheet_is_refused_by_name(text: str, run: RunFolder) -> None:
+def test_a_damaged_run_json_is_named(text: str, run: RunFolder) -> None:
     (run.path / "run.json").write_text(text)
     with pytest.raises(DataError, match=r"run\.json"):
         load_run(run.path)
 
 
 @pytest.mark.parametrize("item", ["train.epochs=3", "data.image_size=32", "seed=1"])
-def test_a_setting_that_training_has_used_up_is_refused(item: str, run: RunFolder) -> None:
+def test_a_training_setting_is_refused_after_training(item: str, run: RunFolder) -> None:
     with pytest.raises(ConfigError, match=r"is trained already; only predict\.\* can be set here"):
         load_run(run.path, overrides=(item,))
 
@@ -140,7 +140,7 @@ def test_a_run_with_official_weights_takes_a_folder_of_them_but_no_other_size(tm
         require_same_model(tmp_path, trained.model, override(trained, ["model.backbone.options.size=large"]).model)
 
 
-def test_a_run_does_not_need_the_weights_that_its_segmenter_began_with(
+def test_a_run_does_not_need_the_initial_weights_of_its_segmenter(
     make_data: Callable[..., Path], tmp_path: Path
 ) -> None:
     """They were on the machine that trained; the run has its own."""

@@ -1,4 +1,4 @@
-"""A merged backbone reads images as the backbone that it was made of."""
+"""A merged backbone gives the features of the backbone with its adapter."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def _run(path: Path, part: ComponentSettings) -> RunFolder:
     return folder
 
 
-def test_merged_weights_say_how_images_are_normalised_for_them(base: Path, tmp_path: Path) -> None:
+def test_merged_weights_contain_their_input_normalization(base: Path, tmp_path: Path) -> None:
     part = ComponentSettings("vit", {"weights": str(base)})
     merged = write_merged_backbone(_run(tmp_path / "run", part), offline=True).backbone
     again, image = build_backbone(merged["name"], merged["options"], offline=True), torch.rand(1, 3, 32, 32)

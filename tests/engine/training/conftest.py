@@ -1,4 +1,4 @@
-"""What the tests of the training loop share: trainers of a tiny network, and how two runs are compared."""
+"""Shared by the tests of the training loop: trainers of a tiny network, and the comparison of two runs."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Gradient accumulation: small batches that are summed before a step are one large batch, a short last group too."""
+"""Gradient accumulation: accumulated batches equal one large batch, also in a short last group."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_every_group_is_divided_by_its_own_size(make_trainer: Trainers, make_dat
     torch.testing.assert_close(weight.detach() - before, torch.full_like(weight, -3 * 1e-2), rtol=1e-4, atol=1e-7)
 
 
-def test_the_loss_that_is_shown_is_that_of_the_batch_whatever_its_group(
+def test_the_logged_loss_is_that_of_the_batch_whatever_its_group(
     make_trainer: Trainers, make_data: Maker, tmp_path: Path
 ) -> None:
     settings = ("train.accumulate=4", "train.epochs=1", "train.loss={cross_entropy: 1}")

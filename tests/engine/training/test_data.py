@@ -1,4 +1,4 @@
-"""What becomes of a loader whose processes are gone."""
+"""Errors of a data loader whose workers have died."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ def _batches(error: Exception) -> Iterator[int]:
         ConnectionResetError(104, "Connection reset by peer"),
     ],
 )
-def test_a_worker_that_died_is_the_last_batch_whenever_it_died(error: Exception) -> None:
+def test_the_error_of_a_dead_worker_is_the_last_item_whenever_it_died(error: Exception) -> None:
     first, last = batches_until_error(_batches(error))
     assert first == 1
     assert isinstance(last, ResourceError)
@@ -29,6 +29,6 @@ def test_a_worker_that_died_is_the_last_batch_whenever_it_died(error: Exception)
     assert "\n" not in str(last)
 
 
-def test_other_errors_are_not_taken_for_a_dead_worker() -> None:
+def test_other_errors_are_not_mistaken_for_a_dead_worker() -> None:
     with pytest.raises(RuntimeError, match="shapes"):
         list(batches_until_error(_batches(RuntimeError("shapes do not fit"))))

@@ -43,18 +43,18 @@ def test_an_epoch_is_one_line_with_loss_score_pace_and_time_left() -> None:
     )
 
 
-def test_the_best_epoch_and_the_last_are_said_to_be_it() -> None:
+def test_the_best_and_last_epoch_has_no_remaining_time() -> None:
     line = format_epoch(_row(5, val_dice=0.8), epochs=5, terms=TERMS, best=(0.8, 5), left=0)
     assert line.endswith("val Dice 0.8000 (best), 12.3 images/s")
 
 
-def test_one_term_is_not_said_twice() -> None:
+def test_a_single_term_is_not_repeated_after_the_loss() -> None:
     assert (
         format_epoch(_row(1), epochs=1, terms=["dice"], best=(-1, 0), left=0) == "epoch 1/1: loss 0.6100, 12.3 images/s"
     )
 
 
-def test_the_time_left_is_a_usual_epoch_and_its_share_of_validation_for_each_that_is_to_come() -> None:
+def test_the_time_left_is_that_of_a_median_epoch_plus_mean_validation_for_each_remaining_epoch() -> None:
     """The first epoch was slow; validation of 4 s in every second epoch is 2 s in each: 3 x (10 + 2)."""
     history = [_row(n, train_seconds=s) for n, s in ((1, 99), (2, 10), (3, 10), (4, 10))]
     for row in history[1::2]:
@@ -71,7 +71,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     return shown
 
 
-def test_the_moving_line_fits_80_columns_with_all_it_says(terminal: io.StringIO) -> None:
+def test_the_live_line_fits_80_columns(terminal: io.StringIO) -> None:
     logger, state = _logger(epochs=400), TrainState(epoch=122, step=1)
     with logger.live_line([_row(n, val_dice=n / 1000, val_seconds=2.0) for n in range(1, 123)]):
         logger.step(state, seconds=2.0, loss=0.6123)
@@ -79,7 +79,7 @@ def test_the_moving_line_fits_80_columns_with_all_it_says(terminal: io.StringIO)
     assert "epoch 123/400 25%  loss 0.612  1 img/s  val Dice 0.122 best 0.122  46 min left" in terminal.getvalue()
 
 
-def test_a_log_of_a_long_epoch_is_not_silent(
+def test_a_long_epoch_is_logged_at_least_every_minute(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logger = _logger()
@@ -92,7 +92,7 @@ def test_a_log_of_a_long_epoch_is_not_silent(
     assert capsys.readouterr().err == "epoch 1/3, step 2 of 4: loss 0.5000, 0.04 images/s, about 8 min left\n"
 
 
-def test_one_of_several_processes_speaks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_disabled_logger_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     logger = ProgressLogger(epochs=1, steps=1, cases=2, terms=TERMS, enabled=False)
     with logger.live_line([]):
         logger.epoch([_row(1)], best=(0.5, 1))
@@ -104,7 +104,7 @@ Trainers = Callable[..., Trainer]
 
 
 @pytest.mark.parametrize(("last", "said"), [(3, "steps 3 to 3 of"), (9, "steps 3 to 4 of")])
-def test_the_steps_from_the_third_to_the_last_or_the_epochs_end_are_watched(
+def test_steps_from_the_third_to_the_last_or_the_end_of_the_epoch_are_profiled(
     last: int, said: str, make_trainer: Trainers, make_data: Maker, tmp_path: Path
 ) -> None:
     settings = (f"train.profile={last}", "train.epochs=2")
@@ -116,12 +116,12 @@ def test_the_steps_from_the_third_to_the_last_or_the_epochs_end_are_watched(
     assert names.count("guidino.forward") == min(last, 4) - 2
 
 
-def test_what_is_not_asked_for_is_not_written(make_trainer: Trainers, make_data: Maker, tmp_path: Path) -> None:
+def test_no_profile_is_written_by_default(make_trainer: Trainers, make_data: Maker, tmp_path: Path) -> None:
     make_trainer(make_data(), tmp_path / "run", "train.epochs=1").fit()
     assert not list((tmp_path / "run").glob("trace.*"))
 
 
-def test_numbers_are_of_one_step() -> None:
+def test_the_profile_table_is_per_step() -> None:
     def event(key: str, count: int, cpu_us: float) -> Any:
         return SimpleNamespace(
             key=key, count=count, cpu_time_total=cpu_us, self_cpu_time_total=cpu_us / 2,

@@ -1,4 +1,4 @@
-"""The sum of the loss terms: deep supervision, the guide's target, refusals."""
+"""The weighted sum of loss terms: deep supervision, the guide's target, errors."""
 
 import math
 
@@ -76,7 +76,7 @@ def test_a_term_of_weight_zero_is_not_computed() -> None:
     assert set(terms) == {"dice", "loss"}
 
 
-def test_a_guide_without_a_guide_term_is_left_free() -> None:
+def test_without_a_guide_term_the_guide_does_not_enter_the_loss() -> None:
     terms = SegmentationLoss({"dice": 1}, has_guide=True)(Prediction(_levels(RIGHT), GUIDE), MASK)
     assert set(terms) == {"dice", "loss"}
 
@@ -84,7 +84,7 @@ def test_a_guide_without_a_guide_term_is_left_free() -> None:
 # --- The guide's target
 
 
-def test_the_target_is_the_share_of_foreground_in_a_cell() -> None:
+def test_the_guide_target_is_the_fraction_of_foreground_in_a_cell() -> None:
     mask = torch.zeros(1, 32, 32).long()
     mask[0, 0, 0] = 1
     mask[0, 16:, 16:24] = 2
@@ -135,7 +135,7 @@ def test_the_target_holds_the_foreground_of_the_mask_on_any_grid(grid: tuple[int
     torch.testing.assert_close(target.mean(dim=(1, 2, 3)), mask.float().mean(dim=(1, 2)))
 
 
-def test_several_guide_maps_are_one_a_class() -> None:
+def test_several_guide_maps_cover_one_class_each() -> None:
     mask = torch.zeros(1, 32, 32).long()
     mask[0, :16], mask[0, 16:] = 1, 2
     target = guide_target(mask, torch.zeros(1, 2, 2, 2))

@@ -60,7 +60,7 @@ def test_norms_and_biases_have_no_weight_decay() -> None:
     assert len(free["params"]) == 3
 
 
-def test_frozen_weights_are_not_optimised() -> None:
+def test_frozen_weights_are_not_optimized() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False))
     optimizer = make_optimizer(model, name="sgd", lr=1e-3, weight_decay=0)
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
@@ -72,7 +72,7 @@ def _adapted() -> nn.ModuleDict:
     return nn.ModuleDict({"head": nn.Linear(4, 2), "backbone": nn.Linear(4, 4).requires_grad_(False), "q_proj": layer})
 
 
-def test_an_adapter_has_a_learning_rate_of_its_own_and_both_follow_the_schedule() -> None:
+def test_an_adapter_has_its_own_learning_rate_and_both_follow_the_schedule() -> None:
     optimizer = make_optimizer(_adapted(), name="adamw", lr=1e-4, weight_decay=0.1, adapter_lr=5e-4)
     schedule = make_scheduler(optimizer, name="constant", steps=4, warmup_steps=4)
     assert current_learning_rates(optimizer) == {"lr": pytest.approx(0.25e-4), "lora_lr": pytest.approx(1.25e-4)}
@@ -91,14 +91,14 @@ def _sizes(optimizer: torch.optim.Optimizer) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(("own", "expected"), [(2e-5, 2e-5), (None, 1e-3)])
-def test_a_backbone_that_learns_has_its_own_rate_or_that_of_the_heads(own: float | None, expected: float) -> None:
+def test_a_trained_backbone_has_its_own_learning_rate_or_that_of_the_heads(own: float | None, expected: float) -> None:
     model = nn.ModuleDict({"backbone": nn.Linear(4, 4), "head": nn.Linear(4, 2)})
     optimizer = make_optimizer(model, name="sgd", lr=1e-3, weight_decay=0.1, backbone_lr=own)
     assert current_learning_rates(optimizer) == {"lr": 1e-3, "backbone_lr": expected}
     assert _sizes(optimizer) == {"lr": 4 * 2 + 2, "backbone_lr": 4 * 4 + 4}
 
 
-def test_a_backbones_own_adapters_learn_at_the_rate_of_the_heads_and_are_no_backbone_that_learns() -> None:
+def test_adapters_of_a_backbone_have_the_learning_rate_of_the_heads() -> None:
     backbone = nn.ModuleDict({"adapters": nn.Linear(4, 3), "hiera": nn.Linear(4, 4).requires_grad_(False)})
     model = nn.ModuleDict({"backbone": backbone, "head": nn.Linear(4, 2)})
     optimizer = make_optimizer(model, name="adamw", lr=1e-3, weight_decay=0.1, fresh=("adapters",))
@@ -106,7 +106,7 @@ def test_a_backbones_own_adapters_learn_at_the_rate_of_the_heads_and_are_no_back
     assert _sizes(optimizer) == {"lr": (4 * 3 + 3) + (4 * 2 + 2)}
 
 
-def test_of_a_vit_that_learns_only_matrices_decay() -> None:
+def test_only_matrices_of_a_trained_vit_decay() -> None:
     """Not its tokens, biases, norms and layer scales."""
     from guidino_cli.models.backbones.dino import random_dino
 
@@ -118,7 +118,7 @@ def test_of_a_vit_that_learns_only_matrices_decay() -> None:
     assert sorted(decayed) == sorted([(32, 3, 16, 16), *[(32, 32)] * 4, (128, 32), (32, 128)])
 
 
-def test_betas_are_those_that_were_asked_for() -> None:
+def test_betas_are_passed_to_adamw() -> None:
     optimizer = make_optimizer(nn.Linear(2, 2), name="adamw", lr=1e-3, weight_decay=0, betas=[0.9, 0.98])
     assert {group["betas"] for group in optimizer.param_groups} == {(0.9, 0.98)}
 

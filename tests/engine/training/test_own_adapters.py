@@ -1,4 +1,4 @@
-"""A backbone's own adapters, which are no LoRA: saved beside the segmenter, loaded and resumed, the rest left out."""
+"""Adapters of a backbone other than LoRA: saved with the segmenter, loaded and resumed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_a_run_holds_the_adapters_and_not_the_encoder(trained: Trainer) -> None:
     assert not trained.folder.best.adapter.exists()
 
 
-def test_the_adapters_have_learned(trained: Trainer) -> None:
+def test_the_adapters_are_trained(trained: Trainer) -> None:
     fresh = {name: value for name, value in _fresh(trained).items() if name.startswith("backbone.adapters.")}
     saved = load_file(trained.folder.weights)
     assert fresh
@@ -77,7 +77,7 @@ def test_a_run_without_its_adapters_is_refused(trained: Trainer) -> None:
         load_run(trained.folder.path)
 
 
-def test_resumed_training_is_that_without_a_break(
+def test_resumed_training_equals_uninterrupted_training(
     make_trainer: Trainers, make_data: Maker, same: Callable[[Trainer, Trainer], bool], tmp_path: Path
 ) -> None:
     data = make_data()
@@ -96,6 +96,6 @@ def _die(_: object) -> None:
     raise Killed
 
 
-def test_lora_in_it_is_refused_in_words() -> None:
+def test_lora_for_sam2_is_refused_with_a_message() -> None:
     with pytest.raises(ConfigError, match=r"model\.lora: Sam2HieraDetModel has no blocks"):
         build_model(override(RunConfig(), [*SAM2, "model.lora={}"]).model, num_classes=2)

@@ -1,4 +1,4 @@
-"""What a machine cannot do is refused before anything is loaded."""
+"""Settings that a machine cannot run are refused before anything is loaded."""
 
 import os
 from collections.abc import Iterator
@@ -32,13 +32,13 @@ def torchs_switches() -> Iterator[None]:
         ("train.precision=fp16", "needs a CUDA device"),
     ],
 )
-def test_what_makes_no_sense_on_a_cpu_is_refused(setting: str, message: str) -> None:
+def test_settings_that_do_not_work_on_a_cpu_are_refused(setting: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         run_preflight(override(RunConfig(), [setting]), "cpu")
 
 
 @pytest.mark.parametrize("name", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
-def test_split_weights_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sharding_by_accelerate_plugins_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "false")
     run_preflight(RunConfig(), "cpu")
     monkeypatch.setenv(name, "true")
@@ -46,7 +46,7 @@ def test_split_weights_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -
         run_preflight(RunConfig(), "cpu")
 
 
-def test_deterministic_has_torch_refuse_what_it_cannot_repeat(torchs_switches: None) -> None:
+def test_the_deterministic_setting_restricts_torch_to_deterministic_algorithms(torchs_switches: None) -> None:
     set_deterministic_algorithms(TrainSettings(deterministic=False))
     assert not torch.are_deterministic_algorithms_enabled()
     set_deterministic_algorithms(TrainSettings(deterministic=True))
@@ -55,7 +55,7 @@ def test_deterministic_has_torch_refuse_what_it_cannot_repeat(torchs_switches: N
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
-def test_a_deterministic_step_is_one_that_torch_has(
+def test_a_training_step_uses_deterministic_algorithms_only(
     torchs_switches: None, make_trainer, guided, make_data, tmp_path
 ) -> None:  # type: ignore[no-untyped-def]
     """On a CPU at least: augmentation, guide, deep supervision, loss and optimiser."""

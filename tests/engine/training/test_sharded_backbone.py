@@ -1,4 +1,4 @@
-"""A frozen backbone in pieces: what two processes learn is what they learn with a whole one each."""
+"""A sharded frozen backbone: two processes learn the same as with an unsharded one."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def two(make_data_in: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
     return Two(place, (first, second))
 
 
-def test_losses_scores_and_best_weights_are_the_same_bit_for_bit(two: Two) -> None:
+def test_losses_scores_and_best_weights_do_not_depend_on_sharding(two: Two) -> None:
     assert two.history("sharded") == two.history("plain")
     assert len(two.history("plain")) == 2
     assert two.weights("sharded") == two.weights("plain")
@@ -73,14 +73,14 @@ def test_each_process_holds_half_of_the_backbone(two: Two) -> None:
         assert seen["whole"] / 2 <= seen["held"] < 0.51 * seen["whole"]
 
 
-def test_one_who_validates_more_cases_is_not_left_alone(two: Two) -> None:
+def test_processes_may_validate_different_numbers_of_cases(two: Two) -> None:
     """Two cases and one, of four windows each: the other process takes part in what it does not need."""
     plain, sharded = ([seen[f"{name} calls"] for seen in two.seen] for name in ("plain", "sharded"))
     assert plain[0] > plain[1]
     assert sharded[0] == sharded[1] == plain[0]
 
 
-def test_one_who_has_its_maps_already_waits_for_the_other(two: Two) -> None:
+def test_a_process_with_cached_features_waits_for_the_other(two: Two) -> None:
     plain, sharded = ([seen[f"{name} kept calls"] for seen in two.seen] for name in ("plain", "sharded"))
     assert plain[0] != plain[1]
     assert sharded[0] == sharded[1] >= max(plain)
@@ -95,7 +95,7 @@ def test_a_case_that_one_process_cannot_read_ends_both(two: Two) -> None:
     assert "go on with: guidino train --resume" in second
 
 
-def test_a_state_holds_nothing_of_the_backbone_and_is_gone_on_from(two: Two) -> None:
+def test_a_checkpoint_without_the_sharded_backbone_can_be_resumed(two: Two) -> None:
     for seen in two.seen:
         assert seen["saved"]
         assert not any(name.startswith("backbone.") for name in seen["saved"])
@@ -103,7 +103,7 @@ def test_a_state_holds_nothing_of_the_backbone_and_is_gone_on_from(two: Two) -> 
         assert seen["went on at"] == 2
 
 
-def test_accelerate_is_shown_no_weights_sharded(two: Two) -> None:
+def test_accelerate_never_sees_sharded_weights(two: Two) -> None:
     """On GPUs it refuses them; on CPUs it does not look."""
     for seen in two.seen:
         assert seen["in pieces"]
@@ -111,14 +111,14 @@ def test_accelerate_is_shown_no_weights_sharded(two: Two) -> None:
 
 
 @pytest.mark.parametrize("kind", ["random torch.float32", "random torch.bfloat16", "sam2 torch.float32"])
-def test_maps_are_those_of_the_whole_backbone_in_prediction_too(two: Two, kind: str) -> None:
+def test_features_equal_those_of_the_unsharded_backbone(two: Two, kind: str) -> None:
     assert all(seen[kind] for seen in two.seen)
 
 
 # --- Without other processes
 
 
-def test_a_backbone_is_split_within_each_machine() -> None:
+def test_a_backbone_is_sharded_within_each_machine() -> None:
     assert group_ranks_by_machine(["a", "b", "a", "b", "b"]) == [[0, 2], [1, 3, 4]]
 
 
@@ -143,7 +143,7 @@ def test_a_single_process_is_refused_but_not_a_dry_run() -> None:
         ((), "there is no model.backbone"),
     ],
 )
-def test_only_a_frozen_backbone_is_split(settings: tuple[str, ...], found: str) -> None:
+def test_only_a_frozen_backbone_is_sharded(settings: tuple[str, ...], found: str) -> None:
     with pytest.raises(ConfigError, match=f"needs a frozen backbone, but {found}: set it to false"):
         override(RunConfig(), [*settings, "train.shard_backbone=true"])
 
@@ -154,7 +154,7 @@ def test_a_backbone_with_adapters_of_its_own_is_refused() -> None:
         ShardedBackbone(backbone, torch.device("cpu"))
 
 
-def test_a_whole_backbone_waits_for_nobody() -> None:
+def test_an_unsharded_backbone_does_not_wait() -> None:
     backbone, maps = build_backbone("random", {"hidden_size": 32, "depth": 1, "heads": 2}), [torch.zeros(1)]
     recall = synchronize_features(backbone, lambda _: maps)
     assert recall(list) is maps

@@ -31,13 +31,13 @@ from guidino_cli.models.composed import Model
         (True, "cuda", 1, True),
     ],
 )
-def test_statistics_are_shared_where_several_train_on_gpus(
+def test_batch_norm_is_synced_by_default_for_several_processes_on_gpus(
     wanted: Literal["auto", True, False], device: str, processes: int, expected: bool
 ) -> None:
     assert is_batch_norm_synced(wanted, device=torch.device(device), processes=processes) is expected
 
 
-def test_sharing_changes_every_batch_normalisation_and_no_weight() -> None:
+def test_sync_batch_norm_replaces_every_batch_norm_and_no_weight() -> None:
     segmenter = build_model(ModelSettings(ComponentSettings("unet", {"width": 4})), num_classes=2).segmenter.eval()
     image = torch.rand(1, 3, 32, 32)
     before, names = segmenter.decode(segmenter.encode(image, []), (32, 32))[0], list(segmenter.state_dict())
@@ -73,7 +73,7 @@ def _is_close(one: tuple[float, Tensor], other: tuple[float, Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("name", ["unet", "nnwnet"])
-def test_loss_and_gradients_stay_with_channels_last_but_for_rounding(name: str) -> None:
+def test_channels_last_changes_loss_and_gradients_by_rounding_only(name: str) -> None:
     plain, arranged = _model(name), _model(name)
     to_channels_last(arranged.segmenter)
     kernels = [m.weight for m in arranged.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
@@ -86,7 +86,7 @@ def test_loss_and_gradients_stay_with_channels_last_but_for_rounding(name: str) 
     ("device", "precision", "has_avx512", "expected"),
     [(CPU, "no", True, True), (CPU, "no", False, False), (CUDA, "bf16", False, True), (CUDA, "no", True, False)],
 )
-def test_channels_last_is_chosen_where_kernels_for_it_are_fast(
+def test_channels_last_is_chosen_where_its_kernels_are_fast(
     monkeypatch: pytest.MonkeyPatch, device: torch.device, precision: str, has_avx512: bool, expected: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: has_avx512)
@@ -94,12 +94,12 @@ def test_channels_last_is_chosen_where_kernels_for_it_are_fast(
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_channels_last_is_as_the_user_says_if_he_says(wanted: bool) -> None:
+def test_an_explicit_channels_last_setting_wins(wanted: bool) -> None:
     assert is_channels_last(wanted, device=CPU, precision="no") is wanted
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_the_setting_decides_the_order_of_the_segmenters_weights(wanted: bool) -> None:
+def test_channels_last_decides_the_memory_format_of_the_weights(wanted: bool) -> None:
     model = _model("unet")
     apply_speedups(model, TrainSettings(channels_last=wanted), device=CPU, precision="no")
     kernel = next(model.segmenter.parameters())
@@ -115,7 +115,7 @@ def test_a_compiled_segmenter_has_the_same_names_loss_and_gradients() -> None:
     assert _is_close(_gradients(plain), _gradients(compiled))
 
 
-def test_a_compiler_that_fails_says_why_once_and_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_compilation_is_logged_once_and_training_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     messages: list[str] = []
     monkeypatch.setattr(step, "log_info", messages.append)
     plain, compiled = _model("unet"), _model("unet")
@@ -132,7 +132,7 @@ def test_a_compiler_that_fails_says_why_once_and_training_goes_on(monkeypatch: p
     assert all("no C++ compiler" in line and "continuing without" in line for line in messages)
 
 
-def test_an_error_behind_a_compilation_that_worked_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_after_a_successful_compilation_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     model, calls = _model("unet"), [0]
 
     def out_of_memory_later(plain: object, backend: str) -> object:

@@ -1,4 +1,4 @@
-"""Trackers are told every epoch once, go on after a resume, and never cost a run; with a stand-in for TensorBoard."""
+"""Trackers log every epoch once, continue after a resume, and never end a run; with a stand-in for TensorBoard."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +62,7 @@ def _logged(stand_in: type[StandIn]) -> dict[int, dict[str, Any]]:
     return {step: values for what, step, values in (item for item in stand_in.told if item[0] == "log") if step > 0}
 
 
-def test_every_epoch_is_told_with_its_losses_called_losses(
+def test_every_epoch_is_logged_with_its_losses_named_as_losses(
     stand_in: type[StandIn], make_trainer: Trainers, make_data: Maker, tmp_path: Path
 ) -> None:
     trainer = make_trainer(make_data(), tmp_path / "run", *TRACKED)
@@ -77,7 +77,7 @@ def test_every_epoch_is_told_with_its_losses_called_losses(
     assert "dice" not in _logged(stand_in)[1]
 
 
-def test_files_lie_in_the_run_folder_and_the_settings_are_told_first(
+def test_tracker_files_are_in_the_run_folder_and_settings_are_logged_first(
     stand_in: type[StandIn], make_trainer: Trainers, make_data: Maker, tmp_path: Path
 ) -> None:
     make_trainer(make_data(), tmp_path / "run", *TRACKED, "train.epochs=1").fit()
@@ -87,7 +87,7 @@ def test_files_lie_in_the_run_folder_and_the_settings_are_told_first(
     assert finish == ("finish",)
 
 
-def test_a_resumed_run_is_told_on_where_it_stood(
+def test_a_resumed_run_continues_its_log(
     stand_in: type[StandIn],
     make_trainer: Trainers,
     make_data: Maker,
@@ -110,7 +110,7 @@ def test_a_resumed_run_is_told_on_where_it_stood(
     assert (tmp_path / "run" / "trackers" / "guidino").is_dir()
 
 
-def test_a_new_run_in_an_old_ones_place_forgets_its_charts_and_keeps_what_is_not_ours(
+def test_overwriting_a_run_removes_tracker_files_and_no_others(
     stand_in: type[StandIn], make_trainer: Trainers, make_data: Maker, tmp_path: Path
 ) -> None:
     place = tmp_path / "run" / "trackers"
@@ -121,7 +121,7 @@ def test_a_new_run_in_an_old_ones_place_forgets_its_charts_and_keeps_what_is_not
 
 
 @pytest.mark.parametrize("what", ["log", "finish"])
-def test_a_tracker_that_fails_is_spoken_of_once_and_costs_nothing(
+def test_a_failing_tracker_is_warned_about_once_and_training_continues(
     what: str,
     stand_in: type[StandIn],
     make_trainer: Trainers,
@@ -138,7 +138,7 @@ def test_a_tracker_that_fails_is_spoken_of_once_and_costs_nothing(
     assert capsys.readouterr().err.count("warning: tensorboard") == 1
 
 
-def test_a_tracker_that_cannot_begin_is_refused_before_the_first_step(
+def test_a_tracker_that_cannot_be_started_is_an_error_before_the_first_step(
     stand_in: type[StandIn], make_trainer: Trainers, make_data: Maker, tmp_path: Path
 ) -> None:
     stand_in.fails_to = "start"
@@ -147,7 +147,7 @@ def test_a_tracker_that_cannot_begin_is_refused_before_the_first_step(
         trainer.fit()
 
 
-def test_no_tracker_is_asked_for_by_itself(make_trainer: Trainers, make_data: Maker, tmp_path: Path) -> None:
+def test_no_tracker_is_used_by_default(make_trainer: Trainers, make_data: Maker, tmp_path: Path) -> None:
     trainer = make_trainer(make_data(), tmp_path / "run", "train.epochs=1")
     trainer.fit()
     assert trainer.accelerator.trackers == []

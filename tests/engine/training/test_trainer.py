@@ -1,4 +1,4 @@
-"""The training loop: it learns, goes on exactly where it stopped, and stops early where it must."""
+"""The training loop: learning, reproducibility, resuming, and stopping early."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_the_learning_rate_follows_the_schedule_over_all_epochs(
     assert trainer.train_step.schedule.get_last_lr() == [0, 0]
 
 
-def test_an_epoch_whose_last_group_of_batches_is_short_still_uses_it(
+def test_a_short_last_group_of_accumulated_batches_is_used(
     make_trainer: Trainers, make_data: Maker, tmp_path: Path
 ) -> None:
     """Three batches, accumulated by two: a step after the second, and one after the third."""
@@ -77,7 +77,7 @@ def test_accumulated_batches_move_the_weights_as_one_large_batch_would(
         torch.testing.assert_close(after[0][key], after[1][key], rtol=1e-4, atol=1e-6)
 
 
-def test_validation_chooses_the_best_epoch(
+def test_validation_selects_the_best_epoch(
     make_trainer: Trainers, make_data: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer, kept = make_trainer(make_data(), tmp_path / "run", "train.epochs=4"), []
@@ -125,7 +125,7 @@ def test_the_validation_dice_is_the_mean_over_cases_and_classes_in_native_pixels
     assert dice == pytest.approx(sum(expected) / 2)
 
 
-def test_an_empty_mask_that_is_left_empty_is_right(
+def test_an_empty_prediction_for_an_empty_mask_has_a_dice_of_one(
     make_trainer: Trainers, make_data: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import numpy as np
@@ -155,7 +155,7 @@ def test_a_frozen_backbone_is_in_evaluation_mode_and_unchanged_after_training(
     assert not torch.equal(before["guide.book"], after["guide.book"])
 
 
-def test_beside_an_adapter_the_backbone_keeps_every_bit_and_evaluation_mode(
+def test_with_an_adapter_the_backbone_stays_in_evaluation_mode_and_unchanged(
     make_trainer: Trainers, outcome: Outcome, guided: tuple[str, ...], make_data: Maker, tmp_path: Path
 ) -> None:
     trainer = make_trainer(make_data(), tmp_path / "run", *guided, *ADAPTED)
@@ -224,7 +224,7 @@ def test_workers_do_not_change_the_run(
     assert histories[0] == histories[1]
 
 
-def test_every_epoch_shows_the_cases_in_another_order(make_trainer: Trainers, make_data: Maker, tmp_path: Path) -> None:
+def test_every_epoch_has_the_cases_in_another_order(make_trainer: Trainers, make_data: Maker, tmp_path: Path) -> None:
     trainer, orders = make_trainer(make_data(train=8), tmp_path / "run"), []
     shown = _orders(trainer)
     trainer.fit()
@@ -245,7 +245,7 @@ def test_every_epoch_shows_the_cases_in_another_order(make_trainer: Trainers, ma
     ],
     ids=["guided", "sgd-accumulated", "crops"],
 )
-def test_a_run_killed_in_its_second_epoch_goes_on_as_if_it_had_not_been(
+def test_a_run_killed_in_its_second_epoch_resumes_bit_for_bit(
     make_trainer: Trainers,
     same: Same,
     guided: tuple[str, ...],
@@ -325,7 +325,7 @@ def test_a_state_of_another_model_is_refused(
 # --- Stopping early
 
 
-def test_a_loss_that_is_not_a_number_stops_in_the_first_step_and_names_epoch_and_cases(
+def test_a_nan_loss_stops_the_run_and_names_epoch_and_cases(
     make_trainer: Trainers, make_data: Maker, tmp_path: Path
 ) -> None:
     trainer = make_trainer(make_data(), tmp_path / "run")
@@ -337,7 +337,7 @@ def test_a_loss_that_is_not_a_number_stops_in_the_first_step_and_names_epoch_and
     assert trainer.folder.load_state()["step"] == 0
 
 
-def test_a_loss_that_breaks_in_the_last_step_of_an_epoch_is_not_saved(
+def test_a_nan_loss_in_the_last_step_of_an_epoch_is_not_saved(
     make_trainer: Trainers, make_data: Maker, tmp_path: Path
 ) -> None:
     trainer = make_trainer(make_data(), tmp_path / "run")
@@ -354,7 +354,7 @@ def test_a_loss_that_breaks_in_the_last_step_of_an_epoch_is_not_saved(
     assert [row["epoch"] for row in trainer.folder.history()] == [1]
 
 
-def test_cases_that_fill_no_batch_are_spoken_of(
+def test_skipped_cases_are_reported(
     make_trainer: Trainers, make_data: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trainer = make_trainer(make_data(train=7), tmp_path / "run", "train.batch_size=4", "train.epochs=1")
@@ -385,9 +385,7 @@ def test_bfloat16_trains_on_a_cpu(
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu"])
-def test_a_device_that_is_not_there_is_refused(
-    device: str, make_trainer: Trainers, make_data: Maker, tmp_path: Path
-) -> None:
+def test_a_missing_device_is_refused(device: str, make_trainer: Trainers, make_data: Maker, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"--device {device}"):
         make_trainer(make_data(), tmp_path / "run", device=device)
 

@@ -1,4 +1,4 @@
-"""Going on in the middle of an epoch: after a signal, a kill, a lost file or a lost worker, as if nothing had been."""
+"""Resuming in the middle of an epoch after a signal, a kill, a lost file or a dead worker, bit for bit."""
 
 import multiprocessing
 import os
@@ -77,7 +77,7 @@ def _resumed(trainer: Trainer) -> Trainer:
     [(DROPOUT, 5, 2), (WHOLE, 5, 2), (ACCUMULATED, 4, 2)],
     ids=["dropout", "whole backbone", "accumulated"],
 )
-def test_a_signal_finishes_the_step_and_the_run_goes_on_behind_it(
+def test_a_signal_finishes_the_step_and_the_run_resumes_after_it(
     make_trainer: Trainers, same: Same, settings: Sequence[str], call: int, step: int, make_data: Maker, tmp_path: Path
 ) -> None:
     """Three batches an epoch; where two are one step of the optimiser, the second is waited for."""
@@ -95,7 +95,7 @@ def test_a_signal_finishes_the_step_and_the_run_goes_on_behind_it(
     assert same(_resumed(make_trainer(data, tmp_path / "run", *settings)), whole)
 
 
-def test_sigterm_ends_with_143_and_signals_are_pythons_own_again(
+def test_sigterm_exits_with_143_and_restores_pythons_signal_handlers(
     make_trainer: Trainers, make_data: Maker, tmp_path: Path
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
@@ -171,7 +171,9 @@ def test_a_validation_mask_of_another_size_is_named_and_loses_no_step(
     assert trainer.folder.load_state()["step"] == 2
 
 
-def test_what_was_shown_before_is_not_loaded_again(make_trainer: Trainers, make_data: Maker, tmp_path: Path) -> None:
+def test_batches_before_the_resumed_step_are_not_loaded(
+    make_trainer: Trainers, make_data: Maker, tmp_path: Path
+) -> None:
     data = make_data(train=6)
     stopped = make_trainer(data, tmp_path / "run", "train.epochs=1")
     shown = _at_step(stopped, 2, _send(signal.SIGINT))
@@ -217,9 +219,7 @@ def test_a_worker_that_dies_loses_no_step(make_trainer: Trainers, make_data: Mak
     assert trainer.folder.load_state()["step"] == len(shown) >= 1
 
 
-def test_workers_keep_what_they_have_decoded_over_epochs(
-    make_trainer: Trainers, make_data: Maker, tmp_path: Path
-) -> None:
+def test_workers_keep_decoded_images_over_epochs(make_trainer: Trainers, make_data: Maker, tmp_path: Path) -> None:
     """With one worker, which sees every case; without its cache the second epoch could not read them."""
     trainer = make_trainer(make_data(), tmp_path / "run", "train.workers=1")
 
@@ -232,7 +232,7 @@ def test_workers_keep_what_they_have_decoded_over_epochs(
     assert len(shown) == 4
 
 
-def test_a_loss_that_breaks_between_two_looks_is_traced_to_its_step(
+def test_an_infinite_loss_between_two_checks_is_traced_to_its_step(
     make_trainer: Trainers, make_data: Maker, tmp_path: Path
 ) -> None:
     trainer = make_trainer(make_data(train=12), tmp_path / "run", "train.epochs=1")

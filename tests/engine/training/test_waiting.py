@@ -1,4 +1,4 @@
-"""A training step reads no number back from the device: on a GPU each such read would wait for all work before it."""
+"""A training step reads nothing from the device: on a GPU each read would wait for all work before it."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Two processes that train with a backbone in pieces, for `test_sharding.py`: `python two_processes.py DATA OUT`.
+"""Two processes that train with a sharded backbone, for `test_sharded_backbone.py`: `python two_processes.py DATA OUT`.
 
 A file of its own, since processes should be forked where torch was imported and nothing was computed yet.
 """
