@@ -111,7 +111,7 @@ class RunControl:
         return ConfigError(f"{message}; {self._checkpoints.folder.path} keeps {self._checkpoints.saved}")
 
     def _resume_hint(self) -> str:
-        return f"{self._checkpoints.saved} is saved, go on with: {self._resume_command}"
+        return f"{self._checkpoints.saved} is saved; resume with: {self._resume_command}"
 
 
 class SignalHandler:

@@ -88,7 +88,7 @@ def _message(outcome) -> str:
 # --- From a frozen run
 
 
-def test_a_frozen_run_goes_on_adapted_and_stays_as_it_was(tune, frozen: Path, tuned: Path) -> None:
+def test_lora_tune_starts_from_a_frozen_run_and_does_not_change_it(tune, frozen: Path, tuned: Path) -> None:
     before = _hashes(frozen)
     outcome = tune(frozen)
     assert outcome.code == 0, outcome.stderr
@@ -130,7 +130,7 @@ def test_the_first_forward_equals_that_of_the_frozen_run_in_the_same_memory_orde
     assert torch.equal(seen[0].guide, expected.guide)
 
 
-def test_parameters_are_told_by_part(tune, frozen: Path) -> None:
+def test_parameters_are_listed_by_part(tune, frozen: Path) -> None:
     """One block of width 32, rank 8: 4 x 8 x (32 + 32) for attention, 2 x 8 x (32 + 128) for the MLP."""
     outcome = tune(frozen, "--dry-run")
     assert "adapter    4,608 trainable of 4,608" in outcome.stderr
@@ -138,7 +138,7 @@ def test_parameters_are_told_by_part(tune, frozen: Path) -> None:
     assert "adapter's lr 0.0005" in outcome.stderr
 
 
-def test_frozen_heads_keep_every_bit_and_the_adapter_learns(tune, frozen: Path, tuned: Path) -> None:
+def test_frozen_heads_keep_every_bit_and_the_adapter_is_trained(tune, frozen: Path, tuned: Path) -> None:
     assert tune(frozen, "--freeze-heads").code == 0
     before, after = (load_file(run / "best" / "model.safetensors") for run in (frozen, tuned))
     assert before.keys() == after.keys()
@@ -192,7 +192,7 @@ def test_train_with_lora_in_its_settings_is_the_same_run(
 # --- Going on
 
 
-def test_a_killed_run_goes_on_bit_for_bit(
+def test_a_killed_run_resumes_bit_for_bit(
     guidino, tune, frozen: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from guidino_cli.engine.training.trainer import Trainer
@@ -221,7 +221,7 @@ def test_a_killed_run_goes_on_bit_for_bit(
 # --- What comes out is used like any run
 
 
-def test_predict_loads_the_adapter_without_being_told(guidino, adapted: Path, data: Path) -> None:
+def test_predict_loads_the_adapter_automatically(guidino, adapted: Path, data: Path) -> None:
     outcome = guidino("predict", adapted, data, "-o", adapted.parent / "masks", "--device", "cpu", "--save-guide")
     assert outcome.code == 0, outcome.stderr
     assert (adapted.parent / "masks" / "case6.png").is_file()
@@ -294,12 +294,12 @@ def test_nothing_to_tune_is_refused(guidino) -> None:
     assert (outcome.code, "give RUN" in _message(outcome)) == (2, True)
 
 
-def test_a_run_and_a_preset_are_one_too_many(tune, frozen: Path, preset: Path) -> None:
+def test_a_run_together_with_a_preset_is_refused(tune, frozen: Path, preset: Path) -> None:
     outcome = tune(frozen, "--preset", preset)
     assert (outcome.code, "both RUN and --preset" in _message(outcome)) == (2, True)
 
 
-def test_the_run_itself_is_never_written_over(guidino, frozen: Path) -> None:
+def test_the_source_run_is_never_overwritten(guidino, frozen: Path) -> None:
     before = _hashes(frozen)
     outcome = guidino("lora-tune", frozen, "-o", frozen, "--overwrite")
     assert (outcome.code, "is RUN itself" in _message(outcome)) == (2, True)
@@ -316,7 +316,7 @@ def test_the_run_itself_is_never_written_over(guidino, frozen: Path) -> None:
         ("model.lora=null", "switched off"),
     ],
 )
-def test_settings_that_cannot_be_are_refused_before_anything_is_written(
+def test_invalid_settings_are_refused_before_anything_is_written(
     setting: str, message: str, tune, frozen: Path, tuned: Path
 ) -> None:
     outcome = tune(frozen, "--set", setting)

@@ -51,7 +51,7 @@ def test_two_steps_leave_a_run_folder_that_can_be_used(train, run: Path) -> None
     assert {"curve.png", "validation.png"} <= {path.name for path in run.iterdir()}
 
 
-def test_the_result_goes_to_stdout_and_the_course_to_stderr(train, run: Path) -> None:
+def test_the_result_goes_to_stdout_and_progress_to_stderr(train, run: Path) -> None:
     outcome = train()
     assert outcome.stdout.startswith("best val Dice ")
     assert f"guidino predict {run}" in outcome.stdout
@@ -152,7 +152,7 @@ def test_a_damaged_history_is_refused_by_name_and_line(
     assert f"{run / 'history.jsonl'}, line 1: is damaged" in _one_line(outcome.stderr)
 
 
-def test_what_the_machine_lacks_is_refused_before_the_data_are_looked_at(
+def test_preflight_checks_run_before_the_data_is_read(
     guidino, preset: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There are no data at all."""
@@ -196,9 +196,7 @@ def test_a_folder_that_is_not_empty_is_refused(train, run: Path) -> None:
     assert [path.name for path in run.iterdir()] == ["notes.txt"]
 
 
-def test_a_run_that_is_written_over_is_not_finished_from_the_first_moment(
-    train, run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_overwritten_run_is_unfinished_from_the_start(train, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run.mkdir()
     (run / "result.json").write_text("{}")
 
@@ -210,7 +208,7 @@ def test_a_run_that_is_written_over_is_not_finished_from_the_first_moment(
     assert not (run / "result.json").exists()
 
 
-def test_overwriting_starts_anew_and_keeps_what_is_not_ours(train, run: Path) -> None:
+def test_overwriting_starts_a_new_run_and_keeps_other_files(train, run: Path) -> None:
     run.mkdir()
     (run / "notes.txt").write_text("mine")
     assert train("--overwrite").code == 0
@@ -289,16 +287,14 @@ def test_a_corrupt_image_is_refused_by_name(train, tmp_path: Path) -> None:
     assert "case1.png: cannot be read as an image" in _one_line(outcome.stderr)
 
 
-def test_a_backbone_that_is_not_there_ends_with_4_and_the_ways_out(train, run: Path) -> None:
+def test_missing_backbone_weights_exit_with_4_and_advice(train, run: Path) -> None:
     outcome = train("--set", "model.backbone={name: dinov3, options: {weights: ./no/such/folder}}", "--offline")
     assert outcome.code == 4
     assert "guidino[embedded]" in _one_line(outcome.stderr)
     assert not run.exists()
 
 
-def test_a_disk_that_fills_up_ends_with_7_and_says_how_to_go_on(
-    train, run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_exits_with_7_and_a_resume_hint(train, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from guidino_cli.engine.runs.folder import RunFolder
     from guidino_cli.errors import ResourceError
 
@@ -319,7 +315,7 @@ def test_a_disk_that_fills_up_ends_with_7_and_says_how_to_go_on(
     assert RunFolder(run).load_state()["epoch"] == 1
 
 
-def test_memory_that_runs_out_ends_with_7_and_says_what_to_turn_down(train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_exits_with_7_and_names_settings_to_lower(train, monkeypatch: pytest.MonkeyPatch) -> None:
     from guidino_cli.engine.training.trainer import Trainer
 
     def hungry(*_: object) -> None:

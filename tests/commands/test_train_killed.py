@@ -1,4 +1,4 @@
-"""`guidino train` in a process of its own that is killed again and again: the weights are those of a quiet run."""
+"""`guidino train` in a process that is killed again and again: the weights are those of an uninterrupted run."""
 
 import hashlib
 import random

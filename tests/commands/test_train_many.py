@@ -1,4 +1,4 @@
-"""`guidino train` in two processes whose network leaves out parts of itself: other ones in each, also after a kill."""
+"""`guidino train` in two processes with dropout: drawn separately in each, also after a kill."""
 
 import signal
 from collections.abc import Callable
@@ -39,12 +39,12 @@ def two(fork_server: Any, words: list[object], tmp_path_factory: pytest.TempPath
     return RunFolder(run)
 
 
-def test_each_process_draws_on_its_own_what_is_left_out(two: RunFolder) -> None:
+def test_each_process_draws_its_own_dropout(two: RunFolder) -> None:
     first, second = (torch.Generator().set_state(state["torch"]) for state in two.load_state()["random"])
     assert not torch.equal(torch.rand(8, generator=first), torch.rand(8, generator=second))
 
 
-def test_two_processes_that_are_killed_go_on_and_end_with_the_same_weights(
+def test_two_killed_processes_resume_and_end_with_the_same_weights(
     fork_server: Any,
     two: RunFolder,
     words: list[object],

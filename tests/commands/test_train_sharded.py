@@ -1,4 +1,4 @@
-"""`train.shard_backbone` from the command line: a run like any other, for whoever uses it afterwards."""
+"""`train.shard_backbone` from the command line: the run can be used like any other."""
 
 import json
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def words(make_data: Callable[..., Path], tmp_path: Path) -> list[object]:
     return ["train", "-p", preset, "-d", data]
 
 
-def test_a_run_in_pieces_is_predicted_with_by_one_process(
+def test_one_process_can_predict_with_a_sharded_run(
     fork_server: Any, words: list[object], guidino: Callable[..., Any], tmp_path: Path
 ) -> None:
     """One validation case for two processes, too."""
@@ -45,7 +45,7 @@ def test_a_run_in_pieces_is_predicted_with_by_one_process(
     assert len(list(masks.glob("*.png"))) == 6
 
 
-def test_a_single_process_is_told_how_to_be_several(
+def test_a_single_process_is_refused_with_advice(
     words: list[object], guidino: Callable[..., Any], tmp_path: Path
 ) -> None:
     outcome = guidino(*words, "-o", tmp_path / "run", "--device", "cpu")
@@ -54,7 +54,7 @@ def test_a_single_process_is_told_how_to_be_several(
     assert guidino(*words, "-o", tmp_path / "run", "--device", "cpu", "--dry-run").code == 0
 
 
-def test_lora_of_a_run_in_pieces_says_what_to_set(words: list[object], guidino: Callable[..., Any]) -> None:
+def test_lora_of_a_sharded_run_names_the_setting(words: list[object], guidino: Callable[..., Any]) -> None:
     outcome = guidino("lora-tune", *words[1:], "-o", "run", "--device", "cpu")
     assert outcome.code == 2
     assert "train.shard_backbone needs a frozen backbone, but model.lora trains it: set it to false" in outcome.stderr

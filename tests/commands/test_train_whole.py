@@ -1,4 +1,4 @@
-"""`guidino train` with a backbone that learns whole: the run is all that is needed afterwards."""
+"""`guidino train` with a finetuned backbone: afterwards nothing but the run is needed."""
 
 import json
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def _message(outcome) -> str:
 # --- What is trained and kept
 
 
-def test_every_weight_of_the_backbone_has_learned_but_the_mask_token(run: Path, dinov3_folder: Path) -> None:
+def test_every_weight_of_the_backbone_but_the_mask_token_is_trained(run: Path, dinov3_folder: Path) -> None:
     kept = load_file(run / "best" / "model.safetensors")
     before = load_file(dinov3_folder / "model.safetensors")
     names = {name.removeprefix("backbone.vit."): name for name in kept if name.startswith("backbone.vit.")}
@@ -70,7 +70,7 @@ def _on_disk(name: str) -> str:
     return name.removeprefix("model.")
 
 
-def test_the_history_has_a_learning_rate_for_backbone_and_heads_and_both_fall_in_a_straight_line(run: Path) -> None:
+def test_the_history_has_linear_learning_rates_of_backbone_and_heads(run: Path) -> None:
     rows = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     assert [row["lr"] for row in rows] == pytest.approx([1e-2, 0.5e-2])
     assert [row["backbone_lr"] for row in rows] == pytest.approx([1e-3, 0.5e-3])
@@ -89,7 +89,7 @@ def test_the_run_says_where_its_weights_come_from(run: Path) -> None:
 # --- What comes out is used like any run, without the weights it began with
 
 
-def test_it_predicts(guidino, run: Path, shared: Path) -> None:
+def test_a_finetuned_run_predicts(guidino, run: Path, shared: Path) -> None:
     outcome = guidino("predict", run, shared / "data", "-o", run.parent / "masks", "--device", "cpu", "--offline")
     assert outcome.code == 0, outcome.stderr
     assert (run.parent / "masks" / "case6.png").is_file()
@@ -106,14 +106,14 @@ def test_a_loaded_run_has_the_trained_backbone_and_is_frozen(run: Path) -> None:
     assert not any(module.training for module in model.train().backbone.modules())
 
 
-def test_two_runs_predict_as_one(guidino, run: Path, shared: Path) -> None:
+def test_two_finetuned_runs_form_an_ensemble(guidino, run: Path, shared: Path) -> None:
     outcome = guidino(
         "predict", run, "--ensemble", shared / "run", shared / "data", "-o", run.parent / "masks", "--device", "cpu"
     )
     assert outcome.code == 0, outcome.stderr
 
 
-def test_a_killed_run_goes_on_bit_for_bit_without_the_original_weights(
+def test_a_killed_run_resumes_bit_for_bit_without_the_original_weights(
     guidino, shared: Path, dinov3_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from guidino_cli.engine.training.trainer import Trainer
@@ -143,7 +143,7 @@ def test_a_killed_run_goes_on_bit_for_bit_without_the_original_weights(
     ).read_bytes()
 
 
-def test_half_precision_and_checkpointing_go_together_with_it(
+def test_finetuning_works_with_half_precision_and_checkpointing(
     guidino, shared: Path, dinov3_folder: Path, tmp_path: Path
 ) -> None:
     words = ("-p", shared / "tiny.yaml", "-d", shared / "data", "-o", tmp_path / "run", "--device", "cpu")
@@ -159,7 +159,7 @@ def test_half_precision_and_checkpointing_go_together_with_it(
 # --- Refusals
 
 
-def test_lora_does_not_adapt_what_was_trained_whole(guidino, run: Path) -> None:
+def test_lora_of_a_finetuned_backbone_is_refused(guidino, run: Path) -> None:
     outcome = guidino("lora-tune", run, "-o", run.parent / "tuned", "--device", "cpu")
     assert (outcome.code, "its backbone was trained whole" in _message(outcome)) == (2, True)
     assert not (run.parent / "tuned").exists()
@@ -184,7 +184,7 @@ def test_a_damaged_blueprint_is_refused_by_name(guidino, run: Path, shared: Path
         ("train.betas=[0.9]", "train.betas"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(setting: str, message: str, guidino, shared: Path, tmp_path: Path) -> None:
+def test_invalid_settings_are_refused(setting: str, message: str, guidino, shared: Path, tmp_path: Path) -> None:
     words = ("-p", shared / "tiny.yaml", "-d", shared / "data", "-o", tmp_path / "new")
     outcome = guidino("train", *words, "--set", setting)
     assert outcome.code == 2

@@ -1,1 +1,1 @@
-"""The loop of pretraining and everything it keeps."""
+"""Pretraining: the loop, its student, data, history and checkpoint."""

@@ -55,7 +55,7 @@ class BestWeights:
         content = save({name: value.detach().cpu().contiguous() for name, value in heads.items()}, metadata)
         if model.backbone is not None and model.backbone.is_finetuned:
             write_text(self.notice, licence_note(model.backbone.identity))
-        write_atomically(self.weights, lambda place: place.write_bytes(content))
+        write_atomically(self.weights, lambda path: path.write_bytes(content))
 
     def _save_adapter(self, model: Model, lora: LoraSettings) -> str:
         """Write `adapter/` and return the SHA-256 of its weights."""
@@ -64,15 +64,15 @@ class BestWeights:
         if model.backbone is None:
             raise ValueError("an adapter without a backbone")
         content = save(adapter_state_dict(model.backbone), {"format": "pt"})
-        write_atomically(self.adapter / _ADAPTER, lambda place: place.write_bytes(content))
+        write_atomically(self.adapter / _ADAPTER, lambda path: path.write_bytes(content))
         write_text(self.adapter / "adapter_config.json", adapter_config_json(model.backbone, lora))
         write_text(self.adapter / "NOTICE.md", licence_note(model.backbone.identity))
         return hashlib.sha256(content).hexdigest()
 
     def load_heads(self, model: Model) -> None:
         """Load all weights but those of a frozen backbone; `WeightsError` if they do not fit."""
-        kept = tuple(name for name in model.state_dict() if _is_pretrained(name, model))
-        load_strictly(model, self.weights, may_miss=kept)
+        pretrained = tuple(name for name in model.state_dict() if _is_pretrained(name, model))
+        load_strictly(model, self.weights, may_miss=pretrained)
 
     def load_adapter(self, model: Model) -> None:
         """Load the adapter; `WeightsError` if it is damaged or does not belong to the heads."""

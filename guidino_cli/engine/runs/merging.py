@@ -48,16 +48,16 @@ def write_merged_backbone(folder: RunFolder, *, offline: bool) -> MergedBackbone
     backbone = build_backbone(part.name, {**part.options, "layers": None}, offline=offline)
     network = merge_adapter(backbone, folder.best.adapter)
     transformers.utils.logging.disable_progress_bar()
-    with atomic_folder(folder.merged) as place:
-        network.save_pretrained(place)
+    with atomic_folder(folder.merged) as temporary:
+        network.save_pretrained(temporary)
         # Those of the base may differ from the defaults of its architecture.
         write_preprocessor_config(
-            place, *(values.flatten().tolist() for values in (backbone.normalizer.mean, backbone.normalizer.std))
+            temporary, *(values.flatten().tolist() for values in (backbone.normalizer.mean, backbone.normalizer.std))
         )
-        for file in place.glob("*.safetensors"):
+        for file in temporary.glob("*.safetensors"):
             # safetensors makes files readable by their owner only; a backbone is meant to be shared.
-            shutil.copymode(place / "config.json", file)
-        write_text(place / "NOTICE.md", licence_note(backbone.identity))
+            shutil.copymode(temporary / "config.json", file)
+        write_text(temporary / "NOTICE.md", licence_note(backbone.identity))
     options = {"weights": str(folder.merged), **_feature_options(part.name, part.options)}
     return MergedBackbone(
         hash_weights(network), {"name": _backbone_name(network.config.model_type), "options": options}

@@ -1,1 +1,1 @@
-"""The training loop and everything it keeps."""
+"""Training: the loop, its optimization step, data, loss, validation, logging and checkpoint."""

@@ -99,7 +99,7 @@ def test_a_validation_image_that_one_process_cannot_read_ends_all_with_every_ste
     outcome = train("run", "--devices", "2")
     assert outcome.returncode == 3
     assert "case9.png: cannot be read" in outcome.stderr
-    assert "step 1 of 1 in epoch 1 is saved, go on with" in outcome.stderr
+    assert "step 1 of 1 in epoch 1 is saved; resume with" in outcome.stderr
     assert "stopped by" not in outcome.stderr
 
 

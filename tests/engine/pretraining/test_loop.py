@@ -143,7 +143,7 @@ def test_a_run_interrupted_within_a_row_resumes_bit_for_bit(paths: list[Path], t
         return 1.0
 
     interrupted, _ = _run(paths, tmp_path / "interrupted", *overrides, objective=_OneWeight(spoil=interrupt))
-    with pytest.raises(StoppedError, match=r"step 3 of 6 is saved, go on with: guidino pretrain --resume") as stop:
+    with pytest.raises(StoppedError, match=r"step 3 of 6 is saved; resume with: guidino pretrain --resume") as stop:
         interrupted.fit()
     assert stop.value.exit_code == 130
     again = Pretrainer(rest := _OneWeight(), interrupted.config, interrupted.folder, paths=paths, device="cpu")

@@ -92,7 +92,7 @@ def test_a_case_that_one_process_cannot_read_ends_both(two: Two) -> None:
     first, second = (seen["broken"] for seen in two.seen)
     assert first == 3
     assert "gone.png" in second
-    assert "go on with: guidino train --resume" in second
+    assert "resume with: guidino train --resume" in second
 
 
 def test_a_checkpoint_without_the_sharded_backbone_can_be_resumed(two: Two) -> None:

@@ -86,7 +86,7 @@ def test_a_signal_finishes_the_step_and_the_run_resumes_after_it(
     whole.fit()
     stopped = make_trainer(data, tmp_path / "run", *settings)
     shown = _at_step(stopped, call, _send(signal.SIGINT))
-    with pytest.raises(StoppedError, match=r"step 2 of 3 in epoch 2 is saved, go on with: .*--resume") as caught:
+    with pytest.raises(StoppedError, match=r"step 2 of 3 in epoch 2 is saved; resume with: .*--resume") as caught:
         stopped.fit()
     assert caught.value.exit_code == 130
     assert len(shown) == 3 + step
@@ -166,7 +166,7 @@ def test_a_validation_mask_of_another_size_is_named_and_loses_no_step(
     trainer = make_trainer(make_data(), tmp_path / "run", "train.epochs=1")
     mask = tmp_path / "data" / "masks" / "case5.png"
     Image.fromarray(np.zeros((7, 9), np.uint8)).save(mask)
-    with pytest.raises(DataError, match=r"case5\.png: is 9x7 px .*step 2 of 2 in epoch 1 is saved, go on with"):
+    with pytest.raises(DataError, match=r"case5\.png: is 9x7 px .*step 2 of 2 in epoch 1 is saved; resume with"):
         trainer.fit()
     assert trainer.folder.load_state()["step"] == 2
 
@@ -201,7 +201,7 @@ def test_a_corrupt_image_loses_nothing_and_is_named(
     content = image.read_bytes()
     image.write_bytes(b"no image")
     broken = make_trainer(data, tmp_path / "run", *settings)
-    with pytest.raises(DataError, match=r"case\d\.png: cannot be read as an image .*is saved, go on with") as caught:
+    with pytest.raises(DataError, match=r"case\d\.png: cannot be read as an image .*is saved; resume with") as caught:
         broken.fit()
     assert str(image) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -214,7 +214,7 @@ def test_a_corrupt_image_loses_nothing_and_is_named(
 def test_a_worker_that_dies_loses_no_step(make_trainer: Trainers, make_data: Maker, tmp_path: Path) -> None:
     trainer = make_trainer(make_data(train=12), tmp_path / "run", "train.workers=1", "train.epochs=1")
     shown = _at_step(trainer, 1, lambda: [child.kill() for child in multiprocessing.active_children()])
-    with pytest.raises(ResourceError, match=r"data loader worker died .*train\.workers.* is saved, go on with"):
+    with pytest.raises(ResourceError, match=r"data loader worker died .*train\.workers.* is saved; resume with"):
         trainer.fit()
     assert trainer.folder.load_state()["step"] == len(shown) >= 1
 
