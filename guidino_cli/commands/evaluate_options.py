@@ -97,10 +97,10 @@ def _uses_medpy(backend: str, options: ScoringOptions, policy: Policy) -> bool:
 
 def _parse_mask_values(options: ScoringOptions) -> tuple[ReadOptions, ReadOptions, Classes | None]:
     classes = None if options.classes is None else parse_classes(options.classes)
-    theirs = None if options.pred_classes is None else parse_classes(options.pred_classes)
-    if theirs is not None and theirs.codes is None:
+    pred_classes = None if options.pred_classes is None else parse_classes(options.pred_classes)
+    if pred_classes is not None and pred_classes.codes is None:
         raise ConfigError(f"--pred-classes {options.pred_classes}: expected values such as '0=background,255=polyp'")
-    if theirs is not None and (classes is None or theirs.names != classes.names):
+    if pred_classes is not None and (classes is None or pred_classes.names != classes.names):
         raise ConfigError("--pred-classes: expected the names of --classes in the same order")
     truth = ReadOptions(
         class_count=None if classes is None else len(classes.names),
@@ -110,7 +110,7 @@ def _parse_mask_values(options: ScoringOptions) -> tuple[ReadOptions, ReadOption
         ignore=options.ignore_label,
     )
     predictions = ReadOptions(
-        codes=None if theirs is None or theirs.codes is None else tuple(theirs.codes.items()),
+        codes=None if pred_classes is None or pred_classes.codes is None else tuple(pred_classes.codes.items()),
         binary=options.binary,
         threshold=options.pred_threshold,
     )

@@ -153,9 +153,12 @@ def _worst_value(metric: str, target: str, result: EvaluationResult) -> float:
 
 def _reason_incomparable(result: EvaluationResult, baseline: Mapping[str, Any]) -> str:
     """Why two results cannot be compared; "" if they can."""
-    ours, theirs = {case.pair.truth.case for case in result.cases}, {case["case"] for case in baseline["cases"]}
-    if ours != theirs:
-        return f"other cases: {len(ours - theirs)} are new, {len(theirs - ours)} are gone"
+    cases, baseline_cases = (
+        {case.pair.truth.case for case in result.cases},
+        {case["case"] for case in baseline["cases"]},
+    )
+    if cases != baseline_cases:
+        return f"other cases: {len(cases - baseline_cases)} are new, {len(baseline_cases - cases)} are gone"
     if result.config.policy.to_json() != baseline["policy"]:
         return "made with another policy"
     return ""

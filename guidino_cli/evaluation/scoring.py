@@ -137,13 +137,13 @@ def _score(
     wanted, deviation = set(config.metrics), 0.0
     measured = overlap_metrics(counts, wanted)
     if status == "ok" and wanted & SURFACE_METRICS:
-        inside = config.policy.hd95 == "to-mask"
-        distances = surface_distances(predicted, true, spacing, ignored=ignored, inside_is_zero=inside)
+        to_mask = config.policy.hd95 == "to-mask"
+        distances = surface_distances(predicted, true, spacing, ignored=ignored, inside_is_zero=to_mask)
         measured |= surface_metrics(distances, config)
         if config.medpy:
-            theirs = medpy_metrics(predicted, true, spacing, wanted)
-            deviation = max((abs(measured[name] - value) for name, value in theirs.items()), default=0.0)
-            measured |= theirs
+            by_medpy = medpy_metrics(predicted, true, spacing, wanted)
+            deviation = max((abs(measured[name] - value) for name, value in by_medpy.items()), default=0.0)
+            measured |= by_medpy
     lesions = match_lesions(predicted, true, min_iou=config.options.lesion_iou) if wanted & LESION_METRICS else None
     if lesions is not None:
         measured |= lesion_metrics(lesions)

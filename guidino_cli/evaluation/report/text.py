@@ -104,14 +104,14 @@ def describe_rules(evaluation: EvaluationResult) -> list[str]:
 
 def describe_distances(evaluation: EvaluationResult) -> list[str]:
     """Mean distance without the values that the policy substitutes; no line if there are none."""
-    found = summarize_measured_distances(evaluation)
-    if not found.diagonal and not found.zero:
+    distances = summarize_measured_distances(evaluation)
+    if not distances.diagonal and not distances.zero:
         return []
-    means = ", ".join(f"{METRICS[name].label} {format_metric(value, name)}" for name, value in found.means.items())
-    rest = [f"{found.diagonal} count as the image diagonal"] if found.diagonal else []
-    rest += [f"{found.zero} as 0 (both empty)"] if found.zero else []
-    total = found.ok + found.diagonal + found.zero
-    return [f"distances measured in {found.ok} of {total} (mean of these: {means}); {', '.join(rest)}"]
+    means = ", ".join(f"{METRICS[name].label} {format_metric(value, name)}" for name, value in distances.means.items())
+    substituted = [f"{distances.diagonal} count as the image diagonal"] if distances.diagonal else []
+    substituted += [f"{distances.zero} as 0 (both empty)"] if distances.zero else []
+    total = distances.ok + distances.diagonal + distances.zero
+    return [f"distances measured in {distances.ok} of {total} (mean of these: {means}); {', '.join(substituted)}"]
 
 
 def stratum_title(name: str, rows: Sequence[SummaryRow]) -> str:
