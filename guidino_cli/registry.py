@@ -1,4 +1,4 @@
-"""Make a part from "module:Name" and its options, with the constructor's signature as the schema."""
+"""Create a part from a registry of "module:Name" entries; the constructor's signature is the schema of its options."""
 
 import importlib
 import inspect
@@ -14,7 +14,7 @@ _LISTERS = {"segmenter": "guidino models"}
 def find(kind: str, name: str, registry: Mapping[str, str]) -> Any:
     """The registered class or function itself, for what is known of it before it is called.
 
-    A name may go on behind a colon, `smp:Unet:resnet34`, if the part has a parameter `variant` to take that.
+    A name may be followed by a colon and a variant, `smp:Unet:resnet34`, if the part has a parameter `variant`.
 
     Raises:
         ConfigError: Unknown name.
@@ -34,7 +34,7 @@ def create(kind: str, name: str, registry: Mapping[str, str], options: Mapping[s
 
     Args:
         kind: What the part is, for messages ("segmenter").
-        name: Key in the registry, and a variant behind a colon.
+        name: Key in the registry, and after a colon a variant.
         registry: Name -> "module:Name".
         options: The user's keyword arguments; every one must exist in the signature.
         **given: Keyword arguments that the program sets and the user may not.

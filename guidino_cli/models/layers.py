@@ -1,4 +1,4 @@
-"""Layers and blocks that several networks share, and the import of networks from optional libraries."""
+"""Layers and blocks shared by several segmenters, and the import of optional libraries."""
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -109,9 +109,9 @@ def import_optional(module: str, *, extra: str, needed_by: str, hint: str = "") 
 
     Args:
         module: Its dotted name.
-        extra: What to install: `pip install 'guidino[extra]'`.
-        needed_by: What was asked for, for the message.
-        hint: What else may be wrong.
+        extra: Name of the extra to install: `pip install 'guidino[extra]'`.
+        needed_by: The requested part, for the message.
+        hint: Another possible cause, for the message.
 
     Raises:
         DependencyError: The package, or one that it needs, is missing or cannot be used.

@@ -78,7 +78,7 @@ def fused_kernel() -> Callable[..., Tensor] | None:
 
 
 def _piece(state: Tensor, rates: Tensor, u: Tensor, steps: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
-    """One stretch of the recurrence, from `state` (batch, G, E, N): what is read of it, and the state behind it.
+    """One stretch of the recurrence, from `state` (batch, G, E, N): what is read of it, and the state after it.
 
     Every chunk begins at zero, and what the chunk before left is added where it ends up. Only decays, numbers in
     (0, 1], are multiplied and none is divided by, so nothing can overflow.
@@ -101,7 +101,7 @@ def _piece(state: Tensor, rates: Tensor, u: Tensor, steps: Tensor, B: Tensor, C:
     return y[..., :length], state
 
 
-# Range of the step sizes that a fresh block begins with, and their floor.
+# Range of the step sizes of a newly initialised block, and their lower bound.
 _SHORTEST, _LONGEST, _FLOOR = 1e-3, 1e-1, 1e-4
 
 

@@ -63,7 +63,7 @@ class WindowAttention(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """Window attention, then an MLP; both behind a LayerNorm and added to what came in.
+    """Window attention, then an MLP; both after a LayerNorm and added to what came in.
 
     Args:
         channels: C.

@@ -47,7 +47,7 @@ class DeformableAttention(nn.Module):
         nn.init.xavier_uniform_(self.out.weight)
 
     def forward(self, queries: Tensor, places: Tensor, tokens: Tensor, size_hw: tuple[int, int]) -> Tensor:
-        """What each query finds.
+        """Attend to the map at the queries' sampling points.
 
         Args:
             queries: (B, Q, D).
@@ -104,7 +104,7 @@ def _star(heads: int, points: int) -> Tensor:
 
 
 NUM_LEVELS = 4
-# The last map is asked by two more extractors.
+# Three extractors attend to the last map.
 _EXTRACTORS = (1, 1, 1, 3)
 _FEED_FORWARD = 0.25
 
@@ -204,8 +204,8 @@ class Extractor(nn.Module):
 
     def forward(self, tokens: Tensor, places: Tensor, sizes: Sequence[GridSize], dense: Tensor) -> Tensor:
         """Tokens (B, Q, D) of grids of `sizes`, whose centres are `places` (Q, 2); `dense` is (B, D, h, w)."""
-        asked = self.dense_norm(_tokens(dense))
-        tokens = tokens + self.attention(self.query_norm(tokens), places, asked, _size(dense))
+        dense_tokens = self.dense_norm(_tokens(dense))
+        tokens = tokens + self.attention(self.query_norm(tokens), places, dense_tokens, _size(dense))
         return tokens + self.drop_path(self.feed_forward(self.inner_norm(tokens), sizes))
 
 

@@ -18,7 +18,7 @@ class Light2D(Segmenter):
     Args:
         num_classes: K, background included.
         dense_channels: D of the backbone's maps; only the deepest is read.
-        widths: Channels behind each convolution; between two of them the grid doubles.
+        widths: Channels after each convolution; between two of them the grid doubles.
     """
 
     # Any size: the backbone fits its grid to the image, and the logits are resized to it.

@@ -83,7 +83,7 @@ class SegResNet(Segmenter):
         in_channels: C.
         width: Channels of the finest level, a multiple of 8 for the group normalisation; doubled at each coarser one.
         blocks_down: Residual blocks of each level; every level but the first halves the size.
-        dropout: Share of values behind the first convolution that are zeroed in training.
+        dropout: Share of values after the first convolution that are zeroed in training.
     """
 
     net: Any
@@ -186,7 +186,7 @@ class AttentionUNet(Segmenter):
         num_classes: K, background included.
         in_channels: C.
         widths: Channels of each level; every level but the first halves the size.
-        dropout: Share of values behind each convolution that are zeroed in training.
+        dropout: Share of values after each convolution that are zeroed in training.
     """
 
     net: Any

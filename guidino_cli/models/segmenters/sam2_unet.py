@@ -66,7 +66,7 @@ class SAM2UNet(Segmenter):
 class ReceptiveFieldBlock(nn.Module):
     """Four views of a map, of one cell and of ever wider crosses and rings, joined and added to the map itself.
 
-    After Liu et al., ECCV 2018, as camouflaged and salient object detection use it: batch norm behind every
+    After Liu et al., ECCV 2018, as camouflaged and salient object detection use it: batch norm after every
     convolution, no activation but the last.
     """
 

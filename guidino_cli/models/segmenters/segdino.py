@@ -21,7 +21,7 @@ class SegDINO(Segmenter):
     Args:
         num_classes: K, background included.
         dense_channels: D of the backbone's four maps, shallow to deep; of one ViT, so all alike.
-        projections: Channels of each map behind its 1x1 convolution.
+        projections: Channels of each map after its 1x1 convolution.
         width: Channels of each map in the joined one.
     """
 

@@ -28,8 +28,8 @@ class TransUNet(Segmenter):
         mlp_size: Hidden channels of its MLPs.
         decoder: Channels of the way up, at 1/8, 1/4, 1/2 and 1.
         image_size: Side of the images for which the position embedding is made.
-        dropout: Of the ViT, as in Dosovitskiy et al.: behind every linear layer but queries, keys and values, and
-            behind the position embedding.
+        dropout: Of the ViT, as in Dosovitskiy et al.: after every linear layer but queries, keys and values, and
+            after the position embedding.
     """
 
     stride = 16
@@ -114,7 +114,7 @@ def _resnet(in_channels: int, width: int, convs: Sequence[int]) -> nn.Module:
         depths=list(convs),
         # 32 at the width of a ResNet-50; a block's narrowest map has as many channels as the stem.
         num_groups=max(1, width // 2),
-        # As in the hybrid ViTs: activation behind the sum, 'same' padding at every stride.
+        # As in the hybrid ViTs: activation after the sum, 'same' padding at every stride.
         layer_type="bottleneck",
         global_padding="SAME",
         embedding_dynamic_padding=True,

@@ -21,7 +21,7 @@ MambaPlacement = Literal["bot", "enc"]
 
 
 class UMamba(Segmenter):
-    """Residual stages down, Mamba behind the last of them or behind every second, residual stages up.
+    """Residual stages down, Mamba after the last of them or after every second, residual stages up.
 
     47,523,749 parameters with three input channels, one class and the seven stages of the paper's endoscopy plan;
     with eight, for its 512 x 512 plan, 64,802,982. The authors' code counts one head more, of the map above the
@@ -34,7 +34,7 @@ class UMamba(Segmenter):
     Args:
         num_classes: K, background included.
         in_channels: C.
-        where: "bot", one Mamba block at the bottleneck, or "enc", one behind every second stage, the last among them.
+        where: "bot", one Mamba block at the bottleneck, or "enc", one after every second stage, the last among them.
         widths: Channels of each stage; every stage but the first halves the size.
         blocks: Residual blocks of each stage of the encoder; by default two in the finer half and one in the coarser.
             The decoder has two in its coarser half and one in its finer, as the authors' plans.
@@ -82,7 +82,7 @@ class UMamba(Segmenter):
         self.apply(initialise_kaiming)
 
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
-        """A map of each stage, behind its Mamba block if it has one: the image's size, then halved each time."""
+        """A map of each stage, after its Mamba block if it has one: the image's size, then halved each time."""
         x, features = self.stem(image), []
         for stage, scan in zip(self.stages, self.scans, strict=True):
             x = scan(stage(x))
