@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING
 
 from guidino_cli.errors import ConfigError
@@ -22,7 +23,9 @@ BACKBONES = {
     "guidino-tiny": "guidino_cli.models.backbones.tiny:load_tiny",
     "random": "guidino_cli.models.backbones.dino:random_dino",
 }
-GUIDES = {"tokenbook": "guidino_cli.models.guides:TokenBook"}
+GUIDES = {
+    "tokenbook": "guidino_cli.models.guides:TokenBook",
+}
 
 
 def build_model(
@@ -112,9 +115,8 @@ def build_backbone(  # type: ignore[no-untyped-def]
         offline: Never ask the hub.
         frozen: It will neither be adapted nor saved as a transformers model, so it may be built without transformers.
     """
-    given: dict[str, object] = {"family": name, "offline": offline}
-    if name in {"random", "embedded"}:
-        given = {}
-    elif name == "guidino-tiny":
-        given = {"frozen": frozen}
+    # A loader is given those of these arguments that it has.
+    supplied = {"family": name, "offline": offline, "frozen": frozen}
+    accepted = inspect.signature(find("backbone", name, BACKBONES)).parameters
+    given = {key: value for key, value in supplied.items() if key in accepted}
     return create("backbone", name, BACKBONES, options, **given)
