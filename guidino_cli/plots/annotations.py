@@ -1,4 +1,4 @@
-"""What is drawn into and under a panel: scale bar, contours, colour bar, IoU over thresholds."""
+"""Elements of a panel: colorbar, scale bar, contours, and the curve of IoU over thresholds."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def add_colorbar(
     over_image: bool = False,
     colours: str = GUIDE_COLORMAP,
 ) -> None:
-    """A colour bar under a panel.
+    """Add a horizontal colorbar under a panel.
 
     Args:
         axes: The panel.
-        label: What the values are.
+        label: Label of the values.
         limits: Values at its ends.
-        marks: Values to point at, such as the smallest and largest that occur.
-        extend: "min" where values below the first limit occur and share its colour.
-        over_image: The colours are those of `guide_over`, as they look over mid-grey.
+        marks: Values to mark, such as the smallest and largest that occur.
+        extend: As of matplotlib's `colorbar`: "min" where values below the first limit occur.
+        over_image: The colours are those of `overlay_guide` over mid-grey.
         colours: Name of a colour map.
     """
     from matplotlib import colormaps
@@ -58,7 +58,7 @@ def add_colorbar(
     bar = figure.colorbar(drawn, cax=place, orientation="horizontal", ticks=ticks, extend=extend, format="%g")
     bar.outline.set_linewidth(0.4)
     place.tick_params(labelsize=7.5, length=2, pad=1.5, width=0.5, colors=TEXT_COLOUR)
-    # The ends' numbers stay under their bar, not under a neighbour's.
+    # The labels of the ends stay under their own colorbar.
     numbers = place.get_xticklabels()
     numbers[0].set_horizontalalignment("left")
     numbers[-1].set_horizontalalignment("right")
@@ -76,31 +76,31 @@ def add_colorbar(
 
 
 def colorbar_ticks(limits: Limits) -> list[float]:
-    """The ends of a colour bar, and round values between them that leave room for the ends' numbers."""
+    """The ends of a colorbar, and round values between them that do not collide with the labels of the ends."""
     from matplotlib.ticker import MaxNLocator
 
     low, high = limits
-    room = 0.16 * (high - low)
+    margin = 0.16 * (high - low)
     between = [float(f"{value:.6g}") for value in MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)]
     return [
         float(f"{low:.2g}"),
-        *(value for value in between if low + room < value < high - room),
+        *(value for value in between if low + margin < value < high - margin),
         float(f"{high:.2g}"),
     ]
 
 
-_BAR_SHARE = 0.25
-"""A scale bar is at most so much of its image."""
+_MAX_BAR_FRACTION = 0.25
+"""Longest scale bar as a fraction of the image's width."""
 
 
 def add_scale_bar(axes: Axes, *, size_hw: tuple[int, int], spacing_mm: float | None = None) -> None:
-    """A white bar of round length at the lower right; its unit is mm where the width of a pixel is known, else px."""
+    """Add a white bar of round length at the lower right, in mm where the width of a pixel is known, else in px."""
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import withStroke
 
     height, width = size_hw
     pixel, unit = (1.0, "px") if spacing_mm is None else (spacing_mm, "mm")
-    length = round_length(width * pixel * _BAR_SHARE)
+    length = round_length(width * pixel * _MAX_BAR_FRACTION)
     if unit == "px" and length < 1:
         return
     long, thick = length / pixel, max(height, width) / 90
@@ -119,17 +119,17 @@ def add_scale_bar(axes: Axes, *, size_hw: tuple[int, int], spacing_mm: float | N
     )
 
 
-def round_length(most: float) -> float:
-    """The largest of 1, 2, 5 times a power of ten that is not above `most`."""
-    power = 10.0 ** np.floor(np.log10(most))
-    return float(max(step for step in (1, 2, 5) if step * power <= most * (1 + 1e-9)) * power)
+def round_length(upper_bound: float) -> float:
+    """The largest of 1, 2, 5 times a power of ten that is not above `upper_bound`."""
+    power = 10.0 ** np.floor(np.log10(upper_bound))
+    return float(max(step for step in (1, 2, 5) if step * power <= upper_bound * (1 + 1e-9)) * power)
 
 
 def draw_guide_contours(
     axes: Axes, guide: np.ndarray, thresholds: Sequence[float], *, size_hw: tuple[int, int], limits: Limits
 ) -> None:
-    """Lines around everything at or above each threshold, in the colours that the thresholds have in the map."""
-    x, y = _centres(guide.shape, size_hw)
+    """Draw the contour of the map at each threshold, in the colour of that value."""
+    x, y = _cell_centres(guide.shape, size_hw)
     low, high = float(guide.min()), float(guide.max())
     for threshold in thresholds:
         if low < threshold <= high:
@@ -137,7 +137,7 @@ def draw_guide_contours(
 
 
 def guide_colour(threshold: float, limits: Limits) -> Any:
-    """The colour that a value has in the map."""
+    """Colour of a value in a map with these limits."""
     from matplotlib import colormaps
 
     low, high = limits
@@ -145,13 +145,13 @@ def guide_colour(threshold: float, limits: Limits) -> Any:
 
 
 def draw_white_contour(axes: Axes, region: np.ndarray, *, size_hw: tuple[int, int]) -> None:
-    """Draw the border of a region (H, W) in white with a dark rim, to stand apart from coloured lines."""
+    """Draw the contour of a region (H, W) in white with a dark rim, to stand out from coloured lines."""
     from matplotlib.patheffects import Normal, Stroke
 
     small = thumbnail_labels(region)
     if not small.any():
         return
-    # One more pixel all round closes the lines of regions that touch the edge.
+    # A margin of one pixel closes the contours of regions that touch the edge.
     y, x = (
         (np.arange(-1, count + 1) + 0.5) * (side / count) - 0.5
         for side, count in zip(size_hw, small.shape, strict=True)
@@ -161,19 +161,19 @@ def draw_white_contour(axes: Axes, region: np.ndarray, *, size_hw: tuple[int, in
 
 
 def plot_iou_curve(axes: Axes, thresholds: Sequence[float], values: Sequence[float], *, limits: Limits) -> None:
-    """IoU at each threshold within the limits as a line with points, the one at 0.5 ringed and written out."""
+    """Plot IoU at each threshold within the limits; the point at 0.5 is circled and labelled."""
     for side in ("left", "bottom"):
         axes.spines[side].set(visible=True, linewidth=0.6, color=MUTED_COLOUR)
-    room = 0.04 * (limits[1] - limits[0])
-    axes.set(xlim=(limits[0] - room, limits[1] + room), ylim=(0, 1))
+    margin = 0.04 * (limits[1] - limits[0])
+    axes.set(xlim=(limits[0] - margin, limits[1] + margin), ylim=(0, 1))
     axes.grid(linewidth=0.4, color="#dddddd")
     axes.set_axisbelow(True)
     inside = [(at, value) for at, value in zip(thresholds, values, strict=True) if limits[0] <= at <= limits[1]]
-    places, heights = [at for at, _ in inside], [value for _, value in inside]
-    axes.plot(places, heights, color=MUTED_COLOUR, linewidth=1, zorder=2)
-    colours = [guide_colour(at, limits) for at in places]
-    axes.scatter(places, heights, c=colours, s=16, zorder=3, edgecolors=TEXT_COLOUR, linewidths=0.4, clip_on=False)
-    _write_half(axes, dict(zip(thresholds, values, strict=True)).get(0.5), limits)
+    x, y = [at for at, _ in inside], [value for _, value in inside]
+    axes.plot(x, y, color=MUTED_COLOUR, linewidth=1, zorder=2)
+    colours = [guide_colour(at, limits) for at in x]
+    axes.scatter(x, y, c=colours, s=16, zorder=3, edgecolors=TEXT_COLOUR, linewidths=0.4, clip_on=False)
+    _label_half(axes, dict(zip(thresholds, values, strict=True)).get(0.5), limits)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
     axes.xaxis.set_major_locator(_ticks())
     axes.xaxis.set_major_formatter("{x:g}")
@@ -181,8 +181,8 @@ def plot_iou_curve(axes: Axes, thresholds: Sequence[float], values: Sequence[flo
     axes.set_xlabel("threshold of the guide", fontsize=7.5, color=MUTED_COLOUR, labelpad=1)
 
 
-def _write_half(axes: Axes, value: float | None, limits: Limits) -> None:
-    """The IoU at 0.5 beside its point; in the corner where the guide's values do not reach 0.5, or leave it no room."""
+def _label_half(axes: Axes, value: float | None, limits: Limits) -> None:
+    """Label the IoU at 0.5 beside its point, or in the corner if 0.5 is outside the limits."""
     if value is None or not np.isfinite(value):
         return
     style: Any = {"textcoords": "offset points", "fontsize": 7.5, "color": TEXT_COLOUR}
@@ -204,7 +204,7 @@ def _ticks() -> Any:
     return MaxNLocator(4, steps=[1, 2, 5, 10])
 
 
-def _centres(shape: tuple[int, ...], size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Where the cells of a grid that covers an image have their middles, in pixels: columns, rows."""
+def _cell_centres(shape: tuple[int, ...], size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Centres of the cells of a grid that covers an image, in pixels: columns, rows."""
     y, x = ((np.arange(count) + 0.5) * (side / count) - 0.5 for side, count in zip(size_hw, shape, strict=True))
     return x, y

@@ -1,4 +1,4 @@
-"""A page of images with their masks outlined, for a first look at a data set."""
+"""A contact sheet of images with their masks outlined, for a first look at a data set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TILE, _GAP, _HEAD, _CAPTION, _LEGEND, _MIN_WIDTH = 240, 8, 64, 44, 34, 720
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of the sheet.
+    """One image of the sheet.
 
     Attributes:
         image: (H, W, 3) uint8.
@@ -45,7 +45,7 @@ def contact_sheet(tiles: Sequence[Tile], *, heading: str, classes: Sequence[str]
         columns: Tiles in a row.
 
     Returns:
-        A figure that belongs to no window; save it with `savefig`.
+        A figure that is not registered with pyplot; save it with `savefig`.
     """
     from matplotlib.lines import Line2D
 
@@ -54,18 +54,18 @@ def contact_sheet(tiles: Sequence[Tile], *, heading: str, classes: Sequence[str]
     cell = round(_TILE * min(max(ratio, 0.5), 1.5))
     page = _page(tiles, columns=columns, cell=cell)
     width = page.shape[1]
-    figure, frame = create_page(page, dpi=_DPI)
-    frame.text(width / 2, _HEAD / 2, heading, fontsize=10.5, ha="center", va="center", linespacing=1.4)
+    figure, axes = create_page(page, dpi=_DPI)
+    axes.text(width / 2, _HEAD / 2, heading, fontsize=10.5, ha="center", va="center", linespacing=1.4)
     for index, tile in enumerate(tiles):
         left, top = _corner(index, columns=columns, cell=cell)
         caption = f"{_short(tile.title)}\n{tile.subtitle}"
-        frame.text(left + _TILE / 2, top + cell + 5, caption, fontsize=7, ha="center", va="top", color="#222222")
+        axes.text(left + _TILE / 2, top + cell + 5, caption, fontsize=7, ha="center", va="top", color="#222222")
     lines = [
         Line2D([], [], color=outline_colour(index), linewidth=3, label=name)
         for index, name in enumerate(classes)
         if index
     ]
-    frame.legend(handles=lines[:12], loc="lower center", ncols=min(len(lines), 6), fontsize=9, frameon=False)
+    axes.legend(handles=lines[:12], loc="lower center", ncols=min(len(lines), 6), fontsize=9, frameon=False)
     return figure
 
 
@@ -94,7 +94,7 @@ def _corner(index: int, *, columns: int, cell: int) -> tuple[int, int]:
 
 
 def draw_outlined_thumbnail(image: np.ndarray, labels: np.ndarray, *, size: int = _TILE) -> np.ndarray:
-    """The image brought to `size`, with a coloured line inside each region and a dark one outside.
+    """Resize an image and draw a coloured line inside each region and a dark one outside.
 
     Args:
         image: (H, W, 3) uint8.

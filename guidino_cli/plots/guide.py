@@ -1,4 +1,4 @@
-"""Figures of a guide in one image, and their panels."""
+"""The figure of a guide in one image, and its panels."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 
 
 DIFFERENCE_COLORMAP = "PuOr_r"
-"""White where two guides agree; orange and violet stay apart for colour-blind readers."""
-_LINES = 5
-"""Thresholds drawn as lines in one panel; more could not be followed."""
+"""White where two guides agree; orange and violet are distinct for colour-blind readers."""
+_MAX_CONTOURS = 5
+"""Thresholds drawn as contours in one panel; more would be illegible."""
 
 
 def draw_image(axes: Axes, *, view: GuideView, style: GuideStyle) -> None:
@@ -58,7 +58,7 @@ def draw_image(axes: Axes, *, view: GuideView, style: GuideStyle) -> None:
 def draw_prediction(axes: Axes, *, view: GuideView) -> None:
     show_image(axes, thumbnail(view.image), size_hw=view.size_hw)
     draw_class_contours(axes, view.labels, size_hw=view.size_hw)
-    parts = ("" if view.dice is None else f"Dice {view.dice:.3f}", _covered(view.labels))
+    parts = ("" if view.dice is None else f"Dice {view.dice:.3f}", _area_text(view.labels))
     set_panel_title(axes, "prediction of the network", ", ".join(part for part in parts if part))
 
 
@@ -67,20 +67,20 @@ def draw_truth(axes: Axes, *, view: GuideView) -> None:
         raise ValueError("no truth to draw")
     show_image(axes, thumbnail(view.image), size_hw=view.size_hw)
     draw_class_contours(axes, view.truth, size_hw=view.size_hw)
-    set_panel_title(axes, "truth", _covered(view.truth))
+    set_panel_title(axes, "truth", _area_text(view.truth))
 
 
 def draw_agreement(axes: Axes, *, view: GuideView) -> None:
-    """The guide cut at 0.5 against the truth: what it found, marked in vain and missed."""
+    """True positives, false positives and false negatives of the guide thresholded at 0.5."""
     if view.truth is None:
         raise ValueError("no truth to compare with")
     image = thumbnail(view.image)
-    largest = np.max([_fitted(item.values, image.shape) for item in view.maps], axis=0) >= 0.5
-    target = _fitted((view.truth > 0).astype(np.float32), image.shape, smooth=False) > 0
+    largest = np.max([_resize_map(item.values, image.shape) for item in view.maps], axis=0) >= 0.5
+    target = _resize_map((view.truth > 0).astype(np.float32), image.shape, smooth=False) > 0
     show_image(axes, draw_overlay(image, largest.astype(np.uint8), target.astype(np.uint8)), size_hw=view.size_hw)
     iou = f"IoU {view.gate_iou:.3f}" if isfinite(view.gate_iou) else "the truth is empty"
     set_panel_title(axes, "guide at 0.5" + (", any class" if len(view.maps) > 1 else ""), iou)
-    _chips(axes, [("found", TRUE_POSITIVE), ("too much", FALSE_POSITIVE), ("missed", FALSE_NEGATIVE)])
+    _add_colour_legend(axes, [("found", TRUE_POSITIVE), ("too much", FALSE_POSITIVE), ("missed", FALSE_NEGATIVE)])
 
 
 def draw_guide_map(
@@ -90,13 +90,13 @@ def draw_guide_map(
     low, high = float(item.values.min()), float(item.values.max())
     title = f"guide, {style.titles[0]}" if style.titles[1] else style.titles[0]
     set_panel_title(axes, map_title(title, item, several=several), f"from {low:.2f} to {high:.2f}")
-    label = "guide value" + (f" ({style.shared_by})" if style.shared_by else "")
+    label = "guide value" + (f" ({style.limits_note})" if style.limits_note else "")
     add_colorbar(axes, label, limits=limits, marks=[value for value in (low, high) if limits[0] <= value <= limits[1]])
 
 
 def draw_guide_overlay(axes: Axes, *, item: GuideMap, view: GuideView, limits: Limits, several: bool) -> None:
     image = thumbnail(view.image)
-    values = _fitted(item.values, image.shape)
+    values = _resize_map(item.values, image.shape)
     show_image(axes, overlay_guide(image, values, limits=limits), size_hw=view.size_hw)
     set_panel_title(
         axes,
@@ -114,11 +114,11 @@ def draw_guide_thresholds(axes: Axes, *, item: GuideMap, view: GuideView, style:
     grey = muted_grey(thumbnail(view.image))
     show_image(axes, np.repeat(grey[..., None], 3, axis=2), size_hw=view.size_hw)
     draw_white_contour(axes, item.target, size_hw=view.size_hw)
-    chosen = select_evenly([value for value in style.thresholds if limits[0] <= value <= limits[1]], _LINES)
+    chosen = select_evenly([value for value in style.thresholds if limits[0] <= value <= limits[1]], _MAX_CONTOURS)
     draw_guide_contours(axes, thumbnail_map(item.values), chosen, size_hw=view.size_hw, limits=limits)
     set_panel_title(axes, "guide at several thresholds", "truth in white")
     if chosen:
-        _chips(axes, [(f"{value:g}", guide_colour(value, limits)) for value in chosen])
+        _add_colour_legend(axes, [(f"{value:g}", guide_colour(value, limits)) for value in chosen])
 
 
 def draw_iou_curve(axes: Axes, *, item: GuideMap, style: GuideStyle, limits: Limits) -> None:
@@ -145,8 +145,8 @@ def draw_compared_map(
 def draw_difference(axes: Axes, *, item: GuideMap, view: GuideView, style: GuideStyle) -> None:
     if item.other is None:
         raise ValueError("no other guide to compare with")
-    change = item.values - _fitted(item.other, item.values.shape)
-    limits = (-style.difference, style.difference)
+    change = item.values - _resize_map(item.other, item.values.shape)
+    limits = (-style.max_difference, style.max_difference)
     show_image(
         axes, apply_colormap(thumbnail_map(change), limits=limits, colours=DIFFERENCE_COLORMAP), size_hw=view.size_hw
     )
@@ -154,11 +154,13 @@ def draw_difference(axes: Axes, *, item: GuideMap, view: GuideView, style: Guide
     add_colorbar(axes, f"{style.titles[0]} - {style.titles[1]}", limits=limits, colours=DIFFERENCE_COLORMAP)
 
 
-def _chips(axes: Axes, items: Sequence[tuple[str, Any]]) -> None:
-    """Names of colours under a panel, in one line."""
+def _add_colour_legend(axes: Axes, items: Sequence[tuple[str, Any]]) -> None:
+    """Add a one-line legend of colours under a panel."""
     from matplotlib.patches import Patch
 
-    handles = [Patch(facecolor=_hex(colour), edgecolor="#555555", linewidth=0.4, label=name) for name, colour in items]
+    handles = [
+        Patch(facecolor=_to_hex(colour), edgecolor="#555555", linewidth=0.4, label=name) for name, colour in items
+    ]
     box = axes.get_position(original=True)
     figure = axes.figure
     height_in = figure.get_size_inches()[1]  # type: ignore[union-attr]
@@ -179,8 +181,8 @@ def _chips(axes: Axes, items: Sequence[tuple[str, Any]]) -> None:
     )
 
 
-def _hex(colour: Any) -> str:
-    """A colour of whole numbers up to 255, or any that matplotlib knows, as `#rrggbb`."""
+def _to_hex(colour: Any) -> str:
+    """Convert a colour of integers up to 255, or any matplotlib colour, to `#rrggbb`."""
     from matplotlib.colors import to_hex
 
     if isinstance(colour, tuple) and all(isinstance(part, int) for part in colour):
@@ -192,22 +194,22 @@ def _signed(value: float) -> str:
     return f"{value:+.1g}" if 0 < abs(value) < 0.005 else f"{round(value, 2) + 0.0:+.2f}"
 
 
-def _fitted(values: np.ndarray, shape: tuple[int, ...], *, smooth: bool = True) -> np.ndarray:
-    """A map (h, w) brought to the height and width of a shape."""
+def _resize_map(values: np.ndarray, shape: tuple[int, ...], *, smooth: bool = True) -> np.ndarray:
+    """Resize a map (h, w) to the height and width of a shape."""
     from PIL import Image
 
     if values.shape == shape[:2]:
         return values
-    how = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(values.astype(np.float32)).resize((shape[1], shape[0]), how))
+    resampling = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(values.astype(np.float32)).resize((shape[1], shape[0]), resampling))
 
 
 def map_title(title: str, item: GuideMap, *, several: bool) -> str:
-    """A panel's title, with what the map is for where an image has several."""
+    """Title of a panel, with the name of the map where an image has several."""
     return shorten(f"{title}: {item.name}", 34) if several else title
 
 
-def _covered(labels: np.ndarray) -> str:
+def _area_text(labels: np.ndarray) -> str:
     share = float((labels > 0).mean())
     return "nothing found" if share == 0 else f"{share:.1%} of the image"
 
@@ -221,10 +223,10 @@ _TOP = 0.62
 
 
 def guide_figure(view: GuideView, style: GuideStyle) -> Figure:
-    """Image, prediction and truth, and each guide map as such, over the image, and cut at several thresholds.
+    """Draw image, prediction and truth, and each guide map alone, over the image, and as contours.
 
     Returns:
-        A figure that belongs to no window; save it with `savefig`.
+        A figure that is not registered with pyplot; save it with `savefig`.
     """
     rows = _rows(view, style)
     columns = max(len(row) for row in rows)
@@ -249,13 +251,13 @@ def _rows(view: GuideView, style: GuideStyle) -> list[list[Draw]]:
         rows = [first + maps[0]]
     else:
         first += [] if view.truth is None else [partial(draw_truth, view=view), partial(draw_agreement, view=view)]
-        rows = [first, *(maps if view.truth is not None else _two_by_two(maps))]
+        rows = [first, *(maps if view.truth is not None else _pair_rows(maps))]
     rows += [_change_row(item, view, style) for item in view.maps if item.other is not None]
     tokens = [draw for item in view.tokens for draw in _token_row(item, view)]
     return rows + [tokens[start : start + _COLUMNS] for start in range(0, len(tokens), _COLUMNS)]
 
 
-def _two_by_two(pairs: Sequence[list[Draw]]) -> list[list[Draw]]:
+def _pair_rows(pairs: Sequence[list[Draw]]) -> list[list[Draw]]:
     return [[draw for pair in pairs[start : start + 2] for draw in pair] for start in range(0, len(pairs), 2)]
 
 
@@ -275,7 +277,7 @@ def _map_row(item: GuideMap, view: GuideView, style: GuideStyle) -> list[Draw]:
 
 
 def _change_row(item: GuideMap, view: GuideView, style: GuideStyle) -> list[Draw]:
-    """The other guide, this one, and their difference."""
+    """Panels of the other guide, this one, and their difference."""
     limits = style.limits_of(view)
     pairs = [(style.titles[1], item.other, item.other_auroc), (style.titles[0], item.values, item.auroc)]
     row: list[Draw] = []

@@ -1,4 +1,4 @@
-"""Pages of many images with their maps side by side: a whole folder at a glance."""
+"""Contact sheets of images with their guide or token maps side by side."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TILES_PER_PAGE = 24
-"""On a page."""
+"""Tiles on a full page."""
 TILE_SIDE = 200
-"""Pixels of a picture's wider side, and the most of its height."""
+"""Longer side of an image in a tile, in pixels."""
 _DPI = 110
 # All in pixels.
 _GAP, _INNER, _HEAD, _CAPTION, _FOOT, _PAGE = 14, 2, 64, 40, 60, 1800
@@ -50,17 +50,17 @@ class GuideTile:
 def guide_sheet(
     tiles: Sequence[GuideTile], *, heading: str, note: str, classes: Sequence[str] = (), limits: Limits | None = None
 ) -> Figure:
-    """One page, tiles row by row.
+    """Draw one page, tiles row by row.
 
     Args:
         tiles: At least one; `TILES` make a full page.
         heading: Bold, at the top left.
-        note: Below it: what the pictures of a tile are.
-        classes: Of the outlines, the background first.
-        limits: Ends of the colour bar; None draws none.
+        note: Below it: describes the images in a tile.
+        classes: Class names for the legend of the outlines, the background first.
+        limits: Range of the colorbar; None draws none.
 
     Returns:
-        A figure that belongs to no window; save it with `savefig`.
+        A figure that is not registered with pyplot; save it with `savefig`.
     """
 
     wide = max(len(tile.pictures) for tile in tiles)
@@ -70,16 +70,16 @@ def guide_sheet(
     )
     columns = max(1, min(len(tiles), (_PAGE - _GAP) // (cell_w + _GAP)))
     page = _page(tiles, columns=columns, cell=(cell_h, cell_w))
-    figure, frame = create_page(page, dpi=_DPI)
-    frame.text(_GAP, 12, heading, fontsize=11, weight="bold", va="top", color=TEXT_COLOUR)
-    frame.text(_GAP, 36, note, fontsize=9, va="top", color=MUTED_COLOUR)
+    figure, axes = create_page(page, dpi=_DPI)
+    axes.text(_GAP, 12, heading, fontsize=11, weight="bold", va="top", color=TEXT_COLOUR)
+    axes.text(_GAP, 36, note, fontsize=9, va="top", color=MUTED_COLOUR)
     for index, tile in enumerate(tiles):
         left, top = _corner(index, columns=columns, cell=(cell_h, cell_w))
-        frame.text(left, top + cell_h + 4, shorten(tile.title, cell_w // 8), fontsize=7.5, va="top", color=TEXT_COLOUR)
-        frame.text(left, top + cell_h + 19, tile.detail, fontsize=7.5, va="top", color=MUTED_COLOUR)
-    _legend(frame, classes)
+        axes.text(left, top + cell_h + 4, shorten(tile.title, cell_w // 8), fontsize=7.5, va="top", color=TEXT_COLOUR)
+        axes.text(left, top + cell_h + 19, tile.detail, fontsize=7.5, va="top", color=MUTED_COLOUR)
+    _legend(axes, classes)
     if limits is not None:
-        _bar(figure, limits)
+        _add_page_colorbar(figure, limits)
     return figure
 
 
@@ -103,7 +103,7 @@ def _corner(index: int, *, columns: int, cell: tuple[int, int]) -> tuple[int, in
     return _GAP + column * (cell[1] + _GAP), _HEAD + row * (cell[0] + _CAPTION)
 
 
-def _legend(frame: Axes, classes: Sequence[str]) -> None:
+def _legend(axes: Axes, classes: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
     lines = [
@@ -112,10 +112,10 @@ def _legend(frame: Axes, classes: Sequence[str]) -> None:
         if index
     ]
     if lines:
-        frame.legend(handles=lines[:8], loc="lower right", ncols=min(len(lines), 4), fontsize=9, frameon=False)
+        axes.legend(handles=lines[:8], loc="lower right", ncols=min(len(lines), 4), fontsize=9, frameon=False)
 
 
-def _bar(figure: Figure, limits: Limits) -> None:
+def _add_page_colorbar(figure: Figure, limits: Limits) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 

@@ -1,4 +1,4 @@
-"""Figures of a training run: losses and validation Dice over its epochs, and validation cases at its end."""
+"""Figures of a training run: losses and validation Dice by epoch, and predictions of validation cases."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ if TYPE_CHECKING:
 _NOT_LOSSES = {"epoch", "lr", "lora_lr", "backbone_lr", "loss", "train_seconds", "images_per_second"}
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
-_MARKED = 40
-"""Up to so many epochs, every one has a dot."""
+_MAX_MARKERS = 40
+"""Curves of at most this many epochs have markers."""
 
 
 def training_curve(history: Sequence[Mapping[str, Any]], *, name: str = "") -> Figure:
-    """Loss terms above, validation Dice with its best epoch below.
+    """Plot loss terms above, and validation Dice with its best epoch below.
 
     Args:
-        history: One row an epoch, as in `history.jsonl`: epoch, loss, its terms, and val_dice where it was measured.
-        name: Heading, such as the name of the run.
+        history: One row per epoch, as in `history.jsonl`: epoch, loss, its terms, and val_dice where it was measured.
+        name: Title, such as the name of the run.
 
     Returns:
-        A figure that belongs to no window; save it with `savefig`.
+        A figure that is not registered with pyplot; save it with `savefig`.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -59,7 +59,7 @@ def training_curve(history: Sequence[Mapping[str, Any]], *, name: str = "") -> F
     _draw_losses(losses, history)
     _draw_scores(scores, [row for row in history if isfinite(row.get("val_dice", float("nan")))])
     for axes in (losses, scores):
-        _dress(axes)
+        _style_axes(axes)
     _limit_epochs(scores, [row["epoch"] for row in history])
     if name:
         figure.suptitle(shorten(name, 70), fontsize=9.5, color=TEXT_COLOUR, x=0.02, ha="left", weight="bold")
@@ -68,10 +68,10 @@ def training_curve(history: Sequence[Mapping[str, Any]], *, name: str = "") -> F
 
 def _draw_losses(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
     terms = [key for row in history for key in row if key not in _NOT_LOSSES and not key.startswith("val_")]
-    several = list(dict.fromkeys(terms))
+    names = list(dict.fromkeys(terms))
     _line(axes, history, "loss", label="total", color=TEXT_COLOUR, linewidth=1.8)
-    if len(several) > 1:
-        for index, term in enumerate(several):
+    if len(names) > 1:
+        for index, term in enumerate(names):
             style: dict[str, Any] = {
                 "color": _COLOURS[index % len(_COLOURS)],
                 "linestyle": _DASHES[index % len(_DASHES)],
@@ -99,7 +99,7 @@ def _draw_scores(axes: Axes, measured: Sequence[Mapping[str, Any]]) -> None:
         axes.text(0.5, 0.5, "not measured yet", transform=axes.transAxes, ha="center", color=MUTED_COLOUR, fontsize=9)
         return
     _line(axes, measured, "val_dice", color=_COLOURS[0], linewidth=1.5)
-    # The first of equals: that is the one whose weights were kept.
+    # `max` takes the first of equal scores, whose weights were kept.
     best = max(measured, key=lambda row: row["val_dice"])
     epoch, score = best["epoch"], best["val_dice"]
     axes.axvline(epoch, color=MUTED_COLOUR, linewidth=0.8, linestyle=":", zorder=1)
@@ -109,12 +109,12 @@ def _draw_scores(axes: Axes, measured: Sequence[Mapping[str, Any]]) -> None:
 
 def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], key: str, **style: Any) -> None:
     points = [(row["epoch"], row[key]) for row in rows if key in row]
-    marker: dict[str, Any] = {"marker": "o", "markersize": 3.5} if len(points) <= _MARKED else {}
+    marker: dict[str, Any] = {"marker": "o", "markersize": 3.5} if len(points) <= _MAX_MARKERS else {}
     if points:
         axes.plot(*zip(*points, strict=True), **style, **marker)
 
 
-def _dress(axes: Axes) -> None:
+def _style_axes(axes: Axes) -> None:
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -124,18 +124,18 @@ def _dress(axes: Axes) -> None:
 
 
 def _limit_epochs(axes: Axes, epochs: Sequence[int]) -> None:
-    """Whole numbers only, with room for the dots at both ends."""
+    """Set integer ticks, with a margin for the markers at both ends."""
     from matplotlib.ticker import MaxNLocator
 
     first, last = (min(epochs), max(epochs)) if epochs else (1, 1)
-    room = max(0.5, 0.015 * (last - first))
-    axes.set_xlim(first - room, last + room)
+    margin = max(0.5, 0.015 * (last - first))
+    axes.set_xlim(first - margin, last + margin)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))
 
 
 _WIDTH, _GAP = 1.75, 0.08
 _LEFT = 1.25
-# Below this range, colours would show rounding only.
+# Below this range, colours would show rounding errors only.
 _FLAT = 1e-3
 
 
@@ -161,15 +161,15 @@ class ValidationRow:
 
 
 def validation_grid(rows: Sequence[ValidationRow], *, name: str, classes: Sequence[str]) -> Figure:
-    """One row a case: image, outlined truth, guide where there is one, outlined prediction.
+    """Draw one row per case: image, truth, guide where there is one, and prediction.
 
     Args:
         rows: At least one; either all have a guide or none.
-        name: Heading, such as the name of the run.
+        name: Title, such as the name of the run.
         classes: Class names, the background first.
 
     Returns:
-        A figure that belongs to no window; save it with `savefig`.
+        A figure that is not registered with pyplot; save it with `savefig`.
     """
     has_guide = rows[0].guide is not None
     titles = ["image", "truth", "guide", "prediction"] if has_guide else ["image", "truth", "prediction"]
@@ -192,11 +192,11 @@ def validation_grid(rows: Sequence[ValidationRow], *, name: str, classes: Sequen
 
 
 def _limits(guides: Sequence[np.ndarray]) -> Limits:
-    """From the smallest to the largest value of all cases: an early guide hardly leaves 0.5, and would look flat."""
+    """Range over all cases, because an early guide hardly leaves 0.5 and would look flat over [0, 1]."""
     if not guides:
         return UNIT_RANGE
     low, high = min(float(guide.min()) for guide in guides), max(float(guide.max()) for guide in guides)
-    # To the hundredth beyond: the bar's ends are told to two digits, and a number outside of it would not be drawn.
+    # Rounded outwards: the colorbar labels its ends to two digits, and does not draw a label outside its range.
     return (floor(100 * low) / 100, ceil(100 * high) / 100) if high - low > _FLAT else UNIT_RANGE
 
 
@@ -211,13 +211,13 @@ def _draw(row: ValidationRow, panels: Sequence[Axes], limits: Limits) -> None:
 
 
 def _label(row: ValidationRow, panel: Axes) -> None:
-    """Name and score to the left of the row."""
+    """Write name and score to the left of the row."""
     lines = [(shorten(row.name, 18), 7, 7.5, MUTED_COLOUR), (f"Dice {row.dice:.3f}", -5, 9.5, TEXT_COLOUR)]
-    for text, lift, size, colour in lines:
+    for text, offset, size, colour in lines:
         panel.annotate(
             text,
             (0, 0.5),
-            (-6, lift),
+            (-6, offset),
             xycoords="axes fraction",
             textcoords="offset points",
             ha="right",

@@ -1,4 +1,4 @@
-"""Panels of equal size with titles, class outlines and legends, and what is drawn into them."""
+"""Figures made of equal panels: layout, titles, legends, class contours, colormaps and thumbnails."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 GUIDE_COLORMAP = "viridis"
-"""Equal steps look equal, in grey print and to colour-blind readers too."""
+"""Perceptually uniform, also in greyscale and for colour-blind readers."""
 Limits = tuple[float, float]
 UNIT_RANGE: Limits = (0.0, 1.0)
 _GUIDE_OPACITY = 0.7
 _GREYS = (0.2, 0.8)
-"""Black and white of an image under a guide: pulled together, so that it hardly shifts the colours above it."""
+"""Grey levels of black and white under a guide: a narrow range, which hardly shifts the colours above it."""
 MID_GREY = sum(_GREYS) / 2
 
 
 def apply_colormap(values: np.ndarray, *, limits: Limits = UNIT_RANGE, colours: str = GUIDE_COLORMAP) -> np.ndarray:
-    """Values (H, W) as colours (H, W, 3) in [0, 1]; those beyond the limits get the colour of the nearer limit."""
+    """Map values (H, W) to colours (H, W, 3) in [0, 1]; those outside the limits get the colour of the nearer one."""
     from matplotlib import colormaps
 
     low, high = limits
@@ -31,13 +31,13 @@ def apply_colormap(values: np.ndarray, *, limits: Limits = UNIT_RANGE, colours: 
 
 
 def muted_grey(image: np.ndarray) -> np.ndarray:
-    """The image (H, W, 3) uint8 as a ground for coloured lines and maps: (H, W) greys in [0, 1], no black, no white."""
+    """The image (H, W, 3) uint8 as a background for coloured lines and maps: (H, W) greys between black and white."""
     grey = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255
     return np.asarray(_GREYS[0] + (_GREYS[1] - _GREYS[0]) * grey)
 
 
 def overlay_guide(image: np.ndarray, guide: np.ndarray, *, limits: Limits = UNIT_RANGE) -> np.ndarray:
-    """The image in faint grey under the colours of a guide map.
+    """Blend the colours of a guide map with the image in muted grey.
 
     Args:
         image: (H, W, 3) uint8.
@@ -51,7 +51,7 @@ def overlay_guide(image: np.ndarray, guide: np.ndarray, *, limits: Limits = UNIT
 
 
 def blend_with_grey(colours: np.ndarray, grey: np.ndarray | float) -> np.ndarray:
-    """Colours of a guide as they look over a grey."""
+    """Blend the colours of a guide with a grey."""
     return np.asarray(_GUIDE_OPACITY * colours + (1 - _GUIDE_OPACITY) * grey)
 
 
@@ -67,13 +67,13 @@ def outline_colour(index: int) -> str:
 def draw_outlines(
     image: np.ndarray, labels: np.ndarray, *, width: int | None = None, framed: bool = False
 ) -> np.ndarray:
-    """A copy of an image with every class but 0 outlined from inside, on a darkened rim.
+    """Copy an image with every class but 0 outlined along its inner edge, on a darkened rim.
 
     Args:
         image: (H, W, 3) uint8.
         labels: (H, W) class indices.
-        width: Pixels; by default it grows with the image, so that the line is seen in a thumbnail.
-        framed: Draw along the picture's edge, too: a mask that fills the picture then does not look like none.
+        width: Line width in pixels; by default proportional to the image, to be visible in a thumbnail.
+        framed: Draw along the edge of the image too, so that a mask that fills it is visible.
 
     Returns:
         (H, W, 3) uint8.
@@ -89,7 +89,7 @@ def draw_outlines(
 
 
 def _border(region: np.ndarray, *, width: int, framed: bool = False) -> np.ndarray:
-    """Pixels of a region within `width` pixels of its edge; `framed` counts the edge of the picture as one."""
+    """Pixels of a region within `width` pixels of its edge; with `framed` the edge of the image counts too."""
     inside = region.copy()
     for _ in range(width):
         padded = np.pad(inside, 1) if framed else np.pad(inside, 1, mode="edge")
@@ -101,21 +101,21 @@ _LONGEST_SIDE = 1200
 
 
 def thumbnail(image: np.ndarray, *, longest: int = _LONGEST_SIDE) -> np.ndarray:
-    """An image (H, W, 3) uint8 whose sides are at most `longest`."""
-    return _reduced(image, longest, "LANCZOS")
+    """Downscale an image (H, W, 3) uint8 to sides of at most `longest`."""
+    return _downscale(image, longest, "LANCZOS")
 
 
 def thumbnail_labels(labels: np.ndarray, *, longest: int = _LONGEST_SIDE) -> np.ndarray:
-    """Class indices (H, W) as uint8, no class blended with another."""
-    return _reduced(labels.astype(np.uint8), longest, "NEAREST")
+    """Downscale class indices (H, W) to uint8 by nearest neighbour."""
+    return _downscale(labels.astype(np.uint8), longest, "NEAREST")
 
 
 def thumbnail_map(values: np.ndarray, *, longest: int = _LONGEST_SIDE) -> np.ndarray:
-    """A map (H, W) as float32."""
-    return _reduced(values.astype(np.float32), longest, "BILINEAR")
+    """Downscale a map (H, W) to float32, bilinearly."""
+    return _downscale(values.astype(np.float32), longest, "BILINEAR")
 
 
-def _reduced(pixels: np.ndarray, longest: int, how: Literal["LANCZOS", "NEAREST", "BILINEAR"]) -> np.ndarray:
+def _downscale(pixels: np.ndarray, longest: int, resampling: Literal["LANCZOS", "NEAREST", "BILINEAR"]) -> np.ndarray:
     from PIL import Image
 
     height, width = pixels.shape[:2]
@@ -123,13 +123,13 @@ def _reduced(pixels: np.ndarray, longest: int, how: Literal["LANCZOS", "NEAREST"
     if scale >= 1:
         return pixels
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling[how]))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling[resampling]))
 
 
 def create_page(page: np.ndarray, *, dpi: int) -> tuple[Figure, Axes]:
-    """A figure that shows a page (H, W, 3) pixel by pixel, and its frame, x to the right and y downwards from 0.
+    """Create a figure that shows an image (H, W, 3) pixel by pixel, and its axes in pixel coordinates.
 
-    One picture in one frame: a frame for each tile of a page takes seconds to lay out.
+    A page of tiles is one image, because separate axes for each tile take seconds to lay out.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -137,11 +137,11 @@ def create_page(page: np.ndarray, *, dpi: int) -> tuple[Figure, Axes]:
     height, width = page.shape[:2]
     figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
     FigureCanvasAgg(figure)
-    frame = figure.add_axes((0, 0, 1, 1))
-    frame.set(xlim=(0, width), ylim=(height, 0))
-    frame.set_axis_off()
-    frame.imshow(page, interpolation="none", extent=(0, width, height, 0), aspect="auto")
-    return figure, frame
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    axes.imshow(page, interpolation="none", extent=(0, width, height, 0), aspect="auto")
+    return figure, axes
 
 
 TEXT_COLOUR, MUTED_COLOUR = "#1a1a1a", "#666666"
@@ -157,18 +157,18 @@ def create_panels(
     row_gap: float | None = None,
     margins: tuple[float, float, float, float] = (0.1, 0.1, 0.62, 0.62),
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A white figure with empty panels at exact places; lengths are inches.
+    """Create a white figure with empty axes in rows; like `subplots`, but with exact lengths in inches.
 
     Args:
-        heights: One per row of panels.
-        columns: Panels in a row.
-        width: Of a panel.
-        gap: Between panels, both ways.
-        row_gap: Between rows, where titles and bars need more than `gap`.
+        heights: Panel height of each row.
+        columns: Panels per row.
+        width: Panel width.
+        gap: Distance between panels, in both directions.
+        row_gap: Distance between rows, where titles and colorbars need more than `gap`.
         margins: Left, right, top and bottom.
 
     Returns:
-        The figure, which belongs to no window, and its axes by row.
+        The figure, which is not registered with pyplot, and its axes by row.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -193,7 +193,7 @@ def create_panels(
 
 
 def panel_height(size_hw: tuple[int, int], *, width: float) -> float:
-    """Height in inches of a panel for an image; very long images are fitted into it instead."""
+    """Height in inches of a panel with the aspect ratio of an image, within limits for very long images."""
     return width * min(max(size_hw[0] / size_hw[1], 0.15), 1.5)
 
 
@@ -213,13 +213,13 @@ def show_image(axes: Axes, pixels: np.ndarray, *, size_hw: tuple[int, int], smoo
 
 
 def set_panel_title(axes: Axes, title: str, detail: str = "") -> None:
-    """A panel's title, and a second, fainter line under it."""
-    for text, lift, size, colour in ((title, 14, 9.5, TEXT_COLOUR), (detail, 3.5, 7.5, MUTED_COLOUR)):
+    """Add a title, and a second, muted line under it."""
+    for text, offset, size, colour in ((title, 14, 9.5, TEXT_COLOUR), (detail, 3.5, 7.5, MUTED_COLOUR)):
         axes.annotate(
             text,
             (0, 1),
-            xytext=(0, lift),
-            xycoords=_corner(axes),
+            xytext=(0, offset),
+            xycoords=_panel_transform(axes),
             textcoords="offset points",
             fontsize=size,
             color=colour,
@@ -227,7 +227,7 @@ def set_panel_title(axes: Axes, title: str, detail: str = "") -> None:
 
 
 def draw_class_contours(axes: Axes, labels: np.ndarray, *, size_hw: tuple[int, int] | None = None) -> None:
-    """Draw the border of every class but 0, coloured with a dark rim that shows on bright tissue too.
+    """Draw the contour of every class but 0 in its colour, with a dark rim that is visible on bright tissue.
 
     Args:
         axes: The panel.
@@ -250,7 +250,7 @@ def draw_class_contours(axes: Axes, labels: np.ndarray, *, size_hw: tuple[int, i
 
 
 def add_class_legend(figure: Figure, classes: Sequence[str], *, x: float, y: float) -> None:
-    """Names of the foreground classes in the colours of their outlines; left end and middle height in inches."""
+    """Add a legend of the foreground classes; `x` is its left end and `y` its middle, in inches."""
     from matplotlib.lines import Line2D
 
     width, height = figure.get_size_inches()
@@ -274,7 +274,7 @@ def add_class_legend(figure: Figure, classes: Sequence[str], *, x: float, y: flo
 
 
 def set_figure_title(figure: Figure, text: str, *, note: str = "") -> None:
-    """One bold line at the top left, and a fainter one at the top right."""
+    """Add a bold title at the top left, and a muted note at the top right."""
     width, height = figure.get_size_inches()
     top = 1 - 0.08 / height
     figure.text(0.1 / width, top, text, fontsize=9, color=TEXT_COLOUR, va="top", weight="bold")
@@ -282,15 +282,15 @@ def set_figure_title(figure: Figure, text: str, *, note: str = "") -> None:
 
 
 def shorten(text: str, length: int = 40) -> str:
-    """A long name with its middle left out: both ends tell names apart. Plain dots, because a caption may be copied."""
+    """Replace the middle of a long name by dots: both ends are needed to tell names apart."""
     if len(text) <= length:
         return text
     kept = length - 3
     return f"{text[: kept - kept // 2]}...{text[len(text) - kept // 2 :]}"
 
 
-def _corner(axes: Axes) -> Any:
-    """Fractions of the panel as laid out, not of the box that `aspect="equal"` shrinks for long images."""
+def _panel_transform(axes: Axes) -> Any:
+    """Coordinates as fractions of the panel as laid out, not of the box that `aspect="equal"` shrinks."""
     from matplotlib.transforms import BboxTransformTo, TransformedBbox
 
     return BboxTransformTo(TransformedBbox(axes.get_position(original=True), axes.figure.transFigure))

@@ -1,4 +1,4 @@
-"""Figures of a backbone's tokens: principal components, similarities, and the patches nearest to prototypes."""
+"""Figures of backbone tokens: principal components, cosine similarities, and patches nearest to prototypes."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class PatchCrop:
 
     Attributes:
         pixels: (h, w, 3) uint8.
-        frame: Top, left, bottom and right of the patch itself, as shares of the crop.
-        caption: Under it, such as the similarity.
+        frame: Top, left, bottom and right of the patch itself, as fractions of the crop.
+        caption: Text below, such as the similarity.
     """
 
     pixels: np.ndarray
@@ -52,7 +52,7 @@ class PatchCrop:
 
 @dataclass(frozen=True)
 class PatchCropRow:
-    """What one prototype likes.
+    """The patches of one prototype.
 
     Attributes:
         title: Such as "prototype 12".
@@ -71,10 +71,10 @@ def prototype_sheet(rows: Sequence[PatchCropRow], *, heading: str, notes: Sequen
     Args:
         rows: At least one with a crop.
         heading: Bold, at the top.
-        notes: Up to two lines below, what the figures mean.
+        notes: Up to two lines below that explain the numbers.
 
     Returns:
-        A figure that belongs to no window; save it with `savefig`.
+        A figure that is not registered with pyplot; save it with `savefig`.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -136,22 +136,22 @@ def backbone_figure(
     labels: np.ndarray | None = None,
     spacing_mm: float | None = None,
 ) -> Figure:
-    """Image, principal components of the tokens as colours, and the cosine of every token with one of them.
+    """Draw an image, the principal components of its tokens as colours, and their cosines with one of them.
 
     Cells are drawn as squares: one square is one token. The colours of the cosine run from 0 to 1 in every figure;
     negative cosines share the colour of 0.
 
     Args:
         image: (H, W, 3) uint8.
-        tokens: What the backbone says about it.
-        name: Heading, such as the name of the file.
+        tokens: Its tokens.
+        name: Title, such as the file name.
         chosen: How the patch was chosen, such as "salient patch" or "patch at 10,20".
-        source: What the tokens are from, such as the backbone and its block.
+        source: Where the tokens are from, such as the backbone and its block.
         labels: (H, W) class indices to outline on the image.
         spacing_mm: Width of a pixel, if known.
 
     Returns:
-        A figure that belongs to no window; save it with `savefig`.
+        A figure that is not registered with pyplot; save it with `savefig`.
     """
     size_hw = (image.shape[0], image.shape[1])
     figure, [panels] = create_panels([panel_height(size_hw, width=_WIDTH)], 3, width=_WIDTH)
@@ -187,7 +187,7 @@ def draw_cosine(axes: Axes, *, tokens: TokenView, size_hw: tuple[int, int], chos
 
 
 def draw_patch_frame(axes: Axes, tokens: TokenView, *, size_hw: tuple[int, int]) -> None:
-    """A red frame with a white rim, half a cell away from one cell of a grid that covers the image."""
+    """Draw a red frame with a white rim around the compared patch, half a cell away from it."""
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import Normal, Stroke
 

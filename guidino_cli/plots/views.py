@@ -1,4 +1,4 @@
-"""What the pictures of guides are made of: an image with its maps, and what all figures of a set share."""
+"""Data of guide and token figures: an image with its maps, and the style that all figures of a set share."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class GuideMap:
     """One guide map of an image.
 
     Attributes:
-        name: What it is for, such as a class.
+        name: What it marks, such as a class.
         values: (h, w) in [0, 1], on any grid that covers the image.
         target: (h, w) booleans, what the map should mark, or None without truth.
-        auroc: Of the map alone; NaN where there is nothing to rank.
-        iou: One for each threshold of the figure.
+        auroc: AUROC of the map alone; NaN where it is undefined.
+        iou: IoU at each threshold of the style.
         other: (h, w) the guide it is compared with, or None.
         other_auroc: AUROC of that guide.
     """
@@ -35,14 +35,14 @@ class GuideMap:
 
 @dataclass(frozen=True)
 class TokenView:
-    """What a backbone says about an image; its grid covers the image exactly.
+    """Backbone tokens of an image; their grid covers the image exactly.
 
     Attributes:
         components: (h, w, 3) in [0, 1]: the first, second and third principal component as red, green and blue.
         similarity: (h, w) cosines in [-1, 1].
         patch: Row and column of the token that the others are compared with.
-        explained: Share of the tokens' variance within the three components.
-        title: Which tokens, where there are several kinds, such as "before LoRA".
+        explained: Fraction of the tokens' variance within the three components.
+        title: Tells several sets of tokens apart, such as "with LoRA"; empty for a single one.
     """
 
     components: np.ndarray
@@ -57,15 +57,15 @@ class GuideView:
     """One image with its guide. Maps and labels may have any grid that covers the image.
 
     Attributes:
-        name: Heading, such as the name of the file.
-        size_hw: Of the image, in pixels.
+        name: Title, such as the file name.
+        size_hw: Image size in pixels.
         image: (h, w, 3) uint8.
         labels: (h, w) predicted class indices.
         maps: At least one.
         truth: (h, w) true class indices, or None.
-        dice: Of the prediction.
+        dice: Dice of the prediction.
         gate_iou: IoU of the largest map at 0.5 with everything that is not background; NaN without foreground.
-        tokens: Drawn below.
+        tokens: Tokens of the backbone, drawn below.
     """
 
     name: str
@@ -81,43 +81,43 @@ class GuideView:
 
 @dataclass(frozen=True)
 class GuideStyle:
-    """What is the same in all figures of a set.
+    """Settings that all figures of a set share.
 
     Attributes:
         classes: Class names, the background first.
-        limits: Values of the first and the last colour; None takes those of each image.
-        shared_by: What the limits hold for, said under the colour bar.
-        thresholds: At which the guide is compared with the truth.
-        source: What the guide is from, such as the name of the run.
+        limits: Range of the colormap; None for the range of each image.
+        limits_note: What the limits apply to, for the label of the colorbar.
+        thresholds: Thresholds of the contours and of the IoU.
+        source: Where the guide is from, such as the name of the run.
         spacing_mm: Width of a pixel, if known.
-        titles: Of the guide and the one before it; the second is empty where nothing is compared.
-        difference: Largest difference of two guides in the set.
+        titles: Titles of the guide and of the one it is compared with; the second is empty without one.
+        max_difference: Largest absolute difference of the two guides in the set.
     """
 
     classes: Sequence[str]
     limits: Limits | None = UNIT_RANGE
-    shared_by: str = ""
+    limits_note: str = ""
     thresholds: Sequence[float] = (0.5,)
     source: str = ""
     spacing_mm: float | None = None
     titles: tuple[str, str] = ("guide", "")
-    difference: float = 1.0
+    max_difference: float = 1.0
 
     def limits_of(self, view: GuideView) -> Limits:
-        """Values of the first and the last colour in the figure of one image."""
+        """Range of the colormap in the figure of one image."""
         return value_limits([item.values for item in view.maps]) if self.limits is None else self.limits
 
 
 def value_limits(maps: Sequence[np.ndarray]) -> Limits:
-    """The range of some maps; a constant map gets a hundredth around it."""
+    """Smallest and largest value of some maps; 0.005 to both sides of a constant one."""
     low, high = min(float(item.min()) for item in maps), max(float(item.max()) for item in maps)
     return (low, high) if high - low > 1e-6 else (low - 0.005, high + 0.005)
 
 
 def select_evenly(thresholds: Sequence[float], count: int) -> list[float]:
-    """At most so many thresholds, about evenly spread, 0.5 among them if it is one of them."""
+    """At most `count` thresholds, about evenly spaced, with 0.5 if it is among them."""
     if len(thresholds) <= count:
         return list(thresholds)
-    middle = min(range(len(thresholds)), key=lambda place: abs(thresholds[place] - 0.5))
+    middle = min(range(len(thresholds)), key=lambda index: abs(thresholds[index] - 0.5))
     step = -(-len(thresholds) // count)
-    return [thresholds[place] for place in range(middle % step, len(thresholds), step)]
+    return [thresholds[index] for index in range(middle % step, len(thresholds), step)]

@@ -341,7 +341,7 @@ def test_two_runs_are_compared_map_by_map(
     assert outcome.code == 0, outcome.stderr
     item, style = captured[0]["view"].maps[0], captured[0]["style"]
     assert style.titles == ("run one", "run two")
-    assert np.abs(item.values - item.other).max() == pytest.approx(style.difference, abs=0.01)
+    assert np.abs(item.values - item.other).max() == pytest.approx(style.max_difference, abs=0.01)
     (row,) = csv.DictReader((tmp_path / "out" / "guides.csv").open())
     assert float(row["auroc_before"]) == pytest.approx(item.other_auroc, abs=1e-5)
 
