@@ -1,4 +1,4 @@
-"""From a run folder to one file that runs without guidino, with a page of facts beside it."""
+"""`guidino export`: a run as one file that runs without guidino, and a JSON file that describes it."""
 
 import json
 from pathlib import Path
@@ -20,29 +20,29 @@ _FORMATS = {".pt2": "torch.export", ".onnx": "ONNX"}
 
 
 def run(run_path: Path, *, out: Path, batch: int, tolerance: float, overwrite: bool, offline: bool) -> None:
-    """Write the file and its JSON, if the file computes what the run does.
+    """Write the file and its JSON, if the results of the file equal those of the run.
 
     Raises:
-        ConfigError: Another ending, a file that is there already, or results that differ.
+        ConfigError: An unknown suffix, an existing file, or results that differ by more than `tolerance`.
     """
     facts_path = out.with_name(f"{out.name}.json")
     _require_possible(out, facts_path, overwrite=overwrite)
     model, config, facts = load_run(run_path, offline=offline)
     shape = (batch, 3, config.data.image_size, config.data.image_size)
-    gaps: list[float] = []
+    differences: list[float] = []
 
     def write(place: Path) -> None:
-        gaps.append(max_abs_difference(model, export_model(model, place, image_shape=shape), image_shape=shape))
-        if not gaps[0] <= tolerance:
+        differences.append(max_abs_difference(model, export_model(model, place, image_shape=shape), image_shape=shape))
+        if not differences[0] <= tolerance:
             raise ConfigError(
-                f"{out}: not written, for its results differ from the run's by {gaps[0]:.2g}, more than {tolerance:g}"
+                f"{out}: not written, for its results differ from the run's by {differences[0]:.2g}, more than {tolerance:g}"
             )
 
     write_atomically(out, write)
-    about = _about(out, run_path, model, config, facts, shape) | {"max_abs_difference": gaps[0]}
-    write_text(facts_path, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+    description = _describe(out, run_path, model, config, facts, shape) | {"max_abs_difference": differences[0]}
+    write_text(facts_path, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
     print(f"{_FORMATS[out.suffix.lower()]} {out} ({out.stat().st_size / 1e6:.1f} MB), input image {list(shape)}")
-    print(f"differs from the run by at most {gaps[0]:.2g} (allowed {tolerance:g})")
+    print(f"differs from the run by at most {differences[0]:.2g} (allowed {tolerance:g})")
     print(f"facts {facts_path}")
     if model.backbone is not None:
         print(f"licence of the backbone's weights inside: {_licence(model)}")
@@ -57,10 +57,10 @@ def _require_possible(out: Path, facts_path: Path, *, overwrite: bool) -> None:
         require_onnx()
 
 
-def _about(
+def _describe(
     out: Path, run_path: Path, model: Model, config: RunConfig, facts: dict[str, Any], shape: tuple[int, ...]
 ) -> dict[str, Any]:
-    """What must be known to use the file as guidino would, and to pass it on."""
+    """Facts needed to use the file as guidino does, and to distribute it."""
     return {
         "format": 1,
         "kind": _FORMATS[out.suffix.lower()],

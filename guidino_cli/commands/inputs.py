@@ -9,40 +9,44 @@ from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.image_masks import ImageMasks, find_image_masks
 
-_LISTED = 5
+_MAX_LISTED = 5
 
 
-def list_input_images(places: Sequence[Path], split: str) -> list[Path]:
-    """The image files given, those of folders in order of name; a file given twice is drawn once.
+def list_input_images(paths: Sequence[Path], split: str) -> list[Path]:
+    """List the images of files, folders (by name) and prepared data folders; repeated files once.
 
     Raises:
-        DataError: A place does not exist or holds no image.
+        DataError: A path does not exist or holds no image.
     """
     found: dict[Path, Path] = {}
-    for place in places:
-        for path in _images_at(place, split):
-            found.setdefault(path.resolve(), path)
+    for path in paths:
+        for image in _images_at(path, split):
+            found.setdefault(image.resolve(), image)
     return list(found.values())
 
 
-def prepared_truth(places: Sequence[Path]) -> Path | None:
-    """The prepared data folder among the places, if it is the only place: it knows its truth."""
-    return places[0] if len(places) == 1 and _is_prepared(places[0]) else None
+def prepared_truth(paths: Sequence[Path]) -> Path | None:
+    """The path itself if it is a single prepared data folder, which holds the truth too; else None."""
+    return paths[0] if len(paths) == 1 and _is_prepared(paths[0]) else None
 
 
 def find_truth(files: Sequence[Path], truth: Path | None, *, class_count: int | None) -> ImageMasks | None:
-    """The masks to show, with a warning about images that have none."""
+    """Find the true masks of images, and warn about images without one.
+
+    Raises:
+        DataError: No masks can be found or read.
+    """
     if truth is None:
         return None
-    truths = find_image_masks(files, truth, class_count=class_count)
-    without = [path.name for path in files if path.resolve() not in truths.paths]
+    masks = find_image_masks(files, truth, class_count=class_count)
+    without = [path.name for path in files if path.resolve() not in masks.paths]
     if without:
         print(f"guidino: warning: no truth for {join_first(without, ', ')}; drawn without", file=sys.stderr)
-    return truths
+    return masks
 
 
 def unique_names(files: Sequence[Path]) -> dict[str, Path]:
-    """Files by the name their picture gets: the stem; where stems repeat, folder and ending too; at last a number."""
+    """Files by output name: the stem; with folder and suffix where stems repeat, and a number if need be."""
     names: dict[str, Path] = {}
     taken: set[str] = set()
     stems: dict[str, int] = {}
@@ -62,9 +66,9 @@ def unique_names(files: Sequence[Path]) -> dict[str, Path]:
 
 
 def join_first(messages: Sequence[str], separator: str = "; ") -> str:
-    """The first few messages, and how many more there are."""
-    more = f" and {len(messages) - _LISTED} more" if len(messages) > _LISTED else ""
-    return separator.join(messages[:_LISTED]) + more
+    """Join the first few messages, with the number of those left out."""
+    more = f" and {len(messages) - _MAX_LISTED} more" if len(messages) > _MAX_LISTED else ""
+    return separator.join(messages[:_MAX_LISTED]) + more
 
 
 def _images_at(place: Path, split: str) -> list[Path]:

@@ -76,7 +76,7 @@ def _select_rules(loaded: LoadedEnsemble, cases: Sequence[Case]) -> dict[str, Se
             )
         for index, selector in enumerate(selectors.values(), start=1):
             selector.add(labels == index, truth == index)
-    return {name: selector.choose() for name, selector in selectors.items()}
+    return {name: selector.select() for name, selector in selectors.items()}
 
 
 def _labels(loaded: LoadedEnsemble, image: Path) -> np.ndarray:

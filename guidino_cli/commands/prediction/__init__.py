@@ -1,1 +1,1 @@
-"""The parts of `guidino predict`."""
+"""Parts of `guidino predict`: input and output files, batches, and the log."""

@@ -1,4 +1,4 @@
-"""What the guide alone knows: its maps against the truth, an image at a time and over all images."""
+"""Scores of guide maps against the truth: AUROC, and IoU at all thresholds, per image and over all images."""
 
 from dataclasses import dataclass, field
 
@@ -7,25 +7,25 @@ import numpy as np
 from guidino_cli.metrics.overlap import auroc, auroc_from_histograms, iou_from_histograms, level_histograms
 
 THRESHOLD_STEPS = 1000
-"""Thresholds may be any multiple of 1 / LEVELS."""
-_FINE = 1 << 20
-"""Levels of the AUROC over the pixels of all images: to keep every pixel would need memory that grows with them."""
+"""Thresholds are multiples of 1 / THRESHOLD_STEPS."""
+_POOLED_LEVELS = 1 << 20
+"""Levels of the AUROC pooled over images; a histogram needs constant memory."""
 
-_NOTHING = np.full(THRESHOLD_STEPS + 1, np.nan, dtype=np.float32)
+_NO_IOU = np.full(THRESHOLD_STEPS + 1, np.nan, dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class MapScore:
-    """One guide map of one image.
+    """Scores of one guide map of one image.
 
     Attributes:
-        map: What the map is for: a class, or "foreground".
+        map: Name of the map: a class, or "foreground".
         low: Smallest value.
         mean: Mean value.
         high: Largest value.
-        foreground: Share of the pixels that the truth marks; NaN without truth.
-        auroc: Exact; NaN without truth, or where all pixels or none are foreground.
-        iou: (LEVELS + 1,) float32 IoU of `map >= i / LEVELS` with the truth; NaN without truth or foreground.
+        foreground: Fraction of foreground pixels in the truth; NaN without truth.
+        auroc: Exact AUROC; NaN without truth, or where all pixels or none are foreground.
+        iou: (THRESHOLD_STEPS + 1,) float32 IoU of `map >= i / THRESHOLD_STEPS` with the truth; NaN without truth or foreground.
     """
 
     map: str
@@ -34,22 +34,22 @@ class MapScore:
     high: float
     foreground: float = float("nan")
     auroc: float = float("nan")
-    iou: np.ndarray = field(default_factory=lambda: _NOTHING)
+    iou: np.ndarray = field(default_factory=lambda: _NO_IOU)
 
     def iou_at(self, threshold: float) -> float:
-        """IoU at a multiple of 1 / LEVELS."""
+        """IoU at a multiple of 1 / THRESHOLD_STEPS."""
         return float(self.iou[round(threshold * THRESHOLD_STEPS)])
 
 
 class MapScoreAccumulator:
-    """Adds up one map over images, in memory that does not grow with them.
+    """Accumulates the scores of one map over images, in constant memory.
 
     Attributes:
-        total: Images seen.
-        used: Images with truth that has foreground and background, which alone have an AUROC.
-        with_foreground: Images whose truth has foreground, which alone have an IoU.
-        low: Smallest value of all.
-        high: Largest value of all.
+        total: Number of images.
+        used: Number of images whose truth has foreground and background; only these have an AUROC.
+        with_foreground: Number of images whose truth has foreground; only these have an IoU.
+        low: Smallest value of the map in any image.
+        high: Largest value of the map in any image.
     """
 
     def __init__(self, name: str) -> None:
@@ -59,28 +59,28 @@ class MapScoreAccumulator:
         self.with_foreground = 0
         self.low, self.high = float("inf"), float("-inf")
         self._iou_sum = np.zeros(THRESHOLD_STEPS + 1)
-        self._fine = np.zeros((2, _FINE + 1), dtype=np.int64)
+        self._pooled = np.zeros((2, _POOLED_LEVELS + 1), dtype=np.int64)
 
     def score(self, values: np.ndarray, truth: np.ndarray | None) -> MapScore:
-        """Score the map (H, W) of one more image against its foreground (H, W)."""
+        """Score and accumulate the map (H, W) of an image against its boolean foreground (H, W)."""
         self.total += 1
-        spread = (float(values.min()), float(values.mean()), float(values.max()))
-        self.low, self.high = min(self.low, spread[0]), max(self.high, spread[2])
+        statistics = (float(values.min()), float(values.mean()), float(values.max()))
+        self.low, self.high = min(self.low, statistics[0]), max(self.high, statistics[2])
         if truth is None:
-            return MapScore(self.name, *spread)
-        fine = (values.astype(np.float64) * _FINE).round().astype(np.int64)
-        self._fine += np.stack(level_histograms(fine, truth, levels=_FINE + 1))
+            return MapScore(self.name, *statistics)
+        fine = (values.astype(np.float64) * _POOLED_LEVELS).round().astype(np.int64)
+        self._pooled += np.stack(level_histograms(fine, truth, levels=_POOLED_LEVELS + 1))
         area, share = auroc(values, truth), float(truth.mean())
         self.used += not np.isnan(area)
         if not truth.any():
-            return MapScore(self.name, *spread, share, area)
+            return MapScore(self.name, *statistics, share, area)
         iou = _iou(values, truth)
         self.with_foreground += 1
         self._iou_sum += iou
-        return MapScore(self.name, *spread, share, area, iou.astype(np.float32))
+        return MapScore(self.name, *statistics, share, area, iou.astype(np.float32))
 
     def mean_iou(self, threshold: float) -> float:
-        """Mean over the images with foreground at a multiple of 1 / LEVELS; NaN if there are none."""
+        """Mean over the images with foreground at a multiple of 1 / THRESHOLD_STEPS; NaN if there are none."""
         if not self.with_foreground:
             return float("nan")
         return float(self._iou_sum[round(threshold * THRESHOLD_STEPS)] / self.with_foreground)
@@ -88,7 +88,7 @@ class MapScoreAccumulator:
     @property
     def pooled_auroc(self) -> float:
         """AUROC over the pixels of all images with truth, those without foreground too; values rounded to 2^-20."""
-        return auroc_from_histograms(*self._fine)
+        return auroc_from_histograms(*self._pooled)
 
 
 def choose_thresholds(low: float, high: float, *, at_most: int = 9) -> list[float]:

@@ -1,1 +1,1 @@
-"""From an image to labels."""
+"""Inference: sliding windows, ensembles, post-processing rules and speed-ups."""

@@ -1,4 +1,4 @@
-"""Which post-processing helps a run: chosen on validation cases, kept in the run's folder."""
+"""Selection of post-processing rules on validation cases, and `post.json` in the run folder that stores them."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -26,16 +26,16 @@ _ALPHA = 0.05
 
 @dataclass(frozen=True)
 class SelectedRule:
-    """What was found for one class.
+    """The result of the selection for one class.
 
     Attributes:
-        rule: To apply; one that does nothing if none helps.
-        before: Mean Dice without.
+        rule: The rule to apply; one that does nothing if none helps.
+        before: Mean Dice without post-processing.
         after: Mean Dice with the rule.
-        p: Of a one-sided Wilcoxon signed-rank test of the best candidate, times the number of candidates.
-        best: The candidate with the highest mean Dice, chosen or not.
+        p: P-value of a one-sided Wilcoxon signed-rank test of the best candidate, Bonferroni-corrected.
+        best: The candidate with the highest mean Dice, selected or not.
         best_after: Its mean Dice.
-        cases: Validation cases.
+        cases: Number of validation cases.
     """
 
     rule: PostprocessRule
@@ -48,25 +48,25 @@ class SelectedRule:
 
 
 class RuleSelector:
-    """Dice of every candidate for one class, case by case; masks need not be kept."""
+    """Scores every candidate rule for one class, case by case, without keeping masks."""
 
     def __init__(self) -> None:
         self.before: list[float] = []
         self.after: list[list[float]] = []
 
     def add(self, predicted: np.ndarray, true: np.ndarray) -> None:
-        """Try the candidates on a case: boolean masks (H, W). Both empty counts as 1."""
+        """Score the candidates on a case: boolean masks (H, W). The Dice of two empty masks is 1."""
         self.before.append(_dice(predicted, true))
         self.after.append([_dice(postprocess_class(predicted, rule), true) for rule in CANDIDATES])
 
-    def choose(self) -> SelectedRule:
-        """The best candidate if it is better than nothing beyond chance, else the rule that does nothing.
+    def select(self) -> SelectedRule:
+        """Select the best candidate if it helps significantly, else the rule that does nothing.
 
-        The candidate is picked and tested on the same cases, so its p-value is multiplied by the number of candidates.
+        The candidate is selected and tested on the same cases, so its p-value is multiplied by the number of candidates.
         """
         before, after = np.array(self.before), np.array(self.after)
         means = after.mean(axis=0)
-        # Of equally good ones the first, which is the simplest.
+        # The first of equally good candidates is the simplest.
         best = int(means.round(6).argmax())
         p = min(1.0, len(CANDIDATES) * _p_value(after[:, best] - before))
         helps = means[best] > before.mean() and p < _ALPHA
@@ -82,7 +82,7 @@ def _dice(predicted: np.ndarray, true: np.ndarray) -> float:
 
 
 def _p_value(gains: np.ndarray) -> float:
-    """That gains as large come by chance; 1 if there are none."""
+    """P-value of gains as large as these under the null hypothesis; 1 if all are 0."""
     from scipy.stats import wilcoxon
 
     if not (np.abs(gains) > 1e-9).any():
@@ -91,21 +91,21 @@ def _p_value(gains: np.ndarray) -> float:
 
 
 def save_rules(
-    run: Path, choices: dict[str, SelectedRule], *, provenance: Sequence[dict[str, Any]], evidence: dict[str, Any]
+    run: Path, rules: dict[str, SelectedRule], *, provenance: Sequence[dict[str, Any]], evidence: dict[str, Any]
 ) -> Path:
-    """Write `post.json` into a run's folder and return its path.
+    """Write `post.json` into a run folder and return its path.
 
     Args:
-        run: The first of an ensemble.
-        choices: By class.
-        provenance: `LoadedEnsemble.provenance` of the masks that were tried.
-        evidence: On what was chosen, for people.
+        run: The run, or the first one of an ensemble.
+        rules: Selected rules by class.
+        provenance: `LoadedEnsemble.provenance` of the masks that the rules were selected on.
+        evidence: Further entries about the selection, for readers.
     """
     content = {
         "format": 2,
         "made_with": list(provenance),
         **evidence,
-        "classes": {name: asdict(choice) for name, choice in choices.items()},
+        "classes": {name: asdict(rule) for name, rule in rules.items()},
     }
     write_text(run / FILE_NAME, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return run / FILE_NAME
@@ -114,16 +114,16 @@ def save_rules(
 def load_rules(
     run: Path, classes: Sequence[str], *, provenance: Sequence[dict[str, Any]], command: str
 ) -> dict[int, PostprocessRule]:
-    """The rules chosen for a run, or for an ensemble that it is the first of, by class index.
+    """Load the rules by class index that were selected for a run, or for an ensemble whose first run it is.
 
     Args:
-        run: Whose folder holds the choice.
-        classes: Of the run.
-        provenance: `LoadedEnsemble.provenance` of the masks that are to be cleaned.
-        command: What chooses rules for just these.
+        run: Run folder.
+        classes: Class names of the run.
+        provenance: `LoadedEnsemble.provenance` of the masks to be post-processed.
+        command: The command that selects rules for them, for messages.
 
     Raises:
-        ConfigError: None were chosen, or for masks made otherwise.
+        ConfigError: No rules were selected, or only for masks of other provenance.
         DataError: The file is damaged.
     """
     path = run / FILE_NAME
@@ -142,10 +142,10 @@ def load_rules(
 
 
 def _difference(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> str:
-    """The first of what differs between two makings, whatever the order of the runs; "" if nothing."""
+    """Describe the first difference between two provenances, whatever the order of the runs; "" if there is none."""
     if len(before) != len(now):
         return f"the masks of {pluralize(len(before), 'run')}, these are of {len(now)}"
-    ordered = [sorted(making, key=lambda item: item["weights"]) for making in (before, now)]
+    ordered = [sorted(runs, key=lambda item: item["weights"]) for runs in (before, now)]
     pairs = list(zip(*ordered, strict=True))
     if any(old["weights"] != new["weights"] for old, new in pairs):
         return "other weights"
@@ -157,5 +157,5 @@ def _difference(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]])
 
 
 def describe_rules(rules: Iterable[tuple[str, PostprocessRule]]) -> str:
-    """`polyp largest,fill; tool none`."""
+    """Format rules by class: `polyp largest,fill; tool none`."""
     return "; ".join(f"{name} {rule}" for name, rule in rules) or "none"

@@ -1,4 +1,4 @@
-"""The colours of a set of guides, and the guide of a run with LoRA beside the one without."""
+"""Colorbar limits of a set of guides, and tokens with a disabled adapter."""
 
 import pytest
 import torch
@@ -13,18 +13,16 @@ from guidino_cli.models.lora import add_lora, disable_adapter
     ("values", "limits"),
     [((0.013, 0.942), (0.01, 0.95)), ((0.4344, 0.5611), (0.434, 0.562)), ((0.0, 1.0), (0.0, 1.0))],
 )
-def test_colours_end_at_round_values_just_beyond_those_that_occur(
-    values: tuple[float, float], limits: tuple[float, float]
-) -> None:
+def test_limits_are_rounded_outwards(values: tuple[float, float], limits: tuple[float, float]) -> None:
     assert round_outwards(*values) == limits
 
 
-def test_the_ends_of_equal_values_are_apart() -> None:
+def test_limits_of_equal_values_differ() -> None:
     low, high = round_outwards(0.5, 0.5)
     assert low < 0.5 < high
 
 
-def test_a_switched_off_adapter_gives_the_pretrained_tokens_and_comes_back() -> None:
+def test_a_disabled_adapter_gives_the_pretrained_tokens_and_is_enabled_again() -> None:
     plain, adapted = (random_dino(hidden_size=16, depth=1, heads=2, registers=1) for _ in range(2))
     add_lora(adapted, LoraSettings())
     with torch.no_grad():

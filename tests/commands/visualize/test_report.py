@@ -1,11 +1,11 @@
-"""The figures of guides as they are printed."""
+"""Guide scores on the terminal."""
 
 import pytest
 
 from guidino_cli.commands.visualize.report import _print_table
 
 
-def test_a_long_name_goes_on_in_the_next_line_and_no_figure_is_cut(
+def test_a_long_name_is_folded_and_no_number_is_cut(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")

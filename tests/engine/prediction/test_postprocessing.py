@@ -18,7 +18,7 @@ def test_a_far_piece_in_every_case_is_removed() -> None:
         predicted = _truth()
         predicted[30:35, column : column + 5] = True
         trials.add(predicted, _truth())
-    choice = trials.choose()
+    choice = trials.select()
     # 100 of 125 predicted pixels are right: Dice 200 / 225.
     assert abs(choice.before - 200 / 225) < 1e-9
     assert choice.after == 1.0
@@ -30,7 +30,7 @@ def test_where_nothing_is_wrong_nothing_is_chosen() -> None:
     trials = RuleSelector()
     for _ in range(12):
         trials.add(_truth(), _truth())
-    assert trials.choose().rule == PostprocessRule()
+    assert trials.select().rule == PostprocessRule()
 
 
 def test_help_in_two_cases_is_chance() -> None:
@@ -39,7 +39,7 @@ def test_help_in_two_cases_is_chance() -> None:
         predicted = _truth()
         predicted[30:35, 5:10] = number < 2
         trials.add(predicted, _truth())
-    choice = trials.choose()
+    choice = trials.select()
     assert choice.rule == PostprocessRule()
     assert choice.best_after > choice.before
 
@@ -50,4 +50,4 @@ def test_what_harms_is_not_chosen() -> None:
     truth[30:36, 30:36] = True
     for _ in range(12):
         trials.add(truth, truth)
-    assert trials.choose().rule == PostprocessRule()
+    assert trials.select().rule == PostprocessRule()
