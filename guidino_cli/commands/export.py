@@ -32,10 +32,12 @@ def run(run_path: Path, *, out: Path, batch: int, tolerance: float, overwrite: b
     differences: list[float] = []
 
     def write(place: Path) -> None:
-        differences.append(max_abs_difference(model, export_model(model, place, image_shape=shape), image_shape=shape))
+        runner = export_model(model, place, image_shape=shape)
+        differences.append(max_abs_difference(model, runner, image_shape=shape))
         if not differences[0] <= tolerance:
             raise ConfigError(
-                f"{out}: not written, for its results differ from the run's by {differences[0]:.2g}, more than {tolerance:g}"
+                f"{out}: not written, for its results differ from the run's by {differences[0]:.2g}, "
+                f"more than {tolerance:g}"
             )
 
     write_atomically(out, write)

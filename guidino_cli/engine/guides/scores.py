@@ -25,7 +25,8 @@ class MapScore:
         high: Largest value.
         foreground: Fraction of foreground pixels in the truth; NaN without truth.
         auroc: Exact AUROC; NaN without truth, or where all pixels or none are foreground.
-        iou: (THRESHOLD_STEPS + 1,) float32 IoU of `map >= i / THRESHOLD_STEPS` with the truth; NaN without truth or foreground.
+        iou: (THRESHOLD_STEPS + 1,) float32 IoU of `map >= i / THRESHOLD_STEPS` with the truth;
+            NaN without truth or foreground.
     """
 
     map: str

@@ -62,7 +62,7 @@ class RuleSelector:
     def select(self) -> SelectedRule:
         """Select the best candidate if it helps significantly, else the rule that does nothing.
 
-        The candidate is selected and tested on the same cases, so its p-value is multiplied by the number of candidates.
+        The p-value is multiplied by the number of candidates, because selection and test use the same cases.
         """
         before, after = np.array(self.before), np.array(self.after)
         means = after.mean(axis=0)
