@@ -58,19 +58,28 @@ def all_gather(rows: Tensor) -> list[Tensor]:
     return gathered
 
 
+def all_gather_object(value: T) -> list[T]:
+    """A picklable value of every rank, in rank order."""
+    if not is_distributed():
+        return [value]
+    gathered: list[Any] = [None] * world_size()
+    distributed.all_gather_object(gathered, value)
+    return gathered
+
+
 @overload
 def raise_on_all_ranks(error: UserError) -> NoReturn: ...
 @overload
 def raise_on_all_ranks(error: UserError | None) -> None: ...
 def raise_on_all_ranks(error: UserError | None) -> None:
     """Raise the first error of any rank; every other rank exits silently with its code, so it is printed once."""
-    errors = _all_gather_object(error)
-    first = next((number for number, found in enumerate(errors) if found is not None), None)
-    if first is None:
+    errors = [(number, found) for number, found in enumerate(all_gather_object(error)) if found is not None]
+    if not errors:
         return
+    first, raised = errors[0]
     if rank() == first and error is not None:
         raise error
-    sys.exit(errors[first].exit_code)
+    sys.exit(raised.exit_code)
 
 
 def run_on_all_ranks(work: Callable[[], T]) -> T:
@@ -96,14 +105,6 @@ def _all_reduce(tensor: Tensor, operation: "ReduceOp.RedOpType") -> Tensor:
     tensor = tensor.detach().contiguous().clone()
     distributed.all_reduce(tensor, operation)
     return tensor
-
-
-def _all_gather_object(value: Any) -> list[Any]:
-    if not is_distributed():
-        return [value]
-    gathered = [None] * world_size()
-    distributed.all_gather_object(gathered, value)
-    return gathered
 
 
 @lru_cache(maxsize=1)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from guidino_cli.distributed import rank, run_on_main_process
+from guidino_cli.distributed import all_gather_object, rank, run_on_main_process
 from guidino_cli.errors import ConfigError, DataError, UserError
 from guidino_cli.files import write_atomically
 from guidino_cli.progress import log_warning
@@ -214,12 +214,11 @@ class CheckpointManager(Generic[S]):
 
     def capture(self, state: S) -> dict[str, Any]:
         """Tensors and plain values; every rank must call it."""
-        from accelerate.utils import gather_object  # Commands that only read a run need not import it.
 
         return {
             "format": self._version,
             "processes": self._accelerator.num_processes,
-            "random": gather_object([get_random_state(self._accelerator.device)]),
+            "random": all_gather_object(get_random_state(self._accelerator.device)),
             **asdict(state),
             # Those of each rank: with their mean, the row of the history in progress would end in other digits.
             "sums": {name: self._accelerator.gather(value) for name, value in state.sums.items()},

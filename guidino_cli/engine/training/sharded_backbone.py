@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
-from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from guidino_cli.distributed import all_reduce_max_on_cpu
+from guidino_cli.distributed import all_gather_object, all_reduce_max_on_cpu
 from guidino_cli.errors import ConfigError
 from guidino_cli.models.base import Backbone
 from guidino_cli.models.composed import GetOrCompute, Model
@@ -128,7 +127,7 @@ def _device_mesh(device: torch.device) -> DeviceMesh:
     """Mesh of the processes on this machine: gathering blocks within it is fast, and frozen copies stay equal."""
     from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-    groups = group_ranks_by_machine(gather_object([platform.node()]))
+    groups = group_ranks_by_machine(all_gather_object(platform.node()))
     if len(groups) == 1:
         return init_device_mesh(device.type, (len(groups[0]),))
     own, _ = torch.distributed.new_subgroups_by_enumeration(groups)

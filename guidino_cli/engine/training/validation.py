@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 
 from guidino_cli.config import RunConfig
 from guidino_cli.data.images import read_label_map
+from guidino_cli.distributed import all_gather_object
 from guidino_cli.engine.feature_cache.cache import FeatureCache
 from guidino_cli.engine.prediction.predictor import Predictor
 from guidino_cli.engine.training.sharded_backbone import wait_for_sharded_backbone
@@ -62,7 +62,7 @@ class Validation:
                 error = raised
         wait_for_sharded_backbone(model.backbone)
         # Not `gather_for_metrics`: it would cut the list by the remainder of the training loader.
-        finished: list[float] = [score for score in gather_object(scores) if score is not None]
+        finished: list[float] = [score for part in all_gather_object(scores) for score in part if score is not None]
         if error is not None:
             raise error
         return sum(finished) / len(finished) if len(finished) == len(self._cases) else None
