@@ -1,11 +1,16 @@
-"""Files, modules, names, presets and settings that the documentation mentions exist."""
+"""Files, modules, names, settings and link targets that the documentation mentions exist."""
 
 import ast
 import re
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
+
+from guidino_cli.config import RunConfig
+from guidino_cli.pretrain_config import PretrainConfig
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -17,6 +22,9 @@ IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 _PATH = re.compile(r"(?<![\w./-])(?:guidino_cli|tests|presets|docs|benchmarks|examples|\.ci)/[\w./-]+\w")
 _DOTTED = re.compile(r"\bguidino_cli(?:\.\w+)+")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
+# In code, as in `train.lr` or `--set train.lr=1e-3`.
+_SECTIONS = "model|data|train|predict|student|dino|distill|stages"
+_SETTING = re.compile(rf"(?<=[`\s'])(?:{_SECTIONS})\.[a-z0-9_.]*[a-z0-9_](?=[`=])")
 
 
 def read(page: Path) -> str:
@@ -33,6 +41,13 @@ def test_every_mentioned_file_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_every_mentioned_module_or_name_exists(page: Path) -> None:
     missing = [name for name in _DOTTED.findall(read(page)) if not is_defined(name)]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_every_mentioned_setting_exists(page: Path) -> None:
+    names = set(_SETTING.findall(read(page)))
+    missing = [name for name in names if not any(is_setting(name, config) for config in (RunConfig, PretrainConfig))]
     assert not missing
 
 
@@ -60,6 +75,9 @@ def test_a_name_that_does_not_exist_is_found_missing() -> None:
     assert not is_defined("guidino_cli.errors.NoSuchError")
     assert not is_defined("guidino_cli.no_such_module")
     assert "the-plateau" in anchors(ROOT / "docs" / "pretrain.md")
+    assert is_setting("stages.0.gram", PretrainConfig)
+    assert is_setting("model.guide.at", RunConfig)
+    assert not is_setting("train.no_such_setting", RunConfig)
 
 
 def is_defined(dotted: str) -> bool:
@@ -71,6 +89,22 @@ def is_defined(dotted: str) -> bool:
         if source.is_file():
             return depth == len(parts) or parts[depth] in module_names(source)
     return False
+
+
+def is_setting(dotted: str, config: Any) -> bool:
+    """Whether a dotted name is a setting of a configuration; below options and other mappings every name is."""
+    kind = config
+    for part in dotted.split("."):
+        sections = [item for item in (kind, *get_args(kind)) if is_dataclass(item)]
+        if not sections:
+            return not isinstance(kind, type) or kind is dict
+        if part.isdigit():
+            continue
+        hints = get_type_hints(sections[0])
+        if part not in {item.name for item in fields(sections[0])}:
+            return False
+        kind = hints[part]
+    return True
 
 
 @cache
