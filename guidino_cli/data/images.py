@@ -4,6 +4,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,15 +32,26 @@ def open_image(path: Path) -> Image.Image:
     Raises:
         DataError: Missing, truncated, not an image, or a TIFF of several pages.
     """
+    with pillow_errors(path), Image.open(path) as file:
+        _require_one_page(file, path)
+        file.load()
+        ImageOps.exif_transpose(file, in_place=True)
+        return file
+
+
+@contextmanager
+def pillow_errors(path: Path) -> Iterator[None]:
+    """Turn Pillow's errors about a file into a `DataError` that names it."""
     try:
-        with Image.open(path) as file:
-            _require_one_page(file, path)
-            file.load()
-            ImageOps.exif_transpose(file, in_place=True)
-            return file
+        yield
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            f"{path}: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which only TIFF can be read in parts; "
+            "save it as an 8-bit grey or RGB TIFF, uncompressed or deflated"
+        ) from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as an image ({error}); replace or remove the file") from error
 
 
@@ -72,9 +84,9 @@ def is_deep(mode: str) -> bool:
 def read_labels(path: Path) -> tuple[np.ndarray, Geometry]:
     """Read a mask's values as they are stored, with the EXIF rotation applied.
 
-    Palettes give their indices and never their colours, except that a palette of black and white alone is a 1-bit
-    image whichever way round its indices are. Three equal channels become one. Alpha is dropped, unless the colours are
-    constant and alpha is not (or is 0 everywhere): then alpha is the mask. Of an animated GIF the first frame is read.
+    Palettes give their indices and never their colours (see `read_palette`), except that a palette of black and white
+    alone is a 1-bit image whichever way round its indices are. Three equal channels become one. Alpha is dropped,
+    unless the colours are constant and alpha is not (or is 0 everywhere): then alpha is the mask.
 
     Returns:
         (H, W) bool, integer or float values, or (H, W, 3) uint8 colours; and the grid.
@@ -93,6 +105,36 @@ def read_labels(path: Path) -> tuple[np.ndarray, Geometry]:
             values = _drop_alpha(values)
         values = merge_equal_channels(values)
     return values, Geometry.of_pixels(str(path), values.shape[:2])
+
+
+def read_palette(path: Path) -> np.ndarray | None:
+    """Colours of a palette image by index, or None for an image without a palette.
+
+    Returns:
+        (N, 3) uint8, N up to 256.
+
+    Raises:
+        DataError: The file cannot be read as an image.
+    """
+    with pillow_errors(path), Image.open(path) as file:
+        if file.mode not in {"P", "PA"}:
+            return None
+        palette = file.palette
+        # PNG has the palette in its header, other formats only after decoding.
+        if palette is None or palette.rawmode != "RGB":
+            return np.asarray(file.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
+        return np.frombuffer(bytes(palette.palette or b""), dtype=np.uint8).reshape(-1, 3)
+
+
+def palette_to_colours(indices: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """Replace palette indices (H, W) by their colours: (H, W, 3) uint8, or (H, W) if all of them are grey.
+
+    Raises:
+        DataError: An index beyond the palette; the caller adds the file name.
+    """
+    if indices.max() >= len(palette):
+        raise DataError(f"has palette index {indices.max()}, but its palette has {len(palette)} colours")
+    return merge_equal_channels(palette[indices])
 
 
 def merge_equal_channels(values: np.ndarray) -> np.ndarray:
@@ -163,8 +205,9 @@ def _palette_values(image: Image.Image) -> np.ndarray:
     indices = np.asarray(image if image.mode == "P" else image.getchannel(0))
     palette = np.asarray(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
     used = np.unique(indices)
-    if len(palette) > used[-1] and len(used) > 1:
-        colours = palette[used]
+    if len(palette) > used[-1]:
+        # Of a mask with one colour, full or empty, only the whole palette tells that it is black and white.
+        colours = palette[used] if len(used) > 1 else palette
         if {tuple(colour) for colour in colours.tolist()} == {(0, 0, 0), (255, 255, 255)}:
             return palette[indices][..., 0] > 0
     return indices

@@ -13,6 +13,10 @@ from guidino_cli.data import arrays, images, regions, volumes
 from guidino_cli.types import Geometry
 
 
+def _no_palette(path: Path) -> None:
+    """The palette of a format that has none."""
+
+
 @dataclass(frozen=True)
 class Reader:
     """How files of one format are read and written. All functions raise `DataError` with the name of a bad file.
@@ -22,16 +26,18 @@ class Reader:
         read_labels: Mask values as stored: (H, W) or, of colour masks, (H, W, 3) of images; (X, Y, Z) of volumes.
         open_regions: Open without holding the whole image as numbers; regions of it are those of `read`.
         write: Write class indices of a grid.
+        read_palette: Colours (N, 3) uint8 of the indices that `read_labels` returns; None without a palette.
     """
 
     read: Callable[[Path], tuple[np.ndarray, Geometry]]
     read_labels: Callable[[Path], tuple[np.ndarray, Geometry]]
     open_regions: Callable[[Path], regions.RegionReader]
     write: Callable[[Path, np.ndarray, Geometry], None]
+    read_palette: Callable[[Path], np.ndarray | None] = _no_palette
 
 
-_PILLOW = Reader(images.read_image, images.read_labels, regions.open_image, images.write_labels)
-_TIFF = Reader(images.read_image, images.read_labels, regions.open_tiff, images.write_labels)
+_PILLOW = Reader(images.read_image, images.read_labels, regions.open_image, images.write_labels, images.read_palette)
+_TIFF = Reader(images.read_image, images.read_labels, regions.open_tiff, images.write_labels, images.read_palette)
 _NUMPY = Reader(arrays.read, arrays.read, arrays.open_regions, arrays.write)
 _NIFTI = Reader(volumes.read, volumes.read_labels, volumes.open_regions, volumes.write)
 
@@ -62,6 +68,11 @@ def read(path: Path) -> tuple[np.ndarray, Geometry]:
 def read_labels(path: Path) -> tuple[np.ndarray, Geometry]:
     """Read mask values as stored, and their grid; see `Reader.read_labels`."""
     return find_reader(path).read_labels(path)
+
+
+def read_palette(path: Path) -> np.ndarray | None:
+    """Colours of a palette image by index; see `Reader.read_palette`."""
+    return find_reader(path).read_palette(path)
 
 
 def open_regions(path: Path) -> regions.RegionReader:

@@ -4,8 +4,7 @@ import mmap
 import sys
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,24 +102,8 @@ def read_size(path: Path) -> tuple[int, int]:
         size = _read_tiff_size(path)
         if size is not None:
             return size
-    with _pillow_errors(path), Image.open(path) as file:
+    with images.pillow_errors(path), Image.open(path) as file:
         return file.height, file.width
-
-
-@contextmanager
-def _pillow_errors(path: Path) -> Iterator[None]:
-    """Turn Pillow's errors about a file into a `DataError`; images too large for Pillow get advice."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except Image.DecompressionBombError as error:
-        raise DataError(
-            f"{path}: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which only TIFF can be read in parts; "
-            "save it as an 8-bit grey or RGB TIFF, uncompressed or deflated"
-        ) from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as an image ({error}); replace or remove the file") from error
 
 
 def _read_tiff_size(path: Path) -> tuple[int, int] | None:
@@ -156,7 +139,7 @@ def open_image(path: Path) -> RegionReader:
     Raises:
         DataError: The file cannot be read as an image.
     """
-    with _pillow_errors(path), Image.open(path) as file:
+    with images.pillow_errors(path), Image.open(path) as file:
         is_deep = images.is_deep(file.mode)
     if is_deep:
         # Scaled by percentiles of the whole image.

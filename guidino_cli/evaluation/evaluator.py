@@ -148,7 +148,8 @@ def _truth_reader(pairing: Pairing, truths: TruthSet, options: ReadOptions, *, r
 def _prediction_reader(pairing: Pairing, class_count: int, options: ReadOptions, *, read_all: bool) -> MaskReader:
     paths = [pair.prediction for pair in pairing.pairs if pair.prediction is not None]
     options = replace(options, class_count=None if options.codes else class_count)
-    return _make_reader(paths, options, "the predictions", read_all=read_all)
+    reader = _make_reader(paths, options, "the predictions", read_all=read_all)
+    return replace(reader, rule=replace(reader.rule, why=_name_prediction_options(reader.rule.why)))
 
 
 def _make_reader(paths: list[Path], options: ReadOptions, side: str, *, read_all: bool) -> MaskReader:
@@ -157,6 +158,10 @@ def _make_reader(paths: list[Path], options: ReadOptions, side: str, *, read_all
     except DataError as error:
         text = str(error)
         if side == "the predictions":
-            # The message names options for the truth; predictions have their own.
-            text = text.replace("--classes", "--pred-classes").replace("--threshold", "--pred-threshold")
+            text = _name_prediction_options(text)
         raise DataError(f"{side}: {text}") from error
+
+
+def _name_prediction_options(text: str) -> str:
+    """Replace the options for the values of the truth, which a message names, by those for predictions."""
+    return text.replace(" --classes", " --pred-classes").replace(" --threshold", " --pred-threshold")

@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from guidino_cli.data.masks.decision import LOSSY_MIDDLE_SHARE, decide_mask_rule
-from guidino_cli.data.masks.rule import Code, MaskRule, apply_mask_rule
+from guidino_cli.data.masks.rule import Code, MaskRule, apply_mask_rule, has_colours
 from guidino_cli.data.masks.values import (
     HIGH_CLUSTER_MIN,
     LOSSY_SUFFIXES,
     LOW_CLUSTER_MAX,
     Histogram,
     compute_histogram,
+    read_in_colour,
+    used_colours,
 )
-from guidino_cli.data.readers import read_labels
+from guidino_cli.data.readers import read_labels, read_palette
 from guidino_cli.data.volumes import is_volume
 from guidino_cli.errors import DataError
 from guidino_cli.progress import pluralize
@@ -69,12 +71,14 @@ class MaskReader:
         values: Values that the rule was made from; None if any value that it accepts is expected.
         ignore: Stored value of pixels that do not count.
         instances: Keep the stored values as instance numbers.
+        palette: Palette indices with a meaning and their colours (0xRRGGBB), which no file may contradict.
     """
 
     rule: MaskRule
     values: frozenset[int] | None = None
     ignore: int | None = None
     instances: bool = False
+    palette: tuple[tuple[int, int], ...] = ()
 
     def read(self, path: Path) -> Mask:
         """Read one mask.
@@ -83,11 +87,13 @@ class MaskReader:
             DataError: The file is unreadable, or the rule rejects a value.
             UnexpectedValueError: A value that did not occur when the rule was made.
         """
-        values, shape, mask = _read_values(path)
+        values, shape, mask = _read_values(path, in_colour=has_colours(self.rule))
         ignored = None
         if self.ignore is not None and values.dtype != bool and values.ndim == 2:
             ignored = (values == self.ignore).reshape(shape)
             values = _ignored_to_background(values, self.ignore)
+        if self.palette and self._has_other_colours(values, path):
+            raise UnexpectedValueError(str(path))
         if self.values is not None and self._has_unexpected(values, is_lossy=path.suffix.lower() in LOSSY_SUFFIXES):
             raise UnexpectedValueError(str(path))
         try:
@@ -96,6 +102,14 @@ class MaskReader:
             raise DataError(f"{path}: {error}") from error
         instances = _instance_numbers(values, path).reshape(shape) if self.instances else None
         return replace(mask, labels=labels, ignored=ignored, instances=instances)
+
+    def _has_other_colours(self, values: np.ndarray, path: Path) -> bool:
+        palette = read_palette(path)
+        if palette is None:
+            return False
+        known = dict(self.palette)
+        found = [index for index in np.unique(values).tolist() if index in known]
+        return used_colours(values, found, palette) != tuple(known[index] for index in found)
 
     def _has_unexpected(self, values: np.ndarray, *, is_lossy: bool) -> bool:
         if values.dtype == bool or self.rule.kind == "codes":
@@ -129,7 +143,8 @@ def make_reader(paths: Sequence[Path], options: ReadOptions, *, read_all: bool =
     if options.instances:
         return MaskReader(MaskRule("nonzero", "instance maps", 2), None, options.ignore, instances=True)
     is_explicit = options.binary or options.threshold is not None or options.codes is not None
-    histograms, problems = _read_histograms(sample, options.ignore)
+    in_colour = any(isinstance(code, tuple) for code, _ in options.codes or ())
+    histograms, problems = _read_histograms(sample, options.ignore, in_colour=in_colour)
     if not histograms:
         raise DataError(f"none of {pluralize(len(sample), 'mask')} can be read; the first: {problems[0]}")
     class_count = options.class_count
@@ -143,7 +158,11 @@ def make_reader(paths: Sequence[Path], options: ReadOptions, *, read_all: bool =
     )
     if len(histograms) < len(paths):
         rule = replace(rule, why=f"{rule.why} (the rest of {len(paths)} is checked on reading)")
-    return MaskReader(rule, None if is_explicit or read_all else values, options.ignore)
+    colours = {index: colour for item in histograms for index, colour in zip(item.values, item.palette, strict=False)}
+    palette = {int(index): colour for index, colour in colours.items() if index == 0 or not options.binary}
+    if read_all or codes is not None:
+        palette = {}
+    return MaskReader(rule, None if is_explicit or read_all else values, options.ignore, palette=tuple(palette.items()))
 
 
 def index_reader(class_count: int, *, ignore: int | None = None) -> MaskReader:
@@ -151,11 +170,14 @@ def index_reader(class_count: int, *, ignore: int | None = None) -> MaskReader:
     return MaskReader(MaskRule("index", "prepared by guidino", class_count), None, ignore)
 
 
-def _read_histograms(paths: Sequence[Path], ignore: int | None) -> tuple[list[Histogram], list[str]]:
+def _read_histograms(
+    paths: Sequence[Path], ignore: int | None, *, in_colour: bool
+) -> tuple[list[Histogram], list[str]]:
     histograms, problems = [], []
     for path in paths:
         try:
-            values, _, _ = _read_values(path)
+            values, _, _ = _read_values(path, in_colour=in_colour)
+            palette = None if in_colour else read_palette(path)
         except DataError as error:
             problems.append(str(error))
             continue
@@ -164,16 +186,17 @@ def _read_histograms(paths: Sequence[Path], ignore: int | None) -> tuple[list[Hi
             continue
         if ignore is not None:
             values = _ignored_to_background(values, ignore)
-        histograms.append(compute_histogram(values, name=path.name, is_lossy=path.suffix.lower() in LOSSY_SUFFIXES))
+        is_lossy = path.suffix.lower() in LOSSY_SUFFIXES
+        histograms.append(compute_histogram(values, name=path.name, is_lossy=is_lossy, palette=palette))
     return histograms, problems
 
 
-def _read_values(path: Path) -> tuple[np.ndarray, tuple[int, ...], Mask]:
+def _read_values(path: Path, *, in_colour: bool = False) -> tuple[np.ndarray, tuple[int, ...], Mask]:
     """Stored values, shape of the grid, and a mask without labels yet.
 
     The values of a volume are reshaped to two axes, because three axes mean colours in `data.masks`.
     """
-    values, geometry = read_labels(path)
+    values, geometry = read_in_colour(path) if in_colour else read_labels(path)
     mask = Mask(np.empty(0, dtype=np.uint8), None, geometry.spacing_mm, geometry.affine)
     if geometry.affine is not None:
         values = values.reshape(geometry.shape[0], -1)

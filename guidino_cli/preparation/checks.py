@@ -83,13 +83,13 @@ def inspect_image(path: Path) -> ImageProperties:
     )
 
 
-def inspect_masks(paths: Sequence[Path]) -> list[PackedMask]:
-    """Decode the masks of one image, usually one.
+def inspect_masks(paths: Sequence[Path], *, in_colour: bool = False) -> list[PackedMask]:
+    """Decode the masks of one image, usually one; palettes as their colours if `in_colour`.
 
     Raises:
         DataError: One of them cannot be read in full.
     """
-    return [_pack_mask(*read_with_histogram(path)) for path in paths]
+    return [_pack_mask(*read_with_histogram(path, in_colour=in_colour)) for path in paths]
 
 
 def merge_masks(labels: Sequence[np.ndarray]) -> np.ndarray:

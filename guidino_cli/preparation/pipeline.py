@@ -8,6 +8,7 @@ import numpy as np
 
 from guidino_cli.data.images import write_label_map
 from guidino_cli.data.masks.decision import decide_mask_rule
+from guidino_cli.data.masks.palettes import describe_background
 from guidino_cli.data.masks.rule import MaskRule, apply_mask_rule, default_class_names
 from guidino_cli.errors import DataError
 from guidino_cli.preparation.checks import (
@@ -65,7 +66,9 @@ def prepare_dataset(
         DataError: Problems that the options do not allow to skip.
     """
     findings = check_names(dataset, allow_unpaired=config.options.allow_unpaired)
-    inspected = map_in_threads(_inspect, dataset.pairs, "checking")
+    codes = config.classes.codes if config.classes else None
+    in_colour = any(isinstance(code, tuple) for code in codes or ())
+    inspected = map_in_threads(lambda pair: _inspect(pair, in_colour=in_colour), dataset.pairs, "checking")
     findings += [finding for item in inspected for finding in item.findings]
     good = [item for item in inspected if not item.findings]
     if not good:
@@ -92,6 +95,8 @@ def prepare_dataset(
         for pair in splits.pairs
     ]
     findings += [Finding("warning", text) for text in splits.warnings]
+    background = "" if codes else describe_background([mask.histogram for item in good for mask in item.masks])
+    findings += [Finding("warning", background)] if background else []
     classes = _class_names(rule, dataset, config)
     summary = DatasetSummary(
         name=config.name,
@@ -112,7 +117,7 @@ def prepare_dataset(
     return summary, [finding for finding in findings if finding.kind == "bad"]
 
 
-def _inspect(pair: Pair) -> InspectedPair:
+def _inspect(pair: Pair, *, in_colour: bool) -> InspectedPair:
     findings: list[Finding] = []
     images: list[ImageProperties] = []
     packed: list[PackedMask] = []
@@ -121,7 +126,7 @@ def _inspect(pair: Pair) -> InspectedPair:
     except DataError as error:
         findings.append(Finding("bad", str(error), pair.id))
     try:
-        packed = inspect_masks(pair.masks)
+        packed = inspect_masks(pair.masks, in_colour=in_colour)
     except DataError as error:
         findings.append(Finding("bad", str(error), pair.id))
     if not findings:

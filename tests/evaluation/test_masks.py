@@ -36,6 +36,21 @@ def test_a_value_outside_the_sample_is_unexpected(tmp_path: Path) -> None:
     assert make_reader(paths, ReadOptions(), read_all=True).read(paths[60]).labels.tolist() == [[0, 2]]
 
 
+def test_a_palette_outside_the_sample_that_contradicts_it_is_refused(tmp_path: Path) -> None:
+    paths = folder(tmp_path, [mask(1)] * 61)
+    for index, path in enumerate(paths):
+        image = Image.open(path)
+        image.putpalette([0, 0, 0, 255, 0, 0] if index < 60 else [255, 0, 0, 0, 0, 0])
+        image.save(path)
+    reader = make_reader(paths, ReadOptions())
+    with pytest.raises(UnexpectedValueError):
+        reader.read(paths[60])
+    with pytest.raises(DataError, match=r"palette index 0 is #000000 in 000\.png and #ff0000 in 060\.png"):
+        make_reader(paths, ReadOptions(), read_all=True)
+    by_colour = ReadOptions(codes=(((0, 0, 0), 0), ((255, 0, 0), 1)))
+    assert make_reader(paths, by_colour).read(paths[60]).labels.tolist() == [[1, 0]]
+
+
 def test_the_ignored_value_becomes_background_and_is_marked(tmp_path: Path) -> None:
     paths = folder(tmp_path, [mask(1, 255), mask(2, 255)])
     found = make_reader(paths, ReadOptions(ignore=255)).read(paths[0])

@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from guidino_cli.data.masks.palettes import check_palettes, describe_background
 from guidino_cli.data.masks.rule import Code, MaskRule, format_values, grey_codes, has_colours, pack_colour
 from guidino_cli.data.masks.values import HIGH_CLUSTER_MIN, LOW_CLUSTER_MAX, MAX_STORED, Histogram
 from guidino_cli.errors import DataError
@@ -117,6 +119,15 @@ def decide_mask_rule(
         raise DataError("no masks to look at")
     if codes is not None:
         return _decide_codes(histograms, codes)
+    check_palettes(histograms, binary=binary)
+    rule = _decide_values(histograms, class_count=class_count, binary=binary, threshold=threshold)
+    background = describe_background(histograms)
+    return replace(rule, why=f"{rule.why}; {background}") if background else rule
+
+
+def _decide_values(
+    histograms: Sequence[Histogram], *, class_count: int | None, binary: bool, threshold: float | None
+) -> MaskRule:
     if binary:
         return MaskRule("nonzero", "--binary was given", 2)
     colours = [item for item in histograms if item.kind == "colour"]

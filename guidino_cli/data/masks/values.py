@@ -1,13 +1,16 @@
 """Histogram of the values that a mask file holds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from guidino_cli.data.readers import read_labels
+from guidino_cli.data.images import palette_to_colours
+from guidino_cli.data.readers import read_labels, read_palette
 from guidino_cli.errors import DataError
+from guidino_cli.types import Geometry
 
 LOSSY_SUFFIXES = {".jpg", ".jpeg", ".webp"}
 LOW_CLUSTER_MAX, HIGH_CLUSTER_MIN = 31, 224
@@ -29,6 +32,7 @@ class Histogram:
         distinct: Number of distinct values, including those not stored.
         kind: "bool" for 1-bit masks; "float" if some value is not a whole number.
         is_lossy: Whether the file format changes values (JPEG, WebP).
+        palette: Colour of each of `values` as 0xRRGGBB if they are palette indices, else empty.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Histogram:
     distinct: int
     kind: Kind
     is_lossy: bool = False
+    palette: tuple[int, ...] = ()
 
     @property
     def middle_share(self) -> float:
@@ -46,8 +51,17 @@ class Histogram:
         return middle / max(sum(self.counts), 1)
 
 
-def compute_histogram(values: np.ndarray, *, name: str, is_lossy: bool = False) -> Histogram:
-    """Count the distinct values of a mask: (H, W) of any number type, or (H, W, 3) uint8 colours."""
+def compute_histogram(
+    values: np.ndarray, *, name: str, is_lossy: bool = False, palette: np.ndarray | None = None
+) -> Histogram:
+    """Count the distinct values of a mask.
+
+    Args:
+        values: (H, W) of any number type, or (H, W, 3) uint8 colours.
+        name: File name for messages.
+        is_lossy: Whether the file format changes values.
+        palette: (N, 3) uint8 colours if the values are palette indices.
+    """
     if values.ndim == 3:
         packed = values.astype(np.int32)
         distinct, counts = _count(packed[..., 0] << 16 | packed[..., 1] << 8 | packed[..., 2])
@@ -61,19 +75,58 @@ def compute_histogram(values: np.ndarray, *, name: str, is_lossy: bool = False) 
     stored = distinct[:MAX_STORED].tolist()
     if kind != "float":
         stored = [int(value) for value in stored]
-    return Histogram(name, tuple(stored), tuple(counts[:MAX_STORED].tolist()), len(distinct), kind, is_lossy)
+    used = () if palette is None else used_colours(values, stored, palette)
+    return Histogram(name, tuple(stored), tuple(counts[:MAX_STORED].tolist()), len(distinct), kind, is_lossy, used)
 
 
-def read_with_histogram(path: Path) -> tuple[np.ndarray, Histogram]:
+def used_colours(values: np.ndarray, indices: Sequence[int], palette: np.ndarray) -> tuple[int, ...]:
+    """Colours of some palette indices as 0xRRGGBB; an index beyond the palette counts as black, as viewers show it.
+
+    Args:
+        values: The mask, (H, W); bool if the palette is black and white alone, empty colours if (H, W, 3).
+        indices: Some of its values.
+        palette: (N, 3) uint8.
+    """
+    if values.ndim == 3:
+        return ()
+    if values.dtype == bool:
+        return tuple(0xFFFFFF * int(index) for index in indices)
+    packed = palette.astype(np.int64) @ (1 << 16, 1 << 8, 1)
+    return tuple(int(packed[index]) if index < len(packed) else 0 for index in indices)
+
+
+def read_in_colour(path: Path) -> tuple[np.ndarray, Geometry]:
+    """Read mask values as `read_labels` does, but palette indices as their colours.
+
+    Raises:
+        DataError: The file cannot be read, or has an index beyond its palette.
+    """
+    values, geometry = read_labels(path)
+    palette = None if values.dtype == bool else read_palette(path)
+    if palette is None:
+        return values, geometry
+    try:
+        return palette_to_colours(values, palette), geometry
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def read_with_histogram(path: Path, *, in_colour: bool = False) -> tuple[np.ndarray, Histogram]:
     """Read a two-dimensional mask and count its values.
+
+    Args:
+        path: Mask file.
+        in_colour: Replace palette indices by their colours, for a table of colours.
 
     Raises:
         DataError: The file cannot be read, or is a volume.
     """
-    values, geometry = read_labels(path)
+    values, geometry = read_in_colour(path) if in_colour else read_labels(path)
     if len(geometry.shape) != 2:
         raise DataError(f"{path}: is a volume of {len(geometry.shape)} axes, expected a two-dimensional mask")
-    return values, compute_histogram(values, name=path.name, is_lossy=path.suffix.lower() in LOSSY_SUFFIXES)
+    palette = None if in_colour else read_palette(path)
+    is_lossy = path.suffix.lower() in LOSSY_SUFFIXES
+    return values, compute_histogram(values, name=path.name, is_lossy=is_lossy, palette=palette)
 
 
 def _count(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
