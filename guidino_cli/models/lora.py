@@ -18,6 +18,7 @@ from guidino_cli.config import LoraSettings
 from guidino_cli.errors import ConfigError, WeightsError, unknown_name
 from guidino_cli.models.base import Backbone
 from guidino_cli.models.finetuning import get_transformers_model
+from guidino_cli.models.pretrained.strict_loading import require_finite
 
 # Prefix of tensor names in PEFT's files, which injected layers lack.
 _PREFIX = "base_model.model."
@@ -88,7 +89,7 @@ def load_adapter(backbone: Backbone, path: Path) -> None:
     """Fill an adapted backbone from `adapter_model.safetensors`: every tensor placed, or the load fails with names.
 
     Raises:
-        WeightsError: Missing or damaged file, missing or unexpected tensors, or other shapes.
+        WeightsError: Missing or damaged file, missing or unexpected tensors, other shapes, NaN or infinite values.
     """
     try:
         tensors = load_file(path)
@@ -102,6 +103,7 @@ def load_adapter(backbone: Backbone, path: Path) -> None:
             f"{path}: does not fit the backbone as model.lora adapts it: {len(wrong)} of {len(own)} tensors missing, "
             f"unexpected or of another shape ({min(wrong)})"
         )
+    require_finite(path, tensors)
     set_peft_model_state_dict(
         get_transformers_model(backbone), {name.removeprefix(_PREFIX): value for name, value in tensors.items()}
     )

@@ -1,11 +1,13 @@
 """Reference features of one fixed image that verify a network and its weights."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from guidino_cli.errors import WeightsError
 from guidino_cli.models.base import Backbone
 from guidino_cli.models.pretrained.loading import LoadedNetwork
 
@@ -22,9 +24,18 @@ def make_test_image() -> Tensor:
 
 @torch.inference_mode()
 def feature_fingerprint(backbone: Backbone) -> list[float]:
-    """Six numbers of the test image's deepest map: its standard deviation, then the means of five channels."""
+    """Six numbers of the test image's deepest map: its standard deviation, then the means of five channels.
+
+    Raises:
+        WeightsError: The map is not finite, although the weights are: they are far too large.
+    """
     device = next(backbone.parameters()).device
     deepest = backbone(make_test_image().to(device))[-1][0].float().cpu()
+    if not bool(torch.isfinite(deepest).all()):
+        raise WeightsError(
+            f"{backbone.identity.get('weights', 'backbone')}: the features of a test image are NaN or infinite, so the "
+            "weights cannot be those of a trained network; download them again"
+        )
     return [float(deepest.std()), *deepest[:5].mean(dim=(1, 2)).tolist()]
 
 
@@ -39,10 +50,10 @@ def compute_class_token(loaded: LoadedNetwork, pixels: Tensor) -> list[float]:
 
 
 def max_feature_difference(found: Sequence[float], expected: Sequence[float]) -> float:
-    """Largest absolute difference; infinity if the lengths differ."""
-    if len(found) != len(expected):
-        return float("inf")
-    return max(abs(one - other) for one, other in zip(found, expected, strict=True))
+    """Largest absolute difference; infinity if the lengths differ or a value is not finite."""
+    if len(found) != len(expected) or not all(map(math.isfinite, [*found, *expected])):
+        return math.inf
+    return max((abs(one - other) for one, other in zip(found, expected, strict=True)), default=0.0)
 
 
 def feature_tolerance(loaded: LoadedNetwork) -> float:

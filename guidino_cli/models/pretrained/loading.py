@@ -144,13 +144,14 @@ def _from_file(file: Path, source: str, family: str | None, dtype: Dtype) -> tup
     """Convert the tensors, then let transformers place them like those of a folder."""
     import transformers
 
-    converted = convert_state_dict(source, read_tensors(file))
+    stored = read_tensors(file)
+    converted = convert_state_dict(source, stored)
     architecture = _find_architecture(source, converted.model_type, family)
     config_class = getattr(transformers, architecture.network).config_class
     config = config_class(**converted.settings)
     total = sum(4 * value.numel() for value in converted.tensors.values())
     options = {"config": config, "state_dict": converted.tensors}
-    return _load(architecture, source, None, dtype=dtype, total_bytes=total, **options), architecture
+    return _load(architecture, source, None, dtype=dtype, total_bytes=total, stored=stored, **options), architecture
 
 
 def _load(

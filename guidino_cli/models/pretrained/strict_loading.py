@@ -1,7 +1,7 @@
 """Strict loading of weights: every tensor is placed, or the load fails with names."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,33 @@ def hash_weights(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def require_finite(
+    source: str | Path, tensors: Mapping[str, Tensor], *, stored: Mapping[str, Tensor] | None = None
+) -> None:
+    """Refuse weights with NaN or infinite values; integer tensors are always finite.
+
+    Args:
+        source: Origin of the tensors, for the message.
+        tensors: By name.
+        stored: The same weights under the names that they have in the file, which the message then names.
+
+    Raises:
+        WeightsError: With the names of the first three such tensors, in alphabetical order.
+    """
+    names = _names_not_finite(tensors)
+    if names:
+        names = _names_not_finite(stored or {}) or names
+        listed, total = ", ".join(names[:3]) + (", ..." if len(names) > 3 else ""), len(stored or tensors)
+        raise WeightsError(
+            f"{source}: {len(names)} of {total} tensors hold NaN or infinite values ({listed}), expected "
+            "finite numbers; download the weights again, or train again from a checkpoint before the loss diverged"
+        )
+
+
+def _names_not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    return sorted(name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all()))
+
+
 def load_strictly(module: nn.Module, path: Path, *, may_miss: tuple[str, ...] = ()) -> None:
     """Load a safetensors file into a module.
 
@@ -35,7 +62,7 @@ def load_strictly(module: nn.Module, path: Path, *, may_miss: tuple[str, ...] = 
         may_miss: Prefixes of the module's keys that the file may lack.
 
     Raises:
-        WeightsError: Missing file, damaged file, missing or unexpected tensors, or other shapes.
+        WeightsError: Missing file, damaged file, missing or unexpected tensors, other shapes, NaN or infinite values.
     """
     try:
         tensors = load_file(path)
@@ -62,7 +89,7 @@ def load_tensors_strictly(
         assign: Replace the module's parameters instead of copying into them, as one on the meta device needs.
 
     Raises:
-        WeightsError: Missing or unexpected tensors, or other shapes.
+        WeightsError: Missing or unexpected tensors, other shapes, NaN or infinite values.
     """
     own = module.state_dict()
     missing = [key for key in own if key not in tensors and not key.startswith(may_miss)]
@@ -73,6 +100,7 @@ def load_tensors_strictly(
         if key in tensors and tensors[key].shape != own[key].shape
     ]
     raise_on_mismatch(source, missing=missing, unexpected=unexpected, shapes=shapes, total=len(own))
+    require_finite(source, tensors)
     module.load_state_dict(tensors, strict=False, assign=assign)
 
 
@@ -113,9 +141,10 @@ def from_pretrained_strictly(
     source: str,
     may_drop: tuple[str, ...],
     may_miss: Callable[[str], bool],
+    stored: Mapping[str, Tensor] | None = None,
     **options: Any,
 ) -> tuple[Any, list[str]]:
-    """Call `from_pretrained` of transformers and refuse what it would only warn about.
+    """Call `from_pretrained` of transformers and refuse what it would only warn about, and values that are not finite.
 
     Args:
         network_class: Class of the network.
@@ -123,6 +152,7 @@ def from_pretrained_strictly(
         source: Origin of the weights, for messages.
         may_drop: Prefixes of tensors that are ignored, such as heads.
         may_miss: Whether a tensor of this name may be missing.
+        stored: See `require_finite`.
         options: Further arguments of `from_pretrained`.
 
     Returns:
@@ -143,6 +173,7 @@ def from_pretrained_strictly(
         shapes=[str(item[0] if isinstance(item, tuple) else item) for item in report["mismatched_keys"]],
         total=len(network.state_dict()),
     )
+    require_finite(source, dict(network.named_parameters()), stored=stored)
     return network, report["missing_keys"]
 
 

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 
 def test_verify_notices_one_changed_weight(guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
 
     out = tmp_path / "imported"
     guidino("weights", "import", wide_folder, "-o", out)
@@ -51,3 +52,41 @@ def test_guidino_tiny_is_found_and_verifies(guidino: Callable[..., Any]) -> None
     refusal = guidino("weights", "download", "guidino-tiny")
     assert refusal.code == 2
     assert "nothing to download" in refusal.stderr
+
+
+@pytest.mark.parametrize("naming", ["file", "folder", "meta"])
+def test_import_and_verify_refuse_weights_with_nan_by_the_name_in_the_file(
+    naming: str, guidino: Callable[..., Any], wide_folder: Path, meta_file: Path, tmp_path: Path
+) -> None:
+    file = wide_folder / "model.safetensors"
+    name = "layer.1.mlp.up_proj.weight"
+    if naming == "meta":
+        file, name = meta_file, "blocks.1.mlp.fc1.weight"
+        tensors = torch.load(file)
+        tensors[name][3, 5] = float("nan")
+        torch.save(tensors, file)
+    else:
+        tensors = load_file(file)
+        tensors[name][3, 5] = float("nan")
+        save_file(tensors, file, {"format": "pt"})
+    source = wide_folder if naming == "folder" else file
+    for outcome in (
+        guidino("weights", "verify", source),
+        guidino("weights", "import", source, "-o", tmp_path / "out"),
+    ):
+        assert outcome.code == 4
+        assert "hold NaN or infinite values (" in outcome.stderr
+        assert f"{name})" in " ".join(outcome.stderr.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_import_refuses_weights_whose_features_overflow(
+    guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path
+) -> None:
+    file = wide_folder / "model.safetensors"
+    tensors = load_file(file)
+    tensors["layer.1.mlp.up_proj.weight"].fill_(3e38)
+    save_file(tensors, file, {"format": "pt"})
+    outcome = guidino("weights", "import", file, "-o", tmp_path / "out")
+    assert outcome.code == 4
+    assert "the features of a test image are NaN or infinite" in " ".join(outcome.stderr.split())
