@@ -82,3 +82,14 @@ def test_only_commands_print() -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     }
     assert speakers <= {"commands", "cli"}
+
+
+def test_no_public_class_name_is_used_twice() -> None:
+    """A name that two classes share cannot be searched for."""
+    names = [
+        node.name
+        for path in FILES
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert sorted({name for name in names if names.count(name) > 1}) == []

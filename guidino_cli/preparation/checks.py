@@ -14,7 +14,7 @@ from guidino_cli.data.masks.values import Histogram, read_with_histogram
 from guidino_cli.errors import DataError
 from guidino_cli.files import file_sha256
 from guidino_cli.preparation.duplicates import difference_hash, thumbnail
-from guidino_cli.preparation.types import DiscoveredDataset, Pair
+from guidino_cli.preparation.types import DiscoveredDataset, ImageMaskPair
 from guidino_cli.progress import pluralize
 from guidino_cli.types import width_by_height
 
@@ -157,7 +157,7 @@ def check_names(dataset: DiscoveredDataset, *, allow_unpaired: bool) -> list[Fin
     return findings
 
 
-def check_pair(pair: Pair, images: Sequence[ImageProperties], masks: Sequence[PackedMask]) -> list[Finding]:
+def check_pair(pair: ImageMaskPair, images: Sequence[ImageProperties], masks: Sequence[PackedMask]) -> list[Finding]:
     """Check the number of channels and the sizes of channels and masks."""
     size_hw = images[0].size_hw
     size = width_by_height(size_hw)
@@ -224,7 +224,7 @@ def format_items(items: Iterable[object]) -> str:
     return ", ".join(texts[:_MAX_LISTED]) + more
 
 
-def _check_ids(pairs: Sequence[Pair]) -> list[Finding]:
+def _check_ids(pairs: Sequence[ImageMaskPair]) -> list[Finding]:
     findings = []
     named: dict[str, list[str]] = {}
     for pair in pairs:
@@ -239,5 +239,5 @@ def _check_ids(pairs: Sequence[Pair]) -> list[Finding]:
     return findings
 
 
-def _bad_case(pair: Pair, text: str) -> Finding:
+def _bad_case(pair: ImageMaskPair, text: str) -> Finding:
     return Finding("bad", text, pair.id)

@@ -8,7 +8,13 @@ from pathlib import Path
 from guidino_cli.data.images import find_images, is_image
 from guidino_cli.errors import DataError
 from guidino_cli.preparation.matching import is_mask_name, match_masks
-from guidino_cli.preparation.types import DiscoveredDataset, MatchedFolders, Pair, apply_split_lists, merge_folders
+from guidino_cli.preparation.types import (
+    DiscoveredDataset,
+    ImageMaskPair,
+    MatchedFolders,
+    apply_split_lists,
+    merge_folders,
+)
 from guidino_cli.tables import read_csv
 
 _IMAGE_WORDS = {"image", "images", "img", "imgs", "jpegimages", "input", "inputs", "original", "originals", "data", "x"}
@@ -123,7 +129,7 @@ def read_group_table(path: Path) -> dict[str, str]:
     return {row[0].strip(): row[-1].strip() for row in rows}
 
 
-def _parse_row(source: Path, row: dict[str, str], line: int) -> Pair:
+def _parse_row(source: Path, row: dict[str, str], line: int) -> ImageMaskPair:
     image, mask = (row.get("image") or "").strip(), (row.get("mask") or "").strip()
     if not image or not mask:
         raise DataError(f"{source}: line {line} has no {'mask' if image else 'image'}")
@@ -133,7 +139,7 @@ def _parse_row(source: Path, row: dict[str, str], line: int) -> Pair:
     fold = (row.get("fold") or "").strip()
     if fold and not fold.isdigit():
         raise DataError(f"{source}: line {line} has the fold '{fold}', expected 0, 1, 2, ...")
-    return Pair(
+    return ImageMaskPair(
         id=(row.get("id") or "").strip() or Path(image).stem,
         images=(source.parent / image,),
         masks=tuple(source.parent / name.strip() for name in mask.split(";")),

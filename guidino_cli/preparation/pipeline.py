@@ -32,7 +32,7 @@ from guidino_cli.preparation.duplicates import (
 from guidino_cli.preparation.options import PreparationConfig
 from guidino_cli.preparation.report import DatasetSummary, class_shares, count_by_split, tabulate_values
 from guidino_cli.preparation.splits import SplitResult, assign_groups, split_cases
-from guidino_cli.preparation.types import DiscoveredDataset, Pair, map_in_threads
+from guidino_cli.preparation.types import DiscoveredDataset, ImageMaskPair, map_in_threads
 from guidino_cli.preparation.writing import write_dataset
 from guidino_cli.progress import log_info
 from guidino_cli.types import Case
@@ -42,7 +42,7 @@ from guidino_cli.types import Case
 class InspectedPair:
     """Properties of a pair's files, and its findings; usable only without findings."""
 
-    pair: Pair
+    pair: ImageMaskPair
     images: list[ImageProperties]
     masks: list[PackedMask]
     findings: list[Finding]
@@ -117,7 +117,7 @@ def prepare_dataset(
     return summary, [finding for finding in findings if finding.kind == "bad"]
 
 
-def _inspect(pair: Pair, *, in_colour: bool) -> InspectedPair:
+def _inspect(pair: ImageMaskPair, *, in_colour: bool) -> InspectedPair:
     findings: list[Finding] = []
     images: list[ImageProperties] = []
     packed: list[PackedMask] = []
@@ -187,7 +187,10 @@ def _find_duplicates(good: Sequence[InspectedPair]) -> list[list[str]]:
 
 
 def _split_without_leaks(
-    pairs: Sequence[Pair], duplicates: Sequence[Sequence[str]], dataset: DiscoveredDataset, config: PreparationConfig
+    pairs: Sequence[ImageMaskPair],
+    duplicates: Sequence[Sequence[str]],
+    dataset: DiscoveredDataset,
+    config: PreparationConfig,
 ) -> SplitResult:
     """Split with duplicates kept together; official splits are kept, with a warning about duplicates across them."""
     grouped = assign_groups(pairs, config.options.group_by)
@@ -204,7 +207,9 @@ def _split_without_leaks(
     return result
 
 
-def _make_case(pair: Pair, properties: ImageProperties, pixels: np.ndarray, folder: Path | None, *, copy: bool) -> Case:
+def _make_case(
+    pair: ImageMaskPair, properties: ImageProperties, pixels: np.ndarray, folder: Path | None, *, copy: bool
+) -> Case:
     """Make the manifest entry, with paths in the folder being built."""
     image = pair.images[0]
     if folder is not None and len(pair.images) > 1:

@@ -10,7 +10,7 @@ from guidino_cli.data.images import find_images
 from guidino_cli.errors import DataError
 from guidino_cli.preparation.generic_layouts import detect_sibling_folders
 from guidino_cli.preparation.matching import MatchResult, match_masks
-from guidino_cli.preparation.types import DiscoveredDataset, MatchedFolders, Pair, merge_folders
+from guidino_cli.preparation.types import DiscoveredDataset, ImageMaskPair, MatchedFolders, merge_folders
 
 _KVASIR_NAME = re.compile(r"c[a-z0-9]{24}")
 _ISIC_SPLITS = {"training": "train", "validation": "val", "test": "test"}
@@ -156,7 +156,7 @@ def detect_nnunet(source: Path) -> DiscoveredDataset | None:
     )
 
 
-def _read_nnunet_part(source: Path, part: str, split: str) -> tuple[list[Pair], MatchResult]:
+def _read_nnunet_part(source: Path, part: str, split: str) -> tuple[list[ImageMaskPair], MatchResult]:
     folder, labels = source / f"images{part}", source / f"labels{part}"
     files = find_images(folder) if folder.is_dir() else []
     masks = {path.stem: path for path in find_images(labels)} if labels.is_dir() else {}
@@ -169,7 +169,11 @@ def _read_nnunet_part(source: Path, part: str, split: str) -> tuple[list[Pair], 
     short = [case for case, paths in channels.items() if len(paths) != expected]
     if short:
         raise DataError(f"{folder}: {', '.join(short[:10])} lack a channel, the others have {expected}")
-    pairs = [Pair(case, tuple(paths), (masks[case],), split=split) for case, paths in channels.items() if case in masks]
+    pairs = [
+        ImageMaskPair(case, tuple(paths), (masks[case],), split=split)
+        for case, paths in channels.items()
+        if case in masks
+    ]
     unmatched = MatchResult(
         [],
         unmatched_images=[paths[0] for case, paths in channels.items() if case not in masks],
@@ -194,7 +198,7 @@ def _read_nnunet_classes(description: dict[str, Any], source: Path) -> tuple[str
     return tuple(by_index[index] for index in sorted(by_index))
 
 
-def _apply_nnunet_folds(source: Path, pairs: list[Pair]) -> tuple[list[Pair], str]:
+def _apply_nnunet_folds(source: Path, pairs: list[ImageMaskPair]) -> tuple[list[ImageMaskPair], str]:
     path = source / "splits_final.json"
     if not path.is_file():
         return pairs, ""
@@ -225,7 +229,7 @@ def _apply_tn3k_folds(dataset: DiscoveredDataset, source: Path) -> DiscoveredDat
     return replace(dataset, pairs=pairs, official=f"{dataset.official}, five fold files (fold 0 is val)")
 
 
-def _assign_fold(pair: Pair, fold: int | None) -> Pair:
+def _assign_fold(pair: ImageMaskPair, fold: int | None) -> ImageMaskPair:
     if fold is None:
         return pair
     return replace(pair, fold=fold, split="val" if fold == 0 else pair.split)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.preparation.generic_layouts import read_group_table
-from guidino_cli.preparation.types import Pair
+from guidino_cli.preparation.types import ImageMaskPair
 from guidino_cli.progress import pluralize
 
 Ratios = tuple[float, float, float]
@@ -25,7 +25,7 @@ class SplitResult:
         warnings: Remarks for the user, such as a missing test split.
     """
 
-    pairs: list[Pair]
+    pairs: list[ImageMaskPair]
     rule: str
     warnings: list[str]
 
@@ -46,7 +46,7 @@ def parse_ratios(text: str) -> Ratios:
     return train / total, val / total, test / total
 
 
-def assign_groups(pairs: Sequence[Pair], group_by: str | None) -> list[Pair]:
+def assign_groups(pairs: Sequence[ImageMaskPair], group_by: str | None) -> list[ImageMaskPair]:
     """Assign each pair its group: from a CSV (case, group), by a pattern on the id, or its own id.
 
     Args:
@@ -76,7 +76,7 @@ def assign_groups(pairs: Sequence[Pair], group_by: str | None) -> list[Pair]:
 
 
 def split_cases(
-    pairs: Sequence[Pair], *, ratios: Ratios | None, official: str, seed: int, folds: int | None
+    pairs: Sequence[ImageMaskPair], *, ratios: Ratios | None, official: str, seed: int, folds: int | None
 ) -> SplitResult:
     """Assign every pair its split, the official one or by seeded shares of groups.
 
@@ -104,7 +104,7 @@ def split_cases(
     return result if folds is None else _add_folds(result, folds, seed)
 
 
-def stratified_group_split(pairs: Sequence[Pair], shares: Mapping[str, float], seed: int) -> dict[str, str]:
+def stratified_group_split(pairs: Sequence[ImageMaskPair], shares: Mapping[str, float], seed: int) -> dict[str, str]:
     """Distribute groups over splits so that each split gets its share of the cases of each stratum.
 
     Groups are assigned largest first, then in the order of a hash of seed and name, each to the split that lacks most
@@ -118,7 +118,7 @@ def stratified_group_split(pairs: Sequence[Pair], shares: Mapping[str, float], s
     Returns:
         Case id -> split.
     """
-    groups: dict[str, list[Pair]] = {}
+    groups: dict[str, list[ImageMaskPair]] = {}
     for pair in sorted(pairs, key=lambda pair: pair.id):
         groups.setdefault(pair.group or pair.id, []).append(pair)
     strata: dict[str, list[str]] = {}
@@ -138,7 +138,7 @@ def stratified_group_split(pairs: Sequence[Pair], shares: Mapping[str, float], s
     return part_of
 
 
-def _split_by_seed(pairs: Sequence[Pair], ratios: Ratios, seed: int) -> SplitResult:
+def _split_by_seed(pairs: Sequence[ImageMaskPair], ratios: Ratios, seed: int) -> SplitResult:
     shares = dict(zip(SPLITS, ratios, strict=True))
     part_of = stratified_group_split(pairs, shares, seed)
     assigned = [replace(pair, split=part_of[pair.id], fold=None) for pair in pairs]
@@ -149,7 +149,7 @@ def _split_by_seed(pairs: Sequence[Pair], ratios: Ratios, seed: int) -> SplitRes
     return SplitResult(assigned, rule, [f"too few for a {part} part: {pluralize(groups, 'group')}" for part in empty])
 
 
-def _use_official_split(pairs: Sequence[Pair], official: str, seed: int) -> SplitResult:
+def _use_official_split(pairs: Sequence[ImageMaskPair], official: str, seed: int) -> SplitResult:
     warnings: list[str] = []
     present = {pair.split for pair in pairs}
     rule = f"official parts: {official}"
@@ -167,7 +167,7 @@ def _use_official_split(pairs: Sequence[Pair], official: str, seed: int) -> Spli
     return SplitResult(assigned, rule, warnings)
 
 
-def _find_leaking_groups(pairs: Sequence[Pair]) -> list[str]:
+def _find_leaking_groups(pairs: Sequence[ImageMaskPair]) -> list[str]:
     splits: dict[str, set[str | None]] = {}
     for pair in pairs:
         splits.setdefault(pair.group or pair.id, set()).add(pair.split)

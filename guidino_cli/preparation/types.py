@@ -14,7 +14,7 @@ from guidino_cli.progress import pluralize, track
 
 
 @dataclass(frozen=True)
-class Pair:
+class ImageMaskPair:
     """One image and its mask files.
 
     Attributes:
@@ -56,7 +56,7 @@ class DiscoveredDataset:
 
     layout: str
     evidence: str
-    pairs: list[Pair]
+    pairs: list[ImageMaskPair]
     unmatched_images: list[Path] = field(default_factory=list)
     unmatched_masks: list[Path] = field(default_factory=list)
     collisions: list[tuple[Path, ...]] = field(default_factory=list)
@@ -91,7 +91,7 @@ def merge_folders(
     stems = [stem.lower() for part in parts for stem, _, _ in part.matches.pairs]
     prefixed = always_prefix or len(set(stems)) < len(stems)
     pairs = [
-        Pair(_case_id(part, stem, prefixed), (image,), masks, split=part.split, stratum=part.stratum)
+        ImageMaskPair(_case_id(part, stem, prefixed), (image,), masks, split=part.split, stratum=part.stratum)
         for part in parts
         for stem, image, masks in part.matches.pairs
     ]

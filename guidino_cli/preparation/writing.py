@@ -17,7 +17,7 @@ from guidino_cli.files import write_atomically, write_text
 from guidino_cli.preparation.options import PreparationConfig
 from guidino_cli.preparation.report import DatasetSummary, count_by_split, to_markdown
 from guidino_cli.preparation.splits import SPLITS
-from guidino_cli.preparation.types import DiscoveredDataset, Pair, map_in_threads
+from guidino_cli.preparation.types import DiscoveredDataset, ImageMaskPair, map_in_threads
 from guidino_cli.types import Case
 
 _TILES = 24
@@ -111,7 +111,7 @@ def write_dataset(
     dataset: DiscoveredDataset,
     rule: MaskRule,
     config: PreparationConfig,
-    pairs: dict[str, Pair],
+    pairs: dict[str, ImageMaskPair],
 ) -> None:
     """Write a prepared data set into a folder that already holds the masks."""
     own = [case for case in summary.cases if case.image.is_relative_to(folder)]
@@ -126,7 +126,7 @@ def write_dataset(
         export_nnunet(manifest, folder / "nnUNet_raw" / config.export_name)
 
 
-def _write_image(case: Case, pair: Pair) -> None:
+def _write_image(case: Case, pair: ImageMaskPair) -> None:
     """Copy an image unchanged, or merge its channel files into one RGB PNG."""
     if len(pair.images) == 1:
         write_atomically(case.image, lambda temporary: shutil.copyfile(pair.images[0], temporary))

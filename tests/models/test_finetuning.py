@@ -8,11 +8,7 @@ from guidino_cli.errors import ConfigError
 from guidino_cli.models import build_model
 from guidino_cli.models.backbones.dino import random_dino
 from guidino_cli.models.backbones.vit import ViT
-from guidino_cli.models.finetuning import (
-    enable_full_finetuning,
-    enable_gradient_checkpointing,
-    get_transformers_model,
-)
+from guidino_cli.models.finetuning import enable_full_finetuning, enable_gradient_checkpointing, get_transformers_model
 
 IMAGE = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
 

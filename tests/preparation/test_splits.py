@@ -8,17 +8,17 @@ import pytest
 
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.preparation.splits import assign_groups, parse_ratios, split_cases, stratified_group_split
-from guidino_cli.preparation.types import Pair
+from guidino_cli.preparation.types import ImageMaskPair
 
 
-def _pairs(count: int, *, per_group: int = 1, **common: str) -> list[Pair]:
+def _pairs(count: int, *, per_group: int = 1, **common: str) -> list[ImageMaskPair]:
     return [
-        Pair(f"case{index:03d}", (Path("i"),), (Path("m"),), group=f"patient{index // per_group}", **common)  # type: ignore[arg-type]
+        ImageMaskPair(f"case{index:03d}", (Path("i"),), (Path("m"),), group=f"patient{index // per_group}", **common)  # type: ignore[arg-type]
         for index in range(count)
     ]
 
 
-def _counts(pairs: list[Pair]) -> dict[str | None, int]:
+def _counts(pairs: list[ImageMaskPair]) -> dict[str | None, int]:
     return dict(Counter(pair.split for pair in pairs))
 
 
@@ -99,7 +99,7 @@ def test_more_folds_than_groups_are_refused() -> None:
 
 
 def test_a_pattern_gives_the_group() -> None:
-    pairs = [Pair(f"p{patient}_{index}", (Path("i"),), (Path("m"),)) for patient in (1, 2) for index in (1, 2)]
+    pairs = [ImageMaskPair(f"p{patient}_{index}", (Path("i"),), (Path("m"),)) for patient in (1, 2) for index in (1, 2)]
     assert [pair.group for pair in assign_groups(pairs, r"^(p\d+)_")] == ["p1", "p1", "p2", "p2"]
 
 

@@ -8,14 +8,7 @@ from typing import Any
 from PIL import Image
 
 from guidino_cli import __version__
-from guidino_cli.commands.visualize.report import (
-    HEADINGS,
-    NOTE,
-    GuideReport,
-    GuideScoreRow,
-    format_score,
-    summary_rows,
-)
+from guidino_cli.commands.visualize.report import HEADINGS, NOTE, GuideReport, GuideScoreRow, format_score, summary_rows
 from guidino_cli.files import write_atomically
 from guidino_cli.html import Markup, render, stream
 from guidino_cli.plots.report import data_uri, histogram_svg
