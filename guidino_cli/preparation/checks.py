@@ -149,6 +149,11 @@ def check_names(dataset: DiscoveredDataset, *, allow_unpaired: bool) -> list[Fin
     if masks:
         text = f"{pluralize(len(masks), 'mask')} without an image ({format_items(masks)}): {hint}"
         findings.append(Finding(kind, text))
+    if dataset.unused_parts:
+        names = ", ".join(f"{folder.as_posix()}/" for folder in dataset.unused_parts[:_MAX_LISTED])
+        wanted = "expected images and masks in folders of like names (test/images/, test/masks/)"
+        text = f"no image of {names} would be used: {wanted}"
+        findings.append(Finding(kind, f"{text}; {'left out' if allow_unpaired else 'rename them, ' + hint}"))
     for files in dataset.collisions:
         findings.append(
             Finding("error", f"{format_items(files)} have one name but are several files: remove or rename all but one")

@@ -46,15 +46,7 @@ def detect_sibling_folders(source: Path) -> DiscoveredDataset | None:
     """Detect pairs of folders such as images/ and masks/, in any order with train/, val/, test/."""
     if not source.is_dir():
         return None
-    groups: dict[tuple[str, str], dict[str, list[Path]]] = {}
-    others: list[Path] = []
-    for folder in _find_image_folders(source):
-        kind, split, rest = _parse_folder_name(folder.relative_to(source))
-        if kind is None:
-            others.append(folder)
-        else:
-            groups.setdefault((rest, split), {}).setdefault(kind, []).append(folder)
-    groups = {key: kinds for key, kinds in groups.items() if len(kinds) == 2}
+    groups = _group_folders(source)
     if not groups:
         return None
     for kinds in groups.values():
@@ -69,12 +61,10 @@ def detect_sibling_folders(source: Path) -> DiscoveredDataset | None:
         for _, kinds in sorted(groups.items())
     ]
     rules = sorted({part.matches.rule for part in parts})
-    notes = [f"{folder.relative_to(source)}/ is not used" for folder in others]
     dataset = merge_folders(
         "siblings",
         f"folders {'; '.join(names)}; {' / '.join(rules)}",
         parts,
-        notes=notes,
         official="names of the folders" if has_splits else "",
     )
     return apply_split_lists(dataset, source)
@@ -150,16 +140,49 @@ def _parse_row(source: Path, row: dict[str, str], line: int) -> ImageMaskPair:
     )
 
 
-def _find_image_folders(source: Path) -> list[Path]:
-    """Folders, at most three levels below `source`, that directly hold images."""
-    folders = []
-    for folder in sorted(path for path in source.rglob("*") if path.is_dir()):
-        relative = folder.relative_to(source)
-        if len(relative.parts) > _MAX_DEPTH or any(part.startswith((".", "__")) for part in relative.parts):
-            continue
-        if any(is_image(path) for path in folder.iterdir()):
-            folders.append(folder)
-    return folders
+def find_image_folders(source: Path) -> list[Path]:
+    """Folders below `source`, at any depth, that directly hold images; hidden ones and `__MACOSX` are left out."""
+    return [
+        folder
+        for folder in sorted(path for path in source.rglob("*") if path.is_dir())
+        if not any(part.startswith((".", "__")) for part in folder.relative_to(source).parts)
+        and any(is_image(path) for path in folder.iterdir())
+    ]
+
+
+def has_split_word(name: str) -> bool:
+    """Whether a folder is named as a part of a split: `train`, `test-images`, `test2`."""
+    return any(_find_split(word) for word in _words(name))
+
+
+def _group_folders(source: Path) -> dict[tuple[str, str], dict[str, list[Path]]]:
+    """Folders of images and of masks by (rest of the name, split), where there are both.
+
+    A folder without a partner that is the only one in `imgs/` or `masks/` is looked for under that name.
+    """
+    groups: dict[tuple[str, str], dict[str, list[Path]]] = {}
+    folders = find_image_folders(source)
+    for shorten in (False, True):
+        used = {path for kinds in groups.values() for paths in kinds.values() for path in paths}
+        for folder in folders:
+            relative = _skip_lone_folders(source, folder) if shorten else folder.relative_to(source)
+            kind, split, rest = _parse_folder_name(relative)
+            if kind is not None and folder not in used and len(relative.parts) <= _MAX_DEPTH:
+                groups.setdefault((rest, split), {}).setdefault(kind, []).append(folder)
+        groups = {key: kinds for key, kinds in groups.items() if len(kinds) == 2}
+    return groups
+
+
+def _skip_lone_folders(source: Path, folder: Path) -> Path:
+    """Path of a folder without its last parts that have nothing beside them and name neither kind nor split."""
+    relative = folder.relative_to(source)
+    while len(relative.parts) > 1:
+        kind, split, _ = _parse_folder_name(Path(relative.name))
+        siblings = [path for path in (source / relative).parent.iterdir() if not path.name.startswith(".")]
+        if kind or split or len(siblings) > 1:
+            break
+        relative = relative.parent
+    return relative
 
 
 def _parse_folder_name(relative: Path) -> tuple[str | None, str, str]:
@@ -167,16 +190,26 @@ def _parse_folder_name(relative: Path) -> tuple[str | None, str, str]:
     kind: str | None = None
     split, rest = "", list[str]()
     for part in reversed(relative.parts):
-        words = [word for word in re.split(r"[-_ .]+", part.lower()) if word]
+        words = _words(part)
         is_kind_part = kind is None and any(word in _IMAGE_WORDS | _MASK_WORDS for word in words)
         if is_kind_part:
             kind = "mask" if any(word in _MASK_WORDS for word in words) else "image"
         for word in words:
-            if word in _SPLIT_WORDS and not split:
-                split = _SPLIT_WORDS[word]
+            if _find_split(word) and not split:
+                split = _find_split(word)
+                rest += re.findall(r"\d+$", word)
             elif not (is_kind_part and word in _IMAGE_WORDS | _MASK_WORDS | _NOISE_WORDS):
                 rest.append(word)
     return kind, split, "_".join(reversed(rest))
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[-_ .]+", name.lower()) if word]
+
+
+def _find_split(word: str) -> str:
+    """Split that a word names, with or without a number (`test`, `test2`); "" if none."""
+    return _SPLIT_WORDS.get(word.rstrip("0123456789"), "")
 
 
 def _match_folders(key: tuple[str, str], kinds: dict[str, list[Path]]) -> MatchedFolders:

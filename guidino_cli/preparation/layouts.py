@@ -1,6 +1,7 @@
 """Table of layouts, and detection of the one that a folder has."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from guidino_cli.errors import ConfigError, DataError, unknown_name
@@ -34,6 +35,7 @@ _DESCRIPTIONS = {
     "siblings": "two folders such as images/ and masks/, also within train/, val/, test/",
     "suffix": "one folder with `x.jpg` and `x_mask.png`",
 }
+_GENERIC = {"siblings", "suffix", "kvasir"}
 _VOLUME_SUFFIXES = (".nii", ".nii.gz", ".dcm", ".mha", ".mhd", ".nrrd")
 
 
@@ -68,7 +70,7 @@ def detect_layout(source: Path, layout: str = "auto") -> DiscoveredDataset:
             evidence = "; ".join(f"{name}: {dataset.evidence}" for name, dataset in fits.items())
             raise DataError(f"{source}: fits several layouts ({evidence}); choose with --layout")
         if fits:
-            return fits.popitem()[1]
+            return _note_unused_folders(source, fits.popitem()[1])
     _refuse_volumes(source)
     summary = f"{source}: found {_describe_contents(source)}"
     if layout != "auto":
@@ -78,6 +80,37 @@ def detect_layout(source: Path, layout: str = "auto") -> DiscoveredDataset:
         f"`x_mask.png`, or a CSV with the columns image,mask; also known: {', '.join(layout_names())} "
         "(--layout NAME says what it looks for)"
     )
+
+
+def _note_unused_folders(source: Path, dataset: DiscoveredDataset) -> DiscoveredDataset:
+    """Name the folders that hold images of which none is used.
+
+    A part of a split that is not used at all (`test2/` beside a used `train/`) goes to `unused_parts`. Detectors of
+    published layouts know what is left out.
+    """
+    if not source.is_dir():
+        return dataset
+    files = [path for pair in dataset.pairs for path in (*pair.images, *pair.masks)]
+    files += [
+        *dataset.unmatched_images,
+        *dataset.unmatched_masks,
+        *(path for item in dataset.collisions for path in item),
+    ]
+    used = {path.parent for path in files}
+    used_or_above = used | {above for folder in used for above in folder.parents}
+    notes, parts = list(dataset.notes), []
+    for folder in generic_layouts.find_image_folders(source):
+        relative = folder.relative_to(source)
+        name = f"{relative.as_posix()}/"
+        if folder in used or any(note.startswith(name.split("/")[0] + "/") and name in note for note in notes):
+            continue
+        split_parts = [path for path in (folder, *folder.parents) if path.is_relative_to(source) and path != source]
+        split_parts = [path for path in split_parts if generic_layouts.has_split_word(path.name)]
+        if dataset.layout in _GENERIC and split_parts and not used_or_above & set(split_parts):
+            parts.append(folder)
+        else:
+            notes.append(f"{name} is not used")
+    return replace(dataset, notes=notes, unused_parts=parts)
 
 
 def _unnest(source: Path) -> Path:

@@ -50,6 +50,7 @@ class DiscoveredDataset:
         unmatched_masks: Masks without an image.
         collisions: Groups of files with ambiguous names.
         notes: Files that were left out on purpose, and why.
+        unused_parts: Folders named as a part of a split (`test2/imgs`) of which no file is used.
         class_names: Named by the data set itself, background first; None if it does not name them.
         official: Where the official split comes from, or "" without one.
     """
@@ -63,6 +64,7 @@ class DiscoveredDataset:
     notes: list[str] = field(default_factory=list)
     class_names: tuple[str, ...] | None = None
     official: str = ""
+    unused_parts: list[Path] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

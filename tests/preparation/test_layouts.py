@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.preparation.checks import check_names
 from guidino_cli.preparation.layouts import detect_layout
 from guidino_cli.preparation.public_layouts import filter_normal_cases
 from guidino_cli.preparation.types import read_split_list
@@ -196,6 +197,39 @@ def test_two_folders_of_masks_are_refused(tmp_path: Path) -> None:
 def test_unused_folders_are_noted(tmp_path: Path) -> None:
     result = detect_layout(_touch(tmp_path, "images/a.png", "masks/a.png", "fov/a.png"))
     assert result.notes == ["fov/ is not used"]
+
+
+def test_the_only_folder_inside_a_folder_of_images_is_looked_through(tmp_path: Path) -> None:
+    _touch(tmp_path, "train/imgs/a.png", "train/masks/a.png")
+    _touch(tmp_path, "test1/imgs/site/b.png", "test1/masks/b.png", "test2/imgs/site/c.png", "test2/masks/other/c.png")
+    assert _parts(tmp_path) == {"a": "train", "b": "test", "c": "test"}
+
+
+def test_numbered_test_folders_are_test_parts(tmp_path: Path) -> None:
+    for part in ("train", "test1", "test2"):
+        _touch(tmp_path, f"{part}/images/1.png", f"{part}/masks/1.png")
+    assert _parts(tmp_path) == {"train_1": "train", "1_test_1": "test", "2_test_1": "test"}
+
+
+def test_a_part_of_the_split_that_is_passed_over_is_refused(tmp_path: Path) -> None:
+    _touch(tmp_path, "train/imgs/a.png", "train/masks/a.png", "test1/imgs/one/b.png", "test1/imgs/two/c.png")
+    dataset = detect_layout(tmp_path)
+    assert [path.name for path in dataset.unused_parts] == ["one", "two"]
+    (finding,) = check_names(dataset, allow_unpaired=False)
+    assert finding.kind == "error"
+    assert "test1/imgs/one/" in finding.text
+    assert [item.kind for item in check_names(dataset, allow_unpaired=True)] == ["warning"]
+
+
+def test_a_folder_of_images_without_masks_and_one_far_below_are_noted(tmp_path: Path) -> None:
+    _touch(tmp_path, "images/a.png", "masks/a.png", "images_extra/b.png", "a/b/c/d/e.png")
+    assert detect_layout(tmp_path).notes == ["a/b/c/d/ is not used", "images_extra/ is not used"]
+
+
+def test_a_further_folder_inside_a_used_part_is_noted(tmp_path: Path) -> None:
+    _touch(tmp_path, "train/images/a.png", "train/masks/a.png", "train/edges/a.png", "readme.txt")
+    dataset = detect_layout(tmp_path)
+    assert (dataset.notes, dataset.unused_parts) == (["train/edges/ is not used"], [])
 
 
 def test_one_folder_with_suffixes(tmp_path: Path) -> None:
