@@ -160,7 +160,8 @@ def _validate(path: Path, values: np.ndarray, geometry: Geometry) -> None:
 
 def _as_integers_if_whole(values: np.ndarray) -> np.ndarray:
     """Label volumes are often stored as floats: give whole numbers an integer type."""
-    if values.dtype.kind != "f":
+    # Infinity is equal to itself when rounded, and no integer holds it or a float beyond 2**53.
+    if values.dtype.kind != "f" or not np.isfinite(values).all() or np.abs(values).max() > 2**53:
         return values
     rounded = np.round(values)
     return rounded.astype(np.int64) if np.array_equal(rounded, values) else values

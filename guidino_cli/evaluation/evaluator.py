@@ -1,15 +1,25 @@
 """Score all cases of a folder and summarize the scores."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from guidino_cli.data.masks.rule import default_class_names
+from guidino_cli.data.masks.rule import MaskRule, class_names
 from guidino_cli.data.volumes import is_volume
 from guidino_cli.errors import ConfigError, DataError, unknown_name
 from guidino_cli.evaluation.cases import Pairing, TruthSet
 from guidino_cli.evaluation.columns import column_values
-from guidino_cli.evaluation.masks import MaskReader, ReadOptions, UnexpectedValueError, index_reader, make_reader
+from guidino_cli.evaluation.masks import (
+    MaskReader,
+    ReadOptions,
+    UnexpectedValueError,
+    decide_reader,
+    find_common_labels,
+    index_reader,
+    label_reader,
+    make_reader,
+    survey_masks,
+)
 from guidino_cli.evaluation.summary import EvaluationResult, aggregate
 from guidino_cli.evaluation.types import CaseResult, Policy, ScoringConfig, Target
 from guidino_cli.evaluation.workers import choose_worker_count, score_cases
@@ -107,15 +117,56 @@ def make_scoring_config(
     if set(config.metrics) & INSTANCE_METRICS:
         config = _read_instances(config, truths)
         truths = replace(truths, classes=None)
-    truth = _truth_reader(pairing, truths, config.truth, read_all=read_all)
-    names = config.classes or truths.classes or default_class_names(truth.rule.class_count)
+    truth, names, predictions = _make_readers(pairing, truths, config, read_all=read_all)
     targets = tuple(Target(name, (label,)) for label, name in enumerate(names) if label)
     if config.regions:
-        targets = tuple(Target(name, _parse_region(name, parts, names)) for name, parts in config.regions)
-    predictions = _prediction_reader(pairing, len(names), config.predictions, read_all=read_all)
+        known = _region_parts(truth.rule, names)
+        targets = tuple(Target(name, _parse_region(name, parts, known)) for name, parts in config.regions)
     return ScoringConfig(
         targets, config.metrics, config.policy, truth, predictions, config.spacing, config.medpy, config.options
     )
+
+
+def _make_readers(
+    pairing: Pairing, truths: TruthSet, config: EvaluationConfig, *, read_all: bool
+) -> tuple[MaskReader, Sequence[str], MaskReader]:
+    """Reader of the truth, names of the classes, reader of the predictions."""
+    truth_paths = [pair.truth.path for pair in pairing.pairs]
+    predicted_paths = [pair.prediction for pair in pairing.pairs if pair.prediction is not None]
+    sides = (config.truth, config.predictions)
+    names = config.classes or truths.classes
+    if names is None and not any(side.is_explicit or side.instances for side in sides):
+        with _naming_side("the truth"):
+            true_values = survey_masks(truth_paths, config.truth, read_all=read_all)
+        with _naming_side("the predictions"):
+            predicted_values = survey_masks(predicted_paths, config.predictions, read_all=read_all)
+        labels = find_common_labels(true_values, predicted_values)
+        with _naming_side("the truth"):
+            if labels:
+                truth = label_reader(true_values, labels, config.truth)
+            else:
+                truth = decide_reader(true_values, config.truth)
+        with _naming_side("the predictions"):
+            if labels:
+                predictions = label_reader(predicted_values, labels, config.predictions)
+            else:
+                options = replace(config.predictions, class_count=truth.rule.class_count)
+                predictions = decide_reader(predicted_values, options)
+        return truth, class_names(truth.rule), _naming_prediction_options(predictions)
+    with _naming_side("the truth"):
+        if truths.classes is not None:
+            truth = index_reader(len(truths.classes), ignore=config.truth.ignore)
+        else:
+            truth = make_reader(truth_paths, config.truth, read_all=read_all)
+    names = names or class_names(truth.rule)
+    options = replace(config.predictions, class_count=None if config.predictions.codes else len(names))
+    with _naming_side("the predictions"):
+        predictions = make_reader(predicted_paths, options, read_all=read_all)
+    return truth, names, _naming_prediction_options(predictions)
+
+
+def _naming_prediction_options(reader: MaskReader) -> MaskReader:
+    return replace(reader, rule=replace(reader.rule, why=_name_prediction_options(reader.rule.why)))
 
 
 def _read_instances(config: EvaluationConfig, truths: TruthSet) -> EvaluationConfig:
@@ -127,38 +178,36 @@ def _read_instances(config: EvaluationConfig, truths: TruthSet) -> EvaluationCon
     return replace(config, truth=truth, predictions=predictions)
 
 
-def _parse_region(region: str, parts: str, names: Sequence[str]) -> tuple[int, ...]:
+def _region_parts(rule: MaskRule, names: Sequence[str]) -> dict[str, int]:
+    """Class index by class name and by number: the value of a label, or the index of a named class."""
+    numbers = [value for value, _ in rule.codes] if rule.kind == "labels" else range(len(names))
+    return {str(number): index for index, number in enumerate(numbers) if index} | {
+        name: index for index, name in enumerate(names) if index
+    }
+
+
+def _parse_region(region: str, parts: str, known: Mapping[str, int]) -> tuple[int, ...]:
     """Class indices of `1+2` or `rim+cup`."""
     labels = []
     for part in (part.strip() for part in parts.split("+")):
-        index = int(part) if part.isdigit() else {name: label for label, name in enumerate(names)}.get(part)
-        if index is None or not 0 < index < len(names):
-            raise ConfigError(f"--regions {region}: " + unknown_name("class", part, names[1:]))
-        labels.append(index)
+        part = str(int(part)) if part.isdigit() and part not in known else part
+        if part not in known:
+            raise ConfigError(f"--regions {region}: " + unknown_name("class", part, known))
+        labels.append(known[part])
     return tuple(labels)
 
 
-def _truth_reader(pairing: Pairing, truths: TruthSet, options: ReadOptions, *, read_all: bool) -> MaskReader:
-    if truths.classes is not None:
-        return index_reader(len(truths.classes), ignore=options.ignore)
-    paths = [pair.truth.path for pair in pairing.pairs]
-    return _make_reader(paths, options, "the truth", read_all=read_all)
-
-
-def _prediction_reader(pairing: Pairing, class_count: int, options: ReadOptions, *, read_all: bool) -> MaskReader:
-    paths = [pair.prediction for pair in pairing.pairs if pair.prediction is not None]
-    options = replace(options, class_count=None if options.codes else class_count)
-    reader = _make_reader(paths, options, "the predictions", read_all=read_all)
-    return replace(reader, rule=replace(reader.rule, why=_name_prediction_options(reader.rule.why)))
-
-
-def _make_reader(paths: list[Path], options: ReadOptions, side: str, *, read_all: bool) -> MaskReader:
+@contextmanager
+def _naming_side(side: str) -> Iterator[None]:
+    """Name the side in errors of its masks."""
     try:
-        return make_reader(paths, options, read_all=read_all)
+        yield
     except DataError as error:
         text = str(error)
         if side == "the predictions":
             text = _name_prediction_options(text)
+            if "--pred-classes" in text:
+                text += "; --pred-classes needs --classes with the same names for the truth"
         raise DataError(f"{side}: {text}") from error
 
 

@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from guidino_cli.data.masks.decision import LOSSY_MIDDLE_SHARE, decide_mask_rule
-from guidino_cli.data.masks.rule import Code, MaskRule, apply_mask_rule, has_colours
+from guidino_cli.data.masks.palettes import check_palettes, describe_background
+from guidino_cli.data.masks.rule import (
+    Code,
+    MaskRule,
+    apply_mask_rule,
+    format_values,
+    has_colours,
+    require_finite,
+)
 from guidino_cli.data.masks.values import (
     HIGH_CLUSTER_MIN,
     LOSSY_SUFFIXES,
@@ -36,7 +44,7 @@ class Mask:
     """One mask as class indices.
 
     Attributes:
-        labels: uint8 class indices, two or three axes.
+        labels: Class indices, two or three axes; uint8, or uint16 for more than 256 classes.
         ignored: Boolean, pixels that do not count; None without an ignore label.
         spacing_mm: Voxel size along each axis, None for images.
         affine: (4, 4) of a volume, None for images.
@@ -60,6 +68,11 @@ class ReadOptions:
     threshold: float | None = None
     ignore: int | None = None
     instances: bool = False
+
+    @property
+    def is_explicit(self) -> bool:
+        """Whether the user said what the values mean."""
+        return self.binary or self.threshold is not None or self.codes is not None
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,7 @@ class MaskReader:
         """
         values, shape, mask = _read_values(path, in_colour=has_colours(self.rule))
         ignored = None
+        _require_finite(values, path)
         if self.ignore is not None and values.dtype != bool and values.ndim == 2:
             ignored = (values == self.ignore).reshape(shape)
             values = _ignored_to_background(values, self.ignore)
@@ -112,7 +126,7 @@ class MaskReader:
         return used_colours(values, found, palette) != tuple(known[index] for index in found)
 
     def _has_unexpected(self, values: np.ndarray, *, is_lossy: bool) -> bool:
-        if values.dtype == bool or self.rule.kind == "codes":
+        if values.dtype == bool:
             return False
         if self.rule.kind == "threshold" and values.ndim == 2:
             middle = np.count_nonzero((values > LOW_CLUSTER_MAX) & (values < HIGH_CLUSTER_MIN))
@@ -124,10 +138,54 @@ class MaskReader:
         return not _holds_only(values, self.values or frozenset())
 
 
+@dataclass(frozen=True)
+class Survey:
+    """Values found in the masks of one side.
+
+    Attributes:
+        histograms: One per mask that was read; unreadable masks are reported when their cases are scored.
+        total: Masks of this side.
+        is_complete: Whether every mask was looked at, not a sample.
+        has_volumes: Whether a mask is a volume, whose values are labels and no grey values.
+    """
+
+    histograms: tuple[Histogram, ...]
+    total: int
+    is_complete: bool
+    has_volumes: bool
+
+    @property
+    def foreground(self) -> frozenset[int]:
+        """Values other than 0, of masks that hold whole numbers."""
+        return frozenset(int(value) for item in self.histograms for value in item.values if item.kind != "float") - {0}
+
+    @property
+    def is_label_map(self) -> bool:
+        """Whether every value is a label as it stands: whole, not negative, not a colour, and not blurred by JPEG."""
+        return all(
+            not any(item.values) or (item.kind == "grey" and item.values[0] >= 0 and not item.is_lossy)
+            for item in self.histograms
+        )
+
+
+def survey_masks(paths: Sequence[Path], options: ReadOptions, *, read_all: bool = False) -> Survey:
+    """Look at the values of the masks of one side, or of a sample of them.
+
+    Raises:
+        DataError: No mask can be read, and the options do not say how values are read.
+    """
+    sample = list(paths)
+    if not read_all and len(sample) > _SAMPLE_SIZE:
+        sample = [paths[index * len(paths) // _SAMPLE_SIZE] for index in range(_SAMPLE_SIZE)]
+    in_colour = any(isinstance(code, tuple) for code, _ in options.codes or ())
+    histograms, problems = _read_histograms(sample, options.ignore, in_colour=in_colour)
+    if not histograms and not (options.binary or options.threshold is not None):
+        raise DataError(f"none of {pluralize(len(sample), 'mask')} can be read; the first: {problems[0]}")
+    return Survey(tuple(histograms), len(paths), len(sample) == len(paths), any(is_volume(path) for path in sample))
+
+
 def make_reader(paths: Sequence[Path], options: ReadOptions, *, read_all: bool = False) -> MaskReader:
     """Decide how the masks of a folder are read.
-
-    Unreadable files are skipped; they are reported when their cases are scored.
 
     Args:
         paths: All masks of this side.
@@ -137,32 +195,117 @@ def make_reader(paths: Sequence[Path], options: ReadOptions, *, read_all: bool =
     Raises:
         DataError: The values are ambiguous, or no file can be read.
     """
-    sample = list(paths)
-    if not read_all and len(sample) > _SAMPLE_SIZE:
-        sample = [paths[index * len(paths) // _SAMPLE_SIZE] for index in range(_SAMPLE_SIZE)]
     if options.instances:
         return MaskReader(MaskRule("nonzero", "instance maps", 2), None, options.ignore, instances=True)
-    is_explicit = options.binary or options.threshold is not None or options.codes is not None
-    in_colour = any(isinstance(code, tuple) for code, _ in options.codes or ())
-    histograms, problems = _read_histograms(sample, options.ignore, in_colour=in_colour)
-    if not histograms:
-        raise DataError(f"none of {pluralize(len(sample), 'mask')} can be read; the first: {problems[0]}")
-    class_count = options.class_count
-    values = frozenset(int(value) for item in histograms for value in item.values if item.kind != "float")
-    if any(is_volume(path) for path in sample) and class_count is None and len(values - {0}) > 1:
+    return decide_reader(survey_masks(paths, options, read_all=read_all), options)
+
+
+def decide_reader(survey: Survey, options: ReadOptions) -> MaskReader:
+    """Decide how the masks of one side are read, from their values alone.
+
+    Raises:
+        DataError: The values are ambiguous.
+    """
+    foreground = survey.foreground
+    is_open = not options.is_explicit and options.class_count is None
+    if is_open and survey.has_volumes and survey.is_label_map and len(foreground) > 1:
         # Volumes store labels as such: they cannot be mistaken for 8-bit grey values.
-        class_count = max(values) + 1
+        return label_reader(survey, foreground, options)
     codes = dict(options.codes) if options.codes else None
+    # An empty mask stands for a folder of which no mask can be read: --binary and --threshold apply all the same.
     rule = decide_mask_rule(
-        histograms, class_count=class_count, codes=codes, binary=options.binary, threshold=options.threshold
+        survey.histograms or (Histogram("", (0,), (1,), 1, "grey"),),
+        class_count=options.class_count,
+        codes=codes,
+        binary=options.binary,
+        threshold=options.threshold,
     )
-    if len(histograms) < len(paths):
-        rule = replace(rule, why=f"{rule.why} (the rest of {len(paths)} is checked on reading)")
-    colours = {index: colour for item in histograms for index, colour in zip(item.values, item.palette, strict=False)}
-    palette = {int(index): colour for index, colour in colours.items() if index == 0 or not options.binary}
-    if read_all or codes is not None:
-        palette = {}
-    return MaskReader(rule, None if is_explicit or read_all else values, options.ignore, palette=tuple(palette.items()))
+    if len(survey.histograms) < survey.total:
+        rule = replace(rule, why=f"{rule.why} (the rest of {survey.total} is checked on reading)")
+    values = None if options.is_explicit or survey.is_complete else foreground | {0}
+    palette = () if codes is not None else _known_palette(survey, binary=options.binary)
+    return MaskReader(rule, values, options.ignore, palette=palette)
+
+
+def _known_palette(survey: Survey, *, binary: bool) -> tuple[tuple[int, int], ...]:
+    """Palette indices with a meaning and their colours; none if every mask was looked at."""
+    if survey.is_complete:
+        return ()
+    colours = {
+        int(index): colour
+        for item in survey.histograms
+        for index, colour in zip(item.values, item.palette, strict=False)
+        if index == 0 or not binary
+    }
+    return tuple(colours.items())
+
+
+_MAX_LABELS = 512
+"""Different labels of a data set; the largest atlases of organs and brains have about 200, instance maps have more."""
+_MAX_IMAGE_LABEL = 15
+"""Largest value of an image that is taken for a label unasked; larger ones might be grey values."""
+
+
+def find_common_labels(truth: Survey, predictions: Survey) -> frozenset[int]:
+    """Labels that occur on either side, if the masks of both are label maps; else none.
+
+    Label 2 is never compared with label 1, even where each side holds one label only. A single value that can be no
+    label of an image (255 beside 1, say) is another way to write a binary mask.
+
+    Raises:
+        DataError: Each side holds one value, and whether they mean the same cannot be told.
+    """
+    true, predicted = truth.foreground, predictions.foreground
+    labels = true | predicted
+    has_volumes = truth.has_volumes or predictions.has_volumes
+    if len(labels) < 2 or not (truth.is_label_map and predictions.is_label_map):
+        return frozenset()
+    if len(true) == len(predicted) == 1 and _may_both_be_binary(labels, has_volumes=has_volumes):
+        return frozenset()
+    if not has_volumes and max(labels) > _MAX_IMAGE_LABEL:
+        if len(true) == len(predicted) == 1 and min(labels) > 1 and min(labels) <= _MAX_IMAGE_LABEL:
+            raise DataError(
+                f"the truth holds only 0 and {max(true)}, the predictions only 0 and {max(predicted)}: different "
+                "labels, or one mask written in two ways? --binary makes every value but 0 foreground on both sides"
+            )
+        return frozenset()
+    return labels
+
+
+def _may_both_be_binary(labels: frozenset[int], *, has_volumes: bool) -> bool:
+    """Whether two different single values both are usual for the foreground of a binary mask."""
+    usual = {1, 255, 65535} if has_volumes else {1, *range(_MAX_IMAGE_LABEL + 1, 65536)}
+    return labels <= usual
+
+
+def label_reader(survey: Survey, labels: frozenset[int], options: ReadOptions) -> MaskReader:
+    """Reader of label maps: the labels in ascending order are classes 1, 2, ..., however large their values are.
+
+    Args:
+        survey: Values of this side.
+        labels: Labels of the data set, without 0.
+        options: Options for the values of this side.
+
+    Raises:
+        DataError: More labels than any data set of classes has.
+    """
+    if len(labels) > _MAX_LABELS or any(item.distinct > len(item.values) for item in survey.histograms):
+        crowded = max(survey.histograms, key=lambda item: item.distinct)
+        raise DataError(
+            f"{crowded.name}: has {crowded.distinct:,} labels, expected at most {_MAX_LABELS} classes; for instance "
+            "maps give --metrics are,voi, or --binary to score every value but 0 as foreground"
+        )
+    count = len(survey.histograms)
+    found = format_values([0, *sorted(survey.foreground)])
+    rest = "" if count == survey.total else f" (the rest of {survey.total} is checked on reading)"
+    why = f"{pluralize(count, 'mask')} {'holds' if count == 1 else 'hold'} only {found}{rest}"
+    check_palettes(survey.histograms)
+    if note := describe_background(survey.histograms):
+        why = f"{why}; {note}"
+    codes = tuple((value, index) for index, value in enumerate((0, *sorted(labels))))
+    rule = MaskRule("labels", why, len(codes), codes=codes)
+    values = None if survey.is_complete else labels | {0}
+    return MaskReader(rule, values, options.ignore, palette=_known_palette(survey, binary=False))
 
 
 def index_reader(class_count: int, *, ignore: int | None = None) -> MaskReader:
@@ -178,6 +321,7 @@ def _read_histograms(
         try:
             values, _, _ = _read_values(path, in_colour=in_colour)
             palette = None if in_colour else read_palette(path)
+            _require_finite(values, path)
         except DataError as error:
             problems.append(str(error))
             continue
@@ -210,6 +354,13 @@ def _instance_numbers(values: np.ndarray, path: Path) -> np.ndarray:
     if values.dtype.kind == "f":
         raise DataError(f"{path}: has fractional values, expected integer instance numbers")
     return values
+
+
+def _require_finite(values: np.ndarray, path: Path) -> None:
+    try:
+        require_finite(values)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def _ignored_to_background(values: np.ndarray, ignore: int) -> np.ndarray:

@@ -19,12 +19,13 @@ class MaskRule:
 
     Attributes:
         kind: "index" keeps values; "nonzero" makes every value but 0 foreground, "threshold" every value above
-            `threshold`; "codes" looks values or colours up in `codes`.
+            `threshold`; "codes" looks values or colours up in `codes`, which the user gave; "labels" looks values up in
+            `codes`, which are the labels that occur.
         why: The evidence in one sentence.
         class_count: Number of classes, background included.
     """
 
-    kind: Literal["index", "nonzero", "threshold", "codes"]
+    kind: Literal["index", "nonzero", "threshold", "codes", "labels"]
     why: str
     class_count: int
     threshold: float = 0.0
@@ -38,6 +39,7 @@ class MaskRule:
             "nonzero": "every value but 0 is foreground",
             "threshold": f"values above {self.threshold:g} are foreground",
             "codes": f"{len(self.codes)} values are looked up in --classes",
+            "labels": "values are labels",
         }[self.kind]
         return f"{action}: {self.why}"
 
@@ -50,12 +52,13 @@ def apply_mask_rule(rule: MaskRule, values: np.ndarray) -> np.ndarray:
         values: From `read_labels`.
 
     Returns:
-        (H, W) uint8 class indices in 0..class_count - 1.
+        (H, W) class indices in 0..class_count - 1; uint8, or uint16 for more than 256 classes.
 
     Raises:
-        DataError: A value that the rule does not cover; the caller adds the file name.
+        DataError: A value that the rule does not cover, or that is not finite; the caller adds the file name.
     """
-    if rule.kind == "codes":
+    require_finite(values)
+    if rule.kind in {"codes", "labels"}:
         return _apply_codes(rule, values)
     if values.ndim == 3:
         if rule.kind != "nonzero":
@@ -68,7 +71,27 @@ def apply_mask_rule(rule: MaskRule, values: np.ndarray) -> np.ndarray:
     wrong = np.unique(values[(values < 0) | (values >= rule.class_count) | (values != np.round(values))])
     if wrong.size:
         raise DataError(f"has values {format_values(wrong.tolist())}, expected class indices 0..{rule.class_count - 1}")
-    return values.astype(np.uint8)
+    return values.astype(_index_type(rule.class_count))
+
+
+def require_finite(values: np.ndarray) -> None:
+    """Refuse NaN and infinite values: any comparison would turn them into background or foreground.
+
+    Raises:
+        DataError: Some value is not finite; the caller adds the file name.
+    """
+    if values.dtype.kind != "f":
+        return
+    wrong = values.size - int(np.count_nonzero(np.isfinite(values)))
+    if wrong:
+        raise DataError(
+            f"{wrong} of {values.size} pixels are not finite (NaN or infinite), expected numbers; write the file again"
+        )
+
+
+def _index_type(class_count: int) -> type[np.unsignedinteger]:
+    """Type that holds the indices of so many classes."""
+    return np.uint8 if class_count <= 256 else np.uint16
 
 
 def _apply_codes(rule: MaskRule, values: np.ndarray) -> np.ndarray:
@@ -79,22 +102,55 @@ def _apply_codes(rule: MaskRule, values: np.ndarray) -> np.ndarray:
         if values.dtype == bool:
             # True means white (255) if the table holds 8-bit grey values, and 1 if it holds indices.
             values = values.astype(np.int64) * (255 if 1 not in table else 1)
-        return _map_values(values, table)
+        return _map_values(values, table, rule.class_count)
     grey = values.astype(np.int64) * (255 if values.dtype == bool else 1)
     packed = grey * 0x010101 if grey.ndim == 2 else grey[..., 0] << 16 | grey[..., 1] << 8 | grey[..., 2]
-    return _map_values(packed, {pack_colour(code): index for code, index in rule.codes})
+    return _map_values(packed, {pack_colour(code): index for code, index in rule.codes}, rule.class_count)
 
 
-def _map_values(values: np.ndarray, table: Mapping[int, int]) -> np.ndarray:
-    labels = np.zeros(values.shape, dtype=np.uint8)
+def _map_values(values: np.ndarray, table: Mapping[int, int], class_count: int) -> np.ndarray:
+    """Class index of every value; `DataError` for values that are not in the table."""
+    if values.dtype.kind in "iu" and min(table) >= 0 and max(table) <= _MAX_LOOKUP:
+        return _look_up(values, table, class_count)
+    labels = np.zeros(values.shape, dtype=_index_type(class_count))
     known = np.zeros(values.shape, dtype=bool)
     for value, index in table.items():
         here = values == value
         labels[here] = index
         known |= here
     if not known.all():
-        raise DataError(f"has values {format_values(np.unique(values[~known]).tolist())} that --classes does not name")
+        raise _unnamed_values_error(values[~known])
     return labels
+
+
+_MAX_LOOKUP = 65535
+"""Largest value for which a table of all values up to it is made; it takes one step a pixel however many classes."""
+
+
+def _look_up(values: np.ndarray, table: Mapping[int, int], class_count: int) -> np.ndarray:
+    last = max(table)
+    outside = values > last
+    if values.dtype.kind == "i":
+        outside |= values < 0
+    indices, known = np.zeros(last + 1, dtype=_index_type(class_count)), np.zeros(last + 1, dtype=bool)
+    for value, index in table.items():
+        indices[value], known[value] = index, True
+    inside = np.where(outside, min(table), values)
+    unknown = outside | ~known[inside]
+    if unknown.any():
+        raise _unnamed_values_error(values[unknown])
+    return indices[inside]
+
+
+def _unnamed_values_error(values: np.ndarray) -> DataError:
+    return DataError(f"has values {format_values(np.unique(values).tolist())} that --classes does not name")
+
+
+def class_names(rule: MaskRule) -> tuple[str, ...]:
+    """Names of classes that the user did not name; a label that occurs is named by its value: class_205."""
+    if rule.kind == "labels":
+        return ("background", *(f"class_{value}" for value, _ in rule.codes[1:]))
+    return default_class_names(rule.class_count)
 
 
 def has_colours(rule: MaskRule) -> bool:
