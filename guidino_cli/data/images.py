@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from guidino_cli.errors import DataError
+from guidino_cli.data.deep import deep_mode, is_deep, read_deep, rescale_to_uint8
+from guidino_cli.errors import DataError, UserError
 from guidino_cli.files import write_atomically
 from guidino_cli.types import Case, Geometry, width_by_height
 
@@ -30,7 +31,7 @@ def open_image(path: Path) -> Image.Image:
     """Open and fully decode a file, with the EXIF rotation applied.
 
     Raises:
-        DataError: Missing, truncated, not an image, or a TIFF of several pages.
+        DataError: Missing, truncated, not an image, or of several pages or frames.
     """
     with pillow_errors(path), Image.open(path) as file:
         _require_one_page(file, path)
@@ -51,16 +52,18 @@ def pillow_errors(path: Path) -> Iterator[None]:
             f"{path}: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which only TIFF can be read in parts; "
             "save it as an 8-bit grey or RGB TIFF, uncompressed or deflated"
         ) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # Pillow lets struct, zlib and many other errors of damaged files through
         raise DataError(f"{path}: cannot be read as an image ({error}); replace or remove the file") from error
 
 
 def read_image(path: Path) -> tuple[np.ndarray, Geometry]:
     """Read an image as RGB.
 
-    8-bit images keep their values. Images of more than 8 bits are scaled so that their 0.5 and 99.5 percentiles become
-    0 and 255: absolute 16-bit values differ between cameras, and a plain conversion would saturate or blacken them.
-    Alpha is dropped, palettes are resolved to colours, a grey image is repeated to three channels.
+    8-bit images keep their values. Images of more than 8 bits, grey or colour, are scaled (`deep.rescale_to_uint8`):
+    absolute 16-bit values differ between cameras, and a plain conversion would saturate or blacken them. Alpha is
+    dropped, palettes are resolved to colours, a grey image is repeated to three channels.
 
     Returns:
         (H, W, 3) uint8 after EXIF rotation, and its grid.
@@ -68,17 +71,36 @@ def read_image(path: Path) -> tuple[np.ndarray, Geometry]:
     Raises:
         DataError: The file cannot be read as an image.
     """
-    image = open_image(path)
-    if is_deep(image.mode):
-        pixels = np.repeat(_rescale_to_uint8(np.asarray(image, dtype=np.float32), path)[..., None], 3, axis=2)
+    values = read_deep_values(path)
+    if values is None:
+        pixels = np.asarray(open_image(path).convert("RGB"))
     else:
-        pixels = np.asarray(image.convert("RGB"))
+        pixels = rescale_to_uint8(drop_alpha(values).astype(np.float32), path)
+        pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
     return pixels, Geometry.of_pixels(str(path), pixels.shape[:2])
 
 
-def is_deep(mode: str) -> bool:
-    """Whether pixels of a Pillow mode have more than 8 bits."""
-    return mode.startswith("I") or mode == "F"
+def read_deep_values(path: Path) -> np.ndarray | None:
+    """Values of an image of more than 8 bits, after EXIF rotation, or None for other images.
+
+    Returns:
+        (H, W) or (H, W, C), C = 2 (grey, alpha), 3 or 4.
+
+    Raises:
+        DataError: The file cannot be read as an image.
+    """
+    with pillow_errors(path), Image.open(path) as file:
+        if not is_deep(deep_mode(file)):
+            return None
+        _require_one_page(file, path)
+        return read_deep(file, path)
+
+
+def drop_alpha(values: np.ndarray) -> np.ndarray:
+    """(H, W) or (H, W, 3) of values that may have an alpha channel: (H, W, 2) and (H, W, 4)."""
+    if values.ndim == 2 or values.shape[2] == 3:
+        return values
+    return values[..., 0] if values.shape[2] == 2 else values[..., :3]
 
 
 def read_labels(path: Path) -> tuple[np.ndarray, Geometry]:
@@ -92,8 +114,12 @@ def read_labels(path: Path) -> tuple[np.ndarray, Geometry]:
         (H, W) bool, integer or float values, or (H, W, 3) uint8 colours; and the grid.
 
     Raises:
-        DataError: The file cannot be read as an image.
+        DataError: The file cannot be read as an image, or has colours that 8 bits cannot hold.
     """
+    deep = read_deep_values(path)
+    if deep is not None:
+        values = _read_deep_labels(deep, path)
+        return values, Geometry.of_pixels(str(path), values.shape[:2])
     image = open_image(path)
     if image.mode in {"P", "PA"}:
         values = _palette_values(image)
@@ -102,7 +128,7 @@ def read_labels(path: Path) -> tuple[np.ndarray, Geometry]:
             image = image.convert("RGB")
         values = np.asarray(image)
         if image.mode in {"RGBA", "LA", "RGBa", "La"}:
-            values = _drop_alpha(values)
+            values = _alpha_or_colours(values)
         values = merge_equal_channels(values)
     return values, Geometry.of_pixels(str(path), values.shape[:2])
 
@@ -213,7 +239,20 @@ def _palette_values(image: Image.Image) -> np.ndarray:
     return indices
 
 
-def _drop_alpha(values: np.ndarray) -> np.ndarray:
+def _read_deep_labels(values: np.ndarray, path: Path) -> np.ndarray:
+    """Mask values (H, W), or colours (H, W, 3) uint8, of an image of more than 8 bits."""
+    if values.ndim == 3 and values.shape[2] in {2, 4}:
+        values = _alpha_or_colours(values)
+    values = merge_equal_channels(values)
+    if values.ndim == 2:
+        return values
+    # Programs that widen 8 bits to 16 repeat the byte: 0xABAB = 257 * 0xAB.
+    if (values % 257).any():
+        raise DataError(f"{path}: is a mask of 16-bit colours, expected class indices or colours of 8 bits")
+    return (values // 257).astype(np.uint8)
+
+
+def _alpha_or_colours(values: np.ndarray) -> np.ndarray:
     colours, alpha = values[..., :-1], values[..., -1]
     is_constant = bool((colours == colours[0, 0]).all())
     if is_constant and (not alpha.any() or bool((alpha != alpha[0, 0]).any())):
@@ -222,19 +261,14 @@ def _drop_alpha(values: np.ndarray) -> np.ndarray:
 
 
 def _require_one_page(file: Image.Image, path: Path) -> None:
-    """Refuse a TIFF of several pages, a volume or a film: reading only the first would be a silent loss."""
-    pages = getattr(file, "n_frames", 1) if file.format == "TIFF" else 1
+    """Refuse a TIFF of several pages, or an animation: reading only the first would be a silent loss.
+
+    The second picture of a camera's JPEG (MPO) is a preview of the first and may be left out.
+    """
+    pages = getattr(file, "n_frames", 1) if file.format in {"TIFF", "GIF", "PNG", "WEBP"} else 1
     if pages > 1:
-        raise DataError(f"{path}: has {pages} pages, expected one; volumes are not supported yet, save pages as PNG")
-
-
-def _rescale_to_uint8(values: np.ndarray, path: Path) -> np.ndarray:
-    finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        raise DataError(f"{path}: has no finite pixel value")
-    low, high = np.percentile(finite, (0.5, 99.5))
-    scaled = (np.nan_to_num(values) - low) / max(high - low, 1e-6)
-    return (scaled.clip(0, 1) * 255).round().astype(np.uint8)
+        what, kind = ("pages", "volumes") if file.format == "TIFF" else ("frames", "animations")
+        raise DataError(f"{path}: has {pages} {what}, expected one; {kind} are not supported, save {what} as PNG")
 
 
 def write_label_rows(path: Path, size_hw: tuple[int, int], bands: Iterable[np.ndarray]) -> None:

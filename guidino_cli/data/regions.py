@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from guidino_cli.data import images
+from guidino_cli.data import deep, images
 from guidino_cli.errors import DataError
 from guidino_cli.types import Geometry
 
@@ -140,9 +140,9 @@ def open_image(path: Path) -> RegionReader:
         DataError: The file cannot be read as an image.
     """
     with images.pillow_errors(path), Image.open(path) as file:
-        is_deep = images.is_deep(file.mode)
+        is_deep = deep.is_deep(deep.deep_mode(file))
     if is_deep:
-        # Scaled by percentiles of the whole image.
+        # Scaled by the values of the whole image.
         pixels, geometry = images.read_image(path)
         return _RgbRegions(geometry, pixels)
     return _PillowRegions(path, images.open_image(path))

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from guidino_cli.data.images import is_deep, open_image
+from guidino_cli.data.deep import is_deep
+from guidino_cli.data.images import drop_alpha, open_image, read_deep_values
 from guidino_cli.data.masks.values import Histogram, read_with_histogram
 from guidino_cli.errors import DataError
 from guidino_cli.files import file_sha256
@@ -25,7 +26,7 @@ class ImageProperties:
 
     Attributes:
         size_hw: Height and width after EXIF rotation.
-        mode: Pillow's name of the pixel type ("RGB", "L", "I;16").
+        mode: Pillow's name of the pixel type ("RGB", "L", "I;16"), or "RGB;16" for 16-bit colours.
         sha256: Hash of the file.
         dhash: (4,) uint64 difference hash.
         small: (1024,) uint8 thumbnail.
@@ -47,7 +48,7 @@ class ImageProperties:
     @property
     def has_alpha(self) -> bool:
         """Whether there is an alpha channel."""
-        return self.mode in {"RGBA", "LA", "PA", "RGBa", "La"}
+        return self.mode.removesuffix(";16") in {"RGBA", "LA", "PA", "RGBa", "La"}
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,17 @@ def inspect_image(path: Path) -> ImageProperties:
     Raises:
         DataError: It cannot be read in full.
     """
-    image = open_image(path)
-    grey = _to_grey(image)
+    values = read_deep_values(path)
+    if values is None:
+        image = open_image(path)
+        grey, mode = image.convert("L"), image.mode
+    else:
+        grey = _stretch_to_grey(values)
+        mode = "I;16" if values.ndim == 2 else {2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}[values.shape[2]]
     low, high = grey.getextrema()
     return ImageProperties(
-        size_hw=(image.height, image.width),
-        mode=image.mode,
+        size_hw=(grey.height, grey.width),
+        mode=mode,
         sha256=file_sha256(path),
         dhash=difference_hash(grey),
         small=thumbnail(grey),
@@ -110,11 +116,10 @@ def _pack_mask(values: np.ndarray, counts: Histogram) -> PackedMask:
     return PackedMask(zlib.compress(values.tobytes(), 1), values.shape, values.dtype.str, counts)
 
 
-def _to_grey(image: Image.Image) -> Image.Image:
-    """An 8-bit grey copy; pixels of more bits are stretched between their extremes."""
-    if not is_deep(image.mode):
-        return image.convert("L")
-    values = np.nan_to_num(np.asarray(image, dtype=np.float32))
+def _stretch_to_grey(values: np.ndarray) -> Image.Image:
+    """An 8-bit grey copy of an image of more than 8 bits, stretched between its extremes."""
+    values = np.nan_to_num(drop_alpha(values).astype(np.float32))
+    values = values if values.ndim == 2 else values.mean(axis=2)
     low, high = float(values.min()), float(values.max())
     return Image.fromarray(((values - low) / max(high - low, 1e-6) * 255).astype(np.uint8))
 
@@ -193,8 +198,8 @@ def check_image_properties(properties: dict[str, ImageProperties]) -> list[Findi
     remarks = [
         Finding(
             "note",
-            f"{pluralize(len(deep), 'image')} of more than 8 bits, whose percentiles become black and white: "
-            f"{format_items(deep)}",
+            f"{pluralize(len(deep), 'image')} of more than 8 bits, whose darkest and brightest hundredth become black "
+            f"and white: {format_items(deep)}",
         ),
         Finding(
             "note", f"{pluralize(len(alpha), 'image')} with an alpha channel, which is dropped: {format_items(alpha)}"

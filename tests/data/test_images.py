@@ -11,6 +11,7 @@ from guidino_cli.data.images import (
     list_images,
     read_image,
     read_label_map,
+    read_labels,
     write_label_map,
     write_label_rows,
 )
@@ -60,7 +61,7 @@ def test_the_exif_rotation_of_a_photograph_is_applied(tmp_path: Path) -> None:
     assert read[22:].min() > 225
 
 
-def test_sixteen_bits_are_stretched_between_their_percentiles(tmp_path: Path) -> None:
+def test_sixteen_bits_are_stretched_between_their_tails(tmp_path: Path) -> None:
     values = (np.arange(10_000).reshape(100, 100) + 3000).astype(np.uint16)
     read, _ = read_image(_saved(tmp_path, Image.fromarray(values)))
     assert read.dtype == np.uint8
@@ -177,3 +178,13 @@ def test_missing_rows_leave_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="9 rows, expected 10"):
         write_label_rows(tmp_path / "a.png", (10, 4), [np.zeros((9, 4), dtype=np.uint8)])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".tif"])
+def test_several_frames_or_pages_are_refused_as_image_and_as_mask(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    path = tmp_path / f"a{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    for read in (read_image, read_labels):
+        with pytest.raises(DataError, match=r"has 2 (frames|pages), expected one"):
+            read(path)
