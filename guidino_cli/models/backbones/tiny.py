@@ -4,7 +4,9 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from safetensors.torch import load
+from torch import nn
 
 from guidino_cli.errors import WeightsError
 from guidino_cli.models.backbones.torch_dinov2 import TorchDINOv2, dinov2_small_sizes
@@ -35,9 +37,17 @@ def load_tiny(
         WeightsError: The file in the package is missing or not the known one.
     """
     sizes = dinov2_small_sizes(NUM_BLOCKS)
-    network = (TorchDINOv2(sizes) if frozen else sizes.build_transformers_model()).eval()
     tensors = dequantize_int8(load(_read_weights_file()))
-    load_tensors_strictly(network, tensors, source=WEIGHTS_FILE, may_miss=("embeddings.mask_token",))
+    if frozen:
+        # Random values that the file replaces would take as long as the rest of loading.
+        with torch.device("meta"):
+            network: nn.Module = TorchDINOv2(sizes)
+        tensors.setdefault("embeddings.mask_token", torch.zeros(1, sizes.hidden_size))
+    else:
+        network = sizes.build_transformers_model()
+    load_tensors_strictly(
+        network.eval(), tensors, source=WEIGHTS_FILE, may_miss=("embeddings.mask_token",), assign=frozen
+    )
     identity = {"weights": "guidino-tiny (blocks 1-6 of DINOv2-S/14 derived, 8 bits)", "sha256": _SHA256}
     return ViT(network, identity={**identity, "licence": EMBEDDED_LICENCE}, layers=layers, norm=norm, scale=scale)
 
