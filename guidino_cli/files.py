@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,12 +22,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         _unlink(temporary)
+        if not _is_write_error(error):
+            raise
         raise _write_error(path, error) from error
-    except BaseException:
-        _unlink(temporary)
-        raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -51,7 +51,9 @@ def atomic_folder(path: Path, *, hint: str = "free some space or choose another 
         temporary.mkdir(parents=True)
         yield temporary
         _swap_folders(temporary, path)
-    except OSError as error:
+    except Exception as error:
+        if not _is_write_error(error):
+            raise
         raise _write_error(path, error, hint) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -98,5 +100,15 @@ def _unlink(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _write_error(path: Path, error: OSError, hint: str = "free some space or choose another -o") -> ResourceError:
-    return ResourceError(f"{path}: cannot be written ({error.strerror or error}); {hint}")
+# How safetensors (Rust) and torch tell of a full disk, a quota or a size limit, without an OSError.
+_WRITE_ERRORS = re.compile(r"\(os error \d+\)|kind: StorageFull|code: \d+, kind|No space left|PytorchStreamWriter")
+
+
+def _is_write_error(error: BaseException) -> bool:
+    kind = type(error).__name__ in {"SafetensorError", "RuntimeError"}
+    return isinstance(error, OSError) or (kind and _WRITE_ERRORS.search(str(error)) is not None)
+
+
+def _write_error(path: Path, error: BaseException, hint: str = "free some space or choose another -o") -> ResourceError:
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]
+    return ResourceError(f"{path}: cannot be written ({reason}); {hint}")
