@@ -65,3 +65,13 @@ def die_with_parent() -> bool:
 
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     return prctl is not None and prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM)) == 0
+
+
+def forbid_hub() -> None:
+    """Keep this process and those that it starts from contacting a model hub, whichever library would."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        os.environ[name] = "1"
+    constants = sys.modules.get("huggingface_hub.constants")
+    if constants is not None:
+        # Read from the environment when the package was imported.
+        constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]

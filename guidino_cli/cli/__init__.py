@@ -41,6 +41,8 @@ def main() -> None:
     # No telemetry: the libraries respect these variables.
     for name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
         os.environ[name] = "1"
+    # No code from a hub: transformers would download kernels that a configuration names.
+    os.environ["USE_HUB_KERNELS"] = "0"
     for stream in (sys.stdout, sys.stderr):
         # In an ASCII locale, printing a report must not raise UnicodeEncodeError.
         if hasattr(stream, "reconfigure"):

@@ -4,8 +4,17 @@ from typing import Annotated
 
 import typer
 
+from guidino_cli.processes import forbid_hub
+
+
+def _apply_offline(is_offline: bool) -> bool:
+    if is_offline:
+        forbid_hub()
+    return is_offline
+
+
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; default: the best there is.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Never ask a model hub.")]
+Offline = Annotated[bool, typer.Option("--offline", callback=_apply_offline, help="Never ask a model hub.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")]
 Split = Annotated[str, typer.Option(help="Split of a prepared DATA folder: train, val, test or all.")]
 PredictOverrides = Annotated[
