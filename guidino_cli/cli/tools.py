@@ -110,6 +110,10 @@ def import_weights(
     name: Annotated[
         str | None, typer.Option(help="Name to record; `verify` compares known names with published hashes.")
     ] = None,
+    mean: Annotated[
+        str | None, typer.Option(metavar="R,G,B", help="Mean of its images in [0, 1]; default: as the weights state.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(metavar="R,G,B", help="Standard deviation likewise.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Convert a file of weights to a folder that guidino and transformers load; every tensor must be used.
@@ -118,7 +122,7 @@ def import_weights(
     """
     from guidino_cli.commands import weights as command
 
-    command.run_import(source, out=out, name=name, overwrite=overwrite)
+    command.run_import(source, out=out, name=name, overwrite=overwrite, mean=mean, std=std)
 
 
 @app.command(short_help="Load weights strictly; compare published values.")

@@ -71,13 +71,24 @@ def format_bytes(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def run_import(source: Path, *, out: Path, name: str | None, overwrite: bool) -> None:
+def run_import(
+    source: Path, *, out: Path, name: str | None, overwrite: bool, mean: str | None = None, std: str | None = None
+) -> None:
     """Convert a file or folder of weights to a folder in Hugging Face layout.
 
+    Args:
+        source: The file or folder.
+        out: Folder to write.
+        name: Name to record.
+        overwrite: Replace an older import.
+        mean: Mean of its images per channel, such as "0.5,0.5,0.5", instead of what comes with the weights.
+        std: Standard deviation likewise.
+
     Raises:
-        WeightsError: The source has no weights, or another architecture.
-        ConfigError: The folder is not empty.
+        WeightsError: The source has no weights, another architecture, or nothing states mean and standard deviation.
+        ConfigError: The folder is not empty, or mean and std are not three numbers each.
     """
+    given = _parse_statistics(mean, std)
     if not source.exists():
         raise WeightsError(f"{source}: no such file or folder")
     holds_weights = (out / "config.json").is_file() and bool(weight_files(out))
@@ -86,9 +97,13 @@ def run_import(source: Path, *, out: Path, name: str | None, overwrite: bool) ->
     from guidino_cli.models.pretrained.feature_checks import feature_fingerprint
     from guidino_cli.models.pretrained.loading import load_network
     from guidino_cli.models.pretrained.saving import ImportRecord, save_converted_weights
+    from guidino_cli.models.pretrained.statistics import format_statistics
+    from guidino_cli.models.pretrained.strict_loading import loading_errors
 
-    loaded = load_network(str(source.resolve()), family=None, offline=True)
+    loaded = load_network(str(source.resolve()), family=None, offline=True, statistics=given)
     sha256 = file_hashes(source)[0][1]
+    with loading_errors(source):
+        features = feature_fingerprint(as_backbone(loaded))
     known = identify_weights(name or source.stem, file_sha256=sha256)
     record = ImportRecord(
         name=name or (known.name if known else source.stem),
@@ -96,15 +111,32 @@ def run_import(source: Path, *, out: Path, name: str | None, overwrite: bool) ->
         source_sha256=sha256,
         weights_sha256=loaded.identity["sha256"],
         licence=loaded.identity["licence"],
-        features=feature_fingerprint(as_backbone(loaded)),
+        features=features,
     )
     save_converted_weights(loaded, record, out)
     written = load_network(str(out.resolve()), family=None, offline=True).identity["sha256"]
     if written != record.weights_sha256:
         raise WeightsError(f"{out}: reading back gives other weights than were written; the disk may be failing")
     print(f"wrote {out}: {describe_network(loaded)}, SHA-256 {record.weights_sha256}")
+    print(f"images are normalised with {format_statistics((loaded.mean, loaded.std))}")
     log_info(f"licence: {format_licence(record.licence)}")
     log_info(f"use: --set model.backbone.options.weights={out}")
+
+
+def _parse_statistics(mean: str | None, std: str | None) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Values of --mean and --std, or None without them."""
+    if mean is None and std is None:
+        return None
+    from guidino_cli.models.pretrained.statistics import to_statistics
+
+    try:
+        return to_statistics(
+            "--mean and --std", *([float(item) for item in (text or "").split(",")] for text in (mean, std))
+        )
+    except (ValueError, WeightsError) as error:
+        raise ConfigError(
+            f"--mean {mean} --std {std}: expected both, as three numbers such as 0.485,0.456,0.406 (std positive)"
+        ) from error
 
 
 def resolve_source(name: str) -> str:

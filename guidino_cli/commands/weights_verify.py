@@ -40,6 +40,8 @@ def run_verify(name: str, *, image: Path | None, offline: bool) -> None:
     from guidino_cli.models.backbones.dino import as_backbone
     from guidino_cli.models.pretrained.feature_checks import feature_fingerprint
     from guidino_cli.models.pretrained.loading import load_network
+    from guidino_cli.models.pretrained.statistics import format_statistics
+    from guidino_cli.models.pretrained.strict_loading import loading_errors
 
     source = resolve_source(name)
     if source in {EMBEDDED, TINY}:
@@ -48,13 +50,15 @@ def run_verify(name: str, *, image: Path | None, offline: bool) -> None:
     loaded = load_network(source, family=None, offline=offline)
     files = file_hashes(loaded.path)
     print(f"{source}: {describe_network(loaded)}, every tensor placed")
+    print(f"images are normalised with {format_statistics((loaded.mean, loaded.std))}")
     print(f"weights SHA-256 {loaded.identity['sha256']}")
     for file, sha256 in files:
         print(f"file SHA-256    {sha256}{f' {file}' if len(files) > 1 else ''}")
     sha256 = files[0][1]
     known = identify_weights(source, file_sha256=sha256)
     token = None if image is None else _class_token(loaded, image)
-    features = feature_fingerprint(as_backbone(loaded))
+    with loading_errors(source):
+        features = feature_fingerprint(as_backbone(loaded))
     print(f"features {format_features(features)}")
     verdicts = [
         *_check_record(loaded, features),

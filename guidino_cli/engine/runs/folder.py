@@ -20,6 +20,8 @@ from guidino_cli.engine.runs.settings import read_run_config
 from guidino_cli.errors import DataError, WeightsError
 from guidino_cli.files import file_sha256, write_text
 from guidino_cli.models.backbones.spec import BackboneSpec, describe_backbone
+from guidino_cli.models.backbones.vit import InputNormalizer
+from guidino_cli.models.base import Backbone
 from guidino_cli.models.composed import Model
 
 
@@ -33,17 +35,29 @@ def run_facts(model: Model, *, classes: list[str], data: Path) -> dict[str, Any]
 
     manifest = data / MANIFEST_NAME
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    backbone = model.backbone
     whole = model.backbone is not None and model.backbone.is_finetuned
     return {
         "guidino": __version__,
         "classes": classes,
         "data": {"cases": str(manifest), "sha256": file_sha256(manifest)},
-        "backbone": None if model.backbone is None else model.backbone.identity,
+        "backbone": None if backbone is None else {**backbone.identity, **backbone_statistics(backbone)},
         **({"blueprint": asdict(describe_backbone(model.backbone))} if whole and model.backbone is not None else {}),
         "parameters": [sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)],
         "git": _git_commit(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in ("torch", "transformers", "accelerate", "peft", "numpy")},
+    }
+
+
+def backbone_statistics(backbone: Backbone) -> dict[str, list[float]]:
+    """Values "mean" and "std" per channel with which a backbone normalises images in [0, 1]; {} if it does not say."""
+    normalizer = getattr(backbone, "normalizer", None)
+    if not isinstance(normalizer, InputNormalizer):
+        return {}
+    # Six decimals, so that single precision does not show.
+    return {
+        name: [round(value, 6) for value in getattr(normalizer, name).flatten().tolist()] for name in ("mean", "std")
     }
 
 

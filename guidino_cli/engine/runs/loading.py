@@ -6,7 +6,7 @@ from typing import Any
 
 from guidino_cli.config import ModelSettings, RunConfig
 from guidino_cli.engine.runs.best import has_lora
-from guidino_cli.engine.runs.folder import RunFolder
+from guidino_cli.engine.runs.folder import RunFolder, backbone_statistics
 from guidino_cli.engine.runs.settings import resolve_run_config
 from guidino_cli.errors import DataError, WeightsError
 from guidino_cli.files import file_sha256
@@ -54,7 +54,10 @@ def _without_initial_weights(settings: ModelSettings) -> ModelSettings:
 
 
 def require_same_backbone(model: Model, facts: dict[str, Any]) -> None:
-    """`WeightsError` if the backbone's weights differ from those that the run was trained with."""
+    """`WeightsError` if weights, mean or std of the backbone differ from those that the run was trained with.
+
+    Runs of older versions record no mean and std; nothing is compared with them.
+    """
     wanted = (facts.get("backbone") or {}).get("sha256")
     found = model.backbone.identity["sha256"] if model.backbone is not None else None
     if wanted != found:
@@ -62,6 +65,13 @@ def require_same_backbone(model: Model, facts: dict[str, Any]) -> None:
             f"the backbone's weights have SHA-256 {found}, but the run was trained with {wanted} "
             f"({(facts.get('backbone') or {}).get('weights')}); use those"
         )
+    recorded = facts.get("backbone") or {}
+    for name, values in backbone_statistics(model.backbone).items() if model.backbone is not None else ():
+        if name in recorded and recorded[name] != values:
+            raise WeightsError(
+                f"the backbone normalises images with {name} {values}, but the run was trained with {recorded[name]}; "
+                "restore preprocessor_config.json beside the weights"
+            )
 
 
 @dataclass(frozen=True)

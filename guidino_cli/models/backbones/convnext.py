@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from guidino_cli.models.backbones.vit import InputNormalizer, resolve_layers
 from guidino_cli.models.base import Backbone
-from guidino_cli.models.pretrained.loading import IMAGENET
+from guidino_cli.models.pretrained.statistics import IMAGENET
 
 
 class ConvNeXt(Backbone):

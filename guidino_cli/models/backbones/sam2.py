@@ -1,6 +1,5 @@
 """Backbone of SAM 2's image encoder (Hiera; Ravi et al. 2024, arXiv:2408.00714): frozen, with trainable adapters."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,11 @@ from transformers import Sam2HieraDetConfig, Sam2HieraDetModel
 from guidino_cli.errors import ConfigError, WeightsError, unknown_name
 from guidino_cli.models.backbones.vit import InputNormalizer
 from guidino_cli.models.base import Backbone
-from guidino_cli.models.pretrained.files import read_tensors
+from guidino_cli.models.pretrained.config_files import build_config, read_json_object, refuse_foreign_code
+from guidino_cli.models.pretrained.files import read_shards
 from guidino_cli.models.pretrained.hub import fetch_weights, replace_hint, weight_files
-from guidino_cli.models.pretrained.loading import IMAGENET
-from guidino_cli.models.pretrained.strict_loading import hash_weights, load_tensors_strictly
+from guidino_cli.models.pretrained.statistics import IMAGENET
+from guidino_cli.models.pretrained.strict_loading import hash_weights, load_tensors_strictly, loading_errors
 
 _STRIDE = 32
 _LICENCE = "Apache-2.0 if Meta's own SAM 2, else see its source"
@@ -193,8 +193,8 @@ def _load_encoder(source: str, *, offline: bool) -> Sam2HieraDetModel:
     files = weight_files(folder) if path.is_dir() else [path]
     if not files:
         raise WeightsError(f"{source}: no model.safetensors beside config.json")
-    tensors = {name: value for file in files for name, value in read_tensors(file).items()}
-    with torch.device("meta"):
+    tensors = read_shards(files)
+    with torch.device("meta"), loading_errors(source):
         hiera = Sam2HieraDetModel(config)
     names = hiera.state_dict().keys()
     prefix = next((prefix for prefix in _PREFIXES if f"{prefix}pos_embed" in tensors), _PREFIXES[0])
@@ -212,19 +212,14 @@ def _load_encoder(source: str, *, offline: bool) -> Sam2HieraDetModel:
 def _read_config(folder: Path) -> Sam2HieraDetConfig:
     """The encoder's section of a folder's `config.json`."""
     path = folder / "config.json"
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        for section in _SECTIONS:
-            settings = settings.get(section, settings)
-        model_type = settings.get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
+    settings = read_json_object(path)
+    refuse_foreign_code(folder, settings)
+    for section in _SECTIONS:
+        settings = settings.get(section, settings)
+        if not isinstance(settings, dict):
+            raise WeightsError(f"{path}: {section} is {settings!r:.40}, expected an object; restore the original file")
+    if settings.get("model_type") != Sam2HieraDetConfig.model_type:
         raise WeightsError(
-            f"{path}: not readable ({error}); expected a folder in Hugging Face layout, such as that of "
-            "facebook/sam2-hiera-large, or a file in one"
-        ) from error
-    if model_type != Sam2HieraDetConfig.model_type:
-        raise WeightsError(f"{path}: weights of model_type '{model_type}', expected SAM 2 or its Hiera encoder")
-    try:
-        return Sam2HieraDetConfig(**settings)
-    except Exception as error:  # transformers' checks raise many kinds
-        raise WeightsError(f"{path}: not a valid configuration of Hiera ({error}); download it again") from error
+            f"{path}: weights of model_type {settings.get('model_type')!r:.40}, expected SAM 2 or its Hiera encoder"
+        )
+    return build_config(Sam2HieraDetConfig, settings, source=path)

@@ -11,6 +11,7 @@ from guidino_cli.models.backbones.dino import as_backbone
 from guidino_cli.models.backbones.vit import ViT
 from guidino_cli.models.base import Backbone
 from guidino_cli.models.finetuning import get_transformers_model
+from guidino_cli.models.pretrained.config_files import build_config
 from guidino_cli.models.pretrained.loading import ARCHITECTURES, LoadedNetwork
 
 
@@ -63,7 +64,9 @@ def build_from_spec(spec: BackboneSpec) -> ViT | ConvNeXt:
     try:
         architecture = ARCHITECTURES[spec.config["model_type"]]
         network_class = getattr(transformers, architecture.network)
-        config = network_class.config_class.from_dict(spec.config)
+        config = build_config(network_class.config_class, spec.config, source="run.json")
+        for name, value in architecture.settings:
+            setattr(config, name, value)
         network = network_class(config, **dict(architecture.arguments)).eval()
         loaded = LoadedNetwork(network, spec.identity, tuple(spec.mean), tuple(spec.std), Path())
         return as_backbone(loaded, layers=spec.layers, norm=spec.norm, scale=spec.scale)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from guidino_cli.errors import DataError
 from guidino_cli.models.base import Backbone
-from guidino_cli.models.pretrained.loading import IMAGENET
+from guidino_cli.models.pretrained.statistics import IMAGENET
 
 
 class InputNormalizer(nn.Module):

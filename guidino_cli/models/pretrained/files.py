@@ -1,14 +1,14 @@
 """Reading weight files (safetensors, PyTorch), diagnosis of broken downloads, and 8-bit row quantisation."""
 
 import json
+import re
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -57,8 +57,12 @@ _PREFIXES = ("module.", "backbone.", "model.")
 _PRETRAINING_HEADS = ("dino_head.", "ibot_head.")
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, *, strip_prefixes: bool = True) -> dict[str, Tensor]:
     """Tensors of a .safetensors or PyTorch file without wrappers and common prefixes; memory-mapped if possible.
+
+    Args:
+        path: The file.
+        strip_prefixes: Remove prefixes that all names of a PyTorch file share; shards of a folder keep them.
 
     Raises:
         WeightsError: Missing, truncated, a Git LFS pointer or web page instead of weights, or more than tensors.
@@ -67,9 +71,36 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if _is_safetensors(path):
         try:
             return load_file(path)
-        except (OSError, SafetensorError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # the types of a damaged header raise many kinds
             raise WeightsError(f"{path}: damaged ({first_line(error)}); {_RETRY}") from error
-    return _unwrap(path, _load_pickle(path))
+    return _unwrap(path, _load_pickle(path), strip_prefixes=strip_prefixes)
+
+
+def read_shards(files: Sequence[Path]) -> dict[str, Tensor]:
+    """Tensors of the weight files of a folder in Hugging Face layout, under the names that they have there.
+
+    Raises:
+        WeightsError: See `read_tensors`; or a shard is missing, or two files hold tensors of one name.
+    """
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        _require_all_shards(file, files)
+        found = read_tensors(file, strip_prefixes=False)
+        twice = sorted(found.keys() & tensors.keys())
+        if twice:
+            raise WeightsError(f"{file}: {twice[0]} is in another file of the folder too; remove one of them")
+        tensors |= found
+    return tensors
+
+
+def _require_all_shards(file: Path, files: Sequence[Path]) -> None:
+    match = re.fullmatch(r"(.+-)\d{5}(-of-(\d{5})\.\w+)", file.name)
+    if match:
+        found = sum(other.name.startswith(match[1]) and other.name.endswith(match[2]) for other in files)
+        if found != int(match[3]):
+            raise WeightsError(f"{file.parent}: {found} of {int(match[3])} weight files found; {_RETRY}")
 
 
 def check_file(path: Path) -> None:
@@ -128,8 +159,8 @@ def _refuse_truncated_safetensors(path: Path, head: bytes, size: int) -> None:
             file.seek(8)
             try:
                 table: dict[str, Any] = json.loads(file.read(length))
-                ends = [item["data_offsets"][1] for name, item in table.items() if name != "__metadata__"]
-            except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+                ends = [int(item["data_offsets"][1]) for name, item in table.items() if name != "__metadata__"]
+            except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
                 raise WeightsError(f"{path}: damaged safetensors header ({first_line(error)}); {_RETRY}") from error
         expected += max(ends, default=0)
     if size < expected:
@@ -142,6 +173,8 @@ def _load_pickle(path: Path) -> Any:
         with path.open("rb") as file:
             new_format = file.read(2) == b"PK"
         return torch.load(path, map_location="cpu", weights_only=True, mmap=new_format)
+    except MemoryError:
+        raise
     except Exception as error:
         reason = first_line(error)
         if "weights_only" in str(error) or "Unsupported" in str(error):
@@ -152,7 +185,7 @@ def _load_pickle(path: Path) -> Any:
         raise WeightsError(f"{path}: damaged PyTorch file ({reason}); {_RETRY}") from error
 
 
-def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
+def _unwrap(path: Path, content: Any, *, strip_prefixes: bool) -> dict[str, Tensor]:
     while isinstance(content, dict):
         inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), None)
         if inner is None:
@@ -160,9 +193,11 @@ def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
         content = inner
     if not isinstance(content, dict) or not content:
         raise WeightsError(f"{path}: contains a {type(content).__name__}, expected named tensors")
-    others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    others = [str(key) for key, value in content.items() if not isinstance(value, Tensor) or not isinstance(key, str)]
     if others:
         raise WeightsError(f"{path}: expected tensors only, found others ({', '.join(others[:3])})")
+    if not strip_prefixes:
+        return content
     content = _drop_pretraining_heads(content)
     for prefix in _PREFIXES:
         if all(key.startswith(prefix) for key in content):

@@ -1,32 +1,38 @@
 """Loading a transformers network from a folder, file or hub id: strictly, without a second copy in memory."""
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from guidino_cli.errors import WeightsError
 from guidino_cli.models.pretrained.catalogue import infer_licence
+from guidino_cli.models.pretrained.config_files import build_config, read_json_object, refuse_foreign_code
 from guidino_cli.models.pretrained.conversion import convert_state_dict
-from guidino_cli.models.pretrained.files import check_file, read_tensors
+from guidino_cli.models.pretrained.files import read_shards, read_tensors
 from guidino_cli.models.pretrained.hub import WEIGHTS_HINT, fetch_weights, weight_files
+from guidino_cli.models.pretrained.statistics import (
+    IMAGENET,
+    PREPROCESSOR_FILE,
+    Statistics,
+    infer_statistics,
+    read_statistics,
+    read_timm_statistics,
+    require_statistics,
+)
 from guidino_cli.models.pretrained.strict_loading import (
     from_pretrained_strictly,
     hash_weights,
     loading_errors,
+    require_plausible_size,
     silence_transformers,
 )
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]
-"""Mean and standard deviation per channel."""
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 # With more parameters, float32 would not fit beside a segmenter on one GPU of 80 GB.
 _BFLOAT16_PARAMETERS = 2_000_000_000
 
@@ -38,7 +44,8 @@ class BackboneArchitecture:
     Attributes:
         family: Registered backbone that loads it.
         network: Name of its class in transformers.
-        statistics: Mean and standard deviation of its input, unless the folder has its own.
+        statistics: Mean and standard deviation of its input, unless the folder has its own; None if they differ between
+            published weights, so that the folder must state them.
         arguments: Further arguments of its constructor.
         settings: Changed settings of its configuration.
         may_drop: Prefixes of tensors that are ignored: heads, a text encoder.
@@ -46,7 +53,7 @@ class BackboneArchitecture:
 
     family: str
     network: str
-    statistics: Statistics = IMAGENET
+    statistics: Statistics | None = IMAGENET
     arguments: tuple[tuple[str, Any], ...] = ()
     settings: tuple[tuple[str, Any], ...] = ()
     may_drop: tuple[str, ...] = ()
@@ -69,14 +76,14 @@ ARCHITECTURES = {
     "dinov3_convnext": BackboneArchitecture("dinov3", "DINOv3ConvNextModel"),
     "dinov2": BackboneArchitecture("dinov2", "Dinov2Model"),
     "dinov2_with_registers": BackboneArchitecture("dinov2", "Dinov2WithRegistersModel"),
-    "vit": BackboneArchitecture("vit", "ViTModel", _HALF, _NO_POOLER, (), _HEADS),
-    "deit": BackboneArchitecture("vit", "DeiTModel", IMAGENET, _NO_POOLER, (), _HEADS),
-    "beit": BackboneArchitecture("vit", "BeitModel", _HALF, _NO_POOLER, (), _HEADS),
-    "vit_msn": BackboneArchitecture("vit", "ViTMSNModel", IMAGENET, (), (), _HEADS),
-    "clip": BackboneArchitecture("vit", "CLIPVisionModel", _CLIP, (), (), _TEXT),
-    "clip_vision_model": BackboneArchitecture("vit", "CLIPVisionModel", _CLIP, (), (), _TEXT),
-    "siglip": BackboneArchitecture("vit", "SiglipVisionModel", _HALF, (), _NO_HEAD, _TEXT),
-    "siglip_vision_model": BackboneArchitecture("vit", "SiglipVisionModel", _HALF, (), _NO_HEAD, _TEXT),
+    "vit": BackboneArchitecture("vit", "ViTModel", None, _NO_POOLER, (), _HEADS),
+    "deit": BackboneArchitecture("vit", "DeiTModel", None, _NO_POOLER, (), _HEADS),
+    "beit": BackboneArchitecture("vit", "BeitModel", None, _NO_POOLER, (), _HEADS),
+    "vit_msn": BackboneArchitecture("vit", "ViTMSNModel", None, (), (), _HEADS),
+    "clip": BackboneArchitecture("vit", "CLIPVisionModel", None, (), (), _TEXT),
+    "clip_vision_model": BackboneArchitecture("vit", "CLIPVisionModel", None, (), (), _TEXT),
+    "siglip": BackboneArchitecture("vit", "SiglipVisionModel", None, (), _NO_HEAD, _TEXT),
+    "siglip_vision_model": BackboneArchitecture("vit", "SiglipVisionModel", None, (), _NO_HEAD, _TEXT),
 }
 
 
@@ -99,7 +106,14 @@ class LoadedNetwork:
     path: Path
 
 
-def load_network(source: str, *, family: str | None, offline: bool, dtype: Dtype = "auto") -> LoadedNetwork:
+def load_network(
+    source: str,
+    *,
+    family: str | None,
+    offline: bool,
+    dtype: Dtype = "auto",
+    statistics: Statistics | None = None,
+) -> LoadedNetwork:
     """Load a pretrained network: local folder or file first, then the cache, then the hub unless offline.
 
     Args:
@@ -107,80 +121,124 @@ def load_network(source: str, *, family: str | None, offline: bool, dtype: Dtype
         family: Registered backbone that the weights must fit; None accepts any.
         offline: Never contact the hub.
         dtype: "auto" is float32, or bfloat16 for more than two billion parameters.
+        statistics: Mean and standard deviation of its images, instead of those that come with the weights.
 
     Raises:
         WeightsError: With the reason and what to do.
+        ResourceError: Not enough memory.
     """
     silence_transformers()
     path = fetch_weights(source, offline=offline).path
     config = _read_config(path) if path.is_dir() else {}
     if path.is_dir() and "model_type" in config:
-        network, architecture = _from_folder(path, source, str(config["model_type"]), family, dtype)
-        mean, std = _read_statistics(path, architecture)
+        loaded = _from_folder(path, source, config, family, dtype)
     else:
         # timm's repositories have a configuration of their own beside the file.
         file = path / "model.safetensors" if path.is_dir() else path
-        network, architecture = _from_file(file, source, family, dtype)
-        mean, std = _read_timm_statistics(config, architecture)
+        loaded = _from_file(file, source, family, dtype)
+    network, found = loaded
+    mean, std = statistics or require_statistics(source, found())
     licence = infer_licence(network.config.model_type, source)
     identity = {"weights": source, "sha256": hash_weights(network), "licence": licence}
     return LoadedNetwork(network, identity, mean, std, path)
 
 
-def _from_folder(
-    folder: Path, source: str, model_type: str, family: str | None, dtype: Dtype
-) -> tuple[Any, BackboneArchitecture]:
-    architecture = _find_architecture(source, model_type, family)
+# A network, and a function that reads its statistics: they are refused only where the caller does not state them.
+_Loaded = tuple[Any, Callable[[], Statistics | None]]
+
+
+def _from_folder(folder: Path, source: str, config: dict[str, Any], family: str | None, dtype: Dtype) -> _Loaded:
+    import transformers
+
+    architecture = _find_architecture(source, config["model_type"], family)
+    refuse_foreign_code(folder, config)
     files = weight_files(folder)
     if not files:
         raise WeightsError(f"{source}: no model.safetensors beside config.json; {WEIGHTS_HINT}")
-    for file in files:
-        check_file(file)
-    total = sum(file.stat().st_size for file in files)
-    return _load(architecture, source, folder, dtype=dtype, total_bytes=total), architecture
+    with loading_errors(source):
+        stored = read_shards(files)
+    config_class = getattr(transformers, architecture.network).config_class
+    settings = config
+    if config["model_type"] != config_class.model_type:
+        # CLIP and SigLIP hold a text encoder besides.
+        settings = config.get("vision_config") or {}
+        if not isinstance(settings, dict):
+            raise WeightsError(f"{folder / 'config.json'}: vision_config is {settings!r:.40}, expected an object")
+    # Position tables and registers aside, every block has at least one tensor.
+    built = build_config(config_class, settings, source=folder / "config.json", max_blocks=len(stored))
+    network = _load(architecture, source, built, stored, dtype=dtype)
+    width = getattr(built, "hidden_size", 0)
+
+    def statistics() -> Statistics:
+        default = infer_statistics(
+            source, model_type=config["model_type"], width=width, stored=None, default=architecture.statistics
+        )
+        return read_statistics(folder, source=source, default=default)
+
+    return network, statistics
 
 
-def _from_file(file: Path, source: str, family: str | None, dtype: Dtype) -> tuple[Any, BackboneArchitecture]:
+def _from_file(file: Path, source: str, family: str | None, dtype: Dtype) -> _Loaded:
     """Convert the tensors, then let transformers place them like those of a folder."""
     import transformers
 
-    stored = read_tensors(file)
-    converted = convert_state_dict(source, stored)
+    with loading_errors(source):
+        stored = read_tensors(file)
+        converted = convert_state_dict(source, stored)
     architecture = _find_architecture(source, converted.model_type, family)
     config_class = getattr(transformers, architecture.network).config_class
-    config = config_class(**converted.settings)
-    total = sum(4 * value.numel() for value in converted.tensors.values())
-    options = {"config": config, "state_dict": converted.tensors}
-    return _load(architecture, source, None, dtype=dtype, total_bytes=total, stored=stored, **options), architecture
+    config = build_config(config_class, converted.settings, source=source, max_blocks=len(stored))
+    network = _load(architecture, source, config, converted.tensors, dtype=dtype, stored=stored)
+    width = getattr(config, "hidden_size", 0)
+
+    def statistics() -> Statistics | None:
+        beside = _statistics_beside(file, source)
+        return beside or infer_statistics(
+            source, model_type=converted.model_type, width=width, stored=stored, default=architecture.statistics
+        )
+
+    return network, statistics
+
+
+def _statistics_beside(file: Path, source: str) -> Statistics | None:
+    """What the folder of a hub states about a file in it: Hugging Face's own or timm's; None for a file alone."""
+    if not file.name.startswith(("model.", "pytorch_model.")):
+        return None
+    if (file.parent / PREPROCESSOR_FILE).exists():
+        return read_statistics(file.parent, source=source, default=None)
+    config = file.parent / "config.json"
+    return read_timm_statistics(config, read_json_object(config)) if config.is_file() else None
 
 
 def _load(
     architecture: BackboneArchitecture,
     source: str,
-    folder: Path | None,
+    config: Any,
+    tensors: dict[str, Tensor],
     *,
     dtype: Dtype,
-    total_bytes: int,
-    **options: Any,
+    stored: dict[str, Tensor] | None = None,
 ) -> Any:
     """Let transformers place the tensors one after the other; evaluation mode."""
     import transformers
 
     network_class = getattr(transformers, architecture.network)
+    arguments = dict(architecture.arguments)
+    for name, value in architecture.settings:
+        setattr(config, name, value)
+    count = sum(value.numel() for value in tensors.values())
     with loading_errors(source, hint=f"; {WEIGHTS_HINT}"):
-        if architecture.settings and "config" not in options:
-            options["config"] = network_class.config_class.from_pretrained(folder, local_files_only=True)
-        for name, value in architecture.settings:
-            setattr(options["config"], name, value)
+        require_plausible_size(source, network_class, config, arguments, count=count)
         network, missing = from_pretrained_strictly(
             network_class,
-            folder,
             source=source,
             may_drop=architecture.may_drop,
             may_miss=lambda key: "mask_token" in key,
-            dtype=_torch_dtype(dtype, parameters=total_bytes // 4),
-            **options,
-            **dict(architecture.arguments),
+            stored=stored or tensors,
+            dtype=_torch_dtype(dtype, parameters=count),
+            config=config,
+            state_dict=tensors,
+            **arguments,
         )
     _zero_missing(network, missing)
     return network.eval()
@@ -216,40 +274,9 @@ def _find_architecture(source: str, model_type: str, family: str | None) -> Back
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if "architecture" not in settings:  # as timm's have
-            settings["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(
-            f"{folder}: no readable config.json ({error}); expected a Hugging Face model folder, or pass the file alone"
-        ) from error
-    return dict(settings)
-
-
-def _read_statistics(folder: Path, architecture: BackboneArchitecture) -> Statistics:
-    """Mean and standard deviation of `preprocessor_config.json`, or those of the architecture's authors."""
-    path = folder / "preprocessor_config.json"
-    if not path.is_file():
-        return architecture.statistics
-    mean, std = architecture.statistics
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        if settings.get("do_normalize") is False:
-            return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-        return _to_channels(settings.get("image_mean", mean)), _to_channels(settings.get("image_std", std))
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path}: not readable ({error}); restore the original, or remove it") from error
-
-
-def _read_timm_statistics(config: dict[str, Any], architecture: BackboneArchitecture) -> Statistics:
-    mean, std = architecture.statistics
-    settings = config.get("pretrained_cfg", {})
-    return _to_channels(settings.get("mean", mean)), _to_channels(settings.get("std", std))
-
-
-def _to_channels(values: Any) -> tuple[float, ...]:
-    numbers = tuple(float(value) for value in values)
-    if len(numbers) != 3:
-        raise ValueError(f"{len(numbers)} values, expected one per channel (3)")
-    return numbers
+    path = folder / "config.json"
+    settings = read_json_object(path)
+    is_timm = "architecture" in settings and "model_type" not in settings
+    if not is_timm and not isinstance(settings.get("model_type"), str):
+        raise WeightsError(f"{path}: names no model_type; expected a Hugging Face model folder, or pass the file alone")
+    return settings

@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from guidino_cli.errors import WeightsError
-from guidino_cli.models.pretrained.files import check_file, first_line
+from guidino_cli.errors import ResourceError, UserError, WeightsError
+from guidino_cli.models.pretrained.files import first_line, read_shards
 from guidino_cli.models.pretrained.hub import weight_files
 
 
@@ -126,17 +126,59 @@ def silence_transformers() -> None:
 
 
 @contextmanager
-def loading_errors(source: str, *, hint: str = "") -> Iterator[None]:
-    """Turn errors of transformers into `WeightsError`; `hint` ends the message."""
+def loading_errors(source: str | Path, *, hint: str = "") -> Iterator[None]:
+    """Turn errors of torch, safetensors and transformers into `WeightsError`; `hint` ends the message.
+
+    Raises:
+        ResourceError: Not enough memory.
+        WeightsError: Any other error: with foreign files, these libraries raise many kinds.
+    """
     try:
         yield
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise WeightsError(f"{source}: cannot be loaded ({first_line(error)}){hint}") from error
+    except UserError:
+        raise
+    except Exception as error:
+        if isinstance(error, MemoryError) or any(phrase in str(error).lower() for phrase in _OUT_OF_MEMORY):
+            raise ResourceError(
+                f"{source}: not enough memory to load the weights; close other programs, or take a smaller network"
+            ) from error
+        reason = first_line(error) if isinstance(error, _EXPLAINED) else f"{type(error).__name__}: {first_line(error)}"
+        raise WeightsError(f"{source}: cannot be loaded ({reason}){hint}") from error
+
+
+_EXPLAINED = (OSError, ValueError, RuntimeError, SafetensorError)
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+# Mask tokens and the like may be missing from a file; a network this much larger than its file is a mistake.
+_SLACK = 10_000_000
+
+
+def require_plausible_size(
+    source: str | Path, network_class: Any, config: Any, arguments: Mapping[str, Any], *, count: int
+) -> None:
+    """Refuse a configuration of a far larger network than the weights fill, before memory is taken for it.
+
+    Args:
+        source: Origin of the weights, for messages.
+        network_class: Class of the network.
+        config: Its configuration.
+        arguments: Further arguments of its constructor.
+        count: Number of values in the file.
+
+    Raises:
+        WeightsError: With both numbers.
+    """
+    with torch.device("meta"):
+        network = network_class(config, **arguments)
+    wanted = sum(parameter.numel() for parameter in network.parameters())
+    if wanted > 2 * count + _SLACK:
+        raise WeightsError(
+            f"{source}: config.json describes a network of {wanted:,} parameters, but its files hold {count:,}; "
+            "restore the original config.json"
+        )
 
 
 def from_pretrained_strictly(
     network_class: Any,
-    folder: str | Path | None,
     *,
     source: str,
     may_drop: tuple[str, ...],
@@ -148,18 +190,18 @@ def from_pretrained_strictly(
 
     Args:
         network_class: Class of the network.
-        folder: Folder in Hugging Face layout, or None with a `state_dict` in `options`.
         source: Origin of the weights, for messages.
         may_drop: Prefixes of tensors that are ignored, such as heads.
         may_miss: Whether a tensor of this name may be missing.
         stored: See `require_finite`.
-        options: Further arguments of `from_pretrained`.
+        options: Further arguments of `from_pretrained`: the tensors as `state_dict` and the `config`. transformers is
+            given no folder, in which it would look for adapters, quantisation and code.
 
     Returns:
         The network and the names of its missing tensors.
     """
     network, report = network_class.from_pretrained(
-        folder,
+        None,
         local_files_only=True,
         output_loading_info=True,
         # They are refused below, by name.
@@ -193,16 +235,16 @@ def load_pretrained(
         WeightsError: No such folder, a damaged file, or tensors that do not fit.
     """
     silence_transformers()
-    for file in _require_weight_files(folder):
-        check_file(file)
+    tensors = read_shards(_require_weight_files(folder))
     with loading_errors(folder):
         network, _ = from_pretrained_strictly(
             network_class,
-            folder,
             source=folder,
             may_drop=heads,
             may_miss=lambda key: key.startswith(fresh),
+            stored=tensors,
             config=config,
+            state_dict=tensors,
             dtype=torch.float32,
         )
     return network.train()

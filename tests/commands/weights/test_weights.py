@@ -1,6 +1,8 @@
 """`guidino weights`: list, where, import and download, through the real command line."""
 
 import json
+import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -176,3 +178,67 @@ def test_hints_of_commands_without_set_do_not_mention_it(
     assert outcome.code == 4
     assert "--set" not in outcome.stderr
     assert hint in " ".join(outcome.stderr.split())
+
+
+@pytest.mark.parametrize("name", ["meta.pth", "renamed.pth"])
+def test_satellite_weights_state_their_own_statistics(
+    name: str, guidino: Callable[..., Any], meta_file: Path, tmp_path: Path
+) -> None:
+    source = meta_file.rename(tmp_path / name)
+    line = "images are normalised with mean 0.43 0.411 0.296, std 0.213 0.156 0.143"
+    assert line in guidino("weights", "import", source, "-o", tmp_path / "out").stdout
+    assert line in guidino("weights", "verify", source).stdout
+    assert line in guidino("weights", "verify", tmp_path / "out").stdout
+    written = json.loads((tmp_path / "out" / "preprocessor_config.json").read_text())
+    assert (written["image_mean"], written["image_std"]) == ([0.430, 0.411, 0.296], [0.213, 0.156, 0.143])
+
+
+def test_statistics_given_to_import_replace_those_of_the_weights(
+    guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path
+) -> None:
+    arguments = ("weights", "import", wide_folder, "-o", tmp_path / "out")
+    given = ("--mean", "0.1,0.2,0.3", "--std", "0.4,0.5,0.6")
+    assert "mean 0.1 0.2 0.3, std 0.4 0.5 0.6" in guidino(*arguments, *given).stdout
+    for wrong in (given[:2], given[2:], ("--mean", "a,b,c", "--std", "1,1,1"), ("--mean", "1,1,1", "--std", "0,1,1")):
+        outcome = guidino(*arguments, "--overwrite", *wrong)
+        assert outcome.code == 2
+        assert "expected both, as three numbers" in outcome.stderr
+
+
+def test_a_disk_that_fills_up_during_import_ends_with_7_and_leaves_nothing(
+    guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        outcome = guidino("weights", "import", wide_folder, "-o", tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert outcome.code == 7
+    assert "out: cannot be written (" in outcome.stderr
+    assert not [path for path in tmp_path.iterdir() if "out" in path.name]
+
+
+def test_running_out_of_memory_while_loading_ends_with_7(
+    guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    for name in ("require_plausible_size", "from_pretrained_strictly", "read_shards"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"guidino_cli.models.pretrained.loading.{name}", fail)
+            outcome = guidino("weights", "import", wide_folder, "-o", tmp_path / "out")
+        assert outcome.code == 7
+        assert "not enough memory" in outcome.stderr
+
+
+def test_offline_forbids_the_hub_for_the_whole_process(wide_folder: Path) -> None:
+    code = (
+        "import os, sys; from guidino_cli.cli import app; "
+        "app(['weights', 'verify', sys.argv[1], '--offline'], standalone_mode=False); "
+        "from huggingface_hub import constants; "
+        "sys.exit(not (os.environ['HF_HUB_OFFLINE'] == '1' and constants.HF_HUB_OFFLINE))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    subprocess.run([sys.executable, "-c", code, str(wide_folder)], env=environment, check=True, capture_output=True)

@@ -17,6 +17,8 @@ from guidino_cli.models.composed import Model
 def test_the_facts_name_the_backbone_and_the_data_by_their_hashes(run: RunFolder) -> None:
     facts = run.facts()
     assert len(facts["backbone"]["sha256"]) == 64
+    assert facts["backbone"]["mean"] == [0.485, 0.456, 0.406]
+    assert facts["backbone"]["std"] == [0.229, 0.224, 0.225]
     assert len(facts["data"]["sha256"]) == 64
     assert facts["packages"]["torch"] == torch.__version__
 

@@ -62,6 +62,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         config = getattr(transformers, f"{family.network}Config")(**family.settings)
         saved[name] = tmp_path_factory.mktemp(name.replace(" ", "-"))
         getattr(transformers, f"{family.network}Model")(config).save_pretrained(saved[name])
+        if family.backbone == "vit":
+            half = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+            (saved[name] / "preprocessor_config.json").write_text(json.dumps(half))
     return saved
 
 
@@ -180,20 +183,45 @@ def test_the_third_stage_of_a_convnext_has_stride_16_without_the_fourth(load: Lo
     assert len(backbone.convnext.model.stages) == 3
 
 
-@pytest.mark.parametrize(("name", "mean"), [("vit", 0.5), ("siglip", 0.5), ("dinov2", 0.485), ("clip", 0.48145466)])
-def test_families_are_normalised_with_their_own_statistics(name: str, mean: float, load: Load) -> None:
-    assert float(load(name).normalizer.mean[0, 0]) == pytest.approx(mean)
+@pytest.mark.parametrize("name", ["dinov3", "dinov3 convnext", "dinov2", "dinov2 registers"])
+def test_dino_folders_without_statistics_have_those_of_imagenet(name: str, load: Load) -> None:
+    assert load(name).normalizer.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
 
 
-def test_statistics_in_the_folder_take_precedence(load: Load, folders: dict[str, Path]) -> None:
+@pytest.mark.parametrize("name", ["vit", "deit", "beit", "vit msn", "clip", "siglip"])
+def test_other_vits_without_statistics_are_refused(
+    name: str, folders: dict[str, Path], tmp_path: Path, load: Load
+) -> None:
+    (folders[name] / "preprocessor_config.json").rename(tmp_path / "kept.json")
+    try:
+        with pytest.raises(WeightsError, match=r"expected preprocessor_config\.json .*weights import .* --mean 0\.485"):
+            load(name)
+    finally:
+        (tmp_path / "kept.json").rename(folders[name] / "preprocessor_config.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "mean", "std"),
+    [
+        ({"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}, [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]),
+        ({"do_normalize": False}, [0, 0, 0], [1, 1, 1]),
+        # 2 x - 1 written as (x 255 / 127.5 - 1) / 1.
+        ({"rescale_factor": 1 / 127.5, "image_mean": [1, 1, 1], "image_std": [1, 1, 1]}, [0.5] * 3, [0.5] * 3),
+        ({"do_rescale": False, "image_mean": [51] * 3, "image_std": [102] * 3}, [0.2] * 3, [0.4] * 3),
+    ],
+)
+def test_statistics_in_the_folder_take_precedence(
+    content: dict[str, Any], mean: list[float], std: list[float], load: Load, folders: dict[str, Path]
+) -> None:
     path = folders["vit msn"] / "preprocessor_config.json"
-    path.write_text(json.dumps({"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}))
+    before = path.read_text()
+    path.write_text(json.dumps(content))
     try:
         normalizer = load("vit msn").normalizer
     finally:
-        path.unlink()
-    torch.testing.assert_close(normalizer.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]))
-    torch.testing.assert_close(normalizer.std.flatten(), torch.tensor([0.4, 0.5, 0.6]))
+        path.write_text(before)
+    torch.testing.assert_close(normalizer.mean.flatten(), torch.tensor(mean, dtype=torch.float32))
+    torch.testing.assert_close(normalizer.std.flatten(), torch.tensor(std, dtype=torch.float32))
 
 
 def test_a_size_selects_official_weights() -> None:
