@@ -4,11 +4,16 @@ import hashlib
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from guidino_cli.errors import ResourceError
+
+_RESERVED_NAMES = {"CON", "PRN", "AUX", "NUL"} | {
+    f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10)
+}
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -71,6 +76,23 @@ def lines_sha256(lines: Iterable[str]) -> str:
     for line in lines:
         digest.update(f"{line}\n".encode())
     return digest.hexdigest()
+
+
+def describe_unsafe_name(name: str) -> str:
+    """Why a name cannot be the stem of a file in any folder and on any system; "" if it can.
+
+    Separators and `..` would lead out of the folder, control characters (ANSI sequences, newlines) would change what a
+    terminal or a list shows, and Windows reserves some names.
+    """
+    if not name.strip() or name.startswith("."):
+        return "is empty or begins with a dot"
+    if set(name) & set('/\\:*?"<>|'):
+        return 'holds one of / \\ : * ? " < > |'
+    if any(unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for character in name):
+        return "holds a control character"
+    if name.split(".")[0].rstrip().upper() in _RESERVED_NAMES:
+        return "is a name that Windows reserves"
+    return ""
 
 
 def relative_posix(path: Path, folder: Path) -> str:

@@ -48,6 +48,8 @@ def run(source: Path, options: PrepareOptions) -> None:
 def _parse_options(source: Path, options: PrepareOptions) -> PreparationConfig:
     if options.normal not in {"include", "exclude"}:
         raise ConfigError(f"--normal {options.normal}: expected include or exclude")
+    if options.exif not in {None, "apply", "ignore"}:
+        raise ConfigError(f"--exif {options.exif}: expected apply or ignore")
     if options.binary and options.threshold is not None:
         raise ConfigError("--binary and --threshold contradict each other; give one")
     name = options.name or (source.stem if source.is_file() else source.resolve().name)

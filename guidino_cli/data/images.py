@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from guidino_cli.data.deep import deep_mode, is_deep, read_deep, rescale_to_uint8
 from guidino_cli.errors import DataError, UserError
@@ -131,6 +131,26 @@ def read_labels(path: Path) -> tuple[np.ndarray, Geometry]:
             values = _alpha_or_colours(values)
         values = merge_equal_channels(values)
     return values, Geometry.of_pixels(str(path), values.shape[:2])
+
+
+def read_orientation(path: Path) -> int:
+    """EXIF orientation of a file, 1 (as stored) to 8; 1 without a valid tag.
+
+    Raises:
+        DataError: The file cannot be read as an image.
+    """
+    with pillow_errors(path), Image.open(path) as file:
+        orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
+    return int(orientation) if orientation in range(1, 9) else 1
+
+
+def turn(values: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn or mirror (H, W, ...) as an EXIF orientation of 1 to 8 tells viewers to."""
+    if orientation >= 5:
+        values = values.swapaxes(0, 1)
+    # 5 and 8 begin with the other corner of the transposed array than 6 and 7.
+    flips = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}.get(orientation, ())
+    return np.flip(values, flips) if flips else values
 
 
 def read_palette(path: Path) -> np.ndarray | None:

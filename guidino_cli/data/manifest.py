@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from guidino_cli.errors import DataError
-from guidino_cli.files import relative_posix, write_text
+from guidino_cli.files import describe_unsafe_name, relative_posix, write_text
 from guidino_cli.types import Case
 
 MANIFEST_FORMAT = 1
@@ -105,8 +105,15 @@ def _case_to_json(case: Case, folder: Path) -> dict[str, Any]:
 
 
 def _case_from_json(item: dict[str, Any], folder: Path) -> Case:
+    name = item["id"]
+    if not isinstance(name, str) or (problem := describe_unsafe_name(name)):
+        reason = problem if isinstance(name, str) else "is no text"
+        raise DataError(
+            f"{folder / MANIFEST_NAME}: the case id {name!r} {reason}, and files are named by it; "
+            "run `guidino prepare` again"
+        )
     return Case(
-        id=item["id"],
+        id=name,
         image=folder / item["image"],
         mask=None if item["mask"] is None else folder / item["mask"],
         split=item["split"],

@@ -37,6 +37,12 @@ class PrepareOptions:
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out cases that cannot be used; ends with exit code 6.")
     ] = False
+    exif: Annotated[
+        str | None,
+        typer.Option(
+            help="Masks of images turned by EXIF: apply (drawn on the turned image) or ignore (on the stored one)."
+        ),
+    ] = None
     copy: Annotated[
         bool, typer.Option("--copy", help="Copy the images; without it they are referenced where they are.")
     ] = False

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 from guidino_cli.data.deep import is_deep
-from guidino_cli.data.images import drop_alpha, open_image, read_deep_values
+from guidino_cli.data.images import drop_alpha, is_image, open_image, read_deep_values, read_orientation, turn
 from guidino_cli.data.masks.values import Histogram, read_with_histogram
 from guidino_cli.errors import DataError
-from guidino_cli.files import file_sha256
+from guidino_cli.files import describe_unsafe_name, file_sha256
 from guidino_cli.preparation.duplicates import difference_hash, thumbnail
 from guidino_cli.preparation.types import DiscoveredDataset, ImageMaskPair
 from guidino_cli.progress import pluralize
@@ -31,6 +31,7 @@ class ImageProperties:
         dhash: (4,) uint64 difference hash.
         small: (1024,) uint8 thumbnail.
         is_flat: Whether all pixels are equal.
+        orientation: EXIF orientation, 1 to 8; 1 is as stored.
     """
 
     size_hw: tuple[int, int]
@@ -39,6 +40,7 @@ class ImageProperties:
     dhash: np.ndarray
     small: np.ndarray
     is_flat: bool
+    orientation: int = 1
 
     @property
     def is_deep(self) -> bool:
@@ -59,6 +61,7 @@ class PackedMask:
     shape: tuple[int, ...]
     dtype: str
     histogram: Histogram
+    orientation: int = 1
 
     def values(self) -> np.ndarray:
         """Decompress to (H, W) or (H, W, 3)."""
@@ -86,16 +89,27 @@ def inspect_image(path: Path) -> ImageProperties:
         dhash=difference_hash(grey),
         small=thumbnail(grey),
         is_flat=low == high,
+        orientation=read_orientation(path),
     )
 
 
-def inspect_masks(paths: Sequence[Path], *, in_colour: bool = False) -> list[PackedMask]:
-    """Decode the masks of one image, usually one; palettes as their colours if `in_colour`.
+def inspect_masks(paths: Sequence[Path], *, in_colour: bool = False, orientation: int = 1) -> list[PackedMask]:
+    """Decode the masks of one image, usually one.
+
+    Args:
+        paths: Mask files.
+        in_colour: Read palettes as their colours.
+        orientation: EXIF orientation by which masks without a tag of their own are turned.
 
     Raises:
         DataError: One of them cannot be read in full.
     """
-    return [_pack_mask(*read_with_histogram(path, in_colour=in_colour)) for path in paths]
+    packed = []
+    for path in paths:
+        values, histogram = read_with_histogram(path, in_colour=in_colour)
+        own = read_orientation(path) if is_image(path) else 1
+        packed.append(_pack_mask(turn(values, orientation) if own == 1 else values, histogram, own))
+    return packed
 
 
 def merge_masks(labels: Sequence[np.ndarray]) -> np.ndarray:
@@ -112,8 +126,8 @@ def merge_masks(labels: Sequence[np.ndarray]) -> np.ndarray:
     return np.maximum.reduce(list(labels))
 
 
-def _pack_mask(values: np.ndarray, counts: Histogram) -> PackedMask:
-    return PackedMask(zlib.compress(values.tobytes(), 1), values.shape, values.dtype.str, counts)
+def _pack_mask(values: np.ndarray, counts: Histogram, orientation: int) -> PackedMask:
+    return PackedMask(zlib.compress(values.tobytes(), 1), values.shape, values.dtype.str, counts, orientation)
 
 
 def _stretch_to_grey(values: np.ndarray) -> Image.Image:
@@ -186,8 +200,24 @@ def check_pair(pair: ImageMaskPair, images: Sequence[ImageProperties], masks: Se
     return findings
 
 
+def is_orientation_clear(image: ImageProperties, masks: Sequence[PackedMask]) -> bool:
+    """Whether masks surely fit their image: EXIF does not turn it, or turns the masks too, or the size tells."""
+    tells_by_size = image.orientation >= 5 and image.size_hw[0] != image.size_hw[1]
+    return image.orientation == 1 or tells_by_size or all(mask.orientation != 1 for mask in masks)
+
+
+def ask_orientation(images: Sequence[Path]) -> Finding:
+    """Ask whether masks were drawn on images as EXIF turns them or as they are stored."""
+    return Finding(
+        "error",
+        f"{pluralize(len(images), 'image')} turned by the EXIF tag, with masks that have no tag "
+        f"({format_items(images)}); give --exif apply if the masks were drawn on the turned images, --exif ignore if "
+        "on the stored ones",
+    )
+
+
 def check_image_properties(properties: dict[str, ImageProperties]) -> list[Finding]:
-    """Report images of more than 8 bits, with an alpha channel, or of one colour.
+    """Report images of more than 8 bits, with an alpha channel, turned by EXIF, or of one colour.
 
     Args:
         properties: Case id -> properties of its first image.
@@ -195,6 +225,7 @@ def check_image_properties(properties: dict[str, ImageProperties]) -> list[Findi
     deep = [case for case, item in properties.items() if item.is_deep]
     alpha = [case for case, item in properties.items() if item.has_alpha]
     flat = [case for case, item in properties.items() if item.is_flat]
+    turned = [case for case, item in properties.items() if item.orientation != 1]
     remarks = [
         Finding(
             "note",
@@ -204,9 +235,10 @@ def check_image_properties(properties: dict[str, ImageProperties]) -> list[Findi
         Finding(
             "note", f"{pluralize(len(alpha), 'image')} with an alpha channel, which is dropped: {format_items(alpha)}"
         ),
+        Finding("note", f"{pluralize(len(turned), 'image')} turned by the EXIF tag: {format_items(turned)}"),
         Finding("warning", f"{pluralize(len(flat), 'image')} of one colour throughout: {format_items(flat)}"),
     ]
-    return [remark for remark, cases in zip(remarks, (deep, alpha, flat), strict=True) if cases]
+    return [remark for remark, cases in zip(remarks, (deep, alpha, turned, flat), strict=True) if cases]
 
 
 def check_foreground(pixels: dict[str, np.ndarray]) -> list[Finding]:
@@ -239,8 +271,9 @@ def _check_ids(pairs: Sequence[ImageMaskPair]) -> list[Finding]:
     named: dict[str, list[str]] = {}
     for pair in pairs:
         named.setdefault(pair.id.lower(), []).append(pair.id)
-        if not pair.id or pair.id.startswith(".") or set(pair.id) & set('/\\:*?"<>|'):
-            findings.append(Finding("error", f"the case id '{pair.id}' cannot be a file name: rename it"))
+        if problem := describe_unsafe_name(pair.id):
+            text = f"the case id {pair.id!r} cannot be a file name, it {problem}: rename it"
+            findings.append(Finding("error", text))
     for ids in named.values():
         if len(ids) > 1:
             findings.append(

@@ -15,12 +15,14 @@ from guidino_cli.preparation.checks import (
     Finding,
     ImageProperties,
     PackedMask,
+    ask_orientation,
     check_foreground,
     check_image_properties,
     check_names,
     check_pair,
     inspect_image,
     inspect_masks,
+    is_orientation_clear,
     merge_masks,
 )
 from guidino_cli.preparation.duplicates import (
@@ -68,9 +70,15 @@ def prepare_dataset(
     findings = check_names(dataset, allow_unpaired=config.options.allow_unpaired)
     codes = config.classes.codes if config.classes else None
     in_colour = any(isinstance(code, tuple) for code in codes or ())
-    inspected = map_in_threads(lambda pair: _inspect(pair, in_colour=in_colour), dataset.pairs, "checking")
+    exif = config.options.exif
+    inspected = map_in_threads(
+        lambda pair: _inspect(pair, in_colour=in_colour, turn_masks=exif == "ignore"), dataset.pairs, "checking"
+    )
     findings += [finding for item in inspected for finding in item.findings]
     good = [item for item in inspected if not item.findings]
+    unclear = [item.pair.images[0] for item in good if not is_orientation_clear(item.images[0], item.masks)]
+    if unclear and exif is None:
+        findings.append(ask_orientation(unclear))
     if not good:
         _raise_on_problems(source, [*findings, Finding("error", f"{source}: no usable pair of image and mask")], config)
     try:
@@ -117,7 +125,7 @@ def prepare_dataset(
     return summary, [finding for finding in findings if finding.kind == "bad"]
 
 
-def _inspect(pair: ImageMaskPair, *, in_colour: bool) -> InspectedPair:
+def _inspect(pair: ImageMaskPair, *, in_colour: bool, turn_masks: bool) -> InspectedPair:
     findings: list[Finding] = []
     images: list[ImageProperties] = []
     packed: list[PackedMask] = []
@@ -125,8 +133,9 @@ def _inspect(pair: ImageMaskPair, *, in_colour: bool) -> InspectedPair:
         images = [inspect_image(path) for path in pair.images]
     except DataError as error:
         findings.append(Finding("bad", str(error), pair.id))
+    orientation = images[0].orientation if images and turn_masks else 1
     try:
-        packed = inspect_masks(pair.masks, in_colour=in_colour)
+        packed = inspect_masks(pair.masks, in_colour=in_colour, orientation=orientation)
     except DataError as error:
         findings.append(Finding("bad", str(error), pair.id))
     if not findings:

@@ -288,3 +288,38 @@ def test_an_interrupted_run_leaves_nothing(source: Path, tmp_path: Path, monkeyp
 def test_contradicting_options_are_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="contradict"):
         prepare.run(source, PrepareOptions(out=tmp_path / "out", binary=True, threshold=100))
+
+
+def _turned(tmp_path: Path, orientation: int) -> Path:
+    """Three images turned by EXIF, with masks (16 x 16 from column 10, row 8) without a tag."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for index in range(3):
+        _image(tmp_path / "src" / "images" / f"c{index}.jpg", seed=index, exif=exif)
+        _mask(tmp_path / "src" / "masks" / f"c{index}.png")
+    return tmp_path / "src"
+
+
+def test_masks_without_a_tag_of_images_turned_by_exif_are_asked_about(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"3 images turned.*images/c0\.jpg.*--exif apply.*--exif ignore"):
+        prepare.run(_turned(tmp_path, 3), PrepareOptions(out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("exif", "first_column"), [("apply", 10), ("ignore", 14)])
+def test_exif_decides_whether_masks_are_turned_with_their_images(
+    tmp_path: Path, exif: str, first_column: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare.run(_turned(tmp_path, 3), PrepareOptions(out=tmp_path / "out", exif=exif))
+    mask = read_label_map(tmp_path / "out" / "masks" / "c0.png")
+    # Columns 10..25 of 40, turned by 180 degrees: 14..29.
+    assert np.flatnonzero(mask.any(axis=0))[0] == first_column
+    assert "3 images turned by the EXIF tag" in capsys.readouterr().out
+
+
+def test_the_size_of_a_mask_tells_that_it_was_drawn_on_the_stored_image(tmp_path: Path) -> None:
+    source = _turned(tmp_path, 6)
+    with pytest.raises(DataError):
+        prepare.run(source, PrepareOptions(out=tmp_path / "out"))
+    prepare.run(source, PrepareOptions(out=tmp_path / "out", exif="ignore"))
+    assert read_label_map(tmp_path / "out" / "masks" / "c0.png").shape == (40, 32)

@@ -12,6 +12,7 @@ from guidino_cli.data.images import (
     read_image,
     read_label_map,
     read_labels,
+    turn,
     write_label_map,
     write_label_rows,
 )
@@ -188,3 +189,12 @@ def test_several_frames_or_pages_are_refused_as_image_and_as_mask(tmp_path: Path
     for read in (read_image, read_labels):
         with pytest.raises(DataError, match=r"has 2 (frames|pages), expected one"):
             read(path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turning_an_array_equals_what_pillow_does_by_the_tag(tmp_path: Path, orientation: int) -> None:
+    values = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = _saved(tmp_path, Image.fromarray(values), exif=exif)
+    assert turn(values, orientation).tolist() == read_labels(path)[0].tolist()

@@ -9,6 +9,7 @@ import pytest
 
 from guidino_cli.data.manifest import Manifest, load_manifest, require_cases, save_manifest
 from guidino_cli.errors import DataError
+from guidino_cli.files import describe_unsafe_name
 
 Maker = Callable[..., Path]
 
@@ -118,3 +119,19 @@ def test_cases_are_immutable(make_data: Maker) -> None:
     assert replace(case, split="test").split == "test"
     with pytest.raises(AttributeError):
         case.split = "test"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "name", ["../../x", "/tmp/x", "a/b", "a\\b", "..", "", "a\nb", "\x1b[31mred", "NUL", "com1.x", "a\u202eb", 3]
+)
+def test_a_case_id_that_is_no_plain_name_is_refused(tmp_path: Path, name: object) -> None:
+    case = {"id": name, "image": "a.png", "mask": None, "split": "train", "fold": None, "group": "a"}
+    case |= {"size_hw": [1, 1], "foreground": None}
+    content = {"format": 1, "name": "x", "classes": ["background", "x"], "cases": [case], "source": {}}
+    (tmp_path / "cases.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="the case id"):
+        load_manifest(tmp_path)
+
+
+def test_a_case_id_of_any_script_with_spaces_and_dots_is_accepted(tmp_path: Path) -> None:
+    assert describe_unsafe_name("patient 7.v2 (Übersicht) 画像") == ""
