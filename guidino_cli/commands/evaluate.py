@@ -18,6 +18,7 @@ from guidino_cli.evaluation.gates import (
     check_gates,
     load_report,
     parse_gate,
+    require_baseline_metrics,
 )
 from guidino_cli.evaluation.matching import attach_images, match_predictions
 from guidino_cli.evaluation.report.files import dump_json, to_json
@@ -43,7 +44,7 @@ def run(predictions: Path, truth: Path, options: EvaluateOptions) -> None:
     config = parse_options(options, [gate.metric for gate in gates], backend=options.backend)
     require_report_folder(options, [predictions, truth])
     if options.baseline is not None:
-        load_report(options.baseline)
+        require_baseline_metrics(load_report(options.baseline), config.metrics, options.baseline)
     truths = load_truths(truth, options)
     pairing = read_pairs(options.pairs) if options.pairs is not None else match_predictions(predictions, truths)
     if options.images is not None:

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from guidino_cli.errors import ConfigError, DataError, unknown_name
 from guidino_cli.evaluation.summary import EvaluationResult, get_score
-from guidino_cli.metrics import METRICS
+from guidino_cli.evaluation.types import ScoringConfig
+from guidino_cli.metrics import LESION_METRICS, METRICS
 
 GateStatistic = Literal["mean", "ci-low", "worst"]
 
@@ -83,8 +84,25 @@ def check_gates(gates: Sequence[Gate], result: EvaluationResult, on: str) -> lis
     return [_evaluate_gate(gate, result, on) for gate in gates]
 
 
+def require_baseline_metrics(baseline: Mapping[str, Any], metrics: Sequence[str], path: Path) -> None:
+    """Require that every metric of a baseline is measured again, because one left out might have become worse.
+
+    Raises:
+        ConfigError: A metric of the baseline is not among `metrics`.
+    """
+    before = list(dict.fromkeys(str(line["metric"]) for line in baseline["summary"]))
+    left_out = [name for name in before if name not in metrics]
+    if left_out:
+        wanted = ",".join(dict.fromkeys([*metrics, *left_out]))
+        raise ConfigError(
+            f"--baseline {path}: has {', '.join(left_out)}, not among the metrics asked for; give --metrics {wanted}"
+        )
+
+
 def check_baseline(result: EvaluationResult, report: Path, max_drop: float) -> list[GateResult]:
     """Check that no share of the headline is more than `max_drop` below an earlier report of the same cases.
+
+    A value that is missing, infinite or no number fails, and so does a report that was made with other settings.
 
     Raises:
         DataError: The file is not a report.
@@ -96,13 +114,38 @@ def check_baseline(result: EvaluationResult, report: Path, max_drop: float) -> l
     for metric in result.config.metrics:
         if METRICS[metric].kind != "share" or metric not in baseline_rows:
             continue
-        before, now = baseline_rows[metric]["mean"], result.statistics(result.headline, metric).mean
+        before, now = _finite(baseline_rows[metric]["mean"]), result.statistics(result.headline, metric).mean
         drop = math.nan if before is None or reason else before - now
-        passed = not math.isnan(drop) and drop <= max_drop
+        passed = math.isfinite(drop) and drop <= max_drop
         note = reason or f"{before if before is None else round(before, 4)} before, {now:.4f} now"
         results.append(GateResult(f"{metric} drop <= {max_drop:g}", drop, passed, note))
     note = f"{report.name} has none of these metrics"
     return results or [GateResult(f"drop <= {max_drop:g}", math.nan, False, note)]
+
+
+def _finite(value: object) -> float | None:
+    """A number of a report that may be compared; None for null, infinity and anything else."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None  # type: ignore[arg-type]
+
+
+def scoring_settings(config: ScoringConfig) -> dict[str, Any]:
+    """Every setting that changes the meaning of a metric; recorded in reports and compared with a baseline."""
+    options = config.options
+    return {
+        "tolerance": options.tolerance,
+        "lesion_iou": options.lesion_iou,
+        "spacing": None if config.spacing is None else list(config.spacing),
+        "regions": options.regions,
+        "classes": options.classes,
+        "pred_classes": options.pred_classes,
+        "binary": options.binary,
+        "threshold": options.threshold,
+        "pred_threshold": options.pred_threshold,
+        "ignore_label": options.ignore_label,
+        "resample": options.resample,
+        "ignore_headers": options.ignore_headers,
+    }
 
 
 def load_report(path: Path) -> dict[str, Any]:
@@ -113,7 +156,7 @@ def load_report(path: Path) -> dict[str, Any]:
     """
     path = path / "report.json" if path.is_dir() else path
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
         for key in ("schema", "summary", "headline", "policy", "cases"):
             report[key]
         return dict(report)
@@ -121,6 +164,10 @@ def load_report(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: cannot be read ({error.strerror}); it is written by `guidino evaluate -o`") from error
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: is not a report of `guidino evaluate` ({type(error).__name__}: {error})") from error
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"holds {name}, expected numbers")
 
 
 def _evaluate_gate(gate: Gate, result: EvaluationResult, on: str) -> GateResult:
@@ -160,5 +207,32 @@ def _reason_incomparable(result: EvaluationResult, baseline: Mapping[str, Any]) 
     if cases != baseline_cases:
         return f"other cases: {len(cases - baseline_cases)} are new, {len(baseline_cases - cases)} are gone"
     if result.config.policy.to_json() != baseline["policy"]:
-        return "made with another policy"
+        return "made with another policy or definition of HD95"
+    if result.headline != baseline["headline"]:
+        return f"made with other classes: it is about {baseline['headline']}, this about {result.headline}"
+    now, before = scoring_settings(result.config), _baseline_settings(baseline)
+    metrics = set(result.config.metrics)
+    if "nsd" not in metrics:
+        now.pop("tolerance")
+    if not metrics & LESION_METRICS:
+        now.pop("lesion_iou")
+    changed = [name for name, value in now.items() if name in before and before[name] != value]
+    if changed:
+        listed = ", ".join(f"{name} {before[name]}, now {now[name]}" for name in changed)
+        return f"made with other settings: {listed}"
     return ""
+
+
+def _baseline_settings(baseline: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings of a report; those of version 0.1.0 stand in several places, and some were not recorded."""
+    if isinstance(baseline.get("settings"), dict):
+        return dict(baseline["settings"])
+    known = {name: baseline[name] for name in ("ignore_label", "resample", "ignore_headers") if name in baseline}
+    definitions = baseline.get("definitions")
+    if isinstance(definitions, dict):
+        known |= {
+            name: definitions[key]
+            for name, key in (("tolerance", "nsd_tolerance"), ("lesion_iou", "lesion_iou"))
+            if key in definitions
+        }
+    return known

@@ -1,7 +1,7 @@
 """Confusion counts and metrics of one prediction, for each target."""
 
 from collections.abc import Callable
-from math import hypot, nan
+from math import hypot, log2, nan
 
 import numpy as np
 
@@ -95,9 +95,10 @@ def score_case(pair: Pair, config: ScoringConfig) -> CaseResult:
 
 
 def failed_case(pair: Pair, config: ScoringConfig, note: str) -> CaseResult:
-    """Result of a case that could not be scored: shares are 0, distances unknown."""
+    """Result of a case that could not be scored: shares are 0; `summary.aggregate` sets distances and bits to their
+    worst, which depends on the size of the images."""
     scores = tuple(
-        Score(target.name, "failed", None, _apply_policy("failed", {}, nan, config)) for target in config.targets
+        Score(target.name, "failed", None, _apply_policy("failed", {}, nan, nan, config)) for target in config.targets
     )
     return CaseResult(pair, scores, None, None, "mm" if config.spacing else "px", note)
 
@@ -150,13 +151,31 @@ def _score(
     if wanted & INSTANCE_METRICS and status != "both_empty":
         measured |= instance_metrics(prediction, truth)
     diagonal = hypot(*(size * step for size, step in zip(true.shape, spacing, strict=True)))
-    return Score(target.name, status, counts, _apply_policy(status, measured, diagonal, config), lesions, deviation)
+    if config.policy.rule_for(status, "error") is not None and status in {"missing", "failed"}:
+        measured |= _worst_unbounded(counts, wanted)
+    values = _apply_policy(status, measured, diagonal, log2(true.size), config)
+    return Score(target.name, status, counts, values, lesions, deviation)
+
+
+def _worst_unbounded(counts: ConfusionCounts, wanted: set[str]) -> dict[str, float]:
+    """Worst size error of an unusable prediction: that of a prediction of the whole image, at least 1."""
+    if "size_error" not in wanted or not counts.true:
+        return {}
+    return {"size_error": max(1.0, (counts.fp + counts.tn) / counts.true)}
 
 
 def _apply_policy(
-    status: ScoreStatus, measured: dict[str, float], diagonal: float, config: ScoringConfig
+    status: ScoreStatus, measured: dict[str, float], diagonal: float, bits: float, config: ScoringConfig
 ) -> dict[str, float]:
-    """Metrics after the policy, which replaces values that were not measured and may leave the case out."""
+    """Metrics after the policy, which replaces values that were not measured and may leave the case out.
+
+    Args:
+        status: Why there may be nothing to measure.
+        measured: Values by metric.
+        diagonal: Worst distance.
+        bits: Worst variation of information: that of n pixels is at most log2(n).
+        config: Metrics and policy.
+    """
     values = {}
     for name in config.metrics:
         metric = METRICS[name]
@@ -165,8 +184,8 @@ def _apply_policy(
         if rule == "exclude":
             value = nan
         elif rule is not None and (np.isnan(value) or status in {"missing", "failed"}):
-            # Bits have no worst value: an unusable prediction counts as an empty one, which was measured.
-            worst = {"share": 0.0, "error": 1.0, "distance": diagonal, "bits": value}[metric.kind]
+            error = max(1.0, value) if name == "size_error" and not np.isnan(value) else 1.0
+            worst = {"share": 0.0, "error": error, "distance": diagonal, "bits": bits}[metric.kind]
             value = metric.best if rule == "best" else worst
         values[name] = float(value)
     return values

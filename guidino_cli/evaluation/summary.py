@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from math import isnan, nan
+from math import hypot, isnan, log2, nan, prod
 
 import numpy as np
 
@@ -260,6 +260,7 @@ def aggregate(
     units = {case.unit for case in readable}
     if len(units) > 1:
         raise DataError("some masks have a voxel size in mm and some have none; give --spacing or score them apart")
+    cases = [case if case.shape is not None else _fill_unreadable(case, readable, config) for case in cases]
     absent = [name for name in (target.name for target in config.targets) if _is_absent(name, cases)]
     rows = _summarize_targets(config, cases, absent, groups)
     pooled = {target.name: _pool_counts(target.name, cases) for target in config.targets}
@@ -269,6 +270,27 @@ def aggregate(
         member_groups = None if groups is None else [groups[index] for index in members]
         parts[name] = _summarize_targets(config, [cases[index] for index in members], absent, member_groups)
     return EvaluationResult(config, cases, rows, pooled, units.pop(), absent, parts, len(set(groups or [])))
+
+
+def _fill_unreadable(case: CaseResult, readable: list[CaseResult], config: ScoringConfig) -> CaseResult:
+    """A case whose truth cannot be read, with the worst distances and bits that any case of the evaluation could have.
+
+    The size of its image is unknown: the largest readable one stands for it.
+    """
+    if config.policy.failed != "worst":
+        return case
+    grids = [(item.shape, item.spacing) for item in readable if item.shape is not None and item.spacing is not None]
+    diagonal = max(hypot(*(size * step for size, step in zip(shape, spacing, strict=True))) for shape, spacing in grids)
+    largest = max(prod(shape) for shape, _ in grids)
+    worst = {"distance": diagonal, "bits": log2(largest)}
+    scores = tuple(
+        replace(score, values={
+            name: worst.get(METRICS[name].kind, value) if isnan(value) else value
+            for name, value in score.values.items()
+        })
+        for score in case.scores
+    )  # fmt: skip
+    return replace(case, scores=scores)
 
 
 def _summarize_targets(

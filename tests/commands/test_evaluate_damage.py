@@ -102,14 +102,15 @@ def test_a_prediction_truncated_at_any_byte_is_a_failed_case(tmp_path: Path, run
         assert run("evaluate", masks, truth, "-o", tmp_path / "report", "--overwrite") == 6
 
 
-def test_a_damaged_truth_is_a_failed_case_without_a_distance(tmp_path: Path, run: Run) -> None:
+def test_a_damaged_truth_is_a_failed_case_at_the_distance_of_the_diagonal(tmp_path: Path, run: Run) -> None:
     truth = write(tmp_path / "truth", "0/1 PNG", {"a": MASK, "b": OTHER})
     masks = write(tmp_path / "masks", "0/1 PNG", {"a": MASK, "b": OTHER})
     (truth / "b.png").write_bytes(b"")
     assert run("evaluate", masks, truth, "-o", tmp_path / "report") == 6
     summary = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))["summary"]
     metrics = {line["metric"]: (line["mean"], line["used"], line["total"]) for line in summary}
-    assert metrics == {"iou": (0.5, 2, 2), "dice": (0.5, 2, 2), "hd95": (0.0, 1, 2)}
+    diagonal = (20**2 + 24**2) ** 0.5
+    assert metrics == {"iou": (0.5, 2, 2), "dice": (0.5, 2, 2), "hd95": (pytest.approx(diagonal / 2), 2, 2)}
 
 
 def test_no_readable_truth_is_an_error(tmp_path: Path, run: Run) -> None:

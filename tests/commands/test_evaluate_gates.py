@@ -118,6 +118,66 @@ def test_a_baseline_with_other_cases_fails(folders: Path, evaluate: Run) -> None
     assert evaluate("--baseline", folders / "old", "--max-drop", "1") == 8
 
 
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        (("--metrics", "dice,nsd", "--tolerance", "0.1"), ("--metrics", "dice,nsd", "--tolerance", "20")),
+        (("--metrics", "dice,lesion_f1"), ("--metrics", "dice,lesion_f1", "--lesion-iou", "0.9")),
+        ((), ("--spacing", "0.5")),
+        ((), ("--regions", "all=1")),
+        ((), ("--binary",)),
+        ((), ("--threshold", "0.5")),
+        ((), ("--pred-threshold", "0.5")),
+        ((), ("--ignore-label", "9")),
+        ((), ("--resample", "nearest")),
+        ((), ("--hd95", "max")),
+        ((), ("--policy", "nnunet")),
+    ],
+)
+def test_a_baseline_of_other_settings_fails(
+    folders: Path, evaluate: Run, before: tuple[str, ...], now: tuple[str, ...]
+) -> None:
+    assert evaluate(*before) == 0
+    (folders / "report").rename(folders / "old")
+    assert evaluate(*before, "--baseline", folders / "old") == 0
+    assert evaluate(*now, "--baseline", folders / "old", "--max-drop", "1") == 8
+
+
+def test_a_metric_of_the_baseline_that_is_not_measured_is_refused(
+    folders: Path, evaluate: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate("--metrics", "iou,dice") == 0
+    (folders / "report").rename(folders / "old")
+    assert evaluate("--metrics", "iou", "--baseline", folders / "old") == 2
+    assert "give --metrics iou,dice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("value", "code"), [("-Infinity", 3), ("-1e999", 8), ("null", 8), ('"0.1"', 8), ("true", 8)])
+def test_a_baseline_mean_that_is_no_number_never_passes(folders: Path, evaluate: Run, value: str, code: int) -> None:
+    assert evaluate("--metrics", "dice") == 0
+    (folders / "report").rename(folders / "old")
+    path = folders / "old" / "report.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["summary"][0]["mean"] = "VALUE"
+    path.write_text(json.dumps(content).replace('"VALUE"', value), encoding="utf-8")
+    assert evaluate("--metrics", "dice", "--baseline", folders / "old") == code
+
+
+def test_an_unchanged_result_passes_a_drop_of_zero(folders: Path, evaluate: Run) -> None:
+    assert evaluate() == 0
+    (folders / "report").rename(folders / "old")
+    assert evaluate("--baseline", folders / "old", "--max-drop", "0") == 0
+
+
+def test_unreadable_truths_count_as_the_diagonal_in_a_gate_on_distances(folders: Path, evaluate: Run) -> None:
+    """Case a is perfect (0 px); the truth of case b is lost, so its distance is the diagonal of 12 x 16, 20 px."""
+    (folders / "truth" / "b.png").write_bytes(b"lost")
+    assert evaluate("--max-hd95", "9.9") == 8
+    means = {row["metric"]: row["mean"] for row in report(folders)["summary"]}
+    assert means["hd95"] == 10
+    assert means["dice"] == 0.5
+
+
 def test_a_baseline_that_is_not_a_report_is_an_error(folders: Path, evaluate: Run) -> None:
     assert evaluate("--baseline", folders / "truth" / "a.png") == 3
 

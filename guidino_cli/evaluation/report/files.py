@@ -10,7 +10,7 @@ from typing import Any
 
 from guidino_cli import __version__
 from guidino_cli.evaluation.cases import Pairing
-from guidino_cli.evaluation.gates import GateResult
+from guidino_cli.evaluation.gates import GateResult, scoring_settings
 from guidino_cli.evaluation.report.text import DEFINITIONS
 from guidino_cli.evaluation.summary import (
     BOOTSTRAP_RESAMPLES,
@@ -89,6 +89,7 @@ def to_json(
             "warnings": pairing.warnings,
         },
         "policy": config.policy.to_json(),
+        "settings": scoring_settings(config),
         "definitions": {
             "hd95": DEFINITIONS[config.policy.hd95],
             "border": "pixels with a 4- (6-) neighbour outside the mask; beyond the image is outside",
