@@ -4,6 +4,7 @@ import gzip
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 from guidino_cli.data.regions import RegionReader
 from guidino_cli.errors import DataError
 from guidino_cli.files import write_atomically
+from guidino_cli.progress import log_warning
 from guidino_cli.types import Geometry
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii")
@@ -146,9 +148,27 @@ def _drop_last_axes(values: np.ndarray) -> np.ndarray:
 
 def _geometry(path: Path, image: Any, shape: tuple[int, ...]) -> Geometry:
     scale = MM_PER_UNIT[image.header.get_xyzt_units()[0]]
-    spacing = tuple(float(size) * scale for size in image.header.get_zooms()[: len(shape)])
     affine = np.diag([scale, scale, scale, 1.0]) @ np.asarray(image.affine, dtype=np.float64)
+    stated = tuple(float(size) * scale for size in image.header.get_zooms()[: len(shape)])
+    # Positions come from the affine, so lengths must too: pixdim may contradict it.
+    spacing = tuple(float(size) for size in np.linalg.norm(affine[:3, :3], axis=0)[: len(shape)])
+    if not np.allclose(spacing, stated, rtol=_SPACING_TOLERANCE) and all(size > 0 for size in spacing):
+        _warn_of_contradiction(str(path), stated, spacing)
     return Geometry(str(path), shape, spacing, "mm", affine)
+
+
+_SPACING_TOLERANCE = 1e-3
+"""Relative difference of voxel sizes that counts as rounding."""
+
+
+@lru_cache(maxsize=4096)
+def _warn_of_contradiction(path: str, stated: tuple[float, ...], spacing: tuple[float, ...]) -> None:
+    """Say once per file that its header gives two voxel sizes."""
+    first, second = (" x ".join(f"{size:.4g}" for size in sizes) for sizes in (stated, spacing))
+    log_warning(
+        f"{path}: its header contradicts itself: voxels are {first} mm by pixdim, {second} mm by the affine; "
+        "the affine is used"
+    )
 
 
 def _validate(path: Path, values: np.ndarray, geometry: Geometry) -> None:

@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from guidino_cli.data.volumes import SliceSettings, read_slices
+from guidino_cli.data.volumes import SliceSettings, read, read_labels, read_slices
 from guidino_cli.errors import DataError
 
 _WHOLE = SliceSettings(window=(0.0, 200.0), size=None, spacing_mm=1.0, least=0.0)
@@ -93,3 +93,15 @@ def test_a_damaged_or_flat_file_is_named(tmp_path: Path) -> None:
         next(read_slices(tmp_path / "bad.nii.gz", _WHOLE))
     with pytest.raises(DataError, match=r"flat\.nii: expected a grey three-dimensional volume"):
         next(read_slices(_save(tmp_path / "flat.nii", np.zeros((4, 4))), _WHOLE))
+
+
+def test_the_voxel_size_is_that_of_the_affine_and_a_contradiction_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = nibabel.Nifti1Image(np.ones((2, 2, 2), dtype=np.uint8), np.diag([0.7, 1.3, 5.0, 1.0]))
+    image.header["pixdim"][1:4] = 1
+    image.to_filename(tmp_path / "a.nii")
+    for reader in (read_labels, read, read):
+        _, geometry = reader(tmp_path / "a.nii")
+        assert geometry.spacing == pytest.approx((0.7, 1.3, 5.0))
+    assert capsys.readouterr().err.count("contradicts itself") == 1
