@@ -133,7 +133,7 @@ def _family(weights: str) -> str:
     path = Path(weights) / "config.json"
     try:
         kind = str(json.loads(path.read_text(encoding="utf-8"))["model_type"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         hint = "give a folder in Hugging Face layout, or set the teacher with --set distill.teacher=..."
         raise ConfigError(f"{path}: does not name the architecture ({error}); {hint}") from error
     return next((family for family in ("dinov3", "dinov2") if kind.startswith(family)), "vit")

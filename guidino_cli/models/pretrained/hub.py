@@ -148,7 +148,7 @@ def is_complete(folder: Path) -> bool:
         return (folder / "model.safetensors").is_file()
     try:
         shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         # Truncated by an interrupted copy.
         return False
     return all((folder / shard).is_file() for shard in shards)

@@ -57,8 +57,11 @@ def read_import_record(folder: Path) -> ImportRecord | None:
     if not path.is_file():
         return None
     try:
-        return ImportRecord(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        record = ImportRecord(**json.loads(path.read_text(encoding="utf-8")))
+        if not isinstance(record.features, list) or not all(type(value) in {int, float} for value in record.features):
+            raise ValueError("features are not a list of numbers")
+        return record
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise WeightsError(f"{path}: not readable ({error}); import the weights again") from error
 
 

@@ -90,3 +90,13 @@ def test_import_refuses_weights_whose_features_overflow(
     outcome = guidino("weights", "import", file, "-o", tmp_path / "out")
     assert outcome.code == 4
     assert "the features of a test image are NaN or infinite" in " ".join(outcome.stderr.split())
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"features": 1}', "[1]", ""])
+def test_verify_refuses_a_damaged_import_record_by_name(
+    text: str, guidino: Callable[..., Any], wide_folder: Path
+) -> None:
+    (wide_folder / "guidino.json").write_text(text)
+    outcome = guidino("weights", "verify", wide_folder)
+    assert outcome.code == 4
+    assert "guidino.json: not readable" in outcome.stderr

@@ -151,3 +151,10 @@ def test_a_run_does_not_need_the_initial_weights_of_its_segmenter(
     folder.save_weights(model)
     image = torch.rand(1, 3, 32, 32)
     assert torch.equal(load_run(folder.path)[0](image).logits[0], model(image).logits[0])
+
+
+def test_a_backbone_with_another_mean_than_in_training_is_refused(run: RunFolder) -> None:
+    facts = json.loads((run.path / "run.json").read_text())
+    _edit(run.path / "run.json", backbone={**facts["backbone"], "mean": [0.5, 0.5, 0.5]})
+    with pytest.raises(WeightsError, match=r"with mean \[0\.485, .*trained with \[0\.5, 0\.5, 0\.5\]"):
+        load_run(run.path)
