@@ -89,3 +89,9 @@ def test_labels_survive_resizing_to_the_network_and_back(resize: str, size: tupl
 def test_maps_of_the_right_size_are_returned_unchanged() -> None:
     maps = torch.rand(2, 5, 7)
     assert restore_to_source(maps, Geometry.of_pixels("a.png", (5, 7))) is maps
+
+
+def test_shrinking_an_image_averages_alternating_columns() -> None:
+    columns = np.zeros((8, 64, 3), dtype=np.uint8)
+    columns[:, ::2] = 255
+    assert np.abs(resize_image(columns, (8, 8)).astype(float) - 127.5).max() < 20

@@ -69,3 +69,10 @@ def test_pairs_that_share_an_image_are_one_component() -> None:
 def test_groups_with_a_common_image_are_joined() -> None:
     groups = {"a1": "A", "a2": "A", "b1": "B", "c1": "C"}
     assert merge_groups(groups, [["a2", "b1"]]) == {"a1": "A", "a2": "A", "b1": "A", "c1": "C"}
+
+
+def test_a_black_and_a_white_flat_picture_are_no_pair() -> None:
+    pictures = [Image.new("L", (40, 40), level) for level in (0, 255, 255)]
+    hashes = np.stack([difference_hash(picture) for picture in pictures])
+    small = np.stack([thumbnail(picture) for picture in pictures])
+    assert find_near_duplicates(hashes, small) == [(1, 2)]

@@ -121,3 +121,15 @@ def test_invalid_shares_are_refused(text: str) -> None:
 
 def test_shares_of_any_scale_sum_to_one() -> None:
     assert parse_ratios("7/1/2") == pytest.approx((0.7, 0.1, 0.2))
+
+
+def test_a_share_of_zero_gets_no_case() -> None:
+    pairs = [ImageMaskPair(f"c{index}", (Path("a.png"),), (Path("a.png"),)) for index in range(11)]
+    parts = stratified_group_split(pairs, {"train": 0.8, "val": 0.2, "test": 0.0}, seed=0)
+    assert set(parts.values()) == {"train", "val"}
+
+
+def test_a_table_of_groups_may_name_files_instead_of_cases(tmp_path: Path) -> None:
+    (tmp_path / "groups.csv").write_text("case,group\na.png,p1\n")
+    pair = ImageMaskPair("case_a", (Path("x/a.png"),), (Path("m/a.png"),))
+    assert assign_groups([pair], str(tmp_path / "groups.csv"))[0].group == "p1"

@@ -189,3 +189,23 @@ def test_lossy_masks_of_three_named_classes_get_no_table_of_their_noise() -> Non
     assert said.startswith("3 classes are named, but lossy masks with values around 3, 128, 250 cannot be read")
     assert "lossless PNG" in said
     assert "class_3" not in said
+
+
+@pytest.mark.parametrize("value", [3, -1, 0.5])
+def test_a_value_that_is_no_class_index_is_refused_on_reading(value: float) -> None:
+    rule = MaskRule("index", "named", 3)
+    assert _labels(rule, 0, 1, 2) == [0, 1, 2]
+    with pytest.raises(DataError, match=r"expected class indices 0\.\.2"):
+        _labels(rule, 0, value)
+
+
+def test_a_table_of_indices_reads_a_mask_of_one_bit_as_0_and_1() -> None:
+    assert _labels(MaskRule("codes", "table", 2, codes=((0, 0), (1, 1))), False, True) == [0, 1]
+    assert _labels(MaskRule("codes", "table", 2, codes=((0, 0), (255, 1))), False, True) == [0, 1]
+
+
+def test_one_colour_beside_a_grey_value_is_refused() -> None:
+    red = np.array([[[0, 0, 0], [255, 0, 0]]], dtype=np.uint8)
+    histograms = [compute_histogram(red, name="a"), compute_histogram(np.array([[0, 7]]), name="b")]
+    with pytest.raises(DataError, match="colour masks"):
+        decide_mask_rule(histograms)
