@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from guidino_cli.errors import ConfigError
 from guidino_cli.models.segmenters.registry import SEGMENTERS
 from guidino_cli.registry import create, find
 
 if TYPE_CHECKING:
-    from guidino_cli.config import ModelSettings
+    from guidino_cli.config import ComponentSettings, ModelSettings
     from guidino_cli.models.backbones.spec import BackboneSpec
     from guidino_cli.models.composed import Model
 
@@ -50,8 +50,10 @@ def build_model(
     from guidino_cli.models.composed import Model
 
     _require_compatible(settings)
-    part, reads_backbone = settings.segmenter, find("segmenter", settings.segmenter.name, SEGMENTERS).uses_backbone
+    part = settings.segmenter
+    reads_backbone = find("segmenter", settings.segmenter.name, SEGMENTERS).uses_backbone
     if settings.backbone is None:
+        _require_buildable(part, num_classes=num_classes)
         return Model(create("segmenter", part.name, SEGMENTERS, part.options, num_classes=num_classes))
     with torch.random.fork_rng(devices=[]):
         # Some loaders draw weights only to replace them.
@@ -73,6 +75,7 @@ def build_model(
 
             add_lora(backbone, settings.lora)
     dense = {"dense_channels": backbone.level_channels} if reads_backbone else {}
+    _require_buildable(part, num_classes=num_classes, **dense)
     segmenter = create("segmenter", part.name, SEGMENTERS, part.options, num_classes=num_classes, **dense)
     if settings.guide is None:
         return Model(segmenter, backbone=backbone)
@@ -102,6 +105,22 @@ def _require_compatible(settings: ModelSettings) -> None:
         raise ConfigError(
             f"model.guide.at is {settings.guide.at}, but segmenter {name} cannot be cut there: use {possible}"
         )
+
+
+def _require_buildable(part: ComponentSettings, **given: object) -> None:
+    """`ConfigError` for options that ask for a network larger than the memory, before any of it is allocated."""
+    options = {name: value for name, value in part.options.items() if name != "weights"}
+    if not options:
+        return
+    from guidino_cli.models.budget import NetworkTooLargeError, build_without_memory
+
+    def build() -> Any:
+        return create("segmenter", part.name, SEGMENTERS, options, **given)
+
+    try:
+        build_without_memory(build)
+    except NetworkTooLargeError as error:
+        raise ConfigError(f"segmenter {part.name} with options {options}: {error}") from error
 
 
 def build_backbone(  # type: ignore[no-untyped-def]
