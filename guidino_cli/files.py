@@ -1,9 +1,10 @@
-"""Atomic writes of files and folders, and SHA-256 of files."""
+"""Atomic writes of files and folders, removal of what killed processes left, and SHA-256 of files."""
 
 import hashlib
 import os
 import re
 import shutil
+import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -62,6 +63,75 @@ def atomic_folder(path: Path, *, hint: str = "free some space or choose another 
         raise _write_error(path, error, hint) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+# What `write_atomically` and `atomic_folder` leave if their process is killed: .STEM.PID.tmp.SUFFIX, .NAME.PID.old
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<process>[1-9]\d*)\.(?P<kind>tmp|old)(\.[^.]+)?")
+# Deepest of the files that guidino writes: guides/class_1/.NAME.PID.tmp.png
+_DEPTH = 3
+
+
+def remove_leftovers(folder: Path, *, older_than: float = 0.0) -> list[Path]:
+    """Remove temporary files in a folder, and temporary folders beside it, whose process has ended.
+
+    Args:
+        folder: Output folder; it need not exist.
+        older_than: Age in seconds below which they stay: on a shared disk, a process of another machine may be alive.
+
+    Returns:
+        What was removed.
+    """
+    beside = [path for path in _children(folder.parent) if _belongs_to(path, folder)]
+    removed = [path for path in [*beside, *_walk(folder, _DEPTH)] if _is_leftover(path, older_than)]
+    for path in removed:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            _unlink(path)
+    return removed
+
+
+def _belongs_to(path: Path, folder: Path) -> bool:
+    found = _TEMPORARY.fullmatch(path.name)
+    # Without the folder itself, the old one is the only copy of its content.
+    return found is not None and found["name"] == folder.name and (found["kind"] == "tmp" or folder.exists())
+
+
+def _is_leftover(path: Path, older_than: float) -> bool:
+    found = _TEMPORARY.fullmatch(path.name)
+    if found is None or is_process_alive(int(found["process"])):
+        return False
+    try:
+        return time.time() - path.lstat().st_mtime >= older_than
+    except OSError:
+        return False
+
+
+def _walk(folder: Path, depth: int) -> Iterator[Path]:
+    for path in _children(folder):
+        yield path
+        if depth > 1 and path.is_dir() and not path.is_symlink():
+            yield from _walk(path, depth - 1)
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def is_process_alive(process: int) -> bool:
+    """Whether a process of this machine exists; always true on Windows, where asking would end it."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def file_sha256(path: Path) -> str:

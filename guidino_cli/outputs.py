@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guidino_cli.errors import ConfigError
+from guidino_cli.files import remove_leftovers
 
 
 def require_output_folder(
@@ -15,8 +16,9 @@ def require_output_folder(
     recognised: bool | None = None,
     may_be_nested: bool = False,
     hint: str = "add --overwrite",
+    keep_leftovers_for: float = 0.0,
 ) -> None:
-    """Require a folder that may be and can be written to.
+    """Require a folder that may be and can be written to; what killed processes left in it is removed.
 
     Args:
         folder: Value of -o; it need not exist.
@@ -25,6 +27,7 @@ def require_output_folder(
         recognised: For a folder whose old content is removed: whether guidino wrote that content.
         may_be_nested: Accept a folder inside an input folder.
         hint: What else helps than another folder if it is not empty.
+        keep_leftovers_for: Age in seconds below which temporary files stay; see `remove_leftovers`.
 
     Raises:
         ConfigError: The folder is a file, holds or lies in an input, is not empty, or cannot be written to.
@@ -38,6 +41,8 @@ def require_output_folder(
             raise ConfigError(f"-o {folder}: lies inside the input {path}; choose a folder beside it")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"-o {folder}: is a file, expected a folder")
+    if recognised is not False or not folder.exists():
+        remove_leftovers(folder, older_than=keep_leftovers_for)
     if folder.is_dir() and any(folder.iterdir()):
         if recognised is False:
             raise ConfigError(f"-o {folder}: holds files that guidino did not write; choose another folder")

@@ -88,3 +88,70 @@ def test_hashes_are_those_of_sha256sum(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc\n")
     expected = "edeaaff3f1774ad2888673770c6d64097e391bc362d7d6fb34982ddf0efd18cb"
     assert file_sha256(tmp_path / "a") == lines_sha256(["abc"]) == expected
+
+
+# --- Leftovers of killed processes
+
+
+@pytest.fixture
+def dead_process() -> int:
+    """Number of a process that has ended."""
+    import subprocess
+    import sys
+
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize(
+    "name", ["last/.state.{}.tmp.pt", "overlays/.a.b.{}.tmp.png", "guides/class_1/.x.{}.tmp.png", ".history.{}.tmp"]
+)
+def test_a_temporary_file_of_a_dead_process_is_removed(tmp_path: Path, dead_process: int, name: str) -> None:
+    from guidino_cli.files import remove_leftovers
+
+    dead, alive = (tmp_path / name.format(process) for process in (dead_process, os.getpid()))
+    dead.parent.mkdir(parents=True, exist_ok=True)
+    dead.touch()
+    alive.touch()
+    assert remove_leftovers(tmp_path) == [dead]
+    assert alive.is_file()
+    assert not dead.exists()
+
+
+def test_only_temporary_folders_of_the_same_output_are_removed(tmp_path: Path, dead_process: int) -> None:
+    from guidino_cli.files import remove_leftovers
+
+    own, other = (tmp_path / f".{name}.{dead_process}.tmp" for name in ("out", "another"))
+    for folder in (own, other):
+        (folder / "masks").mkdir(parents=True)
+    assert remove_leftovers(tmp_path / "out") == [own]
+    assert other.is_dir()
+
+
+def test_the_only_copy_of_an_output_folder_stays(tmp_path: Path, dead_process: int) -> None:
+    from guidino_cli.files import remove_leftovers
+
+    old = tmp_path / f".out.{dead_process}.old"
+    old.mkdir()
+    assert remove_leftovers(tmp_path / "out") == []
+    (tmp_path / "out").mkdir()
+    assert remove_leftovers(tmp_path / "out") == [old]
+
+
+@pytest.mark.parametrize("name", [".hidden.tmp.png", "a.12.tmp.png", ".tmp", ".a.x.tmp", ".a.0.tmp.png"])
+def test_other_hidden_files_stay(tmp_path: Path, name: str) -> None:
+    from guidino_cli.files import remove_leftovers
+
+    (tmp_path / name).touch()
+    assert remove_leftovers(tmp_path) == []
+
+
+def test_young_leftovers_can_be_kept(tmp_path: Path, dead_process: int) -> None:
+    from guidino_cli.files import remove_leftovers
+
+    path = tmp_path / f".a.{dead_process}.tmp.png"
+    path.touch()
+    assert remove_leftovers(tmp_path, older_than=60) == []
+    os.utime(path, (0, 0))
+    assert remove_leftovers(tmp_path, older_than=60) == [path]
