@@ -1,5 +1,6 @@
 """Error classes with their exit codes, and messages for unknown names."""
 
+import errno
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -81,6 +82,30 @@ class StoppedError(UserError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return partial(StoppedError, exit_code=self.exit_code), self.args
+
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, the system or torch (which raises RuntimeError) ran out of memory."""
+    if isinstance(error, MemoryError):
+        return True
+    is_candidate = isinstance(error, RuntimeError | OSError)
+    return is_candidate and any(phrase in str(error).lower() for phrase in _OUT_OF_MEMORY)
+
+
+def as_user_error(error: BaseException) -> UserError | None:
+    """The error that `main` reports: itself, memory or disk space that ran out anywhere, or None for a bug."""
+    if isinstance(error, UserError):
+        return error
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    if is_out_of_memory(error):
+        return ResourceError(f"out of memory ({reason}); close other programs, or choose smaller inputs or settings")
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        place = f"{error.filename}: " if error.filename else ""
+        return ResourceError(f"{place}cannot be written ({error.strerror}); free some space")
+    return None
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], *, lister: str = "") -> str:

@@ -1,5 +1,6 @@
 """The command line: quick imports, and one line and one exit code per kind of error."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -78,6 +79,44 @@ def test_a_bug_is_named_as_one_with_how_to_report_it(guidino, monkeypatch: pytes
     assert outcome.code == 1
     assert outcome.stderr.startswith("guidino: RuntimeError: boom (a bug")
     assert "GUIDINO_DEBUG=1" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
+)
+def test_memory_and_disk_space_that_run_out_anywhere_exit_with_7(
+    error: Exception, guidino, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = _with_failing_app(guidino, monkeypatch, error)
+    assert outcome.code == 7
+    assert len(outcome.stderr.splitlines()) == 1
+    assert "a bug" not in outcome.stderr
+
+
+def test_output_that_nobody_reads_ends_with_141_and_no_message() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "guidino_cli", "presets"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [["presets", "own-unet"], ["--help"]])
+def test_output_to_a_full_disk_exits_with_7(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "guidino_cli", *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 7
+    assert done.stderr == "guidino: cannot be written (No space left on device); free some space\n"
 
 
 def test_debugging_shows_the_traceback(guidino, monkeypatch: pytest.MonkeyPatch) -> None:

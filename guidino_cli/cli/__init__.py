@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ from guidino_cli import __version__
 from guidino_cli.cli import data, prediction, pretraining, scoring, tools, training
 from guidino_cli.cli.usage import SettingsCommand
 from guidino_cli.cli.workers import exit_immediately, is_worker_process
-from guidino_cli.errors import EXIT_CODES, UserError
+from guidino_cli.errors import EXIT_CODES, as_user_error
 from guidino_cli.processes import die_with_parent
 
 _HELP = """Segment medical images, guided by a frozen vision foundation model.
@@ -22,6 +23,9 @@ Example: guidino prepare Kvasir-SEG -o data/kvasir --classes background,polyp
 """
 # \b keeps the lines of its paragraph from being joined.
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
+
+# What shells report of a process that SIGPIPE ended.
+_BROKEN_PIPE = 141
 
 app = typer.Typer(
     help=_HELP,
@@ -48,17 +52,43 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        app(prog_name="guidino")
+        _run()
     except Exception as error:
         if os.environ.get("GUIDINO_DEBUG"):
             raise
-        code = error.exit_code if isinstance(error, UserError) else 1
-        hint = "" if isinstance(error, UserError) else " (a bug: please report it with the output of GUIDINO_DEBUG=1)"
-        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        print(f"guidino: {kind}{error}{hint}", file=sys.stderr)
+        known = as_user_error(error)
+        code = 1 if known is None else known.exit_code
+        bug = f"{type(error).__name__}: {error} (a bug: please report it with the output of GUIDINO_DEBUG=1)"
+        print(f"guidino: {bug if known is None else known}", file=sys.stderr)
         if is_worker_process():
             exit_immediately(code)
+        _discard_output()
         sys.exit(code)
+
+
+def _run() -> None:
+    """Run the command line; output that nobody reads any more (`| head`) ends it with 141, as SIGPIPE does."""
+    try:
+        try:
+            app(prog_name="guidino")
+        except SystemExit as stop:
+            # typer answers a closed pipe with exit code 1, which is that of a bug.
+            if isinstance(stop.__context__, BrokenPipeError):
+                raise stop.__context__ from None
+            sys.stdout.flush()
+            raise
+    except BrokenPipeError:
+        _discard_output()
+        sys.exit(_BROKEN_PIPE)
+
+
+def _discard_output() -> None:
+    """Send what is still buffered nowhere: Python would write it at exit, fail again and change the exit code."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show_version(wanted: bool) -> None:

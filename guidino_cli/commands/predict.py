@@ -41,7 +41,7 @@ def run(run_path: Path, images: Sequence[Path], out: Path, options: PredictOptio
 
     Raises:
         ConfigError: Options that contradict each other, the runs or the masks in `out`.
-        DataError: No images.
+        DataError: No images, or none that could be read.
         PartialError: Some images could not be read; the others are predicted.
         ResourceError: Out of memory or disk space; finished masks are kept.
     """
@@ -54,7 +54,14 @@ def run(run_path: Path, images: Sequence[Path], out: Path, options: PredictOptio
     jobs = find_jobs(images, options.split, recursive=options.recursive)
     # Another shard may be about to write its first summary.
     adds = options.skip_existing or (shard.count > 1 and any(out.glob("*predictions*.json")))
-    require_output_folder(out, images, overwrite=options.overwrite or adds, hint="add --overwrite or --skip-existing")
+    require_output_folder(
+        out,
+        images,
+        overwrite=options.overwrite or adds,
+        hint="add --overwrite or --skip-existing",
+        # Other shards may write to the same folder from other machines.
+        keep_leftovers_for=3600.0 if shard.count > 1 else 0.0,
+    )
     keep_all_freed_memory()
     loaded = load_ensemble(
         [run_path, *(options.ensemble or ())],
@@ -167,6 +174,8 @@ def _finish(records: PredictionLog, out: Path, classes: list[str], values: str) 
     print(f"{pluralize(counts.made, 'mask')} in {out} ({meaning}){following}")
     if counts.failed:
         tried = counts.made + counts.failed
+        if not counts.made and not counts.skipped:
+            raise DataError(f"none of {pluralize(tried, 'image')} could be read; see {records.failed_path}")
         raise PartialError(
             f"{counts.failed} of {pluralize(tried, 'image')} could not be read; see {records.failed_path}"
         )

@@ -1,5 +1,7 @@
 """`guidino predict`: where masks may go, what is said on the way and at the end."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,8 +50,30 @@ def test_without_a_mask_evaluate_is_not_offered(guidino: Callable[..., Any], run
     broken.parent.mkdir()
     broken.write_bytes(b"no picture")
     outcome = guidino("predict", run, broken, "-o", tmp_path / "out")
-    assert outcome.code == 6
+    assert outcome.code == 3
+    assert "none of 1 image could be read" in outcome.stderr
     assert outcome.stdout == f"0 masks in {tmp_path / 'out'} (class indices 0..1)\n"
+
+
+def test_a_missing_image_is_refused_before_anything_is_created(
+    guidino: Callable[..., Any], run: Path, tmp_path: Path
+) -> None:
+    image, out = save(tmp_path / "images" / "a.png"), tmp_path / "out"
+    outcome = guidino("predict", run, image, tmp_path / "nope.png", "-o", out)
+    assert outcome.code == 3
+    assert "nope.png: no such file or folder" in outcome.stderr
+    assert not out.exists()
+
+
+def test_what_a_killed_run_left_is_removed(guidino: Callable[..., Any], run: Path, tmp_path: Path) -> None:
+    image, out = save(tmp_path / "images" / "a.png"), tmp_path / "out"
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (out / "overlays").mkdir(parents=True)
+    left = out / "overlays" / f".a.{dead.pid}.tmp.png"
+    left.touch()
+    assert guidino("predict", run, image, "-o", out, "--overwrite").code == 0
+    assert not left.exists()
 
 
 def test_masks_that_were_there_already_can_still_be_evaluated(

@@ -76,7 +76,7 @@ def _jobs_at(place: Path, split: str, *, recursive: bool) -> Iterator[Prediction
         if not found:
             where = "in this folder or below it" if recursive else "directly in this folder (--recursive looks below)"
             raise DataError(f"{place}: no images (PNG, JPEG, TIFF, BMP, GIF or WebP) {where}")
-    elif is_image(place):
+    elif place.is_file() and is_image(place):
         yield PredictionJob(place.stem, str(place))
     else:
         raise DataError(f"{place}: " + ("not an image file" if place.exists() else "no such file or folder"))

@@ -12,12 +12,10 @@ from torch.nn import Parameter
 
 from guidino_cli.config import RunConfig
 from guidino_cli.data.manifest import Manifest
-from guidino_cli.errors import ConfigError, ResourceError
+from guidino_cli.errors import ConfigError, ResourceError, is_out_of_memory
 from guidino_cli.models.base import is_lora_parameter
 from guidino_cli.models.composed import Model
 from guidino_cli.progress import pluralize
-
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @contextmanager
@@ -45,7 +43,7 @@ def add_resume_hints(
             f"{error}; then {resume_command}" if "--resume" not in str(error) else str(error)
         ) from error
     except (MemoryError, RuntimeError, OSError) as error:
-        if isinstance(error, MemoryError) or any(phrase in str(error).lower() for phrase in _OUT_OF_MEMORY):
+        if is_out_of_memory(error):
             raise ResourceError(f"out of memory ({_first_line(error)}); {memory_hint}; or {resume_command}") from error
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise ResourceError(f"{folder}: disk full; free some space, then {resume_command}") from error

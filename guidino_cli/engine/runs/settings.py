@@ -1,6 +1,7 @@
 """Settings of a trained run, read and checked without importing torch."""
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from guidino_cli.errors import ConfigError, DataError
 def read_run_config(path: Path) -> RunConfig:
     """The configuration of a run folder; `DataError` if it is none."""
     if not (path / "config.yaml").is_file():
+        if runs := _runs_in(path):
+            raise DataError(_describe_run_set(path, runs))
         raise DataError(f"{path}: {_describe_folder(path)}; give the folder that `guidino train -o` wrote")
     return load_config(path / "config.yaml")
 
@@ -31,13 +34,25 @@ def resolve_run_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
     return config
 
 
+def _runs_in(path: Path) -> list[Path]:
+    """Run folders directly in a folder, such as those of `train --seeds`; seed10 comes after seed9."""
+    found = [item.parent for item in path.glob("*/config.yaml")]
+    return sorted(found, key=lambda run: (len(run.name), run.name))
+
+
+def _describe_run_set(path: Path, runs: Sequence[Path]) -> str:
+    """Message for a set of runs where one run is expected: its runs, and the command that averages them."""
+    names = f"{', '.join(run.name for run in runs[:4])}{', ...' if len(runs) > 4 else ''}"
+    others = [word for run in runs[1:] for word in ("--ensemble", str(run))]
+    together = shlex.join(["guidino", "predict", str(runs[0]), "IMAGES", "-o", "MASKS", *others])
+    average = f", or average them all: {together}" if others else ""
+    return f"{path}: a set of runs, not one of them ({names}); give one, such as {runs[0]}{average}"
+
+
 def _describe_folder(path: Path) -> str:
     """Description of a folder that is not a run, to point out likely mix-ups."""
     if not path.exists():
         return "no such folder"
-    runs = sorted(item.parent.name for item in path.glob("*/config.yaml"))
-    if runs:
-        return f"a set of runs, not one of them ({', '.join(runs[:4])}{', ...' if len(runs) > 4 else ''})"
     if (path / MANIFEST_NAME).is_file():
         return "prepared data, not a run"
     return "no config.yaml, so not a run"

@@ -48,6 +48,18 @@ def test_a_set_of_runs_prepared_data_and_a_missing_folder_are_named_as_such(tmp_
             load_run(tmp_path / name)
 
 
+def test_a_set_of_runs_is_answered_with_the_command_that_averages_them(tmp_path: Path) -> None:
+    for name in ("seed-0", "seed-2", "seed-10"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").touch()
+    with pytest.raises(DataError) as error:
+        load_run(tmp_path)
+    runs = [f"{tmp_path}/{name}" for name in ("seed-0", "seed-2", "seed-10")]
+    assert "(seed-0, seed-2, seed-10)" in str(error.value)
+    command = f"guidino predict {runs[0]} IMAGES -o MASKS --ensemble {runs[1]} --ensemble {runs[2]}"
+    assert str(error.value).endswith(command)
+
+
 def test_a_run_without_weights_says_how_to_get_them(run: RunFolder) -> None:
     run.weights.unlink()
     with pytest.raises(WeightsError, match=r"no trained weights.*guidino train --resume"):
