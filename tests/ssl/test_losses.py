@@ -194,6 +194,20 @@ def test_one_sinkhorn_iteration_on_two_rows_by_hand() -> None:
     torch.testing.assert_close(sinkhorn_knopp(scores, temperature=1.0, iterations=1), expected)
 
 
+def test_sinkhorn_iterates_three_times_as_dinov2_does() -> None:
+    torch.testing.assert_close(
+        sinkhorn_knopp(_scores(), temperature=0.5), sinkhorn_knopp(_scores(), temperature=0.5, iterations=3),
+        rtol=0, atol=0,
+    )  # fmt: skip
+    # Shares of the columns by hand: s = [[0, ln 3], [0, 0]] for 1, 2 and 3 iterations tends to [[1 - c, c], [c, 1 - c]].
+    scores = torch.tensor([[0.0, math.log(3)], [0.0, 0.0]])
+    columns = [float(sinkhorn_knopp(scores, temperature=1.0, iterations=n)[:, 0].sum()) for n in (1, 3)]
+    assert columns[0] == pytest.approx(2 / 5 + 2 / 3)
+    # Second iteration: columns divided by 16/15 and 14/15, rows by their sums: [[7/19, 12/19], [7/11, 4/11]];
+    # third: by 210/209 and 208/209: [[26/71, 45/71], [26/41, 15/41]].
+    assert float(sinkhorn_knopp(scores, temperature=1.0)[0, 0]) == pytest.approx(26 / 71)
+
+
 def test_sinkhorn_lowers_a_popular_prototype() -> None:
     scores = torch.tensor([[2.0, 0.0], [2.0, 0.0], [1.0, 0.0]])
     plain = torch.softmax(scores, dim=1)[2, 1]

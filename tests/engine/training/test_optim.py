@@ -132,3 +132,8 @@ def test_frozen_heads_have_the_learning_rate_zero() -> None:
 
 def test_without_an_adapter_there_is_one_learning_rate() -> None:
     assert current_learning_rates(make_optimizer(nn.Linear(2, 2), name="sgd", lr=1e-3, weight_decay=0)) == {"lr": 1e-3}
+
+
+def test_sgd_has_nnunets_momentum_with_nesterov() -> None:
+    optimizer = make_optimizer(nn.Linear(2, 2), name="sgd", lr=1e-3, weight_decay=0)
+    assert {(group["momentum"], group["nesterov"]) for group in optimizer.param_groups} == {(0.99, True)}
