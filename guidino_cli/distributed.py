@@ -1,7 +1,8 @@
 """Collective operations over the ranks of a run; on a single rank they do nothing."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import lru_cache
 from typing import Any, NoReturn, TypeVar, overload
 
@@ -97,6 +98,14 @@ def run_on_all_ranks(work: Callable[[], T]) -> T:
 def run_on_main_process(work: Callable[[], object]) -> None:
     """Call a function on rank 0; where it raises a `UserError`, all ranks end."""
     run_on_all_ranks(work if rank() == 0 else lambda: None)
+
+
+@contextmanager
+def enter_on_main_process(context: AbstractContextManager[object]) -> Iterator[None]:
+    """Enter a context on rank 0 only; if that raises a `UserError`, all ranks end with it."""
+    with ExitStack() as stack:
+        run_on_main_process(lambda: stack.enter_context(context))
+        yield
 
 
 def _all_reduce(tensor: Tensor, operation: "ReduceOp.RedOpType") -> Tensor:

@@ -21,7 +21,7 @@ from guidino_cli.commands.runs.pretraining_figures import (
     snapshot_callback,
 )
 from guidino_cli.data.unlabelled import find_unlabelled_images
-from guidino_cli.distributed import run_on_all_ranks, run_on_main_process
+from guidino_cli.distributed import enter_on_main_process, run_on_all_ranks, run_on_main_process
 from guidino_cli.engine.devices import bf16_emulation_warning
 from guidino_cli.engine.environment import describe_environment
 from guidino_cli.engine.pretraining.checkpoint import save_backbone
@@ -29,6 +29,7 @@ from guidino_cli.engine.pretraining.data import ImageFingerprint, fingerprint_im
 from guidino_cli.engine.pretraining.folder import PretrainFolder
 from guidino_cli.engine.pretraining.loop import Pretrainer
 from guidino_cli.engine.pretraining.student import Student, build_objective, build_student
+from guidino_cli.engine.run_folders import lock_run_folder
 from guidino_cli.errors import ConfigError, DataError, WeightsError
 from guidino_cli.outputs import require_writable
 from guidino_cli.pretrain_config import (
@@ -87,12 +88,23 @@ def run(
         set_seed(config.seed + state.process_index)
     fingerprint = run_on_all_ranks(lambda: fingerprint_images(image_folder, paths))
     trainer = run_on_all_ranks(lambda: Pretrainer(objective, config, folder, paths=paths, device=device))
-    run_on_main_process(lambda: _start(folder, config, student, fingerprint, resume=resume))
-    if resume:
-        run_on_all_ranks(trainer.resume)
-    on_snapshot = snapshot_callback(folder, trainer.bare_objective.exported_encoder(), paths)
-    resume_command = f"guidino pretrain --resume -o {out}"
-    with add_resume_hints(out, resume_command=resume_command, can_resume=folder.has_state, memory_hint=_MEMORY_HINT):
+    with enter_on_main_process(lock_run_folder(out)):
+        run_on_main_process(lambda: _start(folder, config, student, fingerprint, resume=resume))
+        if resume:
+            run_on_all_ranks(trainer.resume)
+        _fit(folder, trainer, student)
+
+
+def _fit(folder: PretrainFolder, trainer: Pretrainer, student: Student) -> None:
+    """Pretrain to the last step and write the backbone."""
+    on_snapshot = snapshot_callback(folder, trainer.bare_objective.exported_encoder(), trainer.paths)
+    hints = add_resume_hints(
+        folder.path,
+        resume_command=f"guidino pretrain --resume -o {folder.path}",
+        can_resume=folder.has_state,
+        memory_hint=_MEMORY_HINT,
+    )
+    with hints:
         trainer.fit(after_row=pretrain_curve_callback(folder), snapshot=on_snapshot)
         run_on_main_process(lambda: _finish(folder, trainer, student))
 

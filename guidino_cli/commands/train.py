@@ -1,8 +1,10 @@
 """`guidino train`: train a run from a preset and a prepared data folder, or resume one."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -20,10 +22,11 @@ from guidino_cli.commands.runs.figures import (
 from guidino_cli.commands.runs.messages import add_resume_hints, explain_determinism_errors, print_run_summary
 from guidino_cli.commands.runs.result import RESULT_FILE, RunResult, read_result, write_result
 from guidino_cli.config import RunConfig, dump_config, load_preset, override
-from guidino_cli.data.manifest import MANIFEST_NAME, Manifest, load_manifest, require_cases
-from guidino_cli.distributed import run_on_all_ranks, run_on_main_process
+from guidino_cli.data.manifest import MANIFEST_NAME, Manifest, count_empty, load_manifest, require_cases
+from guidino_cli.distributed import enter_on_main_process, rank, run_on_all_ranks, run_on_main_process
 from guidino_cli.engine.devices import bf16_emulation_warning
 from guidino_cli.engine.environment import describe_environment, fingerprint_files
+from guidino_cli.engine.run_folders import lock_run_folder
 from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
 from guidino_cli.engine.runs.loading import BaseRun, require_same_backbone
 from guidino_cli.engine.training.logging import PROFILE_FILE, TRACE_FILE
@@ -34,6 +37,7 @@ from guidino_cli.models import build_model
 from guidino_cli.models.composed import Model
 from guidino_cli.options.training import LoraTuneOptions, TrainOptions
 from guidino_cli.progress import log_warning, pluralize
+from guidino_cli.types import Case
 
 _MEMORY_HINT = (
     "start a run with a lower train.batch_size (and a higher train.accumulate), a lower data.image_size, "
@@ -75,6 +79,7 @@ def build_and_train(
         return
     config = with_data_root(config, _data_root(options.data, config))
     manifest = load_manifest(Path(str(config.data.root)))
+    labelled = run_on_all_ranks(lambda: _labelled_cases(manifest, config))
     set_seed(config.seed)
     spec = folder.backbone_spec() if resume else None
     model = build_model(config.model, num_classes=len(manifest.classes), offline=options.offline, backbone_spec=spec)
@@ -84,16 +89,38 @@ def build_and_train(
         print_run_summary(config, model, manifest)
         if warning := bf16_emulation_warning(config.train.precision, device):
             log_warning(warning)
+    run_on_all_ranks(lambda: _require_fitting_size(config, model))
+    facts = run_on_all_ranks(lambda: _facts(config, model, manifest))
+    if resume:
+        run_on_all_ranks(lambda: _require_same_facts(folder, model, facts))
     if options.dry_run:
         print(dump_config(config), end="")
         return
-    trainer = run_on_all_ranks(lambda: _new_trainer(folder, config, model, manifest, device))
+    training, validation = labelled
+    trainer = run_on_all_ranks(
+        lambda: Trainer(
+            model,
+            config,
+            folder,
+            num_classes=len(manifest.classes),
+            training=training,
+            validation=validation,
+            device=device,
+        )
+    )
     if state.process_index:
         # The weights are the same in all processes, but dropout is drawn independently in each.
         set_seed(config.seed + state.process_index)
-    run_on_main_process(lambda: _start(folder, config, model, manifest, resume=resume, base_run=base_run))
-    if resume:
-        run_on_all_ranks(trainer.resume)
+    with enter_on_main_process(lock_run_folder(folder.path)):
+        if resume:
+            run_on_all_ranks(trainer.resume)
+        else:
+            run_on_main_process(lambda: _create(folder, config, facts, base_run))
+        _fit(folder, trainer, offline=options.offline)
+
+
+def _fit(folder: RunFolder, trainer: Trainer, *, offline: bool) -> None:
+    """Train to the last epoch and draw the figures."""
     hints = add_resume_hints(
         folder.path,
         resume_command=f"guidino train --resume -o {folder.path}",
@@ -102,14 +129,14 @@ def build_and_train(
     )
     with hints, explain_determinism_errors():
         trainer.fit(after_epoch=curve_callback(folder))
-    if state.is_main_process:
-        _finish(folder, trainer, offline=options.offline)
+    if trainer.accelerator.is_main_process:
+        _finish(folder, trainer, offline=offline)
 
 
 def _print_finished(folder: RunFolder, config: RunConfig, result: RunResult) -> None:
     """Say that the run has nothing left to do, and what to do with it."""
     print(f"{folder.path} is finished: {result.epochs} of {pluralize(config.train.epochs, 'epoch')}")
-    print(f"best val Dice {result.val_dice:.4f} in epoch {result.epoch}")
+    print(result.score)
     print(f"to use it: guidino predict {folder.path} IMAGES -o MASKS")
     print("to train longer: start a new run with another -o and a higher train.epochs, which the schedule depends on")
 
@@ -141,9 +168,25 @@ def load_resumable_run(options: TrainOptions) -> tuple[RunFolder, RunConfig]:
         raise ConfigError("--resume needs the run: add -o RUN")
     folder = RunFolder(options.out)
     config = folder.config()
-    if override(config, requested_overrides(options)) != config:
+    overrides = requested_overrides(options)
+    if override(config, overrides) != config:
         raise ConfigError(f"{folder.path}: --resume uses the run's own settings; leave out --set and --seed")
+    if options.preset is not None and not _is_made_from(
+        config, options.preset, overrides, lora=isinstance(options, LoraTuneOptions)
+    ):
+        raise ConfigError(
+            f"{folder.path}: --resume uses the run's own settings, which differ from preset {options.preset}; leave "
+            "out --preset, or start a new run with another -o"
+        )
     return folder, config
+
+
+def _is_made_from(config: RunConfig, preset: str, overrides: Sequence[str], *, lora: bool) -> bool:
+    """Whether a run has the settings of a preset with these overrides, apart from the place of the data."""
+    requested = load_preset(preset)
+    adapted = lora and requested.model.lora is None
+    requested = override(requested, [*(["model.lora={}"] if adapted else []), *overrides])
+    return replace(requested, data=replace(requested.data, root=config.data.root)) == config
 
 
 def _data_root(data: Path | None, config: RunConfig) -> Path:
@@ -155,62 +198,85 @@ def _data_root(data: Path | None, config: RunConfig) -> Path:
     return Path(config.data.root)
 
 
-def _start(
-    folder: RunFolder, config: RunConfig, model: Model, manifest: Manifest, *, resume: bool, base_run: BaseRun | None
-) -> None:
-    """Write the first files of a new run, or check that an old run can resume with this data and backbone."""
+def _labelled_cases(manifest: Manifest, config: RunConfig) -> tuple[Sequence[Case], Sequence[Case]]:
+    """Training and validation cases with a mask; warns if no validation mask has foreground.
+
+    Raises:
+        DataError: There are none, or no training mask has foreground.
+    """
+    root = Path(str(config.data.root))
+    parts = {
+        split: require_cases([case for case in manifest.select(split, config.data.fold) if case.mask], split, root)
+        for split in ("train", "val")
+    }
+    training, validation = parts["train"], parts["val"]
+    if count_empty(training) == len(training):
+        raise DataError(
+            f"{root}: no training mask has foreground (all {len(training)} are empty), "
+            "so there is nothing to learn; check the masks, then run `guidino prepare` again"
+        )
+    if count_empty(validation) == len(validation) and rank() == 0:
+        log_warning(
+            f"{root}: no validation mask has foreground (all {len(validation)} are empty): val Dice tells only whether "
+            "nothing was predicted and cannot choose the best epoch; run `guidino prepare` with another --split"
+        )
+    return training, validation
+
+
+def _require_fitting_size(config: RunConfig, model: Model) -> None:
+    stride, size = model.segmenter.stride, config.data.image_size
+    if size % stride:
+        near = max(stride, round(size / stride) * stride)
+        raise ConfigError(f"data.image_size is {size}, but the segmenter needs a multiple of {stride}, such as {near}")
+
+
+def _facts(config: RunConfig, model: Model, manifest: Manifest) -> dict[str, Any]:
+    """Content of `run.json` for this data and model; `DataError` if an image or a mask is missing."""
     root = Path(str(config.data.root))
     facts = run_facts(model, classes=manifest.classes, data=root) | describe_environment()
     facts["data"]["files"] = fingerprint_files(manifest.cases, root)
-    if not resume:
-        # First, otherwise a kill would leave a new run that seems finished.
-        for name in (RESULT_FILE, TRACE_FILE, PROFILE_FILE):
-            (folder.path / name).unlink(missing_ok=True)
-        folder.create(config, facts if base_run is None else facts | {"origin": base_run.facts()})
-        remove_figures(folder)
-        return
-    recorded = folder.facts()
+    return facts
+
+
+def _create(folder: RunFolder, config: RunConfig, facts: dict[str, Any], base_run: BaseRun | None) -> None:
+    """Write the first files of a new run."""
+    # First, otherwise a kill would leave a new run that seems finished.
+    for name in (RESULT_FILE, TRACE_FILE, PROFILE_FILE):
+        (folder.path / name).unlink(missing_ok=True)
+    folder.create(config, facts if base_run is None else facts | {"origin": base_run.facts()})
+    remove_figures(folder)
+
+
+def _require_same_facts(folder: RunFolder, model: Model, facts: dict[str, Any]) -> None:
+    """Check that an old run can resume with this data and backbone."""
+    recorded, root = folder.facts(), Path(facts["data"]["cases"]).parent
     require_same_backbone(model, recorded)
     if recorded["data"]["sha256"] != facts["data"]["sha256"]:
-        raise DataError(f"{facts['data']['cases']}: has changed since the run started; start a new run with another -o")
-    if recorded["data"].get("files") != facts["data"]["files"]:
+        raise DataError(
+            f"{facts['data']['cases']}: has changed since the run started, or is not its data; leave out --data, or "
+            "start a new run with another -o"
+        )
+    if recorded["data"].get("files") != facts["data"]["files"] and rank() == 0:
         # Only a warning: replacing a damaged image is no reason to lose the run.
         log_warning(f"{root}: sizes of images or masks have changed since the run started")
 
 
-def _new_trainer(folder: RunFolder, config: RunConfig, model: Model, manifest: Manifest, device: str | None) -> Trainer:
-    root = Path(str(config.data.root))
-    stride = model.segmenter.stride
-    if config.data.image_size % stride:
-        size = config.data.image_size
-        near = max(stride, round(size / stride) * stride)
-        raise ConfigError(f"data.image_size is {size}, but the segmenter needs a multiple of {stride}, such as {near}")
-    training = [case for case in manifest.select("train", config.data.fold) if case.mask is not None]
-    validation = [case for case in manifest.select("val", config.data.fold) if case.mask is not None]
-    return Trainer(
-        model,
-        config,
-        folder,
-        num_classes=len(manifest.classes),
-        training=require_cases(training, "train", root),
-        validation=require_cases(validation, "val", root),
-        device=device,
-    )
-
-
 def _finish(folder: RunFolder, trainer: Trainer, *, offline: bool) -> None:
     """Print the result, and draw the training curve and the validation grid."""
-    print(f"best val Dice {trainer.state.best_dice:.4f} in epoch {trainer.state.best_epoch}")
+    result = _result(folder, trainer)
+    print(result.score)
     draw_curve(folder, folder.history())
     # A sharded backbone may be too large for one device.
     device = torch.device("cpu") if trainer.config.train.shard_backbone else trainer.accelerator.device
     draw_validation_grid(folder, device=device, offline=offline)
     print(f"figures {folder.path / CURVE_FILE} and {folder.path / GRID_FILE}")
-    write_result(folder.path, _result(folder, trainer))
+    write_result(folder.path, result)
     print(f"run {folder.path}; next: guidino predict {folder.path} IMAGES -o MASKS")
 
 
 def _result(folder: RunFolder, trainer: Trainer) -> RunResult:
     history = folder.history()
     seconds = sum(row.get("train_seconds", 0.0) + row.get("val_seconds", 0.0) for row in history)
-    return RunResult(trainer.state.best_dice, trainer.state.best_epoch, len(history), round(seconds, 3))
+    return RunResult(
+        trainer.state.best_dice, trainer.state.best_epoch, len(history), round(seconds, 3), trainer.empty_cases
+    )

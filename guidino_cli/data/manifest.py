@@ -90,6 +90,11 @@ def require_cases(cases: Sequence[Case], split: str, folder: Path) -> Sequence[C
     return cases
 
 
+def count_empty(cases: Sequence[Case]) -> int:
+    """Number of labelled cases without a pixel of foreground."""
+    return sum(case.mask is not None and case.foreground == 0 for case in cases)
+
+
 def _case_to_json(case: Case, folder: Path) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "id": case.id,

@@ -132,6 +132,14 @@ def _read(path: Path) -> dict[str, Any]:
     return state
 
 
+def _identify_folder(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def _write_durably(path: Path, content: memoryview) -> None:
     with path.open("wb") as file:
         file.write(content)
@@ -201,6 +209,7 @@ class CheckpointManager(Generic[S]):
         self._accelerator, self._parts, self._state_type = accelerator, parts, state_type
         self._version, self._seconds, self._describe = version, 60 * save_minutes, describe
         self._saved_at = time.monotonic()
+        self._folder_id: tuple[int, int] | None = None
 
     def is_due(self) -> bool:
         """Whether the last save was `save_minutes` ago; only rank 0 says so."""
@@ -209,8 +218,24 @@ class CheckpointManager(Generic[S]):
     def save(self, state: S) -> None:
         """Write the state between two optimization steps; every rank must call it."""
         content = self.capture(state)
-        run_on_main_process(lambda: self.folder.save_state(content))
+        run_on_main_process(lambda: self._write(content))
         self.saved, self._saved_at = self._describe(state), time.monotonic()
+
+    def _write(self, content: Mapping[str, Any]) -> None:
+        self.require_folder()
+        self.folder.save_state(content)
+        self._folder_id = _identify_folder(self.folder.path)
+
+    def require_folder(self) -> None:
+        """`DataError` if the run's folder was removed, or replaced by another, since the last save.
+
+        Writing would make a new folder that holds a part of a run.
+        """
+        if self._folder_id is not None and _identify_folder(self.folder.path) != self._folder_id:
+            raise DataError(
+                f"{self.folder.path}: the run folder was removed while the run was writing to it; nothing more is "
+                "written; start a new run"
+            )
 
     def capture(self, state: S) -> dict[str, Any]:
         """Tensors and plain values; every rank must call it."""
@@ -240,6 +265,7 @@ class CheckpointManager(Generic[S]):
         state = self._state_type(**{item.name: content[item.name] for item in fields(self._state_type)})
         state.sums = {name: self._own(value) for name, value in state.sums.items()}
         self.saved = self._describe(state)
+        self._folder_id = _identify_folder(self.folder.path)
         return state
 
     def _load(self, content: Mapping[str, Any]) -> None:

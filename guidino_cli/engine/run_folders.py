@@ -1,12 +1,14 @@
 """Shared parts of run folders: the check for a new one, the JSON file with its metadata, and the history."""
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from guidino_cli.errors import DataError
-from guidino_cli.files import write_text
+from guidino_cli.errors import ConfigError, DataError, ResourceError
+from guidino_cli.files import remove_leftovers, write_text
 from guidino_cli.outputs import require_output_folder
 
 
@@ -14,6 +16,57 @@ def require_new_run_folder(folder: Path, *, overwrite: bool, recognised: bool | 
     """Require a folder for a new run; see `require_output_folder`."""
     hint = "resume with --resume, start again with --overwrite"
     require_output_folder(folder, overwrite=overwrite, recognised=recognised, hint=hint)
+
+
+@contextmanager
+def lock_run_folder(folder: Path) -> Iterator[None]:
+    """Create a run folder if needed, and keep other processes from writing to the same run.
+
+    The system releases the lock when the process ends, however it ends. What killed processes left in the folder is
+    removed. On Windows nothing is locked.
+
+    Raises:
+        ConfigError: Another process writes to the run.
+        ResourceError: The folder cannot be created.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"{folder}: cannot be created ({error.strerror}); choose another -o") from error
+    if os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    # The folder itself is locked, so no lock file can be left behind.
+    handle = os.open(folder, os.O_RDONLY)
+    _held_locks.add(handle)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"{folder}: another guidino process writes to this run; wait for it or stop it, or choose another -o"
+            ) from error
+        remove_leftovers(folder)
+        yield
+    finally:
+        _held_locks.discard(handle)
+        os.close(handle)
+
+
+_held_locks: set[int] = set()
+
+
+def _close_inherited_locks() -> None:
+    """A forked worker must not hold the lock: it may outlive a killed run for some seconds."""
+    for handle in _held_locks:
+        os.close(handle)
+    _held_locks.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited_locks)
 
 
 def read_facts(path: Path, *, version: int, hint: str) -> dict[str, Any]:

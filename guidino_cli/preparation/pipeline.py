@@ -233,7 +233,8 @@ def _make_case(
         fold=pair.fold,
         group=pair.group or pair.id,
         size_hw=properties.size_hw,
-        foreground=round(float(pixels[1:].sum() / pixels.sum()), 6),
+        # Significant digits, not decimals: one pixel of a large image is foreground, too.
+        foreground=float(f"{pixels[1:].sum() / pixels.sum():.6g}"),
         fields=pair.fields | ({"stratum": pair.stratum} if pair.stratum else {}),
     )
 

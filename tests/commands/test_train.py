@@ -325,3 +325,119 @@ def test_out_of_memory_exits_with_7_and_names_settings_to_lower(train, monkeypat
     outcome = train()
     assert outcome.code == 7
     assert "train.batch_size" in _one_line(outcome.stderr)
+
+
+# --- Data without foreground, and settings that cannot be trained
+
+
+def _empty_masks(data: Path, split: str) -> None:
+    """Make every mask of a part of the data empty, in the files and in the manifest."""
+    from PIL import Image
+
+    manifest = json.loads((data / "cases.json").read_text())
+    for case in manifest["cases"]:
+        if case["split"] == split:
+            path = data / case["mask"]
+            with Image.open(path) as mask:
+                Image.new("L", mask.size).save(path)
+            case["foreground"] = 0.0
+    (data / "cases.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_training_masks_without_foreground_are_refused(train, run: Path, tmp_path: Path, words: tuple[str]) -> None:
+    _empty_masks(tmp_path / "data", "train")
+    outcome = train(*words)
+    assert outcome.code == 3
+    assert "no training mask has foreground (all 4 are empty)" in _one_line(outcome.stderr)
+    assert not run.exists()
+
+
+def test_validation_masks_without_foreground_are_counted_beside_every_score(train, run: Path, tmp_path: Path) -> None:
+    _empty_masks(tmp_path / "data", "val")
+    outcome = train()
+    assert outcome.code == 0, outcome.stderr
+    assert "no validation mask has foreground (all 2 are empty)" in outcome.stderr
+    epoch = next(line for line in outcome.stderr.splitlines() if line.startswith("epoch 1/1"))
+    assert "2 empty cases)" in epoch
+    assert outcome.stdout.splitlines()[0].endswith("in epoch 1; 2 val cases without foreground")
+    assert json.loads((run / "history.jsonl").read_text())["val_empty"] == 2
+    assert json.loads((run / "result.json").read_text())["val_empty"] == 2
+
+
+def test_resuming_with_another_preset_is_refused(train, guidino, run: Path, preset: Path) -> None:
+    assert train().code == 0
+    outcome = guidino("train", "--resume", "-o", run, "--preset", "own-unet")
+    assert outcome.code == 2
+    assert "leave out --preset" in _one_line(outcome.stderr)
+    assert guidino("train", "--resume", "-o", run, "--preset", preset).code == 0
+
+
+def test_a_dry_run_finds_a_missing_image(train, tmp_path: Path) -> None:
+    (tmp_path / "data" / "images" / "case1.png").unlink()
+    outcome = train("--dry-run")
+    assert outcome.code == 3
+    assert "case1.png: cannot be read" in _one_line(outcome.stderr)
+
+
+def test_a_dry_run_refuses_a_size_that_the_network_cannot_halve_often_enough(train) -> None:
+    outcome = train("--dry-run", "--set", "data.image_size=100")
+    assert outcome.code == 2
+    assert "needs a multiple of 16, such as 96" in _one_line(outcome.stderr)
+
+
+def test_a_dry_run_refuses_to_resume_on_other_data(train, guidino, run: Path, make_data: Maker) -> None:
+    assert train().code == 0
+    (run / "result.json").unlink()
+    other = make_data("other", seed=1)
+    outcome = guidino("train", "--resume", "-o", run, "--data", other, "--dry-run", "--device", "cpu")
+    assert outcome.code == 3
+    assert "other/cases.json: has changed since the run started, or is not its data" in _one_line(outcome.stderr)
+
+
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_a_network_larger_than_the_memory_is_refused(train, run: Path, words: tuple[str]) -> None:
+    outcome = train("--set", "model.segmenter.options.width=100000000", *words)
+    assert outcome.code == 2
+    assert "segmenter unet with options {'width': 100000000}: needs more than" in _one_line(outcome.stderr)
+    assert not run.exists()
+
+
+# --- One process for each run folder
+
+
+def test_a_run_that_another_process_writes_to_is_refused(train, guidino, run: Path) -> None:
+    from guidino_cli.engine.run_folders import lock_run_folder
+
+    assert train().code == 0
+    (run / "result.json").unlink()
+    before = (run / "history.jsonl").read_bytes()
+    with lock_run_folder(run):
+        resumed = guidino("train", "--resume", "-o", run, "--device", "cpu")
+        overwritten = train("--overwrite")
+    for outcome in (resumed, overwritten):
+        assert outcome.code == 2
+        assert f"{run}: another guidino process writes to this run" in _one_line(outcome.stderr)
+    assert (run / "history.jsonl").read_bytes() == before
+    assert guidino("train", "--resume", "-o", run, "--device", "cpu").code == 0
+
+
+def test_a_run_whose_folder_is_removed_stops_at_the_next_write(
+    train, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    from guidino_cli.engine.training.trainer import Trainer
+
+    original = Trainer._train_epoch
+
+    def removing(self: Trainer) -> dict[str, float]:
+        if self.state.epoch == 1:
+            shutil.rmtree(run)
+        return original(self)
+
+    monkeypatch.setattr(Trainer, "_train_epoch", removing)
+    outcome = train("--set", "train.epochs=3")
+    assert outcome.code == 3
+    assert f"{run}: the run folder was removed" in _one_line(outcome.stderr)
+    assert not run.exists()

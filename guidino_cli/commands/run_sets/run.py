@@ -24,6 +24,7 @@ from guidino_cli.commands.run_sets.plan import (
 )
 from guidino_cli.commands.runs.launcher import run_in_subprocess
 from guidino_cli.commands.runs.result import RESULT_FILE, read_result
+from guidino_cli.engine.run_folders import lock_run_folder
 from guidino_cli.errors import EXIT_CODES, ConfigError, PartialError, StoppedError
 from guidino_cli.files import write_text
 from guidino_cli.options.training import TrainOptions
@@ -63,6 +64,8 @@ def _print_summary(plan: RunSetPlan, rows: Sequence[RunSetRow]) -> None:
     print(f"mean val Dice {stats['mean']:.4f}{spread} of {count}")
     print(f"from {stats['min']:.4f} to {stats['max']:.4f}")
     print(_CAVEATS[plan.over])
+    if empty := [f"{row.run} {row.result.val_empty}" for row in rows if row.result and row.result.val_empty]:
+        print(f"val cases without foreground, which count 1 if nothing is predicted: {', '.join(empty)}")
 
 
 def failure_reason(code: int | None) -> str:
@@ -101,11 +104,12 @@ def run(
         for value in plan.values:
             print(shlex.join(["guidino", *_argv(plan, out, value)]))
         return
-    if options.overwrite and not options.resume:
-        _reset_runs(plan, out)
-    if text is not None:
-        write_text(out / SETTINGS_FILE, text)
-    _run_all(plan, out, runner=runner)
+    with lock_run_folder(out):
+        if options.overwrite and not options.resume:
+            _reset_runs(plan, out)
+        if text is not None:
+            write_text(out / SETTINGS_FILE, text)
+        _run_all(plan, out, runner=runner)
 
 
 def _reset_runs(plan: RunSetPlan, out: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from guidino_cli.errors import DataError
 from guidino_cli.files import write_text
+from guidino_cli.progress import pluralize
 
 RESULT_FILE = "result.json"
 
@@ -19,12 +20,20 @@ class RunResult:
         epoch: Best epoch, counted from 1.
         epochs: Number of epochs.
         seconds: Duration of training and validation, without epochs that an interruption discarded.
+        val_empty: Number of validation cases without foreground.
     """
 
     val_dice: float
     epoch: int
     epochs: int
     seconds: float
+    val_empty: int = 0
+
+    @property
+    def score(self) -> str:
+        """The best score in words, with the number of empty cases that count 1 where nothing is predicted."""
+        empty = f"; {pluralize(self.val_empty, 'val case')} without foreground" if self.val_empty else ""
+        return f"best val Dice {self.val_dice:.4f} in epoch {self.epoch}{empty}"
 
 
 def write_result(folder: Path, result: RunResult) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from guidino_cli.distributed import raise_on_all_ranks
+from guidino_cli.distributed import raise_on_all_ranks, run_on_main_process
 from guidino_cli.engine.checkpointing import CheckpointManager
 from guidino_cli.engine.devices import require_device_in_use, resolve_precision
 from guidino_cli.engine.pretraining.checkpoint import CHECKPOINT_FORMAT, ObjectiveState, PretrainState
@@ -175,6 +175,7 @@ class Pretrainer:
         """Add a row to the history and log it; raises if the loss is not finite or the objective has failed."""
         self.control.check_loss()
         rates = apply_schedules(self.optimizer, self.config, step=self.state.step - 1)
+        run_on_main_process(self.checkpoints.require_folder)
         row = self.metrics.log(self.state, rates=rates, features=self._features)
         line = format_row(row, steps=self.config.steps)
         if self.accelerator.is_main_process:
@@ -199,6 +200,7 @@ class Pretrainer:
         )
 
     def _take_snapshot(self, snapshot: Callable[[int], None] | None) -> None:
+        run_on_main_process(self.checkpoints.require_folder)
         if snapshot is None or not self.config.train.picture_every or not self.accelerator.is_main_process:
             return
         is_training = self.bare_objective.training

@@ -14,7 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from guidino_cli.engine.training.checkpoint import TrainState
 from guidino_cli.files import write_atomically, write_text
-from guidino_cli.progress import format_duration, is_terminal, log_info, status_line
+from guidino_cli.progress import format_duration, is_terminal, log_info, pluralize, status_line
 
 History = Sequence[Mapping[str, Any]]
 
@@ -113,7 +113,8 @@ def format_epoch(
     parts = [f"loss {row['loss']:.4f}" + (f" ({', '.join(terms_shown)})" if len(terms_shown) > 1 else "")]
     if "val_dice" in row:
         note = "best" if best[1] == row["epoch"] else f"best {best[0]:.4f} in epoch {best[1]}"
-        parts.append(f"val Dice {row['val_dice']:.4f} ({note})")
+        empty = f"; {pluralize(row['val_empty'], 'empty case')}" if row.get("val_empty") else ""
+        parts.append(f"val Dice {row['val_dice']:.4f} ({note}{empty})")
     parts.append(f"{row['images_per_second']:.3g} images/s")
     if row["epoch"] < epochs:
         parts.append(f"about {format_duration(left)} left")

@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 
 from guidino_cli.config import RunConfig
+from guidino_cli.data.manifest import count_empty
 from guidino_cli.distributed import run_on_all_ranks, run_on_main_process
 from guidino_cli.engine.checkpointing import CheckpointManager
 from guidino_cli.engine.devices import require_device_in_use, resolve_precision
@@ -43,6 +44,7 @@ class Trainer:
 
     Attributes:
         state: Progress of the run.
+        empty_cases: Number of validation cases without foreground: they score 1 if nothing is predicted, else 0.
         train_step: Model, optimizer and schedule.
         model: As it is trained, wrapped by accelerate.
         bare_model: The same model without any wrapper.
@@ -63,6 +65,7 @@ class Trainer:
     ) -> None:
         settings = config.train
         self.config, self.folder, self.training = config, folder, training
+        self.empty_cases = count_empty(validation)
         self.accelerator = Accelerator(
             cpu=device == "cpu",
             mixed_precision=resolve_precision(settings.precision, device),
@@ -172,6 +175,8 @@ class Trainer:
         if number % settings.validate_every == 0 or number == settings.epochs:
             began = time.monotonic()
             row["val_dice"] = self._validate()
+            if self.empty_cases:
+                row["val_empty"] = self.empty_cases
             row["val_seconds"] = round(time.monotonic() - began, 3)
         return row
 
@@ -229,6 +234,7 @@ class Trainer:
 
         The state comes last: whatever a kill leaves is newer than the state, and is written again after a resume.
         """
+        run_on_main_process(self.checkpoints.require_folder)
         row = history[-1]
         if row.get("val_dice", -1.0) > self.state.best_dice:
             self.state.best_dice, self.state.best_epoch = row["val_dice"], row["epoch"]
