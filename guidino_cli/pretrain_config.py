@@ -230,7 +230,10 @@ def _validate(settings: dict, *, label: str) -> PretrainConfig:
         if not stage.crops:
             raise ConfigError(f"{where}.crops is empty, expected one such as [{{global_size: 224, local_size: 96}}]")
         if stage.warmup_steps > stage.steps:
-            raise ConfigError(f"{where}.warmup_steps is {stage.warmup_steps}, more than its {stage.steps} steps")
+            raise ConfigError(
+                f"{where}.warmup_steps is {stage.warmup_steps}, more than its {stage.steps} steps: lower it, too, such "
+                f"as --set stages.{number}.warmup_steps={stage.steps // 10}"
+            )
     ranges = {f"dino.{name}": getattr(config.dino, name) for name in ("global_area", "local_area", "mask_ratio")}
     if config.distill is not None:
         ranges["distill.area"] = config.distill.area

@@ -93,12 +93,22 @@ def _print_summary(summary: DatasetSummary, layout: str, *, out: Path | None, ex
     console = Console(file=sys.stdout, highlight=False, markup=False)
     console.print(table)
     if out is not None:
-        preset = _PRESETS.get(layout, "own-unet")
-        preset = preset if preset in preset_names() else "own-unet"
         # Not in the table, which would wrap the line that people copy.
-        console.print(
-            f"next      guidino train --preset {preset} --data {shlex.quote(str(out))} -o RUN", soft_wrap=True
-        )
+        for line in _next_steps(summary, layout, out=out):
+            console.print(line, soft_wrap=True)
+
+
+def _next_steps(summary: DatasetSummary, layout: str, *, out: Path) -> list[str]:
+    """What can be typed next: a command that runs with what guidino contains, then the published preset."""
+    counts, folds = count_by_split(summary.cases), {case.fold for case in summary.cases} - {None}
+    command = f"guidino train --preset own-unet --data {shlex.quote(str(out))}"
+    if not counts.get("train") or (not counts.get("val") and not folds):
+        return ["next      prepare again with another --split: training needs cases in train and in val"]
+    if not counts.get("val"):
+        return [f"next      {command} --folds {len(folds)} -o RUNS"]
+    published = _PRESETS.get(layout)
+    hint = f"or        --preset {published} with the weights of DINOv3: guidino weights list"
+    return [f"next      {command} -o RUN", *([hint] if published in preset_names() else [])]
 
 
 def _describe_duplicates(summary: DatasetSummary) -> str:

@@ -72,6 +72,22 @@ def test_the_next_command_is_on_one_line(source: Path, tmp_path: Path, capsys: p
     assert last == f"next      guidino train --preset own-unet --data '{tmp_path / 'a folder'}' -o RUN"
 
 
+def test_with_folds_and_no_validation_part_the_next_command_trains_the_folds(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare.run(source, PrepareOptions(out=tmp_path / "out", split="100/0/0", folds=3))
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"next      guidino train --preset own-unet --data {tmp_path / 'out'} --folds 3 -o RUNS"
+
+
+def test_without_a_validation_part_no_command_is_offered_that_would_fail(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare.run(source, PrepareOptions(out=tmp_path / "out", split="100/0/0"))
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "next      prepare again with another --split: training needs cases in train and in val"
+
+
 def test_jpeg_masks_are_cut_at_127(source: Path, tmp_path: Path) -> None:
     for path in (source / "masks").iterdir():
         Image.open(path).convert("RGB").save(path.with_suffix(".jpg"), quality=75)

@@ -199,7 +199,7 @@ def test_sinkhorn_iterates_three_times_as_dinov2_does() -> None:
         sinkhorn_knopp(_scores(), temperature=0.5), sinkhorn_knopp(_scores(), temperature=0.5, iterations=3),
         rtol=0, atol=0,
     )  # fmt: skip
-    # Shares of the columns by hand: s = [[0, ln 3], [0, 0]] for 1, 2 and 3 iterations tends to [[1 - c, c], [c, 1 - c]].
+    # By hand, exp(s) = [[1, 3], [1, 1]]; the first iteration is that of the test above.
     scores = torch.tensor([[0.0, math.log(3)], [0.0, 0.0]])
     columns = [float(sinkhorn_knopp(scores, temperature=1.0, iterations=n)[:, 0].sum()) for n in (1, 3)]
     assert columns[0] == pytest.approx(2 / 5 + 2 / 3)
