@@ -32,8 +32,8 @@ class PairedComparison:
         wins: Cases in which the second is better.
         ties: Cases with exactly equal values.
         losses: Cases in which the first is better.
-        p_value: Wilcoxon's signed-rank test, two-sided, zeros ranked (Pratt); NaN below `MIN_PAIRS` pairs or if all are
-            equal.
+        p_value: Wilcoxon's signed-rank test, two-sided, zeros ranked (Pratt), of the cases or of the means of groups;
+            NaN below `MIN_PAIRS` of them or if all are equal.
         p_holm: p_value after Holm's correction over all comparisons.
         effect: Matched-pairs rank-biserial correlation in [-1, 1]; positive if the second is better.
     """
@@ -97,9 +97,10 @@ def compare_pair(
 ) -> PairedComparison:
     """Statistics of the differences second - first of one metric, one per case; NaN means none."""
     known = differences[~np.isnan(differences)]
+    units = known if groups is None else _group_means(differences, groups)
     gain = known if METRICS[metric].higher_is_better else -known
     ci_low, ci_high = nan, nan
-    if known.size > 1:
+    if units.size > 1:
         ci_low, ci_high = percentile_interval(bootstrap_means(differences[:, None], groups, seed=seed)[:, 0])
     return PairedComparison(
         first=first,
@@ -112,10 +113,17 @@ def compare_pair(
         wins=int(np.count_nonzero(gain > 0)),
         ties=int(np.count_nonzero(gain == 0)),
         losses=int(np.count_nonzero(gain < 0)),
-        p_value=signed_rank_p(known),
+        p_value=signed_rank_p(units),
         p_holm=nan,
         effect=rank_biserial(gain),
     )
+
+
+def _group_means(differences: np.ndarray, groups: Sequence[str]) -> np.ndarray:
+    """Mean difference of each group that has a value; groups are independent, their cases are not."""
+    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    parts = [differences[member == index] for index in range(len(names))]
+    return np.array([part[~np.isnan(part)].mean() for part in parts if not np.isnan(part).all()])
 
 
 def signed_rank_p(differences: np.ndarray) -> float:

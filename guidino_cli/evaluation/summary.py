@@ -306,7 +306,7 @@ def _summarize_targets(
         means = bootstrap_means(table, groups, seed=config.options.seed)
         for index, name in enumerate(config.metrics):
             values = table[:, index]
-            ci = percentile_interval(means[:, index]) if np.count_nonzero(~np.isnan(values)) > 1 else (nan, nan)
+            ci = percentile_interval(means[:, index]) if _count_draws(values, groups) > 1 else (nan, nan)
             rows.append(SummaryRow(target, name, summarize(values, ci)))
             class_rows[name].append(rows[-1])
             draws[name].append(means[:, index])
@@ -314,6 +314,12 @@ def _summarize_targets(
         for name in config.metrics:
             rows.append(SummaryRow(MEAN_OF_CLASSES, name, _mean_of_means(class_rows[name], draws[name])))
     return rows
+
+
+def _count_draws(values: np.ndarray, groups: Sequence[str] | None) -> int:
+    """Cases, or groups of cases, with a value; a single one has no interval."""
+    known = ~np.isnan(values)
+    return int(known.sum()) if groups is None else len(np.unique(np.asarray(groups)[known]))
 
 
 def _mean_of_means(rows: list[SummaryRow], draws: list[np.ndarray]) -> SummaryStatistics:

@@ -62,3 +62,16 @@ def test_holm_does_not_count_a_comparison_without_p_value() -> None:
 def test_the_interval_of_a_constant_difference_is_that_difference() -> None:
     found = compare([0.25] * 8)
     assert (found.ci_low, found.ci_high) == (0.25, 0.25)
+
+
+def test_groups_and_not_their_cases_are_tested() -> None:
+    """Eight gains in two groups are two observations, in six groups six: p = 2 / 64."""
+    gains = np.arange(1.0, 9.0)
+    assert isnan(compare_pair("a", "b", "dice", gains, groups=list("aaaabbbb")).p_value)
+    assert compare_pair("a", "b", "dice", gains, groups=list("aabbcdef")).p_value == pytest.approx(2 / 64)
+
+
+def test_one_group_has_no_interval() -> None:
+    found = compare_pair("a", "b", "dice", np.array([0.1, 0.2, 0.3]), groups=["a", "a", "a"])
+    assert isnan(found.ci_low)
+    assert isnan(found.ci_high)

@@ -59,6 +59,7 @@ def explain_table(result: EvaluationResult) -> list[str]:
     return [
         "diff: mean of second - first over cases; W/T/L: cases the second wins, ties and loses; effect: rank-biserial "
         f"correlation, +1 if the second always wins; p: Wilcoxon signed-rank (Pratt), none below {MIN_PAIRS} pairs; "
+        "with --group, of the means of the groups, none below that many groups; "
         "Holm: corrected over all rows",
         *describe_rules(result),
         *CAVEATS,
