@@ -115,7 +115,10 @@ def _short_backbone(row: dict[str, Any]) -> str:
 
 
 def _scaled(value: float | None, unit: float, digits: int = 1) -> str:
-    return "-" if value is None else f"{value / unit:.{digits}f}"
+    if value is None:
+        return "-"
+    scaled = value / unit
+    return f"{scaled:.2g}" if 0 < scaled < 0.5 * 10**-digits else f"{scaled:.{digits}f}"
 
 
 def _describe(row: dict[str, Any], *, side: int) -> None:
