@@ -3,7 +3,6 @@
 import json
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -125,12 +124,10 @@ def test_an_adapter_beside_the_weights_is_refused_by_name(copy: Path) -> None:
         ("model_type", ["dinov3_vit"]),
     ],
 )
-def test_implausible_settings_are_refused_within_a_second(key: str, value: Any, copy: Path) -> None:
+def test_implausible_settings_are_refused_before_a_network_is_built(key: str, value: Any, copy: Path) -> None:
     _change(copy, **{key: value})
-    started = time.process_time()
     with pytest.raises(WeightsError, match=r"copy"):
         _load(copy)
-    assert time.process_time() - started < 1
 
 
 JSON = st.recursive(
