@@ -148,13 +148,13 @@ def _start(count: int, own: list[PredictionJob], shard: Shard, loaded: LoadedEns
 @contextmanager
 def _interruptible(records: PredictionLog, out: Path, total: int) -> Iterator[None]:
     """Write the summary when interrupted or out of memory, with a hint on how to continue."""
-    go_on = "go on with the same command and --skip-existing"
+    resume_hint = "resume with the same command and --skip-existing"
     try:
         yield
     except KeyboardInterrupt:
         records.summarise(total=total, complete=False)
         done = records.counts
-        print(f"guidino: interrupted; {out} holds {pluralize(done.made, 'mask')}; {go_on}", file=sys.stderr)
+        print(f"guidino: interrupted; {out} holds {pluralize(done.made, 'mask')}; {resume_hint}", file=sys.stderr)
         raise
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
@@ -162,7 +162,7 @@ def _interruptible(records: PredictionLog, out: Path, total: int) -> Iterator[No
         records.summarise(total=total, complete=False)
         reason = (str(error) or "MemoryError").splitlines()[0]
         advice = "lower predict.batch_size and predict.memory_gb"
-        raise ResourceError(f"out of memory ({reason}); {advice}, then {go_on}") from error
+        raise ResourceError(f"out of memory ({reason}); {advice}, then {resume_hint}") from error
 
 
 def _finish(records: PredictionLog, out: Path, classes: list[str], values: str) -> None:

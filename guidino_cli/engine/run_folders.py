@@ -10,6 +10,7 @@ from typing import Any
 from guidino_cli.errors import ConfigError, DataError, ResourceError
 from guidino_cli.files import remove_leftovers, write_text
 from guidino_cli.outputs import require_output_folder
+from guidino_cli.progress import log_warning
 
 
 def require_new_run_folder(folder: Path, *, overwrite: bool, recognised: bool | None = None) -> None:
@@ -23,7 +24,7 @@ def lock_run_folder(folder: Path) -> Iterator[None]:
     """Create a run folder if needed, and keep other processes from writing to the same run.
 
     The system releases the lock when the process ends, however it ends. What killed processes left in the folder is
-    removed. On Windows nothing is locked.
+    removed. On Windows nothing is locked; on a file system without locks a warning says so.
 
     Raises:
         ConfigError: Another process writes to the run.
@@ -48,6 +49,9 @@ def lock_run_folder(folder: Path) -> Iterator[None]:
             raise ConfigError(
                 f"{folder}: another guidino process writes to this run; wait for it or stop it, or choose another -o"
             ) from error
+        except OSError as error:
+            # Some network file systems have no locks; a run there must not depend on them.
+            log_warning(f"{folder}: cannot be locked ({error.strerror}); let no other process write to this run")
         remove_leftovers(folder)
         yield
     finally:
@@ -83,7 +87,7 @@ def read_facts(path: Path, *, version: int, hint: str) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = facts["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({error}); the run is damaged, {hint}") from error
     if found != version:
         raise DataError(f"{path}: written in format {found}, this guidino reads format {version}")
