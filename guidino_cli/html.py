@@ -5,20 +5,29 @@ elsewhere. `macros.html.j2` holds the elements that pages share.
 """
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-_ENVIRONMENT = Environment(
-    loader=FileSystemLoader(Path(__file__).with_name("templates")),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+@cache
+def _environment() -> "Environment":
+    # Imported when a page is rendered, which most commands do not do.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
 
 
 def render(template: str, **values: Any) -> Markup:
@@ -32,4 +41,4 @@ def render(template: str, **values: Any) -> Markup:
 
 def stream(template: str, **values: Any) -> Iterator[str]:
     """Render piece by piece, for pages too large to be kept; values may be generators."""
-    return _ENVIRONMENT.get_template(template).generate(values)
+    return _environment().get_template(template).generate(values)

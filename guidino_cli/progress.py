@@ -1,12 +1,16 @@
 """Progress bars and log lines on stderr; plain lines where stderr is not a terminal."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 T = TypeVar("T")
 
@@ -16,6 +20,16 @@ _console = Console(stderr=True)
 @contextmanager
 def progress_bar(*, enabled: bool = True) -> Iterator[Progress]:
     """Show a progress bar on stderr; nothing where stderr is not a terminal."""
+    # Imported where a bar may be shown: it takes a tenth of a second.
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -31,6 +45,8 @@ def progress_bar(*, enabled: bool = True) -> Iterator[Progress]:
 @contextmanager
 def status_line(*, enabled: bool = True) -> Iterator[Progress]:
     """Show one status line on stderr, a task's description and a bar in the remaining width; nothing elsewhere."""
+    from rich.progress import BarColumn, Progress, TextColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=None))
     is_shown = enabled and _console.is_terminal
     with Progress(*columns, console=_console, transient=True, disable=not is_shown, expand=True) as bar:
@@ -44,17 +60,25 @@ def is_terminal() -> bool:
 
 def track(items: Iterable[T], *, total: int, description: str, every_seconds: float = 15.0) -> Iterator[T]:
     """Iterate with a progress bar, or with a plain line every `every_seconds` where stderr is not a terminal."""
-    started = logged = time.monotonic()
+    if not _console.is_terminal:
+        yield from _track_with_lines(items, total=total, description=description, every_seconds=every_seconds)
+        return
     with progress_bar() as bar:
         task = bar.add_task(description, total=total, note="")
-        for number, item in enumerate(items, start=1):
+        for item in items:
             yield item
             bar.advance(task)
-            now = time.monotonic()
-            if not _console.is_terminal and number < total and now - logged >= every_seconds:
-                remaining = (now - started) / number * (total - number)
-                log_info(f"{description} {number}/{total}, about {format_duration(remaining)} left")
-                logged = now
+
+
+def _track_with_lines(items: Iterable[T], *, total: int, description: str, every_seconds: float) -> Iterator[T]:
+    started = logged = time.monotonic()
+    for number, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if number < total and now - logged >= every_seconds:
+            remaining = (now - started) / number * (total - number)
+            log_info(f"{description} {number}/{total}, about {format_duration(remaining)} left")
+            logged = now
 
 
 def format_duration(seconds: float) -> str:

@@ -1,13 +1,18 @@
 """Input images of the drawing commands, their masks and the names of their outputs."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from guidino_cli.data.images import IMAGE_SUFFIXES, find_images, is_image
 from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
 from guidino_cli.errors import DataError
-from guidino_cli.evaluation.image_masks import ImageMasks, find_image_masks
+
+if TYPE_CHECKING:
+    from guidino_cli.evaluation.image_masks import ImageMasks
 
 _MAX_LISTED = 5
 
@@ -38,6 +43,9 @@ def find_truth(files: Sequence[Path], truth: Path | None, *, class_count: int | 
     """
     if truth is None:
         return None
+    # Without a truth nothing of the evaluation is needed, and starting is quicker.
+    from guidino_cli.evaluation.image_masks import find_image_masks
+
     masks = find_image_masks(files, truth, class_count=class_count)
     without = [path.name for path in files if path.resolve() not in masks.paths]
     if without:

@@ -1,5 +1,7 @@
 """Guide, prediction and guide scores of each image, and the spool on disk that holds them until they are drawn."""
 
+from __future__ import annotations
+
 import pickle
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -7,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,12 +21,14 @@ from guidino_cli.engine.guides.scores import MapScore, MapScoreAccumulator
 from guidino_cli.engine.guides.tokens import analyse_tokens
 from guidino_cli.engine.prediction.predictor import Predictor, Segmentation
 from guidino_cli.errors import DataError, PartialError
-from guidino_cli.evaluation.image_masks import ImageMasks
 from guidino_cli.metrics.overlap import mean_dice
 from guidino_cli.models.composed import Model
 from guidino_cli.plots.panels import thumbnail, thumbnail_labels, thumbnail_map
 from guidino_cli.plots.views import GuideMap, GuideView, TokenView
 from guidino_cli.progress import log_info, pluralize, track
+
+if TYPE_CHECKING:
+    from guidino_cli.evaluation.image_masks import ImageMasks
 
 STORED_SIDE = 640
 """Longer side, in pixels, of the maps stored for an image: more than a panel shows."""
