@@ -1,7 +1,8 @@
 """The pretraining loop: optimization steps and rows of the history, from the start or from a checkpoint."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -21,6 +22,16 @@ from guidino_cli.pretrain_config import PretrainConfig
 from guidino_cli.progress import log_info, progress_bar
 from guidino_cli.ssl.objective import PretrainObjective, PretrainProgress
 from guidino_cli.types import UnlabelledSample
+
+
+@contextmanager
+def _flush_denormals() -> Iterator[None]:
+    """Round denormal numbers to 0, since they are slow on CPUs and an exponential has many; the process is set back."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 class Pretrainer:
@@ -110,10 +121,8 @@ class Pretrainer:
             DataError: An image cannot be used; the steps before are saved.
             ResourceError: The disk is full, or a data loader worker died.
         """
-        # Denormal numbers, of which an exponential has many, are slow on CPUs.
-        torch.set_flush_denormal(True)
         self.objective.train()
-        with self.control, progress_bar(enabled=self.accelerator.is_main_process) as bar:
+        with _flush_denormals(), self.control, progress_bar(enabled=self.accelerator.is_main_process) as bar:
             if self.checkpoints.saved is None:
                 self._take_snapshot(snapshot)
                 self.checkpoints.save(self.state)

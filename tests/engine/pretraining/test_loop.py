@@ -231,3 +231,12 @@ def test_a_row_is_formatted_with_its_terms_and_the_remaining_time() -> None:
            "cosine": 0.25, "images_per_second": 20.0, "seconds": 100.0}  # fmt: skip
     line = row_told(row, steps=250)
     assert line == "step 50/250: loss 7.5000 (dino 5.000), rank 12.3, cosine 0.250, 20 images/s, 7 min left"
+
+
+def test_denormal_numbers_are_flushed_during_pretraining_alone() -> None:
+    from guidino_cli.engine.pretraining.loop import _flush_denormals
+
+    smallest = torch.tensor([1e-40])
+    with _flush_denormals():
+        assert float(smallest * 1) == 0
+    assert float(smallest * 1) > 0
