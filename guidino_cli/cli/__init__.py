@@ -53,6 +53,10 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     try:
         _run()
+    except SystemExit as stop:
+        if is_worker_process():
+            exit_immediately(stop.code if isinstance(stop.code, int) else int(stop.code is not None))
+        raise
     except Exception as error:
         if os.environ.get("GUIDINO_DEBUG"):
             raise
