@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -93,6 +93,12 @@ def format_duration(seconds: float) -> str:
 def pluralize(count: int, noun: str, plural: str = "") -> str:
     """Join a count and its noun: "1 case", "2 cases", "0 cases"; `plural` is for nouns that take more than an s."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def join_first(items: Sequence[str], separator: str = ", ", *, limit: int = 5) -> str:
+    """Join the first few texts, followed by the number of those left out: "a, b and 3 more"."""
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return separator.join(items[:limit]) + more
 
 
 def log_info(message: str) -> None:

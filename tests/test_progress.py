@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from guidino_cli.progress import format_duration, log_warning, pluralize
+from guidino_cli.progress import format_duration, join_first, log_warning, pluralize
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,9 @@ def test_a_noun_agrees_with_its_count(arguments: tuple[Any, ...], text: str) -> 
 def test_a_warning_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     log_warning("the disk is almost full")
     assert capsys.readouterr().err == "guidino: warning: the disk is almost full\n"
+
+
+def test_the_first_items_are_joined_with_the_number_of_the_others() -> None:
+    assert join_first(["a", "b"]) == "a, b"
+    assert join_first(list("abc"), "; ", limit=2) == "a; b and 1 more"
+    assert join_first([]) == ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +9,10 @@ from typing import TYPE_CHECKING
 from guidino_cli.data.images import IMAGE_SUFFIXES, find_images, is_image
 from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
 from guidino_cli.errors import DataError
+from guidino_cli.progress import join_first, log_warning
 
 if TYPE_CHECKING:
     from guidino_cli.evaluation.image_masks import ImageMasks
-
-_MAX_LISTED = 5
 
 
 def list_input_images(paths: Sequence[Path], split: str) -> list[Path]:
@@ -49,7 +47,7 @@ def find_truth(files: Sequence[Path], truth: Path | None, *, class_count: int | 
     masks = find_image_masks(files, truth, class_count=class_count)
     without = [path.name for path in files if path.resolve() not in masks.paths]
     if without:
-        print(f"guidino: warning: no truth for {join_first(without, ', ')}; drawn without", file=sys.stderr)
+        log_warning(f"no truth for {join_first(without)}; drawn without")
     return masks
 
 
@@ -71,12 +69,6 @@ def unique_names(files: Sequence[Path]) -> dict[str, Path]:
         taken.add(unique.lower())
         names[unique] = path
     return names
-
-
-def join_first(messages: Sequence[str], separator: str = "; ") -> str:
-    """Join the first few messages, with the number of those left out."""
-    more = f" and {len(messages) - _MAX_LISTED} more" if len(messages) > _MAX_LISTED else ""
-    return separator.join(messages[:_MAX_LISTED]) + more
 
 
 def _images_at(place: Path, split: str) -> list[Path]:

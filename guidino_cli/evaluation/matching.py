@@ -9,9 +9,9 @@ from guidino_cli.data.images import find_images
 from guidino_cli.data.manifest import MANIFEST_NAME
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.cases import Pair, Pairing, Truth, TruthSet
-from guidino_cli.evaluation.names import file_stem, find_swapped_arguments, list_first, strip_suffixes
+from guidino_cli.evaluation.names import file_stem, find_swapped_arguments, strip_suffixes
 from guidino_cli.evaluation.truths import find_masks
-from guidino_cli.progress import pluralize
+from guidino_cli.progress import join_first, pluralize
 
 _Key = TypeVar("_Key")
 _MAX_SUFFIXES = 3
@@ -124,7 +124,7 @@ def _assign_equal(
     for name, indices in wanted.items():
         if len(files[name]) > 1 or len(indices) > 1:
             raise DataError(
-                f"{list_first([path.name for path in files[name]])} and the truth '{name}' do not fit one to one "
+                f"{join_first([path.name for path in files[name]])} and the truth '{name}' do not fit one to one "
                 f"({pluralize(len(files[name]), 'prediction')}, {pluralize(len(indices), 'truth')}); "
                 "rename them or give --pairs TABLE.csv"
             )
@@ -132,7 +132,7 @@ def _assign_equal(
 
 
 def _no_match_message(source: Path, files: Sequence[Path], truths: TruthSet) -> str:
-    found, expected = list_first([path.name for path in files]), list_first([truth.case for truth in truths.truths])
+    found, expected = join_first([path.name for path in files]), join_first([truth.case for truth in truths.truths])
     return (
         f"{source}: no name fits the truth; found {found}, expected {expected}; rename them or give --pairs TABLE.csv"
     )

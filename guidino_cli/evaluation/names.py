@@ -38,7 +38,6 @@ _TRUTH_FOLDERS = (
     "masks",
 )
 _PREDICT_SUMMARY = "predictions.json"
-_MAX_LISTED = 5
 
 
 def file_stem(path: Path) -> str:
@@ -98,12 +97,6 @@ def find_duplicates(names: Sequence[str]) -> list[str]:
     """Names that occur more than once, sorted."""
     seen: set[str] = set()
     return sorted({name for name in names if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
-
-
-def list_first(names: Sequence[str]) -> str:
-    """The first five names, comma-separated, and how many more there are."""
-    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    return ", ".join(names[:_MAX_LISTED]) + more
 
 
 def _suffix_share(paths: Sequence[Path], suffixes: tuple[str, ...]) -> float:

@@ -8,8 +8,8 @@ from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest, require_case
 from guidino_cli.data.readers import READERS, is_readable
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.evaluation.cases import Pair, Pairing, Truth, TruthSet
-from guidino_cli.evaluation.names import file_stem, find_duplicates, is_mask_folder, list_first
-from guidino_cli.progress import pluralize
+from guidino_cli.evaluation.names import file_stem, find_duplicates, is_mask_folder
+from guidino_cli.progress import join_first, pluralize
 from guidino_cli.tables import read_csv
 from guidino_cli.types import Case
 
@@ -28,7 +28,7 @@ def read_pairs(table: Path) -> Pairing:
     pairs = [_parse_pair(row, table.parent, f"{table}: row {number}") for number, row in enumerate(rows, start=2)]
     duplicates = find_duplicates([pair.truth.case for pair in pairs])
     if duplicates:
-        raise DataError(f"{table}: {list_first(duplicates)} come twice")
+        raise DataError(f"{table}: {join_first(duplicates)} come twice")
     return Pairing(pairs, [], f"the table {table.name}", [])
 
 
@@ -49,7 +49,7 @@ def align_pairings(pairings: Sequence[Pairing], tables: Sequence[Path]) -> list[
         differing = sorted(by_case.keys() ^ {pair.truth.case for pair in first.pairs})
         if differing:
             raise DataError(
-                f"{table}: has other cases than {tables[0]} ({list_first(differing)}); give every table the same cases"
+                f"{table}: has other cases than {tables[0]} ({join_first(differing)}); give every table the same cases"
             )
         for pair in first.pairs:
             other = by_case[pair.truth.case].truth.path
@@ -87,7 +87,7 @@ def find_truths(source: Path, *, split: str) -> TruthSet:
     truths = [Truth(file_stem(path), path, (file_stem(path),)) for path in find_masks(source)]
     duplicates = find_duplicates([truth.case for truth in truths])
     if duplicates:
-        raise DataError(f"{source}: two masks for {list_first(duplicates)}; keep one of them")
+        raise DataError(f"{source}: two masks for {join_first(duplicates)}; keep one of them")
     return TruthSet(truths, None, f"{pluralize(len(truths), 'mask')} of {source}")
 
 

@@ -16,7 +16,7 @@ from guidino_cli.errors import DataError
 from guidino_cli.files import describe_unsafe_name, file_sha256
 from guidino_cli.preparation.duplicates import difference_hash, thumbnail
 from guidino_cli.preparation.types import DiscoveredDataset, ImageMaskPair
-from guidino_cli.progress import pluralize
+from guidino_cli.progress import join_first, pluralize
 from guidino_cli.types import width_by_height
 
 
@@ -262,8 +262,7 @@ def check_foreground(pixels: dict[str, np.ndarray]) -> list[Finding]:
 def format_items(items: Iterable[object]) -> str:
     """Format up to ten items; of files, the name with its folder."""
     texts = [f"{item.parent.name}/{item.name}" if isinstance(item, Path) else str(item) for item in items]
-    more = f" and {len(texts) - _MAX_LISTED} more" if len(texts) > _MAX_LISTED else ""
-    return ", ".join(texts[:_MAX_LISTED]) + more
+    return join_first(texts, limit=_MAX_LISTED)
 
 
 def _check_ids(pairs: Sequence[ImageMaskPair]) -> list[Finding]:

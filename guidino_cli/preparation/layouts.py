@@ -85,8 +85,8 @@ def detect_layout(source: Path, layout: str = "auto") -> DiscoveredDataset:
 def _note_unused_folders(source: Path, dataset: DiscoveredDataset) -> DiscoveredDataset:
     """Name the folders that hold images of which none is used.
 
-    A part of a split that is not used at all (`test2/` beside a used `train/`) goes to `unused_parts`. Detectors of
-    published layouts know what is left out.
+    In a generic layout, a part of a split that is not used at all (`test2/` beside a used `train/`) goes to
+    `unused_parts`. The layouts of public data sets leave folders out on purpose, so theirs are only noted.
     """
     if not source.is_dir():
         return dataset

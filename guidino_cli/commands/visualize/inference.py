@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from guidino_cli.commands.inputs import join_first
 from guidino_cli.config import RunConfig
 from guidino_cli.data.images import read_image
 from guidino_cli.data.preprocess import network_size
@@ -25,7 +24,7 @@ from guidino_cli.metrics.overlap import mean_dice
 from guidino_cli.models.composed import Model
 from guidino_cli.plots.panels import thumbnail, thumbnail_labels, thumbnail_map
 from guidino_cli.plots.views import GuideMap, GuideView, TokenView
-from guidino_cli.progress import log_info, pluralize, track
+from guidino_cli.progress import join_first, log_info, pluralize, track
 
 if TYPE_CHECKING:
     from guidino_cli.evaluation.image_masks import ImageMasks
@@ -293,7 +292,9 @@ def for_each_image(files: dict[str, Path], description: str, act: Callable[[str,
 
 def nothing_drawn_error(files: Sequence[Path], failed: Sequence[str]) -> DataError:
     """The error for a task in which every image failed."""
-    return DataError(f"none of {len(files)} images could be drawn: {join_first(failed)}" if failed[1:] else failed[0])
+    return DataError(
+        f"none of {len(files)} images could be drawn: {join_first(failed, '; ')}" if failed[1:] else failed[0]
+    )
 
 
 def report_outcome(
@@ -308,5 +309,5 @@ def report_outcome(
     print(f"{pluralize(len(written), 'picture')} in {task.out} (NAME_{kind}.png){extra}")
     if failed:
         raise PartialError(
-            f"{len(failed)} of {pluralize(len(task.files), 'image')} could not be drawn: {join_first(failed)}"
+            f"{len(failed)} of {pluralize(len(task.files), 'image')} could not be drawn: {join_first(failed, '; ')}"
         )
