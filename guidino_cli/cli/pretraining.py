@@ -96,8 +96,11 @@ def slices(
     shard: Annotated[
         str, typer.Option(metavar="K/N", help="Only the K-th of N shares, for job arrays: 1/8 to 8/8.")
     ] = "1/1",
+    keep_label_maps: Annotated[
+        bool, typer.Option("--keep-label-maps", help="Cut volumes that look like label maps, too.")
+    ] = False,
 ) -> None:
-    """Cut CT or MR volumes into axial slices for pretraining, one volume in memory at a time.
+    """Cut CT or MR volumes into axial slices for pretraining, one volume in memory at a time; label maps are left out.
 
     Example: guidino slices ct/ -o slices --window 40,400
     """
@@ -107,7 +110,7 @@ def slices(
     from guidino_cli.data.volumes import SliceSettings
 
     settings = SliceSettings(window=chosen, size=size or None, spacing_mm=spacing, every=every, least=least)
-    command.run(volumes, out=out, settings=settings, shard=(part - 1, parts))
+    command.run(volumes, out=out, settings=settings, shard=(part - 1, parts), keep_label_maps=keep_label_maps)
 
 
 def teacher_setting(teacher: str) -> str:

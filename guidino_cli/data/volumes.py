@@ -207,23 +207,32 @@ class SliceSettings:
     least: float = 0.05
 
 
-def read_slices(path: Path, settings: SliceSettings) -> Iterator[tuple[int, np.ndarray]]:
-    """Read axial slices from the feet up.
+def open_grey_volume(path: Path) -> NiftiRegions:
+    """Open a volume of three dimensions that has one number per voxel.
+
+    Raises:
+        DataError: Missing, damaged, or no such volume.
+    """
+    volume = open_regions(path)
+    stored = volume.stored
+    if stored.ndim != 3 or stored.size == 0 or stored.dtype.kind not in "iuf":
+        raise DataError(f"{path}: expected a grey three-dimensional volume, found {stored.shape} {stored.dtype}")
+    return volume
+
+
+def cut_slices(volume: NiftiRegions, settings: SliceSettings) -> Iterator[tuple[int, np.ndarray]]:
+    """Cut a volume into axial slices, from the feet up.
 
     Args:
-        path: NIfTI file of three dimensions.
+        volume: From `open_grey_volume`.
         settings: Which slices, and how they look.
 
     Yields:
         Number of the slice in the volume, and (H, W) uint8 as radiologists view it: from below, the front on top.
 
     Raises:
-        DataError: Missing, damaged, or no volume.
+        DataError: The affine does not say where the axes point.
     """
-    volume = open_regions(path)
-    stored = volume.stored
-    if stored.ndim != 3 or stored.size == 0 or stored.dtype.kind not in "iuf":
-        raise DataError(f"{path}: expected a grey three-dimensional volume, found {stored.shape} {stored.dtype}")
     volume = volume.to_ras()
     low, high = _intensity_limits(volume, settings)
     width, height, depth = volume.geometry.shape

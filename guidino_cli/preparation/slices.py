@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 from PIL import Image
 
-from guidino_cli.data.volumes import VOLUME_SUFFIXES, SliceSettings, is_volume, read_slices
+from guidino_cli.data.volumes import VOLUME_SUFFIXES, SliceSettings, cut_slices, is_volume, open_grey_volume
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import atomic_folder, write_text
 from guidino_cli.outputs import require_output_folder
+from guidino_cli.preparation.volume_kinds import VolumeContent, describe_other_volumes, inspect_volume
 
 _SETTINGS_FILE = "slices.json"
 
@@ -23,11 +25,17 @@ class SliceResult:
         volume: Its path relative to the source folder.
         slices: Number of slices written; None if it was done before.
         error: Why it could not be read, or None.
+        content: Its values; None if it was done before or could not be read.
+        white: Share of the pixels of its slices that are white (255), in [0, 1].
+        is_left_out: Whether it was left out as a label map.
     """
 
     volume: str
     slices: int | None = None
     error: str | None = None
+    content: VolumeContent | None = None
+    white: float = 0.0
+    is_left_out: bool = False
 
 
 def find_volumes(folder: Path, *, shard: tuple[int, int] = (0, 1)) -> list[Path]:
@@ -40,7 +48,9 @@ def find_volumes(folder: Path, *, shard: tuple[int, int] = (0, 1)) -> list[Path]
         raise DataError(f"{folder}: no such folder; give a folder of .nii or .nii.gz files")
     volumes = sorted(path for path in folder.rglob("*") if is_volume(path) and path.is_file())
     if not volumes:
-        raise DataError(f"{folder}: no .nii or .nii.gz file in it or in the folders below")
+        others = describe_other_volumes(folder)
+        hint = f"; found {others}" if others else ""
+        raise DataError(f"{folder}: no .nii or .nii.gz file in it or in the folders below{hint}")
     # Checked over all shards: a shard would take a folder that another one wrote for its own finished work.
     _require_distinct_folders(folder, volumes)
     return volumes[shard[0] :: shard[1]]
@@ -62,8 +72,12 @@ def start_folder(out: Path, settings: SliceSettings) -> None:
     write_text(record, json.dumps(wanted, indent=2) + "\n")
 
 
-def slice_volumes(folder: Path, volumes: list[Path], out: Path, settings: SliceSettings) -> Iterator[SliceResult]:
+def slice_volumes(
+    folder: Path, volumes: list[Path], out: Path, settings: SliceSettings, *, keep_label_maps: bool = False
+) -> Iterator[SliceResult]:
     """Write `out/VOLUME/NUMBER.png` for each volume; a folder appears once all slices are in it.
+
+    Label maps are left out unless `keep_label_maps` is true.
 
     Raises:
         ResourceError: The disk is full or the folder cannot be written.
@@ -75,18 +89,24 @@ def slice_volumes(folder: Path, volumes: list[Path], out: Path, settings: SliceS
             yield SliceResult(name)
             continue
         try:
-            yield SliceResult(name, slices=_write_slices(path, target, settings))
+            yield _slice_volume(path, target, SliceResult(name), settings, keep_label_maps=keep_label_maps)
         except DataError as error:
             yield SliceResult(name, error=str(error))
 
 
-def _write_slices(path: Path, folder: Path, settings: SliceSettings) -> int:
-    count = 0
+def _slice_volume(
+    path: Path, folder: Path, result: SliceResult, settings: SliceSettings, *, keep_label_maps: bool
+) -> SliceResult:
+    volume = open_grey_volume(path)
+    content = inspect_volume(volume)
+    if content.label_count is not None and not keep_label_maps:
+        return replace(result, content=content, is_left_out=True)
+    count, pixels, white = 0, 0, 0
     with atomic_folder(folder, hint="free some space, then run it again") as temporary:
-        for number, pixels in read_slices(path, settings):
-            Image.fromarray(pixels).save(temporary / f"{number:04d}.png", compress_level=3)
-            count += 1
-    return count
+        for number, picture in cut_slices(volume, settings):
+            Image.fromarray(picture).save(temporary / f"{number:04d}.png", compress_level=3)
+            count, pixels, white = count + 1, pixels + picture.size, white + int(np.count_nonzero(picture == 255))
+    return replace(result, content=content, slices=count, white=white / max(pixels, 1))
 
 
 def _require_distinct_folders(folder: Path, volumes: list[Path]) -> None:

@@ -14,7 +14,9 @@ def volumes(tmp_path: Path) -> Path:
     """Three small volumes of three slices, one of them in a folder below."""
     for number, name in enumerate(("a.nii.gz", "b.nii", "deep/c.nii.gz")):
         (tmp_path / "ct" / name).parent.mkdir(parents=True, exist_ok=True)
-        values = np.full((8, 8, 3), 10 * number, dtype=np.int16)
+        # 192 different values, as in an image; the last quarter is air in HU.
+        values = np.arange(192, dtype=np.int16).reshape(8, 8, 3) + 10 * number
+        values[6:] -= 1200
         nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "ct" / name)
     return tmp_path / "ct"
 
@@ -88,3 +90,80 @@ def test_volumes_that_would_be_cut_into_one_folder_are_refused_in_every_shard(
     assert result.code == 3
     assert message in result.stderr
     assert not (volumes.parent / "slices").exists()
+
+
+def _save(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
+
+
+def test_label_maps_are_left_out_and_named(volumes: Path, guidino: Callable[..., Any]) -> None:
+    labels = np.zeros((8, 8, 3), dtype=np.float32)
+    labels[2:5, 2:5] = 2
+    _save(volumes / "labels" / "a.nii.gz", labels)
+    out = volumes.parent / "slices"
+    result = guidino("slices", volumes, "-o", out)
+    assert result.code == 0
+    assert "left out 1 label map" in result.stderr
+    assert "labels/a.nii.gz (2 values)" in result.stderr
+    assert {name.split("/")[0] for name in _pictures(out)} == {"a", "b", "deep"}
+
+
+def test_label_maps_are_cut_on_request(volumes: Path, guidino: Callable[..., Any]) -> None:
+    _save(volumes / "labels.nii.gz", np.ones((8, 8, 3), dtype=np.uint8))
+    result = guidino("slices", volumes, "-o", volumes.parent / "slices", "--keep-label-maps")
+    assert result.stdout.startswith("12 slices of 4 volumes")
+
+
+def test_a_folder_of_label_maps_only_is_refused(volumes: Path, guidino: Callable[..., Any]) -> None:
+    _save(volumes.parent / "seg" / "a.nii.gz", np.ones((8, 8, 3), dtype=np.uint8))
+    result = guidino("slices", volumes.parent / "seg", "-o", volumes.parent / "slices")
+    assert result.code == 3
+    assert "no image among 1 volume: 1 label map" in result.stderr
+    assert "next:" not in result.stdout
+
+
+def test_a_window_in_hu_on_mr_is_warned_of_with_what_to_type(volumes: Path, guidino: Callable[..., Any]) -> None:
+    # Half of the voxels are above 240, the upper end of the window.
+    _save(volumes.parent / "mr" / "a.nii.gz", np.arange(128, 384, dtype=np.int16).reshape(8, 8, 4))
+    result = guidino("slices", volumes.parent / "mr", "-o", volumes.parent / "slices", "--size", "8")
+    assert result.code == 0
+    assert "1 of 1 volume hold no HU" in result.stderr
+    assert "a.nii.gz with values from 128 to 383" in result.stderr
+    assert "56 % of their pixels are white" in result.stderr
+    assert "--window auto" in result.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--window", "auto"), ("--window", "200,300")])
+def test_ct_in_hu_and_windows_that_are_not_hu_are_not_warned_of(
+    volumes: Path, guidino: Callable[..., Any], options: tuple[str, ...]
+) -> None:
+    result = guidino("slices", volumes, "-o", volumes.parent / "slices", *options)
+    assert "HU" not in result.stderr
+
+
+def test_files_of_other_formats_are_named_whatever_their_suffix(volumes: Path, guidino: Callable[..., Any]) -> None:
+    for name in ("dicom/IM_0001", "dicom/1.2.840.10008", "x.nrrd", "notes.txt"):
+        (volumes / name).parent.mkdir(exist_ok=True)
+        (volumes / name).write_bytes(b"\0" * 128 + b"DICM")
+    result = guidino("slices", volumes, "-o", volumes.parent / "slices")
+    assert result.code == 0
+    assert "2 DICOM files (dicom/1.2.840.10008, dicom/IM_0001)" in result.stderr
+    assert "1 NRRD file (x.nrrd)" in result.stderr
+    assert "notes.txt" not in result.stderr
+
+
+def test_a_folder_without_nifti_says_what_it_holds(tmp_path: Path, guidino: Callable[..., Any]) -> None:
+    (tmp_path / "ct").mkdir()
+    (tmp_path / "ct" / "1.dcm").write_bytes(b"")
+    result = guidino("slices", tmp_path / "ct", "-o", tmp_path / "slices")
+    assert result.code == 3
+    assert "found 1 DICOM file (1.dcm): convert them to NIfTI first, DICOM with dcm2niix" in result.stderr
+
+
+def test_a_folder_of_damaged_volumes_is_unusable(tmp_path: Path, guidino: Callable[..., Any]) -> None:
+    (tmp_path / "ct").mkdir()
+    (tmp_path / "ct" / "a.nii").write_bytes(b"no volume")
+    result = guidino("slices", tmp_path / "ct", "-o", tmp_path / "slices")
+    assert result.code == 3
+    assert "no image among 1 volume: 1 could not be read" in result.stderr

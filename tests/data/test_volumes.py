@@ -1,12 +1,13 @@
 """Axial slices of NIfTI volumes."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 
-from guidino_cli.data.volumes import SliceSettings, read, read_labels, read_slices
+from guidino_cli.data.volumes import SliceSettings, cut_slices, open_grey_volume, read, read_labels
 from guidino_cli.errors import DataError
 
 _WHOLE = SliceSettings(window=(0.0, 200.0), size=None, spacing_mm=1.0, least=0.0)
@@ -18,9 +19,13 @@ def _save(path: Path, values: np.ndarray, affine: np.ndarray = _RAS) -> Path:
     return path
 
 
+def _read_slices(path: Path, settings: SliceSettings) -> Iterator[tuple[int, np.ndarray]]:
+    return cut_slices(open_grey_volume(path), settings)
+
+
 def test_a_window_runs_from_black_to_white(tmp_path: Path) -> None:
     values = np.array([-500, -100, 0, 50, 100, 900]).reshape(6, 1, 1)
-    ((_, pixels),) = read_slices(_save(tmp_path / "a.nii.gz", values), _WHOLE)
+    ((_, pixels),) = _read_slices(_save(tmp_path / "a.nii.gz", values), _WHOLE)
     # From -100 to 100. Columns run from the patient's right: the last voxel, where the first axis points there.
     assert pixels[0].tolist() == [255, 255, 191, 128, 0, 0]
 
@@ -30,7 +35,7 @@ def test_the_patients_right_front_is_on_the_top_left_for_any_axis_order(tmp_path
     values = np.full((5, 7, 2), -100)
     corner = (-1, -1) if affine[0, 0] > 0 else (0, 0)
     values[*corner, :] = 100
-    _, pixels = next(read_slices(_save(tmp_path / "a.nii", values, affine), _WHOLE))
+    _, pixels = next(_read_slices(_save(tmp_path / "a.nii", values, affine), _WHOLE))
     assert pixels.shape == (7, 5)
     assert pixels[0, 0] == 255
     assert int((pixels > 0).sum()) == 1
@@ -41,7 +46,7 @@ def test_slices_are_numbered_from_the_feet_up(tmp_path: Path) -> None:
     values[:, :, 0] = 100
     down = np.diag([1.0, 1.0, -1.0, 1.0])
     slices = [
-        (number, int(pixels.max())) for number, pixels in read_slices(_save(tmp_path / "a.nii", values, down), _WHOLE)
+        (number, int(pixels.max())) for number, pixels in _read_slices(_save(tmp_path / "a.nii", values, down), _WHOLE)
     ]
     assert slices == [(0, 128), (1, 128), (2, 255)]
 
@@ -50,16 +55,16 @@ def test_slices_of_air_are_left_out_and_every_nth_is_taken(tmp_path: Path) -> No
     values = np.full((10, 10, 6), -1000)
     values[:2, :, 1:5] = 40  # A fifth of the area.
     path = _save(tmp_path / "a.nii.gz", values)
-    assert [number for number, _ in read_slices(path, SliceSettings(least=0.1))] == [1, 2, 3, 4]
-    assert [number for number, _ in read_slices(path, SliceSettings(least=0.1, every=2))] == [2, 4]
-    assert [number for number, _ in read_slices(path, SliceSettings(least=0.3))] == []
+    assert [number for number, _ in _read_slices(path, SliceSettings(least=0.1))] == [1, 2, 3, 4]
+    assert [number for number, _ in _read_slices(path, SliceSettings(least=0.1, every=2))] == [2, 4]
+    assert [number for number, _ in _read_slices(path, SliceSettings(least=0.3))] == []
 
 
 def test_slices_have_the_given_spacing_or_size(tmp_path: Path) -> None:
     path = _save(tmp_path / "a.nii", np.full((20, 10, 1), 50), np.diag([0.9, 1.8, 5.0, 1.0]))
-    ((_, fine),) = read_slices(path, SliceSettings(size=None, spacing_mm=0.45))
+    ((_, fine),) = _read_slices(path, SliceSettings(size=None, spacing_mm=0.45))
     assert fine.shape == (40, 40)
-    ((_, square),) = read_slices(path, SliceSettings(size=16))
+    ((_, square),) = _read_slices(path, SliceSettings(size=16))
     assert square.shape == (16, 16)
 
 
@@ -70,7 +75,7 @@ def test_slope_and_intercept_are_applied(tmp_path: Path) -> None:
     # -3 and 2, in a window from -2 to 2; the patient's right comes first.
     assert np.asarray(nibabel.load(tmp_path / "a.nii").dataobj).ravel().tolist() == [-3, 2]
     settings = SliceSettings(window=(0.0, 4.0), size=None, spacing_mm=1.0, least=0.0)
-    assert next(read_slices(tmp_path / "a.nii", settings))[1].tolist() == [[255, 0]]
+    assert next(_read_slices(tmp_path / "a.nii", settings))[1].tolist() == [[255, 0]]
 
 
 def test_without_a_window_the_percentiles_of_the_volume_are_the_limits(tmp_path: Path) -> None:
@@ -78,7 +83,7 @@ def test_without_a_window_the_percentiles_of_the_volume_are_the_limits(tmp_path:
     pixels = np.stack(
         [
             pixels
-            for _, pixels in read_slices(
+            for _, pixels in _read_slices(
                 _save(tmp_path / "a.nii", values), SliceSettings(window=None, size=None, spacing_mm=1.0)
             )
         ]
@@ -90,9 +95,9 @@ def test_without_a_window_the_percentiles_of_the_volume_are_the_limits(tmp_path:
 def test_a_damaged_or_flat_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.nii.gz").write_bytes(b"no volume")
     with pytest.raises(DataError, match=r"bad\.nii\.gz: cannot be read as NIfTI"):
-        next(read_slices(tmp_path / "bad.nii.gz", _WHOLE))
+        next(_read_slices(tmp_path / "bad.nii.gz", _WHOLE))
     with pytest.raises(DataError, match=r"flat\.nii: expected a grey three-dimensional volume"):
-        next(read_slices(_save(tmp_path / "flat.nii", np.zeros((4, 4))), _WHOLE))
+        next(_read_slices(_save(tmp_path / "flat.nii", np.zeros((4, 4))), _WHOLE))
 
 
 def test_the_voxel_size_is_that_of_the_affine_and_a_contradiction_is_said_once(
