@@ -73,7 +73,8 @@ def _equal_neighbours(stored: np.ndarray) -> float:
     background = values[counts.argmax()]
     first, second = stored[1:], stored[:-1]
     counted = (first != background) | (second != background)
-    return float(np.count_nonzero((first == second) & counted) / max(np.count_nonzero(counted), 1))
+    equal, total = int(np.count_nonzero((first == second) & counted)), int(np.count_nonzero(counted))
+    return equal / max(total, 1)
 
 
 _KINDS = {
