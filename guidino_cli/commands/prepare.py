@@ -21,6 +21,7 @@ from guidino_cli.preparation.splits import parse_ratios
 from guidino_cli.preparation.writing import nnunet_folder_name
 from guidino_cli.progress import pluralize
 
+_SHOWN_SUSPICIONS = 5
 _PRESETS = {"kvasir": "kvasir-nnwnet", "isic": "isic2017-nnwnet", "tn3k": "tn3k-nnwnet"}
 
 
@@ -77,6 +78,7 @@ def _print_summary(summary: DatasetSummary, layout: str, *, out: Path | None, ex
         ("classes", ", ".join(f"{name} {100 * s:.3g} %" for name, s in zip(summary.classes, shares, strict=True))),
         ("split", f"{parts} ({summary.split_rule})"),
         ("repeats", _describe_duplicates(summary)),
+        *(("look at", text) for text in _describe_suspicions(summary)),
         *(("warning", text) for text in summary.warnings),
         *(("note", text) for text in summary.notes),
     ]
@@ -118,6 +120,14 @@ def _describe_duplicates(summary: DatasetSummary) -> str:
     shown = "; ".join(" = ".join(group) for group in summary.duplicates[:3])
     more = "; see report.md" if len(summary.duplicates) > 3 else ""
     return f"{len(summary.duplicates)} picture(s) more than once: {shown}{more}"
+
+
+def _describe_suspicions(summary: DatasetSummary) -> list[str]:
+    """The masks that differ most from the others, and where the rest is named."""
+    found = summary.suspicions
+    lines = [f"{item.case}: {item.text}" for item in found[:_SHOWN_SUSPICIONS]]
+    rest = len(found) - len(lines)
+    return [*lines, *([f"and {pluralize(rest, 'more reason')}, in report.md"] if rest > 0 else [])]
 
 
 def _check_paths(source: Path, options: PrepareOptions) -> None:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 _DPI = 110
 # All in pixels.
-_TILE, _GAP, _HEAD, _CAPTION, _LEGEND, _MIN_WIDTH = 240, 8, 64, 44, 34, 720
+_TILE, _GAP, _HEAD, _CAPTION, _LEGEND, _MIN_WIDTH = 240, 8, 64, 48, 34, 720
+_MARK = "#c00000"
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,14 @@ class Tile:
         labels: (H, W) uint8 class indices.
         title: First line under the picture, such as the case id.
         subtitle: Second line, such as split and foreground share.
+        mark: Third line, in red as is a frame round the picture: why the mask should be looked at.
     """
 
     image: np.ndarray
     labels: np.ndarray
     title: str
     subtitle: str
+    mark: str = ""
 
 
 def contact_sheet(tiles: Sequence[Tile], *, heading: str, classes: Sequence[str], columns: int = 6) -> Figure:
@@ -48,6 +51,7 @@ def contact_sheet(tiles: Sequence[Tile], *, heading: str, classes: Sequence[str]
         A figure that is not registered with pyplot; save it with `savefig`.
     """
     from matplotlib.lines import Line2D
+    from matplotlib.patches import Rectangle
 
     columns = min(columns, len(tiles))
     ratio = float(np.median([tile.image.shape[0] / tile.image.shape[1] for tile in tiles]))
@@ -60,6 +64,9 @@ def contact_sheet(tiles: Sequence[Tile], *, heading: str, classes: Sequence[str]
         left, top = _corner(index, columns=columns, cell=cell)
         caption = f"{_short(tile.title)}\n{tile.subtitle}"
         axes.text(left + _TILE / 2, top + cell + 5, caption, fontsize=7, ha="center", va="top", color="#222222")
+        if tile.mark:
+            axes.text(left + _TILE / 2, top + cell + 31, tile.mark, fontsize=7, ha="center", va="top", color=_MARK)
+            axes.add_patch(Rectangle((left - 2, top - 2), _TILE + 3, cell + 3, fill=False, color=_MARK, linewidth=2))
     lines = [
         Line2D([], [], color=outline_colour(index), linewidth=3, label=name)
         for index, name in enumerate(classes)

@@ -15,6 +15,7 @@ from guidino_cli.data.masks.values import Histogram, read_with_histogram
 from guidino_cli.errors import DataError
 from guidino_cli.files import describe_unsafe_name, file_sha256
 from guidino_cli.preparation.duplicates import difference_hash, thumbnail
+from guidino_cli.preparation.matching import image_stem, mask_stem
 from guidino_cli.preparation.types import DiscoveredDataset, ImageMaskPair
 from guidino_cli.progress import join_first, pluralize
 from guidino_cli.types import width_by_height
@@ -257,6 +258,21 @@ def check_foreground(pixels: dict[str, np.ndarray]) -> list[Finding]:
             Finding("warning", f"{pluralize(len(full), 'mask')} without any background: {format_items(full)}")
         )
     return findings
+
+
+def check_swapped_names(pairs: Sequence[ImageMaskPair]) -> list[Finding]:
+    """Report masks that are named like the image of another case, as in a table whose columns are shifted by a row."""
+    single = [pair for pair in pairs if len(pair.images) == len(pair.masks) == 1]
+    images = {image_stem(pair.images[0].stem).lower() for pair in single}
+    swapped = []
+    for pair in single:
+        image, mask = image_stem(pair.images[0].stem).lower(), mask_stem(pair.masks[0].stem).lower()
+        if image != mask and mask in images:
+            swapped.append(f"{pair.masks[0].name} for {pair.images[0].name}")
+    if not swapped:
+        return []
+    text = f"{pluralize(len(swapped), 'mask')} of {len(pairs)} named like the image of another case: "
+    return [Finding("warning", f"{text}{join_first(swapped)}; are the columns of the table shifted by a row?")]
 
 
 def format_items(items: Iterable[object]) -> str:

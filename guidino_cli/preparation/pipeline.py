@@ -10,6 +10,7 @@ from guidino_cli.data.images import write_label_map
 from guidino_cli.data.masks.decision import decide_mask_rule
 from guidino_cli.data.masks.palettes import describe_background
 from guidino_cli.data.masks.rule import MaskRule, apply_mask_rule, default_class_names
+from guidino_cli.data.masks.statistics import region_statistics
 from guidino_cli.errors import DataError
 from guidino_cli.preparation.checks import (
     Finding,
@@ -20,6 +21,7 @@ from guidino_cli.preparation.checks import (
     check_image_properties,
     check_names,
     check_pair,
+    check_swapped_names,
     inspect_image,
     inspect_masks,
     is_orientation_clear,
@@ -31,6 +33,7 @@ from guidino_cli.preparation.duplicates import (
     find_near_duplicates,
     merge_groups,
 )
+from guidino_cli.preparation.mask_audit import MaskStatistics, find_suspicious_masks
 from guidino_cli.preparation.options import PreparationConfig
 from guidino_cli.preparation.report import DatasetSummary, class_shares, count_by_split, tabulate_values
 from guidino_cli.preparation.splits import SplitResult, assign_groups, split_cases
@@ -89,13 +92,15 @@ def prepare_dataset(
     _raise_on_problems(source, findings, config)
     converted = map_in_threads(lambda item: _convert_masks(item, rule, folder), good, "converting masks")
     findings += [result for result in converted if isinstance(result, Finding)]
-    pixels = {
-        item.pair.id: result for item, result in zip(good, converted, strict=True) if isinstance(result, np.ndarray)
+    statistics = {
+        item.pair.id: result for item, result in zip(good, converted, strict=True) if not isinstance(result, Finding)
     }
+    pixels = {case: np.array([region.pixels for region in regions]) for case, regions in statistics.items()}
     _raise_on_problems(source, findings, config)
     good = [item for item in good if item.pair.id in pixels]
     properties = {item.pair.id: item.images[0] for item in good}
     findings += check_image_properties(properties) + check_foreground(pixels)
+    findings += check_swapped_names([item.pair for item in good])
     duplicates = _find_duplicates(good)
     splits = _split_without_leaks([item.pair for item in good], duplicates, dataset, config)
     cases = [
@@ -116,6 +121,7 @@ def prepare_dataset(
         pixels=pixels,
         values=tabulate_values([mask.histogram for item in good for mask in item.masks]),
         duplicates=duplicates,
+        suspicions=find_suspicious_masks(statistics, classes),
         warnings=[finding.text for finding in findings if finding.kind in {"warning", "bad"}],
         notes=[finding.text for finding in findings if finding.kind == "note"],
     )
@@ -177,15 +183,15 @@ def _raise_on_problems(source: Path, findings: Sequence[Finding], config: Prepar
     raise DataError(f"{source}: {len(problems)} problems, listed above; nothing was written{hint}")
 
 
-def _convert_masks(item: InspectedPair, rule: MaskRule, folder: Path | None) -> np.ndarray | Finding:
-    """Write one class-index mask; returns the number of pixels of each class, or the problem."""
+def _convert_masks(item: InspectedPair, rule: MaskRule, folder: Path | None) -> MaskStatistics | Finding:
+    """Write one class-index mask; returns the statistics of each class, or the problem."""
     try:
         labels = merge_masks([apply_mask_rule(rule, mask.values()) for mask in item.masks])
     except DataError as error:
         return Finding("bad", f"{item.pair.masks[0]}: {error}", item.pair.id)
     if folder is not None:
         write_label_map(folder / "masks" / f"{item.pair.id}.png", labels)
-    return np.bincount(labels.ravel(), minlength=rule.class_count)
+    return region_statistics(labels, rule.class_count)
 
 
 def _find_duplicates(good: Sequence[InspectedPair]) -> list[list[str]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from guidino_cli.data.masks.values import Histogram
+from guidino_cli.preparation.mask_audit import Suspicion
 from guidino_cli.preparation.splits import SPLITS
 from guidino_cli.progress import pluralize
 from guidino_cli.types import Case, width_by_height
@@ -26,6 +27,7 @@ class DatasetSummary:
         pixels: Case id -> (K,) pixels of each class.
         values: Values found in the masks before conversion, most frequent first, as (value, pixels, files).
         duplicates: Groups of cases that show one picture.
+        suspicions: Masks that differ from the others, worst first.
         warnings: Remarks that need attention.
         notes: Other remarks.
     """
@@ -39,6 +41,7 @@ class DatasetSummary:
     pixels: Mapping[str, np.ndarray]
     values: Sequence[tuple[str, int, int]]
     duplicates: Sequence[Sequence[str]]
+    suspicions: Sequence[Suspicion]
     warnings: Sequence[str]
     notes: Sequence[str]
 
@@ -82,6 +85,7 @@ def to_markdown(summary: DatasetSummary) -> str:
         f"# {summary.name}",
         f"![A sample of the images with their masks outlined](contact_sheet.png)\n\n{_overview(summary)}",
         f"## Warnings\n\n{_bullet_list(summary.warnings)}",
+        f"## Masks to look at\n\n{_suspicions(summary)}",
         f"## Cases\n\n{_cases_table(summary)}",
         f"## Values in the masks as they came\n\n{summary.mask_rule}.\n\n{_values_table(summary)}",
         f"## Images that show one picture\n\n{_duplicates(summary)}",
@@ -128,6 +132,15 @@ def _duplicates(summary: DatasetSummary) -> str:
         return "None found (equal files, or difference hashes within 8 of 256 bits)."
     split_of = {case.id: case.split for case in summary.cases}
     return "\n".join("- " + ", ".join(f"{case} ({split_of[case]})" for case in group) for group in summary.duplicates)
+
+
+def _suspicions(summary: DatasetSummary, *, limit: int = 50) -> str:
+    if not summary.suspicions:
+        return "None: no mask differs much from the others in area, contact with the border or number of parts."
+    lines = [f"- {item.case}: {item.text}" for item in summary.suspicions[:limit]]
+    rest = len(summary.suspicions) - limit
+    lines += [f"- and {rest} more"] if rest > 0 else []
+    return "\n".join([*lines, "", "Worst first. `guidino audit` also compares the masks with the images."])
 
 
 def _bullet_list(lines: Sequence[str]) -> str:

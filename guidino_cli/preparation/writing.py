@@ -30,26 +30,34 @@ def write_contact_sheet(summary: DatasetSummary, folder: Path) -> None:
     def tile(case: Case) -> Tile:
         assert case.mask is not None
         share = f"{100 * (case.foreground or 0):.1f} % foreground"
-        return Tile(read_image(case.image)[0], read_label_map(case.mask), case.id, f"{case.split}, {share}")
+        mark = next((item.label for item in summary.suspicions if item.case == case.id), "")
+        return Tile(read_image(case.image)[0], read_label_map(case.mask), case.id, f"{case.split}, {share}", mark)
 
-    chosen = _choose_tiles(summary.cases, _TILES)
+    chosen = _choose_tiles(summary.cases, _TILES, first=[item.case for item in summary.suspicions])
     counts = ", ".join(f"{count} {part}" for part, count in count_by_split(summary.cases).items() if count)
     ordered = "smallest to largest foreground of each part"
+    ordered = f"masks to look at first, then {ordered}" if summary.suspicions else ordered
     which = f"{len(chosen)} of {len(summary.cases)} cases, {ordered}" if len(chosen) < len(summary.cases) else counts
     heading = f"{summary.name} ({counts})\n{which}" if which != counts else f"{summary.name} ({counts})\nall, {ordered}"
     figure = contact_sheet(map_in_threads(tile, chosen, "contact sheet"), heading=heading, classes=summary.classes)
     write_atomically(folder / "contact_sheet.png", lambda temporary: figure.savefig(temporary))
 
 
-def _choose_tiles(cases: Sequence[Case], count: int) -> list[Case]:
-    """Choose cases for the contact sheet: of each split its share, at least two, evenly spaced by foreground."""
-    chosen: list[Case] = []
+def _choose_tiles(cases: Sequence[Case], count: int, *, first: Sequence[str] = ()) -> list[Case]:
+    """Choose cases for the contact sheet: of each split its share, at least two, evenly spaced by foreground.
+
+    Up to a quarter of the tiles show the cases named `first`.
+    """
+    worst = set(list(dict.fromkeys(first))[: count // 4])
+    chosen = [case for case in cases if case.id in worst]
+    cases = [case for case in cases if case.id not in worst]
+    count -= len(chosen)
     for part in SPLITS:
         own = sorted((case for case in cases if case.split == part), key=lambda case: (case.foreground or 0, case.id))
         wanted = min(len(own), max(2, round(count * len(own) / len(cases))))
         positions = np.linspace(0, len(own) - 1, wanted).round().astype(int).tolist() if own else []
         chosen += [own[position] for position in positions]
-    return chosen[:count]
+    return chosen[: count + len(worst)]
 
 
 def nnunet_folder_name(name: str, target: str) -> str:
@@ -151,6 +159,7 @@ def _source_record(
         "group_by": config.options.group_by,
         "counts": count_by_split(summary.cases),
         "duplicates": [list(group) for group in summary.duplicates],
+        "suspicious_masks": [{"case": item.case, "reason": item.text} for item in summary.suspicions],
         "warnings": list(summary.warnings),
         "notes": list(summary.notes),
     }

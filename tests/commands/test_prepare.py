@@ -60,6 +60,19 @@ def test_a_report_and_a_contact_sheet_are_written(source: Path, tmp_path: Path) 
     assert Image.open(tmp_path / "out" / "contact_sheet.png").width > 600
 
 
+@pytest.mark.figures
+def test_an_inverted_mask_is_named_on_the_console_in_the_report_and_in_the_manifest(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = source / "masks" / "c07.png"
+    Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    prepare.run(source, PrepareOptions(out=tmp_path / "out"))
+    reason = "inverted? The foreground covers 100 % of the image's border, usually 0 %"
+    assert f"look at c07: {reason}" in " ".join(capsys.readouterr().out.split())
+    assert f"- c07: {reason}" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert load_manifest(tmp_path / "out").source["suspicious_masks"] == [{"case": "c07", "reason": reason}]
+
+
 def test_the_same_seed_gives_the_same_manifest(source: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         prepare.run(source, PrepareOptions(out=tmp_path / name))

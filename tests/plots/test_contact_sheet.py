@@ -39,3 +39,12 @@ def test_tiles_of_all_shapes_fit_their_cells() -> None:
     # Black tiles on white: the page edge stays white, so nothing was cut off.
     assert page[0].min() == page[-1].min() == page[:, 0].min() == page[:, -1].min() == 255
     assert (page == 0).any()
+
+
+def test_a_marked_tile_says_why_and_is_framed() -> None:
+    image, labels = np.zeros((30, 50, 3), dtype=np.uint8), np.zeros((30, 50), dtype=np.uint8)
+    tiles = [Tile(image, labels, "a", "train"), Tile(image, labels, "b", "train", "inverted?")]
+    axes = contact_sheet(tiles, heading="set", classes=["background", "disc"]).axes[0]
+    (mark,) = (text for text in axes.texts if text.get_text() == "inverted?")
+    (frame,) = axes.patches
+    assert frame.get_x() < mark.get_position()[0] < frame.get_x() + frame.get_width()
