@@ -1,15 +1,16 @@
 """`guidino compare`: compare two or more sets of predictions case by case."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from guidino_cli.commands.evaluate_options import load_truths, parse_options, require_report_folder
 from guidino_cli.commands.evaluate_report import print_table, print_wrapped
-from guidino_cli.errors import ConfigError, PartialError
+from guidino_cli.errors import ConfigError, GateError, PartialError
 from guidino_cli.evaluation.cases import Pairing, TruthSet
 from guidino_cli.evaluation.columns import column_values
 from guidino_cli.evaluation.comparison import NamedResults, PairedComparison, compare_all
+from guidino_cli.evaluation.coverage import check_coverage, settle_coverage
 from guidino_cli.evaluation.evaluator import evaluate
 from guidino_cli.evaluation.matching import match_predictions
 from guidino_cli.evaluation.report.comparison import (
@@ -43,31 +44,49 @@ def run(predictions: Sequence[Path], truth: Path, options: CompareOptions) -> No
     config = parse_options(options)
     require_report_folder(options, [*predictions, truth])
     truths = load_truths(truth, options)
-    pairings = dict(zip(labels, _match_sets(predictions, truths, options.pairs or ()), strict=True))
+    pairings = dict(zip(labels, _match_sets(predictions, truths, options), strict=True))
     members = [pair.truth for pair in pairings[labels[0]].pairs]
     groups = None if options.group is None else column_values(members, options.group, option="--group")
     for name, pairing in pairings.items():
-        for warning in pairing.warnings:
+        for warning in [*pairing.warnings, *pairing.coverage]:
             log_warning(f"{name}: {warning}")
     results = [(name, evaluate(pairing, truths, config, _progress(name))) for name, pairing in pairings.items()]
     comparisons = compare_all(results, groups=groups, seed=options.seed)
-    _print_comparison(results, comparisons)
+    warnings = [f"{name}: {line}" for name, pairing in pairings.items() for line in pairing.coverage]
+    _print_comparison(results, comparisons, warnings)
     if options.out is not None:
-        _write_report(options.out, results, comparisons, truths.origin)
+        _write_report(options.out, results, comparisons, truths.origin, warnings)
         print_wrapped(f"wrote {options.out}: differences.png, comparison.md, comparison.json, per_case.csv")
+    if options.strict:
+        _require_coverage(pairings, results)
     failed = {name: len(result.problems()) for name, result in results if result.problems()}
     if failed:
         counts = ", ".join(f"{name} {number}" for name, number in failed.items())
         raise PartialError(f"cases without a usable prediction: {counts}; they count by policy {options.policy}")
 
 
-def _match_sets(predictions: Sequence[Path], truths: TruthSet, tables: Sequence[Path]) -> list[Pairing]:
+def _match_sets(predictions: Sequence[Path], truths: TruthSet, options: CompareOptions) -> list[Pairing]:
+    tables = options.pairs or ()
     if not tables:
-        return [match_predictions(path, truths) for path in predictions]
-    if len(tables) != len(predictions):
+        pairings = [match_predictions(path, truths) for path in predictions]
+    elif len(tables) != len(predictions):
         sets = pluralize(len(predictions), "set")
         raise ConfigError(f"--pairs: {pluralize(len(tables), 'table')} for {sets} of predictions; give one for each")
-    return align_pairings([read_pairs(table) for table in tables], tables)
+    else:
+        pairings = align_pairings([read_pairs(table) for table in tables], tables)
+    return settle_coverage(pairings, only_predicted=options.only_predicted)
+
+
+def _require_coverage(pairings: Mapping[str, Pairing], results: NamedResults) -> None:
+    """`GateError` if a prediction has no truth, a case no usable prediction, or a name looks wrong; for --strict."""
+    failed = [
+        f"{name}: {gate.sentence}"
+        for name, result in results
+        for gate in check_coverage(result, pairings[name])
+        if not gate.passed
+    ]
+    if failed:
+        raise GateError("; ".join(failed))
 
 
 def _progress(name: str) -> Callable[[Iterable[CaseResult], int], Iterator[CaseResult]]:
@@ -89,7 +108,9 @@ def _choose_names(predictions: Sequence[Path], names: str | None) -> list[str]:
     return short if len(set(short)) == len(short) else full
 
 
-def _print_comparison(results: NamedResults, comparisons: Sequence[PairedComparison]) -> None:
+def _print_comparison(results: NamedResults, comparisons: Sequence[PairedComparison], warnings: Sequence[str]) -> None:
+    for line in warnings:
+        print_wrapped(f"WARNING: {line}")
     for line in describe_sets(results):
         print_wrapped(line)
     for title, rows in comparison_tables(comparisons, results[0][1].unit).items():
@@ -100,10 +121,16 @@ def _print_comparison(results: NamedResults, comparisons: Sequence[PairedCompari
         print_wrapped(line)
 
 
-def _write_report(out: Path, results: NamedResults, comparisons: Sequence[PairedComparison], origin: str) -> None:
+def _write_report(
+    out: Path,
+    results: NamedResults,
+    comparisons: Sequence[PairedComparison],
+    origin: str,
+    warnings: Sequence[str],
+) -> None:
     """Write the report; comparison.json comes last, so that its presence means the folder is complete."""
     write_text(out / "per_case.csv", per_case_csv(results))
-    write_text(out / "comparison.md", to_markdown(results, comparisons))
+    write_text(out / "comparison.md", to_markdown(results, comparisons, warnings))
     main = comparisons[0].metric
     panels = [
         PairedDifferences(
@@ -120,4 +147,5 @@ def _write_report(out: Path, results: NamedResults, comparisons: Sequence[Paired
     ]
     figure = plot_paired_differences(panels)
     write_atomically(out / "differences.png", lambda path: figure.savefig(path, dpi=150))
-    write_text(out / "comparison.json", to_json(results, comparisons, origin=origin, command=sys.argv[1:]))
+    content = to_json(results, comparisons, origin=origin, command=sys.argv[1:], warnings=warnings)
+    write_text(out / "comparison.json", content)

@@ -9,6 +9,8 @@ from typing import get_args
 from guidino_cli.commands.evaluate_options import load_truths, parse_options, require_report_folder
 from guidino_cli.commands.evaluate_report import print_evaluation, write_report
 from guidino_cli.errors import ConfigError, DataError, GateError, PartialError, unknown_name
+from guidino_cli.evaluation.cases import Pairing, TruthSet
+from guidino_cli.evaluation.coverage import check_coverage, settle_coverage
 from guidino_cli.evaluation.evaluator import evaluate
 from guidino_cli.evaluation.gates import (
     Gate,
@@ -22,6 +24,7 @@ from guidino_cli.evaluation.gates import (
 )
 from guidino_cli.evaluation.matching import attach_images, match_predictions
 from guidino_cli.evaluation.report.files import dump_json, to_json
+from guidino_cli.evaluation.report.provenance import find_provenance
 from guidino_cli.evaluation.summary import EvaluationResult
 from guidino_cli.evaluation.truths import read_pairs
 from guidino_cli.evaluation.types import CaseResult
@@ -46,23 +49,30 @@ def run(predictions: Path, truth: Path, options: EvaluateOptions) -> None:
     if options.baseline is not None:
         require_baseline_metrics(load_report(options.baseline), config.metrics, options.baseline)
     truths = load_truths(truth, options)
-    pairing = read_pairs(options.pairs) if options.pairs is not None else match_predictions(predictions, truths)
-    if options.images is not None:
-        pairing = attach_images(pairing, options.images)
-    for warning in pairing.warnings:
+    pairing = _pair(predictions, truths, options)
+    for warning in [*pairing.warnings, *pairing.coverage]:
         log_warning(warning)
     result = evaluate(pairing, truths, config, _progress, by=options.by)
     gate_results = check_gates(gates, result, options.gate_on)
     if options.baseline is not None:
         gate_results += check_baseline(result, options.baseline, options.max_drop)
-    report = to_json(result, pairing, origin=truths.origin, command=sys.argv[1:], gates=gate_results)
+    if options.strict:
+        gate_results += check_coverage(result, pairing)
+    provenance = find_provenance(options.pairs or predictions, truths.origin)
+    report = to_json(result, pairing, provenance, command=sys.argv[1:], gates=gate_results)
     if options.out is not None:
-        write_report(options.out, result, pairing, gate_results, report)
+        write_report(options.out, result, pairing, provenance, gate_results, report)
     if options.as_json:
         print(json.dumps(json.loads(dump_json(report)), indent=1))
     else:
         print_evaluation(result, pairing, truths, gate_results, options.out)
     _finish(result, gate_results)
+
+
+def _pair(predictions: Path, truths: TruthSet, options: EvaluateOptions) -> Pairing:
+    pairing = read_pairs(options.pairs) if options.pairs is not None else match_predictions(predictions, truths)
+    (pairing,) = settle_coverage([pairing], only_predicted=options.only_predicted)
+    return pairing if options.images is None else attach_images(pairing, options.images)
 
 
 def _parse_gates(options: EvaluateOptions) -> list[Gate]:

@@ -10,6 +10,7 @@ from guidino_cli.evaluation.cases import Pairing, TruthSet
 from guidino_cli.evaluation.gates import GateResult
 from guidino_cli.evaluation.report.files import dump_json, lesions_csv, per_case_csv, summary_csv
 from guidino_cli.evaluation.report.html import to_html
+from guidino_cli.evaluation.report.provenance import Provenance
 from guidino_cli.evaluation.report.text import (
     HEADINGS,
     SIZE_HEADINGS,
@@ -29,16 +30,21 @@ _WORST_CASES = 5
 
 
 def write_report(
-    out: Path, result: EvaluationResult, pairing: Pairing, gate_results: Sequence[GateResult], report: Mapping[str, Any]
+    out: Path,
+    result: EvaluationResult,
+    pairing: Pairing,
+    provenance: Provenance,
+    gate_results: Sequence[GateResult],
+    report: Mapping[str, Any],
 ) -> None:
     """Write the report; report.json comes last, so that its presence means the folder is complete."""
     write_text(out / "per_case.csv", per_case_csv(result))
     write_text(out / "summary.csv", summary_csv(result))
     if pool_all_lesions(result):
         write_text(out / "lesions.csv", lesions_csv(result))
-    write_text(out / "report.md", to_markdown(result, gate_results))
-    write_text(out / "junit.xml", to_junit(result, gate_results))
-    write_text(out / "report.html", to_html(result, pairing, gate_results))
+    write_text(out / "report.md", to_markdown(result, pairing, provenance, gate_results))
+    write_text(out / "junit.xml", to_junit(result, pairing, gate_results))
+    write_text(out / "report.html", to_html(result, pairing, provenance, gate_results))
     write_text(out / "report.json", dump_json(report))
 
 
@@ -50,7 +56,10 @@ def print_evaluation(
     matched = total - sum(case.pair.prediction is None for case in result.cases)
     print_wrapped(f"truth: {truths.origin}; {result.config.truth.rule.sentence}")
     print_wrapped(f"predictions: {result.config.predictions.rule.sentence}")
-    print_wrapped(f"matched {matched} of {total} ({pairing.rule}); extra predictions {len(pairing.extra)}")
+    others = f", of other splits {len(pairing.other_splits)}" if pairing.other_splits else ""
+    print_wrapped(f"matched {matched} of {total} ({pairing.rule}); extra predictions {len(pairing.extra)}{others}")
+    for line in pairing.coverage:
+        print_wrapped(f"WARNING: {line}")
     several = len(result.config.targets) > 1
     print_table(HEADINGS, table_rows(result), several=several)
     for stratum, rows in result.strata.items():

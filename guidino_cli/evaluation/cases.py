@@ -39,11 +39,13 @@ class TruthSet:
         truths: One per case.
         classes: Class names from the manifest, index = value; None if the truth is a plain folder.
         origin: Where the masks come from, one phrase for reports.
+        other_splits: Names of the masks of other splits of prepared data, in lower case too.
     """
 
     truths: list[Truth]
     classes: list[str] | None
     origin: str
+    other_splits: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,18 @@ class Pairing:
 
     Attributes:
         pairs: One per truth, in its order.
-        extra: Prediction files without a truth.
+        extra: Prediction files without a truth, in any split.
         rule: How names were matched, one phrase for reports.
         warnings: Signs of a mistake, one line each.
+        other_splits: Prediction files whose truth belongs to another split of prepared data.
+        left_out: Cases without a prediction that are not scored, because the user asked for it.
+        coverage: What the means do not cover, one sentence each; shown beside them.
     """
 
     pairs: list[Pair]
     extra: list[Path]
     rule: str
     warnings: list[str]
+    other_splits: list[Path] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    coverage: list[str] = field(default_factory=list)

@@ -39,17 +39,19 @@ class GateResult:
         value: The value that was compared; NaN if there is none.
         passed: Whether the limit holds; False for NaN.
         note: The denominator, or the reason for a missing value.
+        is_count: Whether the value is a number of cases or files.
     """
 
     name: str
     value: float
     passed: bool
     note: str
+    is_count: bool = False
 
     @property
     def sentence(self) -> str:
         """One line for terminal, Markdown and HTML."""
-        value = "nothing to compare" if math.isnan(self.value) else f"{self.value:.4f}"
+        value = "nothing to compare" if math.isnan(self.value) else f"{self.value:.{0 if self.is_count else 4}f}"
         return f"gate {self.name}: {value} {'pass' if self.passed else 'FAIL'} ({self.note})"
 
 
@@ -145,6 +147,7 @@ def scoring_settings(config: ScoringConfig) -> dict[str, Any]:
         "ignore_label": options.ignore_label,
         "resample": options.resample,
         "ignore_headers": options.ignore_headers,
+        "only_predicted": options.only_predicted,
     }
 
 

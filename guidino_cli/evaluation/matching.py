@@ -37,8 +37,10 @@ def match_predictions(predictions: Path, truths: TruthSet) -> Pairing:
         raise DataError(_no_match_message(predictions, files, truths))
     pairs = [Pair(truth, assigned.get(index)) for index, truth in enumerate(truths.truths)]
     used = set(assigned.values())
-    extra = [path for path in files if path not in used]
-    return Pairing(pairs, extra, " or ".join(rules), _warnings(predictions, files, truths))
+    unused = [path for path in files if path not in used]
+    others = [path for path in unused if truths.other_splits & {file_stem(path), *strip_suffixes(file_stem(path))}]
+    extra = [path for path in unused if path not in others]
+    return Pairing(pairs, extra, " or ".join(rules), _warnings(predictions, files, truths), other_splits=others)
 
 
 def attach_images(pairing: Pairing, images: Path) -> Pairing:

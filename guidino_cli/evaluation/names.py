@@ -37,7 +37,7 @@ _TRUTH_FOLDERS = (
     "labelsts",
     "masks",
 )
-_PREDICT_SUMMARY = "predictions.json"
+PREDICT_SUMMARY = "predictions.json"
 
 
 def file_stem(path: Path) -> str:
@@ -75,8 +75,8 @@ def find_swapped_arguments(folder: Path, predictions: Sequence[Path], truths: Se
         truths: The masks given as TRUTH, at least one.
     """
     truth_folder = truths[0].parent
-    if (truth_folder / _PREDICT_SUMMARY).is_file() and not (folder / _PREDICT_SUMMARY).is_file():
-        return f"TRUTH holds the {_PREDICT_SUMMARY} of `guidino predict`"
+    if (truth_folder / PREDICT_SUMMARY).is_file() and not (folder / PREDICT_SUMMARY).is_file():
+        return f"TRUTH holds the {PREDICT_SUMMARY} of `guidino predict`"
     if folder.name == "masks" and (folder.parent / MANIFEST_NAME).is_file():
         return "PREDS are the masks of prepared data"
     if _suffix_share(truths, _PREDICTION_SUFFIXES) > 0.5 and not _suffix_share(predictions, _PREDICTION_SUFFIXES):

@@ -126,7 +126,12 @@ def _from_manifest(source: Path, split: str) -> TruthSet:
     truths = [_make_truth(case, case.mask) for case in require_cases(cases, split, source) if case.mask is not None]
     if not truths:
         raise DataError(f"{source}: no case of the {split} split has a mask")
-    return TruthSet(truths, manifest.classes, f"{split} split of {source} ({pluralize(len(truths), 'case')})")
+    scored = {truth.case for truth in truths}
+    others = [_make_truth(case, case.mask) for case in manifest.cases if case.mask is not None]
+    names = {name for truth in others if truth.case not in scored for name in truth.names}
+    part = "all splits" if split == "all" else f"{split} split"
+    origin = f"{part} of {source} ({pluralize(len(truths), 'case')})"
+    return TruthSet(truths, manifest.classes, origin, frozenset({*names, *(name.lower() for name in names)}))
 
 
 def _make_truth(case: Case, mask: Path) -> Truth:

@@ -47,6 +47,12 @@ class ScoringOptions:
     regions: Annotated[
         str | None, typer.Option(help="Score merged classes instead of single ones: disc=1+2,cup=2.")
     ] = None
+    only_predicted: Annotated[
+        bool, typer.Option("--only-predicted", help="Leave out cases without a prediction, instead of counting them 0.")
+    ] = False
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit code 8 if a prediction has no truth or a case no usable prediction.")
+    ] = False
     resample: Annotated[
         str | None, typer.Option(help="'nearest' resamples predictions of another size or grid; else they fail.")
     ] = None

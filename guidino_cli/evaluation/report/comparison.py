@@ -81,10 +81,11 @@ def per_case_csv(results: NamedResults) -> str:
     return to_csv(["case", "metric", *(name for name, _ in results)], rows)
 
 
-def to_markdown(results: NamedResults, comparisons: Sequence[PairedComparison]) -> str:
-    """Summary of the sets, tables, figure and rules."""
+def to_markdown(results: NamedResults, comparisons: Sequence[PairedComparison], warnings: Sequence[str]) -> str:
+    """Warnings, summary of the sets, tables, figure and rules."""
     first = results[0][1]
-    parts = ["# Comparison", "", *(f"- {escape_markdown(line)}" for line in describe_sets(results)), ""]
+    shown = [f"- **Warning:** {escape_markdown(line)}" for line in warnings]
+    parts = ["# Comparison", "", *shown, *(f"- {escape_markdown(line)}" for line in describe_sets(results)), ""]
     for title, rows in comparison_tables(comparisons, first.unit).items():
         parts += [f"## {escape_markdown(title)}", "", *markdown_table(HEADINGS, rows), ""]
     notes = (f"- {line}" for line in explain_table(first))
@@ -92,7 +93,12 @@ def to_markdown(results: NamedResults, comparisons: Sequence[PairedComparison]) 
 
 
 def to_json(
-    results: NamedResults, comparisons: Sequence[PairedComparison], *, origin: str, command: Sequence[str]
+    results: NamedResults,
+    comparisons: Sequence[PairedComparison],
+    *,
+    origin: str,
+    command: Sequence[str],
+    warnings: Sequence[str],
 ) -> str:
     """Content of comparison.json."""
     first = results[0][1]
@@ -104,6 +110,7 @@ def to_json(
         "guidino": __version__,
         "command": list(command),
         "truth": origin,
+        "warnings": list(warnings),
         "sets": [name for name, _ in results],
         "means": {
             name: {metric: result.statistics(result.headline, metric).mean for metric in result.config.metrics}

@@ -11,6 +11,7 @@ from typing import Any
 from guidino_cli import __version__
 from guidino_cli.evaluation.cases import Pairing
 from guidino_cli.evaluation.gates import GateResult, scoring_settings
+from guidino_cli.evaluation.report.provenance import Provenance
 from guidino_cli.evaluation.report.text import DEFINITIONS
 from guidino_cli.evaluation.summary import (
     BOOTSTRAP_RESAMPLES,
@@ -66,8 +67,8 @@ def lesions_csv(evaluation: EvaluationResult) -> str:
 def to_json(
     evaluation: EvaluationResult,
     pairing: Pairing,
+    provenance: Provenance,
     *,
-    origin: str,
     command: Sequence[str],
     gates: Sequence[GateResult] = (),
 ) -> dict[str, Any]:
@@ -79,14 +80,19 @@ def to_json(
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("numpy", "scipy", "pillow")},
         "command": list(command),
-        "truth": origin,
+        "created": provenance.created,
+        "predictions": provenance.predictions,
+        "runs": list(provenance.runs),
+        "truth": provenance.truth,
         "truth_values": config.truth.rule.sentence,
         "prediction_values": config.predictions.rule.sentence,
         "ignore_label": config.truth.ignore,
         "pairing": {
             "rule": pairing.rule,
             "extra_predictions": [str(path) for path in pairing.extra],
-            "warnings": pairing.warnings,
+            "of_other_splits": [str(path) for path in pairing.other_splits],
+            "left_out": pairing.left_out,
+            "warnings": [*pairing.warnings, *pairing.coverage],
         },
         "policy": config.policy.to_json(),
         "settings": scoring_settings(config),
@@ -104,7 +110,8 @@ def to_json(
         "unit": evaluation.unit,
         "resample": config.options.resample,
         "ignore_headers": config.options.ignore_headers,
-        "counts": count_statuses(evaluation),
+        "counts": count_statuses(evaluation)
+        | {"left_out": len(pairing.left_out), "extra_predictions": len(pairing.extra)},
         "distances": vars(summarize_measured_distances(evaluation)),
         "absent_targets": evaluation.absent,
         "headline": evaluation.headline,

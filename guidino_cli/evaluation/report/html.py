@@ -14,6 +14,7 @@ from guidino_cli.errors import DataError
 from guidino_cli.evaluation.cases import Pairing
 from guidino_cli.evaluation.gates import GateResult
 from guidino_cli.evaluation.masks import Mask, UnexpectedValueError
+from guidino_cli.evaluation.report.provenance import Provenance
 from guidino_cli.evaluation.report.text import (
     HEADINGS,
     SIZE_HEADINGS,
@@ -25,7 +26,7 @@ from guidino_cli.evaluation.report.text import (
     table_rows,
 )
 from guidino_cli.evaluation.scoring import read_aligned_prediction
-from guidino_cli.evaluation.summary import EvaluationResult, case_metric, ranking_metric
+from guidino_cli.evaluation.summary import EvaluationResult, SummaryStatistics, case_metric, ranking_metric
 from guidino_cli.evaluation.types import CaseResult
 from guidino_cli.html import Markup, render
 from guidino_cli.metrics import METRICS
@@ -41,7 +42,9 @@ _TABLE_CASES = 2000
 """Cases in the page's own table; per_case.csv always has all."""
 
 
-def to_html(result: EvaluationResult, pairing: Pairing, gates: Sequence[GateResult] = ()) -> str:
+def to_html(
+    result: EvaluationResult, pairing: Pairing, provenance: Provenance, gates: Sequence[GateResult] = ()
+) -> str:
     """Render the page; it loads nothing from elsewhere."""
     problems = result.problems()
     return render(
@@ -49,6 +52,8 @@ def to_html(result: EvaluationResult, pairing: Pairing, gates: Sequence[GateResu
         version=__version__,
         several_targets=len(result.config.targets) > 1,
         headline=f"Mean over {pluralize(len(result.cases), 'case')}: {result.headline}",
+        origin=provenance.lines(),
+        warnings=[*pairing.coverage, *pairing.warnings],
         boxes=[_box(name, result) for name in result.config.metrics[:_BOXES]],
         notes=[*caption(result), *_sources(result, pairing)],
         gates=gates,
@@ -75,19 +80,24 @@ def _box(metric: str, result: EvaluationResult) -> dict[str, Any]:
     return {
         "label": metric_label(metric, result.unit),
         "mean": format_metric(statistics.mean, metric),
-        "interval": f"{format_metric(statistics.ci_low, metric)} to {format_metric(statistics.ci_high, metric)}",
+        "interval": _interval(statistics, metric),
         "count": f"{statistics.used}/{statistics.total}",
     }
 
 
+def _interval(statistics: SummaryStatistics, metric: str) -> str:
+    if np.isnan(statistics.ci_low):
+        return "-"
+    return f"{format_metric(statistics.ci_low, metric)} to {format_metric(statistics.ci_high, metric)}"
+
+
 def _sources(result: EvaluationResult, pairing: Pairing) -> list[str]:
     names = ", ".join(path.name for path in pairing.extra[:3]) + (", ..." if len(pairing.extra) > 3 else "")
-    extra = f"{len(pairing.extra)} extra predictions, not scored: {names}" if names else "no extra predictions"
+    extra = f"{len(pairing.extra)} predictions without a truth: {names}" if names else "no prediction without a truth"
     return [
-        f"truth: {result.config.truth.rule.sentence}",
-        f"predictions: {result.config.predictions.rule.sentence}",
+        f"values of the truth: {result.config.truth.rule.sentence}",
+        f"values of the predictions: {result.config.predictions.rule.sentence}",
         f"names: {pairing.rule}; {extra}",
-        *(f"warning: {text}" for text in pairing.warnings),
     ]
 
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from guidino_cli.evaluation.cases import Pairing
 from guidino_cli.evaluation.gates import GateResult
+from guidino_cli.evaluation.report.provenance import Provenance
 from guidino_cli.evaluation.summary import (
     EvaluationResult,
     SummaryRow,
@@ -22,8 +24,8 @@ from guidino_cli.metrics.lesions import recall_by_size
 from guidino_cli.progress import pluralize
 
 
-def to_junit(result: EvaluationResult, gates: Sequence[GateResult]) -> str:
-    """JUnit XML with one test per gate, and one that every case has a usable prediction."""
+def to_junit(result: EvaluationResult, pairing: Pairing, gates: Sequence[GateResult]) -> str:
+    """JUnit XML with one test per gate, and one that every case has a usable prediction; warnings as its output."""
     problems = result.problems()
     failed = [gate for gate in gates if not gate.passed]
     numbers = {"tests": str(len(gates) + 1), "failures": str(len(failed)), "errors": str(int(bool(problems)))}
@@ -36,6 +38,8 @@ def to_junit(result: EvaluationResult, gates: Sequence[GateResult]) -> str:
         test = SubElement(suite, "testcase", {"classname": "guidino.gates", "name": gate.name})
         if not gate.passed:
             SubElement(test, "failure", {"message": gate.sentence})
+    if warnings := [*pairing.coverage, *pairing.warnings]:
+        SubElement(suite, "system-out").text = "\n".join(f"warning: {line}" for line in warnings)
     indent(suite)
     # XML 1.0 does not allow control characters; file names and messages may contain them.
     text = "".join(char for char in tostring(suite, encoding="unicode") if char >= " " or char in "\n\t")
@@ -189,9 +193,13 @@ def _sort_key(value: float) -> float:
     return -math.inf if math.isnan(value) else value
 
 
-def to_markdown(result: EvaluationResult, gates: Sequence[GateResult] = ()) -> str:
-    """Rules, summary tables, pooled metrics, strata, gates and worst cases."""
-    parts = ["# Evaluation", "", *(f"- {escape_markdown(line)}" for line in caption(result)), ""]
+def to_markdown(
+    result: EvaluationResult, pairing: Pairing, provenance: Provenance, gates: Sequence[GateResult] = ()
+) -> str:
+    """Origin, warnings, rules, summary tables, pooled metrics, strata, gates and worst cases."""
+    warnings = [f"**Warning:** {escape_markdown(line)}" for line in [*pairing.coverage, *pairing.warnings]]
+    facts = [escape_markdown(line) for line in [*provenance.lines(), *caption(result)]]
+    parts = ["# Evaluation", "", *(f"- {line}" for line in [*warnings, *facts]), ""]
     for target, rows in table_rows(result):
         parts += [f"## {escape_markdown(target)}", "", *markdown_table(HEADINGS, rows), ""]
     parts += ["## Pooled over all pixels", "", *markdown_table(("target", "IoU", "Dice"), _pooled_rows(result)), ""]
