@@ -49,7 +49,8 @@ class Geometry:
         shape: Pixels or voxels along each array axis, without channels: (H, W) after EXIF rotation, or (X, Y, Z).
         spacing: Size of a pixel or voxel along each axis, in `unit`.
         unit: "px" where the file states no physical size, and spacing is 1.
-        affine: (4, 4) from voxel index to scanner millimetres (RAS+), or None for images.
+        affine: (4, 4) from voxel index to scanner millimetres (RAS+); None for images, and for volumes whose header
+            states no orientation.
     """
 
     source: str

@@ -99,6 +99,9 @@ def slices(
     keep_label_maps: Annotated[
         bool, typer.Option("--keep-label-maps", help="Cut volumes that look like label maps, too.")
     ] = False,
+    orientation: Annotated[
+        str | None, typer.Option(metavar="RAS", help="Directions of the axes of volumes whose headers state none.")
+    ] = None,
 ) -> None:
     """Cut CT or MR volumes into axial slices for pretraining, one volume in memory at a time; label maps are left out.
 
@@ -107,9 +110,12 @@ def slices(
     chosen = parse_grey_window("--window", window)
     part, parts = parse_shard("--shard", shard)
     from guidino_cli.commands import slices as command
-    from guidino_cli.data.volumes import SliceSettings
+    from guidino_cli.data.volumes import SliceSettings, parse_orientation
 
-    settings = SliceSettings(window=chosen, size=size or None, spacing_mm=spacing, every=every, least=least)
+    axes = None if orientation is None else parse_orientation(orientation)
+    settings = SliceSettings(
+        window=chosen, size=size or None, spacing_mm=spacing, every=every, least=least, orientation=axes
+    )
     command.run(volumes, out=out, settings=settings, shard=(part - 1, parts), keep_label_maps=keep_label_maps)
 
 

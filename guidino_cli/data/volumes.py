@@ -12,14 +12,15 @@ import numpy as np
 from PIL import Image
 
 from guidino_cli.data.regions import RegionReader
-from guidino_cli.errors import DataError
+from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import write_atomically
 from guidino_cli.progress import log_warning
 from guidino_cli.types import Geometry
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii")
 
-MM_PER_UNIT = {"mm": 1.0, "micron": 1e-3, "meter": 1e3, "unknown": 1.0}
+_MM_PER_UNIT = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}
+"""Millimetres per unit of length by its code in xyzt_units: unknown, metre, millimetre, micrometre."""
 
 
 def is_volume(path: Path) -> bool:
@@ -60,6 +61,8 @@ def write(path: Path, labels: np.ndarray, geometry: Geometry) -> None:
     import nibabel
 
     image: Any = nibabel.Nifti1Image(labels, geometry.affine)
+    if geometry.affine is None:
+        image.header.set_zooms(geometry.spacing)
     image.header.set_xyzt_units("mm")
     content = image.to_bytes()
     if path.suffix.lower() == ".gz":
@@ -87,16 +90,25 @@ class NiftiRegions(RegionReader):
             return values
         return values.astype(np.float32) * self.slope + self.intercept
 
-    def to_ras(self) -> "NiftiRegions":
+    def to_ras(self, *, axes_where_unknown: str | None = None) -> "NiftiRegions":
         """The same volume with axes to the patient's right, to the front and up; no value is copied.
 
-        Raises:
-            DataError: The affine does not say where the axes point.
-        """
-        from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+        Args:
+            axes_where_unknown: Directions of the axes, such as "LPS", of a volume whose header states none.
 
+        Raises:
+            DataError: The header does not say where the axes point.
+        """
+        from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation
+
+        affine = self.geometry.affine
+        if affine is None and axes_where_unknown is None:
+            raise DataError(
+                f"{self.geometry.source}: {NO_ORIENTATION}; --orientation RAS or LPS tells where they point"
+            )
         with _nifti_errors(Path(self.geometry.source)):
-            orientation = io_orientation(self.geometry.affine)[: self.stored.ndim]
+            known = axcodes2ornt(tuple(axes_where_unknown or "")) if affine is None else io_orientation(affine)
+            orientation = known[: self.stored.ndim]
         if np.isnan(orientation).any():
             raise DataError(f"{self.geometry.source}: its affine does not say where its axes point; correct the header")
         stored = apply_orientation(self.stored, orientation)
@@ -105,7 +117,7 @@ class NiftiRegions(RegionReader):
             self.geometry,
             shape=stored.shape,
             spacing=tuple(self.geometry.spacing[axis] for axis in axes),
-            affine=self.geometry.affine @ inv_ornt_aff(orientation, self.stored.shape),
+            affine=None if affine is None else affine @ inv_ornt_aff(orientation, self.stored.shape),
         )
         return NiftiRegions(geometry, stored, self.slope, self.intercept)
 
@@ -127,6 +139,8 @@ def open_regions(path: Path) -> NiftiRegions:
 def _nifti_errors(path: Path) -> Iterator[None]:
     try:
         yield
+    except DataError:
+        raise
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except Exception as error:  # nibabel lets zlib, struct and many other errors of damaged files through
@@ -147,15 +161,31 @@ def _drop_last_axes(values: np.ndarray) -> np.ndarray:
 
 
 def _geometry(path: Path, image: Any, shape: tuple[int, ...]) -> Geometry:
-    scale = MM_PER_UNIT[image.header.get_xyzt_units()[0]]
-    affine = np.diag([scale, scale, scale, 1.0]) @ np.asarray(image.affine, dtype=np.float64)
+    scale = _read_unit(path, image.header)
     stated = tuple(float(size) * scale for size in image.header.get_zooms()[: len(shape)])
+    if not image.header["sform_code"] and not image.header["qform_code"]:
+        # nibabel assumes LAS here, other programs assume RAS: whoever is wrong flips left and right.
+        return Geometry(str(path), shape, stated, "mm", None)
+    affine = np.diag([scale, scale, scale, 1.0]) @ np.asarray(image.affine, dtype=np.float64)
     # Positions come from the affine, so lengths must too: pixdim may contradict it.
     spacing = tuple(float(size) for size in np.linalg.norm(affine[:3, :3], axis=0)[: len(shape)])
     if not np.allclose(spacing, stated, rtol=_SPACING_TOLERANCE) and all(size > 0 for size in spacing):
         _warn_of_contradiction(str(path), stated, spacing)
     return Geometry(str(path), shape, spacing, "mm", affine)
 
+
+def _read_unit(path: Path, header: Any) -> float:
+    """Millimetres per unit of length; a header that states none means millimetres."""
+    code = int(header["xyzt_units"]) & 7
+    if code not in _MM_PER_UNIT:
+        raise DataError(
+            f"{path}: its header gives lengths in a unit of code {code}, expected 1 (m), 2 (mm) or 3 (micrometres) in "
+            "xyzt_units; correct the header"
+        )
+    return _MM_PER_UNIT[code]
+
+
+NO_ORIENTATION = "its header does not say where its axes point (sform_code and qform_code are 0)"
 
 _SPACING_TOLERANCE = 1e-3
 """Relative difference of voxel sizes that counts as rounding."""
@@ -187,6 +217,18 @@ def _as_integers_if_whole(values: np.ndarray) -> np.ndarray:
     return rounded.astype(np.int64) if np.array_equal(rounded, values) else values
 
 
+def parse_orientation(text: str) -> str:
+    """Directions of three axes in capitals, such as RAS or LPS.
+
+    Raises:
+        ConfigError: Not one letter each of R or L, A or P, S or I, in any order.
+    """
+    axes, lines = text.upper(), {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
+    if len(axes) != 3 or {lines.get(letter) for letter in axes} != {0, 1, 2}:
+        raise ConfigError(f"--orientation {text}: expected three letters such as RAS or LPS")
+    return axes
+
+
 @dataclass(frozen=True)
 class SliceSettings:
     """Selection and appearance of slices. Defaults: soft tissue of a CT, resized as MedDINOv3's CT-3M.
@@ -198,6 +240,7 @@ class SliceSettings:
         spacing_mm: Pixel size where `size` is None.
         every: Step from one slice to the next.
         least: Smallest share of pixels above the window's lower end; slices with less are skipped as air.
+        orientation: Directions of the axes, such as "LPS", of volumes whose header states none; None refuses those.
     """
 
     window: tuple[float, float] | None = (40.0, 400.0)
@@ -205,6 +248,7 @@ class SliceSettings:
     spacing_mm: float = 0.45
     every: int = 1
     least: float = 0.05
+    orientation: str | None = None
 
 
 def open_grey_volume(path: Path) -> NiftiRegions:
@@ -231,9 +275,9 @@ def cut_slices(volume: NiftiRegions, settings: SliceSettings) -> Iterator[tuple[
         Number of the slice in the volume, and (H, W) uint8 as radiologists view it: from below, the front on top.
 
     Raises:
-        DataError: The affine does not say where the axes point.
+        DataError: The header does not say where the axes point.
     """
-    volume = volume.to_ras()
+    volume = volume.to_ras(axes_where_unknown=settings.orientation)
     low, high = _intensity_limits(volume, settings)
     width, height, depth = volume.geometry.shape
     for number in range(0, depth, settings.every):

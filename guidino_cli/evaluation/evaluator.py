@@ -12,6 +12,7 @@ from guidino_cli.evaluation.columns import column_values
 from guidino_cli.evaluation.masks import (
     MaskReader,
     ReadOptions,
+    Survey,
     UnexpectedValueError,
     decide_reader,
     find_common_labels,
@@ -152,6 +153,7 @@ def _make_readers(
             else:
                 options = replace(config.predictions, class_count=truth.rule.class_count)
                 predictions = decide_reader(predicted_values, options)
+                predictions = _noting_two_foregrounds(predictions, true_values, predicted_values)
         return truth, class_names(truth.rule), _naming_prediction_options(predictions)
     with _naming_side("the truth"):
         if truths.classes is not None:
@@ -163,6 +165,15 @@ def _make_readers(
     with _naming_side("the predictions"):
         predictions = make_reader(predicted_paths, options, read_all=read_all)
     return truth, names, _naming_prediction_options(predictions)
+
+
+def _noting_two_foregrounds(reader: MaskReader, truth: Survey, predictions: Survey) -> MaskReader:
+    """Say that two different values are taken for the same foreground, because they might be two labels."""
+    true, predicted = truth.foreground, predictions.foreground
+    if len(true) != 1 or len(predicted) != 1 or true == predicted:
+        return reader
+    why = f"{reader.rule.why}; {min(predicted)} here and {min(true)} in the truth are taken for the same foreground"
+    return replace(reader, rule=replace(reader.rule, why=why))
 
 
 def _naming_prediction_options(reader: MaskReader) -> MaskReader:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from guidino_cli.data.volumes import NO_ORIENTATION
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.masks import Mask
 from guidino_cli.types import width_by_height
@@ -19,7 +20,7 @@ def align_to_truth(mask: Mask, truth: Mask, *, resample: bool, ignore_headers: b
     """Bring a prediction into the grid of its truth.
 
     Volumes are compared by their affines: the same voxels with permuted or flipped axes are reoriented without changing
-    a value.
+    a value. Two volumes that both state no orientation are compared voxel by voxel.
 
     Args:
         mask: The prediction.
@@ -31,14 +32,13 @@ def align_to_truth(mask: Mask, truth: Mask, *, resample: bool, ignore_headers: b
         The aligned prediction, and a note on what was done ("" if nothing).
 
     Raises:
-        DataError: The grids differ and `resample` is off.
+        DataError: The grids differ and `resample` is off, or only one volume states an orientation.
     """
-    if mask.affine is None or truth.affine is None:
-        return _align_by_size(mask, truth, resample=resample)
-    if ignore_headers:
+    if mask.affine is None or truth.affine is None or ignore_headers:
+        if mask.is_volume and truth.is_volume and not ignore_headers:
+            _require_equal_knowledge(mask, truth)
         fitted, note = _align_by_size(mask, truth, resample=resample)
-        ignored = "" if np.allclose(mask.affine, truth.affine) else "headers ignored, though they place it elsewhere"
-        return fitted, "; ".join(item for item in (ignored, note) if item)
+        return fitted, "; ".join(item for item in (_describe_voxelwise(mask, truth), note) if item)
     to_truth = _voxel_to_voxel(mask.affine, truth.affine)
     reoriented, axes = _reorient(mask, mask.affine, to_truth)
     remaining = np.linalg.inv(truth.affine) @ axes
@@ -75,6 +75,27 @@ def _align_by_size(mask: Mask, truth: Mask, *, resample: bool) -> tuple[Mask, st
         raise DataError(f"{sizes}; --resample nearest fits it to the truth")
     note = f"resampled from {_format_shape(shape)} to {_format_shape(target)} by the nearest pixel"
     return _map_arrays(mask, lambda values: resize_nearest(values, target)), note
+
+
+def _require_equal_knowledge(mask: Mask, truth: Mask) -> None:
+    """Refuse a pair of volumes of which one states an orientation and the other does not."""
+    if (mask.affine is None) != (truth.affine is None):
+        where, other = ("", "the truth's does") if mask.affine is None else ("of the truth: ", "its own does")
+        raise DataError(
+            f"{where}{NO_ORIENTATION}, {other}; --ignore-headers compares voxel by voxel, if both are stored in the "
+            "same order; else correct the header"
+        )
+
+
+def _describe_voxelwise(mask: Mask, truth: Mask) -> str:
+    """What a comparison by the order of voxels leaves out of account; "" for images."""
+    if not (mask.is_volume and truth.is_volume):
+        return ""
+    if mask.affine is None and truth.affine is None:
+        return "neither header says where the axes point: compared voxel by voxel"
+    if mask.affine is None or truth.affine is None:
+        return "headers ignored, though one of them does not say where the axes point"
+    return "" if np.allclose(mask.affine, truth.affine) else "headers ignored, though they place it elsewhere"
 
 
 def _voxel_to_voxel(affine: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from guidino_cli.data.masks.decision import LOSSY_MIDDLE_SHARE, decide_mask_rule
+from guidino_cli.data.masks.decision import LOSSY_MIDDLE_SHARE, decide_mask_rule, describe_rounding, list_present
 from guidino_cli.data.masks.palettes import check_palettes, describe_background
 from guidino_cli.data.masks.rule import (
     Code,
     MaskRule,
     apply_mask_rule,
-    format_values,
     has_colours,
     require_finite,
 )
@@ -23,6 +22,7 @@ from guidino_cli.data.masks.values import (
     Histogram,
     compute_histogram,
     read_in_colour,
+    round_labels,
     used_colours,
 )
 from guidino_cli.data.readers import read_labels, read_palette
@@ -47,7 +47,7 @@ class Mask:
         labels: Class indices, two or three axes; uint8, or uint16 for more than 256 classes.
         ignored: Boolean, pixels that do not count; None without an ignore label.
         spacing_mm: Voxel size along each axis, None for images.
-        affine: (4, 4) of a volume, None for images.
+        affine: (4, 4) of a volume; None for images, and for volumes whose header states no orientation.
         instances: Stored instance numbers, if the reader keeps them.
     """
 
@@ -56,6 +56,11 @@ class Mask:
     spacing_mm: tuple[float, ...] | None = None
     affine: np.ndarray | None = None
     instances: np.ndarray | None = None
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether the mask comes from a file that states a size in millimetres, as volumes do."""
+        return self.spacing_mm is not None or self.affine is not None
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,8 @@ class MaskReader:
         """
         values, shape, mask = _read_values(path, in_colour=has_colours(self.rule))
         ignored = None
-        _require_finite(values, path)
+        if self.rule.kind != "threshold":
+            values, _ = round_labels(values)
         if self.ignore is not None and values.dtype != bool and values.ndim == 2:
             ignored = (values == self.ignore).reshape(shape)
             values = _ignored_to_background(values, self.ignore)
@@ -178,7 +184,7 @@ def survey_masks(paths: Sequence[Path], options: ReadOptions, *, read_all: bool 
     if not read_all and len(sample) > _SAMPLE_SIZE:
         sample = [paths[index * len(paths) // _SAMPLE_SIZE] for index in range(_SAMPLE_SIZE)]
     in_colour = any(isinstance(code, tuple) for code, _ in options.codes or ())
-    histograms, problems = _read_histograms(sample, options.ignore, in_colour=in_colour)
+    histograms, problems = _read_histograms(sample, options, in_colour=in_colour)
     if not histograms and not (options.binary or options.threshold is not None):
         raise DataError(f"none of {pluralize(len(sample), 'mask')} can be read; the first: {problems[0]}")
     return Survey(tuple(histograms), len(paths), len(sample) == len(paths), any(is_volume(path) for path in sample))
@@ -265,7 +271,7 @@ def find_common_labels(truth: Survey, predictions: Survey) -> frozenset[int]:
     if not has_volumes and max(labels) > _MAX_IMAGE_LABEL:
         if len(true) == len(predicted) == 1 and min(labels) > 1 and min(labels) <= _MAX_IMAGE_LABEL:
             raise DataError(
-                f"the truth holds only 0 and {max(true)}, the predictions only 0 and {max(predicted)}: different "
+                f"the only label of the truth is {max(true)}, of the predictions {max(predicted)}: different "
                 "labels, or one mask written in two ways? --binary makes every value but 0 foreground on both sides"
             )
         return frozenset()
@@ -296,11 +302,11 @@ def label_reader(survey: Survey, labels: frozenset[int], options: ReadOptions) -
             "maps give --metrics are,voi, or --binary to score every value but 0 as foreground"
         )
     count = len(survey.histograms)
-    found = format_values([0, *sorted(survey.foreground)])
+    found = list_present(survey.histograms)
     rest = "" if count == survey.total else f" (the rest of {survey.total} is checked on reading)"
     why = f"{pluralize(count, 'mask')} {'holds' if count == 1 else 'hold'} only {found}{rest}"
     check_palettes(survey.histograms)
-    if note := describe_background(survey.histograms):
+    for note in filter(None, (describe_background(survey.histograms), describe_rounding(survey.histograms))):
         why = f"{why}; {note}"
     codes = tuple((value, index) for index, value in enumerate((0, *sorted(labels))))
     rule = MaskRule("labels", why, len(codes), codes=codes)
@@ -314,24 +320,25 @@ def index_reader(class_count: int, *, ignore: int | None = None) -> MaskReader:
 
 
 def _read_histograms(
-    paths: Sequence[Path], ignore: int | None, *, in_colour: bool
+    paths: Sequence[Path], options: ReadOptions, *, in_colour: bool
 ) -> tuple[list[Histogram], list[str]]:
     histograms, problems = [], []
     for path in paths:
         try:
             values, _, _ = _read_values(path, in_colour=in_colour)
             palette = None if in_colour else read_palette(path)
-            _require_finite(values, path)
         except DataError as error:
             problems.append(str(error))
             continue
         except MemoryError:
             problems.append(f"{path}: not enough memory to read it")
             continue
-        if ignore is not None:
-            values = _ignored_to_background(values, ignore)
+        values, rounding = round_labels(values) if options.threshold is None else (values, 0.0)
+        if options.ignore is not None:
+            values = _ignored_to_background(values, options.ignore)
         is_lossy = path.suffix.lower() in LOSSY_SUFFIXES
-        histograms.append(compute_histogram(values, name=path.name, is_lossy=is_lossy, palette=palette))
+        found = compute_histogram(values, name=path.name, is_lossy=is_lossy, palette=palette, rounding=rounding)
+        histograms.append(found)
     return histograms, problems
 
 
@@ -341,8 +348,9 @@ def _read_values(path: Path, *, in_colour: bool = False) -> tuple[np.ndarray, tu
     The values of a volume are reshaped to two axes, because three axes mean colours in `data.masks`.
     """
     values, geometry = read_in_colour(path) if in_colour else read_labels(path)
+    _require_finite(values, path)
     mask = Mask(np.empty(0, dtype=np.uint8), None, geometry.spacing_mm, geometry.affine)
-    if geometry.affine is not None:
+    if mask.is_volume:
         values = values.reshape(geometry.shape[0], -1)
     return values, geometry.shape, mask
 

@@ -229,6 +229,43 @@ def test_a_volume_with_another_grid_fails_unless_headers_are_ignored(
     assert float(row["dice"]) == pytest.approx(2 / 3)
 
 
+def unplaced_volumes(tmp_path: Path, *sides: str) -> None:
+    """Equal voxels of 2 x 1 x 3 mm on both sides; headers of `sides` do not say where their axes point."""
+    mask = np.zeros((6, 6, 6), dtype=np.uint8)
+    mask[0:3, 2:4, 2:4] = 1
+    for side in ("truth", "predictions"):
+        image = nibabel.Nifti1Image(mask, np.diag([2.0, 1, 3, 1]))
+        if side in sides:
+            image.set_sform(None, code=0)
+            image.set_qform(None, code=0)
+        (tmp_path / side).mkdir()
+        nibabel.save(image, tmp_path / side / "a.nii.gz")
+
+
+def test_volumes_without_orientation_are_compared_voxel_by_voxel_in_mm_and_that_is_said(
+    tmp_path: Path, evaluated: Callable[..., Rows], capsys: pytest.CaptureFixture[str]
+) -> None:
+    unplaced_volumes(tmp_path, "truth", "predictions")
+    row = evaluated()["a"]
+    assert (float(row["dice"]), row["unit"], row["spacing"]) == (1.0, "mm", "2x1x3")
+    assert row["note"] == "neither header says where the axes point: compared voxel by voxel"
+    assert "such as a: neither header says" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("side", ["truth", "predictions"])
+def test_a_volume_with_and_one_without_orientation_are_not_compared_unasked(
+    tmp_path: Path, evaluated: Callable[..., Rows], side: str
+) -> None:
+    unplaced_volumes(tmp_path, side)
+    row = evaluated(code=6)["a"]
+    assert (row["status"], float(row["dice"])) == ("failed", 0.0)
+    assert "sform_code and qform_code are 0" in row["note"]
+    assert "--ignore-headers compares voxel by voxel" in row["note"]
+    row = evaluated("--ignore-headers", "--overwrite")["a"]
+    assert float(row["dice"]) == 1.0
+    assert row["note"] == "headers ignored, though one of them does not say where the axes point"
+
+
 def test_the_max_definition_is_named_in_the_table_and_the_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], save_mask: Save, evaluated: Callable[..., Rows]
 ) -> None:

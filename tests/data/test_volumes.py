@@ -1,14 +1,22 @@
 """Axial slices of NIfTI volumes."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 
-from guidino_cli.data.volumes import SliceSettings, cut_slices, open_grey_volume, read, read_labels
-from guidino_cli.errors import DataError
+from guidino_cli.data.volumes import (
+    SliceSettings,
+    cut_slices,
+    open_grey_volume,
+    parse_orientation,
+    read,
+    read_labels,
+)
+from guidino_cli.errors import ConfigError, DataError
 
 _WHOLE = SliceSettings(window=(0.0, 200.0), size=None, spacing_mm=1.0, least=0.0)
 _RAS, _LPS = np.diag([1.0, 1.0, 1.0, 1.0]), np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -110,3 +118,46 @@ def test_the_voxel_size_is_that_of_the_affine_and_a_contradiction_is_said_once(
         _, geometry = reader(tmp_path / "a.nii")
         assert geometry.spacing == pytest.approx((0.7, 1.3, 5.0))
     assert capsys.readouterr().err.count("contradicts itself") == 1
+
+
+def _save_without_orientation(path: Path, values: np.ndarray) -> Path:
+    image = nibabel.Nifti1Image(values.astype(np.int16), None)
+    image.header.set_zooms((0.5, 0.5, 2.0))
+    nibabel.save(image, path)
+    return path
+
+
+def test_slices_of_a_volume_without_orientation_need_to_be_told_its_axes(tmp_path: Path) -> None:
+    """One bright voxel at the start of the first axis and the end of the second: left (RAS) or right (LPS), front."""
+    values = np.full((5, 7, 2), -100)
+    values[0, -1, :] = 100
+    path = _save_without_orientation(tmp_path / "a.nii", values)
+    with pytest.raises(DataError, match=r"sform_code and qform_code are 0.*--orientation RAS"):
+        next(read_slices(path, _WHOLE))
+    settings = SliceSettings(window=(0.0, 200.0), size=None, spacing_mm=0.5, least=0.0, orientation="RAS")
+    _, pixels = next(read_slices(path, settings))
+    assert np.argwhere(pixels).tolist() == [[0, 4]]  # columns run from the patient's right
+    _, pixels = next(read_slices(path, replace(settings, orientation="LAS")))
+    assert np.argwhere(pixels).tolist() == [[0, 0]]
+
+
+def test_a_volume_without_orientation_has_the_voxel_size_of_its_header_and_no_affine(tmp_path: Path) -> None:
+    _, geometry = read(_save_without_orientation(tmp_path / "a.nii", np.ones((2, 3, 4))))
+    assert geometry.affine is None
+    assert geometry.spacing_mm == (0.5, 0.5, 2.0)
+
+
+@pytest.mark.parametrize("text", ["RA", "RLS", "RASS", "XYZ", ""])
+def test_an_orientation_names_each_axis_once(text: str) -> None:
+    assert parse_orientation("lsp") == "LSP"
+    with pytest.raises(ConfigError, match="expected three letters"):
+        parse_orientation(text)
+
+
+def test_an_unknown_unit_of_length_is_named_with_those_that_exist(tmp_path: Path) -> None:
+    path = _save(tmp_path / "a.nii", np.ones((2, 2, 2)))
+    content = bytearray(path.read_bytes())
+    content[123] = 7
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a.nii: its header gives lengths in a unit of code 7, expected .* 2 \(mm\)"):
+        read_labels(path)

@@ -139,3 +139,61 @@ def test_regions_name_labels_by_their_values(tmp_path: Path) -> None:
     found = dice(score(tmp_path, save_nifti, {"a": two_labels(850, 205)}, {"a": two_labels(205, 850)}, config))
     assert found["heart"] == 1.0
     assert found["left"] == 0.0
+
+
+@pytest.mark.parametrize("save", [save_nifti, save_array, save_tiff])
+def test_labels_that_are_almost_whole_are_rounded_and_that_is_said_once(tmp_path: Path, save: Save) -> None:
+    exact = two_labels(1, 2)
+    inexact = {name: (exact * 0.99999).astype(np.float32) for name in "ab"}
+    result = score(tmp_path, save, inexact, dict.fromkeys("ab", exact))
+    assert dice(result) == {"class_1": 1.0, "class_2": 1.0, "mean of classes": 1.0}
+    assert result.config.predictions.rule.why.count("off whole numbers are rounded") == 1
+    assert "rounded" not in result.config.truth.rule.why
+
+
+@pytest.mark.parametrize("fraction", [0.002, 0.5, 0.998])
+@pytest.mark.parametrize("save", [save_nifti, save_array])
+def test_a_fraction_is_never_rounded_to_a_label(tmp_path: Path, save: Save, fraction: float) -> None:
+    exact = two_labels(1, 2)
+    other = exact.astype(np.float32)
+    other[0, 0] = fraction
+    with pytest.raises(DataError, match="fractional values"):
+        score(tmp_path, save, {"a": other}, {"a": exact})
+
+
+def test_a_threshold_applies_to_the_stored_values(tmp_path: Path) -> None:
+    """0.9995 lies below a threshold of 0.9999, although it is almost 1."""
+    stored = np.array([[0.9995, 1.0, 0.0, 0.0]], dtype=np.float32)
+    config = EvaluationConfig(metrics=("dice",), predictions=ReadOptions(threshold=0.9999))
+    result = score(tmp_path, save_array, {"a": stored}, {"a": np.array([[0, 1, 0, 0]], dtype=np.uint8)}, config)
+    assert dice(result) == {"foreground": 1.0}
+
+
+@pytest.mark.parametrize("save", [save_nifti, save_png])
+def test_masks_without_background_are_not_said_to_hold_0(tmp_path: Path, save: Save) -> None:
+    mask = np.array([[1, 1, 2, 2]], dtype=np.uint8)
+    result = score(tmp_path, save, {"a": mask}, {"a": mask})
+    for rule in (result.config.truth.rule, result.config.predictions.rule):
+        assert "1, 2 (no pixel is 0, the background)" in rule.why
+        assert "0, 1, 2" not in rule.why
+
+
+def test_1_in_the_truth_and_255_in_predictions_are_said_to_be_taken_for_the_same(tmp_path: Path) -> None:
+    truth = np.array([[1, 1, 0, 0]], dtype=np.uint8)
+    result = score(tmp_path, save_nifti, {"a": truth * 255}, {"a": truth})
+    assert dice(result) == {"foreground": 1.0}
+    assert "255 here and 1 in the truth are taken for the same foreground" in result.config.predictions.rule.why
+
+
+def test_labels_that_nibabel_scales_on_writing_score_1(tmp_path: Path) -> None:
+    """Floats stored as 16-bit integers with a slope: 1 and 2 come back with an error of about 1e-5."""
+
+    def save_scaled(path: Path, values: np.ndarray) -> None:
+        image = nibabel.Nifti1Image(values.reshape(*values.shape, 1).astype(np.float64), np.eye(4))
+        image.header.set_data_dtype(np.int16)
+        nibabel.save(image, path.with_suffix(".nii"))
+
+    labels = two_labels(1, 2)
+    save_scaled(tmp_path / "probe", labels)
+    assert not np.isin(nibabel.load(tmp_path / "probe.nii").get_fdata(), labels).all()
+    assert dice(score(tmp_path, save_scaled, {"a": labels}, {"a": labels}))["mean of classes"] == 1.0

@@ -121,8 +121,23 @@ def decide_mask_rule(
         return _decide_codes(histograms, codes)
     check_palettes(histograms, binary=binary)
     rule = _decide_values(histograms, class_count=class_count, binary=binary, threshold=threshold)
-    background = describe_background(histograms)
-    return replace(rule, why=f"{rule.why}; {background}") if background else rule
+    remarks = [remark for remark in (describe_background(histograms), describe_rounding(histograms)) if remark]
+    return replace(rule, why="; ".join([rule.why, *remarks]))
+
+
+def describe_rounding(histograms: Sequence[Histogram]) -> str:
+    """Remark on labels that were stored as fractions close to whole numbers; "" if there are none."""
+    rounded = [item for item in histograms if item.rounding]
+    if not rounded:
+        return ""
+    largest = max(rounded, key=lambda item: item.rounding)
+    return f"labels up to {largest.rounding:.1g} off whole numbers are rounded ({largest.name})"
+
+
+def list_present(histograms: Sequence[Histogram]) -> str:
+    """The whole values that occur, with a remark if 0, the background, does not."""
+    present = sorted({int(value) for item in histograms if item.kind != "float" for value in item.values})
+    return format_values(present) + ("" if 0 in present else " (no pixel is 0, the background)")
 
 
 def _decide_values(
@@ -156,7 +171,7 @@ def _decide_grey(histograms: Sequence[Histogram], class_count: int | None) -> Ma
         return _decide_named_indices(grey, class_count, of_how_many)
     lossy = [item for item in grey if item.is_lossy and any(0 < value < HIGH_CLUSTER_MIN for value in item.values)]
     if len(foreground) == 1 and not lossy:
-        return MaskRule("nonzero", f"{of_how_many} hold only 0 and {foreground[0]}", 2)
+        return MaskRule("nonzero", f"{of_how_many} hold only {list_present(grey)}", 2)
     if (
         all(value <= LOW_CLUSTER_MAX or value >= HIGH_CLUSTER_MIN for value in _values_outside_middle(grey))
         and foreground[-1] >= HIGH_CLUSTER_MIN
@@ -220,7 +235,7 @@ def _decide_indices(
             lossy, "lossy masks that are neither near 0 nor near 255", "--threshold 127, or lossless files"
         )
     if foreground[-1] < MAX_CLASSES:
-        return _index_rule(foreground, foreground[-1] + 1, of_how_many)
+        return _index_rule(grey, foreground[-1] + 1, of_how_many)
     if all(len([value for value in item.values if value]) <= 1 for item in grey):
         raise disagreeing_values_error(grey)
     if max(item.distinct for item in grey) > MAX_CLASSES or len(foreground) > MAX_CLASSES:
@@ -258,15 +273,13 @@ def _decide_named_indices(grey: Sequence[Histogram], class_count: int, of_how_ma
         problem = f"{class_count} classes are named, so masks with values above {class_count - 1}"
         values = sorted({int(value) for item in grey for value in item.values if value})
         raise ambiguity_error(beyond, problem, f"{suggest_grey_classes(values)}{_OPTIONS_HINT}")
-    return _index_rule(
-        sorted({int(value) for item in grey for value in item.values if value}), class_count, of_how_many
-    )
+    return _index_rule(grey, class_count, of_how_many)
 
 
-def _index_rule(foreground: list[int], class_count: int, of_how_many: str) -> MaskRule:
-    absent = sorted(set(range(1, class_count)) - set(foreground))
+def _index_rule(grey: Sequence[Histogram], class_count: int, of_how_many: str) -> MaskRule:
+    absent = sorted(set(range(1, class_count)) - {int(value) for item in grey for value in item.values})
     missing = f" (no pixel has {format_values(absent)})" if absent else ""
-    return MaskRule("index", f"{of_how_many} hold only {format_values([0, *foreground])}{missing}", class_count)
+    return MaskRule("index", f"{of_how_many} hold only {list_present(grey)}{missing}", class_count)
 
 
 def _decide_codes(histograms: Sequence[Histogram], codes: Mapping[Code, int]) -> MaskRule:

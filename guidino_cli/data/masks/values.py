@@ -32,6 +32,7 @@ class Histogram:
         distinct: Number of distinct values, including those not stored.
         kind: "bool" for 1-bit masks; "float" if some value is not a whole number.
         is_lossy: Whether the file format changes values (JPEG, WebP).
+        rounding: Largest change by which the values became whole numbers, see `round_labels`.
         palette: Colour of each of `values` as 0xRRGGBB if they are palette indices, else empty.
     """
 
@@ -42,6 +43,7 @@ class Histogram:
     kind: Kind
     is_lossy: bool = False
     palette: tuple[int, ...] = ()
+    rounding: float = 0.0
 
     @property
     def middle_share(self) -> float:
@@ -51,8 +53,31 @@ class Histogram:
         return middle / max(sum(self.counts), 1)
 
 
+_WHOLE_TOLERANCE = 1e-3
+"""Distance from a whole number below which a label counts as that number: programs that scale labels on writing, as
+nibabel may, return 1.99998 for 2."""
+
+
+def round_labels(values: np.ndarray) -> tuple[np.ndarray, float]:
+    """Floats that all are within 1e-3 of whole numbers as int64, and the largest change; others unchanged, and 0.
+
+    Args:
+        values: Of any number type, finite, any shape.
+    """
+    if values.dtype.kind != "f" or not values.size or not np.abs(values).max() <= 2**53:
+        return values, 0.0
+    rounded = np.round(values)
+    change = float(np.abs(values - rounded).max())
+    return (rounded.astype(np.int64), change) if change <= _WHOLE_TOLERANCE else (values, 0.0)
+
+
 def compute_histogram(
-    values: np.ndarray, *, name: str, is_lossy: bool = False, palette: np.ndarray | None = None
+    values: np.ndarray,
+    *,
+    name: str,
+    is_lossy: bool = False,
+    palette: np.ndarray | None = None,
+    rounding: float = 0.0,
 ) -> Histogram:
     """Count the distinct values of a mask.
 
@@ -61,6 +86,7 @@ def compute_histogram(
         name: File name for messages.
         is_lossy: Whether the file format changes values.
         palette: (N, 3) uint8 colours if the values are palette indices.
+        rounding: Largest change by `round_labels`.
     """
     if values.ndim == 3:
         packed = values.astype(np.int32)
@@ -76,7 +102,8 @@ def compute_histogram(
     if kind != "float":
         stored = [int(value) for value in stored]
     used = () if palette is None else used_colours(values, stored, palette)
-    return Histogram(name, tuple(stored), tuple(counts[:MAX_STORED].tolist()), len(distinct), kind, is_lossy, used)
+    numbers = tuple(counts[:MAX_STORED].tolist())
+    return Histogram(name, tuple(stored), numbers, len(distinct), kind, is_lossy, used, rounding)
 
 
 def used_colours(values: np.ndarray, indices: Sequence[int], palette: np.ndarray) -> tuple[int, ...]:
@@ -122,11 +149,13 @@ def read_with_histogram(path: Path, *, in_colour: bool = False) -> tuple[np.ndar
         DataError: The file cannot be read, or is a volume.
     """
     values, geometry = read_in_colour(path) if in_colour else read_labels(path)
+    values, rounding = round_labels(values)
     if len(geometry.shape) != 2:
         raise DataError(f"{path}: is a volume of {len(geometry.shape)} axes, expected a two-dimensional mask")
     palette = None if in_colour else read_palette(path)
     is_lossy = path.suffix.lower() in LOSSY_SUFFIXES
-    return values, compute_histogram(values, name=path.name, is_lossy=is_lossy, palette=palette)
+    found = compute_histogram(values, name=path.name, is_lossy=is_lossy, palette=palette, rounding=rounding)
+    return values, found
 
 
 def _count(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -81,8 +81,8 @@ def caption(evaluation: EvaluationResult) -> list[str]:
     lines += describe_distances(evaluation)
     adjusted = [case for case in evaluation.cases if case.note and not case.is_problem]
     if adjusted:
-        lines.append(f"predictions adjusted to the truth: {len(adjusted)}, such as {adjusted[0].pair.truth.case}, "
-                     f"{adjusted[0].note}")  # fmt: skip
+        lines.append(f"notes on how {pluralize(len(adjusted), 'prediction')} fitted the truth, such as "
+                     f"{adjusted[0].pair.truth.case}: {adjusted[0].note}")  # fmt: skip
     if evaluation.absent:
         lines.append(f"no pixel in any mask, hence not scored: {', '.join(evaluation.absent)}")
     return lines + describe_rules(evaluation)
