@@ -133,11 +133,11 @@ def test_slices_of_a_volume_without_orientation_need_to_be_told_its_axes(tmp_pat
     values[0, -1, :] = 100
     path = _save_without_orientation(tmp_path / "a.nii", values)
     with pytest.raises(DataError, match=r"sform_code and qform_code are 0.*--orientation RAS"):
-        next(read_slices(path, _WHOLE))
+        next(_read_slices(path, _WHOLE))
     settings = SliceSettings(window=(0.0, 200.0), size=None, spacing_mm=0.5, least=0.0, orientation="RAS")
-    _, pixels = next(read_slices(path, settings))
+    _, pixels = next(_read_slices(path, settings))
     assert np.argwhere(pixels).tolist() == [[0, 4]]  # columns run from the patient's right
-    _, pixels = next(read_slices(path, replace(settings, orientation="LAS")))
+    _, pixels = next(_read_slices(path, replace(settings, orientation="LAS")))
     assert np.argwhere(pixels).tolist() == [[0, 0]]
 
 
