@@ -2,9 +2,12 @@
 
 import errno
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
+from pathlib import Path
 
 EXIT_CODES: dict[int, str] = {
     0: "done",
@@ -99,13 +102,79 @@ def as_user_error(error: BaseException) -> UserError | None:
     """The error that `main` reports: itself, memory or disk space that ran out anywhere, or None for a bug."""
     if isinstance(error, UserError):
         return error
-    reason = (str(error) or type(error).__name__).splitlines()[0]
     if is_out_of_memory(error):
-        return ResourceError(f"out of memory ({reason}); close other programs, or choose smaller inputs or settings")
+        return ResourceError(
+            f"out of memory ({first_line(error)}); close other programs, or choose smaller inputs or settings"
+        )
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         place = f"{error.filename}: " if error.filename else ""
         return ResourceError(f"{place}cannot be written ({error.strerror}); free some space")
+    if isinstance(error, OSError) and error.filename and error.errno in _REFUSED_BY_SYSTEM:
+        return DataError(f"{error.filename}: cannot be used ({error.strerror}); check the path and its permissions")
     return None
+
+
+# No bug: names that are too long, folders without permission, circular links, damaged or read-only disks.
+_REFUSED_BY_SYSTEM = {errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP, errno.EIO, errno.EROFS}
+
+
+def first_line(error: BaseException) -> str:
+    """First line of an error's message, at most 160 characters; its type if there is none."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
+
+
+_LONGEST_MESSAGE = 4000
+
+
+def to_one_line(message: str) -> str:
+    """A message as `main` prints it: control characters, which files may hold, escaped; the middle of long ones cut."""
+    if len(message) > _LONGEST_MESSAGE:
+        message = f"{message[: _LONGEST_MESSAGE // 2]} ... {message[-_LONGEST_MESSAGE // 2 :]}"
+    return "".join(
+        character if unicodedata.category(character) not in _UNPRINTABLE else repr(character)[1:-1]
+        for character in message
+    )
+
+
+_UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
+
+
+@contextmanager
+def file_errors(
+    path: Path | str, problem: str, *, error: type[UserError] = DataError, hint: str = "replace or remove the file"
+) -> Iterator[None]:
+    """Turn whatever a library raises about a file into an error that names the file.
+
+    Libraries let many kinds through that they do not document: of struct, zlib, yaml's constructors, recursion. A
+    `UserError` passes, and so does memory that ran out.
+
+    Args:
+        path: The file that is read, or another name of the text's origin.
+        problem: What is wrong with it where a library fails, such as "cannot be read as an image".
+        error: Class of the error.
+        hint: Advice at the end of the message.
+    """
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as cause:
+        if is_out_of_memory(cause):
+            raise
+        if isinstance(cause, OSError) and cause.strerror:
+            raise error(f"{path}: cannot be read ({cause.strerror}); {hint}") from cause
+        raise error(f"{path}: {problem} ({_describe_cause(cause)}); {hint}") from cause
+
+
+def _describe_cause(cause: Exception) -> str:
+    if isinstance(cause, RecursionError):
+        return "nested too deep"
+    if isinstance(cause, UnicodeDecodeError):
+        return f"not UTF-8 text at byte {cause.start}"
+    if isinstance(cause, UnicodeEncodeError):
+        return "text with half of a surrogate pair"
+    return first_line(cause)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], *, lister: str = "") -> str:

@@ -12,33 +12,15 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from guidino_cli.errors import ConfigError, closest_names, unknown_name
+from guidino_cli.yaml_files import parse_yaml, read_yaml
 
 C = TypeVar("C")
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML loader that reads `1e-4` as a number and `no` as text; by YAML 1.1, PyYAML reads text and false."""
-
-
-_BOOL = "tag:yaml.org,2002:bool"
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
-
-
 def read_settings(path: Path, overrides: Iterable[str] = (), *, example: str) -> dict[str, Any]:
     """Read the settings of a YAML file and apply `a.b=c` overrides, without validation; errors as of `load_preset`."""
-    try:
-        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    settings = read_yaml(path)
+    settings = {} if settings is None else settings
     if not isinstance(settings, dict):
         raise ConfigError(f"{path}: expected settings such as {example}, found {type(settings).__name__}")
     apply_overrides(settings, overrides)
@@ -89,10 +71,7 @@ def _apply(settings: dict[str, Any], override: str) -> None:
     *path, last = key.split(".")
     for name in path:
         settings = _inner(settings, name, override)
-    try:
-        parsed = yaml.load(value, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not valid YAML") from error
+    parsed = parse_yaml(value, label=f"--set {override}")
     if isinstance(parsed, dict) and any(item is None and ":" in str(name) for name, item in parsed.items()):
         # {dice:1} is a key "dice:1" without a value.
         spaced = re.sub(r":(?! )", ": ", value)
@@ -141,8 +120,8 @@ def _line(detail: Any, kind: type) -> str:
     if detail["type"] == "missing":
         return f"{key}: must be given"
     if detail["type"] in {"dataclass_type", "dataclass_exact_type"}:
-        return f"{key}: expected settings such as {{}} for its defaults, found {detail['input']!r}"
-    return f"{key}: {detail['msg'].lower()}, found {detail['input']!r}"
+        return f"{key}: expected settings such as {{}} for its defaults, found {detail['input']!r:.100}"
+    return f"{key}: {detail['msg'].lower()}, found {detail['input']!r:.100}"
 
 
 def _unknown_setting(path: list[str], here: list[str], everywhere: list[str]) -> str:

@@ -11,7 +11,7 @@ from guidino_cli import __version__
 from guidino_cli.cli import data, prediction, pretraining, scoring, tools, training
 from guidino_cli.cli.usage import SettingsCommand
 from guidino_cli.cli.workers import exit_immediately, is_worker_process
-from guidino_cli.errors import EXIT_CODES, as_user_error
+from guidino_cli.errors import EXIT_CODES, as_user_error, to_one_line
 from guidino_cli.processes import die_with_parent
 
 _HELP = """Segment medical images, guided by a frozen vision foundation model.
@@ -63,7 +63,7 @@ def main() -> None:
         known = as_user_error(error)
         code = 1 if known is None else known.exit_code
         bug = f"{type(error).__name__}: {error} (a bug: please report it with the output of GUIDINO_DEBUG=1)"
-        print(f"guidino: {bug if known is None else known}", file=sys.stderr)
+        print(f"guidino: {to_one_line(str(bug if known is None else known))}", file=sys.stderr)
         if is_worker_process():
             exit_immediately(code)
         _discard_output()

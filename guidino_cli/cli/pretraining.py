@@ -8,6 +8,7 @@ import typer
 
 from guidino_cli.cli.workers import launch_workers
 from guidino_cli.errors import ConfigError
+from guidino_cli.json_files import read_json_object
 from guidino_cli.options.argv import OptionValue
 from guidino_cli.options.parsing import parse_grey_window, parse_shard
 from guidino_cli.options.shared import Device, Devices, DryRun, Offline, OverwriteRun, Resume
@@ -140,9 +141,8 @@ def _family(weights: str) -> str:
     if not Path(weights).exists():
         return "dinov2" if "dinov2" in weights.lower() else "dinov3"
     path = Path(weights) / "config.json"
-    try:
-        kind = str(json.loads(path.read_text(encoding="utf-8"))["model_type"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        hint = "give a folder in Hugging Face layout, or set the teacher with --set distill.teacher=..."
-        raise ConfigError(f"{path}: does not name the architecture ({error}); {hint}") from error
+    hint = "give a folder in Hugging Face layout, or set the teacher with --set distill.teacher=..."
+    kind = read_json_object(path, error=ConfigError, hint=hint).get("model_type")
+    if not isinstance(kind, str):
+        raise ConfigError(f"{path}: does not name the architecture (model_type); {hint}")
     return next((family for family in ("dinov3", "dinov2") if kind.startswith(family)), "vit")

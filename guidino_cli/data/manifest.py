@@ -4,14 +4,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import Field, PositiveInt
+from typing_extensions import TypedDict
 
 from guidino_cli.errors import DataError
 from guidino_cli.files import describe_unsafe_name, relative_posix, write_text
+from guidino_cli.json_files import read_json_object, require_type
 from guidino_cli.types import Case
 
 MANIFEST_FORMAT = 1
 MANIFEST_NAME = "cases.json"
+_AGAIN = "run `guidino prepare` again"
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,30 @@ class Manifest:
         return [case for case in self.cases if case.fold is not None and (case.fold == fold) == (split == "val")]
 
 
+class _CaseEntry(TypedDict):
+    """A case in `cases.json`; paths are relative to it."""
+
+    id: str
+    image: Annotated[str, Field(min_length=1)]
+    mask: str | None
+    split: Literal["train", "val", "test"]
+    fold: int | None
+    group: str
+    size_hw: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
+    foreground: Annotated[float, Field(ge=0, le=1)] | None
+    fields: NotRequired[dict[str, str | float | bool | None]]
+
+
+class _ManifestEntry(TypedDict):
+    """Content of `cases.json`."""
+
+    format: int
+    name: str
+    classes: Annotated[list[str], Field(min_length=1)]
+    source: dict[str, Any]
+    cases: list[_CaseEntry]
+
+
 def save_manifest(manifest: Manifest, folder: Path) -> None:
     """Write `cases.json` into a folder; paths are stored relative to it, one case a line."""
     header = {"format": MANIFEST_FORMAT, "name": manifest.name, "classes": manifest.classes, "source": manifest.source}
@@ -68,19 +97,23 @@ def load_manifest(folder: Path) -> Manifest:
         raise DataError(
             f"{folder}: no {MANIFEST_NAME}; make it with `guidino prepare {folder} -o DATA` and give DATA instead"
         )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version = content["format"]
-        if version != MANIFEST_FORMAT:
-            raise DataError(
-                f"{path}: written in format {version}, this guidino reads format {MANIFEST_FORMAT}; "
-                f"run `guidino prepare` again"
-            )
-        cases = [_case_from_json(item, path.parent) for item in content["cases"]]
-        return Manifest(content["name"], content["classes"], cases, content["source"])
-    except (json.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise DataError(f"{path}: damaged ({reason}); run `guidino prepare` again") from error
+    content = read_json_object(path, hint=_AGAIN)
+    if content.get("format", MANIFEST_FORMAT) != MANIFEST_FORMAT:
+        raise DataError(
+            f"{path}: written in format {content['format']}, this guidino reads format {MANIFEST_FORMAT}; {_AGAIN}"
+        )
+    checked = require_type(content, _ManifestEntry, source=path, hint=_AGAIN)
+    cases = [_case_from_json(item, path) for item in checked["cases"]]
+    _require_unique_ids(cases, path)
+    return Manifest(checked["name"], checked["classes"], cases, checked["source"])
+
+
+def _require_unique_ids(cases: Sequence[Case], path: Path) -> None:
+    taken: set[str] = set()
+    for case in cases:
+        if case.id in taken:
+            raise DataError(f"{path}: has two cases of the id {case.id}, and files are named by it; {_AGAIN}")
+        taken.add(case.id)
 
 
 def require_cases(cases: Sequence[Case], split: str, folder: Path) -> Sequence[Case]:
@@ -109,14 +142,11 @@ def _case_to_json(case: Case, folder: Path) -> dict[str, Any]:
     return entry | ({"fields": case.fields} if case.fields else {})
 
 
-def _case_from_json(item: dict[str, Any], folder: Path) -> Case:
-    name = item["id"]
-    if not isinstance(name, str) or (problem := describe_unsafe_name(name)):
-        reason = problem if isinstance(name, str) else "is no text"
-        raise DataError(
-            f"{folder / MANIFEST_NAME}: the case id {name!r} {reason}, and files are named by it; "
-            "run `guidino prepare` again"
-        )
+def _case_from_json(item: "_CaseEntry", path: Path) -> Case:
+    name, folder = item["id"], path.parent
+    problem = describe_unsafe_name(name)
+    if problem:
+        raise DataError(f"{path}: the case id {name!r} {problem}, and files are named by it; {_AGAIN}")
     return Case(
         id=name,
         image=folder / item["image"],

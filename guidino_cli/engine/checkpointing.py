@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from guidino_cli.distributed import all_gather_object, rank, run_on_main_process
-from guidino_cli.errors import ConfigError, DataError, UserError
+from guidino_cli.errors import ConfigError, DataError, UserError, first_line
 from guidino_cli.files import write_atomically
 from guidino_cli.progress import log_warning
 
@@ -127,7 +127,7 @@ def _read(path: Path) -> dict[str, Any]:
             raise zipfile.BadZipFile(f"wrong checksum in {broken}")
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise DataError(f"{path}: is damaged ({reason})") from error
     return state
 
@@ -280,7 +280,7 @@ class CheckpointManager(Generic[S]):
             for name, part in self._parts.items():
                 part.load_state_dict(content[name])
         except (RuntimeError, ValueError, KeyError) as error:
-            raise DataError(f"does not fit the run's settings ({str(error).splitlines()[0]})") from error
+            raise DataError(f"does not fit the run's settings ({first_line(error)})") from error
         # Last: loading may draw random numbers.
         set_random_state(content["random"][self._accelerator.process_index], self._accelerator.device)
 

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from guidino_cli.errors import ConfigError, DataError, ResourceError
+from guidino_cli.errors import ConfigError, DataError, ResourceError, first_line
 from guidino_cli.files import remove_leftovers, write_text
+from guidino_cli.json_files import read_json_object
 from guidino_cli.outputs import require_output_folder
 from guidino_cli.progress import log_warning
 
@@ -84,14 +85,13 @@ def read_facts(path: Path, *, version: int, hint: str) -> dict[str, Any]:
     Raises:
         DataError: Damaged, or of another format.
     """
-    try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found = facts["format"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); the run is damaged, {hint}") from error
-    if found != version:
-        raise DataError(f"{path}: written in format {found}, this guidino reads format {version}")
+    facts = read_json_object(path, hint=hint)
+    if facts.get("format") != version:
+        raise DataError(f"{path}: written in format {facts.get('format')}, this guidino reads format {version}; {hint}")
     return facts
+
+
+_CELL = (int, float, str, type(None))
 
 
 def read_history(path: Path, *, counter: str, finished: int | None = None) -> list[dict[str, Any]]:
@@ -109,14 +109,15 @@ def read_history(path: Path, *, counter: str, finished: int | None = None) -> li
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
-            row: dict[str, Any] = json.loads(line)
-            row[counter] = int(row[counter])
+            row: dict[str, Any] = json.loads(line.decode("utf-8"))
+            if type(row[counter]) is not int or not all(isinstance(value, _CELL) for value in row.values()):
+                raise ValueError(f"expected numbers and text, {counter} an integer")
             rows.append(row)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if number == len(lines) and finished is not None and number > finished:
                 break
             hint = "repair or remove the line (only its metrics are lost)"
-            raise DataError(f"{path}, line {number}: is damaged ({error}); {hint}") from error
+            raise DataError(f"{path}, line {number}: is damaged ({first_line(error)}); {hint}") from error
     return [row for row in rows if finished is None or row[counter] <= finished]
 
 

@@ -1,15 +1,17 @@
 """Quality gates: limits on metrics; one that cannot be measured fails."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
-from guidino_cli.errors import ConfigError, DataError, unknown_name
+from typing_extensions import TypedDict
+
+from guidino_cli.errors import ConfigError, unknown_name
 from guidino_cli.evaluation.summary import EvaluationResult, get_score
 from guidino_cli.evaluation.types import ScoringConfig
+from guidino_cli.json_files import read_json_object, require_type
 from guidino_cli.metrics import LESION_METRICS, METRICS
 
 GateStatistic = Literal["mean", "ci-low", "worst"]
@@ -158,19 +160,33 @@ def load_report(path: Path) -> dict[str, Any]:
         DataError: The file is missing or not a report.
     """
     path = path / "report.json" if path.is_dir() else path
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-        for key in ("schema", "summary", "headline", "policy", "cases"):
-            report[key]
-        return dict(report)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); it is written by `guidino evaluate -o`") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: is not a report of `guidino evaluate` ({type(error).__name__}: {error})") from error
+    report = read_json_object(path, hint=_HINT)
+    require_type(report, _Report, source=path, hint=_HINT)
+    return report
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"holds {name}, expected numbers")
+_HINT = "give a report.json that `guidino evaluate -o` wrote"
+
+
+class _SummaryLine(TypedDict):
+    target: str
+    metric: str
+    mean: Any
+
+
+class _ReportCase(TypedDict):
+    case: str
+
+
+class _Report(TypedDict):
+    """Entries of `report.json` that are read again."""
+
+    schema: Any
+    headline: str
+    policy: dict[str, Any]
+    summary: list[_SummaryLine]
+    cases: list[_ReportCase]
+    settings: NotRequired[dict[str, Any]]
 
 
 def _evaluate_gate(gate: Gate, result: EvaluationResult, on: str) -> GateResult:

@@ -1,6 +1,5 @@
 """Detect the published layouts of data sets: nnU-Net raw, TN3K, BUSI, DRIVE, ISIC, Kvasir-SEG."""
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from guidino_cli.data.images import find_images
 from guidino_cli.errors import DataError
+from guidino_cli.json_files import read_json
 from guidino_cli.preparation.generic_layouts import detect_sibling_folders
 from guidino_cli.preparation.matching import MatchResult, match_masks
 from guidino_cli.preparation.types import DiscoveredDataset, ImageMaskPair, MatchedFolders, merge_folders
@@ -241,10 +241,7 @@ def _number_in_name(name: str) -> tuple[int, str]:
 
 
 def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as JSON ({error})") from error
+    return read_json(path, hint="restore the file of the data set")
 
 
 def _find_isic_images(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from PIL import Image
 from guidino_cli.data.volumes import VOLUME_SUFFIXES, SliceSettings, cut_slices, is_volume, open_grey_volume
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import atomic_folder, write_text
+from guidino_cli.json_files import read_json_object
 from guidino_cli.outputs import require_output_folder
 from guidino_cli.preparation.volume_kinds import VolumeContent, describe_other_volumes, inspect_volume
 
@@ -60,7 +61,7 @@ def start_folder(out: Path, settings: SliceSettings) -> None:
     """Record the settings in the folder; `ConfigError` if it was started with others, since slices would not match."""
     record, wanted = out / _SETTINGS_FILE, json.loads(json.dumps(asdict(settings)))
     if record.is_file():
-        before = json.loads(record.read_text(encoding="utf-8"))
+        before = read_json_object(record, hint="choose another -o")
         changed = [name for name, value in wanted.items() if before.get(name) != value]
         if changed:
             name = changed[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from guidino_cli.data.images import IMAGE_SUFFIXES
-from guidino_cli.errors import DataError
+from guidino_cli.errors import DataError, file_errors
 from guidino_cli.preparation.matching import MatchResult
 from guidino_cli.progress import pluralize, track
 
@@ -148,10 +148,8 @@ def apply_split_lists(dataset: DiscoveredDataset, folder: Path) -> DiscoveredDat
 
 def read_split_list(path: Path) -> list[str]:
     """Read the stems in a list of names: one a line, with or without folder and suffix; further columns are ignored."""
-    try:
+    with file_errors(path, "not a list of names", hint="save it as UTF-8 text, one name a line"):
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a list of names ({error})") from error
     return [_stem(line.strip()) for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 

@@ -152,7 +152,7 @@ def test_a_metric_of_the_baseline_that_is_not_measured_is_refused(
     assert "give --metrics iou,dice" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("value", "code"), [("-Infinity", 3), ("-1e999", 8), ("null", 8), ('"0.1"', 8), ("true", 8)])
+@pytest.mark.parametrize(("value", "code"), [("-Infinity", 3), ("-1e999", 3), ("null", 8), ('"0.1"', 8), ("true", 8)])
 def test_a_baseline_mean_that_is_no_number_never_passes(folders: Path, evaluate: Run, value: str, code: int) -> None:
     assert evaluate("--metrics", "dice") == 0
     (folders / "report").rename(folders / "old")

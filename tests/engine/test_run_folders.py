@@ -41,5 +41,5 @@ def test_a_file_system_without_locks_is_warned_of_and_used(
 def test_metadata_nested_beyond_the_recursion_limit_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     depth = 10 * sys.getrecursionlimit()
     (tmp_path / "run.json").write_text("[" * depth + "]" * depth)
-    with pytest.raises(DataError, match=r"run\.json: cannot be read"):
+    with pytest.raises(DataError, match=r"run\.json: damaged \(nested too deep\)"):
         read_facts(tmp_path / "run.json", version=1, hint="train again")

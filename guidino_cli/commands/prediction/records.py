@@ -4,16 +4,30 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from guidino_cli.commands.prediction.files import Shard
-from guidino_cli.errors import ConfigError, ResourceError
+from guidino_cli.errors import ConfigError, DataError, ResourceError
 from guidino_cli.files import write_atomically, write_text
+from guidino_cli.json_files import read_json_object, require_type
 
 SUMMARY_FILE = "predictions.json"
 _LINES = "predictions.jsonl"
 _FAILED = "failed.jsonl"
 _MADE_WITH = "made_with"
+
+
+class _Summary(TypedDict):
+    """Entries of a summary that are read again."""
+
+    complete: bool
+    images: int
+    made: int
+    failed: int
+    skipped: int
+    made_with: NotRequired[dict[str, Any]]
 
 
 @dataclass
@@ -154,10 +168,11 @@ def _format_setting(value: Any) -> str:
 def read_summary(path: Path) -> dict[str, Any] | None:
     """A summary, or None if it is missing or unreadable."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json_object(path, hint="")
+        require_type(content, _Summary, source=path, hint="")
+    except DataError:
         return None
-    return content if isinstance(content, dict) else None
+    return content
 
 
 def _part(path: Path, shard: Shard) -> Path:

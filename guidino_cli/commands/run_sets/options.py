@@ -1,13 +1,9 @@
 """The plan of a set of runs from a command line, new or resumed, and the checks that its runs fit together."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from guidino_cli.commands.run_sets.plan import (
     SETTINGS_FILE,
@@ -24,10 +20,12 @@ from guidino_cli.commands.runs.result import read_result
 from guidino_cli.config import RunConfig, dump_config, load_config, load_preset, override, parse_config
 from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
 from guidino_cli.engine.run_folders import require_new_run_folder
+from guidino_cli.engine.runs.facts import FACTS_FILE, read_run_facts
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import file_sha256
 from guidino_cli.options.argv import option_values, to_argv
 from guidino_cli.options.training import TrainOptions
+from guidino_cli.yaml_files import parse_yaml
 
 
 def require_matching_runs(out: Path, plan: RunSetPlan, text: str | None) -> None:
@@ -60,7 +58,7 @@ def _planned_config(plan: RunSetPlan, text: str | None, value: int) -> RunConfig
     if origin is not None:
         config = load_config(origin / "config.yaml")
     elif text is not None:
-        config = parse_config(yaml.safe_load(text), label=SETTINGS_FILE)
+        config = parse_config(parse_yaml(text, label=SETTINGS_FILE), label=SETTINGS_FILE)
     else:
         raise DataError(f"{SETTINGS_FILE} is missing from the set; start it again with --overwrite")
     if plan.command != "lora-tune":
@@ -80,16 +78,10 @@ def _comparable(config: RunConfig, over: VariedSetting) -> RunConfig:
 
 def _require_same_start(folder: Path, plan: RunSetPlan, value: int) -> None:
     """Compare the hashes of the cases, and of the weights that `lora-tune` started from."""
-    path = folder / "run.json"
-    if not path.is_file():
+    if not (folder / FACTS_FILE).is_file():
         return
-    try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        known = {"cases": facts["data"]["sha256"], "weights": facts.get("origin", {}).get("sha256")}
-    except (ValueError, KeyError, AttributeError) as error:
-        raise DataError(
-            f"{path}: damaged ({type(error).__name__}: {error}); remove {folder} to train it again"
-        ) from error
+    facts = read_run_facts(folder)
+    known = {"cases": facts["data"]["sha256"], "weights": facts.get("origin", {}).get("sha256")}
     origin = origin_run(plan, value)
     files = {} if origin is None else {"weights": origin / "best" / "model.safetensors"}
     if "--data" in plan.place:

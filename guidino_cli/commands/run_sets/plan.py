@@ -8,11 +8,12 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from guidino_cli.commands.runs.result import RunResult, read_result
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import write_text
+from guidino_cli.json_files import read_json_object, require_type
 
 SET_FILE, SETTINGS_FILE = "runs.json", "settings.yaml"
 
@@ -139,12 +140,10 @@ def load_plan(out: Path) -> RunSetPlan:
         DataError: No set, a damaged one, or one of another format.
     """
     path = out / SET_FILE
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != _FORMAT:
-            raise DataError(f"{path}: written in format {content['format']}, this guidino reads format {_FORMAT}")
-        return RunSetPlan(**{name: content[name] for name in RunSetPlan.__dataclass_fields__})
-    except FileNotFoundError as error:
-        raise DataError(f"{out}: no {SET_FILE}, so no set of runs; start one with --seeds or --folds") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: damaged ({type(error).__name__}: {error}); remove it and start again") from error
+    if not path.is_file():
+        raise DataError(f"{out}: no {SET_FILE}, so no set of runs; start one with --seeds or --folds")
+    hint = "remove it and start again"
+    content = read_json_object(path, hint=hint)
+    if content.get("format", _FORMAT) != _FORMAT:
+        raise DataError(f"{path}: written in format {content['format']}, this guidino reads format {_FORMAT}")
+    return require_type(content, RunSetPlan, source=path, hint=hint)

@@ -12,7 +12,7 @@ from torch.nn import Parameter
 
 from guidino_cli.config import RunConfig
 from guidino_cli.data.manifest import Manifest
-from guidino_cli.errors import ConfigError, ResourceError, is_out_of_memory
+from guidino_cli.errors import ConfigError, ResourceError, first_line, is_out_of_memory
 from guidino_cli.models.base import is_lora_parameter
 from guidino_cli.models.composed import Model
 from guidino_cli.progress import pluralize
@@ -44,7 +44,7 @@ def add_resume_hints(
         ) from error
     except (MemoryError, RuntimeError, OSError) as error:
         if is_out_of_memory(error):
-            raise ResourceError(f"out of memory ({_first_line(error)}); {memory_hint}; or {resume_command}") from error
+            raise ResourceError(f"out of memory ({first_line(error)}); {memory_hint}; or {resume_command}") from error
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise ResourceError(f"{folder}: disk full; free some space, then {resume_command}") from error
         raise
@@ -63,10 +63,6 @@ def explain_determinism_errors() -> Iterator[None]:
             f"train.deterministic: torch has no deterministic implementation of {reason} on this device; leave the "
             "setting out, or use another segmenter"
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def print_run_summary(config: RunConfig, model: Model, manifest: Manifest) -> None:

@@ -4,8 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from guidino_cli.errors import DataError
 from guidino_cli.files import write_text
+from guidino_cli.json_files import read_record
 from guidino_cli.progress import pluralize
 
 RESULT_FILE = "result.json"
@@ -50,7 +50,4 @@ def read_result(folder: Path) -> RunResult | None:
     path = folder / RESULT_FILE
     if not path.is_file():
         return None
-    try:
-        return RunResult(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{path}: damaged ({error}); remove it and resume with `guidino train --resume`") from error
+    return read_record(path, RunResult, hint="remove it and resume with `guidino train --resume`")

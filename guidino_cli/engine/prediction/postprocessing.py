@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from guidino_cli.data.postprocess import PostprocessRule, postprocess_class
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import write_text
+from guidino_cli.json_files import read_json_object, require_type
 from guidino_cli.metrics.overlap import confusion_counts, dice
 from guidino_cli.progress import pluralize
 
@@ -90,6 +92,17 @@ def _p_value(gains: np.ndarray) -> float:
     return float(wilcoxon(gains, alternative="greater").pvalue)
 
 
+class _RuleEntry(TypedDict):
+    rule: dict[str, Any]
+
+
+class _RulesFile(TypedDict):
+    """Entries of `post.json` that are read again."""
+
+    made_with: list[dict[str, Any]]
+    classes: dict[str, _RuleEntry]
+
+
 def save_rules(
     run: Path, rules: dict[str, SelectedRule], *, provenance: Sequence[dict[str, Any]], evidence: dict[str, Any]
 ) -> Path:
@@ -130,12 +143,17 @@ def load_rules(
     again = f"choose on the validation cases: {command}"
     if not path.is_file():
         raise ConfigError(f"--post auto: nothing was chosen for {run}; {again}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        difference = _difference(content["made_with"], provenance)
-        rules = {classes.index(name): PostprocessRule(**item["rule"]) for name, item in content["classes"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); {again}") from error
+    content = require_type(read_json_object(path, hint=again), _RulesFile, source=path, hint=again)
+    unknown = sorted(content["classes"].keys() - set(classes))
+    if unknown:
+        raise DataError(f"{path}: has rules for {unknown[0]}, which the run does not segment; {again}")
+    rules = {
+        classes.index(name): require_type(
+            item["rule"], PostprocessRule, source=path, hint=again, what=f"classes.{name}"
+        )
+        for name, item in content["classes"].items()
+    }
+    difference = _difference(content["made_with"], provenance)
     if difference:
         raise ConfigError(f"{path}: was chosen for {difference}; {again}")
     return {index: rule for index, rule in rules.items() if rule != PostprocessRule()}
@@ -145,14 +163,14 @@ def _difference(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]])
     """Describe the first difference between two provenances, whatever the order of the runs; "" if there is none."""
     if len(before) != len(now):
         return f"the masks of {pluralize(len(before), 'run')}, these are of {len(now)}"
-    ordered = [sorted(runs, key=lambda item: item["weights"]) for runs in (before, now)]
+    ordered = [sorted(runs, key=lambda item: str(item.get("weights"))) for runs in (before, now)]
     pairs = list(zip(*ordered, strict=True))
-    if any(old["weights"] != new["weights"] for old, new in pairs):
+    if any(old.get("weights") != new["weights"] for old, new in pairs):
         return "other weights"
     for old, new in pairs:
         for key in new:
-            if old[key] != new[key]:
-                return f"predict.{key}={json.dumps(old[key])}, now it is {json.dumps(new[key])}"
+            if old.get(key) != new[key]:
+                return f"predict.{key}={json.dumps(old.get(key))}, now it is {json.dumps(new[key])}"
     return ""
 
 

@@ -3,17 +3,39 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from guidino_cli.engine.checkpointing import StateFolder
 from guidino_cli.engine.run_folders import read_facts, read_history, require_new_run_folder, write_history
 from guidino_cli.errors import DataError
 from guidino_cli.files import write_text
+from guidino_cli.json_files import require_type
 from guidino_cli.pretrain_config import PretrainConfig, dump_pretrain_config, read_pretrain_config
 
 _FORMAT = 1
 _SETTINGS, _FACTS, _HISTORY = "pretraining.yaml", "pretraining.json", "history.jsonl"
 _BACKBONE = ("model.safetensors", "config.json", "preprocessor_config.json", "NOTICE.md")
+
+
+class _Student(TypedDict):
+    weights: str
+    sha256: NotRequired[str | None]
+
+
+class _Images(TypedDict):
+    folder: str
+    images: int
+    names_sha256: str
+    sizes_sha256: str
+
+
+class _Facts(TypedDict):
+    """Entries of `pretraining.json` that are read again; see `ImageFingerprint`."""
+
+    student: _Student
+    images: _Images
 
 
 @dataclass(frozen=True)
@@ -42,7 +64,10 @@ class PretrainFolder(StateFolder):
 
     def facts(self) -> dict[str, Any]:
         """Content of `pretraining.json`: versions, weights, images and result."""
-        return read_facts(self.path / _FACTS, version=_FORMAT, hint="start it again")
+        path, hint = self.path / _FACTS, "start it again"
+        facts = read_facts(path, version=_FORMAT, hint=hint)
+        require_type(facts, _Facts, source=path, hint=hint)
+        return facts
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """Write `pretraining.json`."""

@@ -14,11 +14,13 @@ from guidino_cli import __version__
 from guidino_cli.config import LoraSettings, RunConfig, dump_config
 from guidino_cli.data.manifest import MANIFEST_NAME
 from guidino_cli.engine.checkpointing import StateFolder
-from guidino_cli.engine.run_folders import read_facts, read_history, require_new_run_folder, write_history
+from guidino_cli.engine.run_folders import read_history, require_new_run_folder, write_history
 from guidino_cli.engine.runs.best import BestWeights
+from guidino_cli.engine.runs.facts import FACTS_FILE, FACTS_FORMAT, read_run_facts
 from guidino_cli.engine.runs.settings import read_run_config
-from guidino_cli.errors import DataError, WeightsError
+from guidino_cli.errors import WeightsError
 from guidino_cli.files import file_sha256, write_text
+from guidino_cli.json_files import require_type
 from guidino_cli.models.backbones.spec import BackboneSpec, describe_backbone
 from guidino_cli.models.backbones.vit import InputNormalizer
 from guidino_cli.models.base import Backbone
@@ -71,9 +73,6 @@ def _git_commit() -> str | None:
         return None
 
 
-_FORMAT = 1
-
-
 @dataclass(frozen=True)
 class RunFolder(StateFolder):
     """Paths of a run: `config.yaml run.json history.jsonl history.csv best/model.safetensors last/state.pt`.
@@ -116,7 +115,7 @@ class RunFolder(StateFolder):
             shutil.rmtree(folder, ignore_errors=True)
         write_text(self.path / "config.yaml", dump_config(config))
         write_text(
-            self.path / "run.json", json.dumps({"format": _FORMAT, **facts}, indent=2, ensure_ascii=False) + "\n"
+            self.path / FACTS_FILE, json.dumps({"format": FACTS_FORMAT, **facts}, indent=2, ensure_ascii=False) + "\n"
         )
 
     def config(self) -> RunConfig:
@@ -125,15 +124,14 @@ class RunFolder(StateFolder):
 
     def facts(self) -> dict[str, Any]:
         """Content of `run.json`: classes, versions, weights and data of the run."""
-        return read_facts(self.path / "run.json", version=_FORMAT, hint="train it again")
+        return read_run_facts(self.path)
 
     def backbone_spec(self) -> BackboneSpec | None:
         """Spec of the backbone if the run stores its own backbone weights, else None; `DataError` if it is damaged."""
-        found = self.facts().get("blueprint")
-        try:
-            return None if found is None else BackboneSpec(**found)
-        except TypeError as error:
-            raise DataError(f"{self.path / 'run.json'}: blueprint of the backbone is damaged ({error})") from error
+        found, path = self.facts().get("blueprint"), self.path / FACTS_FILE
+        if found is None:
+            return None
+        return require_type(found, BackboneSpec, source=path, what="blueprint", hint="train the run again")
 
     def save_weights(self, model: Model, *, lora: LoraSettings | None = None) -> None:
         """Write the trained weights of a model as those of the best epoch."""

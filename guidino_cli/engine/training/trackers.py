@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
 
 from guidino_cli.config import RunConfig, dump_config
-from guidino_cli.errors import ConfigError, DependencyError
+from guidino_cli.errors import ConfigError, DependencyError, first_line
 from guidino_cli.files import write_text
 from guidino_cli.progress import log_warning
 
@@ -62,7 +62,7 @@ class Trackers:
             for tracker in self._accelerator.trackers if is_new else ():
                 self._log_settings(tracker)
         except Exception as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise ConfigError(f"train.trackers: {', '.join(names)} cannot be started ({reason})") from error
 
     def log(self, row: Mapping[str, Any]) -> None:

@@ -1,14 +1,13 @@
 """Reading `config.json` of foreign weights: known keys with plausible values reach transformers, nothing else does."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from guidino_cli.errors import WeightsError
-from guidino_cli.models.pretrained.files import first_line
+from guidino_cli import json_files
+from guidino_cli.errors import WeightsError, first_line
 
 # Far above any configuration, far below what would fill the memory.
 _MAX_BYTES = 10_000_000
@@ -45,25 +44,14 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """Content of a small JSON file.
 
     Raises:
-        WeightsError: Missing, too large, not UTF-8, not JSON, nested too deep, or not an object.
+        WeightsError: Larger than 10 MB, or see `json_files.read_json`.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-        if len(content) > _MAX_BYTES:
-            raise ValueError(f"larger than {_MAX_BYTES // 1_000_000} MB")
-        settings = json.loads(content.decode("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = "nested too deep" if isinstance(error, RecursionError) else first_line(error)
-        reason = getattr(error, "strerror", None) or reason
-        raise WeightsError(
-            f"{path}: not readable ({reason}); expected a folder in Hugging Face layout: restore the original file"
-        ) from error
-    if not isinstance(settings, dict):
-        raise WeightsError(
-            f"{path}: contains a JSON {type(settings).__name__}, expected an object; restore the original"
-        )
-    return settings
+    return json_files.read_json_object(
+        path,
+        error=WeightsError,
+        hint="expected a folder in Hugging Face layout: restore the original file",
+        max_bytes=_MAX_BYTES,
+    )
 
 
 def refuse_foreign_code(folder: Path, settings: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from guidino_cli.errors import WeightsError
+from guidino_cli.errors import WeightsError, first_line
 
 _SCALE = ".scale"
 
@@ -210,9 +210,3 @@ def _drop_pretraining_heads(content: dict[str, Tensor]) -> dict[str, Tensor]:
     backbone = {key: value for key, value in content.items() if key.startswith("backbone.")}
     others = [key for key in content if key not in backbone]
     return backbone if backbone and all(key.startswith(_PRETRAINING_HEADS) for key in others) else content
-
-
-def first_line(error: Exception) -> str:
-    """First line of an error message, at most 160 characters; the type if it is empty."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__

@@ -2,7 +2,6 @@
 
 import errno
 import importlib.util
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from guidino_cli.errors import ResourceError, WeightsError
+from guidino_cli.json_files import read_json_object
 from guidino_cli.models.pretrained.catalogue import KNOWN_WEIGHTS
 
 FOLDER_VARIABLE = "GUIDINO_WEIGHTS"
@@ -147,8 +147,8 @@ def is_complete(folder: Path) -> bool:
     if not index.is_file():
         return (folder / "model.safetensors").is_file()
     try:
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        shards = set(read_json_object(index, error=WeightsError, hint="download it again")["weight_map"].values())
+    except (WeightsError, KeyError, TypeError, AttributeError):
         # Truncated by an interrupted copy.
         return False
     return all((folder / shard).is_file() for shard in shards)

@@ -10,6 +10,7 @@ import torch
 
 from guidino_cli.errors import WeightsError
 from guidino_cli.files import atomic_folder
+from guidino_cli.json_files import read_record
 from guidino_cli.models.pretrained.catalogue import LICENCE_PAGES
 from guidino_cli.models.pretrained.loading import LoadedNetwork
 
@@ -56,13 +57,7 @@ def read_import_record(folder: Path) -> ImportRecord | None:
     path = folder / IMPORT_RECORD_FILE
     if not path.is_file():
         return None
-    try:
-        record = ImportRecord(**json.loads(path.read_text(encoding="utf-8")))
-        if not isinstance(record.features, list) or not all(type(value) in {int, float} for value in record.features):
-            raise ValueError("features are not a list of numbers")
-        return record
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise WeightsError(f"{path}: not readable ({error}); import the weights again") from error
+    return read_record(path, ImportRecord, error=WeightsError, hint="import the weights again")
 
 
 def write_preprocessor_config(folder: Path, mean: Sequence[float], std: Sequence[float]) -> None:

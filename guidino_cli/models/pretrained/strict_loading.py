@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from guidino_cli.errors import ResourceError, UserError, WeightsError
-from guidino_cli.models.pretrained.files import first_line, read_shards
+from guidino_cli.errors import ResourceError, UserError, WeightsError, first_line
+from guidino_cli.models.pretrained.files import read_shards
 from guidino_cli.models.pretrained.hub import weight_files
 
 

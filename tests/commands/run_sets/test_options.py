@@ -23,10 +23,15 @@ def _tune(argv: Sequence[str]) -> int:
     folder.mkdir(parents=True)
     config = override(load_preset(str(origin / "config.yaml")), ["model.lora={}", *overrides])
     (folder / "config.yaml").write_text(dump_config(config))
-    facts = {"data": {"sha256": ""}, "origin": {"sha256": "of the weights that were"}}
+    facts = _facts(cases="") | {"origin": {"run": "before", "sha256": "of the weights that were"}}
     (folder / "run.json").write_text(json.dumps(facts))
     write_result(folder, RunResult(0.8, 3, 5, 60.0))
     return 0
+
+
+def _facts(*, cases: str) -> dict[str, object]:
+    data = {"cases": "cases.json", "sha256": cases}
+    return {"format": 1, "classes": ["background", "x"], "data": data, "backbone": None}
 
 
 def test_runs_of_other_settings_in_the_folder_are_refused(fake_runner, train, out: Path) -> None:
@@ -52,7 +57,7 @@ def test_a_finished_run_of_another_preset_is_not_adopted(fake_runner, train, out
 
 def test_a_run_of_other_cases_is_not_adopted(fake_runner, train, out: Path) -> None:
     train(fake_runner([0.6]), seeds="1")
-    (out / "seed-0" / "run.json").write_text(json.dumps({"data": {"sha256": "of another list"}}))
+    (out / "seed-0" / "run.json").write_text(json.dumps(_facts(cases="of another list")))
     with pytest.raises(ConfigError, match=r"seed-0: was trained with other cases than .*cases\.json"):
         train(fake_runner([]), preset=None, data=None, resume=True)
 

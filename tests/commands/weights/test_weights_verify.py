@@ -99,4 +99,4 @@ def test_verify_refuses_a_damaged_import_record_by_name(
     (wide_folder / "guidino.json").write_text(text)
     outcome = guidino("weights", "verify", wide_folder)
     assert outcome.code == 4
-    assert "guidino.json: not readable" in outcome.stderr
+    assert "guidino.json: damaged" in outcome.stderr

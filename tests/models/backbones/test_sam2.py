@@ -135,7 +135,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 
 def test_a_file_without_a_configuration_is_refused_with_a_hint(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(WeightsError, match=r"config\.json: not readable .*expected a folder in Hugging Face layout"):
+    with pytest.raises(WeightsError, match=r"config\.json: cannot be read .*expected a folder in Hugging Face layout"):
         _load(weights=str(tmp_path / "model.safetensors"))
 
 

@@ -1,0 +1,64 @@
+"""`run.json`: which entries other commands rely on, and reading it; without torch."""
+
+from pathlib import Path
+from typing import Annotated, Any, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from guidino_cli.engine.run_folders import read_facts
+from guidino_cli.json_files import require_type
+
+FACTS_FILE = "run.json"
+FACTS_FORMAT = 1
+_HINT = "the run is damaged, train it again"
+
+_Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
+
+
+class _DataFacts(TypedDict):
+    cases: str
+    sha256: str
+
+
+class _BackboneFacts(TypedDict):
+    weights: str
+    sha256: str
+    licence: NotRequired[str]
+    mean: NotRequired[_Channels]
+    std: NotRequired[_Channels]
+
+
+class _OriginFacts(TypedDict):
+    run: str
+    sha256: str
+
+
+class RunFacts(TypedDict):
+    """Entries that are read again; the others are for readers.
+
+    Attributes:
+        classes: Names; the index is the value in the masks, 0 is the background.
+        data: Manifest of the training data.
+        backbone: Its weights and statistics, None without one.
+        origin: The run that `lora-tune` started from.
+        blueprint: See `BackboneSpec`.
+    """
+
+    classes: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+    data: _DataFacts
+    backbone: _BackboneFacts | None
+    origin: NotRequired[_OriginFacts]
+    blueprint: NotRequired[dict[str, Any]]
+
+
+def read_run_facts(run: Path) -> dict[str, Any]:
+    """Content of a run's `run.json`.
+
+    Raises:
+        DataError: Missing, damaged, of another format, or an entry of `RunFacts` of another type.
+    """
+    path = run / FACTS_FILE
+    facts = read_facts(path, version=FACTS_FORMAT, hint=_HINT)
+    require_type(facts, RunFacts, source=path, hint=_HINT)
+    return facts
