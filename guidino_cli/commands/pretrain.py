@@ -12,7 +12,7 @@ from rich.table import Table
 
 from guidino_cli import __version__
 from guidino_cli.commands.runs.figures import CURVE_FILE
-from guidino_cli.commands.runs.messages import add_resume_hints
+from guidino_cli.commands.runs.messages import add_resume_hints, describe_batch
 from guidino_cli.commands.runs.pretraining_figures import (
     TOKENS_FILE,
     pretrain_curve_callback,
@@ -161,15 +161,16 @@ def _start(
 def _print_summary(config: PretrainConfig, student: Student, *, images: int) -> None:
     """Print student, images and schedule to stderr."""
     count = sum(parameter.numel() for parameter in student.encoder.parameters())
-    batch = config.train.batch_size * config.train.accumulate
+    batch = config.train.batch_size * config.train.accumulate * PartialState().num_processes
     epochs = config.steps * batch / images
+    batch_text = describe_batch(config.train.batch_size, config.train.accumulate)
     stages = ", ".join(f"{stage.name}: {pluralize(stage.steps, 'step')} at lr {stage.lr:g}" for stage in config.stages)
     rows = {
         "student": f"{student.identity['weights']}, {count:,} parameters",
         **({} if student.loaded_teacher is None else {"teacher": student.loaded_teacher.backbone.identity["weights"]}),
         "images": f"{images:,}, squeezed to {config.data.side} px, light {config.data.light}",
         "stages": stages,
-        "schedule": f"batch {batch} on each process, {pluralize(config.steps, 'step')}, {epochs:.1f} epochs",
+        "schedule": f"{batch_text}, {pluralize(config.steps, 'step')}, {epochs:.1f} epochs",
     }
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows.items():

@@ -33,7 +33,7 @@ from guidino_cli.engine.training.logging import PROFILE_FILE, TRACE_FILE
 from guidino_cli.engine.training.preflight import run_preflight, set_deterministic_algorithms
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.errors import ConfigError, DataError
-from guidino_cli.models import build_model
+from guidino_cli.models import build_model, find_stride
 from guidino_cli.models.composed import Model
 from guidino_cli.options.training import LoraTuneOptions, TrainOptions
 from guidino_cli.progress import log_warning, pluralize
@@ -80,6 +80,7 @@ def build_and_train(
     config = with_data_root(config, _data_root(options.data, config))
     manifest = load_manifest(Path(str(config.data.root)))
     labelled = run_on_all_ranks(lambda: _labelled_cases(manifest, config))
+    run_on_all_ranks(lambda: _require_fitting_size(config, class_count=len(manifest.classes)))
     set_seed(config.seed)
     spec = folder.backbone_spec() if resume else None
     model = build_model(config.model, num_classes=len(manifest.classes), offline=options.offline, backbone_spec=spec)
@@ -89,7 +90,6 @@ def build_and_train(
         print_run_summary(config, model, manifest)
         if warning := bf16_emulation_warning(config.train.precision, device):
             log_warning(warning)
-    run_on_all_ranks(lambda: _require_fitting_size(config, model))
     facts = run_on_all_ranks(lambda: _facts(config, model, manifest))
     if resume:
         run_on_all_ranks(lambda: _require_same_facts(folder, model, facts))
@@ -223,8 +223,9 @@ def _labelled_cases(manifest: Manifest, config: RunConfig) -> tuple[Sequence[Cas
     return training, validation
 
 
-def _require_fitting_size(config: RunConfig, model: Model) -> None:
-    stride, size = model.segmenter.stride, config.data.image_size
+def _require_fitting_size(config: RunConfig, *, class_count: int) -> None:
+    """Refuse an image size that the segmenter cannot take, before weights are loaded."""
+    stride, size = find_stride(config.model, num_classes=class_count), config.data.image_size
     if size % stride:
         near = max(stride, round(size / stride) * stride)
         raise ConfigError(f"data.image_size is {size}, but the segmenter needs a multiple of {stride}, such as {near}")

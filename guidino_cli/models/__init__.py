@@ -86,6 +86,27 @@ def build_model(
     )
 
 
+def find_stride(settings: ModelSettings, *, num_classes: int) -> int:
+    """The number that image sizes must be multiples of, without building the model or looking for weights.
+
+    Raises:
+        ConfigError: The segmenter or one of its options does not exist.
+    """
+    part = settings.segmenter
+    kind = find("segmenter", part.name, SEGMENTERS)
+    stride = getattr(kind, "stride", None)
+    if stride is None:
+        # It follows from the options of networks that see the image themselves.
+        from guidino_cli.models.budget import build_without_memory
+
+        options = {name: value for name, value in part.options.items() if name != "weights"}
+        network: Any = build_without_memory(
+            lambda: create("segmenter", part.name, SEGMENTERS, options, num_classes=num_classes)
+        )
+        stride = network.stride
+    return int(stride)
+
+
 def _require_compatible(settings: ModelSettings) -> None:
     """Refuse parts that do not fit each other, before any weights are looked for."""
     name = settings.segmenter.name

@@ -5,7 +5,7 @@ import torch
 
 from guidino_cli.config import ComponentSettings, GuideSettings, ModelSettings
 from guidino_cli.errors import ConfigError
-from guidino_cli.models import BACKBONES, SEGMENTERS, build_model
+from guidino_cli.models import BACKBONES, SEGMENTERS, build_model, find_stride
 from guidino_cli.models.composed import Model
 from guidino_cli.registry import find
 
@@ -118,3 +118,17 @@ def _drawing(draws: int) -> torch.nn.Module:
 
 def test_every_registered_part_can_be_found() -> None:
     assert all(callable(find("part", name, registry)) for registry in (SEGMENTERS, BACKBONES) for name in registry)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "stride"),
+    [
+        ("unet", {}, 16),
+        ("nnunet", {}, 32),
+        ("nnunet", {"widths": [8, 8, 8], "blocks": [1, 1, 1]}, 4),
+        ("segdino", {}, 1),
+    ],
+)
+def test_the_stride_is_known_without_a_model(name: str, options: dict[str, object], stride: int) -> None:
+    settings = ModelSettings(ComponentSettings(name, options), backbone=ComponentSettings("dinov3"))
+    assert find_stride(settings, num_classes=2) == stride

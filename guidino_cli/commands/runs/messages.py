@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
 from torch.nn import Parameter
@@ -69,19 +70,41 @@ def print_run_summary(config: RunConfig, model: Model, manifest: Manifest) -> No
     """Print model, weights, data, grid and schedule to stderr."""
     counts = {split: len(manifest.select(split, config.data.fold)) for split in ("train", "val")}
     size, resize = config.data.image_size, config.data.resize
+    batch = describe_batch(config.train.batch_size, config.train.accumulate)
     rows = {
-        "model": config.description or config.model.segmenter.name,
+        **({"preset": config.description} if config.description else {}),
+        "model": _model_text(config),
         "parameters": _trainable_of_all(model.named_parameters(), config),
         **_parameters_by_part(model, config),
         "backbone": "none" if model.backbone is None else model.backbone.identity["weights"],
         "data": f"{manifest.name}: {counts['train']} train, {counts['val']} val; {', '.join(manifest.classes)}",
         "grid": f"{size} x {size} px, resize {resize}, augmentation {config.data.augment}",
-        "schedule": f"{pluralize(config.train.epochs, 'epoch')}, batch {config.train.batch_size}, {_lr_text(config)}",
+        "schedule": f"{pluralize(config.train.epochs, 'epoch')}, {batch}, {_lr_text(config)}",
     }
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows.items():
         table.add_row(name, value)
     Console(stderr=True, highlight=False).print(table)
+
+
+def _model_text(config: RunConfig) -> str:
+    """The segmenter, what gates it and what adapts its backbone."""
+    model = config.model
+    parts = [model.segmenter.name]
+    if model.guide is not None:
+        parts.append(f"gated by {model.guide.name} at its {model.guide.at}")
+    if model.lora is not None:
+        parts.append(f"backbone adapted by LoRA of rank {model.lora.rank}")
+    return ", ".join([*parts, *(["backbone trained whole"] if model.finetune is not None else [])])
+
+
+def describe_batch(size: int, accumulate: int) -> str:
+    """Images of an optimization step, and how they come together: "batch 32 (8 on each of 2 processes, 2 times)"."""
+    processes = PartialState().num_processes
+    if accumulate == processes == 1:
+        return f"batch {size}"
+    each = f"{size} on each of {processes} processes" if processes > 1 else str(size)
+    return f"batch {size * accumulate * processes} ({each}{f', {accumulate} times' if accumulate > 1 else ''})"
 
 
 def _lr_text(config: RunConfig) -> str:

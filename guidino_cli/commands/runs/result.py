@@ -33,6 +33,9 @@ class RunResult:
     def score(self) -> str:
         """The best score in words, with the number of empty cases that count 1 where nothing is predicted."""
         empty = f"; {pluralize(self.val_empty, 'val case')} without foreground" if self.val_empty else ""
+        if self.val_dice == 0 and not self.val_empty:
+            advice = "train longer, or look at validation.png and at the masks"
+            return f"val Dice 0.0000 in every epoch: no prediction overlaps a true mask; {advice}"
         return f"best val Dice {self.val_dice:.4f} in epoch {self.epoch}{empty}"
 
 

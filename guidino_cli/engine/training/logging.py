@@ -90,7 +90,8 @@ class ProgressLogger:
 
     def _validation_dice(self) -> str:
         scores = [row["val_dice"] for row in self._history if "val_dice" in row]
-        return f"val Dice {scores[-1]:.3f} best {max(scores):.3f}" if scores else ""
+        best = f" best {max(scores):.3f}" if scores and max(scores) > 0 else ""
+        return f"val Dice {scores[-1]:.3f}{best}" if scores else ""
 
     def _seconds_left(self, state: TrainState, seconds: float) -> float:
         whole = seconds / max(1, state.step) * self._steps
@@ -113,6 +114,7 @@ def format_epoch(
     parts = [f"loss {row['loss']:.4f}" + (f" ({', '.join(terms_shown)})" if len(terms_shown) > 1 else "")]
     if "val_dice" in row:
         note = "best" if best[1] == row["epoch"] else f"best {best[0]:.4f} in epoch {best[1]}"
+        note = note if best[0] > 0 or row.get("val_empty") else "no overlap with a true mask yet"
         empty = f"; {pluralize(row['val_empty'], 'empty case')}" if row.get("val_empty") else ""
         parts.append(f"val Dice {row['val_dice']:.4f} ({note}{empty})")
     parts.append(f"{row['images_per_second']:.3g} images/s")

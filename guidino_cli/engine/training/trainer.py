@@ -28,6 +28,7 @@ from guidino_cli.types import Case, Sample
 
 # Reading the loss waits for the device, so it is checked only now and then.
 _CHECK_LOSS_EVERY = 20
+_READ_LOSS_EVERY_SECONDS = 1.0
 
 
 class Trainer:
@@ -107,7 +108,7 @@ class Trainer:
             loss_watch=NonFiniteLossWatch(self.accelerator.device, history=_CHECK_LOSS_EVERY),
             describe_loss=self._describe_nonfinite_loss,
         )
-        self._epoch_began = time.monotonic()
+        self._epoch_began = self._loss_read_at = time.monotonic()
         self._trackers = Trackers(self.accelerator, folder.path, config)
         is_main = self.accelerator.is_main_process
         self._profiler = StepProfiler(
@@ -189,11 +190,10 @@ class Trainer:
         self._epoch_began = time.monotonic() - self.state.seconds
         for batch in self.loader.iterate(self.state.epoch, start=self.state.step):
             self._train_on_batch(self._sync_control(batch))
-            loss = None
-            if self.state.step % _CHECK_LOSS_EVERY == 1:
+            is_due = self.state.step % _CHECK_LOSS_EVERY == 1
+            if is_due:
                 self.control.check_loss()
-                loss = self.state.sums["loss"].item() / self.state.step
-            self._progress.step(self.state, seconds=time.monotonic() - self._epoch_began, loss=loss)
+            self._progress.step(self.state, seconds=time.monotonic() - self._epoch_began, loss=self._read_loss(is_due))
             if self.state.epoch == 0 and is_whole:
                 self._profiler.step(self.state.step)
         self._profiler.stop(self.state.step)
@@ -203,6 +203,14 @@ class Trainer:
             name: float(self.accelerator.reduce(value, "mean")) / self.state.step
             for name, value in self.state.sums.items()
         }
+
+    def _read_loss(self, is_due: bool) -> float | None:
+        """Mean loss of the epoch so far, if that is due or the last time was a while ago: it waits for the device."""
+        now = time.monotonic()
+        if not is_due and now - self._loss_read_at < _READ_LOSS_EVERY_SECONDS:
+            return None
+        self._loss_read_at = now
+        return float(self.state.sums["loss"].item()) / self.state.step
 
     def _sync_control(self, batch: Sample | UserError) -> Sample:
         """See `RunControl.sync`; between accumulated batches nothing is saved: half a gradient would be lost."""

@@ -48,6 +48,11 @@ def test_the_best_and_last_epoch_has_no_remaining_time() -> None:
     assert line.endswith("val Dice 0.8000 (best), 12.3 images/s")
 
 
+def test_a_score_of_zero_is_not_called_best() -> None:
+    line = format_epoch(_row(2, val_dice=0.0), epochs=2, terms=TERMS, best=(0.0, 1), left=0)
+    assert line.endswith("val Dice 0.0000 (no overlap with a true mask yet), 12.3 images/s")
+
+
 def test_a_single_term_is_not_repeated_after_the_loss() -> None:
     assert (
         format_epoch(_row(1), epochs=1, terms=["dice"], best=(-1, 0), left=0) == "epoch 1/1: loss 0.6100, 12.3 images/s"

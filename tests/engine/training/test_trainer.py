@@ -9,6 +9,7 @@ import torch
 
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.engine.runs.folder import RunFolder
+from guidino_cli.engine.training.checkpoint import TrainState
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.errors import ConfigError, DataError
 
@@ -34,6 +35,27 @@ def test_it_overfits_one_image(make_trainer: Trainers, make_data: Maker, tmp_pat
     trainer = make_trainer(data, tmp_path / "run", *settings, training=[case] * 16, validation=[case])
     trainer.fit()
     assert trainer.folder.history()[-1]["val_dice"] > 0.95
+
+
+@pytest.mark.parametrize(("every_seconds", "read"), [(0.0, [1, 2, 3, 4]), (1e9, [1])])
+def test_the_shown_loss_is_read_again_after_a_while(
+    make_trainer: Trainers,
+    make_data: Maker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    every_seconds: float,
+    read: list[int],
+) -> None:
+    monkeypatch.setattr("guidino_cli.engine.training.trainer._READ_LOSS_EVERY_SECONDS", every_seconds)
+    trainer, shown = make_trainer(make_data(train=8), tmp_path / "run", "train.epochs=1"), list[int]()
+
+    def step(state: TrainState, *, seconds: float, loss: float | None) -> None:
+        if loss is not None:
+            shown.append(state.step)
+
+    monkeypatch.setattr(trainer._progress, "step", step)
+    trainer.fit()
+    assert shown == read
 
 
 def test_the_learning_rate_follows_the_schedule_over_all_epochs(
