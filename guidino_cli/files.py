@@ -148,16 +148,26 @@ def lines_sha256(lines: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+def describe_damage(path: Path, kind: str, error: BaseException) -> str:
+    """Why a file cannot be read, in one line: it is empty, or what a library said; `kind` such as "an image"."""
+    with suppress(OSError):
+        if path.stat().st_size == 0:
+            return "is empty (0 bytes)"
+    return f"cannot be read as {kind} ({' '.join(str(error).split())})"
+
+
 def describe_unsafe_name(name: str) -> str:
-    """Why a name cannot be the stem of a file in any folder and on any system; "" if it can.
+    """Why a name cannot be the stem of a file in any folder; "" if it can.
 
     Separators and `..` would lead out of the folder, control characters (ANSI sequences, newlines) would change what a
-    terminal or a list shows, and Windows reserves some names.
+    terminal or a list shows, and Windows reserves some names. It also has no files with one of : * ? " < > | in their
+    names; other systems do.
     """
     if not name.strip() or name.startswith("."):
         return "is empty or begins with a dot"
-    if set(name) & set('/\\:*?"<>|'):
-        return 'holds one of / \\ : * ? " < > |'
+    forbidden = '/\\:*?"<>|' if os.name == "nt" else "/\\"
+    if set(name) & set(forbidden):
+        return f"holds one of {' '.join(forbidden)}"
     if any(unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for character in name):
         return "holds a control character"
     if name.split(".")[0].rstrip().upper() in _RESERVED_NAMES:

@@ -1,5 +1,6 @@
-"""CSV tables as text with a heading line."""
+"""CSV tables as text with a heading line, as programs and spreadsheets write them."""
 
+import codecs
 import csv
 import io
 from collections.abc import Iterable, Sequence
@@ -7,21 +8,74 @@ from pathlib import Path
 
 from guidino_cli.errors import DataError
 
+_DELIMITERS = (",", ";", "\t")
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
 
 def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Headings, and rows by heading; a byte order mark is skipped.
+    """Headings, and rows by heading; a cell that a row lacks is "".
+
+    Commas, semicolons and tabs separate cells, whichever the heading line has; the text is UTF-8 or UTF-16, and a byte
+    order mark is skipped.
 
     Raises:
-        DataError: The file cannot be read or is not a UTF-8 CSV.
+        DataError: The file cannot be read, is not such text, a heading comes twice, or a row has too many cells.
     """
+    rows = read_rows(path)
+    if not rows:
+        return [], []
+    headings = rows[0][1]
+    named = [heading for heading in headings if heading.strip()]
+    if twice := [heading for heading in named if named.count(heading) > 1]:
+        raise DataError(f"{path}: the column {twice[0]} comes twice; rename one of them")
+    for line, cells in rows[1:]:
+        if any(cell.strip() for cell in cells[len(headings) :]):
+            raise DataError(
+                f"{path}: line {line} has {len(cells)} cells, expected {len(headings)} as in the first line; put "
+                "quotes around a cell that holds the delimiter"
+            )
+    padding = [""] * len(headings)
+    return headings, [dict(zip(headings, [*cells, *padding], strict=False)) for _, cells in rows[1:]]
+
+
+def read_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Number of the line and cells of each row that is not blank, the first one included; see `read_csv`.
+
+    Raises:
+        DataError: The file cannot be read, or is not text of UTF-8 or UTF-16.
+    """
+    text = _read_text(path)
+    first = text.partition("\n")[0].strip("\r")
+    delimiter = max(_DELIMITERS, key=first.count)
+    if first.lower().startswith("sep=") and len(first) == len("sep=,"):
+        # Spreadsheets state the delimiter in a line of its own.
+        delimiter, text = first[-1], "\n" + text.partition("\n")[2]
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            return list(reader.fieldnames or []), list(reader)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        return [(reader.line_num, cells) for cells in reader if cells]
+    except csv.Error as error:
+        raise DataError(f"{path}: not a CSV ({error})") from error
+
+
+def path_of_cell(folder: Path, cell: str) -> Path:
+    """Path that a cell names, relative to `folder`; backslashes of Windows separate folders, too."""
+    path = folder / cell
+    return folder / cell.replace("\\", "/") if "\\" in cell and not path.exists() else path
+
+
+def _read_text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a UTF-8 CSV ({error})") from error
+    encoding = "utf-16" if content.startswith(_UTF_16) else "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: not a CSV of UTF-8 or UTF-16 text ({error.reason} at byte {error.start}); save it as UTF-8, in a "
+            "spreadsheet as 'CSV UTF-8'"
+        ) from error
 
 
 def to_csv(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from guidino_cli.errors import DataError
-from guidino_cli.tables import read_csv, to_csv
+from guidino_cli.tables import path_of_cell, read_csv, to_csv
 
 
 def test_a_table_survives_writing_and_reading(tmp_path: Path) -> None:
@@ -22,7 +22,9 @@ def test_the_byte_order_mark_of_spreadsheets_is_no_part_of_the_first_heading(tmp
     assert read_csv(tmp_path / "t.csv") == (["case", "group"], [{"case": "a", "group": "1"}])
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "cannot be read"), (b"\xff\xfe\x00", "not a UTF-8 CSV")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "cannot be read"), (b"\xff\xfe\x00", "not a CSV of UTF-8 or UTF-16 text")]
+)
 def test_a_file_that_is_no_table_is_an_error(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / "t.csv").write_bytes(content)
@@ -33,3 +35,41 @@ def test_a_file_that_is_no_table_is_an_error(tmp_path: Path, content: bytes | No
 def test_an_empty_file_has_no_headings(tmp_path: Path) -> None:
     (tmp_path / "t.csv").touch()
     assert read_csv(tmp_path / "t.csv") == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("a;b\n1,5;2\n", [["1,5", "2"]]),
+        ("a,b\n1;2,3\n", [["1;2", "3"]]),
+        ("a\tb\n1\t2\n", [["1", "2"]]),
+        ("sep=;\na;b\n1;2\n", [["1", "2"]]),
+        ('a;b\n"x;y";2\n', [["x;y", "2"]]),
+        ("a,b\n1\n", [["1", ""]]),
+        ("a,b,\n1,2,\n", [["1", "2", ""]]),
+        ('a,b\nan "old" scan,2\n', [['an "old" scan', "2"]]),
+    ],
+)
+def test_the_heading_line_tells_the_delimiter(tmp_path: Path, text: str, rows: list[list[str]]) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    assert [list(row.values()) for row in read_csv(tmp_path / "t.csv")[1]] == rows
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a,b\n1,2,3\n", "line 2 has 3 cells, expected 2"),
+        (b"a,a\n1,2\n", "the column a comes twice"),
+        ("a,b\nÜ,1\n".encode("cp1252"), "save it as UTF-8, in a spreadsheet as 'CSV UTF-8'"),
+    ],
+)
+def test_a_table_that_could_be_misread_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read_csv(tmp_path / "t.csv")
+
+
+def test_a_backslash_that_is_part_of_a_name_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "a\\b.png").touch()
+    assert path_of_cell(tmp_path, "a\\b.png") == tmp_path / "a\\b.png"
+    assert path_of_cell(tmp_path, "c\\d.png") == tmp_path / "c" / "d.png"

@@ -3,6 +3,7 @@
 import shlex
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from guidino_cli.config import preset_names
@@ -10,6 +11,7 @@ from guidino_cli.data.manifest import MANIFEST_NAME
 from guidino_cli.data.masks.rule import parse_classes
 from guidino_cli.errors import ConfigError, PartialError
 from guidino_cli.files import atomic_folder
+from guidino_cli.options.argv import option_values, to_argv
 from guidino_cli.options.data import PrepareOptions
 from guidino_cli.outputs import require_output_folder
 from guidino_cli.preparation.layouts import detect_layout
@@ -17,7 +19,7 @@ from guidino_cli.preparation.options import PreparationConfig
 from guidino_cli.preparation.pipeline import prepare_dataset
 from guidino_cli.preparation.public_layouts import filter_normal_cases
 from guidino_cli.preparation.report import DatasetSummary, class_shares, count_by_split, format_sizes
-from guidino_cli.preparation.splits import parse_ratios
+from guidino_cli.preparation.splits import SPLITS, parse_ratios
 from guidino_cli.preparation.writing import nnunet_folder_name
 from guidino_cli.progress import pluralize
 
@@ -39,7 +41,7 @@ def run(source: Path, options: PrepareOptions) -> None:
     out = None if options.dry_run else options.out
     with nullcontext() if out is None else atomic_folder(out, hint="choose another -o") as folder:
         summary, bad = prepare_dataset(source, dataset, config, folder)
-    _print_summary(summary, dataset.layout, out=out, export_name=config.export_name)
+    _print_summary(summary, dataset.layout, source, options, export_name=config.export_name)
     if bad:
         lines = "; ".join(finding.text for finding in bad[:10])
         left_out = pluralize(len({str(finding.case) for finding in bad}), "case")
@@ -63,7 +65,9 @@ def _parse_options(source: Path, options: PrepareOptions) -> PreparationConfig:
     )
 
 
-def _print_summary(summary: DatasetSummary, layout: str, *, out: Path | None, export_name: str | None) -> None:
+def _print_summary(
+    summary: DatasetSummary, layout: str, source: Path, options: PrepareOptions, *, export_name: str | None
+) -> None:
     """Print the summary in two columns, wrapped to the terminal."""
     from rich.console import Console
     from rich.table import Table
@@ -82,11 +86,11 @@ def _print_summary(summary: DatasetSummary, layout: str, *, out: Path | None, ex
         *(("warning", text) for text in summary.warnings),
         *(("note", text) for text in summary.notes),
     ]
-    if out is None:
+    if options.dry_run:
         rows.append(("written", "nothing (--dry-run)"))
     else:
         extra = f", nnUNet_raw/{export_name}/" if export_name else ""
-        rows.append(("written", f"{out}: {MANIFEST_NAME}, masks/, contact_sheet.png, report.md{extra}"))
+        rows.append(("written", f"{options.out}: {MANIFEST_NAME}, masks/, contact_sheet.png, report.md{extra}"))
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -94,23 +98,41 @@ def _print_summary(summary: DatasetSummary, layout: str, *, out: Path | None, ex
         table.add_row(title, text)
     console = Console(file=sys.stdout, highlight=False, markup=False)
     console.print(table)
-    if out is not None:
+    if not options.dry_run:
         # Not in the table, which would wrap the line that people copy.
-        for line in _next_steps(summary, layout, out=out):
+        for line in _next_steps(summary, layout, source, options):
             console.print(line, soft_wrap=True)
 
 
-def _next_steps(summary: DatasetSummary, layout: str, *, out: Path) -> list[str]:
+def _next_steps(summary: DatasetSummary, layout: str, source: Path, options: PrepareOptions) -> list[str]:
     """What can be typed next: a command that runs with what guidino contains, then the published preset."""
+    out = options.out
+    training = [case for case in summary.cases if case.split == "train"]
     counts, folds = count_by_split(summary.cases), {case.fold for case in summary.cases} - {None}
-    command = f"guidino train --preset own-unet --data {shlex.quote(str(out))}"
-    if not counts.get("train") or (not counts.get("val") and not folds):
-        return ["next      prepare again with another --split: training needs cases in train and in val"]
+    if not any(case.foreground for case in training):
+        return ["next      check the masks: no training mask has foreground, so there is nothing to learn"]
+    train = f"guidino train --preset own-unet --data {shlex.quote(str(out))}"
+    if not counts.get("val") and folds:
+        return [f"next      {train} --folds {len(folds)} -o RUNS"]
     if not counts.get("val"):
-        return [f"next      {command} --folds {len(folds)} -o RUNS"]
+        return [_propose_split(summary, source, options)]
     published = _PRESETS.get(layout)
     hint = f"or        --preset {published} with the weights of DINOv3: guidino weights list"
-    return [f"next      {command} -o RUN", *([hint] if published in preset_names() else [])]
+    return [f"next      {train} -o RUN", *([hint] if published in preset_names() else [])]
+
+
+def _propose_split(summary: DatasetSummary, source: Path, options: PrepareOptions) -> str:
+    """The command that makes validation cases, if there are groups enough."""
+    groups, trained = ({case.group for case in summary.cases if case.split in parts} for parts in (SPLITS, {"train"}))
+    if len(groups) < 2:
+        kind = "case" if len(summary.cases) == 1 else "group of cases"
+        return f"next      add more data: one {kind} cannot both train and validate"
+    # Folds leave the test part as it is; groups too few for that are trained and validated on.
+    change = {"folds": 2} if len(trained) >= 2 else {"split": "50/50/0"}
+    defaults = option_values(PrepareOptions())
+    values = option_values(replace(options, **change, overwrite=True))
+    values = {name: value for name, value in values.items() if value != defaults[name]}
+    return f"next      guidino prepare {shlex.join([str(source), *to_argv(values)])}"
 
 
 def _describe_duplicates(summary: DatasetSummary) -> str:

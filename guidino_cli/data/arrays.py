@@ -9,7 +9,7 @@ import numpy as np
 from guidino_cli.data.images import merge_equal_channels
 from guidino_cli.data.regions import ArrayRegions, RegionReader
 from guidino_cli.errors import DataError
-from guidino_cli.files import write_atomically
+from guidino_cli.files import describe_damage, write_atomically
 from guidino_cli.types import Geometry
 
 ARRAY_SUFFIXES = (".npy", ".npz")
@@ -52,7 +52,7 @@ def _load(path: Path, *, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise DataError(f"{path}: cannot be read as an array ({error})") from error
+        raise DataError(f"{path}: {describe_damage(path, 'an array', error)}") from error
     is_colour = values.ndim == 3 and values.shape[2] == 3 and values.dtype == np.uint8
     if values.dtype.kind not in "buif" or values.size == 0 or not (values.ndim == 2 or is_colour):
         raise DataError(f"{path}: expected a two-dimensional array of numbers, found {values.shape} {values.dtype}")

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from guidino_cli.data.deep import deep_mode, is_deep, read_deep, rescale_to_uint8
 from guidino_cli.errors import DataError, UserError
-from guidino_cli.files import write_atomically
+from guidino_cli.files import describe_damage, write_atomically
 from guidino_cli.types import Case, Geometry, width_by_height
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
@@ -55,7 +55,7 @@ def pillow_errors(path: Path) -> Iterator[None]:
     except (UserError, MemoryError):
         raise
     except Exception as error:  # Pillow lets struct, zlib and many other errors of damaged files through
-        raise DataError(f"{path}: cannot be read as an image ({error}); replace or remove the file") from error
+        raise DataError(f"{path}: {describe_damage(path, 'an image', error)}; replace or remove the file") from error
 
 
 def read_image(path: Path) -> tuple[np.ndarray, Geometry]:

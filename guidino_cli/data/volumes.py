@@ -13,7 +13,7 @@ from PIL import Image
 
 from guidino_cli.data.regions import RegionReader
 from guidino_cli.errors import ConfigError, DataError
-from guidino_cli.files import write_atomically
+from guidino_cli.files import describe_damage, write_atomically
 from guidino_cli.progress import log_warning
 from guidino_cli.types import Geometry
 
@@ -144,7 +144,7 @@ def _nifti_errors(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except Exception as error:  # nibabel lets zlib, struct and many other errors of damaged files through
-        raise DataError(f"{path}: cannot be read as NIfTI ({' '.join(str(error).split())})") from error
+        raise DataError(f"{path}: {describe_damage(path, 'NIfTI', error)}") from error
 
 
 def _load(path: Path) -> Any:

@@ -10,7 +10,7 @@ from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.evaluation.cases import Pair, Pairing, Truth, TruthSet
 from guidino_cli.evaluation.names import file_stem, find_duplicates, is_mask_folder
 from guidino_cli.progress import join_first, pluralize
-from guidino_cli.tables import read_csv
+from guidino_cli.tables import path_of_cell, read_csv
 from guidino_cli.types import Case
 
 
@@ -63,10 +63,13 @@ def align_pairings(pairings: Sequence[Pairing], tables: Sequence[Path]) -> list[
 def _parse_pair(row: dict[str, str], folder: Path, where: str) -> Pair:
     if not row["truth"]:
         raise DataError(f"{where}: no truth")
-    truth = folder / row["truth"]
+    truth = path_of_cell(folder, row["truth"])
     fields = {key: value for key, value in row.items() if key not in {"prediction", "truth", "case"} and key}
     case = row.get("case") or file_stem(truth)
-    return Pair(Truth(case, truth, (case,), None, fields), folder / row["prediction"] if row["prediction"] else None)
+    return Pair(
+        Truth(case, truth, (case,), None, fields),
+        path_of_cell(folder, row["prediction"]) if row["prediction"] else None,
+    )
 
 
 _MAX_LISTED = 5

@@ -34,6 +34,10 @@ class PrepareOptions:
     allow_unpaired: Annotated[
         bool, typer.Option("--allow-unpaired", help="Leave out images without mask and masks without image.")
     ] = False
+    merge_masks: Annotated[
+        bool,
+        typer.Option("--merge-masks", help="Merge the masks of an image that has several: foreground in any of them."),
+    ] = False
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out cases that cannot be used; ends with exit code 6.")
     ] = False

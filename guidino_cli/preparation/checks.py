@@ -12,7 +12,6 @@ from PIL import Image
 from guidino_cli.data.deep import is_deep
 from guidino_cli.data.images import drop_alpha, is_image, open_image, read_deep_values, read_orientation, turn
 from guidino_cli.data.masks.values import Histogram, read_with_histogram
-from guidino_cli.errors import DataError
 from guidino_cli.files import describe_unsafe_name, file_sha256
 from guidino_cli.preparation.duplicates import difference_hash, thumbnail
 from guidino_cli.preparation.matching import image_stem, mask_stem
@@ -111,20 +110,6 @@ def inspect_masks(paths: Sequence[Path], *, in_colour: bool = False, orientation
         own = read_orientation(path) if is_image(path) else 1
         packed.append(_pack_mask(turn(values, orientation) if own == 1 else values, histogram, own))
     return packed
-
-
-def merge_masks(labels: Sequence[np.ndarray]) -> np.ndarray:
-    """Merge the binary masks of one image to their union, (H, W) uint8; a single mask may hold any classes.
-
-    Raises:
-        DataError: Their sizes differ, or they hold several classes, whose overlap would be undecided.
-    """
-    if len({item.shape for item in labels}) > 1:
-        sizes = ", ".join(width_by_height(item.shape) for item in labels)
-        raise DataError(f"its masks have different sizes ({sizes})")
-    if len(labels) > 1 and max(int(item.max()) for item in labels) > 1:
-        raise DataError("it has several masks with more than one class; merge them yourself")
-    return np.maximum.reduce(list(labels))
 
 
 def _pack_mask(values: np.ndarray, counts: Histogram, orientation: int) -> PackedMask:
@@ -253,7 +238,10 @@ def check_foreground(pixels: dict[str, np.ndarray]) -> list[Finding]:
     if pixels and len(empty) == len(pixels):
         return [Finding("warning", "every mask is empty: there is nothing to learn")]
     findings = [Finding("note", f"{pluralize(len(empty), 'empty mask')}: {format_items(empty)}")] if empty else []
-    if full:
+    if full and len(full) == len(pixels):
+        text = "no mask has a pixel of class 0, the background; if another value is the background, name it first"
+        findings.append(Finding("warning", f"{text}: --classes '1=background,2=...'"))
+    elif full:
         findings.append(
             Finding("warning", f"{pluralize(len(full), 'mask')} without any background: {format_items(full)}")
         )

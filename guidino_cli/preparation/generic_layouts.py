@@ -1,13 +1,12 @@
 """Detect generic layouts: sibling folders, one folder with suffixes, a CSV of pairs."""
 
-import csv
 import re
 from dataclasses import replace
 from pathlib import Path
 
 from guidino_cli.data.images import find_images, is_image
 from guidino_cli.errors import DataError
-from guidino_cli.preparation.matching import is_mask_name, match_masks
+from guidino_cli.preparation.matching import is_mask_name, match_masks, pair_single_files
 from guidino_cli.preparation.types import (
     DiscoveredDataset,
     ImageMaskPair,
@@ -15,7 +14,7 @@ from guidino_cli.preparation.types import (
     apply_split_lists,
     merge_folders,
 )
-from guidino_cli.tables import read_csv
+from guidino_cli.tables import path_of_cell, read_csv, read_rows
 
 _IMAGE_WORDS = {"image", "images", "img", "imgs", "jpegimages", "input", "inputs", "original", "originals", "data", "x"}
 _MASK_WORDS = {
@@ -56,6 +55,11 @@ def detect_sibling_folders(source: Path) -> DiscoveredDataset | None:
                 raise DataError(f"{source}: {clash} all look like folders of {kind}s; move or name one, or use a CSV")
     has_splits = any(split for _, split in groups)
     parts = [_match_folders(key, kinds) for key, kinds in sorted(groups.items())]
+    if any(part.matches.is_several for part in parts):
+        parts = [replace(part, matches=pair_single_files(part.matches)) for part in parts]
+    if all(len(part.matches.pairs) <= 1 for part in parts):
+        # A folder for each image says nothing about kinds of cases.
+        parts = [replace(part, stratum="") for part in parts]
     names = [
         f"{_relative_name(source, kinds['image'])} and {_relative_name(source, kinds['mask'])}"
         for _, kinds in sorted(groups.items())
@@ -91,7 +95,7 @@ def detect_csv(source: Path) -> DiscoveredDataset | None:
 
     Further columns are kept for every case, for `guidino evaluate --by` and `--group`.
     """
-    if not source.is_file() or source.suffix.lower() != ".csv":
+    if not source.is_file() or source.suffix.lower() not in {".csv", ".tsv"}:
         return None
     headings, rows = read_csv(source)
     columns = [heading.strip().lower() for heading in headings]
@@ -99,21 +103,36 @@ def detect_csv(source: Path) -> DiscoveredDataset | None:
         raise DataError(f"{source}: found the columns {', '.join(columns) or 'none'}, expected at least image and mask")
     named = [{heading.strip().lower(): row[heading] for heading in headings} for row in rows]
     pairs = [_parse_row(source, row, line) for line, row in enumerate(named, start=2)]
+    count = len(pairs)
+    pairs = _join_rows_of_one_image(pairs)
     split_count = sum(pair.split is not None for pair in pairs)
     if split_count not in {0, len(pairs)}:
         raise DataError(f"{source}: {len(pairs) - split_count} rows have no split, the others have; fill all or none")
     official = "column split" if split_count else ""
-    evidence = f"{len(pairs)} rows with the columns {', '.join(columns)}"
-    return DiscoveredDataset("csv", evidence, sorted(pairs, key=lambda pair: pair.id), official=official)
+    evidence = f"{count} rows with the columns {', '.join(columns)}"
+    ordered = sorted(pairs, key=lambda pair: pair.id)
+    return DiscoveredDataset("csv", evidence, ordered, official=official, needs_merging=len(pairs) < count)
+
+
+def _join_rows_of_one_image(pairs: list[ImageMaskPair]) -> list[ImageMaskPair]:
+    """Join rows that differ only in their masks; equal rows stay, and are reported as repeated ids."""
+    joined: dict[tuple[object, ...], ImageMaskPair] = {}
+    repeated: list[ImageMaskPair] = []
+    for pair in pairs:
+        key = (pair.id, pair.images, pair.split, pair.fold, pair.group)
+        before = joined.get(key)
+        if before is None:
+            joined[key] = pair
+        elif set(before.masks) & set(pair.masks):
+            repeated.append(pair)
+        else:
+            joined[key] = replace(before, masks=(*before.masks, *pair.masks))
+    return [*joined.values(), *repeated]
 
 
 def read_group_table(path: Path) -> dict[str, str]:
     """Read a table of cases and their groups (patients, videos): case in the first column, group in the last."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a CSV file ({error})") from error
+    rows = [cells for _, cells in read_rows(path)]
     if not rows or min(len(row) for row in rows) < 2:
         raise DataError(f"{path}: expected two columns, case and group")
     return {row[0].strip(): row[-1].strip() for row in rows}
@@ -129,10 +148,11 @@ def _parse_row(source: Path, row: dict[str, str], line: int) -> ImageMaskPair:
     fold = (row.get("fold") or "").strip()
     if fold and not fold.isdigit():
         raise DataError(f"{source}: line {line} has the fold '{fold}', expected 0, 1, 2, ...")
+    path = path_of_cell(source.parent, image)
     return ImageMaskPair(
-        id=(row.get("id") or "").strip() or Path(image).stem,
-        images=(source.parent / image,),
-        masks=tuple(source.parent / name.strip() for name in mask.split(";")),
+        id=(row.get("id") or "").strip() or path.stem,
+        images=(path,),
+        masks=tuple(path_of_cell(source.parent, name.strip()) for name in mask.split(";")),
         split=_SPLIT_WORDS.get(split),
         fold=int(fold) if fold else None,
         group=(row.get("group") or "").strip() or None,

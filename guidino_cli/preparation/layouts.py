@@ -7,6 +7,7 @@ from pathlib import Path
 from guidino_cli.errors import ConfigError, DataError, unknown_name
 from guidino_cli.preparation import generic_layouts, public_layouts
 from guidino_cli.preparation.types import DiscoveredDataset
+from guidino_cli.progress import join_first
 
 LayoutDetector = Callable[[Path], DiscoveredDataset | None]
 
@@ -76,10 +77,26 @@ def detect_layout(source: Path, layout: str = "auto") -> DiscoveredDataset:
     if layout != "auto":
         raise DataError(f"{summary}, expected layout {layout}: {_DESCRIPTIONS[layout]}")
     raise DataError(
-        f"{summary}, expected image-mask pairs: two folders such as images/ and masks/, one folder with `x.jpg` and "
-        f"`x_mask.png`, or a CSV with the columns image,mask; also known: {', '.join(layout_names())} "
-        "(--layout NAME says what it looks for)"
+        f"{summary}, expected image-mask pairs{_suggest_source(source)}: two folders such as images/ and masks/, one "
+        "folder with `x.jpg` and `x_mask.png`, or a CSV with the columns image,mask; also known: "
+        f"{', '.join(layout_names())} (--layout NAME says what it looks for)"
     )
+
+
+def _suggest_source(source: Path) -> str:
+    """What else may have been meant: the folder above, or a table in the folder; "" if nothing is found."""
+    if not source.is_dir():
+        return ""
+    above = source.resolve().parent
+    try:
+        dataset = generic_layouts.detect_sibling_folders(above)
+    except DataError:
+        dataset = None
+    files = [] if dataset is None else [path for pair in dataset.pairs for path in (*pair.images, *pair.masks)]
+    if source.resolve() in {path.parent for path in files}:
+        return f" (did you mean the folder above, {source.parent if source.parent.name else above}?)"
+    tables = sorted(path for path in source.iterdir() if path.suffix.lower() in {".csv", ".tsv"})
+    return f" (did you mean {join_first([str(path) for path in tables], ' or ', limit=2)}?)" if tables else ""
 
 
 def _note_unused_folders(source: Path, dataset: DiscoveredDataset) -> DiscoveredDataset:

@@ -28,6 +28,7 @@ class MatchResult:
         unmatched_masks: Masks without an image.
         collisions: Groups of files with ambiguous names, such as a.jpg and a.png.
         rule: How the names were compared, in words.
+        is_several: Whether the names only fit if an image may have several masks, which the user must ask for.
     """
 
     pairs: list[tuple[str, Path, tuple[Path, ...]]]
@@ -35,6 +36,7 @@ class MatchResult:
     unmatched_masks: list[Path] = field(default_factory=list)
     collisions: list[tuple[Path, ...]] = field(default_factory=list)
     rule: str = "same name"
+    is_several: bool = False
 
 
 def mask_stem(stem: str) -> str:
@@ -58,13 +60,45 @@ def match_masks(images: Sequence[Path], masks: Sequence[Path]) -> MatchResult:
     """Match images and masks by the rule that leaves the fewest files unmatched, the strictest of equals.
 
     The rules, strictest first: same name; ignoring case; `_mask`-like words removed from the masks; also `_image`-like
-    words from the images; only the leading number (`21_training`, `21_manual1`).
+    words from the images; only the leading number (`21_training`, `21_manual1`). If images remain, and fewer where
+    several masks may belong to an image (`21.png`; `21_0.png`, `21_1.png`), that is the rule.
     """
     results = [
         _match_by(images, masks, rule=rule, image_key=image_key, mask_key=mask_key)
         for rule, image_key, mask_key in _RULES
     ]
-    return min(results, key=_count_unmatched)  # min takes the first of equals, hence the strictest.
+    best = min(results, key=_count_unmatched)  # min takes the first of equals, hence the strictest.
+    several = _match_several(images, masks) if best.unmatched_images and best.unmatched_masks else best
+    return several if len(several.unmatched_images) < len(best.unmatched_images) else best
+
+
+def _match_several(images: Sequence[Path], masks: Sequence[Path]) -> MatchResult:
+    """Match each mask to the image whose name it begins with, up to a separator; all of several to an only image."""
+    owners = {image_stem(path.stem).lower(): path for path in images} | {path.stem.lower(): path for path in images}
+    own: dict[Path, list[Path]] = {path: [] for path in sorted(images)}
+    unmatched = []
+    for mask in sorted(masks):
+        stem = mask.stem.lower()
+        ends = [match.start() for match in re.finditer(r"[-_. ]", stem)]
+        # The longest name: `a_1_0` belongs to `a_1`, not to `a`.
+        found = next((owners[stem[:end]] for end in [len(stem), *reversed(ends)] if stem[:end] in owners), None)
+        found = images[0] if found is None and len(images) == 1 < len(masks) else found
+        if found is None:
+            unmatched.append(mask)
+        else:
+            own[found].append(mask)
+    pairs = [(path.stem, path, tuple(found)) for path, found in own.items() if found]
+    rule = "several masks an image, named as it is and further"
+    is_several = any(len(found) > 1 for found in own.values())
+    return MatchResult(pairs, [path for path, found in own.items() if not found], unmatched, [], rule, is_several)
+
+
+def pair_single_files(matches: MatchResult) -> MatchResult:
+    """Pair an only image with an only mask of another name, where other folders hold an image with several masks."""
+    if matches.pairs or len(matches.unmatched_images) != 1 or len(matches.unmatched_masks) != 1:
+        return matches
+    image, mask = matches.unmatched_images[0], matches.unmatched_masks[0]
+    return MatchResult([(image.stem, image, (mask,))], rule=matches.rule)
 
 
 def _unchanged(stem: str) -> str:

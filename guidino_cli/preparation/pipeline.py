@@ -25,7 +25,6 @@ from guidino_cli.preparation.checks import (
     inspect_image,
     inspect_masks,
     is_orientation_clear,
-    merge_masks,
 )
 from guidino_cli.preparation.duplicates import (
     connected_components,
@@ -34,13 +33,17 @@ from guidino_cli.preparation.duplicates import (
     merge_groups,
 )
 from guidino_cli.preparation.mask_audit import MaskStatistics, find_suspicious_masks
+from guidino_cli.preparation.merging import ask_to_merge, describe_merging, merge_masks
 from guidino_cli.preparation.options import PreparationConfig
 from guidino_cli.preparation.report import DatasetSummary, class_shares, count_by_split, tabulate_values
 from guidino_cli.preparation.splits import SplitResult, assign_groups, split_cases
 from guidino_cli.preparation.types import DiscoveredDataset, ImageMaskPair, map_in_threads
 from guidino_cli.preparation.writing import write_dataset
-from guidino_cli.progress import log_info
+from guidino_cli.progress import join_first, log_info, pluralize
 from guidino_cli.types import Case
+
+
+_MAX_SHOWN_DUPLICATES = 3
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ def prepare_dataset(
         DataError: Problems that the options do not allow to skip.
     """
     findings = check_names(dataset, allow_unpaired=config.options.allow_unpaired)
+    if dataset.needs_merging and not config.options.merge_masks:
+        findings.append(ask_to_merge(dataset.pairs))
     codes = config.classes.codes if config.classes else None
     in_colour = any(isinstance(code, tuple) for code in codes or ())
     exif = config.options.exif
@@ -101,6 +106,7 @@ def prepare_dataset(
     properties = {item.pair.id: item.images[0] for item in good}
     findings += check_image_properties(properties) + check_foreground(pixels)
     findings += check_swapped_names([item.pair for item in good])
+    findings += describe_merging([(item.pair, item.masks) for item in good], rule)
     duplicates = _find_duplicates(good)
     splits = _split_without_leaks([item.pair for item in good], duplicates, dataset, config)
     cases = [
@@ -215,10 +221,14 @@ def _split_without_leaks(
         grouped, ratios=config.ratios, official=dataset.official, seed=config.options.seed, folds=config.options.folds
     )
     split_of = {pair.id: pair.split for pair in result.pairs}
-    for cases in duplicates:
-        if len({split_of[case] for case in cases}) > 1:
-            where = ", ".join(f"{case} ({split_of[case]})" for case in cases)
-            result.warnings.append(f"one picture is in several parts: {where}")
+    across = [cases for cases in duplicates if len({split_of[case] for case in cases}) > 1]
+    if across:
+        shown = [" = ".join(f"{case} ({split_of[case]})" for case in cases) for cases in across]
+        count = pluralize(len(across), "picture is", "pictures are")
+        more = "; report.md names all" if len(across) > _MAX_SHOWN_DUPLICATES else ""
+        result.warnings.append(
+            f"{count} in several parts: {join_first(shown, '; ', limit=_MAX_SHOWN_DUPLICATES)}{more}"
+        )
     return result
 
 
@@ -252,10 +262,16 @@ def _class_names(rule: MaskRule, dataset: DiscoveredDataset, config: Preparation
 
 
 def _missing_class_warnings(summary: DatasetSummary) -> list[str]:
-    """Warn of classes without pixels in a split."""
+    """Warn of classes without pixels in a split; of those that no mask has, once."""
     texts = []
+    anywhere = class_shares(summary) > 0
     for split, count in count_by_split(summary.cases).items():
-        absent = [summary.classes[index] for index, share in enumerate(class_shares(summary, split)) if share == 0]
+        shares = class_shares(summary, split)
+        absent = [summary.classes[index] for index, share in enumerate(shares) if share == 0 and anywhere[index]]
         if count and absent:
             texts.append(f"{split} has no pixel of {', '.join(absent)}")
+    nowhere = [name for name, is_there in zip(summary.classes, anywhere, strict=True) if not is_there]
+    # Other findings say that there is no background, or nothing else.
+    if nowhere and summary.classes[0] not in nowhere and len(nowhere) < len(summary.classes) - 1:
+        texts.append(f"no mask has a pixel of {', '.join(nowhere)}")
     return texts

@@ -178,8 +178,10 @@ def _add_folds(result: SplitResult, folds: int, seed: int) -> SplitResult:
     pool = [pair for pair in result.pairs if pair.split != "test"]
     groups = len({pair.group for pair in pool})
     if groups < folds:
+        test = len({pair.group for pair in result.pairs} - {pair.group for pair in pool})
+        hint = f"; {pluralize(test, 'group')} in test: --split 100/0/0 leaves none there" if test else ""
         raise DataError(
-            f"--folds {folds}: train and val hold {pluralize(groups, 'group')}, expected at least one a fold"
+            f"--folds {folds}: train and val hold {pluralize(groups, 'group')}, expected at least one a fold{hint}"
         )
     part_of = stratified_group_split(pool, {str(fold): 1 / folds for fold in range(folds)}, seed)
     assigned = [replace(pair, fold=int(part_of[pair.id]) if pair.id in part_of else None) for pair in result.pairs]

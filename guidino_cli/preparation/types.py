@@ -51,6 +51,7 @@ class DiscoveredDataset:
         collisions: Groups of files with ambiguous names.
         notes: Files that were left out on purpose, and why.
         unused_parts: Folders named as a part of a split (`test2/imgs`) of which no file is used.
+        needs_merging: Whether images have several masks that are merged only if the user asks for it.
         class_names: Named by the data set itself, background first; None if it does not name them.
         official: Where the official split comes from, or "" without one.
     """
@@ -65,6 +66,7 @@ class DiscoveredDataset:
     class_names: tuple[str, ...] | None = None
     official: str = ""
     unused_parts: list[Path] = field(default_factory=list)
+    needs_merging: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ def merge_folders(
         [files for part in parts for files in part.matches.collisions],
         list(notes),
         official=official,
+        needs_merging=any(part.matches.is_several for part in parts),
     )
 
 

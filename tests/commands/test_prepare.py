@@ -1,6 +1,8 @@
 """`guidino prepare`: files written, messages and refusals."""
 
 import json
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +95,108 @@ def test_with_folds_and_no_validation_part_the_next_command_trains_the_folds(
     assert last == f"next      guidino train --preset own-unet --data {tmp_path / 'out'} --folds 3 -o RUNS"
 
 
-def test_without_a_validation_part_no_command_is_offered_that_would_fail(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("options", "proposed"),
+    [
+        ({"split": "100/0/0"}, "--split 100/0/0 --folds 2 --overwrite"),
+        # Two groups: one is in train, the other in test, so folds would need the test part.
+        ({"group_by": "^c(.)", "split": "60/10/30"}, "--split 50/50/0 --group-by '^c(.)' --overwrite"),
+    ],
+)
+def test_without_a_validation_part_the_next_command_makes_one(
+    source: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    run: Callable[..., int],
+    options: dict[str, str],
+    proposed: str,
 ) -> None:
-    prepare.run(source, PrepareOptions(out=tmp_path / "out", split="100/0/0"))
+    out = tmp_path / "out"
+    prepare.run(source, PrepareOptions(out=out, **options))
+    command = capsys.readouterr().out.splitlines()[-1].removeprefix("next      ")
+    assert command == f"guidino prepare {source} --out {out} {proposed}"
+    assert run(*shlex.split(command)[1:]) == 0
+    assert "guidino train --preset own-unet" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_one_case_is_not_told_to_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _image(tmp_path / "src" / "images" / "a.png")
+    _mask(tmp_path / "src" / "masks" / "a.png")
+    prepare.run(tmp_path / "src", PrepareOptions(out=tmp_path / "out"))
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == "next      prepare again with another --split: training needs cases in train and in val"
+    assert last == "next      add more data: one case cannot both train and validate"
+
+
+def test_empty_masks_are_not_told_to_train(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (source / "masks").iterdir():
+        _mask(path, value=0)
+    prepare.run(source, PrepareOptions(out=tmp_path / "out"))
+    assert capsys.readouterr().out.splitlines()[-1].startswith("next      check the masks: no training mask has")
+
+
+def test_folds_that_need_the_test_part_say_how_to_have_none(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"1 group in test: --split 100/0/0 leaves none there"):
+        prepare.run(source, PrepareOptions(out=tmp_path / "out", group_by="^c(.)", folds=2, split="60/10/30"))
+    prepare.run(source, PrepareOptions(out=tmp_path / "out", group_by="^c(.)", folds=2, split="100/0/0"))
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> Path:
+    """Three images with two masks each: 10 x 10 pixels, of which c0's overlap in 5 x 10, and c1's and c2's nowhere."""
+    for index, start in enumerate((5, 10, 20)):
+        _image(tmp_path / "src" / "images" / f"c{index}.png", seed=index)
+        for number, left in enumerate((0, start)):
+            mask = Image.new("L", (40, 32))
+            mask.paste(255, (left, 0, left + 10, 10))
+            (tmp_path / "src" / "masks").mkdir(exist_ok=True)
+            mask.save(tmp_path / "src" / "masks" / f"c{index}_{number}.png")
+    return tmp_path / "src"
+
+
+def test_several_masks_of_an_image_are_merged_only_on_request(several: Path, tmp_path: Path) -> None:
+    message = r"3 images with several masks each \(images/c0.png has masks/c0_0.png, masks/c0_1.png\): --merge-masks"
+    with pytest.raises(DataError, match=message):
+        prepare.run(several, PrepareOptions(out=tmp_path / "out"))
+    prepare.run(several, PrepareOptions(out=tmp_path / "out", merge_masks=True))
+    manifest = load_manifest(tmp_path / "out")
+    assert [round((case.foreground or 0) * 1280) for case in manifest.cases] == [150, 200, 200]
+    expected = "6 masks of 3 images merged to their union; 50 pixels in 1 image lie in several masks: c0"
+    assert expected in manifest.source["warnings"]
+
+
+def test_several_masks_with_classes_are_not_merged(several: Path, tmp_path: Path) -> None:
+    for path in (several / "masks").glob("*_1.png"):
+        Image.open(path).point(lambda value: value // 128 * 2).save(path)
+    for path in (several / "masks").glob("*_0.png"):
+        Image.open(path).point(lambda value: value // 128).save(path)
+    with pytest.raises(DataError, match="3 problems"):
+        prepare.run(several, PrepareOptions(out=tmp_path / "out", merge_masks=True))
+    prepare.run(several, PrepareOptions(out=tmp_path / "out", merge_masks=True, binary=True))
+
+
+def test_a_name_with_double_quotes_is_a_name(source: Path, tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (source / folder / "c03.png").rename(source / folder / 'the "best" scan.png')
+    prepare.run(source, PrepareOptions(out=tmp_path / "out"))
+    case = next(case for case in load_manifest(tmp_path / "out").cases if case.id == 'the "best" scan')
+    assert case.mask is not None
+    assert np.bincount(read_label_map(case.mask).ravel()).tolist() == [1024, 256]
+
+
+@pytest.mark.parametrize("folder", ["images", "masks"])
+def test_an_empty_file_is_called_empty(source: Path, tmp_path: Path, folder: str) -> None:
+    (source / folder / "c03.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"c03\.png: is empty \(0 bytes\); replace or remove the file"):
+        prepare.run(source, PrepareOptions(out=tmp_path / "out"))
+
+
+def test_masks_without_a_zero_ask_for_the_background_once(source: Path, tmp_path: Path) -> None:
+    for path in (source / "masks").iterdir():
+        Image.open(path).point(lambda value: 2 if value else 1).save(path)
+    prepare.run(source, PrepareOptions(out=tmp_path / "out"))
+    warnings = load_manifest(tmp_path / "out").source["warnings"]
+    assert len(warnings) == 1
+    assert "no mask has a pixel of class 0, the background" in warnings[0]
 
 
 def test_jpeg_masks_are_cut_at_127(source: Path, tmp_path: Path) -> None:
@@ -217,11 +315,17 @@ def test_duplicates_stay_in_one_split(source: Path, tmp_path: Path) -> None:
 def test_duplicates_across_official_splits_are_a_warning(source: Path, tmp_path: Path) -> None:
     (source / "images" / "c01.png").write_bytes((source / "images" / "c00.png").read_bytes())
     stems = [f"c{index:02d}" for index in range(20)]
-    for part, own in (("train", stems[1:]), ("test", stems[:1])):
+    for index in (4, 6, 8, 10):
+        twin = (source / "images" / f"c{index:02d}.png").read_bytes()
+        (source / "images" / f"c{index + 1:02d}.png").write_bytes(twin)
+    for part, own in (("train", stems[1::2]), ("test", stems[::2])):
         (source / f"{part}.txt").write_text("\n".join(own))
     prepare.run(source, PrepareOptions(out=tmp_path / "out"))
     warnings = load_manifest(tmp_path / "out").source["warnings"]
-    assert any("one picture is in several parts: c00 (test), c01" in text for text in warnings)
+    (across,) = [text for text in warnings if "several parts" in text]
+    assert across.startswith("5 pictures are in several parts: c00 (test) = c01 (")
+    assert across.count(" = ") == 3
+    assert across.endswith(" and 2 more; report.md names all")
 
 
 def test_copied_data_does_not_need_the_source(source: Path, tmp_path: Path) -> None:

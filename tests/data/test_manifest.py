@@ -1,6 +1,7 @@
 """Saving, loading and selecting from cases.json."""
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -135,3 +136,9 @@ def test_a_case_id_that_is_no_plain_name_is_refused(tmp_path: Path, name: object
 
 def test_a_case_id_of_any_script_with_spaces_and_dots_is_accepted(tmp_path: Path) -> None:
     assert describe_unsafe_name("patient 7.v2 (Übersicht) 画像") == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+@pytest.mark.parametrize("name", ['the "best" scan', "12:30", "a<b>", "why?", "a|b", "a*"])
+def test_a_case_id_that_is_a_file_name_on_this_system_is_accepted(name: str) -> None:
+    assert describe_unsafe_name(name) == ""

@@ -264,6 +264,57 @@ def test_a_csv_without_the_columns_says_which_it_found(tmp_path: Path) -> None:
         detect_layout(tmp_path / "pairs.csv")
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be-bom"])
+def test_tables_of_spreadsheets_are_read(tmp_path: Path, delimiter: str, encoding: str) -> None:
+    text = "image,mask,split\r\nx/Über.png,y/2.png,train\r\n".replace(",", delimiter)
+    content = b"\xfe\xff" + text.encode("utf-16-be") if encoding == "utf-16-be-bom" else text.encode(encoding)
+    (tmp_path / "pairs.csv").write_bytes(content)
+    pair = detect_layout(tmp_path / "pairs.csv").pairs[0]
+    assert (pair.id, pair.images[0], pair.masks[0]) == ("Über", tmp_path / "x/Über.png", tmp_path / "y/2.png")
+
+
+def test_backslashes_of_windows_separate_folders(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("image,mask\nx\\a.png,y\\a.png;y\\b.png\n")
+    pair = detect_layout(tmp_path / "pairs.csv").pairs[0]
+    assert (pair.id, pair.images) == ("a", (tmp_path / "x/a.png",))
+    assert pair.masks == (tmp_path / "y/a.png", tmp_path / "y/b.png")
+
+
+def test_rows_of_one_image_are_several_masks(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("image,mask\na.png,1.png\na.png,2.png\nb.png,1.png\n")
+    dataset = detect_layout(tmp_path / "pairs.csv")
+    assert [(pair.id, len(pair.masks)) for pair in dataset.pairs] == [("a", 2), ("b", 1)]
+    assert dataset.needs_merging
+
+
+def test_equal_rows_are_repeated_ids_and_no_masks_to_merge(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("image,mask\na.png,1.png\na.png,1.png\n")
+    dataset = detect_layout(tmp_path / "pairs.csv")
+    assert not dataset.needs_merging
+    assert "2 cases share the id a" in check_names(dataset, allow_unpaired=False)[-1].text
+
+
+def test_a_folder_for_each_image_with_its_masks_is_read(tmp_path: Path) -> None:
+    _touch(tmp_path, "p1/images/p1.png", "p1/masks/x7.png", "p1/masks/q2.png", "p2/images/p2.png", "p2/masks/z1.png")
+    dataset = detect_layout(tmp_path)
+    assert [(pair.id, len(pair.masks), pair.stratum) for pair in dataset.pairs] == [("p1", 2, ""), ("p2", 1, "")]
+    assert dataset.needs_merging
+
+
+@pytest.mark.parametrize("inside", ["images", "masks"])
+def test_a_folder_beside_the_masks_proposes_the_folder_above(tmp_path: Path, inside: str) -> None:
+    _touch(tmp_path, "set/images/a.png", "set/masks/a.png")
+    with pytest.raises(DataError, match=r"did you mean the folder above, .*set\?"):
+        detect_layout(tmp_path / "set" / inside)
+
+
+def test_a_folder_with_a_table_proposes_the_table(tmp_path: Path) -> None:
+    _touch(tmp_path, "a.png", "pairs.csv")
+    with pytest.raises(DataError, match=r"did you mean .*pairs\.csv\?"):
+        detect_layout(tmp_path)
+
+
 def test_two_public_layouts_at_once_are_refused(tmp_path: Path) -> None:
     _touch(tmp_path, "training/images/1_t.tif", "training/1st_manual/1_manual1.gif")
     _touch(tmp_path, "trainval-image/0000.jpg", "trainval-mask/0000.jpg")

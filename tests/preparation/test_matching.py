@@ -35,6 +35,31 @@ def test_numbered_masks_belong_to_one_image() -> None:
     assert [len(masks) for _, _, masks in result.pairs] == [3]
 
 
+def test_masks_that_continue_the_name_of_an_image_belong_to_it_if_the_user_agrees() -> None:
+    result = match_masks(_paths("a.png", "a_1.png"), _paths("a_0.png", "a_2.png", "a_1_0.png", "a_1-x.png"))
+    assert {stem: [mask.name for mask in masks] for stem, _, masks in result.pairs} == {
+        "a": ["a_0.png", "a_2.png"],
+        "a_1": ["a_1-x.png", "a_1_0.png"],
+    }
+    assert result.is_several
+
+
+def test_several_masks_of_other_names_belong_to_the_only_image() -> None:
+    result = match_masks(_paths("a.png"), _paths("7f.png", "c2.png"))
+    assert [len(masks) for _, _, masks in result.pairs] == [2]
+    assert result.is_several
+
+
+def test_a_mask_left_over_is_not_merged_into_an_image_that_has_one() -> None:
+    result = match_masks(_paths("a.png", "b.png"), _paths("a.png", "b.png", "a_old.png"))
+    assert result.unmatched_masks == _paths("a_old.png")
+    assert not result.is_several
+
+
+def test_one_mask_of_another_name_is_no_partner() -> None:
+    assert match_masks(_paths("a.png"), _paths("c.png")).pairs == []
+
+
 def test_two_masks_of_one_name_are_a_collision() -> None:
     result = match_masks(_paths("a.png"), _paths("a_mask.png", "a_gt.png"))
     assert result.pairs == []
