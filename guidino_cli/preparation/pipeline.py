@@ -42,7 +42,6 @@ from guidino_cli.preparation.writing import write_dataset
 from guidino_cli.progress import join_first, log_info, pluralize
 from guidino_cli.types import Case
 
-
 _MAX_SHOWN_DUPLICATES = 3
 
 
