@@ -23,6 +23,7 @@ from guidino_cli.data.regions import read_size
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.prediction.ensemble import LoadedEnsemble, ensemble_arguments, load_ensemble
 from guidino_cli.engine.prediction.postprocessing import describe_rules, load_rules
+from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.errors import ConfigError, DataError, PartialError, ResourceError
 from guidino_cli.options.prediction import PredictOptions
 from guidino_cli.outputs import require_output_folder
@@ -75,10 +76,11 @@ def run(run_path: Path, images: Sequence[Path], out: Path, options: PredictOptio
     # Masks that are kept must have the same provenance, whatever may be overwritten.
     if options.skip_existing or (adds and not options.overwrite):
         require_same_provenance(out, facts["made_with"])
+    output = MaskWriter(out, options, rules)
+    output.require_distinct_paths(jobs, guide_maps=_guide_maps([run_path, *(options.ensemble or ())], loaded.classes))
     own = jobs[shard.number - 1 :: shard.count]
     log_info(_start(len(jobs), own, shard, loaded))
     records = PredictionLog(out, shard, facts, keep=options.skip_existing)
-    output = MaskWriter(out, options, rules)
     with _interruptible(records, out, len(own)):
         predict_all(own, loaded, output, records, skip_existing=options.skip_existing)
     records.summarise(total=len(own), complete=True)
@@ -90,6 +92,12 @@ def _require_possible(loaded: LoadedEnsemble, options: PredictOptions, run_path:
         raise ConfigError(f"{run_path}: has no guide to save; leave out --save-guide")
     if options.values == "255" and len(loaded.classes) > 2:
         raise ConfigError(f"--values 255 is for two classes, the run has {len(loaded.classes)}: use --values index")
+
+
+def _guide_maps(runs: Sequence[Path], classes: list[str]) -> int:
+    """Largest number of maps of the guides of some runs; 1 without guides."""
+    guides = [RunFolder(path).config().model.guide for path in runs]
+    return len(classes) - 1 if any(guide is not None and guide.per_class for guide in guides) else 1
 
 
 def _rules(

@@ -2,6 +2,7 @@
 
 import os
 import struct
+import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from guidino_cli.data.deep import deep_mode, is_deep, read_deep, rescale_to_uint8
+from guidino_cli.data.limits import require_pixels
 from guidino_cli.errors import DataError, UserError
 from guidino_cli.files import describe_damage, write_atomically
 from guidino_cli.types import Case, Geometry, width_by_height
@@ -19,7 +21,11 @@ from guidino_cli.types import Case, Geometry, width_by_height
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 _LOSSLESS_SUFFIXES = {".png", ".bmp", ".tif", ".tiff"}
 
-Image.MAX_IMAGE_PIXELS = 2_000_000_000  # Whole-slide regions are legitimate here; Pillow's own limit is 179 megapixels.
+# Content decides, not the name: formats for which Pillow starts other programs (EPS) are left out.
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "JPEG2000", "PPM")
+
+Image.MAX_IMAGE_PIXELS = None  # `open_header` has a limit that can be set, and an error instead of a warning.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # Names no file; errors do.
 
 
 def is_image(path: Path) -> bool:
@@ -33,7 +39,7 @@ def open_image(path: Path) -> Image.Image:
     Raises:
         DataError: Missing, truncated, not an image, or of several pages or frames.
     """
-    with pillow_errors(path), Image.open(path) as file:
+    with open_header(path) as file:
         _require_one_page(file, path)
         file.load()
         ImageOps.exif_transpose(file, in_place=True)
@@ -41,17 +47,26 @@ def open_image(path: Path) -> Image.Image:
 
 
 @contextmanager
-def pillow_errors(path: Path) -> Iterator[None]:
-    """Turn Pillow's errors about a file into a `DataError` that names it."""
+def open_header(path: Path) -> Iterator[Image.Image]:
+    """Open an image without decoding it; errors while it is open become a `DataError` that names the file.
+
+    Raises:
+        DataError: Missing, not an image, of more pixels than `limits.max_pixels`, or what the caller finds.
+    """
+    with _pillow_errors(path), Image.open(path, formats=_FORMATS) as file:
+        require_pixels(path, (file.height, file.width), advice=_LARGE_IMAGES)
+        yield file
+
+
+_LARGE_IMAGES = "save it as an 8-bit grey or RGB TIFF, which `predict` reads in parts"
+
+
+@contextmanager
+def _pillow_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except Image.DecompressionBombError as error:
-        raise DataError(
-            f"{path}: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which only TIFF can be read in parts; "
-            "save it as an 8-bit grey or RGB TIFF, uncompressed or deflated"
-        ) from error
     except (UserError, MemoryError):
         raise
     except Exception as error:  # Pillow lets struct, zlib and many other errors of damaged files through
@@ -73,7 +88,9 @@ def read_image(path: Path) -> tuple[np.ndarray, Geometry]:
     """
     values = read_deep_values(path)
     if values is None:
-        pixels = np.asarray(open_image(path).convert("RGB"))
+        image = open_image(path)
+        # Converting RGB to RGB would copy it.
+        pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     else:
         pixels = rescale_to_uint8(drop_alpha(values).astype(np.float32), path)
         pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
@@ -89,7 +106,7 @@ def read_deep_values(path: Path) -> np.ndarray | None:
     Raises:
         DataError: The file cannot be read as an image.
     """
-    with pillow_errors(path), Image.open(path) as file:
+    with open_header(path) as file:
         if not is_deep(deep_mode(file)):
             return None
         _require_one_page(file, path)
@@ -139,7 +156,7 @@ def read_orientation(path: Path) -> int:
     Raises:
         DataError: The file cannot be read as an image.
     """
-    with pillow_errors(path), Image.open(path) as file:
+    with open_header(path) as file:
         orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
     return int(orientation) if orientation in range(1, 9) else 1
 
@@ -162,7 +179,7 @@ def read_palette(path: Path) -> np.ndarray | None:
     Raises:
         DataError: The file cannot be read as an image.
     """
-    with pillow_errors(path), Image.open(path) as file:
+    with open_header(path) as file:
         if file.mode not in {"P", "PA"}:
             return None
         palette = file.palette
@@ -226,7 +243,7 @@ def read_pair(case: Case, *, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
-    """Write (H, W) or (H, W, 3) uint8 losslessly, as a PNG unless the suffix says otherwise, atomically."""
+    """Write (H, W) uint8 or uint16, or (H, W, 3) uint8 losslessly and atomically; a PNG by default."""
     image = Image.fromarray(pixels)
     write_atomically(path, lambda temporary: image.save(temporary, compress_level=3))
 

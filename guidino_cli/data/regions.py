@@ -1,6 +1,9 @@
 """Read regions of an image that is too large to be held as numbers."""
 
+import logging
+import math
 import mmap
+import os
 import sys
 import tempfile
 from abc import ABC, abstractmethod
@@ -11,11 +14,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from guidino_cli.data import deep, images
-from guidino_cli.errors import DataError
+from guidino_cli.data import deep, images, limits
+from guidino_cli.errors import DataError, UserError
 from guidino_cli.types import Geometry
 
 TIFF_SUFFIXES = (".tif", ".tiff")
+
+# Its warnings about damaged files name no file; the errors that follow do.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 class RegionReader(ABC):
@@ -102,18 +108,20 @@ def read_size(path: Path) -> tuple[int, int]:
         size = _read_tiff_size(path)
         if size is not None:
             return size
-    with images.pillow_errors(path), Image.open(path) as file:
+    with images.open_header(path) as file:
         return file.height, file.width
 
 
 def _read_tiff_size(path: Path) -> tuple[int, int] | None:
+    """Height and width of a TIFF that is read in parts; None for others, which Pillow opens."""
     import tifffile
 
     try:
         with tifffile.TiffFile(path) as file:
             page: Any = file.pages[0]
-            return int(page.imagelength), int(page.imagewidth)
-    except (tifffile.TiffFileError, OSError, IndexError):
+            size = int(page.imagelength), int(page.imagewidth)
+            return size if _is_plain(page) and min(size) > 0 else None
+    except Exception:  # tifffile lets struct, type and many other errors of damaged files through
         # Pillow reports what is wrong with the file.
         return None
 
@@ -139,7 +147,7 @@ def open_image(path: Path) -> RegionReader:
     Raises:
         DataError: The file cannot be read as an image.
     """
-    with images.pillow_errors(path), Image.open(path) as file:
+    with images.open_header(path) as file:
         is_deep = deep.is_deep(deep.deep_mode(file))
     if is_deep:
         # Scaled by the values of the whole image.
@@ -159,11 +167,12 @@ def _memmap_tiff(path: Path) -> np.ndarray | None:
                 return None
             if page.is_memmappable:
                 return tifffile.memmap(path, mode="r")
-            return _decompress_to_memmap(page)
-    except tifffile.TiffFileError as error:
-        raise DataError(f"{path}: cannot be read as an image ({error}); replace or remove the file") from error
-    except ValueError:
-        # A compression that tifffile leaves to another package: Pillow has codecs of its own.
+            _require_unpackable(path, page)
+            return _decompress_to_memmap(page, path)
+    except (UserError, MemoryError):
+        raise
+    except Exception:  # of damaged files, and of a compression that tifffile leaves to another package
+        # Pillow has codecs of its own, and reports what is wrong with the file.
         return None
 
 
@@ -172,14 +181,30 @@ def _is_plain(page: Any) -> bool:
     rotated = "Orientation" in page.tags and page.tags["Orientation"].value != 1
     return (
         page.dtype == np.uint8
+        and math.prod(page.shape) > 0
         and not rotated
         and page.axes in {"YX", "YXS"}
         and page.photometric.name in {"MINISBLACK", "RGB"}
     )
 
 
-def _decompress_to_memmap(page: Any) -> np.ndarray:
+_SPARSE = 200
+"""Images above the limit of `limits.max_pixels` that are compressed by more are taken for a bomb: photographs are not,
+and predicting billions of equal pixels would take days.
+"""
+
+
+def _require_unpackable(path: Path, page: Any) -> None:
+    """Refuse a compressed TIFF that claims far more pixels than it has bytes."""
+    count, stored = math.prod(page.shape), path.stat().st_size
+    limits.require_unpackable(path, stored, count)
+    if count > _SPARSE * stored:
+        limits.require_pixels(path, page.shape[:2])
+
+
+def _decompress_to_memmap(page: Any, path: Path) -> np.ndarray:
     with tempfile.NamedTemporaryFile(prefix="guidino-", suffix=".pixels") as file:
+        _reserve(file.fileno(), math.prod(page.shape), path)
         # The array keeps the file's blocks after its name is gone.
         pixels: np.ndarray = np.memmap(file, dtype=np.uint8, mode="w+", shape=page.shape)
     height, width = page.shape[:2]
@@ -191,3 +216,17 @@ def _decompress_to_memmap(page: Any) -> np.ndarray:
         pixels[top : top + rows, left : left + columns] = tile[:rows, :columns]
         _release_pages(pixels)
     return pixels
+
+
+def _reserve(file: int, size: int, path: Path) -> None:
+    """Take the disk space of a mapped file now: a disk that is full later would end the process by a signal."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        folder = tempfile.gettempdir()
+        raise DataError(
+            f"{path}: unpacks to {size / 1e9:.1f} GB, which {folder} cannot hold ({error.strerror}); free some space, "
+            "or set TMPDIR to another folder"
+        ) from error

@@ -1,6 +1,7 @@
 """Read and write NIfTI volumes, and cut CT or MR volumes into 8-bit axial slices."""
 
 import gzip
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from guidino_cli.data.limits import require_pixels, require_unpackable
 from guidino_cli.data.regions import RegionReader
-from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.errors import ConfigError, DataError, UserError
 from guidino_cli.files import describe_damage, write_atomically
 from guidino_cli.progress import log_warning
 from guidino_cli.types import Geometry
@@ -139,18 +141,28 @@ def open_regions(path: Path) -> NiftiRegions:
 def _nifti_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except DataError:
-        raise
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
+    except (UserError, MemoryError):
+        raise
     except Exception as error:  # nibabel lets zlib, struct and many other errors of damaged files through
         raise DataError(f"{path}: {describe_damage(path, 'NIfTI', error)}") from error
 
 
 def _load(path: Path) -> Any:
+    """Open a volume without reading its voxels, if it does not claim too many."""
     import nibabel
 
-    return nibabel.load(path)
+    image: Any = nibabel.load(path)
+    shape = image.dataobj.shape
+    require_pixels(path, shape, is_volume=True)
+    claimed, stored = math.prod(shape) * image.get_data_dtype().itemsize, path.stat().st_size
+    if path.suffix.lower() == ".gz":
+        require_unpackable(path, stored, claimed)
+    elif claimed > stored:
+        # nibabel would allocate them first.
+        raise DataError(f"{path}: claims {claimed:,} bytes of voxels, but has only {stored:,}; it is truncated")
+    return image
 
 
 def _drop_last_axes(values: np.ndarray) -> np.ndarray:

@@ -15,7 +15,10 @@ class PredictOptions:
 
     split: Split = "test"
     save_guide: Annotated[
-        bool, typer.Option("--save-guide", help="Also guides/NAME.png, 0..255 for 0..1; one map per class in class_K/.")
+        bool,
+        typer.Option(
+            "--save-guide", help="Also guides/NAME.png, 16 bits (0..65535 for 0..1); one per class in class_K/."
+        ),
     ] = False
     save_probabilities: Annotated[
         bool, typer.Option("--save-probabilities", help="Also probabilities/NAME.npz, (class, row, column).")

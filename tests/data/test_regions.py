@@ -1,5 +1,6 @@
 """Regions of images hold the same pixels as the whole image."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,9 @@ def test_the_size_is_known_without_decoding(name: str, tmp_path: Path) -> None:
     assert read_size(tmp_path / name) == (70, 90)
 
 
-def test_an_image_too_large_for_pillow_is_refused_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_above_the_limit_is_refused_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    monkeypatch.setenv("GUIDINO_MAX_PIXELS", "1000")
     with pytest.raises(DataError, match="save it as an 8-bit grey or RGB TIFF"):
         read_size(tmp_path / "a.png")
 
@@ -100,3 +101,16 @@ def _mapped_kb() -> int:
     """Of this process's memory what is pages of files, in KB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("RssFile:")))
+
+
+def test_what_a_compressed_tiff_unpacks_to_must_fit_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS, compression="zlib", photometric="rgb")
+
+    def full(*_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(DataError, match=r"a\.tif: unpacks to .*No space left on device.*TMPDIR"):
+        open_regions(tmp_path / "a.tif")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from guidino_cli.commands.prediction.files import MaskWriter, PredictionJob
-from guidino_cli.commands.prediction.records import PredictionLog
+from guidino_cli.commands.prediction.records import PredictionLog, describe_attempt
 from guidino_cli.data.readers import open_regions, read
 from guidino_cli.data.regions import RegionReader, read_size
 from guidino_cli.engine.prediction.background import BackgroundWorker, prefetch
@@ -29,15 +29,18 @@ def predict_all(
 ) -> None:
     """Predict and write all images; one thread reads ahead, another writes."""
 
-    def pending() -> Iterator[PredictionJob]:
-        for job in track(jobs, total=len(jobs), description="predict"):
-            if skip_existing and output.is_written(job):
-                log.counts.skipped += 1
-            else:
-                yield job
-
     with BackgroundWorker() as writer:
-        batcher = _Batcher(loaded, output, log, writer)
+        batcher = _Batcher(loaded, output, log, writer, keeps_masks=skip_existing)
+
+        def pending() -> Iterator[PredictionJob]:
+            for job in track(jobs, total=len(jobs), description="predict"):
+                if skip_existing and output.is_written(job):
+                    log.counts.skipped += 1
+                elif (failure := log.find_failure(job.image)) is not None:
+                    batcher.repeat_failure(failure)
+                else:
+                    yield job
+
         for job, reading in prefetch(pending(), partial(_read, loaded=loaded)):
             batcher.add(job, reading)
         batcher.flush()
@@ -53,9 +56,16 @@ class _Batcher:
     """Collects images of one window until they fill a batch; predicts other images at once."""
 
     def __init__(
-        self, loaded: LoadedEnsemble, output: MaskWriter, log: PredictionLog, writer: BackgroundWorker
+        self,
+        loaded: LoadedEnsemble,
+        output: MaskWriter,
+        log: PredictionLog,
+        writer: BackgroundWorker,
+        *,
+        keeps_masks: bool,
     ) -> None:
         self.loaded, self.output, self.log, self.writer = loaded, output, log, writer
+        self.keeps_masks = keeps_masks
         self.waiting: list[tuple[PredictionJob, DecodedImage]] = []
 
     def add(self, job: PredictionJob, reading: "Future[DecodedImage | RegionReader]") -> None:
@@ -63,20 +73,31 @@ class _Batcher:
         started = time.perf_counter()
         try:
             image = reading.result()
-            if isinstance(image, RegionReader):
-                self.output.require_only_mask(image)
-                rows = self.loaded.predictor.label_rows(image)
-                self.output.write_rows(job, image.geometry.size_hw, rows)
-                self._log(self._record(job, started))
-                return
         except DataError as error:
-            print(f"guidino: {error}", file=sys.stderr)
-            self._log(self._record(job, started) | {"mask": None, "status": "error", "message": str(error)})
+            self._log_failure(job, started, error, tried=describe_attempt(Path(job.image)))
+            return
+        if isinstance(image, RegionReader):
+            self._predict_in_strips(job, image, started)
             return
         self.waiting.append((job, image))
         is_alone = not self.loaded.predictor.is_one_window(image.geometry.size_hw)
         if is_alone or len(self.waiting) >= self.loaded.batch_size:
             self.flush()
+
+    def repeat_failure(self, record: dict[str, Any]) -> None:
+        """List an image that an earlier call could not read."""
+        print(f"guidino: not tried again, its file is unchanged: {record['message']}", file=sys.stderr)
+        self.writer.submit(lambda: self.log.repeat_failure(record))
+
+    def _predict_in_strips(self, job: PredictionJob, image: RegionReader, started: float) -> None:
+        try:
+            self.output.require_only_mask(image)
+            self.output.write_rows(job, image.geometry.size_hw, self.loaded.predictor.label_rows(image))
+        except DataError as error:
+            # Other options may help: it is tried again.
+            self._log_failure(job, started, error, tried=None)
+            return
+        self._log(self._record(job, started))
 
     def flush(self) -> None:
         """Predict the waiting images."""
@@ -92,6 +113,16 @@ class _Batcher:
     def _write(self, job: PredictionJob, result: Any, record: dict[str, Any]) -> None:
         self.output.write(job, result)
         self.log.add(record)
+
+    def _log_failure(
+        self, job: PredictionJob, started: float, error: DataError, *, tried: dict[str, Any] | None
+    ) -> None:
+        print(f"guidino: {error}", file=sys.stderr)
+        if not self.keeps_masks:
+            # A mask of the image that had this name before would be taken for this one's.
+            self.output.remove(job)
+        facts = {"mask": None, "status": "error", "message": str(error), "tried": tried}
+        self._log(self._record(job, started) | facts)
 
     def _log(self, record: dict[str, Any]) -> None:
         # All records are written by one thread, so that no line is interrupted by another.

@@ -1,9 +1,11 @@
 """Input images of `predict`, their distribution over processes, and the output files of each."""
 
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +22,11 @@ from guidino_cli.options.parsing import parse_shard
 from guidino_cli.options.prediction import PredictOptions
 from guidino_cli.plots.panels import draw_outlines
 from guidino_cli.types import width_by_height
+
+GUIDE_LEVELS = 65535
+"""Value of 1 in a saved guide, a grey PNG of 16 bits."""
+RECORD_FILES = ("predictions.json", "predictions.jsonl", "failed.jsonl")
+_ADVICE = "rename one of them, or predict them into another folder"
 
 
 class PredictionJob(NamedTuple):
@@ -51,14 +58,19 @@ def find_jobs(places: Sequence[Path], split: str, *, recursive: bool = False) ->
     Raises:
         DataError: A path holds no image, or two images would be written to one mask.
     """
-    found: dict[str, str] = {}
+    found: dict[str, PredictionJob] = {}
     for place in places:
         for job in _jobs_at(place, split, recursive=recursive):
-            other = found.setdefault(job.name, job.image)
-            if other != job.image:
+            other = found.setdefault(_folded(job.name), job)
+            if other.image != job.image:
                 ways = "predict them apart" if len(places) > 1 else "rename one of them"
-                raise DataError(f"{other} and {job.image}: both would be written as {job.name}.png; {ways}")
-    return [PredictionJob(name, image) for name, image in found.items()]
+                raise DataError(f"{other.image} and {job.image}: both would be written as {job.name}.png; {ways}")
+    return list(found.values())
+
+
+def _folded(path: str) -> str:
+    """A path as Windows and macOS compare it, so that masks can be moved there."""
+    return unicodedata.normalize("NFC", path).casefold()
 
 
 def _jobs_at(place: Path, split: str, *, recursive: bool) -> Iterator[PredictionJob]:
@@ -80,6 +92,16 @@ def _jobs_at(place: Path, split: str, *, recursive: bool) -> Iterator[Prediction
         yield PredictionJob(place.stem, str(place))
     else:
         raise DataError(f"{place}: " + ("not an image file" if place.exists() else "no such file or folder"))
+
+
+def _real_path(path: str) -> str:
+    folder, name = os.path.split(path)
+    return os.path.join(_real_folder(folder), name)
+
+
+@lru_cache
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 def select_shard(text: str | None) -> Shard:
@@ -123,13 +145,28 @@ class MaskWriter:
 
     def is_written(self, job: PredictionJob) -> bool:
         """Whether the mask of an image and all requested outputs beside it exist."""
+        return all(path.is_file() for path in self._paths(job))
+
+    def remove(self, job: PredictionJob) -> None:
+        """Remove the mask of an image and the requested outputs beside it."""
+        for path in self._paths(job):
+            path.unlink(missing_ok=True)
+
+    def _paths(self, job: PredictionJob) -> list[Path]:
+        return [self.out / path for path in self._relative_paths(job)]
+
+    def _relative_paths(self, job: PredictionJob, *, guide_maps: int = 1) -> list[str]:
+        """Paths below the output folder of the mask and requested outputs; of guide maps, all of `guide_maps`."""
         outputs = {
+            f"{job.name}.png": True,
             f"guides/{job.name}.png": self.options.save_guide,
             f"probabilities/{job.name}.npz": self.options.save_probabilities,
             f"overlays/{job.name}.png": self.options.overlay,
         }
-        paths = [self.mask_path(job), *(self.out / path for path, is_requested in outputs.items() if is_requested)]
-        return all(path.is_file() for path in paths)
+        if guide_maps > 1:
+            maps = range(1, guide_maps + 1)
+            outputs |= {f"guides/class_{index}/{job.name}.png": self.options.save_guide for index in maps}
+        return [path for path, is_requested in outputs.items() if is_requested]
 
     def write(self, job: PredictionJob, result: Segmentation) -> None:
         """Write the outputs of an image; the mask comes last, so that its presence means that all are there."""
@@ -175,6 +212,35 @@ class MaskWriter:
                 f"{' and '.join(names)}; leave that out, or raise predict.memory_gb with --set"
             )
 
+    def require_distinct_paths(self, jobs: Sequence[PredictionJob], *, guide_maps: int) -> None:
+        """Refuse images of which one output would replace another, or an input.
+
+        Args:
+            jobs: All images.
+            guide_maps: Number of maps of the guide.
+
+        Raises:
+            DataError: Two outputs have one path, a file would have to be a folder, or an output is an input.
+        """
+        images = {_real_path(job.image): job.image for job in jobs}
+        out = os.path.realpath(self.out)
+        owners: dict[str, str] = {_folded(name): f"the record {name}" for name in RECORD_FILES}
+        for job in jobs:
+            for path in self._relative_paths(job, guide_maps=guide_maps):
+                image = images.get(os.path.join(out, path))
+                if image is not None:
+                    raise DataError(
+                        f"{image}: is an input and would be replaced by an output of {job.image}; {_ADVICE}"
+                    )
+                other = owners.setdefault(_folded(path), job.image)
+                if other != job.image:
+                    raise DataError(f"{other} and {job.image}: both would be written as {path}; {_ADVICE}")
+        for job in jobs:
+            for folder in PurePosixPath(job.name).parents:
+                other = owners.get(_folded(str(folder)), "")
+                if other:
+                    raise DataError(f"{other} and {job.image}: {folder} would be a file and a folder; {_ADVICE}")
+
     @property
     def _factor(self) -> int:
         return 255 if self.options.values == "255" else 1
@@ -182,7 +248,8 @@ class MaskWriter:
 
 def _write_guide(guide: Tensor, folder: Path, name: str) -> None:
     """Write the map that gates and, where each class has a map, every map in the folder of its class."""
-    grey = (guide.numpy() * 255).round().astype(np.uint8)
+    # Eight bits would leave a handful of levels: a mean over prototypes stays within a few hundredths.
+    grey = (guide.numpy().clip(0, 1).astype(np.float64) * GUIDE_LEVELS).round().astype(np.uint16)
     write_png(folder / f"{name}.png", grey.max(axis=0))
     if len(grey) > 1:
         for index, class_map in enumerate(grey, start=1):

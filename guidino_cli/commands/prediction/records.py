@@ -2,21 +2,23 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
-from guidino_cli.commands.prediction.files import Shard
+from guidino_cli import __version__
+from guidino_cli.commands.prediction.files import RECORD_FILES, Shard
+from guidino_cli.data.limits import max_pixels
 from guidino_cli.errors import ConfigError, DataError, ResourceError
 from guidino_cli.files import write_atomically, write_text
 from guidino_cli.json_files import read_json_object, require_type
 
-SUMMARY_FILE = "predictions.json"
-_LINES = "predictions.jsonl"
-_FAILED = "failed.jsonl"
+SUMMARY_FILE, _LINES, _FAILED = RECORD_FILES
 _MADE_WITH = "made_with"
+_TRIED = "tried"
 
 
 class _Summary(TypedDict):
@@ -63,12 +65,23 @@ class PredictionLog:
         self._lines_path = _part(out / _LINES, shard)
         self._failed_path = _part(out / _FAILED, shard)
         out.mkdir(parents=True, exist_ok=True)
+        self._failed_before = _read_failures(self._failed_path) if keep else {}
         self._failed_path.unlink(missing_ok=True)
         self.summarise(total=0, complete=False)
         if not keep:
             self._lines_path.unlink(missing_ok=True)
         elif _ends_mid_line(self._lines_path):
             self._append(self._lines_path, "\n")
+
+    def find_failure(self, image: str) -> dict[str, Any] | None:
+        """The record of an image that an earlier call could not read, if nothing that matters has changed since."""
+        record = self._failed_before.get(image)
+        return record if record is not None and record[_TRIED] == describe_attempt(Path(image)) else None
+
+    def repeat_failure(self, record: dict[str, Any]) -> None:
+        """List an image among the failed ones again, without another line among all records."""
+        self.counts.failed += 1
+        self._append(self._failed_path, json.dumps(record, ensure_ascii=False) + "\n")
 
     def add(self, record: dict[str, Any]) -> None:
         """Append the record of an image; `status` is "ok" or "error"."""
@@ -140,6 +153,33 @@ class PredictionLog:
     def failed_path(self) -> Path:
         """Records of the images that failed in this call."""
         return self._failed_path
+
+
+def describe_attempt(path: Path) -> dict[str, Any] | None:
+    """What decides whether an image can be read: its file, the limit of pixels, and guidino; None without a file."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    # The time of the last change of its attributes tells of permissions and of files that were put in its place.
+    file = {"bytes": facts.st_size, "modified_ns": facts.st_mtime_ns, "changed_ns": facts.st_ctime_ns}
+    return {**file, "max_pixels": max_pixels(), "guidino": __version__}
+
+
+def _read_failures(path: Path) -> dict[str, dict[str, Any]]:
+    """Records of images that could not be read, by image."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return {}
+    found = {}
+    for line in lines:
+        # A kill may have left half a line.
+        with suppress(ValueError):
+            record = json.loads(line)
+            if isinstance(record, dict) and record.get(_TRIED) is not None:
+                found[str(record.get("image"))] = record
+    return found
 
 
 def require_same_provenance(out: Path, made_with: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from guidino_cli.data.readers import read
 from guidino_cli.data.regions import RegionReader
 from guidino_cli.engine.feature_cache.cache import FeatureCache
 from guidino_cli.engine.prediction.inference import segment_batch, segment_image
-from guidino_cli.engine.prediction.sliding import Window, segment_bands, window_corners
+from guidino_cli.engine.prediction.sliding import Window, count_windows, segment_bands
 from guidino_cli.models.composed import Model
 from guidino_cli.types import Geometry
 
@@ -62,7 +62,7 @@ class Member:
 
     def count_windows(self, size_hw: tuple[int, int]) -> int:
         """Number of windows that cover an image of this size in its own grid."""
-        return len(window_corners(self.network_size(size_hw), self.window))
+        return count_windows(self.network_size(size_hw), self.window)
 
     def preprocess(self, image: DecodedImage) -> Tensor:
         """(3, h, w) in [0, 1] in the network's grid, on the model's device."""

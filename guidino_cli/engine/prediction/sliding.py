@@ -161,12 +161,18 @@ def window_corners(size_hw: tuple[int, int], window: Window) -> list[tuple[int, 
     return list(product(_window_starts(size_hw[0], window), _window_starts(size_hw[1], window)))
 
 
+def count_windows(size_hw: tuple[int, int], window: Window) -> int:
+    """Number of `window_corners`, without listing them: a damaged header may claim billions."""
+    return _count_starts(size_hw[0], window) * _count_starts(size_hw[1], window)
+
+
+def _count_starts(side: int, window: Window) -> int:
+    return math.ceil(max(0, side - window.size) / max(1, math.floor(window.size * (1 - window.overlap)))) + 1
+
+
 def _window_starts(side: int, window: Window) -> list[int]:
-    last = side - window.size
-    if last <= 0:
-        return [0]
-    count = math.ceil(last / max(1, math.floor(window.size * (1 - window.overlap)))) + 1
-    return [round(last * i / (count - 1)) for i in range(count)]
+    count, last = _count_starts(side, window), side - window.size
+    return [0] if count == 1 else [round(last * i / (count - 1)) for i in range(count)]
 
 
 def predict_with_flips(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from guidino_cli.config import DataSettings
 from guidino_cli.engine.prediction.inference import segment_image
 from guidino_cli.engine.prediction.predictor import Member, Predictor, Segmentation
-from guidino_cli.engine.prediction.sliding import Window, window_corners
+from guidino_cli.engine.prediction.sliding import Window, count_windows, window_corners
 from guidino_cli.errors import DataError
 from guidino_cli.models.base import Backbone, Guide, Segmenter
 from guidino_cli.models.composed import Model
@@ -95,6 +95,14 @@ def test_windows_overlap_at_least_as_much_as_requested() -> None:
 
 def test_an_image_of_one_window_is_one_window() -> None:
     assert window_corners((16, 16), Window(16, 0.5)) == [(0, 0)]
+
+
+@pytest.mark.parametrize(("side", "count"), [(1, 1), (16, 1), (17, 2), (24, 2), (25, 3), (32, 3)])
+def test_windows_are_counted_without_listing_them(side: int, count: int) -> None:
+    window = Window(16, 0.5)
+    assert count_windows((side, side), window) == len(window_corners((side, side), window)) == count**2
+    # (1e12 - 16) / 8 + 1 windows along each side.
+    assert count_windows((10**12, 16), window) == 10**12 // 8 - 1
 
 
 @pytest.mark.parametrize("mirror", [False, True])
