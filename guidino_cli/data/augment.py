@@ -22,7 +22,7 @@ class AugmentationParams:
     Attributes:
         rotation: Radians, counter-clockwise.
         scale: Size of objects relative to before.
-        shear: Angle of vertical lines in radians.
+        shear: Angle of vertical lines in radians; positive angles lean to the right.
         shift_y: Downwards, as a share of the side.
         shift_x: To the right, as a share of the side.
         flip_y: Mirror top to bottom.

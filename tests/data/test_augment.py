@@ -85,12 +85,12 @@ def _shifted(image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, tor
     return augment_batch(image, mask, [AugmentationParams(shift_y=0.2, shift_x=0.1)])
 
 
-def test_a_shear_of_45_degrees_moves_the_top_row_against_the_bottom_row_by_the_height() -> None:
+def test_a_shear_of_45_degrees_leans_vertical_lines_to_the_right_by_their_height() -> None:
     mask = torch.zeros(1, 41, 41).long()
     mask[:, :, 20] = 1
     _, leaning = augment_batch(mask[:, None].float(), mask, [AugmentationParams(shear=math.pi / 4)])
     columns = [int(leaning[0, row].nonzero().item()) for row in (10, 20, 30)]
-    assert columns in ([10, 20, 30], [30, 20, 10])
+    assert columns == [30, 20, 10]
 
 
 def test_elastic_displacements_have_the_given_standard_deviation() -> None:
@@ -222,30 +222,94 @@ def test_level_none_draws_the_defaults() -> None:
     assert draw_augmentation("none", random_generator(0)) == AugmentationParams()
 
 
-def test_light_augmentation_flips_and_brightens_only() -> None:
-    for seed in range(20):
-        drawn = draw_augmentation("light", random_generator(seed))
-        assert drawn == AugmentationParams(flip_y=drawn.flip_y, flip_x=drawn.flip_x, brightness=drawn.brightness)
-        assert 0.8 <= drawn.brightness <= 1.2
+QUARTER, LEAN, TURN = math.pi / 2, math.radians(10), math.radians(30)
+# Probability, smallest and largest value of every parameter that is drawn; between draws it has its default.
+DRAWN: dict[Level, dict[str, tuple[float, float, float]]] = {
+    "light": {"flip_y": (0.5, 1, 1), "flip_x": (0.5, 1, 1), "brightness": (1.0, 0.8, 1.2)},
+    "nnunet": {
+        "flip_y": (0.5, 1, 1),
+        "flip_x": (0.5, 1, 1),
+        "rotation": (0.2, -math.pi, math.pi),
+        "scale": (0.2, 0.7, 1.4),
+        "noise": (0.1, 0.0, 0.07),
+        "blur": (0.2, 0.5, 1.0),
+        "brightness": (0.15, 0.75, 1.25),
+        "contrast": (0.15, 0.75, 1.25),
+        "low_resolution": (0.25, 0.5, 1.0),
+    },
+    "guidino": {
+        "flip_y": (0.5, 1, 1),
+        "flip_x": (0.5, 1, 1),
+        "scale": (0.2, 0.7, 1.4),
+        "shear": (0.2, -LEAN, LEAN),
+        "shift_y": (0.2, -0.1, 0.1),
+        "shift_x": (0.2, -0.1, 0.1),
+        "elastic": (0.15, 0.005, 0.011),
+        "noise": (0.15, 3 / 255, 7 / 255),
+        "blur": (0.1, 0.5, 1.1),
+        "brightness": (0.2, 0.8, 1.2),
+        "contrast": (0.2, 0.8, 1.2),
+    },
+}
+# Parameters with more than one rule; they have tests of their own.
+MIXED = {"light": set(), "nnunet": {"gamma", "seed"}, "guidino": {"rotation", "seed"}}
 
 
-def test_parameters_are_drawn_with_the_probabilities_of_nnunet() -> None:
-    draws = [draw_augmentation("nnunet", random_generator(seed)) for seed in range(4000)]
+@pytest.fixture(scope="module")
+def drawn_by_level() -> dict[Level, list[AugmentationParams]]:
+    """4,000 draws of every level."""
+    return {level: [draw_augmentation(level, random_generator(seed)) for seed in range(4000)] for level in LEVELS}
+
+
+@pytest.mark.parametrize(("level", "name"), [(level, name) for level, names in DRAWN.items() for name in names])
+def test_a_parameter_has_its_probability_and_is_uniform_over_its_range(
+    drawn_by_level: dict[Level, list[AugmentationParams]], level: Level, name: str
+) -> None:
+    probability, low, high = DRAWN[level][name]
+    values = [float(getattr(item, name)) for item in drawn_by_level[level]]
+    drawn = [value for value in values if value != getattr(AugmentationParams(), name)]
+    assert len(drawn) / len(values) == pytest.approx(probability, abs=0.03)
+    assert low <= min(drawn) <= low + 0.03 * (high - low)
+    assert high >= max(drawn) >= high - 0.03 * (high - low)
+    assert sum(drawn) / len(drawn) == pytest.approx((low + high) / 2, abs=0.06 * (high - low))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_no_other_parameter_is_drawn(drawn_by_level: dict[Level, list[AugmentationParams]], level: Level) -> None:
     neutral = AugmentationParams()
-    expected = {"rotation": 0.2, "scale": 0.2, "flip_y": 0.5, "flip_x": 0.5, "noise": 0.1, "blur": 0.2,
-                "brightness": 0.15, "contrast": 0.15, "low_resolution": 0.25}  # fmt: skip
-    shares = {
-        name: sum(getattr(item, name) != getattr(neutral, name) for item in draws) / len(draws) for name in expected
+    names = {
+        name for item in drawn_by_level[level] for name in vars(item) if getattr(item, name) != getattr(neutral, name)
     }
-    assert shares == pytest.approx(expected, abs=0.03)
+    assert names == set(DRAWN[level]) | MIXED[level]
 
 
-def test_parameters_are_drawn_with_the_probabilities_of_the_guidino_authors() -> None:
-    draws = [draw_augmentation("guidino", random_generator(seed)) for seed in range(4000)]
-    neutral = AugmentationParams()
-    expected = {"scale": 0.2, "shear": 0.2, "shift_x": 0.2, "flip_y": 0.5, "flip_x": 0.5, "elastic": 0.15,
-                "noise": 0.15, "blur": 0.1, "brightness": 0.2, "contrast": 0.2, "rotation": 0.4}  # fmt: skip
-    shares = {
-        name: sum(getattr(item, name) != getattr(neutral, name) for item in draws) / len(draws) for name in expected
-    }
-    assert shares == pytest.approx(expected, abs=0.03)
+def test_gamma_of_nnunet_works_on_the_inverted_image_in_a_quarter_of_the_samples(
+    drawn_by_level: dict[Level, list[AugmentationParams]],
+) -> None:
+    values = [item.gamma for item in drawn_by_level["nnunet"]]
+    changed = [abs(value) for value in values if abs(value) != 1.0]
+    assert sum(value < 0 for value in values) / len(values) == pytest.approx(0.25, abs=0.03)
+    assert len(changed) / len(values) == pytest.approx(0.3, abs=0.03)
+    assert 0.7 <= min(changed) < 0.72
+    assert 1.48 < max(changed) <= 1.5
+
+
+def test_the_guidino_authors_turn_by_quarters_and_in_affine_samples_by_up_to_30_degrees(
+    drawn_by_level: dict[Level, list[AugmentationParams]],
+) -> None:
+    plain = [item.rotation / QUARTER for item in drawn_by_level["guidino"] if item.scale == 1.0]
+    shares = [plain.count(quarters) / len(plain) for quarters in range(4)]
+    assert shares == pytest.approx([0.75, 1 / 12, 1 / 12, 1 / 12], abs=0.03)
+    assert sum(shares) == pytest.approx(1.0)
+    affine = [item.rotation for item in drawn_by_level["guidino"] if item.scale != 1.0]
+    turns = [angle - QUARTER * round(angle / QUARTER) for angle in affine]
+    assert -TURN <= min(turns) < -0.95 * TURN
+    assert 0.95 * TURN < max(turns) <= TURN
+
+
+def test_an_affine_sample_changes_all_of_its_parameters_together(
+    drawn_by_level: dict[Level, list[AugmentationParams]],
+) -> None:
+    for item in drawn_by_level["guidino"]:
+        assert len({item.scale != 1.0, item.shear != 0.0, item.shift_y != 0.0, item.shift_x != 0.0}) == 1
+        assert (item.brightness != 1.0) == (item.contrast != 1.0)

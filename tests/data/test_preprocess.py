@@ -95,3 +95,19 @@ def test_shrinking_an_image_averages_alternating_columns() -> None:
     columns = np.zeros((8, 64, 3), dtype=np.uint8)
     columns[:, ::2] = 255
     assert np.abs(resize_image(columns, (8, 8)).astype(float) - 127.5).max() < 20
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_a_map_is_averaged_when_it_shrinks(axis: int) -> None:
+    """One line of eight is 1. Triangles of twice that width give it 1 - 0.5 / 8 and its neighbour 1 - 7.5 / 8 of 8;
+    without antialiasing every value were the mean of a 1 and a 0."""
+    maps = torch.zeros(1, 64, 64)
+    maps.index_fill_(axis, torch.arange(3, 64, 8), 1.0)
+    small = restore_to_source(maps, Geometry.of_pixels("a.png", (8, 8)))
+    torch.testing.assert_close(small[:, 2:6, 2:6], torch.full((1, 4, 4), 1 / 8))
+
+
+def test_a_map_is_interpolated_between_pixel_centres_when_it_grows() -> None:
+    maps = torch.tensor([[[0.0, 1.0]]])
+    grown = restore_to_source(maps, Geometry.of_pixels("a.png", (1, 4)))
+    torch.testing.assert_close(grown, torch.tensor([[[0.0, 0.25, 0.75, 1.0]]]))

@@ -14,6 +14,7 @@ from guidino_cli.metrics.overlap import (
     dice,
     iou,
     iou_from_histograms,
+    mean_dice,
     precision,
     recall,
     size_error,
@@ -126,3 +127,11 @@ def test_iou_of_everything_at_or_above_each_level() -> None:
 def test_auroc_of_different_shapes_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="truth is"):
         auroc(np.zeros(3), np.zeros(4, dtype=bool))
+
+
+def test_the_dice_that_selects_the_best_epoch_is_the_mean_over_the_foreground_classes() -> None:
+    """Classes 1 and 2 have 1 of 2 and 1 pixels in common, class 3 is in neither; the background does not count."""
+    labels, truth = np.array([[1, 1, 2, 0, 0]]), np.array([[1, 2, 2, 0, 0]])
+    assert mean_dice(labels, truth, num_classes=4) == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+    assert mean_dice(labels, truth, num_classes=2) == pytest.approx(2 / 3)
+    assert mean_dice(np.zeros((1, 5)), truth, num_classes=3) == 0.0

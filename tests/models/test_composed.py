@@ -160,15 +160,18 @@ def test_the_padding_of_a_guide_repeats_its_edge() -> None:
     assert torch.equal(gate[40:], torch.ones(8))
 
 
-def test_a_fine_guide_is_averaged_on_its_way_to_a_coarse_map() -> None:
-    """Cells 0 and 1 in turn: taking every n-th would give 0 or 1."""
+@pytest.mark.parametrize("axis", [-1, -2])
+def test_a_guide_that_is_finer_along_one_axis_is_averaged(axis: int) -> None:
+    """One line of eight is 1: triangles of twice that width give it 1 - 0.5 / 8 and its neighbour 1 - 7.5 / 8 of 8. The
+    nearest two lines alone would give one half."""
 
     class Stripes(Guide):
         def forward(self, dense: Tensor) -> Tensor:
-            return (torch.arange(32) % 2).float().view(1, 1, 1, 32).expand(-1, -1, 32, -1)
+            line = (torch.arange(64) % 8 == 3).float().expand(1, 1, 8, 64)
+            return line if axis == -1 else line.transpose(-1, -2)
 
     gate = _seen(Stripes(), at="bottleneck").features[1]
-    torch.testing.assert_close(gate[..., 2:-2], torch.full((1, 1, 8, 4), 0.5), atol=0.05, rtol=0)
+    torch.testing.assert_close(gate[..., 2:-2, 2:-2], torch.full((1, 1, 4, 4), 1 / 8))
 
 
 def test_the_image_is_normalised_once_for_the_segmenter() -> None:

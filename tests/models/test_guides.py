@@ -1,5 +1,7 @@
 """The TokenBook: what the authors' mean can say, and what it provably cannot."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -84,13 +86,16 @@ CORNERS = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]).T.res
 SORTS = torch.tensor([1.0, 1.0, 0.0, 0.0])
 
 
-def test_the_mean_cannot_separate_opposite_kinds_of_one_sort() -> None:
+def test_the_mean_separates_neighbouring_kinds_but_never_opposite_ones() -> None:
+    """Some guides tell two neighbouring corners from the others: they are no constants."""
     torch.manual_seed(0)
+    said = set()
     for _ in range(300):
         book = TokenBook(channels=2, prototypes=8)
         torch.nn.init.normal_(book.project.bias)  # type: ignore[arg-type]
-        said = (book(CORNERS)[0, 0, 0] > 0.5).float()
-        assert not torch.equal(said, SORTS)
+        said.add(tuple((book(CORNERS)[0, 0, 0] > 0.5).int().tolist()))
+    assert {(1, 0, 1, 0), (1, 0, 0, 1), (0, 1, 1, 0), (0, 1, 0, 1)} <= said
+    assert said.isdisjoint({(1, 1, 0, 0), (0, 0, 1, 1)})
 
 
 @pytest.mark.parametrize("aggregate", ["softmax", "logsumexp"])
@@ -123,8 +128,66 @@ def test_logsumexp_of_one_prototype_is_the_logistic_function_of_its_cosine() -> 
 
 
 def test_half_of_the_prototypes_begin_as_foreground_in_softmax() -> None:
-    votes = _book(aggregate="softmax").weights.sigmoid()
-    assert votes.mean().item() == pytest.approx(0.5)
+    assert _book(aggregate="softmax", prototypes=4, maps=2).weights.tolist() == [[4.0, -4.0, 4.0, -4.0]] * 2
+
+
+@pytest.mark.parametrize("aggregate", ["mean", "logsumexp"])
+def test_the_sharpest_guide_of_a_dot_product_keeps_a_gradient(aggregate: str) -> None:
+    """Logits end at +-10, where the logistic function is neither 0 nor 1."""
+    book = _identity(_book(channels=2, prototypes=1, aggregate=aggregate, similarity="dot"))
+    with torch.no_grad():
+        book.book.copy_(torch.tensor([[[1.0, 0.0]]]))
+    guide = book(CORNERS * 1e6)[0, 0, 0, :2]
+    limit = 1 / (1 + math.exp(-10))
+    torch.testing.assert_close(guide, torch.tensor([limit, 1 - limit]))
+    assert guide.max() < 1
+
+
+def test_the_mean_of_dot_products_is_the_logistic_function_of_their_share_of_the_root_of_the_width() -> None:
+    """The token (3, 4) against (2, 0) and (0, 1): the mean of 6 and 4, by sqrt(2)."""
+    book = _identity(_book(channels=2, prototypes=2, similarity="dot"))
+    with torch.no_grad():
+        book.book.copy_(torch.tensor([[[2.0, 0.0], [0.0, 1.0]]]))
+    logit = 10 * math.tanh(5 / math.sqrt(2) / 10)
+    guide = book(torch.tensor([3.0, 4.0]).view(1, 2, 1, 1))
+    assert guide.item() == pytest.approx(1 / (1 + math.exp(-logit)))
+
+
+def test_logsumexp_is_that_of_its_weights_and_threshold() -> None:
+    """Cosines 1 and -1 by a temperature of 0.5, weights 1/4 and 3/4, threshold 0.5: log(e^2 / 4 + 3 e^-2 / 4) - 0.5."""
+    book = _identity(_book(channels=2, prototypes=2, aggregate="logsumexp", temperature=0.5))
+    with torch.no_grad():
+        book.book.copy_(torch.tensor([[[5.0, 0.0], [-2.0, 0.0]]]))
+        book.weights.copy_(torch.tensor([[0.0, math.log(3.0)]]))
+        book.threshold.fill_(0.5)
+    logit = math.log(math.exp(2) / 4 + 3 * math.exp(-2) / 4) - 0.5
+    expected = 1 / (1 + math.exp(-10 * math.tanh(logit / 10)))
+    assert book(torch.tensor([0.1, 0.0]).view(1, 2, 1, 1)).item() == pytest.approx(expected)
+
+
+def test_prototypes_begin_with_about_unit_length() -> None:
+    assert TokenBook(channels=400, prototypes=100).book.norm(dim=2).mean().item() == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "learned", "names"),
+    [
+        ("mean", False, {"book"}),
+        ("mean", True, {"book", "weights"}),
+        ("softmax", False, {"book", "weights", "log_temperature"}),
+        ("logsumexp", False, {"book", "weights", "log_temperature", "threshold"}),
+    ],
+)
+def test_only_what_an_aggregate_needs_is_learned_and_stored(aggregate: str, learned: bool, names: set[str]) -> None:
+    book = _book(aggregate=aggregate, learned_weights=learned)
+    names = names | {"project.weight", "project.bias"}
+    assert {name for name, _ in book.named_parameters()} == names
+    assert set(book.state_dict()) == names
+
+
+@pytest.mark.parametrize("options", [{"prototypes": 1}, {"prototypes": 2, "aggregate": "softmax"}, {"maps": 1}])
+def test_the_smallest_books_are_allowed(options: dict[str, object]) -> None:
+    assert _book(**options)(_tokens()).shape == (2, 1, 3, 5)
 
 
 # --- All of them --------------------

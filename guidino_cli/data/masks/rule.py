@@ -170,7 +170,7 @@ def pack_colour(code: Code) -> int:
 
 def format_values(values: Sequence[object]) -> str:
     """Format values, at most six of them: `0, 1, 2 ... 254, 255`."""
-    texts = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
+    texts = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in values]
     return ", ".join(texts) if len(texts) <= 6 else f"{', '.join(texts[:3])} ... {', '.join(texts[-2:])}"
 
 

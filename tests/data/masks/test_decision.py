@@ -209,3 +209,107 @@ def test_one_colour_beside_a_grey_value_is_refused() -> None:
     histograms = [compute_histogram(red, name="a"), compute_histogram(np.array([[0, 7]]), name="b")]
     with pytest.raises(DataError, match="colour masks"):
         decide_mask_rule(histograms)
+
+
+@pytest.mark.parametrize(("value", "lossy", "kind"), [(128, False, "nonzero"), (224, True, "nonzero")])
+def test_one_value_alone_is_foreground_unless_compression_made_it(value: int, lossy: bool, kind: str) -> None:
+    assert _rule([0, value], lossy=lossy).kind == kind
+
+
+@pytest.mark.parametrize("value", [1, 128, 223])
+def test_one_value_below_the_upper_cluster_of_a_lossy_file_is_not_simply_foreground(value: int) -> None:
+    with pytest.raises(DataError, match="lossy masks that are neither near 0 nor near 255"):
+        _rule([0, value], lossy=True)
+
+
+@pytest.mark.parametrize(("low", "high", "fits"), [(31, 224, True), (32, 224, False), (31, 223, False)])
+def test_clusters_end_at_31_and_224(low: int, high: int, fits: bool) -> None:
+    if fits:
+        assert _rule([0, low, high, 255]).kind == "threshold"
+    else:
+        with pytest.raises(DataError):
+            _rule([0, low, high, 255])
+
+
+def test_small_values_without_an_upper_cluster_are_indices() -> None:
+    assert _rule([0, 3, 15]).class_count == 16
+    with pytest.raises(DataError, match="values that are no class indices"):
+        _rule([0, 3, 16])
+
+
+def test_values_above_255_beside_small_ones_are_refused() -> None:
+    with pytest.raises(DataError, match="masks with values above 255"):
+        _rule([0, 3, 256])
+
+
+@pytest.mark.parametrize("count", [16, 17])
+def test_more_than_16_values_may_be_instances(count: int) -> None:
+    problem = "no class indices" if count == 16 else "many values"
+    with pytest.raises(DataError, match=problem):
+        _rule([0, *range(100, 100 + count - 1)])
+
+
+def test_files_with_one_value_each_that_is_no_index_disagree() -> None:
+    with pytest.raises(DataError, match=r"2 hold 0 and 100, 1 another value.*2\.png \(2 values: 0, 90\)$"):
+        _rule([0, 100], [0, 100], [0, 90])
+
+
+def test_two_named_classes_refuse_a_second_value_by_file() -> None:
+    assert _rule([0, 5], class_count=2).kind == "nonzero"
+    with pytest.raises(DataError, match=r"two classes are named.*Files: 1\.png \(2 values: 0, 7\)$"):
+        _rule([0, 5], [0, 7], class_count=2)
+
+
+def test_empty_masks_have_the_classes_that_were_named() -> None:
+    assert (_rule([0, 0]).kind, _rule([0, 0]).class_count) == ("nonzero", 2)
+    assert _rule([0, 0], class_count=3).class_count == 3
+    assert "every mask is empty" in _rule([0, 0]).why
+    assert "2 masks of 1 bit" in _rule([False, True], [False, False]).why
+
+
+def test_negative_values_are_refused_by_file() -> None:
+    with pytest.raises(DataError, match=r"negative values.*Files: 1\.png \(3 values: -1, 0, 1\)$"):
+        _rule([0, 1], [-1, 0, 1])
+
+
+def test_at_most_ten_files_are_listed() -> None:
+    with pytest.raises(DataError, match=r"9\.png \(2 values: -1, 0\)$"):
+        _rule(*[[-1, 0]] * 10)
+    with pytest.raises(DataError, match=r"9\.png \(2 values: -1, 0\), and 1 more$"):
+        _rule(*[[-1, 0]] * 11)
+
+
+def test_the_sentence_says_how_much_lies_between_the_clusters() -> None:
+    assert "0..3 and 252..255, and none between them" in _rule([0, 3, 252, 255]).why
+    assert "0..0 and 254..255, and at most 0.50% of a file" in _rule([0, 254] * 99 + [255, 120], lossy=True).why
+
+
+def test_a_binary_file_and_one_of_few_indices_are_two_conventions() -> None:
+    with pytest.raises(DataError, match=r"small indices and 255.*Files: 1\.png \(3 values: 0, 1, 2\)$"):
+        _rule([0, 255], [0, 1, 2])
+
+
+def test_a_value_that_a_colour_table_does_not_name_is_refused() -> None:
+    table = {(0, 0, 0): 0, (255, 0, 0): 1}
+    with pytest.raises(DataError, match=r"0\.png: has values #070707 that --classes does not name"):
+        _rule([0, 7], codes=table)
+    red = np.array([[[0, 0, 0], [255, 0, 0]]], dtype=np.uint8)
+    with pytest.raises(DataError, match=r"a: is a colour mask, but --classes gives grey values.*#ff0000=class_1"):
+        decide_mask_rule([compute_histogram(red, name="a")], codes={0: 0, 255: 1})
+
+
+def test_one_colour_without_black_is_refused() -> None:
+    red = np.full((1, 2, 3), (255, 0, 0), dtype=np.uint8)
+    with pytest.raises(DataError, match="colour masks with 1 colours"):
+        decide_mask_rule([compute_histogram(red, name="a")])
+
+
+def test_every_mask_counts_and_none_is_an_error() -> None:
+    with pytest.raises(DataError, match="no masks to look at"):
+        decide_mask_rule([])
+
+
+def test_peaks_of_lossy_classes_are_more_than_16_apart() -> None:
+    noise = [0] * 9 + [100] * 8 + [117] * 7 + [116] * 6 + [200] * 5
+    with pytest.raises(DataError, match="values around 0, 100, 117 cannot"):
+        _rule(noise, lossy=True, class_count=3)

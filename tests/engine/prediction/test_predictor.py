@@ -22,25 +22,26 @@ class LinearModel(nn.Module):
 
     mean: Tensor
 
-    def __init__(self, factor: float) -> None:
+    def __init__(self, factor: float, guide: float | None = None) -> None:
         super().__init__()
-        self.factor = factor
+        self.factor, self.guide = factor, guide
         self.batches: list[int] = []
         self.register_buffer("mean", torch.zeros(1, 3, 1, 1))
 
     def forward(self, image: Tensor, *, get_or_compute: None = None) -> Prediction:
         self.batches.append(len(image))
         score = self.factor * (image[:, :1] - image[:, 1:2])
-        return Prediction([torch.cat([torch.zeros_like(score), score], dim=1)])
+        guide = None if self.guide is None else torch.full_like(score, self.guide)
+        return Prediction([torch.cat([torch.zeros_like(score), score], dim=1)], guide)
 
 
 def _image(pixels: np.ndarray) -> DecodedImage:
     return DecodedImage(pixels, Geometry.of_pixels("a", pixels.shape[:2]))
 
 
-def _member(factor: float, resize: str = "none", size: int = 32) -> Member:
+def _member(factor: float, resize: str = "none", size: int = 32, guide: float | None = None) -> Member:
     settings = DataSettings(image_size=size, resize=resize)  # type: ignore[arg-type]
-    return Member(LinearModel(factor), settings, Window(size, mirror=False))  # type: ignore[arg-type]
+    return Member(LinearModel(factor, guide), settings, Window(size, mirror=False))  # type: ignore[arg-type]
 
 
 def _save_image(folder: Path, size: tuple[int, int]) -> Path:
@@ -86,3 +87,27 @@ def test_restored_bands_equal_restore_to_source(size: tuple[int, int]) -> None:
     maps = torch.rand(2, 64, 64)
     bands = torch.cat(list(restored_bands(maps, size)), dim=1)
     torch.testing.assert_close(bands, restore_to_source(maps, Geometry.of_pixels("a", size)), atol=1e-5, rtol=0)
+
+
+def test_the_guide_of_an_ensemble_is_that_of_its_first_member_that_has_one() -> None:
+    image = _image(np.zeros((20, 30, 3), dtype=np.uint8))
+    predictor = Predictor([_member(1.0), _member(1.0, guide=0.25), _member(1.0, guide=0.75)])
+    result = predictor.segment([image])[0]
+    assert result.guide is not None
+    assert result.guide.shape == (1, 20, 30)
+    assert result.guide.unique().tolist() == [0.25]
+    assert Predictor([_member(1.0)]).segment([image])[0].guide is None
+
+
+def test_an_image_is_one_window_if_it_is_one_for_every_member() -> None:
+    predictor = Predictor([_member(1.0, size=16), _member(1.0, size=32)])
+    assert not predictor.is_one_window((20, 20))
+    assert predictor.is_one_window((16, 10))
+    assert not predictor.is_one_window((33, 10))
+
+
+def test_probabilities_of_an_ensemble_are_a_mean_whatever_their_number() -> None:
+    image = _image(np.zeros((8, 8, 3), dtype=np.uint8))
+    for count in (1, 2, 3):
+        result = Predictor([_member(1.0) for _ in range(count)]).segment([image])[0]
+        torch.testing.assert_close(result.probabilities, torch.full((2, 8, 8), 0.5))
