@@ -9,6 +9,7 @@ from typing import get_args
 from guidino_cli.commands.evaluate_options import load_truths, parse_options, require_report_folder
 from guidino_cli.commands.evaluate_report import print_evaluation, write_report
 from guidino_cli.errors import ConfigError, DataError, GateError, PartialError, unknown_name
+from guidino_cli.evaluation.baseline import check_baseline, load_baseline
 from guidino_cli.evaluation.cases import Pairing, TruthSet
 from guidino_cli.evaluation.coverage import check_coverage, settle_coverage
 from guidino_cli.evaluation.evaluator import evaluate
@@ -16,11 +17,10 @@ from guidino_cli.evaluation.gates import (
     Gate,
     GateResult,
     GateStatistic,
-    check_baseline,
     check_gates,
-    load_report,
     parse_gate,
-    require_baseline_metrics,
+    require_share,
+    require_targets,
 )
 from guidino_cli.evaluation.matching import attach_images, match_predictions
 from guidino_cli.evaluation.report.files import dump_json, to_json
@@ -46,16 +46,18 @@ def run(predictions: Path, truth: Path, options: EvaluateOptions) -> None:
     gates = _parse_gates(options)
     config = parse_options(options, [gate.metric for gate in gates], backend=options.backend)
     require_report_folder(options, [predictions, truth])
-    if options.baseline is not None:
-        require_baseline_metrics(load_report(options.baseline), config.metrics, options.baseline)
+    require_share(f"--max-drop {options.max_drop:g}", options.max_drop)
+    baseline = None if options.baseline is None else load_baseline(options.baseline, config.metrics)
     truths = load_truths(truth, options)
     pairing = _pair(predictions, truths, options)
     for warning in [*pairing.warnings, *pairing.coverage]:
         log_warning(warning)
-    result = evaluate(pairing, truths, config, _progress, by=options.by)
+    result = evaluate(
+        pairing, truths, config, _progress, by=options.by, check=lambda scoring: require_targets(gates, scoring)
+    )
     gate_results = check_gates(gates, result, options.gate_on)
-    if options.baseline is not None:
-        gate_results += check_baseline(result, options.baseline, options.max_drop)
+    if baseline is not None:
+        gate_results += check_baseline(result, baseline, options.max_drop)
     if options.strict:
         gate_results += check_coverage(result, pairing)
     provenance = find_provenance(options.pairs or predictions, truths.origin)

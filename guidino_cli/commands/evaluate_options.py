@@ -1,5 +1,6 @@
 """Validation and parsing of the options that `evaluate` and `compare` share."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -10,6 +11,7 @@ from guidino_cli.data.masks.rule import Classes, parse_classes
 from guidino_cli.errors import ConfigError, DependencyError, unknown_name
 from guidino_cli.evaluation.cases import TruthSet
 from guidino_cli.evaluation.evaluator import EvaluationConfig, validate_metrics
+from guidino_cli.evaluation.gates import require_share
 from guidino_cli.evaluation.masks import ReadOptions
 from guidino_cli.evaluation.truths import find_truths
 from guidino_cli.evaluation.types import Hd95Definition, Policy, get_policy
@@ -31,10 +33,7 @@ def parse_options(options: ScoringOptions, gated: Sequence[str] = (), *, backend
     """
     if options.resample not in (None, "nearest"):
         raise ConfigError(f"--resample {options.resample}: expected nearest (labels must not be blended)")
-    if options.tolerance < 0:
-        raise ConfigError(f"--tolerance {options.tolerance:g}: expected a distance, 0 or more")
-    if not 0 < options.lesion_iou <= 1:
-        raise ConfigError(f"--lesion-iou {options.lesion_iou:g}: expected a share above 0, at most 1")
+    _require_numbers(options)
     policy = get_policy(options.policy)
     if options.hd95 is not None:
         if options.hd95 not in get_args(Hd95Definition):
@@ -93,6 +92,19 @@ def _uses_medpy(backend: str, options: ScoringOptions, policy: Policy) -> bool:
     if find_spec("medpy") is None:
         raise DependencyError("--backend medpy needs medpy: pip install 'guidino[medpy]'")
     return True
+
+
+def _require_numbers(options: ScoringOptions) -> None:
+    if not 0 <= options.tolerance < math.inf:
+        raise ConfigError(f"--tolerance {options.tolerance:g}: expected a distance, 0 or more")
+    require_share(f"--lesion-iou {options.lesion_iou:g}", options.lesion_iou)
+    if options.lesion_iou == 0:
+        raise ConfigError("--lesion-iou 0: expected a share above 0, at most 1")
+    for name, value in (("threshold", options.threshold), ("pred-threshold", options.pred_threshold)):
+        if value is not None and not math.isfinite(value):
+            raise ConfigError(f"--{name} {value:g}: expected a finite number")
+    if options.seed < 0:
+        raise ConfigError(f"--seed {options.seed}: expected a whole number, 0 or more")
 
 
 def _parse_mask_values(options: ScoringOptions) -> tuple[ReadOptions, ReadOptions, Classes | None]:

@@ -74,4 +74,9 @@ def _read_column(table: Path, name: str) -> dict[str, str]:
         raise DataError(f"{table}: has no column {name}; it has {', '.join(others)}")
     if not name and len(others) > 1:
         raise DataError(f"{table}: has several columns; name one: {', '.join(f'{table}:{item}' for item in others)}")
-    return {row["case"] or "": (row[name or others[0]] or "").strip() for row in rows}
+    values: dict[str, str] = {}
+    for row in rows:
+        case, value = row["case"] or "", (row[name or others[0]] or "").strip()
+        if values.setdefault(case, value) != value:
+            raise DataError(f"{table}: has two values for {case}, {values[case]} and {value}; keep one")
+    return values

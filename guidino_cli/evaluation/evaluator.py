@@ -79,6 +79,7 @@ def evaluate(
     progress: Progress = lambda cases, total: cases,
     *,
     by: str | None = None,
+    check: Callable[[ScoringConfig], object] = lambda scoring: None,
 ) -> EvaluationResult:
     """Score every pair and summarize the scores.
 
@@ -88,15 +89,19 @@ def evaluate(
         config: What is measured and how.
         progress: Wraps the stream of cases, to show a bar.
         by: Source of the strata for which the summary is repeated, see `columns.column_values`.
+        check: Is given the configuration before anything is scored; it may refuse it with an error.
 
     Raises:
-        DataError: The values of one side's masks are ambiguous, or no truth can be read.
+        DataError: The values of one side's masks are ambiguous, images and volumes are mixed, or no truth can be read.
     """
     members = [pair.truth for pair in pairing.pairs]
+    if config.spacing is None and len({is_volume(truth.path) for truth in members}) > 1:
+        raise DataError("the truth has images, measured in px, and volumes, in mm; give --spacing or score them apart")
     group = config.options.group
     groups = None if group is None else column_values(members, group, option="--group")
     strata = None if by is None else column_values(members, by, option="--by", blank="(none)")
     scoring = make_scoring_config(pairing, truths, config)
+    check(scoring)
     try:
         cases = _score(pairing, scoring, progress)
     except UnexpectedValueError:

@@ -86,9 +86,9 @@ def score_case(pair: Pair, config: ScoringConfig) -> CaseResult:
     """
     try:
         truth = config.truth.read(pair.truth.path)
+        spacing, unit = _resolve_spacing(truth, config)
     except (DataError, MemoryError) as error:
         return failed_case(pair, config, _failure_reason(error))
-    spacing, unit = _resolve_spacing(truth, config)
     prediction, status, note = read_aligned_prediction(pair, truth, config)
     scores = tuple(_score(target, prediction, truth, spacing, status, config) for target in config.targets)
     return CaseResult(pair, scores, truth.labels.shape, spacing, unit, note)

@@ -152,11 +152,16 @@ class EvaluationResult:
     @property
     def headline(self) -> str:
         """The target that represents the result: the only one, or the mean over the classes."""
-        return MEAN_OF_CLASSES if len(self.config.targets) > 1 else self.config.targets[0].name
+        return headline_of(self.config)
 
     def problems(self) -> list[CaseResult]:
         """Cases whose prediction is missing or could not be used."""
         return [case for case in self.cases if case.is_problem]
+
+
+def headline_of(config: ScoringConfig) -> str:
+    """The target that represents a result: the only one, or the mean over the classes."""
+    return MEAN_OF_CLASSES if len(config.targets) > 1 else config.targets[0].name
 
 
 def pooled_overlap(counts: ConfusionCounts) -> dict[str, float]:

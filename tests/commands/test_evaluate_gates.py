@@ -74,11 +74,59 @@ def report(folders: Path) -> dict:
         (("--min-iou", "foreground=0.6"), 0),
         (("--min-iou", "polyp=0.6"), 2),
         (("--min-iou", "much"), 2),
+        (("--min-dice", "85"), 2),
+        (("--min-dice", "-1"), 2),
+        (("--min-iou", "foreground=1.01"), 2),
+        (("--max-hd95", "-0.1"), 2),
+        (("--max-hd95", "inf"), 2),
+        (("--max-drop", "5"), 2),
+        (("--max-drop", "-0.1"), 2),
+        (("--max-drop", "nan"), 2),
+        (("--tolerance", "nan"), 2),
+        (("--tolerance", "inf"), 2),
+        (("--lesion-iou", "50"), 2),
+        (("--threshold", "nan"), 2),
+        (("--pred-threshold", "inf"), 2),
+        (("--seed", "-1"), 2),
         (("--min-dice", "0.1", "--gate-on", "best"), 2),
     ],
 )
 def test_gates_decide_the_exit_code(folders: Path, arguments: tuple[str, ...], code: int, evaluate: Run) -> None:
     assert evaluate(*arguments) == code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "share"),
+    [(("--min-dice", "85"), "0.85"), (("--max-drop", "2"), "0.02"), (("--lesion-iou", "10"), "0.1")],
+)
+def test_a_percentage_is_answered_with_the_share_that_works(
+    evaluate: Run, capsys: pytest.CaptureFixture[str], arguments: tuple[str, str], share: str
+) -> None:
+    assert evaluate(*arguments) == 2
+    assert f"expected a share from 0 to 1; did you mean {share}?" in capsys.readouterr().err
+    assert evaluate(arguments[0], share) in {0, 8}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--min-dice", "polyp=0.6"),
+        ("--baseline", "bad.json"),
+        ("--by", "empty.csv"),
+        ("--group", "empty.csv"),
+        ("--by", "twice.csv"),
+        ("--images", "nowhere"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_is_scored(
+    folders: Path, evaluate: Run, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, str]
+) -> None:
+    (folders / "bad.json").write_text('{"schema": 1, "summary": 5, "headline": "x", "policy": {}, "cases": []}')
+    (folders / "empty.csv").write_text("")
+    (folders / "twice.csv").write_text("case,site\na,1\nb,1\na,2\n")
+    monkeypatch.chdir(folders)
+    monkeypatch.setattr("guidino_cli.evaluation.evaluator.score_cases", lambda *_, **__: pytest.fail("was scored"))
+    assert evaluate(*arguments) in {2, 3}
 
 
 def test_all_files_are_written_before_a_gate_fails(folders: Path, evaluate: Run) -> None:
@@ -161,6 +209,50 @@ def test_a_baseline_mean_that_is_no_number_never_passes(folders: Path, evaluate:
     content["summary"][0]["mean"] = "VALUE"
     path.write_text(json.dumps(content).replace('"VALUE"', value), encoding="utf-8")
     assert evaluate("--metrics", "dice", "--baseline", folders / "old") == code
+
+
+_GOOD = {
+    "schema": 1,
+    "headline": "foreground",
+    "summary": [{"target": "foreground", "metric": "dice", "mean": 0.5}],
+    "policy": {},
+    "cases": [{"case": "a"}],
+}
+
+
+_WRONG_TYPES = [
+    _GOOD | {key: bad}
+    for key in ("headline", "summary", "policy", "cases")
+    for bad in (5, None, [1], {"a": 1})
+    if not (key == "policy" and isinstance(bad, dict))
+]
+_WRONG_ROWS = [
+    _GOOD | {"summary": [{"target": "foreground"}]},
+    _GOOD | {"summary": [{"target": "foreground", "metric": ["dice"], "mean": 1}]},
+    _GOOD | {"summary": [{"target": "foreground", "metric": "unknown", "mean": 1}]},
+    _GOOD | {"cases": [{"case": 7}]},
+]
+_MISSING = [{name: _GOOD[name] for name in _GOOD if name != key} for key in _GOOD if key != "schema"]
+_MALFORMED = [json.dumps(content) for content in [*_WRONG_TYPES, *_WRONG_ROWS, *_MISSING]]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", '"report"', "[" * 100_000, *_MALFORMED])
+def test_a_malformed_baseline_is_named_before_scoring(
+    folders: Path, evaluate: Run, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    (folders / "old.json").write_text(text)
+    assert evaluate("--baseline", folders / "old.json") == 3
+    printed = capsys.readouterr()
+    assert "old.json" in printed.err
+    assert printed.err.count("\n") == 1
+    assert not (folders / "report").exists()
+
+
+def test_an_unusual_but_valid_baseline_is_compared_and_the_report_kept(folders: Path, evaluate: Run) -> None:
+    content = _GOOD | {"settings": [1, 2], "definitions": "none", "policy": {"name": ["guidino"]}}
+    (folders / "old.json").write_text(json.dumps(content))
+    assert evaluate("--baseline", folders / "old.json") == 8
+    assert report(folders)["gates"][0]["passed"] is False
 
 
 def test_an_unchanged_result_passes_a_drop_of_zero(folders: Path, evaluate: Run) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from guidino_cli import __version__
+from guidino_cli.evaluation.baseline import scoring_settings
 from guidino_cli.evaluation.cases import Pairing
-from guidino_cli.evaluation.gates import GateResult, scoring_settings
+from guidino_cli.evaluation.gates import GateResult
 from guidino_cli.evaluation.report.provenance import Provenance
 from guidino_cli.evaluation.report.text import DEFINITIONS
 from guidino_cli.evaluation.summary import (
