@@ -1,4 +1,4 @@
-"""CSV tables as text with a heading line, as programs and spreadsheets write them."""
+"""CSV tables as text with a heading line, as programs and spreadsheets write them; no cell is run as a formula."""
 
 import codecs
 import csv
@@ -9,6 +9,8 @@ from pathlib import Path
 from guidino_cli.errors import DataError
 
 _DELIMITERS = (",", ";", "\t")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""Beginnings of a cell that spreadsheets take for a formula, which may run programs: file names may hold anything."""
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -16,10 +18,11 @@ def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Headings, and rows by heading; a cell that a row lacks is "".
 
     Commas, semicolons and tabs separate cells, whichever the heading line has; the text is UTF-8 or UTF-16, and a byte
-    order mark is skipped.
+    order mark is skipped. A single quote before a formula is taken away, see `to_csv`.
 
     Raises:
-        DataError: The file cannot be read, is not such text, a heading comes twice, or a row has too many cells.
+        DataError: The file cannot be read, is empty (0 bytes) or not such text, a heading comes twice, or a row has too
+            many cells.
     """
     rows = read_rows(path)
     if not rows:
@@ -52,7 +55,7 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
         delimiter, text = first[-1], "\n" + text.partition("\n")[2]
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        return [(reader.line_num, cells) for cells in reader if cells]
+        return [(reader.line_num, [_read_cell(cell) for cell in cells]) for cells in reader if cells]
     except csv.Error as error:
         raise DataError(f"{path}: not a CSV ({error})") from error
 
@@ -68,6 +71,8 @@ def _read_text(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    if not content:
+        raise DataError(f"{path}: is empty (0 bytes), expected a CSV with a heading line")
     encoding = "utf-16" if content.startswith(_UTF_16) else "utf-8-sig"
     try:
         return content.decode(encoding)
@@ -79,9 +84,35 @@ def _read_text(path: Path) -> str:
 
 
 def to_csv(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """CSV text with LF line endings."""
+    """CSV text with LF line endings.
+
+    A text that begins with = + - @ or white space, as a formula does, gets a single quote before it; numbers do not.
+    `read_csv` takes it away.
+    """
+    return "".join(_write_row(row) for row in (headings, *rows))
+
+
+def _write_row(row: Sequence[object]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(headings)
-    writer.writerows(rows)
-    return text.getvalue()
+    # csv quotes a carriage return only where it belongs to the end of a line.
+    csv.writer(text, lineterminator="\r\n").writerow([_write_cell(cell) for cell in row])
+    return text.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _write_cell(cell: object) -> object:
+    if isinstance(cell, str) and cell.lstrip("'").startswith(_FORMULA_STARTS) and not _is_number(cell):
+        return f"'{cell}"
+    return cell
+
+
+def _read_cell(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA_STARTS) else cell
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    # Python takes digits joined by underscores and numbers in white space, too.
+    return text.strip() == text and "_" not in text

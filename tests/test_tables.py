@@ -1,9 +1,12 @@
 """CSV tables."""
 
+import csv
+import io
 from pathlib import Path
 
 import pytest
 
+import guidino_cli
 from guidino_cli.errors import DataError
 from guidino_cli.tables import path_of_cell, read_csv, to_csv
 
@@ -32,9 +35,10 @@ def test_a_file_that_is_no_table_is_an_error(tmp_path: Path, content: bytes | No
         read_csv(tmp_path / "t.csv")
 
 
-def test_an_empty_file_has_no_headings(tmp_path: Path) -> None:
+def test_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
     (tmp_path / "t.csv").touch()
-    assert read_csv(tmp_path / "t.csv") == ([], [])
+    with pytest.raises(DataError, match=r"t.csv: is empty \(0 bytes\)"):
+        read_csv(tmp_path / "t.csv")
 
 
 @pytest.mark.parametrize(
@@ -73,3 +77,42 @@ def test_a_backslash_that_is_part_of_a_name_is_kept(tmp_path: Path) -> None:
     (tmp_path / "a\\b.png").touch()
     assert path_of_cell(tmp_path, "a\\b.png") == tmp_path / "a\\b.png"
     assert path_of_cell(tmp_path, "c\\d.png") == tmp_path / "c" / "d.png"
+
+
+_FORMULAS = [
+    "=1+1",
+    "=cmd|' /C calc'!A0",
+    "+a",
+    "-a.png",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "-2+3",
+    "-1_0",
+    "＝1",
+    "'=1",
+    "''@",
+]
+
+
+@pytest.mark.parametrize("cell", _FORMULAS)
+def test_a_cell_that_a_spreadsheet_would_compute_gets_a_quote_and_loses_it_again(tmp_path: Path, cell: str) -> None:
+    text = to_csv(["name"], [[cell]])
+    assert [row[0] for row in csv.reader(io.StringIO(text, newline=""))] == ["name", f"'{cell}"]
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8", newline="")
+    assert read_csv(tmp_path / "t.csv") == (["name"], [{"name": cell}])
+
+
+@pytest.mark.parametrize("cell", ["-0.5", "-1e-05", "+3", "-inf", "a=b", "'tis", "", "-"])
+def test_numbers_and_other_texts_stay_as_they_are(tmp_path: Path, cell: str) -> None:
+    written = to_csv(["a", "b"], [[cell, -0.5]]).splitlines()[1]
+    assert written == (f"{cell},-0.5" if cell != "-" else "'-,-0.5")
+    (tmp_path / "t.csv").write_text(to_csv(["a", "b"], [[cell, -0.5]]), encoding="utf-8")
+    assert read_csv(tmp_path / "t.csv")[1] == [{"a": cell, "b": "-0.5"}]
+
+
+def test_no_other_module_writes_csv() -> None:
+    package = Path(guidino_cli.__file__).parent
+    found = {path: path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
+    writers = [path for path, text in found.items() if "csv.writer(" in text or "DictWriter" in text]
+    assert [path.relative_to(package).as_posix() for path in writers] == ["tables.py"]

@@ -1,8 +1,6 @@
 """`guidino models`: list the segmenters with sizes, papers and guide places, or describe and measure some."""
 
-import csv
 import inspect
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,6 +14,7 @@ from guidino_cli.errors import ConfigError, DependencyError, unknown_name
 from guidino_cli.models.segmenters.registry import SEGMENTER_INFO, SEGMENTERS
 from guidino_cli.progress import log_info, progress_bar
 from guidino_cli.registry import find
+from guidino_cli.tables import to_csv
 
 _NOTES = """\
 trained, total: parameters in millions with two classes; total includes the backbone.
@@ -175,8 +174,5 @@ def _format_size(row: dict[str, Any]) -> str:
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({**row, "guide_at": " ".join(row["guide_at"])} for row in rows)
-    return text.getvalue()
+    lines = ({**row, "guide_at": " ".join(row["guide_at"])} for row in rows)
+    return to_csv(list(rows[0]), [list(line.values()) for line in lines])

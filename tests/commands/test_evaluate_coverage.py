@@ -120,3 +120,31 @@ def test_compare_keeps_the_cases_that_all_sets_predict(
     assert "predictions: gate predictions without a truth = 0: 2 FAIL" in capsys.readouterr().err
     (folders / "other" / "b.png").unlink()
     assert run(*sets, "--only-predicted") == 3
+
+
+def test_names_that_a_spreadsheet_would_compute_are_quoted_in_tables_and_read_back(
+    run: Run, mask_folders: Callable[..., Path], read_rows: Callable[[Path], list[dict[str, str]]]
+) -> None:
+    case = "=HYPERLINK(1)"
+    folders = mask_folders(predictions={case: SQUARE, "b": MOVED}, truth={case: SQUARE, "b": SQUARE})
+    assert evaluate(run, folders, "--classes", "background,@polyp") == 0
+    rows = {row["case"]: row for row in read_rows(folders / "report" / "per_case.csv")}
+    assert set(rows) == {f"'{case}", "b"}
+    assert rows["b"]["target"] == "'@polyp"
+    assert report(folders)["cases"][0]["case"] == case
+    (folders / "report").rename(folders / "old")
+    table = folders / "old" / "per_case.csv"
+    assert evaluate(run, folders, "--classes", "background,@polyp", "--by", f"{table}:status") == 0
+    assert report(folders)["strata"]["ok"][0]["total"] == 2
+    assert evaluate(run, folders, "--classes", "background,@polyp", "--baseline", str(folders / "old")) == 0
+
+
+def test_a_file_name_that_is_not_utf_8_is_scored_and_written_with_an_escape(
+    run: Run, mask_folders: Callable[..., Path]
+) -> None:
+    folders = mask_folders(predictions={"a": SQUARE}, truth={"a": SQUARE})
+    for side in ("predictions", "truth"):
+        (folders / side / "a.png").rename(folders / side / "caf\udce9.png")
+    assert evaluate(run, folders) == 0
+    assert report(folders)["cases"][0]["case"] == "caf\udce9"
+    assert "caf\\udce9" in (folders / "report" / "per_case.csv").read_text(encoding="utf-8")

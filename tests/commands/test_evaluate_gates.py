@@ -249,7 +249,7 @@ def test_a_malformed_baseline_is_named_before_scoring(
 
 
 def test_an_unusual_but_valid_baseline_is_compared_and_the_report_kept(folders: Path, evaluate: Run) -> None:
-    content = _GOOD | {"settings": [1, 2], "definitions": "none", "policy": {"name": ["guidino"]}}
+    content = _GOOD | {"settings": {"binary": [1]}, "definitions": "none", "policy": {"name": ["guidino"]}}
     (folders / "old.json").write_text(json.dumps(content))
     assert evaluate("--baseline", folders / "old.json") == 8
     assert report(folders)["gates"][0]["passed"] is False

@@ -43,7 +43,8 @@ def test_a_table_of_two_columns_needs_no_name(tmp_path: Path) -> None:
         ("case,site,age\na,X,3\n", ":scanner", "has no column scanner; it has site, age"),
         ("name,site\na,X\n", "", "found the columns name, site, expected case"),
         ("case,site\nz,X\n", "", "no value for a"),
-        ("", "", "found the columns none, expected case"),
+        ("", "", r"meta.csv: is empty \(0 bytes\)"),
+        ("case,site\na,X\na,Y\n", "", "has two values for a, X and Y"),
     ],
 )
 def test_an_unsuitable_table_is_an_error_with_its_columns(

@@ -1,7 +1,5 @@
 """The runs of a set, which differ in seed or fold, and their results in `runs.json` and `runs.csv`."""
 
-import csv
-import io
 import json
 import re
 import statistics
@@ -14,6 +12,7 @@ from guidino_cli.commands.runs.result import RunResult, read_result
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import write_text
 from guidino_cli.json_files import read_json_object, require_type
+from guidino_cli.tables import to_csv
 
 SET_FILE, SETTINGS_FILE = "runs.json", "settings.yaml"
 
@@ -117,13 +116,12 @@ def summarize_scores(rows: Sequence[RunSetRow]) -> dict[str, float | int | None]
 
 def save_run_set(out: Path, plan: RunSetPlan, rows: Sequence[RunSetRow]) -> None:
     """Write `runs.csv` and, last, `runs.json`."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["run", plan.over, "exit_code", "val_dice", "epoch", "epochs", "seconds"])
+    lines = []
     for row in rows:
         result = [""] * 4 if row.result is None else list(asdict(row.result).values())
-        writer.writerow([row.run, row.value, "" if row.exit_code is None else row.exit_code, *result])
-    write_text(out / TABLE_FILE, table.getvalue())
+        lines.append([row.run, row.value, "" if row.exit_code is None else row.exit_code, *result])
+    headings = ["run", plan.over, "exit_code", "val_dice", "epoch", "epochs", "seconds"]
+    write_text(out / TABLE_FILE, to_csv(headings, lines))
     content = {
         "format": _FORMAT,
         **asdict(plan),

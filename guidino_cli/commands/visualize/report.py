@@ -1,7 +1,5 @@
 """Scores of guides, and their output on the terminal, in `guides.csv` and in `guides.json`."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +7,7 @@ from math import isfinite, isnan
 from statistics import mean, median
 from typing import Any
 
-from guidino_cli import __version__
+from guidino_cli import __version__, tables
 from guidino_cli.commands.visualize.inference import GuideResult
 from guidino_cli.engine.guides.scores import MapScore, MapScoreAccumulator
 
@@ -164,18 +162,17 @@ def print_report(report: GuideReport) -> None:
 
 def to_csv(report: GuideReport) -> str:
     """One line per map and image; a cell is empty where a score is undefined."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     other = ["auroc_before"] if report.other_accumulators else []
     columns = [f"iou_{value:g}" for value in report.thresholds]
-    writer.writerow(["name", "image", "map", "auroc", *other, *columns, "foreground", "low", "mean", "high", "dice"])
+    headings = ["name", "image", "map", "auroc", *other, *columns, "foreground", "low", "mean", "high", "dice"]
+    lines = []
     for row in report.rows:
         score = row.score
         other_auroc = [row.other_auroc] if other else []
         values = [score.auroc, *other_auroc, *row.iou, score.foreground, score.low, score.mean, score.high, row.dice]
         cells = ["" if isnan(value) else f"{value:.6g}" for value in values]
-        writer.writerow([row.name, row.image, score.map, *cells])
-    return text.getvalue()
+        lines.append([row.name, row.image, score.map, *cells])
+    return tables.to_csv(headings, lines)
 
 
 def to_json(report: GuideReport) -> str:

@@ -1,7 +1,5 @@
 """Files of a run folder: settings, `run.json`, state and history."""
 
-import csv
-import io
 import json
 import platform
 import shutil
@@ -25,6 +23,7 @@ from guidino_cli.models.backbones.spec import BackboneSpec, describe_backbone
 from guidino_cli.models.backbones.vit import InputNormalizer
 from guidino_cli.models.base import Backbone
 from guidino_cli.models.composed import Model
+from guidino_cli.tables import to_csv
 
 
 def run_facts(model: Model, *, classes: list[str], data: Path) -> dict[str, Any]:
@@ -149,11 +148,8 @@ class RunFolder(StateFolder):
         """Write the epochs as JSON lines and as CSV."""
         write_history(self.path / "history.jsonl", history)
         names = list(dict.fromkeys(name for row in history for name in row))
-        table = io.StringIO()
-        writer = csv.DictWriter(table, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
-        write_text(self.path / "history.csv", table.getvalue())
+        rows = ([row.get(name, "") for name in names] for row in history)
+        write_text(self.path / "history.csv", to_csv(names, rows))
 
 
 def with_data_root(config: RunConfig, root: Path) -> RunConfig:
