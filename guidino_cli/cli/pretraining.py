@@ -22,11 +22,14 @@ def pretrain(
         "backbone"
     ),
     preset: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--preset", "-p", help="meddinov3 (GPUs, days), small (one machine), tiny (distillation), or a YAML file."
+            "--preset",
+            "-p",
+            help="meddinov3 (GPUs, days), small (one machine), tiny (distillation), or a YAML file. "
+            "[default: meddinov3]",
         ),
-    ] = "meddinov3",
+    ] = None,
     distill_from: Annotated[
         str | None,
         typer.Option(metavar="TEACHER", help="Distil from a frozen network: embedded, a folder or a hub id."),
@@ -54,9 +57,14 @@ def pretrain(
     if distill_from is not None:
         # First, so that --set can still change the options of the teacher.
         overrides = [teacher_setting(distill_from), *(overrides or [])]
+    if resume and overwrite:
+        from guidino_cli.commands.runs.resuming import CONTRADICTION
+
+        raise ConfigError(CONTRADICTION)
     if not resume:
         from guidino_cli.pretrain_config import load_pretrain_preset
 
+        preset = preset or "meddinov3"
         # Report typos before torch is imported, which takes seconds.
         load_pretrain_preset(preset, overrides or [])
     chosen: dict[str, OptionValue] = {"out": out, "preset": preset, "set": overrides, "seed": seed}

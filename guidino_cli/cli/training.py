@@ -53,6 +53,10 @@ def lora_tune(
 
 def _launch(name: str, options: TrainOptions, *, base_run: Path | None) -> bool:
     """Run the command in child processes, for a set of runs or for several devices; whether that was requested."""
+    if options.resume:
+        from guidino_cli.commands.runs.resuming import require_resumable
+
+        require_resumable(options, base_run=base_run)
     resumes_set = options.resume and options.out is not None and (options.out / "runs.json").is_file()
     if options.seeds is not None or options.folds is not None or resumes_set:
         from guidino_cli.commands.run_sets import run as run_set

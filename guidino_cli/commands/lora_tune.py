@@ -31,6 +31,10 @@ def run(run_path: Path | None, options: LoraTuneOptions) -> None:
     base_run: BaseRun | None = None
     if resolved.resume:
         folder, config = load_resumable_run(resolved)
+        if config.model.lora is None:
+            raise ConfigError(
+                f"{folder.path}: its backbone is not adapted by LoRA; resume it with `guidino train --resume`"
+            )
     else:
         folder, config, base_run = _new_run(run_path, resolved)
         folder.require_empty(overwrite=resolved.overwrite or resolved.dry_run)

@@ -52,7 +52,7 @@ def run(
     *,
     images: Path | None,
     out: Path,
-    preset: str,
+    preset: str | None,
     overrides: Sequence[str] = (),
     seed: int | None = None,
     device: str | None = None,
@@ -64,9 +64,9 @@ def run(
     """Pretrain a backbone, or resume a run."""
     folder = PretrainFolder(out)
     if resume:
-        config = _require_same_settings(folder, overrides, seed)
+        config = _require_same_settings(folder, preset, overrides, seed)
     else:
-        config = load_pretrain_preset(preset, [*overrides, *([] if seed is None else [f"seed={seed}"])])
+        config = load_pretrain_preset(str(preset), [*overrides, *([] if seed is None else [f"seed={seed}"])])
         folder.require_empty(overwrite=overwrite or dry_run)
     image_folder = _resolve_images(images, folder, resume=resume)
     paths = find_unlabelled_images(image_folder)
@@ -109,9 +109,17 @@ def _fit(folder: PretrainFolder, trainer: Pretrainer, student: Student) -> None:
         run_on_main_process(lambda: _finish(folder, trainer, student))
 
 
-def _require_same_settings(folder: PretrainFolder, overrides: Sequence[str], seed: int | None) -> PretrainConfig:
+def _require_same_settings(
+    folder: PretrainFolder, preset: str | None, overrides: Sequence[str], seed: int | None
+) -> PretrainConfig:
     """Settings of a run that is resumed; `ConfigError` if others are requested."""
     config = folder.config()
+    given = [*overrides, *([] if seed is None else [f"seed={seed}"])]
+    if preset is not None and load_pretrain_preset(preset, given) != config:
+        raise ConfigError(
+            f"{folder.path}: --resume continues with the run's own settings, which differ from preset {preset}; leave "
+            "out --preset, or give all --set that the run was started with"
+        )
     requested = override_pretrain_config(config, overrides)
     if requested != config or (seed is not None and seed != config.seed):
         raise ConfigError(f"{folder.path}: --resume continues with the run's own settings; leave out --set and --seed")

@@ -98,6 +98,12 @@ def test_resume_refuses_other_settings_and_other_images(
     other = guidino("pretrain", "--resume", "-o", made / "backbone", "--set", "dino.koleo=1", "--device", "cpu")
     assert other.code == 2
     assert "leave out --set" in other.stderr
+    preset = guidino("pretrain", "--resume", "-o", made / "backbone", "--preset", "small", "--device", "cpu")
+    assert preset.code == 2
+    assert "which differ from preset small; leave out --preset" in preset.stderr
+    both = guidino("pretrain", "--resume", "--overwrite", "-o", made / "backbone", "--device", "cpu")
+    assert both.code == 2
+    assert "--overwrite starts it again" in both.stderr
     end = guidino("pretrain", _folder(tmp_path, count=5), "--resume", "-o", made / "backbone", "--device", "cpu")
     assert end.code == 3
     assert "6 then, 5 now" in end.stderr
@@ -109,7 +115,7 @@ def test_a_finished_run_without_its_history_can_be_resumed(
     run = tmp_path / "again"
     copytree(made / "backbone", run)
     (run / "history.jsonl").unlink()
-    end = guidino("pretrain", "--resume", "-o", run, "--device", "cpu")
+    end = guidino("pretrain", "--resume", "-o", run, "-p", made / "tiny.yaml", "--device", "cpu")
     assert end.code == 0, end.stderr
     assert (run / "model.safetensors").read_bytes() == (made / "backbone" / "model.safetensors").read_bytes()
     assert json.loads((run / "pretraining.json").read_text())["result"]["steps"] == 4

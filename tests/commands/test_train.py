@@ -384,6 +384,12 @@ def test_resuming_with_another_preset_is_refused(train, guidino, run: Path, pres
     assert outcome.code == 2
     assert "leave out --preset" in _one_line(outcome.stderr)
     assert guidino("train", "--resume", "-o", run, "--preset", preset).code == 0
+    outcome = guidino("train", "--resume", "--overwrite", "-o", run)
+    assert outcome.code == 2
+    assert "--overwrite starts it again" in _one_line(outcome.stderr)
+    outcome = guidino("lora-tune", "--resume", "-o", run)
+    assert outcome.code == 2
+    assert "is not adapted by LoRA; resume it with `guidino train --resume`" in _one_line(outcome.stderr)
 
 
 def test_a_dry_run_finds_a_missing_image(train, tmp_path: Path) -> None:

@@ -1,0 +1,68 @@
+"""Options that a resumed run would ignore are refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guidino_cli.commands.runs.resuming import require_resumable
+from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.files import file_sha256
+from guidino_cli.options.training import LoraTuneOptions, TrainOptions
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run in `run`, tuned from `base` on the data in `data`."""
+    for name in ("run", "base/best", "data"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "data" / "cases.json").write_text("{}")
+    (tmp_path / "base" / "best" / "model.safetensors").write_bytes(b"weights")
+    facts = {
+        "data": {"sha256": file_sha256(tmp_path / "data" / "cases.json")},
+        "origin": {"run": "base", "sha256": file_sha256(tmp_path / "base" / "best" / "model.safetensors")},
+    }
+    (tmp_path / "run" / "run.json").write_text(json.dumps(facts))
+    (tmp_path / "run" / "config.yaml").touch()
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"overwrite": True}, "--resume continues what is in -o, --overwrite starts it again"),
+        ({"seeds": "3"}, "--seeds 3: .*run is one run and no set of runs"),
+        ({"folds": "5"}, "--folds 5: .*run is one run and no set of runs"),
+    ],
+)
+def test_options_of_another_kind_of_start_are_refused(run: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        require_resumable(TrainOptions(out=run, resume=True, **options), base_run=None)
+
+
+@pytest.mark.parametrize("name", ["data", "data/cases.json"])
+def test_other_data_are_refused_and_moved_data_are_not(run: Path, tmp_path: Path, name: str) -> None:
+    options = TrainOptions(out=run, resume=True, data=tmp_path / name)
+    require_resumable(options, base_run=None)
+    (tmp_path / "data" / "cases.json").write_text("[]")
+    with pytest.raises(DataError, match="has changed since the run started, or is not its data"):
+        require_resumable(options, base_run=None)
+
+
+def test_another_run_to_tune_from_is_refused(run: Path, tmp_path: Path) -> None:
+    options = LoraTuneOptions(out=run, resume=True)
+    require_resumable(options, base_run=tmp_path / "base")
+    (tmp_path / "base" / "best" / "model.safetensors").write_bytes(b"others")
+    with pytest.raises(ConfigError, match=r"did not start from .*base as it is now, but from base; .*leave out RUN"):
+        require_resumable(options, base_run=tmp_path / "base")
+
+
+def test_a_run_from_a_preset_did_not_start_from_a_run(run: Path, tmp_path: Path) -> None:
+    (run / "run.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"did not start from .*base as it is now; to resume it, leave out RUN"):
+        require_resumable(LoraTuneOptions(out=run, resume=True), base_run=tmp_path / "base")
+
+
+def test_a_set_of_runs_may_get_further_seeds(tmp_path: Path) -> None:
+    require_resumable(TrainOptions(out=tmp_path, resume=True, seeds="5"), base_run=None)
