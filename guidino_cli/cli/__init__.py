@@ -9,9 +9,9 @@ import typer
 
 from guidino_cli import __version__
 from guidino_cli.cli import data, prediction, pretraining, scoring, tools, training
-from guidino_cli.cli.usage import SettingsCommand
+from guidino_cli.cli.usage import SettingsCommand, UsageError, describe_usage_error, is_help
 from guidino_cli.cli.workers import exit_immediately, is_worker_process
-from guidino_cli.errors import EXIT_CODES, as_user_error, to_one_line
+from guidino_cli.errors import EXIT_CODES, ConfigError, as_user_error, to_one_line
 from guidino_cli.processes import die_with_parent
 
 _HELP = """Segment medical images, guided by a frozen vision foundation model.
@@ -74,13 +74,20 @@ def _run() -> None:
     """Run the command line; output that nobody reads any more (`| head`) ends it with 141, as SIGPIPE does."""
     try:
         try:
-            app(prog_name="guidino")
+            # In standalone mode, usage errors would be printed on several lines.
+            code = app(prog_name="guidino", standalone_mode=False)
+        except UsageError as error:
+            if is_help(error):
+                error.show()
+                sys.exit(2)
+            raise ConfigError(describe_usage_error(error)) from error
         except SystemExit as stop:
             # typer answers a closed pipe with exit code 1, which is that of a bug.
             if isinstance(stop.__context__, BrokenPipeError):
                 raise stop.__context__ from None
-            sys.stdout.flush()
             raise
+        sys.stdout.flush()
+        sys.exit(code or 0)
     except BrokenPipeError:
         _discard_output()
         sys.exit(_BROKEN_PIPE)

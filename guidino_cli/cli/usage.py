@@ -1,4 +1,4 @@
-"""Usage errors of commands with `--set`: settings typed as options or arguments are answered with the right form."""
+"""Usage errors in one line; settings typed as options or arguments are answered with the right form of `--set`."""
 
 import shlex
 from collections.abc import Collection, Sequence
@@ -6,12 +6,35 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import typer
 from typer.core import TyperCommand
 
 from guidino_cli.errors import ConfigError
 
+UsageError: Any = typer.BadParameter.__base__
+"""What typer raises for a command line that it cannot parse; it has no public name."""
+
 # The section meant by a name that several sections have, such as batch_size.
 _PREFERRED_SECTION = {"predict": "predict.", "tune-post": "predict.", "visualize-guide": "predict."}
+
+
+def is_help(error: Any) -> bool:
+    """Whether a usage error is the help text that a group of commands shows without arguments."""
+    return error.ctx is not None and error.format_message() == error.ctx.get_help()
+
+
+def describe_usage_error(error: Any) -> str:
+    """One line: what is missing with its meaning, or what cannot be understood, and where to read more."""
+    context, parameter = error.ctx, getattr(error, "param", None)
+    command = "guidino" if context is None else context.command_path
+    message = " ".join(error.format_message().split()).rstrip(".")
+    if message.startswith("Missing ") and parameter is not None:
+        name = "/".join(reversed(parameter.opts)) if parameter.param_type_name == "option" else parameter.metavar
+        meaning = " ".join((parameter.help or "").split()).rstrip(".")
+        message = f"{name} is missing" + (f": {meaning[:1].lower()}{meaning[1:]}" if meaning else "")
+    else:
+        message = message[:1].lower() + message[1:]
+    return f"{message}; see `{command} --help`"
 
 
 class SettingsCommand(TyperCommand):

@@ -96,7 +96,7 @@ def describe_other_volumes(folder: Path) -> str:
     """Name the volumes of other formats in a folder and below, by kind, with what to do; "" if there are none."""
     names: dict[str, list[str]] = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.startswith(".") and not is_volume(path) and (kind := _other_kind(path)):
+        if path.is_file() and not path.name.startswith(".") and not is_volume(path) and (kind := other_kind(path)):
             names.setdefault(kind, []).append(path.relative_to(folder).as_posix())
     counts = Counter({kind: len(found) for kind, found in names.items()})
     kinds = ", ".join(
@@ -107,7 +107,7 @@ def describe_other_volumes(folder: Path) -> str:
     return f"{kinds}: convert them to NIfTI first{tool}" if kinds else ""
 
 
-def _other_kind(path: Path) -> str | None:
+def other_kind(path: Path) -> str | None:
     """Format of a volume that is not NIfTI, by its suffix or, for DICOM, by its first bytes; None for other files."""
     if kind := _KINDS.get(path.suffix.lower()):
         return kind

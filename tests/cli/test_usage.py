@@ -90,3 +90,34 @@ def _expect_line(outcome, message: str) -> None:
     assert outcome.stdout == ""
     assert outcome.stderr.count("\n") == 1
     assert re.search(message, outcome.stderr), outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("predict RUN x.png", "-o/--out is missing: folder for the masks; see `guidino predict --help`"),
+        (
+            "predict RUN",
+            "IMAGES is missing: images, folders of images, or a prepared DATA folder; see `guidino predict",
+        ),
+        ("evaluate", "PREDS is missing: folder of predicted masks, or one mask; see `guidino evaluate --help`"),
+        ("weights where", "NAME is missing: a name from `guidino weights list`"),
+        ("evaluate a b --tolerance abc", "invalid value for '--tolerance'"),
+        ("predict RUN x.png -o y --shard", "option '--shard' requires an argument"),
+        ("prepare a b", "got unexpected extra argument(s) (b); see `guidino prepare --help`"),
+        ("no-such-command", "no such command 'no-such-command'; see `guidino --help`"),
+    ],
+)
+def test_every_usage_error_is_one_line(argv: str, message: str, guidino) -> None:
+    outcome = guidino(*argv.split())
+    assert outcome.code == 2
+    assert outcome.stderr.startswith(f"guidino: {message}")
+    assert outcome.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("argv", [[], ["weights"]])
+def test_without_a_command_the_help_is_shown(argv: list[str], guidino) -> None:
+    outcome = guidino(*argv)
+    assert outcome.code == 2
+    assert outcome.stderr.startswith("Usage: guidino")
+    assert "Commands:" in outcome.stderr

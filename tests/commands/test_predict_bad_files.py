@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -144,3 +145,38 @@ def test_a_full_disk_ends_with_7(guidino: Callable[..., Any], images: Path, tmp_
     outcome = guidino("predict", RUN, images, "-o", tmp_path / "out", "--skip-existing")
     assert outcome.code == 7
     assert "predictions.jsonl: cannot be written (No space left on device)" in outcome.stderr
+
+
+def test_a_folder_of_volumes_is_answered_with_how_to_cut_slices(guidino: Callable[..., Any], tmp_path: Path) -> None:
+    volumes = tmp_path / "volumes"
+    volumes.mkdir()
+    content = np.random.default_rng(0).integers(0, 1000, (24, 24, 4)).astype(np.int16)
+    nibabel.Nifti1Image(content, np.diag([1, 1, 5, 1])).to_filename(volumes / "a.nii.gz")
+    for place in (volumes, volumes / "a.nii.gz"):
+        outcome = guidino("predict", RUN, place, "-o", tmp_path / "out")
+        assert outcome.code == 3
+        assert f"`guidino slices {volumes} -o SLICES`, for MR with `--window auto`" in outcome.stderr
+        assert "--recursive" in outcome.stderr
+    # The advice works.
+    slices = tmp_path / "slices"
+    assert guidino("slices", volumes, "-o", slices, "--window", "auto", "--size", "32").code == 0
+    assert guidino("predict", RUN, slices, "-o", tmp_path / "out", "--recursive").code == 0
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 4
+
+
+@pytest.mark.parametrize("name", ["x.dcm", "IM_0001"])
+def test_a_dicom_file_is_called_one(name: str, guidino: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(bytes(128) + b"DICM")
+    outcome = guidino("predict", RUN, tmp_path / name, "-o", tmp_path / "out")
+    assert outcome.code == 3
+    assert f"{name}: is a DICOM file; volumes are not predicted yet" in outcome.stderr
+    assert "convert them to NIfTI first (dcm2niix)" in outcome.stderr
+
+
+@pytest.mark.parametrize("part", ["best", "best/model.safetensors", "config.yaml"])
+def test_a_part_of_a_run_is_answered_with_the_run(
+    part: str, guidino: Callable[..., Any], images: Path, tmp_path: Path
+) -> None:
+    outcome = guidino("predict", RUN / part, images, "-o", tmp_path / "out")
+    assert outcome.code == 3
+    assert f"a part of a run; did you mean {RUN}?" in outcome.stderr

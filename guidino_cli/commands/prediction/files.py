@@ -1,6 +1,7 @@
 """Input images of `predict`, their distribution over processes, and the output files of each."""
 
 import os
+import shlex
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from guidino_cli.data.images import is_image, list_images, write_label_map, writ
 from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
 from guidino_cli.data.postprocess import PostprocessRule, postprocess_labels
 from guidino_cli.data.regions import RegionReader
+from guidino_cli.data.volumes import is_volume
 from guidino_cli.engine.prediction.predictor import Segmentation
 from guidino_cli.errors import DataError
 from guidino_cli.files import write_atomically
 from guidino_cli.options.parsing import parse_shard
 from guidino_cli.options.prediction import PredictOptions
 from guidino_cli.plots.panels import draw_outlines
+from guidino_cli.progress import pluralize
 from guidino_cli.types import width_by_height
 
 GUIDE_LEVELS = 65535
@@ -86,12 +89,41 @@ def _jobs_at(place: Path, split: str, *, recursive: bool) -> Iterator[Prediction
             found = True
             yield PredictionJob(os.path.splitext(path)[0], os.path.join(place, path))
         if not found:
+            if volumes := _describe_volumes(place):
+                raise DataError(f"{place}: {volumes}")
             where = "in this folder or below it" if recursive else "directly in this folder (--recursive looks below)"
             raise DataError(f"{place}: no images (PNG, JPEG, TIFF, BMP, GIF or WebP) {where}")
     elif place.is_file() and is_image(place):
         yield PredictionJob(place.stem, str(place))
     else:
-        raise DataError(f"{place}: " + ("not an image file" if place.exists() else "no such file or folder"))
+        raise DataError(f"{place}: {_describe_other(place)}")
+
+
+def _describe_other(place: Path) -> str:
+    """What something that is no image is."""
+    if not place.exists():
+        return "no such file or folder"
+    return _describe_volumes(place) or "not an image file (PNG, JPEG, TIFF, BMP, GIF or WebP)"
+
+
+def _describe_volumes(place: Path) -> str:
+    """Say that volumes are not predicted, and how to cut a file or the files of a folder into images; "" for others."""
+    from guidino_cli.preparation.volume_kinds import describe_other_volumes, other_kind
+
+    cutting = shlex.join(["guidino", "slices", str(place if place.is_dir() else place.parent), "-o", "SLICES"])
+    advice = (
+        f"are not predicted yet: cut them into images (`{cutting}`, for MR with `--window auto`) and predict SLICES "
+        "with --recursive"
+    )
+    if place.is_file():
+        kind = "NIfTI" if is_volume(place) else other_kind(place)
+        convert = "; convert them to NIfTI first" + (" (dcm2niix)" if kind == "DICOM" else "")
+        return f"is a {kind} file; volumes {advice}{'' if kind == 'NIfTI' else convert}" if kind else ""
+    count = sum(is_volume(path) for path in place.rglob("*"))
+    if count:
+        return f"holds {pluralize(count, 'NIfTI file')}; volumes {advice}"
+    others = describe_other_volumes(place)
+    return f"holds volumes, {others}; volumes {advice}" if others else ""
 
 
 def _real_path(path: str) -> str:

@@ -16,6 +16,8 @@ def read_run_config(path: Path) -> RunConfig:
     if not (path / "config.yaml").is_file():
         if runs := _runs_in(path):
             raise DataError(_describe_run_set(path, runs))
+        if (run := _run_around(path)) is not None:
+            raise DataError(f"{path}: a part of a run; did you mean {run}?")
         raise DataError(f"{path}: {_describe_folder(path)}; give the folder that `guidino train -o` wrote")
     return load_config(path / "config.yaml")
 
@@ -32,6 +34,13 @@ def resolve_run_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
     _require_prediction_settings(path, overrides)
     require_same_model(path, trained.model, config.model)
     return config
+
+
+def _run_around(path: Path) -> Path | None:
+    """The run folder that a file or folder such as RUN/best or RUN/best/model.safetensors is a part of."""
+    if not path.exists():
+        return None
+    return next((folder for folder in path.parents[:3] if (folder / "config.yaml").is_file()), None)
 
 
 def _runs_in(path: Path) -> list[Path]:
