@@ -125,3 +125,10 @@ def anchors(page: Path) -> frozenset[str]:
     """The anchors that GitHub gives the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", read(page), re.M)
     return frozenset(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings)
+
+
+def test_the_readme_counts_the_networks() -> None:
+    from guidino_cli.models.segmenters.registry import SEGMENTER_INFO
+
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"nnWNet, U-Net, or one of {len(SEGMENTER_INFO) - 2} others" in readme

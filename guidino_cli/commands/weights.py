@@ -16,6 +16,7 @@ from guidino_cli.models.pretrained.catalogue import (
     EMBEDDED_LICENCE,
     KNOWN_WEIGHTS,
     LICENCE_PAGES,
+    default_size,
     find_by_size,
     identify_weights,
 )
@@ -167,7 +168,7 @@ def _resolve_part(backbone: str, options: dict[str, Any]) -> str:
         return str(options["weights"])
     if backbone not in {item.backbone for item in KNOWN_WEIGHTS}:
         raise ConfigError(f"backbone {backbone} has no default weights; pass a folder, file or hub id")
-    return find_by_size(backbone, options.get("size") or "small").repository
+    return find_by_size(backbone, options.get("size") or default_size(backbone)).repository
 
 
 def locate_source(source: str) -> WeightsLocation | None:

@@ -47,6 +47,10 @@ def run_verify(name: str, *, image: Path | None, offline: bool) -> None:
     if source in {EMBEDDED, TINY}:
         _verify_packaged(source)
         return
+    named = identify_weights(source)
+    if named is not None and named.backbone == "sam2":
+        _verify_sam2(source, offline=offline)
+        return
     loaded = load_network(source, family=None, offline=offline)
     files = file_hashes(loaded.path)
     print(f"{source}: {describe_network(loaded)}, every tensor placed")
@@ -67,6 +71,17 @@ def run_verify(name: str, *, image: Path | None, offline: bool) -> None:
     ]
     for verdict in verdicts or ["no known values to compare with: keep the lines above"]:
         print(verdict)
+
+
+def _verify_sam2(source: str, *, offline: bool) -> None:
+    """Load SAM 2's encoder strictly and print its hash; no features of it are known."""
+    from guidino_cli.models import build_backbone
+
+    backbone = build_backbone("sam2", {"weights": source, "adapters": 0}, offline=offline)
+    count = sum(parameter.numel() for parameter in backbone.parameters())
+    print(f"{source}: SAM 2's encoder, {count:,} parameters, every tensor placed")
+    print(f"weights SHA-256 {backbone.identity['sha256']}")
+    print("no known values to compare with: keep the lines above")
 
 
 def _verify_packaged(source: str) -> None:

@@ -30,12 +30,13 @@ class KnownWeights:
         backbone: Registered backbone that loads it.
         size: Value of `model.backbone.options.size`.
         repository: Hub id.
-        parameters: Number of parameters.
+        parameters: Number of parameters of the network that is used.
         licence: Key of `LICENCE_PAGES`.
         gated: Whether the hub requires the licence to be accepted first.
         file_sha256: First eight digits of the SHA-256 of Meta's own .pth file, "" if unknown.
         class_token: First five values of the normalised class token of COCO image 39769 at 224 x 224 pixels, as
             published with transformers' converter; () if unknown.
+        file_parameters: Number of parameters in the download, if it holds more than that network.
     """
 
     name: str
@@ -47,11 +48,12 @@ class KnownWeights:
     gated: bool = False
     file_sha256: str = ""
     class_token: tuple[float, ...] = ()
+    file_parameters: int = 0
 
     @property
     def download_bytes(self) -> int:
         """Size of the download: four bytes per parameter on the hub."""
-        return 4 * self.parameters
+        return 4 * (self.file_parameters or self.parameters)
 
 
 def _dinov3(size: str, stem: str, parameters: int, sha256: str, class_token: tuple[float, ...]) -> KnownWeights:
@@ -64,6 +66,13 @@ def _dinov3(size: str, stem: str, parameters: int, sha256: str, class_token: tup
 def _dinov2(size: str, stem: str, parameters: int) -> KnownWeights:
     name = f"dinov2-{stem.replace('with-registers', 'reg')}"
     return KnownWeights(name, "dinov2", size, f"facebook/dinov2-{stem}", parameters, "Apache-2.0")
+
+
+def _sam2(size: str, parameters: int, file_parameters: int) -> KnownWeights:
+    """SAM 2's image encoder, in a file with its decoder and memory; their sizes are in SAM 2's README."""
+    name = f"sam2-hiera-{size}"
+    repository = f"facebook/{name}"
+    return KnownWeights(name, "sam2", size, repository, parameters, "Apache-2.0", file_parameters=file_parameters)
 
 
 KNOWN_WEIGHTS = (
@@ -96,7 +105,16 @@ KNOWN_WEIGHTS = (
     _dinov2("base_reg", "with-registers-base", 86_583_552),
     _dinov2("large_reg", "with-registers-large", 304_372_736),
     _dinov2("giant_reg", "with-registers-giant", 1_136_486_912),
+    _sam2("tiny", 26_849_472, 38_900_000),
+    _sam2("small", 33_947_328, 46_000_000),
+    _sam2("base-plus", 68_675_712, 80_800_000),
+    _sam2("large", 212_149_296, 224_400_000),
 )  # fmt: skip
+
+
+def default_size(backbone: str) -> str:
+    """Size of a backbone's weights if none is given."""
+    return "large" if backbone == "sam2" else "small"
 
 
 def find_by_size(backbone: str, size: str) -> KnownWeights:

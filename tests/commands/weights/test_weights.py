@@ -106,6 +106,17 @@ def test_list_names_every_known_backbone_within_80_columns(guidino: Callable[...
     assert outcome.stdout.isascii()
 
 
+def test_the_weights_of_sam2_are_known(guidino: Callable[..., Any]) -> None:
+    lines = guidino("weights", "list").stdout.splitlines()
+    (large,) = [line.split() for line in lines if line.startswith("sam2-hiera-large")]
+    assert large[1:7] == ["large", "212", "M", "898", "MB", "Apache-2.0"]
+    for name in ("sam2", "kvasir-sam2-unet"):
+        outcome = guidino("weights", "where", name)
+        assert outcome.code == 4
+        assert "guidino weights download sam2-hiera-large" in outcome.stderr
+    assert guidino("weights", "verify", "sam2-hiera-tiny", "--offline").code == 4
+
+
 def test_list_and_where_find_weights_in_the_users_own_folder(
     guidino: Callable[..., Any], wide_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
