@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from guidino_cli.errors import ConfigError
+from guidino_cli.progress import pluralize
 from guidino_cli.settings import apply_overrides, find_preset, list_presets, read_settings, to_yaml, validate_settings
 
 _STRICT = ConfigDict(extra="forbid")
@@ -136,6 +137,12 @@ class TrainSettings:
     `shard_backbone` splits a frozen backbone over the processes of a machine, which gather it block by block in every
     forward pass: less memory, more time. Results do not change.
 
+    `patience` ends training that many epochs after the best one if validation Dice has not improved since; 0 trains
+    all `epochs`, for which the schedule is made in any case.
+
+    `class_weights` are weights of the classes in the cross-entropy, background first; None weighs all the same. The
+    mean is over the weights of the pixels, as in torch.
+
     `trackers` also receive the metrics of every epoch; their files are in the run folder. `profile` is the last step of
     the first epoch to profile, from the third on; 0 for none.
     """
@@ -166,6 +173,7 @@ class TrainSettings:
     trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = field(default_factory=list)
     profile: NonNegativeInt = 0
     validate_every: PositiveInt = 1
+    patience: NonNegativeInt = 0
     workers: NonNegativeInt = 0
     save_minutes: NonNegativeFloat = 15.0
     dense_cache: Literal["memory", "disk"] = "memory"
@@ -173,6 +181,7 @@ class TrainSettings:
     dense_cache_disk_gb: NonNegativeFloat = 20.0
     dense_cache_folder: str | None = None
     loss: dict[str, NonNegativeFloat] = field(default_factory=lambda: {"dice": 1.0, "cross_entropy": 1.0})
+    class_weights: list[PositiveFloat] | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -238,6 +247,8 @@ def parse_config(settings: Mapping[str, Any], *, label: str = "settings") -> Run
     if config.model.guide is not None and config.model.backbone is None:
         raise ConfigError(f"{label}: model.guide needs a model.backbone to draw tokens from")
     _check_trainable_parts(config, label)
+    _check_patience(config, label)
+    _check_class_weights(config, label)
     if not 0 <= config.predict.overlap < 1:
         raise ConfigError(f"{label}: predict.overlap is {config.predict.overlap}, expected 0 <= overlap < 1")
     return config
@@ -266,6 +277,30 @@ def _check_trainable_parts(config: RunConfig, label: str) -> None:
     if train.backbone_lr is not None and model.finetune is None:
         raise ConfigError(
             f"{label}: train.backbone_lr needs a finetuned backbone: set model.finetune={{}}, or leave it out"
+        )
+
+
+def _check_patience(config: RunConfig, label: str) -> None:
+    """Refuse a patience that can never end the run, or that ends it before it could improve."""
+    patience, epochs, every = config.train.patience, config.train.epochs, config.train.validate_every
+    if patience >= epochs:
+        raise ConfigError(
+            f"{label}: train.patience is {patience}, but the run has {pluralize(epochs, 'epoch')}, so it would never "
+            f"stop early; give fewer than {epochs}, or 0 to train all of them"
+        )
+    if 0 < patience < every:
+        raise ConfigError(
+            f"{label}: train.patience is {patience}, but validation takes place every {every} epochs "
+            f"(train.validate_every); give {every} or more"
+        )
+
+
+def _check_class_weights(config: RunConfig, label: str) -> None:
+    """Refuse class weights without effect; their number is compared with the classes of the data later."""
+    if config.train.class_weights is not None and config.train.loss.get("cross_entropy", 0) == 0:
+        raise ConfigError(
+            f"{label}: train.class_weights weigh the cross-entropy, which train.loss does not have; add "
+            "cross_entropy: 1 to it, or leave class_weights out"
         )
 
 

@@ -53,12 +53,21 @@ def _hinge(z: Tensor, y: Tensor) -> Tensor:
     return (boundary * F.relu(_MARGIN - (2 * y - 1) * z)).sum() / boundary.sum().clamp(min=1)
 
 
-def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
-    """Mean over pixels of -log softmax(logits)[mask]; logits (B, K, H, W), mask (B, H, W)."""
+def cross_entropy(logits: Tensor, mask: Tensor, *, weight: Tensor | None = None) -> Tensor:
+    """Mean over pixels of -log softmax(logits)[mask].
+
+    Args:
+        logits: (B, K, H, W).
+        mask: (B, H, W) class indices.
+        weight: (K,) weights > 0 of the classes; the mean is then weighted by those of the pixels' classes, as in torch.
+
+    Returns:
+        A scalar >= 0.
+    """
     if torch.are_deterministic_algorithms_enabled():
         # On CUDA torch is deterministic for (N, K) logits only.
-        return F.cross_entropy(logits.float().movedim(1, -1).flatten(0, 2), mask.flatten())
-    return F.cross_entropy(logits.float(), mask)
+        return F.cross_entropy(logits.float().movedim(1, -1).flatten(0, 2), mask.flatten(), weight)
+    return F.cross_entropy(logits.float(), mask, weight)
 
 
 _SMOOTH = 1e-5

@@ -9,14 +9,16 @@ import typer
 from guidino_cli.cli.dataclass_options import expand_dataclasses
 from guidino_cli.cli.workers import launch_workers
 from guidino_cli.options.argv import option_values
-from guidino_cli.options.training import LoraTuneOptions, TrainOptions
+from guidino_cli.options.training import LoraTuneOptions, TrainCommandOptions, TrainOptions
 
 
 @expand_dataclasses
-def train(options: TrainOptions) -> None:
+def train(options: TrainCommandOptions) -> None:
     """Train a network, guided or plain, from a preset and a prepared data folder.
 
     With --seeds or --folds, -o holds one run each and a table of their scores; --resume skips finished runs.
+    --from RUN starts from the weights of another run, as far as they fit, with other data or settings.
+    --resume --set train.epochs=200 trains a finished run further.
 
     Example: guidino train --preset kvasir-nnwnet --data data/kvasir -o runs/kvasir --set train.epochs=100
     """
@@ -25,7 +27,7 @@ def train(options: TrainOptions) -> None:
 
         # Report typos before torch is imported, which takes seconds.
         load_preset(options.preset, options.overrides or [])
-    if _launch("train", options, base_run=None):
+    if _launch("train", options, base_run=options.base_run):
         return
     from guidino_cli.commands import train as command
 
@@ -63,7 +65,9 @@ def _launch(name: str, options: TrainOptions, *, base_run: Path | None) -> bool:
 
         run_set.run(name, options, base_run=base_run)
         return True
-    arguments = [name, *([] if base_run is None else [str(base_run)])]
+    # Of `train`, it is among the options.
+    is_argument = base_run is not None and not isinstance(options, TrainCommandOptions)
+    arguments = [name, *([str(base_run)] if is_argument else [])]
     values = option_values(replace(options, devices=None))
     return launch_workers(arguments, values, devices=options.devices, device=options.device, dry_run=options.dry_run)
 

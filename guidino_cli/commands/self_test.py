@@ -15,7 +15,7 @@ from guidino_cli.data.manifest import Manifest, save_manifest
 from guidino_cli.files import write_text
 from guidino_cli.options.evaluation import EvaluateOptions
 from guidino_cli.options.prediction import PredictOptions
-from guidino_cli.options.training import TrainOptions
+from guidino_cli.options.training import TrainCommandOptions
 from guidino_cli.types import Case
 
 _SIDE = 32
@@ -58,7 +58,7 @@ def self_test() -> SelfTest:
         data, out = _make_data(Path(folder) / "data"), Path(folder)
         write_text(out / "preset.yaml", _PRESET)
         started = time.perf_counter()
-        train.run(TrainOptions(preset=str(out / "preset.yaml"), data=data, out=out / "run", offline=True))
+        train.run(TrainCommandOptions(preset=str(out / "preset.yaml"), data=data, out=out / "run", offline=True))
         trained = time.perf_counter()
         predict.run(out / "run", [data], out / "masks", PredictOptions(offline=True))
         predicted = time.perf_counter()

@@ -27,15 +27,17 @@ from guidino_cli.distributed import enter_on_main_process, rank, run_on_all_rank
 from guidino_cli.engine.devices import bf16_emulation_warning
 from guidino_cli.engine.environment import describe_environment, fingerprint_files
 from guidino_cli.engine.run_folders import lock_run_folder
+from guidino_cli.engine.runs.extending import extend_schedule
 from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
 from guidino_cli.engine.runs.loading import BaseRun, require_same_backbone
+from guidino_cli.engine.runs.transfer import TransferredRun
 from guidino_cli.engine.training.logging import PROFILE_FILE, TRACE_FILE
 from guidino_cli.engine.training.preflight import run_preflight, set_deterministic_algorithms
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.models import build_model, find_stride
 from guidino_cli.models.composed import Model
-from guidino_cli.options.training import LoraTuneOptions, TrainOptions
+from guidino_cli.options.training import LoraTuneOptions, TrainCommandOptions, TrainOptions
 from guidino_cli.progress import log_warning, pluralize
 from guidino_cli.types import Case
 
@@ -45,35 +47,54 @@ _MEMORY_HINT = (
 )
 
 
-def run(options: TrainOptions) -> None:
-    """Train a new run, or resume one."""
+def run(options: TrainCommandOptions) -> None:
+    """Train a new run, perhaps from the weights of another one, or resume one."""
     if options.out is None and options.preset is not None:
         options = replace(options, out=default_run_folder(options.preset))
-    options = resolve_restart(options)
-    if options.resume:
-        folder, config = load_resumable_run(options)
+    resolved = resolve_restart(options)
+    base_run: BaseRun | None = None
+    if resolved.resume:
+        folder, config = load_resumable_run(resolved)
     else:
-        if options.preset is None or options.out is None:
-            raise ConfigError(NO_PRESET)
-        folder = RunFolder(options.out)
-        config = load_preset(options.preset, requested_overrides(options))
-        folder.require_empty(overwrite=options.overwrite or options.dry_run)
+        folder, config, base_run = _new_run(options)
+        folder.require_empty(overwrite=resolved.overwrite or resolved.dry_run)
         if config.train.freeze_heads:
             raise ConfigError("train.freeze_heads keeps the heads as they are, so they must be trained: lora-tune RUN")
-    build_and_train(folder, config, options)
+    build_and_train(folder, config, resolved, base_run=base_run)
+
+
+def _new_run(options: TrainCommandOptions) -> tuple[RunFolder, RunConfig, BaseRun | None]:
+    """Folder and settings of a new run, and the run that it starts from if there is one."""
+    source, overrides = options.base_run, requested_overrides(options)
+    if source is None and options.preset is None:
+        raise ConfigError(NO_PRESET)
+    if options.out is None:
+        raise ConfigError("--from RUN needs a folder for the new run: add -o OUT")
+    folder = RunFolder(options.out)
+    if source is None:
+        return folder, load_preset(str(options.preset), overrides), None
+    if options.out.resolve() == source.resolve():
+        raise ConfigError(f"-o {options.out}: is the RUN of --from, which is not changed; choose another folder")
+    base_run = TransferredRun(RunFolder(source))
+    config = override(base_run.folder.config(), overrides)
+    if options.preset is not None:
+        config = load_preset(options.preset, overrides)
+    base_run.require_usable(config.model)
+    return folder, config, base_run
 
 
 def build_and_train(
     folder: RunFolder, config: RunConfig, options: TrainOptions, *, base_run: BaseRun | None = None
 ) -> None:
-    """Build the configured model, train it and draw its figures; a new run starts with the heads of `base_run`."""
+    """Build the configured model, train it and draw its figures; a new run starts with the weights of `base_run`."""
     device, resume = options.device, options.resume
     set_deterministic_algorithms(config.train)
     state = PartialState(cpu=device == "cpu")
     processes = None if options.dry_run else state.num_processes
     run_on_all_ranks(lambda: run_preflight(config, device, processes=processes))
     result = run_on_all_ranks(lambda: read_result(folder.path)) if resume else None
-    if result is not None:
+    is_extended = resume and folder.config() != config
+    if result is not None and not is_extended:
         if state.is_main_process:
             _print_finished(folder, config, result)
         return
@@ -81,16 +102,18 @@ def build_and_train(
     manifest = load_manifest(Path(str(config.data.root)))
     labelled = run_on_all_ranks(lambda: _labelled_cases(manifest, config))
     run_on_all_ranks(lambda: _require_fitting_size(config, class_count=len(manifest.classes)))
+    run_on_all_ranks(lambda: _require_fitting_class_weights(config, manifest))
     set_seed(config.seed)
-    spec = folder.backbone_spec() if resume else None
+    spec = folder.backbone_spec() if resume else None if base_run is None else base_run.backbone_spec(config.model)
     model = build_model(config.model, num_classes=len(manifest.classes), offline=options.offline, backbone_spec=spec)
-    if base_run is not None:
-        base_run.fill(model, classes=manifest.classes)
+    origin = None if base_run is None else base_run.fill(model, classes=manifest.classes)
     if state.is_main_process:
         print_run_summary(config, model, manifest)
         if warning := bf16_emulation_warning(config.train.precision, device):
             log_warning(warning)
     facts = run_on_all_ranks(lambda: _facts(config, model, manifest))
+    if origin is not None:
+        facts["origin"] = origin
     if resume:
         run_on_all_ranks(lambda: _require_same_facts(folder, model, facts))
     if options.dry_run:
@@ -113,9 +136,11 @@ def build_and_train(
         set_seed(config.seed + state.process_index)
     with enter_on_main_process(lock_run_folder(folder.path)):
         if resume:
+            if is_extended:
+                run_on_main_process(lambda: _extend(folder, config))
             run_on_all_ranks(trainer.resume)
         else:
-            run_on_main_process(lambda: _create(folder, config, facts, base_run))
+            run_on_main_process(lambda: _create(folder, config, facts))
         _fit(folder, trainer, offline=options.offline)
 
 
@@ -135,10 +160,12 @@ def _fit(folder: RunFolder, trainer: Trainer, *, offline: bool) -> None:
 
 def _print_finished(folder: RunFolder, config: RunConfig, result: RunResult) -> None:
     """Say that the run has nothing left to do, and what to do with it."""
-    print(f"{folder.path} is finished: {result.epochs} of {pluralize(config.train.epochs, 'epoch')}")
+    early = ", stopped early" if result.stopped_early else ""
+    print(f"{folder.path} is finished: {result.epochs} of {pluralize(config.train.epochs, 'epoch')}{early}")
     print(result.score)
     print(f"to use it: guidino predict {folder.path} IMAGES -o MASKS")
-    print("to train longer: start a new run with another -o and a higher train.epochs, which the schedule depends on")
+    setting = "patience=0" if result.stopped_early else f"epochs={2 * config.train.epochs}"
+    print(f"to train longer: guidino train --resume -o {folder.path} --set train.{setting}")
 
 
 def default_run_folder(preset: str) -> Path:
@@ -163,14 +190,13 @@ def resolve_restart(options: TrainOptions) -> TrainOptions:
 
 
 def load_resumable_run(options: TrainOptions) -> tuple[RunFolder, RunConfig]:
-    """Folder and settings of the run to resume; `ConfigError` if other settings are requested."""
+    """Folder and settings of the run to resume, perhaps with more epochs; `ConfigError` for other settings."""
     if options.out is None:
         raise ConfigError("--resume needs the run: add -o RUN")
     folder = RunFolder(options.out)
     config = folder.config()
     overrides = requested_overrides(options)
-    if override(config, overrides) != config:
-        raise ConfigError(f"{folder.path}: --resume uses the run's own settings; leave out --set and --seed")
+    config = extend_schedule(folder, config, overrides)
     if options.preset is not None and not _is_made_from(
         config, options.preset, overrides, lora=isinstance(options, LoraTuneOptions)
     ):
@@ -223,6 +249,15 @@ def _labelled_cases(manifest: Manifest, config: RunConfig) -> tuple[Sequence[Cas
     return training, validation
 
 
+def _require_fitting_class_weights(config: RunConfig, manifest: Manifest) -> None:
+    weights, classes = config.train.class_weights, manifest.classes
+    if weights is not None and len(weights) != len(classes):
+        raise ConfigError(
+            f"train.class_weights has {len(weights)} weights, but the data has {len(classes)} classes "
+            f"({', '.join(classes)}); give one weight for each, in this order"
+        )
+
+
 def _require_fitting_size(config: RunConfig, *, class_count: int) -> None:
     """Refuse an image size that the segmenter cannot take, before weights are loaded."""
     stride, size = find_stride(config.model, num_classes=class_count), config.data.image_size
@@ -239,13 +274,20 @@ def _facts(config: RunConfig, model: Model, manifest: Manifest) -> dict[str, Any
     return facts
 
 
-def _create(folder: RunFolder, config: RunConfig, facts: dict[str, Any], base_run: BaseRun | None) -> None:
+def _create(folder: RunFolder, config: RunConfig, facts: dict[str, Any]) -> None:
     """Write the first files of a new run."""
     # First, otherwise a kill would leave a new run that seems finished.
     for name in (RESULT_FILE, TRACE_FILE, PROFILE_FILE):
         (folder.path / name).unlink(missing_ok=True)
-    folder.create(config, facts if base_run is None else facts | {"origin": base_run.facts()})
+    folder.create(config, facts)
     remove_figures(folder)
+
+
+def _extend(folder: RunFolder, config: RunConfig) -> None:
+    """Write the settings of a run that trains longer than it was to, before it does."""
+    # First: a kill leaves a run that finishes again, never a finished run with epochs left.
+    (folder.path / RESULT_FILE).unlink(missing_ok=True)
+    folder.replace_config(config)
 
 
 def _require_same_facts(folder: RunFolder, model: Model, facts: dict[str, Any]) -> None:
@@ -265,6 +307,9 @@ def _require_same_facts(folder: RunFolder, model: Model, facts: dict[str, Any]) 
 def _finish(folder: RunFolder, trainer: Trainer, *, offline: bool) -> None:
     """Print the result, and draw the training curve and the validation grid."""
     result = _result(folder, trainer)
+    if result.stopped_early:
+        patience = pluralize(trainer.config.train.patience, "epoch")
+        print(f"stopped early after epoch {result.epochs}: no better val Dice for {patience} (train.patience)")
     print(result.score)
     draw_curve(folder, folder.history())
     # A sharded backbone may be too large for one device.
@@ -279,5 +324,10 @@ def _result(folder: RunFolder, trainer: Trainer) -> RunResult:
     history = folder.history()
     seconds = sum(row.get("train_seconds", 0.0) + row.get("val_seconds", 0.0) for row in history)
     return RunResult(
-        trainer.state.best_dice, trainer.state.best_epoch, len(history), round(seconds, 3), trainer.empty_cases
+        trainer.state.best_dice,
+        trainer.state.best_epoch,
+        len(history),
+        round(seconds, 3),
+        trainer.empty_cases,
+        stopped_early=len(history) < trainer.config.train.epochs,
     )

@@ -11,7 +11,7 @@ from guidino_cli.options.shared import Device, Devices, DryRun, Offline, Overwri
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Options of `train`, for one run or a set of runs."""
+    """Options that `train` and `lora-tune` share, for one run or a set of runs."""
 
     preset: Annotated[
         str | None, typer.Option("--preset", "-p", help="Name (see `guidino presets`) or path of a YAML file.")
@@ -36,6 +36,20 @@ class TrainOptions:
     overwrite: OverwriteRun = False
     offline: Offline = False
     dry_run: DryRun = False
+
+
+@dataclass(frozen=True)
+class TrainCommandOptions(TrainOptions):
+    """Options of `train`."""
+
+    base_run: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Start from the weights of RUN, which is not changed; without --preset with its settings and data.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)

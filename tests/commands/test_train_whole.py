@@ -170,7 +170,7 @@ def test_a_damaged_blueprint_is_refused_by_name(guidino, run: Path, shared: Path
     del facts["blueprint"]["layers"]
     (run / "run.json").write_text(json.dumps(facts))
     outcome = guidino("predict", run, shared / "data", "-o", run.parent / "masks", "--device", "cpu")
-    assert (outcome.code, "run.json: blueprint of the backbone is damaged" in _message(outcome)) == (3, True)
+    assert (outcome.code, "run.json: damaged (blueprint.layers: field required)" in _message(outcome)) == (3, True)
 
 
 @pytest.mark.parametrize(
@@ -190,3 +190,32 @@ def test_invalid_settings_are_refused(setting: str, message: str, guidino, share
     assert outcome.code == 2
     assert message in _message(outcome)
     assert not (tmp_path / "new").exists()
+
+
+# --- A start from such a run
+
+
+def test_a_new_run_starts_with_the_trained_backbone(run: Path, guidino, tmp_path: Path) -> None:
+    from guidino_cli.engine.training.trainer import Trainer
+
+    started: dict[str, torch.Tensor] = {}
+
+    def record(self: Trainer, **_: object) -> None:
+        started.update({name: value.clone() for name, value in self.bare_model.state_dict().items()})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "fit", record)
+        patch.setattr("guidino_cli.commands.train._finish", lambda *_, **__: None)
+        outcome = guidino("train", "--from", run, "-o", tmp_path / "new", "--device", "cpu")
+    assert outcome.code == 0, outcome.stderr
+    kept = load_file(run / "best" / "model.safetensors")
+    assert all(torch.equal(started[name], value) for name, value in kept.items())
+    facts = [json.loads((folder / "run.json").read_text()) for folder in (run, tmp_path / "new")]
+    assert facts[0]["backbone"] == facts[1]["backbone"]
+
+
+def test_a_new_run_that_would_lose_the_trained_backbone_is_refused(run: Path, guidino, tmp_path: Path) -> None:
+    words = ("--set", "model.finetune=null", "--set", "train.backbone_lr=null")
+    outcome = guidino("train", "--from", run, "-o", tmp_path / "new", "--device", "cpu", *words)
+    assert outcome.code == 2
+    assert "its backbone was trained whole, and the new run would lose it" in _message(outcome)

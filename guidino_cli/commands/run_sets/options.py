@@ -55,15 +55,15 @@ def require_matching_runs(out: Path, plan: RunSetPlan, text: str | None) -> None
 def _planned_config(plan: RunSetPlan, text: str | None, value: int) -> RunConfig:
     """Configuration that a run of the set is trained with."""
     origin = origin_run(plan, value)
-    if origin is not None:
-        config = load_config(origin / "config.yaml")
-    elif text is not None:
+    if text is not None:
         config = parse_config(parse_yaml(text, label=SETTINGS_FILE), label=SETTINGS_FILE)
+    elif origin is not None:
+        config = load_config(origin / "config.yaml")
     else:
         raise DataError(f"{SETTINGS_FILE} is missing from the set; start it again with --overwrite")
-    if plan.command != "lora-tune":
-        return config
     overrides = [value for flag, value in pairwise(plan.settings) if flag == "--set"]
+    if plan.command != "lora-tune":
+        return override(config, overrides)
     frozen = ["train.freeze_heads=true"] if "--freeze-heads" in plan.settings else []
     return override(config, [*([] if config.model.lora else ["model.lora={}"]), *overrides, *frozen])
 
@@ -103,7 +103,7 @@ class RunSetRequest:
     Attributes:
         command: "train" or "lora-tune".
         options: Options of the command.
-        base_run: RUN of `lora-tune`: the run, or set of runs, that the runs start from.
+        base_run: RUN of `lora-tune` or `train --from`: the run, or set of runs, that the runs start from.
     """
 
     command: str
@@ -235,7 +235,7 @@ def _require_origins(plan: RunSetPlan) -> None:
         return
     origin = Path(plan.origin)
     if not is_run_set(origin):
-        if plan.over == "fold":
+        if plan.over == "fold" and _is_trained_on(origin, plan.place):
             raise ConfigError(
                 f"{origin}: one run for all folds was trained on cases that the folds validate on; "
                 "give a set of folds, made by `guidino train --folds`"
@@ -244,6 +244,15 @@ def _require_origins(plan: RunSetPlan) -> None:
     missing = [name for name in map(plan.name, plan.values) if read_result(origin / name) is None]
     if missing:
         raise ConfigError(f"{origin}: has no finished {', '.join(missing)}; train them first")
+
+
+def _is_trained_on(run: Path, place: Sequence[str]) -> bool:
+    """Whether the data of a set, by default that of the run it starts from, are those of this run."""
+    if "--data" not in place:
+        return True
+    manifest = Path(place[place.index("--data") + 1]) / MANIFEST_NAME
+    recorded = read_run_facts(run)["data"]["sha256"]
+    return not manifest.is_file() or file_sha256(manifest) == recorded
 
 
 def _require_folds(plan: RunSetPlan, *, count: int | None) -> None:

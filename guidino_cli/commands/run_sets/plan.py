@@ -30,7 +30,7 @@ class RunSetPlan:
         settings: Arguments that change what is trained, the same for all runs; without the preset, whose content is
             kept in `settings.yaml`.
         place: Arguments that a run needs again when it is resumed, such as `--data`.
-        origin: The run, or set of runs, that `lora-tune` starts from.
+        origin: The run, or set of runs, that the runs start from.
     """
 
     command: str
@@ -82,6 +82,7 @@ def read_set_settings(out: Path) -> str | None:
 
 
 TABLE_FILE = "runs.csv"
+_RESULT_COLUMNS = ("val_dice", "epoch", "epochs", "seconds", "val_empty", "stopped_early")
 _FORMAT = 1
 
 
@@ -118,10 +119,10 @@ def save_run_set(out: Path, plan: RunSetPlan, rows: Sequence[RunSetRow]) -> None
     """Write `runs.csv` and, last, `runs.json`."""
     lines = []
     for row in rows:
-        result = [""] * 4 if row.result is None else list(asdict(row.result).values())
-        lines.append([row.run, row.value, "" if row.exit_code is None else row.exit_code, *result])
-    headings = ["run", plan.over, "exit_code", "val_dice", "epoch", "epochs", "seconds"]
-    write_text(out / TABLE_FILE, to_csv(headings, lines))
+        result = {} if row.result is None else asdict(row.result)
+        code = "" if row.exit_code is None else row.exit_code
+        lines.append([row.run, row.value, code, *(result.get(name, "") for name in _RESULT_COLUMNS)])
+    write_text(out / TABLE_FILE, to_csv(["run", plan.over, "exit_code", *_RESULT_COLUMNS], lines))
     content = {
         "format": _FORMAT,
         **asdict(plan),

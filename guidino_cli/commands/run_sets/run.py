@@ -86,7 +86,7 @@ def run(
     Args:
         command: "train" or "lora-tune".
         options: Options of the command.
-        base_run: RUN of `lora-tune`.
+        base_run: RUN of `lora-tune` or `train --from`.
         runner: Runs `guidino ARGV` and returns its exit code.
 
     Raises:
@@ -113,7 +113,8 @@ def run(
 
 
 def _reset_runs(plan: RunSetPlan, out: Path) -> None:
-    """Remove the files of old runs that a set would resume from; other files stay."""
+    """Remove the settings of an old set, and the files of its runs that a set would resume from; other files stay."""
+    (out / SETTINGS_FILE).unlink(missing_ok=True)
     for value in plan.values:
         folder = out / plan.name(value)
         shutil.rmtree(folder / "last", ignore_errors=True)
@@ -127,10 +128,14 @@ def _argv(plan: RunSetPlan, out: Path, value: int) -> list[str]:
     # A kill may leave an unfinished hidden file.
     if any(not path.name.startswith(".") for path in (folder / "last").glob("*")):
         return [plan.command, "--resume", "-o", str(folder), *plan.place]
-    start = ["--preset", str(out / SETTINGS_FILE)]
+    preset = ["--preset", str(out / SETTINGS_FILE)]
     origin = origin_run(plan, value)
-    if origin is not None:
+    if origin is None:
+        start = preset
+    elif plan.command == "lora-tune":
         start = [str(origin)]
+    else:
+        start = [*(preset if (out / SETTINGS_FILE).is_file() else []), "--from", str(origin)]
     key = "seed" if plan.over == "seed" else "data.fold"
     # The folder belongs to this set: an attempt that left no state may be overwritten.
     return [

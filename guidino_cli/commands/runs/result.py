@@ -13,14 +13,15 @@ RESULT_FILE = "result.json"
 
 @dataclass(frozen=True)
 class RunResult:
-    """Result of a run that reached its last epoch.
+    """Result of a run that reached its last epoch, or stopped early.
 
     Attributes:
         val_dice: Mean Dice of the validation cases in the best epoch, which they selected.
         epoch: Best epoch, counted from 1.
-        epochs: Number of epochs.
+        epochs: Number of epochs that it was trained for.
         seconds: Duration of training and validation, without epochs that an interruption discarded.
         val_empty: Number of validation cases without foreground.
+        stopped_early: Whether `train.patience` ended it before its last epoch.
     """
 
     val_dice: float
@@ -28,6 +29,7 @@ class RunResult:
     epochs: int
     seconds: float
     val_empty: int = 0
+    stopped_early: bool = False
 
     @property
     def score(self) -> str:

@@ -19,7 +19,7 @@ def require_resumable(options: TrainOptions, *, base_run: Path | None) -> None:
 
     Args:
         options: Options of the command, with `resume`.
-        base_run: RUN of `lora-tune`, if it is given.
+        base_run: RUN of `lora-tune` or `train --from`, if it is given.
 
     Raises:
         ConfigError: The option that contradicts the run.
@@ -65,4 +65,4 @@ def _require_same_origin(out: Path, base_run: Path, recorded: object) -> None:
     if not weights.is_file() or file_sha256(weights) != sha256:
         origin = recorded.get("run") if isinstance(recorded, dict) else None
         started = f"did not start from {base_run} as it is now" + (f", but from {origin}" if origin else "")
-        raise ConfigError(f"{out}: {started}; to resume it, leave out RUN and give -o {out}")
+        raise ConfigError(f"{out}: {started}; to resume it, give only -o {out}")

@@ -32,6 +32,13 @@ class _BackboneFacts(TypedDict):
 class _OriginFacts(TypedDict):
     run: str
     sha256: str
+    initial: NotRequired[list[str]]
+
+
+class _Extension(TypedDict):
+    finished: int
+    epochs: int
+    patience: int
 
 
 class RunFacts(TypedDict):
@@ -41,7 +48,8 @@ class RunFacts(TypedDict):
         classes: Names; the index is the value in the masks, 0 is the background.
         data: Manifest of the training data.
         backbone: Its weights and statistics, None without one.
-        origin: The run that `lora-tune` started from.
+        origin: The run that `lora-tune` or `train --from` started from; `initial` are tensors that it did not give.
+        extended: Epochs and patience before the run was extended, and the epochs that were finished then.
         blueprint: See `BackboneSpec`.
     """
 
@@ -49,6 +57,7 @@ class RunFacts(TypedDict):
     data: _DataFacts
     backbone: _BackboneFacts | None
     origin: NotRequired[_OriginFacts]
+    extended: NotRequired[list[_Extension]]
     blueprint: NotRequired[dict[str, Any]]
 
 

@@ -117,6 +117,14 @@ class RunFolder(StateFolder):
             self.path / FACTS_FILE, json.dumps({"format": FACTS_FORMAT, **facts}, indent=2, ensure_ascii=False) + "\n"
         )
 
+    def replace_config(self, config: RunConfig) -> None:
+        """Write other settings, and add the replaced epochs and patience to "extended" in `run.json`."""
+        old, facts = self.config().train, self.facts()
+        earlier = {"finished": len(self.history()), "epochs": old.epochs, "patience": old.patience}
+        facts["extended"] = [*facts.get("extended", []), earlier]
+        write_text(self.path / "run.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+        write_text(self.path / "config.yaml", dump_config(config))
+
     def config(self) -> RunConfig:
         """The run's configuration; `DataError` if this is no run folder."""
         return read_run_config(self.path)

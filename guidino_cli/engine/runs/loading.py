@@ -11,6 +11,7 @@ from guidino_cli.engine.runs.settings import resolve_run_config
 from guidino_cli.errors import DataError, WeightsError
 from guidino_cli.files import file_sha256
 from guidino_cli.models import build_model
+from guidino_cli.models.backbones.spec import BackboneSpec
 from guidino_cli.models.composed import Model
 
 
@@ -80,8 +81,15 @@ class BaseRun:
 
     folder: RunFolder
 
-    def fill(self, model: Model, *, classes: list[str]) -> None:
+    def backbone_spec(self, _: ModelSettings) -> BackboneSpec | None:
+        """Spec of a backbone that the run stores; None, as its backbone is frozen."""
+        return None
+
+    def fill(self, model: Model, *, classes: list[str]) -> dict[str, Any]:
         """Load the run's guide and segmenter into a model.
+
+        Returns:
+            "origin" of the new run's metadata: folder of the run and SHA-256 of its weights.
 
         Raises:
             DataError: Not a run folder, a damaged one, or other classes.
@@ -96,7 +104,8 @@ class BaseRun:
         self.folder.require_weights()
         require_same_backbone(model, facts)
         self.folder.best.load_heads(model)
+        return self.facts()
 
-    def facts(self) -> dict[str, str]:
+    def facts(self) -> dict[str, Any]:
         """Folder of the run and SHA-256 of its weights."""
         return {"run": str(self.folder.path.resolve()), "sha256": file_sha256(self.folder.weights)}

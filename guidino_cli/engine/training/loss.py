@@ -1,7 +1,7 @@
 """Training loss: weighted pixel terms over all levels of logits (deep supervision), plus weighted guide terms."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 import torch
@@ -21,12 +21,15 @@ class SegmentationLoss:
     Args:
         weights: Weight of each term; a term of weight 0 is not computed.
         has_guide: Whether predictions have a guide.
+        class_weights: Weights > 0 of the classes in the cross-entropy, background first; None weighs all the same.
 
     Raises:
         ConfigError: Unknown term, no pixel term, or a guide term without a guide.
     """
 
-    def __init__(self, weights: Mapping[str, float], *, has_guide: bool) -> None:
+    def __init__(
+        self, weights: Mapping[str, float], *, has_guide: bool, class_weights: Sequence[float] | None = None
+    ) -> None:
         known = PIXEL_LOSSES | GUIDE_LOSSES
         for name in weights:
             if name not in known:
@@ -35,6 +38,9 @@ class SegmentationLoss:
         self.pixel_terms = {
             name: (weight, _import_term(known[name])) for name, weight in active.items() if name in PIXEL_LOSSES
         }
+        if class_weights is not None and "cross_entropy" in self.pixel_terms:
+            factor, term = self.pixel_terms["cross_entropy"]
+            self.pixel_terms["cross_entropy"] = factor, _WeightedByClass(term, class_weights)
         self.guide_terms = {
             name: (weight, _import_term(known[name])) for name, weight in active.items() if name in GUIDE_LOSSES
         }
@@ -64,6 +70,17 @@ class SegmentationLoss:
         for weight, logits, mask in zip(weights, levels, masks, strict=True):
             total = total + weight / sum(weights) * term(logits, mask)
         return total
+
+
+class _WeightedByClass:
+    """A pixel term that takes weights of the classes, which are copied to a device once."""
+
+    def __init__(self, term: Callable[..., Tensor], weights: Sequence[float]) -> None:
+        self._term, self._weights = term, torch.tensor(weights, dtype=torch.float32)
+
+    def __call__(self, logits: Tensor, mask: Tensor) -> Tensor:
+        self._weights = self._weights.to(logits.device)
+        return self._term(logits, mask, weight=self._weights)
 
 
 def guide_target(mask: Tensor, guide: Tensor) -> Tensor:

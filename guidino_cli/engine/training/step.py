@@ -127,7 +127,9 @@ class TrainStep:
     def __init__(self, model: Model, config: RunConfig, accelerator: Accelerator, *, batches: int) -> None:
         settings = config.train
         self._config, self._accelerator, self._batches = config, accelerator, batches
-        self._loss = SegmentationLoss(settings.loss, has_guide=model.guide is not None)
+        self._loss = SegmentationLoss(
+            settings.loss, has_guide=model.guide is not None, class_weights=settings.class_weights
+        )
         self.feature_cache = _make_cache(model.backbone, settings, accelerator.device)
         if accelerator.is_main_process:
             _log_cache_folder(self.feature_cache, config)
@@ -160,6 +162,14 @@ class TrainStep:
             warmup_steps=round(steps * settings.warmup_epochs),
             poly_power=settings.poly_power,
         )
+
+    def apply_schedule(self) -> None:
+        """Set the learning rates that the schedule gives for its current step; the saved ones may be of another."""
+        schedule = self.schedule
+        for group, base, factor in zip(
+            schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
+        ):
+            group["lr"] = base * factor(schedule.last_epoch)
 
     def train_mode(self) -> None:
         """Set training mode, except for frozen heads: their batch normalization statistics must stay, too."""

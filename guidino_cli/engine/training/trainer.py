@@ -23,7 +23,7 @@ from guidino_cli.engine.training.trackers import TRACKERS_FOLDER, Trackers
 from guidino_cli.engine.training.validation import Validation
 from guidino_cli.errors import UserError, WeightsError
 from guidino_cli.models.composed import Model
-from guidino_cli.progress import log_info
+from guidino_cli.progress import log_info, pluralize
 from guidino_cli.types import Case, Sample
 
 # Reading the loss waits for the device, so it is checked only now and then.
@@ -142,7 +142,7 @@ class Trainer:
                 if is_new:
                     self._warn_about_skipped_cases()
                     self.checkpoints.save(self.state)
-                while self.state.epoch < self.config.train.epochs:
+                while self.state.epoch < self.config.train.epochs and not self.is_out_of_patience:
                     history.append(self._run_epoch())
                     self._save_epoch(history)
                     if after_epoch is not None and self.accelerator.is_main_process:
@@ -150,9 +150,28 @@ class Trainer:
         finally:
             self._trackers.finish()
 
+    @property
+    def is_out_of_patience(self) -> bool:
+        """Whether the best validation Dice is `train.patience` epochs old; decided after a validation only."""
+        settings, epoch, best = self.config.train, self.state.epoch, self.state.best_epoch
+        is_validated = best > 0 and epoch % settings.validate_every == 0
+        return settings.patience > 0 and is_validated and epoch - best >= settings.patience
+
     def resume(self) -> None:
-        """Continue after the last step that the run's folder holds, also in the middle of an epoch."""
+        """Continue after the last step that the run's folder holds, also in the middle of an epoch.
+
+        A learning rate that differs from the saved one, because `train.epochs` has changed, is reported.
+        """
         self.state = self.checkpoints.restore()
+        saved = current_learning_rates(self.train_step.optimizer)
+        self.train_step.apply_schedule()
+        rates = current_learning_rates(self.train_step.optimizer)
+        if rates != saved and self.accelerator.is_main_process:
+            name = next(name for name in rates if rates[name] != saved[name])
+            log_info(
+                f"guidino: the schedule now ends after {pluralize(self.config.train.epochs, 'epoch')}, so {name} "
+                f"continues at {rates[name]:.3g}; it was {saved[name]:.3g}"
+            )
         for path in self.folder.best.files(self.bare_model) if self.state.best_epoch else ():
             if not path.is_file():
                 lost = f"the best weights, of epoch {self.state.best_epoch}, are missing"

@@ -54,13 +54,13 @@ def test_another_run_to_tune_from_is_refused(run: Path, tmp_path: Path) -> None:
     options = LoraTuneOptions(out=run, resume=True)
     require_resumable(options, base_run=tmp_path / "base")
     (tmp_path / "base" / "best" / "model.safetensors").write_bytes(b"others")
-    with pytest.raises(ConfigError, match=r"did not start from .*base as it is now, but from base; .*leave out RUN"):
+    with pytest.raises(ConfigError, match=r"did not start from .*base as it is now, but from base; .*give only -o"):
         require_resumable(options, base_run=tmp_path / "base")
 
 
 def test_a_run_from_a_preset_did_not_start_from_a_run(run: Path, tmp_path: Path) -> None:
     (run / "run.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"did not start from .*base as it is now; to resume it, leave out RUN"):
+    with pytest.raises(ConfigError, match=r"did not start from .*base as it is now; to resume it, give only -o"):
         require_resumable(LoraTuneOptions(out=run, resume=True), base_run=tmp_path / "base")
 
 

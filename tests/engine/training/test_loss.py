@@ -159,3 +159,18 @@ def test_a_guide_term_without_a_guide_is_refused() -> None:
 def test_a_loss_without_a_term_for_the_segmentation_is_refused(weights: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="no term for the segmentation"):
         SegmentationLoss(weights, has_guide=True)
+
+
+def test_class_weights_weigh_the_cross_entropy_and_no_other_term() -> None:
+    # One pixel of class 1 with cross-entropy ln 2 and three of class 0 with 0: weighted 3 to 1, (3 ln 2) / (3 + 3).
+    logits = torch.zeros(1, 2, 2, 2)
+    logits[0, 0] = RIGHT
+    logits[0, :, 0, 0] = UNDECIDED
+    mask = torch.zeros(1, 2, 2).long()
+    mask[0, 0, 0] = 1
+    weights = {"cross_entropy": 1.0, "dice": 1.0}
+    plain = SegmentationLoss(weights, has_guide=False)(Prediction([logits]), mask)
+    weighted = SegmentationLoss(weights, has_guide=False, class_weights=[1, 3])(Prediction([logits]), mask)
+    assert plain["cross_entropy"].item() == pytest.approx(LN2 / 4)
+    assert weighted["cross_entropy"].item() == pytest.approx(LN2 / 2)
+    assert torch.equal(plain["dice"], weighted["dice"])
