@@ -60,10 +60,12 @@ def main() -> None:
     }
     if options.only != "folder":
         content["pairs"] = measure_pairs(quick=options.quick)
-        content["pair_geometric_mean"] = {
-            name: geometric_mean([row[name] for row in content["pairs"] if name in row])
-            for name in ("compiled", "numpy", *peers())
-        }
+        for key, is_volume in (("geometric_mean_2d", False), ("geometric_mean_volumes", True)):
+            rows = [row for row in content["pairs"] if row["case"].startswith("organ") == is_volume]
+            content[key] = {
+                name: geometric_mean([row[name] for row in rows if name in row])
+                for name in ("compiled", "numpy", *peers())
+            }
     if options.only != "pairs":
         content["folder"] = measure_folder(options.pairs, options.many)
         content["first_result_s"] = measure_start()

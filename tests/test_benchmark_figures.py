@@ -1,0 +1,70 @@
+"""Figures in the documentation are those of the measured rows."""
+
+import json
+import re
+from math import prod
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def _text(name: str) -> str:
+    return " ".join((ROOT / name).read_text(encoding="utf-8").split())
+
+
+def _dice(file: str, key: str, name: str, *, data: str = "kvasir") -> dict[int, float]:
+    """Seed -> Dice of a row."""
+    rows = [json.loads(line) for line in (RESULTS / file).read_text(encoding="utf-8").splitlines()]
+    own = [row for row in rows if row[key] == name and row["data"] == data and row.get("dice") is not None]
+    return {row["seed"]: row["dice"] for row in own}
+
+
+def _three(values: dict[int, float], form: str = ".3f") -> list[str]:
+    return [format(values[seed], form) for seed in (0, 1, 2)]
+
+
+PLAIN, GUIDED = (_dice("guide/rows.jsonl", "row", name) for name in ("plain", "input-mean"))
+NO_GUIDE, TEACHER, TINY = (
+    _dice("pretrain/rows.jsonl", "name", name) for name in ("no guide", "teacher", "guidino-tiny")
+)
+
+
+def test_the_readme_has_every_seed_of_the_plain_network() -> None:
+    plain, guided, later, teacher = (_three(row, ".2f") for row in (PLAIN, GUIDED, NO_GUIDE, TEACHER))
+    readme = _text("README.md")
+    assert f"{plain[0]}, {plain[1]} and {plain[2]} without it" in readme
+    assert f"and {guided[0]}, {guided[1]} and {guided[2]} with it" in readme
+    assert f"{later[0]}, {later[1]} and {later[2]} without and {teacher[0]}, {teacher[1]} and {teacher[2]}" in readme
+
+
+@pytest.mark.parametrize("page", ["docs/guidino-tiny.md", "benchmarks/results/pretrain.md"])
+def test_both_pages_say_that_the_rows_of_two_versions_differ(page: str) -> None:
+    old, new = (f"{a}, {b} and {c}" for a, b, c in (_three(PLAIN), _three(NO_GUIDE)))
+    assert old in _text(page)
+    assert new in _text(page) or new.replace(" and", ",") in _text(page)
+
+
+def test_the_model_card_has_the_measured_shares() -> None:
+    card = _text("docs/guidino-tiny.md")
+    for row in (NO_GUIDE, TEACHER, TINY):
+        assert f"| {', '.join(_three(row))} |" in card
+    shares = [(TINY[seed] - NO_GUIDE[seed]) / (TEACHER[seed] - NO_GUIDE[seed]) for seed in (0, 1, 2)]
+    total = sum(TINY[seed] - NO_GUIDE[seed] for seed in (0, 1, 2)) / sum(
+        TEACHER[seed] - NO_GUIDE[seed] for seed in (0, 1, 2)
+    )
+    first, second, third = (f"{100 * share:.0f}" for share in shares)
+    assert f"| {100 * total:.0f} % ({first}, {second} and {third}) |" in card
+
+
+def test_surface_distances_are_faster_by_the_geometric_mean_of_the_2d_pairs() -> None:
+    page = (RESULTS / "evaluate.md").read_text(encoding="utf-8")
+    first = page.partition("With other tools")[0]
+    rows = re.findall(r"^\| (\w+) \d+x\d+ \| [\d.]+ \| ([\d.]+) \| ([\d.]+) \|", first, re.MULTILINE)
+    assert len(rows) == 9
+    compiled, numpy = (prod(float(row[column]) for row in rows) ** (1 / 9) for column in (1, 2))
+    assert f"| **geometric mean of the nine 2-D pairs** | | **{compiled:.1f}** | **{numpy:.1f}** |" in page
+    assert f"about {round(compiled, -1):.0f} times as fast as medpy" in _text("README.md")
+    assert f"and {numpy:.0f} times with numpy alone" in _text("README.md")
