@@ -313,3 +313,24 @@ def test_an_affine_sample_changes_all_of_its_parameters_together(
     for item in drawn_by_level["guidino"]:
         assert len({item.scale != 1.0, item.shear != 0.0, item.shift_y != 0.0, item.shift_x != 0.0}) == 1
         assert (item.brightness != 1.0) == (item.contrast != 1.0)
+
+
+def test_an_elastic_deformation_has_18_control_points_a_side() -> None:
+    """Of 54 pixels every third lies on a control point, where interpolation changes nothing; between them, and on other
+    grids, it averages."""
+    ramp, mask = torch.linspace(0, 1, 54).expand(54, 54), torch.zeros(64, 54, 54).long()
+    bends = [AugmentationParams(elastic=0.01, seed=seed) for seed in range(64)]
+    bent, _ = augment_batch(ramp.expand(64, 1, 54, 54), mask, bends)
+    moved = (bent - ramp)[:, 0, 4:-4, 4:-4] * 53 / 54
+    assert moved[:, ::3, ::3].std().item() == pytest.approx(0.01, rel=0.04)
+    assert moved[:, 1::3, 1::3].std().item() < 0.0085
+
+
+def test_deformations_differ_along_both_axes_and_by_seed() -> None:
+    y, x = torch.meshgrid(torch.linspace(0, 1, 54), torch.linspace(0, 1, 54), indexing="ij")
+    image = torch.stack([y, x])[None].expand(2, -1, -1, -1)
+    bends = [AugmentationParams(elastic=0.01, seed=seed) for seed in (1, 2)]
+    moved = augment_batch(image, torch.zeros(2, 54, 54).long(), bends)[0] - image
+    parts = moved[:, :, 8:-8, 8:-8].reshape(4, -1)
+    correlation = torch.corrcoef(parts) - torch.eye(4)
+    assert correlation.abs().max() < 0.4

@@ -55,3 +55,49 @@ def test_a_rule_is_parsed_from_its_string() -> None:
 def test_invalid_rules_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--post"):
         parse_postprocess_rule(text)
+
+
+def test_a_component_of_just_the_smallest_share_stays() -> None:
+    """The ring has 24 of 400 pixels, 0.06; one more would be needed for 0.0625."""
+    assert postprocess_class(_ring_and_dot(), PostprocessRule(min_share=0.06)).sum() == 24
+    assert postprocess_class(_ring_and_dot(), PostprocessRule(min_share=0.0625)).sum() == 0
+    assert postprocess_class(_ring_and_dot(), PostprocessRule(min_share=1 / 400)).sum() == 25
+
+
+def test_a_largest_component_that_is_too_small_goes_too() -> None:
+    assert postprocess_class(_ring_and_dot(), PostprocessRule(min_share=0.1, largest=True)).sum() == 0
+    assert postprocess_class(np.zeros((4, 4), dtype=bool), PostprocessRule(largest=True)).sum() == 0
+
+
+def test_lower_classes_are_filled_first() -> None:
+    """A ring of class 1 inside one of class 2: the hole in the middle belongs to class 1."""
+    labels = np.zeros((9, 9), dtype=np.uint8)
+    labels[0:9, 0:9], labels[1:8, 1:8], labels[3:6, 3:6], labels[4, 4] = 2, 0, 1, 0
+    rules = {2: PostprocessRule(fill=True), 1: PostprocessRule(fill=True), 3: PostprocessRule(fill=True)}
+    filled = postprocess_labels(labels, rules)
+    assert (filled[4, 4], filled[1, 1]) == (1, 2)
+    assert (filled == 2).sum() == 81 - 9
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("largest", PostprocessRule(largest=True)),
+        (" fill , largest", PostprocessRule(largest=True, fill=True)),
+        ("min=0", PostprocessRule()),
+        ("min=0.999", PostprocessRule(0.999)),
+    ],
+)
+def test_steps_are_parsed_in_any_order(text: str, rule: PostprocessRule) -> None:
+    assert parse_postprocess_rule(text) == rule
+
+
+@pytest.mark.parametrize("text", ["min=1", "min=-0.1", "largest=2"])
+def test_a_share_outside_its_range_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--post"):
+        parse_postprocess_rule(text)
+
+
+def test_a_rule_is_written_as_it_is_parsed() -> None:
+    assert str(PostprocessRule()) == "none"
+    assert str(PostprocessRule(0.001, True, True)) == "min=0.001,largest,fill"

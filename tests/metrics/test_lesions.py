@@ -83,3 +83,34 @@ def test_objects_of_one_size_share_one_bin() -> None:
 def test_pooling_adds_up_the_objects_of_all_cases() -> None:
     pooled = pool_lesions([Lesions((4,), (True,), 1), Lesions((9, 1), (True, False), 0)])
     assert lesion_f1(pooled) == pytest.approx(4 / 6)
+
+
+@pytest.mark.parametrize(("predicted", "found"), [(11, True), (12, False)])
+def test_by_default_an_iou_of_a_tenth_matches(predicted: int, found: bool) -> None:
+    """11 true pixels in a row share 2 with the prediction: 2 / 20, or 2 / 21."""
+    assert match_lesions(blobs((0, 9, 1, predicted)), blobs((0, 0, 1, 11))).found == (found,)
+
+
+def test_objects_of_volumes_are_connected_across_corners() -> None:
+    truth = np.zeros((3, 3, 3), dtype=bool)
+    truth[0, 0, 0] = truth[1, 1, 1] = truth[2, 2, 2] = True
+    assert match_lesions(truth, truth) == Lesions((3,), (True,), 0)
+
+
+def test_without_true_objects_there_are_only_false_ones() -> None:
+    lesions = match_lesions(blobs((0, 0, 2, 2), (9, 9, 1, 1)), blobs())
+    assert lesions == Lesions((), (), 2)
+    assert (lesion_f1(lesions), lesion_precision(lesions)) == (0.0, 0.0)
+    assert math.isnan(lesion_recall(lesions))
+    missed = match_lesions(blobs(), blobs((0, 0, 2, 2)))
+    assert missed == Lesions((4,), (False,), 0)
+    assert math.isnan(lesion_precision(missed))
+    assert lesion_f1(missed) == 0.0
+
+
+def test_quarters_of_the_sizes_have_a_recall() -> None:
+    bins = recall_by_size(Lesions((10, 1, 20, 30), (True, False, True, False), 0))
+    assert [(part.smallest, part.recall) for part in bins] == [(1, 0.0), (10, 1.0), (20, 1.0), (30, 0.0)]
+    halves = recall_by_size(Lesions((10, 1, 20, 30), (True, False, True, True), 0), bins=2)
+    assert [(part.largest, part.recall) for part in halves] == [(10, 0.5), (30, 1.0)]
+    assert recall_by_size(Lesions((), (), 3)) == []

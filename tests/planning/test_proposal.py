@@ -1,13 +1,14 @@
 """Proposed settings, computed by hand."""
 
 import pytest
+import yaml
 
 from guidino_cli.planning.fingerprint import ClassStatistics, DatasetFingerprint
-from guidino_cli.planning.proposal import PlanProposal, explain_proposal, propose_plan
+from guidino_cli.planning.proposal import PlanProposal, explain_proposal, format_preset, propose_plan
 
 
-def _facts(cases: int) -> DatasetFingerprint:
-    size, grey = (512, 512), (90.0, 90.0, 90.0)
+def _facts(cases: int, size: tuple[int, int] = (512, 512)) -> DatasetFingerprint:
+    grey = (90.0, 90.0, 90.0)
     classes = (ClassStatistics("polyp", cases, 0.1, 0.01),)
     return DatasetFingerprint(cases, size, size, size, grey, grey, (grey, grey), True, classes)
 
@@ -34,3 +35,59 @@ def test_given_steps_are_taken_for_any_number_of_passes() -> None:
 def test_fewer_steps_than_nnunets_are_explained(cases: int, is_said: bool) -> None:
     lines = explain_proposal(_proposed(cases), _facts(cases), name="few")
     assert any("--steps 250000" in line for line in lines) == is_said
+
+
+def test_a_square_window_has_nearly_the_area_of_nnunets_patch() -> None:
+    """448 x 512 is pooled seven times; sqrt(448 * 512) / 128 = 3.74 makes 4 of 128."""
+    proposal = propose_plan(_facts(100, (3000, 4000)), encoder="plain", budget_gb=8)
+    assert proposal.nnunet.patch_hw == (448, 512)
+    assert proposal.ours.patch_hw == (512, 512)
+    lines = explain_proposal(proposal, _facts(100, (3000, 4000)), name="many")
+    assert lines[2] == "Patch: nnU-Net would take 512x448 px and a batch of 14."
+    assert lines[3] == "Windows are square here: 512x512 px, nearly the same area."
+
+
+def test_a_square_patch_needs_no_explanation() -> None:
+    assert not any("square" in line for line in explain_proposal(_proposed(100), _facts(100), name="few"))
+
+
+@pytest.mark.parametrize(
+    ("cases", "line"),
+    [(1000, "Batch 12: what fits."), (100, "Batch 5, though 12 would fit: a step shows 5 % of the pixels at most.")],
+)
+def test_a_batch_is_explained_by_memory_or_by_the_data(cases: int, line: str) -> None:
+    assert line in explain_proposal(_proposed(cases), _facts(cases), name="any")
+
+
+def test_every_number_is_explained() -> None:
+    lines = explain_proposal(_proposed(11), _facts(11), name="few")
+    assert lines[0].startswith("For few, 11 training cases of 512x512 px (width x height, median)")
+    assert lines[1] == "Network of up to 8 GB: 8 stages, plain encoder."
+    assert lines[4] == (
+        "62,500 steps with momentum 0.99 and (1 - t)^0.9: 12,500 passes over the cases. nnU-Net's 250,000 would be "
+        "50,000; to take them: --steps 250000."
+    )
+
+
+@pytest.mark.parametrize(("steps", "every"), [(1000, 1), (5000, 1), (5005, 2), (250_000, 50)])
+def test_there_are_at_most_a_thousand_validations(steps: int, every: int) -> None:
+    """Five steps an epoch."""
+    assert _proposed(11, steps=steps).validate_every == every
+
+
+def test_fewer_steps_than_an_epoch_has_are_one_epoch() -> None:
+    assert _proposed(11, steps=1).epochs == 1
+    assert _proposed(1).epochs == 12_500
+
+
+@pytest.mark.parametrize(("encoder", "blocks"), [("plain", [2] * 8), ("residual", [1, 3, 4, 6, 6, 6, 6, 6])])
+def test_a_preset_holds_the_plan(encoder: str, blocks: list[int]) -> None:
+    proposal = propose_plan(_facts(1000), encoder=encoder, budget_gb=8)
+    text = format_preset(proposal, _facts(1000), name="many")
+    settings = yaml.safe_load(text)
+    options = settings["model"]["segmenter"]["options"]
+    assert options == {"encoder": encoder, "widths": [32, 64, 128, 256, 512, 512, 512, 512], "blocks": blocks}
+    assert settings["data"]["image_size"] == 512
+    assert settings["train"]["batch_size"] == proposal.ours.batch_size
+    assert settings["train"]["epochs"] == proposal.epochs
+    assert text.startswith("# For many, 1000 training cases")

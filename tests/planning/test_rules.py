@@ -76,3 +76,61 @@ def test_more_memory_means_a_larger_patch() -> None:
 
 def test_a_patch_is_no_larger_than_the_median_image_made_divisible() -> None:
     assert plan_network((64, 64), cases=100, classes=2, encoder=PLAIN, budget_gb=8).patch_hw == (64, 64)
+
+
+@pytest.mark.parametrize("median", [(600, 500), (500, 600)])
+def test_the_side_that_is_largest_relative_to_the_median_shrinks_first(median: tuple[int, int]) -> None:
+    """Made divisible by 128 the patch is 640 x 512 (640 / 600 is more than 512 / 500), and 315.19 values a pixel are
+    103e6, more than 85e6. One step of 128 leaves 512 x 512 with 82.6e6, of which 12.3 fit."""
+    plan = plan_network(median, cases=1000, classes=2, encoder=PLAIN, budget_gb=8)
+    assert (plan.patch_hw, len(plan.widths), plan.batch_size) == ((512, 512), 8, 12)
+    assert plan.values == round(315.1875 * 512**2)
+
+
+def test_an_image_of_3000_x_4000_gets_windows_of_448_x_512() -> None:
+    """From 2048 x 2048 the sides shrink by 256 down to 1024, by 128 down to 512 and by 64 below: always the one that is
+    larger relative to the median, such as 512 / 3000 before 640 / 4000."""
+    plan = plan_network((3000, 4000), cases=100, classes=2, encoder=PLAIN, budget_gb=8)
+    assert (plan.patch_hw, plan.batch_size, plan.capped_batch) == ((448, 512), 14, None)
+
+
+def test_of_equal_sides_the_columns_shrink_first() -> None:
+    """Of 315.19 values a pixel 1024 x 1024 has 330e6, 1024 x 896 has 289e6 and 896 x 896 has 253e6; 85e6 fill 8 GB."""
+    by_gb = {
+        gb: plan_network((1024, 1024), cases=100, classes=2, encoder=PLAIN, budget_gb=gb).patch_hw
+        for gb in (24, 28, 32)
+    }
+    assert by_gb == {24: (896, 896), 28: (1024, 896), 32: (1024, 1024)}
+
+
+def test_a_patch_never_becomes_smaller_than_eight_pixels() -> None:
+    """Steps of 8 down to 32, of 4 down to 16 and of 2 below: 10 x 10, then 10 x 8, which is the end."""
+    assert plan_network((64, 64), cases=9, classes=2, encoder=PLAIN, budget_gb=1e-9).patch_hw == (10, 8)
+
+
+def test_a_patch_is_no_larger_than_2048() -> None:
+    assert plan_network((5000, 5000), cases=9, classes=2, encoder=PLAIN, budget_gb=1e9).patch_hw == (2048, 2048)
+
+
+def test_the_batch_of_a_residual_encoder_covers_the_whole_data_set_at_most() -> None:
+    """Three images of the size of a patch make a batch of three, though more fit; of five per cent it were two."""
+    plan = plan_for_patch((64, 64), (64, 64), cases=3, classes=2, encoder=RESIDUAL, budget_gb=8)
+    assert plan.batch_size == 3
+    assert plan.capped_batch is not None
+
+
+def test_a_batch_that_fits_exactly_is_not_called_capped() -> None:
+    plan = plan_for_patch((512, 512), (512, 512), cases=1000, classes=2, encoder=PLAIN, budget_gb=0.1)
+    assert (plan.batch_size, plan.capped_batch) == (2, None)
+
+
+def test_pools_differ_by_axis() -> None:
+    """640: 320, 160, 80, 40, 20, 10, 5; 20: 10, 5."""
+    assert pools_per_axis((640, 20)) == (7, 2)
+    assert pad_to_divisible((600, 18)) == (640, 20)
+
+
+def test_a_side_that_is_not_pooled_any_more_keeps_its_size() -> None:
+    """16 x 8 is pooled twice and once: areas of 128, 32 and 16."""
+    encoder, decoder = 2 * (32 * 128 + 64 * 32 + 128 * 16), 3 * (32 * 128 + 64 * 32)
+    assert count_feature_map_values((16, 8), encoder=PLAIN, classes=2) == encoder + decoder + 2 * 128
