@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from guidino_cli.distributed import all_gather_object, rank, run_on_main_process
-from guidino_cli.errors import ConfigError, DataError, UserError, first_line
+from guidino_cli.errors import ConfigError, DataError, file_errors, first_line
 from guidino_cli.files import write_atomically
 from guidino_cli.progress import log_warning
 
@@ -258,29 +258,25 @@ class CheckpointManager(Generic[S]):
             DataError: No intact state, or one of another format or another model.
         """
         content = self.folder.load_state()
-        try:
+        with file_errors(self.folder.state, "does not fit the run's settings", hint="train again with --overwrite"):
             self._load(content)
-        except UserError as error:
-            raise type(error)(f"{self.folder.state}: {error}") from error
-        state = self._state_type(**{item.name: content[item.name] for item in fields(self._state_type)})
-        state.sums = {name: self._own(value) for name, value in state.sums.items()}
+            state = self._state_type(**{item.name: content[item.name] for item in fields(self._state_type)})
+            state.sums = {name: self._own(value) for name, value in state.sums.items()}
         self.saved = self._describe(state)
         self._folder_id = _identify_folder(self.folder.path)
         return state
 
     def _load(self, content: Mapping[str, Any]) -> None:
+        path = self.folder.state
         if content.get("format") != self._version:
-            raise DataError("written by another version of guidino; resume with that one, or start a new run")
+            raise DataError(f"{path}: written by another version of guidino; resume with that one, or start a new run")
         if content["processes"] != self._accelerator.num_processes:
             raise ConfigError(
-                f"saved by {content['processes']} processes, but now there are {self._accelerator.num_processes}; "
-                "resume with as many as before"
+                f"{path}: saved by {content['processes']} processes, but now there are "
+                f"{self._accelerator.num_processes}; resume with as many as before"
             )
-        try:
-            for name, part in self._parts.items():
-                part.load_state_dict(content[name])
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise DataError(f"does not fit the run's settings ({first_line(error)})") from error
+        for name, part in self._parts.items():
+            part.load_state_dict(content[name])
         # Last: loading may draw random numbers.
         set_random_state(content["random"][self._accelerator.process_index], self._accelerator.device)
 

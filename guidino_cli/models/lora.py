@@ -10,12 +10,11 @@ from typing import Any
 from peft import LoraConfig, PeftModel, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from guidino_cli.config import LoraSettings
-from guidino_cli.errors import ConfigError, WeightsError, unknown_name
+from guidino_cli.errors import ConfigError, WeightsError, file_errors, unknown_name
 from guidino_cli.models.base import Backbone
 from guidino_cli.models.finetuning import get_transformers_model
 from guidino_cli.models.pretrained.strict_loading import require_finite
@@ -91,10 +90,8 @@ def load_adapter(backbone: Backbone, path: Path) -> None:
     Raises:
         WeightsError: Missing or damaged file, missing or unexpected tensors, other shapes, NaN or infinite values.
     """
-    try:
+    with file_errors(path, "no usable adapter", error=WeightsError, hint="copy it again, or train again"):
         tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: no usable adapter ({error}); copy it again, or train again") from error
     own = adapter_state_dict(backbone)
     wrong = {name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape}
     wrong |= own.keys() ^ tensors.keys()

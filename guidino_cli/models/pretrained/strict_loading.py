@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from guidino_cli.errors import ResourceError, UserError, WeightsError, first_line
+from guidino_cli.errors import ResourceError, UserError, WeightsError, file_errors, first_line
 from guidino_cli.models.pretrained.files import read_shards
 from guidino_cli.models.pretrained.hub import weight_files
 
@@ -64,10 +64,8 @@ def load_strictly(module: nn.Module, path: Path, *, may_miss: tuple[str, ...] = 
     Raises:
         WeightsError: Missing file, damaged file, missing or unexpected tensors, other shapes, NaN or infinite values.
     """
-    try:
+    with file_errors(path, "weights cannot be read", error=WeightsError, hint="train or download them again"):
         tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: weights cannot be read ({error}); train or download them again") from error
     load_tensors_strictly(module, tensors, source=path, may_miss=may_miss)
 
 
