@@ -22,13 +22,13 @@ from guidino_cli.config import load_preset, presets_folder
 from guidino_cli.data import images, readers
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.data.regions import read_size
-from guidino_cli.data.volumes import SliceSettings, read_slices
+from guidino_cli.data.volumes import SliceSettings, cut_slices, open_grey_volume
 from guidino_cli.engine.checkpointing import StateFolder
 from guidino_cli.engine.prediction.postprocessing import load_rules
 from guidino_cli.engine.run_folders import read_history
 from guidino_cli.engine.runs.facts import read_run_facts
 from guidino_cli.errors import ConfigError, DataError, WeightsError
-from guidino_cli.evaluation.gates import load_report
+from guidino_cli.evaluation.baseline import load_baseline
 from guidino_cli.evaluation.truths import read_pairs
 from guidino_cli.models.pretrained.config_files import read_json_object
 from guidino_cli.models.pretrained.files import read_tensors
@@ -110,7 +110,7 @@ _PROVENANCE = [{"weights": "w", "overlap": 0.5}]
          lambda path: load_rules(path.parent, ["background", "a"], provenance=_PROVENANCE, command="c"),
          (ConfigError, DataError)),
         ("runs.json", _PLAN, lambda path: load_plan(path.parent), DataError),
-        ("report.json", _REPORT, load_report, DataError),
+        ("report.json", _REPORT, lambda path: load_baseline(path, ["dice"]), (ConfigError, DataError)),
         ("result.json", _RESULT, lambda path: read_result(path.parent), DataError),
         ("guidino.json", _RECORD, lambda path: read_import_record(path.parent), WeightsError),
         ("config.json", {"model_type": "dinov2", "hidden_size": 64}, read_json_object, WeightsError),
@@ -197,7 +197,7 @@ def test_a_damaged_scan_is_sliced_or_refused_by_name(tmp_path: Path) -> None:
     @given(_SEEDS)
     def check(seed: int) -> None:
         chosen = specimens[seed % len(specimens)]
-        read = lambda path: list(read_slices(path, SliceSettings(size=32)))  # noqa: E731
+        read = lambda path: list(cut_slices(open_grey_volume(path), SliceSettings(size=32)))  # noqa: E731
         _check(read, tmp_path / chosen.name, chosen.content, chosen.mutators, seed, DataError)
 
     check()

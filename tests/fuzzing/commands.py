@@ -236,14 +236,19 @@ _TRAIN_ON = ("train", "--preset", "{folder}/p.yaml", "--data", "{folder}/data", 
 TARGETS = [
     Target("yaml", "train", _copied("p.yaml", "data"), _train, mutators.YAML, names_file=False),
     Target("yaml", "predict", _copied("run/config.yaml", "raw"), _predict("run", "raw/images"), mutators.YAML),
-    Target("manifest", "train", _copied("data/cases.json", "p.yaml"), _words(*_TRAIN_ON), mutators.JSON),
-    Target("manifest", "plan", _copied("data/cases.json"), _words("plan", "{folder}/data"), mutators.JSON),
+    Target(
+        "manifest", "train", _copied("data/cases.json", "p.yaml"), _words(*_TRAIN_ON), mutators.JSON, names_file=False
+    ),
+    Target(
+        "manifest", "plan", _copied("data/cases.json"), _words("plan", "{folder}/data"), mutators.JSON, names_file=False
+    ),
     Target(
         "manifest",
         "evaluate",
         _copied("data/cases.json", "masks"),
         _words("evaluate", "{folder}/masks", "{folder}/data", "--split", "all", "-o", "{folder}/out"),
         mutators.JSON,
+        names_file=False,
     ),
     Target("run.json", "predict", _copied("run/run.json", "raw"), _predict("run", "raw/images"), mutators.JSON),
     Target("run.json", "train", _copied("half/run.json", "data"), _RESUME, mutators.JSON),

@@ -1,12 +1,12 @@
 """Options that `--resume` would ignore: refuse them, before torch is imported."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from guidino_cli.data.manifest import MANIFEST_NAME
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import file_sha256
+from guidino_cli.json_files import read_json_object
 from guidino_cli.options.training import TrainOptions
 
 CONTRADICTION = "--resume continues what is in -o, --overwrite starts it again; give one of them"
@@ -43,10 +43,9 @@ def require_resumable(options: TrainOptions, *, base_run: Path | None) -> None:
 def _facts(out: Path) -> dict[str, Any]:
     """Content of `run.json`, or nothing where it is missing or damaged, which the command itself reports."""
     try:
-        facts = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json_object(out / "run.json", hint="")
+    except DataError:
         return {}
-    return facts if isinstance(facts, dict) else {}
 
 
 def _require_same_data(data: Path, recorded: object) -> None:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from guidino_cli.errors import WeightsError, first_line
+from guidino_cli.errors import WeightsError, file_errors, first_line
 
 _SCALE = ".scale"
 
@@ -69,12 +69,8 @@ def read_tensors(path: Path, *, strip_prefixes: bool = True) -> dict[str, Tensor
     """
     check_file(path)
     if _is_safetensors(path):
-        try:
+        with file_errors(path, "damaged", error=WeightsError, hint=_RETRY):
             return load_file(path)
-        except MemoryError:
-            raise
-        except Exception as error:  # the types of a damaged header raise many kinds
-            raise WeightsError(f"{path}: damaged ({first_line(error)}); {_RETRY}") from error
     return _unwrap(path, _load_pickle(path), strip_prefixes=strip_prefixes)
 
 
@@ -109,21 +105,19 @@ def check_file(path: Path) -> None:
     Raises:
         WeightsError: See `read_tensors`.
     """
-    try:
+    with file_errors(path, "damaged", error=WeightsError, hint=_RETRY):
         size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(512)
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from error
-    if _is_safetensors(path):
-        _refuse_truncated_safetensors(path, head, size)
-        return
-    _refuse_text(path, head, size)
-    if head.startswith(b"PK"):
-        if not zipfile.is_zipfile(path):
-            raise WeightsError(f"{path}: truncated PyTorch file ({size} bytes, its end is missing); {_RETRY}")
-    elif not head.startswith(b"\x80"):
-        raise WeightsError(f"{path}: neither safetensors nor a PyTorch file (starts with {head[:8]!r}); {_RETRY}")
+        if _is_safetensors(path):
+            _refuse_truncated_safetensors(path, head, size)
+            return
+        _refuse_text(path, head, size)
+        if head.startswith(b"PK"):
+            if not zipfile.is_zipfile(path):
+                raise WeightsError(f"{path}: truncated PyTorch file ({size} bytes, its end is missing); {_RETRY}")
+        elif not head.startswith(b"\x80"):
+            raise WeightsError(f"{path}: neither safetensors nor a PyTorch file (starts with {head[:8]!r}); {_RETRY}")
 
 
 def _refuse_text(path: Path, head: bytes, size: int) -> None:
@@ -155,13 +149,10 @@ def _refuse_truncated_safetensors(path: Path, head: bytes, size: int) -> None:
     length = struct.unpack("<Q", head[:8])[0]
     expected = 8 + length
     if size >= expected:
-        with path.open("rb") as file:
+        with path.open("rb") as file, file_errors(path, "damaged safetensors header", error=WeightsError, hint=_RETRY):
             file.seek(8)
-            try:
-                table: dict[str, Any] = json.loads(file.read(length))
-                ends = [int(item["data_offsets"][1]) for name, item in table.items() if name != "__metadata__"]
-            except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-                raise WeightsError(f"{path}: damaged safetensors header ({first_line(error)}); {_RETRY}") from error
+            table: dict[str, Any] = json.loads(file.read(length))
+            ends = [int(item["data_offsets"][1]) for name, item in table.items() if name != "__metadata__"]
         expected += max(ends, default=0)
     if size < expected:
         raise WeightsError(f"{path}: truncated ({size} bytes, expected {expected}); {_RETRY}")
