@@ -36,7 +36,7 @@ _MASK_WORDS |= {"segmentations", "segmentationclass"}
 _SPLIT_WORDS = {"train": "train", "training": "train", "trainset": "train", "trn": "train", "tr": "train"}
 _SPLIT_WORDS |= {"val": "val", "valid": "val", "validation": "val", "dev": "val"}
 _SPLIT_WORDS |= {"test": "test", "testing": "test", "testset": "test", "tst": "test", "ts": "test"}
-_COLUMNS = {"image", "mask", "id", "split", "fold", "group"}
+COLUMNS = {"image", "mask", "id", "split", "fold", "group"}
 _NOISE_WORDS = {"ground", "the", "and", "1st", "2nd", "all"}
 _MAX_DEPTH = 3
 
@@ -156,7 +156,7 @@ def _parse_row(source: Path, row: dict[str, str], line: int) -> ImageMaskPair:
         split=_SPLIT_WORDS.get(split),
         fold=int(fold) if fold else None,
         group=(row.get("group") or "").strip() or None,
-        fields={name: (row[name] or "").strip() for name in row if name and name not in _COLUMNS},
+        fields={name: (row[name] or "").strip() for name in row if name and name not in COLUMNS},
     )
 
 
