@@ -55,7 +55,8 @@ def export(
 ) -> None:
     """Export a run's network as one file for torch or ONNX Runtime, after comparing its output with the run's.
 
-    Its input is one window of the run's size, prepared as FILE.json says. Windows and mirroring are not exported.
+    Its input is one window of the run's size. FILE.json lists all steps from an image to its mask: resizing, windows,
+    mirroring and what else `predict` does around the network. examples/onnx_predict.py does them with numpy.
 
     Example: guidino export runs/kvasir -o kvasir.onnx
     """

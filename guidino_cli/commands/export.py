@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from guidino_cli import __version__
+from guidino_cli.commands.export_recipe import prediction_recipe
 from guidino_cli.config import RunConfig
 from guidino_cli.engine.exporting import export_model, max_abs_difference, output_names, require_onnx
 from guidino_cli.engine.runs.loading import load_run
@@ -80,6 +81,7 @@ def _describe(
             "resize": config.data.resize,
             "window": config.data.image_size,
         },
+        "recipe": prediction_recipe(config),
         "outputs": {name: _OUTPUTS[name] for name in output_names(model)},
         "predict": {"overlap": config.predict.overlap, "mirror": config.predict.mirror},
         "backbone": None if model.backbone is None else model.backbone.identity,
@@ -89,7 +91,7 @@ def _describe(
 
 
 _OUTPUTS = {
-    "probabilities": "(batch, class, row, column) float32, softmax over classes; the index of the largest is the mask",
+    "probabilities": "(batch, class, row, column) float32, softmax over classes, of a window; see recipe",
     "guide": "(batch, map, row, column) float32 in [0, 1]",
 }
 

@@ -1,19 +1,26 @@
 """`guidino export`: the file computes what the run does, says what it is, and is not written where it does not."""
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from guidino_cli.commands.export_recipe import prediction_recipe
 from guidino_cli.config import RunConfig, dump_config
 from guidino_cli.engine.runs.folder import RunFolder, run_facts
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.models import build_model
 
 SIDE = 32
+RECORDED = Path(__file__).parents[1] / "compatibility" / "run_45086b3"
+SCRIPT = Path(__file__).parents[2] / "examples" / "onnx_predict.py"
 
 
 @pytest.fixture
@@ -113,3 +120,54 @@ def test_places_that_cannot_be_meant_are_refused(name: str, message: str, guidin
     outcome = guidino("export", tmp_path, "-o", tmp_path / name)
     assert outcome.code == 2
     assert message in outcome.stderr
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory, guidino_once: Callable[..., None]) -> Path:
+    """ONNX file of a trained run, with its description."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name)
+    out = tmp_path_factory.mktemp("export") / "model.onnx"
+    guidino_once("export", RECORDED / "guided", "-o", out)
+    return out
+
+
+def _segment_without_guidino(network: Path, image: Path, mask: Path) -> np.ndarray:
+    """The mask that the example script makes, in a process that has no guidino and no torch."""
+    blocked = "import sys; sys.modules['torch'] = sys.modules['guidino_cli'] = None; sys.argv = sys.argv[1:]; "
+    run = f"import runpy; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    subprocess.run([sys.executable, "-c", blocked + run, SCRIPT, network, image, mask], check=True)
+    return np.asarray(Image.open(mask))
+
+
+@pytest.mark.slow
+def test_the_recipe_alone_leads_to_the_recorded_masks(exported: Path, tmp_path: Path) -> None:
+    images = sorted((RECORDED / "src" / "images").iterdir())[:2]
+    for image in images:
+        mask = _segment_without_guidino(exported, image, tmp_path / "mask.png")
+        assert np.array_equal(mask, np.asarray(Image.open(RECORDED / "expected" / image.name)))
+        assert len(np.unique(mask)) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(48, 40), (90, 24), (24, 90)])
+@pytest.mark.parametrize("resize", ["stretch", "shorter"])
+def test_the_recipe_leads_to_the_mask_of_resized_images(
+    resize: str, size: tuple[int, int], exported: Path, guidino, tmp_path: Path
+) -> None:
+    # The same network in another grid: only the recipe differs.
+    run, image = tmp_path / "run", tmp_path / "a.png"
+    shutil.copytree(RECORDED / "guided", run)
+    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("resize: none", f"resize: {resize}"))
+    shutil.copy(exported, tmp_path / "model.onnx")
+    facts = json.loads(exported.with_name("model.onnx.json").read_text())
+    facts["recipe"] = prediction_recipe(RunFolder(run).config())
+    (tmp_path / "model.onnx.json").write_text(json.dumps(facts))
+    source = next(iter(sorted((RECORDED / "src" / "images").iterdir())))
+    Image.open(source).convert("RGB").resize(size, Image.Resampling.BICUBIC).save(image)
+    assert guidino("predict", run, image, "-o", tmp_path / "out").code == 0
+    ours = np.asarray(Image.open(tmp_path / "out" / "a.png"))
+    theirs = _segment_without_guidino(tmp_path / "model.onnx", image, tmp_path / "mask.png")
+    assert ours.shape == theirs.shape == size[::-1]
+    assert len(np.unique(ours)) == 2
+    assert np.array_equal(ours, theirs)
