@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from guidino_cli.commands.evaluate_options import load_truths, parse_options, require_report_folder
-from guidino_cli.commands.evaluate_report import print_table, print_wrapped
+from guidino_cli.commands.text_tables import print_table, print_wrapped
 from guidino_cli.errors import ConfigError, GateError, PartialError
 from guidino_cli.evaluation.cases import Pairing, TruthSet
 from guidino_cli.evaluation.columns import column_values
@@ -113,10 +113,10 @@ def _print_comparison(results: NamedResults, comparisons: Sequence[PairedCompari
         print_wrapped(f"WARNING: {line}")
     for line in describe_sets(results):
         print_wrapped(line)
-    for title, rows in comparison_tables(comparisons, results[0][1].unit).items():
+    for title, blocks in comparison_tables(comparisons, results[0][1].unit).items():
         print()
         print_wrapped(title)
-        print_table(HEADINGS, [(title, rows)], collapse_padding=True)
+        print_table(HEADINGS, blocks, several=len(blocks) > 1, collapse_padding=True)
     for line in explain_table(results[0][1]):
         print_wrapped(line)
 
@@ -131,7 +131,7 @@ def _write_report(
     """Write the report; comparison.json comes last, so that its presence means the folder is complete."""
     write_text(out / "per_case.csv", per_case_csv(results))
     write_text(out / "comparison.md", to_markdown(results, comparisons, warnings))
-    main = comparisons[0].metric
+    main, headline = comparisons[0].metric, comparisons[0].target
     panels = [
         PairedDifferences(
             first=item.first,
@@ -143,7 +143,7 @@ def _write_report(
             ci=(item.ci_low, item.ci_high),
         )
         for item in comparisons
-        if item.metric == main
+        if item.metric == main and item.target == headline
     ]
     figure = plot_paired_differences(panels)
     write_atomically(out / "differences.png", lambda path: figure.savefig(path, dpi=150))

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from shutil import get_terminal_size
-from textwrap import fill
 from typing import Any
 
+from guidino_cli.commands.text_tables import print_table, print_wrapped
 from guidino_cli.evaluation.cases import Pairing, TruthSet
 from guidino_cli.evaluation.gates import GateResult
 from guidino_cli.evaluation.report.files import dump_json, lesions_csv, per_case_csv, summary_csv
@@ -14,7 +13,6 @@ from guidino_cli.evaluation.report.provenance import Provenance
 from guidino_cli.evaluation.report.text import (
     HEADINGS,
     SIZE_HEADINGS,
-    TableBlock,
     caption,
     size_rows,
     stratum_title,
@@ -63,7 +61,7 @@ def print_evaluation(
     several = len(result.config.targets) > 1
     print_table(HEADINGS, table_rows(result), several=several)
     for stratum, rows in result.strata.items():
-        print_wrapped(f"{stratum_title(stratum, rows)}:")
+        print_wrapped(f"{stratum_title(result, stratum)}:")
         print_table(HEADINGS, table_rows(result, rows), several=several)
     if blocks := size_rows(result):
         print_table(SIZE_HEADINGS, blocks, several=several)
@@ -82,31 +80,3 @@ def print_evaluation(
         print_wrapped(
             f"wrote {out}: report.html, report.md, report.json, per_case.csv, summary.csv{lesions}, junit.xml"
         )
-
-
-def print_wrapped(line: str) -> None:
-    """Print a sentence, wrapped between words at the width of the terminal (80 if there is none)."""
-    print(
-        fill(line, get_terminal_size().columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-    )
-
-
-def print_table(
-    headings: Sequence[str], blocks: Sequence[TableBlock], *, several: bool = False, collapse_padding: bool = False
-) -> None:
-    """Print rows of cells; with several blocks, each has its name above its rows."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=collapse_padding)
-    for index, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if index else "left", no_wrap=True)
-    for name, rows in blocks:
-        if several:
-            table.add_section()
-            table.add_row(Text(name, style="bold", overflow="ellipsis"))
-        for row in rows:
-            table.add_row(*row)
-    Console().print(table)

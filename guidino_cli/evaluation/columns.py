@@ -34,6 +34,17 @@ def column_values(truths: Sequence[Truth], source: str, *, option: str, blank: s
     return _match_pattern(truths, source, option)
 
 
+def describe_source(truths: Sequence[Truth], source: str) -> str:
+    """Name of what a valid source of `column_values` gives, for headings: a column, or `pattern ...`."""
+    if all(source.lower() in {name.lower() for name in truth.fields} for truth in truths):
+        return source
+    if ".csv:" in source.lower():
+        return source.rpartition(":")[2]
+    if source.lower().endswith(".csv"):
+        return next(heading for heading in read_csv(Path(source))[0] if heading != "case")
+    return f"pattern {source}"
+
+
 def _require_values(values: list[str], truths: Sequence[Truth], where: str, blank: str = "") -> list[str]:
     missing = [truth.case for truth, value in zip(truths, values, strict=True) if not value]
     if blank and len(missing) < len(values):

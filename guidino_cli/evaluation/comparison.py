@@ -2,12 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, product
 from math import nan
 
 import numpy as np
 
-from guidino_cli.evaluation.summary import EvaluationResult, bootstrap_means, case_metric, percentile_interval
+from guidino_cli.evaluation.summary import (
+    MEAN_OF_CLASSES,
+    EvaluationResult,
+    bootstrap_means,
+    case_metric,
+    get_score,
+    percentile_interval,
+)
 from guidino_cli.metrics import METRICS
 
 MIN_PAIRS = 6
@@ -25,6 +32,7 @@ class PairedComparison:
         first: Name of the first set.
         second: Name of the second set.
         metric: Name from `METRICS`.
+        target: A class, or the headline of the results.
         differences: second - first for every case; NaN where one of them has no value.
         mean: Mean difference.
         ci_low: Lower end of its 95 % interval, from a bootstrap over cases (or groups).
@@ -41,6 +49,7 @@ class PairedComparison:
     first: str
     second: str
     metric: str
+    target: str
     differences: np.ndarray
     mean: float
     ci_low: float
@@ -64,7 +73,7 @@ class PairedComparison:
 
 
 def compare_all(results: NamedResults, *, groups: Sequence[str] | None = None, seed: int = 0) -> list[PairedComparison]:
-    """Compare every pair of results in every metric.
+    """Compare every pair of results in every metric: of the headline first, then of each class if there are several.
 
     Args:
         results: Results of the same cases in the same order, scored with the same options.
@@ -78,10 +87,11 @@ def compare_all(results: NamedResults, *, groups: Sequence[str] | None = None, s
     if any(names != cases[0] for names in cases):
         raise ValueError("the results hold different cases")
     comparisons = []
-    for metric in results[0][1].config.metrics:
-        columns = {name: _column(result, metric) for name, result in results}
+    for target, metric in product(compared_targets(results), results[0][1].config.metrics):
+        columns = {name: target_column(result, metric, target) for name, result in results}
         for (first, baseline), (second, candidate) in combinations(columns.items(), 2):
-            comparisons.append(compare_pair(first, second, metric, candidate - baseline, groups=groups, seed=seed))
+            item = compare_pair(first, second, metric, candidate - baseline, target=target, groups=groups, seed=seed)
+            comparisons.append(item)
     corrected = holm_correction([item.p_value for item in comparisons])
     return [replace(item, p_holm=p_value) for item, p_value in zip(comparisons, corrected, strict=True)]
 
@@ -92,6 +102,7 @@ def compare_pair(
     metric: str,
     differences: np.ndarray,
     *,
+    target: str,
     groups: Sequence[str] | None = None,
     seed: int = 0,
 ) -> PairedComparison:
@@ -106,6 +117,7 @@ def compare_pair(
         first=first,
         second=second,
         metric=metric,
+        target=target,
         differences=differences,
         mean=float(known.mean()) if known.size else nan,
         ci_low=ci_low,
@@ -157,5 +169,16 @@ def holm_correction(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _column(result: EvaluationResult, metric: str) -> np.ndarray:
-    return np.array([case_metric(case, metric, result) for case in result.cases])
+def compared_targets(results: NamedResults) -> list[str]:
+    """The headline, followed by the classes of any set if there are several."""
+    classes = list(dict.fromkeys(target.name for _, result in results for target in result.config.targets))
+    return [results[0][1].headline] if len(classes) == 1 else [MEAN_OF_CLASSES, *classes]
+
+
+def target_column(result: EvaluationResult, metric: str, target: str) -> np.ndarray:
+    """A metric of every case, of one class or averaged over those that have a value; NaN where there is none."""
+    if target == MEAN_OF_CLASSES:
+        return np.array([case_metric(case, metric, result) for case in result.cases])
+    if target in result.absent or all(target != item.name for item in result.config.targets):
+        return np.full(len(result.cases), nan)
+    return np.array([get_score(case, target).values[metric] for case in result.cases])

@@ -8,7 +8,7 @@ from guidino_cli.data.masks.rule import MaskRule, class_names
 from guidino_cli.data.volumes import is_volume
 from guidino_cli.errors import ConfigError, DataError, unknown_name
 from guidino_cli.evaluation.cases import Pairing, TruthSet
-from guidino_cli.evaluation.columns import column_values
+from guidino_cli.evaluation.columns import column_values, describe_source
 from guidino_cli.evaluation.masks import (
     MaskReader,
     ReadOptions,
@@ -107,7 +107,8 @@ def evaluate(
     except UnexpectedValueError:
         scoring = make_scoring_config(pairing, truths, config, read_all=True)
         cases = _score(pairing, scoring, progress)
-    return aggregate(scoring, cases, groups=groups, strata=strata)
+    result = aggregate(scoring, cases, groups=groups, strata=strata)
+    return result if by is None else replace(result, strata_by=describe_source(members, by))
 
 
 def _score(pairing: Pairing, scoring: ScoringConfig, progress: Progress) -> list[CaseResult]:

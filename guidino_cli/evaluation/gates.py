@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from guidino_cli.errors import ConfigError, unknown_name
-from guidino_cli.evaluation.summary import EvaluationResult, get_score, headline_of
+from guidino_cli.evaluation.summary import MEAN_OF_CLASSES, EvaluationResult, get_score, headline_of
 from guidino_cli.evaluation.types import ScoringConfig
 from guidino_cli.metrics import METRICS
 
@@ -121,7 +121,8 @@ def _evaluate_gate(gate: Gate, result: EvaluationResult, on: str) -> GateResult:
     }[on]
     holds = value >= gate.limit if metric.higher_is_better else value <= gate.limit
     sign = ">=" if metric.higher_is_better else "<="
-    note = f"n = {summary.used}/{summary.total}"
+    unit = " cases x classes" if target == MEAN_OF_CLASSES else ""
+    note = f"n = {summary.used}/{summary.total}{unit}"
     return GateResult(f"{gate.metric} {sign} {gate.limit:g} ({on}, {target})", value, bool(holds), note)
 
 

@@ -1,5 +1,6 @@
 """Names of mask files: case name, common suffixes, signs of predictions and of true masks."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -86,6 +87,12 @@ def find_swapped_arguments(folder: Path, predictions: Sequence[Path], truths: Se
     if folder.name.lower() in _TRUTH_FOLDERS and truth_folder.name.lower() in _PREDICTION_FOLDERS:
         return f"PREDS is the folder {folder.name}, TRUTH the folder {truth_folder.name}"
     return ""
+
+
+def natural_key(name: str) -> tuple[list[int | str], str]:
+    """Sort key by which `case2` comes before `case10`; letter case decides only between names that are equal else."""
+    parts = re.split(r"(\d+)", name.lower())
+    return [int(part) if number % 2 else part for number, part in enumerate(parts)], name
 
 
 def is_mask_folder(folder: Path) -> bool:

@@ -7,6 +7,7 @@ from math import hypot, isnan, log2, nan, prod
 import numpy as np
 
 from guidino_cli.errors import DataError
+from guidino_cli.evaluation.names import natural_key
 from guidino_cli.evaluation.types import CaseResult, Score, ScoringConfig
 from guidino_cli.metrics import METRICS, overlap
 from guidino_cli.metrics.lesions import Lesions, pool_lesions
@@ -133,6 +134,7 @@ class EvaluationResult:
         unit: "mm" or "px", the unit of all distances.
         absent: Targets that occur in no mask of either side; nothing was scored for them.
         strata: Summary of the cases of each stratum, by its name.
+        strata_by: What the names of the strata are values of, such as "scanner"; "" without strata.
         group_count: Number of groups that the bootstrap draws from, 0 if it draws cases.
     """
 
@@ -144,6 +146,7 @@ class EvaluationResult:
     absent: list[str]
     strata: dict[str, list[SummaryRow]] = field(default_factory=dict)
     group_count: int = 0
+    strata_by: str = ""
 
     def statistics(self, target: str, metric: str) -> SummaryStatistics:
         """Statistics of one target and metric."""
@@ -154,9 +157,13 @@ class EvaluationResult:
         """The target that represents the result: the only one, or the mean over the classes."""
         return headline_of(self.config)
 
+    def listed_cases(self) -> list[CaseResult]:
+        """The cases in the order of lists: numbers in names count as numbers, so 2 comes before 10."""
+        return sorted(self.cases, key=lambda case: natural_key(case.pair.truth.case))
+
     def problems(self) -> list[CaseResult]:
-        """Cases whose prediction is missing or could not be used."""
-        return [case for case in self.cases if case.is_problem]
+        """Cases whose prediction is missing or could not be used, in the order of lists."""
+        return [case for case in self.listed_cases() if case.is_problem]
 
 
 def headline_of(config: ScoringConfig) -> str:
@@ -270,7 +277,7 @@ def aggregate(
     rows = _summarize_targets(config, cases, absent, groups)
     pooled = {target.name: _pool_counts(target.name, cases) for target in config.targets}
     parts = {}
-    for name in sorted(set(strata or [])):
+    for name in sorted(set(strata or []), key=natural_key):
         members = [index for index, value in enumerate(strata or []) if value == name]
         member_groups = None if groups is None else [groups[index] for index in members]
         parts[name] = _summarize_targets(config, [cases[index] for index in members], absent, member_groups)

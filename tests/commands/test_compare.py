@@ -126,3 +126,45 @@ def test_one_table_for_two_sets_is_an_error(folders: Path, run: Run, capsys: pyt
     sets = (folders / "poor", folders / "good", "--truth", folders / "truth")
     assert run("compare", *sets, "--pairs", table) == 2
     assert "1 table for 2 sets of predictions" in capsys.readouterr().err
+
+
+def test_every_class_has_a_row_in_every_output(
+    mask_folders: Callable[..., Path], run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Set `b` lacks the cup in both cases, so its Dice is 1 for the disc, 0 for the cup, and 0.5 on average."""
+    disc = np.zeros((12, 16), dtype=np.uint8)
+    disc[2:6, 2:6] = 1
+    both = disc.copy()
+    both[8:10, 2:6] = 2
+    names = ("1", "2", "10")
+    mask_folders(truth=dict.fromkeys(names, both), a=dict.fromkeys(names, both), b=dict.fromkeys(names, disc))
+    out = tmp_path / "report"
+    arguments = ("--metrics", "dice", "--classes", "background,disc,cup", "-o", out)
+    assert run("compare", tmp_path / "a", tmp_path / "b", "--truth", tmp_path / "truth", *arguments) == 0
+    content = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    found = {item["target"]: item["mean"] for item in content["contests"]}
+    assert found == {"mean of classes": -0.5, "disc": 0.0, "cup": -1.0}
+    assert content["class_means"]["b"] == {"disc": {"dice": 1.0}, "cup": {"dice": 0.0}}
+    with (out / "per_case.csv").open(encoding="utf-8") as file:
+        rows = [(row["case"], row["target"], float(row["b"])) for row in csv.DictReader(file)]
+    assert rows == [
+        (case, target, value)
+        for target, value in (("mean of classes", 0.5), ("disc", 1.0), ("cup", 0.0))
+        for case in names
+    ]
+    text = (out / "comparison.md").read_text(encoding="utf-8")
+    assert text.index("**mean of classes**") < text.index("**disc**") < text.index("**cup**")
+    printed = capsys.readouterr().out
+    assert "-1.000" in printed[printed.index(" cup") :]
+
+
+def test_sets_of_other_classes_are_said_to_be(
+    mask_folders: Callable[..., Path], run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    truth = np.zeros((12, 16), dtype=np.uint8)
+    truth[2:6, 2:6] = 1
+    truth[8:10, 2:6] = 2
+    stray = np.where(truth == 2, 3, truth)
+    mask_folders(truth={"a": truth}, good={"a": truth}, stray={"a": stray})
+    assert run("compare", tmp_path / "good", tmp_path / "stray", "--truth", tmp_path / "truth") == 0
+    assert "good has no class_3: its means are over other classes" in " ".join(capsys.readouterr().out.split())

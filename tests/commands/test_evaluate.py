@@ -351,3 +351,39 @@ def test_prepared_data_gives_the_truth_of_its_split_with_names_and_groups(
     assert run("evaluate", tmp_path / "predictions", tmp_path / "data", *arguments) == 6
     dice = summary(tmp_path)["polyp", "dice"]
     assert (dice["mean"], dice["used"], dice["total"]) == (0.5, 2, 2)
+
+
+def test_the_class_of_an_empty_prediction_is_named_and_counts_are_said_to_be_of_pairs(
+    tmp_path: Path, save_mask: Save, evaluated: Callable[..., Rows], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Case a lacks the cup (class 2), case b is right."""
+    both = block(slice(2, 6), slice(2, 6)) + block(slice(8, 10), slice(2, 6), 2)
+    for name in "ab":
+        save_mask(tmp_path / "truth" / f"{name}.png", both)
+    save_mask(tmp_path / "predictions" / "a.png", SQUARE)
+    save_mask(tmp_path / "predictions" / "b.png", both)
+    evaluated("--classes", "background,disc,cup")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "a: IoU 0.5000, Dice 0.5000, HD95 px 10.00, prediction empty (cup)" in printed
+    assert "empty among 4 pairs of a case and a class: both 0, only truth 0, only prediction 1 (cup 1)" in printed
+    assert "distances measured in 3 of 4 pairs of a case and a class" in printed
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "n 4/4 (cases x classes)" in page
+
+
+def test_cases_are_listed_by_their_numbers_in_every_file(
+    tmp_path: Path, save_mask: Save, evaluated: Callable[..., Rows], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for side in ("truth", "predictions"):
+        for number in (1, 2, 10, 11):
+            save_mask(tmp_path / side / f"case{number}.png", SQUARE)
+    wanted = ["case1", "case2", "case10", "case11"]
+    assert list(evaluated()) == wanted
+    report = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
+    assert [case["case"] for case in report["cases"]] == wanted
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    places = [page.index(f"<td>{name}</td>") for name in wanted]
+    assert places == sorted(places)
+    printed = capsys.readouterr().out
+    worst = printed[printed.index("worst cases") :]
+    assert [worst.index(f"{name}:") for name in wanted] == sorted(worst.index(f"{name}:") for name in wanted)

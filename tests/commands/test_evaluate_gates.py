@@ -479,6 +479,6 @@ def test_strata_by_a_column_of_the_prepared_table(folders: Path, capsys: pytest.
     assert run(*arguments, "--by", "scanner", "-o", folders / "report") == 0
     means = {name: lines[0]["mean"] for name, lines in report(folders)["strata"].items()}
     assert means == {"Vendor X": 1.0, "Y": 0.5}
-    assert "stratum Vendor X (1 case):" in capsys.readouterr().out
+    assert "scanner = Vendor X (1 case):" in capsys.readouterr().out
     assert run(*arguments, "--by", "vendor") == 3
     assert "known columns: group, scanner, split" in capsys.readouterr().err

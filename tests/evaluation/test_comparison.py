@@ -15,7 +15,7 @@ from guidino_cli.evaluation.comparison import (
 
 
 def compare(values: list[float], metric: str = "dice") -> PairedComparison:
-    return compare_pair("a", "b", metric, np.array(values))
+    return compare_pair("a", "b", metric, np.array(values), target="polyp")
 
 
 def test_wins_ties_and_losses_follow_the_direction_of_the_metric() -> None:
@@ -67,11 +67,12 @@ def test_the_interval_of_a_constant_difference_is_that_difference() -> None:
 def test_groups_and_not_their_cases_are_tested() -> None:
     """Eight gains in two groups are two observations, in six groups six: p = 2 / 64."""
     gains = np.arange(1.0, 9.0)
-    assert isnan(compare_pair("a", "b", "dice", gains, groups=list("aaaabbbb")).p_value)
-    assert compare_pair("a", "b", "dice", gains, groups=list("aabbcdef")).p_value == pytest.approx(2 / 64)
+    assert isnan(compare_pair("a", "b", "dice", gains, target="polyp", groups=list("aaaabbbb")).p_value)
+    six = compare_pair("a", "b", "dice", gains, target="polyp", groups=list("aabbcdef"))
+    assert six.p_value == pytest.approx(2 / 64)
 
 
 def test_one_group_has_no_interval() -> None:
-    found = compare_pair("a", "b", "dice", np.array([0.1, 0.2, 0.3]), groups=["a", "a", "a"])
+    found = compare_pair("a", "b", "dice", np.array([0.1, 0.2, 0.3]), target="polyp", groups=["a", "a", "a"])
     assert isnan(found.ci_low)
     assert isnan(found.ci_high)

@@ -4,9 +4,11 @@ import math
 from collections.abc import Sequence
 
 from guidino_cli import __version__
-from guidino_cli.evaluation.comparison import MIN_PAIRS, NamedResults, PairedComparison
+from guidino_cli.evaluation.comparison import MIN_PAIRS, NamedResults, PairedComparison, compared_targets, target_column
+from guidino_cli.evaluation.names import natural_key
 from guidino_cli.evaluation.report.files import dump_json, format_number, replace_nan
 from guidino_cli.evaluation.report.text import (
+    TableBlock,
     describe_distances,
     describe_rules,
     escape_markdown,
@@ -14,7 +16,7 @@ from guidino_cli.evaluation.report.text import (
     markdown_table,
     metric_label,
 )
-from guidino_cli.evaluation.summary import EvaluationResult, case_metric, count_statuses
+from guidino_cli.evaluation.summary import EvaluationResult, count_statuses
 from guidino_cli.metrics import METRICS
 from guidino_cli.progress import pluralize
 from guidino_cli.tables import to_csv
@@ -30,12 +32,13 @@ CAVEATS = (
 HEADINGS = ("metric", "n", "diff", "95 % CI", "W/T/L", "effect", "p", "Holm")
 
 
-def comparison_tables(comparisons: Sequence[PairedComparison], unit: str) -> dict[str, list[tuple[str, ...]]]:
-    """Rows with a cell for each of `HEADINGS`, by a title such as `guided - plain`."""
-    tables: dict[str, list[tuple[str, ...]]] = {}
+def comparison_tables(comparisons: Sequence[PairedComparison], unit: str) -> dict[str, list[TableBlock]]:
+    """Targets and their rows, with a cell for each of `HEADINGS`, by a title such as `guided - plain`."""
+    tables: dict[str, dict[str, list[tuple[str, ...]]]] = {}
     for item in comparisons:
-        tables.setdefault(f"{item.second} - {item.first}", []).append(_row(item, unit))
-    return tables
+        blocks = tables.setdefault(f"{item.second} - {item.first}", {})
+        blocks.setdefault(item.target, []).append(_row(item, unit))
+    return {title: list(blocks.items()) for title, blocks in tables.items()}
 
 
 def describe_sets(results: NamedResults) -> list[str]:
@@ -51,6 +54,13 @@ def describe_sets(results: NamedResults) -> list[str]:
         unusable = "".join(f", {counts[kind]} {kind}" for kind in ("missing", "failed") if counts[kind])
         lines.append(f"{name}: {means} ({result.headline}, {pluralize(counts['cases'], 'case')}{unusable})")
         lines += [f"{name}: {line}" for line in describe_distances(result)]
+    classes = {name: {target.name for target in result.config.targets} for name, result in results}
+    known = set().union(*classes.values())
+    lines += [
+        f"{name} has no {', '.join(sorted(known - own))}: its means are over other classes than those of other sets"
+        for name, own in classes.items()
+        if own != known
+    ]
     return lines
 
 
@@ -67,18 +77,20 @@ def explain_table(result: EvaluationResult) -> list[str]:
 
 
 def per_case_csv(results: NamedResults) -> str:
-    """One row per case and metric, one column per set; several targets are averaged."""
+    """One row per case, target and metric, one column per set; the headline comes before the classes."""
     first = results[0][1]
-    rows = (
-        [
-            case.pair.truth.case,
-            metric,
-            *(format_number(case_metric(result.cases[index], metric, result)) for _, result in results),
-        ]
-        for index, case in enumerate(first.cases)
-        for metric in first.config.metrics
-    )
-    return to_csv(["case", "metric", *(name for name, _ in results)], rows)
+    names = [case.pair.truth.case for case in first.cases]
+    order = sorted(range(len(names)), key=lambda index: natural_key(names[index]))
+    rows: list[list[str]] = []
+    for target in compared_targets(results):
+        columns = {
+            metric: [target_column(result, metric, target) for _, result in results] for metric in first.config.metrics
+        }
+        for index in order:
+            for metric, values in columns.items():
+                cells = [format_number(column[index]) for column in values]
+                rows.append([names[index], target, metric, *cells])
+    return to_csv(["case", "target", "metric", *(name for name, _ in results)], rows)
 
 
 def to_markdown(results: NamedResults, comparisons: Sequence[PairedComparison], warnings: Sequence[str]) -> str:
@@ -86,8 +98,11 @@ def to_markdown(results: NamedResults, comparisons: Sequence[PairedComparison], 
     first = results[0][1]
     shown = [f"- **Warning:** {escape_markdown(line)}" for line in warnings]
     parts = ["# Comparison", "", *shown, *(f"- {escape_markdown(line)}" for line in describe_sets(results)), ""]
-    for title, rows in comparison_tables(comparisons, first.unit).items():
-        parts += [f"## {escape_markdown(title)}", "", *markdown_table(HEADINGS, rows), ""]
+    for title, blocks in comparison_tables(comparisons, first.unit).items():
+        parts += [f"## {escape_markdown(title)}", ""]
+        for target, rows in blocks:
+            parts += [f"**{escape_markdown(target)}**", ""] if len(blocks) > 1 else []
+            parts += [*markdown_table(HEADINGS, rows), ""]
     notes = (f"- {line}" for line in explain_table(first))
     return "\n".join([*parts, "![paired differences](differences.png)", "", *notes, ""])
 
@@ -116,6 +131,13 @@ def to_json(
             name: {metric: result.statistics(result.headline, metric).mean for metric in result.config.metrics}
             for name, result in results
         },
+        "class_means": {
+            name: {
+                target.name: {metric: result.statistics(target.name, metric).mean for metric in result.config.metrics}
+                for target in result.config.targets
+            }
+            for name, result in results
+        },
         "counts": {name: count_statuses(result) for name, result in results},
         "headline": first.headline,
         "unit": first.unit,
@@ -140,7 +162,7 @@ def _row(item: PairedComparison, unit: str) -> tuple[str, ...]:
         metric_label(item.metric, unit),
         f"{item.used}/{item.differences.size}",
         signed(item.mean),
-        "-" if math.isnan(item.ci_low) else f"{signed(item.ci_low)}..{signed(item.ci_high)}",
+        "-" if math.isnan(item.ci_low) else f"{signed(item.ci_low)} .. {signed(item.ci_high)}",
         f"{item.wins}/{item.ties}/{item.losses}",
         "-" if math.isnan(item.effect) else f"{item.effect:+.2f}",
         _format_p(item.p_value),

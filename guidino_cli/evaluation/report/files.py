@@ -39,7 +39,7 @@ def per_case_csv(evaluation: EvaluationResult) -> str:
     names = [*evaluation.config.metrics]
     objects = ["objects_true", "objects_found", "objects_extra"] if LESION_METRICS & set(names) else []
     header = ["case", "target", "status", *names, "tp", "fp", "fn", "tn", *objects, "unit", "spacing", "size"]
-    rows = ([*_case_row(case, score, names)] for case in evaluation.cases for score in case.scores)
+    rows = ([*_case_row(case, score, names)] for case in evaluation.listed_cases() for score in case.scores)
     return to_csv([*header, "prediction", "truth", "note"], rows)
 
 
@@ -112,16 +112,18 @@ def to_json(
         "resample": config.options.resample,
         "ignore_headers": config.options.ignore_headers,
         "counts": count_statuses(evaluation)
+        | {"case_class_pairs": sum(len(case.scores) for case in evaluation.cases)}
         | {"left_out": len(pairing.left_out), "extra_predictions": len(pairing.extra)},
         "distances": vars(summarize_measured_distances(evaluation)),
         "absent_targets": evaluation.absent,
         "headline": evaluation.headline,
         "summary": [_summary_json(evaluation, row) for row in evaluation.rows],
+        "strata_by": evaluation.strata_by,
         "strata": {name: [_summary_json(evaluation, row) for row in rows] for name, rows in evaluation.strata.items()},
         "gates": [vars(gate) for gate in gates],
         "lesions": _lesions_json(evaluation),
         "pooled": {name: pooled_overlap(counts) | vars(counts) for name, counts in evaluation.pooled.items()},
-        "cases": [_case_json(case) for case in evaluation.cases],
+        "cases": [_case_json(case) for case in evaluation.listed_cases()],
     }
     return replace_nan(content)
 

@@ -64,7 +64,7 @@ def to_html(
         summary=table_rows(result),
         size_headings=SIZE_HEADINGS,
         sizes=size_rows(result),
-        strata=[(stratum_title(name, lines), table_rows(result, lines)) for name, lines in result.strata.items()],
+        strata=[(stratum_title(result, name), table_rows(result, lines)) for name, lines in result.strata.items()],
         histograms=_histograms(result),
         legend=_legend(result),
         examples=_examples(result),
@@ -81,7 +81,8 @@ def _box(metric: str, result: EvaluationResult) -> dict[str, Any]:
         "label": metric_label(metric, result.unit),
         "mean": format_metric(statistics.mean, metric),
         "interval": _interval(statistics, metric),
-        "count": f"{statistics.used}/{statistics.total}",
+        "count": f"{statistics.used}/{statistics.total}"
+        + (" (cases x classes)" if len(result.config.targets) > 1 else ""),
     }
 
 
@@ -125,7 +126,7 @@ def _legend(result: EvaluationResult) -> dict[str, tuple[int, int, int]]:
 def _examples(result: EvaluationResult) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Three groups of overlays with their titles; cases without a usable prediction are listed elsewhere."""
     metric = ranking_metric(result)
-    drawable = [case for case in result.cases if not case.is_problem]
+    drawable = [case for case in result.listed_cases() if not case.is_problem]
     ranked = sorted(drawable, key=lambda case: _rank(case, metric, result))
     middle = max(0, len(ranked) // 2 - 1)
     groups = {
@@ -182,7 +183,7 @@ def _case_headings(result: EvaluationResult) -> list[str]:
 
 
 def _case_rows(result: EvaluationResult) -> Iterator[list[str]]:
-    for case in result.cases[:_TABLE_CASES]:
+    for case in result.listed_cases()[:_TABLE_CASES]:
         for score in case.scores:
             values = [format_metric(score.values[name], name) for name in result.config.metrics]
             yield [case.pair.truth.case, score.target, score.status.replace("_", " "), *values, case.note]

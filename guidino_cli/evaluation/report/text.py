@@ -10,6 +10,7 @@ from guidino_cli.evaluation.cases import Pairing
 from guidino_cli.evaluation.gates import GateResult
 from guidino_cli.evaluation.report.provenance import Provenance
 from guidino_cli.evaluation.summary import (
+    MEAN_OF_CLASSES,
     EvaluationResult,
     SummaryRow,
     case_metric,
@@ -19,6 +20,7 @@ from guidino_cli.evaluation.summary import (
     ranking_metric,
     summarize_measured_distances,
 )
+from guidino_cli.evaluation.types import CaseResult
 from guidino_cli.metrics import METRICS
 from guidino_cli.metrics.lesions import recall_by_size
 from guidino_cli.progress import pluralize
@@ -74,9 +76,7 @@ def caption(evaluation: EvaluationResult) -> list[str]:
     counts = count_statuses(evaluation)
     lines = [
         f"{pluralize(counts['cases'], 'case')}: {counts['scored']} scored, "
-        f"{counts['missing']} missing, {counts['failed']} failed; "
-        f"empty: both {counts['both_empty']}, only truth {counts['truth_empty']}, "
-        f"only prediction {counts['prediction_empty']}"
+        f"{counts['missing']} missing, {counts['failed']} failed; {_describe_empty(evaluation)}"
     ]
     lines += describe_distances(evaluation)
     adjusted = [case for case in evaluation.cases if case.note and not case.is_problem]
@@ -86,6 +86,19 @@ def caption(evaluation: EvaluationResult) -> list[str]:
     if evaluation.absent:
         lines.append(f"no pixel in any mask, hence not scored: {', '.join(evaluation.absent)}")
     return lines + describe_rules(evaluation)
+
+
+def _describe_empty(evaluation: EvaluationResult) -> str:
+    """Number of empty masks; with several classes of pairs of a case and a class, with the classes named."""
+    counts, targets = count_statuses(evaluation), [target.name for target in evaluation.config.targets]
+    found = [(score.status, score.target) for case in evaluation.cases for score in case.scores]
+    parts = []
+    labels = {"both_empty": "both", "truth_empty": "only truth", "prediction_empty": "only prediction"}
+    for status, label in labels.items():
+        named = [f"{target} {found.count((status, target))}" for target in targets if (status, target) in found]
+        parts.append(f"{label} {counts[status]}" + (f" ({', '.join(named)})" if named and len(targets) > 1 else ""))
+    unit = f" among {len(found)} pairs of a case and a class" if len(targets) > 1 else ""
+    return f"empty{unit}: {', '.join(parts)}"
 
 
 def describe_rules(evaluation: EvaluationResult) -> list[str]:
@@ -101,6 +114,8 @@ def describe_rules(evaluation: EvaluationResult) -> list[str]:
         lines.append(f"NSD: share of border pixels within {tolerance} of the other border")
     if any(name.startswith("lesion") for name in config.metrics):
         lines.append(f"objects: connected across corners, partners one to one from IoU {config.options.lesion_iou:g}")
+    if len(config.targets) > 1:
+        lines.append(f"{MEAN_OF_CLASSES}: mean of the classes' means; its n counts every class of every case")
     lines.append(f"policy {config.policy.name}: {config.policy.describe()}")
     lines.append(f"95 % CI: bootstrap over {_describe_draws(evaluation)}")
     return lines
@@ -115,12 +130,14 @@ def describe_distances(evaluation: EvaluationResult) -> list[str]:
     substituted = [f"{distances.diagonal} count as the image diagonal"] if distances.diagonal else []
     substituted += [f"{distances.zero} as 0 (both empty)"] if distances.zero else []
     total = distances.ok + distances.diagonal + distances.zero
-    return [f"distances measured in {distances.ok} of {total} (mean of these: {means}); {', '.join(substituted)}"]
+    unit = " pairs of a case and a class" if len(evaluation.config.targets) > 1 else ""
+    return [f"distances measured in {distances.ok} of {total}{unit} (mean of these: {means}); {', '.join(substituted)}"]
 
 
-def stratum_title(name: str, rows: Sequence[SummaryRow]) -> str:
-    """Heading of the table of one stratum."""
-    return f"stratum {name} ({pluralize(rows[0].statistics.total, 'case')})"
+def stratum_title(evaluation: EvaluationResult, name: str) -> str:
+    """Heading of the table of one stratum: `scanner = X (12 cases)`."""
+    total = evaluation.strata[name][0].statistics.total
+    return f"{evaluation.strata_by or 'stratum'} = {name} ({pluralize(total, 'case')})"
 
 
 def size_rows(evaluation: EvaluationResult) -> list[TableBlock]:
@@ -140,14 +157,25 @@ def size_rows(evaluation: EvaluationResult) -> list[TableBlock]:
 def worst_cases(evaluation: EvaluationResult, number: int) -> list[str]:
     """The cases with the worst values of the ranking metric, and their metrics."""
     metric = ranking_metric(evaluation)
-    ranked = sorted(evaluation.cases, key=lambda case: _sort_key(case_metric(case, metric, evaluation)))
+    ranked = sorted(evaluation.listed_cases(), key=lambda case: _sort_key(case_metric(case, metric, evaluation)))
     lines = []
     for case in ranked[:number]:
         values = [f"{metric_label(name, evaluation.unit)} {format_metric(case_metric(case, name, evaluation), name)}"
                    for name in evaluation.config.metrics[:3]]  # fmt: skip
-        states = sorted({score.status.replace("_", " ") for score in case.scores} - {"ok", "both empty"})
-        lines.append(f"{case.pair.truth.case}: {', '.join([*values, *states])}")
+        lines.append(f"{case.pair.truth.case}: {', '.join([*values, *_describe_statuses(case)])}")
     return lines
+
+
+def _describe_statuses(case: CaseResult) -> list[str]:
+    """What was wrong in a case; classes are named unless all have the same status."""
+    classes: dict[str, list[str]] = {}
+    for score in case.scores:
+        if score.status not in {"ok", "both_empty"}:
+            classes.setdefault(score.status.replace("_", " "), []).append(score.target)
+    return [
+        status if len(names) == len(case.scores) else f"{status} ({', '.join(names)})"
+        for status, names in sorted(classes.items())
+    ]
 
 
 def metric_label(metric: str, unit: str) -> str:
@@ -206,7 +234,7 @@ def to_markdown(
     for target, rows in size_rows(result):
         parts += [f"## Objects of {escape_markdown(target)} by size", "", *markdown_table(SIZE_HEADINGS, rows), ""]
     for stratum, stratum_rows in result.strata.items():
-        parts += [f"## {escape_markdown(stratum_title(stratum, stratum_rows))}", ""]
+        parts += [f"## {escape_markdown(stratum_title(result, stratum))}", ""]
         for target, block in table_rows(result, stratum_rows):
             parts += [f"**{escape_markdown(target)}**", "", *markdown_table(HEADINGS, block), ""]
     if gates:

@@ -16,6 +16,8 @@ from guidino_cli.evaluation.report.comparison import HEADINGS, comparison_tables
     ],
 )
 def test_a_difference_is_written_with_three_decimals_and_never_rounded_to_zero(mean: float, text: str) -> None:
-    comparison = PairedComparison("a", "b", "dice", np.array([mean]), mean, mean, mean, 1, 0, 0, 1.0, 1.0, 0.5)
-    ((row,),) = comparison_tables([comparison], "mm").values()
+    comparison = PairedComparison("a", "b", "dice", "polyp", np.array([mean]), mean, mean, mean, 1, 0, 0, 1.0, 1.0, 0.5)
+    ((block,),) = comparison_tables([comparison], "mm").values()
+    target, (row,) = block
+    assert target == "polyp"
     assert row[HEADINGS.index("diff")] == text
