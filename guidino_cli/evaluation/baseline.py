@@ -60,7 +60,7 @@ def load_baseline(path: Path, metrics: Sequence[str]) -> Baseline:
         policy=report["policy"],
         settings=_settings(report),
     )
-    _require_metrics(baseline, metrics)
+    _require_metrics(path, [line["metric"] for line in report["summary"]], metrics)
     return baseline
 
 
@@ -133,16 +133,15 @@ def _finite(value: object) -> float | None:
     return float(value) if is_number else None  # type: ignore[arg-type]
 
 
-def _require_metrics(baseline: Baseline, metrics: Sequence[str]) -> None:
-    unknown = [name for name in baseline.means if name not in METRICS]
+def _require_metrics(path: Path, before: Sequence[str], metrics: Sequence[str]) -> None:
+    unknown = [name for name in before if name not in METRICS]
     if unknown:
-        raise DataError(f"{baseline.path}: has {', '.join(unknown)}, which this version does not measure; make it anew")
-    left_out = [name for name in baseline.means if name not in metrics]
+        raise DataError(f"{path}: has {unknown[0]}, which this version does not measure; make the report anew")
+    left_out = list(dict.fromkeys(name for name in before if name not in metrics))
     if left_out:
         wanted = ",".join(dict.fromkeys([*metrics, *left_out]))
         raise ConfigError(
-            f"--baseline {baseline.path}: has {', '.join(left_out)}, not among the metrics asked for; "
-            f"give --metrics {wanted}"
+            f"--baseline {path}: has {', '.join(left_out)}, not among the metrics asked for; give --metrics {wanted}"
         )
 
 

@@ -8,17 +8,9 @@ from typing import Any
 import pytest
 
 from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.evaluation.baseline import check_baseline, load_baseline, scoring_settings
 from guidino_cli.evaluation.cases import Pair, Truth
-from guidino_cli.evaluation.gates import (
-    Gate,
-    GateResult,
-    check_baseline,
-    check_gates,
-    load_report,
-    parse_gate,
-    require_baseline_metrics,
-    scoring_settings,
-)
+from guidino_cli.evaluation.gates import Gate, GateResult, check_gates, parse_gate, require_targets
 from guidino_cli.evaluation.masks import index_reader
 from guidino_cli.evaluation.summary import EvaluationResult, aggregate
 from guidino_cli.evaluation.types import CaseResult, Policy, Score, ScoringConfig, Target, get_policy
@@ -62,7 +54,7 @@ def check(gate: Gate, of: EvaluationResult, on: str = "mean") -> GateResult:
     [
         ("0.85", Gate("dice", 0.85, None)),
         ("polyp=0.85", Gate("dice", 0.85, "polyp")),
-        ("a=b=-1", Gate("dice", -1.0, "a=b")),
+        ("a=b=1", Gate("dice", 1.0, "a=b")),
     ],
 )
 def test_a_gate_is_a_number_after_a_target(text: str, gate: Gate) -> None:
@@ -131,7 +123,8 @@ def test_a_case_without_a_value_fails_the_worst_case_and_not_the_mean() -> None:
 
 def test_a_gate_on_a_target_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(ConfigError, match="did you mean 'polyp'"):
-        check(Gate("dice", 0.5, "polip"), result(*TWO))
+        require_targets([Gate("dice", 0.5), Gate("dice", 0.5, "polip")], result(*TWO).config)
+    require_targets([Gate("dice", 0.5), Gate("dice", 0.5, "polyp")], result(*TWO).config)
 
 
 # Baselines.
@@ -154,12 +147,16 @@ def write_report(place: Path, of: EvaluationResult, **changes: Any) -> Path:
     return path
 
 
+def compare(of: EvaluationResult, report: Path, largest: float) -> list[GateResult]:
+    return check_baseline(of, load_baseline(report, of.config.metrics), largest)
+
+
 def summary_of(mean: object, target: str = "polyp", metric: str = "dice") -> list[dict[str, Any]]:
     return [{"target": target, "metric": metric, "mean": mean}]
 
 
 def test_an_unchanged_result_passes_a_largest_drop_of_0(tmp_path: Path) -> None:
-    (found,) = check_baseline(result(*TWO), write_report(tmp_path, result(*TWO)), 0.0)
+    (found,) = compare(result(*TWO), write_report(tmp_path, result(*TWO)), 0.0)
     assert (found.value, found.passed) == (0.0, True)
     assert found.note == "0.5 before, 0.5000 now"
     assert found.name == "dice drop <= 0"
@@ -170,27 +167,27 @@ def test_an_unchanged_result_passes_a_largest_drop_of_0(tmp_path: Path) -> None:
 )
 def test_a_drop_up_to_the_largest_passes(tmp_path: Path, before: float, largest: float, passed: bool) -> None:
     report = write_report(tmp_path, result(*TWO), summary=summary_of(before))
-    (found,) = check_baseline(result(*TWO), report, largest)
+    (found,) = compare(result(*TWO), report, largest)
     assert (found.value, found.passed) == (before - 0.5, passed)
 
 
 @pytest.mark.parametrize("before", [None, True, "0.5"])
 def test_a_mean_that_is_no_number_fails(tmp_path: Path, before: object) -> None:
     report = write_report(tmp_path, result(*TWO), summary=summary_of(before))
-    (found,) = check_baseline(result(*TWO), report, 1.0)
+    (found,) = compare(result(*TWO), report, 1.0)
     assert isnan(found.value)
     assert not found.passed
 
 
 def test_a_mean_that_is_infinite_now_fails(tmp_path: Path) -> None:
     report = write_report(tmp_path, result(*TWO))
-    (found,) = check_baseline(result({"polyp": (-inf, 1.0)}, {"polyp": (0.5, 1.0)}), report, 1.0)
+    (found,) = compare(result({"polyp": (-inf, 1.0)}, {"polyp": (0.5, 1.0)}), report, 1.0)
     assert not found.passed
 
 
 def test_a_baseline_without_a_common_share_fails(tmp_path: Path) -> None:
     report = write_report(tmp_path, result(*TWO), summary=summary_of(5.0, metric="hd95"))
-    (found,) = check_baseline(result(*TWO), report, 1.0)
+    (found,) = compare(result(*TWO), report, 1.0)
     assert not found.passed
     assert found.note == "report.json has none of these metrics"
 
@@ -198,7 +195,7 @@ def test_a_baseline_without_a_common_share_fails(tmp_path: Path) -> None:
 def test_a_class_of_the_baseline_is_not_taken_for_its_headline(tmp_path: Path) -> None:
     classes = ({"a": (0.5, 1.0), "b": (0.5, 1.0)},)
     rows = [*summary_of(0.5, "mean of classes"), *summary_of(0.9, "b")]
-    (found,) = check_baseline(result(*classes), write_report(tmp_path, result(*classes), summary=rows), 0.0)
+    (found,) = compare(result(*classes), write_report(tmp_path, result(*classes), summary=rows), 0.0)
     assert found.value == 0.0
 
 
@@ -212,7 +209,7 @@ def test_a_class_of_the_baseline_is_not_taken_for_its_headline(tmp_path: Path) -
     ],
 )
 def test_a_baseline_made_otherwise_fails_and_says_why(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
-    (found,) = check_baseline(result(*TWO), write_report(tmp_path, result(*TWO), **changes), 1.0)
+    (found,) = compare(result(*TWO), write_report(tmp_path, result(*TWO), **changes), 1.0)
     assert isnan(found.value)
     assert not found.passed
     assert reason in found.note
@@ -235,19 +232,19 @@ def test_a_setting_is_compared_where_a_metric_depends_on_it(
     now = result(*TWO, metrics=(metric, "hd95"))
     name = {"tolerance": "nsd_tolerance"}.get(setting, setting) if recorded == "definitions" else setting
     changes: dict[str, Any] = {"settings": ABSENT} | {recorded: {name: 0.9}}
-    (found,) = check_baseline(now, write_report(tmp_path, now, **changes), 0.0)
+    (found,) = compare(now, write_report(tmp_path, now, **changes), 0.0)
     assert found.passed is not compared
 
 
 def test_version_0_1_0_recorded_three_settings_outside(tmp_path: Path) -> None:
     report = write_report(tmp_path, result(*TWO), settings=ABSENT, ignore_label=3, resample=None, ignore_headers=False)
-    (found,) = check_baseline(result(*TWO), report, 0.0)
+    (found,) = compare(result(*TWO), report, 0.0)
     assert found.note == "made with other settings: ignore_label 3, now None"
 
 
 def test_the_folder_of_a_report_stands_for_it(tmp_path: Path) -> None:
     write_report(tmp_path, result(*TWO))
-    assert load_report(tmp_path)["headline"] == "polyp"
+    assert load_baseline(tmp_path, METRICS).headline == "polyp"
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "no", '{"schema": NaN}', '{"schema": -Infinity}'])
@@ -256,7 +253,7 @@ def test_a_file_that_is_no_report_is_an_error(tmp_path: Path, text: str) -> None
     with pytest.raises(
         DataError, match=r"report\.json: damaged \(.*give a report\.json that `guidino evaluate -o` wrote"
     ):
-        load_report(tmp_path / "report.json")
+        load_baseline(tmp_path / "report.json", METRICS)
 
 
 @pytest.mark.parametrize("key", ["schema", "summary", "headline", "policy", "cases"])
@@ -266,16 +263,17 @@ def test_a_report_without_one_of_its_parts_is_none(tmp_path: Path, key: str) -> 
     del report[key]
     path.write_text(json.dumps(report))
     with pytest.raises(DataError, match=key):
-        load_report(path)
+        load_baseline(path, METRICS)
 
 
 def test_a_missing_report_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
-        load_report(tmp_path / "none.json")
+        load_baseline(tmp_path / "none.json", METRICS)
 
 
-def test_a_metric_of_the_baseline_that_is_left_out_is_an_error() -> None:
-    baseline = {"summary": [*summary_of(1), *summary_of(1, "b"), *summary_of(1, metric="iou")]}
-    require_baseline_metrics(baseline, ["iou", "hd95", "dice"], Path("r.json"))
+def test_a_metric_of_the_baseline_that_is_left_out_is_an_error(tmp_path: Path) -> None:
+    rows = [*summary_of(1, "b"), *summary_of(1, "c"), *summary_of(1, metric="iou")]
+    report = write_report(tmp_path, result(*TWO), summary=rows)
+    load_baseline(report, ["iou", "hd95", "dice"])
     with pytest.raises(ConfigError, match=r"has dice, not among the metrics asked for; give --metrics iou,dice$"):
-        require_baseline_metrics(baseline, ["iou"], Path("r.json"))
+        load_baseline(report, ["iou"])

@@ -91,7 +91,7 @@ def caption(evaluation: EvaluationResult) -> list[str]:
 def _describe_empty(evaluation: EvaluationResult) -> str:
     """Number of empty masks; with several classes of pairs of a case and a class, with the classes named."""
     counts, targets = count_statuses(evaluation), [target.name for target in evaluation.config.targets]
-    found = [(score.status, score.target) for case in evaluation.cases for score in case.scores]
+    found = [(str(score.status), score.target) for case in evaluation.cases for score in case.scores]
     parts = []
     labels = {"both_empty": "both", "truth_empty": "only truth", "prediction_empty": "only prediction"}
     for status, label in labels.items():
