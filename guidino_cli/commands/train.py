@@ -29,7 +29,7 @@ from guidino_cli.engine.environment import describe_environment, fingerprint_fil
 from guidino_cli.engine.run_folders import lock_run_folder
 from guidino_cli.engine.runs.extending import extend_schedule
 from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
-from guidino_cli.engine.runs.loading import BaseRun, require_same_backbone
+from guidino_cli.engine.runs.loading import BaseRun, require_same_backbone, require_same_segmenter
 from guidino_cli.engine.runs.transfer import TransferredRun
 from guidino_cli.engine.training.logging import PROFILE_FILE, TRACE_FILE
 from guidino_cli.engine.training.preflight import run_preflight, set_deterministic_algorithms
@@ -293,6 +293,7 @@ def _extend(folder: RunFolder, config: RunConfig) -> None:
 def _require_same_facts(folder: RunFolder, model: Model, facts: dict[str, Any]) -> None:
     """Check that an old run can resume with this data and backbone."""
     recorded, root = folder.facts(), Path(facts["data"]["cases"]).parent
+    require_same_segmenter(folder.path, folder.config().model.segmenter.name, recorded)
     require_same_backbone(model, recorded)
     if recorded["data"]["sha256"] != facts["data"]["sha256"]:
         raise DataError(

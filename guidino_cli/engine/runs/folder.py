@@ -23,6 +23,7 @@ from guidino_cli.models.backbones.spec import BackboneSpec, describe_backbone
 from guidino_cli.models.backbones.vit import InputNormalizer
 from guidino_cli.models.base import Backbone
 from guidino_cli.models.composed import Model
+from guidino_cli.models.segmenters.registry import segmenter_revision
 from guidino_cli.tables import to_csv
 
 
@@ -113,9 +114,8 @@ class RunFolder(StateFolder):
         for folder in (self.best.adapter, self.merged):
             shutil.rmtree(folder, ignore_errors=True)
         write_text(self.path / "config.yaml", dump_config(config))
-        write_text(
-            self.path / FACTS_FILE, json.dumps({"format": FACTS_FORMAT, **facts}, indent=2, ensure_ascii=False) + "\n"
-        )
+        marks = {"format": FACTS_FORMAT, "segmenter_revision": segmenter_revision(config.model.segmenter.name)}
+        write_text(self.path / FACTS_FILE, json.dumps({**marks, **facts}, indent=2, ensure_ascii=False) + "\n")
 
     def replace_config(self, config: RunConfig) -> None:
         """Write other settings, and add the replaced epochs and patience to "extended" in `run.json`."""

@@ -13,6 +13,7 @@ from guidino_cli.files import file_sha256
 from guidino_cli.models import build_model
 from guidino_cli.models.backbones.spec import BackboneSpec
 from guidino_cli.models.composed import Model
+from guidino_cli.models.segmenters.registry import SEGMENTER_INFO, segmenter_revision
 
 
 def load_run(
@@ -30,11 +31,13 @@ def load_run(
     Raises:
         ConfigError: An override changes the model.
         DataError: No run folder, or a damaged one.
-        WeightsError: No trained weights, weights that do not fit, or another backbone than the run was trained with.
+        WeightsError: No trained weights, weights that do not fit, or another backbone or form of the segmenter than the
+            run was trained with.
     """
     folder = RunFolder(path)
     config, facts = resolve_run_config(path, overrides), folder.facts()
     folder.require_weights()
+    require_same_segmenter(path, config.model.segmenter.name, facts)
     settings = _without_initial_weights(config.model)
     model = build_model(
         settings, num_classes=len(facts["classes"]), offline=offline, backbone_spec=folder.backbone_spec()
@@ -52,6 +55,28 @@ def _without_initial_weights(settings: ModelSettings) -> ModelSettings:
     """The same settings without initial weights of the segmenter: those of the run replace them."""
     options = {name: value for name, value in settings.segmenter.options.items() if name != "weights"}
     return replace(settings, segmenter=replace(settings.segmenter, options=options))
+
+
+def require_same_segmenter(run: Path, name: str, facts: dict[str, Any]) -> None:
+    """`WeightsError` if a run was trained with another form of its segmenter, whose weights may fit all the same.
+
+    Runs of guidino 0.1.0 record no revision: theirs is the first.
+    """
+    key = name.partition(":")[0]
+    found, expected = facts.get("segmenter_revision", 1), segmenter_revision(key)
+    if found == expected:
+        return
+    writer = ", commit ".join(str(facts[item]) for item in ("guidino", "git") if facts.get(item))
+    if found not in range(1, expected):
+        raise WeightsError(
+            f"{run}: trained with revision {found} of {key}, this guidino has revision {expected}; "
+            f"use the guidino that trained it ({writer}) or a newer one"
+        )
+    raise WeightsError(
+        f"{run}: {key} has changed since this run was trained, and its weights would predict something else now "
+        f"({'; '.join(SEGMENTER_INFO[key].changes[found - 1 :])}); train again, or use the guidino that trained it "
+        f"({writer})"
+    )
 
 
 def require_same_backbone(model: Model, facts: dict[str, Any]) -> None:
@@ -93,7 +118,7 @@ class BaseRun:
 
         Raises:
             DataError: Not a run folder, a damaged one, or other classes.
-            WeightsError: No trained weights, weights that do not fit, or another backbone.
+            WeightsError: No trained weights, weights that do not fit, or another backbone or form of the segmenter.
         """
         facts = self.folder.facts()
         if facts["classes"] != classes:
@@ -102,6 +127,7 @@ class BaseRun:
                 f"but the data has {', '.join(classes)}; give --data with the same classes"
             )
         self.folder.require_weights()
+        require_same_segmenter(self.folder.path, self.folder.config().model.segmenter.name, facts)
         require_same_backbone(model, facts)
         self.folder.best.load_heads(model)
         return self.facts()

@@ -60,6 +60,8 @@ class SegmenterInfo:
         guided_at: Places where a guide can act, from the outside in.
         needs: Extra to install (the name in `pip install 'guidino[...]'`), or None.
         small: Options of a network that is small enough to be tested in many ways.
+        changes: What was changed, one sentence part a change, so that the same settings and weights give other scores.
+            A run records how many there were when it was trained; see `require_same_segmenter`.
     """
 
     network: str
@@ -72,6 +74,7 @@ class SegmenterInfo:
     guided_at: tuple[str, ...] = ("input", "bottleneck", "features")
     needs: str | None = None
     small: dict[str, Any] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
 
 
 # Of a segmenter that does not read the image.
@@ -321,3 +324,8 @@ SEGMENTER_INFO: dict[str, SegmenterInfo] = {
 
 SEGMENTERS = {name: f"{__package__}.{row.network}" for name, row in SEGMENTER_INFO.items()}
 """Name -> "module:Class", for `guidino_cli.registry`."""
+
+
+def segmenter_revision(name: str) -> int:
+    """Number of a segmenter's present form, from 1; `smp:Unet:resnet34` is a variant of `smp`."""
+    return 1 + len(SEGMENTER_INFO[name.partition(":")[0]].changes)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from safetensors.torch import load_file
 
 from guidino_cli.config import RunConfig, override
 from guidino_cli.engine.runs.folder import RunFolder, run_facts
-from guidino_cli.engine.runs.loading import load_run
+from guidino_cli.engine.runs.loading import BaseRun, load_run
 from guidino_cli.engine.runs.settings import require_same_model
 from guidino_cli.errors import ConfigError, DataError, WeightsError
 from guidino_cli.models import build_model
+from guidino_cli.models.segmenters.registry import SEGMENTER_INFO
 
 
 def _edit(path: Path, **changes: Any) -> None:
@@ -169,4 +171,40 @@ def test_a_backbone_with_another_mean_than_in_training_is_refused(run: RunFolder
     facts = json.loads((run.path / "run.json").read_text())
     _edit(run.path / "run.json", backbone={**facts["backbone"], "mean": [0.5, 0.5, 0.5]})
     with pytest.raises(WeightsError, match=r"with mean \[0\.485, .*trained with \[0\.5, 0\.5, 0\.5\]"):
+        load_run(run.path)
+
+
+def test_a_run_records_the_form_of_its_segmenter(run: RunFolder) -> None:
+    """The U-Net is as it was in 0.1.0."""
+    assert run.facts()["segmenter_revision"] == 1
+
+
+def test_a_run_of_another_form_of_its_segmenter_is_refused_although_its_weights_fit(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither to predict nor as the start of LoRA; the message says what changed and who can still read it."""
+    row = replace(SEGMENTER_INFO["unet"], changes=("it has wings", "and a tail"))
+    monkeypatch.setitem(SEGMENTER_INFO, "unet", row)
+    _edit(run.path / "run.json", guidino="0.1.0", git="abc123", segmenter_revision=2)
+    message = r"run: unet has changed since .*\(and a tail\); train again, .* \(0\.1\.0, commit abc123\)$"
+    with pytest.raises(WeightsError, match=message):
+        load_run(run.path)
+    with pytest.raises(WeightsError, match=message):
+        BaseRun(run).fill(build_model(run.config().model, num_classes=2), classes=["background", "polyp"])
+
+
+def test_a_run_without_a_revision_is_of_the_first_form(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = run.facts()
+    del facts["segmenter_revision"]
+    (run.path / "run.json").write_text(json.dumps(facts))
+    load_run(run.path)
+    monkeypatch.setitem(SEGMENTER_INFO, "unet", replace(SEGMENTER_INFO["unet"], changes=("it has wings",)))
+    with pytest.raises(WeightsError, match="it has wings"):
+        load_run(run.path)
+
+
+@pytest.mark.parametrize("revision", [7, 0, "two"])
+def test_a_run_of_an_unknown_form_is_refused(revision: object, run: RunFolder) -> None:
+    _edit(run.path / "run.json", segmenter_revision=revision)
+    with pytest.raises(WeightsError, match=f"trained with revision {revision} of unet, this guidino has revision 1"):
         load_run(run.path)
