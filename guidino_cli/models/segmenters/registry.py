@@ -146,6 +146,7 @@ SEGMENTER_INFO: dict[str, SegmenterInfo] = {
         "The plain transformer among the baselines; from random weights it wants many images.",
         size=ModelSize(trainable=27_175_620, total=27_175_620, stride=32),
         small={"width": 4, "depths": [2, 1, 1, 1], "heads": [1, 1, 2, 2], "window": 4},
+        changes=("its skips are what the stages of the encoder receive, not what they give",),
     ),
     "light2d": SegmenterInfo(
         "light2d:Light2D",

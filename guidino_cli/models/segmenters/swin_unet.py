@@ -15,6 +15,9 @@ _PATCH = 4
 class SwinUNet(Segmenter):
     """A Swin-T encoder of depths 2, 2, 2, 2 and its mirror image as decoder; skips are joined and brought to width.
 
+    A skip is what a stage of the encoder receives, not what it gives, as in the authors' code. With one
+    class 27,168,132 parameters at windows of 7 cells, and 27,175,524 at 8.
+
     The paper works at 224 px with windows of 7 cells; at 256 px, 8 is the window whose multiples all maps are, and the
     default. Maps that are no multiple are padded within the attention, so any image size will do. The authors start
     encoder and decoder from a Swin-T trained on ImageNet; here all weights start at random.
@@ -26,7 +29,8 @@ class SwinUNet(Segmenter):
         depths: Blocks of each level, finest first, alike in encoder and decoder; every other one is shifted.
         heads: Attention heads of each level.
         window: Side of a window in cells.
-        drop_path: Share of samples that skip the encoder's last block in training; less for the blocks before it.
+        drop_path: Share of samples that skip the encoder's last block in training; less for the blocks before it, and
+            as much for the decoder's blocks of the same level. The authors' configuration has 0.2.
     """
 
     def __init__(
@@ -38,7 +42,7 @@ class SwinUNet(Segmenter):
         depths: Sequence[int] = (2, 2, 2, 2),
         heads: Sequence[int] = (3, 6, 12, 24),
         window: int = 8,
-        drop_path: float = 0.1,
+        drop_path: float = 0.2,
     ) -> None:
         super().__init__()
         if len(depths) != len(heads) or len(depths) < 2:
@@ -63,13 +67,12 @@ class SwinUNet(Segmenter):
         self.apply(_reset)
 
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
-        """Four maps at 1/4, 1/8, 1/16 and 1/32 of the image."""
+        """What the stages at 1/4, 1/8 and 1/16 of the image receive, and what the last one, at 1/32, gives."""
         x = self.norm_embed(channels_last(self.embed(image)))
         features = []
         for stage, merge in zip(self.stages[:-1], self.merge, strict=True):
-            x = stage(x)
             features.append(channels_first(x))
-            x = merge(x)
+            x = merge(stage(x))
         return [*features, channels_first(self.norm_bottleneck(self.stages[-1](x)))]
 
     def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
