@@ -85,20 +85,27 @@ def initialise_kaiming(module: nn.Module) -> None:
 
 
 def decode_with_skips(
-    features: Sequence[Tensor], *, rise: Callable[[int, Tensor], Tensor], merge: nn.ModuleList, heads: nn.ModuleList
+    bottleneck: Tensor,
+    skips: Sequence[Tensor | None],
+    *,
+    rise: Callable[[int, Tensor], Tensor],
+    merge: nn.ModuleList,
+    heads: nn.ModuleList,
 ) -> list[Tensor]:
-    """nnU-Net's decoder: from the last map up, each level joined by its skip; class scores of the finest first.
+    """nnU-Net's decoder: from the bottleneck up, each level joined by its skip; class scores of the finest first.
 
     Args:
-        features: Maps of the encoder, finest first.
+        bottleneck: The deepest map of the encoder.
+        skips: Its other maps, finest first; None for a level that none is joined to.
         rise: Brings the map below a level (level, map) to the level's size and width.
-        merge: Of each level, for the risen map and the skip side by side.
+        merge: Of each level, for the risen map and, if there is one, the skip side by side.
         heads: Of the finest levels; coarser ones have no scores.
     """
-    x = features[-1]
+    x = bottleneck
     logits: list[Tensor] = []
     for level in reversed(range(len(merge))):
-        x = merge[level](torch.cat([rise(level, x), features[level]], dim=1))
+        risen, skip = rise(level, x), skips[level]
+        x = merge[level](risen if skip is None else torch.cat([risen, skip], dim=1))
         if level < len(heads):
             logits.insert(0, heads[level](x))
     return logits

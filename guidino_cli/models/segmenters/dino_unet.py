@@ -156,7 +156,8 @@ class DinoUNet(Segmenter):
 
     def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
         """Class scores at image size alone, or at 1, 1/2 and 1/4 of it."""
-        return decode_with_skips(features, rise=lambda level, x: self.up[level](x), merge=self.merge, heads=self.heads)
+        *skips, x = features
+        return decode_with_skips(x, skips, rise=lambda level, x: self.up[level](x), merge=self.merge, heads=self.heads)
 
 
 def _require_four_alike(channels: Sequence[int]) -> None:

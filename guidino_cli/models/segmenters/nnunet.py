@@ -81,7 +81,8 @@ class NNUNet(Segmenter):
 
     def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
         """Class scores at 1, 1/2, 1/4, ... of the image, or at image size alone."""
-        return decode_with_skips(features, rise=lambda level, x: self.up[level](x), merge=self.merge, heads=self.heads)
+        *skips, x = features
+        return decode_with_skips(x, skips, rise=lambda level, x: self.up[level](x), merge=self.merge, heads=self.heads)
 
 
 class _ResidualBlock(nn.Module):

@@ -262,8 +262,9 @@ SEGMENTER_INFO: dict[str, SegmenterInfo] = {
         "Ma et al. 2024, arXiv:2401.04722",
         "nnU-Net's residual U-Net whose deepest map, or every second, is read cell by cell by a Mamba block.",
         "Context over the whole image at a cost that grows with its area, not its square.",
-        size=ModelSize(trainable=47_524_746, total=47_524_746, stride=64),
+        size=ModelSize(trainable=47_514_506, total=47_514_506, stride=64),
         small={"widths": [8, 8, 8, 8], "states": 4},
+        changes=("the finest map of its encoder is not joined",),
     ),
     "swin-umamba": SegmenterInfo(
         "swin_umamba:SwinUMamba",

@@ -23,13 +23,15 @@ MambaPlacement = Literal["bot", "enc"]
 class UMamba(Segmenter):
     """Residual stages down, Mamba after the last of them or after every second, residual stages up.
 
-    47,523,749 parameters with three input channels, one class and the seven stages of the paper's endoscopy plan;
-    with eight, for its 512 x 512 plan, 64,802,982. The authors' code counts one head more, of the map above the
-    bottleneck, whose weight in nnU-Net's loss is 0: here it does not exist.
+    The finest map of the encoder is not joined on the way up, as in the two-dimensional networks of the authors' code.
+
+    47,513,509 parameters with three input channels, one class and the seven stages of the paper's endoscopy plan;
+    with eight, for its 512 x 512 plan, 64,792,742. The authors' code counts one head more, of the map above the
+    bottleneck (512 K + K), whose weight in nnU-Net's loss is 0: here it does not exist.
 
     The Mamba blocks read the cells of a map row by row, as the paper says, so any image size will do. The authors'
     code lets them read channels instead where a map has fewer cells than channels, which ties their weights to one
-    image size; for "enc" its counts are therefore lower (64.0 million with eight stages, here 66.97).
+    image size; for "enc" its counts are therefore lower (64.0 million with eight stages, here 66.96).
 
     Args:
         num_classes: K, background included.
@@ -74,7 +76,7 @@ class UMamba(Segmenter):
         )
         self.up = nn.ModuleList(nn.Conv2d(below, width, 1) for width, below in pairwise(widths))
         self.merge = nn.ModuleList(
-            _residual_stage(2 * width, width, count=2 if count - 2 - level < half else 1)
+            _residual_stage(width if level == 0 else 2 * width, width, count=2 if count - 2 - level < half else 1)
             for level, width in enumerate(widths[:-1])
         )
         heads = widths[:-2] if deep_supervision else widths[:1]
@@ -82,16 +84,20 @@ class UMamba(Segmenter):
         self.apply(initialise_kaiming)
 
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
-        """A map of each stage, after its Mamba block if it has one: the image's size, then halved each time."""
+        """A map of each stage but the first, after its Mamba block if it has one: 1/2, 1/4, ... of the image.
+
+        The first stage's own map is needed by the next stage alone.
+        """
         x, features = self.stem(image), []
         for stage, scan in zip(self.stages, self.scans, strict=True):
             x = scan(stage(x))
             features.append(x)
-        return features
+        return features[1:]
 
     def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
         """Class scores at 1, 1/2, 1/4, ... of the image, or at image size alone."""
-        return decode_with_skips(features, rise=self._rise, merge=self.merge, heads=self.heads)
+        *skips, x = features
+        return decode_with_skips(x, [None, *skips], rise=self._rise, merge=self.merge, heads=self.heads)
 
     def _rise(self, level: int, x: Tensor) -> Tensor:
         out: Tensor = self.up[level](F.interpolate(x, scale_factor=2, mode="nearest"))
