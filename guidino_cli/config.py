@@ -71,10 +71,14 @@ class FinetuneSettings:
     """All weights of the backbone are trained, at `train.backbone_lr`, and saved with the run.
 
     `drop_path`: in training, the probability of dropping a residual branch (attention or MLP) for a sample; MedDINOv3
-    uses 0.2.
+    uses 0.2. `rope_rescale`: whether a DINOv3 ViT multiplies its position codes by a random factor in training, as in
+    its pretraining; MedDINOv3 does not. `layer_norm_eps`: epsilon of its layer norms, None for that of the weights
+    (1e-5 for DINOv3); MedDINOv3's is 1e-6.
     """
 
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    rope_rescale: bool = True
+    layer_norm_eps: PositiveFloat | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)

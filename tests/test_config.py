@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from guidino_cli.config import RunConfig, dump_config, load_config, load_preset, override, parse_config, preset_names
+from guidino_cli.config import (
+    FinetuneSettings,
+    RunConfig,
+    dump_config,
+    load_config,
+    load_preset,
+    override,
+    parse_config,
+    preset_names,
+)
 from guidino_cli.engine.training.loss import SegmentationLoss
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import SEGMENTERS, build_model
@@ -145,7 +154,7 @@ def test_the_rows_of_meddinov3s_ablation_differ_in_what_its_table_says(
 def test_meddinov3s_presets_train_a_vit_b_whole_as_its_paper_does(name: str) -> None:
     config = load_preset(name)
     assert config.model.finetune is not None
-    assert config.model.finetune.drop_path == 0.2
+    assert config.model.finetune == FinetuneSettings(drop_path=0.2, rope_rescale=False, layer_norm_eps=1e-6)
     train = config.train
     assert (train.lr, train.weight_decay, train.betas, train.poly_power) == (3e-4, 5e-2, [0.9, 0.98], 1)
     assert (config.model.backbone.options.get("layers"), config.data.image_size) == {  # type: ignore[union-attr]

@@ -20,11 +20,23 @@ def enable_full_finetuning(backbone: Backbone, settings: FinetuneSettings) -> No
     Raises:
         ConfigError: A drop_path above 0 for a backbone that does not support it.
     """
+    network = get_transformers_model(backbone)
     try:
-        set_drop_path(get_transformers_model(backbone), settings.drop_path)
+        set_drop_path(network, settings.drop_path)
     except ValueError as error:
         raise ConfigError(f"model.finetune.drop_path: {error}; set it to 0") from error
+    if not settings.rope_rescale and getattr(network.config, "pos_embed_rescale", None) is not None:
+        network.config.pos_embed_rescale = None
+    if settings.layer_norm_eps is not None:
+        _set_layer_norm_eps(network, settings.layer_norm_eps)
     backbone.unfreeze()
+
+
+def _set_layer_norm_eps(network: Any, eps: float) -> None:
+    network.config.layer_norm_eps = eps
+    for module in network.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = eps
 
 
 def set_drop_path(network: nn.Module, probability: float) -> None:

@@ -7,6 +7,7 @@ from guidino_cli.config import ComponentSettings, FinetuneSettings, ModelSetting
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import build_model
 from guidino_cli.models.backbones.dino import random_dino
+from guidino_cli.models.backbones.spec import build_from_spec, describe_backbone
 from guidino_cli.models.backbones.vit import ViT
 from guidino_cli.models.finetuning import enable_full_finetuning, enable_gradient_checkpointing, get_transformers_model
 
@@ -82,6 +83,33 @@ def test_position_codes_are_rescaled_at_random_in_training_only() -> None:
     assert torch.equal(_maps(backbone, seed=1)[0], _maps(backbone, seed=1)[0])
     backbone.eval()
     assert torch.equal(_maps(backbone, seed=1)[0], _maps(backbone, seed=2)[0])
+
+
+def test_without_rescaling_the_maps_in_training_are_those_of_evaluation() -> None:
+    """As MedDINOv3's trainers build their ViT."""
+    backbone = random_dino(hidden_size=32, depth=3, heads=2)
+    enable_full_finetuning(backbone, FinetuneSettings(rope_rescale=False))
+    training = _maps(backbone.train(), seed=1)[0]
+    assert torch.equal(training, _maps(backbone.train(), seed=2)[0])
+    assert torch.equal(training, _maps(backbone.eval())[0])
+
+
+def test_the_epsilon_of_every_layer_norm_is_set_and_survives_in_the_description_of_the_backbone() -> None:
+    backbone = random_dino(hidden_size=32, depth=3, heads=2)
+    enable_full_finetuning(backbone, FinetuneSettings(rope_rescale=False, layer_norm_eps=1e-6))
+    rebuilt = build_from_spec(describe_backbone(backbone))
+    for network in (backbone, rebuilt):
+        norms = [module for module in network.modules() if isinstance(module, torch.nn.LayerNorm)]
+        assert len(norms) == 7
+        assert {norm.eps for norm in norms} == {1e-6}
+    rebuilt.load_state_dict(backbone.state_dict())
+    assert torch.equal(rebuilt.eval()(IMAGE)[0], backbone.eval()(IMAGE)[0])
+    assert rebuilt.vit.config.pos_embed_rescale is None
+
+
+def test_without_an_epsilon_the_layer_norms_keep_that_of_dinov3() -> None:
+    norms = [module for module in _finetuned().modules() if isinstance(module, torch.nn.LayerNorm)]
+    assert {norm.eps for norm in norms} == {1e-5}
 
 
 def test_a_finetuned_backbone_starts_with_the_maps_of_the_frozen_one() -> None:
