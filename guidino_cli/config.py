@@ -132,8 +132,9 @@ class TrainSettings:
     `dense_cache: disk` caches them in half-precision files instead, which other runs can use: in `dense_cache_folder`
     (by default guidino/features in the user's cache), up to `dense_cache_disk_gb`, in 10^9 bytes.
 
-    `backbone_lr` is the learning rate of a backbone with `model.finetune`, None for `lr`. `betas` are AdamW's;
-    `poly_power` is the exponent of the schedule "poly", 1 for a linear decay.
+    `backbone_lr` is the learning rate of a backbone with `model.finetune`, None for `lr`. `betas` and `eps` are
+    AdamW's; `poly_power` is the exponent of the schedule "poly", 1 for a linear decay. `final_lr` is the learning rate
+    at the end of "poly" or "cosine".
 
     `sync_batch_norm`: batch normalisation over the images of all processes; "auto" if several train on GPUs.
     `deterministic` uses only torch algorithms with bitwise reproducible results, which is slower.
@@ -162,9 +163,11 @@ class TrainSettings:
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = field(
         default_factory=lambda: [0.9, 0.999]
     )
+    eps: PositiveFloat = 1e-8
     weight_decay: NonNegativeFloat = 1e-4
     schedule: Literal["poly", "cosine", "constant"] = "poly"
     poly_power: PositiveFloat = 0.9
+    final_lr: NonNegativeFloat = 0.0
     warmup_epochs: NonNegativeFloat = 0.0
     clip_norm: PositiveFloat = 12.0
     accumulate: PositiveInt = 1
@@ -278,6 +281,16 @@ def _check_trainable_parts(config: RunConfig, label: str) -> None:
     if train.shard_backbone and (ways or model.backbone is None):
         found = f"model.{ways[0]} trains it" if ways else "there is no model.backbone"
         raise ConfigError(f"{label}: train.shard_backbone needs a frozen backbone, but {found}: set it to false")
+    rates = {"train.lr": train.lr, "train.backbone_lr": train.backbone_lr or train.lr}
+    rates |= {"train.lora_lr": train.lora_lr} if model.lora is not None else {}
+    lowest = min(rates, key=rates.__getitem__)
+    if train.final_lr > rates[lowest]:
+        raise ConfigError(
+            f"{label}: train.final_lr is {train.final_lr:g}, expected at most {lowest} ({rates[lowest]:g}), where the "
+            "schedule begins"
+        )
+    if train.final_lr and train.schedule == "constant":
+        raise ConfigError(f"{label}: train.final_lr needs a schedule that falls: set train.schedule=cosine or poly")
     if train.backbone_lr is not None and model.finetune is None:
         raise ConfigError(
             f"{label}: train.backbone_lr needs a finetuned backbone: set model.finetune={{}}, or leave it out"

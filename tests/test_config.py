@@ -188,3 +188,19 @@ def test_a_guide_without_a_backbone_is_refused() -> None:
 
 def test_the_default_configuration_is_a_valid_one() -> None:
     assert parse_config({}) == RunConfig()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["train.final_lr=1e-3"], r"train\.final_lr is 0\.001, expected at most train\.lr \(0\.0001\)"),
+        (["train.final_lr=1e-5", "train.schedule=constant"], r"train\.final_lr needs a schedule that falls"),
+        (
+            ["model.finetune={}", "train.backbone_lr=1e-5", "train.final_lr=2e-5"],
+            r"expected at most train\.backbone_lr \(1e-05\)",
+        ),
+    ],
+)
+def test_a_final_rate_that_cannot_be_reached_is_refused(changes: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        override(RunConfig(), [TINY, *changes])

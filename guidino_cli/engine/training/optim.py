@@ -1,7 +1,7 @@
 """Parameter groups, optimizer and learning-rate schedule."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from torch import nn
@@ -23,6 +23,7 @@ def make_optimizer(
     adapter_lr: float | None = None,
     backbone_lr: float | None = None,
     betas: Sequence[float] = (0.9, 0.999),
+    eps: float = 1e-8,
     fresh: Sequence[str] = (),
 ) -> Optimizer:
     """Make an optimizer for every weight that requires a gradient; only kernels and matrices decay.
@@ -38,6 +39,7 @@ def make_optimizer(
         adapter_lr: Learning rate of an adapter, before the schedule; None for `lr`.
         backbone_lr: Learning rate of a backbone that is trained as a whole, likewise.
         betas: Of AdamW.
+        eps: Of AdamW.
         fresh: Parts of the backbone that are the run's own (`Backbone.adapter_names`); their learning rate is `lr`.
     """
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
@@ -57,7 +59,7 @@ def make_optimizer(
     ]
     if name == "adamw":
         # Fused: one pass over each tensor. With a gradient scaler, other variants wait for the device.
-        return AdamW(settings, lr=lr, betas=(betas[0], betas[1]), fused=True)
+        return AdamW(settings, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=True)
     # nnU-Net's momentum.
     return SGD(settings, lr=lr, momentum=0.99, nesterov=True)
 
@@ -87,16 +89,23 @@ def make_scheduler(
     steps: int,
     warmup_steps: int,
     poly_power: float = 0.9,
+    final_lr: float = 0.0,
 ) -> LambdaLR:
     """Learning rate per optimizer step: linear warm-up, then poly (1 - t)^power, a half cosine, or constant.
 
-    nnU-Net's power is 0.9.
+    nnU-Net's power is 0.9. Poly and cosine fall from each group's rate to `final_lr`, at most the lowest of them.
     """
 
-    def factor(step: int) -> float:
-        if step < warmup_steps:
-            return (step + 1) / warmup_steps
-        t = min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
-        return {"poly": (1 - t) ** poly_power, "cosine": 0.5 * (1 + math.cos(math.pi * t)), "constant": 1.0}[name]
+    def from_one_to(last: float) -> Callable[[int], float]:
+        def factor(step: int) -> float:
+            if step < warmup_steps:
+                return (step + 1) / warmup_steps
+            t = min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
+            if name == "constant":
+                return 1.0
+            fall = (1 - t) ** poly_power if name == "poly" else 0.5 * (1 + math.cos(math.pi * t))
+            return last + (1 - last) * fall
 
-    return LambdaLR(optimizer, factor)
+        return factor
+
+    return LambdaLR(optimizer, [from_one_to(final_lr / group["lr"]) for group in optimizer.param_groups])

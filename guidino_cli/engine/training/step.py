@@ -142,6 +142,7 @@ class TrainStep:
             adapter_lr=settings.lora_lr,
             backbone_lr=settings.backbone_lr,
             betas=settings.betas,
+            eps=settings.eps,
             fresh=() if model.backbone is None else model.backbone.adapter_names,
         )
         if is_batch_norm_synced(
@@ -161,6 +162,7 @@ class TrainStep:
             steps=steps * settings.epochs,
             warmup_steps=round(steps * settings.warmup_epochs),
             poly_power=settings.poly_power,
+            final_lr=settings.final_lr,
         )
 
     def apply_schedule(self) -> None:

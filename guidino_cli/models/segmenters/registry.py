@@ -272,8 +272,9 @@ SEGMENTER_INFO: dict[str, SegmenterInfo] = {
         "Liu et al. 2024, MICCAI, arXiv:2402.03302",
         "Swin-Unet's shape with VMamba's blocks: maps are scanned along rows and columns, forwards and backwards.",
         "Context over the whole image at every level; from random weights it wants many images.",
-        size=ModelSize(trainable=27_512_552, total=27_512_552, stride=32),
+        size=ModelSize(trainable=27_490_758, total=27_490_758, stride=32),
         small={"width": 8, "depths": [1, 1, 1], "rising": 1, "states": 4},
+        changes=("its stem is one convolution of 4 x 4 px with stride 4, and it has a head less",),
     ),
     "smp": SegmenterInfo(
         "smp:SMP",

@@ -9,21 +9,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
-from guidino_cli.models.layers import DropPath, InstanceNorm
+from guidino_cli.models.layers import DropPath, initialise_kaiming
 from guidino_cli.models.mamba import init_a_log, init_dt_bias, selective_scan
 from guidino_cli.models.window_attention import PatchExpanding, PatchMerging, channels_first, channels_last
 
 _DIRECTIONS = 4
-# Of the image's side to the finest map's: the stem and the patch embedding halve it.
-_FINEST = 4
+# Side of the patches, cells of the finest map.
+_PATCH = 4
 
 
 class SwinUMamba(Segmenter):
     """VMamba-T as encoder and its blocks again on the way up; the paper's light variant, there marked with a dagger.
 
-    27,511,780 parameters with three input channels and one class. Gao et al. 2025 (Dino U-Net) report 37.763 million
-    for what they ran; why is not known. The authors start the encoder from a VMamba-T trained on ImageNet, which the
-    paper finds to matter much; here all weights start at random.
+    27,490,371 parameters with three input channels and one class. The authors' code has a fourth head (384 K + K), of
+    the map at 1/16, whose weight in nnU-Net's loss is 0: here it does not exist. Gao et al. 2025 (Dino U-Net) report
+    37.763 million for what they ran; why is not known. The authors start the encoder from a VMamba-T trained on
+    ImageNet, which the paper finds to matter much; here all weights start at random, drawn as in their code.
 
     Args:
         num_classes: K, background included.
@@ -32,7 +33,8 @@ class SwinUMamba(Segmenter):
         depths: Blocks of each level of the encoder, finest first; VMamba-T's by default.
         rising: Blocks of each level of the decoder.
         states: N of each inner channel.
-        drop_path: Share of samples that skip the encoder's last block in training; less for the blocks before it.
+        drop_path: Share of samples that skip the encoder's last block, and the decoder's first, in training; less for
+            the blocks before the one and after the other.
         deep_supervision: Whether the coarser heads exist.
     """
 
@@ -49,13 +51,11 @@ class SwinUMamba(Segmenter):
         deep_supervision: bool = True,
     ) -> None:
         super().__init__()
-        if len(depths) < 2 or min(depths) < 1 or width % 2:
-            found = f"depths {list(depths)} and width {width}"
-            raise ValueError(f"{found}, expected one or more blocks for each of two or more levels, and an even width")
+        if len(depths) < 2 or min(depths) < 1:
+            raise ValueError(f"depths {list(depths)}, expected one or more blocks for each of two or more levels")
         widths = [width * 2**level for level in range(len(depths))]
-        self.stride = _FINEST * 2 ** (len(depths) - 1)
-        self.stem = nn.Sequential(nn.Conv2d(in_channels, width // 2, 7, stride=2, padding=3), InstanceNorm(width // 2))
-        self.embed = nn.Conv2d(width // 2, width, 2, stride=2)
+        self.stride = _PATCH * 2 ** (len(depths) - 1)
+        self.embed = nn.Conv2d(in_channels, width, _PATCH, stride=_PATCH)
         self.norm_embed = nn.LayerNorm(width)
         drops = iter(torch.linspace(0, drop_path, sum(depths), device="cpu").tolist())
         self.stages = nn.ModuleList(
@@ -65,17 +65,22 @@ class SwinUMamba(Segmenter):
         self.merge = nn.ModuleList(PatchMerging(channels) for channels in widths[:-1])
         self.expand = nn.ModuleList(PatchExpanding(coarse, fine, 2) for fine, coarse in pairwise(widths))
         self.join = nn.ModuleList(nn.Linear(2 * channels, channels) for channels in widths[:-1])
+        # From the coarsest level up, the order in which they work.
+        falls = torch.linspace(drop_path, 0, rising * (len(widths) - 1), device="cpu").view(-1, rising).tolist()
         self.rise = nn.ModuleList(
-            nn.Sequential(*(VSSBlock(channels, states=states) for _ in range(rising))) for channels in widths[:-1]
+            nn.Sequential(*(VSSBlock(channels, states=states, drop_path=share) for share in shares))
+            for channels, shares in zip(widths[:-1], reversed(falls), strict=True)
         )
-        self.expand_last = PatchExpanding(width, width, _FINEST)
-        heads = [width, *(widths[:-1] if deep_supervision else [])]
+        self.expand_last = PatchExpanding(width, width, _PATCH)
+        heads = [width, *(widths[:-2] if deep_supervision else [])]
         self.heads = nn.ModuleList(nn.Conv2d(channels, num_classes, 1) for channels in heads)
-        self.apply(_initialise)
+        self.apply(initialise_kaiming)
+        self.stages.apply(_initialise)
+        self.merge.apply(_initialise)
 
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
         """Maps at 1/4, 1/8, 1/16 and 1/32 of the image."""
-        x = self.stages[0](self.norm_embed(channels_last(self.embed(self.stem(image)))))
+        x = self.stages[0](self.norm_embed(channels_last(self.embed(image))))
         features = [channels_first(x)]
         for merge, stage in zip(self.merge, self.stages[1:], strict=True):
             x = stage(merge(x))
@@ -83,7 +88,7 @@ class SwinUMamba(Segmenter):
         return features
 
     def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
-        """Class scores at 1, 1/4, 1/8 and 1/16 of the image, or at image size alone."""
+        """Class scores at 1, 1/4 and 1/8 of the image, or at image size alone."""
         x = channels_last(features[-1])
         levels: list[Tensor] = []
         for level in reversed(range(len(self.rise))):
@@ -171,14 +176,14 @@ def cross_scan(x: Tensor) -> Tensor:
 
 
 def cross_merge(paths: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """The way back from `laid_out`: each cell (B, C, h, w) is the sum of what the four paths say there."""
+    """The way back from `cross_scan`: each cell (B, C, h, w) is the sum of what the four paths say there."""
     h, w = size_hw
     rows, columns = (paths[:, :2] + paths[:, 2:].flip(-1)).unbind(dim=1)
     return rows.unflatten(-1, (h, w)) + columns.unflatten(-1, (w, h)).transpose(2, 3)
 
 
 def _initialise(module: nn.Module) -> None:
-    """Swin's and VMamba's; convolutions, and those that stand for linear layers, keep PyTorch's."""
+    """Swin's and VMamba's, of the encoder; the decoder's linear layers keep PyTorch's."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

@@ -48,6 +48,22 @@ def test_warm_up_rises_in_equal_steps_and_then_the_schedule_begins() -> None:
     assert _rates("poly", steps=8, warmup_steps=4)[:5] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0])
 
 
+@pytest.mark.parametrize(("name", "half"), [("poly", 0.4 + 1.6 * 0.5**0.9), ("cosine", 1.2)])
+def test_poly_and_cosine_end_at_the_final_rate(name: str, half: float) -> None:
+    """From 2.0 to 0.4, so 1.6 below the start."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
+    optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))], "lr": 0.8})
+    schedule = make_scheduler(optimizer, name=name, steps=10, warmup_steps=0, final_lr=0.4)  # type: ignore[arg-type]
+    rates = []
+    for _ in range(11):
+        rates.append(schedule.get_last_lr())
+        optimizer.step()
+        schedule.step()
+    assert rates[0] == [2.0, 0.8]
+    assert rates[5][0] == pytest.approx(half)
+    assert rates[10] == pytest.approx([0.4, 0.4])
+
+
 def test_a_schedule_that_is_all_warm_up_does_not_divide_by_zero() -> None:
     assert _rates("poly", steps=2, warmup_steps=2)[:2] == [1.0, 2.0]
 
@@ -121,6 +137,11 @@ def test_only_matrices_of_a_trained_vit_decay() -> None:
 def test_betas_are_passed_to_adamw() -> None:
     optimizer = make_optimizer(nn.Linear(2, 2), name="adamw", lr=1e-3, weight_decay=0, betas=[0.9, 0.98])
     assert {group["betas"] for group in optimizer.param_groups} == {(0.9, 0.98)}
+
+
+def test_epsilon_is_passed_to_adamw() -> None:
+    optimizer = make_optimizer(nn.Linear(2, 2), name="adamw", lr=1e-3, weight_decay=0, eps=1e-5)
+    assert {group["eps"] for group in optimizer.param_groups} == {1e-5}
 
 
 def test_frozen_heads_have_the_learning_rate_zero() -> None:

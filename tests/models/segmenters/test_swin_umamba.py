@@ -25,15 +25,31 @@ def test_a_block_has_the_weights_of_vmambas() -> None:
         assert _weights(VSSBlock(96)) == _block(96)
 
 
+def test_the_stem_is_the_authors_one_convolution_and_norm_of_4896_weights() -> None:
+    with torch.device("meta"):
+        network = SwinUMamba(num_classes=1)
+    assert _weights(network.embed) + _weights(network.norm_embed) == 48 * 96 + 96 + 2 * 96 == 4896
+
+
+def test_stochastic_depth_rises_to_the_bottleneck_and_falls_to_0_at_the_finest_map() -> None:
+    """On the way up from 0.2 to 0 over six blocks, those of the coarsest level first."""
+    with torch.device("meta"):
+        network = SwinUMamba(num_classes=1)
+    down = [block.drop_path.share for stage in network.stages for block in stage]
+    up = [block.drop_path.share for stage in reversed(network.rise) for block in stage]
+    assert down == pytest.approx([0.2 * i / 14 for i in range(15)])
+    assert up == pytest.approx([0.2, 0.16, 0.12, 0.08, 0.04, 0])
+
+
 def test_the_parameters_counted_by_hand() -> None:
     widths = (96, 192, 384, 768)
-    down = 147 * 48 + 48 + 2 * 48 + 4 * 48 * 96 + 96 + 2 * 96
+    down = 48 * 96 + 96 + 2 * 96
     down += sum(depth * _block(c) for depth, c in zip((2, 2, 9, 2), widths, strict=True))
     down += sum(8 * c + 8 * c * c for c in widths[:-1])
     up = sum(2 * c * 4 * c + 2 * c + 2 * c * c + c + 2 * _block(c) for c in widths[:-1])
-    up += 16 * 96 * 96 + 2 * 96 + 97 + sum(c + 1 for c in widths[:-1])
+    up += 16 * 96 * 96 + 2 * 96 + 97 + sum(c + 1 for c in widths[:-2])
     with torch.device("meta"):
-        assert _weights(SwinUMamba(num_classes=1)) == down + up == 27_511_780
+        assert _weights(SwinUMamba(num_classes=1)) == down + up == 27_490_371
 
 
 def test_the_four_paths_of_a_map_of_two_by_three() -> None:
@@ -79,10 +95,11 @@ def test_a_square_map_on_its_side_gives_the_result_on_its_side() -> None:
         torch.testing.assert_close(layer(x.transpose(1, 2)), layer(x).transpose(1, 2), rtol=1e-4, atol=1e-5)
 
 
-def test_the_levels_are_a_whole_a_quarter_and_an_eighth() -> None:
+def test_the_coarsest_map_of_the_decoder_has_no_scores() -> None:
+    """nnU-Net weighs them 0; the others then count 4/7, 2/7 and 1/7 with the authors' four levels."""
     network = SwinUMamba(**SMALL)
     logits = network.decode(network.encode(torch.randn(1, 3, 32, 48), []), (32, 48))
-    assert [level.shape[-2:] for level in logits] == [(32, 48), (8, 12), (4, 6)]
+    assert [level.shape[-2:] for level in logits] == [(32, 48), (8, 12)]
 
 
 def test_without_deep_supervision_there_is_one_head() -> None:
@@ -91,7 +108,7 @@ def test_without_deep_supervision_there_is_one_head() -> None:
     assert [level.shape for level in logits] == [(1, 2, 16, 16)]
 
 
-@pytest.mark.parametrize("options", [{"depths": [2]}, {"depths": [1, 0]}, {"width": 7}])
+@pytest.mark.parametrize("options", [{"depths": [2]}, {"depths": [1, 0]}])
 def test_options_that_cannot_be_are_refused(options: dict) -> None:
     with pytest.raises(ValueError, match="expected one or more blocks"):
         SwinUMamba(**{**SMALL, **options})
