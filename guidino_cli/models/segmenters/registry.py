@@ -311,6 +311,7 @@ SEGMENTER_INFO: dict[str, SegmenterInfo] = {
             "decoder": [8, 8, 4, 4],
             "image_size": 32,
         },
+        changes=("its maps are enlarged with aligned corners, and norms and padding of its ResNet are its authors'",),
     ),
     "sam2-unet": SegmenterInfo(
         "sam2_unet:SAM2UNet",
