@@ -119,7 +119,7 @@ class TrainSettings:
 
     `loss` is the weight of each term; `guide` is the binary cross-entropy of the paper's equation 3, `guide_mse` the
     mean squared error of the authors' code. Pixel terms apply to every logits level with weights 1, 1/2, 1/4, ...
-    normalised to 1.
+    normalised to 1 (SAM2-UNet: all alike).
 
     `precision` "auto" is bf16 or fp16 on a GPU, full on a CPU; bf16 is fast on those with AMX. `channels_last` is
     the memory format of the segmenter's weights and maps, "auto" if it is faster. `compile` compiles the segmenter

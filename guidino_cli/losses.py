@@ -1,5 +1,6 @@
 """Loss terms: pixel terms take (logits, mask), guide terms take (guide, target)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ PIXEL_LOSSES = {
     "cross_entropy": "guidino_cli.losses:cross_entropy",
     "boundary": "guidino_cli.losses:boundary_hinge",
     "structure": "guidino_cli.losses:structure_loss",
+    "structure_plain_bce": "guidino_cli.losses:structure_loss_with_plain_cross_entropy",
 }
 GUIDE_LOSSES = {
     "guide": "guidino_cli.losses:guide_cross_entropy",
@@ -140,9 +142,11 @@ _SQUARE, _EDGE_WEIGHT, _IOU_SMOOTH = 31, 5.0, 1.0
 def structure_loss(logits: Tensor, mask: Tensor) -> Tensor:
     """Weighted binary cross-entropy plus 1 - weighted IoU, each a mean over images and foreground classes.
 
-    The weight of a pixel is 1 + 5 |m - y|, where m is the fraction of its class among the pixels of the 31 x 31 square
-    around it that are inside the image; the authors' code counts those outside as background. With several classes,
-    each is compared with all others, by its softmax probability.
+    The loss of F3Net (Wei et al. 2020, arXiv:1911.11445), which SAM2-UNet's paper names; see
+    `structure_loss_with_plain_cross_entropy` for what its code computes. The weight of a pixel is 1 + 5 |m - y|, where
+    m is the fraction of its class among the pixels of the 31 x 31 square around it that are inside the image; the
+    authors' code counts those outside as background. With several classes, each is compared with all others, by its
+    softmax probability.
 
     Args:
         logits: (B, K, H, W), K >= 2.
@@ -151,10 +155,23 @@ def structure_loss(logits: Tensor, mask: Tensor) -> Tensor:
     Returns:
         A scalar >= 0.
     """
+    return _mean_over_classes(_weighted_entropy_plus_iou, logits, mask)
+
+
+def structure_loss_with_plain_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
+    """`structure_loss` as the code of SAM2-UNet computes it: the cross-entropy has no weights.
+
+    The code asks torch for a cross-entropy without reduction by a name that torch has another meaning for, and weighs
+    its mean over batch and pixels. Pixels outside the image count as background.
+    """
+    return _mean_over_classes(_plain_entropy_plus_iou, logits, mask)
+
+
+def _mean_over_classes(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, mask: Tensor) -> Tensor:
+    """Of a loss of one logit and its truth (B, H, W), for each foreground class against all others."""
     logits = logits.float()
     classes = range(1, logits.shape[1])
-    terms = [_bce_plus_iou(_one_vs_rest_logit(logits, k), (mask == k).float()) for k in classes]
-    return torch.stack(terms).mean()
+    return torch.stack([loss(_one_vs_rest_logit(logits, k), (mask == k).float()) for k in classes]).mean()
 
 
 def _one_vs_rest_logit(logits: Tensor, k: int) -> Tensor:
@@ -163,12 +180,25 @@ def _one_vs_rest_logit(logits: Tensor, k: int) -> Tensor:
     return logits[:, k] - others.logsumexp(dim=1)
 
 
-def _bce_plus_iou(z: Tensor, y: Tensor) -> Tensor:
-    around = F.avg_pool2d(y[:, None], _SQUARE, stride=1, padding=_SQUARE // 2, count_include_pad=False)[:, 0]
-    weight = 1 + _EDGE_WEIGHT * (around - y).abs()
-    axes = (1, 2)
+def _weighted_entropy_plus_iou(z: Tensor, y: Tensor) -> Tensor:
+    weight = _edge_weight(y, pads=False)
     entropy = F.binary_cross_entropy_with_logits(z, y, reduction="none")
+    return ((entropy * weight).sum((1, 2)) / weight.sum((1, 2)) + 1 - _weighted_iou(z, y, weight)).mean()
+
+
+def _plain_entropy_plus_iou(z: Tensor, y: Tensor) -> Tensor:
+    iou = _weighted_iou(z, y, _edge_weight(y, pads=True))
+    return F.binary_cross_entropy_with_logits(z, y) + 1 - iou.mean()
+
+
+def _edge_weight(y: Tensor, *, pads: bool) -> Tensor:
+    """Weights (B, H, W) of the pixels; `pads`: what is outside the image is background."""
+    around = F.avg_pool2d(y[:, None], _SQUARE, stride=1, padding=_SQUARE // 2, count_include_pad=pads)[:, 0]
+    return 1 + _EDGE_WEIGHT * (around - y).abs()
+
+
+def _weighted_iou(z: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    """Of each image (B)."""
     p = torch.sigmoid(z)
-    overlap, total = (p * y * weight).sum(axes), ((p + y) * weight).sum(axes)
-    iou = (overlap + _IOU_SMOOTH) / (total - overlap + _IOU_SMOOTH)
-    return ((entropy * weight).sum(axes) / weight.sum(axes) + 1 - iou).mean()
+    overlap, total = (p * y * weight).sum((1, 2)), ((p + y) * weight).sum((1, 2))
+    return (overlap + _IOU_SMOOTH) / (total - overlap + _IOU_SMOOTH)

@@ -14,6 +14,7 @@ from guidino_cli.losses import (
     guide_cross_entropy,
     guide_mean_squared_error,
     structure_loss,
+    structure_loss_with_plain_cross_entropy,
 )
 
 
@@ -221,6 +222,30 @@ def test_the_square_around_a_pixel_reaches_fifteen_pixels_far() -> None:
     overlap, total = weights[0] / 2, weights[0] + sum(weights) / 2
     expected = math.log(2) + 1 - (overlap + 1) / (total - overlap + 1)
     assert structure_loss(_binary(torch.zeros(1, 40, 1)), mask).item() == pytest.approx(expected)
+
+
+def test_as_coded_the_cross_entropy_has_no_weights_and_the_square_reaches_outside_the_image() -> None:
+    """Four pixels, one of them foreground, in squares of 961 pixels: its share is 1/961 everywhere.
+
+    z is ln 3 on the foreground pixel (p 3/4) and 0 elsewhere (p 1/2).
+    """
+    mask = torch.tensor([[[1, 0, 0, 0]]])
+    z = torch.tensor([[[math.log(3), 0, 0, 0]]])
+    entropy = (math.log(4 / 3) + 3 * math.log(2)) / 4
+    inside, outside = 1 + 5 * 960 / 961, 1 + 5 / 961
+    overlap = inside * 0.75
+    total = inside * 1.75 + 3 * outside * 0.5
+    expected = entropy + 1 - (overlap + 1) / (total - overlap + 1)
+    assert structure_loss_with_plain_cross_entropy(_binary(z), mask).item() == pytest.approx(expected)
+
+
+def test_as_coded_the_cross_entropy_is_a_mean_over_the_batch_and_each_image_has_its_iou() -> None:
+    torch.manual_seed(0)
+    logits, mask = torch.randn(3, 2, 6, 6), torch.randint(0, 2, (3, 6, 6))
+    each = [structure_loss_with_plain_cross_entropy(logits[i : i + 1], mask[i : i + 1]) for i in range(3)]
+    whole = structure_loss_with_plain_cross_entropy(logits, mask)
+    torch.testing.assert_close(whole, torch.stack(each).mean())
+    assert abs(whole.item() - structure_loss(logits, mask).item()) > 0.01
 
 
 def test_images_have_equal_weight() -> None:

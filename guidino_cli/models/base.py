@@ -15,12 +15,15 @@ class Segmenter(nn.Module, ABC):
         reads_image: Whether `encode` reads the image; if not, a guide at the input would have no effect.
         guided_at: Places where a guide can act; a network that cannot be split at its bottleneck takes one at its
             input only.
+        level_weights: Weights in the loss of the logits that `decode` gives, finest first, where the authors' are not
+            1, 1/2, 1/4, ...
     """
 
     stride: int
     uses_backbone: bool = False
     reads_image: bool = True
     guided_at: frozenset[str] = frozenset({"input", "bottleneck", "features"})
+    level_weights: tuple[float, ...] | None = None
 
     @abstractmethod
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:

@@ -22,19 +22,26 @@ class SegmentationLoss:
         weights: Weight of each term; a term of weight 0 is not computed.
         has_guide: Whether predictions have a guide.
         class_weights: Weights > 0 of the classes in the cross-entropy, background first; None weighs all the same.
+        level_weights: Relative weights of the levels of logits, finest first; by default 1, 1/2, 1/4, ...
 
     Raises:
         ConfigError: Unknown term, no pixel term, or a guide term without a guide.
     """
 
     def __init__(
-        self, weights: Mapping[str, float], *, has_guide: bool, class_weights: Sequence[float] | None = None
+        self,
+        weights: Mapping[str, float],
+        *,
+        has_guide: bool,
+        class_weights: Sequence[float] | None = None,
+        level_weights: Sequence[float] | None = None,
     ) -> None:
         known = PIXEL_LOSSES | GUIDE_LOSSES
         for name in weights:
             if name not in known:
                 raise ConfigError("train.loss: " + unknown_name("term", name, known))
         active = {name: weight for name, weight in weights.items() if weight > 0}
+        self._level_weights = level_weights
         self.pixel_terms = {
             name: (weight, _import_term(known[name])) for name, weight in active.items() if name in PIXEL_LOSSES
         }
@@ -62,10 +69,9 @@ class SegmentationLoss:
         terms["loss"] = torch.stack(list(terms.values())).sum()
         return terms
 
-    @staticmethod
-    def _over_levels(term: _Term, levels: list[Tensor], masks: list[Tensor]) -> Tensor:
-        """Deep supervision: weights 1, 1/2, 1/4, ... normalised to 1, the same with and without a guide."""
-        weights = [0.5**level for level in range(len(levels))]
+    def _over_levels(self, term: _Term, levels: list[Tensor], masks: list[Tensor]) -> Tensor:
+        """Deep supervision: weights normalised to 1, the same with and without a guide."""
+        weights = (self._level_weights or [0.5**level for level in range(len(levels))])[: len(levels)]
         total = torch.zeros((), device=levels[0].device)
         for weight, logits, mask in zip(weights, levels, masks, strict=True):
             total = total + weight / sum(weights) * term(logits, mask)

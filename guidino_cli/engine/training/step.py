@@ -128,7 +128,10 @@ class TrainStep:
         settings = config.train
         self._config, self._accelerator, self._batches = config, accelerator, batches
         self._loss = SegmentationLoss(
-            settings.loss, has_guide=model.guide is not None, class_weights=settings.class_weights
+            settings.loss,
+            has_guide=model.guide is not None,
+            class_weights=settings.class_weights,
+            level_weights=model.segmenter.level_weights,
         )
         self.feature_cache = _make_cache(model.backbone, settings, accelerator.device)
         if accelerator.is_main_process:

@@ -323,6 +323,7 @@ SEGMENTER_INFO: dict[str, SegmenterInfo] = {
         backbone=HIERA_L,
         guided_at=_WITHIN,
         small={"width": 8},
+        changes=("coarser maps are joined with aligned corners",),
     ),
 }
 

@@ -21,8 +21,8 @@ class SAM2UNet(Segmenter):
     4,269,747 together; a count of 4.381 million has a fourth joining block of 110,848, which nothing would read. Gao et
     al. 2025 (Dino U-Net) report 5.380 million; why is not known.
 
-    All three scores are brought to image size, as in the paper, which weighs them alike; `train.loss` gives them 1, 1/2
-    and 1/4, normalised to 1.
+    All three scores are brought to image size and weigh alike in the loss, as in the paper. Coarser maps are joined to
+    finer ones with aligned corners, as in the authors' code; the scores are enlarged without.
 
     Args:
         num_classes: K, background included.
@@ -35,6 +35,7 @@ class SAM2UNet(Segmenter):
     stride = 1
     uses_backbone = True
     reads_image = False
+    level_weights = (1.0, 1.0, 1.0)
 
     def __init__(
         self, *, num_classes: int, dense_channels: Sequence[int], width: int = 64, deep_supervision: bool = True
@@ -58,9 +59,11 @@ class SAM2UNet(Segmenter):
         """Class scores of the finest level and of the two above it, all at image size."""
         x, joined = features[-1], list[Tensor]()
         for join, finer in zip(self.join, reversed(features[:-1]), strict=True):
-            x = join(torch.cat([finer, _resized(x, (finer.shape[-2], finer.shape[-1]))], dim=1))
+            x = F.interpolate(x, size=finer.shape[-2:], mode="bilinear", align_corners=True)
+            x = join(torch.cat([finer, x], dim=1))
             joined.insert(0, x)
-        return [_resized(head(item), size_hw) for head, item in zip(self.heads, joined, strict=False)]
+        scores = [head(item) for head, item in zip(self.heads, joined, strict=False)]
+        return [F.interpolate(item, size=size_hw, mode="bilinear", align_corners=False) for item in scores]
 
 
 class ReceptiveFieldBlock(nn.Module):
@@ -100,7 +103,3 @@ def _conv(channels_in: int, channels_out: int, kernel: tuple[int, int], *, dilat
 def _joining(width: int) -> nn.Sequential:
     first, second = _conv(2 * width, width, (3, 3)), _conv(width, width, (3, 3))
     return nn.Sequential(*first, nn.ReLU(inplace=True), *second, nn.ReLU(inplace=True))
-
-
-def _resized(x: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    return F.interpolate(x, size=size_hw, mode="bilinear", align_corners=False)

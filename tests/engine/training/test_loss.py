@@ -41,6 +41,18 @@ def test_a_level_has_half_the_weight_of_the_finer_one_and_all_sum_to_one(wrong: 
     assert loss.item() == pytest.approx(LN2 * 2.0 ** (4 - wrong) / 31)
 
 
+@pytest.mark.parametrize("wrong", range(3))
+def test_a_network_may_weigh_its_levels_alike(wrong: int) -> None:
+    levels = _levels(*[UNDECIDED if i == wrong else RIGHT for i in range(3)])
+    objective = SegmentationLoss({"cross_entropy": 1}, has_guide=False, level_weights=(1, 1, 1))
+    assert objective(Prediction(levels), MASK)["loss"].item() == pytest.approx(LN2 / 3)
+
+
+def test_a_network_without_its_coarser_levels_has_the_weights_of_the_others() -> None:
+    objective = SegmentationLoss({"cross_entropy": 1}, has_guide=False, level_weights=(1, 1, 1))
+    assert objective(Prediction(_levels(UNDECIDED)), MASK)["loss"].item() == pytest.approx(LN2)
+
+
 @pytest.mark.parametrize("weights", [{"guide": 0.1}, {}])
 def test_the_weights_of_the_levels_do_not_depend_on_a_guide(weights: dict[str, float]) -> None:
     gradients = []

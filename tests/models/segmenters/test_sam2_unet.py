@@ -43,6 +43,16 @@ def test_all_three_scores_have_the_size_of_the_image() -> None:
     assert [level.shape for level in network.decode(maps, (61, 90))] == [(2, 2, 61, 90)] * 3
 
 
+def test_coarser_maps_are_joined_with_aligned_corners() -> None:
+    """Two cells become four: the first, two thirds of it and a third of the second, and so on."""
+    network, seen = SAM2UNet(num_classes=2, dense_channels=(4, 4, 4, 4), width=4).eval(), []
+    network.join[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][:, 4:]))
+    maps = [torch.randn(1, 4, 16 // 2**i, 16 // 2**i) for i in range(4)]
+    network.decode(maps, (64, 64))
+    first, second = maps[-1][..., 0, :1], maps[-1][..., 0, 1:]
+    torch.testing.assert_close(seen[0][..., 0, :], first + (second - first) * torch.tensor([0, 1 / 3, 2 / 3, 1]))
+
+
 def test_the_first_score_is_that_of_the_finest_level() -> None:
     """The coarser ones do not depend on the finest map."""
     network = SAM2UNet(num_classes=2, dense_channels=(4, 4, 4, 4), width=4).eval()
