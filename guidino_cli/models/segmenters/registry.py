@@ -289,10 +289,11 @@ SEGMENTER_INFO: dict[str, SegmenterInfo] = {
         "h2former:H2Former",
         "H2Former",
         "He et al. 2023, IEEE TMI, doi:10.1109/TMI.2023.3264513",
-        "ResNet-34 stages, channel attention over several scales and shifted windows in turn, under a U-Net's decoder.",
+        "ResNet-34 stages, channel attention over several scales and shifted windows in turn, under a light decoder.",
         "Convolutions and attention on equal terms; slow, for its first windows are at half the image's size.",
-        size=ModelSize(trainable=33_564_141, total=33_564_141, stride=16),
+        size=ModelSize(trainable=33_692_640, total=33_692_640, stride=16),
         small={"width": 8, "convs": [1, 1, 1, 1], "depths": [2, 1, 1, 1], "heads": [1, 2, 2, 2], "window": 4},
+        changes=("its decoder, merging and channel attention are its authors'",),
     ),
     "trans-unet": SegmenterInfo(
         "trans_unet:TransUNet",
