@@ -15,7 +15,7 @@ class SegDINO(Segmenter):
     """Sees the image only through a backbone; without norm or activation it is linear in the backbone's maps.
 
     2,475,937 parameters beside a ViT-S with one class. The maps are the normed patch tokens of four blocks (3, 6, 9, 12
-    of ViT-S and ViT-B, 6, 12, 18, 24 of ViT-L). The shallowest becomes four times as fine by a transposed convolution,
+    of ViT-S and ViT-B, 5, 12, 18, 24 of ViT-L). The shallowest becomes four times as fine by a transposed convolution,
     the others by interpolation.
 
     Args:
@@ -66,7 +66,7 @@ def _require_four_alike(channels: Sequence[int]) -> None:
     if len(channels) != _TAPS:
         raise ValueError(
             f"reads {_TAPS} blocks of its backbone, found {len(channels)}; "
-            "set model.backbone.options.layers=[3,6,9,12] for a ViT of 12 blocks, [6,12,18,24] for one of 24"
+            "set model.backbone.options.layers=[3,6,9,12] for a ViT of 12 blocks, [5,12,18,24] for one of 24"
         )
     if len(set(channels)) != 1:
         raise ValueError(f"reads blocks of a ViT, all of one width, found widths {list(channels)}; use a ViT backbone")
