@@ -13,7 +13,7 @@ from torch import Tensor
 from guidino_cli.config import ModelSettings
 from guidino_cli.distributed import rank
 from guidino_cli.engine.runs.best import has_lora, trained_state_dict
-from guidino_cli.engine.runs.loading import BaseRun, require_same_backbone
+from guidino_cli.engine.runs.loading import BaseRun, require_same_backbone, require_same_segmenter
 from guidino_cli.errors import ConfigError, WeightsError
 from guidino_cli.models import SEGMENTERS
 from guidino_cli.models.backbones.spec import BackboneSpec
@@ -38,7 +38,7 @@ class TransferredRun(BaseRun):
         Raises:
             ConfigError: Another segmenter, or the new run would lose the backbone that the run trained.
             DataError: Not a run folder.
-            WeightsError: No trained weights.
+            WeightsError: No trained weights, or those of another form of the segmenter.
         """
         path, own = self.folder.path, self.folder.config().model
         self.folder.require_weights()
@@ -47,6 +47,7 @@ class TransferredRun(BaseRun):
                 f"{path}: its segmenter is {own.segmenter.name}, that of the new run {model.segmenter.name}, so its "
                 "weights do not fit; choose a preset with the same segmenter, or leave out --from"
             )
+        require_same_segmenter(path, own.segmenter.name, self.folder.facts())
         if own.finetune is not None and (model.finetune is None or model.backbone != own.backbone):
             raise ConfigError(
                 f"{path}: its backbone was trained whole, and the new run would lose it; keep model.backbone and "
