@@ -6,7 +6,7 @@ from pathlib import Path
 
 from guidino_cli.data.images import find_images, is_image
 from guidino_cli.errors import DataError
-from guidino_cli.preparation.matching import is_mask_name, match_masks, pair_single_files
+from guidino_cli.preparation.matching import MatchResult, is_mask_name, match_masks, pair_single_files
 from guidino_cli.preparation.types import (
     DiscoveredDataset,
     ImageMaskPair,
@@ -14,6 +14,7 @@ from guidino_cli.preparation.types import (
     apply_split_lists,
     merge_folders,
 )
+from guidino_cli.progress import join_first
 from guidino_cli.tables import path_of_cell, read_csv, read_rows
 
 _IMAGE_WORDS = {"image", "images", "img", "imgs", "jpegimages", "input", "inputs", "original", "originals", "data", "x"}
@@ -39,6 +40,7 @@ _SPLIT_WORDS |= {"test": "test", "testing": "test", "testset": "test", "tst": "t
 COLUMNS = {"image", "mask", "id", "split", "fold", "group"}
 _NOISE_WORDS = {"ground", "the", "and", "1st", "2nd", "all"}
 _MAX_DEPTH = 3
+_MAX_NAMED = 4
 
 
 def detect_sibling_folders(source: Path) -> DiscoveredDataset | None:
@@ -47,7 +49,7 @@ def detect_sibling_folders(source: Path) -> DiscoveredDataset | None:
         return None
     groups = _group_folders(source)
     if not groups:
-        return None
+        return _detect_masks_in_folders(source)
     for kinds in groups.values():
         for kind, folders in kinds.items():
             if len(folders) > 1:
@@ -55,6 +57,8 @@ def detect_sibling_folders(source: Path) -> DiscoveredDataset | None:
                 raise DataError(f"{source}: {clash} all look like folders of {kind}s; move or name one, or use a CSV")
     has_splits = any(split for _, split in groups)
     parts = [_match_folders(key, kinds) for key, kinds in sorted(groups.items())]
+    if not any(part.matches.pairs for part in parts) and (nested := _detect_masks_in_folders(source)):
+        return nested
     if any(part.matches.is_several for part in parts):
         parts = [replace(part, matches=pair_single_files(part.matches)) for part in parts]
     if all(len(part.matches.pairs) <= 1 for part in parts):
@@ -67,11 +71,40 @@ def detect_sibling_folders(source: Path) -> DiscoveredDataset | None:
     rules = sorted({part.matches.rule for part in parts})
     dataset = merge_folders(
         "siblings",
-        f"folders {'; '.join(names)}; {' / '.join(rules)}",
+        f"folders {join_first(names, '; ', limit=_MAX_NAMED)}; {' / '.join(rules)}",
         parts,
         official="names of the folders" if has_splits else "",
     )
     return apply_split_lists(dataset, source)
+
+
+def _detect_masks_in_folders(source: Path) -> DiscoveredDataset | None:
+    """Detect images beside a folder that holds a folder of masks for each of them: images/c0.png, masks/c0/*.png."""
+    folders = find_image_folders(source)
+    images: dict[tuple[str, str], Path] = {}
+    masks: dict[tuple[str, str], list[Path]] = {}
+    for folder in folders:
+        kind, split, rest = _parse_folder_name(folder.relative_to(source))
+        parent_kind, parent_split, parent_rest = _parse_folder_name(folder.parent.relative_to(source))
+        if kind == "image":
+            images[rest, split] = folder
+        if parent_kind == "mask" and folder.parent not in folders:
+            masks.setdefault((parent_rest, parent_split), []).append(folder)
+    parts = []
+    for key in sorted(images.keys() & masks.keys()):
+        by_name = {folder.name.lower(): find_images(folder) for folder in masks[key]}
+        files = find_images(images[key])
+        pairs = [(path.stem, path, tuple(by_name.pop(path.stem.lower(), ()))) for path in files]
+        left = [path for path, (_, _, own) in zip(files, pairs, strict=True) if not own]
+        unused = [path for own in by_name.values() for path in own]
+        rule = "a folder of masks for each image"
+        matches = MatchResult([pair for pair in pairs if pair[2]], left, unused, rule=rule, is_several=True)
+        parts.append(MatchedFolders(matches, key[1] or None, "_".join(word for word in key if word), key[0]))
+    if not any(part.matches.pairs for part in parts):
+        return None
+    official = "names of the folders" if any(part.split for part in parts) else ""
+    evidence = "images beside a folder of masks for each of them"
+    return apply_split_lists(merge_folders("siblings", evidence, parts, official=official), source)
 
 
 def detect_single_folder(source: Path) -> DiscoveredDataset | None:

@@ -14,7 +14,7 @@ from guidino_cli.types import width_by_height
 
 def ask_to_merge(pairs: Sequence[ImageMaskPair]) -> Finding:
     """Ask for `--merge-masks`, with the first image that has several masks."""
-    several = [pair for pair in pairs if len(pair.masks) > 1]
+    several = [pair for pair in pairs if len(pair.masks) > 1] or list(pairs)
     example = f"{format_items(several[0].images)} has {format_items(several[0].masks)}"
     return Finding(
         "error",

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,7 @@ def write_contact_sheet(summary: DatasetSummary, folder: Path) -> None:
 
 
 def _choose_tiles(cases: Sequence[Case], count: int, *, first: Sequence[str] = ()) -> list[Case]:
-    """Choose cases for the contact sheet: of each split its share, at least two, evenly spaced by foreground.
+    """Choose cases for the contact sheet, of each split evenly spaced by foreground.
 
     Up to a quarter of the tiles show the cases named `first`.
     """
@@ -52,12 +52,28 @@ def _choose_tiles(cases: Sequence[Case], count: int, *, first: Sequence[str] = (
     chosen = [case for case in cases if case.id in worst]
     cases = [case for case in cases if case.id not in worst]
     count -= len(chosen)
-    for part in SPLITS:
-        own = sorted((case for case in cases if case.split == part), key=lambda case: (case.foreground or 0, case.id))
-        wanted = min(len(own), max(2, round(count * len(own) / len(cases))))
-        positions = np.linspace(0, len(own) - 1, wanted).round().astype(int).tolist() if own else []
+    parts = {part: [case for case in cases if case.split == part] for part in SPLITS}
+    tiles = _share_tiles({part: len(own) for part, own in parts.items()}, count)
+    for part, own in parts.items():
+        own.sort(key=lambda case: (case.foreground or 0, case.id))
+        positions = np.linspace(0, len(own) - 1, tiles[part]).round().astype(int).tolist() if own else []
         chosen += [own[position] for position in positions]
-    return chosen[: count + len(worst)]
+    return chosen
+
+
+def _share_tiles(sizes: Mapping[str, int], count: int) -> dict[str, int]:
+    """Tiles of each part: half of them in equal shares, the others in proportion to the parts' sizes."""
+    present = [part for part, size in sizes.items() if size]
+    tiles = {part: min(size, count // (2 * max(len(present), 1))) for part, size in sizes.items()}
+    rest, total = count - sum(tiles.values()), max(sum(sizes.values()), 1)
+    lack = {part: rest * sizes[part] / total for part in present}
+    for _ in range(rest):
+        free = [part for part in present if tiles[part] < sizes[part]]
+        if not free:
+            break
+        part = max(free, key=lambda part: lack[part])
+        tiles[part], lack[part] = tiles[part] + 1, lack[part] - 1
+    return tiles
 
 
 def nnunet_folder_name(name: str, target: str) -> str:

@@ -302,6 +302,21 @@ def test_a_folder_for_each_image_with_its_masks_is_read(tmp_path: Path) -> None:
     assert dataset.needs_merging
 
 
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_a_folder_of_masks_for_each_image_is_read(tmp_path: Path, split: str) -> None:
+    _touch(tmp_path, *(f"{split}{name}" for name in ("images/a.png", "images/b.png", "masks/a/1.png", "masks/a/2.png")))
+    dataset = detect_layout(tmp_path)
+    assert [(pair.id, len(pair.masks)) for pair in dataset.pairs] == [("a", 2)]
+    assert [path.name for path in dataset.unmatched_images] == ["b.png"]
+    assert dataset.needs_merging
+
+
+def test_many_folders_are_not_all_named(tmp_path: Path) -> None:
+    for index in range(9):
+        _touch(tmp_path, f"p{index}/images/p{index}.png", f"p{index}/masks/m.png", f"p{index}/masks/n.png")
+    assert "and 5 more" in detect_layout(tmp_path).evidence
+
+
 @pytest.mark.parametrize("inside", ["images", "masks"])
 def test_a_folder_beside_the_masks_proposes_the_folder_above(tmp_path: Path, inside: str) -> None:
     _touch(tmp_path, "set/images/a.png", "set/masks/a.png")
