@@ -1,4 +1,4 @@
-"""Command line of `guidino prepare` and `guidino plan`."""
+"""Command line of `guidino prepare`, `guidino audit` and `guidino plan`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from guidino_cli.cli.dataclass_options import expand_dataclasses
-from guidino_cli.options.data import PlanOptions, PrepareOptions
+from guidino_cli.options.data import AuditOptions, PlanOptions, PrepareOptions
 
 
 @expand_dataclasses
@@ -21,6 +21,23 @@ def prepare(
     from guidino_cli.commands import prepare as command
 
     command.run(source, options)
+
+
+@expand_dataclasses
+def audit(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder made by `guidino prepare`.")],
+    options: AuditOptions,
+) -> None:
+    """List masks that are probably wrong, worst first: empty, inverted, of another image, outliers, stray classes.
+
+    Each mask is compared with the other masks, and with its image: features of a frozen backbone are scored by a
+    regression fitted on the other images and their masks, which needs no training. Look at the first tenth of the list.
+
+    Example: guidino audit data/kvasir -o audit/
+    """
+    from guidino_cli.commands import audit as command
+
+    command.run(data, options)
 
 
 @expand_dataclasses

@@ -1,10 +1,12 @@
-"""Options of `prepare` and `plan`: type, help text and default of each, in one place."""
+"""Options of `prepare`, `audit` and `plan`: type, help text and default of each, in one place."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from guidino_cli.options.shared import Device, Offline, Overwrite
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,30 @@ class PrepareOptions:
     name: Annotated[str | None, typer.Option(help="Name of the data set; default: that of the folder.")] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a prepared folder.")] = False
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Report the findings and write nothing.")] = False
+
+
+@dataclass(frozen=True)
+class AuditOptions:
+    """Options of `audit`."""
+
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for audit.csv, audit.json and a contact sheet.")
+    ] = None
+    split: Annotated[str, typer.Option(help="Masks to compare: all, train, val or test.")] = "all"
+    backbone: Annotated[
+        str, typer.Option(help="guidino-tiny, embedded, dinov3, dinov2, ...; none: without looking at the images.")
+    ] = "guidino-tiny"
+    weights: Annotated[
+        str | None, typer.Option(help="Weights of the backbone: folder in Hugging Face layout, or hub id.")
+    ] = None
+    layer: Annotated[int | None, typer.Option(min=1, help="Block of the backbone; default: its own choice.")] = None
+    show: Annotated[int, typer.Option(min=1, help="Masks to list on the console.")] = 10
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit code 8 if a mask is certainly wrong or masks are shifted.")
+    ] = False
+    device: Device = None
+    offline: Offline = False
+    overwrite: Overwrite = False
 
 
 @dataclass(frozen=True)
