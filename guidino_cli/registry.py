@@ -5,10 +5,14 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from guidino_cli.errors import ConfigError, unknown_name
+from guidino_cli.errors import ConfigError, UserError, is_out_of_memory, unknown_name
 
 # Commands that list the parts of a kind.
 _LISTERS = {"segmenter": "guidino models"}
+
+
+# Not the fault of options, whoever raises them.
+_OTHER_CAUSES = (OSError, ImportError)
 
 
 def find(kind: str, name: str, registry: Mapping[str, str]) -> Any:
@@ -55,9 +59,10 @@ def create(kind: str, name: str, registry: Mapping[str, str], options: Mapping[s
         raise ConfigError(f"{kind} {name}: {error}") from error
     try:
         return factory(**options, **given)
-    except (ValueError, TypeError, RuntimeError) as error:
-        # torch answers a width of -4 or "wide" with RuntimeError or TypeError; without options they are our own fault.
-        if not options and not isinstance(error, ValueError):
+    except Exception as error:
+        # Libraries answer a width of -4 or "wide" with many kinds of errors; without options they are our own fault.
+        is_of_options = bool(options) and not isinstance(error, (*_OTHER_CAUSES, UserError))
+        if is_out_of_memory(error) or not (is_of_options or isinstance(error, ValueError)):
             raise
         reason = " ".join(str(error).split())
         chosen = f" with options {dict(options)}" if options else ""

@@ -5,13 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from guidino_cli.errors import ConfigError
+from guidino_cli.errors import ConfigError, WeightsError
 from guidino_cli.registry import create
 
 REGISTRY = {
     "unet": "guidino_cli.models.segmenters.unet:UNet",
     "absent": "a_module_that_does_not_exist:Thing",
     "family": f"{__name__}:family",
+    "moody": f"{__name__}:moody",
 }
 
 
@@ -20,10 +21,15 @@ def family(*, variant: str = "none", width: int = 1) -> tuple[str, int]:
     return variant, width
 
 
+def moody(*, error: type[Exception]) -> None:
+    """A part that fails."""
+    raise error("this way")
+
+
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """This file as a module, since `family` is in it."""
-    monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(family=family))
+    monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(family=family, moody=moody))
 
 
 def test_a_part_is_made_with_the_options_and_the_given_values() -> None:
@@ -55,6 +61,18 @@ def test_a_missing_option_is_named() -> None:
 def test_a_value_that_the_part_cannot_use_is_the_users_error(width: object) -> None:
     with pytest.raises(ConfigError, match="segmenter unet"):
         create("segmenter", "unet", REGISTRY, {"width": width}, num_classes=2)
+
+
+@pytest.mark.parametrize("error", [KeyError, AttributeError, OverflowError, ZeroDivisionError, RecursionError])
+def test_whatever_a_part_raises_about_its_options_is_the_users_error(error: type[Exception]) -> None:
+    with pytest.raises(ConfigError, match=r"segmenter moody with options .*this way"):
+        create("segmenter", "moody", REGISTRY, {"error": error})
+
+
+@pytest.mark.parametrize("error", [MemoryError, FileNotFoundError, WeightsError])
+def test_errors_of_the_machine_and_of_files_stay_what_they_are(error: type[Exception]) -> None:
+    with pytest.raises(error, match="this way"):
+        create("segmenter", "moody", REGISTRY, {"error": error})
 
 
 def test_a_part_whose_name_is_not_asked_for_is_not_imported() -> None:

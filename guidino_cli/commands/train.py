@@ -26,7 +26,7 @@ from guidino_cli.data.manifest import MANIFEST_NAME, Manifest, count_empty, load
 from guidino_cli.distributed import enter_on_main_process, rank, run_on_all_ranks, run_on_main_process
 from guidino_cli.engine.devices import bf16_emulation_warning
 from guidino_cli.engine.environment import describe_environment, fingerprint_files
-from guidino_cli.engine.run_folders import lock_run_folder
+from guidino_cli.engine.run_folders import lock_run_folder, require_unlocked_run_folder
 from guidino_cli.engine.runs.extending import extend_schedule
 from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
 from guidino_cli.engine.runs.loading import BaseRun, require_same_backbone, require_same_segmenter
@@ -194,6 +194,7 @@ def load_resumable_run(options: TrainOptions) -> tuple[RunFolder, RunConfig]:
     if options.out is None:
         raise ConfigError("--resume needs the run: add -o RUN")
     folder = RunFolder(options.out)
+    require_unlocked_run_folder(folder.path)
     config = folder.config()
     overrides = requested_overrides(options)
     config = extend_schedule(folder, config, overrides)

@@ -47,9 +47,7 @@ def lock_run_folder(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(
-                f"{folder}: another guidino process writes to this run; wait for it or stop it, or choose another -o"
-            ) from error
+            raise _locked_error(folder) from error
         except OSError as error:
             # Some network file systems have no locks; a run there must not depend on them.
             log_warning(f"{folder}: cannot be locked ({error.strerror}); let no other process write to this run")
@@ -58,6 +56,36 @@ def lock_run_folder(folder: Path) -> Iterator[None]:
     finally:
         _held_locks.discard(handle)
         os.close(handle)
+
+
+def require_unlocked_run_folder(folder: Path) -> None:
+    """Refuse a run that another process writes to, before anything slow is done.
+
+    The lock itself is taken later, when all ranks are ready: ranks that ask here do not hinder each other.
+
+    Raises:
+        ConfigError: Another process writes to the run.
+    """
+    if os.name != "posix" or not folder.is_dir():
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise _locked_error(folder) from error
+    except OSError:
+        # `lock_run_folder` warns of a file system without locks.
+        return
+    finally:
+        os.close(handle)
+
+
+def _locked_error(folder: Path) -> ConfigError:
+    return ConfigError(
+        f"{folder}: another guidino process writes to this run; wait for it or stop it, or choose another -o"
+    )
 
 
 _held_locks: set[int] = set()
@@ -91,9 +119,6 @@ def read_facts(path: Path, *, version: int, hint: str) -> dict[str, Any]:
     return facts
 
 
-_CELL = (int, float, str, type(None))
-
-
 def read_history(path: Path, *, counter: str, finished: int | None = None) -> list[dict[str, Any]]:
     """Read the rows of a JSON lines file; none if it does not exist.
 
@@ -110,8 +135,7 @@ def read_history(path: Path, *, counter: str, finished: int | None = None) -> li
     for number, line in enumerate(lines, start=1):
         try:
             row: dict[str, Any] = json.loads(line.decode("utf-8"))
-            if type(row[counter]) is not int or not all(isinstance(value, _CELL) for value in row.values()):
-                raise ValueError(f"expected numbers and text, {counter} an integer")
+            _require_row(row, counter, before=rows[-1][counter] if rows else 0)
             rows.append(row)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if number == len(lines) and finished is not None and number > finished:
@@ -119,6 +143,19 @@ def read_history(path: Path, *, counter: str, finished: int | None = None) -> li
             hint = "repair or remove the line (only its metrics are lost)"
             raise DataError(f"{path}, line {number}: is damaged ({first_line(error)}); {hint}") from error
     return [row for row in rows if finished is None or row[counter] <= finished]
+
+
+_TEXT = {"stage"}
+
+
+def _require_row(row: Mapping[str, Any], counter: str, *, before: int) -> None:
+    """`ValueError` for a row that no run writes."""
+    for name, value in row.items():
+        kind = str if name in _TEXT else int if name == counter else (int, float)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"{name} is {value!r:.40}")
+    if row[counter] <= before:
+        raise ValueError(f"{counter} {row[counter]} comes after {before}")
 
 
 def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

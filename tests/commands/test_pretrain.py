@@ -1,6 +1,7 @@
 """`guidino pretrain` from images to a backbone that other commands load, and its errors."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 from guidino_cli.data.images import read_image
+from guidino_cli.engine.run_folders import lock_run_folder
 from guidino_cli.models import build_backbone
 
 _PRESET = """
@@ -42,6 +44,15 @@ def made(tmp_path_factory: pytest.TempPathFactory, guidino_once: Callable[..., N
     (place / "tiny.yaml").write_text(_PRESET)
     guidino_once("pretrain", _folder(place), "-o", place / "backbone", "-p", place / "tiny.yaml", "--device", "cpu")
     return place
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX systems lock folders")
+def test_a_run_that_another_process_writes_to_is_refused_at_once(made: Path, guidino: Callable[..., Any]) -> None:
+    with lock_run_folder(made / "backbone"):
+        outcome = guidino("pretrain", "--resume", "-o", made / "backbone")
+    assert outcome.code == 2
+    assert "another guidino process writes to this run" in outcome.stderr
+    assert (outcome.stdout, outcome.stderr.count("\n")) == ("", 1)
 
 
 @pytest.mark.usefixtures("coarse_figures")

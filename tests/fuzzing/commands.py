@@ -276,7 +276,7 @@ TARGETS = [
         mutators.JSON,
     ),
     Target("history", "train", _copied("half/history.jsonl", "data"), _RESUME, mutators.TEXT, may_ignore=True),
-    Target("state", "train", _copied("half/last/state.pt", "data"), _RESUME, mutators.RAW, is_binary=True),
+    Target("state", "train", _copied("half/last/state.pt", "data"), _RESUME, mutators.ZIP, may_ignore=True),
     Target(
         "report",
         "evaluate",
