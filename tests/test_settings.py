@@ -213,3 +213,9 @@ def test_an_empty_file_leaves_the_defaults(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"a\.yaml: expected settings such as seed: 1, found list"):
         read_settings(tmp_path / "a.yaml", example="seed: 1")
     assert list_presets(tmp_path) == ["a", "b"]
+
+
+def test_a_mapping_may_hold_nothing_or_a_colon() -> None:
+    settings: dict[str, object] = {}
+    apply_overrides(settings, ["model={guide: null}", "loss={'a:b': 1}"])
+    assert settings == {"model": {"guide": None}, "loss": {"a:b": 1}}

@@ -241,3 +241,11 @@ def test_the_reader_of_prepared_masks_refuses_other_values(tmp_path: Path) -> No
     with pytest.raises(DataError, match=r"000\.png: has values 3, expected class indices 0\.\.2"):
         index_reader(3).read(path)
     assert index_reader(4).read(path).labels.tolist() == [[0, 1, 3]]
+
+
+def test_negative_values_are_no_labels() -> None:
+    negative = Survey((Histogram("a", (-1, 0, 2), (1, 1, 1), 3, "grey"),), 1, True, False)
+    assert not negative.is_label_map
+    assert find_common_labels(negative, survey_of(1, 2)) == set()
+    assert survey_of(1, 2).is_label_map
+    assert survey_of(kind="bool").is_label_map

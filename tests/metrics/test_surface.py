@@ -1,5 +1,6 @@
 """Surface distances: closed forms, and equality with medpy on random and awkward masks."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from medpy.metric import binary as medpy
 from scipy.ndimage import binary_erosion
 
-from guidino_cli.metrics import compiled, surface
+from guidino_cli.metrics import build_kernel, compiled, surface
 from guidino_cli.metrics.surface import (
     SurfaceDistances,
     average_surface_distance,
@@ -190,15 +191,30 @@ def test_hundreds_of_random_blobs_agree_with_medpy(seed: int) -> None:
             agrees_with_medpy(*masks, tuple(generator.choice([1.0, 0.5, 2.5, 0.8], dimensions)))
 
 
-def needs_kernel() -> None:
-    if compiled.load_kernel() is None:
-        pytest.skip("installed without the kernel")
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kernel, compiled from its source: an installed one may be missing or of another version."""
+    path = tmp_path_factory.mktemp("kernel") / "bitwalk.so"
+    if not build_kernel.compile_kernel(Path(compiled.__file__).with_name("bitwalk.c"), path):
+        pytest.skip("no C compiler")
+    return path
 
 
+@pytest.fixture
+def kernel(library: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Measure with the kernel."""
+    monkeypatch.delenv("GUIDINO_KERNEL", raising=False)
+    monkeypatch.setattr(compiled, "_LIBRARY", library)
+    compiled.load_kernel.cache_clear()
+    assert compiled.load_kernel() is not None
+    yield
+    compiled.load_kernel.cache_clear()
+
+
+@pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("shape", [(70, 150), (12, 40, 90)])
 @pytest.mark.parametrize("inside_is_zero", [False, True])
 def test_the_kernel_and_the_tree_find_the_same_distances(shape: tuple[int, ...], inside_is_zero: bool) -> None:
-    needs_kernel()
     generator, spacing = np.random.default_rng(1), (2.5, 0.8, 0.8)[-len(shape) :]
     for share in (0.001, 0.02, 0.5, 0.98):
         masks = [generator.random(shape) < share for _ in range(2)]
@@ -209,9 +225,9 @@ def test_the_kernel_and_the_tree_find_the_same_distances(shape: tuple[int, ...],
             np.testing.assert_allclose(ours, theirs, rtol=1e-13)
 
 
+@pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("shape", [(50, 140), (9, 30, 70)])
 def test_the_kernel_leaves_out_the_same_ignored_edge_pixels(shape: tuple[int, ...]) -> None:
-    needs_kernel()
     generator, spacing = np.random.default_rng(2), (2.5, 0.8, 0.8)[-len(shape) :]
     for share in (0.02, 0.3, 0.9):
         ignored = generator.random(shape) < 0.05
@@ -224,8 +240,8 @@ def test_the_kernel_leaves_out_the_same_ignored_edge_pixels(shape: tuple[int, ..
             np.testing.assert_allclose(ours, theirs, rtol=1e-13)
 
 
+@pytest.mark.usefixtures("kernel")
 def test_more_edge_pixels_than_the_first_buffer_holds_are_all_measured() -> None:
-    needs_kernel()
     lines = np.zeros((400, 400), dtype=bool)
     lines[::2] = True
     distances = surface_distances(lines, np.roll(lines, 1, axis=0), (1.0, 1.0))
@@ -233,8 +249,8 @@ def test_more_edge_pixels_than_the_first_buffer_holds_are_all_measured() -> None
     assert (distances.forward == 1.0).all()
 
 
+@pytest.mark.usefixtures("kernel")
 def test_far_islands_are_measured_by_the_tree() -> None:
-    needs_kernel()
     truth, prediction = np.zeros((2, 40, 90, 90), dtype=bool)
     truth[0, 0, 0], prediction[39, 89, 89] = True, True
     found = compiled.surface_distances(prediction, truth, (1.0, 1.0, 1.0), inside_is_zero=False)
@@ -246,9 +262,14 @@ def test_far_islands_are_measured_by_the_tree() -> None:
 
 
 @pytest.mark.parametrize("reason", ["no library", "switched off"])
-def test_hd95_without_the_kernel_is_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reason: str) -> None:
+def test_hd95_without_the_kernel_is_the_same(
+    kernel: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reason: str
+) -> None:
+    """Two rows of 0.5 mm, which both the kernel and the tree must find."""
     masks = (np.roll(square(), 2, axis=0), square())
-    before = hausdorff95(surface_distances(*masks, (0.5, 1.0)))
+    found = compiled.surface_distances(*masks, (0.5, 1.0))
+    assert found is not None
+    assert hausdorff95(surface_distances(*masks, (0.5, 1.0))) == 1.0
     if reason == "no library":
         monkeypatch.setattr(compiled, "_LIBRARY", tmp_path / "none.so")
     else:
@@ -256,7 +277,8 @@ def test_hd95_without_the_kernel_is_the_same(monkeypatch: pytest.MonkeyPatch, tm
     compiled.load_kernel.cache_clear()
     try:
         assert compiled.load_kernel() is None
-        assert hausdorff95(surface_distances(*masks, (0.5, 1.0))) == before
+        assert compiled.surface_distances(*masks, (0.5, 1.0)) is None
+        assert hausdorff95(surface_distances(*masks, (0.5, 1.0))) == 1.0
     finally:
         compiled.load_kernel.cache_clear()
 
@@ -291,3 +313,18 @@ def _awkward(name: str) -> np.ndarray:
         "ties": (rows + columns) % 9 == 0,
     }
     return shapes[name]
+
+
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize("scale", [1 / 64, 64.0])
+@pytest.mark.parametrize("shape", [(60, 90), (9, 30, 40)])
+def test_distances_grow_with_the_spacing(scale: float, shape: tuple[int, ...]) -> None:
+    """Powers of two change no digit."""
+    generator = np.random.default_rng(3)
+    spacing = (2.0, 0.75, 0.5)[-len(shape) :]
+    for share in (0.001, 0.01, 0.3):
+        masks = [generator.random(shape) < share for _ in range(2)]
+        plain = surface_distances(*masks, spacing)
+        scaled = surface_distances(*masks, tuple(scale * step for step in spacing))
+        for name in ("forward", "backward"):
+            np.testing.assert_array_equal(np.sort(getattr(scaled, name)), scale * np.sort(getattr(plain, name)))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from guidino_cli.files import file_sha256
@@ -76,3 +77,20 @@ def test_a_black_and_a_white_flat_picture_are_no_pair() -> None:
     hashes = np.stack([difference_hash(picture) for picture in pictures])
     small = np.stack([thumbnail(picture) for picture in pictures])
     assert find_near_duplicates(hashes, small) == [(1, 2)]
+
+
+@pytest.mark.parametrize(("flipped", "pairs"), [(24, [(0, 1)]), (28, [])])
+def test_thumbnails_must_correlate_by_95_percent(flipped: int, pairs: list[tuple[int, int]]) -> None:
+    """Half of 1,024 pixels are bright; of n changed ones half were bright: 1 - 2 n / 1,024 is 0.953 and 0.945."""
+    small = np.full((2, 1024), 100, dtype=np.uint8)
+    small[:, 512:] = 200
+    small[1, : flipped // 2], small[1, 512 : 512 + flipped // 2] = 200, 100
+    assert find_near_duplicates(np.zeros((2, 4), dtype=np.uint64), small) == pairs
+
+
+def test_a_hash_says_which_cells_are_brighter_than_their_left_neighbour() -> None:
+    ramp = Image.fromarray(np.tile(np.arange(17, dtype=np.uint8), (16, 1)))
+    assert difference_hash(ramp).tolist() == [2**64 - 1] * 4
+    assert difference_hash(ramp.transpose(Image.Transpose.FLIP_LEFT_RIGHT)).tolist() == [0] * 4
+    assert difference_hash(Image.new("L", (17, 16), 9)).tolist() == [0] * 4
+    assert thumbnail(Image.new("L", (50, 40), 9)).tolist() == [9] * 1024

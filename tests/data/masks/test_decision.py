@@ -313,3 +313,26 @@ def test_peaks_of_lossy_classes_are_more_than_16_apart() -> None:
     noise = [0] * 9 + [100] * 8 + [116] * 7 + [84] * 7 + [117] * 6 + [200] * 5
     with pytest.raises(DataError, match="values around 0, 100, 117 cannot"):
         _rule(noise, lossy=True, class_count=3)
+
+
+def test_a_table_of_colours_names_seventeen_at_most() -> None:
+    colours = np.zeros((1, 40, 3), dtype=np.uint8)
+    colours[0, :20, 0] = np.arange(20)
+    with pytest.raises(DataError, match=r"#000000=background.*=class_16'") as refused:
+        decide_mask_rule([compute_histogram(colours, name="a")])
+    assert "class_17" not in str(refused.value)
+
+
+def test_grey_classes_are_suggested_for_sixteen_values_at_most() -> None:
+    with pytest.raises(DataError, match="115=class_16' names them"):
+        _rule([0, *range(100, 116)], class_count=2)
+    with pytest.raises(DataError) as refused:
+        _rule([0, *range(100, 117)], class_count=2)
+    assert "names them" not in str(refused.value)
+
+
+def test_an_empty_grey_mask_fits_masks_of_one_colour() -> None:
+    red = np.array([[[0, 0, 0], [255, 0, 0]]], dtype=np.uint8)
+    empty = compute_histogram(np.array([[0, 0]]), name="b")
+    rule = decide_mask_rule([compute_histogram(red, name="a"), empty])
+    assert (rule.kind, rule.why) == ("nonzero", "2 masks hold only black and #ff0000")

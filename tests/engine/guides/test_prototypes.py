@@ -25,7 +25,7 @@ def identity(guide: TokenBook) -> TokenBook:
 
 
 def softmax_book(book: torch.Tensor, votes: torch.Tensor) -> TokenBook:
-    guide = identity(TokenBook(channels=2, prototypes=len(book), aggregate="softmax"))
+    guide = identity(TokenBook(channels=book.shape[1], prototypes=len(book), aggregate="softmax"))
     with torch.no_grad():
         guide.book.copy_(book[None])
         guide.weights.copy_(votes[None])
@@ -89,3 +89,21 @@ def test_patches_cover_the_image_and_padding_has_none(tmp_path: Path) -> None:
     # Windows of 48 at columns 0 and 32, padded from 32 to 48 rows: 2 of 3 rows of patches are image.
     assert [(tokens.shape[1], len(boxes)) for tokens, boxes in windows] == [(6, 6), (6, 6)]
     assert windows[1][1][-1] == pytest.approx((0.5, 64 / 80, 1.0, 1.0))
+
+
+def test_the_most_used_prototypes_are_shown_first() -> None:
+    """Four prototypes of one sort chosen by 1, 3, 2 and 0 of 6 patches; two of the sort are shown."""
+    book = NearestPatches(softmax_book(torch.eye(4), torch.full((4,), 4.0)))
+    chosen = torch.eye(4)[:, [0, 1, 1, 1, 2, 2]]
+    book.add(Path("a"), [(chosen, [BOX] * 6)])
+    assert [item.number for item in book.select(4)][:2] == [1, 2]
+
+
+def test_patches_of_padding_beside_the_image_have_no_box(tmp_path: Path) -> None:
+    """40 columns are padded to 48: the third column of patches has its middle, 40, not on the image."""
+    path = tmp_path / "a.png"
+    Image.fromarray(np.zeros((48, 40, 3), dtype=np.uint8)).save(path)
+    backbone = random_dino(hidden_size=16, depth=1, heads=2, registers=1)
+    (window,) = iter_patch_tokens(backbone, path, DataSettings(image_size=48, resize="none"), Window(48))
+    assert [box[1] for box in window[1]] == [0.0, 0.4] * 3
+    assert window[1][-1] == pytest.approx((2 / 3, 0.4, 1.0, 0.8))

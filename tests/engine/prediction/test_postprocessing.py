@@ -3,7 +3,7 @@
 import numpy as np
 
 from guidino_cli.data.postprocess import PostprocessRule
-from guidino_cli.engine.prediction.postprocessing import RuleSelector
+from guidino_cli.engine.prediction.postprocessing import CANDIDATES, RuleSelector
 
 
 def _truth() -> np.ndarray:
@@ -51,3 +51,10 @@ def test_what_harms_is_not_chosen() -> None:
     for _ in range(12):
         trials.add(truth, truth)
     assert trials.select().rule == PostprocessRule()
+
+
+def test_fifteen_rules_are_tried() -> None:
+    """Four shares, largest or not, filled or not, without the one that does nothing."""
+    assert len(set(CANDIDATES)) == len(CANDIDATES) == 15
+    assert PostprocessRule(0.005, True, True) in CANDIDATES
+    assert PostprocessRule() not in CANDIDATES
