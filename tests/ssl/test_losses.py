@@ -232,24 +232,46 @@ def test_sinkhorn_of_no_rows_is_empty() -> None:
     assert sinkhorn_knopp(torch.zeros(0, 4), temperature=0.1).shape == (0, 4)
 
 
-def _share(rank: int, place: str, rows: list[int]) -> None:
-    """One of two processes: balance its rows of the scores, and write down what it gets."""
+def _share(rank: int, place: str, work: str) -> None:
+    """One of two processes: compute its part of the work, and write down what it gets."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{place}/store", rank=rank, world_size=2)
-    torch.save(sinkhorn_knopp(_scores()[rows], temperature=0.5), f"{place}/{rank}.pt")
+    if work == "koleo":
+        found = grouped_koleo_loss(torch.tensor([[[3.0, 0.0], [0.0, 2.0]][rank]]), size=2)
+    else:
+        scores = torch.tensor([[0.0, math.log(3)], [0.0, 0.0]]) if work == "hand" else _scores()
+        cut = 3 if work == "halves" else 1
+        found = sinkhorn_knopp(scores[:cut] if rank == 0 else scores[cut:], temperature=1.0)
+    torch.save(found, f"{place}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
-@pytest.mark.parametrize("cut", [3, 1])
-def test_two_processes_with_halves_of_the_batch_agree_with_one(tmp_path: Path, cut: int) -> None:
+def _in_two_processes(place: Path, work: str) -> list[Tensor]:
     context = multiprocessing.get_context("fork")
-    parts = [list(range(cut)), list(range(cut, 6))]
-    processes = [context.Process(target=_share, args=(rank, str(tmp_path), part)) for rank, part in enumerate(parts)]
+    processes = [context.Process(target=_share, args=(rank, str(place), work)) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
-    together = torch.cat([torch.load(tmp_path / f"{rank}.pt") for rank in range(2)])
-    torch.testing.assert_close(together, sinkhorn_knopp(_scores(), temperature=0.5))
+    return [torch.load(place / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
+def test_two_processes_with_a_row_each_balance_them_together(tmp_path: Path) -> None:
+    """Three iterations on [[1, 3], [1, 1]], by hand above; alone each row would stay as it is."""
+    together = torch.cat(_in_two_processes(tmp_path, "hand"))
+    torch.testing.assert_close(together, torch.tensor([[26 / 71, 45 / 71], [26 / 41, 15 / 41]]))
+
+
+@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
+@pytest.mark.parametrize("work", ["halves", "one and five"])
+def test_two_processes_with_parts_of_the_batch_agree_with_one(tmp_path: Path, work: str) -> None:
+    together = torch.cat(_in_two_processes(tmp_path, work))
+    torch.testing.assert_close(together, sinkhorn_knopp(_scores(), temperature=1.0, iterations=3))
+
+
+@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
+def test_a_koleo_group_may_span_two_processes(tmp_path: Path) -> None:
+    """One image each, at right angles: the directions are sqrt(2) apart."""
+    assert [float(loss) for loss in _in_two_processes(tmp_path, "koleo")] == pytest.approx([-math.log(2) / 2] * 2)
