@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from guidino_cli.errors import DataError
 from guidino_cli.evaluation.cases import Pair, Truth
 from guidino_cli.evaluation.masks import MaskReader, ReadOptions, index_reader, make_reader
 from guidino_cli.evaluation.scoring import score_case
