@@ -14,6 +14,7 @@ from guidino_cli.evaluation.report.text import (
     HEADINGS,
     SIZE_HEADINGS,
     caption,
+    format_metric,
     size_rows,
     stratum_title,
     table_rows,
@@ -23,6 +24,7 @@ from guidino_cli.evaluation.report.text import (
 )
 from guidino_cli.evaluation.summary import EvaluationResult, pool_all_lesions, pooled_overlap
 from guidino_cli.files import write_text
+from guidino_cli.metrics import METRICS
 
 _WORST_CASES = 5
 
@@ -67,7 +69,8 @@ def print_evaluation(
         print_table(SIZE_HEADINGS, blocks, several=several)
     for name, counts in result.pooled.items():
         pooled = pooled_overlap(counts)
-        print_wrapped(f"pooled over all pixels, {name}: IoU {pooled['iou']:.4f}, Dice {pooled['dice']:.4f}")
+        values = [f"{METRICS[metric].label} {format_metric(value, metric)}" for metric, value in pooled.items()]
+        print_wrapped(f"pooled over all pixels, {name}: {', '.join(values)}")
     for line in caption(result):
         print_wrapped(line)
     print_wrapped("worst cases:")

@@ -181,7 +181,9 @@ def _apply_policy(
         metric = METRICS[name]
         value = measured.get(name, nan)
         rule = config.policy.rule_for(status, metric.kind)
-        if rule == "exclude":
+        # Where the truth fills the image, no prediction has a specificity, an empty one neither.
+        is_undefined = name == "specificity" and status == "prediction_empty" and np.isnan(value)
+        if rule == "exclude" or is_undefined:
             value = nan
         elif rule is not None and (np.isnan(value) or status in {"missing", "failed"}):
             error = max(1.0, value) if name == "size_error" and not np.isnan(value) else 1.0

@@ -10,7 +10,7 @@ from guidino_cli.errors import DataError
 from guidino_cli.evaluation.names import natural_key
 from guidino_cli.evaluation.types import CaseResult, Score, ScoringConfig
 from guidino_cli.metrics import METRICS, overlap
-from guidino_cli.metrics.lesions import Lesions, pool_lesions
+from guidino_cli.metrics.lesions import Lesions, lesion_f1, lesion_precision, lesion_recall, pool_lesions
 from guidino_cli.metrics.overlap import ConfusionCounts
 
 BOOTSTRAP_RESAMPLES = 2000
@@ -130,7 +130,7 @@ class EvaluationResult:
         config: How the cases were scored.
         cases: One per truth, in order.
         rows: The summary, target by target.
-        pooled: Counts of each target summed over all cases whose truth could be read.
+        pooled: Counts of each target summed over all cases; every pixel of a case that failed counts as wrong.
         unit: "mm" or "px", the unit of all distances.
         absent: Targets that occur in no mask of either side; nothing was scored for them.
         strata: Summary of the cases of each stratum, by its name.
@@ -184,6 +184,25 @@ def pool_all_lesions(evaluation: EvaluationResult) -> dict[str, Lesions]:
             if score.lesions is not None:
                 found.setdefault(score.target, []).append(score.lesions)
     return {target: pool_lesions(lesions) for target, lesions in found.items()}
+
+
+def pooled_lesion_scores(evaluation: EvaluationResult) -> dict[str, dict[str, float]]:
+    """F1, recall and precision of the connected objects of all cases by target; empty without a lesion metric.
+
+    NaN where a failure left a number unknown: the false objects of an unusable prediction, which only bound F1 and
+    precision, or all objects of a truth that cannot be read. Counting none would raise the score.
+    """
+    scores = {}
+    for target, lesions in pool_all_lesions(evaluation).items():
+        own = [get_score(case, target) for case in evaluation.cases]
+        lost_truth = any(score.lesions is None for score in own)
+        lost = lost_truth or any(score.status in {"missing", "failed"} for score in own)
+        scores[target] = {
+            "f1": nan if lost else lesion_f1(lesions),
+            "recall": nan if lost_truth else lesion_recall(lesions),
+            "precision": nan if lost else lesion_precision(lesions),
+        }
+    return scores
 
 
 def get_score(case: CaseResult, target: str) -> Score:
@@ -275,7 +294,7 @@ def aggregate(
     cases = [case if case.shape is not None else _fill_unreadable(case, readable, config) for case in cases]
     absent = [name for name in (target.name for target in config.targets) if _is_absent(name, cases)]
     rows = _summarize_targets(config, cases, absent, groups)
-    pooled = {target.name: _pool_counts(target.name, cases) for target in config.targets}
+    pooled = {target.name: _pool_counts(target.name, cases, config, absent) for target in config.targets}
     parts = {}
     for name in sorted(set(strata or []), key=natural_key):
         members = [index for index, value in enumerate(strata or []) if value == name]
@@ -353,6 +372,29 @@ def _is_absent(target: str, cases: list[CaseResult]) -> bool:
     return all(item is None or item.predicted == item.true == 0 for item in counts)
 
 
-def _pool_counts(target: str, cases: list[CaseResult]) -> ConfusionCounts:
-    known = [counts for case in cases if (counts := get_score(case, target).counts) is not None]
-    return ConfusionCounts(*(sum(getattr(item, name) for item in known) for name in ("tp", "fp", "fn", "tn")))
+def _pool_counts(target: str, cases: list[CaseResult], config: ScoringConfig, absent: list[str]) -> ConfusionCounts:
+    """Counts of all cases. Where the policy calls for the worst, an unusable prediction has every pixel wrong.
+
+    tp / (tp + fp + fn) is then at most what any prediction gives, so no failure raises it. The size of an image whose
+    truth cannot be read is unknown: the largest readable one stands for it. A class that occurs nowhere has no score.
+    """
+    largest = max(prod(case.shape) for case in cases if case.shape is not None)
+    total = ConfusionCounts(0, 0, 0, 0)
+    for score in (get_score(case, target) for case in cases):
+        counts, status = score.counts, score.status
+        is_worst = status in {"missing", "failed"} and config.policy.rule_for(status, "share") == "worst"
+        if is_worst and target not in absent:
+            counts = ConfusionCounts(0, 0, largest, 0) if counts is None else _all_wrong(counts)
+        if counts is not None:
+            total = _add(total, counts)
+    return total
+
+
+def _all_wrong(counts: ConfusionCounts) -> ConfusionCounts:
+    """Counts of the complement of the truth as prediction."""
+    return ConfusionCounts(0, counts.fp + counts.tn, counts.true, 0)
+
+
+def _add(first: ConfusionCounts, second: ConfusionCounts) -> ConfusionCounts:
+    sums = (getattr(first, name) + getattr(second, name) for name in ("tp", "fp", "fn", "tn"))
+    return ConfusionCounts(*sums)

@@ -61,10 +61,10 @@ class Policy:
         parts = [f"both empty: {_describe_rule(self.both_empty, self.both_empty_distance)}"]
         one = {self.truth_empty, self.prediction_empty}
         if len(one) == 1:
-            parts.append(f"one empty: {_describe_rule(self.truth_empty, self.one_empty_distance)}")
+            parts.append(f"one empty: {_describe_rule(self.truth_empty, self.one_empty_distance, measured=True)}")
         else:
-            parts.append(f"truth empty: {_describe_rule(self.truth_empty, self.one_empty_distance)}")
-            parts.append(f"prediction empty: {_describe_rule(self.prediction_empty, self.one_empty_distance)}")
+            for side, rule in (("truth", self.truth_empty), ("prediction", self.prediction_empty)):
+                parts.append(f"{side} empty: {_describe_rule(rule, self.one_empty_distance, measured=True)}")
         parts.append(f"missing: {_describe_rule(self.missing, self.missing)}")
         return "; ".join(parts)
 
@@ -73,8 +73,9 @@ class Policy:
         return asdict(self)
 
 
-def _describe_rule(share: PolicyRule, distance: PolicyRule) -> str:
-    shares = {"best": "1", "worst": "0", "exclude": "left out"}
+def _describe_rule(share: PolicyRule, distance: PolicyRule, *, measured: bool = False) -> str:
+    """Values by a rule; `measured` if some shares have a value of their own, as specificity has with one empty mask."""
+    shares = {"best": "1", "worst": "0 where undefined" if measured else "0", "exclude": "left out"}
     distances = {"best": "distance 0", "worst": "distance = image diagonal", "exclude": "distance left out"}
     if share == distance == "exclude":
         return "left out"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from guidino_cli.evaluation.evaluator import EvaluationConfig, evaluate
 from guidino_cli.evaluation.matching import match_predictions
-from guidino_cli.evaluation.summary import EvaluationResult
+from guidino_cli.evaluation.summary import EvaluationResult, pooled_lesion_scores, pooled_overlap
 from guidino_cli.evaluation.truths import find_truths
 from guidino_cli.metrics import INSTANCE_METRICS, METRICS
 
@@ -45,6 +45,10 @@ def means(result: EvaluationResult) -> dict[tuple[str, str], float]:
     return {(row.target, row.metric): row.statistics.mean for row in result.rows}
 
 
+def pooled_scores(result: EvaluationResult) -> dict[str, dict[str, float]]:
+    return {target: pooled_overlap(counts) for target, counts in result.pooled.items()}
+
+
 def corrupt(path: Path, mask: np.ndarray, how: str) -> None:
     broken = mask.astype(np.float32)
     if how == "missing":
@@ -65,7 +69,7 @@ def corrupt(path: Path, mask: np.ndarray, how: str) -> None:
     how=st.sampled_from(["nan", "inf", "-inf", "truncated", "empty file", "missing"]),
     side=st.sampled_from(["predictions", "truth"]),
 )
-def test_a_corrupted_file_improves_no_mean(seed: int, case: int, how: str, side: str) -> None:
+def test_a_corrupted_file_improves_no_mean_and_no_pooled_score(seed: int, case: int, how: str, side: str) -> None:
     """Every label occurs in every mask, so the classes stay the same; size errors of lost truths are unknown."""
     if side == "truth" and how == "missing":
         how = "truncated"
@@ -75,10 +79,17 @@ def test_a_corrupted_file_improves_no_mean(seed: int, case: int, how: str, side:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         folders = {"predictions": write(place / "p", masks), "truth": write(place / "t", truths)}
-        before = means(score(folders["predictions"], folders["truth"], ALL_METRICS))
+        old = score(folders["predictions"], folders["truth"], ALL_METRICS)
+        before = means(old)
         content = masks if side == "predictions" else truths
         corrupt(folders[side] / f"{CASES[case]}.nii", content[case], how)
-        after = means(score(folders["predictions"], folders["truth"], ALL_METRICS))
+        new = score(folders["predictions"], folders["truth"], ALL_METRICS)
+        after = means(new)
+    for pooled in (pooled_scores, pooled_lesion_scores):
+        for target, values in pooled(new).items():
+            for metric, value in values.items():
+                # NaN is no score, and therefore not a better one.
+                assert not value > pooled(old)[target][metric] + 1e-9, (target, metric)
     assert after.keys() == before.keys()
     for (target, metric), value in after.items():
         if side == "truth" and metric == "size_error":
@@ -117,3 +128,17 @@ def test_new_numbers_for_the_labels_of_both_sides_change_no_score(
     assert found.keys() == expected.keys()
     for key, value in found.items():
         assert abs(value - expected[key]) < 1e-12, key
+
+
+def test_every_pixel_of_a_failed_case_counts_as_wrong_in_pooled_scores(tmp_path: Path) -> None:
+    """One pixel of 60 is true and found in each of three cases; case b fails, so 60 more pixels are wrong."""
+    mask = np.zeros(SHAPE, dtype=np.uint8)
+    mask[0, 0, 0] = 1
+    write(tmp_path / "t", [mask] * 3)
+    write(tmp_path / "p", [mask] * 3)
+    assert pooled_scores(score(tmp_path / "p", tmp_path / "t", ("dice",)))["foreground"] == {"iou": 1.0, "dice": 1.0}
+    (tmp_path / "p" / "b.nii").write_bytes(b"")
+    found = pooled_scores(score(tmp_path / "p", tmp_path / "t", ("dice",)))["foreground"]
+    assert found == {"iou": 2 / 62, "dice": 4 / 64}
+    (tmp_path / "t" / "b.nii").write_bytes(b"")
+    assert pooled_scores(score(tmp_path / "p", tmp_path / "t", ("dice",)))["foreground"] == found

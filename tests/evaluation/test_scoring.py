@@ -272,3 +272,11 @@ def test_a_true_instance_in_two_halves_is_split_by_one_bit(tmp_path: Path) -> No
 def test_a_missing_instance_map_has_the_most_bits_that_its_pixels_allow(tmp_path: Path) -> None:
     values = instance_values(tmp_path, None, np.array([[1, 1, 2, 0]]))
     assert values == {"are": 1.0, "voi": log2(4), "voi_merge": log2(4), "voi_split": log2(4)}
+
+
+@pytest.mark.parametrize("predicted", [0, 1])
+def test_no_prediction_has_a_specificity_where_the_truth_fills_the_image(
+    predicted: int, scored: Callable[..., CaseResult]
+) -> None:
+    prediction, truth = np.full((3, 3), predicted, dtype=np.uint8), np.ones((3, 3), dtype=np.uint8)
+    assert isnan(scored(prediction, truth, "specificity").scores[0].values["specificity"])

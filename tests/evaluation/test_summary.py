@@ -246,7 +246,9 @@ def test_a_case_without_truth_has_the_largest_diagonal_and_the_most_bits() -> No
     assert result.cases[2].scores[0].values == {"dice": 0.0, "hd95": 10.0, "voi": log2(48)}
     left_out = aggregate(replace(config, policy=Policy(failed="exclude")), cases)
     assert isnan(left_out.cases[2].scores[0].values["hd95"])
-    assert result.pooled["a"] == ConfusionCounts(8, 0, 0, 16)
+    # All 48 pixels of the largest image count as missed.
+    assert result.pooled["a"] == ConfusionCounts(8, 0, 48, 16)
+    assert left_out.pooled["a"] == ConfusionCounts(8, 0, 0, 16)
 
 
 def test_no_readable_truth_is_an_error_with_the_first_reason() -> None:

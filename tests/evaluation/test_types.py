@@ -62,7 +62,7 @@ def test_predicting_nothing_does_not_raise_the_precision(tmp_path: Path) -> None
 def test_a_policy_is_described_in_one_line() -> None:
     arguments = POLICIES["monai"].describe()
     assert "both empty: left out" in arguments
-    assert "prediction empty: 0, distance left out" in arguments
+    assert "prediction empty: 0 where undefined, distance left out" in arguments
 
 
 def test_an_unknown_policy_is_an_error() -> None:

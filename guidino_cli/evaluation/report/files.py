@@ -21,6 +21,7 @@ from guidino_cli.evaluation.summary import (
     SummaryStatistics,
     count_statuses,
     pool_all_lesions,
+    pooled_lesion_scores,
     pooled_overlap,
     summarize_measured_distances,
 )
@@ -28,7 +29,7 @@ from guidino_cli.evaluation.types import CaseResult, Score
 from guidino_cli.files import file_sha256
 from guidino_cli.metrics import LESION_METRICS, METRICS
 from guidino_cli.metrics.compiled import load_kernel
-from guidino_cli.metrics.lesions import Lesions, lesion_f1, lesion_precision, lesion_recall, recall_by_size
+from guidino_cli.metrics.lesions import Lesions, recall_by_size
 from guidino_cli.tables import to_csv
 
 SCHEMA = 1
@@ -176,12 +177,9 @@ def _summary_json(evaluation: EvaluationResult, row: SummaryRow) -> dict[str, An
 
 def _lesions_json(evaluation: EvaluationResult) -> dict[str, Any]:
     """Lesion metrics of the objects of all cases, and recall by size."""
-    content = {}
+    content, scores = {}, pooled_lesion_scores(evaluation)
     for target, lesions in pool_all_lesions(evaluation).items():
-        content[target] = {
-            "f1": lesion_f1(lesions),
-            "recall": lesion_recall(lesions),
-            "precision": lesion_precision(lesions),
+        content[target] = scores[target] | {
             "true": len(lesions.sizes),
             "found": sum(lesions.found),
             "extra": lesions.extra,
