@@ -20,6 +20,7 @@ from guidino_cli.evaluation.report.text import (
     SIZE_HEADINGS,
     caption,
     format_metric,
+    goodness,
     metric_label,
     size_rows,
     stratum_title,
@@ -127,7 +128,7 @@ def _examples(result: EvaluationResult) -> Iterator[tuple[str, list[dict[str, An
     """Three groups of overlays with their titles; cases without a usable prediction are listed elsewhere."""
     metric = ranking_metric(result)
     drawable = [case for case in result.listed_cases() if not case.is_problem]
-    ranked = sorted(drawable, key=lambda case: _rank(case, metric, result))
+    ranked = sorted(drawable, key=lambda case: goodness(case, metric, result))
     middle = max(0, len(ranked) // 2 - 1)
     groups = {
         "worst": ranked[:_EXAMPLES],
@@ -136,11 +137,6 @@ def _examples(result: EvaluationResult) -> Iterator[tuple[str, list[dict[str, An
     }
     for name, cases in groups.items():
         yield f"{name} by {METRICS[metric].label}", [_example(case, result) for case in cases]
-
-
-def _rank(case: CaseResult, metric: str, result: EvaluationResult) -> float:
-    value = case_metric(case, metric, result)
-    return -1.0 if np.isnan(value) else value if METRICS[metric].higher_is_better else -value
 
 
 def _example(case: CaseResult, result: EvaluationResult) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def size_rows(evaluation: EvaluationResult) -> list[TableBlock]:
 def worst_cases(evaluation: EvaluationResult, number: int) -> list[str]:
     """The cases with the worst values of the ranking metric, and their metrics."""
     metric = ranking_metric(evaluation)
-    ranked = sorted(evaluation.listed_cases(), key=lambda case: _sort_key(case_metric(case, metric, evaluation)))
+    ranked = sorted(evaluation.listed_cases(), key=lambda case: goodness(case, metric, evaluation))
     lines = []
     for case in ranked[:number]:
         values = [f"{metric_label(name, evaluation.unit)} {format_metric(case_metric(case, name, evaluation), name)}"
@@ -216,9 +216,12 @@ def _describe_draws(evaluation: EvaluationResult) -> str:
     return f"groups ({pluralize(count, 'group')}, cases of one drawn together)" if count else "cases"
 
 
-def _sort_key(value: float) -> float:
-    """NaN first: a case without a value is not a good case."""
-    return -math.inf if math.isnan(value) else value
+def goodness(case: CaseResult, metric: str, evaluation: EvaluationResult) -> float:
+    """Sort key from the worst case to the best; a case without a value is the worst."""
+    value = case_metric(case, metric, evaluation)
+    if math.isnan(value):
+        return -math.inf
+    return value if METRICS[metric].higher_is_better else -value
 
 
 def to_markdown(
