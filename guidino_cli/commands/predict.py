@@ -76,7 +76,7 @@ def run(run_path: Path, images: Sequence[Path], out: Path, options: PredictOptio
     # Masks that are kept must have the same provenance, whatever may be overwritten.
     if options.skip_existing or (adds and not options.overwrite):
         require_same_provenance(out, facts["made_with"])
-    output = MaskWriter(out, options, rules)
+    output = MaskWriter(out, options, rules, loaded.classes)
     output.require_distinct_paths(jobs, guide_maps=_guide_maps([run_path, *(options.ensemble or ())], loaded.classes))
     own = jobs[shard.number - 1 :: shard.count]
     log_info(_start(len(jobs), own, shard, loaded))

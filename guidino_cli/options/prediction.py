@@ -23,7 +23,7 @@ class PredictOptions:
     save_probabilities: Annotated[
         bool, typer.Option("--save-probabilities", help="Also probabilities/NAME.npz, (class, row, column).")
     ] = False
-    overlay: Annotated[bool, typer.Option("--overlay", help="Also overlays/NAME.png: outlines on the image.")] = False
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also overlays/NAME.png: outlines, legend below.")] = False
     values: Annotated[str, typer.Option(help="index (0, 1, 2, ...) or 255 (two classes, visible in any viewer).")] = (
         "index"
     )

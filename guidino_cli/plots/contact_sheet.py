@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guidino_cli.plots.panels import create_page, draw_outlines, outline_colour
+from guidino_cli.plots.outlines import draw_outlines
+from guidino_cli.plots.panels import class_lines, create_page, legend_columns
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DPI = 110
 # All in pixels.
-_TILE, _GAP, _HEAD, _CAPTION, _LEGEND, _MIN_WIDTH = 240, 8, 64, 48, 34, 720
+_TILE, _GAP, _HEAD, _CAPTION, _LEGEND, _MIN_WIDTH = 240, 8, 64, 48, 24, 720
 _MARK = "#c00000"
 
 
@@ -50,14 +51,15 @@ def contact_sheet(tiles: Sequence[Tile], *, heading: str, classes: Sequence[str]
     Returns:
         A figure that is not registered with pyplot; save it with `savefig`.
     """
-    from matplotlib.lines import Line2D
     from matplotlib.patches import Rectangle
 
     columns = min(columns, len(tiles))
     ratio = float(np.median([tile.image.shape[0] / tile.image.shape[1] for tile in tiles]))
     cell = round(_TILE * min(max(ratio, 0.5), 1.5))
-    page = _page(tiles, columns=columns, cell=cell)
-    width = page.shape[1]
+    width = _page_width(columns)
+    legend = legend_columns(classes, width=width / _DPI, size=9)
+    below = _LEGEND * max(1, -(-(len(classes) - 1) // legend))
+    page = _page(tiles, columns=columns, cell=cell, below=below)
     figure, axes = create_page(page, dpi=_DPI)
     axes.text(width / 2, _HEAD / 2, heading, fontsize=10.5, ha="center", va="center", linespacing=1.4)
     for index, tile in enumerate(tiles):
@@ -67,20 +69,18 @@ def contact_sheet(tiles: Sequence[Tile], *, heading: str, classes: Sequence[str]
         if tile.mark:
             axes.text(left + _TILE / 2, top + cell + 31, tile.mark, fontsize=7, ha="center", va="top", color=_MARK)
             axes.add_patch(Rectangle((left - 2, top - 2), _TILE + 3, cell + 3, fill=False, color=_MARK, linewidth=2))
-    lines = [
-        Line2D([], [], color=outline_colour(index), linewidth=3, label=name)
-        for index, name in enumerate(classes)
-        if index
-    ]
-    axes.legend(handles=lines[:12], loc="lower center", ncols=min(len(lines), 6), fontsize=9, frameon=False)
+    axes.legend(handles=class_lines(classes, linewidth=3), loc="lower center", ncols=legend, fontsize=9, frameon=False)
     return figure
 
 
-def _page(tiles: Sequence[Tile], *, columns: int, cell: int) -> np.ndarray:
+def _page_width(columns: int) -> int:
+    return max(_corner(columns - 1, columns=columns, cell=0)[0] + _TILE + _GAP, _MIN_WIDTH)
+
+
+def _page(tiles: Sequence[Tile], *, columns: int, cell: int, below: int) -> np.ndarray:
     """All tiles on white, each in the middle of a cell `_TILE` wide and `cell` high: (H, W, 3) uint8."""
     _, last_top = _corner(len(tiles) - 1, columns=columns, cell=cell)
-    right = _corner(columns - 1, columns=columns, cell=cell)[0] + _TILE + _GAP
-    page = np.full((last_top + cell + _CAPTION + _LEGEND, max(right, _MIN_WIDTH), 3), 255, dtype=np.uint8)
+    page = np.full((last_top + cell + _CAPTION + below, _page_width(columns), 3), 255, dtype=np.uint8)
     for index, tile in enumerate(tiles):
         left, top = _corner(index, columns=columns, cell=cell)
         height, width = tile.labels.shape

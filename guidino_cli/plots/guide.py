@@ -24,6 +24,7 @@ from guidino_cli.plots.panels import (
     apply_colormap,
     create_panels,
     draw_class_contours,
+    legend_height,
     muted_grey,
     overlay_guide,
     panel_height,
@@ -231,16 +232,17 @@ def guide_figure(view: GuideView, style: GuideStyle) -> Figure:
     rows = _rows(view, style)
     columns = max(len(row) for row in rows)
     height = panel_height(view.size_hw, width=_WIDTH)
-    figure, panels = create_panels([height] * len(rows), columns, width=_WIDTH, row_gap=_ROW_GAP)
+    legend_width = columns * (_WIDTH + 0.12)
+    below = legend_height(style.classes, width=legend_width)
+    margins = (0.1, 0.1, _TOP, 0.62 + below)
+    figure, panels = create_panels([height] * len(rows), columns, width=_WIDTH, row_gap=_ROW_GAP, margins=margins)
     for line, draws in zip(panels, rows, strict=True):
         for axes, draw in zip(line, draws, strict=False):
             draw(axes)
         for axes in line[len(draws) :]:
             axes.set_visible(False)
     set_figure_title(figure, shorten(view.name, 15 * columns), note=shorten(style.source, 20 * columns))
-    # Under the outlined prediction, where colour bars have their place too.
-    below = float(figure.get_size_inches()[1]) - _TOP - height - 0.19
-    add_class_legend(figure, style.classes, x=0.1 + (_WIDTH + 0.12), y=below)
+    add_class_legend(figure, style.classes, x=0.1, y=0.06, width=legend_width)
     return figure
 
 

@@ -14,8 +14,9 @@ from guidino_cli.plots.panels import (
     MUTED_COLOUR,
     TEXT_COLOUR,
     Limits,
+    class_lines,
     create_page,
-    outline_colour,
+    legend_columns,
     shorten,
 )
 
@@ -29,7 +30,7 @@ TILE_SIDE = 200
 """Longer side of an image in a tile, in pixels."""
 _DPI = 110
 # All in pixels.
-_GAP, _INNER, _HEAD, _CAPTION, _FOOT, _PAGE = 14, 2, 64, 40, 60, 1800
+_GAP, _INNER, _HEAD, _CAPTION, _LEGEND_ROW, _PAGE = 14, 2, 64, 40, 22, 1800
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def guide_sheet(
         max(picture.shape[0] for tile in tiles for picture in tile.pictures),
     )
     columns = max(1, min(len(tiles), (_PAGE - _GAP) // (cell_w + _GAP)))
-    page = _page(tiles, columns=columns, cell=(cell_h, cell_w))
+    page = _page(tiles, columns=columns, cell=(cell_h, cell_w), classes=classes)
     figure, axes = create_page(page, dpi=_DPI)
     axes.text(_GAP, 12, heading, fontsize=11, weight="bold", va="top", color=TEXT_COLOUR)
     axes.text(_GAP, 36, note, fontsize=9, va="top", color=MUTED_COLOUR)
@@ -77,16 +78,17 @@ def guide_sheet(
         left, top = _corner(index, columns=columns, cell=(cell_h, cell_w))
         axes.text(left, top + cell_h + 4, shorten(tile.title, cell_w // 8), fontsize=7.5, va="top", color=TEXT_COLOUR)
         axes.text(left, top + cell_h + 19, tile.detail, fontsize=7.5, va="top", color=MUTED_COLOUR)
-    _legend(axes, classes)
+    _legend(axes, classes, columns=legend_columns(classes, width=page.shape[1] / _DPI, size=9))
     if limits is not None:
         _add_page_colorbar(figure, limits)
     return figure
 
 
-def _page(tiles: Sequence[GuideTile], *, columns: int, cell: tuple[int, int]) -> np.ndarray:
-    right, bottom = _corner(columns - 1, columns=columns, cell=cell)[0] + cell[1] + _GAP, 0
-    bottom = _corner(len(tiles) - 1, columns=columns, cell=cell)[1] + cell[0] + _CAPTION + _FOOT
-    page = np.full((bottom, max(right, 820), 3), 255, dtype=np.uint8)
+def _page(tiles: Sequence[GuideTile], *, columns: int, cell: tuple[int, int], classes: Sequence[str]) -> np.ndarray:
+    width = max(_corner(columns - 1, columns=columns, cell=cell)[0] + cell[1] + _GAP, 820)
+    rows = -(-(len(classes) - 1) // legend_columns(classes, width=width / _DPI, size=9)) if len(classes) > 1 else 0
+    bottom = _corner(len(tiles) - 1, columns=columns, cell=cell)[1] + cell[0] + _CAPTION + _GAP + _LEGEND_ROW * rows
+    page = np.full((bottom, width, 3), 255, dtype=np.uint8)
     for index, tile in enumerate(tiles):
         left, top = _corner(index, columns=columns, cell=cell)
         for picture in tile.pictures:
@@ -103,16 +105,11 @@ def _corner(index: int, *, columns: int, cell: tuple[int, int]) -> tuple[int, in
     return _GAP + column * (cell[1] + _GAP), _HEAD + row * (cell[0] + _CAPTION)
 
 
-def _legend(axes: Axes, classes: Sequence[str]) -> None:
-    from matplotlib.lines import Line2D
-
-    lines = [
-        Line2D([], [], color=outline_colour(index), linewidth=3, label=shorten(name, 24))
-        for index, name in enumerate(classes)
-        if index
-    ]
-    if lines:
-        axes.legend(handles=lines[:8], loc="lower right", ncols=min(len(lines), 4), fontsize=9, frameon=False)
+def _legend(axes: Axes, classes: Sequence[str], *, columns: int) -> None:
+    """In the foot of the page, which has room for its rows."""
+    if len(classes) > 1:
+        lines = class_lines(classes, linewidth=3)
+        axes.legend(handles=lines, loc="lower right", ncols=columns, fontsize=9, frameon=False)
 
 
 def _add_page_colorbar(figure: Figure, limits: Limits) -> None:

@@ -19,6 +19,7 @@ from guidino_cli.plots.panels import (
     add_class_legend,
     create_panels,
     draw_class_contours,
+    legend_height,
     overlay_guide,
     panel_height,
     set_figure_title,
@@ -27,6 +28,7 @@ from guidino_cli.plots.panels import (
     thumbnail,
     thumbnail_map,
 )
+from guidino_cli.plots.text import create_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,11 +52,7 @@ def training_curve(history: Sequence[Mapping[str, Any]], *, name: str = "") -> F
     Returns:
         A figure that is not registered with pyplot; save it with `savefig`.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.5, 5.0), dpi=DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = create_figure(figsize=(6.5, 5.0), dpi=DPI, facecolor="white", layout="constrained")
     losses, scores = figure.subplots(2, 1, sharex=True)
     _draw_losses(losses, history)
     _draw_scores(scores, [row for row in history if isfinite(row.get("val_dice", float("nan")))])
@@ -174,7 +172,9 @@ def validation_grid(rows: Sequence[ValidationRow], *, name: str, classes: Sequen
     has_guide = rows[0].guide is not None
     titles = ["image", "truth", "guide", "prediction"] if has_guide else ["image", "truth", "prediction"]
     heights = [panel_height(row.labels.shape, width=_WIDTH) for row in rows]
-    margins = (_LEFT, 0.1, 0.55, 0.55 if has_guide else 0.35)
+    legend_width = len(titles) * (_WIDTH + _GAP)
+    below = legend_height(classes, width=legend_width)
+    margins = (_LEFT, 0.1, 0.55, (0.52 if has_guide else 0.12) + below)
     figure, panels = create_panels(heights, len(titles), width=_WIDTH, gap=_GAP, margins=margins)
     for title, panel in zip(titles, panels[0], strict=True):
         panel.annotate(
@@ -187,7 +187,7 @@ def validation_grid(rows: Sequence[ValidationRow], *, name: str, classes: Sequen
     if has_guide:
         add_colorbar(panels[-1][2], "guide value", limits=limits, over_image=True)
     set_figure_title(figure, shorten(name, 90))
-    add_class_legend(figure, classes, x=_LEFT, y=0.2)
+    add_class_legend(figure, classes, x=_LEFT, y=0.06, width=legend_width)
     return figure
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+from guidino_cli.plots.outlines import outline_colour
+from guidino_cli.plots.text import create_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,48 +59,6 @@ def blend_with_grey(colours: np.ndarray, grey: np.ndarray | float) -> np.ndarray
     return np.asarray(_GUIDE_OPACITY * colours + (1 - _GUIDE_OPACITY) * grey)
 
 
-# Okabe and Ito's colours for colour-blind readers, brightest first: they must stand out from tissue.
-OUTLINE_COLOURS = ("#56b4e9", "#f0e442", "#e69f00", "#009e73", "#cc79a7", "#0072b2", "#d55e00")
-
-
-def outline_colour(index: int) -> str:
-    """Colour of a class's outline as `#rrggbb`; index 1 is the first foreground class."""
-    return OUTLINE_COLOURS[(index - 1) % len(OUTLINE_COLOURS)]
-
-
-def draw_outlines(
-    image: np.ndarray, labels: np.ndarray, *, width: int | None = None, framed: bool = False
-) -> np.ndarray:
-    """Copy an image with every class but 0 outlined along its inner edge, on a darkened rim.
-
-    Args:
-        image: (H, W, 3) uint8.
-        labels: (H, W) class indices.
-        width: Line width in pixels; by default proportional to the image, to be visible in a thumbnail.
-        framed: Draw along the edge of the image too, so that a mask that fills it is visible.
-
-    Returns:
-        (H, W, 3) uint8.
-    """
-    width = width or max(1, round(min(labels.shape) / 200))
-    result = image.copy()
-    rim = _border(labels == 0, width=max(1, width // 2))
-    result[rim] = result[rim] // 3
-    for index in np.unique(labels[labels > 0]):
-        colour = [int(outline_colour(int(index))[start : start + 2], 16) for start in (1, 3, 5)]
-        result[_border(labels == index, width=width, framed=framed)] = colour
-    return result
-
-
-def _border(region: np.ndarray, *, width: int, framed: bool = False) -> np.ndarray:
-    """Pixels of a region within `width` pixels of its edge; with `framed` the edge of the image counts too."""
-    inside = region.copy()
-    for _ in range(width):
-        padded = np.pad(inside, 1) if framed else np.pad(inside, 1, mode="edge")
-        inside = padded[1:-1, 1:-1] & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return region & ~inside
-
-
 _LONGEST_SIDE = 1200
 
 
@@ -131,12 +93,8 @@ def create_page(page: np.ndarray, *, dpi: int) -> tuple[Figure, Axes]:
 
     A page of tiles is one image, because separate axes for each tile take seconds to lay out.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     height, width = page.shape[:2]
-    figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
-    FigureCanvasAgg(figure)
+    figure = create_figure(figsize=(width / dpi, height / dpi), dpi=dpi)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
@@ -170,15 +128,11 @@ def create_panels(
     Returns:
         The figure, which is not registered with pyplot, and its axes by row.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     left, right, top, bottom = margins
     between = gap if row_gap is None else row_gap
     total_w = left + columns * width + (columns - 1) * gap + right
     total_h = top + sum(heights) + (len(heights) - 1) * between + bottom
-    figure = Figure(figsize=(total_w, total_h), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = create_figure(figsize=(total_w, total_h), dpi=DPI, facecolor="white")
     rows, edge = [], total_h - top
     for height in heights:
         edge -= height
@@ -249,21 +203,65 @@ def draw_class_contours(axes: Axes, labels: np.ndarray, *, size_hw: tuple[int, i
         lines.set(path_effects=[Stroke(linewidth=2.6, foreground="black", alpha=0.75), Normal()])
 
 
-def add_class_legend(figure: Figure, classes: Sequence[str], *, x: float, y: float) -> None:
-    """Add a legend of the foreground classes; `x` is its left end and `y` its middle, in inches."""
-    from matplotlib.lines import Line2D
+LEGEND_ROW = 0.17
+"""Height in inches of a row of a class legend."""
+_LEGEND_NAME = 18
 
-    width, height = figure.get_size_inches()
-    lines = [
-        Line2D([], [], color=outline_colour(index), linewidth=2.5, label=shorten(name, 18))
+
+def legend_columns(classes: Sequence[str], *, width: float, size: float = 7.5) -> int:
+    """Number of columns of a legend of the foreground classes.
+
+    Args:
+        classes: Class names, the background first.
+        width: Available width in inches.
+        size: Font size in points.
+    """
+    longest = max((len(shorten(name, _LEGEND_NAME)) for name in classes[1:]), default=1)
+    # A letter is about 0.62 em wide, a line with its gaps 5 em.
+    return max(1, min(len(classes) - 1, int(width * 72 / size / (0.62 * longest + 5))))
+
+
+def legend_height(classes: Sequence[str], *, width: float) -> float:
+    """Height in inches of the rows of a class legend of this width."""
+    return LEGEND_ROW * ceil((len(classes) - 1) / legend_columns(classes, width=width))
+
+
+def class_lines(classes: Sequence[str], *, linewidth: float = 2.5) -> list[Any]:
+    """A line of a legend for each foreground class, with a dark rim, because some colours are nearly white."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patheffects import Normal, Stroke
+
+    rim = [Stroke(linewidth=linewidth + 1, foreground="#444444"), Normal()]
+    return [
+        Line2D(
+            [],
+            [],
+            color=outline_colour(index),
+            linewidth=linewidth,
+            label=shorten(name, _LEGEND_NAME),
+            path_effects=rim,
+        )
         for index, name in enumerate(classes)
         if index
     ]
+
+
+def add_class_legend(figure: Figure, classes: Sequence[str], *, x: float, y: float, width: float) -> None:
+    """Add a legend of the foreground classes.
+
+    Args:
+        figure: The figure.
+        classes: Class names, the background first.
+        x: Its left end in inches.
+        y: Its lower end in inches.
+        width: Available width in inches.
+    """
+    total_w, total_h = figure.get_size_inches()
     figure.legend(
-        handles=lines[:8],
-        loc="center left",
-        bbox_to_anchor=(x / width, y / height),
-        ncols=min(len(lines), 4),
+        handles=class_lines(classes),
+        loc="lower left",
+        bbox_to_anchor=(x / total_w, y / total_h),
+        ncols=legend_columns(classes, width=width),
         fontsize=7.5,
         frameon=False,
         borderpad=0,

@@ -19,6 +19,7 @@ from guidino_cli.plots.panels import (
     shorten,
     show_image,
 )
+from guidino_cli.plots.text import create_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,14 +58,10 @@ def pretraining_figure(history: Sequence[Mapping[str, Any]], *, name: str = "") 
     Returns:
         A figure without a window; save it with `savefig`.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     names = list(dict.fromkeys(key for row in history for key in row if key not in _NOT_TERMS))
     entropies = [key for key in names if key.endswith("entropy")]
     panels = 2 + bool(entropies)
-    figure = Figure(figsize=(7.0, 1.0 + 2.2 * panels), dpi=DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = create_figure(figsize=(7.0, 1.0 + 2.2 * panels), dpi=DPI, facecolor="white", layout="constrained")
     axes = figure.subplots(panels, 1, sharex=True)
     _draw(axes[0], history, ["loss", *(key for key in names if key not in entropies)], label="terms, weighted")
     if entropies:

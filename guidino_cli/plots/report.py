@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from guidino_cli.html import Markup, render
+from guidino_cli.plots.text import create_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,9 +49,7 @@ class PairedDifferences:
 
 def plot_paired_differences(panels: Sequence[PairedDifferences]) -> Figure:
     """Bars of sorted differences, one panel below another; blue where the second set is better, else orange."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.5, 2.6 * len(panels) + 0.2), layout="constrained")
+    figure = create_figure(figsize=(7.5, 2.6 * len(panels) + 0.2), layout="constrained")
     for axes, panel in zip(np.ravel(figure.subplots(len(panels), 1, squeeze=False)), panels, strict=True):
         values = np.sort(panel.values)
         better = values > 0 if panel.higher_is_better else values < 0

@@ -23,6 +23,7 @@ from guidino_cli.plots.panels import (
     show_image,
     thumbnail,
 )
+from guidino_cli.plots.text import create_figure
 from guidino_cli.plots.views import TokenView
 
 if TYPE_CHECKING:
@@ -76,14 +77,10 @@ def prototype_sheet(rows: Sequence[PatchCropRow], *, heading: str, notes: Sequen
     Returns:
         A figure that is not registered with pyplot; save it with `savefig`.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     columns = max(8, *(len(row.crops) for row in rows))
     width = 0.1 + _LABEL + columns * (_CELL + _GAP) + 0.05
     height = _TOP + len(rows) * (_CELL + _CAPTION + _GAP) + _BOTTOM
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = create_figure(figsize=(width, height), dpi=DPI, facecolor="white")
     figure.text(0.1 / width, 1 - 0.08 / height, heading, fontsize=9.5, weight="bold", va="top", color=TEXT_COLOUR)
     for number, note in enumerate(notes):
         figure.text(0.1 / width, 1 - (0.29 + 0.17 * number) / height, note, fontsize=8, va="top", color=MUTED_COLOUR)

@@ -180,3 +180,14 @@ def test_a_part_of_a_run_is_answered_with_the_run(
     outcome = guidino("predict", RUN / part, images, "-o", tmp_path / "out")
     assert outcome.code == 3
     assert f"a part of a run; did you mean {RUN}?" in outcome.stderr
+
+
+def test_an_overlay_names_its_classes_below_the_image(
+    guidino: Callable[..., Any], images: Path, tmp_path: Path
+) -> None:
+    assert guidino("predict", RUN, images, "-o", tmp_path / "out", "--overlay").code == 0
+    overlay = np.asarray(Image.open(tmp_path / "out" / "overlays" / "good.png"))
+    assert overlay.shape[0] > 32
+    assert overlay.shape[1] == 32
+    # The first colour of Okabe and Ito, of the class nucleus.
+    assert (overlay[32:] == (0x56, 0xB4, 0xE9)).all(axis=2).any()

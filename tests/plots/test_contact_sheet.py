@@ -3,7 +3,7 @@
 import numpy as np
 
 from guidino_cli.plots.contact_sheet import Tile, contact_sheet, draw_outlined_thumbnail
-from guidino_cli.plots.panels import outline_colour
+from guidino_cli.plots.outlines import outline_colour
 
 
 def test_a_mask_is_outlined_and_its_inside_left_alone() -> None:
@@ -48,3 +48,19 @@ def test_a_marked_tile_says_why_and_is_framed() -> None:
     (mark,) = (text for text in axes.texts if text.get_text() == "inverted?")
     (frame,) = axes.patches
     assert frame.get_x() < mark.get_position()[0] < frame.get_x() + frame.get_width()
+
+
+def test_a_legend_of_twenty_classes_lies_below_the_captions() -> None:
+    tile = Tile(np.zeros((60, 60, 3), np.uint8), np.zeros((60, 60), np.uint8), "a", "train, 1.0 % foreground")
+    classes = ["background", *(f"structure {number}" for number in range(1, 21))]
+    figure = contact_sheet([tile] * 3, heading="x", classes=classes)
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    legend = axes.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == classes[1:]
+    box = legend.get_window_extent()
+    captions = [text.get_window_extent() for text in axes.texts]
+    assert box.y1 <= min(caption.y0 for caption in captions)
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert box.y0 >= 0

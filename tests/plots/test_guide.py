@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from guidino_cli.plots.guide import guide_figure
-from guidino_cli.plots.panels import outline_colour
+from guidino_cli.plots.outlines import outline_colour
 from guidino_cli.plots.views import GuideMap, GuideStyle, GuideView, select_evenly, value_limits
 
 SIZE = (60, 80)

@@ -22,7 +22,7 @@ from guidino_cli.errors import DataError
 from guidino_cli.files import write_atomically
 from guidino_cli.options.parsing import parse_shard
 from guidino_cli.options.prediction import PredictOptions
-from guidino_cli.plots.panels import draw_outlines
+from guidino_cli.plots.outlines import add_legend_below, draw_outlines
 from guidino_cli.progress import pluralize
 from guidino_cli.types import width_by_height
 
@@ -165,11 +165,13 @@ class MaskWriter:
         out: Folder of the masks.
         options: Which outputs are written, each kind in a subfolder, and the values of the masks.
         rules: Post-processing by class index.
+        classes: Class names, the background first.
     """
 
     out: Path
     options: PredictOptions
     rules: dict[int, PostprocessRule]
+    classes: Sequence[str] = ()
 
     def mask_path(self, job: PredictionJob) -> Path:
         """The mask of an image; names may contain dots."""
@@ -212,7 +214,8 @@ class MaskWriter:
                 lambda path: np.savez_compressed(path, probabilities=content),
             )
         if self.options.overlay:
-            write_png(self.out / "overlays" / f"{job.name}.png", draw_outlines(result.pixels, labels, framed=True))
+            drawn = add_legend_below(draw_outlines(result.pixels, labels, framed=True), self.classes)
+            write_png(self.out / "overlays" / f"{job.name}.png", drawn)
         write_label_map(self.mask_path(job), labels * self._factor)
 
     def write_rows(self, job: PredictionJob, size_hw: tuple[int, int], rows: Iterable[np.ndarray]) -> None:

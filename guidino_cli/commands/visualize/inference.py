@@ -179,8 +179,8 @@ class GuideVisualizer:
 
 
 def guide_map_names(count: int, classes: Sequence[str]) -> list[str]:
-    """Names of a run's guide maps: "foreground" for a single one, the foreground classes, or else numbers."""
-    if count == 1:
+    """Names of a run's guide maps: the foreground classes, "foreground" for one map of several, or else numbers."""
+    if count == 1 and len(classes) != 2:
         return [FOREGROUND]
     return list(classes[1:]) if count == len(classes) - 1 else [f"map {number + 1}" for number in range(count)]
 

@@ -85,9 +85,10 @@ def _plots(report: GuideReport) -> Iterator[Markup]:
     for summary in report.summaries():
         if summary.aurocs:
             scores, (average, middle, _) = summary.scores, summary.auroc_statistics
-            title = "AUROC of the guide" + (f", {scores.name}" if len(report.accumulators) > 1 else "")
+            name = scores.name if len(report.accumulators) > 1 else ""
+            title = "AUROC of the guide" + (f", {name}" if name else "")
             yield histogram_svg(summary.aurocs, title=title, is_share=True, mean=average, median=middle)
-            yield _curve_svg(report.thresholds, [scores.mean_iou(value) for value in report.thresholds], scores.name)
+            yield _curve_svg(report.thresholds, [scores.mean_iou(value) for value in report.thresholds], name)
 
 
 def _examples(report: GuideReport) -> list[tuple[str, list[tuple[Markup, str]]]]:
@@ -137,7 +138,7 @@ def _curve_svg(thresholds: Sequence[float], values: Sequence[float], name: str) 
     at_half = f", {known[0.5]:.3f} at 0.5" if 0.5 in known else ""
     return render(
         "curve.svg.j2",
-        title=f"mean IoU by threshold{at_half}" if name == "foreground" else f"{name}: mean IoU{at_half}",
+        title=f"{name}: mean IoU{at_half}" if name else f"mean IoU by threshold{at_half}",
         width=width,
         height=height,
         left=left,

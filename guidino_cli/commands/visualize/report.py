@@ -1,15 +1,18 @@
 """Scores of guides, and their output on the terminal, in `guides.csv` and in `guides.json`."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isfinite, isnan
+from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
 from guidino_cli import __version__, tables
 from guidino_cli.commands.visualize.inference import GuideResult
 from guidino_cli.engine.guides.scores import MapScore, MapScoreAccumulator
+from guidino_cli.files import relative_posix
 
 _MAX_TABLE_ROWS = 12
 """Images in the table on the terminal; guides.csv has all."""
@@ -106,6 +109,11 @@ class GuideReport:
             for item in self.other_accumulators
         ]
 
+    @property
+    def image_folder(self) -> Path:
+        """The deepest folder that holds all images; `guides.csv` names them relative to it."""
+        return Path(os.path.commonpath([os.path.dirname(os.path.abspath(row.image)) for row in self.rows]))
+
     def _rows_of(self, accumulator: MapScoreAccumulator) -> Iterator[GuideScoreRow]:
         return (row for row in self.rows if row.score.map == accumulator.name)
 
@@ -161,7 +169,11 @@ def print_report(report: GuideReport) -> None:
 
 
 def to_csv(report: GuideReport) -> str:
-    """One line per map and image; a cell is empty where a score is undefined."""
+    """One line per map and image; a cell is empty where a score is undefined.
+
+    Images are relative to the `image_folder` that `guides.json` states.
+    """
+    folder = report.image_folder
     other = ["auroc_before"] if report.other_accumulators else []
     columns = [f"iou_{value:g}" for value in report.thresholds]
     headings = ["name", "image", "map", "auroc", *other, *columns, "foreground", "low", "mean", "high", "dice"]
@@ -171,7 +183,8 @@ def to_csv(report: GuideReport) -> str:
         other_auroc = [row.other_auroc] if other else []
         values = [score.auroc, *other_auroc, *row.iou, score.foreground, score.low, score.mean, score.high, row.dice]
         cells = ["" if isnan(value) else f"{value:.6g}" for value in values]
-        lines.append([row.name, row.image, score.map, *cells])
+        image = relative_posix(Path(os.path.abspath(row.image)), folder)
+        lines.append([row.name, image, score.map, *cells])
     return tables.to_csv(headings, lines)
 
 
@@ -194,7 +207,8 @@ def to_json(report: GuideReport) -> str:
                 "high": scores.high,
             }
         )
-    content = {"guidino": __version__, **report.facts, "thresholds": list(report.thresholds), "maps": maps}
+    places = {"image_folder": str(report.image_folder)}
+    content = {"guidino": __version__, **report.facts, **places, "thresholds": list(report.thresholds), "maps": maps}
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
