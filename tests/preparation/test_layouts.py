@@ -351,3 +351,24 @@ def test_volumes_are_refused_as_unsupported(tmp_path: Path) -> None:
 def test_an_unknown_layout_gets_a_suggestion(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'kvasir'"):
         detect_layout(tmp_path, "kvasr")
+
+
+def test_a_column_of_splits_is_the_official_split(tmp_path: Path) -> None:
+    _touch(tmp_path, "a.png", "b.png")
+    (tmp_path / "with.csv").write_text("image,mask,split\na.png,b.png,test\n")
+    (tmp_path / "without.csv").write_text("image,mask\na.png,b.png\n")
+    assert detect_layout(tmp_path / "with.csv").official == "column split"
+    assert detect_layout(tmp_path / "without.csv").official == ""
+
+
+def test_rows_with_and_without_a_split_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("image,mask,split\na.png,b.png,test\nc.png,d.png,\n")
+    with pytest.raises(DataError, match=r"1 rows have no split, the others have; fill all or none"):
+        detect_layout(tmp_path / "pairs.csv")
+
+
+def test_isic_folders_may_be_unpacked_into_folders_of_their_own_name(tmp_path: Path) -> None:
+    images, masks = "ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth"
+    _touch(tmp_path, f"{images}/{images}/ISIC_1.jpg", f"{images}/__MACOSX/x.txt", f"{images}/.cache/y.txt")
+    _touch(tmp_path, f"{masks}/{masks}/ISIC_1_segmentation.png")
+    assert _parts(tmp_path) == {"ISIC_1": "train"}
