@@ -17,8 +17,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from guidino_cli.errors import ConfigError
-from guidino_cli.progress import pluralize
+from guidino_cli.config_checks import check_combinations
 from guidino_cli.settings import apply_overrides, find_preset, list_presets, read_settings, to_yaml, validate_settings
 
 _STRICT = ConfigDict(extra="forbid")
@@ -26,7 +25,12 @@ _STRICT = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, config=_STRICT)
 class ComponentSettings:
-    """Name of a registered component and keyword arguments of its constructor."""
+    """Name of a registered component and keyword arguments of its constructor.
+
+    Attributes:
+        name: Name of the part; `guidino models` lists the segmenters, docs/backbones.md the backbones.
+        options: Options of the part itself; `guidino models NAME` shows those of a segmenter.
+    """
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -36,9 +40,13 @@ class ComponentSettings:
 class GuideSettings:
     """The guide, which turns backbone tokens into a map, and the features that the map gates.
 
-    `at`: "input" multiplies the normalised image (GuiDINO-W), "bottleneck" the deepest map (GuiDINO-U), "features"
-    every map of the encoder. `residual` multiplies by 1 + guide instead of the guide. `per_class` makes one map per
-    foreground class of the data, each with its own target; their maximum gates.
+    Attributes:
+        name: Name of the guide.
+        at: What the guide multiplies: "input" the normalised image (GuiDINO-W), "bottleneck" the deepest map
+            (GuiDINO-U), "features" every map of the encoder.
+        residual: Multiply by 1 + guide instead of the guide.
+        per_class: Make one map per foreground class of the data, each with its own target; their maximum gates.
+        options: Options of the guide, such as `prototypes` and `aggregate`.
     """
 
     name: str = "tokenbook"
@@ -52,9 +60,15 @@ class GuideSettings:
 class LoraSettings:
     """Low-rank updates of the backbone's projections. Defaults: the GuiDINO paper's code, except `targets`.
 
-    `targets`: "all" is every attention and MLP projection of the backbone's blocks; a list names some, such as
-    [q_proj, v_proj]. `layers`: blocks to adapt, counted from 1; None for all. `rslora` scales by alpha / sqrt(rank)
-    instead of alpha / rank, `dora` learns the magnitude of each weight row separately from its direction.
+    Attributes:
+        rank: Rank r of the updates.
+        alpha: Updates are multiplied by alpha / rank.
+        dropout: Dropout of the input of an update, in training.
+        targets: "all" is every attention and MLP projection of the backbone's blocks; a list names some, such as
+            [q_proj, v_proj].
+        layers: Blocks to adapt, counted from 1; null for all.
+        rslora: Multiply by alpha / sqrt(rank) instead of alpha / rank.
+        dora: Learn the magnitude of each weight row separately from its direction.
     """
 
     rank: PositiveInt = 8
@@ -70,10 +84,12 @@ class LoraSettings:
 class FinetuneSettings:
     """All weights of the backbone are trained, at `train.backbone_lr`, and saved with the run.
 
-    `drop_path`: in training, the probability of dropping a residual branch (attention or MLP) for a sample; MedDINOv3
-    uses 0.2. `rope_rescale`: whether a DINOv3 ViT multiplies its position codes by a random factor in training, as in
-    its pretraining; MedDINOv3 does not. `layer_norm_eps`: epsilon of its layer norms, None for that of the weights
-    (1e-5 for DINOv3); MedDINOv3's is 1e-6.
+    Attributes:
+        drop_path: Probability, in training, of dropping a residual branch (attention or MLP) for a sample; MedDINOv3
+            uses 0.2.
+        rope_rescale: Whether a DINOv3 ViT multiplies its position codes by a random factor in training, as in its
+            pretraining; MedDINOv3 does not.
+        layer_norm_eps: Epsilon of its layer norms; null for that of the weights (1e-5 for DINOv3). MedDINOv3's is 1e-6.
     """
 
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -83,9 +99,16 @@ class FinetuneSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class ModelSettings:
-    """Segmenter, and the backbone and guide beside it (None for a plain network).
+    """Segmenter, and the backbone and guide beside it.
 
     The backbone is frozen, unless `lora` adapts it or `finetune` trains all its weights.
+
+    Attributes:
+        segmenter: The network that predicts the mask.
+        backbone: The pretrained network that the guide, or the segmenter, reads; null for a plain network.
+        lora: Adapt the backbone by LoRA; {} for the defaults, null to keep it frozen.
+        finetune: Train the whole backbone; {} for the defaults, null to keep it frozen.
+        guide: The guide made of the backbone's tokens; null for none.
     """
 
     segmenter: ComponentSettings = field(default_factory=lambda: ComponentSettings("nnwnet"))
@@ -99,9 +122,17 @@ class ModelSettings:
 class DataSettings:
     """The data and the grid that images are resampled to.
 
-    `resize`: "stretch" resizes the whole image to `image_size` x `image_size` (the paper), "shorter" resizes the
-    shorter side to `image_size` and keeps the aspect ratio, "none" keeps native pixels. If the image is then larger
-    than `image_size`, training takes random crops and prediction slides windows of that size over the same grid.
+    Attributes:
+        root: Folder made by `guidino prepare`; `--data` sets it.
+        image_size: Side in pixels of the squares that the network is trained on; a multiple of the network's stride.
+        resize: "stretch" resizes the whole image to `image_size` x `image_size` (the paper), "shorter" resizes the
+            shorter side to `image_size` and keeps the aspect ratio, "none" keeps native pixels. If the image is then
+            larger than `image_size`, training takes random crops and prediction slides windows of that size over the
+            same grid.
+        fold: Fold to validate on, of data with folds; null for the part val. `--folds` sets it.
+        augment: Augmentation of the training images.
+        foreground_crops: Share of the random crops that are centred on a foreground pixel.
+        cache_gb: Main memory for decoded images, in 10^9 bytes per process or worker.
     """
 
     root: str | None = None
@@ -117,39 +148,51 @@ class DataSettings:
 class TrainSettings:
     """The optimisation. Defaults: epochs, batch size and learning rate of the GuiDINO paper, the rest nnU-Net's.
 
-    `loss` is the weight of each term; `guide` is the binary cross-entropy of the paper's equation 3, `guide_mse` the
-    mean squared error of the authors' code. Pixel terms apply to every logits level with weights 1, 1/2, 1/4, ...
-    normalised to 1 (SAM2-UNet: all alike).
-
-    `precision` "auto" is bf16 or fp16 on a GPU, full on a CPU; bf16 is fast on those with AMX. `channels_last` is
-    the memory format of the segmenter's weights and maps, "auto" if it is faster. `compile` compiles the segmenter
-    with torch: minutes at the start, then steps up to a tenth faster; a failure is reported and training continues.
-
-    `save_minutes` is the interval between checkpoints within a long epoch; 0 for none.
-
-    `dense_cache_gb` is the main memory per process for cached features of a frozen backbone, of images that are the
-    same in every epoch: those of validation and, without augmentation, those of training. Results do not change.
-    `dense_cache: disk` caches them in half-precision files instead, which other runs can use: in `dense_cache_folder`
-    (by default guidino/features in the user's cache), up to `dense_cache_disk_gb`, in 10^9 bytes.
-
-    `backbone_lr` is the learning rate of a backbone with `model.finetune`, None for `lr`. `betas` and `eps` are
-    AdamW's; `poly_power` is the exponent of the schedule "poly", 1 for a linear decay. `final_lr` is the learning rate
-    at the end of "poly" or "cosine".
-
-    `sync_batch_norm`: batch normalisation over the images of all processes; "auto" if several train on GPUs.
-    `deterministic` uses only torch algorithms with bitwise reproducible results, which is slower.
-
-    `shard_backbone` splits a frozen backbone over the processes of a machine, which gather it block by block in every
-    forward pass: less memory, more time. Results do not change.
-
-    `patience` ends training that many epochs after the best one if validation Dice has not improved since; 0 trains
-    all `epochs`, for which the schedule is made in any case.
-
-    `class_weights` are weights of the classes in the cross-entropy, background first; None weighs all the same. The
-    mean is over the weights of the pixels, as in torch.
-
-    `trackers` also receive the metrics of every epoch; their files are in the run folder. `profile` is the last step of
-    the first epoch to profile, from the third on; 0 for none.
+    Attributes:
+        epochs: Passes over the training cases.
+        batch_size: Images of a batch, on each process.
+        lr: Learning rate at the start, of all that is trained except the backbone.
+        lora_lr: Learning rate of the adapter, with `model.lora`.
+        backbone_lr: Learning rate of a backbone with `model.finetune`; null for `lr`.
+        freeze_heads: Train the adapter alone; guide and segmenter stay as they are.
+        checkpointing: Compute the activations of a trained backbone again in the backward pass: less memory, more time.
+        optimizer: AdamW, or SGD with Nesterov momentum 0.99.
+        betas: AdamW's decay rates of the two moments.
+        eps: AdamW's epsilon.
+        weight_decay: Weight decay.
+        schedule: How the learning rate falls after the warm-up: by a power of the steps left, along half a cosine, or
+            not.
+        poly_power: Exponent of the schedule "poly"; 1 for a linear decay.
+        final_lr: Learning rate at the end of "poly" or "cosine".
+        warmup_epochs: Epochs in which the learning rate rises from 0.
+        clip_norm: Largest norm of the gradient; longer ones are scaled down.
+        accumulate: Batches whose gradients are added up for a step.
+        precision: "auto" is bf16 or fp16 on a GPU, full on a CPU; bf16 is fast on those with AMX.
+        channels_last: Memory format of the segmenter's weights and maps; "auto" if it is faster.
+        compile: Compile the segmenter with torch: minutes at the start, then steps up to a tenth faster. A failure is
+            reported and training continues.
+        sync_batch_norm: Batch normalisation over the images of all processes; "auto" if several train on GPUs.
+        deterministic: Use only torch algorithms with bitwise reproducible results, which is slower.
+        shard_backbone: Split a frozen backbone over the processes of a machine, which gather it block by block in every
+            forward pass: less memory, more time. Results do not change.
+        trackers: Programs that also receive the metrics of every epoch; their files are in the run folder.
+        profile: Last step of the first epoch to profile, from the third on; 0 for none.
+        validate_every: Epochs from one validation to the next; the last epoch is validated in any case.
+        patience: End training that many epochs after the best one if validation Dice has not improved since; 0 trains
+            all `epochs`, for which the schedule is made in any case.
+        workers: Processes that load images; 0 loads them in the training process.
+        save_minutes: Minutes between checkpoints within a long epoch; 0 for none.
+        dense_cache: Where features of a frozen backbone are cached, of images that are the same in every epoch: those
+            of validation and, without augmentation, those of training. "disk" uses half-precision files, which other
+            runs can use. With "memory" results do not change.
+        dense_cache_gb: Main memory per process for cached features, in 10^9 bytes; 0 for none.
+        dense_cache_disk_gb: Disk space for cached features, in 10^9 bytes.
+        dense_cache_folder: Folder of the files; null for guidino/features in the user's cache.
+        loss: Weight of each term. `guide` is the binary cross-entropy of the paper's equation 3, `guide_mse` the mean
+            squared error of the authors' code. Pixel terms apply to every logits level with weights 1, 1/2, 1/4, ...
+            normalised to 1 (SAM2-UNet: all alike).
+        class_weights: Weights of the classes in the cross-entropy, background first; null weighs all the same. The mean
+            is over the weights of the pixels, as in torch.
     """
 
     epochs: PositiveInt = 400
@@ -193,11 +236,15 @@ class TrainSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class PredictSettings:
-    """Sliding windows of `data.image_size` with Gaussian weights; `mirror` averages over the four flips.
+    """Sliding windows of `data.image_size` with Gaussian weights.
 
-    `mirror_backbone`: "each" runs the backbone on every flip, "once" runs it on the image and flips its maps, which is
-    faster but not equivalent. `memory_gb`: an image whose probabilities need more, in 10^9 bytes, is predicted in
-    strips; the mask is the same.
+    Attributes:
+        overlap: Share of a window that overlaps the next one, 0 or more and below 1.
+        mirror: Average over the four flips.
+        mirror_backbone: "each" runs the backbone on every flip, "once" runs it on the image and flips its maps, which
+            is faster but not equivalent.
+        batch_size: Windows predicted at once.
+        memory_gb: An image whose probabilities need more, in 10^9 bytes, is predicted in strips; the mask is the same.
     """
 
     overlap: NonNegativeFloat = 0.5
@@ -211,7 +258,14 @@ class PredictSettings:
 class RunConfig:
     """All settings of a run; saved as `config.yaml` in its folder.
 
-    `paper` is the row of the GuiDINO paper's tables that a preset reproduces.
+    Attributes:
+        description: A line of text for people.
+        paper: Row of the GuiDINO paper's tables that a preset reproduces.
+        model: The networks.
+        data: The data, and how images are brought to one size.
+        train: The optimisation.
+        predict: How whole images are predicted.
+        seed: Seed of initial weights, order of cases, crops and augmentation.
     """
 
     description: str = ""
@@ -251,74 +305,8 @@ def load_config(path: Path, overrides: Iterable[str] = (), *, label: str | None 
 def parse_config(settings: Mapping[str, Any], *, label: str = "settings") -> RunConfig:
     """Check a nested mapping and make it a `RunConfig`."""
     config = validate_settings(RunConfig, settings, label=label)
-    if config.model.guide is not None and config.model.backbone is None:
-        raise ConfigError(f"{label}: model.guide needs a model.backbone to draw tokens from")
-    _check_trainable_parts(config, label)
-    _check_patience(config, label)
-    _check_class_weights(config, label)
-    if not 0 <= config.predict.overlap < 1:
-        raise ConfigError(f"{label}: predict.overlap is {config.predict.overlap}, expected 0 <= overlap < 1")
+    check_combinations(config, label)
     return config
-
-
-def _check_trainable_parts(config: RunConfig, label: str) -> None:
-    """Refuse settings of a trainable backbone if it is frozen, and LoRA together with finetuning."""
-    model, train = config.model, config.train
-    ways = [name for name in ("lora", "finetune") if getattr(model, name) is not None]
-    if len(ways) > 1:
-        raise ConfigError(f"{label}: model.lora keeps the backbone's weights, model.finetune trains them: choose one")
-    if ways and model.backbone is None:
-        raise ConfigError(f"{label}: model.{ways[0]} needs a model.backbone to adapt")
-    if model.lora is not None and train.optimizer != "adamw":
-        raise ConfigError(f"{label}: model.lora needs train.optimizer=adamw, found {train.optimizer}")
-    if train.freeze_heads and model.lora is None:
-        raise ConfigError(f"{label}: train.freeze_heads needs an adapted backbone: set model.lora, or leave it out")
-    if train.checkpointing and not ways:
-        raise ConfigError(
-            f"{label}: train.checkpointing needs a trainable backbone: set model.lora or model.finetune, or leave "
-            "it out"
-        )
-    if train.shard_backbone and (ways or model.backbone is None):
-        found = f"model.{ways[0]} trains it" if ways else "there is no model.backbone"
-        raise ConfigError(f"{label}: train.shard_backbone needs a frozen backbone, but {found}: set it to false")
-    rates = {"train.lr": train.lr, "train.backbone_lr": train.backbone_lr or train.lr}
-    rates |= {"train.lora_lr": train.lora_lr} if model.lora is not None else {}
-    lowest = min(rates, key=rates.__getitem__)
-    if train.final_lr > rates[lowest]:
-        raise ConfigError(
-            f"{label}: train.final_lr is {train.final_lr:g}, expected at most {lowest} ({rates[lowest]:g}), where the "
-            "schedule begins"
-        )
-    if train.final_lr and train.schedule == "constant":
-        raise ConfigError(f"{label}: train.final_lr needs a schedule that falls: set train.schedule=cosine or poly")
-    if train.backbone_lr is not None and model.finetune is None:
-        raise ConfigError(
-            f"{label}: train.backbone_lr needs a finetuned backbone: set model.finetune={{}}, or leave it out"
-        )
-
-
-def _check_patience(config: RunConfig, label: str) -> None:
-    """Refuse a patience that can never end the run, or that ends it before it could improve."""
-    patience, epochs, every = config.train.patience, config.train.epochs, config.train.validate_every
-    if patience >= epochs:
-        raise ConfigError(
-            f"{label}: train.patience is {patience}, but the run has {pluralize(epochs, 'epoch')}, so it would never "
-            f"stop early; give fewer than {epochs}, or 0 to train all of them"
-        )
-    if 0 < patience < every:
-        raise ConfigError(
-            f"{label}: train.patience is {patience}, but validation takes place every {every} epochs "
-            f"(train.validate_every); give {every} or more"
-        )
-
-
-def _check_class_weights(config: RunConfig, label: str) -> None:
-    """Refuse class weights without effect; their number is compared with the classes of the data later."""
-    if config.train.class_weights is not None and config.train.loss.get("cross_entropy", 0) == 0:
-        raise ConfigError(
-            f"{label}: train.class_weights weigh the cross-entropy, which train.loss does not have; add "
-            "cross_entropy: 1 to it, or leave class_weights out"
-        )
 
 
 def override(config: RunConfig, overrides: Iterable[str]) -> RunConfig:

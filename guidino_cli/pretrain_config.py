@@ -22,9 +22,14 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 class UnlabelledDataSettings:
     """Images and photometric augmentation.
 
-    `side`: every image is squeezed to a square of this side, from which crops of its own aspect are cut; at least the
-    largest crop, better 1.5 times as much. `light`: photometric augmentation, see `ssl.crops.CropDistribution`; "photo"
-    for colour, "grey" for ultrasound and X-ray, "window" for CT and MR.
+    Attributes:
+        side: Every image is squeezed to a square of this side, from which crops of its own aspect are cut; at least the
+            largest crop, better 1.5 times as much.
+        light: Photometric augmentation: "photo" for colour, "grey" for ultrasound and
+            X-ray, "window" for CT and MR.
+        flip: Probability of a left-right flip.
+        cache_gb: Main memory for decoded images, in 10^9 bytes per process or worker.
+        workers: Processes that load images; 0 loads them in the training process.
     """
 
     side: PositiveInt = 384
@@ -38,10 +43,22 @@ class UnlabelledDataSettings:
 class OptimizationSettings:
     """Optimisation by AdamW. Defaults: DINOv3's for a ViT-L.
 
-    `layer_decay`: learning rate of each block relative to the one above it. `patch_lr`: factor for the patch embedding.
-    `drop_path`: stochastic depth rate of the student, the same in every block (0.3 for DINOv3's ViT-L, 0.4 for its 7B).
-    `log_every`: steps per row of the history. `picture_every`: steps between feature snapshots of some fixed images; 0
-    for none. `save_minutes`: minutes between checkpoints.
+    Attributes:
+        batch_size: Images of a batch, on each process.
+        accumulate: Batches whose gradients are added up for a step.
+        weight_decay: Weight decay at the start.
+        final_weight_decay: Weight decay at the end, reached along half a cosine; null keeps it constant.
+        beta2: AdamW's decay rate of the second moment.
+        clip_norm: Largest norm of the gradient; longer ones are scaled down.
+        layer_decay: Learning rate of each block relative to the one above it.
+        patch_lr: Factor of the learning rate for the patch embedding.
+        drop_path: Stochastic depth rate of the student, the same in every block (0.3 for DINOv3's ViT-L, 0.4 for its
+            7B).
+        precision: "auto" is bf16 on a GPU that has it, full on a CPU.
+        checkpointing: Compute activations again in the backward pass: less memory, more time.
+        log_every: Steps per row of the history.
+        picture_every: Steps between feature snapshots of some fixed images; 0 for none.
+        save_minutes: Minutes between checkpoints.
     """
 
     batch_size: PositiveInt = 64
@@ -64,7 +81,11 @@ class OptimizationSettings:
 class CropSizes:
     """Sides of the views in pixels, multiples of the patch size, and the weight with which they are drawn.
 
-    `gram_size`: side of the Gram teacher's views; None for twice `global_size`.
+    Attributes:
+        global_size: Side of the two large views.
+        local_size: Side of the small views.
+        gram_size: Side of the Gram teacher's views; null for twice `global_size`.
+        weight: Weight with which these sizes are drawn.
     """
 
     global_size: PositiveInt = 224
@@ -77,11 +98,19 @@ class CropSizes:
 class StageSettings:
     """One stage of the run.
 
-    The learning rate rises over `warmup_steps`, then follows half a cosine to `final_lr`, or stays constant if that is
-    None. `momentum`: EMA momentum of the teacher; `final_momentum`: its value at the end of the stage. `gram`: weight
-    of the Gram term. `crops`: one of them is drawn per batch. `side`: replaces `data.side` in this stage.
-    `koleo_group`: number of images among which KoLeo searches nearest neighbours, across processes if each has fewer
-    (DINOv3 at high resolution: 16); None for the batch of each process.
+    Attributes:
+        name: Name in the history.
+        steps: Steps of the stage.
+        lr: Learning rate after the warm-up.
+        final_lr: Learning rate at the end, reached along half a cosine; null keeps it constant.
+        warmup_steps: Steps in which the learning rate rises from 0.
+        momentum: EMA momentum of the teacher.
+        final_momentum: Its value at the end of the stage; null keeps it constant.
+        gram: Weight of the Gram term.
+        crops: Sizes of the views; one of them is drawn per batch.
+        side: Replaces `data.side` in this stage.
+        koleo_group: Number of images among which KoLeo searches nearest neighbours, across processes if each has fewer
+            (DINOv3 at high resolution: 16); null for the batch of each process.
     """
 
     name: str
@@ -101,11 +130,26 @@ class StageSettings:
 class DinoSettings:
     """Heads, masks and losses of self-distillation. Defaults: DINOv3's configuration for a ViT-L.
 
-    `prototypes`: K of the class token's head; `patch_prototypes`: K of the patches' head. `masked`: share of the global
-    views that are masked; `mask_ratio`: masked share of their patches. `temperature`: of the teacher, rising to
-    `final_temperature` over `temperature_steps`. `freeze_last`: initial steps in which the heads' last layers are
-    frozen. `last_std`: initial standard deviation of their weights. `gram_step`: step whose teacher becomes the Gram
-    teacher.
+    Attributes:
+        prototypes: K of the class token's head.
+        patch_prototypes: K of the patches' head.
+        hidden: Width of the heads' hidden layers.
+        bottleneck: Width of the heads' last layer but one.
+        local_count: Small views of an image.
+        global_area: Smallest and largest area of a large view, as a share of the image.
+        local_area: Smallest and largest area of a small view.
+        dino: Weight of the class token's loss.
+        ibot: Weight of the masked patches' loss.
+        koleo: Weight of the KoLeo loss, which spreads features.
+        masked: Share of the global views that are masked.
+        mask_ratio: Smallest and largest masked share of their patches.
+        student_temperature: Temperature of the student's softmax.
+        temperature: Temperature of the teacher at the start.
+        final_temperature: Temperature of the teacher after `temperature_steps`.
+        temperature_steps: Steps in which it rises.
+        freeze_last: Initial steps in which the heads' last layers are frozen.
+        last_std: Initial standard deviation of their weights.
+        gram_step: Step whose teacher becomes the Gram teacher.
     """
 
     prototypes: PositiveInt = 65536
@@ -133,11 +177,14 @@ class DinoSettings:
 class DistillSettings:
     """Distillation from a frozen teacher instead of the student's own average; `dino` is ignored.
 
-    `teacher`: a backbone as in `model.backbone`. `blocks`: the student is initialised from these blocks of the teacher,
-    counted from 1, with patches of 16 px and rotary positions, and `student` is ignored; None for `student`. `views`:
-    crops per image, one per epoch; they repeat after so many epochs. `area`: of a crop, as a share of the image.
-    `blur`: probability of a blur. `remember`: cache the teacher's features in the run's folder (half precision), so
-    that it sees every view once.
+    Attributes:
+        teacher: A backbone as in `model.backbone`.
+        blocks: Blocks of the teacher, counted from 1, from which the student is initialised, with patches of 16 px and
+            rotary positions; `student` is ignored. Null for `student`.
+        views: Crops per image, one per epoch; they repeat after so many epochs.
+        area: Smallest and largest area of a crop, as a share of the image.
+        blur: Probability of a blur.
+        remember: Cache the teacher's features in the run's folder (half precision), so that it sees every view once.
     """
 
     teacher: ComponentSettings = field(default_factory=lambda: ComponentSettings("embedded"))
@@ -152,8 +199,15 @@ class DistillSettings:
 class PretrainConfig:
     """All settings of a pretraining run; saved as `pretraining.yaml` in its folder.
 
-    `student`: a backbone as in `model.backbone`, with the initial weights. `distill`: distillation from a teacher; None
-    for DINOv3's own objective.
+    Attributes:
+        description: A line of text for people.
+        student: A backbone as in `model.backbone`, with the initial weights.
+        data: The images.
+        train: The optimisation.
+        dino: DINOv3's own objective.
+        distill: Distillation from a teacher; null for DINOv3's own objective.
+        stages: Stages, one after another.
+        seed: Seed of heads, order of images, crops and masks.
     """
 
     description: str = ""

@@ -12,7 +12,8 @@ import guidino_cli
 ROOT = Path(guidino_cli.__file__).parent
 LAYER_0 = (
     "guidino_cli", "types", "errors", "files", "outputs", "distributed", "processes", "progress",
-    "registry", "settings", "config", "pretrain_config", "options", "html", "tables", "json_files", "yaml_files",
+    "registry", "settings", "settings_reference", "config", "config_checks",
+    "pretrain_config", "options", "html", "tables", "json_files", "yaml_files",
 )  # fmt: skip
 LAYERS = {
     **dict.fromkeys(LAYER_0, 0),

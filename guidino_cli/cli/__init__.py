@@ -136,6 +136,7 @@ app.command("visualize-guide", cls=SettingsCommand, short_help="Draw a run's gui
     prediction.visualize_guide
 )
 app.command(short_help="List the presets, or print one.")(training.presets)
+app.command(short_help="List all settings with their meaning.")(training.settings)
 app.command(short_help="List the segmentation networks, or describe some.")(tools.models)
 app.command(short_help="Check this installation.")(tools.doctor)
 app.command(short_help="Write a run's network as one file for torch or ONNX.")(tools.export)

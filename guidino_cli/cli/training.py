@@ -83,3 +83,19 @@ def presets(
     from guidino_cli.commands import presets as command
 
     command.run(name, resolved=resolved)
+
+
+def settings(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[WORD]...", help="Only settings with a word in their name.")
+    ] = None,
+    pretrain: Annotated[bool, typer.Option("--pretrain", help="The settings of pretrain instead of train.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print all as the page docs/settings.md.")] = False,
+) -> None:
+    """List all settings with their values, defaults and meanings.
+
+    Example: guidino settings train.lr guide
+    """
+    from guidino_cli.commands import settings as command
+
+    command.run(words or [], pretrain=pretrain, markdown=markdown)

@@ -1,0 +1,90 @@
+"""Settings of a run that do not go together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from guidino_cli.errors import ConfigError
+from guidino_cli.progress import pluralize
+
+if TYPE_CHECKING:
+    from guidino_cli.config import RunConfig
+
+
+def check_combinations(config: RunConfig, label: str) -> None:
+    """Check settings against each other, once each is valid by itself.
+
+    Args:
+        config: The settings.
+        label: Where they come from, for messages.
+
+    Raises:
+        ConfigError: Two settings contradict each other, or one has no effect; the message says which to change.
+    """
+    if config.model.guide is not None and config.model.backbone is None:
+        raise ConfigError(f"{label}: model.guide needs a model.backbone to draw tokens from")
+    _check_trainable_parts(config, label)
+    _check_patience(config, label)
+    _check_class_weights(config, label)
+    if not 0 <= config.predict.overlap < 1:
+        raise ConfigError(f"{label}: predict.overlap is {config.predict.overlap}, expected 0 <= overlap < 1")
+
+
+def _check_trainable_parts(config: RunConfig, label: str) -> None:
+    """Refuse settings of a trainable backbone if it is frozen, and LoRA together with finetuning."""
+    model, train = config.model, config.train
+    ways = [name for name in ("lora", "finetune") if getattr(model, name) is not None]
+    if len(ways) > 1:
+        raise ConfigError(f"{label}: model.lora keeps the backbone's weights, model.finetune trains them: choose one")
+    if ways and model.backbone is None:
+        raise ConfigError(f"{label}: model.{ways[0]} needs a model.backbone to adapt")
+    if model.lora is not None and train.optimizer != "adamw":
+        raise ConfigError(f"{label}: model.lora needs train.optimizer=adamw, found {train.optimizer}")
+    if train.freeze_heads and model.lora is None:
+        raise ConfigError(f"{label}: train.freeze_heads needs an adapted backbone: set model.lora, or leave it out")
+    if train.checkpointing and not ways:
+        raise ConfigError(
+            f"{label}: train.checkpointing needs a trainable backbone: set model.lora or model.finetune, or leave "
+            "it out"
+        )
+    if train.shard_backbone and (ways or model.backbone is None):
+        found = f"model.{ways[0]} trains it" if ways else "there is no model.backbone"
+        raise ConfigError(f"{label}: train.shard_backbone needs a frozen backbone, but {found}: set it to false")
+    rates = {"train.lr": train.lr, "train.backbone_lr": train.backbone_lr or train.lr}
+    rates |= {"train.lora_lr": train.lora_lr} if model.lora is not None else {}
+    lowest = min(rates, key=rates.__getitem__)
+    if train.final_lr > rates[lowest]:
+        raise ConfigError(
+            f"{label}: train.final_lr is {train.final_lr:g}, expected at most {lowest} ({rates[lowest]:g}), where the "
+            "schedule begins"
+        )
+    if train.final_lr and train.schedule == "constant":
+        raise ConfigError(f"{label}: train.final_lr needs a schedule that falls: set train.schedule=cosine or poly")
+    if train.backbone_lr is not None and model.finetune is None:
+        raise ConfigError(
+            f"{label}: train.backbone_lr needs a finetuned backbone: set model.finetune={{}}, or leave it out"
+        )
+
+
+def _check_patience(config: RunConfig, label: str) -> None:
+    """Refuse a patience that can never end the run, or that ends it before it could improve."""
+    patience, epochs, every = config.train.patience, config.train.epochs, config.train.validate_every
+    if patience >= epochs:
+        raise ConfigError(
+            f"{label}: train.patience is {patience}, but the run has {pluralize(epochs, 'epoch')}, so it would never "
+            f"stop early; give fewer than {epochs}, or 0 to train all of them"
+        )
+    if 0 < patience < every:
+        raise ConfigError(
+            f"{label}: train.patience is {patience}, but validation takes place every {every} epochs "
+            f"(train.validate_every); give {every} or more"
+        )
+
+
+def _check_class_weights(config: RunConfig, label: str) -> None:
+    """Refuse class weights without effect; their number is compared with the classes of the data later."""
+    if config.train.class_weights is not None and config.train.loss.get("cross_entropy", 0) == 0:
+        raise ConfigError(
+            f"{label}: train.class_weights weigh the cross-entropy, which train.loss does not have; add "
+            "cross_entropy: 1 to it, or leave class_weights out"
+        )
