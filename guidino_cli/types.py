@@ -14,6 +14,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class FileRecord:
+    """What a file was when the data set was prepared.
+
+    Attributes:
+        size: Bytes.
+        sha256: Hash of its content.
+        mtime_ns: Time of its last change in nanoseconds; None for a file that `guidino prepare` wrote itself, whose
+            time would differ whenever the same data is prepared.
+    """
+
+    size: int
+    sha256: str
+    mtime_ns: int | None = None
+
+
+@dataclass(frozen=True)
 class Case:
     """One image and, where it is labelled, its mask.
 
@@ -27,6 +43,8 @@ class Case:
         size_hw: Height and width in pixels, after EXIF rotation.
         foreground: Share of pixels whose class is not 0, in [0, 1]; None without a mask.
         fields: Further columns of the source table (scanner, site, kind of lesion), for groups and strata of a report.
+        image_record: The image file as it was; None in folders that older versions prepared.
+        mask_record: The mask file likewise; None without a mask, too.
     """
 
     id: str
@@ -38,6 +56,8 @@ class Case:
     size_hw: tuple[int, int]
     foreground: float | None
     fields: dict[str, str] = field(default_factory=dict)
+    image_record: FileRecord | None = None
+    mask_record: FileRecord | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from guidino_cli.commands.audit_report import AuditReport, print_report, write_report
+from guidino_cli.data.file_records import require_unchanged_files
 from guidino_cli.data.images import read_pair
 from guidino_cli.data.manifest import Manifest, load_manifest, require_cases
 from guidino_cli.data.masks.statistics import region_statistics
@@ -64,6 +65,7 @@ def run(data: Path, options: AuditOptions) -> None:
     cases = _choose_cases(manifest, options.split, data)
     if options.out is not None:
         require_output_folder(options.out, [data], overwrite=options.overwrite, may_be_nested=True)
+    require_unchanged_files(cases, data, only_warn=True)
     backbone = _load_backbone(options)
     regions = _compared_regions(manifest.classes)
     with tempfile.TemporaryFile(prefix="guidino-") as file:

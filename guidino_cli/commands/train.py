@@ -22,6 +22,7 @@ from guidino_cli.commands.runs.figures import (
 from guidino_cli.commands.runs.messages import add_resume_hints, explain_determinism_errors, print_run_summary
 from guidino_cli.commands.runs.result import RESULT_FILE, RunResult, read_result, write_result
 from guidino_cli.config import RunConfig, dump_config, load_preset, override
+from guidino_cli.data.file_records import require_unchanged_files
 from guidino_cli.data.manifest import MANIFEST_NAME, Manifest, count_empty, load_manifest, require_cases
 from guidino_cli.distributed import enter_on_main_process, rank, run_on_all_ranks, run_on_main_process
 from guidino_cli.engine.devices import bf16_emulation_warning
@@ -101,6 +102,9 @@ def build_and_train(
     config = with_data_root(config, _data_root(options.data, config))
     manifest = load_manifest(Path(str(config.data.root)))
     labelled = run_on_all_ranks(lambda: _labelled_cases(manifest, config))
+    # Only a warning when a run is resumed: replacing a damaged image is no reason to lose it.
+    used, root = [*labelled[0], *labelled[1]], Path(str(config.data.root))
+    run_on_main_process(lambda: require_unchanged_files(used, root, only_warn=resume))
     run_on_all_ranks(lambda: _require_fitting_size(config, class_count=len(manifest.classes)))
     run_on_all_ranks(lambda: _require_fitting_class_weights(config, manifest))
     set_seed(config.seed)

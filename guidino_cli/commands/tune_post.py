@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from guidino_cli.data.file_records import require_unchanged_files
 from guidino_cli.data.images import read_label_map
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.data.readers import open_regions, read
@@ -39,6 +40,7 @@ def run(run_path: Path, options: TunePostOptions) -> None:
     cases = [case for case in manifest.select("val", config.data.fold) if case.mask is not None]
     if not cases:
         raise DataError(f"{root}: no labelled validation cases; prepare with a validation split")
+    require_unchanged_files(cases, root)
     keep_all_freed_memory()
     loaded = load_ensemble(
         [run_path, *(options.ensemble or ())],

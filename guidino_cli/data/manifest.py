@@ -1,6 +1,8 @@
 """Manifest of a prepared data set, `cases.json`: written by `prepare`, read by every other command."""
 
+import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing_extensions import TypedDict
 from guidino_cli.errors import DataError
 from guidino_cli.files import describe_unsafe_name, relative_posix, write_text
 from guidino_cli.json_files import read_json_object, require_type
-from guidino_cli.types import Case
+from guidino_cli.types import Case, FileRecord
 
 MANIFEST_FORMAT = 1
 MANIFEST_NAME = "cases.json"
@@ -52,6 +54,14 @@ class Manifest:
         return [case for case in self.cases if case.fold is not None and (case.fold == fold) == (split == "val")]
 
 
+class _FileEntry(TypedDict):
+    """Size, time and hash of a file."""
+
+    size: Annotated[int, Field(ge=0)]
+    mtime_ns: NotRequired[int]
+    sha256: str
+
+
 class _CaseEntry(TypedDict):
     """A case in `cases.json`; paths are relative to it."""
 
@@ -64,6 +74,8 @@ class _CaseEntry(TypedDict):
     size_hw: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
     foreground: Annotated[float, Field(ge=0, le=1)] | None
     fields: NotRequired[dict[str, str | float | bool | None]]
+    image_file: NotRequired[_FileEntry]
+    mask_file: NotRequired[_FileEntry]
 
 
 class _ManifestEntry(TypedDict):
@@ -108,6 +120,11 @@ def load_manifest(folder: Path) -> Manifest:
     return Manifest(checked["name"], checked["classes"], cases, checked["source"])
 
 
+def manifest_sha256(path: Path) -> str:
+    """SHA-256 of a `cases.json` without the times in it: the same data prepared on another machine has the same."""
+    return hashlib.sha256(re.sub(rb'"mtime_ns": -?\d+, ', b"", path.read_bytes())).hexdigest()
+
+
 def _require_unique_ids(cases: Sequence[Case], path: Path) -> None:
     taken: set[str] = set()
     for case in cases:
@@ -139,7 +156,18 @@ def _case_to_json(case: Case, folder: Path) -> dict[str, Any]:
         "size_hw": list(case.size_hw),
         "foreground": case.foreground,
     }
-    return entry | ({"fields": case.fields} if case.fields else {})
+    entry |= {"fields": case.fields} if case.fields else {}
+    records = {"image_file": case.image_record, "mask_file": case.mask_record}
+    return entry | {key: _record_to_json(record) for key, record in records.items() if record is not None}
+
+
+def _record_to_json(record: FileRecord) -> dict[str, Any]:
+    time = {} if record.mtime_ns is None else {"mtime_ns": record.mtime_ns}
+    return {"size": record.size, **time, "sha256": record.sha256}
+
+
+def _record_from_json(item: "_FileEntry | None") -> FileRecord | None:
+    return None if item is None else FileRecord(item["size"], item["sha256"], item.get("mtime_ns"))
 
 
 def _case_from_json(item: "_CaseEntry", path: Path) -> Case:
@@ -157,6 +185,8 @@ def _case_from_json(item: "_CaseEntry", path: Path) -> Case:
         size_hw=(item["size_hw"][0], item["size_hw"][1]),
         foreground=item["foreground"],
         fields={name: str(value) for name, value in item.get("fields", {}).items()},
+        image_record=_record_from_json(item.get("image_file")),
+        mask_record=_record_from_json(item.get("mask_file")),
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from guidino_cli.data.file_records import require_unchanged_files
 from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest, require_cases
 from guidino_cli.data.readers import READERS, is_readable
 from guidino_cli.errors import ConfigError, DataError
@@ -126,6 +127,7 @@ def _from_manifest(source: Path, split: str) -> TruthSet:
     if split not in {"train", "val", "test", "all"}:
         raise ConfigError(f"--split {split}: expected train, val, test or all")
     cases = manifest.cases if split == "all" else manifest.select(split)
+    require_unchanged_files(cases, source, images=False)
     truths = [_make_truth(case, case.mask) for case in require_cases(cases, split, source) if case.mask is not None]
     if not truths:
         raise DataError(f"{source}: no case of the {split} split has a mask")

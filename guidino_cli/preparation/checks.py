@@ -10,14 +10,15 @@ import numpy as np
 from PIL import Image
 
 from guidino_cli.data.deep import is_deep
+from guidino_cli.data.file_records import record_file
 from guidino_cli.data.images import drop_alpha, is_image, open_image, read_deep_values, read_orientation, turn
 from guidino_cli.data.masks.values import Histogram, read_with_histogram
-from guidino_cli.files import describe_unsafe_name, file_sha256
+from guidino_cli.files import describe_unsafe_name
 from guidino_cli.preparation.duplicates import difference_hash, thumbnail
 from guidino_cli.preparation.matching import image_stem, mask_stem
 from guidino_cli.preparation.types import DiscoveredDataset, ImageMaskPair
 from guidino_cli.progress import join_first, pluralize
-from guidino_cli.types import width_by_height
+from guidino_cli.types import FileRecord, width_by_height
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class ImageProperties:
     Attributes:
         size_hw: Height and width after EXIF rotation.
         mode: Pillow's name of the pixel type ("RGB", "L", "I;16"), or "RGB;16" for 16-bit colours.
-        sha256: Hash of the file.
+        record: Size, time and hash of the file.
         dhash: (4,) uint64 difference hash.
         small: (1024,) uint8 thumbnail.
         is_flat: Whether all pixels are equal.
@@ -36,7 +37,7 @@ class ImageProperties:
 
     size_hw: tuple[int, int]
     mode: str
-    sha256: str
+    record: FileRecord
     dhash: np.ndarray
     small: np.ndarray
     is_flat: bool
@@ -75,6 +76,7 @@ def inspect_image(path: Path) -> ImageProperties:
         DataError: It cannot be read in full.
     """
     values = read_deep_values(path)
+    record = record_file(path, with_time=True)
     if values is None:
         image = open_image(path)
         grey, mode = image.convert("L"), image.mode
@@ -85,7 +87,7 @@ def inspect_image(path: Path) -> ImageProperties:
     return ImageProperties(
         size_hw=(grey.height, grey.width),
         mode=mode,
-        sha256=file_sha256(path),
+        record=record,
         dhash=difference_hash(grey),
         small=thumbnail(grey),
         is_flat=low == high,

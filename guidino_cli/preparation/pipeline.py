@@ -202,7 +202,7 @@ def _convert_masks(item: InspectedPair, rule: MaskRule, folder: Path | None) -> 
 def _find_duplicates(good: Sequence[InspectedPair]) -> list[list[str]]:
     images = [item.images[0] for item in good]
     hashes, small = np.stack([image.dhash for image in images]), np.stack([image.small for image in images])
-    pairs = find_exact_duplicates([image.sha256 for image in images]) + find_near_duplicates(hashes, small)
+    pairs = find_exact_duplicates([image.record.sha256 for image in images]) + find_near_duplicates(hashes, small)
     return connected_components([item.pair.id for item in good], pairs)
 
 
@@ -251,6 +251,7 @@ def _make_case(
         # Significant digits, not decimals: one pixel of a large image is foreground, too.
         foreground=float(f"{pixels[1:].sum() / pixels.sum():.6g}"),
         fields=pair.fields | ({"stratum": pair.stratum} if pair.stratum else {}),
+        image_record=properties.record if len(pair.images) == 1 else None,
     )
 
 

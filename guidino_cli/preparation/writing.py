@@ -1,14 +1,17 @@
 """Write a prepared data set: images, manifest, report, contact sheet, nnU-Net raw folder."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from guidino_cli import __version__
+from guidino_cli.data.file_records import record_file
 from guidino_cli.data.images import read_image, read_label_map, write_label_map, write_png
 from guidino_cli.data.manifest import Manifest, save_manifest
 from guidino_cli.data.masks.rule import MaskRule
@@ -140,9 +143,8 @@ def write_dataset(
     """Write a prepared data set into a folder that already holds the masks."""
     own = [case for case in summary.cases if case.image.is_relative_to(folder)]
     map_in_threads(lambda case: _write_image(case, pairs[case.id]), own, "copying images")
-    manifest = Manifest(
-        config.name, list(summary.classes), list(summary.cases), _source_record(summary, dataset, rule, config)
-    )
+    cases = map_in_threads(_record_written_files, summary.cases, "recording files")
+    manifest = Manifest(config.name, list(summary.classes), cases, _source_record(summary, dataset, rule, config))
     save_manifest(manifest, folder)
     write_text(folder / "report.md", to_markdown(summary))
     write_contact_sheet(summary, folder)
@@ -150,10 +152,20 @@ def write_dataset(
         export_nnunet(manifest, folder / "nnUNet_raw" / config.export_name)
 
 
+def _record_written_files(case: Case) -> Case:
+    """The case with records of the mask, and of the image if it was put together from channels."""
+    assert case.mask is not None
+    image = case.image_record or record_file(case.image, with_time=False)
+    return replace(case, image_record=image, mask_record=record_file(case.mask, with_time=False))
+
+
 def _write_image(case: Case, pair: ImageMaskPair) -> None:
     """Copy an image unchanged, or merge its channel files into one RGB PNG."""
     if len(pair.images) == 1:
         write_atomically(case.image, lambda temporary: shutil.copyfile(pair.images[0], temporary))
+        # The record of the image holds its time.
+        found = pair.images[0].stat()
+        os.utime(case.image, ns=(found.st_atime_ns, found.st_mtime_ns))
         return
     channels = [read_image(path)[0][..., 0] for path in pair.images]
     channels += [np.zeros_like(channels[0])] * (3 - len(channels))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from guidino_cli.data.file_records import require_unchanged_files
 from guidino_cli.data.images import is_image, list_images, write_label_map, write_label_rows, write_png
 from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
 from guidino_cli.data.postprocess import PostprocessRule, postprocess_labels
@@ -78,11 +79,11 @@ def _folded(path: str) -> str:
 
 def _jobs_at(place: Path, split: str, *, recursive: bool) -> Iterator[PredictionJob]:
     if (place / MANIFEST_NAME).is_file() or place.name == MANIFEST_NAME:
-        cases = load_manifest(place).cases
-        chosen = [PredictionJob(case.id, str(case.image)) for case in cases if split in {"all", case.split}]
+        chosen = [case for case in load_manifest(place).cases if split in {"all", case.split}]
         if not chosen:
             raise DataError(f"{place}: no cases in split '{split}'; expected train, val, test or all")
-        yield from chosen
+        require_unchanged_files(chosen, place, masks=False)
+        yield from (PredictionJob(case.id, str(case.image)) for case in chosen)
     elif place.is_dir():
         found = False
         for path in list_images(place, recursive=recursive):

@@ -18,7 +18,7 @@ from guidino_cli.commands.run_sets.plan import (
 from guidino_cli.commands.runs import NO_PRESET
 from guidino_cli.commands.runs.result import read_result
 from guidino_cli.config import RunConfig, dump_config, load_config, load_preset, override, parse_config
-from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
+from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest, manifest_sha256
 from guidino_cli.engine.run_folders import require_new_run_folder
 from guidino_cli.engine.runs.facts import FACTS_FILE, read_run_facts
 from guidino_cli.errors import ConfigError, DataError
@@ -87,7 +87,8 @@ def _require_same_start(folder: Path, plan: RunSetPlan, value: int) -> None:
     if "--data" in plan.place:
         files["cases"] = Path(plan.place[plan.place.index("--data") + 1]) / MANIFEST_NAME
     for kind, file in files.items():
-        if file.is_file() and file_sha256(file) != known[kind]:
+        digest = manifest_sha256 if kind == "cases" else file_sha256
+        if file.is_file() and digest(file) != known[kind]:
             raise ConfigError(f"{folder}: was trained with other {kind} than {file}; choose another -o")
 
 
@@ -252,7 +253,7 @@ def _is_trained_on(run: Path, place: Sequence[str]) -> bool:
         return True
     manifest = Path(place[place.index("--data") + 1]) / MANIFEST_NAME
     recorded = read_run_facts(run)["data"]["sha256"]
-    return not manifest.is_file() or file_sha256(manifest) == recorded
+    return not manifest.is_file() or manifest_sha256(manifest) == recorded
 
 
 def _require_folds(plan: RunSetPlan, *, count: int | None) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 
 from guidino_cli import __version__
 from guidino_cli.config import LoraSettings, RunConfig, dump_config
-from guidino_cli.data.manifest import MANIFEST_NAME
+from guidino_cli.data.manifest import MANIFEST_NAME, manifest_sha256
 from guidino_cli.engine.checkpointing import StateFolder
 from guidino_cli.engine.run_folders import read_history, require_new_run_folder, write_history
 from guidino_cli.engine.runs.best import BestWeights
 from guidino_cli.engine.runs.facts import FACTS_FILE, FACTS_FORMAT, read_run_facts
 from guidino_cli.engine.runs.settings import read_run_config
 from guidino_cli.errors import WeightsError
-from guidino_cli.files import file_sha256, write_text
+from guidino_cli.files import write_text
 from guidino_cli.json_files import require_type
 from guidino_cli.models.backbones.spec import BackboneSpec, describe_backbone
 from guidino_cli.models.backbones.vit import InputNormalizer
@@ -42,7 +42,7 @@ def run_facts(model: Model, *, classes: list[str], data: Path) -> dict[str, Any]
     return {
         "guidino": __version__,
         "classes": classes,
-        "data": {"cases": str(manifest), "sha256": file_sha256(manifest)},
+        "data": {"cases": str(manifest), "sha256": manifest_sha256(manifest)},
         "backbone": None if backbone is None else {**backbone.identity, **backbone_statistics(backbone)},
         **({"blueprint": asdict(describe_backbone(model.backbone))} if whole and model.backbone is not None else {}),
         "parameters": [sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)],

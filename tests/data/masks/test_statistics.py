@@ -32,3 +32,8 @@ def test_a_pixel_that_thinning_drops_is_still_one_part() -> None:
     labels = np.zeros((1100, 1100), dtype=np.uint8)
     labels[1, 1] = 1
     assert region_statistics(labels, 2)[1] == RegionStatistics(1, 1 / 1100**2, 0.0, 1)
+
+
+def test_many_classes_are_counted_as_few_are() -> None:
+    labels = np.random.default_rng(0).integers(0, 6, (30, 40))
+    assert region_statistics(labels, 40)[:6] == region_statistics(labels, 6)
