@@ -29,9 +29,15 @@ _MANY = 12
 
 
 class UserError(Exception):
-    """An error that the user can fix; its message is one line: what was given, what was expected, what to do."""
+    """An error that the user can fix; its message is one line: what was given, what was expected, what to do.
+
+    Attributes:
+        exit_code: Of the process.
+        option: Option that lets the same command succeed, "" if there is none; `main` prints the command with it.
+    """
 
     exit_code = 1
+    option = ""
 
 
 class ConfigError(UserError):

@@ -1,6 +1,7 @@
 """The Typer application of all commands, and `main`, which turns errors into one line and an exit code."""
 
 import os
+import shlex
 import sys
 from contextlib import suppress
 from typing import Annotated
@@ -11,7 +12,7 @@ from guidino_cli import __version__
 from guidino_cli.cli import data, prediction, pretraining, scoring, tools, training
 from guidino_cli.cli.usage import SettingsCommand, UsageError, describe_usage_error, is_help
 from guidino_cli.cli.workers import exit_immediately, is_worker_process
-from guidino_cli.errors import EXIT_CODES, ConfigError, as_user_error, to_one_line
+from guidino_cli.errors import EXIT_CODES, ConfigError, UserError, as_user_error, to_one_line
 from guidino_cli.processes import die_with_parent
 
 _HELP = """Segment medical images, guided by a frozen vision foundation model.
@@ -63,11 +64,18 @@ def main() -> None:
         known = as_user_error(error)
         code = 1 if known is None else known.exit_code
         bug = f"{type(error).__name__}: {error} (a bug: please report it with the output of GUIDINO_DEBUG=1)"
-        print(f"guidino: {to_one_line(str(bug if known is None else known))}", file=sys.stderr)
+        print(f"guidino: {to_one_line(bug if known is None else _with_command(known))}", file=sys.stderr)
         if is_worker_process():
             exit_immediately(code)
         _discard_output()
         sys.exit(code)
+
+
+def _with_command(error: UserError) -> str:
+    """The message of an error, and the command to type instead if one more option is all that it takes."""
+    if not error.option:
+        return str(error)
+    return f"{error}; type: {shlex.join(['guidino', *sys.argv[1:], *shlex.split(error.option)])}"
 
 
 def _run() -> None:

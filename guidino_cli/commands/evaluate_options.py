@@ -112,7 +112,7 @@ def _parse_mask_values(options: ScoringOptions) -> tuple[ReadOptions, ReadOption
     pred_classes = None if options.pred_classes is None else parse_classes(options.pred_classes)
     if pred_classes is not None and pred_classes.codes is None:
         raise ConfigError(f"--pred-classes {options.pred_classes}: expected values such as '0=background,255=polyp'")
-    if pred_classes is not None and (classes is None or pred_classes.names != classes.names):
+    if pred_classes is not None and classes is not None and pred_classes.names != classes.names:
         raise ConfigError("--pred-classes: expected the names of --classes in the same order")
     truth = ReadOptions(
         class_count=None if classes is None else len(classes.names),

@@ -1,10 +1,11 @@
 """Score all cases of a folder and summarize the scores."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from guidino_cli.data.masks.rule import MaskRule, class_names
+from guidino_cli.data.masks.rule import MaskRule, class_names, parse_classes
 from guidino_cli.data.volumes import is_volume
 from guidino_cli.errors import ConfigError, DataError, unknown_name
 from guidino_cli.evaluation.cases import Pairing, TruthSet
@@ -153,7 +154,7 @@ def _make_readers(
                 truth = label_reader(true_values, labels, config.truth)
             else:
                 truth = decide_reader(true_values, config.truth)
-        with _naming_side("the predictions"):
+        with _naming_side("the predictions", class_names(truth.rule)):
             if labels:
                 predictions = label_reader(predicted_values, labels, config.predictions)
             else:
@@ -167,8 +168,10 @@ def _make_readers(
         else:
             truth = make_reader(truth_paths, config.truth, read_all=read_all)
     names = names or class_names(truth.rule)
+    if config.options.pred_classes is not None and parse_classes(config.options.pred_classes).names != tuple(names):
+        raise ConfigError(f"--pred-classes: expected the names of the truth in the same order, {','.join(names)}")
     options = replace(config.predictions, class_count=None if config.predictions.codes else len(names))
-    with _naming_side("the predictions"):
+    with _naming_side("the predictions", names):
         predictions = make_reader(predicted_paths, options, read_all=read_all)
     return truth, names, _naming_prediction_options(predictions)
 
@@ -215,17 +218,30 @@ def _parse_region(region: str, parts: str, known: Mapping[str, int]) -> tuple[in
 
 
 @contextmanager
-def _naming_side(side: str) -> Iterator[None]:
-    """Name the side in errors of its masks."""
+def _naming_side(side: str, names: Sequence[str] = ()) -> Iterator[None]:
+    """Name the side in errors of its masks; `names` are those of the classes that predictions must have."""
     try:
         yield
     except DataError as error:
-        text = str(error)
+        text, option = str(error), error.option
         if side == "the predictions":
-            text = _name_prediction_options(text)
-            if "--pred-classes" in text:
-                text += "; --pred-classes needs --classes with the same names for the truth"
-        raise DataError(f"{side}: {text}") from error
+            text = _name_known_classes(_name_prediction_options(text), names)
+            option = option.replace("--threshold", "--pred-threshold")
+        named = DataError(f"{side}: {text}")
+        named.option = option
+        raise named from error
+
+
+def _name_known_classes(text: str, names: Sequence[str]) -> str:
+    """Replace the names of a proposed table of values, class_1 and so on, by those of the classes, if as many."""
+    found = re.search(r"--pred-classes '([^']*=[^']*)'", text)
+    if found is None:
+        return text
+    values = [entry.partition("=")[0] for entry in found[1].split(",")]
+    if len(values) != len(names):
+        return text
+    table = ",".join(f"{value}={name}" for value, name in zip(values, names, strict=True))
+    return text.replace(found[1], table)
 
 
 def _name_prediction_options(text: str) -> str:

@@ -1,6 +1,7 @@
 """`guidino evaluate` on all file formats and on damaged files."""
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -208,3 +209,85 @@ def test_a_file_of_another_kind_fails_and_is_named(tmp_path: Path, run: Run, row
         found = rows(tmp_path / "report")
         assert [found[name]["status"] for name in "ab"] == ["ok", "failed"]
         assert f"b{ending}" in found["b"]["note"]
+
+
+def soft(mask: np.ndarray) -> np.ndarray:
+    """A mask of 0 and 255 with a rim of grey pixels around it, as resized or compressed masks have."""
+    rim = np.zeros(mask.shape, dtype=np.uint8)
+    rows, columns = np.nonzero(mask)
+    top, bottom, left, right = rows.min() - 1, rows.max() + 2, columns.min() - 1, columns.max() + 2
+    rim[top:bottom, left:right] = np.linspace(5, 120, (bottom - top) * (right - left)).reshape(bottom - top, -1)
+    return np.where(mask > 0, 255, rim).astype(np.uint8)
+
+
+@pytest.mark.parametrize("sides", [("truth",), ("masks",), ("truth", "masks")])
+def test_the_command_that_a_refusal_of_soft_edges_prints_works(
+    tmp_path: Path, run: Run, rows: Rows, capsys: pytest.CaptureFixture[str], sides: tuple[str, ...]
+) -> None:
+    """Grey rims are cut at 127 on the side that has them; --binary would count them as foreground."""
+    for side in ("truth", "my masks"):
+        (tmp_path / side).mkdir()
+        values = soft(MASK) if side.split()[-1] in sides else (MASK > 0).astype(np.uint8) * 255
+        Image.fromarray(values).save(tmp_path / side / "a.png")
+    command = ["guidino", "evaluate", str(tmp_path / "my masks"), str(tmp_path / "truth"), "-o", str(tmp_path / "r")]
+    for _ in sides:
+        assert run(*command[1:]) == 3
+        message = capsys.readouterr().err
+        assert "--binary would count their rims, too" in message
+        command = shlex.split(message.split("; type: ")[1])
+        assert command[0] == "guidino"
+    assert run(*command[1:]) == 0
+    assert float(rows(tmp_path / "r")["a"]["dice"]) == 1.0
+
+
+COLOURS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("named", "names"), [((), "class_1,class_2"), (("--classes", "background,disc,cup"), "disc,cup")]
+)
+def test_the_table_that_a_refusal_of_coloured_predictions_proposes_works(
+    tmp_path: Path, run: Run, rows: Rows, capsys: pytest.CaptureFixture[str], named: tuple[str, ...], names: str
+) -> None:
+    """Red is more frequent than green, as class 1 is than class 2; the names are those of the truth."""
+    truth = np.where(OTHER & (MASK == 0), 2, MASK).astype(np.uint8)
+    for side, values in (("truth", truth), ("masks", COLOURS[truth])):
+        (tmp_path / side).mkdir()
+        Image.fromarray(values).save(tmp_path / side / "a.png")
+    arguments = ("evaluate", tmp_path / "masks", tmp_path / "truth", "-o", tmp_path / "r", *named)
+    assert run(*arguments) == 3
+    first, second = names.split(",")
+    table = f"#000000=background,#ff0000={first},#00ff00={second}"
+    assert f"--pred-classes '{table}'" in capsys.readouterr().err
+    assert run(*arguments, "--pred-classes", table) == 0
+    report = json.loads((tmp_path / "r" / "report.json").read_text(encoding="utf-8"))
+    assert {row["target"]: row["mean"] for row in report["summary"] if row["metric"] == "dice"} == {
+        first: 1.0,
+        second: 1.0,
+        "mean of classes": 1.0,
+    }
+    assert run(*arguments, "--overwrite", "--pred-classes", "#000000=background,#ff0000=x,#00ff00=y") == 2
+
+
+@pytest.mark.parametrize(
+    ("truth", "predictions"),
+    [(MASK * 0.7, MASK), (MASK, MASK * 0.7), (MASK * 0.7, MASK * 0.7)],
+    ids=["truth", "predictions", "both"],
+)
+def test_the_commands_that_a_refusal_of_probabilities_prints_work(
+    tmp_path: Path,
+    run: Run,
+    rows: Rows,
+    capsys: pytest.CaptureFixture[str],
+    truth: np.ndarray,
+    predictions: np.ndarray,
+) -> None:
+    for side, values in (("truth", truth), ("masks", predictions)):
+        (tmp_path / side).mkdir()
+        np.save(tmp_path / side / "a.npy", values)
+    command = ["guidino", "evaluate", str(tmp_path / "masks"), str(tmp_path / "truth"), "-o", str(tmp_path / "r")]
+    while run(*command[1:]) == 3:
+        following = shlex.split(capsys.readouterr().err.split("; type: ")[1])
+        assert len(following) > len(command)
+        command = following
+    assert float(rows(tmp_path / "r")["a"]["dice"]) == 1.0

@@ -17,11 +17,48 @@ _JPEG_SPREAD = 16
 """Distance by which JPEG moves many of a mask's values."""
 
 
-def ambiguity_error(items: Sequence[Histogram], problem: str, hint: str) -> DataError:
-    """Error for values with several readings; lists up to ten files with their values."""
+def ambiguity_error(items: Sequence[Histogram], problem: str, hint: str, *, option: str = "") -> DataError:
+    """Error for values with several readings; lists up to ten files with their values.
+
+    Args:
+        items: The files.
+        problem: What they are.
+        hint: What helps.
+        option: Option that reads them as they were most likely meant, see `UserError`.
+    """
     lines = [f"{item.name} ({item.distinct} values: {_format_values(item)})" for item in items[:_MAX_LISTED]]
     more = f", and {len(items) - _MAX_LISTED} more" if len(items) > _MAX_LISTED else ""
-    return DataError(f"{problem} cannot be read unambiguously; {hint}. Files: {', '.join(lines)}{more}")
+    error = DataError(f"{problem} cannot be read unambiguously; {hint}. Files: {', '.join(lines)}{more}")
+    error.option = option
+    return error
+
+
+_SOFT_VALUES = 8
+"""Different values between the clusters below which they are more likely classes than soft edges."""
+
+
+def _has_soft_edges(grey: Sequence[Histogram]) -> bool:
+    """Whether masks are binary but for smoothed or compressed edges.
+
+    More than half of their foreground is then near 255, and the rest has more different values than classes would.
+    """
+    between = {value for item in grey for value in item.values if LOW_CLUSTER_MAX < value < HIGH_CLUSTER_MIN}
+    if len(between) < _SOFT_VALUES:
+        return False
+    bright = total = 0
+    for item in grey:
+        pixels = [(value, count) for value, count in zip(item.values, item.counts, strict=True) if value]
+        total += sum(count for _, count in pixels)
+        bright += sum(count for value, count in pixels if HIGH_CLUSTER_MIN <= value <= 255)
+    return 2 * bright > total
+
+
+def _several_readings_error(odd: Sequence[Histogram], grey: Sequence[Histogram], problem: str, hint: str) -> DataError:
+    """Error for more values than classes: soft edges are cut in the middle, anything else the user must know."""
+    if not _has_soft_edges(grey):
+        return ambiguity_error(odd, problem, hint)
+    cut = "edges are soft or compressed: --threshold 127 cuts them in the middle; --binary would count their rims, too"
+    return ambiguity_error(odd, problem, cut, option="--threshold 127")
 
 
 def disagreeing_values_error(grey: Sequence[Histogram]) -> DataError:
@@ -33,7 +70,7 @@ def disagreeing_values_error(grey: Sequence[Histogram]) -> DataError:
     common = max(kinds, key=lambda value: len(kinds[value]))
     odd = [item for value, items in kinds.items() if value != common for item in items]
     problem = f"masks disagree: {len(kinds[common])} hold 0 and {common}, {len(odd)} another value; the folder"
-    return ambiguity_error(odd, problem, "--binary makes every value but 0 foreground")
+    return ambiguity_error(odd, problem, "--binary makes every value but 0 foreground", option="--binary")
 
 
 def not_masks_error(colours: Sequence[Histogram], count: int) -> DataError:
@@ -156,7 +193,8 @@ def _decide_values(
 def _decide_grey(histograms: Sequence[Histogram], class_count: int | None) -> MaskRule:
     floats = [item for item in histograms if item.kind == "float"]
     if floats:
-        raise ambiguity_error(floats, "masks with fractional values", "--threshold 0.5 makes probabilities a mask")
+        hint = "--threshold 0.5 makes probabilities a mask"
+        raise ambiguity_error(floats, "masks with fractional values", hint, option="--threshold 0.5")
     grey = [item for item in histograms if item.kind == "grey"]
     present = sorted({int(value) for item in grey for value in item.values})
     if any(value < 0 for value in present):
@@ -228,11 +266,15 @@ def _decide_indices(
             "two classes are named (by --classes or by the layout), "
             f"but masks with values {format_values([0, *foreground])}"
         )
-        raise ambiguity_error(several, problem, f"{suggest_grey_classes(foreground)}{_OPTIONS_HINT}")
+        hint = f"{suggest_grey_classes(foreground)}{_OPTIONS_HINT}"
+        raise _several_readings_error(several, grey, problem, hint)
     lossy = [item for item in grey if item.is_lossy and any(item.values)]
     if lossy:
         raise ambiguity_error(
-            lossy, "lossy masks that are neither near 0 nor near 255", "--threshold 127, or lossless files"
+            lossy,
+            "lossy masks that are neither near 0 nor near 255",
+            "--threshold 127, or lossless files",
+            option="--threshold 127",
         )
     if foreground[-1] < MAX_CLASSES:
         return _index_rule(grey, foreground[-1] + 1, of_how_many)
@@ -241,11 +283,11 @@ def _decide_indices(
     if max(item.distinct for item in grey) > MAX_CLASSES or len(foreground) > MAX_CLASSES:
         odd = [item for item in grey if item.distinct > MAX_CLASSES or item.middle_share > 0] or list(grey)
         odd.sort(key=lambda item: -item.distinct)
-        raise ambiguity_error(odd, "masks with many values (instance maps? grey images?)", _OPTIONS_HINT)
+        problem = "masks with many values" + ("" if _has_soft_edges(grey) else " (instance maps? grey images?)")
+        raise _several_readings_error(odd, grey, problem, _OPTIONS_HINT)
     odd = [item for item in grey if any(value >= MAX_CLASSES for value in item.values)]
-    raise ambiguity_error(
-        odd, "masks with values that are no class indices", f"{suggest_grey_classes(foreground)}{_OPTIONS_HINT}"
-    )
+    hint = f"{suggest_grey_classes(foreground)}{_OPTIONS_HINT}"
+    raise ambiguity_error(odd, "masks with values that are no class indices", hint)
 
 
 def _refuse_outliers(grey: Sequence[Histogram], foreground: list[int]) -> None:
@@ -261,7 +303,7 @@ def _refuse_outliers(grey: Sequence[Histogram], foreground: list[int]) -> None:
             f"{len(odd)} of {len(grey)} masks, which hold values between {LOW_CLUSTER_MAX} and "
             f"{HIGH_CLUSTER_MIN} where the others do not,"
         )
-        raise ambiguity_error(odd, problem, f"{suggest_grey_classes(foreground)}{_OPTIONS_HINT}")
+        raise _several_readings_error(odd, grey, problem, f"{suggest_grey_classes(foreground)}{_OPTIONS_HINT}")
 
 
 def _decide_named_indices(grey: Sequence[Histogram], class_count: int, of_how_many: str) -> MaskRule:

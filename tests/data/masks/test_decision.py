@@ -336,3 +336,8 @@ def test_an_empty_grey_mask_fits_masks_of_one_colour() -> None:
     empty = compute_histogram(np.array([[0, 0]]), name="b")
     rule = decide_mask_rule([compute_histogram(red, name="a"), empty])
     assert (rule.kind, rule.why) == ("nonzero", "2 masks hold only black and #ff0000")
+
+
+def test_grey_levels_of_two_classes_are_not_taken_for_soft_edges() -> None:
+    with pytest.raises(DataError, match="names them, --binary"):
+        _rule([0, 128, 255, 255, 255])
