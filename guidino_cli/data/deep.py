@@ -13,6 +13,8 @@ from guidino_cli.errors import DataError
 
 _PHOTOMETRIC = 262
 """TIFF tag; 0 means that 0 is white."""
+_BITS, _SAMPLE_FORMAT = 258, 339
+"""TIFF tags, one value per channel; format 2 is signed."""
 _TAIL, _HOT = 0.01, 0.001
 """The mean of this share of the pixels at either end becomes black or white, without the outermost, such as hot pixels.
 """
@@ -30,6 +32,23 @@ def deep_mode(file: Image.Image) -> str:
         return file.mode
     # Pillow expands grey and alpha to RGBA.
     return "LA;16" if raw_mode.startswith("LA") else f"{file.mode};16"
+
+
+def require_faithful(file: Image.Image, path: Path) -> None:
+    """Refuse a TIFF whose values Pillow would change in silence.
+
+    Raises:
+        DataError: Signed numbers of 8 bits, read as unsigned; or more than 8 bits in planes, of which only 8 are read.
+    """
+    tags = getattr(file, "tag_v2", {})
+    bits = max(tags.get(_BITS, (1,)))
+    if bits == 8 and 2 in tags.get(_SAMPLE_FORMAT, ()):
+        raise DataError(f"{path}: has signed pixels of 8 bits (-128 to 127), expected unsigned; save it as 16 bits")
+    if bits > 8 and not is_deep(deep_mode(file)):
+        raise DataError(
+            f"{path}: has {bits}-bit {file.mode} pixels in a layout of which only 8 bits can be read; save it with "
+            "interleaved channels (planar configuration 1)"
+        )
 
 
 def read_deep(file: Image.Image, path: Path) -> np.ndarray:
@@ -73,19 +92,30 @@ def rescale_to_uint8(values: np.ndarray, path: Path) -> np.ndarray:
     jumps.
 
     Raises:
-        DataError: No value is finite.
+        DataError: A value is NaN or infinite.
     """
-    finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        raise DataError(f"{path}: has no finite pixel value")
-    hot = int(_HOT * finite.size)
-    end = max(hot + 1, round(_TAIL * finite.size))
-    size = finite.size
-    ordered = np.partition(finite, sorted({max(hot - 1, 0), end - 1, size - end, min(size - hot, size - 1)}))
+    require_finite(values, path)
+    size = values.size
+    hot = int(_HOT * size)
+    end = max(hot + 1, round(_TAIL * size))
+    ordered = np.partition(values, sorted({max(hot - 1, 0), end - 1, size - end, min(size - hot, size - 1)}), axis=None)
     tails = ordered[hot:end], ordered[size - end : size - hot]
     low, high = (float(tail.mean(dtype=np.float64)) for tail in tails)
-    scaled = (np.nan_to_num(values) - low) / max(high - low, 1e-6)
+    scaled = (values - low) / max(high - low, 1e-6)
     return (scaled.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def require_finite(values: np.ndarray, path: Path) -> None:
+    """Refuse an image with unknown pixels: any value put in their place would be a guess.
+
+    Raises:
+        DataError: A value is NaN or infinite.
+    """
+    unknown = values.size - np.count_nonzero(np.isfinite(values))
+    if unknown:
+        raise DataError(
+            f"{path}: {unknown:,} of {values.size:,} pixel values are NaN or infinite; replace them, or crop the image"
+        )
 
 
 def _raw_mode(file: Image.Image) -> str:

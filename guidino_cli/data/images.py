@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from guidino_cli.data.deep import deep_mode, is_deep, read_deep, rescale_to_uint8
+from guidino_cli.data.deep import deep_mode, is_deep, read_deep, require_faithful, rescale_to_uint8
 from guidino_cli.data.limits import require_pixels
 from guidino_cli.errors import DataError, UserError
 from guidino_cli.files import describe_damage, write_atomically
@@ -55,6 +55,7 @@ def open_header(path: Path) -> Iterator[Image.Image]:
     """
     with _pillow_errors(path), Image.open(path, formats=_FORMATS) as file:
         require_pixels(path, (file.height, file.width), advice=_LARGE_IMAGES)
+        require_faithful(file, path)
         yield file
 
 

@@ -176,15 +176,19 @@ def _memmap_tiff(path: Path) -> np.ndarray | None:
         return None
 
 
+_PLAIN_LAYOUTS = {("YX", "MINISBLACK", 1), ("YXS", "RGB", 3), ("YXS", "RGB", 4)}
+_ASSOCIATED_ALPHA = 1
+
+
 def _is_plain(page: Any) -> bool:
-    """8-bit grey (0 is black) or RGB in the usual order, neither rotated nor planar."""
+    """8-bit grey (0 is black) or RGB in the usual order, neither rotated nor planar, without premultiplied alpha."""
     rotated = "Orientation" in page.tags and page.tags["Orientation"].value != 1
     return (
         page.dtype == np.uint8
         and math.prod(page.shape) > 0
         and not rotated
-        and page.axes in {"YX", "YXS"}
-        and page.photometric.name in {"MINISBLACK", "RGB"}
+        and (page.axes, page.photometric.name, page.samplesperpixel) in _PLAIN_LAYOUTS
+        and _ASSOCIATED_ALPHA not in page.extrasamples
     )
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from guidino_cli.data.deep import is_deep
+from guidino_cli.data.deep import is_deep, require_finite
 from guidino_cli.data.file_records import record_file
 from guidino_cli.data.images import drop_alpha, is_image, open_image, read_deep_values, read_orientation, turn
 from guidino_cli.data.masks.values import Histogram, read_with_histogram
@@ -81,6 +81,7 @@ def inspect_image(path: Path) -> ImageProperties:
         image = open_image(path)
         grey, mode = image.convert("L"), image.mode
     else:
+        require_finite(values, path)
         grey = _stretch_to_grey(values)
         mode = "I;16" if values.ndim == 2 else {2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}[values.shape[2]]
     low, high = grey.getextrema()
@@ -120,7 +121,7 @@ def _pack_mask(values: np.ndarray, counts: Histogram, orientation: int) -> Packe
 
 def _stretch_to_grey(values: np.ndarray) -> Image.Image:
     """An 8-bit grey copy of an image of more than 8 bits, stretched between its extremes."""
-    values = np.nan_to_num(drop_alpha(values).astype(np.float32))
+    values = drop_alpha(values).astype(np.float32)
     values = values if values.ndim == 2 else values.mean(axis=2)
     low, high = float(values.min()), float(values.max())
     return Image.fromarray(((values - low) / max(high - low, 1e-6) * 255).astype(np.uint8))

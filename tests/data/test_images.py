@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+import tifffile
+from PIL import Image, ImageCms
 
 from guidino_cli.data.images import (
     find_images,
@@ -16,6 +17,7 @@ from guidino_cli.data.images import (
     write_label_map,
     write_label_rows,
 )
+from guidino_cli.data.readers import open_regions
 from guidino_cli.errors import DataError
 
 
@@ -81,16 +83,12 @@ def test_a_constant_sixteen_bit_image_is_black_and_not_an_error(tmp_path: Path) 
     assert read_image(_saved(tmp_path, Image.fromarray(np.full((4, 4), 900, dtype=np.uint16))))[0].max() == 0
 
 
-def test_floating_point_images_may_hold_nan(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_image_with_a_pixel_that_is_no_number_is_refused(value: float, tmp_path: Path) -> None:
     values = np.linspace(0, 1, 100, dtype=np.float32).reshape(10, 10)
-    values[0, 0] = np.nan
-    read, _ = read_image(_saved(tmp_path, Image.fromarray(values), "a.tif"))
-    assert read[-1, -1, 0] == 255
-
-
-def test_an_image_of_nothing_but_nan_is_refused(tmp_path: Path) -> None:
-    path = _saved(tmp_path, Image.fromarray(np.full((4, 4), np.nan, dtype=np.float32)), "a.tif")
-    with pytest.raises(DataError, match=r"a\.tif: has no finite pixel value"):
+    values[0, 0] = value
+    path = _saved(tmp_path, Image.fromarray(values), "a.tif")
+    with pytest.raises(DataError, match=r"a\.tif: 1 of 100 pixel values are NaN or infinite"):
         read_image(path)
 
 
@@ -198,3 +196,54 @@ def test_turning_an_array_equals_what_pillow_does_by_the_tag(tmp_path: Path, ori
     exif[0x0112] = orientation
     path = _saved(tmp_path, Image.fromarray(values), exif=exif)
     assert turn(values, orientation).tolist() == read_labels(path)[0].tolist()
+
+
+_RAMP = np.arange(100, dtype=np.uint8).reshape(10, 10)
+_COLOURS = np.stack([_RAMP, 2 * _RAMP, 255 - _RAMP], axis=2)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "options", "message"),
+    [
+        (_RAMP.astype(np.int8), {"photometric": "minisblack"}, "signed pixels of 8 bits"),
+        (
+            np.moveaxis(_COLOURS * np.uint16(257), 2, 0),
+            {"photometric": "rgb", "planarconfig": "separate"},
+            "16-bit RGB",
+        ),
+        (np.stack([_RAMP] * 5, axis=2), {"photometric": "minisblack", "planarconfig": "contig"}, "cannot be read"),
+        (_RAMP.astype(np.float64), {"photometric": "minisblack"}, "cannot be read"),
+    ],
+)
+def test_a_tiff_that_would_be_read_wrongly_is_refused(
+    pixels: np.ndarray, options: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", pixels, **options)  # type: ignore[arg-type]
+    for read in (read_image, open_regions):
+        with pytest.raises(DataError, match=rf"a\.tif: .*{message}"):
+            read(tmp_path / "a.tif")
+
+
+def test_premultiplied_colours_are_divided_by_alpha_in_regions_too(tmp_path: Path) -> None:
+    pixels = np.dstack([_COLOURS // 2, np.full((10, 10), 127, np.uint8)])
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=["assocalpha"])
+    whole, _ = read_image(tmp_path / "a.tif")
+    # Halves are rounded down: 255 / 127 times at most a half, and the rounding of the division.
+    assert np.abs(whole.astype(int) - _COLOURS).max() <= 2
+    assert np.array_equal(open_regions(tmp_path / "a.tif").read_all(), whole)
+
+
+@pytest.mark.parametrize("name", ["cmyk.jpg", "cmyk.tif", "lab.tif", "ycbcr.tif"])
+def test_other_colour_spaces_are_converted(name: str, tmp_path: Path) -> None:
+    # Three colours away from the limits of each space: (red, green, blue).
+    colours = np.array([[200, 80, 80], [80, 180, 90], [90, 100, 190]], dtype=np.uint8)
+    image = Image.fromarray(np.repeat(np.repeat(colours[None], 16, axis=0), 16, axis=1).copy())
+    kind = name.split(".")[0]
+    if kind == "lab":
+        profiles = [ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")]
+        image = ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, "RGB", "LAB"))
+    else:
+        image = image.convert({"cmyk": "CMYK", "ycbcr": "YCbCr"}[kind])
+    image.save(tmp_path / name)
+    read, _ = read_image(tmp_path / name)
+    assert np.abs(read[8, 8::16].astype(int) - colours).max() <= 6
