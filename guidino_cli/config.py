@@ -133,6 +133,8 @@ class DataSettings:
         augment: Augmentation of the training images.
         foreground_crops: Share of the random crops that are centred on a foreground pixel.
         cache_gb: Main memory for decoded images, in 10^9 bytes per process or worker.
+        ignore_label: Value in the prepared masks whose pixels count neither in losses nor in validation; by default the
+            one that the data was prepared with (`prepare --ignore-label`), if any.
     """
 
     root: str | None = None
@@ -141,6 +143,7 @@ class DataSettings:
     fold: int | None = None
     augment: Literal["none", "light", "nnunet", "guidino"] = "nnunet"
     foreground_crops: NonNegativeFloat = 0.33
+    ignore_label: NonNegativeInt | None = None
     cache_gb: NonNegativeFloat = 2.0
 
 

@@ -45,6 +45,7 @@ class Case:
         fields: Further columns of the source table (scanner, site, kind of lesion), for groups and strata of a report.
         image_record: The image file as it was; None in folders that older versions prepared.
         mask_record: The mask file likewise; None without a mask, too.
+        ignore_label: Value in the mask of pixels that do not count; None if all count.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Case:
     fields: dict[str, str] = field(default_factory=dict)
     image_record: FileRecord | None = None
     mask_record: FileRecord | None = None
+    ignore_label: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -270,3 +270,65 @@ def test_confident_logits_have_finite_gradients() -> None:
     assert torch.isfinite(loss)
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
+
+
+# --- Pixels that do not count
+
+
+def _left_half_counts() -> tuple[Tensor, Tensor, Tensor]:
+    """Logits and mask of three classes, 40 x 48, and booleans of the left half; no class ends beside the middle."""
+    torch.manual_seed(0)
+    mask = torch.zeros(2, 40, 48).long()
+    mask[0, 5:20, 3:15], mask[1, 10:30, 4:20], mask[1, 12:20, 30:40] = 1, 2, 1
+    valid = torch.zeros(2, 40, 48, dtype=torch.bool)
+    valid[..., :24] = True
+    return torch.randn(2, 3, 40, 48), mask, valid
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        dice_loss,
+        cross_entropy,
+        lambda *given, **valid: cross_entropy(*given, weight=torch.tensor([1.0, 2.0, 3.0]), **valid),
+        boundary_hinge,
+        structure_loss,
+    ],
+    ids=["dice", "cross_entropy", "weighted cross_entropy", "boundary", "structure"],
+)
+def test_pixels_that_do_not_count_might_as_well_be_cut_off(term) -> None:
+    logits, mask, valid = _left_half_counts()
+    expected = term(logits[..., :24], mask[..., :24])
+    torch.testing.assert_close(term(logits, mask, valid=valid), expected)
+    torch.testing.assert_close(term(logits, mask, valid=torch.ones_like(valid)), term(logits, mask))
+
+
+@pytest.mark.parametrize(
+    "term", [dice_loss, cross_entropy, boundary_hinge, structure_loss, structure_loss_with_plain_cross_entropy]
+)
+def test_nothing_is_learned_from_pixels_that_do_not_count(term) -> None:
+    logits, mask, valid = _left_half_counts()
+    logits.requires_grad_()
+    loss = term(logits, mask, valid=valid)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert not gradient[..., 24:].any()
+    assert gradient[..., :24].any()
+    other = torch.cat([logits[..., :24], torch.randn_like(logits[..., 24:])], dim=-1)
+    assert term(other, mask, valid=valid).item() == loss.item()
+
+
+@pytest.mark.parametrize(
+    "term", [dice_loss, cross_entropy, boundary_hinge, structure_loss, structure_loss_with_plain_cross_entropy]
+)
+def test_an_image_of_which_nothing_counts_costs_nothing(term) -> None:
+    logits, mask, valid = _left_half_counts()
+    assert term(logits, mask, valid=torch.zeros_like(valid)).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("term", [guide_cross_entropy, guide_mean_squared_error])
+def test_a_cell_of_the_guide_counts_by_its_share(term) -> None:
+    guide, target = torch.tensor([[[[0.5, 0.9]]]]), torch.tensor([[[[1.0, 0.0]]]])
+    single = [term(guide[..., i : i + 1], target[..., i : i + 1]).item() for i in range(2)]
+    weighted = term(guide, target, valid=torch.tensor([[[[1.0, 0.25]]]])).item()
+    assert weighted == pytest.approx((single[0] + 0.25 * single[1]) / 1.25)
+    assert term(guide, target, valid=torch.zeros(1, 1, 1, 2)).item() == 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from guidino_cli.commands.audit_report import AuditReport, print_report, write_report
 from guidino_cli.data.file_records import require_unchanged_files
-from guidino_cli.data.images import read_pair
+from guidino_cli.data.images import IGNORED, read_pair
 from guidino_cli.data.manifest import Manifest, load_manifest, require_cases
 from guidino_cli.data.masks.statistics import region_statistics
 from guidino_cli.engine.devices import pick_device
@@ -127,6 +127,7 @@ def _measure(
     for case in track(cases, total=len(cases), description="audit"):
         try:
             pixels, labels = read_pair(case, num_classes=len(classes))
+            labels = np.where(labels == IGNORED, 0, labels)
         except DataError as error:
             result.failed.append(str(error))
             log_info(f"guidino: {error}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
 
-from guidino_cli.data.images import read_image, read_label_map
+from guidino_cli.data.images import read_image, read_truth
 from guidino_cli.data.manifest import Manifest
 from guidino_cli.files import write_atomically, write_text
 from guidino_cli.preparation.mask_audit import MaskStatistics
@@ -151,12 +151,9 @@ def _write_contact_sheet(report: AuditReport, folder: Path) -> None:
 
     def tile(rank: int, item: RankedMask) -> Tile:
         case = report.cases[item.case]
-        assert case.mask is not None
         value = "" if isnan(item.agreement) else f", agreement {item.agreement:.2f}"
         mark = item.suspicions[0].label if item.suspicions else ""
-        return Tile(
-            read_image(case.image)[0], read_label_map(case.mask), item.case, f"{rank}. {case.split}{value}", mark
-        )
+        return Tile(read_image(case.image)[0], read_truth(case)[0], item.case, f"{rank}. {case.split}{value}", mark)
 
     tiles = [tile(*item) for item in _ranked(report)[:_TILES]]
     heading = f"{report.manifest.name}: {len(tiles)} of {pluralize(len(report.ranking), 'mask')}, worst first"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from guidino_cli.config import preset_names
 from guidino_cli.data.manifest import MANIFEST_NAME
-from guidino_cli.data.masks.rule import parse_classes
+from guidino_cli.data.masks.rule import Classes, parse_classes
 from guidino_cli.errors import ConfigError, PartialError
 from guidino_cli.files import atomic_folder
 from guidino_cli.options.argv import option_values, to_argv
@@ -56,13 +56,30 @@ def _parse_options(source: Path, options: PrepareOptions) -> PreparationConfig:
     if options.binary and options.threshold is not None:
         raise ConfigError("--binary and --threshold contradict each other; give one")
     name = options.name or (source.stem if source.is_file() else source.resolve().name)
+    classes = parse_classes(options.classes) if options.classes else None
+    _check_ignore_label(options.ignore_label, classes)
     return PreparationConfig(
         options=options,
         name=name,
-        classes=parse_classes(options.classes) if options.classes else None,
+        classes=classes,
         ratios=parse_ratios(options.split) if options.split and options.split != "official" else None,
         export_name=nnunet_folder_name(name, options.export) if options.export else None,
     )
+
+
+def _check_ignore_label(value: int | None, classes: Classes | None) -> None:
+    """Refuse an ignore label that is a class."""
+    if value is None:
+        return
+    codes = classes.codes if classes else None
+    if codes is None and value == 0:
+        raise ConfigError(
+            "--ignore-label 0: 0 is the background; name the values, as in --classes '1=background,2=polyp'"
+        )
+    if codes is not None and value in codes and classes is not None:
+        raise ConfigError(f"--ignore-label {value}: is {classes.names[codes[value]]} by --classes; leave it out there")
+    if any(isinstance(code, tuple) for code in codes or ()):
+        raise ConfigError(f"--ignore-label {value}: is a grey value, but --classes names colours; name grey values")
 
 
 def _print_summary(

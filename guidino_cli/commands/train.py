@@ -23,7 +23,7 @@ from guidino_cli.commands.runs.messages import add_resume_hints, explain_determi
 from guidino_cli.commands.runs.result import RESULT_FILE, RunResult, read_result, write_result
 from guidino_cli.config import RunConfig, dump_config, load_preset, override
 from guidino_cli.data.file_records import require_unchanged_files
-from guidino_cli.data.manifest import MANIFEST_NAME, Manifest, count_empty, load_manifest, require_cases
+from guidino_cli.data.manifest import MANIFEST_NAME, Manifest, count_empty, ignore_label, load_manifest, require_cases
 from guidino_cli.distributed import enter_on_main_process, rank, run_on_all_ranks, run_on_main_process
 from guidino_cli.engine.devices import bf16_emulation_warning
 from guidino_cli.engine.environment import describe_environment, fingerprint_files
@@ -100,7 +100,9 @@ def build_and_train(
             _print_finished(folder, config, result)
         return
     config = with_data_root(config, _data_root(options.data, config))
-    manifest = load_manifest(Path(str(config.data.root)))
+    manifest = ignore_label(
+        load_manifest(Path(str(config.data.root))), config.data.ignore_label, source="data.ignore_label"
+    )
     labelled = run_on_all_ranks(lambda: _labelled_cases(manifest, config))
     # Only a warning when a run is resumed: replacing a damaged image is no reason to lose it.
     used, root = [*labelled[0], *labelled[1]], Path(str(config.data.root))

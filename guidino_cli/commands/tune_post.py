@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from guidino_cli.data.file_records import require_unchanged_files
-from guidino_cli.data.images import read_label_map
+from guidino_cli.data.images import read_truth
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.data.readers import open_regions, read
 from guidino_cli.data.regions import read_size
@@ -69,13 +69,15 @@ def _select_rules(loaded: LoadedEnsemble, cases: Sequence[Case]) -> dict[str, Se
     for case in track(cases, total=len(cases), description="tune-post"):
         if case.mask is None:
             continue
-        labels, truth = _labels(loaded, case.image), read_label_map(case.mask)
+        labels, (truth, ignored) = _labels(loaded, case.image), read_truth(case)
         if labels.shape != truth.shape:
             found, wanted = width_by_height(truth.shape), width_by_height(labels.shape)
             raise DataError(
                 f"{case.mask}: is {found} px (width x height), its image {case.image} is {wanted}; correct one, "
                 "prepare again"
             )
+        if ignored is not None:
+            labels = np.where(ignored, 0, labels)
         for index, selector in enumerate(selectors.values(), start=1):
             selector.add(labels == index, truth == index)
     return {name: selector.select() for name, selector in selectors.items()}

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from guidino_cli.data.images import read_pair
+from guidino_cli.data.images import IGNORED, read_pair
 from guidino_cli.data.preprocess import Resize, network_size, resize_image, resize_labels, to_tensor
 from guidino_cli.types import Case, Sample
 
@@ -73,6 +73,8 @@ def infinite_sample_indices(length: int, *, seed: int, start: int = 0) -> Iterat
 class SegmentationDataset(Dataset[Sample]):
     """Samples of (image_size, image_size) that depend only on the seed and the epoch, not on the worker.
 
+    Pixels with the ignore label of a case are `IGNORED` in the mask.
+
     Args:
         cases: Labelled cases.
         num_classes: K; a mask value of K or more is an error.
@@ -133,7 +135,8 @@ class SegmentationDataset(Dataset[Sample]):
         slack = [max(0, side - self.image_size) for side in labels.shape]
         if not any(slack):
             return 0, 0
-        foreground = np.flatnonzero(labels) if generator.random() < self.foreground_crops else np.empty(0)
+        wanted = generator.random() < self.foreground_crops
+        foreground = np.flatnonzero((labels > 0) & (labels != IGNORED)) if wanted else np.empty(0)
         if foreground.size == 0:
             return int(generator.integers(slack[0] + 1)), int(generator.integers(slack[1] + 1))
         centre = np.unravel_index(int(generator.choice(foreground)), labels.shape)

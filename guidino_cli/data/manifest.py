@@ -4,14 +4,14 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field, PositiveInt
 from typing_extensions import TypedDict
 
-from guidino_cli.errors import DataError
+from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import describe_unsafe_name, relative_posix, write_text
 from guidino_cli.json_files import read_json_object, require_type
 from guidino_cli.types import Case, FileRecord
@@ -30,12 +30,14 @@ class Manifest:
         classes: Class names; the index is the value in the masks, 0 is the background.
         cases: All cases, sorted by id.
         source: Provenance for readers: layout, mask rule, split rule, seed, findings.
+        ignore_label: Value in the masks of pixels that do not count; None if all count. The cases have it, too.
     """
 
     name: str
     classes: list[str]
     cases: list[Case]
     source: dict[str, Any] = field(default_factory=dict)
+    ignore_label: int | None = None
 
     def select(self, split: str, fold: int | None = None) -> list[Case]:
         """Cases of "train", "val" or "test".
@@ -86,11 +88,14 @@ class _ManifestEntry(TypedDict):
     classes: Annotated[list[str], Field(min_length=1)]
     source: dict[str, Any]
     cases: list[_CaseEntry]
+    ignore_label: NotRequired[Annotated[int, Field(ge=1, le=255)] | None]
 
 
 def save_manifest(manifest: Manifest, folder: Path) -> None:
     """Write `cases.json` into a folder; paths are stored relative to it, one case a line."""
     header = {"format": MANIFEST_FORMAT, "name": manifest.name, "classes": manifest.classes, "source": manifest.source}
+    if manifest.ignore_label is not None:
+        header["ignore_label"] = manifest.ignore_label
     lines = ",\n".join("    " + json.dumps(_case_to_json(case, folder), ensure_ascii=False) for case in manifest.cases)
     text = json.dumps(header, indent=2, ensure_ascii=False).removesuffix("\n}")
     write_text(folder / MANIFEST_NAME, f'{text},\n  "cases": [\n{lines}\n  ]\n}}\n')
@@ -117,7 +122,39 @@ def load_manifest(folder: Path) -> Manifest:
     checked = require_type(content, _ManifestEntry, source=path, hint=_AGAIN)
     cases = [_case_from_json(item, path) for item in checked["cases"]]
     _require_unique_ids(cases, path)
-    return Manifest(checked["name"], checked["classes"], cases, checked["source"])
+    manifest = Manifest(checked["name"], checked["classes"], cases, checked["source"])
+    ignored = checked.get("ignore_label")
+    return manifest if ignored is None else ignore_label(manifest, ignored, source=str(path))
+
+
+def ignore_label(manifest: Manifest, label: int | None, *, source: str) -> Manifest:
+    """The manifest with a value of its masks whose pixels do not count; None changes nothing.
+
+    Args:
+        manifest: A prepared data set.
+        label: Value in its masks, which are 8-bit.
+        source: Setting or file that names the value, for messages.
+
+    Raises:
+        ConfigError: The value is a class, is above 255, or contradicts the manifest.
+    """
+    if label is None:
+        return manifest
+    classes = manifest.classes
+    if label < len(classes):
+        raise ConfigError(
+            f"{source}: the ignore label is {label}, which is class {classes[label]}; give a value that is no class "
+            f"({len(classes)} to 255)"
+        )
+    if label > 255:
+        raise ConfigError(f"{source}: the ignore label is {label}, but prepared masks hold values up to 255")
+    if manifest.ignore_label not in (None, label):
+        raise ConfigError(
+            f"{source}: the ignore label is {label}, but the data was prepared with {manifest.ignore_label}; leave the "
+            "setting out"
+        )
+    cases = [replace(case, ignore_label=label) for case in manifest.cases]
+    return replace(manifest, cases=cases, ignore_label=label)
 
 
 def manifest_sha256(path: Path) -> str:

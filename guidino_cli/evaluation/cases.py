@@ -40,12 +40,14 @@ class TruthSet:
         classes: Class names from the manifest, index = value; None if the truth is a plain folder.
         origin: Where the masks come from, one phrase for reports.
         other_splits: Names of the masks of other splits of prepared data, in lower case too.
+        ignore_label: Value of pixels that do not count in masks of prepared data; None if all count.
     """
 
     truths: list[Truth]
     classes: list[str] | None
     origin: str
     other_splits: frozenset[str] = frozenset()
+    ignore_label: int | None = None
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,8 @@ def _make_readers(
         return truth, class_names(truth.rule), _naming_prediction_options(predictions)
     with _naming_side("the truth"):
         if truths.classes is not None:
-            truth = index_reader(len(truths.classes), ignore=config.truth.ignore)
+            requested = config.truth.ignore
+            truth = index_reader(len(truths.classes), ignore=truths.ignore_label if requested is None else requested)
         else:
             truth = make_reader(truth_paths, config.truth, read_all=read_all)
     names = names or class_names(truth.rule)

@@ -92,7 +92,7 @@ def _find(image: Path, by_image: dict[Path, Path], by_name: dict[str, list[Truth
 def _make_folder_reader(truths: TruthSet, needed: Sequence[Path], class_count: int | None) -> MaskReader:
     """One reader for the whole folder, so that a mask without some class changes nothing."""
     if truths.classes is not None:
-        return index_reader(len(truths.classes))
+        return index_reader(len(truths.classes), ignore=truths.ignore_label)
     paths, options = [truth.path for truth in truths.truths], ReadOptions(class_count=class_count)
     reader = make_reader(paths, options)
     if any(_has_unexpected_values(reader, path) for path in needed):

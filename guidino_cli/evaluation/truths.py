@@ -136,7 +136,8 @@ def _from_manifest(source: Path, split: str) -> TruthSet:
     names = {name for truth in others if truth.case not in scored for name in truth.names}
     part = "all splits" if split == "all" else f"{split} split"
     origin = f"{part} of {source} ({pluralize(len(truths), 'case')})"
-    return TruthSet(truths, manifest.classes, origin, frozenset({*names, *(name.lower() for name in names)}))
+    every_name = frozenset({*names, *(name.lower() for name in names)})
+    return TruthSet(truths, manifest.classes, origin, every_name, manifest.ignore_label)
 
 
 def _make_truth(case: Case, mask: Path) -> Truth:

@@ -108,11 +108,19 @@ def size_error(counts: ConfusionCounts) -> float:
     return _ratio(abs(counts.predicted - counts.true), counts.true)
 
 
-def mean_dice(labels: np.ndarray, truth: np.ndarray, *, num_classes: int) -> float:
+def mean_dice(labels: np.ndarray, truth: np.ndarray, *, num_classes: int, ignored: np.ndarray | None = None) -> float:
     """Mean Dice over the foreground classes of two label maps; a class in neither counts as 1.
 
     This is the Dice that selects the best epoch.
+
+    Args:
+        labels: Predicted class indices of any shape.
+        truth: True ones of the same shape.
+        num_classes: K, background included, at least 2.
+        ignored: Booleans of that shape: pixels that do not count; None if all count.
     """
+    if ignored is not None:
+        labels, truth = (np.where(ignored, 0, values) for values in (labels, truth))
     scores = [dice(confusion_counts(labels == index, truth == index)) for index in range(1, num_classes)]
     return sum(1.0 if isnan(score) else score for score in scores) / len(scores)
 

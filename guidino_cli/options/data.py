@@ -23,6 +23,9 @@ class PrepareOptions:
     ] = None
     binary: Annotated[bool, typer.Option("--binary", help="Every mask value but 0 is foreground.")] = False
     threshold: Annotated[float | None, typer.Option(help="Mask values above this are foreground.")] = None
+    ignore_label: Annotated[
+        int | None, typer.Option(min=0, help="Mask value of pixels that do not count in training and scores.")
+    ] = None
     split: Annotated[
         str | None, typer.Option(help="Shares of train/val/test; default: the official split, else 70/10/20.")
     ] = None

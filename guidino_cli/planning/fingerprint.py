@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from guidino_cli.data.images import read_pair
+from guidino_cli.data.images import IGNORED, read_pair
 from guidino_cli.errors import DataError
 from guidino_cli.types import Case
 
@@ -76,6 +76,7 @@ def extract_fingerprint(
     is_grey = True
     for case in labelled:
         pixels, labels = read_pair(case, num_classes=len(classes))
+        labels = np.where(labels == IGNORED, 0, labels)
         is_grey = is_grey and bool((pixels == pixels[..., :1]).all())
         for colour in range(3):
             bins[colour] += np.bincount(pixels[..., colour][labels > 0], minlength=256)

@@ -12,7 +12,7 @@ from PIL import Image
 from guidino_cli.data.deep import is_deep, require_finite
 from guidino_cli.data.file_records import record_file
 from guidino_cli.data.images import drop_alpha, is_image, open_image, read_deep_values, read_orientation, turn
-from guidino_cli.data.masks.values import Histogram, read_with_histogram
+from guidino_cli.data.masks.values import Histogram, IgnoredValue, read_with_histogram
 from guidino_cli.files import describe_unsafe_name
 from guidino_cli.preparation.duplicates import difference_hash, thumbnail
 from guidino_cli.preparation.matching import image_stem, mask_stem
@@ -56,16 +56,36 @@ class ImageProperties:
 
 @dataclass(frozen=True)
 class PackedMask:
-    """Stored values of one mask, compressed, so that thousands fit into memory until the rule for them is known."""
+    """Stored values of one mask, compressed, so that thousands fit into memory until the rule for them is known.
+
+    Attributes:
+        data: The values, compressed.
+        shape: (H, W) or (H, W, 3).
+        dtype: Of the values.
+        histogram: Of `values`.
+        orientation: EXIF orientation of the file.
+        ignore: Pixels that do not count; None if all count.
+    """
 
     data: bytes
     shape: tuple[int, ...]
     dtype: str
     histogram: Histogram
     orientation: int = 1
+    ignore: IgnoredValue | None = None
 
     def values(self) -> np.ndarray:
-        """Decompress to (H, W) or (H, W, 3)."""
+        """The values, (H, W) or (H, W, 3); pixels that do not count are background."""
+        stored = self._stored()
+        return stored if self.ignore is None else self.ignore.replace(stored)
+
+    def ignored(self) -> np.ndarray:
+        """Booleans of the pixels that do not count, (H, W)."""
+        if self.ignore is None:
+            return np.zeros(self.shape[:2], dtype=bool)
+        return self.ignore.find(self._stored())
+
+    def _stored(self) -> np.ndarray:
         return np.frombuffer(zlib.decompress(self.data), dtype=self.dtype).reshape(self.shape)
 
 
@@ -96,27 +116,28 @@ def inspect_image(path: Path) -> ImageProperties:
     )
 
 
-def inspect_masks(paths: Sequence[Path], *, in_colour: bool = False, orientation: int = 1) -> list[PackedMask]:
+def inspect_masks(
+    paths: Sequence[Path], *, in_colour: bool = False, orientation: int = 1, ignore: IgnoredValue | None = None
+) -> list[PackedMask]:
     """Decode the masks of one image, usually one.
 
     Args:
         paths: Mask files.
         in_colour: Read palettes as their colours.
         orientation: EXIF orientation by which masks without a tag of their own are turned.
+        ignore: Value of pixels that do not count.
 
     Raises:
         DataError: One of them cannot be read in full.
     """
     packed = []
     for path in paths:
-        values, histogram = read_with_histogram(path, in_colour=in_colour)
+        values, histogram = read_with_histogram(path, in_colour=in_colour, ignore=ignore)
         own = read_orientation(path) if is_image(path) else 1
-        packed.append(_pack_mask(turn(values, orientation) if own == 1 else values, histogram, own))
+        values = turn(values, orientation) if own == 1 else values
+        data = zlib.compress(values.tobytes(), 1)
+        packed.append(PackedMask(data, values.shape, values.dtype.str, histogram, own, ignore))
     return packed
-
-
-def _pack_mask(values: np.ndarray, counts: Histogram, orientation: int) -> PackedMask:
-    return PackedMask(zlib.compress(values.tobytes(), 1), values.shape, values.dtype.str, counts, orientation)
 
 
 def _stretch_to_grey(values: np.ndarray) -> Image.Image:

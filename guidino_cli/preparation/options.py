@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from guidino_cli.data.masks.rule import Classes
+from guidino_cli.data.masks.values import IgnoredValue
 from guidino_cli.options.data import PrepareOptions
 from guidino_cli.preparation.splits import Ratios
 
@@ -24,3 +25,12 @@ class PreparationConfig:
     classes: Classes | None
     ratios: Ratios | None
     export_name: str | None
+
+    @property
+    def ignore(self) -> IgnoredValue | None:
+        """Mask value of pixels that do not count."""
+        if self.options.ignore_label is None:
+            return None
+        codes = (self.classes.codes if self.classes else None) or {0: 0}
+        background = next(code for code, index in codes.items() if index == 0 and isinstance(code, int))
+        return IgnoredValue(self.options.ignore_label, background)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from guidino_cli.data.images import write_label_map
+from guidino_cli.data.images import IGNORED, write_label_map
 from guidino_cli.data.masks.decision import decide_mask_rule
 from guidino_cli.data.masks.palettes import describe_background
 from guidino_cli.data.masks.rule import MaskRule, apply_mask_rule, default_class_names
 from guidino_cli.data.masks.statistics import region_statistics
+from guidino_cli.data.masks.values import IgnoredValue
 from guidino_cli.errors import DataError
 from guidino_cli.preparation.checks import (
     Finding,
@@ -72,6 +73,10 @@ def prepare_dataset(
     Raises:
         DataError: Problems that the options do not allow to skip.
     """
+    if config.options.ignore_label is None and dataset.ignore_label is not None:
+        config = replace(config, options=replace(config.options, ignore_label=dataset.ignore_label))
+    if config.options.ignore_label is None and dataset.ignore_label is not None:
+        config = replace(config, options=replace(config.options, ignore_label=dataset.ignore_label))
     findings = check_names(dataset, allow_unpaired=config.options.allow_unpaired)
     if dataset.needs_merging and not config.options.merge_masks:
         findings.append(ask_to_merge(dataset.pairs))
@@ -79,7 +84,9 @@ def prepare_dataset(
     in_colour = any(isinstance(code, tuple) for code in codes or ())
     exif = config.options.exif
     inspected = map_in_threads(
-        lambda pair: _inspect(pair, in_colour=in_colour, turn_masks=exif == "ignore"), dataset.pairs, "checking"
+        lambda pair: _inspect(pair, in_colour=in_colour, turn_masks=exif == "ignore", ignore=config.ignore),
+        dataset.pairs,
+        "checking",
     )
     findings += [finding for item in inspected for finding in item.findings]
     good = [item for item in inspected if not item.findings]
@@ -106,12 +113,15 @@ def prepare_dataset(
     findings += check_image_properties(properties) + check_foreground(pixels)
     findings += check_swapped_names([item.pair for item in good])
     findings += describe_merging([(item.pair, item.masks) for item in good], rule)
+    findings += _describe_ignored(good, config.ignore)
     duplicates = _find_duplicates(good)
     splits = _split_without_leaks([item.pair for item in good], duplicates, dataset, config)
     cases = [
         _make_case(pair, properties[pair.id], pixels[pair.id], folder, copy=config.options.copy)
         for pair in splits.pairs
     ]
+    if config.ignore is not None:
+        cases = [replace(case, ignore_label=IGNORED) for case in cases]
     findings += [Finding("warning", text) for text in splits.warnings]
     background = "" if codes else describe_background([mask.histogram for item in good for mask in item.masks])
     findings += [Finding("warning", background)] if background else []
@@ -136,7 +146,7 @@ def prepare_dataset(
     return summary, [finding for finding in findings if finding.kind == "bad"]
 
 
-def _inspect(pair: ImageMaskPair, *, in_colour: bool, turn_masks: bool) -> InspectedPair:
+def _inspect(pair: ImageMaskPair, *, in_colour: bool, turn_masks: bool, ignore: IgnoredValue | None) -> InspectedPair:
     findings: list[Finding] = []
     images: list[ImageProperties] = []
     packed: list[PackedMask] = []
@@ -146,7 +156,7 @@ def _inspect(pair: ImageMaskPair, *, in_colour: bool, turn_masks: bool) -> Inspe
         findings.append(Finding("bad", str(error), pair.id))
     orientation = images[0].orientation if images and turn_masks else 1
     try:
-        packed = inspect_masks(pair.masks, in_colour=in_colour, orientation=orientation)
+        packed = inspect_masks(pair.masks, in_colour=in_colour, orientation=orientation, ignore=ignore)
     except DataError as error:
         findings.append(Finding("bad", str(error), pair.id))
     if not findings:
@@ -195,8 +205,22 @@ def _convert_masks(item: InspectedPair, rule: MaskRule, folder: Path | None) -> 
     except DataError as error:
         return Finding("bad", f"{item.pair.masks[0]}: {error}", item.pair.id)
     if folder is not None:
-        write_label_map(folder / "masks" / f"{item.pair.id}.png", labels)
+        # What one of several masks does not know, another one may.
+        ignored = np.logical_or.reduce([mask.ignored() for mask in item.masks]) & (labels == 0)
+        write_label_map(folder / "masks" / f"{item.pair.id}.png", np.where(ignored, IGNORED, labels))
     return region_statistics(labels, rule.class_count)
+
+
+def _describe_ignored(good: Sequence[InspectedPair], ignore: IgnoredValue | None) -> list[Finding]:
+    """Say how many pixels do not count."""
+    if ignore is None:
+        return []
+    counts = [sum(int(np.count_nonzero(mask.ignored())) for mask in item.masks) for item in good]
+    masks = sum(count > 0 for count in counts)
+    if not masks:
+        return [Finding("warning", f"no mask has a pixel of the ignore label, {ignore.value}")]
+    pixels = f"{pluralize(sum(counts), 'pixel')} of {pluralize(masks, 'mask')}"
+    return [Finding("note", f"{pixels} do not count (ignore label {ignore.value})")]
 
 
 def _find_duplicates(good: Sequence[InspectedPair]) -> list[list[str]]:

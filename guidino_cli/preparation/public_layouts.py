@@ -152,6 +152,7 @@ def detect_nnunet(source: Path) -> DiscoveredDataset | None:
         [*unmatched.unmatched_masks, *test_unmatched.unmatched_masks],
         notes=notes,
         class_names=_read_nnunet_classes(description, source),
+        ignore_label=_read_nnunet_ignore_label(description, source),
         official=" and ".join(text for text in (folders, official) if text),
     )
 
@@ -186,8 +187,9 @@ def _read_nnunet_classes(description: dict[str, Any], source: Path) -> tuple[str
     labels = description.get("labels")
     if not isinstance(labels, dict) or not labels:
         return None
-    if any(isinstance(value, list) for value in labels.values()) or "ignore" in labels:
-        raise DataError(f"{source / 'dataset.json'}: regions and the ignore label are not supported yet")
+    if any(isinstance(value, list) for value in labels.values()):
+        raise DataError(f"{source / 'dataset.json'}: regions (labels that are lists) are not supported yet")
+    labels = {name: value for name, value in labels.items() if name != "ignore"}
     try:
         # Version 2 has {"polyp": 1}, version 1 {"1": "polyp"}.
         by_index = {int(value): str(name) for name, value in labels.items()}
@@ -196,6 +198,18 @@ def _read_nnunet_classes(description: dict[str, Any], source: Path) -> tuple[str
     if sorted(by_index) != list(range(len(by_index))):
         raise DataError(f"{source / 'dataset.json'}: labels are {sorted(by_index)}, expected 0, 1, 2, ... without gaps")
     return tuple(by_index[index] for index in sorted(by_index))
+
+
+def _read_nnunet_ignore_label(description: dict[str, Any], source: Path) -> int | None:
+    """nnU-Net's label "ignore", of pixels that were not annotated."""
+    labels = description.get("labels")
+    found = labels.get("ignore") if isinstance(labels, dict) else None
+    if found is None:
+        return None
+    try:
+        return int(found)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{source / 'dataset.json'}: the label ignore is {found!r}, expected a number") from error
 
 
 def _apply_nnunet_folds(source: Path, pairs: list[ImageMaskPair]) -> tuple[list[ImageMaskPair], str]:

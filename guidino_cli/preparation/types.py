@@ -54,6 +54,7 @@ class DiscoveredDataset:
         needs_merging: Whether images have several masks that are merged only if the user asks for it.
         class_names: Named by the data set itself, background first; None if it does not name them.
         official: Where the official split comes from, or "" without one.
+        ignore_label: Mask value of pixels that do not count, by the data set itself.
     """
 
     layout: str
@@ -67,6 +68,7 @@ class DiscoveredDataset:
     official: str = ""
     unused_parts: list[Path] = field(default_factory=list)
     needs_merging: bool = False
+    ignore_label: int | None = None
 
 
 @dataclass(frozen=True)

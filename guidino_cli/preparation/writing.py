@@ -12,7 +12,7 @@ import numpy as np
 
 from guidino_cli import __version__
 from guidino_cli.data.file_records import record_file
-from guidino_cli.data.images import read_image, read_label_map, write_label_map, write_png
+from guidino_cli.data.images import IGNORED, read_image, read_truth, write_label_map, write_png
 from guidino_cli.data.manifest import Manifest, save_manifest
 from guidino_cli.data.masks.rule import MaskRule
 from guidino_cli.errors import ConfigError
@@ -34,7 +34,7 @@ def write_contact_sheet(summary: DatasetSummary, folder: Path) -> None:
         assert case.mask is not None
         share = f"{100 * (case.foreground or 0):.1f} % foreground"
         mark = next((item.label for item in summary.suspicions if item.case == case.id), "")
-        return Tile(read_image(case.image)[0], read_label_map(case.mask), case.id, f"{case.split}, {share}", mark)
+        return Tile(read_image(case.image)[0], read_truth(case)[0], case.id, f"{case.split}, {share}", mark)
 
     chosen = _choose_tiles(summary.cases, _TILES, first=[item.case for item in summary.suspicions])
     counts = ", ".join(f"{count} {part}" for part, count in count_by_split(summary.cases).items() if count)
@@ -104,13 +104,18 @@ def export_nnunet(manifest: Manifest, folder: Path) -> None:
         pixels, _ = read_image(case.image)
         write_png(folder / f"images{part}" / f"{case.id}_0000.png", pixels)
         if case.mask is not None:
-            write_label_map(folder / f"labels{part}" / f"{case.id}.png", read_label_map(case.mask))
+            labels, ignored = read_truth(case)
+            if ignored is not None:
+                # nnU-Net wants its ignore label to follow the classes.
+                labels = np.where(ignored, len(manifest.classes), labels)
+            write_label_map(folder / f"labels{part}" / f"{case.id}.png", labels)
 
     map_in_threads(write_case, manifest.cases, "exporting")
     training = [case for case in manifest.cases if case.split != "test"]
+    ignore = {} if manifest.ignore_label is None else {"ignore": len(manifest.classes)}
     description = {
         "channel_names": {"0": "R", "1": "G", "2": "B"},
-        "labels": {name: index for index, name in enumerate(manifest.classes)},
+        "labels": {name: index for index, name in enumerate(manifest.classes)} | ignore,
         "numTraining": len(training),
         "file_ending": ".png",
         "overwrite_image_reader_writer": "NaturalImage2DIO",
@@ -144,7 +149,13 @@ def write_dataset(
     own = [case for case in summary.cases if case.image.is_relative_to(folder)]
     map_in_threads(lambda case: _write_image(case, pairs[case.id]), own, "copying images")
     cases = map_in_threads(_record_written_files, summary.cases, "recording files")
-    manifest = Manifest(config.name, list(summary.classes), cases, _source_record(summary, dataset, rule, config))
+    manifest = Manifest(
+        config.name,
+        list(summary.classes),
+        cases,
+        _source_record(summary, dataset, rule, config),
+        None if config.ignore is None else IGNORED,
+    )
     save_manifest(manifest, folder)
     write_text(folder / "report.md", to_markdown(summary))
     write_contact_sheet(summary, folder)

@@ -329,6 +329,21 @@ def test_evaluate_imports_no_torch(tmp_path: Path, run: Run, save_mask: Save) ->
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+def test_pixels_that_prepared_data_ignores_do_not_count(
+    tmp_path: Path, run: Run, save_mask: Save, read_rows: Callable[[Path], list[dict[str, str]]]
+) -> None:
+    """Of 8 predicted columns 4 are true and 4 do not count."""
+    truth, prediction = np.zeros(SIZE), np.zeros(SIZE)
+    truth[:, :4], truth[:, 4:8], prediction[:, :8] = 1, 255, 1
+    mask = save_mask(tmp_path / "data" / "masks" / "a.png", truth)
+    image = save_mask(tmp_path / "images" / "a.png", truth)
+    case = Case("a", image, mask, "test", None, "a", SIZE, None)
+    save_manifest(Manifest("toy", ["background", "polyp"], [case], {}, 255), tmp_path / "data")
+    save_mask(tmp_path / "predictions" / "a.png", prediction)
+    assert run("evaluate", tmp_path / "predictions", tmp_path / "data", "-o", tmp_path / "report") == 0
+    assert [float(row["dice"]) for row in read_rows(tmp_path / "report" / "per_case.csv")] == [1]
+
+
 def test_prepared_data_gives_the_truth_of_its_split_with_names_and_groups(
     tmp_path: Path, run: Run, save_mask: Save
 ) -> None:

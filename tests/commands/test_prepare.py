@@ -456,3 +456,63 @@ def test_the_size_of_a_mask_tells_that_it_was_drawn_on_the_stored_image(tmp_path
         prepare.run(source, PrepareOptions(out=tmp_path / "out"))
     prepare.run(source, PrepareOptions(out=tmp_path / "out", exif="ignore"))
     assert read_label_map(tmp_path / "out" / "masks" / "c0.png").shape == (40, 32)
+
+
+# --- Pixels that do not count
+
+
+@pytest.fixture
+def unsure(source: Path) -> Path:
+    """The source, whose masks have the value 7 in their last four columns, 32 x 4 of 32 x 40 pixels."""
+    for path in (source / "masks").iterdir():
+        values = np.asarray(Image.open(path)).copy()
+        values[:, -4:] = 7
+        Image.fromarray(values).save(path)
+    return source
+
+
+def test_pixels_of_the_ignore_label_are_kept_apart_from_the_classes(
+    unsure: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare.run(unsure, PrepareOptions(out=tmp_path / "out", ignore_label=7, export="nnunet"))
+    manifest = load_manifest(tmp_path / "out")
+    assert (manifest.classes, manifest.ignore_label) == (["background", "foreground"], 255)
+    assert {case.ignore_label for case in manifest.cases} == {255}
+    assert "2,560 pixels of 20 masks do not count (ignore label 7)" in " ".join(capsys.readouterr().out.split())
+    case = manifest.cases[3]
+    assert case.mask is not None
+    counts = np.bincount(read_label_map(case.mask).ravel(), minlength=256)
+    assert (int(counts[255]), int(counts[[0, 1]].sum())) == (128, 1280 - 128)
+    assert case.foreground == pytest.approx(counts[1] / 1280)
+    # nnU-Net's ignore label follows the classes, and is read again.
+    (exported,) = (tmp_path / "out" / "nnUNet_raw").iterdir()
+    labels = json.loads((exported / "dataset.json").read_text())["labels"]
+    assert labels == {"background": 0, "foreground": 1, "ignore": 2}
+    prepare.run(exported, PrepareOptions(out=tmp_path / "again"))
+    again = load_manifest(tmp_path / "again")
+    assert (again.classes, again.ignore_label) == (manifest.classes, 255)
+    masks = [next(case for case in found.cases if case.id == "c03").mask for found in (manifest, again)]
+    assert np.array_equal(*(read_label_map(mask) for mask in masks if mask is not None))
+
+
+def test_an_ignore_label_that_no_mask_has_is_said(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare.run(source, PrepareOptions(out=tmp_path / "out", ignore_label=9))
+    assert "no mask has a pixel of the ignore label, 9" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("label", "classes", "message"),
+    [
+        (0, None, "0 is the background"),
+        (255, "0=background,255=polyp", "is polyp by --classes"),
+        (7, "#000000=background,#ff0000=polyp", "is a grey value, but --classes names colours"),
+    ],
+)
+def test_an_ignore_label_that_is_a_class_is_refused(
+    source: Path, tmp_path: Path, label: int, classes: str | None, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        prepare.run(source, PrepareOptions(out=tmp_path / "out", ignore_label=label, classes=classes))
+    assert not (tmp_path / "out").exists()

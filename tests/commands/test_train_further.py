@@ -5,9 +5,11 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 
 Maker = Callable[..., Path]
@@ -164,6 +166,56 @@ def test_settings_that_cannot_be_used_are_refused(
     train, tmp_path: Path, words: tuple[str, ...], message: str, mode: tuple[str, ...]
 ) -> None:
     outcome = train("run", *mode, *(word for item in words for word in ("--set", item)))
+    assert outcome.code == 2
+    assert message in _one_line(outcome.stderr)
+    assert not (tmp_path / "run").exists()
+
+
+# --- Pixels that do not count
+
+
+@pytest.fixture
+def partly_known(data: Path) -> Path:
+    """Prepared data without knowledge of the right half of the images."""
+    for path in (data / "masks").iterdir():
+        labels = np.asarray(Image.open(path)).copy()
+        labels[:, labels.shape[1] // 2 :] = 255
+        Image.fromarray(labels).save(path)
+    manifest = _json(data / "cases.json")
+    (data / "cases.json").write_text(json.dumps(manifest | {"ignore_label": 255}))
+    return data
+
+
+def test_the_right_half_is_neither_learned_nor_scored(partly_known: Path, train, tmp_path: Path) -> None:
+    """Whatever the images show there, the run is the same; a plain network without augmentation sees only them."""
+    plain = ("model.guide=null", "model.backbone=null", "train.loss={dice: 1, cross_entropy: 1}", "data.augment=none")
+    words = tuple(word for item in plain for word in ("--set", item))
+    outcome = train("run", *words)
+    assert outcome.code == 0, outcome.stderr
+    for path in (partly_known / "masks").iterdir():
+        labels = np.asarray(Image.open(path)).copy()
+        labels[:, labels.shape[1] // 2 :] = 9
+        Image.fromarray(labels).save(path)
+    manifest = _json(partly_known / "cases.json")
+    del manifest["ignore_label"]
+    (partly_known / "cases.json").write_text(json.dumps(manifest))
+    assert train("again", *words, "--set", "data.ignore_label=9").code == 0
+    rows = [(row["loss"], row["val_dice"]) for run in ("run", "again") for row in _rows(tmp_path / run)]
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("1", "data.ignore_label: the ignore label is 1, which is class a"),
+        ("300", "prepared masks hold values up to 255"),
+        ("9", "but the data was prepared with 255"),
+    ],
+)
+def test_an_ignore_label_that_cannot_be_is_refused(
+    partly_known: Path, train, tmp_path: Path, label: str, message: str
+) -> None:
+    outcome = train("run", "--set", f"data.ignore_label={label}")
     assert outcome.code == 2
     assert message in _one_line(outcome.stderr)
     assert not (tmp_path / "run").exists()

@@ -182,3 +182,22 @@ def test_infinite_indices_continue_from_the_start_position() -> None:
     assert list(islice(infinite_sample_indices(5, seed=3, start=7), 6)) == list(
         islice(infinite_sample_indices(5, seed=3), 7, 13)
     )
+
+
+def test_ignored_pixels_have_one_value_and_no_crop_is_centred_on_them(tmp_path: Path) -> None:
+    from guidino_cli.types import Case
+
+    labels = np.zeros((32, 200), dtype=np.uint8)
+    labels[:, 150:] = 7
+    labels[:, 5] = 1
+    Image.fromarray(np.zeros((32, 200, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    write_label_map(tmp_path / "mask.png", labels)
+    case = Case("a", tmp_path / "a.png", tmp_path / "mask.png", "train", None, "a", (32, 200), 0.1, ignore_label=7)
+    settings = {"num_classes": 2, "image_size": 32, "resize": "none", "cache_gb": 0.0, "seed": 0}
+    dataset = SegmentationDataset([case], foreground_crops=1.0, **settings)  # type: ignore[arg-type]
+    # Centred on column 5, as far as the image allows.
+    assert all(dataset[SampleIndex(epoch, 0)].mask[:, 5].eq(1).all() for epoch in range(20))
+    anywhere = SegmentationDataset([case], foreground_crops=0.0, **settings)  # type: ignore[arg-type]
+    seen = {value for epoch in range(40) for value in anywhere[SampleIndex(epoch, 0)].mask.unique().tolist()}
+    assert 255 in seen
+    assert seen <= {0, 1, 255}

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from guidino_cli.data.images import read_label_map
+from guidino_cli.data.images import read_truth
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.engine.prediction.predictor import Predictor
 from guidino_cli.engine.runs.folder import RunFolder
@@ -82,9 +82,9 @@ def _row(predictor: Predictor, case: Case, *, num_classes: int) -> ValidationRow
     result = predictor.segment_file(case.image)
     if case.mask is None:
         raise ValueError(f"case {case.id} has no mask")
-    truth = read_label_map(case.mask)
+    truth, ignored = read_truth(case)
     guide = None if result.guide is None else result.guide.amax(dim=0).numpy()
-    score = mean_dice(result.labels, truth, num_classes=num_classes)
+    score = mean_dice(result.labels, truth, num_classes=num_classes, ignored=ignored)
     return ValidationRow(case.id, score, result.pixels, truth, result.labels, guide)
 
 

@@ -138,12 +138,39 @@ def read_in_colour(path: Path) -> tuple[np.ndarray, Geometry]:
         raise DataError(f"{path}: {error}") from error
 
 
-def read_with_histogram(path: Path, *, in_colour: bool = False) -> tuple[np.ndarray, Histogram]:
+@dataclass(frozen=True)
+class IgnoredValue:
+    """A grey value of masks whose pixels do not count.
+
+    Attributes:
+        value: As stored.
+        background: Stored value of the background, which takes its place where values become classes.
+    """
+
+    value: int
+    background: int = 0
+
+    def find(self, values: np.ndarray) -> np.ndarray:
+        """Booleans (H, W) of the pixels with the value; a mask of booleans or colours has none."""
+        if values.dtype == bool or values.ndim != 2:
+            return np.zeros(values.shape[:2], dtype=bool)
+        return np.asarray(values == self.value)
+
+    def replace(self, values: np.ndarray) -> np.ndarray:
+        """The values with the background in the place of the value."""
+        found = self.find(values)
+        return np.where(found, values.dtype.type(self.background), values) if found.any() else values
+
+
+def read_with_histogram(
+    path: Path, *, in_colour: bool = False, ignore: IgnoredValue | None = None
+) -> tuple[np.ndarray, Histogram]:
     """Read a two-dimensional mask and count its values.
 
     Args:
         path: Mask file.
         in_colour: Replace palette indices by their colours, for a table of colours.
+        ignore: A value that counts as background; the returned values still hold it.
 
     Raises:
         DataError: The file cannot be read, or is a volume.
@@ -154,7 +181,8 @@ def read_with_histogram(path: Path, *, in_colour: bool = False) -> tuple[np.ndar
         raise DataError(f"{path}: is a volume of {len(geometry.shape)} axes, expected a two-dimensional mask")
     palette = None if in_colour else read_palette(path)
     is_lossy = path.suffix.lower() in LOSSY_SUFFIXES
-    found = compute_histogram(values, name=path.name, is_lossy=is_lossy, palette=palette, rounding=rounding)
+    counted = values if ignore is None else ignore.replace(values)
+    found = compute_histogram(counted, name=path.name, is_lossy=is_lossy, palette=palette, rounding=rounding)
     return values, found
 
 

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from guidino_cli.data.images import IGNORED
 from guidino_cli.errors import ConfigError, unknown_name
 from guidino_cli.losses import GUIDE_LOSSES, PIXEL_LOSSES
 from guidino_cli.types import Prediction
 
-_Term = Callable[[Tensor, Tensor], Tensor]
+_Term = Callable[..., Tensor]
 
 
 class SegmentationLoss:
@@ -23,6 +24,7 @@ class SegmentationLoss:
         has_guide: Whether predictions have a guide.
         class_weights: Weights > 0 of the classes in the cross-entropy, background first; None weighs all the same.
         level_weights: Relative weights of the levels of logits, finest first; by default 1, 1/2, 1/4, ...
+        has_ignored: Whether masks may hold `IGNORED`, whose pixels do not count.
 
     Raises:
         ConfigError: Unknown term, no pixel term, or a guide term without a guide.
@@ -35,13 +37,14 @@ class SegmentationLoss:
         has_guide: bool,
         class_weights: Sequence[float] | None = None,
         level_weights: Sequence[float] | None = None,
+        has_ignored: bool = False,
     ) -> None:
         known = PIXEL_LOSSES | GUIDE_LOSSES
         for name in weights:
             if name not in known:
                 raise ConfigError("train.loss: " + unknown_name("term", name, known))
         active = {name: weight for name, weight in weights.items() if weight > 0}
-        self._level_weights = level_weights
+        self._level_weights, self._has_ignored = level_weights, has_ignored
         self.pixel_terms = {
             name: (weight, _import_term(known[name])) for name, weight in active.items() if name in PIXEL_LOSSES
         }
@@ -63,9 +66,9 @@ class SegmentationLoss:
         terms = {name: weight * self._over_levels(term, prediction.logits, masks)
                  for name, (weight, term) in self.pixel_terms.items()}  # fmt: skip
         if prediction.guide is not None and self.guide_terms:
-            target = guide_target(mask, prediction.guide)
+            target, share = self._guide_target(mask, prediction.guide)
             for name, (weight, term) in self.guide_terms.items():
-                terms[name] = weight * term(prediction.guide, target)
+                terms[name] = weight * term(prediction.guide, target, valid=share)
         terms["loss"] = torch.stack(list(terms.values())).sum()
         return terms
 
@@ -74,8 +77,19 @@ class SegmentationLoss:
         weights = (self._level_weights or [0.5**level for level in range(len(levels))])[: len(levels)]
         total = torch.zeros((), device=levels[0].device)
         for weight, logits, mask in zip(weights, levels, masks, strict=True):
-            total = total + weight / sum(weights) * term(logits, mask)
+            total = total + weight / sum(weights) * self._apply(term, logits, mask)
         return total
+
+    def _guide_target(self, mask: Tensor, guide: Tensor) -> tuple[Tensor, Tensor | None]:
+        if not self._has_ignored:
+            return guide_target(mask, guide), None
+        return guide_target_of_counted(mask, guide)
+
+    def _apply(self, term: _Term, logits: Tensor, mask: Tensor) -> Tensor:
+        if not self._has_ignored:
+            return term(logits, mask)
+        valid = mask != IGNORED
+        return term(logits, mask * valid, valid=valid)
 
 
 class _WeightedByClass:
@@ -84,9 +98,9 @@ class _WeightedByClass:
     def __init__(self, term: Callable[..., Tensor], weights: Sequence[float]) -> None:
         self._term, self._weights = term, torch.tensor(weights, dtype=torch.float32)
 
-    def __call__(self, logits: Tensor, mask: Tensor) -> Tensor:
+    def __call__(self, logits: Tensor, mask: Tensor, **valid: Tensor) -> Tensor:
         self._weights = self._weights.to(logits.device)
-        return self._term(logits, mask, weight=self._weights)
+        return self._term(logits, mask, weight=self._weights, **valid)
 
 
 def guide_target(mask: Tensor, guide: Tensor) -> Tensor:
@@ -103,6 +117,21 @@ def guide_target(mask: Tensor, guide: Tensor) -> Tensor:
         foreground = torch.stack([(mask == g + 1).float() for g in range(maps)], dim=1)
     rows, columns = (_area_fractions(guide.shape[axis], mask.shape[axis], mask.device) for axis in (-2, -1))
     return rows @ foreground @ columns.T
+
+
+def guide_target_of_counted(mask: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
+    """`guide_target` of the pixels that are not `IGNORED`, and their share of each cell, (B, 1, h, w).
+
+    Where no pixel of a cell counts, both are 0.
+    """
+    valid = mask != IGNORED
+    # One map of a mask of ones is the share.
+    share = guide_target(valid.long(), guide[:, :1])
+    return guide_target(mask * valid, guide) / share.clamp(min=_MIN_SHARE), share
+
+
+_MIN_SHARE = 1e-6
+"""Far below the share of one pixel, to divide 0 by."""
 
 
 @lru_cache(maxsize=64)

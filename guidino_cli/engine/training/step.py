@@ -115,6 +115,7 @@ class TrainStep:
         config: Of the run.
         accelerator: Of the run.
         batches: Number per epoch on this process.
+        has_ignored: Whether masks may hold `IGNORED`.
 
     Attributes:
         model: As it is trained, wrapped by accelerate.
@@ -124,7 +125,9 @@ class TrainStep:
         feature_cache: Caches the features of a frozen backbone; None without one.
     """
 
-    def __init__(self, model: Model, config: RunConfig, accelerator: Accelerator, *, batches: int) -> None:
+    def __init__(
+        self, model: Model, config: RunConfig, accelerator: Accelerator, *, batches: int, has_ignored: bool = False
+    ) -> None:
         settings = config.train
         self._config, self._accelerator, self._batches = config, accelerator, batches
         self._loss = SegmentationLoss(
@@ -132,6 +135,7 @@ class TrainStep:
             has_guide=model.guide is not None,
             class_weights=settings.class_weights,
             level_weights=model.segmenter.level_weights,
+            has_ignored=has_ignored,
         )
         self.feature_cache = _make_cache(model.backbone, settings, accelerator.device)
         if accelerator.is_main_process:

@@ -78,7 +78,13 @@ class Trainer:
         )
         require_device_in_use(device, self.accelerator.device)
         self.loader = TrainLoader(training, config, num_classes=num_classes, accelerator=self.accelerator)
-        self.train_step = TrainStep(model, config, self.accelerator, batches=self.loader.steps)
+        self.train_step = TrainStep(
+            model,
+            config,
+            self.accelerator,
+            batches=self.loader.steps,
+            has_ignored=any(case.ignore_label is not None for case in training),
+        )
         self.model, self.bare_model = self.train_step.model, self.train_step.bare_model
         self.validation = Validation(
             validation,

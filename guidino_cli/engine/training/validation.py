@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from accelerate import Accelerator
 
 from guidino_cli.config import RunConfig
-from guidino_cli.data.images import read_label_map
+from guidino_cli.data.images import read_truth
 from guidino_cli.distributed import all_gather_object
 from guidino_cli.engine.feature_cache.cache import FeatureCache
 from guidino_cli.engine.prediction.predictor import Predictor
@@ -68,16 +68,16 @@ class Validation:
         return sum(finished) / len(finished) if len(finished) == len(self._cases) else None
 
     def case_dice(self, model: Model, case: Case) -> float:
-        """Mean Dice of one case over the foreground classes."""
+        """Mean Dice of one case over the foreground classes, without pixels of the ignore label."""
         if case.mask is None:
             raise DataError(f"{case.image}: has no mask, so it cannot be used for validation")
         predictor = Predictor.from_config(model, self._config, mirror=False)
         labels = predictor.segment_file(case.image, cache=self._cache).labels
-        truth = read_label_map(case.mask)
+        truth, ignored = read_truth(case)
         if truth.shape != labels.shape:
             found, wanted = width_by_height(truth.shape), width_by_height(labels.shape)
             raise DataError(
                 f"{case.mask}: is {found} px (width x height), its image {case.image} is {wanted}; run "
                 "`guidino prepare` again"
             )
-        return mean_dice(labels, truth, num_classes=self._num_classes)
+        return mean_dice(labels, truth, num_classes=self._num_classes, ignored=ignored)

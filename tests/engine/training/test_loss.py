@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from guidino_cli.engine.training.loss import SegmentationLoss, guide_target
+from guidino_cli.engine.training.loss import SegmentationLoss, guide_target, guide_target_of_counted
 from guidino_cli.errors import ConfigError
 from guidino_cli.types import Prediction
 
@@ -186,3 +186,19 @@ def test_class_weights_weigh_the_cross_entropy_and_no_other_term() -> None:
     assert plain["cross_entropy"].item() == pytest.approx(LN2 / 4)
     assert weighted["cross_entropy"].item() == pytest.approx(LN2 / 2)
     assert torch.equal(plain["dice"], weighted["dice"])
+
+
+def test_ignored_pixels_count_neither_in_the_levels_nor_in_the_guide() -> None:
+    """Of 16 x 16 pixels the right half does not count; of the left, the upper half is foreground."""
+    mask = torch.zeros(1, 16, 16).long()
+    mask[:, :8], mask[..., 8:] = 1, 255
+    right = torch.stack([torch.zeros(1, 16, 16), 200.0 * (mask == 1) - 100.0], dim=1)
+    right[..., 8:] = 50.0
+    target, share = guide_target_of_counted(mask, torch.zeros(1, 1, 2, 2))
+    assert target.tolist() == [[[[1, 0], [0, 0]]]]
+    assert share.tolist() == [[[[1, 0], [1, 0]]]]
+    loss = SegmentationLoss({"dice": 1, "cross_entropy": 1, "guide": 1}, has_guide=True, has_ignored=True)
+    terms = loss(Prediction([right], torch.tensor([[[[0.5, 0.1], [0.5, 0.9]]]])), mask)
+    assert terms["dice"].item() == pytest.approx(0, abs=1e-6)
+    assert terms["cross_entropy"].item() == pytest.approx(0, abs=1e-6)
+    assert terms["guide"].item() == pytest.approx(LN2)

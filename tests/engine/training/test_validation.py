@@ -1,5 +1,6 @@
 """The mean Dice that selects the best epoch."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +82,14 @@ def test_a_mask_of_another_size_is_an_error_with_both_sizes(tmp_path: Path) -> N
     write_label_map(tmp_path / "a-mask.png", np.zeros((32, 40), dtype=np.uint8))
     with pytest.raises(DataError, match=r"a-mask\.png: is 40x32 px .*a\.png is 32x32"):
         validate(case).mean_dice(Red())  # type: ignore[arg-type]
+
+
+def test_pixels_of_the_ignore_label_do_not_count(tmp_path: Path) -> None:
+    """16 red columns, 8 true ones and 8 that do not count: nothing is wrong."""
+    case = make_case(tmp_path, "a", red=16, true=8)
+    assert case.mask is not None
+    labels = np.asarray(Image.open(case.mask)).copy()
+    labels[:, 8:16] = 255
+    write_label_map(case.mask, labels)
+    case = replace(case, ignore_label=255)
+    assert validate(case).mean_dice(Red()) == 1  # type: ignore[arg-type]
