@@ -59,7 +59,7 @@ def assign_groups(pairs: Sequence[ImageMaskPair], group_by: str | None) -> list[
     """
     if group_by is None:
         return [replace(pair, group=pair.group or pair.id) for pair in pairs]
-    if group_by.lower().endswith(".csv"):
+    if group_by.lower().endswith((".csv", ".tsv")):
         table = read_group_table(Path(group_by))
         groups = {pair.id: table.get(pair.id) or table.get(pair.images[0].name) for pair in pairs}
     else:

@@ -8,6 +8,7 @@ from guidino_cli.data.masks.palettes import check_palettes, describe_background
 from guidino_cli.data.masks.rule import Code, MaskRule, format_values, grey_codes, has_colours, pack_colour
 from guidino_cli.data.masks.values import HIGH_CLUSTER_MIN, LOW_CLUSTER_MAX, MAX_STORED, Histogram
 from guidino_cli.errors import DataError
+from guidino_cli.progress import pluralize
 
 MAX_CLASSES = 16
 """Label maps with more values than this might be instance maps; the user has to decide."""
@@ -201,15 +202,19 @@ def _decide_grey(histograms: Sequence[Histogram], class_count: int | None) -> Ma
         negative = [item for item in grey if item.values[0] < 0]
         raise ambiguity_error(negative, "masks with negative values", "map them with --classes '-1=background,...'")
     foreground = [value for value in present if value]
-    of_how_many = f"{len(histograms)} mask{'s' if len(histograms) > 1 else ''}"
+    of_how_many = "1 mask holds" if len(histograms) == 1 else f"{len(histograms)} masks hold"
     if not foreground:
-        why = f"{of_how_many} of 1 bit" if any(len(item.values) > 1 for item in histograms) else "every mask is empty"
+        why = (
+            f"{pluralize(len(histograms), 'mask')} of 1 bit"
+            if any(len(item.values) > 1 for item in histograms)
+            else "every mask is empty"
+        )
         return MaskRule("nonzero", why, class_count or 2)
     if class_count is not None and class_count > 2:
         return _decide_named_indices(grey, class_count, of_how_many)
     lossy = [item for item in grey if item.is_lossy and any(0 < value < HIGH_CLUSTER_MIN for value in item.values)]
     if len(foreground) == 1 and not lossy:
-        return MaskRule("nonzero", f"{of_how_many} hold only {list_present(grey)}", 2)
+        return MaskRule("nonzero", f"{of_how_many} only {list_present(grey)}", 2)
     if (
         all(value <= LOW_CLUSTER_MAX or value >= HIGH_CLUSTER_MIN for value in _values_outside_middle(grey))
         and foreground[-1] >= HIGH_CLUSTER_MIN
@@ -243,7 +248,7 @@ def _decide_two_clusters(grey: Sequence[Histogram], foreground: list[int], of_ho
     if low == 0 or noisy:
         middle = max(item.middle_share for item in grey)
         rest = f", and at most {max(middle, 1e-4):.2%} of a file between them" if middle else ", and none between them"
-        why = f"{of_how_many} hold values 0..{low} and {high}..255{rest}: a binary mask with compression noise"
+        why = f"{of_how_many} values 0..{low} and {high}..255{rest}: a binary mask with compression noise"
         return MaskRule("threshold", why, 2, 127.0)
     if all(len([value for value in item.values if value]) <= 1 for item in grey):
         raise disagreeing_values_error(grey)
@@ -321,7 +326,7 @@ def _decide_named_indices(grey: Sequence[Histogram], class_count: int, of_how_ma
 def _index_rule(grey: Sequence[Histogram], class_count: int, of_how_many: str) -> MaskRule:
     absent = sorted(set(range(1, class_count)) - {int(value) for item in grey for value in item.values})
     missing = f" (no pixel has {format_values(absent)})" if absent else ""
-    return MaskRule("index", f"{of_how_many} hold only {list_present(grey)}{missing}", class_count)
+    return MaskRule("index", f"{of_how_many} only {list_present(grey)}{missing}", class_count)
 
 
 def _decide_codes(histograms: Sequence[Histogram], codes: Mapping[Code, int]) -> MaskRule:
