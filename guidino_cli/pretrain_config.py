@@ -111,6 +111,9 @@ class StageSettings:
         side: Replaces `data.side` in this stage.
         koleo_group: Number of images among which KoLeo searches nearest neighbours, across processes if each has fewer
             (DINOv3 at high resolution: 16); null for the batch of each process.
+        local_weight: Weight of a pair with a local view in the DINO term, relative to one of global views (DINOv3 with
+            a Gram term: 0.5).
+        flip: Replaces `data.flip` in this stage; null for `data.flip`.
     """
 
     name: str
@@ -124,6 +127,8 @@ class StageSettings:
     crops: list[CropSizes] = field(default_factory=lambda: [CropSizes()])
     side: PositiveInt | None = None
     koleo_group: Annotated[int, Field(ge=2)] | None = None
+    local_weight: NonNegativeFloat = 1.0
+    flip: _Share | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)

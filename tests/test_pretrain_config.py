@@ -25,6 +25,11 @@ def test_meddinov3_has_the_three_stages_of_the_paper() -> None:
         (10_000, 2.5e-5, 2.0),
     ]
     assert (config.dino.koleo, config.dino.gram_step, config.stages[1].crops[0].gram_size) == (0.1, 20_000, 512)
+    assert [(stage.local_weight, stage.flip, stage.koleo_group) for stage in config.stages] == [
+        (1.0, None, None),
+        (0.5, 0.0, None),
+        (0.5, 0.0, 16),
+    ]
     sizes = config.stages[2].crops
     assert {item.global_size for item in sizes} == {512, 768}
     assert (min(item.local_size for item in sizes), max(item.local_size for item in sizes)) == (112, 336)

@@ -104,7 +104,8 @@ class Distillation(PretrainObjective):
         crops, rows = self._draw_crops(images, seed=progress.seed)
         image = apply_crops(images.pixels, crops, size=size)
         maps = self._teacher_maps(images.pixels, crops, rows, grid=size // self.student.patch_size).to(image.device)
-        flips = self._draw_flips(images, seed=progress.seed)
+        flip = self._config.data.flip if stage.flip is None else stage.flip
+        flips = self._draw_flips(images, seed=progress.seed, probability=flip)
         tokens = _flip_each(maps, flips).flatten(2).transpose(1, 2)
         return DistillationBatch(_flip_each(image, flips), tokens, stage.gram)
 
@@ -145,10 +146,10 @@ class Distillation(PretrainObjective):
             rows.append(index * settings.views + view)
         return crops, rows
 
-    def _draw_flips(self, images: UnlabelledSample, *, seed: int) -> list[list[bool]]:
+    @staticmethod
+    def _draw_flips(images: UnlabelledSample, *, seed: int, probability: float) -> list[list[bool]]:
         """Per image, whether it is flipped left-right, top-bottom and about the diagonal in this epoch."""
         items = zip(images.epoch.tolist(), images.image_index.tolist(), strict=True)
-        probability = self._config.data.flip
         return [
             (np.random.default_rng([seed, epoch, index, _FLIP_SEED]).random(3) < probability).tolist()
             for epoch, index in items

@@ -17,9 +17,12 @@ def cosine_schedule(step: int, *, steps: int, start: float, end: float) -> float
 
 
 def warmup_cosine_schedule(step: int, *, steps: int, peak: float, final: float | None, warmup: int) -> float:
-    """Linear warm-up to `peak` over `warmup` steps, then half a cosine to `final`; constant if `final` is None."""
+    """Linear warm-up from 0 to `peak` over `warmup` steps, then half a cosine to `final`; constant if that is None.
+
+    As in DINOv3's code, the first step has rate 0 and the step after the warm-up `peak`.
+    """
     if step < warmup:
-        return peak * (step + 1) / warmup
+        return peak * step / warmup
     if final is None:
         return peak
     return cosine_schedule(step - warmup, steps=steps - warmup, start=peak, end=final)

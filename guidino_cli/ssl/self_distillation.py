@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from guidino_cli.pretrain_config import PretrainConfig
+from guidino_cli.pretrain_config import PretrainConfig, StageSettings
 from guidino_cli.ssl.losses import dino_loss, gram_loss, grouped_koleo_loss, ibot_loss, sinkhorn_knopp
 from guidino_cli.ssl.networks import DINOHead, TokenEncoder, Tokens, ema_update, frozen_copy
 from guidino_cli.ssl.objective import ObjectiveOutput, PretrainObjective, PretrainProgress
@@ -77,8 +77,7 @@ class SelfDistillation(PretrainObjective):
         student_tokens = self.student(views.global_crops, views.mask)
         logits = self._logits(views, student_tokens, teacher_tokens, self.temperature(progress.step))
         with torch.autocast(views.global_crops.device.type, enabled=False):
-            group = self._config.stage_at(progress.step)[0].koleo_group
-            terms = self._terms(views, logits, student_tokens, group=group)
+            terms = self._terms(views, logits, student_tokens, stage=self._config.stage_at(progress.step)[0])
             entropies = _entropies(logits, self._config.dino.student_temperature)
         terms["loss"] = torch.stack(list(terms.values())).sum()
         features = student_tokens.cls.detach().float()
@@ -140,7 +139,7 @@ class SelfDistillation(PretrainObjective):
         )
 
     def _terms(
-        self, views: MultiCropViews, logits: _Logits, student: Tokens, *, group: int | None
+        self, views: MultiCropViews, logits: _Logits, student: Tokens, *, stage: StageSettings
     ) -> dict[str, Tensor]:
         settings = self._config.dino
         ibot = ibot_loss(
@@ -150,24 +149,27 @@ class SelfDistillation(PretrainObjective):
             views=len(views.global_crops),
             temperature=settings.student_temperature,
         )
-        terms = {"dino": settings.dino * self._dino(logits), "ibot": settings.ibot * ibot}
+        terms = {"dino": settings.dino * self._dino(logits, stage.local_weight), "ibot": settings.ibot * ibot}
         if settings.koleo:
             halves = student.cls.float().chunk(2)
-            koleo = torch.stack([grouped_koleo_loss(half, size=group) for half in halves]).sum()
+            koleo = torch.stack([grouped_koleo_loss(half, size=stage.koleo_group) for half in halves]).sum()
             terms["koleo"] = settings.koleo * koleo
         if views.gram_crops is not None:
             terms["gram"] = views.gram_weight * self._gram(views.gram_crops, student)
         return terms
 
-    def _dino(self, logits: _Logits) -> Tensor:
-        """DINO loss over global and local pairs, each pair with the same weight; of global ones there are two."""
+    def _dino(self, logits: _Logits, local_weight: float) -> Tensor:
+        """DINO loss over global and local pairs, each with the same weight but for a factor of the local ones.
+
+        Of global pairs there are two.
+        """
         tau = self._config.dino.student_temperature
         global_loss = dino_loss(logits.global_crops, logits.targets, temperature=tau, same_views=True)
         if logits.local_crops is None:
             return global_loss
         count = len(logits.local_crops)
         local_loss = dino_loss(logits.local_crops, logits.targets, temperature=tau, same_views=False)
-        return (global_loss + count * local_loss) / (1 + count)
+        return (global_loss + local_weight * count * local_loss) / (1 + count)
 
     def _gram(self, crops: Tensor, student: Tokens) -> Tensor:
         if self.gram_teacher is None:

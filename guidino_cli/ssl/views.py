@@ -24,8 +24,8 @@ _MASK_SEED, _SIZE_SEED = 1000, 1001
 def spread_mask_ratios(views: int, *, masked: float, ratio: tuple[float, float]) -> list[float]:
     """Mask ratio of each view of a batch; 0 for views without a mask.
 
-    The range is divided into as many equal parts as there are masked views, and each view takes the centre of one, so
-    that every batch hides about the same number of patches (DINOv2 draws a ratio within each part).
+    The range is divided into as many equal parts as there are masked views, and each view takes the upper end of one,
+    as in DINOv3's code, so that every batch hides the same number of patches (DINOv2 draws a ratio within each part).
 
     Args:
         views: V.
@@ -34,7 +34,7 @@ def spread_mask_ratios(views: int, *, masked: float, ratio: tuple[float, float])
     """
     count = 0 if masked == 0 else max(1, round(views * masked))
     low, high = ratio
-    return [low + (high - low) * (number + 0.5) / count for number in range(count)] + [0.0] * (views - count)
+    return [low + (high - low) * (number + 1) / count for number in range(count)] + [0.0] * (views - count)
 
 
 def draw_mask(generator: np.random.Generator, *, grid_hw: tuple[int, int], count: int) -> np.ndarray:
@@ -123,7 +123,7 @@ def make_views(
     """
     stage, _ = config.stage_at(progress.step)
     sizes, seed = draw_crop_sizes(stage, progress), progress.seed
-    *global_kinds, local_kind = _view_distributions(config)
+    *global_kinds, local_kind = _view_distributions(config, stage)
     global_crops = [_draw_crops(images, kind, seed=seed, view=view) for view, kind in enumerate(global_kinds)]
     local_crops = [_draw_crops(images, local_kind, seed=seed, view=2 + view) for view in range(config.dino.local_count)]
     mask = _draw_batch_masks(images, config, seed=seed, side=sizes.global_size // patch_size)
@@ -147,10 +147,13 @@ def draw_crop_sizes(stage: StageSettings, progress: PretrainProgress) -> CropSiz
     return stage.crops[int(generator.choice(len(weights), p=weights / weights.sum()))]
 
 
-def _view_distributions(config: PretrainConfig) -> tuple[CropDistribution, CropDistribution, CropDistribution]:
+def _view_distributions(
+    config: PretrainConfig, stage: StageSettings
+) -> tuple[CropDistribution, CropDistribution, CropDistribution]:
     """Both global views and the local ones: the first is always blurred, the second rarely, and sometimes solarised."""
     data, dino = config.data, config.dino
-    first = CropDistribution(area=dino.global_area, flip=data.flip, light=data.light)
+    flip = data.flip if stage.flip is None else stage.flip
+    first = CropDistribution(area=dino.global_area, flip=flip, light=data.light)
     return first, replace(first, blur=0.1, solarise=0.2), replace(first, area=dino.local_area, blur=0.5)
 
 

@@ -45,7 +45,7 @@ def test_cosine_schedule_is_midway_at_half_time() -> None:
 
 def test_warmup_cosine_schedule_warms_up_and_falls_or_stays() -> None:
     rates = [warmup_cosine_schedule(step, steps=12, peak=4.0, final=0.0, warmup=4) for step in (0, 3, 4, 8)]
-    assert rates == pytest.approx([1.0, 4.0, 4.0, 2.0])
+    assert rates == pytest.approx([0.0, 3.0, 4.0, 2.0])
     assert warmup_cosine_schedule(11, steps=12, peak=4.0, final=None, warmup=4) == 4.0
 
 

@@ -61,6 +61,34 @@ def test_initial_terms_are_near_those_of_a_uniform_student_and_sum_to_the_loss(m
     assert features.shape == (4, 32)
 
 
+def test_a_stage_may_weigh_its_local_views_less(make: Make) -> None:
+    """Two local views: the terms are (G + 2 w L) / 3, and G alone without local views."""
+
+    def dino(*overrides: str) -> float:
+        objective, _ = make(*overrides)
+        objective.eval()
+        with torch.no_grad():
+            return float(
+                objective(objective.views(_images(), progress=_progress()), progress=_progress()).terms["dino"]
+            )
+
+    alone, half, whole = dino("dino.local_count=0"), dino("stages.0.local_weight=0.5"), dino()
+    assert dino("stages.0.local_weight=0") == pytest.approx(alone / 3, rel=1e-5)
+    assert half == pytest.approx((alone / 3 + whole) / 2, rel=1e-5)
+
+
+def test_a_stage_may_have_its_own_share_of_flips(make: Make) -> None:
+    crops = {}
+    for name, overrides in {
+        "never": ("data.flip=0",),
+        "not here": ("stages.0.flip=0",),
+        "always": ("stages.0.flip=1",),
+    }.items():
+        crops[name] = make(*overrides)[0].views(_images(), progress=_progress()).global_crops
+    assert torch.equal(crops["never"], crops["not here"])
+    assert not torch.equal(crops["never"], crops["always"])
+
+
 def test_all_weights_but_the_teachers_get_gradients(make: Make) -> None:
     objective, _ = make()
     objective(objective.views(_images(), progress=_progress()), progress=_progress()).terms["loss"].backward()

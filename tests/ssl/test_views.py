@@ -16,7 +16,7 @@ def test_exactly_the_requested_number_of_patches_is_masked(grid_hw: tuple[int, i
 
 def test_mask_ratios_are_spread_over_the_masked_half_of_the_views() -> None:
     shares = spread_mask_ratios(8, masked=0.5, ratio=(0.1, 0.5))
-    assert shares == pytest.approx([0.15, 0.25, 0.35, 0.45, 0, 0, 0, 0])
+    assert shares == pytest.approx([0.2, 0.3, 0.4, 0.5, 0, 0, 0, 0])
 
 
 def test_at_least_one_view_is_masked_unless_the_share_is_zero() -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from guidino_cli.commands.models import run
 from guidino_cli.config import load_preset, preset_names
@@ -34,6 +35,31 @@ def test_the_documentation_describes_every_segmenter(capsys: pytest.CaptureFixtu
     run([], measure=False, side=256, form="markdown")
     missing = [paragraph for paragraph in capsys.readouterr().out.strip().split("\n\n") if paragraph not in page]
     assert not missing, "copy the output of `guidino models --markdown` into docs/models.md"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "count"),
+    [
+        ("nnunet", {}, 71_815_652),
+        ("segdino", {"dense_channels": [384] * 4}, 2_475_937),
+        ("dino-unet", {"dense_channels": [384] * 4}, 6_194_527),
+        ("meddinov3", {"dense_channels": [768] * 4, "num_classes": 16}, 25_079_248),
+        ("u-kan", {}, 6_356_689),
+        ("swin-unet", {"window": 7}, 27_168_132),
+        ("u-mamba", {}, 47_513_509),
+        ("u-mamba", {"widths": [32, 64, 128, 256, 512, 512, 512, 512]}, 64_792_742),
+        ("swin-umamba", {}, 27_490_371),
+        ("trans-unet", {}, 105_322_001),
+        ("sam2-unet", {"dense_channels": [144, 288, 576, 1152]}, 2_555_331),
+        ("h2former", {"in_channels": 4}, 33_698_656),
+    ],
+)
+def test_the_page_states_the_number_of_weights_beside_the_authors(name: str, options: dict, count: int) -> None:
+    with torch.device("meta"):
+        network = find("segmenter", name, SEGMENTERS)(**{"num_classes": 1, **options})
+    assert sum(weight.numel() for weight in network.parameters()) == count
+    page = (Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
+    assert f"{count:,}" in page.partition("## Compared with the authors' code")[2].partition("\n## ")[0]
 
 
 def test_the_table_imports_no_torch() -> None:
