@@ -24,8 +24,8 @@ def print_table(
 ) -> None:
     """Print rows of cells; with several blocks, each has its name above its rows.
 
-    Where the terminal is too narrow, headings and then cells take several lines, between words; a table of words that
-    are still too long is wider than the terminal.
+    Where the terminal is too narrow, names of the first column are broken, and headings and then cells take several
+    lines, between words; a table of numbers that are still too long is wider than the terminal.
     """
     from rich.console import Console
     from rich.measure import Measurement
@@ -46,16 +46,19 @@ def print_table(
     Console(width=max(total, console.width)).print(table)
 
 
+_MIN_FIRST = 16
+"""Width from which long words of the first column, which holds names and no numbers, are broken."""
+
+
 def _narrow(headings: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int], *, excess: int) -> list[int]:
-    """Widths that are smaller by `excess` in sum where words allow it: headings give way first, then cells."""
+    """Widths that are smaller by `excess` in sum where possible: names give way first, then headings, then cells."""
     columns = [[row[index] for row in rows] for index in range(len(headings))]
-    words = [[word for cell in (heading, *cells) for word in cell.split()] for heading, cells in
-             zip(headings, columns, strict=True)]  # fmt: skip
+    pairs = list(zip(headings, columns, strict=True))
+    by_heading = [_longest([*cells, *heading.split()]) for heading, cells in pairs]
+    by_word = [_longest([word for text in (heading, *cells) for word in text.split()]) for heading, cells in pairs]
     narrow = list(widths)
-    for floors in (
-        [_longest([*cells, *heading.split()]) for heading, cells in zip(headings, columns, strict=True)],
-        [_longest(parts) for parts in words],
-    ):
+    name = min(widths[0], _MIN_FIRST)
+    for floors in ([name, *widths[1:]], [name, *by_heading[1:]], [name, *by_word[1:]]):
         for index in sorted(range(len(narrow)), key=lambda place: floors[place] - narrow[place]):
             step = min(excess, max(0, narrow[index] - floors[index]))
             narrow[index] -= step

@@ -25,6 +25,17 @@ def test_no_number_and_no_name_is_cut_at_any_width(
     assert "".join(name.split()) in "".join(printed.split())
 
 
+def test_a_long_name_in_the_first_column_is_broken_and_numbers_are_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    print_table(HEADINGS, [("", [("x" * 60 + ".png", *ROWS[1][1:])])])
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 90
+    assert printed.count("x") == 60
+    assert set(" ".join(ROWS[1][1:]).split()) <= set(printed.split())
+
+
 @pytest.mark.parametrize("columns", [78, 80])
 def test_headings_take_two_lines_before_a_table_gets_too_wide(
     columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

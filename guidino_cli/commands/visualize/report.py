@@ -10,6 +10,7 @@ from statistics import mean, median
 from typing import Any
 
 from guidino_cli import __version__, tables
+from guidino_cli.commands.text_tables import print_table, print_wrapped
 from guidino_cli.commands.visualize.inference import GuideResult
 from guidino_cli.engine.guides.scores import MapScore, MapScoreAccumulator
 from guidino_cli.files import relative_posix
@@ -159,13 +160,13 @@ def print_report(report: GuideReport) -> None:
             )
             for row in report.rows
         ]
-        _print_table(("image", "AUROC", "IoU at 0.5", "values", "network's Dice"), rows)
-    _print_table(HEADINGS, summary_rows(report))
+        print_table(("image", "AUROC", "IoU at 0.5", "values", "network's Dice"), [("", rows)])
+    print_table(HEADINGS, [("", summary_rows(report))])
     for item in report.accumulators:
         curve = ", ".join(f"{value:g}: {format_score(item.mean_iou(value))}" for value in report.thresholds)
         name = f", {item.name}" if len(report.accumulators) > 1 else ""
-        _print_wrapped(f"mean IoU by threshold{name}: {curve} (n {item.with_foreground})")
-    _print_wrapped(NOTE)
+        print_wrapped(f"mean IoU by threshold{name}: {curve} (n {item.with_foreground})")
+    print_wrapped(NOTE)
 
 
 def to_csv(report: GuideReport) -> str:
@@ -219,25 +220,3 @@ def format_score(value: float) -> str:
 
 def _or_none(value: float) -> float | None:
     return float(value) if isfinite(value) else None
-
-
-def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, heading in enumerate(headings):
-        # A long name is folded into a second line; numbers are never cut.
-        table.add_column(heading, justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table, markup=False, highlight=False)
-
-
-def _print_wrapped(line: str) -> None:
-    from shutil import get_terminal_size
-    from textwrap import fill
-
-    width = get_terminal_size().columns
-    print(fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))

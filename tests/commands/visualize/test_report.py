@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from guidino_cli.commands.text_tables import print_table
 from guidino_cli.commands.visualize.inference import guide_map_names
-from guidino_cli.commands.visualize.report import GuideReport, GuideScoreRow, _print_table, to_csv, to_json
+from guidino_cli.commands.visualize.report import GuideReport, GuideScoreRow, to_csv, to_json
 from guidino_cli.engine.guides.scores import MapScore
 
 
@@ -15,7 +16,7 @@ def test_a_long_name_is_folded_and_no_number_is_cut(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     headings = ("image", "AUROC", "IoU at 0.5", "values", "network's Dice")
-    _print_table(headings, [("x" * 60, "0.937", "0.010", "0.48..0.50", "0.374")])
+    print_table(headings, [("", [("x" * 60, "0.937", "0.010", "0.48..0.50", "0.374")])])
     text = capsys.readouterr().out
     assert all(word in text for word in (*headings, "0.937", "0.010", "0.48..0.50", "0.374"))
     assert text.count("x") == 60
