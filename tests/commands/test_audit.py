@@ -107,3 +107,15 @@ def test_remarks_of_prepare_are_repeated(data: Path, guidino: Guidino) -> None:
     content["source"] = {"warnings": [], "notes": ["other/ is not used"]}
     manifest.write_text(json.dumps(content))
     assert "remark of prepare: other/ is not used" in guidino("audit", data, "--backbone", "none").stdout
+
+
+def test_masks_shifted_by_one_case_are_named_and_fail_strict(make_data: Callable[..., Path], guidino: Guidino) -> None:
+    folder = make_data(train=12, val=2, test=1)
+    paths = [folder / "masks" / f"case{index}.png" for index in range(15)]
+    masks = [read_label_map(path) for path in paths]
+    for index, path in enumerate(paths):
+        write_label_map(path, masks[(index + 1) % 15])
+    outcome = guidino("audit", folder, "--strict")
+    assert outcome.code == 8
+    assert "guidino: masks shifted by one? From case" in outcome.stderr
+    assert "images fit the mask of the case before them" in outcome.stderr

@@ -8,7 +8,10 @@ from torch import Tensor
 
 from guidino_cli.engine.guides.agreement import TokenSpool, agreement, held_out_scores
 
-_MIN_CASES, _MIN_BETTER, _MIN_GAIN, _MIN_AGREEMENT = 8, 0.8, 0.1, 0.7
+_MIN_CASES, _MIN_BETTER, _MIN_AGREEMENT = 8, 0.75, 0.7
+_MIN_GAIN = float(np.log(2))
+_NO_ERROR = 0.02
+"""Added to 1 - agreement, so that differences among masks that all agree well do not count."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ def find_shift(tokens: TokenSpool | Sequence[Tensor], shares: np.ndarray, folds:
 
     For each pairing of images and masks (as they are, shifted by one either way) the tokens are scored by regressions
     fitted with this pairing, so that a set that is shifted as a whole is found, too. A run has at least eight cases, of
-    which four in five fit the neighbour's mask better, by 0.1 AUROC on average, and 0.7 at least.
+    which three in four fit the neighbour's mask better: with a mean agreement of 0.7, and 1 - agreement is halved on
+    average. A ratio, because masks in the middle of all images agree with each other's images well.
 
     Args:
         tokens: (N, D) of each of n images, in the order of the cases.
@@ -60,7 +64,7 @@ def find_shift(tokens: TokenSpool | Sequence[Tensor], shares: np.ndarray, folds:
 
 def _longest_run(own: np.ndarray, other: np.ndarray, step: int) -> Shift | None:
     """The run with the largest sum of gains above half of the required mean; None if it is too short or too weak."""
-    gains = np.nan_to_num(other - own)
+    gains = np.nan_to_num(np.log((1 - own + _NO_ERROR) / (1 - other + _NO_ERROR)))
     best, best_sum, start, running = (0, 0), 0.0, 0, 0.0
     for position, gain in enumerate(gains - _MIN_GAIN / 2):
         if running <= 0:

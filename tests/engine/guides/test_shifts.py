@@ -59,6 +59,24 @@ def test_a_shift_from_the_middle_on_is_found_where_it_begins() -> None:
     assert shift.stop >= COUNT - 1
 
 
+def test_a_shift_of_masks_that_all_cover_the_middle_is_found() -> None:
+    generator, tokens, shares = np.random.default_rng(0), [], []
+    for _ in range(COUNT):
+        mask = np.zeros((16, 16), dtype=np.float32)
+        top, left = generator.integers(0, 5, 2)
+        mask[top : top + 12, left : left + 12] = 1
+        features = 0.2 * generator.standard_normal((256, 6)).astype(np.float32)
+        features[:, 0] += mask.ravel()
+        tokens.append(torch.from_numpy(features))
+        shares.append(mask.ravel())
+    folds = assign_folds([str(i) for i in range(COUNT)])
+    assert find_shift(tokens, np.stack(shares), folds) is None
+    shift = find_shift(tokens, np.roll(np.stack(shares), 1, axis=0), folds)
+    assert shift is not None
+    assert shift.step == 1
+    assert shift.own > 0.7
+
+
 def test_seven_cases_are_too_few() -> None:
     tokens, shares = make_scene()
     folds = assign_folds([str(i) for i in range(7)])
