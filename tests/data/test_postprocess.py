@@ -101,3 +101,10 @@ def test_a_share_outside_its_range_is_refused(text: str) -> None:
 def test_a_rule_is_written_as_it_is_parsed() -> None:
     assert str(PostprocessRule()) == "none"
     assert str(PostprocessRule(0.001, True, True)) == "min=0.001,largest,fill"
+
+
+def test_a_class_without_a_rule_stays_as_it_is() -> None:
+    labels = _ring_and_dot().astype(np.uint8)
+    labels[15, 15], labels[18, 18] = 2, 1
+    cleaned = postprocess_labels(labels, {1: PostprocessRule(largest=True)})
+    assert (cleaned[15, 15], cleaned[18, 18], (cleaned == 1).sum()) == (2, 0, 24)

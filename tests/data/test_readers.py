@@ -148,3 +148,11 @@ def test_a_volume_is_refused_where_a_two_dimensional_mask_is_expected(tmp_path: 
     nibabel.save(nibabel.Nifti1Image(np.zeros((2, 3, 4), dtype=np.uint8), np.eye(4)), tmp_path / "a.nii")
     with pytest.raises(DataError, match=r"a\.nii: is a volume of 3 axes"):
         read_with_histogram(tmp_path / "a.nii")
+
+
+def test_the_grid_of_a_colour_array_has_no_channels(tmp_path: Path) -> None:
+    colours = np.zeros((4, 5, 3), dtype=np.uint8)
+    colours[..., 1] = 7
+    np.save(tmp_path / "a.npy", colours)
+    values, geometry = read_labels(tmp_path / "a.npy")
+    assert (values.shape, geometry.shape, geometry.spacing) == ((4, 5, 3), (4, 5), (1.0, 1.0))

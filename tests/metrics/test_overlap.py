@@ -135,3 +135,12 @@ def test_the_dice_that_selects_the_best_epoch_is_the_mean_over_the_foreground_cl
     assert mean_dice(labels, truth, num_classes=4) == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
     assert mean_dice(labels, truth, num_classes=2) == pytest.approx(2 / 3)
     assert mean_dice(np.zeros((1, 5)), truth, num_classes=3) == 0.0
+
+
+def test_iou_of_several_histograms_at_once() -> None:
+    """One of two foreground pixels and no background at the upper level; all of both at the lower one."""
+    foreground, background = np.array([[1, 1], [0, 0]]), np.array([[2, 0], [1, 0]])
+    found = iou_from_histograms(foreground, background)
+    np.testing.assert_allclose(found[0], [2 / 4, 1 / 2])
+    assert found[1, 0] == 0.0
+    assert math.isnan(found[1, 1])

@@ -328,3 +328,18 @@ def test_distances_grow_with_the_spacing(scale: float, shape: tuple[int, ...]) -
         scaled = surface_distances(*masks, tuple(scale * step for step in spacing))
         for name in ("forward", "backward"):
             np.testing.assert_array_equal(np.sort(getattr(scaled, name)), scale * np.sort(getattr(plain, name)))
+
+
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize("scale", [1.0, 1 / 64])
+def test_every_close_distance_is_found_in_its_order(scale: float) -> None:
+    """Nine points in a row, each with one target nearby; the last one's is 4 to the right, though a diagonal one, at
+    sqrt(18), is nearer along each axis."""
+    prediction, truth = np.zeros((2, 4, 70), dtype=bool)
+    steps = [(0, 1), (1, 1), (2, 0), (1, 2), (2, 2), (3, 0), (3, 1), (3, 2), (0, 4)]
+    for index, (down, across) in enumerate(steps):
+        prediction[0, 3 + 7 * index] = truth[down, 3 + 7 * index + across] = True
+    truth[3, 3 + 7 * 8 + 3] = True
+    forward = surface_distances(prediction, truth, (scale, scale)).forward
+    expected = [scale * np.hypot(down, across) for down, across in steps]
+    np.testing.assert_allclose(np.sort(forward), np.sort(expected), rtol=1e-15)

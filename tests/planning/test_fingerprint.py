@@ -37,7 +37,7 @@ def test_sizes_colours_and_classes_are_those_of_the_images(tmp_path: Path) -> No
     assert not facts.is_grey
     polyp, tool = facts.classes
     assert (polyp.cases, polyp.share, polyp.smallest) == (2, pytest.approx(0.075), pytest.approx(0.05))
-    assert (tool.cases, tool.share) == (0, 0)
+    assert (tool.cases, tool.share, tool.smallest) == (0, 0, 0)
 
 
 def test_a_mask_with_a_class_that_does_not_exist_is_named(tmp_path: Path) -> None:

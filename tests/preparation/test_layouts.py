@@ -372,3 +372,15 @@ def test_isic_folders_may_be_unpacked_into_folders_of_their_own_name(tmp_path: P
     _touch(tmp_path, f"{images}/{images}/ISIC_1.jpg", f"{images}/__MACOSX/x.txt", f"{images}/.cache/y.txt")
     _touch(tmp_path, f"{masks}/{masks}/ISIC_1_segmentation.png")
     assert _parts(tmp_path) == {"ISIC_1": "train"}
+
+
+@pytest.mark.parametrize(("named", "layout"), [(4, "kvasir"), (3, "siblings")])
+def test_four_of_five_names_make_a_folder_kvasir(tmp_path: Path, named: int, layout: str) -> None:
+    names = [f"c{index:024d}" if index < named else f"x{index}" for index in range(5)]
+    _touch(tmp_path, *(f"{folder}/{name}.jpg" for folder in ("images", "masks") for name in names))
+    assert detect_layout(tmp_path).layout == layout
+
+
+def test_the_boxes_of_kvasir_make_it_kvasir_whatever_the_names(tmp_path: Path) -> None:
+    _touch(tmp_path, "images/a.jpg", "masks/a.jpg", "kavsir_bboxes.json")
+    assert detect_layout(tmp_path).layout == "kvasir"

@@ -233,8 +233,8 @@ def test_clusters_end_at_31_and_224(low: int, high: int, fits: bool) -> None:
 
 def test_small_values_without_an_upper_cluster_are_indices() -> None:
     assert _rule([0, 3, 15]).class_count == 16
-    with pytest.raises(DataError, match="values that are no class indices"):
-        _rule([0, 3, 16])
+    with pytest.raises(DataError, match=r"values that are no class indices.*Files: 1\.png \(3 values: 0, 3, 16\)$"):
+        _rule([0, 3], [0, 3, 16])
 
 
 def test_values_above_255_beside_small_ones_are_refused() -> None:

@@ -65,3 +65,10 @@ def test_thresholds_are_round_lie_within_the_values_and_hold_a_half(
     low: float, high: float, thresholds: list[float]
 ) -> None:
     assert choose_thresholds(low, high) == thresholds
+
+
+@pytest.mark.parametrize(
+    ("at_most", "thresholds"), [(3, [0.0, 0.5, 1.0]), (6, [0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0]), (2, [0.0, 0.5, 1.0])]
+)
+def test_a_wide_range_has_few_thresholds(at_most: int, thresholds: list[float]) -> None:
+    assert choose_thresholds(0.0, 1.0, at_most=at_most) == thresholds
