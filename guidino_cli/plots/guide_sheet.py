@@ -30,7 +30,7 @@ TILE_SIDE = 200
 """Longer side of an image in a tile, in pixels."""
 _DPI = 110
 # All in pixels.
-_GAP, _INNER, _HEAD, _CAPTION, _LEGEND_ROW, _PAGE = 14, 2, 64, 40, 22, 1800
+_GAP, _INNER, _HEAD, _CAPTION, _COLORBAR, _LEGEND_ROW, _PAGE = 14, 2, 64, 40, 56, 22, 1800
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,11 @@ def guide_sheet(
         max(picture.shape[0] for tile in tiles for picture in tile.pictures),
     )
     columns = max(1, min(len(tiles), (_PAGE - _GAP) // (cell_w + _GAP)))
-    page = _page(tiles, columns=columns, cell=(cell_h, cell_w), classes=classes)
+    width = max(_corner(columns - 1, columns=columns, cell=(cell_h, cell_w))[0] + cell_w + _GAP, 820)
+    legend = legend_columns(classes, width=width / _DPI, size=9)
+    below = _LEGEND_ROW * -(-(len(classes) - 1) // legend) if len(classes) > 1 else 0
+    foot = below + (_GAP if limits is None else _COLORBAR)
+    page = _page(tiles, columns=columns, cell=(cell_h, cell_w), width=width, foot=foot)
     figure, axes = create_page(page, dpi=_DPI)
     axes.text(_GAP, 12, heading, fontsize=11, weight="bold", va="top", color=TEXT_COLOUR)
     axes.text(_GAP, 36, note, fontsize=9, va="top", color=MUTED_COLOUR)
@@ -78,16 +82,14 @@ def guide_sheet(
         left, top = _corner(index, columns=columns, cell=(cell_h, cell_w))
         axes.text(left, top + cell_h + 4, shorten(tile.title, cell_w // 8), fontsize=7.5, va="top", color=TEXT_COLOUR)
         axes.text(left, top + cell_h + 19, tile.detail, fontsize=7.5, va="top", color=MUTED_COLOUR)
-    _legend(axes, classes, columns=legend_columns(classes, width=page.shape[1] / _DPI, size=9))
+    _legend(axes, classes, columns=legend)
     if limits is not None:
-        _add_page_colorbar(figure, limits)
+        _add_page_colorbar(figure, limits, below=below)
     return figure
 
 
-def _page(tiles: Sequence[GuideTile], *, columns: int, cell: tuple[int, int], classes: Sequence[str]) -> np.ndarray:
-    width = max(_corner(columns - 1, columns=columns, cell=cell)[0] + cell[1] + _GAP, 820)
-    rows = -(-(len(classes) - 1) // legend_columns(classes, width=width / _DPI, size=9)) if len(classes) > 1 else 0
-    bottom = _corner(len(tiles) - 1, columns=columns, cell=cell)[1] + cell[0] + _CAPTION + _GAP + _LEGEND_ROW * rows
+def _page(tiles: Sequence[GuideTile], *, columns: int, cell: tuple[int, int], width: int, foot: int) -> np.ndarray:
+    bottom = _corner(len(tiles) - 1, columns=columns, cell=cell)[1] + cell[0] + _CAPTION + foot
     page = np.full((bottom, width, 3), 255, dtype=np.uint8)
     for index, tile in enumerate(tiles):
         left, top = _corner(index, columns=columns, cell=cell)
@@ -112,18 +114,16 @@ def _legend(axes: Axes, classes: Sequence[str], *, columns: int) -> None:
         axes.legend(handles=lines, loc="lower right", ncols=columns, fontsize=9, frameon=False)
 
 
-def _add_page_colorbar(figure: Figure, limits: Limits) -> None:
+def _add_page_colorbar(figure: Figure, limits: Limits, *, below: int) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     width, height = figure.get_size_inches() * _DPI
-    place = figure.add_axes((_GAP / width, 36 / height, 300 / width, 12 / height))
+    place = figure.add_axes((_GAP / width, (below + 36) / height, 300 / width, 12 / height))
     drawn = ScalarMappable(Normalize(*limits), GUIDE_COLORMAP)
     bar = figure.colorbar(drawn, cax=place, orientation="horizontal", ticks=colorbar_ticks(limits), format="%g")
     bar.outline.set_linewidth(0.4)
     place.get_xticklabels()[0].set_horizontalalignment("left")
     place.tick_params(labelsize=8, length=2, pad=1.5, width=0.5, colors=TEXT_COLOUR)
-    figure.text(
-        (_GAP + 312) / width, 42 / height, "guide value, the same colours in all pictures", fontsize=8.5, va="center",
-        color=MUTED_COLOUR,
-    )  # fmt: skip
+    note = "guide value, the same colours in all pictures"
+    figure.text((_GAP + 312) / width, (below + 42) / height, note, fontsize=8.5, va="center", color=MUTED_COLOUR)
