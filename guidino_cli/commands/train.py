@@ -238,6 +238,12 @@ def _labelled_cases(manifest: Manifest, config: RunConfig) -> tuple[Sequence[Cas
         DataError: There are none, or no training mask has foreground.
     """
     root = Path(str(config.data.root))
+    folds = {case.fold for case in manifest.cases} - {None}
+    if folds and config.data.fold is None and not manifest.select("val", None):
+        raise DataError(
+            f"{root}: no cases in the val split, but {pluralize(len(folds), 'fold')}: train them all with "
+            f"--folds {len(folds)}, or one with --set data.fold=0"
+        )
     parts = {
         split: require_cases([case for case in manifest.select(split, config.data.fold) if case.mask], split, root)
         for split in ("train", "val")

@@ -286,6 +286,15 @@ def test_data_of_another_format_are_refused(train, run: Path, tmp_path: Path) ->
     assert not run.exists()
 
 
+def test_data_with_folds_only_propose_the_folds(guidino, preset: Path, make_data: Maker, run: Path) -> None:
+    data = make_data(val=0, fold_count=2)
+    outcome = guidino("train", "-p", preset, "-d", data, "-o", run, "--device", "cpu", "--dry-run")
+    assert outcome.code == 3
+    assert "no cases in the val split, but 2 folds: train them all with --folds 2" in _one_line(outcome.stderr)
+    words = ("-p", preset, "-d", data, "-o", run, "--device", "cpu", "--dry-run", "--set", "data.fold=0")
+    assert guidino("train", *words).code == 0
+
+
 def test_data_without_validation_cases_are_refused(guidino, preset: Path, make_data: Maker, run: Path) -> None:
     outcome = guidino("train", "-p", preset, "-d", make_data(val=0), "-o", run, "--device", "cpu")
     assert outcome.code == 3
