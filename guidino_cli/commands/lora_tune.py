@@ -7,13 +7,13 @@ from pathlib import Path
 import yaml
 from accelerate import PartialState
 
-from guidino_cli.commands.train import (
-    build_and_train,
+from guidino_cli.commands.runs.starting import (
     default_run_folder,
     load_resumable_run,
     requested_overrides,
     resolve_restart,
 )
+from guidino_cli.commands.train import build_and_train
 from guidino_cli.config import RunConfig, load_preset, override
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.loading import BaseRun

@@ -1,6 +1,5 @@
 """`guidino train`: train a run from a preset and a prepared data folder, or resume one."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,6 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 
-from guidino_cli.commands.runs import NO_PRESET
 from guidino_cli.commands.runs.figures import (
     CURVE_FILE,
     GRID_FILE,
@@ -21,24 +19,23 @@ from guidino_cli.commands.runs.figures import (
 )
 from guidino_cli.commands.runs.messages import add_resume_hints, explain_determinism_errors, print_run_summary
 from guidino_cli.commands.runs.result import RESULT_FILE, RunResult, read_result, write_result
-from guidino_cli.config import RunConfig, dump_config, load_preset, override
+from guidino_cli.commands.runs.starting import default_run_folder, load_resumable_run, make_new_run, resolve_restart
+from guidino_cli.config import RunConfig, dump_config
 from guidino_cli.data.file_records import require_unchanged_files
 from guidino_cli.data.manifest import MANIFEST_NAME, Manifest, count_empty, ignore_label, load_manifest, require_cases
 from guidino_cli.distributed import enter_on_main_process, rank, run_on_all_ranks, run_on_main_process
 from guidino_cli.engine.devices import bf16_emulation_warning
 from guidino_cli.engine.environment import describe_environment, fingerprint_files
-from guidino_cli.engine.run_folders import lock_run_folder, require_unlocked_run_folder
-from guidino_cli.engine.runs.extending import extend_schedule
+from guidino_cli.engine.run_folders import lock_run_folder
 from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
 from guidino_cli.engine.runs.loading import BaseRun, require_same_backbone, require_same_segmenter
-from guidino_cli.engine.runs.transfer import TransferredRun
 from guidino_cli.engine.training.logging import PROFILE_FILE, TRACE_FILE
 from guidino_cli.engine.training.preflight import run_preflight, set_deterministic_algorithms
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.models import build_model, find_stride
 from guidino_cli.models.composed import Model
-from guidino_cli.options.training import LoraTuneOptions, TrainCommandOptions, TrainOptions
+from guidino_cli.options.training import TrainCommandOptions, TrainOptions
 from guidino_cli.progress import log_warning, pluralize
 from guidino_cli.types import Case
 
@@ -57,31 +54,11 @@ def run(options: TrainCommandOptions) -> None:
     if resolved.resume:
         folder, config = load_resumable_run(resolved)
     else:
-        folder, config, base_run = _new_run(options)
+        folder, config, base_run = make_new_run(options)
         folder.require_empty(overwrite=resolved.overwrite or resolved.dry_run)
         if config.train.freeze_heads:
             raise ConfigError("train.freeze_heads keeps the heads as they are, so they must be trained: lora-tune RUN")
     build_and_train(folder, config, resolved, base_run=base_run)
-
-
-def _new_run(options: TrainCommandOptions) -> tuple[RunFolder, RunConfig, BaseRun | None]:
-    """Folder and settings of a new run, and the run that it starts from if there is one."""
-    source, overrides = options.base_run, requested_overrides(options)
-    if source is None and options.preset is None:
-        raise ConfigError(NO_PRESET)
-    if options.out is None:
-        raise ConfigError("--from RUN needs a folder for the new run: add -o OUT")
-    folder = RunFolder(options.out)
-    if source is None:
-        return folder, load_preset(str(options.preset), overrides), None
-    if options.out.resolve() == source.resolve():
-        raise ConfigError(f"-o {options.out}: is the RUN of --from, which is not changed; choose another folder")
-    base_run = TransferredRun(RunFolder(source))
-    config = override(base_run.folder.config(), overrides)
-    if options.preset is not None:
-        config = load_preset(options.preset, overrides)
-    base_run.require_usable(config.model)
-    return folder, config, base_run
 
 
 def build_and_train(
@@ -172,54 +149,6 @@ def _print_finished(folder: RunFolder, config: RunConfig, result: RunResult) -> 
     print(f"to use it: guidino predict {folder.path} IMAGES -o MASKS")
     setting = "patience=0" if result.stopped_early else f"epochs={2 * config.train.epochs}"
     print(f"to train longer: guidino train --resume -o {folder.path} --set train.{setting}")
-
-
-def default_run_folder(preset: str) -> Path:
-    """Folder of a run of a preset if none is given."""
-    return Path("runs") / Path(preset).stem
-
-
-def requested_overrides(options: TrainOptions) -> list[str]:
-    """Overrides by --set, --seed and --freeze-heads."""
-    seed = [] if options.seed is None else [f"seed={options.seed}"]
-    frozen = isinstance(options, LoraTuneOptions) and options.freeze_heads
-    return [*(options.overrides or []), *seed, *(["train.freeze_heads=true"] if frozen else [])]
-
-
-def resolve_restart(options: TrainOptions) -> TrainOptions:
-    """Resume or overwrite after a restart: torchrun restarts lost processes with their first command line."""
-    if options.out is None or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) == 0:
-        return options
-    # Files without a state were left by the start that was lost.
-    can_resume = RunFolder(options.out).has_state()
-    return replace(options, resume=can_resume, overwrite=not can_resume)
-
-
-def load_resumable_run(options: TrainOptions) -> tuple[RunFolder, RunConfig]:
-    """Folder and settings of the run to resume, perhaps with more epochs; `ConfigError` for other settings."""
-    if options.out is None:
-        raise ConfigError("--resume needs the run: add -o RUN")
-    folder = RunFolder(options.out)
-    require_unlocked_run_folder(folder.path)
-    config = folder.config()
-    overrides = requested_overrides(options)
-    config = extend_schedule(folder, config, overrides)
-    if options.preset is not None and not _is_made_from(
-        config, options.preset, overrides, lora=isinstance(options, LoraTuneOptions)
-    ):
-        raise ConfigError(
-            f"{folder.path}: --resume uses the run's own settings, which differ from preset {options.preset}; leave "
-            "out --preset, or start a new run with another -o"
-        )
-    return folder, config
-
-
-def _is_made_from(config: RunConfig, preset: str, overrides: Sequence[str], *, lora: bool) -> bool:
-    """Whether a run has the settings of a preset with these overrides, apart from the place of the data."""
-    requested = load_preset(preset)
-    adapted = lora and requested.model.lora is None
-    requested = override(requested, [*(["model.lora={}"] if adapted else []), *overrides])
-    return replace(requested, data=replace(requested.data, root=config.data.root)) == config
 
 
 def _data_root(data: Path | None, config: RunConfig) -> Path:

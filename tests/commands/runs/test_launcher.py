@@ -154,7 +154,7 @@ def test_options_become_arguments() -> None:
 def test_a_restarted_process_resumes_from_its_state_or_starts_again(
     has_state: bool, wanted: tuple[bool, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from guidino_cli.commands.train import resolve_restart
+    from guidino_cli.commands.runs.starting import resolve_restart
     from guidino_cli.engine.checkpointing import STATE_FILE
 
     if has_state:
@@ -166,7 +166,7 @@ def test_a_restarted_process_resumes_from_its_state_or_starts_again(
 
 
 def test_the_first_start_keeps_its_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from guidino_cli.commands.train import resolve_restart
+    from guidino_cli.commands.runs.starting import resolve_restart
 
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
     options = TrainOptions(out=tmp_path)
