@@ -98,9 +98,13 @@ class Geometry:
         return self.spacing if self.unit == "mm" else None
 
 
-def width_by_height(shape: Sequence[int]) -> str:
+def width_by_height(shape: Sequence[float]) -> str:
     """Format a shape (H, W, ...) as width times height: `565x584`."""
-    return f"{shape[1]}x{shape[0]}"
+    return f"{_without_zeros(shape[1])}x{_without_zeros(shape[0])}"
+
+
+def _without_zeros(side: float) -> str:
+    return str(int(side)) if side == int(side) else str(side)
 
 
 class Sample(NamedTuple):

@@ -33,7 +33,7 @@ class DatasetFingerprint:
 
     Attributes:
         cases: Number of cases.
-        median_hw: Median height and median width in pixels.
+        median_hw: Median height and median width in pixels; halves occur with an even number of cases.
         smallest_hw: Smallest height and smallest width.
         largest_hw: Largest height and largest width.
         mean: Mean of the foreground pixels, 0 to 255, per colour channel.
@@ -44,7 +44,7 @@ class DatasetFingerprint:
     """
 
     cases: int
-    median_hw: tuple[int, int]
+    median_hw: tuple[float, float]
     smallest_hw: tuple[int, int]
     largest_hw: tuple[int, int]
     mean: tuple[float, float, float]
@@ -88,7 +88,7 @@ def extract_fingerprint(
     mean, deviation = _mean_and_std(bins)
     return DatasetFingerprint(
         cases=len(labelled),
-        median_hw=_as_size(np.median(sizes, axis=0)),
+        median_hw=(float(np.median(sizes[:, 0])), float(np.median(sizes[:, 1]))),
         smallest_hw=_as_size(sizes.min(axis=0)),
         largest_hw=_as_size(sizes.max(axis=0)),
         mean=mean,

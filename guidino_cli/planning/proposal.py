@@ -1,11 +1,13 @@
 """Propose training settings by nnU-Net's rules, and format them as a commented preset."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, prod
 
+from guidino_cli.errors import DataError
 from guidino_cli.planning.fingerprint import DatasetFingerprint
 from guidino_cli.planning.rules import ENCODERS, NetworkPlan, plan_for_patch, plan_network
+from guidino_cli.progress import pluralize
 from guidino_cli.types import width_by_height
 
 _NNUNET_STEPS = 1000 * 250
@@ -13,6 +15,8 @@ _NNUNET_STEPS = 1000 * 250
 # Only its smallest batch, 2, exceeds them: tens of thousands of passes over a dozen images.
 _MAX_PASSES = 12_500
 _MAX_VALIDATIONS = 1000
+# Three stages, the fewest that have a head: 16 px, 8 and 4.
+_MIN_SIDE = 16
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,9 @@ def propose_plan(
         encoder: "plain" or "residual".
         budget_gb: GPU memory that the network may fill, in GB.
         steps: Optimizer steps; None for nnU-Net's 1000 times 250, but at most 12,500 passes.
+
+    Raises:
+        DataError: The images are too small for nnU-Net's network.
     """
     kind = ENCODERS[encoder]
     classes = 1 + len(fingerprint.classes)
@@ -55,9 +62,17 @@ def propose_plan(
         fingerprint.median_hw, cases=fingerprint.cases, classes=classes, encoder=kind, budget_gb=budget_gb
     )
     side = _square(theirs)
+    if side < _MIN_SIDE:
+        raise DataError(
+            f"the median training image has {width_by_height(fingerprint.median_hw)} px, too few for nnU-Net's network,"
+            f" which needs {_MIN_SIDE} a side; enlarge images and masks, or train a preset, which resizes them"
+        )
     ours = plan_for_patch(
         (side, side), fingerprint.median_hw, cases=fingerprint.cases, classes=classes, encoder=kind, budget_gb=budget_gb
     )
+    if ours.batch_size > fingerprint.cases:
+        # An epoch here has one window of each case; nnU-Net draws patches without end.
+        ours = replace(ours, batch_size=fingerprint.cases, capped_batch=ours.batch_size)
     steps_per_epoch = max(1, fingerprint.cases // ours.batch_size)
     if steps is None:
         steps = min(_NNUNET_STEPS, _MAX_PASSES * steps_per_epoch)
@@ -106,10 +121,10 @@ def explain_proposal(proposal: PlanProposal, fingerprint: DatasetFingerprint, *,
     theirs, ours = proposal.nnunet, proposal.ours
     batch = f"Batch {ours.batch_size}: what fits"
     if ours.capped_batch is not None:
-        batch = f"Batch {ours.batch_size}, though {ours.capped_batch} would fit: a step shows 5 % of the pixels at most"
-    median = width_by_height(fingerprint.median_hw)
+        batch = f"Batch {ours.batch_size}, though {ours.capped_batch} would fit: {_batch_limit(proposal, fingerprint)}"
+    cases, median = pluralize(fingerprint.cases, "training case"), width_by_height(fingerprint.median_hw)
     lines = [
-        f"For {name}, {fingerprint.cases} training cases of {median} px (width x height, median), by nnU-Net's rules.",
+        f"For {name}, {cases} of {median} px (width x height, median), by nnU-Net's rules.",
         f"Network of up to {proposal.budget_gb:g} GB: {len(ours.widths)} stages, {proposal.encoder} encoder.",
         f"Patch: nnU-Net would take {width_by_height(theirs.patch_hw)} px and a batch of {theirs.batch_size}.",
         f"{batch}.",
@@ -119,6 +134,12 @@ def explain_proposal(proposal: PlanProposal, fingerprint: DatasetFingerprint, *,
     if theirs.patch_hw != ours.patch_hw:
         lines.insert(3, f"Windows are square here: {width_by_height(ours.patch_hw)} px, nearly the same area.")
     return lines
+
+
+def _batch_limit(proposal: PlanProposal, fingerprint: DatasetFingerprint) -> str:
+    if proposal.ours.batch_size == fingerprint.cases:
+        return f"an epoch has one window of each of {pluralize(fingerprint.cases, 'case')}"
+    return f"a step shows {100 * ENCODERS[proposal.encoder].covered:g} % of the pixels at most"
 
 
 def _explain_steps(proposal: PlanProposal) -> str:

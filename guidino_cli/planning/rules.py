@@ -1,19 +1,20 @@
 """nnU-Net's planning rules in two dimensions: patch, depth and batch size from median image and memory budget.
 
-Isensee et al., Nature Methods 2021 (supplementary note 2), with the constants of nnU-Net v2 and, for the residual
-encoder, of its presets of 2024 (arXiv:2404.09556). Pixels count as square, since photographs state no spacing.
+Isensee et al., Nature Methods 2021 (supplementary note 2), as nnU-Net 2.8.1 applies them: its default planner for the
+plain encoder and, for the residual one, its planners ResEncM, L and XL (arXiv:2404.09556). Pixels count as square,
+since guidino trains on the pixel grid and photographs state no spacing.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil, prod
 
+import numpy as np
+
 _MIN_WIDTH, _MAX_WIDTH = 32, 512
 _MIN_MAP_SIDE = 4
-_MAX_PATCH_AREA = 2048**2
+_MAX_SIDE = 2048
 _MIN_BATCH = 2
 _REFERENCE_BATCH = 12
-_REFERENCE_GB = 8.0
 
 Size = tuple[int, int]
 
@@ -24,22 +25,39 @@ class EncoderSpec:
 
     Attributes:
         blocks: Convolutions or residual blocks per stage, for the largest number of stages.
-        is_residual: Whether blocks are residual: two convolutions and, where the width changes, a third feature map.
+        is_residual: Whether blocks are residual: two convolutions and, where a stage begins, the shortcut's map.
         decoder_convs: Convolutions per decoder stage.
-        values_at_reference: Feature map values of one patch at which a batch of 12 fills 8 GB.
+        references: Pairs of memory in GB, ascending, and feature map values of one patch of which 12 fill it.
+        patches_to_fit: The patch shrinks until a batch of so many fits.
         covered: Largest share of the training pixels that a batch may hold.
     """
 
     blocks: tuple[int, ...]
     is_residual: bool
     decoder_convs: int
-    values_at_reference: float
+    references: tuple[tuple[float, float], ...]
+    patches_to_fit: int
     covered: float
+
+    def reference_values(self, budget_gb: float) -> float:
+        """Feature map values of one patch of which 12 fill the budget.
+
+        Linear between the memory sizes that nnU-Net has planners for, and proportional to the memory outside of them.
+        """
+        (first_gb, first), (last_gb, last) = self.references[0], self.references[-1]
+        if budget_gb <= first_gb:
+            return first * (budget_gb / first_gb)
+        if budget_gb >= last_gb:
+            return last * (budget_gb / last_gb)
+        gigabytes, values = zip(*self.references, strict=True)
+        return float(np.interp(budget_gb, gigabytes, values))
 
 
 ENCODERS = {
-    "plain": EncoderSpec((2,) * 13, False, 2, 85e6, 0.05),
-    "residual": EncoderSpec((1, 3, 4, *(6,) * 10), True, 1, 135e6, 1.0),
+    "plain": EncoderSpec((2,) * 13, False, 2, ((8, 85e6),), _MIN_BATCH, 0.05),
+    "residual": EncoderSpec(
+        (1, 3, 4, *(6,) * 10), True, 1, ((8, 135e6), (24, 380e6), (40, 560e6)), _REFERENCE_BATCH, 1.0
+    ),
 }
 
 
@@ -62,19 +80,22 @@ class NetworkPlan:
     capped_batch: int | None
 
 
-def plan_network(median_hw: Size, *, cases: int, classes: int, encoder: EncoderSpec, budget_gb: float) -> NetworkPlan:
-    """Plan patch, depth and batch size: the largest patch up to the median image of which twelve fit into the budget.
+def plan_network(
+    median_hw: tuple[float, float], *, cases: int, classes: int, encoder: EncoderSpec, budget_gb: float
+) -> NetworkPlan:
+    """Plan patch, depth and batch size: the largest patch up to the median image of which enough fit into the budget.
 
     Args:
-        median_hw: Median height and width of the training images in pixels.
+        median_hw: Median height and width of the training images in pixels; halves occur with an even number of them.
         cases: Number of training cases.
         classes: K, background included.
         encoder: Encoder of the network.
         budget_gb: GPU memory that the network may fill, in GB.
     """
-    limit = encoder.values_at_reference * budget_gb / _REFERENCE_GB
-    square = round(_MAX_PATCH_AREA**0.5)
-    patch = pad_to_divisible(_as_size(min(square, side) for side in median_hw))
+    limit = encoder.reference_values(budget_gb) * (_REFERENCE_BATCH / encoder.patches_to_fit)
+    height, width = (min(_MAX_SIDE, side) for side in median_hw)
+    patch = pad_to_divisible((height, width))
+    # nnU-Net has no smallest patch; budgets of 1 GB and more never reach this one.
     while count_feature_map_values(patch, encoder=encoder, classes=classes) > limit and min(patch) > 2 * _MIN_MAP_SIDE:
         patch = _shrink_patch(patch, median_hw)
     return plan_for_patch(patch, median_hw, cases=cases, classes=classes, encoder=encoder, budget_gb=budget_gb)
@@ -82,7 +103,7 @@ def plan_network(median_hw: Size, *, cases: int, classes: int, encoder: EncoderS
 
 def plan_for_patch(
     patch: Size,
-    median_hw: Size,
+    median_hw: tuple[float, float],
     *,
     cases: int,
     classes: int,
@@ -93,28 +114,32 @@ def plan_for_patch(
     """Plan depth (or take the given number of stages) and batch size for a patch; arguments as for `plan_network`."""
     stages = 1 + max(pools_per_axis(patch)) if stages is None else stages
     values = count_feature_map_values(patch, encoder=encoder, classes=classes, stages=stages)
-    fitting = round(encoder.values_at_reference * budget_gb / _REFERENCE_GB / values * _REFERENCE_BATCH)
-    covering = round(encoder.covered * prod(median_hw) * cases / prod(patch))
+    # In nnU-Net's order of operations: another one may round a half to the other side.
+    fitting = round(encoder.reference_values(budget_gb) / values * _REFERENCE_BATCH)
+    covering = round(prod(median_hw) * cases * encoder.covered / prod(patch))
     batch = max(min(fitting, covering), _MIN_BATCH)
     widths = stage_widths(stages)
     return NetworkPlan(patch, widths, batch, values, fitting if max(fitting, _MIN_BATCH) > batch else None)
 
 
-def pools_per_axis(patch: Size) -> tuple[int, int]:
-    """Number of poolings along each axis: a side is halved while the result is at least 4."""
+def pools_per_axis(patch: tuple[float, float]) -> tuple[int, int]:
+    """Number of poolings along each axis.
 
-    def count(side: float) -> int:
-        times = 0
-        while side >= 2 * _MIN_MAP_SIDE:
-            side, times = ceil(side / 2), times + 1
-        return times
+    Both sides are halved while the results are at least 4; then the longer one alone, while it has at least 12.
+    """
+    sides, times = list(patch), [0, 0]
+    while axes := [axis for axis in (0, 1) if sides[axis] >= 2 * _MIN_MAP_SIDE]:
+        if len(axes) == 1 and sides[axes[0]] < 3 * _MIN_MAP_SIDE:
+            break
+        for axis in axes:
+            sides[axis], times[axis] = ceil(sides[axis] / 2), times[axis] + 1
+    return times[0], times[1]
 
-    return count(patch[0]), count(patch[1])
 
-
-def pad_to_divisible(patch: Size) -> Size:
+def pad_to_divisible(patch: tuple[float, float]) -> Size:
     """Enlarge a patch to multiples of the factor by which its poolings divide it."""
-    return _as_size(ceil(side / 2**times) * 2**times for side, times in zip(patch, pools_per_axis(patch), strict=True))
+    height, width = (ceil(side / 2**n) * 2**n for side, n in zip(patch, pools_per_axis(patch), strict=True))
+    return height, width
 
 
 def stage_widths(stages: int) -> tuple[int, ...]:
@@ -134,27 +159,21 @@ def count_feature_map_values(patch: Size, *, encoder: EncoderSpec, classes: int,
     for stage, (width, area) in enumerate(zip(widths, areas, strict=True)):
         maps = encoder.blocks[stage]
         if encoder.is_residual:
-            projects = stage > 0 and widths[stage - 1] != width
-            maps = 2 * maps + projects
+            # nnU-Net counts a map of the shortcut wherever it shrinks, also where it only averages.
+            maps = 2 * maps + (stage > 0)
         total += maps * width * area
     decoder = sum(width * area for width, area in zip(widths[:-1], areas[:-1], strict=True))
     return total + (encoder.decoder_convs + 1) * decoder + classes * areas[0]
 
 
-def _as_size(sides: Iterable[int]) -> Size:
-    height, width = sides
-    return height, width
+def _shrink_patch(patch: Size, median_hw: tuple[float, float]) -> Size:
+    """The next smaller valid patch: the side that is largest relative to the median shrinks, the width if equal.
 
-
-def _shrink_patch(patch: Size, median_hw: Size) -> Size:
-    """The next smaller valid patch: the side that is largest relative to the median shrinks.
-
-    The step is the factor that the smaller side must be divisible by; a larger step would skip valid sizes.
+    The step is the factor by which the side would have to be divisible if it were smaller by its present factor:
+    steps of the present factor would skip valid sizes.
     """
     axis = max((0, 1), key=lambda side: (patch[side] / median_hw[side], side))
-    tried = list(patch)
+    tried, smaller = list(patch), list(patch)
     tried[axis] -= 2 ** pools_per_axis(patch)[axis]
-    step = 2 ** pools_per_axis(_as_size(tried))[axis]
-    sides = list(patch)
-    sides[axis] -= step
-    return pad_to_divisible(_as_size(sides))
+    smaller[axis] -= 2 ** pools_per_axis((tried[0], tried[1]))[axis]
+    return pad_to_divisible((smaller[0], smaller[1]))

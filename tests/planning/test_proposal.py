@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from guidino_cli.errors import DataError
 from guidino_cli.planning.fingerprint import ClassStatistics, DatasetFingerprint
 from guidino_cli.planning.proposal import PlanProposal, explain_proposal, format_preset, propose_plan
 
@@ -38,13 +39,13 @@ def test_fewer_steps_than_nnunets_are_explained(cases: int, is_said: bool) -> No
 
 
 def test_a_square_window_has_nearly_the_area_of_nnunets_patch() -> None:
-    """448 x 512 is pooled seven times; sqrt(448 * 512) / 128 = 3.74 makes 4 of 128."""
+    """1024 x 1536 is pooled eight times; sqrt(1024 * 1536) / 256 = 4.90 makes 5 of 256."""
     proposal = propose_plan(_facts(100, (3000, 4000)), encoder="plain", budget_gb=8)
-    assert proposal.nnunet.patch_hw == (448, 512)
-    assert proposal.ours.patch_hw == (512, 512)
+    assert proposal.nnunet.patch_hw == (1024, 1536)
+    assert proposal.ours.patch_hw == (1280, 1280)
     lines = explain_proposal(proposal, _facts(100, (3000, 4000)), name="many")
-    assert lines[2] == "Patch: nnU-Net would take 512x448 px and a batch of 14."
-    assert lines[3] == "Windows are square here: 512x512 px, nearly the same area."
+    assert lines[2] == "Patch: nnU-Net would take 1536x1024 px and a batch of 2."
+    assert lines[3] == "Windows are square here: 1280x1280 px, nearly the same area."
 
 
 def test_a_square_patch_needs_no_explanation() -> None:
@@ -90,4 +91,27 @@ def test_a_preset_holds_the_plan(encoder: str, blocks: list[int]) -> None:
     assert settings["data"]["image_size"] == 512
     assert settings["train"]["batch_size"] == proposal.ours.batch_size
     assert settings["train"]["epochs"] == proposal.epochs
-    assert text.startswith("# For many, 1000 training cases")
+    assert text.startswith("# For many, 1,000 training cases")
+
+
+@pytest.mark.parametrize(("encoder", "cases", "fitting"), [("residual", 5, 13), ("plain", 1, 2)])
+def test_a_batch_has_no_more_windows_than_there_are_cases(encoder: str, cases: int, fitting: int) -> None:
+    """`train` refuses a batch that the cases do not fill: an epoch has one window of each."""
+    facts = _facts(cases, size=(3000, 4000) if encoder == "residual" else (512, 512))
+    proposal = propose_plan(facts, encoder=encoder, budget_gb=8)
+    assert (proposal.nnunet.batch_size, proposal.ours.batch_size) == (fitting, cases)
+    text = "\n".join(explain_proposal(proposal, facts, name="few"))
+    assert f"Batch {cases}, though {fitting} would fit: an epoch has one window of each of {cases} case" in text
+
+
+def test_a_batch_that_shows_every_pixel_once_is_said_to() -> None:
+    # 64 x 64 px: hundreds of patches fit, and ten images have the pixels of ten.
+    facts = _facts(20, size=(64, 128))
+    text = "\n".join(explain_proposal(propose_plan(facts, encoder="residual", budget_gb=8), facts, name="small"))
+    assert "a step shows 100 % of the pixels at most" in text
+
+
+@pytest.mark.parametrize("size", [(12, 12), (8, 12)])
+def test_images_too_small_for_three_stages_are_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(DataError, match=rf"has {size[1]}x{size[0]} px, too few .* needs 16 a side"):
+        propose_plan(_facts(10, size=size), encoder="plain", budget_gb=8)
