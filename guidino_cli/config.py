@@ -130,7 +130,8 @@ class DataSettings:
             larger than `image_size`, training takes random crops and prediction slides windows of that size over the
             same grid.
         fold: Fold to validate on, of data with folds; null for the part val. `--folds` sets it.
-        augment: Augmentation of the training images.
+        augment: Augmentation of the training images: "nnunet" is nnU-Net 2.8.1's, "nnunet-0.1" what guidino 0.1.0 took
+            for it, "guidino" that of the GuiDINO authors; "light" mirrors and changes brightness.
         foreground_crops: Share of the random crops that are centred on a foreground pixel.
         cache_gb: Main memory for decoded images, in 10^9 bytes per process or worker.
         ignore_label: Value in the prepared masks whose pixels count neither in losses nor in validation; by default the
@@ -141,7 +142,7 @@ class DataSettings:
     image_size: PositiveInt = 256
     resize: Literal["stretch", "shorter", "none"] = "stretch"
     fold: int | None = None
-    augment: Literal["none", "light", "nnunet", "guidino"] = "nnunet"
+    augment: Literal["none", "light", "nnunet", "guidino", "nnunet-0.1"] = "nnunet"
     foreground_crops: NonNegativeFloat = 0.33
     ignore_label: NonNegativeInt | None = None
     cache_gb: NonNegativeFloat = 2.0

@@ -27,6 +27,7 @@ from guidino_cli.distributed import enter_on_main_process, rank, run_on_all_rank
 from guidino_cli.engine.devices import bf16_emulation_warning
 from guidino_cli.engine.environment import describe_environment, fingerprint_files
 from guidino_cli.engine.run_folders import lock_run_folder
+from guidino_cli.engine.runs.augmentation import keep_augmentation
 from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
 from guidino_cli.engine.runs.loading import BaseRun, require_same_backbone, require_same_segmenter
 from guidino_cli.engine.training.logging import PROFILE_FILE, TRACE_FILE
@@ -77,6 +78,8 @@ def build_and_train(
             _print_finished(folder, config, result)
         return
     config = with_data_root(config, _data_root(options.data, config))
+    if resume:
+        config = run_on_all_ranks(lambda: keep_augmentation(folder, config))
     manifest = ignore_label(
         load_manifest(Path(str(config.data.root))), config.data.ignore_label, source="data.ignore_label"
     )

@@ -3,21 +3,36 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-Level = Literal["none", "light", "nnunet", "guidino"]
+from guidino_cli.data.transforms import (
+    add_noise,
+    apply_gamma,
+    apply_gamma_to_all_channels,
+    blur,
+    scale_brightness,
+    scale_contrast,
+    simulate_low_resolution,
+    to_device,
+    warp,
+)
+
+Level = Literal["none", "light", "nnunet", "guidino", "nnunet-0.1"]
+T = TypeVar("T")
+# One number, or one for each channel.
+PerChannel = float | tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class AugmentationParams:
     """Parameters for one sample; the defaults change nothing.
 
-    The geometric ones are applied in one resampling, then the others in the order of this list.
+    The geometric ones are applied in one resampling, then the others in the order of this list. A number that may
+    differ by channel is given once for all of them or as a tuple.
 
     Attributes:
         rotation: Radians, counter-clockwise.
@@ -30,11 +45,15 @@ class AugmentationParams:
         elastic: Standard deviation of the displacements of an elastic deformation, as a share of the side.
         noise: Standard deviation of Gaussian noise, in units of the [0, 1] intensity range.
         seed: Random seed of the noise and the displacements.
-        blur: Standard deviation of the Gaussian blur in pixels.
-        brightness: Factor on the intensities.
-        contrast: Factor on the distance from the sample's mean.
-        low_resolution: The sample is downsampled to this share of its size and upsampled again.
-        gamma: Exponent on intensities stretched to [0, 1]; negative values apply it to the inverted image.
+        blur: Standard deviation of the Gaussian blur in pixels, by channel a pair along height and width.
+        brightness: Factor on the intensities, by channel.
+        contrast: Factor on the distance from the channel's mean, by channel.
+        keeps_range: Whether contrast clips every channel to the range it had.
+        low_resolution: The channel is downsampled to this share of its size and upsampled again.
+        gamma_inverted: Exponent, by channel, on the negative stretched to [0, 1]; mean and deviation are restored.
+        gamma: Exponent, by channel, on the intensities stretched to [0, 1]; mean and deviation are restored.
+        is_earlier: Whether low resolution is upsampled bicubically and `gamma` acts on all channels together without
+            restoring anything, a negative one on the inverted image: as in guidino 0.1.0.
     """
 
     rotation: float = 0.0
@@ -47,11 +66,14 @@ class AugmentationParams:
     elastic: float = 0.0
     noise: float = 0.0
     seed: int = 0
-    blur: float = 0.0
-    brightness: float = 1.0
-    contrast: float = 1.0
-    low_resolution: float = 1.0
-    gamma: float = 1.0
+    blur: float | tuple[tuple[float, float], ...] = 0.0
+    brightness: PerChannel = 1.0
+    contrast: PerChannel = 1.0
+    keeps_range: bool = False
+    low_resolution: PerChannel = 1.0
+    gamma_inverted: PerChannel = 1.0
+    gamma: PerChannel = 1.0
+    is_earlier: bool = False
 
 
 class _RandomDraws:
@@ -70,24 +92,39 @@ class _RandomDraws:
         value = self.uniform(low, high)
         return value if self.flip(probability) else default
 
+    def around_one(self, low: float, high: float) -> float:
+        """Below 1 and above 1 with equal probability, each uniformly."""
+        below, above = self.uniform(low, 1), self.uniform(1, high)
+        return below if self.flip() else above
+
+    def by_channel_or(self, probability: float, draw: Callable[[], T], default: float) -> tuple[T, ...] | float:
+        values = tuple(draw() for _ in range(_CHANNELS))
+        return values if self.flip(probability) else default
+
     def seed(self) -> int:
         return int(self._generator.integers(2**31))
+
+
+_CHANNELS = 3
+# nnU-Net's 0.1 is that of an image of deviation 1. Networks here see images divided by ImageNet's deviation, 0.225.
+_MAX_NOISE = 0.1 * 0.225
 
 
 def draw_augmentation(level: Level, generator: np.random.Generator) -> AugmentationParams:
     """Draw the parameters of one sample.
 
     Args:
-        level: "light" mirrors and changes brightness. "nnunet" is nnU-Net v2's two-dimensional set with its
-            probabilities (Isensee et al. 2021, supplement); noise up to variance 0.1 of a z-scored image is taken as
-            0.07 of the intensity range. "guidino" follows the GuiDINO authors' code: rotation by 90 degrees, affine,
-            elastic, brightness and contrast, noise, blur; noise of 3 to 7 grey levels, as in an earlier version.
+        level: "light" mirrors and changes brightness. "nnunet" is what nnU-Net 2.8.1 draws for square patches in two
+            dimensions, see `_draw_nnunet`; "nnunet-0.1" is guidino 0.1.0's reading of it, for runs begun with that.
+            "guidino" follows the GuiDINO authors' code: rotation by 90 degrees, affine, elastic, brightness and
+            contrast, noise, blur; noise of 3 to 7 grey levels, as in an earlier version.
         generator: Random generator of this sample and epoch.
     """
     if level == "none":
         return AugmentationParams()
     draws = _RandomDraws(generator)
-    return {"light": _draw_light, "nnunet": _draw_nnunet, "guidino": _draw_guidino}[level](draws)
+    draw = {"light": _draw_light, "nnunet": _draw_nnunet, "guidino": _draw_guidino, "nnunet-0.1": _draw_earlier_nnunet}
+    return draw[level](draws)
 
 
 def _draw_light(draws: _RandomDraws) -> AugmentationParams:
@@ -95,6 +132,35 @@ def _draw_light(draws: _RandomDraws) -> AugmentationParams:
 
 
 def _draw_nnunet(draws: _RandomDraws) -> AugmentationParams:
+    """Transforms and probabilities of nnU-Net 2.8.1's default trainer, which are those of batchgeneratorsv2 0.3.6.
+
+    What nnU-Net calls variance of the noise it uses as standard deviation. Its scale of 0.7 to 1.4 divides objects.
+    Each channel has its own numbers; blur and low resolution leave each channel alone with probability 1/2.
+    """
+
+    def blur_or_leave() -> tuple[float, float]:
+        sigmas = draws.uniform(0.5, 1.0), draws.uniform(0.5, 1.0)
+        return sigmas if draws.flip() else (0.0, 0.0)
+
+    return AugmentationParams(
+        flip_y=draws.flip(),
+        flip_x=draws.flip(),
+        rotation=draws.uniform_or(0.2, -math.pi, math.pi),
+        scale=1 / draws.uniform_or(0.2, 0.7, 1.4, 1.0),
+        noise=draws.uniform_or(0.1, 0.0, _MAX_NOISE),
+        seed=draws.seed(),
+        blur=draws.by_channel_or(0.2, blur_or_leave, 0.0),
+        brightness=draws.by_channel_or(0.15, lambda: draws.around_one(0.75, 1.25), 1.0),
+        contrast=draws.by_channel_or(0.15, lambda: draws.around_one(0.75, 1.25), 1.0),
+        keeps_range=True,
+        low_resolution=draws.by_channel_or(0.25, lambda: draws.uniform_or(0.5, 0.5, 1.0, 1.0), 1.0),
+        gamma_inverted=draws.by_channel_or(0.1, lambda: draws.around_one(0.7, 1.5), 1.0),
+        gamma=draws.by_channel_or(0.3, lambda: draws.around_one(0.7, 1.5), 1.0),
+    )
+
+
+def _draw_earlier_nnunet(draws: _RandomDraws) -> AugmentationParams:
+    """What guidino 0.1.0 drew for "nnunet", in its order, so that its interrupted runs go on as they began."""
     gamma = draws.uniform_or(0.3, 0.7, 1.5, 1.0)
     return AugmentationParams(
         flip_y=draws.flip(),
@@ -108,6 +174,7 @@ def _draw_nnunet(draws: _RandomDraws) -> AugmentationParams:
         contrast=draws.uniform_or(0.15, 0.75, 1.25, 1.0),
         low_resolution=draws.uniform_or(0.25, 0.5, 1.0, 1.0),
         gamma=-gamma if draws.flip(0.25) else gamma,
+        is_earlier=True,
     )
 
 
@@ -135,8 +202,6 @@ def _draw_guidino(draws: _RandomDraws) -> AugmentationParams:
 
 
 _IDENTITY = AugmentationParams()
-# Control points a side of an elastic deformation: a smoothness of 7 of 256 pixels, as in the authors' list.
-_CONTROL_POINTS = 18
 
 
 def augment_batch(image: Tensor, mask: Tensor, augmentations: Sequence[AugmentationParams]) -> tuple[Tensor, Tensor]:
@@ -154,7 +219,7 @@ def augment_batch(image: Tensor, mask: Tensor, augmentations: Sequence[Augmentat
     for name, change in _INTENSITY_TRANSFORMS.items():
         rows = [i for i, a in enumerate(augmentations) if getattr(a, name) != getattr(_IDENTITY, name)]
         if rows:
-            where = _to_device(torch.tensor(rows), image.device)
+            where = to_device(torch.tensor(rows), image.device)
             image = image.index_copy(0, where, change(image[where], [augmentations[i] for i in rows]))
     return image.clamp(0, 1), mask
 
@@ -163,15 +228,13 @@ def _warp(image: Tensor, mask: Tensor, augmentations: Sequence[AugmentationParam
     rows = [i for i, a in enumerate(augmentations) if a.elastic or _inverse_affine(a) != _inverse_affine(_IDENTITY)]
     if not rows:
         return image, mask
-    params, where = [augmentations[i] for i in rows], _to_device(torch.tensor(rows), image.device)
-    theta = _to_device(torch.tensor([_inverse_affine(a) for a in params], dtype=image.dtype), image.device)
-    # A non-square sample would be sheared by a rotation in [-1, 1] coordinates; samples are square.
-    grid = F.affine_grid(theta, [len(rows), 1, *image.shape[-2:]], align_corners=False)
-    if any(a.elastic for a in params):
-        grid = grid + _elastic_displacement(image, params)
-    pixels = F.grid_sample(image[where], grid, mode="bilinear", align_corners=False)
-    labels = F.grid_sample(mask[where][:, None].to(image.dtype), grid, mode="nearest", align_corners=False)
-    return image.index_copy(0, where, pixels), mask.index_copy(0, where, labels[:, 0].round().to(mask.dtype))
+    params, where = [augmentations[i] for i in rows], to_device(torch.tensor(rows), image.device)
+    matrices = to_device(torch.tensor([_inverse_affine(a) for a in params], dtype=image.dtype), image.device)
+    # The displacements must not follow the noise, which has the same seed.
+    pixels, labels = warp(
+        image[where], mask[where], matrices, elastic=[a.elastic for a in params], seeds=[a.seed + 1 for a in params]
+    )
+    return image.index_copy(0, where, pixels), mask.index_copy(0, where, labels)
 
 
 def _inverse_affine(a: AugmentationParams) -> list[list[float]]:
@@ -186,61 +249,39 @@ def _inverse_affine(a: AugmentationParams) -> list[list[float]]:
     return matrix
 
 
-def _elastic_displacement(image: Tensor, params: Sequence[AugmentationParams]) -> Tensor:
-    """Smooth random displacements (B, H, W, 2) in [-1, 1] coordinates: cubic between random control points."""
-    size = (2, _CONTROL_POINTS, _CONTROL_POINTS)
-    # Drawn on the CPU, so that the deformation is the same on every device.
-    points = torch.stack([2 * a.elastic * torch.randn(size, generator=_seeded_generator(a.seed + 1)) for a in params])
-    moved = _to_device(points.to(image.dtype), image.device)
-    smooth = F.interpolate(moved, size=image.shape[-2:], mode="bicubic", align_corners=False)
-    return smooth.permute(0, 2, 3, 1)
-
-
 def _add_noise(image: Tensor, params: Sequence[AugmentationParams]) -> Tensor:
-    noise = torch.stack([torch.randn(image.shape[1:], generator=_seeded_generator(a.seed)) for a in params])
-    return image + _per_sample([a.noise for a in params], image) * _to_device(noise, image.device).to(image.dtype)
+    return add_noise(image, _on_device([(a.noise,) for a in params], image), [a.seed for a in params])
 
 
 def _blur(image: Tensor, params: Sequence[AugmentationParams]) -> Tensor:
-    """Blur each sample by its own separable Gaussian, truncated at three standard deviations."""
-    batch, channels = image.shape[:2]
-    sigma = _per_sample([a.blur for a in params], image).view(-1, 1)
-    radius = max(math.ceil(3 * a.blur) for a in params)
-    x = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
-    kernel = torch.exp(-(x**2) / (2 * sigma**2)) * (x.abs() <= (3 * sigma).ceil())
-    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)[:, None, None, :]
-    padded = F.pad(image, (radius,) * 4, mode="replicate").flatten(0, 1)[None]
-    groups = batch * channels
-    blurred = F.conv2d(F.conv2d(padded, kernel, groups=groups), kernel.transpose(2, 3), groups=groups)
-    return blurred.view_as(image)
+    channels = image.shape[1]
+    sigmas = [a.blur if isinstance(a.blur, tuple) else ((a.blur, a.blur),) * channels for a in params]
+    return blur(image, torch.tensor(sigmas))
 
 
 def _scale_brightness(image: Tensor, params: Sequence[AugmentationParams]) -> Tensor:
-    return image * _per_sample([a.brightness for a in params], image)
+    return scale_brightness(image, _channels([a.brightness for a in params], image))
 
 
 def _scale_contrast(image: Tensor, params: Sequence[AugmentationParams]) -> Tensor:
-    mean = image.mean(dim=(2, 3), keepdim=True)
-    return mean + (image - mean) * _per_sample([a.contrast for a in params], image)
+    keep_range = to_device(torch.tensor([[a.keeps_range] for a in params]), image.device)
+    return scale_contrast(image, _channels([a.contrast for a in params], image), keep_range=keep_range)
 
 
 def _simulate_low_resolution(image: Tensor, params: Sequence[AugmentationParams]) -> Tensor:
-    size = image.shape[-2:]
-    coarse = []
-    for sample, a in zip(image, params, strict=True):
-        small = [max(1, round(side * a.low_resolution)) for side in size]
-        shrunk = F.interpolate(sample[None], size=small, mode="nearest-exact")
-        coarse.append(F.interpolate(shrunk, size=size, mode="bicubic", align_corners=False))
-    return torch.cat(coarse)
+    shares = [_by_channel(a.low_resolution, image) for a in params]
+    return simulate_low_resolution(image, shares, modes=["bicubic" if a.is_earlier else "bilinear" for a in params])
+
+
+def _apply_inverted_gamma(image: Tensor, params: Sequence[AugmentationParams]) -> Tensor:
+    return apply_gamma(image, _channels([a.gamma_inverted for a in params], image), inverted=True)
 
 
 def _apply_gamma(image: Tensor, params: Sequence[AugmentationParams]) -> Tensor:
-    inverted = _per_sample([float(a.gamma < 0) for a in params], image)
-    image = (image.clamp(0, 1) - inverted).abs()
-    low, high = image.amin(dim=(1, 2, 3), keepdim=True), image.amax(dim=(1, 2, 3), keepdim=True)
-    span = (high - low).clamp(min=1e-6)
-    curved = ((image - low) / span) ** _per_sample([abs(a.gamma) for a in params], image) * span + low
-    return (curved - inverted).abs()
+    exponents = _channels([a.gamma for a in params], image)
+    earlier = to_device(torch.tensor([a.is_earlier for a in params]), image.device)[:, None, None, None]
+    together = apply_gamma_to_all_channels(image, exponents[:, :1])
+    return torch.where(earlier, together, apply_gamma(image, exponents.abs(), inverted=False))
 
 
 _INTENSITY_TRANSFORMS: dict[str, Callable[[Tensor, Sequence[AugmentationParams]], Tensor]] = {
@@ -249,19 +290,19 @@ _INTENSITY_TRANSFORMS: dict[str, Callable[[Tensor, Sequence[AugmentationParams]]
     "brightness": _scale_brightness,
     "contrast": _scale_contrast,
     "low_resolution": _simulate_low_resolution,
+    "gamma_inverted": _apply_inverted_gamma,
     "gamma": _apply_gamma,
 }
 
 
-def _seeded_generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def _by_channel(value: PerChannel, image: Tensor) -> tuple[float, ...]:
+    return value if isinstance(value, tuple) else (value,) * image.shape[1]
 
 
-def _per_sample(values: Sequence[float], image: Tensor) -> Tensor:
-    """One number a sample as (B, 1, 1, 1), in the image's type and on its device."""
-    return _to_device(torch.tensor(values, dtype=image.dtype), image.device).view(-1, 1, 1, 1)
+def _channels(values: Sequence[PerChannel], image: Tensor) -> Tensor:
+    """(B, C) numbers in the image's type and on its device."""
+    return _on_device([_by_channel(value, image) for value in values], image)
 
 
-def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy to the device without waiting for its queue: only pinned memory is copied asynchronously."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+def _on_device(rows: Sequence[Sequence[float]], image: Tensor) -> Tensor:
+    return to_device(torch.tensor(rows, dtype=image.dtype), image.device)

@@ -11,6 +11,8 @@ from guidino_cli.json_files import require_type
 
 FACTS_FILE = "run.json"
 FACTS_FORMAT = 1
+# Raised when a name in `data.augment` changes its meaning; `keep_augmentation` then has to find what a run began with.
+AUGMENTATION_REVISION = 2
 _HINT = "the run is damaged, train it again"
 
 _Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
@@ -45,6 +47,7 @@ class RunFacts(TypedDict):
     """Entries that are read again; the others are for readers.
 
     Attributes:
+        augmentation: Revision of what the names in `data.augment` mean; missing in runs of guidino 0.1.0.
         classes: Names; the index is the value in the masks, 0 is the background.
         data: Manifest of the training data.
         backbone: Its weights and statistics, None without one.
@@ -53,6 +56,7 @@ class RunFacts(TypedDict):
         blueprint: See `BackboneSpec`.
     """
 
+    augmentation: NotRequired[int]
     classes: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
     data: _DataFacts
     backbone: _BackboneFacts | None

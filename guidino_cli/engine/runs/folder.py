@@ -14,7 +14,7 @@ from guidino_cli.data.manifest import MANIFEST_NAME, manifest_sha256
 from guidino_cli.engine.checkpointing import StateFolder
 from guidino_cli.engine.run_folders import read_history, require_new_run_folder, write_history
 from guidino_cli.engine.runs.best import BestWeights
-from guidino_cli.engine.runs.facts import FACTS_FILE, FACTS_FORMAT, read_run_facts
+from guidino_cli.engine.runs.facts import AUGMENTATION_REVISION, FACTS_FILE, FACTS_FORMAT, read_run_facts
 from guidino_cli.engine.runs.settings import read_run_config
 from guidino_cli.errors import WeightsError
 from guidino_cli.files import write_text
@@ -31,7 +31,8 @@ def run_facts(model: Model, *, classes: list[str], data: Path) -> dict[str, Any]
     """Metadata needed to repeat a run: classes, versions, hashes of the data and the backbone.
 
     "parameters" are the numbers of trained and of all parameters; "blueprint" exists if the
-    backbone is trained as a whole.
+    backbone is trained as a whole. "augmentation" tells what the names in `data.augment` mean; runs of guidino 0.1.0
+    lack it.
     """
     from importlib.metadata import version
 
@@ -41,6 +42,7 @@ def run_facts(model: Model, *, classes: list[str], data: Path) -> dict[str, Any]
     whole = model.backbone is not None and model.backbone.is_finetuned
     return {
         "guidino": __version__,
+        "augmentation": AUGMENTATION_REVISION,
         "classes": classes,
         "data": {"cases": str(manifest), "sha256": manifest_sha256(manifest)},
         "backbone": None if backbone is None else {**backbone.identity, **backbone_statistics(backbone)},
