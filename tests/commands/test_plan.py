@@ -38,8 +38,8 @@ def test_the_preset_it_writes_can_be_built(data: Path, tmp_path: Path, guidino: 
     assert result.code == 0
     assert f"guidino train --preset {out}" in result.stderr
     config = load_config(out)
-    # nnU-Net halves 48 x 64 px three times; the square of nearest area that can be is 56 px. 5 % of eight cases are less
-    # than the two patches of the smallest batch.
+    # nnU-Net halves 48 x 64 px three times, and 56 px is the square of nearest area that can be. 5 % of eight cases are
+    # less than the two patches of the smallest batch.
     assert (config.data.image_size, config.train.batch_size, config.train.epochs) == (56, 2, 10)
     assert config.model.segmenter.options["widths"] == [32, 64, 128, 256]
     assert build_model(config.model, num_classes=2).segmenter.stride == 8
