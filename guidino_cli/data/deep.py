@@ -35,20 +35,29 @@ def deep_mode(file: Image.Image) -> str:
 
 
 def require_faithful(file: Image.Image, path: Path) -> None:
-    """Refuse a TIFF whose values Pillow would change in silence.
+    """Refuse a TIFF of more than 8 bits, of which Pillow would read only 8, such as colours in separate planes.
 
     Raises:
-        DataError: Signed numbers of 8 bits, read as unsigned; or more than 8 bits in planes, of which only 8 are read.
+        DataError: It is one.
     """
-    tags = getattr(file, "tag_v2", {})
-    bits = max(tags.get(_BITS, (1,)))
-    if bits == 8 and 2 in tags.get(_SAMPLE_FORMAT, ()):
-        raise DataError(f"{path}: has signed pixels of 8 bits (-128 to 127), expected unsigned; save it as 16 bits")
+    bits = max(getattr(file, "tag_v2", {}).get(_BITS, (1,)))
     if bits > 8 and not is_deep(deep_mode(file)):
         raise DataError(
             f"{path}: has {bits}-bit {file.mode} pixels in a layout of which only 8 bits can be read; save it with "
             "interleaved channels (planar configuration 1)"
         )
+
+
+def require_unsigned(file: Image.Image, path: Path) -> None:
+    """Refuse a decoded TIFF with negative numbers of 8 bits, which Pillow takes for 128 to 255.
+
+    Raises:
+        DataError: It has some.
+    """
+    tags = getattr(file, "tag_v2", {})
+    is_signed = max(tags.get(_BITS, (1,))) == 8 and 2 in tags.get(_SAMPLE_FORMAT, ())
+    if is_signed and int(np.asarray(file).max()) > 127:
+        raise DataError(f"{path}: has negative pixels (signed, of 8 bits); save it with values from 0")
 
 
 def read_deep(file: Image.Image, path: Path) -> np.ndarray:

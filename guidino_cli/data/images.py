@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from guidino_cli.data.deep import deep_mode, is_deep, read_deep, require_faithful, rescale_to_uint8
+from guidino_cli.data.deep import deep_mode, is_deep, read_deep, require_faithful, require_unsigned, rescale_to_uint8
 from guidino_cli.data.limits import require_pixels
 from guidino_cli.errors import DataError, UserError
 from guidino_cli.files import describe_damage, write_atomically
@@ -42,6 +42,7 @@ def open_image(path: Path) -> Image.Image:
     with open_header(path) as file:
         _require_one_page(file, path)
         file.load()
+        require_unsigned(file, path)
         ImageOps.exif_transpose(file, in_place=True)
         return file
 

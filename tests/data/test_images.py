@@ -205,7 +205,7 @@ _COLOURS = np.stack([_RAMP, 2 * _RAMP, 255 - _RAMP], axis=2)
 @pytest.mark.parametrize(
     ("pixels", "options", "message"),
     [
-        (_RAMP.astype(np.int8), {"photometric": "minisblack"}, "signed pixels of 8 bits"),
+        ((_RAMP - np.int16(50)).astype(np.int8), {"photometric": "minisblack"}, "negative pixels"),
         (
             np.moveaxis(_COLOURS * np.uint16(257), 2, 0),
             {"photometric": "rgb", "planarconfig": "separate"},
@@ -247,3 +247,8 @@ def test_other_colour_spaces_are_converted(name: str, tmp_path: Path) -> None:
     image.save(tmp_path / name)
     read, _ = read_image(tmp_path / name)
     assert np.abs(read[8, 8::16].astype(int) - colours).max() <= 6
+
+
+def test_signed_labels_of_8_bits_are_read_if_none_is_negative(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", _RAMP.astype(np.int8), photometric="minisblack")
+    assert np.array_equal(read_labels(tmp_path / "a.tif")[0], _RAMP)
