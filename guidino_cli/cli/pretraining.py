@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from guidino_cli.cli.run_checks import check_unlocked
 from guidino_cli.cli.workers import launch_workers
 from guidino_cli.errors import ConfigError
 from guidino_cli.json_files import read_json_object
@@ -61,6 +62,8 @@ def pretrain(
         from guidino_cli.commands.runs.resuming import CONTRADICTION
 
         raise ConfigError(CONTRADICTION)
+    if not dry_run:
+        check_unlocked(out)
     if not resume:
         from guidino_cli.pretrain_config import load_pretrain_preset
 

@@ -10,3 +10,11 @@ def check_runs(paths: Sequence[Path], overrides: Sequence[str] | None = None) ->
 
     for path in paths:
         resolve_run_config(path, overrides or ())
+
+
+def check_unlocked(out: Path | None) -> None:
+    """Refuse a run folder that another process writes to, likewise at once."""
+    if out is not None:
+        from guidino_cli.engine.run_folders import require_unlocked_run_folder
+
+        require_unlocked_run_folder(out)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from guidino_cli.cli.dataclass_options import expand_dataclasses
+from guidino_cli.cli.run_checks import check_unlocked
 from guidino_cli.cli.workers import launch_workers
 from guidino_cli.options.argv import option_values
 from guidino_cli.options.training import LoraTuneOptions, TrainCommandOptions, TrainOptions
@@ -55,6 +56,8 @@ def lora_tune(
 
 def _launch(name: str, options: TrainOptions, *, base_run: Path | None) -> bool:
     """Run the command in child processes, for a set of runs or for several devices; whether that was requested."""
+    if not options.dry_run:
+        check_unlocked(options.out)
     if options.resume:
         from guidino_cli.commands.runs.resuming import require_resumable
 

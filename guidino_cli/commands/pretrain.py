@@ -29,7 +29,7 @@ from guidino_cli.engine.pretraining.data import ImageFingerprint, fingerprint_im
 from guidino_cli.engine.pretraining.folder import PretrainFolder
 from guidino_cli.engine.pretraining.loop import Pretrainer
 from guidino_cli.engine.pretraining.student import Student, build_objective, build_student
-from guidino_cli.engine.run_folders import lock_run_folder, require_unlocked_run_folder
+from guidino_cli.engine.run_folders import lock_run_folder
 from guidino_cli.errors import ConfigError, DataError, WeightsError
 from guidino_cli.outputs import require_writable
 from guidino_cli.pretrain_config import (
@@ -64,7 +64,6 @@ def run(
     """Pretrain a backbone, or resume a run."""
     folder = PretrainFolder(out)
     if resume:
-        require_unlocked_run_folder(out)
         config = _require_same_settings(folder, preset, overrides, seed)
     else:
         config = load_pretrain_preset(str(preset), [*overrides, *([] if seed is None else [f"seed={seed}"])])

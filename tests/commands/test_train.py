@@ -446,6 +446,7 @@ def test_a_run_that_another_process_writes_to_is_refused(train, guidino, run: Pa
     for outcome in (resumed, overwritten):
         assert outcome.code == 2
         assert f"{run}: another guidino process writes to this run" in _one_line(outcome.stderr)
+        assert (outcome.stdout, outcome.stderr.count("\n")) == ("", 1)
     assert (run / "history.jsonl").read_bytes() == before
     assert guidino("train", "--resume", "-o", run, "--device", "cpu").code == 0
 
