@@ -4,6 +4,8 @@ import errno
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -117,6 +119,19 @@ def test_output_to_a_full_disk_exits_with_7(words: list[str]) -> None:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 7
     assert done.stderr == "guidino: cannot be written (No space left on device); free some space\n"
+
+
+@pytest.mark.parametrize("streams", ["2>/dev/full", ">/dev/full 2>&1", ">&- 2>&-", "2>&1 | true"])
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_the_exit_code_of_an_error_that_nobody_can_read_is_that_of_the_error(streams: str, tmp_path: Path) -> None:
+    command = f"({sys.executable} -m guidino_cli presets nope; echo $? > {tmp_path / 'code'}) {streams}"
+    subprocess.run(["bash", "-c", command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    # A pipeline ends with its last command, which does not wait for the first.
+    while not (tmp_path / "code").exists() or not (tmp_path / "code").read_text().strip():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (tmp_path / "code").read_text() == "2\n"
 
 
 def test_debugging_shows_the_traceback(guidino, monkeypatch: pytest.MonkeyPatch) -> None:

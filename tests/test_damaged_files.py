@@ -3,8 +3,15 @@
 `tests/fuzz.py` does the same with whole commands, for as long as you like.
 """
 
+import gzip
+import io
 import json
 import random
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -235,3 +242,67 @@ def test_a_damaged_state_is_refused_by_name(tmp_path: Path) -> None:
         _check(lambda _: folder.load_state(), folder.state, whole, mutators.ZIP, seed, DataError)
 
     check()
+
+
+_HUGE = """
+import resource, sys
+from pathlib import Path
+from guidino_cli.data import readers
+from guidino_cli.errors import DataError
+
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    for read in (readers.read, readers.read_labels, lambda path: readers.open_regions(path).read_all()):
+        try:
+            read(path)
+        except DataError as error:
+            assert path.name in str(error), error
+        else:
+            raise AssertionError(f"{path.name} was read")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="measures the memory as POSIX systems do")
+def test_a_header_that_claims_more_than_any_memory_is_refused_without_taking_it(tmp_path: Path) -> None:
+    specimens = {specimen.name: specimen.content for specimen in [*image_specimens(), *mask_specimens()]}
+    for name, content in _claims(specimens):
+        (tmp_path / name).write_bytes(content)
+    command = [sys.executable, "-c", _HUGE, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 200
+
+
+def _claims(specimens: dict[str, bytes]) -> list[tuple[str, bytes]]:
+    """Small files whose headers claim 10^9 pixels and more."""
+    png, bmp, gif, tif, nii = (
+        specimens[name] for name in ("rgb.png", "rgb.bmp", "palette.gif", "deflate.tif", "mask.nii")
+    )
+    side = struct.pack(">I", 60_000)
+    header = b"IHDR" + side + side + png[24:29]
+    npy = specimens["mask.npy"]
+    claim = npy.replace(b"(40, 48), }    ", b"(99999, 99999)}")
+    nifti = nii[:42] + struct.pack("<hhh", 32_767, 32_767, 2_000) + nii[48:]
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("arr_0.npy", claim)
+    return [
+        ("claim.png", png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]),
+        ("claim.bmp", bmp[:18] + struct.pack("<ii", 60_000, 60_000) + bmp[26:]),
+        ("claim.gif", gif[:6] + struct.pack("<HH", 60_000, 60_000) + gif[10:]),
+        # Width (256) and height (257) of a TIFF stand in entries of 12 bytes: tag, type, count, value.
+        ("claim.tif", _set_tiff_value(_set_tiff_value(tif, 256, 60_000), 257, 60_000)),
+        ("claim.npy", claim),
+        ("claim.npz", archive.getvalue()),
+        ("claim.nii", nifti),
+        ("claim.nii.gz", gzip.compress(nifti)),
+    ]
+
+
+def _set_tiff_value(content: bytes, tag: int, value: int) -> bytes:
+    (start,) = struct.unpack("<I", content[4:8])
+    (count,) = struct.unpack("<H", content[start : start + 2])
+    entries = [start + 2 + 12 * number for number in range(count)]
+    at = next(entry for entry in entries if struct.unpack("<H", content[entry : entry + 2]) == (tag,))
+    return content[: at + 2] + struct.pack("<HII", 4, 1, value) + content[at + 12 :]

@@ -48,6 +48,9 @@ def main() -> None:
         os.environ[name] = "1"
     # No code from a hub: transformers would download kernels that a configuration names.
     os.environ["USE_HUB_KERNELS"] = "0"
+    # Python has no streams where the caller closed them (`>&-`).
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         # In an ASCII locale, printing a report must not raise UnicodeEncodeError.
         if hasattr(stream, "reconfigure"):
@@ -64,7 +67,7 @@ def main() -> None:
         known = as_user_error(error)
         code = 1 if known is None else known.exit_code
         bug = f"{type(error).__name__}: {error} (a bug: please report it with the output of GUIDINO_DEBUG=1)"
-        print(f"guidino: {to_one_line(bug if known is None else _with_command(known))}", file=sys.stderr)
+        _complain(f"guidino: {to_one_line(bug if known is None else _with_command(known))}")
         if is_worker_process():
             exit_immediately(code)
         _discard_output()
@@ -101,13 +104,20 @@ def _run() -> None:
         sys.exit(_BROKEN_PIPE)
 
 
+def _complain(message: str) -> None:
+    """Print to stderr; where nobody can read it, the exit code must tell."""
+    with suppress(OSError, ValueError):
+        print(message, file=sys.stderr, flush=True)
+
+
 def _discard_output() -> None:
     """Send what is still buffered nowhere: Python would write it at exit, fail again and change the exit code."""
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _show_version(wanted: bool) -> None:
