@@ -56,6 +56,7 @@ def main() -> int:
     workspace = make_workspace(out / "workspace", fork)
     wanted = arguments.reader.split(",") if arguments.reader else sorted({target.reader for target in TARGETS})
     targets = [target for target in TARGETS if target.reader in wanted]
+    _require_valid(targets, workspace, out / "case")
     tallies: dict[str, Tally] = defaultdict(Tally)
     end, number = time.monotonic() + 60 * arguments.minutes, arguments.first
     while time.monotonic() < end and number - arguments.first < arguments.cases:
@@ -88,6 +89,16 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=0, help="number of the first case, to repeat one")
     parser.add_argument("--reader", help="only these, comma-separated")
     return parser.parse_args()
+
+
+def _require_valid(targets: list[Target], workspace: Path, folder: Path) -> None:
+    """Every command must succeed on the valid file: one that always refuses would test nothing."""
+    for target in targets:
+        shutil.rmtree(folder, ignore_errors=True)
+        file = target.prepare(workspace, folder, random.Random(0))
+        outcome = fork(target.command(folder, file), folder / "output.txt")
+        if outcome.code:
+            sys.exit(f"{target.reader} ({target.name}) fails on a valid file: {outcome.output}")
 
 
 def _run_case(target: Target, workspace: Path, rng: random.Random, folder: Path) -> Outcome:
