@@ -7,7 +7,6 @@ from pathlib import Path
 
 from guidino_cli.commands.runs import NO_PRESET
 from guidino_cli.config import RunConfig, load_preset, override
-from guidino_cli.engine.run_folders import require_unlocked_run_folder
 from guidino_cli.engine.runs.extending import extend_schedule
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.loading import BaseRun
@@ -62,7 +61,6 @@ def load_resumable_run(options: TrainOptions) -> tuple[RunFolder, RunConfig]:
     if options.out is None:
         raise ConfigError("--resume needs the run: add -o RUN")
     folder = RunFolder(options.out)
-    require_unlocked_run_folder(folder.path)
     config = folder.config()
     overrides = requested_overrides(options)
     config = extend_schedule(folder, config, overrides)
