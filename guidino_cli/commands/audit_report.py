@@ -50,11 +50,11 @@ class AuditReport:
         """Length of the first tenth of the list, at least one mask."""
         return max(1, round(len(self.ranking) / 10))
 
-    @property
-    def worth_showing(self) -> int:
-        """Length of the list up to its first tenth, or to the last mask with a reason from its statistics."""
-        last = max((rank for rank, item in enumerate(self.ranking, start=1) if item.suspicions), default=0)
-        return max(self.tenth, last)
+    def worst(self, count: int) -> list[tuple[int, RankedMask]]:
+        """At most `count` masks with their ranks: the first ones, and up to a quarter with a reason further down."""
+        ranked = list(enumerate(self.ranking, start=1))
+        with_reasons = [item for item in ranked[count:] if item[1].suspicions][: count // 4]
+        return [*ranked[: count - len(with_reasons)], *with_reasons]
 
     @property
     def backbone_name(self) -> str:
@@ -85,7 +85,9 @@ def print_report(report: AuditReport, *, show: int, out: Path | None, data: Path
     table.add_column("case", overflow="fold")
     table.add_column("agreement", justify="right", no_wrap=True)
     table.add_column("reason", overflow="fold")
-    for rank, item in enumerate(report.ranking[: min(show, report.worth_showing)], start=1):
+    for rank, item in report.worst(show):
+        if not item.suspicions and (rank > report.tenth or isnan(item.agreement)):
+            continue
         value = "-" if isnan(item.agreement) else f"{item.agreement:.2f}"
         table.add_row(str(rank), item.case, value, item.reason)
     console.print(table)
@@ -155,7 +157,7 @@ def _write_contact_sheet(report: AuditReport, folder: Path) -> None:
         mark = item.suspicions[0].label if item.suspicions else ""
         return Tile(read_image(case.image)[0], read_truth(case)[0], item.case, f"{rank}. {case.split}{value}", mark)
 
-    tiles = [tile(*item) for item in _ranked(report)[:_TILES]]
+    tiles = [tile(*item) for item in report.worst(_TILES)]
     heading = f"{report.manifest.name}: {len(tiles)} of {pluralize(len(report.ranking), 'mask')}, worst first"
     note = f"agreement with features of {report.backbone_name}" if report.backbone else "compared with each other only"
     figure = contact_sheet(tiles, heading=f"{heading}\n{note}", classes=report.manifest.classes)

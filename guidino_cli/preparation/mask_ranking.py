@@ -91,5 +91,6 @@ def _order(item: RankedMask, *, is_last: bool) -> tuple[int, float, str]:
     if item.is_certain:
         return 0, -max(reason.weight for reason in item.suspicions if reason.is_certain), item.case
     if is_last or isnan(item.agreement):
-        return 2, float(is_last), item.case
+        weights = [reason.weight for reason in item.suspicions]
+        return 3 if is_last else 2, -max(weights, default=0.0), item.case
     return 1, item.agreement, item.case

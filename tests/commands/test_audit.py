@@ -119,3 +119,17 @@ def test_masks_shifted_by_one_case_are_named_and_fail_strict(make_data: Callable
     assert outcome.code == 8
     assert "guidino: masks shifted by one? From case" in outcome.stderr
     assert "images fit the mask of the case before them" in outcome.stderr
+
+
+def test_a_mask_with_a_reason_is_listed_although_its_image_confirms_it(make_data: Callable[..., Path]) -> None:
+    from guidino_cli.commands.audit_report import AuditReport
+    from guidino_cli.data.manifest import load_manifest
+    from guidino_cli.preparation.mask_audit import Suspicion
+    from guidino_cli.preparation.mask_ranking import RankedMask
+
+    ranking = [RankedMask(f"c{index}", 0.9, "a", ()) for index in range(30)]
+    ranking[25] = RankedMask("c25", 0.99, "a", (Suspicion("c25", "area", "small", 4.0),))
+    manifest = load_manifest(make_data())
+    report = AuditReport(manifest, "all", {}, ranking, {}, shift="", failed=[], backbone="")
+    assert [rank for rank, _ in report.worst(10)] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 26]
+    assert report.tenth == 3

@@ -52,3 +52,8 @@ def test_empty_masks_come_last_where_they_are_usual() -> None:
     ranked = rank(extra, {f"c{i}": 0.9 for i in range(8)})
     assert [item.case for item in ranked[-3:]] == ["e0", "e1", "e2"]
     assert not any(item.suspicions for item in ranked)
+
+
+def test_without_agreements_the_masks_with_the_gravest_reasons_come_first() -> None:
+    ranked = rank({"speck": square(20, 20, 2), "smaller": square(20, 20, 1)}, {})
+    assert [item.case for item in ranked[:3]] == ["smaller", "speck", "c0"]
