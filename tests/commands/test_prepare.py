@@ -312,6 +312,15 @@ def test_duplicates_stay_in_one_split(source: Path, tmp_path: Path) -> None:
     assert len({case.group for case in cases[:12]}) == 1
 
 
+def test_recompressed_copies_stay_in_one_split(source: Path, tmp_path: Path) -> None:
+    original = Image.open(source / "images" / "c00.png")
+    for index in range(1, 12):
+        (source / "images" / f"c{index:02d}.png").unlink()
+        original.save(source / "images" / f"c{index:02d}.jpg", quality=80 + index)
+    prepare.run(source, PrepareOptions(out=tmp_path / "out"))
+    assert len({case.group for case in load_manifest(tmp_path / "out").cases[:12]}) == 1
+
+
 def test_duplicates_across_official_splits_are_a_warning(source: Path, tmp_path: Path) -> None:
     (source / "images" / "c01.png").write_bytes((source / "images" / "c00.png").read_bytes())
     stems = [f"c{index:02d}" for index in range(20)]

@@ -183,6 +183,11 @@ def test_sinkhorn_columns_are_equal_after_many_iterations() -> None:
     torch.testing.assert_close(shares.sum(dim=0), torch.full((4,), 6 / 4), atol=1e-4, rtol=0)
 
 
+def test_koleo_of_equal_features_is_finite() -> None:
+    """torch adds 1e-8 to each of four differences of 0, which makes 2e-8, and the loss adds 1e-8 once more."""
+    assert float(koleo_loss(torch.ones(2, 4))) == pytest.approx(-math.log(3e-8), rel=1e-4)
+
+
 def test_sinkhorn_of_equal_scores_is_uniform() -> None:
     torch.testing.assert_close(sinkhorn_knopp(torch.full((3, 5), 7.0), temperature=0.04), torch.full((3, 5), 0.2))
 
