@@ -61,6 +61,8 @@ def parse_json(content: bytes) -> Any:
         parse_int=_parse_int,
         parse_constant=_refuse_constant,
     )
+    if "\\u0000" in text:
+        raise ValueError("text with a zero byte, which no name or path may hold")
     if "\\u" in text:
         # Half of a surrogate pair cannot be printed, written or part of a path.
         json.dumps(value, ensure_ascii=False).encode()

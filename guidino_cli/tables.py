@@ -78,12 +78,16 @@ def _read_text(path: Path) -> str:
     if b"\0" in content[:2] and len(content) % 2 == 0:
         encoding = "utf-16-le" if content[1] == 0 else "utf-16-be"
     try:
-        return content.decode(encoding)
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}: not a CSV of UTF-8 or UTF-16 text ({error.reason} at byte {error.start}); save it as UTF-8, in a "
             "spreadsheet as 'CSV UTF-8'"
         ) from error
+    if "\0" in text:
+        # No path may hold one.
+        raise DataError(f"{path}: not a CSV of UTF-8 or UTF-16 text (it holds a zero byte); save it as UTF-8")
+    return text
 
 
 def to_csv(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -31,6 +31,7 @@ class _Record:
         (b'{"a": ' + b"9" * 5000 + b"}", "integers of 64 bits"),
         (b'{"a": 1, "b": 2, "a": 3}', "holds 'a' twice"),
         (rb'{"a": "\ud800"}', "half of a surrogate pair"),
+        (rb'{"a": "x\u0000"}', "a zero byte"),
     ],
 )
 def test_what_is_no_json_is_refused_with_file_reason_and_advice(content: bytes, reason: str, tmp_path: Path) -> None:

@@ -116,3 +116,9 @@ def test_no_other_module_writes_csv() -> None:
     found = {path: path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
     writers = [path for path, text in found.items() if "csv.writer(" in text or "DictWriter" in text]
     assert [path.relative_to(package).as_posix() for path in writers] == ["tables.py"]
+
+
+def test_a_zero_byte_which_no_path_may_hold_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"image,mask\na.png\0,b.png\n")
+    with pytest.raises(DataError, match=r"t\.csv: .*zero byte"):
+        read_csv(tmp_path / "t.csv")
