@@ -17,7 +17,8 @@ from guidino_cli.models.pretrained.strict_loading import hash_weights
 from guidino_cli.ssl.networks import TokenEncoder
 from guidino_cli.ssl.objective import PretrainObjective
 
-CHECKPOINT_FORMAT = 1
+# 2: masks and warm-up of DINOv3's code; a state of format 1 would go on with other masks and rates than it began with.
+CHECKPOINT_FORMAT = 2
 
 
 @dataclass

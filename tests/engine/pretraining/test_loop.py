@@ -154,6 +154,18 @@ def test_a_run_interrupted_within_a_row_resumes_bit_for_bit(paths: list[Path], t
     assert _rows(tmp_path / "interrupted") == _rows(tmp_path / "uninterrupted")
 
 
+def test_a_state_with_the_masks_and_warm_up_of_0_1_0_is_refused(paths: list[Path], tmp_path: Path) -> None:
+    """It would go on with others."""
+    trainer, objective = _run(paths, tmp_path / "run")
+    trainer.fit()
+    state = trainer.folder.load_state()
+    assert state["format"] == 2
+    trainer.folder.save_state({**state, "format": 1})
+    again = Pretrainer(objective, trainer.config, trainer.folder, paths=paths, device="cpu")
+    with pytest.raises(DataError, match=r"state\.pt: written by another version of guidino; resume with that one"):
+        again.resume()
+
+
 def test_a_damaged_image_is_named_and_earlier_steps_are_saved(paths: list[Path], tmp_path: Path) -> None:
     case = next(islice(infinite_sample_indices(8, seed=0), 5, None)).case
     paths[case].write_bytes(b"no image")
