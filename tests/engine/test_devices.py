@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from guidino_cli.config import ComponentSettings, ModelSettings
-from guidino_cli.engine.devices import bf16_emulation_warning, resolve_precision, to_float32
+from guidino_cli.engine.devices import bf16_emulation_warning, pick_device, resolve_precision, to_float32
 from guidino_cli.engine.training.loss import SegmentationLoss
 from guidino_cli.models import build_model
 
@@ -59,3 +59,10 @@ def test_a_unet_trained_in_bf16_ends_as_in_float32() -> None:
     # Both began at about 1.2.
     assert losses["no"] < 0.9
     assert losses["bf16"] == pytest.approx(losses["no"], rel=0.05)
+
+
+@pytest.mark.parametrize(("cuda", "mps", "kind"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")])
+def test_the_best_device_present_is_taken(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, kind: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.mps, "is_available", lambda: mps)
+    assert pick_device(None).type == kind

@@ -49,6 +49,7 @@ def test_the_middle_share_leaves_out_both_clusters() -> None:
     """Of ten pixels, 32 and 223 lie between; 31 and 224 do not."""
     assert Histogram("a", (0, 31, 32, 223, 224), (4, 1, 2, 1, 2), 5, "grey").middle_share == 0.3
     assert Histogram("a", (), (), 0, "grey").middle_share == 0.0
+    assert Histogram("a", (100,), (1,), 1, "grey").middle_share == 1.0
 
 
 def test_colours_of_a_palette_are_those_of_the_values_that_occur() -> None:

@@ -107,3 +107,16 @@ def test_patches_of_padding_beside_the_image_have_no_box(tmp_path: Path) -> None
     (window,) = iter_patch_tokens(backbone, path, DataSettings(image_size=48, resize="none"), Window(48))
     assert [box[1] for box in window[1]] == [0.0, 0.4] * 3
     assert window[1][-1] == pytest.approx((2 / 3, 0.4, 1.0, 0.8))
+
+
+def test_an_image_is_padded_at_the_bottom_and_on_the_right(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 40, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    backbone = random_dino(hidden_size=16, depth=1, heads=2, registers=1)
+    settings = DataSettings(image_size=48, resize="none")
+    ((tokens, _),) = iter_patch_tokens(backbone, tmp_path / "a.png", settings, Window(48))
+    padded = torch.zeros(1, 3, 48, 48)
+    padded[0, :, :32, :40] = torch.from_numpy(pixels).permute(2, 0, 1) / 255
+    with torch.inference_mode():
+        expected = backbone(padded)[-1][0, :, :2, :2].flatten(1)
+    torch.testing.assert_close(tokens, expected)

@@ -52,3 +52,9 @@ def test_hints_for_missing_weights_name_settings_of_pretraining(dinov2_folder: P
         build_student(_config(dinov2_folder, override), offline=True)
     assert hint in str(caught.value)
     assert "model.backbone" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_activations_are_computed_again_only_on_request(dinov2_folder: Path, wanted: bool) -> None:
+    student = build_student(_config(dinov2_folder, f"train.checkpointing={str(wanted).lower()}"), offline=True)
+    assert student.encoder.network.is_gradient_checkpointing == wanted
