@@ -174,6 +174,13 @@ class Stage:
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Other:
+    """Another kind of section."""
+
+    depth: int = 2
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Settings:
     """A section, an optional one and a list of sections."""
 
@@ -181,11 +188,12 @@ class Settings:
     second: Stage | None = None
     stages: list[Stage] = field(default_factory=list)
     momentum: float = 0.5
+    either: Stage | Other | None = None
 
 
 def test_settings_are_listed_with_their_paths() -> None:
     assert list_settings(Settings) == [
-        "first", "first.side", "second", "second.side", "stages", "stages.0.side", "momentum",
+        "first", "first.side", "second", "second.side", "stages", "stages.0.side", "momentum", "either", "either.side",
     ]  # fmt: skip
 
 
@@ -193,11 +201,15 @@ def test_settings_are_listed_with_their_paths() -> None:
     ("settings", "line"),
     [
         ({"stages": [{"side": 3}, {"sid": 3}]}, r"stages\.1\.sid: unknown setting 'sid'; did you mean 'side'"),
-        ({"side": 3}, r"side: unknown setting 'side'; did you mean 'first.side' or 'second.side' or 'stages.0.side'\?"),
+        (
+            {"side": 3},
+            r"side: unknown setting 'side'; did you mean 'first.side' or 'second.side' or .* or 'either.side'\?",
+        ),
         ({"momentun": 1}, "momentun: unknown setting 'momentun'; did you mean 'momentum'"),
         ({"first": {"momentum": 1}}, r"first\.momentum: unknown setting 'momentum'; did you mean 'momentum'\?"),
         ({"first": {"zzz": 1}}, r"first\.zzz: unknown setting 'zzz'"),
         ({"first": 7}, r"first: expected settings such as \{\} for its defaults, found 7"),
+        ({"either": {"zzz": 1}}, r"either\.zzz: unknown setting 'zzz'"),
         ({"momentum": "x"}, r"momentum: input should be a valid number.*, found 'x'"),
     ],
 )

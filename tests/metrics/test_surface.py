@@ -343,3 +343,21 @@ def test_every_close_distance_is_found_in_its_order(scale: float) -> None:
     forward = surface_distances(prediction, truth, (scale, scale)).forward
     expected = [scale * np.hypot(down, across) for down, across in steps]
     np.testing.assert_allclose(np.sort(forward), np.sort(expected), rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"), [((90, 110), (3.0, 0.5)), ((90, 110), (0.5, 3.0)), ((14, 40, 50), (5.0, 0.7, 1.0))]
+)
+def test_sparse_masks_agree_with_medpy_without_the_kernel(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], spacing: tuple[float, ...]
+) -> None:
+    """Pixels are as long as several others are wide, and the nearest one is often farther than the rings reach."""
+    monkeypatch.setenv("GUIDINO_KERNEL", "off")
+    compiled.load_kernel.cache_clear()
+    try:
+        generator = np.random.default_rng(4)
+        for share in (0.0005, 0.002, 0.01, 0.05):
+            masks = [generator.random(shape) < share for _ in range(2)]
+            agrees_with_medpy(*masks, spacing)
+    finally:
+        compiled.load_kernel.cache_clear()

@@ -384,3 +384,9 @@ def test_four_of_five_names_make_a_folder_kvasir(tmp_path: Path, named: int, lay
 def test_the_boxes_of_kvasir_make_it_kvasir_whatever_the_names(tmp_path: Path) -> None:
     _touch(tmp_path, "images/a.jpg", "masks/a.jpg", "kavsir_bboxes.json")
     assert detect_layout(tmp_path).layout == "kvasir"
+
+
+def test_a_folder_whose_masks_belong_to_no_image_has_no_layout(tmp_path: Path) -> None:
+    _touch(tmp_path, "a.png", "c.png", "x_mask.png", "y_mask.png")
+    with pytest.raises(DataError, match=r"found a\.png, c\.png, x_mask\.png, y_mask\.png, expected image-mask pairs"):
+        detect_layout(tmp_path)

@@ -252,3 +252,11 @@ def test_denormal_numbers_are_flushed_during_pretraining_alone() -> None:
     with _flush_denormals():
         assert float(smallest * 1) == 0
     assert float(smallest * 1) > 0
+
+
+def test_a_row_says_how_many_images_a_second_were_seen(paths: list[Path], tmp_path: Path) -> None:
+    """Two steps of two images; their time is rounded to milliseconds."""
+    trainer, _ = _run(paths, tmp_path / "run", "stages.0.steps=2")
+    trainer.fit()
+    (row,) = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert 2 < row["images_per_second"] * row["seconds"] < 8
