@@ -161,3 +161,7 @@ def test_an_unknown_unit_of_length_is_named_with_those_that_exist(tmp_path: Path
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"a.nii: its header gives lengths in a unit of code 7, expected .* 2 \(mm\)"):
         read_labels(path)
+
+
+def test_slices_are_those_of_ct_3m_by_default() -> None:
+    assert SliceSettings() == SliceSettings((40.0, 400.0), 256, 0.45, 1, 0.05, None)

@@ -260,3 +260,22 @@ def test_a_row_says_how_many_images_a_second_were_seen(paths: list[Path], tmp_pa
     trainer.fit()
     (row,) = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
     assert 2 < row["images_per_second"] * row["seconds"] < 8
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_the_precision_of_the_settings_is_used(paths: list[Path], tmp_path: Path, precision: str) -> None:
+    trainer, _ = _run(paths, tmp_path / "run", f"train.precision={precision}")
+    assert trainer.accelerator.mixed_precision == precision
+
+
+def test_a_suspicious_metric_is_warned_of_once(
+    paths: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three rows of two steps; without a reason nothing is said."""
+
+    class Suspicious(_OneWeight):
+        def warning(self, metrics: Any, *, progress: PretrainProgress) -> str | None:
+            return "that is odd" if progress.step > 2 else None
+
+    _run(paths, tmp_path / "run", objective=Suspicious())[0].fit()
+    assert capsys.readouterr().err.count("that is odd") == 1
