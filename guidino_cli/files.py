@@ -176,6 +176,11 @@ def describe_unsafe_name(name: str) -> str:
     return ""
 
 
+def is_dead_link(path: Path) -> bool:
+    """Whether a symbolic link leads to nothing; it stands for a lost file, which is an error and no absence."""
+    return path.is_symlink() and not path.exists()
+
+
 def relative_posix(path: Path, folder: Path) -> str:
     """The path relative to a folder, with `/` and `..` where needed."""
     return Path(os.path.relpath(path, folder)).as_posix()

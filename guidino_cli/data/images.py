@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageOps
 from guidino_cli.data.deep import deep_mode, is_deep, read_deep, require_faithful, require_unsigned, rescale_to_uint8
 from guidino_cli.data.limits import require_pixels
 from guidino_cli.errors import DataError, UserError
-from guidino_cli.files import describe_damage, write_atomically
+from guidino_cli.files import describe_damage, is_dead_link, write_atomically
 from guidino_cli.types import Case, Geometry, width_by_height
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
@@ -68,7 +68,8 @@ def _pillow_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
+        lost = f"links to {os.readlink(path)}, which does not exist" if path.is_symlink() else "no such file"
+        raise DataError(f"{path}: {lost}") from error
     except (UserError, MemoryError):
         raise
     except Exception as error:  # Pillow lets struct, zlib and many other errors of damaged files through
@@ -404,7 +405,9 @@ def _scan_folder(folder: Path, *, recursive: bool) -> tuple[list[str], list[str]
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and entry.is_file():
+            if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and (
+                entry.is_file() or is_dead_link(Path(entry.path))
+            ):
                 names.append(entry.name)
             elif recursive and entry.is_dir(follow_symlinks=False):
                 folders.append(entry.name)

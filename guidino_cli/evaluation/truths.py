@@ -10,6 +10,7 @@ from guidino_cli.data.readers import READERS, is_readable
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.evaluation.cases import Pair, Pairing, Truth, TruthSet
 from guidino_cli.evaluation.names import file_stem, find_duplicates, is_mask_folder
+from guidino_cli.files import is_dead_link
 from guidino_cli.progress import join_first, pluralize
 from guidino_cli.tables import path_of_cell, read_csv
 from guidino_cli.types import Case
@@ -105,7 +106,7 @@ def find_masks(source: Path) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise DataError(f"{source}: no such file or folder")
-    found = sorted(path for path in source.iterdir() if path.is_file() and is_readable(path))
+    found = sorted(path for path in source.iterdir() if is_readable(path) and (path.is_file() or is_dead_link(path)))
     if not found:
         raise DataError(f"{source}: holds no masks {_describe_subfolders(source)}")
     return found

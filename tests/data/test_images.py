@@ -165,6 +165,14 @@ def test_a_cyclic_link_is_not_followed(folder: Path) -> None:
     assert len(list(list_images(folder, recursive=True))) == 5
 
 
+def test_a_link_whose_target_is_gone_is_listed_and_fails_as_an_image_by_itself(folder: Path) -> None:
+    (folder / "c.png").symlink_to("gone.png")
+    (folder / "dead").symlink_to("gone")
+    assert list(list_images(folder)) == ["a.JPG", "b.png", "c.png"]
+    with pytest.raises(DataError, match=r"c\.png: links to gone\.png, which does not exist"):
+        read_image(folder / "c.png")
+
+
 def test_bands_are_read_back_as_one_image(tmp_path: Path) -> None:
     labels = np.random.default_rng(0).integers(0, 255, (50, 37)).astype(np.uint8)
     write_label_rows(tmp_path / "a.png", (50, 37), [labels[:1], labels[1:33], labels[33:]])

@@ -20,6 +20,15 @@ def test_a_table_of_pairs_gives_files_and_fields(tmp_path: Path) -> None:
     assert found.pairs[1].truth.fields == {"scanner": "B"}
 
 
+def test_a_link_whose_target_is_gone_is_a_lost_mask_and_no_missing_one(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    (tmp_path / "b.png").symlink_to(tmp_path / "gone")
+    (tmp_path / "c.png").symlink_to("c.png")
+    (tmp_path / "d.txt").symlink_to(tmp_path / "gone")
+    (tmp_path / "e.png").mkdir()
+    assert [truth.case for truth in find_truths(tmp_path, split="test").truths] == ["a", "b", "c"]
+
+
 def test_a_table_without_its_columns_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     with pytest.raises(DataError, match="prediction,truth"):
