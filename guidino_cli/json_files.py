@@ -11,9 +11,11 @@ from guidino_cli.errors import DataError, UserError, file_errors
 R = TypeVar("R")
 
 _LARGEST_INTEGER = 2**63 - 1
+# Half a million cases; devices such as /dev/zero never end.
+_LARGEST_FILE = 200_000_000
 
 
-def read_json(path: Path, *, hint: str, error: type[UserError] = DataError, max_bytes: int | None = None) -> Any:
+def read_json(path: Path, *, hint: str, error: type[UserError] = DataError, max_bytes: int = _LARGEST_FILE) -> Any:
     """Content of a JSON file.
 
     Args:
@@ -28,16 +30,16 @@ def read_json(path: Path, *, hint: str, error: type[UserError] = DataError, max_
     """
     with file_errors(path, "damaged", error=error, hint=hint):
         with path.open("rb") as file:
-            content = file.read(-1 if max_bytes is None else max_bytes + 1)
+            content = file.read(max_bytes + 1)
         if not content:
             raise ValueError("it is empty, 0 bytes")
-        if max_bytes is not None and len(content) > max_bytes:
+        if len(content) > max_bytes:
             raise ValueError(f"larger than {max_bytes // 1_000_000} MB")
         return parse_json(content)
 
 
 def read_json_object(
-    path: Path, *, hint: str, error: type[UserError] = DataError, max_bytes: int | None = None
+    path: Path, *, hint: str, error: type[UserError] = DataError, max_bytes: int = _LARGEST_FILE
 ) -> dict[str, Any]:
     """Content of a JSON file that holds an object; errors as of `read_json`."""
     content = read_json(path, hint=hint, error=error, max_bytes=max_bytes)

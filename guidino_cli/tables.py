@@ -8,6 +8,8 @@ from pathlib import Path
 
 from guidino_cli.errors import DataError
 
+# A million rows; devices such as /dev/zero never end.
+_MAX_BYTES = 200_000_000
 _DELIMITERS = (",", ";", "\t")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """Beginnings of a cell that spreadsheets take for a formula, which may run programs: file names may hold anything."""
@@ -68,9 +70,12 @@ def path_of_cell(folder: Path, cell: str) -> Path:
 
 def _read_text(path: Path) -> str:
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(content) > _MAX_BYTES:
+        raise DataError(f"{path}: is larger than {_MAX_BYTES // 1_000_000} MB, expected a CSV; split the table")
     if not content:
         raise DataError(f"{path}: is empty (0 bytes), expected a CSV with a heading line")
     encoding = "utf-16" if content.startswith(_UTF_16) else "utf-8-sig"

@@ -41,6 +41,12 @@ def test_what_is_no_json_is_refused_with_file_reason_and_advice(content: bytes, 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a file without end")
+def test_a_file_without_end_is_refused() -> None:
+    with pytest.raises(DataError, match=r"/dev/zero: damaged \(larger than 200 MB\)"):
+        read_json(Path("/dev/zero"), hint="")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.json: cannot be read \(No such file"):
         read_json(tmp_path / "a.json", hint="")

@@ -35,6 +35,12 @@ def test_a_file_that_is_no_table_is_an_error(tmp_path: Path, content: bytes | No
         read_csv(tmp_path / "t.csv")
 
 
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a file without end")
+def test_a_file_without_end_is_refused() -> None:
+    with pytest.raises(DataError, match=r"/dev/zero: is larger than 200 MB"):
+        read_csv(Path("/dev/zero"))
+
+
 def test_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
     (tmp_path / "t.csv").touch()
     with pytest.raises(DataError, match=r"t.csv: is empty \(0 bytes\)"):
