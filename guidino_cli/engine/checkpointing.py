@@ -275,8 +275,11 @@ class CheckpointManager(Generic[S]):
                 f"{path}: saved by {content['processes']} processes, but now there are "
                 f"{self._accelerator.num_processes}; resume with as many as before"
             )
-        for name, part in self._parts.items():
-            part.load_state_dict(content[name])
+        try:
+            for name, part in self._parts.items():
+                part.load_state_dict(content[name])
+        except DataError as error:
+            raise DataError(f"{path}: {error}; train again with --overwrite") from error
         # Last: loading may draw random numbers.
         set_random_state(content["random"][self._accelerator.process_index], self._accelerator.device)
 
