@@ -1,8 +1,10 @@
 """Prepare a data set: inspect files, decide the mask rule, convert masks, split, write."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,6 +35,7 @@ from guidino_cli.preparation.duplicates import (
     find_near_duplicates,
     merge_groups,
 )
+from guidino_cli.preparation.ignoring import describe_ignored, find_ignored, refuse_lossy_masks
 from guidino_cli.preparation.mask_audit import MaskStatistics, find_suspicious_masks
 from guidino_cli.preparation.merging import ask_to_merge, describe_merging, merge_masks
 from guidino_cli.preparation.options import PreparationConfig
@@ -75,9 +78,8 @@ def prepare_dataset(
     """
     if config.options.ignore_label is None and dataset.ignore_label is not None:
         config = replace(config, options=replace(config.options, ignore_label=dataset.ignore_label))
-    if config.options.ignore_label is None and dataset.ignore_label is not None:
-        config = replace(config, options=replace(config.options, ignore_label=dataset.ignore_label))
     findings = check_names(dataset, allow_unpaired=config.options.allow_unpaired)
+    findings += refuse_lossy_masks(dataset.pairs, config.ignore)
     if dataset.needs_merging and not config.options.merge_masks:
         findings.append(ask_to_merge(dataset.pairs))
     codes = config.classes.codes if config.classes else None
@@ -103,17 +105,15 @@ def prepare_dataset(
     _raise_on_problems(source, findings, config)
     converted = map_in_threads(lambda item: _convert_masks(item, rule, folder), good, "converting masks")
     findings += [result for result in converted if isinstance(result, Finding)]
-    statistics = {
-        item.pair.id: result for item, result in zip(good, converted, strict=True) if not isinstance(result, Finding)
-    }
-    pixels = {case: np.array([region.pixels for region in regions]) for case, regions in statistics.items()}
+    masks = {item.pair.id: mask for item, mask in zip(good, converted, strict=True) if not isinstance(mask, Finding)}
+    pixels = {case: _count_pixels(mask) for case, mask in masks.items()}
     _raise_on_problems(source, findings, config)
     good = [item for item in good if item.pair.id in pixels]
     properties = {item.pair.id: item.images[0] for item in good}
     findings += check_image_properties(properties) + check_foreground(pixels)
     findings += check_swapped_names([item.pair for item in good])
     findings += describe_merging([(item.pair, item.masks) for item in good], rule)
-    findings += _describe_ignored(good, config.ignore)
+    findings += describe_ignored([mask.ignored for mask in masks.values()], config.ignore)
     duplicates = _find_duplicates(good)
     splits = _split_without_leaks([item.pair for item in good], duplicates, dataset, config)
     cases = [
@@ -136,7 +136,7 @@ def prepare_dataset(
         pixels=pixels,
         values=tabulate_values([mask.histogram for item in good for mask in item.masks]),
         duplicates=duplicates,
-        suspicions=find_suspicious_masks(statistics, classes),
+        suspicions=find_suspicious_masks({case: mask.statistics for case, mask in masks.items()}, classes),
         warnings=[finding.text for finding in findings if finding.kind in {"warning", "bad"}],
         notes=[finding.text for finding in findings if finding.kind == "note"],
     )
@@ -198,29 +198,31 @@ def _raise_on_problems(source: Path, findings: Sequence[Finding], config: Prepar
     raise DataError(f"{source}: {len(problems)} problems, listed above; nothing was written{hint}")
 
 
-def _convert_masks(item: InspectedPair, rule: MaskRule, folder: Path | None) -> MaskStatistics | Finding:
-    """Write one class-index mask; returns the statistics of each class, or the problem."""
+class _Converted(NamedTuple):
+    """What is known of a mask after conversion."""
+
+    statistics: MaskStatistics
+    ignored: int
+    """Pixels that do not count; they are background in the statistics."""
+
+
+def _convert_masks(item: InspectedPair, rule: MaskRule, folder: Path | None) -> _Converted | Finding:
+    """Write one class-index mask; returns what is known of it, or the problem."""
     try:
         labels = merge_masks([apply_mask_rule(rule, mask.values()) for mask in item.masks])
     except DataError as error:
         return Finding("bad", f"{item.pair.masks[0]}: {error}", item.pair.id)
+    ignored = find_ignored(item.masks, labels)
     if folder is not None:
-        # What one of several masks does not know, another one may.
-        ignored = np.logical_or.reduce([mask.ignored() for mask in item.masks]) & (labels == 0)
         write_label_map(folder / "masks" / f"{item.pair.id}.png", np.where(ignored, IGNORED, labels))
-    return region_statistics(labels, rule.class_count)
+    return _Converted(region_statistics(labels, rule.class_count), int(np.count_nonzero(ignored)))
 
 
-def _describe_ignored(good: Sequence[InspectedPair], ignore: IgnoredValue | None) -> list[Finding]:
-    """Say how many pixels do not count."""
-    if ignore is None:
-        return []
-    counts = [sum(int(np.count_nonzero(mask.ignored())) for mask in item.masks) for item in good]
-    masks = sum(count > 0 for count in counts)
-    if not masks:
-        return [Finding("warning", f"no mask has a pixel of the ignore label, {ignore.value}")]
-    pixels = f"{pluralize(sum(counts), 'pixel')} of {pluralize(masks, 'mask')}"
-    return [Finding("note", f"{pixels} do not count (ignore label {ignore.value})")]
+def _count_pixels(mask: _Converted) -> np.ndarray:
+    """Pixels of each class that count, (K,)."""
+    pixels = np.array([region.pixels for region in mask.statistics])
+    pixels[0] -= mask.ignored
+    return pixels
 
 
 def _find_duplicates(good: Sequence[InspectedPair]) -> list[list[str]]:
@@ -273,7 +275,7 @@ def _make_case(
         group=pair.group or pair.id,
         size_hw=properties.size_hw,
         # Significant digits, not decimals: one pixel of a large image is foreground, too.
-        foreground=float(f"{pixels[1:].sum() / pixels.sum():.6g}"),
+        foreground=float(f"{pixels[1:].sum() / math.prod(properties.size_hw):.6g}"),
         fields=pair.fields | ({"stratum": pair.stratum} if pair.stratum else {}),
         image_record=properties.record if len(pair.images) == 1 else None,
     )

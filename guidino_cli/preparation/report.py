@@ -24,7 +24,7 @@ class DatasetSummary:
         split_rule: How the split was made.
         classes: Class names by index.
         cases: Sorted by id.
-        pixels: Case id -> (K,) pixels of each class.
+        pixels: Case id -> (K,) pixels of each class that count.
         values: Values found in the masks before conversion, most frequent first, as (value, pixels, files).
         duplicates: Groups of cases that show one picture.
         suspicions: Masks that differ from the others, worst first.
@@ -52,7 +52,7 @@ def count_by_split(cases: Sequence[Case]) -> dict[str, int]:
 
 
 def class_shares(summary: DatasetSummary, split: str | None = None) -> np.ndarray:
-    """Share of the pixels of each class, in one split or overall: (K,) in [0, 1], zeros without cases."""
+    """Share of each class in the pixels that count, in one split or overall: (K,) in [0, 1], zeros without cases."""
     rows = [summary.pixels[case.id] for case in summary.cases if split in {None, case.split}]
     total = np.sum(rows, axis=0) if rows else np.zeros(len(summary.classes))
     return np.asarray(total / max(total.sum(), 1))
@@ -116,7 +116,7 @@ def _cases_table(summary: DatasetSummary) -> str:
         empty = sum(case.split == part and case.foreground == 0 for case in summary.cases)
         shares = "".join(f" {100 * share:.2f} % |" for share in class_shares(summary, part)) if count else ""
         lines.append(f"| {part} | {count} | {empty} |{shares or ' |' * len(summary.classes)}")
-    return "\n".join([*lines, "", "The shares are of all pixels of the part."])
+    return "\n".join([*lines, "", "The shares are of all pixels of the part that count."])
 
 
 def _values_table(summary: DatasetSummary, *, limit: int = 20) -> str:

@@ -487,7 +487,7 @@ def test_pixels_of_the_ignore_label_are_kept_apart_from_the_classes(
     manifest = load_manifest(tmp_path / "out")
     assert (manifest.classes, manifest.ignore_label) == (["background", "foreground"], 255)
     assert {case.ignore_label for case in manifest.cases} == {255}
-    assert "2,560 pixels of 20 masks do not count (ignore label 7)" in " ".join(capsys.readouterr().out.split())
+    assert "2,560 pixels of 20 images do not count (ignore label 7)" in " ".join(capsys.readouterr().out.split())
     case = manifest.cases[3]
     assert case.mask is not None
     counts = np.bincount(read_label_map(case.mask).ravel(), minlength=256)
@@ -502,6 +502,38 @@ def test_pixels_of_the_ignore_label_are_kept_apart_from_the_classes(
     assert (again.classes, again.ignore_label) == (manifest.classes, 255)
     masks = [next(case for case in found.cases if case.id == "c03").mask for found in (manifest, again)]
     assert np.array_equal(*(read_label_map(mask) for mask in masks if mask is not None))
+
+
+def test_shares_of_classes_are_of_the_pixels_that_count(
+    unsure: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare.run(unsure, PrepareOptions(out=tmp_path / "out", ignore_label=7))
+    # 256 of 1280 - 128 pixels.
+    assert "background 77.8 %, foreground 22.2 %" in " ".join(capsys.readouterr().out.split())
+    assert "| 77.78 % | 22.22 % |" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_pixel_that_one_of_several_masks_knows_counts(
+    several: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (several / "masks").iterdir():
+        mask = Image.open(path)
+        # The first masks do not know twelve rows of 40 pixels, of which the second know four.
+        mask.paste(7, (0, 20, 40, 32)) if path.stem.endswith("_0") else mask.paste(255, (0, 20, 40, 24))
+        mask.save(path)
+    prepare.run(several, PrepareOptions(out=tmp_path / "out", merge_masks=True, ignore_label=7))
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"{3 * 8 * 40} pixels of 3 images do not count (ignore label 7)" in text
+    assert np.count_nonzero(read_label_map(tmp_path / "out" / "masks" / "c0.png") == 255) == 8 * 40
+
+
+def test_an_ignore_label_in_masks_compressed_with_loss_is_refused(unsure: Path, tmp_path: Path) -> None:
+    for path in sorted((unsure / "masks").iterdir())[:2]:
+        Image.open(path).save(path.with_suffix(".jpg"))
+        path.unlink()
+    with pytest.raises(DataError, match=r"2 masks \(JPEG or WebP\).*ignore label 7 are not known: \S+c00.jpg"):
+        prepare.run(unsure, PrepareOptions(out=tmp_path / "out", ignore_label=7))
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_ignore_label_that_no_mask_has_is_said(
