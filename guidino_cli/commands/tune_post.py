@@ -8,7 +8,7 @@ import numpy as np
 
 from guidino_cli.data.file_records import require_unchanged_files
 from guidino_cli.data.images import read_truth
-from guidino_cli.data.manifest import load_manifest
+from guidino_cli.data.manifest import ignore_label, load_manifest
 from guidino_cli.data.readers import open_regions, read
 from guidino_cli.data.regions import read_size
 from guidino_cli.engine.devices import pick_device
@@ -37,6 +37,9 @@ def run(run_path: Path, options: TunePostOptions) -> None:
     if root is None:
         raise DataError(f"{run_path}: names no data folder; give it with --data")
     manifest = load_manifest(root)
+    if manifest.ignore_label is None:
+        # What --data records wins over the setting, which was for the run's own data.
+        manifest = ignore_label(manifest, config.data.ignore_label, source=f"{run_path}: data.ignore_label")
     cases = [case for case in manifest.select("val", config.data.fold) if case.mask is not None]
     if not cases:
         raise DataError(f"{root}: no labelled validation cases; prepare with a validation split")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
+
+from guidino_cli.commands.runs import figures
+from guidino_cli.engine.runs.folder import RunFolder
 
 Maker = Callable[..., Path]
 
@@ -202,6 +206,36 @@ def test_the_right_half_is_neither_learned_nor_scored(partly_known: Path, train,
     assert train("again", *words, "--set", "data.ignore_label=9").code == 0
     rows = [(row["loss"], row["val_dice"]) for run in ("run", "again") for row in _rows(tmp_path / run)]
     assert rows[0] == rows[1]
+
+
+def test_the_ignore_label_of_the_settings_holds_after_training(
+    partly_known: Path, train, guidino, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scores of the figure and of `tune-post` are those of data that record the label themselves."""
+    scores: list[list[float]] = []
+
+    def record(rows: list[figures.ValidationRow], **_: object) -> SimpleNamespace:
+        scores.append([row.dice for row in rows])
+        return SimpleNamespace(savefig=None)
+
+    monkeypatch.setattr(figures, "validation_grid", record)
+    monkeypatch.setattr(figures, "write_atomically", lambda *_: None)
+    manifest = _json(partly_known / "cases.json")
+    assert train("run").code == 0
+    chosen = []
+    for is_recorded in (True, False):
+        if not is_recorded:
+            del manifest["ignore_label"]
+            (partly_known / "cases.json").write_text(json.dumps(manifest))
+            config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+            config["data"]["ignore_label"] = 255
+            (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
+        figures.draw_validation_grid(RunFolder(tmp_path / "run"), device=torch.device("cpu"), offline=True)
+        outcome = guidino("tune-post", tmp_path / "run")
+        assert outcome.code == 0, outcome.stderr
+        chosen.append(outcome.stdout)
+    assert scores[0] == scores[1]
+    assert chosen[0] == chosen[1]
 
 
 @pytest.mark.parametrize(

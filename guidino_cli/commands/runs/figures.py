@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 
 from guidino_cli.data.images import read_truth
-from guidino_cli.data.manifest import load_manifest
+from guidino_cli.data.manifest import ignore_label, load_manifest
 from guidino_cli.engine.prediction.predictor import Predictor
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.loading import load_run
@@ -71,6 +71,7 @@ def draw_validation_grid(folder: RunFolder, *, device: torch.device, offline: bo
     model, config, facts = load_run(folder.path, offline=offline)
     model.to(device)
     manifest = load_manifest(Path(str(config.data.root)))
+    manifest = ignore_label(manifest, config.data.ignore_label, source="data.ignore_label")
     cases = [case for case in manifest.select("val", config.data.fold) if case.mask is not None]
     predictor = Predictor.from_config(model, config, mirror=False)
     rows = [_row(predictor, case, num_classes=len(facts["classes"])) for case in evenly_spaced(cases, _SHOWN)]
