@@ -120,7 +120,7 @@ def test_a_run_without_epochs_left_is_not_resumed(train, resume, tmp_path: Path,
 @pytest.fixture
 def scores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Validation Dice of the epochs, whatever the model predicts."""
-    given = iter([0.5, 0.6, 0.6, 0.55, 0.7, 0.1, 0.2])
+    given = iter([0.5, 0.6, 0.6, 0.55, 0.7, 0.1, 0.2, 0.3])
     monkeypatch.setattr("guidino_cli.engine.training.validation.Validation.mean_dice", lambda *_, **__: next(given))
 
 
@@ -140,6 +140,21 @@ def test_training_stops_when_the_best_epoch_is_patience_epochs_old(train, resume
     further = resume(run, "--set", "train.patience=0")
     assert further.stdout.startswith("best val Dice 0.7000 in epoch 5")
     assert [row["epoch"] for row in _rows(run)] == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.usefixtures("scores")
+def test_epochs_that_the_patience_does_not_allow_are_refused(train, resume, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert train("run", "--set", "train.epochs=7", "--set", "train.patience=2").code == 0
+    before = (run / "config.yaml").read_bytes(), (run / "result.json").read_bytes()
+    outcome = resume(run, "--set", "train.epochs=9")
+    assert outcome.code == 2
+    message = "would stop at once: the best val Dice is 2 epochs old and train.patience is 2; give more"
+    assert message in _one_line(outcome.stderr)
+    assert ((run / "config.yaml").read_bytes(), (run / "result.json").read_bytes()) == before
+    further = resume(run, "--set", "train.epochs=9", "--set", "train.patience=3")
+    # Epoch 5 is the best.
+    assert further.stdout.startswith("stopped early after epoch 8: no better val Dice for 3 epochs")
 
 
 @pytest.mark.usefixtures("scores")
