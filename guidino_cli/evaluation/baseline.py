@@ -120,7 +120,7 @@ def scoring_settings(config: ScoringConfig) -> dict[str, Any]:
         "binary": options.binary,
         "threshold": options.threshold,
         "pred_threshold": options.pred_threshold,
-        "ignore_label": options.ignore_label,
+        "ignore_label": config.truth.ignore,
         "resample": options.resample,
         "ignore_headers": options.ignore_headers,
         "only_predicted": options.only_predicted,

@@ -342,6 +342,8 @@ def test_pixels_that_prepared_data_ignores_do_not_count(
     save_mask(tmp_path / "predictions" / "a.png", prediction)
     assert run("evaluate", tmp_path / "predictions", tmp_path / "data", "-o", tmp_path / "report") == 0
     assert [float(row["dice"]) for row in read_rows(tmp_path / "report" / "per_case.csv")] == [1]
+    # Recorded as if it had been an option, so that no baseline without it is compared with this one.
+    assert json.loads((tmp_path / "report" / "report.json").read_text())["settings"]["ignore_label"] == 255
 
 
 def test_prepared_data_gives_the_truth_of_its_split_with_names_and_groups(
