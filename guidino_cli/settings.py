@@ -54,9 +54,12 @@ def list_presets(folder: Path) -> list[str]:
 def validate_settings(kind: type[C], settings: Mapping[str, Any], *, label: str) -> C:
     """Convert a nested mapping to its dataclass; `ConfigError` with the keys that are wrong."""
     try:
-        return TypeAdapter(kind).validate_python(dict(settings))
+        built = TypeAdapter(kind).validate_python(dict(settings))
     except ValidationError as error:
         raise ConfigError(f"{label}: " + "; ".join(_line(detail, kind) for detail in error.errors())) from error
+    if place := _find_converted_boolean(settings, built):
+        raise ConfigError(f"{label}: {place}: input should be a number, found true or false")
+    return built
 
 
 def to_yaml(config: Any) -> str:
@@ -87,6 +90,22 @@ def _apply(settings: dict[str, Any], override: str) -> None:
         # Both select the weights; the one that is set now replaces the other.
         settings.pop("size" if last == "weights" else "weights", None)
     settings[last] = parsed
+
+
+def _find_converted_boolean(given: Any, built: Any) -> str:
+    """Place of the first true or false that validation took for the number 1 or 0; "" if there is none."""
+    if isinstance(given, Mapping):
+        read = getattr if is_dataclass(built) else dict.get
+        inner = {str(key): (value, read(built, key)) for key, value in given.items()}
+    elif isinstance(given, list | tuple):
+        inner = {str(index): pair for index, pair in enumerate(zip(given, built, strict=True))}
+    else:
+        is_converted = isinstance(given, bool) and isinstance(built, int | float) and not isinstance(built, bool)
+        return "value" if is_converted else ""
+    for key, (value, result) in inner.items():
+        if place := _find_converted_boolean(value, result):
+            return key if place == "value" else f"{key}.{place}"
+    return ""
 
 
 def _inner(settings: Any, name: str, override: str) -> Any:

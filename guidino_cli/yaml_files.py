@@ -19,7 +19,7 @@ _HINT = "correct it, or start from `guidino presets NAME`"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML loader that reads `1e-4` as a number, and `no` and dates as text, where PyYAML follows YAML 1.1."""
+    """YAML loader that reads `1e-4` as a number, and `no`, dates and `1:30` as text, where PyYAML follows YAML 1.1."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping; `ConstructorError` if a key is given twice, of which PyYAML would drop the first."""
@@ -30,11 +30,15 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-_BOOL, _DATE = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp"
+_BOOL, _DATE, _INT = (f"tag:yaml.org,2002:{name}" for name in ("bool", "timestamp", "int"))
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in {_BOOL, _DATE}]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in {_BOOL, _DATE, _INT}]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+# As YAML 1.2 reads them: 010 is not octal 8, and 1:30 not 90 in base 60.
+_Loader.add_implicit_resolver(
+    _INT, re.compile(r"^[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)$"), list("-+0123456789")
+)
 _Loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")

@@ -166,6 +166,15 @@ def test_meddinov3s_presets_train_a_vit_b_whole_as_its_paper_does(name: str) -> 
     }[name]
 
 
+@pytest.mark.parametrize(
+    ("setting", "place"),
+    [("seed=true", "seed"), ("train.epochs=true", "train.epochs"), ("train.lr=true", "train.lr")],
+)
+def test_true_is_no_number(setting: str, place: str) -> None:
+    with pytest.raises(ConfigError, match=f"{place}: input should be a number, found true or false"):
+        override(RunConfig(), [setting])
+
+
 def test_a_preset_may_be_a_file(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("train: {lr: 1e-3}\n")
     assert load_preset(str(tmp_path / "mine.yaml")).train.lr == pytest.approx(1e-3)

@@ -52,6 +52,11 @@ def test_a_date_is_text(tmp_path: Path) -> None:
     assert read_yaml(tmp_path / "a.yaml") == {"description": "2024-01-02", "other": "2024-13-45"}
 
 
+def test_numbers_are_decimal(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("[010, 1:30, 12, -3, 0, 1_000, 0x1F, 1e-4, 2.5]")
+    assert read_yaml(tmp_path / "a.yaml") == ["010", "1:30", 12, -3, 0, 1000, 31, 1e-4, 2.5]
+
+
 def test_parts_that_share_an_alias_can_be_changed_one_by_one(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("a: &x {lr: 1}\nb: *x\nc: {<<: *x, lr: 2}")
     content = read_yaml(tmp_path / "a.yaml")
