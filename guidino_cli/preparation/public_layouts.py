@@ -206,10 +206,12 @@ def _read_nnunet_ignore_label(description: dict[str, Any], source: Path) -> int 
     found = labels.get("ignore") if isinstance(labels, dict) else None
     if found is None:
         return None
-    try:
-        return int(found)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{source / 'dataset.json'}: the label ignore is {found!r}, expected a number") from error
+    others = {str(value): name for name, value in labels.items() if name != "ignore"}
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise DataError(f"{source / 'dataset.json'}: the label ignore is {found!r}, expected a whole number above 0")
+    if str(found) in others:
+        raise DataError(f"{source / 'dataset.json'}: labels {others[str(found)]} and ignore are both {found}")
+    return int(found)
 
 
 def _apply_nnunet_folds(source: Path, pairs: list[ImageMaskPair]) -> tuple[list[ImageMaskPair], str]:

@@ -536,6 +536,27 @@ def test_an_ignore_label_in_masks_compressed_with_loss_is_refused(unsure: Path, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (1, "labels foreground and ignore are both 1"),
+        (2.5, "ignore is 2.5, expected a whole number above 0"),
+        (0, "ignore is 0, expected a whole number above 0"),
+        ("2", "ignore is '2', expected a whole number above 0"),
+    ],
+)
+def test_an_ignore_label_of_nnunet_that_cannot_be_is_refused(
+    unsure: Path, tmp_path: Path, label: object, message: str
+) -> None:
+    prepare.run(unsure, PrepareOptions(out=tmp_path / "out", ignore_label=7, export="nnunet"))
+    (exported,) = (tmp_path / "out" / "nnUNet_raw").iterdir()
+    description = json.loads((exported / "dataset.json").read_text())
+    description["labels"]["ignore"] = label
+    (exported / "dataset.json").write_text(json.dumps(description))
+    with pytest.raises(DataError, match=message):
+        prepare.run(exported, PrepareOptions(out=tmp_path / "again"))
+
+
 def test_an_ignore_label_that_no_mask_has_is_said(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
