@@ -203,9 +203,9 @@ def _read_nnunet_classes(description: dict[str, Any], source: Path) -> tuple[str
 def _read_nnunet_ignore_label(description: dict[str, Any], source: Path) -> int | None:
     """nnU-Net's label "ignore", of pixels that were not annotated."""
     labels = description.get("labels")
-    found = labels.get("ignore") if isinstance(labels, dict) else None
-    if found is None:
+    if not isinstance(labels, dict) or labels.get("ignore") is None:
         return None
+    found = labels["ignore"]
     others = {str(value): name for name, value in labels.items() if name != "ignore"}
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
         raise DataError(f"{source / 'dataset.json'}: the label ignore is {found!r}, expected a whole number above 0")
