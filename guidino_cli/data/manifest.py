@@ -124,7 +124,10 @@ def load_manifest(folder: Path) -> Manifest:
     _require_unique_ids(cases, path)
     manifest = Manifest(checked["name"], checked["classes"], cases, checked["source"])
     ignored = checked.get("ignore_label")
-    return manifest if ignored is None else ignore_label(manifest, ignored, source=str(path))
+    try:
+        return ignore_label(manifest, ignored, source=str(path))
+    except ConfigError as error:
+        raise DataError(f"{path}: the ignore label is {ignored}, which is a class; {_AGAIN}") from error
 
 
 def ignore_label(manifest: Manifest, label: int | None, *, source: str) -> Manifest:

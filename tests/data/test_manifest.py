@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from guidino_cli.data.manifest import Manifest, load_manifest, require_cases, save_manifest
+from guidino_cli.data.manifest import Manifest, ignore_label, load_manifest, require_cases, save_manifest
 from guidino_cli.errors import DataError
 from guidino_cli.files import describe_unsafe_name
 
@@ -142,3 +142,14 @@ def test_a_case_id_of_any_script_with_spaces_and_dots_is_accepted(tmp_path: Path
 @pytest.mark.parametrize("name", ['the "best" scan', "12:30", "a<b>", "why?", "a|b", "a*"])
 def test_a_case_id_that_is_a_file_name_on_this_system_is_accepted(name: str) -> None:
     assert describe_unsafe_name(name) == ""
+
+
+def test_an_ignore_label_is_loaded_for_every_case_and_may_be_no_class(make_data: Maker, tmp_path: Path) -> None:
+    manifest = ignore_label(load_manifest(make_data()), 255, source="test")
+    save_manifest(manifest, tmp_path / "data")
+    assert load_manifest(tmp_path / "data") == manifest
+    assert {case.ignore_label for case in manifest.cases} == {255}
+    path = tmp_path / "data" / "cases.json"
+    path.write_text(path.read_text().replace('"ignore_label": 255', '"ignore_label": 1'))
+    with pytest.raises(DataError, match=r"cases\.json: the ignore label is 1, which is a class"):
+        load_manifest(tmp_path / "data")
