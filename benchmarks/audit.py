@@ -26,7 +26,8 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from guidino_cli.data.images import read_image, read_label_map
+from guidino_cli.data.cases import read_label_map
+from guidino_cli.data.images import read_image
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.data.masks.statistics import region_statistics
 from guidino_cli.engine.guides.agreement import agreement, assign_folds, cell_shares, grid_tokens, held_out_scores

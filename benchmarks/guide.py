@@ -197,7 +197,8 @@ def train(preset: str, overrides: list[str], data: Path, run: Path) -> list[int]
 
 def predict(run: Path, data: Path) -> dict[str, Any]:
     """Do what `guidino predict` does, and score the guide alone on the same images."""
-    from guidino_cli.data.images import read_label_map, write_label_map
+    from guidino_cli.data.cases import read_label_map
+    from guidino_cli.data.image_writing import write_label_map
     from guidino_cli.data.manifest import load_manifest
     from guidino_cli.engine.prediction.predictor import Predictor
     from guidino_cli.engine.runs.loading import load_run
@@ -322,7 +323,8 @@ def _maps_and_masks(data: Path, split: str, backbone: list[str], out: Path) -> t
     import torch
 
     from guidino_cli.config import load_preset
-    from guidino_cli.data.images import read_image, read_label_map
+    from guidino_cli.data.cases import read_label_map
+    from guidino_cli.data.images import read_image
     from guidino_cli.data.manifest import load_manifest
     from guidino_cli.data.preprocess import resize_image, resize_labels, to_tensor
     from guidino_cli.models import build_backbone

@@ -164,7 +164,7 @@ def everything(data: Path) -> float:
     """Mean Dice of the held-out cases if every pixel is predicted as foreground: the floor that learning must beat."""
     import numpy as np
 
-    from guidino_cli.data.images import read_label_map
+    from guidino_cli.data.cases import read_label_map
     from guidino_cli.data.manifest import load_manifest
 
     manifest = load_manifest(data)

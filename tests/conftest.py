@@ -115,7 +115,7 @@ def _make_data(
     parent: Path, name: str = "data", *, train: int = 4, val: int = 2, test: int = 1,
     size_hw: tuple[int, int] = (40, 48), num_classes: int = 2, seed: int = 0, fold_count: int = 0,
 ) -> Path:  # fmt: skip
-    from guidino_cli.data.images import write_label_map
+    from guidino_cli.data.image_writing import write_label_map
     from guidino_cli.data.manifest import Manifest, save_manifest
     from guidino_cli.types import Case
 

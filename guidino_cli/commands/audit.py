@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from guidino_cli.commands.audit_report import AuditReport, print_report, write_report
+from guidino_cli.data.cases import IGNORED, read_pair
 from guidino_cli.data.file_records import require_unchanged_files
-from guidino_cli.data.images import IGNORED, read_pair
 from guidino_cli.data.manifest import Manifest, load_manifest, require_cases
 from guidino_cli.data.masks.statistics import region_statistics
 from guidino_cli.engine.devices import pick_device

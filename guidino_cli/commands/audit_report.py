@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
 
-from guidino_cli.data.images import read_image, read_truth
+from guidino_cli.data.cases import read_truth
+from guidino_cli.data.images import read_image
 from guidino_cli.data.manifest import Manifest
 from guidino_cli.files import write_atomically, write_text
 from guidino_cli.preparation.mask_audit import MaskStatistics

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from guidino_cli.data.images import write_label_map
+from guidino_cli.data.image_writing import write_label_map
 from guidino_cli.data.manifest import Manifest, save_manifest
 from guidino_cli.files import write_text
 from guidino_cli.options.evaluation import EvaluateOptions

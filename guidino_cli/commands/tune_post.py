@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from guidino_cli.data.cases import read_truth
 from guidino_cli.data.file_records import require_unchanged_files
-from guidino_cli.data.images import read_truth
 from guidino_cli.data.manifest import ignore_label, load_manifest
 from guidino_cli.data.readers import open_regions, read
 from guidino_cli.data.regions import read_size

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from guidino_cli.data.images import IGNORED, read_pair
+from guidino_cli.data.cases import IGNORED, read_pair
 from guidino_cli.data.preprocess import Resize, network_size, resize_image, resize_labels, to_tensor
 from guidino_cli.types import Case, Sample
 

@@ -1,13 +1,10 @@
 """Read 2-D images and masks with Pillow, write masks as PNG, list the images of a folder."""
 
 import os
-import struct
 import warnings
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -15,12 +12,10 @@ from PIL import ExifTags, Image, ImageOps
 from guidino_cli.data.deep import deep_mode, is_deep, read_deep, require_faithful, require_unsigned, rescale_to_uint8
 from guidino_cli.data.limits import require_pixels
 from guidino_cli.errors import DataError, UserError
-from guidino_cli.files import describe_damage, is_dead_link, write_atomically
-from guidino_cli.types import Case, Geometry, width_by_height
+from guidino_cli.files import describe_damage, is_dead_link
+from guidino_cli.types import Geometry
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
-_LOSSLESS_SUFFIXES = {".png", ".bmp", ".tif", ".tiff"}
-
 # Content decides, not the name: formats for which Pillow starts other programs (EPS) are left out.
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "JPEG2000", "PPM")
 
@@ -210,88 +205,6 @@ def merge_equal_channels(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def read_label_map(path: Path) -> np.ndarray:
-    """Read a class-index mask written by `guidino prepare` or `guidino predict`: (H, W) uint8.
-
-    Raises:
-        DataError: Unreadable, or not a single-channel 8-bit image.
-    """
-    image = open_image(path)
-    if image.mode not in {"L", "P", "1"}:
-        raise DataError(f"{path}: expected a class-index mask, found mode {image.mode}; make it with `guidino prepare`")
-    return np.asarray(image).astype(np.uint8)
-
-
-IGNORED = 255
-"""Value, in label maps of `read_pair`, of pixels that do not count; classes are 0 to 254."""
-
-
-def read_pair(case: Case, *, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Read the image (H, W, 3) uint8 and the class indices (H, W) uint8 of a labelled case.
-
-    Pixels with the ignore label of the case are `IGNORED`.
-
-    Raises:
-        DataError: No mask, an unreadable file, different sizes, or a class of `num_classes` or more.
-    """
-    if case.mask is None:
-        raise DataError(f"{case.image}: has no mask and cannot be trained on")
-    pixels, _ = read_image(case.image)
-    labels, ignored = read_truth(case)
-    if labels.shape != pixels.shape[:2]:
-        found, expected = width_by_height(labels.shape), width_by_height(pixels.shape)
-        raise DataError(
-            f"{case.mask}: is {found} px (width x height), its image {case.image} is {expected}; run `guidino prepare` "
-            "again"
-        )
-    if labels.max() >= num_classes:
-        raise DataError(
-            f"{case.mask}: has class {labels.max()}, expected 0..{num_classes - 1}; run `guidino prepare` again"
-        )
-    return pixels, labels if ignored is None else np.where(ignored, np.uint8(IGNORED), labels)
-
-
-def read_truth(case: Case) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read the mask of a labelled case of a prepared data set.
-
-    Returns:
-        (H, W) uint8 class indices, and booleans of the pixels that do not count, which are background in the first;
-        None if the case has no ignore label.
-
-    Raises:
-        DataError: Unreadable, or not a single-channel 8-bit image.
-    """
-    if case.mask is None:
-        raise ValueError(f"case {case.id} has no mask")
-    labels = read_label_map(case.mask)
-    if case.ignore_label is None:
-        return labels, None
-    ignored = labels == case.ignore_label
-    return np.where(ignored, np.uint8(0), labels), ignored
-
-
-def write_png(path: Path, pixels: np.ndarray) -> None:
-    """Write (H, W) uint8 or uint16, or (H, W, 3) uint8 losslessly and atomically; a PNG by default."""
-    image = Image.fromarray(pixels)
-    write_atomically(path, lambda temporary: image.save(temporary, compress_level=3))
-
-
-def write_label_map(path: Path, labels: np.ndarray) -> None:
-    """Write (H, W) class indices as a PNG of uint8, values unchanged."""
-    write_png(path, labels.astype(np.uint8))
-
-
-def write_labels(path: Path, labels: np.ndarray, geometry: Geometry) -> None:
-    """Write (H, W) uint8 class indices in a lossless format; an image file has no place for their geometry.
-
-    Raises:
-        ValueError: A format that would change the values.
-    """
-    if path.suffix.lower() not in _LOSSLESS_SUFFIXES:
-        raise ValueError(f"{path}: {path.suffix} may change the values of a mask, expected .png")
-    write_label_map(path, labels)
-
-
 def _palette_values(image: Image.Image) -> np.ndarray:
     indices = np.asarray(image if image.mode == "P" else image.getchannel(0))
     palette = np.asarray(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
@@ -334,45 +247,6 @@ def _require_one_page(file: Image.Image, path: Path) -> None:
     if pages > 1:
         what, kind = ("pages", "volumes") if file.format == "TIFF" else ("frames", "animations")
         raise DataError(f"{path}: has {pages} {what}, expected one; {kind} are not supported, save {what} as PNG")
-
-
-def write_label_rows(path: Path, size_hw: tuple[int, int], bands: Iterable[np.ndarray]) -> None:
-    """Write class indices as a PNG, atomically.
-
-    Args:
-        path: PNG file to write.
-        size_hw: Height and width.
-        bands: (rows, W) uint8 from top to bottom; together H rows.
-
-    Raises:
-        ResourceError: The disk is full or the path cannot be written.
-        ValueError: The bands do not have the width, or together not the height.
-    """
-    write_atomically(path, lambda temporary: _write_png(temporary, size_hw, bands))
-
-
-def _write_png(path: Path, size_hw: tuple[int, int], bands: Iterable[np.ndarray]) -> None:
-    height, width = size_hw
-    packer = zlib.compressobj(3)
-    with path.open("wb") as file:
-        file.write(b"\x89PNG\r\n\x1a\n")
-        # 8 bits, grey, deflate, filters of the standard, not interlaced.
-        _write_png_chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-        written = 0
-        for band in bands:
-            if band.shape[1] != width:
-                raise ValueError(f"{path}: a band of {band.shape[1]} columns, expected {width}")
-            # Each row begins with its filter; 0 leaves the values as they are.
-            _write_png_chunk(file, b"IDAT", packer.compress(np.pad(band, ((0, 0), (1, 0))).tobytes()))
-            written += len(band)
-        if written != height:
-            raise ValueError(f"{path}: {written} rows, expected {height}")
-        _write_png_chunk(file, b"IDAT", packer.flush())
-        _write_png_chunk(file, b"IEND", b"")
-
-
-def _write_png_chunk(file: BinaryIO, kind: bytes, content: bytes) -> None:
-    file.write(struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content)))
 
 
 def find_images(folder: Path, *, recursive: bool = False) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from guidino_cli.data import arrays, images, regions, volumes
+from guidino_cli.data import arrays, image_writing, images, regions, volumes
 from guidino_cli.types import Geometry
 
 
@@ -36,8 +36,12 @@ class Reader:
     read_palette: Callable[[Path], np.ndarray | None] = _no_palette
 
 
-_PILLOW = Reader(images.read_image, images.read_labels, regions.open_image, images.write_labels, images.read_palette)
-_TIFF = Reader(images.read_image, images.read_labels, regions.open_tiff, images.write_labels, images.read_palette)
+_PILLOW = Reader(
+    images.read_image, images.read_labels, regions.open_image, image_writing.write_labels, images.read_palette
+)
+_TIFF = Reader(
+    images.read_image, images.read_labels, regions.open_tiff, image_writing.write_labels, images.read_palette
+)
 _NUMPY = Reader(arrays.read, arrays.read, arrays.open_regions, arrays.write)
 _NIFTI = Reader(volumes.read, volumes.read_labels, volumes.open_regions, volumes.write)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from guidino_cli.data.images import IGNORED, read_pair
+from guidino_cli.data.cases import IGNORED, read_pair
 from guidino_cli.errors import DataError
 from guidino_cli.types import Case
 

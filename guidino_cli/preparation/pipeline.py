@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from guidino_cli.data.images import IGNORED, write_label_map
+from guidino_cli.data.cases import IGNORED
+from guidino_cli.data.image_writing import write_label_map
 from guidino_cli.data.masks.decision import decide_mask_rule
 from guidino_cli.data.masks.palettes import describe_background
 from guidino_cli.data.masks.rule import MaskRule, apply_mask_rule, default_class_names

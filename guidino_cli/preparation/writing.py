@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from guidino_cli import __version__
+from guidino_cli.data.cases import IGNORED, read_truth
 from guidino_cli.data.file_records import record_file
-from guidino_cli.data.images import IGNORED, read_image, read_truth, write_label_map, write_png
+from guidino_cli.data.image_writing import write_label_map, write_png
+from guidino_cli.data.images import read_image
 from guidino_cli.data.manifest import Manifest, save_manifest
 from guidino_cli.data.masks.rule import MaskRule
 from guidino_cli.errors import ConfigError

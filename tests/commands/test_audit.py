@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from guidino_cli.data.images import read_label_map, write_label_map
+from guidino_cli.data.cases import read_label_map
+from guidino_cli.data.image_writing import write_label_map
 
 pytestmark = pytest.mark.usefixtures("coarse_figures")
 Guidino = Callable[..., Any]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from guidino_cli.config import load_config
-from guidino_cli.data.images import write_label_map
+from guidino_cli.data.image_writing import write_label_map
 from guidino_cli.data.manifest import Manifest, save_manifest
 from guidino_cli.models import build_model
 from guidino_cli.types import Case

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from guidino_cli.commands import prepare
-from guidino_cli.data.images import read_label_map
+from guidino_cli.data.cases import read_label_map
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.errors import ConfigError, DataError, PartialError
 from guidino_cli.options.data import PrepareOptions

@@ -9,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from guidino_cli.data.cases import read_label_map
 from guidino_cli.data.dataset import EpochSampler, SampleIndex, SegmentationDataset, infinite_sample_indices
-from guidino_cli.data.images import read_image, read_label_map, write_label_map
+from guidino_cli.data.image_writing import write_label_map
+from guidino_cli.data.images import read_image
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.errors import DataError
 

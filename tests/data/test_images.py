@@ -7,16 +7,9 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from guidino_cli.data.images import (
-    find_images,
-    list_images,
-    read_image,
-    read_label_map,
-    read_labels,
-    turn,
-    write_label_map,
-    write_label_rows,
-)
+from guidino_cli.data.cases import read_label_map
+from guidino_cli.data.image_writing import write_label_map, write_label_rows
+from guidino_cli.data.images import find_images, list_images, read_image, read_labels, turn
 from guidino_cli.data.readers import open_regions
 from guidino_cli.errors import DataError
 

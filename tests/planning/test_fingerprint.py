@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from guidino_cli.data.images import write_label_map
+from guidino_cli.data.image_writing import write_label_map
 from guidino_cli.errors import DataError
 from guidino_cli.planning.fingerprint import extract_fingerprint
 from guidino_cli.types import Case

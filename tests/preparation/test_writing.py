@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from guidino_cli.data.images import write_label_map
+from guidino_cli.data.image_writing import write_label_map
 from guidino_cli.data.manifest import Manifest
 from guidino_cli.errors import ConfigError
 from guidino_cli.preparation.writing import _choose_tiles, _share_tiles, export_nnunet, nnunet_folder_name

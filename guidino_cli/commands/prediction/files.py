@@ -13,7 +13,8 @@ import numpy as np
 from torch import Tensor
 
 from guidino_cli.data.file_records import require_unchanged_files
-from guidino_cli.data.images import is_image, list_images, write_label_map, write_label_rows, write_png
+from guidino_cli.data.image_writing import write_label_map, write_label_rows, write_png
+from guidino_cli.data.images import is_image, list_images
 from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
 from guidino_cli.data.postprocess import PostprocessRule, postprocess_labels
 from guidino_cli.data.regions import RegionReader

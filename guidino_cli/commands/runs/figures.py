@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from guidino_cli.data.images import read_truth
+from guidino_cli.data.cases import read_truth
 from guidino_cli.data.manifest import ignore_label, load_manifest
 from guidino_cli.engine.prediction.predictor import Predictor
 from guidino_cli.engine.runs.folder import RunFolder

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from guidino_cli.data.images import IGNORED
+from guidino_cli.data.cases import IGNORED
 from guidino_cli.errors import ConfigError, unknown_name
 from guidino_cli.losses import GUIDE_LOSSES, PIXEL_LOSSES
 from guidino_cli.types import Prediction

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from accelerate import Accelerator
 
 from guidino_cli.config import RunConfig
-from guidino_cli.data.images import read_truth
+from guidino_cli.data.cases import read_truth
 from guidino_cli.distributed import all_gather_object
 from guidino_cli.engine.feature_cache.cache import FeatureCache
 from guidino_cli.engine.prediction.predictor import Predictor

@@ -13,7 +13,7 @@ import resource, sys, torch
 from pathlib import Path
 from torch import nn
 from guidino_cli.config import DataSettings
-from guidino_cli.data.images import write_label_rows
+from guidino_cli.data.image_writing import write_label_rows
 from guidino_cli.data.readers import open_regions
 from guidino_cli.engine.prediction.predictor import Member, Predictor
 from guidino_cli.engine.prediction.sliding import Window

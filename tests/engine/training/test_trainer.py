@@ -124,7 +124,7 @@ def test_the_validation_dice_is_the_mean_over_cases_and_classes_in_native_pixels
     make_trainer: Trainers, make_data: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half of class 1, all of class 2, in each of two images: (2/3 + 1) / 2."""
-    from guidino_cli.data.images import read_label_map
+    from guidino_cli.data.cases import read_label_map
     from guidino_cli.engine.prediction.predictor import Predictor
 
     data = make_data(num_classes=3, val=2, size_hw=(50, 60))
@@ -152,7 +152,7 @@ def test_an_empty_prediction_for_an_empty_mask_has_a_dice_of_one(
 ) -> None:
     import numpy as np
 
-    from guidino_cli.data.images import write_label_map
+    from guidino_cli.data.image_writing import write_label_map
     from guidino_cli.engine.prediction.predictor import Predictor
 
     data = make_data(val=1)

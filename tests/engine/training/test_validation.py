@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from guidino_cli.config import RunConfig, override
-from guidino_cli.data.images import write_label_map
+from guidino_cli.data.image_writing import write_label_map
 from guidino_cli.engine.training.validation import Validation
 from guidino_cli.errors import DataError
 from guidino_cli.types import Case, Prediction
