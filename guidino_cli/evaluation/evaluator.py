@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from guidino_cli.data.masks.rule import MaskRule, class_names, parse_classes
+from guidino_cli.data.masks.rule import MaskRule, class_names, pack_colour, parse_classes
 from guidino_cli.data.volumes import is_volume
 from guidino_cli.errors import ConfigError, DataError, unknown_name
 from guidino_cli.evaluation.cases import Pairing, TruthSet
@@ -154,7 +154,7 @@ def _make_readers(
                 truth = label_reader(true_values, labels, config.truth)
             else:
                 truth = decide_reader(true_values, config.truth)
-        with _naming_side("the predictions", class_names(truth.rule)):
+        with _naming_side("the predictions", truth.rule, class_names(truth.rule)):
             if labels:
                 predictions = label_reader(predicted_values, labels, config.predictions)
             else:
@@ -172,7 +172,7 @@ def _make_readers(
     if config.options.pred_classes is not None and parse_classes(config.options.pred_classes).names != tuple(names):
         raise ConfigError(f"--pred-classes: expected the names of the truth in the same order, {','.join(names)}")
     options = replace(config.predictions, class_count=None if config.predictions.codes else len(names))
-    with _naming_side("the predictions", names):
+    with _naming_side("the predictions", truth.rule, names):
         predictions = make_reader(predicted_paths, options, read_all=read_all)
     return truth, names, _naming_prediction_options(predictions)
 
@@ -219,30 +219,53 @@ def _parse_region(region: str, parts: str, known: Mapping[str, int]) -> tuple[in
 
 
 @contextmanager
-def _naming_side(side: str, names: Sequence[str] = ()) -> Iterator[None]:
-    """Name the side in errors of its masks; `names` are those of the classes that predictions must have."""
+def _naming_side(side: str, truth: MaskRule | None = None, names: Sequence[str] = ()) -> Iterator[None]:
+    """Name the side in errors of its masks; `truth` and `names` tell the classes that predictions must have."""
     try:
         yield
     except DataError as error:
         text, option = str(error), error.option
         if side == "the predictions":
-            text = _name_known_classes(_name_prediction_options(text), names)
+            text = _name_prediction_options(text)
+            text = text if truth is None else _name_known_classes(text, truth, names)
             option = option.replace("--threshold", "--pred-threshold")
         named = DataError(f"{side}: {text}")
         named.option = option
         raise named from error
 
 
-def _name_known_classes(text: str, names: Sequence[str]) -> str:
-    """Replace the names of a proposed table of values, class_1 and so on, by those of the classes, if as many."""
-    found = re.search(r"--pred-classes '([^']*=[^']*)'", text)
+def _name_known_classes(text: str, truth: MaskRule, names: Sequence[str]) -> str:
+    """Replace a proposed table of values, with names class_1 and so on, by one with the classes of the truth.
+
+    Values that the truth has, too, are the same classes there. Only where it has none of them, as with grey values 127
+    and 255 for indices 1 and 2, are as many values taken in their order.
+    """
+    found = re.search(r"--pred-classes '([^']*=[^']*)'(?: names them)?", text)
     if found is None:
         return text
     values = [entry.partition("=")[0] for entry in found[1].split(",")]
-    if len(values) != len(names):
+    known = _names_by_value(truth, names)
+    if any(known.get(value, names[0]) != names[0] for value in values):
+        table = ",".join(f"{value}={name}" for value, name in known.items())
+        if strange := [value for value in values if value not in known]:
+            noun = f"{strange[0]} is no label" if len(strange) == 1 else f"{', '.join(strange)} are no labels"
+            added = ",".join(f"{value}=CLASS" for value in strange)
+            proposal = f"{noun} of the truth: add {added} to --pred-classes '{table}' where you know the class"
+            return text.replace(found[0], proposal)
+    elif len(values) == len(names):
+        table = ",".join(f"{value}={name}" for value, name in zip(values, names, strict=True))
+    else:
         return text
-    table = ",".join(f"{value}={name}" for value, name in zip(values, names, strict=True))
     return text.replace(found[1], table)
+
+
+def _names_by_value(rule: MaskRule, names: Sequence[str]) -> dict[str, str]:
+    """Class names by stored value, as `--classes` spells it; none for masks of which every value is foreground."""
+    if rule.kind == "index":
+        return {str(index): name for index, name in enumerate(names)}
+    return {
+        str(code) if isinstance(code, int) else f"#{pack_colour(code):06x}": names[index] for code, index in rule.codes
+    }
 
 
 def _name_prediction_options(text: str) -> str:

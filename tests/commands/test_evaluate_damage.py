@@ -269,6 +269,55 @@ def test_the_table_that_a_refusal_of_coloured_predictions_proposes_works(
     assert run(*arguments, "--overwrite", "--pred-classes", "#000000=background,#ff0000=x,#00ff00=y") == 2
 
 
+def _write_labels(folder: Path, first: int, second: int) -> None:
+    folder.mkdir()
+    labels = np.where(MASK > 0, first, np.where(OTHER > 0, second, 0))
+    np.save(folder / "a.npy", labels.astype(np.uint16))
+
+
+LABELS = "0=background,258=a,1001=b"
+
+
+@pytest.mark.parametrize(
+    ("classes", "predicted", "strange"),
+    [
+        (LABELS, (2, 1001), "2 is no label"),
+        (LABELS, (258, 77), "77 is no label"),
+        ("background,a,b", (2, 1001), "1001 is no label"),
+    ],
+)
+def test_a_proposed_table_names_classes_by_the_value_that_they_have_in_the_truth(
+    tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str], classes: str, predicted: tuple[int, int], strange: str
+) -> None:
+    """By position, 2 beside 1001 would be the class a, which is label 258 of the truth."""
+    _write_labels(tmp_path / "truth", *((258, 1001) if "=" in classes else (1, 2)))
+    _write_labels(tmp_path / "masks", *predicted)
+    assert run("evaluate", tmp_path / "masks", tmp_path / "truth", "--classes", classes) == 3
+    message = capsys.readouterr().err
+    table = LABELS if "=" in classes else "0=background,1=a,2=b"
+    number = strange.partition(" ")[0]
+    assert f"{strange} of the truth: add {number}=CLASS to --pred-classes '{table}'" in message
+    assert "2=a" not in message
+
+
+def test_predictions_with_some_labels_of_the_truth_are_offered_its_whole_table(
+    tmp_path: Path, run: Run, rows: Rows, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Label 1001 alone is class b; its own half of the truth is found, the other half is missed."""
+    _write_labels(tmp_path / "truth", 258, 1001)
+    _write_labels(tmp_path / "masks", 0, 1001)
+    arguments = ("evaluate", tmp_path / "masks", tmp_path / "truth", "-o", tmp_path / "r", "--classes", LABELS)
+    assert run(*arguments) == 3
+    assert f"--pred-classes '{LABELS}' names them" in capsys.readouterr().err
+    assert run(*arguments, "--pred-classes", LABELS) == 0
+    report = json.loads((tmp_path / "r" / "report.json").read_text(encoding="utf-8"))
+    assert {row["target"]: row["mean"] for row in report["summary"] if row["metric"] == "dice"} == {
+        "a": 0.0,
+        "b": 1.0,
+        "mean of classes": 0.5,
+    }
+
+
 @pytest.mark.parametrize(
     ("truth", "predictions"),
     [(MASK * 0.7, MASK), (MASK, MASK * 0.7), (MASK * 0.7, MASK * 0.7)],
