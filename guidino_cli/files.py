@@ -15,6 +15,8 @@ from guidino_cli.errors import ResourceError
 _RESERVED_NAMES = {"CON", "PRN", "AUX", "NUL"} | {
     f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10)
 }
+MAX_NAME_BYTES = 200
+"""Longest stem of a file that is written; file systems allow 255 bytes, temporary names and suffixes need the rest."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -162,7 +164,7 @@ def describe_unsafe_name(name: str) -> str:
 
     Separators and `..` would lead out of the folder, control characters (ANSI sequences, newlines) would change what a
     terminal or a list shows, and Windows reserves some names. It also has no files with one of : * ? " < > | in their
-    names; other systems do.
+    names; other systems do. Names of more than `MAX_NAME_BYTES` bytes leave no room for suffixes.
     """
     if not name.strip() or name.startswith("."):
         return "is empty or begins with a dot"
@@ -173,7 +175,15 @@ def describe_unsafe_name(name: str) -> str:
         return "holds a control character"
     if name.split(".")[0].rstrip().upper() in _RESERVED_NAMES:
         return "is a name that Windows reserves"
+    count = len(name.encode())
+    if count > MAX_NAME_BYTES:
+        return f"has {count} bytes, expected at most {MAX_NAME_BYTES}"
     return ""
+
+
+def shorten_name(name: str, *, limit: int = 60) -> str:
+    """A name for a message, with its end cut off if it has more than `limit` characters."""
+    return name if len(name) <= limit else f"{name[: limit - 3]}..."
 
 
 def is_dead_link(path: Path) -> bool:

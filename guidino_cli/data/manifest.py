@@ -12,7 +12,7 @@ from pydantic import Field, PositiveInt
 from typing_extensions import TypedDict
 
 from guidino_cli.errors import ConfigError, DataError
-from guidino_cli.files import describe_unsafe_name, relative_posix, write_text
+from guidino_cli.files import describe_unsafe_name, relative_posix, shorten_name, write_text
 from guidino_cli.json_files import read_json_object, require_type
 from guidino_cli.types import Case, FileRecord
 
@@ -214,7 +214,7 @@ def _case_from_json(item: "_CaseEntry", path: Path) -> Case:
     name, folder = item["id"], path.parent
     problem = describe_unsafe_name(name)
     if problem:
-        raise DataError(f"{path}: the case id {name!r} {problem}, and files are named by it; {_AGAIN}")
+        raise DataError(f"{path}: the case id {shorten_name(name)!r} {problem}, and files are named by it; {_AGAIN}")
     return Case(
         id=name,
         image=folder / item["image"],

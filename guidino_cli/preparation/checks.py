@@ -13,7 +13,7 @@ from guidino_cli.data.deep import is_deep, require_finite
 from guidino_cli.data.file_records import record_file
 from guidino_cli.data.images import drop_alpha, is_image, open_image, read_deep_values, read_orientation, turn
 from guidino_cli.data.masks.values import Histogram, IgnoredValue, read_with_histogram
-from guidino_cli.files import describe_unsafe_name
+from guidino_cli.files import describe_unsafe_name, shorten_name
 from guidino_cli.preparation.duplicates import difference_hash, thumbnail
 from guidino_cli.preparation.matching import image_stem, mask_stem
 from guidino_cli.preparation.types import DiscoveredDataset, ImageMaskPair
@@ -299,7 +299,7 @@ def _check_ids(pairs: Sequence[ImageMaskPair]) -> list[Finding]:
     for pair in pairs:
         named.setdefault(pair.id.lower(), []).append(pair.id)
         if problem := describe_unsafe_name(pair.id):
-            text = f"the case id {pair.id!r} cannot be a file name, it {problem}: rename it"
+            text = f"the case id {shorten_name(pair.id)!r} cannot be a file name, it {problem}: rename {pair.images[0]}"
             findings.append(Finding("error", text))
     for ids in named.values():
         if len(ids) > 1:

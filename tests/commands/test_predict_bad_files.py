@@ -191,3 +191,31 @@ def test_an_overlay_names_its_classes_below_the_image(
     assert overlay.shape[1] == 32
     # The first colour of Okabe and Ito, of the class nucleus.
     assert (overlay[32:] == (0x56, 0xB4, 0xE9)).all(axis=2).any()
+
+
+@pytest.mark.parametrize("name", ["a" * 250, "é" * 101, "NUL", "a\x1b[31mb"])
+def test_an_image_whose_name_no_mask_can_have_is_named_and_the_others_are_predicted(
+    guidino: Callable[..., Any], images: Path, tmp_path: Path, name: str
+) -> None:
+    picture(images / f"{name}.png")
+    out = tmp_path / "out"
+    for more in ((), ("--skip-existing",)):
+        outcome = guidino("predict", RUN, images, "-o", out, "--overlay", *more)
+        assert outcome.code == 6
+        assert name[:5] in outcome.stderr.replace("\\x1b", "\x1b")
+        assert "its mask cannot be named" in outcome.stderr
+        assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png")) == [
+            "good.png",
+            "overlays/good.png",
+        ]
+        assert [Path(item["image"]).stem for item in lines(out / "failed.jsonl")] == [name]
+
+
+def test_a_name_of_200_bytes_leaves_room_for_every_output(
+    guidino: Callable[..., Any], images: Path, tmp_path: Path
+) -> None:
+    picture(images / f"{'é' * 100}.png")
+    outcome = guidino(
+        "predict", RUN, images, "-o", tmp_path / "out", "--overlay", "--save-guide", "--save-probabilities"
+    )
+    assert outcome.code == 0

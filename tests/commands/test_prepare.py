@@ -578,3 +578,11 @@ def test_an_ignore_label_that_is_a_class_is_refused(
     with pytest.raises(ConfigError, match=message):
         prepare.run(source, PrepareOptions(out=tmp_path / "out", ignore_label=label, classes=classes))
     assert not (tmp_path / "out").exists()
+
+
+def test_an_image_with_too_long_a_name_is_named_before_anything_is_written(source: Path, tmp_path: Path) -> None:
+    _image(source / "images" / f"{'x' * 245}.png", seed=50)
+    _mask(source / "masks" / f"{'x' * 245}.png")
+    with pytest.raises(DataError, match=r"has 245 bytes, expected at most 200: rename .*/images/x{245}\.png"):
+        prepare.run(source, PrepareOptions(out=tmp_path / "out"))
+    assert [path.name for path in tmp_path.iterdir()] == ["src"]

@@ -123,7 +123,8 @@ def test_cases_are_immutable(make_data: Maker) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../../x", "/tmp/x", "a/b", "a\\b", "..", "", "a\nb", "\x1b[31mred", "NUL", "com1.x", "a\u202eb", 3]
+    "name",
+    ["../../x", "/tmp/x", "a/b", "a\\b", "..", "", "a\nb", "\x1b[31mred", "NUL", "com1.x", "a\u202eb", "a" * 201, 3],
 )
 def test_a_case_id_that_is_no_plain_name_is_refused(tmp_path: Path, name: object) -> None:
     case = {"id": name, "image": "a.png", "mask": None, "split": "train", "fold": None, "group": "a"}
@@ -136,6 +137,7 @@ def test_a_case_id_that_is_no_plain_name_is_refused(tmp_path: Path, name: object
 
 def test_a_case_id_of_any_script_with_spaces_and_dots_is_accepted(tmp_path: Path) -> None:
     assert describe_unsafe_name("patient 7.v2 (Übersicht) 画像") == ""
+    assert describe_unsafe_name("a" * 200) == ""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")

@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from guidino_cli.commands.prediction.files import MaskWriter, PredictionJob
+from guidino_cli.commands.prediction.files import MaskWriter, PredictionJob, describe_unsafe_job
 from guidino_cli.commands.prediction.records import PredictionLog, describe_attempt
 from guidino_cli.data.readers import open_regions, read
 from guidino_cli.data.regions import RegionReader, read_size
 from guidino_cli.engine.prediction.background import BackgroundWorker, prefetch
 from guidino_cli.engine.prediction.ensemble import LoadedEnsemble
 from guidino_cli.engine.prediction.predictor import DecodedImage
-from guidino_cli.errors import DataError
+from guidino_cli.errors import DataError, to_one_line
 from guidino_cli.progress import track
 
 
@@ -34,7 +34,9 @@ def predict_all(
 
         def pending() -> Iterator[PredictionJob]:
             for job in track(jobs, total=len(jobs), description="predict"):
-                if skip_existing and output.is_written(job):
+                if problem := describe_unsafe_job(job):
+                    batcher.refuse(job, problem)
+                elif skip_existing and output.is_written(job):
                     log.counts.skipped += 1
                 elif (failure := log.find_failure(job.image)) is not None:
                     batcher.repeat_failure(failure)
@@ -83,6 +85,12 @@ class _Batcher:
         is_alone = not self.loaded.predictor.is_one_window(image.geometry.size_hw)
         if is_alone or len(self.waiting) >= self.loaded.batch_size:
             self.flush()
+
+    def refuse(self, job: PredictionJob, message: str) -> None:
+        """List an image whose outputs cannot be written under its name."""
+        print(f"guidino: {to_one_line(message)}", file=sys.stderr)
+        facts = {"mask": None, "status": "error", "message": message, "tried": None}
+        self._log(self._record(job, time.perf_counter()) | facts)
 
     def repeat_failure(self, record: dict[str, Any]) -> None:
         """List an image that an earlier call could not read."""

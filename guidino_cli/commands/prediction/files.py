@@ -21,7 +21,7 @@ from guidino_cli.data.regions import RegionReader
 from guidino_cli.data.volumes import is_volume
 from guidino_cli.engine.prediction.predictor import Segmentation
 from guidino_cli.errors import DataError
-from guidino_cli.files import write_atomically
+from guidino_cli.files import describe_unsafe_name, shorten_name, write_atomically
 from guidino_cli.options.parsing import parse_shard
 from guidino_cli.options.prediction import PredictOptions
 from guidino_cli.plots.outlines import add_legend_below, draw_outlines
@@ -71,6 +71,14 @@ def find_jobs(places: Sequence[Path], split: str, *, recursive: bool = False) ->
                 ways = "predict them apart" if len(places) > 1 else "rename one of them"
                 raise DataError(f"{other.image} and {job.image}: both would be written as {job.name}.png; {ways}")
     return list(found.values())
+
+
+def describe_unsafe_job(job: PredictionJob) -> str:
+    """Why an image cannot be predicted under its name or those of the folders above it; "" if it can."""
+    for name in job.name.split("/"):
+        if problem := describe_unsafe_name(name):
+            return f"{job.image}: its mask cannot be named {shorten_name(name)!r}, which {problem}; rename it"
+    return ""
 
 
 def _folded(path: str) -> str:

@@ -143,7 +143,8 @@ class PredictionLog:
 
     def _append(self, path: Path, line: str) -> None:
         try:
-            with path.open("a", encoding="utf-8", newline="\n") as file:
+            # A byte of a file name that is not UTF-8 becomes an escape such as \udce9, which JSON reads back.
+            with path.open("a", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
                 file.write(line)
         except OSError as error:
             reason = error.strerror or str(error)
