@@ -238,7 +238,9 @@ def _decide_two_clusters(grey: Sequence[Histogram], foreground: list[int], of_ho
     """Decide on values near 0 and near 255: compression noise, a label map with an odd value, or two kinds of file."""
     if foreground[-1] > 255:
         raise ambiguity_error(
-            [item for item in grey if item.values[-1] > 255], "masks with values above 255", _OPTIONS_HINT
+            [item for item in grey if item.values[-1] > 255],
+            "masks with values above 255",
+            f"{suggest_grey_classes(foreground)}{_OPTIONS_HINT}",
         )
     low, high = (
         max(v for v in [0, *foreground] if v <= LOW_CLUSTER_MAX),

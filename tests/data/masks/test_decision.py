@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from guidino_cli.data.masks.decision import decide_mask_rule
-from guidino_cli.data.masks.rule import MaskRule, apply_mask_rule
+from guidino_cli.data.masks.rule import MaskRule, apply_mask_rule, parse_classes
 from guidino_cli.data.masks.values import compute_histogram, read_with_histogram
 from guidino_cli.errors import DataError
 
@@ -240,6 +240,16 @@ def test_small_values_without_an_upper_cluster_are_indices() -> None:
 def test_values_above_255_beside_small_ones_are_refused() -> None:
     with pytest.raises(DataError, match="masks with values above 255"):
         _rule([0, 3, 256])
+
+
+@pytest.mark.parametrize("masks", [([0, 258, 1001],), ([0, 258], [0, 1001]), ([0, 3, 1001],), ([258, 1001],)])
+def test_labels_above_255_are_offered_a_table_that_reads_them(masks: tuple[list[int], ...]) -> None:
+    low, high = sorted({value for mask in masks for value in mask} - {0})
+    with pytest.raises(DataError, match="masks with values above 255") as caught:
+        _rule(*masks)
+    table = f"0=background,{low}=class_1,{high}=class_2"
+    assert f"--classes '{table}' names them, --binary makes" in str(caught.value)
+    assert _labels(_rule(*masks, codes=parse_classes(table).codes), 0, low, high) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("count", [16, 17])
