@@ -89,9 +89,10 @@ class _Report(TypedDict):
 
 
 def check_baseline(result: EvaluationResult, baseline: Baseline, max_drop: float) -> list[GateResult]:
-    """Check that no share of the headline is more than `max_drop` below an earlier report of the same cases.
+    """Check that the mean of no share of the headline is more than `max_drop` below that of an earlier report.
 
-    A value that is missing, infinite or no number fails, and so does a report that was made with other settings.
+    A value that is missing, infinite or no number fails, and so does a report of other cases or made with other
+    settings.
     """
     reason = _reason_incomparable(result, baseline)
     results = []
@@ -102,9 +103,9 @@ def check_baseline(result: EvaluationResult, baseline: Baseline, max_drop: float
         drop = math.nan if before is None or reason else before - now
         passed = math.isfinite(drop) and drop <= max_drop
         note = reason or f"{before if before is None else round(before, 4)} before, {now:.4f} now"
-        results.append(GateResult(f"{metric} drop <= {max_drop:g}", drop, passed, note))
+        results.append(GateResult(f"{metric} drop <= {max_drop:g} (mean, {result.headline})", drop, passed, note))
     note = f"{baseline.path.name} has none of these metrics"
-    return results or [GateResult(f"drop <= {max_drop:g}", math.nan, False, note)]
+    return results or [GateResult(f"drop <= {max_drop:g} (mean, {result.headline})", math.nan, False, note)]
 
 
 def scoring_settings(config: ScoringConfig) -> dict[str, Any]:

@@ -95,7 +95,9 @@ class EvaluateOptions(ScoringOptions):
     ] = None
     min_iou: Annotated[list[str] | None, typer.Option(metavar="X", help="Gate, as --min-dice.")] = None
     max_hd95: Annotated[list[str] | None, typer.Option(metavar="X", help="Gate: exit code 8 above.")] = None
-    gate_on: Annotated[str, typer.Option(help="Statistic that gates compare: mean, ci-low or worst.")] = "mean"
+    gate_on: Annotated[
+        str, typer.Option(help="Statistic that gates compare: mean, ci-low or worst; --baseline compares means.")
+    ] = "mean"
     baseline: Annotated[Path | None, typer.Option(help="Gate: an earlier report.json to compare with.")] = None
     max_drop: Annotated[float, typer.Option(help="How far a share may fall below the baseline.")] = 0.01
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")] = False

@@ -158,6 +158,22 @@ def test_a_drop_below_the_baseline_fails(folders: Path, run: Run, evaluate: Run)
     assert evaluate("--baseline", folders / "good", "--max-drop", "0.5") == 0
 
 
+@pytest.mark.parametrize("statistic", ["mean", "ci-low", "worst"])
+def test_the_gate_of_a_baseline_says_that_it_compares_means(
+    folders: Path, run: Run, evaluate: Run, statistic: str
+) -> None:
+    """Whatever statistic the other gates compare, the drop is 1 less the mean of these cases."""
+    assert run("evaluate", folders / "truth", folders / "truth", "-o", folders / "good") == 0
+    assert evaluate("--metrics", "iou,dice,hd95", "--baseline", folders / "good", "--gate-on", statistic) == 8
+    found = report(folders)
+    means = {row["metric"]: row["mean"] for row in found["summary"] if row["target"] == found["headline"]}
+    drops = {gate["name"]: gate["value"] for gate in found["gates"]}
+    assert drops == {
+        f"{metric} drop <= 0.01 (mean, {found['headline']})": pytest.approx(1 - means[metric])
+        for metric in ("iou", "dice")
+    }
+
+
 def test_a_baseline_with_other_cases_fails(folders: Path, evaluate: Run) -> None:
     assert evaluate() == 0
     (folders / "report").rename(folders / "old")

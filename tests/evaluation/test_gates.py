@@ -159,7 +159,7 @@ def test_an_unchanged_result_passes_a_largest_drop_of_0(tmp_path: Path) -> None:
     (found,) = compare(result(*TWO), write_report(tmp_path, result(*TWO)), 0.0)
     assert (found.value, found.passed) == (0.0, True)
     assert found.note == "0.5 before, 0.5000 now"
-    assert found.name == "dice drop <= 0"
+    assert found.name == "dice drop <= 0 (mean, polyp)"
 
 
 @pytest.mark.parametrize(
