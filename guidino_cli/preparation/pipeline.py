@@ -124,6 +124,7 @@ def prepare_dataset(
     if config.ignore is not None:
         cases = [replace(case, ignore_label=IGNORED) for case in cases]
     findings += [Finding("warning", text) for text in splits.warnings]
+    findings += [Finding("note", text) for text in splits.notes]
     background = "" if codes else describe_background([mask.histogram for item in good for mask in item.masks])
     findings += [Finding("warning", background)] if background else []
     classes = _class_names(rule, dataset, config)

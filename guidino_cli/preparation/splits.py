@@ -3,13 +3,13 @@
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.preparation.generic_layouts import read_group_table
 from guidino_cli.preparation.types import ImageMaskPair
-from guidino_cli.progress import pluralize
+from guidino_cli.progress import join_first, pluralize
 
 Ratios = tuple[float, float, float]
 SPLITS = ("train", "val", "test")
@@ -23,11 +23,13 @@ class SplitResult:
         pairs: Every pair has a split; with folds, those of train and val also a fold.
         rule: How the split was made, in one sentence.
         warnings: Remarks for the user, such as a missing test split.
+        notes: Decisions that the user may want to know of.
     """
 
     pairs: list[ImageMaskPair]
     rule: str
     warnings: list[str]
+    notes: list[str] = field(default_factory=list)
 
 
 def parse_ratios(text: str) -> Ratios:
@@ -80,6 +82,9 @@ def split_cases(
 ) -> SplitResult:
     """Assign every pair its split, the official one or by seeded shares of groups.
 
+    Where only some cases lie in an official part, test cases stay test and the others are for training: images of an
+    official test part must not be trained on.
+
     Args:
         pairs: With groups; official splits and folds where the layout knew them.
         ratios: Shares that the user gave; None takes the official split, or 70/10/20 without one.
@@ -91,7 +96,7 @@ def split_cases(
         DataError: Fewer groups than folds.
     """
     present = {pair.split for pair in pairs}
-    use_official = ratios is None and "train" in present and len(present & set(SPLITS)) > 1
+    use_official = ratios is None and bool(present & {"train", None}) and bool(present & {"val", "test"})
     if use_official:
         result = _use_official_split(pairs, official, seed)
     else:
@@ -151,20 +156,29 @@ def _split_by_seed(pairs: Sequence[ImageMaskPair], ratios: Ratios, seed: int) ->
 
 def _use_official_split(pairs: Sequence[ImageMaskPair], official: str, seed: int) -> SplitResult:
     warnings: list[str] = []
+    notes: list[str] = []
     present = {pair.split for pair in pairs}
     rule = f"official parts: {official}"
+    others = sum(pair.split is None for pair in pairs)
+    if others:
+        parts = join_first([part for part in SPLITS if part in present], " and ")
+        notes.append(f"{pluralize(others, 'case')} in no official part (there is only {parts}): used for training")
+        rule += f"; cases in none of them ({others}) are train"
+        pairs = [replace(pair, split=pair.split or "train") for pair in pairs]
     assigned = list(pairs)
     if "val" not in present:
         train = [pair for pair in pairs if pair.split == "train"]
         part_of = stratified_group_split(train, {"train": 0.875, "val": 0.125}, seed)
         assigned = [replace(pair, split=part_of.get(pair.id, pair.split)) for pair in pairs]
         rule += f"; val is a seeded eighth of train, seed {seed}"
+        if "val" not in part_of.values():
+            warnings.append(f"too few for a val part: {pluralize(len({pair.group for pair in train}), 'group')}")
     if "test" not in present:
         warnings.append("there is no official test part: scores on val are of images that chose the checkpoint")
     shared = _find_leaking_groups(assigned)
     if shared:
         warnings.append(f"{pluralize(len(shared), 'group')} in more than one official part: {', '.join(shared[:10])}")
-    return SplitResult(assigned, rule, warnings)
+    return SplitResult(assigned, rule, warnings, notes)
 
 
 def _find_leaking_groups(pairs: Sequence[ImageMaskPair]) -> list[str]:
@@ -185,9 +199,8 @@ def _add_folds(result: SplitResult, folds: int, seed: int) -> SplitResult:
         )
     part_of = stratified_group_split(pool, {str(fold): 1 / folds for fold in range(folds)}, seed)
     assigned = [replace(pair, fold=int(part_of[pair.id]) if pair.id in part_of else None) for pair in result.pairs]
-    return SplitResult(
-        assigned, f"{result.rule}; {pluralize(folds, 'fold')} over train and val, seed {seed}", result.warnings
-    )
+    rule = f"{result.rule}; {pluralize(folds, 'fold')} over train and val, seed {seed}"
+    return replace(result, pairs=assigned, rule=rule)
 
 
 def _shuffle_key(name: str, seed: int) -> str:

@@ -122,6 +122,8 @@ def _case_id(part: MatchedFolders, stem: str, prefixed: bool) -> str:
 def apply_split_lists(dataset: DiscoveredDataset, folder: Path) -> DiscoveredDataset:
     """Apply the lists of names `train.txt`, `val.txt`, `test.txt` in the folder, if there are any.
 
+    Cases in no list are left out if there is a `train.txt`; else they keep no split, and are what can be trained on.
+
     Raises:
         DataError: A name in two lists, or in none of the folders.
     """
@@ -145,7 +147,7 @@ def apply_split_lists(dataset: DiscoveredDataset, folder: Path) -> DiscoveredDat
     pairs = [replace(pair, split=split_of.get(pair.images[0].stem)) for pair in dataset.pairs]
     left = [pair.id for pair in pairs if pair.split is None]
     notes = list(dataset.notes)
-    if left:
+    if left and "train" in lists:
         notes.append(f"images in no split list, left out: {len(left)} ({', '.join(left[:5])})")
         pairs = [pair for pair in pairs if pair.split is not None]
     return replace(dataset, pairs=pairs, notes=notes, official=", ".join(path.name for path in lists.values()))

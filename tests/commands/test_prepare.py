@@ -586,3 +586,32 @@ def test_an_image_with_too_long_a_name_is_named_before_anything_is_written(sourc
     with pytest.raises(DataError, match=r"has 245 bytes, expected at most 200: rename .*/images/x{245}\.png"):
         prepare.run(source, PrepareOptions(out=tmp_path / "out"))
     assert [path.name for path in tmp_path.iterdir()] == ["src"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "split", "counts"),
+    [
+        ("test", "test", {"train": 18, "val": 2, "test": 5}),
+        ("Test", "test", {"train": 18, "val": 2, "test": 5}),
+        ("validation", "val", {"train": 20, "val": 5, "test": 0}),
+    ],
+)
+def test_an_official_part_beside_images_is_kept(
+    source: Path, tmp_path: Path, folder: str, split: str, counts: dict[str, int]
+) -> None:
+    for index in range(5):
+        _image(source / folder / "images" / f"t{index}.png", seed=100 + index)
+        _mask(source / folder / "masks" / f"t{index}.png")
+    prepare.run(source, PrepareOptions(out=tmp_path / "out"))
+    manifest = load_manifest(tmp_path / "out")
+    assert {case.image.stem for case in manifest.cases if case.split == split} >= {f"t{index}" for index in range(5)}
+    assert manifest.source["counts"] == counts
+    assert any("20 cases in no official part" in text for text in manifest.source["notes"])
+
+
+def test_a_list_of_test_cases_alone_leaves_the_others_for_training(source: Path, tmp_path: Path) -> None:
+    (source / "test.txt").write_text("c00\nc01\nc02\nc03\n")
+    prepare.run(source, PrepareOptions(out=tmp_path / "out"))
+    cases = load_manifest(tmp_path / "out").cases
+    assert {case.id for case in cases if case.split == "test"} == {"c00", "c01", "c02", "c03"}
+    assert [sum(case.split == split for case in cases) for split in ("train", "val")] == [14, 2]

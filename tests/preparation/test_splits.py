@@ -78,6 +78,37 @@ def test_a_single_official_split_is_divided_anew() -> None:
     assert "hold only train" in result.warnings[0]
 
 
+def test_official_test_cases_stay_test_where_the_other_cases_have_no_part() -> None:
+    pairs = [replace(pair, split="test" if index < 20 else None) for index, pair in enumerate(_pairs(100))]
+    result = split_cases(pairs, ratios=None, official="folders", seed=0, folds=None)
+    assert _counts(result.pairs) == {"train": 70, "val": 10, "test": 20}
+    assert {pair.id for pair in result.pairs if pair.split == "test"} == {f"case{index:03d}" for index in range(20)}
+    assert result.warnings == []
+    assert result.notes == ["80 cases in no official part (there is only test): used for training"]
+
+
+def test_cases_beside_an_official_val_part_are_train() -> None:
+    pairs = [replace(pair, split="val" if index < 3 else None) for index, pair in enumerate(_pairs(10))]
+    result = split_cases(pairs, ratios=None, official="folders", seed=0, folds=None)
+    assert {pair.id for pair in result.pairs if pair.split == "val"} == {f"case{index:03d}" for index in range(3)}
+    assert _counts(result.pairs) == {"val": 3, "train": 7}
+    assert "no official test part" in result.warnings[0]
+
+
+def test_folds_leave_out_an_official_test_part_beside_cases_without_one() -> None:
+    pairs = [replace(pair, split="test" if index < 20 else None) for index, pair in enumerate(_pairs(100))]
+    result = split_cases(pairs, ratios=None, official="folders", seed=0, folds=4)
+    assert Counter(pair.fold for pair in result.pairs) == {0: 20, 1: 20, 2: 20, 3: 20, None: 20}
+    assert {pair.id for pair in result.pairs if pair.fold is None} == {f"case{index:03d}" for index in range(20)}
+
+
+def test_one_case_beside_an_official_test_part_is_train_and_val_is_missing_with_a_warning() -> None:
+    pairs = [replace(pair, split="test" if index else None) for index, pair in enumerate(_pairs(3))]
+    result = split_cases(pairs, ratios=None, official="folders", seed=0, folds=None)
+    assert [pair.split for pair in result.pairs] == ["train", "test", "test"]
+    assert result.warnings == ["too few for a val part: 1 group"]
+
+
 def test_a_group_in_two_official_splits_is_a_warning() -> None:
     pairs = _pairs(4, per_group=2)
     parts = ("train", "test", "val", "val")
