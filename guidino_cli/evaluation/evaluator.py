@@ -20,6 +20,7 @@ from guidino_cli.evaluation.masks import (
     index_reader,
     label_reader,
     make_reader,
+    require_exact_ignored,
     survey_masks,
 )
 from guidino_cli.evaluation.summary import EvaluationResult, aggregate
@@ -143,6 +144,8 @@ def _make_readers(
     predicted_paths = [pair.prediction for pair in pairing.pairs if pair.prediction is not None]
     sides = (config.truth, config.predictions)
     names = config.classes or truths.classes
+    with _naming_side("the truth"):
+        require_exact_ignored(truth_paths, config.truth)
     if names is None and not any(side.is_explicit or side.instances for side in sides):
         with _naming_side("the truth"):
             true_values = survey_masks(truth_paths, config.truth, read_all=read_all)

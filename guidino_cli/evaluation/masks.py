@@ -20,6 +20,7 @@ from guidino_cli.data.masks.values import (
     LOSSY_SUFFIXES,
     LOW_CLUSTER_MAX,
     Histogram,
+    IgnoredValue,
     compute_histogram,
     read_in_colour,
     round_labels,
@@ -79,6 +80,11 @@ class ReadOptions:
         """Whether the user said what the values mean."""
         return self.binary or self.threshold is not None or self.codes is not None
 
+    @property
+    def ignored(self) -> IgnoredValue | None:
+        """Stored value of pixels that do not count; None if all count."""
+        return None if self.ignore is None else IgnoredValue.among(self.ignore, self.codes or ())
+
 
 @dataclass(frozen=True)
 class MaskReader:
@@ -110,8 +116,9 @@ class MaskReader:
         if self.rule.kind != "threshold":
             values, _ = round_labels(values)
         if self.ignore is not None and values.dtype != bool and values.ndim == 2:
-            ignored = (values == self.ignore).reshape(shape)
-            values = _ignored_to_background(values, self.ignore)
+            ignore = IgnoredValue.among(self.ignore, self.rule.codes)
+            ignored = ignore.find(values).reshape(shape)
+            values = ignore.replace(values)
         if self.palette and self._has_other_colours(values, path):
             raise UnexpectedValueError(str(path))
         if self.values is not None and self._has_unexpected(values, is_lossy=path.suffix.lower() in LOSSY_SUFFIXES):
@@ -172,6 +179,17 @@ class Survey:
             not any(item.values) or (item.kind == "grey" and item.values[0] >= 0 and not item.is_lossy)
             for item in self.histograms
         )
+
+
+def require_exact_ignored(paths: Sequence[Path], options: ReadOptions) -> None:
+    """Require that the pixels that do not count can be told by their value.
+
+    Raises:
+        DataError: Some masks were compressed with loss, so around those pixels are others with values near theirs.
+    """
+    problem = "" if options.ignored is None else options.ignored.describe_lossy(paths)
+    if problem:
+        raise DataError(problem)
 
 
 def survey_masks(paths: Sequence[Path], options: ReadOptions, *, read_all: bool = False) -> Survey:
@@ -334,8 +352,8 @@ def _read_histograms(
             problems.append(f"{path}: not enough memory to read it")
             continue
         values, rounding = round_labels(values) if options.threshold is None else (values, 0.0)
-        if options.ignore is not None:
-            values = _ignored_to_background(values, options.ignore)
+        if options.ignored is not None:
+            values = options.ignored.replace(values)
         is_lossy = path.suffix.lower() in LOSSY_SUFFIXES
         found = compute_histogram(values, name=path.name, is_lossy=is_lossy, palette=palette, rounding=rounding)
         histograms.append(found)
@@ -369,13 +387,6 @@ def _require_finite(values: np.ndarray, path: Path) -> None:
         require_finite(values)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-
-
-def _ignored_to_background(values: np.ndarray, ignore: int) -> np.ndarray:
-    """Replace the ignored grey value by background."""
-    if values.dtype == bool or values.ndim == 3:
-        return values
-    return np.where(values == ignore, values.dtype.type(0), values)
 
 
 def _holds_only(values: np.ndarray, allowed: frozenset[int]) -> bool:

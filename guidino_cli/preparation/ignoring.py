@@ -1,33 +1,19 @@
 """Pixels that do not count: masks that cannot tell them, where they are, and how many there are."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from guidino_cli.data.masks.values import LOSSY_SUFFIXES, IgnoredValue
+from guidino_cli.data.masks.values import IgnoredValue
 from guidino_cli.preparation.checks import Finding, PackedMask
 from guidino_cli.preparation.types import ImageMaskPair
-from guidino_cli.progress import join_first, pluralize
+from guidino_cli.progress import pluralize
 
 
 def refuse_lossy_masks(pairs: Sequence[ImageMaskPair], ignore: IgnoredValue | None) -> list[Finding]:
     """An error if masks are compressed with loss: around the pixels that do not count, values are near theirs only."""
-    lossy = [path for pair in pairs for path in pair.masks if _is_lossy(path)]
-    if ignore is None or not lossy:
-        return []
-    return [
-        Finding(
-            "error",
-            f"{pluralize(len(lossy), 'mask')} (JPEG or WebP) were compressed with loss, which changes values, so the "
-            f"pixels of ignore label {ignore.value} are not known: {join_first([str(path) for path in lossy])}; give "
-            "the original masks, such as PNG, or leave out --ignore-label",
-        )
-    ]
-
-
-def _is_lossy(path: Path) -> bool:
-    return path.suffix.lower() in LOSSY_SUFFIXES
+    problem = "" if ignore is None else ignore.describe_lossy([path for pair in pairs for path in pair.masks])
+    return [Finding("error", problem)] if problem else []
 
 
 def find_ignored(masks: Sequence[PackedMask], labels: np.ndarray) -> np.ndarray:

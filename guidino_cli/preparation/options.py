@@ -31,6 +31,5 @@ class PreparationConfig:
         """Mask value of pixels that do not count."""
         if self.options.ignore_label is None:
             return None
-        codes = (self.classes.codes if self.classes else None) or {0: 0}
-        background = next(code for code, index in codes.items() if index == 0 and isinstance(code, int))
-        return IgnoredValue(self.options.ignore_label, background)
+        codes = (self.classes.codes if self.classes else None) or {}
+        return IgnoredValue.among(self.options.ignore_label, codes.items())

@@ -498,3 +498,38 @@ def test_strata_by_a_column_of_the_prepared_table(folders: Path, capsys: pytest.
     assert "scanner = Vendor X (1 case):" in capsys.readouterr().out
     assert run(*arguments, "--by", "vendor") == 3
     assert "known columns: group, scanner, split" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+@pytest.mark.parametrize("options", [(), ("--binary",), ("--threshold", "127"), ("--classes", "0=background,255=x")])
+def test_an_ignore_label_in_truths_compressed_with_loss_is_refused(
+    folders: Path, evaluate: Run, capsys: pytest.CaptureFixture[str], suffix: str, options: tuple[str, ...]
+) -> None:
+    """Around the pixels of value 128, compression leaves values near it, which would be scored."""
+    Image.fromarray(square() * 255 + np.tri(*square().shape, -6, dtype=np.uint8) * 128).save(
+        folders / "truth" / f"a{suffix}", quality=60
+    )
+    (folders / "truth" / "a.png").unlink()
+    assert evaluate("--ignore-label", "128", *options) == 3
+    message = capsys.readouterr().err
+    assert "the truth: 1 mask (JPEG or WebP) was compressed with loss" in message
+    assert f"ignore label 128 are not known: {folders / 'truth' / f'a{suffix}'}; give the original masks" in message
+    assert not (folders / "report").exists()
+
+
+@pytest.mark.parametrize(("background", "polyp", "ignored"), [(1, 2, 0), (0, 1, 9), (300, 2, 0), (-1, 2, 0)])
+def test_ignored_pixels_become_the_background_of_the_table(
+    folders: Path, evaluate: Run, background: int, polyp: int, ignored: int
+) -> None:
+    """4 pixels of 4 are found and 1 more; 4 that are predicted where nothing is known do not count: 2 * 4 / (4 + 5)."""
+    for path in folders.glob("*/*.png"):
+        path.unlink()
+    truth = np.full((4, 4), ignored, dtype=np.int16)
+    truth[0], truth[1] = polyp, background
+    np.save(folders / "truth" / "a.npy", truth)
+    predicted = np.array([[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]], dtype=np.uint8)
+    np.save(folders / "predictions" / "a.npy", predicted)
+    table = f"{background}=background,{polyp}=polyp"
+    assert evaluate("--metrics", "dice", "--classes", table, "--ignore-label", str(ignored)) == 0
+    (line,) = [line for line in report(folders)["summary"] if line["target"] == "polyp"]
+    assert line["mean"] == pytest.approx(8 / 9)

@@ -1,6 +1,6 @@
 """Histogram of the values that a mask file holds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,6 +10,7 @@ import numpy as np
 from guidino_cli.data.images import palette_to_colours
 from guidino_cli.data.readers import read_labels, read_palette
 from guidino_cli.errors import DataError
+from guidino_cli.progress import join_first, pluralize
 from guidino_cli.types import Geometry
 
 LOSSY_SUFFIXES = {".jpg", ".jpeg", ".webp"}
@@ -150,6 +151,24 @@ class IgnoredValue:
     value: int
     background: int = 0
 
+    @classmethod
+    def among(cls, value: int, codes: Iterable[tuple[object, int]]) -> "IgnoredValue":
+        """A value beside a table from stored values to class indices; without a table, 0 is the background."""
+        background = next((code for code, index in codes if index == 0 and isinstance(code, int)), 0)
+        return cls(value, background)
+
+    def describe_lossy(self, paths: Sequence[Path]) -> str:
+        """Why pixels with the value are not known in masks compressed with loss; "" if none of the masks is."""
+        lossy = [path for path in paths if path.suffix.lower() in LOSSY_SUFFIXES]
+        if not lossy:
+            return ""
+        return (
+            f"{pluralize(len(lossy), 'mask')} (JPEG or WebP) {'was' if len(lossy) == 1 else 'were'} compressed with "
+            f"loss, which changes values, so the pixels of ignore label {self.value} are not known: "
+            f"{join_first([str(path) for path in lossy])}; give the original masks, such as PNG, or leave out "
+            "--ignore-label"
+        )
+
     def find(self, values: np.ndarray) -> np.ndarray:
         """Booleans (H, W) of the pixels with the value; a mask of booleans or colours has none."""
         if values.dtype == bool or values.ndim != 2:
@@ -159,7 +178,11 @@ class IgnoredValue:
     def replace(self, values: np.ndarray) -> np.ndarray:
         """The values with the background in the place of the value."""
         found = self.find(values)
-        return np.where(found, values.dtype.type(self.background), values) if found.any() else values
+        if not found.any():
+            return values
+        # A table may name a background that 8 bits cannot hold, such as 300 or -1.
+        dtype = np.result_type(values.dtype, np.min_scalar_type(self.background))
+        return np.where(found, dtype.type(self.background), values)
 
 
 def read_with_histogram(

@@ -8,7 +8,13 @@ import pytest
 from PIL import Image
 
 from guidino_cli.data.masks import values as module
-from guidino_cli.data.masks.values import Histogram, compute_histogram, read_with_histogram, used_colours
+from guidino_cli.data.masks.values import (
+    Histogram,
+    IgnoredValue,
+    compute_histogram,
+    read_with_histogram,
+    used_colours,
+)
 from guidino_cli.errors import DataError
 
 
@@ -72,3 +78,10 @@ def test_a_palette_is_read_as_indices_or_as_colours(tmp_path: Path) -> None:
     image.save(tmp_path / "a.png")
     assert read_with_histogram(tmp_path / "a.png")[1].values == (0, 1)
     assert read_with_histogram(tmp_path / "a.png", in_colour=True)[1].values == (0, 0x010203)
+
+
+@pytest.mark.parametrize("background", [1, 300, -1])
+def test_a_background_that_8_bits_cannot_hold_takes_the_place_of_the_ignored_value(background: int) -> None:
+    values = np.array([[0, 2], [2, 0]], dtype=np.uint8)
+    ignore = IgnoredValue.among(0, [((255, 0, 0), 0), (2, 1), (background, 0)])
+    assert ignore.replace(values).tolist() == [[background, 2], [2, background]]
