@@ -23,6 +23,7 @@ from guidino_cli.data.regions import read_size
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.prediction.ensemble import LoadedEnsemble, ensemble_arguments, load_ensemble
 from guidino_cli.engine.prediction.postprocessing import describe_rules, load_rules
+from guidino_cli.engine.run_folders import lock_run_folder, require_unlocked_run_folder
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.errors import ConfigError, DataError, PartialError, ResourceError
 from guidino_cli.options.prediction import PredictOptions
@@ -41,7 +42,7 @@ def run(run_path: Path, images: Sequence[Path], out: Path, options: PredictOptio
         options: See their help texts.
 
     Raises:
-        ConfigError: Options that contradict each other, the runs or the masks in `out`.
+        ConfigError: Options that contradict each other, the runs or the masks in `out`, or a folder in use.
         DataError: No images, or none that could be read.
         PartialError: Some images could not be read; the others are predicted.
         ResourceError: Out of memory or disk space; finished masks are kept.
@@ -53,16 +54,8 @@ def run(run_path: Path, images: Sequence[Path], out: Path, options: PredictOptio
     rule = parse_postprocess_rule(options.post) if options.post not in {"none", "auto"} else None
     shard = select_shard(options.shard)
     jobs = find_jobs(images, options.split, recursive=options.recursive)
-    # Another shard may be about to write its first summary.
-    adds = options.skip_existing or (shard.count > 1 and any(out.glob("*predictions*.json")))
-    require_output_folder(
-        out,
-        images,
-        overwrite=options.overwrite or adds,
-        hint="add --overwrite or --skip-existing",
-        # Other shards may write to the same folder from other machines.
-        keep_leftovers_for=3600.0 if shard.count > 1 else 0.0,
-    )
+    require_unlocked_run_folder(out, content="folder")
+    _require_folder(out, images, options, shard)
     keep_all_freed_memory()
     loaded = load_ensemble(
         [run_path, *(options.ensemble or ())],
@@ -73,18 +66,39 @@ def run(run_path: Path, images: Sequence[Path], out: Path, options: PredictOptio
     _require_possible(loaded, options, run_path)
     rules = _rules(options, rule, run_path, loaded)
     facts = _facts(loaded, options, rules)
-    # Masks that are kept must have the same provenance, whatever may be overwritten.
-    if options.skip_existing or (adds and not options.overwrite):
-        require_same_provenance(out, facts["made_with"])
     output = MaskWriter(out, options, rules, loaded.classes)
     output.require_distinct_paths(jobs, guide_maps=_guide_maps([run_path, *(options.ensemble or ())], loaded.classes))
     own = jobs[shard.number - 1 :: shard.count]
-    log_info(_start(len(jobs), own, shard, loaded))
-    records = PredictionLog(out, shard, facts, keep=options.skip_existing)
-    with _interruptible(records, out, len(own)):
-        predict_all(own, loaded, output, records, skip_existing=options.skip_existing)
-    records.summarise(total=len(own), complete=True)
+    # Shards write to one folder together; any other process would mix its masks with these.
+    with lock_run_folder(out, shared=shard.count > 1, content="folder"):
+        if shard.count == 1:
+            # Another process may have begun and finished meanwhile.
+            _require_folder(out, images, options, shard)
+        # Masks that are kept must have the same provenance, whatever may be overwritten.
+        if options.skip_existing or (_adds(out, options, shard) and not options.overwrite):
+            require_same_provenance(out, facts["made_with"])
+        log_info(_start(len(jobs), own, shard, loaded))
+        records = PredictionLog(out, shard, facts, keep=options.skip_existing)
+        with _interruptible(records, out, len(own)):
+            predict_all(own, loaded, output, records, skip_existing=options.skip_existing)
+        records.summarise(total=len(own), complete=True)
     _finish(records, out, loaded.classes, options.values)
+
+
+def _require_folder(out: Path, images: Sequence[Path], options: PredictOptions, shard: Shard) -> None:
+    require_output_folder(
+        out,
+        images,
+        overwrite=options.overwrite or _adds(out, options, shard),
+        hint="add --overwrite or --skip-existing",
+        # Other shards may write to the same folder from other machines.
+        keep_leftovers_for=3600.0 if shard.count > 1 else 0.0,
+    )
+
+
+def _adds(out: Path, options: PredictOptions, shard: Shard) -> bool:
+    """Whether masks are added to those in the folder; another shard may be about to write its first summary."""
+    return options.skip_existing or (shard.count > 1 and any(out.glob("*predictions*.json")))
 
 
 def _require_possible(loaded: LoadedEnsemble, options: PredictOptions, run_path: Path) -> None:

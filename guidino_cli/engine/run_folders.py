@@ -21,14 +21,19 @@ def require_new_run_folder(folder: Path, *, overwrite: bool, recognised: bool | 
 
 
 @contextmanager
-def lock_run_folder(folder: Path) -> Iterator[None]:
+def lock_run_folder(folder: Path, *, shared: bool = False, content: str = "run") -> Iterator[None]:
     """Create a run folder if needed, and keep other processes from writing to the same run.
 
     The system releases the lock when the process ends, however it ends. What killed processes left in the folder is
-    removed. On Windows nothing is locked; on a file system without locks a warning says so.
+    removed, unless it is shared. On Windows nothing is locked; on a file system without locks a warning says so.
+
+    Args:
+        folder: Folder to lock.
+        shared: Let other processes in that share the folder too, and only those.
+        content: What the folder is called in messages.
 
     Raises:
-        ConfigError: Another process writes to the run.
+        ConfigError: Another process writes to the folder.
         ResourceError: The folder cannot be created.
     """
     try:
@@ -45,20 +50,21 @@ def lock_run_folder(folder: Path) -> Iterator[None]:
     _held_locks.add(handle)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise _locked_error(folder) from error
+            raise _locked_error(folder, content) from error
         except OSError as error:
             # Some network file systems have no locks; a run there must not depend on them.
-            log_warning(f"{folder}: cannot be locked ({error.strerror}); let no other process write to this run")
-        remove_leftovers(folder)
+            log_warning(f"{folder}: cannot be locked ({error.strerror}); let no other process write to this {content}")
+        if not shared:
+            remove_leftovers(folder)
         yield
     finally:
         _held_locks.discard(handle)
         os.close(handle)
 
 
-def require_unlocked_run_folder(folder: Path) -> None:
+def require_unlocked_run_folder(folder: Path, *, content: str = "run") -> None:
     """Refuse a run that another process writes to, before anything slow is done.
 
     The lock itself is taken later, when all ranks are ready: ranks that ask here do not hinder each other.
@@ -74,7 +80,7 @@ def require_unlocked_run_folder(folder: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise _locked_error(folder) from error
+        raise _locked_error(folder, content) from error
     except OSError:
         # `lock_run_folder` warns of a file system without locks.
         return
@@ -82,9 +88,9 @@ def require_unlocked_run_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _locked_error(folder: Path) -> ConfigError:
+def _locked_error(folder: Path, content: str) -> ConfigError:
     return ConfigError(
-        f"{folder}: another guidino process writes to this run; wait for it or stop it, or choose another -o"
+        f"{folder}: another guidino process writes to this {content}; wait for it or stop it, or choose another -o"
     )
 
 

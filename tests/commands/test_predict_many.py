@@ -1,6 +1,7 @@
 """`guidino predict` over many images: what is written down, going on after a stop, sharing, averaging, strips."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image
 from guidino_cli.commands.prediction.records import PredictionLog
 from guidino_cli.config import parse_config
 from guidino_cli.data.manifest import load_manifest
+from guidino_cli.engine.run_folders import lock_run_folder
 from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
 from guidino_cli.models import build_model
 
@@ -207,6 +209,48 @@ def test_shards_together_are_the_whole(
     assert sorted(names) == ["a", "b", "c", "d"]
     for name in names:
         assert np.array_equal(mask(tmp_path / "out" / f"{name}.png"), mask(tmp_path / "whole" / f"{name}.png"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX systems lock folders")
+def test_a_folder_that_another_process_predicts_into_is_refused_and_shards_share_one(
+    make_run: Callable[..., Path], images: Path, tmp_path: Path, guidino: Callable[..., Any]
+) -> None:
+    run, out = make_run(), tmp_path / "masks"
+    words, one_line = ["predict", run, images, "-o", out], "another guidino process writes to this folder"
+    with lock_run_folder(out):
+        for more in ((), ("--overwrite",), ("--skip-existing",), ("--shard", "1/2")):
+            refused = guidino(*words, *more)
+            assert (refused.code, refused.stderr.count("\n")) == (2, 1)
+            assert one_line in refused.stderr
+        assert list(out.iterdir()) == []
+    with lock_run_folder(out, shared=True):
+        refused = guidino(*words)
+        assert (refused.code, refused.stderr.count("\n")) == (2, 1)
+        assert one_line in refused.stderr
+        assert list(out.iterdir()) == []
+        assert guidino(*words, "--shard", "1/2").code == 0
+        assert guidino(*words, "--shard", "2/2").code == 0
+    assert json.loads((out / "predictions.json").read_text())["complete"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX systems lock folders")
+def test_masks_that_another_process_made_while_the_run_was_loaded_are_not_replaced(
+    make_run: Callable[..., Path], images: Path, tmp_path: Path, guidino: Callable[..., Any], monkeypatch: Any
+) -> None:
+    from guidino_cli.commands import predict
+
+    out, load = tmp_path / "masks", predict.load_ensemble
+
+    def load_slowly(*args: Any, **options: Any) -> Any:
+        out.mkdir()
+        (out / "a.png").write_bytes(b"of another process")
+        return load(*args, **options)
+
+    monkeypatch.setattr(predict, "load_ensemble", load_slowly)
+    refused = guidino("predict", make_run(), images, "-o", out)
+    assert refused.code == 2
+    assert "is not empty" in refused.stderr
+    assert (out / "a.png").read_bytes() == b"of another process"
 
 
 @pytest.mark.parametrize("words", ["0/2", "3/2", "2", "a/b"])
