@@ -313,11 +313,11 @@ def parse_config(settings: Mapping[str, Any], *, label: str = "settings") -> Run
     return config
 
 
-def override(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
-    """A copy of a configuration with `a.b=c` overrides applied."""
+def override(config: RunConfig, overrides: Iterable[str], *, label: str = "settings") -> RunConfig:
+    """A copy of a configuration with `a.b=c` overrides applied; `label` names it in errors."""
     settings = asdict(config)
     apply_overrides(settings, overrides)
-    return parse_config(settings)
+    return parse_config(settings, label=label)
 
 
 def dump_config(config: RunConfig) -> str:

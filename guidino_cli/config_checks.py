@@ -72,7 +72,7 @@ def _check_patience(config: RunConfig, label: str) -> None:
     if patience >= epochs:
         raise ConfigError(
             f"{label}: train.patience is {patience}, but the run has {pluralize(epochs, 'epoch')}, so it would never "
-            f"stop early; give a lower number; 0 trains all of them"
+            "stop early; give a lower number, or --set train.patience=0 to train all of them"
         )
     if 0 < patience < every:
         raise ConfigError(

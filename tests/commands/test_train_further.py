@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from guidino_cli.commands.runs import figures
+from guidino_cli.config import dump_config, load_preset
 from guidino_cli.engine.runs.folder import RunFolder
 
 Maker = Callable[..., Path]
@@ -424,6 +425,25 @@ def test_a_run_that_cannot_be_started_from_is_refused(base: Path, guidino, tmp_p
     refused(base, 4, "no trained weights")
 
 
+def test_a_setting_of_the_run_that_contradicts_a_typed_one_is_named_as_its_own(
+    preset: Path, guidino, tmp_path: Path
+) -> None:
+    """A patience of 1 suits the run's 3 epochs, but not the 1 epoch of the run that starts from it."""
+    source, new = tmp_path / "base", tmp_path / "new"
+    source.mkdir()
+    config = load_preset(str(preset), ["train.epochs=3", "train.patience=1"])
+    (source / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+    words = ("train", "--from", source, "-o", new, "--device", "cpu", "--set", "train.epochs=1")
+    refused = guidino(*words)
+    assert refused.code == 2
+    message = _one_line(refused.stderr)
+    assert f"settings of {source} with --set train.epochs=1: train.patience is 1, but the run has 1 epoch" in message
+    assert "--set train.patience=0 to train all of them" in message
+    for accepted in (("--set", "train.patience=0"), ("--preset", preset)):
+        outcome = guidino(*words, *accepted)
+        assert (outcome.code, "no trained weights" in _one_line(outcome.stderr)) == (4, True)
+
+
 def test_a_started_run_resumes_with_the_run_it_came_from_and_no_other(
     base: Path, train, resume, tmp_path: Path
 ) -> None:
@@ -433,7 +453,7 @@ def test_a_started_run_resumes_with_the_run_it_came_from_and_no_other(
     assert train("other", "--seed", "5").code == 0
     outcome = resume(new, "--from", tmp_path / "other")
     assert outcome.code == 2
-    assert f"did not start from {tmp_path / 'other'} as it is now, but from {base}" in _one_line(outcome.stderr)
+    assert f"did not start from {tmp_path / 'other'}, but from {base}" in _one_line(outcome.stderr)
 
 
 def test_every_run_of_a_set_starts_from_the_run(base: Path, guidino, tmp_path: Path) -> None:

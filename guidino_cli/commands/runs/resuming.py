@@ -63,5 +63,7 @@ def _require_same_origin(out: Path, base_run: Path, recorded: object) -> None:
     sha256 = recorded.get("sha256") if isinstance(recorded, dict) else None
     if not weights.is_file() or file_sha256(weights) != sha256:
         origin = recorded.get("run") if isinstance(recorded, dict) else None
-        started = f"did not start from {base_run} as it is now" + (f", but from {origin}" if origin else "")
+        started = f"did not start from {base_run}" + (f", but from {origin}" if origin else "")
+        if isinstance(origin, str) and Path(origin).resolve() == base_run.resolve():
+            started = f"started from {base_run}, but {base_run} has changed since"
         raise ConfigError(f"{out}: {started}; to resume it, give only -o {out}")

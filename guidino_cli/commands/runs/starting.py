@@ -33,9 +33,13 @@ def make_new_run(options: TrainCommandOptions) -> tuple[RunFolder, RunConfig, Ba
     if options.out.resolve() == source.resolve():
         raise ConfigError(f"-o {options.out}: is the RUN of --from, which is not changed; choose another folder")
     base_run = TransferredRun(RunFolder(source))
-    config = override(base_run.folder.config(), overrides)
     if options.preset is not None:
         config = load_preset(options.preset, overrides)
+    else:
+        # Settings that contradict each other are the run's as a rule, not typed.
+        changes = "".join(f" --set {item}" for item in overrides)
+        label = f"settings of {source}" + (f" with{changes}" if changes else "")
+        config = override(base_run.folder.config(), overrides, label=label)
     base_run.require_usable(config.model)
     return folder, config, base_run
 

@@ -19,9 +19,13 @@ def run(tmp_path: Path) -> Path:
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "data" / "cases.json").write_text("{}")
     (tmp_path / "base" / "best" / "model.safetensors").write_bytes(b"weights")
+    weights = tmp_path / "base" / "best" / "model.safetensors"
     facts = {
         "data": {"sha256": file_sha256(tmp_path / "data" / "cases.json")},
-        "origin": {"run": "base", "sha256": file_sha256(tmp_path / "base" / "best" / "model.safetensors")},
+        "origin": {
+            "run": str(tmp_path / "base"),
+            "sha256": file_sha256(tmp_path / "base" / "best" / "model.safetensors"),
+        },
     }
     (tmp_path / "run" / "run.json").write_text(json.dumps(facts))
     (tmp_path / "run" / "config.yaml").touch()
@@ -53,14 +57,27 @@ def test_other_data_are_refused_and_moved_data_are_not(run: Path, tmp_path: Path
 def test_another_run_to_tune_from_is_refused(run: Path, tmp_path: Path) -> None:
     options = LoraTuneOptions(out=run, resume=True)
     require_resumable(options, base_run=tmp_path / "base")
-    (tmp_path / "base" / "best" / "model.safetensors").write_bytes(b"others")
-    with pytest.raises(ConfigError, match=r"did not start from .*base as it is now, but from base; .*give only -o"):
-        require_resumable(options, base_run=tmp_path / "base")
+    (tmp_path / "other" / "best").mkdir(parents=True)
+    (tmp_path / "other" / "best" / "model.safetensors").write_bytes(b"others")
+    with pytest.raises(ConfigError, match=r"run: did not start from .*other, but from \S+base; .*give only -o"):
+        require_resumable(options, base_run=tmp_path / "other")
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_run_that_was_started_from_and_has_changed_is_not_called_another(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    """Extending the first run replaces its weights; the two paths of it, one relative, are the same folder."""
+    weights = tmp_path / "base" / "best" / "model.safetensors"
+    weights.unlink() if gone else weights.write_bytes(b"others")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"run: started from base, but base has changed since; to resume .*only -o"):
+        require_resumable(TrainOptions(out=run, resume=True), base_run=Path("base"))
 
 
 def test_a_run_from_a_preset_did_not_start_from_a_run(run: Path, tmp_path: Path) -> None:
     (run / "run.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"did not start from .*base as it is now; to resume it, give only -o"):
+    with pytest.raises(ConfigError, match=r"did not start from .*base; to resume it, give only -o"):
         require_resumable(LoraTuneOptions(out=run, resume=True), base_run=tmp_path / "base")
 
 
