@@ -19,7 +19,6 @@ def run(tmp_path: Path) -> Path:
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "data" / "cases.json").write_text("{}")
     (tmp_path / "base" / "best" / "model.safetensors").write_bytes(b"weights")
-    weights = tmp_path / "base" / "best" / "model.safetensors"
     facts = {
         "data": {"sha256": file_sha256(tmp_path / "data" / "cases.json")},
         "origin": {
