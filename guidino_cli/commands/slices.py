@@ -6,7 +6,7 @@ from pathlib import Path
 from guidino_cli.data.volumes import SliceSettings
 from guidino_cli.errors import DataError, PartialError
 from guidino_cli.outputs import require_writable
-from guidino_cli.preparation.slices import SliceResult, find_volumes, slice_volumes, start_folder
+from guidino_cli.preparation.slices import SliceResult, find_misnamed_folders, find_volumes, slice_volumes, start_folder
 from guidino_cli.preparation.volume_kinds import describe_other_volumes
 from guidino_cli.progress import join_first, log_info, log_warning, pluralize, track
 
@@ -49,7 +49,7 @@ def run(
 
 
 def _report_left_out(folder: Path, results: Sequence[SliceResult]) -> None:
-    """Name the label maps and the files of other formats that are not cut."""
+    """Name the label maps, folders and files of other formats that are not cut, and voxels without a value."""
     maps = [item for item in results if item.is_left_out]
     if maps:
         names = [f"{item.volume} ({pluralize(_label_count(item), 'value')})" for item in maps]
@@ -57,6 +57,14 @@ def _report_left_out(folder: Path, results: Sequence[SliceResult]) -> None:
             f"left out {pluralize(len(maps), 'label map')}, which hold only whole numbers in uniform areas: "
             f"{join_first(names, limit=3)}; --keep-label-maps cuts them too"
         )
+    with_nan = [item for item in results if item.slices is not None and item.content and item.content.nan_count]
+    if with_nan:
+        names = [f"{item.volume} ({item.content.nan_count:,} voxels)" for item in with_nan if item.content]
+        log_warning(
+            f"{pluralize(len(with_nan), 'volume')} with NaN, which is cut as black: {join_first(names, limit=3)}"
+        )
+    if misnamed := find_misnamed_folders(folder):
+        log_warning(f"skipped, because they are folders without a NIfTI file: {join_first(misnamed, limit=3)}")
     if others := describe_other_volumes(folder):
         log_warning(f"skipped, because only NIfTI is read: {others}")
 

@@ -155,6 +155,12 @@ def _load(path: Path) -> Any:
 
     image: Any = nibabel.load(path)
     shape = image.dataobj.shape
+    axes = len(shape) - next((i for i, length in enumerate(shape[:2:-1]) if length != 1), len(shape[3:]))
+    if axes > 3:
+        found = " x ".join(map(str, shape))
+        raise DataError(
+            f"{path}: is a volume of {axes} axes ({found}), expected 3; save each volume as a file of its own"
+        )
     require_pixels(path, shape, is_volume=True)
     claimed, stored = math.prod(shape) * image.get_data_dtype().itemsize, path.stat().st_size
     if path.suffix.lower() == ".gz":

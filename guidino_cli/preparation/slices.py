@@ -10,7 +10,7 @@ from PIL import Image
 
 from guidino_cli.data.volumes import VOLUME_SUFFIXES, SliceSettings, cut_slices, is_volume, open_grey_volume
 from guidino_cli.errors import ConfigError, DataError
-from guidino_cli.files import atomic_folder, write_text
+from guidino_cli.files import atomic_folder, is_dead_link, write_text
 from guidino_cli.json_files import read_json_object
 from guidino_cli.outputs import require_output_folder
 from guidino_cli.preparation.volume_kinds import VolumeContent, describe_other_volumes, inspect_volume
@@ -47,7 +47,8 @@ def find_volumes(folder: Path, *, shard: tuple[int, int] = (0, 1)) -> list[Path]
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give a folder of .nii or .nii.gz files")
-    volumes = sorted(path for path in folder.rglob("*") if is_volume(path) and path.is_file())
+    # A dead link stands for a lost volume, which must not go unnoticed.
+    volumes = sorted(path for path in folder.rglob("*") if is_volume(path) and (path.is_file() or is_dead_link(path)))
     if not volumes:
         others = describe_other_volumes(folder)
         hint = f"; found {others}" if others else ""
@@ -55,6 +56,16 @@ def find_volumes(folder: Path, *, shard: tuple[int, int] = (0, 1)) -> list[Path]
     # Checked over all shards: a shard would take a folder that another one wrote for its own finished work.
     _require_distinct_folders(folder, volumes)
     return volumes[shard[0] :: shard[1]]
+
+
+def find_misnamed_folders(folder: Path) -> list[str]:
+    """Folders named like a NIfTI file that hold none, relative to the folder."""
+    folders = sorted(path for path in folder.rglob("*") if is_volume(path) and path.is_dir())
+    return [
+        path.relative_to(folder).as_posix()
+        for path in folders
+        if not any(is_volume(below) for below in path.rglob("*"))
+    ]
 
 
 def start_folder(out: Path, settings: SliceSettings) -> None:
@@ -98,7 +109,11 @@ def slice_volumes(
 def _slice_volume(
     path: Path, folder: Path, result: SliceResult, settings: SliceSettings, *, keep_label_maps: bool
 ) -> SliceResult:
+    if is_dead_link(path):
+        raise DataError(f"{path}: is a link to {path.readlink()}, which does not exist; restore the file or remove it")
     volume = open_grey_volume(path)
+    if volume.stored.dtype.kind == "f" and np.isnan(volume.stored).all():
+        raise DataError(f"{path}: all its voxels are NaN, expected intensities; export it again or remove it")
     content = inspect_volume(volume)
     if content.label_count is not None and not keep_label_maps:
         return replace(result, content=content, is_left_out=True)

@@ -30,12 +30,14 @@ class VolumeContent:
         high: Largest value.
         is_hu: Whether the values can be Hounsfield units, of a body with fat or air.
         label_count: Number of values if the volume is a label map; None for an image.
+        nan_count: Number of voxels that are NaN.
     """
 
     low: float
     high: float
     is_hu: bool = False
     label_count: int | None = None
+    nan_count: int = 0
 
 
 def inspect_volume(volume: NiftiRegions) -> VolumeContent:
@@ -51,7 +53,8 @@ def inspect_volume(volume: NiftiRegions) -> VolumeContent:
     is_hu = bool(np.mean(sample < HU_BELOW) >= MIN_HU_SHARE)
     values = _few_values(volume)
     is_map = values is not None and (len(values) <= MAX_LABELS or _equal_neighbours(stored) >= MIN_EQUAL_NEIGHBOURS)
-    return VolumeContent(low, high, is_hu, len(values) if is_map and values is not None else None)
+    nan_count = int(np.isnan(stored).sum()) if stored.dtype.kind == "f" else 0
+    return VolumeContent(low, high, is_hu, len(values) if is_map and values is not None else None, nan_count)
 
 
 def _few_values(volume: NiftiRegions) -> np.ndarray | None:

@@ -7,6 +7,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 
 
 @pytest.fixture
@@ -167,3 +168,40 @@ def test_a_folder_of_damaged_volumes_is_unusable(tmp_path: Path, guidino: Callab
     result = guidino("slices", tmp_path / "ct", "-o", tmp_path / "slices")
     assert result.code == 3
     assert "no image among 1 volume: 1 could not be read" in result.stderr
+
+
+def test_what_cannot_be_cut_is_named_and_the_others_are_done(volumes: Path, guidino: Callable[..., Any]) -> None:
+    (volumes / "dead.nii.gz").symlink_to(volumes / "gone.nii.gz")
+    (volumes / "dir.nii.gz").mkdir()
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4, 2), np.float32), np.eye(4)), volumes / "series.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.full((4, 4, 4), np.nan, np.float32), np.eye(4)), volumes / "empty.nii.gz")
+    result = guidino("slices", volumes, "-o", volumes.parent / "slices")
+    text = " ".join(result.stderr.split())
+    assert result.code == 6
+    assert "dead.nii.gz: is a link to" in text
+    assert "folders without a NIfTI file: dir.nii.gz" in text
+    assert "series.nii.gz: is a volume of 4 axes (4 x 4 x 4 x 2), expected 3" in text
+    assert "empty.nii.gz: all its voxels are NaN" in text
+    assert "3 of 6 volumes could not be read" in text
+    assert len(_pictures(volumes.parent / "slices")) == 9
+
+
+def test_a_folder_named_like_its_volume_is_no_mistake(volumes: Path, guidino: Callable[..., Any]) -> None:
+    (volumes / "a.nii.gz").rename(volumes / "file")
+    (volumes / "a.nii.gz").mkdir()
+    (volumes / "file").rename(volumes / "a.nii.gz" / "a.nii.gz")
+    result = guidino("slices", volumes, "-o", volumes.parent / "slices")
+    assert result.code == 0
+    assert "skipped" not in result.stderr
+
+
+def test_voxels_without_a_value_are_counted_and_black(tmp_path: Path, guidino: Callable[..., Any]) -> None:
+    values = np.arange(192, dtype=np.float32).reshape(8, 8, 3) + 0.5
+    values[:4, :4, 1] = np.nan
+    (tmp_path / "ct").mkdir()
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([-1.0, -1.0, 1.0, 1.0])), tmp_path / "ct" / "a.nii.gz")
+    result = guidino("slices", tmp_path / "ct", "-o", tmp_path / "out", "--size", "8")
+    assert result.code == 0
+    assert "1 volume with NaN, which is cut as black: a.nii.gz (16 voxels)" in " ".join(result.stderr.split())
+    picture = np.asarray(Image.open(tmp_path / "out" / "a" / "0001.png"))
+    assert (picture == 0).sum() == 16
