@@ -46,7 +46,7 @@ def run(predictions: Path, truth: Path, options: EvaluateOptions) -> None:
     gates = _parse_gates(options)
     config = parse_options(options, [gate.metric for gate in gates], backend=options.backend)
     require_report_folder(options, [predictions, truth])
-    require_share(f"--max-drop {options.max_drop:g}", options.max_drop)
+    require_share(f"--max-drop {options.max_drop:g}", options.max_drop, percentages_above=1)
     baseline = None if options.baseline is None else load_baseline(options.baseline, config.metrics)
     truths = load_truths(truth, options)
     pairing = _pair(predictions, truths, options)

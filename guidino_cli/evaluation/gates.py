@@ -76,14 +76,19 @@ def parse_gate(metric: str, text: str) -> Gate:
     return Gate(metric, limit, target or None)
 
 
-def require_share(option: str, value: float) -> None:
+def require_share(option: str, value: float, *, percentages_above: float = 5) -> None:
     """Require a share in [0, 1]; a percentage is answered with the share that it means.
+
+    Args:
+        option: Option with its value, for the message.
+        value: The value.
+        percentages_above: A number up to here is a slip, not a percentage: few limits are below 5 %.
 
     Raises:
         ConfigError: Another number, or NaN.
     """
     if not 0 <= value <= 1:
-        hint = f"; did you mean {value / 100:g}?" if 1 < value <= 100 else ""
+        hint = f"; did you mean {value / 100:g}?" if percentages_above < value <= 100 else ""
         raise ConfigError(f"{option}: expected a share from 0 to 1{hint}")
 
 

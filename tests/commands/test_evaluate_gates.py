@@ -129,6 +129,16 @@ def test_bad_arguments_are_refused_before_anything_is_scored(
     assert evaluate(*arguments) in {2, 3}
 
 
+@pytest.mark.parametrize("arguments", [("--lesion-iou", "2"), ("--min-dice", "1.5"), ("--lesion-iou", "-1")])
+def test_a_number_that_is_no_likely_percentage_is_not_made_a_share(
+    evaluate: Run, capsys: pytest.CaptureFixture[str], arguments: tuple[str, str]
+) -> None:
+    assert evaluate(*arguments) == 2
+    message = capsys.readouterr().err
+    assert "expected a share from 0 to 1" in message
+    assert "did you mean" not in message
+
+
 def test_all_files_are_written_before_a_gate_fails(folders: Path, evaluate: Run) -> None:
     assert evaluate("--min-dice", "0.99") == 8
     names = {path.name for path in (folders / "report").iterdir()}
