@@ -48,7 +48,7 @@ _SEEDS = st.integers(0, 2**32)
 
 
 def _cases(count: int) -> Any:
-    """The same damage in every session; it cannot be made simpler, so that shrinking would only take time."""
+    """The same damage in every run of the suite; it cannot be made simpler, so that shrinking would only take time."""
     return settings(
         max_examples=count,
         derandomize=True,

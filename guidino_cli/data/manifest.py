@@ -117,7 +117,7 @@ def load_manifest(folder: Path) -> Manifest:
     content = read_json_object(path, hint=_AGAIN)
     if content.get("format", MANIFEST_FORMAT) != MANIFEST_FORMAT:
         raise DataError(
-            f"{path}: written in format {content['format']}, this guidino reads format {MANIFEST_FORMAT}; {_AGAIN}"
+            f"{path}: written in format {content['format']!r}, this guidino reads format {MANIFEST_FORMAT}; {_AGAIN}"
         )
     checked = require_type(content, _ManifestEntry, source=path, hint=_AGAIN)
     cases = [_case_from_json(item, path) for item in checked["cases"]]

@@ -121,7 +121,9 @@ def read_facts(path: Path, *, version: int, hint: str) -> dict[str, Any]:
     """
     facts = read_json_object(path, hint=hint)
     if facts.get("format") != version:
-        raise DataError(f"{path}: written in format {facts.get('format')}, this guidino reads format {version}; {hint}")
+        raise DataError(
+            f"{path}: written in format {facts.get('format')!r}, this guidino reads format {version}; {hint}"
+        )
     return facts
 
 

@@ -144,5 +144,5 @@ def load_plan(out: Path) -> RunSetPlan:
     hint = "remove it and start again"
     content = read_json_object(path, hint=hint)
     if content.get("format", _FORMAT) != _FORMAT:
-        raise DataError(f"{path}: written in format {content['format']}, this guidino reads format {_FORMAT}")
+        raise DataError(f"{path}: written in format {content['format']!r}, this guidino reads format {_FORMAT}")
     return require_type(content, RunSetPlan, source=path, hint=hint)
