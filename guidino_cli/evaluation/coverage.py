@@ -1,4 +1,4 @@
-"""Predictions without a truth and truths without a prediction: what is said of them, left out, or refused."""
+"""Unmatched predictions and truths: warnings for reports, the filter of --only-predicted, the gates of --strict."""
 
 from collections.abc import Sequence
 from dataclasses import replace
