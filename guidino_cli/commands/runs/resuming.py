@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from guidino_cli.data.manifest import MANIFEST_NAME
+from guidino_cli.data.manifest import MANIFEST_NAME, manifest_sha256
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import file_sha256
 from guidino_cli.json_files import read_json_object
@@ -51,7 +51,7 @@ def _facts(out: Path) -> dict[str, Any]:
 def _require_same_data(data: Path, recorded: object) -> None:
     cases = data if data.name == MANIFEST_NAME else data / MANIFEST_NAME
     sha256 = recorded.get("sha256") if isinstance(recorded, dict) else None
-    if sha256 is not None and cases.is_file() and file_sha256(cases) != sha256:
+    if sha256 is not None and cases.is_file() and manifest_sha256(cases) != sha256:
         raise DataError(
             f"{cases}: has changed since the run started, or is not its data; leave out --data, or start a new run "
             "with another -o"

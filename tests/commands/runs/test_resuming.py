@@ -82,3 +82,18 @@ def test_a_run_from_a_preset_did_not_start_from_a_run(run: Path, tmp_path: Path)
 
 def test_a_set_of_runs_may_get_further_seeds(tmp_path: Path) -> None:
     require_resumable(TrainOptions(out=tmp_path, resume=True, seeds="5"), base_run=None)
+
+
+def test_the_data_may_be_named_again_also_where_they_were_prepared_at_another_time(run: Path, tmp_path: Path) -> None:
+    """The run's hash is that of the same text without its times."""
+    cases = tmp_path / "data" / "cases.json"
+    cases.write_text('{"image_record": {"size": 3, "sha256": "ab"}}')
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(facts | {"data": {"sha256": file_sha256(cases)}}))
+    options = TrainOptions(out=run, resume=True, data=tmp_path / "data")
+    for time in (17, 18):
+        cases.write_text(f'{{"image_record": {{"size": 3, "mtime_ns": {time}, "sha256": "ab"}}}}')
+        require_resumable(options, base_run=None)
+    cases.write_text('{"image_record": {"size": 4, "mtime_ns": 17, "sha256": "ab"}}')
+    with pytest.raises(DataError, match="has changed since the run started"):
+        require_resumable(options, base_run=None)
