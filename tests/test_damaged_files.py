@@ -29,7 +29,7 @@ from guidino_cli.config import load_preset, presets_folder
 from guidino_cli.data import images, readers
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.data.regions import read_size
-from guidino_cli.data.volumes import SliceSettings, cut_slices, open_grey_volume
+from guidino_cli.data.volumes.slices import SliceSettings, cut_slices, open_grey_volume
 from guidino_cli.engine.checkpointing import StateFolder
 from guidino_cli.engine.prediction.postprocessing import load_rules
 from guidino_cli.engine.run_folders import read_history

@@ -122,7 +122,7 @@ def slices(
     chosen = parse_grey_window("--window", window)
     part, parts = parse_shard("--shard", shard)
     from guidino_cli.commands import slices as command
-    from guidino_cli.data.volumes import SliceSettings, parse_orientation
+    from guidino_cli.data.volumes.slices import SliceSettings, parse_orientation
 
     axes = None if orientation is None else parse_orientation(orientation)
     settings = SliceSettings(

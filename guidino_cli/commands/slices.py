@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from guidino_cli.data.volumes import SliceSettings
+from guidino_cli.data.volumes.slices import SliceSettings
 from guidino_cli.errors import DataError, PartialError
 from guidino_cli.outputs import require_writable
 from guidino_cli.preparation.slices import SliceResult, find_misnamed_folders, find_volumes, slice_volumes, start_folder

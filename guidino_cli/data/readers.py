@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from guidino_cli.data import arrays, image_writing, images, regions, volumes
+from guidino_cli.data import arrays, image_writing, images, regions
+from guidino_cli.data.volumes import nifti
 from guidino_cli.types import Geometry
 
 
@@ -43,13 +44,13 @@ _TIFF = Reader(
     images.read_image, images.read_labels, regions.open_tiff, image_writing.write_labels, images.read_palette
 )
 _NUMPY = Reader(arrays.read, arrays.read, arrays.open_regions, arrays.write)
-_NIFTI = Reader(volumes.read, volumes.read_labels, volumes.open_regions, volumes.write)
+_NIFTI = Reader(nifti.read, nifti.read_labels, nifti.open_regions, nifti.write)
 
 READERS = {
     **dict.fromkeys(sorted(images.IMAGE_SUFFIXES), _PILLOW),
     **dict.fromkeys(regions.TIFF_SUFFIXES, _TIFF),
     **dict.fromkeys(arrays.ARRAY_SUFFIXES, _NUMPY),
-    **dict.fromkeys(volumes.VOLUME_SUFFIXES, _NIFTI),
+    **dict.fromkeys(nifti.VOLUME_SUFFIXES, _NIFTI),
 }
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from guidino_cli.data.masks.rule import MaskRule, class_names, pack_colour, parse_classes
-from guidino_cli.data.volumes import is_volume
+from guidino_cli.data.volumes.nifti import is_volume
 from guidino_cli.errors import ConfigError, DataError, unknown_name
 from guidino_cli.evaluation.cases import Pairing, TruthSet
 from guidino_cli.evaluation.columns import column_values, describe_source

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from guidino_cli.data.volumes import NO_ORIENTATION
+from guidino_cli.data.volumes.nifti import NO_ORIENTATION
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.masks import Mask
 from guidino_cli.types import width_by_height

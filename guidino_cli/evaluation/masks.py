@@ -27,7 +27,7 @@ from guidino_cli.data.masks.values import (
     used_colours,
 )
 from guidino_cli.data.readers import read_labels, read_palette
-from guidino_cli.data.volumes import is_volume
+from guidino_cli.data.volumes.nifti import is_volume
 from guidino_cli.errors import DataError
 from guidino_cli.progress import pluralize
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guidino_cli.data.manifest import MANIFEST_NAME
-from guidino_cli.data.volumes import VOLUME_SUFFIXES
+from guidino_cli.data.volumes.nifti import VOLUME_SUFFIXES
 
 COMMON_SUFFIXES = (
     "_segmentation",

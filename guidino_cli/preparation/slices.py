@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from guidino_cli.data.volumes import VOLUME_SUFFIXES, SliceSettings, cut_slices, is_volume, open_grey_volume
+from guidino_cli.data.volumes.nifti import VOLUME_SUFFIXES, is_volume
+from guidino_cli.data.volumes.slices import SliceSettings, cut_slices, open_grey_volume
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import atomic_folder, is_dead_link, write_text
 from guidino_cli.json_files import read_json_object

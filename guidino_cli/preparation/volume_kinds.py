@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from guidino_cli.data.volumes import NiftiRegions, is_volume
+from guidino_cli.data.volumes.nifti import NiftiRegions, is_volume
 from guidino_cli.progress import join_first, pluralize
 
 MAX_LABELS = 32

@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from guidino_cli.data.volumes import open_grey_volume
+from guidino_cli.data.volumes.slices import open_grey_volume
 from guidino_cli.preparation.volume_kinds import VolumeContent, inspect_volume
 
 

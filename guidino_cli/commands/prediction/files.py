@@ -18,7 +18,7 @@ from guidino_cli.data.images import is_image, list_images
 from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
 from guidino_cli.data.postprocess import PostprocessRule, postprocess_labels
 from guidino_cli.data.regions import RegionReader
-from guidino_cli.data.volumes import is_volume
+from guidino_cli.data.volumes.nifti import is_volume
 from guidino_cli.engine.prediction.predictor import Segmentation
 from guidino_cli.errors import DataError
 from guidino_cli.files import describe_unsafe_name, shorten_name, write_atomically

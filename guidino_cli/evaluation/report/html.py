@@ -9,7 +9,7 @@ from PIL import Image
 
 from guidino_cli import __version__
 from guidino_cli.data.images import read_image
-from guidino_cli.data.volumes import is_volume
+from guidino_cli.data.volumes.nifti import is_volume
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.cases import Pairing
 from guidino_cli.evaluation.gates import GateResult

@@ -8,14 +8,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from guidino_cli.data.volumes import (
-    SliceSettings,
-    cut_slices,
-    open_grey_volume,
-    parse_orientation,
-    read,
-    read_labels,
-)
+from guidino_cli.data.volumes.nifti import read, read_labels
+from guidino_cli.data.volumes.slices import SliceSettings, cut_slices, open_grey_volume, parse_orientation
 from guidino_cli.errors import ConfigError, DataError
 
 _WHOLE = SliceSettings(window=(0.0, 200.0), size=None, spacing_mm=1.0, least=0.0)

@@ -1,0 +1,1 @@
+"""Volumes: reading, canonical axes, storing, intensities and writing."""
