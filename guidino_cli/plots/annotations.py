@@ -20,6 +20,7 @@ from guidino_cli.plots.panels import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def add_colorbar(
@@ -73,6 +74,30 @@ def add_colorbar(
             clip_on=False,
             transform=place.get_xaxis_transform(),
         )
+
+
+def add_page_colorbar(figure: Figure, limits: Limits, *, left: float, bottom: float, dpi: int, note: str) -> None:
+    """Add the colorbar of all guides of a page.
+
+    Args:
+        figure: The page.
+        limits: Values at the ends of the bar.
+        left: Left end in pixels.
+        bottom: Lower edge in pixels from the bottom of the page; the numbers are below it.
+        dpi: Pixels per inch of the page.
+        note: To the right of the bar.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    width, height = figure.get_size_inches() * dpi
+    place = figure.add_axes((left / width, bottom / height, 300 / width, 12 / height))
+    drawn = ScalarMappable(Normalize(*limits), GUIDE_COLORMAP)
+    bar = figure.colorbar(drawn, cax=place, orientation="horizontal", ticks=colorbar_ticks(limits), format="%g")
+    bar.outline.set_linewidth(0.4)
+    place.get_xticklabels()[0].set_horizontalalignment("left")
+    place.tick_params(labelsize=8, length=2, pad=1.5, width=0.5, colors=TEXT_COLOUR)
+    figure.text((left + 312) / width, (bottom + 6) / height, note, fontsize=8.5, va="center", color=MUTED_COLOUR)
 
 
 def colorbar_ticks(limits: Limits) -> list[float]:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guidino_cli.plots.annotations import colorbar_ticks
+from guidino_cli.plots.annotations import add_page_colorbar
 from guidino_cli.plots.panels import (
-    GUIDE_COLORMAP,
     MUTED_COLOUR,
     TEXT_COLOUR,
     Limits,
@@ -84,7 +83,8 @@ def guide_sheet(
         axes.text(left, top + cell_h + 19, tile.detail, fontsize=7.5, va="top", color=MUTED_COLOUR)
     _legend(axes, classes, columns=legend)
     if limits is not None:
-        _add_page_colorbar(figure, limits, below=below)
+        note = "guide value, the same colours in all pictures"
+        add_page_colorbar(figure, limits, left=_GAP, bottom=below + 36, dpi=_DPI, note=note)
     return figure
 
 
@@ -112,18 +112,3 @@ def _legend(axes: Axes, classes: Sequence[str], *, columns: int) -> None:
     if len(classes) > 1:
         lines = class_lines(classes, linewidth=3)
         axes.legend(handles=lines, loc="lower right", ncols=columns, fontsize=9, frameon=False)
-
-
-def _add_page_colorbar(figure: Figure, limits: Limits, *, below: int) -> None:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    width, height = figure.get_size_inches() * _DPI
-    place = figure.add_axes((_GAP / width, (below + 36) / height, 300 / width, 12 / height))
-    drawn = ScalarMappable(Normalize(*limits), GUIDE_COLORMAP)
-    bar = figure.colorbar(drawn, cax=place, orientation="horizontal", ticks=colorbar_ticks(limits), format="%g")
-    bar.outline.set_linewidth(0.4)
-    place.get_xticklabels()[0].set_horizontalalignment("left")
-    place.tick_params(labelsize=8, length=2, pad=1.5, width=0.5, colors=TEXT_COLOUR)
-    note = "guide value, the same colours in all pictures"
-    figure.text((_GAP + 312) / width, (below + 42) / height, note, fontsize=8.5, va="center", color=MUTED_COLOUR)
