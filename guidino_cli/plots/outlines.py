@@ -50,6 +50,15 @@ def draw_outlines(
     return result
 
 
+def draw_border(image: np.ndarray, region: np.ndarray, colour: tuple[int, int, int], *, width: int) -> np.ndarray:
+    """Copy an image (H, W, 3) uint8 with a region (H, W) outlined along its inner edge, on a darkened rim."""
+    result, region = image.copy(), region.astype(bool)
+    rim = _border(~region, width=max(1, width // 2))
+    result[rim] = result[rim] // 3
+    result[_border(region, width=width)] = colour
+    return result
+
+
 def add_legend_below(image: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """The image with a strip below it that names the colour of each foreground class.
 
