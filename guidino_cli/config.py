@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -21,6 +22,19 @@ from guidino_cli.config_checks import check_combinations
 from guidino_cli.settings import apply_overrides, find_preset, list_presets, read_settings, to_yaml, validate_settings
 
 _STRICT = ConfigDict(extra="forbid")
+
+IntensityKind = Literal["auto", "ct", "percentile", "zscore", "window", "windows", "suv"]
+_Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+def _check_dims(value: float) -> float:
+    if value not in (2, 2.5, 3):
+        raise ValueError("expected 2, 2.5 or 3")
+    return int(value) if value == int(value) else value
+
+
+Dims = Annotated[float, AfterValidator(_check_dims)]
+"""2, 2.5 or 3."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -136,6 +150,18 @@ class DataSettings:
         cache_gb: Main memory for decoded images, in 10^9 bytes per process or worker.
         ignore_label: Value in the prepared masks whose pixels count neither in losses nor in validation; by default the
             one that the data was prepared with (`prepare --ignore-label`), if any.
+        dims: What a network sees of a volume: 2 single slices, 2.5 a slice with its neighbours as channels, 3 patches.
+            Images have 2.
+        slab: Slices that dims 2.5 sees at once.
+        slice_axis: Axis of volumes that is cut into slices, and the first axis of a patch: z from the feet up, y from
+            front to back, x from right to left; "auto" is the one with the largest spacing.
+        patch_size: Slices, rows and columns of the patches of dims 3; null for `image_size` along each axis.
+        intensity: How the numbers of volumes are mapped, for all channels or a list of one each: "ct" by the training
+            foreground's 0.5 and 99.5 percentiles, "percentile" by those of the volume, "zscore" as nnU-Net, "window",
+            "windows", "suv"; "auto" by the name of the channel: ct for CT, suv for PET, else percentile.
+        window: Level and width of `intensity: window`, in HU for CT.
+        windows: Levels and widths of `intensity: windows`, whose results are three channels.
+        suv: Limits of `intensity: suv`.
     """
 
     root: str | None = None
@@ -146,6 +172,16 @@ class DataSettings:
     foreground_crops: NonNegativeFloat = 0.33
     ignore_label: NonNegativeInt | None = None
     cache_gb: NonNegativeFloat = 2.0
+    dims: Dims = 2
+    slab: Literal[3, 5, 7] = 3
+    slice_axis: Literal["auto", "z", "y", "x"] = "auto"
+    patch_size: Annotated[list[PositiveInt], Field(min_length=3, max_length=3)] | None = None
+    intensity: IntensityKind | list[IntensityKind] = "auto"
+    window: _Pair = field(default_factory=lambda: [40.0, 400.0])
+    windows: Annotated[list[_Pair], Field(min_length=3, max_length=3)] = field(
+        default_factory=lambda: [[-600.0, 1500.0], [40.0, 400.0], [400.0, 1800.0]]
+    )
+    suv: _Pair = field(default_factory=lambda: [0.0, 20.0])
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -153,7 +189,8 @@ class TrainSettings:
     """The optimisation. Defaults: epochs, batch size and learning rate of the GuiDINO paper, the rest nnU-Net's.
 
     Attributes:
-        epochs: Passes over the training cases.
+        epochs: Passes over the training cases; of volumes, groups of `steps`.
+        steps: Optimisation steps an epoch on volumes; 0 for nnU-Net's 250. Images are taken once an epoch each.
         batch_size: Images of a batch, on each process.
         lr: Learning rate at the start, of all that is trained except the backbone.
         lora_lr: Learning rate of the adapter, with `model.lora`.
@@ -200,6 +237,7 @@ class TrainSettings:
     """
 
     epochs: PositiveInt = 400
+    steps: NonNegativeInt = 0
     batch_size: PositiveInt = 4
     lr: PositiveFloat = 1e-4
     lora_lr: PositiveFloat = 5e-4

@@ -30,22 +30,88 @@ class FileRecord:
 
 
 @dataclass(frozen=True)
+class VolumeSource:
+    """Where channels of a volume come from.
+
+    Attributes:
+        path: A NIfTI, NRRD or MetaImage file, or the folder of a DICOM series.
+        series: Key of one DICOM series of that folder; None for files.
+    """
+
+    path: Path
+    series: str | None = None
+
+
+@dataclass(frozen=True)
+class ChannelStatistics:
+    """Intensities of one channel, in the numbers of its files: of a volume, or of the foreground of a training set.
+
+    Attributes:
+        minimum: Smallest value.
+        maximum: Largest value.
+        mean: Mean.
+        std: Standard deviation over the population.
+        median: Median.
+        percentile_00_5: 0.5th percentile.
+        percentile_99_5: 99.5th percentile.
+    """
+
+    minimum: float
+    maximum: float
+    mean: float
+    std: float
+    median: float
+    percentile_00_5: float
+    percentile_99_5: float
+
+
+@dataclass(frozen=True)
+class StoredVolume:
+    """The arrays that `guidino prepare` made of a volume.
+
+    Their axes are Z, Y, X: from the feet up, from front to back, from the patient's right to the left.
+
+    Attributes:
+        sources: Files of the channels, in their order; one 4-D file gives several channels.
+        image: (C, Z, Y, X), integers where the source has whole numbers that fit, else float32.
+        labels: (Z, Y, X) class indices, uint8 or, above 255 classes, uint16; None without a mask.
+        foreground: (N, 4) int32 rows of class, z, y, x: voxels of each foreground class, for sampling; None without a
+            mask.
+        shape: Z, Y, X.
+        spacing_mm: Size of a voxel along Z, Y, X.
+        statistics: Of all voxels of each channel.
+        orientation: Directions of the axes of the source, such as "PSR".
+    """
+
+    sources: tuple[VolumeSource, ...]
+    image: Path
+    labels: Path | None
+    foreground: Path | None
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    statistics: tuple[ChannelStatistics, ...]
+    orientation: str
+
+
+@dataclass(frozen=True)
 class Case:
     """One image and, where it is labelled, its mask.
 
     Attributes:
         id: Unique within a data set; also the stem of everything written for the case.
-        image: Image file.
-        mask: Class-index PNG written by `guidino prepare`, or None for an unlabelled image.
+        image: Image file; of a volume, the source of its first channel.
+        mask: Class indices written by `guidino prepare`, a PNG or, in the grid of a volume's source, a NIfTI file; None
+            for an unlabelled image.
         split: "train", "val" or "test".
         fold: Cross-validation fold of a training case, or None without folds.
         group: Name of the cases that a split keeps together (a patient, a video); the case's own id by default.
-        size_hw: Height and width in pixels, after EXIF rotation.
+        size_hw: Height and width in pixels, after EXIF rotation; of a volume, those of its axial slices.
         foreground: Share of pixels whose class is not 0, in [0, 1]; None without a mask.
         fields: Further columns of the source table (scanner, site, kind of lesion), for groups and strata of a report.
         image_record: The image file as it was; None in folders that older versions prepared.
         mask_record: The mask file likewise; None without a mask, too.
         ignore_label: Value in the mask of pixels that do not count; None if all count.
+        volume: The stored arrays of a volume; None for an image.
     """
 
     id: str
@@ -60,6 +126,7 @@ class Case:
     image_record: FileRecord | None = None
     mask_record: FileRecord | None = None
     ignore_label: int | None = None
+    volume: StoredVolume | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +178,8 @@ class Sample(NamedTuple):
     """One training example, or a batch of them once collated.
 
     Attributes:
-        image: (C, H, W) float32 in [0, 1].
-        mask: (H, W) int64 class indices.
+        image: (C, H, W), or (C, D, H, W) of a patch of a volume, float32 in [0, 1].
+        mask: (H, W) or (D, H, W) int64 class indices.
         case_index: Position of the case in its list.
     """
 
@@ -125,8 +192,9 @@ class Prediction(NamedTuple):
     """Model output for one batch.
 
     Attributes:
-        logits: Class scores, finest first; `logits[0]` is (B, K, H, W) at image size.
-        guide: Guide map in [0, 1], (B, G, h, w), whose grid covers the image exactly, or None without a guide.
+        logits: Class scores, finest first; `logits[0]` is (B, K, H, W) or (B, K, D, H, W) at image size.
+        guide: Guide map in [0, 1], (B, G, h, w) or (B, G, D, h, w), whose grid covers the image exactly; None without a
+            guide.
     """
 
     logits: list[Tensor]

@@ -4,19 +4,21 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from typing_extensions import TypedDict
 
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import describe_unsafe_name, relative_posix, shorten_name, write_text
 from guidino_cli.json_files import read_json_object, require_type
-from guidino_cli.types import Case, FileRecord
+from guidino_cli.types import Case, ChannelStatistics, FileRecord, StoredVolume, VolumeSource
 
 MANIFEST_FORMAT = 1
+VOLUME_FORMAT = 2
+"""Format of a data set of volumes; one of images is still written in format 1."""
 MANIFEST_NAME = "cases.json"
 _AGAIN = "run `guidino prepare` again"
 
@@ -31,6 +33,10 @@ class Manifest:
         cases: All cases, sorted by id.
         source: Provenance for readers: layout, mask rule, split rule, seed, findings.
         ignore_label: Value in the masks of pixels that do not count; None if all count. The cases have it, too.
+        channels: Names of the channels of volumes; () for images, which have red, green and blue.
+        spacing_mm: Size of the stored voxels along Z, Y, X; None for an axis on which each volume keeps its own. () for
+            images.
+        statistics: Intensities of the foreground of the training volumes, a channel each; () for images.
     """
 
     name: str
@@ -38,6 +44,14 @@ class Manifest:
     cases: list[Case]
     source: dict[str, Any] = field(default_factory=dict)
     ignore_label: int | None = None
+    channels: tuple[str, ...] = ()
+    spacing_mm: tuple[float | None, ...] = ()
+    statistics: tuple[ChannelStatistics, ...] = ()
+
+    @property
+    def is_volumes(self) -> bool:
+        """Whether the cases are volumes; a data set never mixes them with images."""
+        return any(case.volume is not None for case in self.cases)
 
     def select(self, split: str, fold: int | None = None) -> list[Case]:
         """Cases of "train", "val" or "test".
@@ -64,6 +78,38 @@ class _FileEntry(TypedDict):
     sha256: str
 
 
+class _StatisticsEntry(TypedDict):
+    """See `ChannelStatistics`."""
+
+    minimum: float
+    maximum: float
+    mean: float
+    std: Annotated[float, Field(ge=0)]
+    median: float
+    percentile_00_5: float
+    percentile_99_5: float
+
+
+class _SourceEntry(TypedDict):
+    """A file, or a DICOM series of a folder."""
+
+    path: Annotated[str, Field(min_length=1)]
+    series: NotRequired[str]
+
+
+class _VolumeEntry(TypedDict):
+    """The stored arrays of a volume; see `StoredVolume`."""
+
+    sources: Annotated[list[_SourceEntry], Field(min_length=1)]
+    image: Annotated[str, Field(min_length=1)]
+    labels: str | None
+    foreground: str | None
+    shape: Annotated[list[PositiveInt], Field(min_length=3, max_length=3)]
+    spacing_mm: Annotated[list[PositiveFloat], Field(min_length=3, max_length=3)]
+    statistics: Annotated[list[_StatisticsEntry], Field(min_length=1)]
+    orientation: str
+
+
 class _CaseEntry(TypedDict):
     """A case in `cases.json`; paths are relative to it."""
 
@@ -78,6 +124,7 @@ class _CaseEntry(TypedDict):
     fields: NotRequired[dict[str, str | float | bool | None]]
     image_file: NotRequired[_FileEntry]
     mask_file: NotRequired[_FileEntry]
+    volume: NotRequired[_VolumeEntry]
 
 
 class _ManifestEntry(TypedDict):
@@ -89,11 +136,21 @@ class _ManifestEntry(TypedDict):
     source: dict[str, Any]
     cases: list[_CaseEntry]
     ignore_label: NotRequired[Annotated[int, Field(ge=1, le=255)] | None]
+    channels: NotRequired[Annotated[list[str], Field(min_length=1)]]
+    spacing_mm: NotRequired[Annotated[list[PositiveFloat | None], Field(min_length=3, max_length=3)]]
+    statistics: NotRequired[list[_StatisticsEntry]]
 
 
 def save_manifest(manifest: Manifest, folder: Path) -> None:
     """Write `cases.json` into a folder; paths are stored relative to it, one case a line."""
-    header = {"format": MANIFEST_FORMAT, "name": manifest.name, "classes": manifest.classes, "source": manifest.source}
+    version = VOLUME_FORMAT if manifest.is_volumes else MANIFEST_FORMAT
+    header = {"format": version, "name": manifest.name, "classes": manifest.classes, "source": manifest.source}
+    if manifest.is_volumes:
+        header |= {
+            "channels": list(manifest.channels),
+            "spacing_mm": list(manifest.spacing_mm),
+            "statistics": [asdict(item) for item in manifest.statistics],
+        }
     if manifest.ignore_label is not None:
         header["ignore_label"] = manifest.ignore_label
     lines = ",\n".join("    " + json.dumps(_case_to_json(case, folder), ensure_ascii=False) for case in manifest.cases)
@@ -115,14 +172,24 @@ def load_manifest(folder: Path) -> Manifest:
             f"{folder}: no {MANIFEST_NAME}; make it with `guidino prepare {folder} -o DATA` and give DATA instead"
         )
     content = read_json_object(path, hint=_AGAIN)
-    if content.get("format", MANIFEST_FORMAT) != MANIFEST_FORMAT:
+    if content.get("format", MANIFEST_FORMAT) not in (MANIFEST_FORMAT, VOLUME_FORMAT):
         raise DataError(
-            f"{path}: written in format {content['format']!r}, this guidino reads format {MANIFEST_FORMAT}; {_AGAIN}"
+            f"{path}: written in format {content['format']!r}, this guidino reads {MANIFEST_FORMAT} (images) and "
+            f"{VOLUME_FORMAT} (volumes); {_AGAIN}"
         )
     checked = require_type(content, _ManifestEntry, source=path, hint=_AGAIN)
     cases = [_case_from_json(item, path) for item in checked["cases"]]
     _require_unique_ids(cases, path)
-    manifest = Manifest(checked["name"], checked["classes"], cases, checked["source"])
+    manifest = Manifest(
+        checked["name"],
+        checked["classes"],
+        cases,
+        checked["source"],
+        channels=tuple(checked.get("channels", ())),
+        spacing_mm=tuple(checked.get("spacing_mm", ())),
+        statistics=tuple(ChannelStatistics(**item) for item in checked.get("statistics", ())),
+    )
+    _require_consistent_volumes(manifest, path)
     ignored = checked.get("ignore_label")
     try:
         return ignore_label(manifest, ignored, source=str(path))
@@ -173,6 +240,20 @@ def _require_unique_ids(cases: Sequence[Case], path: Path) -> None:
         taken.add(case.id)
 
 
+def _require_consistent_volumes(manifest: Manifest, path: Path) -> None:
+    """Refuse cases of images among volumes, and volumes with other channels than the data set has."""
+    if not manifest.is_volumes:
+        return
+    if not (manifest.channels and manifest.spacing_mm) or len(manifest.statistics) != len(manifest.channels):
+        raise DataError(f"{path}: has volumes, but not the channels, spacing_mm and statistics of them; {_AGAIN}")
+    for case in manifest.cases:
+        if case.volume is None:
+            raise DataError(f"{path}: case {case.id} is an image among volumes; prepare images and volumes apart")
+        if len(case.volume.statistics) != len(manifest.channels):
+            found, expected = len(case.volume.statistics), len(manifest.channels)
+            raise DataError(f"{path}: case {case.id} has {found} channels, the data set {expected}; {_AGAIN}")
+
+
 def require_cases(cases: Sequence[Case], split: str, folder: Path) -> Sequence[Case]:
     """The cases, or a `DataError` if there are none."""
     if not cases:
@@ -198,7 +279,42 @@ def _case_to_json(case: Case, folder: Path) -> dict[str, Any]:
     }
     entry |= {"fields": case.fields} if case.fields else {}
     records = {"image_file": case.image_record, "mask_file": case.mask_record}
-    return entry | {key: _record_to_json(record) for key, record in records.items() if record is not None}
+    entry |= {key: _record_to_json(record) for key, record in records.items() if record is not None}
+    return entry | ({} if case.volume is None else {"volume": _volume_to_json(case.volume, folder)})
+
+
+def _volume_to_json(volume: StoredVolume, folder: Path) -> dict[str, Any]:
+    sources = [
+        {"path": _relative_path(source.path, folder)} | ({} if source.series is None else {"series": source.series})
+        for source in volume.sources
+    ]
+    return {
+        "sources": sources,
+        "image": _relative_path(volume.image, folder),
+        "labels": None if volume.labels is None else _relative_path(volume.labels, folder),
+        "foreground": None if volume.foreground is None else _relative_path(volume.foreground, folder),
+        "shape": list(volume.shape),
+        "spacing_mm": list(volume.spacing_mm),
+        "statistics": [asdict(item) for item in volume.statistics],
+        "orientation": volume.orientation,
+    }
+
+
+def _volume_from_json(item: "_VolumeEntry | None", folder: Path) -> StoredVolume | None:
+    if item is None:
+        return None
+    z, y, x = item["shape"]
+    depth, height, width = item["spacing_mm"]
+    return StoredVolume(
+        sources=tuple(VolumeSource(folder / source["path"], source.get("series")) for source in item["sources"]),
+        image=folder / item["image"],
+        labels=None if item["labels"] is None else folder / item["labels"],
+        foreground=None if item["foreground"] is None else folder / item["foreground"],
+        shape=(z, y, x),
+        spacing_mm=(depth, height, width),
+        statistics=tuple(ChannelStatistics(**own) for own in item["statistics"]),
+        orientation=item["orientation"],
+    )
 
 
 def _record_to_json(record: FileRecord) -> dict[str, Any]:
@@ -227,6 +343,7 @@ def _case_from_json(item: "_CaseEntry", path: Path) -> Case:
         fields={name: str(value) for name, value in item.get("fields", {}).items()},
         image_record=_record_from_json(item.get("image_file")),
         mask_record=_record_from_json(item.get("mask_file")),
+        volume=_volume_from_json(item.get("volume"), folder),
     )
 
 

@@ -5,15 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from guidino_cli.data.volumes.nifti import NO_ORIENTATION
+from guidino_cli.data.volumes.alignment import describe_grid_difference, format_shape, is_identity, to_3d
+from guidino_cli.data.volumes.canonical import NO_ORIENTATION
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.masks import Mask
-from guidino_cli.types import width_by_height
-
-_CORNER_TOLERANCE = 0.05
-"""Largest shift of a corner in voxels between equal grids; single-precision headers are a hundred times better."""
-_SPACING_TOLERANCE = 1e-3
-"""Relative difference of voxel sizes that counts as rounding."""
 
 
 def align_to_truth(mask: Mask, truth: Mask, *, resample: bool, ignore_headers: bool = False) -> tuple[Mask, str]:
@@ -43,10 +38,12 @@ def align_to_truth(mask: Mask, truth: Mask, *, resample: bool, ignore_headers: b
     reoriented, axes = _reorient(mask, mask.affine, to_truth)
     remaining = np.linalg.inv(truth.affine) @ axes
     target = truth.labels.shape
-    if reoriented.labels.shape == _to_3d(target) and _is_identity(remaining, _to_3d(target)):
+    if reoriented.labels.shape == to_3d(target) and is_identity(remaining, to_3d(target)):
         flat = _map_arrays(reoriented, lambda values: values.reshape(target))
         return flat, "" if np.array_equal(axes, mask.affine) else _describe_reorientation(mask.affine, truth.affine)
-    difference = _describe_difference(reoriented.labels.shape, axes, _to_3d(target), truth.affine)
+    difference = describe_grid_difference(
+        reoriented.labels.shape, axes, to_3d(target), truth.affine, other_name="the truth"
+    )
     if resample:
         to_mask = np.linalg.inv(axes) @ truth.affine
         fitted = _map_arrays(reoriented, lambda values: _resample_nearest(values, to_mask, target))
@@ -71,9 +68,9 @@ def _align_by_size(mask: Mask, truth: Mask, *, resample: bool) -> tuple[Mask, st
         return mask, ""
     if not resample or len(shape) != len(target):
         hint = " (turned by 90 degrees?)" if shape == target[::-1] else ""
-        sizes = f"is {_format_shape(shape)}, the truth {_format_shape(target)}{hint}"
+        sizes = f"is {format_shape(shape)}, the truth {format_shape(target)}{hint}"
         raise DataError(f"{sizes}; --resample nearest fits it to the truth")
-    note = f"resampled from {_format_shape(shape)} to {_format_shape(target)} by the nearest pixel"
+    note = f"resampled from {format_shape(shape)} to {format_shape(target)} by the nearest pixel"
     return _map_arrays(mask, lambda values: resize_nearest(values, target)), note
 
 
@@ -109,7 +106,7 @@ def _reorient(mask: Mask, affine: np.ndarray, to_truth: np.ndarray) -> tuple[Mas
     """The volume, as three axes, in the truth's axis order and directions, and its new affine."""
     from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
-    shape_3d, axes = _to_3d(mask.labels.shape), io_orientation(to_truth)
+    shape_3d, axes = to_3d(mask.labels.shape), io_orientation(to_truth)
     if np.array_equal(axes, [[0, 1], [1, 1], [2, 1]]):
         return _map_arrays(mask, lambda values: values.reshape(shape_3d)), affine
     reoriented = _map_arrays(
@@ -125,34 +122,10 @@ def _describe_reorientation(affine: np.ndarray, target: np.ndarray) -> str:
     return f"reoriented from {old} to {new}, no value changed"
 
 
-def _is_identity(mapping: np.ndarray, shape: tuple[int, ...]) -> bool:
-    """Whether a mapping moves no corner of the grid."""
-    corners = np.array([[*((np.array(shape) - 1) * corner), 1] for corner in np.ndindex(2, 2, 2)])
-    return bool(np.abs((mapping - np.eye(4)) @ corners.T).max() < _CORNER_TOLERANCE)
-
-
-def _describe_difference(
-    shape: tuple[int, ...], affine: np.ndarray, true_shape: tuple[int, ...], true_affine: np.ndarray
-) -> str:
-    """The first difference of two grids: voxel size, shape, direction or position."""
-    spacing, expected = (np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (affine, true_affine))
-    own, other = _format_shape(shape), _format_shape(true_shape)
-    if not np.allclose(spacing, expected, rtol=_SPACING_TOLERANCE):
-        return f"{own} of {_format_spacing(spacing)}, the truth's {other} of {_format_spacing(expected)}"
-    if shape != true_shape:
-        return f"{own}, the truth's {other}"
-    turn = (affine[:3, :3] / spacing) @ np.linalg.inv(true_affine[:3, :3] / expected)
-    angle = float(np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))))
-    if angle > 0.01:
-        return f"rotated by {angle:.2g} degrees"
-    shift = affine[:3, 3] - true_affine[:3, 3]
-    return f"shifted by {np.linalg.norm(shift):.3g} mm ({', '.join(f'{value:.3g}' for value in shift)})"
-
-
 def _resample_nearest(values: np.ndarray, to_values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Values at the voxels of another grid, 0 outside their own; slice by slice to save memory."""
-    result = np.zeros(_to_3d(shape), dtype=values.dtype)
-    plane = np.indices((1, *_to_3d(shape)[1:])).reshape(3, -1)
+    result = np.zeros(to_3d(shape), dtype=values.dtype)
+    plane = np.indices((1, *to_3d(shape)[1:])).reshape(3, -1)
     for first in range(len(result)):
         position = to_values[:3, :3] @ (plane + np.array([[first], [0], [0]])) + to_values[:3, 3:]
         index = np.floor(position + 0.5).astype(np.intp)
@@ -161,20 +134,7 @@ def _resample_nearest(values: np.ndarray, to_values: np.ndarray, shape: tuple[in
     return result.reshape(shape)
 
 
-def _to_3d(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of a plane as a volume of one slice."""
-    return shape + (1,) * (3 - len(shape))
-
-
 def _map_arrays(mask: Mask, change: Callable[[np.ndarray], np.ndarray]) -> Mask:
     """Apply a function to labels and instances."""
     instances = None if mask.instances is None else change(mask.instances)
     return replace(mask, labels=change(mask.labels), instances=instances)
-
-
-def _format_spacing(spacing: np.ndarray) -> str:
-    return "x".join(f"{value:.4g}" for value in spacing) + " mm"
-
-
-def _format_shape(shape: tuple[int, ...]) -> str:
-    return f"{width_by_height(shape)} (width x height)" if len(shape) == 2 else "x".join(map(str, shape))

@@ -13,6 +13,8 @@ import numpy as np
 
 from guidino_cli.data.limits import require_pixels, require_unpackable
 from guidino_cli.data.regions import RegionReader
+from guidino_cli.data.volumes.canonical import NO_ORIENTATION
+from guidino_cli.data.volumes.grid import SourceVolume
 from guidino_cli.errors import DataError, UserError
 from guidino_cli.files import describe_damage, write_atomically
 from guidino_cli.progress import log_warning
@@ -55,6 +57,39 @@ def read_labels(path: Path) -> tuple[np.ndarray, Geometry]:
         geometry = _geometry(path, image, values.shape)
     _validate(path, values, geometry)
     return _as_integers_if_whole(values), geometry
+
+
+def read_source(path: Path) -> SourceVolume:
+    """Read a volume with its header; a fourth axis is taken for channels.
+
+    Returns:
+        (X, Y, Z), or (X, Y, Z, C) of a file with more than one volume, in the numbers of the file, or float32 where it
+        has a slope and intercept.
+
+    Raises:
+        DataError: Missing, damaged, not NIfTI, empty, of fewer than three or more than four dimensions, or not of real
+            numbers.
+    """
+    with _nifti_errors(path):
+        image = _load(path, max_axes=5)
+        proxy = image.dataobj
+        is_scaled = (float(proxy.slope), float(proxy.inter)) != (1.0, 0.0)
+        values = _drop_last_axes(proxy.get_scaled(np.float32) if is_scaled else np.asarray(proxy.get_unscaled()))
+        if values.ndim == 5 and values.shape[3] == 1:
+            # A vector per voxel: NIfTI's fourth axis is time.
+            values = values[:, :, :, 0]
+        if values.ndim not in (3, 4) or values.size == 0 or values.dtype.kind not in "biuf":
+            found = f"{' x '.join(map(str, values.shape))} {_describe_type(values.dtype)}"
+            raise DataError(f"{path}: expected a volume of three axes, or four with channels, found {found}")
+        geometry = _geometry(path, image, values.shape[:3])
+        if not all(size > 0 and np.isfinite(size) for size in geometry.spacing):
+            raise DataError(f"{path}: voxel size {geometry.spacing} is not positive; correct the header")
+        return SourceVolume(values, geometry, image.header)
+
+
+def _describe_type(dtype: np.dtype) -> str:
+    """Type of the voxels for messages."""
+    return "of colours" if dtype.kind == "V" else f"of {dtype}"
 
 
 def write(path: Path, labels: np.ndarray, geometry: Geometry) -> None:
@@ -148,14 +183,14 @@ def _nifti_errors(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: {describe_damage(path, 'NIfTI', error)}") from error
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path, *, max_axes: int = 3) -> Any:
     """Open a volume without reading its voxels, if it does not claim too many."""
     import nibabel
 
     image: Any = nibabel.load(path)
     shape = image.dataobj.shape
     axes = len(shape) - next((i for i, length in enumerate(shape[:2:-1]) if length != 1), len(shape[3:]))
-    if axes > 3:
+    if axes > max_axes:
         found = " x ".join(map(str, shape))
         raise DataError(
             f"{path}: is a volume of {axes} axes ({found}), expected 3; save each volume as a file of its own"
@@ -201,8 +236,6 @@ def _read_unit(path: Path, header: Any) -> float:
         )
     return _MM_PER_UNIT[code]
 
-
-NO_ORIENTATION = "its header does not say where its axes point (sform_code and qform_code are 0)"
 
 _SPACING_TOLERANCE = 1e-3
 """Relative difference of voxel sizes that counts as rounding."""

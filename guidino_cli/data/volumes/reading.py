@@ -1,0 +1,242 @@
+"""Read a volume of one or more channels with canonical axes, and its labels in the same grid."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from guidino_cli.data.volumes import itk, nifti
+from guidino_cli.data.volumes.alignment import describe_grid_difference, format_shape, is_same_grid
+from guidino_cli.data.volumes.canonical import NO_ORIENTATION, find_orientation, turn
+from guidino_cli.data.volumes.grid import Grid, SourceVolume, Volume
+from guidino_cli.data.volumes.nifti import is_volume
+from guidino_cli.errors import DataError
+from guidino_cli.types import Geometry, VolumeSource
+
+_BY_VOXEL = "if only the header is wrong, --ignore-headers takes the files voxel by voxel"
+
+VOLUME_FILE_SUFFIXES = (*nifti.VOLUME_SUFFIXES, *itk.ITK_SUFFIXES)
+
+
+def is_volume_file(path: Path) -> bool:
+    """Whether a path looks like a file with a volume: NIfTI, NRRD or MetaImage; hidden files do not."""
+    return is_volume(path) or itk.is_itk_volume(path)
+
+
+def read_source(source: VolumeSource) -> SourceVolume:
+    """Read a file, or a DICOM series, in its own axes; see the readers of the formats for the errors."""
+    if source.series is not None or source.path.is_dir():
+        from guidino_cli.data.volumes.dicom.pixels import read_series  # type: ignore[import-untyped]
+
+        return read_series(source.path, source.series)
+    return itk.read_source(source.path) if itk.is_itk_volume(source.path) else nifti.read_source(source.path)
+
+
+def read_volume(
+    sources: Sequence[VolumeSource],
+    *,
+    channels: int | None = None,
+    orientation: str | None = None,
+    ignore_headers: bool = False,
+) -> Volume:
+    """Read a volume of one or more channels.
+
+    A channel on another grid is resampled to that of the first one, linearly, where the headers place it.
+
+    Args:
+        sources: One for each channel, or one file that has all of them on its fourth axis.
+        channels: Number of channels that are expected; None for one a source.
+        orientation: Directions of the axes, such as "RAS", of volumes whose header states none.
+        ignore_headers: Take channels voxel by voxel, whatever their headers say about their place.
+
+    Returns:
+        (C, Z, Y, X) in the numbers of the files; where they differ in type, in one that holds all.
+
+    Raises:
+        DataError: A file is missing, damaged or has another number of channels, or channels do not overlap.
+        DependencyError: The package that reads the format is not installed.
+    """
+    first = read_source(sources[0])
+    grid = Grid.of(first, sources[0], axes_where_unknown=orientation)
+    expected = len(sources) if channels is None else channels
+    parts, notes = [_channels_of(first, sources[0], grid.to_canonical)], []
+    for source in sources[1:]:
+        part, note = _read_channel(source, grid, orientation=orientation, ignore_headers=ignore_headers)
+        parts.append(part)
+        notes += [note] if note else []
+    found = sum(len(part) for part in parts)
+    if found != expected:
+        raise DataError(_describe_channels(sources, first, found, expected))
+    if (skew := _shear_degrees(grid.geometry)) > _MAX_SHEAR_DEGREES:
+        notes.append(f"its axes are sheared by {skew:.2g} degrees, which distances in voxels leave out of account")
+    values = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return Volume(values, grid, tuple(notes))
+
+
+def read_volume_labels(source: VolumeSource, grid: Grid, *, ignore_headers: bool = False) -> np.ndarray:
+    """Read a label volume that belongs to a volume: (Z, Y, X) integers in the volume's canonical grid.
+
+    Args:
+        source: The label file.
+        grid: Of the volume.
+        ignore_headers: Take it voxel by voxel, whatever its header says about its place.
+
+    Raises:
+        DataError: Unreadable, values that are no whole numbers, several channels, or on another grid than the volume.
+    """
+    volume = read_source(source)
+    if volume.values.ndim != 3:
+        raise DataError(
+            f"{source.path}: has {volume.values.shape[3]} channels, expected one label a voxel; labels that overlap "
+            "cannot be read, save one file for each and prepare them apart"
+        )
+    labels = _whole_numbers(volume.values, source.path)
+    return _in_grid(labels, volume.geometry, grid, ignore_headers=ignore_headers)
+
+
+def as_storable(values: np.ndarray) -> np.ndarray:
+    """Values in the smallest of int16, int32 and float32 that holds them without loss; float32 for fractions.
+
+    Values that are not finite stay so in float32.
+    """
+    if values.dtype.kind == "b":
+        return values.astype(np.int16)
+    if values.dtype.kind == "f" and not (np.isfinite(values).all() and np.array_equal(np.rint(values), values)):
+        return values.astype(np.float32, copy=False)
+    low, high = float(values.min()), float(values.max())
+    for kind in (np.int16, np.int32):
+        limits = np.iinfo(kind)
+        if limits.min <= low and high <= limits.max:
+            return values.astype(kind, copy=False)
+    return values.astype(np.float32)
+
+
+_MAX_SHEAR_DEGREES = 0.1
+
+
+def _shear_degrees(geometry: Geometry) -> float:
+    """Largest deviation of two axes from a right angle; 0 where no affine is stated."""
+    if geometry.affine is None:
+        return 0.0
+    axes = geometry.affine[:3, :3] / np.linalg.norm(geometry.affine[:3, :3], axis=0)
+    cosines = np.abs(axes.T @ axes - np.eye(3)).max()
+    return float(np.degrees(np.arcsin(np.clip(cosines, 0, 1))))
+
+
+def _channels_of(volume: SourceVolume, source: VolumeSource, orientation: np.ndarray) -> np.ndarray:
+    """(C, Z, Y, X) with canonical axes."""
+    values = volume.values if volume.values.ndim == 4 else volume.values[..., None]
+    return turn(as_storable(values), orientation)
+
+
+def _read_channel(
+    source: VolumeSource, grid: Grid, *, orientation: str | None, ignore_headers: bool
+) -> tuple[np.ndarray, str]:
+    """A further channel in the grid of the first one, and a note if it was resampled."""
+    volume = read_source(source)
+    own, first = volume.geometry, grid.geometry
+    if ignore_headers or (own.affine is None and first.affine is None):
+        if own.shape != first.shape:
+            raise DataError(
+                f"{source.path}: is {format_shape(own.shape)}, {grid.source.path} is {format_shape(first.shape)}; "
+                "channels without headers must have the same size"
+            )
+        return _channels_of(volume, source, grid.to_canonical), ""
+    if own.affine is None or first.affine is None:
+        lacking = source.path if own.affine is None else grid.source.path
+        raise DataError(f"{lacking}: {NO_ORIENTATION}, another channel's does; {_BY_VOXEL}")
+    to_canonical = find_orientation(own, axes_where_unknown=orientation)
+    values = _channels_of(volume, source, to_canonical)
+    affine, target = canonical_affine(own, to_canonical), canonical_affine(first, grid.to_canonical)
+    if is_same_grid(values.shape[:0:-1], affine, grid.shape[::-1], target):
+        return values, ""
+    difference = describe_grid_difference(
+        values.shape[:0:-1], affine, grid.shape[::-1], target, other_name=grid.source.path.name
+    )
+    resampled = np.stack([_resample_linear(channel, affine, target, grid.shape, source.path) for channel in values])
+    return as_storable(resampled), f"{source.path.name} resampled to the grid of {grid.source.path.name}: {difference}"
+
+
+def canonical_affine(geometry: Geometry, to_canonical: np.ndarray) -> np.ndarray:
+    """(4, 4) from indices (x, y, z) of the canonical axes to scanner millimetres; needs a stated affine."""
+    from nibabel.orientations import inv_ornt_aff
+
+    return np.asarray(geometry.affine @ inv_ornt_aff(to_canonical, geometry.shape))
+
+
+def _resample_linear(
+    values: np.ndarray, affine: np.ndarray, target: np.ndarray, shape: tuple[int, int, int], path: Path
+) -> np.ndarray:
+    """(Z, Y, X) on another grid, linearly; the smallest value outside."""
+    from scipy.ndimage import affine_transform
+
+    mapping = np.linalg.inv(affine) @ target
+    # From indices (x, y, z) to (z, y, x).
+    matrix, offset = mapping[:3, :3][::-1, ::-1], mapping[:3, 3][::-1]
+    corners = np.array([np.array(corner) * (np.array(shape) - 1) for corner in np.ndindex(2, 2, 2)])
+    reach = corners @ matrix.T + offset
+    if (reach.max(axis=0) < 0).any() or (reach.min(axis=0) > np.array(values.shape) - 1).any():
+        raise DataError(f"{path}: lies outside the first channel by its header; {_BY_VOXEL}")
+    return np.asarray(
+        affine_transform(
+            values.astype(np.float32), matrix, offset, output_shape=shape, order=1, cval=float(np.nanmin(values))
+        )
+    )
+
+
+def _in_grid(labels: np.ndarray, geometry: Geometry, grid: Grid, *, ignore_headers: bool) -> np.ndarray:
+    """Labels (X, Y, Z) of a file as (Z, Y, X) in the canonical grid of their volume."""
+    first = grid.geometry
+    if ignore_headers or (geometry.affine is None and first.affine is None):
+        if geometry.shape != first.shape:
+            raise DataError(
+                f"{geometry.source}: is {format_shape(geometry.shape)}, its volume {grid.source.path.name} is "
+                f"{format_shape(first.shape)}"
+            )
+        return turn(labels, grid.to_canonical)
+    if geometry.affine is None or first.affine is None:
+        lacking = geometry.source if geometry.affine is None else grid.source.path
+        raise DataError(f"{lacking}: {NO_ORIENTATION}, the other file's does; {_BY_VOXEL}")
+    orientation = find_orientation(geometry)
+    turned = turn(labels, orientation)
+    affine, target = canonical_affine(geometry, orientation), canonical_affine(first, grid.to_canonical)
+    if not is_same_grid(turned.shape[::-1], affine, grid.shape[::-1], target):
+        name = grid.source.path.name
+        difference = describe_grid_difference(turned.shape[::-1], affine, grid.shape[::-1], target, other_name=name)
+        raise DataError(
+            f"{geometry.source}: is on another grid than {name}: {difference}; resample the mask to its volume, or, "
+            f"{_BY_VOXEL}"
+        )
+    return turned
+
+
+def _whole_numbers(values: np.ndarray, path: Path) -> np.ndarray:
+    if values.dtype.kind in "biu":
+        return values
+    if not np.isfinite(values).all():
+        count = int((~np.isfinite(values)).sum())
+        raise DataError(f"{path}: {count:,} voxels of the mask are NaN or infinite, expected whole numbers")
+    rounded = np.rint(values)
+    # Single precision and header slopes leave 0.9999999.
+    wrong = np.abs(values - rounded) > 1e-3
+    if wrong.any():
+        example = float(values[wrong].flat[0])
+        raise DataError(
+            f"{path}: has values such as {example:.4g}, expected whole numbers, one for each class; threshold a "
+            "soft mask first"
+        )
+    if np.abs(rounded).max() > 2**53:
+        raise DataError(f"{path}: has values up to {rounded.max():.4g}, which are no labels")
+    return rounded.astype(np.int64)
+
+
+def _describe_channels(sources: Sequence[VolumeSource], first: SourceVolume, found: int, expected: int) -> str:
+    path = sources[0].path
+    if len(sources) == 1 and first.values.ndim == 4:
+        shape = " x ".join(map(str, first.values.shape))
+        wanted = "three" if expected == 1 else f"{expected} channels"
+        return (
+            f"{path}: has four axes ({shape}), expected {wanted}; if the last axis holds channels, name all {found} "
+            "(--channels T1,T2,...); if it holds time points, save each as a file of its own"
+        )
+    return f"{path}: the case has {found} channels, expected {expected}"

@@ -1,0 +1,108 @@
+"""Resample stored volumes to another voxel size, and label maps back, by the rules of nnU-Net 2.
+
+nnU-Net (`default_resampling`): images cubic, labels linear per class. Where voxels are more than three times as long as
+wide, before or after, the plane of the small sides is interpolated and the long axis takes the nearest slice.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+MAX_ISOTROPY = 3.0
+"""Ratio of voxel sides above which the longest axis is resampled by itself."""
+
+Size = tuple[int, int, int]
+Spacing = tuple[float, float, float]
+
+
+def resampled_size(size: Size, spacing_mm: Spacing, target_mm: Sequence[float | None]) -> Size:
+    """Voxels along each axis at another spacing; None keeps the axis as it is. At least 1."""
+    z, y, x = (
+        count if target is None else max(1, round(count * old / target))
+        for count, old, target in zip(size, spacing_mm, target_mm, strict=True)
+    )
+    return z, y, x
+
+
+def resampled_spacing(size: Size, spacing_mm: Spacing, new_size: Size) -> Spacing:
+    """Spacing in mm with which the resampled voxels fill exactly the extent of the old ones."""
+    z, y, x = (old * count / new for old, count, new in zip(spacing_mm, size, new_size, strict=True))
+    return z, y, x
+
+
+def find_long_axis(spacing_mm: Spacing, new_spacing_mm: Spacing) -> int | None:
+    """The axis of the longest voxel side, if it is more than `MAX_ISOTROPY` times the shortest before or after."""
+    for spacing in (spacing_mm, new_spacing_mm):
+        if max(spacing) > MAX_ISOTROPY * min(spacing):
+            return int(np.argmax(spacing))
+    return None
+
+
+def resample_image(values: np.ndarray, size: Size, *, long_axis: int | None) -> np.ndarray:
+    """Resample (Z, Y, X) intensities to another size over the same extent: cubic, nearest along `long_axis`.
+
+    Returns:
+        float32; the same array if the size stays.
+    """
+    return _zoom(values, size, order=3, long_axis=long_axis)
+
+
+def resample_map(values: np.ndarray, size: Size, *, long_axis: int | None) -> np.ndarray:
+    """Resample (Z, Y, X) scores or probabilities linearly, nearest along `long_axis`; float32."""
+    return _zoom(values, size, order=1, long_axis=long_axis)
+
+
+def resample_labels(labels: np.ndarray, size: Size, *, long_axis: int | None) -> np.ndarray:
+    """Resample (Z, Y, X) class indices: each voxel becomes the class with the largest share of it."""
+    if labels.shape == size:
+        return labels
+    classes = np.unique(labels)
+    best = (resample_map((labels == value).astype(np.float32), size, long_axis=long_axis) for value in classes)
+    return np.asarray(classes[argmax_of_maps(best)]).astype(labels.dtype)
+
+
+def argmax_of_maps(maps: Iterable[np.ndarray]) -> np.ndarray:
+    """Index of the largest of several maps of one shape, holding two of them at a time; the first one of equals.
+
+    Returns:
+        uint8, or uint16 of more than 256 maps.
+    """
+    best, index = None, None
+    for number, values in enumerate(maps):
+        if best is None or index is None:
+            best, index = values.copy(), np.zeros(values.shape, dtype=np.uint16)
+            continue
+        larger = values > best
+        best[larger] = values[larger]
+        index[larger] = number
+    if index is None:
+        raise ValueError("no map")
+    return index.astype(np.uint8) if index.max(initial=0) <= 255 else index
+
+
+def _zoom(values: np.ndarray, size: Size, *, order: int, long_axis: int | None) -> np.ndarray:
+    from scipy.ndimage import zoom
+
+    if values.shape == size:
+        return values
+    result = values.astype(np.float32, copy=False)
+    if long_axis is not None:
+        position = (np.arange(size[long_axis]) + 0.5) * values.shape[long_axis] / size[long_axis]
+        # Slices first where that makes them fewer, last where it makes them more.
+        nearest = position.astype(np.intp).clip(max=values.shape[long_axis] - 1)
+        if size[long_axis] <= values.shape[long_axis]:
+            result, nearest = result.take(nearest, axis=long_axis), np.arange(size[long_axis])
+        planes = [_zoom_plane(plane, size, order, long_axis) for plane in np.moveaxis(result, long_axis, 0)]
+        return np.stack([planes[index] for index in nearest], axis=long_axis)
+    factors = [new / old for new, old in zip(size, values.shape, strict=True)]
+    return np.asarray(zoom(result, factors, order=order, mode="nearest", grid_mode=True))
+
+
+def _zoom_plane(plane: np.ndarray, size: Size, order: int, long_axis: int) -> np.ndarray:
+    from scipy.ndimage import zoom
+
+    target = [side for axis, side in enumerate(size) if axis != long_axis]
+    if list(plane.shape) == target:
+        return plane
+    factors = [new / old for new, old in zip(target, plane.shape, strict=True)]
+    return np.asarray(zoom(plane, factors, order=order, mode="nearest", grid_mode=True))

@@ -1,0 +1,60 @@
+"""Write labels into the grid of the volume that they belong to, with the header of its file."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from guidino_cli.data.volumes.canonical import turn_back
+from guidino_cli.data.volumes.grid import Grid
+from guidino_cli.files import write_atomically
+
+
+def write_volume_labels(path: Path, labels: np.ndarray, grid: Grid) -> None:
+    """Write class indices as NIfTI; affine, qform, sform, their codes, units and voxel sizes are those of the source.
+
+    Args:
+        path: Ends with .nii.gz or .nii.
+        labels: (Z, Y, X) integers from 0, with canonical axes, on the grid of the source.
+        grid: Of the source. Without a NIfTI header its affine is written as the scanner's, in millimetres.
+
+    Raises:
+        ValueError: The labels have another size than the grid.
+        ResourceError: The disk is full or the path cannot be written.
+    """
+    if labels.shape != grid.shape:
+        raise ValueError(f"labels {labels.shape} for a grid {grid.shape}")
+    kind = np.uint8 if labels.max(initial=0) <= 255 else np.uint16
+    image = _image(turn_back(labels, grid.to_canonical).astype(kind), grid)
+    write_atomically(path, lambda temporary: _save(image, temporary, compressed=path.suffix.lower() == ".gz"))
+
+
+def _image(values: np.ndarray, grid: Grid) -> Any:
+    import nibabel
+
+    if grid.header is None:
+        image: Any = nibabel.Nifti1Image(values, grid.geometry.affine)
+        # 1 is "scanner coordinates".
+        image.header.set_qform(grid.geometry.affine, code=1)
+        image.header.set_sform(grid.geometry.affine, code=1)
+        image.header.set_xyzt_units("mm")
+        return image
+    header = grid.header.copy()
+    kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
+    header.extensions.clear()
+    header.set_data_dtype(values.dtype)
+    # A display range and a meaning of the intensities would be wrong for labels.
+    header["cal_min"], header["cal_max"] = 0, 0
+    header.set_intent("none")
+    return kind(values, None, header)
+
+
+def _save(image: Any, path: Path, *, compressed: bool) -> None:
+    if not compressed:
+        with path.open("wb") as file:
+            image.to_stream(file)
+        return
+    # Level 1 takes a quarter of the time of level 6 for 3 % more bytes. No time stamp: equal labels are equal files.
+    with path.open("wb") as raw, gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=1, mtime=0) as file:
+        image.to_stream(file)
