@@ -123,6 +123,9 @@ class ModelSettings:
         lora: Adapt the backbone by LoRA; {} for the defaults, null to keep it frozen.
         finetune: Train the whole backbone; {} for the defaults, null to keep it frozen.
         guide: The guide made of the backbone's tokens; null for none.
+        backbone_channels: The three channels of the image, counted from 0, that the backbone sees as red, green and
+            blue; null for the only one three times, [0, 1, 1] of two, [0, 1, 2] of more, and the three in the middle of
+            neighbouring slices.
     """
 
     segmenter: ComponentSettings = field(default_factory=lambda: ComponentSettings("nnwnet"))
@@ -130,6 +133,7 @@ class ModelSettings:
     lora: LoraSettings | None = None
     finetune: FinetuneSettings | None = None
     guide: GuideSettings | None = None
+    backbone_channels: Annotated[list[NonNegativeInt], Field(min_length=3, max_length=3)] | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)

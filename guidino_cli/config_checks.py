@@ -23,6 +23,8 @@ def check_combinations(config: RunConfig, label: str) -> None:
     """
     if config.model.guide is not None and config.model.backbone is None:
         raise ConfigError(f"{label}: model.guide needs a model.backbone to draw tokens from")
+    if config.model.backbone_channels is not None and config.model.backbone is None:
+        raise ConfigError(f"{label}: model.backbone_channels needs a model.backbone that sees them, or leave it out")
     _check_trainable_parts(config, label)
     _check_patience(config, label)
     _check_class_weights(config, label)

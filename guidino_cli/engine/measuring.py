@@ -1,5 +1,6 @@
 """Size and cost of a segmenter: parameters, multiply-adds (FLOPs / 2), memory and time of a training step."""
 
+import math
 import multiprocessing
 import resource
 import sys
@@ -16,6 +17,7 @@ from transformers import DINOv3ViTConfig, DINOv3ViTModel, Sam2HieraDetModel
 from guidino_cli.errors import ResourceError
 from guidino_cli.models.backbones.sam2 import SAM2, hiera_config
 from guidino_cli.models.base import Segmenter
+from guidino_cli.models.grids import strides_by_axis
 from guidino_cli.models.segmenters.registry import HIERA_L, SEGMENTER_INFO, SEGMENTERS, ModelSize
 from guidino_cli.registry import create
 
@@ -53,13 +55,21 @@ def measure_size(name: str) -> ModelSize:
     return ModelSize(trainable, sum(weight.numel() for weight in weights), segmenter.stride)
 
 
+def measured_size(name: str, side: int) -> tuple[int, ...]:
+    """Size of the image that a cost is measured on: a square, or a cube of a quarter of its side."""
+    dims = SEGMENTER_INFO[name].dims
+    return (side,) * 2 if dims == 2 else (max(1, side // 4),) * dims
+
+
 def count_multiply_adds(name: str, side: int, *, with_backbone: bool = True) -> int:
-    """Multiply-adds of a forward pass of a square image, padded to the segmenter's stride; see `Cost`."""
+    """Multiply-adds of a forward pass of an image of `measured_size`, padded to the segmenter's stride; see `Cost`."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         segmenter, backbone = _segmenter(name).eval(), _backbone(name) if with_backbone else None
         _forward(segmenter, name, side)
         if backbone is not None:
-            backbone.eval()(torch.empty(1, 3, side, side))
+            *depth, height, width = measured_size(name, side)
+            # It sees a volume slice by slice.
+            backbone.eval()(torch.empty(math.prod(depth), 3, height, width))
     # It counts a multiply-add as two operations.
     return counter.get_total_flops() // 2
 
@@ -107,11 +117,16 @@ def _segmenter(name: str) -> Segmenter:
 
 
 def _forward(segmenter: Segmenter, name: str, side: int) -> list[Tensor]:
-    side = -(-side // segmenter.stride) * segmenter.stride
+    wanted = measured_size(name, side)
+    steps = strides_by_axis(segmenter.stride, len(wanted))
+    size = tuple(-(-length // step) * step for length, step in zip(wanted, steps, strict=True))
     reference = SEGMENTER_INFO[name].backbone
     levels = () if reference is None else tuple(zip(reference.channels, reference.strides, strict=True))
-    dense = [torch.rand(1, channels, *[max(1, side // stride)] * 2) for channels, stride in levels]
-    return segmenter.decode(segmenter.encode(torch.rand(1, 3, side, side), dense), (side, side))
+    dense = [
+        torch.rand(1, channels, *size[:-2], *(max(1, length // stride) for length in size[-2:]))
+        for channels, stride in levels
+    ]
+    return segmenter.decode(segmenter.encode(torch.rand(1, 3, *size), dense), size)
 
 
 def _backbone(name: str) -> nn.Module | None:

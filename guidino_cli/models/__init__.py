@@ -29,7 +29,15 @@ GUIDES = {
 
 
 def build_model(
-    settings: ModelSettings, *, num_classes: int, offline: bool = False, backbone_spec: BackboneSpec | None = None
+    settings: ModelSettings,
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    dims: float = 2,
+    slab: int = 1,
+    is_standardized: bool = False,
+    offline: bool = False,
+    backbone_spec: BackboneSpec | None = None,
 ) -> Model:
     """Build a model: a backbone's pretrained weights are loaded, everything else is randomly initialised.
 
@@ -38,6 +46,10 @@ def build_model(
     Args:
         settings: The parts.
         num_classes: K, background included.
+        in_channels: C of the images; of 3, grey images of one channel are taken too.
+        dims: 2 for images and slices, 2.5 for neighbouring slices as channels, 3 for volumes.
+        slab: Neighbouring slices among the channels, each with all channels of its own, in their order.
+        is_standardized: Images come as z-scores instead of in [0, 1]; see `Model`.
         offline: Never ask the hub.
         backbone_spec: Build the backbone from this spec with random weights, which the caller replaces.
 
@@ -49,12 +61,15 @@ def build_model(
 
     from guidino_cli.models.composed import Model
 
-    _require_compatible(settings)
+    _require_compatible(settings, dims=dims)
+    seen = _backbone_channels(settings, in_channels=in_channels, slab=slab)
     part = settings.segmenter
-    reads_backbone = find("segmenter", settings.segmenter.name, SEGMENTERS).uses_backbone
+    kind = find("segmenter", part.name, SEGMENTERS)
+    given: dict[str, Any] = {"num_classes": num_classes} | _channels_of(kind, in_channels)
     if settings.backbone is None:
-        _require_buildable(part, num_classes=num_classes)
-        return Model(create("segmenter", part.name, SEGMENTERS, part.options, num_classes=num_classes))
+        _require_buildable(part, **given)
+        segmenter = create("segmenter", part.name, SEGMENTERS, part.options, **given)
+        return Model(segmenter, in_channels=in_channels, is_standardized=is_standardized)
     with torch.random.fork_rng(devices=[]):
         # Some loaders draw weights only to replace them.
         if backbone_spec is not None:
@@ -74,24 +89,36 @@ def build_model(
             from guidino_cli.models.lora import add_lora
 
             add_lora(backbone, settings.lora)
-    dense = {"dense_channels": backbone.level_channels} if reads_backbone else {}
-    _require_buildable(part, num_classes=num_classes, **dense)
-    segmenter = create("segmenter", part.name, SEGMENTERS, part.options, num_classes=num_classes, **dense)
+    if kind.uses_backbone:
+        given["dense_channels"] = backbone.level_channels
+    _require_buildable(part, **given)
+    segmenter = create("segmenter", part.name, SEGMENTERS, part.options, **given)
+    image: dict[str, Any] = {
+        "in_channels": in_channels,
+        "backbone_channels": seen,
+        "is_standardized": is_standardized,
+    }
     if settings.guide is None:
-        return Model(segmenter, backbone=backbone)
+        return Model(segmenter, backbone=backbone, **image)
     maps = num_classes - 1 if settings.guide.per_class else 1
     guide = create("guide", settings.guide.name, GUIDES, settings.guide.options, channels=backbone.channels, maps=maps)
-    return Model(
-        segmenter, backbone=backbone, guide=guide, guide_at=settings.guide.at, residual=settings.guide.residual
-    )
+    at, residual = settings.guide.at, settings.guide.residual
+    return Model(segmenter, backbone=backbone, guide=guide, guide_at=at, residual=residual, **image)
 
 
 def find_stride(settings: ModelSettings, *, num_classes: int) -> int:
-    """The number that image sizes must be multiples of, without building the model or looking for weights.
+    """The number that sizes of images must be multiples of: `find_strides` of a two-dimensional network."""
+    return find_strides(settings, num_classes=num_classes)[0]
+
+
+def find_strides(settings: ModelSettings, *, num_classes: int) -> tuple[int, ...]:
+    """What the size along each axis must be a multiple of, without building the model or looking for weights.
 
     Raises:
         ConfigError: The segmenter or one of its options does not exist.
     """
+    from guidino_cli.models.grids import strides_by_axis
+
     part = settings.segmenter
     kind = find("segmenter", part.name, SEGMENTERS)
     stride = getattr(kind, "stride", None)
@@ -104,13 +131,61 @@ def find_stride(settings: ModelSettings, *, num_classes: int) -> int:
             lambda: create("segmenter", part.name, SEGMENTERS, options, num_classes=num_classes)
         )
         stride = network.stride
-    return int(stride)
+    return strides_by_axis(stride, kind.dims)
 
 
-def _require_compatible(settings: ModelSettings) -> None:
+def default_backbone_channels(in_channels: int, *, slab: int = 1) -> tuple[int, int, int]:
+    """The three channels of an image that a backbone of three channels sees, unless `model.backbone_channels` says so.
+
+    Of one channel, that one three times; of two, the first and twice the second; of more, the first three. Of a slab
+    of slices with one channel each, the three slices in the middle; with more, the channels of the middle slice.
+
+    Args:
+        in_channels: All channels of the image.
+        slab: Neighbouring slices among them, each with all channels of its own.
+    """
+    channels = in_channels // slab
+    if channels == 1 and slab >= 3:
+        middle = slab // 2
+        return middle - 1, middle, middle + 1
+    first = slab // 2 * channels
+    last = channels - 1
+    return first, first + min(1, last), first + min(2, last)
+
+
+def _backbone_channels(settings: ModelSettings, *, in_channels: int, slab: int) -> tuple[int, ...] | None:
+    """The channels that a backbone sees; None where it takes the image as it is."""
+    chosen = settings.backbone_channels
+    if chosen is not None:
+        if max(chosen) >= in_channels:
+            found = f"{in_channels} channels, 0..{in_channels - 1}" if in_channels > 1 else "one channel, 0"
+            raise ConfigError(f"model.backbone_channels is {list(chosen)}, but the images have {found}")
+        return tuple(chosen)
+    whole = in_channels == 1 or default_backbone_channels(in_channels, slab=slab) == tuple(range(in_channels))
+    return None if whole else default_backbone_channels(in_channels, slab=slab)
+
+
+def _channels_of(kind: Any, in_channels: int) -> dict[str, int]:
+    """The argument that tells a segmenter the channels of the image, where it reads one that is not of the usual 3."""
+    if in_channels == 3 or "in_channels" not in inspect.signature(kind).parameters:
+        return {}
+    return {"in_channels": in_channels}
+
+
+def _require_compatible(settings: ModelSettings, *, dims: float) -> None:
     """Refuse parts that do not fit each other, before any weights are looked for."""
     name = settings.segmenter.name
     kind = find("segmenter", name, SEGMENTERS)
+    if kind.dims == 3 and dims != 3:
+        raise ConfigError(
+            f"segmenter {name} segments volumes, but data.dims is {dims:g}: set data.dims=3, or choose a network for "
+            "images (guidino models)"
+        )
+    if kind.dims == 2 and dims == 3:
+        raise ConfigError(
+            f"segmenter {name} segments images and slices, but data.dims is 3: set data.dims=2, or choose a network "
+            "for volumes (guidino models)"
+        )
     if settings.backbone is None and kind.uses_backbone:
         raise ConfigError(
             f"segmenter {name} sees images through a backbone only: set model.backbone, such as {{name: dinov3}}"

@@ -5,12 +5,16 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
+from guidino_cli.errors import ConfigError
+from guidino_cli.models.backbones.normalizer import InputNormalizer
+
 
 class Segmenter(nn.Module, ABC):
     """A segmentation network split into encoder and decoder, so that a guide can act between them.
 
     Attributes:
-        stride: Image sizes must be multiples of it; `Model` pads to it.
+        dims: Axes of space of the images it takes: 2, or 3 for volumes.
+        stride: Image sizes must be multiples of it, of all axes alike or of each; `Model` pads to it.
         uses_backbone: Whether `encode` reads the dense features of a backbone.
         reads_image: Whether `encode` reads the image; if not, a guide at the input would have no effect.
         guided_at: Places where a guide can act; a network that cannot be split at its bottleneck takes one at its
@@ -19,7 +23,8 @@ class Segmenter(nn.Module, ABC):
             1, 1/2, 1/4, ...
     """
 
-    stride: int
+    dims: int = 2
+    stride: int | tuple[int, ...]
     uses_backbone: bool = False
     reads_image: bool = True
     guided_at: frozenset[str] = frozenset({"input", "bottleneck", "features"})
@@ -27,11 +32,16 @@ class Segmenter(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
-        """Feature maps, finest first; the last one is the bottleneck."""
+        """Feature maps, finest first; the last one is the bottleneck.
+
+        Args:
+            image: (B, C, H, W), or (B, C, Z, H, W) with three axes.
+            dense: Maps of the backbone (B, D, h, w), or those of its slices, (B, D, Z, h, w); empty without one.
+        """
 
     @abstractmethod
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
-        """Logits (B, K, ...), finest first, the first at `size_hw`; the others are for deep supervision."""
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
+        """Logits (B, K, ...), finest first, the first at the image's size; the others are for deep supervision."""
 
 
 class Backbone(nn.Module, ABC):
@@ -83,6 +93,18 @@ class Backbone(nn.Module, ABC):
         for parameter in self.unused_parameters():
             parameter.requires_grad_(False)
         self.train(self.training)
+
+    def expect_standardized(self) -> None:
+        """Take z-scores (mean 0, deviation 1) from now on, which are resized but not normalised again.
+
+        Raises:
+            ConfigError: The backbone normalises in another way.
+        """
+        normalizers = [module for module in self.children() if isinstance(module, InputNormalizer)]
+        if not normalizers:
+            raise ConfigError(f"{type(self).__name__} takes images in [0, 1] only: use another data.intensity")
+        for normalizer in normalizers:
+            normalizer.is_standardized = True
 
     def unused_parameters(self) -> list[nn.Parameter]:
         """Weights that do not contribute to the maps, such as the mask token of pretraining."""

@@ -1,20 +1,22 @@
 """`Model`: a segmenter with an optional backbone and an optional guide, which gates the image or feature maps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guidino_cli.errors import DataError
 from guidino_cli.models.base import Backbone, Guide, Segmenter
+from guidino_cli.models.grids import crop, crop_to_image, extend_to_padding, pad_to_multiple, resize_guide
+from guidino_cli.models.slicewise import compute_slice_guide, compute_slice_maps
 from guidino_cli.types import Prediction
 
 # ImageNet statistics: the segmenter sees the image normalised as for the backbone, as in the paper's runs.
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
+_RGB = 3
 
 GetOrCompute = Callable[[Callable[[], list[Tensor]]], list[Tensor]]
 """Returns the dense features of a batch: those of an earlier call, or what the given function computes."""
@@ -23,6 +25,9 @@ GetOrCompute = Callable[[Callable[[], list[Tensor]]], list[Tensor]]
 class Model(nn.Module):
     """A segmenter, optionally with a backbone and a guide beside it.
 
+    Images become volumes where the segmenter has three axes. Backbone and guide then see every slice along the first
+    of them as an image, and their maps are stacked: (B, D, Z, h, w).
+
     Args:
         segmenter: The segmentation network.
         backbone: Computes dense features, once per image.
@@ -30,6 +35,10 @@ class Model(nn.Module):
         guide_at: "input" multiplies the normalised image, "bottleneck" the deepest feature map, "features" all of them.
             Of several guide maps, one per class, the maximum gates: what resembles any foreground passes.
         residual: Multiply by 1 + guide instead of the guide.
+        in_channels: C of the images; of 3, grey images of one channel are taken too.
+        backbone_channels: The three of them that the backbone sees; by default it sees all, which must be 1 or 3.
+        is_standardized: Images come as z-scores (mean 0, deviation 1) instead of in [0, 1]; neither the segmenter's
+            nor the backbone's input is normalised again.
     """
 
     mean: Tensor
@@ -43,6 +52,9 @@ class Model(nn.Module):
         guide: Guide | None = None,
         guide_at: Literal["input", "bottleneck", "features"] = "input",
         residual: bool = False,
+        in_channels: int = _RGB,
+        backbone_channels: Sequence[int] | None = None,
+        is_standardized: bool = False,
     ) -> None:
         super().__init__()
         self.segmenter = segmenter
@@ -50,100 +62,94 @@ class Model(nn.Module):
         self.guide = guide
         self.guide_at = guide_at
         self.residual = residual
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+        self.in_channels = in_channels
+        self.backbone_channels = None if backbone_channels is None else tuple(backbone_channels)
+        self.is_standardized = is_standardized
+        if is_standardized and backbone is not None:
+            backbone.expect_standardized()
+        axes = [1] * segmenter.dims
+        mean, std = _statistics(in_channels)
+        self.register_buffer("mean", torch.tensor(mean).view(1, in_channels, *axes), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, in_channels, *axes), persistent=False)
 
     def forward(self, image: Tensor, *, get_or_compute: GetOrCompute | None = None) -> Prediction:
-        """Segment images (B, 1 or 3, H, W) in [0, 1] of any size.
+        """Segment images of any size.
 
         Args:
-            image: The images.
+            image: (B, C, H, W), or volumes (B, C, Z, H, W) for a segmenter of three axes; in [0, 1], or z-scores.
             get_or_compute: Called instead of the backbone, with a function that runs it: a cache of dense features.
 
         Raises:
-            DataError: Neither 1 nor 3 channels.
+            DataError: Another number of axes, or of channels.
         """
+        self._require_fitting(image)
         dense: list[Tensor] = []
         if self.backbone is not None:
-            dense = self.backbone(image) if get_or_compute is None else get_or_compute(partial(self.backbone, image))
-        guide = self.guide(dense[-1]) if self.guide is not None else None
+            compute = partial(self._dense_maps, self.backbone, self._seen_by_backbone(image))
+            dense = compute() if get_or_compute is None else get_or_compute(compute)
+        guide = None
+        if self.guide is not None:
+            guide = self.guide(dense[-1]) if image.ndim == 4 else compute_slice_guide(self.guide, dense[-1])
         return self.segment(image, dense, guide)
 
     def segment(self, image: Tensor, dense: list[Tensor], guide: Tensor | None) -> Prediction:
         """The part of `forward` after the guide, for callers that already have the dense features."""
-        height, width = image.shape[-2:]
-        padded = _pad_to_multiple(self._normalize(image), self.segmenter.stride)
+        padded = pad_to_multiple(self._normalize(image), self.segmenter.stride)
         gate = None if guide is None else self._pad_guide(guide, image, padded)
         if gate is not None and self.guide_at == "input":
             padded = self._apply_gate(padded, gate)
         if self.segmenter.uses_backbone:
-            dense = [_extend_to_padding(item, image, padded) for item in dense]
+            dense = [extend_to_padding(item, image, padded) for item in dense]
         features = self.segmenter.encode(padded, dense)
         if gate is not None and self.guide_at == "bottleneck":
             features = [*features[:-1], self._apply_gate(features[-1], gate)]
         if gate is not None and self.guide_at == "features":
             features = [self._apply_gate(feature, gate) for feature in features]
-        logits = self.segmenter.decode(features, (padded.shape[-2], padded.shape[-1]))
-        coarser = [_crop_to_image(level, image, padded) for level in logits[1:]]
-        return Prediction([logits[0][..., :height, :width], *coarser], guide)
+        logits = self.segmenter.decode(features, tuple(padded.shape[2:]))
+        coarser = [crop_to_image(level, image, padded) for level in logits[1:]]
+        return Prediction([crop(logits[0], image.shape[2:]), *coarser], guide)
+
+    def _require_fitting(self, image: Tensor) -> None:
+        axes = self.segmenter.dims
+        if image.ndim != axes + 2:
+            expected = "images (B, C, H, W)" if axes == 2 else "volumes (B, C, Z, H, W)"
+            raise DataError(f"the network takes {expected}, found {image.ndim} axes: {tuple(image.shape)}")
+
+    @staticmethod
+    def _dense_maps(backbone: Backbone, image: Tensor) -> list[Tensor]:
+        return backbone(image) if image.ndim == 4 else compute_slice_maps(backbone, image)
+
+    def _seen_by_backbone(self, image: Tensor) -> Tensor:
+        if self.backbone_channels is None or image.shape[1] != self.in_channels:
+            return image
+        return image[:, list(self.backbone_channels)]
 
     def _normalize(self, image: Tensor) -> Tensor:
-        if image.shape[1] == 1:
-            image = image.expand(-1, 3, -1, -1)
-        if image.shape[1] != 3:
-            raise DataError(f"images of {image.shape[1]} channels, expected 1 (grey) or 3 (colour)")
-        return (image - self.mean) / self.std
+        """The image as the segmenter sees it; `DataError` for another number of channels."""
+        if image.shape[1] == 1 and self.in_channels == _RGB:
+            image = image.expand(-1, _RGB, *image.shape[2:])
+        if image.shape[1] != self.in_channels:
+            expected = "1 (grey) or 3 (colour)" if self.in_channels == _RGB else str(self.in_channels)
+            raise DataError(f"images of {image.shape[1]} channels, expected {expected}")
+        return image if self.is_standardized else (image - self.mean) / self.std
 
     def _pad_guide(self, guide: Tensor, image: Tensor, padded: Tensor) -> Tensor:
         """The gating map (B, 1, h, w), on a grid that covers the padded image exactly."""
         if guide.shape[1] > 1:
             guide = guide.amax(dim=1, keepdim=True)
-        if image.shape[-2:] == padded.shape[-2:]:
+        if image.shape[2:] == padded.shape[2:]:
             return guide
         # The guide covers the image, not its padding: resize it to pixels, pad those as the image was.
-        return _pad_to_multiple(_resize_guide(guide, image), self.segmenter.stride)
+        return pad_to_multiple(resize_guide(guide, image.shape[2:]), self.segmenter.stride)
 
     def _apply_gate(self, maps: Tensor, guide: Tensor) -> Tensor:
-        factor = _resize_guide(guide, maps)
+        factor = resize_guide(guide, maps.shape[2:])
         # 1 is added after the interpolation, so that a guide of 0 changes nothing, not even by rounding.
         return maps * (1 + factor if self.residual else factor)
 
 
-def _resize_guide(guide: Tensor, like: Tensor) -> Tensor:
-    size = like.shape[-2:]
-    if guide.shape[-2:] == size:
-        return guide
-    shrinks = guide.shape[-2] > size[0] or guide.shape[-1] > size[1]
-    return F.interpolate(guide, size=size, mode="bilinear", align_corners=False, antialias=shrinks)
-
-
-def _extend_to_padding(level: Tensor, image: Tensor, padded: Tensor) -> Tensor:
-    """A dense feature map on a grid that covers the padded image; its edge is repeated, as the image's is."""
-    if image.shape[-2:] == padded.shape[-2:]:
-        return level
-    down, across = (padded.shape[axis] / image.shape[axis] for axis in (-2, -1))
-    cells = [-(-level.shape[axis] * padded.shape[axis] // image.shape[axis]) for axis in (-2, -1)]
-    return _resample(level, cells, down, across)
-
-
-def _crop_to_image(level: Tensor, image: Tensor, padded: Tensor) -> Tensor:
-    """Coarser logits of the padded image on a grid that covers the image alone, as the mask of the loss does."""
-    if image.shape[-2:] == padded.shape[-2:]:
-        return level
-    down, across = (image.shape[axis] / padded.shape[axis] for axis in (-2, -1))
-    cells = [-(-level.shape[axis] * image.shape[axis] // padded.shape[axis]) for axis in (-2, -1)]
-    return _resample(level, cells, down, across)
-
-
-def _resample(level: Tensor, cells: list[int], down: float, across: float) -> Tensor:
-    """Resample to a grid of `cells` from the same corner, over `down` x the height and `across` x the width."""
-    place = level.new_tensor([[across, 0, across - 1], [0, down, down - 1]]).expand(len(level), 2, 3)
-    grid = F.affine_grid(place, [len(level), 1, *cells], align_corners=False)
-    return F.grid_sample(level, grid, padding_mode="border", align_corners=False)
-
-
-def _pad_to_multiple(image: Tensor, stride: int) -> Tensor:
-    """Pad at the bottom and right, repeating the edge, until both sides are multiples of `stride`."""
-    height, width = image.shape[-2:]
-    pad = (0, -width % stride, 0, -height % stride)
-    return F.pad(image, pad, mode="replicate") if any(pad) else image
+def _statistics(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel: ImageNet's for three, for another number the average of those for each."""
+    if channels == _RGB:
+        return _MEAN, _STD
+    return (sum(_MEAN) / _RGB,) * channels, (sum(_STD) / _RGB,) * channels

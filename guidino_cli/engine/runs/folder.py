@@ -19,8 +19,8 @@ from guidino_cli.engine.runs.settings import read_run_config
 from guidino_cli.errors import WeightsError
 from guidino_cli.files import write_text
 from guidino_cli.json_files import require_type
+from guidino_cli.models.backbones.normalizer import InputNormalizer
 from guidino_cli.models.backbones.spec import BackboneSpec, describe_backbone
-from guidino_cli.models.backbones.vit import InputNormalizer
 from guidino_cli.models.base import Backbone
 from guidino_cli.models.composed import Model
 from guidino_cli.models.segmenters.registry import segmenter_revision

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from guidino_cli.models.backbones.vit import InputNormalizer, resolve_layers
+from guidino_cli.models.backbones.normalizer import InputNormalizer
+from guidino_cli.models.backbones.vit import resolve_layers
 from guidino_cli.models.base import Backbone
 from guidino_cli.models.pretrained.statistics import IMAGENET
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import Sam2HieraDetConfig, Sam2HieraDetModel
 
 from guidino_cli.errors import ConfigError, WeightsError, unknown_name
-from guidino_cli.models.backbones.vit import InputNormalizer
+from guidino_cli.models.backbones.normalizer import InputNormalizer
 from guidino_cli.models.base import Backbone
 from guidino_cli.models.pretrained.config_files import build_config, read_json_object, refuse_foreign_code
 from guidino_cli.models.pretrained.files import read_shards

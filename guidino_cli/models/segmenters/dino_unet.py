@@ -154,7 +154,7 @@ class DinoUNet(Segmenter):
             skips = [refine(skip) for refine, skip in zip(self.refine, skips, strict=True)]
         return skips
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at image size alone, or at 1, 1/2 and 1/4 of it."""
         *skips, x = features
         return decode_with_skips(x, skips, rise=lambda level, x: self.up[level](x), merge=self.merge, heads=self.heads)

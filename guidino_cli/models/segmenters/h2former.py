@@ -82,7 +82,7 @@ class H2Former(Segmenter):
                 scales = self.merge[level](x)
         return features
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at image size; no deep supervision."""
         x = features[-1]
         for level in reversed(range(len(self.up))):

@@ -40,7 +40,7 @@ class Light2D(Segmenter):
         """One map (B, widths[0], h, w), which a guide gates; `image` is not read."""
         return [self.project(dense[-1])]
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at image size; no deep supervision."""
         first, *others = self.blocks
         x = first(features[-1])

@@ -44,7 +44,7 @@ class MedDINOv3(Segmenter):
         """One map, the blocks' tokens side by side, which the guide gates; `image` is not read."""
         return [torch.cat(dense, dim=1)]
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at image size; no deep supervision."""
         logits = self.head(self.upsample(features[-1]))
         if logits.shape[-2:] == size_hw:

@@ -61,7 +61,7 @@ class DynUNet(Segmenter):
             features.append(block(features[-1]))
         return features
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at 1, 1/2, 1/4, ... of the image, or at image size alone."""
         *skips, x = features
         heads = [self.net.output_block, *(self.net.deep_supervision_heads if self.net.deep_supervision else [])]
@@ -116,7 +116,7 @@ class SegResNet(Segmenter):
         """A map of each level: the image's size, then halved from level to level."""
         return list(self.net.encode(image)[1])
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at image size: what comes from below is widened and added to each level's map."""
         return [self.net.decode(features[-1], features[::-1])]
 
@@ -163,7 +163,7 @@ class UNetPlusPlus(Segmenter):
             features.append(self.net.get_submodule(f"conv_{level}_0")(features[-1]))
         return features
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at image size, the deepest decoder's first.
 
         Node (i, j) sees all earlier nodes of its level i and what comes up from node (i + 1, j - 1).
@@ -224,7 +224,7 @@ class AttentionUNet(Segmenter):
             features.append(down(features[-1]))
         return features
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at image size."""
         *skips, x = features
         for (_, level), skip in zip(reversed(self._levels()), reversed(skips), strict=True):

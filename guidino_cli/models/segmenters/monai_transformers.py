@@ -83,7 +83,7 @@ class UNETR(Segmenter):
         skips = [up(tap) for up, tap in zip((net.encoder2, net.encoder3, net.encoder4), taps, strict=True)]
         return [net.encoder1(image), *skips, _as_map(net.vit.norm(tokens), size)]
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at image size."""
         *skips, x = features
         ups = (self.net.decoder5, self.net.decoder4, self.net.decoder3, self.net.decoder2)
@@ -156,7 +156,7 @@ class SwinUNETR(Segmenter):
         fine = [net.encoder1(image), net.encoder2(half), net.encoder3(quarter), net.encoder4(eighth)]
         return [*fine, sixteenth, net.encoder10(deepest)]
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at image size."""
         *skips, x = features
         net = self.net

@@ -79,7 +79,7 @@ class NNUNet(Segmenter):
             features.append(x)
         return features
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at 1, 1/2, 1/4, ... of the image, or at image size alone."""
         *skips, x = features
         return decode_with_skips(x, skips, rise=lambda level, x: self.up[level](x), merge=self.merge, heads=self.heads)

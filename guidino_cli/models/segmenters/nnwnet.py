@@ -45,7 +45,7 @@ class NNWNet(Segmenter):
             features.append(embed(features[-1]))
         return features
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at 1, 1/2, 1/4, 1/8 and 1/16 of the image."""
         first, bridges_b = self._ascend(features)
         bottom, bridges_q = self._descend(first, bridges_b)

@@ -14,12 +14,12 @@ class ModelSize:
     Attributes:
         trainable: Parameters that are trained.
         total: With the frozen ones, and those of the backbone it reads.
-        stride: Images are padded to multiples of it.
+        stride: Images are padded to multiples of it, of all axes alike or of each.
     """
 
     trainable: int
     total: int
-    stride: int
+    stride: int | tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class SegmenterInfo:
         backbone: The reference backbone of a segmenter that reads one.
         guided_at: Places where a guide can act, from the outside in.
         needs: Extra to install (the name in `pip install 'guidino[...]'`), or None.
+        dims: Axes of space: 2, or 3 for a network that segments volumes.
         small: Options of a network that is small enough to be tested in many ways.
         changes: What was changed, one sentence part a change, so that the same settings and weights give other scores.
             A run records how many there were when it was trained; see `require_same_segmenter`.
@@ -73,6 +74,7 @@ class SegmenterInfo:
     backbone: ReferenceBackbone | None = None
     guided_at: tuple[str, ...] = ("input", "bottleneck", "features")
     needs: str | None = None
+    dims: int = 2
     small: dict[str, Any] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
 
@@ -330,6 +332,11 @@ SEGMENTER_INFO: dict[str, SegmenterInfo] = {
 
 SEGMENTERS = {name: f"{__package__}.{row.network}" for name, row in SEGMENTER_INFO.items()}
 """Name -> "module:Class", for `guidino_cli.registry`."""
+
+
+def segmenter_dims(name: str) -> int:
+    """Axes of space of what a registered segmenter takes: 2 or 3; `smp:Unet:resnet34` is a variant of `smp`."""
+    return SEGMENTER_INFO[name.partition(":")[0]].dims
 
 
 def segmenter_revision(name: str) -> int:

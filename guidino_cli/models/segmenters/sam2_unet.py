@@ -55,7 +55,7 @@ class SAM2UNet(Segmenter):
         """Four maps of one width, on the grids of the backbone's; `image` is not read."""
         return [reduce(item) for reduce, item in zip(self.reduce, dense, strict=True)]
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores of the finest level and of the two above it, all at image size."""
         x, joined = features[-1], list[Tensor]()
         for join, finer in zip(self.join, reversed(features[:-1]), strict=True):

@@ -47,7 +47,7 @@ class SegGuiDINO(Segmenter):
         """One map (B, width, h, w), which the guide gates; `image` is not read."""
         return [self.project(dense[-1])]
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at image size; no deep supervision."""
         logits = self.refine(features[-1])
         return [F.interpolate(logits, size=size_hw, mode="bilinear", align_corners=False)]

@@ -54,7 +54,7 @@ class SegDINO(Segmenter):
         shallow, *deeper = [project(item) for project, item in zip(self.project, dense, strict=True)]
         return [self.refine(shallow), *deeper]
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at image size; no deep supervision."""
         finest, *coarser = features
         grid = (finest.shape[-2], finest.shape[-1])
@@ -72,5 +72,5 @@ def _require_four_alike(channels: Sequence[int]) -> None:
         raise ValueError(f"reads blocks of a ViT, all of one width, found widths {list(channels)}; use a ViT backbone")
 
 
-def _resized(x: Tensor, size_hw: tuple[int, int]) -> Tensor:
+def _resized(x: Tensor, size_hw: tuple[int, ...]) -> Tensor:
     return F.interpolate(x, size=size_hw, mode="bilinear", align_corners=True)

@@ -50,6 +50,8 @@ class SegFormer(Segmenter):
         from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerModel
 
         super().__init__()
+        if weights is not None and in_channels != 3:
+            raise ValueError(f"weights are for 3 channels, but the images have {in_channels}: leave weights out")
         if size not in _SIZES:
             raise ValueError(f"size is '{size}', expected one of {', '.join(_SIZES)}")
         widths, depths, decoder_width = _SIZES[size]
@@ -69,6 +71,6 @@ class SegFormer(Segmenter):
         """A map of each stage: 1/4, 1/8, 1/16 and 1/32 of the image."""
         return list(self.net.segformer(image, output_hidden_states=True).hidden_states)
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at image size."""
         return [F.interpolate(self.net.decode_head(features), size=size_hw, mode="bilinear", align_corners=False)]

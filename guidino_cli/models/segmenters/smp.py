@@ -75,7 +75,7 @@ class SMP(Segmenter):
                 f"or set model.segmenter.options.arguments={{img_size: {max(height, width)}}}"
             ) from error
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at image size."""
         return [self.net.segmentation_head(self.net.decoder(features))]
 

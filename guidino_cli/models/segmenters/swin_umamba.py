@@ -87,7 +87,7 @@ class SwinUMamba(Segmenter):
             features.append(channels_first(x))
         return features
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at 1, 1/4 and 1/8 of the image, or at image size alone."""
         x = channels_last(features[-1])
         levels: list[Tensor] = []

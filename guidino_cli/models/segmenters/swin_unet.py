@@ -75,7 +75,7 @@ class SwinUNet(Segmenter):
             x = merge(stage(x))
         return [*features, channels_first(self.norm_bottleneck(self.stages[-1](x)))]
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at image size; no deep supervision."""
         x = channels_last(features[-1])
         for level in reversed(range(len(self.rise))):

@@ -96,7 +96,7 @@ class TransUNet(Segmenter):
             features.append(F.pad(x, (0, w - x.shape[-1], 0, h - x.shape[-2])))
         return [*features, self._transformed(self.stages[-1](x))]
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at image size; no deep supervision."""
         *skips, x = features
         x = self.bottom(x)

@@ -94,7 +94,7 @@ class UMamba(Segmenter):
             features.append(x)
         return features[1:]
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at 1, 1/2, 1/4, ... of the image, or at image size alone."""
         *skips, x = features
         return decode_with_skips(x, [None, *skips], rise=self._rise, merge=self.merge, heads=self.heads)

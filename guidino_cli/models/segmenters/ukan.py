@@ -71,7 +71,7 @@ class UKAN(Segmenter):
             features.append(x)
         return features
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at image size; no deep supervision."""
         x = features[-1]
         for level in reversed(range(_LEVELS - 1)):

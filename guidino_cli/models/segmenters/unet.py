@@ -38,7 +38,7 @@ class UNet(Segmenter):
             features.append(stage(F.max_pool2d(features[-1], 2)))
         return features
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at image size; no deep supervision."""
         x = features[-1]
         for level in reversed(range(4)):

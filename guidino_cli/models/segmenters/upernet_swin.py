@@ -53,6 +53,8 @@ class UperNetSwin(Segmenter):
         from transformers import SwinBackbone, SwinConfig, UperNetConfig, UperNetForSemanticSegmentation
 
         super().__init__()
+        if weights is not None and in_channels != 3:
+            raise ValueError(f"weights are for 3 channels, but the images have {in_channels}: leave weights out")
         if len(depths) != 4 or len(heads) != 4:
             raise ValueError(f"depths {list(depths)} and heads {list(heads)}, expected four of each")
         swin = SwinConfig(
@@ -85,7 +87,7 @@ class UperNetSwin(Segmenter):
         """A map of each stage: 1/4, 1/8, 1/16 and 1/32 of the image."""
         return list(self.net.backbone(image).feature_maps)
 
-    def decode(self, features: list[Tensor], size_hw: tuple[int, int]) -> list[Tensor]:
+    def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Class scores at image size, and the auxiliary head's at 1/16.
 
         Raises:
