@@ -97,7 +97,7 @@ def test_another_format_is_refused_with_both_numbers(make_data: Maker) -> None:
     data = make_data()
     content = json.loads((data / "cases.json").read_text())
     (data / "cases.json").write_text(json.dumps({**content, "format": 99}))
-    with pytest.raises(DataError, match=r"format 99, this guidino reads 1 \(images\) and 2 \(volumes\); run `guidino prepare` again"):
+    with pytest.raises(DataError, match=r"format 99, this guidino reads 1 \(images\) and 2 \(volumes\); run"):
         load_manifest(data)
 
 

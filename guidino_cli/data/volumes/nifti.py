@@ -74,7 +74,7 @@ def read_source(path: Path) -> SourceVolume:
         image = _load(path, max_axes=5)
         proxy = image.dataobj
         is_scaled = (float(proxy.slope), float(proxy.inter)) != (1.0, 0.0)
-        values = _drop_last_axes(proxy.get_scaled(np.float32) if is_scaled else np.asarray(proxy.get_unscaled()))
+        values = _drop_last_axes(np.asarray(proxy, dtype=np.float32) if is_scaled else np.asarray(proxy.get_unscaled()))
         if values.ndim == 5 and values.shape[3] == 1:
             # A vector per voxel: NIfTI's fourth axis is time.
             values = values[:, :, :, 0]

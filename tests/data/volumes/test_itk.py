@@ -1,0 +1,39 @@
+"""NRRD and MetaImage through SimpleITK: axes, position, errors."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from guidino_cli.data.volumes.reading import read_volume
+from guidino_cli.errors import DataError, DependencyError
+from guidino_cli.types import VolumeSource
+
+
+@pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])
+def test_axes_position_and_values_are_those_of_nifti(tmp_path: Path, name: str) -> None:
+    itk = pytest.importorskip("SimpleITK")
+    image = itk.GetImageFromArray(np.arange(120, dtype=np.int16).reshape(6, 5, 4))
+    image.SetSpacing((0.5, 0.6, 3.0))
+    image.SetOrigin((7.0, -8.0, 9.0))
+    image.SetDirection((0, 1, 0, -1, 0, 0, 0, 0, 1))
+    for path in (tmp_path / name, tmp_path / "a.nii"):
+        itk.WriteImage(image, str(path))
+    found, expected = read_volume([VolumeSource(tmp_path / name)]), read_volume([VolumeSource(tmp_path / "a.nii")])
+    assert found.grid.geometry.affine == pytest.approx(expected.grid.geometry.affine, abs=1e-5)
+    assert np.array_equal(found.values, expected.values)
+    assert found.spacing_mm == pytest.approx(expected.spacing_mm)
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK")
+    (tmp_path / "a.nrrd").write_bytes(b"NRRD0004\ntype: short\n")
+    with pytest.raises(DataError, match=r"a\.nrrd: not a readable volume \(.+\); replace it"):
+        read_volume([VolumeSource(tmp_path / "a.nrrd")])
+
+
+def test_without_simpleitk_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    with pytest.raises(DependencyError, match=r"a\.mha: .*pip install 'guidino\[itk\]'"):
+        read_volume([VolumeSource(tmp_path / "a.mha")])
