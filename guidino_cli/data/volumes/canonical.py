@@ -21,13 +21,15 @@ def find_orientation(geometry: Geometry, *, axes_where_unknown: str | None = Non
         axes_where_unknown: Directions of the axes, such as "RAS", of a volume whose header states none.
 
     Returns:
-        (3, 2) orientation as nibabel's `apply_orientation` takes it.
+        (3, 2) orientation as nibabel's `apply_orientation` takes it. A picture has its columns and rows as x and y.
 
     Raises:
         DataError: The header does not say where the axes point.
     """
     from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
+    if geometry.unit == "px":
+        return np.array([[0, 1], [1, 1], [2, 1]])
     if geometry.affine is None and axes_where_unknown is None:
         raise DataError(f"{geometry.source}: {NO_ORIENTATION}; --orientation RAS or LPS tells where they point")
     try:

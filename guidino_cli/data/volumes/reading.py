@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from guidino_cli.data.volumes import itk, nifti
+from guidino_cli.data.images import is_image
+from guidino_cli.data.volumes import itk, nifti, pictures
 from guidino_cli.data.volumes.alignment import describe_grid_difference, format_shape, is_same_grid
 from guidino_cli.data.volumes.canonical import NO_ORIENTATION, find_orientation, turn
 from guidino_cli.data.volumes.grid import Grid, SourceVolume, Volume
@@ -29,6 +30,8 @@ def read_source(source: VolumeSource) -> SourceVolume:
         from guidino_cli.data.volumes.dicom.pixels import read_series  # type: ignore[import-untyped]
 
         return read_series(source.path, source.series)
+    if is_image(source.path):
+        return pictures.read_source(source.path)
     return itk.read_source(source.path) if itk.is_itk_volume(source.path) else nifti.read_source(source.path)
 
 
@@ -84,7 +87,7 @@ def read_volume_labels(source: VolumeSource, grid: Grid, *, ignore_headers: bool
     Raises:
         DataError: Unreadable, values that are no whole numbers, several channels, or on another grid than the volume.
     """
-    volume = read_source(source)
+    volume = pictures.read_labels(source.path) if is_image(source.path) else read_source(source)
     if volume.values.ndim != 3:
         raise DataError(
             f"{source.path}: has {volume.values.shape[3]} channels, expected one label a voxel; labels that overlap "
@@ -212,7 +215,7 @@ def _in_grid(labels: np.ndarray, geometry: Geometry, grid: Grid, *, ignore_heade
 
 def _whole_numbers(values: np.ndarray, path: Path) -> np.ndarray:
     if values.dtype.kind in "biu":
-        return values
+        return values.astype(np.uint8) if values.dtype.kind == "b" else values
     if not np.isfinite(values).all():
         count = int((~np.isfinite(values)).sum())
         raise DataError(f"{path}: {count:,} voxels of the mask are NaN or infinite, expected whole numbers")

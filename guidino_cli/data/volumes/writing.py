@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from guidino_cli.data.image_writing import write_png
 from guidino_cli.data.volumes.canonical import turn_back
 from guidino_cli.data.volumes.grid import Grid
 from guidino_cli.files import write_atomically
@@ -14,8 +15,10 @@ from guidino_cli.files import write_atomically
 def write_volume_labels(path: Path, labels: np.ndarray, grid: Grid) -> None:
     """Write class indices as NIfTI; affine, qform, sform, their codes, units and voxel sizes are those of the source.
 
+    The labels of a picture become a PNG.
+
     Args:
-        path: Ends with .nii.gz or .nii.
+        path: Ends with .nii.gz or .nii, of a picture with .png.
         labels: (Z, Y, X) integers from 0, with canonical axes, on the grid of the source.
         grid: Of the source. Without a NIfTI header its affine is written as the scanner's, in millimetres.
 
@@ -26,6 +29,9 @@ def write_volume_labels(path: Path, labels: np.ndarray, grid: Grid) -> None:
     if labels.shape != grid.shape:
         raise ValueError(f"labels {labels.shape} for a grid {grid.shape}")
     kind = np.uint8 if labels.max(initial=0) <= 255 else np.uint16
+    if grid.geometry.unit == "px":
+        write_png(path, labels[0].astype(kind))
+        return
     image = _image(turn_back(labels, grid.to_canonical).astype(kind), grid)
     write_atomically(path, lambda temporary: _save(image, temporary, compressed=path.suffix.lower() == ".gz"))
 
