@@ -1,7 +1,7 @@
 """Pictures of any number of channels and bits, read as volumes of one slice that keep their numbers.
 
-`images.read_image` gives 8-bit RGB, which suits photographs. Fluorescence channels or 16-bit radiographs lose by it; as a
-volume of one slice they are stored, mapped (`data.intensity`) and predicted like CT or MR.
+`images.read_image` gives 8-bit RGB, which suits photographs. Fluorescence channels or 16-bit radiographs lose by it; as
+volumes of one slice they are stored, mapped (`data.intensity`) and predicted like CT or MR.
 """
 
 from pathlib import Path
