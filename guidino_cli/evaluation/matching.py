@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from guidino_cli.data.images import find_images
 from guidino_cli.data.manifest import MANIFEST_NAME
+from guidino_cli.data.volumes.reading import is_volume_file
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.cases import Pair, Pairing, Truth, TruthSet
 from guidino_cli.evaluation.names import file_stem, find_swapped_arguments, strip_suffixes
@@ -15,6 +16,7 @@ from guidino_cli.progress import join_first, pluralize
 
 _Key = TypeVar("_Key")
 _MAX_SUFFIXES = 3
+_FIRST_CHANNEL = "_0000"
 
 
 def match_predictions(predictions: Path, truths: TruthSet) -> Pairing:
@@ -44,14 +46,17 @@ def match_predictions(predictions: Path, truths: TruthSet) -> Pairing:
 
 
 def attach_images(pairing: Pairing, images: Path) -> Pairing:
-    """Add the image of every case, found by name.
+    """Add the image of every case, found by name; of volumes in nnU-Net's files of channels, the first channel.
 
     Raises:
         DataError: There is no such folder, or no image matches a case.
     """
     if not images.is_dir():
         raise DataError(f"{images}: no such folder")
-    known = {name: path for path in find_images(images) for name in (file_stem(path), file_stem(path).lower())}
+    volumes = sorted(path for path in images.iterdir() if is_volume_file(path))
+    stems = {file_stem(path).removesuffix(_FIRST_CHANNEL): path for path in volumes}
+    stems |= {file_stem(path): path for path in [*find_images(images), *volumes]}
+    known = {name: path for stem, path in stems.items() for name in (stem, stem.lower())}
     pairs = []
     for pair in pairing.pairs:
         names = [name for case in pair.truth.names for name in (case, *strip_suffixes(case))]

@@ -120,7 +120,7 @@ def plane_sheet(
     tops, bottom = _row_tops(rows, layout.columns, head)
     legend_rows = _legend_rows(classes, layout.width)
     foot = len(lines) * _LINE + legend_rows * _LEGEND_ROW + (_COLORBAR if limits is not None else 0)
-    page = np.full((bottom + foot + _GAP, layout.width, 3), 255, dtype=np.uint8)
+    page = np.full((bottom + (foot + _GAP if foot else 0), layout.width, 3), 255, dtype=np.uint8)
     places = [(layout.left(index % layout.columns), top) for index, top in enumerate(tops)]
     for row, (left, top) in zip(rows, places, strict=True):
         _paste(page, row, left, top, layout)

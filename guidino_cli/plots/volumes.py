@@ -82,38 +82,51 @@ class VolumeView:
 
 def view_volume(
     name: str,
-    image: Any,
+    image: Any | None,
     spacing_mm: tuple[float, float, float],
     *,
     truth: Any | None = None,
     labels: Any | None = None,
     guide: Any | None = None,
+    through: Any | None = None,
     normalize: Callable[[np.ndarray], np.ndarray] | None = None,
+    oriented: bool = True,
 ) -> VolumeView:
     """Cut a volume through the largest foreground of each plane: of the truth, else of the prediction, else the middle.
 
     Args:
         name: Such as the id of the case.
-        image: Values (Z, Y, X) in canonical axes (LPS), of which three slices are read; a memory map will do.
+        image: Values (Z, Y, X) in canonical axes (LPS), of which three slices are read; a memory map will do. None for
+            a dark background.
         spacing_mm: Size of a voxel along (Z, Y, X).
         truth: True class indices (Z, Y, X), or None.
         labels: Predicted class indices (Z, Y, X), or None.
         guide: Values (Z, Y, X) in [0, 1] on any grid that covers the volume, or None.
+        through: What the slices go through instead of truth or prediction, (Z, Y, X).
         normalize: Maps the values of a slice to [0, 1]; None if they are in this range.
+        oriented: Whether the axes are known to be canonical.
+
+    Raises:
+        ValueError: Neither an image nor labels.
     """
-    shape = (int(image.shape[0]), int(image.shape[1]), int(image.shape[2]))
-    marked = truth if truth is not None and np.any(truth) else labels
-    position = largest_slices(marked, shape)
-    cuts = cut_planes(image, position)
+    known = next((item for item in (image, truth, labels) if item is not None), None)
+    if known is None:
+        raise ValueError(f"{name}: nothing to draw")
+    shape = (int(known.shape[0]), int(known.shape[1]), int(known.shape[2]))
+    if through is None:
+        through = truth if truth is not None and np.any(truth) else labels
+    position = largest_slices(through, shape)
+    cuts = None if image is None else cut_planes(image, position)
     return VolumeView(
         name,
         shape,
         spacing_mm,
         position,
-        cuts if normalize is None else ThreePlanes(*(normalize(cut) for cut in cuts)),
+        cuts if cuts is None or normalize is None else ThreePlanes(*(normalize(cut) for cut in cuts)),
         None if truth is None else cut_planes(truth, position),
         None if labels is None else cut_planes(labels, position),
         None if guide is None else cut_planes(guide, rescale_position(position, shape, guide.shape)),
+        oriented,
     )
 
 

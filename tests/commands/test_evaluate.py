@@ -212,6 +212,28 @@ def volumes(tmp_path: Path, affine: np.ndarray) -> None:
         nibabel.save(nibabel.Nifti1Image(stored, header), tmp_path / side / "a.nii.gz")
 
 
+def test_the_page_shows_volumes_in_three_planes(tmp_path: Path, evaluated: Callable[..., Rows]) -> None:
+    volumes(tmp_path, np.eye(4))
+    (tmp_path / "images").mkdir()
+    image = nibabel.Nifti1Image(np.arange(216, dtype=np.int16).reshape(6, 6, 6), np.eye(4))
+    nibabel.save(image, tmp_path / "images" / "a_0000.nii.gz")
+    evaluated("--images", tmp_path / "images")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert page.count('<figure class="planes">') == 3  # the only case is the worst, the median and the best
+    assert "the patient&#39;s right is on the left" in page
+    assert "without its image" not in page
+
+
+def test_the_page_says_nothing_of_planes_where_there_are_images_only(
+    tmp_path: Path, mask_folders: Callable[..., Path], evaluated: Callable[..., Rows]
+) -> None:
+    mask_folders(truth={"a": SQUARE}, predictions={"a": MOVED})
+    evaluated()
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert '<figure class="planes">' not in page
+    assert "radiological" not in page.lower()
+
+
 def test_reorienting_a_volume_is_recorded_in_the_note(tmp_path: Path, evaluated: Callable[..., Rows]) -> None:
     affine = np.diag([-1.0, 1, 1, 1])
     affine[0, 3] = 5

@@ -1,19 +1,17 @@
-"""The HTML page of a report: tables, distributions, and the worst, median and best cases as overlays."""
+"""The HTML page of a report: tables, distributions, and the worst, median and best cases as pictures."""
 
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from guidino_cli import __version__
-from guidino_cli.data.images import read_image
-from guidino_cli.data.volumes.nifti import is_volume
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.cases import Pairing
 from guidino_cli.evaluation.gates import GateResult
-from guidino_cli.evaluation.masks import Mask, UnexpectedValueError
+from guidino_cli.evaluation.masks import UnexpectedValueError
+from guidino_cli.evaluation.report.pictures import draw_case
 from guidino_cli.evaluation.report.provenance import Provenance
 from guidino_cli.evaluation.report.text import (
     HEADINGS,
@@ -26,19 +24,17 @@ from guidino_cli.evaluation.report.text import (
     stratum_title,
     table_rows,
 )
-from guidino_cli.evaluation.scoring import read_aligned_prediction
 from guidino_cli.evaluation.summary import EvaluationResult, SummaryStatistics, case_metric, ranking_metric
 from guidino_cli.evaluation.types import CaseResult
 from guidino_cli.html import Markup, render
 from guidino_cli.metrics import METRICS
-from guidino_cli.plots.report import OVERLAY_LEGEND, data_uri, downsample, draw_overlay, histogram_svg
+from guidino_cli.plots.planes import CONVENTION
+from guidino_cli.plots.report import OVERLAY_LEGEND, data_uri, histogram_svg
 from guidino_cli.progress import pluralize
 
 _BOXES = 4
 _PROBLEMS = 20
 _EXAMPLES = 3
-_LONGEST_SIDE = 420
-"""Pixels of an overlay on the page."""
 _TABLE_CASES = 2000
 """Cases in the page's own table; per_case.csv always has all."""
 
@@ -68,6 +64,7 @@ def to_html(
         strata=[(stratum_title(result, name), table_rows(result, lines)) for name, lines in result.strata.items()],
         histograms=_histograms(result),
         legend=_legend(result),
+        planes_note=CONVENTION if any(case.shape is not None and len(case.shape) == 3 for case in result.cases) else "",
         examples=_examples(result),
         case_headings=_case_headings(result),
         case_rows=_case_rows(result),
@@ -125,7 +122,7 @@ def _legend(result: EvaluationResult) -> dict[str, tuple[int, int, int]]:
 
 
 def _examples(result: EvaluationResult) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Three groups of overlays with their titles; cases without a usable prediction are listed elsewhere."""
+    """Three groups of pictures with their titles; cases without a usable prediction are listed elsewhere."""
     metric = ranking_metric(result)
     drawable = [case for case in result.listed_cases() if not case.is_problem]
     ranked = sorted(drawable, key=lambda case: goodness(case, metric, result))
@@ -145,33 +142,14 @@ def _example(case: CaseResult, result: EvaluationResult) -> dict[str, Any]:
         for name in result.config.metrics[:3]
     )
     lines = [", ".join(values), *([case.note] if case.note else [])]
+    name = case.pair.truth.case
     try:
-        uri = data_uri(Image.fromarray(_overlay(case, result)), kind="png")
+        picture = draw_case(case, result)
     except (DataError, UnexpectedValueError, MemoryError) as error:
-        return {"case": case.pair.truth.case, "lines": [*lines, str(error)], "uri": ""}
-    return {"case": case.pair.truth.case, "lines": lines, "uri": uri}
-
-
-def _overlay(case: CaseResult, result: EvaluationResult) -> np.ndarray:
-    """(H, W, 3) uint8; of a volume the slice across the last axis with the largest foreground."""
-    truth = result.config.truth.read(case.pair.truth.path)
-    prediction = read_aligned_prediction(case.pair, truth, result.config)[0]
-    predicted, true = _target_labels(prediction, result), _target_labels(truth, result)
-    image = None
-    if truth.labels.ndim == 3:
-        index = int(np.argmax(((predicted > 0) | (true > 0)).sum(axis=(0, 1))))
-        predicted, true = np.rot90(predicted[..., index]), np.rot90(true[..., index])
-    elif case.pair.truth.image is not None and not is_volume(case.pair.truth.image):
-        image = read_image(case.pair.truth.image)[0]
-        image = image if image.shape[:2] == true.shape else None
-    return downsample(draw_overlay(image, predicted, true), _LONGEST_SIDE)
-
-
-def _target_labels(mask: Mask, result: EvaluationResult) -> np.ndarray:
-    """Labels that belong to some target; with one target of merged classes, all of them as one."""
-    labels = {label for target in result.config.targets for label in target.labels}
-    kept = np.where(np.isin(mask.labels, sorted(labels)), mask.labels, 0)
-    return np.minimum(kept, 1) if len(result.config.targets) == 1 else kept
+        return {"case": name, "lines": [*lines, str(error)], "uri": "", "is_volume": False}
+    lines += [picture.note] if picture.note else []
+    uri = data_uri(picture.image, kind="png")
+    return {"case": name, "lines": lines, "uri": uri, "is_volume": picture.is_volume}
 
 
 def _case_headings(result: EvaluationResult) -> list[str]:
