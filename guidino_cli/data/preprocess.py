@@ -30,6 +30,14 @@ def resize_image(pixels: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).resize(size_hw[::-1], Image.Resampling.BILINEAR))
 
 
+def resize_channels(values: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """Resize (C, H, W) float32 of any range as `resize_image` does pictures: with antialiasing where it shrinks."""
+    if values.shape[1:] == size_hw:
+        return values
+    images = (Image.fromarray(np.ascontiguousarray(channel)) for channel in values)
+    return np.stack([np.asarray(image.resize(size_hw[::-1], Image.Resampling.BILINEAR)) for image in images])
+
+
 def resize_labels(labels: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     """Resize (H, W) class indices: each pixel becomes the class that covers most of its area."""
     if labels.shape == size_hw:

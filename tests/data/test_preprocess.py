@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from guidino_cli.data.preprocess import network_size, resize_image, resize_labels, restore_to_source, to_tensor
+from guidino_cli.data.preprocess import (
+    network_size,
+    resize_channels,
+    resize_image,
+    resize_labels,
+    restore_to_source,
+    to_tensor,
+)
 from guidino_cli.types import Geometry
 
 
@@ -111,3 +118,17 @@ def test_a_map_is_interpolated_between_pixel_centres_when_it_grows() -> None:
     maps = torch.tensor([[[0.0, 1.0]]])
     grown = restore_to_source(maps, Geometry.of_pixels("a.png", (1, 4)))
     torch.testing.assert_close(grown, torch.tensor([[[0.0, 0.25, 0.75, 1.0]]]))
+
+
+def test_channels_are_resized_as_images_are() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (3, 30, 40)).astype(np.float32)
+    small = resize_channels(image, (10, 20))
+    expected = resize_image(image.transpose(1, 2, 0).astype(np.uint8), (10, 20)).transpose(2, 0, 1)
+    assert small.dtype == np.float32
+    # Pictures are rounded to whole numbers.
+    assert np.abs(small - expected).max() <= 1
+
+
+def test_channels_of_the_right_size_stay_as_they_are() -> None:
+    values = np.full((2, 4, 5), -3.5, dtype=np.float32)
+    assert resize_channels(values, (4, 5)) is values
