@@ -1,5 +1,6 @@
 """Read NRRD and MetaImage volumes through SimpleITK, an optional dependency."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,9 @@ def _import_simpleitk(path: Path) -> Any:
 
 
 def _reason(error: RuntimeError) -> str:
-    """The part of an ITK exception that tells the reason, in one line."""
+    """The innermost reason of an ITK exception, in one line without ITK's source files."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    stated = [line for line in lines if "ERROR" in line or "Error" in line]
-    return (stated or lines or ["unknown reason"])[-1].split("): ")[-1][:160]
+    last = lines[-1] if lines else "unknown reason"
+    if "Unable to determine ImageIO" in last:
+        return "its content is neither NRRD nor MetaImage"
+    return re.sub(r"^(\[nrrd\] \w+|\w+::ERROR): ", "", last)[:160]

@@ -26,10 +26,14 @@ def test_axes_position_and_values_are_those_of_nifti(tmp_path: Path, name: str) 
     assert found.spacing_mm == pytest.approx(expected.spacing_mm)
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"NRRD0004\ntype: short\n", "hit end of header"), (b"", "its content is neither NRRD nor MetaImage")],
+)
+def test_a_damaged_file_is_named_with_the_reason(tmp_path: Path, content: bytes, reason: str) -> None:
     pytest.importorskip("SimpleITK")
-    (tmp_path / "a.nrrd").write_bytes(b"NRRD0004\ntype: short\n")
-    with pytest.raises(DataError, match=r"a\.nrrd: not a readable volume \(.+\); replace it"):
+    (tmp_path / "a.nrrd").write_bytes(content)
+    with pytest.raises(DataError, match=rf"a\.nrrd: not a readable volume \({reason}[^\n]*\); replace it"):
         read_volume([VolumeSource(tmp_path / "a.nrrd")])
 
 
