@@ -96,14 +96,14 @@ def view_volume(
 
     Args:
         name: Such as the id of the case.
-        image: Values (Z, Y, X) in canonical axes (LPS), of which three slices are read; a memory map will do. None for
-            a dark background.
+        image: Values (Z, Y, X), or (C, Z, Y, X) with `normalize`, in canonical axes (LPS), of which three slices are
+            read; a memory map will do. None for a dark background.
         spacing_mm: Size of a voxel along (Z, Y, X).
         truth: True class indices (Z, Y, X), or None.
         labels: Predicted class indices (Z, Y, X), or None.
         guide: Values (Z, Y, X) in [0, 1] on any grid that covers the volume, or None.
         through: What the slices go through instead of truth or prediction, (Z, Y, X).
-        normalize: Maps the values of a slice to [0, 1]; None if they are in this range.
+        normalize: Maps the values of a slice, (H, W) or (C, H, W), to (H, W) in [0, 1]; None if they are in this range.
         oriented: Whether the axes are known to be canonical.
 
     Raises:
@@ -112,7 +112,8 @@ def view_volume(
     known = next((item for item in (image, truth, labels) if item is not None), None)
     if known is None:
         raise ValueError(f"{name}: nothing to draw")
-    shape = (int(known.shape[0]), int(known.shape[1]), int(known.shape[2]))
+    depth, height, width = known.shape[-3:]
+    shape = (int(depth), int(height), int(width))
     if through is None:
         through = truth if truth is not None and np.any(truth) else labels
     position = largest_slices(through, shape)
@@ -125,7 +126,7 @@ def view_volume(
         cuts if cuts is None or normalize is None else ThreePlanes(*(normalize(cut) for cut in cuts)),
         None if truth is None else cut_planes(truth, position),
         None if labels is None else cut_planes(labels, position),
-        None if guide is None else cut_planes(guide, rescale_position(position, shape, guide.shape)),
+        None if guide is None else cut_planes(guide, rescale_position(position, shape, guide.shape[-3:])),
         oriented,
     )
 

@@ -38,17 +38,29 @@ def write_contact_sheet(summary: DatasetSummary, folder: Path) -> None:
         mark = next((item.label for item in summary.suspicions if item.case == case.id), "")
         return Tile(read_image(case.image)[0], read_truth(case)[0], case.id, f"{case.split}, {share}", mark)
 
-    chosen = _choose_tiles(summary.cases, _TILES, first=[item.case for item in summary.suspicions])
-    counts = ", ".join(f"{count} {part}" for part, count in count_by_split(summary.cases).items() if count)
-    ordered = "smallest to largest foreground of each part"
-    ordered = f"masks to look at first, then {ordered}" if summary.suspicions else ordered
-    which = f"{len(chosen)} of {len(summary.cases)} cases, {ordered}" if len(chosen) < len(summary.cases) else counts
-    heading = f"{summary.name} ({counts})\n{which}" if which != counts else f"{summary.name} ({counts})\nall, {ordered}"
+    chosen = choose_tiles(summary.cases, first=[item.case for item in summary.suspicions])
+    heading = sheet_heading(summary.name, summary.cases, len(chosen), some_first=bool(summary.suspicions))
     figure = contact_sheet(map_in_threads(tile, chosen, "contact sheet"), heading=heading, classes=summary.classes)
     write_atomically(folder / "contact_sheet.png", lambda temporary: figure.savefig(temporary))
 
 
-def _choose_tiles(cases: Sequence[Case], count: int, *, first: Sequence[str] = ()) -> list[Case]:
+def sheet_heading(name: str, cases: Sequence[Case], shown: int, *, some_first: bool) -> str:
+    """Two lines: name and size of the data set; which cases a contact sheet shows, and in which order.
+
+    Args:
+        name: Of the data set.
+        cases: All of them.
+        shown: Number of cases on the sheet.
+        some_first: Whether masks that should be looked at come first.
+    """
+    counts = ", ".join(f"{count} {part}" for part, count in count_by_split(cases).items() if count)
+    ordered = "smallest to largest foreground of each part"
+    ordered = f"masks to look at first, then {ordered}" if some_first else ordered
+    which = "all" if shown == len(cases) else f"{shown} of {len(cases)} cases"
+    return f"{name} ({counts})\n{which}, {ordered}"
+
+
+def choose_tiles(cases: Sequence[Case], count: int = _TILES, *, first: Sequence[str] = ()) -> list[Case]:
     """Choose cases for the contact sheet, of each split evenly spaced by foreground.
 
     Up to a quarter of the tiles show the cases named `first`.

@@ -10,7 +10,7 @@ from PIL import Image
 from guidino_cli.data.image_writing import write_label_map
 from guidino_cli.data.manifest import Manifest
 from guidino_cli.errors import ConfigError
-from guidino_cli.preparation.writing import _choose_tiles, _share_tiles, export_nnunet, nnunet_folder_name
+from guidino_cli.preparation.writing import _share_tiles, choose_tiles, export_nnunet, nnunet_folder_name
 from guidino_cli.types import Case
 
 
@@ -54,9 +54,9 @@ def test_half_of_the_tiles_are_shared_equally(sizes: dict[str, int], count: int,
 
 def test_tiles_are_evenly_spaced_by_foreground_after_suspicious_cases() -> None:
     cases = [make_case(str(index), "train", foreground=index / 10) for index in range(9, -1, -1)]
-    assert [case.id for case in _choose_tiles(cases, 4)] == ["0", "3", "6", "9"]
+    assert [case.id for case in choose_tiles(cases, 4)] == ["0", "3", "6", "9"]
     # A quarter of the tiles at most shows the named ones.
-    assert [case.id for case in _choose_tiles(cases, 4, first=["5", "6", "5"])] == ["5", "0", "4", "9"]
+    assert [case.id for case in choose_tiles(cases, 4, first=["5", "6", "5"])] == ["5", "0", "4", "9"]
 
 
 def write_cases(folder: Path, *parts: tuple[str, int | None]) -> Manifest:
