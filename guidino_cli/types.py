@@ -188,6 +188,26 @@ class Sample(NamedTuple):
     case_index: Tensor
 
 
+class VolumeSample(NamedTuple):
+    """One training example of a volume, or a batch of them once collated.
+
+    Attributes:
+        image: (C, H, W) of a slice or a slab, (C, D, H, W) of a patch; float32, in [0, 1] unless the intensities are
+            z-scores.
+        mask: (H, W) or (D, H, W) int64 class indices.
+        case_index: Position of the case in its list.
+        position: Of the sample in its epoch; two samples of one case differ in it.
+        corner: Slice, row and column of the first voxel in the network's order of axes; rows and columns are those of
+            the resized slice.
+    """
+
+    image: Tensor
+    mask: Tensor
+    case_index: Tensor
+    position: Tensor
+    corner: Tensor
+
+
 class Prediction(NamedTuple):
     """Model output for one batch.
 

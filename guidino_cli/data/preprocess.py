@@ -49,7 +49,7 @@ def resize_labels(labels: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
         )
         for value in classes
     ]
-    return classes[np.argmax(shares, axis=0)].astype(np.uint8)
+    return np.asarray(classes[np.argmax(shares, axis=0)].astype(labels.dtype))
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
