@@ -9,6 +9,9 @@ from guidino_cli.data.images import is_image
 from guidino_cli.data.volumes import itk, nifti, pictures
 from guidino_cli.data.volumes.alignment import describe_grid_difference, format_shape, is_same_grid
 from guidino_cli.data.volumes.canonical import NO_ORIENTATION, find_orientation, turn
+from guidino_cli.data.volumes.covering import extend_to_cover
+from guidino_cli.data.volumes.dicom import segments
+from guidino_cli.data.volumes.dicom.segments import is_segmentation_file
 from guidino_cli.data.volumes.grid import Grid, SourceVolume, Volume
 from guidino_cli.data.volumes.nifti import is_volume
 from guidino_cli.errors import DataError
@@ -27,9 +30,11 @@ def is_volume_file(path: Path) -> bool:
 def read_source(source: VolumeSource) -> SourceVolume:
     """Read a file, or a DICOM series, in its own axes; see the readers of the formats for the errors."""
     if source.series is not None or source.path.is_dir():
-        from guidino_cli.data.volumes.dicom.pixels import read_series  # type: ignore[import-untyped]
+        from guidino_cli.data.volumes.dicom.pixels import read_series
 
         return read_series(source.path, source.series)
+    if is_segmentation_file(source.path):
+        return SourceVolume(*segments.read_labels(source.path))
     if is_image(source.path):
         return pictures.read_source(source.path)
     return itk.read_source(source.path) if itk.is_itk_volume(source.path) else nifti.read_source(source.path)
@@ -93,8 +98,10 @@ def read_volume_labels(source: VolumeSource, grid: Grid, *, ignore_headers: bool
             f"{source.path}: has {volume.values.shape[3]} channels, expected one label a voxel; labels that overlap "
             "cannot be read, save one file for each and prepare them apart"
         )
-    labels = _whole_numbers(volume.values, source.path)
-    return _in_grid(labels, volume.geometry, grid, ignore_headers=ignore_headers)
+    labels, geometry = _whole_numbers(volume.values, source.path), volume.geometry
+    if is_segmentation_file(source.path) and not ignore_headers:
+        labels, geometry = extend_to_cover(labels, geometry, grid.geometry)
+    return _in_grid(labels, geometry, grid, ignore_headers=ignore_headers)
 
 
 def as_storable(values: np.ndarray) -> np.ndarray:
