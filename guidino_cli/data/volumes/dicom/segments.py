@@ -25,7 +25,7 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
-class Segmentation:
+class SegmentMap:
     """The content of a DICOM SEG file.
 
     Attributes:
@@ -47,7 +47,7 @@ def is_segmentation_file(path: Path) -> bool:
     return path.suffix.lower() in SEGMENTATION_SUFFIXES and not path.name.startswith(".")
 
 
-def read_segmentation(path: Path, *, segment: str | None = None) -> Segmentation:
+def read_segmentation(path: Path, *, segment: str | None = None) -> SegmentMap:
     """Read a DICOM SEG file.
 
     Frames that are not there are slices without the segment. A fractional segment covers the voxels with at least half
@@ -72,7 +72,7 @@ def read_segmentation(path: Path, *, segment: str | None = None) -> Segmentation
         grid = _Grid.of(path, dataset, frames)
         wanted = None if segment is None else _find_segment(path, names, segment)
         labels = _paint(path, dataset, grid, names, wanted)
-    return Segmentation(labels, grid.geometry, names, _referenced_series(dataset))
+    return SegmentMap(labels, grid.geometry, names, _referenced_series(dataset))
 
 
 def read_labels(path: Path) -> tuple[np.ndarray, Geometry]:
