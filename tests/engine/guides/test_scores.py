@@ -72,3 +72,33 @@ def test_thresholds_are_round_lie_within_the_values_and_hold_a_half(
 )
 def test_a_wide_range_has_few_thresholds(at_most: int, thresholds: list[float]) -> None:
     assert choose_thresholds(0.0, 1.0, at_most=at_most) == thresholds
+
+
+def test_a_volume_scores_as_the_image_of_all_its_slices() -> None:
+    generator = np.random.default_rng(3)
+    values = generator.random((5, 6, 7)).astype(np.float32)
+    truth = generator.random((5, 6, 7)) < values
+    image, volume = MapScoreAccumulator("foreground"), MapScoreAccumulator("foreground")
+    flat = image.score(values.reshape(5, 42), truth.reshape(5, 42))
+    found = volume.score_volume(values, truth)
+    assert found.auroc == pytest.approx(flat.auroc, abs=1e-5)
+    assert (found.low, found.high, found.foreground) == (flat.low, flat.high, flat.foreground)
+    assert found.mean == pytest.approx(flat.mean)
+    assert np.array_equal(found.iou, flat.iou)
+    assert volume.pooled_auroc == image.pooled_auroc
+    assert volume.mean_iou(0.5) == image.mean_iou(0.5)
+
+
+def test_a_volume_of_one_value_per_side_is_ranked_perfectly() -> None:
+    values = np.full((2, 2, 2), 0.25, dtype=np.float32)
+    values[1] = 0.75
+    score = MapScoreAccumulator("foreground").score_volume(values, values > 0.5)
+    assert (score.auroc, score.iou_at(0.5), score.iou_at(0.2), score.foreground) == (1.0, 1.0, 0.5, 0.5)
+
+
+def test_a_volume_without_foreground_has_no_auroc_and_no_iou() -> None:
+    scores = MapScoreAccumulator("foreground")
+    score = scores.score_volume(np.full((2, 3, 4), 0.5, dtype=np.float32), np.zeros((2, 3, 4), dtype=bool))
+    assert np.isnan(score.auroc)
+    assert np.isnan(score.iou_at(0.5))
+    assert (scores.total, scores.used, scores.with_foreground) == (1, 0, 0)
