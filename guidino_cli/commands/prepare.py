@@ -9,17 +9,22 @@ from pathlib import Path
 from guidino_cli.config import preset_names
 from guidino_cli.data.manifest import MANIFEST_NAME
 from guidino_cli.data.masks.rule import Classes, parse_classes
+from guidino_cli.data.volumes.slices import parse_orientation
+from guidino_cli.data.volumes.spacing import parse_spacing
+from guidino_cli.data.volumes.stored import BLOSC2_SUFFIX, NUMPY_SUFFIX
 from guidino_cli.errors import ConfigError, PartialError
 from guidino_cli.files import atomic_folder
 from guidino_cli.options.argv import option_values, to_argv
 from guidino_cli.options.data import PrepareOptions
 from guidino_cli.outputs import require_output_folder
 from guidino_cli.preparation.layouts import detect_layout
-from guidino_cli.preparation.options import PreparationConfig
+from guidino_cli.preparation.options import PreparationConfig, VolumeConfig
 from guidino_cli.preparation.pipeline import prepare_dataset
 from guidino_cli.preparation.public_layouts import filter_normal_cases
 from guidino_cli.preparation.report import DatasetSummary, class_shares, count_by_split, format_sizes
 from guidino_cli.preparation.splits import SPLITS, parse_ratios
+from guidino_cli.preparation.volumes.pipeline import prepare_volumes
+from guidino_cli.preparation.volumes.report import VolumeSummary, format_volume_sizes
 from guidino_cli.preparation.writing import nnunet_folder_name
 from guidino_cli.progress import pluralize
 
@@ -37,10 +42,17 @@ def run(source: Path, options: PrepareOptions) -> None:
     """
     config = _parse_options(source, options)
     _check_paths(source, options)
-    dataset = filter_normal_cases(detect_layout(source, options.layout), include=options.normal == "include")
+    dataset = filter_normal_cases(
+        detect_layout(source, options.layout, config.volumes), include=options.normal == "include"
+    )
+    _check_kind_of_options(options, is_volumes=dataset.is_volumes)
     out = None if options.dry_run else options.out
+    summary: DatasetSummary
     with nullcontext() if out is None else atomic_folder(out, hint="choose another -o") as folder:
-        summary, bad = prepare_dataset(source, dataset, config, folder)
+        if dataset.is_volumes:
+            summary, bad = prepare_volumes(source, dataset, config, folder)
+        else:
+            summary, bad = prepare_dataset(source, dataset, config, folder)
     _print_summary(summary, dataset.layout, source, options, export_name=config.export_name)
     if bad:
         lines = "; ".join(finding.text for finding in bad[:10])
@@ -64,7 +76,46 @@ def _parse_options(source: Path, options: PrepareOptions) -> PreparationConfig:
         classes=classes,
         ratios=parse_ratios(options.split) if options.split and options.split != "official" else None,
         export_name=nnunet_folder_name(name, options.export) if options.export else None,
+        volumes=_parse_volume_options(options),
     )
+
+
+def _parse_volume_options(options: PrepareOptions) -> VolumeConfig:
+    if options.store not in {None, "npy", "blosc2"}:
+        raise ConfigError(f"--store {options.store}: expected npy or blosc2")
+    return VolumeConfig(
+        spacing_mm=parse_spacing(options.spacing or "keep"),
+        array_suffix=BLOSC2_SUFFIX if options.store == "blosc2" else NUMPY_SUFFIX,
+        orientation=None if options.orientation is None else parse_orientation(options.orientation),
+        ignore_headers=options.ignore_headers,
+        channels=_parse_list("--channels", options.channels),
+        series=options.series,
+        mask_suffixes=_parse_list("--mask-suffix", options.mask_suffix),
+    )
+
+
+def _parse_list(option: str, text: str | None) -> tuple[str, ...]:
+    """Names that commas separate; () without the option."""
+    if text is None:
+        return ()
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise ConfigError(f"{option} '{text}': a name is empty or given twice")
+    return names
+
+
+_FOR_VOLUMES = ("spacing", "store", "channels", "series", "mask_suffix", "orientation", "ignore_headers")
+_FOR_IMAGES = ("copy", "exif", "merge_masks", "export")
+
+
+def _check_kind_of_options(options: PrepareOptions, *, is_volumes: bool) -> None:
+    """Refuse options that mean nothing for the data, which would be ignored otherwise."""
+    defaults = PrepareOptions()
+    for name in _FOR_IMAGES if is_volumes else _FOR_VOLUMES:
+        if getattr(options, name) != getattr(defaults, name):
+            option, kind = f"--{name.replace('_', '-')}", "images" if is_volumes else "volumes"
+            found = "volumes" if is_volumes else "images"
+            raise ConfigError(f"{option}: is for {kind}, but these are {found}; leave it out")
 
 
 def _check_ignore_label(value: int | None, classes: Classes | None) -> None:
@@ -91,13 +142,19 @@ def _print_summary(
 
     shares = class_shares(summary)
     parts = ", ".join(f"{part} {count}" for part, count in count_by_split(summary.cases).items())
-    sizes = f"{format_sizes(summary.cases)} px (width x height)"
+    is_volumes = isinstance(summary, VolumeSummary)
+    if isinstance(summary, VolumeSummary):
+        sizes = format_volume_sizes(summary)
+        more = [("channels", ", ".join(summary.channels)), ("spacing", summary.spacing_rule)]
+    else:
+        sizes, more = f"{format_sizes(summary.cases)} px (width x height)", []
     rows = [
         ("data set", f"{summary.name}: {pluralize(len(summary.cases), 'case')}, {sizes}"),
         ("layout", summary.layout),
         ("masks", summary.mask_rule),
         ("classes", ", ".join(f"{name} {100 * s:.3g} %" for name, s in zip(summary.classes, shares, strict=True))),
         ("split", f"{parts} ({summary.split_rule})"),
+        *more,
         ("repeats", _describe_duplicates(summary)),
         *(("look at", text) for text in _describe_suspicions(summary)),
         *(("warning", text) for text in summary.warnings),
@@ -106,8 +163,9 @@ def _print_summary(
     if options.dry_run:
         rows.append(("written", "nothing (--dry-run)"))
     else:
+        folders = "volumes/, labels/, foreground/, masks/" if is_volumes else "masks/"
         extra = f", nnUNet_raw/{export_name}/" if export_name else ""
-        rows.append(("written", f"{options.out}: {MANIFEST_NAME}, masks/, contact_sheet.png, report.md{extra}"))
+        rows.append(("written", f"{options.out}: {MANIFEST_NAME}, {folders}, contact_sheet.png, report.md{extra}"))
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")

@@ -16,7 +16,9 @@ class PrepareOptions:
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write.")] = None
     layout: Annotated[
         str,
-        typer.Option(help="auto, csv, nnunet, tn3k, busi, drive, isic, kvasir, siblings (images/, masks/) or suffix."),
+        typer.Option(
+            help="auto; csv, nnunet, tn3k, busi, drive, isic, kvasir, siblings, suffix; volumes: nnunet, msd or nifti."
+        ),
     ] = "auto"
     classes: Annotated[
         str | None, typer.Option(help="Names: background,polyp; or mask values: 0=background,#ff0000=polyp.")
@@ -56,6 +58,35 @@ class PrepareOptions:
         bool, typer.Option("--copy", help="Copy the images; without it they are referenced where they are.")
     ] = False
     export: Annotated[str | None, typer.Option(help="nnunet, or nnunet:27: also write an nnU-Net raw folder.")] = None
+    spacing: Annotated[
+        str | None,
+        typer.Option(
+            help="Volumes: size of the stored voxels: keep (the default), auto (nnU-Net's rule), or Z,Y,X in mm."
+        ),
+    ] = None
+    store: Annotated[
+        str | None,
+        typer.Option(help="Volumes: npy (the default), or blosc2: a third of the disk space, slower to read."),
+    ] = None
+    channels: Annotated[str | None, typer.Option(help="Volumes: names of the channels, such as CT,PT or T1w,T2w.")] = (
+        None
+    )
+    series: Annotated[
+        str | None, typer.Option(help="Volumes: the DICOM series to take, by a part of its description or by its key.")
+    ] = None
+    mask_suffix: Annotated[
+        str | None, typer.Option(help="Volumes: endings of the names of masks, such as _seg,_label.")
+    ] = None
+    orientation: Annotated[
+        str | None,
+        typer.Option(help="Volumes: where the axes point if the header does not tell, such as RAS."),
+    ] = None
+    ignore_headers: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-headers", help="Volumes: take masks and channels voxel by voxel, wherever headers place them."
+        ),
+    ] = False
     name: Annotated[str | None, typer.Option(help="Name of the data set; default: that of the folder.")] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a prepared folder.")] = False
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Report the findings and write nothing.")] = False

@@ -251,11 +251,12 @@ def check_image_properties(properties: dict[str, ImageProperties]) -> list[Findi
     return [remark for remark, cases in zip(remarks, (deep, alpha, turned, flat), strict=True) if cases]
 
 
-def check_foreground(pixels: dict[str, np.ndarray]) -> list[Finding]:
+def check_foreground(pixels: dict[str, np.ndarray], *, unit: str = "pixel") -> list[Finding]:
     """Report masks without foreground or without background.
 
     Args:
         pixels: Case id -> (K,) pixels of each class.
+        unit: What they are, "pixel" or "voxel".
     """
     empty = [case for case, counts in pixels.items() if counts[1:].sum() == 0]
     full = [case for case, counts in pixels.items() if counts[0] == 0]
@@ -263,7 +264,7 @@ def check_foreground(pixels: dict[str, np.ndarray]) -> list[Finding]:
         return [Finding("warning", "every mask is empty: there is nothing to learn")]
     findings = [Finding("note", f"{pluralize(len(empty), 'empty mask')}: {format_items(empty)}")] if empty else []
     if full and len(full) == len(pixels):
-        text = "no mask has a pixel of class 0, the background; if another value is the background, name it first"
+        text = f"no mask has a {unit} of class 0, the background; if another value is the background, name it first"
         findings.append(Finding("warning", f"{text}: --classes '1=background,2=...'"))
     elif full:
         findings.append(

@@ -84,8 +84,8 @@ def _detect_masks_in_folders(source: Path) -> DiscoveredDataset | None:
     images: dict[tuple[str, str], Path] = {}
     masks: dict[tuple[str, str], list[Path]] = {}
     for folder in folders:
-        kind, split, rest = _parse_folder_name(folder.relative_to(source))
-        parent_kind, parent_split, parent_rest = _parse_folder_name(folder.parent.relative_to(source))
+        kind, split, rest = parse_folder_name(folder.relative_to(source))
+        parent_kind, parent_split, parent_rest = parse_folder_name(folder.parent.relative_to(source))
         if kind == "image":
             images[rest, split] = folder
         if parent_kind == "mask" and folder.parent not in folders:
@@ -219,7 +219,7 @@ def _group_folders(source: Path) -> dict[tuple[str, str], dict[str, list[Path]]]
         used = {path for kinds in groups.values() for paths in kinds.values() for path in paths}
         for folder in folders:
             relative = _skip_lone_folders(source, folder) if shorten else folder.relative_to(source)
-            kind, split, rest = _parse_folder_name(relative)
+            kind, split, rest = parse_folder_name(relative)
             if kind is not None and folder not in used and len(relative.parts) <= _MAX_DEPTH:
                 groups.setdefault((rest, split), {}).setdefault(kind, []).append(folder)
         groups = {key: kinds for key, kinds in groups.items() if len(kinds) == 2}
@@ -230,7 +230,7 @@ def _skip_lone_folders(source: Path, folder: Path) -> Path:
     """Path of a folder without its last parts that have nothing beside them and name neither kind nor split."""
     relative = folder.relative_to(source)
     while len(relative.parts) > 1:
-        kind, split, _ = _parse_folder_name(Path(relative.name))
+        kind, split, _ = parse_folder_name(Path(relative.name))
         siblings = [path for path in (source / relative).parent.iterdir() if not path.name.startswith(".")]
         if kind or split or len(siblings) > 1:
             break
@@ -238,7 +238,7 @@ def _skip_lone_folders(source: Path, folder: Path) -> Path:
     return relative
 
 
-def _parse_folder_name(relative: Path) -> tuple[str | None, str, str]:
+def parse_folder_name(relative: Path) -> tuple[str | None, str, str]:
     """Split a folder's path into kind ("image", "mask" or None), split or "", and the rest that siblings share."""
     kind: str | None = None
     split, rest = "", list[str]()

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from guidino_cli.errors import ConfigError, DataError, unknown_name
 from guidino_cli.preparation import generic_layouts, public_layouts
+from guidino_cli.preparation.options import VolumeConfig
 from guidino_cli.preparation.types import DiscoveredDataset
-from guidino_cli.progress import join_first
+from guidino_cli.preparation.volumes.layouts import VOLUME_LAYOUTS, detect_volume_layout, has_volumes
+from guidino_cli.progress import join_first, pluralize
 
 LayoutDetector = Callable[[Path], DiscoveredDataset | None]
 
@@ -36,31 +38,58 @@ _DESCRIPTIONS = {
     "siblings": "two folders such as images/ and masks/, also within train/, val/, test/",
     "suffix": "one folder with `x.jpg` and `x_mask.png`",
 }
+_DESCRIPTIONS |= VOLUME_LAYOUTS
 _GENERIC = {"siblings", "suffix", "kvasir"}
-_VOLUME_SUFFIXES = (".nii", ".nii.gz", ".dcm", ".mha", ".mhd", ".nrrd")
 
 
 def layout_names() -> list[str]:
     """Values of `--layout` besides auto."""
-    return [name for rank in _RANKS for name in rank]
+    return list(dict.fromkeys([*(name for rank in _RANKS for name in rank), *VOLUME_LAYOUTS]))
 
 
-def detect_layout(source: Path, layout: str = "auto") -> DiscoveredDataset:
+def detect_layout(source: Path, layout: str = "auto", volumes: VolumeConfig | None = None) -> DiscoveredDataset:
     """Detect the layout of a folder or CSV of pairs, and list its image-mask pairs.
 
     Args:
         source: Folder or .csv file.
         layout: "auto", or one of `layout_names()`.
+        volumes: Options for volumes, such as the names of the channels; None for the defaults.
 
     Raises:
         ConfigError: Unknown layout.
-        DataError: Nothing fits, several layouts fit, the chosen one does not, or the files are volumes.
+        DataError: Nothing fits, several layouts fit, the chosen one does not, or images and volumes are mixed.
     """
     if layout != "auto" and layout not in layout_names():
         raise ConfigError("--layout: " + unknown_name("layout", layout, ["auto", *layout_names()]))
     if not source.exists():
         raise DataError(f"{source}: no such folder or file")
     source = _unnest(source)
+    dataset = _detect_images(source, layout)
+    of_volumes = detect_volume_layout(source, layout, volumes or VolumeConfig())
+    if dataset is not None and of_volumes is not None:
+        raise DataError(
+            f"{source}: holds images ({dataset.layout}: {pluralize(len(dataset.pairs), 'pair')}) and volumes "
+            f"({of_volumes.layout}: {pluralize(len(of_volumes.pairs), 'pair')}), and a data set has one kind; prepare "
+            "them apart, from two folders"
+        )
+    if dataset is not None:
+        return dataset
+    if of_volumes is not None:
+        return of_volumes
+    summary = f"{source}: found {_describe_contents(source)}"
+    if layout != "auto":
+        raise DataError(f"{summary}, expected layout {layout}: {_DESCRIPTIONS[layout]}")
+    if has_volumes(source):
+        kinds = "; ".join(f"{name}: {text}" for name, text in VOLUME_LAYOUTS.items())
+        raise DataError(f"{summary}, expected volumes with masks in one of the layouts {kinds}")
+    raise DataError(
+        f"{summary}, expected image-mask pairs{_suggest_source(source)}: two folders such as images/ and masks/, one "
+        "folder with `x.jpg` and `x_mask.png`, or a CSV with the columns image,mask; also known: "
+        f"{', '.join(layout_names())} (--layout NAME says what it looks for)"
+    )
+
+
+def _detect_images(source: Path, layout: str) -> DiscoveredDataset | None:
     for rank in _RANKS:
         fits = {
             name: dataset
@@ -72,15 +101,7 @@ def detect_layout(source: Path, layout: str = "auto") -> DiscoveredDataset:
             raise DataError(f"{source}: fits several layouts ({evidence}); choose with --layout")
         if fits:
             return _note_unused_folders(source, fits.popitem()[1])
-    _refuse_volumes(source)
-    summary = f"{source}: found {_describe_contents(source)}"
-    if layout != "auto":
-        raise DataError(f"{summary}, expected layout {layout}: {_DESCRIPTIONS[layout]}")
-    raise DataError(
-        f"{summary}, expected image-mask pairs{_suggest_source(source)}: two folders such as images/ and masks/, one "
-        "folder with `x.jpg` and `x_mask.png`, or a CSV with the columns image,mask; also known: "
-        f"{', '.join(layout_names())} (--layout NAME says what it looks for)"
-    )
+    return None
 
 
 def _suggest_source(source: Path) -> str:
@@ -138,17 +159,6 @@ def _unnest(source: Path) -> Path:
             break
         source = entries[0]
     return source
-
-
-def _refuse_volumes(source: Path) -> None:
-    """Raise an error that volumes are not supported, which says more than that nothing was found."""
-    files = sorted(source.rglob("*")) if source.is_dir() else [source]
-    volumes = [path for path in files if path.name.lower().endswith(_VOLUME_SUFFIXES)]
-    if volumes:
-        raise DataError(
-            f"{source}: holds {len(volumes)} volumes or DICOM files (such as {volumes[0].name}); guidino prepares "
-            "two-dimensional images only, volumes are not supported yet: export slices as PNG, a mask beside each"
-        )
 
 
 def _describe_contents(source: Path) -> str:

@@ -4,8 +4,33 @@ from dataclasses import dataclass
 
 from guidino_cli.data.masks.rule import Classes
 from guidino_cli.data.masks.values import IgnoredValue
+from guidino_cli.data.volumes.spacing import KEEP, Target
+from guidino_cli.data.volumes.stored import NUMPY_SUFFIX
 from guidino_cli.options.data import PrepareOptions
 from guidino_cli.preparation.splits import Ratios
+
+
+@dataclass(frozen=True)
+class VolumeConfig:
+    """Options that are for volumes only.
+
+    Attributes:
+        spacing_mm: Target along Z, Y, X; None for nnU-Net's rule.
+        array_suffix: Of the stored arrays: .npy, or .b2nd with compression.
+        orientation: Directions of the axes, such as "RAS", of volumes whose header states none.
+        ignore_headers: Take masks and further channels voxel by voxel, whatever their headers say.
+        channels: Names of the channels; () for those that the layout knows.
+        series: Text in the description of a DICOM series, or its key.
+        mask_suffixes: Endings of the names of masks, such as "_seg"; () for the usual ones.
+    """
+
+    spacing_mm: Target | None = KEEP
+    array_suffix: str = NUMPY_SUFFIX
+    orientation: str | None = None
+    ignore_headers: bool = False
+    channels: tuple[str, ...] = ()
+    series: str | None = None
+    mask_suffixes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -18,6 +43,7 @@ class PreparationConfig:
         classes: Parsed `options.classes`.
         ratios: Parsed `options.split`; None for the official split or the default.
         export_name: Folder of the nnU-Net export, or None.
+        volumes: Options that are for volumes only.
     """
 
     options: PrepareOptions
@@ -25,6 +51,7 @@ class PreparationConfig:
     classes: Classes | None
     ratios: Ratios | None
     export_name: str | None
+    volumes: VolumeConfig = VolumeConfig()
 
     @property
     def ignore(self) -> IgnoredValue | None:

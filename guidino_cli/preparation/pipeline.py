@@ -30,24 +30,17 @@ from guidino_cli.preparation.checks import (
     inspect_masks,
     is_orientation_clear,
 )
-from guidino_cli.preparation.duplicates import (
-    connected_components,
-    find_exact_duplicates,
-    find_near_duplicates,
-    merge_groups,
-)
+from guidino_cli.preparation.duplicates import connected_components, find_exact_duplicates, find_near_duplicates
 from guidino_cli.preparation.ignoring import describe_ignored, find_ignored, refuse_lossy_masks
 from guidino_cli.preparation.mask_audit import MaskStatistics, find_suspicious_masks
 from guidino_cli.preparation.merging import ask_to_merge, describe_merging, merge_masks
 from guidino_cli.preparation.options import PreparationConfig
-from guidino_cli.preparation.report import DatasetSummary, class_shares, count_by_split, tabulate_values
-from guidino_cli.preparation.splits import SplitResult, assign_groups, split_cases
+from guidino_cli.preparation.problems import raise_on_problems
+from guidino_cli.preparation.report import DatasetSummary, describe_missing_classes, tabulate_values
+from guidino_cli.preparation.separation import split_without_leaks
 from guidino_cli.preparation.types import DiscoveredDataset, ImageMaskPair, map_in_threads
 from guidino_cli.preparation.writing import write_dataset
-from guidino_cli.progress import join_first, log_info, pluralize
 from guidino_cli.types import Case
-
-_MAX_SHOWN_DUPLICATES = 3
 
 
 @dataclass(frozen=True)
@@ -97,18 +90,18 @@ def prepare_dataset(
     if unclear and exif is None:
         findings.append(ask_orientation(unclear))
     if not good:
-        _raise_on_problems(source, [*findings, Finding("error", f"{source}: no usable pair of image and mask")], config)
+        raise_on_problems(source, [*findings, Finding("error", f"{source}: no usable pair of image and mask")], config)
     try:
         rule = _decide_rule(good, dataset, config)
     except DataError as error:
-        _raise_on_problems(source, [*findings, Finding("error", str(error))], config)
+        raise_on_problems(source, [*findings, Finding("error", str(error))], config)
         raise
-    _raise_on_problems(source, findings, config)
+    raise_on_problems(source, findings, config)
     converted = map_in_threads(lambda item: _convert_masks(item, rule, folder), good, "converting masks")
     findings += [result for result in converted if isinstance(result, Finding)]
     masks = {item.pair.id: mask for item, mask in zip(good, converted, strict=True) if not isinstance(mask, Finding)}
     pixels = {case: _count_pixels(mask) for case, mask in masks.items()}
-    _raise_on_problems(source, findings, config)
+    raise_on_problems(source, findings, config)
     good = [item for item in good if item.pair.id in pixels]
     properties = {item.pair.id: item.images[0] for item in good}
     findings += check_image_properties(properties) + check_foreground(pixels)
@@ -116,7 +109,7 @@ def prepare_dataset(
     findings += describe_merging([(item.pair, item.masks) for item in good], rule)
     findings += describe_ignored([mask.ignored for mask in masks.values()], config.ignore)
     duplicates = _find_duplicates(good)
-    splits = _split_without_leaks([item.pair for item in good], duplicates, dataset, config)
+    splits = split_without_leaks([item.pair for item in good], duplicates, dataset, config)
     cases = [
         _make_case(pair, properties[pair.id], pixels[pair.id], folder, copy=config.options.copy)
         for pair in splits.pairs
@@ -142,7 +135,7 @@ def prepare_dataset(
         warnings=[finding.text for finding in findings if finding.kind in {"warning", "bad"}],
         notes=[finding.text for finding in findings if finding.kind == "note"],
     )
-    summary = replace(summary, warnings=[*summary.warnings, *_missing_class_warnings(summary)])
+    summary = replace(summary, warnings=[*summary.warnings, *describe_missing_classes(summary)])
     if folder is not None:
         write_dataset(summary, folder, dataset, rule, config, {item.pair.id: item.pair for item in good})
     return summary, [finding for finding in findings if finding.kind == "bad"]
@@ -183,23 +176,6 @@ def _decide_rule(good: Sequence[InspectedPair], dataset: DiscoveredDataset, conf
     return rule
 
 
-def _raise_on_problems(source: Path, findings: Sequence[Finding], config: PreparationConfig) -> None:
-    """Log all problems and raise `DataError`, unless there are none or all of them may be skipped."""
-    errors = [finding for finding in findings if finding.kind == "error"]
-    bad = [finding for finding in findings if finding.kind == "bad"]
-    if not errors and (config.options.skip_bad or not bad):
-        return
-    hint = "; --skip-bad prepares the rest without these cases" if bad and not errors else ""
-    problems = [*errors, *bad]
-    if len(problems) == 1:
-        raise DataError(f"{problems[0].text}{hint}")
-    for finding in problems[:50]:
-        log_info(f"  {finding.text}")
-    if len(problems) > 50:
-        log_info(f"  and {len(problems) - 50} more")
-    raise DataError(f"{source}: {len(problems)} problems, listed above; nothing was written{hint}")
-
-
 class _Converted(NamedTuple):
     """What is known of a mask after conversion."""
 
@@ -234,31 +210,6 @@ def _find_duplicates(good: Sequence[InspectedPair]) -> list[list[str]]:
     return connected_components([item.pair.id for item in good], pairs)
 
 
-def _split_without_leaks(
-    pairs: Sequence[ImageMaskPair],
-    duplicates: Sequence[Sequence[str]],
-    dataset: DiscoveredDataset,
-    config: PreparationConfig,
-) -> SplitResult:
-    """Split with duplicates kept together; official splits are kept, with a warning about duplicates across them."""
-    grouped = assign_groups(pairs, config.options.group_by)
-    merged = merge_groups({pair.id: pair.group or pair.id for pair in grouped}, duplicates)
-    grouped = [replace(pair, group=merged[pair.id]) for pair in grouped]
-    result = split_cases(
-        grouped, ratios=config.ratios, official=dataset.official, seed=config.options.seed, folds=config.options.folds
-    )
-    split_of = {pair.id: pair.split for pair in result.pairs}
-    across = [cases for cases in duplicates if len({split_of[case] for case in cases}) > 1]
-    if across:
-        shown = [" = ".join(f"{case} ({split_of[case]})" for case in cases) for cases in across]
-        count = pluralize(len(across), "picture is", "pictures are")
-        more = "; report.md names all" if len(across) > _MAX_SHOWN_DUPLICATES else ""
-        result.warnings.append(
-            f"{count} in several parts: {join_first(shown, '; ', limit=_MAX_SHOWN_DUPLICATES)}{more}"
-        )
-    return result
-
-
 def _make_case(
     pair: ImageMaskPair, properties: ImageProperties, pixels: np.ndarray, folder: Path | None, *, copy: bool
 ) -> Case:
@@ -287,19 +238,3 @@ def _class_names(rule: MaskRule, dataset: DiscoveredDataset, config: Preparation
     if config.classes is not None:
         return config.classes.names
     return dataset.class_names or default_class_names(rule.class_count)
-
-
-def _missing_class_warnings(summary: DatasetSummary) -> list[str]:
-    """Warn of classes without pixels in a split; of those that no mask has, once."""
-    texts = []
-    anywhere = class_shares(summary) > 0
-    for split, count in count_by_split(summary.cases).items():
-        shares = class_shares(summary, split)
-        absent = [summary.classes[index] for index, share in enumerate(shares) if share == 0 and anywhere[index]]
-        if count and absent:
-            texts.append(f"{split} has no pixel of {', '.join(absent)}")
-    nowhere = [name for name, is_there in zip(summary.classes, anywhere, strict=True) if not is_there]
-    # Other findings say that there is no background, or nothing else.
-    if nowhere and summary.classes[0] not in nowhere and len(nowhere) < len(summary.classes) - 1:
-        texts.append(f"no mask has a pixel of {', '.join(nowhere)}")
-    return texts

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from guidino_cli.data.images import find_images
+from guidino_cli.data.volumes.reading import is_volume_file
 from guidino_cli.errors import DataError
 from guidino_cli.json_files import read_json
 from guidino_cli.preparation.generic_layouts import detect_sibling_folders
@@ -126,15 +127,14 @@ def detect_drive(source: Path) -> DiscoveredDataset | None:
 
 
 def detect_nnunet(source: Path) -> DiscoveredDataset | None:
-    """Detect nnU-Net raw: dataset.json, imagesTr/ with one file per channel, labelsTr/, maybe splits_final.json."""
+    """Detect nnU-Net raw of images: dataset.json, imagesTr/ with one file per channel, labelsTr/, splits_final.json."""
     if not (source / "dataset.json").is_file() or not (source / "imagesTr").is_dir():
         return None
     description = _read_json(source / "dataset.json")
     if not isinstance(description, dict):
         raise DataError(f"{source / 'dataset.json'}: expected an object, found {type(description).__name__}")
-    ending = str(description.get("file_ending", ".png"))
-    if ending in {".nii", ".nii.gz", ".mha", ".nrrd"} or any((source / "imagesTr").glob("*.nii*")):
-        raise DataError(f"{source}: holds {ending} volumes; volumes are not supported yet, two-dimensional images are")
+    if any(is_volume_file(path) for path in (source / "imagesTr").iterdir()):
+        return None
     pairs, unmatched = _read_nnunet_part(source, "Tr", "train")
     test_pairs, test_unmatched = _read_nnunet_part(source, "Ts", "test")
     notes = (
@@ -142,7 +142,7 @@ def detect_nnunet(source: Path) -> DiscoveredDataset | None:
         if (source / "labelsTs").is_dir() or not test_unmatched.unmatched_images
         else ["imagesTs/ has no labels and is left out"]
     )
-    pairs, official = _apply_nnunet_folds(source, pairs)
+    pairs, official = apply_nnunet_folds(source, pairs)
     folders = "the Tr and Ts folders" if test_pairs else ""
     return DiscoveredDataset(
         "nnunet",
@@ -152,7 +152,7 @@ def detect_nnunet(source: Path) -> DiscoveredDataset | None:
         [*unmatched.unmatched_masks, *test_unmatched.unmatched_masks],
         notes=notes,
         class_names=_read_nnunet_classes(description, source),
-        ignore_label=_read_nnunet_ignore_label(description, source),
+        ignore_label=read_nnunet_ignore_label(description, source),
         official=" and ".join(text for text in (folders, official) if text),
     )
 
@@ -200,7 +200,7 @@ def _read_nnunet_classes(description: dict[str, Any], source: Path) -> tuple[str
     return tuple(by_index[index] for index in sorted(by_index))
 
 
-def _read_nnunet_ignore_label(description: dict[str, Any], source: Path) -> int | None:
+def read_nnunet_ignore_label(description: dict[str, Any], source: Path) -> int | None:
     """nnU-Net's label "ignore", of pixels that were not annotated."""
     labels = description.get("labels")
     if not isinstance(labels, dict) or labels.get("ignore") is None:
@@ -214,7 +214,7 @@ def _read_nnunet_ignore_label(description: dict[str, Any], source: Path) -> int 
     return int(found)
 
 
-def _apply_nnunet_folds(source: Path, pairs: list[ImageMaskPair]) -> tuple[list[ImageMaskPair], str]:
+def apply_nnunet_folds(source: Path, pairs: list[ImageMaskPair]) -> tuple[list[ImageMaskPair], str]:
     path = source / "splits_final.json"
     if not path.is_file():
         return pairs, ""

@@ -58,6 +58,22 @@ def class_shares(summary: DatasetSummary, split: str | None = None) -> np.ndarra
     return np.asarray(total / max(total.sum(), 1))
 
 
+def describe_missing_classes(summary: DatasetSummary, *, unit: str = "pixel") -> list[str]:
+    """Warn of classes without pixels in a split; of those that no mask has, once."""
+    texts = []
+    anywhere = class_shares(summary) > 0
+    for split, count in count_by_split(summary.cases).items():
+        shares = class_shares(summary, split)
+        absent = [summary.classes[index] for index, share in enumerate(shares) if share == 0 and anywhere[index]]
+        if count and absent:
+            texts.append(f"{split} has no {unit} of {', '.join(absent)}")
+    nowhere = [name for name, is_there in zip(summary.classes, anywhere, strict=True) if not is_there]
+    # Other findings say that there is no background, or nothing else.
+    if nowhere and summary.classes[0] not in nowhere and len(nowhere) < len(summary.classes) - 1:
+        texts.append(f"no mask has a {unit} of {', '.join(nowhere)}")
+    return texts
+
+
 def format_sizes(cases: Sequence[Case]) -> str:
     """Format image sizes, width x height: `512x512`, or `333 sizes, from 332x487 to 1920x1072`."""
     sizes = sorted({case.size_hw for case in cases}, key=lambda size: size[0] * size[1])
@@ -84,12 +100,12 @@ def to_markdown(summary: DatasetSummary) -> str:
     sections = [
         f"# {summary.name}",
         f"![A sample of the images with their masks outlined](contact_sheet.png)\n\n{_overview(summary)}",
-        f"## Warnings\n\n{_bullet_list(summary.warnings)}",
+        f"## Warnings\n\n{bullet_list(summary.warnings)}",
         f"## Masks to look at\n\n{_suspicions(summary)}",
-        f"## Cases\n\n{_cases_table(summary)}",
-        f"## Values in the masks as they came\n\n{summary.mask_rule}.\n\n{_values_table(summary)}",
-        f"## Images that show one picture\n\n{_duplicates(summary)}",
-        f"## Notes\n\n{_bullet_list(summary.notes)}",
+        f"## Cases\n\n{cases_table(summary)}",
+        f"## Values in the masks as they came\n\n{summary.mask_rule}.\n\n{values_table(summary)}",
+        f"## Images that show one picture\n\n{describe_duplicates(summary)}",
+        f"## Notes\n\n{bullet_list(summary.notes)}",
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -109,27 +125,32 @@ def _overview(summary: DatasetSummary) -> str:
     )
 
 
-def _cases_table(summary: DatasetSummary) -> str:
+def cases_table(summary: DatasetSummary, *, unit: str = "pixels") -> str:
+    """Cases, empty masks and share of each class, a part of the split a line."""
     names = "".join(f" {name} |" for name in summary.classes)
     lines = [f"| part | cases | empty masks |{names}", "|---|---:|---:|" + "---:|" * len(summary.classes)]
     for part, count in count_by_split(summary.cases).items():
         empty = sum(case.split == part and case.foreground == 0 for case in summary.cases)
         shares = "".join(f" {100 * share:.2f} % |" for share in class_shares(summary, part)) if count else ""
         lines.append(f"| {part} | {count} | {empty} |{shares or ' |' * len(summary.classes)}")
-    return "\n".join([*lines, "", "The shares are of all pixels of the part that count."])
+    return "\n".join([*lines, "", f"The shares are of all {unit} of the part that count."])
 
 
-def _values_table(summary: DatasetSummary, *, limit: int = 20) -> str:
+def values_table(summary: DatasetSummary, *, unit: str = "pixels", limit: int = 20) -> str:
+    """Values in the masks before conversion, most frequent first."""
     total = max(sum(count for _, count, _ in summary.values), 1)
-    lines = ["| value | share of pixels | files |", "|---:|---:|---:|"]
+    lines = [f"| value | share of {unit} | files |", "|---:|---:|---:|"]
     lines += [f"| {text} | {100 * count / total:.4f} % | {files} |" for text, count, files in summary.values[:limit]]
     rest = len(summary.values) - limit
     return "\n".join(lines + ([f"\nand {rest} more values."] if rest > 0 else []))
 
 
-def _duplicates(summary: DatasetSummary) -> str:
+def describe_duplicates(
+    summary: DatasetSummary, *, none: str = "None found (equal files, or difference hashes within 8 of 256 bits)."
+) -> str:
+    """Cases that show one picture, a group a line, or the sentence `none`."""
     if not summary.duplicates:
-        return "None found (equal files, or difference hashes within 8 of 256 bits)."
+        return none
     split_of = {case.id: case.split for case in summary.cases}
     return "\n".join("- " + ", ".join(f"{case} ({split_of[case]})" for case in group) for group in summary.duplicates)
 
@@ -143,5 +164,6 @@ def _suspicions(summary: DatasetSummary, *, limit: int = 50) -> str:
     return "\n".join([*lines, "", "Worst first. `guidino audit` also compares the masks with the images."])
 
 
-def _bullet_list(lines: Sequence[str]) -> str:
+def bullet_list(lines: Sequence[str]) -> str:
+    """The lines as a list, or "None."."""
     return "\n".join(f"- {line}" for line in lines) or "None."

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from guidino_cli.data.images import IMAGE_SUFFIXES
+from guidino_cli.data.volumes.reading import VOLUME_FILE_SUFFIXES, is_volume_file
 from guidino_cli.errors import DataError, file_errors
 from guidino_cli.preparation.matching import MatchResult
+from guidino_cli.preparation.volumes.files import volume_stem
 from guidino_cli.progress import pluralize, track
 
 
@@ -26,6 +28,7 @@ class ImageMaskPair:
         group: Name of the cases that a split keeps together, or None for the case alone.
         stratum: Kind of case ("benign") that each split gets its share of, or "".
         fields: Further columns of the source table.
+        series: Keys of the DICOM series of `images`, which are folders then; () for files.
     """
 
     id: str
@@ -36,6 +39,7 @@ class ImageMaskPair:
     group: str | None = None
     stratum: str = ""
     fields: dict[str, str] = field(default_factory=dict)
+    series: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,9 @@ class DiscoveredDataset:
         class_names: Named by the data set itself, background first; None if it does not name them.
         official: Where the official split comes from, or "" without one.
         ignore_label: Mask value of pixels that do not count, by the data set itself.
+        is_volumes: Whether the files are volumes.
+        channels: Names of the channels of volumes; () for images.
+        label_values: Mask value -> class index, where the data set itself tells it of volumes.
     """
 
     layout: str
@@ -69,6 +76,9 @@ class DiscoveredDataset:
     unused_parts: list[Path] = field(default_factory=list)
     needs_merging: bool = False
     ignore_label: int | None = None
+    is_volumes: bool = False
+    channels: tuple[str, ...] = ()
+    label_values: dict[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -136,15 +146,15 @@ def apply_split_lists(dataset: DiscoveredDataset, folder: Path) -> DiscoveredDat
         for stem in read_split_list(path):
             if split_of.setdefault(stem, split) != split:
                 raise DataError(f"{path}: {stem} is also in {split_of[stem]}.txt; a case has one split")
-    stems = {path.stem for pair in dataset.pairs for path in pair.images}
-    stems |= {path.stem for path in dataset.unmatched_images} | {
-        path.stem for files in dataset.collisions for path in files
+    stems = {file_stem(path) for pair in dataset.pairs for path in pair.images}
+    stems |= {file_stem(path) for path in dataset.unmatched_images} | {
+        file_stem(path) for files in dataset.collisions for path in files
     }
     missing = sorted(set(split_of) - stems)
     if missing:
         names = ", ".join(missing[:10])
         raise DataError(f"{folder}: the split lists name {pluralize(len(missing), 'image')} not there: {names}")
-    pairs = [replace(pair, split=split_of.get(pair.images[0].stem)) for pair in dataset.pairs]
+    pairs = [replace(pair, split=split_of.get(file_stem(pair.images[0]))) for pair in dataset.pairs]
     left = [pair.id for pair in pairs if pair.split is None]
     notes = list(dataset.notes)
     if left and "train" in lists:
@@ -161,14 +171,19 @@ def read_split_list(path: Path) -> list[str]:
 
 
 def _stem(line: str) -> str:
-    known = tuple(IMAGE_SUFFIXES)
+    known = (*IMAGE_SUFFIXES, *VOLUME_FILE_SUFFIXES)
     for separator in (",", "\t"):
         line = line.split(separator)[0].strip()
     first = line.split(" ")[0]
     # Names may hold spaces ("benign (1).png"), and a second column begins after a suffix and a space.
     line = first if first.lower().endswith(known) else line
     name = line.replace("\\", "/").rsplit("/", 1)[-1]
-    return name.rsplit(".", 1)[0] if name.lower().endswith(known) else name
+    return file_stem(Path(name)) if name.lower().endswith(known) else name
+
+
+def file_stem(path: Path) -> str:
+    """The name of a file without its suffix; `.nii.gz` is one."""
+    return volume_stem(path) if is_volume_file(path) else path.stem
 
 
 Item = TypeVar("Item")

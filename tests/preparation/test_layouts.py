@@ -161,9 +161,12 @@ def test_nnunet_regions_are_refused(tmp_path: Path) -> None:
         detect_layout(_nnunet(tmp_path, labels={"background": 0, "whole": [1, 2]}))
 
 
-def test_nnunet_volumes_are_refused_as_volumes(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="volumes are not supported"):
-        detect_layout(_nnunet(tmp_path, file_ending=".nii.gz"))
+def test_an_nnunet_folder_of_volumes_is_one_of_volumes(tmp_path: Path) -> None:
+    _touch(tmp_path, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")
+    (tmp_path / "dataset.json").write_text('{"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}}')
+    dataset = detect_layout(tmp_path)
+    assert (dataset.layout, dataset.is_volumes, dataset.channels) == ("nnunet", True, ("CT",))
+    assert [pair.id for pair in dataset.pairs] == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -343,9 +346,12 @@ def test_an_empty_folder_lists_what_was_tried(tmp_path: Path) -> None:
         detect_layout(tmp_path)
 
 
-def test_volumes_are_refused_as_unsupported(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="volumes are not supported yet"):
-        detect_layout(_touch(tmp_path, "images/a.nii.gz", "labels/a.nii.gz"))
+def test_images_and_volumes_in_one_folder_are_refused(tmp_path: Path) -> None:
+    _touch(tmp_path, *(f"{kind}/{name}" for kind in ("images", "masks") for name in ("a.png", "b.nii.gz")))
+    with pytest.raises(
+        DataError, match=r"images \(siblings: 1 pair\) and volumes \(nifti: 1 pair\).*prepare them apart"
+    ):
+        detect_layout(tmp_path)
 
 
 def test_an_unknown_layout_gets_a_suggestion(tmp_path: Path) -> None:

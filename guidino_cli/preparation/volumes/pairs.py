@@ -1,0 +1,79 @@
+"""Detect folders of volumes and masks: two folders, or one in which masks are named by an ending."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from guidino_cli.data.volumes.reading import is_volume_file
+from guidino_cli.errors import DataError
+from guidino_cli.preparation.generic_layouts import parse_folder_name
+from guidino_cli.preparation.options import VolumeConfig
+from guidino_cli.preparation.types import DiscoveredDataset, MatchedFolders, apply_split_lists, merge_folders
+from guidino_cli.preparation.volumes.files import find_volumes, mask_owner, match_volumes, volume_stem
+
+_MAX_DEPTH = 3
+
+
+def detect_volume_pairs(source: Path, config: VolumeConfig) -> DiscoveredDataset | None:
+    """Detect images/ and masks/ with volumes, also within train/, val/, test/, or masks beside their volumes."""
+    if not source.is_dir():
+        return None
+    dataset = _detect_sibling_folders(source, config) or _detect_single_folder(source, config)
+    if dataset is None:
+        return None
+    dataset = replace(dataset, is_volumes=True, channels=config.channels or ("image",))
+    return apply_split_lists(dataset, source)
+
+
+def _detect_sibling_folders(source: Path, config: VolumeConfig) -> DiscoveredDataset | None:
+    groups: dict[tuple[str, str], dict[str, list[Path]]] = {}
+    for folder in find_volume_folders(source):
+        kind, split, rest = parse_folder_name(folder.relative_to(source))
+        if kind is not None and len(folder.relative_to(source).parts) <= _MAX_DEPTH:
+            groups.setdefault((rest, split), {}).setdefault(kind, []).append(folder)
+    groups = {key: kinds for key, kinds in groups.items() if len(kinds) == 2}
+    if not groups:
+        return None
+    for kinds in groups.values():
+        for kind, folders in kinds.items():
+            if len(folders) > 1:
+                clash = ", ".join(str(folder.relative_to(source)) for folder in folders)
+                raise DataError(f"{source}: {clash} all look like folders of {kind}s; move or name one")
+    parts = [_match_folders(key, kinds, config.mask_suffixes) for key, kinds in sorted(groups.items())]
+    names = [
+        f"{kinds['image'][0].relative_to(source).as_posix()}/ and {kinds['mask'][0].relative_to(source).as_posix()}/"
+        for _, kinds in sorted(groups.items())
+    ]
+    rules = " / ".join(sorted({part.matches.rule for part in parts}))
+    official = "names of the folders" if any(part.split for part in parts) else ""
+    return merge_folders("nifti", f"volumes in {'; '.join(names)}; {rules}", parts, official=official)
+
+
+def _match_folders(key: tuple[str, str], kinds: dict[str, list[Path]], suffixes: Sequence[str]) -> MatchedFolders:
+    rest, split = key
+    matches = match_volumes(find_volumes(kinds["image"][0]), find_volumes(kinds["mask"][0]), suffixes)
+    prefix = "_".join(word for word in (rest, split) if word)
+    return MatchedFolders(matches, split=split or None, prefix=prefix, stratum=rest)
+
+
+def _detect_single_folder(source: Path, config: VolumeConfig) -> DiscoveredDataset | None:
+    files = find_volumes(source)
+    masks = [path for path in files if mask_owner(volume_stem(path), config.mask_suffixes) is not None]
+    images = [path for path in files if path not in set(masks)]
+    if not masks or not images:
+        return None
+    matches = match_volumes(images, masks, config.mask_suffixes)
+    if not matches.pairs:
+        return None
+    evidence = f"one folder, {len(masks)} of {len(files)} volumes are named as masks; {matches.rule}"
+    return merge_folders("nifti", evidence, [MatchedFolders(matches)])
+
+
+def find_volume_folders(source: Path) -> list[Path]:
+    """Folders below `source` that directly hold volumes; hidden ones are left out."""
+    return [
+        folder
+        for folder in sorted(path for path in source.rglob("*") if path.is_dir())
+        if not any(part.startswith((".", "__")) for part in folder.relative_to(source).parts)
+        and any(is_volume_file(path) for path in folder.iterdir())
+    ]
