@@ -10,7 +10,7 @@ from guidino_cli.data.manifest import Manifest
 from guidino_cli.data.volumes.intensities import measure_channel
 from guidino_cli.data.volumes.stored import save_array
 from guidino_cli.plots import volumes
-from guidino_cli.preparation.volume_sheet import write_volume_contact_sheet
+from guidino_cli.preparation.volumes.contact_sheet import write_volume_contact_sheet
 from guidino_cli.types import Case, StoredVolume, VolumeSource
 
 SHAPE = (3, 12, 16)
