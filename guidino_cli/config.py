@@ -282,11 +282,12 @@ class TrainSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class PredictSettings:
-    """Sliding windows of `data.image_size` with Gaussian weights.
+    """Sliding windows of `data.image_size`, or of `data.patch_size` with dims 3, with Gaussian weights.
 
     Attributes:
         overlap: Share of a window that overlaps the next one, 0 or more and below 1.
-        mirror: Average over the four flips.
+        mirror: Average over the flips along all axes, four of an image or slice and eight of a patch; or along some of
+            [z, y, x], of images [y, x].
         mirror_backbone: "each" runs the backbone on every flip, "once" runs it on the image and flips its maps, which
             is faster but not equivalent.
         batch_size: Windows predicted at once.
@@ -294,7 +295,7 @@ class PredictSettings:
     """
 
     overlap: NonNegativeFloat = 0.5
-    mirror: bool = True
+    mirror: bool | list[Literal["z", "y", "x"]] = True
     mirror_backbone: Literal["each", "once"] = "each"
     batch_size: PositiveInt = 4
     memory_gb: PositiveFloat = 4.0

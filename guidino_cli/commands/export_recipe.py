@@ -3,7 +3,9 @@
 from typing import Any
 
 from guidino_cli.config import RunConfig
+from guidino_cli.engine.prediction.sliding import Window
 
+_AXIS_NAMES = {-2: "row", -1: "column"}
 _SIZES = {
     "stretch": "side x side",
     "shorter": "factor = side / min(height, width); each becomes max(side, round(factor * it))",
@@ -46,7 +48,7 @@ def prediction_recipe(config: RunConfig) -> list[dict[str, Any]]:
         },
         {
             "step": "flips",
-            "axes": [[], ["column"], ["row"], ["row", "column"]] if settings.mirror else [[]],
+            "axes": [[_AXIS_NAMES[axis] for axis in axes] for axes in Window.from_config(config).flip_axes],
             "how": "flip the window, run the network, flip its output back",
             "exact": settings.mirror_backbone == "each" or not settings.mirror,
         },

@@ -41,7 +41,7 @@ class LoadedEnsemble:
             {
                 "weights": run["weights"],
                 "overlap": member.window.overlap,
-                "mirror": member.window.mirror,
+                "mirror": member.window.mirror_record,
                 "mirror_backbone": member.window.mirror_backbone,
             }
             for run, member in zip(self.runs, self.predictor.members, strict=True)

@@ -1,0 +1,71 @@
+"""Weighted sums over overlapping windows, of which finished rows or slices are given out."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_BAND_ROWS = 128
+_BAND_SLICES = 4
+
+
+class Band(NamedTuple):
+    """Finished rows of an image, or slices of a volume.
+
+    Attributes:
+        top: The first row or slice.
+        probabilities: (K, rows, W) or (K, slices, H, W) float32.
+        guide: (G, ...) float32 in [0, 1] likewise, or None without a guide.
+    """
+
+    top: int
+    probabilities: Tensor
+    guide: Tensor | None
+
+
+class BandAccumulator:
+    """Weighted sums over windows for the rows or slices that are not finished yet.
+
+    Args:
+        size: Of the image or volume.
+        sides: Of a window.
+        device: Device of the sums.
+    """
+
+    def __init__(self, size: Sequence[int], sides: Sequence[int], device: torch.device) -> None:
+        self.size, self.sides = tuple(size), tuple(sides)
+        self.top, self.classes = 0, 0
+        rest = [max(pair) for pair in zip(self.size[1:], self.sides[1:], strict=True)]
+        # Class scores, guide maps and, last, the weights.
+        self.sums = torch.zeros(0, 0, *rest, device=device)
+
+    def add(self, corner: Sequence[int], logits: Tensor, guide: Tensor | None, weight: Tensor) -> None:
+        """Add a window's logits (K, *sides) and guide (G, *sides)."""
+        self.classes = len(logits)
+        maps = [logits, *([] if guide is None else [guide]), torch.ones_like(logits[:1])]
+        content = torch.cat(maps) * weight
+        starts = (corner[0] - self.top, *corner[1:])
+        missing = starts[0] + self.sides[0] - self.sums.shape[1]
+        if missing > 0:
+            kept = self.sums if len(self.sums) else self.sums.new_zeros(len(content), 0, *self.sums.shape[2:])
+            self.sums = F.pad(kept, (0, 0) * (len(self.size) - 1) + (0, missing))
+        place = [slice(start, start + side) for start, side in zip(starts, self.sides, strict=True)]
+        self.sums[(slice(None), *place)].add_(content)
+
+    def finish_above(self, end: int) -> Iterator[Band]:
+        """Yield the rows or slices above `end`, if there are any: no later window overlaps them."""
+        if end <= self.top:
+            return
+        count, top = end - self.top, self.top
+        inside = [slice(0, side) for side in self.size[1:]]
+        done, self.sums = self.sums[(slice(None), slice(0, count), *inside)], self.sums[:, count:].clone()
+        self.top = end
+        # A few at a time, because the mean and its softmax are copies.
+        step = _BAND_ROWS if len(self.size) == 2 else _BAND_SLICES
+        for start in range(0, count, step):
+            part = done[:, start : start + step]
+            mean = part[:-1] / part[-1:]
+            guide = mean[self.classes :]
+            yield Band(top + start, mean[: self.classes].softmax(dim=0), guide if len(guide) else None)
