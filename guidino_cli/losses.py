@@ -1,7 +1,7 @@
 """Loss terms: pixel terms take (logits, mask), guide terms take (guide, target).
 
 Both also take the pixels or cells that count: (B, H, W) booleans for the former, (B, 1, h, w) weights in [0, 1] for the
-latter; without them, all count.
+latter; without them, all count. Everywhere, volumes have one more axis: logits (B, K, Z, H, W), masks (B, Z, H, W).
 """
 
 from collections.abc import Callable
@@ -32,8 +32,8 @@ _MARGIN = 1.0
 def boundary_hinge(logits: Tensor, mask: Tensor, *, valid: Tensor | None = None) -> Tensor:
     """Mean over boundary pixels of relu(1 - (2y - 1) z), averaged over foreground classes.
 
-    The boundary of a class is its 3x3 dilation minus its 3x3 erosion: one pixel inside, one outside; the image edge is
-    no boundary. z is the class's logit minus the largest of the others, hence z1 - z0 for two classes.
+    The boundary of a class is its 3x3 dilation minus its 3x3 erosion, 3x3x3 in volumes: one pixel inside, one outside;
+    the image edge is no boundary. z is the class's logit minus the largest of the others, hence z1 - z0 for two classes.
 
     Args:
         logits: (B, K, H, W), K >= 2.
@@ -45,7 +45,7 @@ def boundary_hinge(logits: Tensor, mask: Tensor, *, valid: Tensor | None = None)
     """
     logits = logits.float()
     # Beside pixels that do not count, it is not known where the class ends.
-    known = None if valid is None else -F.max_pool2d(-valid.float(), 3, stride=1, padding=1)
+    known = None if valid is None else -_largest_around(-valid.float())
     terms = [_hinge(_margin(logits, k), (mask == k).float(), known) for k in range(1, logits.shape[1])]
     return torch.stack(terms).mean()
 
@@ -55,9 +55,15 @@ def _margin(logits: Tensor, k: int) -> Tensor:
     return logits[:, k] - others.amax(dim=1)
 
 
+def _largest_around(values: Tensor) -> Tensor:
+    """Of (B, H, W) or (B, Z, H, W), the largest value of each pixel and its neighbours."""
+    pool = F.max_pool2d if values.ndim == 3 else F.max_pool3d
+    return pool(values, 3, stride=1, padding=1)
+
+
 def _hinge(z: Tensor, y: Tensor, known: Tensor | None) -> Tensor:
-    dilated = F.max_pool2d(y, 3, stride=1, padding=1)
-    eroded = -F.max_pool2d(-y, 3, stride=1, padding=1)
+    dilated = _largest_around(y)
+    eroded = -_largest_around(-y)
     boundary = dilated - eroded if known is None else (dilated - eroded) * known
     return (boundary * F.relu(_MARGIN - (2 * y - 1) * z)).sum() / boundary.sum().clamp(min=1)
 
@@ -79,7 +85,7 @@ def cross_entropy(logits: Tensor, mask: Tensor, *, valid: Tensor | None = None, 
         return (_entropies(logits, mask) * counted).sum() / counted.sum().clamp(min=_TINY)
     if torch.are_deterministic_algorithms_enabled():
         # On CUDA torch is deterministic for (N, K) logits only.
-        return F.cross_entropy(logits.float().movedim(1, -1).flatten(0, 2), mask.flatten(), weight)
+        return F.cross_entropy(logits.float().movedim(1, -1).flatten(0, -2), mask.flatten(), weight)
     return F.cross_entropy(logits.float(), mask, weight)
 
 
@@ -90,7 +96,7 @@ _TINY = 1e-12
 def _entropies(logits: Tensor, mask: Tensor) -> Tensor:
     """-log softmax(logits)[mask] of every pixel, (B, H, W)."""
     # Flattened, for the reason above.
-    flat = F.cross_entropy(logits.float().movedim(1, -1).flatten(0, 2), mask.flatten(), reduction="none")
+    flat = F.cross_entropy(logits.float().movedim(1, -1).flatten(0, -2), mask.flatten(), reduction="none")
     return flat.view(mask.shape)
 
 
@@ -114,11 +120,11 @@ def dice_loss(logits: Tensor, mask: Tensor, *, valid: Tensor | None = None) -> T
     if valid is not None:
         probabilities = probabilities * valid[:, None]
     # Not `F.one_hot`, which checks every index on the CPU and allocates int64.
-    classes = torch.arange(1, logits.shape[1], device=mask.device).view(-1, 1, 1)
+    classes = torch.arange(1, logits.shape[1], device=mask.device).view(-1, *[1] * (mask.ndim - 1))
     truth = (mask[:, None] == classes).to(probabilities.dtype)
     if valid is not None:
         truth = truth * valid[:, None]
-    axes = (0, 2, 3)
+    axes = (0, *range(2, logits.ndim))
     sums = torch.stack([(probabilities * truth).sum(axes), probabilities.sum(axes) + truth.sum(axes)])
     if is_distributed() and sums.requires_grad:
         sums = _SumOverRanks.apply(sums)
@@ -184,7 +190,7 @@ def structure_loss(logits: Tensor, mask: Tensor, *, valid: Tensor | None = None)
     `structure_loss_with_plain_cross_entropy` for what its code computes. The weight of a pixel is 1 + 5 |m - y|, where
     m is the fraction of its class among the pixels of the 31 x 31 square around it that are inside the image; the
     authors' code counts those outside as background. With several classes, each is compared with all others, by its
-    softmax probability.
+    softmax probability. Of a volume, every slice is an image.
 
     Args:
         logits: (B, K, H, W), K >= 2.
@@ -212,6 +218,9 @@ _ClassLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 def _mean_over_classes(loss: _ClassLoss, logits: Tensor, mask: Tensor, valid: Tensor | None) -> Tensor:
     """Of a loss of one logit and its truth (B, H, W), for each foreground class against all others."""
     logits = logits.float()
+    if logits.ndim == 5:
+        logits, mask = logits.transpose(1, 2).flatten(0, 1), mask.flatten(0, 1)
+        valid = None if valid is None else valid.flatten(0, 1)
     losses = []
     for k in range(1, logits.shape[1]):
         truth = mask == k if valid is None else (mask == k) & valid

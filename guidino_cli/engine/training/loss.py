@@ -61,7 +61,7 @@ class SegmentationLoss:
             raise ConfigError(f"train.loss has '{names}', but the model has no guide; remove it or set model.guide")
 
     def __call__(self, prediction: Prediction, mask: Tensor) -> dict[str, Tensor]:
-        """Every weighted term by name, and their sum as "loss"; `mask` is (B, H, W) class indices."""
+        """Every weighted term by name, and their sum as "loss"; `mask` is (B, H, W) or (B, Z, H, W) class indices."""
         masks = [_resize_mask(mask, logits) for logits in prediction.logits]
         terms = {name: weight * self._over_levels(term, prediction.logits, masks)
                  for name, (weight, term) in self.pixel_terms.items()}  # fmt: skip
@@ -108,7 +108,8 @@ def guide_target(mask: Tensor, guide: Tensor) -> Tensor:
 
     One map covers all foreground; with G > 1 maps, map g covers class g + 1. Averaging over the cell keeps small and
     thin objects, which taking one pixel per cell would lose or enlarge. A pixel in two cells counts in both, by its
-    area in each, so grids that do not divide the image, or are finer than it, have exact targets, too.
+    area in each, so grids that do not divide the image, or are finer than it, have exact targets, too. The guide of a
+    volume has a map for every slice: (B, Z, H, W) -> (B, G, Z, h, w).
     """
     maps = guide.shape[1]
     if maps == 1:
@@ -147,10 +148,10 @@ def _area_fractions(cells: int, pixels: int, device: torch.device) -> Tensor:
 
 
 def _resize_mask(mask: Tensor, logits: Tensor) -> Tensor:
-    if mask.shape[-2:] == logits.shape[-2:]:
+    if mask.shape[1:] == logits.shape[2:]:
         return mask
     # "nearest-exact" takes the centre of each cell; "nearest" would take its top-left corner and shift the mask.
-    return F.interpolate(mask[:, None].float(), size=logits.shape[-2:], mode="nearest-exact")[:, 0].long()
+    return F.interpolate(mask[:, None].float(), size=logits.shape[2:], mode="nearest-exact")[:, 0].long()
 
 
 def _import_term(path: str) -> _Term:
