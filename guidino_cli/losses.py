@@ -32,8 +32,8 @@ _MARGIN = 1.0
 def boundary_hinge(logits: Tensor, mask: Tensor, *, valid: Tensor | None = None) -> Tensor:
     """Mean over boundary pixels of relu(1 - (2y - 1) z), averaged over foreground classes.
 
-    The boundary of a class is its 3x3 dilation minus its 3x3 erosion, 3x3x3 in volumes: one pixel inside, one outside;
-    the image edge is no boundary. z is the class's logit minus the largest of the others, hence z1 - z0 for two classes.
+    The boundary of a class is its 3x3 dilation minus its 3x3 erosion (3x3x3 in volumes): one pixel inside, one outside;
+    the image edge is no boundary. z is the class's logit minus the largest of the others, z1 - z0 for two classes.
 
     Args:
         logits: (B, K, H, W), K >= 2.

@@ -1,6 +1,7 @@
 """Layers and blocks shared by several segmenters, and the import of optional libraries."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -17,10 +18,19 @@ class AnySizeInstanceNorm(nn.InstanceNorm2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-2:] != (1, 1):
-            return super().forward(x)
-        zeros = x - x
-        return zeros if not self.affine else zeros * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+        return super().forward(x) if x.shape[-2:] != (1, 1) else _normalize_cell(x, self)
+
+
+class AnySizeInstanceNorm3d(nn.InstanceNorm3d):
+    """`AnySizeInstanceNorm` of volumes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if x.shape[-3:] != (1, 1, 1) else _normalize_cell(x, self)
+
+
+def _normalize_cell(x: Tensor, norm: nn.InstanceNorm2d | nn.InstanceNorm3d) -> Tensor:
+    zeros, per_channel = x - x, (1, -1, *[1] * (x.ndim - 2))
+    return zeros if not norm.affine else zeros * norm.weight.view(per_channel) + norm.bias.view(per_channel)
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -64,21 +74,68 @@ class InstanceNorm(AnySizeInstanceNorm):
         super().__init__(channels, affine=True)
 
 
-def conv_stage(channels_in: int, channels_out: int, *, count: int, stride: int = 1) -> nn.Sequential:
-    """`count` 3x3 convolutions with norm and activation; the first has the stride."""
-    first = conv_norm_act(channels_in, channels_out, stride=stride)
-    return nn.Sequential(first, *(conv_norm_act(channels_out, channels_out) for _ in range(count - 1)))
+class InstanceNorm3d(AnySizeInstanceNorm3d):
+    """`InstanceNorm` of volumes."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, affine=True)
 
 
-def conv_norm_act(channels_in: int, channels_out: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+PerAxis = int | tuple[int, ...]
+"""A kernel or a stride: one number for all axes, or one for each."""
+
+
+@dataclass(frozen=True)
+class SpatialLayers:
+    """The layers of networks with two or three axes of space."""
+
+    conv: type[nn.Conv2d] | type[nn.Conv3d]
+    transposed_conv: type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]
+    average_pool: type[nn.AvgPool2d] | type[nn.AvgPool3d]
+    instance_norm: type[InstanceNorm] | type[InstanceNorm3d]
+    batch_norm: type[nn.BatchNorm2d] | type[nn.BatchNorm3d]
+
+
+IN_PLANE = SpatialLayers(nn.Conv2d, nn.ConvTranspose2d, nn.AvgPool2d, InstanceNorm, nn.BatchNorm2d)
+IN_SPACE = SpatialLayers(nn.Conv3d, nn.ConvTranspose3d, nn.AvgPool3d, InstanceNorm3d, nn.BatchNorm3d)
+
+
+def conv_stage(
+    channels_in: int,
+    channels_out: int,
+    *,
+    count: int,
+    kernel: PerAxis = 3,
+    stride: PerAxis = 1,
+    layers: SpatialLayers = IN_PLANE,
+) -> nn.Sequential:
+    """`count` convolutions with norm and activation; the first has the stride."""
+    first = conv_norm_act(channels_in, channels_out, kernel=kernel, stride=stride, layers=layers)
+    others = (conv_norm_act(channels_out, channels_out, kernel=kernel, layers=layers) for _ in range(count - 1))
+    return nn.Sequential(first, *others)
+
+
+def conv_norm_act(
+    channels_in: int,
+    channels_out: int,
+    *,
+    kernel: PerAxis = 3,
+    stride: PerAxis = 1,
+    layers: SpatialLayers = IN_PLANE,
+) -> nn.Sequential:
     """Convolution, instance normalisation, leaky ReLU."""
-    conv = nn.Conv2d(channels_in, channels_out, kernel, stride=stride, padding=kernel // 2)
-    return nn.Sequential(conv, InstanceNorm(channels_out), nn.LeakyReLU(LEAKY_RELU_SLOPE, inplace=True))
+    conv: nn.Module = layers.conv(channels_in, channels_out, kernel, stride=stride, padding=half(kernel))  # type: ignore[arg-type]
+    return nn.Sequential(conv, layers.instance_norm(channels_out), nn.LeakyReLU(LEAKY_RELU_SLOPE, inplace=True))
+
+
+def half(kernel: PerAxis) -> PerAxis:
+    """The padding with which a kernel of odd sides keeps the size."""
+    return kernel // 2 if isinstance(kernel, int) else tuple(side // 2 for side in kernel)
 
 
 def initialise_kaiming(module: nn.Module) -> None:
     """He's initialisation of convolutions, for leaky ReLU; biases are 0."""
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Conv3d | nn.ConvTranspose3d):
         nn.init.kaiming_normal_(module.weight, a=LEAKY_RELU_SLOPE)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
@@ -138,10 +195,17 @@ def import_monai_nets(needed_by: str) -> Any:
     return import_optional("monai.networks.nets", extra="monai", needed_by=f"segmenter {needed_by}")
 
 
+_ANY_SIZE: dict[type[nn.Module], Any] = {
+    nn.InstanceNorm2d: AnySizeInstanceNorm,
+    nn.InstanceNorm3d: AnySizeInstanceNorm3d,
+}
+
+
 def use_any_size_instance_norm(net: nn.Module) -> nn.Module:
     """The same network with each fresh instance normalisation replaced by a `CellNorm`: names and values stay."""
     for parent in list(net.modules()):
         for name, child in parent.named_children():
-            if type(child) is nn.InstanceNorm2d:
-                setattr(parent, name, AnySizeInstanceNorm(child.num_features, eps=child.eps, affine=child.affine))
+            kind = _ANY_SIZE.get(type(child))
+            if kind is not None:
+                setattr(parent, name, kind(child.num_features, eps=child.eps, affine=child.affine))
     return net
