@@ -101,7 +101,7 @@ class VolumePreprocessing:
     def from_manifest(cls, manifest: Manifest, settings: DataSettings) -> "VolumePreprocessing":
         """That of a prepared data set; `ConfigError` if the settings do not fit its channels."""
         spacings = [case.volume.spacing_mm for case in manifest.cases if case.volume is not None]
-        axis = _find_slice_axis(spacings) if settings.slice_axis == "auto" else "zyx".index(settings.slice_axis)
+        axis = find_slice_axis(spacings) if settings.slice_axis == "auto" else "zyx".index(settings.slice_axis)
         return cls._resolve(manifest.channels, manifest.spacing_mm, manifest.statistics, settings, axis)
 
     @classmethod
@@ -169,7 +169,7 @@ class VolumePreprocessing:
         return np.concatenate([item.normalize(channel, own) for item, channel, own in parts])
 
 
-def _find_slice_axis(spacings: Sequence[Spacing]) -> int:
+def find_slice_axis(spacings: Sequence[Spacing]) -> int:
     """The axis with the largest median spacing: planes across it have the finest detail. Z if all are alike."""
     median = np.median(np.array(spacings), axis=0)
     return int(np.argmax(median)) if len(spacings) and median.max() > 1.05 * median[0] else 0

@@ -16,9 +16,12 @@ Spacing = tuple[float, float, float]
 
 
 def resampled_size(size: Size, spacing_mm: Spacing, target_mm: Sequence[float | None]) -> Size:
-    """Voxels along each axis at another spacing; None keeps the axis as it is. At least 1."""
+    """Voxels along each axis at another spacing; None keeps the axis as it is. At least 1.
+
+    In nnU-Net's order of operations: another one may round a half to the other side.
+    """
     z, y, x = (
-        count if target is None else max(1, round(count * old / target))
+        count if target is None else max(1, round(old / target * count))
         for count, old, target in zip(size, spacing_mm, target_mm, strict=True)
     )
     return z, y, x

@@ -51,15 +51,6 @@ def target_spacing(spacings_mm: Sequence[Spacing], shapes: Sequence[Shape]) -> S
     return first, second, third
 
 
-def resampled_shape(shape: Shape, spacing_mm: Spacing, target_mm: Target) -> Shape:
-    """Voxels of a volume along each axis once it has the target spacing, rounded as nnU-Net does; at least one."""
-    first, second, third = (
-        side if target is None else max(1, round(spacing / target * side))
-        for side, spacing, target in zip(shape, spacing_mm, target_mm, strict=True)
-    )
-    return first, second, third
-
-
 def parse_spacing(text: str) -> Target | None:
     """Read the value of `--spacing`: `keep`, `auto`, or Z,Y,X in mm, where an axis may be `keep`.
 

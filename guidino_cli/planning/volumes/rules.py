@@ -9,7 +9,8 @@ from math import prod
 
 import numpy as np
 
-from guidino_cli.data.volumes.spacing import Shape, Spacing, resampled_shape, target_spacing
+from guidino_cli.data.volumes.resampling import resampled_size
+from guidino_cli.data.volumes.spacing import Shape, Spacing, target_spacing
 from guidino_cli.planning.encoders import EncoderSpec
 from guidino_cli.planning.fitting import FittedNetwork, fit_network
 
@@ -83,7 +84,7 @@ def plan_volumes(
     target = target_spacing(spacings_mm, shapes)
     axes = _order_axes(target)
     spacing = tuple(target[axis] for axis in axes)
-    resampled = [resampled_shape(shape, own, target) for own, shape in zip(spacings_mm, shapes, strict=True)]
+    resampled = [resampled_size(shape, own, target) for own, shape in zip(spacings_mm, shapes, strict=True)]
     sides = np.median(resampled, axis=0)
     median = tuple(float(sides[axis]) for axis in axes)
     voxels = prod(median) * len(shapes)

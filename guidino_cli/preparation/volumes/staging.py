@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from guidino_cli.data.file_records import record_file
+from guidino_cli.data.volumes.cropping import nonzero_box
 from guidino_cli.data.volumes.grid import Grid
 from guidino_cli.data.volumes.preprocessing import count_nonfinite, to_stored_grid
 from guidino_cli.data.volumes.reading import read_volume, read_volume_labels
@@ -153,23 +154,6 @@ def _count(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         values = np.flatnonzero(counts)
         return values, counts[values]
     return np.unique(plane, return_counts=True)
-
-
-def nonzero_box(values: np.ndarray) -> Size:
-    """Size of the box around the voxels of (C, Z, Y, X) that are not zero in any channel; the whole if all are."""
-    sides = []
-    mask = [np.zeros(side, dtype=bool) for side in values.shape[1:]]
-    for channel in values:
-        for number, plane in enumerate(channel):
-            is_set = plane != 0
-            mask[0][number] |= bool(is_set.any())
-            mask[1] |= is_set.any(axis=1)
-            mask[2] |= is_set.any(axis=0)
-    for used in mask:
-        where = np.flatnonzero(used)
-        sides.append(int(where[-1] - where[0] + 1) if where.size else used.size)
-    z, y, x = sides
-    return z, y, x
 
 
 _FAT_HU, _MIN_SHARE = -50, 0.01

@@ -4,11 +4,9 @@ import pytest
 
 from guidino_cli.data.volumes.spacing import (
     KEEP,
-    Shape,
     Spacing,
     format_spacing,
     parse_spacing,
-    resampled_shape,
     spacing_for_patch,
     target_spacing,
 )
@@ -65,21 +63,6 @@ def test_a_data_set_that_has_its_target_keeps_it(cardiac: list[Spacing]) -> None
 def test_no_volume_is_refused() -> None:
     with pytest.raises(DataError, match="there must be a training case"):
         target_spacing([], [])
-
-
-@pytest.mark.parametrize(
-    ("shape", "target", "expected"),
-    [
-        ((10, 200, 100), (2.5, 0.75, 0.75), (20, 200, 200)),
-        ((10, 200, 100), (None, 0.5, None), (10, 300, 100)),
-        # 12.5 and 13.5 voxels: halves go to the even number, as in Python and in nnU-Net.
-        ((10, 25, 9), (5.0, 1.5, 1.0), (10, 12, 14)),
-        # A third of a voxel stays a voxel.
-        ((1, 1, 1), (15.0, 3.0, 6.0), (1, 1, 1)),
-    ],
-)
-def test_a_volume_keeps_its_extent(shape: Shape, target: Spacing, expected: Shape) -> None:
-    assert resampled_shape(shape, (5.0, 0.75, 1.5), target) == expected
 
 
 @pytest.mark.parametrize(
