@@ -1,4 +1,4 @@
-"""Readers of all file formats in one table by suffix: images, NumPy arrays, NIfTI volumes.
+"""Readers of all file formats in one table by suffix: images, NumPy arrays, NIfTI volumes, DICOM segmentations.
 
 A new format is one row of `READERS`.
 """
@@ -11,6 +11,7 @@ import numpy as np
 
 from guidino_cli.data import arrays, image_writing, images, regions
 from guidino_cli.data.volumes import nifti
+from guidino_cli.data.volumes.dicom import segments
 from guidino_cli.types import Geometry
 
 
@@ -28,6 +29,8 @@ class Reader:
         open_regions: Open without holding the whole image as numbers; regions of it are those of `read`.
         write: Write class indices of a grid.
         read_palette: Colours (N, 3) uint8 of the indices that `read_labels` returns; None without a palette.
+        is_volume: Whether the files state sizes in millimetres.
+        omits_empty_slices: Whether slices without any label may be missing at the ends of a file.
     """
 
     read: Callable[[Path], tuple[np.ndarray, Geometry]]
@@ -35,6 +38,8 @@ class Reader:
     open_regions: Callable[[Path], regions.RegionReader]
     write: Callable[[Path, np.ndarray, Geometry], None]
     read_palette: Callable[[Path], np.ndarray | None] = _no_palette
+    is_volume: bool = False
+    omits_empty_slices: bool = False
 
 
 _PILLOW = Reader(
@@ -44,13 +49,22 @@ _TIFF = Reader(
     images.read_image, images.read_labels, regions.open_tiff, image_writing.write_labels, images.read_palette
 )
 _NUMPY = Reader(arrays.read, arrays.read, arrays.open_regions, arrays.write)
-_NIFTI = Reader(nifti.read, nifti.read_labels, nifti.open_regions, nifti.write)
+_NIFTI = Reader(nifti.read, nifti.read_labels, nifti.open_regions, nifti.write, is_volume=True)
+_DICOM = Reader(
+    segments.read_labels,
+    segments.read_labels,
+    segments.open_regions,
+    segments.refuse_to_write,
+    is_volume=True,
+    omits_empty_slices=True,
+)
 
 READERS = {
     **dict.fromkeys(sorted(images.IMAGE_SUFFIXES), _PILLOW),
     **dict.fromkeys(regions.TIFF_SUFFIXES, _TIFF),
     **dict.fromkeys(arrays.ARRAY_SUFFIXES, _NUMPY),
     **dict.fromkeys(nifti.VOLUME_SUFFIXES, _NIFTI),
+    **dict.fromkeys(segments.SEGMENTATION_SUFFIXES, _DICOM),
 }
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from guidino_cli.data.masks.rule import MaskRule, class_names, pack_colour, parse_classes
-from guidino_cli.data.volumes.nifti import is_volume
+from guidino_cli.data.readers import find_reader
 from guidino_cli.errors import ConfigError, DataError, unknown_name
 from guidino_cli.evaluation.cases import Pairing, TruthSet
 from guidino_cli.evaluation.columns import column_values, describe_source
@@ -23,6 +23,7 @@ from guidino_cli.evaluation.masks import (
     require_exact_ignored,
     survey_masks,
 )
+from guidino_cli.evaluation.segment_names import require_same_segments
 from guidino_cli.evaluation.summary import EvaluationResult, aggregate
 from guidino_cli.evaluation.types import CaseResult, Policy, ScoringConfig, Target
 from guidino_cli.evaluation.workers import choose_worker_count, score_cases
@@ -97,7 +98,7 @@ def evaluate(
         DataError: The values of one side's masks are ambiguous, images and volumes are mixed, or no truth can be read.
     """
     members = [pair.truth for pair in pairing.pairs]
-    if config.spacing is None and len({is_volume(truth.path) for truth in members}) > 1:
+    if config.spacing is None and len({find_reader(truth.path).is_volume for truth in members}) > 1:
         raise DataError("the truth has images, measured in px, and volumes, in mm; give --spacing or score them apart")
     group = config.options.group
     groups = None if group is None else column_values(members, group, option="--group")
@@ -114,7 +115,7 @@ def evaluate(
 
 
 def _score(pairing: Pairing, scoring: ScoringConfig, progress: Progress) -> list[CaseResult]:
-    pairs, has_volumes = pairing.pairs, is_volume(pairing.pairs[0].truth.path)
+    pairs, has_volumes = pairing.pairs, find_reader(pairing.pairs[0].truth.path).is_volume
     workers = choose_worker_count(scoring.options.workers, len(pairs), volumes=has_volumes)
     return list(progress(score_cases(pairs, scoring, workers=workers), len(pairs)))
 
@@ -147,6 +148,7 @@ def _make_readers(
     with _naming_side("the truth"):
         require_exact_ignored(truth_paths, config.truth)
     if names is None and not any(side.is_explicit or side.instances for side in sides):
+        require_same_segments([*truth_paths, *predicted_paths])
         with _naming_side("the truth"):
             true_values = survey_masks(truth_paths, config.truth, read_all=read_all)
         with _naming_side("the predictions"):

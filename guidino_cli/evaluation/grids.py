@@ -7,8 +7,10 @@ import numpy as np
 
 from guidino_cli.data.volumes.alignment import describe_grid_difference, format_shape, is_identity, to_3d
 from guidino_cli.data.volumes.canonical import NO_ORIENTATION
+from guidino_cli.data.volumes.covering import extend_to_cover
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.masks import Mask
+from guidino_cli.types import Geometry
 
 
 def align_to_truth(mask: Mask, truth: Mask, *, resample: bool, ignore_headers: bool = False) -> tuple[Mask, str]:
@@ -52,6 +54,46 @@ def align_to_truth(mask: Mask, truth: Mask, *, resample: bool, ignore_headers: b
         f"its voxels are not the truth's: {difference}; --resample nearest brings them there, --ignore-headers goes by "
         "their order, if the header is wrong"
     )
+
+
+def complete_slices(mask: Mask, truth: Mask, *, resample: bool) -> tuple[Mask, Mask]:
+    """Put empty slices where a file left them out, so that prediction and truth cover each other.
+
+    Without them, what lies beyond the slices of the truth would count for nothing.
+
+    Args:
+        mask: The prediction.
+        truth: True mask of the same case.
+        resample: Whether the prediction may be resampled, so that its voxels may be other ones than the truth's.
+
+    Returns:
+        Prediction and truth; unchanged where nothing may be missing, or where they have no place in common.
+
+    Raises:
+        DataError: The truth would have too many voxels.
+    """
+    if truth.omits_empty_slices:
+        truth = _extend(truth, mask, same_voxels=not resample)
+    return (_extend(mask, truth, same_voxels=True) if mask.omits_empty_slices else mask), truth
+
+
+def _extend(mask: Mask, other: Mask, *, same_voxels: bool) -> Mask:
+    geometry, target = _geometry_of(mask), _geometry_of(other)
+    if geometry is None or target is None:
+        return mask
+
+    def extend(values: np.ndarray) -> np.ndarray:
+        return extend_to_cover(values, geometry, target, same_voxels=same_voxels)[0]
+
+    _, extended = extend_to_cover(mask.labels, geometry, target, same_voxels=same_voxels)
+    ignored = None if mask.ignored is None else extend(mask.ignored)
+    return replace(_map_arrays(mask, extend), ignored=ignored, affine=extended.affine)
+
+
+def _geometry_of(mask: Mask) -> Geometry | None:
+    if mask.spacing_mm is None or mask.affine is None or mask.labels.ndim != 3:
+        return None
+    return Geometry("the truth", mask.labels.shape, mask.spacing_mm, "mm", mask.affine)
 
 
 def resize_nearest(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

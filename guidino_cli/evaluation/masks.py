@@ -26,8 +26,7 @@ from guidino_cli.data.masks.values import (
     round_labels,
     used_colours,
 )
-from guidino_cli.data.readers import read_labels, read_palette
-from guidino_cli.data.volumes.nifti import is_volume
+from guidino_cli.data.readers import find_reader, read_labels, read_palette
 from guidino_cli.errors import DataError
 from guidino_cli.progress import pluralize
 
@@ -50,6 +49,7 @@ class Mask:
         spacing_mm: Voxel size along each axis, None for images.
         affine: (4, 4) of a volume; None for images, and for volumes whose header states no orientation.
         instances: Stored instance numbers, if the reader keeps them.
+        omits_empty_slices: Whether slices without any label may be missing at the ends.
     """
 
     labels: np.ndarray
@@ -57,6 +57,7 @@ class Mask:
     spacing_mm: tuple[float, ...] | None = None
     affine: np.ndarray | None = None
     instances: np.ndarray | None = None
+    omits_empty_slices: bool = False
 
     @property
     def is_volume(self) -> bool:
@@ -205,7 +206,8 @@ def survey_masks(paths: Sequence[Path], options: ReadOptions, *, read_all: bool 
     histograms, problems = _read_histograms(sample, options, in_colour=in_colour)
     if not histograms and not (options.binary or options.threshold is not None):
         raise DataError(f"none of {pluralize(len(sample), 'mask')} can be read; the first: {problems[0]}")
-    return Survey(tuple(histograms), len(paths), len(sample) == len(paths), any(is_volume(path) for path in sample))
+    has_volumes = any(find_reader(path).is_volume for path in sample)
+    return Survey(tuple(histograms), len(paths), len(sample) == len(paths), has_volumes)
 
 
 def make_reader(paths: Sequence[Path], options: ReadOptions, *, read_all: bool = False) -> MaskReader:
@@ -367,7 +369,12 @@ def _read_values(path: Path, *, in_colour: bool = False) -> tuple[np.ndarray, tu
     """
     values, geometry = read_in_colour(path) if in_colour else read_labels(path)
     _require_finite(values, path)
-    mask = Mask(np.empty(0, dtype=np.uint8), None, geometry.spacing_mm, geometry.affine)
+    mask = Mask(
+        np.empty(0, dtype=np.uint8),
+        spacing_mm=geometry.spacing_mm,
+        affine=geometry.affine,
+        omits_empty_slices=find_reader(path).omits_empty_slices,
+    )
     if mask.is_volume:
         values = values.reshape(geometry.shape[0], -1)
     return values, geometry.shape, mask

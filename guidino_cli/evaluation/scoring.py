@@ -7,7 +7,7 @@ import numpy as np
 
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.cases import Pair
-from guidino_cli.evaluation.grids import align_to_truth
+from guidino_cli.evaluation.grids import align_to_truth, complete_slices
 from guidino_cli.evaluation.masks import Mask
 from guidino_cli.evaluation.types import CaseResult, Score, ScoreStatus, ScoringConfig, Target
 from guidino_cli.metrics import INSTANCE_METRICS, LESION_METRICS, METRICS, SURFACE_METRICS, overlap
@@ -89,7 +89,7 @@ def score_case(pair: Pair, config: ScoringConfig) -> CaseResult:
         spacing, unit = _resolve_spacing(truth, config)
     except (DataError, MemoryError) as error:
         return failed_case(pair, config, _failure_reason(error))
-    prediction, status, note = read_aligned_prediction(pair, truth, config)
+    truth, prediction, status, note = read_aligned_prediction(pair, truth, config)
     scores = tuple(_score(target, prediction, truth, spacing, status, config) for target in config.targets)
     return CaseResult(pair, scores, truth.labels.shape, spacing, unit, note)
 
@@ -103,17 +103,24 @@ def failed_case(pair: Pair, config: ScoringConfig, note: str) -> CaseResult:
     return CaseResult(pair, scores, None, None, "mm" if config.spacing else "px", note)
 
 
-def read_aligned_prediction(pair: Pair, truth: Mask, config: ScoringConfig) -> tuple[Mask, ScoreStatus, str]:
-    """Prediction in the grid of the truth (background if there is none), provisional status, and a note."""
+def read_aligned_prediction(pair: Pair, truth: Mask, config: ScoringConfig) -> tuple[Mask, Mask, ScoreStatus, str]:
+    """Read the prediction of a case.
+
+    Returns:
+        The truth, with the slices that its file leaves out as far as the prediction reaches; the prediction in its grid
+        (background if there is none); a provisional status; and a note.
+    """
     if pair.prediction is None:
-        return _background(truth), "missing", "no prediction"
+        return truth, _background(truth), "missing", "no prediction"
     try:
         mask = config.predictions.read(pair.prediction)
         resample, ignore_headers = config.options.resample is not None, config.options.ignore_headers
+        if not ignore_headers:
+            mask, truth = complete_slices(mask, truth, resample=resample)
         mask, note = align_to_truth(mask, truth, resample=resample, ignore_headers=ignore_headers)
     except (DataError, MemoryError) as error:
-        return _background(truth), "failed", _failure_reason(error)
-    return mask, "ok", note
+        return truth, _background(truth), "failed", _failure_reason(error)
+    return truth, mask, "ok", note
 
 
 def _background(truth: Mask) -> Mask:

@@ -62,7 +62,7 @@ def draw_case(case: CaseResult, result: EvaluationResult) -> CasePicture:
 def _read_labels(case: CaseResult, result: EvaluationResult) -> tuple[Mask, np.ndarray, np.ndarray]:
     """The truth, and predicted and true labels in its grid."""
     truth = result.config.truth.read(case.pair.truth.path)
-    prediction = read_aligned_prediction(case.pair, truth, result.config)[0]
+    truth, prediction, _, _ = read_aligned_prediction(case.pair, truth, result.config)
     return truth, _target_labels(prediction, result), _target_labels(truth, result)
 
 

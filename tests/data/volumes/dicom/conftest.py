@@ -5,59 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
-
-pydicom = pytest.importorskip("pydicom")
-
-AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-CT = "1.2.840.10008.5.1.4.1.1.2"
+from dicom_files import AXIAL, make_dataset, make_item
 
 WriteSlice = Callable[..., Path]
 WriteSeries = Callable[..., Path]
-
-
-def make_dataset(pixels: np.ndarray, **tags: Any) -> Any:
-    """An axial CT slice of 0.5 x 0.75 mm pixels; tags replace or, with None, remove elements."""
-    dataset = pydicom.Dataset()
-    dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = CT
-    dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
-    frames, rows, columns = pixels.shape if pixels.ndim == 3 else (1, *pixels.shape)
-    values: dict[str, Any] = {
-        "SOPClassUID": CT,
-        "SOPInstanceUID": pydicom.uid.generate_uid(),
-        "StudyInstanceUID": "1.2.3.1",
-        "SeriesInstanceUID": "1.2.3.2",
-        "FrameOfReferenceUID": "1.2.3.3",
-        "PatientID": "P-007",
-        "PatientName": "Doe^Jane",
-        "Modality": "CT",
-        "SeriesDescription": "thorax",
-        "Rows": rows,
-        "Columns": columns,
-        # Between rows first: pixels are 0.5 mm wide and 0.75 mm high.
-        "PixelSpacing": [0.75, 0.5],
-        "ImageOrientationPatient": list(AXIAL),
-        "ImagePositionPatient": [-10.0, -20.0, 0.0],
-        # Overlapping slices: the distance is another one.
-        "SliceThickness": 5.0,
-        "SamplesPerPixel": 1,
-        "PhotometricInterpretation": "MONOCHROME2",
-        "BitsAllocated": 8 * pixels.itemsize,
-        "BitsStored": 8 * pixels.itemsize,
-        "HighBit": 8 * pixels.itemsize - 1,
-        "PixelRepresentation": int(pixels.dtype.kind == "i"),
-        "RescaleSlope": 1,
-        "RescaleIntercept": 0,
-        "PixelData": pixels.tobytes(),
-    }
-    if frames > 1:
-        values["NumberOfFrames"] = frames
-    for name, value in (values | tags).items():
-        if value is not None:
-            setattr(dataset, name, value)
-    return dataset
 
 
 @pytest.fixture
@@ -122,16 +75,16 @@ def write_multiframe(tmp_path: Path) -> Callable[..., Path]:
             ),
         )
         shared = pydicom.Dataset()
-        shared.PixelMeasuresSequence = [_item(PixelSpacing=[0.75, 0.5], SliceThickness=5.0)]
+        shared.PixelMeasuresSequence = [make_item(PixelSpacing=[0.75, 0.5], SliceThickness=5.0)]
         dataset.SharedFunctionalGroupsSequence = [shared]
         groups = []
         for number, position in enumerate(positions):
             group = pydicom.Dataset()
-            group.PlanePositionSequence = [_item(ImagePositionPatient=list(position))]
+            group.PlanePositionSequence = [make_item(ImagePositionPatient=list(position))]
             turn = AXIAL if orientations is None else orientations[number]
-            group.PlaneOrientationSequence = [_item(ImageOrientationPatient=list(turn))]
+            group.PlaneOrientationSequence = [make_item(ImageOrientationPatient=list(turn))]
             if slopes is not None:
-                transformation = _item(RescaleSlope=slopes[number], RescaleIntercept=-1)
+                transformation = make_item(RescaleSlope=slopes[number], RescaleIntercept=-1)
                 group.PixelValueTransformationSequence = [transformation]
             groups.append(group)
         dataset.PerFrameFunctionalGroupsSequence = groups
@@ -140,10 +93,3 @@ def write_multiframe(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
-
-
-def _item(**tags: Any) -> Any:
-    item = pydicom.Dataset()
-    for name, value in tags.items():
-        setattr(item, name, value)
-    return item

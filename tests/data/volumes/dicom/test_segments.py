@@ -1,12 +1,13 @@
 """DICOM SEG files in and out: binary, fractional and label maps, gaps, overlaps, and the round trip of labels."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from dicom_files import make_segmentation, plane
 
 from guidino_cli.data.volumes.dicom.segment_writing import write_segmentation
 from guidino_cli.data.volumes.dicom.segments import read_segment_names, read_segmentation
@@ -18,68 +19,6 @@ from guidino_cli.types import Geometry, VolumeSource
 
 Write = Callable[..., Path]
 CLASSES = ["background", "liver", "tumour"]
-
-
-def make_segmentation(
-    path: Path,
-    frames: Sequence[tuple[int, float, np.ndarray]],
-    *,
-    kind: str = "BINARY",
-    names: dict[int, str] | None = None,
-    distance: float | None = 2.0,
-    **tags: Any,
-) -> Path:
-    """Write a SEG of frames (segment, height, pixels of 4 x 6), independently of highdicom."""
-    import pydicom
-
-    def item(**values: Any) -> Any:
-        made = pydicom.Dataset()
-        for name, value in values.items():
-            setattr(made, name, value)
-        return made
-
-    dataset = pydicom.Dataset()
-    dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    is_map = kind == "LABELMAP"
-    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.66.7" if is_map else "1.2.840.10008.5.1.4.1.1.66.4"
-    dataset.SOPInstanceUID, dataset.SeriesInstanceUID, dataset.Modality = "1.9.1", "1.9.2", "SEG"
-    dataset.Rows, dataset.Columns, dataset.NumberOfFrames = 4, 6, len(frames)
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = 1, "MONOCHROME2", 0
-    bits = 1 if kind == "BINARY" else 8
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
-    dataset.SegmentationType = kind
-    dataset.MaximumFractionalValue = 200
-    names = names or {1: "liver", 2: "tumour"}
-    dataset.SegmentSequence = [item(SegmentNumber=number, SegmentLabel=name) for number, name in names.items()]
-    measures = item(PixelSpacing=[0.75, 0.5], SliceThickness=5.0)
-    if distance is not None:
-        measures.SpacingBetweenSlices = distance
-    turn = item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
-    dataset.SharedFunctionalGroupsSequence = [item(PixelMeasuresSequence=[measures], PlaneOrientationSequence=[turn])]
-    groups = []
-    for number, z, _ in frames:
-        group = item(PlanePositionSequence=[item(ImagePositionPatient=[-10.0, -20.0, z])])
-        if not is_map:
-            group.SegmentIdentificationSequence = [item(ReferencedSegmentNumber=number)]
-        groups.append(group)
-    dataset.PerFrameFunctionalGroupsSequence = groups
-    stack = np.stack([pixels for _, _, pixels in frames]).astype(np.uint8)
-    packed = np.packbits(stack.reshape(-1), bitorder="little") if kind == "BINARY" else stack
-    content = packed.tobytes()
-    dataset.PixelData = content + b"\0" * (len(content) % 2)
-    for name, value in tags.items():
-        setattr(dataset, name, value)
-    dataset.save_as(path, enforce_file_format=True)
-    return path
-
-
-def plane(*corner: int, value: int = 1) -> np.ndarray:
-    """4 x 6 pixels, of which a block of 2 x 2 from a corner (row, column) has a value."""
-    pixels = np.zeros((4, 6), dtype=np.uint8)
-    row, column = corner
-    pixels[row : row + 2, column : column + 2] = value
-    return pixels
 
 
 def test_labels_lie_in_the_order_column_row_slice_with_an_ras_affine(tmp_path: Path) -> None:
@@ -218,7 +157,6 @@ def test_labels_between_the_slices_of_a_volume_are_refused(tmp_path: Path) -> No
 @pytest.fixture
 def series(write_series: Write) -> Series:
     """Twenty slices of 4 x 6 pixels."""
-    pytest.importorskip("highdicom")
     return choose_series(write_series([2.0 * number for number in range(20)]), None)
 
 
@@ -312,7 +250,6 @@ def test_a_class_that_does_not_occur_is_described_all_the_same(series: Series, t
 
 
 def test_a_missing_class_of_image_is_filled_from_the_modality(write_series: Write, tmp_path: Path) -> None:
-    pytest.importorskip("highdicom")
     import pydicom
 
     series = choose_series(write_series(SOPClassUID="", Modality="MR"), None)
@@ -323,7 +260,6 @@ def test_a_missing_class_of_image_is_filled_from_the_modality(write_series: Writ
 
 
 def test_a_missing_class_of_image_of_another_modality_is_refused(write_series: Write, tmp_path: Path) -> None:
-    pytest.importorskip("highdicom")
     series = choose_series(write_series(SOPClassUID="", Modality="NM"), None)
     with pytest.raises(DataError, match="has no SOPClassUID, which is not known for modality NM"):
         write_segmentation(tmp_path / "out.dcm", np.zeros(series.size, dtype=np.uint8), series, CLASSES)
@@ -333,7 +269,6 @@ def test_a_missing_class_of_image_of_another_modality_is_refused(write_series: W
 def test_removed_uids_are_replaced_with_a_warning(
     write_series: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("highdicom")
     warnings: list[str] = []
     monkeypatch.setattr("guidino_cli.data.volumes.dicom.segment_writing.log_warning", warnings.append)
     removed = {"SeriesInstanceUID": "", "StudyInstanceUID": "", "SOPInstanceUID": ""}
@@ -346,7 +281,6 @@ def test_removed_uids_are_replaced_with_a_warning(
 
 
 def test_orientations_that_differ_by_rounding_are_written_as_one(write_slice: Write, tmp_path: Path) -> None:
-    pytest.importorskip("highdicom")
     for number in range(3):
         write_slice(f"{number}.dcm", z=2.0 * number, ImageOrientationPatient=[1, 0, 0.0002 * number, 0, 1, 0])
     series = choose_series(tmp_path, None)
@@ -356,7 +290,6 @@ def test_orientations_that_differ_by_rounding_are_written_as_one(write_slice: Wr
 
 
 def test_frames_of_a_multi_frame_source_may_lie_in_another_order(write_multiframe: Write, tmp_path: Path) -> None:
-    pytest.importorskip("highdicom")
     write_multiframe(np.zeros((3, 4, 6), dtype=np.int16), [(0, 0, 4), (0, 0, 0), (0, 0, 2)])
     series = choose_series(tmp_path, None)
     labels = np.zeros(series.size, dtype=np.uint8)
