@@ -138,6 +138,7 @@ def _root(
 app.command(short_help="Check image-mask pairs; write masks, splits, cases.json.")(data.prepare)
 app.command(short_help="List masks that are probably wrong, worst first.")(data.audit)
 app.command(short_help="Propose a preset for a data set by nnU-Net's rules.")(data.plan)
+app.command(short_help="List the DICOM series of a folder, and what is wrong with them.")(data.dicom)
 app.command(cls=SettingsCommand, short_help="Train a network, guided or plain.")(training.train)
 app.command("lora-tune", cls=SettingsCommand, short_help="Adapt the backbone of a trained run by LoRA.")(
     training.lora_tune

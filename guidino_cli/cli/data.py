@@ -1,4 +1,4 @@
-"""Command line of `guidino prepare`, `guidino audit` and `guidino plan`."""
+"""Command line of `guidino prepare`, `guidino audit`, `guidino plan` and `guidino dicom`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -52,3 +52,19 @@ def plan(
     from guidino_cli.commands import plan as command
 
     command.run(data, options)
+
+
+def dicom(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of DICOM files, in folders below it too.")],
+    allow_single: Annotated[bool, typer.Option("--allow-single", help="Take a single slice for a volume.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+) -> None:
+    """List the DICOM series of a folder: what they are, their size and spacing, and why some are no volumes.
+
+    A series is named by its key, a hash of its UID; nothing that is printed names a patient.
+
+    Example: guidino dicom archive/
+    """
+    from guidino_cli.commands import dicom as command
+
+    command.run(folder, allow_single=allow_single, as_json=as_json)

@@ -70,7 +70,8 @@ def _describe_tilt(positions: np.ndarray, normal: np.ndarray) -> str:
 
 
 def _describe_distances(distances: np.ndarray) -> str:
-    usual = float(np.median(distances))
+    # Of two distances the smaller one is usual, and the other has a gap.
+    usual = float(np.sort(distances)[(len(distances) - 1) // 2])
     # Positions are decimal texts: 0.05 mm may be a hair more as a difference.
     allowed = min(MAX_DISTANCE_SHARE * usual, MAX_DISTANCE_MM) + 1e-6
     if (np.abs(distances - usual) <= allowed).all():

@@ -170,6 +170,10 @@ def test_a_missing_slice_is_named_with_its_distance(write_series: Write) -> None
     )
 
 
+def test_of_two_distances_the_larger_one_is_a_gap(write_series: Write) -> None:
+    assert problem_of(write_series([0, 2, 6])).startswith("1 slice is missing: 4.00 mm from slice 2 to 3 of 3")
+
+
 def test_two_missing_slices_in_one_gap_are_counted(write_series: Write) -> None:
     assert problem_of(write_series([0, 3, 6, 15])).startswith("2 slices are missing: 9.00 mm from slice 3 to 4")
 
@@ -387,7 +391,7 @@ def test_choosing_a_series_needs_a_key_where_there_are_several(write_series: Wri
         choose_series(tmp_path, None)
     with pytest.raises(DataError, match="has no series abc, only"):
         choose_series(tmp_path, "abc")
-    with pytest.raises(DataError, match=f"series {second.key} is no volume: the distances"):
+    with pytest.raises(DataError, match=f"series {second.key} is no volume: 2 slices are missing"):
         choose_series(tmp_path, second.key)
 
 
