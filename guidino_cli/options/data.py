@@ -17,7 +17,8 @@ class PrepareOptions:
     layout: Annotated[
         str,
         typer.Option(
-            help="auto; csv, nnunet, tn3k, busi, drive, isic, kvasir, siblings, suffix; volumes: nnunet, msd or nifti."
+            help="auto, csv, nnunet, tn3k, busi, drive, isic, kvasir, siblings (images/, masks/) or suffix; of volumes "
+            "nnunet, msd, bids, nifti or dicom."
         ),
     ] = "auto"
     classes: Annotated[

@@ -178,6 +178,9 @@ def check_names(dataset: DiscoveredDataset, *, allow_unpaired: bool) -> list[Fin
     if masks:
         text = f"{pluralize(len(masks), 'mask')} without an image ({format_items(masks)}): {hint}"
         findings.append(Finding(kind, text))
+    if dataset.incomplete:
+        text = f"{pluralize(len(dataset.incomplete), 'case')} without a channel: {format_items(dataset.incomplete)}"
+        findings.append(Finding(kind, f"{text}; {hint}"))
     if dataset.unused_parts:
         names = ", ".join(f"{folder.as_posix()}/" for folder in dataset.unused_parts[:_MAX_LISTED])
         wanted = "expected images and masks in folders of like names (test/images/, test/masks/)"

@@ -8,7 +8,12 @@ from guidino_cli.errors import ConfigError, DataError, unknown_name
 from guidino_cli.preparation import generic_layouts, public_layouts
 from guidino_cli.preparation.options import VolumeConfig
 from guidino_cli.preparation.types import DiscoveredDataset
-from guidino_cli.preparation.volumes.layouts import VOLUME_LAYOUTS, detect_volume_layout, has_volumes
+from guidino_cli.preparation.volumes.layouts import (
+    VOLUME_LAYOUTS,
+    detect_dicom_layout,
+    detect_volume_layout,
+    has_volumes,
+)
 from guidino_cli.progress import join_first, pluralize
 
 LayoutDetector = Callable[[Path], DiscoveredDataset | None]
@@ -72,10 +77,9 @@ def detect_layout(source: Path, layout: str = "auto", volumes: VolumeConfig | No
             f"({of_volumes.layout}: {pluralize(len(of_volumes.pairs), 'pair')}), and a data set has one kind; prepare "
             "them apart, from two folders"
         )
-    if dataset is not None:
-        return dataset
-    if of_volumes is not None:
-        return of_volumes
+    found = dataset or of_volumes or detect_dicom_layout(source, layout, volumes or VolumeConfig())
+    if found is not None:
+        return found
     summary = f"{source}: found {_describe_contents(source)}"
     if layout != "auto":
         raise DataError(f"{summary}, expected layout {layout}: {_DESCRIPTIONS[layout]}")

@@ -62,6 +62,7 @@ class DiscoveredDataset:
         is_volumes: Whether the files are volumes.
         channels: Names of the channels of volumes; () for images.
         label_values: Mask value -> class index, where the data set itself tells it of volumes.
+        incomplete: Cases that lack a channel, each with the names of those.
     """
 
     layout: str
@@ -79,6 +80,7 @@ class DiscoveredDataset:
     is_volumes: bool = False
     channels: tuple[str, ...] = ()
     label_values: dict[int, int] | None = None
+    incomplete: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ def apply_split_lists(dataset: DiscoveredDataset, folder: Path) -> DiscoveredDat
             if split_of.setdefault(stem, split) != split:
                 raise DataError(f"{path}: {stem} is also in {split_of[stem]}.txt; a case has one split")
     stems = {file_stem(path) for pair in dataset.pairs for path in pair.images}
+    stems |= {pair.id for pair in dataset.pairs if dataset.is_volumes}
     stems |= {file_stem(path) for path in dataset.unmatched_images} | {
         file_stem(path) for files in dataset.collisions for path in files
     }
@@ -154,7 +157,9 @@ def apply_split_lists(dataset: DiscoveredDataset, folder: Path) -> DiscoveredDat
     if missing:
         names = ", ".join(missing[:10])
         raise DataError(f"{folder}: the split lists name {pluralize(len(missing), 'image')} not there: {names}")
-    pairs = [replace(pair, split=split_of.get(file_stem(pair.images[0]))) for pair in dataset.pairs]
+    # Volumes of several channels are listed by the name of the case.
+    by_id = split_of if dataset.is_volumes else {}
+    pairs = [replace(pair, split=split_of.get(file_stem(pair.images[0]), by_id.get(pair.id))) for pair in dataset.pairs]
     left = [pair.id for pair in pairs if pair.split is None]
     notes = list(dataset.notes)
     if left and "train" in lists:

@@ -28,11 +28,14 @@ def is_volume_file(path: Path) -> bool:
 
 
 def read_source(source: VolumeSource) -> SourceVolume:
-    """Read a file, or a DICOM series, in its own axes; see the readers of the formats for the errors."""
+    """Read a file, or a DICOM series, in its own axes; see the readers of the formats for the errors.
+
+    A DICOM series of PET becomes standardised uptake values, which files of other formats hold already.
+    """
     if source.series is not None or source.path.is_dir():
         from guidino_cli.data.volumes.dicom.pixels import read_series
 
-        return read_series(source.path, source.series)
+        return read_series(source.path, source.series, as_suv=None)
     if is_segmentation_file(source.path):
         return SourceVolume(*segments.read_labels(source.path))
     if is_image(source.path):

@@ -1,7 +1,10 @@
 """Files of volumes: which there are, and how masks are matched with them by name."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from guidino_cli.data.volumes.reading import VOLUME_FILE_SUFFIXES, is_volume_file
 from guidino_cli.preparation.matching import MatchResult, mask_stem, match_masks
@@ -40,27 +43,102 @@ def mask_owner(stem: str, suffixes: Sequence[str]) -> str | None:
     return None if owner == stem else owner
 
 
-def match_volumes(images: Iterable[Path], masks: Iterable[Path], suffixes: Sequence[str] = ()) -> MatchResult:
+class ChannelFiles(NamedTuple):
+    """Files of the channels of cases.
+
+    Attributes:
+        cases: Name of the case -> a file for each channel, or one file for all.
+        incomplete: Cases that lack a channel, with the names of those that they lack.
+        others: Files that are no channel.
+    """
+
+    cases: dict[str, tuple[Path, ...]]
+    incomplete: dict[str, str]
+    others: list[Path]
+
+
+def group_channels(images: Sequence[Path], channels: Sequence[str]) -> ChannelFiles:
+    """Put the files of one case together: those named `ID_T1` and `ID_T2`, or `ID_0000` and `ID_0001`.
+
+    Where no name ends with the name of a channel, or there is only one, each file is a case of its own.
+
+    Args:
+        images: Volumes of a folder.
+        channels: Names of the channels; () if none were given.
+    """
+    for endings in (list(channels), [f"{number:04d}" for number in range(len(channels))]):
+        found: dict[str, dict[int, Path]] = {}
+        others = []
+        for path in images:
+            stem = volume_stem(path)
+            number = _find_ending(stem, endings)
+            if number is None:
+                others.append(path)
+            else:
+                found.setdefault(stem[: -len(endings[number]) - 1], {})[number] = path
+        if found:
+            whole = {case: files for case, files in found.items() if len(files) == len(channels)}
+            lack = {
+                case: ", ".join(name for number, name in enumerate(channels) if number not in files)
+                for case, files in found.items()
+                if case not in whole
+            }
+            cases = {case: tuple(files[number] for number in range(len(channels))) for case, files in whole.items()}
+            return ChannelFiles(cases, lack, others)
+    return ChannelFiles({volume_stem(path): (path,) for path in images}, {}, [])
+
+
+def _find_ending(stem: str, endings: Sequence[str]) -> int | None:
+    """Position of the ending that a stem has after a separator, in upper or lower case."""
+    return next(
+        (n for n, name in enumerate(endings) if re.search(rf"[-_. ]{re.escape(name)}$", stem, re.IGNORECASE)), None
+    )
+
+
+class VolumeMatches(NamedTuple):
+    """Cases of volumes matched with their masks.
+
+    Attributes:
+        pairs: Name of the case, files of its channels, masks.
+        matches: The same by first channel, with what was left over.
+        incomplete: Cases that lack a channel: `ID (T2)`.
+    """
+
+    pairs: list[tuple[str, tuple[Path, ...], tuple[Path, ...]]]
+    matches: MatchResult
+    incomplete: list[str]
+
+
+def match_volumes(
+    images: Sequence[Path], masks: Sequence[Path], *, channels: Sequence[str] = (), suffixes: Sequence[str] = ()
+) -> VolumeMatches:
     """Match volumes with their masks by name; see `matching.match_masks` for the rules.
 
     Args:
         images: Volumes.
         masks: Label volumes.
+        channels: Names of the channels; () if none were given.
         suffixes: Endings of the names of masks; () for the usual words.
     """
+    groups = group_channels(images, channels)
     # The rules know stems by the last suffix only.
-    paths = {_alias(path, volume_stem(path)): path for path in images}
+    files = {_alias(paths[0], case): (case, paths) for case, paths in groups.cases.items()}
+    files |= {_alias(path, volume_stem(path)): (volume_stem(path), (path,)) for path in groups.others}
     owners = {_alias(path, mask_owner(volume_stem(path), suffixes) or volume_stem(path)): path for path in masks}
-    result = match_masks(list(paths), list(owners))
-    both = paths | owners
-    return MatchResult(
-        [(stem, paths[image], tuple(owners[mask] for mask in found)) for stem, image, found in result.pairs],
-        [paths[path] for path in result.unmatched_images],
-        [owners[path] for path in result.unmatched_masks],
-        [tuple(both[path] for path in group) for group in result.collisions],
-        result.rule,
-        result.is_several,
+    result = match_masks(list(files), list(owners))
+    first = {alias: paths[0] for alias, (_, paths) in files.items()} | owners
+    matched = [(image, tuple(owners[mask] for mask in found)) for _, image, found in result.pairs]
+    lacking = [f"{case} ({names})" for case, names in sorted(groups.incomplete.items())]
+    # A mask of an incomplete case is accounted for by its case.
+    unmatched = [owners[path] for path in result.unmatched_masks if path.stem not in groups.incomplete]
+    matches = replace(
+        result,
+        pairs=[(files[image][0], files[image][1][0], found) for image, found in matched],
+        unmatched_images=[first[path] for path in result.unmatched_images],
+        unmatched_masks=unmatched,
+        collisions=[tuple(first[path] for path in group) for group in result.collisions],
     )
+    return VolumeMatches([(*files[image], found) for image, found in matched], matches, lacking)
 
 
 def _alias(path: Path, stem: str) -> Path:

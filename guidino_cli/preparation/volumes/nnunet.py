@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from guidino_cli.errors import DataError
 from guidino_cli.preparation.options import VolumeConfig
@@ -23,7 +23,7 @@ def detect_nnunet_volumes(source: Path, config: VolumeConfig) -> DiscoveredDatas
     if description is None or not (source / "imagesTr").is_dir() or _has_decathlon_list(description, source):
         return None
     training, test = _read_part(source, "Tr", "train"), _read_part(source, "Ts", "test")
-    if not training.pairs and not training.images:
+    if not (training.pairs or training.images or training.incomplete):
         return None
     pairs, official = apply_nnunet_folds(source, training.pairs)
     pairs = sorted([*pairs, *test.pairs], key=lambda pair: pair.id)
@@ -46,6 +46,7 @@ def detect_nnunet_volumes(source: Path, config: VolumeConfig) -> DiscoveredDatas
         is_volumes=True,
         channels=choose_channels(read_channels(description, source), config.channels, count, source),
         label_values=None if labels is None else labels.values,
+        incomplete=[*training.incomplete, *test.incomplete],
     )
 
 
@@ -72,11 +73,13 @@ def detect_decathlon(source: Path, config: VolumeConfig) -> DiscoveredDataset | 
     )
 
 
-class _Part:
-    """Cases of imagesTr/ and labelsTr/, and files without a partner."""
+class _Part(NamedTuple):
+    """Cases of imagesTr/ and labelsTr/, files without a partner, and cases without a channel."""
 
-    def __init__(self, pairs: list[ImageMaskPair], images: list[Path], masks: list[Path]) -> None:
-        self.pairs, self.images, self.masks = pairs, images, masks
+    pairs: list[ImageMaskPair]
+    images: list[Path]
+    masks: list[Path]
+    incomplete: list[str]
 
 
 def _read_part(source: Path, part: str, split: str) -> _Part:
@@ -89,9 +92,8 @@ def _read_part(source: Path, part: str, split: str) -> _Part:
         stem = volume_stem(path)
         channels.setdefault(stem[:-5] if numbered else stem, []).append(path)
     expected = max((len(paths) for paths in channels.values()), default=0)
-    short = [case for case, paths in channels.items() if len(paths) != expected]
-    if short:
-        raise DataError(f"{folder}: {', '.join(short[:10])} lack a channel, the others have {expected}")
+    short = {case for case, paths in channels.items() if len(paths) != expected}
+    lacking = [f"{case} ({len(channels.pop(case))} of {expected})" for case in sorted(short)]
     pairs = [
         ImageMaskPair(case, tuple(paths), (masks[case],), split=split)
         for case, paths in channels.items()
@@ -100,7 +102,8 @@ def _read_part(source: Path, part: str, split: str) -> _Part:
     return _Part(
         pairs,
         [paths[0] for case, paths in channels.items() if case not in masks],
-        [path for case, path in masks.items() if case not in channels],
+        [path for case, path in masks.items() if case not in channels.keys() | short],
+        lacking,
     )
 
 

@@ -9,7 +9,7 @@ from guidino_cli.errors import DataError
 from guidino_cli.preparation.generic_layouts import parse_folder_name
 from guidino_cli.preparation.options import VolumeConfig
 from guidino_cli.preparation.types import DiscoveredDataset, MatchedFolders, apply_split_lists, merge_folders
-from guidino_cli.preparation.volumes.files import find_volumes, mask_owner, match_volumes, volume_stem
+from guidino_cli.preparation.volumes.files import VolumeMatches, find_volumes, mask_owner, match_volumes, volume_stem
 
 _MAX_DEPTH = 3
 
@@ -21,8 +21,28 @@ def detect_volume_pairs(source: Path, config: VolumeConfig) -> DiscoveredDataset
     dataset = _detect_sibling_folders(source, config) or _detect_single_folder(source, config)
     if dataset is None:
         return None
-    dataset = replace(dataset, is_volumes=True, channels=config.channels or ("image",))
     return apply_split_lists(dataset, source)
+
+
+def _merge(
+    evidence: str, matched: Sequence[tuple[VolumeMatches, MatchedFolders]], official: str, config: VolumeConfig
+) -> DiscoveredDataset:
+    """One data set of several pairs of folders; all channels of its cases."""
+    dataset = merge_folders("nifti", evidence, [folders for _, folders in matched], official=official)
+    channels = {images[0]: images for matches, _ in matched for _, images, _ in matches.pairs}
+    count = max((len(images) for images in channels.values()), default=1)
+    if count > 1:
+        evidence += f"; {count} channels by the ends of the names"
+    return replace(
+        dataset,
+        evidence=evidence,
+        pairs=[replace(pair, images=channels[pair.images[0]]) for pair in dataset.pairs],
+        is_volumes=True,
+        channels=config.channels or ("image",),
+        incomplete=[text for matches, _ in matched for text in matches.incomplete],
+        # Several masks of a volume are refused with the reason of their own.
+        needs_merging=False,
+    )
 
 
 def _detect_sibling_folders(source: Path, config: VolumeConfig) -> DiscoveredDataset | None:
@@ -39,21 +59,24 @@ def _detect_sibling_folders(source: Path, config: VolumeConfig) -> DiscoveredDat
             if len(folders) > 1:
                 clash = ", ".join(str(folder.relative_to(source)) for folder in folders)
                 raise DataError(f"{source}: {clash} all look like folders of {kind}s; move or name one")
-    parts = [_match_folders(key, kinds, config.mask_suffixes) for key, kinds in sorted(groups.items())]
+    parts = [_match_folders(key, kinds, config) for key, kinds in sorted(groups.items())]
     names = [
         f"{kinds['image'][0].relative_to(source).as_posix()}/ and {kinds['mask'][0].relative_to(source).as_posix()}/"
         for _, kinds in sorted(groups.items())
     ]
-    rules = " / ".join(sorted({part.matches.rule for part in parts}))
-    official = "names of the folders" if any(part.split for part in parts) else ""
-    return merge_folders("nifti", f"volumes in {'; '.join(names)}; {rules}", parts, official=official)
+    rules = " / ".join(sorted({folders.matches.rule for _, folders in parts}))
+    official = "names of the folders" if any(folders.split for _, folders in parts) else ""
+    return _merge(f"volumes in {'; '.join(names)}; {rules}", parts, official, config)
 
 
-def _match_folders(key: tuple[str, str], kinds: dict[str, list[Path]], suffixes: Sequence[str]) -> MatchedFolders:
+def _match_folders(
+    key: tuple[str, str], kinds: dict[str, list[Path]], config: VolumeConfig
+) -> tuple[VolumeMatches, MatchedFolders]:
     rest, split = key
-    matches = match_volumes(find_volumes(kinds["image"][0]), find_volumes(kinds["mask"][0]), suffixes)
+    images, masks = find_volumes(kinds["image"][0]), find_volumes(kinds["mask"][0])
+    found = match_volumes(images, masks, channels=config.channels, suffixes=config.mask_suffixes)
     prefix = "_".join(word for word in (rest, split) if word)
-    return MatchedFolders(matches, split=split or None, prefix=prefix, stratum=rest)
+    return found, MatchedFolders(found.matches, split=split or None, prefix=prefix, stratum=rest)
 
 
 def _detect_single_folder(source: Path, config: VolumeConfig) -> DiscoveredDataset | None:
@@ -62,11 +85,11 @@ def _detect_single_folder(source: Path, config: VolumeConfig) -> DiscoveredDatas
     images = [path for path in files if path not in set(masks)]
     if not masks or not images:
         return None
-    matches = match_volumes(images, masks, config.mask_suffixes)
-    if not matches.pairs:
+    found = match_volumes(images, masks, channels=config.channels, suffixes=config.mask_suffixes)
+    if not found.pairs and not found.incomplete:
         return None
-    evidence = f"one folder, {len(masks)} of {len(files)} volumes are named as masks; {matches.rule}"
-    return merge_folders("nifti", evidence, [MatchedFolders(matches)])
+    evidence = f"one folder, {len(masks)} of {len(files)} volumes are named as masks; {found.matches.rule}"
+    return _merge(evidence, [(found, MatchedFolders(found.matches))], "", config)
 
 
 def find_volume_folders(source: Path) -> list[Path]:

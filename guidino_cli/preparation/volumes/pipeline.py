@@ -17,7 +17,7 @@ from guidino_cli.preparation.types import DiscoveredDataset
 from guidino_cli.preparation.volumes.finishing import finish_volume, make_case, measure_foreground
 from guidino_cli.preparation.volumes.labels import LabelTable, decide_labels, refuse_unknown
 from guidino_cli.preparation.volumes.report import VolumeSummary
-from guidino_cli.preparation.volumes.staging import StagedVolume, stage_volume
+from guidino_cli.preparation.volumes.staging import StagedVolume, remove_unused, stage_volume
 from guidino_cli.preparation.volumes.writing import write_volumes
 from guidino_cli.progress import pluralize, track
 
@@ -44,10 +44,12 @@ def prepare_volumes(
     if config.options.ignore_label is None and dataset.ignore_label is not None:
         config = replace(config, options=replace(config.options, ignore_label=dataset.ignore_label))
     findings = check_names(dataset, allow_unpaired=config.options.allow_unpaired)
+    findings += _refuse_several_masks(dataset)
     facts, bad = _stage_all(dataset, config, folder)
     findings += bad
     if not facts:
-        raise_on_problems(source, [*findings, Finding("error", f"{source}: no usable volume with a mask")], config)
+        raise_on_problems(source, findings, config)
+        raise DataError(f"{source}: no usable volume with a mask")
     table = _decide_table(source, facts, dataset, config, findings)
     findings += _refuse_unknown_labels(facts, table)
     raise_on_problems(source, findings, config)
@@ -64,7 +66,7 @@ def prepare_volumes(
     if folder is not None:
         progress = track(facts.items(), total=len(facts), description="converting")
         facts = {case: finish_volume(item, table, target, config.volumes, folder) for case, item in progress}
-        _remove_staging(folder)
+        remove_unused(folder, facts.keys())
     cases = [make_case(pair, facts[pair.id], table, config.volumes, folder or Path()) for pair in splits.pairs]
     training = [case for case in cases if case.split == "train"]
     statistics = () if folder is None else measure_foreground(training, len(dataset.channels))
@@ -93,6 +95,20 @@ def prepare_volumes(
     if folder is not None:
         write_volumes(summary, dataset, table, config, folder)
     return summary, [finding for finding in findings if finding.kind == "bad"]
+
+
+def _refuse_several_masks(dataset: DiscoveredDataset) -> list[Finding]:
+    several = [pair for pair in dataset.pairs if len(pair.masks) > 1]
+    if not several:
+        return []
+    names = ", ".join(path.name for path in several[0].masks[:5])
+    return [
+        Finding(
+            "error",
+            f"{pluralize(len(several), 'volume')} with several masks, expected one ({several[0].id} has {names}): "
+            "choose with --mask-suffix, or save one file with a number for each class",
+        )
+    ]
 
 
 def _stage_all(
@@ -195,11 +211,3 @@ def _tabulate(facts: dict[str, StagedVolume]) -> list[tuple[str, int, int]]:
             voxels[value] = voxels.get(value, 0) + count
             files[value] = files.get(value, 0) + 1
     return [(str(value), voxels[value], files[value]) for value in sorted(voxels, key=lambda v: (-voxels[v], v))]
-
-
-def _remove_staging(folder: Path) -> None:
-    staging = folder / ".staged"
-    if staging.is_dir():
-        for path in staging.iterdir():
-            path.unlink()
-        staging.rmdir()

@@ -1,6 +1,7 @@
 """Read one volume and its mask, check them, and keep them as arrays until the classes and the spacing are known."""
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,6 +73,14 @@ def staged_labels_path(folder: Path, case: str) -> Path:
 def staged_image_path(folder: Path, case: str) -> Path:
     """Where a volume is kept until the spacing is known."""
     return folder / ".staged" / f"{case}_image{NUMPY_SUFFIX}"
+
+
+def remove_unused(folder: Path, used: Collection[str]) -> None:
+    """Remove what was staged, and the volumes of cases that turned out to be unusable after they were read."""
+    shutil.rmtree(folder / ".staged", ignore_errors=True)
+    for path in (folder / "volumes").iterdir():
+        if path.stem not in used:
+            path.unlink()
 
 
 def stage_volume(pair: ImageMaskPair, channels: int, config: VolumeConfig, folder: Path | None) -> StagedVolume:

@@ -21,7 +21,7 @@ _PHYSICAL_MODALITIES = ("CT", "PT")
 
 
 def read_series(
-    folder: Path, key: str | None = None, *, allow_single: bool = False, as_suv: bool = False
+    folder: Path, key: str | None = None, *, allow_single: bool = False, as_suv: bool | None = False
 ) -> SourceVolume:
     """Read a series of a folder.
 
@@ -29,7 +29,7 @@ def read_series(
         folder: Where its files lie, or a folder above.
         key: Of the series, see `Series.key`; None for the only one.
         allow_single: Whether one slice is a volume.
-        as_suv: Whether PET becomes body-weight SUV.
+        as_suv: Whether PET becomes body-weight SUV; None for PET alone, other series stay as they are.
 
     Returns:
         (X, Y, Z): X along a row, Y along a column, Z across the slices; see `read_values`.
@@ -41,7 +41,7 @@ def read_series(
     """
     series = choose_series(folder, key, allow_single=allow_single)
     values = read_values(series)
-    if as_suv:
+    if series.modality == "PT" if as_suv is None else as_suv:
         values = (values * suv_factor(series)).astype(np.float32)
     geometry = Geometry(str(series.folder), series.size, _spacing(series), "mm", series.affine_ras)
     return SourceVolume(values, geometry)

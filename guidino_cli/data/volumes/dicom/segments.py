@@ -109,6 +109,19 @@ def read_segment_names(path: Path) -> dict[int, str]:
         return _segment_names(path, dataset)
 
 
+def read_referenced_series(path: Path) -> str:
+    """SeriesInstanceUID of the images that a segmentation belongs to, "" if it states none; never print or write it.
+
+    Raises:
+        DataError: No segmentation, or damaged.
+        DependencyError: pydicom is not installed.
+    """
+    dataset = load_dataset(path, pixels=False)
+    with dicom_errors(path):
+        _require_segmentation(path, dataset)
+        return _referenced_series(dataset)
+
+
 def _require_segmentation(path: Path, dataset: Any) -> None:
     if str(dataset.get("SOPClassUID") or "") not in SEGMENTATION_CLASSES and dataset.get("Modality") != "SEG":
         kind = dataset.get("Modality") or "unknown"
