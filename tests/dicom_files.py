@@ -1,11 +1,14 @@
 """Small DICOM files, written element by element with pydicom, for tests of what reads them."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pydicom
+
+File = TypeVar("File", Path, BytesIO)
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -64,14 +67,14 @@ def make_item(**tags: Any) -> Any:
 
 
 def make_segmentation(
-    path: Path,
+    path: File,
     frames: Sequence[tuple[int, float, np.ndarray]],
     *,
     kind: str = "BINARY",
     names: dict[int, str] | None = None,
     distance: float | None = 2.0,
     **tags: Any,
-) -> Path:
+) -> File:
     """Write a SEG of frames (segment, height, pixels of 4 x 6), independently of highdicom."""
     dataset = pydicom.Dataset()
     dataset.file_meta = pydicom.dataset.FileMetaDataset()

@@ -74,8 +74,9 @@ def image_specimens() -> list[Specimen]:
 
 
 def mask_specimens() -> list[Specimen]:
-    """Masks as images, arrays and volumes."""
+    """Masks as images, arrays, volumes and DICOM segmentations."""
     import nibabel
+    from dicom_files import make_segmentation, plane
 
     mask = draw_mask()
     grey, palette = Image.fromarray(mask * 255), Image.fromarray(mask, mode="P")
@@ -93,6 +94,9 @@ def mask_specimens() -> list[Specimen]:
     nifti = nibabel.Nifti1Image(volume, affine, header).to_bytes()
     found.append(Specimen("mask.nii", nifti, RAW))
     found.append(Specimen("mask.nii.gz", _gzip(nifti), GZIP))
+    dicom = io.BytesIO()
+    make_segmentation(dicom, [(1, 0.0, plane(0, 0)), (1, 4.0, plane(2, 2))])
+    found.append(Specimen("mask.dcm", dicom.getvalue(), RAW))
     return found
 
 

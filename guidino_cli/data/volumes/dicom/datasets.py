@@ -1,6 +1,8 @@
 """Open DICOM files with pydicom, and tell apart damaged files, files of other kinds and missing packages."""
 
+import io
 import math
+import os
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -15,6 +17,8 @@ from guidino_cli.files import describe_damage
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 """Transfer syntax whose whole content is compressed."""
+_GROUP_LENGTH = b"\x02\x00\x00\x00UL\x04\x00"
+"""Tag, kind and length of the first element of a file, which holds the length of its meta header."""
 _DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 _DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
 
@@ -81,8 +85,8 @@ def load_dataset_and_end(path: Path, *, pixels: bool) -> tuple[Any, int]:
     """A file as pydicom's Dataset, and the number of its bytes that were read."""
     pydicom = import_dicom()
     with dicom_errors(path):
-        _require_inflatable(pydicom, path)
-        with path.open("rb") as file:
+        _require_inflatable(path)
+        with io.FileIO(path) as raw, _BoundedReader(raw) as file:
             dataset = pydicom.dcmread(file, stop_before_pixels=not pixels, force=True)
             end = file.tell()
         # Forced, pydicom reads any text as a few odd elements.
@@ -124,17 +128,29 @@ def read_syntax(dataset: Any) -> str:
     return str(getattr(dataset.file_meta, "TransferSyntaxUID", ""))
 
 
-def _require_inflatable(pydicom: Any, path: Path) -> None:
+class _BoundedReader(io.BufferedReader):
+    """A file that is asked for no more bytes than it has: Python would allocate what a damaged length claims."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        super().__init__(file)
+        self._bytes = os.fstat(file.fileno()).st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        """At most `size` bytes, all that are left for -1."""
+        left = max(0, self._bytes - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
+def _require_inflatable(path: Path) -> None:
     """Refuse a deflated file that unpacks to more than a volume may have: pydicom inflates it at once."""
-    try:
-        meta = pydicom.filereader.read_file_meta_info(path)
-    except Exception:  # no meta header: pydicom guesses an uncompressed syntax
-        return
-    if str(getattr(meta, "TransferSyntaxUID", "")) != DEFLATED:
-        return
-    limit, count, unpacker = 4 * max_pixels(is_volume=True), 0, zlib.decompressobj(-zlib.MAX_WBITS)
     with path.open("rb") as file:
-        file.seek(144 + int(meta.FileMetaInformationGroupLength))
+        head = file.read(2048)
+        if DEFLATED.encode() not in head:
+            return
+        if head[132:140] != _GROUP_LENGTH:
+            raise DataError(f"{path}: is deflated, and does not say where its header ends; it is damaged, replace it")
+        file.seek(144 + int.from_bytes(head[140:144], "little"))
+        limit, count, unpacker = 4 * max_pixels(is_volume=True), 0, zlib.decompressobj(-zlib.MAX_WBITS)
         while chunk := file.read(1 << 16):
             while chunk:
                 count += len(unpacker.decompress(chunk, 1 << 20))
