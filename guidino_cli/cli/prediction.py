@@ -55,7 +55,8 @@ def visualize_guide(images: _Images, options: VisualizeOptions) -> None:
 
     With a run: image, prediction, guide, and with truth the guide at several thresholds, IoU and AUROC of the guide
     alone. Without: principal components of the tokens as colours, and the cosine of every token with one patch.
-    Several images get a contact sheet, prototypes.png and one page, guides.html, too.
+    Several images get a contact sheet, prototypes.png and one page, guides.html, too. Of volumes, three planes are
+    drawn, and projections of the guide.
 
     Example: guidino visualize-guide DATA --run runs/kvasir -o guides
     """

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 from guidino_cli.data.images import IMAGE_SUFFIXES, find_images, is_image
 from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
+from guidino_cli.data.volumes.reading import is_volume_file
 from guidino_cli.errors import DataError
 from guidino_cli.progress import join_first, log_warning
 
 if TYPE_CHECKING:
     from guidino_cli.evaluation.image_masks import ImageMasks
+
+
+_OF_VOLUMES = "give --run with a run that was trained on volumes, or images"
 
 
 def list_input_images(paths: Sequence[Path], split: str) -> list[Path]:
@@ -73,7 +77,10 @@ def unique_names(files: Sequence[Path]) -> dict[str, Path]:
 
 def _images_at(place: Path, split: str) -> list[Path]:
     if _is_prepared(place):
-        chosen = [case.image for case in load_manifest(place).cases if split in {"all", case.split}]
+        manifest = load_manifest(place)
+        if manifest.is_volumes:
+            raise DataError(f"{place}: holds volumes; {_OF_VOLUMES}")
+        chosen = [case.image for case in manifest.cases if split in {"all", case.split}]
         if not chosen:
             raise DataError(f"{place}: no cases in split '{split}'; expected train, val, test or all")
         return chosen
@@ -85,6 +92,8 @@ def _images_at(place: Path, split: str) -> list[Path]:
         return paths
     if not place.is_file():
         raise DataError(f"{place}: no such file or folder")
+    if is_volume_file(place):
+        raise DataError(f"{place}: is a volume; {_OF_VOLUMES}")
     if not is_image(place):
         raise DataError(f"{place}: not an image file by its name (PNG, JPEG, TIFF, BMP, GIF or WebP)")
     return [place]

@@ -7,6 +7,8 @@ from guidino_cli.commands.inputs import list_input_images, prepared_truth
 from guidino_cli.commands.visualize.figures import draw_guides, load_visualizer
 from guidino_cli.commands.visualize.inference import VisualizationTask
 from guidino_cli.commands.visualize.tokens import draw_tokens
+from guidino_cli.commands.visualize.volume_figures import draw_volume_guides
+from guidino_cli.engine.runs.facts import is_volume_run
 from guidino_cli.errors import ConfigError
 from guidino_cli.options.parsing import parse_pair
 from guidino_cli.options.prediction import VisualizeOptions
@@ -26,16 +28,25 @@ def run(images: Sequence[Path], options: VisualizeOptions) -> None:
     limits, at = parse_limits(options.limits), _parse_pixel(options.at)
     if options.run is None and options.compare is not None:
         raise ConfigError("--compare is for two runs; give the first one with --run")
+    if options.run is not None and is_volume_run(options.run):
+        _require_no_backbone(options)
+        require_output_folder(options.out, images, overwrite=options.overwrite)
+        draw_volume_guides(images, options.run, options, limits)
+        return
     files = list_input_images(images, options.split)
     require_output_folder(options.out, images, overwrite=options.overwrite)
     task = VisualizationTask(files, options.out, options.truth or prepared_truth(images), options.spacing)
     if options.run is None:
         draw_tokens(task, options, at)
         return
+    _require_no_backbone(options)
+    draw_guides(load_visualizer(options.run, options, at), task, limits, run_path=options.run)
+
+
+def _require_no_backbone(options: VisualizeOptions) -> None:
     for name in ("backbone", "layer"):
         if getattr(options, name) is not None:
             raise ConfigError(f"--{name} is for looking at a backbone without a run; leave out --{name} or --run")
-    draw_guides(load_visualizer(options.run, options, at), task, limits, run_path=options.run)
 
 
 def _parse_pixel(text: str | None) -> tuple[int, int] | None:

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from guidino_cli.data.volumes.canonical import turn
+from guidino_cli.data.volumes.grid import Grid
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.cases import Truth, TruthSet
-from guidino_cli.evaluation.masks import MaskReader, ReadOptions, UnexpectedValueError, index_reader, make_reader
+from guidino_cli.evaluation.grids import align_to_truth
+from guidino_cli.evaluation.masks import Mask, MaskReader, ReadOptions, UnexpectedValueError, index_reader, make_reader
 from guidino_cli.evaluation.names import file_stem, strip_suffixes
 from guidino_cli.evaluation.truths import find_truths
 from guidino_cli.types import width_by_height
@@ -40,6 +43,27 @@ class ImageMasks:
             size, wanted = width_by_height(labels.shape), width_by_height(size_hw)
             raise DataError(f"{path}: is {size} px (width x height), but the image {image.name} is {wanted}")
         return labels
+
+    def read_volume(self, volume: Path, grid: Grid) -> np.ndarray | None:
+        """Class indices (Z, Y, X) of the mask of a volume in its canonical grid, None if it has none.
+
+        Args:
+            volume: File of its first channel.
+            grid: Its grid.
+
+        Raises:
+            DataError: The mask cannot be read, or is on another grid than the volume.
+        """
+        path = self.paths.get(volume.resolve())
+        if path is None:
+            return None
+        mask, own = self.reader.read(path), grid.geometry
+        target = Mask(np.zeros(own.shape, dtype=np.uint8), spacing_mm=own.spacing, affine=own.affine)
+        try:
+            aligned, _ = align_to_truth(mask, target, resample=False)
+        except DataError as error:
+            raise DataError(f"{path}: does not fit its volume {volume.name}: {error}") from error
+        return turn(aligned.labels, grid.to_canonical)
 
 
 def find_image_masks(images: Sequence[Path], source: Path, *, class_count: int | None) -> ImageMasks:

@@ -51,11 +51,14 @@ def draw_outlines(
 
 
 def draw_border(image: np.ndarray, region: np.ndarray, colour: tuple[int, int, int], *, width: int) -> np.ndarray:
-    """Copy an image (H, W, 3) uint8 with a region (H, W) outlined along its inner edge, on a darkened rim."""
+    """Copy an image (H, W, 3) uint8 with a region (H, W) outlined along its inner edge, on a darkened rim.
+
+    The edge of the image counts, too, so that a region that fills it is visible.
+    """
     result, region = image.copy(), region.astype(bool)
     rim = _border(~region, width=max(1, width // 2))
     result[rim] = result[rim] // 3
-    result[_border(region, width=width)] = colour
+    result[_border(region, width=width, framed=True)] = colour
     return result
 
 

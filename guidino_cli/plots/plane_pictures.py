@@ -24,7 +24,7 @@ def grey_picture(values: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
 
 
 def outlined_picture(values: np.ndarray, labels: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """A slice with the outline of every class but 0 in its colour.
+    """A slice with the outline of every class but 0 in its colour, along the edge of the picture too.
 
     Args:
         values: (h, w) in [0, 1].
@@ -34,7 +34,7 @@ def outlined_picture(values: np.ndarray, labels: np.ndarray, size_hw: tuple[int,
     Returns:
         (H, W, 3) uint8.
     """
-    return draw_outlines(grey_picture(values, size_hw), resize_labels(labels, size_hw), width=_LINE)
+    return draw_outlines(grey_picture(values, size_hw), resize_labels(labels, size_hw), width=_LINE, framed=True)
 
 
 def guide_picture(

@@ -6,6 +6,7 @@ picture the patient's right is on the left, the front on top or on the left, and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -108,21 +109,32 @@ def project_planes(values: np.ndarray) -> ThreePlanes[np.ndarray]:
     return ThreePlanes(*(plane.project(values) for plane in PLANES))
 
 
-def largest_slices(labels: Any | None, shape: tuple[int, int, int]) -> Position:
+def largest_slices(
+    candidates: Sequence[Any | None], shape: tuple[int, int, int], *, ignore_label: int | None = None
+) -> Position:
     """The slice of each plane with most voxels of class 1 and above; the middle one of several, such as of a box.
 
     Args:
-        labels: Class indices (Z, Y, X), read slice by slice; None if there are none.
+        candidates: Class indices (Z, Y, X), read slice by slice, or None; the first one with any foreground counts.
         shape: Size of the volume, whose middle is taken without any foreground.
+        ignore_label: A value that is no foreground; None if there is none.
     """
+    for labels in candidates:
+        if labels is not None and any((counts := _count_foreground(labels, shape, ignore_label))[0]):
+            return Position(*(_middle_of_largest(count) for count in counts))
+    return Position(*(size // 2 for size in shape))
+
+
+def _count_foreground(labels: Any, shape: tuple[int, int, int], ignore_label: int | None) -> list[np.ndarray]:
+    """Voxels of the foreground in each slice along Z, Y and X."""
     counts = [np.zeros(size, dtype=np.int64) for size in shape]
-    if labels is not None:
-        for z in range(shape[0]):
-            foreground = np.asarray(labels[z]) > 0
-            counts[0][z] = np.count_nonzero(foreground)
-            counts[1] += np.count_nonzero(foreground, axis=1)
-            counts[2] += np.count_nonzero(foreground, axis=0)
-    return Position(*(_middle_of_largest(count) for count in counts))
+    for z in range(shape[0]):
+        plane = np.asarray(labels[z])
+        foreground = plane > 0 if ignore_label is None else (plane > 0) & (plane != ignore_label)
+        counts[0][z] = np.count_nonzero(foreground)
+        counts[1] += np.count_nonzero(foreground, axis=1)
+        counts[2] += np.count_nonzero(foreground, axis=0)
+    return counts
 
 
 def _middle_of_largest(counts: np.ndarray) -> int:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _BOX = (330, 330)
 """Largest height and width of a picture in pixels."""
+_MAX_MAPS = 4
+"""Guide maps in a tile of a contact sheet; of more maps, only the last one is projected in a figure."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ def volume_guide_figure(item: VolumeGuideView, style: VolumeGuideStyle) -> Figur
         )
     )
     for guide in item.maps:
-        rows += _guide_rows(view, guide, limits, several=len(item.maps) > 1)
+        overlay, projection = _guide_rows(view, guide, limits, several=len(item.maps) > 1)
+        rows += [overlay, projection] if len(item.maps) <= _MAX_MAPS or guide is item.maps[-1] else [overlay]
     return plane_sheet(
         rows,
         heading=f"{view.name}\n{style.source}" if style.source else view.name,
@@ -142,7 +145,7 @@ def volume_guide_figure(item: VolumeGuideView, style: VolumeGuideStyle) -> Figur
     )
 
 
-def _guide_rows(view: VolumeView, guide: VolumeGuideMap, limits: Limits, *, several: bool) -> list[PanelRow]:
+def _guide_rows(view: VolumeView, guide: VolumeGuideMap, limits: Limits, *, several: bool) -> tuple[PanelRow, PanelRow]:
     """The map over the slices, and its projections."""
     image, target, silhouette = view.image, guide.target, guide.silhouette
     assert image is not None
@@ -152,7 +155,7 @@ def _guide_rows(view: VolumeView, guide: VolumeGuideMap, limits: Limits, *, seve
     name = f": {guide.name}" if several else ""
     white = "" if target is None else "; truth outlined in white"
     seen_through = "" if silhouette is None else "projection of the truth outlined in white"
-    return [
+    return (
         _row(
             view,
             lambda number, size: guide_picture(
@@ -178,7 +181,7 @@ def _guide_rows(view: VolumeView, guide: VolumeGuideMap, limits: Limits, *, seve
             seen_through,
             ticks=False,
         ),
-    ]
+    )
 
 
 def _row(
@@ -209,12 +212,13 @@ def format_millilitres(volume: float) -> str:
 
 
 def volume_guide_tile(item: VolumeGuideView, style: VolumeGuideStyle, detail: str) -> GuideTile:
-    """A tile of a contact sheet: the axial slice with truth (or else prediction) outlined, and each map over it."""
+    """A tile: the axial slice with truth (or else prediction) outlined, and the first maps over it."""
     view, limits = item.view, style.limits_of(item)
     if view.image is None or view.labels is None:
         raise ValueError(f"{view.name}: image and prediction are needed")
     size_hw = view.sizes((TILE_SIDE, TILE_SIDE)).axial
     labels = view.labels if view.truth is None else view.truth
     pictures = [outlined_picture(view.image.axial, labels.axial, size_hw)]
-    pictures += [guide_picture(view.image.axial, guide.slices.axial, size_hw, limits=limits) for guide in item.maps]
+    for guide in item.maps[:_MAX_MAPS]:
+        pictures.append(guide_picture(view.image.axial, guide.slices.axial, size_hw, limits=limits))
     return GuideTile(pictures, view.name, detail)

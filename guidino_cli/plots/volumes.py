@@ -89,6 +89,7 @@ def view_volume(
     labels: Any | None = None,
     guide: Any | None = None,
     through: Any | None = None,
+    ignore_label: int | None = None,
     normalize: Callable[[np.ndarray], np.ndarray] | None = None,
     oriented: bool = True,
 ) -> VolumeView:
@@ -103,6 +104,7 @@ def view_volume(
         labels: Predicted class indices (Z, Y, X), or None.
         guide: Values (Z, Y, X) in [0, 1] on any grid that covers the volume, or None.
         through: What the slices go through instead of truth or prediction, (Z, Y, X).
+        ignore_label: Value in the truth of voxels that do not count, which are drawn as background.
         normalize: Maps the values of a slice, (H, W) or (C, H, W), to (H, W) in [0, 1]; None if they are in this range.
         oriented: Whether the axes are known to be canonical.
 
@@ -114,9 +116,8 @@ def view_volume(
         raise ValueError(f"{name}: nothing to draw")
     depth, height, width = known.shape[-3:]
     shape = (int(depth), int(height), int(width))
-    if through is None:
-        through = truth if truth is not None and np.any(truth) else labels
-    position = largest_slices(through, shape)
+    candidates = (truth, labels) if through is None else (through,)
+    position = largest_slices(candidates, shape, ignore_label=ignore_label)
     cuts = None if image is None else cut_planes(image, position)
     return VolumeView(
         name,
@@ -124,11 +125,18 @@ def view_volume(
         spacing_mm,
         position,
         cuts if cuts is None or normalize is None else ThreePlanes(*(normalize(cut) for cut in cuts)),
-        None if truth is None else cut_planes(truth, position),
+        None if truth is None else _without(cut_planes(truth, position), ignore_label),
         None if labels is None else cut_planes(labels, position),
         None if guide is None else cut_planes(guide, rescale_position(position, shape, guide.shape[-3:])),
         oriented,
     )
+
+
+def _without(planes: Planes, ignore_label: int | None) -> Planes:
+    """Labels with what does not count as background."""
+    if ignore_label is None:
+        return planes
+    return ThreePlanes(*(np.where(plane == ignore_label, 0, plane) for plane in planes))
 
 
 def rescale_position(position: Position, shape: Sequence[int], grid: Sequence[int]) -> Position:

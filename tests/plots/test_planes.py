@@ -77,18 +77,26 @@ def test_slices_go_through_the_largest_foreground_of_each_plane() -> None:
     labels[1, 2:4, 4] = 1
     labels[3, 2, 4:7] = 2
     # Voxels of any class by z: 0, 2, 0, 3; by y: 0, 0, 4, 1, 0, 0; by x: 3 at 4, 1 at 5 and 6.
-    assert largest_slices(labels, SHAPE) == (3, 2, 4)
+    assert largest_slices([labels], SHAPE) == (3, 2, 4)
+
+
+def test_voxels_that_do_not_count_are_no_foreground() -> None:
+    labels = np.zeros(SHAPE, dtype=np.uint8)
+    labels[0] = 255
+    labels[2, 1, 3] = 1
+    assert largest_slices([labels], SHAPE, ignore_label=255) == (2, 1, 3)
+    assert largest_slices([labels * 0, None, labels], SHAPE) == (0, 1, 3)
 
 
 def test_of_equal_slices_the_middle_one_is_shown() -> None:
     labels = np.zeros(SHAPE, dtype=np.uint8)
     labels[1:4, 1:4, 3:8] = 1
-    assert largest_slices(labels, SHAPE) == (2, 2, 5)
+    assert largest_slices([labels], SHAPE) == (2, 2, 5)
 
 
 def test_without_foreground_the_middle_is_shown() -> None:
-    assert largest_slices(None, SHAPE) == (2, 3, 5)
-    assert largest_slices(np.zeros(SHAPE, dtype=np.uint8), SHAPE) == (2, 3, 5)
+    assert largest_slices([None], SHAPE) == (2, 3, 5)
+    assert largest_slices([np.zeros(SHAPE, dtype=np.uint8)], SHAPE) == (2, 3, 5)
 
 
 def test_pictures_have_the_shape_of_the_patient() -> None:

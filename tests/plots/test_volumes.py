@@ -100,6 +100,16 @@ def test_the_prediction_places_the_slices_where_the_truth_is_empty() -> None:
     assert view.position == (3, 15, 20)
 
 
+def test_voxels_that_do_not_count_are_drawn_as_background() -> None:
+    image, truth = _volume()
+    truth[0] = 255
+    truth[3, 0] = 255
+    view = view_volume("case", image, (1, 1, 1), truth=truth, ignore_label=255)
+    assert view.position == (3, 15, 20)
+    assert view.truth is not None
+    assert {int(value) for plane in view.truth for value in np.unique(plane)} == {0, 1}
+
+
 def test_intensities_are_normalized_slice_by_slice() -> None:
     view = view_volume("case", np.full((2, 3, 4), 50), (1, 1, 1), normalize=lambda values: values / 100)
     assert view.image is not None

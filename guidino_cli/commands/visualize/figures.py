@@ -14,6 +14,7 @@ from guidino_cli.commands.inputs import find_truth, unique_names
 from guidino_cli.commands.visualize.inference import (
     ANY_CLASS,
     GuidedRun,
+    GuideResult,
     GuideVisualizer,
     ResultSpool,
     VisualizationTask,
@@ -30,6 +31,7 @@ from guidino_cli.engine.guides.scores import MapScore, choose_thresholds
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.errors import ConfigError
 from guidino_cli.files import write_atomically, write_text
+from guidino_cli.models.composed import Model
 from guidino_cli.options.prediction import VisualizeOptions
 from guidino_cli.plots.contact_sheet import draw_outlined_thumbnail
 from guidino_cli.plots.guide import guide_figure
@@ -101,15 +103,25 @@ def guide_tile(view: GuideView, style: GuideStyle, scores: Sequence[MapScore]) -
     for item in view.maps[:_MAX_MAPS]:
         values = np.asarray(Image.fromarray(item.values.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
         pictures.append(_to_uint8(overlay_guide(small, values, limits=limits)))
-    scored = [score for score in scores[: len(view.maps)] if np.isfinite(score.auroc)]
-    detail = f"guide {min(s.low for s in scores):.2f} to {max(s.high for s in scores):.2f}"
-    if len(view.maps) == 1 and scored:
-        detail = f"AUROC {scored[0].auroc:.3f}, IoU at 0.5 {scored[0].iou_at(0.5):.3f}"
-    elif scored:
-        detail = "AUROC " + ", ".join(f"{score.map} {score.auroc:.3f}" for score in scored)
-    elif view.truth is not None:
-        detail = "no AUROC: nothing to rank; " + detail
+    detail = describe_scores(scores, map_count=len(view.maps), has_truth=view.truth is not None)
     return GuideTile(pictures, view.name, detail)
+
+
+def describe_scores(scores: Sequence[MapScore], *, map_count: int, has_truth: bool) -> str:
+    """Line of a tile: AUROC of each map, and IoU of a single one; the range of values where nothing can be ranked.
+
+    Args:
+        scores: One per map, then that of their maximum where there are several.
+        map_count: Number of maps.
+        has_truth: Whether the truth is known.
+    """
+    scored = [score for score in scores[:map_count] if np.isfinite(score.auroc)]
+    if map_count == 1 and scored:
+        return f"AUROC {scored[0].auroc:.3f}, IoU at 0.5 {scored[0].iou_at(0.5):.3f}"
+    if scored:
+        return "AUROC " + ", ".join(f"{score.map} {score.auroc:.3f}" for score in scored)
+    values = f"guide {min(s.low for s in scores):.2f} to {max(s.high for s in scores):.2f}"
+    return "no AUROC: nothing to rank; " + values if has_truth else values
 
 
 def token_tile(image: np.ndarray, tokens: TokenView, *, name: str) -> GuideTile:
@@ -169,13 +181,18 @@ def _load_guided_run(
     path: Path, title: str, options: VisualizeOptions, *, overrides: tuple[str, ...] = ()
 ) -> tuple[GuidedRun, list[str]]:
     model, config, facts = load_run(path, overrides=overrides, offline=options.offline)
+    require_guide(model, path)
+    model.to(pick_device(options.device))
+    return GuidedRun(model, config, title), facts["classes"]
+
+
+def require_guide(model: Model, path: Path) -> None:
+    """`ConfigError` if the model of a run has no guide."""
     if model.guide is None:
         raise ConfigError(
             f"{path}: was trained without a guide, so there is none to show; give a guided run, use "
             "`guidino predict --overlay` for its masks, or leave out --run to see a backbone"
         )
-    model.to(pick_device(options.device))
-    return GuidedRun(model, config, title), facts["classes"]
 
 
 def _map_count(run: GuidedRun) -> int:
@@ -196,7 +213,7 @@ def draw_guides(visualizer: GuideVisualizer, task: VisualizationTask, limits: Li
     source = _describe_source(run, run_path)
     patches = PatchCollector(run) if is_set and has_prototypes(run) else None
     with tempfile.TemporaryDirectory(prefix="guidino-") as folder:
-        spool = ResultSpool(Path(folder))
+        spool: ResultSpool[GuideResult] = ResultSpool(Path(folder))
 
         def process(name: str, path: Path) -> None:
             spool.add(name, visualizer.process(path, masks))

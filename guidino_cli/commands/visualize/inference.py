@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 STORED_SIDE = 640
 """Longer side, in pixels, of the maps stored for an image: more than a panel shows."""
+T = TypeVar("T")
 FOREGROUND, ANY_CLASS = "foreground", "any class"
 
 
@@ -127,11 +128,11 @@ class GuideVisualizer:
         tokens = self._analyse_tokens(path, result.pixels) if self.with_tokens else ()
         names = guide_map_names(len(guide), self.classes)
         targets = [_target(truth, index, count=len(guide), classes=self.classes) for index in range(len(guide))]
-        self.accumulators = self.accumulators or _make_accumulators(names)
+        self.accumulators = self.accumulators or make_accumulators(names)
         scores = _score_maps(self.accumulators, guide, targets, truth)
         other_scores: list[MapScore] = []
         if other is not None:
-            self.other_accumulators = self.other_accumulators or _make_accumulators(names)
+            self.other_accumulators = self.other_accumulators or make_accumulators(names)
             other_scores = _score_maps(self.other_accumulators, other, targets, truth)
             self.max_difference = max(self.max_difference, float(np.abs(guide - other).max()))
         maps = [
@@ -185,7 +186,7 @@ def guide_map_names(count: int, classes: Sequence[str]) -> list[str]:
     return list(classes[1:]) if count == len(classes) - 1 else [f"map {number + 1}" for number in range(count)]
 
 
-class ResultSpool:
+class ResultSpool(Generic[T]):
     """Results on disk, in the order in which they were added.
 
     Args:
@@ -196,12 +197,12 @@ class ResultSpool:
         self.folder = folder
         self.names: list[str] = []
 
-    def add(self, name: str, result: GuideResult) -> None:
+    def add(self, name: str, result: T) -> None:
         """Write one result."""
         self._path(len(self.names)).write_bytes(zlib.compress(pickle.dumps(result), 1))
         self.names.append(name)
 
-    def __iter__(self) -> Iterator[tuple[str, GuideResult]]:
+    def __iter__(self) -> Iterator[tuple[str, T]]:
         for number, name in enumerate(self.names):
             # Safe to unpickle: this process wrote it into a temporary folder of its own.
             yield name, pickle.loads(zlib.decompress(self._path(number).read_bytes()))
@@ -240,7 +241,8 @@ def _shrink_target(target: np.ndarray | None) -> np.ndarray | None:
     return None if target is None else thumbnail_labels(target, longest=2 * STORED_SIDE) > 0
 
 
-def _make_accumulators(names: Sequence[str]) -> list[MapScoreAccumulator]:
+def make_accumulators(names: Sequence[str]) -> list[MapScoreAccumulator]:
+    """One per map and, where there are several, one of their maximum, "any class"."""
     return [MapScoreAccumulator(name) for name in ([*names, ANY_CLASS] if len(names) > 1 else names)]
 
 

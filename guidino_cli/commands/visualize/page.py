@@ -8,7 +8,14 @@ from typing import Any
 from PIL import Image
 
 from guidino_cli import __version__
-from guidino_cli.commands.visualize.report import HEADINGS, NOTE, GuideReport, GuideScoreRow, format_score, summary_rows
+from guidino_cli.commands.visualize.report import (
+    HEADINGS,
+    GuideReport,
+    GuideScoreRow,
+    format_score,
+    score_note,
+    summary_rows,
+)
 from guidino_cli.files import write_atomically
 from guidino_cli.html import Markup, render, stream
 from guidino_cli.plots.report import data_uri, histogram_svg
@@ -19,7 +26,6 @@ MAX_IMAGES = 400
 _IMAGE_WIDTH, _OVERVIEW_WIDTH = 1400, 1900
 _EXAMPLES = 3
 _SCORE_HEADINGS = (
-    "image",
     "map",
     "AUROC",
     "IoU at 0.5",
@@ -69,10 +75,12 @@ def write_page(
 
 def _score_values(report: GuideReport | None) -> dict[str, Any]:
     has_truth = report is not None and report.has_truth
+    noun = "image" if report is None else report.nouns[0]
     return {
+        "noun": noun,
         "headings": HEADINGS,
-        "score_note": NOTE,
-        "score_headings": _SCORE_HEADINGS,
+        "score_note": "" if report is None else score_note(report),
+        "score_headings": (noun, *_SCORE_HEADINGS),
         "summary": summary_rows(report) if report is not None and has_truth else [],
         "plots": list(_plots(report)) if report is not None and has_truth else [],
         "examples": _examples(report) if report is not None and has_truth else [],

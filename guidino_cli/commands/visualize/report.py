@@ -7,16 +7,46 @@ from dataclasses import dataclass, field
 from math import isfinite, isnan
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
+from typing import Any, Protocol
 
 from guidino_cli import __version__, tables
 from guidino_cli.commands.text_tables import print_table, print_wrapped
-from guidino_cli.commands.visualize.inference import GuideResult
 from guidino_cli.engine.guides.scores import MapScore, MapScoreAccumulator
 from guidino_cli.files import relative_posix
 
 _MAX_TABLE_ROWS = 12
 """Images in the table on the terminal; guides.csv has all."""
+
+
+class ScoredView(Protocol):
+    """A drawn image or volume."""
+
+    @property
+    def dice(self) -> float | None:
+        """Dice of the prediction; None without truth."""
+
+
+class ScoredResult(Protocol):
+    """What is reported of an image or a volume.
+
+    Attributes:
+        path: Its file.
+        view: Holds the Dice of the prediction.
+        scores: One per map, then "any class" where there are several.
+        other_scores: The same for the guide it is compared with; empty without one.
+    """
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def view(self) -> ScoredView: ...
+
+    @property
+    def scores(self) -> Sequence[MapScore]: ...
+
+    @property
+    def other_scores(self) -> Sequence[MapScore]: ...
 
 
 @dataclass(frozen=True)
@@ -72,6 +102,7 @@ class GuideReport:
         thresholds: Thresholds of the IoU.
         rows: One per map and image.
         facts: Entries of the JSON about the run and the figures.
+        nouns: What was drawn and what it consists of, for texts: images of pixels, or volumes of voxels.
     """
 
     source: str
@@ -81,14 +112,15 @@ class GuideReport:
     thresholds: Sequence[float]
     rows: list[GuideScoreRow] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    nouns: tuple[str, str] = ("image", "pixel")
 
     @property
     def has_truth(self) -> bool:
         """Whether any image has truth."""
         return any(not isnan(row.score.foreground) for row in self.rows)
 
-    def add(self, name: str, result: GuideResult) -> None:
-        """Add the scores of one image."""
+    def add(self, name: str, result: ScoredResult) -> None:
+        """Add the scores of one image or volume."""
         dice = float("nan") if result.view.dice is None else result.view.dice
         for index, score in enumerate(result.scores):
             iou = tuple(score.iou_at(threshold) for threshold in self.thresholds)
@@ -124,10 +156,15 @@ def _finite(values: Iterable[float]) -> list[float]:
 
 
 HEADINGS = ("guide", "n", "AUROC mean", "median", "worst", "pooled", "IoU .5")
-NOTE = (
-    "AUROC: does the guide rank foreground pixels above the others? 1 always, 0.5 knows nothing; no threshold. "
-    "n: images with both kinds of pixels of all. pooled: over the pixels of all images."
-)
+
+
+def score_note(report: GuideReport) -> str:
+    """What the columns of the summary mean."""
+    whole, part = report.nouns
+    return (
+        f"AUROC: does the guide rank foreground {part}s above the others? 1 always, 0.5 knows nothing; no threshold. "
+        f"n: {whole}s with both kinds of {part}s of all. pooled: over the {part}s of all {whole}s."
+    )
 
 
 def summary_rows(report: GuideReport) -> list[tuple[str, ...]]:
@@ -160,13 +197,13 @@ def print_report(report: GuideReport) -> None:
             )
             for row in report.rows
         ]
-        print_table(("image", "AUROC", "IoU at 0.5", "values", "network's Dice"), [("", rows)])
+        print_table((report.nouns[0], "AUROC", "IoU at 0.5", "values", "network's Dice"), [("", rows)])
     print_table(HEADINGS, [("", summary_rows(report))])
     for item in report.accumulators:
         curve = ", ".join(f"{value:g}: {format_score(item.mean_iou(value))}" for value in report.thresholds)
         name = f", {item.name}" if len(report.accumulators) > 1 else ""
         print_wrapped(f"mean IoU by threshold{name}: {curve} (n {item.with_foreground})")
-    print_wrapped(NOTE)
+    print_wrapped(score_note(report))
 
 
 def to_csv(report: GuideReport) -> str:

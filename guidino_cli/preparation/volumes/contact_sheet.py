@@ -53,7 +53,14 @@ def _tile(case: Case, intensity: Intensity, mark: str) -> "VolumeTile":
         return np.asarray(intensity.normalize(slices[0], volume.statistics[0])[0])
 
     labels = None if volume.labels is None else open_array(volume.labels)
-    view = view_volume(case.id, open_array(volume.image), volume.spacing_mm, truth=labels, normalize=normalize)
+    view = view_volume(
+        case.id,
+        open_array(volume.image),
+        volume.spacing_mm,
+        truth=labels,
+        ignore_label=case.ignore_label,
+        normalize=normalize,
+    )
     share = "" if case.foreground is None else f", {_percent(case.foreground)} foreground"
     return VolumeTile(view, case.id, f"{case.split}{share}; {describe_spacing(volume.spacing_mm)}", mark)
 
