@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from guidino_cli.commands.plan_volumes import run_on_volumes
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.errors import ConfigError, unknown_name
 from guidino_cli.files import write_text
@@ -35,6 +36,11 @@ def run(data: Path, options: PlanOptions) -> None:
     if out is not None:
         require_output_file(out, overwrite=options.overwrite)
     manifest = load_manifest(data)
+    if manifest.is_volumes:
+        run_on_volumes(data, manifest, options)
+        return
+    if options.dims == 3:
+        raise ConfigError("--dims 3 is for volumes, and the data has images; leave it out")
     cases = manifest.select("train", options.fold)
     with progress_bar() as bar:
         task = bar.add_task("reading", total=len(cases), note="")

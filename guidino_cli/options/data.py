@@ -123,6 +123,9 @@ class PlanOptions:
 
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Preset file to write; default: print it.")] = None
     gpu_gb: Annotated[float, typer.Option(min=1, help="Memory in GB that the network may fill.")] = 8
+    dims: Annotated[
+        int | None, typer.Option(min=2, max=3, help="Preset for 2 (slices) or 3 (patches) dimensions of volumes.")
+    ] = None
     encoder: Annotated[str, typer.Option(help="plain (nnU-Net's default) or residual (since 2024).")] = "plain"
     steps: Annotated[
         int | None, typer.Option(min=1, help="Optimizer steps; default: nnU-Net's 250000, or 12500 passes if fewer.")

@@ -67,7 +67,13 @@ class VolumePlans:
 
 
 def plan_volumes(
-    spacings_mm: Sequence[Spacing], shapes: Sequence[Shape], *, classes: int, encoder: EncoderSpec, budget_gb: float
+    spacings_mm: Sequence[Spacing],
+    shapes: Sequence[Shape],
+    *,
+    classes: int,
+    encoder: EncoderSpec,
+    budget_gb: float,
+    first_axis: int | None = None,
 ) -> VolumePlans:
     """Plan as nnU-Net does.
 
@@ -77,12 +83,13 @@ def plan_volumes(
         classes: K, background included.
         encoder: Encoder of the networks.
         budget_gb: GPU memory that a network may fill, in GB.
+        first_axis: Axis that comes first; by default that of the largest spacing.
 
     Raises:
         DataError: No volume.
     """
     target = target_spacing(spacings_mm, shapes)
-    axes = _order_axes(target)
+    axes = _order_axes(target.index(max(target)) if first_axis is None else first_axis)
     spacing = tuple(target[axis] for axis in axes)
     resampled = [resampled_size(shape, own, target) for own, shape in zip(spacings_mm, shapes, strict=True)]
     sides = np.median(resampled, axis=0)
@@ -99,8 +106,7 @@ def plan_volumes(
     return VolumePlans(axes, spacing, median, full, low, fit(median[1:], spacing[1:], voxels))
 
 
-def _order_axes(spacing_mm: Spacing) -> tuple[int, int, int]:
-    first = spacing_mm.index(max(spacing_mm))
+def _order_axes(first: int) -> tuple[int, int, int]:
     second, third = (axis for axis in range(3) if axis != first)
     return first, second, third
 
