@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ class Series:
     Attributes:
         key: 12 hex digits of the SHA-256 of its UID and of what tells it apart from other volumes of that UID.
         uid: SeriesInstanceUID, "" if it was removed; never printed or written.
+        folder: The deepest folder that holds all files of its UID: what is read from there has the same key.
         patient: 12 hex digits that are the same for all series of a patient.
         modality: Such as "CT".
         description: SeriesDescription.
@@ -42,6 +43,7 @@ class Series:
 
     key: str
     uid: str
+    folder: Path
     patient: str
     modality: str
     description: str
@@ -56,11 +58,6 @@ class Series:
     def files(self) -> tuple[Path, ...]:
         """Its files, in the order of their first slices."""
         return tuple(header.path for header in self.headers)
-
-    @property
-    def folder(self) -> Path:
-        """The deepest folder that holds all of its files."""
-        return Path(os.path.commonpath([path.parent for path in self.files]))
 
     @property
     def title(self) -> str:
@@ -138,7 +135,11 @@ def find_series(folder: Path, *, allow_single: bool = False) -> DicomFolder:
             headers.append(header)
     images = [header for header in headers if header.is_image]
     groups = group_slices(images)
-    found = [_make_series(group, split, unreadable, allow_single=allow_single) for group, split in groups]
+    folders = _find_folders(images)
+    found = [
+        _make_series(group, split, folders[group[0][0].series_uid], unreadable, allow_single=allow_single)
+        for group, split in groups
+    ]
     others = Counter(item.modality or "?" for item in headers if not item.is_image and not item.is_segmentation)
     return DicomFolder(
         folder,
@@ -185,8 +186,16 @@ def _walk(folder: Path) -> Iterable[Path]:
         yield from (path for name in sorted(names) if (path := Path(place) / name).is_file())
 
 
+def _find_folders(headers: Sequence[Header]) -> dict[str, Path]:
+    """The deepest folder that holds all files of each UID."""
+    by_uid: dict[str, list[Path]] = defaultdict(list)
+    for header in headers:
+        by_uid[header.series_uid].append(header.path.parent)
+    return {uid: Path(os.path.commonpath(folders)) for uid, folders in by_uid.items()}
+
+
 def _make_series(
-    slices: list[Slice], split: Split, unreadable: Sequence[tuple[Path, str]], *, allow_single: bool
+    slices: list[Slice], split: Split, folder: Path, unreadable: Sequence[tuple[Path, str]], *, allow_single: bool
 ) -> Series:
     offsets = find_offsets(slices)
     order = np.arange(len(slices)) if offsets is None else np.lexsort((np.arange(len(slices)), offsets))
@@ -205,6 +214,8 @@ def _make_series(
     return Series(
         key=_digest("series", identity, *(f"{name}={value}" for name, value in split)),
         uid=first.series_uid,
+        # Without a UID, the files of one folder are a series.
+        folder=folder if first.series_uid else first.path.parent,
         patient=_digest("patient", first.patient_id or first.study_uid or identity),
         modality=first.modality,
         description=first.description,

@@ -126,6 +126,16 @@ def test_repeated_positions_are_split_by_what_tells_them_apart(
     assert all(series.problem is None and series.size == (6, 4, 3) for series in found)
 
 
+def test_a_series_has_the_same_key_when_it_is_read_from_its_folder(write_series: Write, tmp_path: Path) -> None:
+    # Volumes of one UID in folders of their own: there, nothing would say that they are split.
+    for value in (800, 50):
+        write_series([0, 2, 4], folder=f"dwi/{value}", Modality="MR", DiffusionBValue=value)
+    write_series([0, 2, 4], folder="other", SeriesInstanceUID="1.9")
+    for series in find_series(tmp_path).series:
+        assert series.folder.name in ("dwi", "other")
+        assert choose_series(series.folder, series.key).frames == series.frames
+
+
 def test_acquisitions_do_not_split_slices_that_lie_at_different_positions(write_slice: Write, tmp_path: Path) -> None:
     for number in range(4):
         write_slice(f"{number}.dcm", z=2.0 * number, AcquisitionNumber=number)
