@@ -12,8 +12,9 @@ class Truth:
         case: Name of the case in reports.
         path: File of the mask.
         names: Stems that its prediction may have, most likely first.
-        image: File of the image, where known.
+        image: File of the image, or folder of its DICOM series, where known.
         fields: Metadata of the case (split, fold, group, ... of the manifest), for strata and groups.
+        series: Key of the DICOM series in the folder `image`; None for files, and for the only series.
     """
 
     case: str
@@ -21,6 +22,7 @@ class Truth:
     names: tuple[str, ...]
     image: Path | None = None
     fields: dict[str, str] = field(default_factory=dict)
+    series: str | None = None
 
 
 @dataclass(frozen=True)

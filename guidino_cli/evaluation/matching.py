@@ -48,6 +48,8 @@ def match_predictions(predictions: Path, truths: TruthSet) -> Pairing:
 def attach_images(pairing: Pairing, images: Path) -> Pairing:
     """Add the image of every case, found by name; of volumes in nnU-Net's files of channels, the first channel.
 
+    A folder with the name of a case is taken for its DICOM series.
+
     Raises:
         DataError: There is no such folder, or no image matches a case.
     """
@@ -55,6 +57,7 @@ def attach_images(pairing: Pairing, images: Path) -> Pairing:
         raise DataError(f"{images}: no such folder")
     volumes = sorted(path for path in images.iterdir() if is_volume_file(path))
     stems = {file_stem(path).removesuffix(_FIRST_CHANNEL): path for path in volumes}
+    stems |= {path.name: path for path in sorted(images.iterdir()) if path.is_dir()}
     stems |= {file_stem(path): path for path in [*find_images(images), *volumes]}
     known = {name: path for stem, path in stems.items() for name in (stem, stem.lower())}
     pairs = []

@@ -146,4 +146,5 @@ def _make_truth(case: Case, mask: Path) -> Truth:
     fields = case.fields | {"split": case.split, "group": case.group}
     if case.fold is not None:
         fields["fold"] = str(case.fold)
-    return Truth(case.id, mask, names, case.image, fields)
+    series = None if case.volume is None else case.volume.sources[0].series
+    return Truth(case.id, mask, names, case.image, fields, series)

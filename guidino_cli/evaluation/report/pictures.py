@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -84,7 +83,7 @@ def view_case(case: CaseResult, result: EvaluationResult) -> tuple[VolumeView, s
     path, note, image = case.pair.truth.image, "", None
     if path is not None and (path.is_dir() or is_volume_file(path)):
         try:
-            image = _read_image(path, truth)
+            image = _read_image(VolumeSource(path, case.pair.truth.series), truth)
         except (UserError, MemoryError) as error:
             note = f"drawn without its image: {error or 'not enough memory'}"
     spacing = truth.spacing_mm or case.spacing or (1.0, 1.0, 1.0)
@@ -107,13 +106,13 @@ def view_case(case: CaseResult, result: EvaluationResult) -> tuple[VolumeView, s
     return view, note
 
 
-def _read_image(path: Path, truth: Mask) -> np.ndarray:
+def _read_image(source: VolumeSource, truth: Mask) -> np.ndarray:
     """The first channel (X, Y, Z) in the truth's grid: the nearest voxel of an image on another one."""
-    volume = read_source(VolumeSource(path))
+    volume = read_source(source)
     values = volume.values if volume.values.ndim == 3 else volume.values[..., 0]
     image = Mask(values.astype(np.float32), spacing_mm=volume.geometry.spacing, affine=volume.geometry.affine)
     if values.shape != truth.labels.shape and (image.affine is None or truth.affine is None):
-        raise DataError(f"{path}: is of another size than the mask, and a header says nothing of its place")
+        raise DataError(f"{source.path}: is of another size than the mask, and a header says nothing of its place")
     return align_to_truth(image, truth, resample=True)[0].labels
 
 

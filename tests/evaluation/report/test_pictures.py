@@ -101,6 +101,30 @@ def test_the_first_channel_of_nnunets_files_is_the_image(tmp_path: Path) -> None
     assert result.cases[0].pair.truth.image == tmp_path / "images" / "case_1_0000.nii.gz"
 
 
+def test_the_dicom_series_in_a_folder_of_the_cases_name_is_the_image(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    from dicom_files import make_dataset
+
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    for number in range(3):
+        pixels = np.full((4, 6), 10 * (number + 1), dtype=np.int16)
+        slices = make_dataset(pixels, ImagePositionPatient=[-10.0, -20.0, 2.0 * number])
+        slices.save_as(tmp_path / "images" / "a" / f"{number}.dcm", enforce_file_format=True)
+    # The series has columns of 0.5 mm to the left, rows of 0.75 mm to the back and slices of 2 mm from the feet.
+    affine = np.diag([-0.5, -0.75, 2.0, 1.0])
+    affine[:2, 3] = 10, 20
+    labels = np.zeros((6, 4, 3), dtype=np.uint8)
+    labels[3:, :2, 1:] = 1
+    for side, axes in (("truth", "SRA"), ("predictions", "LPS")):
+        save(tmp_path / side / "a.nii", labels, axes, affine)
+    result = score(tmp_path, images=tmp_path / "images")
+    view, note = view_case(result.cases[0], result)
+    assert note == ""
+    assert view.spacing_mm == pytest.approx((2.0, 0.75, 0.5))
+    assert view.truth.axial.tolist() == [[0, 0, 0, 1, 1, 1]] * 2 + [[0] * 6] * 2
+    assert (np.diff(view.image.coronal[:, 0]) < 0).all()  # the head, 30, on top
+
+
 def test_an_image_that_cannot_be_read_is_said_and_the_errors_are_drawn_all_the_same(tmp_path: Path) -> None:
     for side in ("truth", "predictions"):
         save(tmp_path / side / "a.nii", left_front_top())
