@@ -155,9 +155,39 @@ def picture_sizes(
         spacing_mm: Size of a voxel along (Z, Y, X).
         box_hw: Largest height and width in pixels.
     """
-    return ThreePlanes(*(_fit(plane.size_mm(shape, spacing_mm), box_hw) for plane in PLANES))
+    return ThreePlanes(*(fit_into(plane.size_mm(shape, spacing_mm), box_hw) for plane in PLANES))
 
 
-def _fit(size_mm: tuple[float, float], box_hw: tuple[int, int]) -> tuple[int, int]:
+def fit_into(size_mm: tuple[float, float], box_hw: tuple[int, int]) -> tuple[int, int]:
+    """Height and width in pixels of the largest picture of a size in the patient that fits into a box."""
     scale = min(limit / side for limit, side in zip(box_hw, size_mm, strict=True))
     return max(1, round(scale * size_mm[0])), max(1, round(scale * size_mm[1]))
+
+
+_CONTEXT = 3
+"""Sides of a close-up in those of the foreground in it."""
+_SMALL = 0.25
+"""Share of a picture below which a close-up of its foreground shows more."""
+
+
+def close_up(foreground: np.ndarray, pixel_mm: tuple[float, float]) -> tuple[slice, slice] | None:
+    """Rows and columns of a square around small foreground of a picture, cut off at its edges.
+
+    Args:
+        foreground: (H, W) booleans.
+        pixel_mm: Height and width of a pixel.
+
+    Returns:
+        None if there is no foreground, or if it is not small.
+    """
+    if not foreground.any():
+        return None
+    ends = [(int(found.min()), int(found.max()) + 1) for found in np.nonzero(foreground)]
+    side = _CONTEXT * max((last - first) * size for (first, last), size in zip(ends, pixel_mm, strict=True))
+    parts = []
+    for (first, last), size, count in zip(ends, pixel_mm, foreground.shape, strict=True):
+        half, middle = side / size / 2, (first + last) / 2
+        parts.append(slice(max(0, round(middle - half)), min(count, max(last, round(middle + half)))))
+    rows, columns = parts
+    area = (rows.stop - rows.start) * (columns.stop - columns.start)
+    return (rows, columns) if area < _SMALL * foreground.size else None

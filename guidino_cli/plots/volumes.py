@@ -24,7 +24,9 @@ from guidino_cli.plots.planes import (
     Plane,
     Position,
     ThreePlanes,
+    close_up,
     cut_planes,
+    fit_into,
     largest_slices,
     picture_sizes,
 )
@@ -255,7 +257,7 @@ def _guide_limits(guides: Sequence[Planes]) -> Limits | None:
 
 
 def volume_errors(view: VolumeView) -> Figure:
-    """Draw the errors of a prediction in the three planes, without a title.
+    """Draw the errors of a prediction in the three planes, and close-ups where the foreground is small.
 
     Args:
         view: With truth and labels; the image may be None.
@@ -270,4 +272,26 @@ def volume_errors(view: VolumeView) -> Figure:
         values = None if view.image is None else view.image[number]
         picture = errors_picture(values, view.labels[number], view.truth[number], size_hw)
         panels.append(view.panel(picture, plane, title=plane.name))
-    return plane_sheet([PanelRow(panels)])
+    close_ups = [_error_close_up(view, number) for number in range(len(PLANES))]
+    rows = [PanelRow(panels)]
+    if any(part is not None for part in close_ups):
+        # Where nothing is small the place stays empty.
+        empty = Panel(np.full((1, 1, 3), 255, dtype=np.uint8), None)
+        rows.append(PanelRow([empty if part is None else part for part in close_ups], "close-up of small foreground"))
+    return plane_sheet(rows)
+
+
+def _error_close_up(view: VolumeView, number: int) -> Panel | None:
+    """The errors of a plane around its foreground, if that is small."""
+    if view.truth is None or view.labels is None:
+        return None
+    plane, truth, labels = PLANES[number], view.truth[number], view.labels[number]
+    pixel_mm = view.spacing_mm[plane.rows], view.spacing_mm[plane.columns]
+    part = close_up((truth > 0) | (labels > 0), pixel_mm)
+    if part is None:
+        return None
+    height, width = truth[part].shape
+    size_hw = fit_into((height * pixel_mm[0], width * pixel_mm[1]), _ERRORS_BOX)
+    values = None if view.image is None else view.image[number][part]
+    picture = errors_picture(values, labels[part], truth[part], size_hw)
+    return Panel(picture, plane.edges if view.oriented else None)

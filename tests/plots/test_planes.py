@@ -7,6 +7,7 @@ from guidino_cli.plots.plane_pictures import mark_crossing, resize_labels
 from guidino_cli.plots.planes import (
     PLANES,
     Position,
+    close_up,
     cut_planes,
     largest_slices,
     picture_sizes,
@@ -146,3 +147,31 @@ def test_labels_of_any_number_keep_their_values_when_resized() -> None:
     labels = np.array([[0, 300], [70000, 1]])
     assert resize_labels(labels, (4, 6)).tolist() == [[0] * 3 + [300] * 3] * 2 + [[70000] * 3 + [1] * 3] * 2
     assert resize_labels(np.arange(6)[None], (1, 3)).tolist() == [[1, 3, 5]]
+
+
+def test_a_close_up_is_a_square_in_the_patient_around_small_foreground() -> None:
+    foreground = np.zeros((20, 200), dtype=bool)
+    foreground[8:10, 100:110] = True
+    # 2 rows of 5 mm and 10 columns of 0.5 mm: 10 x 5 mm; 30 mm are 6 rows and 60 columns, from 9 - 3 and 105 - 30.
+    assert close_up(foreground, (5.0, 0.5)) == (slice(6, 12), slice(75, 135))
+
+
+def test_a_close_up_ends_at_the_edge_of_the_picture() -> None:
+    foreground = np.zeros((100, 100), dtype=bool)
+    foreground[0:4, 98:100] = True
+    assert close_up(foreground, (1.0, 1.0)) == (slice(0, 8), slice(93, 100))
+
+
+def test_there_is_no_close_up_of_large_or_no_foreground() -> None:
+    foreground = np.zeros((100, 100), dtype=bool)
+    assert close_up(foreground, (1.0, 1.0)) is None
+    foreground[40:60, 40:60] = True
+    assert close_up(foreground, (1.0, 1.0)) is None  # 60 x 60 of 100 x 100
+
+
+def test_a_close_up_of_a_single_voxel_has_its_neighbours() -> None:
+    foreground = np.zeros((50, 50), dtype=bool)
+    foreground[10, 20] = True
+    rows, columns = close_up(foreground, (1.0, 1.0))
+    assert rows.start < 10 < rows.stop - 1
+    assert columns.start < 20 < columns.stop - 1

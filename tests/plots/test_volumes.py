@@ -122,3 +122,13 @@ def test_a_coarse_grid_is_cut_where_it_covers_the_slice() -> None:
 
 def test_spacing_is_said_in_words() -> None:
     assert describe_spacing((7.499999, 0.5, 0.5)) == "pixels 0.5 x 0.5 mm, slices 7.5 mm"
+
+
+def test_small_foreground_is_enlarged_below_its_errors() -> None:
+    truth = np.zeros((3, 100, 100), dtype=np.uint8)
+    truth[1, 50:53, 60:64] = 1
+    small = view_volume("case", truth * 0.5, (5, 1, 1), truth=truth, labels=truth)
+    texts = [text.get_text() for text in volume_errors(small).axes[0].texts]
+    assert "close-up of small foreground" in texts
+    assert texts.count("A") > 2
+    assert "close-up of small foreground" not in [text.get_text() for text in volume_errors(_view()).axes[0].texts]
