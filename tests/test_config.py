@@ -20,6 +20,7 @@ from guidino_cli.config import (
 from guidino_cli.engine.training.loss import SegmentationLoss
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import SEGMENTERS, build_model
+from guidino_cli.models.grids import strides_by_axis
 from guidino_cli.registry import create, find
 
 TINY = "model.backbone={name: random, options: {hidden_size: 32, depth: 4, heads: 2, layers: [1, 2, 3, 4]}}"
@@ -51,10 +52,10 @@ def test_a_presets_segmenter_builds_and_has_scores_of_the_images_size(name: str)
     # Without values, so that a hundred million weights are made in no time.
     with torch.device("meta"):
         segmenter = create("segmenter", part.name, SEGMENTERS, part.options, num_classes=2, **dense).eval()
-        side = -(-64 // segmenter.stride) * segmenter.stride
-        maps = [torch.empty(1, channels, 4, 4) for channels in DENSE_CHANNELS]
-        logits = segmenter.decode(segmenter.encode(torch.empty(1, 3, side, side), maps), (side, side))
-    assert logits[0].shape == (1, 2, side, side)
+        size = tuple(-(-64 // step) * step for step in strides_by_axis(segmenter.stride, segmenter.dims))
+        maps = [torch.empty(1, channels, *size[:-2], 4, 4) for channels in DENSE_CHANNELS]
+        logits = segmenter.decode(segmenter.encode(torch.empty(1, 3, *size), maps), size)
+    assert logits[0].shape == (1, 2, *size)
 
 
 @pytest.mark.parametrize("name", ["demo", "own-unet", "own-plain-unet", *GUIDINO])

@@ -19,6 +19,7 @@ from guidino_cli.tables import to_csv
 _NOTES = """\
 trained, total: parameters in millions with two classes; total includes the backbone.
 guide: where it can act: i(nput), b(ottleneck), f(eatures).
+For volumes (data.dims=3): {volumes}; the others take images and slices.
 Details of one: guidino models NAME. Cost of a training step: guidino models --measure"""
 
 
@@ -28,7 +29,7 @@ def run(names: Sequence[str], *, measure: bool, side: int, form: str) -> None:
     Args:
         names: Segmenters; empty for all.
         measure: Add multiply-adds, memory and seconds of a training step, each measured in its own process.
-        side: Height and width of the measured image, in pixels.
+        side: Height and width of the measured image, in pixels; a volume has a quarter of it along every axis.
         form: "table", "csv", "json" or "markdown" (the list in docs/models.md).
 
     Raises:
@@ -67,6 +68,7 @@ def _row(name: str) -> dict[str, Any]:
     return {
         "name": name,
         **{key: getattr(info, key) for key in ("title", "paper", "summary", "use", "needs")},
+        "dims": info.dims,
         "backbone": info.backbone.title if info.backbone else None,
         "guide_at": list(info.guided_at),
         **{key: getattr(info.size, key, None) for key in ("stride", "trainable", "total")},
@@ -104,9 +106,13 @@ def _list(rows: Sequence[dict[str, Any]], *, measure: bool, side: int) -> None:
         table.add_row(row["name"], *sizes, *(costs if measure else ()), guide, *(() if measure else texts))
     console = Console(highlight=False)
     console.print(table)
-    console.print(_NOTES)
+    console.print(_NOTES.format(volumes=", ".join(row["name"] for row in rows if row["dims"] == 3)))
     if measure:
-        console.print(f"Measured on this CPU: forward and backward of one image of {side}x{side} px, without backbone.")
+        edge = max(1, side // 4)
+        console.print(
+            f"Measured on this CPU: forward and backward of one image of {side}x{side} px, or of one volume of "
+            f"{edge}x{edge}x{edge} voxels, without backbone."
+        )
 
 
 def _short_backbone(row: dict[str, Any]) -> str:
@@ -129,6 +135,7 @@ def _describe(row: dict[str, Any], *, side: int) -> None:
         "paper": row["paper"],
         "what": row["summary"],
         "when": row["use"],
+        "takes": "volumes (data.dims=3)" if row["dims"] == 3 else "images, and volumes by slices",
         "reads": "the image" if row["backbone"] is None else f"a backbone (sizes with {row['backbone']})",
         "weights": f"{trainable} M trained, {total} M total (2 classes)",
         "guide at": ", ".join(row["guide_at"]),
@@ -137,8 +144,10 @@ def _describe(row: dict[str, Any], *, side: int) -> None:
         "presets": ", ".join(presets) or "none",
     }
     if row.get("multiply_adds"):
+        edge = max(1, side // 4)
+        size, what = (f"{side}x{side} px", "image") if row["dims"] == 2 else (f"{edge}x{edge}x{edge} voxels", "volume")
         lines["cost"] = (
-            f"{row['multiply_adds'] / 1e9:.2f} G multiply-adds at {side}x{side} px; a training step of one image "
+            f"{row['multiply_adds'] / 1e9:.2f} G multiply-adds at {size}; a training step of one {what} "
             f"{row['memory_mb']:.0f} MB and {row['seconds']:.2f} s on this CPU, without backbone"
         )
     console = Console(highlight=False, soft_wrap=False)

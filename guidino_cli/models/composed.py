@@ -85,7 +85,7 @@ class Model(nn.Module):
         self._require_fitting(image)
         dense: list[Tensor] = []
         if self.backbone is not None:
-            compute = partial(self._dense_maps, self.backbone, self._seen_by_backbone(image))
+            compute = partial(self.dense_maps, image)
             dense = compute() if get_or_compute is None else get_or_compute(compute)
         guide = None
         if self.guide is not None:
@@ -115,14 +115,13 @@ class Model(nn.Module):
             expected = "images (B, C, H, W)" if axes == 2 else "volumes (B, C, Z, H, W)"
             raise DataError(f"the network takes {expected}, found {image.ndim} axes: {tuple(image.shape)}")
 
-    @staticmethod
-    def _dense_maps(backbone: Backbone, image: Tensor) -> list[Tensor]:
-        return backbone(image) if image.ndim == 4 else compute_slice_maps(backbone, image)
-
-    def _seen_by_backbone(self, image: Tensor) -> Tensor:
-        if self.backbone_channels is None or image.shape[1] != self.in_channels:
-            return image
-        return image[:, list(self.backbone_channels)]
+    def dense_maps(self, image: Tensor) -> list[Tensor]:
+        """Maps of the backbone (B, D, h, w), or (B, D, Z, h, w) of the slices of volumes; [] without a backbone."""
+        if self.backbone is None:
+            return []
+        if self.backbone_channels is not None and image.shape[1] == self.in_channels:
+            image = image[:, list(self.backbone_channels)]
+        return self.backbone(image) if image.ndim == 4 else compute_slice_maps(self.backbone, image)
 
     def _normalize(self, image: Tensor) -> Tensor:
         """The image as the segmenter sees it; `DataError` for another number of channels."""

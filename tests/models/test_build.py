@@ -5,11 +5,13 @@ import torch
 
 from guidino_cli.config import ComponentSettings, GuideSettings, ModelSettings
 from guidino_cli.errors import ConfigError
-from guidino_cli.models import BACKBONES, SEGMENTERS, build_model, find_stride
+from guidino_cli.models import BACKBONES, SEGMENTERS, build_model, find_stride, find_strides
 from guidino_cli.models.composed import Model
+from guidino_cli.models.segmenters.registry import SEGMENTER_INFO
 from guidino_cli.registry import find
 
 READERS = sorted(name for name in SEGMENTERS if find("segmenter", name, SEGMENTERS).uses_backbone)
+DIMS = {name: row.dims for name, row in SEGMENTER_INFO.items()}
 BLIND = [name for name in READERS if not find("segmenter", name, SEGMENTERS).reads_image]
 ONE_MAP = ComponentSettings("random", {"hidden_size": 32, "depth": 4, "heads": 2})
 
@@ -29,7 +31,7 @@ def test_segdino_reads_normed_patch_tokens_of_four_blocks(small_backbone: Compon
 def test_only_the_head_of_a_network_on_a_frozen_backbone_is_trained(
     name: str, small_backbone: ComponentSettings
 ) -> None:
-    model = build_model(ModelSettings(ComponentSettings(name), small_backbone), num_classes=2)
+    model = build_model(ModelSettings(ComponentSettings(name), small_backbone), num_classes=2, dims=DIMS[name])
     trained = {key.split(".")[0] for key, weight in model.named_parameters() if weight.requires_grad}
     assert trained == {"segmenter"}
 
@@ -67,20 +69,22 @@ def test_a_guide_at_an_input_that_is_not_read_is_refused_before_weights_are_soug
         ComponentSettings(name), ComponentSettings(backbone, {"weights": "/nowhere"}), guide=GuideSettings(at="input")
     )
     with pytest.raises(ConfigError, match=rf"guide\.at is input, but segmenter {name} .* use bottleneck or features"):
-        build_model(settings, num_classes=2)
+        build_model(settings, num_classes=2, dims=DIMS[name])
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_network_that_sees_through_a_backbone_is_refused_without_one(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"segmenter {name} .* set model\.backbone"):
-        build_model(ModelSettings(ComponentSettings(name)), num_classes=2)
+        build_model(ModelSettings(ComponentSettings(name)), num_classes=2, dims=DIMS[name])
 
 
 @pytest.mark.parametrize("name", sorted(set(SEGMENTERS) - set(READERS)))
 def test_a_backbone_that_nobody_reads_is_refused_before_weights_are_sought(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"segmenter {name} does not read a backbone: set model\.guide"):
         build_model(
-            ModelSettings(ComponentSettings(name), ComponentSettings("dinov3", {"weights": "/nowhere"})), num_classes=2
+            ModelSettings(ComponentSettings(name), ComponentSettings("dinov3", {"weights": "/nowhere"})),
+            num_classes=2,
+            dims=DIMS[name],
         )
 
 
@@ -91,8 +95,9 @@ def test_segdino_on_one_block_says_which_setting_to_change() -> None:
 
 @pytest.mark.parametrize("name", READERS)
 def test_what_the_backbone_decides_is_no_option(name: str, small_backbone: ComponentSettings) -> None:
+    settings = ModelSettings(ComponentSettings(name, {"dense_channels": [8]}), small_backbone)
     with pytest.raises(ConfigError, match="unknown option 'dense_channels'"):
-        build_model(ModelSettings(ComponentSettings(name, {"dense_channels": [8]}), small_backbone), num_classes=2)
+        build_model(settings, num_classes=2, dims=DIMS[name])
 
 
 def test_fresh_weights_do_not_depend_on_what_a_backbones_loader_draws(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,3 +137,34 @@ def test_every_registered_part_can_be_found() -> None:
 def test_the_stride_is_known_without_a_model(name: str, options: dict[str, object], stride: int) -> None:
     settings = ModelSettings(ComponentSettings(name, options), backbone=ComponentSettings("dinov3"))
     assert find_stride(settings, num_classes=2) == stride
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "strides"),
+    [
+        ("nnunet3d", {}, (32, 32, 32)),
+        ("nnunet3d", {"widths": [8] * 3, "blocks": [1] * 3, "strides": [[1, 1, 1], [1, 2, 2], [2, 4, 1]]}, (2, 8, 2)),
+        ("light3d", {}, (1, 1, 1)),
+        ("primus", {}, (8, 8, 8)),
+        ("unet", {}, (16, 16)),
+    ],
+)
+def test_the_strides_of_every_axis_are_known_without_a_model(
+    name: str, options: dict[str, object], strides: tuple[int, ...]
+) -> None:
+    settings = ModelSettings(ComponentSettings(name, options), backbone=ComponentSettings("dinov3"))
+    assert find_strides(settings, num_classes=2) == strides
+
+
+@pytest.mark.parametrize("dims", [2, 2.5])
+@pytest.mark.parametrize("name", [name for name, count in DIMS.items() if count == 3])
+def test_a_network_for_volumes_is_refused_for_slices_before_weights_are_sought(name: str, dims: float) -> None:
+    settings = ModelSettings(ComponentSettings(name), ComponentSettings("dinov3", {"weights": "/nowhere"}))
+    with pytest.raises(ConfigError, match=rf"segmenter {name} segments volumes, but data\.dims is {dims:g}: set data"):
+        build_model(settings, num_classes=2, dims=dims)
+
+
+@pytest.mark.parametrize("name", [name for name, count in DIMS.items() if count == 2 and name != "smp"])
+def test_a_network_for_images_is_refused_for_volumes(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"segmenter {name} segments images and slices, but data\.dims is 3"):
+        build_model(ModelSettings(ComponentSettings(name)), num_classes=2, dims=3)

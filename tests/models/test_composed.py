@@ -12,6 +12,7 @@ from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.models import SEGMENTERS, build_model
 from guidino_cli.models.base import Backbone, Guide, Segmenter
 from guidino_cli.models.composed import Model
+from guidino_cli.models.segmenters.registry import SEGMENTER_INFO
 from guidino_cli.registry import find
 
 Place = Literal["input", "bottleneck", "features"]
@@ -21,6 +22,7 @@ BACKBONE = ComponentSettings("random", {"hidden_size": 32, "depth": 2, "heads": 
 FITTING = [
     (name, place)
     for name in SEGMENTERS
+    if SEGMENTER_INFO[name].dims == 2
     for place in PLACES
     if place in (kind := find("", name, SEGMENTERS)).guided_at and (place != "input" or kind.reads_image)
 ]

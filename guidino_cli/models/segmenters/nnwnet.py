@@ -1,6 +1,12 @@
-"""nnWNet in two dimensions (Zhou et al., CVPR 2025): two U passes, global bridges between them, five heads."""
+"""nnWNet (Zhou et al., CVPR 2025) in 2-D and 3-D: two U passes, global bridges between them, five heads."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guidino_cli.models.base import Segmenter
@@ -22,21 +28,24 @@ class NNWNet(Segmenter):
 
     def __init__(self, *, num_classes: int, in_channels: int = 3, width: int = 16) -> None:
         super().__init__()
-        c = [width * 2**level for level in range(5)]
-        g = [width * 2**level // 2 for level in range(5)]
-        self.stem = nn.Sequential(*_conv_bn_gelu(in_channels, c[0]), *_conv_bn_gelu(c[0], c[0]))
-        self.embed = nn.ModuleList(_Embed(c[i], c[i + 1]) for i in range(4))
+        self._build(num_classes, in_channels, widths=[width * 2**level for level in range(5)], blocks=_IN_PLANE)
+
+    def _build(self, num_classes: int, in_channels: int, *, widths: Sequence[int], blocks: "_Blocks") -> None:
+        c = list(widths)
+        g = [width // 2 for width in widths]
+        self.stem = nn.Sequential(*blocks.conv_bn_gelu(in_channels, c[0]), *blocks.conv_bn_gelu(c[0], c[0]))
+        self.embed = nn.ModuleList(blocks.embed(c[i], c[i + 1]) for i in range(4))
         # First ascent: a[i] bridges the first descent, b[i] the ascent.
-        self.bridge_a = nn.ModuleList(_GlobalBridge(c[i], g[i]) for i in range(4))
-        self.rise = nn.ModuleList(_Local(_joined(c, g, i + 1, top=4), c[i + 1], c[i], _Up) for i in range(4))
-        self.bridge_b = nn.ModuleList(_GlobalBridge(_joined(c, g, i + 1, top=4), g[i + 1]) for i in range(4))
+        self.bridge_a = nn.ModuleList(blocks.bridge(c[i], g[i]) for i in range(4))
+        self.rise = nn.ModuleList(blocks.rise(_joined(c, g, i + 1, top=4), c[i + 1], c[i]) for i in range(4))
+        self.bridge_b = nn.ModuleList(blocks.bridge(_joined(c, g, i + 1, top=4), g[i + 1]) for i in range(4))
         # Second descent.
-        self.sink = nn.ModuleList(_Local(c[i] + g[i], c[i], c[i + 1], _Down) for i in range(4))
-        self.bridge_q = nn.ModuleList(_GlobalBridge(c[i] + g[i], g[i]) for i in range(4))
+        self.sink = nn.ModuleList(blocks.sink(c[i] + g[i], c[i], c[i + 1]) for i in range(4))
+        self.bridge_q = nn.ModuleList(blocks.bridge(c[i] + g[i], g[i]) for i in range(4))
         # Second ascent.
-        self.lift = nn.ModuleList(_Local(c[i + 1] + g[i + 1], c[i + 1], c[i], _Up) for i in range(4))
-        self.last = _Residual(c[0] + g[0], c[0])
-        self.heads = nn.ModuleList(nn.Conv2d(channels, num_classes, 1) for channels in c)
+        self.lift = nn.ModuleList(blocks.rise(c[i + 1] + g[i + 1], c[i + 1], c[i]) for i in range(4))
+        self.last = blocks.residual(c[0] + g[0], c[0])
+        self.heads = nn.ModuleList(blocks.conv(channels, num_classes, 1) for channels in c)
 
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
         """Five maps at 1, 1/2, 1/4, 1/8 and 1/16 of the image."""
@@ -76,72 +85,125 @@ class NNWNet(Segmenter):
         return local, bridges
 
 
+class NNWNet3d(NNWNet):
+    """nnWNet for volumes, as its authors publish it: the same network, its widths capped like nnU-Net's.
+
+    53,233,802 parameters with one input channel and two classes. Sides are halved four times along every axis, so
+    volumes should have voxels that are about as long as wide.
+
+    Args:
+        num_classes: K, background included.
+        in_channels: C.
+        widths: Channels of the local path at each of the five levels; the global path has half.
+    """
+
+    dims = 3
+
+    def __init__(
+        self, *, num_classes: int, in_channels: int = 3, widths: Sequence[int] = (32, 64, 128, 256, 320)
+    ) -> None:
+        nn.Module.__init__(self)
+        if len(widths) != 5 or any(width % 2 for width in widths):
+            raise ValueError(f"widths are {list(widths)}, expected five even numbers")
+        self._build(num_classes, in_channels, widths=widths, blocks=_IN_SPACE)
+
+
 def _joined(c: list[int], g: list[int], level: int, *, top: int) -> int:
     """Channels entering a level of the first ascent: the deepest one has no bridge joined to it yet."""
     return c[level] if level == top else c[level] + g[level]
 
 
-def _conv_bn_gelu(channels_in: int, channels_out: int) -> list[nn.Module]:
-    return [nn.Conv2d(channels_in, channels_out, 3, padding=1), nn.BatchNorm2d(channels_out), nn.GELU()]
+@dataclass(frozen=True)
+class _Blocks:
+    """The blocks of the network, with two or three axes of space."""
 
+    conv: Any
+    norm: Any
+    average: Callable[[], nn.Module]
+    interpolation: str
 
-class _Down(nn.Sequential):
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        conv = nn.Conv2d(channels_in, channels_out, 3, stride=2, padding=1, bias=False)
-        super().__init__(conv, nn.BatchNorm2d(channels_out), nn.GELU())
+    def conv_bn_gelu(self, channels_in: int, channels_out: int) -> list[nn.Module]:
+        return [self.conv(channels_in, channels_out, 3, padding=1), self.norm(channels_out), nn.GELU()]
 
+    def down(self, channels_in: int, channels_out: int) -> nn.Sequential:
+        conv = self.conv(channels_in, channels_out, 3, stride=2, padding=1, bias=False)
+        return nn.Sequential(conv, self.norm(channels_out), nn.GELU())
 
-class _Up(nn.Sequential):
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__(
-            nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
-            nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels_out),
+    def up(self, channels_in: int, channels_out: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Upsample(scale_factor=2, mode=self.interpolation, align_corners=True),
+            self.conv(channels_in, channels_out, 3, padding=1, bias=False),
+            self.norm(channels_out),
             nn.GELU(),
         )
 
+    def embed(self, channels_in: int, channels_out: int) -> nn.Sequential:
+        """Overlapping patch embedding: a convolution, then half the size."""
+        return nn.Sequential(*self.conv_bn_gelu(channels_in, channels_in), self.down(channels_in, channels_out))
 
-class _Embed(nn.Sequential):
-    """Overlapping patch embedding: a convolution, then half the size."""
+    def residual(self, channels_in: int, channels_out: int) -> "_Residual":
+        return _Residual(channels_in, channels_out, self)
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__(*_conv_bn_gelu(channels_in, channels_in), _Down(channels_in, channels_out))
+    def rise(self, channels_in: int, hidden: int, channels_out: int) -> nn.Sequential:
+        """A residual block, then one level up."""
+        return nn.Sequential(self.residual(channels_in, hidden), self.up(hidden, channels_out))
+
+    def sink(self, channels_in: int, hidden: int, channels_out: int) -> nn.Sequential:
+        """A residual block, then one level down."""
+        return nn.Sequential(self.residual(channels_in, hidden), self.down(hidden, channels_out))
+
+    def bridge(self, channels_in: int, channels: int) -> "_GlobalBridge":
+        return _GlobalBridge(channels_in, channels, self)
+
+
+class _Average3d(nn.AvgPool3d):
+    """Mean over 3 x 3 x 3 cells, of those that exist; torch refuses maps that are thinner than that."""
+
+    def __init__(self) -> None:
+        super().__init__(3, stride=1, padding=1, count_include_pad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if min(x.shape[2:]) >= 3:
+            return super().forward(x)
+        around, exists = (F.avg_pool3d(F.pad(item, [1] * 6), 3, stride=1) for item in (x, torch.ones_like(x[:1, :1])))
+        return around / exists
+
+
+_IN_PLANE = _Blocks(
+    nn.Conv2d, nn.BatchNorm2d, partial(nn.AvgPool2d, 3, stride=1, padding=1, count_include_pad=False), "bilinear"
+)
+_IN_SPACE = _Blocks(nn.Conv3d, nn.BatchNorm3d, _Average3d, "trilinear")
 
 
 class _Residual(nn.Module):
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, blocks: _Blocks) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            *_conv_bn_gelu(channels_in, channels_out),
-            nn.Conv2d(channels_out, channels_out, 3, padding=1),
-            nn.BatchNorm2d(channels_out),
+            *blocks.conv_bn_gelu(channels_in, channels_out),
+            blocks.conv(channels_out, channels_out, 3, padding=1),
+            blocks.norm(channels_out),
         )
         self.activate = nn.GELU()
         self.shortcut: nn.Module = nn.Identity()
         if channels_in != channels_out:
-            self.shortcut = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1), nn.BatchNorm2d(channels_out))
+            self.shortcut = nn.Sequential(blocks.conv(channels_in, channels_out, 1), blocks.norm(channels_out))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.activate(self.body(x) + self.shortcut(x))
 
 
-class _Local(nn.Sequential):
-    """A residual block, then one level up or down."""
-
-    def __init__(self, channels_in: int, hidden: int, channels_out: int, move: type[_Up] | type[_Down]) -> None:
-        super().__init__(_Residual(channels_in, hidden), move(hidden, channels_out))
-
-
 class _GlobalBridge(nn.Module):
     """Global scope bridge: a convolution, then token mixing by average pooling and a channel MLP, both residual."""
 
-    def __init__(self, channels_in: int, channels: int) -> None:
+    def __init__(self, channels_in: int, channels: int, blocks: _Blocks) -> None:
         super().__init__()
-        self.project = nn.Conv2d(channels_in, channels, 3, padding=1)
+        self.project = blocks.conv(channels_in, channels, 3, padding=1)
         self.norm_mix = nn.GroupNorm(1, channels)
-        self.pool = nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+        self.pool = blocks.average()
         self.norm_mlp = nn.GroupNorm(1, channels)
-        self.mlp = nn.Sequential(nn.Conv2d(channels, 4 * channels, 1), nn.GELU(), nn.Conv2d(4 * channels, channels, 1))
+        self.mlp = nn.Sequential(
+            blocks.conv(channels, 4 * channels, 1), nn.GELU(), blocks.conv(4 * channels, channels, 1)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.project(x)

@@ -17,12 +17,14 @@ from torch import Tensor
 from guidino_cli.config import ComponentSettings, ModelSettings
 from guidino_cli.models import SEGMENTERS, build_model
 from guidino_cli.models.composed import Model
+from guidino_cli.models.segmenters.registry import SEGMENTER_INFO
 
 # SAM2-UNet joins maps of several sizes, which a ViT does not have.
 _HIERA = ComponentSettings(
     "sam2", {"random": True, "size": "tiny", "widths": [8, 16, 32, 64], "blocks": [1, 1, 1, 1], "adapters": 4}
 )
-# Two classes, an image of 48 x 64 pixels: three scores at image size, and two of the coarsest level.
+# Two classes, an image of 48 x 64 pixels or a volume of 20 x 32 x 40 voxels: three scores at its size, and two of the
+# coarsest level.
 GOLDEN = {
     "unet": (-0.568774, -0.790856, -0.212518, -0.0652825, -0.446297),
     "nnwnet": (-1.04275, -0.137444, -0.280499, -0.24431, 0.2877),
@@ -47,6 +49,15 @@ GOLDEN = {
     "h2former": (-0.292431, -1.16037, -0.721159, -0.478958, -1.08105),
     "trans-unet": (-0.0885972, 0.0212436, -0.0644208, 0.0187798, -0.0373042),
     "sam2-unet": (-0.70141, -0.338633, -0.607045, -0.453608, 0.319175),
+    "light3d": (0.075357, 0.636016, -0.288856, 0.107709, 0.710488),
+    "nnunet3d": (-0.994963, -0.390484, -0.20209, 0.189397, -0.359938),
+    "nnwnet3d": (-0.0249996, -0.527664, -0.0789512, 0.139371, 0.303613),
+    "primus": (-0.397508, -1.06185, -0.512452, 0.231565, -0.381783),
+    "unet3d": (-0.311942, -0.106945, -0.399029, -1.43097, -0.636732),
+    "vnet": (-2.35585, 0.0416172, 0.0720579, -0.117827, -3.33506),
+    "segresnet3d": (-0.218307, 0.147184, -0.968411, -0.66026, -1.15288),
+    "unetr3d": (-2.16844, -0.236507, -0.0758366, -0.519729, -0.327908),
+    "swin-unetr3d": (-0.593201, 1.45108, -0.983528, 2.23951, -0.77116),
 }
 # Of the largest of the five. Processors that add in another order, and double precision, differ by less than a tenth.
 TOLERANCE = 1e-4
@@ -82,15 +93,19 @@ def _fill(model: Model) -> None:
 
 @torch.no_grad()
 def _measure(settings: ModelSettings) -> list[float]:
-    model = build_model(settings, num_classes=2).eval()
+    dims = SEGMENTER_INFO[settings.segmenter.name].dims
+    model = build_model(settings, num_classes=2, dims=dims).eval()
     _fill(model)
-    levels = model((_draw("image", (1, 3, 48, 64)) + 1) / 2).logits
+    size = (48, 64) if dims == 2 else (20, 32, 40)
+    levels = model((_draw("image", (1, 3, *size)) + 1) / 2).logits
     places = [(levels[0], 0.1, 0.2), (levels[0], 0.5, 0.5), (levels[0], 0.9, 0.7)]
     places += [(levels[-1], 0.3, 0.6), (levels[-1], 0.8, 0.1)]
-    return [
-        level[0, number % 2, int(down * level.shape[-2]), int(across * level.shape[-1])].item()
-        for number, (level, down, across) in enumerate(places)
-    ]
+    found = []
+    for number, (level, down, across) in enumerate(places):
+        # Of a volume, the middle slice.
+        slice_ = level[0, number % 2] if dims == 2 else level[0, number % 2, level.shape[2] // 2]
+        found.append(slice_[int(down * level.shape[-2]), int(across * level.shape[-1])].item())
+    return found
 
 
 @pytest.mark.parametrize("name", [name for name in SEGMENTERS if name != "smp"])

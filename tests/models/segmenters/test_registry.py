@@ -19,6 +19,7 @@ def test_a_row_states_what_its_class_reads_and_where_a_guide_can_act(name: str) 
     row, segmenter = SEGMENTER_INFO[name], find("segmenter", name, SEGMENTERS)
     assert (row.backbone is not None) == segmenter.uses_backbone
     assert set(row.guided_at) == segmenter.guided_at - (set() if segmenter.reads_image else {"input"})
+    assert row.dims == segmenter.dims
 
 
 def test_every_segmenter_has_a_size_except_the_name_that_stands_for_many() -> None:
