@@ -14,13 +14,18 @@ Network = TypeVar("Network", bound=nn.Module)
 def prepare_for_prediction(model: Model) -> Model:
     """Change a trained model in place to predict faster; it can no longer be trained or saved.
 
-    Batch normalisation is folded into the convolution before it, and the segmenter's weights are channels-last.
+    Batch normalisation is folded into the convolution before it, and the segmenter's weights are channels-last, unless
+    it takes volumes: in that order nnU-Net's three-dimensional network took 1.2 times as long, nnWNet's 0.7.
     Logits change by rounding only (measured on nnWNet: 4e-6 of logits of about 1).
     """
     fold_normalisation(model.segmenter.eval())
     use_onednn_kernels(model.segmenter)
-    model.segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if model.segmenter.dims == 2:
+        model.segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
+
+
+_FOLDED = {(nn.Conv2d, nn.BatchNorm2d), (nn.Conv3d, nn.BatchNorm3d)}
 
 
 def fold_normalisation(network: nn.Module) -> int:
@@ -34,7 +39,7 @@ def fold_normalisation(network: nn.Module) -> int:
             continue
         for i in range(len(block) - 1):
             first, second = block[i], block[i + 1]
-            if type(first) is nn.Conv2d and type(second) is nn.BatchNorm2d and second.track_running_stats:
+            if (type(first), type(second)) in _FOLDED and second.track_running_stats:
                 block[i], block[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
                 folded += 1
     return folded

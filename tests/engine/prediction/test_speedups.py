@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from guidino_cli.config import parse_config
+from guidino_cli.config import ComponentSettings, ModelSettings, parse_config
 from guidino_cli.engine.prediction.speedups import fold_normalisation, prepare_for_prediction, use_onednn_kernels
 from guidino_cli.models import build_model
 
@@ -91,3 +91,18 @@ def _operations(network: nn.Module, image: Tensor) -> set[str]:
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         network(image)
     return {event.key for event in profiler.key_averages()}
+
+
+@torch.no_grad()
+def test_a_prepared_network_for_volumes_gives_the_same_scores_but_for_rounding() -> None:
+    torch.manual_seed(0)
+    settings = ModelSettings(ComponentSettings("nnwnet3d", {"widths": [4, 4, 8, 8, 8]}))
+    model, volume = build_model(settings, num_classes=2, dims=3), torch.rand(2, 3, 16, 16, 32)
+    # Statistics that a norm does not begin with.
+    model(volume)
+    expected = model.eval()(volume).logits[0]
+    norms = sum(isinstance(module, nn.BatchNorm3d) for module in model.modules())
+    prepared = prepare_for_prediction(model)
+    assert norms > 20
+    assert not any(isinstance(module, nn.BatchNorm3d) for module in prepared.modules())
+    torch.testing.assert_close(prepared(volume).logits[0], expected, rtol=1e-4, atol=1e-4)
