@@ -132,8 +132,13 @@ def _examples(result: EvaluationResult) -> Iterator[tuple[str, list[dict[str, An
         "median": ranked[middle : middle + _EXAMPLES],
         "best": ranked[::-1][:_EXAMPLES],
     }
+    # Of few cases some are in several groups.
+    drawn: dict[str, dict[str, Any]] = {}
     for name, cases in groups.items():
-        yield f"{name} by {METRICS[metric].label}", [_example(case, result) for case in cases]
+        for case in cases:
+            if case.pair.truth.case not in drawn:
+                drawn[case.pair.truth.case] = _example(case, result)
+        yield f"{name} by {METRICS[metric].label}", [drawn[case.pair.truth.case] for case in cases]
 
 
 def _example(case: CaseResult, result: EvaluationResult) -> dict[str, Any]:

@@ -166,3 +166,32 @@ def test_a_folder_without_the_image_of_any_case_is_an_error(tmp_path: Path) -> N
     save(tmp_path / "images" / "b_0000.nii", left_front_top())
     with pytest.raises(DataError, match="no image has the name of a case, such as a"):
         score(tmp_path, images=tmp_path / "images")
+
+
+def test_grey_values_are_those_of_the_volume_where_the_truth_is_empty(tmp_path: Path) -> None:
+    save(tmp_path / "truth" / "a.nii", np.zeros(SHAPE, dtype=np.uint8))
+    save(tmp_path / "predictions" / "a.nii", left_front_top())
+    save(tmp_path / "images" / "a.nii", np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE))
+    result = score(tmp_path, images=tmp_path / "images")
+    view, note = view_case(result.cases[0], result)
+    assert note == ""
+    assert view.image is not None
+    # Percentiles 0.5 and 99.5 of 0 to 191 are 0.955 and 190.045; slice 3 holds every fourth value from 3 to 191.
+    assert float(view.image.axial.min()) == pytest.approx((3 - 0.955) / 189.09, abs=1e-4)
+    assert float(view.image.axial.max()) == pytest.approx((191 - 0.955) / 189.09, abs=1e-4)
+
+
+def test_greys_span_three_times_those_of_the_object_with_its_border(tmp_path: Path) -> None:
+    labels = np.zeros((20, 20, 20), dtype=np.uint8)
+    labels[8:12, 8:12, 8:12] = 1
+    image = np.full((20, 20, 20), -1000, dtype=np.int16)
+    image[6:14, 6:14, 6:14] = 0
+    image[8:12, 8:12, 8:12] = 100
+    image[0] = 3000
+    for side, values in (("truth", labels), ("predictions", labels), ("images", image)):
+        save(tmp_path / side / "a.nii", values)
+    result = score(tmp_path, images=tmp_path / "images")
+    view, _ = view_case(result.cases[0], result)
+    # 0 and 100 are the ends of the object with its border, so -100 is black and 200 white; air and bone are beyond.
+    assert view.image is not None
+    assert sorted({round(float(value), 3) for value in np.unique(view.image.axial)}) == [-3.0, 0.333, 0.667, 10.333]
