@@ -24,11 +24,17 @@ def run(run_path: Path, *, out: Path, batch: int, tolerance: float, overwrite: b
     """Write the file and its JSON, if the results of the file equal those of the run.
 
     Raises:
-        ConfigError: An unknown suffix, an existing file, or results that differ by more than `tolerance`.
+        ConfigError: An unknown suffix, an existing file, a run on volumes, or results that differ by more than
+            `tolerance`.
     """
     facts_path = out.with_name(f"{out.name}.json")
     _require_possible(out, facts_path, overwrite=overwrite)
     model, config, facts = load_run(run_path, offline=offline)
+    if "volumes" in facts:
+        raise ConfigError(
+            f"{run_path}: was trained on volumes, and an exported file and its recipe are for images; "
+            f"use guidino predict {run_path} VOLUMES -o MASKS"
+        )
     shape = (batch, 3, config.data.image_size, config.data.image_size)
     differences: list[float] = []
 

@@ -171,3 +171,17 @@ def test_the_recipe_leads_to_the_mask_of_resized_images(
     assert ours.shape == theirs.shape == size[::-1]
     assert len(np.unique(ours)) == 2
     assert np.array_equal(ours, theirs)
+
+
+def test_a_run_on_volumes_is_refused_in_one_line(
+    guidino, make_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(guided=False)
+    loaded = load_run(run)
+    monkeypatch.setattr(
+        "guidino_cli.commands.export.load_run", lambda *_, **__: (*loaded[:2], {**loaded[2], "volumes": {"dims": 2}})
+    )
+    outcome = guidino("export", run, "-o", tmp_path / "model.pt2")
+    assert outcome.code == 2
+    assert "was trained on volumes" in outcome.stderr
+    assert not (tmp_path / "model.pt2").exists()

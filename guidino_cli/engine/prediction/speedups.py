@@ -1,6 +1,6 @@
 """Speed-ups of a trained network: folded batch normalisation, channels-last memory and oneDNN kernels."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ def prepare_for_prediction(model: Model) -> Model:
     return model
 
 
+_FOLDED = {(nn.Conv2d, nn.BatchNorm2d), (nn.Conv3d, nn.BatchNorm3d)}
+
+
 def fold_normalisation(network: nn.Module) -> int:
     """Fold each batch normalisation into the convolution right before it in a `Sequential`; returns the number folded.
 
@@ -36,11 +39,9 @@ def fold_normalisation(network: nn.Module) -> int:
             continue
         for i in range(len(block) - 1):
             first, second = block[i], block[i + 1]
-            if type(first) is nn.Conv2d and type(second) is nn.BatchNorm2d and second.track_running_stats:
-                block[i], block[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
-                folded += 1
-            elif type(first) is nn.Conv3d and type(second) is nn.BatchNorm3d and second.track_running_stats:
-                block[i], block[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+            if (type(first), type(second)) in _FOLDED and second.track_running_stats:
+                fold: Any = fuse_conv_bn_eval
+                block[i], block[i + 1] = fold(first, second), nn.Identity()
                 folded += 1
     return folded
 
