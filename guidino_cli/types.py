@@ -41,6 +41,11 @@ class VolumeSource:
     path: Path
     series: str | None = None
 
+    @property
+    def name(self) -> str:
+        """Name for messages: of the file, or of the series of a folder that may hold several."""
+        return self.path.name if self.series is None else f"series {self.series}"
+
 
 @dataclass(frozen=True)
 class ChannelStatistics:

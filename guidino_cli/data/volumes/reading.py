@@ -11,7 +11,7 @@ from guidino_cli.data.volumes.alignment import describe_grid_difference, format_
 from guidino_cli.data.volumes.canonical import NO_ORIENTATION, find_orientation, turn
 from guidino_cli.data.volumes.covering import extend_to_cover
 from guidino_cli.data.volumes.dicom import segments
-from guidino_cli.data.volumes.dicom.segments import is_segmentation_file
+from guidino_cli.data.volumes.dicom.datasets import looks_like_dicom
 from guidino_cli.data.volumes.grid import Grid, SourceVolume, Volume
 from guidino_cli.data.volumes.nifti import is_volume
 from guidino_cli.errors import DataError
@@ -36,11 +36,16 @@ def read_source(source: VolumeSource) -> SourceVolume:
         from guidino_cli.data.volumes.dicom.pixels import read_series
 
         return read_series(source.path, source.series, as_suv=None)
-    if is_segmentation_file(source.path):
-        return SourceVolume(*segments.read_labels(source.path))
     if is_image(source.path):
         return pictures.read_source(source.path)
+    if _is_segmentation(source.path):
+        return SourceVolume(*segments.read_labels(source.path))
     return itk.read_source(source.path) if itk.is_itk_volume(source.path) else nifti.read_source(source.path)
+
+
+def _is_segmentation(path: Path) -> bool:
+    """Whether a file is DICOM by its content: archives name segmentations as they like, such as `label.seg`."""
+    return not (is_volume_file(path) or is_image(path)) and looks_like_dicom(path)
 
 
 def read_volume(
@@ -102,7 +107,7 @@ def read_volume_labels(source: VolumeSource, grid: Grid, *, ignore_headers: bool
             "cannot be read, save one file for each and prepare them apart"
         )
     labels, geometry = _whole_numbers(volume.values, source.path), volume.geometry
-    if is_segmentation_file(source.path) and not ignore_headers:
+    if _is_segmentation(source.path) and not ignore_headers:
         labels, geometry = extend_to_cover(labels, geometry, grid.geometry)
     return _in_grid(labels, geometry, grid, ignore_headers=ignore_headers)
 
@@ -164,10 +169,10 @@ def _read_channel(
     if is_same_grid(values.shape[:0:-1], affine, grid.shape[::-1], target):
         return values, ""
     difference = describe_grid_difference(
-        values.shape[:0:-1], affine, grid.shape[::-1], target, other_name=grid.source.path.name
+        values.shape[:0:-1], affine, grid.shape[::-1], target, other_name=grid.source.name
     )
     resampled = np.stack([_resample_linear(channel, affine, target, grid.shape, source.path) for channel in values])
-    return as_storable(resampled), f"{source.path.name} resampled to the grid of {grid.source.path.name}: {difference}"
+    return as_storable(resampled), f"{source.name} resampled to the grid of {grid.source.name}: {difference}"
 
 
 def canonical_affine(geometry: Geometry, to_canonical: np.ndarray) -> np.ndarray:
@@ -203,7 +208,7 @@ def _in_grid(labels: np.ndarray, geometry: Geometry, grid: Grid, *, ignore_heade
     if ignore_headers or (geometry.affine is None and first.affine is None):
         if geometry.shape != first.shape:
             raise DataError(
-                f"{geometry.source}: is {format_shape(geometry.shape)}, its volume {grid.source.path.name} is "
+                f"{geometry.source}: is {format_shape(geometry.shape)}, its volume {grid.source.name} is "
                 f"{format_shape(first.shape)}"
             )
         return turn(labels, grid.to_canonical)
@@ -214,7 +219,7 @@ def _in_grid(labels: np.ndarray, geometry: Geometry, grid: Grid, *, ignore_heade
     turned = turn(labels, orientation)
     affine, target = canonical_affine(geometry, orientation), canonical_affine(first, grid.to_canonical)
     if not is_same_grid(turned.shape[::-1], affine, grid.shape[::-1], target):
-        name = grid.source.path.name
+        name = grid.source.name
         difference = describe_grid_difference(turned.shape[::-1], affine, grid.shape[::-1], target, other_name=name)
         raise DataError(
             f"{geometry.source}: is on another grid than {name}: {difference}; resample the mask to its volume, or, "

@@ -13,7 +13,7 @@ from guidino_cli.data.volumes.dicom.segment_writing import write_segmentation
 from guidino_cli.data.volumes.dicom.segments import read_segment_names, read_segmentation
 from guidino_cli.data.volumes.dicom.series import Series, choose_series
 from guidino_cli.data.volumes.grid import Grid
-from guidino_cli.data.volumes.reading import read_volume_labels
+from guidino_cli.data.volumes.reading import read_source, read_volume_labels
 from guidino_cli.errors import DataError
 from guidino_cli.types import Geometry, VolumeSource
 
@@ -140,6 +140,11 @@ def test_labels_of_a_volume_cover_its_grid_where_empty_frames_were_left_out(tmp_
     expected = np.zeros((5, 4, 6), dtype=np.uint8)
     expected[2] = plane(0, 3)
     assert np.array_equal(labels, expected)
+
+
+def test_a_segmentation_of_any_name_is_known_by_its_content(tmp_path: Path) -> None:
+    path = make_segmentation(tmp_path / "label.seg", [(1, 0.0, plane(0, 3))])
+    assert read_source(VolumeSource(path)).values.shape == (6, 4, 1)
 
 
 def test_labels_between_the_slices_of_a_volume_are_refused(tmp_path: Path) -> None:
