@@ -120,11 +120,13 @@ def _parse_mask_values(options: ScoringOptions) -> tuple[ReadOptions, ReadOption
         binary=options.binary,
         threshold=options.threshold,
         ignore=options.ignore_label,
+        segment=options.segment,
     )
     predictions = ReadOptions(
         codes=None if pred_classes is None or pred_classes.codes is None else tuple(pred_classes.codes.items()),
         binary=options.binary,
         threshold=options.pred_threshold,
+        segment=options.segment,
     )
     return truth, predictions, classes
 

@@ -124,6 +124,7 @@ def scoring_settings(config: ScoringConfig) -> dict[str, Any]:
         "ignore_label": config.truth.ignore,
         "resample": options.resample,
         "ignore_headers": options.ignore_headers,
+        **({} if options.segment is None else {"segment": options.segment}),
         "only_predicted": options.only_predicted,
     }
 

@@ -148,7 +148,8 @@ def _make_readers(
     with _naming_side("the truth"):
         require_exact_ignored(truth_paths, config.truth)
     if names is None and not any(side.is_explicit or side.instances for side in sides):
-        require_same_segments([*truth_paths, *predicted_paths])
+        if config.truth.segment is None:
+            require_same_segments([*truth_paths, *predicted_paths])
         with _naming_side("the truth"):
             true_values = survey_masks(truth_paths, config.truth, read_all=read_all)
         with _naming_side("the predictions"):

@@ -27,6 +27,7 @@ from guidino_cli.data.masks.values import (
     used_colours,
 )
 from guidino_cli.data.readers import find_reader, read_labels, read_palette
+from guidino_cli.data.volumes.dicom.segments import is_segmentation_file, read_segmentation
 from guidino_cli.errors import DataError
 from guidino_cli.progress import pluralize
 
@@ -67,7 +68,11 @@ class Mask:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Options for the values of the masks of one side; see `data.masks.decision.decide_mask_rule`."""
+    """Options for the values of the masks of one side; see `data.masks.decision.decide_mask_rule`.
+
+    Attributes:
+        segment: Label of the only segment of DICOM SEG files that is read, as value 1; other formats have none.
+    """
 
     class_count: int | None = None
     codes: tuple[tuple[Code, int], ...] | None = None
@@ -75,6 +80,7 @@ class ReadOptions:
     threshold: float | None = None
     ignore: int | None = None
     instances: bool = False
+    segment: str | None = None
 
     @property
     def is_explicit(self) -> bool:
@@ -97,6 +103,7 @@ class MaskReader:
         ignore: Stored value of pixels that do not count.
         instances: Keep the stored values as instance numbers.
         palette: Palette indices with a meaning and their colours (0xRRGGBB), which no file may contradict.
+        segment: Label of the only segment of DICOM SEG files that is read; None for all.
     """
 
     rule: MaskRule
@@ -104,6 +111,7 @@ class MaskReader:
     ignore: int | None = None
     instances: bool = False
     palette: tuple[tuple[int, int], ...] = ()
+    segment: str | None = None
 
     def read(self, path: Path) -> Mask:
         """Read one mask.
@@ -112,7 +120,7 @@ class MaskReader:
             DataError: The file is unreadable, or the rule rejects a value.
             UnexpectedValueError: A value that did not occur when the rule was made.
         """
-        values, shape, mask = _read_values(path, in_colour=has_colours(self.rule))
+        values, shape, mask = _read_values(path, in_colour=has_colours(self.rule), segment=self.segment)
         ignored = None
         if self.rule.kind != "threshold":
             values, _ = round_labels(values)
@@ -250,7 +258,7 @@ def decide_reader(survey: Survey, options: ReadOptions) -> MaskReader:
         rule = replace(rule, why=f"{rule.why} (the rest of {survey.total} is checked on reading)")
     values = None if options.is_explicit or survey.is_complete else foreground | {0}
     palette = () if codes is not None else _known_palette(survey, binary=options.binary)
-    return MaskReader(rule, values, options.ignore, palette=palette)
+    return MaskReader(rule, values, options.ignore, palette=palette, segment=options.segment)
 
 
 def _known_palette(survey: Survey, *, binary: bool) -> tuple[tuple[int, int], ...]:
@@ -331,7 +339,8 @@ def label_reader(survey: Survey, labels: frozenset[int], options: ReadOptions) -
     codes = tuple((value, index) for index, value in enumerate((0, *sorted(labels))))
     rule = MaskRule("labels", why, len(codes), codes=codes)
     values = None if survey.is_complete else labels | {0}
-    return MaskReader(rule, values, options.ignore, palette=_known_palette(survey, binary=False))
+    palette = _known_palette(survey, binary=False)
+    return MaskReader(rule, values, options.ignore, palette=palette, segment=options.segment)
 
 
 def index_reader(class_count: int, *, ignore: int | None = None) -> MaskReader:
@@ -345,7 +354,7 @@ def _read_histograms(
     histograms, problems = [], []
     for path in paths:
         try:
-            values, _, _ = _read_values(path, in_colour=in_colour)
+            values, _, _ = _read_values(path, in_colour=in_colour, segment=options.segment)
             palette = None if in_colour else read_palette(path)
         except DataError as error:
             problems.append(str(error))
@@ -362,12 +371,18 @@ def _read_histograms(
     return histograms, problems
 
 
-def _read_values(path: Path, *, in_colour: bool = False) -> tuple[np.ndarray, tuple[int, ...], Mask]:
+def _read_values(
+    path: Path, *, in_colour: bool = False, segment: str | None = None
+) -> tuple[np.ndarray, tuple[int, ...], Mask]:
     """Stored values, shape of the grid, and a mask without labels yet.
 
     The values of a volume are reshaped to two axes, because three axes mean colours in `data.masks`.
     """
-    values, geometry = read_in_colour(path) if in_colour else read_labels(path)
+    if segment is not None and is_segmentation_file(path):
+        found = read_segmentation(path, segment=segment)
+        values, geometry = (found.labels > 0).astype(np.uint8), found.geometry
+    else:
+        values, geometry = read_in_colour(path) if in_colour else read_labels(path)
     _require_finite(values, path)
     mask = Mask(
         np.empty(0, dtype=np.uint8),

@@ -28,5 +28,6 @@ def require_same_segments(paths: Sequence[Path]) -> None:
             if name.casefold() != other.casefold():
                 raise DataError(
                     f"{path}: segment {number} is {name}, in {where} it is {other}; give the segments the same "
-                    "numbers, or, if both are the same class, --classes names the classes by their numbers"
+                    "numbers, or score one of them (--segment NAME); if both are the same class, name the classes by "
+                    "their numbers (--classes)"
                 )

@@ -59,6 +59,9 @@ class ScoringOptions:
     ignore_headers: Annotated[
         bool, typer.Option("--ignore-headers", help="Compare volumes voxel by voxel, whatever their headers say.")
     ] = False
+    segment: Annotated[
+        str | None, typer.Option(help="DICOM SEG: the only segment to score, by its label, as where segments overlap.")
+    ] = None
     group: Annotated[
         str | None,
         typer.Option(help="Bootstrap whole groups, such as patients: a column, TABLE.csv:COLUMN, or a pattern."),

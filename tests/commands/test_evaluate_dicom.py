@@ -135,3 +135,25 @@ def test_an_image_in_place_of_a_segmentation_is_named(
     )
     evaluated(code=3)
     assert "is a DICOM file of modality CT, expected a segmentation (SEG)" in capsys.readouterr().err
+
+
+def test_one_segment_is_scored_by_its_label_whatever_its_number(
+    folders: tuple[Path, Path], evaluated: Callable[..., Rows]
+) -> None:
+    truth, predictions = folders
+    # The truth's segments overlap, and the prediction numbers them the other way round.
+    make_segmentation(truth / "a.dcm", [(1, 0.0, plane(0, 0)), (2, 0.0, plane(0, 1))])
+    frames = [(2, 0.0, plane(0, 0)), (1, 0.0, plane(2, 2))]
+    make_segmentation(predictions / "a.dcm", frames, names={1: "tumour", 2: "liver"})
+    assert float(evaluated("--segment", "liver")["a"]["dice"]) == 1.0
+    assert float(evaluated("--segment", "tumour", "--overwrite")["a"]["dice"]) == 0.0
+
+
+def test_a_file_without_the_segment_fails_alone(folders: tuple[Path, Path], evaluated: Callable[..., Rows]) -> None:
+    truth, predictions = folders
+    for name in ("a", "b"):
+        make_segmentation(truth / f"{name}.dcm", [(1, 0.0, plane(0, 0))])
+    make_segmentation(predictions / "a.dcm", [(1, 0.0, plane(0, 0))])
+    make_segmentation(predictions / "b.dcm", [(1, 0.0, plane(0, 0))], names={1: "spleen"})
+    rows = evaluated("--segment", "liver", code=6)
+    assert [rows[case]["status"] for case in "ab"] == ["ok", "failed"]

@@ -302,5 +302,5 @@ def _describe_overlaps(overlaps: Counter[tuple[int, int]], names: dict[int, str]
     more = f", and {len(overlaps) - 1} more pairs" if len(overlaps) > 1 else ""
     return (
         f"its segments {one} ({names[one]}) and {other} ({names[other]}) overlap in {count:,} voxels{more}; a voxel "
-        "can have one class only: name one segment, or save them as files of their own"
+        "can have one class only: save them as files of their own (`evaluate --segment NAME` scores one)"
     )
