@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -35,17 +36,21 @@ class AugmentationParams:
     differ by channel is given once for all of them or as a tuple.
 
     Attributes:
-        rotation: Radians, counter-clockwise.
+        rotation: Radians, counter-clockwise; of a patch, in the plane of its slices.
         scale: Size of objects relative to before.
         shear: Angle of vertical lines in radians; positive angles lean to the right.
         shift_y: Downwards, as a share of the side.
         shift_x: To the right, as a share of the side.
         flip_y: Mirror top to bottom.
         flip_x: Mirror left to right.
+        flip_z: Reverse the order of the slices of a patch.
+        tilt_y: Rotation of a patch about the axis of its rows' order, in radians: slices and columns turn.
+        tilt_x: Likewise about the axis of its columns' order: slices and rows turn.
+        is_planar: Whether scale and low resolution leave the distance of the slices of a patch alone.
         elastic: Standard deviation of the displacements of an elastic deformation, as a share of the side.
         noise: Standard deviation of Gaussian noise, in units of the [0, 1] intensity range.
         seed: Random seed of the noise and the displacements.
-        blur: Standard deviation of the Gaussian blur in pixels, by channel a pair along height and width.
+        blur: Standard deviation of the Gaussian blur in pixels, by channel one along each axis.
         brightness: Factor on the intensities, by channel.
         contrast: Factor on the distance from the channel's mean, by channel.
         keeps_range: Whether contrast clips every channel to the range it had.
@@ -66,7 +71,7 @@ class AugmentationParams:
     elastic: float = 0.0
     noise: float = 0.0
     seed: int = 0
-    blur: float | tuple[tuple[float, float], ...] = 0.0
+    blur: float | tuple[tuple[float, ...], ...] = 0.0
     brightness: PerChannel = 1.0
     contrast: PerChannel = 1.0
     keeps_range: bool = False
@@ -74,13 +79,17 @@ class AugmentationParams:
     gamma_inverted: PerChannel = 1.0
     gamma: PerChannel = 1.0
     is_earlier: bool = False
+    flip_z: bool = False
+    tilt_y: float = 0.0
+    tilt_x: float = 0.0
+    is_planar: bool = False
 
 
 class _RandomDraws:
     """Random draws for one sample, always the same number, so that one probability does not change later draws."""
 
-    def __init__(self, generator: np.random.Generator) -> None:
-        self._generator = generator
+    def __init__(self, generator: np.random.Generator, *, channels: int = 3) -> None:
+        self._generator, self._channels = generator, channels
 
     def flip(self, probability: float = 0.5) -> bool:
         return bool(self._generator.random() < probability)
@@ -98,19 +107,24 @@ class _RandomDraws:
         return below if self.flip() else above
 
     def by_channel_or(self, probability: float, draw: Callable[[], T], default: float) -> tuple[T, ...] | float:
-        values = tuple(draw() for _ in range(_CHANNELS))
+        values = tuple(draw() for _ in range(self._channels))
         return values if self.flip(probability) else default
 
     def seed(self) -> int:
         return int(self._generator.integers(2**31))
 
 
-_CHANNELS = 3
-# nnU-Net's 0.1 is that of an image of deviation 1. Networks here see images divided by ImageNet's deviation, 0.225.
-_MAX_NOISE = 0.1 * 0.225
+_UNIT_DEVIATION = 0.225
+"""Networks here see images in [0, 1] divided by ImageNet's deviation."""
+# nnU-Net's 0.1 is that of an image of deviation 1.
+_MAX_NOISE = 0.1 * _UNIT_DEVIATION
+MAX_ANISOTROPY = 3.0
+"""Longest side of a patch over its number of slices above which slices are moved each by itself (nnU-Net 2.8.1)."""
 
 
-def draw_augmentation(level: Level, generator: np.random.Generator) -> AugmentationParams:
+def draw_augmentation(
+    level: Level, generator: np.random.Generator, *, channels: int = 3, patch_size: Sequence[int] | None = None
+) -> AugmentationParams:
     """Draw the parameters of one sample.
 
     Args:
@@ -119,10 +133,14 @@ def draw_augmentation(level: Level, generator: np.random.Generator) -> Augmentat
             "guidino" follows the GuiDINO authors' code: rotation by 90 degrees, affine, elastic, brightness and
             contrast, noise, blur; noise of 3 to 7 grey levels, as in an earlier version.
         generator: Random generator of this sample and epoch.
+        channels: C of the sample.
+        patch_size: D, H, W of a patch of a volume, for which there are "none", "light" and "nnunet"; None for an image.
     """
     if level == "none":
         return AugmentationParams()
-    draws = _RandomDraws(generator)
+    draws = _RandomDraws(generator, channels=channels)
+    if patch_size is not None:
+        return _draw_light_3d(draws) if level == "light" else _draw_nnunet_3d(draws, patch_size)
     draw = {"light": _draw_light, "nnunet": _draw_nnunet, "guidino": _draw_guidino, "nnunet-0.1": _draw_earlier_nnunet}
     return draw[level](draws)
 
@@ -131,16 +149,16 @@ def _draw_light(draws: _RandomDraws) -> AugmentationParams:
     return AugmentationParams(flip_y=draws.flip(), flip_x=draws.flip(), brightness=draws.uniform(0.8, 1.2))
 
 
-def _draw_nnunet(draws: _RandomDraws) -> AugmentationParams:
+def _draw_nnunet(draws: _RandomDraws, *, axes: int = 2) -> AugmentationParams:
     """Transforms and probabilities of nnU-Net 2.8.1's default trainer, which are those of batchgeneratorsv2 0.3.6.
 
     What nnU-Net calls variance of the noise it uses as standard deviation. Its scale of 0.7 to 1.4 divides objects.
     Each channel has its own numbers; blur and low resolution leave each channel alone with probability 1/2.
     """
 
-    def blur_or_leave() -> tuple[float, float]:
-        sigmas = draws.uniform(0.5, 1.0), draws.uniform(0.5, 1.0)
-        return sigmas if draws.flip() else (0.0, 0.0)
+    def blur_or_leave() -> tuple[float, ...]:
+        sigmas = tuple(draws.uniform(0.5, 1.0) for _ in range(axes))
+        return sigmas if draws.flip() else (0.0,) * axes
 
     return AugmentationParams(
         flip_y=draws.flip(),
@@ -156,6 +174,33 @@ def _draw_nnunet(draws: _RandomDraws) -> AugmentationParams:
         low_resolution=draws.by_channel_or(0.25, lambda: draws.uniform_or(0.5, 0.5, 1.0, 1.0), 1.0),
         gamma_inverted=draws.by_channel_or(0.1, lambda: draws.around_one(0.7, 1.5), 1.0),
         gamma=draws.by_channel_or(0.3, lambda: draws.around_one(0.7, 1.5), 1.0),
+    )
+
+
+def _draw_light_3d(draws: _RandomDraws) -> AugmentationParams:
+    return AugmentationParams(
+        flip_z=draws.flip(), flip_y=draws.flip(), flip_x=draws.flip(), brightness=draws.uniform(0.8, 1.2)
+    )
+
+
+def _draw_nnunet_3d(draws: _RandomDraws, patch_size: Sequence[int]) -> AugmentationParams:
+    """What nnU-Net 2.8.1 draws for patches: as for images, but other rotations.
+
+    Patches of few slices, whose longest side is more than three times the first, are rotated by any angle and scaled
+    slice by slice (nnU-Net's "dummy 2-D"); others by up to 30 degrees about each axis.
+    """
+    is_planar = max(patch_size) > MAX_ANISOTROPY * patch_size[0]
+    limit = math.pi if is_planar else math.radians(30)
+    angles = [draws.uniform(-limit, limit) for _ in range(3)]
+    is_rotated = draws.flip(0.2)
+    plane = _draw_nnunet(draws, axes=3)
+    return replace(
+        plane,
+        flip_z=draws.flip(),
+        rotation=angles[0] if is_rotated else 0.0,
+        tilt_y=angles[1] if is_rotated and not is_planar else 0.0,
+        tilt_x=angles[2] if is_rotated and not is_planar else 0.0,
+        is_planar=is_planar,
     )
 
 
@@ -204,32 +249,40 @@ def _draw_guidino(draws: _RandomDraws) -> AugmentationParams:
 _IDENTITY = AugmentationParams()
 
 
-def augment_batch(image: Tensor, mask: Tensor, augmentations: Sequence[AugmentationParams]) -> tuple[Tensor, Tensor]:
+def augment_batch(
+    image: Tensor, mask: Tensor, augmentations: Sequence[AugmentationParams], *, is_unit: bool = True
+) -> tuple[Tensor, Tensor]:
     """Augment a batch; the result of a sample does not depend on the others in the batch.
 
     Args:
-        image: (B, C, H, W) in [0, 1], H = W.
-        mask: (B, H, W) class indices.
+        image: (B, C, H, W), H = W, or (B, C, D, H, W) of any sides.
+        mask: (B, H, W) or (B, D, H, W) class indices.
         augmentations: Parameters of each sample.
+        is_unit: Whether the image is in [0, 1] and stays so; z-scores are not clipped, and their noise is as much
+            stronger as their deviation, 1, is larger.
 
     Returns:
         Image and mask of the same shapes; outside the image both are 0, and the mask gets no other new value.
     """
     image, mask = _warp(image, mask, augmentations)
+    if not is_unit:
+        augmentations = [replace(a, noise=a.noise / _UNIT_DEVIATION) if a.noise else a for a in augmentations]
     for name, change in _INTENSITY_TRANSFORMS.items():
         rows = [i for i, a in enumerate(augmentations) if getattr(a, name) != getattr(_IDENTITY, name)]
         if rows:
             where = to_device(torch.tensor(rows), image.device)
             image = image.index_copy(0, where, change(image[where], [augmentations[i] for i in rows]))
-    return image.clamp(0, 1), mask
+    return image.clamp(0, 1) if is_unit else image, mask
 
 
 def _warp(image: Tensor, mask: Tensor, augmentations: Sequence[AugmentationParams]) -> tuple[Tensor, Tensor]:
-    rows = [i for i, a in enumerate(augmentations) if a.elastic or _inverse_affine(a) != _inverse_affine(_IDENTITY)]
+    to_matrix = _inverse_affine if image.ndim == 4 else partial(_inverse_affine_3d, size=image.shape[2:])
+    identity = to_matrix(_IDENTITY)
+    rows = [i for i, a in enumerate(augmentations) if a.elastic or to_matrix(a) != identity]
     if not rows:
         return image, mask
     params, where = [augmentations[i] for i in rows], to_device(torch.tensor(rows), image.device)
-    matrices = to_device(torch.tensor([_inverse_affine(a) for a in params], dtype=image.dtype), image.device)
+    matrices = to_device(torch.tensor([to_matrix(a) for a in params], dtype=image.dtype), image.device)
     # The displacements must not follow the noise, which has the same seed.
     pixels, labels = warp(
         image[where], mask[where], matrices, elastic=[a.elastic for a in params], seeds=[a.seed + 1 for a in params]
@@ -249,13 +302,35 @@ def _inverse_affine(a: AugmentationParams) -> list[list[float]]:
     return matrix
 
 
+def _inverse_affine_3d(a: AugmentationParams, size: Sequence[int]) -> list[list[float]]:
+    """(3, 4) from output to input coordinates in [-1, 1], in the order x, y, z: inverse of flips, scale and rotations.
+
+    Rotations are those of voxels: in coordinates of [-1, 1] all sides are equal, so a patch would be sheared.
+    """
+    turns = _turn(a.rotation, 0, 1) @ _turn(a.tilt_y, 0, 2) @ _turn(a.tilt_x, 1, 2)
+    scales = np.diag([1 / a.scale, 1 / a.scale, 1.0 if a.is_planar else 1 / a.scale])
+    flips = np.diag([-1.0 if flip else 1.0 for flip in (a.flip_x, a.flip_y, a.flip_z)])
+    sides = np.array(size[::-1], dtype=float)
+    linear = flips @ scales @ turns * sides / sides[:, None]
+    matrix: list[list[float]] = np.column_stack([linear, np.zeros(3)]).tolist()
+    return matrix
+
+
+def _turn(angle: float, first: int, second: int) -> np.ndarray:
+    """(3, 3) rotation in the plane of two axes, as `_inverse_affine` turns x and y."""
+    matrix = np.eye(3)
+    matrix[first, first] = matrix[second, second] = math.cos(angle)
+    matrix[first, second], matrix[second, first] = -math.sin(angle), math.sin(angle)
+    return matrix
+
+
 def _add_noise(image: Tensor, params: Sequence[AugmentationParams]) -> Tensor:
     return add_noise(image, _on_device([(a.noise,) for a in params], image), [a.seed for a in params])
 
 
 def _blur(image: Tensor, params: Sequence[AugmentationParams]) -> Tensor:
-    channels = image.shape[1]
-    sigmas = [a.blur if isinstance(a.blur, tuple) else ((a.blur, a.blur),) * channels for a in params]
+    channels, axes = image.shape[1], image.ndim - 2
+    sigmas = [a.blur if isinstance(a.blur, tuple) else ((a.blur,) * axes,) * channels for a in params]
     return blur(image, torch.tensor(sigmas))
 
 
@@ -270,7 +345,12 @@ def _scale_contrast(image: Tensor, params: Sequence[AugmentationParams]) -> Tens
 
 def _simulate_low_resolution(image: Tensor, params: Sequence[AugmentationParams]) -> Tensor:
     shares = [_by_channel(a.low_resolution, image) for a in params]
-    return simulate_low_resolution(image, shares, modes=["bicubic" if a.is_earlier else "bilinear" for a in params])
+    return simulate_low_resolution(
+        image,
+        shares,
+        modes=["bicubic" if a.is_earlier else "bilinear" for a in params],
+        keep_slices=[a.is_planar for a in params],
+    )
 
 
 def _apply_inverted_gamma(image: Tensor, params: Sequence[AugmentationParams]) -> Tensor:
@@ -279,7 +359,8 @@ def _apply_inverted_gamma(image: Tensor, params: Sequence[AugmentationParams]) -
 
 def _apply_gamma(image: Tensor, params: Sequence[AugmentationParams]) -> Tensor:
     exponents = _channels([a.gamma for a in params], image)
-    earlier = to_device(torch.tensor([a.is_earlier for a in params]), image.device)[:, None, None, None]
+    earlier = to_device(torch.tensor([a.is_earlier for a in params]), image.device)
+    earlier = earlier[(..., *(None,) * (image.ndim - 1))]
     together = apply_gamma_to_all_channels(image, exponents[:, :1])
     return torch.where(earlier, together, apply_gamma(image, exponents.abs(), inverted=False))
 
