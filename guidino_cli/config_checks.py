@@ -28,6 +28,7 @@ def check_combinations(config: RunConfig, label: str) -> None:
     _check_trainable_parts(config, label)
     _check_patience(config, label)
     _check_class_weights(config, label)
+    _check_dims(config, label)
     if not 0 <= config.predict.overlap < 1:
         raise ConfigError(f"{label}: predict.overlap is {config.predict.overlap}, expected 0 <= overlap < 1")
 
@@ -89,4 +90,17 @@ def _check_class_weights(config: RunConfig, label: str) -> None:
         raise ConfigError(
             f"{label}: train.class_weights weigh the cross-entropy, which train.loss does not have; add "
             "cross_entropy: 1 to it, or leave class_weights out"
+        )
+
+
+def _check_dims(config: RunConfig, label: str) -> None:
+    """Refuse settings of patches and slabs without effect, and augmentations that patches do not have."""
+    data = config.data
+    if data.patch_size is not None and data.dims != 3:
+        raise ConfigError(f"{label}: data.patch_size needs data.dims=3, found {data.dims:g}; leave it out, or set dims")
+    if data.slab != 3 and data.dims != 2.5:
+        raise ConfigError(f"{label}: data.slab needs data.dims=2.5, found {data.dims:g}; leave it out, or set dims")
+    if data.dims == 3 and data.augment not in {"none", "light", "nnunet"}:
+        raise ConfigError(
+            f"{label}: data.augment is {data.augment}, but patches of volumes (data.dims=3) have none, light and nnunet"
         )

@@ -29,12 +29,13 @@ from guidino_cli.engine.environment import describe_environment, fingerprint_fil
 from guidino_cli.engine.run_folders import lock_run_folder
 from guidino_cli.engine.runs.augmentation import keep_augmentation
 from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
+from guidino_cli.engine.runs.inputs import NetworkInput
 from guidino_cli.engine.runs.loading import BaseRun, require_same_backbone, require_same_segmenter
 from guidino_cli.engine.training.logging import PROFILE_FILE, TRACE_FILE
 from guidino_cli.engine.training.preflight import run_preflight, set_deterministic_algorithms
 from guidino_cli.engine.training.trainer import Trainer
 from guidino_cli.errors import ConfigError, DataError
-from guidino_cli.models import build_model, find_stride
+from guidino_cli.models import build_model, find_strides
 from guidino_cli.models.composed import Model
 from guidino_cli.options.training import TrainCommandOptions, TrainOptions
 from guidino_cli.progress import log_warning, pluralize
@@ -87,17 +88,27 @@ def build_and_train(
     # Only a warning when a run is resumed: replacing a damaged image is no reason to lose it.
     used, root = [*labelled[0], *labelled[1]], Path(str(config.data.root))
     run_on_main_process(lambda: require_unchanged_files(used, root, only_warn=resume))
-    run_on_all_ranks(lambda: _require_fitting_size(config, class_count=len(manifest.classes)))
+    network_input = run_on_all_ranks(lambda: NetworkInput.from_manifest(manifest, config))
+    run_on_all_ranks(lambda: _require_fitting_size(config, network_input, class_count=len(manifest.classes)))
     run_on_all_ranks(lambda: _require_fitting_class_weights(config, manifest))
     set_seed(config.seed)
     spec = folder.backbone_spec() if resume else None if base_run is None else base_run.backbone_spec(config.model)
-    model = build_model(config.model, num_classes=len(manifest.classes), offline=options.offline, backbone_spec=spec)
+    model = build_model(
+        config.model,
+        num_classes=len(manifest.classes),
+        in_channels=network_input.in_channels,
+        dims=network_input.dims,
+        slab=network_input.slab,
+        is_standardized=not network_input.is_unit,
+        offline=options.offline,
+        backbone_spec=spec,
+    )
     origin = None if base_run is None else base_run.fill(model, classes=manifest.classes)
     if state.is_main_process:
-        print_run_summary(config, model, manifest)
+        print_run_summary(config, model, manifest, network_input)
         if warning := bf16_emulation_warning(config.train.precision, device):
             log_warning(warning)
-    facts = run_on_all_ranks(lambda: _facts(config, model, manifest))
+    facts = run_on_all_ranks(lambda: _facts(config, model, manifest, network_input))
     if origin is not None:
         facts["origin"] = origin
     if resume:
@@ -115,6 +126,7 @@ def build_and_train(
             training=training,
             validation=validation,
             device=device,
+            network_input=network_input,
         )
     )
     if state.process_index:
@@ -203,19 +215,33 @@ def _require_fitting_class_weights(config: RunConfig, manifest: Manifest) -> Non
         )
 
 
-def _require_fitting_size(config: RunConfig, *, class_count: int) -> None:
-    """Refuse an image size that the segmenter cannot take, before weights are loaded."""
-    stride, size = find_stride(config.model, num_classes=class_count), config.data.image_size
+def _require_fitting_size(config: RunConfig, network_input: NetworkInput, *, class_count: int) -> None:
+    """Refuse an image or patch size that the segmenter cannot take, before weights are loaded."""
+    strides = find_strides(config.model, num_classes=class_count)
+    if network_input.patch_size is not None:
+        _require_fitting_patch(network_input.patch_size, strides, is_default=config.data.patch_size is None)
+        return
+    stride, size = strides[0], config.data.image_size
     if size % stride:
         near = max(stride, round(size / stride) * stride)
         raise ConfigError(f"data.image_size is {size}, but the segmenter needs a multiple of {stride}, such as {near}")
 
 
-def _facts(config: RunConfig, model: Model, manifest: Manifest) -> dict[str, Any]:
+def _require_fitting_patch(size: Sequence[int], strides: Sequence[int], *, is_default: bool) -> None:
+    """`ConfigError` unless each side of a patch is a multiple of the network's stride along it."""
+    if len(strides) != len(size) or not any(side % stride for side, stride in zip(size, strides, strict=True)):
+        return
+    near = [max(stride, round(side / stride) * stride) for side, stride in zip(size, strides, strict=True)]
+    name = "data.patch_size (by default data.image_size along each axis)" if is_default else "data.patch_size"
+    raise ConfigError(f"{name} is {list(size)}, but the segmenter needs multiples of {list(strides)}, such as {near}")
+
+
+def _facts(config: RunConfig, model: Model, manifest: Manifest, network_input: NetworkInput) -> dict[str, Any]:
     """Content of `run.json` for this data and model; `DataError` if an image or a mask is missing."""
     root = Path(str(config.data.root))
     facts = run_facts(model, classes=manifest.classes, data=root) | describe_environment()
     facts["data"]["files"] = fingerprint_files(manifest.cases, root)
+    facts |= network_input.to_facts()
     return facts
 
 

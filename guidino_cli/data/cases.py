@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from guidino_cli.data.images import open_image, read_image
+from guidino_cli.data.volumes.stored import open_array
 from guidino_cli.errors import DataError
 from guidino_cli.types import Case, width_by_height
 
@@ -67,3 +68,22 @@ def read_truth(case: Case) -> tuple[np.ndarray, np.ndarray | None]:
         return labels, None
     ignored = labels == case.ignore_label
     return np.where(ignored, np.uint8(0), labels), ignored
+
+
+def read_stored_truth(case: Case) -> tuple[np.ndarray, np.ndarray | None]:
+    """Read the labels of a volume on its stored grid.
+
+    Returns:
+        (Z, Y, X) class indices, and booleans of the voxels that do not count, which are background in the first; None
+        if the case has no ignore label.
+
+    Raises:
+        DataError: Missing or damaged.
+    """
+    if case.volume is None or case.volume.labels is None:
+        raise ValueError(f"case {case.id} has no stored labels")
+    labels = np.asarray(open_array(case.volume.labels)[:])
+    if case.ignore_label is None:
+        return labels, None
+    ignored = labels == case.ignore_label
+    return np.where(ignored, np.zeros_like(labels), labels), ignored

@@ -34,11 +34,19 @@ def describe_environment() -> dict[str, Any]:
 def fingerprint_files(cases: Iterable[Case], root: Path) -> str:
     """SHA-256 of the names and sizes of all images and masks: cheap for a million files, the same on every machine.
 
+    Of volumes, the stored arrays count, not their sources, which training does not read.
+
     Raises:
         DataError: A file is missing.
     """
-    paths = (path for case in cases for path in (case.image, case.mask) if path is not None)
+    paths = (path for case in cases for path in _read_in_training(case) if path is not None)
     return lines_sha256(f"{relative_posix(path, root)} {_size(path)}" for path in paths)
+
+
+def _read_in_training(case: Case) -> tuple[Path | None, ...]:
+    if case.volume is None:
+        return case.image, case.mask
+    return case.volume.image, case.volume.labels, case.volume.foreground
 
 
 def _size(path: Path) -> int:

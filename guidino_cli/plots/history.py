@@ -35,11 +35,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_NOT_LOSSES = {"epoch", "lr", "lora_lr", "backbone_lr", "loss", "train_seconds", "images_per_second"}
+_NOT_LOSSES = {"epoch", "lr", "lora_lr", "backbone_lr", "loss", "train_seconds"}
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 _MAX_MARKERS = 40
 """Curves of at most this many epochs have markers."""
+
+
+def _is_loss(column: str) -> bool:
+    return column not in _NOT_LOSSES and not column.startswith("val_") and not column.endswith("_per_second")
 
 
 def training_curve(history: Sequence[Mapping[str, Any]], *, name: str = "") -> Figure:
@@ -65,7 +69,7 @@ def training_curve(history: Sequence[Mapping[str, Any]], *, name: str = "") -> F
 
 
 def _draw_losses(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
-    terms = [key for row in history for key in row if key not in _NOT_LOSSES and not key.startswith("val_")]
+    terms = [key for row in history for key in row if _is_loss(key)]
     names = list(dict.fromkeys(terms))
     _line(axes, history, "loss", label="total", color=TEXT_COLOUR, linewidth=1.8)
     if len(names) > 1:

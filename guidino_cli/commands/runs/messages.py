@@ -13,6 +13,8 @@ from torch.nn import Parameter
 
 from guidino_cli.config import RunConfig
 from guidino_cli.data.manifest import Manifest
+from guidino_cli.engine.runs.inputs import NetworkInput
+from guidino_cli.engine.training.data import DEFAULT_STEPS
 from guidino_cli.errors import ConfigError, ResourceError, first_line, is_out_of_memory
 from guidino_cli.models.base import is_lora_parameter
 from guidino_cli.models.composed import Model
@@ -66,10 +68,9 @@ def explain_determinism_errors() -> Iterator[None]:
         ) from error
 
 
-def print_run_summary(config: RunConfig, model: Model, manifest: Manifest) -> None:
+def print_run_summary(config: RunConfig, model: Model, manifest: Manifest, network_input: NetworkInput) -> None:
     """Print model, weights, data, grid and schedule to stderr."""
     counts = {split: len(manifest.select(split, config.data.fold)) for split in ("train", "val")}
-    size, resize = config.data.image_size, config.data.resize
     batch = describe_batch(config.train.batch_size, config.train.accumulate)
     rows = {
         **({"preset": config.description} if config.description else {}),
@@ -78,13 +79,41 @@ def print_run_summary(config: RunConfig, model: Model, manifest: Manifest) -> No
         **_parameters_by_part(model, config),
         "backbone": "none" if model.backbone is None else model.backbone.identity["weights"],
         "data": f"{manifest.name}: {counts['train']} train, {counts['val']} val; {', '.join(manifest.classes)}",
-        "grid": f"{size} x {size} px, resize {resize}, augmentation {config.data.augment}",
-        "schedule": f"{pluralize(config.train.epochs, 'epoch')}, {batch}, {_lr_text(config)}",
+        **_volume_rows(network_input),
+        "grid": f"{_grid_text(config, network_input)}, augmentation {config.data.augment}",
+        "schedule": f"{_epochs_text(config, network_input)}, {batch}, {_lr_text(config)}",
     }
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows.items():
         table.add_row(name, value)
     Console(stderr=True, highlight=False).print(table)
+
+
+def _grid_text(config: RunConfig, network_input: NetworkInput) -> str:
+    """What the network sees at once."""
+    if network_input.patch_size is not None:
+        return f"patches of {' x '.join(map(str, network_input.patch_size))} voxels (slices x rows x columns)"
+    size, resize = config.data.image_size, config.data.resize
+    seen = {1: "slices of "} if network_input.volumes is not None else {1: ""}
+    each = seen.get(network_input.slab, f"slabs of {network_input.slab} slices of ")
+    return f"{each}{size} x {size} px, resize {resize}"
+
+
+def _epochs_text(config: RunConfig, network_input: NetworkInput) -> str:
+    epochs = pluralize(config.train.epochs, "epoch")
+    return epochs if network_input.volumes is None else f"{epochs} of {config.train.steps or DEFAULT_STEPS} steps"
+
+
+def _volume_rows(network_input: NetworkInput) -> dict[str, str]:
+    """Channels and voxels of volumes; {} for images."""
+    volumes = network_input.volumes
+    if volumes is None:
+        return {}
+    channels = zip(volumes.channels, volumes.intensities, strict=True)
+    spacing = " x ".join("own" if side is None else f"{side:.4g}" for side in volumes.spacing_mm)
+    voxels = "voxels of their own spacing" if set(volumes.spacing_mm) == {None} else f"voxels of {spacing} mm"
+    mapped = ", ".join(f"{name} mapped by {intensity.kind}" for name, intensity in channels)
+    return {"volumes": f"{mapped}; {voxels}; slices along {'zyx'[volumes.slice_axis]}"}
 
 
 def _model_text(config: RunConfig) -> str:

@@ -43,6 +43,14 @@ class _Extension(TypedDict):
     patience: int
 
 
+class _VolumeFacts(TypedDict):
+    dims: float
+    channels: Annotated[list[str], Field(min_length=1)]
+    spacing_mm: Annotated[list[float | None], Field(min_length=3, max_length=3)]
+    statistics: list[dict[str, float]]
+    slice_axis: Annotated[int, Field(ge=0, le=2)]
+
+
 class RunFacts(TypedDict):
     """Entries that are read again; the others are for readers.
 
@@ -54,6 +62,7 @@ class RunFacts(TypedDict):
         origin: The run that `lora-tune` or `train --from` started from; `initial` are tensors that it did not give.
         extended: Epochs and patience before the run was extended, and the epochs that were finished then.
         blueprint: See `BackboneSpec`.
+        volumes: How volumes become the network's input, see `VolumePreprocessing`; missing in runs on images.
     """
 
     augmentation: NotRequired[int]
@@ -63,6 +72,7 @@ class RunFacts(TypedDict):
     origin: NotRequired[_OriginFacts]
     extended: NotRequired[list[_Extension]]
     blueprint: NotRequired[dict[str, Any]]
+    volumes: NotRequired[_VolumeFacts]
 
 
 def read_run_facts(run: Path) -> dict[str, Any]:

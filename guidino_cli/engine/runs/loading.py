@@ -7,6 +7,7 @@ from typing import Any
 from guidino_cli.config import ModelSettings, RunConfig
 from guidino_cli.engine.runs.best import has_lora
 from guidino_cli.engine.runs.folder import RunFolder, backbone_statistics
+from guidino_cli.engine.runs.inputs import NetworkInput
 from guidino_cli.engine.runs.settings import resolve_run_config
 from guidino_cli.errors import DataError, WeightsError
 from guidino_cli.files import file_sha256
@@ -39,8 +40,16 @@ def load_run(
     folder.require_weights()
     require_same_segmenter(path, config.model.segmenter.name, facts)
     settings = _without_initial_weights(config.model)
+    network_input = NetworkInput.from_facts(facts, config)
     model = build_model(
-        settings, num_classes=len(facts["classes"]), offline=offline, backbone_spec=folder.backbone_spec()
+        settings,
+        num_classes=len(facts["classes"]),
+        in_channels=network_input.in_channels,
+        dims=network_input.dims,
+        slab=network_input.slab,
+        is_standardized=not network_input.is_unit,
+        offline=offline,
+        backbone_spec=folder.backbone_spec(),
     )
     require_same_backbone(model, facts)
     folder.best.load_heads(model)

@@ -2,17 +2,21 @@
 
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from guidino_cli.config import RunConfig
 from guidino_cli.data.dataset import EpochSampler, SegmentationDataset
+from guidino_cli.data.volume_dataset import PatchDataset, Sampling, SliceDataset, StepSampler
+from guidino_cli.engine.runs.inputs import NetworkInput
 from guidino_cli.errors import ConfigError, ResourceError, UserError
-from guidino_cli.types import Case, Sample
+from guidino_cli.types import Case, Sample, VolumeSample
 
+DEFAULT_STEPS = 250
+"""Steps of an epoch on volumes (nnU-Net), where `train.steps` is 0."""
 T = TypeVar("T")
 
 
@@ -72,7 +76,7 @@ def _worker_died(reason: str) -> ResourceError:
 
 
 class TrainLoader:
-    """Training batches of one process.
+    """Training batches of one process: every image once in an epoch, or `train.steps` batches of volumes.
 
     They stay in main memory, pinned where they go to a GPU: reading case indices from there would wait for it.
 
@@ -81,20 +85,36 @@ class TrainLoader:
         config: Of the run.
         num_classes: K, background included.
         accelerator: Gives each process its share.
+        network_input: Tells images from slices and patches of volumes.
 
     Attributes:
         steps: Batches per epoch on this process.
-        cases_per_epoch: Cases used in an epoch, on all processes together.
+        cases_per_epoch: Images, slices or patches used in an epoch, on all processes together.
 
     Raises:
         ConfigError: Too few cases for one batch on each process.
     """
 
-    def __init__(self, cases: Sequence[Case], config: RunConfig, *, num_classes: int, accelerator: Accelerator) -> None:
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        config: RunConfig,
+        *,
+        num_classes: int,
+        accelerator: Accelerator,
+        network_input: NetworkInput | None = None,
+    ) -> None:
         size, processes = config.train.batch_size, accelerator.num_processes
-        self._sampler = EpochSampler(len(cases), seed=config.seed)
         self._cases_per_step = size * processes
-        loader = _loader(_dataset(cases, config, num_classes), self._sampler, config, accelerator.device)
+        self._sampler: EpochSampler | StepSampler
+        dataset: SegmentationDataset | SliceDataset | PatchDataset
+        if network_input is None or network_input.volumes is None:
+            self._sampler = EpochSampler(len(cases), seed=config.seed)
+            dataset = _dataset(cases, config, num_classes)
+        else:
+            self._sampler = StepSampler((config.train.steps or DEFAULT_STEPS) * self._cases_per_step)
+            dataset = _volume_dataset(cases, config, num_classes, network_input, length=len(self._sampler))
+        loader = _loader(dataset, self._sampler, config, accelerator.device)
         self._loader = accelerator.prepare_data_loader(loader, device_placement=False)
         self.steps = len(self._loader)
         if self.steps == 0:
@@ -102,9 +122,9 @@ class TrainLoader:
                 f"{len(cases)} training cases fill no batch of {size} on each of {processes} processes; "
                 "lower train.batch_size or use fewer processes"
             )
-        self.cases_per_epoch = min(len(cases), self.steps * self._cases_per_step)
+        self.cases_per_epoch = min(len(self._sampler), self.steps * self._cases_per_step)
 
-    def iterate(self, epoch: int, *, start: int) -> Iterator[Sample | UserError]:
+    def iterate(self, epoch: int, *, start: int) -> Iterator[Sample | VolumeSample | UserError]:
         """Batches of an epoch from number `start` on; earlier ones are not loaded. See `batches_until_error`."""
         # Through accelerate's loader, which would otherwise count epochs from 0 after a resume.
         self._loader.set_epoch(epoch)
@@ -125,9 +145,29 @@ def _dataset(cases: Sequence[Case], config: RunConfig, num_classes: int) -> Segm
     )
 
 
+def _volume_dataset(
+    cases: Sequence[Case], config: RunConfig, num_classes: int, network_input: NetworkInput, *, length: int
+) -> SliceDataset | PatchDataset:
+    settings = config.data
+    if network_input.volumes is None:
+        raise ValueError("images have no slices")
+    sampling = Sampling(
+        network_input.volumes,
+        num_classes=num_classes,
+        batch_size=config.train.batch_size,
+        foreground_share=settings.foreground_crops,
+        length=length,
+        seed=config.seed,
+    )
+    if network_input.patch_size is not None:
+        return PatchDataset(cases, sampling, patch_size=network_input.patch_size)
+    size, resize = settings.image_size, settings.resize
+    return SliceDataset(cases, sampling, image_size=size, resize=resize, slab=network_input.slab)
+
+
 def _loader(
-    dataset: SegmentationDataset, sampler: EpochSampler, config: RunConfig, device: torch.device
-) -> DataLoader[Sample]:
+    dataset: Dataset[Any], sampler: EpochSampler | StepSampler, config: RunConfig, device: torch.device
+) -> DataLoader[Any]:
     settings = config.train
     return DataLoader(
         dataset,
@@ -138,7 +178,7 @@ def _loader(
         persistent_workers=settings.workers > 0,
         worker_init_fn=ignore_interrupts,
         # A last batch of one sample would leave batch normalization nothing to normalize over.
-        drop_last=len(dataset) >= settings.batch_size,
+        drop_last=len(sampler) >= settings.batch_size,
         pin_memory=device.type == "cuda",
         # Its own: a loader draws a number whenever it starts, so the run's random numbers would depend on resumes.
         generator=torch.Generator(),

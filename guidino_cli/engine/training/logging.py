@@ -30,12 +30,16 @@ class ProgressLogger:
     Args:
         epochs: Of the run.
         steps: Batches per epoch on this process.
-        cases: Cases used in an epoch, on all processes together.
+        cases: Samples used in an epoch, on all processes together.
         terms: Names of the loss terms.
         enabled: True in one process only.
+        units: What samples are called: "images", "slices" or "patches".
     """
 
-    def __init__(self, *, epochs: int, steps: int, cases: int, terms: Sequence[str], enabled: bool) -> None:
+    def __init__(
+        self, *, epochs: int, steps: int, cases: int, terms: Sequence[str], enabled: bool, units: str = "images"
+    ) -> None:
+        self._units, self._short_units = units, "img" if units == "images" else units
         self._epochs, self._steps, self._cases, self._terms = epochs, steps, cases, terms
         self._enabled = enabled
         self._bar: Progress | None = None
@@ -64,15 +68,16 @@ class ProgressLogger:
         """
         self._loss = loss if loss is not None else self._loss
         speed = f"{self._images_per_second(state.step, seconds):.3g}"
+        short = f"{speed} {self._short_units}/s"
         left = format_duration(self._seconds_left(state, seconds))
         if self._bar is not None and is_terminal():
             epoch = f"epoch {state.epoch + 1}/{self._epochs} {100 * state.step // self._steps}%"
             mean_loss = "" if self._loss is None else f"loss {self._loss:.3f}"
-            parts = filter(None, [epoch, mean_loss, f"{speed} img/s", self._validation_dice(), f"{left} left"])
+            parts = filter(None, [epoch, mean_loss, short, self._validation_dice(), f"{left} left"])
             self._bar.update(self._task, completed=state.epoch * self._steps + state.step, description="  ".join(parts))
         elif self._enabled and loss is not None and time.monotonic() - self._logged_at >= _LOG_EVERY_SECONDS:
             epoch = f"epoch {state.epoch + 1}/{self._epochs}, step {state.step} of {self._steps}"
-            self._log(f"{epoch}: loss {loss:.4f}, {speed} images/s, about {left} left")
+            self._log(f"{epoch}: loss {loss:.4f}, {speed} {self._units}/s, about {left} left")
 
     def epoch(self, history: History, *, best: tuple[float, int]) -> None:
         """Log the last epoch of `history`; `best` is the highest validation Dice and its epoch."""
@@ -98,6 +103,10 @@ class ProgressLogger:
         return (self._epochs - state.epoch) * (whole + _validation_seconds(self._history)) - seconds
 
 
+SPEED_SUFFIX = "_per_second"
+"""Of the column of the history with the speed, such as "images_per_second"."""
+
+
 def format_epoch(
     row: Mapping[str, Any], *, epochs: int, terms: Sequence[str], best: tuple[float, int], left: float
 ) -> str:
@@ -117,7 +126,8 @@ def format_epoch(
         note = note if best[0] > 0 or row.get("val_empty") else "no overlap with a true mask yet"
         empty = f"; {pluralize(row['val_empty'], 'empty case')}" if row.get("val_empty") else ""
         parts.append(f"val Dice {row['val_dice']:.4f} ({note}{empty})")
-    parts.append(f"{row['images_per_second']:.3g} images/s")
+    key = next(name for name in row if name.endswith(SPEED_SUFFIX))
+    parts.append(f"{row[key]:.3g} {key.removesuffix(SPEED_SUFFIX)}/s")
     if row["epoch"] < epochs:
         parts.append(f"about {format_duration(left)} left")
     return f"epoch {row['epoch']}/{epochs}: {', '.join(parts)}"

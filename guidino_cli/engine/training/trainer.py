@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -14,9 +14,10 @@ from guidino_cli.engine.checkpointing import CheckpointManager
 from guidino_cli.engine.devices import require_device_in_use, resolve_precision
 from guidino_cli.engine.run_control import NonFiniteLossWatch, RunControl
 from guidino_cli.engine.runs.folder import RunFolder
+from guidino_cli.engine.runs.inputs import NetworkInput
 from guidino_cli.engine.training.checkpoint import CHECKPOINT_FORMAT, ScalerState, TrainedWeights, TrainState
 from guidino_cli.engine.training.data import TrainLoader
-from guidino_cli.engine.training.logging import ProgressLogger, StepProfiler
+from guidino_cli.engine.training.logging import SPEED_SUFFIX, ProgressLogger, StepProfiler
 from guidino_cli.engine.training.optim import current_learning_rates
 from guidino_cli.engine.training.step import TrainStep
 from guidino_cli.engine.training.trackers import TRACKERS_FOLDER, Trackers
@@ -24,7 +25,7 @@ from guidino_cli.engine.training.validation import Validation
 from guidino_cli.errors import UserError, WeightsError
 from guidino_cli.models.composed import Model
 from guidino_cli.progress import log_info, pluralize
-from guidino_cli.types import Case, Sample
+from guidino_cli.types import Case, Sample, VolumeSample
 
 # Reading the loss waits for the device, so it is checked only now and then.
 _CHECK_LOSS_EVERY = 20
@@ -42,6 +43,7 @@ class Trainer:
         training: Labelled cases to learn from.
         validation: Labelled cases that select the best epoch; never seen by the optimizer.
         device: "cpu", or None for accelerate's choice.
+        network_input: Tells images from volumes, and how those are preprocessed.
 
     Attributes:
         state: Progress of the run.
@@ -63,8 +65,10 @@ class Trainer:
         training: Sequence[Case],
         validation: Sequence[Case],
         device: str | None = None,
+        network_input: NetworkInput | None = None,
     ) -> None:
         settings = config.train
+        self.network_input = network_input or NetworkInput()
         self.config, self.folder, self.training = config, folder, training
         self.empty_cases = count_empty(validation)
         self.accelerator = Accelerator(
@@ -77,13 +81,20 @@ class Trainer:
             project_dir=str(folder.path / TRACKERS_FOLDER),
         )
         require_device_in_use(device, self.accelerator.device)
-        self.loader = TrainLoader(training, config, num_classes=num_classes, accelerator=self.accelerator)
+        self.loader = TrainLoader(
+            training,
+            config,
+            num_classes=num_classes,
+            accelerator=self.accelerator,
+            network_input=self.network_input,
+        )
         self.train_step = TrainStep(
             model,
             config,
             self.accelerator,
             batches=self.loader.steps,
             has_ignored=any(case.ignore_label is not None for case in training),
+            is_unit=self.network_input.is_unit,
         )
         self.model, self.bare_model = self.train_step.model, self.train_step.bare_model
         self.validation = Validation(
@@ -92,6 +103,7 @@ class Trainer:
             num_classes=num_classes,
             accelerator=self.accelerator,
             cache=self.train_step.feature_cache,
+            volumes=self.network_input.volumes,
         )
         self.state = TrainState()
         self.checkpoints = CheckpointManager(
@@ -126,6 +138,7 @@ class Trainer:
             cases=self.loader.cases_per_epoch,
             terms=list(settings.loss),
             enabled=is_main,
+            units=self.network_input.units,
         )
 
     def fit(self, *, after_epoch: Callable[[list[dict[str, Any]]], None] | None = None) -> None:
@@ -184,7 +197,9 @@ class Trainer:
                 raise WeightsError(f"{path}: {lost}; restore the file, or train again with --overwrite")
 
     def _warn_about_skipped_cases(self) -> None:
-        """Only whole batches are used, one on every process; say so where that skips a tenth of the cases."""
+        """Only whole batches are used, one on every process; say so where that skips a tenth of the images."""
+        if self.network_input.volumes is not None:
+            return
         used, cases = self.loader.cases_per_epoch, len(self.training)
         if self.accelerator.is_main_process and 10 * (cases - used) >= cases:
             log_info(f"guidino: an epoch has whole batches only: {used} of {cases} cases, others in every epoch")
@@ -195,7 +210,9 @@ class Trainer:
         number, settings = self.state.epoch + 1, self.config.train
         speed = {
             "train_seconds": round(self.state.seconds, 3),
-            "images_per_second": round(self.loader.cases_per_epoch / max(self.state.seconds, 1e-9), 3),
+            f"{self.network_input.units}{SPEED_SUFFIX}": round(
+                self.loader.cases_per_epoch / max(self.state.seconds, 1e-9), 3
+            ),
         }
         row: dict[str, Any] = {"epoch": number, **self.state.rates, **losses, **speed}
         if number % settings.validate_every == 0 or number == settings.epochs:
@@ -237,17 +254,19 @@ class Trainer:
         self._loss_read_at = now
         return float(self.state.sums["loss"].item()) / self.state.step
 
-    def _sync_control(self, batch: Sample | UserError) -> Sample:
+    def _sync_control(self, batch: Sample | VolumeSample | UserError) -> Sample | VolumeSample:
         """See `RunControl.sync`; between accumulated batches nothing is saved: half a gradient would be lost."""
         self.state.seconds = time.monotonic() - self._epoch_began
-        return self.control.sync(self.state, batch, can_save=self.state.step % self.config.train.accumulate == 0)
+        can_save = self.state.step % self.config.train.accumulate == 0
+        # mypy takes what the two tuples have in common.
+        return cast("Sample | VolumeSample", self.control.sync(self.state, batch, can_save=can_save))
 
-    def _train_on_batch(self, batch: Sample) -> None:
+    def _train_on_batch(self, batch: Sample | VolumeSample) -> None:
         terms = self._step(batch)
         self.state.add(terms)
         self.control.loss_watch.update(terms["loss"], step=self.state.step, samples=batch.case_index.tolist())
 
-    def _step(self, batch: Sample) -> dict[str, torch.Tensor]:
+    def _step(self, batch: Sample | VolumeSample) -> dict[str, torch.Tensor]:
         return self.train_step(batch, epoch=self.state.epoch, step=self.state.step)
 
     def _validate(self) -> float:

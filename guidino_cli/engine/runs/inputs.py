@@ -1,0 +1,109 @@
+"""What the network of a run is given: images, or slices, slabs or patches of volumes."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal
+
+from guidino_cli.config import DataSettings, RunConfig
+from guidino_cli.data.manifest import Manifest
+from guidino_cli.data.volumes.preprocessing import VolumePreprocessing
+from guidino_cli.errors import ConfigError
+
+Units = Literal["images", "slices", "patches"]
+
+_OF_VOLUMES = ("dims", "slab", "slice_axis", "patch_size", "intensity", "window", "windows", "suv")
+"""Settings of `data` that images do not have."""
+
+
+@dataclass(frozen=True)
+class NetworkInput:
+    """The input of a run's network.
+
+    Attributes:
+        volumes: How volumes are preprocessed; None for images.
+        dims: 2, 2.5 or 3, see `DataSettings.dims`.
+        slab: Slices side by side as channels.
+        patch_size: Slices, rows and columns of a patch; None for images, slices and slabs.
+    """
+
+    volumes: VolumePreprocessing | None = None
+    dims: float = 2
+    slab: int = 1
+    patch_size: tuple[int, int, int] | None = None
+
+    @classmethod
+    def from_manifest(cls, manifest: Manifest, config: RunConfig) -> "NetworkInput":
+        """The input of a new run on a prepared data set.
+
+        Raises:
+            ConfigError: Settings of volumes for images, or intensities that do not fit the data.
+        """
+        if not manifest.is_volumes:
+            _refuse_settings_of_volumes(manifest, config)
+            return cls()
+        preprocessing = VolumePreprocessing.from_manifest(manifest, config.data)
+        if config.data.augment == "nnunet-0.1" and not preprocessing.is_unit:
+            raise ConfigError(
+                "data.augment is nnunet-0.1, which clips to [0, 1], but data.intensity gives z-scores; set "
+                "data.augment=nnunet"
+            )
+        return cls._of_volumes(preprocessing, config.data)
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any], config: RunConfig) -> "NetworkInput":
+        """The input that a run recorded in its `run.json`."""
+        if "volumes" not in facts:
+            return cls()
+        return cls._of_volumes(VolumePreprocessing.from_facts(facts["volumes"], config.data), config.data)
+
+    @classmethod
+    def _of_volumes(cls, preprocessing: VolumePreprocessing, data: DataSettings) -> "NetworkInput":
+        slab = data.slab if data.dims == 2.5 else 1
+        return cls(preprocessing, data.dims, slab, patch_size(data) if data.dims == 3 else None)
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the network's input."""
+        return 3 if self.volumes is None else self.volumes.outputs * self.slab
+
+    @property
+    def is_unit(self) -> bool:
+        """Whether the input is in [0, 1]; z-scores are not."""
+        return self.volumes is None or self.volumes.is_unit
+
+    @property
+    def units(self) -> Units:
+        """What samples are called."""
+        if self.volumes is None:
+            return "images"
+        return "slices" if self.patch_size is None else "patches"
+
+    def to_facts(self) -> dict[str, Any]:
+        """Entry "volumes" of `run.json`; {} for images."""
+        return {} if self.volumes is None else {"volumes": {"dims": self.dims, **self.volumes.to_facts()}}
+
+
+def patch_size(data: DataSettings) -> tuple[int, int, int]:
+    """Slices, rows and columns of the patches of dims 3."""
+    depth, height, width = data.patch_size or [data.image_size] * 3
+    return depth, height, width
+
+
+def _refuse_settings_of_volumes(manifest: Manifest, config: RunConfig) -> None:
+    """`ConfigError` for settings that have no effect on images."""
+    changed = [f"data.{item.name}" for item in fields(DataSettings) if _is_changed(item, config.data)]
+    if config.train.steps:
+        changed.append("train.steps")
+    if changed:
+        what, them = ("are settings", "them") if len(changed) > 1 else ("is a setting", "it")
+        raise ConfigError(
+            f"{', '.join(changed)} {what} of volumes, but {manifest.name} holds images; leave {them} out, or prepare "
+            "volumes: guidino prepare VOLUMES -o DATA"
+        )
+
+
+def _is_changed(item: Any, data: DataSettings) -> bool:
+    if item.name not in _OF_VOLUMES:
+        return False
+    default = item.default if item.default is not MISSING else item.default_factory()
+    return bool(getattr(data, item.name) != default)
