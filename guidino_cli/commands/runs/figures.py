@@ -7,14 +7,20 @@ from typing import Any, TypeVar
 
 import torch
 
-from guidino_cli.data.cases import read_truth
+from guidino_cli.data.cases import read_stored_truth, read_truth
 from guidino_cli.data.manifest import ignore_label, load_manifest
+from guidino_cli.data.volumes.intensities import Intensity
+from guidino_cli.data.volumes.preprocessing import VolumePreprocessing
+from guidino_cli.data.volumes.stored import open_array
 from guidino_cli.engine.prediction.predictor import Predictor
+from guidino_cli.engine.prediction.volumes import VolumePredictor
 from guidino_cli.engine.runs.folder import RunFolder
+from guidino_cli.engine.runs.inputs import NetworkInput
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.files import write_atomically
 from guidino_cli.metrics.overlap import mean_dice
 from guidino_cli.plots.history import ValidationRow, training_curve, validation_grid
+from guidino_cli.plots.volumes import VolumeView, view_volume, volume_validation_grid
 from guidino_cli.progress import log_warning
 from guidino_cli.types import Case
 
@@ -66,16 +72,28 @@ def draw_or_warn(draw: Callable[[], None], name: str) -> None:
 def draw_validation_grid(folder: RunFolder, *, device: torch.device, offline: bool) -> None:
     """Write `validation.png`: up to six validation cases, evenly spread over their list, with the best weights.
 
-    Windows are those of validation, without mirroring, so that a case's Dice is the one that entered the run's.
+    Windows are those of validation, without mirroring, so that a case's Dice is the one that entered the run's. Volumes
+    are shown in three planes.
     """
     model, config, facts = load_run(folder.path, offline=offline)
     model.to(device)
     manifest = load_manifest(Path(str(config.data.root)))
     manifest = ignore_label(manifest, config.data.ignore_label, source="data.ignore_label")
     cases = [case for case in manifest.select("val", config.data.fold) if case.mask is not None]
-    predictor = Predictor.from_config(model, config, mirror=False)
-    rows = [_row(predictor, case, num_classes=len(facts["classes"])) for case in evenly_spaced(cases, _SHOWN)]
-    figure = validation_grid(rows, name=f"{_title(folder)}: validation cases", classes=facts["classes"])
+    shown, classes, name = evenly_spaced(cases, _SHOWN), facts["classes"], f"{_title(folder)}: validation cases"
+    volumes = NetworkInput.from_facts(facts, config).volumes
+    if volumes is None:
+        predictor = Predictor.from_config(model, config, mirror=False)
+        figure = validation_grid(
+            [_row(predictor, case, num_classes=len(classes)) for case in shown], name=name, classes=classes
+        )
+    else:
+        of_volumes = VolumePredictor.from_config(model, config, volumes, mirror=False)
+        figure = volume_validation_grid(
+            [_volume_row(of_volumes, volumes, case, num_classes=len(classes)) for case in shown],
+            name=name,
+            classes=classes,
+        )
     write_atomically(folder.path / GRID_FILE, figure.savefig)
 
 
@@ -87,6 +105,32 @@ def _row(predictor: Predictor, case: Case, *, num_classes: int) -> ValidationRow
     guide = None if result.guide is None else result.guide.amax(dim=0).numpy()
     score = mean_dice(result.labels, truth, num_classes=num_classes, ignored=ignored)
     return ValidationRow(case.id, score, result.pixels, truth, result.labels, guide)
+
+
+def _volume_row(
+    predictor: VolumePredictor, volumes: VolumePreprocessing, case: Case, *, num_classes: int
+) -> tuple[VolumeView, float]:
+    """Three planes of a case on its stored grid, and its mean Dice there."""
+    if case.volume is None:
+        raise ValueError(f"case {case.id} is no volume")
+    statistics, spacing_mm = case.volume.statistics, case.volume.spacing_mm
+    values = open_array(case.volume.image)
+    result = predictor.segment_stored(values, statistics, spacing_mm)
+    truth, ignored = read_stored_truth(case)
+    score = mean_dice(result.labels, truth, num_classes=num_classes, ignored=ignored)
+    first = volumes.intensities[0]
+    # z-scores have no range that could be shown.
+    intensity = first if first.is_unit else Intensity("percentile")
+    view = view_volume(
+        case.id,
+        values,
+        spacing_mm,
+        truth=truth,
+        labels=result.labels,
+        guide=None if result.guide is None else result.guide.max(axis=0),
+        normalize=lambda slices: intensity.normalize(slices[0], statistics[0])[0],
+    )
+    return view, score
 
 
 def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
