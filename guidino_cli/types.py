@@ -86,6 +86,7 @@ class StoredVolume:
         spacing_mm: Size of a voxel along Z, Y, X.
         statistics: Of all voxels of each channel.
         orientation: Directions of the axes of the source, such as "PSR".
+        is_picture: Whether it is a picture, stored with all its channels and bits: one slice, in pixels.
     """
 
     sources: tuple[VolumeSource, ...]
@@ -96,6 +97,7 @@ class StoredVolume:
     spacing_mm: tuple[float, float, float]
     statistics: tuple[ChannelStatistics, ...]
     orientation: str
+    is_picture: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from guidino_cli.preparation.pipeline import prepare_dataset
 from guidino_cli.preparation.public_layouts import filter_normal_cases
 from guidino_cli.preparation.report import DatasetSummary, class_shares, count_by_split, format_sizes
 from guidino_cli.preparation.splits import SPLITS, parse_ratios
+from guidino_cli.preparation.types import DiscoveredDataset
+from guidino_cli.preparation.volumes.pictures import keep_numbers
 from guidino_cli.preparation.volumes.pipeline import prepare_volumes
 from guidino_cli.preparation.volumes.report import VolumeSummary, format_volume_sizes
 from guidino_cli.preparation.writing import nnunet_folder_name
@@ -45,7 +48,9 @@ def run(source: Path, options: PrepareOptions) -> None:
     dataset = filter_normal_cases(
         detect_layout(source, options.layout, config.volumes), include=options.normal == "include"
     )
-    _check_kind_of_options(options, is_volumes=dataset.is_volumes)
+    found = dataset
+    dataset = keep_numbers(source, found, config.volumes, wanted=options.store is not None)
+    _check_kind_of_options(options, found, dataset)
     out = None if options.dry_run else options.out
     summary: DatasetSummary
     with nullcontext() if out is None else atomic_folder(out, hint="choose another -o") as folder:
@@ -104,18 +109,26 @@ def _parse_list(option: str, text: str | None) -> tuple[str, ...]:
     return names
 
 
-_FOR_VOLUMES = ("spacing", "store", "channels", "series", "mask_suffix", "orientation", "ignore_headers")
+# `--store` and `--channels` are for both.
+_FOR_VOLUMES = ("spacing", "series", "mask_suffix", "orientation", "ignore_headers")
 _FOR_IMAGES = ("copy", "exif", "merge_masks", "export")
 
 
-def _check_kind_of_options(options: PrepareOptions, *, is_volumes: bool) -> None:
+def _check_kind_of_options(options: PrepareOptions, found: DiscoveredDataset, stored: DiscoveredDataset) -> None:
     """Refuse options that mean nothing for the data, which would be ignored otherwise."""
+    kind = "volumes" if found.is_volumes else "images"
+    for name in _given(options, _FOR_IMAGES if found.is_volumes else _FOR_VOLUMES):
+        meant = "images" if found.is_volumes else "volumes"
+        raise ConfigError(f"{name}: is for {meant}, but these are {kind}; leave it out")
+    for name in _given(options, _FOR_IMAGES if stored.is_volumes else ()):
+        raise ConfigError(f"{name}: is for images read as RGB, but the numbers of these are kept; leave it out")
+
+
+def _given(options: PrepareOptions, names: Sequence[str]) -> list[str]:
+    """Those of the options that the user gave, as on the command line."""
     defaults = PrepareOptions()
-    for name in _FOR_IMAGES if is_volumes else _FOR_VOLUMES:
-        if getattr(options, name) != getattr(defaults, name):
-            option, kind = f"--{name.replace('_', '-')}", "images" if is_volumes else "volumes"
-            found = "volumes" if is_volumes else "images"
-            raise ConfigError(f"{option}: is for {kind}, but these are {found}; leave it out")
+    given = [name for name in names if getattr(options, name) != getattr(defaults, name)]
+    return [f"--{name.replace('_', '-')}" for name in given]
 
 
 def _check_ignore_label(value: int | None, classes: Classes | None) -> None:

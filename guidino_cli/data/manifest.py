@@ -49,6 +49,11 @@ class Manifest:
     statistics: tuple[ChannelStatistics, ...] = ()
 
     @property
+    def is_pictures(self) -> bool:
+        """Whether the volumes are pictures, stored with all their channels and bits."""
+        return any(case.volume is not None and case.volume.is_picture for case in self.cases)
+
+    @property
     def is_volumes(self) -> bool:
         """Whether the cases are volumes; a data set never mixes them with images."""
         return any(case.volume is not None for case in self.cases)
@@ -108,6 +113,7 @@ class _VolumeEntry(TypedDict):
     spacing_mm: Annotated[list[PositiveFloat], Field(min_length=3, max_length=3)]
     statistics: Annotated[list[_StatisticsEntry], Field(min_length=1)]
     orientation: str
+    is_picture: NotRequired[bool]
 
 
 class _CaseEntry(TypedDict):
@@ -297,6 +303,7 @@ def _volume_to_json(volume: StoredVolume, folder: Path) -> dict[str, Any]:
         "spacing_mm": list(volume.spacing_mm),
         "statistics": [asdict(item) for item in volume.statistics],
         "orientation": volume.orientation,
+        **({"is_picture": True} if volume.is_picture else {}),
     }
 
 
@@ -314,6 +321,7 @@ def _volume_from_json(item: "_VolumeEntry | None", folder: Path) -> StoredVolume
         spacing_mm=(depth, height, width),
         statistics=tuple(ChannelStatistics(**own) for own in item["statistics"]),
         orientation=item["orientation"],
+        is_picture=item.get("is_picture", False),
     )
 
 

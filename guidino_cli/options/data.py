@@ -67,11 +67,14 @@ class PrepareOptions:
     ] = None
     store: Annotated[
         str | None,
-        typer.Option(help="Volumes: npy (the default), or blosc2: a third of the disk space, slower to read."),
+        typer.Option(
+            help="Volumes: npy (the default), or blosc2: a third of the disk space, slower to read. Images: keep all "
+            "channels and bits as such arrays."
+        ),
     ] = None
-    channels: Annotated[str | None, typer.Option(help="Volumes: names of the channels, such as CT,PT or T1w,T2w.")] = (
-        None
-    )
+    channels: Annotated[
+        str | None, typer.Option(help="Names of the channels, such as CT,PT or T1w,T2w. Images: keep them all.")
+    ] = None
     series: Annotated[
         str | None, typer.Option(help="Volumes: the DICOM series to take, by a part of its description or by its key.")
     ] = None

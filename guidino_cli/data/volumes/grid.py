@@ -59,6 +59,11 @@ class Grid:
         return z, y, x
 
     @property
+    def is_picture(self) -> bool:
+        """Whether the source is a picture, which states no physical size."""
+        return self.geometry.unit == "px"
+
+    @property
     def orientation(self) -> str:
         """Directions of the source's axes, such as "PSR"; "" if its header states none."""
         return orientation_codes(self.geometry)

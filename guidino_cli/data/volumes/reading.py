@@ -15,6 +15,7 @@ from guidino_cli.data.volumes.dicom.datasets import looks_like_dicom
 from guidino_cli.data.volumes.grid import Grid, SourceVolume, Volume
 from guidino_cli.data.volumes.nifti import is_volume
 from guidino_cli.errors import DataError
+from guidino_cli.progress import pluralize
 from guidino_cli.types import Geometry, VolumeSource
 
 _BY_VOXEL = "if only the header is wrong, --ignore-headers takes the files voxel by voxel"
@@ -250,6 +251,8 @@ def _whole_numbers(values: np.ndarray, path: Path) -> np.ndarray:
 
 def _describe_channels(sources: Sequence[VolumeSource], first: SourceVolume, found: int, expected: int) -> str:
     path = sources[0].path
+    if len(sources) == 1 and first.geometry.unit == "px":
+        return f"{path}: has {pluralize(found, 'channel')}, expected {expected}, as all pictures of a data set have"
     if len(sources) == 1 and first.values.ndim == 4:
         shape = " x ".join(map(str, first.values.shape))
         wanted = "three" if expected == 1 else f"{expected} channels"

@@ -29,7 +29,7 @@ def write_volume_labels(path: Path, labels: np.ndarray, grid: Grid) -> None:
     if labels.shape != grid.shape:
         raise ValueError(f"labels {labels.shape} for a grid {grid.shape}")
     kind = np.uint8 if labels.max(initial=0) <= 255 else np.uint16
-    if grid.geometry.unit == "px":
+    if grid.is_picture:
         write_png(path, labels[0].astype(kind))
         return
     image = _image(turn_back(labels, grid.to_canonical).astype(kind), grid)

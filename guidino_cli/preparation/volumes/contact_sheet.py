@@ -1,6 +1,6 @@
 """The contact sheet of prepared volumes: three planes of each case with its mask outlined."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,11 +35,38 @@ def write_volume_contact_sheet(manifest: Manifest, folder: Path, *, marks: Mappi
     marks = marks or {}
     chosen = choose_tiles(manifest.cases, first=list(marks))
     heading = sheet_heading(manifest.name, manifest.cases, len(chosen), some_first=bool(marks))
+    if manifest.is_pictures:
+        _write_picture_sheet(manifest, chosen, folder, heading=heading, marks=marks)
+        return
     if len(manifest.channels) > 1:
         heading += f"; the first of {len(manifest.channels)} channels, {manifest.channels[0]}"
     first = VolumePreprocessing.from_manifest(manifest, DataSettings()).intensities[0]
     tiles = [_tile(case, first, marks.get(case.id, "")) for case in chosen]
     figure = volume_contact_sheet(tiles, heading=heading, classes=manifest.classes)
+    write_atomically(folder / "contact_sheet.png", figure.savefig)
+
+
+def _write_picture_sheet(
+    manifest: Manifest, cases: Sequence[Case], folder: Path, *, heading: str, marks: Mapping[str, str]
+) -> None:
+    """The sheet of pictures, as of images: the first three channels as red, green and blue, or the first as grey."""
+    from guidino_cli.plots.contact_sheet import Tile, contact_sheet
+
+    preprocessing = VolumePreprocessing.from_manifest(manifest, DataSettings())
+    shown = [0, 1, 2] if len(manifest.channels) >= 3 else [0, 0, 0]
+
+    def tile(case: Case) -> Tile:
+        volume = case.volume
+        assert volume is not None
+        assert volume.labels is not None
+        values = preprocessing.normalize(np.asarray(open_array(volume.image)[:]), volume.statistics)
+        pixels = (255 * values[shown, 0].transpose(1, 2, 0)).round().astype(np.uint8)
+        labels = np.asarray(open_array(volume.labels)[0])
+        counted = labels if case.ignore_label is None else np.where(labels == case.ignore_label, 0, labels)
+        share = "" if case.foreground is None else f", {_percent(case.foreground)} foreground"
+        return Tile(pixels, counted, case.id, f"{case.split}{share}", marks.get(case.id, ""))
+
+    figure = contact_sheet([tile(case) for case in cases], heading=heading, classes=manifest.classes)
     write_atomically(folder / "contact_sheet.png", figure.savefig)
 
 

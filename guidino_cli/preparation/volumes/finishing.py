@@ -9,7 +9,7 @@ import numpy as np
 
 from guidino_cli.data.cases import IGNORED
 from guidino_cli.data.file_records import record_file
-from guidino_cli.data.volumes.grid import Volume
+from guidino_cli.data.volumes.grid import Grid, Volume
 from guidino_cli.data.volumes.intensities import measure_channel
 from guidino_cli.data.volumes.preprocessing import to_stored_grid
 from guidino_cli.data.volumes.resampling import resample_labels
@@ -65,7 +65,7 @@ def finish_volume(
         path.unlink()
     path = staged_labels_path(folder, case)
     labels = table.apply(np.asarray(open_array(path)), staged.voxels)
-    write_volume_labels(mask_path(folder, case), labels, staged.grid)
+    write_volume_labels(mask_path(folder, case, staged.grid), labels, staged.grid)
     labels = resample_labels(labels, staged.shape, long_axis=staged.long_axis)
     save_array(labels_path, labels)
     save_array(foreground_path, sample_foreground(labels, len(table.names), name=case))
@@ -73,9 +73,9 @@ def finish_volume(
     return staged
 
 
-def mask_path(folder: Path, case: str) -> Path:
-    """Where the class indices of a case lie in the grid of its source."""
-    return folder / "masks" / f"{case}.nii.gz"
+def mask_path(folder: Path, case: str, grid: Grid) -> Path:
+    """Where the class indices of a case lie in the grid of its source: a NIfTI file, of a picture a PNG."""
+    return folder / "masks" / f"{case}{'.png' if grid.is_picture else '.nii.gz'}"
 
 
 def sample_foreground(labels: np.ndarray, classes: int, *, name: str, most: int = VOXELS_A_CLASS) -> np.ndarray:
@@ -108,7 +108,7 @@ def make_case(pair: ImageMaskPair, staged: StagedVolume, table: LabelTable, conf
     """The manifest entry of a case; `pair` has its split."""
     counts = table.count(staged.voxels)
     image, labels, foreground = array_paths(folder, pair.id, config.array_suffix)
-    mask = mask_path(folder, pair.id)
+    mask = mask_path(folder, pair.id, staged.grid)
     _, height, width = staged.grid.shape
     return Case(
         id=pair.id,
@@ -133,6 +133,7 @@ def make_case(pair: ImageMaskPair, staged: StagedVolume, table: LabelTable, conf
             spacing_mm=staged.spacing_mm,
             statistics=staged.statistics,
             orientation=staged.grid.orientation,
+            is_picture=staged.grid.is_picture,
         ),
     )
 

@@ -154,7 +154,7 @@ def _describe_volumes(
 ) -> list[Finding]:
     """Remarks on the volumes: what their reading changed, volumes of one slice, lost numbers, unnamed CT."""
     findings = [Finding("note", f"{case}: {note}") for case, item in facts.items() for note in item.notes]
-    single = [case for case, item in facts.items() if item.grid.shape[0] == _ONE_SLICE]
+    single = [case for case, item in facts.items() if item.grid.shape[0] == _ONE_SLICE and not item.grid.is_picture]
     nonfinite = [case for case, item in facts.items() if item.nonfinite]
     turned = {item.grid.orientation or "unknown" for item in facts.values()}
     if len(turned) > 1:

@@ -44,6 +44,8 @@ def format_volume_sizes(summary: VolumeSummary) -> str:
     shapes = sorted({facts.grid.shape for facts in summary.facts.values()}, key=np.prod)
     spacings = sorted({_round(facts.grid.spacing_mm) for facts in summary.facts.values()}, key=np.prod)
     sizes = _size(shapes[0]) if len(shapes) == 1 else f"{_size(shapes[0])} to {_size(shapes[-1])}"
+    if all(facts.grid.is_picture for facts in summary.facts.values()):
+        return f"{sizes} px (width x height x 1)"
     edges = _mm(spacings[0]) if len(spacings) == 1 else f"{_mm(spacings[0])} to {_mm(spacings[-1])}"
     return f"{sizes} voxels of {edges} mm (x, y, z)"
 
