@@ -296,6 +296,27 @@ def test_a_case_without_one_of_its_channels_is_named(tmp_path: Path, guidino: Ru
     assert [case.id for case in load_manifest(tmp_path / "out").cases] == ["c0"]
 
 
+def test_masks_of_several_endings_are_not_taken_for_one_class(tmp_path: Path, guidino: Run) -> None:
+    for name, ending in (("a", "_seg-manual"), ("b", "_gmseg_manual")):
+        save(tmp_path / f"src/{name}.nii.gz", intensities(ord(name)))
+        save(tmp_path / f"src/{name}{ending}.nii.gz", labels(1))
+    command = ("prepare", tmp_path / "src", "-o", tmp_path / "out")
+    outcome = guidino(*command)
+    assert outcome.code == 3
+    assert "end in 2 ways, _gmseg_manual (b_gmseg_manual.nii.gz), _seg_manual (a_seg-manual.nii.gz)" in outcome.stderr
+    assert guidino(*command, "--mask-suffix", "_seg-manual,_gmseg_manual").code == 0
+    assert len(load_manifest(tmp_path / "out").cases) == 2
+    alone = guidino(*command, "--mask-suffix", "_seg-manual", "--allow-unpaired", "--overwrite")
+    assert (alone.code, [case.id for case in load_manifest(tmp_path / "out").cases]) == (0, ["a"])
+
+
+def test_endings_that_differ_in_the_separator_are_one_kind(tmp_path: Path, guidino: Run) -> None:
+    for name, mask in (("a_image", "a_label"), ("b", "b-label")):
+        save(tmp_path / f"src/{name}.nii.gz", intensities(len(name)))
+        save(tmp_path / f"src/{mask}.nii.gz", labels(1))
+    assert guidino("prepare", tmp_path / "src", "-o", tmp_path / "out").code == 0
+
+
 def test_a_channel_on_another_grid_is_resampled_and_said(tmp_path: Path, guidino: Run) -> None:
     ramp = np.broadcast_to(np.arange(16, dtype=np.int16)[:, None, None] * 10, (16, 7, 6))
     save(tmp_path / "src/images/c_T1.nii.gz", intensities())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from guidino_cli.data.volumes.reading import VOLUME_FILE_SUFFIXES, is_volume_file
-from guidino_cli.preparation.matching import MatchResult, mask_stem, match_masks
+from guidino_cli.preparation.matching import MatchResult, image_stem, mask_stem, match_masks
 
 
 def find_volumes(folder: Path) -> list[Path]:
@@ -95,6 +95,22 @@ def _find_ending(stem: str, endings: Sequence[str]) -> int | None:
     )
 
 
+def mask_endings(pairs: Sequence[tuple[Path, Path]]) -> dict[str, list[Path]]:
+    """What the names of masks have after those of their volumes, such as "_seg": ending -> masks.
+
+    Upper and lower case and the kind of separator do not matter. Masks that are named in another way are left out.
+
+    Args:
+        pairs: Volumes and their masks.
+    """
+    found: dict[str, list[Path]] = {}
+    for image, mask in pairs:
+        own, stem = image_stem(volume_stem(image)).lower(), volume_stem(mask).lower()
+        if stem.startswith(own):
+            found.setdefault(re.sub(r"[-. ]", "_", stem[len(own) :]), []).append(mask)
+    return found
+
+
 class VolumeMatches(NamedTuple):
     """Cases of volumes matched with their masks.
 
@@ -133,6 +149,7 @@ def match_volumes(
     unmatched = [owners[path] for path in result.unmatched_masks if path.stem not in groups.incomplete]
     matches = replace(
         result,
+        rule=f"masks end with {' or '.join(suffixes)}" if suffixes else result.rule,
         pairs=[(files[image][0], files[image][1][0], found) for image, found in matched],
         unmatched_images=[first[path] for path in result.unmatched_images],
         unmatched_masks=unmatched,

@@ -9,7 +9,14 @@ from guidino_cli.errors import DataError
 from guidino_cli.preparation.generic_layouts import parse_folder_name
 from guidino_cli.preparation.options import VolumeConfig
 from guidino_cli.preparation.types import DiscoveredDataset, MatchedFolders, apply_split_lists, merge_folders
-from guidino_cli.preparation.volumes.files import VolumeMatches, find_volumes, mask_owner, match_volumes, volume_stem
+from guidino_cli.preparation.volumes.files import (
+    VolumeMatches,
+    find_volumes,
+    mask_endings,
+    mask_owner,
+    match_volumes,
+    volume_stem,
+)
 
 _MAX_DEPTH = 3
 
@@ -28,6 +35,8 @@ def _merge(
     evidence: str, matched: Sequence[tuple[VolumeMatches, MatchedFolders]], official: str, config: VolumeConfig
 ) -> DiscoveredDataset:
     """One data set of several pairs of folders; all channels of its cases."""
+    if not config.channels and not config.mask_suffixes:
+        _require_one_kind_of_masks(matched)
     dataset = merge_folders("nifti", evidence, [folders for _, folders in matched], official=official)
     channels = {images[0]: images for matches, _ in matched for _, images, _ in matches.pairs}
     count = max((len(images) for images in channels.values()), default=1)
@@ -43,6 +52,22 @@ def _merge(
         # Several masks of a volume are refused with the reason of their own.
         needs_merging=False,
     )
+
+
+def _require_one_kind_of_masks(matched: Sequence[tuple[VolumeMatches, MatchedFolders]]) -> None:
+    """Refuse masks of several endings, such as _seg and _lesion: they show different things, but would be one class.
+
+    Raises:
+        DataError: There are several, and the user chose none.
+    """
+    pairs = [(images[0], masks[0]) for matches, _ in matched for _, images, masks in matches.pairs]
+    endings = mask_endings(pairs)
+    if len(endings) > 1:
+        kinds = ", ".join(f"{ending or 'as its volume'} ({masks[0].name})" for ending, masks in sorted(endings.items()))
+        raise DataError(
+            f"{pairs[0][1].parent}: names of masks end in {len(endings)} ways, {kinds}; if they show one thing, name "
+            "all with --mask-suffix, else only those of one"
+        )
 
 
 def _detect_sibling_folders(source: Path, config: VolumeConfig) -> DiscoveredDataset | None:

@@ -117,7 +117,8 @@ def _stage_all(
     """Read all volumes, one after the other: facts of those that can be used, findings about the others."""
     facts: dict[str, StagedVolume] = {}
     findings = []
-    for pair in track(dataset.pairs, total=len(dataset.pairs), description="reading"):
+    pairs = [pair for pair in dataset.pairs if len(pair.masks) == 1]
+    for pair in track(pairs, total=len(pairs), description="reading"):
         try:
             facts[pair.id] = stage_volume(pair, len(dataset.channels), config.volumes, folder)
         except DataError as error:

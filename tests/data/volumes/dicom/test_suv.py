@@ -10,7 +10,9 @@ import pytest
 from guidino_cli.data.volumes.dicom.pixels import read_series
 from guidino_cli.data.volumes.dicom.series import choose_series
 from guidino_cli.data.volumes.dicom.suv import suv_factor
+from guidino_cli.data.volumes.reading import read_source
 from guidino_cli.errors import DataError
+from guidino_cli.types import VolumeSource
 
 Write = Callable[..., Path]
 HALF_LIFE_S = 6600.0
@@ -77,6 +79,14 @@ def test_values_of_a_series_become_suv(write_series: Write) -> None:
     assert volume.values.dtype == np.float32
     # 5,000 Bq/ml times 4e-4.
     assert volume.values.max() == pytest.approx(2.0)
+
+
+def test_pet_is_read_as_suv_and_other_series_as_they_are(write_series: Write) -> None:
+    plane = np.full((4, 6), 10_000, dtype=np.int16)
+    tags = pet()
+    assert read_source(VolumeSource(write_series(pixels=plane, RescaleSlope=0.5, **tags))).values.max() == 2.0
+    ct = write_series(pixels=plane, RescaleSlope=0.5, **(tags | {"Modality": "CT"}))
+    assert read_source(VolumeSource(ct)).values.max() == 5_000
 
 
 @pytest.mark.parametrize(
