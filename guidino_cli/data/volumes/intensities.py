@@ -24,6 +24,7 @@ Limits = tuple[float, float]
 _CT_NAMES = {"CT", "CTA", "CBCT"}
 _PET_NAMES = {"PET", "PT", "SUV"}
 _SMALLEST_STD = 1e-8
+_PART_SIZE = 2**20
 
 
 @dataclass(frozen=True)
@@ -158,5 +159,9 @@ def measure_channel(values: np.ndarray) -> ChannelStatistics:
     if values.size == 0:
         return ChannelStatistics(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     low, median, high = (float(item) for item in np.percentile(values, (0.5, 50, 99.5)))
-    mean, std = (float(item) for item in (values.mean(dtype=np.float64), values.std(dtype=np.float64)))
+    mean = float(values.mean(dtype=np.float64))
+    # One part after the other: in double precision the deviations of a CT take a gigabyte.
+    parts = np.array_split(values, -(-values.size // _PART_SIZE)) if values.ndim == 1 else values
+    squares = sum(float(np.square(part - mean, dtype=np.float64).sum()) for part in parts)
+    std = (squares / values.size) ** 0.5
     return ChannelStatistics(float(values.min()), float(values.max()), mean, std, median, low, high)

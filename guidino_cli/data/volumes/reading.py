@@ -1,6 +1,6 @@
 """Read a volume of one or more channels with canonical axes, and its labels in the same grid."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +120,7 @@ def as_storable(values: np.ndarray) -> np.ndarray:
     """
     if values.dtype.kind == "b":
         return values.astype(np.int16)
-    if values.dtype.kind == "f" and not (np.isfinite(values).all() and np.array_equal(np.rint(values), values)):
+    if values.dtype.kind == "f" and not all(_are_whole(part) for part in _slabs(values)):
         return values.astype(np.float32, copy=False)
     low, high = float(values.min()), float(values.max())
     for kind in (np.int16, np.int32):
@@ -128,6 +128,15 @@ def as_storable(values: np.ndarray) -> np.ndarray:
         if limits.min <= low and high <= limits.max:
             return values.astype(kind, copy=False)
     return values.astype(np.float32)
+
+
+def _slabs(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Parts along the last axis, which lie together in files: a copy of one of them takes little memory."""
+    return (values[..., number] for number in range(values.shape[-1]))
+
+
+def _are_whole(values: np.ndarray) -> bool:
+    return bool(np.isfinite(values).all() and np.array_equal(np.rint(values), values))
 
 
 _MAX_SHEAR_DEGREES = 0.1
@@ -235,18 +244,21 @@ def _whole_numbers(values: np.ndarray, path: Path) -> np.ndarray:
     if not np.isfinite(values).all():
         count = int((~np.isfinite(values)).sum())
         raise DataError(f"{path}: {count:,} voxels of the mask are NaN or infinite, expected whole numbers")
-    rounded = np.rint(values)
-    # Single precision and header slopes leave 0.9999999.
-    wrong = np.abs(values - rounded) > 1e-3
-    if wrong.any():
-        example = float(values[wrong].flat[0])
-        raise DataError(
-            f"{path}: has values such as {example:.4g}, expected whole numbers, one for each class; threshold a "
-            "soft mask first"
-        )
-    if np.abs(rounded).max() > 2**53:
-        raise DataError(f"{path}: has values up to {rounded.max():.4g}, which are no labels")
-    return rounded.astype(np.int64)
+    largest = max(abs(float(values.min())), abs(float(values.max())))
+    if largest > 2**53:
+        raise DataError(f"{path}: has values up to {largest:.4g}, which are no labels")
+    labels = np.empty(values.shape, np.int32 if largest < 2**31 - 1 else np.int64, order="F")
+    for part, whole in zip(_slabs(values), _slabs(labels), strict=True):
+        rounded = np.rint(part)
+        # Single precision and header slopes leave 0.9999999.
+        wrong = np.abs(part - rounded) > 1e-3
+        if wrong.any():
+            raise DataError(
+                f"{path}: has values such as {float(part[wrong].flat[0]):.4g}, expected whole numbers, one for each "
+                "class; threshold a soft mask first"
+            )
+        whole[...] = rounded
+    return labels
 
 
 def _describe_channels(sources: Sequence[VolumeSource], first: SourceVolume, found: int, expected: int) -> str:
