@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _BOX = (330, 330)
 """Largest height and width of a picture in pixels."""
-_MAX_MAPS = 4
+MAX_MAPS = 4
 """Guide maps in a tile of a contact sheet; of more maps, only the last one is projected in a figure."""
 
 
@@ -135,7 +135,7 @@ def volume_guide_figure(item: VolumeGuideView, style: VolumeGuideStyle) -> Figur
     )
     for guide in item.maps:
         overlay, projection = _guide_rows(view, guide, limits, several=len(item.maps) > 1)
-        rows += [overlay, projection] if len(item.maps) <= _MAX_MAPS or guide is item.maps[-1] else [overlay]
+        rows += [overlay, projection] if len(item.maps) <= MAX_MAPS or guide is item.maps[-1] else [overlay]
     return plane_sheet(
         rows,
         heading=f"{view.name}\n{style.source}" if style.source else view.name,
@@ -219,6 +219,6 @@ def volume_guide_tile(item: VolumeGuideView, style: VolumeGuideStyle, detail: st
     size_hw = view.sizes((TILE_SIDE, TILE_SIDE)).axial
     labels = view.labels if view.truth is None else view.truth
     pictures = [outlined_picture(view.image.axial, labels.axial, size_hw)]
-    for guide in item.maps[:_MAX_MAPS]:
+    for guide in item.maps[:MAX_MAPS]:
         pictures.append(guide_picture(view.image.axial, guide.slices.axial, size_hw, limits=limits))
     return GuideTile(pictures, view.name, detail)

@@ -17,15 +17,15 @@ from guidino_cli.commands.visualize.page import PAGE_FILE, write_page
 from guidino_cli.commands.visualize.report import GuideReport, print_report, to_csv, to_json
 from guidino_cli.commands.visualize.volume_inference import VolumeGuideResult, VolumeGuideVisualizer
 from guidino_cli.commands.visualize.volume_inputs import list_input_volumes
-from guidino_cli.data.volumes.preprocessing import VolumePreprocessing
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.guides.scores import choose_thresholds
+from guidino_cli.engine.runs.inputs import NetworkInput
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.errors import ConfigError
 from guidino_cli.files import write_atomically, write_text
 from guidino_cli.options.prediction import VisualizeOptions
 from guidino_cli.plots.panels import Limits
-from guidino_cli.plots.volume_guide import VolumeGuideStyle, volume_guide_figure, volume_guide_tile
+from guidino_cli.plots.volume_guide import MAX_MAPS, VolumeGuideStyle, volume_guide_figure, volume_guide_tile
 from guidino_cli.progress import track
 
 _FOR_IMAGES = {
@@ -51,7 +51,9 @@ def draw_volume_guides(volumes: Sequence[Path], run: Path, options: VisualizeOpt
     model, config, facts = load_run(run, overrides=tuple(options.overrides or ()), offline=options.offline)
     require_guide(model, run)
     model.to(pick_device(options.device))
-    preprocessing = VolumePreprocessing.from_facts(facts["volumes"], config.data)
+    preprocessing = NetworkInput.from_facts(facts, config).volumes
+    if preprocessing is None:
+        raise ValueError(f"{run}: was not trained on volumes")
     inputs = {
         item.name: item for item in list_input_volumes(volumes, options.split, channels=len(preprocessing.channels))
     }
@@ -90,7 +92,9 @@ def _prepare_report(
 def _draw(spool: ResultSpool[VolumeGuideResult], report: GuideReport, style: VolumeGuideStyle, out: Path) -> list[str]:
     """Write the figure of each volume and, of several, contact sheets and a page; names of the latter two."""
     count = len(spool.names)
-    note = "axial slices; left: image, truth (or else the prediction) outlined; right: guide over the image"
+    names = [item.name for item in report.accumulators[:MAX_MAPS]]
+    of_maps = f" of {', '.join(names)}" if len(names) > 1 else ""
+    note = f"axial slices; left: image, truth (or else the prediction) outlined; right: guide{of_maps} over the image"
     sheets = ContactSheetWriter(
         out, total=count, heading=f"Guide of {style.source.split(':')[0]}: {count} volumes", note=note,
         classes=style.classes, limits=style.limits,
