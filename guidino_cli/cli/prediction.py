@@ -11,7 +11,7 @@ from guidino_cli.options.prediction import PredictOptions, TunePostOptions, Visu
 
 _Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
 _Images = Annotated[
-    list[Path], typer.Argument(metavar="IMAGES", help="Images, folders of images, or a prepared DATA folder.")
+    list[Path], typer.Argument(metavar="IMAGES", help="Images or volumes, folders of them, or a prepared DATA folder.")
 ]
 
 
@@ -22,7 +22,9 @@ def predict(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the masks.")],
     options: PredictOptions,
 ) -> None:
-    """Segment images with a trained run; masks have the grid and the names of their images.
+    """Segment images or volumes with a trained run; masks have the grid and the names of their sources.
+
+    Volumes are NIfTI, NRRD or MetaImage files, or the folder of a DICOM series.
 
     Several processes may share one folder of masks: give each its --shard, or start all with torchrun.
 

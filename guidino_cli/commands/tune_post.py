@@ -11,16 +11,23 @@ from guidino_cli.data.file_records import require_unchanged_files
 from guidino_cli.data.manifest import ignore_label, load_manifest
 from guidino_cli.data.readers import open_regions, read
 from guidino_cli.data.regions import read_size
+from guidino_cli.data.volumes.reading import read_volume, read_volume_labels
 from guidino_cli.engine.devices import pick_device
-from guidino_cli.engine.prediction.ensemble import LoadedEnsemble, ensemble_arguments, load_ensemble
+from guidino_cli.engine.prediction.ensemble import (
+    LoadedEnsemble,
+    ensemble_arguments,
+    is_volume_run,
+    load_ensemble,
+)
 from guidino_cli.engine.prediction.postprocessing import CANDIDATES, RuleSelector, SelectedRule, save_rules
 from guidino_cli.engine.prediction.predictor import DecodedImage
+from guidino_cli.engine.prediction.volume_ensemble import LoadedVolumeEnsemble, load_volume_ensemble
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.errors import DataError
 from guidino_cli.options.prediction import TunePostOptions
 from guidino_cli.processes import keep_all_freed_memory
 from guidino_cli.progress import log_info, pluralize, track
-from guidino_cli.types import Case, width_by_height
+from guidino_cli.types import Case, VolumeSource, width_by_height
 
 _MIN_CASES = 10
 """With fewer cases the test has no power."""
@@ -45,12 +52,11 @@ def run(run_path: Path, options: TunePostOptions) -> None:
         raise DataError(f"{root}: no labelled validation cases; prepare with a validation split")
     require_unchanged_files(cases, root)
     keep_all_freed_memory()
-    loaded = load_ensemble(
-        [run_path, *(options.ensemble or ())],
-        overrides=tuple(options.overrides or ()),
-        offline=options.offline,
-        device=pick_device(options.device),
-    )
+    runs, is_volumes = [run_path, *(options.ensemble or ())], is_volume_run(run_path)
+    if manifest.is_volumes != is_volumes:
+        kinds = ("volumes", "images") if is_volumes else ("images", "volumes")
+        raise DataError(f"{root}: holds {kinds[1]}, but the run was trained on {kinds[0]}; give --data with {kinds[0]}")
+    loaded = _load(runs, options, is_volumes=is_volumes)
     if manifest.classes != loaded.classes:
         raise DataError(
             f"{root}: has {', '.join(manifest.classes)}, but the run was trained for {', '.join(loaded.classes)}; "
@@ -67,12 +73,22 @@ def run(run_path: Path, options: TunePostOptions) -> None:
     print(f"written to {path}; used by: guidino predict {run_path} IMAGES -o MASKS --post auto{extra}")
 
 
-def _select_rules(loaded: LoadedEnsemble, cases: Sequence[Case]) -> dict[str, SelectedRule]:
+def _load(runs: Sequence[Path], options: TunePostOptions, *, is_volumes: bool) -> LoadedEnsemble | LoadedVolumeEnsemble:
+    overrides, device = tuple(options.overrides or ()), pick_device(options.device)
+    if is_volumes:
+        return load_volume_ensemble(runs, overrides=overrides, offline=options.offline, device=device)
+    return load_ensemble(runs, overrides=overrides, offline=options.offline, device=device)
+
+
+def _select_rules(loaded: LoadedEnsemble | LoadedVolumeEnsemble, cases: Sequence[Case]) -> dict[str, SelectedRule]:
     selectors = {name: RuleSelector() for name in loaded.classes[1:]}
     for case in track(cases, total=len(cases), description="tune-post"):
         if case.mask is None:
             continue
-        labels, (truth, ignored) = _labels(loaded, case.image), read_truth(case)
+        if isinstance(loaded, LoadedVolumeEnsemble):
+            labels, (truth, ignored) = _segment_volume(loaded, case)
+        else:
+            labels, (truth, ignored) = _labels(loaded, case.image), read_truth(case)
         if labels.shape != truth.shape:
             found, wanted = width_by_height(truth.shape), width_by_height(labels.shape)
             raise DataError(
@@ -84,6 +100,19 @@ def _select_rules(loaded: LoadedEnsemble, cases: Sequence[Case]) -> dict[str, Se
         for index, selector in enumerate(selectors.values(), start=1):
             selector.add(labels == index, truth == index)
     return {name: selector.select() for name, selector in selectors.items()}
+
+
+def _segment_volume(
+    loaded: LoadedVolumeEnsemble, case: Case
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray | None]]:
+    """Labels (Z, Y, X), and what `read_truth` gives of an image, in the source's grid."""
+    if case.volume is None or case.mask is None:
+        raise ValueError(f"case {case.id} is no labelled volume")
+    volume = read_volume(case.volume.sources, channels=len(loaded.channels))
+    truth = read_volume_labels(VolumeSource(case.mask), volume.grid)
+    ignored = None if case.ignore_label is None else truth == case.ignore_label
+    labels = loaded.predictor.segment(volume).labels
+    return labels, (truth if ignored is None else np.where(ignored, 0, truth), ignored)
 
 
 def _labels(loaded: LoadedEnsemble, image: Path) -> np.ndarray:

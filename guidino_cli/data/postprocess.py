@@ -13,7 +13,7 @@ class PostprocessRule:
     """Steps applied to one class, in this order.
 
     Attributes:
-        min_share: Components smaller than this share of the image become background.
+        min_share: Components smaller than this share of the image or volume become background.
         largest: Keep only the largest component.
         fill: Fill holes: background enclosed by the class becomes the class.
     """
@@ -51,7 +51,7 @@ def parse_postprocess_rule(text: str) -> PostprocessRule:
 
 
 def postprocess_labels(labels: np.ndarray, rules: Mapping[int, PostprocessRule]) -> np.ndarray:
-    """Apply the rules of each class to class indices (H, W) uint8; returns a copy."""
+    """Apply the rules of each class to class indices (H, W) or (Z, Y, X); returns a copy."""
     result = labels.copy()
     for index, rule in sorted(rules.items()):
         before = labels == index
@@ -65,15 +65,33 @@ def postprocess_labels(labels: np.ndarray, rules: Mapping[int, PostprocessRule])
 
 
 def postprocess_class(mask: np.ndarray, rule: PostprocessRule) -> np.ndarray:
-    """Apply a rule to a boolean mask (H, W); components are connected at edges or corners."""
+    """Apply a rule to a boolean mask (H, W) or (Z, Y, X); components are connected at faces, edges or corners."""
+    if not mask.any():
+        return mask.copy()
+    # Numbers of components take eight times the memory of a volume: only the box around the class is looked at.
+    box = _box_of(mask)
+    result = np.zeros_like(mask)
+    result[box] = _postprocess(mask[box], rule, smallest=rule.min_share * mask.size)
+    return result
+
+
+def _box_of(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box around a mask that is not empty."""
+    axes = range(mask.ndim)
+    places = (np.flatnonzero(mask.any(axis=tuple(other for other in axes if other != axis))) for axis in axes)
+    return tuple(slice(int(found[0]), int(found[-1]) + 1) for found in places)
+
+
+def _postprocess(mask: np.ndarray, rule: PostprocessRule, *, smallest: float) -> np.ndarray:
+    """Apply a rule; components of fewer than `smallest` pixels become background."""
     from scipy import ndimage
     from skimage.measure import label
 
     if rule.min_share or rule.largest:
-        components = label(mask, connectivity=2)
+        components = label(mask, connectivity=mask.ndim)
         sizes = np.bincount(components.ravel())
         sizes[0] = 0
-        kept = sizes >= max(1.0, rule.min_share * mask.size)
+        kept = sizes >= max(1.0, smallest)
         if rule.largest:
             kept &= np.arange(len(sizes)) == sizes.argmax()
         mask = kept[components]

@@ -17,11 +17,15 @@ class PredictOptions:
     save_guide: Annotated[
         bool,
         typer.Option(
-            "--save-guide", help="Also guides/NAME.png, 16 bits (0..65535 for 0..1); one per class in class_K/."
+            "--save-guide",
+            help="Also guides/NAME.png, 16 bits (0..65535 for 0..1); one per class in class_K/; .nii.gz of volumes.",
         ),
     ] = False
     save_probabilities: Annotated[
-        bool, typer.Option("--save-probabilities", help="Also probabilities/NAME.npz, (class, row, column).")
+        bool,
+        typer.Option(
+            "--save-probabilities", help="Also probabilities/NAME.npz, (class, row, column) or (class, z, y, x)."
+        ),
     ] = False
     overlay: Annotated[bool, typer.Option("--overlay", help="Also overlays/NAME.png: outlines, legend below.")] = False
     values: Annotated[str, typer.Option(help="index (0, 1, 2, ...) or 255 (two classes, visible in any viewer).")] = (
@@ -33,8 +37,21 @@ class PredictOptions:
     ensemble: Annotated[
         list[Path] | None, typer.Option(metavar="RUN", help="Average with this run too; repeatable.")
     ] = None
-    recursive: Annotated[
-        bool, typer.Option("--recursive", help="Also images in subfolders; masks keep their folders.")
+    recursive: Annotated[bool, typer.Option("--recursive", help="Also subfolders; masks keep their folders.")] = False
+    series: Annotated[
+        str | None,
+        typer.Option(help="DICOM: the series to take, by a part of its description or by its key; one a channel."),
+    ] = None
+    orientation: Annotated[
+        str | None, typer.Option(help="Volumes: where the axes point if the header does not tell, such as RAS.")
+    ] = None
+    ignore_headers: Annotated[
+        bool,
+        typer.Option("--ignore-headers", help="Volumes: take channels voxel by voxel, wherever headers place them."),
+    ] = False
+    dicom_seg: Annotated[
+        bool,
+        typer.Option("--dicom-seg", help="Also dicom_seg/NAME.dcm of a DICOM series (pip install 'guidino[dicom]')."),
     ] = False
     shard: Annotated[
         str | None, typer.Option(metavar="K/N", help="Only the K-th of N shares, for job arrays: 1/8 to 8/8.")
@@ -43,7 +60,9 @@ class PredictOptions:
     device: Device = None
     offline: Offline = False
     overwrite: Overwrite = False
-    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Skip images whose masks exist.")] = False
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Skip images and volumes whose masks exist.")
+    ] = False
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ def test_a_dicom_file_is_called_one(name: str, guidino: Callable[..., Any], tmp_
     (tmp_path / name).write_bytes(bytes(128) + b"DICM")
     outcome = guidino("predict", RUN, tmp_path / name, "-o", tmp_path / "out")
     assert outcome.code == 3
-    assert f"{name}: is a DICOM file; volumes are not predicted yet" in outcome.stderr
+    assert f"{name}: is a DICOM file; volumes need a run that was trained on volumes" in outcome.stderr
     assert "convert them to NIfTI first (dcm2niix)" in outcome.stderr
 
 

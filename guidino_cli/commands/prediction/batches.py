@@ -38,7 +38,7 @@ def predict_all(
                     batcher.refuse(job, problem)
                 elif skip_existing and output.is_written(job):
                     log.counts.skipped += 1
-                elif (failure := log.find_failure(job.image)) is not None:
+                elif (failure := log.find_failure(job.image, partial(describe_attempt, Path(job.image)))) is not None:
                     batcher.repeat_failure(failure)
                 else:
                     yield job

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -32,6 +32,24 @@ GUIDE_LEVELS = 65535
 """Value of 1 in a saved guide, a grey PNG of 16 bits."""
 RECORD_FILES = ("predictions.json", "predictions.jsonl", "failed.jsonl")
 _ADVICE = "rename one of them, or predict them into another folder"
+
+
+class Job(Protocol):
+    """What is predicted.
+
+    Attributes:
+        name: Path of its mask below the output folder, without suffix; `/` separates folders.
+        image: Path of the file, or of the first of several, for messages and records.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def image(self) -> str: ...
+
+
+AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 class PredictionJob(NamedTuple):
@@ -63,17 +81,31 @@ def find_jobs(places: Sequence[Path], split: str, *, recursive: bool = False) ->
     Raises:
         DataError: A path holds no image, or two images would be written to one mask.
     """
-    found: dict[str, PredictionJob] = {}
-    for place in places:
-        for job in _jobs_at(place, split, recursive=recursive):
-            other = found.setdefault(_folded(job.name), job)
-            if other.image != job.image:
-                ways = "predict them apart" if len(places) > 1 else "rename one of them"
-                raise DataError(f"{other.image} and {job.image}: both would be written as {job.name}.png; {ways}")
+    jobs = (job for place in places for job in _jobs_at(place, split, recursive=recursive))
+    return unique_jobs(jobs, suffix=".png", places=len(places))
+
+
+def unique_jobs(jobs: Iterable[AnyJob], *, suffix: str, places: int) -> list[AnyJob]:
+    """Jobs without repetition, in their order.
+
+    Args:
+        jobs: Of all places.
+        suffix: Of the masks.
+        places: Number of places on the command line.
+
+    Raises:
+        DataError: Two would be written to one mask.
+    """
+    found: dict[str, AnyJob] = {}
+    for job in jobs:
+        other = found.setdefault(_folded(job.name), job)
+        if other.image != job.image:
+            ways = "predict them apart" if places > 1 else "rename one of them"
+            raise DataError(f"{other.image} and {job.image}: both would be written as {job.name}{suffix}; {ways}")
     return list(found.values())
 
 
-def describe_unsafe_job(job: PredictionJob) -> str:
+def describe_unsafe_job(job: Job) -> str:
     """Why an image cannot be predicted under its name or those of the folders above it; "" if it can."""
     for name in job.name.split("/"):
         if problem := describe_unsafe_name(name):
@@ -91,6 +123,8 @@ def _jobs_at(place: Path, split: str, *, recursive: bool) -> Iterator[Prediction
         chosen = [case for case in load_manifest(place).cases if split in {"all", case.split}]
         if not chosen:
             raise DataError(f"{place}: no cases in split '{split}'; expected train, val, test or all")
+        if chosen[0].volume is not None:
+            raise DataError(f"{place}: holds volumes, but the run was trained on images; give a run on volumes")
         require_unchanged_files(chosen, place, masks=False)
         yield from (PredictionJob(case.id, str(case.image)) for case in chosen)
     elif place.is_dir():
@@ -122,8 +156,8 @@ def _describe_volumes(place: Path) -> str:
 
     cutting = shlex.join(["guidino", "slices", str(place if place.is_dir() else place.parent), "-o", "SLICES"])
     advice = (
-        f"are not predicted yet: cut them into images (`{cutting}`, for MR with `--window auto`) and predict SLICES "
-        "with --recursive"
+        f"need a run that was trained on volumes; or cut them into images (`{cutting}`, for MR with `--window auto`) "
+        "and predict SLICES with --recursive"
     )
     if place.is_file():
         kind = "NIfTI" if is_volume(place) else other_kind(place)
@@ -183,23 +217,23 @@ class MaskWriter:
     rules: dict[int, PostprocessRule]
     classes: Sequence[str] = ()
 
-    def mask_path(self, job: PredictionJob) -> Path:
+    def mask_path(self, job: Job) -> Path:
         """The mask of an image; names may contain dots."""
         return self.out / f"{job.name}.png"
 
-    def is_written(self, job: PredictionJob) -> bool:
+    def is_written(self, job: Job) -> bool:
         """Whether the mask of an image and all requested outputs beside it exist."""
         return all(path.is_file() for path in self._paths(job))
 
-    def remove(self, job: PredictionJob) -> None:
+    def remove(self, job: Job) -> None:
         """Remove the mask of an image and the requested outputs beside it."""
         for path in self._paths(job):
             path.unlink(missing_ok=True)
 
-    def _paths(self, job: PredictionJob) -> list[Path]:
+    def _paths(self, job: Job) -> list[Path]:
         return [self.out / path for path in self._relative_paths(job)]
 
-    def _relative_paths(self, job: PredictionJob, *, guide_maps: int = 1) -> list[str]:
+    def _relative_paths(self, job: Job, *, guide_maps: int = 1) -> list[str]:
         """Paths below the output folder of the mask and requested outputs; of guide maps, all of `guide_maps`."""
         outputs = {
             f"{job.name}.png": True,
@@ -257,7 +291,7 @@ class MaskWriter:
                 f"{' and '.join(names)}; leave that out, or raise predict.memory_gb with --set"
             )
 
-    def require_distinct_paths(self, jobs: Sequence[PredictionJob], *, guide_maps: int) -> None:
+    def require_distinct_paths(self, jobs: Sequence[Job], *, guide_maps: int) -> None:
         """Refuse images of which one output would replace another, or an input.
 
         Args:

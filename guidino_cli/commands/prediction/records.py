@@ -1,7 +1,8 @@
 """Log of `predict`: one record per image, a summary, and the records of failed images."""
 
 import json
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,10 +74,15 @@ class PredictionLog:
         elif _ends_mid_line(self._lines_path):
             self._append(self._lines_path, "\n")
 
-    def find_failure(self, image: str) -> dict[str, Any] | None:
-        """The record of an image that an earlier call could not read, if nothing that matters has changed since."""
+    def find_failure(self, image: str, describe_attempt: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
+        """The record of an image that an earlier call could not read, if nothing that matters has changed since.
+
+        Args:
+            image: As it was recorded.
+            describe_attempt: What matters now; called only if there is a record.
+        """
         record = self._failed_before.get(image)
-        return record if record is not None and record[_TRIED] == describe_attempt(Path(image)) else None
+        return record if record is not None and record[_TRIED] == describe_attempt() else None
 
     def repeat_failure(self, record: dict[str, Any]) -> None:
         """List an image among the failed ones again, without another line among all records."""
@@ -156,15 +162,27 @@ class PredictionLog:
         return self._failed_path
 
 
-def describe_attempt(path: Path) -> dict[str, Any] | None:
-    """What decides whether an image can be read: its file, the limit of pixels, and guidino; None without a file."""
+def describe_attempt(*paths: Path) -> dict[str, Any] | None:
+    """What decides whether an image or a volume can be read: its file or files, the limit of pixels, and guidino.
+
+    None without a file, and for a folder of DICOM files.
+    """
+    files = [file for path in paths if (file := _describe_file(path)) is not None]
+    if len(files) < len(paths):
+        return None
+    more = {"others": files[1:]} if len(files) > 1 else {}
+    return {**files[0], **more, "max_pixels": max_pixels(), "guidino": __version__}
+
+
+def _describe_file(path: Path) -> dict[str, Any] | None:
     try:
         facts = path.stat()
     except OSError:
         return None
+    if stat.S_ISDIR(facts.st_mode):
+        return None
     # The time of the last change of its attributes tells of permissions and of files that were put in its place.
-    file = {"bytes": facts.st_size, "modified_ns": facts.st_mtime_ns, "changed_ns": facts.st_ctime_ns}
-    return {**file, "max_pixels": max_pixels(), "guidino": __version__}
+    return {"bytes": facts.st_size, "modified_ns": facts.st_mtime_ns, "changed_ns": facts.st_ctime_ns}
 
 
 def _read_failures(path: Path) -> dict[str, dict[str, Any]]:

@@ -36,6 +36,24 @@ def write_volume_labels(path: Path, labels: np.ndarray, grid: Grid) -> None:
     write_atomically(path, lambda temporary: _save(image, temporary, compressed=path.suffix.lower() == ".gz"))
 
 
+def write_volume_map(path: Path, values: np.ndarray, grid: Grid) -> None:
+    """Write numbers such as a guide as `write_volume_labels` does labels.
+
+    Args:
+        path: Ends with .nii.gz or .nii.
+        values: (Z, Y, X) float32, with canonical axes, on the grid of the source.
+        grid: Of the source.
+
+    Raises:
+        ValueError: The map has another size than the grid.
+        ResourceError: The disk is full or the path cannot be written.
+    """
+    if values.shape != grid.shape:
+        raise ValueError(f"a map {values.shape} for a grid {grid.shape}")
+    image = _image(turn_back(values, grid.to_canonical).astype(np.float32), grid)
+    write_atomically(path, lambda temporary: _save(image, temporary, compressed=path.suffix.lower() == ".gz"))
+
+
 def _image(values: np.ndarray, grid: Grid) -> Any:
     import nibabel
 

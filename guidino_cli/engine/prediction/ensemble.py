@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from guidino_cli.engine.prediction.predictor import Member, Predictor
-from guidino_cli.engine.prediction.sliding import Window
+from guidino_cli.engine.prediction.sliding import PatchWindow, Window
 from guidino_cli.engine.prediction.speedups import prepare_for_prediction
+from guidino_cli.engine.runs.facts import FACTS_FILE
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.errors import ConfigError
@@ -37,20 +38,34 @@ class LoadedEnsemble:
     @property
     def provenance(self) -> list[dict[str, Any]]:
         """Weights and settings that determine the masks, by run; masks with equal provenance are interchangeable."""
-        return [
-            {
-                "weights": run["weights"],
-                "overlap": member.window.overlap,
-                "mirror": member.window.mirror_record,
-                "mirror_backbone": member.window.mirror_backbone,
-            }
-            for run, member in zip(self.runs, self.predictor.members, strict=True)
-        ]
+        return make_provenance(self.runs, [member.window for member in self.predictor.members])
 
     def needs_strips(self, size_hw: tuple[int, int]) -> bool:
         """Whether predicting an image as a whole would take more than `memory_gb`."""
         # Pixels, network input, sums over windows, and probabilities, some of them twice.
         return size_hw[0] * size_hw[1] * (12 * len(self.classes) + 30) > self.memory_gb * 1e9
+
+
+def make_provenance(runs: Sequence[dict[str, Any]], windows: Sequence[Window | PatchWindow]) -> list[dict[str, Any]]:
+    """Weights and settings that determine the masks, of each run."""
+    return [
+        {
+            "weights": run["weights"],
+            "overlap": window.overlap,
+            "mirror": window.mirror_record,
+            "mirror_backbone": window.mirror_backbone,
+        }
+        for run, window in zip(runs, windows, strict=True)
+    ]
+
+
+def is_volume_run(path: Path) -> bool:
+    """Whether a run was trained on volumes; not without run.json, whose lack is told when the run is loaded.
+
+    Raises:
+        DataError: run.json is damaged.
+    """
+    return (path / FACTS_FILE).is_file() and "volumes" in RunFolder(path).facts()
 
 
 def load_ensemble(
@@ -59,12 +74,15 @@ def load_ensemble(
     """Load runs with `prepare_for_prediction`; each keeps the grid it was trained in.
 
     Raises:
-        ConfigError: The runs' classes differ, or a run is named twice.
+        ConfigError: The runs' classes differ, a run is named twice, or was trained on volumes.
         UserError: See `load_run`.
     """
     members: list[Member] = []
     runs: list[dict[str, Any]] = []
-    _require_same_classes(paths)
+    require_same_classes(paths)
+    for path in paths:
+        if is_volume_run(path):
+            raise ConfigError(f"{path}: was trained on volumes, the others on images; predict with each by itself")
     for path in paths:
         model, config, facts = load_run(path, overrides=overrides, offline=offline)
         members.append(Member(prepare_for_prediction(model).to(device), config.data, Window.from_config(config)))
@@ -74,7 +92,7 @@ def load_ensemble(
     return LoadedEnsemble(Predictor(members), facts["classes"], runs, first.batch_size, first.memory_gb)
 
 
-def _require_same_classes(paths: Sequence[Path]) -> None:
+def require_same_classes(paths: Sequence[Path]) -> None:
     """Checked before any weights are read."""
     for path in paths:
         RunFolder(path).config()

@@ -107,6 +107,11 @@ class PatchWindow:
     mirror_backbone: Literal["each", "once"] = "each"
 
     @property
+    def mirror_record(self) -> bool | list[int]:
+        """See `Window`."""
+        return bool(self.mirror_axes) if len(self.mirror_axes) in (0, len(self.sides)) else list(self.mirror_axes)
+
+    @property
     def flip_axes(self) -> list[Axes]:
         """Axes of each flip; the first one is none."""
         return _subsets(self.mirror_axes)

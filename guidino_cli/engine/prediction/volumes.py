@@ -97,6 +97,15 @@ class VolumeMember:
         """Slices that a network of dims 2 or 2.5 sees at once."""
         return self.settings.slab if self.settings.dims == 2.5 else 1
 
+    def describe(self) -> str:
+        """How it covers a volume, for the first line of `predict`: "patches of 64 x 128 x 128 voxels x 8 flips"."""
+        flips = f" x {self.window.flips} flips" if self.window.flips > 1 else ""
+        if isinstance(self.window, PatchWindow):
+            return f"patches of {' x '.join(map(str, self.window.sides))} voxels{flips}"
+        axis = "zyx"[self.preprocessing.slice_axis]
+        slabs = f"slabs of {self.slab} slices" if self.slab > 1 else "slices"
+        return f"{slabs} along {axis}, windows of {self.window.size} px{flips}"
+
     def network_size(self, size: Sequence[int]) -> tuple[int, ...]:
         """Sizes (D, H, W) of a stored volume in the grid of the network."""
         if isinstance(self.window, PatchWindow):
@@ -180,6 +189,15 @@ class VolumePredictor:
         """Any preprocessing: the order of axes is the same for all."""
         return self.members[0].preprocessing
 
+    @property
+    def _spacings(self) -> set[tuple[float | None, ...]]:
+        return {member.preprocessing.spacing_mm for member in self.members}
+
+    def require_one_grid(self) -> None:
+        """`ConfigError` if the runs were trained on different spacings, so that they share no stored grid."""
+        if len(self._spacings) > 1:
+            raise ConfigError("runs with different spacings have no grid in common on which to save probabilities")
+
     def segment_stored(
         self,
         values: StoredArray,
@@ -231,10 +249,9 @@ class VolumePredictor:
         Raises:
             ConfigError: Probabilities of runs with different spacings are to be kept.
         """
-        spacings = [member.preprocessing.spacing_mm for member in self.members]
-        if keep_probabilities and len(set(spacings)) > 1:
-            raise ConfigError("runs with different spacings have no grid in common on which to save probabilities")
-        stored = {spacing: to_stored_grid(volume, spacing) for spacing in set(spacings)}
+        if keep_probabilities:
+            self.require_one_grid()
+        stored = {spacing: to_stored_grid(volume, spacing) for spacing in self._spacings}
         size = to_network_order(volume.grid.shape, self._axes)
         kept = _ProbabilitySum(len(self.members)) if keep_probabilities else None
         bands = [

@@ -1,0 +1,148 @@
+"""What predicting images and volumes have in common: the folder of masks, their provenance, the end of a call."""
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from guidino_cli import __version__
+from guidino_cli.commands.prediction.files import Shard
+from guidino_cli.commands.prediction.records import PredictionLog
+from guidino_cli.data.postprocess import PostprocessRule
+from guidino_cli.engine.prediction.ensemble import ensemble_arguments
+from guidino_cli.engine.prediction.postprocessing import describe_rules, load_rules
+from guidino_cli.engine.runs.folder import RunFolder
+from guidino_cli.errors import ConfigError, DataError, PartialError, ResourceError
+from guidino_cli.options.prediction import PredictOptions
+from guidino_cli.outputs import require_output_folder
+from guidino_cli.progress import log_info, pluralize
+
+_PROVENANCE = ("weights", "overlap", "mirror", "mirror_backbone")
+
+
+def require_values(options: PredictOptions) -> None:
+    """`ConfigError` unless --values is one of its two."""
+    if options.values not in {"index", "255"}:
+        raise ConfigError(
+            f"--values {options.values}: expected index (0, 1, 2, ...) or 255 (background 0, foreground 255)"
+        )
+
+
+def require_folder(out: Path, places: Sequence[Path], options: PredictOptions, shard: Shard) -> None:
+    """`ConfigError` unless masks may be written to a folder."""
+    require_output_folder(
+        out,
+        places,
+        overwrite=options.overwrite or adds_masks(out, options, shard),
+        hint="add --overwrite or --skip-existing",
+        # Other shards may write to the same folder from other machines.
+        keep_leftovers_for=3600.0 if shard.count > 1 else 0.0,
+    )
+
+
+def adds_masks(out: Path, options: PredictOptions, shard: Shard) -> bool:
+    """Whether masks are added to those in the folder; another shard may be about to write its first summary."""
+    return options.skip_existing or (shard.count > 1 and any(out.glob("*predictions*.json")))
+
+
+def require_possible(options: PredictOptions, run_path: Path, classes: Sequence[str], *, has_guide: bool) -> None:
+    """`ConfigError` for a guide that the runs do not have, and for 255 with several classes."""
+    if options.save_guide and not has_guide:
+        raise ConfigError(f"{run_path}: has no guide to save; leave out --save-guide")
+    if options.values == "255" and len(classes) > 2:
+        raise ConfigError(f"--values 255 is for two classes, the run has {len(classes)}: use --values index")
+
+
+def count_guide_maps(runs: Sequence[Path], classes: Sequence[str]) -> int:
+    """Largest number of maps of the guides of some runs; 1 without guides."""
+    guides = [RunFolder(path).config().model.guide for path in runs]
+    return len(classes) - 1 if any(guide is not None and guide.per_class for guide in guides) else 1
+
+
+def choose_rules(
+    options: PredictOptions,
+    rule: PostprocessRule | None,
+    run_path: Path,
+    classes: list[str],
+    provenance: list[dict[str, Any]],
+) -> dict[int, PostprocessRule]:
+    """Post-processing by class index."""
+    if options.post == "auto":
+        command = shlex.join(
+            ["guidino", "tune-post", str(run_path), *ensemble_arguments(options.ensemble, options.overrides)]
+        )
+        rules = load_rules(run_path, classes, provenance=provenance, command=command)
+        log_info(
+            f"post-processing of {run_path}: {describe_rules((classes[index], item) for index, item in rules.items())}"
+        )
+        return rules
+    return {} if rule is None else dict.fromkeys(range(1, len(classes)), rule)
+
+
+def summary_facts(
+    runs: list[dict[str, Any]],
+    classes: list[str],
+    provenance: list[dict[str, Any]],
+    options: PredictOptions,
+    rules: dict[int, PostprocessRule],
+) -> dict[str, Any]:
+    """Entries of the summary; "made_with" must be the same for all masks of a folder."""
+    return {
+        "guidino": __version__,
+        "runs": runs,
+        "classes": classes,
+        # Masks of other provenance must not be added to the same folder.
+        "made_with": {
+            **{key: [item[key] for item in provenance] for key in _PROVENANCE},
+            "values": options.values,
+            "post": {classes[index]: str(rule) for index, rule in rules.items()},
+        },
+    }
+
+
+@contextmanager
+def interruptible(records: PredictionLog, out: Path, total: int) -> Iterator[None]:
+    """Write the summary when interrupted or out of memory, with a hint on how to continue."""
+    resume_hint = "resume with the same command and --skip-existing"
+    try:
+        yield
+    except KeyboardInterrupt:
+        records.summarise(total=total, complete=False)
+        done = records.counts
+        print(f"guidino: interrupted; {out} holds {pluralize(done.made, 'mask')}; {resume_hint}", file=sys.stderr)
+        raise
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
+            raise
+        records.summarise(total=total, complete=False)
+        reason = (str(error) or "MemoryError").splitlines()[0]
+        advice = "lower predict.batch_size and predict.memory_gb"
+        raise ResourceError(f"out of memory ({reason}); {advice}, then {resume_hint}") from error
+
+
+def finish(records: PredictionLog, out: Path, classes: list[str], values: str, *, noun: str) -> None:
+    """Print the result and the next command.
+
+    Args:
+        records: Of this call.
+        out: Folder of the masks.
+        classes: Names.
+        values: `--values`.
+        noun: "image" or "volume".
+
+    Raises:
+        DataError: None could be read.
+        PartialError: Some could not be read.
+    """
+    counts = records.counts
+    meaning = "0 and 255" if values == "255" else f"class indices 0..{len(classes) - 1}"
+    # With neither there is nothing to evaluate.
+    following = f"; next: guidino evaluate {out} TRUTH -o REPORT" if counts.made or counts.skipped else ""
+    print(f"{pluralize(counts.made, 'mask')} in {out} ({meaning}){following}")
+    if counts.failed:
+        tried = counts.made + counts.failed
+        if not counts.made and not counts.skipped:
+            raise DataError(f"none of {pluralize(tried, noun)} could be read; see {records.failed_path}")
+        raise PartialError(f"{counts.failed} of {pluralize(tried, noun)} could not be read; see {records.failed_path}")

@@ -1,0 +1,78 @@
+"""Output files of each volume: labels and guide in its source's grid, probabilities on the stored grid, DICOM SEG."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from guidino_cli.commands.prediction.files import Job, MaskWriter
+from guidino_cli.commands.prediction.volume_inputs import MASK_SUFFIX, VolumeJob
+from guidino_cli.data.postprocess import postprocess_labels
+from guidino_cli.data.volumes.canonical import turn_back
+from guidino_cli.data.volumes.dicom.segment_writing import write_segmentation
+from guidino_cli.data.volumes.dicom.series import choose_series
+from guidino_cli.data.volumes.grid import Grid, Volume
+from guidino_cli.data.volumes.writing import write_volume_labels, write_volume_map
+from guidino_cli.engine.prediction.volumes import VolumeSegmentation
+from guidino_cli.files import write_atomically, write_text
+
+CLASSES_FILE = "dataset.json"
+
+
+@dataclass(frozen=True)
+class VolumeWriter(MaskWriter):
+    """Writes masks of volumes and the outputs beside them; see `MaskWriter`."""
+
+    def mask_path(self, job: Job) -> Path:
+        """The mask of a volume; names may contain dots."""
+        return self.out / f"{job.name}{MASK_SUFFIX}"
+
+    def write_class_names(self, channels: Sequence[str]) -> None:
+        """Write dataset.json as nnU-Net's, so that other programs know what the numbers in the masks mean."""
+        values = [0, 255] if self._factor == 255 else list(range(len(self.classes)))
+        content = {
+            "channel_names": {str(number): name for number, name in enumerate(channels)},
+            "labels": dict(zip(self.classes, values, strict=True)),
+            "file_ending": MASK_SUFFIX,
+        }
+        write_text(self.out / CLASSES_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    def write_volume(self, job: VolumeJob, volume: Volume, result: VolumeSegmentation) -> None:
+        """Write the outputs of a volume; the mask comes last, so that its presence means that all are there."""
+        labels = postprocess_labels(result.labels, self.rules)
+        if self.options.save_guide and result.guide is not None:
+            self._write_guide(job, result.guide, volume.grid)
+        if self.options.save_probabilities and result.probabilities is not None:
+            content = result.probabilities
+            write_atomically(
+                self.out / "probabilities" / f"{job.name}.npz",
+                lambda path: np.savez_compressed(path, probabilities=content),
+            )
+        if self.options.dicom_seg:
+            source = job.sources[0]
+            series = choose_series(source.path, source.series)
+            turned = turn_back(labels, volume.grid.to_canonical)
+            write_segmentation(self.out / "dicom_seg" / f"{job.name}.dcm", turned, series, self.classes)
+        write_volume_labels(self.mask_path(job), labels * self._factor, volume.grid)
+
+    def _write_guide(self, job: VolumeJob, guide: np.ndarray, grid: Grid) -> None:
+        """Write the map that gates and, where each class has a map, every map in the folder of its class."""
+        folder = self.out / "guides"
+        write_volume_map(folder / f"{job.name}{MASK_SUFFIX}", guide.max(axis=0), grid)
+        if len(guide) > 1:
+            for index, class_map in enumerate(guide, start=1):
+                write_volume_map(folder / f"class_{index}" / f"{job.name}{MASK_SUFFIX}", class_map, grid)
+
+    def _relative_paths(self, job: Job, *, guide_maps: int = 1) -> list[str]:
+        outputs = {
+            f"{job.name}{MASK_SUFFIX}": True,
+            f"guides/{job.name}{MASK_SUFFIX}": self.options.save_guide,
+            f"probabilities/{job.name}.npz": self.options.save_probabilities,
+            f"dicom_seg/{job.name}.dcm": self.options.dicom_seg,
+        }
+        if guide_maps > 1:
+            maps = range(1, guide_maps + 1)
+            outputs |= {f"guides/class_{index}/{job.name}{MASK_SUFFIX}": self.options.save_guide for index in maps}
+        return [path for path, is_requested in outputs.items() if is_requested]

@@ -1,0 +1,244 @@
+"""`guidino predict` for a run on volumes: each is read, segmented and written before the next one."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress, TaskID
+
+from guidino_cli.commands.prediction.files import (
+    Shard,
+    describe_unsafe_job,
+    local_rank_device,
+    select_shard,
+)
+from guidino_cli.commands.prediction.records import PredictionLog, describe_attempt, require_same_provenance
+from guidino_cli.commands.prediction.session import (
+    adds_masks,
+    choose_rules,
+    count_guide_maps,
+    finish,
+    interruptible,
+    require_folder,
+    require_possible,
+    require_values,
+    summary_facts,
+)
+from guidino_cli.commands.prediction.volume_inputs import VolumeJob, find_volume_jobs
+from guidino_cli.commands.prediction.volume_outputs import VolumeWriter
+from guidino_cli.data.postprocess import parse_postprocess_rule
+from guidino_cli.data.volumes.dicom.datasets import import_dicom
+from guidino_cli.data.volumes.reading import read_volume
+from guidino_cli.engine.devices import pick_device
+from guidino_cli.engine.prediction.volume_ensemble import (
+    LoadedVolumeEnsemble,
+    load_volume_ensemble,
+    require_matching_runs,
+)
+from guidino_cli.engine.run_folders import lock_run_folder, require_unlocked_run_folder
+from guidino_cli.errors import ConfigError, DataError, to_one_line
+from guidino_cli.options.prediction import PredictOptions
+from guidino_cli.processes import keep_all_freed_memory
+from guidino_cli.progress import format_duration, is_terminal, log_info, pluralize, progress_bar
+
+_LOG_EVERY_SECONDS = 15.0
+
+
+def run_volumes(run_path: Path, places: Sequence[Path], out: Path, options: PredictOptions) -> None:
+    """Segment volumes and write one mask each, in the grid and under the name of its source.
+
+    Args:
+        run_path: Run folder.
+        places: Volumes, folders of them, DICOM folders, or prepared data folders.
+        out: Folder of the masks.
+        options: See their help texts.
+
+    Raises:
+        ConfigError: Options that contradict each other, the runs or the masks in `out`, or a folder in use.
+        DataError: No volumes, or none that could be read.
+        PartialError: Some volumes could not be read; the others are predicted.
+        ResourceError: Out of memory or disk space; finished masks are kept.
+    """
+    require_values(options)
+    if options.overlay:
+        raise ConfigError(
+            "--overlay draws images; for volumes leave it out, and draw three planes with "
+            f"`guidino visualize-guide DATA --run {run_path}`"
+        )
+    rule = parse_postprocess_rule(options.post) if options.post not in {"none", "auto"} else None
+    shard = select_shard(options.shard)
+    runs = [run_path, *(options.ensemble or ())]
+    jobs = find_volume_jobs(places, require_matching_runs(runs), options)
+    if options.dicom_seg:
+        _require_dicom(jobs)
+    require_unlocked_run_folder(out, content="folder")
+    require_folder(out, places, options, shard)
+    keep_all_freed_memory()
+    loaded = load_volume_ensemble(
+        runs,
+        overrides=tuple(options.overrides or ()),
+        offline=options.offline,
+        device=pick_device(local_rank_device(options.device)),
+    )
+    require_possible(options, run_path, loaded.classes, has_guide=loaded.has_guide)
+    if options.save_probabilities:
+        loaded.predictor.require_one_grid()
+    rules = choose_rules(options, rule, run_path, loaded.classes, loaded.provenance)
+    facts = summary_facts(loaded.runs, loaded.classes, loaded.provenance, options, rules)
+    output = VolumeWriter(out, options, rules, loaded.classes)
+    output.require_distinct_paths(jobs, guide_maps=count_guide_maps(runs, loaded.classes))
+    own = jobs[shard.number - 1 :: shard.count]
+    # Shards write to one folder together; any other process would mix its masks with these.
+    with lock_run_folder(out, shared=shard.count > 1, content="folder"):
+        if shard.count == 1:
+            # Another process may have begun and finished meanwhile.
+            require_folder(out, places, options, shard)
+        # Masks that are kept must have the same provenance, whatever may be overwritten.
+        if options.skip_existing or (adds_masks(out, options, shard) and not options.overwrite):
+            require_same_provenance(out, facts["made_with"])
+        log_info(_start(len(jobs), own, shard, loaded))
+        if options.save_probabilities:
+            log_info(
+                "probabilities have axes (class, z, y, x) and the grid of the prepared data (from the feet up, from "
+                "front to back, from right to left); masks and guides have the grid of the source"
+            )
+        records = PredictionLog(out, shard, facts, keep=options.skip_existing)
+        output.write_class_names(loaded.channels)
+        with interruptible(records, out, len(own)):
+            _predict_all(own, loaded, output, records, options)
+        records.summarise(total=len(own), complete=True)
+    finish(records, out, loaded.classes, options.values, noun="volume")
+
+
+def _require_dicom(jobs: Sequence[VolumeJob]) -> None:
+    """`ConfigError` for volumes that no DICOM SEG can refer to, `DependencyError` without highdicom."""
+    other = next((job for job in jobs if job.sources[0].series is None), None)
+    if other is not None:
+        raise ConfigError(f"--dicom-seg refers to the files of a DICOM series, but {other.image} is none; leave it out")
+    import_dicom("highdicom")
+
+
+def _start(count: int, own: Sequence[VolumeJob], shard: Shard, loaded: LoadedVolumeEnsemble) -> str:
+    """The number of volumes, and how they are covered."""
+    members = loaded.predictor.members
+    prefix = f"{len(own)} of " if shard.count > 1 else ""
+    ways = " + ".join(member.describe() for member in members)
+    hint = "" if members[0].window.flips == 1 else "; --set predict.mirror=false takes one pass instead of "
+    hint += f"{members[0].window.flips}" if hint else ""
+    return f"{prefix}{pluralize(count, 'volume')} on {members[0].model.mean.device}; {ways}{hint}"
+
+
+def _predict_all(
+    jobs: Sequence[VolumeJob],
+    loaded: LoadedVolumeEnsemble,
+    output: VolumeWriter,
+    log: PredictionLog,
+    options: PredictOptions,
+) -> None:
+    """Predict and write all volumes; one is in memory at a time."""
+    with _report_progress(len(jobs)) as progress:
+        for number, job in enumerate(jobs):
+            progress.begin(number)
+            if problem := job.problem or describe_unsafe_job(job):
+                print(f"guidino: {to_one_line(problem)}", file=sys.stderr)
+                facts = {"mask": None, "status": "error", "message": problem, "tried": None}
+                log.add(_record(job, time.perf_counter()) | facts)
+            elif options.skip_existing and output.is_written(job):
+                log.counts.skipped += 1
+            elif (failure := log.find_failure(job.image, partial(_describe_attempt, job, options))) is not None:
+                print(f"guidino: not tried again, its file is unchanged: {failure['message']}", file=sys.stderr)
+                log.repeat_failure(failure)
+            else:
+                _predict(job, loaded, output, log, options, progress)
+
+
+def _predict(
+    job: VolumeJob,
+    loaded: LoadedVolumeEnsemble,
+    output: VolumeWriter,
+    log: PredictionLog,
+    options: PredictOptions,
+    progress: "_Progress",
+) -> None:
+    started = time.perf_counter()
+    try:
+        volume = read_volume(
+            job.sources,
+            channels=len(loaded.channels),
+            orientation=options.orientation,
+            ignore_headers=options.ignore_headers,
+        )
+        for note in volume.notes:
+            log_info(f"{job.image}: {note}")
+        result = loaded.predictor.segment(
+            volume,
+            keep_guide=options.save_guide,
+            keep_probabilities=options.save_probabilities,
+            on_progress=progress.show_slices,
+        )
+        output.write_volume(job, volume, result)
+    except DataError as error:
+        print(f"guidino: {error}", file=sys.stderr)
+        if not options.skip_existing:
+            # A mask of the volume that had this name before would be taken for this one's.
+            output.remove(job)
+        tried = _describe_attempt(job, options)
+        facts = {"mask": None, "status": "error", "message": str(error), "tried": tried}
+        log.add(_record(job, started) | facts)
+        return
+    shape = list(volume.grid.shape)
+    log.add(_record(job, started) | {"shape": shape} | ({"notes": list(volume.notes)} if volume.notes else {}))
+
+
+def _describe_attempt(job: VolumeJob, options: PredictOptions) -> dict[str, Any] | None:
+    """What decides whether a volume can be read: its files, and the options of reading."""
+    attempt = describe_attempt(*(source.path for source in job.sources))
+    reading = {"orientation": options.orientation, "ignore_headers": options.ignore_headers}
+    return None if attempt is None else attempt | reading
+
+
+def _record(job: VolumeJob, started: float) -> dict[str, Any]:
+    seconds = round(time.perf_counter() - started, 3)
+    return {"image": job.image, "mask": f"{job.name}.nii.gz", "status": "ok", "seconds": seconds}
+
+
+class _Progress:
+    """A bar that counts volumes and slices, or a plain line from time to time where stderr is not a terminal."""
+
+    def __init__(self, total: int, bar: Progress | None, task: TaskID | None) -> None:
+        self._total, self._bar, self._task = total, bar, task
+        self._number = 0
+        self._started = self._logged = time.monotonic()
+
+    def begin(self, number: int) -> None:
+        """Go on to the next volume."""
+        self._number = number
+        self._show(number, "")
+
+    def show_slices(self, done: int, total: int) -> None:
+        """Show how much of the volume is done."""
+        finished = self._number + done / total
+        self._show(finished, f"slice {done}/{total}")
+        now = time.monotonic()
+        if self._bar is None and finished < self._total and now - self._logged >= _LOG_EVERY_SECONDS:
+            remaining = (now - self._started) / finished * (self._total - finished)
+            place = f"volume {self._number + 1}/{self._total}, slice {done}/{total}"
+            log_info(f"predict {place}, about {format_duration(remaining)} left")
+            self._logged = now
+
+    def _show(self, finished: float, note: str) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=finished, note=note)
+
+
+@contextmanager
+def _report_progress(total: int) -> Iterator[_Progress]:
+    if not is_terminal():
+        yield _Progress(total, None, None)
+        return
+    with progress_bar() as bar:
+        yield _Progress(total, bar, bar.add_task("predict volumes", total=total, note=""))
