@@ -57,14 +57,14 @@ class GuideSettings:
     Attributes:
         name: Name of the guide.
         at: What the guide multiplies: "input" the normalised image (GuiDINO-W), "bottleneck" the deepest map
-            (GuiDINO-U), "features" every map of the encoder.
+            (GuiDINO-U), "features" every map of the encoder; "logits" nothing: the segmenter makes logits of its maps.
         residual: Multiply by 1 + guide instead of the guide.
         per_class: Make one map per foreground class of the data, each with its own target; their maximum gates.
         options: Options of the guide, such as `prototypes` and `aggregate`.
     """
 
     name: str = "tokenbook"
-    at: Literal["input", "bottleneck", "features"] = "input"
+    at: Literal["input", "bottleneck", "features", "logits"] = "input"
     residual: bool = False
     per_class: bool = False
     options: dict[str, Any] = field(default_factory=dict)

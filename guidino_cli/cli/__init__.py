@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from guidino_cli import __version__
-from guidino_cli.cli import data, prediction, pretraining, scoring, tools, training
+from guidino_cli.cli import data, fewshot, prediction, pretraining, scoring, tools, training
 from guidino_cli.cli.usage import SettingsCommand, UsageError, describe_usage_error, is_help
 from guidino_cli.cli.workers import exit_immediately, is_worker_process
 from guidino_cli.errors import EXIT_CODES, ConfigError, UserError, as_user_error, to_one_line
@@ -140,6 +140,7 @@ app.command(short_help="List masks that are probably wrong, worst first.")(data.
 app.command(short_help="Propose a preset for a data set by nnU-Net's rules.")(data.plan)
 app.command(short_help="List the DICOM series of a folder, and what is wrong with them.")(data.dicom)
 app.command(cls=SettingsCommand, short_help="Train a network, guided or plain.")(training.train)
+app.command(cls=SettingsCommand, short_help="Make a run from a few labelled images in seconds.")(fewshot.fewshot)
 app.command("lora-tune", cls=SettingsCommand, short_help="Adapt the backbone of a trained run by LoRA.")(
     training.lora_tune
 )

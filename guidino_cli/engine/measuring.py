@@ -126,6 +126,8 @@ def _forward(segmenter: Segmenter, name: str, side: int) -> list[Tensor]:
         torch.rand(1, channels, *size[:-2], *(max(1, length // stride) for length in size[-2:]))
         for channels, stride in levels
     ]
+    if segmenter.reads_guide:
+        dense.append(torch.rand(1, NUM_CLASSES - 1, *(max(1, length // 16) for length in size)))
     return segmenter.decode(segmenter.encode(torch.rand(1, 3, *size), dense), size)
 
 

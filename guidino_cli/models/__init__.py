@@ -25,6 +25,7 @@ BACKBONES = {
 }
 GUIDES = {
     "tokenbook": "guidino_cli.models.guides:TokenBook",
+    "ridge": "guidino_cli.models.ridge:RidgeGuide",
 }
 
 
@@ -101,6 +102,11 @@ def build_model(
     if settings.guide is None:
         return Model(segmenter, backbone=backbone, **image)
     maps = num_classes - 1 if settings.guide.per_class else 1
+    if kind.reads_guide and maps != num_classes - 1:
+        raise ConfigError(
+            f"segmenter {part.name} reads one map of the guide for each of {num_classes - 1} foreground classes: set "
+            "model.guide.per_class=true"
+        )
     guide = create("guide", settings.guide.name, GUIDES, settings.guide.options, channels=backbone.channels, maps=maps)
     at, residual = settings.guide.at, settings.guide.residual
     return Model(segmenter, backbone=backbone, guide=guide, guide_at=at, residual=residual, **image)
@@ -186,6 +192,11 @@ def _require_compatible(settings: ModelSettings, *, dims: float) -> None:
             f"segmenter {name} segments images and slices, but data.dims is 3: set data.dims=2, or choose a network "
             "for volumes (guidino models)"
         )
+    if settings.guide is None and kind.reads_guide:
+        raise ConfigError(
+            f"segmenter {name} makes its mask of a guide: set model.guide, such as {{name: ridge, at: logits, "
+            "per_class: true}, and model.backbone"
+        )
     if settings.backbone is None and kind.uses_backbone:
         raise ConfigError(
             f"segmenter {name} sees images through a backbone only: set model.backbone, such as {{name: dinov3}}"
@@ -195,6 +206,12 @@ def _require_compatible(settings: ModelSettings, *, dims: float) -> None:
     if settings.guide is not None and settings.guide.at == "input" and not kind.reads_image:
         raise ConfigError(
             f"model.guide.at is input, but segmenter {name} reads the backbone only: use bottleneck or features"
+        )
+    if settings.guide is not None and settings.guide.at == "logits" and not kind.reads_guide:
+        readers = " or ".join(item for item in SEGMENTERS if find("segmenter", item, SEGMENTERS).reads_guide)
+        raise ConfigError(
+            f"model.guide.at is logits, but segmenter {name} does not read a guide's maps: use segmenter {readers}, "
+            "or another place"
         )
     if settings.guide is not None and settings.guide.at not in kind.guided_at:
         possible = " or ".join(sorted(kind.guided_at))

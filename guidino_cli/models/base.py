@@ -19,6 +19,8 @@ class Segmenter(nn.Module, ABC):
         reads_image: Whether `encode` reads the image; if not, a guide at the input would have no effect.
         guided_at: Places where a guide can act; a network that cannot be split at its bottleneck takes one at its
             input only.
+        reads_guide: Whether `encode` is given the guide's maps themselves, after the dense features of a backbone if it
+            reads them, and nothing is gated: "logits" is then the only place where a guide can act.
         level_weights: Weights in the loss of the logits that `decode` gives, finest first, where the authors' are not
             1, 1/2, 1/4, ...
     """
@@ -27,6 +29,7 @@ class Segmenter(nn.Module, ABC):
     stride: int | tuple[int, ...]
     uses_backbone: bool = False
     reads_image: bool = True
+    reads_guide: bool = False
     guided_at: frozenset[str] = frozenset({"input", "bottleneck", "features"})
     level_weights: tuple[float, ...] | None = None
 
@@ -36,7 +39,8 @@ class Segmenter(nn.Module, ABC):
 
         Args:
             image: (B, C, H, W), or (B, C, Z, H, W) with three axes.
-            dense: Maps of the backbone (B, D, h, w), or those of its slices, (B, D, Z, h, w); empty without one.
+            dense: Maps of the backbone (B, D, h, w), or those of its slices, (B, D, Z, h, w); empty without one. With
+                `reads_guide` the last one is the guide (B, G, h, w).
         """
 
     @abstractmethod

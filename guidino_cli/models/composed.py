@@ -33,7 +33,8 @@ class Model(nn.Module):
         backbone: Computes dense features, once per image.
         guide: Turns the deepest dense feature map into the guide map.
         guide_at: "input" multiplies the normalised image, "bottleneck" the deepest feature map, "features" all of them.
-            Of several guide maps, one per class, the maximum gates: what resembles any foreground passes.
+            Of several guide maps, one per class, the maximum gates: what resembles any foreground passes. "logits"
+            multiplies nothing: the segmenter is given the maps and makes logits of them.
         residual: Multiply by 1 + guide instead of the guide.
         in_channels: C of the images; of 3, grey images of one channel are taken too.
         backbone_channels: The three of them that the backbone sees; by default it sees all, which must be 1 or 3.
@@ -50,7 +51,7 @@ class Model(nn.Module):
         *,
         backbone: Backbone | None = None,
         guide: Guide | None = None,
-        guide_at: Literal["input", "bottleneck", "features"] = "input",
+        guide_at: Literal["input", "bottleneck", "features", "logits"] = "input",
         residual: bool = False,
         in_channels: int = _RGB,
         backbone_channels: Sequence[int] | None = None,
@@ -94,20 +95,28 @@ class Model(nn.Module):
 
     def segment(self, image: Tensor, dense: list[Tensor], guide: Tensor | None) -> Prediction:
         """The part of `forward` after the guide, for callers that already have the dense features."""
+        features, padded = self.encode(image, dense, guide)
+        logits = self.segmenter.decode(features, tuple(padded.shape[2:]))
+        coarser = [crop_to_image(level, image, padded) for level in logits[1:]]
+        return Prediction([crop(logits[0], image.shape[2:]), *coarser], guide)
+
+    def encode(self, image: Tensor, dense: list[Tensor], guide: Tensor | None) -> tuple[list[Tensor], Tensor]:
+        """The part of `segment` before the decoder: its feature maps, and the padded image that they cover."""
         padded = pad_to_multiple(self._normalize(image), self.segmenter.stride)
-        gate = None if guide is None else self._pad_guide(guide, image, padded)
+        is_read = self.guide_at == "logits"
+        gate = None if guide is None or is_read else self._pad_guide(guide, image, padded)
         if gate is not None and self.guide_at == "input":
             padded = self._apply_gate(padded, gate)
         if self.segmenter.uses_backbone:
             dense = [extend_to_padding(item, image, padded) for item in dense]
+        if guide is not None and is_read:
+            dense = [*(dense if self.segmenter.uses_backbone else []), extend_to_padding(guide, image, padded)]
         features = self.segmenter.encode(padded, dense)
         if gate is not None and self.guide_at == "bottleneck":
             features = [*features[:-1], self._apply_gate(features[-1], gate)]
         if gate is not None and self.guide_at == "features":
             features = [self._apply_gate(feature, gate) for feature in features]
-        logits = self.segmenter.decode(features, tuple(padded.shape[2:]))
-        coarser = [crop_to_image(level, image, padded) for level in logits[1:]]
-        return Prediction([crop(logits[0], image.shape[2:]), *coarser], guide)
+        return features, padded
 
     def _require_fitting(self, image: Tensor) -> None:
         axes = self.segmenter.dims

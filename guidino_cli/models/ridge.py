@@ -1,11 +1,16 @@
-"""Balanced ridge regression from tokens to regions, in closed form from sums over images."""
+"""Balanced ridge regression from tokens to regions, in closed form from sums over images, and the guide made of it."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from guidino_cli.models.base import Guide
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,3 +119,39 @@ def fit_balanced_ridge(sums: TokenSums, region: int = 0, *, alpha: float) -> Lin
     penalty = alpha * covariance.diagonal().mean()
     ridge = covariance + penalty * torch.eye(len(centre), dtype=covariance.dtype, device=covariance.device)
     return LinearScorer(torch.linalg.solve(ridge, (a - b) / 4).float(), centre.float())
+
+
+class RidgeGuide(Guide):
+    """Guide 1/2 + w . (t - m) of a token t of length 1, cut to [0, 1]; w and m of each map by `fit_balanced_ridge`.
+
+    Above 1/2 a token is closer to the labelled region, below it to the rest. `guidino fewshot` solves for the weights;
+    they are weights as any other, so that training and LoRA may go on from them.
+
+    Args:
+        channels: D, the width of the tokens.
+        maps: G, guide maps, each with weights of its own.
+        alpha: Penalty with which `guidino fewshot` solves, see `fit_balanced_ridge`; null for K^(-3/4) with K labelled
+            images.
+    """
+
+    def __init__(self, *, channels: int, maps: int = 1, alpha: float | None = None) -> None:
+        super().__init__()
+        if maps < 1 or not (alpha is None or alpha > 0):
+            raise ValueError(f"needs maps >= 1 and alpha > 0 or null; found {maps}, {alpha}")
+        self.alpha = alpha
+        self.weight = nn.Parameter(torch.randn(maps, channels) / math.sqrt(channels))
+        self.bias = nn.Parameter(torch.full((maps,), 0.5))
+
+    def forward(self, dense: Tensor) -> Tensor:
+        """(B, D, h, w) tokens to (B, maps, h, w) guide maps in [0, 1], in full precision whatever surrounds it."""
+        with torch.autocast(dense.device.type, enabled=False):
+            tokens = F.normalize(dense.float(), dim=1)
+            scores = torch.einsum("bdhw,gd->bghw", tokens, self.weight) + self.bias[:, None, None]
+            return scores.clamp(0, 1)
+
+    @torch.no_grad()
+    def set_scorers(self, scorers: Sequence[LinearScorer]) -> None:
+        """Take the weights of one solved regression a map."""
+        for number, scorer in enumerate(scorers):
+            self.weight[number] = scorer.weights
+            self.bias[number] = 0.5 - scorer.weights @ scorer.centre

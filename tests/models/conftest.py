@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from guidino_cli.config import ComponentSettings, ModelSettings
+from guidino_cli.config import ComponentSettings, GuideSettings, ModelSettings
 from guidino_cli.models.segmenters.registry import SEGMENTER_INFO, SEGMENTERS
 from guidino_cli.registry import find
 
@@ -25,11 +25,12 @@ def small_segmenter() -> Callable[[str], ComponentSettings]:
 
 @pytest.fixture(scope="session")
 def small_model(small_segmenter: Callable[[str], ComponentSettings]) -> Callable[[str], ModelSettings]:
-    """The settings of a model without guide, with a backbone only if the segmenter reads one."""
+    """The settings of a model with backbone and guide only if the segmenter reads them."""
 
     def settings(name: str) -> ModelSettings:
-        reads_backbone = find("segmenter", name, SEGMENTERS).uses_backbone
-        return ModelSettings(small_segmenter(name), _BACKBONE if reads_backbone else None)
+        kind = find("segmenter", name, SEGMENTERS)
+        guide = GuideSettings("ridge", at="logits", per_class=True) if kind.reads_guide else None
+        return ModelSettings(small_segmenter(name), _BACKBONE if kind.uses_backbone or guide else None, guide=guide)
 
     return settings
 

@@ -80,7 +80,9 @@ def test_a_network_that_sees_through_a_backbone_is_refused_without_one(name: str
 
 @pytest.mark.parametrize("name", sorted(set(SEGMENTERS) - set(READERS)))
 def test_a_backbone_that_nobody_reads_is_refused_before_weights_are_sought(name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"segmenter {name} does not read a backbone: set model\.guide"):
+    with pytest.raises(
+        ConfigError, match=rf"segmenter {name} (does not read a backbone|makes its mask of a guide): set model\.guide"
+    ):
         build_model(
             ModelSettings(ComponentSettings(name), ComponentSettings("dinov3", {"weights": "/nowhere"})),
             num_classes=2,

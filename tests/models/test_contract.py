@@ -117,7 +117,7 @@ def test_a_batch_of_images_smaller_than_the_stride_can_be_learned_from(name: str
 def test_every_map_of_the_encoder_reaches_the_finest_logits(name: str, make: Make) -> None:
     model, image = make(name).eval(), torch.rand(1, 3, *_even(name))
     dense = [] if model.backbone is None else model.dense_maps(image)
-    maps = model.segmenter.encode(image, dense)
+    maps, _ = model.encode(image, dense, None if model.guide is None else model.guide(dense[-1]))
     whole = model.segmenter.decode(maps, _even(name))[0]
     for level, found in enumerate(maps):
         changed = [*maps[:level], found + torch.rand_like(found), *maps[level + 1 :]]

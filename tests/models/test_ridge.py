@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from guidino_cli.models.ridge import TokenSums, fit_balanced_ridge
+from guidino_cli.models.ridge import LinearScorer, RidgeGuide, TokenSums, fit_balanced_ridge
 
 
 def make_images(count: int = 6, tokens: int = 40, width: int = 12, regions: int = 2) -> list[tuple[Tensor, Tensor]]:
@@ -78,3 +78,18 @@ def test_tokens_on_one_side_only_are_refused(share: float) -> None:
         fit_balanced_ridge(
             TokenSums.of(features, shares) + TokenSums.of(*image) - TokenSums.of(features, shares), alpha=1
         )
+
+
+def test_a_guide_is_the_score_of_tokens_of_length_1_cut_to_0_and_1() -> None:
+    scorers = [LinearScorer(torch.tensor([2.0, 0.0]), torch.tensor([0.5, 0.0])), LinearScorer(*torch.zeros(2, 2))]
+    guide = RidgeGuide(channels=2, maps=2)
+    guide.set_scorers(scorers)
+    # Tokens (3, 4) / 5, (-1, 0) and (1, 0): 0.5 + 2 (0.6 - 0.5) = 0.7, 0.5 - 3 and 0.5 + 1.
+    dense = torch.tensor([[3.0, -7.0, 0.1], [4.0, 0.0, 0.0]]).view(1, 2, 1, 3)
+    torch.testing.assert_close(guide(dense)[0, :, 0], torch.tensor([[0.7, 0.0, 1.0], [0.5, 0.5, 0.5]]))
+
+
+@pytest.mark.parametrize("options", [{"alpha": 0.0}, {"alpha": -1.0}, {"maps": 0}])
+def test_a_guide_that_cannot_be_solved_for_is_refused(options: dict) -> None:
+    with pytest.raises(ValueError, match="alpha > 0"):
+        RidgeGuide(channels=4, **options)

