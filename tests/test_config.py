@@ -53,7 +53,9 @@ def test_a_presets_segmenter_builds_and_has_scores_of_the_images_size(name: str)
     with torch.device("meta"):
         segmenter = create("segmenter", part.name, SEGMENTERS, part.options, num_classes=2, **dense).eval()
         size = tuple(-(-64 // step) * step for step in strides_by_axis(segmenter.stride, segmenter.dims))
-        maps = [torch.empty(1, channels, *size[:-2], 4, 4) for channels in ([1] if kind.reads_guide else DENSE_CHANNELS)]
+        maps = [
+            torch.empty(1, channels, *size[:-2], 4, 4) for channels in ([1] if kind.reads_guide else DENSE_CHANNELS)
+        ]
         logits = segmenter.decode(segmenter.encode(torch.empty(1, 3, *size), maps), size)
     assert logits[0].shape == (1, 2, *size)
 

@@ -18,7 +18,7 @@ from guidino_cli.tables import to_csv
 
 _NOTES = """\
 trained, total: parameters in millions with two classes; total includes the backbone.
-guide: where it can act: i(nput), b(ottleneck), f(eatures).
+guide: where it can act: i(nput), b(ottleneck), f(eatures), l(ogits).
 For volumes (data.dims=3): {volumes}; the others take images and slices.
 Details of one: guidino models NAME. Cost of a training step: guidino models --measure"""
 

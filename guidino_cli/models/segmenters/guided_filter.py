@@ -61,11 +61,11 @@ class GuidedFilter(Segmenter):
 
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
         """The filtered maps (B, K - 1, H / reduction, W / reduction) of a guide (B, K - 1, h, w)."""
-        with torch.autocast(image.device.type, enabled=False):
-            grey = F.avg_pool2d((image.float() * self.grey).sum(dim=1, keepdim=True), self.reduction)
-            size = (grey.shape[-2], grey.shape[-1])
-            maps = F.interpolate(dense[-1].float(), size=size, mode="bilinear", align_corners=False)
-            return [guided_filter(maps, grey, radius=self.radius, eps=self.eps)]
+        # No operation here is one that autocast would run in half precision.
+        grey = F.avg_pool2d((image.float() * self.grey).sum(dim=1, keepdim=True), self.reduction)
+        size = (grey.shape[-2], grey.shape[-1])
+        maps = F.interpolate(dense[-1].float(), size=size, mode="bilinear", align_corners=False)
+        return [guided_filter(maps, grey, radius=self.radius, eps=self.eps)]
 
     def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
         """Logits (B, K, H, W); no deep supervision."""

@@ -90,6 +90,14 @@ def test_the_filter_sees_luminance() -> None:
     torch.testing.assert_close(found, guided_filter(wide, grey, radius=4, eps=1e-3), atol=1e-5, rtol=1e-4)
 
 
+def test_half_precision_around_it_changes_nothing() -> None:
+    segmenter, image, guide = GuidedFilter(num_classes=2), torch.rand(1, 3, 24, 24), torch.rand(1, 1, 4, 4)
+    alone = segmenter.decode(segmenter.encode(image, [guide]), (24, 24))[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = segmenter.decode(segmenter.encode(image, [guide]), (24, 24))[0]
+    assert torch.equal(found, alone)
+
+
 def test_gradients_reach_the_guide() -> None:
     segmenter, guide = GuidedFilter(num_classes=2), torch.rand(1, 1, 4, 4, requires_grad=True)
     segmenter.decode(segmenter.encode(torch.rand(1, 3, 24, 24), [guide]), (24, 24))[0][:, 1].sum().backward()
