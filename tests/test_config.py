@@ -169,6 +169,42 @@ def test_meddinov3s_presets_train_a_vit_b_whole_as_its_paper_does(name: str) -> 
     }[name]
 
 
+MEDDINOV3_SETS = ("amos22", "btcv", "kits23", "lits")
+
+
+@pytest.mark.parametrize("data", MEDDINOV3_SETS)
+def test_meddinov3_is_trained_on_volumes_as_its_paper_and_nnunet_do(data: str) -> None:
+    config, on_images = load_preset(f"{data}-meddinov3"), load_preset("ct-meddinov3")
+    assert config.model == on_images.model
+    assert (config.data.dims, config.data.image_size, config.data.resize) == (2, 896, "none")
+    assert (config.data.intensity, config.data.foreground_crops) == ("zscore", 0.33)
+    train = config.train
+    assert (train.epochs, train.steps, train.batch_size) == (1000, 250, 12)
+    assert (train.lr, train.backbone_lr, train.optimizer) == (3e-4, 3e-5, "adamw")
+    schedule = {"epochs": train.epochs, "steps": 250, "batch_size": 12, "validate_every": train.validate_every}
+    assert replace(on_images.train, **schedule) == train  # type: ignore[arg-type]
+
+
+def test_meddinov3_is_the_same_on_every_data_set() -> None:
+    first, *others = (load_preset(f"{data}-meddinov3") for data in MEDDINOV3_SETS)
+    assert [replace(other, description=first.description) for other in others] == [first] * 3
+
+
+@pytest.mark.parametrize(
+    ("suffix", "vit", "depth"), [("", "vits16", 12), ("-base", "vitb16", 12), ("-large", "vitl16", 24)]
+)
+def test_the_decathlon_is_trained_as_in_the_benchmark(suffix: str, vit: str, depth: int) -> None:
+    config = load_preset(f"msd-light3d{suffix}")
+    model, train = config.model, config.train
+    assert (model.segmenter.name, model.finetune, model.lora, model.guide) == ("light3d", None, None, None)
+    assert model.backbone is not None
+    assert vit in model.backbone.options["weights"]
+    assert max(model.backbone.options["layers"]) == depth
+    assert (train.optimizer, train.lr, train.schedule, train.loss) == (
+        "adamw", 1e-4, "cosine", {"dice": 1, "cross_entropy": 1},
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("setting", "place"),
     [("seed=true", "seed"), ("train.epochs=true", "train.epochs"), ("train.lr=true", "train.lr")],
