@@ -8,7 +8,7 @@ from guidino_cli.commands.visualize.figures import draw_guides, load_visualizer
 from guidino_cli.commands.visualize.inference import VisualizationTask
 from guidino_cli.commands.visualize.tokens import draw_tokens
 from guidino_cli.commands.visualize.volume_figures import draw_volume_guides
-from guidino_cli.engine.runs.facts import is_volume_run
+from guidino_cli.engine.prediction.ensemble import is_volume_run
 from guidino_cli.errors import ConfigError
 from guidino_cli.options.parsing import parse_pair
 from guidino_cli.options.prediction import VisualizeOptions
@@ -33,6 +33,9 @@ def run(images: Sequence[Path], options: VisualizeOptions) -> None:
         require_output_folder(options.out, images, overwrite=options.overwrite)
         draw_volume_guides(images, options.run, options, limits)
         return
+    for name in ("series", "orientation", "ignore_headers"):
+        if getattr(options, name):
+            raise ConfigError(f"--{name.replace('_', '-')} is for volumes and runs on them; leave it out")
     files = list_input_images(images, options.split)
     require_output_folder(options.out, images, overwrite=options.overwrite)
     task = VisualizationTask(files, options.out, options.truth or prepared_truth(images), options.spacing)

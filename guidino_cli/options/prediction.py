@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from guidino_cli.options.shared import Device, Offline, Overwrite, PredictOverrides, Split
+from guidino_cli.options.shared import (
+    Device,
+    IgnoreHeaders,
+    Offline,
+    Orientation,
+    Overwrite,
+    PredictOverrides,
+    Series,
+    Split,
+)
 
 
 @dataclass(frozen=True)
@@ -38,17 +47,9 @@ class PredictOptions:
         list[Path] | None, typer.Option(metavar="RUN", help="Average with this run too; repeatable.")
     ] = None
     recursive: Annotated[bool, typer.Option("--recursive", help="Also subfolders; masks keep their folders.")] = False
-    series: Annotated[
-        str | None,
-        typer.Option(help="DICOM: the series to take, by a part of its description or by its key; one a channel."),
-    ] = None
-    orientation: Annotated[
-        str | None, typer.Option(help="Volumes: where the axes point if the header does not tell, such as RAS.")
-    ] = None
-    ignore_headers: Annotated[
-        bool,
-        typer.Option("--ignore-headers", help="Volumes: take channels voxel by voxel, wherever headers place them."),
-    ] = False
+    series: Series = None
+    orientation: Orientation = None
+    ignore_headers: IgnoreHeaders = False
     dicom_seg: Annotated[
         bool,
         typer.Option("--dicom-seg", help="Also dicom_seg/NAME.dcm of a DICOM series (pip install 'guidino[dicom]')."),
@@ -114,6 +115,9 @@ class VisualizeOptions:
         float | None,
         typer.Option(min=0.1, max=8, help="For tokens: times 672 px on the longer side, or a run's own size."),
     ] = None
+    series: Series = None
+    orientation: Orientation = None
+    ignore_headers: IgnoreHeaders = False
     overrides: PredictOverrides = None
     device: Device = None
     offline: Offline = False

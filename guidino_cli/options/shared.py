@@ -21,6 +21,17 @@ PredictOverrides = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", metavar="KEY=VALUE", help="A setting, such as predict.mirror=false."),
 ]
+Series = Annotated[
+    str | None,
+    typer.Option(help="DICOM: the series to take, by a part of its description or by its key; one a channel."),
+]
+Orientation = Annotated[
+    str | None, typer.Option(help="Volumes: where the axes point if the header does not tell, such as RAS.")
+]
+IgnoreHeaders = Annotated[
+    bool,
+    typer.Option("--ignore-headers", help="Volumes: take channels voxel by voxel, wherever headers place them."),
+]
 Devices = Annotated[int | None, typer.Option(min=1, help="Processes on this machine, one device each, by torchrun.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume after the last saved step of -o.")]
 OverwriteRun = Annotated[bool, typer.Option("--overwrite", help="Start again in a folder that is not empty.")]

@@ -1,11 +1,12 @@
 """Figures of the guide of a run on volumes: one per volume, and a page and contact sheets of several."""
 
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from guidino_cli.commands.inputs import find_truth
-from guidino_cli.commands.visualize.figures import ContactSheetWriter, describe_scores, require_guide, round_outwards
+from guidino_cli.commands.visualize.figures import ContactSheetWriter, describe_scores, require_guide
 from guidino_cli.commands.visualize.inference import (
     ResultSpool,
     VisualizationTask,
@@ -15,8 +16,13 @@ from guidino_cli.commands.visualize.inference import (
 )
 from guidino_cli.commands.visualize.page import PAGE_FILE, write_page
 from guidino_cli.commands.visualize.report import GuideReport, print_report, to_csv, to_json
-from guidino_cli.commands.visualize.volume_inference import VolumeGuideResult, VolumeGuideVisualizer
+from guidino_cli.commands.visualize.volume_inference import (
+    VolumeGuideResult,
+    VolumeGuideVisualizer,
+    VolumeReading,
+)
 from guidino_cli.commands.visualize.volume_inputs import list_input_volumes
+from guidino_cli.data.volumes.slices import parse_orientation
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.guides.scores import choose_thresholds
 from guidino_cli.engine.runs.inputs import NetworkInput
@@ -54,13 +60,14 @@ def draw_volume_guides(volumes: Sequence[Path], run: Path, options: VisualizeOpt
     preprocessing = NetworkInput.from_facts(facts, config).volumes
     if preprocessing is None:
         raise ValueError(f"{run}: was not trained on volumes")
-    inputs = {
-        item.name: item for item in list_input_volumes(volumes, options.split, channels=len(preprocessing.channels))
-    }
+    inputs = {item.name: item for item in list_input_volumes(volumes, options, channels=preprocessing.channels)}
     files = {name: item.path for name, item in inputs.items()}
     masks = find_truth(list(files.values()), options.truth, class_count=len(facts["classes"]))
     task = VisualizationTask(list(files.values()), options.out, options.truth, None)
-    visualizer = VolumeGuideVisualizer(model, config, preprocessing, classes=facts["classes"])
+    reading = VolumeReading(
+        None if options.orientation is None else parse_orientation(options.orientation), options.ignore_headers
+    )
+    visualizer = VolumeGuideVisualizer(model, config, preprocessing, classes=facts["classes"], reading=reading)
     source = f"run {run.resolve().name}" + (f": {config.description}" if config.description else "")
     with tempfile.TemporaryDirectory(prefix="guidino-") as folder:
         spool: ResultSpool[VolumeGuideResult] = ResultSpool(Path(folder))
@@ -82,7 +89,9 @@ def _prepare_report(
 ) -> tuple[GuideReport, VolumeGuideStyle]:
     """The empty report and the style of all figures, once the range of the guide in all volumes is known."""
     low, high = min(item.low for item in visualizer.accumulators), max(item.high for item in visualizer.accumulators)
-    shared = limits if isinstance(limits, tuple) else round_outwards(low, high) if limits == "all" else None
+    # Rounded outwards to the two digits of the colorbar's labels.
+    whole = (math.floor(100 * low) / 100, math.ceil(100 * high) / 100)
+    shared = limits if isinstance(limits, tuple) else whole if limits == "all" else None
     report = GuideReport(
         source, visualizer.accumulators, [], ("guide", ""), choose_thresholds(low, high), nouns=("volume", "voxel")
     )

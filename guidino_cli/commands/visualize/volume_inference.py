@@ -18,6 +18,7 @@ from guidino_cli.data.volumes.resampling import resample_labels
 from guidino_cli.data.volumes.stored import StoredArray, open_array
 from guidino_cli.engine.guides.scores import MapScore, MapScoreAccumulator
 from guidino_cli.engine.prediction.volumes import VolumePredictor
+from guidino_cli.errors import DataError
 from guidino_cli.evaluation.image_masks import ImageMasks
 from guidino_cli.metrics.overlap import mean_dice
 from guidino_cli.models.composed import Model
@@ -44,6 +45,18 @@ class VolumeGuideResult:
     other_scores: Sequence[MapScore] = ()
 
 
+class VolumeReading(NamedTuple):
+    """How files are read.
+
+    Attributes:
+        orientation: Directions of the axes, such as "RAS", of volumes whose header states none.
+        ignore_headers: Take channels voxel by voxel, whatever their headers say about their place.
+    """
+
+    orientation: str | None = None
+    ignore_headers: bool = False
+
+
 class _Stored(NamedTuple):
     values: StoredArray
     statistics: tuple[ChannelStatistics, ...]
@@ -59,12 +72,19 @@ class VolumeGuideVisualizer:
         config: Settings of its run.
         preprocessing: Of the run's data.
         classes: Class names, the background first.
+        reading: How files are read.
     """
 
     def __init__(
-        self, model: Model, config: RunConfig, preprocessing: VolumePreprocessing, *, classes: Sequence[str]
+        self,
+        model: Model,
+        config: RunConfig,
+        preprocessing: VolumePreprocessing,
+        *,
+        classes: Sequence[str],
+        reading: VolumeReading,
     ) -> None:
-        self.preprocessing, self.classes = preprocessing, classes
+        self.preprocessing, self.classes, self.reading = preprocessing, classes, reading
         self.predictor = VolumePredictor.from_config(model, config, preprocessing)
         self.accumulators: list[MapScoreAccumulator] = []
 
@@ -74,6 +94,8 @@ class VolumeGuideVisualizer:
         Raises:
             DataError: The volume or its truth cannot be read.
         """
+        if item.problem:
+            raise DataError(item.problem)
         stored = self._read(item, masks)
         found = self.predictor.segment_stored(stored.values, stored.statistics, stored.spacing_mm)
         if found.guide is None:
@@ -104,7 +126,12 @@ class VolumeGuideVisualizer:
                 # As in the masks of images, voxels that do not count are background.
                 truth = np.where(truth == item.ignore_label, 0, truth)
             return _Stored(open_array(own.image), own.statistics, own.spacing_mm, truth)
-        volume = read_volume(item.sources, channels=len(self.preprocessing.channels))
+        volume = read_volume(
+            item.sources,
+            channels=len(self.preprocessing.channels),
+            orientation=self.reading.orientation,
+            ignore_headers=self.reading.ignore_headers,
+        )
         stored = to_stored_grid(volume, self.preprocessing.spacing_mm)
         labels = None if masks is None else masks.read_volume(item.path, volume.grid)
         if labels is not None:

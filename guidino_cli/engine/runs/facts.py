@@ -85,12 +85,3 @@ def read_run_facts(run: Path) -> dict[str, Any]:
     facts = read_facts(path, version=FACTS_FORMAT, hint=_HINT)
     require_type(facts, RunFacts, source=path, hint=_HINT)
     return facts
-
-
-def is_volume_run(run: Path) -> bool:
-    """Whether a folder is that of a run trained on volumes; False if it is no run at all.
-
-    Raises:
-        DataError: A damaged run.
-    """
-    return (run / FACTS_FILE).is_file() and "volumes" in read_run_facts(run)

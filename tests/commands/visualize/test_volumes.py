@@ -212,7 +212,7 @@ def test_an_image_is_no_volume(guidino: Callable[..., Any], run_folder: Path, tm
     (tmp_path / "a.png").write_bytes(b"")
     done = guidino("visualize-guide", tmp_path / "a.png", "--run", run_folder, "-o", tmp_path / "out")
     assert done.code == 3
-    assert "a.png: no volume by its name (.nii.gz, .nii" in done.stderr
+    assert "a.png: is an image, but the run was trained on volumes" in done.stderr
 
 
 def test_a_missing_channel_is_named(guidino: Callable[..., Any], run_folder: Path, tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_missing_channel_is_named(guidino: Callable[..., Any], run_folder: Pat
         save(tmp_path / "new" / f"x_{number:04d}.nii.gz", values)
     done = guidino("visualize-guide", tmp_path / "new", "--run", run_folder, "-o", tmp_path / "out")
     assert done.code == 3
-    assert "the run sees 3 channels, but x_0002.nii.gz is not beside it" in done.stderr
+    assert "has the files _0000, _0001, but the run was trained on _0000 (T1), _0001 (T2), _0002 (ADC)" in done.stderr
 
 
 def test_a_truth_on_another_grid_stops_only_its_own_volume(
@@ -247,3 +247,27 @@ def test_volumes_without_a_run_on_volumes_are_refused(
         done = guidino("visualize-guide", place, "-o", tmp_path / "out", *extra)
         assert done.code == 3
         assert f"{found}; give --run with a run that was trained on volumes, or images" in done.stderr
+
+
+@pytest.mark.parametrize("option", [["--series", "T1"], ["--orientation", "RAS"], ["--ignore-headers"]])
+def test_options_for_volumes_are_refused_for_images(
+    guidino: Callable[..., Any], raw: Path, tmp_path: Path, option: list[str]
+) -> None:
+    done = guidino("visualize-guide", raw, "-o", tmp_path / "out", *option)
+    assert done.code == 2
+    assert f"{option[0]} is for volumes and runs on them" in done.stderr
+
+
+def test_a_volume_that_states_no_orientation_needs_one(
+    guidino: Callable[..., Any], run_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "new").mkdir()
+    for number, values in enumerate(make_case(0)[0]):
+        image = nibabel.Nifti1Image(values, None)
+        image.header.set_zooms((1, 1, 5))
+        nibabel.save(image, tmp_path / "new" / f"x_{number:04d}.nii.gz")
+    arguments = ("visualize-guide", tmp_path / "new", "--run", run_folder, "-o", tmp_path / "out", "--overwrite")
+    refused = guidino(*arguments)
+    assert refused.code == 3
+    assert "--orientation RAS" in refused.stderr
+    assert guidino(*arguments, "--orientation", "RAS").code == 0
