@@ -146,11 +146,12 @@ class DataSettings:
         resize: "stretch" resizes the whole image to `image_size` x `image_size` (the paper), "shorter" resizes the
             shorter side to `image_size` and keeps the aspect ratio, "none" keeps native pixels. If the image is then
             larger than `image_size`, training takes random crops and prediction slides windows of that size over the
-            same grid.
+            same grid. Of volumes, each slice is an image (dims 2 and 2.5); patches (dims 3) are never resized.
         fold: Fold to validate on, of data with folds; null for the part val. `--folds` sets it.
         augment: Augmentation of the training images: "nnunet" is nnU-Net 2.8.1's, "nnunet-0.1" what guidino 0.1.0 took
             for it, "guidino" that of the GuiDINO authors; "light" mirrors and changes brightness.
-        foreground_crops: Share of the random crops that are centred on a foreground pixel.
+        foreground_crops: Share of the random crops that are centred on a foreground pixel; of volumes, share of every
+            batch that must show foreground, as in nnU-Net.
         cache_gb: Main memory for decoded images, in 10^9 bytes per process or worker.
         ignore_label: Value in the prepared masks whose pixels count neither in losses nor in validation; by default the
             one that the data was prepared with (`prepare --ignore-label`), if any.
@@ -195,7 +196,7 @@ class TrainSettings:
     Attributes:
         epochs: Passes over the training cases; of volumes, groups of `steps`.
         steps: Optimisation steps an epoch on volumes; 0 for nnU-Net's 250. Images are taken once an epoch each.
-        batch_size: Images of a batch, on each process.
+        batch_size: Images, slices or patches of a batch, on each process.
         lr: Learning rate at the start, of all that is trained except the backbone.
         lora_lr: Learning rate of the adapter, with `model.lora`.
         backbone_lr: Learning rate of a backbone with `model.finetune`; null for `lr`.
@@ -229,7 +230,8 @@ class TrainSettings:
         save_minutes: Minutes between checkpoints within a long epoch; 0 for none.
         dense_cache: Where features of a frozen backbone are cached, of images that are the same in every epoch: those
             of validation and, without augmentation, those of training. "disk" uses half-precision files, which other
-            runs can use. With "memory" results do not change.
+            runs can use. With "memory" results do not change. Patches of volumes (dims 3) use "disk" alone, without
+            augmentation, if their rows and columns cover all training volumes.
         dense_cache_gb: Main memory per process for cached features, in 10^9 bytes; 0 for none.
         dense_cache_disk_gb: Disk space for cached features, in 10^9 bytes.
         dense_cache_folder: Folder of the files; null for guidino/features in the user's cache.

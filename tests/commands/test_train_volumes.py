@@ -44,6 +44,15 @@ data: {image_size: 32, resize: stretch, augment: none}
 train: {epochs: 2, steps: 4, batch_size: 3, lr: 1e-2, loss: {dice: 1, cross_entropy: 1, guide: 0.1}}
 predict: {overlap: 0, mirror: false}
 """
+_LIGHT = """
+description: the light decoder on maps of slices
+model:
+  segmenter: {name: light3d, options: {widths: [8, 8, 4, 4]}}
+  backbone: {name: random, options: {hidden_size: 32, depth: 1, heads: 2}}
+data: {dims: 3, patch_size: [4, 32, 32], augment: none}
+train: {epochs: 1, steps: 8, batch_size: 2, lr: 1e-2}
+predict: {overlap: 0, mirror: false}
+"""
 
 
 @pytest.fixture
@@ -249,3 +258,25 @@ def test_a_damaged_array_is_named_and_the_run_can_be_resumed(train, guidino, run
     broken.write_bytes(whole)
     assert open_array(broken).shape[0] == 1
     assert guidino("train", "--resume", "-o", run, "--device", "cpu").code == 0
+
+
+def test_maps_of_slices_are_kept_on_disk_and_used_by_the_next_run(train, tmp_path: Path) -> None:
+    cache = ("--set", "train.dense_cache=disk", "--set", f"train.dense_cache_folder={tmp_path / 'cache'}")
+    first = train(_LIGHT, *cache, out="first")
+    assert first.code == 0, first.stderr
+    assert "maps of training volumes are kept in" in first.stderr
+    files = sorted((tmp_path / "cache").glob("*/volumes/*.npy"))
+    assert len(files) == 3
+    written = [path.stat().st_mtime_ns for path in files]
+    assert train(_LIGHT, *cache, out="second").code == 0
+    assert [path.stat().st_mtime_ns for path in files] == written
+    first_weights, second_weights = _weights(tmp_path / "first"), _weights(tmp_path / "second")
+    assert all(torch.equal(first_weights[name], second_weights[name]) for name in first_weights)
+
+
+def test_maps_of_volumes_larger_than_the_patches_are_not_cached(train, tmp_path: Path) -> None:
+    cache = ("--set", "train.dense_cache=disk", "--set", f"train.dense_cache_folder={tmp_path / 'cache'}")
+    outcome = train(_LIGHT, *cache, "--set", "data.patch_size=[4,16,16]")
+    assert outcome.code == 0, outcome.stderr
+    assert "maps of training volumes are not cached: that needs data.augment=none" in outcome.stderr
+    assert not list((tmp_path / "cache").glob("*/volumes/*"))

@@ -241,7 +241,7 @@ def open_disk_cache(
 def cached_bytes(folder: Path) -> int:
     """Size of the cached features of all backbones in a folder, without other files; 0 if it does not exist."""
     total = 0
-    for path in folder.glob("*/??/*.safetensors"):
+    for path in (*folder.glob("*/??/*.safetensors"), *folder.glob("*/volumes/*.npy")):
         try:
             total += path.stat().st_size
         except FileNotFoundError:  # Another run has just replaced it.

@@ -16,6 +16,7 @@ from guidino_cli.data.dataset import random_generator
 from guidino_cli.engine.devices import to_float32
 from guidino_cli.engine.feature_cache.cache import FeatureCache, make_memory_cache
 from guidino_cli.engine.feature_cache.disk import DiskCache, cached_bytes, default_cache_folder, open_disk_cache
+from guidino_cli.engine.feature_cache.volumes import VolumeFeatures
 from guidino_cli.engine.training.loss import SegmentationLoss
 from guidino_cli.engine.training.optim import make_optimizer, make_scheduler
 from guidino_cli.engine.training.sharded_backbone import ShardedBackbone, hidden_from_accelerate, synchronize_features
@@ -135,6 +136,7 @@ class TrainStep:
         optimizer: As accelerate prepared it.
         schedule: Learning rate; one step for each optimizer step.
         feature_cache: Caches the features of a frozen backbone; None without one.
+        volume_features: Maps of the slices of training volumes, for patches that show whole slices; None without.
     """
 
     def __init__(
@@ -156,6 +158,7 @@ class TrainStep:
             level_weights=model.segmenter.level_weights,
             has_ignored=has_ignored,
         )
+        self.volume_features: VolumeFeatures | None = None
         self.feature_cache = _make_cache(model.backbone, settings, accelerator.device)
         if accelerator.is_main_process:
             _log_cache_folder(self.feature_cache, config)
@@ -239,6 +242,8 @@ class TrainStep:
 
     def _cached_features(self, batch: Sample | VolumeSample) -> GetOrCompute | None:
         """Cached backbone features, where a training sample is the same in every epoch."""
+        if self.volume_features is not None and isinstance(batch, VolumeSample):
+            return partial(_cached_patches, self.volume_features, batch)
         if self.feature_cache is None or not _repeats_samples(self._config):
             return None
         lookup = partial(self.feature_cache.get_or_compute, _sample_keys(batch), pixels=batch.image)
@@ -260,6 +265,14 @@ class TrainStep:
         ]
         image, mask = (item.to(self._accelerator.device, non_blocking=True) for item in (batch.image, batch.mask))
         return augment_batch(image, mask, params, is_unit=self._is_unit)
+
+
+def _cached_patches(
+    features: VolumeFeatures, batch: VolumeSample, compute: Callable[[], list[torch.Tensor]]
+) -> list[torch.Tensor]:
+    """Maps of patches; those that are not cached are rounded alike, so that a run does not depend on the cache."""
+    found = features.patches(batch.case_index.tolist(), batch.corner[:, 0].tolist(), batch.image.shape[2])
+    return [level.half().float() for level in compute()] if found is None else found
 
 
 def _sample_keys(batch: Sample | VolumeSample) -> list[tuple[Hashable, ...]]:
@@ -288,7 +301,7 @@ def _log_cache_folder(cache: FeatureCache | None, config: RunConfig) -> None:
     gigabytes = cached_bytes(cache.folder.parent) / 1e9
     limit = config.train.dense_cache_disk_gb
     log_info(f"guidino: backbone features are cached in {cache.folder} ({gigabytes:.1f} of {limit:g} GB)")
-    if not _repeats_samples(config):
+    if not _repeats_samples(config) and config.data.dims != 3:
         log_info(
             "guidino: of validation images alone: training images change from epoch to epoch, unless "
             "data.augment=none and data.resize=stretch"

@@ -12,6 +12,8 @@ from guidino_cli.data.manifest import count_empty
 from guidino_cli.distributed import run_on_all_ranks, run_on_main_process
 from guidino_cli.engine.checkpointing import CheckpointManager
 from guidino_cli.engine.devices import require_device_in_use, resolve_precision
+from guidino_cli.engine.feature_cache.disk import DiskCache
+from guidino_cli.engine.feature_cache.volumes import VolumeFeatures, covers_planes, log_volume_cache
 from guidino_cli.engine.run_control import NonFiniteLossWatch, RunControl
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.inputs import NetworkInput
@@ -97,6 +99,7 @@ class Trainer:
             is_unit=self.network_input.is_unit,
         )
         self.model, self.bare_model = self.train_step.model, self.train_step.bare_model
+        self.train_step.volume_features = self._open_volume_features()
         self.validation = Validation(
             validation,
             config,
@@ -195,6 +198,26 @@ class Trainer:
             if not path.is_file():
                 lost = f"the best weights, of epoch {self.state.best_epoch}, are missing"
                 raise WeightsError(f"{path}: {lost}; restore the file, or train again with --overwrite")
+
+    def _open_volume_features(self) -> VolumeFeatures | None:
+        """Cached maps of slices for patches, where `train.dense_cache=disk` asks for them and patches repeat slices."""
+        cache, network_input = self.train_step.feature_cache, self.network_input
+        if network_input.volumes is None or network_input.patch_size is None or not isinstance(cache, DiskCache):
+            return None
+        plane = network_input.patch_size[1:]
+        is_repeated = self.config.data.augment == "none" and covers_planes(self.training, plane, network_input.volumes)
+        features = VolumeFeatures(
+            cache.folder,
+            self.bare_model,
+            self.training,
+            preprocessing=network_input.volumes,
+            plane_hw=plane,
+            gigabytes=self.config.train.dense_cache_disk_gb,
+        )
+        found = features if is_repeated and not self.config.train.shard_backbone else None
+        if self.accelerator.is_main_process:
+            log_volume_cache(found)
+        return found
 
     def _warn_about_skipped_cases(self) -> None:
         """Only whole batches are used, one on every process; say so where that skips a tenth of the images."""
