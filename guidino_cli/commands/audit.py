@@ -62,6 +62,11 @@ def run(data: Path, options: AuditOptions) -> None:
         GateError: With `strict`, a mask is certainly wrong or masks are shifted.
     """
     manifest = load_manifest(data)
+    if manifest.is_volumes:
+        raise DataError(
+            f"{data}: holds volumes, and audit compares images with their masks; look at contact_sheet.png and the "
+            "table of volumes in report.md, which `guidino prepare` wrote"
+        )
     cases = _choose_cases(manifest, options.split, data)
     if options.out is not None:
         require_output_folder(options.out, [data], overwrite=options.overwrite, may_be_nested=True)

@@ -111,7 +111,7 @@ def _parse_list(option: str, text: str | None) -> tuple[str, ...]:
 
 # `--store` and `--channels` are for both.
 _FOR_VOLUMES = ("spacing", "series", "mask_suffix", "orientation", "ignore_headers")
-_FOR_IMAGES = ("copy", "exif", "merge_masks", "export")
+_FOR_IMAGES = ("copy", "exif", "merge_masks", "export", "normal")
 
 
 def _check_kind_of_options(options: PrepareOptions, found: DiscoveredDataset, stored: DiscoveredDataset) -> None:
@@ -204,6 +204,9 @@ def _next_steps(summary: DatasetSummary, layout: str, source: Path, options: Pre
         return [f"next      {train} --folds {len(folds)} -o RUNS"]
     if not counts.get("val"):
         return [_propose_split(summary, source, options)]
+    if isinstance(summary, VolumeSummary) and any(facts.shape[0] > 1 for facts in summary.facts.values()):
+        plan = f"guidino plan {shlex.quote(str(out))} -o PLAN.yaml, which proposes a network for patches"
+        return [f"next      {train} -o RUN", f"or        {plan}"]
     published = _PRESETS.get(layout)
     hint = f"or        --preset {published} with the weights of DINOv3: guidino weights list"
     return [f"next      {train} -o RUN", *([hint] if published in preset_names() else [])]

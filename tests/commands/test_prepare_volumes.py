@@ -237,6 +237,28 @@ def test_decathlon_and_nnunet_folders_give_the_same_cases(tmp_path: Path, guidin
     assert contents[0]["channels"] == ["MRI"]
 
 
+def test_channels_of_the_decathlon_are_the_fourth_axis(tmp_path: Path, guidino: Run) -> None:
+    root = write_nnunet(tmp_path / "src", listed=True)
+    for number in range(5):
+        save(root / f"imagesTr/h{number}.nii.gz", intensities(number, shape=(*SHAPE, 2)))
+    refused = guidino("prepare", root, "-o", tmp_path / "out")
+    assert (refused.code, "has four axes (8 x 7 x 6 x 2), expected three" in refused.stderr) == (3, True)
+    description = json.loads((root / "dataset.json").read_text()) | {"modality": {"0": "T2", "1": "ADC"}}
+    (root / "dataset.json").write_text(json.dumps(description))
+    assert guidino("prepare", root, "-o", tmp_path / "out").code == 0
+    manifest = load_manifest(tmp_path / "out")
+    assert manifest.channels == ("T2", "ADC")
+    values = intensities(0, shape=(*SHAPE, 2))
+    assert np.load(stored(manifest.cases[0]).image)[:, 0, 0, 0].tolist() == values[-1, -1, 0].tolist()
+
+
+def test_folds_are_made_of_volumes_too(tmp_path: Path, guidino: Run) -> None:
+    source = make_pairs(tmp_path / "src", 10)
+    assert guidino("prepare", source, "-o", tmp_path / "out", "--split", "100/0/0", "--folds", "5").code == 0
+    cases = load_manifest(tmp_path / "out").cases
+    assert sorted(case.fold for case in cases if case.fold is not None) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+
+
 def test_a_fold_file_of_nnunet_is_the_official_split(tmp_path: Path, guidino: Run) -> None:
     root = write_nnunet(tmp_path / "src")
     folds = [{"train": [], "val": ["h1", "h3"]}, {"train": [], "val": ["h0", "h2", "h4"]}]
@@ -462,7 +484,9 @@ def test_images_and_volumes_are_not_mixed(tmp_path: Path, guidino: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [("--exif", "apply"), ("--copy",), ("--merge-masks",), ("--export", "nnunet")], ids=lambda item: item[0]
+    "option",
+    [("--exif", "apply"), ("--copy",), ("--merge-masks",), ("--export", "nnunet"), ("--normal", "include")],
+    ids=lambda item: item[0],
 )
 def test_options_for_images_are_refused_for_volumes(tmp_path: Path, guidino: Run, option: tuple[str, ...]) -> None:
     outcome = guidino("prepare", make_pairs(tmp_path / "src", 1), "-o", tmp_path / "out", *option)
@@ -473,8 +497,6 @@ def test_options_for_images_are_refused_for_volumes(tmp_path: Path, guidino: Run
     "option",
     [
         ("--spacing", "auto"),
-        ("--store", "npy"),
-        ("--channels", "a,b"),
         ("--series", "T2"),
         ("--mask-suffix", "_x"),
         ("--orientation", "RAS"),
@@ -498,3 +520,10 @@ def test_the_report_lists_each_volume(tmp_path: Path, guidino: Run) -> None:
     part = {case.id: case.split for case in load_manifest(tmp_path / "out").cases}["c1"]
     assert f"| c1 | {part} | 8x7x6 | 1 x 2 x 3 | RAS | " in report
     assert "| median | 8 x 7 x 6 | 1 x 2 x 3 |" in report
+
+
+def test_audit_of_volumes_is_refused_in_one_line(tmp_path: Path, guidino: Run) -> None:
+    guidino("prepare", make_pairs(tmp_path / "src", 2), "-o", tmp_path / "out")
+    outcome = guidino("audit", tmp_path / "out")
+    assert (outcome.code, outcome.stderr.count("\n")) == (3, 1)
+    assert "holds volumes, and audit compares images with their masks" in outcome.stderr

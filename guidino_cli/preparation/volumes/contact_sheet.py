@@ -80,6 +80,9 @@ def _tile(case: Case, intensity: Intensity, mark: str) -> "VolumeTile":
         return np.asarray(intensity.normalize(slices[0], volume.statistics[0])[0])
 
     labels = None if volume.labels is None else open_array(volume.labels)
+    if labels is not None and case.ignore_label is not None:
+        # What does not count is no class with an outline of its own.
+        labels = np.where(labels[:] == case.ignore_label, 0, labels[:])
     view = view_volume(
         case.id,
         open_array(volume.image),
