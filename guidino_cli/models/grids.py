@@ -51,10 +51,12 @@ def resize_guide(guide: Tensor, size: Sequence[int]) -> Tensor:
         shrinks = guide.shape[-2] > size[0] or guide.shape[-1] > size[1]
         return F.interpolate(guide, size=tuple(size), mode="bilinear", align_corners=False, antialias=shrinks)
     # torch has no anti-aliasing in three dimensions: each axis is a product with the weights that it would use.
-    for axis, cells in enumerate(size, start=2):
-        if guide.shape[axis] != cells:
-            weights = _triangle_weights(guide.shape[axis], cells, like=guide)
-            guide = torch.movedim(torch.movedim(guide, axis, -1) @ weights, -1, axis)
+    # Autocast would round the products to half precision, which it does not do with interpolation.
+    with torch.autocast(guide.device.type, enabled=False):
+        for axis, cells in enumerate(size, start=2):
+            if guide.shape[axis] != cells:
+                weights = _triangle_weights(guide.shape[axis], cells, like=guide)
+                guide = torch.movedim(torch.movedim(guide, axis, -1) @ weights, -1, axis)
     return guide
 
 
@@ -88,6 +90,9 @@ def _cover(level: Tensor, covered: Sequence[int], wanted: Sequence[int]) -> Tens
         return level
     factors = [after / before for after, before in zip(wanted, covered, strict=True)]
     cells = [-(-side * after // before) for side, after, before in zip(level.shape[2:], wanted, covered, strict=True)]
+    if level.ndim == 5:
+        # In half precision the coordinates would be rounded, and torch has none on a CPU.
+        level = level.float()
     # torch orders coordinates from the last axis to the first.
     rows = [[0.0] * place + [factor] + [0.0] * (len(factors) - 1 - place) + [factor - 1]
             for place, factor in enumerate(reversed(factors))]  # fmt: skip

@@ -122,3 +122,13 @@ def test_every_map_of_the_encoder_reaches_the_finest_logits(name: str, make: Mak
     for level, found in enumerate(maps):
         changed = [*maps[:level], found + torch.rand_like(found), *maps[level + 1 :]]
         assert not torch.allclose(model.segmenter.decode(changed, _even(name))[0], whole), f"map {level}"
+
+
+@pytest.mark.parametrize("name", [name for name, dims in DIMS.items() if dims == 3])
+def test_a_network_for_volumes_learns_in_half_precision(name: str, make: Make) -> None:
+    model = make(name)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(torch.rand(2, 3, *_odd(name))).logits
+    torch.stack([level.float().square().mean() for level in logits]).sum().backward()
+    assert all(torch.isfinite(level).all() for level in logits)
+    assert all(torch.isfinite(weight.grad).all() for weight in model.parameters() if weight.requires_grad)

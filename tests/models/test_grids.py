@@ -67,3 +67,10 @@ def test_the_maps_of_slices_are_continued_over_the_padding_of_each_axis() -> Non
     level = torch.tensor([[1.0, 2], [3, 4]]).view(1, 1, 2, 1, 2)
     found = extend_to_padding(level, torch.empty(1, 1, 2, 4, 8), torch.empty(1, 1, 3, 4, 12))
     torch.testing.assert_close(found[0, 0, :, 0], torch.tensor([[1.0, 2, 2], [3, 4, 4], [3, 4, 4]]))
+
+
+def test_a_guide_is_resized_in_full_precision_whatever_surrounds_it() -> None:
+    guide = torch.rand(1, 1, 8, 5, 5)
+    expected = resize_guide(guide, (4, 40, 7))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(resize_guide(guide, (4, 40, 7)), expected)

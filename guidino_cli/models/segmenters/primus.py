@@ -136,8 +136,9 @@ class _Block(nn.Module):
     def _attend(self, x: Tensor, codes: tuple[Tensor, Tensor]) -> Tensor:
         projections = (self.query, self.key, self.value)
         q, k, v = (project(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for project in projections)
-        q, k = _rotated(q, codes), _rotated(k, codes)
-        mixed = F.scaled_dot_product_attention(q, k, v.to(q.dtype)).transpose(1, 2).flatten(2)
+        # Turned in full precision under autocast, too.
+        q, k = (_rotated(item, codes).to(v.dtype) for item in (q, k))
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         out: Tensor = self.out(self.norm_inner(mixed))
         return out
 
