@@ -61,6 +61,8 @@ class GuideSettings:
         residual: Multiply by 1 + guide instead of the guide.
         per_class: Make one map per foreground class of the data, each with its own target; their maximum gates.
         options: Options of the guide, such as `prototypes` and `aggregate`.
+        from_run: Folder of a trained run, of slices for example, whose guide is taken and stays as it is; its options
+            and backbone must be the same. null trains one.
     """
 
     name: str = "tokenbook"
@@ -68,6 +70,7 @@ class GuideSettings:
     residual: bool = False
     per_class: bool = False
     options: dict[str, Any] = field(default_factory=dict)
+    from_run: str | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -23,6 +23,7 @@ def check_combinations(config: RunConfig, label: str) -> None:
     """
     if config.model.guide is not None and config.model.backbone is None:
         raise ConfigError(f"{label}: model.guide needs a model.backbone to draw tokens from")
+    _check_fixed_guide(config, label)
     if config.model.backbone_channels is not None and config.model.backbone is None:
         raise ConfigError(f"{label}: model.backbone_channels needs a model.backbone that sees them, or leave it out")
     _check_trainable_parts(config, label)
@@ -31,6 +32,18 @@ def check_combinations(config: RunConfig, label: str) -> None:
     _check_dims(config, label)
     if not 0 <= config.predict.overlap < 1:
         raise ConfigError(f"{label}: predict.overlap is {config.predict.overlap}, expected 0 <= overlap < 1")
+
+
+def _check_fixed_guide(config: RunConfig, label: str) -> None:
+    """Refuse a loss of a guide that nothing changes."""
+    model = config.model
+    is_fixed = model.guide is not None and model.guide.from_run is not None
+    terms = [name for name, weight in config.train.loss.items() if name in {"guide", "guide_mse"} and weight > 0]
+    if is_fixed and model.lora is None and model.finetune is None and terms:
+        raise ConfigError(
+            f"{label}: model.guide.from_run keeps the guide as it is, so train.loss.{terms[0]} changes nothing; "
+            f"set train.loss.{terms[0]}=0"
+        )
 
 
 def _check_trainable_parts(config: RunConfig, label: str) -> None:

@@ -29,6 +29,7 @@ from guidino_cli.engine.environment import describe_environment, fingerprint_fil
 from guidino_cli.engine.run_folders import lock_run_folder
 from guidino_cli.engine.runs.augmentation import keep_augmentation
 from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
+from guidino_cli.engine.runs.guide_source import fix_guide, is_fixed, take_guide
 from guidino_cli.engine.runs.inputs import NetworkInput
 from guidino_cli.engine.runs.loading import BaseRun, require_same_backbone, require_same_segmenter
 from guidino_cli.engine.training.logging import PROFILE_FILE, TRACE_FILE
@@ -104,6 +105,11 @@ def build_and_train(
         backbone_spec=spec,
     )
     origin = None if base_run is None else base_run.fill(model, classes=manifest.classes)
+    guide_origin = None
+    if is_fixed(config.model.guide):
+        # Of a run that is resumed, the state has it.
+        guide_origin = None if resume else run_on_all_ranks(lambda: take_guide(model, config.model))
+        fix_guide(model)
     if state.is_main_process:
         print_run_summary(config, model, manifest, network_input)
         if warning := bf16_emulation_warning(config.train.precision, device):
@@ -111,6 +117,8 @@ def build_and_train(
     facts = run_on_all_ranks(lambda: _facts(config, model, manifest, network_input))
     if origin is not None:
         facts["origin"] = origin
+    if guide_origin is not None:
+        facts["guide_origin"] = guide_origin
     if resume:
         run_on_all_ranks(lambda: _require_same_facts(folder, model, facts))
     if options.dry_run:
