@@ -169,3 +169,9 @@ def test_a_file_without_a_preamble_is_read(write_series: Write) -> None:
         del dataset.file_meta
         dataset.save_as(path, implicit_vr=True, little_endian=True)
     assert np.array_equal(read_series(folder).values, expected)
+
+
+def test_without_slope_and_intercept_the_stored_numbers_are_the_values(write_series: Write) -> None:
+    values = read_series(write_series(Modality="MR", RescaleSlope=None, RescaleIntercept=None)).values
+    assert values.dtype == np.int16
+    assert values[0, 0].tolist() == [1, 2, 3]
