@@ -38,7 +38,8 @@ def test_series_are_listed_with_what_is_wrong_and_without_the_patient(
     done = guidino("dicom", archive)
     assert done.code == 0
     lines = done.stdout.splitlines()
-    assert max(map(len, lines)) <= 80
+    # A path is not broken, however long it is.
+    assert max(len(line) for line in lines if str(archive) not in line) <= 80
     rows = [line.split() for line in lines if " CT " in line]
     assert [row[1:] for row in rows] == [
         ["CT", "thorax", "6x4x3", "0.5x0.75x2", "yes"],
