@@ -19,6 +19,7 @@ from guidino_cli.commands.prediction.session import (
     count_guide_maps,
     finish,
     interruptible,
+    refuse_options_of_volumes,
     require_folder,
     require_possible,
     require_values,
@@ -27,9 +28,10 @@ from guidino_cli.commands.prediction.session import (
 from guidino_cli.data.postprocess import parse_postprocess_rule
 from guidino_cli.data.regions import read_size
 from guidino_cli.engine.devices import pick_device
-from guidino_cli.engine.prediction.ensemble import LoadedEnsemble, is_volume_run, load_ensemble
+from guidino_cli.engine.prediction.ensemble import LoadedEnsemble, load_ensemble
 from guidino_cli.engine.run_folders import lock_run_folder, require_unlocked_run_folder
-from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.engine.runs.facts import is_volume_run
+from guidino_cli.errors import DataError
 from guidino_cli.options.prediction import PredictOptions
 from guidino_cli.processes import keep_all_freed_memory
 from guidino_cli.progress import log_info, pluralize
@@ -57,7 +59,7 @@ def run(run_path: Path, images: Sequence[Path], out: Path, options: PredictOptio
         run_volumes(run_path, images, out, options)
         return
     require_values(options)
-    _refuse_options_of_volumes(options)
+    refuse_options_of_volumes(options)
     rule = parse_postprocess_rule(options.post) if options.post not in {"none", "auto"} else None
     shard = select_shard(options.shard)
     jobs = find_jobs(images, options.split, recursive=options.recursive)
@@ -93,18 +95,6 @@ def run(run_path: Path, images: Sequence[Path], out: Path, options: PredictOptio
             predict_all(own, loaded, output, records, skip_existing=options.skip_existing)
         records.summarise(total=len(own), complete=True)
     finish(records, out, loaded.classes, options.values, noun="image")
-
-
-def _refuse_options_of_volumes(options: PredictOptions) -> None:
-    given = {
-        "--series": options.series is not None,
-        "--orientation": options.orientation is not None,
-        "--ignore-headers": options.ignore_headers,
-        "--dicom-seg": options.dicom_seg,
-    }
-    names = [name for name, is_given in given.items() if is_given]
-    if names:
-        raise ConfigError(f"{names[0]} is for volumes, but the run was trained on images; leave it out")
 
 
 def _start(count: int, own: list[PredictionJob], shard: Shard, loaded: LoadedEnsemble) -> str:

@@ -16,12 +16,12 @@ from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.prediction.ensemble import (
     LoadedEnsemble,
     ensemble_arguments,
-    is_volume_run,
     load_ensemble,
 )
 from guidino_cli.engine.prediction.postprocessing import CANDIDATES, RuleSelector, SelectedRule, save_rules
 from guidino_cli.engine.prediction.predictor import DecodedImage
 from guidino_cli.engine.prediction.volume_ensemble import LoadedVolumeEnsemble, load_volume_ensemble
+from guidino_cli.engine.runs.facts import is_volume_run
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.errors import DataError
 from guidino_cli.options.prediction import TunePostOptions

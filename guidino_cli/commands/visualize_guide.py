@@ -8,7 +8,7 @@ from guidino_cli.commands.visualize.figures import draw_guides, load_visualizer
 from guidino_cli.commands.visualize.inference import VisualizationTask
 from guidino_cli.commands.visualize.tokens import draw_tokens
 from guidino_cli.commands.visualize.volume_figures import draw_volume_guides
-from guidino_cli.engine.prediction.ensemble import is_volume_run
+from guidino_cli.engine.runs.facts import is_volume_run
 from guidino_cli.errors import ConfigError
 from guidino_cli.options.parsing import parse_pair
 from guidino_cli.options.prediction import VisualizeOptions

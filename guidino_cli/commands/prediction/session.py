@@ -30,6 +30,19 @@ def require_values(options: PredictOptions) -> None:
         )
 
 
+def refuse_options_of_volumes(options: PredictOptions) -> None:
+    """`ConfigError` for options that mean nothing for images."""
+    given = {
+        "--series": options.series is not None,
+        "--orientation": options.orientation is not None,
+        "--ignore-headers": options.ignore_headers,
+        "--dicom-seg": options.dicom_seg,
+    }
+    names = [name for name, is_given in given.items() if is_given]
+    if names:
+        raise ConfigError(f"{names[0]} is for volumes, but the run was trained on images; leave it out")
+
+
 def require_folder(out: Path, places: Sequence[Path], options: PredictOptions, shard: Shard) -> None:
     """`ConfigError` unless masks may be written to a folder."""
     require_output_folder(

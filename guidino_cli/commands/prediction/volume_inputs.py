@@ -1,13 +1,14 @@
 """Volumes to predict: files and folders of them, prepared data, and DICOM series."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from guidino_cli.commands.prediction.files import unique_jobs
 from guidino_cli.data.file_records import require_unchanged_files
-from guidino_cli.data.images import is_image
+from guidino_cli.data.images import IMAGE_SUFFIXES, is_image
 from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
 from guidino_cli.data.volumes.dicom.datasets import looks_like_dicom
 from guidino_cli.data.volumes.dicom.series import Series, find_series
@@ -17,9 +18,39 @@ from guidino_cli.options.prediction import PredictOptions
 from guidino_cli.progress import join_first, pluralize
 from guidino_cli.types import VolumeSource
 
-MASK_SUFFIX = ".nii.gz"
 _CHANNEL = re.compile(r"_(\d{4})$")
-_FORMATS = "NIfTI, NRRD or MetaImage files, or DICOM series"
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """The files that a run takes.
+
+    Attributes:
+        noun: What one of them holds.
+        formats: Them, in words.
+        mask_suffix: Of the masks that are written.
+        suffixes: Endings of their names.
+        is_file: Whether a path looks like one of them.
+        is_other: Whether a path looks like what runs of the other kind take.
+    """
+
+    noun: str
+    formats: str
+    mask_suffix: str
+    suffixes: Sequence[str]
+    is_file: Callable[[Path], bool]
+    is_other: Callable[[Path], bool]
+
+
+VOLUMES = FileKind(
+    "volume",
+    "NIfTI, NRRD or MetaImage files, or DICOM series",
+    ".nii.gz",
+    VOLUME_FILE_SUFFIXES,
+    is_volume_file,
+    is_image,
+)
+PICTURES = FileKind("image", "images", ".png", sorted(IMAGE_SUFFIXES), is_image, is_volume_file)
 
 
 class VolumeJob(NamedTuple):
@@ -38,47 +69,57 @@ class VolumeJob(NamedTuple):
     problem: str = ""
 
 
-def find_volume_jobs(places: Sequence[Path], channels: Sequence[str], options: PredictOptions) -> list[VolumeJob]:
+def find_volume_jobs(
+    places: Sequence[Path], channels: Sequence[str], options: PredictOptions, kind: FileKind = VOLUMES
+) -> list[VolumeJob]:
     """Find the volumes of files, folders, prepared data folders (one split) or DICOM folders, in their order.
 
     Args:
         places: Of the command line.
         channels: Names of the channels that the run was trained on.
         options: Split, series, and whether subfolders are searched.
+        kind: What the run was trained on.
 
     Raises:
         DataError: A path holds no volume, other channels than the run's, or two would be written to one mask.
         DependencyError: pydicom is not installed.
     """
-    jobs = (job for place in places for job in _jobs_at(place, channels, options))
-    return unique_jobs(jobs, suffix=MASK_SUFFIX, places=len(places))
+    jobs = (job for place in places for job in _jobs_at(place, channels, options, kind))
+    return unique_jobs(jobs, suffix=kind.mask_suffix, places=len(places))
 
 
-def _jobs_at(place: Path, channels: Sequence[str], options: PredictOptions) -> Iterator[VolumeJob]:
+def _jobs_at(place: Path, channels: Sequence[str], options: PredictOptions, kind: FileKind) -> Iterator[VolumeJob]:
     if not place.exists():
         raise DataError(f"{place}: no such file or folder")
     if (place / MANIFEST_NAME).is_file() or place.name == MANIFEST_NAME:
-        yield from _prepared(place, channels, options.split)
+        yield from _prepared(place, channels, options.split, kind)
     elif place.is_dir():
-        files = _list_files(place, recursive=options.recursive)
-        yield from _grouped(files, place, channels) if files else _dicom(place, channels, options)
-    elif is_volume_file(place):
-        yield from _grouped(_with_other_channels(place, len(channels)), place.parent, channels)
-    elif is_image(place):
-        raise DataError(f"{place}: is an image, but the run was trained on volumes; give {_FORMATS}")
-    elif looks_like_dicom(place):
+        files = _list_files(place, kind, recursive=options.recursive)
+        if files:
+            yield from _grouped(files, place, channels, kind)
+        elif kind is PICTURES:
+            raise DataError(f"{place}: no image directly in this folder; --recursive looks into its subfolders")
+        else:
+            yield from _dicom(place, channels, options)
+    elif kind.is_file(place):
+        yield from _grouped(_with_other_channels(place, len(channels), kind), place.parent, channels, kind)
+    elif kind.is_other(place):
+        found, wanted = ("a volume", "images") if kind is PICTURES else ("an image", "volumes")
+        raise DataError(f"{place}: is {found}, but the run was trained on {wanted}; give {kind.formats}")
+    elif kind is VOLUMES and looks_like_dicom(place):
         raise DataError(f"{place}: is one file of a DICOM series; give the folder of the series")
     else:
-        raise DataError(f"{place}: not a volume; expected {_FORMATS}")
+        raise DataError(f"{place}: not {'an' if kind is PICTURES else 'a'} {kind.noun}; expected {kind.formats}")
 
 
-def _prepared(place: Path, channels: Sequence[str], split: str) -> Iterator[VolumeJob]:
+def _prepared(place: Path, channels: Sequence[str], split: str, kind: FileKind) -> Iterator[VolumeJob]:
     manifest = load_manifest(place)
     chosen = [case for case in manifest.cases if split in {"all", case.split}]
     if not chosen:
         raise DataError(f"{place}: no cases in split '{split}'; expected train, val, test or all")
     if not manifest.is_volumes:
-        raise DataError(f"{place}: holds images, but the run was trained on volumes; give a run on images")
+        how = "volumes" if kind is VOLUMES else "images with all their channels and bits (`prepare --store npy`)"
+        raise DataError(f"{place}: holds images, but the run was trained on {how}; give a run on images")
     if list(manifest.channels) != list(channels):
         raise DataError(
             f"{place}: has the channels {', '.join(manifest.channels)}, but the run was trained on "
@@ -90,40 +131,40 @@ def _prepared(place: Path, channels: Sequence[str], split: str) -> Iterator[Volu
             yield VolumeJob(case.id, str(case.image), case.volume.sources)
 
 
-def _list_files(folder: Path, *, recursive: bool) -> list[Path]:
+def _list_files(folder: Path, kind: FileKind, *, recursive: bool) -> list[Path]:
     found = folder.rglob("*") if recursive else folder.iterdir()
-    return sorted(path for path in found if is_volume_file(path) and path.is_file())
+    return sorted(path for path in found if kind.is_file(path) and path.is_file())
 
 
-def _stem(path: Path) -> str:
+def _stem(path: Path, kind: FileKind) -> str:
     name = path.name
-    suffix = next(suffix for suffix in VOLUME_FILE_SUFFIXES if name.lower().endswith(suffix))
+    suffix = next(suffix for suffix in kind.suffixes if name.lower().endswith(suffix))
     return name[: -len(suffix)]
 
 
-def _with_other_channels(path: Path, count: int) -> list[Path]:
+def _with_other_channels(path: Path, count: int, kind: FileKind) -> list[Path]:
     """The file, and those of its other channels beside it (`x_0001.nii.gz`), if the run has several."""
-    match = _CHANNEL.search(_stem(path))
+    match = _CHANNEL.search(_stem(path, kind))
     if count == 1 or match is None:
         return [path]
-    start = _stem(path)[: match.start()]
+    start = _stem(path, kind)[: match.start()]
     return [
         item
-        for item in _list_files(path.parent, recursive=False)
-        if re.fullmatch(re.escape(start) + r"_\d{4}", _stem(item))
+        for item in _list_files(path.parent, kind, recursive=False)
+        if re.fullmatch(re.escape(start) + r"_\d{4}", _stem(item, kind))
     ]
 
 
-def _grouped(files: list[Path], root: Path, channels: Sequence[str]) -> Iterator[VolumeJob]:
+def _grouped(files: list[Path], root: Path, channels: Sequence[str], kind: FileKind) -> Iterator[VolumeJob]:
     """One job a file, or one for the files of all channels where all are numbered as nnU-Net does (`x_0000`)."""
-    if not all(_CHANNEL.search(_stem(path)) for path in files):
+    if not all(_CHANNEL.search(_stem(path, kind)) for path in files):
         for path in files:
-            name = (path.parent / _stem(path)).relative_to(root).as_posix()
+            name = (path.parent / _stem(path, kind)).relative_to(root).as_posix()
             yield VolumeJob(name, str(path), (VolumeSource(path),))
         return
     cases: dict[str, dict[int, Path]] = {}
     for path in files:
-        stem = _stem(path)
+        stem = _stem(path, kind)
         name = (path.parent / stem[:-5]).relative_to(root).as_posix()
         other = cases.setdefault(name, {}).setdefault(int(stem[-4:]), path)
         if other != path:
@@ -144,7 +185,7 @@ def _dicom(place: Path, channels: Sequence[str], options: PredictOptions) -> Ite
     if not _holds_dicom(place):
         below = "" if options.recursive else "; --recursive looks into its subfolders"
         images = " (it holds images)" if any(map(is_image, place.iterdir())) else ""
-        raise DataError(f"{place}: no volume directly in this folder{images}; expected {_FORMATS}{below}")
+        raise DataError(f"{place}: no volume directly in this folder{images}; expected {VOLUMES.formats}{below}")
     series = find_series(place).series
     wanted = [part.strip() for part in options.series.split(",")] if options.series else []
     if wanted and len(wanted) != len(channels):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from guidino_cli.commands.prediction.files import Job, MaskWriter
-from guidino_cli.commands.prediction.volume_inputs import MASK_SUFFIX, VolumeJob
+from guidino_cli.commands.prediction.volume_inputs import VOLUMES, VolumeJob
 from guidino_cli.data.postprocess import postprocess_labels
 from guidino_cli.data.volumes.canonical import turn_back
 from guidino_cli.data.volumes.dicom.segment_writing import write_segmentation
@@ -23,11 +23,17 @@ CLASSES_FILE = "dataset.json"
 
 @dataclass(frozen=True)
 class VolumeWriter(MaskWriter):
-    """Writes masks of volumes and the outputs beside them; see `MaskWriter`."""
+    """Writes masks of volumes and the outputs beside them; see `MaskWriter`.
+
+    Attributes:
+        suffix: Of masks and guides.
+    """
+
+    suffix: str = VOLUMES.mask_suffix
 
     def mask_path(self, job: Job) -> Path:
         """The mask of a volume; names may contain dots."""
-        return self.out / f"{job.name}{MASK_SUFFIX}"
+        return self.out / f"{job.name}{self.suffix}"
 
     def write_class_names(self, channels: Sequence[str]) -> None:
         """Write dataset.json as nnU-Net's, so that other programs know what the numbers in the masks mean."""
@@ -35,7 +41,7 @@ class VolumeWriter(MaskWriter):
         content = {
             "channel_names": {str(number): name for number, name in enumerate(channels)},
             "labels": dict(zip(self.classes, values, strict=True)),
-            "file_ending": MASK_SUFFIX,
+            "file_ending": self.suffix,
         }
         write_text(self.out / CLASSES_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
@@ -60,19 +66,19 @@ class VolumeWriter(MaskWriter):
     def _write_guide(self, job: VolumeJob, guide: np.ndarray, grid: Grid) -> None:
         """Write the map that gates and, where each class has a map, every map in the folder of its class."""
         folder = self.out / "guides"
-        write_volume_map(folder / f"{job.name}{MASK_SUFFIX}", guide.max(axis=0), grid)
+        write_volume_map(folder / f"{job.name}{self.suffix}", guide.max(axis=0), grid)
         if len(guide) > 1:
             for index, class_map in enumerate(guide, start=1):
-                write_volume_map(folder / f"class_{index}" / f"{job.name}{MASK_SUFFIX}", class_map, grid)
+                write_volume_map(folder / f"class_{index}" / f"{job.name}{self.suffix}", class_map, grid)
 
     def _relative_paths(self, job: Job, *, guide_maps: int = 1) -> list[str]:
         outputs = {
-            f"{job.name}{MASK_SUFFIX}": True,
-            f"guides/{job.name}{MASK_SUFFIX}": self.options.save_guide,
+            f"{job.name}{self.suffix}": True,
+            f"guides/{job.name}{self.suffix}": self.options.save_guide,
             f"probabilities/{job.name}.npz": self.options.save_probabilities,
             f"dicom_seg/{job.name}.dcm": self.options.dicom_seg,
         }
         if guide_maps > 1:
             maps = range(1, guide_maps + 1)
-            outputs |= {f"guides/class_{index}/{job.name}{MASK_SUFFIX}": self.options.save_guide for index in maps}
+            outputs |= {f"guides/class_{index}/{job.name}{self.suffix}": self.options.save_guide for index in maps}
         return [path for path, is_requested in outputs.items() if is_requested]

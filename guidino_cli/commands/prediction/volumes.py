@@ -23,12 +23,13 @@ from guidino_cli.commands.prediction.session import (
     count_guide_maps,
     finish,
     interruptible,
+    refuse_options_of_volumes,
     require_folder,
     require_possible,
     require_values,
     summary_facts,
 )
-from guidino_cli.commands.prediction.volume_inputs import VolumeJob, find_volume_jobs
+from guidino_cli.commands.prediction.volume_inputs import PICTURES, VOLUMES, VolumeJob, find_volume_jobs
 from guidino_cli.commands.prediction.volume_outputs import VolumeWriter
 from guidino_cli.data.postprocess import parse_postprocess_rule
 from guidino_cli.data.volumes.dicom.datasets import import_dicom
@@ -40,6 +41,7 @@ from guidino_cli.engine.prediction.volume_ensemble import (
     require_matching_runs,
 )
 from guidino_cli.engine.run_folders import lock_run_folder, require_unlocked_run_folder
+from guidino_cli.engine.runs.facts import is_picture_run
 from guidino_cli.errors import ConfigError, DataError, to_one_line
 from guidino_cli.options.prediction import PredictOptions
 from guidino_cli.processes import keep_all_freed_memory
@@ -72,7 +74,10 @@ def run_volumes(run_path: Path, places: Sequence[Path], out: Path, options: Pred
     rule = parse_postprocess_rule(options.post) if options.post not in {"none", "auto"} else None
     shard = select_shard(options.shard)
     runs = [run_path, *(options.ensemble or ())]
-    jobs = find_volume_jobs(places, require_matching_runs(runs), options)
+    kind = PICTURES if is_picture_run(run_path) else VOLUMES
+    if kind is PICTURES:
+        refuse_options_of_volumes(options)
+    jobs = find_volume_jobs(places, require_matching_runs(runs), options, kind)
     if options.dicom_seg:
         _require_dicom(jobs)
     require_unlocked_run_folder(out, content="folder")
@@ -89,7 +94,7 @@ def run_volumes(run_path: Path, places: Sequence[Path], out: Path, options: Pred
         loaded.predictor.require_one_grid()
     rules = choose_rules(options, rule, run_path, loaded.classes, loaded.provenance)
     facts = summary_facts(loaded.runs, loaded.classes, loaded.provenance, options, rules)
-    output = VolumeWriter(out, options, rules, loaded.classes)
+    output = VolumeWriter(out, options, rules, loaded.classes, kind.mask_suffix)
     output.require_distinct_paths(jobs, guide_maps=count_guide_maps(runs, loaded.classes))
     own = jobs[shard.number - 1 :: shard.count]
     # Shards write to one folder together; any other process would mix its masks with these.
@@ -100,7 +105,7 @@ def run_volumes(run_path: Path, places: Sequence[Path], out: Path, options: Pred
         # Masks that are kept must have the same provenance, whatever may be overwritten.
         if options.skip_existing or (adds_masks(out, options, shard) and not options.overwrite):
             require_same_provenance(out, facts["made_with"])
-        log_info(_start(len(jobs), own, shard, loaded))
+        log_info(_start(len(jobs), own, shard, loaded, noun=kind.noun))
         if options.save_probabilities:
             log_info(
                 "probabilities have axes (class, z, y, x) and the grid of the prepared data (from the feet up, from "
@@ -111,7 +116,7 @@ def run_volumes(run_path: Path, places: Sequence[Path], out: Path, options: Pred
         with interruptible(records, out, len(own)):
             _predict_all(own, loaded, output, records, options)
         records.summarise(total=len(own), complete=True)
-    finish(records, out, loaded.classes, options.values, noun="volume")
+    finish(records, out, loaded.classes, options.values, noun=kind.noun)
 
 
 def _require_dicom(jobs: Sequence[VolumeJob]) -> None:
@@ -122,14 +127,14 @@ def _require_dicom(jobs: Sequence[VolumeJob]) -> None:
     import_dicom("highdicom")
 
 
-def _start(count: int, own: Sequence[VolumeJob], shard: Shard, loaded: LoadedVolumeEnsemble) -> str:
+def _start(count: int, own: Sequence[VolumeJob], shard: Shard, loaded: LoadedVolumeEnsemble, *, noun: str) -> str:
     """The number of volumes, and how they are covered."""
     members = loaded.predictor.members
     prefix = f"{len(own)} of " if shard.count > 1 else ""
     ways = " + ".join(member.describe() for member in members)
     hint = "" if members[0].window.flips == 1 else "; --set predict.mirror=false takes one pass instead of "
     hint += f"{members[0].window.flips}" if hint else ""
-    return f"{prefix}{pluralize(count, 'volume')} on {members[0].model.mean.device}; {ways}{hint}"
+    return f"{prefix}{pluralize(count, noun)} on {members[0].model.mean.device}; {ways}{hint}"
 
 
 def _predict_all(
@@ -146,7 +151,7 @@ def _predict_all(
             if problem := job.problem or describe_unsafe_job(job):
                 print(f"guidino: {to_one_line(problem)}", file=sys.stderr)
                 facts = {"mask": None, "status": "error", "message": problem, "tried": None}
-                log.add(_record(job, time.perf_counter()) | facts)
+                log.add(_record(job, output, time.perf_counter()) | facts)
             elif options.skip_existing and output.is_written(job):
                 log.counts.skipped += 1
             elif (failure := log.find_failure(job.image, partial(_describe_attempt, job, options))) is not None:
@@ -188,10 +193,10 @@ def _predict(
             output.remove(job)
         tried = _describe_attempt(job, options)
         facts = {"mask": None, "status": "error", "message": str(error), "tried": tried}
-        log.add(_record(job, started) | facts)
+        log.add(_record(job, output, started) | facts)
         return
     shape = list(volume.grid.shape)
-    log.add(_record(job, started) | {"shape": shape} | ({"notes": list(volume.notes)} if volume.notes else {}))
+    log.add(_record(job, output, started) | {"shape": shape} | ({"notes": list(volume.notes)} if volume.notes else {}))
 
 
 def _describe_attempt(job: VolumeJob, options: PredictOptions) -> dict[str, Any] | None:
@@ -201,9 +206,9 @@ def _describe_attempt(job: VolumeJob, options: PredictOptions) -> dict[str, Any]
     return None if attempt is None else attempt | reading
 
 
-def _record(job: VolumeJob, started: float) -> dict[str, Any]:
+def _record(job: VolumeJob, output: VolumeWriter, started: float) -> dict[str, Any]:
     seconds = round(time.perf_counter() - started, 3)
-    return {"image": job.image, "mask": f"{job.name}.nii.gz", "status": "ok", "seconds": seconds}
+    return {"image": job.image, "mask": f"{job.name}{output.suffix}", "status": "ok", "seconds": seconds}
 
 
 class _Progress:

@@ -89,6 +89,7 @@ class VolumePreprocessing:
         statistics: Of the training foreground of each channel.
         intensities: Mapping of each channel.
         slice_axis: 0, 1 or 2: the axis of Z, Y, X that is cut into slices. It becomes a network's first axis.
+        is_picture: Whether they are pictures, stored with all their channels and bits.
     """
 
     channels: tuple[str, ...]
@@ -96,21 +97,22 @@ class VolumePreprocessing:
     statistics: tuple[ChannelStatistics, ...]
     intensities: tuple[Intensity, ...]
     slice_axis: int = 0
+    is_picture: bool = False
 
     @classmethod
     def from_manifest(cls, manifest: Manifest, settings: DataSettings) -> "VolumePreprocessing":
         """That of a prepared data set; `ConfigError` if the settings do not fit its channels."""
         spacings = [case.volume.spacing_mm for case in manifest.cases if case.volume is not None]
         axis = find_slice_axis(spacings) if settings.slice_axis == "auto" else "zyx".index(settings.slice_axis)
-        return cls._resolve(manifest.channels, manifest.spacing_mm, manifest.statistics, settings, axis)
+        parts = (manifest.channels, manifest.spacing_mm, manifest.statistics)
+        return cls._resolve(*parts, settings, axis, is_picture=manifest.is_pictures)
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any], settings: DataSettings) -> "VolumePreprocessing":
         """That which a run recorded in its run.json (`facts["volumes"]`, see `to_facts`)."""
         statistics = tuple(ChannelStatistics(**item) for item in facts["statistics"])
-        return cls._resolve(
-            tuple(facts["channels"]), tuple(facts["spacing_mm"]), statistics, settings, facts["slice_axis"]
-        )
+        parts = (tuple(facts["channels"]), tuple(facts["spacing_mm"]), statistics)
+        return cls._resolve(*parts, settings, facts["slice_axis"], is_picture=facts.get("is_picture", False))
 
     @classmethod
     def _resolve(
@@ -120,6 +122,8 @@ class VolumePreprocessing:
         statistics: tuple[ChannelStatistics, ...],
         settings: DataSettings,
         slice_axis: int,
+        *,
+        is_picture: bool,
     ) -> "VolumePreprocessing":
         intensities = resolve_intensities(
             settings.intensity,
@@ -129,7 +133,7 @@ class VolumePreprocessing:
             windows=settings.windows,
             suv=settings.suv,
         )
-        return cls(channels, spacing_mm, statistics, intensities, slice_axis)
+        return cls(channels, spacing_mm, statistics, intensities, slice_axis, is_picture)
 
     def to_facts(self) -> dict[str, Any]:
         """For run.json; the kinds of intensity are in the run's configuration."""
@@ -138,6 +142,7 @@ class VolumePreprocessing:
             "spacing_mm": list(self.spacing_mm),
             "statistics": [asdict(item) for item in self.statistics],
             "slice_axis": self.slice_axis,
+            **({"is_picture": True} if self.is_picture else {}),
         }
 
     @property

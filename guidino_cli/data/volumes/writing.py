@@ -39,8 +39,10 @@ def write_volume_labels(path: Path, labels: np.ndarray, grid: Grid) -> None:
 def write_volume_map(path: Path, values: np.ndarray, grid: Grid) -> None:
     """Write numbers such as a guide as `write_volume_labels` does labels.
 
+    The map of a picture becomes a PNG of 16 bits, 0 to 65535 for 0 to 1.
+
     Args:
-        path: Ends with .nii.gz or .nii.
+        path: Ends with .nii.gz or .nii, of a picture with .png.
         values: (Z, Y, X) float32, with canonical axes, on the grid of the source.
         grid: Of the source.
 
@@ -50,6 +52,9 @@ def write_volume_map(path: Path, values: np.ndarray, grid: Grid) -> None:
     """
     if values.shape != grid.shape:
         raise ValueError(f"a map {values.shape} for a grid {grid.shape}")
+    if grid.is_picture:
+        write_png(path, (values[0].clip(0, 1) * 65535).round().astype(np.uint16))
+        return
     image = _image(turn_back(values, grid.to_canonical).astype(np.float32), grid)
     write_atomically(path, lambda temporary: _save(image, temporary, compressed=path.suffix.lower() == ".gz"))
 

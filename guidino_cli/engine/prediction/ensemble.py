@@ -11,7 +11,7 @@ import torch
 from guidino_cli.engine.prediction.predictor import Member, Predictor
 from guidino_cli.engine.prediction.sliding import PatchWindow, Window
 from guidino_cli.engine.prediction.speedups import prepare_for_prediction
-from guidino_cli.engine.runs.facts import FACTS_FILE
+from guidino_cli.engine.runs.facts import is_volume_run
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.errors import ConfigError
@@ -57,15 +57,6 @@ def make_provenance(runs: Sequence[dict[str, Any]], windows: Sequence[Window | P
         }
         for run, window in zip(runs, windows, strict=True)
     ]
-
-
-def is_volume_run(path: Path) -> bool:
-    """Whether a run was trained on volumes; not without run.json, whose lack is told when the run is loaded.
-
-    Raises:
-        DataError: run.json is damaged.
-    """
-    return (path / FACTS_FILE).is_file() and "volumes" in RunFolder(path).facts()
 
 
 def load_ensemble(

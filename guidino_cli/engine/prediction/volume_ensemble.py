@@ -9,9 +9,10 @@ import torch
 
 from guidino_cli.config import RunConfig
 from guidino_cli.data.volumes.preprocessing import VolumePreprocessing
-from guidino_cli.engine.prediction.ensemble import is_volume_run, make_provenance, require_same_classes, weights_hash
+from guidino_cli.engine.prediction.ensemble import make_provenance, require_same_classes, weights_hash
 from guidino_cli.engine.prediction.speedups import prepare_for_prediction
 from guidino_cli.engine.prediction.volumes import VolumeMember, VolumePredictor
+from guidino_cli.engine.runs.facts import is_volume_run
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.errors import ConfigError

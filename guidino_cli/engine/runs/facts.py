@@ -48,6 +48,7 @@ class _VolumeFacts(TypedDict):
     channels: Annotated[list[str], Field(min_length=1)]
     spacing_mm: Annotated[list[float | None], Field(min_length=3, max_length=3)]
     statistics: list[dict[str, float]]
+    is_picture: NotRequired[bool]
     slice_axis: Annotated[int, Field(ge=0, le=2)]
 
 
@@ -85,3 +86,21 @@ def read_run_facts(run: Path) -> dict[str, Any]:
     facts = read_facts(path, version=FACTS_FORMAT, hint=_HINT)
     require_type(facts, RunFacts, source=path, hint=_HINT)
     return facts
+
+
+def is_volume_run(run: Path) -> bool:
+    """Whether a folder is that of a run trained on volumes; False if it is no run at all.
+
+    Raises:
+        DataError: A damaged run.
+    """
+    return (run / FACTS_FILE).is_file() and "volumes" in read_run_facts(run)
+
+
+def is_picture_run(run: Path) -> bool:
+    """Whether it was trained on pictures with all their channels and bits, which are handled as volumes of one slice.
+
+    Raises:
+        DataError: A damaged run.
+    """
+    return is_volume_run(run) and bool(read_run_facts(run)["volumes"].get("is_picture"))
