@@ -11,10 +11,10 @@ from guidino_cli.options.data import AuditOptions, PlanOptions, PrepareOptions
 
 @expand_dataclasses
 def prepare(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of images and masks, or a CSV of pairs.")],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of images or volumes with masks, or a CSV.")],
     options: PrepareOptions,
 ) -> None:
-    """Check image-mask pairs and write class-index masks, splits, a contact sheet and cases.json.
+    """Check images or volumes and their masks; write class-index masks, splits, a contact sheet and cases.json.
 
     Example: guidino prepare Kvasir-SEG -o data/kvasir --classes background,polyp
     """

@@ -68,7 +68,7 @@ class PrepareOptions:
     store: Annotated[
         str | None,
         typer.Option(
-            help="Volumes: npy (the default), or blosc2: a third of the disk space, slower to read. Images: keep all "
+            help="Volumes: npy (the default), or blosc2: half of the disk space, slower to read. Images: keep all "
             "channels and bits as such arrays."
         ),
     ] = None

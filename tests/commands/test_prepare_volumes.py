@@ -339,6 +339,16 @@ def test_endings_that_differ_in_the_separator_are_one_kind(tmp_path: Path, guidi
     assert guidino("prepare", tmp_path / "src", "-o", tmp_path / "out").code == 0
 
 
+def test_folders_of_volumes_that_are_not_used_are_named(tmp_path: Path, guidino: Run) -> None:
+    root = make_pairs(tmp_path / "src", 2)
+    save(root / "extra/old.nii.gz", intensities())
+    outcome = guidino("prepare", root, "-o", tmp_path / "out")
+    assert (outcome.code, "extra/ is not used" in one_line(outcome.stdout)) == (0, True)
+    save(root / "test2/imgs/a.nii.gz", intensities())
+    refused = guidino("prepare", root, "-o", tmp_path / "out", "--overwrite")
+    assert (refused.code, "test2/imgs/ would be used" in refused.stderr) == (3, True)
+
+
 def test_a_channel_on_another_grid_is_resampled_and_said(tmp_path: Path, guidino: Run) -> None:
     ramp = np.broadcast_to(np.arange(16, dtype=np.int16)[:, None, None] * 10, (16, 7, 6))
     save(tmp_path / "src/images/c_T1.nii.gz", intensities())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from guidino_cli.data.volumes.reading import is_volume_file
 from guidino_cli.errors import DataError
-from guidino_cli.preparation.generic_layouts import parse_folder_name
+from guidino_cli.preparation.generic_layouts import has_split_word, parse_folder_name
 from guidino_cli.preparation.options import VolumeConfig
 from guidino_cli.preparation.types import DiscoveredDataset, MatchedFolders, apply_split_lists, merge_folders
 from guidino_cli.preparation.volumes.files import (
@@ -28,7 +28,27 @@ def detect_volume_pairs(source: Path, config: VolumeConfig) -> DiscoveredDataset
     dataset = _detect_sibling_folders(source, config) or _detect_single_folder(source, config)
     if dataset is None:
         return None
-    return apply_split_lists(dataset, source)
+    return apply_split_lists(_name_unused_folders(dataset, source), source)
+
+
+def _name_unused_folders(dataset: DiscoveredDataset, source: Path) -> DiscoveredDataset:
+    """Name the folders of volumes of which none is used; a part of a split (`test2/`) among them is an error later."""
+    files = [path for pair in dataset.pairs for path in (*pair.images, *pair.masks)]
+    files += [*dataset.unmatched_images, *dataset.unmatched_masks]
+    files += [path for group in dataset.collisions for path in group]
+    used = {path.parent for path in files}
+    used_or_above = used | {above for folder in used for above in folder.parents}
+    notes, parts = list(dataset.notes), []
+    for folder in find_volume_folders(source):
+        if folder in used:
+            continue
+        inside = [path for path in (folder, *folder.parents) if path != source and path.is_relative_to(source)]
+        of_split = {path for path in inside if has_split_word(path.name)}
+        if of_split and not used_or_above & of_split:
+            parts.append(folder)
+        else:
+            notes.append(f"{folder.relative_to(source).as_posix()}/ is not used")
+    return replace(dataset, notes=notes, unused_parts=parts)
 
 
 def _merge(
