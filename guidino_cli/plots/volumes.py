@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Planes = ThreePlanes[np.ndarray]
-_CONTACT_BOX, _VALIDATION_BOX, _ERRORS_BOX = (180, 150), (200, 170), (300, 260)
+_CONTACT_BOX, _VALIDATION_BOX, _ERRORS_BOX, _OVERLAY_BOX = (180, 150), (200, 170), (300, 260), (360, 360)
 """Largest height and width of a picture in pixels."""
 # Below this range, colours would show rounding errors only.
 _FLAT = 1e-3
@@ -188,6 +188,22 @@ def volume_contact_sheet(
         for tile in tiles
     ]
     return plane_sheet(rows, heading=heading, note=CONVENTION, columns=columns, classes=classes)
+
+
+def volume_overlay(view: VolumeView, *, classes: Sequence[str]) -> Figure:
+    """Draw a prediction as outlines in the three planes.
+
+    Args:
+        view: With image and labels.
+        classes: Class names, the background first, for the legend.
+
+    Returns:
+        A figure that is not registered with pyplot; save it with `savefig`.
+    """
+    panels = _outlined(view, view.labels, _OVERLAY_BOX)
+    return plane_sheet(
+        [PanelRow(panels, view.name, describe_spacing(view.spacing_mm))], note=CONVENTION, classes=classes
+    )
 
 
 def _outlined(view: VolumeView, labels: Planes | None, box_hw: tuple[int, int]) -> list[Panel]:

@@ -481,10 +481,33 @@ def test_prepared_volumes_are_predicted_and_scored_by_split(
     assert "has the channels MR, but the run was trained on CT" in refused.stderr
 
 
+def test_an_overlay_shows_the_prediction_in_three_planes(
+    truth_run: Callable[..., Path], guidino: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from guidino_cli.commands.prediction import volume_outputs
+
+    seen: list[Any] = []
+    original = volume_outputs.volume_overlay
+    monkeypatch.setattr(
+        volume_outputs, "volume_overlay", lambda view, **others: seen.append(view) or original(view, **others)
+    )
+    # Axes to the right, to the front and up; a block at the patient's left, front and head.
+    labels = np.zeros((6, 8, 4), dtype=np.int16)
+    labels[:3, 4:, 2:] = 2
+    path = _save(tmp_path / "in" / "a.nii.gz", labels, np.diag([1.0, 2.0, 3.0, 1.0]))
+    assert guidino("predict", truth_run(), path, "-o", tmp_path / "out", "--overlay").code == 0
+    assert (tmp_path / "out" / "overlays" / "a.png").read_bytes()[:4] == b"\x89PNG"
+    view = seen[0]
+    assert view.spacing_mm == (3.0, 2.0, 1.0)
+    assert np.array_equal(view.labels.axial, np.pad(np.full((4, 3), 2), ((0, 4), (3, 0))))
+    assert np.array_equal(view.labels.coronal, np.pad(np.full((2, 3), 2), ((0, 2), (3, 0))))
+    # The window of the run is 0 to 10.
+    assert float(view.image.axial.max()) == pytest.approx(0.2)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--overlay",), "--overlay draws images; for volumes leave it out"),
         (("--save-guide",), "has no guide to save"),
         (("--values", "255"), "--values 255 is for two classes, the run has 4"),
         (("--dicom-seg",), "--dicom-seg refers to the files of a DICOM series"),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,11 @@ from guidino_cli.data.volumes.canonical import turn_back
 from guidino_cli.data.volumes.dicom.segment_writing import write_segmentation
 from guidino_cli.data.volumes.dicom.series import choose_series
 from guidino_cli.data.volumes.grid import Grid, Volume
+from guidino_cli.data.volumes.intensities import Intensity, measure_channel
 from guidino_cli.data.volumes.writing import write_volume_labels, write_volume_map
 from guidino_cli.engine.prediction.volumes import VolumeSegmentation
 from guidino_cli.files import write_atomically, write_text
+from guidino_cli.plots.volumes import VolumeView, view_volume, volume_overlay
 
 CLASSES_FILE = "dataset.json"
 
@@ -27,9 +29,11 @@ class VolumeWriter(MaskWriter):
 
     Attributes:
         suffix: Of masks and guides.
+        intensity: Grey values of the first channel in overlays.
     """
 
     suffix: str = VOLUMES.mask_suffix
+    intensity: Intensity = field(default_factory=lambda: Intensity("percentile"))
 
     def mask_path(self, job: Job) -> Path:
         """The mask of a volume; names may contain dots."""
@@ -56,12 +60,28 @@ class VolumeWriter(MaskWriter):
                 self.out / "probabilities" / f"{job.name}.npz",
                 lambda path: np.savez_compressed(path, probabilities=content),
             )
+        if self.options.overlay:
+            figure = volume_overlay(self._view(job, volume, labels), classes=self.classes)
+            write_atomically(self.out / "overlays" / f"{job.name}.png", figure.savefig)
         if self.options.dicom_seg:
             source = job.sources[0]
             series = choose_series(source.path, source.series)
             turned = turn_back(labels, volume.grid.to_canonical)
             write_segmentation(self.out / "dicom_seg" / f"{job.name}.dcm", turned, series, self.classes)
         write_volume_labels(self.mask_path(job), labels * self._factor, volume.grid)
+
+    def _view(self, job: VolumeJob, volume: Volume, labels: np.ndarray) -> VolumeView:
+        """The three planes of the first channel through the largest prediction, in the grid of the source."""
+        image = volume.values[0]
+        # A million voxels are enough for percentiles.
+        step = max(1, round((image.size / 1e6) ** (1 / 3)))
+        sample = image[::step, ::step, ::step]
+        statistics = measure_channel(sample[np.isfinite(sample)])
+
+        def normalize(slices: np.ndarray) -> np.ndarray:
+            return np.asarray(self.intensity.normalize(slices, statistics)[0])
+
+        return view_volume(job.name, image, volume.spacing_mm, labels=labels, normalize=normalize)
 
     def _write_guide(self, job: VolumeJob, guide: np.ndarray, grid: Grid) -> None:
         """Write the map that gates and, where each class has a map, every map in the folder of its class."""
@@ -76,6 +96,7 @@ class VolumeWriter(MaskWriter):
             f"{job.name}{self.suffix}": True,
             f"guides/{job.name}{self.suffix}": self.options.save_guide,
             f"probabilities/{job.name}.npz": self.options.save_probabilities,
+            f"overlays/{job.name}.png": self.options.overlay,
             f"dicom_seg/{job.name}.dcm": self.options.dicom_seg,
         }
         if guide_maps > 1:

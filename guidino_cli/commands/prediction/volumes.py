@@ -33,6 +33,7 @@ from guidino_cli.commands.prediction.volume_inputs import PICTURES, VOLUMES, Vol
 from guidino_cli.commands.prediction.volume_outputs import VolumeWriter
 from guidino_cli.data.postprocess import parse_postprocess_rule
 from guidino_cli.data.volumes.dicom.datasets import import_dicom
+from guidino_cli.data.volumes.intensities import Intensity
 from guidino_cli.data.volumes.reading import read_volume
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.prediction.volume_ensemble import (
@@ -66,17 +67,14 @@ def run_volumes(run_path: Path, places: Sequence[Path], out: Path, options: Pred
         ResourceError: Out of memory or disk space; finished masks are kept.
     """
     require_values(options)
-    if options.overlay:
-        raise ConfigError(
-            "--overlay draws images; for volumes leave it out, and draw three planes with "
-            f"`guidino visualize-guide DATA --run {run_path}`"
-        )
     rule = parse_postprocess_rule(options.post) if options.post not in {"none", "auto"} else None
     shard = select_shard(options.shard)
     runs = [run_path, *(options.ensemble or ())]
     kind = PICTURES if is_picture_run(run_path) else VOLUMES
     if kind is PICTURES:
         refuse_options_of_volumes(options)
+        if options.overlay:
+            raise ConfigError("--overlay draws pictures of red, green and blue, and volumes; leave it out")
     jobs = find_volume_jobs(places, require_matching_runs(runs), options, kind)
     if options.dicom_seg:
         _require_dicom(jobs)
@@ -94,7 +92,10 @@ def run_volumes(run_path: Path, places: Sequence[Path], out: Path, options: Pred
         loaded.predictor.require_one_grid()
     rules = choose_rules(options, rule, run_path, loaded.classes, loaded.provenance)
     facts = summary_facts(loaded.runs, loaded.classes, loaded.provenance, options, rules)
-    output = VolumeWriter(out, options, rules, loaded.classes, kind.mask_suffix)
+    first = loaded.predictor.members[0].preprocessing.intensities[0]
+    # z-scores have no range that could be shown.
+    shown = first if first.is_unit else Intensity("percentile")
+    output = VolumeWriter(out, options, rules, loaded.classes, kind.mask_suffix, shown)
     output.require_distinct_paths(jobs, guide_maps=count_guide_maps(runs, loaded.classes))
     own = jobs[shard.number - 1 :: shard.count]
     # Shards write to one folder together; any other process would mix its masks with these.

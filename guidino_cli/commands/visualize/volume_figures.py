@@ -25,6 +25,7 @@ from guidino_cli.commands.visualize.volume_inputs import list_input_volumes
 from guidino_cli.data.volumes.slices import parse_orientation
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.guides.scores import choose_thresholds
+from guidino_cli.engine.runs.facts import is_picture_run
 from guidino_cli.engine.runs.inputs import NetworkInput
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.errors import ConfigError
@@ -51,6 +52,11 @@ def draw_volume_guides(volumes: Sequence[Path], run: Path, options: VisualizeOpt
         DataError: No volumes, or none that can be drawn.
         PartialError: Some volumes could not be drawn; the others are.
     """
+    if is_picture_run(run):
+        raise ConfigError(
+            f"{run}: was trained on pictures with all their channels, whose guides are not drawn; "
+            "`guidino predict --save-guide` writes them"
+        )
     for name, message in _FOR_IMAGES.items():
         if getattr(options, name):
             raise ConfigError(f"{run}: was trained on volumes; {message}")
