@@ -67,6 +67,11 @@ class VolumeView:
     guide: Planes | None = None
     oriented: bool = True
 
+    @property
+    def is_picture(self) -> bool:
+        """Whether it is one slice without directions, of which only that slice is shown."""
+        return self.shape[0] == 1 and not self.oriented
+
     def sizes(self, box_hw: tuple[int, int]) -> ThreePlanes[tuple[int, int]]:
         """Sizes of its pictures; see `picture_sizes`."""
         return picture_sizes(self.shape, self.spacing_mm, box_hw=box_hw)
@@ -237,10 +242,11 @@ def volume_validation_grid(rows: Sequence[tuple[VolumeView, float]], *, name: st
     limits = _guide_limits([view.guide for view, _ in rows if view.guide is not None])
     lines = []
     for number, (view, dice) in enumerate(rows):
-        detail = f"Dice {dice:.3f}; {describe_spacing(view.spacing_mm)}"
+        detail = f"Dice {dice:.3f}" + ("" if view.is_picture else f"; {describe_spacing(view.spacing_mm)}")
         lines.append(PanelRow(_validation_panels(view, limits, titled=number == 0), view.name, detail))
-    note = f"Guide over the image, truth outlined in white. {CONVENTION}" if limits is not None else CONVENTION
-    return plane_sheet(lines, heading=shorten(name, 90), note=note, classes=classes, limits=limits)
+    notes = ["Guide over the image, truth outlined in white."] if limits is not None else []
+    notes += [] if all(view.is_picture for view, _ in rows) else [CONVENTION]
+    return plane_sheet(lines, heading=shorten(name, 90), note=" ".join(notes), classes=classes, limits=limits)
 
 
 def _validation_panels(view: VolumeView, limits: Limits | None, *, titled: bool) -> list[Panel]:
@@ -256,6 +262,8 @@ def _validation_panels(view: VolumeView, limits: Limits | None, *, titled: bool)
         if view.guide is not None and limits is not None:
             guide = view.guide[number]
             pictures["guide"] = guide_picture(values, guide, size_hw, limits=limits, target=truth > 0)
+        if view.is_picture:
+            return [Panel(picture, None, what if titled else "") for what, picture in pictures.items()]
         panels += [
             view.panel(picture, plane, title=f"{plane.name}: {what}" if titled else "")
             for what, picture in pictures.items()

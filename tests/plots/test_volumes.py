@@ -132,3 +132,12 @@ def test_small_foreground_is_enlarged_below_its_errors() -> None:
     assert "close-up of small foreground" in texts
     assert texts.count("A") > 2
     assert "close-up of small foreground" not in [text.get_text() for text in volume_errors(_view()).axes[0].texts]
+
+
+def test_a_picture_of_one_slice_without_directions_is_shown_alone() -> None:
+    image, truth = _volume((1, 40, 50))
+    truth[0, 5:9, 5:9] = 1
+    view = view_volume("case", image, (1, 1, 1), truth=truth, labels=truth, oriented=False)
+    figure = volume_validation_grid([(view, 0.5)], name="run x", classes=CLASSES)
+    texts = [text.get_text() for text in figure.axes[0].texts if text.get_text()]
+    assert texts == ["run x", "case", "Dice 0.500", "truth", "prediction"]

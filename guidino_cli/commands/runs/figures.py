@@ -129,6 +129,7 @@ def _volume_row(
         labels=result.labels,
         guide=None if result.guide is None else result.guide.max(axis=0),
         normalize=lambda slices: intensity.normalize(slices[0], statistics[0])[0],
+        oriented=not volumes.is_picture,
     )
     return view, score
 
