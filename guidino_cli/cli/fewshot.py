@@ -1,4 +1,4 @@
-"""Command line of `guidino fewshot`."""
+"""Command line of `guidino fewshot` and `guidino next-to-label`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from guidino_cli.cli.dataclass_options import expand_dataclasses
-from guidino_cli.options.fewshot import FewShotOptions
+from guidino_cli.options.fewshot import FewShotOptions, NextToLabelOptions
 
 
 @expand_dataclasses
@@ -35,3 +35,18 @@ def fewshot(
     from guidino_cli.commands import fewshot as command
 
     command.run(images, masks, options)
+
+
+@expand_dataclasses
+def next_to_label(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run made by `guidino fewshot` from two labels or more.")],
+    pool: Annotated[Path, typer.Argument(metavar="POOL", help="Folder of images; labelled ones are left out.")],
+    options: NextToLabelOptions,
+) -> None:
+    """Rank unlabelled images by what a label of them would teach, most first: where parts of the labels disagree.
+
+    Example: guidino next-to-label runs/polyps images/ -o next.csv
+    """
+    from guidino_cli.commands import next_to_label as command
+
+    command.run(run, pool, options)

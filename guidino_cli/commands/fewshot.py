@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from guidino_cli.commands.fewshot_inputs import (
+    DATA_FOLDER,
     FewShotInputs,
     collect_folders,
     collect_prepared,
@@ -32,7 +33,6 @@ from guidino_cli.options.fewshot import FewShotOptions
 from guidino_cli.outputs import require_output_folder
 from guidino_cli.progress import join_first, log_info, log_warning, pluralize, track
 
-DATA_FOLDER = "data"
 _EMBEDDED, _INCLUDED = "embedded", "guidino-tiny"
 
 

@@ -23,6 +23,8 @@ from guidino_cli.preparation.types import DiscoveredDataset, MatchedFolders, mer
 from guidino_cli.progress import join_first, log_info, log_warning, pluralize
 from guidino_cli.types import Case
 
+DATA_FOLDER = "data"
+"""Prepared folder inside of a run that was made of folders."""
 _FOLDS = 5
 # Of `prepare`; a run of few labels has no parts to speak of.
 _ABOUT_PARTS = ("split", "the val", "the test", "train has", "val has", "test has", "no validation", "no test")

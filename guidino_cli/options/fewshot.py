@@ -48,3 +48,13 @@ class FewShotOptions:
     device: Device = None
     overwrite: OverwriteRun = False
     offline: Offline = False
+
+
+@dataclass(frozen=True)
+class NextToLabelOptions:
+    """Options of `next-to-label`."""
+
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="LIST.csv", help="List to write.")]
+    device: Device = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the list.")] = False
+    offline: Offline = False
