@@ -36,12 +36,13 @@ STATISTICS = {"minimum": 0, "maximum": 3, "mean": 1, "std": 1, "median": 1, "per
 class Truth(nn.Module):
     """Class k where the first channel is k tenths: a volume that holds its own labels gets them back."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int) -> None:
         super().__init__()
         self.mean, self.segmenter, self.guide = torch.zeros(1), nn.Identity(), None
+        self.classes = classes
 
     def forward(self, image: Tensor, *, get_or_compute: Any = None) -> Prediction:
-        wanted = torch.arange(len(CLASSES)).reshape(1, -1, *[1] * (image.ndim - 2))
+        wanted = torch.arange(self.classes).reshape(1, -1, *[1] * (image.ndim - 2))
         return Prediction([-100 * (image[:, :1] * 10 - wanted).abs()], image[:, :1])
 
 
@@ -55,6 +56,7 @@ def truth_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         channels: tuple[str, ...] = ("MR",),
         spacing: tuple[Any, ...] = (None, None, None),
         of_images: bool = False,
+        classes: list[str] = CLASSES,
         **data: Any,
     ) -> Path:
         settings = {"resize": "none", "image_size": 16, "intensity": "window", "window": [5.0, 10.0], **data}
@@ -62,7 +64,7 @@ def truth_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         facts: dict[str, Any] = {
             "format": 1,
             "segmenter_revision": 1,
-            "classes": CLASSES,
+            "classes": classes,
             "data": {"cases": "DATA/cases.json", "sha256": "0"},
             "backbone": None,
             "volumes": {
@@ -83,7 +85,8 @@ def truth_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         return run
 
     def load(path: Path, *, overrides: tuple[str, ...], **_: Any) -> tuple[Any, RunConfig, dict[str, Any]]:
-        return Truth(), resolve_run_config(path, overrides), RunFolder(path).facts()
+        facts = RunFolder(path).facts()
+        return Truth(len(facts["classes"])), resolve_run_config(path, overrides), facts
 
     monkeypatch.setattr(volume_ensemble, "load_run", load)
     monkeypatch.setattr(volume_ensemble, "prepare_for_prediction", lambda model: model)
@@ -592,3 +595,106 @@ def test_an_ensemble_of_different_spacings_is_averaged_on_the_grid_of_the_source
     )
     assert probabilities.code == 2
     assert "runs with different spacings have no grid in common" in probabilities.stderr
+
+
+def test_post_processing_is_chosen_on_volumes_and_applied(
+    truth_run: Callable[..., Path], guidino: Callable[..., Any], tmp_path: Path
+) -> None:
+    # Truths are one block; what the network sees has the other corner of the volume marked, too.
+    for number in range(16):
+        truth = np.zeros((10, 10, 8), dtype=np.int16)
+        truth[1:6, 1 : 5 + number % 3, 1:5] = 1
+        seen = truth.copy()
+        seen[8:, 8:, 6:] = 1
+        _save(tmp_path / "raw" / "images" / f"c{number}.nii.gz", seen, AFFINES["PSR"])
+        _save(tmp_path / "raw" / "masks" / f"c{number}.nii.gz", truth, AFFINES["PSR"])
+    data, run, out = tmp_path / "data", truth_run(classes=["background", "liver"]), tmp_path / "out"
+    words = ("--channels", "MR", "--classes", "background,liver", "--split", "10/80/10")
+    prepared = guidino("prepare", tmp_path / "raw", "-o", data, *words)
+    assert prepared.code == 0, prepared.stderr
+    chosen = guidino("tune-post", run, "--data", data)
+    assert chosen.code == 0, chosen.stderr
+    assert "liver: " in chosen.stdout
+    assert guidino("predict", run, data, "-o", out, "--split", "all", "--post", "auto").code == 0
+    for number in range(16):
+        found: Any = nibabel.load(out / f"c{number}.nii.gz")
+        truth_file: Any = nibabel.load(tmp_path / "raw" / "masks" / f"c{number}.nii.gz")
+        np.testing.assert_array_equal(np.asarray(found.dataobj), np.asarray(truth_file.dataobj))
+
+
+def _write_series(folder: Path, labels: np.ndarray, *, description: str, patient: str = "P") -> None:
+    """A CT series whose numbers are labels (X, Y, Z)."""
+    pydicom = pytest.importorskip("pydicom")
+    folder.mkdir(parents=True)
+    kind = "1.2.840.10008.5.1.4.1.1.2"
+    for number in range(labels.shape[2]):
+        dataset = pydicom.Dataset()
+        dataset.file_meta = pydicom.dataset.FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = kind
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+        dataset.StudyInstanceUID = f"1.2.{len(patient)}"
+        dataset.SeriesInstanceUID = f"1.2.3.{len(description)}.{len(patient)}"
+        dataset.SliceThickness = 2
+        dataset.FrameOfReferenceUID, dataset.PatientID, dataset.PatientName = "1.2.9", patient, "Doe^Jane"
+        dataset.Modality, dataset.SeriesDescription, dataset.InstanceNumber = "CT", description, number + 1
+        dataset.Rows, dataset.Columns, dataset.PixelSpacing = labels.shape[1], labels.shape[0], [0.5, 0.5]
+        dataset.ImageOrientationPatient, dataset.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [0, 0, 2.0 * number]
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+        dataset.BitsAllocated = dataset.BitsStored = 16
+        dataset.HighBit, dataset.PixelRepresentation = 15, 1
+        dataset.RescaleSlope, dataset.RescaleIntercept = 1, 0
+        dataset.PixelData = np.ascontiguousarray(labels[:, :, number].T).astype(np.int16).tobytes()
+        dataset.save_as(folder / f"{(7 * number) % 31:03d}.dcm", enforce_file_format=True)
+
+
+def test_a_dicom_series_is_predicted_to_nifti_and_to_a_segmentation_of_its_files(
+    truth_run: Callable[..., Path], guidino: Callable[..., Any], tmp_path: Path
+) -> None:
+    pytest.importorskip("highdicom")
+    from guidino_cli.data.volumes.dicom.segments import read_segmentation
+
+    labels, run, study = _labels((8, 4, 5)), truth_run(), tmp_path / "study"
+    _write_series(study / "one", labels, description="thorax")
+    _write_series(study / "two", 0 * labels, description="abdomen")
+    several = guidino("predict", run, study, "-o", tmp_path / "out")
+    assert several.code == 3
+    assert "holds 2 DICOM series" in several.stderr
+    assert "--series" in several.stderr
+    outcome = guidino("predict", run, study, "-o", tmp_path / "out", "--series", "THORAX", "--dicom-seg")
+    assert outcome.code == 0, outcome.stderr
+    (mask,) = (tmp_path / "out").glob("*.nii.gz")
+    found: Any = nibabel.load(mask)
+    np.testing.assert_array_equal(np.asarray(found.dataobj), labels)
+    # LPS millimetres of DICOM are RAS in NIfTI; the distance of the positions is 2 mm.
+    np.testing.assert_allclose(found.affine, np.diag([-0.5, -0.5, 2, 1]))
+    segmentation = read_segmentation(tmp_path / "out" / "dicom_seg" / f"{mask.name[:12]}.dcm")
+    np.testing.assert_array_equal(segmentation.labels, labels)
+    written = [path.read_bytes() for path in (tmp_path / "out").glob("*.json*")]
+    assert not any(b"Doe" in content for content in written)
+
+
+def test_series_of_several_channels_are_chosen_in_their_order(
+    truth_run: Callable[..., Path], guidino: Callable[..., Any], tmp_path: Path
+) -> None:
+    labels, study = _labels((6, 5, 4)), tmp_path / "study"
+    _write_series(study / "one", 0 * labels, description="native")
+    _write_series(study / "two", labels, description="contrast")
+    run = truth_run(channels=("contrast", "native"))
+    assert guidino("predict", run, study, "-o", tmp_path / "out", "--series", "contrast,native").code == 0
+    (mask,) = (tmp_path / "out").glob("*.nii.gz")
+    found: Any = nibabel.load(mask)
+    np.testing.assert_array_equal(np.asarray(found.dataobj), labels)
+    refused = guidino("predict", run, study, "-o", tmp_path / "no", "--series", "contrast")
+    assert refused.code == 3
+    assert "names 1 series, but the run was trained on 2 channels" in refused.stderr
+
+
+def test_series_are_predicted_of_each_patient(
+    truth_run: Callable[..., Path], guidino: Callable[..., Any], tmp_path: Path
+) -> None:
+    for patient in ("A", "BB"):
+        _write_series(tmp_path / "study" / patient, _labels((6, 5, 4)), description="thorax", patient=patient)
+    outcome = guidino("predict", truth_run(), tmp_path / "study", "-o", tmp_path / "out", "--series", "thorax")
+    assert outcome.code == 0, outcome.stderr
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 2

@@ -1,6 +1,10 @@
 """Prediction of volumes by slices, slabs and patches, with networks whose results are known."""
 
+import os
+import subprocess
+import sys
 from itertools import permutations, product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -351,3 +355,34 @@ def test_the_window_of_a_run_is_that_of_its_settings() -> None:
     assert build(dims=3, image_size=64) == PatchWindow((64, 64, 64))
     assert build(dims=3, patch_size=[8, 16, 24], mirror=False, overlap=0.25) == PatchWindow((8, 16, 24), 0.25, ())
     assert build(dims=2, image_size=64, mirror=["x"]) == Window(64, mirror_axes=(-1,))
+
+
+_MEASURE = """
+import resource
+import numpy as np
+import torch
+from tests_of_volumes import Levels, _predictor, _preprocessing, _volume
+
+torch.set_num_threads(1)
+predictor = _predictor(Levels(60), _preprocessing(SPACING), dims=2, resize="none", image_size=96, mirror=False)
+volume = _volume(np.zeros((1, 100, 96, 96), dtype=np.int16))
+predictor.segment(_volume(np.zeros((1, 2, 96, 96), dtype=np.int16)))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+predictor.segment(volume)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="units of ru_maxrss differ")
+@pytest.mark.parametrize("spacing", ["(None, None, None)", "(None, 2.0, 2.0)"])
+def test_memory_does_not_grow_by_classes_times_voxels(spacing: str, tmp_path: Path) -> None:
+    # 60 classes of 100 x 96 x 96 voxels are 221 MB; four slices of them, with the copies of softmax, are a tenth.
+    (tmp_path / "tests_of_volumes.py").write_bytes(Path(__file__).read_bytes())
+    code = _MEASURE.replace("SPACING", spacing)
+    places = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": places, "MALLOC_ARENA_MAX": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, cwd=os.getcwd()
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 110_000
