@@ -82,3 +82,21 @@ def test_a_volume_is_refused(trained: Path, tmp_path: Path) -> None:
         app, ["predict", str(trained / "run"), str(tmp_path / "a.nii.gz"), "-o", str(tmp_path / "masks")]
     )
     assert "a.nii.gz: is a volume, but the run was trained on images" in str(result.exception) + result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["predict", "RUN", "DATA", "--overlay"], "--overlay draws pictures of red, green and blue, and volumes"),
+        (["visualize-guide", "DATA", "--run", "RUN"], "was trained on pictures with all their channels"),
+    ],
+)
+def test_pictures_of_many_channels_are_not_drawn(trained: Path, tmp_path: Path, words: list[str], message: str) -> None:
+    places = {"RUN": str(trained / "run"), "DATA": str(trained / "data")}
+    result = CliRunner().invoke(app, [*(places.get(word, word) for word in words), "-o", str(tmp_path / "out")])
+    assert message in str(result.exception) + result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_validation_cases_of_a_run_on_pictures_are_drawn(trained: Path) -> None:
+    assert Image.open(trained / "run" / "validation.png").size[0] >= 720
