@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from guidino_cli.data import arrays, image_writing, images, regions
-from guidino_cli.data.volumes import nifti
+from guidino_cli.data.volumes import itk, nifti
 from guidino_cli.data.volumes.dicom import segments
 from guidino_cli.types import Geometry
 
@@ -50,6 +50,7 @@ _TIFF = Reader(
 )
 _NUMPY = Reader(arrays.read, arrays.read, arrays.open_regions, arrays.write)
 _NIFTI = Reader(nifti.read, nifti.read_labels, nifti.open_regions, nifti.write, is_volume=True)
+_ITK = Reader(itk.read, itk.read_labels, itk.open_regions, itk.refuse_to_write, is_volume=True)
 _DICOM = Reader(
     segments.read_labels,
     segments.read_labels,
@@ -64,6 +65,7 @@ READERS = {
     **dict.fromkeys(regions.TIFF_SUFFIXES, _TIFF),
     **dict.fromkeys(arrays.ARRAY_SUFFIXES, _NUMPY),
     **dict.fromkeys(nifti.VOLUME_SUFFIXES, _NIFTI),
+    **dict.fromkeys(itk.ITK_SUFFIXES, _ITK),
     **dict.fromkeys(segments.SEGMENTATION_SUFFIXES, _DICOM),
 }
 

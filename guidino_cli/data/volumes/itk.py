@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from guidino_cli.data.limits import require_pixels
+from guidino_cli.data.regions import ArrayRegions, RegionReader
 from guidino_cli.data.volumes.grid import SourceVolume
+from guidino_cli.data.volumes.nifti import as_integers_if_whole
 from guidino_cli.errors import DataError, DependencyError
 from guidino_cli.types import Geometry
 
@@ -59,6 +61,39 @@ def read_source(path: Path) -> SourceVolume:
     axes = (2, 1, 0) if values.ndim == 3 else (2, 1, 0, 3)
     geometry = Geometry(str(path), size, tuple(float(length) for length in spacing), "mm", affine)
     return SourceVolume(values.transpose(axes), geometry)
+
+
+def read(path: Path) -> tuple[np.ndarray, Geometry]:
+    """Read intensities (X, Y, Z) and grid; see `read_source` for the errors.
+
+    Raises:
+        DataError: Also for voxels of several components.
+    """
+    volume = read_source(path)
+    if volume.values.ndim != 3:
+        raise DataError(f"{path}: has {volume.values.shape[3]} numbers a voxel, expected one")
+    return volume.values, volume.geometry
+
+
+def read_labels(path: Path) -> tuple[np.ndarray, Geometry]:
+    """Read label values; as `read`, but whole numbers stored as floats become int64."""
+    values, geometry = read(path)
+    return as_integers_if_whole(values), geometry
+
+
+def open_regions(path: Path) -> RegionReader:
+    """A volume in memory."""
+    values, geometry = read(path)
+    return ArrayRegions(geometry, values)
+
+
+def refuse_to_write(path: Path, labels: np.ndarray, geometry: Geometry) -> None:
+    """Tell that masks are written as NIfTI.
+
+    Raises:
+        DataError: Always.
+    """
+    raise DataError(f"{path}: masks of volumes are written as .nii.gz; name it so")
 
 
 def _import_simpleitk(path: Path) -> Any:

@@ -56,7 +56,7 @@ def read_labels(path: Path) -> tuple[np.ndarray, Geometry]:
         values = _drop_last_axes(np.asarray(image.dataobj))
         geometry = _geometry(path, image, values.shape)
     _validate(path, values, geometry)
-    return _as_integers_if_whole(values), geometry
+    return as_integers_if_whole(values), geometry
 
 
 def read_source(path: Path) -> SourceVolume:
@@ -258,7 +258,7 @@ def _validate(path: Path, values: np.ndarray, geometry: Geometry) -> None:
         raise DataError(f"{path}: voxel size {geometry.spacing} is not positive; correct the header")
 
 
-def _as_integers_if_whole(values: np.ndarray) -> np.ndarray:
+def as_integers_if_whole(values: np.ndarray) -> np.ndarray:
     """Label volumes are often stored as floats: give whole numbers an integer type."""
     # Infinity is equal to itself when rounded, and no integer holds it or a float beyond 2**53.
     if values.dtype.kind != "f" or not np.isfinite(values).all() or np.abs(values).max() > 2**53:

@@ -1,11 +1,14 @@
 """NRRD and MetaImage through SimpleITK: axes, position, errors."""
 
+import csv
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from guidino_cli.cli import app
 from guidino_cli.data.volumes.reading import read_volume
 from guidino_cli.errors import DataError, DependencyError
 from guidino_cli.types import VolumeSource
@@ -41,3 +44,20 @@ def test_without_simpleitk_the_extra_is_named(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
     with pytest.raises(DependencyError, match=r"a\.mha: .*pip install 'guidino\[itk\]'"):
         read_volume([VolumeSource(tmp_path / "a.mha")])
+
+
+def test_evaluate_compares_nrrd_with_nifti_by_their_place(tmp_path: Path) -> None:
+    itk = pytest.importorskip("SimpleITK")
+    labels = np.zeros((6, 8, 10), dtype=np.uint8)
+    labels[1:4, 2:6, 3:9] = 1
+    image = itk.GetImageFromArray(labels)
+    image.SetSpacing((0.5, 0.6, 3.0))
+    for folder, name in (("truth", "a.nrrd"), ("masks", "a.nii.gz")):
+        (tmp_path / folder).mkdir()
+        itk.WriteImage(image, str(tmp_path / folder / name))
+    result = CliRunner().invoke(
+        app, ["evaluate", str(tmp_path / "masks"), str(tmp_path / "truth"), "-o", str(tmp_path / "report")]
+    )
+    assert result.exit_code == 0, result.output
+    rows = list(csv.DictReader((tmp_path / "report" / "per_case.csv").open()))
+    assert [float(row["dice"]) for row in rows] == [1.0]
