@@ -6,21 +6,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Any
 
-from pydantic import Field, PositiveFloat, PositiveInt
-from typing_extensions import TypedDict
-
+from guidino_cli.data.manifest_entries import AGAIN, ManifestEntry, case_from_json, case_to_json
 from guidino_cli.errors import ConfigError, DataError
-from guidino_cli.files import describe_unsafe_name, relative_posix, shorten_name, write_text
+from guidino_cli.files import write_text
 from guidino_cli.json_files import read_json_object, require_type
-from guidino_cli.types import Case, ChannelStatistics, FileRecord, StoredVolume, VolumeSource
+from guidino_cli.types import Case, ChannelStatistics
 
 MANIFEST_FORMAT = 1
 VOLUME_FORMAT = 2
 """Format of a data set of volumes; one of images is still written in format 1."""
 MANIFEST_NAME = "cases.json"
-_AGAIN = "run `guidino prepare` again"
 
 
 @dataclass(frozen=True)
@@ -75,78 +72,6 @@ class Manifest:
         return [case for case in self.cases if case.fold is not None and (case.fold == fold) == (split == "val")]
 
 
-class _FileEntry(TypedDict):
-    """Size, time and hash of a file."""
-
-    size: Annotated[int, Field(ge=0)]
-    mtime_ns: NotRequired[int]
-    sha256: str
-
-
-class _StatisticsEntry(TypedDict):
-    """See `ChannelStatistics`."""
-
-    minimum: float
-    maximum: float
-    mean: float
-    std: Annotated[float, Field(ge=0)]
-    median: float
-    percentile_00_5: float
-    percentile_99_5: float
-
-
-class _SourceEntry(TypedDict):
-    """A file, or a DICOM series of a folder."""
-
-    path: Annotated[str, Field(min_length=1)]
-    series: NotRequired[str]
-
-
-class _VolumeEntry(TypedDict):
-    """The stored arrays of a volume; see `StoredVolume`."""
-
-    sources: Annotated[list[_SourceEntry], Field(min_length=1)]
-    image: Annotated[str, Field(min_length=1)]
-    labels: str | None
-    foreground: str | None
-    shape: Annotated[list[PositiveInt], Field(min_length=3, max_length=3)]
-    spacing_mm: Annotated[list[PositiveFloat], Field(min_length=3, max_length=3)]
-    statistics: Annotated[list[_StatisticsEntry], Field(min_length=1)]
-    orientation: str
-    is_picture: NotRequired[bool]
-
-
-class _CaseEntry(TypedDict):
-    """A case in `cases.json`; paths are relative to it."""
-
-    id: str
-    image: Annotated[str, Field(min_length=1)]
-    mask: str | None
-    split: Literal["train", "val", "test"]
-    fold: int | None
-    group: str
-    size_hw: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
-    foreground: Annotated[float, Field(ge=0, le=1)] | None
-    fields: NotRequired[dict[str, str | float | bool | None]]
-    image_file: NotRequired[_FileEntry]
-    mask_file: NotRequired[_FileEntry]
-    volume: NotRequired[_VolumeEntry]
-
-
-class _ManifestEntry(TypedDict):
-    """Content of `cases.json`."""
-
-    format: int
-    name: str
-    classes: Annotated[list[str], Field(min_length=1)]
-    source: dict[str, Any]
-    cases: list[_CaseEntry]
-    ignore_label: NotRequired[Annotated[int, Field(ge=1, le=255)] | None]
-    channels: NotRequired[Annotated[list[str], Field(min_length=1)]]
-    spacing_mm: NotRequired[Annotated[list[PositiveFloat | None], Field(min_length=3, max_length=3)]]
-    statistics: NotRequired[list[_StatisticsEntry]]
-
-
 def save_manifest(manifest: Manifest, folder: Path) -> None:
     """Write `cases.json` into a folder; paths are stored relative to it, one case a line."""
     version = VOLUME_FORMAT if manifest.is_volumes else MANIFEST_FORMAT
@@ -159,7 +84,7 @@ def save_manifest(manifest: Manifest, folder: Path) -> None:
         }
     if manifest.ignore_label is not None:
         header["ignore_label"] = manifest.ignore_label
-    lines = ",\n".join("    " + json.dumps(_case_to_json(case, folder), ensure_ascii=False) for case in manifest.cases)
+    lines = ",\n".join("    " + json.dumps(case_to_json(case, folder), ensure_ascii=False) for case in manifest.cases)
     text = json.dumps(header, indent=2, ensure_ascii=False).removesuffix("\n}")
     write_text(folder / MANIFEST_NAME, f'{text},\n  "cases": [\n{lines}\n  ]\n}}\n')
 
@@ -177,14 +102,14 @@ def load_manifest(folder: Path) -> Manifest:
         raise DataError(
             f"{folder}: no {MANIFEST_NAME}; make it with `guidino prepare {folder} -o DATA` and give DATA instead"
         )
-    content = read_json_object(path, hint=_AGAIN)
+    content = read_json_object(path, hint=AGAIN)
     if content.get("format", MANIFEST_FORMAT) not in (MANIFEST_FORMAT, VOLUME_FORMAT):
         raise DataError(
             f"{path}: written in format {content['format']!r}, this guidino reads {MANIFEST_FORMAT} (images) and "
-            f"{VOLUME_FORMAT} (volumes); {_AGAIN}"
+            f"{VOLUME_FORMAT} (volumes); {AGAIN}"
         )
-    checked = require_type(content, _ManifestEntry, source=path, hint=_AGAIN)
-    cases = [_case_from_json(item, path) for item in checked["cases"]]
+    checked = require_type(content, ManifestEntry, source=path, hint=AGAIN)
+    cases = [case_from_json(item, path) for item in checked["cases"]]
     _require_unique_ids(cases, path)
     manifest = Manifest(
         checked["name"],
@@ -200,7 +125,7 @@ def load_manifest(folder: Path) -> Manifest:
     try:
         return ignore_label(manifest, ignored, source=str(path))
     except ConfigError as error:
-        raise DataError(f"{path}: the ignore label is {ignored}, which is a class; {_AGAIN}") from error
+        raise DataError(f"{path}: the ignore label is {ignored}, which is a class; {AGAIN}") from error
 
 
 def ignore_label(manifest: Manifest, label: int | None, *, source: str) -> Manifest:
@@ -242,7 +167,7 @@ def _require_unique_ids(cases: Sequence[Case], path: Path) -> None:
     taken: set[str] = set()
     for case in cases:
         if case.id in taken:
-            raise DataError(f"{path}: has two cases of the id {case.id}, and files are named by it; {_AGAIN}")
+            raise DataError(f"{path}: has two cases of the id {case.id}, and files are named by it; {AGAIN}")
         taken.add(case.id)
 
 
@@ -251,13 +176,13 @@ def _require_consistent_volumes(manifest: Manifest, path: Path) -> None:
     if not manifest.is_volumes:
         return
     if not (manifest.channels and manifest.spacing_mm) or len(manifest.statistics) != len(manifest.channels):
-        raise DataError(f"{path}: has volumes, but not the channels, spacing_mm and statistics of them; {_AGAIN}")
+        raise DataError(f"{path}: has volumes, but not the channels, spacing_mm and statistics of them; {AGAIN}")
     for case in manifest.cases:
         if case.volume is None:
             raise DataError(f"{path}: case {case.id} is an image among volumes; prepare images and volumes apart")
         if len(case.volume.statistics) != len(manifest.channels):
             found, expected = len(case.volume.statistics), len(manifest.channels)
-            raise DataError(f"{path}: case {case.id} has {found} channels, the data set {expected}; {_AGAIN}")
+            raise DataError(f"{path}: case {case.id} has {found} channels, the data set {expected}; {AGAIN}")
 
 
 def require_cases(cases: Sequence[Case], split: str, folder: Path) -> Sequence[Case]:
@@ -270,93 +195,3 @@ def require_cases(cases: Sequence[Case], split: str, folder: Path) -> Sequence[C
 def count_empty(cases: Sequence[Case]) -> int:
     """Number of labelled cases without a pixel of foreground."""
     return sum(case.mask is not None and case.foreground == 0 for case in cases)
-
-
-def _case_to_json(case: Case, folder: Path) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "id": case.id,
-        "image": _relative_path(case.image, folder),
-        "mask": None if case.mask is None else _relative_path(case.mask, folder),
-        "split": case.split,
-        "fold": case.fold,
-        "group": case.group,
-        "size_hw": list(case.size_hw),
-        "foreground": case.foreground,
-    }
-    entry |= {"fields": case.fields} if case.fields else {}
-    records = {"image_file": case.image_record, "mask_file": case.mask_record}
-    entry |= {key: _record_to_json(record) for key, record in records.items() if record is not None}
-    return entry | ({} if case.volume is None else {"volume": _volume_to_json(case.volume, folder)})
-
-
-def _volume_to_json(volume: StoredVolume, folder: Path) -> dict[str, Any]:
-    sources = [
-        {"path": _relative_path(source.path, folder)} | ({} if source.series is None else {"series": source.series})
-        for source in volume.sources
-    ]
-    return {
-        "sources": sources,
-        "image": _relative_path(volume.image, folder),
-        "labels": None if volume.labels is None else _relative_path(volume.labels, folder),
-        "foreground": None if volume.foreground is None else _relative_path(volume.foreground, folder),
-        "shape": list(volume.shape),
-        "spacing_mm": list(volume.spacing_mm),
-        "statistics": [asdict(item) for item in volume.statistics],
-        "orientation": volume.orientation,
-        **({"is_picture": True} if volume.is_picture else {}),
-    }
-
-
-def _volume_from_json(item: "_VolumeEntry | None", folder: Path) -> StoredVolume | None:
-    if item is None:
-        return None
-    z, y, x = item["shape"]
-    depth, height, width = item["spacing_mm"]
-    return StoredVolume(
-        sources=tuple(VolumeSource(folder / source["path"], source.get("series")) for source in item["sources"]),
-        image=folder / item["image"],
-        labels=None if item["labels"] is None else folder / item["labels"],
-        foreground=None if item["foreground"] is None else folder / item["foreground"],
-        shape=(z, y, x),
-        spacing_mm=(depth, height, width),
-        statistics=tuple(ChannelStatistics(**own) for own in item["statistics"]),
-        orientation=item["orientation"],
-        is_picture=item.get("is_picture", False),
-    )
-
-
-def _record_to_json(record: FileRecord) -> dict[str, Any]:
-    time = {} if record.mtime_ns is None else {"mtime_ns": record.mtime_ns}
-    return {"size": record.size, **time, "sha256": record.sha256}
-
-
-def _record_from_json(item: "_FileEntry | None") -> FileRecord | None:
-    return None if item is None else FileRecord(item["size"], item["sha256"], item.get("mtime_ns"))
-
-
-def _case_from_json(item: "_CaseEntry", path: Path) -> Case:
-    name, folder = item["id"], path.parent
-    problem = describe_unsafe_name(name)
-    if problem:
-        raise DataError(f"{path}: the case id {shorten_name(name)!r} {problem}, and files are named by it; {_AGAIN}")
-    return Case(
-        id=name,
-        image=folder / item["image"],
-        mask=None if item["mask"] is None else folder / item["mask"],
-        split=item["split"],
-        fold=item["fold"],
-        group=item["group"],
-        size_hw=(item["size_hw"][0], item["size_hw"][1]),
-        foreground=item["foreground"],
-        fields={name: str(value) for name, value in item.get("fields", {}).items()},
-        image_record=_record_from_json(item.get("image_file")),
-        mask_record=_record_from_json(item.get("mask_file")),
-        volume=_volume_from_json(item.get("volume"), folder),
-    )
-
-
-def _relative_path(path: Path, folder: Path) -> str:
-    try:
-        return relative_posix(path.resolve(), folder.resolve())
-    except ValueError:  # Another drive on Windows.
-        return path.resolve().as_posix()
