@@ -114,7 +114,7 @@ def measure_fits(arguments: argparse.Namespace) -> None:
     model = make_model(arguments.backbone)
     for name in TASKS:
         task = Task(arguments.root, name, model, arguments.cache, arguments.backbone)
-        for count in LABELS:
+        for count in arguments.labels:
             for number in range(DRAWS):
                 began = time.process_time()
                 fit = task.fit(model, task.draw(number)[:count])
@@ -204,6 +204,7 @@ def main() -> None:
             command.add_argument("root", type=Path)
             command.add_argument("--cache", type=Path, required=True)
             command.add_argument("--backbone", default="embedded")
+            command.add_argument("--labels", type=int, nargs="+", default=LABELS, help="Of `fit`.")
     arguments = parser.parse_args()
     arguments.action(arguments)
 

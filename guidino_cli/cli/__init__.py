@@ -141,7 +141,7 @@ app.command(short_help="Propose a preset for a data set by nnU-Net's rules.")(da
 app.command(short_help="List the DICOM series of a folder, and what is wrong with them.")(data.dicom)
 app.command(cls=SettingsCommand, short_help="Train a network, guided or plain.")(training.train)
 app.command(cls=SettingsCommand, short_help="Make a run from a few labelled images in seconds.")(fewshot.fewshot)
-app.command("next-to-label", short_help="Rank images by what a label would teach a fewshot run.")(fewshot.next_to_label)
+app.command("next-to-label", short_help="List images on which a fewshot run is least sure.")(fewshot.next_to_label)
 app.command("lora-tune", cls=SettingsCommand, short_help="Adapt the backbone of a trained run by LoRA.")(
     training.lora_tune
 )

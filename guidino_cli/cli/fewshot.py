@@ -43,7 +43,9 @@ def next_to_label(
     pool: Annotated[Path, typer.Argument(metavar="POOL", help="Folder of images; labelled ones are left out.")],
     options: NextToLabelOptions,
 ) -> None:
-    """Rank unlabelled images by what a label of them would teach, most first: where parts of the labels disagree.
+    """Rank unlabelled images by how little the labels settle them: first where parts of the labels disagree most.
+
+    It finds images that the run does badly on. As a choice of labels it was not better than a random one.
 
     Example: guidino next-to-label runs/polyps images/ -o next.csv
     """

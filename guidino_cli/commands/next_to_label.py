@@ -1,4 +1,4 @@
-"""`guidino next-to-label`: rank unlabelled images by what a label of them would teach a run of `guidino fewshot`."""
+"""`guidino next-to-label`: rank unlabelled images by how little the labels of a few-label run settle them."""
 
 from collections.abc import Sequence
 from pathlib import Path
