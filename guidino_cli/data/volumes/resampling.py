@@ -84,28 +84,35 @@ def argmax_of_maps(maps: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def _zoom(values: np.ndarray, size: Size, *, order: int, long_axis: int | None) -> np.ndarray:
-    from scipy.ndimage import zoom
-
     if values.shape == size:
         return values
-    result = values.astype(np.float32, copy=False)
     if long_axis is not None:
         position = (np.arange(size[long_axis]) + 0.5) * values.shape[long_axis] / size[long_axis]
         # Slices first where that makes them fewer, last where it makes them more.
         nearest = position.astype(np.intp).clip(max=values.shape[long_axis] - 1)
         if size[long_axis] <= values.shape[long_axis]:
-            result, nearest = result.take(nearest, axis=long_axis), np.arange(size[long_axis])
-        planes = [_zoom_plane(plane, size, order, long_axis) for plane in np.moveaxis(result, long_axis, 0)]
+            values, nearest = values.take(nearest, axis=long_axis), np.arange(size[long_axis])
+        target = (*size[:long_axis], *size[long_axis + 1 :])
+        planes = [_zoom_plane(plane, target, order) for plane in np.moveaxis(values, long_axis, 0)]
         return np.stack([planes[index] for index in nearest], axis=long_axis)
-    factors = [new / old for new, old in zip(size, values.shape, strict=True)]
-    return np.asarray(zoom(result, factors, order=order, mode="nearest", grid_mode=True))
+    # Splines of several axes are those of one after the other; all at once take the memory of four volumes more.
+    wide = np.empty((values.shape[0], *size[1:]), dtype=np.float32)
+    for number, plane in enumerate(values):
+        wide[number] = _zoom_plane(plane, size[1:], order)
+    if size[0] == len(wide):
+        return wide
+    result = np.empty(size, dtype=np.float32)
+    for row in range(size[1]):
+        result[:, row] = _zoom_plane(wide[:, row], (size[0], size[2]), order)
+    return result
 
 
-def _zoom_plane(plane: np.ndarray, size: Size, order: int, long_axis: int) -> np.ndarray:
+def _zoom_plane(plane: np.ndarray, target: tuple[int, ...], order: int) -> np.ndarray:
+    """Resample two axes; float32."""
     from scipy.ndimage import zoom
 
-    target = [side for axis, side in enumerate(size) if axis != long_axis]
-    if list(plane.shape) == target:
-        return plane
-    factors = [new / old for new, old in zip(target, plane.shape, strict=True)]
-    return np.asarray(zoom(plane, factors, order=order, mode="nearest", grid_mode=True))
+    numbers = plane.astype(np.float32, copy=False)
+    if numbers.shape == target:
+        return numbers
+    factors = [new / old for new, old in zip(target, numbers.shape, strict=True)]
+    return np.asarray(zoom(numbers, factors, order=order, mode="nearest", grid_mode=True))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from guidino_cli.data.volumes.resampling import (
     argmax_of_maps,
@@ -74,3 +75,14 @@ def test_the_largest_of_maps_is_that_of_numpy() -> None:
     found = argmax_of_maps(iter(maps))
     assert np.array_equal(found, maps.argmax(axis=0))
     assert found.dtype == np.uint8
+
+
+@pytest.mark.parametrize("size", [(8, 13, 11), (16, 16, 20), (10, 9, 24)])
+def test_axes_one_after_the_other_are_all_axes_at_once(size: tuple[int, int, int]) -> None:
+    values = np.random.default_rng(0).integers(-1000, 1000, (10, 16, 12)).astype(np.int16)
+    factors = [new / old for new, old in zip(size, values.shape, strict=True)]
+    for order, resample in ((3, resample_image), (1, resample_map)):
+        expected = ndimage.zoom(values.astype(np.float64), factors, order=order, mode="nearest", grid_mode=True)
+        found = resample(values, size, long_axis=None)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=1e-3)
