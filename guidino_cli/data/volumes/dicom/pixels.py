@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from guidino_cli.data.limits import require_pixels
-from guidino_cli.data.volumes.dicom.datasets import dicom_errors, import_dicom, load_dataset
+from guidino_cli.data.volumes.dicom.datasets import dicom_errors, import_dicom, load_dataset, read_whole
 from guidino_cli.data.volumes.dicom.frames import Frame
 from guidino_cli.data.volumes.dicom.headers import Header
 from guidino_cli.data.volumes.dicom.series import Series, choose_series
@@ -112,7 +112,27 @@ def iterate_pixels(path: Path, dataset: Any, indices: list[int]) -> Iterator[np.
         implicit = import_dicom("pydicom.uid").ImplicitVRLittleEndian
         explicit = import_dicom("pydicom.uid").ExplicitVRLittleEndian
         dataset.file_meta.TransferSyntaxUID = implicit if dataset.original_encoding[0] else explicit
+    if read_whole(dataset, "BitsAllocated", 0) == 1 and not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        yield from _unpack_bits(path, dataset, indices)
+        return
     yield from import_dicom("pydicom.pixels").iter_pixels(dataset, indices=indices, raw=True)
+
+
+def _unpack_bits(path: Path, dataset: Any, indices: list[int]) -> Iterator[np.ndarray]:
+    """Frames of one bit a pixel: they follow each other without a gap, so a frame may begin within a byte.
+
+    pydicom decodes only those that begin with a byte (rows times columns a multiple of 8) one after the other.
+    """
+    shape = read_whole(dataset, "Rows", 0), read_whole(dataset, "Columns", 0)
+    count, content = shape[0] * shape[1], np.frombuffer(dataset.PixelData, dtype=np.uint8)
+    if min(shape) < 1:
+        raise DataError(f"{path}: its frames have {shape[0]} rows and {shape[1]} columns; it is damaged")
+    if 8 * len(content) < count * (max(indices, default=-1) + 1):
+        raise DataError(f"{path}: has {len(content):,} bytes of pixels, too few for its frames; it is truncated")
+    for index in indices:
+        first = index * count
+        bits = np.unpackbits(content[first // 8 : -(-(first + count) // 8)], bitorder="little")
+        yield bits[first % 8 : first % 8 + count].reshape(shape)
 
 
 def _used_bits(pixels: np.ndarray, header: Header) -> np.ndarray:

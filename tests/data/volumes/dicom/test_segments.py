@@ -189,6 +189,15 @@ def test_labels_come_back_equal(series: Series, tmp_path: Path) -> None:
     assert read_segment_names(tmp_path / "out.dcm") == {1: "liver", 2: "tumour"}
 
 
+@pytest.mark.parametrize("shape", [(5, 6), (3, 3), (8, 5)])
+def test_frames_may_begin_within_a_byte(write_series: Write, tmp_path: Path, shape: tuple[int, int]) -> None:
+    folder = write_series([2.0 * number for number in range(5)], pixels=np.zeros(shape, np.int16))
+    series = choose_series(folder, None)
+    labels = np.random.default_rng(0).integers(0, 3, series.size).astype(np.uint8)
+    write_segmentation(tmp_path / "out.dcm", labels, series, CLASSES)
+    assert np.array_equal(in_grid(series, tmp_path / "out.dcm"), labels)
+
+
 def test_highdicom_reads_the_same_voxels_at_the_same_places(series: Series, tmp_path: Path) -> None:
     import highdicom
 
