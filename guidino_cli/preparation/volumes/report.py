@@ -38,13 +38,18 @@ class VolumeSummary(DatasetSummary):
     statistics: Sequence[ChannelStatistics]
     spacing_rule: str
 
+    @property
+    def is_pictures(self) -> bool:
+        """Whether they are pictures, stored with all their channels and bits."""
+        return all(facts.grid.is_picture for facts in self.facts.values())
+
 
 def format_volume_sizes(summary: VolumeSummary) -> str:
     """Sizes (x, y, z) and spacings of all volumes: `33x48x24 to 43x59x47 voxels of 1 x 1 x 1 mm`."""
     shapes = sorted({facts.grid.shape for facts in summary.facts.values()}, key=np.prod)
     spacings = sorted({_round(facts.grid.spacing_mm) for facts in summary.facts.values()}, key=np.prod)
     sizes = _size(shapes[0]) if len(shapes) == 1 else f"{_size(shapes[0])} to {_size(shapes[-1])}"
-    if all(facts.grid.is_picture for facts in summary.facts.values()):
+    if summary.is_pictures:
         return f"{sizes} px (width x height x 1)"
     edges = _mm(spacings[0]) if len(spacings) == 1 else f"{_mm(spacings[0])} to {_mm(spacings[-1])}"
     return f"{sizes} voxels of {edges} mm (x, y, z)"
