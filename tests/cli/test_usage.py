@@ -98,7 +98,7 @@ def _expect_line(outcome, message: str) -> None:
         ("predict RUN x.png", "-o/--out is missing: folder for the masks; see `guidino predict --help`"),
         (
             "predict RUN",
-            "IMAGES is missing: images, folders of images, or a prepared DATA folder; see `guidino predict",
+            "IMAGES is missing: images or volumes, folders of them, or a prepared DATA folder; see `guidino predict",
         ),
         ("evaluate", "PREDS is missing: folder of predicted masks, or one mask; see `guidino evaluate --help`"),
         ("weights where", "NAME is missing: a name from `guidino weights list`"),
