@@ -100,3 +100,11 @@ def test_pictures_of_many_channels_are_not_drawn(trained: Path, tmp_path: Path, 
 
 def test_the_validation_cases_of_a_run_on_pictures_are_drawn(trained: Path) -> None:
     assert Image.open(trained / "run" / "validation.png").size[0] >= 720
+
+
+def test_patches_of_pictures_are_refused(trained: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        app,
+        ["train", "--preset", "volumes-unet3d", "--data", str(trained / "data"), "-o", str(tmp_path / "run")],
+    )
+    assert "data.dims is 3, but raw holds images, which have one slice: set data.dims=2" in str(result.exception)

@@ -34,6 +34,7 @@ from guidino_cli.commands.prediction.volume_outputs import VolumeWriter
 from guidino_cli.data.postprocess import parse_postprocess_rule
 from guidino_cli.data.volumes.dicom.datasets import import_dicom
 from guidino_cli.data.volumes.intensities import Intensity
+from guidino_cli.data.volumes.preprocessing import describe_nonfinite
 from guidino_cli.data.volumes.reading import read_volume
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.prediction.volume_ensemble import (
@@ -178,7 +179,8 @@ def _predict(
             orientation=options.orientation,
             ignore_headers=options.ignore_headers,
         )
-        for note in volume.notes:
+        notes = [*volume.notes, *describe_nonfinite(volume.values)]
+        for note in notes:
             log_info(f"{job.image}: {note}")
         result = loaded.predictor.segment(
             volume,
@@ -197,7 +199,7 @@ def _predict(
         log.add(_record(job, output, started) | facts)
         return
     shape = list(volume.grid.shape)
-    log.add(_record(job, output, started) | {"shape": shape} | ({"notes": list(volume.notes)} if volume.notes else {}))
+    log.add(_record(job, output, started) | {"shape": shape} | ({"notes": notes} if notes else {}))
 
 
 def _describe_attempt(job: VolumeJob, options: PredictOptions) -> dict[str, Any] | None:

@@ -68,6 +68,12 @@ def count_nonfinite(values: np.ndarray) -> int:
     return int((~np.isfinite(values)).sum()) if values.dtype.kind == "f" else 0
 
 
+def describe_nonfinite(values: np.ndarray) -> list[str]:
+    """A note on the voxels that are NaN or infinite; [] without any."""
+    count = count_nonfinite(values)
+    return [f"{count:,} voxels are NaN or infinite: the smallest number takes their place"] if count else []
+
+
 def _replace_nonfinite(values: np.ndarray) -> np.ndarray:
     if not count_nonfinite(values):
         return values

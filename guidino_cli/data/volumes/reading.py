@@ -81,6 +81,9 @@ def read_volume(
         part, note = _read_channel(source, grid, orientation=orientation, ignore_headers=ignore_headers)
         parts.append(part)
         notes += [note] if note else []
+    for part, source in zip(parts, sources, strict=True):
+        if part.dtype.kind == "f" and any(not np.isfinite(channel).any() for channel in part):
+            raise DataError(f"{source.path}: all voxels of a channel are NaN or infinite, expected intensities")
     found = sum(len(part) for part in parts)
     if found != expected:
         raise DataError(_describe_channels(sources, first, found, expected))

@@ -41,6 +41,11 @@ class NetworkInput:
         if not manifest.is_volumes:
             _refuse_settings_of_volumes(manifest, config)
             return cls()
+        if manifest.is_pictures and config.data.dims != 2:
+            raise ConfigError(
+                f"data.dims is {config.data.dims}, but {manifest.name} holds images, which have one slice: set "
+                "data.dims=2 and a network for images"
+            )
         preprocessing = VolumePreprocessing.from_manifest(manifest, config.data)
         if config.data.augment == "nnunet-0.1" and not preprocessing.is_unit:
             raise ConfigError(

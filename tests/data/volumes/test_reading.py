@@ -169,3 +169,11 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     source.path.write_bytes(source.path.read_bytes()[:5000])
     with pytest.raises(DataError, match=r"a\.nii\.gz: cannot be read as NIfTI"):
         read_volume([source])
+
+
+def test_a_channel_without_any_number_is_refused(tmp_path: Path) -> None:
+    values = np.full((4, 5, 6), np.nan, dtype=np.float32)
+    with pytest.raises(DataError, match=r"a\.nii: all voxels of a channel are NaN or infinite"):
+        read_volume([_save(tmp_path / "a.nii", values)])
+    values[0, 0, 0] = 1
+    assert np.isfinite(read_volume([_save(tmp_path / "a.nii", values)]).values).sum() == 1
