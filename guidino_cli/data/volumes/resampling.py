@@ -34,10 +34,15 @@ def resampled_spacing(size: Size, spacing_mm: Spacing, new_size: Size) -> Spacin
 
 
 def find_long_axis(spacing_mm: Spacing, new_spacing_mm: Spacing) -> int | None:
-    """The axis of the longest voxel side, if it is more than `MAX_ISOTROPY` times the shortest before or after."""
+    """The axis of the longest voxel side, if it is more than `MAX_ISOTROPY` times the shortest before or after.
+
+    None where two sides are equally long, such as 0.24 x 1.25 x 1.25 mm: neither axis is coarser than the other.
+    """
     for spacing in (spacing_mm, new_spacing_mm):
         if max(spacing) > MAX_ISOTROPY * min(spacing):
-            return int(np.argmax(spacing))
+            # Spacings that were resampled are equal but for rounding.
+            longest = np.flatnonzero(np.isclose(spacing, max(spacing), rtol=1e-3))
+            return int(longest[0]) if len(longest) == 1 else None
     return None
 
 

@@ -33,6 +33,8 @@ def test_an_axis_never_vanishes() -> None:
         ((3.0, 1.0, 1.0), (3.0, 1.0, 1.0), None),
         ((3.1, 1.0, 1.0), (1.0, 1.0, 1.0), 0),
         ((1.0, 1.0, 1.0), (1.0, 1.0, 4.0), 2),
+        ((0.24, 1.25, 1.25), (0.24, 1.25, 1.25), None),
+        ((1.0, 5.0, 5.0001), (1.0, 5.0, 5.0), None),
     ],
 )
 def test_voxels_more_than_three_times_as_long_as_wide_have_a_long_axis(
