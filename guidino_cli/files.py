@@ -8,15 +8,21 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from guidino_cli.errors import ResourceError
 
 _RESERVED_NAMES = {"CON", "PRN", "AUX", "NUL"} | {
     f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10)
 }
+_DOUBLE_EXTENSION = ".nii.gz"
 MAX_NAME_BYTES = 200
 """Longest stem of a file that is written; file systems allow 255 bytes, temporary names and suffixes need the rest."""
+
+
+def file_stem(path: PurePath) -> str:
+    """The name of a file without its extension; `.nii.gz` is one extension."""
+    return path.name[: -len(_DOUBLE_EXTENSION)] if path.name.lower().endswith(_DOUBLE_EXTENSION) else path.stem
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

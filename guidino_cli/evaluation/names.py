@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guidino_cli.data.manifest import MANIFEST_NAME
-from guidino_cli.data.volumes.nifti import VOLUME_SUFFIXES
+from guidino_cli.files import file_stem
 
 COMMON_SUFFIXES = (
     "_segmentation",
@@ -39,15 +39,6 @@ _TRUTH_FOLDERS = (
     "masks",
 )
 PREDICT_SUMMARY = "predictions.json"
-
-
-def file_stem(path: Path) -> str:
-    """File name without its extension; `.nii.gz` is one extension."""
-    name = path.name
-    for suffix in VOLUME_SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return path.stem
 
 
 def strip_suffixes(name: str) -> list[str]:

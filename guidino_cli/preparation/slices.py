@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from guidino_cli.data.volumes.nifti import VOLUME_SUFFIXES, is_volume
+from guidino_cli.data.volumes.nifti import is_volume
 from guidino_cli.data.volumes.slices import SliceSettings, cut_slices, open_grey_volume
 from guidino_cli.errors import ConfigError, DataError
-from guidino_cli.files import atomic_folder, is_dead_link, write_text
+from guidino_cli.files import atomic_folder, file_stem, is_dead_link, write_text
 from guidino_cli.json_files import read_json_object
 from guidino_cli.outputs import require_output_folder
 from guidino_cli.preparation.volume_kinds import VolumeContent, describe_other_volumes, inspect_volume
@@ -141,4 +141,5 @@ def _require_distinct_folders(folder: Path, volumes: list[Path]) -> None:
 
 
 def _strip_suffix(name: str) -> str:
-    return next(name[: -len(suffix)] for suffix in VOLUME_SUFFIXES if name.lower().endswith(suffix))
+    path = PurePosixPath(name)
+    return path.with_name(file_stem(path)).as_posix()

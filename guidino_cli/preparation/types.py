@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from guidino_cli.data.images import IMAGE_SUFFIXES
-from guidino_cli.data.volumes.reading import VOLUME_FILE_SUFFIXES, is_volume_file
+from guidino_cli.data.volumes.reading import VOLUME_FILE_SUFFIXES
 from guidino_cli.errors import DataError, file_errors
+from guidino_cli.files import file_stem
 from guidino_cli.preparation.matching import MatchResult
-from guidino_cli.preparation.volumes.files import volume_stem
 from guidino_cli.progress import pluralize, track
 
 
@@ -184,11 +184,6 @@ def _stem(line: str) -> str:
     line = first if first.lower().endswith(known) else line
     name = line.replace("\\", "/").rsplit("/", 1)[-1]
     return file_stem(Path(name)) if name.lower().endswith(known) else name
-
-
-def file_stem(path: Path) -> str:
-    """The name of a file without its suffix; `.nii.gz` is one."""
-    return volume_stem(path) if is_volume_file(path) else path.stem
 
 
 Item = TypeVar("Item")

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 from guidino_cli.commands.prediction.files import unique_jobs
 from guidino_cli.data.file_records import require_unchanged_files
-from guidino_cli.data.images import IMAGE_SUFFIXES, is_image
+from guidino_cli.data.images import is_image
 from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
 from guidino_cli.data.volumes.dicom.datasets import looks_like_dicom
 from guidino_cli.data.volumes.dicom.series import Series, find_series
-from guidino_cli.data.volumes.reading import VOLUME_FILE_SUFFIXES, is_volume_file
+from guidino_cli.data.volumes.reading import is_volume_file
 from guidino_cli.errors import DataError
+from guidino_cli.files import file_stem
 from guidino_cli.options.prediction import PredictOptions
 from guidino_cli.progress import join_first, pluralize
 from guidino_cli.types import VolumeSource
@@ -29,7 +30,6 @@ class FileKind:
         noun: What one of them holds.
         formats: Them, in words.
         mask_suffix: Of the masks that are written.
-        suffixes: Endings of their names.
         is_file: Whether a path looks like one of them.
         is_other: Whether a path looks like what runs of the other kind take.
     """
@@ -37,7 +37,6 @@ class FileKind:
     noun: str
     formats: str
     mask_suffix: str
-    suffixes: Sequence[str]
     is_file: Callable[[Path], bool]
     is_other: Callable[[Path], bool]
 
@@ -46,11 +45,10 @@ VOLUMES = FileKind(
     "volume",
     "NIfTI, NRRD or MetaImage files, or DICOM series",
     ".nii.gz",
-    VOLUME_FILE_SUFFIXES,
     is_volume_file,
     is_image,
 )
-PICTURES = FileKind("image", "images", ".png", sorted(IMAGE_SUFFIXES), is_image, is_volume_file)
+PICTURES = FileKind("image", "images", ".png", is_image, is_volume_file)
 
 
 class VolumeJob(NamedTuple):
@@ -96,13 +94,13 @@ def _jobs_at(place: Path, channels: Sequence[str], options: PredictOptions, kind
     elif place.is_dir():
         files = _list_files(place, kind, recursive=options.recursive)
         if files:
-            yield from _grouped(files, place, channels, kind)
+            yield from _grouped(files, place, channels)
         elif kind is PICTURES:
             raise DataError(f"{place}: no image directly in this folder; --recursive looks into its subfolders")
         else:
             yield from _dicom(place, channels, options)
     elif kind.is_file(place):
-        yield from _grouped(_with_other_channels(place, len(channels), kind), place.parent, channels, kind)
+        yield from _grouped(_with_other_channels(place, len(channels), kind), place.parent, channels)
     elif kind.is_other(place):
         found, wanted = ("a volume", "images") if kind is PICTURES else ("an image", "volumes")
         raise DataError(f"{place}: is {found}, but the run was trained on {wanted}; give {kind.formats}")
@@ -136,35 +134,29 @@ def _list_files(folder: Path, kind: FileKind, *, recursive: bool) -> list[Path]:
     return sorted(path for path in found if kind.is_file(path) and path.is_file())
 
 
-def _stem(path: Path, kind: FileKind) -> str:
-    name = path.name
-    suffix = next(suffix for suffix in kind.suffixes if name.lower().endswith(suffix))
-    return name[: -len(suffix)]
-
-
 def _with_other_channels(path: Path, count: int, kind: FileKind) -> list[Path]:
     """The file, and those of its other channels beside it (`x_0001.nii.gz`), if the run has several."""
-    match = _CHANNEL.search(_stem(path, kind))
+    match = _CHANNEL.search(file_stem(path))
     if count == 1 or match is None:
         return [path]
-    start = _stem(path, kind)[: match.start()]
+    start = file_stem(path)[: match.start()]
     return [
         item
         for item in _list_files(path.parent, kind, recursive=False)
-        if re.fullmatch(re.escape(start) + r"_\d{4}", _stem(item, kind))
+        if re.fullmatch(re.escape(start) + r"_\d{4}", file_stem(item))
     ]
 
 
-def _grouped(files: list[Path], root: Path, channels: Sequence[str], kind: FileKind) -> Iterator[VolumeJob]:
+def _grouped(files: list[Path], root: Path, channels: Sequence[str]) -> Iterator[VolumeJob]:
     """One job a file, or one for the files of all channels where all are numbered as nnU-Net does (`x_0000`)."""
-    if not all(_CHANNEL.search(_stem(path, kind)) for path in files):
+    if not all(_CHANNEL.search(file_stem(path)) for path in files):
         for path in files:
-            name = (path.parent / _stem(path, kind)).relative_to(root).as_posix()
+            name = (path.parent / file_stem(path)).relative_to(root).as_posix()
             yield VolumeJob(name, str(path), (VolumeSource(path),))
         return
     cases: dict[str, dict[int, Path]] = {}
     for path in files:
-        stem = _stem(path, kind)
+        stem = file_stem(path)
         name = (path.parent / stem[:-5]).relative_to(root).as_posix()
         other = cases.setdefault(name, {}).setdefault(int(stem[-4:]), path)
         if other != path:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from guidino_cli.data.volumes.reading import is_volume_file
 from guidino_cli.errors import DataError
+from guidino_cli.files import file_stem
 from guidino_cli.preparation.options import VolumeConfig
 from guidino_cli.preparation.types import DiscoveredDataset, ImageMaskPair
-from guidino_cli.preparation.volumes.files import volume_stem
 from guidino_cli.progress import join_first, pluralize
 
 _FOLDERS = ("anat", "ct", "pet")
@@ -80,7 +80,7 @@ def _find_files(source: Path) -> list[_File]:
         sessions = [subject, *sorted(path for path in subject.glob("ses-*") if path.is_dir())]
         for folder in (session / kind for session in sessions for kind in _FOLDERS):
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-                base, _, contrast = volume_stem(path).rpartition("_")
+                base, _, contrast = file_stem(path).rpartition("_")
                 if is_volume_file(path) and base.startswith(subject.name):
                     session = subject.name if folder.parent == subject else f"{subject.name}_{folder.parent.name}"
                     found.append(_File(path, subject.name, session, base, contrast))
@@ -162,7 +162,7 @@ def _folder(mask: Path, source: Path) -> str:
 
 def _ending(mask: Path, image: _File) -> str:
     """What the name of a mask has after that of its image, or after all but the contrast; "" if it is not its mask."""
-    stem = volume_stem(mask)
+    stem = file_stem(mask)
     name = f"{image.base}_{image.contrast}"
     if stem.startswith(f"{name}_"):
         return stem[len(name) :]

@@ -9,10 +9,11 @@ from guidino_cli.data.volumes.dicom.segments import read_referenced_series, read
 from guidino_cli.data.volumes.dicom.series import SERIES_HEADINGS, Series, find_series, series_row
 from guidino_cli.data.volumes.reading import is_volume_file
 from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.files import file_stem
 from guidino_cli.preparation.options import VolumeConfig
 from guidino_cli.preparation.types import DiscoveredDataset, ImageMaskPair
 from guidino_cli.preparation.volumes.descriptions import NamedLabels
-from guidino_cli.preparation.volumes.files import mask_owner, volume_stem
+from guidino_cli.preparation.volumes.files import mask_owner
 from guidino_cli.progress import join_first, log_info, pluralize
 
 _BY_NAME = "modality or description; they are listed above"
@@ -182,9 +183,7 @@ def _find_masks_beside(
     folder = series.folder
     while folder == source or folder.is_relative_to(source):
         files = [path for path in sorted(folder.iterdir()) if is_volume_file(path)]
-        named = [
-            path for path in files if {volume_stem(path), mask_owner(volume_stem(path), config.mask_suffixes)} & names
-        ]
+        named = [path for path in files if {file_stem(path), mask_owner(file_stem(path), config.mask_suffixes)} & names]
         if named:
             return tuple(named)
         below = [other for other in usable if other.folder == folder or other.folder.is_relative_to(folder)]
@@ -195,7 +194,7 @@ def _find_masks_beside(
 
 
 def _is_named(path: Path, names: set[str], suffixes: Sequence[str]) -> bool:
-    stem = volume_stem(path)
+    stem = file_stem(path)
     return stem in names or mask_owner(stem, suffixes) in names
 
 

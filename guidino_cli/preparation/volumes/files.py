@@ -6,21 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from guidino_cli.data.volumes.reading import VOLUME_FILE_SUFFIXES, is_volume_file
+from guidino_cli.data.volumes.reading import is_volume_file
+from guidino_cli.files import file_stem
 from guidino_cli.preparation.matching import MatchResult, image_stem, mask_stem, match_masks
 
 
 def find_volumes(folder: Path) -> list[Path]:
     """Files with volumes that lie directly in a folder, sorted."""
     return sorted(path for path in folder.iterdir() if is_volume_file(path) and path.is_file())
-
-
-def volume_stem(path: Path) -> str:
-    """The name of a file without the suffix of its format: `a.1` of `a.1.nii.gz`."""
-    name = path.name
-    return next(
-        (name[: -len(suffix)] for suffix in VOLUME_FILE_SUFFIXES if name.lower().endswith(suffix)), Path(name).stem
-    )
 
 
 def strip_mask_words(stem: str) -> str:
@@ -70,7 +63,7 @@ def group_channels(images: Sequence[Path], channels: Sequence[str]) -> ChannelFi
         found: dict[str, dict[int, Path]] = {}
         others = []
         for path in images:
-            stem = volume_stem(path)
+            stem = file_stem(path)
             number = _find_ending(stem, endings)
             if number is None:
                 others.append(path)
@@ -85,7 +78,7 @@ def group_channels(images: Sequence[Path], channels: Sequence[str]) -> ChannelFi
             }
             cases = {case: tuple(files[number] for number in range(len(channels))) for case, files in whole.items()}
             return ChannelFiles(cases, lack, others)
-    return ChannelFiles({volume_stem(path): (path,) for path in images}, {}, [])
+    return ChannelFiles({file_stem(path): (path,) for path in images}, {}, [])
 
 
 def _find_ending(stem: str, endings: Sequence[str]) -> int | None:
@@ -105,7 +98,7 @@ def mask_endings(pairs: Sequence[tuple[Path, Path]]) -> dict[str, list[Path]]:
     """
     found: dict[str, list[Path]] = {}
     for image, mask in pairs:
-        own, stem = image_stem(volume_stem(image)).lower(), volume_stem(mask).lower()
+        own, stem = image_stem(file_stem(image)).lower(), file_stem(mask).lower()
         if stem.startswith(own):
             found.setdefault(re.sub(r"[-. ]", "_", stem[len(own) :]), []).append(mask)
     return found
@@ -116,7 +109,7 @@ class VolumeMatches(NamedTuple):
 
     Attributes:
         pairs: Name of the case, files of its channels, masks.
-        matches: The same by first channel, with what was left over.
+        matches: Pairs by first channel, and the files without a partner.
         incomplete: Cases that lack a channel: `ID (T2)`.
     """
 
@@ -139,8 +132,8 @@ def match_volumes(
     groups = group_channels(images, channels)
     # The rules know stems by the last suffix only.
     files = {_alias(paths[0], case): (case, paths) for case, paths in groups.cases.items()}
-    files |= {_alias(path, volume_stem(path)): (volume_stem(path), (path,)) for path in groups.others}
-    owners = {_alias(path, mask_owner(volume_stem(path), suffixes) or volume_stem(path)): path for path in masks}
+    files |= {_alias(path, file_stem(path)): (file_stem(path), (path,)) for path in groups.others}
+    owners = {_alias(path, mask_owner(file_stem(path), suffixes) or file_stem(path)): path for path in masks}
     result = match_masks(list(files), list(owners))
     first = {alias: paths[0] for alias, (_, paths) in files.items()} | owners
     matched = [(image, tuple(owners[mask] for mask in found)) for _, image, found in result.pairs]
@@ -160,5 +153,5 @@ def match_volumes(
 
 def _alias(path: Path, stem: str) -> Path:
     """A path whose `stem` is the stem; different files get different ones."""
-    suffix = path.name[len(volume_stem(path)) :]
+    suffix = path.name[len(file_stem(path)) :]
     return path.parent / f"{stem}.{suffix.replace('.', '')}"

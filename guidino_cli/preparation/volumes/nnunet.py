@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from guidino_cli.errors import DataError
+from guidino_cli.files import file_stem
 from guidino_cli.preparation.options import VolumeConfig
 from guidino_cli.preparation.public_layouts import apply_nnunet_folds, read_nnunet_ignore_label
 from guidino_cli.preparation.types import DiscoveredDataset, ImageMaskPair
@@ -14,7 +15,7 @@ from guidino_cli.preparation.volumes.descriptions import (
     read_description,
     read_labels,
 )
-from guidino_cli.preparation.volumes.files import find_volumes, volume_stem
+from guidino_cli.preparation.volumes.files import find_volumes
 
 
 def detect_nnunet_volumes(source: Path, config: VolumeConfig) -> DiscoveredDataset | None:
@@ -85,11 +86,11 @@ class _Part(NamedTuple):
 def _read_part(source: Path, part: str, split: str) -> _Part:
     folder, labels = source / f"images{part}", source / f"labels{part}"
     files = find_volumes(folder) if folder.is_dir() else []
-    masks = {volume_stem(path): path for path in find_volumes(labels)} if labels.is_dir() else {}
-    numbered = all(re.search(r"_\d{4}$", volume_stem(path)) for path in files)
+    masks = {file_stem(path): path for path in find_volumes(labels)} if labels.is_dir() else {}
+    numbered = all(re.search(r"_\d{4}$", file_stem(path)) for path in files)
     channels: dict[str, list[Path]] = {}
     for path in files:
-        stem = volume_stem(path)
+        stem = file_stem(path)
         channels.setdefault(stem[:-5] if numbered else stem, []).append(path)
     expected = max((len(paths) for paths in channels.values()), default=0)
     short = {case for case, paths in channels.items() if len(paths) != expected}
@@ -122,4 +123,4 @@ def _listed_pair(entry: Any, source: Path) -> ImageMaskPair:
     if not isinstance(entry, dict) or not {"image", "label"} <= entry.keys():
         raise DataError(f"{source / 'dataset.json'}: a training case is {entry!r}, expected image and label")
     image, label = source / str(entry["image"]), source / str(entry["label"])
-    return ImageMaskPair(volume_stem(image), (image,), (label,))
+    return ImageMaskPair(file_stem(image), (image,), (label,))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from guidino_cli.data.volumes.reading import is_volume_file
 from guidino_cli.errors import DataError
+from guidino_cli.files import file_stem
 from guidino_cli.preparation.generic_layouts import has_split_word, parse_folder_name
 from guidino_cli.preparation.options import VolumeConfig
 from guidino_cli.preparation.types import DiscoveredDataset, MatchedFolders, apply_split_lists, merge_folders
@@ -15,7 +16,6 @@ from guidino_cli.preparation.volumes.files import (
     mask_endings,
     mask_owner,
     match_volumes,
-    volume_stem,
 )
 
 _MAX_DEPTH = 3
@@ -126,7 +126,7 @@ def _match_folders(
 
 def _detect_single_folder(source: Path, config: VolumeConfig) -> DiscoveredDataset | None:
     files = find_volumes(source)
-    masks = [path for path in files if mask_owner(volume_stem(path), config.mask_suffixes) is not None]
+    masks = [path for path in files if mask_owner(file_stem(path), config.mask_suffixes) is not None]
     images = [path for path in files if path not in set(masks)]
     if not masks or not images:
         return None
