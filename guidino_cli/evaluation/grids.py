@@ -5,7 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from guidino_cli.data.volumes.alignment import describe_grid_difference, format_shape, is_identity, to_3d
+from guidino_cli.data.volumes.alignment import (
+    describe_grid_difference,
+    format_shape,
+    is_identity,
+    is_invertible,
+    to_3d,
+)
 from guidino_cli.data.volumes.canonical import NO_ORIENTATION
 from guidino_cli.data.volumes.covering import extend_to_cover
 from guidino_cli.errors import DataError
@@ -139,7 +145,7 @@ def _describe_voxelwise(mask: Mask, truth: Mask) -> str:
 
 def _voxel_to_voxel(affine: np.ndarray, target: np.ndarray) -> np.ndarray:
     """(4, 4) matrix from voxel indices of one volume to those of another."""
-    if not all(abs(np.linalg.det(matrix[:3, :3])) > 1e-12 for matrix in (affine, target)):
+    if not (is_invertible(affine) and is_invertible(target)):
         raise DataError("its header or the truth's gives a voxel no volume (singular affine); correct the header")
     return np.linalg.inv(target) @ affine
 

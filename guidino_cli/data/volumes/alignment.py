@@ -1,26 +1,37 @@
 """Comparison of the grids of two volumes by their affines, within the rounding of headers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from guidino_cli.types import width_by_height
 
-_CORNER_TOLERANCE = 0.05
+CORNER_TOLERANCE = 0.05
 """Largest shift of a corner in voxels between equal grids; single-precision headers are a hundred times better."""
 _SPACING_TOLERANCE = 1e-3
 """Relative difference of voxel sizes that counts as rounding."""
 
 
+def is_invertible(affine: np.ndarray) -> bool:
+    """Whether an affine gives voxels a volume."""
+    return bool(abs(np.linalg.det(affine[:3, :3])) > 1e-12)
+
+
+def grid_corners(shape: Sequence[int]) -> np.ndarray:
+    """(4, 8) homogeneous indices of the corner voxels of a grid of three axes."""
+    return np.array([[*((np.array(shape) - 1) * corner), 1] for corner in np.ndindex(2, 2, 2)]).T
+
+
 def is_identity(mapping: np.ndarray, shape: tuple[int, ...]) -> bool:
     """Whether a (4, 4) mapping of voxel indices moves no corner of a grid of three axes."""
-    corners = np.array([[*((np.array(shape) - 1) * corner), 1] for corner in np.ndindex(2, 2, 2)])
-    return bool(np.abs((mapping - np.eye(4)) @ corners.T).max() < _CORNER_TOLERANCE)
+    return bool(np.abs((mapping - np.eye(4)) @ grid_corners(shape)).max() < CORNER_TOLERANCE)
 
 
 def is_same_grid(
     shape: tuple[int, ...], affine: np.ndarray, other_shape: tuple[int, ...], other_affine: np.ndarray
 ) -> bool:
     """Whether two volumes with the same order of axes have the same voxels."""
-    if shape != other_shape or abs(np.linalg.det(other_affine[:3, :3])) <= 1e-12:
+    if shape != other_shape or not is_invertible(other_affine):
         return False
     return is_identity(np.linalg.inv(other_affine) @ affine, shape)
 

@@ -13,12 +13,15 @@ CANONICAL_CODES = "LPS"
 NO_ORIENTATION = "its header does not say where its axes point (sform_code and qform_code are 0)"
 
 
-def find_orientation(geometry: Geometry, *, axes_where_unknown: str | None = None) -> np.ndarray:
+def find_orientation(
+    geometry: Geometry, *, axes_where_unknown: str | None = None, target: str = CANONICAL_CODES
+) -> np.ndarray:
     """The flips and permutation that bring a volume to canonical axes.
 
     Args:
         geometry: Of the volume, with three axes.
         axes_where_unknown: Directions of the axes, such as "RAS", of a volume whose header states none.
+        target: Directions of the axes that are wanted.
 
     Returns:
         (3, 2) orientation as nibabel's `apply_orientation` takes it. A picture has its columns and rows as x and y.
@@ -42,7 +45,7 @@ def find_orientation(geometry: Geometry, *, axes_where_unknown: str | None = Non
         raise DataError(f"{geometry.source}: its affine is unusable ({error}); correct the header") from error
     if np.isnan(known).any() or len(known) != 3:
         raise DataError(f"{geometry.source}: its affine does not say where its axes point; correct the header")
-    return np.asarray(ornt_transform(known, axcodes2ornt(tuple(CANONICAL_CODES))))
+    return np.asarray(ornt_transform(known, axcodes2ornt(tuple(target))))
 
 
 def turn(values: np.ndarray, orientation: np.ndarray) -> np.ndarray:
@@ -65,6 +68,18 @@ def turn_back(values: np.ndarray, orientation: np.ndarray) -> np.ndarray:
     for axis, (target, flip) in enumerate(orientation):
         inverse[int(target)] = axis, flip
     return np.asarray(apply_orientation(values.T, inverse))
+
+
+def reoriented_affine(geometry: Geometry, orientation: np.ndarray) -> np.ndarray:
+    """(4, 4) from indices along the axes that an orientation brings a volume to, to scanner millimetres.
+
+    Args:
+        geometry: Of the volume, with an affine.
+        orientation: From `find_orientation`.
+    """
+    from nibabel.orientations import inv_ornt_aff
+
+    return np.asarray(geometry.affine @ inv_ornt_aff(orientation, geometry.shape))
 
 
 def orientation_codes(geometry: Geometry) -> str:

@@ -6,10 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from guidino_cli.data.limits import require_pixels
+from guidino_cli.data.volumes.alignment import CORNER_TOLERANCE, grid_corners, is_invertible
 from guidino_cli.types import Geometry
-
-_TOLERANCE = 0.05
-"""Largest shift of a corner in voxels between grids that count as parts of the same one, as between equal grids."""
 
 
 def extend_to_cover(
@@ -46,19 +44,19 @@ def _find_margins(geometry: Geometry, other: Geometry, *, same_voxels: bool) -> 
     none = np.zeros(3, dtype=int), np.zeros(3, dtype=int)
     if geometry.affine is None or other.affine is None or len(other.shape) != 3 or len(geometry.shape) != 3:
         return none
-    if not all(abs(np.linalg.det(affine[:3, :3])) > 1e-12 for affine in (geometry.affine, other.affine)):
+    if not (is_invertible(geometry.affine) and is_invertible(other.affine)):
         return none
     to_own = np.linalg.inv(geometry.affine) @ other.affine
     whole = np.rint(to_own)
-    corners = np.array([[*((np.array(other.shape) - 1) * corner), 1] for corner in np.ndindex(2, 2, 2)]).T
+    corners = grid_corners(other.shape)
     axes = np.abs(whole[:3, :3])
     is_turned = bool((axes.sum(axis=0) == 1).all() and (axes.sum(axis=1) == 1).all())
-    if is_turned and np.abs((to_own - whole) @ corners).max() < _TOLERANCE:
+    if is_turned and np.abs((to_own - whole) @ corners).max() < CORNER_TOLERANCE:
         reach = (whole @ corners)[:3]
     elif same_voxels:
         return none
     else:
         reach = (to_own @ corners)[:3]
-    before = np.maximum(0, np.ceil(-reach.min(axis=1) - _TOLERANCE)).astype(int)
-    after = np.maximum(0, np.ceil(reach.max(axis=1) - _TOLERANCE) + 1 - geometry.shape).astype(int)
+    before = np.maximum(0, np.ceil(-reach.min(axis=1) - CORNER_TOLERANCE)).astype(int)
+    after = np.maximum(0, np.ceil(reach.max(axis=1) - CORNER_TOLERANCE) + 1 - geometry.shape).astype(int)
     return before, after

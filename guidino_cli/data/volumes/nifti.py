@@ -13,7 +13,7 @@ import numpy as np
 
 from guidino_cli.data.limits import require_pixels, require_unpackable
 from guidino_cli.data.regions import RegionReader
-from guidino_cli.data.volumes.canonical import NO_ORIENTATION
+from guidino_cli.data.volumes.canonical import find_orientation, reoriented_affine
 from guidino_cli.data.volumes.grid import SourceVolume
 from guidino_cli.errors import DataError, UserError
 from guidino_cli.files import describe_damage, write_atomically
@@ -135,25 +135,15 @@ class NiftiRegions(RegionReader):
         Raises:
             DataError: The header does not say where the axes point.
         """
-        from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation
+        from nibabel.orientations import apply_orientation
 
-        affine = self.geometry.affine
-        if affine is None and axes_where_unknown is None:
-            raise DataError(
-                f"{self.geometry.source}: {NO_ORIENTATION}; --orientation RAS or LPS tells where they point"
-            )
-        with _nifti_errors(Path(self.geometry.source)):
-            known = axcodes2ornt(tuple(axes_where_unknown or "")) if affine is None else io_orientation(affine)
-            orientation = known[: self.stored.ndim]
-        if np.isnan(orientation).any():
-            raise DataError(f"{self.geometry.source}: its affine does not say where its axes point; correct the header")
+        orientation = find_orientation(self.geometry, axes_where_unknown=axes_where_unknown, target="RAS")
         stored = apply_orientation(self.stored, orientation)
-        axes = np.argsort(orientation[:, 0])
         geometry = replace(
             self.geometry,
             shape=stored.shape,
-            spacing=tuple(self.geometry.spacing[axis] for axis in axes),
-            affine=None if affine is None else affine @ inv_ornt_aff(orientation, self.stored.shape),
+            spacing=tuple(self.geometry.spacing[axis] for axis in np.argsort(orientation[:, 0])),
+            affine=None if self.geometry.affine is None else reoriented_affine(self.geometry, orientation),
         )
         return NiftiRegions(geometry, stored, self.slope, self.intercept)
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from guidino_cli.data.images import is_image
 from guidino_cli.data.volumes import itk, nifti, pictures
-from guidino_cli.data.volumes.alignment import describe_grid_difference, format_shape, is_same_grid
-from guidino_cli.data.volumes.canonical import NO_ORIENTATION, find_orientation, turn
+from guidino_cli.data.volumes.alignment import describe_grid_difference, format_shape, grid_corners, is_same_grid
+from guidino_cli.data.volumes.canonical import NO_ORIENTATION, find_orientation, reoriented_affine, turn
 from guidino_cli.data.volumes.covering import extend_to_cover
 from guidino_cli.data.volumes.dicom import segments
 from guidino_cli.data.volumes.dicom.datasets import looks_like_dicom
@@ -178,7 +178,7 @@ def _read_channel(
         raise DataError(f"{lacking}: {NO_ORIENTATION}, another channel's does; {_BY_VOXEL}")
     to_canonical = find_orientation(own, axes_where_unknown=orientation)
     values = _channels_of(volume, source, to_canonical)
-    affine, target = canonical_affine(own, to_canonical), canonical_affine(first, grid.to_canonical)
+    affine, target = reoriented_affine(own, to_canonical), reoriented_affine(first, grid.to_canonical)
     if is_same_grid(values.shape[:0:-1], affine, grid.shape[::-1], target):
         return values, ""
     difference = describe_grid_difference(
@@ -186,13 +186,6 @@ def _read_channel(
     )
     resampled = np.stack([_resample_linear(channel, affine, target, grid.shape, source.path) for channel in values])
     return as_storable(resampled), f"{source.name} resampled to the grid of {grid.source.name}: {difference}"
-
-
-def canonical_affine(geometry: Geometry, to_canonical: np.ndarray) -> np.ndarray:
-    """(4, 4) from indices (x, y, z) of the canonical axes to scanner millimetres; needs a stated affine."""
-    from nibabel.orientations import inv_ornt_aff
-
-    return np.asarray(geometry.affine @ inv_ornt_aff(to_canonical, geometry.shape))
 
 
 def _resample_linear(
@@ -204,8 +197,7 @@ def _resample_linear(
     mapping = np.linalg.inv(affine) @ target
     # From indices (x, y, z) to (z, y, x).
     matrix, offset = mapping[:3, :3][::-1, ::-1], mapping[:3, 3][::-1]
-    corners = np.array([np.array(corner) * (np.array(shape) - 1) for corner in np.ndindex(2, 2, 2)])
-    reach = corners @ matrix.T + offset
+    reach = grid_corners(shape)[:3].T @ matrix.T + offset
     if (reach.max(axis=0) < 0).any() or (reach.min(axis=0) > np.array(values.shape) - 1).any():
         raise DataError(f"{path}: lies outside the first channel by its header; {_BY_VOXEL}")
     return np.asarray(
@@ -230,7 +222,7 @@ def _in_grid(labels: np.ndarray, geometry: Geometry, grid: Grid, *, ignore_heade
         raise DataError(f"{lacking}: {NO_ORIENTATION}, the other file's does; {_BY_VOXEL}")
     orientation = find_orientation(geometry)
     turned = turn(labels, orientation)
-    affine, target = canonical_affine(geometry, orientation), canonical_affine(first, grid.to_canonical)
+    affine, target = reoriented_affine(geometry, orientation), reoriented_affine(first, grid.to_canonical)
     if not is_same_grid(turned.shape[::-1], affine, grid.shape[::-1], target):
         name = grid.source.name
         difference = describe_grid_difference(turned.shape[::-1], affine, grid.shape[::-1], target, other_name=name)
