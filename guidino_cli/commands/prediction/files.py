@@ -3,7 +3,7 @@
 import os
 import shlex
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -210,16 +210,18 @@ class MaskWriter:
         options: Which outputs are written, each kind in a subfolder, and the values of the masks.
         rules: Post-processing by class index.
         classes: Class names, the background first.
+        suffix: Of masks and guides.
     """
 
     out: Path
     options: PredictOptions
     rules: dict[int, PostprocessRule]
     classes: Sequence[str] = ()
+    suffix: str = ".png"
 
     def mask_path(self, job: Job) -> Path:
-        """The mask of an image; names may contain dots."""
-        return self.out / f"{job.name}.png"
+        """The mask of an image or a volume; names may contain dots."""
+        return self.out / f"{job.name}{self.suffix}"
 
     def is_written(self, job: Job) -> bool:
         """Whether the mask of an image and all requested outputs beside it exist."""
@@ -236,31 +238,41 @@ class MaskWriter:
     def _relative_paths(self, job: Job, *, guide_maps: int = 1) -> list[str]:
         """Paths below the output folder of the mask and requested outputs; of guide maps, all of `guide_maps`."""
         outputs = {
-            f"{job.name}.png": True,
-            f"guides/{job.name}.png": self.options.save_guide,
+            f"{job.name}{self.suffix}": True,
+            f"guides/{job.name}{self.suffix}": self.options.save_guide,
             f"probabilities/{job.name}.npz": self.options.save_probabilities,
             f"overlays/{job.name}.png": self.options.overlay,
         }
         if guide_maps > 1:
             maps = range(1, guide_maps + 1)
-            outputs |= {f"guides/class_{index}/{job.name}.png": self.options.save_guide for index in maps}
+            outputs |= {f"guides/class_{index}/{job.name}{self.suffix}": self.options.save_guide for index in maps}
         return [path for path, is_requested in outputs.items() if is_requested]
 
     def write(self, job: PredictionJob, result: Segmentation) -> None:
         """Write the outputs of an image; the mask comes last, so that its presence means that all are there."""
         labels = postprocess_labels(result.labels, self.rules)
         if self.options.save_guide and result.guide is not None:
-            _write_guide(result.guide, self.out / "guides", job.name)
+            self._write_guide(job, _guide_levels(result.guide), write_png)
         if self.options.save_probabilities:
-            content = result.probabilities.numpy().astype(np.float16)
-            write_atomically(
-                self.out / "probabilities" / f"{job.name}.npz",
-                lambda path: np.savez_compressed(path, probabilities=content),
-            )
+            self._write_probabilities(job, result.probabilities.numpy().astype(np.float16))
         if self.options.overlay:
             drawn = add_legend_below(draw_outlines(result.pixels, labels, framed=True), self.classes)
             write_png(self.out / "overlays" / f"{job.name}.png", drawn)
         write_label_map(self.mask_path(job), labels * self._factor)
+
+    def _write_guide(self, job: Job, maps: np.ndarray, write: Callable[[Path, np.ndarray], None]) -> None:
+        """Write the map that gates and, where each class has a map, every map in the folder of its class."""
+        folder = self.out / "guides"
+        write(folder / f"{job.name}{self.suffix}", maps.max(axis=0))
+        if len(maps) > 1:
+            for index, class_map in enumerate(maps, start=1):
+                write(folder / f"class_{index}" / f"{job.name}{self.suffix}", class_map)
+
+    def _write_probabilities(self, job: Job, content: np.ndarray) -> None:
+        write_atomically(
+            self.out / "probabilities" / f"{job.name}.npz",
+            lambda path: np.savez_compressed(path, probabilities=content),
+        )
 
     def write_rows(self, job: PredictionJob, size_hw: tuple[int, int], rows: Iterable[np.ndarray]) -> None:
         """Write the mask of a large image, (rows, W) uint8 at a time."""
@@ -325,11 +337,7 @@ class MaskWriter:
         return 255 if self.options.values == "255" else 1
 
 
-def _write_guide(guide: Tensor, folder: Path, name: str) -> None:
-    """Write the map that gates and, where each class has a map, every map in the folder of its class."""
-    # Eight bits would leave a handful of levels: a mean over prototypes stays within a few hundredths.
-    grey = (guide.numpy().clip(0, 1).astype(np.float64) * GUIDE_LEVELS).round().astype(np.uint16)
-    write_png(folder / f"{name}.png", grey.max(axis=0))
-    if len(grey) > 1:
-        for index, class_map in enumerate(grey, start=1):
-            write_png(folder / f"class_{index}" / f"{name}.png", class_map)
+def _guide_levels(guide: Tensor) -> np.ndarray:
+    """(G, H, W) uint16 of a guide in [0, 1]: eight bits would leave a handful of levels of a mean over prototypes."""
+    levels = (guide.numpy().clip(0, 1).astype(np.float64) * GUIDE_LEVELS).round()
+    return np.asarray(levels.astype(np.uint16))

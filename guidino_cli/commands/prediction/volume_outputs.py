@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from guidino_cli.data.postprocess import postprocess_labels
 from guidino_cli.data.volumes.canonical import turn_back
 from guidino_cli.data.volumes.dicom.segment_writing import write_segmentation
 from guidino_cli.data.volumes.dicom.series import choose_series
-from guidino_cli.data.volumes.grid import Grid, Volume
+from guidino_cli.data.volumes.grid import Volume
 from guidino_cli.data.volumes.intensities import Intensity, measure_channel
 from guidino_cli.data.volumes.writing import write_volume_labels, write_volume_map
 from guidino_cli.engine.prediction.volumes import VolumeSegmentation
@@ -28,16 +28,11 @@ class VolumeWriter(MaskWriter):
     """Writes masks of volumes and the outputs beside them; see `MaskWriter`.
 
     Attributes:
-        suffix: Of masks and guides.
         intensity: Grey values of the first channel in overlays.
     """
 
     suffix: str = VOLUMES.mask_suffix
     intensity: Intensity = field(default_factory=lambda: Intensity("percentile"))
-
-    def mask_path(self, job: Job) -> Path:
-        """The mask of a volume; names may contain dots."""
-        return self.out / f"{job.name}{self.suffix}"
 
     def write_class_names(self, channels: Sequence[str]) -> None:
         """Write dataset.json as nnU-Net's, so that other programs know what the numbers in the masks mean."""
@@ -53,13 +48,9 @@ class VolumeWriter(MaskWriter):
         """Write the outputs of a volume; the mask comes last, so that its presence means that all are there."""
         labels = postprocess_labels(result.labels, self.rules)
         if self.options.save_guide and result.guide is not None:
-            self._write_guide(job, result.guide, volume.grid)
+            self._write_guide(job, result.guide, partial(write_volume_map, grid=volume.grid))
         if self.options.save_probabilities and result.probabilities is not None:
-            content = result.probabilities
-            write_atomically(
-                self.out / "probabilities" / f"{job.name}.npz",
-                lambda path: np.savez_compressed(path, probabilities=content),
-            )
+            self._write_probabilities(job, result.probabilities)
         if self.options.overlay:
             figure = volume_overlay(self._view(job, volume, labels), classes=self.classes)
             write_atomically(self.out / "overlays" / f"{job.name}.png", figure.savefig)
@@ -83,23 +74,6 @@ class VolumeWriter(MaskWriter):
 
         return view_volume(job.name, image, volume.spacing_mm, labels=labels, normalize=normalize)
 
-    def _write_guide(self, job: VolumeJob, guide: np.ndarray, grid: Grid) -> None:
-        """Write the map that gates and, where each class has a map, every map in the folder of its class."""
-        folder = self.out / "guides"
-        write_volume_map(folder / f"{job.name}{self.suffix}", guide.max(axis=0), grid)
-        if len(guide) > 1:
-            for index, class_map in enumerate(guide, start=1):
-                write_volume_map(folder / f"class_{index}" / f"{job.name}{self.suffix}", class_map, grid)
-
     def _relative_paths(self, job: Job, *, guide_maps: int = 1) -> list[str]:
-        outputs = {
-            f"{job.name}{self.suffix}": True,
-            f"guides/{job.name}{self.suffix}": self.options.save_guide,
-            f"probabilities/{job.name}.npz": self.options.save_probabilities,
-            f"overlays/{job.name}.png": self.options.overlay,
-            f"dicom_seg/{job.name}.dcm": self.options.dicom_seg,
-        }
-        if guide_maps > 1:
-            maps = range(1, guide_maps + 1)
-            outputs |= {f"guides/class_{index}/{job.name}{self.suffix}": self.options.save_guide for index in maps}
-        return [path for path, is_requested in outputs.items() if is_requested]
+        segmentation = [f"dicom_seg/{job.name}.dcm"] if self.options.dicom_seg else []
+        return super()._relative_paths(job, guide_maps=guide_maps) + segmentation
