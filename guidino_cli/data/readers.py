@@ -12,6 +12,7 @@ import numpy as np
 from guidino_cli.data import arrays, image_writing, images, regions
 from guidino_cli.data.volumes import itk, nifti
 from guidino_cli.data.volumes.dicom import segments
+from guidino_cli.errors import DataError
 from guidino_cli.types import Geometry
 
 
@@ -26,8 +27,9 @@ class Reader:
     Attributes:
         read: Intensities, such as a network takes: (H, W, 3) uint8 of images, (X, Y, Z) as stored of volumes.
         read_labels: Mask values as stored: (H, W) or, of colour masks, (H, W, 3) of images; (X, Y, Z) of volumes.
-        open_regions: Open without holding the whole image as numbers; regions of it are those of `read`.
-        write: Write class indices of a grid.
+        open_regions: Open without holding the whole image as numbers; regions of it are those of `read`. None for
+            formats that are read as a whole.
+        write: Write class indices of a grid; None for formats in which no masks are written.
         read_palette: Colours (N, 3) uint8 of the indices that `read_labels` returns; None without a palette.
         is_volume: Whether the files state sizes in millimetres.
         omits_empty_slices: Whether slices without any label may be missing at the ends of a file.
@@ -35,8 +37,8 @@ class Reader:
 
     read: Callable[[Path], tuple[np.ndarray, Geometry]]
     read_labels: Callable[[Path], tuple[np.ndarray, Geometry]]
-    open_regions: Callable[[Path], regions.RegionReader]
-    write: Callable[[Path, np.ndarray, Geometry], None]
+    open_regions: Callable[[Path], regions.RegionReader] | None = None
+    write: Callable[[Path, np.ndarray, Geometry], None] | None = None
     read_palette: Callable[[Path], np.ndarray | None] = _no_palette
     is_volume: bool = False
     omits_empty_slices: bool = False
@@ -50,15 +52,8 @@ _TIFF = Reader(
 )
 _NUMPY = Reader(arrays.read, arrays.read, arrays.open_regions, arrays.write)
 _NIFTI = Reader(nifti.read, nifti.read_labels, nifti.open_regions, nifti.write, is_volume=True)
-_ITK = Reader(itk.read, itk.read_labels, itk.open_regions, itk.refuse_to_write, is_volume=True)
-_DICOM = Reader(
-    segments.read_labels,
-    segments.read_labels,
-    segments.open_regions,
-    segments.refuse_to_write,
-    is_volume=True,
-    omits_empty_slices=True,
-)
+_ITK = Reader(itk.read, itk.read_labels, is_volume=True)
+_DICOM = Reader(segments.read_labels, segments.read_labels, is_volume=True, omits_empty_slices=True)
 
 READERS = {
     **dict.fromkeys(sorted(images.IMAGE_SUFFIXES), _PILLOW),
@@ -98,9 +93,16 @@ def read_palette(path: Path) -> np.ndarray | None:
 
 def open_regions(path: Path) -> regions.RegionReader:
     """Open an image of which regions are read; see `Reader.open_regions`."""
-    return find_reader(path).open_regions(path)
+    reader = find_reader(path)
+    if reader.open_regions is not None:
+        return reader.open_regions(path)
+    values, geometry = reader.read(path)
+    return regions.ArrayRegions(geometry, values)
 
 
 def write(path: Path, labels: np.ndarray, geometry: Geometry) -> None:
-    """Write class indices in the format that the suffix names; see `Reader.write`."""
-    find_reader(path).write(path, labels, geometry)
+    """Write class indices in the format that the suffix names; `DataError` for one in which no masks are written."""
+    reader = find_reader(path)
+    if reader.write is None:
+        raise DataError(f"{path}: masks of volumes are written as .nii.gz; name it so")
+    reader.write(path, labels, geometry)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from guidino_cli.data.limits import require_pixels
-from guidino_cli.data.regions import ArrayRegions, RegionReader
 from guidino_cli.data.volumes.grid import SourceVolume
 from guidino_cli.data.volumes.nifti import as_integers_if_whole
 from guidino_cli.errors import DataError, DependencyError
@@ -79,21 +78,6 @@ def read_labels(path: Path) -> tuple[np.ndarray, Geometry]:
     """Read label values; as `read`, but whole numbers stored as floats become int64."""
     values, geometry = read(path)
     return as_integers_if_whole(values), geometry
-
-
-def open_regions(path: Path) -> RegionReader:
-    """A volume in memory."""
-    values, geometry = read(path)
-    return ArrayRegions(geometry, values)
-
-
-def refuse_to_write(path: Path, labels: np.ndarray, geometry: Geometry) -> None:
-    """Tell that masks are written as NIfTI.
-
-    Raises:
-        DataError: Always.
-    """
-    raise DataError(f"{path}: masks of volumes are written as .nii.gz; name it so")
 
 
 def _import_simpleitk(path: Path) -> Any:

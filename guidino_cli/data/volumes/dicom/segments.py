@@ -1,7 +1,8 @@
 """Read DICOM SEG files into label volumes: binary, fractional and label-map segmentations."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from guidino_cli.data.limits import require_pixels
-from guidino_cli.data.regions import ArrayRegions, RegionReader
 from guidino_cli.data.volumes.dicom.datasets import dicom_errors, load_dataset
 from guidino_cli.data.volumes.dicom.frames import Frame, read_frames
 from guidino_cli.data.volumes.dicom.headers import SEGMENTATION_CLASSES
@@ -81,21 +81,6 @@ def read_labels(path: Path) -> tuple[np.ndarray, Geometry]:
     return found.labels, found.geometry
 
 
-def open_regions(path: Path) -> RegionReader:
-    """The labels of a segmentation, in memory."""
-    labels, geometry = read_labels(path)
-    return ArrayRegions(geometry, labels)
-
-
-def refuse_to_write(path: Path, labels: np.ndarray, geometry: Geometry) -> None:
-    """Tell that a DICOM SEG needs more than labels and a grid: the images that it belongs to.
-
-    Raises:
-        DataError: Always.
-    """
-    raise DataError(f"{path}: a DICOM segmentation needs the series that it belongs to; write .nii.gz instead")
-
-
 def read_segment_names(path: Path) -> dict[int, str]:
     """Labels of the segments by number, without decoding a pixel.
 
@@ -103,9 +88,7 @@ def read_segment_names(path: Path) -> dict[int, str]:
         DataError: No segmentation, or damaged.
         DependencyError: pydicom is not installed.
     """
-    dataset = load_dataset(path, pixels=False)
-    with dicom_errors(path):
-        _require_segmentation(path, dataset)
+    with _open_header(path) as dataset:
         return _segment_names(path, dataset)
 
 
@@ -116,10 +99,17 @@ def read_referenced_series(path: Path) -> str:
         DataError: No segmentation, or damaged.
         DependencyError: pydicom is not installed.
     """
+    with _open_header(path) as dataset:
+        return _referenced_series(dataset)
+
+
+@contextmanager
+def _open_header(path: Path) -> Iterator[Any]:
+    """A segmentation without its pixels."""
     dataset = load_dataset(path, pixels=False)
     with dicom_errors(path):
         _require_segmentation(path, dataset)
-        return _referenced_series(dataset)
+        yield dataset
 
 
 def _require_segmentation(path: Path, dataset: Any) -> None:
