@@ -10,31 +10,22 @@ from guidino_cli.commands.prediction.files import (
     Shard,
     find_jobs,
     local_rank_device,
-    select_shard,
 )
-from guidino_cli.commands.prediction.records import PredictionLog, require_same_provenance
+from guidino_cli.commands.prediction.records import PredictionLog
 from guidino_cli.commands.prediction.session import (
-    adds_masks,
-    choose_rules,
-    count_guide_maps,
-    finish,
-    interruptible,
+    PredictionTask,
     refuse_options_of_volumes,
-    require_folder,
-    require_possible,
     require_values,
-    summary_facts,
+    run_prediction,
 )
-from guidino_cli.data.postprocess import parse_postprocess_rule
+from guidino_cli.data.postprocess import PostprocessRule
 from guidino_cli.data.regions import read_size
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.prediction.ensemble import LoadedEnsemble, load_ensemble
-from guidino_cli.engine.run_folders import lock_run_folder, require_unlocked_run_folder
 from guidino_cli.engine.runs.facts import is_volume_run
 from guidino_cli.errors import DataError
 from guidino_cli.options.prediction import PredictOptions
-from guidino_cli.processes import keep_all_freed_memory
-from guidino_cli.progress import log_info, pluralize
+from guidino_cli.progress import pluralize
 
 
 def run(run_path: Path, images: Sequence[Path], out: Path, options: PredictOptions) -> None:
@@ -60,59 +51,51 @@ def run(run_path: Path, images: Sequence[Path], out: Path, options: PredictOptio
         return
     require_values(options)
     refuse_options_of_volumes(options)
-    rule = parse_postprocess_rule(options.post) if options.post not in {"none", "auto"} else None
-    shard = select_shard(options.shard)
-    jobs = find_jobs(images, options.split, recursive=options.recursive)
-    require_unlocked_run_folder(out, content="folder")
-    require_folder(out, images, options, shard)
-    keep_all_freed_memory()
-    loaded = load_ensemble(
-        [run_path, *(options.ensemble or ())],
-        overrides=tuple(options.overrides or ()),
-        offline=options.offline,
-        device=pick_device(local_rank_device(options.device)),
-    )
-    has_guide = any(member.model.guide is not None for member in loaded.predictor.members)
-    require_possible(options, run_path, loaded.classes, has_guide=has_guide)
-    rules = choose_rules(options, rule, run_path, loaded.classes, loaded.provenance)
-    facts = summary_facts(loaded.runs, loaded.classes, loaded.provenance, options, rules)
-    output = MaskWriter(out, options, rules, loaded.classes)
-    output.require_distinct_paths(
-        jobs, guide_maps=count_guide_maps([run_path, *(options.ensemble or ())], loaded.classes)
-    )
-    own = jobs[shard.number - 1 :: shard.count]
-    # Shards write to one folder together; any other process would mix its masks with these.
-    with lock_run_folder(out, shared=shard.count > 1, content="folder"):
-        if shard.count == 1:
-            # Another process may have begun and finished meanwhile.
-            require_folder(out, images, options, shard)
-        # Masks that are kept must have the same provenance, whatever may be overwritten.
-        if options.skip_existing or (adds_masks(out, options, shard) and not options.overwrite):
-            require_same_provenance(out, facts["made_with"])
-        log_info(_start(len(jobs), own, shard, loaded))
-        records = PredictionLog(out, shard, facts, keep=options.skip_existing)
-        with interruptible(records, out, len(own)):
-            predict_all(own, loaded, output, records, skip_existing=options.skip_existing)
-        records.summarise(total=len(own), complete=True)
-    finish(records, out, loaded.classes, options.values, noun="image")
+    run_prediction(_ImageTask([run_path, *(options.ensemble or ())], images, options), run_path, images, out)
 
 
-def _start(count: int, own: list[PredictionJob], shard: Shard, loaded: LoadedEnsemble) -> str:
-    """The number of images, and the forward passes of the first one."""
-    members = loaded.predictor.members
-    prefix = f"{len(own)} of " if shard.count > 1 else ""
-    line = f"{prefix}{pluralize(count, 'image')} on {members[0].model.mean.device}"
-    try:
-        size_hw = read_size(Path(own[0].image)) if own else None
-    except DataError:
-        # It will be reported among the failed images.
-        size_hw = None
-    if size_hw is None:
-        return line
-    costs = [(member.count_windows(size_hw), member.window.flips, member.window.size) for member in members]
-    terms = " + ".join(f"{windows} x {flips} of {size} px" for windows, flips, size in costs)
-    passes = sum(windows * flips for windows, flips, _ in costs)
-    hint = "; --set predict.mirror=false takes a quarter" if members[0].window.mirror else ""
-    return (
-        f"{line}; {size_hw[1]}x{size_hw[0]} px: {pluralize(passes, 'pass', 'passes')} (windows x flips: {terms}){hint}"
-    )
+class _ImageTask(PredictionTask[PredictionJob, LoadedEnsemble]):
+    """Predicts images; see `PredictionTask`."""
+
+    noun = "image"
+
+    def __init__(self, runs: Sequence[Path], images: Sequence[Path], options: PredictOptions) -> None:
+        self.runs, self.images, self.options = runs, images, options
+
+    def find_jobs(self) -> Sequence[PredictionJob]:
+        return find_jobs(self.images, self.options.split, recursive=self.options.recursive)
+
+    def load(self) -> LoadedEnsemble:
+        return load_ensemble(
+            self.runs,
+            overrides=tuple(self.options.overrides or ()),
+            offline=self.options.offline,
+            device=pick_device(local_rank_device(self.options.device)),
+        )
+
+    def make_writer(self, out: Path, loaded: LoadedEnsemble, rules: dict[int, PostprocessRule]) -> MaskWriter:
+        return MaskWriter(out, self.options, rules, loaded.classes)
+
+    def describe_start(self, count: int, own: Sequence[PredictionJob], shard: Shard, loaded: LoadedEnsemble) -> str:
+        """The number of images, and the forward passes of the first one."""
+        members = loaded.predictor.members
+        prefix = f"{len(own)} of " if shard.count > 1 else ""
+        line = f"{prefix}{pluralize(count, self.noun)} on {members[0].model.mean.device}"
+        try:
+            size_hw = read_size(Path(own[0].image)) if own else None
+        except DataError:
+            # It will be reported among the failed images.
+            size_hw = None
+        if size_hw is None:
+            return line
+        costs = [(member.count_windows(size_hw), member.window.flips, member.window.size) for member in members]
+        terms = " + ".join(f"{windows} x {flips} of {size} px" for windows, flips, size in costs)
+        passes = sum(windows * flips for windows, flips, _ in costs)
+        hint = "; --set predict.mirror=false takes a quarter" if members[0].window.mirror else ""
+        size = f"{size_hw[1]}x{size_hw[0]} px"
+        return f"{line}; {size}: {pluralize(passes, 'pass', 'passes')} (windows x flips: {terms}){hint}"
+
+    def predict(
+        self, own: Sequence[PredictionJob], loaded: LoadedEnsemble, writer: MaskWriter, log: PredictionLog
+    ) -> None:
+        predict_all(own, loaded, writer, log, skip_existing=self.options.skip_existing)

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from guidino_cli.progress import track
 
 
 def predict_all(
-    jobs: list[PredictionJob],
+    jobs: Sequence[PredictionJob],
     loaded: LoadedEnsemble,
     output: MaskWriter,
     log: PredictionLog,

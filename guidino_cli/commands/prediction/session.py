@@ -2,22 +2,126 @@
 
 import shlex
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from guidino_cli import __version__
-from guidino_cli.commands.prediction.files import Shard
-from guidino_cli.commands.prediction.records import PredictionLog
-from guidino_cli.data.postprocess import PostprocessRule
+from guidino_cli.commands.prediction.files import Job, MaskWriter, Shard, select_shard
+from guidino_cli.commands.prediction.records import PredictionLog, require_same_provenance
+from guidino_cli.data.postprocess import PostprocessRule, parse_postprocess_rule
 from guidino_cli.engine.prediction.ensemble import ensemble_arguments
 from guidino_cli.engine.prediction.postprocessing import describe_rules, load_rules
+from guidino_cli.engine.run_folders import lock_run_folder, require_unlocked_run_folder
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.errors import ConfigError, DataError, PartialError, ResourceError
 from guidino_cli.options.prediction import PredictOptions
 from guidino_cli.outputs import require_output_folder
+from guidino_cli.processes import keep_all_freed_memory
 from guidino_cli.progress import log_info, pluralize
+
+AnyJob = TypeVar("AnyJob", bound=Job)
+
+
+class LoadedRuns(Protocol):
+    """One run, or an ensemble, with the facts about it."""
+
+    @property
+    def classes(self) -> list[str]: ...
+
+    @property
+    def runs(self) -> list[dict[str, Any]]: ...
+
+    @property
+    def provenance(self) -> list[dict[str, Any]]: ...
+
+    @property
+    def has_guide(self) -> bool: ...
+
+
+AnyRuns = TypeVar("AnyRuns", bound=LoadedRuns)
+
+
+class PredictionTask(ABC, Generic[AnyJob, AnyRuns]):
+    """What predicting images does in its own way, and predicting volumes.
+
+    Attributes:
+        noun: What is predicted: "image" or "volume".
+        options: Of the command.
+    """
+
+    noun: str
+    options: PredictOptions
+
+    @abstractmethod
+    def find_jobs(self) -> Sequence[AnyJob]:
+        """All that is to be predicted, in its order."""
+
+    @abstractmethod
+    def load(self) -> AnyRuns:
+        """The runs, ready to predict."""
+
+    @abstractmethod
+    def make_writer(self, out: Path, loaded: AnyRuns, rules: dict[int, PostprocessRule]) -> MaskWriter:
+        """What writes the masks into a folder."""
+
+    @abstractmethod
+    def describe_start(self, count: int, own: Sequence[AnyJob], shard: Shard, loaded: AnyRuns) -> str:
+        """The first line: how much there is to do."""
+
+    @abstractmethod
+    def predict(self, own: Sequence[AnyJob], loaded: AnyRuns, writer: Any, log: PredictionLog) -> None:
+        """Predict and write the jobs of this shard; `writer` is that of `make_writer`."""
+
+
+def run_prediction(task: PredictionTask, run_path: Path, places: Sequence[Path], out: Path) -> None:
+    """Predict into a folder that no other process may write to, and keep a record of what was made with what.
+
+    Args:
+        task: Predicts images or volumes.
+        run_path: Run folder.
+        places: Of the command line.
+        out: Folder of the masks.
+
+    Raises:
+        ConfigError: Options that contradict each other, the runs or the masks in `out`, or a folder in use.
+        DataError: Nothing to predict, or nothing that could be read.
+        PartialError: Some could not be read; the others are predicted.
+        ResourceError: Out of memory or disk space; finished masks are kept.
+    """
+    options = task.options
+    rule = parse_postprocess_rule(options.post) if options.post not in {"none", "auto"} else None
+    shard = select_shard(options.shard)
+    jobs = task.find_jobs()
+    require_unlocked_run_folder(out, content="folder")
+    _require_folder(out, places, options, shard)
+    keep_all_freed_memory()
+    loaded = task.load()
+    _require_possible(options, run_path, loaded.classes, has_guide=loaded.has_guide)
+    rules = _choose_rules(options, rule, run_path, loaded.classes, loaded.provenance)
+    facts = _summary_facts(loaded.runs, loaded.classes, loaded.provenance, options, rules)
+    writer = task.make_writer(out, loaded, rules)
+    writer.require_distinct_paths(
+        jobs, guide_maps=_count_guide_maps([run_path, *(options.ensemble or ())], loaded.classes)
+    )
+    own = jobs[shard.number - 1 :: shard.count]
+    # Shards write to one folder together; any other process would mix its masks with these.
+    with lock_run_folder(out, shared=shard.count > 1, content="folder"):
+        if shard.count == 1:
+            # Another process may have begun and finished meanwhile.
+            _require_folder(out, places, options, shard)
+        # Masks that are kept must have the same provenance, whatever may be overwritten.
+        if options.skip_existing or (_adds_masks(out, options, shard) and not options.overwrite):
+            require_same_provenance(out, facts["made_with"])
+        log_info(task.describe_start(len(jobs), own, shard, loaded))
+        records = PredictionLog(out, shard, facts, keep=options.skip_existing)
+        with _interruptible(records, out, len(own)):
+            task.predict(own, loaded, writer, records)
+        records.summarise(total=len(own), complete=True)
+    _finish(records, out, loaded.classes, options.values, noun=task.noun)
+
 
 _PROVENANCE = ("weights", "overlap", "mirror", "mirror_backbone")
 
@@ -43,24 +147,24 @@ def refuse_options_of_volumes(options: PredictOptions) -> None:
         raise ConfigError(f"{names[0]} is for volumes, but the run was trained on images; leave it out")
 
 
-def require_folder(out: Path, places: Sequence[Path], options: PredictOptions, shard: Shard) -> None:
+def _require_folder(out: Path, places: Sequence[Path], options: PredictOptions, shard: Shard) -> None:
     """`ConfigError` unless masks may be written to a folder."""
     require_output_folder(
         out,
         places,
-        overwrite=options.overwrite or adds_masks(out, options, shard),
+        overwrite=options.overwrite or _adds_masks(out, options, shard),
         hint="add --overwrite or --skip-existing",
         # Other shards may write to the same folder from other machines.
         keep_leftovers_for=3600.0 if shard.count > 1 else 0.0,
     )
 
 
-def adds_masks(out: Path, options: PredictOptions, shard: Shard) -> bool:
+def _adds_masks(out: Path, options: PredictOptions, shard: Shard) -> bool:
     """Whether masks are added to those in the folder; another shard may be about to write its first summary."""
     return options.skip_existing or (shard.count > 1 and any(out.glob("*predictions*.json")))
 
 
-def require_possible(options: PredictOptions, run_path: Path, classes: Sequence[str], *, has_guide: bool) -> None:
+def _require_possible(options: PredictOptions, run_path: Path, classes: Sequence[str], *, has_guide: bool) -> None:
     """`ConfigError` for a guide that the runs do not have, and for 255 with several classes."""
     if options.save_guide and not has_guide:
         raise ConfigError(f"{run_path}: has no guide to save; leave out --save-guide")
@@ -68,13 +172,13 @@ def require_possible(options: PredictOptions, run_path: Path, classes: Sequence[
         raise ConfigError(f"--values 255 is for two classes, the run has {len(classes)}: use --values index")
 
 
-def count_guide_maps(runs: Sequence[Path], classes: Sequence[str]) -> int:
+def _count_guide_maps(runs: Sequence[Path], classes: Sequence[str]) -> int:
     """Largest number of maps of the guides of some runs; 1 without guides."""
     guides = [RunFolder(path).config().model.guide for path in runs]
     return len(classes) - 1 if any(guide is not None and guide.per_class for guide in guides) else 1
 
 
-def choose_rules(
+def _choose_rules(
     options: PredictOptions,
     rule: PostprocessRule | None,
     run_path: Path,
@@ -94,7 +198,7 @@ def choose_rules(
     return {} if rule is None else dict.fromkeys(range(1, len(classes)), rule)
 
 
-def summary_facts(
+def _summary_facts(
     runs: list[dict[str, Any]],
     classes: list[str],
     provenance: list[dict[str, Any]],
@@ -116,7 +220,7 @@ def summary_facts(
 
 
 @contextmanager
-def interruptible(records: PredictionLog, out: Path, total: int) -> Iterator[None]:
+def _interruptible(records: PredictionLog, out: Path, total: int) -> Iterator[None]:
     """Write the summary when interrupted or out of memory, with a hint on how to continue."""
     resume_hint = "resume with the same command and --skip-existing"
     try:
@@ -135,7 +239,7 @@ def interruptible(records: PredictionLog, out: Path, total: int) -> Iterator[Non
         raise ResourceError(f"out of memory ({reason}); {advice}, then {resume_hint}") from error
 
 
-def finish(records: PredictionLog, out: Path, classes: list[str], values: str, *, noun: str) -> None:
+def _finish(records: PredictionLog, out: Path, classes: list[str], values: str, *, noun: str) -> None:
     """Print the result and the next command.
 
     Args:

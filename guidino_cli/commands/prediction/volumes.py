@@ -10,28 +10,17 @@ from typing import Any
 
 from rich.progress import Progress, TaskID
 
-from guidino_cli.commands.prediction.files import (
-    Shard,
-    describe_unsafe_job,
-    local_rank_device,
-    select_shard,
-)
-from guidino_cli.commands.prediction.records import PredictionLog, describe_attempt, require_same_provenance
+from guidino_cli.commands.prediction.files import Shard, describe_unsafe_job, local_rank_device
+from guidino_cli.commands.prediction.records import PredictionLog, describe_attempt
 from guidino_cli.commands.prediction.session import (
-    adds_masks,
-    choose_rules,
-    count_guide_maps,
-    finish,
-    interruptible,
+    PredictionTask,
     refuse_options_of_volumes,
-    require_folder,
-    require_possible,
     require_values,
-    summary_facts,
+    run_prediction,
 )
-from guidino_cli.commands.prediction.volume_inputs import PICTURES, VOLUMES, VolumeJob, find_volume_jobs
+from guidino_cli.commands.prediction.volume_inputs import PICTURES, VOLUMES, FileKind, VolumeJob, find_volume_jobs
 from guidino_cli.commands.prediction.volume_outputs import VolumeWriter
-from guidino_cli.data.postprocess import parse_postprocess_rule
+from guidino_cli.data.postprocess import PostprocessRule
 from guidino_cli.data.volumes.dicom.datasets import import_dicom
 from guidino_cli.data.volumes.intensities import Intensity
 from guidino_cli.data.volumes.preprocessing import describe_nonfinite
@@ -42,11 +31,9 @@ from guidino_cli.engine.prediction.volume_ensemble import (
     load_volume_ensemble,
     require_matching_runs,
 )
-from guidino_cli.engine.run_folders import lock_run_folder, require_unlocked_run_folder
 from guidino_cli.engine.runs.facts import is_picture_run
 from guidino_cli.errors import ConfigError, DataError, to_one_line
 from guidino_cli.options.prediction import PredictOptions
-from guidino_cli.processes import keep_all_freed_memory
 from guidino_cli.progress import format_duration, is_terminal, log_info, pluralize, progress_bar
 
 _LOG_EVERY_SECONDS = 15.0
@@ -68,57 +55,64 @@ def run_volumes(run_path: Path, places: Sequence[Path], out: Path, options: Pred
         ResourceError: Out of memory or disk space; finished masks are kept.
     """
     require_values(options)
-    rule = parse_postprocess_rule(options.post) if options.post not in {"none", "auto"} else None
-    shard = select_shard(options.shard)
     runs = [run_path, *(options.ensemble or ())]
     kind = PICTURES if is_picture_run(run_path) else VOLUMES
     if kind is PICTURES:
         refuse_options_of_volumes(options)
         if options.overlay:
             raise ConfigError("--overlay draws pictures of red, green and blue, and volumes; leave it out")
-    jobs = find_volume_jobs(places, require_matching_runs(runs), options, kind)
-    if options.dicom_seg:
-        _require_dicom(jobs)
-    require_unlocked_run_folder(out, content="folder")
-    require_folder(out, places, options, shard)
-    keep_all_freed_memory()
-    loaded = load_volume_ensemble(
-        runs,
-        overrides=tuple(options.overrides or ()),
-        offline=options.offline,
-        device=pick_device(local_rank_device(options.device)),
-    )
-    require_possible(options, run_path, loaded.classes, has_guide=loaded.has_guide)
-    if options.save_probabilities:
-        loaded.predictor.require_one_grid()
-    rules = choose_rules(options, rule, run_path, loaded.classes, loaded.provenance)
-    facts = summary_facts(loaded.runs, loaded.classes, loaded.provenance, options, rules)
-    first = loaded.predictor.members[0].preprocessing.intensities[0]
-    # z-scores have no range that could be shown.
-    shown = first if first.is_unit else Intensity("percentile")
-    output = VolumeWriter(out, options, rules, loaded.classes, kind.mask_suffix, shown)
-    output.require_distinct_paths(jobs, guide_maps=count_guide_maps(runs, loaded.classes))
-    own = jobs[shard.number - 1 :: shard.count]
-    # Shards write to one folder together; any other process would mix its masks with these.
-    with lock_run_folder(out, shared=shard.count > 1, content="folder"):
-        if shard.count == 1:
-            # Another process may have begun and finished meanwhile.
-            require_folder(out, places, options, shard)
-        # Masks that are kept must have the same provenance, whatever may be overwritten.
-        if options.skip_existing or (adds_masks(out, options, shard) and not options.overwrite):
-            require_same_provenance(out, facts["made_with"])
-        log_info(_start(len(jobs), own, shard, loaded, noun=kind.noun))
-        if options.save_probabilities:
+    run_prediction(_VolumeTask(runs, places, options, kind), run_path, places, out)
+
+
+class _VolumeTask(PredictionTask[VolumeJob, LoadedVolumeEnsemble]):
+    """Predicts volumes; see `PredictionTask`."""
+
+    def __init__(self, runs: Sequence[Path], places: Sequence[Path], options: PredictOptions, kind: FileKind) -> None:
+        self.runs, self.places, self.options, self.kind = runs, places, options, kind
+        self.noun = kind.noun
+
+    def find_jobs(self) -> Sequence[VolumeJob]:
+        jobs = find_volume_jobs(self.places, require_matching_runs(self.runs), self.options, self.kind)
+        if self.options.dicom_seg:
+            _require_dicom(jobs)
+        return jobs
+
+    def load(self) -> LoadedVolumeEnsemble:
+        loaded = load_volume_ensemble(
+            self.runs,
+            overrides=tuple(self.options.overrides or ()),
+            offline=self.options.offline,
+            device=pick_device(local_rank_device(self.options.device)),
+        )
+        if self.options.save_probabilities:
+            loaded.predictor.require_one_grid()
+        return loaded
+
+    def make_writer(self, out: Path, loaded: LoadedVolumeEnsemble, rules: dict[int, PostprocessRule]) -> VolumeWriter:
+        first = loaded.predictor.members[0].preprocessing.intensities[0]
+        # z-scores have no range that could be shown.
+        shown = first if first.is_unit else Intensity("percentile")
+        return VolumeWriter(out, self.options, rules, loaded.classes, self.kind.mask_suffix, shown)
+
+    def describe_start(self, count: int, own: Sequence[VolumeJob], shard: Shard, loaded: LoadedVolumeEnsemble) -> str:
+        """The number of volumes, and how they are covered."""
+        members = loaded.predictor.members
+        prefix = f"{len(own)} of " if shard.count > 1 else ""
+        ways = " + ".join(member.describe() for member in members)
+        hint = "" if members[0].window.flips == 1 else "; --set predict.mirror=false takes one pass instead of "
+        hint += f"{members[0].window.flips}" if hint else ""
+        return f"{prefix}{pluralize(count, self.noun)} on {members[0].model.mean.device}; {ways}{hint}"
+
+    def predict(
+        self, own: Sequence[VolumeJob], loaded: LoadedVolumeEnsemble, writer: VolumeWriter, log: PredictionLog
+    ) -> None:
+        if self.options.save_probabilities:
             log_info(
                 "probabilities have axes (class, z, y, x) and the grid of the prepared data (from the feet up, from "
                 "front to back, from right to left); masks and guides have the grid of the source"
             )
-        records = PredictionLog(out, shard, facts, keep=options.skip_existing)
-        output.write_class_names(loaded.channels)
-        with interruptible(records, out, len(own)):
-            _predict_all(own, loaded, output, records, options)
-        records.summarise(total=len(own), complete=True)
-    finish(records, out, loaded.classes, options.values, noun=kind.noun)
+        writer.write_class_names(loaded.channels)
+        _predict_all(own, loaded, writer, log, self.options)
 
 
 def _require_dicom(jobs: Sequence[VolumeJob]) -> None:
@@ -127,16 +121,6 @@ def _require_dicom(jobs: Sequence[VolumeJob]) -> None:
     if other is not None:
         raise ConfigError(f"--dicom-seg refers to the files of a DICOM series, but {other.image} is none; leave it out")
     import_dicom("highdicom")
-
-
-def _start(count: int, own: Sequence[VolumeJob], shard: Shard, loaded: LoadedVolumeEnsemble, *, noun: str) -> str:
-    """The number of volumes, and how they are covered."""
-    members = loaded.predictor.members
-    prefix = f"{len(own)} of " if shard.count > 1 else ""
-    ways = " + ".join(member.describe() for member in members)
-    hint = "" if members[0].window.flips == 1 else "; --set predict.mirror=false takes one pass instead of "
-    hint += f"{members[0].window.flips}" if hint else ""
-    return f"{prefix}{pluralize(count, noun)} on {members[0].model.mean.device}; {ways}{hint}"
 
 
 def _predict_all(

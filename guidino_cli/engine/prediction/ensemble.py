@@ -40,6 +40,11 @@ class LoadedEnsemble:
         """Weights and settings that determine the masks, by run; masks with equal provenance are interchangeable."""
         return make_provenance(self.runs, [member.window for member in self.predictor.members])
 
+    @property
+    def has_guide(self) -> bool:
+        """Whether any run has a guide."""
+        return any(member.model.guide is not None for member in self.predictor.members)
+
     def needs_strips(self, size_hw: tuple[int, int]) -> bool:
         """Whether predicting an image as a whole would take more than `memory_gb`."""
         # Pixels, network input, sums over windows, and probabilities, some of them twice.
