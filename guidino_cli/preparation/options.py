@@ -1,6 +1,6 @@
 """Options of `guidino prepare`, validated and parsed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from guidino_cli.data.masks.rule import Classes
 from guidino_cli.data.masks.values import IgnoredValue
@@ -52,6 +52,12 @@ class PreparationConfig:
     ratios: Ratios | None
     export_name: str | None
     volumes: VolumeConfig = VolumeConfig()
+
+    def with_ignore_label(self, label: int | None) -> "PreparationConfig":
+        """The configuration with the ignore label that a data set states itself, unless the user gave one."""
+        if label is None or self.options.ignore_label is not None:
+            return self
+        return replace(self, options=replace(self.options, ignore_label=label))
 
     @property
     def ignore(self) -> IgnoredValue | None:

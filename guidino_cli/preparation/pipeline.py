@@ -70,8 +70,7 @@ def prepare_dataset(
     Raises:
         DataError: Problems that the options do not allow to skip.
     """
-    if config.options.ignore_label is None and dataset.ignore_label is not None:
-        config = replace(config, options=replace(config.options, ignore_label=dataset.ignore_label))
+    config = config.with_ignore_label(dataset.ignore_label)
     findings = check_names(dataset, allow_unpaired=config.options.allow_unpaired)
     findings += refuse_lossy_masks(dataset.pairs, config.ignore)
     if dataset.needs_merging and not config.options.merge_masks:

@@ -111,13 +111,25 @@ def to_markdown(summary: DatasetSummary) -> str:
 
 
 def _overview(summary: DatasetSummary) -> str:
+    return overview(summary, noun="case", sizes=f"{format_sizes(summary.cases)} pixels (width x height)")
+
+
+def overview(summary: DatasetSummary, *, noun: str, sizes: str, more: Sequence[str] = ()) -> str:
+    """The first lines of a report.
+
+    Args:
+        summary: Of the data set.
+        noun: What a case is.
+        sizes: Of the cases, in words.
+        more: Further lines, after the layout.
+    """
     folds = sorted({case.fold for case in summary.cases if case.fold is not None})
     groups = len({case.group for case in summary.cases})
     return "\n".join(
         [
-            f"- {pluralize(len(summary.cases), 'case')} in {pluralize(groups, 'group')}, "
-            f"{format_sizes(summary.cases)} pixels (width x height)",
+            f"- {pluralize(len(summary.cases), noun)} in {pluralize(groups, 'group')}, {sizes}",
             f"- layout: {summary.layout}",
+            *(f"- {line}" for line in more),
             f"- masks: {summary.mask_rule}",
             f"- split: {summary.split_rule}{f'; folds {folds[0]}..{folds[-1]}' if folds else ''}",
             f"- classes: {', '.join(f'{index} {name}' for index, name in enumerate(summary.classes))}",

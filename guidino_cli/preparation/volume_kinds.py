@@ -50,11 +50,16 @@ def inspect_volume(volume: NiftiRegions) -> VolumeContent:
     low, high = sorted(float(end) * volume.slope + volume.intercept for end in (finite.min(), finite.max()))
     # One voxel in 27 is enough for a share, and needs no copy of the volume.
     sample = volume.read_region(*[slice(None, None, 3)] * 3)
-    is_hu = bool(np.mean(sample < HU_BELOW) >= MIN_HU_SHARE)
+    is_hu = looks_like_hu(sample)
     values = _few_values(volume)
     is_map = values is not None and (len(values) <= MAX_LABELS or _equal_neighbours(stored) >= MIN_EQUAL_NEIGHBOURS)
     nan_count = int(np.isnan(stored).sum()) if stored.dtype.kind == "f" else 0
     return VolumeContent(low, high, is_hu, len(values) if is_map and values is not None else None, nan_count)
+
+
+def looks_like_hu(sample: np.ndarray) -> bool:
+    """Whether values can be Hounsfield units of a body with fat or air."""
+    return bool(np.mean(sample < HU_BELOW) >= MIN_HU_SHARE)
 
 
 def _few_values(volume: NiftiRegions) -> np.ndarray | None:

@@ -11,10 +11,10 @@ from guidino_cli.preparation.report import (
     bullet_list,
     cases_table,
     describe_duplicates,
+    overview,
     values_table,
 )
 from guidino_cli.preparation.volumes.staging import StagedVolume
-from guidino_cli.progress import pluralize
 from guidino_cli.types import ChannelStatistics
 
 _QUANTILES = {"smallest": 0, "10 %": 10, "median": 50, "90 %": 90, "largest": 100}
@@ -89,20 +89,8 @@ def to_markdown(summary: VolumeSummary) -> str:
 
 
 def _overview(summary: VolumeSummary) -> str:
-    folds = sorted({case.fold for case in summary.cases if case.fold is not None})
-    groups = len({case.group for case in summary.cases})
-    cases = f"{pluralize(len(summary.cases), 'volume')} in {pluralize(groups, 'group')}"
-    return "\n".join(
-        [
-            f"- {cases}, {format_volume_sizes(summary)}",
-            f"- layout: {summary.layout}",
-            f"- channels: {', '.join(summary.channels)}",
-            f"- spacing of the stored volumes: {summary.spacing_rule}",
-            f"- masks: {summary.mask_rule}",
-            f"- split: {summary.split_rule}{f'; folds {folds[0]}..{folds[-1]}' if folds else ''}",
-            f"- classes: {', '.join(f'{index} {name}' for index, name in enumerate(summary.classes))}",
-        ]
-    )
+    more = [f"channels: {', '.join(summary.channels)}", f"spacing of the stored volumes: {summary.spacing_rule}"]
+    return overview(summary, noun="volume", sizes=format_volume_sizes(summary), more=more)
 
 
 def _fingerprint_table(summary: VolumeSummary) -> str:

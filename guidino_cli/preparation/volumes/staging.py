@@ -18,6 +18,7 @@ from guidino_cli.data.volumes.stored import NUMPY_SUFFIX, save_array
 from guidino_cli.errors import DataError
 from guidino_cli.preparation.options import VolumeConfig
 from guidino_cli.preparation.types import ImageMaskPair
+from guidino_cli.preparation.volume_kinds import looks_like_hu
 from guidino_cli.types import ChannelStatistics, FileRecord, VolumeSource
 
 _MAX_VALUES = 65536
@@ -118,8 +119,6 @@ def _stage_image(
     volume = read_volume(
         sources, channels=channels, orientation=config.orientation, ignore_headers=config.ignore_headers
     )
-    if all(count_nonfinite(channel) == channel.size for channel in volume.values):
-        raise DataError(f"{sources[0].path}: all its voxels are NaN or infinite, expected intensities")
     # The spacing of `auto` is known when all volumes are.
     target: Target = config.spacing_mm or KEEP
     stored = to_stored_grid(volume, target if folder is not None else KEEP)
@@ -134,7 +133,8 @@ def _stage_image(
         "long_axis": stored.long_axis,
         "statistics": stored.statistics,
         "nonfinite": count_nonfinite(volume.values),
-        "is_hu": _is_hu(stored.values[0]),
+        # One voxel in 27 is enough for a share.
+        "is_hu": looks_like_hu(stored.values[0, ::3, ::3, ::3]),
         "notes": volume.notes,
     }
     return volume.grid, facts
@@ -163,11 +163,3 @@ def _count(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         values = np.flatnonzero(counts)
         return values, counts[values]
     return np.unique(plane, return_counts=True)
-
-
-_FAT_HU, _MIN_SHARE = -50, 0.01
-
-
-def _is_hu(values: np.ndarray) -> bool:
-    """Whether a hundredth of a volume is below fat, as in every CT of a body; a 27th of the voxels is looked at."""
-    return bool((values[::3, ::3, ::3] < _FAT_HU).mean() >= _MIN_SHARE)
