@@ -86,6 +86,18 @@ def _square(plan: NetworkPlan) -> int:
     return max(1, round(prod(plan.patch_hw) ** 0.5 / multiple)) * multiple
 
 
+NNUNET_OPTIMISATION = (
+    "  optimizer: sgd",
+    "  lr: 1e-2",
+    "  weight_decay: 3e-5",
+    "  schedule: poly",
+    "  clip_norm: 12",
+    "  loss: {dice: 1, cross_entropy: 1}",
+    "predict: {overlap: 0.5, mirror: true}",
+)
+"""The end of a preset by nnU-Net's rules: the rest of its section `train`, and prediction."""
+
+
 def format_preset(proposal: PlanProposal, fingerprint: DatasetFingerprint, *, name: str) -> str:
     """Format a preset as YAML with comments."""
     ours = proposal.ours
@@ -104,13 +116,7 @@ def format_preset(proposal: PlanProposal, fingerprint: DatasetFingerprint, *, na
             f"  epochs: {proposal.epochs}",
             f"  batch_size: {ours.batch_size}",
             f"  validate_every: {proposal.validate_every}",
-            "  optimizer: sgd",
-            "  lr: 1e-2",
-            "  weight_decay: 3e-5",
-            "  schedule: poly",
-            "  clip_norm: 12",
-            "  loss: {dice: 1, cross_entropy: 1}",
-            "predict: {overlap: 0.5, mirror: true}",
+            *NNUNET_OPTIMISATION,
             "",
         ]
     )

@@ -298,13 +298,19 @@ def _make_sheets(out: Path, style: GuideStyle, maps: Sequence[str], *, count: in
     return ContactSheetWriter(out, total=count, heading=heading, note=note, classes=style.classes, limits=style.limits)
 
 
+GUIDE_NOTE = "The guide multiplies what the network sees; it is not a probability that was calibrated."
+
+
+def describe_colours(limits: Limits | None, *, noun: str) -> str:
+    """Which guide values have the same colours; `noun` is "image" or "volume"."""
+    if limits is None:
+        return f"Colours run over the values of each {noun} alone: do not compare them between {noun}s."
+    low, high = limits
+    return f"Guide values from {low:g} to {high:g} have the same colours in all pictures (--range changes that)."
+
+
 def _page_notes(style: GuideStyle) -> list[str]:
-    if style.limits is None:
-        colours = "Colours run over the values of each image alone: do not compare them between images."
-    else:
-        low, high = style.limits
-        colours = f"Guide values from {low:g} to {high:g} have the same colours in all pictures (--range changes that)."
-    lines = [colours, "The guide multiplies what the network sees; it is not a probability that was calibrated."]
+    lines = [describe_colours(style.limits, noun="image"), GUIDE_NOTE]
     if style.titles[1]:
         lines.append(f"Compared: {style.titles[0]} and {style.titles[1]}.")
     return lines

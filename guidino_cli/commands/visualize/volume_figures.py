@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guidino_cli.commands.inputs import find_truth
-from guidino_cli.commands.visualize.figures import ContactSheetWriter, describe_scores, require_guide
+from guidino_cli.commands.visualize.figures import (
+    GUIDE_NOTE,
+    ContactSheetWriter,
+    describe_colours,
+    describe_scores,
+    require_guide,
+)
 from guidino_cli.commands.visualize.inference import (
     ResultSpool,
     VisualizationTask,
@@ -137,10 +143,5 @@ def _draw(spool: ResultSpool[VolumeGuideResult], report: GuideReport, style: Vol
 
 
 def _page_notes(style: VolumeGuideStyle) -> list[str]:
-    if style.limits is None:
-        colours = "Colours run over the values of each volume alone: do not compare them between volumes."
-    else:
-        low, high = style.limits
-        colours = f"Guide values from {low:g} to {high:g} have the same colours in all pictures (--range changes that)."
     grid = "Volumes are drawn and scored on the grid of the prepared data, on which the network sees them."
-    return [colours, grid, "The guide multiplies what the network sees; it is not a probability that was calibrated."]
+    return [describe_colours(style.limits, noun="volume"), grid, GUIDE_NOTE]

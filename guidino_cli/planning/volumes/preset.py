@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from textwrap import wrap
 
 from guidino_cli.planning.encoders import ENCODERS
+from guidino_cli.planning.proposal import NNUNET_OPTIMISATION
 from guidino_cli.planning.volumes.explanation import AXES, explain_configuration, explain_volumes
 from guidino_cli.planning.volumes.fingerprint import VolumeFingerprint
 from guidino_cli.planning.volumes.proposal import Configuration, VolumeProposal
@@ -60,13 +61,7 @@ def format_volume_preset(
             f"  steps: {proposal.steps_per_epoch}",
             f"  batch_size: {configuration.network.batch_size}",
             f"  validate_every: {min(_VALIDATE_EVERY, proposal.epochs)}",
-            "  optimizer: sgd",
-            "  lr: 1e-2",
-            "  weight_decay: 3e-5",
-            "  schedule: poly",
-            "  clip_norm: 12",
-            "  loss: {dice: 1, cross_entropy: 1}",
-            "predict: {overlap: 0.5, mirror: true}",
+            *NNUNET_OPTIMISATION,
             "",
         ]
     )
