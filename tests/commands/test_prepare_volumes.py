@@ -1,4 +1,4 @@
-"""`guidino prepare` of volumes: what is stored, what is said, what is refused."""
+"""`guidino prepare` on volumes: stored arrays, reports and refused input."""
 
 import gzip
 import json
