@@ -69,6 +69,7 @@ class VolumeFeatures:
         self._gigabytes = gigabytes
         self._free_bytes = gigabytes * 1e9 - cached_bytes(folder.parent)
         self._names: dict[tuple[int, str], str] = {}
+        self._complete: dict[str, list[Path]] = {}
         self._is_trusted = self._is_full = False
 
     def patches(self, cases: Sequence[int], firsts: Sequence[int], depth: int) -> list[Tensor] | None:
@@ -106,14 +107,20 @@ class VolumeFeatures:
         return levels
 
     def _read(self, name: str) -> list[np.ndarray] | None:
-        # The number of levels is in the names, so that a set that is not complete is none.
-        paths = sorted(self.folder.glob(f"{name}-*.npy"), key=lambda path: int(path.stem[33:].partition("of")[0]))
+        # Every patch asks again: a folder of thousands of files is searched once for each volume.
+        paths = self._complete.get(name) or self._find(name)
         try:
             levels = [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
         except (OSError, ValueError):
             return None
-        expected = int(paths[0].stem.rpartition("of")[2]) if paths else 0
-        return levels if levels and len(levels) == expected else None
+        if levels:
+            self._complete[name] = paths
+        return levels or None
+
+    def _find(self, name: str) -> list[Path]:
+        """Files of all levels; [] unless none is missing: their number is in the names."""
+        paths = sorted(self.folder.glob(f"{name}-*.npy"), key=lambda path: int(path.stem[33:].partition("of")[0]))
+        return paths if paths and len(paths) == int(paths[0].stem.rpartition("of")[2]) else []
 
     def _compute(self, case: int, name: str) -> list[np.ndarray] | None:
         if self._is_full:
