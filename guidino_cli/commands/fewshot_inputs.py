@@ -12,14 +12,14 @@ from guidino_cli.data.images import find_images, is_image
 from guidino_cli.data.manifest import MANIFEST_NAME, Manifest, load_manifest, save_manifest
 from guidino_cli.data.masks.rule import parse_classes
 from guidino_cli.data.unlabelled import find_unlabelled_images
-from guidino_cli.errors import ConfigError, DataError, file_errors
+from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import file_sha256
 from guidino_cli.options.data import PrepareOptions
 from guidino_cli.options.fewshot import FewShotOptions
 from guidino_cli.preparation.matching import match_masks
 from guidino_cli.preparation.options import PreparationConfig
 from guidino_cli.preparation.pipeline import prepare_dataset
-from guidino_cli.preparation.types import DiscoveredDataset, MatchedFolders, merge_folders
+from guidino_cli.preparation.types import DiscoveredDataset, MatchedFolders, merge_folders, read_names
 from guidino_cli.progress import join_first, log_info, log_warning, pluralize
 from guidino_cli.types import Case
 
@@ -218,9 +218,7 @@ def _choose(ids: Sequence[str], labels: str | None, source: Path) -> list[int]:
     path = Path(labels)
     if not path.is_file():
         raise ConfigError(f"--labels {labels}: expected a number, or a text file with one name a line")
-    with file_errors(path, "not a list of names", hint="save it as UTF-8 text, one name a line"):
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    names = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    names = read_names(path)
     places = {name: place for place, name in enumerate(ids)}
     wanted = list(dict.fromkeys(name if name in places else Path(name).stem for name in names))
     unknown = [name for name in wanted if name not in places]

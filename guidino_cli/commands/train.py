@@ -97,10 +97,7 @@ def build_and_train(
     model = build_model(
         config.model,
         num_classes=len(manifest.classes),
-        in_channels=network_input.in_channels,
-        dims=network_input.dims,
-        slab=network_input.slab,
-        is_standardized=not network_input.is_unit,
+        **network_input.model_arguments(),
         offline=options.offline,
         backbone_spec=spec,
     )

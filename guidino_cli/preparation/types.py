@@ -170,9 +170,14 @@ def apply_split_lists(dataset: DiscoveredDataset, folder: Path) -> DiscoveredDat
 
 def read_split_list(path: Path) -> list[str]:
     """Read the stems in a list of names: one a line, with or without folder and suffix; further columns are ignored."""
+    return [_stem(line) for line in read_names(path)]
+
+
+def read_names(path: Path) -> list[str]:
+    """Read a text file of names, one a line; empty lines and those that begin with # are left out."""
     with file_errors(path, "not a list of names", hint="save it as UTF-8 text, one name a line"):
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return [_stem(line.strip()) for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def _stem(line: str) -> str:

@@ -22,7 +22,6 @@ from guidino_cli.commands.prediction.volume_inputs import PICTURES, VOLUMES, Fil
 from guidino_cli.commands.prediction.volume_outputs import VolumeWriter
 from guidino_cli.data.postprocess import PostprocessRule
 from guidino_cli.data.volumes.dicom.datasets import import_dicom
-from guidino_cli.data.volumes.intensities import Intensity
 from guidino_cli.data.volumes.preprocessing import describe_nonfinite
 from guidino_cli.data.volumes.reading import read_volume
 from guidino_cli.engine.devices import pick_device
@@ -89,9 +88,7 @@ class _VolumeTask(PredictionTask[VolumeJob, LoadedVolumeEnsemble]):
         return loaded
 
     def make_writer(self, out: Path, loaded: LoadedVolumeEnsemble, rules: dict[int, PostprocessRule]) -> VolumeWriter:
-        first = loaded.predictor.members[0].preprocessing.intensities[0]
-        # z-scores have no range that could be shown.
-        shown = first if first.is_unit else Intensity("percentile")
+        shown = loaded.predictor.members[0].preprocessing.intensities[0].for_pictures
         return VolumeWriter(out, self.options, rules, loaded.classes, self.kind.mask_suffix, shown)
 
     def describe_start(self, count: int, own: Sequence[VolumeJob], shard: Shard, loaded: LoadedVolumeEnsemble) -> str:

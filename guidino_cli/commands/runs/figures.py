@@ -9,7 +9,6 @@ import torch
 
 from guidino_cli.data.cases import read_stored_truth, read_truth
 from guidino_cli.data.manifest import ignore_label, load_manifest
-from guidino_cli.data.volumes.intensities import Intensity
 from guidino_cli.data.volumes.preprocessing import VolumePreprocessing
 from guidino_cli.data.volumes.stored import open_array
 from guidino_cli.engine.prediction.predictor import Predictor
@@ -118,9 +117,7 @@ def _volume_row(
     result = predictor.segment_stored(values, statistics, spacing_mm)
     truth, ignored = read_stored_truth(case)
     score = mean_dice(result.labels, truth, num_classes=num_classes, ignored=ignored)
-    first = volumes.intensities[0]
-    # z-scores have no range that could be shown.
-    intensity = first if first.is_unit else Intensity("percentile")
+    intensity = volumes.intensities[0].for_pictures
     view = view_volume(
         case.id,
         values,

@@ -14,7 +14,7 @@ from torch.nn import Parameter
 from guidino_cli.config import RunConfig
 from guidino_cli.data.manifest import Manifest
 from guidino_cli.engine.runs.inputs import NetworkInput
-from guidino_cli.engine.training.data import DEFAULT_STEPS
+from guidino_cli.engine.training.data import steps_per_epoch
 from guidino_cli.errors import ConfigError, ResourceError, first_line, is_out_of_memory
 from guidino_cli.models.base import is_lora_parameter
 from guidino_cli.models.composed import Model
@@ -101,7 +101,7 @@ def _grid_text(config: RunConfig, network_input: NetworkInput) -> str:
 
 def _epochs_text(config: RunConfig, network_input: NetworkInput) -> str:
     epochs = pluralize(config.train.epochs, "epoch")
-    return epochs if network_input.volumes is None else f"{epochs} of {config.train.steps or DEFAULT_STEPS} steps"
+    return epochs if network_input.volumes is None else f"{epochs} of {steps_per_epoch(config)} steps"
 
 
 def _volume_rows(network_input: NetworkInput) -> dict[str, str]:

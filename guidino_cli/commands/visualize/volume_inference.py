@@ -11,7 +11,6 @@ import numpy as np
 from guidino_cli.commands.visualize.inference import ANY_CLASS, guide_map_names, make_accumulators
 from guidino_cli.commands.visualize.volume_inputs import VolumeInput
 from guidino_cli.config import RunConfig
-from guidino_cli.data.volumes.intensities import Intensity
 from guidino_cli.data.volumes.preprocessing import VolumePreprocessing, to_stored_grid
 from guidino_cli.data.volumes.reading import read_volume
 from guidino_cli.data.volumes.resampling import resample_labels
@@ -140,8 +139,7 @@ class VolumeGuideVisualizer:
         return _Stored(stored.values, stored.statistics, stored.spacing_mm, labels)
 
     def _view(self, item: VolumeInput, stored: _Stored, labels: np.ndarray) -> VolumeView:
-        first = self.preprocessing.intensities[0]
-        shown = first if first.is_unit else Intensity("percentile")
+        shown = self.preprocessing.intensities[0].for_pictures
 
         def normalize(slices: np.ndarray) -> np.ndarray:
             return np.asarray(shown.normalize(slices[0], stored.statistics[0])[0])

@@ -53,6 +53,11 @@ class Intensity:
         """Whether results are in [0, 1]; those of `zscore` are not."""
         return self.kind != "zscore"
 
+    @property
+    def for_pictures(self) -> "Intensity":
+        """A mapping to [0, 1] for figures: `percentile` instead of z-scores, which have no range."""
+        return self if self.is_unit else Intensity("percentile")
+
     def normalize(self, values: np.ndarray, statistics: ChannelStatistics) -> np.ndarray:
         """Map the values of one channel of a volume, or of a part of it.
 

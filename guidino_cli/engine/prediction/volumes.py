@@ -25,6 +25,7 @@ from guidino_cli.engine.prediction.sliding import (
     mirror_axes,
     segment_bands,
 )
+from guidino_cli.engine.runs.inputs import patch_size, slab_size
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.models.composed import Model
 from guidino_cli.types import ChannelStatistics, Geometry
@@ -77,9 +78,10 @@ class VolumeMember:
         wanted = settings.mirror if mirror is None else mirror
         window: Window | PatchWindow
         if data.dims == 3:
-            sides = tuple(data.patch_size or [data.image_size] * 3)
             axes = mirror_axes(wanted, names)
-            window = PatchWindow(sides, settings.overlap, axes, settings.batch_size, settings.mirror_backbone)
+            window = PatchWindow(
+                patch_size(data), settings.overlap, axes, settings.batch_size, settings.mirror_backbone
+            )
         else:
             axes = mirror_axes(wanted, names[1:])
             window = Window(
@@ -95,7 +97,7 @@ class VolumeMember:
     @property
     def slab(self) -> int:
         """Slices that a network of dims 2 or 2.5 sees at once."""
-        return self.settings.slab if self.settings.dims == 2.5 else 1
+        return slab_size(self.settings)
 
     def describe(self) -> str:
         """How it covers a volume, for the first line of `predict`: "patches of 64 x 128 x 128 voxels x 8 flips"."""

@@ -63,8 +63,7 @@ class NetworkInput:
 
     @classmethod
     def _of_volumes(cls, preprocessing: VolumePreprocessing, data: DataSettings) -> "NetworkInput":
-        slab = data.slab if data.dims == 2.5 else 1
-        return cls(preprocessing, data.dims, slab, patch_size(data) if data.dims == 3 else None)
+        return cls(preprocessing, data.dims, slab_size(data), patch_size(data) if data.dims == 3 else None)
 
     @property
     def in_channels(self) -> int:
@@ -83,9 +82,23 @@ class NetworkInput:
             return "images"
         return "slices" if self.patch_size is None else "patches"
 
+    def model_arguments(self) -> dict[str, Any]:
+        """Arguments of `build_model` that follow from the input."""
+        return {
+            "in_channels": self.in_channels,
+            "dims": self.dims,
+            "slab": self.slab,
+            "is_standardized": not self.is_unit,
+        }
+
     def to_facts(self) -> dict[str, Any]:
         """Entry "volumes" of `run.json`; {} for images."""
         return {} if self.volumes is None else {"volumes": {"dims": self.dims, **self.volumes.to_facts()}}
+
+
+def slab_size(data: DataSettings) -> int:
+    """Slices that a network of dims 2 or 2.5 sees at once."""
+    return data.slab if data.dims == 2.5 else 1
 
 
 def patch_size(data: DataSettings) -> tuple[int, int, int]:

@@ -44,10 +44,7 @@ def load_run(
     model = build_model(
         settings,
         num_classes=len(facts["classes"]),
-        in_channels=network_input.in_channels,
-        dims=network_input.dims,
-        slab=network_input.slab,
-        is_standardized=not network_input.is_unit,
+        **network_input.model_arguments(),
         offline=offline,
         backbone_spec=folder.backbone_spec(),
     )

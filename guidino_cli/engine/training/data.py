@@ -15,7 +15,7 @@ from guidino_cli.engine.runs.inputs import NetworkInput
 from guidino_cli.errors import ConfigError, ResourceError, UserError
 from guidino_cli.types import Case, Sample, VolumeSample
 
-DEFAULT_STEPS = 250
+_DEFAULT_STEPS = 250
 """Steps of an epoch on volumes (nnU-Net), where `train.steps` is 0."""
 T = TypeVar("T")
 
@@ -75,6 +75,11 @@ def _worker_died(reason: str) -> ResourceError:
     )
 
 
+def steps_per_epoch(config: RunConfig) -> int:
+    """Optimisation steps of an epoch on volumes, `train.steps` or nnU-Net's number."""
+    return config.train.steps or _DEFAULT_STEPS
+
+
 class TrainLoader:
     """Training batches of one process: every image once in an epoch, or `train.steps` batches of volumes.
 
@@ -112,7 +117,7 @@ class TrainLoader:
             self._sampler = EpochSampler(len(cases), seed=config.seed)
             dataset = _dataset(cases, config, num_classes)
         else:
-            self._sampler = StepSampler((config.train.steps or DEFAULT_STEPS) * self._cases_per_step)
+            self._sampler = StepSampler(steps_per_epoch(config) * self._cases_per_step)
             dataset = _volume_dataset(cases, config, num_classes, network_input, length=len(self._sampler))
         loader = _loader(dataset, self._sampler, config, accelerator.device)
         self._loader = accelerator.prepare_data_loader(loader, device_placement=False)
