@@ -291,8 +291,9 @@ class PredictSettings:
 
     Attributes:
         overlap: Share of a window that overlaps the next one, 0 or more and below 1.
-        mirror: Average over the flips along all axes, four of an image or slice and eight of a patch; or along some of
-            [z, y, x], of images [y, x].
+        mirror: Average over the flips along the axes that training mirrored: all of them, four flips of an image or
+            slice and eight of a patch, or none after `data.augment: none`. A list of some of [z, y, x], of images
+            [y, x], holds whatever training did.
         mirror_backbone: "each" runs the backbone on every flip, "once" runs it on the image and flips its maps, which
             is faster but not equivalent.
         batch_size: Windows predicted at once.
@@ -327,6 +328,12 @@ class RunConfig:
     train: TrainSettings = field(default_factory=TrainSettings)
     predict: PredictSettings = field(default_factory=PredictSettings)
     seed: NonNegativeInt = 0
+
+    @property
+    def mirror(self) -> bool | list[Literal["z", "y", "x"]]:
+        """`predict.mirror` as it applies: a network that never saw a mirrored image may segment nothing in one."""
+        wanted = self.predict.mirror
+        return wanted if isinstance(wanted, list) else wanted and self.data.augment != "none"
 
 
 def presets_folder() -> Path:

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -252,3 +253,18 @@ def test_the_default_configuration_is_a_valid_one() -> None:
 def test_a_final_rate_that_cannot_be_reached_is_refused(changes: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         override(RunConfig(), [TINY, *changes])
+
+
+@pytest.mark.parametrize(
+    ("augment", "wanted", "applied"),
+    [
+        ("light", True, True),
+        ("nnunet", False, False),
+        # A network that never saw a mirrored image is not asked about mirrored ones, unless axes are named.
+        ("none", True, False),
+        ("none", False, False),
+        ("none", ["x"], ["x"]),
+    ],
+)
+def test_flips_are_averaged_only_if_training_mirrored(augment: str, wanted: Any, applied: Any) -> None:
+    assert parse_config({"data": {"augment": augment}, "predict": {"mirror": wanted}}).mirror == applied

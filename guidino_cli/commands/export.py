@@ -89,7 +89,7 @@ def _describe(
         },
         "recipe": prediction_recipe(config),
         "outputs": {name: _OUTPUTS[name] for name in output_names(model)},
-        "predict": {"overlap": config.predict.overlap, "mirror": config.predict.mirror},
+        "predict": {"overlap": config.predict.overlap, "mirror": config.mirror},
         "backbone": None if model.backbone is None else model.backbone.identity,
         "licence": _licence(model),
         "versions": {"guidino": __version__, "torch": torch.__version__},

@@ -50,7 +50,7 @@ def prediction_recipe(config: RunConfig) -> list[dict[str, Any]]:
             "step": "flips",
             "axes": [[_AXIS_NAMES[axis] for axis in axes] for axes in Window.from_config(config).flip_axes],
             "how": "flip the window, run the network, flip its output back",
-            "exact": settings.mirror_backbone == "each" or not settings.mirror,
+            "exact": settings.mirror_backbone == "each" or not config.mirror,
         },
         {
             "step": "average",

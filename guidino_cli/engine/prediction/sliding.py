@@ -57,7 +57,7 @@ class Window:
             ConfigError: `predict.mirror` names an axis that images do not have.
         """
         settings = config.predict
-        axes = mirror_axes(settings.mirror if mirror is None else mirror, "yx")
+        axes = mirror_axes(config.mirror if mirror is None else mirror, "yx")
         return cls(
             config.data.image_size,
             settings.overlap,

@@ -75,7 +75,7 @@ class VolumeMember:
         """
         data, settings = config.data, config.predict
         names = "".join("zyx"[axis] for axis in preprocessing.axes)
-        wanted = settings.mirror if mirror is None else mirror
+        wanted = config.mirror if mirror is None else mirror
         window: Window | PatchWindow
         if data.dims == 3:
             axes = mirror_axes(wanted, names)

@@ -128,6 +128,12 @@ def test_a_named_axis_is_that_of_the_volume_not_of_the_network() -> None:
     assert {axis: window.mirror_axes for axis, window in names.items()} == {0: (-2,), 1: (-3,), 2: (-1,)}
 
 
+@pytest.mark.parametrize(("augment", "passes"), [("nnunet", 8), ("none", 1)])
+def test_a_run_trained_without_mirrored_volumes_is_predicted_in_one_pass(augment: str, passes: int) -> None:
+    predictor = _predictor(Levels(), _preprocessing(), dims=3, patch_size=[8, 8, 8], augment=augment)
+    assert predictor.members[0].window.flips == passes
+
+
 def test_mirroring_along_the_slices_of_dims_2_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"predict.mirror names z, but the network sees only x and y at once"):
         _predictor(Levels(), _preprocessing(), dims=2, mirror=["z", "y"])
