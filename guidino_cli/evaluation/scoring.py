@@ -1,7 +1,7 @@
 """Confusion counts and metrics of one prediction, for each target."""
 
 from collections.abc import Callable
-from math import hypot, log2, nan
+from math import hypot, log2, nan, prod
 
 import numpy as np
 
@@ -10,8 +10,15 @@ from guidino_cli.evaluation.cases import Pair
 from guidino_cli.evaluation.grids import align_to_truth, complete_slices
 from guidino_cli.evaluation.masks import Mask
 from guidino_cli.evaluation.types import CaseResult, Score, ScoreStatus, ScoringConfig, Target
-from guidino_cli.metrics import INSTANCE_METRICS, LESION_METRICS, METRICS, SURFACE_METRICS, overlap
-from guidino_cli.metrics.lesions import Lesions, lesion_f1, lesion_precision, lesion_recall, match_lesions
+from guidino_cli.metrics import INSTANCE_METRICS, LESION_METRICS, METRICS, SURFACE_METRICS, VOLUME_METRICS, overlap
+from guidino_cli.metrics.lesions import (
+    Lesions,
+    count_unmatched,
+    lesion_f1,
+    lesion_precision,
+    lesion_recall,
+    match_lesions,
+)
 from guidino_cli.metrics.overlap import ConfusionCounts, adapted_rand_error, variation_of_information
 from guidino_cli.metrics.surface import (
     SurfaceDistances,
@@ -55,6 +62,13 @@ def lesion_metrics(lesions: Lesions) -> dict[str, float]:
         "lesion_recall": lesion_recall(lesions),
         "lesion_precision": lesion_precision(lesions),
     }
+
+
+def false_volumes(predicted: np.ndarray, true: np.ndarray, spacing: tuple[float, ...]) -> dict[str, float]:
+    """Volumes in ml of the false objects of both sides; that of missed ones is NaN if the truth has none to miss."""
+    ml = prod(spacing) / 1000
+    missed = count_unmatched(true, predicted) * ml if true.any() else nan
+    return {"fp_volume": count_unmatched(predicted, true) * ml, "fn_volume": missed}
 
 
 def instance_metrics(prediction: Mask, truth: Mask) -> dict[str, float]:
@@ -157,6 +171,11 @@ def _score(
         measured |= lesion_metrics(lesions)
     if wanted & INSTANCE_METRICS and status != "both_empty":
         measured |= instance_metrics(prediction, truth)
+    if wanted & VOLUME_METRICS:
+        measured |= false_volumes(predicted, true, spacing)
+        if status in {"missing", "failed"}:
+            # The worst false positive is a prediction of all background; without the truth's border it touches nothing.
+            measured["fp_volume"] = (counts.fp + counts.tn) * prod(spacing) / 1000
     diagonal = hypot(*(size * step for size, step in zip(true.shape, spacing, strict=True)))
     if config.policy.rule_for(status, "error") is not None and status in {"missing", "failed"}:
         measured |= _worst_unbounded(counts, wanted)
@@ -194,7 +213,7 @@ def _apply_policy(
             value = nan
         elif rule is not None and (np.isnan(value) or status in {"missing", "failed"}):
             error = max(1.0, value) if name == "size_error" and not np.isnan(value) else 1.0
-            worst = {"share": 0.0, "error": error, "distance": diagonal, "bits": bits}[metric.kind]
+            worst = {"share": 0.0, "error": error, "distance": diagonal, "bits": bits, "volume": value}[metric.kind]
             value = metric.best if rule == "best" else worst
         values[name] = float(value)
     return values

@@ -9,7 +9,7 @@ import numpy as np
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.names import natural_key
 from guidino_cli.evaluation.types import CaseResult, Score, ScoringConfig
-from guidino_cli.metrics import METRICS, overlap
+from guidino_cli.metrics import METRICS, VOLUME_METRICS, overlap
 from guidino_cli.metrics.lesions import Lesions, lesion_f1, lesion_precision, lesion_recall, pool_lesions
 from guidino_cli.metrics.overlap import ConfusionCounts
 
@@ -267,6 +267,21 @@ def count_statuses(evaluation: EvaluationResult) -> dict[str, int]:
     }
 
 
+def cases_without_truth(evaluation: EvaluationResult) -> dict[str, list[str]]:
+    """Names, by target, of the cases whose truth does not contain it; empty unless volumes of objects are measured."""
+    if not VOLUME_METRICS & set(evaluation.config.metrics):
+        return {}
+    cases = [case for case in evaluation.listed_cases() if case.shape is not None]
+    return {
+        target.name: [case.pair.truth.case for case in cases if not _true_pixels(get_score(case, target.name))]
+        for target in evaluation.config.targets
+    }
+
+
+def _true_pixels(score: Score) -> int:
+    return 0 if score.counts is None else score.counts.true
+
+
 def _mean(values: Sequence[float]) -> float:
     """Mean without NaN; NaN if nothing remains."""
     known = [value for value in values if not isnan(value)]
@@ -291,6 +306,8 @@ def aggregate(
     units = {case.unit for case in readable}
     if len(units) > 1:
         raise DataError("some masks have a voxel size in mm and some have none; give --spacing or score them apart")
+    if VOLUME_METRICS & set(config.metrics):
+        _require_voxel_sizes(readable)
     cases = [case if case.shape is not None else _fill_unreadable(case, readable, config) for case in cases]
     absent = [name for name in (target.name for target in config.targets) if _is_absent(name, cases)]
     rows = _summarize_targets(config, cases, absent, groups)
@@ -303,6 +320,15 @@ def aggregate(
     return EvaluationResult(config, cases, rows, pooled, units.pop(), absent, parts, len(set(groups or [])))
 
 
+def _require_voxel_sizes(cases: list[CaseResult]) -> None:
+    """Refuse volumes in ml of images."""
+    for case in cases:
+        if len(case.shape or ()) != 3 or case.unit != "mm":
+            raise DataError(
+                f"{case.pair.truth.path}: is an image, but fp_volume and fn_volume are in ml of volumes; leave them out"
+            )
+
+
 def _fill_unreadable(case: CaseResult, readable: list[CaseResult], config: ScoringConfig) -> CaseResult:
     """A case whose truth cannot be read, with the worst distances and bits that any case of the evaluation could have.
 
@@ -313,7 +339,8 @@ def _fill_unreadable(case: CaseResult, readable: list[CaseResult], config: Scori
     grids = [(item.shape, item.spacing) for item in readable if item.shape is not None and item.spacing is not None]
     diagonal = max(hypot(*(size * step for size, step in zip(shape, spacing, strict=True))) for shape, spacing in grids)
     largest = max(prod(shape) for shape, _ in grids)
-    worst = {"distance": diagonal, "bits": log2(largest)}
+    ml = max(prod(shape) * prod(spacing) / 1000 for shape, spacing in grids)
+    worst = {"distance": diagonal, "bits": log2(largest), "volume": ml}
     scores = tuple(
         replace(score, values={
             name: worst.get(METRICS[name].kind, value) if isnan(value) else value

@@ -45,7 +45,12 @@ class Policy:
     hd95: Hd95Definition = "pooled"
 
     def rule_for(self, status: str, kind: str) -> PolicyRule | None:
-        """Rule for a metric of this kind in a case of this status; None keeps the measured value."""
+        """Rule for a metric of this kind in a case of this status; None keeps the measured value.
+
+        Volumes are measured where a mask is empty too: there, false positives are all that can be seen.
+        """
+        if kind == "volume" and status not in {"missing", "failed"}:
+            return None
         is_distance = kind == "distance"
         table: dict[str, PolicyRule] = {
             "both_empty": self.both_empty_distance if is_distance else self.both_empty,
@@ -113,6 +118,15 @@ POLICIES: dict[str, Policy] = {
         one_empty_distance="exclude",
         missing="exclude",
         hd95="to-mask",
+    ),
+    # autoPET: where the truth has no lesion, only the false-positive volume counts. Its ranking has no distances; they
+    # are left out wherever a mask is empty.
+    "autopet": Policy(
+        name="autopet",
+        both_empty="exclude",
+        both_empty_distance="exclude",
+        truth_empty="exclude",
+        one_empty_distance="exclude",
     ),
 }
 

@@ -11,14 +11,15 @@ class Metric:
     Attributes:
         name: Column in the files.
         label: Heading in tables.
-        kind: "share" lies in [0, 1]; "distance" has a unit (mm or px); "error" and "bits" are unbounded above.
+        kind: "share" lies in [0, 1]; "distance" has a unit (mm or px), "volume" is in ml; "error" and "bits" are
+            unbounded above.
         higher_is_better: Whether larger values are better.
         help: One line for the documentation.
     """
 
     name: str
     label: str
-    kind: Literal["share", "distance", "error", "bits"]
+    kind: Literal["share", "distance", "volume", "error", "bits"]
     higher_is_better: bool
     help: str
 
@@ -43,6 +44,8 @@ _ALL = (
     Metric("lesion_f1", "Lesion F1", "share", True, "F1 of the connected objects found"),
     Metric("lesion_recall", "Lesion recall", "share", True, "share of the true connected objects that were found"),
     Metric("lesion_precision", "Lesion prec.", "share", True, "share of the predicted connected objects that are true"),
+    Metric("fp_volume", "FP volume", "volume", False, "volume of the predicted objects that touch no true voxel"),
+    Metric("fn_volume", "FN volume", "volume", False, "volume of the true objects that no predicted voxel touches"),
     Metric("are", "Adapted Rand error", "error", False, "instances: 1 - F1 of the pixel pairs that share an instance"),
     Metric("voi", "VOI", "bits", False, "instances: variation of information, merged plus split"),
     Metric("voi_merge", "VOI merged", "bits", False, "instances: bits lost by merging true instances"),
@@ -53,4 +56,5 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 
 SURFACE_METRICS = frozenset({"hd95", "hd", "asd", "assd", "nsd"})
 LESION_METRICS = frozenset({"lesion_f1", "lesion_recall", "lesion_precision"})
+VOLUME_METRICS = frozenset({"fp_volume", "fn_volume"})
 INSTANCE_METRICS = frozenset({"are", "voi", "voi_merge", "voi_split"})

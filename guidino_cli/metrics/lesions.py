@@ -1,4 +1,4 @@
-"""Lesion-wise metrics: matching of connected objects, F1, and recall by size."""
+"""Lesion-wise metrics: matching of connected objects, F1, recall by size, and the volume of false objects."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,6 +73,28 @@ def match_lesions(prediction: np.ndarray, truth: np.ndarray, *, min_iou: float =
     partner = maximum_bipartite_matching(graph, perm_type="column") if len(rows) else np.full(true_count, -1)
     found = partner >= 0
     return Lesions(tuple(sizes[1:].tolist()), tuple(found.tolist()), predicted_count - int(found.sum()))
+
+
+def count_unmatched(first: np.ndarray, second: np.ndarray) -> int:
+    """Voxels of the objects of one mask that have no voxel in common with the other.
+
+    Objects are connected across edges but not corners (18 neighbours; 8 in 2-D): the definition of the autoPET
+    challenge (Gatidis et al. 2022, https://github.com/lab-midas/autoPET), whose false-positive volume has the
+    prediction first and whose false-negative volume has the truth first.
+
+    Args:
+        first: Boolean mask, 2-D or 3-D, whose objects are counted.
+        second: Boolean mask of the same shape.
+
+    Returns:
+        0 for an empty first mask, all of its voxels for an empty second one.
+    """
+    from scipy.ndimage import generate_binary_structure, label
+
+    objects, count = label(first, generate_binary_structure(first.ndim, 2))
+    sizes = np.bincount(objects.ravel(), minlength=count + 1)
+    sizes[np.unique(objects[second])] = 0
+    return int(sizes[1:].sum())
 
 
 def lesion_recall(lesions: Lesions) -> float:

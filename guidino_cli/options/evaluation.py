@@ -25,7 +25,7 @@ class ScoringOptions:
         str | None, typer.Option(help="Definition of HD95: pooled (medpy; the default) or max (MONAI).")
     ] = None
     policy: Annotated[
-        str, typer.Option(help="Rules for empty and missing masks: guidino, nnunet, monai or guidino-paper.")
+        str, typer.Option(help="Rules for empty and missing masks: guidino, nnunet, monai, guidino-paper or autopet.")
     ] = "guidino"
     spacing: Annotated[str | None, typer.Option(help="Pixel size in mm along rows,columns; else px.")] = None
     tolerance: Annotated[float, typer.Option(help="Tolerance of the NSD, in the unit of the distances.")] = 2.0
@@ -80,7 +80,8 @@ class EvaluateOptions(ScoringOptions):
         str,
         typer.Option(
             help="Comma-separated: iou, dice, hd95, hd, asd, assd, nsd, precision, recall, specificity, size_error, "
-            "lesion_f1, lesion_recall, lesion_precision; for instance maps are, voi, voi_merge, voi_split."
+            "lesion_f1, lesion_recall, lesion_precision; of volumes fp_volume, fn_volume; for instance maps are, voi, "
+            "voi_merge, voi_split."
         ),
     ] = "iou,dice,hd95"
     by: Annotated[

@@ -7,6 +7,7 @@ import pytest
 
 from guidino_cli.metrics.lesions import (
     Lesions,
+    count_unmatched,
     lesion_f1,
     lesion_precision,
     lesion_recall,
@@ -114,3 +115,24 @@ def test_quarters_of_the_sizes_have_a_recall() -> None:
     halves = recall_by_size(Lesions((10, 1, 20, 30), (True, False, True, True), 0), bins=2)
     assert [(part.largest, part.recall) for part in halves] == [(10, 0.5), (30, 1.0)]
     assert recall_by_size(Lesions((), (), 3)) == []
+
+
+def test_objects_that_touch_nothing_of_the_other_mask_are_counted_whole() -> None:
+    """Three objects of 2, 3 and 4 voxels; one voxel of the second is shared, so 2 + 4 remain."""
+    first, second = np.zeros((2, 1, 1, 20), dtype=bool)
+    first[..., 0:2] = first[..., 5:8] = first[..., 12:16] = True
+    second[..., 7:10] = True
+    assert count_unmatched(first, second) == 6
+    assert count_unmatched(second, first) == 0
+    assert count_unmatched(first, np.zeros_like(first)) == 9
+    assert count_unmatched(np.zeros_like(first), second) == 0
+
+
+def test_objects_are_connected_across_edges_but_not_across_corners() -> None:
+    """As in autoPET (18 neighbours): a voxel across an edge belongs to the object that was hit."""
+    truth = np.zeros((3, 3, 3), dtype=bool)
+    truth[0, 0, 0] = True
+    for neighbour, missed in (((1, 1, 0), 0), ((1, 1, 1), 1)):
+        prediction = truth.copy()
+        prediction[neighbour] = True
+        assert count_unmatched(prediction, truth) == missed

@@ -19,6 +19,7 @@ from guidino_cli.evaluation.summary import (
     EvaluationResult,
     SummaryRow,
     SummaryStatistics,
+    cases_without_truth,
     count_statuses,
     pool_all_lesions,
     pooled_lesion_scores,
@@ -117,6 +118,7 @@ def to_json(
         | {"left_out": len(pairing.left_out), "extra_predictions": len(pairing.extra)},
         "distances": vars(summarize_measured_distances(evaluation)),
         "absent_targets": evaluation.absent,
+        **({"cases_without_truth": without_truth} if (without_truth := cases_without_truth(evaluation)) else {}),
         "headline": evaluation.headline,
         "summary": [_summary_json(evaluation, row) for row in evaluation.rows],
         "strata_by": evaluation.strata_by,
@@ -130,8 +132,8 @@ def to_json(
 
 
 def metric_unit(metric: str, evaluation: EvaluationResult) -> str:
-    """Unit of a metric: mm or px for distances, else ""."""
-    return evaluation.unit if METRICS[metric].kind == "distance" else ""
+    """Unit of a metric: mm or px for distances, ml for volumes, else ""."""
+    return {"distance": evaluation.unit, "volume": "ml"}.get(METRICS[metric].kind, "")
 
 
 def dump_json(content: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from guidino_cli.evaluation.summary import (
     EvaluationResult,
     SummaryRow,
     case_metric,
+    cases_without_truth,
     count_statuses,
     pool_all_lesions,
     pooled_overlap,
@@ -21,7 +22,7 @@ from guidino_cli.evaluation.summary import (
     summarize_measured_distances,
 )
 from guidino_cli.evaluation.types import CaseResult
-from guidino_cli.metrics import METRICS
+from guidino_cli.metrics import METRICS, VOLUME_METRICS
 from guidino_cli.metrics.lesions import recall_by_size
 from guidino_cli.progress import pluralize
 
@@ -85,7 +86,22 @@ def caption(evaluation: EvaluationResult) -> list[str]:
                      f"{adjusted[0].pair.truth.case}: {adjusted[0].note}")  # fmt: skip
     if evaluation.absent:
         lines.append(f"no pixel in any mask, hence not scored: {', '.join(evaluation.absent)}")
-    return lines + describe_rules(evaluation)
+    return lines + _describe_cases_without_truth(evaluation) + describe_rules(evaluation)
+
+
+_NAMED_CASES = 10
+
+
+def _describe_cases_without_truth(evaluation: EvaluationResult) -> list[str]:
+    """Number and names of the cases in which a target has nothing to be found, a line for each target with any."""
+    lines = []
+    for target, cases in cases_without_truth(evaluation).items():
+        if not cases:
+            continue
+        named = ", ".join(cases[:_NAMED_CASES])
+        more = f" and {len(cases) - _NAMED_CASES} more (report.json)" if len(cases) > _NAMED_CASES else ""
+        lines.append(f"no {target} in the truth of {len(cases)} of {len(evaluation.cases)} cases: {named}{more}")
+    return lines
 
 
 def _describe_empty(evaluation: EvaluationResult) -> str:
@@ -112,6 +128,11 @@ def describe_rules(evaluation: EvaluationResult) -> list[str]:
     if "nsd" in config.metrics:
         tolerance = f"{config.options.tolerance:g} {evaluation.unit}"
         lines.append(f"NSD: share of border pixels within {tolerance} of the other border")
+    if VOLUME_METRICS & set(config.metrics):
+        lines.append(
+            "FP and FN volume: objects, connected across edges, of one mask without a voxel of the other (autoPET); "
+            "FN volume only where the truth has an object"
+        )
     if any(name.startswith("lesion") for name in config.metrics):
         lines.append(f"objects: connected across corners, partners one to one from IoU {config.options.lesion_iou:g}")
     if len(config.targets) > 1:
@@ -180,14 +201,15 @@ def _describe_statuses(case: CaseResult) -> list[str]:
 
 def metric_label(metric: str, unit: str) -> str:
     """Heading of a metric with its unit: `HD95 px`."""
-    return METRICS[metric].label + (f" {unit}" if METRICS[metric].kind == "distance" else "")
+    units = {"distance": f" {unit}", "volume": " ml"}
+    return METRICS[metric].label + units.get(METRICS[metric].kind, "")
 
 
 def format_metric(value: float, metric: str) -> str:
-    """A value for tables: four decimals, two for distances, a dash for NaN."""
+    """A value for tables: four decimals, two for distances and volumes, a dash for NaN."""
     if math.isnan(value):
         return "-"
-    return f"{value:.2f}" if METRICS[metric].kind == "distance" else f"{value:.4f}"
+    return f"{value:.2f}" if METRICS[metric].kind in {"distance", "volume"} else f"{value:.4f}"
 
 
 def _cells(row: SummaryRow, unit: str) -> tuple[str, ...]:
