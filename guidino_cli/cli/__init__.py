@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from guidino_cli import __version__
-from guidino_cli.cli import data, fewshot, prediction, pretraining, scoring, tools, training
+from guidino_cli.cli import data, fewshot, prediction, pretraining, probing, scoring, tools, training
 from guidino_cli.cli.usage import SettingsCommand, UsageError, describe_usage_error, is_help
 from guidino_cli.cli.workers import exit_immediately, is_worker_process
 from guidino_cli.errors import EXIT_CODES, ConfigError, UserError, as_user_error, to_one_line
@@ -153,6 +153,7 @@ app.command("tune-post", cls=SettingsCommand, short_help="Choose post-processing
 )
 app.command(short_help="Score masks against the truth: IoU, Dice, HD95.")(scoring.evaluate)
 app.command(short_help="Compare sets of masks case by case, with tests.")(scoring.compare)
+app.command(short_help="Write frozen features of images, once, for probe.")(probing.features)
 app.command("visualize-guide", cls=SettingsCommand, short_help="Draw a run's guide, or what a backbone sees.")(
     prediction.visualize_guide
 )

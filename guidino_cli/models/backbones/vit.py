@@ -91,11 +91,35 @@ class ViT(Backbone):
     def forward(self, image: Tensor) -> list[Tensor]:
         """Maps (B, D, h, w) of the selected blocks in the image's dtype; h = ceil(scale H / patch) and w likewise."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
-            pixels = self.normalizer(image).to(next(self.vit.parameters()).dtype)
-            h, w = pixels.shape[-2] // self.stride, pixels.shape[-1] // self.stride
-            states = self._hidden_states(pixels)
-            tokens = [self._final_norm[0](state) for state in states] if self.norm else states
+            tokens, (h, w) = self._tokens(image)
             return [_to_map(item, self.num_prefix_tokens, h, w).to(image.dtype) for item in tokens]
+
+    @property
+    def has_class_token(self) -> bool:
+        """Whether the first token stands for the whole image."""
+        return _MODULES[self.vit.config.model_type].prefix_tokens > 0
+
+    def class_tokens_and_maps(self, image: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The class token (B, D) and the map of `forward` of each selected block.
+
+        Raises:
+            ValueError: The network has no class token.
+        """
+        if not self.has_class_token:
+            raise ValueError(f"{self.vit.config.model_type} has no class token")
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
+            tokens, (h, w) = self._tokens(image)
+            return [
+                (item[:, 0].to(image.dtype), _to_map(item, self.num_prefix_tokens, h, w).to(image.dtype))
+                for item in tokens
+            ]
+
+    def _tokens(self, image: Tensor) -> tuple[list[Tensor], tuple[int, int]]:
+        """All tokens of the selected blocks, and height and width of the grid of patches."""
+        pixels = self.normalizer(image).to(next(self.vit.parameters()).dtype)
+        h, w = pixels.shape[-2] // self.stride, pixels.shape[-1] // self.stride
+        states = self._hidden_states(pixels)
+        return [self._final_norm[0](state) for state in states] if self.norm else states, (h, w)
 
     def unused_parameters(self) -> list[nn.Parameter]:
         """The mask token, and the final norm if it is not applied."""
