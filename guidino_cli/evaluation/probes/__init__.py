@@ -1,0 +1,1 @@
+"""Probes of frozen features: samples, parts, solvers, scores and their reports."""
