@@ -1,4 +1,4 @@
-"""Process-level settings: die with the parent process, and keep freed memory mapped."""
+"""Process-level settings: threads, telemetry, memory, and the end of the parent process."""
 
 import os
 import signal
@@ -8,6 +8,24 @@ import sys
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _KEPT_BYTES, _EVERYTHING = 256 << 20, -1
 _LARGEST_BYTES = 32 << 20
+
+
+def use_passive_threads() -> bool:
+    """Have torch's threads sleep while they wait: spinning ones make it ten times slower on a CPU with other work.
+
+    Returns:
+        Whether it takes effect: OpenMP reads the variable when torch is imported.
+    """
+    is_in_time = "torch" not in sys.modules or "OMP_WAIT_POLICY" in os.environ
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return is_in_time
+
+
+def keep_hub_quiet() -> None:
+    """No telemetry of the libraries, and no code from a hub: transformers would download kernels that a file names."""
+    for name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+        os.environ[name] = "1"
+    os.environ["USE_HUB_KERNELS"] = "0"
 
 
 def keep_freed_memory() -> bool:

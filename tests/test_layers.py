@@ -20,7 +20,7 @@ LAYERS = {
     **dict.fromkeys(("data", "models", "losses", "metrics", "plots", "ssl"), 1),
     **dict.fromkeys(("engine", "preparation", "planning", "evaluation"), 2),
     "commands": 3,
-    "cli": 4,
+    **dict.fromkeys(("cli", "api"), 4),
     "__main__": 5,
 }
 FILES = sorted(ROOT.rglob("*.py"))
@@ -28,7 +28,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 def _package(module: str) -> str:
     parts = module.split(".")
-    return parts[1] if len(parts) > 1 and parts[1] != "__version__" else "guidino_cli"
+    return parts[1] if len(parts) > 1 and parts[1] not in {"__version__", ""} else "guidino_cli"
 
 
 def _imports(node: ast.AST, *, nested: bool) -> Iterator[str]:

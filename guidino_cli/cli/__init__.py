@@ -13,7 +13,7 @@ from guidino_cli.cli import data, fewshot, prediction, pretraining, probing, sco
 from guidino_cli.cli.usage import SettingsCommand, UsageError, describe_usage_error, is_help
 from guidino_cli.cli.workers import exit_immediately, is_worker_process
 from guidino_cli.errors import EXIT_CODES, ConfigError, UserError, as_user_error, to_one_line
-from guidino_cli.processes import die_with_parent
+from guidino_cli.processes import die_with_parent, keep_hub_quiet, use_passive_threads
 
 _HELP = """Segment medical images, guided by a frozen vision foundation model.
 
@@ -41,13 +41,8 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line; a `UserError` becomes one line on stderr and its exit code."""
     die_with_parent()
-    # Threads that spin while they wait make torch ten times slower on a CPU with other work.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # No telemetry: the libraries respect these variables.
-    for name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
-        os.environ[name] = "1"
-    # No code from a hub: transformers would download kernels that a configuration names.
-    os.environ["USE_HUB_KERNELS"] = "0"
+    use_passive_threads()
+    keep_hub_quiet()
     # Python has no streams where the caller closed them (`>&-`).
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115

@@ -2,9 +2,9 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from guidino_cli.commands.evaluate_options import load_truths, parse_options, require_report_folder
 from guidino_cli.commands.evaluate_report import print_evaluation, write_report
@@ -12,7 +12,7 @@ from guidino_cli.errors import ConfigError, DataError, GateError, PartialError, 
 from guidino_cli.evaluation.baseline import check_baseline, load_baseline
 from guidino_cli.evaluation.cases import Pairing, TruthSet
 from guidino_cli.evaluation.coverage import check_coverage, settle_coverage
-from guidino_cli.evaluation.evaluator import evaluate
+from guidino_cli.evaluation.evaluator import EvaluationConfig, Progress, evaluate
 from guidino_cli.evaluation.gates import (
     Gate,
     GateResult,
@@ -48,13 +48,8 @@ def run(predictions: Path, truth: Path, options: EvaluateOptions) -> None:
     require_report_folder(options, [predictions, truth])
     require_share(f"--max-drop {options.max_drop:g}", options.max_drop, percentages_above=1)
     baseline = None if options.baseline is None else load_baseline(options.baseline, config.metrics)
-    truths = load_truths(truth, options)
-    pairing = _pair(predictions, truths, options)
-    for warning in [*pairing.warnings, *pairing.coverage]:
-        log_warning(warning)
-    result = evaluate(
-        pairing, truths, config, _progress, by=options.by, check=lambda scoring: require_targets(gates, scoring)
-    )
+    scored = score_masks(predictions, truth, options, config, gates=gates, progress=_progress, warn=log_warning)
+    result, pairing, truths = scored
     gate_results = check_gates(gates, result, options.gate_on)
     if baseline is not None:
         gate_results += check_baseline(result, baseline, options.max_drop)
@@ -69,6 +64,49 @@ def run(predictions: Path, truth: Path, options: EvaluateOptions) -> None:
     else:
         print_evaluation(result, pairing, truths, gate_results, options.out)
     _finish(result, gate_results)
+
+
+class ScoredMasks(NamedTuple):
+    """Scores, and what was compared with what."""
+
+    result: EvaluationResult
+    pairing: Pairing
+    truths: TruthSet
+
+
+def score_masks(
+    predictions: Path,
+    truth: Path,
+    options: EvaluateOptions,
+    config: EvaluationConfig,
+    *,
+    gates: Sequence[Gate] = (),
+    progress: Progress = lambda cases, total: cases,
+    warn: Callable[[str], None] = lambda warning: None,
+) -> ScoredMasks:
+    """Score `predictions` against `truth`; prints and writes nothing.
+
+    Args:
+        predictions: Folder of masks, or one mask.
+        truth: Folder of true masks, one mask, or a prepared folder.
+        options: As given.
+        config: The same, parsed.
+        gates: Their targets must exist.
+        progress: Passes cases on and shows how many of the total are done.
+        warn: Called with what was found before the masks are read.
+
+    Raises:
+        ConfigError: A gate names no target.
+        DataError: There is nothing to compare, or mask values are ambiguous.
+    """
+    truths = load_truths(truth, options)
+    pairing = _pair(predictions, truths, options)
+    for warning in [*pairing.warnings, *pairing.coverage]:
+        warn(warning)
+    result = evaluate(
+        pairing, truths, config, progress, by=options.by, check=lambda scoring: require_targets(gates, scoring)
+    )
+    return ScoredMasks(result, pairing, truths)
 
 
 def _pair(predictions: Path, truths: TruthSet, options: EvaluateOptions) -> Pairing:
@@ -101,9 +139,17 @@ def _finish(result: EvaluationResult, gate_results: Sequence[GateResult]) -> Non
     if len(result.absent) == len(result.config.targets):
         raise DataError("no mask of either side has a foreground pixel: there was nothing to score")
     if problems:
-        rule = {
-            "worst": "they count as the worst result",
-            "exclude": "this policy leaves missing ones out of means",
-        }
-        share = f"{len(problems)} of {pluralize(len(result.cases), 'case')}"
-        raise PartialError(f"without a usable prediction: {share}; {rule[result.config.policy.missing]}")
+        raise PartialError(describe_problems(result))
+
+
+def describe_problems(result: EvaluationResult) -> str:
+    """How many cases have no usable prediction, and what becomes of them; "" if all have one."""
+    problems = result.problems()
+    if not problems:
+        return ""
+    rule = {
+        "worst": "they count as the worst result",
+        "exclude": "this policy leaves missing ones out of means",
+    }
+    share = f"{len(problems)} of {pluralize(len(result.cases), 'case')}"
+    return f"without a usable prediction: {share}; {rule[result.config.policy.missing]}"

@@ -131,6 +131,30 @@ def to_json(
     return replace_nan(content)
 
 
+def case_records(evaluation: EvaluationResult) -> list[dict[str, Any]]:
+    """One record for each case and target; a value that the policy leaves out is NaN."""
+    return [
+        {
+            "case": case.pair.truth.case,
+            **_score_json(score),
+            "unit": case.unit,
+            "spacing": case.spacing,
+            "size": case.shape,
+            "prediction": None if case.pair.prediction is None else str(case.pair.prediction),
+            "truth": str(case.pair.truth.path),
+            "note": case.note,
+        }
+        for case in evaluation.listed_cases()
+        for score in case.scores
+    ]
+
+
+def summary_records(evaluation: EvaluationResult) -> list[dict[str, Any]]:
+    """One record for each target and metric, then those of strata; "stratum" is "" for all cases."""
+    blocks = {"": evaluation.rows} | evaluation.strata
+    return [{"stratum": stratum} | _summary_json(evaluation, row) for stratum, rows in blocks.items() for row in rows]
+
+
 def metric_unit(metric: str, evaluation: EvaluationResult) -> str:
     """Unit of a metric: mm or px for distances, ml for volumes, else ""."""
     return {"distance": evaluation.unit, "volume": "ml"}.get(METRICS[metric].kind, "")
