@@ -74,10 +74,12 @@ class SelfDistillation(PretrainObjective):
         """Weighted terms of the stage on a batch of views."""
         with torch.no_grad():
             teacher_tokens = self.teacher(views.global_crops)
+            gram_patches = None if views.gram_crops is None else self._gram_patches(views.gram_crops)
         student_tokens = self.student(views.global_crops, views.mask)
         logits = self._logits(views, student_tokens, teacher_tokens, self.temperature(progress.step))
         with torch.autocast(views.global_crops.device.type, enabled=False):
-            terms = self._terms(views, logits, student_tokens, stage=self._config.stage_at(progress.step)[0])
+            stage, _ = self._config.stage_at(progress.step)
+            terms = self._terms(views, logits, student_tokens, gram_patches, stage=stage)
             entropies = _entropies(logits, self._config.dino.student_temperature)
         terms["loss"] = torch.stack(list(terms.values())).sum()
         features = student_tokens.cls.detach().float()
@@ -139,7 +141,13 @@ class SelfDistillation(PretrainObjective):
         )
 
     def _terms(
-        self, views: MultiCropViews, logits: _Logits, student: Tokens, *, stage: StageSettings
+        self,
+        views: MultiCropViews,
+        logits: _Logits,
+        student: Tokens,
+        gram_patches: Tensor | None,
+        *,
+        stage: StageSettings,
     ) -> dict[str, Tensor]:
         settings = self._config.dino
         ibot = ibot_loss(
@@ -154,8 +162,9 @@ class SelfDistillation(PretrainObjective):
             halves = student.cls.float().chunk(2)
             koleo = torch.stack([grouped_koleo_loss(half, size=stage.koleo_group) for half in halves]).sum()
             terms["koleo"] = settings.koleo * koleo
-        if views.gram_crops is not None:
-            terms["gram"] = views.gram_weight * self._gram(views.gram_crops, student)
+        if gram_patches is not None:
+            targets = resize_patches(gram_patches, count=student.patches.shape[1])
+            terms["gram"] = views.gram_weight * gram_loss(student.patches.float(), targets)
         return terms
 
     def _dino(self, logits: _Logits, local_weight: float) -> Tensor:
@@ -171,12 +180,11 @@ class SelfDistillation(PretrainObjective):
         local_loss = dino_loss(logits.local_crops, logits.targets, temperature=tau, same_views=False)
         return (global_loss + local_weight * count * local_loss) / (1 + count)
 
-    def _gram(self, crops: Tensor, student: Tokens) -> Tensor:
+    def _gram_patches(self, crops: Tensor) -> Tensor:
         if self.gram_teacher is None:
             raise ValueError("crops for a Gram teacher, but no stage has one")
-        with torch.no_grad():
-            patches = self.gram_teacher(crops).patches.float()
-        return gram_loss(student.patches.float(), resize_patches(patches, count=student.patches.shape[1]))
+        patches: Tensor = self.gram_teacher(crops).patches
+        return patches.float()
 
 
 def resize_patches(patches: Tensor, *, count: int) -> Tensor:

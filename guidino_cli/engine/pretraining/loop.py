@@ -158,7 +158,9 @@ class Pretrainer:
             with torch.no_grad():
                 views = self.bare_objective.views(self._to_device(images), progress=before)
             with self.accelerator.accumulate(self.objective):
-                output = self.objective(views, progress=before)
+                # `unwrap_model` took accelerate's own autocast off the forward pass.
+                with self.accelerator.autocast():
+                    output = self.objective(views, progress=before)
                 self.accelerator.backward(output.terms["loss"])
                 if self.accelerator.sync_gradients:
                     norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), self.config.train.clip_norm)
