@@ -119,7 +119,8 @@ def _labels(loaded: LoadedEnsemble, image: Path) -> np.ndarray:
     """(H, W) uint8; of a large image, only the labels are held as a whole."""
     if loaded.needs_strips(read_size(image)):
         return np.concatenate(list(loaded.predictor.label_rows(open_regions(image))))
-    return loaded.predictor.segment([DecodedImage(*read(image))])[0].labels
+    decoded = DecodedImage(*read(image))
+    return loaded.predictor.segment([decoded], keep_probabilities=False, keep_guide=False)[0].labels
 
 
 def _format_rule(name: str, choice: SelectedRule) -> str:

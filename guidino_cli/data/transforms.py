@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from guidino_cli.device_transfer import to_device
+
 # Control points a side of an elastic deformation: a smoothness of 7 of 256 pixels, as in the GuiDINO authors' list.
 _CONTROL_POINTS = 18
 
@@ -187,8 +189,3 @@ def _over_space(numbers: Tensor, image: Tensor) -> Tensor:
 
 def _seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy to the device without waiting for its queue: only pinned memory is copied asynchronously."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -153,7 +153,8 @@ class Model(nn.Module):
     def _apply_gate(self, maps: Tensor, guide: Tensor) -> Tensor:
         factor = resize_guide(guide, maps.shape[2:])
         # 1 is added after the interpolation, so that a guide of 0 changes nothing, not even by rounding.
-        return maps * (1 + factor if self.residual else factor)
+        # In the precision of the maps: a guide of float32 would make all that follows float32 under autocast.
+        return maps * (1 + factor if self.residual else factor).to(maps.dtype)
 
 
 def _statistics(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from guidino_cli.device_transfer import to_device
+
 
 def pad_to_multiple(image: Tensor, stride: int | Sequence[int]) -> Tensor:
     """Pad the end of each axis, repeating the edge, until every side is a multiple of `stride`.
@@ -68,7 +70,7 @@ def _triangle_weights(cells: int, wanted: int, *, like: Tensor) -> Tensor:
     distance = (torch.arange(cells, dtype=torch.float64)[:, None] + 0.5 - centres).abs()
     weights = (1 - distance / max(1.0, scale)).clamp(min=0)
     # Near the edge a part of the triangle lies outside.
-    return (weights / weights.sum(dim=0)).to(like)
+    return to_device((weights / weights.sum(dim=0)).to(like.dtype), like.device)
 
 
 def extend_to_padding(level: Tensor, image: Tensor, padded: Tensor) -> Tensor:
@@ -96,6 +98,8 @@ def _cover(level: Tensor, covered: Sequence[int], wanted: Sequence[int]) -> Tens
     # torch orders coordinates from the last axis to the first.
     rows = [[0.0] * place + [factor] + [0.0] * (len(factors) - 1 - place) + [factor - 1]
             for place, factor in enumerate(reversed(factors))]  # fmt: skip
-    place = level.new_tensor(rows).expand(len(level), len(factors), len(factors) + 1)
+    place = to_device(torch.tensor(rows, dtype=level.dtype), level.device).expand(
+        len(level), len(factors), len(factors) + 1
+    )
     grid = F.affine_grid(place, [len(level), 1, *cells], align_corners=False)
     return F.grid_sample(level, grid, padding_mode="border", align_corners=False)

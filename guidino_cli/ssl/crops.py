@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from guidino_cli.device_transfer import to_device
+
 Light = Literal["photo", "grey", "window", "none"]
 
 _ASPECT_RANGE = (3 / 4, 4 / 3)
@@ -146,13 +148,13 @@ def apply_crops(pixels: Tensor, crops: Sequence[CropParams], *, size: int, light
 
 def _cut(images: Tensor, crops: Sequence[CropParams], size: int) -> Tensor:
     """Bicubic resampling; a crop that shrinks is cut from the image at 1/2, 1/4, ... of its size to avoid aliasing."""
-    theta = move_to_device(torch.tensor([_affine_matrix(crop) for crop in crops]), images.device)
+    theta = to_device(torch.tensor([_affine_matrix(crop) for crop in crops]), images.device)
     grid = F.affine_grid(theta, [len(crops), 1, size, size], align_corners=False)
     levels = [_pyramid_level(crop, side=images.shape[-1], size=size) for crop in crops]
     views = images.new_empty(len(crops), images.shape[1], size, size)
     for level in sorted(set(levels)):
         rows = [row for row, row_level in enumerate(levels) if row_level == level]
-        indices = move_to_device(torch.tensor(rows), images.device)
+        indices = to_device(torch.tensor(rows), images.device)
         source = images[indices]
         if level:
             source = F.interpolate(source, size=[images.shape[-1] >> level] * 2, mode="area")
@@ -182,7 +184,7 @@ def _jitter(views: Tensor, crops: Sequence[CropParams]) -> Tensor:
     views = (mean + (views - mean) * contrast + shift).clamp(0, 1)
     if all(crop.saturation == 1 and crop.hue == 0 for crop in crops):
         return views
-    matrices = move_to_device(torch.stack([_colour_matrix(crop) for crop in crops]), views.device)
+    matrices = to_device(torch.stack([_colour_matrix(crop) for crop in crops]), views.device)
     return torch.einsum("bij,bjhw->bihw", matrices, views).clamp(0, 1)
 
 
@@ -215,9 +217,4 @@ def _to_grey(views: Tensor) -> Tensor:
 
 def _per_view(values: Sequence[float], views: Tensor) -> Tensor:
     """One number per view as (B, 1, 1, 1) on the device of the views."""
-    return move_to_device(torch.tensor(values, dtype=views.dtype), views.device).view(-1, 1, 1, 1)
-
-
-def move_to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy to a device without waiting for its queue: only pinned memory is copied in the background."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+    return to_device(torch.tensor(values, dtype=views.dtype), views.device).view(-1, 1, 1, 1)

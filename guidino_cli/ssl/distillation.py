@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from guidino_cli.device_transfer import to_device
 from guidino_cli.distributed import all_reduce_sum, world_size
 from guidino_cli.pretrain_config import DistillSettings, PretrainConfig
 from guidino_cli.ssl.crops import CropDistribution, CropParams, apply_crops, draw_crop
@@ -103,7 +104,9 @@ class Distillation(PretrainObjective):
         size = draw_crop_sizes(stage, progress).global_size
         crops, rows = self._draw_crops(images, seed=progress.seed)
         image = apply_crops(images.pixels, crops, size=size)
-        maps = self._teacher_maps(images.pixels, crops, rows, grid=size // self.student.patch_size).to(image.device)
+        maps = to_device(
+            self._teacher_maps(images.pixels, crops, rows, grid=size // self.student.patch_size), image.device
+        )
         flip = self._config.data.flip if stage.flip is None else stage.flip
         flips = self._draw_flips(images, seed=progress.seed, probability=flip)
         tokens = _flip_each(maps, flips).flatten(2).transpose(1, 2)

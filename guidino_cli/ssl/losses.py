@@ -152,7 +152,7 @@ def sinkhorn_knopp(logits: Tensor, *, temperature: float, iterations: int = _SIN
     rows, prototypes = scaled.shape
     peak = all_reduce_max(scaled.max() if rows else scaled.new_full((), -torch.inf))
     targets = (scaled - peak).exp()
-    count = all_reduce_sum(torch.tensor(float(rows), device=targets.device))
+    count = all_reduce_sum(torch.full((), float(rows), device=targets.device))
     # Rows whose best score is far below the highest of all would vanish: no exponential of theirs is above zero.
     targets = targets.clamp(min=_SINKHORN_FLOOR)
     targets = targets / all_reduce_sum(targets.sum())

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from guidino_cli.device_transfer import to_device
 from guidino_cli.pretrain_config import CropSizes, PretrainConfig, StageSettings
-from guidino_cli.ssl.crops import CropDistribution, CropParams, apply_crops, draw_crop, move_to_device
+from guidino_cli.ssl.crops import CropDistribution, CropParams, apply_crops, draw_crop
 from guidino_cli.ssl.objective import PretrainProgress
 from guidino_cli.types import UnlabelledSample
 
@@ -132,9 +133,9 @@ def make_views(
     return MultiCropViews(
         global_crops=_cut(images, global_crops, size=sizes.global_size),
         local_crops=_cut(images, local_crops, size=sizes.local_size) if local_crops else None,
-        mask=move_to_device(torch.from_numpy(mask), device),
-        masked_indices=move_to_device(torch.from_numpy(np.flatnonzero(mask)), device),
-        mask_weights=move_to_device(torch.from_numpy(weights), device),
+        mask=to_device(torch.from_numpy(mask), device),
+        masked_indices=to_device(torch.from_numpy(np.flatnonzero(mask)), device),
+        mask_weights=to_device(torch.from_numpy(weights), device),
         gram_crops=_cut(images, global_crops, size=gram_size, light=False) if stage.gram else None,
         gram_weight=stage.gram,
     )

@@ -113,7 +113,12 @@ class _Batcher:
         if not waiting:
             return
         started = time.perf_counter()
-        results = self.loaded.predictor.segment([image for _, image in waiting])
+        options = self.output.options
+        results = self.loaded.predictor.segment(
+            [image for _, image in waiting],
+            keep_probabilities=options.save_probabilities,
+            keep_guide=options.save_guide,
+        )
         for (job, _), result in zip(waiting, results, strict=True):
             record = self._record(job, started, images=len(waiting))
             self.writer.submit(partial(self._write, job, result, record))

@@ -253,7 +253,7 @@ class MaskWriter:
         labels = postprocess_labels(result.labels, self.rules)
         if self.options.save_guide and result.guide is not None:
             self._write_guide(job, _guide_levels(result.guide), write_png)
-        if self.options.save_probabilities:
+        if self.options.save_probabilities and result.probabilities is not None:
             self._write_probabilities(job, result.probabilities.numpy().astype(np.float16))
         if self.options.overlay:
             drawn = add_legend_below(draw_outlines(result.pixels, labels, framed=True), self.classes)

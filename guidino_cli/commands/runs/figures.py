@@ -97,7 +97,7 @@ def draw_validation_grid(folder: RunFolder, *, device: torch.device, offline: bo
 
 
 def _row(predictor: Predictor, case: Case, *, num_classes: int) -> ValidationRow:
-    result = predictor.segment_file(case.image)
+    result = predictor.segment_file(case.image, keep_probabilities=False)
     if case.mask is None:
         raise ValueError(f"case {case.id} has no mask")
     truth, ignored = read_truth(case)

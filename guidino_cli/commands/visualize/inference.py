@@ -58,7 +58,8 @@ class GuidedRun:
             DataError: The file cannot be read.
         """
         with self.make_context():
-            return Predictor.from_config(self.model, self.config).segment_file(path)
+            predictor = Predictor.from_config(self.model, self.config)
+            return predictor.segment_file(path, keep_probabilities=False)
 
 
 @dataclass(frozen=True)

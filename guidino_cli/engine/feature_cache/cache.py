@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
+from guidino_cli.device_transfer import to_device
 from guidino_cli.models.base import Backbone
 
 
@@ -48,11 +49,14 @@ class MemoryCache(FeatureCache):
         """See `FeatureCache`; `pixels` are ignored."""
         if all(key in self._maps for key in keys):
             levels = zip(*(self._maps[key] for key in keys), strict=True)
-            return [torch.cat(level).to(self._device) for level in levels]
+            return [to_device(torch.cat(level), self._device) for level in levels]
         maps = compute()
         self._device = maps[0].device
-        for i, key in enumerate(keys):
-            self._add(key, [level[i : i + 1] for level in maps])
+        if sum(level[:1].nbytes for level in maps) <= self._free_bytes:
+            # One copy of each level, not one of each sample: every copy waits for the device.
+            kept = [level.detach().cpu() for level in maps]
+            for i, key in enumerate(keys):
+                self._add(key, [level[i : i + 1] for level in kept])
         return maps
 
     def _add(self, key: Hashable, maps: list[Tensor]) -> None:
@@ -60,7 +64,7 @@ class MemoryCache(FeatureCache):
         if key not in self._maps and size <= self._free_bytes:
             self._free_bytes -= size
             # Cloned: a slice would keep its whole batch alive. In its own memory format, which decides rounding.
-            self._maps[key] = [level.detach().cpu().clone(memory_format=torch.preserve_format) for level in maps]
+            self._maps[key] = [level.clone(memory_format=torch.preserve_format) for level in maps]
 
 
 def make_memory_cache(backbone: Backbone | None, gigabytes: float) -> MemoryCache | None:

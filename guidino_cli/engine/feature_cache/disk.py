@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from guidino_cli.device_transfer import to_device
 from guidino_cli.engine.feature_cache.cache import FeatureCache
 from guidino_cli.errors import ConfigError, ResourceError
 from guidino_cli.models.backbones.convnext import ConvNeXt
@@ -157,7 +158,7 @@ class DiskCache(FeatureCache):
         # Autocast to bfloat16 cannot stack half precision.
         with torch.autocast("cpu", enabled=False):
             batch = [torch.stack(level) for level in levels]
-        return [level.to(self._device).float().permute(0, 3, 1, 2) for level in batch]
+        return [to_device(level, self._device).float().permute(0, 3, 1, 2) for level in batch]
 
     def _warn_once(self, topic: str, message: str) -> None:
         """Warn of the first of possibly many files only."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from guidino_cli.data.volumes.network_views import read_patch, to_network_order
 from guidino_cli.data.volumes.preprocessing import VolumePreprocessing
 from guidino_cli.data.volumes.stored import open_array
+from guidino_cli.device_transfer import to_device
 from guidino_cli.engine.feature_cache.disk import TEMPORARY_SUFFIX, cached_bytes
 from guidino_cli.errors import ConfigError, ResourceError
 from guidino_cli.files import file_sha256
@@ -94,7 +95,7 @@ class VolumeFeatures:
             parts.append([np.ascontiguousarray(level[:, places]) for level in levels])
         device = self._model.mean.device
         stacked = [np.stack(level) for level in zip(*parts, strict=True)]
-        return [torch.from_numpy(level).to(device).float() for level in stacked]
+        return [to_device(torch.from_numpy(level), device).float() for level in stacked]
 
     def _levels(self, case: int) -> list[np.ndarray] | None:
         """Memory-mapped levels of a volume, computed if there are none."""
@@ -168,7 +169,7 @@ class VolumeFeatures:
         """Levels (D, count, h, w) float16 of the slices from `start` on."""
         size = (count, *self._plane_hw)
         patch = read_patch(open_array(volume.image), volume.statistics, (start, 0, 0), size, self._preprocessing)
-        maps = self._model.dense_maps(torch.from_numpy(patch)[None].to(self._model.mean.device))
+        maps = self._model.dense_maps(to_device(torch.from_numpy(patch)[None], self._model.mean.device))
         levels = [level[0].half() for level in maps]
         if not all(bool(level.isfinite().all()) for level in levels):
             raise ResourceError(

@@ -13,6 +13,7 @@ from guidino_cli.config import DataSettings, RunConfig
 from guidino_cli.data.preprocess import network_size, resize_image, restore_to_source, to_tensor
 from guidino_cli.data.readers import read
 from guidino_cli.data.regions import RegionReader
+from guidino_cli.device_transfer import to_device
 from guidino_cli.engine.feature_cache.cache import FeatureCache
 from guidino_cli.engine.prediction.inference import segment_batch, segment_image
 from guidino_cli.engine.prediction.sliding import Window, count_windows, segment_bands
@@ -37,13 +38,13 @@ class Segmentation:
 
     Attributes:
         labels: (H, W) uint8 class indices.
-        probabilities: (K, H, W) float32.
-        guide: (G, H, W) float32 in [0, 1], or None without a guide.
+        probabilities: (K, H, W) float32 in main memory, or None if they were not kept.
+        guide: (G, H, W) float32 in [0, 1] in main memory, or None without a guide or if it was not kept.
         pixels: (H, W, 3) uint8, the decoded image.
     """
 
     labels: np.ndarray
-    probabilities: Tensor
+    probabilities: Tensor | None
     guide: Tensor | None
     pixels: np.ndarray
 
@@ -67,7 +68,7 @@ class Member:
     def preprocess(self, image: DecodedImage) -> Tensor:
         """(3, h, w) in [0, 1] in the network's grid, on the model's device."""
         pixels = resize_image(image.pixels, self.network_size(image.geometry.size_hw))
-        return to_tensor(pixels).to(self.model.mean.device)
+        return to_device(to_tensor(pixels), self.model.mean.device)
 
 
 class Predictor:
@@ -89,22 +90,31 @@ class Predictor:
         """Whether an image is a single window for every run, so that it may share a batch with others."""
         return all(member.count_windows(size_hw) == 1 for member in self.members)
 
-    def segment_file(self, path: Path, *, cache: FeatureCache | None = None) -> Segmentation:
+    def segment_file(self, path: Path, *, keep_probabilities: bool = True) -> Segmentation:
         """`segment` for one image file.
 
         Raises:
             DataError: The file cannot be read.
         """
-        return self.segment([DecodedImage(*read(path))], cache=cache)[0]
+        return self.segment([DecodedImage(*read(path))], keep_probabilities=keep_probabilities)[0]
 
     @torch.inference_mode()
-    def segment(self, images: Sequence[DecodedImage], *, cache: FeatureCache | None = None) -> list[Segmentation]:
+    def segment(
+        self,
+        images: Sequence[DecodedImage],
+        *,
+        cache: FeatureCache | None = None,
+        keep_probabilities: bool = True,
+        keep_guide: bool = True,
+    ) -> list[Segmentation]:
         """Segment images; if there are several and each of them is one window, they share a forward pass.
 
         Args:
             images: In their own grids.
             cache: Backbone features of images that will be segmented again, by `Geometry.source`. For a single run;
                 a shared forward pass does not use it.
+            keep_probabilities: Whether they are returned: of a GPU, 4 bytes a pixel and class are copied for that.
+            keep_guide: Whether the guide is returned, likewise.
         """
         is_batch = len(images) > 1 and all(self.is_one_window(image.geometry.size_hw) for image in images)
         sums: list[Tensor] = []
@@ -112,16 +122,16 @@ class Predictor:
         for number, member in enumerate(self.members):
             for i, (probabilities, guide) in enumerate(_results(member, images, is_batch=is_batch, cache=cache)):
                 geometry = images[i].geometry
-                restored = restore_to_source(probabilities, geometry).cpu()
+                restored = restore_to_source(probabilities, geometry)
                 if number == 0:
                     sums.append(restored)
                 else:
                     sums[i] += restored
-                if guide is not None and guides[i] is None:
+                if keep_guide and guide is not None and guides[i] is None:
                     guides[i] = restore_to_source(guide, geometry).cpu()
         means = [total / len(self.members) if len(self.members) > 1 else total for total in sums]
         return [
-            Segmentation(_argmax(mean), mean, guide, image.pixels)
+            Segmentation(_argmax(mean), mean.cpu() if keep_probabilities else None, guide, image.pixels)
             for mean, guide, image in zip(means, guides, images, strict=True)
         ]
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from guidino_cli.device_transfer import to_device
 from guidino_cli.engine.prediction.accumulation import Band
 
 
@@ -89,7 +90,7 @@ def _resize_plane(maps: Tensor, size_hw: Sequence[int], *, long_axis: int | None
     if long_axis in (1, 2):
         length, size[long_axis - 1] = size[long_axis - 1], maps.shape[long_axis]
         nearest = torch.from_numpy(_find_neighbours(maps.shape[long_axis], length, is_nearest=True).below)
-        maps = maps.index_select(long_axis, nearest.to(maps.device))
+        maps = maps.index_select(long_axis, to_device(nearest, maps.device))
         size[long_axis - 1] = length
     if list(maps.shape[1:]) == size:
         return maps

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from guidino_cli.config import RunConfig
+from guidino_cli.device_transfer import to_device
 from guidino_cli.engine.feature_cache.cache import FeatureCache
 from guidino_cli.engine.prediction.accumulation import Band, BandAccumulator
 from guidino_cli.errors import ConfigError
@@ -181,7 +182,7 @@ def segment_bands(
     for start in range(0, len(all_corners), window.batch_size):
         corners = all_corners[start : start + window.batch_size]
         yield from rows.finish_above(corners[0][0])
-        crops = torch.stack([read_window(corner) for corner in corners]).to(device)
+        crops = to_device(torch.stack([read_window(corner) for corner in corners]), device)
         keys = [(name, window.sides[-1], corner) for corner in corners]
         logits, guide = predict_with_flips(model, crops, window, cache=cache, keys=keys)
         for i, corner in enumerate(corners):

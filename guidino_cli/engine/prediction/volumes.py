@@ -15,6 +15,7 @@ from guidino_cli.data.volumes.network_views import from_network_order, read_patc
 from guidino_cli.data.volumes.preprocessing import StoredGridVolume, VolumePreprocessing, to_stored_grid
 from guidino_cli.data.volumes.resampling import resampled_size
 from guidino_cli.data.volumes.stored import StoredArray
+from guidino_cli.device_transfer import to_device
 from guidino_cli.engine.prediction.accumulation import Band
 from guidino_cli.engine.prediction.inference import segment_batch, segment_image
 from guidino_cli.engine.prediction.restoring import restore_bands, single_slices
@@ -149,7 +150,9 @@ class VolumeMember:
             images = []
             for index in range(start, min(start + step, size[0])):
                 slab = read_slab(values, statistics, index, self.preprocessing, slab=self.slab)
-                images.append(torch.from_numpy(resize_channels(slab, (height, width))).to(self.model.mean.device))
+                images.append(
+                    to_device(torch.from_numpy(resize_channels(slab, (height, width))), self.model.mean.device)
+                )
             if is_one_window:
                 results = segment_batch(self.model, images, window)
             else:
@@ -312,7 +315,9 @@ def _collect(
         end = band.top + band.probabilities.shape[1]
         if labels is None:
             labels = np.zeros(size, dtype=np.uint8 if len(band.probabilities) <= 256 else np.uint16)
-        labels[band.top : end] = band.probabilities.argmax(dim=0).cpu().numpy()
+        # A byte a voxel is copied from a GPU, not eight.
+        indices = band.probabilities.argmax(dim=0).to(torch.uint8 if labels.dtype == np.uint8 else torch.int32)
+        labels[band.top : end] = indices.cpu().numpy()
         if keep_guide and band.guide is not None:
             if guide is None:
                 guide = np.zeros((len(band.guide), *size), dtype=np.float32)

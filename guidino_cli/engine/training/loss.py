@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from guidino_cli.data.cases import IGNORED
+from guidino_cli.device_transfer import to_device
 from guidino_cli.errors import ConfigError, unknown_name
 from guidino_cli.losses import GUIDE_LOSSES, PIXEL_LOSSES
 from guidino_cli.types import Prediction
@@ -139,12 +140,12 @@ _MIN_SHARE = 1e-6
 def _area_fractions(cells: int, pixels: int, device: torch.device) -> Tensor:
     """(cells, pixels): fraction of each cell of a line that lies in each pixel; every row sums to 1.
 
-    Cached: copying it to a GPU waits for the GPU, and every training step needs the same two.
+    Cached: every training step needs the same two.
     """
     edges = torch.arange(cells + 1, dtype=torch.float64) * pixels / cells
     starts = torch.arange(pixels, dtype=torch.float64)
     overlap = torch.minimum(edges[1:, None], starts + 1) - torch.maximum(edges[:-1, None], starts)
-    return (overlap.clamp(min=0) * cells / pixels).float().to(device)
+    return to_device((overlap.clamp(min=0) * cells / pixels).float(), device)
 
 
 def _resize_mask(mask: Tensor, logits: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from guidino_cli.device_transfer import to_device
 from guidino_cli.models.layers import DropPath
 
 
@@ -62,7 +63,7 @@ class DeformableAttention(nn.Module):
         values = self.values(tokens).transpose(1, 2).unflatten(1, (self.heads, -1)).unflatten(3, (height, width))
         offsets = self.offsets(queries).unflatten(2, (self.heads, self.points, 2))
         # In full precision: in bfloat16 places on a map of 48 cells would be a fifth of a cell apart.
-        cells = torch.tensor([width, height], dtype=torch.float32, device=queries.device)
+        cells = to_device(torch.tensor([width, height], dtype=torch.float32), queries.device)
         where = places.float()[None, :, None, None] + offsets.float() / cells
         found = sample_bilinear(values.float(), where)
         weights = self.weights(queries).unflatten(2, (self.heads, self.points)).softmax(dim=-1)

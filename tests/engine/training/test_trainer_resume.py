@@ -141,17 +141,17 @@ def test_a_signal_during_validation_repeats_no_step(
     whole = make_trainer(data, tmp_path / "whole", "train.epochs=1")
     whole.fit()
     stopped = make_trainer(data, tmp_path / "run", "train.epochs=1")
-    original, scored = stopped.validation.case_dice, []
+    original, segmented = stopped.validation._segment, []
 
-    def case_dice(*arguments: Any) -> float:
-        scored.append(1)
+    def segment(*arguments: Any) -> np.ndarray:
+        segmented.append(1)
         _send(signal.SIGINT)()
         return original(*arguments)
 
-    monkeypatch.setattr(stopped.validation, "case_dice", case_dice)
+    monkeypatch.setattr(stopped.validation, "_segment", segment)
     with pytest.raises(StoppedError, match="step 2 of 2 in epoch 1"):
         stopped.fit()
-    assert len(scored) == 1
+    assert len(segmented) == 1
     resumed = make_trainer(data, tmp_path / "run", "train.epochs=1")
     shown = _at_step(resumed, 0, _die)
     resumed.resume()

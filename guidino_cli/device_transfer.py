@@ -1,0 +1,17 @@
+"""Copies from main memory to a device that do not stop the program until the device has done all its work."""
+
+import torch
+from torch import Tensor
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device, unchanged if it is there already.
+
+    A copy to a GPU is queued like any other work, and the program goes on, only if the memory is pinned and the copy
+    is asked not to wait (https://docs.pytorch.org/tutorials/intermediate/pinmem_nonblock.html). Pinned memory is kept
+    by torch until the copy is done.
+    """
+    if device.type != "cuda" or tensor.device.type != "cpu" or torch.compiler.is_compiling():
+        return tensor.to(device)
+    pinned = tensor if tensor.is_pinned() else tensor.pin_memory()
+    return pinned.to(device, non_blocking=True)
