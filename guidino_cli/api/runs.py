@@ -79,7 +79,7 @@ class TrainedRun:
         """
         if isinstance(self._loaded, LoadedVolumeEnsemble):
             return _predict_volume(self._loaded, image, self._paths[0])
-        result = self._segment(image)
+        result = self._segment(image, keep_probabilities=False)
         return MaskAndGuide(result.labels, None if result.guide is None else result.guide.numpy())
 
     def predict_proba(self, image: AnyImage) -> np.ndarray:
@@ -94,7 +94,9 @@ class TrainedRun:
                 f"{self._paths[0]}: was trained on volumes; write their probabilities with "
                 "`guidino predict --save-probabilities`"
             )
-        return self._segment(image).probabilities.numpy()
+        probabilities = self._segment(image, keep_probabilities=True).probabilities
+        assert probabilities is not None
+        return np.asarray(probabilities.numpy())
 
     @torch.inference_mode()
     def features(self, image: AnyImage) -> np.ndarray:
@@ -115,9 +117,9 @@ class TrainedRun:
         maps = member.model.dense_maps(member.preprocess(_decode(image))[None])
         return maps[-1][0].float().cpu().numpy()
 
-    def _segment(self, image: AnyImage) -> Segmentation:
+    def _segment(self, image: AnyImage, *, keep_probabilities: bool) -> Segmentation:
         assert isinstance(self._loaded, LoadedEnsemble)
-        return self._loaded.predictor.segment([_decode(image)])[0]
+        return self._loaded.predictor.segment([_decode(image)], keep_probabilities=keep_probabilities)[0]
 
 
 def load_run(
