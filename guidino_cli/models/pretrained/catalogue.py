@@ -37,6 +37,8 @@ class KnownWeights:
         class_token: First five values of the normalised class token of COCO image 39769 at 224 x 224 pixels, as
             published with transformers' converter; () if unknown.
         file_parameters: Number of parameters in the download, if it holds more than that network.
+        ungated_copy: Hub id of the same tensors without a gate, under timm's names; "" if there is none. The licence is
+            the same.
     """
 
     name: str
@@ -49,6 +51,7 @@ class KnownWeights:
     file_sha256: str = ""
     class_token: tuple[float, ...] = ()
     file_parameters: int = 0
+    ungated_copy: str = ""
 
     @property
     def download_bytes(self) -> int:
@@ -57,9 +60,10 @@ class KnownWeights:
 
 
 def _dinov3(size: str, stem: str, parameters: int, sha256: str, class_token: tuple[float, ...]) -> KnownWeights:
-    repository = f"facebook/dinov3-{stem}-pretrain-lvd1689m"
+    copy = f"timm/{size}.dinov3_lvd1689m" if "convnext" in size else f"timm/vit_{size}_patch16_dinov3.lvd1689m"
     return KnownWeights(
-        f"dinov3-{stem}", "dinov3", size, repository, parameters, DINOV3_LICENCE, True, sha256, class_token
+        f"dinov3-{stem}", "dinov3", size, f"facebook/dinov3-{stem}-pretrain-lvd1689m", parameters, DINOV3_LICENCE,
+        gated=True, file_sha256=sha256, class_token=class_token, ungated_copy=copy,
     )  # fmt: skip
 
 
@@ -132,7 +136,11 @@ def find_by_size(backbone: str, size: str) -> KnownWeights:
 def identify_weights(source: str, *, file_sha256: str = "") -> KnownWeights | None:
     """The known weights of a source by hub id, name, or the SHA-256 of one of Meta's files; None if unknown."""
     for item in KNOWN_WEIGHTS:
-        if Path(source).name in {item.name, item.repository.split("/")[1]}:
+        if Path(source).name in {
+            item.name,
+            item.repository.split("/")[1],
+            item.ungated_copy.rpartition("/")[2] or None,
+        }:
             return item
         if item.file_sha256 and file_sha256.startswith(item.file_sha256):
             return item

@@ -204,7 +204,7 @@ def _explain_error(source: str, error: Exception) -> Exception:
             "`hf auth login` (or set HF_TOKEN)"
         )
     if isinstance(error, GatedRepoError):
-        return WeightsError(f"{source}: {_explain_gate(text, status, page)}; or {WEIGHTS_HINT}")
+        return WeightsError(f"{source}: {_explain_gate(text, status, page)}; {_name_copy(source)}or {WEIGHTS_HINT}")
     if isinstance(error, RepositoryNotFoundError):
         return WeightsError(f"{source}: no such model on the hub, or no access to it (see {page}); {WEIGHTS_HINT}")
     if isinstance(error, HFValidationError):
@@ -225,6 +225,12 @@ def _explain_gate(text: str, status: Any, page: str) -> str:
     if status == 403:
         return f"gated, and your account has no access yet; accept its licence at {page}, then try again"
     return f"gated; accept its licence at {page} and run `hf auth login`"
+
+
+def _name_copy(source: str) -> str:
+    """Where the same tensors are without a gate, "" if nowhere."""
+    copy = next((item.ungated_copy for item in KNOWN_WEIGHTS if item.repository == source), "")
+    return f"or take the copy of the same weights that has no gate, {copy} (under the same licence); " if copy else ""
 
 
 def _is_network_error(error: Exception) -> bool:

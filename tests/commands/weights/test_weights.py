@@ -45,6 +45,39 @@ def test_download_of_a_gated_model_says_where_to_accept_the_licence(
     outcome = guidino("weights", "download", "dinov3-vits16")
     assert outcome.code == 4
     assert "https://huggingface.co/facebook/dinov3-vits16-pretrain-lvd1689m and run `hf auth login`" in outcome.stderr
+    assert "the copy of the same weights that has no gate, timm/vit_small_patch16_dinov3.lvd1689m" in outcome.stderr
+
+
+def test_download_of_an_ungated_copy_asks_for_timms_repository_and_keeps_the_licence(
+    guidino: Callable[..., Any], wide_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def snapshot(source: str, *_: object, **__: object) -> str:
+        asked.append(source)
+        return str(wide_folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    outcome = guidino("weights", "download", "dinov3-convnext-tiny", "--ungated")
+    assert outcome.code == 0, outcome.stderr
+    assert set(asked) == {"timm/convnext_tiny.dinov3_lvd1689m"}
+    assert "licence: DINOv3 licence (https://ai.meta.com" in outcome.stderr
+    assert "--set model.backbone.options.weights=timm/convnext_tiny.dinov3_lvd1689m" in outcome.stderr
+
+
+def test_an_ungated_copy_of_open_weights_is_refused(guidino: Callable[..., Any]) -> None:
+    outcome = guidino("weights", "download", "dinov2-small", "--ungated")
+    assert outcome.code == 2
+    assert "no copy of facebook/dinov2-small is known; expected one of dinov3-vits16, " in outcome.stderr
+
+
+def test_copies_are_named_as_timm_names_them() -> None:
+    copies = {item.name: item.ungated_copy for item in KNOWN_WEIGHTS if item.gated}
+    assert copies["dinov3-vits16plus"] == "timm/vit_small_plus_patch16_dinov3.lvd1689m"
+    assert copies["dinov3-vit7b16"] == "timm/vit_7b_patch16_dinov3.lvd1689m"
+    assert copies["dinov3-convnext-base"] == "timm/convnext_base.dinov3_lvd1689m"
+    assert all(copies.values())
 
 
 def test_import_writes_a_folder_that_verifies(guidino: Callable[..., Any], wide_folder: Path, tmp_path: Path) -> None:
