@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any, NoReturn, TypeVar, overload
 
@@ -116,7 +117,16 @@ def _all_reduce(tensor: Tensor, operation: "ReduceOp.RedOpType") -> Tensor:
     return tensor
 
 
+_timeout: timedelta | None = None
+
+
+def set_timeout(timeout: timedelta) -> None:
+    """How long this process waits for others in groups that are made from now on."""
+    global _timeout
+    _timeout = timeout
+
+
 @lru_cache(maxsize=1)
 def _gloo_group(_: Any) -> Any:
     """A group for CPU tensors; made once for each default process group."""
-    return distributed.new_group(backend="gloo")
+    return distributed.new_group(backend="gloo", timeout=_timeout)

@@ -93,15 +93,50 @@ class StoppedError(UserError):
         return partial(StoppedError, exit_code=self.exit_code), self.args
 
 
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+_OUT_OF_MEMORY = (
+    "out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory",
+    # cuBLAS and cuDNN, which allocate their workspaces themselves.
+    "status_alloc_failed",
+)  # fmt: skip
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether Python, the system or torch (which raises RuntimeError) ran out of memory."""
-    if isinstance(error, MemoryError):
+    """Whether Python, the system, torch (RuntimeError, or OutOfMemoryError of a GPU) or CUDA ran out of memory.
+
+    Not by the word "memory" alone: an "illegal memory access" is a bug.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     is_candidate = isinstance(error, RuntimeError | OSError)
     return is_candidate and any(phrase in str(error).lower() for phrase in _OUT_OF_MEMORY)
+
+
+@contextmanager
+def explain_out_of_memory(advice: str) -> Iterator[None]:
+    """Turn memory that ran out into a `ResourceError` that ends with `advice`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ResourceError(f"out of memory ({first_line(error)}); {advice}") from error
+
+
+LOST_RANK_CODE = 77
+"""Exit code of a process of `--devices` that lost another one; the process that started them tells the cause."""
+_LOST_RANK_TYPES = {"DistBackendError", "DistNetworkError", "DistStoreError"}
+# Of gloo and NCCL, which raise RuntimeError too.
+_LOST_RANK = (
+    "connection closed by peer", "connection reset by peer", "broken pipe", "gloo/transport", "timed out waiting",
+    "remote process exited", "nccl communicator was aborted", "failed to recv, got 0 bytes",
+)  # fmt: skip
+
+
+def is_lost_rank(error: BaseException) -> bool:
+    """Whether a collective operation failed because another process of the run ended or does not answer."""
+    if type(error).__name__ in _LOST_RANK_TYPES:
+        return True
+    return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in _LOST_RANK)
 
 
 def as_user_error(error: BaseException) -> UserError | None:

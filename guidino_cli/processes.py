@@ -58,6 +58,11 @@ def _set_malloc_options(*options: tuple[int, int]) -> bool:
     return mallopt is not None and all(bool(mallopt(name, value)) for name, value in options)
 
 
+def usable_cpus() -> int:
+    """Processors that this process may use, at least 1: a batch system grants a job only some of the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 _PARENT_VARIABLE = "GUIDINO_PARENT"
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
@@ -68,6 +73,11 @@ def child_environment() -> dict[str, str]:
     return {_PARENT_VARIABLE: str(os.getpid())}
 
 
+def has_launcher() -> bool:
+    """Whether the guidino process that started this one waits for it, and will say what became of it."""
+    return os.environ.get(_PARENT_VARIABLE) == str(os.getppid())
+
+
 def die_with_parent() -> bool:
     """Request SIGTERM for this process when the guidino process that started it ends.
 
@@ -76,7 +86,7 @@ def die_with_parent() -> bool:
     Returns:
         Whether this process has such a parent and the system supports it: only Linux does.
     """
-    if sys.platform != "linux" or os.environ.get(_PARENT_VARIABLE) != str(os.getppid()):
+    if sys.platform != "linux" or not has_launcher():
         return False
     # Imported here and not at the top: every command calls this first, and few have such a parent.
     import ctypes

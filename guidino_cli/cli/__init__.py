@@ -4,16 +4,26 @@ import os
 import shlex
 import sys
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from guidino_cli import __version__
 from guidino_cli.cli import data, fewshot, prediction, pretraining, probing, scoring, tools, training
 from guidino_cli.cli.usage import SettingsCommand, UsageError, describe_usage_error, is_help
-from guidino_cli.cli.workers import exit_immediately, is_worker_process
-from guidino_cli.errors import EXIT_CODES, ConfigError, UserError, as_user_error, to_one_line
-from guidino_cli.processes import die_with_parent, keep_hub_quiet, use_passive_threads
+from guidino_cli.cli.workers import describe_rank, exit_immediately, is_worker_process
+from guidino_cli.errors import (
+    EXIT_CODES,
+    LOST_RANK_CODE,
+    ConfigError,
+    ResourceError,
+    UserError,
+    as_user_error,
+    first_line,
+    is_lost_rank,
+    to_one_line,
+)
+from guidino_cli.processes import die_with_parent, has_launcher, keep_hub_quiet, use_passive_threads
 
 _HELP = """Segment medical images, guided by a frozen vision foundation model.
 
@@ -59,14 +69,26 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("GUIDINO_DEBUG"):
             raise
+        if is_worker_process() and is_lost_rank(error):
+            _leave_lost_rank(error)
         known = as_user_error(error)
         code = 1 if known is None else known.exit_code
         bug = f"{type(error).__name__}: {error} (a bug: please report it with the output of GUIDINO_DEBUG=1)"
-        _complain(f"guidino: {to_one_line(bug if known is None else _with_command(known))}")
+        # What another rank did not meet: the data and settings are the same for all.
+        who = describe_rank() if known is None or isinstance(known, ResourceError) else ""
+        _complain(f"guidino: {who}{to_one_line(bug if known is None else _with_command(known))}")
         if is_worker_process():
             exit_immediately(code)
         _discard_output()
         sys.exit(code)
+
+
+def _leave_lost_rank(error: Exception) -> NoReturn:
+    """End after the loss of another rank; guidino's own launcher tells the cause, torchrun does not."""
+    if not has_launcher():
+        lost = f"lost another rank, which ended or does not answer ({first_line(error)}); resume with --resume"
+        _complain(f"guidino: {describe_rank()}{to_one_line(lost)}")
+    exit_immediately(LOST_RANK_CODE)
 
 
 def _with_command(error: UserError) -> str:

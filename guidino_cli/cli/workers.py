@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from guidino_cli.options.argv import OptionValue, to_argv
 
@@ -10,6 +11,12 @@ from guidino_cli.options.argv import OptionValue, to_argv
 def is_worker_process() -> bool:
     """Whether torchrun or accelerate started this process, which then has a rank."""
     return "LOCAL_RANK" in os.environ
+
+
+def describe_rank() -> str:
+    """ "rank 1 of 2 (from 0): " in one of several processes, else ""."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    return f"rank {os.environ.get('RANK', '0')} of {count} (from 0): " if count != "1" else ""
 
 
 def launch_workers(
@@ -40,7 +47,7 @@ def launch_workers(
     return True
 
 
-def exit_immediately(code: int) -> None:
+def exit_immediately(code: int) -> NoReturn:
     """Exit without the interpreter's shutdown, which communication threads may abort and so hide the exit code."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -23,6 +23,7 @@ from guidino_cli.engine.cpu_features import bf16_instruction_sets
 from guidino_cli.errors import DependencyError, ResourceError, UserError
 from guidino_cli.models.pretrained.catalogue import KNOWN_WEIGHTS
 from guidino_cli.models.pretrained.hub import FOLDER_VARIABLE, is_offline
+from guidino_cli.processes import usable_cpus
 from guidino_cli.progress import log_info
 
 _PACKAGES = ("torch", "transformers", "accelerate", "peft", "numpy", "scipy", "pillow", "nibabel", "safetensors")
@@ -44,7 +45,7 @@ def system_facts() -> dict[str, Any]:
         "guidino": __version__,
         "python": f"{platform.python_version()} ({sys.executable})",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "cores": _usable_cores(),
+        "cores": usable_cpus(),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
         "memory_gb": _memory_gb(),
         "packages": {name: _version(name) for name in _PACKAGES},
@@ -97,10 +98,6 @@ def _gpu_facts(number: int) -> dict[str, Any]:
         "capability": f"{gpu.major}.{gpu.minor}",
         "bf16": gpu.major >= 8,
     }
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _memory_gb() -> float | None:

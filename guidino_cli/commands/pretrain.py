@@ -29,6 +29,7 @@ from guidino_cli.engine.pretraining.data import ImageFingerprint, fingerprint_im
 from guidino_cli.engine.pretraining.folder import PretrainFolder
 from guidino_cli.engine.pretraining.loop import Pretrainer
 from guidino_cli.engine.pretraining.student import Student, build_objective, build_student
+from guidino_cli.engine.ranks import start_ranks
 from guidino_cli.engine.run_folders import lock_run_folder
 from guidino_cli.errors import ConfigError, DataError, WeightsError
 from guidino_cli.outputs import require_writable
@@ -75,7 +76,7 @@ def run(
     student = build_student(config, offline=offline)
     set_seed(config.seed)
     objective = build_objective(student, config, paths=paths, features=out / _FEATURES_FOLDER)
-    state = PartialState(cpu=device == "cpu")
+    state = start_ranks(cpu=device == "cpu")
     if state.is_main_process:
         _print_summary(config, student, images=len(paths))
         if warning := bf16_emulation_warning(config.train.precision, device):

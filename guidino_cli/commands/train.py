@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from accelerate.utils import set_seed
 
 from guidino_cli.commands.runs.figures import (
@@ -14,6 +13,7 @@ from guidino_cli.commands.runs.figures import (
     GRID_FILE,
     curve_callback,
     draw_curve,
+    draw_or_warn,
     draw_validation_grid,
     remove_figures,
 )
@@ -26,6 +26,7 @@ from guidino_cli.data.manifest import MANIFEST_NAME, Manifest, count_empty, igno
 from guidino_cli.distributed import enter_on_main_process, rank, run_on_all_ranks, run_on_main_process
 from guidino_cli.engine.devices import bf16_emulation_warning
 from guidino_cli.engine.environment import describe_environment, fingerprint_files
+from guidino_cli.engine.ranks import start_ranks
 from guidino_cli.engine.run_folders import lock_run_folder
 from guidino_cli.engine.runs.augmentation import keep_augmentation
 from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
@@ -70,7 +71,7 @@ def build_and_train(
     """Build the configured model, train it and draw its figures; a new run starts with the weights of `base_run`."""
     device, resume = options.device, options.resume
     set_deterministic_algorithms(config.train)
-    state = PartialState(cpu=device == "cpu")
+    state = start_ranks(cpu=device == "cpu")
     processes = None if options.dry_run else state.num_processes
     run_on_all_ranks(lambda: run_preflight(config, device, processes=processes))
     result = run_on_all_ranks(lambda: read_result(folder.path)) if resume else None
@@ -282,18 +283,26 @@ def _require_same_facts(folder: RunFolder, model: Model, facts: dict[str, Any]) 
 
 
 def _finish(folder: RunFolder, trainer: Trainer, *, offline: bool) -> None:
-    """Print the result, and draw the training curve and the validation grid."""
+    """Write and print the result, and draw the training curve and the validation grid."""
     result = _result(folder, trainer)
     if result.stopped_early:
         patience = pluralize(trainer.config.train.patience, "epoch")
         print(f"stopped early after epoch {result.epochs}: no better val Dice for {patience} (train.patience)")
     print(result.score)
-    draw_curve(folder, folder.history())
-    # A sharded backbone may be too large for one device.
-    device = torch.device("cpu") if trainer.config.train.shard_backbone else trainer.accelerator.device
-    draw_validation_grid(folder, device=device, offline=offline)
-    print(f"figures {folder.path / CURVE_FILE} and {folder.path / GRID_FILE}")
+    # First: no picture may cost a finished run its mark.
     write_result(folder.path, result)
+    # Other processes do not take part, and a sharded backbone may be too large for one device.
+    is_sharded = trainer.config.train.shard_backbone
+    device = torch.device("cpu") if is_sharded else trainer.accelerator.device
+    model = None if is_sharded else trainer.bare_model
+    figures = {
+        CURVE_FILE: lambda: draw_curve(folder, folder.history()),
+        GRID_FILE: lambda: draw_validation_grid(folder, device=device, offline=offline, model=model),
+    }
+    finished = "the run is finished all the same"
+    drawn = [str(folder.path / name) for name, draw in figures.items() if draw_or_warn(draw, name, outcome=finished)]
+    if drawn:
+        print(f"figures {' and '.join(drawn)}")
     print(f"run {folder.path}; next: guidino predict {folder.path} IMAGES -o MASKS")
 
 

@@ -23,7 +23,7 @@ from guidino_cli.engine.prediction.predictor import DecodedImage
 from guidino_cli.engine.prediction.volume_ensemble import LoadedVolumeEnsemble, load_volume_ensemble
 from guidino_cli.engine.runs.facts import is_volume_run
 from guidino_cli.engine.runs.folder import RunFolder
-from guidino_cli.errors import DataError
+from guidino_cli.errors import DataError, explain_out_of_memory
 from guidino_cli.options.prediction import TunePostOptions
 from guidino_cli.processes import keep_all_freed_memory
 from guidino_cli.progress import log_info, pluralize, track
@@ -62,7 +62,8 @@ def run(run_path: Path, options: TunePostOptions) -> None:
             f"{root}: has {', '.join(manifest.classes)}, but the run was trained for {', '.join(loaded.classes)}; "
             "give --data with the same classes"
         )
-    selected = _select_rules(loaded, cases)
+    with explain_out_of_memory("lower predict.batch_size and predict.memory_gb with --set"):
+        selected = _select_rules(loaded, cases)
     if len(cases) < _MIN_CASES:
         log_info(f"only {pluralize(len(cases), 'validation case')}: too few to tell help from chance")
     evidence = {"runs": [item["run"] for item in loaded.runs], "validation": str(root), "cases": len(cases)}

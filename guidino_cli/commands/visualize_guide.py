@@ -9,7 +9,7 @@ from guidino_cli.commands.visualize.inference import VisualizationTask
 from guidino_cli.commands.visualize.tokens import draw_tokens
 from guidino_cli.commands.visualize.volume_figures import draw_volume_guides
 from guidino_cli.engine.runs.facts import is_volume_run
-from guidino_cli.errors import ConfigError
+from guidino_cli.errors import ConfigError, explain_out_of_memory
 from guidino_cli.options.parsing import parse_pair
 from guidino_cli.options.prediction import VisualizeOptions
 from guidino_cli.outputs import require_output_folder
@@ -28,6 +28,12 @@ def run(images: Sequence[Path], options: VisualizeOptions) -> None:
     limits, at = parse_limits(options.limits), _parse_pixel(options.at)
     if options.run is None and options.compare is not None:
         raise ConfigError("--compare is for two runs; give the first one with --run")
+    with explain_out_of_memory("lower predict.batch_size with --set, or draw smaller images"):
+        _draw(images, options, limits, at)
+
+
+def _draw(images: Sequence[Path], options: VisualizeOptions, limits: Limits | str, at: tuple[int, int] | None) -> None:
+    """Draw what `run` has checked."""
     if options.run is not None and is_volume_run(options.run):
         _require_no_backbone(options)
         require_output_folder(options.out, images, overwrite=options.overwrite)

@@ -1,6 +1,5 @@
 """Records of images and masks by which a file that was replaced after `guidino prepare` is noticed."""
 
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from guidino_cli.data.manifest import MANIFEST_NAME
 from guidino_cli.errors import DataError
 from guidino_cli.files import file_sha256
+from guidino_cli.processes import usable_cpus
 from guidino_cli.progress import join_first, log_warning, pluralize, track
 from guidino_cli.types import Case, FileRecord
 
@@ -64,7 +64,7 @@ def require_unchanged_files(
 def _find_changed(records: Sequence[tuple[Path, FileRecord]], data: Path) -> list[Path]:
     manifest = data if data.name == MANIFEST_NAME else data / MANIFEST_NAME
     prepared_ns = manifest.stat().st_ctime_ns
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=usable_cpus()) as pool:
         states = pool.map(lambda item: _is_changed(*item, prepared_ns=prepared_ns), records)
         progress = track(states, total=len(records), description="checking files")
         return [path for (path, _), is_changed in zip(records, progress, strict=True) if is_changed]

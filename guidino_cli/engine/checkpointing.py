@@ -274,6 +274,7 @@ class CheckpointManager(Generic[S]):
             raise ConfigError(
                 f"{path}: saved by {content['processes']} processes, but now there are "
                 f"{self._accelerator.num_processes}; resume with as many as before"
+                + ("" if content["processes"] == 1 else f": add --devices {content['processes']}")
             )
         try:
             for name, part in self._parts.items():

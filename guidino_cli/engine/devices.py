@@ -35,7 +35,9 @@ def require_device_in_use(name: str | None, used: torch.device) -> None:
     if name is None:
         return
     wanted = pick_device(name)
-    if wanted.type != used.type or wanted.index not in {None, used.index}:
+    # A single process is on "cuda", without a number: the current card.
+    index = torch.cuda.current_device() if used.type == "cuda" and used.index is None else used.index
+    if wanted.type != used.type or wanted.index not in {None, index}:
         raise ConfigError(
             f"--device {name}: training would use {used}; choose a card with CUDA_VISIBLE_DEVICES instead"
         )

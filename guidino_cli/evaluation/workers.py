@@ -1,7 +1,6 @@
 """Scoring in several processes; if one dies, only the case that it was scoring fails."""
 
 import multiprocessing
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -10,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from guidino_cli.evaluation.cases import Pair
 from guidino_cli.evaluation.scoring import failed_case, score_case
 from guidino_cli.evaluation.types import CaseResult, ScoringConfig
-from guidino_cli.processes import keep_freed_memory
+from guidino_cli.processes import keep_freed_memory, usable_cpus
 
 _CHUNK_SIZE = 8
 _MIN_PAIRS = 400
@@ -24,7 +23,7 @@ def choose_worker_count(requested: int | None, pairs: int, *, volumes: bool) -> 
     if requested is not None:
         return max(1, min(requested, pairs))
     min_pairs = 4 if volumes else _MIN_PAIRS
-    return 1 if pairs < min_pairs else min(4, os.cpu_count() or 1)
+    return 1 if pairs < min_pairs else min(4, usable_cpus())
 
 
 def score_cases(pairs: Sequence[Pair], config: ScoringConfig, *, workers: int) -> Iterator[CaseResult]:

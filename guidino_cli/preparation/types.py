@@ -1,6 +1,5 @@
 """Types of a discovered data set before any file is opened, and a thread pool to open the files."""
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from guidino_cli.data.volumes.reading import VOLUME_FILE_SUFFIXES
 from guidino_cli.errors import DataError, file_errors
 from guidino_cli.files import file_stem
 from guidino_cli.preparation.matching import MatchResult
+from guidino_cli.processes import usable_cpus
 from guidino_cli.progress import pluralize, track
 
 
@@ -197,7 +197,7 @@ Result = TypeVar("Result")
 
 def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:
     """Apply a function to all items in threads, with a progress bar; Pillow decodes without the interpreter lock."""
-    pool = ThreadPoolExecutor(max_workers=os.cpu_count())
+    pool = ThreadPoolExecutor(max_workers=usable_cpus())
     try:
         return list(track(pool.map(function, items), total=len(items), description=description))
     finally:

@@ -383,3 +383,17 @@ def test_the_cost_is_told_before_it_is_paid(
     """24 x 20 px fit into one window of 32, four flips."""
     outcome = guidino("predict", make_run(resize="none"), images, "-o", tmp_path / "out")
     assert "4 images on cpu; 24x20 px: 4 passes (windows x flips: 1 x 4 of 32 px)" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("named", "used"), [(None, "cuda:2"), ("cuda", "cuda:2"), ("cuda:0", "cuda:0"), ("cpu", "cpu")]
+)
+def test_each_rank_of_torchrun_predicts_on_its_own_card(
+    named: str | None, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `--device cuda`, all were on card 0."""
+    from guidino_cli.commands.prediction.files import local_rank_device
+
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert local_rank_device(named) == used

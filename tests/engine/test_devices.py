@@ -6,8 +6,15 @@ import pytest
 import torch
 
 from guidino_cli.config import ComponentSettings, ModelSettings
-from guidino_cli.engine.devices import bf16_emulation_warning, pick_device, resolve_precision, to_float32
+from guidino_cli.engine.devices import (
+    bf16_emulation_warning,
+    pick_device,
+    require_device_in_use,
+    resolve_precision,
+    to_float32,
+)
 from guidino_cli.engine.training.loss import SegmentationLoss
+from guidino_cli.errors import ConfigError
 from guidino_cli.models import build_model
 
 
@@ -66,3 +73,19 @@ def test_the_best_device_present_is_taken(monkeypatch: pytest.MonkeyPatch, cuda:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.mps, "is_available", lambda: mps)
     assert pick_device(None).type == kind
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0"])
+def test_the_current_card_may_be_named_with_its_number(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single process is on "cuda"; "cuda:0" was refused there."""
+    monkeypatch.setattr("guidino_cli.engine.devices.pick_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    require_device_in_use(name, torch.device("cuda"))
+    require_device_in_use(name, torch.device("cuda", 0))
+
+
+def test_another_card_than_the_current_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guidino_cli.engine.devices.pick_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    with pytest.raises(ConfigError, match="choose a card with CUDA_VISIBLE_DEVICES"):
+        require_device_in_use("cuda:1", torch.device("cuda"))

@@ -192,13 +192,13 @@ def select_shard(text: str | None) -> Shard:
 
 
 def local_rank_device(name: str | None) -> str | None:
-    """The GPU of this rank under torchrun, unless a device is named."""
+    """The GPU of this rank under torchrun, unless a device is named; "cuda" is no certain one."""
     local = os.environ.get("LOCAL_RANK")
-    if name is not None or local is None:
+    if name not in {None, "cuda"} or local is None:
         return name
     import torch
 
-    return f"cuda:{local}" if torch.cuda.is_available() else None
+    return f"cuda:{local}" if torch.cuda.is_available() else name
 
 
 @dataclass(frozen=True)

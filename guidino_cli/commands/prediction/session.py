@@ -16,7 +16,7 @@ from guidino_cli.engine.prediction.ensemble import ensemble_arguments
 from guidino_cli.engine.prediction.postprocessing import describe_rules, load_rules
 from guidino_cli.engine.run_folders import lock_run_folder, require_unlocked_run_folder
 from guidino_cli.engine.runs.folder import RunFolder
-from guidino_cli.errors import ConfigError, DataError, PartialError, ResourceError
+from guidino_cli.errors import ConfigError, DataError, PartialError, explain_out_of_memory, is_out_of_memory
 from guidino_cli.options.prediction import PredictOptions
 from guidino_cli.outputs import require_output_folder
 from guidino_cli.processes import keep_all_freed_memory
@@ -230,13 +230,11 @@ def _interruptible(records: PredictionLog, out: Path, total: int) -> Iterator[No
         done = records.counts
         print(f"guidino: interrupted; {out} holds {pluralize(done.made, 'mask')}; {resume_hint}", file=sys.stderr)
         raise
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
+    except (MemoryError, RuntimeError, OSError) as error:
+        if is_out_of_memory(error):
+            records.summarise(total=total, complete=False)
+        with explain_out_of_memory(f"lower predict.batch_size and predict.memory_gb, then {resume_hint}"):
             raise
-        records.summarise(total=total, complete=False)
-        reason = (str(error) or "MemoryError").splitlines()[0]
-        advice = "lower predict.batch_size and predict.memory_gb"
-        raise ResourceError(f"out of memory ({reason}); {advice}, then {resume_hint}") from error
 
 
 def _finish(records: PredictionLog, out: Path, classes: list[str], values: str, *, noun: str) -> None:

@@ -16,8 +16,10 @@ from guidino_cli.engine.prediction.volumes import VolumePredictor
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.inputs import NetworkInput
 from guidino_cli.engine.runs.loading import load_run
+from guidino_cli.errors import first_line
 from guidino_cli.files import write_atomically
 from guidino_cli.metrics.overlap import mean_dice
+from guidino_cli.models.composed import Model
 from guidino_cli.plots.history import ValidationRow, training_curve, validation_grid
 from guidino_cli.plots.volumes import VolumeView, view_volume, volume_validation_grid
 from guidino_cli.progress import log_warning
@@ -60,22 +62,39 @@ def throttled(draw: Callable[[HistoryRows], None], name: str, *, every_seconds: 
     return update
 
 
-def draw_or_warn(draw: Callable[[], None], name: str) -> None:
-    """Draw the figure of that file name; an error becomes a warning, since a figure must not stop a run."""
+def draw_or_warn(draw: Callable[[], None], name: str, *, outcome: str = "the run continues") -> bool:
+    """Draw the figure of that file name; an error becomes a warning, since a figure must not stop a run.
+
+    Returns:
+        Whether it was drawn.
+    """
     try:
         draw()
     except Exception as error:
-        log_warning(f"{name} could not be drawn ({error}); the run continues")
+        log_warning(f"{name} could not be drawn ({first_line(error)}); {outcome}")
+        return False
+    return True
 
 
-def draw_validation_grid(folder: RunFolder, *, device: torch.device, offline: bool) -> None:
+def draw_validation_grid(folder: RunFolder, *, device: torch.device, offline: bool, model: Model | None = None) -> None:
     """Write `validation.png`: up to six validation cases, evenly spread over their list, with the best weights.
 
     Windows are those of validation, without mirroring, so that a case's Dice is the one that entered the run's. Volumes
     are shown in three planes.
+
+    Args:
+        folder: Of a finished run.
+        device: Where to load the model.
+        offline: Never download its backbone.
+        model: The model that was trained, which is given the best weights: a second one beside it may not fit on its
+            device. None to load the run.
     """
-    model, config, facts = load_run(folder.path, offline=offline)
-    model.to(device)
+    if model is None:
+        model, config, facts = load_run(folder.path, offline=offline)
+        model.to(device)
+    else:
+        config, facts = folder.config(), folder.facts()
+        folder.best.load(model.eval())
     manifest = load_manifest(Path(str(config.data.root)))
     manifest = ignore_label(manifest, config.data.ignore_label, source="data.ignore_label")
     cases = [case for case in manifest.select("val", config.data.fold) if case.mask is not None]

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from guidino_cli.errors import ConfigError, ResourceError, StoppedError
-from guidino_cli.processes import child_environment
+from guidino_cli.commands.runs.rank_failures import end_stopped_ranks, explain_failure
+from guidino_cli.errors import ConfigError, StoppedError
+from guidino_cli.processes import child_environment, usable_cpus
 
 _POSIX = os.name == "posix"
 
@@ -59,11 +60,11 @@ def _forward_signals(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
 
 
 def launch(argv: Sequence[str], *, processes: int, device: str | None) -> None:
-    """Run `guidino ARGV` in several processes, and exit with the code of the first that failed.
+    """Run `guidino ARGV` in several processes, and exit with the code of the one that failed first.
 
     Raises:
         ConfigError: Fewer devices than processes.
-        ResourceError: A process was killed.
+        ResourceError: A process was killed, or stopped.
         KeyboardInterrupt: SIGINT, which was forwarded to the processes.
         StoppedError: Another signal, which was forwarded, too.
     """
@@ -73,7 +74,7 @@ def launch(argv: Sequence[str], *, processes: int, device: str | None) -> None:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     # More threads than cores would wait for each other.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cpus() // processes)))
     # An interrupted process finishes its step and saves its state before it may be killed.
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")
     os.environ.update(child_environment())
@@ -90,22 +91,18 @@ def launch(argv: Sequence[str], *, processes: int, device: str | None) -> None:
         max_restarts=0,
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "guidino_cli", *argv)
+        with end_stopped_ranks() as stopped:
+            elastic_launch(config, sys.executable)("-m", "guidino_cli", *argv)
     except SignalException as stop:
         if stop.sigval == signal.SIGINT:
             raise KeyboardInterrupt from stop
         number = int(stop.sigval)
         raise StoppedError(f"ended by signal {number}; resume with --resume", exit_code=128 + number) from stop
     except ChildFailedError as error:
-        # A process that loses its peers may be aborted, so the cause is in the exit code of one that was not.
-        failed = [item for item in error.failures.values() if item.exitcode > 0]
-        if failed:
-            sys.exit(min(failed, key=lambda item: item.timestamp).exitcode)
-        rank, failure = error.get_first_failure()
-        raise ResourceError(
-            f"process {rank} of {processes} was killed by signal {-failure.exitcode}, as the system does when "
-            "memory runs out; resume with --resume, with fewer --devices or a smaller train.batch_size"
-        ) from error
+        cause = explain_failure(error.failures, processes=processes, stopped=stopped)
+        if isinstance(cause, int):
+            sys.exit(cause)
+        raise cause from error
 
 
 def _require_devices(processes: int, device: str | None) -> None:

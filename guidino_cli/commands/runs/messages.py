@@ -15,7 +15,7 @@ from guidino_cli.config import RunConfig
 from guidino_cli.data.manifest import Manifest
 from guidino_cli.engine.runs.inputs import NetworkInput
 from guidino_cli.engine.training.data import steps_per_epoch
-from guidino_cli.errors import ConfigError, ResourceError, first_line, is_out_of_memory
+from guidino_cli.errors import ConfigError, ResourceError, explain_out_of_memory
 from guidino_cli.models.base import is_lora_parameter
 from guidino_cli.models.composed import Model
 from guidino_cli.progress import pluralize
@@ -34,7 +34,8 @@ def add_resume_hints(
         memory_hint: Settings to change if memory runs out.
     """
     try:
-        yield
+        with explain_out_of_memory(f"{memory_hint}; or {resume_command}"):
+            yield
     except KeyboardInterrupt:
         hint = (
             f"resume with: {resume_command}" if can_resume() else "nothing was saved yet, start again with --overwrite"
@@ -45,12 +46,10 @@ def add_resume_hints(
         raise ResourceError(
             f"{error}; then {resume_command}" if "--resume" not in str(error) else str(error)
         ) from error
-    except (MemoryError, RuntimeError, OSError) as error:
-        if is_out_of_memory(error):
-            raise ResourceError(f"out of memory ({first_line(error)}); {memory_hint}; or {resume_command}") from error
-        if getattr(error, "errno", None) == errno.ENOSPC:
-            raise ResourceError(f"{folder}: disk full; free some space, then {resume_command}") from error
-        raise
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise ResourceError(f"{folder}: disk full; free some space, then {resume_command}") from error
 
 
 @contextmanager

@@ -69,6 +69,12 @@ class BestWeights:
         write_text(self.adapter / "NOTICE.md", licence_note(model.backbone.identity))
         return hashlib.sha256(content).hexdigest()
 
+    def load(self, model: Model) -> None:
+        """Load all trained weights; `WeightsError` if they do not fit."""
+        self.load_heads(model)
+        if has_lora(model):
+            self.load_adapter(model)
+
     def load_heads(self, model: Model) -> None:
         """Load all weights but those of a frozen backbone; `WeightsError` if they do not fit."""
         pretrained = tuple(name for name in model.state_dict() if _is_pretrained(name, model))

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from guidino_cli.config import ModelSettings, RunConfig
-from guidino_cli.engine.runs.best import has_lora
 from guidino_cli.engine.runs.folder import RunFolder, backbone_statistics
 from guidino_cli.engine.runs.inputs import NetworkInput
 from guidino_cli.engine.runs.settings import resolve_run_config
@@ -49,9 +48,7 @@ def load_run(
         backbone_spec=folder.backbone_spec(),
     )
     require_same_backbone(model, facts)
-    folder.best.load_heads(model)
-    if has_lora(model):
-        folder.best.load_adapter(model)
+    folder.best.load(model)
     if model.backbone is not None:
         model.backbone.freeze()
     return model.eval(), config, facts

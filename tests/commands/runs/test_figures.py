@@ -70,6 +70,35 @@ def test_training_leaves_a_curve_and_a_grid_of_the_best_weights(
     assert [row.name for row in rows] == ["case4", "case5"]
 
 
+def test_a_finished_run_keeps_its_mark_and_needs_no_second_model(
+    guidino: Callable[..., Any], make_data: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second model beside the trained one did not fit on the card, and the run then did not count as finished."""
+    preset, run, data = tmp_path / "p.yaml", tmp_path / "run", make_data()
+    preset.write_text(PRESET)
+
+    def load_run(*_: Any, **__: Any) -> None:
+        raise AssertionError("a second model was loaded")
+
+    def fail(*_: Any, **__: Any) -> None:
+        assert (run / "result.json").is_file()
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(run_pictures, "load_run", load_run)
+    words = ("train", "--preset", preset, "--data", data, "-o", run, "--device", "cpu")
+    assert guidino(*words).code == 0
+    assert (run / "validation.png").is_file()
+    monkeypatch.setattr(run_pictures, "validation_grid", fail)
+    outcome = guidino(*words, "--overwrite")
+    assert outcome.code == 0
+    assert "validation.png could not be drawn (CUDA out of memory" in outcome.stderr
+    assert "the run is finished all the same" in outcome.stderr
+    assert "figures" in outcome.stdout
+    assert "validation.png" not in outcome.stdout
+    assert not (run / "validation.png").exists()
+    assert (run / "result.json").is_file()
+
+
 class _Nothing:
     """A figure that saves an empty file."""
 
