@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from guidino_cli import __version__
-from guidino_cli.cli import data, fewshot, prediction, pretraining, probing, scoring, tools, training
+from guidino_cli.cli import data, drift, fewshot, prediction, pretraining, probing, scoring, tools, training
 from guidino_cli.cli.usage import SettingsCommand, UsageError, describe_usage_error, is_help
 from guidino_cli.cli.workers import describe_rank, exit_immediately, is_worker_process
 from guidino_cli.errors import (
@@ -168,6 +168,7 @@ app.command(cls=SettingsCommand, short_help="Segment images with a trained run."
 app.command("tune-post", cls=SettingsCommand, short_help="Choose post-processing of masks by validation cases.")(
     prediction.tune_post
 )
+app.command(short_help="Say how far new images are from a run's own.")(drift.drift)
 app.command(short_help="Score masks against the truth: IoU, Dice, HD95.")(scoring.evaluate)
 app.command(short_help="Compare sets of masks case by case, with tests.")(scoring.compare)
 app.command(short_help="Write frozen features of images, once, for probe.")(probing.features)

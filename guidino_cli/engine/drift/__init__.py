@@ -1,0 +1,1 @@
+"""How far new images are from those a run was trained on: token statistics, distances, and a two-sample test."""
