@@ -172,6 +172,7 @@ app.command(short_help="Say how far new images are from a run's own.")(drift.dri
 app.command(short_help="Score masks against the truth: IoU, Dice, HD95.")(scoring.evaluate)
 app.command(short_help="Compare sets of masks case by case, with tests.")(scoring.compare)
 app.command(short_help="Write frozen features of images, once, for probe.")(probing.features)
+app.add_typer(probing.app, name="probe", short_help="Classify by frozen features, beside random ones and pixels.")
 app.command("visualize-guide", cls=SettingsCommand, short_help="Draw a run's guide, or what a backbone sees.")(
     prediction.visualize_guide
 )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from guidino_cli.options.shared import Device, Offline, Orientation
+from guidino_cli.options.shared import Device, Offline, Orientation, Overwrite
 
 
 @dataclass(frozen=True)
@@ -46,3 +46,58 @@ class FeatureOptions:
     device: Device = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew in a folder that is not empty.")] = False
     offline: Offline = False
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """Options that all probes share."""
+
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="REPORT", help="Folder for the report files.")]
+    folds: Annotated[
+        int | None, typer.Option(min=2, metavar="N", help="Cross-validate by patient instead of the split of the data.")
+    ] = None
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Repeat with the seeds 0 to N - 1.")] = 1
+    per_class: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Train on at most N samples a class, drawn by the seed."),
+    ] = None
+    threshold: Annotated[
+        str, typer.Option(help="0.5; or youden or f1, the best on the samples that chose the settings.")
+    ] = "0.5"
+    min_auc: Annotated[float | None, typer.Option(metavar="X", help="Gate: exit code 8 below, for the first row.")] = (
+        None
+    )
+    min_balanced_accuracy: Annotated[float | None, typer.Option(metavar="X", help="Gate, as --min-auc.")] = None
+    gate_on: Annotated[str, typer.Option(help="Statistic that gates compare: mean or ci-low.")] = "mean"
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")] = False
+    overwrite: Overwrite = False
+
+
+@dataclass(frozen=True)
+class LinearProbeOptions(ProbeOptions):
+    """Options of `probe linear`."""
+
+    solver: Annotated[
+        str,
+        typer.Option(help="Comma-separated: exact (scikit-learn), paper (its recipe), sweep (DINOv2's 13 rates)."),
+    ] = "exact,paper,sweep"
+    pool: Annotated[str, typer.Option(help="One vector of several slices or tiles: mean or max.")] = "mean"
+
+
+@dataclass(frozen=True)
+class NeighbourProbeOptions(ProbeOptions):
+    """Options of `probe knn`."""
+
+    k: Annotated[
+        str | None, typer.Option("--k", metavar="K,K", help="Numbers of neighbours; default: 10,20,100,200.")
+    ] = None
+    pool: Annotated[str, typer.Option(help="One vector of several slices or tiles: mean or max.")] = "mean"
+
+
+@dataclass(frozen=True)
+class BagProbeOptions(ProbeOptions):
+    """Options of `probe abmil`."""
+
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Repeat with the seeds 0 to N - 1.")] = 5
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of training; the best on validation is kept.")] = 50
+    sheets: Annotated[int, typer.Option(min=0, help="Bags whose attention is drawn, the surest of each outcome.")] = 12
