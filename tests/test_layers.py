@@ -18,7 +18,7 @@ LAYER_0 = (
 LAYERS = {
     **dict.fromkeys(LAYER_0, 0),
     **dict.fromkeys(("data", "models", "losses", "metrics", "plots", "ssl"), 1),
-    **dict.fromkeys(("engine", "preparation", "planning", "evaluation"), 2),
+    **dict.fromkeys(("engine", "preparation", "planning", "evaluation", "registration"), 2),
     "commands": 3,
     **dict.fromkeys(("cli", "api"), 4),
     "__main__": 5,

@@ -9,7 +9,18 @@ from typing import Annotated, NoReturn
 import typer
 
 from guidino_cli import __version__
-from guidino_cli.cli import data, drift, fewshot, prediction, pretraining, probing, scoring, tools, training
+from guidino_cli.cli import (
+    data,
+    drift,
+    fewshot,
+    prediction,
+    pretraining,
+    probing,
+    registration,
+    scoring,
+    tools,
+    training,
+)
 from guidino_cli.cli.usage import SettingsCommand, UsageError, describe_usage_error, is_help
 from guidino_cli.cli.workers import describe_rank, exit_immediately, is_worker_process
 from guidino_cli.errors import (
@@ -176,6 +187,7 @@ app.add_typer(probing.app, name="probe", short_help="Classify by frozen features
 app.command("visualize-guide", cls=SettingsCommand, short_help="Draw a run's guide, or what a backbone sees.")(
     prediction.visualize_guide
 )
+app.command(short_help="Register images or volumes: field, warped image, scores.")(registration.register)
 app.command(short_help="List the presets, or print one.")(training.presets)
 app.command(short_help="List all settings with their meaning.")(training.settings)
 app.command(short_help="List the segmentation networks, or describe some.")(tools.models)

@@ -7,13 +7,14 @@ import numpy as np
 
 from guidino_cli.data.images import is_image
 from guidino_cli.data.volumes import itk, nifti, pictures
-from guidino_cli.data.volumes.alignment import describe_grid_difference, format_shape, grid_corners, is_same_grid
+from guidino_cli.data.volumes.alignment import describe_grid_difference, format_shape, is_same_grid
 from guidino_cli.data.volumes.canonical import NO_ORIENTATION, find_orientation, reoriented_affine, turn
 from guidino_cli.data.volumes.covering import extend_to_cover
 from guidino_cli.data.volumes.dicom import segments
 from guidino_cli.data.volumes.dicom.datasets import looks_like_dicom
 from guidino_cli.data.volumes.grid import Grid, SourceVolume, Volume
 from guidino_cli.data.volumes.nifti import is_volume
+from guidino_cli.data.volumes.placing import resample_to_grid
 from guidino_cli.errors import DataError
 from guidino_cli.progress import pluralize
 from guidino_cli.types import Geometry, VolumeSource
@@ -184,27 +185,11 @@ def _read_channel(
     difference = describe_grid_difference(
         values.shape[:0:-1], affine, grid.shape[::-1], target, other_name=grid.source.name
     )
-    resampled = np.stack([_resample_linear(channel, affine, target, grid.shape, source.path) for channel in values])
-    return as_storable(resampled), f"{source.name} resampled to the grid of {grid.source.name}: {difference}"
-
-
-def _resample_linear(
-    values: np.ndarray, affine: np.ndarray, target: np.ndarray, shape: tuple[int, int, int], path: Path
-) -> np.ndarray:
-    """(Z, Y, X) on another grid, linearly; the smallest value outside."""
-    from scipy.ndimage import affine_transform
-
-    mapping = np.linalg.inv(affine) @ target
-    # From indices (x, y, z) to (z, y, x).
-    matrix, offset = mapping[:3, :3][::-1, ::-1], mapping[:3, 3][::-1]
-    reach = grid_corners(shape)[:3].T @ matrix.T + offset
-    if (reach.max(axis=0) < 0).any() or (reach.min(axis=0) > np.array(values.shape) - 1).any():
-        raise DataError(f"{path}: lies outside the first channel by its header; {_BY_VOXEL}")
-    return np.asarray(
-        affine_transform(
-            values.astype(np.float32), matrix, offset, output_shape=shape, order=1, cval=float(np.nanmin(values))
-        )
+    outside = f"the first channel by its header; {_BY_VOXEL}"
+    resampled = np.stack(
+        [resample_to_grid(channel, affine, target, grid.shape, path=source.path, outside=outside) for channel in values]
     )
+    return as_storable(resampled), f"{source.name} resampled to the grid of {grid.source.name}: {difference}"
 
 
 def _in_grid(labels: np.ndarray, geometry: Geometry, grid: Grid, *, ignore_headers: bool) -> np.ndarray:

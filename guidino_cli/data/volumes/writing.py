@@ -1,13 +1,14 @@
 """Write labels into the grid of the volume that they belong to, with the header of its file."""
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from guidino_cli.data.image_writing import write_png
-from guidino_cli.data.volumes.canonical import turn_back
+from guidino_cli.data.volumes.canonical import reoriented_affine, turn_back
 from guidino_cli.data.volumes.grid import Grid
 from guidino_cli.files import write_atomically
 
@@ -56,6 +57,47 @@ def write_volume_map(path: Path, values: np.ndarray, grid: Grid) -> None:
         write_png(path, (values[0].clip(0, 1) * 65535).round().astype(np.uint16))
         return
     image = _image(turn_back(values, grid.to_canonical).astype(np.float32), grid)
+    write_atomically(path, lambda temporary: _save(image, temporary, compressed=path.suffix.lower() == ".gz"))
+
+
+_DISPLACEMENTS = 1006
+"""NIfTI's code for a vector at every voxel that says where the voxel moves (NIFTI_INTENT_DISPVECT)."""
+
+
+def write_displacements(path: Path, field: np.ndarray, grid: Grid) -> None:
+    """Write a displacement field as NIfTI of five axes, (X, Y, Z, 1, 3), with the intent for displacement vectors.
+
+    Vectors are millimetres along the scanner's axes to the right, to the front and up (RAS), as NIfTI has them; ITK and
+    SimpleITK, which use LPS, turn the first two round when they read the file. Of a picture, and of a volume whose
+    header states no orientation, they are pixels or millimetres along the axes of the array (columns, rows, slices).
+
+    Args:
+        path: Ends with .nii.gz or .nii.
+        field: (3, Z, Y, X) in voxels along Z, Y, X, on the grid of the source.
+        grid: Of the source.
+
+    Raises:
+        ValueError: The field has another size than the grid.
+        ResourceError: The disk is full or the path cannot be written.
+    """
+    import nibabel
+
+    if field.shape != (3, *grid.shape):
+        raise ValueError(f"a field {field.shape} for a grid {grid.shape}")
+    geometry = grid.geometry
+    affine = geometry.affine
+    if affine is None:
+        affine = np.diag([*geometry.spacing, 1.0])
+    steps = reoriented_affine(replace(geometry, affine=affine), grid.to_canonical)[:3, :3]
+    vectors = np.einsum("ac,czyx->azyx", steps, field[::-1]).astype(np.float32)
+    values = np.stack([turn_back(component, grid.to_canonical) for component in vectors], axis=-1)[:, :, :, None]
+    image: Any = nibabel.Nifti1Image(values, affine)
+    # 1 is "scanner coordinates", 0 "unknown".
+    code = 0 if geometry.affine is None else 1
+    image.header.set_qform(affine, code=code)
+    image.header.set_sform(affine, code=code)
+    image.header.set_xyzt_units("unknown" if grid.is_picture else "mm")
+    image.header.set_intent(_DISPLACEMENTS, name="fixed to moving")
     write_atomically(path, lambda temporary: _save(image, temporary, compressed=path.suffix.lower() == ".gz"))
 
 

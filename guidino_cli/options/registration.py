@@ -1,0 +1,62 @@
+"""Options of `register`: type, help text and default of each, in one place."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from guidino_cli.options.shared import Device, IgnoreHeaders, Offline, Orientation, Overwrite
+
+
+@dataclass(frozen=True)
+class RegisterOptions:
+    """Which pairs are registered, by which features, and how."""
+
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")]
+    fixed_mask: Annotated[Path | None, typer.Option(metavar="FILE", help="Labels of FIXED, for scores.")] = None
+    moving_mask: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Labels of MOVING, which are warped with it.")
+    ] = None
+    features: Annotated[
+        str, typer.Option("--features", "-f", help="mind (of grey values), dino (tokens of a backbone) or both.")
+    ] = "mind"
+    backbone: Annotated[
+        str | None, typer.Option(help="For dino and both: guidino-tiny (default), embedded, dinov3, random, ...")
+    ] = None
+    weights: Annotated[
+        str | None, typer.Option(help="Weights of the backbone: folder in Hugging Face layout, or hub id.")
+    ] = None
+    layer: Annotated[int | None, typer.Option(min=1, help="Block of the backbone; default: its own choice.")] = None
+    px: Annotated[
+        int | None,
+        typer.Option(
+            min=14, max=2048, help="Longer side of a slice for the backbone; default: 3 times its own, up to 672."
+        ),
+    ] = None
+    pca: Annotated[
+        str, typer.Option(help="Fit the PCA of tokens to each pair (pair) or to all of them (shared); or its pca.npz.")
+    ] = "pair"
+    components: Annotated[int, typer.Option(min=1, max=384, help="Components of the PCA.")] = 24
+    grid: Annotated[int, typer.Option(min=1, max=32, help="Pixels of a cell of the first search.")] = 6
+    reach: Annotated[int, typer.Option(min=1, max=16, help="Farthest displacement that it tries, in cells.")] = 4
+    steps: Annotated[int, typer.Option(min=0, max=10_000, help="Steps of Adam after it.")] = 80
+    smoothness: Annotated[
+        float, typer.Option(min=0, help="Weight of a smooth field; more of it folds less and fits less.")
+    ] = 1.25
+    onto: Annotated[
+        str | None, typer.Option(metavar="fixed", help="fixed: resample MOVING first if it is on another grid.")
+    ] = None
+    window: Annotated[
+        str, typer.Option(metavar="LEVEL,WIDTH", help="Grey values that count, such as 40,400 of CT; or auto.")
+    ] = "auto"
+    orientation: Orientation = None
+    ignore_headers: IgnoreHeaders = False
+    figures: Annotated[bool, typer.Option(help="Draw checkerboards and grids, and report.html.")] = True
+    as_json: Annotated[bool, typer.Option("--json", help="Print report.json instead of a table.")] = False
+    device: Device = None
+    offline: Offline = False
+    overwrite: Overwrite = False
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Keep pairs in -o that the same settings registered.")
+    ] = False

@@ -1,0 +1,1 @@
+"""Deformable registration of two images or volumes: features, ConvexAdam, displacement fields and their scores."""

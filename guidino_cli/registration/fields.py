@@ -1,0 +1,87 @@
+"""Displacement fields of two or three dimensions: sampling at displaced places, smoothing, and Jacobians.
+
+A field u (B, n, *S) is in pixels of its own grid, along the n axes of the array in their order. It points from the
+fixed image to the moving one: what is seen at x in the fixed image lies at x + u(x) in the moving one.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_AVERAGE = {2: F.avg_pool2d, 3: F.avg_pool3d}
+_LINEAR = {2: "bilinear", 3: "trilinear"}
+
+
+def smooth_box(values: Tensor, *, times: int = 1, side: int = 3) -> Tensor:
+    """Mean over a box of `side` cells (odd) of (B, C, *S), `times` in a row; beyond the border are zeros."""
+    average = _AVERAGE[values.dim() - 2]
+    for _ in range(times):
+        values = average(values, side, stride=1, padding=side // 2)
+    return values
+
+
+def average_cells(values: Tensor, cell: Sequence[int]) -> Tensor:
+    """Mean over cells of so many pixels along each axis of (B, C, *S), whose sides are multiples of them."""
+    return _AVERAGE[values.dim() - 2](values, tuple(cell), stride=tuple(cell))
+
+
+def resize_linear(values: Tensor, size: Sequence[int]) -> Tensor:
+    """Interpolate (B, C, *S) linearly on another grid that covers the same extent; values are not scaled."""
+    return F.interpolate(values, size=tuple(size), mode=_LINEAR[values.dim() - 2], align_corners=False)
+
+
+def sample(values: Tensor, field: Tensor, *, outside: str = "zeros") -> Tensor:
+    """Linear interpolation of (B, C, *S) at x + u(x); `outside` of the image as `torch.nn.functional.grid_sample`."""
+    shape = field.shape[2:]
+    places = torch.stack(_indices(shape, field.device)) + field
+    sizes = torch.tensor(values.shape[2:], device=field.device, dtype=field.dtype).view(1, -1, *[1] * len(shape))
+    # The outer edges of the image are -1 and 1; the last axis comes first.
+    relative = ((2 * places + 1) / sizes - 1).flip(1).movedim(1, -1)
+    return F.grid_sample(values, relative, mode="bilinear", padding_mode=outside, align_corners=False)
+
+
+def _indices(shape: Sequence[int], device: torch.device) -> list[Tensor]:
+    axes = [torch.arange(size, device=device, dtype=torch.float32) for size in shape]
+    return list(torch.meshgrid(*axes, indexing="ij"))
+
+
+def warp_image(values: np.ndarray, field: np.ndarray) -> np.ndarray:
+    """Values (C, *S) at x + u(x), linearly; the smallest value of a channel beyond the image.
+
+    Args:
+        values: In the numbers of the file.
+        field: (n, *S) float32.
+
+    Returns:
+        float32.
+    """
+    numbers = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None]
+    low = numbers.flatten(2).amin(dim=2).view(1, -1, *[1] * (numbers.dim() - 2))
+    return np.asarray((sample(numbers - low, torch.from_numpy(field)[None]) + low)[0])
+
+
+def warp_labels(labels: np.ndarray, field: np.ndarray) -> np.ndarray:
+    """Labels (*S) at x + u(x), of the nearest pixel; 0 beyond the image."""
+    places = np.floor(np.indices(labels.shape, dtype=np.float64) + field + 0.5).astype(np.intp)
+    limits = np.array(labels.shape).reshape(-1, *[1] * labels.ndim)
+    inside = ((places >= 0) & (places < limits)).all(axis=0)
+    warped = np.zeros_like(labels)
+    warped[inside] = labels[tuple(places[:, inside])]
+    return warped
+
+
+def jacobian_determinants(field: np.ndarray) -> np.ndarray:
+    """det(I + du/dx) at every pixel (*S): by how much the map from fixed to moving enlarges it; at most 0 is a fold.
+
+    By central differences, one-sided at the border. Spacings cancel out.
+
+    Args:
+        field: (n, *S) in pixels, at least two along each axis.
+    """
+    count = len(field)
+    rows = [np.stack(np.gradient(component.astype(np.float64))) for component in field]
+    matrices = np.stack(rows) + np.eye(count).reshape(count, count, *[1] * count)
+    return np.asarray(np.linalg.det(np.moveaxis(matrices, (0, 1), (-2, -1))))
