@@ -23,7 +23,13 @@ from guidino_cli.progress import join_first, log_info, log_warning, pluralize, t
 from guidino_cli.registration.convexadam import ConvexAdamSettings
 from guidino_cli.registration.features import MAX_TOKENS, Pca, fit_pca
 from guidino_cli.registration.inputs import ReadingRules, read_image_pair
-from guidino_cli.registration.method import FeatureExtractor, FeatureKind, FieldFinder, make_convexadam, register_pair
+from guidino_cli.registration.method import (
+    FeatureKind,
+    FieldFinder,
+    RegistrationFeatures,
+    make_convexadam,
+    register_pair,
+)
 from guidino_cli.registration.pca_files import PCA_FILE, read_pca, write_pca
 
 _KINDS: tuple[FeatureKind, ...] = ("mind", "dino", "both")
@@ -172,8 +178,8 @@ class _ExtractorMaker:
         self._kind, self._device = kind, device
         self.backbone = backbone
 
-    def __call__(self, pca: Pca | None = None) -> FeatureExtractor:
-        return FeatureExtractor(self._kind, pca=None if pca is None else pca.to(self._device), **self._values)
+    def __call__(self, pca: Pca | None = None) -> RegistrationFeatures:
+        return RegistrationFeatures(self._kind, pca=None if pca is None else pca.to(self._device), **self._values)
 
 
 def _find_by_features(
@@ -202,7 +208,7 @@ def _find_by_features(
 
 
 def _fit_shared(
-    extractor: FeatureExtractor, pairs: Sequence[PairFiles], rules: ReadingRules, options: RegisterOptions
+    extractor: RegistrationFeatures, pairs: Sequence[PairFiles], rules: ReadingRules, options: RegisterOptions
 ) -> Pca:
     """A PCA of tokens of images of all pairs."""
     count = min(len(pairs), max(1, _IMAGES_FOR_PCA // 2))

@@ -32,7 +32,7 @@ COMPONENTS_BESIDE_MIND = 0.5
 """Factor of principal components beside MIND; chosen on pairs that no published figure is of."""
 
 
-class FeatureExtractor:
+class RegistrationFeatures:
     """Makes the features by which images are compared.
 
     Args:
@@ -160,7 +160,7 @@ FieldFinder = Callable[[RegistrationImage, RegistrationImage], tuple[np.ndarray,
 """Finds the field (n, *S) between two images, and says how many seconds of that features took."""
 
 
-def make_convexadam(extractor: FeatureExtractor, settings: ConvexAdamSettings) -> FieldFinder:
+def make_convexadam(extractor: RegistrationFeatures, settings: ConvexAdamSettings) -> FieldFinder:
     """ConvexAdam on features."""
 
     def find(fixed: RegistrationImage, moving: RegistrationImage) -> tuple[np.ndarray, float]:
