@@ -191,7 +191,7 @@ def train(preset: str, overrides: list[str], data: Path, run: Path) -> list[int]
     facts = run_facts(model, classes=manifest.classes, data=data)
     folder.create(config, facts)
     with contextlib.redirect_stderr(io.StringIO()):
-        trainer.fit()
+        trainer.fit(after_guide=folder.add_facts)
     return list(facts["parameters"])
 
 

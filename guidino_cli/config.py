@@ -57,7 +57,15 @@ class GuideSettings:
     Attributes:
         name: Name of the guide.
         at: What the guide multiplies: "input" the normalised image (GuiDINO-W), "bottleneck" the deepest map
-            (GuiDINO-U), "features" every map of the encoder; "logits" nothing: the segmenter makes logits of its maps.
+            (GuiDINO-U), "features" every map of the encoder. With "logits" it multiplies nothing: its logit times a
+            factor that is learned from 1 is added to the network's own logits, which start at 0 (segmenter
+            guided-filter makes all of its logits of the maps). With "channels" its logit is a further channel of the
+            segmenter's input.
+        fit: "gradient" trains the guide with the network. "closed-form" solves it before the first epoch by a ridge
+            regression on the tokens of all training images, each of which is then given the guide that was solved
+            without its fifth of them; the guide stays as it is. For guide ridge and a frozen backbone.
+        tokens: Further channels of the segmenter's input that the tokens are reduced to by a learned 1x1 convolution,
+            and one for each map of the guide's logit; for `at` logits or channels and `fit` closed-form. 0 for none.
         residual: Multiply by 1 + guide instead of the guide.
         per_class: Make one map per foreground class of the data, each with its own target; their maximum gates.
         options: Options of the guide, such as `prototypes` and `aggregate`.
@@ -66,7 +74,9 @@ class GuideSettings:
     """
 
     name: str = "tokenbook"
-    at: Literal["input", "bottleneck", "features", "logits"] = "input"
+    at: Literal["input", "bottleneck", "features", "logits", "channels"] = "input"
+    fit: Literal["gradient", "closed-form"] = "gradient"
+    tokens: NonNegativeInt = 0
     residual: bool = False
     per_class: bool = False
     options: dict[str, Any] = field(default_factory=dict)
@@ -129,6 +139,8 @@ class ModelSettings:
         backbone_channels: The three channels of the image, counted from 0, that the backbone sees as red, green and
             blue; null for the only one three times, [0, 1, 1] of two, [0, 1, 2] of more, and the three in the middle of
             neighbouring slices.
+        reduction: The segmenter sees the image averaged over squares of this many pixels a side, and its logits are
+            interpolated to the image; the backbone sees the whole image. Not for patches of volumes.
     """
 
     segmenter: ComponentSettings = field(default_factory=lambda: ComponentSettings("nnwnet"))
@@ -137,6 +149,7 @@ class ModelSettings:
     finetune: FinetuneSettings | None = None
     guide: GuideSettings | None = None
     backbone_channels: Annotated[list[NonNegativeInt], Field(min_length=3, max_length=3)] | None = None
+    reduction: PositiveInt = 1
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -152,7 +165,9 @@ class DataSettings:
             same grid. Of volumes, each slice is an image (dims 2 and 2.5); patches (dims 3) are never resized.
         fold: Fold to validate on, of data with folds; null for the part val. `--folds` sets it.
         augment: Augmentation of the training images: "nnunet" is nnU-Net 2.8.1's, "nnunet-0.1" what guidino 0.1.0 took
-            for it, "guidino" that of the GuiDINO authors; "light" mirrors and changes brightness.
+            for it, "guidino" that of the GuiDINO authors; "light" mirrors and changes brightness; "mirror" mirrors
+            left to right and changes contrast, brightness and colour, "dihedral" also turns by quarters: with both a
+            frozen backbone sees the image as it is, once for all epochs, and its maps are mirrored and turned.
         foreground_crops: Share of the random crops that are centred on a foreground pixel; of volumes, share of every
             batch that must show foreground, as in nnU-Net.
         cache_gb: Main memory for decoded images, in 10^9 bytes per process or worker.
@@ -176,7 +191,7 @@ class DataSettings:
     image_size: PositiveInt = 256
     resize: Literal["stretch", "shorter", "none"] = "stretch"
     fold: int | None = None
-    augment: Literal["none", "light", "nnunet", "guidino", "nnunet-0.1"] = "nnunet"
+    augment: Literal["none", "light", "mirror", "dihedral", "nnunet", "guidino", "nnunet-0.1"] = "nnunet"
     foreground_crops: NonNegativeFloat = 0.33
     ignore_label: NonNegativeInt | None = None
     cache_gb: NonNegativeFloat = 2.0

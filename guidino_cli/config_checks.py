@@ -24,6 +24,7 @@ def check_combinations(config: RunConfig, label: str) -> None:
     if config.model.guide is not None and config.model.backbone is None:
         raise ConfigError(f"{label}: model.guide needs a model.backbone to draw tokens from")
     _check_fixed_guide(config, label)
+    _check_closed_form(config, label)
     if config.model.backbone_channels is not None and config.model.backbone is None:
         raise ConfigError(f"{label}: model.backbone_channels needs a model.backbone that sees them, or leave it out")
     _check_trainable_parts(config, label)
@@ -43,6 +44,38 @@ def _check_fixed_guide(config: RunConfig, label: str) -> None:
         raise ConfigError(
             f"{label}: model.guide.from_run keeps the guide as it is, so train.loss.{terms[0]} changes nothing; "
             f"set train.loss.{terms[0]}=0"
+        )
+
+
+def _check_closed_form(config: RunConfig, label: str) -> None:
+    """Refuse a guide in closed form beside what would change its tokens, and tokens without it."""
+    model, guide = config.model, config.model.guide
+    if guide is None:
+        return
+    if guide.tokens and (guide.fit != "closed-form" or guide.at not in {"logits", "channels"}):
+        raise ConfigError(
+            f"{label}: model.guide.tokens is {guide.tokens}, which needs model.guide.fit=closed-form and "
+            f"model.guide.at=logits or channels, found {guide.fit} and {guide.at}; set them, or model.guide.tokens=0"
+        )
+    if guide.fit != "closed-form":
+        return
+    if guide.name != "ridge":
+        raise ConfigError(f"{label}: model.guide.fit=closed-form solves guide ridge, found {guide.name}: set its name")
+    if guide.from_run is not None:
+        raise ConfigError(
+            f"{label}: model.guide.from_run takes a guide as it is, model.guide.fit=closed-form solves one: choose one"
+        )
+    way = "lora" if model.lora is not None else "finetune" if model.finetune is not None else None
+    if way is not None:
+        raise ConfigError(
+            f"{label}: model.guide.fit=closed-form solves the guide on tokens that model.{way} would change: set "
+            f"model.guide.fit=gradient and model.guide.tokens=0, or model.{way}=null"
+        )
+    terms = [name for name, weight in config.train.loss.items() if name in {"guide", "guide_mse"} and weight > 0]
+    if terms:
+        raise ConfigError(
+            f"{label}: model.guide.fit=closed-form keeps the guide as it is solved, so train.loss.{terms[0]} changes "
+            f"nothing; set train.loss.{terms[0]}=0"
         )
 
 

@@ -157,7 +157,7 @@ def _fit(folder: RunFolder, trainer: Trainer, *, offline: bool) -> None:
         memory_hint=_MEMORY_HINT,
     )
     with hints, explain_determinism_errors():
-        trainer.fit(after_epoch=curve_callback(folder))
+        trainer.fit(after_epoch=curve_callback(folder), after_guide=folder.add_facts)
     if trainer.accelerator.is_main_process:
         _finish(folder, trainer, offline=offline)
 

@@ -22,7 +22,9 @@ from guidino_cli.data.transforms import (
     warp,
 )
 
-Level = Literal["none", "light", "nnunet", "guidino", "nnunet-0.1"]
+Level = Literal["none", "light", "mirror", "dihedral", "nnunet", "guidino", "nnunet-0.1"]
+EXACT_LEVELS = frozenset({"mirror", "dihedral"})
+"""Levels that interpolate no pixel, so that maps of the image as it is can be laid as the image is."""
 T = TypeVar("T")
 # One number, or one for each channel.
 PerChannel = float | tuple[float, ...]
@@ -46,6 +48,8 @@ class AugmentationParams:
         flip_z: Reverse the order of the slices of a patch.
         tilt_y: Rotation of a patch about the axis of its rows' order, in radians: slices and columns turn.
         tilt_x: Likewise about the axis of its columns' order: slices and rows turn.
+        quarter_turns: Turns by 90 degrees, counter-clockwise; exactly, before the resampling.
+        is_mirrored: Mirror left to right, likewise, after these turns.
         is_planar: Whether scale and low resolution leave the distance of the slices of a patch alone.
         elastic: Standard deviation of the displacements of an elastic deformation, as a share of the side.
         noise: Standard deviation of Gaussian noise, in units of the [0, 1] intensity range.
@@ -54,6 +58,7 @@ class AugmentationParams:
         brightness: Factor on the intensities, by channel.
         contrast: Factor on the distance from the channel's mean, by channel.
         keeps_range: Whether contrast clips every channel to the range it had.
+        offset: Added to the intensities, in units of the [0, 1] range, by channel.
         low_resolution: The channel is downsampled to this share of its size and upsampled again.
         gamma_inverted: Exponent, by channel, on the negative stretched to [0, 1]; mean and deviation are restored.
         gamma: Exponent, by channel, on the intensities stretched to [0, 1]; mean and deviation are restored.
@@ -83,6 +88,9 @@ class AugmentationParams:
     tilt_y: float = 0.0
     tilt_x: float = 0.0
     is_planar: bool = False
+    quarter_turns: int = 0
+    is_mirrored: bool = False
+    offset: PerChannel = 0.0
 
 
 class _RandomDraws:
@@ -128,10 +136,12 @@ def draw_augmentation(
     """Draw the parameters of one sample.
 
     Args:
-        level: "light" mirrors and changes brightness. "nnunet" is what nnU-Net 2.8.1 draws for square patches in two
-            dimensions, see `_draw_nnunet`; "nnunet-0.1" is guidino 0.1.0's reading of it, for runs begun with that.
-            "guidino" follows the GuiDINO authors' code: rotation by 90 degrees, affine, elastic, brightness and
-            contrast, noise, blur; noise of 3 to 7 grey levels, as in an earlier version.
+        level: "light" mirrors and changes brightness; "dihedral" mirrors and turns by quarters, so that no pixel is
+            interpolated, and changes contrast, brightness and colour; "mirror" does so without the turns. "nnunet" is
+            what nnU-Net 2.8.1 draws for square patches in two dimensions, see `_draw_nnunet`; "nnunet-0.1" is guidino
+            0.1.0's reading of it, for runs begun with that. "guidino" follows the GuiDINO authors' code: rotation by 90
+            degrees, affine, elastic, brightness and contrast, noise, blur; noise of 3 to 7 grey levels, as in an
+            earlier version.
         generator: Random generator of this sample and epoch.
         channels: C of the sample.
         patch_size: D, H, W of a patch of a volume, for which there are "none", "light" and "nnunet"; None for an image.
@@ -141,8 +151,23 @@ def draw_augmentation(
     draws = _RandomDraws(generator, channels=channels)
     if patch_size is not None:
         return _draw_light_3d(draws) if level == "light" else _draw_nnunet_3d(draws, patch_size)
-    draw = {"light": _draw_light, "nnunet": _draw_nnunet, "guidino": _draw_guidino, "nnunet-0.1": _draw_earlier_nnunet}
+    draw = {
+        "light": _draw_light,
+        "mirror": partial(_draw_dihedral, channels=channels, has_turns=False),
+        "dihedral": partial(_draw_dihedral, channels=channels, has_turns=True),
+        "nnunet": _draw_nnunet,
+        "guidino": _draw_guidino,
+        "nnunet-0.1": _draw_earlier_nnunet,
+    }
     return draw[level](draws)
+
+
+def _draw_dihedral(draws: _RandomDraws, *, channels: int, has_turns: bool) -> AugmentationParams:
+    """One of the eight ways to lay a square onto itself, or of two, and what another lamp or camera would change."""
+    turns, is_mirrored = int(draws.uniform(0, 4)) if has_turns else 0, draws.flip()
+    contrast, brightness = draws.uniform(0.7, 1.3), draws.uniform(-0.2, 0.2)
+    offset = tuple(brightness + draws.uniform(-0.1, 0.1) for _ in range(channels))
+    return AugmentationParams(quarter_turns=turns, is_mirrored=is_mirrored, contrast=contrast, offset=offset)
 
 
 def _draw_light(draws: _RandomDraws) -> AugmentationParams:
@@ -264,15 +289,36 @@ def augment_batch(
     Returns:
         Image and mask of the same shapes; outside the image both are 0, and the mask gets no other new value.
     """
+    image, mask = orient(image, augmentations), orient(mask, augmentations)
     image, mask = _warp(image, mask, augmentations)
     if not is_unit:
-        augmentations = [replace(a, noise=a.noise / _UNIT_DEVIATION) if a.noise else a for a in augmentations]
+        augmentations = [_of_unit_deviation(a, image.shape[1]) for a in augmentations]
     for name, change in _INTENSITY_TRANSFORMS.items():
         rows = [i for i, a in enumerate(augmentations) if getattr(a, name) != getattr(_IDENTITY, name)]
         if rows:
             where = to_device(torch.tensor(rows), image.device)
             image = image.index_copy(0, where, change(image[where], [augmentations[i] for i in rows]))
     return image.clamp(0, 1) if is_unit else image, mask
+
+
+def orient(maps: Tensor, augmentations: Sequence[AugmentationParams]) -> Tensor:
+    """Turn maps (B, ..., H, W) of square images by quarters and mirror them, of any grid that covers the images."""
+    if not any(a.quarter_turns or a.is_mirrored for a in augmentations):
+        return maps
+    return torch.stack([_orient_one(item, a) for item, a in zip(maps, augmentations, strict=True)])
+
+
+def _orient_one(maps: Tensor, a: AugmentationParams) -> Tensor:
+    turned = torch.rot90(maps, a.quarter_turns, (-2, -1))
+    return turned.flip(-1) if a.is_mirrored else turned
+
+
+def _of_unit_deviation(a: AugmentationParams, channels: int) -> AugmentationParams:
+    """Noise and offset of images of deviation 1 instead of that of images in [0, 1]."""
+    if not a.noise and a.offset == _IDENTITY.offset:
+        return a
+    each = a.offset if isinstance(a.offset, tuple) else (a.offset,) * channels
+    return replace(a, noise=a.noise / _UNIT_DEVIATION, offset=tuple(value / _UNIT_DEVIATION for value in each))
 
 
 def _warp(image: Tensor, mask: Tensor, augmentations: Sequence[AugmentationParams]) -> tuple[Tensor, Tensor]:
@@ -343,6 +389,11 @@ def _scale_contrast(image: Tensor, params: Sequence[AugmentationParams]) -> Tens
     return scale_contrast(image, _channels([a.contrast for a in params], image), keep_range=keep_range)
 
 
+def _add_offset(image: Tensor, params: Sequence[AugmentationParams]) -> Tensor:
+    offsets = _channels([a.offset for a in params], image)
+    return image + offsets[(..., *(None,) * (image.ndim - 2))]
+
+
 def _simulate_low_resolution(image: Tensor, params: Sequence[AugmentationParams]) -> Tensor:
     shares = [_by_channel(a.low_resolution, image) for a in params]
     return simulate_low_resolution(
@@ -370,6 +421,7 @@ _INTENSITY_TRANSFORMS: dict[str, Callable[[Tensor, Sequence[AugmentationParams]]
     "blur": _blur,
     "brightness": _scale_brightness,
     "contrast": _scale_contrast,
+    "offset": _add_offset,
     "low_resolution": _simulate_low_resolution,
     "gamma_inverted": _apply_inverted_gamma,
     "gamma": _apply_gamma,

@@ -10,9 +10,10 @@ from guidino_cli.models.segmenters.registry import SEGMENTERS
 from guidino_cli.registry import create, find
 
 if TYPE_CHECKING:
-    from guidino_cli.config import ComponentSettings, ModelSettings
+    from guidino_cli.config import ComponentSettings, GuideSettings, ModelSettings
     from guidino_cli.models.backbones.spec import BackboneSpec
     from guidino_cli.models.composed import Model
+    from guidino_cli.models.logit_prior import LogitPrior
 
 BACKBONES = {
     "dinov3": "guidino_cli.models.backbones.dino:load_dino",
@@ -27,6 +28,8 @@ GUIDES = {
     "tokenbook": "guidino_cli.models.guides:TokenBook",
     "ridge": "guidino_cli.models.ridge:RidgeGuide",
 }
+CLOSED_FORM_GUIDES = {"ridge": "guidino_cli.models.calibrated_ridge:CalibratedRidgeGuide"}
+"""Guides that `model.guide.fit: closed-form` solves."""
 
 
 def build_model(
@@ -66,11 +69,20 @@ def build_model(
     seen = _backbone_channels(settings, in_channels=in_channels, slab=slab)
     part = settings.segmenter
     kind = find("segmenter", part.name, SEGMENTERS)
-    given: dict[str, Any] = {"num_classes": num_classes} | _channels_of(kind, in_channels)
+    maps = num_classes - 1 if settings.guide is not None and settings.guide.per_class else 1
+    _require_fitting_maps(settings, maps=maps, num_classes=num_classes)
+    given: dict[str, Any] = {"num_classes": num_classes}
+    given |= _channels_of(kind, in_channels + _shown_channels(settings, maps))
+    image: dict[str, Any] = {
+        "in_channels": in_channels,
+        "backbone_channels": seen,
+        "is_standardized": is_standardized,
+        "reduction": settings.reduction,
+    }
     if settings.backbone is None:
         _require_buildable(part, **given)
         segmenter = create("segmenter", part.name, SEGMENTERS, part.options, **given)
-        return Model(segmenter, in_channels=in_channels, is_standardized=is_standardized)
+        return Model(segmenter, **image)
     with torch.random.fork_rng(devices=[]):
         # Some loaders draw weights only to replace them.
         if backbone_spec is not None:
@@ -94,22 +106,53 @@ def build_model(
         given["dense_channels"] = backbone.level_channels
     _require_buildable(part, **given)
     segmenter = create("segmenter", part.name, SEGMENTERS, part.options, **given)
-    image: dict[str, Any] = {
-        "in_channels": in_channels,
-        "backbone_channels": seen,
-        "is_standardized": is_standardized,
-    }
     if settings.guide is None:
         return Model(segmenter, backbone=backbone, **image)
-    maps = num_classes - 1 if settings.guide.per_class else 1
-    if kind.reads_guide and maps != num_classes - 1:
-        raise ConfigError(
-            f"segmenter {part.name} reads one map of the guide for each of {num_classes - 1} foreground classes: set "
-            "model.guide.per_class=true"
-        )
-    guide = create("guide", settings.guide.name, GUIDES, settings.guide.options, channels=backbone.channels, maps=maps)
+    kinds = CLOSED_FORM_GUIDES if settings.guide.fit == "closed-form" else GUIDES
+    guide = create("guide", settings.guide.name, kinds, settings.guide.options, channels=backbone.channels, maps=maps)
     at, residual = settings.guide.at, settings.guide.residual
-    return Model(segmenter, backbone=backbone, guide=guide, guide_at=at, residual=residual, **image)
+    prior = None
+    if at in {"logits", "channels"} and not kind.reads_guide:
+        prior = _make_prior(settings.guide, maps=maps, channels=backbone.channels)
+        if at == "logits":
+            segmenter.zero_output_layers()
+    return Model(segmenter, backbone=backbone, guide=guide, guide_at=at, residual=residual, prior=prior, **image)
+
+
+def _make_prior(guide: GuideSettings, *, maps: int, channels: int) -> LogitPrior:
+    from guidino_cli.models.logit_prior import LogitPrior
+
+    return LogitPrior(
+        maps=maps,
+        channels=channels,
+        tokens=guide.tokens,
+        adds=guide.at == "logits",
+        shows=_shows_guide(guide),
+        has_noise=guide.fit == "closed-form",
+    )
+
+
+def _shows_guide(guide: GuideSettings) -> bool:
+    """Whether the guide's logit is among the channels of the segmenter's input: alone or beside the tokens."""
+    return guide.at == "channels" or (guide.at == "logits" and guide.tokens > 0)
+
+
+def _shown_channels(settings: ModelSettings, maps: int) -> int:
+    """Channels of the segmenter's input that are made of guide and tokens."""
+    guide = settings.guide
+    return 0 if guide is None else guide.tokens + (maps if _shows_guide(guide) else 0)
+
+
+def _require_fitting_maps(settings: ModelSettings, *, maps: int, num_classes: int) -> None:
+    """`ConfigError` unless a guide whose maps belong to the logits has one for each foreground class."""
+    guide = settings.guide
+    if guide is None or guide.at != "logits" or maps == num_classes - 1:
+        return
+    reads = find("segmenter", settings.segmenter.name, SEGMENTERS).reads_guide
+    who = f"segmenter {settings.segmenter.name} reads" if reads else "model.guide.at=logits needs"
+    raise ConfigError(
+        f"{who} one map of the guide for each of {num_classes - 1} foreground classes: set model.guide.per_class=true"
+    )
 
 
 def find_stride(settings: ModelSettings, *, num_classes: int) -> int:
@@ -137,7 +180,7 @@ def find_strides(settings: ModelSettings, *, num_classes: int) -> tuple[int, ...
             lambda: create("segmenter", part.name, SEGMENTERS, options, num_classes=num_classes)
         )
         stride = network.stride
-    return strides_by_axis(stride, kind.dims)
+    return tuple(settings.reduction * step for step in strides_by_axis(stride, kind.dims))
 
 
 def default_backbone_channels(in_channels: int, *, slab: int = 1) -> tuple[int, int, int]:
@@ -207,17 +250,26 @@ def _require_compatible(settings: ModelSettings, *, dims: float) -> None:
         raise ConfigError(
             f"model.guide.at is input, but segmenter {name} reads the backbone only: use bottleneck or features"
         )
-    if settings.guide is not None and settings.guide.at == "logits" and not kind.reads_guide:
-        readers = " or ".join(item for item in SEGMENTERS if find("segmenter", item, SEGMENTERS).reads_guide)
-        raise ConfigError(
-            f"model.guide.at is logits, but segmenter {name} does not read a guide's maps: use segmenter {readers}, "
-            "or another place"
-        )
-    if settings.guide is not None and settings.guide.at not in kind.guided_at:
+    if settings.reduction > 1 and dims == 3:
+        raise ConfigError("model.reduction is for images and slices, but data.dims is 3: set model.reduction=1")
+    if settings.guide is not None:
+        _require_showable(settings.guide, name, kind)
+    is_prior = settings.guide is not None and settings.guide.at in {"logits", "channels"} and not kind.reads_guide
+    if settings.guide is not None and settings.guide.at not in kind.guided_at and not is_prior:
         possible = " or ".join(sorted(kind.guided_at))
         raise ConfigError(
             f"model.guide.at is {settings.guide.at}, but segmenter {name} cannot be cut there: use {possible}"
         )
+
+
+def _require_showable(guide: GuideSettings, name: str, kind: Any) -> None:
+    """`ConfigError` if guide or tokens are to be channels of an input that has none for them."""
+    wanted = "model.guide.at=channels" if guide.at == "channels" else f"model.guide.tokens={guide.tokens}"
+    if guide.at != "channels" and not guide.tokens:
+        return
+    if kind.reads_guide or "in_channels" not in inspect.signature(kind).parameters:
+        instead = "model.guide.at=logits" if guide.at == "channels" else "model.guide.tokens=0"
+        raise ConfigError(f"{wanted} adds channels to the input, but segmenter {name} takes none: set {instead}")
 
 
 def _require_buildable(part: ComponentSettings, **given: object) -> None:

@@ -23,6 +23,8 @@ class Segmenter(nn.Module, ABC):
             reads them, and nothing is gated: "logits" is then the only place where a guide can act.
         level_weights: Weights in the loss of the logits that `decode` gives, finest first, where the authors' are not
             1, 1/2, 1/4, ...
+        output_layers: Names of the modules whose outputs are the logits, at most resized and added up afterwards: with
+            weights of 0 in them all logits are 0.
     """
 
     dims: int = 2
@@ -32,6 +34,13 @@ class Segmenter(nn.Module, ABC):
     reads_guide: bool = False
     guided_at: frozenset[str] = frozenset({"input", "bottleneck", "features"})
     level_weights: tuple[float, ...] | None = None
+    output_layers: tuple[str, ...] = ("head",)
+
+    def zero_output_layers(self) -> None:
+        """Make all logits 0, for a network that starts from what another part says; its gradients are not all 0."""
+        for name in self.output_layers:
+            for parameter in self.get_submodule(name).parameters():
+                nn.init.zeros_(parameter)
 
     @abstractmethod
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:

@@ -5,11 +5,21 @@ from functools import partial
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guidino_cli.errors import DataError
 from guidino_cli.models.base import Backbone, Guide, Segmenter
-from guidino_cli.models.grids import crop, crop_to_image, extend_to_padding, pad_to_multiple, resize_guide
+from guidino_cli.models.calibrated_ridge import CalibratedRidgeGuide
+from guidino_cli.models.grids import (
+    crop,
+    crop_to_image,
+    extend_to_padding,
+    pad_to_multiple,
+    resize_guide,
+    strides_by_axis,
+)
+from guidino_cli.models.logit_prior import LogitPrior
 from guidino_cli.models.slicewise import compute_slice_guide, compute_slice_maps
 from guidino_cli.types import Prediction
 
@@ -33,9 +43,13 @@ class Model(nn.Module):
         backbone: Computes dense features, once per image.
         guide: Turns the deepest dense feature map into the guide map.
         guide_at: "input" multiplies the normalised image, "bottleneck" the deepest feature map, "features" all of them.
-            Of several guide maps, one per class, the maximum gates: what resembles any foreground passes. "logits"
-            multiplies nothing: the segmenter is given the maps and makes logits of them.
+            Of several guide maps, one per class, the maximum gates: what resembles any foreground passes. "logits" and
+            "channels" multiply nothing: `prior` says what the maps do, or a segmenter that reads a guide is given them
+            and makes logits of them.
         residual: Multiply by 1 + guide instead of the guide.
+        prior: Adds the guide's logit to the segmenter's, or shows it to the segmenter.
+        reduction: The segmenter sees the image averaged over squares of this many pixels a side, and its logits are
+            interpolated; the backbone sees the image as it is.
         in_channels: C of the images; of 3, grey images of one channel are taken too.
         backbone_channels: The three of them that the backbone sees; by default it sees all, which must be 1 or 3.
         is_standardized: Images come as z-scores (mean 0, deviation 1) instead of in [0, 1]; neither the segmenter's
@@ -51,8 +65,10 @@ class Model(nn.Module):
         *,
         backbone: Backbone | None = None,
         guide: Guide | None = None,
-        guide_at: Literal["input", "bottleneck", "features", "logits"] = "input",
+        guide_at: Literal["input", "bottleneck", "features", "logits", "channels"] = "input",
         residual: bool = False,
+        prior: LogitPrior | None = None,
+        reduction: int = 1,
         in_channels: int = _RGB,
         backbone_channels: Sequence[int] | None = None,
         is_standardized: bool = False,
@@ -63,6 +79,8 @@ class Model(nn.Module):
         self.guide = guide
         self.guide_at = guide_at
         self.residual = residual
+        self.prior = prior
+        self.reduction = reduction
         self.in_channels = in_channels
         self.backbone_channels = None if backbone_channels is None else tuple(backbone_channels)
         self.is_standardized = is_standardized
@@ -73,12 +91,21 @@ class Model(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, in_channels, *axes), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, in_channels, *axes), persistent=False)
 
-    def forward(self, image: Tensor, *, get_or_compute: GetOrCompute | None = None) -> Prediction:
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """What the sides of an image are padded to multiples of, along each axis."""
+        strides = strides_by_axis(self.segmenter.stride, self.segmenter.dims)
+        return tuple(self.reduction * stride for stride in strides)
+
+    def forward(
+        self, image: Tensor, *, get_or_compute: GetOrCompute | None = None, folds: Tensor | None = None
+    ) -> Prediction:
         """Segment images of any size.
 
         Args:
             image: (B, C, H, W), or volumes (B, C, Z, H, W) for a segmenter of three axes; in [0, 1], or z-scores.
             get_or_compute: Called instead of the backbone, with a function that runs it: a cache of dense features.
+            folds: (B,) of training images, for a guide that is another one for each fold.
 
         Raises:
             DataError: Another number of axes, or of channels.
@@ -90,33 +117,55 @@ class Model(nn.Module):
             dense = compute() if get_or_compute is None else get_or_compute(compute)
         guide = None
         if self.guide is not None:
-            guide = self.guide(dense[-1]) if image.ndim == 4 else compute_slice_guide(self.guide, dense[-1])
+            guide = self._make_guide(self.guide, dense[-1], folds)
         return self.segment(image, dense, guide)
 
     def segment(self, image: Tensor, dense: list[Tensor], guide: Tensor | None) -> Prediction:
         """The part of `forward` after the guide, for callers that already have the dense features."""
-        features, padded = self.encode(image, dense, guide)
-        logits = self.segmenter.decode(features, tuple(padded.shape[2:]))
+        evidence = None if self.prior is None or guide is None else self.prior.evidence(guide)
+        features, padded = self._encode(image, dense, guide, evidence)
+        logits = self.segmenter.decode(features, tuple(side // self.reduction for side in padded.shape[2:]))
+        if self.reduction > 1:
+            size = tuple(padded.shape[2:])
+            logits = [F.interpolate(logits[0], size=size, mode="bilinear", align_corners=False), *logits[1:]]
         coarser = [crop_to_image(level, image, padded) for level in logits[1:]]
-        return Prediction([crop(logits[0], image.shape[2:]), *coarser], guide)
+        levels = [crop(logits[0], image.shape[2:]), *coarser]
+        if self.prior is not None and evidence is not None:
+            levels = self.prior.add_to(levels, evidence)
+        return Prediction(levels, guide)
 
     def encode(self, image: Tensor, dense: list[Tensor], guide: Tensor | None) -> tuple[list[Tensor], Tensor]:
         """The part of `segment` before the decoder: its feature maps, and the padded image that they cover."""
-        padded = pad_to_multiple(self._normalize(image), self.segmenter.stride)
-        is_read = self.guide_at == "logits"
-        gate = None if guide is None or is_read else self._pad_guide(guide, image, padded)
+        evidence = None if self.prior is None or guide is None else self.prior.evidence(guide)
+        return self._encode(image, dense, guide, evidence)
+
+    def _encode(
+        self, image: Tensor, dense: list[Tensor], guide: Tensor | None, evidence: Tensor | None
+    ) -> tuple[list[Tensor], Tensor]:
+        padded = pad_to_multiple(self._normalize(image), self.stride)
+        seen = padded if self.reduction == 1 else F.avg_pool2d(padded, self.reduction)
+        gates = guide is not None and self.guide_at in {"input", "bottleneck", "features"}
+        gate = self._pad_guide(guide, image, padded) if guide is not None and gates else None
         if gate is not None and self.guide_at == "input":
-            padded = self._apply_gate(padded, gate)
+            seen = self._apply_gate(seen, gate)
+        if self.prior is not None and evidence is not None and self.prior.channels:
+            shown = extend_to_padding(self.prior.shown(dense[-1], evidence), image, padded)
+            seen = torch.cat([seen, resize_guide(shown, seen.shape[2:])], dim=1)
         if self.segmenter.uses_backbone:
             dense = [extend_to_padding(item, image, padded) for item in dense]
-        if guide is not None and is_read:
+        if guide is not None and self.segmenter.reads_guide:
             dense = [*(dense if self.segmenter.uses_backbone else []), extend_to_padding(guide, image, padded)]
-        features = self.segmenter.encode(padded, dense)
+        features = self.segmenter.encode(seen, dense)
         if gate is not None and self.guide_at == "bottleneck":
             features = [*features[:-1], self._apply_gate(features[-1], gate)]
         if gate is not None and self.guide_at == "features":
             features = [self._apply_gate(feature, gate) for feature in features]
         return features, padded
+
+    def _make_guide(self, guide: Guide, dense: Tensor, folds: Tensor | None) -> Tensor:
+        if folds is not None and isinstance(guide, CalibratedRidgeGuide):
+            return guide.held_out(dense, folds)
+        return guide(dense) if dense.ndim == 4 else compute_slice_guide(guide, dense)
 
     def _require_fitting(self, image: Tensor) -> None:
         axes = self.segmenter.dims
@@ -148,7 +197,7 @@ class Model(nn.Module):
         if image.shape[2:] == padded.shape[2:]:
             return guide
         # The guide covers the image, not its padding: resize it to pixels, pad those as the image was.
-        return pad_to_multiple(resize_guide(guide, image.shape[2:]), self.segmenter.stride)
+        return pad_to_multiple(resize_guide(guide, image.shape[2:]), self.stride)
 
     def _apply_gate(self, maps: Tensor, guide: Tensor) -> Tensor:
         factor = resize_guide(guide, maps.shape[2:])

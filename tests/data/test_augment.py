@@ -1,11 +1,12 @@
 """Augmentation: effect of each parameter on image and mask, and how parameters are drawn."""
 
 import math
+from collections import Counter
 
 import pytest
 import torch
 
-from guidino_cli.data.augment import AugmentationParams, Level, augment_batch, draw_augmentation
+from guidino_cli.data.augment import AugmentationParams, Level, augment_batch, draw_augmentation, orient
 from guidino_cli.data.dataset import random_generator
 
 CHANGES = {
@@ -17,16 +18,71 @@ CHANGES = {
     "elastic": 0.02,
     "flip_y": True,
     "flip_x": True,
+    "quarter_turns": 1,
+    "is_mirrored": True,
     "noise": 0.05,
     "blur": 0.8,
     "brightness": 1.2,
     "contrast": 0.8,
+    "offset": 0.1,
     "low_resolution": 0.5,
     "gamma": 1.3,
     "gamma_inverted": 1.3,
 }
-GEOMETRY = {"rotation", "scale", "shear", "shift_y", "shift_x", "flip_y", "flip_x", "elastic"}
-LEVELS: list[Level] = ["light", "nnunet", "guidino", "nnunet-0.1"]
+GEOMETRY = {
+    "rotation",
+    "scale",
+    "shear",
+    "shift_y",
+    "shift_x",
+    "flip_y",
+    "flip_x",
+    "elastic",
+    "quarter_turns",
+    "is_mirrored",
+}
+LEVELS: list[Level] = ["light", "mirror", "dihedral", "nnunet", "guidino", "nnunet-0.1"]
+
+
+def test_quarter_turns_and_mirrors_move_pixels_without_changing_them() -> None:
+    image = torch.tensor([[0.1, 0.2], [0.3, 0.4]]).view(1, 1, 2, 2)
+    mask = torch.tensor([[1, 2], [3, 4]])[None]
+    turned, labels = augment_batch(image, mask, [AugmentationParams(quarter_turns=1)])
+    assert turned[0, 0].tolist() == torch.tensor([[0.2, 0.4], [0.1, 0.3]]).tolist()
+    assert labels[0].tolist() == [[2, 4], [1, 3]]
+    _, labels = augment_batch(image, mask, [AugmentationParams(quarter_turns=1, is_mirrored=True)])
+    assert labels[0].tolist() == [[4, 2], [3, 1]]
+
+
+def test_maps_of_another_grid_are_laid_as_their_images_are() -> None:
+    torch.manual_seed(0)
+    image, mask = torch.rand(8, 1, 12, 12), torch.zeros(8, 12, 12, dtype=torch.long)
+    ways = [AugmentationParams(quarter_turns=i % 4, is_mirrored=i >= 4) for i in range(8)]
+    turned, _ = augment_batch(image, mask, ways)
+    coarse = torch.nn.functional.avg_pool2d(image, 4)
+    torch.testing.assert_close(orient(coarse, ways), torch.nn.functional.avg_pool2d(turned, 4))
+    assert len({tuple(item.flatten().tolist()) for item in orient(coarse[:1].expand(8, -1, -1, -1), ways)}) == 8
+
+
+def test_an_offset_is_added_to_each_channel_and_is_larger_for_images_of_deviation_one() -> None:
+    image, mask = torch.full((1, 3, 2, 2), 0.5), torch.zeros(1, 2, 2, dtype=torch.long)
+    params = [AugmentationParams(offset=(0.1, 0.0, -0.2))]
+    assert augment_batch(image, mask, params)[0][0, :, 0, 0].tolist() == pytest.approx([0.6, 0.5, 0.3])
+    found = augment_batch(image, mask, params, is_unit=False)[0][0, :, 0, 0]
+    assert found.tolist() == pytest.approx([0.5 + 0.1 / 0.225, 0.5, 0.5 - 0.2 / 0.225])
+
+
+def test_mirror_never_turns() -> None:
+    drawn = [draw_augmentation("mirror", random_generator(0, case)) for case in range(200)]
+    assert Counter(item.quarter_turns for item in drawn) == {0: 200}
+    assert 70 < sum(item.is_mirrored for item in drawn) < 130
+
+
+def test_dihedral_draws_each_of_the_eight_ways_alike_often() -> None:
+    drawn = [draw_augmentation("dihedral", random_generator(0, case)) for case in range(4000)]
+    counts = Counter((item.quarter_turns, item.is_mirrored) for item in drawn)
+    assert len(counts) == 8
+    assert all(400 < count < 600 for count in counts.values())
 
 
 def _sample(batch: int = 1, side: int = 16) -> tuple[torch.Tensor, torch.Tensor]:

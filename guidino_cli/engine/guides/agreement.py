@@ -67,14 +67,14 @@ class TokenSpool:
             yield torch.from_numpy(np.frombuffer(content, dtype=np.float16).reshape(self._shape).astype(np.float32))
 
 
-def assign_folds(groups: Sequence[str], *, seed: int = 0) -> np.ndarray:
-    """Fold (n,) of each image, at most `FOLDS` of about equal numbers of groups; the images of a group share one.
+def assign_folds(groups: Sequence[str], *, seed: int = 0, count: int = FOLDS) -> np.ndarray:
+    """Fold (n,) of each image, at most `count` of about equal numbers of groups; the images of a group share one.
 
     A regression must not learn from the wrong mask of another frame of the same patient that the mask is right.
     """
     names = sorted(set(groups))
     order = np.random.default_rng(seed).permutation(len(names))
-    fold_of = {names[place]: rank % min(FOLDS, len(names)) for rank, place in enumerate(order.tolist())}
+    fold_of = {names[place]: rank % min(count, len(names)) for rank, place in enumerate(order.tolist())}
     return np.array([fold_of[group] for group in groups], dtype=np.int64)
 
 

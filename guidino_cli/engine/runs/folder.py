@@ -135,6 +135,10 @@ class RunFolder(StateFolder):
         """Content of `run.json`: classes, versions, weights and data of the run."""
         return read_run_facts(self.path)
 
+    def add_facts(self, more: dict[str, Any]) -> None:
+        """Write further entries to `run.json`."""
+        write_text(self.path / FACTS_FILE, json.dumps({**self.facts(), **more}, indent=2, ensure_ascii=False) + "\n")
+
     def backbone_spec(self) -> BackboneSpec | None:
         """Spec of the backbone if the run stores its own backbone weights, else None; `DataError` if it is damaged."""
         found, path = self.facts().get("blueprint"), self.path / FACTS_FILE

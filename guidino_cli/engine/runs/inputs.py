@@ -41,6 +41,12 @@ class NetworkInput:
         if not manifest.is_volumes:
             _refuse_settings_of_volumes(manifest, config)
             return cls()
+        if config.model.guide is not None and config.model.guide.fit == "closed-form":
+            raise ConfigError(
+                f"model.guide.fit is closed-form, which is for images of one or three 8-bit channels, but "
+                f"{manifest.name} holds volumes or pictures with more: set model.guide.fit=gradient and "
+                "model.guide.tokens=0"
+            )
         if manifest.is_pictures and config.data.dims != 2:
             raise ConfigError(
                 f"data.dims is {config.data.dims}, but {manifest.name} holds images, which have one slice: set "

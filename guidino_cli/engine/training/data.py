@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader, Dataset
 
 from guidino_cli.config import RunConfig
-from guidino_cli.data.dataset import EpochSampler, SegmentationDataset
+from guidino_cli.data.dataset import EpochSampler, SampleIndex, SegmentationDataset
 from guidino_cli.data.volume_dataset import PatchDataset, Sampling, SliceDataset, StepSampler
 from guidino_cli.engine.runs.inputs import NetworkInput
 from guidino_cli.errors import ConfigError, ResourceError, UserError
@@ -120,6 +120,7 @@ class TrainLoader:
             self._sampler = StepSampler(steps_per_epoch(config) * self._cases_per_step)
             dataset = _volume_dataset(cases, config, num_classes, network_input, length=len(self._sampler))
         loader = _loader(dataset, self._sampler, config, accelerator.device)
+        self._dataset = dataset
         self._loader = accelerator.prepare_data_loader(loader, device_placement=False)
         self.steps = len(self._loader)
         if self.steps == 0:
@@ -128,6 +129,13 @@ class TrainLoader:
                 "lower train.batch_size or use fewer processes"
             )
         self.cases_per_epoch = min(len(self._sampler), self.steps * self._cases_per_step)
+
+    def unaugmented(self, case: int) -> Sample:
+        """A batch of one image, as it is in the first epoch before augmentation; `DataError` if it cannot be used."""
+        if not isinstance(self._dataset, SegmentationDataset):
+            raise ValueError("only images are looked at as a whole")
+        image, mask, place = self._dataset[SampleIndex(0, case)]
+        return Sample(image[None], mask[None], place[None])
 
     def iterate(self, epoch: int, *, start: int) -> Iterator[Sample | VolumeSample | UserError]:
         """Batches of an epoch from number `start` on; earlier ones are not loaded. See `batches_until_error`."""

@@ -1,6 +1,6 @@
 """One optimization step, and speed-ups that change its results by rounding only."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from torch import nn
 from torch.profiler import record_function
 
 from guidino_cli.config import RunConfig, TrainSettings
-from guidino_cli.data.augment import augment_batch, draw_augmentation
+from guidino_cli.data.augment import EXACT_LEVELS, AugmentationParams, augment_batch, draw_augmentation, orient
 from guidino_cli.data.dataset import random_generator
 from guidino_cli.engine.devices import to_float32
 from guidino_cli.engine.feature_cache.cache import FeatureCache, make_memory_cache
@@ -137,6 +137,7 @@ class TrainStep:
         schedule: Learning rate; one step for each optimizer step.
         feature_cache: Caches the features of a frozen backbone; None without one.
         volume_features: Maps of the slices of training volumes, for patches that show whole slices; None without.
+        folds: (n,) fold of each training case, for a guide that is another one for each; None without.
     """
 
     def __init__(
@@ -159,6 +160,7 @@ class TrainStep:
             has_ignored=has_ignored,
         )
         self.volume_features: VolumeFeatures | None = None
+        self.folds: torch.Tensor | None = None
         self.feature_cache = _make_cache(model.backbone, settings, accelerator.device)
         if accelerator.is_main_process:
             _log_cache_folder(self.feature_cache, config)
@@ -218,10 +220,12 @@ class TrainStep:
             step: Number of the batch within the epoch on this process, from 0.
         """
         with record_function("guidino.augment"):
-            image, mask = self._augment(batch, epoch)
+            params = self._draw(batch, epoch)
+            image, mask = self._augment(batch, params)
         with self._accelerator.accumulate(self.model):
             with record_function("guidino.forward"), self._accelerator.autocast():
-                prediction = self.model(image, get_or_compute=self._cached_features(batch))
+                features = self._cached_features(batch, params)
+                prediction = self.model(image, get_or_compute=features, folds=self._folds_of(batch))
             with record_function("guidino.loss"):
                 terms = self._loss(to_float32(prediction), mask)
             with record_function("guidino.backward"):
@@ -240,21 +244,48 @@ class TrainStep:
         group, last = self._config.train.accumulate, self._batches % self._config.train.accumulate
         return loss * (group / last) if step >= self._batches - last and last else loss
 
-    def _cached_features(self, batch: Sample | VolumeSample) -> GetOrCompute | None:
-        """Cached backbone features, where a training sample is the same in every epoch."""
+    def _folds_of(self, batch: Sample | VolumeSample) -> torch.Tensor | None:
+        if self.folds is None:
+            return None
+        return self.folds[batch.case_index].to(self._accelerator.device, non_blocking=True)
+
+    def unaugmented_features(self, batch: Sample | VolumeSample) -> list[torch.Tensor]:
+        """Maps of a frozen backbone of each sample as it is, cached where it is the same in every epoch.
+
+        Samples are seen one by one, so that rounding does not depend on which of them share a batch.
+        """
+        image, parts = batch.image.to(self._accelerator.device), list[list[torch.Tensor]]()
+        for place, key in enumerate(_sample_keys(batch)):
+            one = image[place : place + 1]
+            compute = partial(self.bare_model.dense_maps, one)
+            if self.feature_cache is None or not _repeats_images(self._config):
+                parts.append(compute())
+            else:
+                parts.append(self.feature_cache.get_or_compute([key], compute, pixels=batch.image[place : place + 1]))
+        return [torch.cat(levels) for levels in zip(*parts, strict=True)]
+
+    def _cached_features(
+        self, batch: Sample | VolumeSample, params: Sequence[AugmentationParams]
+    ) -> GetOrCompute | None:
+        """Cached backbone features, where a training sample is the same in every epoch, or is only turned."""
         if self.volume_features is not None and isinstance(batch, VolumeSample):
             return partial(_cached_patches, self.volume_features, batch)
+        backbone = self.bare_model.backbone
+        if self._config.data.augment in EXACT_LEVELS and backbone is not None and backbone.is_frozen:
+            return synchronize_features(
+                backbone, lambda _: [orient(level, params) for level in self.unaugmented_features(batch)]
+            )
         if self.feature_cache is None or not _repeats_samples(self._config):
             return None
         lookup = partial(self.feature_cache.get_or_compute, _sample_keys(batch), pixels=batch.image)
         return synchronize_features(self.bare_model.backbone, lookup)
 
-    def _augment(self, batch: Sample | VolumeSample, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Image and mask on the device, augmented as determined by seed, epoch and sample."""
+    def _draw(self, batch: Sample | VolumeSample, epoch: int) -> list[AugmentationParams]:
+        """The augmentation of each sample, which seed, epoch and sample determine."""
         # Two samples of one volume must not be augmented alike.
         indices = batch.position if isinstance(batch, VolumeSample) else batch.case_index
         channels, *sides = batch.image.shape[1:]
-        params = [
+        return [
             draw_augmentation(
                 self._config.data.augment,
                 random_generator(self._config.seed, epoch, index, 1),
@@ -263,6 +294,11 @@ class TrainStep:
             )
             for index in indices.tolist()
         ]
+
+    def _augment(
+        self, batch: Sample | VolumeSample, params: Sequence[AugmentationParams]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Image and mask on the device, augmented."""
         image, mask = (item.to(self._accelerator.device, non_blocking=True) for item in (batch.image, batch.mask))
         return augment_batch(image, mask, params, is_unit=self._is_unit)
 
@@ -301,16 +337,22 @@ def _log_cache_folder(cache: FeatureCache | None, config: RunConfig) -> None:
     gigabytes = cached_bytes(cache.folder.parent) / 1e9
     limit = config.train.dense_cache_disk_gb
     log_info(f"guidino: backbone features are cached in {cache.folder} ({gigabytes:.1f} of {limit:g} GB)")
-    if not _repeats_samples(config) and config.data.dims != 3:
+    is_turned = config.data.augment in EXACT_LEVELS and _repeats_images(config)
+    if not _repeats_samples(config) and not is_turned and config.data.dims != 3:
         log_info(
             "guidino: of validation images alone: training images change from epoch to epoch, unless "
-            "data.augment=none and data.resize=stretch"
+            "data.augment is none, mirror or dihedral and data.resize is stretch"
         )
 
 
 def _repeats_samples(config: RunConfig) -> bool:
     """Whether a training image, or a slice of a volume, is the same in every epoch."""
-    return config.data.augment == "none" and config.data.resize == "stretch" and config.data.dims != 3
+    return config.data.augment == "none" and _repeats_images(config)
+
+
+def _repeats_images(config: RunConfig) -> bool:
+    """The same before augmentation."""
+    return config.data.resize == "stretch" and config.data.dims != 3
 
 
 def _freeze_and_checkpoint(model: Model, config: RunConfig) -> None:
@@ -323,4 +365,4 @@ def _freeze_and_checkpoint(model: Model, config: RunConfig) -> None:
 
 
 def _heads(model: Model) -> list[torch.nn.Module]:
-    return [part for part in (model.segmenter, model.guide) if part is not None]
+    return [part for part in (model.segmenter, model.guide, model.prior) if part is not None]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any, cast
 
 import torch
@@ -19,12 +20,14 @@ from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.inputs import NetworkInput
 from guidino_cli.engine.training.checkpoint import CHECKPOINT_FORMAT, ScalerState, TrainedWeights, TrainState
 from guidino_cli.engine.training.data import TrainLoader
+from guidino_cli.engine.training.guide_fit import fit_guide, training_folds
 from guidino_cli.engine.training.logging import SPEED_SUFFIX, ProgressLogger, StepProfiler
 from guidino_cli.engine.training.optim import current_learning_rates
 from guidino_cli.engine.training.step import TrainStep
 from guidino_cli.engine.training.trackers import TRACKERS_FOLDER, Trackers
 from guidino_cli.engine.training.validation import Validation
 from guidino_cli.errors import UserError, WeightsError
+from guidino_cli.models.calibrated_ridge import CalibratedRidgeGuide
 from guidino_cli.models.composed import Model
 from guidino_cli.progress import log_info, pluralize
 from guidino_cli.types import Case, Sample, VolumeSample
@@ -72,6 +75,7 @@ class Trainer:
         settings = config.train
         self.network_input = network_input or NetworkInput()
         self.config, self.folder, self.training = config, folder, training
+        self._num_classes = num_classes
         self.empty_cases = count_empty(validation)
         self.accelerator = Accelerator(
             cpu=device == "cpu",
@@ -100,6 +104,9 @@ class Trainer:
         )
         self.model, self.bare_model = self.train_step.model, self.train_step.bare_model
         self.train_step.volume_features = self._open_volume_features()
+        guide = self.bare_model.guide
+        if isinstance(guide, CalibratedRidgeGuide):
+            self.train_step.folds = training_folds(training, guide)
         self.validation = Validation(
             validation,
             config,
@@ -144,11 +151,18 @@ class Trainer:
             units=self.network_input.units,
         )
 
-    def fit(self, *, after_epoch: Callable[[list[dict[str, Any]]], None] | None = None) -> None:
+    def fit(
+        self,
+        *,
+        after_epoch: Callable[[list[dict[str, Any]]], None] | None = None,
+        after_guide: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
         """Train to the last epoch, saving after every one, every `train.save_minutes`, and when asked to stop.
 
         Args:
             after_epoch: Called with the history when an epoch is saved, in the main process only.
+            after_guide: Called with entries for `run.json` when the guide of a new run is solved in closed form,
+                likewise.
 
         Raises:
             StoppedError: Ctrl-C or SIGTERM; all steps are saved.
@@ -159,6 +173,9 @@ class Trainer:
         is_new = self.checkpoints.saved is None
         history = run_on_all_ranks(lambda: self.folder.history(finished=self.state.epoch))
         run_on_main_process(lambda: self._trackers.start(is_new=is_new))
+        if is_new:
+            # Nothing can be saved yet, so Ctrl-C need not wait for a step.
+            self._solve_guide(after_guide)
         try:
             with self.control, self._progress.live_line(history):
                 if is_new:
@@ -218,6 +235,24 @@ class Trainer:
         if self.accelerator.is_main_process:
             log_volume_cache(found)
         return found
+
+    def _solve_guide(self, after_guide: Callable[[dict[str, Any]], None] | None) -> None:
+        """Solve the guide in closed form, where it is not trained; every process does, from the same images."""
+        if self.train_step.folds is None:
+            return
+
+        def look_at(place: int) -> tuple[torch.Tensor, torch.Tensor]:
+            sample = self.loader.unaugmented(place)
+            with self.accelerator.autocast():
+                maps = self.train_step.unaugmented_features(sample)
+            return maps[-1], sample.mask
+
+        began = time.process_time()
+        fitted = fit_guide(self.bare_model, self.train_step.folds, look_at, num_classes=self._num_classes)
+        if self.accelerator.is_main_process:
+            log_info(f"guidino: guide solved in closed form on {fitted}")
+            if after_guide is not None:
+                after_guide({"guide_fit": asdict(fitted) | {"cpu_seconds": round(time.process_time() - began, 1)}})
 
     def _warn_about_skipped_cases(self) -> None:
         """Only whole batches are used, one on every process; say so where that skips a tenth of the images."""

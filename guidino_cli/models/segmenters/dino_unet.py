@@ -115,6 +115,7 @@ class DinoUNet(Segmenter):
 
     stride = 32
     uses_backbone = True
+    output_layers = ("heads",)
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ class DynUNet(Segmenter):
     """
 
     net: Any
+    output_layers = ("net.output_block", "net.deep_supervision_heads")
 
     def __init__(
         self,
@@ -50,6 +51,8 @@ class DynUNet(Segmenter):
             deep_supervision=deep_supervision,
             deep_supr_num=stages - 3,
         )
+        if not deep_supervision:
+            self.output_layers = ("net.output_block",)
         # The same blocks under a second name: a file of weights would hold them twice.
         del self.net.skip_layers
         use_any_size_instance_norm(self.net)
@@ -87,6 +90,7 @@ class SegResNet(Segmenter):
     """
 
     net: Any
+    output_layers = ("net.conv_final.2",)
 
     def __init__(
         self,
@@ -144,6 +148,7 @@ class UNetPlusPlus(Segmenter):
     stride = 16
 
     net: Any
+    output_layers = ("net.final_conv_0_1", "net.final_conv_0_2", "net.final_conv_0_3", "net.final_conv_0_4")
 
     def __init__(
         self,
@@ -160,6 +165,7 @@ class UNetPlusPlus(Segmenter):
         self.deep_supervision = deep_supervision
         if not deep_supervision:
             del net.final_conv_0_1, net.final_conv_0_2, net.final_conv_0_3
+            self.output_layers = ("net.final_conv_0_4",)
         self.net = use_any_size_instance_norm(net)
 
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
@@ -196,6 +202,7 @@ class AttentionUNet(Segmenter):
     """
 
     net: Any
+    output_layers = ("net.model.2",)
 
     def __init__(
         self,

@@ -37,6 +37,7 @@ class UNETR(Segmenter):
     stride = _PATCH
 
     net: Any
+    output_layers = ("net.out",)
 
     def __init__(
         self,
@@ -167,6 +168,7 @@ class SwinUNETR(Segmenter):
     stride = 32
 
     net: Any
+    output_layers = ("net.out",)
 
     def __init__(
         self,

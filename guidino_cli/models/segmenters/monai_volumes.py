@@ -30,6 +30,7 @@ class UNet3d(Segmenter):
     dims = 3
 
     net: Any
+    output_layers = ("net.model.2",)
 
     def __init__(
         self,
@@ -97,6 +98,7 @@ class VNet(Segmenter):
     stride = 16
 
     net: Any
+    output_layers = ("net.out_tr.conv2",)
 
     def __init__(self, *, num_classes: int, in_channels: int = 3, dropout: float = 0.5) -> None:
         super().__init__()

@@ -43,6 +43,8 @@ class NNUNet(Segmenter):
         deep_supervision: Whether the coarser heads exist.
     """
 
+    output_layers = ("heads",)
+
     def __init__(
         self,
         *,

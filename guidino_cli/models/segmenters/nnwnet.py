@@ -25,6 +25,7 @@ class NNWNet(Segmenter):
     """
 
     stride = 16
+    output_layers = ("heads",)
 
     def __init__(self, *, num_classes: int, in_channels: int = 3, width: int = 16) -> None:
         super().__init__()

@@ -41,6 +41,7 @@ class Primus(Segmenter):
 
     dims = 3
     stride = _PATCH
+    output_layers = ("decoder.6",)
 
     def __init__(
         self,

@@ -36,6 +36,7 @@ class SAM2UNet(Segmenter):
     uses_backbone = True
     reads_image = False
     level_weights = (1.0, 1.0, 1.0)
+    output_layers = ("heads",)
 
     def __init__(
         self, *, num_classes: int, dense_channels: Sequence[int], width: int = 64, deep_supervision: bool = True

@@ -27,6 +27,7 @@ class SegGuiDINO(Segmenter):
     stride = 1
     uses_backbone = True
     reads_image = False
+    output_layers = ("refine.4",)
 
     def __init__(
         self, *, num_classes: int, dense_channels: Sequence[int], width: int = 256, dropout: float = 0.0

@@ -36,6 +36,7 @@ class SegFormer(Segmenter):
     # The reductions of keys and values then come out even at every stage.
     stride = 32
     net: Any
+    output_layers = ("net.decode_head.classifier",)
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ class SMP(Segmenter):
     """
 
     net: Any
+    output_layers = ("net.segmentation_head.0",)
 
     def __init__(
         self,

@@ -38,6 +38,8 @@ class SwinUMamba(Segmenter):
         deep_supervision: Whether the coarser heads exist.
     """
 
+    output_layers = ("heads",)
+
     def __init__(
         self,
         *,

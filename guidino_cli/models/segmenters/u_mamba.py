@@ -44,6 +44,8 @@ class UMamba(Segmenter):
         deep_supervision: Whether the coarser heads exist.
     """
 
+    output_layers = ("heads",)
+
     def __init__(
         self,
         *,

@@ -34,6 +34,7 @@ class UperNetSwin(Segmenter):
 
     stride = 32
     net: Any
+    output_layers = ("net.decode_head.classifier", "net.auxiliary_head.classifier")
 
     def __init__(
         self,
@@ -75,6 +76,8 @@ class UperNetSwin(Segmenter):
         )
         config.num_labels = num_classes
         self.net = UperNetForSemanticSegmentation(config)
+        if not deep_supervision:
+            self.output_layers = ("net.decode_head.classifier",)
         if weights is not None:
             # UperNet normalises each stage's map anew.
             self.net.backbone = load_pretrained(

@@ -112,7 +112,6 @@ def test_gradients_reach_the_guide() -> None:
         ("guided-filter", None, 2, "makes its mask of a guide: set model.guide"),
         ("guided-filter", GuideSettings("ridge", at="input"), 2, "cannot be cut there: use logits"),
         ("guided-filter", GuideSettings("ridge", at="logits"), 3, "set model.guide.per_class=true"),
-        ("unet", GuideSettings(at="logits"), 2, "unet does not read a guide's maps: use segmenter guided-filter"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(

@@ -1,0 +1,136 @@
+"""A run whose guide is solved in closed form, by every command that takes a run; and what cannot be solved."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from guidino_cli.config import parse_config
+from guidino_cli.errors import ConfigError
+
+Maker = Callable[..., Path]
+
+pytestmark = pytest.mark.usefixtures("no_figures", "coarse_figures")
+
+_PRESET = """
+model:
+  segmenter: {name: dilated-cnn, options: {width: 4, dilations: [1, 2]}}
+  backbone: {name: random, options: {hidden_size: 32, depth: 1, heads: 2}}
+  guide: {name: ridge, at: logits, per_class: true, fit: closed-form, tokens: 3}
+  reduction: 2
+data: {image_size: 32, augment: dihedral}
+train: {epochs: 1, batch_size: 2, lr: 1e-2, loss: {dice: 1, cross_entropy: 1}}
+predict: {overlap: 0, mirror: false}
+"""
+
+
+@pytest.fixture(scope="module")
+def data(make_data_in: Maker, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_data_in(tmp_path_factory.mktemp("closed"), train=6, val=2, test=2, num_classes=3)
+
+
+@pytest.fixture(scope="module")
+def preset_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("preset") / "closed.yaml"
+    path.write_text(_PRESET)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(guidino_once: Callable[..., None], data: Path, preset_file: Path) -> Path:
+    path = preset_file.parent / "run"
+    guidino_once("train", "-p", preset_file, "-d", data, "-o", path, "--device", "cpu")
+    return path
+
+
+def test_the_run_records_what_was_solved(run: Path) -> None:
+    found = json.loads((run / "run.json").read_text())["guide_fit"]
+    assert (found["images"], found["folds"], found["alpha"]) == (6, 5, 0.01)
+    assert [len(found[name]) for name in ("areas", "thresholds", "deviations")] == [2, 2, 2]
+
+
+def test_predict_writes_masks_and_guides_that_evaluate_takes(run: Path, data: Path, guidino, tmp_path: Path) -> None:
+    outcome = guidino("predict", run, data / "images", "-o", tmp_path / "out", "--save-guide", "--device", "cpu")
+    assert outcome.code == 0, outcome.stderr
+    written = [path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*.png")]
+    assert [path for path in written if "guide" in str(path)], written
+    outcome = guidino("tune-post", run, "--data", data, "--device", "cpu")
+    assert outcome.code == 0, outcome.stderr
+
+
+def test_an_exported_run_gives_the_same_maps(run: Path, guidino, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    outcome = guidino("export", run, "-o", tmp_path / "net.onnx")
+    assert outcome.code == 0, outcome.stderr
+
+
+def test_its_guide_can_be_looked_at(run: Path, data: Path, guidino, tmp_path: Path) -> None:
+    image = min(data.rglob("images/*.png"))
+    outcome = guidino("visualize-guide", image, "--run", run, "-o", tmp_path / "figures", "--device", "cpu")
+    assert outcome.code == 0, outcome.stderr
+
+
+def test_two_seeds_are_an_ensemble(run: Path, data: Path, preset_file: Path, guidino, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    assert guidino("train", "-p", preset_file, "-d", data, "-o", other, "--seed", 1, "--device", "cpu").code == 0
+    image = min(data.rglob("images/*.png"))
+    outcome = guidino("predict", run, image, "-o", tmp_path / "out", "--ensemble", other, "--device", "cpu")
+    assert outcome.code == 0, outcome.stderr
+
+
+def test_a_run_can_start_from_another_and_solves_its_own_guide(
+    run: Path, make_data: Maker, preset_file: Path, guidino, tmp_path: Path
+) -> None:
+    new = make_data("new", train=6, seed=5, num_classes=3)
+    outcome = guidino("train", "-p", preset_file, "-d", new, "-o", tmp_path / "run", "--from", run, "--device", "cpu")
+    assert outcome.code == 0, outcome.stderr
+    fits = [json.loads((path / "run.json").read_text())["guide_fit"] for path in (run, tmp_path / "run")]
+    assert fits[0]["thresholds"] != fits[1]["thresholds"]
+
+
+def test_lora_tune_says_how_to_train_with_lora_instead(run: Path, data: Path, guidino, tmp_path: Path) -> None:
+    outcome = guidino("lora-tune", run, "--data", data, "-o", tmp_path / "tuned", "--device", "cpu")
+    assert outcome.code == 2
+    assert "model.guide.fit=closed-form solves the guide on tokens that model.lora would change" in outcome.stderr
+
+
+def test_training_images_of_one_patient_are_refused_in_one_line(
+    data: Path, preset_file: Path, guidino, tmp_path: Path
+) -> None:
+    import shutil
+
+    from guidino_cli.data.manifest import MANIFEST_NAME
+
+    one = shutil.copytree(data, tmp_path / "one")
+    content = json.loads((one / MANIFEST_NAME).read_text())
+    for case in content["cases"]:
+        case["group"] = "patient"
+    (one / MANIFEST_NAME).write_text(json.dumps(content))
+    outcome = guidino("train", "-p", preset_file, "-d", one, "-o", tmp_path / "run", "--device", "cpu")
+    assert outcome.code == 2
+    assert "one group of 6 images" in " ".join(outcome.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": {"lora": {}}}, "tokens that model.lora would change"),
+        ({"model": {"finetune": {}}}, "tokens that model.finetune would change"),
+        ({"model": {"guide": {"name": "tokenbook"}}}, "solves guide ridge, found tokenbook"),
+        ({"model": {"guide": {"from_run": "runs/a"}}}, "choose one"),
+        ({"model": {"guide": {"fit": "gradient"}}}, "model.guide.tokens is 3, which needs"),
+        ({"model": {"guide": {"at": "input"}}}, "model.guide.tokens is 3, which needs"),
+        ({"train": {"loss": {"guide": 1}}}, "train.loss.guide changes nothing"),
+    ],
+)
+def test_settings_that_contradict_a_guide_in_closed_form_are_refused(change: dict, message: str) -> None:
+    settings = yaml.safe_load(_PRESET)
+    for section, values in change.items():
+        for name, value in values.items():
+            old = settings[section].get(name)
+            settings[section][name] = old | value if isinstance(old, dict) and isinstance(value, dict) else value
+    with pytest.raises(ConfigError, match=message):
+        parse_config(settings)
