@@ -61,7 +61,7 @@ def test_a_presets_segmenter_builds_and_has_scores_of_the_images_size(name: str)
     assert logits[0].shape == (1, 2, *size)
 
 
-@pytest.mark.parametrize("name", ["demo", "own-unet", "own-plain-unet", *GUIDINO])
+@pytest.mark.parametrize("name", ["demo", "own-unet", "own-gated-unet", "own-plain-unet", *GUIDINO])
 def test_a_preset_builds_and_runs_forward(name: str) -> None:
     config = load_preset(name)
     if config.model.backbone is not None:
@@ -118,11 +118,16 @@ def test_a_row_is_the_same_model_on_every_data_set(network: str) -> None:
     assert all(model == models[0] for model in models)
 
 
+def _guided(plain: str) -> str:
+    """The preset that a plain one is the control of."""
+    return "own-gated-unet" if plain == "own-plain-unet" else plain.replace("-plain", "")
+
+
 @pytest.mark.parametrize(
-    "name", [name for name in preset_names() if "-plain-" in name and name.replace("-plain", "") in preset_names()]
+    "name", [name for name in preset_names() if "-plain-" in name and _guided(name) in preset_names()]
 )
 def test_a_plain_preset_differs_from_the_guided_one_in_the_guide_only(name: str) -> None:
-    plain, guided = load_preset(name), load_preset(name.replace("-plain", ""))
+    plain, guided = load_preset(name), load_preset(_guided(name))
     assert plain.model.guide is None
     assert guided.model.guide is not None
     assert plain.model.segmenter == guided.model.segmenter

@@ -151,7 +151,7 @@ def draw_augmentation(
     draws = _RandomDraws(generator, channels=channels)
     if patch_size is not None:
         return _draw_light_3d(draws) if level == "light" else _draw_nnunet_3d(draws, patch_size)
-    draw = {
+    draw: dict[str, Callable[[_RandomDraws], AugmentationParams]] = {
         "light": _draw_light,
         "mirror": partial(_draw_dihedral, channels=channels, has_turns=False),
         "dihedral": partial(_draw_dihedral, channels=channels, has_turns=True),

@@ -25,7 +25,7 @@ class DynUNet(Segmenter):
     """
 
     net: Any
-    output_layers = ("net.output_block", "net.deep_supervision_heads")
+    output_layers: tuple[str, ...] = ("net.output_block", "net.deep_supervision_heads")
 
     def __init__(
         self,
@@ -148,7 +148,12 @@ class UNetPlusPlus(Segmenter):
     stride = 16
 
     net: Any
-    output_layers = ("net.final_conv_0_1", "net.final_conv_0_2", "net.final_conv_0_3", "net.final_conv_0_4")
+    output_layers: tuple[str, ...] = (
+        "net.final_conv_0_1",
+        "net.final_conv_0_2",
+        "net.final_conv_0_3",
+        "net.final_conv_0_4",
+    )
 
     def __init__(
         self,

@@ -34,7 +34,7 @@ class UperNetSwin(Segmenter):
 
     stride = 32
     net: Any
-    output_layers = ("net.decode_head.classifier", "net.auxiliary_head.classifier")
+    output_layers: tuple[str, ...] = ("net.decode_head.classifier", "net.auxiliary_head.classifier")
 
     def __init__(
         self,
