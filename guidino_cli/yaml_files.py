@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from guidino_cli.errors import ConfigError, file_errors
+from guidino_cli.errors import ConfigError, UserError, file_errors
 
 # PyYAML reads some 100 kB a second; the longest preset has 3 kB.
 _MAX_BYTES = 200_000
@@ -45,14 +45,19 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, *, hint: str = _HINT, error: type[UserError] = ConfigError) -> Any:
     """Content of a YAML file.
 
+    Args:
+        path: UTF-8 text, with or without a byte order mark.
+        hint: Advice at the end of a message.
+        error: Class of an error.
+
     Raises:
-        ConfigError: Missing, not UTF-8, not YAML, too large, nested too deep, a key given twice, or a value that is
-            no text, finite number, true, false or null.
+        UserError: Of class `error`: missing, not UTF-8, not YAML, too large, nested too deep, a key given
+            twice, or a value that is no text, finite number, true, false or null.
     """
-    with file_errors(path, "not valid YAML", error=ConfigError, hint=_HINT):
+    with file_errors(path, "not valid YAML", error=error, hint=hint):
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:

@@ -18,6 +18,7 @@ from guidino_cli.files import atomic_folder
 from guidino_cli.options.argv import option_values, to_argv
 from guidino_cli.options.data import PrepareOptions
 from guidino_cli.outputs import require_output_folder
+from guidino_cli.preparation.drawing import refuse_options_of_masks
 from guidino_cli.preparation.layouts import detect_layout
 from guidino_cli.preparation.options import PreparationConfig, VolumeConfig
 from guidino_cli.preparation.pipeline import prepare_dataset
@@ -49,6 +50,8 @@ def run(source: Path, options: PrepareOptions) -> None:
         detect_layout(source, options.layout, config.volumes), include=options.normal == "include"
     )
     found = dataset
+    if found.is_drawn:
+        refuse_options_of_masks(options)
     dataset = keep_numbers(source, found, config.volumes, wanted=options.store is not None)
     _check_kind_of_options(options, found, dataset)
     out = None if options.dry_run else options.out

@@ -17,8 +17,8 @@ class PrepareOptions:
     layout: Annotated[
         str,
         typer.Option(
-            help="auto, csv, nnunet, tn3k, busi, drive, isic, kvasir, siblings (images/, masks/) or suffix; of volumes "
-            "nnunet, msd, bids, nifti or dicom."
+            help="auto, csv, nnunet, tn3k, busi, drive, isic, kvasir, siblings (images/, masks/) or suffix; of label "
+            "files coco or yolo; of volumes nnunet, msd, bids, nifti or dicom."
         ),
     ] = "auto"
     classes: Annotated[

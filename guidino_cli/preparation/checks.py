@@ -178,6 +178,10 @@ def check_names(dataset: DiscoveredDataset, *, allow_unpaired: bool) -> list[Fin
     if masks:
         text = f"{pluralize(len(masks), 'mask')} without an image ({format_items(masks)}): {hint}"
         findings.append(Finding(kind, text))
+    if dataset.missing_images:
+        text = f"{pluralize(len(dataset.missing_images), 'image')} named by the label files "
+        text += f"{'is' if len(dataset.missing_images) == 1 else 'are'} not there "
+        findings.append(Finding(kind, f"{text}({format_items(dataset.missing_images)}): {hint}"))
     if dataset.incomplete:
         text = f"{pluralize(len(dataset.incomplete), 'case')} without a channel: {format_items(dataset.incomplete)}"
         findings.append(Finding(kind, f"{text}; {hint}"))

@@ -208,6 +208,11 @@ def has_split_word(name: str) -> bool:
     return any(_find_split(word) for word in _words(name))
 
 
+def find_split_word(name: str) -> str:
+    """Part of a split that a name states, such as train of `instances_train2017`; "" if none."""
+    return next((split for word in _words(name) if (split := _find_split(word))), "")
+
+
 def _group_folders(source: Path) -> dict[tuple[str, str], dict[str, list[Path]]]:
     """Folders of images and of masks by (rest of the name, split), where there are both.
 

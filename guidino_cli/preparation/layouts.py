@@ -6,6 +6,8 @@ from pathlib import Path
 
 from guidino_cli.errors import ConfigError, DataError, unknown_name
 from guidino_cli.preparation import generic_layouts, public_layouts
+from guidino_cli.preparation.label_files.coco import detect_coco
+from guidino_cli.preparation.label_files.yolo import detect_yolo
 from guidino_cli.preparation.options import VolumeConfig
 from guidino_cli.preparation.types import DiscoveredDataset
 from guidino_cli.preparation.volumes.layouts import (
@@ -31,6 +33,7 @@ _RANKS: tuple[Mapping[str, LayoutDetector], ...] = (
     {"kvasir": public_layouts.detect_kvasir},
     {"siblings": generic_layouts.detect_sibling_folders},
     {"suffix": generic_layouts.detect_single_folder},
+    {"coco": detect_coco, "yolo": detect_yolo},
 )
 _DESCRIPTIONS = {
     "csv": "a .csv file with the columns image and mask",
@@ -42,6 +45,8 @@ _DESCRIPTIONS = {
     "kvasir": "images/ and masks/ with Kvasir-SEG's names or its kavsir_bboxes.json",
     "siblings": "two folders such as images/ and masks/, also within train/, val/, test/",
     "suffix": "one folder with `x.jpg` and `x_mask.png`",
+    "coco": "a .json file with images, annotations and categories",
+    "yolo": "data.yaml with names, train, val and test; images/ and labels/ with a text file an image",
 }
 _DESCRIPTIONS |= VOLUME_LAYOUTS
 _GENERIC = {"siblings", "suffix", "kvasir"}

@@ -30,6 +30,14 @@ from guidino_cli.preparation.checks import (
     inspect_masks,
     is_orientation_clear,
 )
+from guidino_cli.preparation.drawing import (
+    ClassMap,
+    DrawnMask,
+    describe_drawings,
+    draw_pair,
+    drawn_rule,
+    map_classes,
+)
 from guidino_cli.preparation.duplicates import connected_components, find_exact_duplicates, find_near_duplicates
 from guidino_cli.preparation.ignoring import describe_ignored, find_ignored, refuse_lossy_masks
 from guidino_cli.preparation.mask_audit import MaskStatistics, find_suspicious_masks
@@ -51,6 +59,7 @@ class InspectedPair:
     images: list[ImageProperties]
     masks: list[PackedMask]
     findings: list[Finding]
+    drawing: DrawnMask | None = None
 
 
 def prepare_dataset(
@@ -75,11 +84,19 @@ def prepare_dataset(
     findings += refuse_lossy_masks(dataset.pairs, config.ignore)
     if dataset.needs_merging and not config.options.merge_masks:
         findings.append(ask_to_merge(dataset.pairs))
+    classes: ClassMap | None = None
+    if dataset.is_drawn:
+        classes, remarks = map_classes(dataset, config)
+        findings += remarks
     codes = config.classes.codes if config.classes else None
     in_colour = any(isinstance(code, tuple) for code in codes or ())
     exif = config.options.exif
     inspected = map_in_threads(
-        lambda pair: _inspect(pair, in_colour=in_colour, turn_masks=exif == "ignore", ignore=config.ignore),
+        lambda pair: (
+            _inspect(pair, in_colour=in_colour, turn_masks=exif == "ignore", ignore=config.ignore)
+            if classes is None
+            else _draw(pair, classes, turn_masks=exif == "ignore")
+        ),
         dataset.pairs,
         "checking",
     )
@@ -91,7 +108,7 @@ def prepare_dataset(
     if not good:
         raise_on_problems(source, [*findings, Finding("error", f"{source}: no usable pair of image and mask")], config)
     try:
-        rule = _decide_rule(good, dataset, config)
+        rule = _decide_rule(good, dataset, config) if classes is None else drawn_rule(classes)
     except DataError as error:
         raise_on_problems(source, [*findings, Finding("error", str(error))], config)
         raise
@@ -106,6 +123,7 @@ def prepare_dataset(
     findings += check_image_properties(properties) + check_foreground(pixels)
     findings += check_swapped_names([item.pair for item in good])
     findings += describe_merging([(item.pair, item.masks) for item in good], rule)
+    findings += describe_drawings([(item.pair, item.drawing) for item in good if item.drawing is not None])
     findings += describe_ignored([mask.ignored for mask in masks.values()], config.ignore)
     duplicates = _find_duplicates(good)
     splits = split_without_leaks([item.pair for item in good], duplicates, dataset, config)
@@ -119,18 +137,18 @@ def prepare_dataset(
     findings += [Finding("note", text) for text in splits.notes]
     background = "" if codes else describe_background([mask.histogram for item in good for mask in item.masks])
     findings += [Finding("warning", background)] if background else []
-    classes = _class_names(rule, dataset, config)
+    names = _class_names(rule, dataset, config) if classes is None else classes.names
     summary = DatasetSummary(
         name=config.name,
         layout=f"{dataset.layout}: {dataset.evidence}",
         mask_rule=rule.sentence,
         split_rule=splits.rule,
-        classes=classes,
+        classes=names,
         cases=cases,
         pixels=pixels,
         values=tabulate_values([mask.histogram for item in good for mask in item.masks]),
         duplicates=duplicates,
-        suspicions=find_suspicious_masks({case: mask.statistics for case, mask in masks.items()}, classes),
+        suspicions=find_suspicious_masks({case: mask.statistics for case, mask in masks.items()}, names),
         warnings=[finding.text for finding in findings if finding.kind in {"warning", "bad"}],
         notes=[finding.text for finding in findings if finding.kind == "note"],
     )
@@ -156,6 +174,17 @@ def _inspect(pair: ImageMaskPair, *, in_colour: bool, turn_masks: bool, ignore: 
     if not findings:
         findings = check_pair(pair, images, packed)
     return InspectedPair(pair, images, packed, findings)
+
+
+def _draw(pair: ImageMaskPair, classes: ClassMap, *, turn_masks: bool) -> InspectedPair:
+    """Inspect the image of a pair and draw its mask from a label file."""
+    images: list[ImageProperties] = []
+    try:
+        images = [inspect_image(path) for path in pair.images]
+        drawing = draw_pair(pair, images[0], classes.indices, as_stored=turn_masks)
+    except DataError as error:
+        return InspectedPair(pair, images, [], [Finding("bad", str(error), pair.id)])
+    return InspectedPair(pair, images, [drawing.mask], check_pair(pair, images, [drawing.mask]), drawing)
 
 
 def _decide_rule(good: Sequence[InspectedPair], dataset: DiscoveredDataset, config: PreparationConfig) -> MaskRule:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from guidino_cli.data.images import IMAGE_SUFFIXES
+from guidino_cli.data.label_files.regions import Drawing
 from guidino_cli.data.volumes.reading import VOLUME_FILE_SUFFIXES
 from guidino_cli.errors import DataError, file_errors
 from guidino_cli.files import file_stem
@@ -29,6 +30,7 @@ class ImageMaskPair:
         stratum: Kind of case ("benign") that each split gets its share of, or "".
         fields: Further columns of the source table.
         series: Keys of the DICOM series of `images`, which are folders then; () for files.
+        drawing: Regions of the image by a label file, which `masks` names then; None for masks.
     """
 
     id: str
@@ -40,6 +42,7 @@ class ImageMaskPair:
     stratum: str = ""
     fields: dict[str, str] = field(default_factory=dict)
     series: tuple[str | None, ...] = ()
+    drawing: Drawing | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class DiscoveredDataset:
         channels: Names of the channels of volumes; () for images.
         label_values: Mask value -> class index, where the data set itself tells it of volumes.
         incomplete: Cases that lack a channel, each with the names of those.
+        missing_images: Images that label files name and that are not there.
     """
 
     layout: str
@@ -81,6 +85,12 @@ class DiscoveredDataset:
     channels: tuple[str, ...] = ()
     label_values: dict[int, int] | None = None
     incomplete: list[str] = field(default_factory=list)
+    missing_images: list[str] = field(default_factory=list)
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether masks are drawn from the regions of label files."""
+        return any(pair.drawing is not None for pair in self.pairs)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,209 @@
+"""Regions with categories, as label files hold them, and drawing them into a mask of classes."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from guidino_cli.data.label_files.polygons import Patch, fill_rings
+from guidino_cli.data.label_files.run_lengths import decode_brush, decode_runs, text_to_runs
+from guidino_cli.data.limits import max_pixels, require_pixels
+from guidino_cli.errors import DataError
+from guidino_cli.types import width_by_height
+
+Rings = tuple[np.ndarray, ...]
+"""Outer ring and holes of a polygon, each (N, 2) x and y."""
+
+
+@dataclass(frozen=True)
+class Bitmap:
+    """A mask of a region, decoded when it is drawn.
+
+    Attributes:
+        data: Run lengths down columns or along rows; the text of a compressed RLE of COCO; the bytes of a brush of
+            Label Studio; or those of a PNG.
+        kind: Which of them it is.
+        size_hw: Height and width of the mask.
+        corner: Row and column of its first pixel; None if it must have the size of the image.
+    """
+
+    data: Sequence[int] | str | bytes
+    kind: Literal["columns", "rows", "text", "brush", "png"]
+    size_hw: tuple[int, int]
+    corner: tuple[int, int] | None = None
+
+    def decode(self) -> np.ndarray:
+        """Booleans (h, w).
+
+        Raises:
+            ValueError: Damaged, or of another size.
+        """
+        if isinstance(self.data, str):
+            return decode_runs(text_to_runs(self.data), self.size_hw)
+        if isinstance(self.data, bytes):
+            return decode_brush(self.data, self.size_hw) if self.kind == "brush" else _decode_png(self.data)
+        return decode_runs(self.data, self.size_hw, by_rows=self.kind == "rows")
+
+
+@dataclass(frozen=True)
+class Region:
+    """One annotation.
+
+    Attributes:
+        category: Name of its category.
+        polygons: Parts, of which it is the union; in pixels, or in shares of width and height if `is_relative`.
+        bitmap: Mask of it; None if it is polygons.
+        is_relative: Whether coordinates are shares of width and height.
+    """
+
+    category: str
+    polygons: tuple[Rings, ...] = ()
+    bitmap: Bitmap | None = None
+    is_relative: bool = False
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """The regions of one image, in the order in which they are drawn.
+
+    Attributes:
+        source: The label file.
+        place: Where they are in it, such as "image a.png".
+        regions: Later ones cover earlier ones.
+        size_hw: Height and width of the image by the label file; None if it does not tell.
+        problem: Why they cannot be drawn, "" if they can.
+    """
+
+    source: Path
+    place: str
+    regions: tuple[Region, ...]
+    size_hw: tuple[int, int] | None = None
+    problem: str = ""
+
+
+class Drawn(NamedTuple):
+    """A drawing as a mask."""
+
+    labels: np.ndarray
+    """(H, W) uint8 class indices."""
+    clipped: int
+    """Regions that reach beyond the image by a pixel or more, and were clipped."""
+    overlapped: int
+    """Pixels of a class that a later region of another class covers."""
+
+
+def make_ring(numbers: Sequence[object]) -> np.ndarray:
+    """Ring (N, 2) from x, y, x, y, ...; a last point equal to the first is dropped.
+
+    Raises:
+        ValueError: No numbers, an odd number of them, one that is not finite, or fewer than three points.
+    """
+    if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
+        raise ValueError("has a polygon with coordinates that are no numbers")
+    if len(numbers) % 2:
+        raise ValueError(f"has a polygon of {len(numbers)} numbers, expected pairs of x and y")
+    ring = np.array(numbers, dtype=np.float64).reshape(-1, 2)
+    if not np.isfinite(ring).all():
+        raise ValueError("has a polygon with a coordinate that is not finite (NaN or infinite)")
+    if len(ring) > 3 and (ring[0] == ring[-1]).all():
+        ring = ring[:-1]
+    if len(ring) < 3:
+        raise ValueError(f"has a polygon of {len(ring)} point{'s' * (len(ring) != 1)}, expected at least 3")
+    return ring
+
+
+def make_ring_of_points(points: object) -> np.ndarray:
+    """Ring (N, 2) from [[x, y], ...]; errors as of `make_ring`."""
+    if not isinstance(points, list) or not all(isinstance(point, list) and len(point) >= 2 for point in points):
+        raise ValueError("has a polygon that is no list of points [x, y]")
+    return make_ring([number for point in points for number in point[:2]])
+
+
+def draw_regions(drawing: Drawing, size_hw: tuple[int, int], indices: Mapping[str, int]) -> Drawn:
+    """Draw the regions of an image, later ones over earlier ones.
+
+    Args:
+        drawing: Its regions.
+        size_hw: Height and width of the image.
+        indices: Category -> class index; regions of other categories are left out.
+
+    Raises:
+        DataError: A problem of the drawing, or a mask that is damaged or of another size.
+    """
+    if drawing.problem:
+        raise DataError(f"{drawing.source}: {drawing.place} {drawing.problem}")
+    try:
+        return _draw(drawing.regions, size_hw, indices)
+    except ValueError as error:
+        raise DataError(f"{drawing.source}: {drawing.place} {error}") from error
+
+
+def _draw(regions: Sequence[Region], size_hw: tuple[int, int], indices: Mapping[str, int]) -> Drawn:
+    labels = np.zeros(size_hw, dtype=np.uint8)
+    clipped = overlapped = 0
+    for region in regions:
+        if region.category not in indices:
+            continue
+        index = indices[region.category]
+        clipped += _reaches_out(region, size_hw)
+        patches = _fill(region, size_hw)
+        # Where parts of one region overlap they have one index.
+        for patch in patches:
+            rows, columns = patch.inside.shape
+            below = labels[patch.row : patch.row + rows, patch.column : patch.column + columns]
+            covered = below[patch.inside]
+            overlapped += int(np.count_nonzero((covered != 0) & (covered != index)))
+            below[patch.inside] = index
+    return Drawn(labels, clipped, overlapped)
+
+
+def _fill(region: Region, size_hw: tuple[int, int]) -> list[Patch]:
+    height, width = size_hw
+    if region.bitmap is not None:
+        return [_place_bitmap(region.bitmap, size_hw)]
+    scale = np.array([width, height]) if region.is_relative else 1.0
+    return [fill_rings([ring * scale for ring in rings], size_hw) for rings in region.polygons]
+
+
+def _place_bitmap(bitmap: Bitmap, size_hw: tuple[int, int]) -> Patch:
+    if bitmap.corner is None and bitmap.size_hw != size_hw:
+        found = width_by_height(bitmap.size_hw)
+        raise ValueError(f"has a mask of {found}, the image is {width_by_height(size_hw)}")
+    if math.prod(bitmap.size_hw) > max_pixels():
+        raise ValueError(f"claims a mask of {width_by_height(bitmap.size_hw)}, more than GUIDINO_MAX_PIXELS allows")
+    inside = bitmap.decode()
+    if inside.shape != bitmap.size_hw:
+        found, expected = width_by_height(inside.shape), width_by_height(bitmap.size_hw)
+        raise ValueError(f"has a mask of {found}, its points span {expected}")
+    first_row, first_column = bitmap.corner or (0, 0)
+    top, left = max(-first_row, 0), max(-first_column, 0)
+    row, column = first_row + top, first_column + left
+    return Patch(row, column, inside[top:, left:][: max(size_hw[0] - row, 0), : max(size_hw[1] - column, 0)])
+
+
+def _decode_png(data: bytes) -> np.ndarray:
+    """Pixels of a small PNG that are not 0."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            require_pixels(Path("mask"), (image.height, image.width), advice="")
+            return np.asarray(image.convert("L")) > 0
+    except (OSError, SyntaxError, DataError) as error:
+        raise ValueError(f"has a mask that is no PNG ({type(error).__name__})") from error
+
+
+def _reaches_out(region: Region, size_hw: tuple[int, int]) -> bool:
+    """Whether a region lies a pixel or more outside the image; drawing tools often end half a pixel outside."""
+    height, width = size_hw
+    if region.bitmap is not None:
+        if region.bitmap.corner is None:
+            return False
+        (row, column), (rows, columns) = region.bitmap.corner, region.bitmap.size_hw
+        return row < 0 or column < 0 or row + rows > height or column + columns > width
+    scale = np.array([width, height]) if region.is_relative else 1.0
+    ends = [outer * scale for outer, *_ in region.polygons]
+    return any(points.min() <= -1 or bool((points >= np.array([width, height]) + 1).any()) for points in ends)

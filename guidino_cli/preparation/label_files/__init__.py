@@ -1,0 +1,1 @@
+"""Label files of annotation tools as layouts of `prepare`: COCO, YOLO, LabelMe, CVAT, Label Studio, GeoJSON."""
