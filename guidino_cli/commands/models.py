@@ -18,7 +18,8 @@ from guidino_cli.tables import to_csv
 
 _NOTES = """\
 trained, total: parameters in millions with two classes; total includes the backbone.
-guide: where it can act: i(nput), b(ottleneck), f(eatures), l(ogits).
+guide: what it can gate: i(nput), b(ottleneck), f(eatures); of any network it can
+be added to the logits; l(ogits): the network makes its logits of the guide.
 For volumes (data.dims=3): {volumes}; the others take images and slices.
 Details of one: guidino models NAME. Cost of a training step: guidino models --measure"""
 

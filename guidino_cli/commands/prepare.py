@@ -202,7 +202,10 @@ def _next_steps(summary: DatasetSummary, layout: str, source: Path, options: Pre
     counts, folds = count_by_split(summary.cases), {case.fold for case in summary.cases} - {None}
     if not any(case.foreground for case in training):
         return ["next      check the masks: no training mask has foreground, so there is nothing to learn"]
-    own = "volumes-unet" if isinstance(summary, VolumeSummary) and not summary.is_pictures else "own-unet"
+    own = "own-unet"
+    if isinstance(summary, VolumeSummary):
+        # Neither takes a guide in closed form, which own-unet has.
+        own = "own-gated-unet" if summary.is_pictures else "volumes-unet"
     train = f"guidino train --preset {own} --data {shlex.quote(str(out))}"
     if not counts.get("val") and folds:
         return [f"next      {train} --folds {len(folds)} -o RUNS"]

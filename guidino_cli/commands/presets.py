@@ -16,8 +16,9 @@ from guidino_cli.pretrain_config import (
 )
 
 _NOTES = """\
-at: the guide gates the i(nput) or the b(ottleneck); LoRA: its rank, or all: the
-whole backbone is trained; paper: the row of Tables 1 to 3 in the GuiDINO paper.
+at: the guide gates the i(nput) or the b(ottleneck), or is added to the
+l(ogits); LoRA: its rank, or all: the whole backbone is trained; paper: the row
+of Tables 1 to 3 in the GuiDINO paper.
 dinov3 is the ViT-S/16, for ct the ViT-B/16."""
 _NOTES_OF = {
     "ct": """\
@@ -25,8 +26,8 @@ ct: MedDINOv3 on slices of CT, from its authors' weights; or, as its Table 3
 has it, from random ones or DINOv3's, reading one block or four (multi).""",
     "demo": "demo takes minutes on a CPU.",
     "own": """\
-Your own data: own-unet, and own-plain-unet, which shows if its guide helps;
-or nnU-Net's rules: guidino plan DATA.""",
+Your own data: own-unet; or own-gated-unet, and own-plain-unet, which shows if
+its guide helps; or nnU-Net's rules: guidino plan DATA.""",
 }
 _MORE = "Some only: guidino presets kvasir. One as YAML: guidino presets NAME"
 

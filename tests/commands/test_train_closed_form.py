@@ -91,6 +91,16 @@ def test_a_run_can_start_from_another_and_solves_its_own_guide(
     assert fits[0]["thresholds"] != fits[1]["thresholds"]
 
 
+def test_its_guide_cannot_be_taken_by_another_run(
+    run: Path, data: Path, preset_file: Path, guidino, tmp_path: Path
+) -> None:
+    given = (f"model.guide.from_run={run}", "model.guide.fit=gradient", "model.guide.tokens=0")
+    words = [word for setting in given for word in ("--set", setting)]
+    outcome = guidino("train", "-p", preset_file, "-d", data, "-o", tmp_path / "run", "--device", "cpu", *words)
+    assert outcome.code == 2
+    assert "was solved in closed form, for its own training images" in " ".join(outcome.stderr.split())
+
+
 def test_lora_tune_says_how_to_train_with_lora_instead(run: Path, data: Path, guidino, tmp_path: Path) -> None:
     outcome = guidino("lora-tune", run, "--data", data, "-o", tmp_path / "tuned", "--device", "cpu")
     assert outcome.code == 2

@@ -120,7 +120,9 @@ def _model_text(config: RunConfig) -> str:
     model = config.model
     parts = [model.segmenter.name]
     if model.guide is not None:
-        parts.append(f"gated by {model.guide.name} at its {model.guide.at}")
+        name = model.guide.name
+        ways = {"logits": f"guide {name} at its logits", "channels": f"guide {name} among its input channels"}
+        parts.append(ways.get(model.guide.at, f"gated by {name} at its {model.guide.at}"))
     if model.lora is not None:
         parts.append(f"backbone adapted by LoRA of rank {model.lora.rank}")
     return ", ".join([*parts, *(["backbone trained whole"] if model.finetune is not None else [])])

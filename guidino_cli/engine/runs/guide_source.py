@@ -55,6 +55,11 @@ def fix_guide(model: Model) -> None:
 def _require_same_guide(run: Path, own: ModelSettings, wanted: ModelSettings) -> None:
     if own.guide is None:
         raise ConfigError(f"model.guide.from_run: {run} has no guide; name a run that was trained with one")
+    if own.guide.fit == "closed-form":
+        raise ConfigError(
+            f"model.guide.from_run: the guide of {run} was solved in closed form, for its own training images; name a "
+            "run that was trained with model.guide.fit=gradient"
+        )
     for name in ("name", "per_class", "options"):
         found, expected = getattr(own.guide, name), getattr(wanted.guide, name)
         if found != expected:
