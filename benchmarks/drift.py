@@ -26,6 +26,8 @@ from guidino_cli.engine.drift.distances import LEVEL, image_drift, set_drift
 from guidino_cli.engine.drift.reference import DriftReference
 
 SIZE, DEALS, SETS_A_DEAL, SETS = 30, 40, 3, 20
+FEW = 20
+"""Images of a set where there are only 28."""
 SOURCES = {"polyps": "kvasir_seg", "skin lesions": "isic_merged_256", "ultrasound": "ddti", "nuclei": "dsb2018"}
 Changed = Callable[[Image.Image], Image.Image]
 
@@ -116,7 +118,7 @@ def measure_other(describe: Descriptors, source: str, folder: str, part: str, ch
 
 
 def measure_stains(describe: Descriptors) -> Iterator[dict[str, Any]]:
-    """Nuclei: the reference knows images without colour only, and the new ones are in colour; then the other way."""
+    """Nuclei: the reference knows images without colour only, and the new ones are in colour."""
     parts = ("train", "val", "test")
     images = np.concatenate([describe(SOURCES["nuclei"], part) for part in parts])
     files = [path for part in parts for path in describe.images(SOURCES["nuclei"], part)]
@@ -124,7 +126,7 @@ def measure_stains(describe: Descriptors) -> Iterator[dict[str, Any]]:
     reference = DriftReference.fit(images[is_grey], images[:0], instrument="")
     coloured = images[~is_grey]
     for number in range(SETS):
-        chosen = np.random.default_rng(number).permutation(len(coloured))[:SIZE]
+        chosen = np.random.default_rng(number).permutation(len(coloured))[:FEW]
         yield {"source": "nuclei, grey", "new": "nuclei, stained in colour", **judge(reference, coloured[chosen])}
 
 
