@@ -23,7 +23,6 @@ import numpy as np
 from fewshot import split
 from guide import COMMON, claim, evaluate, name_of
 
-_GATE = ["model.guide.at=input", "model.guide.options={prototypes: 256, aggregate: mean}"]
 # 112 px are enlarged to 128, so that patches of 16 make the 8 x 8 grid of guidino-tiny.
 _RANDOM = ["model.backbone={name: random, options: {depth: 6, scale: 1.142858}}"]
 _FEW = [
@@ -32,10 +31,11 @@ _FEW = [
 ]
 ROWS: dict[str, tuple[str, list[str]]] = {
     "plain": ("own-plain-unet", COMMON),
-    "gate": ("own-unet", [*COMMON, *_GATE]),
-    "random": ("own-unet", [*COMMON, *_GATE, *_RANDOM]),
+    "gate": ("own-gated-unet", COMMON),
+    "random": ("own-gated-unet", [*COMMON, *_RANDOM]),
+    "new": ("own-unet", ["predict.mirror=false", "train.validate_every=4"]),
     "few-plain": ("own-plain-unet", _FEW),
-    "few-gate": ("own-unet", [*_FEW, *_GATE]),
+    "few-gate": ("own-gated-unet", _FEW),
 }
 GRID, SIDE = (112, 112), 336
 

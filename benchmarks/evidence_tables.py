@@ -17,9 +17,15 @@ import numpy as np
 RESULTS = Path(__file__).parent / "results"
 ROWS = {
     "plain": "no guide",
-    "gate": "guide gates the input (old `own-unet`)",
+    "gate": "guide gates the input",
     "random": "the same, random backbone",
-    "new": "guide in logit space (new `own-unet`)",
+    "new": "guide in logit space",
+}
+SHORT = {
+    "plain": "no guide (`own-plain-unet`)",
+    "gate": "gated (`own-gated-unet`)",
+    "random": "gated, random backbone",
+    "new": "in logit space (`own-unet`)",
 }
 SETS = {"kvasir": "polyps", "isic": "skin lesions", "ddti": "thyroid ultrasound", "dsb2018": "nuclei"}
 Run = dict[str, Any]
@@ -93,6 +99,29 @@ def print_main(runs: Sequence[Run]) -> None:
         print(f"| `fewshot`, 20 labels, five draws | - | {few_shot(task)} | - | - | 5 to 10 |")
 
 
+def print_short(runs: Sequence[Run]) -> None:
+    """The table of the README: mean Dice over seeds, whose number stands behind it if it is not one."""
+    print(f"\n| test Dice | {' | '.join(SETS.values())} |\n|---|{'---:|' * len(SETS)}")
+    for row, name in SHORT.items():
+        cells = []
+        for data in SETS:
+            own = select(runs, data, row)
+            count = f" ({len(own)})" if len(own) > 1 else ""
+            cells.append(f"{mean(run['dice'] for run in own.values()):.3f}{count}" if own else "-")
+        print(f"| {name} | {' | '.join(cells)} |")
+    print(f"| `fewshot`, 20 labels | {' | '.join(few_shot(task).split()[0] for task in SETS.values())} |")
+
+
+def print_archive() -> None:
+    """The runs on skin lesions, tested on another folder."""
+    cases = json.loads((RESULTS / "evidence" / "isic_archive_51.json").read_text())
+    print("\n| 51 skin lesions of another folder | Dice | minus no guide |\n|---|---|---|")
+    runs = {row: {0: {"cases": own}} for row, own in cases.items()}
+    for row, own in runs.items():
+        minus = "-" if row == "plain" else difference(own, runs["plain"])
+        print(f"| {ROWS[row]} | {dice(own)} | {minus} |")
+
+
 def print_times(runs: Sequence[Run]) -> None:
     """CPU seconds until the validation Dice that the network without a guide ends with, of seed 0."""
     print("\n| set | validation Dice | no guide, last epoch | guide gates the input, first epoch with it |")
@@ -122,7 +151,7 @@ def print_stains(runs: Sequence[Run]) -> None:
 
 def print_few(runs: Sequence[Run]) -> None:
     """Networks trained on 20 images beside fewshot with the same ones."""
-    print("\n| task, draw | own-plain-unet | own-unet (gate) | fewshot, guidino-tiny | fewshot, embedded |")
+    print("\n| task, draw | own-plain-unet | own-gated-unet | fewshot, guidino-tiny | fewshot, embedded |")
     print("|---|---:|---:|---:|---:|")
     known = load(RESULTS / "fewshot" / "rows.jsonl")
     for data, task in SETS.items():
@@ -139,7 +168,9 @@ def print_few(runs: Sequence[Run]) -> None:
 def main() -> None:
     """Print all tables."""
     runs = load()
+    print_short(runs)
     print_main(runs)
+    print_archive()
     print_times(runs)
     print_stains(runs)
     print_few(runs)

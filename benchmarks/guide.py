@@ -273,10 +273,11 @@ def auroc(values: np.ndarray, truth: np.ndarray) -> float:
 def evaluate(masks: Path, data: Path) -> dict[str, Any]:
     """`guidino evaluate MASKS DATA --json`, the means and every case's Dice."""
     from guidino_cli.commands import evaluate as command
+    from guidino_cli.options.evaluation import EvaluateOptions
 
     text = io.StringIO()
     with contextlib.redirect_stdout(text), contextlib.redirect_stderr(io.StringIO()):
-        command.run(masks, data, command.Options(as_json=True, workers=1))
+        command.run(masks, data, EvaluateOptions(as_json=True, workers=1))
     report = json.loads(text.getvalue())
     score = {item["metric"]: item["mean"] for item in report["summary"]}
     return {**{name: round(score[name], 4) for name in METRICS}, "cases": _case_dices(report)}

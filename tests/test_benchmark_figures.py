@@ -68,3 +68,47 @@ def test_surface_distances_are_faster_by_the_geometric_mean_of_the_2d_pairs() ->
     assert f"| **geometric mean of the nine 2-D pairs** | | **{compiled:.1f}** | **{numpy:.1f}** |" in page
     assert f"about {round(compiled, -1):.0f} times as fast as medpy" in _text("README.md")
     assert f"and {numpy:.0f} times with numpy alone" in _text("README.md")
+
+
+def _evidence(row: str, data: str) -> str:
+    """Cell of the README: mean Dice over seeds, and their number if it is not one."""
+    found = list(_dice("evidence/rows.jsonl", "row", row, data=data).values())
+    count = f" ({len(found)})" if len(found) > 1 else ""
+    return f"{sum(found) / len(found):.3f}{count}" if found else "-"
+
+
+@pytest.mark.parametrize("page", ["README.md", "benchmarks/results/evidence.md"])
+def test_the_evidence_table_has_the_mean_of_every_row(page: str) -> None:
+    sets = ("kvasir", "isic", "ddti", "dsb2018")
+    names = {
+        "plain": "no guide (`own-plain-unet`)",
+        "gate": "gated (`own-gated-unet`)",
+        "new": "in logit space (`own-unet`)",
+    }
+    for row, name in names.items():
+        assert f"| {name} | {' | '.join(_evidence(row, data) for data in sets)} |" in _text(page)
+
+
+def test_the_evidence_rows_are_of_the_whole_test_parts() -> None:
+    rows = [json.loads(line) for line in (RESULTS / "evidence" / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    counts = {"kvasir": 113, "isic": 78, "ddti": 60, "dsb2018": 33}
+    own = [row for row in rows if row["data"] in counts]
+    assert own
+    for row in own:
+        assert len(row["cases"]) == counts[row["data"]]
+        # Dice of cases is rounded to four digits.
+        assert sum(row["cases"].values()) / len(row["cases"]) == pytest.approx(row["dice"], abs=1e-4)
+
+
+def test_the_page_on_drift_has_the_measured_shares() -> None:
+    rows = [json.loads(line) for line in (RESULTS / "drift" / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    pairs = dict.fromkeys((row["source"], row["new"]) for row in rows)
+    shares = {}
+    for pair in pairs:
+        own = [row["p_value"] <= 0.05 for row in rows if (row["source"], row["new"]) == pair]
+        shares[pair] = 100 * sum(own) / len(own)
+        assert f"| {pair[0]} | {pair[1]} | {len(own)} | {shares[pair]:.1f} % |" in _text("benchmarks/results/drift.md")
+    same = [share for pair, share in shares.items() if pair[1] == "the same source"]
+    assert f"{min(same):.1f} to {max(same):.1f} % of the sets of the same source" in _text("docs/drift.md")
+    assert max(same) <= 5
+    assert {share for pair, share in shares.items() if pair[1] != "the same source"} == {100}

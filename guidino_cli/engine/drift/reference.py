@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from guidino_cli.errors import DataError, file_errors
 from guidino_cli.files import write_atomically
@@ -94,7 +94,8 @@ class DriftReference:
         tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in _TENSORS}
         facts = {"instrument": self.instrument, "is_validation": self.is_validation}
         metadata = {"format": _FORMAT, "facts": json.dumps(facts)}
-        write_atomically(run / DRIFT_FILE, lambda part: save_file(tensors, part, metadata))
+        # `save_file` would make a file that other users cannot read.
+        write_atomically(run / DRIFT_FILE, lambda part: part.write_bytes(save(tensors, metadata)))
 
     @classmethod
     def load(cls, run: Path) -> DriftReference:

@@ -54,6 +54,8 @@ def test_a_saved_reference_is_read_back(tmp_path: Path) -> None:
     assert (found.instrument, found.is_validation) == ("abc", True)
     assert all((getattr(found, name) == getattr(saved, name)).all() for name in ("center", "axes", "training"))
     assert [path.name for path in tmp_path.iterdir()] == [DRIFT_FILE]
+    (tmp_path / "other").touch()
+    assert (tmp_path / DRIFT_FILE).stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
 def damage(path: Path, kind: str) -> None:
