@@ -176,6 +176,7 @@ def train(preset: str, overrides: list[str], data: Path, run: Path) -> list[int]
     from guidino_cli.config import load_preset
     from guidino_cli.data.manifest import load_manifest
     from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
+    from guidino_cli.engine.training.length import with_enough_epochs
     from guidino_cli.engine.training.trainer import Trainer
     from guidino_cli.models import build_model
 
@@ -186,6 +187,7 @@ def train(preset: str, overrides: list[str], data: Path, run: Path) -> list[int]
     remember_features(model, config.model, run.parent / "features")
     folder = RunFolder(run)
     training, validation = manifest.select("train"), manifest.select("val")
+    config = with_enough_epochs(config, images=len(training), processes=1)
     count = len(manifest.classes)
     trainer = Trainer(model, config, folder, num_classes=count, training=training, validation=validation, device="cpu")
     facts = run_facts(model, classes=manifest.classes, data=data)

@@ -213,6 +213,8 @@ class TrainSettings:
 
     Attributes:
         epochs: Passes over the training cases; of volumes, groups of `steps`.
+        min_steps: Least number of optimisation steps of a new run on images: where `epochs` give fewer, it has more
+            epochs, and a warm-up longer in proportion; 0 for none.
         steps: Optimisation steps an epoch on volumes; 0 for nnU-Net's 250. Images are taken once an epoch each.
         batch_size: Images, slices or patches of a batch, on each process.
         lr: Learning rate at the start, of all that is trained except the backbone.
@@ -261,6 +263,7 @@ class TrainSettings:
     """
 
     epochs: PositiveInt = 400
+    min_steps: NonNegativeInt = 0
     steps: NonNegativeInt = 0
     batch_size: PositiveInt = 4
     lr: PositiveFloat = 1e-4

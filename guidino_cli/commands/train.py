@@ -33,6 +33,7 @@ from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
 from guidino_cli.engine.runs.guide_source import fix_guide, is_fixed, take_guide
 from guidino_cli.engine.runs.inputs import NetworkInput
 from guidino_cli.engine.runs.loading import BaseRun, require_same_backbone, require_same_segmenter
+from guidino_cli.engine.training.length import with_enough_epochs
 from guidino_cli.engine.training.logging import PROFILE_FILE, TRACE_FILE
 from guidino_cli.engine.training.preflight import run_preflight, set_deterministic_algorithms
 from guidino_cli.engine.training.trainer import Trainer
@@ -91,6 +92,8 @@ def build_and_train(
     used, root = [*labelled[0], *labelled[1]], Path(str(config.data.root))
     run_on_main_process(lambda: require_unchanged_files(used, root, only_warn=resume))
     network_input = run_on_all_ranks(lambda: NetworkInput.from_manifest(manifest, config))
+    if not resume and network_input.volumes is None:
+        config = with_enough_epochs(config, images=len(labelled[0]), processes=state.num_processes)
     run_on_all_ranks(lambda: _require_fitting_size(config, network_input, class_count=len(manifest.classes)))
     run_on_all_ranks(lambda: _require_fitting_class_weights(config, manifest))
     set_seed(config.seed)

@@ -144,3 +144,17 @@ def test_settings_that_contradict_a_guide_in_closed_form_are_refused(change: dic
             settings[section][name] = old | value if isinstance(old, dict) and isinstance(value, dict) else value
     with pytest.raises(ConfigError, match=message):
         parse_config(settings)
+
+
+def test_few_images_are_taken_more_often_and_the_run_resumes_with_its_epochs(
+    data: Path, preset_file: Path, guidino, tmp_path: Path
+) -> None:
+    """Six images in batches of two are three steps an epoch."""
+    words = ("-d", data, "-o", tmp_path / "run", "--device", "cpu", "--set", "train.min_steps=5")
+    outcome = guidino("train", "-p", preset_file, *words)
+    assert outcome.code == 0, outcome.stderr
+    assert "2 epochs instead of 1: an epoch of 6 images has 3 steps" in " ".join(outcome.stderr.split())
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["train"]["epochs"] == 2
+    again = guidino("train", "--resume", "-o", tmp_path / "run", "--device", "cpu")
+    assert again.code == 0, again.stderr
+    assert "is finished: 2 of 2 epochs" in again.stdout
