@@ -32,6 +32,12 @@ def register(
 
     Example: guidino register fixed.nii.gz moving.nii.gz -o registered/ --features both
     """
+    from guidino_cli.commands.register_options import check_options
+    from guidino_cli.commands.register_pairs import collect_pairs
+
+    # Report typos before torch is imported, which takes seconds.
+    check_options(options)
+    collect_pairs(fixed, moving, options)
     from guidino_cli.commands import register as command
 
     command.run(fixed, moving, options)

@@ -7,24 +7,22 @@ from typing import Any
 
 import torch
 
+from guidino_cli.commands.register_options import check_options, choose_features, choose_limits
 from guidino_cli.commands.register_outputs import read_result, write_pair
 from guidino_cli.commands.register_pairs import PairFiles, collect_pairs
 from guidino_cli.commands.register_report import print_report, write_reports
 from guidino_cli.data.volumes.intensities import Limits
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.errors import ConfigError, DataError, PartialError, UserError, as_user_error, to_one_line
-from guidino_cli.files import remove_leftovers
 from guidino_cli.models import build_backbone
 from guidino_cli.models.base import Backbone
-from guidino_cli.options.parsing import parse_grey_window
-from guidino_cli.options.registration import RegisterOptions
+from guidino_cli.options.registration import FeatureKind, RegisterOptions
 from guidino_cli.outputs import require_output_folder
 from guidino_cli.progress import join_first, log_info, log_warning, pluralize, track
 from guidino_cli.registration.convexadam import ConvexAdamSettings
 from guidino_cli.registration.features import MAX_TOKENS, Pca, fit_pca
 from guidino_cli.registration.inputs import ReadingRules, read_image_pair
 from guidino_cli.registration.method import (
-    FeatureKind,
     FieldFinder,
     RegistrationFeatures,
     make_convexadam,
@@ -32,7 +30,6 @@ from guidino_cli.registration.method import (
 )
 from guidino_cli.registration.pca_files import PCA_FILE, read_pca, write_pca
 
-_KINDS: tuple[FeatureKind, ...] = ("mind", "dino", "both")
 _IMAGES_FOR_PCA = 64
 """Images from whose tokens a shared PCA is fitted, evenly spaced in the table."""
 
@@ -46,9 +43,9 @@ def run(fixed: Path, moving: Path | None, options: RegisterOptions) -> None:
         WeightsError: The backbone's weights cannot be loaded.
         PartialError: Some pairs could not be registered; the others are.
     """
-    kind = _feature_kind(options)
-    window = _window(options)
-    rules = ReadingRules(_is_onto_fixed(options), options.ignore_headers, options.orientation, window)
+    check_options(options)
+    kind, window = choose_features(options), choose_limits(options)
+    rules = ReadingRules(options.onto is not None, options.ignore_headers, options.orientation, window)
     pairs = collect_pairs(fixed, moving, options)
     _require_output(options, [*([fixed] if moving is None else []), *(path for pair in pairs for path in pair.paths)])
     settings = _settings(options, kind)
@@ -72,7 +69,9 @@ def run(fixed: Path, moving: Path | None, options: RegisterOptions) -> None:
             log_info(f"guidino: {pair.name}: {failed[pair.name]}")
     if not results:
         raise DataError(f"none of {pluralize(len(pairs), 'pair')} could be registered: {next(iter(failed.values()))}")
-    report = write_reports(options.out, results, failed, settings, folders=folders, figures=options.figures)
+    report = write_reports(
+        options.out, results, failed, settings, pairs=pairs, folders=folders, figures=options.figures
+    )
     if options.as_json:
         print(json.dumps(report, indent=2))
     else:
@@ -103,40 +102,13 @@ def _register(
     return write_pair(folder, done, files, settings, window=rules.window, figures=options.figures)
 
 
-def _feature_kind(options: RegisterOptions) -> FeatureKind:
-    for kind in _KINDS:
-        if options.features == kind:
-            if kind == "mind" and (unused := _used_by_backbones(options)):
-                raise ConfigError(f"--{unused[0]} is for --features dino or both; MIND needs no backbone")
-            return kind
-    raise ConfigError(f"--features {options.features}: expected mind, dino or both")
-
-
-def _used_by_backbones(options: RegisterOptions) -> list[str]:
-    return [name for name in ("backbone", "weights", "layer", "px") if getattr(options, name) is not None]
-
-
-def _is_onto_fixed(options: RegisterOptions) -> bool:
-    if options.onto not in {None, "fixed"}:
-        raise ConfigError(f"--onto {options.onto}: expected fixed, the only grid that is asked for")
-    return options.onto is not None
-
-
-def _window(options: RegisterOptions) -> Limits | None:
-    window = parse_grey_window("--window", options.window)
-    return None if window is None else (window[0] - window[1] / 2, window[0] + window[1] / 2)
-
-
 def _require_output(options: RegisterOptions, inputs: Sequence[Path]) -> None:
-    if options.skip_existing and options.overwrite:
-        raise ConfigError("--skip-existing keeps pairs, --overwrite replaces them: choose one")
     require_output_folder(
         options.out,
         [path for path in inputs if path.exists()],
         overwrite=options.overwrite or options.skip_existing,
         hint="add --overwrite, or --skip-existing to go on",
     )
-    remove_leftovers(options.out)
 
 
 def _settings(options: RegisterOptions, kind: FeatureKind) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from guidino_cli.errors import DataError
 from guidino_cli.files import write_atomically, write_text
 from guidino_cli.json_files import read_json_object
 from guidino_cli.plots.registration import RegistrationView, registration_figure
-from guidino_cli.registration.inputs import RegistrationImage, to_unit_range
+from guidino_cli.registration.inputs import RegistrationImage, choose_intensity, map_to_unit, to_unit_range
 from guidino_cli.registration.method import PairScores, RegisteredPair
 
 RESULT_FILE, FIELD_FILE, FIGURE_FILE = "result.json", "displacement.nii.gz", "figure.png"
@@ -70,25 +70,13 @@ def _view(name: str, done: RegisteredPair, window: Limits | None) -> Registratio
     fixed, moving = done.pair.fixed, done.pair.moving
     greys = [image.expand(to_unit_range(image, window).mean(axis=0)) for image in (fixed, moving)]
     # With the limits of the moving image, so that both are equally bright.
-    warped = _with_limits_of(moving, done.warped, window)
+    warped = map_to_unit(done.warped, choose_intensity(moving, window)).mean(axis=0)
     labels = None
     if fixed.labels is not None and moving.labels is not None and done.warped_labels is not None:
         labels = fixed.labels, moving.labels, done.warped_labels
     z, y, x = fixed.grid.spacing_mm
     is_volume = not fixed.grid.is_picture
     return RegistrationView(name, greys[0], greys[1], warped, done.field, done.folds, (z, y, x), labels, is_volume)
-
-
-def _with_limits_of(moving: RegistrationImage, warped: np.ndarray, window: Limits | None) -> np.ndarray:
-    grey = to_unit_range(moving, window).mean(axis=0).ravel()
-    own = moving.squeeze(moving.values).astype(np.float64).mean(axis=0).ravel()
-    # Two places of the linear mapping that are not clipped tell it.
-    inside = np.flatnonzero((grey > 0) & (grey < 1) & np.isfinite(own))
-    if not inside.size:
-        return (warped.mean(axis=0) > own.min()).astype(np.float32)
-    low, high = inside[own[inside].argmin()], inside[own[inside].argmax()]
-    scale = (grey[high] - grey[low]) / max(own[high] - own[low], 1e-12)
-    return ((warped.mean(axis=0) - own[low]) * scale + grey[low]).clip(0, 1).astype(np.float32)
 
 
 def describe_result(

@@ -10,6 +10,7 @@ from PIL import Image
 
 from guidino_cli import __version__
 from guidino_cli.commands.register_outputs import FIGURE_FILE, METRICS, describe_scores
+from guidino_cli.commands.register_pairs import PairFiles
 from guidino_cli.commands.text_tables import print_table, print_wrapped
 from guidino_cli.evaluation.summary import bootstrap_means, percentile_interval
 from guidino_cli.files import write_atomically, write_text
@@ -26,7 +27,7 @@ _WIDTH = 1400
 
 def write_reports(
     out: Path, results: Sequence[dict[str, Any]], failed: Mapping[str, str], settings: Mapping[str, Any], *,
-    folders: Mapping[str, Path], figures: bool,
+    pairs: Sequence[PairFiles], folders: Mapping[str, Path], figures: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """Write all reports.
 
@@ -35,6 +36,7 @@ def write_reports(
         results: Of the registered pairs.
         failed: Reason by name of the pair.
         settings: Of the method.
+        pairs: All of them.
         folders: Folder by name of the pair.
         figures: Whether there are figures for the page.
 
@@ -52,7 +54,11 @@ def write_reports(
             "; ".join(item["notes"]),
         ]
         for item in results
-    ] + [[name, "", "", "failed", *[""] * len(scores), reason] for name, reason in failed.items()]
+    ] + [
+        [pair.name, str(pair.fixed), str(pair.moving), "failed", *[""] * len(scores), failed[pair.name]]
+        for pair in pairs
+        if pair.name in failed
+    ]
     write_text(out / "report.csv", to_csv(["name", "fixed", "moving", "status", *scores, "note"], rows))
     labelled = [(item["name"], label) for item in results for label in item["labels"]]
     if labelled:
@@ -120,9 +126,8 @@ def headings_and_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[s
         return [*values, f"{100 * scores['folding']:.2f}", f"{scores['seconds']:.1f}"]
 
     rows = [[item["name"], *cells(item["scores"])] for item in results]
-    keys = [key for key, value in results[0]["scores"].items() if isinstance(value, float)]
+    keys = [key for key in results[0]["scores"] if key != "unit"]
     means = {key: _mean([item["scores"][key] for item in results]) for key in keys}
-    means = {**{f"{metric}_{when}": None for metric in shown for when in ("before", "after")}, **means}
     return headings, rows, ["mean", *cells(means)]
 
 

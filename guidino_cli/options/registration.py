@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from guidino_cli.options.shared import Device, IgnoreHeaders, Offline, Orientation, Overwrite
+
+FeatureKind = Literal["mind", "dino", "both"]
 
 
 @dataclass(frozen=True)

@@ -187,18 +187,34 @@ def _describe_sizes(moving: RegistrationImage, fixed: RegistrationImage) -> str:
     return f"{moving.path}: is {own}, {fixed.path} is {other}; without headers to go by, both must have one size"
 
 
-def to_unit_range(image: RegistrationImage, window: Limits | None) -> np.ndarray:
-    """Intensities in [0, 1], (C, *S) float32 without axes of one pixel.
+def fill_missing(image: RegistrationImage) -> np.ndarray:
+    """Values (C, *S) without axes of one pixel, in which what is not finite is the smallest value."""
+    values = image.squeeze(image.values)
+    if values.dtype.kind != "f" or np.isfinite(values).all():
+        return values
+    low = float(values[np.isfinite(values)].min())
+    return np.nan_to_num(values, nan=low, posinf=low, neginf=low)
+
+
+def choose_intensity(image: RegistrationImage, window: Limits | None) -> Intensity:
+    """The mapping of an image to [0, 1].
 
     By the window, or by the 0.5 and 99.5 percentiles of all channels together, so that colours stay what they are; by
-    the smallest and largest value where these two are equal. What is not finite counts as the smallest value.
+    the smallest and largest value where these two are equal.
     """
-    values = image.squeeze(image.values)
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        low = float(values[np.isfinite(values)].min())
-        values = np.nan_to_num(values, nan=low, posinf=low, neginf=low)
-    statistics = measure_channel(values)
+    statistics = measure_channel(fill_missing(image))
     limits = window or (statistics.percentile_00_5, statistics.percentile_99_5)
     if limits[0] == limits[1]:
         limits = (statistics.minimum, statistics.maximum)
-    return Intensity("window", (limits,)).normalize(values, statistics)[0]
+    return Intensity("window", (limits,))
+
+
+def map_to_unit(values: np.ndarray, intensity: Intensity) -> np.ndarray:
+    """Values of any shape in [0, 1], float32."""
+    # A window takes nothing from the statistics.
+    return intensity.normalize(values, measure_channel(values[:0]))[0]
+
+
+def to_unit_range(image: RegistrationImage, window: Limits | None) -> np.ndarray:
+    """Intensities in [0, 1], (C, *S) float32 without axes of one pixel; see `choose_intensity`."""
+    return map_to_unit(fill_missing(image), choose_intensity(image, window))

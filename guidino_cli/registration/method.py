@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import nan
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,10 +12,11 @@ from torch import Tensor
 from guidino_cli.data.volumes.intensities import Limits
 from guidino_cli.errors import DataError
 from guidino_cli.models.base import Backbone
+from guidino_cli.options.registration import FeatureKind
 from guidino_cli.registration.convexadam import ConvexAdamSettings, find_short_axis, register_features
 from guidino_cli.registration.features import Pca, compute_maps, draw_tokens, enlarge_maps, fit_pca
 from guidino_cli.registration.fields import jacobian_determinants, warp_image, warp_labels
-from guidino_cli.registration.inputs import ImagePair, RegistrationImage, to_unit_range
+from guidino_cli.registration.inputs import ImagePair, RegistrationImage, fill_missing, to_unit_range
 from guidino_cli.registration.mind import mind_ssc
 from guidino_cli.registration.scoring import (
     FieldScore,
@@ -27,7 +27,6 @@ from guidino_cli.registration.scoring import (
     score_label,
 )
 
-FeatureKind = Literal["mind", "dino", "both"]
 COMPONENTS_BESIDE_MIND = 0.5
 """Factor of principal components beside MIND; chosen on pairs that no published figure is of."""
 
@@ -198,7 +197,7 @@ def register_pair(pair: ImagePair, find_field: FieldFinder) -> RegisteredPair:
     began = time.perf_counter()
     field, feature_seconds = find_field(fixed, moving)
     seconds = time.perf_counter() - began
-    warped = warp_image(moving.squeeze(moving.values), field)
+    warped = warp_image(fill_missing(moving), field)
     folds = jacobian_determinants(field) <= 0
     labels, warped_labels = {}, None
     if fixed.labels is not None and moving.labels is not None:
@@ -212,12 +211,12 @@ def register_pair(pair: ImagePair, find_field: FieldFinder) -> RegisteredPair:
             for value in list_labels(true, before)
         }
         warped_labels = moving.expand(after)
-    target = _grey(fixed.squeeze(fixed.values))
+    target = fill_missing(fixed).mean(axis=0)
     scores = PairScores(
         labels,
         fixed.grid.geometry.unit,
-        correlate_images(target, _grey(moving.squeeze(moving.values))),
-        correlate_images(target, _grey(warped)),
+        correlate_images(target, fill_missing(moving).mean(axis=0)),
+        correlate_images(target, warped.mean(axis=0)),
         score_field(field, fixed.spacing),
         feature_seconds,
         seconds,
@@ -225,10 +224,3 @@ def register_pair(pair: ImagePair, find_field: FieldFinder) -> RegisteredPair:
     return RegisteredPair(
         pair, fixed.expand_field(field), fixed.expand(folds), moving.expand(warped), warped_labels, scores
     )
-
-
-def _grey(values: np.ndarray) -> np.ndarray:
-    """Mean over channels; what is not finite counts as the smallest value."""
-    grey = values.astype(np.float64).mean(axis=0)
-    finite = np.isfinite(grey)
-    return grey if finite.all() else np.where(finite, grey, grey[finite].min())

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -223,6 +225,32 @@ def test_bad_input_is_answered_in_one_line(
     assert (outcome.code, message in outcome.stderr) == (code, True), outcome.stderr
     assert outcome.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("words", [("a.png", "b.png", "-f", "sift"), ("gone.csv",)])
+def test_typos_are_answered_without_torch(words: tuple[str, ...], tmp_path: Path) -> None:
+    code = f"""
+import sys
+sys.modules["torch"] = None
+sys.argv = {["guidino", "register", *words, "-o", str(tmp_path / "out")]}
+from guidino_cli.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) in {(2, 1), (3, 1)}
+    assert "expected mind, dino or both" in done.stderr or "gone.csv: cannot be read" in done.stderr
+
+
+def test_voxels_without_a_number_do_not_spoil_the_others(
+    volumes: tuple[Path, Path], tmp_path: Path, guidino: Guidino
+) -> None:
+    values = np.asarray(nibabel.load(volumes[1]).dataobj).astype(np.float32)
+    values[3, 4, 5] = np.nan
+    moving = save(tmp_path / "in/nan.nii.gz", values)
+    outcome = guidino("register", volumes[0], moving, "-o", tmp_path / "out", *QUICK)
+    assert outcome.code == 0, outcome.stderr
+    assert np.isfinite(np.asarray(nibabel.load(tmp_path / "out/warped.nii.gz").dataobj)).all()
+    assert float(rows(tmp_path / "out/report.csv")[0]["correlation_after"]) > 0.5
 
 
 BAD_TABLES = {
