@@ -9,7 +9,8 @@ from guidino_cli.evaluation.probes.problem import ProbeFit, ProbeProblem, rank_o
 
 C_VALUES = tuple(float(value) for value in np.logspace(-5, 1, 13))
 """Inverse strengths of the penalty: half decades from 1e-5 to 10, for sums of losses as scikit-learn's C."""
-_TOLERANCE = 1e-6
+_TOLERANCE, _ROUGH = 1e-6, 1e-4
+"""Of the solution, and of those that only choose C: scikit-learn's bound of the gradient's largest entry."""
 _MAX_ITERATIONS = 10_000
 
 
@@ -73,7 +74,12 @@ def solve_exact(problem: ProbeProblem) -> ProbeFit:
 
 
 def fit_path(
-    vectors: np.ndarray, labels: np.ndarray, *, is_multilabel: bool, values: tuple[float, ...] = C_VALUES
+    vectors: np.ndarray,
+    labels: np.ndarray,
+    *,
+    is_multilabel: bool,
+    values: tuple[float, ...] = C_VALUES,
+    tolerance: float = _TOLERANCE,
 ) -> list[LogisticSolution]:
     """Solutions for rising C, each started from the one before.
 
@@ -84,32 +90,44 @@ def fit_path(
         labels: (N, K) of 0, 1 and -1.
         is_multilabel: Whether the labels are independent.
         values: Of C.
+        tolerance: Bound of the gradient's largest entry.
     """
     table = vectors.astype(np.float64)
     mean, std = table.mean(axis=0), table.std(axis=0)
     std[std < 1e-12] = 1.0
     table = (table - mean) / std
+    basis = np.eye(0)
+    if table.shape[1] > len(table):
+        # The penalty keeps the weights among the samples' span: in its coordinates the problem is the same, and small.
+        basis = np.linalg.qr(table.T)[0]
+        table = table @ basis
     if not is_multilabel:
-        fits = _fit_classes(table, labels, values)
-        return [LogisticSolution(mean, std, *fit[:2], False, *fit[2:]) for fit in fits]
-    columns = [_fit_label(table, labels[:, number], values) for number in range(labels.shape[1])]
+        fits = _fit_classes(table, labels, values, tolerance)
+        return [LogisticSolution(mean, std, _turn_back(fit[0], basis), fit[1], False, *fit[2:]) for fit in fits]
+    columns = [_fit_label(table, labels[:, number], values, tolerance) for number in range(labels.shape[1])]
     solutions = []
     for place in range(len(values)):
         own = [column[place] for column in columns]
-        weights, bias = np.stack([fit[0] for fit in own]), np.array([fit[1] for fit in own])
+        weights = _turn_back(np.stack([fit[0] for fit in own]), basis)
+        bias = np.array([fit[1] for fit in own])
         iterations, converged = max(fit[2] for fit in own), all(fit[3] for fit in own)
         solutions.append(LogisticSolution(mean, std, weights, bias, True, iterations, converged))
     return solutions
 
 
+def _turn_back(weights: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """Weights (K, D) of those in the coordinates of a basis (D, N); of an empty one they are what they were."""
+    return weights @ basis.T if basis.size else weights
+
+
 def _fit_classes(
-    table: np.ndarray, labels: np.ndarray, values: tuple[float, ...]
+    table: np.ndarray, labels: np.ndarray, values: tuple[float, ...], tolerance: float
 ) -> list[tuple[np.ndarray, np.ndarray, int, bool]]:
     """Softmax regression; of two classes as logits of 0 and of the second, and classes never seen far below all."""
     classes = labels.argmax(axis=1)
     seen = np.unique(classes)
     fits = []
-    for coefficients, intercept, iterations, converged in _regress(table, classes, values):
+    for coefficients, intercept, iterations, converged in _regress(table, classes, values, tolerance):
         weights = np.zeros((labels.shape[1], table.shape[1]))
         bias = np.full(labels.shape[1], -1e3)
         if len(seen) == 2:
@@ -122,7 +140,7 @@ def _fit_classes(
 
 
 def _fit_label(
-    table: np.ndarray, labels: np.ndarray, values: tuple[float, ...]
+    table: np.ndarray, labels: np.ndarray, values: tuple[float, ...], tolerance: float
 ) -> list[tuple[np.ndarray, float, int, bool]]:
     """One label against its absence, on the samples where it is known."""
     known = labels >= 0
@@ -130,18 +148,18 @@ def _fit_label(
     if share in {0.0, 1.0} or not known.any():
         safe = float(np.clip(share, 1e-6, 1 - 1e-6))
         return [(np.zeros(table.shape[1]), float(np.log(safe / (1 - safe))), 0, True)] * len(values)
-    fits = _regress(table[known], labels[known], values)
+    fits = _regress(table[known], labels[known], values, tolerance)
     return [(fit[0][0], float(fit[1][0]), fit[2], fit[3]) for fit in fits]
 
 
 def _regress(
-    table: np.ndarray, classes: np.ndarray, values: tuple[float, ...]
+    table: np.ndarray, classes: np.ndarray, values: tuple[float, ...], tolerance: float
 ) -> list[tuple[np.ndarray, np.ndarray, int, bool]]:
     # It takes over a second to import.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(tol=_TOLERANCE, max_iter=_MAX_ITERATIONS, warm_start=True)
+    model = LogisticRegression(tol=tolerance, max_iter=_MAX_ITERATIONS, warm_start=True)
     fits = []
     for value in values:
         model.set_params(C=value)
@@ -159,7 +177,9 @@ def _out_of_fold(problem: ProbeProblem) -> list[np.ndarray]:
     scores = [np.zeros(problem.train_labels.shape) for _ in C_VALUES]
     for fold in np.unique(problem.inner):
         rest, held = problem.inner != fold, problem.inner == fold
-        path = fit_path(problem.train[rest], problem.train_labels[rest], is_multilabel=problem.is_multilabel)
+        path = fit_path(
+            problem.train[rest], problem.train_labels[rest], is_multilabel=problem.is_multilabel, tolerance=_ROUGH
+        )
         for place, solution in enumerate(path):
             scores[place][held] = solution.scores(problem.train[held])
     return scores

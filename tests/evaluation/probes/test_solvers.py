@@ -47,6 +47,18 @@ def test_the_exact_solution_is_that_of_another_solver_of_scikit_learn() -> None:
         assert found.is_converged
 
 
+def test_more_dimensions_than_samples_have_the_solution_of_scikit_learn() -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    vectors = np.random.default_rng(0).normal(size=(30, 90))
+    labels = (np.arange(30) % 2)[:, None] == np.arange(2)
+    (found,) = fit_path(vectors, labels.astype(np.int64), is_multilabel=False, values=(0.1,))
+    table = StandardScaler().fit_transform(vectors)
+    other = LogisticRegression(C=0.1, tol=1e-10, max_iter=10_000).fit(table, labels[:, 1])
+    np.testing.assert_allclose(found.weights[1], other.coef_[0], atol=1e-4)
+
+
 def test_scores_of_three_classes_are_those_of_softmax_regression() -> None:
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
