@@ -22,7 +22,7 @@ from guidino_cli.data.feature_folder import (
 )
 from guidino_cli.data.labelled.items import LabelledSet
 from guidino_cli.data.labelled.layouts import read_labelled_set
-from guidino_cli.errors import ConfigError, PartialError, unknown_name
+from guidino_cli.errors import ConfigError, PartialError, StoppedError, unknown_name
 from guidino_cli.files import lines_sha256, write_text
 from guidino_cli.models import BACKBONES
 from guidino_cli.options.probing import FeatureOptions
@@ -55,10 +55,14 @@ def run(place: Path, options: FeatureOptions) -> None:
     labels = [name.strip() for name in (options.label or "").split(",") if name.strip()]
     data = read_labelled_set(place, labels=labels, names=names)
     about = None if options.overwrite else read_about(options.out)
+    # Even damaged, the file tells that guidino wrote the folder.
+    is_ours = not options.out.exists() or (options.out / ABOUT_FILE).is_file()
     require_output_folder(
-        options.out, [place], overwrite=options.overwrite or about is not None,
-        recognised=not options.out.exists() or read_about(options.out) is not None if options.overwrite else None,
-    )  # fmt: skip
+        options.out,
+        [place],
+        overwrite=options.overwrite or about is not None,
+        recognised=is_ours if options.overwrite else None,
+    )
     for note in data.notes:
         log_info(note)
     # torch is imported from here on.
@@ -232,7 +236,10 @@ def _extract(
     def show(parts: "Iterable[Part]", total: int) -> "Iterator[Part]":
         return track(parts, total=total, description="features")
 
-    entries, computed = extractor.run(show)
+    try:
+        entries, computed = extractor.run(show)
+    except KeyboardInterrupt as error:
+        raise StoppedError(f"stopped; the same command goes on where {out} ends") from error
     write_items(out, entries, data.classes, is_multilabel=data.is_multilabel, root=Path(about["root"]))
     write_text(out / ABOUT_FILE, json.dumps({**about, "complete": True}, indent=2, ensure_ascii=False) + "\n")
     extractor.finish()

@@ -98,8 +98,9 @@ def test_a_killed_call_is_gone_on_with(
 
     with monkeypatch.context() as patch:
         patch.setattr(extraction, "image_vectors", die_in_the_second_part)
-        with pytest.raises(BaseException):  # noqa: B017, PT011
-            assert _run(guidino, folder, tmp_path / "f", "--no-controls").code == 0
+        stopped = _run(guidino, folder, tmp_path / "f", "--no-controls")
+    assert (stopped.code, stopped.stderr.count("\n")) == (130, 1)
+    assert not json.loads((tmp_path / "f" / "features.json").read_text())["complete"]
     done = _run(guidino, folder, tmp_path / "f", "--no-controls")
     assert (done.code, "; 6 items computed" in done.stdout) == (0, True)
     _run(guidino, folder, tmp_path / "whole", "--no-controls")
@@ -132,6 +133,14 @@ def test_features_of_other_settings_are_refused(
     done = _run(guidino, folder, tmp_path / "f", "--no-controls", *words)
     assert (done.code, done.stderr.count("\n")) == (2, 1)
     assert text in done.stderr
+
+
+def test_a_damaged_folder_of_features_can_be_begun_anew(guidino: Guidino, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "features.json").write_text("{")
+    done = _run(guidino, folder, tmp_path / "f", "--no-controls")
+    assert (done.code, "run `guidino features` again with --overwrite" in done.stderr) == (3, True)
+    assert _run(guidino, folder, tmp_path / "f", "--no-controls", "--overwrite").code == 0
 
 
 def test_a_changed_image_is_noticed(guidino: Guidino, folder: Path, tmp_path: Path) -> None:

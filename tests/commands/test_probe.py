@@ -93,6 +93,7 @@ def test_a_class_without_positives_in_a_fold_is_counted_and_no_one_half(guidino:
     done = guidino("probe", "linear", tmp_path / "f", "-o", tmp_path / "r", "--solver", "exact")
     assert done.code == 0, done.stderr
     assert "B: no positive or no negative in fold 1, fold 2, fold 3" in done.stderr
+    assert "B: only 5 positives tested, on which its AUC rests" in done.stderr
     row = _report(tmp_path / "r")["rows"][0]
     own = next(item for item in row["scores"] if (item["target"], item["metric"]) == ("B", "auc"))
     # One fold only: no spread over runs. Its training part has no positive, so all its scores are alike.

@@ -12,6 +12,8 @@ from guidino_cli.progress import join_first, pluralize
 
 DEFAULT_FOLDS = 5
 _INNER_FOLDS = 5
+_FEW = 10
+"""Positives or negatives below which an AUC says little."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +146,7 @@ def _require_learnable(data: ProbeSamples, part: Partition) -> None:
 
 
 def describe_missing(data: ProbeSamples, parts: Sequence[Partition]) -> list[str]:
-    """Notes on classes whose AUC is undefined in some run: no positive or no negative in its test part."""
+    """Notes on classes whose AUC is undefined in some run, without positives or negatives, or rests on very few."""
     notes = []
     for number, name in enumerate(data.classes):
         lacking = [
@@ -155,4 +157,9 @@ def describe_missing(data: ProbeSamples, parts: Sequence[Partition]) -> list[str
         if lacking:
             where = join_first(list(dict.fromkeys(lacking)))
             notes.append(f"{name}: no positive or no negative in {where}; its AUC is undefined there and left out")
+        tested = data.labels[np.unique(np.concatenate([part.test for part in parts])), number]
+        for value, what in ((1, "positive"), (0, "negative")):
+            count = int((tested == value).sum())
+            if 0 < count < _FEW:
+                notes.append(f"{name}: only {pluralize(count, what)} tested, on which its AUC rests")
     return notes
