@@ -102,6 +102,9 @@ def _reference(run_path: Path, backbone: Backbone, options: DriftOptions) -> Dri
         return found
     training, validation = _own_images(run_path, options.data)
     own = [_describe(backbone, part, name) for part, name in ((training, "training"), (validation, "validation"))]
+    if not own[0][0]:
+        reason = own[0][2][0] if own[0][2] else "it has no training images"
+        raise DataError(f"{options.data or run_path}: none of its training images could be read: {reason}")
     parts = [np.array(descriptors, dtype=np.float32) for _, descriptors, _ in own]
     if not len(parts[1]):
         parts[1] = parts[1].reshape(0, parts[0].shape[-1])

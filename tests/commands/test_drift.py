@@ -135,6 +135,13 @@ def test_too_few_images_in_the_data_are_refused(
     assert not (tmp_path / "run" / DRIFT_FILE).exists()
 
 
+def test_data_of_which_no_image_can_be_read_is_refused(run: Path, tmp_path: Path, guidino: Guidino) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "a.png").write_bytes(b"no image")
+    outcome = guidino("drift", run, "--fit", "--data", tmp_path / "own")
+    assert (outcome.code, "none of its training images could be read" in outcome.stderr) == (3, True)
+
+
 def test_statistics_of_another_backbone_are_refused(run: Path, data: Path, guidino: Guidino) -> None:
     guidino("drift", run, "--fit")
     text = (run / DRIFT_FILE).read_bytes()
