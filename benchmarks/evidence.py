@@ -33,7 +33,8 @@ ROWS: dict[str, tuple[str, list[str]]] = {
     "plain": ("own-plain-unet", COMMON),
     "gate": ("own-gated-unet", COMMON),
     "random": ("own-gated-unet", [*COMMON, *_RANDOM]),
-    "new": ("own-unet", ["predict.mirror=false", "train.validate_every=4"]),
+    # The preset has had `train.min_steps` since.
+    "new": ("own-unet", ["predict.mirror=false", "train.validate_every=4", "train.min_steps=0"]),
     "few-plain": ("own-plain-unet", _FEW),
     "few-gate": ("own-gated-unet", _FEW),
 }
@@ -111,6 +112,7 @@ def train(
     from guidino_cli.config import load_preset
     from guidino_cli.data.manifest import load_manifest
     from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
+    from guidino_cli.engine.training.length import with_enough_epochs
     from guidino_cli.engine.training.trainer import Trainer
     from guidino_cli.models import build_model
 
@@ -121,6 +123,7 @@ def train(
     model = build_model(config.model, num_classes=len(manifest.classes), offline=True)
     folder = RunFolder(run)
     training, validation = manifest.select("train"), manifest.select("val")
+    config = with_enough_epochs(config, images=len(training), processes=1)
     count = len(manifest.classes)
     trainer = Trainer(model, config, folder, num_classes=count, training=training, validation=validation, device="cpu")
     folder.create(config, run_facts(model, classes=manifest.classes, data=data))
@@ -135,7 +138,7 @@ def train(
         looking += time.process_time() - now
 
     with contextlib.redirect_stderr(io.StringIO()):
-        trainer.fit(after_epoch=look if is_timed else None)
+        trainer.fit(after_guide=folder.add_facts, after_epoch=look if is_timed else None)
     return curve, time.process_time() - began - looking
 
 
