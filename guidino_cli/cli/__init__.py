@@ -180,6 +180,9 @@ app.command("tune-post", cls=SettingsCommand, short_help="Choose post-processing
     prediction.tune_post
 )
 app.command(short_help="Say how far new images are from a run's own.")(drift.drift)
+app.command("tune-risk", cls=SettingsCommand, short_help="Fit expected Dice and bounded masks by validation cases.")(
+    prediction.tune_risk
+)
 app.command(short_help="Score masks against the truth: IoU, Dice, HD95.")(scoring.evaluate)
 app.command(short_help="Compare sets of masks case by case, with tests.")(scoring.compare)
 app.command(short_help="Write frozen features of images, once, for probe.")(probing.features)

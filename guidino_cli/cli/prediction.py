@@ -1,4 +1,4 @@
-"""The commands `guidino predict`, `guidino tune-post` and `guidino visualize-guide`."""
+"""The commands `guidino predict`, `guidino tune-post`, `guidino tune-risk` and `guidino visualize-guide`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 from guidino_cli.cli.dataclass_options import expand_dataclasses
 from guidino_cli.cli.run_checks import check_runs
-from guidino_cli.options.prediction import PredictOptions, TunePostOptions, VisualizeOptions
+from guidino_cli.options.prediction import PredictOptions, TunePostOptions, TuneRiskOptions, VisualizeOptions
 
 _Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
 _Images = Annotated[
@@ -47,6 +47,23 @@ def tune_post(run: _Run, options: TunePostOptions) -> None:
     """
     check_runs([run, *(options.ensemble or ())], options.overrides)
     from guidino_cli.commands import tune_post as command
+
+    command.run(run, options)
+
+
+@expand_dataclasses
+def tune_risk(run: _Run, options: TuneRiskOptions) -> None:
+    """Fit, on a run's validation cases, how good its masks will be and how wrong they may be.
+
+    The expected Dice of each mask, with its error, is always fitted: `predict` then writes it into its review list.
+    With --risk, thresholds are chosen by conformal risk control, and `predict --risk` writes two more masks: an outer
+    one that misses at most this share of the object, and an inner one of which at most this share is wrong, in the
+    mean over cases. The fit is for masks of these runs with these settings: `predict` must be given the same.
+
+    Example: guidino tune-risk runs/kvasir --risk 0.1 --of fnr
+    """
+    check_runs([run, *(options.ensemble or ())], options.overrides)
+    from guidino_cli.commands import tune_risk as command
 
     command.run(run, options)
 

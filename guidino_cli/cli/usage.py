@@ -15,7 +15,7 @@ UsageError: Any = typer.BadParameter.__base__
 """What typer raises for a command line that it cannot parse; it has no public name."""
 
 # The section meant by a name that several sections have, such as batch_size.
-_PREFERRED_SECTION = {"predict": "predict.", "tune-post": "predict.", "visualize-guide": "predict."}
+_PREFERRED_SECTION = dict.fromkeys(("predict", "tune-post", "tune-risk", "visualize-guide"), "predict.")
 
 
 def is_help(error: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from guidino_cli.commands.prediction.batches import predict_all
 from guidino_cli.commands.prediction.files import (
@@ -12,6 +13,7 @@ from guidino_cli.commands.prediction.files import (
     local_rank_device,
 )
 from guidino_cli.commands.prediction.records import PredictionLog
+from guidino_cli.commands.prediction.review import PICTURE_SIDE
 from guidino_cli.commands.prediction.session import (
     PredictionTask,
     refuse_options_of_volumes,
@@ -19,6 +21,7 @@ from guidino_cli.commands.prediction.session import (
     run_prediction,
 )
 from guidino_cli.data.postprocess import PostprocessRule
+from guidino_cli.data.readers import read
 from guidino_cli.data.regions import read_size
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.prediction.ensemble import LoadedEnsemble, load_ensemble
@@ -26,6 +29,9 @@ from guidino_cli.engine.runs.facts import is_volume_run
 from guidino_cli.errors import DataError
 from guidino_cli.options.prediction import PredictOptions
 from guidino_cli.progress import pluralize
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def run(run_path: Path, images: Sequence[Path], out: Path, options: PredictOptions) -> None:
@@ -94,6 +100,15 @@ class _ImageTask(PredictionTask[PredictionJob, LoadedEnsemble]):
         hint = "; --set predict.mirror=false takes a quarter" if members[0].window.mirror else ""
         size = f"{size_hw[1]}x{size_hw[0]} px"
         return f"{line}; {size}: {pluralize(passes, 'pass', 'passes')} (windows x flips: {terms}){hint}"
+
+    def draw(self, name: str, image: str, writer: MaskWriter) -> "Image.Image":
+        from PIL import Image
+
+        from guidino_cli.plots.contact_sheet import draw_outlined_thumbnail
+
+        pixels, _ = read(Path(image))
+        labels = writer.read_mask(PredictionJob(name, image))
+        return Image.fromarray(draw_outlined_thumbnail(pixels, labels, size=PICTURE_SIDE))
 
     def predict(
         self, own: Sequence[PredictionJob], loaded: LoadedEnsemble, writer: MaskWriter, log: PredictionLog

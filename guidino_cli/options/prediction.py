@@ -1,4 +1,4 @@
-"""Options of `predict`, `tune-post` and `visualize-guide`: type, help text and default of each, in one place."""
+"""Options of `predict`, `tune-post`, `tune-risk` and `visualize-guide`: type, help text and default of each."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,12 @@ class PredictOptions:
     post: Annotated[
         str, typer.Option(help="Clean masks: none, auto (see tune-post), or some of largest,fill,min=SHARE.")
     ] = "none"
+    risk: Annotated[
+        bool,
+        typer.Option(
+            "--risk", help="Also outer/NAME and inner/NAME: masks whose mean error is bounded, see tune-risk."
+        ),
+    ] = False
     ensemble: Annotated[
         list[Path] | None, typer.Option(metavar="RUN", help="Average with this run too; repeatable.")
     ] = None
@@ -73,6 +79,36 @@ class TunePostOptions:
     data: Annotated[Path | None, typer.Option("--data", "-d", help="Prepared folder; default: RUN's own.")] = None
     ensemble: Annotated[
         list[Path] | None, typer.Option(metavar="RUN", help="Tune for the average with this run; repeatable.")
+    ] = None
+    overrides: PredictOverrides = None
+    device: Device = None
+    offline: Offline = False
+
+
+@dataclass(frozen=True)
+class TuneRiskOptions:
+    """For which runs, on which cases and for which error the bounds of masks are fitted."""
+
+    risk: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE", help="Largest mean error, such as 0.1; without it only the expected Dice is fitted."
+        ),
+    ] = None
+    of: Annotated[
+        str,
+        typer.Option(
+            metavar="LOSS",
+            help="fnr: truth that the outer mask misses. fdr: part of the inner mask that is wrong, or fpr: background "
+            "that it covers.",
+        ),
+    ] = "fnr,fdr"
+    group: Annotated[
+        str | None, typer.Option(metavar="FIELD", help="A bound for each value of this column of the prepared data.")
+    ] = None
+    data: Annotated[Path | None, typer.Option("--data", "-d", help="Prepared folder; default: RUN's own.")] = None
+    ensemble: Annotated[
+        list[Path] | None, typer.Option(metavar="RUN", help="Fit for the average with this run; repeatable.")
     ] = None
     overrides: PredictOverrides = None
     device: Device = None

@@ -100,11 +100,11 @@ def test_an_interruption_keeps_what_was_done_and_says_how_to_go_on(
 
     run, out, original, calls = make_run(), tmp_path / "out", predictor.Predictor.segment, [0]
 
-    def stopped(self: Any, pictures: Any) -> Any:
+    def stopped(self: Any, pictures: Any, **options: Any) -> Any:
         calls[0] += 1
         if calls[0] == 2:
             raise KeyboardInterrupt
-        return original(self, pictures)
+        return original(self, pictures, **options)
 
     monkeypatch.setattr(predictor.Predictor, "segment", stopped)
     words = ["predict", run, images, "-o", out, "--set", "predict.batch_size=2"]

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from guidino_cli.commands.prediction.files import MaskWriter, PredictionJob, describe_unsafe_job
+from guidino_cli.commands.prediction.measuring import CaseMeasurement
 from guidino_cli.commands.prediction.records import PredictionLog, describe_attempt
 from guidino_cli.data.readers import open_regions, read
 from guidino_cli.data.regions import RegionReader, read_size
 from guidino_cli.engine.prediction.background import BackgroundWorker, prefetch
 from guidino_cli.engine.prediction.ensemble import LoadedEnsemble
-from guidino_cli.engine.prediction.predictor import DecodedImage
+from guidino_cli.engine.prediction.predictor import DecodedImage, Segmentation
 from guidino_cli.errors import DataError, to_one_line
 from guidino_cli.progress import track
 
@@ -100,12 +101,15 @@ class _Batcher:
     def _predict_in_strips(self, job: PredictionJob, image: RegionReader, started: float) -> None:
         try:
             self.output.require_only_mask(image)
-            self.output.write_rows(job, image.geometry.size_hw, self.loaded.predictor.label_rows(image))
+            size_hw = image.geometry.size_hw
+            measured = CaseMeasurement(job.name, len(self.loaded.classes), None, size_hw)
+            rows = self.loaded.predictor.label_rows(image, on_part=measured.add)
+            self.output.write_rows(job, size_hw, rows)
         except DataError as error:
             # Other options may help: it is tried again.
             self._log_failure(job, started, error, tried=None)
             return
-        self._log(self._record(job, started))
+        self._log(self._record(job, started) | {"quality": measured.record(has_foreground=True)})
 
     def flush(self) -> None:
         """Predict the waiting images."""
@@ -113,19 +117,23 @@ class _Batcher:
         if not waiting:
             return
         started = time.perf_counter()
-        options = self.output.options
+        options, classes, risk = self.output.options, len(self.loaded.classes), self.output.risk
+        measured = [CaseMeasurement(job.name, classes, risk, image.geometry.size_hw) for job, image in waiting]
         results = self.loaded.predictor.segment(
             [image for _, image in waiting],
             keep_probabilities=options.save_probabilities,
             keep_guide=options.save_guide,
+            on_parts=[item.add for item in measured],
         )
-        for (job, _), result in zip(waiting, results, strict=True):
+        for (job, _), result, case in zip(waiting, results, measured, strict=True):
             record = self._record(job, started, images=len(waiting))
-            self.writer.submit(partial(self._write, job, result, record))
+            self.writer.submit(partial(self._write, job, result, case, record))
 
-    def _write(self, job: PredictionJob, result: Any, record: dict[str, Any]) -> None:
-        self.output.write(job, result)
-        self.log.add(record)
+    def _write(
+        self, job: PredictionJob, result: Segmentation, measured: CaseMeasurement, record: dict[str, Any]
+    ) -> None:
+        has_foreground = self.output.write(job, result, measured.regions)
+        self.log.add(record | {"quality": measured.record(has_foreground=has_foreground)})
 
     def _log_failure(
         self, job: PredictionJob, started: float, error: DataError, *, tried: dict[str, Any] | None

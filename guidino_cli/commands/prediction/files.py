@@ -12,6 +12,8 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 from torch import Tensor
 
+from guidino_cli.commands.prediction.risk import RiskRegions
+from guidino_cli.data.cases import read_label_map
 from guidino_cli.data.file_records import require_unchanged_files
 from guidino_cli.data.image_writing import write_label_map, write_label_rows, write_png
 from guidino_cli.data.images import is_image, list_images
@@ -211,6 +213,7 @@ class MaskWriter:
         rules: Post-processing by class index.
         classes: Class names, the background first.
         suffix: Of masks and guides.
+        risk: Outer and inner masks that are written beside them, or None.
     """
 
     out: Path
@@ -218,6 +221,7 @@ class MaskWriter:
     rules: dict[int, PostprocessRule]
     classes: Sequence[str] = ()
     suffix: str = ".png"
+    risk: RiskRegions | None = None
 
     def mask_path(self, job: Job) -> Path:
         """The mask of an image or a volume; names may contain dots."""
@@ -246,10 +250,27 @@ class MaskWriter:
         if guide_maps > 1:
             maps = range(1, guide_maps + 1)
             outputs |= {f"guides/class_{index}/{job.name}{self.suffix}": self.options.save_guide for index in maps}
+        regions = [] if self.risk is None else self.risk.regions
+        outputs |= {f"{region.folder}/{job.name}{self.suffix}": True for region in regions}
         return [path for path, is_requested in outputs.items() if is_requested]
 
-    def write(self, job: PredictionJob, result: Segmentation) -> None:
-        """Write the outputs of an image; the mask comes last, so that its presence means that all are there."""
+    def _region_paths(self, job: Job, regions: Sequence[np.ndarray]) -> list[tuple[Path, np.ndarray]]:
+        """The outer and inner masks with their paths."""
+        wanted = () if self.risk is None else self.risk.regions
+        paths = [self.out / region.folder / f"{job.name}{self.suffix}" for region in wanted]
+        return list(zip(paths, regions, strict=True))
+
+    def write(self, job: PredictionJob, result: Segmentation, regions: Sequence[np.ndarray] = ()) -> bool:
+        """Write the outputs of an image; the mask comes last, so that its presence means that all are there.
+
+        Args:
+            job: Names them.
+            result: Of the network.
+            regions: (H, W) uint8 of each of `risk.regions`, 0 and 1.
+
+        Returns:
+            Whether the mask has any foreground.
+        """
         labels = postprocess_labels(result.labels, self.rules)
         if self.options.save_guide and result.guide is not None:
             self._write_guide(job, _guide_levels(result.guide), write_png)
@@ -258,7 +279,18 @@ class MaskWriter:
         if self.options.overlay:
             drawn = add_legend_below(draw_outlines(result.pixels, labels, framed=True), self.classes)
             write_png(self.out / "overlays" / f"{job.name}.png", drawn)
+        for path, values in self._region_paths(job, regions):
+            write_label_map(path, values * self._factor)
         write_label_map(self.mask_path(job), labels * self._factor)
+        return bool(labels.any())
+
+    def read_mask(self, job: Job) -> np.ndarray:
+        """Class indices (H, W) of a mask that was written.
+
+        Raises:
+            DataError: It is missing or damaged.
+        """
+        return read_label_map(self.mask_path(job)) // self._factor
 
     def _write_guide(self, job: Job, maps: np.ndarray, write: Callable[[Path, np.ndarray], None]) -> None:
         """Write the map that gates and, where each class has a map, every map in the folder of its class."""
@@ -294,6 +326,7 @@ class MaskWriter:
             "--save-probabilities": self.options.save_probabilities,
             "--overlay": self.options.overlay,
             "--post": bool(self.rules),
+            "--risk": self.risk is not None,
         }
         names = [name for name, is_requested in requested.items() if is_requested]
         if names:

@@ -17,7 +17,7 @@ from guidino_cli.errors import ConfigError, DataError, ResourceError
 from guidino_cli.files import write_atomically, write_text
 from guidino_cli.json_files import read_json_object, require_type
 
-SUMMARY_FILE, _LINES, _FAILED = RECORD_FILES
+SUMMARY_FILE, RECORDS_FILE, _FAILED = RECORD_FILES
 _MADE_WITH = "made_with"
 _TRIED = "tried"
 
@@ -63,7 +63,7 @@ class PredictionLog:
     def __init__(self, out: Path, shard: Shard, facts: dict[str, Any], *, keep: bool) -> None:
         self.out, self.shard, self.facts = out, shard, facts
         self.counts = PredictionCounts()
-        self._lines_path = _part(out / _LINES, shard)
+        self._lines_path = _part(out / RECORDS_FILE, shard)
         self._failed_path = _part(out / _FAILED, shard)
         out.mkdir(parents=True, exist_ok=True)
         self._failed_before = _read_failures(self._failed_path) if keep else {}
@@ -135,13 +135,15 @@ class PredictionLog:
         complete = len(known) == self.shard.count and all(item["complete"] for item in known)
         sums = {key: sum(item[key] for item in known) for key in ("images", "made", "failed", "skipped")}
         if complete:
-            _concatenate([_part(self.out / _LINES, shard) for shard in self._shards], self.out / _LINES)
+            _concatenate([_part(self.out / RECORDS_FILE, shard) for shard in self._shards], self.out / RECORDS_FILE)
             if sums["failed"]:
                 _concatenate([_part(self.out / _FAILED, shard) for shard in self._shards], self.out / _FAILED)
             else:
                 # Images that failed in an earlier call have been predicted now.
                 (self.out / _FAILED).unlink(missing_ok=True)
-        write_text(self.out / SUMMARY_FILE, _json({**self.facts, "complete": complete, **sums, "records": _LINES}))
+        write_text(
+            self.out / SUMMARY_FILE, _json({**self.facts, "complete": complete, **sums, "records": RECORDS_FILE})
+        )
 
     @property
     def _shards(self) -> list[Shard]:

@@ -5,15 +5,32 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from guidino_cli import __version__
 from guidino_cli.commands.prediction.files import Job, MaskWriter, Shard, select_shard
-from guidino_cli.commands.prediction.records import PredictionLog, require_same_provenance
+from guidino_cli.commands.prediction.records import (
+    RECORDS_FILE,
+    SUMMARY_FILE,
+    PredictionLog,
+    read_summary,
+    require_same_provenance,
+)
+from guidino_cli.commands.prediction.review import (
+    REVIEW_FILES,
+    collect_review,
+    describe_expected,
+    remove_review,
+    write_csv,
+    write_page,
+)
+from guidino_cli.commands.prediction.risk import RiskRegions, choose_regions, find_fitted
 from guidino_cli.data.postprocess import PostprocessRule, parse_postprocess_rule
 from guidino_cli.engine.prediction.ensemble import ensemble_arguments
 from guidino_cli.engine.prediction.postprocessing import describe_rules, load_rules
+from guidino_cli.engine.risk.storage import FittedRisk
 from guidino_cli.engine.run_folders import lock_run_folder, require_unlocked_run_folder
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.errors import ConfigError, DataError, PartialError, explain_out_of_memory, is_out_of_memory
@@ -21,6 +38,9 @@ from guidino_cli.options.prediction import PredictOptions
 from guidino_cli.outputs import require_output_folder
 from guidino_cli.processes import keep_all_freed_memory
 from guidino_cli.progress import log_info, pluralize
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 AnyJob = TypeVar("AnyJob", bound=Job)
 
@@ -54,6 +74,9 @@ class PredictionTask(ABC, Generic[AnyJob, AnyRuns]):
 
     noun: str
     options: PredictOptions
+    pictures: int = 12
+    """Pictures on the page of the review list, which are made once more from the files."""
+    picture_notes: Sequence[str] = ()
 
     @abstractmethod
     def find_jobs(self) -> Sequence[AnyJob]:
@@ -70,6 +93,14 @@ class PredictionTask(ABC, Generic[AnyJob, AnyRuns]):
     @abstractmethod
     def describe_start(self, count: int, own: Sequence[AnyJob], shard: Shard, loaded: AnyRuns) -> str:
         """The first line: how much there is to do."""
+
+    @abstractmethod
+    def draw(self, name: str, image: str, writer: Any) -> "Image.Image":
+        """Picture of a mask on its image for the review list.
+
+        Raises:
+            DataError: One of them cannot be read.
+        """
 
     @abstractmethod
     def predict(self, own: Sequence[AnyJob], loaded: AnyRuns, writer: Any, log: PredictionLog) -> None:
@@ -101,8 +132,10 @@ def run_prediction(task: PredictionTask, run_path: Path, places: Sequence[Path],
     loaded = task.load()
     _require_possible(options, run_path, loaded.classes, has_guide=loaded.has_guide)
     rules = _choose_rules(options, rule, run_path, loaded.classes, loaded.provenance)
-    facts = _summary_facts(loaded.runs, loaded.classes, loaded.provenance, options, rules)
-    writer = task.make_writer(out, loaded, rules)
+    fitted = find_fitted(run_path, options, loaded.classes, loaded.provenance)
+    risk = choose_regions(fitted, options, places)
+    facts = _summary_facts(loaded.runs, loaded.classes, loaded.provenance, options, rules, risk)
+    writer = replace(task.make_writer(out, loaded, rules), risk=risk)
     writer.require_distinct_paths(
         jobs, guide_maps=_count_guide_maps([run_path, *(options.ensemble or ())], loaded.classes)
     )
@@ -116,10 +149,12 @@ def run_prediction(task: PredictionTask, run_path: Path, places: Sequence[Path],
         if options.skip_existing or (_adds_masks(out, options, shard) and not options.overwrite):
             require_same_provenance(out, facts["made_with"])
         log_info(task.describe_start(len(jobs), own, shard, loaded))
+        remove_review(out)
         records = PredictionLog(out, shard, facts, keep=options.skip_existing)
         with _interruptible(records, out, len(own)):
             task.predict(own, loaded, writer, records)
         records.summarise(total=len(own), complete=True)
+        _write_review(task, out, writer, fitted)
     _finish(records, out, loaded.classes, options.values, noun=task.noun)
 
 
@@ -170,6 +205,8 @@ def _require_possible(options: PredictOptions, run_path: Path, classes: Sequence
         raise ConfigError(f"{run_path}: has no guide to save; leave out --save-guide")
     if options.values == "255" and len(classes) > 2:
         raise ConfigError(f"--values 255 is for two classes, the run has {len(classes)}: use --values index")
+    if options.risk and options.post != "none":
+        raise ConfigError("--risk: its bounds are for masks as the network makes them; leave out --post")
 
 
 def _count_guide_maps(runs: Sequence[Path], classes: Sequence[str]) -> int:
@@ -204,6 +241,7 @@ def _summary_facts(
     provenance: list[dict[str, Any]],
     options: PredictOptions,
     rules: dict[int, PostprocessRule],
+    risk: RiskRegions | None,
 ) -> dict[str, Any]:
     """Entries of the summary; "made_with" must be the same for all masks of a folder."""
     return {
@@ -215,8 +253,32 @@ def _summary_facts(
             **{key: [item[key] for item in provenance] for key in _PROVENANCE},
             "values": options.values,
             "post": {classes[index]: str(rule) for index, rule in rules.items()},
+            **({} if risk is None else {"risk": risk.record}),
         },
     }
+
+
+def _write_review(task: PredictionTask, out: Path, writer: MaskWriter, fitted: FittedRisk | str) -> None:
+    """Write review.csv and review.html once all shards are done."""
+    summary = read_summary(out / SUMMARY_FILE)
+    if summary is None or not summary["complete"]:
+        return
+    expected = fitted if isinstance(fitted, str) else fitted.expected_dice or fitted.left_out
+    review = collect_review(out / RECORDS_FILE, suffix=writer.suffix, expected=expected, noun=task.noun)
+    if not review.rows:
+        return
+    write_csv(review, out)
+    write_page(
+        review,
+        out,
+        draw=lambda row: task.draw(row.name, row.image, writer),
+        pictures=task.pictures,
+        notes=task.picture_notes,
+        classes=writer.classes,
+    )
+    worst = f"worst first by {review.order.replace('_', ' ')}"
+    log_info(f"review list, {worst}: {out / REVIEW_FILES[0]}, with pictures {out / REVIEW_FILES[1]}")
+    log_info(describe_expected(review))
 
 
 @contextmanager

@@ -4,10 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from io import BytesIO
 
 import numpy as np
+from PIL import Image
 
 from guidino_cli.commands.prediction.files import Job, MaskWriter
+from guidino_cli.commands.prediction.review import PICTURE_SIDE
 from guidino_cli.commands.prediction.volume_inputs import VOLUMES, VolumeJob
 from guidino_cli.data.postprocess import postprocess_labels
 from guidino_cli.data.volumes.canonical import turn_back
@@ -15,10 +18,13 @@ from guidino_cli.data.volumes.dicom.segment_writing import write_segmentation
 from guidino_cli.data.volumes.dicom.series import choose_series
 from guidino_cli.data.volumes.grid import Volume
 from guidino_cli.data.volumes.intensities import Intensity, measure_channel
+from guidino_cli.data.volumes.reading import read_volume_labels
 from guidino_cli.data.volumes.writing import write_volume_labels, write_volume_map
 from guidino_cli.engine.prediction.volumes import VolumeSegmentation
 from guidino_cli.files import write_atomically, write_text
+from guidino_cli.plots.contact_sheet import draw_outlined_thumbnail
 from guidino_cli.plots.volumes import VolumeView, view_volume, volume_overlay
+from guidino_cli.types import VolumeSource
 
 CLASSES_FILE = "dataset.json"
 
@@ -44,8 +50,20 @@ class VolumeWriter(MaskWriter):
         }
         write_text(self.out / CLASSES_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
-    def write_volume(self, job: VolumeJob, volume: Volume, result: VolumeSegmentation) -> None:
-        """Write the outputs of a volume; the mask comes last, so that its presence means that all are there."""
+    def write_volume(
+        self, job: VolumeJob, volume: Volume, result: VolumeSegmentation, regions: Sequence[np.ndarray] = ()
+    ) -> bool:
+        """Write the outputs of a volume; the mask comes last, so that its presence means that all are there.
+
+        Args:
+            job: Names them.
+            volume: As it was read.
+            result: Of the network.
+            regions: (Z, Y, X) of each of `risk.regions`, 0 and 1.
+
+        Returns:
+            Whether the mask has any foreground.
+        """
         labels = postprocess_labels(result.labels, self.rules)
         if self.options.save_guide and result.guide is not None:
             self._write_guide(job, result.guide, partial(write_volume_map, grid=volume.grid))
@@ -59,7 +77,26 @@ class VolumeWriter(MaskWriter):
             series = choose_series(source.path, source.series)
             turned = turn_back(labels, volume.grid.to_canonical)
             write_segmentation(self.out / "dicom_seg" / f"{job.name}.dcm", turned, series, self.classes)
+        for path, values in self._region_paths(job, regions):
+            write_volume_labels(path, values * self._factor, volume.grid)
         write_volume_labels(self.mask_path(job), labels * self._factor, volume.grid)
+        return bool(labels.any())
+
+    def draw_volume(self, job: VolumeJob, volume: Volume) -> Image.Image:
+        """Picture of the mask that was written.
+
+        Raises:
+            DataError: It is missing or damaged.
+        """
+        labels = read_volume_labels(VolumeSource(self.mask_path(job)), volume.grid, ignore_headers=True) // self._factor
+        if volume.grid.is_picture:
+            view = self._view(job, volume, labels)
+            grey = np.zeros(labels.shape[1:]) if view.image is None else view.image[0].clip(0, 1)
+            pixels = np.repeat((grey * 255).astype(np.uint8)[..., None], 3, axis=2)
+            return Image.fromarray(draw_outlined_thumbnail(pixels, labels[0], size=PICTURE_SIDE))
+        content = BytesIO()
+        volume_overlay(self._view(job, volume, labels), classes=self.classes).savefig(content)
+        return Image.open(content)
 
     def _view(self, job: VolumeJob, volume: Volume, labels: np.ndarray) -> VolumeView:
         """The three planes of the first channel through the largest prediction, in the grid of the source."""

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.progress import Progress, TaskID
 
 from guidino_cli.commands.prediction.files import Shard, describe_unsafe_job, local_rank_device
+from guidino_cli.commands.prediction.measuring import CaseMeasurement
 from guidino_cli.commands.prediction.records import PredictionLog, describe_attempt
 from guidino_cli.commands.prediction.session import (
     PredictionTask,
@@ -33,7 +35,11 @@ from guidino_cli.engine.prediction.volume_ensemble import (
 from guidino_cli.engine.runs.facts import is_picture_run
 from guidino_cli.errors import ConfigError, DataError, to_one_line
 from guidino_cli.options.prediction import PredictOptions
+from guidino_cli.plots.planes import CONVENTION
 from guidino_cli.progress import format_duration, is_terminal, log_info, pluralize, progress_bar
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _LOG_EVERY_SECONDS = 15.0
 
@@ -66,14 +72,20 @@ def run_volumes(run_path: Path, places: Sequence[Path], out: Path, options: Pred
 class _VolumeTask(PredictionTask[VolumeJob, LoadedVolumeEnsemble]):
     """Predicts volumes; see `PredictionTask`."""
 
+    # A volume takes seconds to read.
+    pictures = 6
+
     def __init__(self, runs: Sequence[Path], places: Sequence[Path], options: PredictOptions, kind: FileKind) -> None:
         self.runs, self.places, self.options, self.kind = runs, places, options, kind
         self.noun = kind.noun
+        self.picture_notes = () if kind is PICTURES else (CONVENTION,)
+        self._jobs: dict[str, VolumeJob] = {}
 
     def find_jobs(self) -> Sequence[VolumeJob]:
         jobs = find_volume_jobs(self.places, require_matching_runs(self.runs), self.options, self.kind)
         if self.options.dicom_seg:
             _require_dicom(jobs)
+        self._jobs = {job.name: job for job in jobs}
         return jobs
 
     def load(self) -> LoadedVolumeEnsemble:
@@ -89,7 +101,7 @@ class _VolumeTask(PredictionTask[VolumeJob, LoadedVolumeEnsemble]):
 
     def make_writer(self, out: Path, loaded: LoadedVolumeEnsemble, rules: dict[int, PostprocessRule]) -> VolumeWriter:
         shown = loaded.predictor.members[0].preprocessing.intensities[0].for_pictures
-        return VolumeWriter(out, self.options, rules, loaded.classes, self.kind.mask_suffix, shown)
+        return VolumeWriter(out, self.options, rules, loaded.classes, self.kind.mask_suffix, intensity=shown)
 
     def describe_start(self, count: int, own: Sequence[VolumeJob], shard: Shard, loaded: LoadedVolumeEnsemble) -> str:
         """The number of volumes, and how they are covered."""
@@ -99,6 +111,15 @@ class _VolumeTask(PredictionTask[VolumeJob, LoadedVolumeEnsemble]):
         hint = "" if members[0].window.flips == 1 else "; --set predict.mirror=false takes one pass instead of "
         hint += f"{members[0].window.flips}" if hint else ""
         return f"{prefix}{pluralize(count, self.noun)} on {members[0].model.mean.device}; {ways}{hint}"
+
+    def draw(self, name: str, image: str, writer: VolumeWriter) -> "Image.Image":
+        job = self._jobs.get(name)
+        if job is None:
+            # An earlier call made it from other arguments, and its channels are not known.
+            raise DataError(f"{image}: is not among the volumes of this call")
+        options = self.options
+        volume = read_volume(job.sources, orientation=options.orientation, ignore_headers=options.ignore_headers)
+        return writer.draw_volume(job, volume)
 
     def predict(
         self, own: Sequence[VolumeJob], loaded: LoadedVolumeEnsemble, writer: VolumeWriter, log: PredictionLog
@@ -163,13 +184,18 @@ def _predict(
         notes = [*volume.notes, *describe_nonfinite(volume.values)]
         for note in notes:
             log_info(f"{job.image}: {note}")
+        axes = loaded.predictor.axes
+        size = [volume.grid.shape[axis] for axis in axes]
+        measured = CaseMeasurement(job.name, len(loaded.classes), output.risk, size)
         result = loaded.predictor.segment(
             volume,
             keep_guide=options.save_guide,
             keep_probabilities=options.save_probabilities,
             on_progress=progress.show_slices,
+            on_part=measured.add,
         )
-        output.write_volume(job, volume, result)
+        regions = [item.transpose(np.argsort(axes)) for item in measured.regions]
+        has_foreground = output.write_volume(job, volume, result, regions)
     except DataError as error:
         print(f"guidino: {error}", file=sys.stderr)
         if not options.skip_existing:
@@ -179,8 +205,8 @@ def _predict(
         facts = {"mask": None, "status": "error", "message": str(error), "tried": tried}
         log.add(_record(job, output, started) | facts)
         return
-    shape = list(volume.grid.shape)
-    log.add(_record(job, output, started) | {"shape": shape} | ({"notes": notes} if notes else {}))
+    more: dict[str, Any] = {"shape": list(volume.grid.shape), "quality": measured.record(has_foreground=has_foreground)}
+    log.add(_record(job, output, started) | more | ({"notes": notes} if notes else {}))
 
 
 def _describe_attempt(job: VolumeJob, options: PredictOptions) -> dict[str, Any] | None:

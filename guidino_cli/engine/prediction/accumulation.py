@@ -1,8 +1,9 @@
 """Weighted sums over overlapping windows, of which finished rows or slices are given out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,6 +24,28 @@ class Band(NamedTuple):
     top: int
     probabilities: Tensor
     guide: Tensor | None
+
+
+class CasePart(NamedTuple):
+    """What one or several runs say about an image or a volume, or about some of its rows or slices.
+
+    Attributes:
+        top: The first row or slice.
+        labels: (...) class indices of the mask, the argmax of the probabilities.
+        probabilities: (K, ...) float32, the mean over the runs, on the device of the network.
+        guide: (G, ...) float32 in [0, 1] likewise, one map or one for each foreground class; None without a guide.
+        members: (...) class indices of each run's own mask; () for a single run.
+    """
+
+    top: int
+    labels: np.ndarray
+    probabilities: Tensor
+    guide: Tensor | None = None
+    members: Sequence[np.ndarray] = ()
+
+
+OnPart = Callable[[CasePart], object]
+"""Called with the parts of an image or a volume, from top to bottom."""
 
 
 class BandAccumulator:

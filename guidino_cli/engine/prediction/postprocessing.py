@@ -153,13 +153,13 @@ def load_rules(
         )
         for name, item in content["classes"].items()
     }
-    difference = _difference(content["made_with"], provenance)
+    difference = describe_difference(content["made_with"], provenance)
     if difference:
         raise ConfigError(f"{path}: was chosen for {difference}; {again}")
     return {index: rule for index, rule in rules.items() if rule != PostprocessRule()}
 
 
-def _difference(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> str:
+def describe_difference(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> str:
     """Describe the first difference between two provenances, whatever the order of the runs; "" if there is none."""
     if len(before) != len(now):
         return f"the masks of {pluralize(len(before), 'run')}, these are of {len(now)}"

@@ -15,6 +15,7 @@ from guidino_cli.data.readers import read
 from guidino_cli.data.regions import RegionReader
 from guidino_cli.device_transfer import to_device
 from guidino_cli.engine.feature_cache.cache import FeatureCache
+from guidino_cli.engine.prediction.accumulation import CasePart, OnPart
 from guidino_cli.engine.prediction.inference import segment_batch, segment_image
 from guidino_cli.engine.prediction.sliding import Window, count_windows, segment_bands
 from guidino_cli.models.composed import Model
@@ -106,6 +107,7 @@ class Predictor:
         cache: FeatureCache | None = None,
         keep_probabilities: bool = True,
         keep_guide: bool = True,
+        on_parts: Sequence[OnPart] = (),
     ) -> list[Segmentation]:
         """Segment images; if there are several and each of them is one window, they share a forward pass.
 
@@ -115,35 +117,58 @@ class Predictor:
                 a shared forward pass does not use it.
             keep_probabilities: Whether they are returned: of a GPU, 4 bytes a pixel and class are copied for that.
             keep_guide: Whether the guide is returned, likewise.
+            on_parts: One for each image, or none; each is called with the whole image as a part.
         """
         is_batch = len(images) > 1 and all(self.is_one_window(image.geometry.size_hw) for image in images)
         sums: list[Tensor] = []
         guides: list[Tensor | None] = [None] * len(images)
+        masks: list[list[np.ndarray]] = [[] for _ in images]
         for number, member in enumerate(self.members):
             for i, (probabilities, guide) in enumerate(_results(member, images, is_batch=is_batch, cache=cache)):
                 geometry = images[i].geometry
                 restored = restore_to_source(probabilities, geometry)
+                if on_parts and len(self.members) > 1:
+                    masks[i].append(_argmax(restored))
                 if number == 0:
                     sums.append(restored)
                 else:
                     sums[i] += restored
-                if keep_guide and guide is not None and guides[i] is None:
-                    guides[i] = restore_to_source(guide, geometry).cpu()
+                if (keep_guide or on_parts) and guide is not None and guides[i] is None:
+                    guides[i] = restore_to_source(guide, geometry)
         means = [total / len(self.members) if len(self.members) > 1 else total for total in sums]
+        labels = [_argmax(mean) for mean in means]
+        for i, on_part in enumerate(on_parts):
+            on_part(CasePart(0, labels[i], means[i], guides[i], masks[i]))
         return [
-            Segmentation(_argmax(mean), mean.cpu() if keep_probabilities else None, guide, image.pixels)
-            for mean, guide, image in zip(means, guides, images, strict=True)
+            Segmentation(
+                own,
+                mean.cpu() if keep_probabilities else None,
+                guide.cpu() if keep_guide and guide is not None else None,
+                image.pixels,
+            )
+            for own, mean, guide, image in zip(labels, means, guides, images, strict=True)
         ]
 
     @torch.inference_mode()
-    def label_rows(self, regions: RegionReader) -> Iterator[np.ndarray]:
-        """Class indices (rows, W) uint8 of a large image from top to bottom, holding only a band of it at a time."""
+    def label_rows(self, regions: RegionReader, *, on_part: OnPart | None = None) -> Iterator[np.ndarray]:
+        """Class indices (rows, W) uint8 of a large image from top to bottom, holding only a band of it at a time.
+
+        Args:
+            regions: Of the image.
+            on_part: Called with each band; its part has no guide.
+        """
         bands = [_rebanded(_bands(member, regions)) for member in self.members]
+        top = 0
         for parts in zip(*bands, strict=True):
             total = parts[0]
             for part in parts[1:]:
                 total = total + part
-            yield _argmax(total)
+            labels = _argmax(total)
+            if on_part is not None:
+                members = [_argmax(part) for part in parts] if len(parts) > 1 else []
+                on_part(CasePart(top, labels, total / len(parts), members=members))
+            top += len(labels)
+            yield labels
 
 
 def _results(

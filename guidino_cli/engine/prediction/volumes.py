@@ -16,7 +16,7 @@ from guidino_cli.data.volumes.preprocessing import StoredGridVolume, VolumePrepr
 from guidino_cli.data.volumes.resampling import resampled_size
 from guidino_cli.data.volumes.stored import StoredArray
 from guidino_cli.device_transfer import to_device
-from guidino_cli.engine.prediction.accumulation import Band
+from guidino_cli.engine.prediction.accumulation import Band, CasePart, OnPart
 from guidino_cli.engine.prediction.inference import segment_batch, segment_image
 from guidino_cli.engine.prediction.restoring import restore_bands, single_slices
 from guidino_cli.engine.prediction.sliding import (
@@ -190,6 +190,11 @@ class VolumePredictor:
         return cls([VolumeMember.from_config(model, config, preprocessing, mirror=mirror)])
 
     @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes of (Z, Y, X) in the order in which the networks see them."""
+        return tuple(self._axes.axes)
+
+    @property
     def _axes(self) -> VolumePreprocessing:
         """Any preprocessing: the order of axes is the same for all."""
         return self.members[0].preprocessing
@@ -239,6 +244,7 @@ class VolumePredictor:
         keep_guide: bool = False,
         keep_probabilities: bool = False,
         on_progress: OnProgress = lambda done, total: None,
+        on_part: OnPart | None = None,
     ) -> VolumeSegmentation:
         """Segment a volume in the grid of its source; see `VolumeSegmentation`.
 
@@ -250,6 +256,7 @@ class VolumePredictor:
             keep_guide: Whether the guide, 4 bytes a voxel, is returned.
             keep_probabilities: Whether those on the stored grid, 2 bytes a voxel and class, are returned.
             on_progress: Called after each few slices.
+            on_part: Called with each few slices (D, H, W), with axes in the network's order.
 
         Raises:
             ConfigError: Probabilities of runs with different spacings are to be kept.
@@ -262,7 +269,9 @@ class VolumePredictor:
         bands = [
             self._restored(member, stored[member.preprocessing.spacing_mm], size, kept=kept) for member in self.members
         ]
-        labels, guide, _ = _collect(bands, size, self._axes, keep_guide=keep_guide, on_progress=on_progress)
+        labels, guide, _ = _collect(
+            bands, size, self._axes, keep_guide=keep_guide, on_progress=on_progress, on_part=on_part
+        )
         mean = None if kept is None or kept.total is None else from_network_order(kept.total, self._axes)
         return VolumeSegmentation(labels, guide, mean)
 
@@ -307,11 +316,12 @@ def _collect(
     *,
     keep_guide: bool,
     on_progress: OnProgress = lambda done, total: None,
+    on_part: OnPart | None = None,
 ) -> VolumeSegmentation:
     """Labels and guide (Z, Y, X) of the mean of bands that have one grid, (D, H, W)."""
     labels: np.ndarray | None = None
     guide: np.ndarray | None = None
-    for band in _averaged(members):
+    for band, own in _averaged(members, keep_members=on_part is not None):
         end = band.top + band.probabilities.shape[1]
         if labels is None:
             labels = np.zeros(size, dtype=np.uint8 if len(band.probabilities) <= 256 else np.uint16)
@@ -322,6 +332,8 @@ def _collect(
             if guide is None:
                 guide = np.zeros((len(band.guide), *size), dtype=np.float32)
             guide[:, band.top : end] = band.guide.cpu().numpy()
+        if on_part is not None:
+            on_part(CasePart(band.top, labels[band.top : end], band.probabilities, band.guide, own))
         on_progress(end, size[0])
     if labels is None:
         raise ValueError(f"a volume of {size} voxels has no window")
@@ -330,14 +342,16 @@ def _collect(
     )
 
 
-def _averaged(members: Sequence[Iterator[Band]]) -> Iterator[Band]:
-    """The mean of bands of several runs; the guide is that of the first one that has any."""
+def _averaged(members: Sequence[Iterator[Band]], *, keep_members: bool) -> Iterator[tuple[Band, Sequence[np.ndarray]]]:
+    """The mean of bands of several runs, and the labels of each; the guide is that of the first one that has any."""
     if len(members) == 1:
-        yield from members[0]
+        for band in members[0]:
+            yield band, ()
         return
     for parts in zip(*(single_slices(bands) for bands in members), strict=True):
+        own = [part.probabilities.argmax(dim=0).cpu().numpy() for part in parts] if keep_members else []
         total = parts[0].probabilities
         for part in parts[1:]:
             total = total + part.probabilities
         guides = [part.guide for part in parts if part.guide is not None]
-        yield Band(parts[0].top, total / len(parts), guides[0] if guides else None)
+        yield Band(parts[0].top, total / len(parts), guides[0] if guides else None), own

@@ -1,0 +1,105 @@
+"""Validation cases of a run with the runs that predict them, for commands that fit something on them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from guidino_cli.data.file_records import require_unchanged_files
+from guidino_cli.data.manifest import Manifest, ignore_label, load_manifest
+from guidino_cli.data.volumes.grid import Volume
+from guidino_cli.data.volumes.reading import read_volume, read_volume_labels
+from guidino_cli.engine.devices import pick_device
+from guidino_cli.engine.prediction.ensemble import LoadedEnsemble, load_ensemble
+from guidino_cli.engine.prediction.volume_ensemble import LoadedVolumeEnsemble, load_volume_ensemble
+from guidino_cli.engine.runs.facts import is_volume_run
+from guidino_cli.engine.runs.folder import RunFolder
+from guidino_cli.errors import DataError
+from guidino_cli.options.prediction import TunePostOptions, TuneRiskOptions
+from guidino_cli.types import Case, VolumeSource, width_by_height
+
+
+@dataclass(frozen=True)
+class ValidationCases:
+    """Labelled validation cases of a run.
+
+    Attributes:
+        root: Prepared folder that holds them.
+        manifest: Its content.
+        cases: Those with a mask.
+    """
+
+    root: Path
+    manifest: Manifest
+    cases: list[Case]
+
+
+def find_validation_cases(run_path: Path, data: Path | None) -> ValidationCases:
+    """The validation cases of `data`, or of the run's own data.
+
+    Raises:
+        DataError: No data folder or no labelled validation cases; changed files; images for a run on volumes.
+    """
+    config = RunFolder(run_path).config()
+    root = data or (Path(config.data.root) if config.data.root else None)
+    if root is None:
+        raise DataError(f"{run_path}: names no data folder; give it with --data")
+    manifest = load_manifest(root)
+    if manifest.ignore_label is None:
+        # What --data records wins over the setting, which was for the run's own data.
+        manifest = ignore_label(manifest, config.data.ignore_label, source=f"{run_path}: data.ignore_label")
+    cases = [case for case in manifest.select("val", config.data.fold) if case.mask is not None]
+    if not cases:
+        raise DataError(f"{root}: no labelled validation cases; prepare with a validation split")
+    require_unchanged_files(cases, root)
+    is_volumes = is_volume_run(run_path)
+    if manifest.is_volumes != is_volumes:
+        kinds = ("volumes", "images") if is_volumes else ("images", "volumes")
+        raise DataError(f"{root}: holds {kinds[1]}, but the run was trained on {kinds[0]}; give --data with {kinds[0]}")
+    return ValidationCases(root, manifest, cases)
+
+
+def load_runs(
+    run_path: Path, options: TunePostOptions | TuneRiskOptions, validation: ValidationCases
+) -> LoadedEnsemble | LoadedVolumeEnsemble:
+    """The run and those that are averaged with it.
+
+    Raises:
+        DataError: The cases have other classes.
+        UserError: See `load_ensemble` and `load_volume_ensemble`.
+    """
+    runs = [run_path, *(options.ensemble or ())]
+    overrides, device = tuple(options.overrides or ()), pick_device(options.device)
+    load = load_volume_ensemble if validation.manifest.is_volumes else load_ensemble
+    loaded = load(runs, overrides=overrides, offline=options.offline, device=device)
+    if validation.manifest.classes != loaded.classes:
+        raise DataError(
+            f"{validation.root}: has {', '.join(validation.manifest.classes)}, but the run was trained for "
+            f"{', '.join(loaded.classes)}; give --data with the same classes"
+        )
+    return loaded
+
+
+def read_labelled_volume(case: Case, *, channels: int) -> tuple[Volume, np.ndarray, np.ndarray | None]:
+    """The volume, and what `read_truth` gives of an image: labels (Z, Y, X) in its grid, and the ignored voxels.
+
+    Raises:
+        DataError: One of them cannot be read.
+    """
+    if case.volume is None or case.mask is None:
+        raise ValueError(f"case {case.id} is no labelled volume")
+    volume = read_volume(case.volume.sources, channels=channels)
+    truth = read_volume_labels(VolumeSource(case.mask), volume.grid)
+    ignored = None if case.ignore_label is None else truth == case.ignore_label
+    return volume, truth if ignored is None else np.where(ignored, 0, truth), ignored
+
+
+def require_same_size(case: Case, truth: Sequence[int], image: Sequence[int]) -> None:
+    """`DataError` for a mask of another size than its image."""
+    if tuple(truth) != tuple(image):
+        found, wanted = width_by_height(truth), width_by_height(image)
+        raise DataError(
+            f"{case.mask}: is {found} px (width x height), its image {case.image} is {wanted}; correct one, "
+            "prepare again"
+        )
