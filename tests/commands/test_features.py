@@ -151,6 +151,16 @@ def test_a_changed_image_is_noticed(guidino: Guidino, folder: Path, tmp_path: Pa
     assert "1 file changed since its features were written" in done.stderr
 
 
+def test_files_that_were_missing_are_computed_once_they_are_there(guidino: Guidino, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("image,label\na.png,x\nb.png,y\n")
+    done = _run(guidino, table, tmp_path / "f", "--no-controls")
+    assert (done.code, "none of 2 items has vectors; the first: " in done.stderr) == (3, True)
+    for name in ("a", "b"):
+        Image.new("L", (30, 30), ord(name)).save(tmp_path / f"{name}.png")
+    assert _run(guidino, table, tmp_path / "f", "--no-controls").code == 0
+
+
 def test_a_bad_file_is_left_out_and_named(guidino: Guidino, folder: Path, tmp_path: Path) -> None:
     (folder / "dark" / "00.png").write_bytes(b"no image")
     done = _run(guidino, folder, tmp_path / "f", "--no-controls")

@@ -27,7 +27,7 @@ def read_class_folders(root: Path) -> LabelledSet:
     )
     found = [(folder, split, list(_files(folder))) for folder, split in places]
     found = [entry for entry in found if entry[2]]
-    if not found:
+    if len({folder.name for folder, _, _ in found}) < 2:
         _explain_nothing(root)
     classes = class_names([folder.name for folder, _, _ in found])
     items = []
@@ -49,7 +49,7 @@ def _explain_nothing(root: Path) -> None:
     if archives:
         raise DataError(f"{root}: holds no folders of classes, but an archive; give {root / archives[0]} instead")
     raise DataError(
-        f"{root}: holds no folders of classes with images; expected a folder for each class, below train, val and "
+        f"{root}: holds no two folders of classes with images; expected a folder for each class, below train, val and "
         "test if there is a split, or a CSV with the columns image,label"
     )
 

@@ -134,6 +134,8 @@ class FeatureExtractor:
                 entries.append(FeatureItem(item, (height, width), start, count, error, sha256))
         self._reader.close()
         if not any(entry.count for entry in entries):
+            # Not kept: the files may be put in their place before the next call.
+            self.finish()
             reasons = [entry.error for entry in entries if entry.error]
             raise DataError(f"none of {len(entries)} items has vectors; the first: {reasons[0]}")
         self._join(starts)

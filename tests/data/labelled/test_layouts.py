@@ -136,6 +136,5 @@ def test_a_prepared_folder_asks_for_one_of_its_fields(make_data: Callable[..., P
 def test_a_folder_that_holds_a_table_says_which_to_give(tmp_path: Path) -> None:
     _table(tmp_path, "image,label\n")
     _image(tmp_path / "images" / "a.png")
-    (tmp_path / "images" / "a.png").unlink()
     with pytest.raises(DataError, match=r"give .*labels\.csv instead"):
         read_labelled_set(tmp_path)
