@@ -131,6 +131,8 @@ class ModelSettings:
     The backbone is frozen, unless `lora` adapts it or `finetune` trains all its weights.
 
     Attributes:
+        target: "classes" learns the class of each pixel; "affinities" learns, along each axis, whether a pixel belongs
+            to the instance of the pixel before it, and prediction makes instances of them (`predict.instances`).
         segmenter: The network that predicts the mask.
         backbone: The pretrained network that the guide, or the segmenter, reads; null for a plain network.
         lora: Adapt the backbone by LoRA; {} for the defaults, null to keep it frozen.
@@ -150,6 +152,7 @@ class ModelSettings:
     guide: GuideSettings | None = None
     backbone_channels: Annotated[list[NonNegativeInt], Field(min_length=3, max_length=3)] | None = None
     reduction: PositiveInt = 1
+    target: Literal["classes", "affinities"] = "classes"
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -257,7 +260,7 @@ class TrainSettings:
         dense_cache_folder: Folder of the files; null for guidino/features in the user's cache.
         loss: Weight of each term. `guide` is the binary cross-entropy of the paper's equation 3, `guide_mse` the mean
             squared error of the authors' code. Pixel terms apply to every logits level with weights 1, 1/2, 1/4, ...
-            normalised to 1 (SAM2-UNet: all alike).
+            normalised to 1 (SAM2-UNet: all alike). `affinities` is the only one of `model.target: affinities`.
         class_weights: Weights of the classes in the cross-entropy, background first; null weighs all the same. The mean
             is over the weights of the pixels, as in torch.
     """
@@ -316,6 +319,11 @@ class PredictSettings:
             is faster but not equivalent.
         batch_size: Windows predicted at once.
         memory_gb: An image whose probabilities need more, in 10^9 bytes, is predicted in strips; the mask is the same.
+        instances: How `model.target: affinities` become instances: "watershed" merges fragments by their mean affinity
+            (scikit-image), "waterz" by the median (pip install 'guidino[em]').
+        threshold: Affinity above which fragments are merged, between 0 and 1; null for the one chosen on the validation
+            cases.
+        min_size: Instances of fewer pixels or voxels become background.
     """
 
     overlap: NonNegativeFloat = 0.5
@@ -323,6 +331,9 @@ class PredictSettings:
     mirror_backbone: Literal["each", "once"] = "each"
     batch_size: PositiveInt = 4
     memory_gb: PositiveFloat = 4.0
+    instances: Literal["watershed", "waterz"] = "watershed"
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    min_size: NonNegativeInt = 0
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -31,6 +31,7 @@ def check_combinations(config: RunConfig, label: str) -> None:
     _check_patience(config, label)
     _check_class_weights(config, label)
     _check_dims(config, label)
+    _check_target(config, label)
     if not 0 <= config.predict.overlap < 1:
         raise ConfigError(f"{label}: predict.overlap is {config.predict.overlap}, expected 0 <= overlap < 1")
 
@@ -150,3 +151,34 @@ def _check_dims(config: RunConfig, label: str) -> None:
         raise ConfigError(
             f"{label}: data.augment is {data.augment}, but patches of volumes (data.dims=3) have none, light and nnunet"
         )
+
+
+_AFFINITIES = "affinities"
+
+
+def _check_target(config: RunConfig, label: str) -> None:
+    """Refuse settings of classes where the network learns affinities, and the other way round."""
+    model, data, loss = config.model, config.data, config.train.loss
+    terms = sorted(name for name, weight in loss.items() if weight > 0)
+    if model.target != _AFFINITIES:
+        if _AFFINITIES in terms:
+            raise ConfigError(f"{label}: train.loss has affinities, which model.target=affinities learns; set both")
+        return
+    of_classes = [name for name in terms if name != _AFFINITIES and not name.startswith("guide")]
+    if of_classes or _AFFINITIES not in terms:
+        found = f"has {', '.join(of_classes)}, of classes" if of_classes else f"is {', '.join(terms) or 'empty'}"
+        raise ConfigError(
+            f"{label}: train.loss {found}, but model.target is affinities: set 'train.loss={{affinities: 1}}'"
+        )
+    wanted = {
+        "predict.mirror=false": (config.predict.mirror in (False, []), "a flip moves every affinity to another pixel"),
+        "data.resize=none": (
+            data.dims == 3 or data.resize == "none",
+            "affinities are between neighbouring pixels of the data",
+        ),
+        "model.guide.per_class=false": (model.guide is None or not model.guide.per_class, "instances have no classes"),
+        "data.ignore_label=null": (data.ignore_label is None, "masks hold instance numbers"),
+    }
+    for setting, (is_met, reason) in wanted.items():
+        if not is_met:
+            raise ConfigError(f"{label}: model.target=affinities needs {setting}: {reason}")

@@ -19,6 +19,7 @@ PIXEL_LOSSES = {
     "boundary": "guidino_cli.losses:boundary_hinge",
     "structure": "guidino_cli.losses:structure_loss",
     "structure_plain_bce": "guidino_cli.losses:structure_loss_with_plain_cross_entropy",
+    "affinities": "guidino_cli.losses:affinity_loss",
 }
 GUIDE_LOSSES = {
     "guide": "guidino_cli.losses:guide_cross_entropy",
@@ -27,6 +28,35 @@ GUIDE_LOSSES = {
 
 
 _MARGIN = 1.0
+
+
+def affinity_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """Weighted mean squared error of affinities: 1/A sum_d mean_x w_d(x) (sigmoid(z_d(x)) - a_d(x))^2.
+
+    a_d(x) is 1 if the pixel before x along axis d has the instance of x, and x is no background, else 0. The weight of
+    a pixel is 1 / (2 p), where p is the share of its value, 0 or 1, of that axis in the batch: both weigh half. The
+    first plane of each axis, which has no neighbour before it, does not count. Source: the loss of Superhuman (Lee et
+    al. 2017, arXiv:1706.00120) as a squared error.
+
+    Args:
+        logits: (B, A, H, W) or (B, A, Z, H, W), one for each of the A axes.
+        mask: (B, H, W) or (B, Z, H, W) instance numbers, 0 is the background.
+
+    Returns:
+        A scalar >= 0; 0 if every axis has a single pixel.
+    """
+    probabilities, terms = logits.float().sigmoid(), []
+    for axis in range(mask.ndim - 1):
+        size = mask.shape[axis + 1]
+        if size < 2:
+            continue
+        own, before = mask.narrow(axis + 1, 1, size - 1), mask.narrow(axis + 1, 0, size - 1)
+        target = ((own == before) & (own > 0)).float()
+        error = (probabilities[:, axis].narrow(axis + 1, 1, size - 1) - target) ** 2
+        share = target.mean()
+        weight = target / (2 * share).clamp(min=_TINY) + (1 - target) / (2 * (1 - share)).clamp(min=_TINY)
+        terms.append((weight * error).mean())
+    return torch.stack(terms).sum() / (mask.ndim - 1) if terms else probabilities.sum() * 0
 
 
 def boundary_hinge(logits: Tensor, mask: Tensor, *, valid: Tensor | None = None) -> Tensor:

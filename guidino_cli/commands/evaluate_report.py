@@ -7,7 +7,7 @@ from typing import Any
 from guidino_cli.commands.text_tables import print_table, print_wrapped
 from guidino_cli.evaluation.cases import Pairing, TruthSet
 from guidino_cli.evaluation.gates import GateResult
-from guidino_cli.evaluation.report.files import dump_json, lesions_csv, per_case_csv, summary_csv
+from guidino_cli.evaluation.report.files import dump_json, instances_csv, lesions_csv, per_case_csv, summary_csv
 from guidino_cli.evaluation.report.html import to_html
 from guidino_cli.evaluation.report.provenance import Provenance
 from guidino_cli.evaluation.report.text import (
@@ -22,7 +22,7 @@ from guidino_cli.evaluation.report.text import (
     to_markdown,
     worst_cases,
 )
-from guidino_cli.evaluation.summary import EvaluationResult, pool_all_lesions, pooled_overlap
+from guidino_cli.evaluation.summary import EvaluationResult, compared_instances, pool_all_lesions, pooled_overlap
 from guidino_cli.files import write_text
 from guidino_cli.metrics import METRICS
 
@@ -42,6 +42,8 @@ def write_report(
     write_text(out / "summary.csv", summary_csv(result))
     if pool_all_lesions(result):
         write_text(out / "lesions.csv", lesions_csv(result))
+    if compared_instances(result):
+        write_text(out / "instances.csv", instances_csv(result))
     write_text(out / "report.md", to_markdown(result, pairing, provenance, gate_results))
     write_text(out / "junit.xml", to_junit(result, pairing, gate_results))
     write_text(out / "report.html", to_html(result, pairing, provenance, gate_results))
@@ -80,6 +82,7 @@ def print_evaluation(
         print_wrapped(gate.sentence)
     if out is not None:
         lesions = ", lesions.csv" if pool_all_lesions(result) else ""
+        lesions += ", instances.csv" if compared_instances(result) else ""
         print_wrapped(
             f"wrote {out}: report.html, report.md, report.json, per_case.csv, summary.csv{lesions}, junit.xml"
         )

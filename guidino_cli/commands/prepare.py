@@ -52,7 +52,9 @@ def run(source: Path, options: PrepareOptions) -> None:
     found = dataset
     if found.is_drawn:
         refuse_options_of_masks(options)
-    dataset = keep_numbers(source, found, config.volumes, wanted=options.store is not None)
+    dataset = keep_numbers(
+        source, found, config.volumes, wanted=options.store is not None or options.instances is not None
+    )
     _check_kind_of_options(options, found, dataset)
     out = None if options.dry_run else options.out
     summary: DatasetSummary
@@ -78,6 +80,7 @@ def _parse_options(source: Path, options: PrepareOptions) -> PreparationConfig:
     name = options.name or (source.stem if source.is_file() else source.resolve().name)
     classes = parse_classes(options.classes) if options.classes else None
     _check_ignore_label(options.ignore_label, classes)
+    _check_instances(options)
     return PreparationConfig(
         options=options,
         name=name,
@@ -99,6 +102,7 @@ def _parse_volume_options(options: PrepareOptions) -> VolumeConfig:
         channels=_parse_list("--channels", options.channels),
         series=options.series,
         mask_suffixes=_parse_list("--mask-suffix", options.mask_suffix),
+        onto=options.onto,
     )
 
 
@@ -113,7 +117,7 @@ def _parse_list(option: str, text: str | None) -> tuple[str, ...]:
 
 
 # `--store` and `--channels` are for both.
-_FOR_VOLUMES = ("spacing", "series", "mask_suffix", "orientation", "ignore_headers")
+_FOR_VOLUMES = ("spacing", "onto", "series", "mask_suffix", "orientation", "ignore_headers")
 _FOR_IMAGES = ("copy", "exif", "merge_masks", "export", "normal")
 
 
@@ -132,6 +136,24 @@ def _given(options: PrepareOptions, names: Sequence[str]) -> list[str]:
     defaults = PrepareOptions()
     given = [name for name in names if getattr(options, name) != getattr(defaults, name)]
     return [f"--{name.replace('_', '-')}" for name in given]
+
+
+def _check_instances(options: PrepareOptions) -> None:
+    """Refuse options that give the values of instance masks another meaning."""
+    if options.instances is None:
+        return
+    if options.instances not in {"numbers", "components"}:
+        raise ConfigError(f"--instances {options.instances}: expected numbers or components")
+    others = {
+        "--classes": options.classes is not None,
+        "--binary": options.binary,
+        "--ignore-label": options.ignore_label is not None,
+        "--threshold": options.threshold is not None and options.instances == "numbers",
+    }
+    if given := [option for option, is_given in others.items() if is_given]:
+        raise ConfigError(
+            f"{given[0]}: says which class values are, but --instances makes instances of them; leave one out"
+        )
 
 
 def _check_ignore_label(value: int | None, classes: Classes | None) -> None:
@@ -202,6 +224,10 @@ def _next_steps(summary: DatasetSummary, layout: str, source: Path, options: Pre
     counts, folds = count_by_split(summary.cases), {case.fold for case in summary.cases} - {None}
     if not any(case.foreground for case in training):
         return ["next      check the masks: no training mask has foreground, so there is nothing to learn"]
+    if options.instances is not None:
+        own = "instances-em" if isinstance(summary, VolumeSummary) and summary.is_pictures else "instances-3d"
+        if counts.get("val"):
+            return [f"next      guidino train --preset {own} --data {shlex.quote(str(out))} -o RUN"]
     own = "own-unet"
     if isinstance(summary, VolumeSummary):
         # Neither takes a guide in closed form, which own-unet has.

@@ -17,11 +17,13 @@ from guidino_cli.commands.runs.figures import (
     draw_validation_grid,
     remove_figures,
 )
+from guidino_cli.commands.runs.instances import finish_instances, remove_instance_files
 from guidino_cli.commands.runs.messages import add_resume_hints, explain_determinism_errors, print_run_summary
 from guidino_cli.commands.runs.result import RESULT_FILE, RunResult, read_result, write_result
 from guidino_cli.commands.runs.starting import default_run_folder, load_resumable_run, make_new_run, resolve_restart
 from guidino_cli.config import RunConfig, dump_config
 from guidino_cli.data.file_records import require_unchanged_files
+from guidino_cli.data.instances.labelling import require_method
 from guidino_cli.data.manifest import MANIFEST_NAME, Manifest, count_empty, ignore_label, load_manifest, require_cases
 from guidino_cli.distributed import enter_on_main_process, rank, run_on_all_ranks, run_on_main_process
 from guidino_cli.engine.devices import bf16_emulation_warning
@@ -31,7 +33,7 @@ from guidino_cli.engine.run_folders import lock_run_folder
 from guidino_cli.engine.runs.augmentation import keep_augmentation
 from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
 from guidino_cli.engine.runs.guide_source import fix_guide, is_fixed, take_guide
-from guidino_cli.engine.runs.inputs import NetworkInput
+from guidino_cli.engine.runs.inputs import NetworkInput, count_outputs, require_fitting_target
 from guidino_cli.engine.runs.loading import BaseRun, require_same_backbone, require_same_segmenter
 from guidino_cli.engine.training.length import with_enough_epochs
 from guidino_cli.engine.training.logging import PROFILE_FILE, TRACE_FILE
@@ -85,22 +87,28 @@ def build_and_train(
     if resume:
         config = run_on_all_ranks(lambda: keep_augmentation(folder, config))
     manifest = ignore_label(
-        load_manifest(Path(str(config.data.root))), config.data.ignore_label, source="data.ignore_label"
+        load_manifest(Path(str(config.data.root)), takes_instances=True),
+        config.data.ignore_label,
+        source="data.ignore_label",
     )
     labelled = run_on_all_ranks(lambda: _labelled_cases(manifest, config))
     # Only a warning when a run is resumed: replacing a damaged image is no reason to lose it.
     used, root = [*labelled[0], *labelled[1]], Path(str(config.data.root))
     run_on_main_process(lambda: require_unchanged_files(used, root, only_warn=resume))
+    run_on_all_ranks(lambda: require_fitting_target(manifest, config))
+    if config.model.target == "affinities":
+        require_method(config.predict.instances)
     network_input = run_on_all_ranks(lambda: NetworkInput.from_manifest(manifest, config))
     if not resume and network_input.volumes is None:
         config = with_enough_epochs(config, images=len(labelled[0]), processes=state.num_processes)
-    run_on_all_ranks(lambda: _require_fitting_size(config, network_input, class_count=len(manifest.classes)))
+    outputs = count_outputs(config, manifest.classes)
+    run_on_all_ranks(lambda: _require_fitting_size(config, network_input, class_count=outputs))
     run_on_all_ranks(lambda: _require_fitting_class_weights(config, manifest))
     set_seed(config.seed)
     spec = folder.backbone_spec() if resume else None if base_run is None else base_run.backbone_spec(config.model)
     model = build_model(
         config.model,
-        num_classes=len(manifest.classes),
+        num_classes=outputs,
         **network_input.model_arguments(),
         offline=options.offline,
         backbone_spec=spec,
@@ -131,7 +139,7 @@ def build_and_train(
             model,
             config,
             folder,
-            num_classes=len(manifest.classes),
+            num_classes=outputs,
             training=training,
             validation=validation,
             device=device,
@@ -261,6 +269,7 @@ def _create(folder: RunFolder, config: RunConfig, facts: dict[str, Any]) -> None
         (folder.path / name).unlink(missing_ok=True)
     folder.create(config, facts)
     remove_figures(folder)
+    remove_instance_files(folder)
 
 
 def _extend(folder: RunFolder, config: RunConfig) -> None:
@@ -292,6 +301,9 @@ def _finish(folder: RunFolder, trainer: Trainer, *, offline: bool) -> None:
         patience = pluralize(trainer.config.train.patience, "epoch")
         print(f"stopped early after epoch {result.epochs}: no better val Dice for {patience} (train.patience)")
     print(result.score)
+    has_instances = trainer.config.model.target == "affinities"
+    if has_instances:
+        print(finish_instances(folder, device=trainer.accelerator.device, offline=offline))
     # First: no picture may cost a finished run its mark.
     write_result(folder.path, result)
     # Other processes do not take part, and a sharded backbone may be too large for one device.
@@ -302,6 +314,8 @@ def _finish(folder: RunFolder, trainer: Trainer, *, offline: bool) -> None:
         CURVE_FILE: lambda: draw_curve(folder, folder.history()),
         GRID_FILE: lambda: draw_validation_grid(folder, device=device, offline=offline, model=model),
     }
+    if has_instances:
+        del figures[GRID_FILE]
     finished = "the run is finished all the same"
     drawn = [str(folder.path / name) for name, draw in figures.items() if draw_or_warn(draw, name, outcome=finished)]
     if drawn:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from guidino_cli.commands.runs.instances import choose_threshold, describe_curve
 from guidino_cli.commands.validation_cases import (
     find_validation_cases,
     load_runs,
@@ -15,14 +16,18 @@ from guidino_cli.commands.validation_cases import (
 from guidino_cli.data.cases import read_truth
 from guidino_cli.data.readers import open_regions, read
 from guidino_cli.data.regions import read_size
+from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.prediction.ensemble import (
     LoadedEnsemble,
     ensemble_arguments,
 )
+from guidino_cli.engine.prediction.instance_threshold import FILE_NAME
 from guidino_cli.engine.prediction.postprocessing import CANDIDATES, RuleSelector, SelectedRule, save_rules
 from guidino_cli.engine.prediction.predictor import DecodedImage
 from guidino_cli.engine.prediction.volume_ensemble import LoadedVolumeEnsemble
-from guidino_cli.errors import explain_out_of_memory
+from guidino_cli.engine.runs.folder import RunFolder
+from guidino_cli.engine.runs.settings import resolve_run_config
+from guidino_cli.errors import ConfigError, DataError, explain_out_of_memory
 from guidino_cli.options.prediction import TunePostOptions
 from guidino_cli.processes import keep_all_freed_memory
 from guidino_cli.progress import log_info, pluralize, track
@@ -38,6 +43,9 @@ def run(run_path: Path, options: TunePostOptions) -> None:
     Raises:
         DataError: No labelled validation cases, or cases with other classes.
     """
+    if RunFolder(run_path).config().model.target == "affinities":
+        _choose_threshold(run_path, options)
+        return
     validation = find_validation_cases(run_path, options.data)
     cases = validation.cases
     keep_all_freed_memory()
@@ -54,13 +62,31 @@ def run(run_path: Path, options: TunePostOptions) -> None:
     print(f"written to {path}; used by: guidino predict {run_path} IMAGES -o MASKS --post auto{extra}")
 
 
+def _choose_threshold(run_path: Path, options: TunePostOptions) -> None:
+    """Choose the threshold of a run that makes instances: its only post-processing."""
+    if options.ensemble:
+        raise ConfigError(f"{run_path}: makes instances, and runs that do cannot be averaged; leave out --ensemble")
+    folder, overrides = RunFolder(run_path), tuple(options.overrides or ())
+    if options.data is None and folder.config().data.root is None:
+        raise DataError(f"{run_path}: names no data folder; give it with --data")
+    curve = choose_threshold(
+        folder, device=pick_device(options.device), offline=options.offline, data=options.data, overrides=overrides
+    )
+    config = resolve_run_config(run_path, overrides)
+    print(describe_curve(curve, config))
+    extra = "".join(f" {word}" for word in map(shlex.quote, ensemble_arguments(None, options.overrides)))
+    print(f"written to {run_path / FILE_NAME}; used by: guidino predict {run_path} IMAGES -o MASKS{extra}")
+
+
 def _select_rules(loaded: LoadedEnsemble | LoadedVolumeEnsemble, cases: Sequence[Case]) -> dict[str, SelectedRule]:
     selectors = {name: RuleSelector() for name in loaded.classes[1:]}
     for case in track(cases, total=len(cases), description="tune-post"):
         if case.mask is None:
             continue
         if isinstance(loaded, LoadedVolumeEnsemble):
-            volume, truth, ignored = read_labelled_volume(case, channels=len(loaded.channels))
+            volume, truth, ignored = read_labelled_volume(
+                case, channels=len(loaded.channels), onto=loaded.predictor.members[0].preprocessing.onto
+            )
             labels = loaded.predictor.segment(volume).labels
         else:
             labels, (truth, ignored) = _labels(loaded, case.image), read_truth(case)

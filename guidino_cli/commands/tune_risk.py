@@ -182,7 +182,9 @@ def measure_case(loaded: LoadedEnsemble | LoadedVolumeEnsemble, case: Case) -> M
             item.add(labels, probability, true)
 
     if isinstance(loaded, LoadedVolumeEnsemble):
-        volume, truth, ignored = read_labelled_volume(case, channels=len(loaded.channels))
+        volume, truth, ignored = read_labelled_volume(
+            case, channels=len(loaded.channels), onto=loaded.predictor.members[0].preprocessing.onto
+        )
         axes = loaded.predictor.axes
         truth, ignored = truth.transpose(axes), None if ignored is None else ignored.transpose(axes)
         loaded.predictor.segment(volume, on_part=measure)

@@ -81,7 +81,7 @@ def load_runs(
     return loaded
 
 
-def read_labelled_volume(case: Case, *, channels: int) -> tuple[Volume, np.ndarray, np.ndarray | None]:
+def read_labelled_volume(case: Case, *, channels: int, onto: int = 0) -> tuple[Volume, np.ndarray, np.ndarray | None]:
     """The volume, and what `read_truth` gives of an image: labels (Z, Y, X) in its grid, and the ignored voxels.
 
     Raises:
@@ -89,7 +89,7 @@ def read_labelled_volume(case: Case, *, channels: int) -> tuple[Volume, np.ndarr
     """
     if case.volume is None or case.mask is None:
         raise ValueError(f"case {case.id} is no labelled volume")
-    volume = read_volume(case.volume.sources, channels=channels)
+    volume = read_volume(case.volume.sources, channels=channels, onto=onto)
     truth = read_volume_labels(VolumeSource(case.mask), volume.grid)
     ignored = None if case.ignore_label is None else truth == case.ignore_label
     return volume, truth if ignored is None else np.where(ignored, 0, truth), ignored

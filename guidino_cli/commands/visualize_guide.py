@@ -9,6 +9,7 @@ from guidino_cli.commands.visualize.inference import VisualizationTask
 from guidino_cli.commands.visualize.tokens import draw_tokens
 from guidino_cli.commands.visualize.volume_figures import draw_volume_guides
 from guidino_cli.engine.runs.facts import is_volume_run
+from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.errors import ConfigError, explain_out_of_memory
 from guidino_cli.options.parsing import parse_pair
 from guidino_cli.options.prediction import VisualizeOptions
@@ -36,6 +37,8 @@ def _draw(images: Sequence[Path], options: VisualizeOptions, limits: Limits | st
     """Draw what `run` has checked."""
     if options.run is not None and is_volume_run(options.run):
         _require_no_backbone(options)
+        if RunFolder(options.run).config().model.target == "affinities":
+            raise ConfigError(f"{options.run}: makes instances, but guides are drawn beside classes; give another run")
         require_output_folder(options.out, images, overwrite=options.overwrite)
         draw_volume_guides(images, options.run, options, limits)
         return

@@ -17,6 +17,8 @@ from guidino_cli.types import Case, ChannelStatistics
 MANIFEST_FORMAT = 1
 VOLUME_FORMAT = 2
 """Format of a data set of volumes; one of images is still written in format 1."""
+INSTANCE_FORMAT = 3
+"""Format of volumes, or of pictures stored as volumes, whose masks hold instance numbers."""
 MANIFEST_NAME = "cases.json"
 
 
@@ -34,6 +36,8 @@ class Manifest:
         spacing_mm: Size of the stored voxels along Z, Y, X; None for an axis on which each volume keeps its own. () for
             images.
         statistics: Intensities of the foreground of the training volumes, a channel each; () for images.
+        onto: Position of the channel whose grid the others were resampled to.
+        has_instances: Whether masks hold instance numbers instead of classes; `classes` are then background, instance.
     """
 
     name: str
@@ -44,6 +48,8 @@ class Manifest:
     channels: tuple[str, ...] = ()
     spacing_mm: tuple[float | None, ...] = ()
     statistics: tuple[ChannelStatistics, ...] = ()
+    has_instances: bool = False
+    onto: int = 0
 
     @property
     def is_pictures(self) -> bool:
@@ -75,6 +81,7 @@ class Manifest:
 def save_manifest(manifest: Manifest, folder: Path) -> None:
     """Write `cases.json` into a folder; paths are stored relative to it, one case a line."""
     version = VOLUME_FORMAT if manifest.is_volumes else MANIFEST_FORMAT
+    version = INSTANCE_FORMAT if manifest.has_instances else version
     header = {"format": version, "name": manifest.name, "classes": manifest.classes, "source": manifest.source}
     if manifest.is_volumes:
         header |= {
@@ -82,6 +89,8 @@ def save_manifest(manifest: Manifest, folder: Path) -> None:
             "spacing_mm": list(manifest.spacing_mm),
             "statistics": [asdict(item) for item in manifest.statistics],
         }
+    if manifest.onto:
+        header["onto"] = manifest.onto
     if manifest.ignore_label is not None:
         header["ignore_label"] = manifest.ignore_label
     lines = ",\n".join("    " + json.dumps(case_to_json(case, folder), ensure_ascii=False) for case in manifest.cases)
@@ -89,11 +98,15 @@ def save_manifest(manifest: Manifest, folder: Path) -> None:
     write_text(folder / MANIFEST_NAME, f'{text},\n  "cases": [\n{lines}\n  ]\n}}\n')
 
 
-def load_manifest(folder: Path) -> Manifest:
+def load_manifest(folder: Path, *, takes_instances: bool = False) -> Manifest:
     """Read the manifest of a prepared data folder (or the path of its `cases.json`).
 
+    Args:
+        folder: The folder.
+        takes_instances: Whether the caller knows what to do with instance numbers; to others they would be classes.
+
     Raises:
-        DataError: Not a prepared folder, damaged, or written by a version with another format.
+        DataError: Not a prepared folder, damaged, written by a version with another format, or of instances.
     """
     path = folder if folder.name == MANIFEST_NAME else folder / MANIFEST_NAME
     if not folder.exists():
@@ -103,10 +116,16 @@ def load_manifest(folder: Path) -> Manifest:
             f"{folder}: no {MANIFEST_NAME}; make it with `guidino prepare {folder} -o DATA` and give DATA instead"
         )
     content = read_json_object(path, hint=AGAIN)
-    if content.get("format", MANIFEST_FORMAT) not in (MANIFEST_FORMAT, VOLUME_FORMAT):
+    version = content.get("format", MANIFEST_FORMAT)
+    if version not in (MANIFEST_FORMAT, VOLUME_FORMAT, INSTANCE_FORMAT):
         raise DataError(
-            f"{path}: written in format {content['format']!r}, this guidino reads {MANIFEST_FORMAT} (images) and "
+            f"{path}: written in format {version!r}, this guidino reads {MANIFEST_FORMAT} (images) and "
             f"{VOLUME_FORMAT} (volumes); {AGAIN}"
+        )
+    if version == INSTANCE_FORMAT and not takes_instances:
+        raise DataError(
+            f"{path}: masks hold instance numbers, which train (with model.target=affinities), predict and evaluate "
+            "take; for classes run `guidino prepare` again without --instances"
         )
     checked = require_type(content, ManifestEntry, source=path, hint=AGAIN)
     cases = [case_from_json(item, path) for item in checked["cases"]]
@@ -119,6 +138,8 @@ def load_manifest(folder: Path) -> Manifest:
         channels=tuple(checked.get("channels", ())),
         spacing_mm=tuple(checked.get("spacing_mm", ())),
         statistics=tuple(ChannelStatistics(**item) for item in checked.get("statistics", ())),
+        has_instances=version == INSTANCE_FORMAT,
+        onto=checked.get("onto", 0),
     )
     _require_consistent_volumes(manifest, path)
     ignored = checked.get("ignore_label")

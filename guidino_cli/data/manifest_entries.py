@@ -84,6 +84,7 @@ class ManifestEntry(TypedDict):
     channels: NotRequired[Annotated[list[str], Field(min_length=1)]]
     spacing_mm: NotRequired[Annotated[list[PositiveFloat | None], Field(min_length=3, max_length=3)]]
     statistics: NotRequired[list[_StatisticsEntry]]
+    onto: NotRequired[Annotated[int, Field(ge=0)]]
 
 
 def case_to_json(case: Case, folder: Path) -> dict[str, Any]:

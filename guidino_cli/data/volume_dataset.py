@@ -72,7 +72,7 @@ class Sampling:
 
     Attributes:
         preprocessing: Maps intensities and orders axes.
-        num_classes: K; a label of K or more is an error.
+        num_classes: K; a label of K or more is an error. None for instance numbers.
         batch_size: Samples of a batch on each process.
         foreground_share: Share of a batch, at its end, whose samples are forced to show foreground.
         length: Samples of an epoch.
@@ -80,7 +80,7 @@ class Sampling:
     """
 
     preprocessing: VolumePreprocessing
-    num_classes: int
+    num_classes: int | None
     batch_size: int
     foreground_share: float
     length: int
@@ -151,6 +151,8 @@ class _VolumeDataset(Dataset[VolumeSample]):
 
     def _checked_labels(self, case: int, labels: np.ndarray) -> np.ndarray:
         """Labels with `IGNORED` for the ignore label; `DataError` for a class of K or more."""
+        if self.sampling.num_classes is None:
+            return labels
         label = self.cases[case].ignore_label
         ignored = None if label is None else labels == label
         counted = labels if ignored is None else np.where(ignored, 0, labels)

@@ -43,6 +43,7 @@ class TruthSet:
         origin: Where the masks come from, one phrase for reports.
         other_splits: Names of the masks of other splits of prepared data, in lower case too.
         ignore_label: Value of pixels that do not count in masks of prepared data; None if all count.
+        has_instances: Whether prepared data holds instance numbers.
     """
 
     truths: list[Truth]
@@ -50,6 +51,7 @@ class TruthSet:
     origin: str
     other_splits: frozenset[str] = frozenset()
     ignore_label: int | None = None
+    has_instances: bool = False
 
 
 @dataclass(frozen=True)

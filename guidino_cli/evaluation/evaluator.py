@@ -124,7 +124,7 @@ def make_scoring_config(
     pairing: Pairing, truths: TruthSet, config: EvaluationConfig, *, read_all: bool = False
 ) -> ScoringConfig:
     """Decide how the masks of both sides are read and which targets are scored."""
-    if set(config.metrics) & INSTANCE_METRICS:
+    if truths.has_instances or set(config.metrics) & INSTANCE_METRICS:
         config = _read_instances(config, truths)
         truths = replace(truths, classes=None)
     truth, names, predictions = _make_readers(pairing, truths, config, read_all=read_all)
@@ -199,7 +199,8 @@ def _naming_prediction_options(reader: MaskReader) -> MaskReader:
 def _read_instances(config: EvaluationConfig, truths: TruthSet) -> EvaluationConfig:
     if truths.classes is not None:
         raise ConfigError(
-            "are and voi need instance maps, but prepared data holds classes; give the folder of instances"
+            "are and voi need instance maps, but prepared data holds classes; give the folder of instances, or "
+            "prepare it with --instances"
         )
     truth, predictions = (replace(side, instances=True) for side in (config.truth, config.predictions))
     return replace(config, truth=truth, predictions=predictions)

@@ -11,6 +11,7 @@ from guidino_cli.evaluation.grids import align_to_truth, complete_slices
 from guidino_cli.evaluation.masks import Mask
 from guidino_cli.evaluation.types import CaseResult, Score, ScoreStatus, ScoringConfig, Target
 from guidino_cli.metrics import INSTANCE_METRICS, LESION_METRICS, METRICS, SURFACE_METRICS, VOLUME_METRICS, overlap
+from guidino_cli.metrics.instances import compare_instances
 from guidino_cli.metrics.lesions import (
     Lesions,
     count_unmatched,
@@ -180,7 +181,10 @@ def _score(
     if config.policy.rule_for(status, "error") is not None and status in {"missing", "failed"}:
         measured |= _worst_unbounded(counts, wanted)
     values = _apply_policy(status, measured, diagonal, log2(true.size), config)
-    return Score(target.name, status, counts, values, lesions, deviation)
+    compared = None
+    if wanted & INSTANCE_METRICS and prediction.instances is not None and truth.instances is not None:
+        compared = compare_instances(prediction.instances, truth.instances)
+    return Score(target.name, status, counts, values, lesions, deviation, compared)
 
 
 def _worst_unbounded(counts: ConfusionCounts, wanted: set[str]) -> dict[str, float]:

@@ -10,6 +10,7 @@ from guidino_cli.errors import DataError
 from guidino_cli.evaluation.names import natural_key
 from guidino_cli.evaluation.types import CaseResult, Score, ScoringConfig
 from guidino_cli.metrics import METRICS, VOLUME_METRICS, overlap
+from guidino_cli.metrics.instances import InstanceComparison
 from guidino_cli.metrics.lesions import Lesions, lesion_f1, lesion_precision, lesion_recall, pool_lesions
 from guidino_cli.metrics.overlap import ConfusionCounts
 
@@ -265,6 +266,12 @@ def count_statuses(evaluation: EvaluationResult) -> dict[str, int]:
         "truth_empty": rows.count("truth_empty"),
         "prediction_empty": rows.count("prediction_empty"),
     }
+
+
+def compared_instances(evaluation: EvaluationResult) -> dict[str, InstanceComparison]:
+    """What became of the true instances of each case whose truth could be read; empty without an instance metric."""
+    found = {case.pair.truth.case: case.scores[0].instances for case in evaluation.listed_cases()}
+    return {name: comparison for name, comparison in found.items() if comparison is not None}
 
 
 def cases_without_truth(evaluation: EvaluationResult) -> dict[str, list[str]]:

@@ -124,7 +124,7 @@ def _describe_subfolders(source: Path) -> str:
 
 
 def _from_manifest(source: Path, split: str) -> TruthSet:
-    manifest = load_manifest(source)
+    manifest = load_manifest(source, takes_instances=True)
     if split not in {"train", "val", "test", "all"}:
         raise ConfigError(f"--split {split}: expected train, val, test or all")
     cases = manifest.cases if split == "all" else manifest.select(split)
@@ -138,6 +138,8 @@ def _from_manifest(source: Path, split: str) -> TruthSet:
     part = "all splits" if split == "all" else f"{split} split"
     origin = f"{part} of {source} ({pluralize(len(truths), 'case')})"
     every_name = frozenset({*names, *(name.lower() for name in names)})
+    if manifest.has_instances:
+        return TruthSet(truths, None, origin, every_name, has_instances=True)
     return TruthSet(truths, manifest.classes, origin, every_name, manifest.ignore_label)
 
 

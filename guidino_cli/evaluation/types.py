@@ -6,6 +6,7 @@ from typing import Literal
 from guidino_cli.errors import ConfigError, unknown_name
 from guidino_cli.evaluation.cases import Pair
 from guidino_cli.evaluation.masks import MaskReader
+from guidino_cli.metrics.instances import InstanceComparison
 from guidino_cli.metrics.lesions import Lesions
 from guidino_cli.metrics.overlap import ConfusionCounts
 from guidino_cli.options.evaluation import ScoringOptions
@@ -193,6 +194,7 @@ class Score:
         counts: Confusion counts in pixels; None if the truth could not be read.
         values: Each configured metric after the policy; NaN where the policy leaves the case out.
         lesions: Connected objects, if a lesion metric is configured.
+        instances: What became of the true instances, if an instance metric is configured and both sides could be read.
         deviation: Largest difference between medpy's surface metrics and guidino's, if medpy is used.
     """
 
@@ -202,6 +204,7 @@ class Score:
     values: dict[str, float]
     lesions: Lesions | None = None
     deviation: float = 0.0
+    instances: InstanceComparison | None = None
 
 
 @dataclass(frozen=True)

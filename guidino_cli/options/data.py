@@ -26,6 +26,13 @@ class PrepareOptions:
     ] = None
     binary: Annotated[bool, typer.Option("--binary", help="Every mask value but 0 is foreground.")] = False
     threshold: Annotated[float | None, typer.Option(help="Mask values above this are foreground.")] = None
+    instances: Annotated[
+        str | None,
+        typer.Option(
+            help="For model.target=affinities: numbers (mask values number the instances) or components (connected "
+            "parts of the foreground are the instances)."
+        ),
+    ] = None
     ignore_label: Annotated[
         int | None, typer.Option(min=0, help="Mask value of pixels that do not count in training and scores.")
     ] = None
@@ -74,6 +81,10 @@ class PrepareOptions:
     ] = None
     channels: Annotated[
         str | None, typer.Option(help="Names of the channels, such as CT,PT or T1w,T2w. Images: keep them all.")
+    ] = None
+    onto: Annotated[
+        str | None,
+        typer.Option(help="Volumes: the channel whose grid the others are resampled to; default: the first."),
     ] = None
     series: Annotated[
         str | None, typer.Option(help="Volumes: the DICOM series to take, by a part of its description or by its key.")

@@ -20,7 +20,7 @@ from guidino_cli.preparation.types import DiscoveredDataset, ImageMaskPair
 from guidino_cli.progress import join_first, pluralize
 from guidino_cli.types import width_by_height
 
-_OF_MASKS = ("threshold", "ignore_label", "merge_masks", "store", "channels")
+_OF_MASKS = ("instances", "threshold", "ignore_label", "merge_masks", "store", "channels")
 
 
 class ClassMap(NamedTuple):

@@ -1,11 +1,13 @@
 """Options of `guidino prepare`, validated and parsed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from guidino_cli.data.masks.rule import Classes
 from guidino_cli.data.masks.values import IgnoredValue
 from guidino_cli.data.volumes.spacing import KEEP, Target
 from guidino_cli.data.volumes.stored import NUMPY_SUFFIX
+from guidino_cli.errors import ConfigError, unknown_name
 from guidino_cli.options.data import PrepareOptions
 from guidino_cli.preparation.splits import Ratios
 
@@ -22,6 +24,8 @@ class VolumeConfig:
         channels: Names of the channels; () for those that the layout knows.
         series: Text in the description of a DICOM series, or its key.
         mask_suffixes: Endings of the names of masks, such as "_seg"; () for the usual ones.
+        onto: Name of the channel whose grid the others are resampled to; None for the first.
+        onto_position: Its position among the channels, once they are known.
     """
 
     spacing_mm: Target | None = KEEP
@@ -31,6 +35,16 @@ class VolumeConfig:
     channels: tuple[str, ...] = ()
     series: str | None = None
     mask_suffixes: tuple[str, ...] = ()
+    onto: str | None = None
+    onto_position: int = 0
+
+    def on_channel_of(self, channels: Sequence[str]) -> "VolumeConfig":
+        """The configuration with the position of the channel that `onto` names; `ConfigError` if there is none."""
+        if self.onto is None:
+            return self
+        if self.onto not in channels:
+            raise ConfigError("--onto: " + unknown_name("channel", self.onto, channels))
+        return replace(self, onto_position=list(channels).index(self.onto))
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,8 @@ def run_prediction(task: PredictionTask, run_path: Path, places: Sequence[Path],
             task.predict(own, loaded, writer, records)
         records.summarise(total=len(own), complete=True)
         _write_review(task, out, writer, fitted)
-    _finish(records, out, loaded.classes, options.values, noun=task.noun)
+    has_instances = any("labelling" in item for item in loaded.provenance)
+    _finish(records, out, loaded.classes, options.values, noun=task.noun, has_instances=has_instances)
 
 
 _PROVENANCE = ("weights", "overlap", "mirror", "mirror_backbone")
@@ -251,6 +252,7 @@ def _summary_facts(
         # Masks of other provenance must not be added to the same folder.
         "made_with": {
             **{key: [item[key] for item in provenance] for key in _PROVENANCE},
+            **{key: value for item in provenance for key, value in item.get("labelling", {}).items()},
             "values": options.values,
             "post": {classes[index]: str(rule) for index, rule in rules.items()},
             **({} if risk is None else {"risk": risk.record}),
@@ -299,7 +301,9 @@ def _interruptible(records: PredictionLog, out: Path, total: int) -> Iterator[No
             raise
 
 
-def _finish(records: PredictionLog, out: Path, classes: list[str], values: str, *, noun: str) -> None:
+def _finish(
+    records: PredictionLog, out: Path, classes: list[str], values: str, *, noun: str, has_instances: bool
+) -> None:
     """Print the result and the next command.
 
     Args:
@@ -308,6 +312,7 @@ def _finish(records: PredictionLog, out: Path, classes: list[str], values: str, 
         classes: Names.
         values: `--values`.
         noun: "image" or "volume".
+        has_instances: Whether masks hold instance numbers.
 
     Raises:
         DataError: None could be read.
@@ -315,8 +320,10 @@ def _finish(records: PredictionLog, out: Path, classes: list[str], values: str, 
     """
     counts = records.counts
     meaning = "0 and 255" if values == "255" else f"class indices 0..{len(classes) - 1}"
+    meaning = "instance numbers" if has_instances else meaning
+    metrics = " --metrics are,voi,voi_split,voi_merge" if has_instances else ""
     # With neither there is nothing to evaluate.
-    following = f"; next: guidino evaluate {out} TRUTH -o REPORT" if counts.made or counts.skipped else ""
+    following = f"; next: guidino evaluate {out} TRUTH{metrics} -o REPORT" if counts.made or counts.skipped else ""
     print(f"{pluralize(counts.made, 'mask')} in {out} ({meaning}){following}")
     if counts.failed:
         tried = counts.made + counts.failed

@@ -111,7 +111,7 @@ def _jobs_at(place: Path, channels: Sequence[str], options: PredictOptions, kind
 
 
 def _prepared(place: Path, channels: Sequence[str], split: str, kind: FileKind) -> Iterator[VolumeJob]:
-    manifest = load_manifest(place)
+    manifest = load_manifest(place, takes_instances=True)
     chosen = [case for case in manifest.cases if split in {"all", case.split}]
     if not chosen:
         raise DataError(f"{place}: no cases in split '{split}'; expected train, val, test or all")

@@ -27,12 +27,14 @@ from guidino_cli.data.volumes.dicom.datasets import import_dicom
 from guidino_cli.data.volumes.preprocessing import describe_nonfinite
 from guidino_cli.data.volumes.reading import read_volume
 from guidino_cli.engine.devices import pick_device
+from guidino_cli.engine.prediction.instances import InstancePredictor
 from guidino_cli.engine.prediction.volume_ensemble import (
     LoadedVolumeEnsemble,
     load_volume_ensemble,
     require_matching_runs,
 )
 from guidino_cli.engine.runs.facts import is_picture_run
+from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.errors import ConfigError, DataError, to_one_line
 from guidino_cli.options.prediction import PredictOptions
 from guidino_cli.plots.planes import CONVENTION
@@ -61,6 +63,8 @@ def run_volumes(run_path: Path, places: Sequence[Path], out: Path, options: Pred
     """
     require_values(options)
     runs = [run_path, *(options.ensemble or ())]
+    if RunFolder(run_path).config().model.target == "affinities":
+        _refuse_options_of_classes(options)
     kind = PICTURES if is_picture_run(run_path) else VOLUMES
     if kind is PICTURES:
         refuse_options_of_volumes(options)
@@ -101,6 +105,7 @@ class _VolumeTask(PredictionTask[VolumeJob, LoadedVolumeEnsemble]):
 
     def make_writer(self, out: Path, loaded: LoadedVolumeEnsemble, rules: dict[int, PostprocessRule]) -> VolumeWriter:
         shown = loaded.predictor.members[0].preprocessing.intensities[0].for_pictures
+        self._onto = loaded.predictor.members[0].preprocessing.onto
         return VolumeWriter(out, self.options, rules, loaded.classes, self.kind.mask_suffix, intensity=shown)
 
     def describe_start(self, count: int, own: Sequence[VolumeJob], shard: Shard, loaded: LoadedVolumeEnsemble) -> str:
@@ -110,6 +115,9 @@ class _VolumeTask(PredictionTask[VolumeJob, LoadedVolumeEnsemble]):
         ways = " + ".join(member.describe() for member in members)
         hint = "" if members[0].window.flips == 1 else "; --set predict.mirror=false takes one pass instead of "
         hint += f"{members[0].window.flips}" if hint else ""
+        if isinstance(loaded.predictor, InstancePredictor):
+            how = loaded.predictor.labelling
+            hint = f"; instances by {how.method}, threshold {how.threshold:g}"
         return f"{prefix}{pluralize(count, self.noun)} on {members[0].model.mean.device}; {ways}{hint}"
 
     def draw(self, name: str, image: str, writer: VolumeWriter) -> "Image.Image":
@@ -118,7 +126,9 @@ class _VolumeTask(PredictionTask[VolumeJob, LoadedVolumeEnsemble]):
             # An earlier call made it from other arguments, and its channels are not known.
             raise DataError(f"{image}: is not among the volumes of this call")
         options = self.options
-        volume = read_volume(job.sources, orientation=options.orientation, ignore_headers=options.ignore_headers)
+        volume = read_volume(
+            job.sources, orientation=options.orientation, ignore_headers=options.ignore_headers, onto=self._onto
+        )
         return writer.draw_volume(job, volume)
 
     def predict(
@@ -129,8 +139,27 @@ class _VolumeTask(PredictionTask[VolumeJob, LoadedVolumeEnsemble]):
                 "probabilities have axes (class, z, y, x) and the grid of the prepared data (from the feet up, from "
                 "front to back, from right to left); masks and guides have the grid of the source"
             )
-        writer.write_class_names(loaded.channels)
+        if not isinstance(loaded.predictor, InstancePredictor):
+            writer.write_class_names(loaded.channels)
         _predict_all(own, loaded, writer, log, self.options)
+
+
+def _refuse_options_of_classes(options: PredictOptions) -> None:
+    """`ConfigError` for options that mean nothing for instances."""
+    given = {
+        "--save-guide": options.save_guide,
+        "--save-probabilities": options.save_probabilities,
+        "--overlay": options.overlay,
+        "--dicom-seg": options.dicom_seg,
+        "--values 255": options.values == "255",
+        f"--post {options.post}": options.post != "none",
+    }
+    names = [name for name, is_given in given.items() if is_given]
+    if names:
+        raise ConfigError(
+            f"{names[0]} is for classes, but the run makes instances; leave it out (--set predict.min_size=N removes "
+            "small ones, predict.threshold merges more or fewer)"
+        )
 
 
 def _require_dicom(jobs: Sequence[VolumeJob]) -> None:
@@ -180,6 +209,7 @@ def _predict(
             channels=len(loaded.channels),
             orientation=options.orientation,
             ignore_headers=options.ignore_headers,
+            onto=loaded.predictor.members[0].preprocessing.onto,
         )
         notes = [*volume.notes, *describe_nonfinite(volume.values)]
         for note in notes:
@@ -205,7 +235,9 @@ def _predict(
         facts = {"mask": None, "status": "error", "message": str(error), "tried": tried}
         log.add(_record(job, output, started) | facts)
         return
-    more: dict[str, Any] = {"shape": list(volume.grid.shape), "quality": measured.record(has_foreground=has_foreground)}
+    more: dict[str, Any] = {"shape": list(volume.grid.shape)}
+    if not isinstance(loaded.predictor, InstancePredictor):
+        more["quality"] = measured.record(has_foreground=has_foreground)
     log.add(_record(job, output, started) | more | ({"notes": notes} if notes else {}))
 
 

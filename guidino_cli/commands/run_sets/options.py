@@ -263,7 +263,7 @@ def _require_folds(plan: RunSetPlan, *, count: int | None) -> None:
             raise ConfigError("no data: add --data DATA, a folder made by `guidino prepare --folds 5`")
         return
     folder = Path(plan.place[plan.place.index("--data") + 1])
-    cases = [case for case in load_manifest(folder).cases if case.fold is not None]
+    cases = [case for case in load_manifest(folder, takes_instances=True).cases if case.fold is not None]
     known = sorted({case.fold for case in cases if case.fold is not None})
     if not known:
         wanted = count or max(plan.values) + 1

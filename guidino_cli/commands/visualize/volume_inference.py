@@ -130,6 +130,7 @@ class VolumeGuideVisualizer:
             channels=len(self.preprocessing.channels),
             orientation=self.reading.orientation,
             ignore_headers=self.reading.ignore_headers,
+            onto=self.preprocessing.onto,
         )
         stored = to_stored_grid(volume, self.preprocessing.spacing_mm)
         labels = None if masks is None else masks.read_volume(item.path, volume.grid)

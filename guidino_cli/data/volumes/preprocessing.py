@@ -96,6 +96,7 @@ class VolumePreprocessing:
         intensities: Mapping of each channel.
         slice_axis: 0, 1 or 2: the axis of Z, Y, X that is cut into slices. It becomes a network's first axis.
         is_picture: Whether they are pictures, stored with all their channels and bits.
+        onto: Position of the channel whose grid the others are resampled to.
     """
 
     channels: tuple[str, ...]
@@ -104,6 +105,7 @@ class VolumePreprocessing:
     intensities: tuple[Intensity, ...]
     slice_axis: int = 0
     is_picture: bool = False
+    onto: int = 0
 
     @classmethod
     def from_manifest(cls, manifest: Manifest, settings: DataSettings) -> "VolumePreprocessing":
@@ -111,14 +113,15 @@ class VolumePreprocessing:
         spacings = [case.volume.spacing_mm for case in manifest.cases if case.volume is not None]
         axis = find_slice_axis(spacings) if settings.slice_axis == "auto" else "zyx".index(settings.slice_axis)
         parts = (manifest.channels, manifest.spacing_mm, manifest.statistics)
-        return cls._resolve(*parts, settings, axis, is_picture=manifest.is_pictures)
+        return cls._resolve(*parts, settings, axis, is_picture=manifest.is_pictures, onto=manifest.onto)
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any], settings: DataSettings) -> "VolumePreprocessing":
         """That which a run recorded in its run.json (`facts["volumes"]`, see `to_facts`)."""
         statistics = tuple(ChannelStatistics(**item) for item in facts["statistics"])
         parts = (tuple(facts["channels"]), tuple(facts["spacing_mm"]), statistics)
-        return cls._resolve(*parts, settings, facts["slice_axis"], is_picture=facts.get("is_picture", False))
+        rest = {"is_picture": facts.get("is_picture", False), "onto": facts.get("onto", 0)}
+        return cls._resolve(*parts, settings, facts["slice_axis"], **rest)
 
     @classmethod
     def _resolve(
@@ -130,6 +133,7 @@ class VolumePreprocessing:
         slice_axis: int,
         *,
         is_picture: bool,
+        onto: int,
     ) -> "VolumePreprocessing":
         intensities = resolve_intensities(
             settings.intensity,
@@ -139,7 +143,7 @@ class VolumePreprocessing:
             windows=settings.windows,
             suv=settings.suv,
         )
-        return cls(channels, spacing_mm, statistics, intensities, slice_axis, is_picture)
+        return cls(channels, spacing_mm, statistics, intensities, slice_axis, is_picture, onto)
 
     def to_facts(self) -> dict[str, Any]:
         """For run.json; the kinds of intensity are in the run's configuration."""
@@ -149,6 +153,7 @@ class VolumePreprocessing:
             "statistics": [asdict(item) for item in self.statistics],
             "slice_axis": self.slice_axis,
             **({"is_picture": True} if self.is_picture else {}),
+            **({"onto": self.onto} if self.onto else {}),
         }
 
     @property

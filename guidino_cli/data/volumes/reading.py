@@ -56,16 +56,18 @@ def read_volume(
     channels: int | None = None,
     orientation: str | None = None,
     ignore_headers: bool = False,
+    onto: int = 0,
 ) -> Volume:
     """Read a volume of one or more channels.
 
-    A channel on another grid is resampled to that of the first one, linearly, where the headers place it.
+    A channel on another grid is resampled to that of the first one, or of `onto`, linearly, where the headers place it.
 
     Args:
         sources: One for each channel, or one file that has all of them on its fourth axis.
         channels: Number of channels that are expected; None for one a source.
         orientation: Directions of the axes, such as "RAS", of volumes whose header states none.
         ignore_headers: Take channels voxel by voxel, whatever their headers say about their place.
+        onto: Position of the source whose grid is that of the volume; one file has the same grid for all its channels.
 
     Returns:
         (C, Z, Y, X) in the numbers of the files; where they differ in type, in one that holds all.
@@ -74,12 +76,20 @@ def read_volume(
         DataError: A file is missing, damaged or has another number of channels, or channels do not overlap.
         DependencyError: The package that reads the format is not installed.
     """
-    first = read_source(sources[0])
-    grid = Grid.of(first, sources[0], axes_where_unknown=orientation)
+    base = onto if len(sources) > 1 else 0
+    first = read_source(sources[base])
+    grid = Grid.of(first, sources[base], axes_where_unknown=orientation)
     expected = len(sources) if channels is None else channels
-    parts, notes = [_channels_of(first, sources[0], grid.to_canonical)], []
-    for source in sources[1:]:
-        part, note = _read_channel(source, grid, orientation=orientation, ignore_headers=ignore_headers)
+    target_name = f"{sources[base].name}, whose grid is taken," if base else "the first channel"
+    parts: list[np.ndarray] = []
+    notes: list[str] = []
+    for number, source in enumerate(sources):
+        if number == base:
+            parts.append(_channels_of(first, source, grid.to_canonical))
+            continue
+        part, note = _read_channel(
+            source, grid, orientation=orientation, ignore_headers=ignore_headers, target_name=target_name
+        )
         parts.append(part)
         notes += [note] if note else []
     for part, source in zip(parts, sources, strict=True):
@@ -162,9 +172,9 @@ def _channels_of(volume: SourceVolume, source: VolumeSource, orientation: np.nda
 
 
 def _read_channel(
-    source: VolumeSource, grid: Grid, *, orientation: str | None, ignore_headers: bool
+    source: VolumeSource, grid: Grid, *, orientation: str | None, ignore_headers: bool, target_name: str
 ) -> tuple[np.ndarray, str]:
-    """A further channel in the grid of the first one, and a note if it was resampled."""
+    """A further channel in a grid that messages call `target_name`, and a note if it was resampled."""
     volume = read_source(source)
     own, first = volume.geometry, grid.geometry
     if ignore_headers or (own.affine is None and first.affine is None):
@@ -185,7 +195,7 @@ def _read_channel(
     difference = describe_grid_difference(
         values.shape[:0:-1], affine, grid.shape[::-1], target, other_name=grid.source.name
     )
-    outside = f"the first channel by its header; {_BY_VOXEL}"
+    outside = f"{target_name} by its header; {_BY_VOXEL}"
     resampled = np.stack(
         [resample_to_grid(channel, affine, target, grid.shape, path=source.path, outside=outside) for channel in values]
     )

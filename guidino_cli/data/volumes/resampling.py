@@ -69,6 +69,17 @@ def resample_labels(labels: np.ndarray, size: Size, *, long_axis: int | None) ->
     return np.asarray(classes[argmax_of_maps(best)]).astype(labels.dtype)
 
 
+def resample_nearest(labels: np.ndarray, size: Size) -> np.ndarray:
+    """Resample (Z, Y, X) instance numbers: each voxel takes the number at its centre."""
+    if labels.shape == size:
+        return labels
+    places = [
+        ((np.arange(new) + 0.5) * old / new).astype(np.intp).clip(max=old - 1)
+        for old, new in zip(labels.shape, size, strict=True)
+    ]
+    return labels[np.ix_(*places)]
+
+
 def argmax_of_maps(maps: Iterable[np.ndarray]) -> np.ndarray:
     """Index of the largest of several maps of one shape, holding two of them at a time; the first one of equals.
 

@@ -10,6 +10,7 @@ import numpy as np
 from guidino_cli.data.image_writing import write_png
 from guidino_cli.data.volumes.canonical import reoriented_affine, turn_back
 from guidino_cli.data.volumes.grid import Grid
+from guidino_cli.errors import DataError
 from guidino_cli.files import write_atomically
 
 
@@ -24,12 +25,15 @@ def write_volume_labels(path: Path, labels: np.ndarray, grid: Grid) -> None:
         grid: Of the source. Without a NIfTI header its affine is written as the scanner's, in millimetres.
 
     Raises:
+        DataError: A picture has more than 65,535 instances.
         ValueError: The labels have another size than the grid.
         ResourceError: The disk is full or the path cannot be written.
     """
     if labels.shape != grid.shape:
         raise ValueError(f"labels {labels.shape} for a grid {grid.shape}")
-    kind = np.uint8 if labels.max(initial=0) <= 255 else np.uint16
+    kind = np.min_scalar_type(int(labels.max(initial=0)))
+    if grid.is_picture and kind.itemsize > 2:
+        raise DataError(f"{path}: {int(labels.max()):,} instances, but a PNG holds 65,535; raise predict.min_size")
     if grid.is_picture:
         write_png(path, labels[0].astype(kind))
         return

@@ -48,6 +48,11 @@ OnPart = Callable[[CasePart], object]
 """Called with the parts of an image or a volume, from top to bottom."""
 
 
+def to_probabilities(logits: Tensor, *, are_affinities: bool) -> Tensor:
+    """Probabilities of logits (K, ...): of classes, which add up to 1, or of affinities, each by itself."""
+    return logits.sigmoid() if are_affinities else logits.softmax(dim=0)
+
+
 class BandAccumulator:
     """Weighted sums over windows for the rows or slices that are not finished yet.
 
@@ -55,9 +60,13 @@ class BandAccumulator:
         size: Of the image or volume.
         sides: Of a window.
         device: Device of the sums.
+        are_affinities: Whether each output is a probability by itself, instead of one of classes.
     """
 
-    def __init__(self, size: Sequence[int], sides: Sequence[int], device: torch.device) -> None:
+    def __init__(
+        self, size: Sequence[int], sides: Sequence[int], device: torch.device, *, are_affinities: bool = False
+    ) -> None:
+        self._are_affinities = are_affinities
         self.size, self.sides = tuple(size), tuple(sides)
         self.top, self.classes = 0, 0
         rest = [max(pair) for pair in zip(self.size[1:], self.sides[1:], strict=True)]
@@ -85,10 +94,11 @@ class BandAccumulator:
         inside = [slice(0, side) for side in self.size[1:]]
         done, self.sums = self.sums[(slice(None), slice(0, count), *inside)], self.sums[:, count:].clone()
         self.top = end
-        # A few at a time, because the mean and its softmax are copies.
+        # A few at a time, because the mean and its probabilities are copies.
         step = _BAND_ROWS if len(self.size) == 2 else _BAND_SLICES
         for start in range(0, count, step):
             part = done[:, start : start + step]
             mean = part[:-1] / part[-1:]
             guide = mean[self.classes :]
-            yield Band(top + start, mean[: self.classes].softmax(dim=0), guide if len(guide) else None)
+            probabilities = to_probabilities(mean[: self.classes], are_affinities=self._are_affinities)
+            yield Band(top + start, probabilities, guide if len(guide) else None)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from guidino_cli.engine.feature_cache.cache import FeatureCache
+from guidino_cli.engine.prediction.accumulation import to_probabilities
 from guidino_cli.engine.prediction.sliding import Window, predict_with_flips, segment_bands
 from guidino_cli.models.composed import Model
 
@@ -57,7 +58,7 @@ def segment_batch(model: Model, images: Sequence[Tensor], window: Window) -> lis
     for i, image in enumerate(images):
         height, width = image.shape[-2:]
         guide = None if guides is None else guides[i, :, :height, :width]
-        results.append((logits[i].softmax(dim=0)[:, :height, :width], guide))
+        results.append((to_probabilities(logits[i], are_affinities=window.are_affinities)[:, :height, :width], guide))
     return results
 
 

@@ -41,6 +41,7 @@ class Window:
         mirror_backbone: "each" runs the backbone on every flip; "once" runs it on the unflipped window only and flips
             its features. A quarter of the work, but not the same result: a ViT is not symmetric.
         mirror_axes: -2 for rows, -1 for columns.
+        are_affinities: Whether the network learnt affinities, each of which is a probability by itself.
     """
 
     size: int
@@ -49,6 +50,7 @@ class Window:
     batch_size: int = 4
     mirror_backbone: Literal["each", "once"] = "each"
     mirror_axes: Axes = (-2, -1)
+    are_affinities: bool = False
 
     @classmethod
     def from_config(cls, config: RunConfig, *, mirror: bool | None = None) -> "Window":
@@ -99,6 +101,7 @@ class PatchWindow:
         mirror_axes: Axes whose flips are averaged, of -3, -2 and -1; () for none.
         batch_size: See `Window`.
         mirror_backbone: See `Window`.
+        are_affinities: See `Window`.
     """
 
     sides: tuple[int, ...]
@@ -106,6 +109,7 @@ class PatchWindow:
     mirror_axes: Axes = (-3, -2, -1)
     batch_size: int = 4
     mirror_backbone: Literal["each", "once"] = "each"
+    are_affinities: bool = False
 
     @property
     def mirror_record(self) -> bool | list[int]:
@@ -177,7 +181,7 @@ def segment_bands(
     """
     device = model.mean.device
     weight = _gaussian_weight(window.sides, device)
-    rows = BandAccumulator(size, window.sides, device)
+    rows = BandAccumulator(size, window.sides, device, are_affinities=window.are_affinities)
     all_corners = window_corners(size, window)
     for start in range(0, len(all_corners), window.batch_size):
         corners = all_corners[start : start + window.batch_size]

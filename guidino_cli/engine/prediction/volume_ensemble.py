@@ -10,6 +10,8 @@ import torch
 from guidino_cli.config import RunConfig
 from guidino_cli.data.volumes.preprocessing import VolumePreprocessing
 from guidino_cli.engine.prediction.ensemble import make_provenance, require_same_classes, weights_hash
+from guidino_cli.engine.prediction.instance_threshold import load_labelling
+from guidino_cli.engine.prediction.instances import InstancePredictor
 from guidino_cli.engine.prediction.speedups import prepare_for_prediction
 from guidino_cli.engine.prediction.volumes import VolumeMember, VolumePredictor
 from guidino_cli.engine.runs.facts import is_volume_run
@@ -37,7 +39,10 @@ class LoadedVolumeEnsemble:
     @property
     def provenance(self) -> list[dict[str, Any]]:
         """Weights and settings that determine the masks, by run; masks with equal provenance are interchangeable."""
-        return make_provenance(self.runs, [member.window for member in self.predictor.members])
+        records = make_provenance(self.runs, [member.window for member in self.predictor.members])
+        if isinstance(self.predictor, InstancePredictor):
+            records[0]["labelling"] = self.predictor.labelling.record()
+        return records
 
     @property
     def has_guide(self) -> bool:
@@ -53,12 +58,17 @@ def require_matching_runs(paths: Sequence[Path]) -> tuple[str, ...]:
     """
     require_same_classes(paths)
     channels: list[tuple[str, ...]] = []
+    grids: list[int] = []
     for path in paths:
         if not is_volume_run(path):
             raise ConfigError(
                 f"{path}: was trained on images, {paths[0]} on volumes; predict with each of them by itself"
             )
         channels.append(tuple(RunFolder(path).facts()["volumes"]["channels"]))
+        grids.append(RunFolder(path).facts()["volumes"].get("onto", 0))
+        if grids[-1] != grids[0]:
+            names = " and ".join(channels[0][grid] for grid in (grids[-1], grids[0]))
+            raise ConfigError(f"{path}: works on the grid of another channel than {paths[0]} ({names}); predict apart")
         if channels[-1] != channels[0]:
             raise ConfigError(
                 f"{path}: was trained on the channels {', '.join(channels[-1])}, but {paths[0]} on "
@@ -77,6 +87,7 @@ def load_volume_ensemble(
         UserError: See `load_run`.
     """
     channels = require_matching_runs(paths)
+    require_single_instance_run(paths)
     members: list[VolumeMember] = []
     runs: list[dict[str, Any]] = []
     for path in paths:
@@ -84,7 +95,18 @@ def load_volume_ensemble(
         prepared = prepare_for_prediction(model).to(device)
         members.append(VolumeMember.from_config(prepared, config, preprocessing_of(facts, config)))
         runs.append({"run": str(path), "weights": weights_hash(path), "backbone": facts["backbone"]})
-    return LoadedVolumeEnsemble(VolumePredictor(members), facts["classes"], channels, runs)
+    if config.model.target == "affinities":
+        predictor: VolumePredictor = InstancePredictor(members[0], load_labelling(paths[0], config.predict))
+    else:
+        predictor = VolumePredictor(members)
+    return LoadedVolumeEnsemble(predictor, facts["classes"], channels, runs)
+
+
+def require_single_instance_run(paths: Sequence[Path]) -> None:
+    """`ConfigError` for several runs of which one makes instances: each has a threshold of its own."""
+    for path in paths if len(paths) > 1 else ():
+        if RunFolder(path).config().model.target == "affinities":
+            raise ConfigError(f"{path}: makes instances, and runs that do cannot be averaged; predict with it alone")
 
 
 def preprocessing_of(facts: dict[str, Any], config: RunConfig) -> VolumePreprocessing:

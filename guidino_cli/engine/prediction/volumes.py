@@ -77,11 +77,17 @@ class VolumeMember:
         data, settings = config.data, config.predict
         names = "".join("zyx"[axis] for axis in preprocessing.axes)
         wanted = config.mirror if mirror is None else mirror
+        are_affinities = config.model.target == "affinities"
         window: Window | PatchWindow
         if data.dims == 3:
             axes = mirror_axes(wanted, names)
             window = PatchWindow(
-                patch_size(data), settings.overlap, axes, settings.batch_size, settings.mirror_backbone
+                patch_size(data),
+                settings.overlap,
+                axes,
+                settings.batch_size,
+                settings.mirror_backbone,
+                are_affinities=are_affinities,
             )
         else:
             axes = mirror_axes(wanted, names[1:])
@@ -92,6 +98,7 @@ class VolumeMember:
                 settings.batch_size,
                 settings.mirror_backbone,
                 axes or (-2, -1),
+                are_affinities=are_affinities,
             )
         return cls(model, data, preprocessing, window)
 

@@ -50,6 +50,7 @@ class _VolumeFacts(TypedDict):
     statistics: list[dict[str, float]]
     is_picture: NotRequired[bool]
     slice_axis: Annotated[int, Field(ge=0, le=2)]
+    onto: NotRequired[Annotated[int, Field(ge=0)]]
 
 
 class RunFacts(TypedDict):

@@ -1,6 +1,6 @@
 """What the network of a run is given: images, or slices, slabs or patches of volumes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
@@ -52,6 +52,11 @@ class NetworkInput:
                 f"data.dims is {config.data.dims}, but {manifest.name} holds images, which have one slice: set "
                 "data.dims=2 and a network for images"
             )
+        if manifest.has_instances and not manifest.is_pictures and config.data.dims != 3:
+            raise ConfigError(
+                f"data.dims is {config.data.dims:g}, which would cut the instances of {manifest.name} into slices: set "
+                "data.dims=3 and a network for volumes"
+            )
         preprocessing = VolumePreprocessing.from_manifest(manifest, config.data)
         if config.data.augment == "nnunet-0.1" and not preprocessing.is_unit:
             raise ConfigError(
@@ -100,6 +105,34 @@ class NetworkInput:
     def to_facts(self) -> dict[str, Any]:
         """Entry "volumes" of `run.json`; {} for images."""
         return {} if self.volumes is None else {"volumes": {"dims": self.dims, **self.volumes.to_facts()}}
+
+
+def count_outputs(config: RunConfig, classes: Sequence[str]) -> int:
+    """Channels of the network's output: one for each class, or for each axis whose affinities it learns."""
+    if config.model.target == "classes":
+        return len(classes)
+    return 3 if config.data.dims == 3 else 2
+
+
+def require_fitting_target(manifest: Manifest, config: RunConfig) -> None:
+    """Refuse classes to learn affinities of, and instance numbers as classes.
+
+    Raises:
+        ConfigError: The data was prepared for the other target.
+    """
+    is_wanted = config.model.target == "affinities"
+    if manifest.has_instances == is_wanted:
+        return
+    if is_wanted:
+        raise ConfigError(
+            f"model.target is affinities, but the masks of {manifest.name} hold classes "
+            f"({', '.join(manifest.classes)}): prepare it with --instances numbers, or --instances components if "
+            "connected parts are the instances"
+        )
+    raise ConfigError(
+        f"model.target is classes, but the masks of {manifest.name} hold instance numbers: set model.target=affinities "
+        "(presets instances-em, instances-3d), or prepare the data without --instances"
+    )
 
 
 def slab_size(data: DataSettings) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 from guidino_cli.config import ModelSettings, RunConfig
 from guidino_cli.engine.runs.folder import RunFolder, backbone_statistics
-from guidino_cli.engine.runs.inputs import NetworkInput
+from guidino_cli.engine.runs.inputs import NetworkInput, count_outputs
 from guidino_cli.engine.runs.settings import resolve_run_config
 from guidino_cli.errors import DataError, WeightsError
 from guidino_cli.files import file_sha256
@@ -42,7 +42,7 @@ def load_run(
     network_input = NetworkInput.from_facts(facts, config)
     model = build_model(
         settings,
-        num_classes=len(facts["classes"]),
+        num_classes=count_outputs(config, facts["classes"]),
         **network_input.model_arguments(),
         offline=offline,
         backbone_spec=folder.backbone_spec(),

@@ -166,7 +166,7 @@ def _volume_dataset(
         raise ValueError("images have no slices")
     sampling = Sampling(
         network_input.volumes,
-        num_classes=num_classes,
+        num_classes=None if config.model.target == "affinities" else num_classes,
         batch_size=config.train.batch_size,
         foreground_share=settings.foreground_crops,
         length=length,

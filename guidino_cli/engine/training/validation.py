@@ -17,8 +17,9 @@ from guidino_cli.data.volumes.stored import StoredArray, open_array
 from guidino_cli.distributed import all_gather_object
 from guidino_cli.engine.feature_cache.cache import FeatureCache
 from guidino_cli.engine.prediction.background import prefetch
+from guidino_cli.engine.prediction.instances import affinity_dice, in_network_order, predict_affinities
 from guidino_cli.engine.prediction.predictor import DecodedImage, Predictor
-from guidino_cli.engine.prediction.volumes import VolumePredictor
+from guidino_cli.engine.prediction.volumes import VolumeMember, VolumePredictor
 from guidino_cli.engine.training.sharded_backbone import wait_for_sharded_backbone
 from guidino_cli.errors import DataError, UserError
 from guidino_cli.metrics.overlap import mean_dice
@@ -41,8 +42,9 @@ class Validation:
     """Mean Dice over cases and foreground classes, in the grid of the source images, without mirroring.
 
     Computed as by `guidino predict`, in the same precision. That of a volume is over all its voxels on the stored grid;
-    scores on the source's grid are for `guidino evaluate`. While the device computes one case, a thread reads the next
-    and another scores the one before.
+    scores on the source's grid are for `guidino evaluate`. With `model.target: affinities` it is the mean Dice of
+    joined and of separated neighbours. While the device computes one case, a thread reads the next and another scores
+    the one before.
 
     Args:
         cases: Labelled cases, split between the processes.
@@ -103,9 +105,12 @@ class Validation:
                 if should_stop():
                     break
                 content, truth, ignored = reading.result()
-                labels = self._segment(model, case, content)
-                _require_same_size(case, truth, labels)
-                score = partial(mean_dice, labels, truth, num_classes=self._num_classes, ignored=ignored)
+                if self._config.model.target == "affinities":
+                    score = self._affinity_score(model, case, content, truth)
+                else:
+                    labels = self._segment(model, case, content)
+                    _require_same_size(case, truth, labels)
+                    score = partial(mean_dice, labels, truth, num_classes=self._num_classes, ignored=ignored)
                 waiting.append(pool.submit(score))
                 while len(waiting) > _UNSCORED:
                     yield waiting.popleft().result()
@@ -140,6 +145,16 @@ class Validation:
         of_volumes = VolumePredictor.from_config(model, self._config, self._volumes, mirror=False)
         volume = _stored(case)
         return of_volumes.segment_stored(content, volume.statistics, volume.spacing_mm, keep_guide=False).labels
+
+    def _affinity_score(
+        self, model: Model, case: Case, content: DecodedImage | StoredArray, truth: np.ndarray
+    ) -> Callable[[], float]:
+        """Scores the affinities of a volume, which are computed now."""
+        if isinstance(content, DecodedImage) or self._volumes is None:
+            raise ValueError(f"case {case.id} is no volume, as instances are")
+        member = VolumeMember.from_config(model, self._config, self._volumes)
+        affinities = predict_affinities(member, content, _stored(case).statistics)
+        return partial(affinity_dice, affinities, in_network_order(truth, self._volumes))
 
     def _is_stored(self, case: Case) -> bool:
         return case.volume is not None and self._volumes is not None

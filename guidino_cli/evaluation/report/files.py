@@ -20,6 +20,7 @@ from guidino_cli.evaluation.summary import (
     SummaryRow,
     SummaryStatistics,
     cases_without_truth,
+    compared_instances,
     count_statuses,
     pool_all_lesions,
     pooled_lesion_scores,
@@ -30,6 +31,7 @@ from guidino_cli.evaluation.types import CaseResult, Score
 from guidino_cli.files import file_sha256
 from guidino_cli.metrics import LESION_METRICS, METRICS
 from guidino_cli.metrics.compiled import load_kernel
+from guidino_cli.metrics.instances import pool_instances
 from guidino_cli.metrics.lesions import Lesions, recall_by_size
 from guidino_cli.tables import to_csv
 
@@ -65,6 +67,16 @@ def lesions_csv(evaluation: EvaluationResult) -> str:
         for part in recall_by_size(lesions)
     )
     return to_csv(["target", "smallest", "largest", "found", "total", "recall"], rows)
+
+
+def instances_csv(evaluation: EvaluationResult) -> str:
+    """One row per true instance: what became of it, and the predicted instances that are its parts."""
+    rows = (
+        [case, str(item.number), str(item.pixels), item.status, " ".join(map(str, item.parts))]
+        for case, comparison in compared_instances(evaluation).items()
+        for item in comparison.true
+    )
+    return to_csv(["case", "instance", "pixels", "status", "parts"], rows)
 
 
 def to_json(
@@ -125,6 +137,7 @@ def to_json(
         "strata": {name: [_summary_json(evaluation, row) for row in rows] for name, rows in evaluation.strata.items()},
         "gates": [vars(gate) for gate in gates],
         "lesions": _lesions_json(evaluation),
+        **_instances_json(evaluation),
         "pooled": {name: pooled_overlap(counts) | vars(counts) for name, counts in evaluation.pooled.items()},
         "cases": [_case_json(case) for case in evaluation.listed_cases()],
     }
@@ -199,6 +212,12 @@ def format_number(value: float) -> str:
 def _summary_json(evaluation: EvaluationResult, row: SummaryRow) -> dict[str, Any]:
     unit = metric_unit(row.metric, evaluation)
     return {"target": row.target, "metric": row.metric, "unit": unit, **vars(row.statistics)}
+
+
+def _instances_json(evaluation: EvaluationResult) -> dict[str, Any]:
+    """Entry "instances": what became of all true instances; {} without an instance metric."""
+    compared = compared_instances(evaluation)
+    return {"instances": pool_instances(list(compared.values()))} if compared else {}
 
 
 def _lesions_json(evaluation: EvaluationResult) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from guidino_cli.evaluation.summary import EvaluationResult, SummaryStatistics, 
 from guidino_cli.evaluation.types import CaseResult
 from guidino_cli.html import Markup, render
 from guidino_cli.metrics import METRICS
+from guidino_cli.plots.instances import INSTANCE_LEGEND
 from guidino_cli.plots.planes import CONVENTION
 from guidino_cli.plots.report import OVERLAY_LEGEND, data_uri, histogram_svg
 from guidino_cli.progress import pluralize
@@ -64,7 +65,7 @@ def to_html(
         strata=[(stratum_title(result, name), table_rows(result, lines)) for name, lines in result.strata.items()],
         histograms=_histograms(result),
         legend=_legend(result),
-        planes_note=CONVENTION if any(case.shape is not None and len(case.shape) == 3 for case in result.cases) else "",
+        planes_note=_note_on_pictures(result),
         examples=_examples(result),
         case_headings=_case_headings(result),
         case_rows=_case_rows(result),
@@ -117,8 +118,18 @@ def _histograms(result: EvaluationResult) -> Iterator[Markup]:
 
 def _legend(result: EvaluationResult) -> dict[str, tuple[int, int, int]]:
     """The colours of the overlays by meaning."""
+    if any(case.scores[0].instances is not None for case in result.cases):
+        return INSTANCE_LEGEND
     several = len(result.config.targets) > 1
     return {name: colour for name, colour in OVERLAY_LEGEND.items() if several or name != "wrong class"}
+
+
+def _note_on_pictures(result: EvaluationResult) -> str:
+    """How pictures of volumes are to be read, or those of instances; "" of other images."""
+    if any(case.scores[0].instances is not None for case in result.cases):
+        return "left: true instances by what became of them; right: predicted instances, with the same colours"
+    has_volumes = any(case.shape is not None and len(case.shape) == 3 for case in result.cases)
+    return CONVENTION if has_volumes else ""
 
 
 def _examples(result: EvaluationResult) -> Iterator[tuple[str, list[dict[str, Any]]]]:

@@ -15,6 +15,8 @@ from guidino_cli.evaluation.masks import Mask
 from guidino_cli.evaluation.scoring import read_aligned_prediction
 from guidino_cli.evaluation.summary import EvaluationResult
 from guidino_cli.evaluation.types import CaseResult
+from guidino_cli.metrics.instances import InstanceComparison
+from guidino_cli.plots.instances import instance_errors
 from guidino_cli.plots.report import downsample, draw_overlay
 from guidino_cli.plots.volumes import VolumeView, view_volume, volume_errors
 from guidino_cli.types import Geometry, VolumeSource
@@ -45,6 +47,8 @@ def draw_case(case: CaseResult, result: EvaluationResult) -> CasePicture:
         DataError: The truth cannot be read any more.
         UnexpectedValueError: The truth has other values than before.
     """
+    if case.scores[0].instances is not None:
+        return _draw_instances(case, case.scores[0].instances, result)
     if case.shape is not None and len(case.shape) == 3:
         view, note = view_case(case, result)
         content = BytesIO()
@@ -56,6 +60,58 @@ def draw_case(case: CaseResult, result: EvaluationResult) -> CasePicture:
         image = read_image(path)[0]
         image = image if image.shape[:2] == true.shape else None
     return CasePicture(Image.fromarray(downsample(draw_overlay(image, predicted, true), _LONGEST_SIDE)), False)
+
+
+def _draw_instances(case: CaseResult, comparison: InstanceComparison, result: EvaluationResult) -> CasePicture:
+    """True instances by what became of them, and the predicted ones; of a volume, in the slice with most instances."""
+    truth = result.config.truth.read(case.pair.truth.path)
+    truth, prediction, _, _ = read_aligned_prediction(case.pair, truth, result.config)
+    if truth.instances is None or prediction.instances is None:
+        raise ValueError("the readers keep no instances")
+    true, predicted, note = truth.instances, prediction.instances, ""
+    image, problem = _image_of_instances(case, truth)
+    if true.ndim == 3:
+        # In the axes of the file, of which the last is usually that between slices.
+        counts = [len(np.unique(true[..., number])) for number in range(true.shape[2])]
+        number = int(np.argmax(counts))
+        true, predicted = true[..., number].T, predicted[..., number].T
+        image = None if image is None else image[..., number].T
+        note = f"slice {number + 1} of {len(counts)} along the third axis, the one with most instances"
+    picture = instance_errors(
+        image,
+        predicted,
+        true,
+        statuses={item.number: item.status for item in comparison.true},
+        extra=comparison.extra,
+    )
+    notes = "; ".join(text for text in (note, problem) if text)
+    return CasePicture(Image.fromarray(downsample(picture, 2 * _LONGEST_SIDE)), True, notes)
+
+
+def _image_of_instances(case: CaseResult, truth: Mask) -> tuple[np.ndarray | None, str]:
+    """The image in the grid of the truth, in [0, 1], where it is known, and why it could not be drawn."""
+    path, shape = case.pair.truth.image, truth.labels.shape
+    if path is None:
+        return None, ""
+    try:
+        if len(shape) == 3:
+            image = _read_image(VolumeSource(path, case.pair.truth.series), truth)
+        elif path.is_dir() or is_volume_file(path):
+            return None, ""
+        else:
+            image = read_image(path)[0].mean(axis=2)
+    except (UserError, MemoryError) as error:
+        return None, f"drawn without its image: {error or 'not enough memory'}"
+    if image.shape != shape:
+        return None, ""
+    low, high = _grey_limits_of_all(image)
+    return ((image - low) / (high - low)).clip(0, 1), ""
+
+
+def _grey_limits_of_all(image: np.ndarray) -> tuple[float, float]:
+    known = image[np.isfinite(image)]
+    low, high = np.percentile(known, (0.5, 99.5)) if known.size else (0.0, 1.0)
+    return float(low), max(float(high), float(low) + 1e-6)
 
 
 def _read_labels(case: CaseResult, result: EvaluationResult) -> tuple[Mask, np.ndarray, np.ndarray]:

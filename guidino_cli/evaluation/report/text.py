@@ -15,6 +15,7 @@ from guidino_cli.evaluation.summary import (
     SummaryRow,
     case_metric,
     cases_without_truth,
+    compared_instances,
     count_statuses,
     pool_all_lesions,
     pooled_overlap,
@@ -23,6 +24,7 @@ from guidino_cli.evaluation.summary import (
 )
 from guidino_cli.evaluation.types import CaseResult
 from guidino_cli.metrics import METRICS, VOLUME_METRICS
+from guidino_cli.metrics.instances import STATUSES, pool_instances
 from guidino_cli.metrics.lesions import recall_by_size
 from guidino_cli.progress import pluralize
 
@@ -84,9 +86,22 @@ def caption(evaluation: EvaluationResult) -> list[str]:
     if adjusted:
         lines.append(f"notes on how {pluralize(len(adjusted), 'prediction')} fitted the truth, such as "
                      f"{adjusted[0].pair.truth.case}: {adjusted[0].note}")  # fmt: skip
+    lines += _describe_instances(evaluation)
     if evaluation.absent:
         lines.append(f"no pixel in any mask, hence not scored: {', '.join(evaluation.absent)}")
     return lines + _describe_cases_without_truth(evaluation) + describe_rules(evaluation)
+
+
+def _describe_instances(evaluation: EvaluationResult) -> list[str]:
+    """What became of the true instances of all cases; no line without an instance metric."""
+    compared = list(compared_instances(evaluation).values())
+    if not compared:
+        return []
+    counts = pool_instances(compared)
+    total = sum(len(case.true) for case in compared)
+    parts = ", ".join(f"{counts[status]} {status}" for status in STATUSES)
+    extra = pluralize(counts["extra"], "predicted instance")
+    return [f"{pluralize(total, 'true instance')}: {parts}; {extra} mostly in the background"]
 
 
 _NAMED_CASES = 10

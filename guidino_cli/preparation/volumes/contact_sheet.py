@@ -41,7 +41,7 @@ def write_volume_contact_sheet(manifest: Manifest, folder: Path, *, marks: Mappi
     if len(manifest.channels) > 1:
         heading += f"; the first of {len(manifest.channels)} channels, {manifest.channels[0]}"
     first = VolumePreprocessing.from_manifest(manifest, DataSettings()).intensities[0]
-    tiles = [_tile(case, first, marks.get(case.id, "")) for case in chosen]
+    tiles = [_tile(case, first, marks.get(case.id, ""), has_instances=manifest.has_instances) for case in chosen]
     figure = volume_contact_sheet(tiles, heading=heading, classes=manifest.classes)
     write_atomically(folder / "contact_sheet.png", figure.savefig)
 
@@ -63,6 +63,7 @@ def _write_picture_sheet(
         pixels = (255 * values[shown, 0].transpose(1, 2, 0)).round().astype(np.uint8)
         labels = np.asarray(open_array(volume.labels)[0])
         counted = labels if case.ignore_label is None else np.where(labels == case.ignore_label, 0, labels)
+        counted = (counted > 0).astype(np.uint8) if manifest.has_instances else counted
         share = "" if case.foreground is None else f", {_percent(case.foreground)} foreground"
         return Tile(pixels, counted, case.id, f"{case.split}{share}", marks.get(case.id, ""))
 
@@ -70,7 +71,7 @@ def _write_picture_sheet(
     write_atomically(folder / "contact_sheet.png", figure.savefig)
 
 
-def _tile(case: Case, intensity: Intensity, mark: str) -> "VolumeTile":
+def _tile(case: Case, intensity: Intensity, mark: str, *, has_instances: bool = False) -> "VolumeTile":
     from guidino_cli.plots.volumes import VolumeTile, describe_spacing, view_volume
 
     volume = case.volume
@@ -83,6 +84,8 @@ def _tile(case: Case, intensity: Intensity, mark: str) -> "VolumeTile":
     if labels is not None and case.ignore_label is not None:
         # What does not count is no class with an outline of its own.
         labels = np.where(labels[:] == case.ignore_label, 0, labels[:])
+    if labels is not None and has_instances:
+        labels = (np.asarray(labels[:]) > 0).astype(np.uint8)
     view = view_volume(
         case.id,
         open_array(volume.image),

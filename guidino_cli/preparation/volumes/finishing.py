@@ -12,7 +12,7 @@ from guidino_cli.data.file_records import record_file
 from guidino_cli.data.volumes.grid import Grid, Volume
 from guidino_cli.data.volumes.intensities import measure_channel
 from guidino_cli.data.volumes.preprocessing import to_stored_grid
-from guidino_cli.data.volumes.resampling import resample_labels
+from guidino_cli.data.volumes.resampling import resample_labels, resample_nearest
 from guidino_cli.data.volumes.spacing import Target
 from guidino_cli.data.volumes.stored import open_array, save_array
 from guidino_cli.data.volumes.writing import write_volume_labels
@@ -66,9 +66,13 @@ def finish_volume(
     path = staged_labels_path(folder, case)
     labels = table.apply(np.asarray(open_array(path)), staged.voxels)
     write_volume_labels(mask_path(folder, case, staged.grid), labels, staged.grid)
-    labels = resample_labels(labels, staged.shape, long_axis=staged.long_axis)
+    if table.instances is None:
+        labels = resample_labels(labels, staged.shape, long_axis=staged.long_axis)
+    else:
+        labels = resample_nearest(labels, staged.shape)
     save_array(labels_path, labels)
-    save_array(foreground_path, sample_foreground(labels, len(table.names), name=case))
+    classes = labels if table.instances is None else (labels > 0).astype(np.uint8)
+    save_array(foreground_path, sample_foreground(classes, len(table.names), name=case))
     path.unlink()
     return staged
 

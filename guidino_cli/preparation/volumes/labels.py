@@ -1,19 +1,22 @@
-"""From the values of label volumes to class indices."""
+"""From the values of label volumes to class indices, or to instance numbers."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from guidino_cli.data.cases import IGNORED
 from guidino_cli.data.masks.rule import default_class_names, format_values
 from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.options.data import PrepareOptions
 from guidino_cli.preparation.options import PreparationConfig
 from guidino_cli.preparation.types import DiscoveredDataset
 from guidino_cli.progress import pluralize
 
 MAX_CLASSES = 256
 """More values that nobody named are intensities, or numbers of instances."""
+_MAX_INSTANCES = 65535
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class LabelTable:
         why: The rule in one sentence.
         ignored: Value of voxels that do not count, or None.
         threshold: Values above it are foreground; with it `values` is None.
+        instances: "numbers" if the values number instances, "components" if connected parts of the foreground are
+            instances; None for classes.
     """
 
     names: tuple[str, ...]
@@ -33,6 +38,7 @@ class LabelTable:
     why: str
     ignored: int | None = None
     threshold: float | None = None
+    instances: Literal["numbers", "components"] | None = None
 
     def class_of(self, value: int) -> int | None:
         """Class of a value, `IGNORED` of voxels that do not count; None if no class has it."""
@@ -56,20 +62,24 @@ class LabelTable:
         return counts
 
     def apply(self, labels: np.ndarray, voxels: Mapping[int, int]) -> np.ndarray:
-        """Class indices of the values of a mask: uint8, or uint16 of more than 255 classes.
+        """Class indices of the values of a mask: uint8, or uint16 of more than 255 classes and of instances.
 
         Args:
             labels: Integers of any shape.
             voxels: The values that occur, as in `count`; each has a class.
         """
+        if self.instances == "numbers":
+            return number_instances(labels)
         values = np.array(sorted(voxels), dtype=np.int64)
         kind = np.uint8 if len(self.names) <= IGNORED else np.uint16
         classes = np.array([self.class_of(value) for value in values.tolist()], dtype=kind)
         if values.size and values[0] >= 0 and values[-1] <= 65535:
             table = np.zeros(values[-1] + 1, dtype=kind)
             table[values] = classes
-            return np.asarray(table[labels])
-        return np.asarray(classes[np.searchsorted(values, labels)])
+            found = np.asarray(table[labels])
+        else:
+            found = np.asarray(classes[np.searchsorted(values, labels)])
+        return found if self.instances is None else number_components(found)
 
 
 def decide_labels(
@@ -98,6 +108,8 @@ def decide_labels(
 
 def _decide(values: list[int], dataset: DiscoveredDataset, config: PreparationConfig) -> LabelTable:
     ignored, options = config.options.ignore_label, config.options
+    if options.instances is not None:
+        return _decide_instances(values, options)
     names = config.classes.names if config.classes else None
     codes = config.classes.codes if config.classes else None
     if codes is not None:
@@ -136,6 +148,55 @@ def _decide(values: list[int], dataset: DiscoveredDataset, config: PreparationCo
         names = default_class_names(2) if len(foreground) == 1 else _names_by_value(foreground)
     pairs = ", ".join(f"{value} is {names[index]}" for value, index in list(table.items())[:10])
     return LabelTable(names, table, f"values are classes in the order of the numbers: {pairs}", ignored)
+
+
+def _decide_instances(values: list[int], options: PrepareOptions) -> LabelTable:
+    """The table of masks of instances; the two names are what its foreground and background are called."""
+    names = ("background", "instance")
+    if values and values[0] < 0:
+        raise DataError(f"masks hold negative values ({format_values(values)}), expected instance numbers from 0")
+    if options.instances == "components":
+        limit = "but 0" if options.threshold is None else f"above {options.threshold:g}"
+        why = f"connected parts of values {limit} are instances"
+        return LabelTable(names, None, why, threshold=options.threshold, instances="components")
+    numbers = [value for value in values if value != 0]
+    if len(numbers) == 1:
+        raise DataError(
+            f"all masks hold one value besides 0, {numbers[0]}, which is a class, not numbers of instances; if its "
+            "connected parts are the instances, give --instances components"
+        )
+    return LabelTable(names, None, "every value but 0 is the number of an instance", instances="numbers")
+
+
+def number_instances(labels: np.ndarray) -> np.ndarray:
+    """Instance numbers 1, 2, ... in the order of the values, uint16; 0 stays the background.
+
+    Raises:
+        DataError: More than 65,535 instances.
+    """
+    values, place = np.unique(labels, return_inverse=True)
+    kept = values != 0
+    return _as_stored(np.where(kept, np.cumsum(kept), 0)[place].reshape(labels.shape))
+
+
+def number_components(labels: np.ndarray) -> np.ndarray:
+    """Number the parts of the foreground that are connected across faces (of a picture, edges), uint16.
+
+    Raises:
+        DataError: More than 65,535 instances.
+    """
+    from scipy.ndimage import label
+
+    return _as_stored(label(labels > 0)[0])
+
+
+def _as_stored(numbers: np.ndarray) -> np.ndarray:
+    most = int(numbers.max(initial=0))
+    if most > _MAX_INSTANCES:
+        raise DataError(
+            f"a mask holds {most:,} instances, expected at most {_MAX_INSTANCES:,}; cut the volume in parts"
+        )
+    return numbers.astype(np.uint16)
 
 
 def _named_by_data_set(dataset: DiscoveredDataset, names: tuple[str, ...] | None, ignored: int | None) -> LabelTable:

@@ -42,6 +42,7 @@ def prepare_volumes(
         DataError: Problems that the options do not allow to skip.
     """
     config = config.with_ignore_label(dataset.ignore_label)
+    config = replace(config, volumes=config.volumes.on_channel_of(dataset.channels))
     findings = check_names(dataset, allow_unpaired=config.options.allow_unpaired)
     findings += _refuse_several_masks(dataset)
     facts, bad = _stage_all(dataset, config, folder)

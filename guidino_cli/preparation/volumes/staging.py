@@ -117,7 +117,11 @@ def _stage_image(
     folder: Path | None,
 ) -> tuple[Grid, dict]:
     volume = read_volume(
-        sources, channels=channels, orientation=config.orientation, ignore_headers=config.ignore_headers
+        sources,
+        channels=channels,
+        orientation=config.orientation,
+        ignore_headers=config.ignore_headers,
+        onto=config.onto_position,
     )
     # The spacing of `auto` is known when all volumes are.
     target: Target = config.spacing_mm or KEEP

@@ -27,6 +27,8 @@ def write_volumes(
         channels=tuple(summary.channels),
         spacing_mm=tuple(summary.spacing_mm),
         statistics=tuple(summary.statistics),
+        has_instances=table.instances is not None,
+        onto=config.volumes.onto_position,
     )
     save_manifest(manifest, folder)
     write_text(folder / "report.md", to_markdown(summary))

@@ -1,0 +1,1 @@
+"""Instances from affinities and back: nearest-neighbour affinities, fragments, and their agglomeration."""
