@@ -18,7 +18,7 @@ class PrepareOptions:
         str,
         typer.Option(
             help="auto, csv, nnunet, tn3k, busi, drive, isic, kvasir, siblings (images/, masks/) or suffix; of label "
-            "files coco or yolo; of volumes nnunet, msd, bids, nifti or dicom."
+            "files coco, yolo, labelme, cvat, labelstudio or geojson; of volumes nnunet, msd, bids, nifti or dicom."
         ),
     ] = "auto"
     classes: Annotated[

@@ -7,6 +7,10 @@ from pathlib import Path
 from guidino_cli.errors import ConfigError, DataError, unknown_name
 from guidino_cli.preparation import generic_layouts, public_layouts
 from guidino_cli.preparation.label_files.coco import detect_coco
+from guidino_cli.preparation.label_files.cvat import detect_cvat
+from guidino_cli.preparation.label_files.geojson import detect_geojson
+from guidino_cli.preparation.label_files.label_studio import detect_label_studio
+from guidino_cli.preparation.label_files.labelme import detect_labelme
 from guidino_cli.preparation.label_files.yolo import detect_yolo
 from guidino_cli.preparation.options import VolumeConfig
 from guidino_cli.preparation.types import DiscoveredDataset
@@ -33,7 +37,14 @@ _RANKS: tuple[Mapping[str, LayoutDetector], ...] = (
     {"kvasir": public_layouts.detect_kvasir},
     {"siblings": generic_layouts.detect_sibling_folders},
     {"suffix": generic_layouts.detect_single_folder},
-    {"coco": detect_coco, "yolo": detect_yolo},
+    {
+        "coco": detect_coco,
+        "yolo": detect_yolo,
+        "labelme": detect_labelme,
+        "cvat": detect_cvat,
+        "labelstudio": detect_label_studio,
+        "geojson": detect_geojson,
+    },
 )
 _DESCRIPTIONS = {
     "csv": "a .csv file with the columns image and mask",
@@ -47,6 +58,10 @@ _DESCRIPTIONS = {
     "suffix": "one folder with `x.jpg` and `x_mask.png`",
     "coco": "a .json file with images, annotations and categories",
     "yolo": "data.yaml with names, train, val and test; images/ and labels/ with a text file an image",
+    "labelme": "a .json file of LabelMe an image, with shapes and imagePath",
+    "cvat": "an .xml file of CVAT for images",
+    "labelstudio": "a .json export of Label Studio: a list of tasks",
+    "geojson": "a .geojson file an image, named as it, with polygons and classifications",
 }
 _DESCRIPTIONS |= VOLUME_LAYOUTS
 _GENERIC = {"siblings", "suffix", "kvasir"}

@@ -24,7 +24,7 @@ class NamedDrawing:
     """An image as a label file names it.
 
     Attributes:
-        name: Its file, with or without folders.
+        name: Its file, with or without folders; `x.` for one whose suffix is not known.
         drawing: Its regions.
         split: Part of the split that the label file states, or None.
     """
@@ -50,6 +50,10 @@ class LabelContents:
     left_out: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
+    def sort_categories(self) -> None:
+        """Take the categories that occur, sorted by name, where the label files do not list any."""
+        self.categories = sorted({region.category for image in self.images for region in image.drawing.regions})
+
 
 class ImageFinder:
     """Finds the images that label files name, whatever folder these name."""
@@ -70,8 +74,9 @@ class ImageFinder:
         """
         name = PurePosixPath(image.name.replace("\\", "/"))
         candidates = self._by_name.get(name.name) or self._by_name.get(_HASH_PREFIX.sub("", name.name), [])
-        if not candidates and not name.suffix:
-            candidates = self._by_stem.get(name.name, [])
+        if not candidates and name.name.endswith("."):
+            # The label file is named as the image, whose suffix is not known.
+            candidates = self._by_stem.get(name.name[:-1], [])
         for rank in (lambda path: _common_tail(path, name), lambda path: self._nearness(path, image)):
             best = max(map(rank, candidates), default=0)
             candidates = [path for path in candidates if rank(path) == best]
@@ -137,16 +142,20 @@ def make_dataset(
         official: Where the split comes from, if the images have one.
 
     Raises:
-        DataError: No category, more than 254, or images named twice.
+        DataError: No category, more than 254, none because of a problem, or images named twice.
     """
     source = finder.root
     categories = [name for name in contents.categories if name != _BACKGROUND]
     if not categories:
+        for image in contents.images:
+            # Without it there would be regions.
+            if image.drawing.problem:
+                raise DataError(f"{image.drawing.source}: {image.drawing.place} {image.drawing.problem}")
         raise DataError(f"{source}: its label files ({evidence}) name no category, expected at least one")
     if len(categories) > 254:
         raise DataError(f"{source}: {len(categories)} categories, expected up to 254; choose some with --classes")
     found = [(image, finder.find(image)) for image in contents.images]
-    missing = [image.name for image, path in found if path is None]
+    missing = [image.name.rstrip(".") for image, path in found if path is None]
     pairs = [_make_pair(image, path) for image, path in found if path is not None]
     _require_one_drawing(pairs)
     used = {pair.images[0] for pair in pairs}

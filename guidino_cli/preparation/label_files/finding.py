@@ -40,6 +40,8 @@ def _holds_keys(path: Path, layout: str) -> bool:
         return False
     if len(content) > MAX_BYTES:
         raise DataError(f"{path}: larger than {MAX_BYTES // 1_000_000} MB; divide it into several label files")
+    # Also of XML in UTF-16, which CVAT does not write, so that it is refused with a reason.
+    content = content.replace(b"\0", b"") if layout == "cvat" else content
     return all(key in content for key in keys)
 
 
