@@ -45,13 +45,14 @@ def _read_file(path: Path, contents: LabelContents) -> NamedDrawing:
         raise DataError(f"{path}: damaged (expected a FeatureCollection or a list of features); {_HINT}")
     # A stem such as slide.v2 is no suffix of an image.
     name = path.stem if Path(path.stem).suffix.lower() in IMAGE_SUFFIXES else f"{path.stem}."
-    regions = []
+    regions: list[Region] = []
     for number, feature in enumerate(content, start=1):
         try:
             region = _read_feature(feature, contents)
         except ValueError as error:
             return NamedDrawing(name, Drawing(path, f"feature {number}", (), problem=str(error)))
-        regions += [region] if region is not None else []
+        if region is not None:
+            regions.append(region)
     return NamedDrawing(name, Drawing(path, f"image {path.stem!r}", tuple(regions)))
 
 

@@ -56,12 +56,14 @@ def _read_task(path: Path, number: int, task: dict[str, Any], contents: LabelCon
     if len(chosen) != 1:
         problem = f"has {len(chosen)} finished annotations, expected 1 (or 1 marked as ground truth)"
         return NamedDrawing(names[0], Drawing(path, place, (), problem=problem))
-    regions, size_hw = [], None
+    regions: list[Region] = []
+    size_hw: tuple[int, int] | None = None
     try:
         results = chosen[0].get("result")
         for result in results if isinstance(results, list) else []:
             region, size_hw = _read_result(result, size_hw, contents)
-            regions += [region] if region is not None else []
+            if region is not None:
+                regions.append(region)
     except ValueError as error:
         return NamedDrawing(names[0], Drawing(path, place, (), size_hw, str(error)))
     return NamedDrawing(names[0], Drawing(path, place, tuple(regions), size_hw))
