@@ -12,6 +12,7 @@ from guidino_cli.commands.prediction.files import (
     find_jobs,
     local_rank_device,
 )
+from guidino_cli.commands.prediction.label_files import require_format, write_label_files
 from guidino_cli.commands.prediction.records import PredictionLog
 from guidino_cli.commands.prediction.review import PICTURE_SIDE
 from guidino_cli.commands.prediction.session import (
@@ -56,6 +57,7 @@ def run(run_path: Path, images: Sequence[Path], out: Path, options: PredictOptio
         run_volumes(run_path, images, out, options)
         return
     require_values(options)
+    require_format(options)
     refuse_options_of_volumes(options)
     run_prediction(_ImageTask([run_path, *(options.ensemble or ())], images, options), run_path, images, out)
 
@@ -114,3 +116,5 @@ class _ImageTask(PredictionTask[PredictionJob, LoadedEnsemble]):
         self, own: Sequence[PredictionJob], loaded: LoadedEnsemble, writer: MaskWriter, log: PredictionLog
     ) -> None:
         predict_all(own, loaded, writer, log, skip_existing=self.options.skip_existing)
+        if self.options.format is not None:
+            write_label_files(writer.out, own, loaded.classes, self.options)

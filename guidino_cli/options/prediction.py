@@ -37,6 +37,10 @@ class PredictOptions:
         ),
     ] = False
     overlay: Annotated[bool, typer.Option("--overlay", help="Also overlays/NAME.png: outlines, legend below.")] = False
+    format: Annotated[
+        str | None,
+        typer.Option(help="Also label files: coco (coco.json), yolo (labels/, data.yaml) or geojson (geojson/)."),
+    ] = None
     values: Annotated[str, typer.Option(help="index (0, 1, 2, ...) or 255 (two classes, visible in any viewer).")] = (
         "index"
     )

@@ -68,6 +68,8 @@ def run_volumes(run_path: Path, places: Sequence[Path], out: Path, options: Pred
     kind = PICTURES if is_picture_run(run_path) else VOLUMES
     if kind is PICTURES:
         refuse_options_of_volumes(options)
+        if options.format is not None:
+            raise ConfigError("--format writes label files of images, and these are volumes; leave it out")
         if options.overlay:
             raise ConfigError("--overlay draws pictures of red, green and blue, and volumes; leave it out")
     run_prediction(_VolumeTask(runs, places, options, kind), run_path, places, out)
