@@ -62,14 +62,14 @@ def run_volumes(run_path: Path, places: Sequence[Path], out: Path, options: Pred
         ResourceError: Out of memory or disk space; finished masks are kept.
     """
     require_values(options)
+    if options.format is not None:
+        raise ConfigError("--format is for images read as RGB, but the run was trained on volumes or arrays; leave it out")
     runs = [run_path, *(options.ensemble or ())]
     if RunFolder(run_path).config().model.target == "affinities":
         _refuse_options_of_classes(options)
     kind = PICTURES if is_picture_run(run_path) else VOLUMES
     if kind is PICTURES:
         refuse_options_of_volumes(options)
-        if options.format is not None:
-            raise ConfigError("--format writes label files of images, and these are volumes; leave it out")
         if options.overlay:
             raise ConfigError("--overlay draws pictures of red, green and blue, and volumes; leave it out")
     run_prediction(_VolumeTask(runs, places, options, kind), run_path, places, out)
