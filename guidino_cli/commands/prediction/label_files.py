@@ -25,7 +25,7 @@ _DIGITS = 8
 class _Part(NamedTuple):
     """A connected region of one class: its index, where its box begins, and its mask in the box."""
 
-    index: int
+    class_index: int
     row: int
     column: int
     inside: np.ndarray
@@ -94,7 +94,7 @@ def _as_coco(written: Iterator[tuple[Job, np.ndarray]], classes: Sequence[str]) 
                 {
                     "id": len(annotations) + 1,
                     "image_id": len(images),
-                    "category_id": part.index,
+                    "category_id": part.class_index,
                     "segmentation": {"size": [height, width], "counts": runs_to_text(encode_runs(whole))},
                     "area": int(part.inside.sum()),
                     "bbox": [part.column, part.row, columns, rows],
@@ -110,7 +110,7 @@ def _yolo_lines(labels: np.ndarray) -> Iterator[str]:
     for part in _parts(labels):
         outer, *holes = part.outlines()
         shares = join_holes(outer, holes) / (width, height)
-        yield f"{part.index - 1} {' '.join(f'{share:.{_DIGITS}g}' for share in shares.ravel().tolist())}\n"
+        yield f"{part.class_index - 1} {' '.join(f'{share:.{_DIGITS}g}' for share in shares.ravel().tolist())}\n"
 
 
 def _as_feature(part: _Part, classes: Sequence[str]) -> dict[str, Any]:
@@ -118,5 +118,5 @@ def _as_feature(part: _Part, classes: Sequence[str]) -> dict[str, Any]:
     return {
         "type": "Feature",
         "geometry": {"type": "Polygon", "coordinates": rings},
-        "properties": {"objectType": "annotation", "classification": {"name": classes[part.index]}},
+        "properties": {"objectType": "annotation", "classification": {"name": classes[part.class_index]}},
     }

@@ -63,7 +63,7 @@ def run_volumes(run_path: Path, places: Sequence[Path], out: Path, options: Pred
     """
     require_values(options)
     if options.format is not None:
-        raise ConfigError("--format is for images read as RGB, but the run was trained on volumes or arrays; leave it out")
+        raise ConfigError("--format is for images read as RGB, but the run reads arrays; leave it out")
     runs = [run_path, *(options.ensemble or ())]
     if RunFolder(run_path).config().model.target == "affinities":
         _refuse_options_of_classes(options)

@@ -77,9 +77,10 @@ class ImageFinder:
         if not candidates and name.name.endswith("."):
             # The label file is named as the image, whose suffix is not known.
             candidates = self._by_stem.get(name.name[:-1], [])
-        for rank in (lambda path: _common_tail(path, name), lambda path: self._nearness(path, image)):
-            best = max(map(rank, candidates), default=0)
-            candidates = [path for path in candidates if rank(path) == best]
+        tails = [_common_tail(path, name) for path in candidates]
+        candidates = [path for path, tail in zip(candidates, tails, strict=True) if tail == max(tails)]
+        near = [self._nearness(path, image) for path in candidates]
+        candidates = [path for path, nearness in zip(candidates, near, strict=True) if nearness == max(near)]
         if len(candidates) > 1:
             found = join_first([relative_posix(path, self.root) for path in candidates])
             raise DataError(

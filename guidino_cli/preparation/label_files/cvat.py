@@ -45,10 +45,10 @@ def _read_file(path: Path, contents: LabelContents) -> None:
         if name not in contents.categories:
             contents.categories.append(name)
     for image in root.iterfind("./image"):
-        name = image.get("name")
-        if not name:
+        file_name = image.get("name")
+        if not file_name:
             raise DataError(f"{path}: an image without a name; {_HINT}")
-        contents.images.append(NamedDrawing(name, _read_image(path, name, image, contents)))
+        contents.images.append(NamedDrawing(file_name, _read_image(path, file_name, image, contents)))
 
 
 def _parse(path: Path) -> ElementTree.Element:
