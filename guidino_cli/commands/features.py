@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -79,11 +79,11 @@ def run(place: Path, options: FeatureOptions) -> None:
     if about is not None:
         _require_same(options.out, about, wanted)
         if about["complete"]:
-            _settle(place, data, options.out)
+            _settle(place, data, options.out, wanted)
             return
     elif options.overwrite and options.out.exists():
         shutil.rmtree(options.out)
-    _extract(data, options.out, networks, settings, wanted)
+    _extract(data, options.out, networks, settings, wanted, before=about)
 
 
 def _parse_px(text: str) -> int | None:
@@ -192,13 +192,22 @@ def _require_same(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -
         )
 
 
-def _settle(place: Path, data: LabelledSet, out: Path) -> None:
+def _is_elsewhere(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether features were made of files in another place; files of one name may differ there."""
+    places = [(about["root"], Path(about["source"]).name) for about in (before, now)]
+    return places[0] != places[1]
+
+
+def _settle(place: Path, data: LabelledSet, out: Path, wanted: dict[str, Any]) -> None:
     """A complete folder: nothing is computed, only labels are taken anew, which may have been corrected."""
     from guidino_cli.engine.features.files import FileHashes
 
     folder = read_feature_folder(out)
     hashes = [entry.sha256 for entry in folder.items]
-    changed = FileHashes().find_changed(data.items, hashes, since=out / ABOUT_FILE)
+    is_elsewhere = _is_elsewhere(folder.about, wanted)
+    changed = FileHashes().find_changed(
+        data.items, hashes, since=None if is_elsewhere else out / ABOUT_FILE, root=Path(wanted["root"])
+    )
     if changed:
         names = join_first([str(path) for path in changed], limit=3)
         raise ConfigError(
@@ -208,15 +217,17 @@ def _settle(place: Path, data: LabelledSet, out: Path) -> None:
     before = [(entry.item.labels, entry.item.group, entry.item.fold) for entry in folder.items]
     after = [(item.labels, item.group, item.fold) for item in data.items]
     is_relabelled = before != after or (folder.classes, folder.is_multilabel) != (data.classes, data.is_multilabel)
-    if is_relabelled:
+    if is_relabelled or is_elsewhere:
         entries = [
             FeatureItem(item, entry.size_hw, entry.start, entry.count, entry.error, entry.sha256)
             for item, entry in zip(data.items, folder.items, strict=True)
         ]
-        about = {**folder.about, "classes": list(data.classes), "multilabel": data.is_multilabel}
+        own = {name: wanted[name] for name in ("classes", "multilabel", "root", "source")}
+        about = {**folder.about, **own}
         write_items(out, entries, data.classes, is_multilabel=data.is_multilabel, root=Path(about["root"]))
         write_text(out / ABOUT_FILE, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
-        log_info(f"{place}: other labels than before, written to {out}")
+        what = "other labels" if is_relabelled else "the same files in another place"
+        log_info(f"{place}: {what} than before, written to {out}")
     _report(out, folder, computed=0)
 
 
@@ -226,12 +237,18 @@ def _extract(
     networks: "dict[str, Backbone]",
     settings: "ExtractionSettings",
     about: dict[str, Any],
+    *,
+    before: dict[str, Any] | None,
 ) -> None:
     from guidino_cli.engine.features.extraction import FeatureExtractor
 
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / ABOUT_FILE, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
-    extractor = FeatureExtractor(data.items, out, networks, settings)
+    if before is None:
+        write_text(out / ABOUT_FILE, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+    extractor = FeatureExtractor(
+        data.items, out, networks, settings, root=Path(about["root"]),
+        is_elsewhere=before is not None and _is_elsewhere(before, about),
+    )  # fmt: skip
 
     def show(parts: "Iterable[Part]", total: int) -> "Iterator[Part]":
         return track(parts, total=total, description="features")

@@ -212,3 +212,63 @@ def test_corrected_labels_are_taken_without_computing(
     monkeypatch.setattr(extraction, "image_vectors", None)
     assert _run(guidino, table, tmp_path / "f", "--no-controls").code == 0
     assert [entry.item.labels[0] for entry in read_feature_folder(tmp_path / "f").items] == [0, 1, 0, 1, 0, 0]
+
+
+def _copy(folder: Path, target: Path, *, level: int | None = None) -> Path:
+    """The same names elsewhere, older than any features: the same pictures, or plain ones of a level."""
+    for path in folder.rglob("*.png"):
+        other = target / path.relative_to(folder)
+        other.parent.mkdir(parents=True, exist_ok=True)
+        if level is None:
+            other.write_bytes(path.read_bytes())
+        else:
+            Image.new("L", (40, 30), level).save(other)
+    return target
+
+
+def test_files_of_the_same_names_in_another_folder_are_compared(guidino: Guidino, folder: Path, tmp_path: Path) -> None:
+    other, alike = _copy(folder, tmp_path / "other", level=9), _copy(folder, tmp_path / "alike")
+    _run(guidino, folder, tmp_path / "f", "--no-controls")
+    done = _run(guidino, other, tmp_path / "f", "--no-controls")
+    assert (done.code, "70 files changed since its features were written" in done.stderr) == (2, True)
+    assert _run(guidino, alike, tmp_path / "f", "--no-controls").code == 0
+    assert read_feature_folder(tmp_path / "f").items[0].item.path.is_relative_to(alike)
+
+
+def test_a_folder_put_in_the_place_of_another_is_noticed(guidino: Guidino, folder: Path, tmp_path: Path) -> None:
+    other = _copy(folder, tmp_path / "other", level=9)
+    _run(guidino, folder, tmp_path / "f", "--no-controls")
+    folder.rename(tmp_path / "away")
+    other.rename(folder)
+    assert _run(guidino, folder, tmp_path / "f", "--no-controls").code == 2
+
+
+def test_a_killed_call_does_not_go_on_with_other_files_of_the_same_names(
+    guidino: Guidino, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = _copy(folder, tmp_path / "other", level=9)
+    with monkeypatch.context() as patch:
+        patch.setattr(extraction.FeatureExtractor, "_join", _stop)
+        assert _run(guidino, folder, tmp_path / "f", "--no-controls").code != 0
+    for _ in range(2):
+        done = _run(guidino, other, tmp_path / "f", "--no-controls")
+        assert (done.code, "has changed since its features were written" in done.stderr) == (3, True)
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_missing_voxels_take_the_smallest_value(guidino: Guidino, tmp_path: Path) -> None:
+    import nibabel
+
+    values = np.random.default_rng(0).normal(size=(12, 12, 2)).astype(np.float32)
+    values[3, 4, 1] = np.nan
+    filled = np.where(np.isnan(values), np.nanmin(values), values)
+    for name, content in (("a", values), ("b", filled)):
+        nibabel.save(nibabel.Nifti1Image(content, np.eye(4)), tmp_path / f"{name}.nii.gz")
+    (tmp_path / "set.csv").write_text("image,label\na.nii.gz,x\nb.nii.gz,y\n")
+    assert _run(guidino, tmp_path / "set.csv", tmp_path / "f", "--no-controls").code == 0
+    features = read_feature_folder(tmp_path / "f")
+    one, other = (features.vectors_of(entry, "backbone") for entry in features.items)
+    np.testing.assert_array_equal(one, other)

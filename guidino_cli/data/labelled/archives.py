@@ -66,6 +66,10 @@ class ImageArray:
             shape, is_fortran, dtype = _read_header(self._file)
             if dtype != np.uint8 or is_fortran or len(shape) not in {3, 4, 5}:
                 raise ValueError(f"{self.name} is {shape} {dtype}, expected images of uint8")
+            if len(shape) == 4 and shape[3] in {1, 2, 4}:
+                raise ValueError(
+                    f"{self.name} is {shape}, expected (images, height, width), 3 colours as a fourth axis, or volumes"
+                )
             require_pixels(self.path, shape[1:3], is_volume=is_volume_shape(shape))
             require_unpackable(self.path, member.compress_size, math.prod(shape))
         self._next = 0

@@ -10,6 +10,7 @@ from guidino_cli.data.labelled.archives import ImageArray, is_volume_shape
 from guidino_cli.data.labelled.items import LabelledItem
 from guidino_cli.data.preprocess import resize_channels, resize_image
 from guidino_cli.data.volumes.intensities import Intensity, measure_channel
+from guidino_cli.data.volumes.preprocessing import replace_nonfinite
 from guidino_cli.data.volumes.reading import is_volume_file, read_volume
 from guidino_cli.data.volumes.stored import StoredArray, open_array
 from guidino_cli.errors import DataError
@@ -61,6 +62,7 @@ class PictureReader:
                 yield from self._cut(values, statistics)
         elif is_volume_file(item.path):
             volume = read_volume([VolumeSource(item.path)], orientation=self.slices.orientation).values
+            volume = replace_nonfinite(volume)
             yield from self._cut(volume, [measure_channel(channel) for channel in volume])
         elif is_image(item.path):
             yield read_image(item.path)[0]

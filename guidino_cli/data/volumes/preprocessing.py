@@ -51,7 +51,7 @@ def to_stored_grid(volume: Volume, spacing_mm: Sequence[float | None]) -> Stored
         volume: With canonical axes, in its own grid.
         spacing_mm: Target along Z, Y, X; None keeps an axis as it is.
     """
-    values = _replace_nonfinite(volume.values)
+    values = replace_nonfinite(volume.values)
     size: Size = volume.grid.shape
     new_size = resampled_size(size, volume.spacing_mm, spacing_mm)
     new_spacing = resampled_spacing(size, volume.spacing_mm, new_size)
@@ -74,7 +74,8 @@ def describe_nonfinite(values: np.ndarray) -> list[str]:
     return [f"{count:,} voxels are NaN or infinite: the smallest number takes their place"] if count else []
 
 
-def _replace_nonfinite(values: np.ndarray) -> np.ndarray:
+def replace_nonfinite(values: np.ndarray) -> np.ndarray:
+    """Values (C, ...) in which NaN and infinite ones are the smallest finite value of their channel."""
     if not count_nonfinite(values):
         return values
     channels = []

@@ -77,6 +77,8 @@ class FeatureExtractor:
         folder: Of the features.
         networks: By kind, "backbone" and perhaps "random"; in evaluation mode, on one device.
         settings: How pictures become vectors.
+        root: Folder of the data set.
+        is_elsewhere: Whether parts in the folder are of files in another place, so that all are compared by hash.
     """
 
     def __init__(
@@ -85,7 +87,11 @@ class FeatureExtractor:
         folder: Path,
         networks: Mapping[str, Backbone],
         settings: ExtractionSettings,
+        *,
+        root: Path,
+        is_elsewhere: bool = False,
     ) -> None:
+        self._root, self._is_elsewhere = root, is_elsewhere
         self.items, self.folder, self.networks, self.settings = items, folder, networks, settings
         self.kinds = [*networks, *([PIXELS] if settings.pixels else [])]
         self._reader = PictureReader(settings.slices)
@@ -207,7 +213,9 @@ class FeatureExtractor:
 
     def _require_unchanged(self, part: Part, path: Path) -> None:
         items = self.items[part.first : part.first + len(part.counts)]
-        changed = self._hashes.find_changed(items, part.hashes, since=path)
+        changed = self._hashes.find_changed(
+            items, part.hashes, since=None if self._is_elsewhere else path, root=self._root
+        )
         if changed:
             raise DataError(f"{changed[0]}: has changed since its features were written; add --overwrite to begin anew")
 

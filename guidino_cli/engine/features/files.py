@@ -14,6 +14,7 @@ class FileHashes:
 
     def __init__(self) -> None:
         self._known: dict[Path, str] = {}
+        self._touched: dict[Path, int] = {}
 
     def of(self, item: LabelledItem) -> str:
         """The first 16 digits for an item's file; "" where it cannot be read."""
@@ -25,23 +26,45 @@ class FileHashes:
                 self._known[path] = ""
         return self._known[path]
 
-    def find_changed(self, items: Sequence[LabelledItem], hashes: Sequence[str], *, since: Path) -> list[Path]:
-        """Files that are not what they were when `since` was written; those that are gone are not named.
+    def find_changed(
+        self, items: Sequence[LabelledItem], hashes: Sequence[str], *, since: Path | None, root: Path
+    ) -> list[Path]:
+        """Files that are not what they were when their hashes were taken; those that are gone are not named.
 
-        A file to which nothing was done since then is not read again.
+        Args:
+            items: Of the data set.
+            hashes: Of each item's file, as `of` gives them.
+            since: A file written after the hashes were taken: what nothing was done to since then, neither to the file
+                nor to its folders up to `root`, is not read again. None reads all.
+            root: Folder of the data set.
         """
-        written_ns = since.stat().st_ctime_ns
+        written_ns = 0 if since is None else since.stat().st_ctime_ns
         changed: dict[Path, None] = {}
         for item, before in zip(items, hashes, strict=True):
             path = file_of(item)
             try:
-                if path.stat().st_ctime_ns < written_ns:
+                if max(path.stat().st_ctime_ns, *map(self._touched_ns, _up_to(path, root))) < written_ns:
                     continue
             except OSError:
                 continue
             if self.of(item) != before:
                 changed[path] = None
         return list(changed)
+
+    def _touched_ns(self, path: Path) -> int:
+        """When something was last done to a file, a link or a folder itself; a folder's entries count as itself."""
+        if path not in self._touched:
+            self._touched[path] = path.lstat().st_ctime_ns
+        return self._touched[path]
+
+
+def _up_to(path: Path, root: Path) -> list[Path]:
+    """A file, and the folders that it lies in, up to a root that holds it; of another file its own folder."""
+    whole, top = path.absolute(), root.absolute()
+    if not whole.is_relative_to(top):
+        return [whole, whole.parent]
+    depth = len(whole.parts) - len(top.parts)
+    return [whole, *whole.parents[:depth]]
 
 
 def file_of(item: LabelledItem) -> Path:

@@ -12,6 +12,8 @@ C_VALUES = tuple(float(value) for value in np.logspace(-5, 1, 13))
 _TOLERANCE, _ROUGH = 1e-6, 1e-4
 """Of the solution, and of those that only choose C: scikit-learn's bound of the gradient's largest entry."""
 _MAX_ITERATIONS = 10_000
+_NEVER = -1e3
+"""Logit of a class that is not in the training part."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,10 +128,14 @@ def _fit_classes(
     """Softmax regression; of two classes as logits of 0 and of the second, and classes never seen far below all."""
     classes = labels.argmax(axis=1)
     seen = np.unique(classes)
+    if len(seen) == 1:
+        # A fold may hold all of the other classes.
+        bias = np.where(np.arange(labels.shape[1]) == seen[0], 0.0, _NEVER)
+        return [(np.zeros((labels.shape[1], table.shape[1])), bias, 0, True)] * len(values)
     fits = []
     for coefficients, intercept, iterations, converged in _regress(table, classes, values, tolerance):
         weights = np.zeros((labels.shape[1], table.shape[1]))
-        bias = np.full(labels.shape[1], -1e3)
+        bias = np.full(labels.shape[1], _NEVER)
         if len(seen) == 2:
             bias[seen[0]] = 0.0
             weights[seen[1]], bias[seen[1]] = coefficients[0], intercept[0]

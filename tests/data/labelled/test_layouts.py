@@ -121,6 +121,13 @@ def test_labels_of_an_archive_that_are_nan_are_refused(tmp_path: Path) -> None:
         read_labelled_set(path)
 
 
+def test_grey_images_with_an_axis_of_one_channel_are_no_volumes(tmp_path: Path) -> None:
+    path = tmp_path / "set.npz"
+    np.savez(path, train_images=np.zeros((2, 28, 28, 1), np.uint8), train_labels=np.array([0, 1]))
+    with pytest.raises(DataError, match=r"train_images is \(2, 28, 28, 1\), expected \(images, height, width\)"):
+        read_labelled_set(path)
+
+
 def test_a_cut_archive_is_one_error(tmp_path: Path) -> None:
     path = tmp_path / "set.npz"
     path.write_bytes(b"PK\x03\x04 and no more")

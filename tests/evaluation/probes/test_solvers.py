@@ -1,5 +1,7 @@
 """Solvers of probes against independent implementations: scikit-learn, ten lines of NumPy, autograd."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -99,6 +101,18 @@ def test_a_constant_label_scores_its_share() -> None:
     labels[:, 0] = 1
     scores = fit_path(problem.train, labels, is_multilabel=True, values=(1.0,))[0].scores(problem.test)
     np.testing.assert_allclose(scores[:, 0], 1.0, atol=1e-5)
+
+
+def test_a_fold_may_hold_all_of_a_class() -> None:
+    whole = _problem(val=False)
+    # All of the second class are of one patient, whose fold leaves the first class alone.
+    order = whole.train_labels[:, 1].argsort(kind="stable")
+    train, labels = whole.train[order], whole.train_labels[order]
+    count = int(labels[:, 1].sum())
+    inner = np.concatenate([np.arange(120 - count) % 4, np.full(count, 4)])
+    fit = solve_exact(replace(whole, train=train, train_labels=labels, inner=inner))
+    np.testing.assert_array_equal(fit.val[labels[:, 1] == 1], [[1.0, 0.0]] * count)
+    assert fit.test[:, 1].std() > 0.1
 
 
 def test_the_paper_recipe_makes_fifty_steps_on_776_images_and_has_not_converged() -> None:
