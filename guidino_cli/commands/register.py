@@ -14,6 +14,7 @@ from guidino_cli.commands.register_report import print_report, write_reports
 from guidino_cli.data.volumes.intensities import Limits
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.errors import ConfigError, DataError, PartialError, UserError, as_user_error, to_one_line
+from guidino_cli.files import file_sha256
 from guidino_cli.models import build_backbone
 from guidino_cli.models.base import Backbone
 from guidino_cli.options.registration import FeatureKind, RegisterOptions
@@ -169,13 +170,18 @@ def _find_by_features(
     digest = make.backbone.identity["sha256"]
     if options.pca == "shared":
         path = options.out / PCA_FILE
-        pca = _fit_shared(make(), pairs, rules, options)
-        write_pca(path, pca, backbone_sha256=digest)
+        if options.skip_existing and path.is_file():
+            # Pairs that are kept were registered with it; one of more pairs would not compare with them.
+            pca = read_pca(path, backbone_sha256=digest)
+        else:
+            pca = _fit_shared(make(), pairs, rules, options)
+            write_pca(path, pca, backbone_sha256=digest)
     else:
         path = Path(options.pca)
         if not path.exists():
             raise ConfigError(f"--pca {options.pca}: expected pair, shared or a file such as OUT/{PCA_FILE}")
         pca = read_pca(path, backbone_sha256=digest)
+    settings["pca_sha256"] = file_sha256(path)
     return make_convexadam(make(pca), numbers)
 
 

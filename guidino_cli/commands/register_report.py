@@ -168,7 +168,8 @@ def describe_changes(report: Mapping[str, Any]) -> list[str]:
 
 def _write_page(out: Path, report: Mapping[str, Any], folders: Mapping[str, Path]) -> None:
     headings, rows, means = headings_and_rows(report)
-    results = report["results"]
+    # Pairs that were kept may have been registered with --no-figures.
+    drawn = [item for item in report["results"] if (folders[item["name"]] / FIGURE_FILE).is_file()]
     values = {
         "version": __version__,
         "heading": f"Registration of {pluralize(len(rows), 'pair')}",
@@ -183,8 +184,8 @@ def _write_page(out: Path, report: Mapping[str, Any], folders: Mapping[str, Path
         "summary": [means] if len(rows) > 1 else [],
         "rows": rows,
         "failed": list(report["failed"].items()),
-        "images": (_embed(item, folders[item["name"]]) for item in results[:_DRAWN]),
-        "omitted": max(0, len(results) - _DRAWN),
+        "images": (_embed(item, folders[item["name"]]) for item in drawn[:_DRAWN]),
+        "omitted": max(0, len(drawn) - _DRAWN),
     }
 
     def write(path: Path) -> None:

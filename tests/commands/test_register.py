@@ -151,6 +151,35 @@ def test_a_shared_pca_is_written_and_taken_again(volumes: tuple[Path, Path], tmp
     assert (outcome.code, "was fitted to tokens of backbone" in outcome.stderr) == (2, True)
 
 
+def test_pairs_that_are_added_are_registered_with_the_same_shared_pca(
+    volumes: tuple[Path, Path], tmp_path: Path, guidino: Guidino
+) -> None:
+    save(volumes[0].parent / "third.nii.gz", texture((20, 22, 24), seed=7))
+    lines = ["name,fixed,moving", "one,fixed.nii.gz,moving.nii.gz"]
+    table, out = write_table(volumes[0].parent / "pairs.csv", lines), tmp_path / "out"
+    choice = ("-f", "dino", *RANDOM, *QUICK, "--pca", "shared")
+    assert guidino("register", table, "-o", out, *choice).code == 0
+    first = (out / "pca.npz").read_bytes()
+    write_table(table, [*lines, "two,fixed.nii.gz,third.nii.gz"])
+    assert guidino("register", table, "-o", out, *choice, "--skip-existing").code == 0
+    assert (out / "pca.npz").read_bytes() == first
+    with np.load(out / "pca.npz") as content:
+        numbers = dict(content)
+    np.savez(out / "pca.npz", **{**numbers, "basis": 2 * numbers["basis"]})
+    outcome = guidino("register", table, "-o", out, *choice, "--skip-existing")
+    assert (outcome.code, "made with other settings" in outcome.stderr) == (3, True)
+
+
+def test_pairs_that_were_kept_without_figures_are_no_error(
+    images: tuple[Path, ...], tmp_path: Path, guidino: Guidino
+) -> None:
+    words = ("register", images[0], images[1], "-o", tmp_path / "out", *QUICK)
+    assert guidino(*words).code == 0
+    figures = [word for word in words if word != "--no-figures"]
+    assert guidino(*figures, "--skip-existing").code == 0
+    assert "Registration of 1 pair" in (tmp_path / "out/report.html").read_text()
+
+
 def test_a_moving_volume_on_another_grid_is_refused_or_resampled(
     volumes: tuple[Path, Path], tmp_path: Path, guidino: Guidino
 ) -> None:
