@@ -252,7 +252,7 @@ def test_a_run_with_augmentation_says_that_only_validation_is_cached(
     assert train("light", "train.dense_cache=disk", "data.augment=light")[0] == 2 + 12
     said = " ".join(capsys.readouterr().err.split())
     assert "of validation images alone" in said
-    assert "data.augment=none" in said
+    assert "unless data.augment is none, mirror or dihedral and data.resize is stretch" in said
 
 
 def test_other_files_in_the_folder_do_not_count(tmp_path: Path) -> None:

@@ -131,13 +131,13 @@ def test_the_validation_dice_is_the_mean_over_cases_and_classes_in_native_pixels
     manifest = load_manifest(data)
     masks = {case.image: read_label_map(case.mask) for case in manifest.select("val") if case.mask}
 
-    def predicted(_predictor, path, **_):
-        labels = masks[path].copy()
+    def predicted(_predictor, images, **_):
+        labels = masks[Path(images[0].geometry.source)].copy()
         ones = (labels == 1).nonzero()
         labels[ones[0][: len(ones[0]) // 2], ones[1][: len(ones[0]) // 2]] = 0
-        return type("Result", (), {"labels": labels})
+        return [type("Result", (), {"labels": labels})]
 
-    monkeypatch.setattr(Predictor, "segment_file", predicted)
+    monkeypatch.setattr(Predictor, "segment", predicted)
     dice = make_trainer(data, tmp_path / "run")._validate()
     halves = [(labels == 1).sum() // 2 for labels in masks.values()]
     expected = [
@@ -160,7 +160,7 @@ def test_an_empty_prediction_for_an_empty_mask_has_a_dice_of_one(
     assert case.mask is not None
     write_label_map(case.mask, np.zeros((40, 48), dtype=np.uint8))
     empty = type("Result", (), {"labels": np.zeros((40, 48), dtype=np.uint8)})
-    monkeypatch.setattr(Predictor, "segment_file", lambda *_, **__: empty)
+    monkeypatch.setattr(Predictor, "segment", lambda *_, **__: [empty])
     assert make_trainer(data, tmp_path / "run")._validate() == 1.0
 
 
