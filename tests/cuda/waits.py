@@ -32,6 +32,10 @@ VALIDATION = {
 PREDICTION = {
     ("copy in: unpinned, blocking", "engine/prediction/ensemble.py:load_ensemble"): "weights, once",
     ("copy out", "engine/prediction/predictor.py:_argmax"): "the mask of an image, a byte a pixel",
+    (
+        "copy out",
+        "engine/prediction/quality.py:QualitySums.add",
+    ): "sums for the scores of a mask, a few numbers a class",
 }
 
 PRETRAINING_STEP: dict[tuple[str, str], str] = {}

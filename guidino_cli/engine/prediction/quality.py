@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from guidino_cli.device_transfer import to_device
 from guidino_cli.engine.prediction.accumulation import CasePart
 
 
@@ -63,21 +64,26 @@ class QualitySums:
     def add(self, part: CasePart) -> None:
         """Add a part of the case."""
         probabilities = part.probabilities.flatten(1)
-        # On the network's device, so that only sums leave it; in double precision, so that parts give the same.
-        labels = torch.from_numpy(part.labels.ravel().astype(np.int64)).to(probabilities.device)
+        maps = [] if part.guide is None else list(part.guide.flatten(1))
+        # On the network's device, and copied from it once; in double precision, so that parts give the same.
+        labels = to_device(torch.from_numpy(part.labels.ravel().astype(np.int64)), probabilities.device)
 
-        def by_class(values: Tensor) -> np.ndarray:
-            return torch.bincount(labels, weights=values.double(), minlength=self.classes).cpu().numpy()
+        def by_class(values: Tensor) -> Tensor:
+            # Unlike bincount, this does not wait for the device to tell the largest label.
+            return probabilities.new_zeros(self.classes, dtype=torch.float64).index_add_(0, labels, values.double())
 
+        sums = [by_class(torch.ones_like(probabilities[0])), by_class(probabilities.amax(dim=0))]
+        sums += [probabilities.sum(dim=1, dtype=torch.float64), *(by_class(item) for item in maps)]
+        totals = [item.sum(dtype=torch.float64)[None] for item in maps]
+        numbers = torch.cat([*sums, *totals]).cpu().numpy()
+        region, inside, everywhere, *by_map = numbers[: len(sums) * self.classes].reshape(-1, self.classes)
         self.pixels += len(labels)
-        self.region += torch.bincount(labels, minlength=self.classes).cpu().numpy()
-        self.inside += by_class(probabilities.amax(dim=0))
-        self.everywhere += probabilities.sum(dim=1, dtype=torch.float64).cpu().numpy()
-        if part.guide is not None:
-            maps = part.guide.flatten(1)
-            inside = np.stack([by_class(item) for item in maps])
-            total = maps.sum(dim=1, dtype=torch.float64).cpu().numpy()
-            self.guide_inside = inside if self.guide_inside is None else self.guide_inside + inside
+        self.region += region
+        self.inside += inside
+        self.everywhere += everywhere
+        if maps:
+            found, total = np.stack(by_map), numbers[len(sums) * self.classes :]
+            self.guide_inside = found if self.guide_inside is None else self.guide_inside + found
             self.guide_everywhere = total if self.guide_everywhere is None else self.guide_everywhere + total
         if part.members:
             mask, others = part.labels.ravel(), [item.ravel() for item in part.members]
