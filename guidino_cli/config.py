@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, field
+from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -305,6 +305,10 @@ class TrainSettings:
     loss: dict[str, NonNegativeFloat] = field(default_factory=lambda: {"dice": 1.0, "cross_entropy": 1.0})
     class_weights: list[PositiveFloat] | None = None
 
+    def with_epochs(self, epochs: int) -> TrainSettings:
+        """The same with another number of epochs, and a warm-up as much longer or shorter."""
+        return replace(self, epochs=epochs, warmup_epochs=self.warmup_epochs * epochs / self.epochs)
+
 
 @dataclass(frozen=True, config=_STRICT)
 class PredictSettings:
@@ -313,8 +317,8 @@ class PredictSettings:
     Attributes:
         overlap: Share of a window that overlaps the next one, 0 or more and below 1.
         mirror: Average over the flips along the axes that training mirrored: all of them, four flips of an image or
-            slice and eight of a patch, or none after `data.augment: none`. A list of some of [z, y, x], of images
-            [y, x], holds whatever training did.
+            slice and eight of a patch; x after `data.augment: mirror`, none after `none`. A list of some of [z, y, x],
+            of images [y, x], holds whatever training did.
         mirror_backbone: "each" runs the backbone on every flip, "once" runs it on the image and flips its maps, which
             is faster but not equivalent.
         batch_size: Windows predicted at once.
@@ -358,10 +362,18 @@ class RunConfig:
     predict: PredictSettings = field(default_factory=PredictSettings)
     seed: NonNegativeInt = 0
 
+    def is_made_from(self, wanted: RunConfig) -> bool:
+        """Whether a run of `wanted` has these settings: the same, or more epochs for its `train.min_steps`."""
+        if wanted.train.min_steps and self.train.epochs > wanted.train.epochs:
+            wanted = replace(wanted, train=wanted.train.with_epochs(self.train.epochs))
+        return self == wanted
+
     @property
     def mirror(self) -> bool | list[Literal["z", "y", "x"]]:
         """`predict.mirror` as it applies: a network that never saw a mirrored image may segment nothing in one."""
         wanted = self.predict.mirror
+        if wanted is True and self.data.augment == "mirror":
+            return ["x"]
         return wanted if isinstance(wanted, list) else wanted and self.data.augment != "none"
 
 

@@ -269,7 +269,34 @@ def test_a_final_rate_that_cannot_be_reached_is_refused(changes: list[str], mess
         ("none", True, False),
         ("none", False, False),
         ("none", ["x"], ["x"]),
+        # It mirrors left to right only.
+        ("mirror", True, ["x"]),
+        ("mirror", False, False),
+        ("mirror", ["y"], ["y"]),
+        ("dihedral", True, True),
     ],
 )
 def test_flips_are_averaged_only_if_training_mirrored(augment: str, wanted: Any, applied: Any) -> None:
     assert parse_config({"data": {"augment": augment}, "predict": {"mirror": wanted}}).mirror == applied
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_made_from"),
+    [
+        ([], True),
+        # 4 epochs with a warm-up of 1 became 8 with 2.
+        (["train.epochs=8", "train.warmup_epochs=2"], True),
+        (["train.epochs=8"], False),
+        (["train.epochs=2", "train.warmup_epochs=0.5"], False),
+        (["train.epochs=8", "train.warmup_epochs=2", "train.lr=1e-2"], False),
+        (["train.epochs=8", "train.warmup_epochs=2", "train.min_steps=0"], False),
+    ],
+)
+def test_a_run_that_was_lengthened_is_made_from_its_settings(changed: list[str], is_made_from: bool) -> None:
+    wanted = override(RunConfig(), ["train.epochs=4", "train.warmup_epochs=1", "train.min_steps=100"])
+    assert override(wanted, changed).is_made_from(wanted) is is_made_from
+
+
+def test_without_a_least_number_of_steps_other_epochs_are_other_settings() -> None:
+    wanted = override(RunConfig(), ["train.epochs=4"])
+    assert not override(wanted, ["train.epochs=8"]).is_made_from(wanted)

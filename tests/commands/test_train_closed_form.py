@@ -158,3 +158,15 @@ def test_few_images_are_taken_more_often_and_the_run_resumes_with_its_epochs(
     again = guidino("train", "--resume", "-o", tmp_path / "run", "--device", "cpu")
     assert again.code == 0, again.stderr
     assert "is finished: 2 of 2 epochs" in again.stdout
+    named = guidino(
+        "train", "--resume", "-o", tmp_path / "run", "-p", preset_file, "--device", "cpu", "--set", "train.min_steps=5"
+    )
+    assert named.code == 0, named.stderr
+
+
+def test_a_set_of_runs_on_few_images_resumes(data: Path, preset_file: Path, guidino, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    words = ("-d", data, "-o", out, "--device", "cpu", "--set", "train.min_steps=5")
+    assert guidino("train", "-p", preset_file, "--seeds", 1, *words).code == 0
+    again = guidino("train", "--resume", "-o", out, "--device", "cpu")
+    assert again.code == 0, again.stderr

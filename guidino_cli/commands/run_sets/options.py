@@ -47,7 +47,7 @@ def require_matching_runs(out: Path, plan: RunSetPlan, text: str | None) -> None
         found = config.seed if plan.over == "seed" else config.data.fold
         if found != value:
             raise ConfigError(f"{folder}: was trained with {plan.over} {found}; choose another -o, or --overwrite")
-        if _comparable(config, plan.over) != _comparable(_planned_config(plan, text, value), plan.over):
+        if not _comparable(config, plan.over).is_made_from(_comparable(_planned_config(plan, text, value), plan.over)):
             raise ConfigError(f"{folder}: was trained with other settings than the set's; choose another -o")
         _require_same_start(folder, plan, value)
 

@@ -83,4 +83,4 @@ def _is_made_from(config: RunConfig, preset: str, overrides: Sequence[str], *, l
     requested = load_preset(preset)
     adapted = lora and requested.model.lora is None
     requested = override(requested, [*(["model.lora={}"] if adapted else []), *overrides])
-    return replace(requested, data=replace(requested.data, root=config.data.root)) == config
+    return config.is_made_from(replace(requested, data=replace(requested.data, root=config.data.root)))

@@ -25,7 +25,7 @@ def with_enough_epochs(config: RunConfig, *, images: int, processes: int) -> Run
     if rank() == 0:
         log_info(
             f"guidino: {pluralize(epochs, 'epoch')} instead of {settings.epochs}: an epoch of "
-            f"{pluralize(images, 'image')} has {pluralize(steps, 'step')}, and train.min_steps is {settings.min_steps}"
+            f"{pluralize(images, 'image')} has {pluralize(steps, 'step')}, and train.min_steps is "
+            f"{settings.min_steps} (0 keeps {pluralize(settings.epochs, 'epoch')})"
         )
-    warmup = settings.warmup_epochs * epochs / settings.epochs
-    return replace(config, train=replace(settings, epochs=epochs, warmup_epochs=warmup))
+    return replace(config, train=settings.with_epochs(epochs))
