@@ -99,7 +99,8 @@ class _ImageTask(PredictionTask[PredictionJob, LoadedEnsemble]):
         costs = [(member.count_windows(size_hw), member.window.flips, member.window.size) for member in members]
         terms = " + ".join(f"{windows} x {flips} of {size} px" for windows, flips, size in costs)
         passes = sum(windows * flips for windows, flips, _ in costs)
-        hint = "; --set predict.mirror=false takes a quarter" if members[0].window.mirror else ""
+        flips = members[0].window.flips
+        hint = f"; --set predict.mirror=false takes one pass instead of {flips}" if flips > 1 else ""
         size = f"{size_hw[1]}x{size_hw[0]} px"
         return f"{line}; {size}: {pluralize(passes, 'pass', 'passes')} (windows x flips: {terms}){hint}"
 
