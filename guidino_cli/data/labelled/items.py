@@ -72,7 +72,7 @@ def require_usable(data: LabelledSet) -> LabelledSet:
 
     Raises:
         DataError: No items, an id twice, labels of one class only, a patient or a bag in two parts of the split or in
-            two folds, or a bag with two labels.
+            two folds, or a bag with two labels or patients.
     """
     if not data.items:
         raise DataError(f"{data.source}: holds no images")
@@ -84,6 +84,7 @@ def require_usable(data: LabelledSet) -> LabelledSet:
         _require_together(data, what, key, "parts of the split", lambda item: item.split)
         _require_together(data, what, key, "folds", lambda item: "" if item.fold is None else str(item.fold))
     _require_together(data, "bag", _bag, "labels", lambda item: str(item.labels))
+    _require_together(data, "bag", _bag, "patients", lambda item: item.group)
     return data
 
 
@@ -130,6 +131,11 @@ def _require_together(
         return
     first, (one, other) = next(iter(torn.items()))
     more = f" ({len(torn)} such {what}s)" if len(torn) > 1 else ""
+    if parts == "patients":
+        raise DataError(
+            f"{data.source}: bag {first} has two patients, {one} and {other}{more}; folds keep a patient together, so "
+            "every row of a bag states the same one"
+        )
     raise DataError(
         f"{data.source}: {what} {first} is in two {parts}, {one or 'none'} and {other or 'none'}{more}; correct the "
         "table, or scores would be of images that were learned from"

@@ -74,6 +74,10 @@ def test_columns_of_zero_and_one_are_labels_of_their_own(tmp_path: Path) -> None
         ("image,label,patient,split\na.png,x,p,train\nb.png,y,p,test\n", "patient p is in two parts of the split"),
         ("image,label,patient,fold\na.png,x,p,0\nb.png,y,p,1\n", "patient p is in two folds, 0 and 1"),
         ("image,label,bag\na.png,x,s\nb.png,y,s\nc.png,y,t\n", "bag s has two labels"),
+        (
+            "image,label,bag,patient\na.png,x,s,p\nb.png,x,s,q\nc.png,y,t,q\n",
+            "bag s has two patients, p and q",
+        ),
         ("image,label\na.png,x\nb.png,nan\n", "line 3: label is nan"),
         ("image,A,B\na.png,1,0\nb.png,nan,0\n", "has one class"),
         ("image,label,split\na.png,x,later\nb.png,y,train\n", "line 2: split is 'later'"),
