@@ -73,6 +73,9 @@ def make_partitions(
         rule = f"{count} folds by patient, seed {', '.join(map(str, seeds))}"
         rule += "; the test part is not touched" if test.size else ""
         parts = [part for seed in seeds for part in _folds(pool, deal_folds(data, pool, count, seed), seed)]
+    used = np.unique(np.concatenate([np.concatenate([part.train, part.val, part.test]) for part in parts]))
+    if unused := int((splits[np.setdiff1d(np.arange(len(data)), used)] == "").sum()):
+        rule += f"; {pluralize(unused, 'sample')} without a part left out"
     if per_class is not None:
         parts = [_balance(data, part, per_class) for part in parts]
         rule += f"; at most {per_class} training samples a class, drawn"

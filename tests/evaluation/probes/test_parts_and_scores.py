@@ -56,6 +56,18 @@ def test_without_a_test_part_val_is_tested_and_chooses_nothing(tmp_path: Path) -
     assert "no test part: tested on val, which chose nothing" in rule
 
 
+def test_samples_without_a_part_are_counted(tmp_path: Path) -> None:
+    items = [
+        LabelledItem(item.id, item.path, item.labels, "" if number < 4 else item.split, item.group)
+        for number, item in enumerate(draw_items(tmp_path, 30))
+    ]
+    write_features(tmp_path, items, draw_vectors(items), ["x", "y"])
+    data = collect_samples(read_feature_folder(tmp_path))
+    (part,), rule = make_partitions(data, folds=None, seeds=[0], per_class=None)
+    assert len(part.train) + len(part.test) == 26
+    assert "official split; no val part: settings are chosen by folds of train; 4 samples without a part" in rule
+
+
 def test_a_balanced_training_part_has_as_many_of_each_class() -> None:
     data = _samples([0] * 40 + [1] * 10)
     parts, _ = make_partitions(data, folds=5, seeds=[0], per_class=6)
