@@ -29,12 +29,14 @@ _FEW = [
     *("model.segmenter.options.width=16", "data.image_size=112", "train.epochs=30", "train.batch_size=8"),
     "train.validate_every=1000",
 ]
+# Features of several seeds are the same; they are computed once.
+_NEW = ["predict.mirror=false", "train.validate_every=1000", "train.dense_cache=disk"]
 ROWS: dict[str, tuple[str, list[str]]] = {
     "plain": ("own-plain-unet", COMMON),
     "gate": ("own-gated-unet", COMMON),
     "random": ("own-gated-unet", [*COMMON, *_RANDOM]),
-    # The preset has had `train.min_steps` since.
-    "new": ("own-unet", ["predict.mirror=false", "train.validate_every=4", "train.min_steps=0"]),
+    "new": ("own-unet", _NEW),
+    "new-embedded": ("own-unet", [*_NEW, "model.backbone={name: embedded, options: {layers: [8]}}"]),
     "few-plain": ("own-plain-unet", _FEW),
     "few-gate": ("own-gated-unet", _FEW),
 }

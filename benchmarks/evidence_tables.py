@@ -20,6 +20,7 @@ ROWS = {
     "gate": "guide gates the input",
     "random": "the same, random backbone",
     "new": "guide in logit space",
+    "new-embedded": "the same, `embedded`",
 }
 SHORT = {
     "plain": "no guide (`own-plain-unet`)",
