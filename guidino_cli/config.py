@@ -328,6 +328,8 @@ class PredictSettings:
         threshold: Affinity above which fragments are merged, between 0 and 1; null for the one chosen on the validation
             cases.
         min_size: Instances of fewer pixels or voxels become background.
+        precision: Of validation in training, too. "auto" is that of training, which the run records, so that masks are
+            computed as they were validated; on a device without it, full.
     """
 
     overlap: NonNegativeFloat = 0.5
@@ -338,6 +340,7 @@ class PredictSettings:
     instances: Literal["watershed", "waterz"] = "watershed"
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     min_size: NonNegativeInt = 0
+    precision: Literal["no", "bf16", "fp16", "auto"] = "auto"
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -88,7 +88,8 @@ class _ImageTask(PredictionTask[PredictionJob, LoadedEnsemble]):
         """The number of images, and the forward passes of the first one."""
         members = loaded.predictor.members
         prefix = f"{len(own)} of " if shard.count > 1 else ""
-        line = f"{prefix}{pluralize(count, self.noun)} on {members[0].model.mean.device}"
+        precision = "" if members[0].window.precision == "no" else f" in {members[0].window.precision}"
+        line = f"{prefix}{pluralize(count, self.noun)} on {members[0].model.mean.device}{precision}"
         try:
             size_hw = read_size(Path(own[0].image)) if own else None
         except DataError:

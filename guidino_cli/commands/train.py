@@ -26,7 +26,7 @@ from guidino_cli.data.file_records import require_unchanged_files
 from guidino_cli.data.instances.labelling import require_method
 from guidino_cli.data.manifest import MANIFEST_NAME, Manifest, count_empty, ignore_label, load_manifest, require_cases
 from guidino_cli.distributed import enter_on_main_process, rank, run_on_all_ranks, run_on_main_process
-from guidino_cli.engine.devices import bf16_emulation_warning
+from guidino_cli.engine.devices import bf16_emulation_warning, use_fast_kernels
 from guidino_cli.engine.environment import describe_environment, fingerprint_files
 from guidino_cli.engine.ranks import start_ranks
 from guidino_cli.engine.run_folders import lock_run_folder
@@ -35,6 +35,7 @@ from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
 from guidino_cli.engine.runs.guide_source import fix_guide, is_fixed, take_guide
 from guidino_cli.engine.runs.inputs import NetworkInput, count_outputs, require_fitting_target
 from guidino_cli.engine.runs.loading import BaseRun, require_same_backbone, require_same_segmenter
+from guidino_cli.engine.runs.precision import keep_full_validation, precision_facts, warn_of_other_precision
 from guidino_cli.engine.training.length import with_enough_epochs
 from guidino_cli.engine.training.logging import PROFILE_FILE, TRACE_FILE
 from guidino_cli.engine.training.preflight import run_preflight, set_deterministic_algorithms
@@ -123,7 +124,11 @@ def build_and_train(
         print_run_summary(config, model, manifest, network_input)
         if warning := bf16_emulation_warning(config.train.precision, device):
             log_warning(warning)
-    facts = run_on_all_ranks(lambda: _facts(config, model, manifest, network_input))
+    if resume:
+        config = keep_full_validation(config, folder.facts())
+    precision = precision_facts(config, device=device, used=state.device)
+    use_fast_kernels(state.device, precision["training"])
+    facts = run_on_all_ranks(lambda: _facts(config, model, manifest, network_input)) | {"precision": precision}
     if origin is not None:
         facts["origin"] = origin
     if guide_origin is not None:
@@ -289,6 +294,8 @@ def _require_same_facts(folder: RunFolder, model: Model, facts: dict[str, Any]) 
             f"{facts['data']['cases']}: has changed since the run started, or is not its data; leave out --data, or "
             "start a new run with another -o"
         )
+    if rank() == 0:
+        warn_of_other_precision(recorded, facts)
     if recorded["data"].get("files") != facts["data"]["files"] and rank() == 0:
         # Only a warning: replacing a damaged image is no reason to lose the run.
         log_warning(f"{root}: sizes of images or masks have changed since the run started")

@@ -1,5 +1,7 @@
 """Device and precision of a computation."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 
 from guidino_cli.engine.cpu_features import emulates_bf16
@@ -63,6 +65,60 @@ def resolve_precision(wanted: str, device: str | None) -> str:
         return "no"
     # Before Ampere torch emulates bf16, slowly.
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def resolve_prediction_precision(wanted: str, *, validated: str | None, device: torch.device) -> str:
+    """Precision of validation and prediction: "no", "bf16" or "fp16".
+
+    Args:
+        wanted: `predict.precision`. "auto" is `validated`, or full where the device has none such: bf16 on a CPU that
+            would emulate it or on a GPU before Ampere, fp16 without a GPU.
+        validated: What the run is trained and validated in; None for runs that record none: those were validated in
+            full precision.
+        device: Of the model.
+
+    Raises:
+        ConfigError: fp16 is requested of another device than a GPU.
+    """
+    if wanted == "fp16" and device.type != "cuda":
+        raise ConfigError("predict.precision is fp16, which needs a CUDA device; use no, bf16 or auto")
+    if wanted != "auto":
+        return wanted
+    if validated == "fp16" and device.type == "cuda":
+        return "fp16"
+    return "bf16" if validated == "bf16" and _has_bf16(device) else "no"
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and not emulates_bf16()
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Mixed precision by name; "no" changes nothing."""
+    if precision == "no":
+        return nullcontext()
+    return torch.autocast(device.type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[precision])
+
+
+def use_fast_kernels(device: torch.device, precision: str) -> None:
+    """Let a GPU choose its kernels for speed; a CPU is left as it is.
+
+    The first time cuDNN sees a shape it tries its kernels and keeps the fastest (`torch.backends.cudnn.benchmark`).
+    That pays here: batches of training have one shape, and windows of prediction few. Not with `train.deterministic`,
+    since the choice may differ between runs.
+
+    In full precision, torch multiplies matrices in float32 but convolves in TF32, on cards that have it. Products are
+    set to TF32 as well (`torch.set_float32_matmul_precision`). With bf16 or fp16 they are not: what is still float32
+    there, such as losses and the TokenBook, is so on purpose.
+    """
+    if device.type != "cuda":
+        return
+    if not torch.are_deterministic_algorithms_enabled():
+        torch.backends.cudnn.benchmark = True
+    if precision == "no":
+        torch.set_float32_matmul_precision("high")
 
 
 def bf16_emulation_warning(wanted: str, device: str | None) -> str | None:

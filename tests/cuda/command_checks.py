@@ -40,12 +40,13 @@ def _call(*words: object) -> int:
     return 0
 
 
-def _train(folder: Path, *settings: str) -> tuple[Path, Path, int]:
+def _train(folder: Path, *settings: str, device: str = "cuda") -> tuple[Path, Path, int]:
     """A data folder, a run trained on it, and the exit code."""
     data = make_data(folder / "data")
     (folder / "empty.yaml").write_text("{}\n")
     words = [word for setting in (*_SETTINGS, *settings) for word in ("--set", setting)]
-    code = _call("train", "-p", folder / "empty.yaml", "-d", data, "-o", folder / "run", "--offline", *words)
+    words += ["--device", device, "--offline"]
+    code = _call("train", "-p", folder / "empty.yaml", "-d", data, "-o", folder / "run", *words)
     return data, folder / "run", code
 
 
@@ -71,6 +72,8 @@ def _use_a_run(watch: Any, folder: Path) -> dict[str, Any]:
     return {
         "codes": codes,
         "predict": record.as_json(),
+        "precision": json.loads((run / "run.json").read_text())["precision"],
+        "benchmark": json.loads((run / "run.json").read_text())["torch"]["cudnn_benchmark"],
         "files": sorted(path.name for path in run.iterdir()),
         "unlike the cpu": _difference(folder / "cuda", folder / "cpu"),
         "strips like the whole": _agreement(folder / "masks", folder / "strips"),
@@ -98,7 +101,12 @@ def _train_with_adapters(watch: Any, folder: Path) -> int:
     return _train(folder, *guided, "model.lora={rank: 2, alpha: 4}")[2]
 
 
+def _train_on_a_numbered_card(watch: Any, folder: Path) -> int:
+    return _train(folder, _UNET, device="cuda:0")[2]
+
+
 CHECKS["commands"] = _use_a_run
+CHECKS["train on cuda:0"] = _train_on_a_numbered_card
 CHECKS["train command with LoRA"] = _train_with_adapters
 
 _PRETRAIN = """

@@ -57,5 +57,5 @@ def _run(module: str, library: Path, out: Path, scratch: Path) -> None:
     scratch.mkdir()
     command = [sys.executable, str(_FOLDER / "worker.py"), str(library), module, str(out), str(scratch)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(scratch / "cache")}
-    outcome = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    outcome = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=3600)
     assert outcome.returncode == 0, outcome.stderr[-4000:]

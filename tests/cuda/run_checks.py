@@ -45,6 +45,7 @@ TRAININGS: dict[str, tuple[str, ...]] = {
     "guide at features": _guided("features"),
     "float32": _guided("bottleneck", "train.precision=no"),
     "fp16": _guided("bottleneck", "train.precision=fp16"),
+    "fp16 with SGD": _guided("bottleneck", "train.precision=fp16", "train.optimizer=sgd"),
     "LoRA": _guided("bottleneck", "model.lora={rank: 2, alpha: 4}"),
     "DoRA": _guided("bottleneck", "model.lora={rank: 2, alpha: 4, dora: true}"),
     "whole backbone": _guided("bottleneck", "model.finetune={}", "train.backbone_lr=1e-4"),

@@ -213,11 +213,14 @@ def require_same_provenance(out: Path, made_with: dict[str, Any]) -> None:
     if summary is None or _MADE_WITH not in summary:
         return
     before = summary[_MADE_WITH]
-    other = next((key for key in made_with if before.get(key) != made_with[key]), None)
+    # A precision that is not recorded is the full one.
+    keys = [*made_with, *(["precision"] if "precision" in before and "precision" not in made_with else [])]
+    other = next((key for key in keys if before.get(key) != made_with.get(key)), None)
     if other is not None:
+        found, wanted = (_format_setting(record.get(other, "no")) for record in (before, made_with))
         raise ConfigError(
-            f"-o {out}: its masks were made with {other} {_format_setting(before.get(other))}, now it is "
-            f"{_format_setting(made_with[other])}; choose another folder, or make all anew with --overwrite"
+            f"-o {out}: its masks were made with {other} {found}, now it is {wanted}; choose another folder, or make "
+            "all anew with --overwrite"
         )
 
 

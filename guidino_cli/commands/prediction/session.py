@@ -245,6 +245,7 @@ def _summary_facts(
     risk: RiskRegions | None,
 ) -> dict[str, Any]:
     """Entries of the summary; "made_with" must be the same for all masks of a folder."""
+    precisions = [item.get("precision", "no") for item in provenance]
     return {
         "guidino": __version__,
         "runs": runs,
@@ -253,6 +254,8 @@ def _summary_facts(
         "made_with": {
             **{key: [item[key] for item in provenance] for key in _PROVENANCE},
             **{key: value for item in provenance for key, value in item.get("labelling", {}).items()},
+            # Left out where it is full, as in older records.
+            **({"precision": precisions} if set(precisions) != {"no"} else {}),
             "values": options.values,
             "post": {classes[index]: str(rule) for index, rule in rules.items()},
             **({} if risk is None else {"risk": risk.record}),

@@ -16,6 +16,7 @@ from guidino_cli.engine.prediction.volumes import VolumePredictor
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.inputs import NetworkInput
 from guidino_cli.engine.runs.loading import load_run
+from guidino_cli.engine.runs.precision import prediction_precision
 from guidino_cli.errors import first_line
 from guidino_cli.files import write_atomically
 from guidino_cli.metrics.overlap import mean_dice
@@ -100,13 +101,14 @@ def draw_validation_grid(folder: RunFolder, *, device: torch.device, offline: bo
     cases = [case for case in manifest.select("val", config.data.fold) if case.mask is not None]
     shown, classes, name = evenly_spaced(cases, _SHOWN), facts["classes"], f"{_title(folder)}: validation cases"
     volumes = NetworkInput.from_facts(facts, config).volumes
+    precision = prediction_precision(config, facts, model.mean.device)
     if volumes is None:
-        predictor = Predictor.from_config(model, config, mirror=False)
+        predictor = Predictor.from_config(model, config, mirror=False, precision=precision)
         figure = validation_grid(
             [_row(predictor, case, num_classes=len(classes)) for case in shown], name=name, classes=classes
         )
     else:
-        of_volumes = VolumePredictor.from_config(model, config, volumes, mirror=False)
+        of_volumes = VolumePredictor.from_config(model, config, volumes, mirror=False, precision=precision)
         figure = volume_validation_grid(
             [_volume_row(of_volumes, volumes, case, num_classes=len(classes)) for case in shown],
             name=name,

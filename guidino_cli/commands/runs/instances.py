@@ -25,6 +25,7 @@ from guidino_cli.engine.prediction.volumes import VolumeMember
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.inputs import require_fitting_target
 from guidino_cli.engine.runs.loading import load_run
+from guidino_cli.engine.runs.precision import prediction_precision
 from guidino_cli.errors import DataError
 from guidino_cli.files import write_atomically
 from guidino_cli.metrics.overlap import adapted_rand_error
@@ -65,7 +66,8 @@ def choose_threshold(
         DataError: There are no validation cases with instances.
     """
     model, config, facts = load_run(folder.path, overrides=overrides, offline=offline)
-    member = VolumeMember.from_config(model.to(device), config, preprocessing_of(facts, config))
+    precision = prediction_precision(config, facts, device)
+    member = VolumeMember.from_config(model.to(device), config, preprocessing_of(facts, config), precision=precision)
     cases = validation_cases(config, data)
     curve = measure_thresholds(
         member,
@@ -116,7 +118,8 @@ def validation_cases(config: RunConfig, data: Path | None = None) -> Sequence[Ca
 def _draw_validation(folder: RunFolder, *, device: torch.device, offline: bool) -> None:
     model, config, facts = load_run(folder.path, offline=offline)
     preprocessing = preprocessing_of(facts, config)
-    member = VolumeMember.from_config(model.to(device), config, preprocessing)
+    precision = prediction_precision(config, facts, device)
+    member = VolumeMember.from_config(model.to(device), config, preprocessing, precision=precision)
     predictor = InstancePredictor(member, load_labelling(folder.path, config.predict))
     rows = []
     for case in evenly_spaced(validation_cases(config), _SHOWN):

@@ -29,6 +29,7 @@ from guidino_cli.commands.visualize.report import GuideReport, print_report, to_
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.guides.scores import MapScore, choose_thresholds
 from guidino_cli.engine.runs.loading import load_run
+from guidino_cli.engine.runs.precision import prediction_precision
 from guidino_cli.errors import ConfigError
 from guidino_cli.files import write_atomically, write_text
 from guidino_cli.models.composed import Model
@@ -171,7 +172,7 @@ def load_visualizer(run_path: Path, options: VisualizeOptions, at: tuple[int, in
             )
     elif run.model.backbone is not None and run.config.model.lora is not None:
         run = replace(run, title="with LoRA")
-        other = GuidedRun(run.model, run.config, "LoRA off", without_adapter(run.model))
+        other = replace(run, title="LoRA off", make_context=without_adapter(run.model))
     return GuideVisualizer(
         run, classes=classes, other=other, at=at, with_tokens=with_tokens, scale=options.scale or 1.0
     )
@@ -182,8 +183,10 @@ def _load_guided_run(
 ) -> tuple[GuidedRun, list[str]]:
     model, config, facts = load_run(path, overrides=overrides, offline=options.offline)
     require_guide(model, path)
-    model.to(pick_device(options.device))
-    return GuidedRun(model, config, title), facts["classes"]
+    device = pick_device(options.device)
+    model.to(device)
+    precision = prediction_precision(config, facts, device)
+    return GuidedRun(model, config, title, precision=precision), facts["classes"]
 
 
 def require_guide(model: Model, path: Path) -> None:

@@ -44,12 +44,14 @@ class GuidedRun:
         config: The run's settings.
         title: Title of its guide in figures.
         make_context: Makes the context in which the model runs, such as one that disables the adapter.
+        precision: To predict in, see `prediction_precision`.
     """
 
     model: Model
     config: RunConfig
     title: str = "guide"
     make_context: Callable[[], AbstractContextManager[Any]] = nullcontext
+    precision: str = "no"
 
     def segment_file(self, path: Path) -> Segmentation:
         """What `predict` computes for an image, with its guide.
@@ -58,7 +60,7 @@ class GuidedRun:
             DataError: The file cannot be read.
         """
         with self.make_context():
-            predictor = Predictor.from_config(self.model, self.config)
+            predictor = Predictor.from_config(self.model, self.config, precision=self.precision)
             return predictor.segment_file(path, keep_probabilities=False)
 
 

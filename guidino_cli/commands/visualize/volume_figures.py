@@ -34,6 +34,7 @@ from guidino_cli.engine.guides.scores import choose_thresholds
 from guidino_cli.engine.runs.facts import is_picture_run
 from guidino_cli.engine.runs.inputs import NetworkInput
 from guidino_cli.engine.runs.loading import load_run
+from guidino_cli.engine.runs.precision import prediction_precision
 from guidino_cli.errors import ConfigError
 from guidino_cli.files import write_atomically, write_text
 from guidino_cli.options.prediction import VisualizeOptions
@@ -68,7 +69,8 @@ def draw_volume_guides(volumes: Sequence[Path], run: Path, options: VisualizeOpt
             raise ConfigError(f"{run}: was trained on volumes; {message}")
     model, config, facts = load_run(run, overrides=tuple(options.overrides or ()), offline=options.offline)
     require_guide(model, run)
-    model.to(pick_device(options.device))
+    device = pick_device(options.device)
+    model.to(device)
     preprocessing = NetworkInput.from_facts(facts, config).volumes
     if preprocessing is None:
         raise ValueError(f"{run}: was not trained on volumes")
@@ -79,7 +81,14 @@ def draw_volume_guides(volumes: Sequence[Path], run: Path, options: VisualizeOpt
     reading = VolumeReading(
         None if options.orientation is None else parse_orientation(options.orientation), options.ignore_headers
     )
-    visualizer = VolumeGuideVisualizer(model, config, preprocessing, classes=facts["classes"], reading=reading)
+    visualizer = VolumeGuideVisualizer(
+        model,
+        config,
+        preprocessing,
+        classes=facts["classes"],
+        reading=reading,
+        precision=prediction_precision(config, facts, device),
+    )
     source = f"run {run.resolve().name}" + (f": {config.description}" if config.description else "")
     with tempfile.TemporaryDirectory(prefix="guidino-") as folder:
         spool: ResultSpool[VolumeGuideResult] = ResultSpool(Path(folder))

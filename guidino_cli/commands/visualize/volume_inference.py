@@ -72,6 +72,7 @@ class VolumeGuideVisualizer:
         preprocessing: Of the run's data.
         classes: Class names, the background first.
         reading: How files are read.
+        precision: To predict in, see `prediction_precision`.
     """
 
     def __init__(
@@ -82,9 +83,10 @@ class VolumeGuideVisualizer:
         *,
         classes: Sequence[str],
         reading: VolumeReading,
+        precision: str = "no",
     ) -> None:
         self.preprocessing, self.classes, self.reading = preprocessing, classes, reading
-        self.predictor = VolumePredictor.from_config(model, config, preprocessing)
+        self.predictor = VolumePredictor.from_config(model, config, preprocessing, precision=precision)
         self.accumulators: list[MapScoreAccumulator] = []
 
     def process(self, item: VolumeInput, masks: ImageMasks | None) -> VolumeGuideResult:

@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 
+from guidino_cli.engine.devices import use_fast_kernels
 from guidino_cli.engine.prediction.predictor import Member, Predictor
 from guidino_cli.engine.prediction.sliding import PatchWindow, Window
 from guidino_cli.engine.prediction.speedups import prepare_for_prediction
 from guidino_cli.engine.runs.facts import is_volume_run
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.loading import load_run
+from guidino_cli.engine.runs.precision import prediction_precision
 from guidino_cli.errors import ConfigError
 
 
@@ -59,6 +61,8 @@ def make_provenance(runs: Sequence[dict[str, Any]], windows: Sequence[Window | P
             "overlap": window.overlap,
             "mirror": window.mirror_record,
             "mirror_backbone": window.mirror_backbone,
+            # Older records have no precision; theirs is full.
+            **({} if window.precision == "no" else {"precision": window.precision}),
         }
         for run, window in zip(runs, windows, strict=True)
     ]
@@ -81,7 +85,10 @@ def load_ensemble(
             raise ConfigError(f"{path}: was trained on volumes, the others on images; predict with each by itself")
     for path in paths:
         model, config, facts = load_run(path, overrides=overrides, offline=offline)
-        members.append(Member(prepare_for_prediction(model).to(device), config.data, Window.from_config(config)))
+        precision = prediction_precision(config, facts, device)
+        use_fast_kernels(device, precision)
+        window = Window.from_config(config, precision=precision)
+        members.append(Member(prepare_for_prediction(model).to(device), config.data, window))
         runs.append({"run": str(path), "weights": weights_hash(path), "backbone": facts["backbone"]})
         if len(members) == 1:
             first = config.predict

@@ -168,9 +168,11 @@ def describe_difference(before: Sequence[dict[str, Any]], now: Sequence[dict[str
     if any(old.get("weights") != new["weights"] for old, new in pairs):
         return "other weights"
     for old, new in pairs:
-        for key in new:
-            if old.get(key) != new[key]:
-                return f"predict.{key}={json.dumps(old.get(key))}, now it is {json.dumps(new[key])}"
+        # A precision that is not recorded is the full one.
+        found, wanted = ({"precision": "no", **item} for item in (old, new))
+        for key in wanted:
+            if found.get(key) != wanted[key]:
+                return f"predict.{key}={json.dumps(found.get(key))}, now it is {json.dumps(wanted[key])}"
     return ""
 
 

@@ -83,9 +83,11 @@ class Predictor:
         self.members = list(members)
 
     @classmethod
-    def from_config(cls, model: Model, config: RunConfig, *, mirror: bool | None = None) -> "Predictor":
-        """The predictor of a single run; `mirror` replaces `predict.mirror`."""
-        return cls([Member(model, config.data, Window.from_config(config, mirror=mirror))])
+    def from_config(
+        cls, model: Model, config: RunConfig, *, mirror: bool | None = None, precision: str = "no"
+    ) -> "Predictor":
+        """The predictor of a single run, in a resolved precision; `mirror` replaces `predict.mirror`."""
+        return cls([Member(model, config.data, Window.from_config(config, mirror=mirror, precision=precision))])
 
     def is_one_window(self, size_hw: tuple[int, int]) -> bool:
         """Whether an image is a single window for every run, so that it may share a batch with others."""

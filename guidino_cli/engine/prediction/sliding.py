@@ -13,6 +13,7 @@ from torch import Tensor
 
 from guidino_cli.config import RunConfig
 from guidino_cli.device_transfer import to_device
+from guidino_cli.engine.devices import autocast
 from guidino_cli.engine.feature_cache.cache import FeatureCache
 from guidino_cli.engine.prediction.accumulation import Band, BandAccumulator
 from guidino_cli.errors import ConfigError
@@ -42,6 +43,7 @@ class Window:
             its features. A quarter of the work, but not the same result: a ViT is not symmetric.
         mirror_axes: -2 for rows, -1 for columns.
         are_affinities: Whether the network learnt affinities, each of which is a probability by itself.
+        precision: "no" (full), "bf16" or "fp16" of the network; sums and probabilities are float32.
     """
 
     size: int
@@ -51,10 +53,11 @@ class Window:
     mirror_backbone: Literal["each", "once"] = "each"
     mirror_axes: Axes = (-2, -1)
     are_affinities: bool = False
+    precision: str = "no"
 
     @classmethod
-    def from_config(cls, config: RunConfig, *, mirror: bool | None = None) -> "Window":
-        """The windows of a run on images; `mirror` replaces `predict.mirror`.
+    def from_config(cls, config: RunConfig, *, mirror: bool | None = None, precision: str = "no") -> "Window":
+        """The windows of a run on images, in a resolved precision; `mirror` replaces `predict.mirror`.
 
         Raises:
             ConfigError: `predict.mirror` names an axis that images do not have.
@@ -68,6 +71,7 @@ class Window:
             settings.batch_size,
             settings.mirror_backbone,
             axes or (-2, -1),
+            precision=precision,
         )
 
     @property
@@ -102,6 +106,7 @@ class PatchWindow:
         batch_size: See `Window`.
         mirror_backbone: See `Window`.
         are_affinities: See `Window`.
+        precision: See `Window`.
     """
 
     sides: tuple[int, ...]
@@ -110,6 +115,7 @@ class PatchWindow:
     batch_size: int = 4
     mirror_backbone: Literal["each", "once"] = "each"
     are_affinities: bool = False
+    precision: str = "no"
 
     @property
     def mirror_record(self) -> bool | list[int]:
@@ -231,7 +237,8 @@ def predict_with_flips(
         seen = crops.flip(axes) if axes else crops
         known = None if cache is None else partial(cache.get_or_compute, [(*key, axes) for key in keys], pixels=seen)
         get_or_compute = partial(unflipped.get_or_compute, axes, known) if window.mirror_backbone == "once" else known
-        prediction = model(seen, get_or_compute=get_or_compute)
+        with autocast(crops.device, window.precision):
+            prediction = model(seen, get_or_compute=get_or_compute)
         logits.append(prediction.logits[0].float().flip(axes) if axes else prediction.logits[0].float())
         if prediction.guide is not None:
             mode = "bilinear" if crops.ndim == 4 else "trilinear"

@@ -9,6 +9,7 @@ import torch
 
 from guidino_cli.config import RunConfig
 from guidino_cli.data.volumes.preprocessing import VolumePreprocessing
+from guidino_cli.engine.devices import use_fast_kernels
 from guidino_cli.engine.prediction.ensemble import make_provenance, require_same_classes, weights_hash
 from guidino_cli.engine.prediction.instance_threshold import load_labelling
 from guidino_cli.engine.prediction.instances import InstancePredictor
@@ -17,6 +18,7 @@ from guidino_cli.engine.prediction.volumes import VolumeMember, VolumePredictor
 from guidino_cli.engine.runs.facts import is_volume_run
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.loading import load_run
+from guidino_cli.engine.runs.precision import prediction_precision
 from guidino_cli.errors import ConfigError
 
 
@@ -93,7 +95,9 @@ def load_volume_ensemble(
     for path in paths:
         model, config, facts = load_run(path, overrides=overrides, offline=offline)
         prepared = prepare_for_prediction(model).to(device)
-        members.append(VolumeMember.from_config(prepared, config, preprocessing_of(facts, config)))
+        precision = prediction_precision(config, facts, device)
+        use_fast_kernels(device, precision)
+        members.append(VolumeMember.from_config(prepared, config, preprocessing_of(facts, config), precision=precision))
         runs.append({"run": str(path), "weights": weights_hash(path), "backbone": facts["backbone"]})
     if config.model.target == "affinities":
         predictor: VolumePredictor = InstancePredictor(members[0], load_labelling(paths[0], config.predict))

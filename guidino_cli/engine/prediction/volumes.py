@@ -67,9 +67,15 @@ class VolumeMember:
 
     @classmethod
     def from_config(
-        cls, model: Model, config: RunConfig, preprocessing: VolumePreprocessing, *, mirror: bool | None = None
+        cls,
+        model: Model,
+        config: RunConfig,
+        preprocessing: VolumePreprocessing,
+        *,
+        mirror: bool | None = None,
+        precision: str = "no",
     ) -> "VolumeMember":
-        """The member of a run; `mirror` replaces `predict.mirror`.
+        """The member of a run, in a resolved precision; `mirror` replaces `predict.mirror`.
 
         Raises:
             ConfigError: `predict.mirror` names an axis that the network does not see.
@@ -91,6 +97,7 @@ class VolumeMember:
                 settings.batch_size,
                 settings.mirror_backbone,
                 are_affinities=are_affinities,
+                precision=precision,
             )
         else:
             axes = mirror_axes(wanted, names[1:])
@@ -102,6 +109,7 @@ class VolumeMember:
                 settings.mirror_backbone,
                 axes or (-2, -1),
                 are_affinities=are_affinities,
+                precision=precision,
             )
         return cls(model, data, preprocessing, window)
 
@@ -194,10 +202,16 @@ class VolumePredictor:
 
     @classmethod
     def from_config(
-        cls, model: Model, config: RunConfig, preprocessing: VolumePreprocessing, *, mirror: bool | None = None
+        cls,
+        model: Model,
+        config: RunConfig,
+        preprocessing: VolumePreprocessing,
+        *,
+        mirror: bool | None = None,
+        precision: str = "no",
     ) -> "VolumePredictor":
-        """The predictor of a single run; `mirror` replaces `predict.mirror`."""
-        return cls([VolumeMember.from_config(model, config, preprocessing, mirror=mirror)])
+        """The predictor of a single run, in a resolved precision; `mirror` replaces `predict.mirror`."""
+        return cls([VolumeMember.from_config(model, config, preprocessing, mirror=mirror, precision=precision)])
 
     @property
     def axes(self) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """`run.json`: which entries other commands rely on, and reading it; without torch."""
 
 from pathlib import Path
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -16,6 +16,11 @@ AUGMENTATION_REVISION = 2
 _HINT = "the run is damaged, train it again"
 
 _Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
+
+
+class _PrecisionFacts(TypedDict):
+    training: Literal["no", "bf16", "fp16"]
+    validation: Literal["no", "bf16", "fp16"]
 
 
 class _DataFacts(TypedDict):
@@ -64,6 +69,7 @@ class RunFacts(TypedDict):
         origin: The run that `lora-tune` or `train --from` started from; `initial` are tensors that it did not give.
         extended: Epochs and patience before the run was extended, and the epochs that were finished then.
         blueprint: See `BackboneSpec`.
+        precision: Of training and validation; missing in older runs, which were validated in full precision.
         volumes: How volumes become the network's input, see `VolumePreprocessing`; missing in runs on images.
     """
 
@@ -74,6 +80,7 @@ class RunFacts(TypedDict):
     origin: NotRequired[_OriginFacts]
     extended: NotRequired[list[_Extension]]
     blueprint: NotRequired[dict[str, Any]]
+    precision: NotRequired[_PrecisionFacts]
     volumes: NotRequired[_VolumeFacts]
 
 

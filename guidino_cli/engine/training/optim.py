@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -25,6 +26,7 @@ def make_optimizer(
     betas: Sequence[float] = (0.9, 0.999),
     eps: float = 1e-8,
     fresh: Sequence[str] = (),
+    device: torch.device | None = None,
 ) -> Optimizer:
     """Make an optimizer for every weight that requires a gradient; only kernels and matrices decay.
 
@@ -41,6 +43,7 @@ def make_optimizer(
         betas: Of AdamW.
         eps: Of AdamW.
         fresh: Parts of the backbone that are the run's own (`Backbone.adapter_names`); their learning rate is `lr`.
+        device: Where the weights will be; None for a CPU.
     """
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for key, parameter in model.named_parameters():
@@ -61,7 +64,8 @@ def make_optimizer(
         # Fused: one pass over each tensor. With a gradient scaler, other variants wait for the device.
         return AdamW(settings, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=True)
     # nnU-Net's momentum.
-    return SGD(settings, lr=lr, momentum=0.99, nesterov=True)
+    fused = True if device is not None and device.type == "cuda" else None
+    return SGD(settings, lr=lr, momentum=0.99, nesterov=True, fused=fused)
 
 
 def current_learning_rates(optimizer: Optimizer) -> dict[str, float]:

@@ -5,7 +5,7 @@ import os
 import torch
 
 from guidino_cli.config import RunConfig, TrainSettings
-from guidino_cli.engine.devices import pick_device, resolve_precision
+from guidino_cli.engine.devices import pick_device, resolve_precision, resolve_prediction_precision
 from guidino_cli.engine.training.sharded_backbone import too_few_processes_error
 from guidino_cli.engine.training.trackers import require_tracker_packages
 from guidino_cli.errors import ConfigError
@@ -42,6 +42,9 @@ def run_preflight(config: RunConfig, device: str | None, *, processes: int | Non
     if device is not None:
         pick_device(device)
     resolve_precision(config.train.precision, device)
+    without_cuda = device == "cpu" or not torch.cuda.is_available()
+    if without_cuda:
+        resolve_prediction_precision(config.predict.precision, validated=None, device=torch.device("cpu"))
     require_tracker_packages(config.train.trackers)
     _require_useful_settings(config.train, is_cpu=device == "cpu" or not torch.cuda.is_available())
 

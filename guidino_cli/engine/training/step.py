@@ -175,6 +175,7 @@ class TrainStep:
             betas=settings.betas,
             eps=settings.eps,
             fresh=() if model.backbone is None else model.backbone.adapter_names,
+            device=accelerator.device,
         )
         if is_batch_norm_synced(
             settings.sync_batch_norm, device=accelerator.device, processes=accelerator.num_processes

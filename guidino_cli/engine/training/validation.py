@@ -15,6 +15,7 @@ from guidino_cli.data.readers import read
 from guidino_cli.data.volumes.preprocessing import VolumePreprocessing
 from guidino_cli.data.volumes.stored import StoredArray, open_array
 from guidino_cli.distributed import all_gather_object
+from guidino_cli.engine.devices import resolve_prediction_precision
 from guidino_cli.engine.feature_cache.cache import FeatureCache
 from guidino_cli.engine.prediction.background import prefetch
 from guidino_cli.engine.prediction.instances import affinity_dice, in_network_order, predict_affinities
@@ -68,6 +69,9 @@ class Validation:
         self._volumes = volumes
         self._cases, self._config, self._num_classes = cases, config, num_classes
         self._accelerator, self._cache = accelerator, cache
+        self._precision = resolve_prediction_precision(
+            config.predict.precision, validated=accelerator.mixed_precision, device=accelerator.device
+        )
 
     def mean_dice(self, model: Model, *, should_stop: Callable[[], bool] = lambda: False) -> float | None:
         """Mean Dice, the same on every process, or None if validation was stopped or failed on one of them.
@@ -137,12 +141,14 @@ class Validation:
     def _segment(self, model: Model, case: Case, content: DecodedImage | StoredArray) -> np.ndarray:
         """Labels in the grid of the image, or on the stored grid of a volume."""
         if isinstance(content, DecodedImage):
-            predictor = Predictor.from_config(model, self._config, mirror=False)
+            predictor = Predictor.from_config(model, self._config, mirror=False, precision=self._precision)
             (result,) = predictor.segment([content], cache=self._cache, keep_probabilities=False, keep_guide=False)
             return result.labels
         if self._volumes is None:
             raise ValueError(f"case {case.id} is a volume, the run's cases are images")
-        of_volumes = VolumePredictor.from_config(model, self._config, self._volumes, mirror=False)
+        of_volumes = VolumePredictor.from_config(
+            model, self._config, self._volumes, mirror=False, precision=self._precision
+        )
         volume = _stored(case)
         return of_volumes.segment_stored(content, volume.statistics, volume.spacing_mm, keep_guide=False).labels
 
@@ -152,7 +158,7 @@ class Validation:
         """Scores the affinities of a volume, which are computed now."""
         if isinstance(content, DecodedImage) or self._volumes is None:
             raise ValueError(f"case {case.id} is no volume, as instances are")
-        member = VolumeMember.from_config(model, self._config, self._volumes)
+        member = VolumeMember.from_config(model, self._config, self._volumes, precision=self._precision)
         affinities = predict_affinities(member, content, _stored(case).statistics)
         return partial(affinity_dice, affinities, in_network_order(truth, self._volumes))
 
