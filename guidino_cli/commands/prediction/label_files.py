@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
-from scipy import ndimage
 
 from guidino_cli.commands.prediction.files import Job
 from guidino_cli.data.images import read_labels
@@ -73,6 +72,9 @@ def write_label_files(out: Path, jobs: Sequence[Job], classes: Sequence[str], op
 
 def _parts(labels: np.ndarray) -> Iterator[_Part]:
     """Regions whose pixels share sides."""
+    # Imported where label files are written: `predict` alone starts without it.
+    from scipy import ndimage
+
     for index in sorted(set(np.unique(labels).tolist()) - {0}):
         numbered, _ = ndimage.label(labels == index)
         for number, (rows, columns) in enumerate(ndimage.find_objects(numbered), start=1):

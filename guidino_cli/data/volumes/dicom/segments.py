@@ -15,7 +15,7 @@ from guidino_cli.data.volumes.dicom.frames import Frame, read_frames
 from guidino_cli.data.volumes.dicom.headers import SEGMENTATION_CLASSES
 from guidino_cli.data.volumes.dicom.pixels import iterate_pixels
 from guidino_cli.data.volumes.dicom.regularity import MAX_DISTANCE_MM, MAX_DISTANCE_SHARE, slice_normal
-from guidino_cli.errors import DataError, unknown_name
+from guidino_cli.errors import DataError, to_one_line, unknown_name
 from guidino_cli.progress import join_first
 from guidino_cli.types import Geometry
 
@@ -114,7 +114,8 @@ def _open_header(path: Path) -> Iterator[Any]:
 
 def _require_segmentation(path: Path, dataset: Any) -> None:
     if str(dataset.get("SOPClassUID") or "") not in SEGMENTATION_CLASSES and dataset.get("Modality") != "SEG":
-        kind = dataset.get("Modality") or "unknown"
+        # A damaged file may hold anything there, line breaks too.
+        kind = to_one_line(str(dataset.get("Modality") or "unknown"))
         raise DataError(f"{path}: is a DICOM file of modality {kind}, expected a segmentation (SEG)")
     if "TotalPixelMatrixRows" in dataset:
         raise DataError(f"{path}: segments a slide in tiles, expected slices of a volume")

@@ -10,7 +10,7 @@ import pytest
 from dicom_files import make_segmentation, plane
 
 from guidino_cli.data.volumes.dicom.segment_writing import write_segmentation
-from guidino_cli.data.volumes.dicom.segments import read_segment_names, read_segmentation
+from guidino_cli.data.volumes.dicom.segments import _require_segmentation, read_segment_names, read_segmentation
 from guidino_cli.data.volumes.dicom.series import Series, choose_series
 from guidino_cli.data.volumes.grid import Grid
 from guidino_cli.data.volumes.reading import read_source, read_volume_labels
@@ -317,3 +317,9 @@ def test_labels_of_another_size_or_class_are_a_mistake_of_the_caller(series: Ser
         write_segmentation(tmp_path / "out.dcm", np.zeros((6, 4, 19), dtype=np.uint8), series, CLASSES)
     with pytest.raises(ValueError, match="up to 3"):
         write_segmentation(tmp_path / "out.dcm", np.full(series.size, 3, dtype=np.uint8), series, CLASSES)
+
+
+def test_a_damaged_modality_is_refused_in_one_line() -> None:
+    with pytest.raises(DataError) as caught:
+        _require_segmentation(Path("a.dcm"), {"Modality": "SEG\n\x00\x1cUI"})
+    assert str(caught.value) == r"a.dcm: is a DICOM file of modality SEG\n\x00\x1cUI, expected a segmentation (SEG)"
