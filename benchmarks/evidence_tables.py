@@ -101,7 +101,7 @@ def print_main(runs: Sequence[Run]) -> None:
 
 
 def print_short(runs: Sequence[Run]) -> None:
-    """The table of the README: mean Dice over seeds, whose number stands behind it if it is not one."""
+    """The table of the README: mean Dice over seeds, followed by their number in brackets if there are several."""
     print(f"\n| test Dice | {' | '.join(SETS.values())} |\n|---|{'---:|' * len(SETS)}")
     for row, name in SHORT.items():
         cells = []

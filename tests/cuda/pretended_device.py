@@ -190,7 +190,7 @@ def _make_watch() -> Any:
         return isinstance(value, torch.device) and value.type == "cuda"
 
     class Watch(TorchDispatchMode):
-        """A dispatch mode that computes what is asked of cuda:0 on the CPU, and keeps a `Record`."""
+        """Dispatch mode that runs operations on cuda:0 tensors on the CPU and records kernels, copies and waits."""
 
         def __init__(self) -> None:
             super().__init__()

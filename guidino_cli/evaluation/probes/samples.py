@@ -48,7 +48,7 @@ class ProbeSamples:
         samples: In the order of items.csv.
         classes: Names of the classes or labels.
         is_multilabel: Whether a sample may have several.
-        notes: What was left out.
+        notes: Messages for the user about samples that were excluded, and why.
     """
 
     samples: tuple[ProbeSample, ...]

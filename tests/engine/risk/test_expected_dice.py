@@ -1,4 +1,4 @@
-"""Expected Dice: the regression against one solved otherwise, its stated error, and what is left out."""
+"""Expected Dice: the regression against augmented least squares, its reported error, and when it is not fitted."""
 
 import numpy as np
 import pytest
