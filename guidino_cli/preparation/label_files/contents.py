@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -11,6 +11,7 @@ from guidino_cli.data.label_files.regions import Drawing
 from guidino_cli.errors import DataError
 from guidino_cli.files import relative_posix
 from guidino_cli.preparation.generic_layouts import find_split_word, parse_folder_name
+from guidino_cli.preparation.label_files.finding import find_label_files
 from guidino_cli.preparation.types import DiscoveredDataset, ImageMaskPair, apply_split_lists
 from guidino_cli.progress import join_first, pluralize
 
@@ -123,6 +124,31 @@ def image_root(source: Path) -> Path:
     words = re.split(r"[-_ .]+", source.parent.name.lower())
     beside = {"annotations", "annotation", "labels", "label", "json", "jsons", "xml"} & set(words)
     return source.parent.parent if beside else source.parent
+
+
+def detect_tool(
+    source: Path, layout: str, tool: str, read_file: Callable[[Path, LabelContents], None]
+) -> DiscoveredDataset | None:
+    """Read the label files of a tool that names images, not folders of a split; None if there are none.
+
+    Args:
+        source: A folder, or one label file.
+        layout: Name of the layout.
+        tool: Name of the tool, for the evidence.
+        read_file: Adds the images of a label file, and the categories that it lists, to the contents.
+
+    Raises:
+        DataError: A file that `read_file` refuses, or see `make_dataset`.
+    """
+    files = find_label_files(source, layout)
+    if not files:
+        return None
+    contents = LabelContents()
+    for path in files:
+        read_file(path, contents)
+    if not contents.categories:
+        contents.sort_categories()
+    return make_dataset(layout, describe_count(files, contents, tool), contents, ImageFinder(image_root(source)))
 
 
 def make_dataset(

@@ -5,15 +5,8 @@ from xml.etree import ElementTree
 
 from guidino_cli.data.label_files.regions import Bitmap, Drawing, Region, make_ring
 from guidino_cli.errors import DataError, file_errors
-from guidino_cli.preparation.label_files.contents import (
-    ImageFinder,
-    LabelContents,
-    NamedDrawing,
-    describe_count,
-    image_root,
-    make_dataset,
-)
-from guidino_cli.preparation.label_files.finding import MAX_BYTES, find_label_files
+from guidino_cli.preparation.label_files.contents import LabelContents, NamedDrawing, detect_tool
+from guidino_cli.preparation.label_files.finding import MAX_BYTES
 from guidino_cli.preparation.types import DiscoveredDataset
 
 _HINT = "export the task again as `CVAT for images`"
@@ -25,15 +18,7 @@ def detect_cvat(source: Path) -> DiscoveredDataset | None:
     Raises:
         DataError: A damaged file, or one with a DOCTYPE.
     """
-    files = find_label_files(source, "cvat")
-    if not files:
-        return None
-    contents = LabelContents()
-    for path in files:
-        _read_file(path, contents)
-    if not contents.categories:
-        contents.sort_categories()
-    return make_dataset("cvat", describe_count(files, contents, "CVAT"), contents, ImageFinder(image_root(source)))
+    return detect_tool(source, "cvat", "CVAT", _read_file)
 
 
 def _read_file(path: Path, contents: LabelContents) -> None:

@@ -7,15 +7,8 @@ from guidino_cli.data.images import IMAGE_SUFFIXES
 from guidino_cli.data.label_files.regions import Drawing, Region, Rings, make_ring_of_points
 from guidino_cli.errors import DataError
 from guidino_cli.json_files import read_json
-from guidino_cli.preparation.label_files.contents import (
-    ImageFinder,
-    LabelContents,
-    NamedDrawing,
-    describe_count,
-    image_root,
-    make_dataset,
-)
-from guidino_cli.preparation.label_files.finding import MAX_BYTES, find_label_files
+from guidino_cli.preparation.label_files.contents import LabelContents, NamedDrawing, detect_tool
+from guidino_cli.preparation.label_files.finding import MAX_BYTES
 from guidino_cli.preparation.types import DiscoveredDataset
 
 _HINT = "export the annotations again as GeoJSON"
@@ -27,14 +20,9 @@ def detect_geojson(source: Path) -> DiscoveredDataset | None:
     Raises:
         DataError: A damaged file.
     """
-    files = find_label_files(source, "geojson")
-    if not files:
-        return None
-    contents = LabelContents()
-    contents.images += [_read_file(path, contents) for path in files]
-    contents.sort_categories()
-    evidence = describe_count(files, contents, "GeoJSON")
-    return make_dataset("geojson", evidence, contents, ImageFinder(image_root(source)))
+    return detect_tool(
+        source, "geojson", "GeoJSON", lambda path, contents: contents.images.append(_read_file(path, contents))
+    )
 
 
 def _read_file(path: Path, contents: LabelContents) -> NamedDrawing:

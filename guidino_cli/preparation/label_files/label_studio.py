@@ -6,15 +6,8 @@ from typing import Any
 from guidino_cli.data.label_files.regions import Bitmap, Drawing, Region, Rings, make_ring_of_points
 from guidino_cli.errors import DataError
 from guidino_cli.json_files import read_json
-from guidino_cli.preparation.label_files.contents import (
-    ImageFinder,
-    LabelContents,
-    NamedDrawing,
-    describe_count,
-    image_root,
-    make_dataset,
-)
-from guidino_cli.preparation.label_files.finding import MAX_BYTES, find_label_files
+from guidino_cli.preparation.label_files.contents import LabelContents, NamedDrawing, detect_tool
+from guidino_cli.preparation.label_files.finding import MAX_BYTES
 from guidino_cli.preparation.types import DiscoveredDataset
 
 _HINT = "export the project again as JSON (not JSON-MIN)"
@@ -27,18 +20,14 @@ def detect_label_studio(source: Path) -> DiscoveredDataset | None:
     Raises:
         DataError: A damaged file, or a task without an image.
     """
-    files = find_label_files(source, "labelstudio")
-    if not files:
-        return None
-    contents = LabelContents()
-    for path in files:
-        tasks = read_json(path, hint=_HINT, max_bytes=MAX_BYTES)
-        if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-            raise DataError(f"{path}: damaged (expected a list of tasks); {_HINT}")
-        contents.images += [_read_task(path, number, task, contents) for number, task in enumerate(tasks, start=1)]
-    contents.sort_categories()
-    evidence = describe_count(files, contents, "Label Studio")
-    return make_dataset("labelstudio", evidence, contents, ImageFinder(image_root(source)))
+    return detect_tool(source, "labelstudio", "Label Studio", _read_file)
+
+
+def _read_file(path: Path, contents: LabelContents) -> None:
+    tasks = read_json(path, hint=_HINT, max_bytes=MAX_BYTES)
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise DataError(f"{path}: damaged (expected a list of tasks); {_HINT}")
+    contents.images += [_read_task(path, number, task, contents) for number, task in enumerate(tasks, start=1)]
 
 
 def _read_task(path: Path, number: int, task: dict[str, Any], contents: LabelContents) -> NamedDrawing:

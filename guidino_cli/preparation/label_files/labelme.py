@@ -11,15 +11,8 @@ import numpy as np
 from guidino_cli.data.label_files.regions import Bitmap, Drawing, Region, make_ring_of_points
 from guidino_cli.errors import DataError
 from guidino_cli.json_files import read_json_object
-from guidino_cli.preparation.label_files.contents import (
-    ImageFinder,
-    LabelContents,
-    NamedDrawing,
-    describe_count,
-    image_root,
-    make_dataset,
-)
-from guidino_cli.preparation.label_files.finding import MAX_BYTES, find_label_files
+from guidino_cli.preparation.label_files.contents import LabelContents, NamedDrawing, detect_tool
+from guidino_cli.preparation.label_files.finding import MAX_BYTES
 from guidino_cli.preparation.types import DiscoveredDataset
 
 _HINT = "save it again with LabelMe"
@@ -33,15 +26,8 @@ def detect_labelme(source: Path) -> DiscoveredDataset | None:
     Raises:
         DataError: A damaged file.
     """
-    files = find_label_files(source, "labelme")
-    if not files:
-        return None
-    contents = LabelContents()
-    for path in files:
-        contents.images.append(_read_file(path, contents))
-    contents.sort_categories()
-    return make_dataset(
-        "labelme", describe_count(files, contents, "LabelMe"), contents, ImageFinder(image_root(source))
+    return detect_tool(
+        source, "labelme", "LabelMe", lambda path, contents: contents.images.append(_read_file(path, contents))
     )
 
 
