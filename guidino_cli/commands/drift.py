@@ -11,7 +11,7 @@ import numpy as np
 from guidino_cli.commands.inputs import list_input_images
 from guidino_cli.commands.text_tables import print_table, print_wrapped
 from guidino_cli.data.images import find_images
-from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
+from guidino_cli.data.manifest import is_prepared, load_manifest
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.drift.descriptors import describe_files, load_instrument
 from guidino_cli.engine.drift.distances import LEVEL, ImageDrift, SetDrift, image_drift, set_drift
@@ -132,7 +132,7 @@ def _own_images(run_path: Path, data: Path | None) -> tuple[list[Path], list[Pat
     if root is None or not root.exists():
         state = f"its data folder {root} is gone" if root is not None and data is None else f"{root}: no such folder"
         raise DataError(f"{run_path}: has no {DRIFT_FILE}, and {state}; give images of its source: {again}")
-    if not (root / MANIFEST_NAME).is_file() and root.name != MANIFEST_NAME:
+    if not is_prepared(root):
         found = find_images(root) if root.is_dir() else []
         if not found:
             raise DataError(f"{root}: no images directly in this folder; {again}")

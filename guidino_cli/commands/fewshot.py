@@ -12,11 +12,11 @@ from guidino_cli.commands.fewshot_inputs import (
     collect_folders,
     collect_prepared,
     describe_labelled,
-    is_prepared,
     require_regions,
 )
 from guidino_cli.config import RunConfig, load_preset
 from guidino_cli.data.cases import read_pair
+from guidino_cli.data.manifest import is_prepared
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.environment import describe_environment, fingerprint_files
 from guidino_cli.engine.fewshot.fitting import FewShotFit, fit_few_labels

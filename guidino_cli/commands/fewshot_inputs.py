@@ -51,11 +51,6 @@ class FewShotInputs:
     problems: list[str]
 
 
-def is_prepared(images: Path) -> bool:
-    """Whether this is a folder made by `guidino prepare`, or its cases.json."""
-    return (images / MANIFEST_NAME).is_file() or images.name == MANIFEST_NAME
-
-
 def collect_prepared(data: Path, options: FewShotOptions) -> FewShotInputs:
     """Take labelled and other cases of the training part of a prepared folder.
 

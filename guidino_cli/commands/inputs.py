@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guidino_cli.data.images import IMAGE_SUFFIXES, find_images, is_image
-from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
+from guidino_cli.data.manifest import is_prepared, load_manifest
 from guidino_cli.data.volumes.reading import is_volume_file
 from guidino_cli.errors import DataError
 from guidino_cli.progress import join_first, log_warning
@@ -34,7 +34,7 @@ def list_input_images(paths: Sequence[Path], split: str) -> list[Path]:
 
 def prepared_truth(paths: Sequence[Path]) -> Path | None:
     """The path itself if it is a single prepared data folder, which holds the truth too; else None."""
-    return paths[0] if len(paths) == 1 and _is_prepared(paths[0]) else None
+    return paths[0] if len(paths) == 1 and is_prepared(paths[0]) else None
 
 
 def find_truth(files: Sequence[Path], truth: Path | None, *, class_count: int | None) -> ImageMasks | None:
@@ -76,7 +76,7 @@ def unique_names(files: Sequence[Path]) -> dict[str, Path]:
 
 
 def _images_at(place: Path, split: str) -> list[Path]:
-    if _is_prepared(place):
+    if is_prepared(place):
         manifest = load_manifest(place)
         if manifest.is_volumes:
             raise DataError(f"{place}: holds volumes; {_OF_VOLUMES}")
@@ -97,7 +97,3 @@ def _images_at(place: Path, split: str) -> list[Path]:
     if not is_image(place):
         raise DataError(f"{place}: not an image file by its name (PNG, JPEG, TIFF, BMP, GIF or WebP)")
     return [place]
-
-
-def _is_prepared(place: Path) -> bool:
-    return (place / MANIFEST_NAME).is_file() or place.name == MANIFEST_NAME

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from guidino_cli.commands.fewshot_inputs import DATA_FOLDER, is_prepared, leave_out_copies
+from guidino_cli.commands.fewshot_inputs import DATA_FOLDER, leave_out_copies
 from guidino_cli.config import RunConfig
 from guidino_cli.data.cases import read_pair
 from guidino_cli.data.images import find_images
-from guidino_cli.data.manifest import load_manifest
+from guidino_cli.data.manifest import is_prepared, load_manifest
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.fewshot.candidates import Candidate, Committee, rank_candidates
 from guidino_cli.engine.fewshot.images import LabelledImage, SeenImage, see, see_file

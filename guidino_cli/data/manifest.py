@@ -98,6 +98,11 @@ def save_manifest(manifest: Manifest, folder: Path) -> None:
     write_text(folder / MANIFEST_NAME, f'{text},\n  "cases": [\n{lines}\n  ]\n}}\n')
 
 
+def is_prepared(place: Path) -> bool:
+    """Whether a path is a folder that `guidino prepare` wrote, or its cases.json."""
+    return place.name == MANIFEST_NAME or (place / MANIFEST_NAME).is_file()
+
+
 def load_manifest(folder: Path, *, takes_instances: bool = False) -> Manifest:
     """Read the manifest of a prepared data folder (or the path of its `cases.json`).
 

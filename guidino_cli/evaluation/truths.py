@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from guidino_cli.data.file_records import require_unchanged_files
-from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest, require_cases
+from guidino_cli.data.manifest import is_prepared, load_manifest, require_cases
 from guidino_cli.data.readers import READERS, is_readable
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.evaluation.cases import Pair, Pairing, Truth, TruthSet
@@ -87,7 +87,7 @@ def find_truths(source: Path, *, split: str) -> TruthSet:
     Raises:
         DataError: There are no masks, or the split is unlabelled.
     """
-    if source.name == MANIFEST_NAME or (source / MANIFEST_NAME).is_file():
+    if is_prepared(source):
         return _from_manifest(source, split)
     truths = [Truth(file_stem(path), path, (file_stem(path),)) for path in find_masks(source)]
     duplicates = find_duplicates([truth.case for truth in truths])

@@ -17,7 +17,7 @@ from guidino_cli.data.cases import read_label_map
 from guidino_cli.data.file_records import require_unchanged_files
 from guidino_cli.data.image_writing import write_label_map, write_label_rows, write_png
 from guidino_cli.data.images import is_image, list_images
-from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
+from guidino_cli.data.manifest import is_prepared, load_manifest
 from guidino_cli.data.postprocess import PostprocessRule, postprocess_labels
 from guidino_cli.data.regions import RegionReader
 from guidino_cli.data.volumes.nifti import is_volume
@@ -121,7 +121,7 @@ def _folded(path: str) -> str:
 
 
 def _jobs_at(place: Path, split: str, *, recursive: bool) -> Iterator[PredictionJob]:
-    if (place / MANIFEST_NAME).is_file() or place.name == MANIFEST_NAME:
+    if is_prepared(place):
         chosen = [case for case in load_manifest(place).cases if split in {"all", case.split}]
         if not chosen:
             raise DataError(f"{place}: no cases in split '{split}'; expected train, val, test or all")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
+from guidino_cli.data.manifest import is_prepared, load_manifest
 from guidino_cli.engine.prediction.ensemble import ensemble_arguments
 from guidino_cli.engine.risk.control import LOSSES
 from guidino_cli.engine.risk.regions import Side
@@ -122,7 +122,7 @@ def _find_groups(column: str, places: Sequence[Path], split: str) -> dict[str, s
     """Value of a column of each case of prepared folders that has it."""
     found = {}
     for place in places:
-        if (place / MANIFEST_NAME).is_file() or place.name == MANIFEST_NAME:
+        if is_prepared(place):
             for case in load_manifest(place).cases:
                 if case.fields.get(column) and split in {"all", case.split}:
                     found[case.id] = case.fields[column]

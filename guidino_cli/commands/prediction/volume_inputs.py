@@ -9,7 +9,7 @@ from typing import NamedTuple
 from guidino_cli.commands.prediction.files import unique_jobs
 from guidino_cli.data.file_records import require_unchanged_files
 from guidino_cli.data.images import is_image
-from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
+from guidino_cli.data.manifest import is_prepared, load_manifest
 from guidino_cli.data.volumes.dicom.datasets import looks_like_dicom
 from guidino_cli.data.volumes.dicom.series import Series, find_series
 from guidino_cli.data.volumes.reading import is_volume_file
@@ -89,7 +89,7 @@ def find_volume_jobs(
 def _jobs_at(place: Path, channels: Sequence[str], options: PredictOptions, kind: FileKind) -> Iterator[VolumeJob]:
     if not place.exists():
         raise DataError(f"{place}: no such file or folder")
-    if (place / MANIFEST_NAME).is_file() or place.name == MANIFEST_NAME:
+    if is_prepared(place):
         yield from _prepared(place, channels, options.split, kind)
     elif place.is_dir():
         files = _list_files(place, kind, recursive=options.recursive)

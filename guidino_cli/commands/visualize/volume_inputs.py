@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guidino_cli.commands.prediction.volume_inputs import find_volume_jobs
-from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
+from guidino_cli.data.manifest import is_prepared, load_manifest
 from guidino_cli.options.prediction import PredictOptions, VisualizeOptions
 from guidino_cli.types import StoredVolume, VolumeSource
 
@@ -42,7 +42,7 @@ def list_input_volumes(
         channels: Names of the channels that the run was trained on.
     """
     jobs = find_volume_jobs(places, channels, PredictOptions(split=options.split, series=options.series))
-    manifests = [load_manifest(place) for place in places if _is_prepared(place)]
+    manifests = [load_manifest(place) for place in places if is_prepared(place)]
     cases = {(case.id, str(case.image)): case for manifest in manifests for case in manifest.cases}
     inputs = []
     for job in jobs:
@@ -50,7 +50,3 @@ def list_input_volumes(
         stored, ignore_label = (None, None) if case is None else (case.volume, case.ignore_label)
         inputs.append(VolumeInput(job.name, job.sources[0].path, job.sources, job.problem, stored, ignore_label))
     return inputs
-
-
-def _is_prepared(place: Path) -> bool:
-    return (place / MANIFEST_NAME).is_file() or place.name == MANIFEST_NAME

@@ -8,7 +8,7 @@ from guidino_cli.data.labelled.archives import read_medmnist
 from guidino_cli.data.labelled.folders import read_class_folders
 from guidino_cli.data.labelled.items import UNKNOWN, LabelledItem, LabelledSet, class_names, require_usable
 from guidino_cli.data.labelled.tables import read_label_table
-from guidino_cli.data.manifest import MANIFEST_NAME, load_manifest
+from guidino_cli.data.manifest import is_prepared, load_manifest
 from guidino_cli.errors import ConfigError, DataError, unknown_name
 from guidino_cli.progress import join_first
 
@@ -33,7 +33,7 @@ def read_labelled_set(place: Path, *, labels: Sequence[str] = (), names: Sequenc
     if not place.exists():
         raise DataError(f"{place}: no such file or folder; expected {_LAYOUTS}")
     suffix = place.suffix.lower()
-    if place.name == MANIFEST_NAME or (place / MANIFEST_NAME).is_file():
+    if is_prepared(place):
         data = _read_prepared(place, labels)
     elif suffix in {".csv", ".tsv"}:
         data = read_label_table(place, labels)
