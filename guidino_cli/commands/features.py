@@ -25,6 +25,7 @@ from guidino_cli.data.labelled.layouts import read_labelled_set
 from guidino_cli.errors import ConfigError, PartialError, StoppedError, unknown_name
 from guidino_cli.files import lines_sha256, write_text
 from guidino_cli.models import BACKBONES
+from guidino_cli.options.parsing import parse_fixed_grey_window
 from guidino_cli.options.probing import FeatureOptions
 from guidino_cli.outputs import require_output_folder
 from guidino_cli.progress import join_first, log_info, pluralize, track
@@ -49,7 +50,14 @@ def run(place: Path, options: FeatureOptions) -> None:
         WeightsError: The backbone's weights cannot be loaded.
         PartialError: The features are written, but some items could not be read.
     """
-    side, window = _parse_px(options.px), _parse_window(options.window)
+    side = _parse_px(options.px)
+    window = (
+        None
+        if options.window is None
+        else parse_fixed_grey_window(
+            "--window", options.window, expected="level and width, such as 40,400 for soft tissue in CT"
+        )
+    )
     _require_known(options)
     names = [name.strip() for name in (options.classes or "").split(",") if name.strip()]
     labels = [name.strip() for name in (options.label or "").split(",") if name.strip()]
@@ -92,18 +100,6 @@ def _parse_px(text: str) -> int | None:
     if not text.isascii() or not text.isdigit() or not 8 <= int(text) <= 4096:
         raise ConfigError(f"--px {text}: expected a side in pixels from 8 to 4096, or native")
     return int(text)
-
-
-def _parse_window(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        level, width = (float(part) for part in text.split(","))
-    except ValueError:
-        level, width = 0.0, 0.0
-    if not 0 < width < float("inf") or abs(level) == float("inf"):
-        raise ConfigError(f"--window {text}: expected level and width, such as 40,400 for soft tissue in CT")
-    return level, width
 
 
 def _require_known(options: FeatureOptions) -> None:

@@ -49,7 +49,21 @@ def parse_grey_window(option: str, text: str) -> tuple[float, float] | None:
     """
     if text == "auto":
         return None
-    level, width = parse_pair(float, option, text, expected="two numbers, such as 40,400 or auto")
+    return parse_fixed_grey_window(option, text, expected="two numbers, such as 40,400 or auto")
+
+
+def parse_fixed_grey_window(option: str, text: str, *, expected: str) -> tuple[float, float]:
+    """Parse the level and the width of a window of grey values, where there is no `auto`.
+
+    Args:
+        option: Name of the option, for the message.
+        text: What was typed.
+        expected: What would be valid, for the message.
+
+    Raises:
+        ConfigError: Not two numbers, or a width that is not positive.
+    """
+    level, width = parse_pair(float, option, text, expected=expected)
     if not (math.isfinite(level) and 0 < width < math.inf):
         raise ConfigError(f"{option} {text}: expected a level and a width above 0, such as 40,400")
     return level, width
