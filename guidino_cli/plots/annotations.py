@@ -1,4 +1,4 @@
-"""Elements of a panel: colorbar, scale bar, contours, and the curve of IoU over thresholds."""
+"""Elements of a panel: labels of its row, colorbar, scale bar, contours, and the curve of IoU over thresholds."""
 
 from __future__ import annotations
 
@@ -15,12 +15,36 @@ from guidino_cli.plots.panels import (
     UNIT_RANGE,
     Limits,
     blend_with_grey,
+    shorten,
     thumbnail_labels,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+def label_row(axes: Axes, name: str, score: str, *, fontsize: float) -> None:
+    """Write the name of a case and its score to the left of the first panel of its row.
+
+    Args:
+        axes: The panel.
+        name: Of the case, shortened to 18 characters.
+        score: Text such as "Dice 0.912".
+        fontsize: Of the score, in points.
+    """
+    for text, offset, size, colour in ((shorten(name, 18), 7, 7.5, MUTED_COLOUR), (score, -5, fontsize, TEXT_COLOUR)):
+        axes.annotate(
+            text,
+            (0, 0.5),
+            (-6, offset),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=size,
+            color=colour,
+        )
 
 
 def add_colorbar(

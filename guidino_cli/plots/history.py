@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from guidino_cli.plots.annotations import add_colorbar
+from guidino_cli.plots.annotations import add_colorbar, label_row
 from guidino_cli.plots.panels import (
     DPI,
     MUTED_COLOUR,
@@ -187,7 +187,7 @@ def validation_grid(rows: Sequence[ValidationRow], *, name: str, classes: Sequen
     limits = _limits([row.guide for row in rows if row.guide is not None])
     for row, line in zip(rows, panels, strict=True):
         _draw(row, line, limits)
-        _label(row, line[0])
+        label_row(line[0], row.name, f"Dice {row.dice:.3f}", fontsize=9.5)
     if has_guide:
         add_colorbar(panels[-1][2], "guide value", limits=limits, over_image=True)
     set_figure_title(figure, shorten(name, 90))
@@ -212,20 +212,3 @@ def _draw(row: ValidationRow, panels: Sequence[Axes], limits: Limits) -> None:
     draw_class_contours(panels[-1], row.labels)
     if row.guide is not None:
         show_image(panels[2], overlay_guide(small, thumbnail_map(row.guide), limits=limits), size_hw=size_hw)
-
-
-def _label(row: ValidationRow, panel: Axes) -> None:
-    """Write name and score to the left of the row."""
-    lines = [(shorten(row.name, 18), 7, 7.5, MUTED_COLOUR), (f"Dice {row.dice:.3f}", -5, 9.5, TEXT_COLOUR)]
-    for text, offset, size, colour in lines:
-        panel.annotate(
-            text,
-            (0, 0.5),
-            (-6, offset),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            fontsize=size,
-            color=colour,
-        )

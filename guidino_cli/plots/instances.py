@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from guidino_cli.plots.annotations import label_row
 from guidino_cli.plots.panels import (
-    MUTED_COLOUR,
     TEXT_COLOUR,
     create_panels,
     panel_height,
@@ -79,21 +79,7 @@ def draw_instance_grid(rows: Sequence[InstanceRow], *, name: str) -> Figure:
         pictures = (grey, _coloured(row.image, row.truth), _coloured(row.image, row.labels, partners))
         for panel, picture in zip(line, pictures, strict=True):
             show_image(panel, (255 * picture.clip(0, 1)).round().astype(np.uint8), size_hw=row.labels.shape)
-        for text, offset, size, colour in (
-            (shorten(row.name, 18), 7, 7.5, MUTED_COLOUR),
-            (row.score, -5, 9, TEXT_COLOUR),
-        ):
-            line[0].annotate(
-                text,
-                (0, 0.5),
-                (-6, offset),
-                xycoords="axes fraction",
-                textcoords="offset points",
-                ha="right",
-                va="center",
-                fontsize=size,
-                color=colour,
-            )
+        label_row(line[0], row.name, row.score, fontsize=9)
     set_figure_title(figure, shorten(name, 90))
     return figure
 
