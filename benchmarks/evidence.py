@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from fewshot import split
-from guide import COMMON, claim, evaluate, name_of
+from guide import COMMON, evaluate, work
 
 # 112 px are enlarged to 128, so that patches of 16 make the 8 x 8 grid of guidino-tiny.
 _RANDOM = ["model.backbone={name: random, options: {depth: 6, scale: 1.142858}}"]
@@ -58,16 +58,6 @@ def few(data: Path, small: Path, *, images: int, draw: int, source: Path) -> Non
     if len(cases) != images + len(test) + 4:
         raise SystemExit(f"{data}: lacks cases of the draw")
     save_manifest(Manifest(whole.name, whole.classes, cases, {"draw": draw, "labels": images}), small)
-
-
-def work(queue: Path, out: Path) -> None:
-    """Work through the queue."""
-    while (job := claim(queue, out)) is not None:
-        data, row, seed = job
-        line = measure(Path(data), row, int(seed), out / name_of(job))
-        with (out / "rows.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        print(f"{name_of(job)}: Dice {line['dice']:.4f}, {line['train_cpu_seconds']} CPU s", flush=True)
 
 
 def measure(data: Path, row: str, seed: int, run: Path) -> dict[str, Any]:
@@ -194,7 +184,7 @@ def main() -> None:
     if options.verb == "few":
         few(options.data, options.small, images=options.images, draw=options.draw, source=options.source)
     else:
-        work(options.queue, options.out)
+        work(options.queue, options.out, measure, ("dice", "train_cpu_seconds"))
 
 
 if __name__ == "__main__":

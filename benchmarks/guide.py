@@ -24,7 +24,7 @@ import shlex
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -108,15 +108,16 @@ def _spread(items: list[Any], count: int) -> list[Any]:
     return items if len(items) <= count else [items[i * len(items) // count] for i in range(count)]
 
 
-def work(queue: Path, out: Path) -> None:
-    """Work through the queue."""
+def work(
+    queue: Path, out: Path, measure_run: Callable[[Path, str, int, Path], dict[str, Any]], shown: Sequence[str]
+) -> None:
+    """Work through the queue: measure every run, append a line to OUT/rows.jsonl and print the values to be shown."""
     while (job := claim(queue, out)) is not None:
         data, row, seed = job
-        line = measure(Path(data), row, int(seed), out / name_of(job))
+        line = measure_run(Path(data), row, int(seed), out / name_of(job))
         with (out / "rows.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
-        score = f"Dice {line['dice']:.4f}, guide AUROC {line['guide_auroc']}, {line['cpu_seconds']} CPU s"
-        print(f"{name_of(job)}: {score}", flush=True)
+        print(f"{name_of(job)}: {', '.join(f'{name} {line[name]}' for name in shown)}", flush=True)
 
 
 def claim(queue: Path, out: Path) -> tuple[str, str, str] | None:
@@ -481,7 +482,7 @@ def main() -> None:
     if options.verb == "subset":
         subset(options.data, options.small, {name: getattr(options, name) for name in ("train", "val", "test")})
     elif options.verb == "run":
-        work(options.queue, options.out)
+        work(options.queue, options.out, measure, ("dice", "guide_auroc", "cpu_seconds"))
     elif options.verb == "heads":
         heads(options.data, options.out, range(3))
     elif options.verb == "table":
