@@ -373,10 +373,19 @@ class RunConfig:
 
     @property
     def mirror(self) -> bool | list[Literal["z", "y", "x"]]:
-        """`predict.mirror` as it applies: a network that never saw a mirrored image may segment nothing in one."""
+        """`predict.mirror` as it applies to images; see `mirror_along`."""
+        return self.mirror_along("yx")
+
+    def mirror_along(self, names: str) -> bool | list[Literal["z", "y", "x"]]:
+        """`predict.mirror` as it applies: a network that never saw a mirrored image may segment nothing in one.
+
+        Args:
+            names: Axes of a window, such as "yx". `data.augment: mirror` mirrors the last one, left to right.
+        """
         wanted = self.predict.mirror
         if wanted is True and self.data.augment == "mirror":
-            return ["x"]
+            last: Any = names[-1]
+            return [last]
         return wanted if isinstance(wanted, list) else wanted and self.data.augment != "none"
 
 

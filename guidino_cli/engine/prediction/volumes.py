@@ -82,10 +82,7 @@ class VolumeMember:
         """
         data, settings = config.data, config.predict
         names = "".join("zyx"[axis] for axis in preprocessing.axes)
-        wanted: bool | Sequence[str] = config.mirror if mirror is None else mirror
-        if mirror is None and settings.mirror is True and data.augment == "mirror":
-            # Left to right of a slice, whatever its orientation.
-            wanted = [names[-1]]
+        wanted = config.mirror_along(names) if mirror is None else mirror
         are_affinities = config.model.target == "affinities"
         window: Window | PatchWindow
         if data.dims == 3:

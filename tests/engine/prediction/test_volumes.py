@@ -134,6 +134,12 @@ def test_a_run_trained_without_mirrored_volumes_is_predicted_in_one_pass(augment
     assert predictor.members[0].window.flips == passes
 
 
+@pytest.mark.parametrize("slice_axis", [0, 1, 2])
+def test_slices_of_a_run_trained_left_to_right_are_flipped_left_to_right_alone(slice_axis: int) -> None:
+    predictor = _predictor(Levels(), _preprocessing(slice_axis=slice_axis), dims=2, augment="mirror")
+    assert predictor.members[0].window.flip_axes == [(), (-1,)]
+
+
 def test_mirroring_along_the_slices_of_dims_2_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"predict.mirror names z, but the network sees only x and y at once"):
         _predictor(Levels(), _preprocessing(), dims=2, mirror=["z", "y"])
