@@ -308,15 +308,15 @@ def _finish(folder: RunFolder, trainer: Trainer, *, offline: bool) -> None:
         patience = pluralize(trainer.config.train.patience, "epoch")
         print(f"stopped early after epoch {result.epochs}: no better val Dice for {patience} (train.patience)")
     print(result.score)
-    has_instances = trainer.config.model.target == "affinities"
-    if has_instances:
-        print(finish_instances(folder, device=trainer.accelerator.device, offline=offline))
-    # First: no picture may cost a finished run its mark.
-    write_result(folder.path, result)
     # Other processes do not take part, and a sharded backbone may be too large for one device.
     is_sharded = trainer.config.train.shard_backbone
     device = torch.device("cpu") if is_sharded else trainer.accelerator.device
     model = None if is_sharded else trainer.bare_model
+    has_instances = trainer.config.model.target == "affinities"
+    if has_instances:
+        print(finish_instances(folder, device=device, offline=offline, model=model))
+    # First: no picture may cost a finished run its mark.
+    write_result(folder.path, result)
     figures = {
         CURVE_FILE: lambda: draw_curve(folder, folder.history()),
         GRID_FILE: lambda: draw_validation_grid(folder, device=device, offline=offline, model=model),

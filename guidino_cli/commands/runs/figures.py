@@ -15,7 +15,7 @@ from guidino_cli.engine.prediction.predictor import Predictor
 from guidino_cli.engine.prediction.volumes import VolumePredictor
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.inputs import NetworkInput
-from guidino_cli.engine.runs.loading import load_run
+from guidino_cli.engine.runs.loading import load_best
 from guidino_cli.engine.runs.precision import prediction_precision
 from guidino_cli.errors import first_line
 from guidino_cli.files import write_atomically
@@ -90,12 +90,7 @@ def draw_validation_grid(folder: RunFolder, *, device: torch.device, offline: bo
         model: The model that was trained, which is given the best weights: a second one beside it may not fit on its
             device. None to load the run.
     """
-    if model is None:
-        model, config, facts = load_run(folder.path, offline=offline)
-        model.to(device)
-    else:
-        config, facts = folder.config(), folder.facts()
-        folder.best.load(model.eval())
+    model, config, facts = load_best(folder, device=device, model=model, offline=offline)
     manifest = load_manifest(Path(str(config.data.root)))
     manifest = ignore_label(manifest, config.data.ignore_label, source="data.ignore_label")
     cases = [case for case in manifest.select("val", config.data.fold) if case.mask is not None]

@@ -24,11 +24,12 @@ from guidino_cli.engine.prediction.volume_ensemble import preprocessing_of
 from guidino_cli.engine.prediction.volumes import VolumeMember
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.inputs import require_fitting_target
-from guidino_cli.engine.runs.loading import load_run
+from guidino_cli.engine.runs.loading import load_best
 from guidino_cli.engine.runs.precision import prediction_precision
 from guidino_cli.errors import DataError
 from guidino_cli.files import write_atomically
 from guidino_cli.metrics.overlap import adapted_rand_error
+from guidino_cli.models.composed import Model
 from guidino_cli.plots.instances import InstanceRow, draw_instance_grid, draw_threshold_curve
 from guidino_cli.progress import pluralize, track
 from guidino_cli.types import Case
@@ -43,11 +44,11 @@ def remove_instance_files(folder: RunFolder) -> None:
         (folder.path / name).unlink(missing_ok=True)
 
 
-def finish_instances(folder: RunFolder, *, device: torch.device, offline: bool) -> str:
-    """Choose the threshold of a trained run, draw its figures, and say what was chosen."""
-    curve = choose_threshold(folder, device=device, offline=offline)
-    draw_or_warn(lambda: _draw_validation(folder, device=device, offline=offline), GRID_FILE)
-    config = folder.config()
+def finish_instances(folder: RunFolder, *, device: torch.device, offline: bool, model: Model | None) -> str:
+    """Choose the threshold of a trained run, draw its figures, and say what was chosen; for `model` see `load_best`."""
+    member, config = _load_member(folder, device=device, offline=offline, model=model)
+    curve = _choose_threshold(folder, member, config, validation_cases(config))
+    draw_or_warn(lambda: _draw_validation(folder, member, config), GRID_FILE)
     return f"{describe_curve(curve, config)}\nfigures {folder.path / FIGURE_FILE} and {folder.path / GRID_FILE}"
 
 
@@ -65,10 +66,26 @@ def choose_threshold(
         ConfigError: The data holds classes.
         DataError: There are no validation cases with instances.
     """
-    model, config, facts = load_run(folder.path, overrides=overrides, offline=offline)
+    member, config = _load_member(folder, device=device, offline=offline, overrides=overrides)
+    return _choose_threshold(folder, member, config, validation_cases(config, data))
+
+
+def _load_member(
+    folder: RunFolder,
+    *,
+    device: torch.device,
+    offline: bool,
+    overrides: tuple[str, ...] = (),
+    model: Model | None = None,
+) -> tuple[VolumeMember, RunConfig]:
+    model, config, facts = load_best(folder, device=device, model=model, overrides=overrides, offline=offline)
     precision = prediction_precision(config, facts, device)
-    member = VolumeMember.from_config(model.to(device), config, preprocessing_of(facts, config), precision=precision)
-    cases = validation_cases(config, data)
+    return VolumeMember.from_config(model, config, preprocessing_of(facts, config), precision=precision), config
+
+
+def _choose_threshold(
+    folder: RunFolder, member: VolumeMember, config: RunConfig, cases: Sequence[Case]
+) -> ThresholdCurve:
     curve = measure_thresholds(
         member,
         cases,
@@ -115,12 +132,9 @@ def validation_cases(config: RunConfig, data: Path | None = None) -> Sequence[Ca
     return cases
 
 
-def _draw_validation(folder: RunFolder, *, device: torch.device, offline: bool) -> None:
-    model, config, facts = load_run(folder.path, offline=offline)
-    preprocessing = preprocessing_of(facts, config)
-    precision = prediction_precision(config, facts, device)
-    member = VolumeMember.from_config(model.to(device), config, preprocessing, precision=precision)
+def _draw_validation(folder: RunFolder, member: VolumeMember, config: RunConfig) -> None:
     predictor = InstancePredictor(member, load_labelling(folder.path, config.predict))
+    intensity = member.preprocessing.intensities[0].for_pictures
     rows = []
     for case in evenly_spaced(validation_cases(config), _SHOWN):
         if case.volume is None:
@@ -129,7 +143,7 @@ def _draw_validation(folder: RunFolder, *, device: torch.device, offline: bool) 
         labels = predictor.segment_stored(values, statistics, case.volume.spacing_mm).labels
         truth, _ = read_stored_truth(case)
         number = int((truth > 0).sum(axis=(1, 2)).argmax())
-        shown = preprocessing.intensities[0].for_pictures.normalize(np.asarray(values[0, number]), statistics[0])[0]
+        shown = intensity.normalize(np.asarray(values[0, number]), statistics[0])[0]
         score = f"ARE {adapted_rand_error(labels, truth):.3f}" if truth.any() else "no instance"
         rows.append(InstanceRow(case.id, score, shown, truth[number], labels[number]))
     figure = draw_instance_grid(rows, name=f"run {folder.path.resolve().name}: validation cases")

@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from guidino_cli.config import ModelSettings, RunConfig
 from guidino_cli.engine.runs.folder import RunFolder, backbone_statistics
 from guidino_cli.engine.runs.inputs import NetworkInput, count_outputs
@@ -52,6 +54,33 @@ def load_run(
     if model.backbone is not None:
         model.backbone.freeze()
     return model.eval(), config, facts
+
+
+def load_best(
+    folder: RunFolder,
+    *,
+    device: torch.device,
+    model: Model | None = None,
+    overrides: tuple[str, ...] = (),
+    offline: bool = False,
+) -> tuple[Model, RunConfig, dict[str, Any]]:
+    """The best weights of a run, in the model that was trained where there is one, in evaluation mode.
+
+    Args:
+        folder: Of the run.
+        device: Where to load a model.
+        model: The model that was trained: a second one beside it may not fit on its device. None to load the run.
+        overrides: See `load_run`.
+        offline: Never download the backbone.
+
+    Raises:
+        UserError: See `load_run`.
+    """
+    if model is None:
+        loaded, config, facts = load_run(folder.path, overrides=overrides, offline=offline)
+        return loaded.to(device), config, facts
+    folder.best.load(model.eval())
+    return model, resolve_run_config(folder.path, overrides), folder.facts()
 
 
 def _without_initial_weights(settings: ModelSettings) -> ModelSettings:

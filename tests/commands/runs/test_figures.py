@@ -84,7 +84,7 @@ def test_a_finished_run_keeps_its_mark_and_needs_no_second_model(
         assert (run / "result.json").is_file()
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(run_pictures, "load_run", load_run)
+    monkeypatch.setattr("guidino_cli.engine.runs.loading.load_run", load_run)
     words = ("train", "--preset", preset, "--data", data, "-o", run, "--device", "cpu")
     assert guidino(*words).code == 0
     assert (run / "validation.png").is_file()
