@@ -217,9 +217,15 @@ def check_pair(pair: ImageMaskPair, images: Sequence[ImageProperties], masks: Se
     return findings
 
 
-def is_orientation_clear(image: ImageProperties, masks: Sequence[PackedMask]) -> bool:
-    """Whether masks surely fit their image: EXIF does not turn it, or turns the masks too, or the size tells."""
-    tells_by_size = image.orientation >= 5 and image.size_hw[0] != image.size_hw[1]
+def is_orientation_clear(image: ImageProperties, masks: Sequence[PackedMask], *, has_size: bool = True) -> bool:
+    """Whether masks surely fit their image: EXIF does not turn it, or turns the masks too, or the size tells.
+
+    Args:
+        image: Properties of the image.
+        masks: Of the image.
+        has_size: Whether the masks have a size of their own, not that of the image.
+    """
+    tells_by_size = has_size and image.orientation >= 5 and image.size_hw[0] != image.size_hw[1]
     return image.orientation == 1 or tells_by_size or all(mask.orientation != 1 for mask in masks)
 
 

@@ -15,6 +15,7 @@ from guidino_cli.data.masks.values import compute_histogram
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.options.data import PrepareOptions
 from guidino_cli.preparation.checks import Finding, ImageProperties, PackedMask, format_items
+from guidino_cli.preparation.label_files.contents import BACKGROUND
 from guidino_cli.preparation.options import PreparationConfig
 from guidino_cli.preparation.types import DiscoveredDataset, ImageMaskPair
 from guidino_cli.progress import join_first, pluralize
@@ -68,7 +69,7 @@ def map_classes(dataset: DiscoveredDataset, config: PreparationConfig) -> tuple[
         names = names if config.classes is not None else ("background", "foreground")
         if len(names) != 2:
             raise ConfigError(f"--binary makes every category one class, but --classes names {len(names)}; name two")
-        return ClassMap(names, dict.fromkeys(categories, 1)), []
+        return ClassMap(names, {BACKGROUND: 0} | dict.fromkeys(categories, 1)), []
     known = {*dataset.class_names, *found}
     absent = [name for name in names[1:] if name not in known]
     problem = f"--classes: no category of the label files is named {join_first(absent)}; they have "
@@ -79,7 +80,8 @@ def map_classes(dataset: DiscoveredDataset, config: PreparationConfig) -> tuple[
     text = f"categories that --classes does not name, left out: {join_first(left_out, limit=12)}"
     findings = [Finding("warning", text)] if left_out else []
     findings += [Finding("warning", problem)] if absent else []
-    return ClassMap(names, {name: index for index, name in enumerate(names)}), findings
+    # Regions of the background cut holes, whatever class 0 is called.
+    return ClassMap(names, {BACKGROUND: 0} | {name: index for index, name in enumerate(names)}), findings
 
 
 def _categories(dataset: DiscoveredDataset) -> list[str]:
@@ -132,7 +134,8 @@ def describe_drawings(drawn: Sequence[tuple[ImageMaskPair, DrawnMask]]) -> list[
     findings = []
     if clipped:
         count, cases = sum(clipped.values()), pluralize(len(clipped), "image")
-        text = f"{pluralize(count, 'region')} of {cases} reach outside the image and were clipped"
+        done = "reaches outside the image and was clipped" if count == 1 else "reach outside the image and were clipped"
+        text = f"{pluralize(count, 'region')} of {cases} {done}"
         findings.append(Finding("warning", f"{text}: {format_items(clipped)}"))
     if covered:
         count, cases = sum(covered.values()), pluralize(len(covered), "image")

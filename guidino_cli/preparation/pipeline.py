@@ -102,7 +102,7 @@ def prepare_dataset(
     )
     findings += [finding for item in inspected for finding in item.findings]
     good = [item for item in inspected if not item.findings]
-    unclear = [item.pair.images[0] for item in good if not is_orientation_clear(item.images[0], item.masks)]
+    unclear = [item.pair.images[0] for item in good if not _is_orientation_clear(item)]
     if unclear and exif is None:
         findings.append(ask_orientation(unclear))
     if not good:
@@ -174,6 +174,14 @@ def _inspect(pair: ImageMaskPair, *, in_colour: bool, turn_masks: bool, ignore: 
     if not findings:
         findings = check_pair(pair, images, packed)
     return InspectedPair(pair, images, packed, findings)
+
+
+def _is_orientation_clear(item: InspectedPair) -> bool:
+    drawing = item.pair.drawing
+    if drawing is not None and not drawing.regions:
+        return True
+    has_size = drawing is None or drawing.size_hw is not None
+    return is_orientation_clear(item.images[0], item.masks, has_size=has_size)
 
 
 def _draw(pair: ImageMaskPair, classes: ClassMap, *, turn_masks: bool) -> InspectedPair:

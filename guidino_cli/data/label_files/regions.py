@@ -124,6 +124,21 @@ def make_ring_of_points(points: object) -> np.ndarray:
     return make_ring([number for point in points for number in point[:2]])
 
 
+def require_shares(ring: np.ndarray) -> np.ndarray:
+    """The ring, if its coordinates can be shares of width and height; up to one image beside the image may be meant.
+
+    Raises:
+        ValueError: They are farther away, such as pixels.
+    """
+    low, high = float(ring.min()), float(ring.max())
+    if low < -1 or high > 2:
+        raise ValueError(
+            f"has a polygon with coordinates from {low:g} to {high:g}, expected shares of width and height, 0 to 1; "
+            "pixels?"
+        )
+    return ring
+
+
 def draw_regions(drawing: Drawing, size_hw: tuple[int, int], indices: Mapping[str, int]) -> Drawn:
     """Draw the regions of an image, later ones over earlier ones.
 

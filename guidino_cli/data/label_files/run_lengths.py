@@ -25,14 +25,16 @@ def decode_runs(counts: Sequence[int], size_hw: tuple[int, int], *, by_rows: boo
     Raises:
         ValueError: They do not add up to the size, or one is negative.
     """
-    lengths = np.asarray(counts, dtype=np.int64)
-    if lengths.size and lengths.min() < 0:
-        raise ValueError(f"has a run of {int(lengths.min())} pixels, expected 0 or more")
     pixels = size_hw[0] * size_hw[1]
+    # Before they become an array, which holds numbers up to 64 bits only.
+    if counts and (shortest := min(counts)) < 0:
+        raise ValueError(f"has a run of {shortest} pixels, expected 0 or more")
+    if counts and (longest := max(counts)) > pixels:
+        raise ValueError(f"has a run of {longest} pixels, expected {pixels} for {width_by_height(size_hw)} in all")
     # Not of int64, whose sum could wrap around to the right number.
-    total = sum(lengths.tolist())
-    if total != pixels:
+    if (total := sum(counts)) != pixels:
         raise ValueError(f"has runs of {total} pixels, expected {pixels} for {width_by_height(size_hw)}")
+    lengths = np.asarray(counts, dtype=np.int64)
     values = np.arange(len(lengths)) % 2 == 1
     return np.repeat(values, lengths).reshape(size_hw, order="C" if by_rows else "F")
 

@@ -14,6 +14,7 @@ from guidino_cli.preparation.label_files.contents import (
     LabelContents,
     NamedDrawing,
     describe_count,
+    first_repeated,
     image_root,
     make_dataset,
 )
@@ -74,12 +75,12 @@ def _read_file(path: Path, split: str | None, contents: LabelContents) -> None:
     content = require_type(raw, _Content, source=path, hint=_HINT)
     names = _read_categories(path, content["categories"])
     contents.categories += [name for _, name in sorted(names.items()) if name not in contents.categories]
-    by_image: dict[int | str, list[_Annotation]] = {}
+    # Some tools write a number in one place and its text in another.
+    by_image: dict[str, list[_Annotation]] = {}
     for annotation in content["annotations"]:
-        by_image.setdefault(annotation["image_id"], []).append(annotation)
-    ids = [image["id"] for image in content["images"]]
-    if len(set(ids)) < len(ids):
-        twice = next(number for number in ids if ids.count(number) > 1)
+        by_image.setdefault(str(annotation["image_id"]), []).append(annotation)
+    ids = [str(image["id"]) for image in content["images"]]
+    if twice := first_repeated(ids):
         raise DataError(f"{path}: two images have the id {twice!r}; {_HINT}")
     if lost := [number for number in by_image if number not in set(ids)]:
         count = sum(len(by_image[number]) for number in lost)
@@ -89,7 +90,7 @@ def _read_file(path: Path, split: str | None, contents: LabelContents) -> None:
         )
     crowd = 0
     for image in content["images"]:
-        own = by_image.get(image["id"], [])
+        own = by_image.get(str(image["id"]), [])
         crowd += sum(bool(annotation.get("iscrowd")) for annotation in own)
         drawing = _make_drawing(path, image, own, names, contents)
         contents.images.append(NamedDrawing(image["file_name"], drawing, split))
@@ -102,7 +103,12 @@ def _read_categories(path: Path, categories: Sequence[_Category]) -> dict[int, s
     if unnamed:
         numbers = join_first([str(number) for number in unnamed])
         raise DataError(f"{path}: categories without a name: id {numbers}; give each a name in the file")
-    return {category["id"]: (category.get("name") or "").strip() for category in categories}
+    if (twice := first_repeated(category["id"] for category in categories)) is not None:
+        raise DataError(f"{path}: two categories have the id {twice}; give each its own in the file")
+    names = {category["id"]: (category.get("name") or "").strip() for category in categories}
+    if name := first_repeated(names.values()):
+        raise DataError(f"{path}: two categories are named {name!r}; give each its own name in the file")
+    return names
 
 
 def _make_drawing(

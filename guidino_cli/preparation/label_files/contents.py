@@ -2,9 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from guidino_cli.data.images import find_images
 from guidino_cli.data.label_files.regions import Drawing
@@ -17,7 +18,8 @@ from guidino_cli.progress import join_first, pluralize
 
 _HASH_PREFIX = re.compile(r"^[0-9a-f]{8}-")
 """Label Studio puts it before the names of uploaded files."""
-_BACKGROUND = "background"
+BACKGROUND = "background"
+Item = TypeVar("Item", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,10 @@ class LabelContents:
     left_out: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
-    def sort_categories(self) -> None:
-        """Take the categories that occur, sorted by name, where the label files do not list any."""
-        self.categories = sorted({region.category for image in self.images for region in image.drawing.regions})
+    def add_unlisted_categories(self) -> None:
+        """Add the categories that occur and that no label file lists, sorted by name."""
+        found = {region.category for image in self.images for region in image.drawing.regions}
+        self.categories += sorted(found - set(self.categories))
 
 
 class ImageFinder:
@@ -117,6 +120,11 @@ def _common_parts(first: Sequence[str], second: Sequence[str]) -> int:
     return count
 
 
+def first_repeated(items: Iterable[Item]) -> Item | None:
+    """The first of the items that occur more than once; None if all differ."""
+    return next((item for item, count in Counter(items).items() if count > 1), None)
+
+
 def image_root(source: Path) -> Path:
     """Folder in and below which images are looked for: the source, or that of a label file, or that above `labels/`."""
     if source.is_dir():
@@ -146,8 +154,7 @@ def detect_tool(
     contents = LabelContents()
     for path in files:
         read_file(path, contents)
-    if not contents.categories:
-        contents.sort_categories()
+    contents.add_unlisted_categories()
     return make_dataset(layout, describe_count(files, contents, tool), contents, ImageFinder(image_root(source)))
 
 
@@ -172,7 +179,7 @@ def make_dataset(
         DataError: No category, more than 254, none because of a problem, or images named twice.
     """
     source = finder.root
-    categories = [name for name in contents.categories if name != _BACKGROUND]
+    categories = [name for name in contents.categories if name != BACKGROUND]
     if not categories:
         for image in contents.images:
             # Without it there would be regions.
@@ -197,7 +204,7 @@ def make_dataset(
         sorted(_make_ids_unique(pairs, source), key=lambda pair: pair.id),
         sorted(unmatched),
         notes=notes,
-        class_names=(_BACKGROUND, *categories),
+        class_names=(BACKGROUND, *categories),
         official=official,
         missing_images=missing,
     )

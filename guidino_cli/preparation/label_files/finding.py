@@ -1,5 +1,6 @@
 """Find label files in a folder and tell by their content which tool wrote them."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ _KEYS: dict[str, tuple[tuple[bytes, ...], tuple[str, ...]]] = {
     "cvat": ((b"<annotations", b"<image"), (".xml",)),
 }
 """Keys that the files of a tool hold, and how their names end."""
+_NO_FEATURES = re.compile(rb'"features"\s*:\s*\[\s*\]')
+"""GeoJSON of an image where nothing was found."""
 
 
 def find_label_files(source: Path, layout: str) -> list[Path]:
@@ -42,6 +45,8 @@ def _holds_keys(path: Path, layout: str) -> bool:
         raise DataError(f"{path}: larger than {MAX_BYTES // 1_000_000} MB; divide it into several label files")
     # Also of XML in UTF-16, which CVAT does not write, so that it is refused with a reason.
     content = content.replace(b"\0", b"") if layout == "cvat" else content
+    if layout == "geojson" and b'"FeatureCollection"' in content and _NO_FEATURES.search(content):
+        return True
     return all(key in content for key in keys)
 
 

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
-from guidino_cli.data.label_files.regions import Bitmap, Drawing, Region, Rings, make_ring_of_points
+from guidino_cli.data.label_files.regions import Bitmap, Drawing, Region, Rings, make_ring_of_points, require_shares
 from guidino_cli.errors import DataError
 from guidino_cli.json_files import read_json
 from guidino_cli.preparation.label_files.contents import LabelContents, NamedDrawing, detect_tool
@@ -33,7 +34,8 @@ def _read_file(path: Path, contents: LabelContents) -> None:
 def _read_task(path: Path, number: int, task: dict[str, Any], contents: LabelContents) -> NamedDrawing:
     data = task.get("data")
     texts = [text for text in data.values() if isinstance(text, str)] if isinstance(data, dict) else []
-    names = [name for text in texts if (name := text.split("?d=")[-1].split("?")[0]).lower().endswith(_IMAGE_WORDS)]
+    addresses = [unquote(text.split("?d=")[-1].split("?")[0]) for text in texts]
+    names = [name for name in addresses if name.lower().endswith(_IMAGE_WORDS)]
     if len(names) != 1:
         raise DataError(f"{path}: task {number} names {len(names)} images in its data, expected 1; {_HINT}")
     place = f"image {names[0]!r}"
@@ -76,7 +78,7 @@ def _read_result(
         raise ValueError(f"has a result with {kind} {labels!r:.60}, expected one label")
     label = labels[0].strip()
     if kind == "polygonlabels":
-        rings: Rings = (make_ring_of_points(value.get("points")) / 100,)
+        rings: Rings = (require_shares(make_ring_of_points(value.get("points")) / 100),)
         return Region(label, (rings,), is_relative=True), (height, width)
     numbers = value.get("rle")
     if not isinstance(numbers, list) or not all(isinstance(item, int) and 0 <= item < 256 for item in numbers):

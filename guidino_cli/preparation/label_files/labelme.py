@@ -17,6 +17,8 @@ from guidino_cli.preparation.types import DiscoveredDataset
 
 _HINT = "save it again with LabelMe"
 _CIRCLE_POINTS = 64
+_FAR = 1e9
+"""Pixels; no image is as wide."""
 _NO_REGIONS = {"line", "linestrip", "point", "points"}
 
 
@@ -80,6 +82,8 @@ def _read_shape(shape: Any) -> Region | None:
         radius = math.hypot(other_x - x, other_y - y)
         angles = np.linspace(0, 2 * np.pi, _CIRCLE_POINTS, endpoint=False)
         return Region(label, ((np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], axis=1),),))
+    if max(map(abs, (x, y, other_x, other_y))) > _FAR:
+        raise ValueError("has a mask whose points lie too far outside")
     try:
         data = base64.b64decode(shape.get("mask") or "", validate=True)
     except (binascii.Error, TypeError, ValueError) as error:

@@ -1,18 +1,20 @@
 """YOLO segmentation: data.yaml, and a text file an image with a polygon a line in shares of width and height."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from guidino_cli.data.images import find_images, is_image
-from guidino_cli.data.label_files.regions import Drawing, Region, make_ring
-from guidino_cli.errors import ConfigError, DataError, file_errors
+from guidino_cli.data.label_files.regions import Drawing, Region, make_ring, require_shares
+from guidino_cli.errors import DataError
+from guidino_cli.files import relative_posix
 from guidino_cli.preparation.label_files.contents import (
     ImageFinder,
     LabelContents,
     NamedDrawing,
     describe_count,
+    first_repeated,
     make_dataset,
 )
 from guidino_cli.preparation.types import DiscoveredDataset, read_names
@@ -36,12 +38,13 @@ def detect_yolo(source: Path) -> DiscoveredDataset | None:
         return None
     description = _read_description(path)
     names = _read_class_names(path, description)
-    contents = LabelContents(categories=list(dict.fromkeys(names)))
+    contents = LabelContents(categories=list(names))
     images = {
         split: list(dict.fromkeys(_find_images_of(path, description, split)))
         for split in _SPLITS
         if description.get(split)
     }
+    _require_one_part(path, images)
     unlabelled = []
     for split, paths in images.items():
         for image in paths:
@@ -61,6 +64,16 @@ def detect_yolo(source: Path) -> DiscoveredDataset | None:
         )
     evidence = describe_count([path], contents, "YOLO")
     return make_dataset("yolo", evidence, contents, _ExactFinder(path.parent), official=f"{path.name}")
+
+
+def _require_one_part(path: Path, images: Mapping[str, Sequence[Path]]) -> None:
+    part_of: dict[Path, str] = {}
+    for split, paths in images.items():
+        for image in paths:
+            first = part_of.setdefault(image.resolve(), split)
+            if first != split:
+                name = relative_posix(image, path.parent)
+                raise DataError(f"{path}: {name} is in {first} and in {split}; leave every image in one part")
 
 
 class _ExactFinder(ImageFinder):
@@ -120,7 +133,10 @@ def _read_class_names(path: Path, description: dict[Any, Any]) -> list[str]:
     count = description.get("nc")
     if isinstance(count, int) and count != len(names):
         raise DataError(f"{path}: nc is {count}, but {pluralize(len(names), 'class', 'classes')} named; correct one")
-    return [str(name).strip() for name in names]
+    texts = [str(name).strip() for name in names]
+    if name := first_repeated(texts):
+        raise DataError(f"{path}: two classes are named {name!r}; give each its own name")
+    return texts
 
 
 def _find_images_of(path: Path, description: dict[Any, Any], split: str) -> Iterator[Path]:
@@ -165,10 +181,14 @@ def _read_label_file(path: Path, image: Path, names: list[str]) -> Drawing:
     if not path.is_file():
         return Drawing(path, place, ())
     try:
-        with file_errors(path, "not a YOLO label file", hint="save it as UTF-8 text"):
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
         regions = [_read_line(line, number, names) for number, line in enumerate(lines, start=1) if line.strip()]
-    except (ValueError, DataError, ConfigError) as error:
+    except UnicodeDecodeError as error:
+        problem = f"has a label file that is not UTF-8 text at byte {error.start}; save it as such"
+        return Drawing(path, place, (), problem=problem)
+    except OSError as error:
+        return Drawing(path, place, (), problem=f"has a label file that cannot be read ({error.strerror})")
+    except ValueError as error:
         return Drawing(path, place, (), problem=str(error))
     return Drawing(path, place, tuple(regions))
 
@@ -184,6 +204,6 @@ def _read_line(line: str, number: int, names: list[str]) -> Region:
     if len(numbers) == 4 and all(map(math.isfinite, numbers)):
         raise ValueError(f"has a box in line {number}, expected a polygon of at least 3 points")
     try:
-        return Region(names[int(first)], ((make_ring(numbers),),), is_relative=True)
+        return Region(names[int(first)], ((require_shares(make_ring(numbers)),),), is_relative=True)
     except ValueError as error:
         raise ValueError(f"{error} (line {number})") from error

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from labelled_images import save_images
+from PIL import Image
 
 from guidino_cli.data.manifest import load_manifest
 from guidino_cli.errors import ConfigError, DataError, PartialError
@@ -130,7 +131,7 @@ def test_a_polygon_outside_the_image_is_clipped_and_named(
 ) -> None:
     source = _write(tmp_path / "x", [_annotation([[5, 3, 20, 3, 20, 9, 5, 9]])])
     assert prepared(source)["a"].sum() == 9
-    assert "1 region of 1 image reach outside the image and were clipped: a" in " ".join(
+    assert "1 region of 1 image reaches outside the image and was clipped: a" in " ".join(
         capsys.readouterr().out.split()
     )
 
@@ -154,6 +155,52 @@ def test_categories_without_names_are_refused(tmp_path: Path, prepared: Prepare)
     _refuse(source, prepared, "without a name: id 3, 4")
 
 
+@pytest.mark.parametrize(
+    ("categories", "message"),
+    [
+        ([{"id": 3, "name": "polyp"}, {"id": 3, "name": "tool"}], "two categories have the id 3"),
+        ([{"id": 3, "name": "polyp"}, {"id": 4, "name": " polyp"}], "two categories are named 'polyp'"),
+    ],
+)
+def test_categories_that_cannot_be_told_apart_are_refused(
+    tmp_path: Path, prepared: Prepare, categories: list[dict[str, Any]], message: str
+) -> None:
+    _refuse(_write(tmp_path / "x", [_annotation([_SQUARE])], categories=categories), prepared, message)
+
+
+def test_an_id_written_as_text_in_annotations_is_that_of_the_image(tmp_path: Path, prepared: Prepare) -> None:
+    source = _write(tmp_path / "x", [_annotation([_SQUARE]) | {"image_id": "2"}])
+    masks = prepared(source)
+    assert (masks["a"].sum(), masks["b"].sum()) == (0, 12)
+
+
+def test_without_a_stated_size_an_image_that_exif_turns_needs_exif(tmp_path: Path, prepared: Prepare) -> None:
+    source = _write(tmp_path / "x", [_annotation([_SQUARE], image=2)])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    # Stored as 6x8, shown as 8x6.
+    Image.new("RGB", (6, 8), "white").save(source / "images" / "b.png", exif=exif)
+    _refuse(source, prepared, r"1 image turned by the EXIF tag.*images/b\.png.*--exif apply")
+    expected = np.zeros((6, 8), dtype=np.uint8)
+    expected[1:4, 1:5] = 1
+    assert np.array_equal(prepared(source, exif="apply")["b"], expected)
+    # As stored: rows 1 to 3 and columns 1 to 4 of (8, 6), then turned clockwise.
+    stored = np.zeros((8, 6), dtype=np.uint8)
+    stored[1:4, 1:5] = 1
+    assert np.array_equal(prepared(source, exif="ignore")["b"], np.rot90(stored, -1))
+
+
+def test_a_background_region_cuts_a_hole_in_binary_masks_too(tmp_path: Path, prepared: Prepare) -> None:
+    categories = [*_CATEGORIES, {"id": 1, "name": "background"}]
+    hole = _annotation([[2, 1, 4, 1, 4, 3, 2, 3]], category=1)
+    source = _write(tmp_path / "x", [_annotation([_SQUARE], category=7), hole], categories=categories)
+    expected = np.zeros((6, 8), dtype=np.uint8)
+    expected[1:4, 1:5] = 1
+    expected[1:3, 2:4] = 0
+    assert np.array_equal(prepared(source, binary=True)["a"], expected)
+    assert np.array_equal(prepared(source, classes="other,tool")["a"], expected)
+
+
 def test_images_that_nobody_has_are_named_and_can_be_left_out(tmp_path: Path, prepared: Prepare) -> None:
     source = _write(tmp_path / "x", [_annotation([_SQUARE])])
     (source / "images" / "b.png").unlink()
@@ -173,6 +220,7 @@ def test_an_image_that_the_file_does_not_list_is_refused(tmp_path: Path, prepare
         ({"size": [6, 7], "counts": [42]}, "a mask of 7x6, the image is 8x6"),
         ({"size": [6, 8], "counts": [42]}, "runs of 42 pixels, expected 48"),
         ({"size": [6, 8], "counts": "~~"}, "compressed RLE"),
+        ({"size": [6, 8], "counts": "o" * 12 + "0"}, "a run of .* pixels, expected 48 for 8x6"),
         ({"size": [6, 8]}, "neither polygons nor run lengths"),
         ([[1, 1, 2, 2]], "polygon of 2 points, expected at least 3"),
         ([[1, 1, 2, 2, 3]], "polygon of 5 numbers, expected pairs"),

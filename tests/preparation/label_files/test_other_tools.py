@@ -92,6 +92,19 @@ def test_cvat_draws_polygons_and_masks_by_their_depth(tmp_path: Path, prepared: 
     assert np.array_equal(prepared(source)["a"], expected)
 
 
+@pytest.mark.parametrize("meta", [_META.replace("polyp", "other"), ""])
+def test_a_label_that_no_file_lists_is_a_class_after_the_listed_ones(
+    tmp_path: Path, prepared: Prepare, meta: str
+) -> None:
+    save_images(tmp_path / "x", "b.png")
+    source = _save(tmp_path / "x", "a.xml", _cvat(_POLYGON, meta))
+    (source / "b.xml").write_text(_cvat(_POLYGON.replace("polyp", "tool")).replace("s/a.png", "s/b.png"))
+    listed = ["other"] * bool(meta)
+    names = detect_layout(source).class_names
+    assert names == ("background", "tool", *listed, "polyp")
+    assert np.array_equal(prepared(source)["a"], _square() * names.index("polyp"))
+
+
 def _task(*results: dict[str, Any], annotations: int = 1) -> list[dict[str, object]]:
     annotation = {"result": list(results), "was_cancelled": False}
     return [{"id": 1, "data": {"image": "/data/upload/3/1a2b3c4d-a.png"}, "annotations": [annotation] * annotations}]
@@ -132,6 +145,24 @@ def _collection(*features: dict[str, Any]) -> dict[str, object]:
     return {"type": "FeatureCollection", "features": list(features)}
 
 
+def test_geojson_without_features_is_an_empty_mask(tmp_path: Path, prepared: Prepare) -> None:
+    save_images(tmp_path / "x", "b.png")
+    source = _save(tmp_path / "x", "a.geojson", _collection(_feature([_SQUARE])))
+    (source / "b.geojson").write_text(json.dumps(_collection()))
+    masks = prepared(source)
+    assert np.array_equal(masks["a"], _square())
+    assert not masks["b"].any()
+
+
+def test_an_encoded_name_of_label_studio_is_decoded(tmp_path: Path, prepared: Prepare) -> None:
+    points = [[100 * x / 8, 100 * y / 6] for x, y in _SQUARE]
+    task = _task(_result("polygonlabels", points=points, polygonlabels=["polyp"]))
+    task[0]["data"] = {"image": "/data/local-files/?d=x/a%20b.png"}
+    save_images(tmp_path / "x", "a b.png")
+    (tmp_path / "x" / "export.json").write_text(json.dumps(task))
+    assert np.array_equal(prepared(tmp_path / "x")["a b"], _square())
+
+
 @pytest.mark.parametrize("name", ["a.geojson", "a.png.geojson"])
 def test_geojson_draws_holes_and_several_parts(tmp_path: Path, prepared: Prepare, name: str) -> None:
     ring = [[0, 0], [6, 0], [6, 6], [0, 6], [0, 0]]
@@ -162,6 +193,17 @@ def test_geojson_draws_holes_and_several_parts(tmp_path: Path, prepared: Prepare
         ("a.xml", _cvat(_POLYGON.replace("5,4", "nan,4")), r"not finite \(NaN"),
         ("a.xml", _cvat(_POLYGON.replace("5,4", "5")), "polygon of 7 numbers"),
         ("a.xml", _cvat('<mask label="tool" rle="1,1" left="0" top="0" width="2" height="2"/>'), "runs of 2 pixels"),
+        (
+            "a.xml",
+            _cvat(f'<mask label="tool" rle="{10**30},4" left="0" top="0" width="2" height="2"/>'),
+            "a run of 1000000000000000000000000000000 pixels, expected 4",
+        ),
+        ("a.json", _labelme(_shape("mask", [[0, 0], [1e300, 1]], mask="AAAA")), r"lie too far outside \(shape 1\)"),
+        (
+            "a.json",
+            _task(_result("polygonlabels", points=[[800, 0], [0, 0], [0, 90]], polygonlabels=["polyp"])),
+            "from 0 to 8, expected shares of width and height, 0 to 1",
+        ),
         ("a.xml", _cvat(_POLYGON)[:-5], "damaged"),
         (
             "a.xml",

@@ -66,6 +66,7 @@ def test_an_image_without_a_text_file_is_empty_and_said(tmp_path: Path, prepared
         ("polyp 0 0 1 0 1 1", "class 'polyp' in line 1"),
         ("0 0 0 1 0 1 one", "line 1 with 'one', no number"),
         ("0 0,0 1 0 1 1 1", "line 1 with '0,0', no number"),
+        ("0 1 3 5 3 5 6 1 6", r"from 1 to 6, expected shares of width and height, 0 to 1; pixels\? \(line 1\)"),
     ],
 )
 def test_a_bad_line_names_file_and_line(tmp_path: Path, prepared: Prepare, label: str, message: str) -> None:
@@ -73,11 +74,27 @@ def test_a_bad_line_names_file_and_line(tmp_path: Path, prepared: Prepare, label
         prepared(_write(tmp_path / "x", label))
 
 
+def test_an_image_in_two_parts_of_the_split_names_both(tmp_path: Path) -> None:
+    source = _write(tmp_path)
+    (source / "data.yaml").write_text("train: images/train\nval: images/train\nnames: [polyp, tool]\n")
+    with pytest.raises(DataError, match=r"data\.yaml: images/train/a\.png is in train and in val; .* one part"):
+        detect_layout(source)
+
+
+def test_a_label_file_that_is_no_text_is_named_once(tmp_path: Path, prepared: Prepare) -> None:
+    source = _write(tmp_path / "x")
+    (source / "labels" / "train" / "a.txt").write_bytes(b"\xff\xfe0 0")
+    with pytest.raises(DataError, match=r"a\.txt: image 'a\.png' has a label file that is not UTF-8") as caught:
+        prepared(source)
+    assert str(caught.value).count("a.txt") == 1
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         ("nc: 2", "names no classes"),
         ("names: [polyp, '']", "classes without a name: 1"),
+        ("names: [polyp, tool, polyp]", "two classes are named 'polyp'"),
         ("names: {0: polyp, 2: tool}", r"indices \[0, 2\], expected 0, 1, 2"),
         ("names: [polyp]\nnc: 2", "nc is 2, but 1 class named"),
         ("names: [polyp]\ntest: images/test", "test is 'images/test', but no such folder"),
