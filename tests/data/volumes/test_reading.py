@@ -94,8 +94,8 @@ def test_a_channel_on_another_grid_is_resampled_where_the_headers_place_it(tmp_p
     first = _save(tmp_path / "t2.nii", x.astype(np.float32), np.eye(4))
     second = _save(tmp_path / "adc.nii", coarse.astype(np.float32), np.diag([2.0, 1.0, 1.0, 1.0]))
     volume = read_volume([first, second])
-    # RAS is turned round in x; the last voxel at 7 mm lies beyond the last coarse one at 6 mm: the smallest value.
-    assert volume.values[1, 0, 0].tolist() == [0.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0]
+    # RAS is turned round in x; the last voxel at 7 mm lies in the last coarse one, which reaches from 5 to 7 mm.
+    assert volume.values[1, 0, 0].tolist() == [6.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0]
     assert volume.notes == ("adc.nii resampled to the grid of t2.nii: 4x4x4 of 2x1x1 mm, t2.nii's 8x4x4 of 1x1x1 mm",)
 
 
