@@ -46,7 +46,8 @@ def collect_pairs(fixed: Path, moving: Path | None, options: RegisterOptions) ->
 
     Raises:
         ConfigError: One image, a table together with an image, or labels of one image only.
-        DataError: The table cannot be read, has no pairs, lacks a column or a cell, or names two pairs alike.
+        DataError: The table cannot be read, has no pairs, lacks a column or a cell, names two pairs alike, or holds
+            pictures and volumes.
     """
     if moving is not None:
         if is_table(fixed):
@@ -70,6 +71,7 @@ def _read_table(path: Path) -> list[PairFiles]:
         raise DataError(f"{path}: has a heading line and no pairs")
     pairs = [_read_row(path, number, row) for number, row in enumerate(rows, start=1)]
     _require_distinct(path, pairs)
+    _require_one_unit(path, pairs)
     return pairs
 
 
@@ -107,3 +109,15 @@ def _require_distinct(path: Path, pairs: Sequence[PairFiles]) -> None:
             raise DataError(
                 f"{path}: pairs {first} and {number} are both called {pair.name}; name them in a column name"
             )
+
+
+def _require_one_unit(path: Path, pairs: Sequence[PairFiles]) -> None:
+    """Require pictures only, or volumes only: no mean is in pixels and millimetres."""
+    from guidino_cli.data.images import is_image
+
+    picture, volume = (next((pair for pair in pairs if is_image(pair.fixed) is kind), None) for kind in (True, False))
+    if picture is not None and volume is not None:
+        raise DataError(
+            f"{path}: mixes pictures, measured in px (pair {picture.name}), and volumes, measured in mm (pair "
+            f"{volume.name}); split it into a table of each"
+        )

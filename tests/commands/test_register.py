@@ -289,6 +289,10 @@ BAD_TABLES = {
     "one mask": (["fixed,moving,fixed_mask", "fixed.png,moving.png,fixed_mask.png"], "given without moving_mask"),
     "same names": (["fixed,moving", "a/x.png,a/y.png", "b/x.png,b/y.png"], "pairs 1 and 2 are both called y-to-x"),
     "unsafe name": (["name,fixed,moving", "../x,fixed.png,moving.png"], "has a name that is empty or begins with"),
+    "pictures and volumes": (
+        ["name,fixed,moving", "flat,fixed.png,moving.png", "deep,a.nii.gz,b.nii.gz"],
+        "mixes pictures, measured in px (pair flat), and volumes, measured in mm (pair deep); split it",
+    ),
     "all missing": (["fixed,moving", "gone.png,moving.png"], "none of 1 pair could be registered"),
 }
 
