@@ -1,4 +1,4 @@
-"""Recreate the weights of the backbone `guidino-tiny`, bit for bit; needs guidino[embedded].
+"""Recreate the weights of the backbone `guidino-tiny`, bit for bit; needs the weights of `embedded`.
 
 python benchmarks/make_tiny.py FILE
 """

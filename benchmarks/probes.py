@@ -9,7 +9,7 @@
 ROOT holds class_pneumonia_28/train_val.npz (PneumoniaMNIST), class_adrenal_3d_64/train_val.npz (AdrenalMNIST3D) and
 class_blood_cells/labels.csv (BCCD). The official test parts of the first two are not used: their val parts are what is
 tested, and choose nothing. Training parts are drawn by numpy's `default_rng(0)`: 388 of each class of chest X-rays, 150
-of each class of adrenal volumes. The backbone `embedded` needs `pip install 'guidino[embedded]'`.
+of each class of adrenal volumes. The backbone `embedded` needs `guidino weights download embedded`.
 """
 
 import argparse

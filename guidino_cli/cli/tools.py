@@ -1,4 +1,4 @@
-"""The commands `guidino doctor`, `models`, `export` and `weights`."""
+"""The commands `guidino doctor`, `example`, `models`, `export` and `weights`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +22,19 @@ def doctor(
     from guidino_cli.commands import doctor as command
 
     command.run(as_json=as_json, self_test=self_test)
+
+
+def example(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to; it gets a folder examples.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older folder examples.")] = False,
+) -> None:
+    """Write the example data, 66 tiles with masks, and the scripts that show the whole job on them.
+
+    Example: guidino example -o try && try/examples/quickstart.sh
+    """
+    from guidino_cli.commands import example as command
+
+    command.run(out, overwrite=overwrite)
 
 
 def models(

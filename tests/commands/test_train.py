@@ -312,7 +312,7 @@ def test_a_corrupt_image_is_refused_by_name(train, tmp_path: Path) -> None:
 def test_missing_backbone_weights_exit_with_4_and_advice(train, run: Path) -> None:
     outcome = train("--set", "model.backbone={name: dinov3, options: {weights: ./no/such/folder}}", "--offline")
     assert outcome.code == 4
-    assert "guidino[embedded]" in _one_line(outcome.stderr)
+    assert "guidino weights download embedded" in _one_line(outcome.stderr)
     assert not run.exists()
 
 

