@@ -46,6 +46,9 @@ def resize(pixels: np.ndarray, step: dict) -> np.ndarray:
     side, mode = step["side"], step["mode"]
     if mode == "stretch":
         size = (side, side)
+    elif mode == "longer":
+        factor = side / max(height, width)
+        size = (max(1, round(height * factor)), max(1, round(width * factor)))
     elif mode == "shorter":
         factor = side / min(height, width)
         size = (max(side, round(height * factor)), max(side, round(width * factor)))

@@ -162,10 +162,11 @@ class DataSettings:
     Attributes:
         root: Folder made by `guidino prepare`; `--data` sets it.
         image_size: Side in pixels of the squares that the network is trained on; a multiple of the network's stride.
-        resize: "stretch" resizes the whole image to `image_size` x `image_size` (the paper), "shorter" resizes the
-            shorter side to `image_size` and keeps the aspect ratio, "none" keeps native pixels. If the image is then
-            larger than `image_size`, training takes random crops and prediction slides windows of that size over the
-            same grid. Of volumes, each slice is an image (dims 2 and 2.5); patches (dims 3) are never resized.
+        resize: "stretch" resizes the whole image to `image_size` x `image_size` (the paper), "longer" resizes the
+            longer side to `image_size`, keeps the aspect ratio and pads with black, which does not count in training;
+            "shorter" resizes the shorter side and keeps the aspect ratio, "none" keeps native pixels. If the image is
+            then larger than `image_size`, training takes random crops and prediction slides windows of that size over
+            the same grid. Of volumes, each slice is an image (dims 2 and 2.5); patches (dims 3) are never resized.
         fold: Fold to validate on, of data with folds; null for the part val. `--folds` sets it.
         augment: Augmentation of the training images: "nnunet" is nnU-Net 2.8.1's, "nnunet-0.1" what guidino 0.1.0 took
             for it, "guidino" that of the GuiDINO authors; "light" mirrors and changes brightness; "mirror" mirrors
@@ -192,7 +193,7 @@ class DataSettings:
 
     root: str | None = None
     image_size: PositiveInt = 256
-    resize: Literal["stretch", "shorter", "none"] = "stretch"
+    resize: Literal["stretch", "longer", "shorter", "none"] = "stretch"
     fold: int | None = None
     augment: Literal["none", "light", "mirror", "dihedral", "nnunet", "guidino", "nnunet-0.1"] = "nnunet"
     foreground_crops: NonNegativeFloat = 0.33

@@ -8,6 +8,7 @@ from guidino_cli.engine.prediction.sliding import Window
 _AXIS_NAMES = {-2: "row", -1: "column"}
 _SIZES = {
     "stretch": "side x side",
+    "longer": "factor = side / max(height, width); each becomes max(1, round(factor * it))",
     "shorter": "factor = side / min(height, width); each becomes max(side, round(factor * it))",
     "none": "unchanged; no resizing",
 }

@@ -28,6 +28,7 @@ from guidino_cli.data.manifest import MANIFEST_NAME, Manifest, count_empty, igno
 from guidino_cli.distributed import enter_on_main_process, rank, run_on_all_ranks, run_on_main_process
 from guidino_cli.engine.devices import bf16_emulation_warning, use_fast_kernels
 from guidino_cli.engine.environment import describe_environment, fingerprint_files
+from guidino_cli.engine.prediction.shapes import aspect_ratios
 from guidino_cli.engine.ranks import start_ranks
 from guidino_cli.engine.run_folders import lock_run_folder
 from guidino_cli.engine.runs.augmentation import keep_augmentation
@@ -263,6 +264,8 @@ def _facts(config: RunConfig, model: Model, manifest: Manifest, network_input: N
     root = Path(str(config.data.root))
     facts = run_facts(model, classes=manifest.classes, data=root) | describe_environment()
     facts["data"]["files"] = fingerprint_files(manifest.cases, root)
+    if network_input.volumes is None:
+        facts["data"] |= aspect_ratios(manifest.cases)
     facts |= network_input.to_facts()
     return facts
 

@@ -116,7 +116,7 @@ class SegmentationDataset(Dataset[Sample]):
         top, left = self._crop_corner(labels, generator)
         side = self.image_size
         pixels = _pad(pixels[top : top + side, left : left + side], side)
-        labels = _pad(labels[top : top + side, left : left + side], side)
+        labels = _pad(labels[top : top + side, left : left + side], side, value=padding_label(self.resize))
         return Sample(to_tensor(pixels), torch.from_numpy(labels.astype(np.int64)), torch.tensor(case))
 
     def _load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -144,6 +144,17 @@ class SegmentationDataset(Dataset[Sample]):
         return top, left
 
 
-def _pad(array: np.ndarray, side: int) -> np.ndarray:
+def padding_label(resize: Resize) -> int:
+    """Label of what a sample holds beside its image.
+
+    With "longer" a large part of every sample may be padding, which must not count as background.
+    """
+    return IGNORED if resize == "longer" else 0
+
+
+def _pad(array: np.ndarray, side: int, *, value: int = 0) -> np.ndarray:
+    """(H, W, ...) filled at the bottom and right, as prediction pads."""
     missing = [(0, side - array.shape[axis]) for axis in (0, 1)]
-    return np.pad(array, missing + [(0, 0)] * (array.ndim - 2)) if any(count for _, count in missing) else array
+    if not any(count for _, count in missing):
+        return array
+    return np.pad(array, missing + [(0, 0)] * (array.ndim - 2), constant_values=value)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from guidino_cli.types import Geometry
 
-Resize = Literal["stretch", "shorter", "none"]
+Resize = Literal["stretch", "longer", "shorter", "none"]
 
 
 def network_size(size_hw: tuple[int, int], *, resize: Resize, image_size: int) -> tuple[int, int]:
@@ -19,6 +19,9 @@ def network_size(size_hw: tuple[int, int], *, resize: Resize, image_size: int) -
         return image_size, image_size
     if resize == "none":
         return size_hw
+    if resize == "longer":
+        factor = image_size / max(size_hw)
+        return max(1, round(size_hw[0] * factor)), max(1, round(size_hw[1] * factor))
     factor = image_size / min(size_hw)
     return max(image_size, round(size_hw[0] * factor)), max(image_size, round(size_hw[1] * factor))
 

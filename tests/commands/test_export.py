@@ -151,7 +151,7 @@ def test_the_recipe_alone_leads_to_the_recorded_masks(exported: Path, tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [(48, 40), (90, 24), (24, 90)])
-@pytest.mark.parametrize("resize", ["stretch", "shorter"])
+@pytest.mark.parametrize("resize", ["stretch", "longer", "shorter"])
 def test_the_recipe_leads_to_the_mask_of_resized_images(
     resize: str, size: tuple[int, int], exported: Path, guidino, tmp_path: Path
 ) -> None:

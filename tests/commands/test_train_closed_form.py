@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from guidino_cli.config import parse_config
 from guidino_cli.errors import ConfigError
@@ -58,6 +59,30 @@ def test_predict_writes_masks_and_guides_that_evaluate_takes(run: Path, data: Pa
     assert [path for path in written if "guide" in str(path)], written
     outcome = guidino("tune-post", run, "--data", data, "--device", "cpu")
     assert outcome.code == 0, outcome.stderr
+
+
+def test_predict_says_that_an_image_is_deformed(run: Path, data: Path, guidino, tmp_path: Path) -> None:
+    assert json.loads((run / "run.json").read_text())["data"]["aspect_ratios"] == [1.2, 1.2]
+    narrow = tmp_path / "narrow.png"
+    Image.new("RGB", (24, 40)).save(narrow)
+    outcome = guidino("predict", run, narrow, data / "images", "-o", tmp_path / "out", "--device", "cpu")
+    assert outcome.code == 0, outcome.stderr
+    assert "1 of 11 images is of another shape than all training images: width/height 0.60" in outcome.stderr
+
+
+def test_the_padding_of_wide_images_is_no_background(
+    make_data: Maker, preset_file: Path, guidino, tmp_path: Path
+) -> None:
+    """Half of each sample is padding: areas of regions that counted it would be half as large."""
+    data, run = make_data(train=4, size_hw=(32, 64)), tmp_path / "run"
+    settings = ("--set", "data.resize=longer", "--set", "data.image_size=64")
+    outcome = guidino("train", "-p", preset_file, "-d", data, "-o", run, *settings, "--device", "cpu")
+    assert outcome.code == 0, outcome.stderr
+    (found,) = json.loads((run / "run.json").read_text())["guide_fit"]["areas"]
+    # 14 x 14 px of 32 x 64.
+    assert found == pytest.approx(14 * 14 / (32 * 64), rel=0.01)
+    image = min(data.rglob("images/*.png"))
+    assert guidino("predict", run, image, "-o", tmp_path / "out", "--device", "cpu").code == 0
 
 
 def test_an_exported_run_gives_the_same_maps(run: Path, guidino, tmp_path: Path) -> None:

@@ -89,6 +89,16 @@ def test_an_image_smaller_than_a_sample_is_padded_at_the_bottom_and_right(make_d
     assert sample.image[:, :20, :24].abs().sum() > 0
 
 
+def test_with_longer_an_image_keeps_its_shape_and_the_padding_does_not_count(make_data: Maker) -> None:
+    # 48 x 40 px, width x height: the width becomes 32 and the height 32 * 40 / 48, rounded 27.
+    sample = _dataset(make_data(), resize="longer")[SampleIndex(0, 0)]
+    assert sample.image.shape == (3, 32, 32)
+    assert sample.image[:, 27:].max() == 0
+    assert sample.image[:, :27].min(dim=2).values.max() > 0
+    assert set(sample.mask[27:].unique().tolist()) == {255}
+    assert set(sample.mask[:27].unique().tolist()) == {0, 1}
+
+
 @pytest.mark.parametrize(("cache_gb", "kept"), [(1.0, 4), (0.0, 0), (2 * 32 * 32 * 4 / 1e9, 2)])
 def test_the_cache_keeps_no_more_than_its_limit(cache_gb: float, kept: int, make_data: Maker) -> None:
     """A sample of 32 x 32 pixels takes three bytes a pixel for the image and one for the mask."""

@@ -20,6 +20,9 @@ from guidino_cli.types import Geometry
     [
         ("stretch", (529, 622), (256, 256)),
         ("none", (529, 622), (529, 622)),
+        ("longer", (512, 1024), (128, 256)),
+        ("longer", (100, 50), (256, 128)),
+        ("longer", (1, 1000), (1, 256)),
         ("shorter", (512, 1024), (256, 512)),
         ("shorter", (100, 50), (512, 256)),
         ("shorter", (333, 333), (256, 256)),
@@ -81,7 +84,7 @@ def test_resizing_labels_does_not_shift_them(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", [(100, 140), (31, 47), (64, 64)])
-@pytest.mark.parametrize("resize", ["stretch", "shorter", "none"])
+@pytest.mark.parametrize("resize", ["stretch", "longer", "shorter", "none"])
 def test_labels_survive_resizing_to_the_network_and_back(resize: str, size: tuple[int, int]) -> None:
     y, x = np.mgrid[: size[0], : size[1]]
     labels = ((y / size[0] > 0.3) & (x / size[1] < 0.6)).astype(np.uint8)

@@ -130,6 +130,14 @@ def test_crop_of_a_resized_slice_is_centred_on_where_the_voxel_went(tmp_path: Pa
     assert sample.corner.tolist() == [2, 41, 0]
 
 
+def test_longer_pads_a_narrow_slice_with_what_does_not_count(tmp_path: Path) -> None:
+    data = _slices(make_volumes(tmp_path, shape=(4, 20, 10)), image_size=32, resize="longer")
+    sample = data[SampleIndex(0, 2)]
+    assert sample.image.shape == (1, 32, 32)
+    assert set(sample.mask[:, 16:].unique().tolist()) == {255}
+    assert 255 not in sample.mask[:, :16]
+
+
 def test_stretch_shows_the_whole_slice_in_the_square(tmp_path: Path) -> None:
     data = _slices(make_volumes(tmp_path, shape=(4, 20, 10)), image_size=32, resize="stretch")
     sample = data[SampleIndex(0, 2)]

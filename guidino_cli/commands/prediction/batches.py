@@ -17,7 +17,7 @@ from guidino_cli.engine.prediction.background import BackgroundWorker, prefetch
 from guidino_cli.engine.prediction.ensemble import LoadedEnsemble
 from guidino_cli.engine.prediction.predictor import DecodedImage, Segmentation
 from guidino_cli.errors import DataError, to_one_line
-from guidino_cli.progress import track
+from guidino_cli.progress import log_warning, track
 
 
 def predict_all(
@@ -47,6 +47,8 @@ def predict_all(
         for job, reading in prefetch(pending(), partial(_read, loaded=loaded)):
             batcher.add(job, reading)
         batcher.flush()
+    if (warning := loaded.shapes.warning) is not None:
+        log_warning(warning)
 
 
 def _read(job: PredictionJob, *, loaded: LoadedEnsemble) -> DecodedImage | RegionReader:
@@ -79,6 +81,7 @@ class _Batcher:
         except DataError as error:
             self._log_failure(job, started, error, tried=describe_attempt(Path(job.image)))
             return
+        self.loaded.shapes.add(image.geometry.size_hw)
         if isinstance(image, RegionReader):
             self._predict_in_strips(job, image, started)
             return

@@ -10,6 +10,7 @@ import torch
 
 from guidino_cli.engine.devices import use_fast_kernels
 from guidino_cli.engine.prediction.predictor import Member, Predictor
+from guidino_cli.engine.prediction.shapes import ShapeWatch
 from guidino_cli.engine.prediction.sliding import PatchWindow, Window
 from guidino_cli.engine.prediction.speedups import prepare_for_prediction
 from guidino_cli.engine.runs.facts import is_volume_run
@@ -29,6 +30,7 @@ class LoadedEnsemble:
         runs: Path, backbone and SHA-256 of the weights of each run.
         batch_size: `predict.batch_size` of the first run.
         memory_gb: `predict.memory_gb` of the first run.
+        shapes: Counts images whose shape the first run was not trained on.
     """
 
     predictor: Predictor
@@ -36,6 +38,7 @@ class LoadedEnsemble:
     runs: list[dict[str, Any]]
     batch_size: int
     memory_gb: float
+    shapes: ShapeWatch
 
     @property
     def provenance(self) -> list[dict[str, Any]]:
@@ -91,8 +94,8 @@ def load_ensemble(
         members.append(Member(prepare_for_prediction(model).to(device), config.data, window))
         runs.append({"run": str(path), "weights": weights_hash(path), "backbone": facts["backbone"]})
         if len(members) == 1:
-            first = config.predict
-    return LoadedEnsemble(Predictor(members), facts["classes"], runs, first.batch_size, first.memory_gb)
+            first, shapes = config.predict, ShapeWatch.of_run(facts, resize=config.data.resize)
+    return LoadedEnsemble(Predictor(members), facts["classes"], runs, first.batch_size, first.memory_gb, shapes)
 
 
 def require_same_classes(paths: Sequence[Path]) -> None:

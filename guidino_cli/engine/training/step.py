@@ -342,7 +342,7 @@ def _log_cache_folder(cache: FeatureCache | None, config: RunConfig) -> None:
     if not _repeats_samples(config) and not is_turned and config.data.dims != 3:
         log_info(
             "guidino: of validation images alone: training images change from epoch to epoch, unless "
-            "data.augment is none, mirror or dihedral and data.resize is stretch"
+            "data.augment is none, mirror or dihedral and data.resize is stretch or longer"
         )
 
 
@@ -353,7 +353,7 @@ def _repeats_samples(config: RunConfig) -> bool:
 
 def _repeats_images(config: RunConfig) -> bool:
     """The same before augmentation."""
-    return config.data.resize == "stretch" and config.data.dims != 3
+    return config.data.resize in ("stretch", "longer") and config.data.dims != 3
 
 
 def _freeze_and_checkpoint(model: Model, config: RunConfig) -> None:

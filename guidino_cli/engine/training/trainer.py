@@ -9,6 +9,8 @@ import torch
 from accelerate import Accelerator
 
 from guidino_cli.config import RunConfig
+from guidino_cli.data.cases import IGNORED
+from guidino_cli.data.dataset import padding_label
 from guidino_cli.data.manifest import count_empty
 from guidino_cli.distributed import run_on_all_ranks, run_on_main_process
 from guidino_cli.engine.checkpointing import CheckpointManager
@@ -99,7 +101,8 @@ class Trainer:
             config,
             self.accelerator,
             batches=self.loader.steps,
-            has_ignored=any(case.ignore_label is not None for case in training),
+            has_ignored=padding_label(config.data.resize) == IGNORED
+            or any(case.ignore_label is not None for case in training),
             is_unit=self.network_input.is_unit,
         )
         self.model, self.bare_model = self.train_step.model, self.train_step.bare_model

@@ -39,8 +39,15 @@ def _die_at(trainer: Trainer, call: int) -> None:
 
 @pytest.mark.parametrize(
     "more",
-    [(), ("data.augment=nnunet",), ("train.dense_cache_gb=0",), ("data.resize=none",), ("model.reduction=2",)],
-    ids=["turned", "augmented", "uncached", "crops", "reduced"],
+    [
+        (),
+        ("data.augment=nnunet",),
+        ("train.dense_cache_gb=0",),
+        ("data.resize=none",),
+        ("model.reduction=2",),
+        ("data.resize=longer",),
+    ],
+    ids=["turned", "augmented", "uncached", "crops", "reduced", "padded"],
 )
 def test_a_killed_run_resumes_bit_for_bit(
     make_trainer: Trainers, same: Callable[..., bool], more: tuple[str, ...], make_data: Maker, tmp_path: Path
