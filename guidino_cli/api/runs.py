@@ -18,6 +18,7 @@ from guidino_cli.engine.prediction.ensemble import LoadedEnsemble, load_ensemble
 from guidino_cli.engine.prediction.predictor import DecodedImage, Segmentation
 from guidino_cli.engine.prediction.volume_ensemble import LoadedVolumeEnsemble, load_volume_ensemble
 from guidino_cli.engine.runs.facts import is_picture_run, is_volume_run
+from guidino_cli.engine.runs.hub import find_runs
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.options.prediction import PredictOptions
 from guidino_cli.types import Geometry
@@ -128,7 +129,8 @@ def load_run(
     """Load a run folder of `guidino train`, `fewshot` or `lora-tune`; of several, an ensemble.
 
     Args:
-        runs: Run folders; several must have the same classes, and are averaged.
+        runs: Run folders, folders of `guidino card`, or such models of the hub, "hf:ORGANISATION/NAME"; several must
+            have the same classes, and are averaged.
         device: "cpu", "cuda", "cuda:0" or "mps"; by default the best there is.
         settings: Such as `{"predict.mirror": False}`, as `guidino predict --set`.
         offline: Never ask a model hub for the weights of a backbone.
@@ -141,7 +143,7 @@ def load_run(
     """
     if not runs:
         raise ConfigError("load_run needs a run folder, such as load_run('runs/kvasir')")
-    paths = [Path(run) for run in runs]
+    paths = find_runs([Path(run) for run in runs], offline=offline)
     load = load_volume_ensemble if is_volume_run(paths[0]) else load_ensemble
     loaded = load(paths, overrides=to_overrides(settings), offline=offline, device=pick_device(device))
     return TrainedRun(paths, loaded)

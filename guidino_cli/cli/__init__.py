@@ -197,4 +197,5 @@ app.command(short_help="List the segmentation networks, or describe some.")(tool
 app.command(short_help="Check this installation.")(tools.doctor)
 app.command(short_help="Write the example data and scripts.")(tools.example)
 app.command(short_help="Write a run's network as one file for torch or ONNX.")(tools.export)
+app.command(short_help="Write a run as a folder to pass on, with a model card.")(tools.card)
 app.add_typer(tools.app, name="weights", short_help="Find, import, verify and download pretrained backbones.")

@@ -1,12 +1,13 @@
 """The commands `guidino predict`, `guidino tune-post`, `guidino tune-risk` and `guidino visualize-guide`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from guidino_cli.cli.dataclass_options import expand_dataclasses
-from guidino_cli.cli.run_checks import check_runs
+from guidino_cli.cli.run_checks import check_runs, find_hub_runs
 from guidino_cli.options.prediction import PredictOptions, TunePostOptions, TuneRiskOptions, VisualizeOptions
 
 _Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
@@ -26,11 +27,15 @@ def predict(
 
     Volumes are NIfTI, NRRD or MetaImage files, or the folder of a DICOM series.
 
+    RUN may also be a folder of `guidino card`, or such a model of the Hugging Face hub as hf:ORGANISATION/NAME.
+
     Several processes may share one folder of masks: give each its --shard, or start all with torchrun.
 
     Example: guidino predict runs/kvasir new-images/ -o masks/ --overlay
     """
-    check_runs([run, *(options.ensemble or ())], options.overrides)
+    run, *others = find_hub_runs([run, *(options.ensemble or ())], offline=options.offline)
+    options = replace(options, ensemble=others or None)
+    check_runs([run, *others], options.overrides)
     from guidino_cli.commands import predict as command
 
     command.run(run, images, out, options)

@@ -12,6 +12,15 @@ def check_runs(paths: Sequence[Path], overrides: Sequence[str] | None = None) ->
         resolve_run_config(path, overrides or ())
 
 
+def find_hub_runs(runs: Sequence[Path], *, offline: bool) -> list[Path]:
+    """Folders of runs, those of the hub in its cache; nothing is imported for others."""
+    if not any(str(run).startswith("hf:") for run in runs):
+        return list(runs)
+    from guidino_cli.engine.runs.hub import find_runs
+
+    return find_runs(runs, offline=offline)
+
+
 def check_unlocked(out: Path | None) -> None:
     """Refuse a run folder that another process writes to, likewise at once."""
     if out is not None:

@@ -1,11 +1,13 @@
-"""The commands `guidino doctor`, `example`, `models`, `export` and `weights`."""
+"""The commands `guidino card`, `doctor`, `example`, `models`, `export` and `weights`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from guidino_cli.cli.dataclass_options import expand_dataclasses
 from guidino_cli.cli.run_checks import check_runs
+from guidino_cli.options.card import ShareOptions
 from guidino_cli.options.shared import Offline, Overwrite
 
 
@@ -77,6 +79,25 @@ def export(
     from guidino_cli.commands import export as command
 
     command.run(run, out=out, batch=batch, tolerance=tolerance, overwrite=overwrite, offline=offline)
+
+
+@expand_dataclasses
+def card(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    options: ShareOptions,
+) -> None:
+    """Write a run as a folder to pass on: its weights, its settings and a model card, in Hugging Face layout.
+
+    The card states classes, training data, settings, scores with intervals, limits, and the licences of what the
+    weights derive from. Absolute paths of this machine are left out. `guidino predict` takes the folder as a run and
+    makes the same masks. --push uploads it, with the login of `hf auth login`.
+
+    Example: guidino card runs/kvasir -o kvasir-model --scores report --license cc-by-nc-4.0
+    """
+    check_runs([run])
+    from guidino_cli.commands import card as command
+
+    command.run(run, options)
 
 
 app = typer.Typer(

@@ -85,8 +85,10 @@ class RunFolder(StateFolder):
 
     @property
     def best(self) -> BestWeights:
-        """The best epoch's files."""
-        return BestWeights(self.path / "best")
+        """The best epoch's files; a model folder of `guidino card` has them at its top."""
+        inside = self.path / "best"
+        is_shared = not inside.exists() and (self.path / "model.safetensors").is_file()
+        return BestWeights(self.path if is_shared else inside)
 
     @property
     def weights(self) -> Path:

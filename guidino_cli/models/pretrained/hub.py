@@ -136,7 +136,7 @@ def download_weights(source: str, *, folder: Path | None = None) -> Path:
     try:
         downloaded = Path(snapshot_download(source, allow_patterns=_DOWNLOAD_PATTERNS, local_dir=part))
     except Exception as error:
-        raise _explain_error(source, error) from error
+        raise explain_hub_error(source, error) from error
     if not is_complete(downloaded):
         raise WeightsError(f"{source}: the repository has no config.json with model.safetensors; {WEIGHTS_HINT}")
     return downloaded if folder is None else _move(downloaded, folder)
@@ -203,7 +203,7 @@ def _cached(source: str) -> Path | None:
     return cached if is_complete(cached) else None
 
 
-def _explain_error(source: str, error: Exception) -> Exception:
+def explain_hub_error(source: str, error: Exception) -> Exception:
     """Error with the reason of a failed download and what to do; the error itself if it has another cause."""
     from huggingface_hub.errors import (
         GatedRepoError,
