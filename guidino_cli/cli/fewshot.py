@@ -12,7 +12,7 @@ from guidino_cli.options.fewshot import FewShotOptions, NextToLabelOptions
 @expand_dataclasses
 def fewshot(
     images: Annotated[
-        Path, typer.Argument(metavar="IMAGES", help="Folder of images, or DATA made by `guidino prepare`.")
+        Path, typer.Argument(metavar="IMAGES", help="Folder of images or volumes, or DATA made by `guidino prepare`.")
     ],
     masks: Annotated[
         Path | None, typer.Argument(metavar="MASKS", help="Folder of masks of some of them; not with DATA.")
@@ -23,7 +23,8 @@ def fewshot(
     """Make a run from 1, 5 or 20 labelled images in seconds: a frozen backbone, and the rest solved in closed form.
 
     Images of IMAGES without a mask help to find the threshold. The run is used like any other: predict, evaluate,
-    visualize-guide, export, lora-tune. One label is a lottery; five are where it begins to work.
+    visualize-guide, export, lora-tune. One label is a lottery; five are where it begins to work. Volumes are looked at
+    slice by slice.
 
     Example: guidino fewshot images/ masks/ -o runs/polyps --classes background,polyp
     """
@@ -39,7 +40,9 @@ def fewshot(
 
 @expand_dataclasses
 def next_to_label(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run made by `guidino fewshot` from two labels or more.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run made by `guidino fewshot` from two labelled images or more.")
+    ],
     pool: Annotated[Path, typer.Argument(metavar="POOL", help="Folder of images; labelled ones are left out.")],
     options: NextToLabelOptions,
 ) -> None:

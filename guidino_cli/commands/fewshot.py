@@ -1,29 +1,28 @@
 """`guidino fewshot`: from a few labelled images to a run, in seconds and without training."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from guidino_cli.commands.fewshot_files import describe_labelled
 from guidino_cli.commands.fewshot_inputs import (
     DATA_FOLDER,
     FewShotInputs,
     collect_folders,
     collect_prepared,
-    describe_labelled,
-    require_regions,
 )
+from guidino_cli.commands.fewshot_looking import Looked, look_at_images, look_at_volumes
+from guidino_cli.commands.fewshot_volumes import volume_config
 from guidino_cli.config import RunConfig, load_preset
-from guidino_cli.data.cases import read_pair
 from guidino_cli.data.manifest import is_prepared
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.environment import describe_environment, fingerprint_files
 from guidino_cli.engine.fewshot.fitting import FewShotFit, fit_few_labels
-from guidino_cli.engine.fewshot.images import LabelledImage, SeenImage, see, see_file
 from guidino_cli.engine.run_folders import require_unlocked_run_folder
 from guidino_cli.engine.runs.facts import FACTS_FILE
 from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
+from guidino_cli.engine.runs.inputs import NetworkInput
 from guidino_cli.errors import ConfigError, DataError, PartialError
 from guidino_cli.files import atomic_folder, lines_sha256
 from guidino_cli.models import build_model
@@ -31,7 +30,7 @@ from guidino_cli.models.composed import Model
 from guidino_cli.models.pretrained.hub import EMBEDDED_COMMAND, find_embedded_file
 from guidino_cli.options.fewshot import FewShotOptions
 from guidino_cli.outputs import require_output_folder
-from guidino_cli.progress import join_first, log_info, log_warning, pluralize, track
+from guidino_cli.progress import join_first, log_info, log_warning, pluralize
 
 _EMBEDDED, _INCLUDED = "embedded", "guidino-tiny"
 
@@ -68,24 +67,33 @@ def run(images: Path, masks: Path | None, options: FewShotOptions) -> None:
             if masks is None
             else collect_folders(images, masks, options, folder / DATA_FOLDER)
         )
-        model = build_model(config.model, num_classes=len(inputs.manifest.classes), offline=options.offline)
+        network_input = NetworkInput.from_manifest(inputs.manifest, config)
+        classes = len(inputs.manifest.classes)
+        model = build_model(
+            config.model, num_classes=classes, **network_input.model_arguments(), offline=options.offline
+        )
         model.to(device).eval()
-        labelled = _see_labelled(model, inputs, config)
-        require_regions(inputs, [item.labels for item in labelled])
-        unlabelled = _see_unlabelled(model, inputs.unlabelled, config)
-        _warn_of_few(inputs, unlabelled)
+        volumes = network_input.volumes
+        looked = (
+            look_at_images(model, inputs, config.data)
+            if volumes is None
+            else look_at_volumes(
+                model, inputs, config.data, volumes, reading=volume_config(options), slices=options.slices
+            )
+        )
+        _warn_of_few(inputs, looked)
         try:
-            fit = fit_few_labels(model, labelled, [item for _, item in unlabelled])
+            fit = fit_few_labels(model, looked.labelled, looked.unlabelled, areas=looked.areas)
         except ValueError as error:
             raise DataError(
-                f"{inputs.source}: a class cannot be told from the rest ({error}); label other images"
+                f"{inputs.source}: a class cannot be told from the rest ({error}); label other {inputs.noun}s"
             ) from error
         root = options.out.resolve() / DATA_FOLDER if masks is not None else inputs.root
-        facts = _facts(model, inputs, fit, [path for path, _ in unlabelled], root)
+        facts = _facts(model, inputs, fit, looked, root) | network_input.to_facts()
         run_folder = RunFolder(folder)
         run_folder.create(with_data_root(config, root), facts)
         run_folder.save_weights(model)
-    _print_result(inputs, fit, labelled, options.out, seconds=time.monotonic() - began)
+    _print_result(inputs, fit, looked, options.out, seconds=time.monotonic() - began)
     if inputs.problems:
         left_out = pluralize(len(inputs.problems), "label")
         raise PartialError(f"{left_out} left out, the rest is used: {join_first(inputs.problems, '; ')}")
@@ -115,46 +123,30 @@ def _require_closed_form(config: RunConfig, label: str) -> None:
         )
     if model.lora is not None or model.finetune is not None:
         raise ConfigError(f"{label}: fewshot keeps the backbone as it is; adapt it afterwards: guidino lora-tune RUN")
+    if config.data.dims != 2:
+        raise ConfigError(
+            f"{label}: data.dims is {config.data.dims:g}, but fewshot looks at single slices: set data.dims=2"
+        )
     if config.data.resize != "stretch":
         raise ConfigError(
             f"{label}: data.resize is {config.data.resize}, but fewshot looks at whole images: set data.resize=stretch"
         )
 
 
-def _see_labelled(model: Model, inputs: FewShotInputs, config: RunConfig) -> list[LabelledImage]:
-    found = []
-    for case in track(inputs.labelled, total=len(inputs.labelled), description="labelled"):
-        pixels, labels = read_pair(case, num_classes=len(inputs.manifest.classes))
-        found.append(LabelledImage(see(model, pixels, config.data), labels))
-    return found
-
-
-def _see_unlabelled(model: Model, images: Sequence[Path], config: RunConfig) -> list[tuple[Path, SeenImage]]:
-    found = []
-    for path in track(images, total=len(images), description="unlabelled"):
-        try:
-            found.append((path, see_file(model, path, config.data)))
-        except DataError as error:
-            log_warning(f"{error}; left out")
-    return found
-
-
-def _warn_of_few(inputs: FewShotInputs, unlabelled: Sequence[object]) -> None:
-    if len(inputs.labelled) == 1:
+def _warn_of_few(inputs: FewShotInputs, looked: Looked) -> None:
+    if len(inputs.labelled) == 1 and not inputs.manifest.is_volumes:
         log_warning(
             "one labelled image is a lottery: with another one, Dice on polyps was between .2 and .4, with five .55 to "
             ".65; label 5 (docs/fewshot.md)"
         )
-    if not unlabelled:
+    if not looked.unlabelled:
         log_warning(
-            "no unlabelled image: thresholds come from the labelled ones alone, which is less sure; add --unlabelled "
-            "FOLDER with images of the kind to segment"
+            f"no unlabelled {inputs.noun}: thresholds come from the labelled ones alone, which is less sure; add "
+            f"--unlabelled FOLDER with {inputs.noun}s of the kind to segment"
         )
 
 
-def _facts(
-    model: Model, inputs: FewShotInputs, fit: FewShotFit, unlabelled: Sequence[Path], root: Path
-) -> dict[str, Any]:
+def _facts(model: Model, inputs: FewShotInputs, fit: FewShotFit, looked: Looked, root: Path) -> dict[str, Any]:
     facts = run_facts(model, classes=inputs.manifest.classes, data=inputs.root) | describe_environment()
     facts["data"]["cases"] = str(root / Path(facts["data"]["cases"]).name)
     facts["data"]["files"] = fingerprint_files(inputs.manifest.cases, inputs.root)
@@ -163,19 +155,24 @@ def _facts(
         "labels": len(inputs.labelled),
         "alpha": fit.alpha,
         "thresholds": {name: asdict(item) for name, item in zip(names, fit.thresholds, strict=True)},
-        "unlabelled": {"count": len(unlabelled), "names_sha256": lines_sha256(path.name for path in unlabelled)},
+        "unlabelled": {
+            "count": len(looked.sources),
+            "names_sha256": lines_sha256(path.name for path in looked.sources),
+        },
         "labelled": describe_labelled(inputs.labelled),
+        **({"slices": looked.slices} if looked.slices else {}),
     }
     return facts
 
 
-def _print_result(
-    inputs: FewShotInputs, fit: FewShotFit, labelled: Sequence[LabelledImage], out: Path, *, seconds: float
-) -> None:
-    print(f"{pluralize(len(labelled), 'labelled image')}: {join_first([case.id for case in inputs.labelled])}")
+def _print_result(inputs: FewShotInputs, fit: FewShotFit, looked: Looked, out: Path, *, seconds: float) -> None:
+    count, noun = len(inputs.labelled), inputs.noun
+    slices = f", {pluralize(len(looked.labelled), 'slice')} of them looked at" if looked.slices else ""
+    print(f"{pluralize(count, f'labelled {noun}')}: {join_first([case.id for case in inputs.labelled])}{slices}")
+    unit = "voxels" if inputs.manifest.is_volumes else "pixels"
     for name, item in zip(inputs.manifest.classes[1:], fit.thresholds, strict=True):
         made_of = {"by area": item.by_area, "by masks": item.by_masks}
         shown = ", ".join(f"{value:.3f} {source}" for source, value in made_of.items() if value is not None)
         parts = f" ({shown})" if shown else ""
-        print(f"{name}: {100 * item.area:.3g} % of the pixels, threshold {item.threshold:.3f}{parts}")
-    print(f"run {out} in {seconds:.0f} s; next: guidino predict {out} IMAGES -o MASKS")
+        print(f"{name}: {100 * item.area:.3g} % of the {unit}, threshold {item.threshold:.3f}{parts}")
+    print(f"run {out} in {seconds:.0f} s; next: guidino predict {out} {noun.upper()}S -o MASKS")

@@ -1,31 +1,43 @@
-"""Labelled and unlabelled images of `guidino fewshot`: from folders or a prepared data folder."""
+"""Labelled and unlabelled images or volumes of `guidino fewshot`: from folders or a prepared data folder."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
-import numpy as np
-
-from guidino_cli.data.cases import IGNORED
+from guidino_cli.commands.fewshot_files import leave_out_copies
+from guidino_cli.commands.fewshot_volumes import (
+    UnlabelledVolume,
+    find_unlabelled_volumes,
+    holds_volumes,
+    match_volume_folders,
+    other_volumes,
+    refuse_options_of_images,
+    refuse_options_of_volumes,
+    volume_config,
+)
 from guidino_cli.data.file_records import require_unchanged_files
 from guidino_cli.data.images import find_images, is_image
 from guidino_cli.data.manifest import MANIFEST_NAME, Manifest, load_manifest, save_manifest
 from guidino_cli.data.masks.rule import parse_classes
 from guidino_cli.data.unlabelled import find_unlabelled_images
+from guidino_cli.engine.fewshot.slices import spread
 from guidino_cli.errors import ConfigError, DataError
-from guidino_cli.files import file_sha256
+from guidino_cli.files import file_stem
 from guidino_cli.options.data import PrepareOptions
 from guidino_cli.options.fewshot import FewShotOptions
 from guidino_cli.preparation.matching import match_masks
-from guidino_cli.preparation.options import PreparationConfig
+from guidino_cli.preparation.options import PreparationConfig, VolumeConfig
 from guidino_cli.preparation.pipeline import prepare_dataset
 from guidino_cli.preparation.types import DiscoveredDataset, MatchedFolders, merge_folders, read_names
+from guidino_cli.preparation.volumes.pipeline import prepare_volumes
 from guidino_cli.progress import join_first, log_info, log_warning, pluralize
 from guidino_cli.types import Case
 
 DATA_FOLDER = "data"
 """Prepared folder inside of a run that was made of folders."""
 _FOLDS = 5
+_Item = TypeVar("_Item")
 # Of `prepare`; a run of few labels has no parts to speak of.
 _ABOUT_PARTS = ("split", "the val", "the test", "train has", "val has", "test has", "no validation", "no test")
 
@@ -41,6 +53,7 @@ class FewShotInputs:
         labelled: Cases with masks, by id.
         unlabelled: Images to look at, apart from those.
         problems: Labels that were left out, as `--skip-bad` allows.
+        volumes: Volumes to look at, in the place of images.
     """
 
     source: Path
@@ -49,6 +62,12 @@ class FewShotInputs:
     labelled: list[Case]
     unlabelled: list[Path]
     problems: list[str]
+    volumes: list[UnlabelledVolume] = field(default_factory=list)
+
+    @property
+    def noun(self) -> str:
+        """What a case is called."""
+        return "volume" if self.manifest.is_volumes else "image"
 
 
 def collect_prepared(data: Path, options: FewShotOptions) -> FewShotInputs:
@@ -57,16 +76,17 @@ def collect_prepared(data: Path, options: FewShotOptions) -> FewShotInputs:
     Raises:
         DataError: No labelled case, or files that changed since they were prepared.
     """
-    given = [name for name in ("classes", "threshold", "ignore_label", "exif") if getattr(options, name) is not None]
-    given += [name for name in ("binary", "merge_masks", "skip_bad") if getattr(options, name)]
+    values = ("classes", "threshold", "ignore_label", "exif", "channels", "orientation")
+    given = [name for name in values if getattr(options, name) is not None]
+    given += [name for name in ("binary", "merge_masks", "ignore_headers", "skip_bad") if getattr(options, name)]
     if given:
         raise ConfigError(
             f"--{given[0].replace('_', '-')} is for folders of masks, but {data} is prepared: leave it out"
         )
     root = (data.parent if data.name == MANIFEST_NAME else data).resolve()
     manifest = load_manifest(root)
-    if manifest.is_volumes:
-        raise DataError(f"{data}: holds volumes, and fewshot takes images; cut them first: guidino slices")
+    if not manifest.is_volumes:
+        refuse_options_of_volumes(options)
     training = manifest.select("train")
     with_mask = [case for case in training if case.mask is not None]
     if not with_mask:
@@ -74,15 +94,19 @@ def collect_prepared(data: Path, options: FewShotOptions) -> FewShotInputs:
     labelled = [with_mask[place] for place in _choose([case.id for case in with_mask], options.labels, data)]
     require_unchanged_files(labelled, root)
     used = {case.id for case in labelled}
-    rest = [case.image for case in training if case.id not in used]
-    return FewShotInputs(data, root, manifest, labelled, _unlabelled(options, rest, labelled), [])
+    rest = [case for case in training if case.id not in used]
+    if manifest.is_volumes:
+        others = _unlabelled_volumes(options, [UnlabelledVolume.of_case(case) for case in rest], manifest, labelled)
+        return FewShotInputs(data, root, manifest, labelled, [], [], others)
+    unlabelled = _unlabelled(options, [case.image for case in rest], labelled)
+    return FewShotInputs(data, root, manifest, labelled, unlabelled, [])
 
 
 def collect_folders(images: Path, masks: Path, options: FewShotOptions, folder: Path) -> FewShotInputs:
     """Match images and masks by name, and prepare the chosen ones in a new folder.
 
     Args:
-        images: Folder of images, or one image.
+        images: Folder of images or of volumes, or one of them.
         masks: Folder of their masks, or one mask.
         options: Of the command.
         folder: Prepared folder to write.
@@ -92,6 +116,9 @@ def collect_folders(images: Path, masks: Path, options: FewShotOptions, folder: 
     """
     if images.resolve() == masks.resolve():
         raise DataError(f"{images}: is given as IMAGES and as MASKS; put images and masks into two folders")
+    if holds_volumes(images) or holds_volumes(masks):
+        return _collect_volumes(images, masks, options, folder)
+    refuse_options_of_volumes(options)
     files, labels = _list(images, "IMAGES"), _list(masks, "MASKS")
     matches = match_masks(files, labels)
     if images.is_file() and masks.is_file():
@@ -101,17 +128,12 @@ def collect_folders(images: Path, masks: Path, options: FewShotOptions, folder: 
             f"{masks}: no mask is named like an image of {images} (found {labels[0].name}, expected a name such as "
             f"{files[0].stem}.png or {files[0].stem}_mask.png)"
         )
-    if matches.unmatched_masks:
-        names = join_first([path.name for path in matches.unmatched_masks], limit=3)
-        raise DataError(
-            f"{masks}: {pluralize(len(matches.unmatched_masks), 'mask')} without an image in {images} ({names}); "
-            "rename or remove them"
-        )
+    _require_owners(matches.unmatched_masks, images, masks, noun="an image")
     dataset = merge_folders("siblings", f"folders {images} and {masks}; {matches.rule}", [MatchedFolders(matches)])
     pairs = sorted(dataset.pairs, key=lambda pair: pair.id)
     chosen = [pairs[place] for place in _choose([pair.id for pair in pairs], options.labels, masks)]
     dataset = replace(dataset, pairs=chosen, unmatched_images=[])
-    problems = _prepare(images, dataset, options, folder)
+    problems = _prepare(images, dataset, options, VolumeConfig(), folder)
     used = {pair.images[0] for pair in chosen}
     manifest = _with_folds(load_manifest(folder), folder)
     rest = [path for path in files if path not in used]
@@ -120,74 +142,25 @@ def collect_folders(images: Path, masks: Path, options: FewShotOptions, folder: 
     )
 
 
-def require_regions(inputs: FewShotInputs, labels: Sequence[np.ndarray]) -> None:
-    """Require pixels inside and outside of every class, and name labels that lack a class.
+def _collect_volumes(images: Path, masks: Path, options: FewShotOptions, folder: Path) -> FewShotInputs:
+    refuse_options_of_images(options)
+    config = volume_config(options)
+    dataset, found = match_volume_folders(images, masks, config)
+    _require_owners(found.matches.unmatched_masks, images, masks, noun="a volume")
+    chosen = [dataset.pairs[place] for place in _choose([pair.id for pair in dataset.pairs], options.labels, masks)]
+    problems = _prepare(images, replace(dataset, pairs=chosen, unmatched_images=[]), options, config, folder)
+    manifest = _with_folds(load_manifest(folder), folder)
+    rest = other_volumes(images, config, [pair.images[0] for pair in chosen])
+    others = _unlabelled_volumes(options, rest, manifest, manifest.cases)
+    return FewShotInputs(masks, folder, manifest, list(manifest.cases), [], problems, others)
 
-    Args:
-        inputs: With the labelled cases.
-        labels: (H, W) class indices of each of them.
 
-    Raises:
-        DataError: A class that no label has, or that fills them all.
-    """
-    names, count = inputs.manifest.classes, len(labels)
-    found = np.array([np.bincount(item[item != IGNORED], minlength=len(names)) for item in labels])
-    shown = join_first([case.id for case in inputs.labelled], limit=3)
-    if not found[:, 1:].any():
+def _require_owners(unmatched: Sequence[Path], images: Path, masks: Path, *, noun: str) -> None:
+    if unmatched:
+        names = join_first([path.name for path in unmatched], limit=3)
         raise DataError(
-            f"{inputs.source}: no labelled image has foreground ({shown}); label images that show the object"
+            f"{masks}: {pluralize(len(unmatched), 'mask')} without {noun} in {images} ({names}); rename or remove them"
         )
-    if not found[:, 0].any() and len(names) == 2:
-        raise DataError(
-            f"{inputs.source}: all labelled images are {names[1]} throughout ({shown}); label images that show the "
-            "background too, or name the values: --classes '0=background,255=object'"
-        )
-    for index, name in enumerate(names[1:], start=1):
-        has = found[:, index] > 0
-        if not has.any():
-            raise DataError(
-                f"{inputs.source}: no labelled image has a pixel of {name} ({shown}); label one that has, or leave the "
-                "class out"
-            )
-        if not (found.sum(axis=1) > found[:, index]).any():
-            raise DataError(f"{inputs.source}: all labelled images are {name} throughout ({shown}); label others too")
-        if not has.all():
-            missing = [case.id for case, is_there in zip(inputs.labelled, has, strict=True) if not is_there]
-            teach = (
-                "teach what it is not, and have no say in its threshold"
-                if len(missing) > 1
-                else ("teaches what it is not, and has no say in its threshold")
-            )
-            log_warning(
-                f"{len(missing)} of {count} labelled images without {name} ({join_first(missing, limit=3)}): {teach}"
-            )
-
-
-def choose_evenly(items: Sequence[Path], count: int) -> list[Path]:
-    """Up to `count` items, evenly spaced over the list: neighbours by name are often of one patient or video."""
-    if len(items) <= count:
-        return list(items)
-    return [items[(2 * place + 1) * len(items) // (2 * count)] for place in range(count)]
-
-
-def leave_out_copies(images: Sequence[Path], cases: Sequence[Case]) -> tuple[list[Path], int]:
-    """Images whose files are not those of cases, and the number of the others."""
-    known = {_image_sha256(case) for case in cases}
-    sizes = {case.image.stat().st_size for case in cases}
-    kept = [path for path in images if path.stat().st_size not in sizes or file_sha256(path) not in known]
-    return kept, len(images) - len(kept)
-
-
-def describe_labelled(cases: Sequence[Case]) -> list[dict[str, str]]:
-    """Id and hashes of labelled cases, for `run.json`."""
-    return [
-        {"id": case.id, "image_sha256": _image_sha256(case), "mask_sha256": file_sha256(Path(str(case.mask)))}
-        for case in cases
-    ]
-
-
-def _image_sha256(case: Case) -> str:
-    return file_sha256(case.image) if case.image_record is None else case.image_record.sha256
 
 
 def _list(place: Path, what: str) -> list[Path]:
@@ -215,7 +188,7 @@ def _choose(ids: Sequence[str], labels: str | None, source: Path) -> list[int]:
         raise ConfigError(f"--labels {labels}: expected a number, or a text file with one name a line")
     names = read_names(path)
     places = {name: place for place, name in enumerate(ids)}
-    wanted = list(dict.fromkeys(name if name in places else Path(name).stem for name in names))
+    wanted = list(dict.fromkeys(name if name in places else file_stem(Path(name)) for name in names))
     unknown = [name for name in wanted if name not in places]
     if unknown or not wanted:
         found = f"{join_first(unknown, limit=3)} not among the labels of {source}" if unknown else "no name in it"
@@ -223,7 +196,9 @@ def _choose(ids: Sequence[str], labels: str | None, source: Path) -> list[int]:
     return sorted(places[name] for name in wanted)
 
 
-def _prepare(source: Path, dataset: DiscoveredDataset, options: FewShotOptions, folder: Path) -> list[str]:
+def _prepare(
+    source: Path, dataset: DiscoveredDataset, options: FewShotOptions, volumes: VolumeConfig, folder: Path
+) -> list[str]:
     """Write a prepared folder with all cases for training; returns the problems of labels that were left out."""
     given = PrepareOptions(
         classes=options.classes,
@@ -241,9 +216,11 @@ def _prepare(source: Path, dataset: DiscoveredDataset, options: FewShotOptions, 
         classes=parse_classes(options.classes) if options.classes else None,
         ratios=(1.0, 0.0, 0.0),
         export_name=None,
+        volumes=volumes,
     )
     folder.mkdir(parents=True)
-    summary, bad = prepare_dataset(source, dataset, config, folder)
+    prepare = prepare_volumes if dataset.is_volumes else prepare_dataset
+    summary, bad = prepare(source, dataset, config, folder)
     log_info(f"masks: {summary.mask_rule}")
     for text in summary.warnings:
         if not text.startswith(_ABOUT_PARTS) and "every mask is empty" not in text:
@@ -272,4 +249,28 @@ def _unlabelled(options: FewShotOptions, rest: Sequence[Path], labelled: Sequenc
             log_info(f"{options.unlabelled}: {pluralize(copies, 'image')} left out, labelled already")
         if not found:
             raise DataError(f"{options.unlabelled}: every image is a labelled one; give a folder with others")
-    return choose_evenly(found, options.unlabelled_count)
+    return _choose_evenly(found, options.unlabelled_count)
+
+
+def _unlabelled_volumes(
+    options: FewShotOptions, rest: Sequence[UnlabelledVolume], manifest: Manifest, labelled: Sequence[Case]
+) -> list[UnlabelledVolume]:
+    if options.unlabelled_count == 0:
+        return []
+    found = list(rest)
+    if options.unlabelled is not None:
+        given = {item.path: item for item in find_unlabelled_volumes(options.unlabelled, manifest.channels)}
+        # A DICOM series is no file that could be a copy.
+        files = [case for case in labelled if case.image_record is not None]
+        kept, copies = leave_out_copies([path for path in given if path.is_file()], files)
+        if copies:
+            log_info(f"{options.unlabelled}: {pluralize(copies, 'volume')} left out, labelled already")
+        found = [item for path, item in given.items() if path in kept or not path.is_file()]
+        if not found:
+            raise DataError(f"{options.unlabelled}: every volume is a labelled one; give a folder with others")
+    return _choose_evenly(found, options.unlabelled_count)
+
+
+def _choose_evenly(items: Sequence[_Item], count: int) -> list[_Item]:
+    """Up to `count` items, evenly spaced over the list: neighbours by name are often of one patient or video."""
+    return [items[place] for place in spread(range(len(items)), count)]

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from guidino_cli.commands.fewshot_inputs import DATA_FOLDER, leave_out_copies
+from guidino_cli.commands.fewshot_files import leave_out_copies
+from guidino_cli.commands.fewshot_inputs import DATA_FOLDER
 from guidino_cli.config import RunConfig
 from guidino_cli.data.cases import read_pair
 from guidino_cli.data.images import find_images
@@ -36,6 +37,10 @@ def run(run_path: Path, pool: Path, options: NextToLabelOptions) -> None:
     model, config, facts = load_run(run_path, offline=options.offline)
     if "fewshot" not in facts:
         raise ConfigError(f"{run_path}: was trained, and next-to-label ranks for runs made by `guidino fewshot`")
+    if "volumes" in facts:
+        raise ConfigError(
+            f"{run_path}: was made from volumes, and next-to-label ranks images; label volumes of your choice"
+        )
     model.to(device)
     cases = _labelled_cases(run_path, facts)
     images = _pool(pool, cases)

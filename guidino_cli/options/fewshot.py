@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from guidino_cli.options.shared import Device, Offline, OverwriteRun
+from guidino_cli.options.shared import Device, Offline, Orientation, OverwriteRun
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,16 @@ class FewShotOptions:
     ] = None
     unlabelled: Annotated[
         Path | None,
-        typer.Option(help="Folder of images without labels; default: the images of IMAGES or DATA that are not used."),
+        typer.Option(
+            help="Folder of images (volumes) without labels; default: those of IMAGES or DATA that are not used."
+        ),
     ] = None
     unlabelled_count: Annotated[
         int, typer.Option(min=0, metavar="N", help="How many of them to look at, evenly spaced by name.")
     ] = 20
+    slices: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Volumes: labelled slices to look at, and as many without labels.")
+    ] = 100
     classes: Annotated[
         str | None, typer.Option(help="Names: background,polyp; or mask values: 0=background,#ff0000=polyp.")
     ] = None
@@ -35,6 +40,14 @@ class FewShotOptions:
         bool, typer.Option("--merge-masks", help="Merge the masks of an image that has several.")
     ] = False
     exif: Annotated[str | None, typer.Option(help="Masks of images turned by EXIF: apply or ignore.")] = None
+    channels: Annotated[str | None, typer.Option(help="Volumes: names of the channels, such as CT or T1w,T2w.")] = None
+    orientation: Orientation = None
+    ignore_headers: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-headers", help="Volumes: take masks and channels voxel by voxel, wherever headers place them."
+        ),
+    ] = False
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out labels that cannot be used; ends with exit code 6.")
     ] = False

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from guidino_cli.data.preprocess import to_tensor
 from guidino_cli.engine.fewshot.images import LabelledImage, SeenImage
 from guidino_cli.models.composed import Model
 from guidino_cli.models.ridge import LinearScorer, RidgeGuide, TokenSums, fit_balanced_ridge
@@ -67,13 +66,20 @@ def default_alpha(count: int) -> float:
 
 
 @torch.no_grad()
-def fit_few_labels(model: Model, labelled: Sequence[LabelledImage], unlabelled: Sequence[SeenImage]) -> FewShotFit:
+def fit_few_labels(
+    model: Model,
+    labelled: Sequence[LabelledImage],
+    unlabelled: Sequence[SeenImage],
+    *,
+    areas: Sequence[float] | None = None,
+) -> FewShotFit:
     """Set guide and thresholds of a model with a `RidgeGuide` and a `GuidedFilter`.
 
     Args:
         model: Its backbone has seen the images.
         labelled: At least one; every foreground class has a pixel in one of them and none in another pixel.
         unlabelled: Images of the kind that will be segmented, some 20 of them.
+        areas: Share of each class where it is known better than from these images; None for their mean.
 
     Raises:
         ValueError: The model has other parts, or a class has no token inside or none outside of it.
@@ -91,11 +97,12 @@ def fit_few_labels(model: Model, labelled: Sequence[LabelledImage], unlabelled: 
     for number, region in enumerate(regions):
         pairs = [(item, found[number]) for item, found in zip(labelled, held_out, strict=True) if number in found]
         reference = [item[number] for item in others] or [item for _, item in pairs] or [item[number] for item in own]
+        area = float(np.mean([item.area(region) for item in labelled])) if areas is None else areas[number]
         thresholds.append(
             fit_threshold(
                 reference,
-                area=float(np.mean([item.area(region) for item in labelled])),
-                by_masks=best_threshold([_with_truth(item, found, region) for item, found in pairs]),
+                area=area,
+                by_masks=best_threshold(_join_slices(pairs, region)),
                 has_unlabelled=bool(unlabelled),
             )
         )
@@ -114,16 +121,31 @@ def parts(model: Model) -> tuple[RidgeGuide, GuidedFilter]:
     return model.guide, model.segmenter
 
 
+def fold_numbers(labelled: Sequence[LabelledImage]) -> list[int]:
+    """Fold of each image: that of image j of the list is j mod 5.
+
+    A regression must not learn from the next slice what a held-out one shows: slices of a volume share a fold, and a
+    single volume is cut into blocks of slices.
+    """
+    names = [place if item.volume is None else item.volume for place, item in enumerate(labelled)]
+    units = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    if len(units) == 1:
+        blocks = min(FOLDS, len(names))
+        return [place * blocks // len(names) for place in range(len(names))]
+    return [units[name] % FOLDS for name in names]
+
+
 def sums_by_fold(labelled: Sequence[LabelledImage], regions: Sequence[int]) -> list[TokenSums]:
-    """Sums over the tokens of each fold; image j of the list is in fold j mod 5."""
-    folds: list[TokenSums | None] = [None] * min(FOLDS, len(labelled))
-    for place, item in enumerate(labelled):
+    """Sums over the tokens of each fold of `fold_numbers`."""
+    numbers = fold_numbers(labelled)
+    folds: list[TokenSums | None] = [None] * (max(numbers) + 1)
+    for place, item in zip(numbers, labelled, strict=True):
         grid_hw = (item.seen.dense.shape[-2], item.seen.dense.shape[-1])
         counted = torch.from_numpy(item.counted(grid_hw))
         tokens = F.normalize(item.seen.dense.flatten(1).T, dim=1)[counted]
         shares = torch.from_numpy(np.stack([item.shares(region, grid_hw) for region in regions]))[:, counted]
-        sums, before = TokenSums.of(tokens, shares), folds[place % len(folds)]
-        folds[place % len(folds)] = sums if before is None else before + sums
+        sums, before = TokenSums.of(tokens, shares), folds[place]
+        folds[place] = sums if before is None else before + sums
     return [item for item in folds if item is not None]
 
 
@@ -147,8 +169,8 @@ def held_out_maps(
     """Filtered maps (H', W') of each labelled image, by regressions fitted without its fold, by the region's place."""
     guides = [as_guide(fold_scorers(sums, fold, alpha=alpha)) for fold in range(len(sums))]
     found: list[dict[int, Tensor]] = []
-    for place, item in enumerate(labelled):
-        names, guide = guides[place % len(sums)]
+    for fold, item in zip(fold_numbers(labelled), labelled, strict=True):
+        names, guide = guides[fold]
         found.append({} if guide is None else dict(zip(names, maps(model, item.seen, guide), strict=True)))
     return found
 
@@ -166,7 +188,7 @@ def as_guide(scorers: dict[int, LinearScorer]) -> tuple[list[int], RidgeGuide | 
 def maps(model: Model, item: SeenImage, guide: RidgeGuide) -> Tensor:
     """Filtered maps (G, H', W') of an image by a guide, as the segmenter cuts them."""
     device = model.mean.device
-    image, dense = to_tensor(item.pixels).to(device)[None], item.dense.to(device)[None]
+    image, dense = item.image.to(device)[None], item.dense.to(device)[None]
     features, _ = model.encode(image, [dense], guide.to(device)(dense))
     return features[0][0].cpu()
 
@@ -201,7 +223,7 @@ def best_threshold(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> float | No
     Images without the region have no say: their Dice is 1 from one threshold on, whatever it does to the others.
 
     Args:
-        pairs: Map (N,) and truth (N,) of each image.
+        pairs: Map (N,) and truth (N,) of each image or volume.
     """
     rows = [
         [2 * np.count_nonzero(cut & truth) / (np.count_nonzero(cut) + np.count_nonzero(truth)) for cut in cuts]
@@ -213,6 +235,14 @@ def best_threshold(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> float | No
         return None
     mean = np.mean(rows, axis=0)
     return float(_THRESHOLDS[mean >= mean.max() - _TOLERANCE].mean())
+
+
+def _join_slices(pairs: Sequence[tuple[LabelledImage, Tensor]], region: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Map and truth of each image, and of all slices of a volume together: Dice is that of volumes."""
+    found: dict[object, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for place, (item, values) in enumerate(pairs):
+        found.setdefault(place if item.volume is None else item.volume, []).append(_with_truth(item, values, region))
+    return [(np.concatenate([a for a, _ in parts]), np.concatenate([b for _, b in parts])) for parts in found.values()]
 
 
 def _with_truth(item: LabelledImage, found: Tensor, region: int) -> tuple[np.ndarray, np.ndarray]:

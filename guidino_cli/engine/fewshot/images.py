@@ -19,15 +19,20 @@ from guidino_cli.models.composed import Model
 
 @dataclass(frozen=True, eq=False)
 class SeenImage:
-    """An image and its tokens.
+    """An image, or a slice of a volume, and its tokens.
 
     Attributes:
-        pixels: (H, W, 3) uint8 in the network's grid.
+        pixels: (H, W, 3) uint8 in the network's grid; of a slice (C, H, W) float32, its intensities mapped.
         dense: (D, h, w) float32, the backbone's deepest map.
     """
 
     pixels: np.ndarray
     dense: Tensor
+
+    @property
+    def image(self) -> Tensor:
+        """(C, H, W) float32 as the model takes it."""
+        return to_tensor(self.pixels) if self.pixels.dtype == np.uint8 else torch.from_numpy(self.pixels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +41,13 @@ class LabelledImage:
 
     Attributes:
         seen: The image.
-        labels: (H, W) uint8 class indices in the image's own grid; `IGNORED` for pixels that do not count.
+        labels: (H, W) class indices in the image's own grid; `IGNORED` for pixels that do not count.
+        volume: Name of the volume of which it is a slice; None for an image.
     """
 
     seen: SeenImage
     labels: np.ndarray
+    volume: str | None = None
 
     def area(self, region: int) -> float:
         """Share of class `region` among the pixels that count, in [0, 1]; 0 if none counts."""
