@@ -19,9 +19,11 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from guidino_cli.config_checks import check_combinations
-from guidino_cli.settings import apply_overrides, find_preset, list_presets, read_settings, to_yaml, validate_settings
+from guidino_cli.inheritance import MergedPreset, read_preset
+from guidino_cli.settings import apply_overrides, list_presets, read_settings, to_yaml, validate_settings
 
 _STRICT = ConfigDict(extra="forbid")
+_EXAMPLE = "'train: {lr: 1e-4}'"
 
 IntensityKind = Literal["auto", "ct", "percentile", "zscore", "window", "windows", "suv"]
 _Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -402,17 +404,24 @@ def preset_names() -> list[str]:
 
 
 def load_preset(preset: str, overrides: Iterable[str] = ()) -> RunConfig:
-    """Read a preset by name or path and apply `a.b=c` overrides.
+    """Read a preset by name or path with the bases that it names, and apply `a.b=c` overrides.
 
     Raises:
-        ConfigError: Unknown preset, unreadable file, unknown key or unusable value; the message names the key.
+        ConfigError: Unknown preset or base, unreadable file, unknown key or unusable value; the message names the key.
     """
-    return load_config(find_preset(preset, presets_folder(), kind="preset"), overrides, label=preset)
+    merged = merge_preset(preset)
+    apply_overrides(merged.settings, overrides)
+    return parse_config(merged.settings, label=merged.label)
+
+
+def merge_preset(preset: str) -> MergedPreset:
+    """A preset over its bases, not validated, with the origin of each value; see `read_preset` for the errors."""
+    return read_preset(preset, presets_folder(), kind="preset", example=_EXAMPLE)
 
 
 def load_config(path: Path, overrides: Iterable[str] = (), *, label: str | None = None) -> RunConfig:
     """Read a configuration file and apply `a.b=c` overrides; see `load_preset` for the errors."""
-    return parse_config(read_settings(path, overrides, example="'train: {lr: 1e-4}'"), label=label or str(path))
+    return parse_config(read_settings(path, overrides, example=_EXAMPLE), label=label or str(path))
 
 
 def parse_config(settings: Mapping[str, Any], *, label: str = "settings") -> RunConfig:

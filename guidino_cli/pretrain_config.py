@@ -12,9 +12,11 @@ from pydantic.dataclasses import dataclass
 
 from guidino_cli.config import ComponentSettings, presets_folder
 from guidino_cli.errors import ConfigError
-from guidino_cli.settings import apply_overrides, find_preset, list_presets, read_settings, to_yaml, validate_settings
+from guidino_cli.inheritance import MergedPreset, read_preset
+from guidino_cli.settings import apply_overrides, list_presets, read_settings, to_yaml, validate_settings
 
 _STRICT = ConfigDict(extra="forbid")
+_EXAMPLE = "'train: {batch_size: 32}'"
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -252,25 +254,33 @@ def pretrain_preset_names() -> list[str]:
 
 
 def load_pretrain_preset(preset: str, overrides: Iterable[str] = ()) -> PretrainConfig:
-    """Read a preset by name or path and apply `a.b=c` overrides; `stages.0.steps=5` reaches into a list.
+    """Read a preset by name or path with the bases that it names, and apply `a.b=c` overrides.
+
+    `stages.0.steps=5` reaches into a list.
 
     Raises:
-        ConfigError: Unknown preset, unreadable file, unknown key or unusable value; the message names the key.
+        ConfigError: Unknown preset or base, unreadable file, unknown key or unusable value; the message names the key.
     """
-    path = find_preset(preset, pretrain_presets_folder(), kind="pretraining preset")
-    return read_pretrain_config(path, overrides, label=preset)
+    merged = merge_pretrain_preset(preset)
+    apply_overrides(merged.settings, overrides)
+    return parse_pretrain_config(merged.settings, label=merged.label)
+
+
+def merge_pretrain_preset(preset: str) -> MergedPreset:
+    """A preset over its bases, not validated, with the origin of each value; see `read_preset` for the errors."""
+    return read_preset(preset, pretrain_presets_folder(), kind="pretraining preset", example=_EXAMPLE)
 
 
 def read_pretrain_config(path: Path, overrides: Iterable[str] = (), *, label: str | None = None) -> PretrainConfig:
     """Read a configuration file; see `load_pretrain_preset` for the errors."""
-    return _validate(read_settings(path, overrides, example="'train: {batch_size: 32}'"), label=label or str(path))
+    return parse_pretrain_config(read_settings(path, overrides, example=_EXAMPLE), label=label or str(path))
 
 
 def override_pretrain_config(config: PretrainConfig, overrides: Iterable[str]) -> PretrainConfig:
     """A copy of a configuration with `a.b=c` overrides applied."""
     settings = asdict(config)
     apply_overrides(settings, overrides)
-    return _validate(settings, label="settings")
+    return parse_pretrain_config(settings, label="settings")
 
 
 def dump_pretrain_config(config: PretrainConfig) -> str:
@@ -278,7 +288,8 @@ def dump_pretrain_config(config: PretrainConfig) -> str:
     return to_yaml(config)
 
 
-def _validate(settings: dict, *, label: str) -> PretrainConfig:
+def parse_pretrain_config(settings: dict, *, label: str) -> PretrainConfig:
+    """Check a nested mapping and make it a `PretrainConfig`."""
     config = validate_settings(PretrainConfig, settings, label=label)
     if not config.stages:
         raise ConfigError(

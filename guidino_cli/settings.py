@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -83,13 +83,33 @@ def _apply(settings: dict[str, Any], override: str) -> None:
         _inner(settings, last, override)
         settings[int(last)] = parsed
         return
-    if last == "name" and settings.get("name") != parsed:
-        settings.pop("options", None)
-    is_of_backbone = path[-2:] in (["backbone", "options"], ["student", "options"])
-    if is_of_backbone and last in {"size", "weights"} and parsed is not None:
-        # Both select the weights; the one that is set now replaces the other.
-        settings.pop("size" if last == "weights" else "weights", None)
+    if last == "name":
+        replace_part(settings, parsed)
+    if parsed is not None:
+        replace_weights(settings, path, last)
     settings[last] = parsed
+
+
+def replace_part(section: dict[str, Any], name: Any) -> bool:
+    """Discard the options of a part if `name`, which it is about to get, is another one; whether there were some."""
+    return section.get("name") != name and section.pop("options", None) is not None
+
+
+def replace_weights(options: dict[str, Any], path: Sequence[str], key: str) -> str:
+    """Discard the size of a backbone if its weights are about to be set, and the reverse: both select the weights.
+
+    Args:
+        options: The section.
+        path: Its place; nothing is discarded in others than the options of a backbone.
+        key: What is about to be set.
+
+    Returns:
+        What was discarded, or "".
+    """
+    if list(path[-2:]) not in (["backbone", "options"], ["student", "options"]) or key not in {"size", "weights"}:
+        return ""
+    other = "size" if key == "weights" else "weights"
+    return other if options.pop(other, None) is not None else ""
 
 
 def _find_converted_boolean(given: Any, built: Any) -> str:

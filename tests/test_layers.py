@@ -12,7 +12,7 @@ import guidino_cli
 ROOT = Path(guidino_cli.__file__).parent
 LAYER_0 = (
     "guidino_cli", "types", "errors", "files", "outputs", "device_transfer", "distributed", "processes", "progress",
-    "registry", "settings", "settings_reference", "config", "config_checks",
+    "registry", "settings", "inheritance", "settings_reference", "config", "config_checks",
     "pretrain_config", "options", "html", "tables", "json_files", "yaml_files",
 )  # fmt: skip
 LAYERS = {

@@ -76,16 +76,24 @@ def _launch(name: str, options: TrainOptions, *, base_run: Path | None) -> bool:
 
 
 def presets(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Preset to print, or data set to list.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Preset or YAML file to print, or data set to list.")
+    ] = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="Print every setting, defaults included.")] = False,
+    origins: Annotated[
+        bool, typer.Option("--origins", help="The same, each with the preset or base that it comes from.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; of one preset with all its settings.")] = False,
 ) -> None:
     """List the presets, or print one: the start of a preset of your own.
 
-    Example: guidino presets kvasir-nnwnet > mine.yaml
+    A preset may inherit: `base: own-unet` in its file, or the path of another file, and below it what differs.
+
+    Example: guidino presets mine.yaml --origins
     """
     from guidino_cli.commands import presets as command
 
-    command.run(name, resolved=resolved)
+    command.run(name, resolved=resolved, origins=origins, as_json=as_json)
 
 
 def settings(
