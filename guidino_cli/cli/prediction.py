@@ -8,18 +8,33 @@ import typer
 
 from guidino_cli.cli.dataclass_options import expand_dataclasses
 from guidino_cli.cli.run_checks import check_runs, find_hub_runs
+from guidino_cli.errors import ConfigError
 from guidino_cli.options.prediction import PredictOptions, TunePostOptions, TuneRiskOptions, VisualizeOptions
 
 _Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
-_Images = Annotated[
-    list[Path], typer.Argument(metavar="IMAGES", help="Images or volumes, folders of them, or a prepared DATA folder.")
+_WHAT = "images or volumes, folders of them, or a prepared DATA folder"
+_HELP = f"{_WHAT[0].upper()}{_WHAT[1:]}."
+_Images = Annotated[list[Path], typer.Argument(metavar="IMAGES", help=_HELP)]
+
+
+def _require_images(context: typer.Context, images: list[Path] | None) -> list[Path] | None:
+    # What the user typed is parsed before what was left out.
+    if not images and context.params.get("list_file") is None and not context.resilient_parsing:
+        raise ConfigError(f"IMAGES is missing: {_WHAT}; see `guidino predict --help`")
+    return images
+
+
+_ImagesOrList = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="IMAGES", help=f"{_HELP} May be left out with --list.", callback=_require_images),
 ]
 
 
 @expand_dataclasses
 def predict(
     run: _Run,
-    images: _Images,
+    images: _ImagesOrList = None,
+    *,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the masks.")],
     options: PredictOptions,
 ) -> None:
@@ -38,7 +53,7 @@ def predict(
     check_runs([run, *others], options.overrides)
     from guidino_cli.commands import predict as command
 
-    command.run(run, images, out, options)
+    command.run(run, images or [], out, options)
 
 
 @expand_dataclasses

@@ -1,6 +1,6 @@
 """`guidino predict`: from a run and images, or volumes, to masks and, optionally, guides and probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,10 +9,11 @@ from guidino_cli.commands.prediction.files import (
     MaskWriter,
     PredictionJob,
     Shard,
-    find_jobs,
+    jobs_at,
     local_rank_device,
 )
 from guidino_cli.commands.prediction.label_files import require_format, write_label_files
+from guidino_cli.commands.prediction.listed import Inputs, read_inputs, unique_inputs
 from guidino_cli.commands.prediction.records import PredictionLog
 from guidino_cli.commands.prediction.review import PICTURE_SIDE
 from guidino_cli.commands.prediction.session import (
@@ -40,26 +41,28 @@ def run(run_path: Path, images: Sequence[Path], out: Path, options: PredictOptio
 
     Args:
         run_path: Run folder.
-        images: Images or volumes, folders of them, DICOM folders, or prepared data folders.
+        images: Images or volumes, folders of them, DICOM folders, or prepared data folders; those that
+            `options.list_file` names are added.
         out: Folder of the masks.
         options: See their help texts.
 
     Raises:
         ConfigError: Options that contradict each other, the runs or the masks in `out`, or a folder in use.
-        DataError: No images, or none that could be read.
+        DataError: No images, none that could be read, or a list without names.
         PartialError: Some images could not be read; the others are predicted.
         ResourceError: Out of memory or disk space; finished masks are kept.
     """
+    inputs = read_inputs(images, options.list_file)
     if is_volume_run(run_path):
         # Readers of volumes are imported for volumes only.
         from guidino_cli.commands.prediction.volumes import run_volumes
 
-        run_volumes(run_path, images, out, options)
+        run_volumes(run_path, inputs, out, options)
         return
     require_values(options)
     require_format(options)
     refuse_options_of_volumes(options)
-    run_prediction(_ImageTask([run_path, *(options.ensemble or ())], images, options), run_path, images, out)
+    run_prediction(_ImageTask([run_path, *(options.ensemble or ())], inputs, options), run_path, inputs.folders, out)
 
 
 class _ImageTask(PredictionTask[PredictionJob, LoadedEnsemble]):
@@ -67,11 +70,17 @@ class _ImageTask(PredictionTask[PredictionJob, LoadedEnsemble]):
 
     noun = "image"
 
-    def __init__(self, runs: Sequence[Path], images: Sequence[Path], options: PredictOptions) -> None:
-        self.runs, self.images, self.options = runs, images, options
+    def __init__(self, runs: Sequence[Path], inputs: Inputs, options: PredictOptions) -> None:
+        self.runs, self.inputs, self.options = runs, inputs, options
 
     def find_jobs(self) -> Sequence[PredictionJob]:
-        return find_jobs(self.images, self.options.split, recursive=self.options.recursive)
+        def find(place: Path) -> Iterator[PredictionJob]:
+            return jobs_at(place, self.options.split, recursive=self.options.recursive)
+
+        def fail(place: Path, problem: str) -> PredictionJob:
+            return PredictionJob(place.stem, str(place), problem)
+
+        return unique_inputs(self.inputs, find, fail, suffix=".png")
 
     def load(self) -> LoadedEnsemble:
         return load_ensemble(
@@ -119,4 +128,5 @@ class _ImageTask(PredictionTask[PredictionJob, LoadedEnsemble]):
     ) -> None:
         predict_all(own, loaded, writer, log, skip_existing=self.options.skip_existing)
         if self.options.format is not None:
-            write_label_files(writer.out, own, loaded.classes, self.options)
+            usable = [job for job in own if not job.problem]
+            write_label_files(writer.out, usable, loaded.classes, self.options)

@@ -56,6 +56,12 @@ class PredictOptions:
     ensemble: Annotated[
         list[Path] | None, typer.Option(metavar="RUN", help="Average with this run too; repeatable.")
     ] = None
+    list_file: Annotated[
+        str | None,
+        typer.Option(
+            "--list", metavar="FILE", help="Also what FILE names, one a line or as find -print0 does; - is stdin."
+        ),
+    ] = None
     recursive: Annotated[bool, typer.Option("--recursive", help="Also subfolders; masks keep their folders.")] = False
     series: Series = None
     orientation: Orientation = None
@@ -74,6 +80,7 @@ class PredictOptions:
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Skip images and volumes whose masks exist.")
     ] = False
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def predict_all(
 
         def pending() -> Iterator[PredictionJob]:
             for job in track(jobs, total=len(jobs), description="predict"):
-                if problem := describe_unsafe_job(job):
+                if problem := job.problem or describe_unsafe_job(job):
                     batcher.refuse(job, problem)
                 elif skip_existing and output.is_written(job):
                     log.counts.skipped += 1

@@ -42,6 +42,7 @@ class Job(Protocol):
     Attributes:
         name: Path of its mask below the output folder, without suffix; `/` separates folders.
         image: Path of the file, or of the first of several, for messages and records.
+        problem: Why it cannot be predicted, "" if nothing is known.
     """
 
     @property
@@ -49,6 +50,9 @@ class Job(Protocol):
 
     @property
     def image(self) -> str: ...
+
+    @property
+    def problem(self) -> str: ...
 
 
 AnyJob = TypeVar("AnyJob", bound=Job)
@@ -60,10 +64,12 @@ class PredictionJob(NamedTuple):
     Attributes:
         name: Path of its mask below the output folder, without suffix; `/` separates folders.
         image: Path of the file, as text to save memory: there may be a hundred thousand of them.
+        problem: Why it cannot be predicted, "" if nothing is known.
     """
 
     name: str
     image: str
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ def find_jobs(places: Sequence[Path], split: str, *, recursive: bool = False) ->
     Raises:
         DataError: A path holds no image, or two images would be written to one mask.
     """
-    jobs = (job for place in places for job in _jobs_at(place, split, recursive=recursive))
+    jobs = (job for place in places for job in jobs_at(place, split, recursive=recursive))
     return unique_jobs(jobs, suffix=".png", places=len(places))
 
 
@@ -120,7 +126,12 @@ def _folded(path: str) -> str:
     return unicodedata.normalize("NFC", path).casefold()
 
 
-def _jobs_at(place: Path, split: str, *, recursive: bool) -> Iterator[PredictionJob]:
+def jobs_at(place: Path, split: str, *, recursive: bool) -> Iterator[PredictionJob]:
+    """The images of a file, a folder or a prepared data folder (one split).
+
+    Raises:
+        DataError: There is none.
+    """
     if is_prepared(place):
         chosen = [case for case in load_manifest(place).cases if split in {"all", case.split}]
         if not chosen:

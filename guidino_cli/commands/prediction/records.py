@@ -159,6 +159,11 @@ class PredictionLog:
             raise ResourceError(f"{path}: cannot be written ({reason}); free some space") from error
 
     @property
+    def lines_path(self) -> Path:
+        """Records of all images of this process."""
+        return self._lines_path
+
+    @property
     def failed_path(self) -> Path:
         """Records of the images that failed in this call."""
         return self._failed_path

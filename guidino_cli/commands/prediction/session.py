@@ -4,13 +4,14 @@ import shlex
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from guidino_cli import __version__
-from guidino_cli.commands.prediction.files import Job, MaskWriter, Shard, select_shard
+from guidino_cli.commands.prediction.files import Job, MaskWriter, Shard, describe_unsafe_job, select_shard
+from guidino_cli.commands.prediction.json_summary import print_prediction_json
 from guidino_cli.commands.prediction.records import (
     RECORDS_FILE,
     SUMMARY_FILE,
@@ -136,8 +137,9 @@ def run_prediction(task: PredictionTask, run_path: Path, places: Sequence[Path],
     risk = choose_regions(fitted, options, places)
     facts = _summary_facts(loaded.runs, loaded.classes, loaded.provenance, options, rules, risk)
     writer = replace(task.make_writer(out, loaded, rules), risk=risk)
+    usable = [job for job in jobs if not job.problem]
     writer.require_distinct_paths(
-        jobs, guide_maps=_count_guide_maps([run_path, *(options.ensemble or ())], loaded.classes)
+        usable, guide_maps=_count_guide_maps([run_path, *(options.ensemble or ())], loaded.classes)
     )
     own = jobs[shard.number - 1 :: shard.count]
     # Shards write to one folder together; any other process would mix its masks with these.
@@ -151,12 +153,14 @@ def run_prediction(task: PredictionTask, run_path: Path, places: Sequence[Path],
         log_info(task.describe_start(len(jobs), own, shard, loaded))
         remove_review(out)
         records = PredictionLog(out, shard, facts, keep=options.skip_existing)
+        if not options.skip_existing:
+            _remove_stale_masks(writer, own, usable)
         with _interruptible(records, out, len(own)):
             task.predict(own, loaded, writer, records)
         records.summarise(total=len(own), complete=True)
         _write_review(task, out, writer, fitted)
     has_instances = any("labelling" in item for item in loaded.provenance)
-    _finish(records, out, loaded.classes, options.values, noun=task.noun, has_instances=has_instances)
+    _finish(records, out, loaded.classes, options, total=len(own), noun=task.noun, has_instances=has_instances)
 
 
 _PROVENANCE = ("weights", "overlap", "mirror", "mirror_backbone")
@@ -214,6 +218,16 @@ def _count_guide_maps(runs: Sequence[Path], classes: Sequence[str]) -> int:
     """Largest number of maps of the guides of some runs; 1 without guides."""
     guides = [RunFolder(path).config().model.guide for path in runs]
     return len(classes) - 1 if any(guide is not None and guide.per_class for guide in guides) else 1
+
+
+def _remove_stale_masks(writer: MaskWriter, own: Sequence[Job], usable: Sequence[Job]) -> None:
+    """Remove masks that an earlier call made under the names of what cannot be predicted now."""
+    made = {job.name for job in usable}
+    for job in own:
+        if job.problem and job.name not in made and not describe_unsafe_job(job):
+            # A name that is too long has no mask.
+            with suppress(OSError):
+                writer.remove(job)
 
 
 def _choose_rules(
@@ -305,15 +319,23 @@ def _interruptible(records: PredictionLog, out: Path, total: int) -> Iterator[No
 
 
 def _finish(
-    records: PredictionLog, out: Path, classes: list[str], values: str, *, noun: str, has_instances: bool
+    records: PredictionLog,
+    out: Path,
+    classes: list[str],
+    options: PredictOptions,
+    *,
+    total: int,
+    noun: str,
+    has_instances: bool,
 ) -> None:
-    """Print the result and the next command.
+    """Print the result and the next command, or the result as JSON.
 
     Args:
         records: Of this call.
         out: Folder of the masks.
         classes: Names.
-        values: `--values`.
+        options: With `--values` and `--json`.
+        total: Number of images or volumes of this call.
         noun: "image" or "volume".
         has_instances: Whether masks hold instance numbers.
 
@@ -322,12 +344,15 @@ def _finish(
         PartialError: Some could not be read.
     """
     counts = records.counts
-    meaning = "0 and 255" if values == "255" else f"class indices 0..{len(classes) - 1}"
+    meaning = "0 and 255" if options.values == "255" else f"class indices 0..{len(classes) - 1}"
     meaning = "instance numbers" if has_instances else meaning
     metrics = " --metrics are,voi,voi_split,voi_merge" if has_instances else ""
     # With neither there is nothing to evaluate.
     following = f"; next: guidino evaluate {out} TRUTH{metrics} -o REPORT" if counts.made or counts.skipped else ""
-    print(f"{pluralize(counts.made, 'mask')} in {out} ({meaning}){following}")
+    if options.as_json:
+        print_prediction_json(records, out, classes, total=total, noun=noun, meaning=meaning)
+    else:
+        print(f"{pluralize(counts.made, 'mask')} in {out} ({meaning}){following}")
     if counts.failed:
         tried = counts.made + counts.failed
         if not counts.made and not counts.skipped:

@@ -82,11 +82,14 @@ def find_volume_jobs(
         DataError: A path holds no volume, other channels than the run's, or two would be written to one mask.
         DependencyError: pydicom is not installed.
     """
-    jobs = (job for place in places for job in _jobs_at(place, channels, options, kind))
+    jobs = (job for place in places for job in volume_jobs_at(place, channels, options, kind))
     return unique_jobs(jobs, suffix=kind.mask_suffix, places=len(places))
 
 
-def _jobs_at(place: Path, channels: Sequence[str], options: PredictOptions, kind: FileKind) -> Iterator[VolumeJob]:
+def volume_jobs_at(
+    place: Path, channels: Sequence[str], options: PredictOptions, kind: FileKind
+) -> Iterator[VolumeJob]:
+    """The volumes of one place; see `find_volume_jobs`."""
     if not place.exists():
         raise DataError(f"{place}: no such file or folder")
     if is_prepared(place):

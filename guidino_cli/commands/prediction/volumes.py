@@ -12,6 +12,7 @@ import numpy as np
 from rich.progress import Progress, TaskID
 
 from guidino_cli.commands.prediction.files import Shard, describe_unsafe_job, local_rank_device
+from guidino_cli.commands.prediction.listed import Inputs, unique_inputs
 from guidino_cli.commands.prediction.measuring import CaseMeasurement
 from guidino_cli.commands.prediction.records import PredictionLog, describe_attempt
 from guidino_cli.commands.prediction.session import (
@@ -20,7 +21,7 @@ from guidino_cli.commands.prediction.session import (
     require_values,
     run_prediction,
 )
-from guidino_cli.commands.prediction.volume_inputs import PICTURES, VOLUMES, FileKind, VolumeJob, find_volume_jobs
+from guidino_cli.commands.prediction.volume_inputs import PICTURES, VOLUMES, FileKind, VolumeJob, volume_jobs_at
 from guidino_cli.commands.prediction.volume_outputs import VolumeWriter
 from guidino_cli.data.postprocess import PostprocessRule
 from guidino_cli.data.volumes.dicom.datasets import import_dicom
@@ -36,9 +37,11 @@ from guidino_cli.engine.prediction.volume_ensemble import (
 from guidino_cli.engine.runs.facts import is_picture_run
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.errors import ConfigError, DataError, to_one_line
+from guidino_cli.files import file_stem
 from guidino_cli.options.prediction import PredictOptions
 from guidino_cli.plots.planes import CONVENTION
 from guidino_cli.progress import format_duration, is_terminal, log_info, pluralize, progress_bar
+from guidino_cli.types import VolumeSource
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -46,12 +49,12 @@ if TYPE_CHECKING:
 _LOG_EVERY_SECONDS = 15.0
 
 
-def run_volumes(run_path: Path, places: Sequence[Path], out: Path, options: PredictOptions) -> None:
+def run_volumes(run_path: Path, inputs: Inputs, out: Path, options: PredictOptions) -> None:
     """Segment volumes and write one mask each, in the grid and under the name of its source.
 
     Args:
         run_path: Run folder.
-        places: Volumes, folders of them, DICOM folders, or prepared data folders.
+        inputs: Volumes, folders of them, DICOM folders, or prepared data folders.
         out: Folder of the masks.
         options: See their help texts.
 
@@ -72,7 +75,7 @@ def run_volumes(run_path: Path, places: Sequence[Path], out: Path, options: Pred
         refuse_options_of_volumes(options)
         if options.overlay:
             raise ConfigError("--overlay draws pictures of red, green and blue, and volumes; leave it out")
-    run_prediction(_VolumeTask(runs, places, options, kind), run_path, places, out)
+    run_prediction(_VolumeTask(runs, inputs, options, kind), run_path, inputs.folders, out)
 
 
 class _VolumeTask(PredictionTask[VolumeJob, LoadedVolumeEnsemble]):
@@ -81,14 +84,22 @@ class _VolumeTask(PredictionTask[VolumeJob, LoadedVolumeEnsemble]):
     # A volume takes seconds to read.
     pictures = 6
 
-    def __init__(self, runs: Sequence[Path], places: Sequence[Path], options: PredictOptions, kind: FileKind) -> None:
-        self.runs, self.places, self.options, self.kind = runs, places, options, kind
+    def __init__(self, runs: Sequence[Path], inputs: Inputs, options: PredictOptions, kind: FileKind) -> None:
+        self.runs, self.inputs, self.options, self.kind = runs, inputs, options, kind
         self.noun = kind.noun
         self.picture_notes = () if kind is PICTURES else (CONVENTION,)
         self._jobs: dict[str, VolumeJob] = {}
 
     def find_jobs(self) -> Sequence[VolumeJob]:
-        jobs = find_volume_jobs(self.places, require_matching_runs(self.runs), self.options, self.kind)
+        channels = require_matching_runs(self.runs)
+
+        def find(place: Path) -> Iterator[VolumeJob]:
+            return volume_jobs_at(place, channels, self.options, self.kind)
+
+        def fail(place: Path, problem: str) -> VolumeJob:
+            return VolumeJob(file_stem(place), str(place), (VolumeSource(place),), problem)
+
+        jobs = unique_inputs(self.inputs, find, fail, suffix=self.kind.mask_suffix)
         if self.options.dicom_seg:
             _require_dicom(jobs)
         self._jobs = {job.name: job for job in jobs}
