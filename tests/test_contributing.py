@@ -240,7 +240,7 @@ def test_every_list_has_a_dummy() -> None:
 
 
 def test_the_segmenter_is_listed_with_its_size(guidino_copy: Guidino) -> None:
-    rows = json.loads(guidino_copy("models", "--json").stdout)
+    rows = json.loads(guidino_copy("models", "--json").stdout)["networks"]
     assert {"name": "dummy", "title": "Dummy Net", "trainable": 46} in [
         {key: row[key] for key in ("name", "title", "trainable")} for row in rows
     ]

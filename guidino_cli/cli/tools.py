@@ -45,7 +45,7 @@ def models(
         bool, typer.Option("--measure", help="Add multiply-adds, memory and duration of a training step.")
     ] = False,
     size: Annotated[int, typer.Option(min=16, help="Side of the measured image in pixels.")] = 256,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown instead of a table.")] = False,
 ) -> None:
@@ -115,14 +115,16 @@ _Name = Annotated[
 
 
 @app.command("list", short_help="List the known backbones and where they are.")
-def list_weights() -> None:
+def list_weights(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+) -> None:
     """List the known backbones: size, licence, and whether they are on this machine.
 
     Example: guidino weights list
     """
-    from guidino_cli.commands import weights as command
+    from guidino_cli.commands import weights_list as command
 
-    command.run_list()
+    command.run(as_json=as_json)
 
 
 @app.command(short_help="Print the folder or file that would be loaded.")

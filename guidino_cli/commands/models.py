@@ -1,7 +1,6 @@
 """`guidino models`: list the segmenters with sizes, papers and guide places, or describe and measure some."""
 
 import inspect
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from guidino_cli.commands.json_output import print_json
 from guidino_cli.config import load_preset, preset_names
 from guidino_cli.errors import ConfigError, DependencyError, unknown_name
 from guidino_cli.models.segmenters.registry import SEGMENTER_INFO, SEGMENTERS
@@ -22,6 +22,9 @@ guide: what it can gate: i(nput), b(ottleneck), f(eatures); of any network it ca
 be added to the logits; l(ogits): the network makes its logits of the guide.
 For volumes (data.dims=3): {volumes}; the others take images and slices.
 Details of one: guidino models NAME. Cost of a training step: guidino models --measure"""
+
+
+SCHEMA = 1
 
 
 def run(names: Sequence[str], *, measure: bool, side: int, form: str) -> None:
@@ -51,7 +54,7 @@ def run(names: Sequence[str], *, measure: bool, side: int, form: str) -> None:
             rows.append(_row(name) | (_measure(name, side, is_named=bool(names)) if measure else {}))
             bar.advance(task)
     if form == "json":
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        print_json({"networks": [_for_programs(row) for row in rows]}, schema=SCHEMA)
     elif form == "csv":
         print(_csv(rows), end="")
     elif form == "markdown":
@@ -74,6 +77,12 @@ def _row(name: str) -> dict[str, Any]:
         "guide_at": list(info.guided_at),
         **{key: getattr(info.size, key, None) for key in ("stride", "trainable", "total")},
     }
+
+
+def _for_programs(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with the costs in a section of its own, None if they were not measured."""
+    costs = {key: row.pop(key) for key in ("side", "multiply_adds", "memory_mb", "seconds") if key in row}
+    return row | {"cost": costs or None}
 
 
 def _measure(name: str, side: int, *, is_named: bool) -> dict[str, Any]:

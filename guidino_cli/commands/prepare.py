@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from guidino_cli.commands.prepare_json import print_summary_json
 from guidino_cli.config import preset_names
 from guidino_cli.data.manifest import MANIFEST_NAME
 from guidino_cli.data.masks.rule import Classes, parse_classes
@@ -63,7 +64,17 @@ def run(source: Path, options: PrepareOptions) -> None:
             summary, bad = prepare_volumes(source, dataset, config, folder)
         else:
             summary, bad = prepare_dataset(source, dataset, config, folder)
-    _print_summary(summary, dataset.layout, source, options, export_name=config.export_name)
+    if options.as_json:
+        steps = [] if options.dry_run else _next_steps(summary, dataset.layout, source, options)
+        print_summary_json(
+            summary,
+            layout=dataset.layout,
+            out=out,
+            left_out=bad,
+            next_step=steps[0].partition(" ")[2].strip() if steps else None,
+        )
+    else:
+        _print_summary(summary, dataset.layout, source, options, export_name=config.export_name)
     if bad:
         lines = "; ".join(finding.text for finding in bad[:10])
         left_out = pluralize(len({str(finding.case) for finding in bad}), "case")
@@ -254,7 +265,7 @@ def _propose_split(summary: DatasetSummary, source: Path, options: PrepareOption
     # Folds leave the test part as it is; groups too few for that are trained and validated on.
     change = {"folds": 2} if len(trained) >= 2 else {"split": "50/50/0"}
     defaults = option_values(PrepareOptions())
-    values = option_values(replace(options, **change, overwrite=True))
+    values = option_values(replace(options, **change, overwrite=True, as_json=False))
     values = {name: value for name, value in values.items() if value != defaults[name]}
     return f"next      guidino prepare {shlex.join([str(source), *to_argv(values)])}"
 

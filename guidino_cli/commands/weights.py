@@ -5,9 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
 from guidino_cli.commands.weights_embedded import EMBEDDED_MB, download_embedded
 from guidino_cli.config import load_preset, preset_names
 from guidino_cli.errors import ConfigError, WeightsError, unknown_name
@@ -247,28 +244,6 @@ def _find_ungated(source: str) -> str:
         names = ", ".join(item.name for item in KNOWN_WEIGHTS if item.ungated_copy)
         raise ConfigError(f"--ungated: no copy of {source} is known; expected one of {names}")
     return known.ungated_copy
-
-
-def run_list() -> None:
-    """Print the known weights: size, parameters, download, licence, and where they are."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("name", "size", "params", "download", "licence", "where"):
-        table.add_column(name, no_wrap=True, justify="right" if name in {"params", "download"} else "left")
-    for item in KNOWN_WEIGHTS:
-        location = find_weights(item.repository) or (find_weights(item.ungated_copy) if item.ungated_copy else None)
-        licence = item.licence.removesuffix(" licence")
-        where = "not here" if location is None else {"cache": "cached", "local": "local"}[location.origin]
-        parameters, download = f"{item.parameters / 1e6:.0f} M", format_bytes(item.download_bytes)
-        table.add_row(item.name, item.size, parameters, download, licence, where)
-    embedded = "not here" if find_embedded_file() is None else "cached"
-    table.add_row(EMBEDDED, "-", "22 M", f"{EMBEDDED_MB} MB", "Apache/MIT", embedded)
-    table.add_row(TINY, "-", "11 M", "-", "Apache/MIT", "in guidino")
-    Console(highlight=False).print(table)
-    log_info(
-        "DINOv3 is gated: accept its licence on the hub first, or take timm's copy of the same tensors, which has no "
-        "gate and the same licence (--ungated). Download: guidino weights download NAME"
-    )
-    log_info("Use: --set model.backbone.name=dinov3 --set 'model.backbone.options={size: SIZE}'")
 
 
 @replace_hint(COMMAND_HINT)

@@ -105,6 +105,7 @@ class PrepareOptions:
     name: Annotated[str | None, typer.Option(help="Name of the data set; default: that of the folder.")] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a prepared folder.")] = False
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Report the findings and write nothing.")] = False
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def test_an_unknown_network_suggests_the_nearest(guidino: Guidino) -> None:
 
 
 def test_json_says_where_a_guide_can_act(guidino: Guidino) -> None:
-    (row,) = json.loads(guidino("models", "segdino", "--json").stdout)
+    (row,) = json.loads(guidino("models", "segdino", "--json").stdout)["networks"]
     assert row["guide_at"] == ["bottleneck", "features"]
     assert row["backbone"] == "DINOv3 ViT-S/16"
 

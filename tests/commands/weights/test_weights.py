@@ -168,7 +168,8 @@ def test_where_refuses_a_folder_without_weights(guidino: Callable[..., Any], tmp
 
 def test_list_and_where_do_not_import_torch(wide_folder: Path) -> None:
     code = (
-        "import sys; from guidino_cli.commands import weights as it; it.run_list(); it.run_where(sys.argv[1]); "
+        "import sys; from guidino_cli.commands import weights, weights_list; weights_list.run(); "
+        "weights.run_where(sys.argv[1]); "
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))"
     )
     assert subprocess.run([sys.executable, "-c", code, str(wide_folder)], capture_output=True).returncode == 0
