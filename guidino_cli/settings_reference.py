@@ -19,12 +19,14 @@ class SettingInfo:
         values: Possible values in words, such as "number above 0".
         default: Default as YAML; "" if it must be given, or belongs to the settings below it.
         meaning: Its entry in the docstring of its section.
+        choices: The values as they are typed, if they can be counted; else ().
     """
 
     path: str
     values: str
     default: str
     meaning: str
+    choices: tuple[str, ...] = ()
 
 
 def list_setting_infos(section: Any, prefix: str = "") -> Iterator[SettingInfo]:
@@ -37,7 +39,7 @@ def list_setting_infos(section: Any, prefix: str = "") -> Iterator[SettingInfo]:
         # Defaults of a section are those of its settings, except where one of these has none of its own.
         is_spread = inner is not None and default is not None and (is_list or not _has_required(inner))
         text = "" if is_spread else _to_yaml(default)
-        yield SettingInfo(prefix + item.name, _describe(hint), text, meanings.get(item.name, ""))
+        yield SettingInfo(prefix + item.name, _describe(hint), text, meanings.get(item.name, ""), _choices(hint))
         if inner is not None:
             yield from list_setting_infos(inner, f"{prefix}{item.name}.{'0.' if is_list else ''}")
 
@@ -113,6 +115,16 @@ def _describe_plain(hint: Any) -> str:
     if kind in (Union, UnionType):
         return " or ".join(map(_describe, arguments))
     return _NAMES.get(hint, str(hint))
+
+
+def _choices(hint: Any) -> tuple[str, ...]:
+    """The values of a choice or a switch as they are typed; () of other types."""
+    plain, is_optional = _without_none(hint)
+    values: tuple[Any, ...] = (True, False) if plain is bool else ()
+    if get_origin(plain) is Literal:
+        values = get_args(plain)
+    texts = [value if isinstance(value, str) else _to_yaml(value) for value in values]
+    return (*texts, *(["null"] if texts and is_optional else []))
 
 
 def _describe_bounds(hint: Any) -> str:

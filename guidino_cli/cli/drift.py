@@ -7,12 +7,13 @@ import typer
 
 from guidino_cli.cli.dataclass_options import expand_dataclasses
 from guidino_cli.cli.run_checks import check_runs
+from guidino_cli.options.completion import complete_run
 from guidino_cli.options.drift import DriftOptions
 
 
 @expand_dataclasses
 def drift(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", autocompletion=complete_run)],
     images: Annotated[
         list[Path] | None,
         typer.Argument(metavar="IMAGES", help="Images, folders of them, or a prepared DATA folder."),

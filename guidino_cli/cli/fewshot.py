@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from guidino_cli.cli.dataclass_options import expand_dataclasses
+from guidino_cli.options.completion import complete_run
 from guidino_cli.options.fewshot import FewShotOptions, NextToLabelOptions
 
 
@@ -41,7 +42,12 @@ def fewshot(
 @expand_dataclasses
 def next_to_label(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Run made by `guidino fewshot` from two labelled images or more.")
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            help="Run made by `guidino fewshot` from two labelled images or more.",
+            autocompletion=complete_run,
+        ),
     ],
     pool: Annotated[Path, typer.Argument(metavar="POOL", help="Folder of images; labelled ones are left out.")],
     options: NextToLabelOptions,

@@ -9,9 +9,10 @@ import typer
 from guidino_cli.cli.dataclass_options import expand_dataclasses
 from guidino_cli.cli.run_checks import check_runs, find_hub_runs
 from guidino_cli.errors import ConfigError
+from guidino_cli.options.completion import complete_run
 from guidino_cli.options.prediction import PredictOptions, TunePostOptions, TuneRiskOptions, VisualizeOptions
 
-_Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
+_Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", autocompletion=complete_run)]
 _WHAT = "images or volumes, folders of them, or a prepared DATA folder"
 _HELP = f"{_WHAT[0].upper()}{_WHAT[1:]}."
 _Images = Annotated[list[Path], typer.Argument(metavar="IMAGES", help=_HELP)]

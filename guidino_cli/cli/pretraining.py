@@ -11,6 +11,7 @@ from guidino_cli.cli.workers import launch_workers
 from guidino_cli.errors import ConfigError
 from guidino_cli.json_files import read_json_object
 from guidino_cli.options.argv import OptionValue
+from guidino_cli.options.completion import complete_pretraining_preset, complete_setting
 from guidino_cli.options.parsing import parse_grey_window, parse_shard
 from guidino_cli.options.shared import Device, Devices, DryRun, Offline, OverwriteRun, Resume
 
@@ -29,6 +30,7 @@ def pretrain(
             "-p",
             help="meddinov3 (GPUs, days), small (one machine), tiny (distillation), or a YAML file. "
             "[default: meddinov3]",
+            autocompletion=complete_pretraining_preset,
         ),
     ] = None,
     distill_from: Annotated[
@@ -37,7 +39,13 @@ def pretrain(
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", "-s", metavar="KEY=VALUE", help="A setting, such as stages.0.steps=5000."),
+        typer.Option(
+            "--set",
+            "-s",
+            metavar="KEY=VALUE",
+            help="A setting, such as stages.0.steps=5000.",
+            autocompletion=complete_setting,
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed of heads, image order, crops and masks.")] = None,
     device: Device = None,

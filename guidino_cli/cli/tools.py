@@ -8,6 +8,7 @@ import typer
 from guidino_cli.cli.dataclass_options import expand_dataclasses
 from guidino_cli.cli.run_checks import check_runs
 from guidino_cli.options.card import ShareOptions
+from guidino_cli.options.completion import complete_run
 from guidino_cli.options.shared import Offline, Overwrite
 
 
@@ -61,7 +62,7 @@ def models(
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", autocompletion=complete_run)],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write: .pt2 (torch.export) or .onnx.")],
     batch: Annotated[int, typer.Option(min=1, help="Batch size of the exported network.")] = 1,
     tolerance: Annotated[float, typer.Option(min=0, help="Largest accepted difference from the run.")] = 1e-4,

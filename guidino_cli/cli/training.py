@@ -10,6 +10,7 @@ from guidino_cli.cli.dataclass_options import expand_dataclasses
 from guidino_cli.cli.run_checks import check_unlocked
 from guidino_cli.cli.workers import launch_workers
 from guidino_cli.options.argv import option_values
+from guidino_cli.options.completion import complete_any_preset, complete_run
 from guidino_cli.options.training import LoraTuneOptions, TrainCommandOptions, TrainOptions
 
 
@@ -37,7 +38,10 @@ def train(options: TrainCommandOptions) -> None:
 
 @expand_dataclasses
 def lora_tune(
-    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="Trained run with a frozen backbone.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="RUN", help="Trained run with a frozen backbone.", autocompletion=complete_run),
+    ] = None,
     *,
     options: LoraTuneOptions,
 ) -> None:
@@ -77,7 +81,12 @@ def _launch(name: str, options: TrainOptions, *, base_run: Path | None) -> bool:
 
 def presets(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Preset or YAML file to print, or data set to list.")
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Preset or YAML file to print, or data set to list.",
+            autocompletion=complete_any_preset,
+        ),
     ] = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="Print every setting, defaults included.")] = False,
     origins: Annotated[

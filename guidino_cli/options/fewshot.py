@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from guidino_cli.options.completion import complete_preset, complete_setting
 from guidino_cli.options.shared import Device, Offline, Orientation, OverwriteRun
 
 
@@ -52,11 +53,23 @@ class FewShotOptions:
         bool, typer.Option("--skip-bad", help="Leave out labels that cannot be used; ends with exit code 6.")
     ] = False
     preset: Annotated[
-        str, typer.Option("--preset", "-p", help="Name (see `guidino presets`) or path of a YAML file.")
+        str,
+        typer.Option(
+            "--preset",
+            "-p",
+            help="Name (see `guidino presets`) or path of a YAML file.",
+            autocompletion=complete_preset,
+        ),
     ] = "fewshot"
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", "-s", metavar="KEY=VALUE", help="A setting, such as model.backbone.name=dinov3."),
+        typer.Option(
+            "--set",
+            "-s",
+            metavar="KEY=VALUE",
+            help="A setting, such as model.backbone.name=dinov3.",
+            autocompletion=complete_setting,
+        ),
     ] = None
     device: Device = None
     overwrite: OverwriteRun = False

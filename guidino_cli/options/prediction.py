@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from guidino_cli.options.completion import complete_run
 from guidino_cli.options.shared import (
     Device,
     IgnoreHeaders,
@@ -54,7 +55,8 @@ class PredictOptions:
         ),
     ] = False
     ensemble: Annotated[
-        list[Path] | None, typer.Option(metavar="RUN", help="Average with this run too; repeatable.")
+        list[Path] | None,
+        typer.Option(metavar="RUN", help="Average with this run too; repeatable.", autocompletion=complete_run),
     ] = None
     list_file: Annotated[
         str | None,
@@ -89,7 +91,10 @@ class TunePostOptions:
 
     data: Annotated[Path | None, typer.Option("--data", "-d", help="Prepared folder; default: RUN's own.")] = None
     ensemble: Annotated[
-        list[Path] | None, typer.Option(metavar="RUN", help="Tune for the average with this run; repeatable.")
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN", help="Tune for the average with this run; repeatable.", autocompletion=complete_run
+        ),
     ] = None
     overrides: PredictOverrides = None
     device: Device = None
@@ -119,7 +124,8 @@ class TuneRiskOptions:
     ] = None
     data: Annotated[Path | None, typer.Option("--data", "-d", help="Prepared folder; default: RUN's own.")] = None
     ensemble: Annotated[
-        list[Path] | None, typer.Option(metavar="RUN", help="Fit for the average with this run; repeatable.")
+        list[Path] | None,
+        typer.Option(metavar="RUN", help="Fit for the average with this run; repeatable.", autocompletion=complete_run),
     ] = None
     overrides: PredictOverrides = None
     device: Device = None
@@ -131,7 +137,13 @@ class VisualizeOptions:
     """What `visualize-guide` draws, and how."""
 
     run: Annotated[
-        Path | None, typer.Option("--run", "-r", help="Run folder; without it, a frozen backbone's tokens are drawn.")
+        Path | None,
+        typer.Option(
+            "--run",
+            "-r",
+            help="Run folder; without it, a frozen backbone's tokens are drawn.",
+            autocompletion=complete_run,
+        ),
     ] = None
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for one PNG per image.")] = Path("guides")
     truth: Annotated[
@@ -139,7 +151,12 @@ class VisualizeOptions:
     ] = None
     split: Split = "test"
     compare: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Another run's guide beside it; LoRA is compared by itself.")
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Another run's guide beside it; LoRA is compared by itself.",
+            autocompletion=complete_run,
+        ),
     ] = None
     limits: Annotated[
         str, typer.Option("--range", metavar="RANGE", help="Colours: all (images alike), image (each its own) or 0,1.")

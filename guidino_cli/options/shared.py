@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from guidino_cli.options.completion import complete_setting
 from guidino_cli.processes import forbid_hub
 
 
@@ -19,7 +20,13 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folde
 Split = Annotated[str, typer.Option(help="Split of a prepared DATA folder: train, val, test or all.")]
 PredictOverrides = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="A setting, such as predict.mirror=false."),
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="KEY=VALUE",
+        help="A setting, such as predict.mirror=false.",
+        autocompletion=complete_setting,
+    ),
 ]
 Series = Annotated[
     str | None,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from guidino_cli.options.completion import complete_preset, complete_run, complete_setting
 from guidino_cli.options.shared import Device, Devices, DryRun, Offline, OverwriteRun, Resume
 
 
@@ -14,12 +15,25 @@ class TrainOptions:
     """Options that `train` and `lora-tune` share, for one run or a set of runs."""
 
     preset: Annotated[
-        str | None, typer.Option("--preset", "-p", help="Name (see `guidino presets`) or path of a YAML file.")
+        str | None,
+        typer.Option(
+            "--preset",
+            "-p",
+            help="Name (see `guidino presets`) or path of a YAML file.",
+            autocompletion=complete_preset,
+        ),
     ] = None
     data: Annotated[Path | None, typer.Option("--data", "-d", help="Folder made by `guidino prepare`.")] = None
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder to write; default: runs/PRESET.")] = None
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="A setting, such as train.epochs=3.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            "-s",
+            metavar="KEY=VALUE",
+            help="A setting, such as train.epochs=3.",
+            autocompletion=complete_setting,
+        ),
     ] = None
     seed: Annotated[
         int | None, typer.Option(help="Random seed of weights, order of cases, crops and augmentation.")
@@ -47,6 +61,7 @@ class TrainCommandOptions(TrainOptions):
         typer.Option(
             "--from",
             metavar="RUN",
+            autocompletion=complete_run,
             help="Start from the weights of RUN, which is not changed; without --preset with its settings and data.",
         ),
     ] = None
@@ -57,12 +72,25 @@ class LoraTuneOptions(TrainOptions):
     """Options of `lora-tune`."""
 
     preset: Annotated[
-        str | None, typer.Option("--preset", "-p", help="Instead of RUN: train from scratch, with LoRA.")
+        str | None,
+        typer.Option(
+            "--preset",
+            "-p",
+            help="Instead of RUN: train from scratch, with LoRA.",
+            autocompletion=complete_preset,
+        ),
     ] = None
     data: Annotated[Path | None, typer.Option("--data", "-d", help="Prepared folder; default: that of RUN.")] = None
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder to write; default: RUN-lora.")] = None
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="A setting, such as model.lora.rank=4.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            "-s",
+            metavar="KEY=VALUE",
+            help="A setting, such as model.lora.rank=4.",
+            autocompletion=complete_setting,
+        ),
     ] = None
     seed: Annotated[
         int | None, typer.Option(help="Random seed of the adapter, order of cases, crops and augmentation.")
