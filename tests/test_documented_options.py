@@ -11,7 +11,7 @@ import typer
 from guidino_cli.cli import app
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.sh")])
+PAGES = sorted([ROOT / "README.md", ROOT / "AGENTS.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.sh")])
 
 
 def shown(page: Path) -> list[str]:
