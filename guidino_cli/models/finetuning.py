@@ -1,6 +1,5 @@
 """Train all weights of a backbone, with stochastic depth and gradient checkpointing."""
 
-import warnings
 from typing import Any
 
 from torch import nn
@@ -74,11 +73,18 @@ def enable_gradient_checkpointing(backbone: Backbone) -> None:
             f"train.checkpointing: {type(network).__name__} does not support it; leave it out and lower "
             "train.batch_size or data.image_size"
         )
-    with warnings.catch_warnings():
-        # Its successor does not exist in every transformers 5.
-        warnings.simplefilter("ignore", FutureWarning)
-        network.gradient_checkpointing_enable({"use_reentrant": False})
+    checkpoint_blocks(network)
     if backbone.is_finetuned:
         return
     # transformers reads the block's own training flag, which would otherwise stay in evaluation mode.
     backbone.enable_adapter(module for module in network.modules() if isinstance(module, GradientCheckpointingLayer))
+
+
+def checkpoint_blocks(network: Any) -> None:
+    """Turn on gradient checkpointing of a transformers model, under the name that its version has for it."""
+    kwargs = {"use_reentrant": False}
+    if hasattr(network, "activation_checkpointing_enable"):
+        network.activation_checkpointing_enable(activation_checkpointing_kwargs=kwargs)
+    else:
+        # The first versions of transformers 5 have only this name, version 6 has only the other.
+        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs=kwargs)

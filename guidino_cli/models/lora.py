@@ -118,15 +118,22 @@ def merge_adapter(backbone: Backbone, adapter: Path) -> Any:
 @contextmanager
 def disable_adapter(backbone: Backbone) -> Iterator[None]:
     """Context in which the backbone computes without its adapter, as pretrained."""
-    layers = [module for module in get_transformers_model(backbone).modules() if isinstance(module, LoraLayer)]
-    # PEFT's public switch also changes which weights are trained.
-    for layer in layers:
-        layer._disable_adapters = True
+    network = get_transformers_model(backbone)
+    layers = [module for module in network.modules() if isinstance(module, LoraLayer)]
+    # PEFT's switch also changes which weights are trained.
+    trained = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
     try:
+        _switch(layers, on=False)
         yield
     finally:
-        for layer in layers:
-            layer._disable_adapters = False
+        _switch(layers, on=True)
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(trained[name])
+
+
+def _switch(layers: list[LoraLayer], *, on: bool) -> None:
+    for layer in layers:
+        layer.enable_adapters(on)
 
 
 def _peft_config(settings: LoraSettings, targets: list[str]) -> LoraConfig:

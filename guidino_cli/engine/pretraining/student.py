@@ -1,7 +1,6 @@
 """Building the student, its teacher and their objective from the settings of a run."""
 
 import os
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from guidino_cli.engine.pretraining.data import fingerprint_images
 from guidino_cli.errors import ConfigError
 from guidino_cli.models import build_backbone
 from guidino_cli.models.base import Backbone
-from guidino_cli.models.finetuning import set_drop_path
+from guidino_cli.models.finetuning import checkpoint_blocks, set_drop_path
 from guidino_cli.models.pretrained.hub import replace_hint
 from guidino_cli.models.pretrained.strict_loading import hash_weights
 from guidino_cli.pretrain_config import DistillSettings, PretrainConfig
@@ -172,10 +171,7 @@ def _make_trainable(network: Any, backbone: Backbone, config: PretrainConfig) ->
     network.float().requires_grad_(True)
     set_drop_path(network, config.train.drop_path)
     if config.train.checkpointing:
-        with warnings.catch_warnings():
-            # Its successor does not exist in every transformers 5.
-            warnings.simplefilter("ignore", FutureWarning)
-            network.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_blocks(network)
     normalizer: Any = backbone.normalizer
     mean, std = (values.flatten().tolist() for values in (normalizer.mean, normalizer.std))
     return TokenEncoder(network, mean=mean, std=std)

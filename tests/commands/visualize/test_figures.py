@@ -29,6 +29,9 @@ def test_a_disabled_adapter_gives_the_pretrained_tokens_and_is_enabled_again() -
         for name, parameter in adapted.named_parameters():
             if "lora_B" in name:
                 parameter.fill_(0.1)
+                parameter.requires_grad_(False)
+    trained = [parameter.requires_grad for parameter in adapted.parameters()]
+    assert any(trained)
     adapted.eval()
     image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -39,3 +42,4 @@ def test_a_disabled_adapter_gives_the_pretrained_tokens_and_is_enabled_again() -
     assert torch.equal(off, plain(image)[-1])
     assert torch.equal(before, after)
     assert not torch.allclose(before, off)
+    assert [parameter.requires_grad for parameter in adapted.parameters()] == trained
