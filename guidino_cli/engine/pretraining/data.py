@@ -57,7 +57,8 @@ class ImageStream:
             batch_sampler=_DistributedBatchSampler(len(self._paths), self._config, start=self._taken),
             num_workers=settings.workers,
             worker_init_fn=ignore_interrupts,
-            pin_memory=torch.cuda.is_available(),
+            # Not where a machine has a card that --device cpu leaves alone.
+            pin_memory=PartialState().device.type == "cuda",
             # Its own, since a loader draws a number when it starts: the run's random numbers would depend on resumes.
             generator=torch.Generator(),
         )

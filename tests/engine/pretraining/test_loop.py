@@ -224,6 +224,15 @@ def test_koleo_groups_that_do_not_fit_the_batch_are_refused(paths: list[Path]) -
         ImageStream(paths, config)
 
 
+def test_batches_for_the_cpu_are_not_pinned_on_a_machine_with_a_card(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = override_pretrain_config(PretrainConfig(), _SETTINGS)
+    stream = ImageStream(paths, config)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert not stream._loader(8).pin_memory
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resumed_stream_continues_with_another_image_size(paths: list[Path], workers: int) -> None:
     config = override_pretrain_config(PretrainConfig(), [*_SETTINGS, f"data.workers={workers}"])
