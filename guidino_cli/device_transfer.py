@@ -1,4 +1,4 @@
-"""Copies from main memory to a device that do not stop the program until the device has done all its work."""
+"""What devices differ in: copies that do not stop the program, and double precision, which Apple's lack."""
 
 import torch
 from torch import Tensor
@@ -15,3 +15,13 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
         return tensor.to(device)
     pinned = tensor if tensor.is_pinned() else tensor.pin_memory()
     return pinned.to(device, non_blocking=True)
+
+
+def to_double(tensor: Tensor) -> Tensor:
+    """The tensor in float64: where it is, or in main memory if its device has no such numbers."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
+
+
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """The most precise type in which a device adds."""
+    return torch.float32 if device.type == "mps" else torch.float64

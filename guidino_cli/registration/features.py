@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from guidino_cli.data.volumes.resampling import find_long_axis
+from guidino_cli.device_transfer import to_double
 from guidino_cli.models.base import Backbone
 from guidino_cli.models.slicewise import compute_slice_maps
 from guidino_cli.registration.fields import resize_linear
@@ -52,7 +53,7 @@ def fit_pca(tokens: Tensor, components: int) -> Pca:
     Raises:
         ValueError: All tokens are equal.
     """
-    numbers = tokens.double()
+    numbers = to_double(tokens)
     mean = numbers.mean(dim=0)
     centred = numbers - mean
     variances, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
@@ -61,7 +62,8 @@ def fit_pca(tokens: Tensor, components: int) -> Pca:
     if total <= 0:
         raise ValueError("all tokens are equal")
     scale = float(variances.mean()) ** -0.5
-    return Pca(mean.float(), (vectors * scale).float(), float(variances.sum()) / total)
+    found = Pca(mean.float(), (vectors * scale).float(), float(variances.sum()) / total)
+    return found.to(tokens.device)
 
 
 def draw_tokens(maps: Iterable[Tensor], *, limit: int = MAX_TOKENS, seed: int = 0) -> Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from guidino_cli.device_transfer import to_device
+from guidino_cli.device_transfer import sum_dtype, to_device
 from guidino_cli.engine.prediction.accumulation import CasePart
 
 
@@ -65,16 +65,18 @@ class QualitySums:
         """Add a part of the case."""
         probabilities = part.probabilities.flatten(1)
         maps = [] if part.guide is None else list(part.guide.flatten(1))
-        # On the network's device, and copied from it once; in double precision, so that parts give the same.
+        # On the network's device, and copied from it once; in double precision, so that parts give the same. Without,
+        # Apple's devices may differ in the seventh digit.
+        dtype = sum_dtype(probabilities.device)
         labels = to_device(torch.from_numpy(part.labels.ravel().astype(np.int64)), probabilities.device)
 
         def by_class(values: Tensor) -> Tensor:
             # Unlike bincount, this does not wait for the device to tell the largest label.
-            return probabilities.new_zeros(self.classes, dtype=torch.float64).index_add_(0, labels, values.double())
+            return probabilities.new_zeros(self.classes, dtype=dtype).index_add_(0, labels, values.to(dtype))
 
         sums = [by_class(torch.ones_like(probabilities[0])), by_class(probabilities.amax(dim=0))]
-        sums += [probabilities.sum(dim=1, dtype=torch.float64), *(by_class(item) for item in maps)]
-        totals = [item.sum(dtype=torch.float64)[None] for item in maps]
+        sums += [probabilities.sum(dim=1, dtype=dtype), *(by_class(item) for item in maps)]
+        totals = [item.sum(dtype=dtype)[None] for item in maps]
         numbers = torch.cat([*sums, *totals]).cpu().numpy()
         region, inside, everywhere, *by_map = numbers[: len(sums) * self.classes].reshape(-1, self.classes)
         self.pixels += len(labels)
