@@ -13,7 +13,7 @@ from torch.profiler import record_function
 from guidino_cli.config import RunConfig, TrainSettings
 from guidino_cli.data.augment import EXACT_LEVELS, AugmentationParams, augment_batch, draw_augmentation, orient
 from guidino_cli.data.dataset import random_generator
-from guidino_cli.engine.devices import to_float32
+from guidino_cli.engine.devices import resolve_prediction_precision, to_float32
 from guidino_cli.engine.feature_cache.cache import FeatureCache, make_memory_cache
 from guidino_cli.engine.feature_cache.disk import DiskCache, cached_bytes, default_cache_folder, open_disk_cache
 from guidino_cli.engine.feature_cache.volumes import VolumeFeatures
@@ -183,7 +183,9 @@ class TrainStep:
             model.segmenter = convert_sync_batch_norm(model.segmenter)
         apply_speedups(model, settings, device=accelerator.device, precision=accelerator.mixed_precision)
         if settings.shard_backbone and model.backbone is not None:
-            model.backbone = ShardedBackbone(model.backbone, accelerator.device)
+            model.backbone = ShardedBackbone(
+                model.backbone, accelerator.device, _feature_precision(config, accelerator)
+            )
         with hidden_from_accelerate(model):
             self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.bare_model: Model = accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
@@ -318,6 +320,13 @@ def _sample_keys(batch: Sample | VolumeSample) -> list[tuple[Hashable, ...]]:
         places = zip(batch.case_index.tolist(), batch.corner.tolist(), strict=True)
         return [("train", case, *corner) for case, corner in places]
     return [("train", index) for index in batch.case_index.tolist()]
+
+
+def _feature_precision(config: RunConfig, accelerator: Accelerator) -> str:
+    """Precision in which training and validation both compute; "no" if they differ."""
+    training = accelerator.mixed_precision
+    validation = resolve_prediction_precision(config.predict.precision, validated=training, device=accelerator.device)
+    return training if training == validation else "no"
 
 
 def _make_cache(backbone: Backbone | None, settings: TrainSettings, device: torch.device) -> FeatureCache | None:

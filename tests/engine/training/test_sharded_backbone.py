@@ -115,6 +115,14 @@ def test_features_equal_those_of_the_unsharded_backbone(two: Two, kind: str) -> 
     assert all(seen[kind] for seen in two.seen)
 
 
+@pytest.mark.parametrize("kind", ["random", "sam2"])
+def test_matrices_are_sent_in_the_precision_of_the_products(two: Two, kind: str) -> None:
+    """Half the bytes; normalizations stay in float32, and the features are those of autocast to the last bit."""
+    for seen in two.seen:
+        assert seen[f"{kind} in bf16"]["dtypes"] == ["LayerNorm torch.float32", "Linear torch.bfloat16"]
+        assert seen[f"{kind} in bf16"]["same"]
+
+
 # --- Without other processes
 
 

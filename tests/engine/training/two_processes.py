@@ -118,6 +118,29 @@ class Bench:
         same = [torch.equal(one, other) for maps in found for one, other in zip(maps, wanted, strict=True)]
         self.seen[f"{name} {dtype}"] = all(same)
 
+    def half_precision(self, name: str, options: dict[str, Any]) -> None:
+        """Maps of a backbone of float32 under autocast, and what arrives for it to compute with."""
+        backbone = build_backbone(name, options)
+        image = torch.rand(2, 3, 64, 80, generator=torch.Generator().manual_seed(PartialState().process_index))
+        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+            wanted = backbone(image)
+        sharded, dtypes = ShardedBackbone(backbone, torch.device("cpu"), "bf16"), set[str]()
+
+        def note(module: torch.nn.Module, _: Any) -> None:
+            dtypes.update(f"{type(module).__name__} {item.dtype}" for item in module.parameters(recurse=False))
+
+        for block in (item for item in sharded.modules() if isinstance(item, torch.nn.ModuleList)):
+            for module in block.modules():
+                if isinstance(module, torch.nn.LayerNorm):
+                    module.register_forward_pre_hook(note)
+                if isinstance(module, torch.nn.Linear):
+                    module.register_forward_pre_hook(lambda module, _: dtypes.add(f"Linear {module.weight.dtype}"))
+        with torch.inference_mode():
+            found = sharded(image)
+        sharded.wait()
+        same = [torch.equal(one, other) for one, other in zip(found, wanted, strict=True)]
+        self.seen[f"{name} in bf16"] = {"same": all(same), "dtypes": sorted(dtypes)}
+
 
 def work(data: str, out: str) -> None:
     torch.set_num_threads(1)
@@ -133,6 +156,8 @@ def work(data: str, out: str) -> None:
     bench.maps("random", tiny, torch.float32)
     bench.maps("random", tiny, torch.bfloat16)
     bench.maps("sam2", {"random": True, "size": "tiny", "widths": [8, 16, 32, 64], "adapters": 0}, torch.float32)
+    bench.half_precision("random", tiny)
+    bench.half_precision("sam2", {"random": True, "size": "tiny", "widths": [8, 16, 32, 64], "adapters": 0})
     rank = PartialState().process_index
     (Path(out) / f"seen{rank}.json").write_text(json.dumps(bench.seen))
 
