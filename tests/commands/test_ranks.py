@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 
+from guidino_cli.processes import usable_cpus
+
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="needs gloo, fork and SIGSTOP")]
 
 # Normalised image by image: batch normalisation would see other statistics in a batch that is cut in three.
@@ -56,6 +58,7 @@ def test_three_ranks_are_one_with_three_times_the_batch(
 _FAILING = """
 import os
 if os.environ.get("RANK") == "1":
+    import pathlib, time
     from guidino_cli.engine.training import trainer
 
     original, steps = trainer.Trainer._train_on_batch, []
@@ -63,6 +66,7 @@ if os.environ.get("RANK") == "1":
     def fail(self, batch):
         steps.append(1)
         if len(steps) == 3:
+            pathlib.Path({clock!r}).write_text(str(time.time()))
             {what}
         original(self, batch)
 
@@ -75,71 +79,96 @@ _WAYS = {
     "stopped": "import signal; os.kill(os.getpid(), signal.SIGSTOP)",
 }
 _LIMIT_SECONDS = 30
-_FOR_A_BUSY_MACHINE = 4
+_SAVE_EVERY_STEP = ("--set", "train.save_minutes=1e-9")
+
+
+def _allowed_seconds() -> float:
+    """The limit on a machine that has a core for each of its processes; more of them wait for each other."""
+    return _LIMIT_SECONDS * max(1.0, max(os.getloadavg()) / usable_cpus())
 
 
 class Bench:
-    """Runs of `guidino train` in processes of their own."""
+    """Runs of `guidino train` on one data folder, all below one place."""
 
-    def __init__(self, place: Path, data: Path) -> None:
-        self.place, self.data = place, data
+    def __init__(self, place: Path, data: Path, fork_server: Any) -> None:
+        self.place, self.data, self._fork_server = place, data, fork_server
         (place / "run.yaml").write_text(_PRESET)
 
-    def train(self, *words: str, fails: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Train in 2 processes, or resume with what is in `words`."""
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        if fails is not None:
-            (self.place / "failing").mkdir(exist_ok=True)
-            (self.place / "failing" / "sitecustomize.py").write_text(_FAILING.format(what=_WAYS[fails]))
-            known = environment.get("PYTHONPATH", "")
-            environment["PYTHONPATH"] = os.pathsep.join([str(self.place / "failing"), *filter(None, [known])])
-        line = [sys.executable, "-m", "guidino_cli", "train", "-o", "run", "--device", "cpu", *words]
-        return subprocess.run(line, cwd=self.place, env=environment, capture_output=True, text=True, timeout=600)
+    def fail(self, way: str, processes: int) -> tuple[subprocess.CompletedProcess[str], float]:
+        """What came of the run `broken`, of which rank 1 fails in its third step, and the seconds since then."""
+        clock, folder = self.place / "failed at", self.place / "failing"
+        folder.mkdir()
+        (folder / "sitecustomize.py").write_text(_FAILING.format(what=_WAYS[way], clock=str(clock)))
+        path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+        line = [sys.executable, "-m", "guidino_cli", "train", *self._new("broken"), "--device", "cpu"]
+        line += ["--devices", str(processes), *_SAVE_EVERY_STEP]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+        # The output ends when the last process that could write to it has ended, not only the first.
+        outcome = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=600)
+        return outcome, time.time() - float(clock.read_text())
 
-    def start(self, fails: str) -> tuple[subprocess.CompletedProcess[str], float]:
-        """What came of a run in which a rank fails in its third step, and the seconds since."""
-        first = ("-p", "run.yaml", "-d", str(self.data), "--devices", "2", "--set", "train.save_minutes=1e-9")
-        outcome = self.train(*first, fails=fails)
-        # The state is written before each step, and by nobody after the third has begun.
-        return outcome, time.time() - (self.place / "run" / "last" / "state.pt").stat().st_mtime
+    def resume(self, processes: int, code: int = 0) -> str:
+        """Resume `broken`; returns what is new in the log."""
+        before = len(self._fork_server.log.read_text())
+        self._fork_server.start("train", "--resume", "-o", self.place / "broken", processes=processes)
+        self._fork_server.wait(*[code] * processes)
+        log: str = self._fork_server.log.read_text()
+        return log[before:]
+
+    def whole(self, processes: int) -> dict[str, torch.Tensor]:
+        """Weights of a run in which nothing fails."""
+        self._fork_server.start("train", *self._new("whole"), processes=processes)
+        self._fork_server.wait(*[0] * processes)
+        return self.weights("whole")
+
+    def weights(self, name: str) -> dict[str, torch.Tensor]:
+        state = torch.load(self.place / name / "last" / "state.pt", weights_only=True)
+        weights: dict[str, torch.Tensor] = state["model"]
+        return weights
+
+    def _new(self, name: str) -> list[str]:
+        return ["-p", str(self.place / "run.yaml"), "-d", str(self.data), "-o", str(self.place / name)]
 
 
 @pytest.fixture
-def bench(tmp_path: Path, make_data: Any) -> Bench:
-    return Bench(tmp_path, make_data(train=8, val=2, test=0))
+def bench(tmp_path: Path, make_data: Any, fork_server: Any) -> Bench:
+    return Bench(tmp_path, make_data(train=9, val=2, test=0), fork_server)
 
 
 @pytest.mark.parametrize(
-    ("fails", "code", "line"),
+    ("way", "processes", "code", "line"),
     [
-        ("raises", 1, r"guidino: rank 1 of 2 \(from 0\): KeyError: 'of rank 1' \(a bug: .*"),
-        ("out of memory", 7, r"guidino: rank 1 of 2 \(from 0\): out of memory \(CUDA error: CUBLAS_STATUS_ALLOC_.*"),
-        ("killed", 7, r"guidino: rank 1 of 2 \(from 0\) was killed by signal 9 \(SIGKILL\), .* resume with --resume.*"),
-        ("stopped", 7, r"guidino: rank 1 of 2 \(from 0\) was stopped by a signal \(SIGSTOP\) .* resume with --resume"),
+        ("raises", 2, 1, r"guidino: rank 1 of 2 \(from 0\): KeyError: 'of rank 1' \(a bug: .*"),
+        ("out of memory", 2, 7, r"guidino: rank 1 of 2 \(from 0\): out of memory \(CUDA error: CUBLAS_STATUS_ALLOC_.*"),
+        ("killed", 3, 7, r"guidino: rank 1 of 3 \(from 0\) was killed by signal 9 \(SIGKILL\), .* with --resume.*"),
+        ("stopped", 2, 7, r"guidino: rank 1 of 2 \(from 0\) was stopped by a signal \(SIGSTOP\) .* with --resume"),
+        ("stopped", 3, 7, r"guidino: rank 1 of 3 \(from 0\) was stopped by a signal \(SIGSTOP\) .* with --resume"),
     ],
 )
-def test_one_line_names_the_rank_and_the_cause_and_the_run_goes_on(
-    fails: str, code: int, line: str, bench: Bench
+def test_one_line_names_the_rank_and_the_cause_within_30_seconds_and_the_run_goes_on(
+    way: str, processes: int, code: int, line: str, bench: Bench
 ) -> None:
-    outcome, seconds = bench.start(fails)
+    outcome, seconds = bench.fail(way, processes)
     assert outcome.returncode == code, outcome.stderr
     errors = [text for text in outcome.stderr.splitlines() if text.startswith("guidino: ") and "rank " in text]
     assert len(errors) == 1, outcome.stderr
     assert re.fullmatch(line, errors[0]), errors[0]
     assert "Traceback" not in outcome.stderr
-    assert outcome.stderr.count("a bug") == (fails == "raises")
-    assert seconds < _LIMIT_SECONDS * _FOR_A_BUSY_MACHINE
-    if fails != "killed":
-        return
-    # With another number of processes the batches would be others.
-    refused = bench.train("--resume")
-    assert refused.returncode == 2
-    assert "saved by 2 processes, but now there are 1; resume with as many as before: add --devices 2" in refused.stderr
-    resumed = bench.train("--resume", "--devices", "2")
-    assert resumed.returncode == 0, resumed.stderr
-    (bench.place / "whole").mkdir()
-    whole = Bench(bench.place / "whole", bench.data)
-    assert whole.train("-p", "run.yaml", "-d", str(bench.data), "--devices", "2").returncode == 0
-    files = [item.place / "run" / "last" / "state.pt" for item in (bench, whole)]
-    ours, theirs = (torch.load(file, weights_only=True)["model"] for file in files)
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert outcome.stderr.count("a bug") == (way == "raises")
+    assert seconds < _allowed_seconds()
+    bench.resume(processes)
+    whole, resumed = bench.whole(processes), bench.weights("broken")
+    # Two summands have one order; three are added in another after the first step of a process, as torch then sorts the
+    # gradients anew.
+    for name in whole:
+        torch.testing.assert_close(resumed[name], whole[name], rtol=0, atol=0 if processes == 2 else 1e-5)
+
+
+@pytest.mark.parametrize("others", [1, 3])
+def test_another_number_of_processes_is_refused_with_the_number_to_use(others: int, bench: Bench) -> None:
+    """The batches would be others."""
+    bench.fail("killed", 2)
+    log = bench.resume(others, code=2)
+    now = f"saved by 2 processes, but now there are {others}; resume with as many as before: add --devices 2"
+    assert log.count(now) == 1, log
+    bench.resume(2)
