@@ -18,10 +18,11 @@ from guidino_cli.tables import to_csv
 
 _NOTES = """\
 trained, total: parameters in millions with two classes; total includes the backbone.
-guide: what it can gate: i(nput), b(ottleneck), f(eatures); of any network it can
-be added to the logits; l(ogits): the network makes its logits of the guide.
+guide: what it can gate: i(nput), b(ottleneck), f(eatures); of any network
+it can be added to the logits; l(ogits): they are made of the guide.
 For volumes (data.dims=3): {volumes}; the others take images and slices.
-Details of one: guidino models NAME. Cost of a training step: guidino models --measure"""
+On a GPU train.deterministic ends with an error for: {not_deterministic}.
+Details of one: guidino models NAME. Cost of a step: guidino models --measure"""
 
 
 SCHEMA = 1
@@ -75,6 +76,7 @@ def _row(name: str) -> dict[str, Any]:
         "dims": info.dims,
         "backbone": info.backbone.title if info.backbone else None,
         "guide_at": list(info.guided_at),
+        "not_deterministic": list(info.not_deterministic),
         **{key: getattr(info.size, key, None) for key in ("stride", "trainable", "total")},
     }
 
@@ -116,7 +118,11 @@ def _list(rows: Sequence[dict[str, Any]], *, measure: bool, side: int) -> None:
         table.add_row(row["name"], *sizes, *(costs if measure else ()), guide, *(() if measure else texts))
     console = Console(highlight=False)
     console.print(table)
-    console.print(_NOTES.format(volumes=", ".join(row["name"] for row in rows if row["dims"] == 3)))
+    chosen = {
+        "volumes": [row["name"] for row in rows if row["dims"] == 3],
+        "not_deterministic": [row["name"] for row in rows if row["not_deterministic"]],
+    }
+    console.print(_NOTES.format(**{key: ", ".join(names) for key, names in chosen.items()}))
     if measure:
         edge = max(1, side // 4)
         console.print(
@@ -149,6 +155,7 @@ def _describe(row: dict[str, Any], *, side: int) -> None:
         "reads": "the image" if row["backbone"] is None else f"a backbone (sizes with {row['backbone']})",
         "weights": f"{trainable} M trained, {total} M total (2 classes)",
         "guide at": ", ".join(row["guide_at"]),
+        "on a GPU": _determinism(row["not_deterministic"]),
         "extra": f"pip install 'guidino[{row['needs']}]'" if row["needs"] else "none",
         "options": options,
         "presets": ", ".join(presets) or "none",
@@ -167,6 +174,13 @@ def _describe(row: dict[str, Any], *, side: int) -> None:
     for title, text in lines.items():
         table.add_row(title, text)
     console.print(table)
+
+
+def _determinism(functions: Sequence[str]) -> str:
+    """What becomes of `train.deterministic` on a GPU."""
+    if not functions:
+        return "train.deterministic gives the same weights every time"
+    return f"train.deterministic ends with an error: no deterministic kernel for {', '.join(functions)}"
 
 
 def _options(name: str) -> dict[str, Any]:
@@ -193,5 +207,6 @@ def _format_size(row: dict[str, Any]) -> str:
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    lines = ({**row, "guide_at": " ".join(row["guide_at"])} for row in rows)
+    listed = {"guide_at": " ", "not_deterministic": "; "}
+    lines = ({**row, **{key: mark.join(row[key]) for key, mark in listed.items()}} for row in rows)
     return to_csv(list(rows[0]), [list(line.values()) for line in lines])

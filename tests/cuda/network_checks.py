@@ -34,12 +34,31 @@ def _check(name: str, watch: Any, folder: Path) -> dict[str, Any]:
     with watch.recording() as record:
         with torch.autocast("cuda", dtype=torch.bfloat16):
             logits = model(image).logits
-        torch.stack([level.float().square().mean() for level in logits]).sum().backward()
+        _backward(logits)
     return {
         "devices": sorted({str(level.device) for level in logits}),
         "idle": [name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None],
+        "not deterministic": _not_deterministic(watch, model, image),
         "step": record.as_json(),
     }
+
+
+def _backward(logits: list[torch.Tensor]) -> None:
+    torch.stack([level.float().square().mean() for level in logits]).sum().backward()
+
+
+def _not_deterministic(watch: Any, model: Any, image: torch.Tensor) -> list[str]:
+    """Operations that would raise with `train.deterministic`, under which torch replaces others.
+
+    On a second size, for which tables of positions are interpolated.
+    """
+    torch.use_deterministic_algorithms(True)
+    try:
+        with watch.recording() as record:
+            _backward(model(torch.cat([image, image], dim=-1)).logits)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    return sorted(record.not_deterministic)
 
 
 CHECKS: dict[str, Callable[[Any, Path], Any]] = {name: partial(_check, name) for name in SEGMENTERS}

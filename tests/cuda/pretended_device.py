@@ -83,6 +83,17 @@ READS = {
     "unique_consecutive", "repeat_interleave",
 }  # fmt: skip
 """Operations with a result, or the shape of one, that only the device knows: the host waits for all work before."""
+NOT_DETERMINISTIC = {
+    "avg_pool3d_backward", "_adaptive_avg_pool2d_backward", "_adaptive_avg_pool3d_backward",
+    "adaptive_max_pool2d_backward", "fractional_max_pool2d_backward", "fractional_max_pool3d_backward",
+    "max_pool3d_with_indices_backward", "max_unpool2d", "max_unpool3d", "upsample_linear1d_backward",
+    "upsample_bilinear2d_backward", "_upsample_bilinear2d_aa_backward", "upsample_bicubic2d_backward",
+    "_upsample_bicubic2d_aa_backward", "upsample_trilinear3d_backward", "reflection_pad1d_backward",
+    "reflection_pad2d_backward", "reflection_pad3d_backward", "replication_pad1d_backward",
+    "replication_pad2d_backward", "replication_pad3d_backward", "nll_loss2d_forward", "nll_loss2d_backward",
+    "_ctc_loss_backward", "put_", "histc", "grid_sampler_2d_backward", "grid_sampler_3d_backward", "cumsum",
+}  # fmt: skip
+"""Operations that raise on CUDA under `torch.use_deterministic_algorithms`, by its documentation; cumsum of floats."""
 _COPIES = {"_to_copy", "copy_", "_copy_from", "_pin_memory"}
 _OWN = "guidino_cli"
 
@@ -107,6 +118,8 @@ class Record:
         copies: Number of copies between host and device, by direction: "in" or "out".
         bytes: Their bytes.
         dtypes: Number of matrix products and convolutions, by (operation, dtype of the result).
+        not_deterministic: Number of operations that raise under `torch.use_deterministic_algorithms`, by name.
+        doubles: Number of results in float64, by place: Apple's devices have none, most cards are slow in it.
     """
 
     def __init__(self) -> None:
@@ -115,6 +128,8 @@ class Record:
         self.copies: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
         self.dtypes: Counter[tuple[str, str]] = Counter()
+        self.not_deterministic: Counter[str] = Counter()
+        self.doubles: Counter[str] = Counter()
 
     def as_json(self) -> dict[str, Any]:
         """The same in lists and numbers."""
@@ -124,6 +139,8 @@ class Record:
             "copies": dict(self.copies),
             "bytes": dict(self.bytes),
             "dtypes": sorted([name, dtype, count] for (name, dtype), count in self.dtypes.items()),
+            "not_deterministic": dict(self.not_deterministic),
+            "doubles": dict(self.doubles),
         }
 
 
@@ -240,6 +257,10 @@ def _make_watch() -> Any:
             result = _call(func, args, kwargs)
             if name in products and isinstance(result, torch.Tensor):
                 self.record.dtypes[name, str(result.dtype).removeprefix("torch.")] += 1
+            if name in NOT_DETERMINISTIC and (name != "cumsum" or result.is_floating_point()):
+                self.record.not_deterministic[name] += 1
+            if stays and any(getattr(item, "dtype", None) is torch.float64 for item in tree_flatten(result)[0]):
+                self.record.doubles[_place()] += 1
             known = {id(item.inner): item for item in on_device}
 
             def wrap(value: Any) -> Any:

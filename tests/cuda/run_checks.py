@@ -1,5 +1,6 @@
 """Checks for `worker.py`: training, validation, prediction and pretraining on the pretended device."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from guidino_cli.data.image_writing import write_label_map
 from guidino_cli.data.manifest import Manifest, load_manifest, save_manifest
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.training.trainer import Trainer
+from guidino_cli.losses import GUIDE_LOSSES, PIXEL_LOSSES
 from guidino_cli.models import build_model
 from guidino_cli.types import Case
 
@@ -32,6 +34,9 @@ _BASE = (
 BACKBONE = "model.backbone={name: random, options: {hidden_size: 32, depth: 1, heads: 2}}"
 GUIDE = "model.guide={{at: {at}, options: {{prototypes: 4, aggregate: softmax}}}}"
 GUIDE_LOSS = "train.loss={dice: 1, cross_entropy: 1, boundary: 1, guide: 0.1, guide_mse: 0.1}"
+_STRIDE_32 = "model.segmenter={name: nnunet, options: {widths: [4, 4, 8, 8, 8, 8], blocks: [1, 1, 1, 1, 1, 1]}}"
+_ALL_LOSSES = "train.loss=" + json.dumps({name: 0.5 for name in (*PIXEL_LOSSES, *GUIDE_LOSSES) if name != "affinities"})
+"""Affinities are a task of their own."""
 
 
 def _guided(at: str, *more: str) -> tuple[str, ...]:
@@ -43,6 +48,8 @@ TRAININGS: dict[str, tuple[str, ...]] = {
     "guide at the input": _guided("input"),
     "guide at the bottleneck": _guided("bottleneck"),
     "guide at features": _guided("features"),
+    "guide finer than the maps": _guided("bottleneck", _STRIDE_32),
+    "all losses": _guided("bottleneck", _ALL_LOSSES),
     "float32": _guided("bottleneck", "train.precision=no"),
     "fp16": _guided("bottleneck", "train.precision=fp16"),
     "fp16 with SGD": _guided("bottleneck", "train.precision=fp16", "train.optimizer=sgd"),
@@ -110,7 +117,13 @@ def _check_training(settings: tuple[str, ...]) -> Callable[[Any, Path], Any]:
             (still if torch.equal(before[name], weight.detach().inner) else moved).append((name, weight.requires_grad))
         with watch.recording() as validation:
             dice = trainer.validation.mean_dice(trainer.bare_model)
+        trainer.train_step.train_mode()
+        torch.use_deterministic_algorithms(True)
+        with watch.recording() as same:
+            trainer._train_on_batch(trainer._sync_control(again))
+        torch.use_deterministic_algorithms(False)
         return {
+            "not deterministic": sorted(same.not_deterministic),
             "device": str(trainer.accelerator.device),
             "precision": trainer.accelerator.mixed_precision,
             "loss": float(trainer.state.sums["loss"].inner),

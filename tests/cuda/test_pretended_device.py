@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from guidino_cli.models.segmenters.registry import SEGMENTER_INFO
+
 sys.path.insert(0, str(Path(__file__).parent))
 try:
     import waits
@@ -123,6 +125,26 @@ def test_validation_waits_once_a_case(runs: Results) -> None:
     assert plain["bytes"]["out"] == 40 * 48 + 50 * 70
 
 
+def _deterministic(runs: Results) -> Iterator[tuple[str, list[str]]]:
+    for name, value in _trainings(runs):
+        yield name.removeprefix("train "), value["not deterministic"]
+
+
+def test_training_is_deterministic_but_where_a_trained_guide_is_finer_than_the_maps(runs: Results) -> None:
+    """As docs/gpu.md says of losses, augmentation and guides; of the networks see below."""
+    found = dict(_deterministic(runs))
+    assert found.pop("guide finer than the maps") == ["_upsample_bilinear2d_aa_backward"]
+    assert {name for name, operations in found.items() if operations} == set()
+
+
+def test_training_and_pretraining_do_without_double_precision(runs: Results, commands: Results) -> None:
+    """Which Apple's devices do not have, and most cards compute slowly; fp16, for cards only, scales in it."""
+    trainings = [value for name, value in _trainings(runs) if "fp16" not in name]
+    records = [value[part] for value in trainings for part in ("first", "step", "validation")]
+    records += [value["step"] for _, value in _pretrainings(commands)]
+    assert {place for record in records for place in record["doubles"]} == set()
+
+
 # --- Commands
 
 
@@ -176,6 +198,10 @@ def test_prediction_waits_for_masks_only(commands: Results) -> None:
     _require(_found(iter([commands["commands"]["value"]["predict"]])), waits.PREDICTION)
 
 
+def test_double_precision_is_used_for_sums_only(commands: Results) -> None:
+    assert set(commands["commands"]["value"]["predict"]["doubles"]) == set(waits.DOUBLES)
+
+
 # --- Pretraining
 
 
@@ -214,3 +240,21 @@ def test_every_network_learns_on_the_device(networks: Results) -> None:
 def test_no_network_waits_in_a_step(networks: Results) -> None:
     present = (result["value"] for result in networks.values() if "absent" not in result["value"])
     _require(_found(value["step"] for value in present), waits.NETWORKS)
+
+
+_FUNCTIONS = {
+    "grid_sampler_2d_backward": "grid_sample",
+    "grid_sampler_3d_backward": "grid_sample",
+    "upsample_bicubic2d_backward": "interpolate (bicubic)",
+    "_adaptive_avg_pool2d_backward": "adaptive_avg_pool2d",
+    "avg_pool3d_backward": "avg_pool3d",
+    "cumsum": "cumsum",
+}
+
+
+def test_networks_that_cannot_be_deterministic_are_listed_as_such(networks: Results) -> None:
+    """torch replaces other operations, such as bilinear interpolation, by slower ones."""
+    for name, result in networks.items():
+        if "absent" not in result["value"]:
+            found = {_FUNCTIONS[operation] for operation in result["value"]["not deterministic"]}
+            assert found == set(SEGMENTER_INFO[name].not_deterministic), name

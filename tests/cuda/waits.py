@@ -42,3 +42,10 @@ PRETRAINING_STEP: dict[tuple[str, str], str] = {}
 
 NETWORKS: dict[tuple[str, str], str] = {}
 """A forward and a backward pass of each network."""
+
+DOUBLES = {
+    "engine/prediction/quality.py:QualitySums.add.<locals>.by_class": "sums over an image, by `sum_dtype`",
+    "engine/prediction/quality.py:QualitySums.add": "sums over an image, by `sum_dtype`",
+    "engine/prediction/quality.py:QualitySums.add.<locals>.<listcomp>": "sums over an image, by `sum_dtype`",
+}
+"""Places that compute in float64 on the device: each must do without on Apple's."""

@@ -60,6 +60,8 @@ class SegmenterInfo:
         guided_at: Places where a guide can act, from the outside in.
         needs: Extra to install (the name in `pip install 'guidino[...]'`), or None.
         dims: Axes of space: 2, or 3 for a network that segments volumes.
+        not_deterministic: Functions of torch in it that have no deterministic kernel on CUDA for their gradient, or for
+            their result (cumsum), so that `train.deterministic` ends; by `torch.use_deterministic_algorithms`.
         small: Options of a network that is small enough to be tested in many ways.
         changes: What was changed, one sentence part a change, so that the same settings and weights give other scores.
             A run records how many there were when it was trained; see `require_same_segmenter`.
@@ -75,6 +77,7 @@ class SegmenterInfo:
     guided_at: tuple[str, ...] = ("input", "bottleneck", "features")
     needs: str | None = None
     dims: int = 2
+    not_deterministic: tuple[str, ...] = ()
     small: dict[str, Any] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
 
@@ -138,6 +141,7 @@ SEGMENTER_INFO: dict[str, SegmenterInfo] = {
         "The most that frozen features and pixels give together; needs a ViT with four levels.",
         size=ModelSize(trainable=6_194_560, total=27_791_104, stride=32),
         backbone=VIT_S,
+        not_deterministic=("grid_sample",),
         small={"widths": [4, 4, 8, 8], "rank": 8},
     ),
     "swin-unet": SegmenterInfo(
@@ -209,6 +213,7 @@ SEGMENTER_INFO: dict[str, SegmenterInfo] = {
         "A transformer baseline; without pretraining it wants many images.",
         size=ModelSize(trainable=87_708_930, total=87_727_362, stride=16),
         needs="monai",
+        not_deterministic=("interpolate (bicubic)",),
         small={"image_size": 64, "width": 4, "hidden_size": 24, "mlp_size": 24, "heads": 2},
     ),
     "swin-unetr": SegmenterInfo(
@@ -237,6 +242,7 @@ SEGMENTER_INFO: dict[str, SegmenterInfo] = {
         "Swin-T with pyramid pooling and a feature pyramid above it.",
         "The usual test of a pretrained Swin (option `weights`); large for small data.",
         size=ModelSize(trainable=59_827_902, total=59_829_438, stride=32),
+        not_deterministic=("adaptive_avg_pool2d",),
         small={"width": 12, "depths": [2, 1, 1, 1], "window": 4, "decoder_width": 16},
     ),
     "meddinov3": SegmenterInfo(
@@ -304,6 +310,7 @@ SEGMENTER_INFO: dict[str, SegmenterInfo] = {
         "A ResNet-50 down to a sixteenth, twelve ViT blocks over its cells, and convolutions with three skips back up.",
         "The classic hybrid; 105 million parameters, and made to start from ImageNet weights.",
         size=ModelSize(trainable=105_322_146, total=105_322_146, stride=16),
+        not_deterministic=("interpolate (bicubic)",),
         small={
             "width": 8,
             "convs": [1, 1, 1],
@@ -345,6 +352,7 @@ SEGMENTER_INFO: dict[str, SegmenterInfo] = {
         "Masks from 5 to 20 labelled images in seconds: `guidino fewshot` solves for guide and thresholds.",
         size=ModelSize(trainable=2, total=2, stride=3),
         guided_at=("logits",),
+        not_deterministic=("cumsum", "grid_sample"),
     ),
     "light3d": SegmenterInfo(
         "light3d:Light3D",
@@ -366,6 +374,7 @@ SEGMENTER_INFO: dict[str, SegmenterInfo] = {
         "The baseline to beat on volumes; needs no pretrained weights.",
         size=ModelSize(trainable=102_350_856, total=102_350_856, stride=32),
         dims=3,
+        not_deterministic=("avg_pool3d",),
         small={
             "widths": [4, 4, 8, 8],
             "blocks": [1, 2, 1, 1],
@@ -381,6 +390,7 @@ SEGMENTER_INFO: dict[str, SegmenterInfo] = {
         "The partner of a guide at the input, on volumes of about cubic voxels.",
         size=ModelSize(trainable=53_235_530, total=53_235_530, stride=16),
         dims=3,
+        not_deterministic=("avg_pool3d",),
         small={"widths": [4, 4, 8, 8, 8]},
     ),
     "primus": SegmenterInfo(
