@@ -34,7 +34,8 @@ _BASE = (
 BACKBONE = "model.backbone={name: random, options: {hidden_size: 32, depth: 1, heads: 2}}"
 GUIDE = "model.guide={{at: {at}, options: {{prototypes: 4, aggregate: softmax}}}}"
 GUIDE_LOSS = "train.loss={dice: 1, cross_entropy: 1, boundary: 1, guide: 0.1, guide_mse: 0.1}"
-_STRIDE_32 = "model.segmenter={name: nnunet, options: {widths: [4, 4, 8, 8, 8, 8], blocks: [1, 1, 1, 1, 1, 1]}}"
+_ENLARGED = "model.backbone={name: random, options: {hidden_size: 32, depth: 1, heads: 2, scale: 2.0}}"
+"""A grid of 4 x 4 where the bottleneck has 2 x 2."""
 _ALL_LOSSES = "train.loss=" + json.dumps({name: 0.5 for name in (*PIXEL_LOSSES, *GUIDE_LOSSES) if name != "affinities"})
 """Affinities are a task of their own."""
 
@@ -48,7 +49,7 @@ TRAININGS: dict[str, tuple[str, ...]] = {
     "guide at the input": _guided("input"),
     "guide at the bottleneck": _guided("bottleneck"),
     "guide at features": _guided("features"),
-    "guide finer than the maps": _guided("bottleneck", _STRIDE_32),
+    "guide finer than the maps": _guided("bottleneck", _ENLARGED),
     "all losses": _guided("bottleneck", _ALL_LOSSES),
     "float32": _guided("bottleneck", "train.precision=no"),
     "fp16": _guided("bottleneck", "train.precision=fp16"),
@@ -117,6 +118,7 @@ def _check_training(settings: tuple[str, ...]) -> Callable[[Any, Path], Any]:
             (still if torch.equal(before[name], weight.detach().inner) else moved).append((name, weight.requires_grad))
         with watch.recording() as validation:
             dice = trainer.validation.mean_dice(trainer.bare_model)
+        loss = float(trainer.state.sums["loss"].inner)
         trainer.train_step.train_mode()
         torch.use_deterministic_algorithms(True)
         with watch.recording() as same:
@@ -126,7 +128,7 @@ def _check_training(settings: tuple[str, ...]) -> Callable[[Any, Path], Any]:
             "not deterministic": sorted(same.not_deterministic),
             "device": str(trainer.accelerator.device),
             "precision": trainer.accelerator.mixed_precision,
-            "loss": float(trainer.state.sums["loss"].inner),
+            "loss": loss,
             "moved but frozen": [name for name, is_trained in moved if not is_trained],
             "still but trained": [name for name, is_trained in still if is_trained],
             "dice": dice,

@@ -146,8 +146,8 @@ def _shard(backbone: Backbone, device: torch.device, dtype: torch.dtype | None) 
     mesh, kept = _device_mesh(device), set[nn.Parameter]()
     policy = MixedPrecisionPolicy(param_dtype=dtype, cast_forward_inputs=False)
     for block in _blocks(backbone):
-        # What autocast does not round, such as the scale of a normalization, is small: every process keeps all of it.
-        own = set() if dtype is None else set(block.parameters()) - _matrices(block)
+        # Such as the scale of a normalization: small, so every process keeps all of it.
+        own = set() if dtype is None else _all_but_matrices(block)
         for parameter in own:
             parameter.data = parameter.data.to(device)
         fully_shard(block, mesh=mesh, reshard_after_forward=True, mp_policy=policy, ignored_params=own)
@@ -156,10 +156,12 @@ def _shard(backbone: Backbone, device: torch.device, dtype: torch.dtype | None) 
     fully_shard(backbone, mesh=mesh, reshard_after_forward=True, ignored_params=kept)
 
 
-def _matrices(block: nn.Module) -> set[nn.Parameter]:
-    """Weights that autocast rounds to half precision before it multiplies by them."""
+def _all_but_matrices(block: nn.Module) -> set[nn.Parameter]:
+    """What autocast leaves as it is; it rounds the weights of products and convolutions to half precision."""
     convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    return {module.weight for module in block.modules() if isinstance(module, (nn.Linear, *convolutions))}
+    modules = [module for module in block.modules() if isinstance(module, (nn.Linear, *convolutions))]
+    matrices = {id(module.weight) for module in modules}
+    return {parameter for parameter in block.parameters() if id(parameter) not in matrices}
 
 
 def _blocks(network: nn.Module) -> Iterator[nn.Module]:
