@@ -21,7 +21,14 @@ from guidino_cli.registration.convex import (
     matching_costs,
     solve_coupled,
 )
-from guidino_cli.registration.fields import average_cells, resize_linear, sample, smooth_box
+from guidino_cli.registration.fields import (
+    average_cells,
+    box_matrices,
+    resize_linear,
+    sample,
+    smooth_box,
+    smooth_by_matrices,
+)
 
 _CHANNELS = 12
 """Of MIND-SSC in three dimensions: differences count as much with any number of channels."""
@@ -151,10 +158,11 @@ def refine_displacements(
     target, source = (average_cells(features, grid.pixels) for features in (fixed, moving))
     points = (resize_linear(field, target.shape[2:]) / pixels).detach().requires_grad_(True)
     optimizer = torch.optim.Adam([points], lr=settings.learning_rate)
+    matrices = box_matrices(target.shape[2:], times=3, like=points)
     best, least = points.detach(), float("inf")
     for _ in range(settings.steps):
         optimizer.zero_grad()
-        smooth = smooth_box(points, times=3)
+        smooth = smooth_by_matrices(points, matrices)
         difference = (sample(source, smooth) - target).square().mean()
         loss = _CHANNELS * difference + settings.smoothness * _roughness(smooth, grid.sides)
         if (value := float(loss.detach())) < least:

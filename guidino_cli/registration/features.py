@@ -96,9 +96,32 @@ def compute_maps(backbone: Backbone, image: np.ndarray, spacing: tuple[float, ..
     longest = px or min(ENLARGEMENT * max(volume.shape[2:]), LARGEST_SIDE)
     stride = backbone.stride
     size = [max(1, ceil(longest * side / max(sides) / stride)) * stride for side in sides]
-    enlarged = F.interpolate(volume.transpose(0, 1), size=size, mode="bicubic", align_corners=False).clamp(0, 1)
-    maps = compute_slice_maps(backbone, enlarged.transpose(0, 1)[None])[-1][0]
+    chosen, places = find_distinct_slices(volume)
+    enlarged = F.interpolate(volume.transpose(0, 1)[chosen], size=size, mode="bicubic", align_corners=False).clamp(0, 1)
+    maps = compute_slice_maps(backbone, enlarged.transpose(0, 1)[None])[-1][0][:, places]
     return maps[:, 0] if image.ndim == 3 else maps.movedim(1, 1 + axis)
+
+
+def find_distinct_slices(volume: Tensor) -> tuple[list[int], list[int]]:
+    """Which slices of (C, Z, Y, X) a backbone has to see, and for each slice its place among them.
+
+    Slices of one and the same colour, of which the margins of many volumes consist, are seen once.
+    """
+    slices = volume.transpose(0, 1).flatten(2)
+    is_constant = (slices == slices[..., :1]).all(dim=2).all(dim=1).tolist()
+    colours = slices[..., 0].tolist()
+    chosen: list[int] = []
+    places: list[int] = []
+    seen: dict[tuple[float, ...], int] = {}
+    for number, (constant, colour) in enumerate(zip(is_constant, colours, strict=True)):
+        place = seen.get(tuple(colour)) if constant else None
+        if place is None:
+            place = len(chosen)
+            chosen.append(number)
+            if constant:
+                seen[tuple(colour)] = place
+        places.append(place)
+    return chosen, places
 
 
 def _slice_axis(spacing: tuple[float, ...]) -> int:

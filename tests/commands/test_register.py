@@ -104,6 +104,15 @@ def test_features_of_a_backbone_register_volumes(
     assert not (tmp_path / "out/figure.png").exists()
 
 
+def test_a_volume_of_two_cells_along_an_axis_is_registered(tmp_path: Path, guidino: Guidino) -> None:
+    thin = texture((24, 22, 5))
+    pair = save(tmp_path / "in/thin.nii.gz", thin), save(tmp_path / "in/moved.nii.gz", np.roll(thin, 2, axis=0))
+    outcome = guidino("register", *pair, "-o", tmp_path / "out", *QUICK)
+    assert outcome.code == 0, outcome.stderr
+    (row,) = rows(tmp_path / "out/report.csv")
+    assert float(row["correlation_after"]) > float(row["correlation_before"])
+
+
 def test_a_table_goes_on_after_a_bad_pair_and_names_it(
     images: tuple[Path, ...], tmp_path: Path, guidino: Guidino
 ) -> None:

@@ -61,6 +61,18 @@ def test_a_bright_pixel_of_a_slice_is_in_the_cell_that_covers_it() -> None:
     assert enlarge_maps(maps, (5, 16, 12)).shape == (3, 5, 16, 12)
 
 
+def test_slices_of_one_colour_are_seen_once_and_change_no_map() -> None:
+    volume = np.zeros((1, 6, 16, 12), dtype=np.float32)
+    volume[0, 2:4] = np.random.default_rng(0).random((2, 16, 12))
+    volume[0, 4] = 0.5
+    backbone = MeanBackbone()
+    maps = compute_maps(backbone, volume, (1, 1, 1), px=16)
+    # Of slices 0, 1 and 5, which are black, one; both textures; and the grey one.
+    assert backbone.seen == [(4, 1, 16, 12)]
+    alone = [compute_maps(MeanBackbone(), volume[:, number], (1, 1), px=16) for number in range(6)]
+    assert torch.allclose(maps, torch.stack(alone, dim=1), atol=1e-6)
+
+
 def test_slices_are_cut_across_much_longer_voxels() -> None:
     backbone = MeanBackbone()
     volume = np.random.default_rng(0).random((1, 24, 20, 6)).astype(np.float32)

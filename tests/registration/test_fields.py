@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from guidino_cli.registration.fields import (
+    box_matrices,
     jacobian_determinants,
     sample,
     smooth_box,
+    smooth_by_matrices,
     warp_image,
     warp_labels,
 )
@@ -57,3 +59,10 @@ def test_the_box_counts_zeros_beyond_the_border() -> None:
         pytest.approx([6 / 9, 1, 6 / 9]),
         pytest.approx([4 / 9, 6 / 9, 4 / 9]),
     ]
+
+
+@pytest.mark.parametrize("shape", [(1, 7), (6, 9), (2, 5, 8)])
+def test_the_mean_over_a_box_is_one_along_each_axis_in_turn(shape: tuple[int, ...]) -> None:
+    values = torch.randn(2, len(shape), *shape, generator=torch.Generator().manual_seed(0))
+    found = smooth_by_matrices(values, box_matrices(shape, times=3, like=values))
+    assert torch.allclose(found, smooth_box(values, times=3), atol=1e-6)
