@@ -41,6 +41,9 @@ def unknown_words(line: str) -> list[str]:
         if arguments[0] not in command.commands:
             return [arguments[0]]
         command = command.commands[arguments.pop(0)]
+    # `guidino register train` is beside `guidino register FIXED MOVING`.
+    if arguments and arguments[0] in (further := getattr(command, "subcommands", {})):
+        command = further[arguments.pop(0)]
     known |= {name for item in command.params for name in (*item.opts, *item.secondary_opts)}
     return [word for word in arguments if re.match(r"--?[a-z]", word) and word.split("=")[0] not in known]
 

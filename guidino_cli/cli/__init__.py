@@ -190,7 +190,9 @@ app.add_typer(probing.app, name="probe", short_help="Classify by frozen features
 app.command("visualize-guide", cls=SettingsCommand, short_help="Draw a run's guide, or what a backbone sees.")(
     prediction.visualize_guide
 )
-app.command(short_help="Register images or volumes: field, warped image, scores.")(registration.register)
+app.command(cls=registration.RegisterCommand, short_help="Register images or volumes: field, warped image, scores.")(
+    registration.register
+)
 app.command(short_help="List the presets, or print one.")(training.presets)
 app.command(short_help="List all settings with their meaning.")(training.settings)
 app.command(short_help="List the segmentation networks, or describe some.")(tools.models)

@@ -2,11 +2,18 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from guidino_cli.commands.register_network import (
+    IMAGES_FOR_PCA,
+    BackboneSource,
+    load_backbone,
+    load_network_method,
+)
 from guidino_cli.commands.register_options import check_options, choose_features, choose_limits
 from guidino_cli.commands.register_outputs import read_result, write_pair
 from guidino_cli.commands.register_pairs import PairFiles, collect_pairs
@@ -15,24 +22,18 @@ from guidino_cli.data.volumes.intensities import Limits
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.errors import ConfigError, DataError, PartialError, UserError, as_user_error, to_one_line
 from guidino_cli.files import file_sha256
-from guidino_cli.models import build_backbone
 from guidino_cli.models.base import Backbone
 from guidino_cli.options.registration import FeatureKind, RegisterOptions
 from guidino_cli.outputs import require_output_folder
 from guidino_cli.progress import join_first, log_info, log_warning, pluralize, track
 from guidino_cli.registration.convexadam import ConvexAdamSettings
+from guidino_cli.registration.extraction import RegistrationFeatures
 from guidino_cli.registration.features import MAX_TOKENS, Pca, fit_pca
 from guidino_cli.registration.inputs import ReadingRules, read_image_pair
-from guidino_cli.registration.method import (
-    FieldFinder,
-    RegistrationFeatures,
-    make_convexadam,
-    register_pair,
-)
+from guidino_cli.registration.method import FieldFinder, make_convexadam, register_pair
 from guidino_cli.registration.pca_files import PCA_FILE, read_pca, write_pca
 
-_IMAGES_FOR_PCA = 64
-"""Images from whose tokens a shared PCA is fitted, evenly spaced in the table."""
+_OF_READING = ("onto", "orientation", "ignore_headers")
 
 
 def run(fixed: Path, moving: Path | None, options: RegisterOptions) -> None:
@@ -51,11 +52,12 @@ def run(fixed: Path, moving: Path | None, options: RegisterOptions) -> None:
     _require_output(options, [*([fixed] if moving is None else []), *(path for pair in pairs for path in pair.paths)])
     settings = _settings(options, kind)
     device = pick_device(options.device)
-    backbone = None if kind == "mind" else _load_backbone(options, device)
-    if backbone is not None:
-        settings |= {"backbone": backbone.identity["weights"], "backbone_sha256": backbone.identity["sha256"]}
-    make = _ExtractorMaker(kind, device, backbone, options, window)
-    find = _find_by_features(make, pairs, rules, options, settings)
+    if options.network is None:
+        find = _find_by_convexadam(kind, device, pairs, rules, options, settings)
+    else:
+        find, window, settings = load_network_method(options.network, device, offline=options.offline)
+        settings |= {name: getattr(options, name) for name in _OF_READING}
+        rules = replace(rules, window=window)
     single = moving is not None
     folders = {pair.name: options.out if single else options.out / pair.name for pair in pairs}
     results, failed = [], {}
@@ -121,15 +123,6 @@ def _settings(options: RegisterOptions, kind: FeatureKind) -> dict[str, Any]:
     return settings
 
 
-def _load_backbone(options: RegisterOptions, device: torch.device) -> Backbone:
-    given = {"weights": options.weights, "layers": None if options.layer is None else [options.layer]}
-    name = options.backbone or ("dinov3" if options.weights else "guidino-tiny")
-    chosen = {key: value for key, value in given.items() if value is not None}
-    backbone: Backbone = build_backbone(name, chosen, offline=options.offline, frozen=True)
-    backbone.freeze()
-    return backbone.to(device)
-
-
 class _ExtractorMaker:
     """Makes extractors that differ in their PCA alone."""
 
@@ -155,13 +148,21 @@ class _ExtractorMaker:
         return RegistrationFeatures(self._kind, pca=None if pca is None else pca.to(self._device), **self._values)
 
 
-def _find_by_features(
-    make: _ExtractorMaker,
+def _find_by_convexadam(
+    kind: FeatureKind,
+    device: torch.device,
     pairs: Sequence[PairFiles],
     rules: ReadingRules,
     options: RegisterOptions,
     settings: dict[str, Any],
 ) -> FieldFinder:
+    """The method, with what determines it added to the settings."""
+    backbone = None
+    if kind != "mind":
+        source = BackboneSource.of(options.backbone, options.weights, options.layer)
+        backbone = load_backbone(source, device, offline=options.offline)
+        settings |= {"backbone": backbone.identity["weights"], "backbone_sha256": backbone.identity["sha256"]}
+    make = _ExtractorMaker(kind, device, backbone, options, rules.window)
     numbers = ConvexAdamSettings(
         grid=options.grid, reach=options.reach, steps=options.steps, smoothness=options.smoothness
     )
@@ -189,7 +190,7 @@ def _fit_shared(
     extractor: RegistrationFeatures, pairs: Sequence[PairFiles], rules: ReadingRules, options: RegisterOptions
 ) -> Pca:
     """A PCA of tokens of images of all pairs."""
-    count = min(len(pairs), max(1, _IMAGES_FOR_PCA // 2))
+    count = min(len(pairs), max(1, IMAGES_FOR_PCA // 2))
     chosen = [pairs[number * len(pairs) // count] for number in range(count)]
     limit = max(1, MAX_TOKENS // (2 * count))
     tokens = []

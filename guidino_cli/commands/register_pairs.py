@@ -10,6 +10,7 @@ from guidino_cli.options.registration import RegisterOptions
 from guidino_cli.tables import path_of_cell, read_csv
 
 _REQUIRED, _OPTIONAL = ("fixed", "moving"), ("name", "fixed_mask", "moving_mask")
+_FEWEST = 2
 
 
 @dataclass(frozen=True)
@@ -121,3 +122,23 @@ def _require_one_unit(path: Path, pairs: Sequence[PairFiles]) -> None:
             f"{path}: mixes pictures, measured in px (pair {picture.name}), and volumes, measured in mm (pair "
             f"{volume.name}); split it into a table of each"
         )
+
+
+def collect_training_files(data: Path) -> list[Path] | list[tuple[Path, Path]]:
+    """Images of a folder, from any two of which a network may learn, or fixed and moving image of each pair of a table.
+
+    Raises:
+        ConfigError: Neither a folder nor a table.
+        DataError: A folder with less than two images, or a table that cannot be read.
+    """
+    if data.is_dir():
+        from guidino_cli.data.images import is_image
+        from guidino_cli.data.volumes.reading import is_volume_file
+
+        found = sorted(path for path in data.iterdir() if path.is_file() and (is_image(path) or is_volume_file(path)))
+        if len(found) < _FEWEST:
+            raise DataError(f"{data}: has {len(found) or 'no'} images, expected {_FEWEST} at least")
+        return found
+    if not is_table(data):
+        raise ConfigError(f"{data}: expected a folder of images, or a .csv with columns fixed and moving")
+    return [(pair.fixed, pair.moving) for pair in _read_table(data)]

@@ -8,11 +8,10 @@ axis, a cell has fewer of them there, and distances are measured in the shortest
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, lcm
+from math import lcm
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from guidino_cli.registration.convex import (
@@ -24,14 +23,17 @@ from guidino_cli.registration.convex import (
 from guidino_cli.registration.fields import (
     average_cells,
     box_matrices,
+    measure_roughness,
+    pad_to_multiples,
+    per_axis,
     resize_linear,
     sample,
     smooth_box,
     smooth_by_matrices,
 )
 
-_CHANNELS = 12
-"""Of MIND-SSC in three dimensions: differences count as much with any number of channels."""
+FEATURE_WEIGHT = 12
+"""Of the mean squared difference of features: the channels of MIND-SSC in three dimensions, with any number of them."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def register_features(
         raise ValueError(f"an axis of {tuple(shape)} has less than two cells")
     search, control = CellGrid.of(spacing, settings.grid), CellGrid.of(spacing, settings.adam_grid)
     multiples = [lcm(*pair) for pair in zip(search.pixels, control.pixels, strict=True)]
-    fixed, moving = (_pad_to_multiples(features[None], multiples) for features in (fixed, moving))
+    fixed, moving = (pad_to_multiples(features[None], multiples) for features in (fixed, moving))
     with torch.no_grad():
         field = search_displacements(fixed, moving, search, reach=_reach(search, settings.reach))
     if settings.steps:
@@ -117,12 +119,6 @@ def register_features(
 def _reach(grid: CellGrid, reach: int) -> tuple[int, ...]:
     """Cells along each axis that lie within `reach` of the shortest sides; at least one."""
     return tuple(max(1, round(reach / side)) for side in grid.sides)
-
-
-def _pad_to_multiples(features: Tensor, multiples: Sequence[int]) -> Tensor:
-    missing = [ceil(size / step) * step - size for size, step in zip(features.shape[2:], multiples, strict=True)]
-    margins = [margin for size in reversed(missing) for margin in (0, size)]
-    return F.pad(features, margins, mode="replicate") if any(margins) else features
 
 
 def search_displacements(fixed: Tensor, moving: Tensor, grid: CellGrid, *, reach: Sequence[int]) -> Tensor:
@@ -142,7 +138,7 @@ def search_displacements(fixed: Tensor, moving: Tensor, grid: CellGrid, *, reach
         for first, second in ((cells[0], cells[1]), (cells[1], cells[0]))
     ]
     consistent = make_inverse_consistent(fields[0], fields[1])
-    return resize_linear(consistent, fixed.shape[2:]) * _per_axis(grid.pixels, fixed)
+    return resize_linear(consistent, fixed.shape[2:]) * per_axis(grid.pixels, fixed)
 
 
 def refine_displacements(
@@ -154,7 +150,7 @@ def refine_displacements(
     neighbouring displacements, as the derivative of a smooth map would be measured. The field with the least loss is
     kept: on two images that are equal already, Adam would make steps of the size of rounding errors' signs.
     """
-    pixels = _per_axis(grid.pixels, fixed)
+    pixels = per_axis(grid.pixels, fixed)
     target, source = (average_cells(features, grid.pixels) for features in (fixed, moving))
     points = (resize_linear(field, target.shape[2:]) / pixels).detach().requires_grad_(True)
     optimizer = torch.optim.Adam([points], lr=settings.learning_rate)
@@ -164,23 +160,9 @@ def refine_displacements(
         optimizer.zero_grad()
         smooth = smooth_by_matrices(points, matrices)
         difference = (sample(source, smooth) - target).square().mean()
-        loss = _CHANNELS * difference + settings.smoothness * _roughness(smooth, grid.sides)
+        loss = FEATURE_WEIGHT * difference + settings.smoothness * measure_roughness(smooth, grid.sides)
         if (value := float(loss.detach())) < least:
             best, least = smooth.detach(), value
         loss.backward()
         optimizer.step()
     return resize_linear(best, fixed.shape[2:]) * pixels
-
-
-def _roughness(field: Tensor, sides: Sequence[float]) -> Tensor:
-    """Mean squared slopes of a field (1, n, *S) along its axes, summed over the axes."""
-    total = field.new_zeros(())
-    lengths = field * _per_axis(sides, field)
-    for axis, side in enumerate(sides):
-        total = total + (lengths.diff(dim=2 + axis) / side).square().mean()
-    return total
-
-
-def _per_axis(numbers: Sequence[float], like: Tensor) -> Tensor:
-    """One number for each axis, to be multiplied with a field."""
-    return torch.tensor(numbers, device=like.device, dtype=like.dtype).view(1, -1, *[1] * len(numbers))

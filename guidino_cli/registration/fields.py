@@ -5,6 +5,7 @@ fixed image to the moving one: what is seen at x in the fixed image lies at x + 
 """
 
 from collections.abc import Sequence
+from math import ceil
 
 import numpy as np
 import torch
@@ -56,6 +57,44 @@ def average_cells(values: Tensor, cell: Sequence[int]) -> Tensor:
 def resize_linear(values: Tensor, size: Sequence[int]) -> Tensor:
     """Interpolate (B, C, *S) linearly on another grid that covers the same extent; values are not scaled."""
     return F.interpolate(values, size=tuple(size), mode=_LINEAR[values.dim() - 2], align_corners=False)
+
+
+def pad_to_multiples(values: Tensor, multiples: Sequence[int]) -> Tensor:
+    """(B, C, *S) continued by the last pixels, until the sides are multiples of these numbers."""
+    missing = [ceil(size / step) * step - size for size, step in zip(values.shape[2:], multiples, strict=True)]
+    margins = [margin for size in reversed(missing) for margin in (0, size)]
+    return F.pad(values, margins, mode="replicate") if any(margins) else values
+
+
+def per_axis(numbers: Sequence[float], like: Tensor) -> Tensor:
+    """One number for each axis, to be multiplied with a field."""
+    return torch.tensor(numbers, device=like.device, dtype=like.dtype).view(1, -1, *[1] * len(numbers))
+
+
+def measure_roughness(field: Tensor, sides: Sequence[float]) -> Tensor:
+    """Mean squared slopes of a field (B, n, *S) along its axes, summed over the axes.
+
+    Args:
+        field: In cells.
+        sides: Of a cell, relative to its shortest one.
+    """
+    total = field.new_zeros(())
+    lengths = field * per_axis(sides, field)
+    for axis, side in enumerate(sides):
+        total = total + (lengths.diff(dim=2 + axis) / side).square().mean()
+    return total
+
+
+def integrate_velocity(velocity: Tensor, steps: int) -> Tensor:
+    """The field after unit time of a velocity (B, n, *S) that stays the same, by scaling and squaring.
+
+    Dalca et al. (2018), Unsupervised learning for fast probabilistic diffeomorphic registration: the velocity over
+    2**steps is a displacement so small that it folds nothing, and is applied to itself `steps` times.
+    """
+    field = velocity / 2**steps
+    for _ in range(steps):
+        field = field + sample(field, field, outside="border")
+    return field
 
 
 def sample(values: Tensor, field: Tensor, *, outside: str = "zeros") -> Tensor:

@@ -6,18 +6,13 @@ from dataclasses import dataclass
 from math import nan
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from guidino_cli.data.volumes.intensities import Limits
 from guidino_cli.errors import DataError
-from guidino_cli.models.base import Backbone
-from guidino_cli.options.registration import FeatureKind
 from guidino_cli.registration.convexadam import ConvexAdamSettings, find_short_axis, register_features
-from guidino_cli.registration.features import Pca, compute_maps, draw_tokens, enlarge_maps, fit_pca
+from guidino_cli.registration.extraction import RegistrationFeatures
 from guidino_cli.registration.fields import jacobian_determinants, warp_image, warp_labels
-from guidino_cli.registration.inputs import ImagePair, RegistrationImage, fill_missing, to_unit_range
-from guidino_cli.registration.mind import mind_ssc
+from guidino_cli.registration.inputs import ImagePair, RegistrationImage, fill_missing
+from guidino_cli.registration.network import RegistrationNetwork
 from guidino_cli.registration.scoring import (
     FieldScore,
     LabelScore,
@@ -26,84 +21,6 @@ from guidino_cli.registration.scoring import (
     score_field,
     score_label,
 )
-
-COMPONENTS_BESIDE_MIND = 0.5
-"""Factor of principal components beside MIND; chosen on pairs that no published figure is of."""
-
-
-class RegistrationFeatures:
-    """Makes the features by which images are compared.
-
-    Args:
-        kind: MIND-SSC of the grey values, principal components of a backbone's tokens, or both side by side.
-        device: On which they are computed.
-        backbone: Frozen; None for MIND alone.
-        components: Of the PCA.
-        pca: Fitted to the data set; None fits one to each pair.
-        px: See `features.compute_maps`.
-        window: See `inputs.to_unit_range`.
-    """
-
-    def __init__(
-        self,
-        kind: FeatureKind,
-        *,
-        device: torch.device,
-        backbone: Backbone | None = None,
-        components: int = 24,
-        pca: Pca | None = None,
-        px: int | None = None,
-        window: Limits | None = None,
-    ) -> None:
-        if kind != "mind" and backbone is None:
-            raise ValueError(f"features {kind} need a backbone")
-        self.kind, self.pca = kind, pca
-        self._device, self._backbone, self._components = device, backbone, components
-        self._px, self._window = px, window
-
-    def extract(self, fixed: RegistrationImage, moving: RegistrationImage) -> tuple[Tensor, Tensor]:
-        """Features (C, *S) of both images.
-
-        Raises:
-            DataError: The backbone sees the same in all places of both images.
-        """
-        units = [to_unit_range(image, self._window) for image in (fixed, moving)]
-        if self.kind == "mind":
-            first, second = (self._mind(unit) for unit in units)
-            return first, second
-        maps = [self._maps(unit, fixed.spacing) for unit in units]
-        try:
-            pca = self.pca or fit_pca(draw_tokens(maps), self._components)
-        except ValueError as error:
-            raise DataError(f"{moving.path}: {error}, in this image and in {fixed.path}") from error
-        one, other = (enlarge_maps(pca.project(item), unit.shape[1:]) for item, unit in zip(maps, units, strict=True))
-        if self.kind == "dino":
-            return one, other
-        first, second = (
-            put_side_by_side(self._mind(unit), item) for unit, item in zip(units, (one, other), strict=True)
-        )
-        return first, second
-
-    def draw(self, image: RegistrationImage, limit: int) -> Tensor:
-        """Tokens (N, D) of an image, to fit a PCA to those of many."""
-        return draw_tokens([self._maps(to_unit_range(image, self._window), image.spacing)], limit=limit).cpu()
-
-    def _mind(self, unit: np.ndarray) -> Tensor:
-        return mind_ssc(torch.from_numpy(np.ascontiguousarray(unit.mean(axis=0))).to(self._device))
-
-    def _maps(self, unit: np.ndarray, spacing: tuple[float, ...]) -> Tensor:
-        assert self._backbone is not None
-        return compute_maps(self._backbone, unit, spacing, px=self._px)
-
-
-def put_side_by_side(mind: Tensor, components: Tensor) -> Tensor:
-    """MIND and principal components as channels of one image: MIND as much as alone, the components half as large.
-
-    ConvexAdam takes the mean over channels, which a factor makes up for.
-    """
-    total = len(mind) + len(components)
-    weighted = ((mind, 1.0), (components, COMPONENTS_BESIDE_MIND))
-    return torch.cat([features * (weight * (total / len(features)) ** 0.5) for features, weight in weighted])
 
 
 @dataclass(frozen=True)
@@ -168,6 +85,27 @@ def make_convexadam(extractor: RegistrationFeatures, settings: ConvexAdamSetting
         first, second = extractor.extract(fixed, moving)
         seconds = time.perf_counter() - began
         return register_features(first, second, fixed.spacing, settings), seconds
+
+    return find
+
+
+def make_network_finder(extractor: RegistrationFeatures, network: RegistrationNetwork) -> FieldFinder:
+    """A trained network on features."""
+
+    def find(fixed: RegistrationImage, moving: RegistrationImage) -> tuple[np.ndarray, float]:
+        if len(fixed.axes) != network.shape.dims:
+            raise DataError(
+                f"{fixed.path}: has {len(fixed.axes)} axes of more than one pixel, the network learned from images of "
+                f"{network.shape.dims}"
+            )
+        began = time.perf_counter()
+        first, second = (item[None] for item in extractor.extract(fixed, moving))
+        seconds = time.perf_counter() - began
+        try:
+            field = network.find_field(first, second, fixed.spacing)[0]
+        except FloatingPointError as error:
+            raise DataError(f"{moving.path}: {error} for it and {fixed.path}; train again") from error
+        return np.ascontiguousarray(field.cpu().numpy()), seconds
 
     return find
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from guidino_cli.models.base import Backbone
+from guidino_cli.registration.extraction import put_side_by_side
 from guidino_cli.registration.features import compute_maps, draw_tokens, enlarge_maps, fit_pca
-from guidino_cli.registration.method import put_side_by_side
 
 
 class MeanBackbone(Backbone):
