@@ -37,6 +37,29 @@ class PairFiles:
         return [path for path in (self.fixed, self.moving, self.fixed_mask, self.moving_mask) if path is not None]
 
 
+@dataclass(frozen=True)
+class TrainingFiles:
+    """What a network that registers learns from: images, or pairs of them.
+
+    Attributes:
+        images: Of a folder, any two of which are a pair; empty for a table.
+        pairs: Fixed and moving image of each row of a table; empty for a folder.
+    """
+
+    images: tuple[Path, ...] = ()
+    pairs: tuple[tuple[Path, Path], ...] = ()
+
+    @property
+    def count(self) -> int:
+        """How many pairs there are."""
+        return len(self.pairs) or len(self.images) * (len(self.images) - 1)
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files, in order."""
+        return [*self.images, *(path for pair in self.pairs for path in pair)]
+
+
 def is_table(path: Path) -> bool:
     """Whether an argument is a table of pairs by its name."""
     return path.suffix.lower() in {".csv", ".tsv"}
@@ -124,7 +147,7 @@ def _require_one_unit(path: Path, pairs: Sequence[PairFiles]) -> None:
         )
 
 
-def collect_training_files(data: Path) -> list[Path] | list[tuple[Path, Path]]:
+def collect_training_files(data: Path) -> TrainingFiles:
     """Images of a folder, from any two of which a network may learn, or fixed and moving image of each pair of a table.
 
     Raises:
@@ -138,7 +161,7 @@ def collect_training_files(data: Path) -> list[Path] | list[tuple[Path, Path]]:
         found = sorted(path for path in data.iterdir() if path.is_file() and (is_image(path) or is_volume_file(path)))
         if len(found) < _FEWEST:
             raise DataError(f"{data}: has {len(found) or 'no'} images, expected {_FEWEST} at least")
-        return found
+        return TrainingFiles(images=tuple(found))
     if not is_table(data):
         raise ConfigError(f"{data}: expected a folder of images, or a .csv with columns fixed and moving")
-    return [(pair.fixed, pair.moving) for pair in _read_table(data)]
+    return TrainingFiles(pairs=tuple((pair.fixed, pair.moving) for pair in _read_table(data)))

@@ -16,7 +16,7 @@ from guidino_cli.commands.register_options import (
     choose_limits,
     choose_loss,
 )
-from guidino_cli.commands.register_pairs import collect_training_files
+from guidino_cli.commands.register_pairs import TrainingFiles, collect_training_files
 from guidino_cli.commands.runs.messages import add_resume_hints
 from guidino_cli.engine.checkpointing import StateFolder
 from guidino_cli.engine.devices import pick_device
@@ -58,7 +58,7 @@ def run(data: Path, options: RegisterTrainOptions) -> None:
     check_training_options(options)
     folder = NetworkFolder(options.out)
     rules = ReadingRules(options.onto is not None, options.ignore_headers, options.orientation, choose_limits(options))
-    paths = collect_training_files(data)
+    files = collect_training_files(data)
     _require_output(folder, data, options)
     device = pick_device(options.device)
     torch.manual_seed(options.seed)
@@ -66,10 +66,10 @@ def run(data: Path, options: RegisterTrainOptions) -> None:
     if choose_input(options) in {"dino", "both"}:
         backbone = load_backbone(source, device, offline=options.offline)
     settings = _settings(options, rules, None if backbone is None else source.name, backbone)
-    content = _describe_data(data, paths)
+    content = _describe_data(data, files)
     if options.resume:
         _require_same(folder, settings, content)
-    images = (TableImages if isinstance(paths[0], tuple) else FolderImages)(paths, rules)
+    images = TableImages(files.pairs, rules) if files.pairs else FolderImages(files.images, rules)
     with lock_run_folder(options.out, content="network"):
         _train(folder, images, backbone, device, options, settings, content)
 
@@ -246,13 +246,10 @@ def _settings(
     }
 
 
-def _describe_data(data: Path, paths: list[Path] | list[tuple[Path, Path]]) -> dict[str, Any]:
+def _describe_data(data: Path, files: TrainingFiles) -> dict[str, Any]:
     """What the network learns from, for its folder."""
-    pairs = [item for item in paths if isinstance(item, tuple)]
-    names = [str(path.resolve()) for item in paths for path in (item if isinstance(item, tuple) else (item,))]
-    content = "\n".join(names).encode(errors="backslashreplace")
-    count = len(pairs) or len(paths) * (len(paths) - 1)
-    return {"data": str(data), "pairs": count, "files_sha256": hashlib.sha256(content).hexdigest()}
+    content = "\n".join(str(path.resolve()) for path in files.paths).encode(errors="backslashreplace")
+    return {"data": str(data), "pairs": files.count, "files_sha256": hashlib.sha256(content).hexdigest()}
 
 
 def _require_same(folder: NetworkFolder, settings: Mapping[str, Any], content: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ import torch
 from guidino_cli.options.registration import NetworkLoss
 from guidino_cli.registration.extraction import RegistrationFeatures
 from guidino_cli.registration.network import RegistrationNetwork, compute_loss, make_dissimilarity
-from guidino_cli.registration.training_images import FeatureCache, TrainingImages
+from guidino_cli.registration.training_images import CompactCache, TrainingImages
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class NetworkTrainer:
         self.settings, self._extractor, self._images = settings, extractor, images
         self._optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
         self._dissimilarity = make_dissimilarity(settings.loss, network.shape.dims)
-        self.cache = FeatureCache(images, extractor.compress)
+        self.cache = CompactCache(images, extractor.compress)
 
     def advance(self) -> StepLoss:
         """Make the next step.

@@ -83,7 +83,7 @@ class TableImages(TrainingImages):
         return number, number + 1
 
 
-class FeatureCache:
+class CompactCache:
     """Compact features of training images, held as far as memory allows.
 
     Args:
