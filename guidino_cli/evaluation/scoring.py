@@ -73,11 +73,16 @@ def false_volumes(predicted: np.ndarray, true: np.ndarray, spacing: tuple[float,
 
 
 def instance_metrics(prediction: Mask, truth: Mask) -> dict[str, float]:
-    """Metrics of instance label maps; the adapted Rand error is NaN if the truth has no instance."""
+    """Metrics of instance label maps; the adapted Rand error is NaN if the truth has no instance.
+
+    The bits are NaN where nothing is predicted and one instance fills the image: as partitions the two are equal.
+    """
     if prediction.instances is None or truth.instances is None:
         raise ValueError("instance metrics need readers that keep instances")
     merged, split = variation_of_information(prediction.instances, truth.instances)
     error = adapted_rand_error(prediction.instances, truth.instances) if truth.labels.any() else nan
+    if merged + split == 0 and truth.labels.any() and not prediction.labels.any():
+        merged = split = nan
     return {"are": error, "voi": merged + split, "voi_merge": merged, "voi_split": split}
 
 

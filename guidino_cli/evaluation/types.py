@@ -74,6 +74,19 @@ class Policy:
         parts.append(f"missing: {_describe_rule(self.missing, self.missing)}")
         return "; ".join(parts)
 
+    def describe_instances(self) -> str:
+        """One line for the caption of a table of adapted Rand errors (ARE) and variations of information (VOI)."""
+        measured = {"best": "ARE 0, VOI as measured", "worst": "ARE 1, VOI as measured", "exclude": "left out"}
+        missing = {"best": "ARE 0, VOI 0", "worst": "ARE 1, VOI = log2 of the number of pixels", "exclude": "left out"}
+        parts = [f"both empty: {missing[self.both_empty]}"]
+        if self.truth_empty == self.prediction_empty:
+            parts.append(f"one empty: {measured[self.truth_empty]}")
+        else:
+            parts.append(f"truth empty: {measured[self.truth_empty]}")
+            parts.append(f"prediction empty: {measured[self.prediction_empty]}")
+        parts.append(f"missing: {missing[self.missing]}")
+        return "; ".join(parts)
+
     def to_json(self) -> dict[str, str]:
         """All fields, for report.json."""
         return asdict(self)

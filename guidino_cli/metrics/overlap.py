@@ -9,12 +9,17 @@ import numpy as np
 def adapted_rand_error(prediction: np.ndarray, truth: np.ndarray) -> float:
     """1 - F1 of the pixel pairs that share an instance; pixels that are 0 in the truth do not count.
 
+    It is 1 if nothing is predicted. scikit-image, which takes the background of a prediction for an instance, would
+    give 0 where the truth has one instance.
+
     Args:
         prediction: Integer instance labels, 0 is the background.
         truth: Labels of the same shape, at least one of them not 0.
     """
     from skimage.metrics import adapted_rand_error as measure
 
+    if not prediction.any():
+        return 1.0
     return float(measure(_renumber(truth), _renumber(prediction))[0])
 
 

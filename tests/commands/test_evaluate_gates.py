@@ -405,6 +405,10 @@ def test_instance_metrics_read_instance_numbers(folders: Path, evaluate: Run) ->
     assert evaluate("--metrics", "dice,are,voi") == 0
     means = {line["metric"]: line["mean"] for line in report(folders)["summary"]}
     assert means == {"dice": 1.0, "are": pytest.approx(0), "voi": pytest.approx(0)}
+    rules = [line for line in (folders / "report" / "report.md").read_text().splitlines() if "policy" in line]
+    assert [line.split(":")[0].lstrip("- ") for line in rules] == ["policy guidino", "policy guidino of instances"]
+    assert evaluate("--metrics", "are") == 0
+    assert "image diagonal" not in (folders / "report" / "report.md").read_text()
 
 
 @pytest.mark.parametrize("settings", [{"LC_ALL": "C", "PYTHONUTF8": "0"}, {"NO_COLOR": "1", "COLUMNS": "80"}])

@@ -274,6 +274,17 @@ def test_a_missing_instance_map_has_the_most_bits_that_its_pixels_allow(tmp_path
     assert values == {"are": 1.0, "voi": log2(4), "voi_merge": log2(4), "voi_split": log2(4)}
 
 
+def test_an_empty_prediction_is_not_the_one_instance_that_fills_the_image(tmp_path: Path) -> None:
+    values = instance_values(tmp_path, np.zeros((1, 4)), np.ones((1, 4)))
+    assert values == {"are": 1.0, "voi": log2(4), "voi_merge": log2(4), "voi_split": log2(4)}
+
+
+def test_an_empty_prediction_merges_all_instances_with_the_background(tmp_path: Path) -> None:
+    """H(truth | prediction) of shares 1/2, 1/4, 1/4."""
+    values = instance_values(tmp_path, np.zeros((1, 4)), np.array([[0, 0, 1, 2]]))
+    assert values == {"are": 1.0, "voi": 1.5, "voi_merge": 1.5, "voi_split": 0.0}
+
+
 @pytest.mark.parametrize("predicted", [0, 1])
 def test_no_prediction_has_a_specificity_where_the_truth_fills_the_image(
     predicted: int, scored: Callable[..., CaseResult]

@@ -65,6 +65,17 @@ def test_a_policy_is_described_in_one_line() -> None:
     assert "prediction empty: 0 where undefined, distance left out" in arguments
 
 
+def test_a_policy_of_instances_speaks_of_their_metrics() -> None:
+    assert POLICIES["guidino"].describe_instances().split("; ") == [
+        "both empty: ARE 0, VOI 0",
+        "one empty: ARE 1, VOI as measured",
+        "missing: ARE 1, VOI = log2 of the number of pixels",
+    ]
+    monai = POLICIES["monai"].describe_instances()
+    assert "truth empty: left out; prediction empty: ARE 1" in monai
+    assert monai.endswith("missing: left out")
+
+
 def test_an_unknown_policy_is_an_error() -> None:
     with pytest.raises(ConfigError, match="did you mean 'monai'"):
         get_policy("monay")

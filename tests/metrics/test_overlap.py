@@ -46,6 +46,12 @@ def test_merging_two_halves_has_a_rand_error_of_one_half() -> None:
     assert adapted_rand_error(ONE, TWO) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("truth", [[[0, 3, 3, 0]], [[3, 3, 3, 3]], [[1, 1, 2, 2]]])
+def test_nothing_predicted_has_the_largest_rand_error(truth: list[list[int]]) -> None:
+    # scikit-image takes the background of the prediction for an instance, which would be the true one.
+    assert adapted_rand_error(np.zeros((1, 4), dtype=int), np.array(truth)) == 1.0
+
+
 def test_two_of_three_predicted_pixels_are_among_four_true_ones() -> None:
     prediction = np.array([[1, 1, 1, 0, 0, 0]], dtype=bool)
     truth = np.array([[0, 1, 1, 1, 1, 0]], dtype=bool)

@@ -23,7 +23,7 @@ from guidino_cli.evaluation.summary import (
     summarize_measured_distances,
 )
 from guidino_cli.evaluation.types import CaseResult
-from guidino_cli.metrics import METRICS, VOLUME_METRICS
+from guidino_cli.metrics import INSTANCE_METRICS, METRICS, VOLUME_METRICS
 from guidino_cli.metrics.instances import STATUSES, pool_instances
 from guidino_cli.metrics.lesions import recall_by_size
 from guidino_cli.progress import pluralize
@@ -152,7 +152,10 @@ def describe_rules(evaluation: EvaluationResult) -> list[str]:
         lines.append(f"objects: connected across corners, partners one to one from IoU {config.options.lesion_iou:g}")
     if len(config.targets) > 1:
         lines.append(f"{MEAN_OF_CLASSES}: mean of the classes' means; its n counts every class of every case")
-    lines.append(f"policy {config.policy.name}: {config.policy.describe()}")
+    if set(config.metrics) - INSTANCE_METRICS:
+        lines.append(f"policy {config.policy.name}: {config.policy.describe()}")
+    if INSTANCE_METRICS & set(config.metrics):
+        lines.append(f"policy {config.policy.name} of instances: {config.policy.describe_instances()}")
     lines.append(f"95 % CI: bootstrap over {_describe_draws(evaluation)}")
     return lines
 
