@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from guidino_cli.data.manifest import is_prepared, load_manifest
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.drift.descriptors import describe_files, load_instrument
 from guidino_cli.engine.drift.distances import LEVEL, ImageDrift, SetDrift, image_drift, set_drift
-from guidino_cli.engine.drift.reference import DRIFT_FILE, MIN_IMAGES, DriftReference
+from guidino_cli.engine.drift.reference import DRIFT_FILE, MIN_IMAGES, DriftReference, require_enough_images
 from guidino_cli.engine.runs.facts import is_volume_run
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.errors import ConfigError, DataError, GateError, PartialError
@@ -101,6 +102,9 @@ def _reference(run_path: Path, backbone: Backbone, options: DriftOptions) -> Dri
             )
         return found
     training, validation = _own_images(run_path, options.data)
+    with _explain_few(run_path, options):
+        # Describing them takes minutes.
+        require_enough_images(len(training), len(validation))
     own = [_describe(backbone, part, name) for part, name in ((training, "training"), (validation, "validation"))]
     if not own[0][0]:
         reason = own[0][2][0] if own[0][2] else "it has no training images"
@@ -108,11 +112,8 @@ def _reference(run_path: Path, backbone: Backbone, options: DriftOptions) -> Dri
     parts = [np.array(descriptors, dtype=np.float32) for _, descriptors, _ in own]
     if not len(parts[1]):
         parts[1] = parts[1].reshape(0, parts[0].shape[-1])
-    try:
+    with _explain_few(run_path, options):
         reference = DriftReference.fit(parts[0], parts[1], instrument=identity)
-    except ValueError as error:
-        hint = f"give more images of the same source: guidino drift {run_path} --fit --data FOLDER"
-        raise DataError(f"{options.data or run_path}: cannot tell what is usual from {error}; {hint}") from error
     reference.save(run_path)
     count = len(reference.training) + len(reference.held_back)
     log_info(f"guidino: statistics of {pluralize(count, 'image')} written to {run_path / DRIFT_FILE}")
@@ -122,6 +123,16 @@ def _reference(run_path: Path, backbone: Backbone, options: DriftOptions) -> Dri
             "of one patient, false alarms will be more frequent than 5 %"
         )
     return reference
+
+
+@contextmanager
+def _explain_few(run_path: Path, options: DriftOptions) -> Iterator[None]:
+    """Turn the `ValueError` of too few images into a `DataError` that says what to give."""
+    try:
+        yield
+    except ValueError as error:
+        hint = f"give more images of the same source: guidino drift {run_path} --fit --data FOLDER"
+        raise DataError(f"{options.data or run_path}: cannot tell what is usual from {error}; {hint}") from error
 
 
 def _own_images(run_path: Path, data: Path | None) -> tuple[list[Path], list[Path]]:

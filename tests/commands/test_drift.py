@@ -124,11 +124,12 @@ def test_no_readable_image_is_an_error(run: Path, tmp_path: Path, guidino: Guidi
     assert (outcome.code, "none of 1 image could be read" in outcome.stderr) == (3, True)
 
 
-def test_too_few_images_in_the_data_are_refused(
-    make_data: Callable[..., Path], tmp_path: Path, guidino: Guidino
+def test_too_few_images_in_the_data_are_refused_before_any_is_described(
+    make_data: Callable[..., Path], tmp_path: Path, guidino: Guidino, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = make_data(train=10, val=2)
     guidino("fewshot", data, "-o", tmp_path / "run", *SMALL, "--labels", 3)
+    monkeypatch.setattr("guidino_cli.commands.drift.describe_files", None)
     outcome = guidino("drift", tmp_path / "run", data)
     assert outcome.code == 3
     assert "12 images (expected 60, or 20 of training and 20 of validation)" in outcome.stderr
@@ -137,7 +138,8 @@ def test_too_few_images_in_the_data_are_refused(
 
 def test_data_of_which_no_image_can_be_read_is_refused(run: Path, tmp_path: Path, guidino: Guidino) -> None:
     (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "a.png").write_bytes(b"no image")
+    for number in range(60):
+        (tmp_path / "own" / f"{number}.png").write_bytes(b"no image")
     outcome = guidino("drift", run, "--fit", "--data", tmp_path / "own")
     assert (outcome.code, "none of its training images could be read" in outcome.stderr) == (3, True)
 

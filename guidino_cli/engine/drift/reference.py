@@ -61,17 +61,13 @@ class DriftReference:
         """
         # Numbers that are the same for all images must have a spread of exactly 0.
         training, validation = training.astype(np.float64), validation.astype(np.float64)
+        require_enough_images(len(training), len(validation))
         is_validation = len(validation) >= MIN_IMAGES
         if not is_validation:
             training = np.concatenate([training, validation])
             order = np.random.default_rng(0).permutation(len(training))
             held = len(training) // 3
             training, validation = training[order[held:]], training[order[:held]]
-        if min(len(training), len(validation)) < MIN_IMAGES:
-            raise ValueError(
-                f"{pluralize(len(training) + len(validation), 'image')} (expected {3 * MIN_IMAGES}, or {MIN_IMAGES} of "
-                f"training and {MIN_IMAGES} of validation)"
-            )
         center = training.mean(axis=0)
         spread = np.maximum(training.std(axis=0), _SMALLEST_SPREAD)
         if not (training.std(axis=0) > _SMALLEST_SPREAD).any():
@@ -119,6 +115,17 @@ class DriftReference:
             if not all(np.isfinite(values).all() for values in found.values()):
                 raise ValueError("it holds numbers that are not finite")
             return cls(**found, instrument=str(facts["instrument"]), is_validation=bool(facts["is_validation"]))
+
+
+def require_enough_images(training: int, validation: int) -> None:
+    """`ValueError` if so many images are too few for both parts, those of the axes and those that are held back."""
+    total = training + validation
+    parts = (training, validation) if validation >= MIN_IMAGES else (total - total // 3, total // 3)
+    if min(parts) < MIN_IMAGES:
+        raise ValueError(
+            f"{pluralize(total, 'image')} (expected {3 * MIN_IMAGES}, or {MIN_IMAGES} of training and {MIN_IMAGES} of "
+            "validation)"
+        )
 
 
 _TENSORS = ("center", "axes", "training", "held_back")
