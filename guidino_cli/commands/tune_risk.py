@@ -104,9 +104,12 @@ def _parse_losses(options: TuneRiskOptions) -> list[Loss]:
         if known is None:
             raise ConfigError(f"--of: {unknown_name('loss', name, LOSSES)}")
         found.append(known)
-    sides = [LOSSES[loss][0] for loss in found]
-    if len(set(sides)) < len(sides):
-        raise ConfigError(f"--of {options.of}: names two losses of one mask; give one of {', '.join(found)}")
+    if twice := next((loss for loss in found if found.count(loss) > 1), None):
+        raise ConfigError(f"--of {options.of}: names {twice} twice; give it once")
+    for side in ("outer", "inner"):
+        own = [loss for loss in found if LOSSES[loss][0] == side]
+        if len(own) > 1:
+            raise ConfigError(f"--of {options.of}: names two losses of the {side} mask; give {' or '.join(own)}")
     for name, is_given in (("--group", options.group is not None), ("--of", options.of != TuneRiskOptions.of)):
         if is_given and options.risk is None:
             raise ConfigError(f"{name} is for bounds: add a level, such as --risk 0.1")
@@ -143,6 +146,11 @@ def _groups(validation: ValidationCases, options: TuneRiskOptions) -> dict[str, 
     if options.group is None:
         return {case.id: "" for case in validation.cases}
     names = {name for case in validation.cases for name in case.fields}
+    if not names:
+        raise ConfigError(
+            f"--group {options.group}: the validation cases have no columns in {validation.root}; prepare it from a "
+            "table that has the column, or leave out --group"
+        )
     if options.group not in names:
         raise ConfigError(f"--group: {unknown_name('column', options.group, names)} in {validation.root}")
     found = {case.id: case.fields.get(options.group, "") for case in validation.cases}

@@ -271,7 +271,8 @@ def test_a_second_loss_is_added_to_the_first(run: Path, guidino: Any) -> None:
         ("--risk 0", 2, "--risk 0: expected a share above 0 and below 1"),
         ("--risk nan", 2, "--risk nan: expected a share above 0 and below 1"),
         ("--risk 0.1 --of fnrr", 2, "unknown loss 'fnrr'; did you mean 'fnr'"),
-        ("--risk 0.1 --of fdr,fpr", 2, "--of fdr,fpr: names two losses of one mask"),
+        ("--risk 0.1 --of fdr,fpr", 2, "--of fdr,fpr: names two losses of the inner mask; give fdr or fpr"),
+        ("--risk 0.1 --of fnr,fnr", 2, "--of fnr,fnr: names fnr twice; give it once"),
         ("--risk 0.1 --group hospital", 2, r"unknown column 'hospital'.*known: scanner, site"),
         ("--risk 0.1 --group scanner", 3, r"1 validation case without scanner \(case15\)"),
         ("--group site", 2, "--group is for bounds: add a level, such as --risk 0.1"),
@@ -285,6 +286,14 @@ def test_bad_levels_losses_and_groups_are_one_line(
     assert (outcome.code, outcome.stderr.count("\n"), outcome.stdout) == (code, 1, "")
     assert re.search(message, outcome.stderr), outcome.stderr
     assert not (run / "risk.json").exists()
+
+
+def test_a_group_of_cases_without_columns_is_one_line(run: Path, make_data: Any, guidino: Any) -> None:
+    data = make_data("plain", val=24)
+    outcome = guidino("tune-risk", run, "--risk", "0.1", "--group", "nope", "--data", data)
+    assert (outcome.code, outcome.stderr.count("\n")) == (2, 1)
+    assert "--group nope: the validation cases have no columns" in outcome.stderr
+    assert "prepare it from a table that has the column" in outcome.stderr
 
 
 def test_without_validation_cases_nothing_is_fitted(run: Path, make_data: Any, guidino: Any) -> None:
