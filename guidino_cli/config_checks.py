@@ -118,16 +118,24 @@ def _check_trainable_parts(config: RunConfig, label: str) -> None:
 
 def _check_patience(config: RunConfig, label: str) -> None:
     """Refuse a patience that can never end the run, or that ends it before it could improve."""
-    patience, epochs, every = config.train.patience, config.train.epochs, config.train.validate_every
-    if patience >= epochs:
-        raise ConfigError(
-            f"{label}: train.patience is {patience}, but the run has {pluralize(epochs, 'epoch')}, so it would never "
-            "stop early; give a lower number, or --set train.patience=0 to train all of them"
-        )
+    if not config.train.min_steps:
+        # Else a run on images may have more epochs, as many as its data needs.
+        require_reachable_patience(config, label)
+    patience, every = config.train.patience, config.train.validate_every
     if 0 < patience < every:
         raise ConfigError(
             f"{label}: train.patience is {patience}, but validation takes place every {every} epochs "
             f"(train.validate_every); give {every} or more"
+        )
+
+
+def require_reachable_patience(config: RunConfig, label: str) -> None:
+    """`ConfigError` if a run with these epochs can never be stopped by its patience."""
+    patience, epochs = config.train.patience, config.train.epochs
+    if patience >= epochs:
+        raise ConfigError(
+            f"{label}: train.patience is {patience}, but the run has {pluralize(epochs, 'epoch')}, so it would never "
+            "stop early; give a lower number, or --set train.patience=0 to train all of them"
         )
 
 

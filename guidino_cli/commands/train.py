@@ -22,6 +22,7 @@ from guidino_cli.commands.runs.messages import add_resume_hints, explain_determi
 from guidino_cli.commands.runs.result import RESULT_FILE, RunResult, read_result, write_result
 from guidino_cli.commands.runs.starting import default_run_folder, load_resumable_run, make_new_run, resolve_restart
 from guidino_cli.config import RunConfig, dump_config
+from guidino_cli.config_checks import require_reachable_patience
 from guidino_cli.data.file_records import require_unchanged_files
 from guidino_cli.data.instances.labelling import require_method
 from guidino_cli.data.manifest import MANIFEST_NAME, Manifest, count_empty, ignore_label, load_manifest, require_cases
@@ -103,6 +104,8 @@ def build_and_train(
     network_input = run_on_all_ranks(lambda: NetworkInput.from_manifest(manifest, config))
     if not resume and network_input.volumes is None:
         config = with_enough_epochs(config, images=len(labelled[0]), processes=state.num_processes)
+    if not resume:
+        require_reachable_patience(config, str(folder.path))
     outputs = count_outputs(config, manifest.classes)
     run_on_all_ranks(lambda: _require_fitting_size(config, network_input, class_count=outputs))
     run_on_all_ranks(lambda: _require_fitting_class_weights(config, manifest))

@@ -189,6 +189,35 @@ def test_few_images_are_taken_more_often_and_the_run_resumes_with_its_epochs(
     assert named.code == 0, named.stderr
 
 
+def test_a_run_with_more_steps_is_extended_under_the_name_of_its_preset(data: Path, guidino, tmp_path: Path) -> None:
+    """Its warm-up is that of the two epochs that it began with, however often it is extended."""
+    preset, other = tmp_path / "steps.yaml", tmp_path / "other.yaml"
+    preset.write_text(_PRESET.replace("lr: 1e-2", "lr: 1e-2, min_steps: 5, warmup_epochs: 0.5"))
+    other.write_text(preset.read_text().replace("lr: 1e-2", "lr: 1e-3"))
+    assert guidino("train", "-p", preset, "-d", data, "-o", tmp_path / "run", "--device", "cpu").code == 0
+    words = ("train", "--resume", "-o", tmp_path / "run", "--device", "cpu")
+    for epochs in (3, 4):
+        longer = guidino(*words, "-p", preset, "--set", f"train.epochs={epochs}")
+        assert longer.code == 0, longer.stderr
+    settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["train"]
+    assert (settings["epochs"], settings["warmup_epochs"]) == (4, 1.0)
+    refused = guidino(*words, "-p", other, "--set", "train.epochs=5")
+    assert (refused.code, "differ from preset" in refused.stderr) == (2, True)
+
+
+def test_patience_is_compared_with_the_epochs_that_the_run_will_have(
+    data: Path, preset_file: Path, guidino, tmp_path: Path
+) -> None:
+    words = ("-p", preset_file, "-d", data, "-o", tmp_path / "run", "--device", "cpu", "--set", "train.patience=2")
+    # Three steps an epoch: 7 steps are three epochs, 6 are two.
+    outcome = guidino("train", *words, "--set", "train.min_steps=7", "--dry-run")
+    assert outcome.code == 0, outcome.stderr
+    for steps in ("0", "6"):
+        outcome = guidino("train", *words, "--set", f"train.min_steps={steps}", "--dry-run")
+        epochs = {"0": "1 epoch", "6": "2 epochs"}[steps]
+        assert (outcome.code, f"train.patience is 2, but the run has {epochs}" in outcome.stderr) == (2, True)
+
+
 def test_a_set_of_runs_on_few_images_resumes(data: Path, preset_file: Path, guidino, tmp_path: Path) -> None:
     out = tmp_path / "set"
     words = ("-d", data, "-o", out, "--device", "cpu", "--set", "train.min_steps=5")

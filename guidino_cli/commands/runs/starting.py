@@ -7,7 +7,7 @@ from pathlib import Path
 
 from guidino_cli.commands.runs import NO_PRESET
 from guidino_cli.config import RunConfig, load_preset, override
-from guidino_cli.engine.runs.extending import extend_schedule
+from guidino_cli.engine.runs.extending import EXTENDABLE, extend_schedule
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.loading import BaseRun
 from guidino_cli.engine.runs.transfer import TransferredRun
@@ -69,7 +69,7 @@ def load_resumable_run(options: TrainOptions) -> tuple[RunFolder, RunConfig]:
     overrides = requested_overrides(options)
     config = extend_schedule(folder, config, overrides)
     if options.preset is not None and not _is_made_from(
-        config, options.preset, overrides, lora=isinstance(options, LoraTuneOptions)
+        folder, config, options.preset, overrides, lora=isinstance(options, LoraTuneOptions)
     ):
         raise ConfigError(
             f"{folder.path}: --resume uses the run's own settings, which differ from preset {options.preset}; leave "
@@ -78,9 +78,22 @@ def load_resumable_run(options: TrainOptions) -> tuple[RunFolder, RunConfig]:
     return folder, config
 
 
-def _is_made_from(config: RunConfig, preset: str, overrides: Sequence[str], *, lora: bool) -> bool:
+def _is_made_from(folder: RunFolder, config: RunConfig, preset: str, overrides: Sequence[str], *, lora: bool) -> bool:
     """Whether a run has the settings of a preset with these overrides, apart from the place of the data."""
     requested = load_preset(preset)
     adapted = lora and requested.model.lora is None
-    requested = override(requested, [*(["model.lora={}"] if adapted else []), *overrides])
-    return config.is_made_from(replace(requested, data=replace(requested.data, root=config.data.root)))
+    requested = override(requested, ["model.lora={}"] if adapted else [])
+    requested = replace(requested, data=replace(requested.data, root=config.data.root))
+    if config.is_made_from(override(requested, overrides)):
+        return True
+    # A run that `train.min_steps` made longer kept the warm-up of the epochs that it began with when it was extended.
+    kept = [item for item in overrides if item.partition("=")[0].strip() not in EXTENDABLE]
+    return _as_begun(folder).is_made_from(override(requested, kept))
+
+
+def _as_begun(folder: RunFolder) -> RunConfig:
+    """The settings of a run before it was first extended."""
+    config, extended = folder.config(), folder.facts().get("extended", [])
+    if not extended:
+        return config
+    return replace(config, train=replace(config.train, epochs=extended[0]["epochs"], patience=extended[0]["patience"]))

@@ -5,9 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from guidino_cli.config import RunConfig, TrainSettings, override
+from guidino_cli.config_checks import require_reachable_patience
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.errors import ConfigError
 from guidino_cli.progress import pluralize
+
+EXTENDABLE = ("train.epochs", "train.patience")
+"""Settings that may change when a run is resumed."""
 
 
 def extend_schedule(folder: RunFolder, config: RunConfig, overrides: Sequence[str]) -> RunConfig:
@@ -32,6 +36,7 @@ def extend_schedule(folder: RunFolder, config: RunConfig, overrides: Sequence[st
             f"{folder.path}: --resume uses the run's own settings, of which only train.epochs and train.patience may "
             "change; leave out other --set and --seed, or start a new run from it with --from"
         )
+    require_reachable_patience(requested, str(folder.path))
     history = folder.history()
     finished = len(history)
     if train.epochs <= finished:
