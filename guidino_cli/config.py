@@ -398,6 +398,11 @@ def presets_folder() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent / "presets"
 
 
+def recipes_folder() -> Path:
+    """Folder of the packaged recipes of `guidino bench`."""
+    return presets_folder() / "bench"
+
+
 def preset_names() -> list[str]:
     """Names of the packaged presets, sorted."""
     return list_presets(presets_folder())

@@ -151,6 +151,21 @@ def dinov3_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def other_dinov3_folder(dinov3_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network with other weights, which no seed that guidino uses gives: for tests of random controls."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("other") / "dinov3"
+    shutil.copytree(dinov3_folder, folder)
+    tensors = load_file(folder / "model.safetensors")
+    changed = {name: tensor.flip(0).contiguous() for name, tensor in tensors.items()}
+    save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="session")
 def dinov2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A DINOv2 ViT/14 of three narrow blocks and random weights, as transformers saves it."""
     import torch

@@ -10,6 +10,7 @@ import typer
 
 from guidino_cli import __version__
 from guidino_cli.cli import (
+    bench,
     data,
     drift,
     fewshot,
@@ -193,6 +194,7 @@ app.command("visualize-guide", cls=SettingsCommand, short_help="Draw a run's gui
 app.command(cls=registration.RegisterCommand, short_help="Register images or volumes: field, warped image, scores.")(
     registration.register
 )
+app.command(short_help="Compare backbones on tasks in one table, with controls.")(bench.bench)
 app.command(short_help="List the presets, or print one.")(training.presets)
 app.command(short_help="List all settings with their meaning.")(training.settings)
 app.command(short_help="List the segmentation networks, or describe some.")(tools.models)

@@ -50,15 +50,7 @@ def run(place: Path, options: FeatureOptions) -> None:
         WeightsError: The backbone's weights cannot be loaded.
         PartialError: The features are written, but some items could not be read.
     """
-    side = _parse_px(options.px)
-    window = (
-        None
-        if options.window is None
-        else parse_fixed_grey_window(
-            "--window", options.window, expected="level and width, such as 40,400 for soft tissue in CT"
-        )
-    )
-    _require_known(options)
+    side, window = check_options(options)
     names = [name.strip() for name in (options.classes or "").split(",") if name.strip()]
     labels = [name.strip() for name in (options.label or "").split(",") if name.strip()]
     data = read_labelled_set(place, labels=labels, names=names)
@@ -102,14 +94,27 @@ def _parse_px(text: str) -> int | None:
     return int(text)
 
 
-def _require_known(options: FeatureOptions) -> None:
-    """Refuse options before torch, whose import takes seconds."""
+def check_options(options: FeatureOptions) -> tuple[int | None, tuple[float, float] | None]:
+    """Side of the pictures and window of the intensities; refuses options before torch, whose import takes seconds.
+
+    Raises:
+        ConfigError: A value that cannot be.
+    """
+    side = _parse_px(options.px)
+    window = (
+        None
+        if options.window is None
+        else parse_fixed_grey_window(
+            "--window", options.window, expected="level and width, such as 40,400 for soft tissue in CT"
+        )
+    )
     if options.backbone not in BACKBONES:
         raise ConfigError(f"--backbone: {unknown_name('backbone', options.backbone, BACKBONES)}")
     if options.layers not in {1, 4}:
         raise ConfigError(f"--layers {options.layers}: expected 1 or 4")
     if options.token not in _TOKENS:
         raise ConfigError(f"--token: {unknown_name('token', options.token, _TOKENS)}")
+    return side, window
 
 
 def _build_networks(options: FeatureOptions) -> "dict[str, Backbone]":

@@ -18,6 +18,7 @@ from guidino_cli.config import (
     parse_config,
     preset_names,
     presets_folder,
+    recipes_folder,
 )
 from guidino_cli.errors import ConfigError
 from guidino_cli.inheritance import MergedPreset
@@ -30,7 +31,7 @@ from guidino_cli.pretrain_config import (
     pretrain_preset_names,
     pretrain_presets_folder,
 )
-from guidino_cli.settings import find_preset
+from guidino_cli.settings import find_preset, list_presets
 
 _NOTES = """\
 at: the guide gates the i(nput) or the b(ottleneck), or is added to the
@@ -55,7 +56,7 @@ DEFAULT = "default"
 
 
 def run(name: str | None, *, resolved: bool, origins: bool = False, as_json: bool = False) -> None:
-    """List all presets, or those of a data set, with their components, or print one as YAML.
+    """List all presets, or those of a data set, with their components, or print one, or a recipe of `bench`, as YAML.
 
     Args:
         name: Preset, data set or YAML file; None for all.
@@ -68,6 +69,13 @@ def run(name: str | None, *, resolved: bool, origins: bool = False, as_json: boo
     """
     if as_json and (resolved or origins):
         raise ConfigError(f"--json: holds settings and origins; leave out {'--origins' if origins else '--resolved'}")
+    if name in list_presets(recipes_folder()):
+        if as_json or resolved or origins:
+            raise ConfigError(
+                f"{name}: is a recipe of `guidino bench`, which is printed as it is; leave out the options"
+            )
+        print((recipes_folder() / f"{name}.yaml").read_text(encoding="utf-8"), end="")
+        return
     of_data_set = [preset for preset in preset_names() if name is None or preset.split("-")[0] == name]
     if name is None or (of_data_set and name not in preset_names()):
         if origins:
@@ -186,6 +194,7 @@ def _list(names: Sequence[str]) -> None:
             console.print(note)
     console.print(_MORE)
     console.print(f"For guidino pretrain: {', '.join(pretrain_preset_names())}.")
+    console.print(f"For guidino bench: {', '.join(list_presets(recipes_folder()))}.")
 
 
 def _table(presets: Sequence[str]) -> Table:

@@ -18,6 +18,7 @@ from guidino_cli.progress import log_warning, progress_bar
 if TYPE_CHECKING:
     from guidino_cli.evaluation.gates import GateResult
     from guidino_cli.evaluation.probes.parts import Partition
+    from guidino_cli.evaluation.probes.report import ProbeReport
     from guidino_cli.evaluation.probes.rows import FeatureSource, ProbeRow
     from guidino_cli.evaluation.probes.samples import ProbeSamples
     from guidino_cli.evaluation.probes.scores import ProbeScorer
@@ -28,8 +29,8 @@ _THRESHOLDS = ("0.5", "youden", "f1")
 _GATED = ("mean", "ci-low")
 
 
-def run_linear(places: Sequence[Path], options: LinearProbeOptions) -> None:
-    """Fit linear probes and write the report.
+def run_linear(places: Sequence[Path], options: LinearProbeOptions) -> "ProbeReport":
+    """Fit linear probes, write the report and return it.
 
     Raises:
         ConfigError: An option is invalid.
@@ -37,17 +38,14 @@ def run_linear(places: Sequence[Path], options: LinearProbeOptions) -> None:
         DependencyError: scikit-learn is not installed.
         GateError: Everything is written, but a gate failed.
     """
-    names = [name.strip() for name in options.solver.split(",") if name.strip()]
-    for name in names or [options.solver]:
-        if name not in _SOLVERS:
-            raise ConfigError(f"--solver: {unknown_name('solver', name, _SOLVERS)}")
-    folders = _open(places, options, pool=options.pool)
+    folders = _open(places, options)
     # torch is imported from here on.
     from guidino_cli.evaluation.probes.exact import solve_exact
     from guidino_cli.evaluation.probes.gradient import solve_paper, solve_sweep
     from guidino_cli.evaluation.probes.rows import run_solvers
 
     known = {"exact": solve_exact, "paper": solve_paper, "sweep": solve_sweep}
+    names = _solver_names(options)
     data, partitions, rule, sources, scorer = _set_up(folders, options)
     with progress_bar() as bar:
         total = len(sources) * len(names) * len(partitions)
@@ -57,20 +55,19 @@ def run_linear(places: Sequence[Path], options: LinearProbeOptions) -> None:
             scorer=scorer, pool=options.pool, threshold=options.threshold,  # type: ignore[arg-type]
             on_run=lambda: bar.advance(task),
         )  # fmt: skip
-    _finish("linear", options, data, partitions, rule, rows, rows[0], scorer, pool=options.pool)
+    return _finish("linear", options, data, partitions, rule, rows, rows[0], scorer, pool=options.pool)
 
 
-def run_neighbours(places: Sequence[Path], options: NeighbourProbeOptions) -> None:
+def run_neighbours(places: Sequence[Path], options: NeighbourProbeOptions) -> "ProbeReport":
     """Vote of nearest neighbours; errors as of `run_linear`."""
-    wanted = _parse_numbers(options.k)
-    folders = _open(places, options, pool=options.pool)
+    folders = _open(places, options)
     from functools import partial
 
     from guidino_cli.evaluation.probes.neighbours import choose_k, solve_neighbours
     from guidino_cli.evaluation.probes.rows import run_solvers
 
     data, partitions, rule, sources, scorer = _set_up(folders, options)
-    chosen, notes = choose_k(wanted, min(len(part.train) for part in partitions))
+    chosen, notes = choose_k(_parse_numbers(options.k), min(len(part.train) for part in partitions))
     with progress_bar() as bar:
         task = bar.add_task("neighbours", total=len(sources) * len(chosen) * len(partitions), note="")
         rows = run_solvers(
@@ -81,10 +78,12 @@ def run_neighbours(places: Sequence[Path], options: NeighbourProbeOptions) -> No
     own = [row for row in rows if row.source is rows[0].source]
     headline = max(own, key=lambda row: row.val_rank)
     note = f"{headline.solver} is the best of {rows[0].source.name} on validation, and the one that gates compare"
-    _finish("knn", options, data, partitions, rule, rows, headline, scorer, pool=options.pool, notes=[*notes, note])
+    return _finish(
+        "knn", options, data, partitions, rule, rows, headline, scorer, pool=options.pool, notes=[*notes, note]
+    )
 
 
-def run_abmil(places: Sequence[Path], options: BagProbeOptions) -> None:
+def run_abmil(places: Sequence[Path], options: BagProbeOptions) -> "ProbeReport":
     """Train attention over bags and write it; errors as of `run_linear`."""
     folders = _open(places, options)
     from guidino_cli.evaluation.probes.attention import run_bags
@@ -113,13 +112,19 @@ def run_abmil(places: Sequence[Path], options: BagProbeOptions) -> None:
             threshold=options.threshold, on_run=lambda: bar.advance(task),
         )  # fmt: skip
     ordered = [row for pair in zip(rows, means, strict=True) for row in pair]
-    _finish("abmil", options, data, partitions, rule, ordered, rows[0], scorer, pool="", notes=notes)
+    return _finish("abmil", options, data, partitions, rule, ordered, rows[0], scorer, pool="", notes=notes)
 
 
-def _open(places: Sequence[Path], options: ProbeOptions, *, pool: str = "mean") -> list[FeatureFolder]:
-    """Check the options, then open the folders: nothing heavy is imported yet."""
+def check_options(options: ProbeOptions) -> None:
+    """`ConfigError` for values that cannot be; nothing heavy is imported."""
+    if isinstance(options, LinearProbeOptions):
+        for name in _solver_names(options) or [options.solver]:
+            if name not in _SOLVERS:
+                raise ConfigError(f"--solver: {unknown_name('solver', name, _SOLVERS)}")
+    if isinstance(options, NeighbourProbeOptions):
+        _parse_numbers(options.k)
     for option, value, known in (
-        ("pool", pool, _POOLS),
+        ("pool", getattr(options, "pool", "mean"), _POOLS),
         ("threshold", options.threshold, _THRESHOLDS),
         ("gate-on", options.gate_on, _GATED),
     ):
@@ -128,10 +133,30 @@ def _open(places: Sequence[Path], options: ProbeOptions, *, pool: str = "mean") 
     for option, limit in (("min-auc", options.min_auc), ("min-balanced-accuracy", options.min_balanced_accuracy)):
         if limit is not None and not 0 <= limit <= 1:
             raise ConfigError(f"--{option} {limit:g}: expected a share from 0 to 1")
+
+
+def _open(places: Sequence[Path], options: ProbeOptions) -> list[FeatureFolder]:
+    """Check the options, then open the folders: nothing heavy is imported yet."""
+    check_options(options)
+    _require_different(places)
     if find_spec("sklearn") is None:
         raise DependencyError("guidino probe needs scikit-learn; pip install 'guidino[probe]'")
     require_output_folder(options.out, places, overwrite=options.overwrite)
     return [read_feature_folder(place) for place in places]
+
+
+def _require_different(places: Sequence[Path]) -> None:
+    """`ConfigError` if a folder is given twice, under whatever names: its rows could not be told apart."""
+    seen: dict[Path, Path] = {}
+    for place in places:
+        first = seen.setdefault(place.resolve(), place)
+        if first is not place:
+            other = "" if first == place else f" (as {first})"
+            raise ConfigError(f"{place}: is given twice{other}; give each folder of features once")
+
+
+def _solver_names(options: LinearProbeOptions) -> list[str]:
+    return [name.strip() for name in options.solver.split(",") if name.strip()]
 
 
 def _parse_numbers(text: str | None) -> list[int] | None:
@@ -169,13 +194,14 @@ def _finish(
     *,
     pool: str,
     notes: Sequence[str] = (),
-) -> None:
+) -> "ProbeReport":
     import numpy as np
 
     from guidino_cli.commands.probe_report import print_report, write_report
     from guidino_cli.evaluation.probes.parts import describe_missing
     from guidino_cli.evaluation.probes.report import ProbeReport, to_json
     from guidino_cli.evaluation.probes.sanity import check_leakage
+    from guidino_cli.evaluation.probes.scores import score_difference
     from guidino_cli.evaluation.report.files import dump_json
 
     controls = [row for row in rows if row.source.is_control and row.solver == headline.solver]
@@ -189,7 +215,7 @@ def _finish(
         rule=rule,
         rows=rows,
         headline=headline,
-        differences=[(row, scorer.difference(headline.draws, row.draws, "auc")) for row in controls],
+        differences=[(row, score_difference(headline.draws, row.draws, "auc")) for row in controls],
         sanity=check_leakage(data, tested, scorer.targets),
         notes=[*data.notes, *describe_missing(data, partitions), *notes, *lacking],
         gates=_check_gates(headline, options),
@@ -210,6 +236,7 @@ def _finish(
     failed = [gate for gate in report.gates if not gate.passed]
     if failed:
         raise GateError("; ".join(gate.sentence for gate in failed))
+    return report
 
 
 def _check_gates(row: "ProbeRow", options: ProbeOptions) -> "list[GateResult]":

@@ -124,6 +124,31 @@ def test_neighbours_name_the_k_that_validation_chose(guidino: Guidino, features:
     assert content["headline"] in {"guidino-tiny, k 1", "guidino-tiny, k 5"}
 
 
+def test_a_folder_that_is_given_twice_is_refused(
+    guidino: Guidino, features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = guidino("probe", "linear", features, features, "-o", tmp_path / "r", "--solver", "exact")
+    assert (done.code, done.stderr.strip()) == (
+        2, f"guidino: {features}: is given twice; give each folder of features once"
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    other = guidino("probe", "knn", features, features.name, "-o", tmp_path / "r")
+    assert (other.code, f"f: is given twice (as {features})" in other.stderr) == (2, True)
+
+
+def test_folders_of_one_backbone_and_the_same_settings_have_rows_of_different_names(
+    guidino: Guidino, features: Path, tmp_path: Path
+) -> None:
+    # As of one architecture with the weights of two authors.
+    items = draw_items(tmp_path / "f", 90)
+    write_features(tmp_path / "g", items, draw_vectors(items, seed=5), ["normal", "ill"])
+    done = guidino("probe", "linear", features, tmp_path / "g", "-o", tmp_path / "r", "--solver", "exact")
+    assert done.code == 0, done.stderr
+    names = [row["features"] for row in _report(tmp_path / "r")["rows"]]
+    assert len(set(names)) == len(names) == 5
+    assert names[0].endswith(f", {features}")
+
+
 def test_a_volume_is_one_vector_of_the_mean_or_maximum_of_its_slices(guidino: Guidino, tmp_path: Path) -> None:
     items = draw_items(tmp_path / "f", 60)
     labels = np.array([item.labels[0] for item in items])

@@ -86,12 +86,9 @@ class ProbeRow:
 
 def list_sources(folders: Sequence[FeatureFolder]) -> list[FeatureSource]:
     """Rows of features: of each folder the backbone and its random twin, and the pixels of the first that has them."""
-    names = [folder.name for folder in folders]
+    names = _tell_apart(folders)
     sources, has_pixels = [], False
-    for folder in folders:
-        settings = folder.about["settings"]
-        detail = f"{settings['token']}, {settings['layers']} of its blocks, {settings['px']} px"
-        name = folder.name if names.count(folder.name) == 1 else f"{folder.name} ({detail})"
+    for folder, name in zip(folders, names, strict=True):
         for kind in folder.kinds:
             if kind == PIXELS and has_pixels:
                 continue
@@ -100,6 +97,20 @@ def list_sources(folders: Sequence[FeatureFolder]) -> list[FeatureSource]:
             shown = f"{control} (as {name})" if kind == RANDOM and len(folders) > 1 else control
             sources.append(FeatureSource(folder, kind, shown or name))
     return sources
+
+
+def _tell_apart(folders: Sequence[FeatureFolder]) -> list[str]:
+    """A name for each folder: its backbone; where several have it, also its settings, and its path if it takes that."""
+    names = [folder.name for folder in folders]
+    detailed = []
+    for folder in folders:
+        settings = folder.about["settings"]
+        detail = f"{settings['token']}, {settings['layers']} of its blocks, {settings['px']} px"
+        detailed.append(folder.name if names.count(folder.name) == 1 else f"{folder.name} ({detail})")
+    return [
+        name if detailed.count(name) == 1 else f"{name}, {folder.path}"
+        for folder, name in zip(folders, detailed, strict=True)
+    ]
 
 
 def collect_alike(folders: Sequence[FeatureFolder]) -> ProbeSamples:

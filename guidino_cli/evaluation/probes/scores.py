@@ -108,13 +108,6 @@ class ProbeScorer:
             found[target, metric] = _summarize(values, defined, len(counted) or 1)
         return found
 
-    def difference(
-        self, first: dict[tuple[str, str], np.ndarray], second: dict[tuple[str, str], np.ndarray], metric: str
-    ) -> ProbeScore:
-        """The first row minus the second in one macro metric, draw by draw; mean over the runs of each."""
-        gap = _mean(first[MACRO, metric]) - _mean(second[MACRO, metric])
-        return _summarize(gap[None], int(np.isfinite(gap[0])), 1)
-
     def _weights(self, test: np.ndarray) -> Iterator[np.ndarray]:
         """Blocks (B, T) of how often each tested sample is drawn."""
         step = max(1, _MAX_BLOCK // max(len(test), 1))
@@ -162,6 +155,14 @@ class ProbeScorer:
         everything = weights.sum(axis=1)
         accuracy = np.divide(weights @ right, everything, out=np.full(len(weights), np.nan), where=everything > 0)
         return {(MACRO, "accuracy"): accuracy, (MACRO, "balanced_accuracy"): _mean(np.stack(recalls))}
+
+
+def score_difference(
+    first: dict[tuple[str, str], np.ndarray], second: dict[tuple[str, str], np.ndarray], metric: str
+) -> ProbeScore:
+    """The first row minus the second in one macro metric, draw by draw; mean over the runs of each."""
+    gap = _mean(first[MACRO, metric]) - _mean(second[MACRO, metric])
+    return _summarize(gap[None], int(np.isfinite(gap[0])), 1)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
