@@ -31,14 +31,36 @@ _FEW = [
 ]
 # Features of several seeds are the same; they are computed once.
 _NEW = ["predict.mirror=false", "train.validate_every=1000", "train.dense_cache=disk"]
+# What own-unet was until images kept their shape; the candidates beside it were compared with that.
+_STRETCH = [*_NEW, "data.resize=stretch"]
+_EMBEDDED = "model.backbone={name: embedded, options: {layers: [8]}}"
+_UNET = [
+    *("model.segmenter={name: unet, options: {width: 8}}", "train.epochs=10", "train.min_steps=0"),
+    *("train.batch_size=8", "train.lr=2e-3", "train.warmup_epochs=1", "train.weight_decay=1e-4"),
+]
+# The backbone sees 336 px and makes 24 x 24 tokens, the network 112 px.
+_FINE = [*COMMON, "data.image_size=336", "model.reduction=3", "data.augment=mirror", "train.dense_cache=disk"]
+_FIXED = [
+    "model.guide={name: ridge, at: input, per_class: true, fit: closed-form}",
+    "train.loss={dice: 1, cross_entropy: 1}",
+]
 ROWS: dict[str, tuple[str, list[str]]] = {
     "plain": ("own-plain-unet", COMMON),
     "gate": ("own-gated-unet", COMMON),
     "random": ("own-gated-unet", [*COMMON, *_RANDOM]),
     "new": ("own-unet", _NEW),
-    "new-embedded": ("own-unet", [*_NEW, "model.backbone={name: embedded, options: {layers: [8]}}"]),
+    "new-embedded": ("own-unet", [*_NEW, _EMBEDDED]),
+    "plain-longer": ("own-plain-unet", [*COMMON, "data.resize=longer"]),
+    "new-stretch": ("own-unet", _STRETCH),
+    "new-stretch-embedded": ("own-unet", [*_STRETCH, _EMBEDDED]),
+    "new-unet": ("own-unet", [*_STRETCH, *_UNET]),
+    "new-coarse": ("own-unet", [*_STRETCH, "data.image_size=112", "model.reduction=1"]),
+    "new-channels": ("own-unet", [*_STRETCH, "model.guide.at=channels"]),
+    "gate-fine": ("own-gated-unet", _FINE),
+    "gate-fixed": ("own-gated-unet", [*_FINE, *_FIXED]),
     "few-plain": ("own-plain-unet", _FEW),
     "few-gate": ("own-gated-unet", _FEW),
+    "few-new": ("own-unet", _NEW),
 }
 GRID, SIDE = (112, 112), 336
 

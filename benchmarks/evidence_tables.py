@@ -17,11 +17,25 @@ import numpy as np
 RESULTS = Path(__file__).parent / "results"
 ROWS = {
     "plain": "no guide",
+    "plain-longer": "the same, images keep their shape",
     "gate": "guide gates the input",
     "random": "the same, random backbone",
     "new": "guide in logit space",
     "new-embedded": "the same, `embedded`",
+    "new-stretch": "guide in logit space, stretched images",
+    "new-stretch-embedded": "the same, `embedded`",
 }
+CANDIDATES = {
+    "gate": "tokenbook, trained, at the input; 8 x 8 tokens",
+    "gate-fine": "the same, 24 x 24 tokens",
+    "gate-fixed": "ridge, closed form, at the input; 24 x 24 tokens",
+    "new-channels": "ridge, closed form, as further channels alone",
+    "new-coarse": "ridge, closed form, in logit space; 8 x 8 tokens",
+    "new-unet": "ridge, closed form, in logit space of the U-Net of `own-plain-unet`, ten epochs",
+    "new-stretch": "ridge, closed form, in logit space (`own-unet`, stretched images)",
+}
+WIDE_PX = 560
+"""Width of every training image of ultrasound; twelve test images have half of it."""
 SHORT = {
     "plain": "no guide (`own-plain-unet`)",
     "gate": "gated (`own-gated-unet`)",
@@ -113,6 +127,36 @@ def print_short(runs: Sequence[Run]) -> None:
     print(f"| `fewshot`, 20 labels | {' | '.join(few_shot(task).split()[0] for task in SETS.values())} |")
 
 
+def print_candidates(runs: Sequence[Run]) -> None:
+    """Dice of seed 0 of each way to use a guide, images stretched."""
+    print("\n| guide | polyps | CPU s | ultrasound: all, wide, narrow | CPU s |\n|---|---:|---:|---|---:|")
+    for row, name in CANDIDATES.items():
+        polyps, ultrasound = (select(runs, data, row).get(0) for data in ("kvasir", "ddti"))
+        left = ["-", "-"] if polyps is None else [f"{polyps['dice']:.3f}", f"{polyps['train_cpu_seconds']}"]
+        right = ["-", "-"] if ultrasound is None else [by_width({0: ultrasound}), f"{ultrasound['train_cpu_seconds']}"]
+        print(f"| {name} | {' | '.join(left + right)} |")
+
+
+def print_widths(runs: Sequence[Run]) -> None:
+    """Ultrasound apart by the width of the images."""
+    print(
+        "\n| network | seeds | 60 test images | 48 as wide as in training | 12 of half that width |\n|---|---:|---:|---:|---:|"
+    )
+    for row, name in ROWS.items():
+        own = select(runs, "ddti", row)
+        if own:
+            print(f"| {name} | {len(own)} | {by_width(own).replace(', ', ' | ')} |")
+
+
+def by_width(own: dict[int, Run]) -> str:
+    """Mean Dice of all, the wide and the narrow test images of ultrasound."""
+    widths = json.loads((RESULTS / "evidence" / "ultrasound_widths.json").read_text())
+    values = {case: mean(run["cases"][case] for run in own.values()) for case in widths}
+    wide = [value for case, value in values.items() if widths[case] == WIDE_PX]
+    narrow = [value for case, value in values.items() if widths[case] < WIDE_PX]
+    return ", ".join(f"{mean(part):.3f}" for part in (list(values.values()), wide, narrow))
+
+
 def print_archive() -> None:
     """The runs on skin lesions, tested on another folder."""
     cases = json.loads((RESULTS / "evidence" / "isic_archive_51.json").read_text())
@@ -152,12 +196,12 @@ def print_stains(runs: Sequence[Run]) -> None:
 
 def print_few(runs: Sequence[Run]) -> None:
     """Networks trained on 20 images beside fewshot with the same ones."""
-    print("\n| task, draw | own-plain-unet | own-gated-unet | fewshot, guidino-tiny | fewshot, embedded |")
-    print("|---|---:|---:|---:|---:|")
+    print("\n| task, draw | own-plain-unet | own-gated-unet | own-unet | fewshot, guidino-tiny | fewshot, embedded |")
+    print("|---|---:|---:|---:|---:|---:|")
     known = load(RESULTS / "fewshot" / "rows.jsonl")
     for data, task in SETS.items():
         for draw in (0, 1):
-            own = [select(runs, f"{data}-k20-d{draw}", row).get(0) for row in ("few-plain", "few-gate")]
+            own = [select(runs, f"{data}-k20-d{draw}", row).get(0) for row in ("few-plain", "few-gate", "few-new")]
             if any(own):
                 cells = ["-" if run is None else f"{run['dice_112']:.3f}" for run in own]
                 key = (task, 20, draw)
@@ -171,6 +215,8 @@ def main() -> None:
     runs = load()
     print_short(runs)
     print_main(runs)
+    print_widths(runs)
+    print_candidates(runs)
     print_archive()
     print_times(runs)
     print_stains(runs)

@@ -2,7 +2,7 @@
 
     guidino prepare kvasir_seg -o DATA --classes background,polyp
     python benchmarks/risk.py measure DATA RUN [--ensemble RUN2 ...] -o CASES.npz
-    python benchmarks/risk.py draws DATA kvasir_seg -o FOLDER
+    python benchmarks/risk.py draws DATA kvasir_seg -o FOLDER [--draw 0 ...]
     python benchmarks/risk.py table CASES.npz ...
 
 `measure` predicts all validation and test cases of DATA once. `draws` first fits models as `guidino fewshot` does
@@ -76,7 +76,7 @@ def measure_run(data: Path, runs: Sequence[Path], out: Path) -> None:
     save_cases(data, loaded.predictor.members, out)
 
 
-def measure_draws(data: Path, lists: Path, out: Path) -> None:
+def measure_draws(data: Path, lists: Path, out: Path, numbers: Sequence[int]) -> None:
     """Fit a model to the 20 labels of each draw, and five to four fifths of them, and measure their average, too."""
     config = load_preset("fewshot", ["model.backbone={name: embedded}", "predict.mirror=false"])
     shared = KnownFeatures(build_model(config.model, num_classes=2, offline=True).eval().backbone)
@@ -91,7 +91,7 @@ def measure_draws(data: Path, lists: Path, out: Path) -> None:
         fit_few_labels(model, labelled, [see_file(model, cases[stem].image, config.data) for stem in others])
         return Member(model, config.data, Window.from_config(config))
 
-    for number in range(DRAWS):
+    for number in numbers:
         order = [pool[place] for place in np.random.default_rng(100 + number).permutation(len(pool))]
         labels, others = order[:20], [stem for stem in pool if stem not in order[:20]]
         parts = [[stem for place, stem in enumerate(labels) if place % 5 != part] for part in range(5)]
@@ -207,6 +207,7 @@ def main() -> None:
     draws = commands.add_parser("draws")
     draws.add_argument("data", type=Path)
     draws.add_argument("lists", type=Path)
+    draws.add_argument("--draw", type=int, action="append", choices=range(DRAWS), help="By default all.")
     draws.add_argument("-o", dest="out", type=Path, required=True)
     table = commands.add_parser("table")
     table.add_argument("files", type=Path, nargs="+")
@@ -214,7 +215,7 @@ def main() -> None:
     if arguments.command == "measure":
         measure_run(arguments.data, [arguments.run, *arguments.ensemble], arguments.out)
     elif arguments.command == "draws":
-        measure_draws(arguments.data, arguments.lists, arguments.out)
+        measure_draws(arguments.data, arguments.lists, arguments.out, arguments.draw or range(DRAWS))
     else:
         for path in arguments.files:
             show(path)
