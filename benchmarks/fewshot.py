@@ -2,6 +2,7 @@
 
     python benchmarks/fewshot.py fit ROOT --cache CACHE [--backbone embedded] >> benchmarks/results/fewshot/rows.jsonl
     python benchmarks/fewshot.py next ROOT --cache CACHE >> benchmarks/results/fewshot/next.jsonl
+    python benchmarks/fewshot.py shapes ROOT >> benchmarks/results/fewshot/shapes.jsonl
     python benchmarks/fewshot.py table
 
 ROOT holds a folder for each of `TASKS`, with images/, masks/ and, but for drishti_gs, the lists train.txt and test.txt.
@@ -13,6 +14,7 @@ the mean over images. Tokens are kept in CACHE.
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,11 +24,13 @@ import torch
 from PIL import Image
 
 from guidino_cli.config import load_preset
+from guidino_cli.data.preprocess import restore_to_source
 from guidino_cli.engine.fewshot.candidates import Committee, rank_candidates
 from guidino_cli.engine.fewshot.fitting import FewShotFit, fit_few_labels, maps, parts
 from guidino_cli.engine.fewshot.images import LabelledImage, SeenImage, see
 from guidino_cli.models import build_model
 from guidino_cli.models.composed import Model
+from guidino_cli.types import Geometry
 
 SIDE, GRID = 336, (112, 112)
 DRAWS, LABELS, UNLABELLED = 5, (1, 5, 20), 20
@@ -159,6 +163,54 @@ def measure_lists(arguments: argparse.Namespace) -> None:
                     print(json.dumps(row), flush=True)
 
 
+def measure_shapes(arguments: argparse.Namespace) -> None:
+    """Print Dice on thyroid ultrasound, in the grid of the files, with each way to resize: narrow images and others."""
+    folder, find_region = TASKS["thyroid ultrasound"]
+    pool, _ = split(arguments.root / folder)
+    test = (arguments.root / folder / "test.txt").read_text().split()
+    model, count = make_model(arguments.backbone), max(LABELS)
+    pixels = {stem: np.asarray(Image.open(find(arguments.root / folder / "images", stem)).convert("RGB"))
+              for stem in [*pool, *test]}  # fmt: skip
+    masks = {stem: find_region(np.asarray(Image.open(find(arguments.root / folder / "masks", stem)).convert("L")))
+             for stem in [*pool, *test]}  # fmt: skip
+    narrowest = min(pixels[stem].shape[1] / pixels[stem].shape[0] for stem in pool)
+    narrow = [pixels[stem].shape[1] / pixels[stem].shape[0] < narrowest / 1.25 for stem in test]
+    for resize in ("stretch", "longer"):
+        began, data = time.process_time(), load_preset("fewshot", [f"data.resize={resize}"]).data
+        items = {stem: LabelledImage(see(model, pixels[stem], data), masks[stem].astype(np.uint8)) for stem in pixels}
+        for number in range(DRAWS):
+            order = [pool[place] for place in np.random.default_rng(100 + number).permutation(len(pool))]
+            others = [stem for stem in pool if stem not in order[:count]][:UNLABELLED]
+            fit_few_labels(model, [items[stem] for stem in order[:count]], [items[stem].seen for stem in others])
+            scores = np.array([_full_size_dice(model, items[stem]) for stem in test])
+            row = {
+                "task": "thyroid ultrasound",
+                "backbone": arguments.backbone,
+                "labels": count,
+                "draw": number,
+                "resize": resize,
+                "narrow": round(float(scores[np.array(narrow)].mean()), 4),
+                "others": round(float(scores[~np.array(narrow)].mean()), 4),
+                "all": round(float(scores.mean()), 4),
+                "images": [sum(narrow), len(test) - sum(narrow)],
+            }
+            print(json.dumps(row), flush=True)
+        print(f"{resize}: {time.process_time() - began:.0f} CPU seconds", file=sys.stderr)
+
+
+@torch.no_grad()
+def _full_size_dice(model: Model, item: LabelledImage) -> float:
+    """Dice in the grid of an image's file, of its mask as `predict` makes it."""
+    guide, segmenter = parts(model)
+    height, width = item.seen.pixels.shape[:2]
+    padded = tuple(-(-side // segmenter.reduction) * segmenter.reduction for side in (height, width))
+    logits = segmenter.decode([maps(model, item.seen, guide)[None]], padded)[0][0, :, :height, :width]
+    restored = restore_to_source(logits.softmax(dim=0), Geometry.of_pixels("", item.labels.shape))
+    found, truth = restored.argmax(dim=0).numpy() > 0, item.labels > 0
+    total = int(found.sum()) + int(truth.sum())
+    return 2 * int((found & truth).sum()) / total if total else 1.0
+
+
 def print_table(_: argparse.Namespace) -> None:
     """Print the tables of benchmarks/results/fewshot.md."""
     rows = [json.loads(line) for line in (RESULTS / "rows.jsonl").read_text().splitlines()]
@@ -197,12 +249,13 @@ def main() -> None:
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for name, action in (("fit", measure_fits), ("next", measure_lists), ("table", print_table)):
+    actions = {"fit": measure_fits, "next": measure_lists, "shapes": measure_shapes, "table": print_table}
+    for name, action in actions.items():
         command = commands.add_parser(name)
         command.set_defaults(action=action)
         if name != "table":
             command.add_argument("root", type=Path)
-            command.add_argument("--cache", type=Path, required=True)
+            command.add_argument("--cache", type=Path, required=name != "shapes", help="Not of `shapes`.")
             command.add_argument("--backbone", default="embedded")
             command.add_argument("--labels", type=int, nargs="+", default=LABELS, help="Of `fit`.")
     arguments = parser.parse_args()

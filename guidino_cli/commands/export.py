@@ -10,6 +10,7 @@ from guidino_cli import __version__
 from guidino_cli.commands.export_recipe import prediction_recipe
 from guidino_cli.config import RunConfig
 from guidino_cli.engine.exporting import export_model, max_abs_difference, output_names, require_onnx
+from guidino_cli.engine.prediction.sliding import sees_padding
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.errors import ConfigError
 from guidino_cli.files import file_sha256, write_atomically, write_text
@@ -34,6 +35,11 @@ def run(run_path: Path, *, out: Path, batch: int, tolerance: float, overwrite: b
         raise ConfigError(
             f"{run_path}: was trained on volumes, and an exported file and its recipe are for images; "
             f"use guidino predict {run_path} VOLUMES -o MASKS"
+        )
+    if not sees_padding(config):
+        raise ConfigError(
+            f"{run_path}: sees each image in its own shape (data.resize=longer without padding), and an exported file "
+            "takes squares: make the run again with data.resize=stretch"
         )
     shape = (batch, 3, config.data.image_size, config.data.image_size)
     differences: list[float] = []

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from guidino_cli.data.cases import read_label_map
 from guidino_cli.data.image_writing import write_label_map
 from guidino_cli.data.manifest import load_manifest
+from guidino_cli.data.preprocess import to_tensor
 from guidino_cli.engine.runs.folder import RunFolder
+from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.files import file_sha256
 
 Guidino = Callable[..., Any]
@@ -90,6 +93,31 @@ def test_a_run_is_drawn_exported_and_tuned(
     tuned = guidino(*tuning, "--set", "data.fold=0")
     assert tuned.code == 0, tuned.stderr
     assert RunFolder(tmp_path / "tuned").facts()["origin"]["sha256"] == before
+
+
+def test_with_resize_longer_images_keep_their_shape_and_no_padding_is_seen(
+    folders: tuple[Path, Path], run: Path, tmp_path: Path, guidino: Guidino
+) -> None:
+    images, masks = folders
+    for number in (1, 3, 6):
+        for folder in folders:
+            if (path := folder / f"i{number}.png").is_file():
+                Image.open(path).crop((0, 0, 24, 48)).save(path)
+    outcome = guidino("fewshot", *folders, "-o", run, *SMALL, "--set", "data.resize=longer")
+    assert outcome.code == 0, outcome.stderr
+    own = RunFolder(run).facts()["fewshot"]["thresholds"]["foreground"]
+    shares = [np.mean(np.asarray(Image.open(path)) > 0) for path in sorted(masks.iterdir())]
+    assert own["area"] == pytest.approx(np.mean(shares))
+    assert guidino("predict", run, images, "-o", tmp_path / "predicted", "--device", "cpu").code == 0
+    model, _, _ = load_run(run)
+    # 64 px become 48, so these are 48 x 24 px both in their file and for the network: nothing but the model decides.
+    for number in (1, 3, 6):
+        with torch.no_grad():
+            pixels = np.asarray(Image.open(images / f"i{number}.png"))
+            expected = model(to_tensor(pixels)[None]).logits[0][0].argmax(dim=0).numpy()
+        np.testing.assert_array_equal(read_label_map(tmp_path / "predicted" / f"i{number}.png"), expected)
+    refused = guidino("export", run, "-o", tmp_path / "run.pt2")
+    assert (refused.code, "make the run again with data.resize=stretch" in refused.stderr) == (2, True)
 
 
 def test_the_same_labels_give_the_same_weights(folders: tuple[Path, Path], tmp_path: Path, guidino: Guidino) -> None:

@@ -71,6 +71,8 @@ def test_a_run_on_volumes_predicts_in_the_grid_of_the_source(
     facts = RunFolder(run).facts()
     assert (facts["volumes"]["channels"], facts["volumes"]["slice_axis"]) == (["MR"], 0)
     assert facts["fewshot"]["unlabelled"]["count"] == 1
+    # Slices without the object must not move the threshold; pictures do by .75.
+    assert RunFolder(run).config().model.segmenter.options["otsu"] == 0
     for index, name in ((1, "a"), (2, "b")):
         shares = [np.mean(load(path) == index) for path in sorted(masks.iterdir())]
         assert facts["fewshot"]["thresholds"][name]["area"] == pytest.approx(np.mean(shares))
@@ -151,12 +153,14 @@ def test_a_number_of_slices_is_spread_over_the_volumes(folders: tuple[Path, Path
 
 def test_a_prepared_folder_of_volumes_is_taken(tmp_path: Path, run: Path, guidino: Guidino) -> None:
     data = make_volumes(tmp_path, train=4, num_classes=3, ignore_label=7)
-    outcome = guidino("fewshot", data, "-o", run, *SMALL, "--labels", 2)
+    chosen = ("--labels", 2, "--set", "model.segmenter.options.otsu=0.5")
+    outcome = guidino("fewshot", data, "-o", run, *SMALL, *chosen)
     assert outcome.code == 0, outcome.stderr
     facts = RunFolder(run).facts()
     # The last slice has the ignore label.
     assert facts["fewshot"]["slices"] == {"case0": list(range(11)), "case1": list(range(11))}
     assert facts["fewshot"]["unlabelled"]["count"] == 2
+    assert RunFolder(run).config().model.segmenter.options["otsu"] == 0.5
     predicted = guidino("predict", run, data, "--split", "test", "-o", tmp_path / "predicted", "--device", "cpu")
     assert predicted.code == 0, predicted.stderr
 

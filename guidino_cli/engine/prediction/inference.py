@@ -30,6 +30,8 @@ def segment_image(
     Raises:
         ValueError: The image has no pixels.
     """
+    if not window.pads and max(image.shape[-2:]) <= window.size:
+        return segment_batch(model, [image], window)[0]
     padded = _pad_to_window(image, window.size)
 
     def read_window(corner: tuple[int, int]) -> Tensor:
@@ -52,7 +54,9 @@ def segment_batch(model: Model, images: Sequence[Tensor], window: Window) -> lis
         images: Each (C, H, W) in [0, 1], H and W at most the window's side.
         window: Its batch size is ignored: all images form the batch.
     """
-    crops = torch.stack([_pad_to_window(image, window.size) for image in images])
+    if not window.pads and len({image.shape for image in images}) > 1:
+        return [segment_batch(model, [image], window)[0] for image in images]
+    crops = torch.stack([_pad_to_window(image, window.size) if window.pads else image for image in images])
     logits, guides = predict_with_flips(model, crops, window)
     results: list[tuple[Tensor, Tensor | None]] = []
     for i, image in enumerate(images):

@@ -30,6 +30,15 @@ def _subsets(axes: Axes) -> list[Axes]:
     return found
 
 
+def sees_padding(config: RunConfig) -> bool:
+    """Whether the network of a run is shown images padded to squares.
+
+    Otsu's threshold and the filter of `guided-filter` are those of a whole image, so with data.resize=longer it sees
+    each image without padding, in training from few labels as in prediction.
+    """
+    return not (config.data.resize == "longer" and config.model.segmenter.name == "guided-filter")
+
+
 @dataclass(frozen=True)
 class Window:
     """Sliding-window settings.
@@ -44,6 +53,7 @@ class Window:
         mirror_axes: -2 for rows, -1 for columns.
         are_affinities: Whether the network learnt affinities, each of which is a probability by itself.
         precision: "no" (full), "bf16" or "fp16" of the network; sums and probabilities are float32.
+        pads: Whether an image smaller than a window is padded to it; see `sees_padding`.
     """
 
     size: int
@@ -54,6 +64,7 @@ class Window:
     mirror_axes: Axes = (-2, -1)
     are_affinities: bool = False
     precision: str = "no"
+    pads: bool = True
 
     @classmethod
     def from_config(cls, config: RunConfig, *, mirror: bool | None = None, precision: str = "no") -> "Window":
@@ -72,6 +83,7 @@ class Window:
             settings.mirror_backbone,
             axes or (-2, -1),
             precision=precision,
+            pads=sees_padding(config),
         )
 
     @property

@@ -24,6 +24,7 @@ from guidino_cli.engine.prediction.sliding import (
     Window,
     count_windows,
     mirror_axes,
+    sees_padding,
     segment_bands,
 )
 from guidino_cli.engine.runs.inputs import patch_size, slab_size
@@ -107,6 +108,7 @@ class VolumeMember:
                 axes or (-2, -1),
                 are_affinities=are_affinities,
                 precision=precision,
+                pads=sees_padding(config),
             )
         return cls(model, data, preprocessing, window)
 
