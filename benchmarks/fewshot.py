@@ -239,6 +239,12 @@ def print_table(_: argparse.Namespace) -> None:
             each = " ".join(f"{a - b:+.3f}" for a, b in zip(chosen, random, strict=True))
             print(f"| {name} | {FIRST} + {count - FIRST} | {_cell(random)} | {_cell(chosen)} | {each} |")
 
+    own = [json.loads(line) for line in (RESULTS / "shapes.jsonl").read_text().splitlines()]
+    print("\n| data.resize | narrow images | others | all |\n|---|---|---|---|")
+    for resize in dict.fromkeys(row["resize"] for row in own):
+        cells = [_cell([row[part] for row in own if row["resize"] == resize]) for part in ("narrow", "others", "all")]
+        print(f"| {resize} | {' | '.join(cells)} |")
+
 
 def _cell(values: Sequence[float]) -> str:
     return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "-"

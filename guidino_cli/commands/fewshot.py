@@ -19,6 +19,7 @@ from guidino_cli.data.manifest import is_prepared, load_manifest
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.environment import describe_environment, fingerprint_files
 from guidino_cli.engine.fewshot.fitting import FewShotFit, fit_few_labels
+from guidino_cli.engine.prediction.shapes import aspect_ratios
 from guidino_cli.engine.run_folders import require_unlocked_run_folder
 from guidino_cli.engine.runs.facts import FACTS_FILE
 from guidino_cli.engine.runs.folder import RunFolder, run_facts, with_data_root
@@ -165,6 +166,8 @@ def _facts(model: Model, inputs: FewShotInputs, fit: FewShotFit, looked: Looked,
     facts = run_facts(model, classes=inputs.manifest.classes, data=inputs.root) | describe_environment()
     facts["data"]["cases"] = str(root / Path(facts["data"]["cases"]).name)
     facts["data"]["files"] = fingerprint_files(inputs.manifest.cases, inputs.root)
+    if not inputs.manifest.is_volumes:
+        facts["data"] |= aspect_ratios(inputs.labelled)
     names = inputs.manifest.classes[1:]
     facts["fewshot"] = {
         "labels": len(inputs.labelled),

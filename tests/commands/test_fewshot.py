@@ -71,6 +71,7 @@ def test_a_run_is_made_that_predicts(folders: tuple[Path, Path], run: Path, tmp_
         "image_sha256": file_sha256(images / "i0.png"),
         "mask_sha256": file_sha256(run / "data" / "masks" / "i0.png"),
     }
+    assert facts["data"]["aspect_ratios"] == [1.3333, 1.3333]
     assert facts["backbone"]["sha256"]
     assert guidino("predict", run, images, "-o", tmp_path / "predicted", "--device", "cpu").code == 0
     assert len(list((tmp_path / "predicted").glob("*.png"))) == 9
