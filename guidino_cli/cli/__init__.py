@@ -186,6 +186,7 @@ app.command("tune-risk", cls=SettingsCommand, short_help="Fit expected Dice and 
 )
 app.command(short_help="Score masks against the truth: IoU, Dice, HD95.")(scoring.evaluate)
 app.command(short_help="Compare sets of masks case by case, with tests.")(scoring.compare)
+app.command(short_help="Write one page about runs, scores, guides and data.")(scoring.report)
 app.command(short_help="Write frozen features of images, once, for probe.")(probing.features)
 app.add_typer(probing.app, name="probe", short_help="Classify by frozen features, beside random ones and pixels.")
 app.command("visualize-guide", cls=SettingsCommand, short_help="Draw a run's guide, or what a backbone sees.")(

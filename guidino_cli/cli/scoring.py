@@ -1,4 +1,4 @@
-"""The commands `guidino evaluate` and `guidino compare`."""
+"""The commands `guidino evaluate`, `guidino compare` and `guidino report`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from guidino_cli.cli.dataclass_options import expand_dataclasses
+from guidino_cli.options.completion import complete_run
 from guidino_cli.options.evaluation import CompareOptions, EvaluateOptions
 
 
@@ -39,3 +40,27 @@ def compare(
     from guidino_cli.commands import compare as command
 
     command.run(predictions, truth, options)
+
+
+def report(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN [EVALUATION]...",
+            help="Run folders, with folders of evaluate -o and of visualize-guide -o, in any order.",
+            autocompletion=complete_run,
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="PAGE.html", help="Page to write.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the page.")] = False,
+) -> None:
+    """Write one page about runs: scores, tests, worst cases, curves, guide, data, settings, environment.
+
+    It holds all that it shows, opens without a network and prints well. Of several evaluations of the same cases, each
+    pair is compared case by case, as `compare` does.
+
+    Example: guidino report runs/plain runs/guided report-plain/ report-guided/ -o report.html
+    """
+    from guidino_cli.commands import report as command
+
+    command.run(folders, out, overwrite=overwrite)

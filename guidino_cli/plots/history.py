@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 
 _NOT_LOSSES = {"epoch", "lr", "lora_lr", "backbone_lr", "loss", "train_seconds"}
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 _MAX_MARKERS = 40
 """Curves of at most this many epochs have markers."""
 
@@ -61,8 +61,8 @@ def training_curve(history: Sequence[Mapping[str, Any]], *, name: str = "") -> F
     _draw_losses(losses, history)
     _draw_scores(scores, [row for row in history if isfinite(row.get("val_dice", float("nan")))])
     for axes in (losses, scores):
-        _style_axes(axes)
-    _limit_epochs(scores, [row["epoch"] for row in history])
+        style_axes(axes)
+    limit_epochs(scores, [row["epoch"] for row in history])
     if name:
         figure.suptitle(shorten(name, 70), fontsize=9.5, color=TEXT_COLOUR, x=0.02, ha="left", weight="bold")
     return figure
@@ -75,8 +75,8 @@ def _draw_losses(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
     if len(names) > 1:
         for index, term in enumerate(names):
             style: dict[str, Any] = {
-                "color": _COLOURS[index % len(_COLOURS)],
-                "linestyle": _DASHES[index % len(_DASHES)],
+                "color": COLOURS[index % len(COLOURS)],
+                "linestyle": DASHES[index % len(DASHES)],
             }
             _line(axes, history, term, label=term.replace("_", " "), linewidth=1.3, **style)
     axes.set_ylabel("training loss, weighted")
@@ -100,7 +100,7 @@ def _draw_scores(axes: Axes, measured: Sequence[Mapping[str, Any]]) -> None:
     if not measured:
         axes.text(0.5, 0.5, "not measured yet", transform=axes.transAxes, ha="center", color=MUTED_COLOUR, fontsize=9)
         return
-    _line(axes, measured, "val_dice", color=_COLOURS[0], linewidth=1.5)
+    _line(axes, measured, "val_dice", color=COLOURS[0], linewidth=1.5)
     # `max` takes the first of equal scores, whose weights were kept.
     best = max(measured, key=lambda row: row["val_dice"])
     epoch, score = best["epoch"], best["val_dice"]
@@ -116,7 +116,8 @@ def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], key: str, **style: Any)
         axes.plot(*zip(*points, strict=True), **style, **marker)
 
 
-def _style_axes(axes: Axes) -> None:
+def style_axes(axes: Axes) -> None:
+    """Set a light grid, small labels, and no frame above and to the right."""
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -125,7 +126,7 @@ def _style_axes(axes: Axes) -> None:
         label.set(fontsize=9, color=TEXT_COLOUR)
 
 
-def _limit_epochs(axes: Axes, epochs: Sequence[int]) -> None:
+def limit_epochs(axes: Axes, epochs: Sequence[int]) -> None:
     """Set integer ticks, with a margin for the markers at both ends."""
     from matplotlib.ticker import MaxNLocator
 

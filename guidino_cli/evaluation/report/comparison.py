@@ -29,6 +29,10 @@ CAVEATS = (
     "A large p-value does not show that the methods are equal; the interval shows which differences remain possible.",
 )
 
+EXPLAINED_TESTS = (
+    "diff: mean of second - first over cases; W/T/L: cases the second wins, ties and loses; effect: rank-biserial "
+    f"correlation, +1 if the second always wins; p: Wilcoxon signed-rank (Pratt), none below {MIN_PAIRS} pairs"
+)
 HEADINGS = ("metric", "n", "diff", "95 % CI", "W/T/L", "effect", "p", "Holm")
 
 
@@ -67,9 +71,7 @@ def describe_sets(results: NamedResults) -> list[str]:
 def explain_table(result: EvaluationResult) -> list[str]:
     """Explanation of the headings, the scoring rules, and the limits of a p-value."""
     return [
-        "diff: mean of second - first over cases; W/T/L: cases the second wins, ties and loses; effect: rank-biserial "
-        f"correlation, +1 if the second always wins; p: Wilcoxon signed-rank (Pratt), none below {MIN_PAIRS} pairs; "
-        "with --group, of the means of the groups, none below that many groups; "
+        f"{EXPLAINED_TESTS}; with --group, of the means of the groups, none below that many groups; "
         "Holm: corrected over all rows",
         *describe_rules(result),
         *CAVEATS,
