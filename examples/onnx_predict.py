@@ -13,23 +13,29 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from PIL import Image, ImageOps
 
 
 def main(network: Path, image: Path, mask: Path) -> None:
     """Write the mask of an image: class indices, in the size of the image."""
+    import onnxruntime
+
     facts = json.loads(network.with_name(f"{network.name}.json").read_text(encoding="utf-8"))
+    session = onnxruntime.InferenceSession(str(network), providers=["CPUExecutionProvider"])
+    Image.fromarray(segment(session, facts, image)).save(mask)
+
+
+def segment(session, facts: dict, image: Path) -> np.ndarray:
+    """Class indices (H, W) of an image; `session` has the method `run` of an onnxruntime.InferenceSession."""
     steps = {step["step"]: step for step in facts["recipe"]}
     pixels = decode(image)
     small = resize(pixels, steps["resize"])
     values = (small.astype(np.float32) / steps["scale"]["divide_by"]).transpose(2, 0, 1)
-    session = onnxruntime.InferenceSession(str(network), providers=["CPUExecutionProvider"])
     logs = slide(session, facts["input"], values, steps)
     probabilities = np.exp(logs - logs.max(axis=0))
     probabilities /= probabilities.sum(axis=0)
     maps = restore(probabilities.astype(np.float32), pixels.shape[:2])
-    Image.fromarray(maps.argmax(axis=0).astype(np.uint8)).save(mask)
+    return maps.argmax(axis=0).astype(np.uint8)
 
 
 def decode(path: Path) -> np.ndarray:
@@ -59,7 +65,7 @@ def resize(pixels: np.ndarray, step: dict) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
-def slide(session: onnxruntime.InferenceSession, inputs: dict, values: np.ndarray, steps: dict) -> np.ndarray:
+def slide(session, inputs: dict, values: np.ndarray, steps: dict) -> np.ndarray:
     """Weighted mean of the log-probabilities of all windows and flips: (K, H, W)."""
     side, average = steps["windows"]["side"], steps["average"]
     height, width = values.shape[1:]

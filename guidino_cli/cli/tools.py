@@ -63,7 +63,10 @@ def models(
 
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", autocompletion=complete_run)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="File to write: .pt2 (torch.export) or .onnx.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write: .pt2 (torch.export) or .onnx; or a folder.")],
+    monai_bundle: Annotated[
+        bool, typer.Option("--monai-bundle", help="Write the folder of a MONAI bundle instead of a file.")
+    ] = False,
     batch: Annotated[int, typer.Option(min=1, help="Batch size of the exported network.")] = 1,
     tolerance: Annotated[float, typer.Option(min=0, help="Largest accepted difference from the run.")] = 1e-4,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
@@ -74,9 +77,17 @@ def export(
     Its input is one window of the run's size. FILE.json lists all steps from an image to its mask: resizing, windows,
     mirroring and what else `predict` does around the network. examples/onnx_predict.py does them with numpy.
 
+    A MONAI bundle holds the network as .pt2, these steps as a script, metadata and the model card; `python -m
+    monai.bundle run` makes the same masks with it, without guidino.
+
     Example: guidino export runs/kvasir -o kvasir.onnx
     """
     check_runs([run])
+    if monai_bundle:
+        from guidino_cli.commands import export_bundle
+
+        export_bundle.run(run, out=out, batch=batch, tolerance=tolerance, overwrite=overwrite, offline=offline)
+        return
     from guidino_cli.commands import export as command
 
     command.run(run, out=out, batch=batch, tolerance=tolerance, overwrite=overwrite, offline=offline)
@@ -84,7 +95,7 @@ def export(
 
 @expand_dataclasses
 def card(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", autocompletion=complete_run)],
     options: ShareOptions,
 ) -> None:
     """Write a run as a folder to pass on: its weights, its settings and a model card, in Hugging Face layout.

@@ -37,8 +37,13 @@ class CardFacts:
     base_model: str = ""
 
 
-def collect_facts(run: Path, scores: list[ScoreTable]) -> CardFacts:
+def collect_facts(run: Path, scores: list[ScoreTable], *, holds_backbone: bool = False) -> CardFacts:
     """Read a run folder, and the manifest of its data if it is still there.
+
+    Args:
+        run: Run folder.
+        scores: See `read_scores`.
+        holds_backbone: Whether a frozen backbone is passed on with the run's weights.
 
     Raises:
         DataError: No run folder, or a damaged one.
@@ -58,7 +63,7 @@ def collect_facts(run: Path, scores: list[ScoreTable]) -> CardFacts:
         data=_data(facts, manifest),
         training=_training(run, config, facts),
         limits=_limits(config, facts, manifest, has_scores=bool(scores)),
-        licences=find_licences(config, facts),
+        licences=find_licences(config, facts, holds_backbone=holds_backbone),
         scores=scores,
         tags=list(
             dict.fromkeys([name.replace(":", "-"), *([config.model.backbone.name] if config.model.backbone else [])])

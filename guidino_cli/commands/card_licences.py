@@ -29,9 +29,15 @@ class Licence:
     is_restrictive: bool = False
 
 
-def find_licences(config: RunConfig, facts: dict[str, Any]) -> list[Licence]:
-    """Licences of the backbone and of weights that the segmenter began with; of random weights there are none."""
-    found = [] if not facts["backbone"] else _of_backbone(config, facts)
+def find_licences(config: RunConfig, facts: dict[str, Any], *, holds_backbone: bool) -> list[Licence]:
+    """Licences of the backbone and of weights that the segmenter began with; of random weights there are none.
+
+    Args:
+        config: Of the run.
+        facts: Its `run.json`.
+        holds_backbone: Whether a frozen backbone is passed on, too.
+    """
+    found = [] if not facts["backbone"] else _of_backbone(config, facts, holds_backbone=holds_backbone)
     options = config.model.segmenter.options
     sources = [name_source(str(options["weights"]))] if options.get("weights") else []
     if config.model.segmenter.name.startswith("smp:") and options.get("encoder_weights"):
@@ -47,7 +53,7 @@ def name_source(weights: str) -> str:
     return Path(weights).name if weights.startswith(("/", "~")) else weights
 
 
-def _of_backbone(config: RunConfig, facts: dict[str, Any]) -> list[Licence]:
+def _of_backbone(config: RunConfig, facts: dict[str, Any], *, holds_backbone: bool) -> list[Licence]:
     identity = facts["backbone"]
     licence = identity.get("licence")
     if not licence:
@@ -55,6 +61,7 @@ def _of_backbone(config: RunConfig, facts: dict[str, Any]) -> list[Licence]:
     # Trained as a whole, or adapted: the weights of the run are then made from those of the backbone.
     inside = "blueprint" in facts or config.model.lora is not None
     page = LICENCE_PAGES.get(licence, "")
+    inside = inside or holds_backbone
     relation = "the weights here derive from" if inside else "the weights here were trained on features of"
     text = f"{relation} {name_source(identity['weights'])}, licence: {f'[{licence}]({page})' if page else licence}"
     is_dinov3 = licence == DINOV3_LICENCE

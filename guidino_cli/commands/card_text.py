@@ -25,12 +25,14 @@ class CardOptions:
         licence: Identifier of the licence of the trained weights, None if not stated.
         dataset: Where the training data are from and under which terms, in words; "" if not stated.
         hub_name: Name on the hub, or None.
+        usage: How to use it, where it is no run folder for `predict`.
     """
 
     name: str
     licence: str | None
     dataset: str
     hub_name: str | None
+    usage: str | None = None
 
 
 def write_card(facts: CardFacts, options: CardOptions) -> str:
@@ -40,7 +42,7 @@ def write_card(facts: CardFacts, options: CardOptions) -> str:
         f"# {options.name}",
         f"{facts.sentence}\n\n{_WHAT_IT_IS}",
         _section("Classes", _table(["value in the mask", "class"], [[str(i), x] for i, x in enumerate(facts.classes)])),
-        _section("How to use it", _usage(facts, options)),
+        _section("How to use it", options.usage or _usage(facts, options)),
         _section("Training data", _list([*([options.dataset] if options.dataset else []), *facts.data])),
         _section("Training", _list(facts.training)),
         _section("Scores", _scores(facts.scores)),

@@ -21,6 +21,14 @@ from guidino_cli.outputs import require_output_file
 _FORMATS = {".pt2": "torch.export", ".onnx": "ONNX"}
 
 
+def require_equal(out: Path, difference: float, tolerance: float) -> None:
+    """`ConfigError` if results differ from the run's by more than the tolerance, or are NaN."""
+    if not difference <= tolerance:
+        raise ConfigError(
+            f"{out}: not written, for its results differ from the run's by {difference:.2g}, more than {tolerance:g}"
+        )
+
+
 def run(run_path: Path, *, out: Path, batch: int, tolerance: float, overwrite: bool, offline: bool) -> None:
     """Write the file and its JSON, if the results of the file equal those of the run.
 
@@ -30,6 +38,27 @@ def run(run_path: Path, *, out: Path, batch: int, tolerance: float, overwrite: b
     """
     facts_path = out.with_name(f"{out.name}.json")
     _require_possible(out, facts_path, overwrite=overwrite)
+    model, config, facts = load_run_on_images(run_path, offline=offline)
+    shape = (batch, 3, config.data.image_size, config.data.image_size)
+    differences: list[float] = []
+
+    def write(place: Path) -> None:
+        runner = export_model(model, place, image_shape=shape)
+        differences.append(max_abs_difference(model, runner, image_shape=shape))
+        require_equal(out, differences[0], tolerance)
+
+    write_atomically(out, write)
+    description = describe_export(out, run_path, model, config, facts, shape) | {"max_abs_difference": differences[0]}
+    write_text(facts_path, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+    print(f"{_FORMATS[out.suffix.lower()]} {out} ({out.stat().st_size / 1e6:.1f} MB), input image {list(shape)}")
+    print(f"differs from the run by at most {differences[0]:.2g} (allowed {tolerance:g})")
+    print(f"facts {facts_path}")
+    if model.backbone is not None:
+        print(f"licence of the backbone's weights inside: {describe_licence(model)}")
+
+
+def load_run_on_images(run_path: Path, *, offline: bool) -> tuple[Model, RunConfig, dict[str, Any]]:
+    """See `load_run`; `ConfigError` for a run on volumes, and for one that sees each image in its own shape."""
     model, config, facts = load_run(run_path, offline=offline)
     if "volumes" in facts:
         raise ConfigError(
@@ -41,26 +70,7 @@ def run(run_path: Path, *, out: Path, batch: int, tolerance: float, overwrite: b
             f"{run_path}: sees each image in its own shape (data.resize=longer without padding), and an exported file "
             "takes squares: make the run again with data.resize=stretch"
         )
-    shape = (batch, 3, config.data.image_size, config.data.image_size)
-    differences: list[float] = []
-
-    def write(place: Path) -> None:
-        runner = export_model(model, place, image_shape=shape)
-        differences.append(max_abs_difference(model, runner, image_shape=shape))
-        if not differences[0] <= tolerance:
-            raise ConfigError(
-                f"{out}: not written, for its results differ from the run's by {differences[0]:.2g}, "
-                f"more than {tolerance:g}"
-            )
-
-    write_atomically(out, write)
-    description = _describe(out, run_path, model, config, facts, shape) | {"max_abs_difference": differences[0]}
-    write_text(facts_path, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
-    print(f"{_FORMATS[out.suffix.lower()]} {out} ({out.stat().st_size / 1e6:.1f} MB), input image {list(shape)}")
-    print(f"differs from the run by at most {differences[0]:.2g} (allowed {tolerance:g})")
-    print(f"facts {facts_path}")
-    if model.backbone is not None:
-        print(f"licence of the backbone's weights inside: {_licence(model)}")
+    return model, config, facts
 
 
 def _require_possible(out: Path, facts_path: Path, *, overwrite: bool) -> None:
@@ -72,7 +82,7 @@ def _require_possible(out: Path, facts_path: Path, *, overwrite: bool) -> None:
         require_onnx()
 
 
-def _describe(
+def describe_export(
     out: Path, run_path: Path, model: Model, config: RunConfig, facts: dict[str, Any], shape: tuple[int, ...]
 ) -> dict[str, Any]:
     """Facts needed to use the file as guidino does, and to distribute it."""
@@ -97,7 +107,7 @@ def _describe(
         "outputs": {name: _OUTPUTS[name] for name in output_names(model)},
         "predict": {"overlap": config.predict.overlap, "mirror": config.mirror},
         "backbone": None if model.backbone is None else model.backbone.identity,
-        "licence": _licence(model),
+        "licence": describe_licence(model),
         "versions": {"guidino": __version__, "torch": torch.__version__},
     }
 
@@ -108,7 +118,7 @@ _OUTPUTS = {
 }
 
 
-def _licence(model: Model) -> str:
+def describe_licence(model: Model) -> str:
     if model.backbone is None:
         return "no pretrained backbone inside; the licence of the training data applies"
     return " ".join(licence_note(model.backbone.identity).split())
