@@ -9,6 +9,9 @@ from guidino_cli.data.labelled.items import SPLIT_NAMES, LabelledItem, LabelledS
 from guidino_cli.data.volumes.reading import is_volume_file
 from guidino_cli.errors import DataError
 
+_IMAGE_FOLDERS = {"image", "images", "img", "imgs", "imagestr", "imagests"}
+_MASK_FOLDERS = {"mask", "masks", "label", "labels", "labelstr", "labelsts", "ground_truth", "groundtruth", "gt"}
+
 
 def read_class_folders(root: Path) -> LabelledSet:
     """Read a folder of classes.
@@ -29,6 +32,7 @@ def read_class_folders(root: Path) -> LabelledSet:
     found = [entry for entry in found if entry[2]]
     if len({folder.name for folder, _, _ in found}) < 2:
         _explain_nothing(root)
+    _require_no_masks(root, {folder.name for folder, _, _ in found})
     classes = class_names([folder.name for folder, _, _ in found])
     items = []
     for folder, split, files in found:
@@ -39,6 +43,17 @@ def read_class_folders(root: Path) -> LabelledSet:
             name = path.relative_to(root).as_posix()
             items.append(LabelledItem(name, path, (label,), split, bag or name, None, bag))
     return LabelledSet(root, classes, False, tuple(items))
+
+
+def _require_no_masks(root: Path, names: set[str]) -> None:
+    """`DataError` if folders hold images and their masks, which any classifier tells apart."""
+    images = sorted(name for name in names if name.lower() in _IMAGE_FOLDERS)
+    masks = sorted(name for name in names if name.lower() in _MASK_FOLDERS)
+    if images and masks:
+        raise DataError(
+            f"{root}: holds {images[0]}/ and {masks[0]}/, which are no classes; give a CSV with the columns "
+            "image,label, or a folder for each class"
+        )
 
 
 def _explain_nothing(root: Path) -> None:

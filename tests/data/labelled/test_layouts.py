@@ -37,6 +37,21 @@ def test_folders_are_classes_and_train_val_test_above_are_the_split(tmp_path: Pa
     }
 
 
+@pytest.mark.parametrize("names", [("images", "masks"), ("train/Images", "train/labels", "val/Images", "val/labels")])
+def test_images_and_their_masks_are_no_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    # A classifier would tell them apart without a mistake.
+    for name in names:
+        _image(tmp_path / name / "1.png")
+    with pytest.raises(DataError, match=r"(?i)holds images/ and (masks|labels)/, which are no classes; .*image,label"):
+        read_labelled_set(tmp_path)
+
+
+def test_a_class_may_be_called_mask(tmp_path: Path) -> None:
+    for name in ("mask", "no_mask"):
+        _image(tmp_path / name / "1.png")
+    assert read_labelled_set(tmp_path).classes == ("mask", "no_mask")
+
+
 def test_folders_inside_a_class_are_bags(tmp_path: Path) -> None:
     for name in ("benign/slide1/1.png", "benign/slide1/2.png", "tumour/slide2/1.png"):
         _image(tmp_path / name)
