@@ -112,9 +112,21 @@ def test_merging_weighs_means_by_their_faces() -> None:
     """1-2 merge first (0.9). 3 then touches both: (1 face of 1.0 and 3 of 0.4) has mean 0.55."""
     fragments = np.arange(4)
     pairs, means, counts = np.array([[1, 2], [1, 3], [2, 3]]), np.array([0.9, 0.8, 0.4]), np.array([5, 1, 3])
-    assert merge_fragments(fragments, pairs, means, counts, 0.45).tolist() == [0, 1, 1, 1]
-    assert merge_fragments(fragments, pairs, means, counts, 0.55).tolist() == [0, 1, 1, 2]
-    assert merge_fragments(fragments, pairs, means, counts, 0.95).tolist() == [0, 1, 2, 3]
+    found = merge_fragments(fragments, pairs, means, counts, [0.45, 0.55, 0.95])
+    assert [labels.tolist() for labels in found] == [[0, 1, 1, 1], [0, 1, 1, 2], [0, 1, 2, 3]]
+
+
+def test_twenty_thresholds_merge_every_pair_of_fragments_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chain of 40 fragments has 39 merges, not 39 for each threshold."""
+    counted: list[int] = []
+    monkeypatch.setattr("guidino_cli.data.instances.watershed._keep", lambda *_: counted.append(1))
+    fragments = np.arange(41)
+    pairs = np.stack((np.arange(1, 40), np.arange(2, 41)), axis=1)
+    means, counts = np.linspace(0.2, 0.9, 39), np.ones(39, dtype=int)
+    thresholds = [round(0.05 * step, 2) for step in range(1, 20)]
+    found = list(merge_fragments(fragments, pairs, means, counts, thresholds))
+    assert len(counted) == 39
+    assert [int(labels.max()) for labels in (found[0], found[9], found[-1])] == [1, 1 + int((means <= 0.5).sum()), 40]
 
 
 def test_faces_between_fragments_are_averaged_over_all_axes() -> None:

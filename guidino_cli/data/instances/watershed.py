@@ -32,8 +32,7 @@ def label_by_watershed(
     """
     fragments = split_into_fragments(affinities, spacing=spacing)
     pairs, means, counts = boundary_affinities(affinities, fragments)
-    for threshold in thresholds:
-        yield merge_fragments(fragments, pairs, means, counts, threshold)
+    yield from merge_fragments(fragments, pairs, means, counts, thresholds)
 
 
 def split_into_fragments(affinities: np.ndarray, *, spacing: Sequence[float]) -> np.ndarray:
@@ -96,19 +95,21 @@ def boundary_affinities(affinities: np.ndarray, fragments: np.ndarray) -> tuple[
 
 
 def merge_fragments(
-    fragments: np.ndarray, pairs: np.ndarray, means: np.ndarray, counts: np.ndarray, threshold: float
-) -> np.ndarray:
-    """Merge the two neighbours of the highest mean affinity, until none is above the threshold.
+    fragments: np.ndarray, pairs: np.ndarray, means: np.ndarray, counts: np.ndarray, thresholds: Sequence[float]
+) -> Iterator[np.ndarray]:
+    """Merge the two neighbours of the highest mean affinity, until none is above a threshold.
+
+    Merging goes on from one threshold to the next lower one: where a network has learnt little, each takes minutes.
 
     Args:
         fragments: Fragment numbers, 0 is the background.
         pairs: (N, 2) neighbours, see `boundary_affinities`.
         means: Their mean affinities.
         counts: Their common faces, the weights of the means when fragments merge.
-        threshold: In (0, 1).
+        thresholds: In (0, 1).
 
-    Returns:
-        Instance numbers uint32 from 1 without gaps, 0 is the background.
+    Yields:
+        For each threshold, in its order, instance numbers uint32 from 1 without gaps, 0 is the background.
     """
     from skimage.graph import RAG, merge_hierarchical
 
@@ -118,14 +119,16 @@ def merge_fragments(
     for (first, second), mean, count in zip(pairs.tolist(), means.tolist(), counts.tolist(), strict=True):
         graph.add_edge(first, second, weight=1 - mean, count=count)
     # scikit-image renumbers the labels themselves: here a line of all fragments, not the volume.
-    line = np.arange(highest + 1)
-    merged = merge_hierarchical(
-        line, graph, 1 - threshold, rag_copy=False, in_place_merge=True, merge_func=_keep, weight_func=_mean_of_both
-    )
-    table = np.zeros(highest + 1, dtype=np.uint32)
-    _, numbers = np.unique(merged[1:], return_inverse=True)
-    table[1:] = numbers + 1
-    return table[fragments]
+    line, tables = np.arange(highest + 1), {}
+    for threshold in sorted(thresholds, reverse=True):
+        merged = merge_hierarchical(
+            line, graph, 1 - threshold, rag_copy=False, in_place_merge=True, merge_func=_keep, weight_func=_mean_of_both
+        )
+        table = np.zeros(highest + 1, dtype=np.uint32)
+        _, numbers = np.unique(merged[1:], return_inverse=True)
+        table[1:] = numbers + 1
+        tables[threshold] = table
+    yield from (tables[threshold][fragments] for threshold in thresholds)
 
 
 def _keep(*_: object) -> None:
