@@ -9,7 +9,7 @@ import torch
 
 from guidino_cli.api.settings import to_overrides
 from guidino_cli.commands.prediction.volume_inputs import PICTURES, VOLUMES, find_volume_jobs
-from guidino_cli.data.readers import read
+from guidino_cli.data.readers import find_reader, read
 from guidino_cli.data.volumes.canonical import turn_back
 from guidino_cli.data.volumes.grid import Volume
 from guidino_cli.data.volumes.reading import read_volume
@@ -152,7 +152,16 @@ def load_run(
 def _decode(image: AnyImage) -> DecodedImage:
     """A file, or an array that is an image already."""
     if not isinstance(image, np.ndarray):
-        return DecodedImage(*read(Path(image)))
+        decoded, geometry = read(Path(image))
+        if (
+            decoded.dtype != np.uint8
+            or decoded.ndim != 3
+            or decoded.shape[2] != 3
+            or find_reader(Path(image)).is_volume
+        ):
+            found = f"{' x '.join(map(str, decoded.shape))} values"
+            raise DataError(f"{image}: holds {found}, but the run takes images; cut volumes with `guidino slices`")
+        return DecodedImage(decoded, geometry)
     if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)) or not image.size:
         raise DataError(
             f"an array {image.shape} of {image.dtype}; expected an image (H, W) or (H, W, 3) of uint8, 0 to 255"

@@ -1,6 +1,7 @@
 """`from guidino_cli import load_run, evaluate, prepare, train`: the same results as the commands, as values."""
 
 import csv
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -101,6 +102,18 @@ def test_an_array_that_is_no_image_is_refused(trained: tuple[Path, Path], array:
     run = guidino_cli.load_run(trained[1], device="cpu")
     with pytest.raises(DataError, match=r"an array \(.*expected an image \(H, W\) or \(H, W, 3\) of uint8"):
         run.predict(array)
+
+
+@pytest.mark.parametrize("name", ["volume.nii.gz", "values.npy"])
+def test_a_file_that_is_no_image_is_refused(trained: tuple[Path, Path], tmp_path: Path, name: str) -> None:
+    if name.endswith(".npy"):
+        np.save(tmp_path / name, np.zeros((4, 5), dtype=np.float32))
+    else:
+        nibabel.save(nibabel.Nifti1Image(np.zeros((4, 5, 3), dtype=np.uint8), np.eye(4)), tmp_path / name)
+    run = guidino_cli.load_run(trained[1], device="cpu")
+    for method in (run.predict, run.features):
+        with pytest.raises(DataError, match=rf"{re.escape(name)}: holds .* values, but the run takes images"):
+            method(tmp_path / name)
 
 
 def test_errors_have_the_words_of_the_command_line(
