@@ -156,11 +156,16 @@ def test_pictures_give_masks_of_instances_with_one_slice(
     predicted = guidino("predict", run, pictures / "images", "-o", tmp_path / "masks", "--device", "cpu")
     assert predicted.code == 0, predicted.stderr
     assert np.asarray(Image.open(tmp_path / "masks" / "c0.png")).shape == (40, 40)
+    # There is nothing to sort by, and nothing that tune-risk could fit.
+    assert not list((tmp_path / "masks").glob("review.*"))
+    assert "tune-risk" not in predicted.stderr
     for options, message in (
         (("--overlay",), "--overlay is for classes, but the run makes instances"),
         (("--post", "largest"), "--post largest is for classes, but the run makes instances"),
         (("--save-probabilities",), "--save-probabilities is for classes, but the run makes instances"),
         (("--values", "255"), "--values 255 is for classes, but the run makes instances"),
+        (("--risk",), "--risk is for classes, but the run makes instances"),
+        (("--format", "coco"), "--format is for images, but"),
     ):
         refused = guidino("predict", run, pictures / "images", "-o", tmp_path / "other", *options, "--device", "cpu")
         assert message in error(refused, 2)

@@ -158,8 +158,10 @@ def run_prediction(task: PredictionTask, run_path: Path, places: Sequence[Path],
         with _interruptible(records, out, len(own)):
             task.predict(own, loaded, writer, records)
         records.summarise(total=len(own), complete=True)
-        _write_review(task, out, writer, fitted)
-    has_instances = any("labelling" in item for item in loaded.provenance)
+        has_instances = any("labelling" in item for item in loaded.provenance)
+        if not has_instances:
+            # Instances have no probabilities to sort their masks by.
+            _write_review(task, out, writer, fitted)
     _finish(records, out, loaded.classes, options, total=len(own), noun=task.noun, has_instances=has_instances)
 
 

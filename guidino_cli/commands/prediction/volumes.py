@@ -66,7 +66,10 @@ def run_volumes(run_path: Path, inputs: Inputs, out: Path, options: PredictOptio
     """
     require_values(options)
     if options.format is not None:
-        raise ConfigError("--format is for images read as RGB, but the run reads arrays; leave it out")
+        raise ConfigError(
+            f"--format is for images, but {run_path} was trained on volumes or on pictures of several channels; leave "
+            "it out"
+        )
     runs = [run_path, *(options.ensemble or ())]
     if RunFolder(run_path).config().model.target == "affinities":
         _refuse_options_of_classes(options)
@@ -166,6 +169,7 @@ def _refuse_options_of_classes(options: PredictOptions) -> None:
         "--dicom-seg": options.dicom_seg,
         "--values 255": options.values == "255",
         f"--post {options.post}": options.post != "none",
+        "--risk": options.risk,
     }
     names = [name for name, is_given in given.items() if is_given]
     if names:
