@@ -98,13 +98,18 @@ class ImageFinder:
         folders = {path.parent for path in paths}
         return [path for found in self._by_name.values() for path in found if path.parent in folders]
 
-    def _nearness(self, path: Path, image: NamedDrawing) -> tuple[bool, bool, int]:
-        """Whether an image lies in no folder of masks, in one of the label file's part of the split; shared folders."""
-        shared = _common_parts(path.parent.parts, image.drawing.source.parent.parts)
+    def _nearness(self, path: Path, image: NamedDrawing) -> tuple[bool, bool, int, int]:
+        """Whether an image lies in no folder of masks, in one of the label file's part of the split; shared folders.
+
+        The folders are shared from the root on, and then from the file on, as in images/p1/ and labels/p1/.
+        """
+        folders = path.parent.parts, image.drawing.source.parent.parts
+        shared = _common_parts(*folders)
+        alike = _common_parts(folders[0][::-1], folders[1][::-1])
         parts = path.parent.relative_to(self.root).parts if path.is_relative_to(self.root) else ()
         split = next((word for part in parts if (word := find_split_word(part))), "")
         is_mask = parse_folder_name(Path(*parts))[0] == "mask"
-        return not is_mask, bool(image.split) and split == image.split, shared
+        return not is_mask, bool(image.split) and split == image.split, shared, alike
 
 
 def _common_tail(path: Path, name: PurePosixPath) -> int:

@@ -154,6 +154,16 @@ def test_geojson_without_features_is_an_empty_mask(tmp_path: Path, prepared: Pre
     assert not masks["b"].any()
 
 
+def test_files_of_one_name_belong_to_the_images_in_folders_of_one_name(tmp_path: Path, prepared: Prepare) -> None:
+    save_images(tmp_path / "x", "images/p1/1.png", "images/p2/1.png")
+    for folder, name in (("p1", "polyp"), ("p2", "tool")):
+        (tmp_path / "x" / "geojson" / folder).mkdir(parents=True)
+        content = json.dumps(_collection(_feature([_SQUARE], name=name)))
+        (tmp_path / "x" / "geojson" / folder / "1.geojson").write_text(content)
+    masks = prepared(tmp_path / "x")
+    assert {case: int(mask.max()) for case, mask in masks.items()} == {"images_p1_1": 1, "images_p2_1": 2}
+
+
 def test_an_encoded_name_of_label_studio_is_decoded(tmp_path: Path, prepared: Prepare) -> None:
     points = [[100 * x / 8, 100 * y / 6] for x, y in _SQUARE]
     task = _task(_result("polygonlabels", points=points, polygonlabels=["polyp"]))
