@@ -9,8 +9,8 @@ import numpy as np
 def adapted_rand_error(prediction: np.ndarray, truth: np.ndarray) -> float:
     """1 - F1 of the pixel pairs that share an instance; pixels that are 0 in the truth do not count.
 
-    It is 1 if nothing is predicted. scikit-image, which takes the background of a prediction for an instance, would
-    give 0 where the truth has one instance.
+    It is 1 if nothing is predicted: scikit-image, which takes the background of a prediction for an instance, would
+    give 0 where the truth has one instance. It is 0 if neither side has a pair.
 
     Args:
         prediction: Integer instance labels, 0 is the background.
@@ -20,7 +20,10 @@ def adapted_rand_error(prediction: np.ndarray, truth: np.ndarray) -> float:
 
     if not prediction.any():
         return 1.0
-    return float(measure(_renumber(truth), _renumber(prediction))[0])
+    # Without any pair its F1 is 0 / 0.
+    with np.errstate(invalid="ignore"):
+        error = float(measure(_renumber(truth), _renumber(prediction))[0])
+    return 0.0 if isnan(error) else error
 
 
 def variation_of_information(prediction: np.ndarray, truth: np.ndarray) -> tuple[float, float]:

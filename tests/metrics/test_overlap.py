@@ -52,6 +52,14 @@ def test_nothing_predicted_has_the_largest_rand_error(truth: list[list[int]]) ->
     assert adapted_rand_error(np.zeros((1, 4), dtype=int), np.array(truth)) == 1.0
 
 
+@pytest.mark.filterwarnings("error")
+def test_instances_of_a_pixel_each_have_no_pair_that_could_be_wrong() -> None:
+    single = np.array([[1, 0, 2, 0, 3]])
+    assert adapted_rand_error(single, single) == 0.0
+    # All three are joined: no pair is right.
+    assert adapted_rand_error(np.ones_like(single), single) == 1.0
+
+
 def test_two_of_three_predicted_pixels_are_among_four_true_ones() -> None:
     prediction = np.array([[1, 1, 1, 0, 0, 0]], dtype=bool)
     truth = np.array([[0, 1, 1, 1, 1, 0]], dtype=bool)
