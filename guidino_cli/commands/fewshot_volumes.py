@@ -113,9 +113,9 @@ def other_volumes(images: Path, config: VolumeConfig, used: Sequence[Path]) -> l
 
 
 def find_unlabelled_volumes(folder: Path, channels: Sequence[str]) -> list[UnlabelledVolume]:
-    """Volumes of a folder, of DICOM series too, by the rules of `predict`."""
+    """Volumes directly in a folder, or its DICOM series, by the rules of `predict`."""
     found = []
-    for job in find_volume_jobs([folder], channels, PredictOptions(split="train", recursive=True)):
+    for job in find_volume_jobs([folder], channels, PredictOptions(split="train")):
         if job.problem:
             log_warning(f"{job.image}: {job.problem}; left out")
         else:
@@ -165,5 +165,9 @@ def _list(place: Path, other: Path) -> list[Path]:
     if not place.exists():
         raise DataError(f"{place}: no such folder; give volumes and their label volumes")
     pictures = [place] if place.is_file() else [path for path in place.iterdir() if is_image(path)]
-    what = f"holds images ({pictures[0].name})" if pictures else "no volume directly in this folder"
+    what = (
+        f"holds images ({pictures[0].name})"
+        if pictures
+        else "no volume directly in this folder (DICOM series: guidino prepare first)"
+    )
     raise DataError(f"{place}: {what}, but {other} holds volumes; give volumes and their label volumes")
