@@ -21,6 +21,7 @@ from guidino_cli.tables import to_csv
 
 _SHOWN, _DRAWN = 30, 200
 """Pairs in the printed table, and figures on the page; the files have all."""
+_DISTANCES = {"hd95", "asd"}
 _LABELS = {"dice": "Dice", "hd95": "HD95", "asd": "ASD", "correlation": "correlation"}
 _WIDTH = 1400
 
@@ -117,7 +118,7 @@ def headings_and_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[s
     unit = results[0]["scores"]["unit"]
     headings = ["pair"]
     for metric in shown:
-        in_unit = f" {unit}" if metric in {"hd95", "asd"} else ""
+        in_unit = f" {unit}" if metric in _DISTANCES else ""
         headings += [f"{_LABELS[metric]}{in_unit} before", "after"]
     headings += ["folds %", "seconds"]
 
@@ -139,7 +140,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _format(value: float | None, metric: str) -> str:
     if value is None:
         return "-"
-    return f"{value:.2f}" if metric in {"hd95", "asd"} else f"{value:.3f}"
+    return f"{value:.2f}" if metric in _DISTANCES else f"{value:.3f}"
 
 
 def print_report(report: Mapping[str, Any], out: Path) -> None:
@@ -156,14 +157,31 @@ def print_report(report: Mapping[str, Any], out: Path) -> None:
 
 def describe_changes(report: Mapping[str, Any]) -> list[str]:
     """A sentence for each metric with an interval."""
+    unit = report["results"][0]["scores"]["unit"]
     lines = []
     for metric, item in report["summary"].items():
         interval = item["difference"]["ci95"]
         if interval is not None and (metric != "correlation" or len(report["summary"]) == 1):
-            difference = item["difference"]["mean"]
-            ends = f"{interval[0]:+.3f} to {interval[1]:+.3f}"
-            lines.append(f"{_LABELS[metric]}: {difference:+.3f} ({ends}, 95 % bootstrap over {item['pairs']} pairs)")
+            in_unit = f" {unit}" if metric in _DISTANCES else ""
+            before, after = (_format(item[when]["mean"], metric) for when in ("before", "after"))
+            change, low, high = (f"{value:+.3f}" for value in (item["difference"]["mean"], *interval))
+            lines.append(
+                f"{_LABELS[metric]}: {before}{in_unit} before, {after}{in_unit} after: {change}{in_unit} "
+                f"({low} to {high}, 95 % bootstrap over {item['pairs']} pairs)"
+            )
     return lines
+
+
+def describe_settings(settings: Mapping[str, Any]) -> str:
+    """What determined the results, as options are typed; those that change nothing are left out."""
+    shown = []
+    for key, value in settings.items():
+        if value is None or value is False:
+            continue
+        # Enough of a digest to tell two apart; report.json has all of it.
+        text = str(value)[:12] if key.endswith("_sha256") else str(value)
+        shown.append(key.replace("_", "-") if value is True else f"{key.replace('_', '-')} {text}")
+    return ("A network. " if "network" in settings else "ConvexAdam. ") + "Settings: " + ", ".join(shown)
 
 
 def _write_page(out: Path, report: Mapping[str, Any], folders: Mapping[str, Path]) -> None:
@@ -177,8 +195,7 @@ def _write_page(out: Path, report: Mapping[str, Any], folders: Mapping[str, Path
             *describe_changes(report),
             "Displacements point from the fixed image to the moving one; labels are warped by the nearest pixel. "
             "Folds: share of pixels whose Jacobian determinant is not positive.",
-            "Settings: "
-            + ", ".join(f"{key} {value}" for key, value in report["settings"].items() if value is not None),
+            describe_settings(report["settings"]),
         ],
         "headings": headings,
         "summary": [means] if len(rows) > 1 else [],

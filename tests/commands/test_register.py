@@ -142,6 +142,24 @@ def test_pairs_of_the_same_settings_are_kept(images: tuple[Path, ...], tmp_path:
     assert (outcome.code, "made with other settings" in outcome.stderr) == (3, True)
 
 
+def test_changes_have_their_unit_and_settings_are_those_that_matter() -> None:
+    from guidino_cli.commands.register_report import describe_changes, describe_settings, summarize_pairs
+
+    def scores(dice: float, hd95: float) -> dict[str, Any]:
+        values = {"dice": dice, "hd95": hd95, "asd": None, "correlation": 0.5}
+        return {"unit": "mm"} | {f"{key}_{when}": values[key] for key in values for when in ("before", "after")}
+
+    results = [{"scores": scores(0.5, 4) | {"dice_after": 0.7}}, {"scores": scores(0.5, 4) | {"hd95_after": 2}}]
+    lines = describe_changes({"results": results, "summary": summarize_pairs(results)})
+    assert lines[0].startswith("Dice: 0.500 before, 0.600 after: +0.100 (+0.000 to +0.200, 95 % bootstrap over 2 pairs")
+    assert lines[1].startswith("HD95: 4.00 mm before, 3.00 mm after: -1.000 mm (-2.000 to +0.000,")
+    settings = {"features": "dino", "ignore_headers": False, "window": None, "backbone_sha256": "0123456789abcdef"}
+    assert describe_settings(settings) == "ConvexAdam. Settings: features dino, backbone-sha256 0123456789ab"
+    assert describe_settings({"network": "runs/a", "diffeomorphic": True}).startswith(
+        "A network. Settings: network runs/a"
+    )
+
+
 def test_a_shared_pca_is_written_and_taken_again(volumes: tuple[Path, Path], tmp_path: Path, guidino: Guidino) -> None:
     table = write_table(
         volumes[0].parent / "pairs.csv", ["fixed,moving", "fixed.nii.gz,moving.nii.gz", "moving.nii.gz,fixed.nii.gz"]
