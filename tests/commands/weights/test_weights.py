@@ -137,6 +137,11 @@ def test_list_names_every_known_backbone_within_80_columns(guidino: Callable[...
     assert all(any(line.startswith(item.name + " ") for line in lines) for item in KNOWN_WEIGHTS)
     assert max(map(len, lines)) <= 80
     assert outcome.stdout.isascii()
+    assert "mean 0.485 0.456 0.406, std 0.229 0.224 0.225" in outcome.stderr
+    rows = json.loads(guidino("weights", "list", "--json").stdout)["weights"]
+    # Those that the backbones of these families are built with, where no file beside the weights says otherwise.
+    assert {tuple(row["mean"]) for row in rows} == {(0.485, 0.456, 0.406)}
+    assert {tuple(row["std"]) for row in rows} == {(0.229, 0.224, 0.225)}
 
 
 def test_the_weights_of_sam2_are_known(guidino: Callable[..., Any]) -> None:
