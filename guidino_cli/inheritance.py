@@ -1,7 +1,8 @@
 """Presets that inherit: `base: own-unet` in a file, the merged settings, and the preset that each value comes from."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ def _chain(preset: str, folder: Path, *, kind: str, example: str) -> Iterator[tu
     while True:
         seen.append(path.resolve())
         settings = read_settings(path, example=example)
+        _refuse_misspelt(settings, path)
         base = settings.pop(BASE, None)
         yield name, {key: value for key, value in settings.items() if len(seen) == 1 or key not in _OWN}
         if base is None:
@@ -88,6 +90,22 @@ def _chain(preset: str, folder: Path, *, kind: str, example: str) -> Iterator[tu
                 f"remove one `{BASE}`"
             )
         name = base
+
+
+def refuse_base(overrides: Iterable[str]) -> None:
+    """`ConfigError` for a base among `--set`: settings of a base are below those of the preset, overrides above."""
+    for item in overrides:
+        if item.partition("=")[0] == BASE:
+            value = item.partition("=")[2] or "NAME"
+            raise ConfigError(
+                f"--set {item}: a base is named in a preset file (`base: {value}`); or give --preset {value}"
+            )
+
+
+def _refuse_misspelt(settings: Mapping[str, Any], path: Path) -> None:
+    for key in settings:
+        if key != BASE and str(key).lower() not in _OWN and get_close_matches(str(key).lower(), [BASE], cutoff=0.75):
+            raise ConfigError(f"{path}: unknown setting '{key}'; did you mean '{BASE}'?")
 
 
 def _merge(update: Mapping[str, Any], into: dict[str, Any], origins: dict[str, str], name: str, path: str = "") -> None:

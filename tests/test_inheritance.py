@@ -107,6 +107,8 @@ def test_every_value_has_its_origin(write: Write) -> None:
         ({"mine": "base: gone.yaml"}, r"mine.yaml: base: gone.yaml: no such file \(.*gone.yaml\)"),
         ({"mine": "base: [a, b]"}, "mine.yaml: base: expected the name of a preset or the path of a YAML file, found"),
         ({"mine": "base: ''"}, "base: expected the name"),
+        ({"mine": "bse: own-unet"}, "mine.yaml: unknown setting 'bse'; did you mean 'base'"),
+        ({"mine": "Base: own-unet"}, "unknown setting 'Base'; did you mean 'base'"),
         ({"mine": "base: 3"}, "base: expected the name"),
         ({"mine": "base: a.yaml", "a": "- 1"}, "a.yaml: expected settings such as"),
         ({"mine": "base: a.yaml", "a": "{"}, "a.yaml: not valid YAML"),
@@ -121,6 +123,11 @@ def test_a_base_that_cannot_be_used_is_named(write: Write, files: dict[str, str]
     paths = {name: write(name, text) for name, text in files.items()}
     with pytest.raises(ConfigError, match=message):
         load_preset(paths["mine"])
+
+
+def test_a_base_is_no_override() -> None:
+    with pytest.raises(ConfigError, match=r"--set base=demo: a base is named in a preset file .*--preset demo"):
+        load_preset("own-unet", ["base=demo"])
 
 
 def test_presets_of_pretraining_inherit_too(write: Write) -> None:

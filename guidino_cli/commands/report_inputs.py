@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any, NotRequired
 
@@ -41,7 +42,7 @@ class ReportedRun:
     @property
     def best(self) -> Mapping[str, Any] | None:
         """The epoch with the best validation Dice, whose weights were kept; None before the first validation."""
-        measured = [row for row in self.history if "val_dice" in row]
+        measured = [row for row in self.history if isfinite(row.get("val_dice", nan))]
         return max(measured, key=lambda row: row["val_dice"]) if measured else None
 
 
@@ -64,12 +65,16 @@ class ReportedData:
     state: str
 
 
+class _MeanIou(TypedDict):
+    mean: dict[str, float | None]
+
+
 class _GuideMap(TypedDict):
     guide: str
     map: str
     images: int
-    auroc: dict[str, Any]
-    iou: dict[str, Any]
+    auroc: dict[str, float | None]
+    iou: _MeanIou
 
 
 class _Guides(TypedDict):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from math import nan
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -105,16 +104,16 @@ def _guide_values(guides: ReportedGuides) -> dict[str, Any]:
     """Scores of guides over all images; a row for each map."""
     rows = []
     for item in guides.content["maps"]:
-        auroc, means = item["auroc"], item["iou"].get("mean", {})
-        known = {float(key): value for key, value in means.items() if value is not None}
-        best = max(known, key=known.__getitem__) if known else nan
+        auroc = item["auroc"]
+        known = {key: value for key, value in item["iou"]["mean"].items() if value is not None}
+        best = max(known, key=known.__getitem__) if known else ""
         rows.append(
             [
                 f"{item['guide']}, {item['map']}",
                 str(item["images"]),
                 *(_share(auroc.get(key)) for key in ("mean", "median", "worst", "pooled")),
-                _share(known.get(0.5)),
-                f"{_share(known[best])} at {best:g}" if known else "-",
+                _share(known.get("0.5")),
+                f"{_share(known[best])} at {best}" if known else "-",
             ]
         )
     sheet = guides.path / _SHEET

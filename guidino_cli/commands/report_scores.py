@@ -58,12 +58,11 @@ def _warnings(item: StoredEvaluation) -> Iterator[str]:
     counts = item.report.get("counts", {})
     for kind in ("missing", "failed"):
         if counts.get(kind):
-            yield f"{item.name}: {pluralize(int(counts[kind]), 'case')} {kind}, which count by the policy"
-    pairing = item.report.get("pairing")
-    lines = pairing.get("warnings", []) if isinstance(pairing, dict) else []
-    yield from (f"{item.name}: {line}" for line in lines)
-    gates = item.report.get("gates", [])
-    yield from (f"{item.name}: gate failed: {gate['name']}" for gate in gates if not gate.get("passed", True))
+            yield f"{item.name}: {pluralize(counts[kind], 'case')} {kind}, which count by the policy"
+    yield from (f"{item.name}: {line}" for line in item.report.get("pairing", {}).get("warnings", []))
+    yield from (
+        f"{item.name}: gate failed: {gate['name']}" for gate in item.report.get("gates", []) if not gate["passed"]
+    )
 
 
 def _score_blocks(evaluations: Sequence[StoredEvaluation]) -> list[tuple[str, list[list[str]]]]:
@@ -84,11 +83,8 @@ def _score_blocks(evaluations: Sequence[StoredEvaluation]) -> list[tuple[str, li
 def _score_cell(line: dict[str, float], metric: str) -> str:
     if not line:
         return "-"
-    return f"{format_metric(line['mean'], metric)} ({_interval(line, metric)}); median {_median(line, metric)}"
-
-
-def _median(line: dict[str, float], metric: str) -> str:
-    return format_metric(line.get("median", nan), metric)
+    mean, median = (format_metric(line.get(key, nan), metric) for key in ("mean", "median"))
+    return f"{mean} ({_interval(line, metric)}); median {median}"
 
 
 def _interval(line: dict[str, float], metric: str) -> str:

@@ -73,7 +73,7 @@ def _environment(run: ReportedRun) -> Iterator[tuple[str, str]]:
     if isinstance(precision, Mapping):
         yield "precision", ", ".join(f"{key} {_precision(value)}" for key, value in precision.items())
     parameters = facts.get("parameters")
-    if isinstance(parameters, list) and len(parameters) == 2:
+    if isinstance(parameters, list) and [type(item) for item in parameters] == [int, int]:
         yield "parameters: trained, all", f"{parameters[0]:,}, {parameters[1]:,}"
     backbone = facts.get("backbone")
     if isinstance(backbone, Mapping):

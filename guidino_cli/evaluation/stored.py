@@ -32,6 +32,15 @@ class _Case(TypedDict):
     scores: list[dict[str, Any]]
 
 
+class _Gate(TypedDict):
+    name: str
+    passed: bool
+
+
+class _Pairing(TypedDict):
+    warnings: NotRequired[list[str]]
+
+
 class _Report(TypedDict):
     """Entries of `report.json` that are read again; versions before lack some."""
 
@@ -45,7 +54,9 @@ class _Report(TypedDict):
     unit: NotRequired[str]
     runs: NotRequired[list[Any]]
     settings: NotRequired[dict[str, Any]]
-    counts: NotRequired[dict[str, Any]]
+    counts: NotRequired[dict[str, int]]
+    pairing: NotRequired[_Pairing]
+    gates: NotRequired[list[_Gate]]
     definitions: NotRequired[dict[str, Any]]
     absent_targets: NotRequired[list[str]]
     created: NotRequired[str]
@@ -121,9 +132,11 @@ def read_evaluation(folder: Path, *, name: str) -> StoredEvaluation:
     content = read_json_object(path, hint=_HINT)
     require_type(content, _Report, source=path, hint=_HINT)
     found = StoredEvaluation(name, folder, content)
-    unknown = [metric for metric in found.metrics if metric not in METRICS]
+    unknown = [line["metric"] for line in content["summary"] if line["metric"] not in METRICS]
     if unknown:
         raise DataError(f"{path}: has {unknown[0]}, which this version does not measure; evaluate the masks anew")
+    if len(set(found.cases)) < len(found.cases):
+        raise DataError(f"{path}: damaged (a case comes twice); {_HINT}")
     if not found.metrics or not found.cases:
         raise DataError(f"{path}: has no {'metric' if found.cases else 'case'} of its headline; {_HINT}")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite, nan
 from typing import TYPE_CHECKING, Any
 
 from guidino_cli.plots.history import COLOURS, DASHES, limit_epochs, style_axes
@@ -27,7 +28,7 @@ def validation_curves(runs: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -
     figure = create_figure(figsize=(6.5, 3.2), dpi=DPI, facecolor="white", layout="constrained")
     axes = figure.subplots()
     for index, (name, history) in enumerate(runs):
-        measured = [row for row in history if "val_dice" in row]
+        measured = [row for row in history if isfinite(row.get("val_dice", nan))]
         if not measured:
             continue
         epochs, scores = [row["epoch"] for row in measured], [row["val_dice"] for row in measured]

@@ -83,7 +83,8 @@ def _import_commands() -> None:
 
     os.environ["HF_HUB_OFFLINE"] = "1"
     names = (
-        "compare evaluate predict prepare plan pretrain slices train tune_post visualize_guide weights weights_verify"
+        "compare evaluate predict prepare plan pretrain report slices train tune_post visualize_guide weights "
+        "weights_verify"
     )
     for name in names.split():
         importlib.import_module(f"guidino_cli.commands.{name}")
@@ -200,6 +201,14 @@ def _nnunet(workspace: Path, folder: Path, rng: random.Random) -> Path:
     return folder / "set" / rng.choice(["dataset.json", "splits_final.json"])
 
 
+def _listed(workspace: Path, folder: Path, rng: random.Random) -> Path:
+    """A list of images, with a run."""
+    _copied("run", "raw")(workspace, folder, rng)
+    path = folder / "names.txt"
+    path.write_text("\n".join(str(image) for image in sorted((folder / "raw" / "images").iterdir())) + "\n")
+    return path
+
+
 # --- What is run
 
 
@@ -283,6 +292,37 @@ TARGETS = [
         _copied("report/report.json", "masks", "raw"),
         _evaluate("--baseline", "{file}"),
         mutators.JSON,
+    ),
+    Target(
+        "report",
+        "report",
+        _copied("report/report.json", "run"),
+        _words("report", "{folder}/run", "{folder}/report", "-o", "{folder}/out.html"),
+        mutators.JSON,
+    ),
+    Target(
+        "page",
+        "report",
+        _copied("report/report.html", "run"),
+        _words("report", "{folder}/run", "{folder}/report", "-o", "{folder}/out.html"),
+        mutators.TEXT,
+        may_ignore=True,
+    ),
+    Target(
+        "run.json",
+        "report",
+        _copied("run/run.json", "report"),
+        _words("report", "{folder}/run", "{folder}/report", "-o", "{folder}/out.html"),
+        mutators.JSON,
+        names_file=False,
+    ),
+    Target(
+        "list",
+        "predict --list",
+        _listed,
+        _words("predict", "{folder}/run", "--list", "{file}", "-o", "{folder}/out", "--device", "cpu"),
+        mutators.TEXT,
+        names_file=False,
     ),
     Target(
         "csv", "evaluate --by", _copied("sites.csv", "masks", "raw"), _evaluate("--by", "{file}:site"), mutators.TEXT
