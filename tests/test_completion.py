@@ -86,6 +86,13 @@ def test_run_folders_are_offered_and_folders_without_runs_are_walked_through(
     assert complete("predict x y --ensemble lab/r") == ["lab/runs/a", "lab/runs/b"]
 
 
+def test_report_is_offered_evaluations_and_guides_too(complete: Complete, runs: Path) -> None:
+    for name, file in (("c", "report.json"), ("d", "guides.json")):
+        (runs / "runs" / name).mkdir()
+        (runs / "runs" / name / file).touch()
+    assert complete("report lab/r") == [f"lab/runs/{name}" for name in "abcd"]
+
+
 def test_where_there_are_no_runs_the_shell_may_offer_files(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

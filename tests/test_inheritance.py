@@ -138,6 +138,12 @@ def test_presets_of_pretraining_inherit_too(write: Write) -> None:
         load_pretrain_preset(write("other", "base: own-unet"))
 
 
+def test_what_is_wrong_with_a_preset_of_pretraining_is_said_as_of_one(guidino: Guidino, write: Write) -> None:
+    outcome = guidino("presets", write("mine", "base: tiny\nstages: []"))
+    assert outcome.code == 2
+    assert "stages is empty" in outcome.stderr
+
+
 def test_origins_are_printed_as_yaml_that_is_the_merged_preset(guidino: Guidino, write: Write) -> None:
     mine = write("mine", "base: own-unet\ntrain: {epochs: 7}\ndescription: 'a: # b'")
     outcome = guidino("presets", mine, "--origins")

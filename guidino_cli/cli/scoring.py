@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from guidino_cli.cli.dataclass_options import expand_dataclasses
-from guidino_cli.options.completion import complete_run
+from guidino_cli.options.completion import complete_reported
 from guidino_cli.options.evaluation import CompareOptions, EvaluateOptions
 
 
@@ -48,7 +48,7 @@ def report(
         typer.Argument(
             metavar="RUN [EVALUATION]...",
             help="Run folders, with folders of evaluate -o and of visualize-guide -o, in any order.",
-            autocompletion=complete_run,
+            autocompletion=complete_reported,
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="PAGE.html", help="Page to write.")],

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -103,14 +104,22 @@ def _load(name: str) -> tuple[MergedPreset, RunConfig | PretrainConfig]:
     try:
         merged = merge_preset(name)
         return merged, parse_config(merged.settings, label=merged.label)
-    except ConfigError:
+    except ConfigError as error:
         # Files do not say what they are for.
         try:
             merged = merge_pretrain_preset(name)
             return merged, parse_pretrain_config(merged.settings, label=merged.label)
-        except ConfigError:
-            pass
-        raise
+        except ConfigError as other:
+            is_of_pretraining = _PRETRAINING & {line.split(":")[0] for line in _lines_of(name)}
+            raise (other if is_of_pretraining else error) from error
+
+
+_PRETRAINING = {"student", "stages", "dino", "distill"}
+
+
+def _lines_of(name: str) -> list[str]:
+    path = Path(name)
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
 
 
 def _lines_with_origins(merged: MergedPreset, settings: Mapping[str, Any], path: str = "") -> Iterator[str]:

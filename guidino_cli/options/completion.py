@@ -4,7 +4,7 @@ Nothing heavy is imported, and no error leaves a function: a shell would print i
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from glob import escape, glob
 from pathlib import Path
@@ -69,22 +69,29 @@ def complete_setting(ctx: typer.Context, incomplete: str) -> list[tuple[str, str
 def complete_run(incomplete: str) -> list[str]:
     """Run folders, and the folders on the way to them; nothing if there are none, so that the shell offers files."""
     with suppress(OSError):
-        return list(_runs(incomplete))
+        return list(_wanted(incomplete, _is_run))
     return []
 
 
-def _runs(incomplete: str) -> Iterator[str]:
-    folders = _folders(incomplete)
+def complete_reported(incomplete: str) -> list[str]:
+    """What `report` takes: runs, evaluations and guides; and the folders on the way to them."""
+    with suppress(OSError):
+        return list(_wanted(incomplete, _is_reported))
+    return []
+
+
+def _wanted(incomplete: str, is_wanted: Callable[[str], bool]) -> Iterator[str]:
+    folders = _folders(incomplete, is_wanted)
     # A folder with nothing to choose beside it is opened at once: bash would put a space after it.
-    while len(folders) == 1 and not _is_run(folders[0]):
-        folders = _folders(f"{folders[0]}{os.sep}")
+    while len(folders) == 1 and not is_wanted(folders[0]):
+        folders = _folders(f"{folders[0]}{os.sep}", is_wanted)
     for folder in folders:
-        yield folder if _is_run(folder) else f"{folder}{os.sep}"
+        yield folder if is_wanted(folder) else f"{folder}{os.sep}"
 
 
-def _folders(start: str) -> list[str]:
-    """Runs, and folders with folders in them, whose paths begin so; hidden ones only if the dot was typed."""
-    return [path for path in _all_folders(start) if _is_run(path) or _all_folders(f"{path}{os.sep}")]
+def _folders(start: str, is_wanted: Callable[[str], bool]) -> list[str]:
+    """Wanted folders, and those with folders in them, whose paths begin so; hidden ones only if the dot was typed."""
+    return [path for path in _all_folders(start) if is_wanted(path) or _all_folders(f"{path}{os.sep}")]
 
 
 def _all_folders(start: str) -> list[str]:
@@ -94,6 +101,10 @@ def _all_folders(start: str) -> list[str]:
 
 def _is_run(folder: str) -> bool:
     return (Path(folder) / "config.yaml").is_file() and (Path(folder) / "run.json").is_file()
+
+
+def _is_reported(folder: str) -> bool:
+    return _is_run(folder) or any((Path(folder) / name).is_file() for name in ("report.json", "guides.json"))
 
 
 def _yaml_files(incomplete: str) -> list[str]:
