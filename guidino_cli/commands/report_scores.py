@@ -81,10 +81,11 @@ def _score_blocks(evaluations: Sequence[StoredEvaluation]) -> list[tuple[str, li
 
 
 def _score_cell(line: dict[str, float], metric: str) -> str:
+    """Mean, its interval and, in a line of its own, the median."""
     if not line:
         return "-"
     mean, median = (format_metric(line.get(key, nan), metric) for key in ("mean", "median"))
-    return f"{mean} ({_interval(line, metric)}); median {median}"
+    return Markup("{} ({})<br><small>median {}</small>").format(mean, _interval(line, metric), median)
 
 
 def _interval(line: dict[str, float], metric: str) -> str:
