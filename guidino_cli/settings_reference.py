@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -26,7 +26,7 @@ class SettingInfo:
     values: str
     default: str
     meaning: str
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] = field(default=(), compare=False)
 
 
 def list_setting_infos(section: Any, prefix: str = "") -> Iterator[SettingInfo]:
