@@ -11,7 +11,8 @@ from guidino_cli.options.bench import BenchOptions
 @expand_dataclasses
 def bench(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="YAML file of backbones and tasks, or the name of a packaged one.")
+        str,
+        typer.Argument(metavar="RECIPE", help="Backbones and tasks: a YAML file, or the name of a packaged recipe."),
     ],
     options: BenchOptions,
 ) -> None:

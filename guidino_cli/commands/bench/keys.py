@@ -14,7 +14,8 @@ def read_section(value: Any, source: str, place: str, known: Sequence[str]) -> d
     """A mapping that has known keys only."""
     where = f"{source}: {place}" if place else source
     if not isinstance(value, dict):
-        raise ConfigError(f"{where}: expected {', '.join(known[:4])}, ..., found {type(value).__name__}; {HINT}")
+        found = "nothing" if value is None else type(value).__name__
+        raise ConfigError(f"{where}: expected {', '.join(known[:4])}, ..., found {found}; {HINT}")
     for key in value:
         if key not in known:
             full = f"{place}.{key}" if place else str(key)

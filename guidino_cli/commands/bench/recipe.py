@@ -169,7 +169,7 @@ def _read_task(name: str, value: Any, backbones: Mapping[str, BenchBackbone], pa
     own = [*_TASK, *(_DECODER if kind == "decoder" else ()), *option_names(kind)]
     content = read_section(value, f"{path}", place, own)
     for key in ("data", *(("preset",) if kind == "decoder" else ())):
-        if content.get(key) is None:
+        if content.get(key) in (None, ""):
             raise ConfigError(f"{path}: {place}.{key}: must be given; {HINT}")
     options = {}
     for key in option_names(kind):

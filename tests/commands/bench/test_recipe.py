@@ -46,6 +46,8 @@ def test_a_recipe_without_faults_is_read(tmp_path: Path) -> None:
     [
         ("backbones: [guidino-tiny]\n", "tasks: must be given", "kind: linear"),
         (GOOD + "extra: 1\n", "extra: unknown key 'extra'", "known: backbones"),
+        ("", "expected description, backbones, tasks", "found nothing"),
+        (_task("kind: linear, data: ''"), "tasks.chest.data: must be given", ""),
         ("- a\n", "expected description, backbones, tasks", "found list"),
         (GOOD.replace("guidino-tiny", "guidino-tinny"), "backbones.guidino-tinny: unknown backbone", "guidino-tiny"),
         (
