@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,6 +132,12 @@ class BenchCell:
     def write(self, record: CellRecord) -> None:
         """Write its record, whole or not at all."""
         write_text(self.folder / RECORD_FILE, json.dumps(asdict(record), indent=1) + "\n")
+
+
+def as_finite(value: Any) -> float | None:
+    """A number of a report; None for what is undefined or infinite, which reports hold as null and as text."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and isfinite(value) else None
 
 
 def list_cells(recipe: Recipe, out: Path) -> list[BenchCell]:

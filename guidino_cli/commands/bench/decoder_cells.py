@@ -9,7 +9,7 @@ from guidino_cli.commands import evaluate as evaluate_command
 from guidino_cli.commands import predict as predict_command
 from guidino_cli.commands import train as train_command
 from guidino_cli.commands.bench.backbones import choose_layers, find_network
-from guidino_cli.commands.bench.cells import BenchCell, CellRecord, CellRow
+from guidino_cli.commands.bench.cells import BenchCell, CellRecord, CellRow, as_finite
 from guidino_cli.commands.bench.recipe import BenchTask
 from guidino_cli.commands.bench.task_checks import decoder_config, decoder_options, decoder_overrides
 from guidino_cli.commands.runs.result import read_result
@@ -77,7 +77,7 @@ def _train(task: BenchTask, run: Path, part: dict[str, Any], options: BenchOptio
 def _row(cell: BenchCell, content: dict[str, Any]) -> CellRow:
     headline = content["headline"]
     scores = {
-        item["metric"]: [item["mean"], item["ci_low"], item["ci_high"]]
+        item["metric"]: [as_finite(item[name]) for name in ("mean", "ci_low", "ci_high")]
         for item in content["summary"]
         if item["target"] == headline
     }
@@ -87,12 +87,15 @@ def _row(cell: BenchCell, content: dict[str, Any]) -> CellRow:
 
 
 def _cases(content: dict[str, Any], metric: str) -> dict[str, float]:
-    """A metric of each case, the mean over its classes."""
+    """A metric of each case, the mean over its classes; none at all if one is infinite, for it would be left out."""
     absent = set(content["absent_targets"])
     found = {}
     for case in content["cases"]:
         values = [score.get(metric) for score in case["scores"] if score["target"] not in absent]
-        known = [float(value) for value in values if value is not None]
+        given = [value for value in values if value is not None]
+        known = [number for number in map(as_finite, given) if number is not None]
+        if len(known) < len(given):
+            return {}
         if known:
             found[str(case["case"])] = sum(known) / len(known)
     return found
