@@ -155,14 +155,15 @@ def refine_displacements(
     points = (resize_linear(field, target.shape[2:]) / pixels).detach().requires_grad_(True)
     optimizer = torch.optim.Adam([points], lr=settings.learning_rate)
     matrices = box_matrices(target.shape[2:], times=3, like=points)
-    best, least = points.detach(), float("inf")
+    # On the device: reading the loss would wait for it in every step.
+    best, least = points.detach(), points.new_full((), torch.inf)
     for _ in range(settings.steps):
         optimizer.zero_grad()
         smooth = smooth_by_matrices(points, matrices)
         difference = (sample(source, smooth) - target).square().mean()
         loss = FEATURE_WEIGHT * difference + settings.smoothness * measure_roughness(smooth, grid.sides)
-        if (value := float(loss.detach())) < least:
-            best, least = smooth.detach(), value
+        is_less = loss.detach() < least
+        best, least = (torch.where(is_less, new, old) for new, old in ((smooth.detach(), best), (loss.detach(), least)))
         loss.backward()
         optimizer.step()
     return resize_linear(best, fixed.shape[2:]) * pixels

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from guidino_cli.device_transfer import to_device
+
 _AVERAGE = {2: F.avg_pool2d, 3: F.avg_pool3d}
 _LINEAR = {2: "bilinear", 3: "trilinear"}
 
@@ -34,7 +36,7 @@ def box_matrices(size: Sequence[int], *, times: int, like: Tensor) -> list[Tenso
     matrices = []
     for length in size:
         near = torch.ones(length, length, dtype=torch.float64).tril(1).triu(-1) / 3
-        matrices.append(torch.linalg.matrix_power(near, times).to(like))
+        matrices.append(to_device(torch.linalg.matrix_power(near, times).to(like.dtype), like.device))
     return matrices
 
 
@@ -68,7 +70,7 @@ def pad_to_multiples(values: Tensor, multiples: Sequence[int]) -> Tensor:
 
 def per_axis(numbers: Sequence[float], like: Tensor) -> Tensor:
     """One number for each axis, to be multiplied with a field."""
-    return torch.tensor(numbers, device=like.device, dtype=like.dtype).view(1, -1, *[1] * len(numbers))
+    return to_device(torch.tensor(numbers, dtype=like.dtype), like.device).view(1, -1, *[1] * len(numbers))
 
 
 def measure_roughness(field: Tensor, sides: Sequence[float]) -> Tensor:
@@ -101,7 +103,7 @@ def sample(values: Tensor, field: Tensor, *, outside: str = "zeros") -> Tensor:
     """Linear interpolation of (B, C, *S) at x + u(x); `outside` of the image as `torch.nn.functional.grid_sample`."""
     shape = field.shape[2:]
     places = torch.stack(_indices(shape, field.device)) + field
-    sizes = torch.tensor(values.shape[2:], device=field.device, dtype=field.dtype).view(1, -1, *[1] * len(shape))
+    sizes = to_device(torch.tensor(values.shape[2:], dtype=field.dtype), field.device).view(1, -1, *[1] * len(shape))
     # The outer edges of the image are -1 and 1; the last axis comes first.
     relative = ((2 * places + 1) / sizes - 1).flip(1).movedim(1, -1)
     return F.grid_sample(values, relative, mode="bilinear", padding_mode=outside, align_corners=False)

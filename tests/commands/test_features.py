@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,29 @@ def test_controls_are_a_random_network_of_the_same_shape_and_the_pixels(
     assert np.corrcoef(rows["backbone"], rows["random"])[0, 1] < 0.5
     pixels = np.asarray(Image.open(item.item.path).convert("RGB").resize((28, 28), Image.Resampling.BILINEAR))
     np.testing.assert_allclose(rows["pixels"], pixels.transpose(2, 0, 1).reshape(-1) / 255, atol=1e-3)
+
+
+def test_pictures_are_read_while_the_network_computes(
+    guidino: Guidino, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, compute = extraction.FeatureExtractor._read, extraction.image_vectors
+    begun, fifth, seen = [], Event(), []
+
+    def note(self: Any, item: Any) -> Any:
+        begun.append(item.id)
+        if len(begun) == 5:
+            fifth.set()
+        return read(self, item)
+
+    def wait_for_the_fifth(*arguments: Any) -> np.ndarray:
+        seen.append(fifth.wait(timeout=20))
+        return compute(*arguments)
+
+    monkeypatch.setattr(extraction.FeatureExtractor, "_read", note)
+    monkeypatch.setattr(extraction, "image_vectors", wait_for_the_fifth)
+    assert _run(guidino, folder, tmp_path / "f", "--no-controls", "--batch", 4).code == 0
+    # The network had the first four.
+    assert seen[0]
 
 
 def test_a_second_call_computes_nothing(

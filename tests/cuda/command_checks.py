@@ -29,7 +29,8 @@ _SETTINGS = ["data.image_size=32", "train.batch_size=2", "train.epochs=1", "pred
 _UNET = "model.segmenter={name: unet, options: {width: 4}}"
 
 
-def _call(*words: object) -> int:
+def call(*words: object) -> int:
+    """The exit code of a command line."""
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     sys.argv = ["guidino", *map(str, words)]
@@ -40,35 +41,35 @@ def _call(*words: object) -> int:
     return 0
 
 
-def _train(folder: Path, *settings: str, device: str = "cuda") -> tuple[Path, Path, int]:
+def train_run(folder: Path, *settings: str, device: str = "cuda", validation: int = 2) -> tuple[Path, Path, int]:
     """A data folder, a run trained on it, and the exit code."""
-    data = make_data(folder / "data")
+    data = make_data(folder / "data", validation=validation)
     (folder / "empty.yaml").write_text("{}\n")
     words = [word for setting in (*_SETTINGS, *settings) for word in ("--set", setting)]
     words += ["--device", device, "--offline"]
-    code = _call("train", "-p", folder / "empty.yaml", "-d", data, "-o", folder / "run", *words)
+    code = call("train", "-p", folder / "empty.yaml", "-d", data, "-o", folder / "run", *words)
     return data, folder / "run", code
 
 
 def _use_a_run(watch: Any, folder: Path) -> dict[str, Any]:
     """Train with a guide, then predict whole images, in strips, an ensemble, tune, and draw the guide."""
-    data, run, trained = _train(folder, _UNET, BACKBONE, GUIDE.format(at="bottleneck"), GUIDE_LOSS)
+    data, run, trained = train_run(folder, _UNET, BACKBONE, GUIDE.format(at="bottleneck"), GUIDE_LOSS)
     images, codes = data / "images", {"train": trained}
     with watch.recording() as record:
-        codes["predict"] = _call("predict", run, images, "-o", folder / "masks", "--offline")
+        codes["predict"] = call("predict", run, images, "-o", folder / "masks", "--offline")
     numbers = ("--save-probabilities", "--save-guide", "--offline")
-    codes["predict probabilities"] = _call("predict", run, images, "-o", folder / "cuda", *numbers)
-    codes["predict on the cpu"] = _call("predict", run, images, "-o", folder / "cpu", *numbers, "--device", "cpu")
+    codes["predict probabilities"] = call("predict", run, images, "-o", folder / "cuda", *numbers)
+    codes["predict on the cpu"] = call("predict", run, images, "-o", folder / "cpu", *numbers, "--device", "cpu")
     strips = ("--set", "predict.memory_gb=1e-6")
-    codes["strips"] = _call("predict", run, images, "-o", folder / "strips", "--offline", *strips)
-    other = _train(folder / "other", _UNET)[1]
+    codes["strips"] = call("predict", run, images, "-o", folder / "strips", "--offline", *strips)
+    other = train_run(folder / "other", _UNET)[1]
     extra = ("--ensemble", other, "--save-probabilities", "--save-guide")
-    codes["ensemble"] = _call("predict", run, images, "-o", folder / "both", "--offline", *extra)
-    codes["tune-post"] = _call("tune-post", run, "--offline")
+    codes["ensemble"] = call("predict", run, images, "-o", folder / "both", "--offline", *extra)
+    codes["tune-post"] = call("tune-post", run, "--offline")
     guide = ("--run", run, "-o", folder / "guide", "--offline")
-    codes["visualize-guide"] = _call("visualize-guide", images / "0.png", *guide)
+    codes["visualize-guide"] = call("visualize-guide", images / "0.png", *guide)
     tokens = ("--backbone", "random", "-o", folder / "tokens", "--offline")
-    codes["visualize-guide of a backbone"] = _call("visualize-guide", images / "0.png", *tokens)
+    codes["visualize-guide of a backbone"] = call("visualize-guide", images / "0.png", *tokens)
     return {
         "codes": codes,
         "predict": record.as_json(),
@@ -98,11 +99,11 @@ def _difference(one: Path, other: Path) -> float:
 
 def _train_with_adapters(watch: Any, folder: Path) -> int:
     guided = (_UNET, BACKBONE, GUIDE.format(at="bottleneck"), GUIDE_LOSS)
-    return _train(folder, *guided, "model.lora={rank: 2, alpha: 4}")[2]
+    return train_run(folder, *guided, "model.lora={rank: 2, alpha: 4}")[2]
 
 
 def _train_on_a_numbered_card(watch: Any, folder: Path) -> int:
-    return _train(folder, _UNET, device="cuda:0")[2]
+    return train_run(folder, _UNET, device="cuda:0")[2]
 
 
 CHECKS["commands"] = _use_a_run

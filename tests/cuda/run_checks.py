@@ -66,12 +66,12 @@ TRAININGS: dict[str, tuple[str, ...]] = {
 }
 
 
-def make_data(folder: Path) -> Path:
-    """Four training and two validation images of bright squares; one is larger than a window."""
+def make_data(folder: Path, *, validation: int = 2) -> Path:
+    """Four training images of bright squares and some for validation; one is larger than a window."""
     generator, cases = np.random.default_rng(0), []
     (folder / "images").mkdir(parents=True)
-    for number, split in enumerate(["train"] * 4 + ["val"] * 2):
-        size = (40, 48) if number < 5 else (50, 70)
+    for number, split in enumerate(["train"] * 4 + ["val"] * validation):
+        size = (50, 70) if number == 5 else (40, 48)
         pixels = generator.integers(0, 60, (*size, 3)).astype(np.uint8)
         labels = np.zeros(size, dtype=np.uint8)
         labels[8:24, 10:30] = 1

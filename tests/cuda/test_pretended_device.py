@@ -35,6 +35,11 @@ def commands(pretended: Callable[[str], Results]) -> Results:
 
 
 @pytest.fixture(scope="module")
+def tools(pretended: Callable[[str], Results]) -> Results:
+    return pretended("tool_checks")
+
+
+@pytest.fixture(scope="module")
 def networks(pretended: Callable[[str], Results]) -> Results:
     return pretended("network_checks")
 
@@ -200,6 +205,29 @@ def test_prediction_waits_for_masks_only(commands: Results) -> None:
 
 def test_double_precision_is_used_for_sums_only(commands: Results) -> None:
     assert set(commands["commands"]["value"]["predict"]["doubles"]) == set(waits.DOUBLES)
+
+
+# --- Commands that train no network, and instances
+
+
+def test_tools_end_well_on_the_device(tools: Results) -> None:
+    _require_no_error(tools)
+    codes = {name: result["value"]["codes"] for name, result in tools.items()}
+    assert {(name, step) for name, found in codes.items() for step, code in found.items() if code} == set()
+
+
+def test_features_and_registered_images_are_those_of_the_cpu(tools: Results) -> None:
+    """Features are stored in half precision: 0.0005 is a digit of numbers up to 1; images have whole grey values."""
+    assert tools["features"]["value"]["unlike the cpu"] < 0.002
+    assert tools["register"]["value"]["unlike the cpu"] <= 1
+
+
+def test_tools_wait_for_their_results_only(tools: Results) -> None:
+    records = {name: result["value"]["record"] for name, result in tools.items() if "record" in result["value"]}
+    records |= {name: tools["fewshot and drift"]["value"][name] for name in ("fewshot", "drift")}
+    assert set(records) == set(waits.TOOLS)
+    for name, record in records.items():
+        _require(_found(iter([record])), waits.TOOLS[name])
 
 
 # --- Pretraining

@@ -49,3 +49,47 @@ DOUBLES = {
     "engine/prediction/quality.py:QualitySums.add.<locals>.<listcomp>": "sums over an image, by `sum_dtype`",
 }
 """Places that compute in float64 on the device: each must do without on Apple's."""
+
+TOOLS = {
+    "features": {
+        ("copy in: unpinned, blocking", "commands/features.py:_build_networks"): "weights, once",
+        ("copy out", "engine/features/vectors.py:image_vectors"): "vectors of a batch, in half precision",
+    },
+    "register": {
+        ("copy in: unpinned, blocking", "commands/register.py:_load_backbone"): "weights, once",
+        ("copy in: unpinned, blocking", "registration/convex.py:solve_coupled"): "displacements of the search, once",
+        ("copy in: unpinned, blocking", "registration/convexadam.py:search_displacements"): "spacing, once",
+        ("copy in: unpinned, blocking", "registration/features.py:compute_maps"): "the two images, once each",
+        ("copy in: unpinned, blocking", "registration/method.py:RegistrationFeatures._mind"): "the same",
+        ("copy out", "registration/convexadam.py:register_features"): "the field, once",
+        ("read: _local_scalar_dense", "registration/features.py:fit_pca"): "scale of the PCA, once",
+    },
+    "fewshot": {
+        ("copy in: unpinned, blocking", "commands/fewshot.py:run"): "weights, once",
+        ("copy in: unpinned, blocking", "engine/fewshot/fitting.py:maps"): "an image, its features and its guide",
+        ("copy in: unpinned, blocking", "engine/fewshot/images.py:see"): "an image",
+        ("copy in: unpinned, blocking", "models/ridge.py:RidgeGuide.set_scorers"): "the solution, once",
+        ("copy in: unpinned, blocking", "models/segmenters/guided_filter.py:GuidedFilter.set_thresholds"): (
+            "the solution, once"
+        ),
+        ("copy out", "engine/fewshot/fitting.py:maps"): "a map of an image",
+        ("copy out", "engine/fewshot/images.py:see"): "features of an image, of which sums are made on the CPU",
+        ("copy out", "engine/runs/best.py:BestWeights.save.<locals>.<dictcomp>"): "weights, once",
+        ("read: tolist", "engine/runs/folder.py:backbone_statistics.<locals>.<dictcomp>"): "once",
+    },
+    "drift": {
+        ("copy in: unpinned, blocking", "engine/drift/descriptors.py:load_instrument"): "weights, once",
+        ("copy out", "engine/drift/descriptors.py:describe_pixels"): "the descriptor of an image",
+    },
+    "tune-risk": {
+        ("copy in: unpinned, blocking", "engine/prediction/ensemble.py:load_ensemble"): "weights, once",
+        ("copy out", "commands/tune_risk.py:measure_case.<locals>.measure"): "probabilities, of which curves are made",
+        ("copy out", "engine/prediction/predictor.py:_argmax"): "the mask of an image",
+        ("copy out", "engine/prediction/quality.py:QualitySums.add"): "sums for the scores of a mask",
+    },
+    "instances": {
+        ("copy in: unpinned, blocking", "engine/prediction/volume_ensemble.py:load_volume_ensemble"): "weights, once",
+        ("copy out", "engine/prediction/instances.py:predict_affinities"): "affinities of a band, for the CPU",
+    },
+}
+"""Of commands that train no network; `register` waits for nothing in its steps."""

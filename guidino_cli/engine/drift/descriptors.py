@@ -10,6 +10,7 @@ from torch import Tensor
 
 from guidino_cli.data.preprocess import resize_image, to_tensor
 from guidino_cli.data.readers import read
+from guidino_cli.device_transfer import to_device
 from guidino_cli.errors import DataError
 from guidino_cli.models import build_backbone
 from guidino_cli.models.base import Backbone
@@ -35,7 +36,7 @@ def describe_pixels(backbone: Backbone, pixels: np.ndarray) -> np.ndarray:
     its middle as it is stored, in which blur and compression show that disappear when an image is made smaller.
     """
     views = [resize_image(pixels, (SIDE, SIDE)), _middle(pixels)]
-    images = torch.stack([to_tensor(view) for view in views]).to(next(backbone.parameters()).device)
+    images = to_device(torch.stack([to_tensor(view) for view in views]), next(backbone.parameters()).device)
     parts: list[Tensor] = []
     for dense in backbone(images):
         tokens = dense.float().flatten(2)

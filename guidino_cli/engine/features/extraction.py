@@ -15,8 +15,10 @@ from guidino_cli.data.feature_folder import NO_SPLIT, PARTS_FOLDER, PIXELS, Feat
 from guidino_cli.data.labelled.items import LabelledItem
 from guidino_cli.data.labelled.pictures import PictureReader, SliceOptions, fit_picture, picture_size, tissue_share
 from guidino_cli.data.volumes.reading import is_volume_file
+from guidino_cli.device_transfer import to_device
 from guidino_cli.engine.features.files import FileHashes
 from guidino_cli.engine.features.vectors import PIXELS_SIDE, Token, image_vectors, pixel_vectors
+from guidino_cli.engine.prediction.background import prefetch
 from guidino_cli.errors import DataError, UserError, file_errors, is_out_of_memory
 from guidino_cli.files import write_atomically
 from guidino_cli.models.base import Backbone
@@ -159,8 +161,10 @@ class FeatureExtractor:
         pending: list[tuple[np.ndarray, np.ndarray]] = []
         found: dict[str, list[np.ndarray]] = {kind: [] for kind in self.kinds}
         counts, sizes, errors = [], [], []
-        for item in items:
-            pictures, size, error = self._read(item)
+        # The next ones are read while the networks compute; a volume is many pictures.
+        depth = 1 if _is_volume(items[0]) else self.settings.batch
+        for _, reading in prefetch(items, self._read, depth=depth):
+            pictures, size, error = reading.result()
             counts.append(len(pictures))
             sizes.append(size)
             errors.append(error)
@@ -207,7 +211,7 @@ class FeatureExtractor:
         images = torch.from_numpy(np.stack([picture for picture, _ in pictures]))
         for kind, network in self.networks.items():
             device = next(network.parameters()).device
-            found[kind].append(image_vectors(network, images.to(device), self.settings.token))
+            found[kind].append(image_vectors(network, to_device(images, device), self.settings.token))
         if PIXELS in found:
             found[PIXELS].append(pixel_vectors([small for _, small in pictures]))
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from guidino_cli.config import RunConfig, override
 from guidino_cli.data.image_writing import write_label_map
+from guidino_cli.engine.training import validation as validation_module
 from guidino_cli.engine.training.validation import Validation
 from guidino_cli.errors import DataError
 from guidino_cli.types import Case, Prediction
@@ -63,6 +65,33 @@ def test_every_window_of_a_larger_image_counts(tmp_path: Path) -> None:
     case = make_case(tmp_path, "a", red=48, true=64, width=64)
     assert validate(case).mean_dice(model) == pytest.approx(2 * 48 / 112)  # type: ignore[arg-type]
     assert model.passes == 2
+
+
+def test_the_next_case_is_read_and_the_one_before_scored_while_the_network_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network waits for both: for the second case while it has the first, for the first score on the second."""
+    validation = validate(*[make_case(tmp_path, name, red=8, true=8) for name in "ab"])
+    read, score, model = validation._read, validation_module.mean_dice, Red()
+    second_is_read, first_is_scored, seen = Event(), Event(), []
+
+    def note_reading(case: Case) -> object:
+        if case.id == "b":
+            second_is_read.set()
+        return read(case)
+
+    def note_score(*arguments: object, **others: object) -> float:
+        first_is_scored.set()
+        return score(*arguments, **others)  # type: ignore[arg-type]
+
+    def wait(*_: object) -> None:
+        seen.append((first_is_scored if seen else second_is_read).wait(timeout=20))
+
+    monkeypatch.setattr(validation, "_read", note_reading)
+    monkeypatch.setattr(validation_module, "mean_dice", note_score)
+    model.register_forward_pre_hook(wait)
+    assert validation.mean_dice(model) == 1.0  # type: ignore[arg-type]
+    assert seen == [True, True]
 
 
 def test_a_stopped_validation_has_no_value(tmp_path: Path) -> None:
