@@ -56,13 +56,14 @@ TOOLS = {
         ("copy out", "engine/features/vectors.py:image_vectors"): "vectors of a batch, in half precision",
     },
     "register": {
-        ("copy in: unpinned, blocking", "commands/register.py:_load_backbone"): "weights, once",
+        ("copy in: unpinned, blocking", "commands/register_network.py:load_backbone"): "weights, once",
         ("copy in: unpinned, blocking", "registration/convex.py:solve_coupled"): "displacements of the search, once",
         ("copy in: unpinned, blocking", "registration/convexadam.py:search_displacements"): "spacing, once",
-        ("copy in: unpinned, blocking", "registration/features.py:compute_maps"): "the two images, once each",
-        ("copy in: unpinned, blocking", "registration/method.py:RegistrationFeatures._mind"): "the same",
+        ("copy in: unpinned, blocking", "registration/features.py:compute_maps"): "slices of the two images, once",
+        ("copy in: unpinned, blocking", "registration/extraction.py:RegistrationFeatures.grey"): "the two images, once",
         ("copy out", "registration/convexadam.py:register_features"): "the field, once",
         ("read: _local_scalar_dense", "registration/features.py:fit_pca"): "scale of the PCA, once",
+        ("read: tolist", "registration/features.py:find_distinct_slices"): "which slices are seen, once an image",
     },
     "fewshot": {
         ("copy in: unpinned, blocking", "commands/fewshot.py:run"): "weights, once",
