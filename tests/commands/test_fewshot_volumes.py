@@ -8,11 +8,13 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import load_file
 from volumes_data import make_volumes
 
 from guidino_cli.engine.runs.folder import RunFolder
+from guidino_cli.engine.runs.loading import load_run
 
 Guidino = Callable[..., Any]
 SMALL = (
@@ -163,6 +165,26 @@ def test_a_prepared_folder_of_volumes_is_taken(tmp_path: Path, run: Path, guidin
     assert RunFolder(run).config().model.segmenter.options["otsu"] == 0.5
     predicted = guidino("predict", run, data, "--split", "test", "-o", tmp_path / "predicted", "--device", "cpu")
     assert predicted.code == 0, predicted.stderr
+
+
+def test_with_resize_longer_slices_are_seen_in_their_shape_without_padding(
+    tmp_path: Path, run: Path, guidino: Guidino
+) -> None:
+    images, masks, random = tmp_path / "images", tmp_path / "masks", np.random.default_rng(0)
+    for number in range(2):
+        labels = np.zeros((24, 48, 6), dtype=np.uint8)
+        labels[4:16, 10 + number : 30, 1:4] = 1
+        save(images / f"v{number}.nii.gz", (random.integers(0, 60, labels.shape) + 150 * labels).astype(np.uint8))
+        save(masks / f"v{number}.nii.gz", labels)
+    chosen = (*AS_THEY_ARE, "--set", "data.resize=longer")
+    assert guidino("fewshot", images, masks, "-o", run, *SMALL, *chosen, "--labels", 1).code == 0
+    assert guidino("predict", run, images, "-o", tmp_path / "predicted", "--device", "cpu").code == 0
+    model, _, _ = load_run(run)
+    # Slices have 48 rows and 24 columns both in their file and for the network, and 255 is white.
+    slices = torch.from_numpy(load(images / "v1.nii.gz").T.copy()).float()[:, None] / 255
+    with torch.no_grad():
+        expected = model(slices).logits[0].argmax(dim=1).numpy()
+    np.testing.assert_array_equal(load(tmp_path / "predicted" / "v1.nii.gz").T, expected)
 
 
 def test_labelled_volumes_in_the_pool_are_left_out(
