@@ -42,6 +42,19 @@ def test_reading_label_files_again_gives_the_same_masks(tmp_path: Path, name: st
         assert np.array_equal(read_labels(tmp_path / "data" / "masks" / f"{case}.png")[0], labels)
 
 
+@pytest.mark.parametrize(("name", "place"), [("yolo", "labels/a.txt"), ("geojson", "geojson/a.geojson")])
+def test_the_label_file_of_a_mask_that_is_gone_is_removed(tmp_path: Path, name: str, place: str) -> None:
+    jobs = [PredictionJob(case, f"{case}.png") for case in "ab"]
+    for job in jobs:
+        write_label_map(tmp_path / f"{job.name}.png", _labels(0))
+    write_label_files(tmp_path, jobs, CLASSES, PredictOptions(format=name))
+    assert (tmp_path / place).is_file()
+    # An image that can no longer be read: `predict` has removed its mask.
+    (tmp_path / "a.png").unlink()
+    write_label_files(tmp_path, jobs, CLASSES, PredictOptions(format=name))
+    assert [path.stem for path in (tmp_path / place).parent.iterdir()] == ["b"]
+
+
 def test_an_unknown_format_and_shards_are_refused() -> None:
     with pytest.raises(ConfigError, match="--format voc: expected coco, yolo, geojson"):
         require_format(PredictOptions(format="voc"))

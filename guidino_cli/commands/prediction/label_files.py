@@ -54,20 +54,29 @@ def write_label_files(out: Path, jobs: Sequence[Job], classes: Sequence[str], op
         options: With the format, and the values of the masks.
     """
     factor = 255 if options.values == "255" else 1
-    masks = ((job, out / f"{job.name}.png") for job in jobs)
+    masks = [(job, out / f"{job.name}.png") for job in jobs]
     written = ((job, read_labels(path)[0].astype(np.uint8) // factor) for job, path in masks if path.is_file())
+    if options.format != "coco":
+        for job, path in masks:
+            if not path.is_file():
+                _label_file(out, job, options).unlink(missing_ok=True)
     if options.format == "coco":
         write_text(out / "coco.json", json.dumps(_as_coco(written, classes), ensure_ascii=False) + "\n")
     elif options.format == "yolo":
         for job, labels in written:
-            write_text(out / "labels" / f"{job.name}.txt", "".join(_yolo_lines(labels)))
+            write_text(_label_file(out, job, options), "".join(_yolo_lines(labels)))
         names = dict(enumerate(classes[1:]))
         text = yaml.safe_dump({"val": "images", "names": names}, allow_unicode=True, sort_keys=False)
         write_text(out / "data.yaml", text)
     else:
         for job, labels in written:
             content = {"type": "FeatureCollection", "features": [_as_feature(part, classes) for part in _parts(labels)]}
-            write_text(out / "geojson" / f"{job.name}.geojson", json.dumps(content, ensure_ascii=False) + "\n")
+            write_text(_label_file(out, job, options), json.dumps(content, ensure_ascii=False) + "\n")
+
+
+def _label_file(out: Path, job: Job, options: PredictOptions) -> Path:
+    """The label file of one mask, in formats that have one for each."""
+    return out / "labels" / f"{job.name}.txt" if options.format == "yolo" else out / "geojson" / f"{job.name}.geojson"
 
 
 def _parts(labels: np.ndarray) -> Iterator[_Part]:
