@@ -165,6 +165,7 @@ def _draw(regions: Sequence[Region], size_hw: tuple[int, int], indices: Mapping[
         if region.category not in indices:
             continue
         index = indices[region.category]
+        _require_inside(region, size_hw)
         clipped += _reaches_out(region, size_hw)
         patches = _fill(region, size_hw)
         # Where parts of one region overlap they have one index.
@@ -209,6 +210,25 @@ def _decode_png(data: bytes) -> np.ndarray:
             return np.asarray(image.convert("L")) > 0
     except (OSError, SyntaxError, DataError) as error:
         raise ValueError(f"has a mask that is no PNG ({type(error).__name__})") from error
+
+
+def _require_inside(region: Region, size_hw: tuple[int, int]) -> None:
+    """`ValueError` for a region of which no part lies within a pixel of the image: such as one of a larger picture."""
+    height, width = size_hw
+    if region.bitmap is not None and region.bitmap.corner is not None:
+        (top, left), (rows, columns) = region.bitmap.corner, region.bitmap.size_hw
+        points = np.array([(left, top), (left + columns, top + rows)])
+    elif region.polygons:
+        scale = np.array([width, height]) if region.is_relative else 1.0
+        points = np.concatenate([outer * scale for outer, *_ in region.polygons])
+    else:
+        return
+    low, high = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    if high[0] <= -1 or high[1] <= -1 or low[0] >= width + 1 or low[1] >= height + 1:
+        raise ValueError(
+            f"has a region of {region.category} wholly outside, x {low[0]:g} to {high[0]:g} and y {low[1]:g} to "
+            f"{high[1]:g}, the image is {width_by_height(size_hw)}; is it of another resolution?"
+        )
 
 
 def _reaches_out(region: Region, size_hw: tuple[int, int]) -> bool:

@@ -227,6 +227,16 @@ def test_geojson_draws_holes_and_several_parts(tmp_path: Path, prepared: Prepare
         ("a.json", _task(annotations=2), "has 2 finished annotations, expected 1"),
         ("a.geojson", _collection(_feature([_SQUARE[:2]])), "feature 1 has a polygon of 2 points"),
         ("a.geojson", _collection(_feature([_SQUARE], name=None)), "feature 1 has no classification"),
+        (
+            "a.geojson",
+            _collection(_feature([[[-122.5, 37], [-122, 37], [-122, 38]]])),
+            r"a region of polyp wholly outside, x -122\.5 to -122 and y 37 to 38, the image is 8x6; .*resolution",
+        ),
+        (
+            "a.xml",
+            _cvat('<mask label="tool" rle="0,4" left="70" top="2" width="2" height="2"/>'),
+            "a region of tool wholly outside, x 70 to 72 and y 2 to 4",
+        ),
         ("b.geojson", _collection(_feature([_SQUARE])), r"1 image named by the label files is not there \(b\)"),
     ],
 )
