@@ -81,7 +81,8 @@ def instance_metrics(prediction: Mask, truth: Mask) -> dict[str, float]:
         raise ValueError("instance metrics need readers that keep instances")
     merged, split = variation_of_information(prediction.instances, truth.instances)
     error = adapted_rand_error(prediction.instances, truth.instances) if truth.labels.any() else nan
-    if merged + split == 0 and truth.labels.any() and not prediction.labels.any():
+    is_filled = truth.labels.all() and truth.instances.min() == truth.instances.max()
+    if is_filled and not prediction.labels.any():
         merged = split = nan
     return {"are": error, "voi": merged + split, "voi_merge": merged, "voi_split": split}
 

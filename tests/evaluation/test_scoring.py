@@ -274,9 +274,11 @@ def test_a_missing_instance_map_has_the_most_bits_that_its_pixels_allow(tmp_path
     assert values == {"are": 1.0, "voi": log2(4), "voi_merge": log2(4), "voi_split": log2(4)}
 
 
-def test_an_empty_prediction_is_not_the_one_instance_that_fills_the_image(tmp_path: Path) -> None:
-    values = instance_values(tmp_path, np.zeros((1, 4)), np.ones((1, 4)))
-    assert values == {"are": 1.0, "voi": log2(4), "voi_merge": log2(4), "voi_split": log2(4)}
+@pytest.mark.parametrize("width", [4, 49])
+def test_an_empty_prediction_is_not_the_one_instance_that_fills_the_image(tmp_path: Path, width: int) -> None:
+    bits = log2(width)
+    values = instance_values(tmp_path, np.zeros((1, width)), np.ones((1, width)))
+    assert values == {"are": 1.0, "voi": bits, "voi_merge": bits, "voi_split": bits}
 
 
 def test_an_empty_prediction_merges_all_instances_with_the_background(tmp_path: Path) -> None:
