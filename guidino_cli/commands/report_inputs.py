@@ -96,7 +96,7 @@ class ReportedGuides:
 
 
 @dataclass
-class Inputs:
+class ReportInputs:
     """All folders of a report, in their order."""
 
     runs: list[ReportedRun] = field(default_factory=list)
@@ -104,14 +104,14 @@ class Inputs:
     guides: list[ReportedGuides] = field(default_factory=list)
 
 
-def read_inputs(folders: Sequence[Path]) -> Inputs:
+def read_inputs(folders: Sequence[Path]) -> ReportInputs:
     """Read runs, evaluations and guides; which is which is seen from their files.
 
     Raises:
         ConfigError: No run is among them, or a folder is named twice.
         DataError: A folder is none of these, or is damaged.
     """
-    found, seen = Inputs(), dict[Path, Path]()
+    found, seen = ReportInputs(), dict[Path, Path]()
     paths = [member for folder in folders for member in _members(folder)]
     for path in paths:
         if path.resolve() in seen:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from guidino_cli import __version__
 from guidino_cli.commands.report_figures import embed_figure
-from guidino_cli.commands.report_inputs import Inputs, ReportedData, ReportedGuides, ReportedRun, read_data
+from guidino_cli.commands.report_inputs import ReportedData, ReportedGuides, ReportedRun, ReportInputs, read_data
 from guidino_cli.commands.report_scores import evaluation_boxes, score_values
 from guidino_cli.commands.report_tables import environment_table, settings_table
 from guidino_cli.config import dump_config
@@ -26,7 +26,7 @@ _SHEET_WIDTH = 1100
 _SHEET = "contact_sheet.png"
 
 
-def make_page(inputs: Inputs) -> tuple[str, list[str]]:
+def make_page(inputs: ReportInputs) -> tuple[str, list[str]]:
     """The page, and what it lacks because no folder given has it."""
     missing = list(_missing(inputs))
     page = render(
@@ -49,7 +49,7 @@ def make_page(inputs: Inputs) -> tuple[str, list[str]]:
     return str(page), missing
 
 
-def _missing(inputs: Inputs) -> Iterator[str]:
+def _missing(inputs: ReportInputs) -> Iterator[str]:
     """What could be on the page and is not, with the command that makes it."""
     run = inputs.runs[0]
     if not inputs.evaluations:
