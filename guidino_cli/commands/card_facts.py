@@ -156,8 +156,8 @@ def _training(run: Path, config: RunConfig, facts: dict[str, Any]) -> list[str]:
     trained, total = facts.get("parameters", [None, None])
     lines = [config.description] if config.description else []
     lines.append(
-        f"image size {data.image_size} px (`resize: {data.resize}`), augmentation {data.augment}, {train.optimizer} "
-        f"with learning rate {train.lr:g}, batch size {train.batch_size}"
+        f"{_input_size(config, facts)}, augmentation {data.augment}, {train.optimizer} with learning rate "
+        f"{train.lr:g}, batch size {train.batch_size}"
     )
     if trained is not None:
         lines.append(f"{trained:,} weights were trained, of {total:,}")
@@ -177,6 +177,19 @@ def _training(run: Path, config: RunConfig, facts: dict[str, Any]) -> list[str]:
         "`config.yaml`"
     )
     return lines
+
+
+def _input_size(config: RunConfig, facts: dict[str, Any]) -> str:
+    """What the network sees at once."""
+    data = config.data
+    if "volumes" not in facts:
+        return f"image size {data.image_size} px (`resize: {data.resize}`)"
+    sizes = facts["volumes"]["spacing_mm"]
+    spacing = ", ".join("as in the file" if item is None else f"{item:g} mm" for item in sizes)
+    spacing = f"along z, y, x: {spacing}" if any(sizes) else "as in the file"
+    patch = " x ".join(str(side) for side in data.patch_size or [data.image_size] * 3)
+    seen = f"patches of {patch} voxels" if data.dims == 3 else f"slices of {data.image_size} px"
+    return f"{seen}, voxel size {spacing}"
 
 
 def _limits(config: RunConfig, facts: dict[str, Any], manifest: Manifest | None, *, has_scores: bool) -> list[str]:

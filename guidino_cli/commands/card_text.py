@@ -94,7 +94,7 @@ def _usage(facts: CardFacts, options: CardOptions) -> str:
         f"```bash\nguidino predict {place} images/ -o masks/\n```",
         "```python\nfrom guidino_cli import load_run\n\n"
         f'mask, guide = load_run("{place}").predict("{facts.example}")\n```',
-        f"{where}Masks have the size of their image. {facts.needs}".strip(),
+        f"{where}Masks have the size, or the grid, of their source. {facts.needs}".strip(),
     ]
     return "\n\n".join(steps)
 
