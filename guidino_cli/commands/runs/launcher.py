@@ -63,7 +63,7 @@ def launch(argv: Sequence[str], *, processes: int, device: str | None) -> None:
     """Run `guidino ARGV` in several processes, and exit with the code of the one that failed first.
 
     Raises:
-        ConfigError: Fewer devices than processes.
+        ConfigError: Fewer devices than processes, or a time limit that is no number.
         ResourceError: A process was killed, or stopped.
         KeyboardInterrupt: SIGINT, which was forwarded to the processes.
         StoppedError: Another signal, which was forwarded, too.
@@ -73,6 +73,10 @@ def launch(argv: Sequence[str], *, processes: int, device: str | None) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    from guidino_cli.engine.ranks import rank_timeout
+
+    # Otherwise every process would complain of it.
+    rank_timeout()
     # More threads than cores would wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cpus() // processes)))
     # An interrupted process finishes its step and saves its state before it may be killed.

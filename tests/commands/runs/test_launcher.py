@@ -114,6 +114,13 @@ def test_one_card_for_several_processes_is_refused() -> None:
         launch(["train"], processes=2, device="cuda:1")
 
 
+def test_a_time_limit_that_is_no_number_is_refused_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before there are processes, each of which would print it."""
+    monkeypatch.setenv("GUIDINO_RANK_TIMEOUT_MINUTES", "soon")
+    with pytest.raises(ConfigError, match="GUIDINO_RANK_TIMEOUT_MINUTES is 'soon', expected a number of minutes"):
+        launch(["train"], processes=2, device="cpu")
+
+
 def test_sigterm_ends_several_processes_as_it_ends_one(monkeypatch: pytest.MonkeyPatch) -> None:
     from torch.distributed.elastic.multiprocessing.api import SignalException
 
