@@ -240,10 +240,11 @@ def print_table(_: argparse.Namespace) -> None:
             print(f"| {name} | {FIRST} + {count - FIRST} | {_cell(random)} | {_cell(chosen)} | {each} |")
 
     own = [json.loads(line) for line in (RESULTS / "shapes.jsonl").read_text().splitlines()]
-    print("\n| data.resize | narrow images | others | all |\n|---|---|---|---|")
-    for resize in dict.fromkeys(row["resize"] for row in own):
-        cells = [_cell([row[part] for row in own if row["resize"] == resize]) for part in ("narrow", "others", "all")]
-        print(f"| {resize} | {' | '.join(cells)} |")
+    print("\n| backbone | data.resize | narrow images | others | all |\n|---|---|---|---|---|")
+    for backbone, resize in dict.fromkeys((row["backbone"], row["resize"]) for row in own):
+        rows = [row for row in own if (row["backbone"], row["resize"]) == (backbone, resize)]
+        cells = [_cell([row[part] for row in rows]) for part in ("narrow", "others", "all")]
+        print(f"| {backbone} | {resize} | {' | '.join(cells)} |")
 
 
 def _cell(values: Sequence[float]) -> str:
