@@ -87,6 +87,9 @@ def _train(
     loss, smoothness = choose_loss(options)
     training = NetworkTraining(loss, smoothness, options.learning_rate, options.seed)
     trainer = NetworkTrainer(network, extractor, images, settings=training)
+    # Before anything is written: an older network is replaced only by one whose images can be used.
+    for number in track(range(len(images)), total=len(images), description="features"):
+        _require_axes(trainer, number, images, dims)
     states = StateFolder(folder.path)
     if options.resume:
         state = states.load_state()
@@ -96,11 +99,13 @@ def _train(
             raise ConfigError(f"--steps {options.steps}: {folder.path} has made {trainer.step} steps already")
     else:
         states.remove_states()
-        for path in (folder.weights, folder.history, *([] if backbone else [folder.pca])):
+        for path in (folder.facts_file, folder.history, folder.pca):
             path.unlink(missing_ok=True)
+    if trainer.step < options.steps:
+        folder.weights.unlink(missing_ok=True)
+    if backbone is not None and extractor.pca is not None:
+        write_pca(folder.pca, extractor.pca, backbone_sha256=backbone.identity["sha256"])
     folder.write_facts(shape, settings, content)
-    for number in track(range(len(images)), total=len(images), description="features"):
-        _require_axes(trainer, number, images, dims)
     weights = sum(parameter.numel() for parameter in network.parameters())
     log_info(
         f"guidino: {pluralize(content['pairs'], 'pair')} of {pluralize(len(images), 'image')}, {dims}-D, "
@@ -200,17 +205,16 @@ def _make_extractor(
 
     if backbone is None:
         return make()
-    digest = backbone.identity["sha256"]
-    if not (options.resume and folder.pca.is_file()):
-        count = min(len(images), IMAGES_FOR_PCA)
-        chosen = [number * len(images) // count for number in range(count)]
-        bare = make()
-        tokens = [
-            bare.draw(images.read(number), max(1, MAX_TOKENS // count))
-            for number in track(chosen, total=count, description="shared PCA")
-        ]
-        write_pca(folder.pca, fit_pca(torch.cat(tokens), options.components), backbone_sha256=digest)
-    return make(read_pca(folder.pca, backbone_sha256=digest))
+    if options.resume:
+        return make(read_pca(folder.pca, backbone_sha256=backbone.identity["sha256"]))
+    count = min(len(images), IMAGES_FOR_PCA)
+    chosen = [number * len(images) // count for number in range(count)]
+    bare = make()
+    tokens = [
+        bare.draw(images.read(number), max(1, MAX_TOKENS // count))
+        for number in track(chosen, total=count, description="shared PCA")
+    ]
+    return make(fit_pca(torch.cat(tokens), options.components))
 
 
 def _require_output(folder: NetworkFolder, data: Path, options: RegisterTrainOptions) -> None:

@@ -166,6 +166,8 @@ def test_images_that_do_not_fit_together_are_named(folder: Path, tmp_path: Path,
     save(folder / "9.png", np.random.default_rng(0).random((20, 20)))
     outcome = guidino("register", "train", folder, "-o", tmp_path / "net", *SHORT)
     assert (outcome.code, "9.png: is 20x20 px (width x height)" in outcome.stderr) == (3, True)
+    # Nothing is left that would have to be overwritten.
+    assert list((tmp_path / "net").iterdir()) == []
     lonely = save(tmp_path / "one/a.png", base_image()).parent
     outcome = guidino("register", "train", lonely, "-o", tmp_path / "net", *SHORT)
     assert (outcome.code, "has 1 images, expected 2 at least" in outcome.stderr) == (3, True)
