@@ -139,9 +139,8 @@ def print_candidates(runs: Sequence[Run]) -> None:
 
 def print_widths(runs: Sequence[Run]) -> None:
     """Ultrasound apart by the width of the images."""
-    print(
-        "\n| network | seeds | 60 test images | 48 as wide as in training | 12 of half that width |\n|---|---:|---:|---:|---:|"
-    )
+    print("\n| network | seeds | 60 test images | 48 as wide as in training | 12 of half that width |")
+    print("|---|---:|---:|---:|---:|")
     for row, name in ROWS.items():
         own = select(runs, "ddti", row)
         if own:

@@ -14,7 +14,7 @@ from guidino_cli.options.fewshot import FewShotOptions
 from guidino_cli.options.prediction import PredictOptions
 from guidino_cli.preparation.options import VolumeConfig
 from guidino_cli.preparation.types import DiscoveredDataset, MatchedFolders, merge_folders
-from guidino_cli.preparation.volumes.files import VolumeMatches, find_volumes, group_channels, mask_owner, match_volumes
+from guidino_cli.preparation.volumes.files import VolumeMatches, find_volumes, group_channels, match_volumes
 from guidino_cli.progress import join_first, log_warning
 from guidino_cli.types import Case, StoredVolume, VolumeSource
 
@@ -70,7 +70,6 @@ def match_volume_folders(images: Path, masks: Path, config: VolumeConfig) -> tup
         DataError: Pictures among them, label volumes without a volume, several of one, or missing channels.
     """
     files, labels = _list(images, masks), _list(masks, images)
-    _refuse_several_masks(masks, labels)
     found = match_volumes(files, labels, channels=config.channels)
     matches = found.matches
     if images.is_file() and masks.is_file():
@@ -137,19 +136,6 @@ def refuse_options_of_volumes(options: FewShotOptions) -> None:
         "slices": options.slices != FewShotOptions.slices,
     }
     _refuse(given, meant="volumes", found="images")
-
-
-def _refuse_several_masks(folder: Path, masks: Sequence[Path]) -> None:
-    """`DataError` for masks of one volume, such as a.nii.gz and a_seg.nii.gz."""
-    owned: dict[str, list[str]] = {}
-    for path in masks:
-        owned.setdefault(mask_owner(file_stem(path), ()) or file_stem(path), []).append(path.name)
-    for names in owned.values():
-        if len(names) > 1:
-            raise DataError(
-                f"{folder}: {len(names)} masks of one volume ({join_first(names, limit=3)}); leave one file, with a "
-                "number for each class"
-            )
 
 
 def _refuse(given: dict[str, bool], *, meant: str, found: str) -> None:

@@ -271,7 +271,7 @@ def _draw(images: Path, masks: Path) -> None:
         (_ignore, ("--ignore-label", 9), 3, "no voxel of v1 counts, all have the ignore label"),
         (_rename, (), 3, "no mask is named like a volume of"),
         (_add_a_mask, (), 3, "1 mask without a volume in"),
-        (_add_a_second_mask, (), 3, "2 masks of one volume (v1.nii.gz, v1_seg.nii.gz)"),
+        (_add_a_second_mask, (), 3, "v1.nii.gz and v1_seg.nii.gz are both named as masks of v1"),
         (_draw, (), 3, "holds images (v0.png), but"),
         (None, ("--labels", 4), 2, "holds 3 labels; give 1 to 3"),
         (None, ("--exif", "apply"), 2, "--exif: is for images, but these are volumes"),

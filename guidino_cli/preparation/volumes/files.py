@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from guidino_cli.data.volumes.reading import is_volume_file
+from guidino_cli.errors import DataError
 from guidino_cli.files import file_stem
 from guidino_cli.preparation.matching import MatchResult, image_stem, mask_stem, match_masks
 
@@ -128,12 +129,23 @@ def match_volumes(
         masks: Label volumes.
         channels: Names of the channels; () if none were given.
         suffixes: Endings of the names of masks; () for the usual words.
+
+    Raises:
+        DataError: Two masks in one folder belong to one volume by their names.
     """
     groups = group_channels(images, channels)
     # The rules know stems by the last suffix only.
     files = {_alias(paths[0], case): (case, paths) for case, paths in groups.cases.items()}
     files |= {_alias(path, file_stem(path)): (file_stem(path), (path,)) for path in groups.others}
-    owners = {_alias(path, mask_owner(file_stem(path), suffixes) or file_stem(path)): path for path in masks}
+    owners: dict[Path, Path] = {}
+    for path in masks:
+        owner = mask_owner(file_stem(path), suffixes) or file_stem(path)
+        other = owners.setdefault(_alias(path, owner), path)
+        if other != path:
+            raise DataError(
+                f"{path.parent}: {other.name} and {path.name} are both named as masks of {owner}, expected one; move "
+                "one away (`guidino prepare` can choose with --mask-suffix)"
+            )
     result = match_masks(list(files), list(owners))
     first = {alias: paths[0] for alias, (_, paths) in files.items()} | owners
     matched = [(image, tuple(owners[mask] for mask in found)) for _, image, found in result.pairs]
