@@ -67,7 +67,7 @@ def _print_list_as_json(found: Mapping[str, WeightsLocation | None]) -> None:
         for item in KNOWN_WEIGHTS
     ]
     no_hub = {"licence_url": None, "repository": None, "is_gated": False, "ungated_copy": None, "size": None}
-    for name, parameters, download in ((EMBEDDED, 14_955_648, EMBEDDED_MB * 1_000_000), (TINY, 11_405_184, 0)):
+    for name, parameters, download in ((EMBEDDED, 22_056_576, EMBEDDED_MB * 1_000_000), (TINY, 11_405_184, 0)):
         own = {"name": name, "backbone": name, "parameters": parameters, "download_bytes": download}
         own |= {"mean": list(IMAGENET[0]), "std": list(IMAGENET[1])}
         rows.append({**own, "licence": EMBEDDED_LICENCE, **no_hub, **_place(locate_source(name))})
