@@ -74,7 +74,7 @@ def per_axis(numbers: Sequence[float], like: Tensor) -> Tensor:
 
 
 def measure_roughness(field: Tensor, sides: Sequence[float]) -> Tensor:
-    """Mean squared slopes of a field (B, n, *S) along its axes, summed over the axes.
+    """Mean squared slopes of a field (B, n, *S) along its axes, summed over the axes; 0 along one of a single cell.
 
     Args:
         field: In cells.
@@ -83,6 +83,8 @@ def measure_roughness(field: Tensor, sides: Sequence[float]) -> Tensor:
     total = field.new_zeros(())
     lengths = field * per_axis(sides, field)
     for axis, side in enumerate(sides):
+        if field.shape[2 + axis] == 1:
+            continue
         total = total + (lengths.diff(dim=2 + axis) / side).square().mean()
     return total
 

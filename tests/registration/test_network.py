@@ -53,6 +53,13 @@ def test_the_roughness_of_a_shear_is_its_squared_slope_over_the_axes() -> None:
     assert float(measure_roughness(field, (3, 1))) == pytest.approx(0.25 / 9 / 2)
 
 
+def test_an_axis_of_a_single_cell_has_no_slope() -> None:
+    # Two slices are one cell of --cell 2.
+    field = torch.zeros(1, 3, 1, 6, 5)
+    field[:, 2] = 0.5 * torch.arange(6.0)[:, None]
+    assert float(measure_roughness(field, (1, 1, 1))) == pytest.approx(0.25 / 3)
+
+
 @pytest.mark.parametrize(("dims", "size"), [(2, (21, 30)), (3, (9, 12, 10))])
 @pytest.mark.parametrize("cell", [1, 2])
 def test_a_new_network_moves_nothing_on_images_of_any_size(dims: int, size: tuple[int, ...], cell: int) -> None:
