@@ -38,6 +38,11 @@ def segment_folder(network: Network, bundle_root: str, images: str, masks: str) 
     paths = sorted(path for path in Path(images).iterdir() if path.suffix.lower() in _SUFFIXES)
     if not paths:
         raise SystemExit(f"{images}: no images; give the folder with --dataset_dir")
+    names = [path.stem for path in paths]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SystemExit(f"{images}: several images are named {twice[0]}, and each needs a mask {twice[0]}.png; rename")
+    if Path(masks).resolve() == Path(images).resolve():
+        raise SystemExit(f"{masks}: holds the images, which masks would replace; give another --output_dir")
     Path(masks).mkdir(parents=True, exist_ok=True)
     for path in paths:
         Image.fromarray(steps.segment(network, facts, path)).save(Path(masks, f"{path.stem}.png"))

@@ -1,5 +1,6 @@
 """`guidino export --monai-bundle`: MONAI checks the bundle and makes the recorded masks with it, without guidino."""
 
+import importlib
 import json
 import os
 import shutil
@@ -104,6 +105,35 @@ def test_monai_verifies_the_metadata(lost: str | None, bundle: Path, tmp_path: P
     (tmp_path / "metadata.json").write_text(json.dumps({key: metadata[key] for key in metadata if key != lost}))
     words = (f"meta_file={tmp_path / 'metadata.json'}", f"filepath={tmp_path / 'schema.json'}")
     assert (call_monai(bundle, "verify_metadata", *words).returncode == 0) == (lost is None)
+
+
+@pytest.mark.parametrize(
+    ("names", "masks", "reason"),
+    [
+        (["a.png", "b.jpg", "b.png"], "masks", "several images are named b"),
+        (["a.png"], "images", "holds the images"),
+    ],
+)
+def test_no_mask_replaces_another_or_an_image(
+    names: list[str], masks: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples, package = Path(__file__).parents[2] / "examples", tmp_path / "scripts_of_a_bundle"
+    package.mkdir()
+    shutil.copy(examples / "monai_bundle.py", package / "segment.py")
+    shutil.copy(examples / "onnx_predict.py", package / "steps.py")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("scripts_of_a_bundle", "scripts_of_a_bundle.segment", "scripts_of_a_bundle.steps"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    segment = importlib.import_module("scripts_of_a_bundle.segment")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "model.pt2.json").write_text("{}")
+    (tmp_path / "images").mkdir()
+    for name in names:
+        Image.new("RGB", (4, 4)).save(tmp_path / "images" / name)
+    with pytest.raises(SystemExit, match=reason):
+        segment.segment_folder(None, str(tmp_path), str(tmp_path / "images"), str(tmp_path / masks))
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == names
+    assert not (tmp_path / "masks").exists()
 
 
 @pytest.mark.slow
