@@ -28,7 +28,7 @@ def run(run_path: Path, options: ShareOptions) -> None:
         DataError: No run folder, no report, or no text in the licence file.
         WeightsError: No trained weights, or the hub refuses.
     """
-    hub_name = None if options.push is None else require_hub_name(options.push, f"--push {options.push}")[0]
+    hub_name = None if options.push is None else _require_place(options.push)
     _require_identifier(options.license)
     inputs = [run_path, *(options.scores or ())]
     overwrite = options.overwrite
@@ -70,6 +70,13 @@ def run(run_path: Path, options: ShareOptions) -> None:
         return
     address = upload_model(options.out, hub_name, private=not options.public)
     print(f"uploaded {address} ({'public' if options.public else 'private, if it is new'}); use it as hf:{hub_name}")
+
+
+def _require_place(push: str) -> str:
+    name, revision = require_hub_name(push, f"--push {push}")
+    if revision is not None:
+        raise ConfigError(f"--push {push}: uploads go to the main branch; leave out @{revision}")
+    return name
 
 
 def _require_identifier(licence: str | None) -> None:

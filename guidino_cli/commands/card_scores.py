@@ -11,7 +11,7 @@ from guidino_cli.json_files import read_json_object
 from guidino_cli.metrics import METRICS
 
 _HINT = "give the folder that `guidino evaluate -o` wrote"
-_TRUTH = re.compile(r"(?:(?P<split>\w+) split of )?(?P<place>.+?)(?: \((?P<count>\d+ cases?)\))?")
+_TRUTH = re.compile(r"(?:(?P<split>\w+ split|all splits) of )?(?P<place>.+?)(?: \((?P<count>\d+ cases?)\))?")
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,9 @@ def read_scores(place: Path, *, weights: str) -> ScoreTable:
     notes = [f"Intervals: {text}."]
     if any(row.metric == "hd95" for row in rows):
         notes.append(f"HD95: {definitions.get('hd95', 'not stated')}.")
-    if re.match(r"(train|val)\b", truth):
-        notes.append(
-            "These cases were used in training or to choose its best epoch: scores on new images will be lower."
-        )
+    if re.match(r"(train|val|all splits)\b", truth):
+        which = "Some of these cases" if truth.startswith("all") else "These cases"
+        notes.append(f"{which} were used in training or to choose its best epoch: scores on new images will be lower.")
     if not runs:
         notes.append("The report does not record which run made the masks.")
     kind = re.sub(r"[^\w.-]+", "-", name).strip("-").lower() or "unknown"
@@ -149,5 +148,5 @@ def _without_folders(text: str) -> tuple[str, str]:
     if match is None:
         raise ValueError("no truth")
     name = re.split(r"[\\/]", match["place"].rstrip("\\/"))[-1]
-    name = f"{match['split']} split of {name}" if match["split"] else name
+    name = f"{match['split']} of {name}" if match["split"] else name
     return (f"{name} ({match['count']})" if match["count"] else name), name

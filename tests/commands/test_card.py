@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from huggingface_hub.utils import filter_repo_objects
 from PIL import Image
 
 from guidino_cli.engine.prediction.ensemble import weights_hash
@@ -124,13 +125,22 @@ def test_the_card_states_classes_data_scores_with_intervals_and_licences(
     assert labels == {"0": "background", "1": "nucleus"}
 
 
-def test_scores_on_validation_cases_are_called_too_good(
-    guidino: Guidino, run: Path, report: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("truth", "title"),
+    [
+        ("val split of data (1 case)", "val split of data (1 case)"),
+        ("all splits of /secret home/data (8 cases)", "all splits of data (8 cases)"),
+    ],
+)
+def test_scores_on_cases_of_the_training_are_called_too_good(
+    truth: str, title: str, guidino: Guidino, run: Path, report: Path, tmp_path: Path
 ) -> None:
     content = json.loads((report / "report.json").read_text())
-    (report / "report.json").write_text(json.dumps(content | {"truth": "val split of data (1 case)"}))
+    (report / "report.json").write_text(json.dumps(content | {"truth": truth}))
     assert guidino("card", run, "-o", tmp_path / "model", "--scores", report).code == 0
-    assert "scores on new images will be lower" in (tmp_path / "model" / "README.md").read_text()
+    text = (tmp_path / "model" / "README.md").read_text()
+    assert f"**{title}**" in text
+    assert "scores on new images will be lower" in text
 
 
 def test_without_scores_and_licence_the_card_says_so(guidino: Guidino, run: Path, tmp_path: Path) -> None:
@@ -223,6 +233,7 @@ def test_places_that_cannot_be_meant_are_refused(guidino: Guidino, run: Path, tm
         (run, "-o", run, "--overwrite"): "holds the input",
         (run, "-o", tmp_path / "a", "--license", "Apache 2"): "expected an identifier of the hub",
         (run, "-o", tmp_path / "a", "--push", "model"): "expected ORGANISATION/NAME",
+        (run, "-o", tmp_path / "a", "--push", "lab/model@v2"): "leave out @v2",
         (run, "-o", tmp_path / "a", "--scores", tmp_path / "mine"): "no report",
         (tmp_path / "mine", "-o", tmp_path / "a"): "no config.yaml",
     }
@@ -249,8 +260,9 @@ class FakeHub:
         self.calls.append((name, options))
         return f"https://huggingface.co/{name}"
 
-    def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str) -> None:
+    def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str, delete_patterns: list[str]) -> None:
         self.calls.append((repo_id, commit_message))
+        self.deleted = delete_patterns
         self.files = {path.name for path in Path(folder_path).iterdir()}
 
 
@@ -265,6 +277,10 @@ def test_push_uploads_the_folder_to_a_model_that_is_private_unless_it_is_said(
     assert outcome.code == 0, outcome.stderr
     assert hub.calls[0] == ("my-lab/nuclei", {"private": not is_public, "exist_ok": True})
     assert hub.files == {"README.md", "config.json", "config.yaml", "model.safetensors", "run.json"}
+    # What an earlier run left there would be used with these weights; what the author added stays.
+    there = ["post.json", "risk.json", "adapter/adapter_config.json", "adapter/adapter_model.safetensors"]
+    kept = ["example.png", "examples/post.json", "CITATION.md", "LICENSE"]
+    assert list(filter_repo_objects([*there, *kept], allow_patterns=hub.deleted)) == there
     assert "hf:my-lab/nuclei" in outcome.stdout
     assert "guidino predict hf:my-lab/nuclei" in (tmp_path / "model" / "README.md").read_text()
 

@@ -12,6 +12,8 @@ HUB_PREFIX = "hf:"
 """In front of the name of a model of the hub: without it, a mistyped folder would be asked for on the internet."""
 _NAME = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w[\w./-]*))?")
 _FILES = ["*.yaml", "*.json", "model.safetensors", "adapter/*", "*.md", "LICENSE*"]
+_OPTIONAL = ["post.json", "risk.json", "adapter/*", "NOTICE.md"]
+"""Files of a model that another one may lack: a later upload removes them, lest they be used with its weights."""
 _HINT = "download the model elsewhere and give its folder"
 
 
@@ -59,6 +61,8 @@ def _fetch(run: str, *, offline: bool) -> Path:
 def upload_model(folder: Path, name: str, *, private: bool) -> str:
     """Upload a model folder, as one commit, to a repository of the hub that is made if it does not exist.
 
+    Files of the model that was there, and that this one lacks, are removed; files that somebody added stay.
+
     Returns:
         The address of its page.
 
@@ -70,7 +74,8 @@ def upload_model(folder: Path, name: str, *, private: bool) -> str:
     api: Any = HfApi()
     try:
         address = str(api.create_repo(name, private=private, exist_ok=True))
-        api.upload_folder(repo_id=name, folder_path=str(folder), commit_message="Upload a model of guidino")
+        message = "Upload a model of guidino"
+        api.upload_folder(repo_id=name, folder_path=str(folder), commit_message=message, delete_patterns=_OPTIONAL)
     except Exception as error:
         if getattr(getattr(error, "response", None), "status_code", None) in {401, 403}:
             hint = "run `hf auth login` with a token that may write there"
