@@ -1,4 +1,4 @@
-"""`guidino export --monai-bundle`: a run as a folder after MONAI's bundle specification, which runs without guidino."""
+"""`guidino export --monai-bundle`: a run as a MONAI bundle, a folder which runs without guidino."""
 
 import json
 import shutil
@@ -57,7 +57,7 @@ def run(run_path: Path, *, out: Path, batch: int, tolerance: float, overwrite: b
         program = folder / "models" / "model.pt2"
         difference = max_abs_difference(model, export_model(model, program, image_shape=shape), image_shape=shape)
         require_equal(out, difference, tolerance)
-        # What the specification asks for beside the program.
+        # The specification asks for it in addition to the program.
         torch.save(model.state_dict(), folder / "models" / "model.pt")
         about = describe_export(program, run_path, model, config, facts, shape)
         _write_json(folder / "models" / "model.pt2.json", about | {"max_abs_difference": difference})

@@ -15,7 +15,7 @@ from guidino_cli.registration.inputs import RegistrationImage, to_unit_range
 from guidino_cli.registration.mind import mind_ssc
 
 COMPONENTS_BESIDE_MIND = 0.5
-"""Factor of principal components beside MIND; chosen on pairs that no published figure is of."""
+"""Factor of principal components beside MIND; chosen on pairs of which no score is published."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ from guidino_cli.registration.scoring import (
 
 @dataclass(frozen=True)
 class PairScores:
-    """Figures of a registered pair.
+    """Scores of a registered pair, and how long it took.
 
     Attributes:
         labels: Scores before and after of every label; empty without labels.
