@@ -30,7 +30,7 @@ class LoadedEnsemble:
         runs: Path, backbone and SHA-256 of the weights of each run.
         batch_size: `predict.batch_size` of the first run.
         memory_gb: `predict.memory_gb` of the first run.
-        shapes: Counts images whose shape the first run was not trained on.
+        shapes: Counts images of another shape than those of the first run that stretches them.
     """
 
     predictor: Predictor
@@ -94,7 +94,9 @@ def load_ensemble(
         members.append(Member(prepare_for_prediction(model).to(device), config.data, window))
         runs.append({"run": str(path), "weights": weights_hash(path), "backbone": facts["backbone"]})
         if len(members) == 1:
-            first, shapes = config.predict, ShapeWatch.of_run(facts, resize=config.data.resize)
+            first, shapes = config.predict, ShapeWatch(None)
+        if shapes.known is None:
+            shapes = ShapeWatch.of_run(facts, resize=config.data.resize)
     return LoadedEnsemble(Predictor(members), facts["classes"], runs, first.batch_size, first.memory_gb, shapes)
 
 

@@ -1,9 +1,17 @@
 """Images of another shape than a network was trained on are counted where stretching deforms them."""
 
-import pytest
+import json
+import shutil
+from pathlib import Path
 
+import pytest
+import torch
+import yaml
+
+from guidino_cli.engine.prediction.ensemble import load_ensemble
 from guidino_cli.engine.prediction.shapes import ShapeWatch
 
+_RECORDED = Path(__file__).parents[2] / "compatibility" / "run_45086b3" / "guided"
 _FACTS = {"data": {"aspect_ratios": [1.2, 1.6]}}
 
 
@@ -38,3 +46,18 @@ def test_nothing_is_said_of_a_run_that_does_not_know_its_shapes() -> None:
     watch = ShapeWatch.of_run({"data": {}}, resize="stretch")
     watch.add((100, 20))
     assert watch.warning is None
+
+
+def test_an_ensemble_warns_for_the_run_that_stretches_whichever_comes_first(tmp_path: Path) -> None:
+    runs = {resize: tmp_path / resize for resize in ("longer", "stretch")}
+    for resize, run in runs.items():
+        shutil.copytree(_RECORDED, run)
+        settings = yaml.safe_load((run / "config.yaml").read_text())
+        settings["data"]["resize"] = resize
+        (run / "config.yaml").write_text(yaml.safe_dump(settings))
+        facts = json.loads((run / "run.json").read_text())
+        facts["data"] |= _FACTS["data"]
+        (run / "run.json").write_text(json.dumps(facts))
+    for order in (["longer", "stretch"], ["stretch", "longer"]):
+        loaded = load_ensemble([runs[name] for name in order], offline=True, device=torch.device("cpu"))
+        assert loaded.shapes.known == (1.2, 1.6)
