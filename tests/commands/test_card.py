@@ -181,6 +181,21 @@ def test_a_frozen_dinov3_is_named_with_its_licence_and_its_place_on_the_hub(
     assert config["model"]["backbone"]["options"]["weights"] == "facebook/dinov3-vits16-pretrain-lvd1689m"
 
 
+def test_known_weights_of_a_relative_folder_are_named_by_their_place_on_the_hub_too(
+    guidino: Guidino, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_dinov3(run)
+    name = "weights/dinov3-vits16-pretrain-lvd1689m"
+    (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings["model"]["backbone"]["options"]["weights"] = name
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert guidino("card", run, "-o", tmp_path / "model").code == 0
+    shared = yaml.safe_load((tmp_path / "model" / "config.yaml").read_text())
+    assert shared["model"]["backbone"]["options"]["weights"] == "facebook/dinov3-vits16-pretrain-lvd1689m"
+
+
 def test_weights_that_derive_from_dinov3_are_passed_on_under_its_licence_alone(
     guidino: Guidino, run: Path, tmp_path: Path
 ) -> None:

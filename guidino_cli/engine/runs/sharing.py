@@ -69,7 +69,7 @@ def _with_hub_weights(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings that name known weights by their place on the hub instead of a folder of this machine."""
     options = (settings["model"]["backbone"] or {}).get("options", {})
     source = str(options.get("weights", ""))
-    known = identify_weights(source) if _is_absolute(source) else None
+    known = identify_weights(source) if _is_absolute(source) or Path(source).is_dir() else None
     if known is not None:
         options["weights"] = known.repository
     return settings
