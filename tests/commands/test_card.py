@@ -7,9 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import yaml
+from huggingface_hub.errors import RevisionNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 from PIL import Image
 
@@ -308,6 +310,19 @@ def test_a_refused_upload_ends_with_4_and_keeps_the_folder(
     assert outcome.code == 4
     assert "hf auth login" in outcome.stderr
     assert (tmp_path / "model" / "README.md").is_file()
+
+
+def test_a_revision_that_a_model_of_the_hub_lacks_is_named(
+    guidino: Guidino, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        response = httpx.Response(404, request=httpx.Request("GET", "https://huggingface.co"))
+        raise RevisionNotFoundError("404", response=response)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    outcome = guidino("predict", "hf:my-lab/nuclei@v9", tmp_path, "-o", tmp_path / "masks")
+    assert outcome.code == 4
+    assert "my-lab/nuclei: has no branch, tag or commit v9" in outcome.stderr
 
 
 def test_predict_takes_a_model_of_the_hub_from_its_cache(

@@ -43,11 +43,15 @@ def require_hub_name(name: str, label: str) -> tuple[str, str | None]:
 def _fetch(run: str, *, offline: bool) -> Path:
     """The folder of a model in the hub's cache."""
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import RevisionNotFoundError
 
     name, revision = require_hub_name(run, run)
     only_here = offline or is_offline()
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=_FILES, local_files_only=only_here))
+    except RevisionNotFoundError as error:
+        page = f"https://huggingface.co/{name}"
+        raise WeightsError(f"{name}: has no branch, tag or commit {revision or 'main'}; see {page}") from error
     except Exception as error:
         if only_here:
             raise WeightsError(f"{run}: not in the hub's cache, and offline; {_HINT}") from error
