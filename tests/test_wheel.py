@@ -1,10 +1,10 @@
 """The wheel does without the checkout: built, installed into a fresh environment, and used far away from here."""
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import venv
 import zipfile
 from collections.abc import Callable
@@ -24,8 +24,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
     _build("sdist", folder, source=ROOT)
     (archive,) = folder.glob("*.tar.gz")
-    with tarfile.open(archive) as source:
-        source.extractall(folder, filter="data")
+    shutil.unpack_archive(archive, folder)
     _build("wheel", folder, source=folder / archive.name.removesuffix(".tar.gz"))
     (built,) = folder.glob("*.whl")
     return built
