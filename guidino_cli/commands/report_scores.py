@@ -9,7 +9,7 @@ from guidino_cli.commands.report_figures import embed_figure, read_examples
 from guidino_cli.commands.report_inputs import ReportedRun
 from guidino_cli.evaluation.comparison import PairedComparison
 from guidino_cli.evaluation.report.comparison import CAVEATS, EXPLAINED_TESTS, HEADINGS, comparison_tables
-from guidino_cli.evaluation.report.text import format_metric, metric_label
+from guidino_cli.evaluation.report.text import TableBlock, format_metric, metric_label
 from guidino_cli.evaluation.stored import StoredEvaluation, compare_stored
 from guidino_cli.html import Markup
 from guidino_cli.metrics import METRICS
@@ -21,15 +21,16 @@ def score_values(evaluations: Sequence[StoredEvaluation], runs: Sequence[Reporte
     """Values of the template about evaluations; empty lists without one."""
     comparisons, reasons = compare_stored(evaluations)
     return {
-        "warnings": [line for item in evaluations for line in _warnings(item)],
+        "warnings": [*_unit_warning(evaluations), *(line for item in evaluations for line in _warnings(item))],
         "score_headings": ["metric", *(item.name for item in evaluations)],
         "scores": _score_blocks(evaluations),
         "sources": [_source(item, runs) for item in evaluations],
-        "comparisons": comparison_tables(comparisons, evaluations[0].unit) if comparisons else {},
+        "comparisons": _comparison_tables(comparisons, evaluations),
         "comparison_headings": HEADINGS,
         "not_compared": reasons,
         "test_notes": [
             f"{EXPLAINED_TESTS}; Holm: corrected over all rows of this page",
+            *_truth_notes(comparisons, evaluations),
             *_group_note(evaluations),
             *CAVEATS,
         ],
@@ -65,11 +66,17 @@ def _warnings(item: StoredEvaluation) -> Iterator[str]:
     )
 
 
+def _unit_warning(evaluations: Sequence[StoredEvaluation]) -> Iterator[str]:
+    if len({item.unit for item in evaluations if item.unit}) > 1:
+        units = ", ".join(f"{item.unit} in {item.name}" for item in evaluations if item.unit)
+        yield f"distances have different units: {units}"
+
+
 def _score_blocks(evaluations: Sequence[StoredEvaluation]) -> list[tuple[str, list[list[str]]]]:
     """For each target the rows of its metrics; a column for each evaluation."""
     targets = list(dict.fromkeys(target for item in evaluations for target in item.targets))
     metrics = list(dict.fromkeys(metric for item in evaluations for metric in item.metrics))
-    unit = evaluations[0].unit if evaluations else ""
+    unit = " or ".join(dict.fromkeys(item.unit for item in evaluations if item.unit))
     blocks = []
     for target in targets:
         rows = [
@@ -118,8 +125,36 @@ def _origin(record: Any, runs: Sequence[ReportedRun]) -> str:
         if hashed and hashed == record.get("weights"):
             return f"{run.name} (weights {hashed[:12]})"
         if Path(str(record["run"])).resolve() == run.path.resolve():
+            if not hashed or not record.get("weights"):
+                return f"{run.name}, of which the weights are not there to be compared"
             return f"{run.name} WITH OTHER WEIGHTS: it was trained further since"
     return f"{record['run']}, which is none of the runs of this page"
+
+
+def _comparison_tables(
+    comparisons: Sequence[PairedComparison], evaluations: Sequence[StoredEvaluation]
+) -> dict[str, list[TableBlock]]:
+    """Tables of all pairs; both evaluations of a pair have one unit, but not all pairs need have the same."""
+    tables: dict[str, list[TableBlock]] = {}
+    for unit in dict.fromkeys(_unit_of(item, evaluations) for item in comparisons):
+        tables |= comparison_tables([item for item in comparisons if _unit_of(item, evaluations) == unit], unit)
+    return tables
+
+
+def _unit_of(comparison: PairedComparison, evaluations: Sequence[StoredEvaluation]) -> str:
+    own = (item.unit for item in evaluations if item.name in {comparison.first, comparison.second})
+    return next(filter(None, own), "")
+
+
+def _truth_notes(comparisons: Sequence[PairedComparison], evaluations: Sequence[StoredEvaluation]) -> Iterator[str]:
+    """Which pairs name different truths: reports do not have the masks by which to tell whether they are the same."""
+    truths = {item.name: str(item.report["truth"]) for item in evaluations}
+    for first, second in dict.fromkeys((item.first, item.second) for item in comparisons):
+        if truths[first] != truths[second]:
+            yield (
+                f"Truth of {first}: {truths[first]}; of {second}: {truths[second]}. The comparison holds only if these "
+                "are the same masks."
+            )
 
 
 def _group_note(evaluations: Sequence[StoredEvaluation]) -> Iterator[str]:
@@ -139,14 +174,15 @@ def _differences_figure(comparisons: Sequence[PairedComparison], evaluations: Se
         PairedDifferences(
             first=item.first,
             second=item.second,
-            label=metric_label(metric, evaluations[0].unit),
+            label=metric_label(metric, _unit_of(item, evaluations)),
             values=item.known,
             higher_is_better=METRICS[metric].higher_is_better,
             mean=item.mean,
             ci=(item.ci_low, item.ci_high),
         )
         for item in main
-        if item.metric == metric and item.used
+        # An infinite difference has no bar.
+        if item.metric == metric and isfinite(item.mean)
     ]
     return embed_figure(plot_paired_differences(panels)) if panels else ""
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from math import isfinite, nan
+from math import nan
 from pathlib import Path
 from typing import Any, NotRequired
 
@@ -166,16 +166,13 @@ def compare_stored(
         for target in targets:
             for metric in metrics:
                 before, after = first.column(metric, target), second.column(metric, target)
-                differences = np.array([_difference(before[case], after[case]) for case in first.cases])
-                item = compare_pair(first.name, second.name, metric, differences, target=target, seed=seed)
+                differences = np.array([after[case] - before[case] for case in first.cases])
+                # Infinities of both signs have no mean.
+                with np.errstate(invalid="ignore"):
+                    item = compare_pair(first.name, second.name, metric, differences, target=target, seed=seed)
                 comparisons.append(item)
     corrected = holm_correction([item.p_value for item in comparisons])
     return [replace(item, p_holm=value) for item, value in zip(comparisons, corrected, strict=True)], reasons
-
-
-def _difference(before: float, after: float) -> float:
-    """Second minus first; NaN where one of them has no finite value."""
-    return after - before if isfinite(before) and isfinite(after) else nan
 
 
 def _reason_incomparable(first: StoredEvaluation, second: StoredEvaluation) -> str:
@@ -187,6 +184,8 @@ def _reason_incomparable(first: StoredEvaluation, second: StoredEvaluation) -> s
         return f"other classes ({first.headline}; {second.headline})"
     if first.report["policy"] != second.report["policy"]:
         return "scored with another policy or definition of HD95"
+    if first.unit and second.unit and first.unit != second.unit:
+        return f"distances in other units ({first.unit}; {second.unit})"
     before, now = first.report.get("settings", {}), second.report.get("settings", {})
     changed = [key for key in before if key in now and before[key] != now[key] and key not in _OF_THE_WHOLE]
     if changed:

@@ -143,6 +143,34 @@ def test_masks_of_other_cases_or_rules_are_not_compared_and_the_page_says_why(
     assert "other cases (0 only in the second, 1 only in the first)" in text_of(out)
 
 
+def test_other_truths_and_units_are_said(
+    guidino: Guidino, folders: dict[str, Path], evaluate: Callable[..., Path], tmp_path: Path
+) -> None:
+    good, bad = evaluate("good"), evaluate("bad")
+    out = tmp_path / "report.html"
+    content = json.loads((bad / "report.json").read_text())
+    (bad / "report.json").write_text(json.dumps(content | {"truth": "second-rater"}))
+    assert guidino("report", folders["plain"], good, bad, "-o", out).code == 0
+    assert f"{folders['truth']}; of scores-bad: second-rater. The comparison holds only if" in text_of(out)
+    (bad / "report.json").write_text(json.dumps(content | {"unit": "mm"}))
+    assert guidino("report", folders["plain"], good, bad, "-o", out, "--overwrite").code == 0
+    text = text_of(out)
+    assert "distances have different units: px in scores-good, mm in scores-bad" in text
+    assert "not compared: distances in other units (px; mm)" in text
+    assert "HD95 px or mm" in text
+
+
+def test_the_page_of_an_evaluation_is_not_replaced(
+    guidino: Guidino, folders: dict[str, Path], evaluate: Callable[..., Path]
+) -> None:
+    scores = evaluate("good")
+    before = (scores / "report.html").read_bytes()
+    outcome = guidino("report", folders["plain"], scores, "-o", scores / "report.html", "--overwrite")
+    assert outcome.code == 2
+    assert "is the page of an evaluation; choose another name" in outcome.stderr
+    assert (scores / "report.html").read_bytes() == before
+
+
 def test_masks_are_named_by_the_run_that_made_them(guidino: Guidino, folders: dict[str, Path], tmp_path: Path) -> None:
     masks, scores, out = tmp_path / "masks", tmp_path / "scores", tmp_path / "report.html"
     run = tmp_path / "run"
@@ -160,6 +188,9 @@ def test_masks_are_named_by_the_run_that_made_them(guidino: Guidino, folders: di
     assert "which is none of the runs of this page" in text_of(out)
     assert guidino("report", run, scores, "-o", out, "--overwrite").code == 0
     assert "WITH OTHER WEIGHTS" in text_of(out)
+    (run / "best" / "model.safetensors").unlink()
+    assert guidino("report", run, scores, "-o", out, "--overwrite").code == 0
+    assert "made by run, of which the weights are not there" in text_of(out)
 
 
 def test_missing_masks_are_a_warning_on_the_page(guidino: Guidino, folders: dict[str, Path], tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from math import isnan
+from math import inf, isnan
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def test_the_mean_of_classes_leaves_out_undefined_values_and_absent_classes() ->
     assert absent.column("dice", MEAN_OF_CLASSES)["c0"] == 0.2
 
 
-def test_cases_are_paired_by_name_and_infinite_values_have_no_difference() -> None:
+def test_cases_are_paired_by_name() -> None:
     first = stored("x", [both(0.1, 0.1), both(0.5, 0.5)])
     swapped = report([both(0.5, 0.5), both(0.3, 0.3)])
     for case, name in zip(swapped["cases"], ("c1", "c0"), strict=True):
@@ -50,8 +50,23 @@ def test_cases_are_paired_by_name_and_infinite_values_have_no_difference() -> No
     # c0 from 0.1 to 0.3, c1 as it was.
     assert mean.mean == pytest.approx(0.1)
     assert (mean.wins, mean.ties, reasons) == (1, 1, [])
-    endless = stored("z", [{"a": {"dice": "inf"}, "b": {"dice": "inf"}}, both(0.6, 0.6)])
-    assert compare_stored([first, endless])[0][0].used == 1
+
+
+def test_an_infinite_value_is_a_loss_and_in_no_finite_mean() -> None:
+    def distances(*values: float | str) -> list[dict[str, Any]]:
+        return [{"a": {"asd": value}} for value in values]
+
+    only = {"headline": "a", "summary": [{"target": "a", "metric": "asd", "mean": 1.0}]}
+    first = stored("x", distances(5.0, 5.0, "inf"), **only)
+    second = stored("y", distances("inf", 4.0, "inf"), **only)
+    ((item,), reasons) = compare_stored([first, second])
+    assert (item.mean, item.wins, item.losses, item.used, reasons) == (inf, 1, 1, 2, [])
+    assert isnan(item.ci_low)
+    assert isnan(item.p_value)
+    # The first case from infinite to 5, the second from 5 to infinite: no mean, and no warning of numpy.
+    swapped = [stored("x", distances("inf", 5.0), **only), stored("y", distances(5.0, "inf"), **only)]
+    ((item,), _) = compare_stored(swapped)
+    assert isnan(item.mean)
 
 
 @pytest.mark.parametrize(
@@ -59,13 +74,17 @@ def test_cases_are_paired_by_name_and_infinite_values_have_no_difference() -> No
     [
         ({"headline": "a"}, "other classes"),
         ({"policy": {"name": "other"}}, "another policy"),
+        ({"unit": "mm"}, r"other units \(px; mm\)"),
         ({"settings": {"tolerance": 2}}, r"other settings \(tolerance\)"),
     ],
 )
 def test_evaluations_by_other_rules_are_not_compared(more: dict[str, Any], reason: str) -> None:
     values = [both(0.1, 0.1)]
     comparisons, reasons = compare_stored(
-        [stored("x", values, settings={"tolerance": 1}), stored("y", values, **{"settings": {"tolerance": 1}, **more})]
+        [
+            stored("x", values, settings={"tolerance": 1}, unit="px"),
+            stored("y", values, **{"settings": {"tolerance": 1}, "unit": "px", **more}),
+        ]
     )
     assert comparisons == []
     assert len(reasons) == 1
