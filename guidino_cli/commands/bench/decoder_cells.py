@@ -17,6 +17,7 @@ from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.errors import PartialError
 from guidino_cli.json_files import read_json_object
 from guidino_cli.options.bench import BenchOptions
+from guidino_cli.options.evaluation import EvaluateOptions
 from guidino_cli.options.prediction import PredictOptions
 from guidino_cli.options.training import TrainCommandOptions
 
@@ -35,7 +36,7 @@ def run_decoder(cell: BenchCell, options: BenchOptions) -> CellRecord:
     part = {"name": network.name, "options": {**network.options, **({"layers": layers} if layers else {})}}
     run, masks, report = (cell.folder / name for name in ("run", "masks", "report"))
     _train(task, run, part, options)
-    notes = ["val chose the best epoch and is what is scored: optimistic"] if scoring.split == "val" else []
+    notes = _notes(scoring)
     try:
         predict_command.run(
             run, [task.data], masks,
@@ -53,6 +54,16 @@ def run_decoder(cell: BenchCell, options: BenchOptions) -> CellRecord:
         "done", cell.settings, [_row(cell, content)], notes=notes,
         backbone_sha256=str(facts["backbone"]["sha256"]), report="report/report.html",
     )  # fmt: skip
+
+
+def _notes(scoring: EvaluateOptions) -> list[str]:
+    """What a reader of the scores must know, whatever they are."""
+    notes = []
+    if scoring.split == "val":
+        notes.append("val chose the best epoch and is what is scored: optimistic")
+    if scoring.group:
+        notes.append("intervals of the scores are over groups, those of the differences over cases: too narrow")
+    return notes
 
 
 def _train(task: BenchTask, run: Path, part: dict[str, Any], options: BenchOptions) -> None:

@@ -14,7 +14,8 @@ from guidino_cli.metrics import METRICS
 _KEYS = ("source", "percent", "figures")
 _WEIGHTED = ("precision_weighted", "recall_weighted", "f1_weighted")
 PAPER_METRICS = tuple(dict.fromkeys([*METRIC_NAMES, *_WEIGHTED, *METRICS, *REGISTRATION_METRICS]))
-_NO_SHARES = ("hd95", "asd", "voi", "voi_split", "voi_merge")
+# They have a unit and are never given in percent.
+_NO_SHARES = {name for name, metric in METRICS.items() if metric.kind in {"distance", "volume", "bits"}}
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,8 @@ def run(given: str, options: BenchOptions) -> None:
         PartialError: The table is written, but some cells failed.
         StoppedError: Interrupted; the same call goes on.
     """
+    if options.dry_run and options.as_json:
+        raise ConfigError("--json: a dry run writes no bench.json; leave out --json or --dry-run")
     recipe = read_recipe(given, data_root=options.data_root)
     check_tasks(recipe)
     cells = list_cells(recipe, options.out)

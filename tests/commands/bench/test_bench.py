@@ -233,6 +233,8 @@ def test_a_dry_run_lists_cells_and_writes_nothing(guidino: Guidino, write_recipe
     assert "4 cells, 4 to compute" in done.stdout
     assert f"absent: {tmp_path / 'gone.csv'}" in " ".join(done.stdout.split())
     assert not (tmp_path / "out").exists()
+    both = _run(guidino, recipe, tmp_path / "out", "--dry-run", "--json")
+    assert (both.code, both.stdout, "leave out --json or --dry-run" in both.stderr) == (2, "", True)
 
 
 @pytest.mark.usefixtures("chest")

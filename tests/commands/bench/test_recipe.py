@@ -119,12 +119,17 @@ def test_figures_in_percent_become_shares_and_distances_stay(tmp_path: Path) -> 
     path = tmp_path / "r.yaml"
     path.write_text(
         GOOD.replace(
-            "chest.csv}", "chest.csv, paper: {source: s, percent: true, figures: {A: {accuracy: 76.17, hd95: 8.5}}}}"
+            "chest.csv}",
+            "chest.csv, paper: {source: s, percent: true, figures: {A: {accuracy: 76.17, hd95: 8.5, "
+            "fp_volume: 3.5, assd: 2, voi: 1.2, are: 20}}}}",
         )
     )
     paper = read_recipe(str(path)).tasks[0].paper
     assert paper is not None
-    assert paper.figures["A"] == {"accuracy": pytest.approx(0.7617), "hd95": 8.5}
+    assert paper.figures["A"] == {
+        "accuracy": pytest.approx(0.7617), "are": pytest.approx(0.2), "hd95": 8.5, "fp_volume": 3.5, "assd": 2,
+        "voi": 1.2,
+    }  # fmt: skip
 
 
 def test_random_networks_stand_beside_decoders_and_registration_with_mind(tmp_path: Path) -> None:

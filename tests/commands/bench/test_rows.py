@@ -5,8 +5,9 @@ from math import inf, nan
 import pytest
 
 from guidino_cli.commands.bench.cells import CellRow, as_finite
-from guidino_cli.commands.bench.decoder_cells import _cases
+from guidino_cli.commands.bench.decoder_cells import _cases, _notes
 from guidino_cli.commands.bench.table import _difference, is_higher_better
+from guidino_cli.options.evaluation import EvaluateOptions
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,9 @@ def test_a_difference_is_taken_over_the_cases_that_both_have() -> None:
 def test_of_distances_and_errors_less_is_better() -> None:
     metrics = ("auc", "dice", "correlation", "hd95", "asd", "folding", "voi", "are")
     assert [is_higher_better(metric) for metric in metrics] == [True, True, True, False, False, False, False, False]
+
+
+def test_differences_over_cases_of_groups_are_said_to_have_too_narrow_intervals() -> None:
+    assert _notes(EvaluateOptions(split="test")) == []
+    (note,) = _notes(EvaluateOptions(split="test", group="patient"))
+    assert "those of the differences over cases: too narrow" in note
