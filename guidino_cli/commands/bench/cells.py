@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from guidino_cli.commands.bench.recipe import BenchBackbone, BenchTask, Recipe
+from guidino_cli.commands.bench.task_checks import decoder_config
 from guidino_cli.commands.bench.task_options import PROBE_KINDS
+from guidino_cli.config import dump_config, preset_names
 from guidino_cli.data.manifest import MANIFEST_NAME
 from guidino_cli.files import write_text
 from guidino_cli.json_files import read_record
 
 CELLS_FOLDER, RECORD_FILE = "cells", "cell.json"
+_STAMPS = {"stamp": "data that have", "preset_stamp": "a preset that has"}
 _AGAIN = "remove the file, and the cell is computed again"
 
 Role = Literal["backbone", "random", "mind"]
@@ -117,7 +120,8 @@ class BenchCell:
             chosen |= {key: value for key, value in asdict(self.backbone).items() if key != "label"}
         chosen |= {"controls": task.controls, "preset": task.preset}
         chosen |= {f"set.{key}": value for key, value in task.overrides.items()}
-        settings = json.loads(json.dumps(chosen | dict(task.options) | {"stamp": _stamp(task.data)}))
+        stamps = {"stamp": _stamp(task.data), "preset_stamp": _stamp_preset(task)}
+        settings = json.loads(json.dumps(chosen | dict(task.options) | stamps))
         return dict(settings)
 
     def read(self) -> CellRecord | None:
@@ -170,15 +174,21 @@ def _stamp(data: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
+def _stamp_preset(task: BenchTask) -> str:
+    """Digest of the settings of a preset that is a file, which may change under its name; else ""."""
+    if not task.preset or task.preset in preset_names():
+        return ""
+    return hashlib.sha256(dump_config(decoder_config(task)).encode()).hexdigest()[:16]
+
+
 def describe_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Which settings of a cell differ: "px 112 and not 224"; data that were absent or are gone differ in nothing."""
-    stamps = [found.get("stamp", "") for found in (before, now)]
-    has_stamps = all(stamps)
     lines = []
     for key in [*now, *(key for key in before if key not in now)]:
-        if key == "stamp":
-            if has_stamps and stamps[0] != stamps[1]:
-                lines.append("data that have changed since")
+        if key in _STAMPS:
+            stamps = [found.get(key, "") for found in (before, now)]
+            if all(stamps) and stamps[0] != stamps[1]:
+                lines.append(f"{_STAMPS[key]} changed since")
         elif before.get(key) != now.get(key):
             lines.append(f"{key} {_show(before.get(key))} and not {_show(now.get(key))}")
     return lines

@@ -1,11 +1,13 @@
 """Rows of cells: what is infinite or undefined is no number, and differences are taken case by case."""
 
 from math import inf, nan
+from pathlib import Path
 
 import pytest
 
-from guidino_cli.commands.bench.cells import CellRow, as_finite
+from guidino_cli.commands.bench.cells import BenchCell, CellRow, as_finite, describe_differences
 from guidino_cli.commands.bench.decoder_cells import _cases, _notes
+from guidino_cli.commands.bench.recipe import BenchBackbone, BenchTask
 from guidino_cli.commands.bench.table import _difference, is_higher_better
 from guidino_cli.options.evaluation import EvaluateOptions
 
@@ -49,3 +51,17 @@ def test_differences_over_cases_of_groups_are_said_to_have_too_narrow_intervals(
     assert _notes(EvaluateOptions(split="test")) == []
     (note,) = _notes(EvaluateOptions(split="test", group="patient"))
     assert "those of the differences over cases: too narrow" in note
+
+
+def test_a_preset_file_that_changed_under_its_name_is_a_difference(tmp_path: Path) -> None:
+    preset = tmp_path / "mine.yaml"
+    task = BenchTask("t", "decoder", "t", tmp_path / "data", "dice", ("x",), preset=str(preset))
+    cell = BenchCell(task, "backbone", BenchBackbone("x", "guidino-tiny"), tmp_path)
+    found = []
+    for text in ("train: {epochs: 3}", "train: {epochs: 3}  # the same", "train: {epochs: 4}"):
+        preset.write_text(f"base: kvasir-light2d\n{text}\n")
+        found.append(cell.settings)
+    assert describe_differences(found[0], found[1]) == []
+    assert describe_differences(found[0], found[2]) == ["a preset that has changed since"]
+    del found[0]["preset_stamp"]
+    assert describe_differences(found[0], found[2]) == []
