@@ -18,7 +18,7 @@ def bench(
 ) -> None:
     """Compare backbones on tasks in one table: probes, light decoders, registration, each beside its controls.
 
-    A killed call is gone on with by the same one, cell by cell; a cell that fails does not stop the others.
+    The same command resumes an interrupted call, cell by cell; a cell that fails does not stop the others.
 
     Example: guidino bench recipe.yaml -o bench/ --dry-run
     """
