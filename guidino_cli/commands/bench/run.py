@@ -69,8 +69,8 @@ def run(given: str, options: BenchOptions) -> None:
     from guidino_cli.engine.run_folders import lock_run_folder
 
     with lock_run_folder(options.out):
-        write_text(options.out / RECIPE_FILE, recipe.path.read_text(encoding="utf-8-sig"))
         tables = _write(recipe, cells, options.out)
+        write_text(options.out / RECIPE_FILE, recipe.path.read_text(encoding="utf-8-sig"))
         for number, cell in enumerate(order_cells(chosen), start=1):
             if _compute(cell, options, place=f"[{number}/{len(chosen)}]"):
                 # After each cell: a killed process leaves the table of what there is.
@@ -111,8 +111,10 @@ def _require_same(out: Path, cells: Sequence[BenchCell]) -> None:
 
 
 def _prepare(out: Path, recipe: Recipe, *, overwrite: bool) -> None:
-    is_ours = not out.exists() or (out / RECIPE_FILE).is_file() or (out.is_dir() and not any(out.iterdir()))
-    inputs = [recipe.path, *(task.data for task in recipe.tasks if task.data.exists())]
+    # A recipe.yaml may be the user's own, in a folder of other work.
+    is_ours = not out.exists() or (out / JSON_FILE).is_file() or (out.is_dir() and not any(out.iterdir()))
+    weights = [Path(backbone.weights) for backbone in recipe.backbones.values() if backbone.weights is not None]
+    inputs = [recipe.path, *(path for path in (*weights, *(task.data for task in recipe.tasks)) if path.exists())]
     require_output_folder(out, inputs, overwrite=True, recognised=is_ours)
     if overwrite and out.exists():
         shutil.rmtree(out)

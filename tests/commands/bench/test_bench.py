@@ -238,6 +238,19 @@ def test_a_dry_run_lists_cells_and_writes_nothing(guidino: Guidino, write_recipe
 
 
 @pytest.mark.usefixtures("chest")
+def test_a_folder_of_other_work_with_a_recipe_is_not_removed(
+    guidino: Guidino, write_recipe: Writer, tmp_path: Path
+) -> None:
+    recipe, other = write_recipe({"chest": PROBE}), tmp_path / "study"
+    other.mkdir()
+    (other / "recipe.yaml").write_text("tasks: {}")
+    (other / "thesis.tex").touch()
+    refused = _run(guidino, recipe, other, "--overwrite")
+    assert (refused.code, "holds files that guidino did not write" in refused.stderr) == (2, True)
+    assert sorted(path.name for path in other.iterdir()) == ["recipe.yaml", "thesis.tex"]
+
+
+@pytest.mark.usefixtures("chest")
 def test_only_chosen_tasks_are_computed(
     guidino: Guidino, write_recipe: Writer, read_bench: Reader, tmp_path: Path
 ) -> None:
