@@ -14,7 +14,7 @@ from guidino_cli.errors import DataError
 from guidino_cli.evaluation.comparison import PairedComparison, compare_pair, holm_correction
 from guidino_cli.evaluation.summary import MEAN_OF_CLASSES
 from guidino_cli.json_files import read_json_object, require_type
-from guidino_cli.metrics import METRICS
+from guidino_cli.metrics import METRICS, SURFACE_METRICS
 
 REPORT_FILE = "report.json"
 _HINT = "give a folder that `guidino evaluate -o` wrote"
@@ -184,7 +184,8 @@ def _reason_incomparable(first: StoredEvaluation, second: StoredEvaluation) -> s
         return f"other classes ({first.headline}; {second.headline})"
     if first.report["policy"] != second.report["policy"]:
         return "scored with another policy or definition of HD95"
-    if first.unit and second.unit and first.unit != second.unit:
+    has_distances = SURFACE_METRICS.intersection(first.metrics, second.metrics)
+    if has_distances and first.unit and second.unit and first.unit != second.unit:
         return f"distances in other units ({first.unit}; {second.unit})"
     before, now = first.report.get("settings", {}), second.report.get("settings", {})
     changed = [key for key in before if key in now and before[key] != now[key] and key not in _OF_THE_WHOLE]

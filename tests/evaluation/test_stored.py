@@ -74,7 +74,6 @@ def test_an_infinite_value_is_a_loss_and_in_no_finite_mean() -> None:
     [
         ({"headline": "a"}, "other classes"),
         ({"policy": {"name": "other"}}, "another policy"),
-        ({"unit": "mm"}, r"other units \(px; mm\)"),
         ({"settings": {"tolerance": 2}}, r"other settings \(tolerance\)"),
     ],
 )
@@ -82,13 +81,23 @@ def test_evaluations_by_other_rules_are_not_compared(more: dict[str, Any], reaso
     values = [both(0.1, 0.1)]
     comparisons, reasons = compare_stored(
         [
-            stored("x", values, settings={"tolerance": 1}, unit="px"),
-            stored("y", values, **{"settings": {"tolerance": 1}, "unit": "px", **more}),
+            stored("x", values, settings={"tolerance": 1}),
+            stored("y", values, **{"settings": {"tolerance": 1}, **more}),
         ]
     )
     assert comparisons == []
     assert len(reasons) == 1
     assert re.search(reason, reasons[0])
+
+
+def test_distances_in_other_units_are_not_compared_and_shares_are() -> None:
+    def pair(metric: str) -> list[StoredEvaluation]:
+        own: dict[str, Any] = {"headline": "a", "summary": [{"target": "a", "metric": metric, "mean": 1.0}]}
+        return [stored(unit, [{"a": {metric: 1.0}}], unit=unit, **own) for unit in ("px", "mm")]
+
+    comparisons, reasons = compare_stored(pair("hd95"))
+    assert (comparisons, "distances in other units (px; mm)" in reasons[0]) == ([], True)
+    assert compare_stored(pair("dice"))[1] == []
 
 
 def test_a_report_without_cases_is_refused(tmp_path: Path) -> None:
