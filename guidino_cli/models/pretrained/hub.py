@@ -140,6 +140,9 @@ def download_weights(source: str, *, folder: Path | None = None) -> Path:
     from huggingface_hub import snapshot_download
 
     # Named after the source, so that no download continues with the files of another.
+    if folder is not None and not folder.name:
+        # "." has no name to put another beside.
+        folder = folder.resolve()
     part = None if folder is None else folder.with_name(f".{folder.name}.{source.replace('/', '--')}.part")
     try:
         downloaded = Path(snapshot_download(source, allow_patterns=_DOWNLOAD_PATTERNS, local_dir=part))

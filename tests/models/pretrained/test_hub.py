@@ -180,3 +180,11 @@ def test_an_interrupted_download_into_a_folder_is_continued(tmp_path: Path, monk
     assert download_weights(ABSENT, folder=tmp_path / "mine") == tmp_path / "mine"
     assert {path.name for path in (tmp_path / "mine").iterdir()} == {"config.json", "model.safetensors"}
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_download_into_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, local_dir, **__: str(_complete(local_dir)))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert download_weights(ABSENT, folder=Path()) == tmp_path / "here"
+    assert {path.name for path in (tmp_path / "here").iterdir()} == {"config.json", "model.safetensors"}
