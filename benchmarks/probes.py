@@ -64,7 +64,7 @@ def prepare(root: Path, work: Path) -> None:
 
 
 def run(work: Path, only: Sequence[str], probes: Sequence[str]) -> None:
-    """Compute what is missing, of some sets and probes or of all: features are gone on with, reports stay."""
+    """Compute what is missing, of some sets and probes or of all: features are resumed, reports stay."""
     for name, (data, words, backbones) in FEATURES.items():
         if only and name not in only:
             continue

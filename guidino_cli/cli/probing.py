@@ -21,7 +21,7 @@ def features(
 ) -> None:
     """Write vectors of images, tiles or slices from a frozen backbone, once, for `guidino probe`.
 
-    A killed call is gone on with by the same one; a second one computes nothing. A random network of the same shape and
+    The same command resumes a killed call; a second one computes nothing. A random network of the same shape and
     the pixels themselves are written beside them as controls.
 
     Example: guidino features chest.csv -o feats/chest --backbone guidino-tiny --px 224

@@ -1,4 +1,4 @@
-"""`guidino features`: vectors are right, written once, gone on with after a kill, and refused for another backbone."""
+"""`guidino features`: vectors are right, written once, resumed after a kill, and refused for another backbone."""
 
 import json
 from collections.abc import Callable

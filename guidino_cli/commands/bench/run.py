@@ -99,7 +99,7 @@ def _require_same(out: Path, cells: Sequence[BenchCell]) -> None:
         record = cell.read()
         if record is None:
             continue
-        # Of a cell that is not done, features, pairs and runs may be there and are gone on with.
+        # Of a cell that is not done, features, pairs and runs may be there and are resumed.
         if different := describe_differences(record.settings, cell.settings):
             raise ConfigError(
                 f"-o {out}: holds {cell.task.name}, {cell.name} with {join_first(different, limit=3)}; {_ANEW}"

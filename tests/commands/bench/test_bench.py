@@ -1,4 +1,4 @@
-"""`guidino bench`: figures are those of the commands themselves; cells are gone on with; a bad one harms no other."""
+"""`guidino bench`: scores are those of the commands themselves; cells are resumed; a bad one harms no other."""
 
 import csv
 import json
