@@ -19,7 +19,7 @@ _Images = Annotated[list[Path], typer.Argument(metavar="IMAGES", help=_HELP)]
 
 
 def _require_images(context: typer.Context, images: list[Path] | None) -> list[Path] | None:
-    # What the user typed is parsed before what was left out.
+    # Click runs the callbacks of parameters that were given before those of omitted ones, so --list is known here.
     if not images and context.params.get("list_file") is None and not context.resilient_parsing:
         raise ConfigError(f"IMAGES is missing: {_WHAT}; see `guidino predict --help`")
     return images

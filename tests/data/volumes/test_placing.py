@@ -33,7 +33,7 @@ DEPTHS = np.arange(-8, 19, 2)
 
 def test_half_a_thick_slice_beyond_the_last_centre_keeps_the_value_of_the_border() -> None:
     placed = place(column([10, 20]), THICK, FINE, (14, 1, 1))[:, 0, 0]
-    # -8 and -6 lie before the first slice, 16 and 18 behind the last one: the smallest value.
+    # -8 and -6 lie before the first slice, 16 and 18 after the last one: the smallest value.
     between = [10.0 + depth for depth in (0, 2, 4, 6, 8, 10)]
     assert placed.tolist() == pytest.approx([10, 10, 10, 10, *between, 20, 20, 10, 10])
 
