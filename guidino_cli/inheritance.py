@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from guidino_cli.errors import ConfigError
-from guidino_cli.settings import find_preset, read_settings, replace_part, replace_weights
+from guidino_cli.settings import apply_overrides, find_preset, read_settings, replace_part, replace_weights
 
 BASE = "base"
 # What a preset says about itself: one that differs is not the row of a paper that its base is.
@@ -35,7 +35,7 @@ class MergedPreset:
         return f"{self.names[0]}{bases}"
 
 
-def read_preset(preset: str, folder: Path, *, kind: str, example: str) -> MergedPreset:
+def read_preset(preset: str, folder: Path, *, kind: str, example: str, overrides: Iterable[str] = ()) -> MergedPreset:
     """Read a preset, and the bases that it and they name.
 
     A base is the name of a packaged preset, or the path of a YAML file, relative to the file that names it.
@@ -47,14 +47,19 @@ def read_preset(preset: str, folder: Path, *, kind: str, example: str) -> Merged
         folder: Of the packaged presets.
         kind: What it is, for messages.
         example: Of settings, for messages.
+        overrides: `a.b=c`, put over the merged settings; `origins` leaves them out.
 
     Raises:
-        ConfigError: Unknown preset or base, unreadable file, or bases that lead back to a file before them.
+        ConfigError: Unknown preset or base, unreadable file, bases that lead back to a file before them, or an override
+            of the base.
     """
+    overrides = list(overrides)
+    _refuse_base(overrides)
     layers = list(_chain(preset, folder, kind=kind, example=example))
     merged = MergedPreset(tuple(name for name, _ in layers))
     for name, settings in reversed(layers):
         _merge(settings, merged.settings, merged.origins, name)
+    apply_overrides(merged.settings, overrides)
     return merged
 
 
@@ -92,7 +97,7 @@ def _chain(preset: str, folder: Path, *, kind: str, example: str) -> Iterator[tu
         name = base
 
 
-def refuse_base(overrides: Iterable[str]) -> None:
+def _refuse_base(overrides: Iterable[str]) -> None:
     """`ConfigError` for a base among `--set`: settings of a base are below those of the preset, overrides above."""
     for item in overrides:
         if item.partition("=")[0] == BASE:

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from guidino_cli.config import ComponentSettings, presets_folder
 from guidino_cli.errors import ConfigError
-from guidino_cli.inheritance import MergedPreset, read_preset, refuse_base
+from guidino_cli.inheritance import MergedPreset, read_preset
 from guidino_cli.settings import apply_overrides, list_presets, read_settings, to_yaml, validate_settings
 
 _STRICT = ConfigDict(extra="forbid")
@@ -261,16 +261,15 @@ def load_pretrain_preset(preset: str, overrides: Iterable[str] = ()) -> Pretrain
     Raises:
         ConfigError: Unknown preset or base, unreadable file, unknown key or unusable value; the message names the key.
     """
-    overrides = list(overrides)
-    refuse_base(overrides)
-    merged = merge_pretrain_preset(preset)
-    apply_overrides(merged.settings, overrides)
+    merged = merge_pretrain_preset(preset, overrides)
     return parse_pretrain_config(merged.settings, label=merged.label)
 
 
-def merge_pretrain_preset(preset: str) -> MergedPreset:
-    """A preset over its bases, not validated, with the origin of each value; see `read_preset` for the errors."""
-    return read_preset(preset, pretrain_presets_folder(), kind="pretraining preset", example=_EXAMPLE)
+def merge_pretrain_preset(preset: str, overrides: Iterable[str] = ()) -> MergedPreset:
+    """A preset over its bases and under overrides, not validated; see `read_preset` for origins and errors."""
+    return read_preset(
+        preset, pretrain_presets_folder(), kind="pretraining preset", example=_EXAMPLE, overrides=overrides
+    )
 
 
 def read_pretrain_config(path: Path, overrides: Iterable[str] = (), *, label: str | None = None) -> PretrainConfig:
