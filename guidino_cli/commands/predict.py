@@ -5,15 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guidino_cli.commands.prediction.batches import predict_all
-from guidino_cli.commands.prediction.files import (
-    MaskWriter,
-    PredictionJob,
-    Shard,
-    jobs_at,
-    local_rank_device,
-)
+from guidino_cli.commands.prediction.jobs import PredictionJob, Shard, jobs_at, local_rank_device
 from guidino_cli.commands.prediction.label_files import require_format, write_label_files
 from guidino_cli.commands.prediction.listed import Inputs, read_inputs, unique_inputs
+from guidino_cli.commands.prediction.mask_files import MaskWriter
 from guidino_cli.commands.prediction.records import PredictionLog
 from guidino_cli.commands.prediction.review import PICTURE_SIDE
 from guidino_cli.commands.prediction.session import (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from guidino_cli.commands.prediction.files import find_jobs
+from guidino_cli.commands.prediction.jobs import find_jobs
 from guidino_cli.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("coarse_figures")

@@ -7,7 +7,7 @@ import pytest
 from labelled_images import save_images
 
 from guidino_cli.commands import prepare
-from guidino_cli.commands.prediction.files import PredictionJob
+from guidino_cli.commands.prediction.jobs import PredictionJob
 from guidino_cli.commands.prediction.label_files import require_format, write_label_files
 from guidino_cli.data.image_writing import write_label_map
 from guidino_cli.data.images import read_labels

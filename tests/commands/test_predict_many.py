@@ -118,7 +118,7 @@ def test_an_interruption_keeps_what_was_done_and_says_how_to_go_on(
 
 
 def test_half_a_line_left_by_a_kill_does_not_spoil_the_next(tmp_path: Path) -> None:
-    from guidino_cli.commands.prediction.files import Shard
+    from guidino_cli.commands.prediction.jobs import Shard
 
     (tmp_path / "predictions.jsonl").write_text('{"image": "a", "status": "ok"}\n{"image": "b", "sta')
     PredictionLog(tmp_path, Shard(1, 1), {}, keep=True).add({"image": "b", "status": "ok"})
@@ -126,7 +126,7 @@ def test_half_a_line_left_by_a_kill_does_not_spoil_the_next(tmp_path: Path) -> N
 
 
 def test_a_share_of_an_earlier_making_does_not_make_the_whole_complete(tmp_path: Path) -> None:
-    from guidino_cli.commands.prediction.files import Shard
+    from guidino_cli.commands.prediction.jobs import Shard
 
     for shard, weights in [(Shard(1, 2), "old"), (Shard(2, 2), "old"), (Shard(1, 2), "new")]:
         facts = {"made_with": {"weights": [weights]}}
@@ -137,7 +137,7 @@ def test_a_share_of_an_earlier_making_does_not_make_the_whole_complete(tmp_path:
 
 def test_shares_that_finish_at_the_same_moment_are_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from guidino_cli.commands.prediction import records
-    from guidino_cli.commands.prediction.files import Shard
+    from guidino_cli.commands.prediction.jobs import Shard
 
     first, second = (PredictionLog(tmp_path, Shard(number, 2), {}, keep=False) for number in (1, 2))
     write, waiting = records.write_text, [second]
@@ -155,7 +155,7 @@ def test_shares_that_finish_at_the_same_moment_are_complete(tmp_path: Path, monk
 
 
 def test_what_shares_failed_at_is_listed_until_it_is_done(tmp_path: Path) -> None:
-    from guidino_cli.commands.prediction.files import Shard
+    from guidino_cli.commands.prediction.jobs import Shard
 
     for status, is_listed in [("error", True), ("ok", False)]:
         for number in (1, 2):
@@ -392,7 +392,7 @@ def test_each_rank_of_torchrun_predicts_on_its_own_card(
     named: str | None, used: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With `--device cuda`, all were on card 0."""
-    from guidino_cli.commands.prediction.files import local_rank_device
+    from guidino_cli.commands.prediction.jobs import local_rank_device
 
     monkeypatch.setenv("LOCAL_RANK", "2")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)

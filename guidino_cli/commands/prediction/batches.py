@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from guidino_cli.commands.prediction.files import MaskWriter, PredictionJob, describe_unsafe_job
+from guidino_cli.commands.prediction.jobs import PredictionJob, describe_unsafe_job
+from guidino_cli.commands.prediction.mask_files import MaskWriter
 from guidino_cli.commands.prediction.measuring import CaseMeasurement
 from guidino_cli.commands.prediction.records import PredictionLog, describe_attempt
 from guidino_cli.data.readers import open_regions, read

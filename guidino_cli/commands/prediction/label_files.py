@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from guidino_cli.commands.prediction.files import Job
+from guidino_cli.commands.prediction.jobs import Job
 from guidino_cli.data.images import read_labels
 from guidino_cli.data.label_files.outlines import join_holes, trace_outlines
 from guidino_cli.data.label_files.run_lengths import encode_runs, runs_to_text

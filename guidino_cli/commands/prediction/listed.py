@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from guidino_cli.commands.prediction.files import Job, unique_jobs
+from guidino_cli.commands.prediction.jobs import Job, unique_jobs
 from guidino_cli.errors import ConfigError, DataError
 
 STDIN = "-"

@@ -11,7 +11,8 @@ from typing import Any, NotRequired
 from typing_extensions import TypedDict
 
 from guidino_cli import __version__
-from guidino_cli.commands.prediction.files import RECORD_FILES, Shard
+from guidino_cli.commands.prediction.jobs import Shard
+from guidino_cli.commands.prediction.mask_files import RECORD_FILES
 from guidino_cli.data.limits import max_pixels
 from guidino_cli.errors import ConfigError, DataError, ResourceError
 from guidino_cli.files import write_atomically, write_text

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from guidino_cli import __version__
-from guidino_cli.commands.prediction.files import Job, MaskWriter, Shard, describe_unsafe_job, select_shard
+from guidino_cli.commands.prediction.jobs import Job, Shard, describe_unsafe_job, select_shard
 from guidino_cli.commands.prediction.json_summary import print_prediction_json
+from guidino_cli.commands.prediction.mask_files import MaskWriter
 from guidino_cli.commands.prediction.records import (
     RECORDS_FILE,
     SUMMARY_FILE,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from guidino_cli.commands.prediction.files import unique_jobs
+from guidino_cli.commands.prediction.jobs import unique_jobs
 from guidino_cli.data.file_records import require_unchanged_files
 from guidino_cli.data.images import is_image
 from guidino_cli.data.manifest import is_prepared, load_manifest

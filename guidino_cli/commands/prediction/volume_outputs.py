@@ -9,7 +9,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from guidino_cli.commands.prediction.files import Job, MaskWriter
+from guidino_cli.commands.prediction.jobs import Job
+from guidino_cli.commands.prediction.mask_files import MaskWriter
 from guidino_cli.commands.prediction.review import PICTURE_SIDE
 from guidino_cli.commands.prediction.volume_inputs import VOLUMES, VolumeJob
 from guidino_cli.data.postprocess import postprocess_labels

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.progress import Progress, TaskID
 
-from guidino_cli.commands.prediction.files import Shard, describe_unsafe_job, local_rank_device
+from guidino_cli.commands.prediction.jobs import Shard, describe_unsafe_job, local_rank_device
 from guidino_cli.commands.prediction.listed import Inputs, unique_inputs
 from guidino_cli.commands.prediction.measuring import CaseMeasurement
 from guidino_cli.commands.prediction.records import PredictionLog, describe_attempt
