@@ -24,7 +24,7 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from guidino_cli.evaluation.summary import bootstrap_means, percentile_interval
+from guidino_cli.evaluation.statistics import bootstrap_means, percentile_interval
 from guidino_cli.tables import to_csv
 
 CANVAS, COUNT = (48, 64, 48), 40

@@ -12,7 +12,7 @@ from guidino_cli import __version__
 from guidino_cli.commands.register_outputs import FIGURE_FILE, METRICS, describe_scores
 from guidino_cli.commands.register_pairs import PairFiles
 from guidino_cli.commands.text_tables import print_table, print_wrapped
-from guidino_cli.evaluation.summary import bootstrap_means, percentile_interval
+from guidino_cli.evaluation.statistics import bootstrap_means, percentile_interval
 from guidino_cli.files import write_atomically, write_text
 from guidino_cli.html import stream
 from guidino_cli.plots.report import data_uri

@@ -7,14 +7,8 @@ from math import nan
 
 import numpy as np
 
-from guidino_cli.evaluation.summary import (
-    MEAN_OF_CLASSES,
-    EvaluationResult,
-    bootstrap_means,
-    case_metric,
-    get_score,
-    percentile_interval,
-)
+from guidino_cli.evaluation.statistics import bootstrap_means, percentile_interval
+from guidino_cli.evaluation.summary import MEAN_OF_CLASSES, EvaluationResult, case_metric, get_score
 from guidino_cli.metrics import METRICS
 
 MIN_PAIRS = 6

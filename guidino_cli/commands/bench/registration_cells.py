@@ -8,7 +8,7 @@ from guidino_cli.commands.bench.backbones import find_network
 from guidino_cli.commands.bench.cells import BenchCell, CellRecord, CellRow
 from guidino_cli.commands.bench.task_checks import registration_options
 from guidino_cli.errors import PartialError
-from guidino_cli.evaluation.summary import bootstrap_means, percentile_interval
+from guidino_cli.evaluation.statistics import bootstrap_means, percentile_interval
 from guidino_cli.json_files import read_json_object
 from guidino_cli.options.bench import BenchOptions
 

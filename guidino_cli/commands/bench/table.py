@@ -9,7 +9,7 @@ import numpy as np
 from guidino_cli import __version__
 from guidino_cli.commands.bench.cells import BenchCell, CellRecord, CellRow, RowRole, State, state_of
 from guidino_cli.commands.bench.recipe import BenchTask, Recipe
-from guidino_cli.evaluation.summary import bootstrap_means, percentile_interval
+from guidino_cli.evaluation.statistics import bootstrap_means, percentile_interval
 from guidino_cli.metrics import METRICS
 from guidino_cli.tables import to_csv
 

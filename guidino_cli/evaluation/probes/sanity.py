@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from guidino_cli.evaluation.probes.samples import ProbeSamples
-from guidino_cli.evaluation.summary import percentile_interval
+from guidino_cli.evaluation.statistics import percentile_interval
 from guidino_cli.metrics.classification import weighted_auc
 
 _SUSPICIOUS = 0.6

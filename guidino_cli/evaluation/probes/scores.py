@@ -8,7 +8,7 @@ import numpy as np
 from guidino_cli.evaluation.probes.parts import Partition
 from guidino_cli.evaluation.probes.problem import ProbeFit
 from guidino_cli.evaluation.probes.samples import ProbeSamples
-from guidino_cli.evaluation.summary import BOOTSTRAP_RESAMPLES, percentile_interval
+from guidino_cli.evaluation.statistics import BOOTSTRAP_RESAMPLES, percentile_interval
 from guidino_cli.metrics.classification import weighted_auc, weighted_average_precision, weighted_decisions
 
 MACRO = "macro"

@@ -14,11 +14,10 @@ from guidino_cli.evaluation.cases import Pairing
 from guidino_cli.evaluation.gates import GateResult
 from guidino_cli.evaluation.report.provenance import Provenance
 from guidino_cli.evaluation.report.text import DEFINITIONS
+from guidino_cli.evaluation.statistics import BOOTSTRAP_RESAMPLES, SummaryStatistics
 from guidino_cli.evaluation.summary import (
-    BOOTSTRAP_RESAMPLES,
     EvaluationResult,
     SummaryRow,
-    SummaryStatistics,
     cases_without_truth,
     compared_instances,
     count_statuses,

@@ -24,7 +24,8 @@ from guidino_cli.evaluation.report.text import (
     stratum_title,
     table_rows,
 )
-from guidino_cli.evaluation.summary import EvaluationResult, SummaryStatistics, case_metric, ranking_metric
+from guidino_cli.evaluation.statistics import SummaryStatistics
+from guidino_cli.evaluation.summary import EvaluationResult, case_metric, ranking_metric
 from guidino_cli.evaluation.types import CaseResult
 from guidino_cli.html import Markup, render
 from guidino_cli.metrics import METRICS
