@@ -10,19 +10,16 @@ from guidino_cli.data.readers import find_reader
 from guidino_cli.errors import ConfigError, DataError, unknown_name
 from guidino_cli.evaluation.cases import Pairing, TruthSet
 from guidino_cli.evaluation.columns import column_values, describe_source
-from guidino_cli.evaluation.masks import (
-    MaskReader,
-    ReadOptions,
+from guidino_cli.evaluation.mask_survey import (
     Survey,
-    UnexpectedValueError,
     decide_reader,
     find_common_labels,
-    index_reader,
     label_reader,
     make_reader,
     require_exact_ignored,
     survey_masks,
 )
+from guidino_cli.evaluation.masks import MaskReader, ReadOptions, UnexpectedValueError, index_reader
 from guidino_cli.evaluation.segment_names import require_same_segments
 from guidino_cli.evaluation.summary import EvaluationResult, aggregate
 from guidino_cli.evaluation.types import CaseResult, Policy, ScoringConfig, Target

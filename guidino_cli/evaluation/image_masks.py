@@ -11,7 +11,8 @@ from guidino_cli.data.volumes.grid import Grid
 from guidino_cli.errors import DataError
 from guidino_cli.evaluation.cases import Truth, TruthSet
 from guidino_cli.evaluation.grids import align_to_truth
-from guidino_cli.evaluation.masks import Mask, MaskReader, ReadOptions, UnexpectedValueError, index_reader, make_reader
+from guidino_cli.evaluation.mask_survey import make_reader
+from guidino_cli.evaluation.masks import Mask, MaskReader, ReadOptions, UnexpectedValueError, index_reader
 from guidino_cli.evaluation.names import file_stem, strip_suffixes
 from guidino_cli.evaluation.truths import find_truths
 from guidino_cli.types import width_by_height

@@ -10,17 +10,8 @@ from PIL import Image
 from guidino_cli.data.masks.rule import MaskRule
 from guidino_cli.data.masks.values import Histogram
 from guidino_cli.errors import DataError
-from guidino_cli.evaluation.masks import (
-    MaskReader,
-    ReadOptions,
-    Survey,
-    UnexpectedValueError,
-    find_common_labels,
-    index_reader,
-    label_reader,
-    make_reader,
-    survey_masks,
-)
+from guidino_cli.evaluation.mask_survey import Survey, find_common_labels, label_reader, make_reader, survey_masks
+from guidino_cli.evaluation.masks import MaskReader, ReadOptions, UnexpectedValueError, index_reader
 from guidino_cli.types import Geometry
 
 

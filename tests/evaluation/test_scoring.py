@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from guidino_cli.evaluation.cases import Pair, Truth
-from guidino_cli.evaluation.masks import MaskReader, ReadOptions, index_reader, make_reader
+from guidino_cli.evaluation.mask_survey import make_reader
+from guidino_cli.evaluation.masks import MaskReader, ReadOptions, index_reader
 from guidino_cli.evaluation.scoring import score_case
 from guidino_cli.evaluation.types import CaseResult, Hd95Definition, Policy, ScoringConfig, Target
 from guidino_cli.options.evaluation import ScoringOptions

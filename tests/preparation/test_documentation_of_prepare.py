@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from guidino_cli.data.masks.decision import MAX_CLASSES
+from guidino_cli.data.masks.ambiguity import MAX_CLASSES
 from guidino_cli.options.argv import option_values
 from guidino_cli.options.data import PrepareOptions
 from guidino_cli.preparation.generic_layouts import COLUMNS

@@ -1,130 +1,25 @@
 """Decide what the values of a folder of masks mean: one rule for all, or an error with the reason and a remedy."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from guidino_cli.data.masks.ambiguity import (
+    MAX_CLASSES,
+    OPTIONS_HINT,
+    ambiguity_error,
+    disagreeing_values_error,
+    has_soft_edges,
+    lossy_classes_error,
+    not_masks_error,
+    several_readings_error,
+    suggest_colour_classes,
+    suggest_grey_classes,
+)
 from guidino_cli.data.masks.palettes import check_palettes, describe_background
 from guidino_cli.data.masks.rule import Code, MaskRule, format_values, grey_codes, has_colours, pack_colour
 from guidino_cli.data.masks.values import HIGH_CLUSTER_MIN, LOW_CLUSTER_MAX, MAX_STORED, Histogram
 from guidino_cli.errors import DataError
 from guidino_cli.progress import pluralize
-
-MAX_CLASSES = 16
-"""Label maps with more values than this might be instance maps; the user has to decide."""
-_OPTIONS_HINT = "--binary makes every value but 0 foreground, --threshold N every value above N"
-_MAX_LISTED = 10
-_JPEG_SPREAD = 16
-"""Distance by which JPEG moves many of a mask's values."""
-
-
-def ambiguity_error(items: Sequence[Histogram], problem: str, hint: str, *, option: str = "") -> DataError:
-    """Error for values with several readings; lists up to ten files with their values.
-
-    Args:
-        items: The files.
-        problem: What they are.
-        hint: What helps.
-        option: Option that reads them as they were most likely meant, see `UserError`.
-    """
-    lines = [f"{item.name} ({item.distinct} values: {_format_values(item)})" for item in items[:_MAX_LISTED]]
-    more = f", and {len(items) - _MAX_LISTED} more" if len(items) > _MAX_LISTED else ""
-    error = DataError(f"{problem} cannot be read unambiguously; {hint}. Files: {', '.join(lines)}{more}")
-    error.option = option
-    return error
-
-
-_SOFT_VALUES = 8
-"""Different values between the clusters below which they are more likely classes than soft edges."""
-
-
-def _has_soft_edges(grey: Sequence[Histogram]) -> bool:
-    """Whether masks are binary but for smoothed or compressed edges.
-
-    More than half of their foreground is then near 255, and the rest has more different values than classes would.
-    """
-    between = {value for item in grey for value in item.values if LOW_CLUSTER_MAX < value < HIGH_CLUSTER_MIN}
-    if len(between) < _SOFT_VALUES:
-        return False
-    bright = total = 0
-    for item in grey:
-        pixels = [(value, count) for value, count in zip(item.values, item.counts, strict=True) if value]
-        total += sum(count for _, count in pixels)
-        bright += sum(count for value, count in pixels if HIGH_CLUSTER_MIN <= value <= 255)
-    return 2 * bright > total
-
-
-def _several_readings_error(odd: Sequence[Histogram], grey: Sequence[Histogram], problem: str, hint: str) -> DataError:
-    """Error for more values than classes: soft edges are cut in the middle, anything else the user must know."""
-    if not _has_soft_edges(grey):
-        return ambiguity_error(odd, problem, hint)
-    cut = "edges are soft or compressed: --threshold 127 cuts them in the middle; --binary would count their rims, too"
-    return ambiguity_error(odd, problem, cut, option="--threshold 127")
-
-
-def disagreeing_values_error(grey: Sequence[Histogram]) -> DataError:
-    """Error for masks that are all binary, but with different foreground values."""
-    kinds: dict[int | float, list[Histogram]] = {}
-    for item in grey:
-        if any(item.values):
-            kinds.setdefault(max(item.values), []).append(item)
-    common = max(kinds, key=lambda value: len(kinds[value]))
-    odd = [item for value, items in kinds.items() if value != common for item in items]
-    problem = f"masks disagree: {len(kinds[common])} hold 0 and {common}, {len(odd)} another value; the folder"
-    return ambiguity_error(odd, problem, "--binary makes every value but 0 foreground", option="--binary")
-
-
-def not_masks_error(colours: Sequence[Histogram], count: int) -> DataError:
-    """Error for photographs and for colour masks in a lossy format, which no option can read."""
-    worst = max(colours, key=lambda item: item.distinct)
-    others = f" (one of {len(colours)} such files of {count})" if len(colours) > 1 else ""
-    return DataError(
-        f"{worst.name}: has 3 channels and {worst.distinct:,} colours, as a photograph has{others}; expected a mask: "
-        "class indices, or 0 and 255, or a few flat colours; give the folder of the masks in its place, or save colour "
-        "masks as lossless PNG"
-    )
-
-
-def lossy_classes_error(items: Sequence[Histogram], class_count: int) -> DataError:
-    """Error for masks of several classes in a lossy format, whose many values no table can cover."""
-    totals = _pixels_by_value(items)
-    peaks: list[int | float] = []
-    for value in sorted(totals, key=lambda value: -totals[value]):
-        if all(abs(value - peak) > _JPEG_SPREAD for peak in peaks) and len(peaks) < class_count:
-            peaks.append(value)
-    hint = "save the masks as lossless PNG; to tell foreground from background alone, name two classes"
-    problem = f"{class_count} classes are named, but lossy masks with values around {format_values(sorted(peaks))}"
-    return ambiguity_error(items[:1], problem, f"{hint} and give --threshold")
-
-
-def suggest_colour_classes(colours: Sequence[Histogram]) -> str:
-    """Format the found colours as a `--classes` option to paste, most frequent first (usually the background)."""
-    totals = _pixels_by_value(colours)
-    ranked = sorted(totals, key=lambda value: (value != 0, -totals[value]))[: MAX_CLASSES + 1]
-    names = ["background", *(f"class_{index}" for index in range(1, len(ranked)))]
-    table = ",".join(f"#{int(value):06x}={name}" for value, name in zip(ranked, names, strict=True))
-    return f"name them: --classes '{table}'"
-
-
-def suggest_grey_classes(foreground: list[int]) -> str:
-    """Format the found grey values as a `--classes` option to paste; "" if there are too many."""
-    if len(foreground) > MAX_CLASSES:
-        return ""
-    names = ",".join(f"{value}=class_{index}" for index, value in enumerate(foreground, start=1))
-    return f"--classes '0=background,{names}' names them, "
-
-
-def _format_values(item: Histogram) -> str:
-    return format_values([f"#{int(value):06x}" if item.kind == "colour" else value for value in item.values])
-
-
-def _pixels_by_value(items: Sequence[Histogram]) -> Counter[int | float]:
-    """Count the pixels of all files with each value."""
-    totals: Counter[int | float] = Counter()
-    for item in items:
-        totals.update(dict(zip(item.values, item.counts, strict=True)))
-    return totals
-
 
 LOSSY_MIDDLE_SHARE = 0.01
 """Share of pixels between the clusters that a lossy file may have. Binary masks saved as JPEG of quality 30 have up to
@@ -240,7 +135,7 @@ def _decide_two_clusters(grey: Sequence[Histogram], foreground: list[int], of_ho
         raise ambiguity_error(
             [item for item in grey if item.values[-1] > 255],
             "masks with values above 255",
-            f"{suggest_grey_classes(foreground)}{_OPTIONS_HINT}",
+            f"{suggest_grey_classes(foreground)}{OPTIONS_HINT}",
         )
     low, high = (
         max(v for v in [0, *foreground] if v <= LOW_CLUSTER_MAX),
@@ -257,7 +152,7 @@ def _decide_two_clusters(grey: Sequence[Histogram], foreground: list[int], of_ho
     few = [item for item in grey if any(0 < value <= LOW_CLUSTER_MAX for value in item.values)]
     hint = (
         "255 beside indices often means 'ignore': map every value with --classes '0=background,1=...', or "
-        + _OPTIONS_HINT
+        + OPTIONS_HINT
     )
     raise ambiguity_error(few, "masks with small indices and 255", hint)
 
@@ -273,8 +168,8 @@ def _decide_indices(
             "two classes are named (by --classes or by the layout), "
             f"but masks with values {format_values([0, *foreground])}"
         )
-        hint = f"{suggest_grey_classes(foreground)}{_OPTIONS_HINT}"
-        raise _several_readings_error(several, grey, problem, hint)
+        hint = f"{suggest_grey_classes(foreground)}{OPTIONS_HINT}"
+        raise several_readings_error(several, grey, problem, hint)
     lossy = [item for item in grey if item.is_lossy and any(item.values)]
     if lossy:
         raise ambiguity_error(
@@ -290,10 +185,10 @@ def _decide_indices(
     if max(item.distinct for item in grey) > MAX_CLASSES or len(foreground) > MAX_CLASSES:
         odd = [item for item in grey if item.distinct > MAX_CLASSES or item.middle_share > 0] or list(grey)
         odd.sort(key=lambda item: -item.distinct)
-        problem = "masks with many values" + ("" if _has_soft_edges(grey) else " (instance maps? grey images?)")
-        raise _several_readings_error(odd, grey, problem, _OPTIONS_HINT)
+        problem = "masks with many values" + ("" if has_soft_edges(grey) else " (instance maps? grey images?)")
+        raise several_readings_error(odd, grey, problem, OPTIONS_HINT)
     odd = [item for item in grey if any(value >= MAX_CLASSES for value in item.values)]
-    hint = f"{suggest_grey_classes(foreground)}{_OPTIONS_HINT}"
+    hint = f"{suggest_grey_classes(foreground)}{OPTIONS_HINT}"
     raise ambiguity_error(odd, "masks with values that are no class indices", hint)
 
 
@@ -310,7 +205,7 @@ def _refuse_outliers(grey: Sequence[Histogram], foreground: list[int]) -> None:
             f"{len(odd)} of {len(grey)} masks, which hold values between {LOW_CLUSTER_MAX} and "
             f"{HIGH_CLUSTER_MIN} where the others do not,"
         )
-        raise _several_readings_error(odd, grey, problem, f"{suggest_grey_classes(foreground)}{_OPTIONS_HINT}")
+        raise several_readings_error(odd, grey, problem, f"{suggest_grey_classes(foreground)}{OPTIONS_HINT}")
 
 
 def _decide_named_indices(grey: Sequence[Histogram], class_count: int, of_how_many: str) -> MaskRule:
@@ -321,7 +216,7 @@ def _decide_named_indices(grey: Sequence[Histogram], class_count: int, of_how_ma
     if beyond:
         problem = f"{class_count} classes are named, so masks with values above {class_count - 1}"
         values = sorted({int(value) for item in grey for value in item.values if value})
-        raise ambiguity_error(beyond, problem, f"{suggest_grey_classes(values)}{_OPTIONS_HINT}")
+        raise ambiguity_error(beyond, problem, f"{suggest_grey_classes(values)}{OPTIONS_HINT}")
     return _index_rule(grey, class_count, of_how_many)
 
 
