@@ -117,6 +117,7 @@ def build_and_train(
         **network_input.model_arguments(),
         offline=options.offline,
         backbone_spec=spec,
+        is_sharded=config.train.shard_backbone and not options.dry_run,
     )
     origin = None if base_run is None else base_run.fill(model, classes=manifest.classes)
     guide_origin = None

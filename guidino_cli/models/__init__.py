@@ -42,6 +42,7 @@ def build_model(
     is_standardized: bool = False,
     offline: bool = False,
     backbone_spec: BackboneSpec | None = None,
+    is_sharded: bool = False,
 ) -> Model:
     """Build a model: a backbone's pretrained weights are loaded, everything else is randomly initialised.
 
@@ -56,6 +57,7 @@ def build_model(
         is_standardized: Images come as z-scores instead of in [0, 1]; see `Model`.
         offline: Never ask the hub.
         backbone_spec: Build the backbone from this spec with random weights, which the caller replaces.
+        is_sharded: The caller shards the backbone before its first use; see `keep_mapped` of `load_network`.
 
     Raises:
         ConfigError: A part or option does not exist, or the parts do not fit each other.
@@ -92,7 +94,7 @@ def build_model(
         else:
             name, options = settings.backbone.name, settings.backbone.options
             frozen = settings.finetune is None and settings.lora is None
-            backbone = build_backbone(name, options, offline=offline, frozen=frozen)
+            backbone = build_backbone(name, options, offline=offline, frozen=frozen, keep_mapped=is_sharded)
         if settings.finetune is not None:
             from guidino_cli.models.finetuning import enable_full_finetuning
 
@@ -289,7 +291,7 @@ def _require_buildable(part: ComponentSettings, **given: object) -> None:
 
 
 def build_backbone(  # type: ignore[no-untyped-def]
-    name: str, options: dict, *, offline: bool = False, frozen: bool = False
+    name: str, options: dict, *, offline: bool = False, frozen: bool = False, keep_mapped: bool = False
 ):
     """Load one backbone by its registered name; see `build_model` for the errors.
 
@@ -298,9 +300,10 @@ def build_backbone(  # type: ignore[no-untyped-def]
         options: Keyword arguments of its loader.
         offline: Never ask the hub.
         frozen: It will neither be adapted nor saved as a transformers model, so it may be built without transformers.
+        keep_mapped: See `load_network`.
     """
     # A loader is given those of these arguments that it has.
-    supplied = {"family": name, "offline": offline, "frozen": frozen}
+    supplied = {"family": name, "offline": offline, "frozen": frozen, "keep_mapped": keep_mapped}
     accepted = inspect.signature(find("backbone", name, BACKBONES)).parameters
     given = {key: value for key, value in supplied.items() if key in accepted}
     return create("backbone", name, BACKBONES, options, **given)

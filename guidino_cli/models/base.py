@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 
 from guidino_cli.errors import ConfigError
@@ -74,6 +75,8 @@ class Backbone(nn.Module, ABC):
         is_finetuned: All weights that contribute to the maps are trained.
         adapter_names: Names of child modules that are randomly initialised and saved with the run, as the segmenter
             is: adapters other than LoRA.
+        pending_dtype: What the weights are to be cast to before they are used, while they are in the precision of
+            their file and still mapped from it; None if they are ready.
     """
 
     channels: int
@@ -84,6 +87,7 @@ class Backbone(nn.Module, ABC):
     is_adapted: bool = False
     is_finetuned: bool = False
     adapter_names: tuple[str, ...] = ()
+    pending_dtype: torch.dtype | None = None
     _adapter_modules: tuple[nn.Module, ...] = ()
 
     @abstractmethod

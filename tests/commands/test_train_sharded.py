@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from guidino_cli.commands import train
 from guidino_cli.config import load_preset
+from guidino_cli.errors import ConfigError
 from guidino_cli.models import build_model
 
 PRESET = """
@@ -43,6 +45,24 @@ def test_one_process_can_predict_with_a_sharded_run(
     outcome = guidino("predict", run, tmp_path / "data" / "images", "-o", masks, "--device", "cpu")
     assert outcome.code == 0, outcome.stderr
     assert len(list(masks.glob("*.png"))) == 6
+
+
+@pytest.mark.parametrize("is_sharded", [True, False])
+def test_only_a_backbone_that_is_sharded_is_left_in_its_file(
+    is_sharded: bool, words: list[object], guidino: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the others nobody would cast the weights."""
+    asked: list[bool] = []
+
+    def build(*_: object, is_sharded: bool = False, **__: object) -> None:
+        asked.append(is_sharded)
+        raise ConfigError("seen enough")
+
+    monkeypatch.setattr(train, "run_preflight", lambda *_, **__: None)
+    monkeypatch.setattr(train, "build_model", build)
+    setting = f"train.shard_backbone={str(is_sharded).lower()}"
+    guidino(*words, "-o", tmp_path / "run", "--device", "cpu", "--set", setting)
+    assert asked == [is_sharded]
 
 
 def test_a_single_process_is_refused_with_advice(

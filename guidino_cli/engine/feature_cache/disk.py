@@ -252,7 +252,8 @@ def cached_bytes(folder: Path) -> int:
 
 def _description(backbone: Backbone) -> dict[str, object]:
     """All that determines the features of a backbone: the SHA-256 of its weights, not their path."""
-    weights = {"sha256": backbone.identity["sha256"], "dtype": str(next(backbone.parameters()).dtype)}
+    dtype = backbone.pending_dtype or next(backbone.parameters()).dtype
+    weights = {"sha256": backbone.identity["sha256"], "dtype": str(dtype)}
     description: dict[str, object] = {"format": FORMAT, "kind": type(backbone).__name__, "weights": weights}
     if isinstance(backbone, ViT | ConvNeXt):
         spec = asdict(describe_backbone(backbone))

@@ -26,6 +26,9 @@ _HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class ShardedBackbone(Backbone):
     """A frozen backbone whose weights are sharded over the processes of a machine by torch's FSDP2, block by block.
 
+    Weights that are mapped from their file are cast on the way, so that besides its share a process never holds more
+    than one block of its own in main memory.
+
     Gathering a block is a collective operation. While one process computes features and another has no image left, or
     has cached features, the other must call `wait`: it takes part until no process computes features any more.
 
@@ -139,21 +142,31 @@ def _device_mesh(device: torch.device) -> DeviceMesh:
 
 
 def _shard(backbone: Backbone, device: torch.device, dtype: torch.dtype | None) -> None:
-    """Shard block by block, so that a device never holds the whole backbone; matrices are sent in `dtype`."""
+    """Shard block by block, so that no device or process holds the whole backbone; matrices are sent in `dtype`."""
     # Importing it takes more than a second.
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     mesh, kept = _device_mesh(device), set[nn.Parameter]()
     policy = MixedPrecisionPolicy(param_dtype=dtype, cast_forward_inputs=False)
     for block in _blocks(backbone):
-        # Such as the scale of a normalization: small, so every process keeps all of it.
+        _cast(block, backbone.pending_dtype)
+        # Such as the scale of a normalization: small, so every process keeps all of it, not the file that it is in.
         own = set() if dtype is None else _all_but_matrices(block)
         for parameter in own:
-            parameter.data = parameter.data.to(device)
+            parameter.data = parameter.data.to(device, copy=True)
         fully_shard(block, mesh=mesh, reshard_after_forward=True, mp_policy=policy, ignored_params=own)
         kept |= own
+    _cast(backbone, backbone.pending_dtype)
+    backbone.pending_dtype = None
     # The rest. By default torch would keep it gathered, in some processes longer than in others.
     fully_shard(backbone, mesh=mesh, reshard_after_forward=True, ignored_params=kept)
+
+
+def _cast(module: nn.Module, dtype: torch.dtype | None) -> None:
+    """Cast parameters that are in another precision; None leaves all as they are."""
+    for parameter in module.parameters():
+        if dtype is not None and parameter.dtype != dtype:
+            parameter.data = parameter.data.to(dtype)
 
 
 def _all_but_matrices(block: nn.Module) -> set[nn.Parameter]:

@@ -22,6 +22,7 @@ def load_dino(
     norm: bool = True,
     scale: float = 1.0,
     dtype: Dtype = "auto",
+    keep_mapped: bool = False,
 ) -> ViT | ConvNeXt:
     """Load a DINO backbone from a local folder or file, the Hugging Face cache or, unless offline, the hub.
 
@@ -35,6 +36,7 @@ def load_dino(
         norm: See `ViT` and `ConvNeXt`.
         scale: See `ViT`.
         dtype: See `load_network`.
+        keep_mapped: See `load_network`.
 
     Raises:
         WeightsError: Missing, gated, damaged, or of another family; the message says what to do.
@@ -44,7 +46,7 @@ def load_dino(
     if weights is not None and size is not None:
         raise ValueError(f"weights {weights} and size {size} are both given; leave one out")
     source = weights or find_by_size(family, size or "small").repository
-    loaded = load_network(source, family=family, offline=offline, dtype=dtype)
+    loaded = load_network(source, family=family, offline=offline, dtype=dtype, keep_mapped=keep_mapped)
     return as_backbone(loaded, layers=layers, norm=norm, scale=scale)
 
 
@@ -57,9 +59,10 @@ def load_vit(
     norm: bool = True,
     scale: float = 1.0,
     dtype: Dtype = "auto",
+    keep_mapped: bool = False,
 ) -> ViT | ConvNeXt:
     """Load another ViT of transformers (ViT, DeiT, BEiT, MSN, the image side of CLIP and SigLIP); see `load_dino`."""
-    loaded = load_network(weights, family=family, offline=offline, dtype=dtype)
+    loaded = load_network(weights, family=family, offline=offline, dtype=dtype, keep_mapped=keep_mapped)
     return as_backbone(loaded, layers=layers, norm=norm, scale=scale)
 
 
@@ -68,7 +71,7 @@ def as_backbone(
 ) -> ViT | ConvNeXt:
     """Wrap a loaded network as a backbone."""
     kind = ConvNeXt if loaded.network.config.model_type == "dinov3_convnext" else ViT
-    return kind(
+    backbone = kind(
         loaded.network,
         identity=loaded.identity,
         layers=layers,
@@ -77,6 +80,8 @@ def as_backbone(
         mean=loaded.mean,
         std=loaded.std,
     )
+    backbone.pending_dtype = loaded.pending_dtype
+    return backbone
 
 
 def random_dino(

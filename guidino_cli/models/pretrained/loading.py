@@ -1,6 +1,6 @@
 """Loading a transformers network from a folder, file or hub id: strictly, without a second copy in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -97,6 +97,7 @@ class LoadedNetwork:
         mean: Per channel, for images in [0, 1].
         std: Per channel.
         path: Folder or file that was read.
+        pending_dtype: See `Backbone`.
     """
 
     network: Any
@@ -104,6 +105,7 @@ class LoadedNetwork:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     path: Path
+    pending_dtype: torch.dtype | None = None
 
 
 def load_network(
@@ -113,6 +115,7 @@ def load_network(
     offline: bool,
     dtype: Dtype = "auto",
     statistics: Statistics | None = None,
+    keep_mapped: bool = False,
 ) -> LoadedNetwork:
     """Load a pretrained network: local folder or file first, then the cache, then the hub unless offline.
 
@@ -122,6 +125,8 @@ def load_network(
         offline: Never contact the hub.
         dtype: "auto" is float32, or bfloat16 for more than two billion parameters.
         statistics: Mean and standard deviation of its images, instead of those that come with the weights.
+        keep_mapped: Leave the weights in the precision of their file, if that is one, so that processes share the
+            memory into which it is mapped; who uses the network casts them to `LoadedNetwork.pending_dtype` first.
 
     Raises:
         WeightsError: With the reason and what to do.
@@ -131,23 +136,27 @@ def load_network(
     path = fetch_weights(source, offline=offline).path
     config = _read_config(path) if path.is_dir() else {}
     if path.is_dir() and "model_type" in config:
-        loaded = _from_folder(path, source, config, family, dtype)
+        loaded = _from_folder(path, source, config, family, dtype, keep_mapped)
     else:
         # timm's repositories have a configuration of their own beside the file.
         file = path / "model.safetensors" if path.is_dir() else path
-        loaded = _from_file(file, source, family, dtype)
+        loaded = _from_file(file, source, family, dtype, keep_mapped)
     network, found = loaded
     mean, std = statistics or require_statistics(source, found())
     licence = infer_licence(network.config.model_type, source)
-    identity = {"weights": source, "sha256": hash_weights(network), "licence": licence}
-    return LoadedNetwork(network, identity, mean, std, path)
+    wanted = network.config.dtype
+    pending = None if next(network.parameters()).dtype == wanted else wanted
+    identity = {"weights": source, "sha256": hash_weights(network, dtype=pending), "licence": licence}
+    return LoadedNetwork(network, identity, mean, std, path, pending)
 
 
 # A network, and a function that reads its statistics: they are refused only where the caller does not state them.
 _Loaded = tuple[Any, Callable[[], Statistics | None]]
 
 
-def _from_folder(folder: Path, source: str, config: dict[str, Any], family: str | None, dtype: Dtype) -> _Loaded:
+def _from_folder(
+    folder: Path, source: str, config: dict[str, Any], family: str | None, dtype: Dtype, keep_mapped: bool
+) -> _Loaded:
     import transformers
 
     architecture = _find_architecture(source, config["model_type"], family)
@@ -166,7 +175,7 @@ def _from_folder(folder: Path, source: str, config: dict[str, Any], family: str 
             raise WeightsError(f"{folder / 'config.json'}: vision_config is {settings!r:.40}, expected an object")
     # Position tables and registers aside, every block has at least one tensor.
     built = build_config(config_class, settings, source=folder / "config.json", max_blocks=len(stored))
-    network = _load(architecture, source, built, stored, dtype=dtype)
+    network = _load(architecture, source, built, stored, dtype=dtype, keep_mapped=keep_mapped)
     width = getattr(built, "hidden_size", 0)
 
     def statistics() -> Statistics:
@@ -178,7 +187,7 @@ def _from_folder(folder: Path, source: str, config: dict[str, Any], family: str 
     return network, statistics
 
 
-def _from_file(file: Path, source: str, family: str | None, dtype: Dtype) -> _Loaded:
+def _from_file(file: Path, source: str, family: str | None, dtype: Dtype, keep_mapped: bool) -> _Loaded:
     """Convert the tensors, then let transformers place them like those of a folder."""
     import transformers
 
@@ -188,7 +197,8 @@ def _from_file(file: Path, source: str, family: str | None, dtype: Dtype) -> _Lo
     architecture = _find_architecture(source, converted.model_type, family)
     config_class = getattr(transformers, architecture.network).config_class
     config = build_config(config_class, converted.settings, source=source, max_blocks=len(stored))
-    network = _load(architecture, source, config, converted.tensors, dtype=dtype, stored=stored)
+    tensors = converted.tensors
+    network = _load(architecture, source, config, tensors, dtype=dtype, keep_mapped=keep_mapped, stored=stored)
     width = getattr(config, "hidden_size", 0)
 
     def statistics() -> Statistics | None:
@@ -217,9 +227,10 @@ def _load(
     tensors: dict[str, Tensor],
     *,
     dtype: Dtype,
+    keep_mapped: bool,
     stored: dict[str, Tensor] | None = None,
 ) -> Any:
-    """Let transformers place the tensors one after the other; evaluation mode."""
+    """Let transformers place the tensors one after the other; evaluation mode, wanted precision in `config`."""
     import transformers
 
     network_class = getattr(transformers, architecture.network)
@@ -227,6 +238,9 @@ def _load(
     for name, value in architecture.settings:
         setattr(config, name, value)
     count = sum(value.numel() for value in tensors.values())
+    wanted = _torch_dtype(dtype, parameters=count)
+    # transformers copies what it casts.
+    placed = _common_dtype(tensors.values()) or wanted if keep_mapped else wanted
     with loading_errors(source, hint=f"; {WEIGHTS_HINT}"):
         require_plausible_size(source, network_class, config, arguments, count=count)
         network, missing = from_pretrained_strictly(
@@ -235,13 +249,20 @@ def _load(
             may_drop=architecture.may_drop,
             may_miss=lambda key: "mask_token" in key,
             stored=stored or tensors,
-            dtype=_torch_dtype(dtype, parameters=count),
+            dtype=placed,
             config=config,
             state_dict=tensors,
             **arguments,
         )
     _zero_missing(network, missing)
+    network.config.dtype = wanted
     return network.eval()
+
+
+def _common_dtype(tensors: Iterable[Tensor]) -> torch.dtype | None:
+    """That of all of them which are not integers; None if they differ."""
+    found = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    return found.pop() if len(found) == 1 else None
 
 
 def _torch_dtype(dtype: Dtype, *, parameters: int) -> torch.dtype:

@@ -16,10 +16,18 @@ from guidino_cli.models.pretrained.files import read_shards
 from guidino_cli.models.pretrained.hub import weight_files
 
 
-def hash_weights(module: nn.Module) -> str:
-    """SHA-256 over the names, shapes and values of a module's weights, independent of the file they came from."""
+def hash_weights(module: nn.Module, *, dtype: torch.dtype | None = None) -> str:
+    """SHA-256 over the names, shapes and values of a module's weights, independent of the file they came from.
+
+    Args:
+        module: Has the weights.
+        dtype: Of its parameters once they are cast, if they are not yet.
+    """
     digest = hashlib.sha256()
+    parameters = {name for name, _ in module.named_parameters()}
     for name, tensor in sorted(module.state_dict().items()):
+        if dtype is not None and name in parameters:
+            tensor = tensor.to(dtype)
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         # A view of the bytes: another copy of 13 GB may not fit. Tensors on a GPU are copied one at a time.
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from guidino_cli.engine.feature_cache.disk import _description
 from guidino_cli.errors import ConfigError, DataError, WeightsError
 from guidino_cli.models import build_backbone
 from guidino_cli.models.base import Backbone
@@ -74,6 +77,46 @@ def load(folders: dict[str, Path]) -> Load:
         return build_backbone(FAMILIES[name].backbone, {"weights": str(folders[name]), **options}, offline=True)
 
     return call
+
+
+@names
+@pytest.mark.parametrize(("stored", "used"), [("bfloat16", "float32"), ("float32", "bfloat16"), ("float16", "float32")])
+def test_weights_left_as_stored_equal_the_others_once_they_are_cast(
+    name: str, stored: str, used: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """Buffers that no file holds, such as the frequencies of DINOv3's positions, are the same without a cast."""
+    dtype = getattr(torch, stored)
+    shutil.copytree(folders[name], tmp_path / "stored")
+    file = tmp_path / "stored" / "model.safetensors"
+    save_file({key: value.to(dtype) for key, value in load_file(file).items()}, file, {"format": "pt"})
+    options = {"weights": str(tmp_path / "stored"), "dtype": used}
+    usual, left = (
+        build_backbone(FAMILIES[name].backbone, options, offline=True, keep_mapped=mapped) for mapped in (False, True)
+    )
+    assert (usual.pending_dtype, left.pending_dtype) == (None, getattr(torch, used))
+    assert {parameter.dtype for parameter in left.parameters()} == {dtype}
+    assert left.identity == usual.identity
+    assert _description(left) == _description(usual)
+    for parameter in left.parameters():
+        parameter.data = parameter.data.to(getattr(torch, used))
+    for kind in ("named_parameters", "named_buffers"):
+        expected, found = dict(getattr(usual, kind)()), dict(getattr(left, kind)())
+        assert list(found) == list(expected)
+        for key, value in expected.items():
+            assert value.dtype == found[key].dtype, key
+            assert torch.equal(value, found[key]), key
+
+
+def test_weights_of_two_precisions_are_cast_at_once(folders: dict[str, Path], tmp_path: Path) -> None:
+    """One cast after another would round them twice."""
+    shutil.copytree(folders["dinov3"], tmp_path / "mixed")
+    file = tmp_path / "mixed" / "model.safetensors"
+    tensors = load_file(file)
+    first = next(iter(tensors))
+    save_file(tensors | {first: tensors[first].bfloat16()}, file, {"format": "pt"})
+    backbone = build_backbone("dinov3", {"weights": str(tmp_path / "mixed")}, offline=True, keep_mapped=True)
+    assert backbone.pending_dtype is None
+    assert {parameter.dtype for parameter in backbone.parameters()} == {torch.float32}
 
 
 @names
