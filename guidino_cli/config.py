@@ -128,7 +128,7 @@ class FinetuneSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class ModelSettings:
-    """Segmenter, and the backbone and guide beside it.
+    """Segmenter, backbone and guide.
 
     The backbone is frozen, unless `lora` adapts it or `finetune` trains all its weights.
 

@@ -49,7 +49,7 @@ def _check_fixed_guide(config: RunConfig, label: str) -> None:
 
 
 def _check_closed_form(config: RunConfig, label: str) -> None:
-    """Refuse a guide in closed form beside what would change its tokens, and tokens without it."""
+    """Refuse a guide in closed form with settings that change its tokens, and `tokens` without such a guide."""
     model, guide = config.model, config.model.guide
     if guide is None:
         return

@@ -79,7 +79,7 @@ def _read_text(path: Path) -> str:
     if not content:
         raise DataError(f"{path}: is empty (0 bytes), expected a CSV with a heading line")
     encoding = "utf-16" if content.startswith(_UTF_16) else "utf-8-sig"
-    # Without a byte order mark, the zero byte of the first letter tells.
+    # Without a byte order mark, the zero byte of the first letter decides.
     if b"\0" in content[:2] and len(content) % 2 == 0:
         encoding = "utf-16-le" if content[1] == 0 else "utf-16-be"
     try:

@@ -131,7 +131,7 @@ def load_run(
     Args:
         runs: Run folders, folders of `guidino card`, or such models of the hub, "hf:ORGANISATION/NAME"; several must
             have the same classes, and are averaged.
-        device: "cpu", "cuda", "cuda:0" or "mps"; by default the best there is.
+        device: "cpu", "cuda", "cuda:0" or "mps"; by default the best available.
         settings: Such as `{"predict.mirror": False}`, as `guidino predict --set`.
         offline: Never ask a model hub for the weights of a backbone.
 

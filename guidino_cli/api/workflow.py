@@ -54,7 +54,7 @@ def train(
         out: Run folder to write.
         settings: Such as `{"train.epochs": 20}`, as `--set`.
         seed: Of weights, order of cases, crops and augmentation.
-        device: "cpu" or "cuda"; by default the best there is.
+        device: "cpu" or "cuda"; by default the best available.
         resume: Continue after the last saved step of `out`.
         overwrite: Start again in a folder that is not empty.
         offline: Never ask a model hub for the weights of a backbone.

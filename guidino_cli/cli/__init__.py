@@ -167,28 +167,28 @@ def _root(
 app.command(short_help="Check image-mask pairs; write masks, splits, cases.json.")(data.prepare)
 app.command(short_help="List masks that are probably wrong, worst first.")(data.audit)
 app.command(short_help="Propose a preset for a data set by nnU-Net's rules.")(data.plan)
-app.command(short_help="List the DICOM series of a folder, and what is wrong with them.")(data.dicom)
+app.command(short_help="List the DICOM series of a folder and their faults.")(data.dicom)
 app.command(cls=SettingsCommand, short_help="Train a network, guided or plain.")(training.train)
 app.command(cls=SettingsCommand, short_help="Make a run from a few labelled images in seconds.")(fewshot.fewshot)
-app.command("next-to-label", short_help="List images on which a fewshot run is least sure.")(fewshot.next_to_label)
+app.command("next-to-label", short_help="List images on which a fewshot run is least certain.")(fewshot.next_to_label)
 app.command("lora-tune", cls=SettingsCommand, short_help="Adapt the backbone of a trained run by LoRA.")(
     training.lora_tune
 )
 app.command(cls=SettingsCommand, short_help="Pretrain a backbone on unlabelled images.")(pretraining.pretrain)
 app.command(short_help="Cut CT or MR volumes into slices to pretrain on.")(pretraining.slices)
 app.command(cls=SettingsCommand, short_help="Segment images with a trained run.")(prediction.predict)
-app.command("tune-post", cls=SettingsCommand, short_help="Choose post-processing of masks by validation cases.")(
+app.command("tune-post", cls=SettingsCommand, short_help="Choose post-processing on the validation cases.")(
     prediction.tune_post
 )
-app.command(short_help="Say how far new images are from a run's own.")(drift.drift)
-app.command("tune-risk", cls=SettingsCommand, short_help="Fit expected Dice and bounded masks by validation cases.")(
+app.command(short_help="Measure how new images differ from a run's own.")(drift.drift)
+app.command("tune-risk", cls=SettingsCommand, short_help="Fit expected Dice and bounded masks on validation cases.")(
     prediction.tune_risk
 )
 app.command(short_help="Score masks against the truth: IoU, Dice, HD95.")(scoring.evaluate)
 app.command(short_help="Compare sets of masks case by case, with tests.")(scoring.compare)
-app.command(short_help="Write one page about runs, scores, guides and data.")(scoring.report)
+app.command(short_help="Write a one-page report of runs, scores and guides.")(scoring.report)
 app.command(short_help="Write frozen features of images, once, for probe.")(probing.features)
-app.add_typer(probing.app, name="probe", short_help="Classify by frozen features, beside random ones and pixels.")
+app.add_typer(probing.app, name="probe", short_help="Classify by frozen features, with controls.")
 app.command("visualize-guide", cls=SettingsCommand, short_help="Draw a run's guide, or what a backbone sees.")(
     prediction.visualize_guide
 )
@@ -202,5 +202,5 @@ app.command(short_help="List the segmentation networks, or describe some.")(tool
 app.command(short_help="Check this installation.")(tools.doctor)
 app.command(short_help="Write the example data and scripts.")(tools.example)
 app.command(short_help="Write a run's network as one file for torch or ONNX.")(tools.export)
-app.command(short_help="Write a run as a folder to pass on, with a model card.")(tools.card)
+app.command(short_help="Write a run as a folder to share, with a model card.")(tools.card)
 app.add_typer(tools.app, name="weights", short_help="Find, import, verify and download pretrained backbones.")

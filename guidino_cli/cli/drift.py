@@ -21,9 +21,9 @@ def drift(
     *,
     options: DriftOptions,
 ) -> None:
-    """Say how far new images are from those a run was trained on: another centre, another device, blur, compression.
+    """Measure how new images differ from a run's training images: another centre or device, blur, compression.
 
-    Distance 1 is what 95 % of held-back images, or of sets of them, stay below. The statistics of the run's images are
+    95 % of held-out images, or of sets of them, have a distance below 1. The statistics of the run's images are
     made once, when they are first needed or by --fit, and stay in RUN/drift.safetensors.
 
     Example: guidino drift runs/kvasir new-images/ -o drift/ --max 1

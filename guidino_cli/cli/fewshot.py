@@ -24,7 +24,7 @@ def fewshot(
     """Make a run from 1, 5 or 20 labelled images in seconds: a frozen backbone, and the rest solved in closed form.
 
     Images of IMAGES without a mask help to find the threshold. The run is used like any other: predict, evaluate,
-    visualize-guide, export, lora-tune. One label is a lottery; five are where it begins to work. Volumes are looked at
+    visualize-guide, export, lora-tune. Label five images or more; with one, results vary a lot. Volumes are segmented
     slice by slice.
 
     Example: guidino fewshot images/ masks/ -o runs/polyps --classes background,polyp
@@ -52,7 +52,7 @@ def next_to_label(
     pool: Annotated[Path, typer.Argument(metavar="POOL", help="Folder of images; labelled ones are left out.")],
     options: NextToLabelOptions,
 ) -> None:
-    """Rank unlabelled images by how little the labels settle them: first where parts of the labels disagree most.
+    """Rank unlabelled images by how uncertain the run is: first those on which parts of its labels disagree most.
 
     It finds images that the run does badly on. As a choice of labels it was not better than a random one.
 

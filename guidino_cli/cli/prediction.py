@@ -74,12 +74,12 @@ def tune_post(run: _Run, options: TunePostOptions) -> None:
 
 @expand_dataclasses
 def tune_risk(run: _Run, options: TuneRiskOptions) -> None:
-    """Fit, on a run's validation cases, how good its masks will be and how wrong they may be.
+    """Fit the expected Dice of masks, and bounds of their error, on a run's validation cases.
 
     The expected Dice of each mask, with its error, is always fitted: `predict` then writes it into its review list.
     With --risk, thresholds are chosen by conformal risk control, and `predict --risk` writes two more masks: an outer
-    one that misses at most this share of the object, and an inner one of which at most this share is wrong, in the
-    mean over cases. The fit is for masks of these runs with these settings: `predict` must be given the same.
+    one that misses at most this share of the object, and an inner one of which at most this share is wrong, on
+    average over cases. The fit is for masks of these runs with these settings: `predict` must be given the same.
 
     Example: guidino tune-risk runs/kvasir --risk 0.1 --of fnr
     """

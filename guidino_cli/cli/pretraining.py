@@ -112,15 +112,17 @@ def slices(
     size: Annotated[int, typer.Option(min=0, help="Side of the slices in pixels; 0 resamples to --spacing.")] = 256,
     spacing: Annotated[float, typer.Option(min=0.01, help="Pixel size in mm, with --size 0.")] = 0.45,
     every: Annotated[int, typer.Option(min=1, help="Keep every N-th slice.")] = 1,
-    least: Annotated[float, typer.Option(min=0, max=1, help="Skip slices with a smaller share of body.")] = 0.05,
+    least: Annotated[
+        float, typer.Option(min=0, max=1, help="Skip slices in which the body covers a smaller share.")
+    ] = 0.05,
     shard: Annotated[
         str, typer.Option(metavar="K/N", help="Only the K-th of N shares, for job arrays: 1/8 to 8/8.")
     ] = "1/1",
     keep_label_maps: Annotated[
-        bool, typer.Option("--keep-label-maps", help="Cut volumes that look like label maps, too.")
+        bool, typer.Option("--keep-label-maps", help="Also cut volumes that look like label maps.")
     ] = False,
     orientation: Annotated[
-        str | None, typer.Option(metavar="RAS", help="Directions of the axes of volumes whose headers state none.")
+        str | None, typer.Option(metavar="RAS", help="Orientation of the axes of volumes whose headers state none.")
     ] = None,
 ) -> None:
     """Cut CT or MR volumes into axial slices for pretraining, one volume in memory at a time; label maps are left out.
@@ -140,7 +142,7 @@ def slices(
 
 
 def teacher_setting(teacher: str) -> str:
-    """The setting that --distill-from stands for.
+    """The setting for --distill-from.
 
     Args:
         teacher: Name of a backbone, such as "embedded"; a folder in Hugging Face layout, whose `config.json` names the

@@ -56,7 +56,7 @@ def report(
 ) -> None:
     """Write one page about runs: scores, tests, worst cases, curves, guide, data, settings, environment.
 
-    It holds all that it shows, opens without a network and prints well. Of several evaluations of the same cases, each
+    It is a single file, opens offline and prints well. Of several evaluations of the same cases, each
     pair is compared case by case, as `compare` does.
 
     Example: guidino report runs/plain runs/guided report-plain/ report-guided/ -o report.html

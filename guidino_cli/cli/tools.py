@@ -98,7 +98,7 @@ def card(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", autocompletion=complete_run)],
     options: ShareOptions,
 ) -> None:
-    """Write a run as a folder to pass on: its weights, its settings and a model card, in Hugging Face layout.
+    """Write a run as a folder to share: its weights, its settings and a model card, in Hugging Face layout.
 
     The card states classes, training data, settings, scores with intervals, limits, and the licences of what the
     weights derive from. Absolute paths of this machine are left out. `guidino predict` takes the folder as a run and
@@ -196,13 +196,13 @@ def download(
     name: _Name,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to fill; default: the shared cache.")] = None,
     ungated: Annotated[
-        bool, typer.Option("--ungated", help="Of gated weights the copy without a gate; the licence is the same.")
+        bool, typer.Option("--ungated", help="Use an ungated copy of gated weights; the licence is the same.")
     ] = False,
     offline: Offline = False,
 ) -> None:
     """Download weights from the hub, into its cache or a folder, after printing size and licence.
 
-    An interrupted download goes on where it stopped. HF_ENDPOINT names a mirror of the hub.
+    An interrupted download is resumed. HF_ENDPOINT names a mirror of the hub.
 
     Example: guidino weights download dinov3-vits16 --ungated -o weights/dinov3-vits16
     """

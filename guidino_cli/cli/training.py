@@ -90,11 +90,11 @@ def presets(
     ] = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="Print every setting, defaults included.")] = False,
     origins: Annotated[
-        bool, typer.Option("--origins", help="The same, each with the preset or base that it comes from.")
+        bool, typer.Option("--origins", help="Print every setting with the preset or base that it comes from.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; of one preset with all its settings.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; for one preset with all its settings.")] = False,
 ) -> None:
-    """List the presets, or print one: the start of a preset of your own.
+    """List the presets, or print one as a start for your own.
 
     A preset may inherit: `base: own-unet` in its file, or the path of another file, and below it what differs.
 
@@ -107,7 +107,8 @@ def presets(
 
 def settings(
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="[WORD]...", help="Only settings with a word in their name.")
+        list[str] | None,
+        typer.Argument(metavar="[WORD]...", help="Only settings with one of these words in their name."),
     ] = None,
     pretrain: Annotated[bool, typer.Option("--pretrain", help="The settings of pretrain instead of train.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print all as the page docs/settings.md.")] = False,

@@ -34,7 +34,7 @@ class AuditReport:
         masks: Case id -> statistics of each class.
         shift: One sentence about masks that seem to be shifted by one case, or "".
         failed: Messages about cases that cannot be read.
-        backbone: Name and weights, or "" if the images were not looked at.
+        backbone: Name and weights, or "" if only masks were compared.
     """
 
     manifest: Manifest

@@ -1,4 +1,4 @@
-"""What `guidino fewshot` looks at through the backbone: labelled and unlabelled images, or slices of volumes."""
+"""Features of labelled and unlabelled images, or of slices of volumes, for `guidino fewshot`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -82,7 +82,7 @@ def look_at_volumes(
         data: Settings.
         preprocessing: Maps intensities and names the axis of the slices.
         reading: How files of unlabelled volumes are read.
-        slices: About how many labelled slices are looked at, as many of each volume, and how many without labels.
+        slices: Approximate number of labelled slices to use, equally many of each volume, and of unlabelled slices.
 
     Raises:
         DataError: Labels that cannot be used, or lack a class.

@@ -12,14 +12,14 @@ Row = tuple[str, list[str], bool]
 """Heading, a cell for each run, and whether the runs differ in it."""
 _NONE = "-"
 _EMPTY = ("null", "{}", "[]")
-# They stand elsewhere on the page, or are no settings of a network.
+# They are shown elsewhere on the page, or are no settings of a network.
 _LEFT_OUT = {"description", "paper", "data.root"}
 
 
 def settings_table(runs: Sequence[ReportedRun]) -> list[Row]:
     """Settings that are not the default in some run, in the order of their declaration.
 
-    Of a section that may be null, such as the guide, the defaults are those of the section; "-" stands for a run that
+    Of a section that may be null, such as the guide, the defaults are those of the section; "-" is shown for a run that
     does not have it.
     """
     defaults = {place: text for section in _sections() for place, text in section}
@@ -41,7 +41,7 @@ def _sections() -> Iterator[Iterator[tuple[str, str]]]:
 
 
 def _order() -> Callable[[str], tuple[int, str]]:
-    """Key by which paths stand as they are declared; options of a part, which are declared nowhere, by name."""
+    """Sort key: paths in the order of their declaration; options of a part, which are declared nowhere, by name."""
     places = {path: index for index, path in enumerate(list_settings(RunConfig))}
 
     def key(path: str) -> tuple[int, str]:

@@ -39,7 +39,7 @@ def print_table(
     if total > console.width:
         widths = _narrow(headings, rows, widths, excess=total - console.width)
     elif several:
-        # The names stand in the first column, which takes what width is left.
+        # The names are in the first column, which takes the remaining width.
         widths[0] += min(console.width - total, max(0, _longest([name for name, _ in blocks]) - widths[0]))
     table = _make_table(headings, blocks, widths, several=several, collapse_padding=collapse_padding)
     total = Measurement.get(wide, wide.options, table).maximum

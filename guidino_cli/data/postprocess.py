@@ -68,7 +68,7 @@ def postprocess_class(mask: np.ndarray, rule: PostprocessRule) -> np.ndarray:
     """Apply a rule to a boolean mask (H, W) or (Z, Y, X); components are connected at faces, edges or corners."""
     if not mask.any():
         return mask.copy()
-    # Numbers of components take eight times the memory of a volume: only the box around the class is looked at.
+    # Numbers of components take eight times the memory of a volume: only the bounding box of the class is labelled.
     box = _box_of(mask)
     result = np.zeros_like(mask)
     result[box] = _postprocess(mask[box], rule, smallest=rule.min_share * mask.size)

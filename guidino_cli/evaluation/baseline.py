@@ -23,7 +23,7 @@ class Baseline:
     Attributes:
         path: Its report.json.
         cases: Names of its cases.
-        headline: Target that stands for the result.
+        headline: Target whose mean is the headline result.
         means: Mean of the headline by metric; None for null, infinity and anything else that is no number.
         policy: Rules for empty, missing and failed masks.
         settings: Options that change the meaning of a metric, as far as they were recorded.
@@ -170,7 +170,7 @@ def _reason_incomparable(result: EvaluationResult, baseline: Baseline) -> str:
 
 
 def _settings(report: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Settings of a report; those of version 0.1.0 stand in several places, and some were not recorded."""
+    """Settings of a report; version 0.1.0 wrote them in several places, and did not record some."""
     if "settings" in report:
         return dict(report["settings"])
     known = {name: report[name] for name in ("ignore_label", "resample", "ignore_headers") if name in report}

@@ -65,7 +65,7 @@ class Pairing:
         warnings: Signs of a mistake, one line each.
         other_splits: Prediction files whose truth belongs to another split of prepared data.
         left_out: Cases without a prediction that are not scored, because the user asked for it.
-        coverage: What the means do not cover, one sentence each; shown beside them.
+        coverage: What the means do not cover, one sentence each; shown with them.
     """
 
     pairs: list[Pair]

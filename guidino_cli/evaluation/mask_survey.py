@@ -25,7 +25,7 @@ class Survey:
     Attributes:
         histograms: One per mask that was read; unreadable masks are reported when their cases are scored.
         total: Masks of this side.
-        is_complete: Whether every mask was looked at, not a sample.
+        is_complete: Whether every mask was read, not a sample.
         has_volumes: Whether a mask is a volume, whose values are labels and no grey values.
     """
 
@@ -120,7 +120,7 @@ def decide_reader(survey: Survey, options: ReadOptions) -> MaskReader:
 
 
 def _known_palette(survey: Survey, *, binary: bool) -> tuple[tuple[int, int], ...]:
-    """Palette indices with a meaning and their colours; none if every mask was looked at."""
+    """Palette indices with a meaning and their colours; none if every mask was read."""
     if survey.is_complete:
         return ()
     colours = {

@@ -78,7 +78,7 @@ class StoredEvaluation:
 
     @property
     def headline(self) -> str:
-        """Target that stands for the result: a class, or `MEAN_OF_CLASSES`."""
+        """Target of the headline result: a class, or `MEAN_OF_CLASSES`."""
         return str(self.report["headline"])
 
     @property

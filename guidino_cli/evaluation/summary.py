@@ -249,7 +249,7 @@ def _require_voxel_sizes(cases: list[CaseResult]) -> None:
 def _fill_unreadable(case: CaseResult, readable: list[CaseResult], config: ScoringConfig) -> CaseResult:
     """A case whose truth cannot be read, with the worst distances and bits that any case of the evaluation could have.
 
-    The size of its image is unknown: the largest readable one stands for it.
+    The size of its image is unknown, so that of the largest readable one is used.
     """
     if config.policy.failed != "worst":
         return case
@@ -320,7 +320,8 @@ def _pool_counts(target: str, cases: list[CaseResult], config: ScoringConfig, ab
     """Counts of all cases. Where the policy calls for the worst, an unusable prediction has every pixel wrong.
 
     tp / (tp + fp + fn) is then at most what any prediction gives, so no failure raises it. The size of an image whose
-    truth cannot be read is unknown: the largest readable one stands for it. A class that occurs nowhere has no score.
+    truth cannot be read is unknown, so that of the largest readable one is used. A class that occurs nowhere has no
+    score.
     """
     largest = max(prod(case.shape) for case in cases if case.shape is not None)
     total = ConfusionCounts(0, 0, 0, 0)

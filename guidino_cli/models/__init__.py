@@ -46,7 +46,7 @@ def build_model(
 ) -> Model:
     """Build a model: a backbone's pretrained weights are loaded, everything else is randomly initialised.
 
-    The segmenter's initial weights depend on torch's seed alone, not on the backbone or guide beside it.
+    The segmenter's initial weights depend on torch's seed alone, not on the backbone or guide.
 
     Args:
         settings: The parts.

@@ -33,7 +33,7 @@ GetOrCompute = Callable[[Callable[[], list[Tensor]]], list[Tensor]]
 
 
 class Model(nn.Module):
-    """A segmenter, optionally with a backbone and a guide beside it.
+    """A segmenter, optionally with a backbone and a guide.
 
     Images become volumes where the segmenter has three axes. Backbone and guide then see every slice along the first
     of them as an image, and their maps are stacked: (B, D, Z, h, w).

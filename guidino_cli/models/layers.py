@@ -202,7 +202,7 @@ _ANY_SIZE: dict[type[nn.Module], Any] = {
 
 
 def use_any_size_instance_norm(net: nn.Module) -> nn.Module:
-    """The same network with each fresh instance normalisation replaced by a `CellNorm`: names and values stay."""
+    """The same network with fresh instance norms that take single cells; names and values stay."""
     for parent in list(net.modules()):
         for name, child in parent.named_children():
             kind = _ANY_SIZE.get(type(child))

@@ -21,7 +21,7 @@ def selective_scan(
 ) -> Tensor:
     """h_t = exp(d_t A) h_(t-1) + d_t B_t u_t and y_t = C_t h_t + D u_t, with d = softplus(delta + bias) and h_0 = 0.
 
-    On a GPU the kernel of the package mamba_ssm computes it where that is installed: the same numbers but for rounding,
+    On a GPU the kernel of the package mamba_ssm computes it if that is installed: the same values up to rounding,
     faster and in less memory. Without it, and on a CPU, torch does.
 
     Args:

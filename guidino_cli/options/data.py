@@ -59,7 +59,7 @@ class PrepareOptions:
     exif: Annotated[
         str | None,
         typer.Option(
-            help="Masks of images turned by EXIF: apply (drawn on the turned image) or ignore (on the stored one)."
+            help="Images turned by EXIF: masks were drawn on the turned image (apply) or on the stored one (ignore)."
         ),
     ] = None
     copy: Annotated[
@@ -94,7 +94,7 @@ class PrepareOptions:
     ] = None
     orientation: Annotated[
         str | None,
-        typer.Option(help="Volumes: where the axes point if the header does not tell, such as RAS."),
+        typer.Option(help="Volumes: orientation of the axes if the header states none, such as RAS."),
     ] = None
     ignore_headers: Annotated[
         bool,

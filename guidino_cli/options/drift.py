@@ -21,13 +21,13 @@ class DriftOptions:
         float | None, typer.Option("--max", metavar="X", help="Fail (exit code 8) if the set's distance is larger: 1.")
     ] = None
     fit: Annotated[
-        bool, typer.Option("--fit", help="Look at the run's images again; without IMAGES, do nothing else.")
+        bool, typer.Option("--fit", help="Describe the run's images again; without IMAGES, do nothing else.")
     ] = False
     data: Annotated[
         Path | None,
         typer.Option("--data", "-d", help="For --fit: prepared folder, or folder of images; default: RUN's own."),
     ] = None
-    show: Annotated[int, typer.Option(min=0, help="Print so many images, the farthest first.")] = 10
+    show: Annotated[int, typer.Option(min=0, help="Number of images to print, the farthest first.")] = 10
     as_json: Annotated[bool, typer.Option("--json", help="Print drift.json instead of the table.")] = False
     device: Device = None
     overwrite: Overwrite = False

@@ -48,19 +48,19 @@ class ScoringOptions:
         str | None, typer.Option(help="Score merged classes instead of single ones: disc=1+2,cup=2.")
     ] = None
     only_predicted: Annotated[
-        bool, typer.Option("--only-predicted", help="Leave out cases without a prediction, instead of counting them 0.")
+        bool, typer.Option("--only-predicted", help="Leave out cases without a prediction instead of scoring them 0.")
     ] = False
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit code 8 if a prediction has no truth or a case no usable prediction.")
     ] = False
     resample: Annotated[
-        str | None, typer.Option(help="'nearest' resamples predictions of another size or grid; else they fail.")
+        str | None, typer.Option(help="nearest: resample predictions of another size or grid; without it they fail.")
     ] = None
     ignore_headers: Annotated[
         bool, typer.Option("--ignore-headers", help="Compare volumes voxel by voxel, whatever their headers say.")
     ] = False
     segment: Annotated[
-        str | None, typer.Option(help="DICOM SEG: the only segment to score, by its label, as where segments overlap.")
+        str | None, typer.Option(help="DICOM SEG: score only this segment, by its label; needed if segments overlap.")
     ] = None
     group: Annotated[
         str | None,
@@ -68,7 +68,7 @@ class ScoringOptions:
     ] = None
     seed: Annotated[int, typer.Option(help="Random seed of the bootstrap.")] = 0
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; default: 1 for a small folder, else up to 4.")
+        int | None, typer.Option(min=1, help="Worker processes; default: 1 for a small folder, else up to 4.")
     ] = None
 
 
@@ -103,7 +103,7 @@ class EvaluateOptions(ScoringOptions):
         str, typer.Option(help="Statistic that gates compare: mean, ci-low or worst; --baseline compares means.")
     ] = "mean"
     baseline: Annotated[Path | None, typer.Option(help="Gate: an earlier report.json to compare with.")] = None
-    max_drop: Annotated[float, typer.Option(help="How far a share may fall below the baseline.")] = 0.01
+    max_drop: Annotated[float, typer.Option(help="Largest accepted drop below the baseline, of scores in 0..1.")] = 0.01
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")] = False
 
 

@@ -26,10 +26,10 @@ class FewShotOptions:
         ),
     ] = None
     unlabelled_count: Annotated[
-        int, typer.Option(min=0, metavar="N", help="How many of them to look at, evenly spaced by name.")
+        int, typer.Option(min=0, metavar="N", help="How many of them to use, evenly spaced by name.")
     ] = 20
     slices: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Volumes: labelled slices to look at, and as many without labels.")
+        int, typer.Option(min=1, metavar="N", help="Volumes: number of labelled slices to use, and of unlabelled ones.")
     ] = 100
     classes: Annotated[
         str | None, typer.Option(help="Names: background,polyp; or mask values: 0=background,#ff0000=polyp.")

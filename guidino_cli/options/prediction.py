@@ -21,7 +21,7 @@ from guidino_cli.options.shared import (
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Which images are predicted, how, and what is written beside the masks."""
+    """Which images are predicted, how, and what is written in addition to masks."""
 
     split: Split = "test"
     save_guide: Annotated[
@@ -61,7 +61,9 @@ class PredictOptions:
     list_file: Annotated[
         str | None,
         typer.Option(
-            "--list", metavar="FILE", help="Also what FILE names, one a line or as find -print0 does; - is stdin."
+            "--list",
+            metavar="FILE",
+            help="Also the images that FILE names, one per line or zero-separated; - is stdin.",
         ),
     ] = None
     recursive: Annotated[bool, typer.Option("--recursive", help="Also subfolders; masks keep their folders.")] = False
@@ -154,12 +156,15 @@ class VisualizeOptions:
         Path | None,
         typer.Option(
             metavar="RUN",
-            help="Another run's guide beside it; LoRA is compared by itself.",
+            help="Also draw another run's guide; for LoRA, that without the adapter is always drawn.",
             autocompletion=complete_run,
         ),
     ] = None
     limits: Annotated[
-        str, typer.Option("--range", metavar="RANGE", help="Colours: all (images alike), image (each its own) or 0,1.")
+        str,
+        typer.Option(
+            "--range", metavar="RANGE", help="Colour scale: all (one for all images), image (one for each) or 0,1."
+        ),
     ] = "all"
     spacing: Annotated[
         float | None, typer.Option(min=1e-9, metavar="MM", help="Width of a pixel in mm, for scale bars.")

@@ -14,8 +14,8 @@ def _apply_offline(is_offline: bool) -> bool:
     return is_offline
 
 
-Device = Annotated[str | None, typer.Option(help="cpu or cuda; default: the best there is.")]
-Offline = Annotated[bool, typer.Option("--offline", callback=_apply_offline, help="Never ask a model hub.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; default: the best available.")]
+Offline = Annotated[bool, typer.Option("--offline", callback=_apply_offline, help="Never contact a model hub.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")]
 Split = Annotated[str, typer.Option(help="Split of a prepared DATA folder: train, val, test or all.")]
 PredictOverrides = Annotated[
@@ -30,10 +30,10 @@ PredictOverrides = Annotated[
 ]
 Series = Annotated[
     str | None,
-    typer.Option(help="DICOM: the series to take, by a part of its description or by its key; one a channel."),
+    typer.Option(help="DICOM: the series to use, by a part of its description or by its key; one per channel."),
 ]
 Orientation = Annotated[
-    str | None, typer.Option(help="Volumes: where the axes point if the header does not tell, such as RAS.")
+    str | None, typer.Option(help="Volumes: orientation of the axes if the header states none, such as RAS.")
 ]
 IgnoreHeaders = Annotated[
     bool,

@@ -37,7 +37,7 @@ class GuideTile:
     """One image.
 
     Attributes:
-        pictures: (h, w, 3) uint8 of one size, at most `SIDE` wide and high, drawn side by side.
+        pictures: (h, w, 3) uint8 of one size, at most `TILE_SIDE` wide and high, drawn side by side.
         title: First line below, such as the name of the file.
         detail: Second line.
     """
@@ -53,7 +53,7 @@ def guide_sheet(
     """Draw one page, tiles row by row.
 
     Args:
-        tiles: At least one; `TILES` make a full page.
+        tiles: At least one; `TILES_PER_PAGE` make a full page.
         heading: Bold, at the top left.
         note: Below it: describes the images in a tile.
         classes: Class names for the legend of the outlines, the background first.

@@ -1,4 +1,4 @@
-"""Figures of instances: true and predicted ones beside each other, and the curve of the merging threshold."""
+"""Figures of instances: true and predicted ones side by side, and the curve of the merging threshold."""
 
 from __future__ import annotations
 

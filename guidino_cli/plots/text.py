@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MISSING = "\u25a1"
-"""An empty square stands for each character that the font lacks."""
+"""Drawn for each character that the font lacks: an empty square."""
 
 
 def create_figure(**settings: Any) -> Figure:

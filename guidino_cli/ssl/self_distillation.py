@@ -168,7 +168,7 @@ class SelfDistillation(PretrainObjective):
         return terms
 
     def _dino(self, logits: _Logits, local_weight: float) -> Tensor:
-        """DINO loss over global and local pairs, each with the same weight but for a factor of the local ones.
+        """DINO loss over global and local pairs, each with the same weight except for a factor of the local ones.
 
         Of global pairs there are two.
         """

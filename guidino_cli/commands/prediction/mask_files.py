@@ -30,7 +30,7 @@ _ADVICE = "rename one of them, or predict them into another folder"
 
 @dataclass(frozen=True)
 class MaskWriter:
-    """Writes masks and the outputs beside them.
+    """Writes masks and the outputs that come with them.
 
     Attributes:
         out: Folder of the masks.
@@ -38,7 +38,7 @@ class MaskWriter:
         rules: Post-processing by class index.
         classes: Class names, the background first.
         suffix: Of masks and guides.
-        risk: Outer and inner masks that are written beside them, or None.
+        risk: Outer and inner masks to write as well, or None.
     """
 
     out: Path

@@ -189,7 +189,7 @@ def _describe_file(path: Path) -> dict[str, Any] | None:
         return None
     if stat.S_ISDIR(facts.st_mode):
         return None
-    # The time of the last change of its attributes tells of permissions and of files that were put in its place.
+    # ctime also changes with permissions, and when another file is put in its place.
     return {"bytes": facts.st_size, "modified_ns": facts.st_mtime_ns, "changed_ns": facts.st_ctime_ns}
 
 

@@ -1,4 +1,4 @@
-"""`review.csv` and `review.html` beside the masks of `predict`: which of them to look at first, told without truth."""
+"""`review.csv` and `review.html` next to the masks of `predict`: which of them to review first, without true masks."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence

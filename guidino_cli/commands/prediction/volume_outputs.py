@@ -32,7 +32,7 @@ CLASSES_FILE = "dataset.json"
 
 @dataclass(frozen=True)
 class VolumeWriter(MaskWriter):
-    """Writes masks of volumes and the outputs beside them; see `MaskWriter`.
+    """Writes masks of volumes and the outputs that come with them; see `MaskWriter`.
 
     Attributes:
         intensity: Grey values of the first channel in overlays.

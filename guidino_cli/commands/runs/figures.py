@@ -87,7 +87,7 @@ def draw_validation_grid(folder: RunFolder, *, device: torch.device, offline: bo
         folder: Of a finished run.
         device: Where to load the model.
         offline: Never download its backbone.
-        model: The model that was trained, which is given the best weights: a second one beside it may not fit on its
+        model: The trained model, which is given the best weights: a second one may not fit on its
             device. None to load the run.
     """
     model, config, facts = load_best(folder, device=device, model=model, offline=offline)

@@ -30,7 +30,7 @@ class LabelledItem:
         split: "train", "val" or "test"; "" without a split.
         group: What a split keeps together, such as the patient; the item's own id by default.
         fold: Cross-validation fold; None without folds.
-        bag: Name of the bag of a tile; "" for an item that stands for itself.
+        bag: Name of the bag of a tile; "" for an item that is its own bag.
         array: Name of the array in an archive; "" for a file of its own.
         index: Position in that array.
         volume: The stored arrays of a prepared volume.

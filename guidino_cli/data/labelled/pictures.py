@@ -100,7 +100,7 @@ class PictureReader:
 
 
 def chosen_slices(count: int, every: int) -> range:
-    """Numbers of the slices that are looked at: each `every`-th, in the middle of its step."""
+    """Indices of the slices that are used: each `every`-th, in the middle of its step."""
     return range(min(every // 2, (count - 1) // 2), count, every)
 
 

@@ -36,7 +36,7 @@ _SOFT_VALUES = 8
 
 
 def has_soft_edges(grey: Sequence[Histogram]) -> bool:
-    """Whether masks are binary but for smoothed or compressed edges.
+    """Whether masks are binary except for smoothed or compressed edges.
 
     More than half of their foreground is then near 255, and the rest has more different values than classes would.
     """

@@ -48,7 +48,7 @@ def apply_mask_rule(rule: MaskRule, values: np.ndarray) -> np.ndarray:
     """Map the values of a mask to class indices.
 
     Args:
-        rule: From `decide`.
+        rule: From `decide_mask_rule`.
         values: From `read_labels`.
 
     Returns:

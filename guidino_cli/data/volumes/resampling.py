@@ -40,7 +40,7 @@ def find_long_axis(spacing_mm: Spacing, new_spacing_mm: Spacing) -> int | None:
     """
     for spacing in (spacing_mm, new_spacing_mm):
         if max(spacing) > MAX_ISOTROPY * min(spacing):
-            # Spacings that were resampled are equal but for rounding.
+            # Spacings that were resampled are equal up to rounding.
             longest = np.flatnonzero(np.isclose(spacing, max(spacing), rtol=1e-3))
             return int(longest[0]) if len(longest) == 1 else None
     return None

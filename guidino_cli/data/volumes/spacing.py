@@ -1,4 +1,4 @@
-"""Target spacing of a data set of volumes: what `prepare --spacing` takes, and nnU-Net's rule behind `auto`."""
+"""Target spacing of a data set of volumes: values of `prepare --spacing`, and nnU-Net's rule for `auto`."""
 
 from collections.abc import Sequence
 from math import isfinite

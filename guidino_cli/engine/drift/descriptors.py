@@ -22,7 +22,7 @@ SIDE = 224
 
 
 def load_instrument(device: torch.device) -> Backbone:
-    """The frozen backbone that looks at the images."""
+    """The frozen backbone that describes the images."""
     backbone: Backbone = build_backbone(BACKBONE, {"layers": list(LAYERS)}, offline=True, frozen=True)
     backbone.freeze()
     return backbone.to(device).eval()

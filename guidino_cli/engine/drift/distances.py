@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 from guidino_cli.engine.drift.reference import DriftReference
 
 LEVEL = 0.05
-"""Share of false alarms: of held-back images beyond distance 1, and of sets of them beyond distance 1."""
+"""Share of false alarms: of held-out images beyond distance 1, and of sets of them beyond distance 1."""
 _NEIGHBOURS = 5
 _ROUNDS = 999
 _SMALLEST = 1e-30
@@ -19,8 +19,9 @@ class ImageDrift:
     """How far each of N images is.
 
     Attributes:
-        distance: (N,) distance to the training images, divided by the one that 95 % of the held-back images stay below.
-        p_value: (N,) share of held-back images at least as far, the image itself included: in (0, 1].
+        distance: (N,) distance to the training images, divided by the 95th percentile of the held-out images'
+            distances.
+        p_value: (N,) share of held-out images at least as far, the image itself included: in (0, 1].
     """
 
     distance: np.ndarray
@@ -33,7 +34,7 @@ class SetDrift:
 
     Attributes:
         distance: Distance of its distribution to that of the training images, divided by the one that 95 % of sets of
-            as many images stay below that are drawn from its own and the held-back images.
+            as many images stay below that are drawn from its own and the held-out images.
         p_value: Share of these sets at least as far, the set itself included: in (0, 1].
     """
 
@@ -53,7 +54,7 @@ def set_drift(reference: DriftReference, images: np.ndarray, *, seed: int = 0) -
     """Distance of a set of images (N, k), N >= 1, placed on the axes of a reference.
 
     The statistic is the energy distance (Székely and Rizzo, 2013) between the set and the training images. Whether it
-    is large is decided by a permutation test: if the new images are of the source of the held-back ones, any N of both
+    is large is decided by a permutation test: if the new images are of the source of the held-out ones, any N of both
     together are as likely to be the new ones. So the level holds for any distribution, if the images are independent.
     """
     pool = np.concatenate([reference.held_back, images]).astype(np.float64)

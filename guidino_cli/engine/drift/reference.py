@@ -18,7 +18,7 @@ DRIFT_FILE = "drift.safetensors"
 """In a run folder."""
 COMPONENTS = 80
 MIN_IMAGES = 20
-"""With fewer held-back images no distance is beyond 95 % of them."""
+"""With fewer held-out images no distance is beyond 95 % of them."""
 _FORMAT = "1"
 _SMALLEST_SPREAD = 1e-6
 
@@ -118,7 +118,7 @@ class DriftReference:
 
 
 def require_enough_images(training: int, validation: int) -> None:
-    """`ValueError` if so many images are too few for both parts, those of the axes and those that are held back."""
+    """`ValueError` if so many images are too few for both parts, for the axes and to hold out."""
     total = training + validation
     parts = (training, validation) if validation >= MIN_IMAGES else (total - total // 3, total // 3)
     if min(parts) < MIN_IMAGES:

@@ -48,7 +48,7 @@ class VolumeFeatures:
         cases: Training volumes.
         preprocessing: Maps intensities and orders axes.
         plane_hw: Height and width of the patches.
-        gigabytes: Limit for all caches beside this one; beyond it nothing is written.
+        gigabytes: Limit for all caches in the same folder; beyond it nothing is written.
 
     Attributes:
         folder: Where the files are.

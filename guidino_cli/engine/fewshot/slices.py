@@ -1,4 +1,4 @@
-"""Slices of volumes as a frozen backbone sees them: which of them are looked at, and with which labels."""
+"""Slices of volumes as a frozen backbone sees them: which of them are used, and with which labels."""
 
 from __future__ import annotations
 

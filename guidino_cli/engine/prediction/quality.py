@@ -1,4 +1,4 @@
-"""How sure a network is of a mask, told without truth: scores of a case from its probabilities, guide and members."""
+"""Scores of a case without true masks, from its probabilities, its guide and the members of an ensemble."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

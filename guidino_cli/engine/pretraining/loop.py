@@ -179,7 +179,7 @@ class Pretrainer:
         return PretrainProgress(self.state.step, self.config.steps, self.config.seed)
 
     def _to_device(self, images: UnlabelledSample) -> UnlabelledSample:
-        """Move pixels only: the numbers beside them select views, and reading them from a GPU would wait for it."""
+        """Move pixels only: the indices of a batch select views, and reading them from a GPU would wait for it."""
         return images._replace(pixels=images.pixels.to(self.accelerator.device, non_blocking=True))
 
     def _add_row(self, after_row: Callable[[list[HistoryRow]], None] | None) -> str:

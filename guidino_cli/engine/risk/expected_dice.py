@@ -14,7 +14,7 @@ from guidino_cli.engine.prediction.quality import CaseQuality
 MIN_CASES = 20
 """Fewer cases cannot tell the error of the regression from that of a constant."""
 _PENALTY = 1.0
-"""Of the sum of squared weights, beside the sum of squared errors; scores lie in [-1, 1]."""
+"""Ridge penalty: factor of the sum of squared weights, added to the sum of squared errors; scores lie in [-1, 1]."""
 _FOLDS = 5
 
 

@@ -68,7 +68,7 @@ class RegionMasks:
 
 
 class RegionCurves:
-    """Pixels of a class by threshold, apart for those in the mask and in the truth; see `errors_at`.
+    """Pixels of a class by threshold, separately for those in the mask and in the truth; see `areas`.
 
     Args:
         index: Of the class.

@@ -69,7 +69,7 @@ def load_best(
     Args:
         folder: Of the run.
         device: Where to load a model.
-        model: The model that was trained: a second one beside it may not fit on its device. None to load the run.
+        model: The trained model, because a second one may not fit on its device. None to load the run.
         overrides: See `load_run`.
         offline: Never download the backbone.
 

@@ -175,7 +175,7 @@ def _read_image(source: VolumeSource, truth: Mask) -> np.ndarray:
 def _grey_limits(image: np.ndarray, foreground: np.ndarray) -> tuple[float, float]:
     """Values that are black and white: three times the range of the foreground with its border, within the volume's.
 
-    Most of a volume may be air or bone, beside which all soft tissue has one grey.
+    Most of a volume may be air or bone, and soft tissue would then have a single grey.
     """
     from scipy.ndimage import binary_dilation
 

@@ -53,7 +53,7 @@ _RETRY = "download it again"
 # Keys under which training checkpoints hold the weights, in order of preference.
 _WRAPPERS = ("model", "state_dict", "teacher")
 _PREFIXES = ("module.", "backbone.", "model.")
-# DINO's own checkpoints hold pretraining heads beside the backbone; MedDINOv3 is published as one.
+# DINO's own checkpoints hold pretraining heads as well as the backbone; MedDINOv3 is published as one.
 _PRETRAINING_HEADS = ("dino_head.", "ibot_head.")
 
 

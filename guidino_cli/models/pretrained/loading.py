@@ -33,7 +33,7 @@ from guidino_cli.models.pretrained.strict_loading import (
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 
-# With more parameters, float32 would not fit beside a segmenter on one GPU of 80 GB.
+# With more parameters, float32 would not fit on one GPU of 80 GB together with a segmenter.
 _BFLOAT16_PARAMETERS = 2_000_000_000
 
 

@@ -97,7 +97,7 @@ _DOUBLINGS = 2
 class DinoUNet(Segmenter):
     """Adapter, fidelity-aware projection (FAPM), learned upsampling, and nnU-Net's decoder.
 
-    With two classes 6,194,560 trainable parameters beside a ViT-S; Table IV's 5.106 M, 11.651 M, 18.144 M and
+    With two classes 6,194,560 trainable parameters in addition to a ViT-S; Table IV's 5.106 M, 11.651 M, 18.144 M and
     228.968 M are those of `fapm="lowrank"` with nnU-Net's coarser heads (`deep_supervision`), which the authors' code
     makes and does not train. The maps are the normed patch tokens of four blocks (3, 6, 9, 12 of ViT-S and ViT-B, 5,
     12, 18, 24 of ViT-L, 10, 20, 30, 40 of the 7B).

@@ -20,7 +20,7 @@ class DeformableAttention(nn.Module):
     Args:
         channels: D of the tokens and of the map.
         heads: M; channels of the values must be a multiple of it.
-        points: P places that each head of a query looks at.
+        points: P sampling points of each head of a query.
         ratio: Channels of the values, as a share of D.
     """
 

@@ -13,7 +13,7 @@ class Light2D(Segmenter):
     """Sees the image only through a backbone: a projection, then shallow convolutions between doublings of the grid.
 
     The paper says "shallow convolutional blocks with dynamic bilinear upsampling" and no widths; these are ours.
-    1,076,482 parameters beside a ViT-S with two classes, 1,174,786 beside ViT-B, 1,240,322 beside ViT-L.
+    With two classes 1,076,482 parameters in addition to a ViT-S, 1,174,786 to a ViT-B, 1,240,322 to a ViT-L.
 
     Args:
         num_classes: K, background included.

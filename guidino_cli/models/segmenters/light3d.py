@@ -14,8 +14,8 @@ class Light3D(Segmenter):
     """Sees the volume only through a backbone: four 3-D convolutions, between which the grid doubles within the slices.
 
     The paper says "3D convolutions with skip connections" and gives no widths; these are ours. Every block adds a map
-    of the backbone, the deepest first, to what it is given. 917,986 parameters beside a ViT-S with two classes and four
-    maps, 1,102,306 beside a ViT-B, 1,225,186 beside a ViT-L; fewer with fewer maps.
+    of the backbone, the deepest first, to what it is given. 917,986 parameters in addition to a ViT-S with two classes
+    and four maps, 1,102,306 to a ViT-B, 1,225,186 to a ViT-L; fewer with fewer maps.
 
     Args:
         num_classes: K, background included.

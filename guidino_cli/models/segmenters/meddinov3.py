@@ -16,11 +16,11 @@ _STEPS = 4
 class MedDINOv3(Segmenter):
     """Sees the image only through a backbone: no skip, no norm over pixels, no convolution wider than its stride.
 
-    With 16 classes, on blocks 3, 6, 9 and 12, 25,079,248 parameters beside a ViT-B (6.3 million beside a ViT-S, 44.6
-    beside a ViT-L, there blocks 5, 12, 18 and 24). On one block it is the paper's ablation without multi-scale
-    features, Primus' decoder: 1,569,664 beside a ViT-B. The paper trains the backbone too (`model.finetune`), from
-    weights that it made of DINOv3 with 3.9 million slices of CT; the authors' trainers never rescale the ViT's position
-    codes at random and give its layer norms an epsilon of 1e-6.
+    With 16 classes, on blocks 3, 6, 9 and 12, 25,079,248 parameters in addition to a ViT-B (6.3 million to a ViT-S,
+    44.6 to a ViT-L, there blocks 5, 12, 18 and 24). On one block it is the paper's ablation without multi-scale
+    features, Primus' decoder: 1,569,664 parameters with a ViT-B. The paper trains the backbone too (`model.finetune`),
+    from weights that it made of DINOv3 with 3.9 million slices of CT; the authors' trainers never rescale the ViT's
+    position codes at random and give its layer norms an epsilon of 1e-6.
 
     Args:
         num_classes: K, background included.

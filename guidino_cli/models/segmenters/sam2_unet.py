@@ -17,9 +17,9 @@ class SAM2UNet(Segmenter):
     """Four levels of a backbone, each brought to one width, then joined from the coarsest to the finest.
 
     The paper (arXiv:2408.08870) reads SAM 2's Hiera-L, frozen, with an adapter before each block: backbone `sam2`. Any
-    other with four levels will do. With one class 2,555,331 parameters beside Hiera-L, and 1,714,416 in its adapters,
-    4,269,747 together; a count of 4.381 million has a fourth joining block of 110,848, which nothing would read. Gao et
-    al. 2025 (Dino U-Net) report 5.380 million; why is not known.
+    other with four levels will do. With one class 2,555,331 parameters in addition to Hiera-L, and 1,714,416 in its
+    adapters, 4,269,747 together; a count of 4.381 million has a fourth joining block of 110,848, which nothing would
+    read. Gao et al. 2025 (Dino U-Net) report 5.380 million; why is not known.
 
     All three scores are brought to image size and weigh alike in the loss, as in the paper. Coarser maps are joined to
     finer ones with aligned corners, as in the authors' code; the scores are enlarged without.

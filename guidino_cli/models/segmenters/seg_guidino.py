@@ -13,8 +13,8 @@ _GROUPS = 32
 class SegGuiDINO(Segmenter):
     """Sees the image only through a backbone: one convolution, the guide, one convolution, class scores.
 
-    1,475,841 parameters beside a ViT-S with one class; 1,721,985 with a TokenBook of 256 prototypes, as in the paper's
-    code. Without a guide it is the same head ungated.
+    1,475,841 parameters in addition to a ViT-S, with one class; 1,721,985 with a TokenBook of 256 prototypes, as in the
+    paper's code. Without a guide it is the same head ungated.
 
     Args:
         num_classes: K, background included.

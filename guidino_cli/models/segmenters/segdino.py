@@ -14,9 +14,9 @@ _TAPS = 4
 class SegDINO(Segmenter):
     """Sees the image only through a backbone; without norm or activation it is linear in the backbone's maps.
 
-    2,475,937 parameters beside a ViT-S with one class. The maps are the normed patch tokens of four blocks (3, 6, 9, 12
-    of ViT-S and ViT-B, 5, 12, 18, 24 of ViT-L). The shallowest becomes four times as fine by a transposed convolution,
-    the others by interpolation.
+    2,475,937 parameters in addition to a ViT-S, with one class. The maps are the normed patch tokens of four blocks (3,
+    6, 9, 12 of ViT-S and ViT-B, 5, 12, 18, 24 of ViT-L). The shallowest becomes four times as fine by a transposed
+    convolution, the others by interpolation.
 
     Args:
         num_classes: K, background included.

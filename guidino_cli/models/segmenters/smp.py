@@ -19,8 +19,8 @@ _SPELLING = "smp:ARCHITECTURE:ENCODER, such as smp:Unet:resnet34"
 class SMP(Segmenter):
     """smp's encoder, decoder and head, cut between encoder and decoder; all weights start at random.
 
-    DPT is left out, since its encoder gives tokens beside maps. Weights that the architecture leaves unused, such as
-    the last stages of PSPNet's encoder, do not learn.
+    DPT is left out, since its encoder returns tokens as well as maps. Weights that the architecture leaves unused, such
+    as the last stages of PSPNet's encoder, do not learn.
 
     Args:
         num_classes: K, background included.

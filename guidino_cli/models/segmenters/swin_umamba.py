@@ -106,7 +106,7 @@ class VSSBlock(nn.Module):
 
     Args:
         channels: C.
-        states: See `FourScans`.
+        states: See `SS2D`.
         drop_path: Share of samples that skip the block in training.
     """
 

@@ -122,7 +122,7 @@ class MambaLayer(nn.Module):
 
 
 class _ResidualBlock(nn.Module):
-    """Two convolutions beside a shortcut: a 1x1 convolution where size or width may change, else nothing."""
+    """Two convolutions with a shortcut: a 1x1 convolution if size or width may change, else the identity."""
 
     def __init__(self, channels_in: int, channels_out: int, *, stride: int, projects: bool) -> None:
         super().__init__()

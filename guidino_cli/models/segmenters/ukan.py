@@ -118,7 +118,7 @@ class KANLinear(nn.Module):
         self.base = nn.Parameter(torch.empty(channels_out, channels_in))
         self.spline = nn.Parameter(torch.empty(channels_out, channels_in, grid + 3))
         self.scale = nn.Parameter(torch.empty(channels_out, channels_in))
-        # As in Liu et al. 2024, splines start as small noise beside the base function.
+        # As in Liu et al. 2024, splines start as small noise added to the base function.
         for weight in (self.base, self.scale):
             nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
         nn.init.normal_(self.spline, std=0.1)

@@ -34,7 +34,7 @@ def read_labels(description: dict[str, Any], source: Path) -> NamedLabels | None
     0 is the background. nnU-Net's label "ignore" is no class.
 
     Raises:
-        DataError: Regions, which overlap, or a value that is no whole number or stands twice.
+        DataError: Regions, which overlap, or a value that is not an integer or occurs twice.
     """
     labels = description.get("labels")
     if not isinstance(labels, dict) or not labels:

@@ -1,4 +1,4 @@
-"""Detect folders of DICOM series, with masks as DICOM SEG or as NIfTI files beside them."""
+"""Detect folders of DICOM series, with masks as DICOM SEG or NIfTI files."""
 
 import os
 from collections.abc import Sequence

@@ -79,7 +79,7 @@ def _describe_twins(frames: Sequence[Frame]) -> str:
 
 
 def describe_unreadable(headers: Sequence[Header], unreadable: Sequence[tuple[Path, str]]) -> str:
-    """Files beside those of a series that cannot be read: they may be its missing ends."""
+    """Unreadable files in the folders of a series: they may be its first or last slices."""
     folders = {header.path.parent for header in headers}
     beside = [(path, reason) for path, reason in unreadable if path.parent in folders]
     if not beside:

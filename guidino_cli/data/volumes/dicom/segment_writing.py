@@ -33,7 +33,7 @@ def write_segmentation(path: Path, labels: np.ndarray, series: Series, class_nam
 
     Frames without any voxel of their segment are left out, as the standard allows. If no class occurs at all, every
     segment has all its frames, all empty: a SEG cannot be without frames. The file names the patient, as every DICOM
-    file does. The same labels of the same series give the same file but for times and the UID of its dimensions.
+    file does. The same labels of the same series give the same file except for times and the UID of its dimensions.
 
     Args:
         path: Ends with .dcm.

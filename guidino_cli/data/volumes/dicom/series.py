@@ -233,7 +233,7 @@ def _digest(*parts: str) -> str:
 
 
 def _identity_without_uid(slices: Sequence[Slice]) -> str:
-    """What stands for a SeriesInstanceUID that was removed: the places of the slices."""
+    """Substitute for a SeriesInstanceUID that was removed: the positions of the slices."""
     items = sorted(f"{header.study_uid} {frame.instance} {frame.position}" for header, frame in slices)
     return "\n".join(["without UID", *items])
 
