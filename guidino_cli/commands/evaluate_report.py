@@ -69,7 +69,7 @@ def print_evaluation(
         print_table(HEADINGS, table_rows(result, rows), several=several)
     if blocks := size_rows(result):
         print_table(SIZE_HEADINGS, blocks, several=several)
-    for name, counts in result.pooled.items():
+    for name, counts in result.pooled.items() if result.has_pixel_metrics else ():
         pooled = pooled_overlap(counts)
         values = [f"{METRICS[metric].label} {format_metric(value, metric)}" for metric, value in pooled.items()]
         print_wrapped(f"pooled over all pixels, {name}: {', '.join(values)}")

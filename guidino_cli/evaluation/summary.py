@@ -10,7 +10,7 @@ from guidino_cli.errors import DataError
 from guidino_cli.evaluation.names import natural_key
 from guidino_cli.evaluation.statistics import SummaryStatistics, bootstrap_means, percentile_interval, summarize
 from guidino_cli.evaluation.types import CaseResult, Score, ScoringConfig
-from guidino_cli.metrics import METRICS, VOLUME_METRICS, overlap
+from guidino_cli.metrics import INSTANCE_METRICS, METRICS, VOLUME_METRICS, overlap
 from guidino_cli.metrics.instances import InstanceComparison
 from guidino_cli.metrics.lesions import Lesions, lesion_f1, lesion_precision, lesion_recall, pool_lesions
 from guidino_cli.metrics.overlap import ConfusionCounts
@@ -67,6 +67,11 @@ class EvaluationResult:
     def headline(self) -> str:
         """The target that represents the result: the only one, or the mean over the classes."""
         return headline_of(self.config)
+
+    @property
+    def has_pixel_metrics(self) -> bool:
+        """Whether anything but instances was asked for; pooled pixels say nothing about which instance is which."""
+        return bool(set(self.config.metrics) - INSTANCE_METRICS)
 
     def listed_cases(self) -> list[CaseResult]:
         """The cases in the order of lists: numbers in names count as numbers, so 2 comes before 10."""

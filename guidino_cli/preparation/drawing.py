@@ -39,6 +39,7 @@ class DrawnMask(NamedTuple):
     mask: PackedMask
     clipped: int
     overlapped: int
+    without_outline: int
 
 
 def refuse_options_of_masks(options: PrepareOptions) -> None:
@@ -120,18 +121,23 @@ def draw_pair(pair: ImageMaskPair, image: ImageProperties, indices: Mapping[str,
             f"{width_by_height(expected)}{turned}"
         )
     require_pixels(pair.images[0], size_hw)
-    labels, clipped, overlapped = draw_regions(drawing, size_hw, indices)
+    labels, *counts = draw_regions(drawing, size_hw, indices)
     labels = np.ascontiguousarray(turn(labels, image.orientation)) if as_stored else labels
     histogram = compute_histogram(labels, name=drawing.source.name)
     data = zlib.compress(labels.tobytes(), 1)
-    return DrawnMask(PackedMask(data, labels.shape, labels.dtype.str, histogram), clipped, overlapped)
+    return DrawnMask(PackedMask(data, labels.shape, labels.dtype.str, histogram), *counts)
 
 
 def describe_drawings(drawn: Sequence[tuple[ImageMaskPair, DrawnMask]]) -> list[Finding]:
-    """Say which regions reached beyond their image, and where regions of several classes overlap."""
+    """Say which regions reached beyond their image, where several classes overlap, and which objects are missing."""
     clipped = {pair.id: drawing.clipped for pair, drawing in drawn if drawing.clipped}
     covered = {pair.id: drawing.overlapped for pair, drawing in drawn if drawing.overlapped}
+    absent = {pair.id: drawing.without_outline for pair, drawing in drawn if drawing.without_outline}
     findings = []
+    if absent:
+        count, cases = sum(absent.values()), pluralize(len(absent), "image")
+        text = f"{pluralize(count, 'object')} of {cases} without an outline (boxes?), background in the mask"
+        findings.append(Finding("warning", f"{text}: {format_items(absent)}"))
     if clipped:
         count, cases = sum(clipped.values()), pluralize(len(clipped), "image")
         done = "reaches outside the image and was clipped" if count == 1 else "reach outside the image and were clipped"

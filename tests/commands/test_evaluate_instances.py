@@ -27,14 +27,14 @@ PREDICTION[2:12, 2:7], PREDICTION[2:12, 7:12], PREDICTION[2:12, 20:40], PREDICTI
 def report(tmp_path: Path, run: Run) -> Callable[..., Path]:
     """Score one pair of maps, as PNG or, of volumes, as NIfTI; the folder of the report."""
 
-    def call(truth: np.ndarray = TRUTH, prediction: np.ndarray = PREDICTION) -> Path:
+    def call(truth: np.ndarray = TRUTH, prediction: np.ndarray = PREDICTION, metrics: str = "are,voi") -> Path:
         for side, labels in (("truth", truth), ("predictions", prediction)):
             (tmp_path / side).mkdir()
             if labels.ndim == 2:
                 Image.fromarray(labels).save(tmp_path / side / "a.png")
             else:
                 nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), tmp_path / side / "a.nii.gz")
-        words = ("evaluate", tmp_path / "predictions", tmp_path / "truth", "--metrics", "are,voi")
+        words = ("evaluate", tmp_path / "predictions", tmp_path / "truth", "--metrics", metrics)
         assert run(*words, "-o", tmp_path / "report") == 0
         return tmp_path / "report"
 
@@ -50,6 +50,17 @@ def test_each_true_instance_has_a_row(
         ("3", "110", "merged", "7"),
         ("500", "100", "split", "9 8"),
     ]
+
+
+@pytest.mark.parametrize(("metrics", "is_shown"), [("are,voi", False), ("are,dice", True)])
+def test_the_overlap_of_all_instances_is_shown_only_where_it_was_asked_for(
+    metrics: str, is_shown: bool, report: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two merged instances have a Dice of 1 together."""
+    folder = report(metrics=metrics)
+    texts = (capsys.readouterr().out, (folder / "report.md").read_text(), (folder / "report.html").read_text())
+    assert [("pooled over all pixels" in text.lower()) for text in texts] == [is_shown, is_shown, False]
+    assert [("Dice" in text) for text in texts] == [is_shown] * 3
 
 
 def test_their_numbers_are_in_every_report(report: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from guidino_cli.data.label_files.polygons import Patch, fill_rings
 from guidino_cli.data.label_files.run_lengths import decode_brush, decode_runs, text_to_runs
 from guidino_cli.data.limits import max_pixels, require_pixels
 from guidino_cli.errors import DataError
+from guidino_cli.progress import join_first, pluralize
 from guidino_cli.types import width_by_height
 
 Rings = tuple[np.ndarray, ...]
@@ -77,6 +78,7 @@ class Drawing:
         regions: Later ones cover earlier ones.
         size_hw: Height and width of the image by the label file; None if it does not tell.
         problem: Why they cannot be drawn, "" if they can.
+        without_outline: Categories of annotations that mark an object by a box or the like, one for each.
     """
 
     source: Path
@@ -84,6 +86,7 @@ class Drawing:
     regions: tuple[Region, ...]
     size_hw: tuple[int, int] | None = None
     problem: str = ""
+    without_outline: tuple[str, ...] = ()
 
 
 class Drawn(NamedTuple):
@@ -95,6 +98,8 @@ class Drawn(NamedTuple):
     """Regions that reach beyond the image by a pixel or more, and were clipped."""
     overlapped: int
     """Pixels of a class that a later region of another class covers."""
+    without_outline: int
+    """Objects of a class that are not in the mask, because they have no outline."""
 
 
 def make_ring(numbers: Sequence[object]) -> np.ndarray:
@@ -148,12 +153,19 @@ def draw_regions(drawing: Drawing, size_hw: tuple[int, int], indices: Mapping[st
         indices: Category -> class index; regions of other categories are left out.
 
     Raises:
-        DataError: A problem of the drawing, or a mask that is damaged or of another size.
+        DataError: A problem of the drawing, a mask that is damaged or of another size, or objects without outlines
+            alone: the mask would be empty where there is an object.
     """
     if drawing.problem:
         raise DataError(f"{drawing.source}: {drawing.place} {drawing.problem}")
     try:
-        return _draw(drawing.regions, size_hw, indices)
+        drawn = _draw(drawing.regions, size_hw, indices)
+        boxes = [category for category in drawing.without_outline if indices.get(category)]
+        if boxes and not any(indices.get(region.category) for region in drawing.regions):
+            kinds = join_first(list(dict.fromkeys(boxes)))
+            found = f"has {pluralize(len(boxes), 'object')} of {kinds} without an outline (a box?) and no region"
+            raise ValueError(f"{found}, which would be an empty mask; outline what is there")
+        return drawn._replace(without_outline=len(boxes))
     except ValueError as error:
         raise DataError(f"{drawing.source}: {drawing.place} {error}") from error
 
@@ -175,7 +187,7 @@ def _draw(regions: Sequence[Region], size_hw: tuple[int, int], indices: Mapping[
             covered = below[patch.inside]
             overlapped += int(np.count_nonzero((covered != 0) & (covered != index)))
             below[patch.inside] = index
-    return Drawn(labels, clipped, overlapped)
+    return Drawn(labels, clipped, overlapped, 0)
 
 
 def _fill(region: Region, size_hw: tuple[int, int]) -> list[Patch]:

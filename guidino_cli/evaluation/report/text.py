@@ -152,7 +152,7 @@ def describe_rules(evaluation: EvaluationResult) -> list[str]:
         lines.append(f"objects: connected across corners, partners one to one from IoU {config.options.lesion_iou:g}")
     if len(config.targets) > 1:
         lines.append(f"{MEAN_OF_CLASSES}: mean of the classes' means; its n counts every class of every case")
-    if set(config.metrics) - INSTANCE_METRICS:
+    if evaluation.has_pixel_metrics:
         lines.append(f"policy {config.policy.name}: {config.policy.describe()}")
     if INSTANCE_METRICS & set(config.metrics):
         lines.append(f"policy {config.policy.name} of instances: {config.policy.describe_instances()}")
@@ -273,7 +273,8 @@ def to_markdown(
     parts = ["# Evaluation", "", *(f"- {line}" for line in [*warnings, *facts]), ""]
     for target, rows in table_rows(result):
         parts += [f"## {escape_markdown(target)}", "", *markdown_table(HEADINGS, rows), ""]
-    parts += ["## Pooled over all pixels", "", *markdown_table(("target", "IoU", "Dice"), _pooled_rows(result)), ""]
+    if result.has_pixel_metrics:
+        parts += ["## Pooled over all pixels", "", *markdown_table(("target", "IoU", "Dice"), _pooled_rows(result)), ""]
     for target, rows in size_rows(result):
         parts += [f"## Objects of {escape_markdown(target)} by size", "", *markdown_table(SIZE_HEADINGS, rows), ""]
     for stratum, stratum_rows in result.strata.items():

@@ -117,7 +117,7 @@ def _make_drawing(
     place = f"image {image['file_name']!r}"
     width, height = image.get("width"), image.get("height")
     size_hw = (int(height), int(width)) if width and height else None
-    regions = []
+    regions, without_outline = [], []
     for annotation in annotations:
         category = annotation["category_id"]
         if category is None or category not in names:
@@ -125,12 +125,13 @@ def _make_drawing(
             return Drawing(path, place, (), size_hw, problem)
         if not annotation.get("segmentation"):
             contents.left_out["COCO annotation without segmentation"] += 1
+            without_outline.append(names[category])
             continue
         try:
             regions.append(_read_region(names[category], annotation.get("segmentation")))
         except ValueError as error:
             return Drawing(path, place, (), size_hw, str(error))
-    return Drawing(path, place, tuple(regions), size_hw)
+    return Drawing(path, place, tuple(regions), size_hw, without_outline=tuple(without_outline))
 
 
 def _read_region(category: str, segmentation: Any) -> Region:

@@ -30,11 +30,13 @@ class NamedDrawing:
         name: Its file, with or without folders; `x.` for one whose suffix is not known.
         drawing: Its regions.
         split: Part of the split that the label file states, or None.
+        is_embedded: Whether the label file holds the image itself, too, which is not read.
     """
 
     name: str
     drawing: Drawing
     split: str | None = None
+    is_embedded: bool = False
 
 
 @dataclass
@@ -190,11 +192,14 @@ def make_dataset(
             # Without it there would be regions.
             if image.drawing.problem:
                 raise DataError(f"{image.drawing.source}: {image.drawing.place} {image.drawing.problem}")
+        if boxes := sum(len(image.drawing.without_outline) for image in contents.images):
+            marked = f"{pluralize(boxes, 'object')} without an outline (a box?), expected polygons or masks"
+            raise DataError(f"{source}: its label files ({evidence}) mark {marked}; outline them, and export again")
         raise DataError(f"{source}: its label files ({evidence}) name no category, expected at least one")
     if len(categories) > 254:
         raise DataError(f"{source}: {len(categories)} categories, expected up to 254; choose some with --classes")
     found = [(image, finder.find(image)) for image in contents.images]
-    missing = [image.name.rstrip(".") for image, path in found if path is None]
+    missing = [_describe_missing(image) for image, path in found if path is None]
     pairs = [_make_pair(image, path) for image, path in found if path is not None]
     _require_one_drawing(pairs)
     used = {pair.images[0] for pair in pairs}
@@ -214,6 +219,12 @@ def make_dataset(
         missing_images=missing,
     )
     return apply_split_lists(dataset, source) if source.is_dir() and not missing else dataset
+
+
+def _describe_missing(image: NamedDrawing) -> str:
+    name = image.name.rstrip(".")
+    inside = f" is only inside {image.drawing.source.name} as imageData, save it as a file" if image.is_embedded else ""
+    return name + inside
 
 
 def _make_pair(image: NamedDrawing, path: Path) -> ImageMaskPair:

@@ -9,6 +9,8 @@ from guidino_cli.preparation.label_files.contents import LabelContents, NamedDra
 from guidino_cli.preparation.label_files.finding import MAX_BYTES
 from guidino_cli.preparation.types import DiscoveredDataset
 
+_WITHOUT_OUTLINE = {"box", "ellipse", "cuboid"}
+"""Shapes that mark an object and that are not drawn; points and lines need not stand for an object."""
 _HINT = "export the task again as `CVAT for images`"
 
 
@@ -60,19 +62,21 @@ def _read_image(path: Path, name: str, image: ElementTree.Element, contents: Lab
     try:
         if image.get("width") and image.get("height"):
             size_hw = (_whole(image, "height"), _whole(image, "width"))
-        found = []
+        found, without_outline = [], []
         for shape in image:
             if shape.tag in {"tag", "attribute"}:
                 continue
             if shape.tag not in {"polygon", "mask"}:
                 contents.left_out[f"CVAT {shape.tag:.40}"] += 1
+                if shape.tag in _WITHOUT_OUTLINE:
+                    without_outline.append((shape.get("label") or "").strip())
                 continue
             depth = _whole(shape, "z_order") if shape.get("z_order") else 0
             found.append((depth, _read_shape(shape)))
     except ValueError as error:
         return Drawing(path, place, (), size_hw, str(error))
     regions = [region for _, region in sorted(found, key=lambda item: item[0])]
-    return Drawing(path, place, tuple(regions), size_hw)
+    return Drawing(path, place, tuple(regions), size_hw, without_outline=tuple(without_outline))
 
 
 def _read_shape(shape: ElementTree.Element) -> Region:

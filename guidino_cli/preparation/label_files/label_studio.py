@@ -12,6 +12,8 @@ from guidino_cli.preparation.label_files.finding import MAX_BYTES
 from guidino_cli.preparation.types import DiscoveredDataset
 
 _HINT = "export the project again as JSON (not JSON-MIN)"
+_WITHOUT_OUTLINE = {"rectanglelabels", "ellipselabels"}
+"""Results that mark an object and that are not drawn."""
 _IMAGE_WORDS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 
 
@@ -48,16 +50,27 @@ def _read_task(path: Path, number: int, task: dict[str, Any], contents: LabelCon
         problem = f"has {len(chosen)} finished annotations, expected 1 (or 1 marked as ground truth)"
         return NamedDrawing(names[0], Drawing(path, place, (), problem=problem))
     regions: list[Region] = []
+    without_outline: list[str] = []
     size_hw: tuple[int, int] | None = None
     try:
         results = chosen[0].get("result")
         for result in results if isinstance(results, list) else []:
+            without_outline += _labels_without_outline(result)
             region, size_hw = _read_result(result, size_hw, contents)
             if region is not None:
                 regions.append(region)
     except ValueError as error:
         return NamedDrawing(names[0], Drawing(path, place, (), size_hw, str(error)))
-    return NamedDrawing(names[0], Drawing(path, place, tuple(regions), size_hw))
+    drawing = Drawing(path, place, tuple(regions), size_hw, without_outline=tuple(without_outline))
+    return NamedDrawing(names[0], drawing)
+
+
+def _labels_without_outline(result: Any) -> list[str]:
+    """Labels of a box or an ellipse."""
+    kind = result.get("type") if isinstance(result, dict) else None
+    value = result.get("value") if kind in _WITHOUT_OUTLINE else None
+    labels = value.get(kind) if isinstance(value, dict) else None
+    return [label.strip() for label in labels if isinstance(label, str)] if isinstance(labels, list) else []
 
 
 def _read_result(

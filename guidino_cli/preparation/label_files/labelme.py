@@ -1,4 +1,4 @@
-"""LabelMe: a JSON file an image with polygons, rectangles, circles and masks."""
+"""LabelMe: a JSON file an image with polygons, rectangles (upright or turned), circles and masks."""
 
 import base64
 import binascii
@@ -41,17 +41,19 @@ def _read_file(path: Path, contents: LabelContents) -> NamedDrawing:
     width, height = content.get("imageWidth"), content.get("imageHeight")
     size_hw = (height, width) if isinstance(width, int) and isinstance(height, int) else None
     place = f"image {name!r}"
+    is_embedded = bool(content.get("imageData"))
     regions = []
     for number, shape in enumerate(shapes, start=1):
         try:
             region = _read_shape(shape)
         except ValueError as error:
-            return NamedDrawing(name, Drawing(path, place, (), size_hw, f"{error} (shape {number})"))
+            problem = f"{error} (shape {number})"
+            return NamedDrawing(name, Drawing(path, place, (), size_hw, problem), is_embedded=is_embedded)
         if region is None:
             contents.left_out[f"LabelMe {shape.get('shape_type')}"] += 1
         else:
             regions.append(region)
-    return NamedDrawing(name, Drawing(path, place, tuple(regions), size_hw))
+    return NamedDrawing(name, Drawing(path, place, tuple(regions), size_hw), is_embedded=is_embedded)
 
 
 def _read_shape(shape: Any) -> Region | None:
@@ -68,10 +70,13 @@ def _read_shape(shape: Any) -> Region | None:
     if not isinstance(label, str) or not label.strip():
         raise ValueError("has a shape without a label")
     label = label.strip()
-    if kind == "polygon":
+    if kind == "oriented_rectangle" and (not isinstance(points, list) or len(points) != 4):
+        raise ValueError("has an oriented_rectangle that has not 4 points")
+    if kind in {"polygon", "oriented_rectangle"}:
         return Region(label, ((make_ring_of_points(points),),))
     if kind not in {"rectangle", "circle", "mask"}:
-        raise ValueError(f"has a shape of type {kind!r:.40}, expected polygon, rectangle, circle or mask")
+        kinds = "polygon, rectangle, oriented_rectangle, circle or mask"
+        raise ValueError(f"has a shape of type {kind!r:.40}, expected {kinds}")
     if not isinstance(points, list) or len(points) != 2:
         raise ValueError(f"has a {kind} that has not 2 points")
     # The third point only makes the check of the numbers fit.

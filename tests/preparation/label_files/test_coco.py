@@ -242,6 +242,27 @@ def test_a_bad_annotation_costs_its_image_only(
         prepared(source, skip_bad=True)
 
 
+def test_an_image_of_boxes_alone_is_refused_because_its_mask_would_be_empty(
+    tmp_path: Path, prepared: Prepare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    box = _annotation([], bbox=[1, 1, 4, 3])
+    source = _write(tmp_path / "x", [box, box, _annotation([_SQUARE], image=2), _annotation(None, image=2)])
+    _refuse(source, prepared, r"coco\.json: image 'a\.png' has 2 objects of polyp without an outline \(a box\?\)")
+    with pytest.raises(PartialError, match="1 case left out"):
+        prepared(source, skip_bad=True)
+    assert "1 object of 1 image without an outline (boxes?), background in the mask" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+def test_boxes_of_a_category_that_is_left_out_do_not_matter(tmp_path: Path, prepared: Prepare) -> None:
+    box = _annotation([], category=7, bbox=[1, 1, 4, 3])
+    source = _write(tmp_path / "x", [box, _annotation([_SQUARE], image=2)])
+    masks = prepared(source, classes="background,polyp")
+    assert not masks["a"].any()
+    assert masks["b"].any()
+
+
 def test_a_category_that_is_not_listed_and_another_size_are_refused(tmp_path: Path, prepared: Prepare) -> None:
     source = _write(tmp_path / "x", [_annotation([_SQUARE], category=9), _annotation([_SQUARE], image=2)])
     _refuse(source, prepared, "annotation of category 9, which the file does not list")

@@ -69,6 +69,27 @@ def test_a_circle_of_labelme_has_its_area(tmp_path: Path, prepared: Prepare) -> 
     assert int(prepared(source)["a"].sum()) == pytest.approx(np.pi * 30**2, rel=0.01)
 
 
+def test_an_oriented_rectangle_of_labelme_has_four_corners(tmp_path: Path, prepared: Prepare) -> None:
+    """A square turned by 45 degrees with diagonals of 60 covers 1,800 pixels."""
+    save_images(tmp_path / "x", "a.png", size=(100, 80))
+    shape = _shape("oriented_rectangle", [[50, 10], [80, 40], [50, 70], [20, 40]])
+    (tmp_path / "x" / "a.json").write_text(json.dumps(_labelme(shape, imageWidth=100, imageHeight=80)))
+    mask = prepared(tmp_path / "x")["a"]
+    assert int(mask.sum()) == pytest.approx(1800, rel=0.02)
+    assert mask[40, 22] == mask[40, 77] == 1
+    assert mask[15, 25] == 0
+
+
+def test_an_image_inside_its_label_file_is_named(
+    tmp_path: Path, prepared: Prepare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shapes = _labelme(_shape("polygon", _SQUARE), imagePath="b.png", imageData="iVBORw0KGgo=")
+    source = _save(tmp_path / "x", "b.json", shapes)
+    with pytest.raises(DataError):
+        prepared(source)
+    assert "(b.png is only inside b.json as imageData, save it as a file)" in capsys.readouterr().err
+
+
 _META = "<meta><task><labels><label><name>tool</name></label><label><name>polyp</name></label></labels></task></meta>"
 
 
@@ -134,6 +155,35 @@ def test_label_studio_draws_polygons_and_brushes(tmp_path: Path, prepared: Prepa
     source = _save(tmp_path / "x", "export.json", _task(*results))
     assert detect_layout(source).layout == "labelstudio"
     assert np.array_equal(prepared(source)["a"], np.where(tool, 2, _square()))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.xml",
+            _cvat('<box label="polyp" xtl="0" ytl="0" xbr="1" ybr="1"/>'),
+            "has 1 object of polyp without an outline",
+        ),
+        (
+            "a.xml",
+            _cvat('<ellipse label="tool" cx="4" cy="3" rx="2" ry="1"/>'),
+            "has 1 object of tool without an outline",
+        ),
+        (
+            "a.json",
+            _task(_result("rectanglelabels", x=1, y=1, width=9, height=9, rectanglelabels=["polyp"])),
+            "mark 1 object without an outline (a box?), expected polygons or masks",
+        ),
+    ],
+)
+def test_boxes_alone_are_refused(
+    tmp_path: Path, prepared: Prepare, capsys: pytest.CaptureFixture[str], name: str, content: object, message: str
+) -> None:
+    source = _save(tmp_path / "x", name, content)
+    with pytest.raises(DataError) as caught:
+        prepared(source)
+    assert message in f"{capsys.readouterr().err} {caught.value}"
 
 
 def _feature(coordinates: object, kind: str = "Polygon", name: object = "polyp") -> dict[str, Any]:
