@@ -13,7 +13,7 @@ from guidino_cli.data.feature_folder import FeatureFolder, read_feature_folder
 from guidino_cli.errors import ConfigError, DependencyError, GateError, unknown_name
 from guidino_cli.options.probing import BagProbeOptions, LinearProbeOptions, NeighbourProbeOptions, ProbeOptions
 from guidino_cli.outputs import require_output_folder
-from guidino_cli.progress import log_warning, progress_bar
+from guidino_cli.progress import join_first, log_warning, progress_bar
 
 if TYPE_CHECKING:
     from guidino_cli.evaluation.gates import GateResult
@@ -64,7 +64,7 @@ def run_neighbours(places: Sequence[Path], options: NeighbourProbeOptions) -> "P
     from functools import partial
 
     from guidino_cli.evaluation.probes.neighbours import choose_k, solve_neighbours
-    from guidino_cli.evaluation.probes.rows import run_solvers
+    from guidino_cli.evaluation.probes.rows import best_rows, run_solvers
 
     data, partitions, rule, sources, scorer = _set_up(folders, options)
     chosen, notes = choose_k(_parse_numbers(options.k), min(len(part.train) for part in partitions))
@@ -75,12 +75,13 @@ def run_neighbours(places: Sequence[Path], options: NeighbourProbeOptions) -> "P
             scorer=scorer, pool=options.pool, threshold=options.threshold,  # type: ignore[arg-type]
             on_run=lambda: bar.advance(task),
         )  # fmt: skip
-    own = [row for row in rows if row.source is rows[0].source]
-    headline = max(own, key=lambda row: row.val_rank)
-    note = f"{headline.solver} is the best of {rows[0].source.name} on validation, and the one that gates compare"
+    best = best_rows(rows)
+    names = join_first([f"{row.solver} of {row.source.name}" for row in best], limit=len(best))
+    note = f"best on validation: {names}; figures and differences are of these, gates of the first"
     return _finish(
-        "knn", options, data, partitions, rule, rows, headline, scorer, pool=options.pool, notes=[*notes, note]
-    )
+        "knn", options, data, partitions, rule, rows, best[0], scorer, pool=options.pool, notes=[*notes, note],
+        compared=best,
+    )  # fmt: skip
 
 
 def run_abmil(places: Sequence[Path], options: BagProbeOptions) -> "ProbeReport":
@@ -194,6 +195,7 @@ def _finish(
     *,
     pool: str,
     notes: Sequence[str] = (),
+    compared: "Sequence[ProbeRow] | None" = None,
 ) -> "ProbeReport":
     import numpy as np
 
@@ -204,7 +206,9 @@ def _finish(
     from guidino_cli.evaluation.probes.scores import score_difference
     from guidino_cli.evaluation.report.files import dump_json
 
-    controls = [row for row in rows if row.source.is_control and row.solver == headline.solver]
+    if compared is None:
+        compared = [row for row in rows if row.solver == headline.solver]
+    controls = [row for row in compared if row.source.is_control]
     missing = {"random", "pixels"} - {row.source.kind for row in rows}
     lacking = ["no control of " + " and of ".join(sorted(missing)) + ": made with --no-controls"] if missing else []
     tested = np.unique(np.concatenate([part.test for part in partitions]))
@@ -215,6 +219,7 @@ def _finish(
         rule=rule,
         rows=rows,
         headline=headline,
+        compared=compared,
         differences=[(row, score_difference(headline.draws, row.draws, "auc")) for row in controls],
         sanity=check_leakage(data, tested, scorer.targets),
         notes=[*data.notes, *describe_missing(data, partitions), *notes, *lacking],

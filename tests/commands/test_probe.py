@@ -124,6 +124,60 @@ def test_neighbours_name_the_k_that_validation_chose(guidino: Guidino, features:
     assert content["headline"] in {"guidino-tiny, k 1", "guidino-tiny, k 5"}
 
 
+def test_each_kind_of_features_is_compared_with_the_k_that_its_own_validation_chose(
+    guidino: Guidino, tmp_path: Path
+) -> None:
+    generator = np.random.default_rng(0)
+    items = [
+        replace(item, split=("train", "val", "test")[number % 3])
+        for number, item in enumerate(draw_items(tmp_path / "f", 180))
+    ]
+    labels = np.array([item.labels[0] for item in items])
+    # Narrow sectors of both classes in turn, all at nearly the same angle: the nearest tells, many tell nothing.
+    angles = (2 * generator.integers(6, size=180) + labels) * np.pi / 6 + generator.normal(size=180, scale=0.05)
+    backbone = np.stack([np.full(180, 8.0), np.cos(angles), np.sin(angles)], axis=1)
+    # Overlapping clouds: many neighbours tell more than one.
+    random = generator.normal(size=(180, 12)) + 0.8 * labels[:, None] * (np.arange(12) < 3)
+    write_features(tmp_path / "f", items, {"backbone": backbone, "random": random}, ["normal", "ill"])
+    done = guidino("probe", "knn", tmp_path / "f", "-o", tmp_path / "r", "--k", "1,20")
+    assert done.code == 0, done.stderr
+    content = _report(tmp_path / "r")
+    assert [row["solver"] for row in content["rows"] if row["compared"]] == ["k 1", "k 20"]
+    own, other = (
+        next(row for row in content["rows"] if row["compared"] and row["kind"] == kind)
+        for kind in ("backbone", "random")
+    )
+    difference = content["differences"][0]
+    assert (difference["of"], difference["minus"]) == ("guidino-tiny, k 1", "random network, k 20")
+    assert difference["mean"] == pytest.approx(_macro(own, "auc")["mean"] - _macro(other, "auc")["mean"])
+    assert "k 1 of guidino-tiny, k 20 of random network" in done.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("words", "start"), [((), "5 folds, the default of data without a split: "), (("--folds", 4), "--folds 4: ")]
+)
+def test_more_folds_than_patients_are_refused_in_the_words_that_were_typed(
+    guidino: Guidino, tmp_path: Path, words: tuple[object, ...], start: str
+) -> None:
+    items = [
+        replace(item, group=f"patient {number % 3}")
+        for number, item in enumerate(draw_items(tmp_path / "f", 30, split=False))
+    ]
+    write_features(tmp_path / "f", items, draw_vectors(items), ["normal", "ill"])
+    done = guidino("probe", "linear", tmp_path / "f", "-o", tmp_path / "r", *words)
+    expected = f"guidino: {start}there are 3 patients to share out; give --folds 3 or less"
+    assert (done.code, done.stderr.strip()) == (2, expected)
+
+
+def test_a_test_part_alone_leaves_nothing_to_learn_from(guidino: Guidino, tmp_path: Path) -> None:
+    items = [replace(item, split="test") for item in draw_items(tmp_path / "f", 30)]
+    write_features(tmp_path / "f", items, draw_vectors(items), ["normal", "ill"])
+    done = guidino("probe", "linear", tmp_path / "f", "-o", tmp_path / "r")
+    assert (done.code, done.stderr.strip()) == (
+        3, "guidino: all 30 samples are in the test part, so there is nothing to learn from; add a train part to DATA"
+    )  # fmt: skip
+
+
 def test_a_folder_that_is_given_twice_is_refused(
     guidino: Guidino, features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,19 +65,22 @@ def _count_lost(folder: Path) -> int:
 
 
 def _rows(report: "ProbeReport", cell: BenchCell) -> list[CellRow]:
-    """A row for each kind of features and solver; of neighbours those of the k that validation chose."""
+    """A row for each kind of features and solver; of neighbours one, with the k that its own validation chose."""
     from guidino_cli.evaluation.probes.scores import MACRO, score_difference
 
-    shown = [row for row in report.rows if cell.task.kind != "knn" or row.solver == report.headline.solver]
-    random = {row.solver: row for row in shown if row.source.kind == "random"}
+    is_chosen = cell.task.kind == "knn"
+    shown = report.compared if is_chosen else report.rows
     tested = len({place for part in report.partitions for place in part.test.tolist()})
     rows = []
     for row in shown:
         role = _ROLES[row.source.kind]
         scores = {metric: _ends(score) for (target, metric), score in row.scores.items() if target == MACRO}
         minus = None
-        if role == "backbone" and row.solver in random:
-            minus = _ends(score_difference(row.draws, random[row.solver].draws, cell.task.metric))
+        twins = [
+            other for other in shown if other.source.kind == "random" and (is_chosen or other.solver == row.solver)
+        ]
+        if role == "backbone" and twins:
+            minus = _ends(score_difference(row.draws, twins[0].draws, cell.task.metric))
         rows.append(CellRow(role, row.solver, scores, minus, tested=tested, note=row.ending))
     return rows
 

@@ -72,14 +72,16 @@ def _box(row: ProbeRow, metric: str) -> dict[str, str]:
 def _figures(report: ProbeReport) -> Iterator[tuple[str, str, str]]:
     """Title, note and picture of each figure."""
     headline = report.headline
-    shown = [row for row in report.rows if row.solver == headline.solver]
+    shown = report.compared
+    is_one_solver = len({row.solver for row in shown}) == 1
+    how = f"solver {headline.solver}" if is_one_solver else "with the k that is best on its validation"
     targets = [number for number, name in enumerate(report.data.classes) if (name, "auc") in headline.scores]
     more = f" The first {_PANELS} of {len(targets)} classes." if len(targets) > _PANELS else ""
     pooled = " Scores of all runs together." if len(report.partitions) > 1 else ""
     panels = [
         (report.data.classes[number], [_curve(row, report, number) for row in shown]) for number in targets[:_PANELS]
     ]
-    yield "ROC", f"Each kind of features, solver {headline.solver}.{more}{pooled}", _uri(plot_roc(panels))
+    yield "ROC", f"Each kind of features, {how}.{more}{pooled}", _uri(plot_roc(panels))
     if not report.data.is_multilabel:
         matrix = _confusion(report)
         note = f"Of {headline.name}: samples, and their share of the true class.{pooled}"
@@ -95,7 +97,8 @@ def _curve(row: ProbeRow, report: ProbeReport, number: int) -> ScoreCurve:
     truth = np.concatenate([labels[run.partition.test, number] for run in row.runs])
     known = truth >= 0
     auc = row.scores[report.data.classes[number], "auc"].mean
-    return ScoreCurve(f"{row.source.name} {format_score(auc)}", scores[known], truth[known] == 1)
+    name = row.source.name if row.solver == report.headline.solver else row.name
+    return ScoreCurve(f"{name} {format_score(auc)}", scores[known], truth[known] == 1)
 
 
 def _confusion(report: ProbeReport) -> np.ndarray:

@@ -70,8 +70,14 @@ def make_partitions(
     else:
         pool = np.flatnonzero(splits != "test")
         count = folds or DEFAULT_FOLDS
+        if not pool.size:
+            raise DataError(
+                f"all {len(data)} samples are in the test part, so there is nothing to learn from; add a train part to "
+                "DATA"
+            )
         rule = f"{count} folds by patient, seed {', '.join(map(str, seeds))}"
         rule += "; the test part is not touched" if test.size else ""
+        _require_patients(data, pool, count, is_given=folds is not None)
         parts = [part for seed in seeds for part in _folds(pool, deal_folds(data, pool, count, seed), seed)]
     used = np.unique(np.concatenate([np.concatenate([part.train, part.val, part.test]) for part in parts]))
     if unused := int((splits[np.setdiff1d(np.arange(len(data)), used)] == "").sum()):
@@ -87,16 +93,11 @@ def make_partitions(
 def deal_folds(data: ProbeSamples, pool: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Fold (len(pool),) of each position of a pool: patients stay together, classes are spread evenly.
 
-    Raises:
-        ConfigError: Fewer patients than folds.
+    The pool has as many patients as folds, or more.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
     groups = data.groups[pool]
-    if len(np.unique(groups)) < count:
-        raise ConfigError(
-            f"--folds {count}: there are {pluralize(len(np.unique(groups)), 'patient')} to share out; give fewer folds"
-        )
     _, strata = np.unique(data.labels[pool], axis=0, return_inverse=True)
     dealer = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     numbers = np.zeros(len(pool), np.int64)
@@ -106,6 +107,16 @@ def deal_folds(data: ProbeSamples, pool: np.ndarray, count: int, seed: int) -> n
         for number, (_, held) in enumerate(dealer.split(np.zeros(len(pool)), strata.ravel(), groups)):
             numbers[held] = number
     return numbers
+
+
+def _require_patients(data: ProbeSamples, pool: np.ndarray, count: int, *, is_given: bool) -> None:
+    """`ConfigError` for more folds than patients, whether the number was typed or is the default."""
+    found = len(np.unique(data.groups[pool]))
+    if found >= count:
+        return
+    what = f"--folds {count}" if is_given else f"{count} folds, the default of data without a split"
+    advice = "a probe needs two patients or more" if found < 2 else f"give --folds {found} or less"
+    raise ConfigError(f"{what}: there are {pluralize(found, 'patient')} to share out; {advice}")
 
 
 def inner_folds(data: ProbeSamples, train: np.ndarray, seed: int) -> np.ndarray:

@@ -29,7 +29,9 @@ class ProbeReport:
         rule: Where the parts come from, one sentence.
         rows: In the order of tables.
         headline: The row that gates and figures are about: of a backbone, no control.
-        differences: The headline minus each control with the same solver, in macro AUC.
+        compared: Of each kind of features the row that stands beside the headline: with the same solver, or of
+            neighbours with the k that is best on its own validation.
+        differences: The headline minus each control of those, in macro AUC.
         sanity: Leakage that needs no picture.
         notes: What a reader must know.
         gates: Outcomes of the gates.
@@ -44,6 +46,7 @@ class ProbeReport:
     rule: str
     rows: Sequence[ProbeRow]
     headline: ProbeRow
+    compared: Sequence[ProbeRow]
     differences: Sequence[tuple[ProbeRow, ProbeScore]]
     sanity: Sequence[SanityScore]
     notes: Sequence[str]
@@ -83,11 +86,11 @@ def caption(report: ProbeReport) -> list[str]:
     ]
     if report.pool and report.data.are_bags:
         lines.append(f"one vector a sample: {report.pool} over its slices or tiles")
+    own = report.headline
     for row, score in report.differences:
-        lines.append(
-            f"{report.headline.source.name} minus {row.source.name} ({row.solver}): AUC {score.mean:+.3f}, 95 % "
-            f"{score.low:+.3f} to {score.high:+.3f}"
-        )
+        same = f"{own.source.name} minus {row.source.name} ({row.solver})"
+        what = same if row.solver == own.solver else f"{own.name} minus {row.name}"
+        lines.append(f"{what}: AUC {score.mean:+.3f}, 95 % {score.low:+.3f} to {score.high:+.3f}")
     return lines
 
 
@@ -186,7 +189,7 @@ def to_json(report: ProbeReport, *, command: Sequence[str], created: str) -> dic
             ],
             "interval": f"95 % percentile bootstrap over {report.group_count} patients or samples",
             "headline": report.headline.name,
-            "rows": [_row_json(row) for row in report.rows],
+            "rows": [{**_row_json(row), "compared": row in report.compared} for row in report.rows],
             "differences": [
                 {"of": report.headline.name, "minus": row.name, "metric": "auc", **asdict(score)}
                 for row, score in report.differences

@@ -84,6 +84,16 @@ class ProbeRow:
         return float(np.mean([rank[0] for rank in ranks])), float(np.mean([rank[1] for rank in ranks]))
 
 
+def best_rows(rows: Sequence[ProbeRow]) -> list[ProbeRow]:
+    """Of each kind of features the row that is best on validation, the first of equals; in the order of the rows."""
+    found: dict[FeatureSource, ProbeRow] = {}
+    for row in rows:
+        best = found.setdefault(row.source, row)
+        if row.val_rank > best.val_rank:
+            found[row.source] = row
+    return list(found.values())
+
+
 def list_sources(folders: Sequence[FeatureFolder]) -> list[FeatureSource]:
     """Rows of features: of each folder the backbone and its random twin, and the pixels of the first that has them."""
     names = _tell_apart(folders)
