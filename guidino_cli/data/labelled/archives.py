@@ -2,6 +2,7 @@
 
 import math
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -76,36 +77,69 @@ class ImageArray:
         return shape
 
 
-def read_medmnist(path: Path) -> LabelledSet:
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One part of the split: the archive that holds it, and its labels (N, K)."""
+
+    path: Path
+    labels: np.ndarray
+
+
+def is_archive_folder(folder: Path) -> bool:
+    """Whether a folder holds archives, and no folders or tables that could be the data set instead."""
+    names = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    others = any(path.is_dir() or path.suffix.lower() in {".csv", ".tsv"} for path in names)
+    return not others and any(path.suffix.lower() == ".npz" for path in names)
+
+
+def read_medmnist(place: Path) -> LabelledSet:
     """Read the labels of an archive: one column of class numbers, or several of 0 and 1.
 
+    Args:
+        place: The archive, or a folder of archives that hold different parts, such as train_val.npz and test.npz.
+
     Raises:
-        DataError: Damaged, without labels, or labels that are no whole numbers.
+        DataError: Damaged, without labels, labels that are no whole numbers, or a part that two archives hold.
     """
+    archives = sorted(path for path in place.iterdir() if path.suffix.lower() == ".npz") if place.is_dir() else [place]
+    parts: dict[str, _Part] = {}
+    for path in archives:
+        for split, part in _read_parts(path).items():
+            if split in parts:
+                raise DataError(f"{path}: holds {split}_images, and so does {parts[split].path.name}; give one of them")
+            parts[split] = part
+    parts = {split: parts[split] for split in SPLITS if split in parts}
+    widths = {part.labels.shape[1] for part in parts.values()}
+    if len(widths) > 1:
+        raise DataError(f"{place}: its parts have {' and '.join(map(str, sorted(widths)))} labels an image; {_HINT}")
+    width = widths.pop()
+    is_multilabel = width > 1
+    largest = max(int(part.labels.max(initial=0)) for part in parts.values())
+    if is_multilabel and largest > 1:
+        raise DataError(f"{place}: has several labels an image and values up to {largest}, expected 0 and 1")
+    items = []
+    for split, part in parts.items():
+        for index, row in enumerate(part.labels.tolist()):
+            name = f"{split}/{index:06d}"
+            items.append(LabelledItem(name, part.path, tuple(row), split, name, array=f"{split}_images", index=index))
+    return LabelledSet(
+        place, tuple(map(str, range(width if is_multilabel else largest + 1))), is_multilabel, tuple(items)
+    )
+
+
+def _read_parts(path: Path) -> dict[str, _Part]:
     with file_errors(path, "cannot be read as an archive of arrays"), zipfile.ZipFile(path) as archive:
         names = {name.removesuffix(".npy") for name in archive.namelist()}
         present = [split for split in SPLITS if f"{split}_images" in names]
         if not present:
             found = ", ".join(sorted(names)[:6])
             raise DataError(f"{path}: holds {found or 'nothing'}, {_HINT}")
-        labels = {split: _read_labels(path, archive, split, names) for split in present}
-    width = {values.shape[1] for values in labels.values()}
-    if len(width) > 1:
-        raise DataError(f"{path}: its parts have {' and '.join(map(str, sorted(width)))} labels an image; {_HINT}")
-    is_multilabel = width.pop() > 1
-    largest = max(int(values.max(initial=0)) for values in labels.values())
-    if is_multilabel and largest > 1:
-        raise DataError(f"{path}: has several labels an image and values up to {largest}, expected 0 and 1")
-    count = next(iter(labels.values())).shape[1] if is_multilabel else largest + 1
-    items = []
-    for split in present:
+        parts = {split: _Part(path, _read_labels(path, archive, split, names)) for split in present}
+    for split, part in parts.items():
         shape = ImageArray(path, f"{split}_images").shape
-        if len(labels[split]) != shape[0]:
-            raise DataError(f"{path}: {split} has {shape[0]} images and {len(labels[split])} labels")
-        for index, row in enumerate(labels[split].tolist()):
-            name = f"{split}/{index:06d}"
-            items.append(LabelledItem(name, path, tuple(row), split, name, array=f"{split}_images", index=index))
-    return LabelledSet(path, tuple(map(str, range(count))), is_multilabel, tuple(items))
+        if len(part.labels) != shape[0]:
+            raise DataError(f"{path}: {split} has {shape[0]} images and {len(part.labels)} labels")
+    return parts
 
 
 def is_volume_shape(shape: tuple[int, ...]) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from guidino_cli.data.labelled.archives import read_medmnist
+from guidino_cli.data.labelled.archives import is_archive_folder, read_medmnist
 from guidino_cli.data.labelled.folders import read_class_folders
 from guidino_cli.data.labelled.items import UNKNOWN, LabelledItem, LabelledSet, class_names, require_usable
 from guidino_cli.data.labelled.tables import read_label_table
@@ -39,7 +39,7 @@ def read_labelled_set(place: Path, *, labels: Sequence[str] = (), names: Sequenc
         data = read_label_table(place, labels)
     elif labels:
         raise ConfigError(f"--label {','.join(labels)}: {place} has no columns; it is for tables and prepared folders")
-    elif suffix == ".npz":
+    elif suffix == ".npz" or (place.is_dir() and is_archive_folder(place)):
         data = read_medmnist(place)
     elif place.is_dir():
         data = read_class_folders(place)

@@ -133,6 +133,31 @@ def test_an_archive_of_medmnist_is_read_image_by_image(tmp_path: Path) -> None:
         np.testing.assert_array_equal(array.read(index), images[index])
 
 
+def test_archives_of_a_folder_are_parts_of_one_set(tmp_path: Path) -> None:
+    images = np.zeros((4, 4, 5), np.uint8)
+    np.savez(
+        tmp_path / "train_val.npz",
+        train_images=images,
+        train_labels=[0, 1, 0, 1],
+        val_images=images[:1],
+        val_labels=[1],
+    )
+    np.savez(tmp_path / "test.npz", test_images=images[:2], test_labels=[1, 0])
+    (tmp_path / "SOURCE.txt").write_text("where it is from")
+    data = read_labelled_set(tmp_path, names=["normal", "ill"])
+    assert [(item.split, item.path.name) for item in data.items] == [
+        *[("train", "train_val.npz")] * 4, ("val", "train_val.npz"), *[("test", "test.npz")] * 2,
+    ]  # fmt: skip
+    assert [item.labels[0] for item in data.items] == [0, 1, 0, 1, 1, 1, 0]
+
+
+def test_a_part_that_two_archives_hold_is_refused(tmp_path: Path) -> None:
+    for name in "ab":
+        np.savez(tmp_path / f"{name}.npz", train_images=np.zeros((2, 4, 5), np.uint8), train_labels=[0, 1])
+    with pytest.raises(DataError, match=r"b\.npz: holds train_images, and so does a\.npz; give one of them"):
+        read_labelled_set(tmp_path)
+
+
 def test_labels_of_an_archive_that_are_nan_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "set.npz"
     np.savez(path, train_images=np.zeros((2, 4, 4), np.uint8), train_labels=np.array([[0.0], [np.nan]]))
