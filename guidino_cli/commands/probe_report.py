@@ -25,7 +25,7 @@ from guidino_cli.evaluation.probes.report import (
 from guidino_cli.evaluation.report.files import dump_json
 from guidino_cli.files import write_atomically, write_text
 from guidino_cli.plots.probes import plot_attention, plot_attention_map
-from guidino_cli.progress import log_warning
+from guidino_cli.progress import log_warning, pluralize
 from guidino_cli.tables import to_csv
 
 _TILES = 40
@@ -42,7 +42,7 @@ def write_report(out: Path, report: ProbeReport, content: Mapping[str, Any], *, 
         write_text(out / "attention.csv", to_csv(ATTENTION_HEADINGS, rows))
         names.append("attention.csv")
         if drawn := _draw_sheets(out, report, sheets):
-            names.append(f"{drawn} sheets in {_SHEETS_FOLDER}/")
+            names.append(f"{pluralize(drawn, 'sheet')} in {_SHEETS_FOLDER}/")
     write_text(out / "report.html", to_html(report, created=created))
     write_text(out / "report.json", dump_json(content))
     return names
@@ -86,9 +86,15 @@ def _sheet(
         return plot_attention_map(tiles, places, weights.tolist(), title=title)
     order = np.argsort(-weights, kind="stable")[:_TILES]
     tiles = pictures.read(sample, order.tolist())
-    is_volume = len(sample.members) == 1
-    names = [f"slice {owners[at][1] + 1}" if is_volume else owners[at][0].item.path.name for at in order]
-    return plot_attention(tiles, weights[order].tolist(), names, title=title, left_out=max(0, len(owners) - len(order)))
+    left_out = max(0, len(owners) - len(order))
+    if len(sample.members) > 1:
+        names = [owners[at][0].item.path.name for at in order]
+        return plot_attention(tiles, weights[order].tolist(), names, title=title, left_out=left_out)
+    slices = [pictures.slice_of(member, number) or 0 for member, number in owners]
+    names = [f"slice {slices[at]}" for at in order]
+    return plot_attention(
+        tiles, weights[order].tolist(), names, title=title, left_out=left_out, profile=(slices, weights.tolist())
+    )
 
 
 def _choose_bags(report: ProbeReport, count: int) -> list[tuple[int, str]]:
@@ -99,7 +105,8 @@ def _choose_bags(report: ProbeReport, count: int) -> list[tuple[int, str]]:
         sample, truth = report.data.samples[place], report.data.labels[place]
         names = [name for name, value in zip(report.data.classes, truth, strict=True) if value == 1]
         found = [name for name, value in zip(report.data.classes, called, strict=True) if value]
-        outcome = "right" if names == found else "wrong"
+        # What is unknown is neither right nor wrong.
+        outcome = "right" if (called == (truth == 1))[truth >= 0].all() else "wrong"
         title = f"{sample.id}: true {', '.join(names) or 'none'}, called {', '.join(found) or 'none'}"
         groups.setdefault((", ".join(names), outcome), []).append((float(-np.max(scores)), place, title))
     queues = [sorted(members) for _, members in sorted(groups.items())]

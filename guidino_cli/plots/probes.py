@@ -12,7 +12,8 @@ import numpy as np
 from guidino_cli.plots.text import create_figure
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, FigureBase
 
 # Okabe and Ito's palette; dashes tell the curves apart in grey, too.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -116,8 +117,9 @@ def plot_attention(
     *,
     title: str,
     left_out: int,
+    profile: tuple[Sequence[int], Sequence[float]] | None = None,
 ) -> Figure:
-    """Tiles of a bag in the order given, framed in the colour of their attention relative to an even share.
+    """Tiles of a bag in the order given, framed in the colour of their attention relative to the largest.
 
     Args:
         tiles: (H, W, 3) uint8 each.
@@ -125,15 +127,22 @@ def plot_attention(
         names: Below the tiles.
         title: Of the figure.
         left_out: Tiles of the bag that are not drawn.
+        profile: Numbers of all slices of a volume and their attention, drawn above the tiles; None for a bag of tiles.
     """
     from matplotlib import colormaps
 
     columns = min(8, max(1, math.ceil(math.sqrt(len(tiles) * 1.5))))
     rows = math.ceil(len(tiles) / columns)
-    figure = create_figure(figsize=(1.5 * columns + 0.3, 1.85 * rows + 0.7), layout="constrained")
+    height = 1.85 * rows + 0.7
+    figure = create_figure(figsize=(1.5 * columns + 0.3, height + (1.6 if profile else 0)), layout="constrained")
     figure.suptitle(title, fontsize=10)
     top = max(attention)
-    panels = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
+    place: FigureBase = figure
+    if profile is not None:
+        grid = figure.add_gridspec(2, 1, height_ratios=[1.6, height])
+        place = figure.add_subfigure(grid[1])
+        _draw_profile(figure.add_subfigure(grid[0]).subplots(), *profile)
+    panels = np.atleast_1d(place.subplots(rows, columns, squeeze=False)).ravel()
     for axes in panels[len(tiles) :]:
         axes.set_axis_off()
     for axes, tile, weight, name in zip(panels, tiles, attention, names, strict=False):
@@ -143,9 +152,21 @@ def plot_attention(
         for spine in axes.spines.values():
             spine.set(linewidth=4, color=colormaps["viridis"](weight / top if top else 0.0))
         axes.set_xlabel(f"{weight:.3f}\n{name[-18:]}", fontsize=7)
-    note = "attention, brighter frames have more" + (f"; {left_out} tiles with less are not drawn" if left_out else "")
-    figure.supxlabel(note, fontsize=8)
+    what = "tiles" if profile is None else "slices"
+    note = "attention, brighter frames have more" + (f"; {left_out} {what} with less are not drawn" if left_out else "")
+    place.supxlabel(note, fontsize=8)
     return figure
+
+
+def _draw_profile(axes: Axes, slices: Sequence[int], attention: Sequence[float]) -> None:
+    """Attention of each slice at its place in the volume, and the even share."""
+    width = 0.8 * min(np.diff(slices), default=1)
+    axes.bar(slices, attention, width=width, color=_COLOURS[0])
+    axes.axhline(1 / len(slices), color="0.5", linewidth=0.8, linestyle="--")
+    axes.set(xlabel="slice (dashed: an even share)", ylabel="attention")
+    axes.xaxis.label.set_fontsize(8)
+    axes.yaxis.label.set_fontsize(8)
+    axes.tick_params(labelsize=7)
 
 
 def plot_attention_map(

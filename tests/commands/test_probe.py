@@ -255,6 +255,38 @@ def test_attention_is_written_drawn_and_falls_on_the_tile_that_matters(guidino: 
     assert solvers == ["abmil", "mean, exact"]
 
 
+def test_attention_over_slices_names_their_place_in_the_volume_and_takes_unknown_labels(
+    guidino: Guidino, tmp_path: Path
+) -> None:
+    generator = np.random.default_rng(0)
+    items = []
+    for number, item in enumerate(draw_items(tmp_path / "f", 48)):
+        labels = (number % 2, -1 if number % 5 == 0 else number // 2 % 2)
+        items.append(replace(item, labels=labels, split=("train", "val", "test")[number // 4 % 3]))
+    slices = generator.normal(size=(48, 6, 8))
+    # The third slice tells the first label.
+    slices[np.array([item.labels[0] for item in items]) == 1, 2] += 4
+    write_features(
+        tmp_path / "f", items, {"backbone": slices.reshape(-1, 8)}, ["A", "B"], counts=[6] * 48, multilabel=True
+    )
+    about = json.loads((tmp_path / "f" / "features.json").read_text())
+    about["settings"]["every"] = 4
+    (tmp_path / "f" / "features.json").write_text(json.dumps(about))
+    words = ("-o", tmp_path / "r", "--epochs", 40, "--seeds", 1, "--sheets", 0)
+    done = guidino("probe", "abmil", tmp_path / "f", *words)
+    assert done.code == 0, done.stderr
+    with (tmp_path / "r" / "attention.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    # Of each four slices the one in the middle.
+    assert [row["slice"] for row in rows[:6]] == ["2", "6", "10", "14", "18", "22"]
+    tested = {item.id: item.labels for item in items if item.split == "test"}
+    firsts = [row["slice"] for row in rows if row["rank"] == "1" and tested[row["bag"]][0] == 1]
+    assert firsts.count("10") > 0.7 * len(firsts)
+    with (tmp_path / "r" / "predictions.csv").open() as file:
+        truths = {line["sample"]: line["true.B"] for line in csv.DictReader(file)}
+    assert {name for name, text in truths.items() if text == ""} == {name for name, own in tested.items() if own[1] < 0}
+
+
 def test_bags_of_one_are_no_task_for_attention(guidino: Guidino, features: Path, tmp_path: Path) -> None:
     done = guidino("probe", "abmil", features, "-o", tmp_path / "r")
     assert (done.code, done.stderr.count("\n")) == (2, 1)

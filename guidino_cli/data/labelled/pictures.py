@@ -104,6 +104,18 @@ def chosen_slices(count: int, every: int) -> range:
     return range(min(every // 2, (count - 1) // 2), count, every)
 
 
+def slice_in_volume(place: int, count: int, every: int) -> int | None:
+    """Number in its volume, from 0, of a slice of `chosen_slices`; None where one slice of several was chosen.
+
+    Args:
+        place: Position among the chosen slices.
+        count: Of the chosen slices.
+        every: As `chosen_slices` was given.
+    """
+    # Only of a volume of fewer slices than a step is the first one not in the middle of its step.
+    return None if count == 1 and every > 1 else every // 2 + place * every
+
+
 def fit_picture(picture: np.ndarray, size_hw: tuple[int, int] | None) -> np.ndarray:
     """A picture of `PictureReader` as (3, h, w) float32 in [0, 1], squeezed to a size, or as large as it is."""
     if picture.dtype == np.uint8:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from guidino_cli.data.feature_folder import PIXELS, FeatureItem
+from guidino_cli.data.labelled.pictures import slice_in_volume
 from guidino_cli.evaluation.probes.bags import BagProblem, solve_bags
 from guidino_cli.evaluation.probes.parts import Partition
 from guidino_cli.evaluation.probes.rows import FeatureSource, ProbeRow, inner_of, make_row
@@ -76,12 +77,15 @@ def instances_of(sample: ProbeSample) -> Iterator[tuple[FeatureItem, int]]:
 
 
 def attention_rows(row: ProbeRow, data: ProbeSamples) -> Iterator[list[str]]:
-    """Rows of attention.csv: bag, instance, slice, attention, and the instance's rank in its bag, 1 the highest."""
+    """Rows of attention.csv: the slice by its number in the volume, the rank in the bag, 1 the highest attention."""
+    every = int(row.source.folder.about["settings"]["every"])
     for place, weights in mean_attention(row).items():
         sample = data.samples[place]
         ranks = np.argsort(np.argsort(-weights, kind="stable"), kind="stable") + 1
         for (member, number), weight, rank in zip(instances_of(sample), weights, ranks, strict=True):
-            yield [row.source.name, sample.id, member.item.id, str(number), f"{weight:.6g}", str(rank)]
+            place_in_volume = slice_in_volume(number, member.count, every)
+            shown = "" if place_in_volume is None else str(place_in_volume)
+            yield [row.source.name, sample.id, member.item.id, shown, f"{weight:.6g}", str(rank)]
 
 
 ATTENTION_HEADINGS = ("features", "bag", "instance", "slice", "attention", "rank")

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from guidino_cli.data.feature_folder import FeatureFolder
-from guidino_cli.data.labelled.pictures import PictureReader, SliceOptions, as_pixels
+from guidino_cli.data.feature_folder import FeatureFolder, FeatureItem
+from guidino_cli.data.labelled.pictures import PictureReader, SliceOptions, as_pixels, slice_in_volume
 from guidino_cli.errors import DataError, UserError
 from guidino_cli.evaluation.probes.attention import instances_of
 from guidino_cli.evaluation.probes.samples import ProbeSample
@@ -40,8 +40,13 @@ class SamplePictures:
         except UserError as error:
             return None, f"no picture: {error}"
         member, number = list(instances_of(sample))[wanted]
-        which = "" if count == 1 else f"slice {number + 1} of {count}" if len(sample.members) == 1 else member.item.id
-        return pixels, which
+        if len(sample.members) > 1:
+            return pixels, member.item.id
+        return pixels, "" if count == 1 else f"slice {self.slice_of(member, number)}"
+
+    def slice_of(self, member: FeatureItem, number: int) -> int | None:
+        """Number in its volume, from 0, of the slice of an item's vector; None where it is not known."""
+        return slice_in_volume(number, member.count, self._reader.slices.every)
 
     def read(self, sample: ProbeSample, wanted: Sequence[int]) -> list[np.ndarray]:
         """Pictures (H, W, 3) uint8 of some vectors of a sample, in the order asked for.

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from guidino_cli.data.labelled.layouts import read_labelled_set
+from guidino_cli.data.labelled.pictures import chosen_slices, slice_in_volume
 from guidino_cli.errors import ConfigError, DataError
 
 
@@ -189,3 +190,12 @@ def test_a_folder_that_holds_a_table_says_which_to_give(tmp_path: Path) -> None:
     _image(tmp_path / "images" / "a.png")
     with pytest.raises(DataError, match=r"give .*labels\.csv instead"):
         read_labelled_set(tmp_path)
+
+
+def test_a_chosen_slice_is_found_again_in_its_volume() -> None:
+    for total in range(1, 30):
+        for every in range(1, 12):
+            chosen = list(chosen_slices(total, every))
+            found = [slice_in_volume(place, len(chosen), every) for place in range(len(chosen))]
+            assert found in (chosen, [None])
+            assert found == chosen or (len(chosen) == 1 and every > 1)
