@@ -23,7 +23,7 @@ from guidino_cli.data.feature_folder import (
 from guidino_cli.data.labelled.items import LabelledSet
 from guidino_cli.data.labelled.layouts import read_labelled_set
 from guidino_cli.errors import ConfigError, PartialError, StoppedError, unknown_name
-from guidino_cli.files import lines_sha256, write_text
+from guidino_cli.files import write_text
 from guidino_cli.models import BACKBONES
 from guidino_cli.options.parsing import parse_fixed_grey_window
 from guidino_cli.options.probing import FeatureOptions
@@ -51,9 +51,7 @@ def run(place: Path, options: FeatureOptions) -> None:
         PartialError: The features are written, but some items could not be read.
     """
     side, window = check_options(options)
-    names = [name.strip() for name in (options.classes or "").split(",") if name.strip()]
-    labels = [name.strip() for name in (options.label or "").split(",") if name.strip()]
-    data = read_labelled_set(place, labels=labels, names=names)
+    data = read_data(place, options)
     about = None if options.overwrite else read_about(options.out)
     # Even damaged, the file tells that guidino wrote the folder.
     is_ours = not options.out.exists() or (options.out / ABOUT_FILE).is_file()
@@ -84,6 +82,18 @@ def run(place: Path, options: FeatureOptions) -> None:
     elif options.overwrite and options.out.exists():
         shutil.rmtree(options.out)
     _extract(data, options.out, networks, settings, wanted, before=about)
+
+
+def read_data(place: Path, options: FeatureOptions) -> LabelledSet:
+    """The data set with the labels and classes that the options choose; errors as of `read_labelled_set`."""
+    names = [name.strip() for name in (options.classes or "").split(",") if name.strip()]
+    labels = [name.strip() for name in (options.label or "").split(",") if name.strip()]
+    return read_labelled_set(place, labels=labels, names=names)
+
+
+def root_of(place: Path) -> Path:
+    """The folder of a data set."""
+    return (place if place.is_dir() else place.parent).absolute()
 
 
 def _parse_px(text: str) -> int | None:
@@ -142,11 +152,11 @@ def _describe(
 ) -> dict[str, Any]:
     """Content of features.json while the folder is incomplete."""
     from guidino_cli.data.feature_folder import PIXELS
+    from guidino_cli.engine.features.files import items_sha256
     from guidino_cli.engine.features.vectors import PIXELS_SIDE
 
     backbone = networks[BACKBONE]
     identity = dict(backbone.identity)
-    lines = (f"{item.id}\t{item.split}\t{item.bag}\t{item.array}\t{item.index}" for item in data.items)
     slices = asdict(settings.slices)
     return {
         "format": FORMAT,
@@ -154,7 +164,7 @@ def _describe(
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         "complete": False,
         "source": str(place),
-        "root": str((place if place.is_dir() else place.parent).absolute()),
+        "root": str(root_of(place)),
         "classes": list(data.classes),
         "multilabel": data.is_multilabel,
         "kinds": [*networks, *([PIXELS] if settings.pixels else [])],
@@ -170,7 +180,7 @@ def _describe(
         },
         "preprocessing": "squeezed to px with antialiasing, grey three times, mean and deviation of the backbone's own"
         f"; pixels: squeezed to {PIXELS_SIDE} x {PIXELS_SIDE}; half precision",
-        "items_sha256": lines_sha256(lines),
+        "items_sha256": items_sha256(data),
     }
 
 
@@ -201,14 +211,11 @@ def _is_elsewhere(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 def _settle(place: Path, data: LabelledSet, out: Path, wanted: dict[str, Any]) -> None:
     """A complete folder: nothing is computed, only labels are taken anew, which may have been corrected."""
-    from guidino_cli.engine.features.files import FileHashes
+    from guidino_cli.engine.features.files import find_changed_since
 
     folder = read_feature_folder(out)
-    hashes = [entry.sha256 for entry in folder.items]
     is_elsewhere = _is_elsewhere(folder.about, wanted)
-    changed = FileHashes().find_changed(
-        data.items, hashes, since=None if is_elsewhere else out / ABOUT_FILE, root=Path(wanted["root"])
-    )
+    changed = find_changed_since(folder, data, root=Path(wanted["root"]), is_elsewhere=is_elsewhere)
     if changed:
         names = join_first([str(path) for path in changed], limit=3)
         raise ConfigError(

@@ -133,11 +133,16 @@ def read_result(folder: Path, files: PairFiles, settings: Mapping[str, Any]) -> 
     if not path.is_file():
         return None
     result = read_json_object(path, hint="remove the file, and the pair is registered again")
-    if result.get("settings_sha256") != settings_digest(settings, files):
+    if not is_current(result, files, settings):
         raise DataError(
             f"{path}: was made with other settings or of files that have changed; choose another -o, or --overwrite"
         )
     return result
+
+
+def is_current(result: Mapping[str, Any], files: PairFiles, settings: Mapping[str, Any]) -> bool:
+    """Whether a result was made with these settings, of the files as they are."""
+    return bool(result.get("settings_sha256") == settings_digest(settings, files))
 
 
 def describe_scores(result: Mapping[str, Any]) -> str:

@@ -24,14 +24,32 @@ def record_file(path: Path, *, with_time: bool) -> FileRecord:
     return FileRecord(found.st_size, file_sha256(path), found.st_mtime_ns if with_time else None)
 
 
-def require_unchanged_files(
-    cases: Iterable[Case], data: Path, *, images: bool = True, masks: bool = True, only_warn: bool = False
-) -> None:
-    """Require that the files of cases are those that were prepared; files without a record are not checked.
+def find_changed_files(cases: Iterable[Case], data: Path, *, images: bool = True, masks: bool = True) -> list[Path]:
+    """Files of cases that are not those that were prepared; files without a record are not checked.
 
     A file is taken for unchanged if its size and time are those of the record and nothing was done to it since
     `cases.json` was written; otherwise its hash decides, as it does in a folder that was copied. Missing files are left
     to their readers.
+
+    Args:
+        cases: Of a manifest.
+        data: The prepared folder, or its `cases.json`.
+        images: Check images.
+        masks: Check masks.
+    """
+    records = [
+        pair
+        for case in cases
+        for pair in ([(case.image, case.image_record)] if images else [])
+        + ([(case.mask, case.mask_record)] if masks else [])
+    ]
+    return _find_changed([(path, record) for path, record in records if path and record], data)
+
+
+def require_unchanged_files(
+    cases: Iterable[Case], data: Path, *, images: bool = True, masks: bool = True, only_warn: bool = False
+) -> None:
+    """Require that the files of cases are those that were prepared, as `find_changed_files` finds out.
 
     Args:
         cases: Of a manifest.
@@ -43,13 +61,7 @@ def require_unchanged_files(
     Raises:
         DataError: Some have changed; the first of them are named.
     """
-    records = [
-        pair
-        for case in cases
-        for pair in ([(case.image, case.image_record)] if images else [])
-        + ([(case.mask, case.mask_record)] if masks else [])
-    ]
-    changed = _find_changed([(path, record) for path, record in records if path and record], data)
+    changed = find_changed_files(cases, data, images=images, masks=masks)
     if not changed:
         return
     names = join_first([str(path) for path in changed], limit=3)

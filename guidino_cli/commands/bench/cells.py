@@ -16,7 +16,7 @@ from guidino_cli.data.manifest import MANIFEST_NAME
 from guidino_cli.files import write_text
 from guidino_cli.json_files import read_record
 
-CELLS_FOLDER, RECORD_FILE = "cells", "cell.json"
+CELLS_FOLDER, PAIRS_FOLDER, RECORD_FILE = "cells", "pairs", "cell.json"
 _STAMPS = {"stamp": "data that have", "preset_stamp": "a preset that has"}
 _AGAIN = "remove the file, and the cell is computed again"
 

@@ -30,16 +30,12 @@ _ROLES: Mapping[str, RowRole] = {"backbone": "backbone", "random": "random", "pi
 
 def run_probe(cell: BenchCell, options: BenchOptions) -> CellRecord:
     """Write the features that are missing, and probe them."""
-    task, backbone = cell.task, cell.backbone
-    assert backbone is not None
-    wanted = replace(
-        feature_options(task, Path()), backbone=backbone.name, weights=backbone.weights, device=options.device,
-        offline=options.offline,
-    )  # fmt: skip
-    folder = options.out / FEATURES_FOLDER / f"{backbone.label}-{_digest(cell, wanted)}"
+    task = cell.task
+    wanted = replace(features_of(cell, options.out), device=options.device, offline=options.offline)
+    folder = wanted.out
     notes, lost = [], 0
     try:
-        features_command.run(task.data, replace(wanted, out=folder))
+        features_command.run(task.data, wanted)
     except PartialError as error:
         notes.append(str(error))
         lost = _count_lost(folder)
@@ -49,6 +45,14 @@ def run_probe(cell: BenchCell, options: BenchOptions) -> CellRecord:
         "done", cell.settings, _rows(report, cell), notes=[*notes, *report.notes], lost=lost,
         backbone_sha256=str(report.headline.source.folder.about["backbone"]["sha256"]), report="report/report.html",
     )  # fmt: skip
+
+
+def features_of(cell: BenchCell, out: Path) -> FeatureOptions:
+    """Options of `features` for a cell, with the folder of its features in the benchmark's folder."""
+    backbone = cell.backbone
+    assert backbone is not None
+    wanted = replace(feature_options(cell.task, Path()), backbone=backbone.name, weights=backbone.weights)
+    return replace(wanted, out=out / FEATURES_FOLDER / f"{backbone.label}-{_digest(cell, wanted)}")
 
 
 def _digest(cell: BenchCell, options: FeatureOptions) -> str:

@@ -167,6 +167,7 @@ def _read_task(name: str, value: Any, backbones: Mapping[str, BenchBackbone], pa
     place = f"tasks.{name}"
     kind = _read_kind(value, path, place)
     own = [*_TASK, *(_DECODER if kind == "decoder" else ()), *option_names(kind)]
+    _require_own_options(value, own, kind, f"{path}: {place}")
     content = read_section(value, f"{path}", place, own)
     for key in ("data", *(("preset",) if kind == "decoder" else ())):
         if content.get(key) in (None, ""):
@@ -199,6 +200,15 @@ def _read_task(name: str, value: Any, backbones: Mapping[str, BenchBackbone], pa
         overrides=overrides,
         paper=read_paper(content.get("paper"), path, f"{place}.paper"),
     )
+
+
+def _require_own_options(value: Mapping[Any, Any], own: Sequence[str], kind: TaskKind, where: str) -> None:
+    """`ConfigError` for an option of another kind of task, which is spelled correctly."""
+    for key in value:
+        kinds = [other for other in KINDS if key in option_names(other)]
+        if key not in own and kinds:
+            once = "; a decoder is trained once, on the split of its folder" if kind == "decoder" else ""
+            raise ConfigError(f"{where}.{key}: is for {', '.join(kinds)}, and not for {kind}{once}")
 
 
 def _read_kind(value: Any, path: Path, place: str) -> TaskKind:

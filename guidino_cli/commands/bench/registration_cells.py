@@ -5,7 +5,7 @@ from typing import Any
 
 from guidino_cli.commands import register as register_command
 from guidino_cli.commands.bench.backbones import find_network
-from guidino_cli.commands.bench.cells import BenchCell, CellRecord, CellRow
+from guidino_cli.commands.bench.cells import PAIRS_FOLDER, BenchCell, CellRecord, CellRow
 from guidino_cli.commands.bench.task_checks import registration_options
 from guidino_cli.errors import PartialError
 from guidino_cli.evaluation.statistics import bootstrap_means, percentile_interval
@@ -15,7 +15,7 @@ from guidino_cli.options.bench import BenchOptions
 
 def run_registration(cell: BenchCell, options: BenchOptions) -> CellRecord:
     """Register the pairs that are missing."""
-    place = cell.folder / "pairs"
+    place = cell.folder / PAIRS_FOLDER
     wanted = replace(
         registration_options(cell.task, place), device=options.device, offline=options.offline, skip_existing=True
     )  # fmt: skip
@@ -42,7 +42,7 @@ def run_registration(cell: BenchCell, options: BenchOptions) -> CellRecord:
     return CellRecord(
         "done", cell.settings, rows, notes=notes, lost=len(content["failed"]),
         backbone_sha256=str(content["settings"].get("backbone_sha256", digest)),
-        report="pairs/report.html" if wanted.figures else "",
+        report=f"{PAIRS_FOLDER}/report.html" if wanted.figures else "",
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """What `guidino bench` prints and writes: the table, bench.csv, bench.json and bench.html."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,15 +123,25 @@ def _page(recipe: Recipe, tables: Sequence[TaskTable], *, created: str) -> str:
             f"made: {created[:16].replace('T', ' ')}",
             "intervals: 95 %, bootstrap over patients, cases or pairs, also of the differences",
         ],
-        failed=[
-            f"{table.task.name}, {row.name}: {row.error or row.state}"
-            for table in tables
-            for row in table.rows
-            if row.state != "done"
-        ],
+        absent=list(_describe_absent(tables)),
         headings=[*_HEADINGS, "tested", "how"],
         tasks=[_task(table) for table in tables],
     )
+
+
+def _describe_absent(tables: Sequence[TaskTable]) -> Iterator[str]:
+    """A line for each cell that failed, and one for each task with all of its others that are not done."""
+    for table in tables:
+        yield from (
+            f"{table.task.name}, {row.name}: failed: {row.error}" for row in table.rows if row.state == "failed"
+        )
+        waiting = [
+            row.name if row.state == "missing" else f"{row.name} ({row.state})"
+            for row in table.rows
+            if row.state not in {"done", "failed"}
+        ]
+        if waiting:
+            yield f"{table.task.name}: {', '.join(waiting)}: not computed yet"
 
 
 def _task(table: TaskTable) -> dict[str, Any]:

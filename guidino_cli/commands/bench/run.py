@@ -20,6 +20,7 @@ from guidino_cli.commands.bench.cells import (
     list_cells,
     order_cells,
 )
+from guidino_cli.commands.bench.inputs import describe_changed
 from guidino_cli.commands.bench.recipe import Recipe, read_recipe
 from guidino_cli.commands.bench.report import JSON_FILE, print_bench, print_plan, write_bench
 from guidino_cli.commands.bench.table import TaskTable, build_tables
@@ -103,6 +104,10 @@ def _require_same(out: Path, cells: Sequence[BenchCell]) -> None:
         if different := describe_differences(record.settings, cell.settings):
             raise ConfigError(
                 f"-o {out}: holds {cell.task.name}, {cell.name} with {join_first(different, limit=3)}; {_ANEW}"
+            )
+        if changed := describe_changed(cell, out):
+            raise ConfigError(
+                f"{cell.task.data}: {changed} since {cell.task.name}, {cell.name} of {out} was computed; {_ANEW}"
             )
     found = sorted({path.parent.parent.name for path in (out / CELLS_FOLDER).glob(f"*/*/{RECORD_FILE}")})
     own = {cell.task.name for cell in cells}

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from guidino_cli.data.labelled.items import LabelledItem
-from guidino_cli.files import file_sha256
+from guidino_cli.data.feature_folder import ABOUT_FILE, FeatureFolder
+from guidino_cli.data.labelled.items import LabelledItem, LabelledSet
+from guidino_cli.files import file_sha256, lines_sha256
 
 _DIGITS = 16
 
@@ -56,6 +57,27 @@ class FileHashes:
         if path not in self._touched:
             self._touched[path] = path.lstat().st_ctime_ns
         return self._touched[path]
+
+
+def items_sha256(data: LabelledSet) -> str:
+    """Digest of which items a set has, in which parts and bags; not of their labels, which may be corrected."""
+    return lines_sha256(f"{item.id}\t{item.split}\t{item.bag}\t{item.array}\t{item.index}" for item in data.items)
+
+
+def find_changed_since(
+    folder: FeatureFolder, data: LabelledSet, *, root: Path, is_elsewhere: bool = False
+) -> list[Path]:
+    """Files that have changed since a complete folder of features was written; see `FileHashes.find_changed`.
+
+    Args:
+        folder: The features.
+        data: The set that they were made of, with the same items.
+        root: Folder of the set.
+        is_elsewhere: Whether the set was in another place then, so that all files are compared by hash.
+    """
+    hashes = [entry.sha256 for entry in folder.items]
+    since = None if is_elsewhere else folder.path / ABOUT_FILE
+    return FileHashes().find_changed(data.items, hashes, since=since, root=root)
 
 
 def _up_to(path: Path, root: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from guidino_cli.commands.bench import run as bench
 from guidino_cli.commands.bench.cells import CellRecord
@@ -17,6 +18,10 @@ Writer = Callable[..., Path]
 Reader = Callable[[Path], dict[str, Any]]
 PROBE = {"kind": "linear", "data": "chest.csv", "px": 32, "solver": "exact,paper"}
 PAIRS = {"kind": "registration", "data": "pairs/pairs.csv", "grid": 4, "steps": 3, "px": 32, "figures": False}
+DECODER = {
+    "kind": "decoder", "data": "data", "preset": "kvasir-light2d", "metrics": "dice,iou",
+    "set": {"data.image_size": 32, "train.epochs": 1, "train.batch_size": 2},
+}  # fmt: skip
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -167,6 +172,38 @@ def test_a_folder_of_other_settings_of_another_recipe_or_of_others_is_refused(
     assert _run(guidino, write_recipe({"near": near}), out, "--overwrite").code == 0
 
 
+@pytest.mark.usefixtures("chest", "pairs")
+@pytest.mark.parametrize(
+    ("name", "task", "changed", "start"),
+    [
+        ("near", {"kind": "knn", "data": "chest.csv", "px": 32, "k": 3}, "chest/07.png", "1 file has changed ("),
+        ("move", PAIRS, "pairs/1-moving.nii.gz", "files of 1 pair have changed (1) since move, MIND"),
+        ("squares", DECODER, "source/images/case1.png", "1 file has changed ("),
+    ],
+)
+def test_files_that_changed_under_their_names_are_refused(
+    guidino: Guidino, write_recipe: Writer, make_data: Writer, tmp_path: Path,
+    name: str, task: dict[str, Any], changed: str, start: str,
+) -> None:  # fmt: skip
+    if task["kind"] == "decoder":
+        (make_data("source", train=6, val=2, test=2) / "cases.json").unlink()
+        words = ("--classes", "background,a", "--split", "60/20/20")
+        assert guidino("prepare", tmp_path / "source", "-o", tmp_path / "data", *words).code == 0
+    recipe, out = write_recipe({name: {**task, "controls": False}}), tmp_path / "out"
+    assert _run(guidino, recipe, out).code == 0
+    same = _run(guidino, recipe, out, "--dry-run")
+    assert (same.code, ", 0 to compute" in same.stdout) == (0, True)
+    path = tmp_path / changed
+    if path.suffix == ".png":
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    else:
+        path.write_bytes(path.read_bytes() + b"more")
+    again = _run(guidino, recipe, out)
+    assert (again.code, again.stderr.count("\n")) == (2, 1)
+    assert f"{tmp_path / task['data']}: {start}" in again.stderr
+    assert "add --overwrite to begin anew" in again.stderr
+
+
 @pytest.mark.usefixtures("pairs")
 def test_registration_stands_beside_mind_and_a_random_network_pair_by_pair(
     guidino: Guidino, write_recipe: Writer, read_bench: Reader, tmp_path: Path
@@ -207,10 +244,8 @@ def test_a_decoder_is_trained_on_the_backbone_and_on_its_random_twin(
     guidino: Guidino, write_recipe: Writer, read_bench: Reader, make_data: Writer, tmp_path: Path
 ) -> None:
     make_data(train=4, val=2, test=3)
-    task = {"kind": "decoder", "data": "data", "preset": "kvasir-light2d", "metrics": "dice,iou",
-            "set": {"data.image_size": 32, "train.epochs": 1, "train.batch_size": 2}}  # fmt: skip
     out = tmp_path / "out"
-    done = _run(guidino, write_recipe({"squares": task}), out)
+    done = _run(guidino, write_recipe({"squares": DECODER}), out)
     assert done.code == 0, done.stderr
     rows = {row["role"]: row for row in read_bench(out)["squares"]["rows"]}
     assert list(rows) == ["backbone", "random"]

@@ -88,6 +88,12 @@ def test_a_recipe_without_faults_is_read(tmp_path: Path) -> None:
             "tasks.chest: set: model.backbone is what",
             "",
         ),
+        (
+            _task("kind: decoder, data: x, preset: kvasir-light2d, folds: 5"),
+            "tasks.chest.folds: is for linear, knn, abmil, and not for decoder",
+            "trained once",
+        ),
+        (_task("kind: linear, data: x, grid: 4"), "tasks.chest.grid: is for registration, and not for linear", ""),
         (_task("kind: decoder, data: x, preset: kvasir-light2d, split: train"), "tasks.chest: split train", "test"),
         (_task("kind: registration, data: x.nii.gz"), "tasks.chest: data", "expected a table of pairs"),
         (_task("kind: registration, data: x.csv, features: mind"), "tasks.chest: features mind: MIND is a row", ""),
