@@ -99,7 +99,7 @@ def flipped_mean(session, inputs: dict, window: np.ndarray, flips: list, smalles
     logs = []
     for names in flips:
         axes = tuple({"row": -2, "column": -1}[name] for name in names)
-        batch = np.zeros(inputs["shape"], dtype=np.float32)
+        batch = np.zeros((inputs["shape"][0] or 1, *inputs["shape"][1:]), dtype=np.float32)
         batch[0] = np.flip(window, axes)
         probabilities = session.run(["probabilities"], {inputs["name"]: batch})[0][0]
         logs.append(np.flip(np.log(np.maximum(probabilities, smallest)), axes))

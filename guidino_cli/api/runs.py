@@ -14,12 +14,14 @@ from guidino_cli.data.volumes.canonical import turn_back
 from guidino_cli.data.volumes.grid import Volume
 from guidino_cli.data.volumes.reading import read_volume
 from guidino_cli.engine.devices import pick_device
+from guidino_cli.engine.openvino.loading import pick_engine_device
 from guidino_cli.engine.prediction.ensemble import LoadedEnsemble, load_ensemble
 from guidino_cli.engine.prediction.predictor import DecodedImage, Segmentation
 from guidino_cli.engine.prediction.volume_ensemble import LoadedVolumeEnsemble, load_volume_ensemble
 from guidino_cli.engine.runs.facts import is_picture_run, is_volume_run
 from guidino_cli.engine.runs.hub import find_runs
 from guidino_cli.errors import ConfigError, DataError
+from guidino_cli.models.composed import Model
 from guidino_cli.options.prediction import PredictOptions
 from guidino_cli.types import Geometry
 
@@ -112,10 +114,12 @@ class TrainedRun:
         """
         if isinstance(self._loaded, LoadedVolumeEnsemble):
             raise ConfigError(f"{self._paths[0]}: was trained on volumes; features are those of images")
-        member = next((item for item in self._loaded.predictor.members if item.model.backbone is not None), None)
-        if member is None:
-            raise ConfigError(f"{self._paths[0]}: has no backbone, hence no features")
-        maps = member.model.dense_maps(member.preprocess(_decode(image))[None])
+        models = [(item, item.model) for item in self._loaded.predictor.members if isinstance(item.model, Model)]
+        member, model = next(((item, model) for item, model in models if model.backbone is not None), (None, None))
+        if member is None or model is None:
+            reason = "has no backbone, hence no features" if models else "is compiled; features are those of its run"
+            raise ConfigError(f"{self._paths[0]}: {reason}")
+        maps = model.dense_maps(member.preprocess(_decode(image))[None])
         return maps[-1][0].float().cpu().numpy()
 
     def _segment(self, image: AnyImage, *, keep_probabilities: bool) -> Segmentation:
@@ -145,7 +149,12 @@ def load_run(
         raise ConfigError("load_run needs a run folder, such as load_run('runs/kvasir')")
     paths = find_runs([Path(run) for run in runs], offline=offline)
     load = load_volume_ensemble if is_volume_run(paths[0]) else load_ensemble
-    loaded = load(paths, overrides=to_overrides(settings), offline=offline, device=pick_device(device))
+    loaded = load(
+        paths,
+        overrides=to_overrides(settings),
+        offline=offline,
+        device=pick_engine_device(paths, device) or pick_device(device),
+    )
     return TrainedRun(paths, loaded)
 
 

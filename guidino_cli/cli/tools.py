@@ -9,6 +9,7 @@ from guidino_cli.cli.dataclass_options import expand_dataclasses
 from guidino_cli.cli.run_checks import check_runs
 from guidino_cli.options.card import ShareOptions
 from guidino_cli.options.completion import complete_run
+from guidino_cli.options.export import ExportOptions
 from guidino_cli.options.shared import Offline, Overwrite
 
 
@@ -61,16 +62,10 @@ def models(
     command.run(names or [], measure=measure, side=size, form=form)
 
 
+@expand_dataclasses
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", autocompletion=complete_run)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="File to write: .pt2 (torch.export) or .onnx; or a folder.")],
-    monai_bundle: Annotated[
-        bool, typer.Option("--monai-bundle", help="Write the folder of a MONAI bundle instead of a file.")
-    ] = False,
-    batch: Annotated[int, typer.Option(min=1, help="Batch size of the exported network.")] = 1,
-    tolerance: Annotated[float, typer.Option(min=0, help="Largest accepted difference from the run.")] = 1e-4,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
-    offline: Offline = False,
+    options: ExportOptions,
 ) -> None:
     """Export a run's network as one file for torch or ONNX Runtime, after comparing its output with the run's.
 
@@ -80,17 +75,26 @@ def export(
     A MONAI bundle holds the network as .pt2, these steps as a script, metadata and the model card; `python -m
     monai.bundle run` makes the same masks with it, without guidino.
 
+    A folder for OpenVINO is predicted with as a run is, on CPUs and faster: guidino predict FOLDER IMAGES -o MASKS.
+
     Example: guidino export runs/kvasir -o kvasir.onnx
     """
     check_runs([run])
-    if monai_bundle:
+    from guidino_cli.commands.export_options import check_export_options
+
+    check_export_options(options)
+    if options.openvino:
+        from guidino_cli.commands import export_openvino
+
+        export_openvino.run(run, options)
+    elif options.monai_bundle:
         from guidino_cli.commands import export_bundle
 
-        export_bundle.run(run, out=out, batch=batch, tolerance=tolerance, overwrite=overwrite, offline=offline)
-        return
-    from guidino_cli.commands import export as command
+        export_bundle.run(run, options)
+    else:
+        from guidino_cli.commands import export as command
 
-    command.run(run, out=out, batch=batch, tolerance=tolerance, overwrite=overwrite, offline=offline)
+        command.run(run, options)
 
 
 @expand_dataclasses

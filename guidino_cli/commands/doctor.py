@@ -30,6 +30,7 @@ _PACKAGES = ("torch", "transformers", "accelerate", "peft", "numpy", "scipy", "p
 _EXTRAS = {
     "embedded": ("onnx",),
     "export": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("openvino", "nncf"),
     "dicom": ("pydicom", "highdicom"),
     "itk": ("SimpleITK",),
     "blosc2": ("blosc2",),

@@ -9,13 +9,20 @@ import torch
 from guidino_cli import __version__
 from guidino_cli.commands.export_recipe import prediction_recipe
 from guidino_cli.config import RunConfig
-from guidino_cli.engine.exporting import export_model, max_abs_difference, output_names, require_onnx
+from guidino_cli.engine.exporting import (
+    batches_to_compare,
+    export_model,
+    max_abs_difference,
+    output_names,
+    require_onnx,
+)
 from guidino_cli.engine.prediction.sliding import sees_padding
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.errors import ConfigError
 from guidino_cli.files import file_sha256, write_atomically, write_text
 from guidino_cli.models.composed import Model
 from guidino_cli.models.pretrained.catalogue import licence_note
+from guidino_cli.options.export import ExportOptions
 from guidino_cli.outputs import require_output_file
 
 _FORMATS = {".pt2": "torch.export", ".onnx": "ONNX"}
@@ -29,29 +36,34 @@ def require_equal(out: Path, difference: float, tolerance: float) -> None:
         )
 
 
-def run(run_path: Path, *, out: Path, batch: int, tolerance: float, overwrite: bool, offline: bool) -> None:
+def run(run_path: Path, options: ExportOptions) -> None:
     """Write the file and its JSON, if the results of the file equal those of the run.
 
     Raises:
         ConfigError: An unknown suffix, an existing file, a run on volumes, or results that differ by more than
-            `tolerance`.
+            the tolerance.
     """
+    out, batch, tolerance = options.out, options.batch, options.tolerance
     facts_path = out.with_name(f"{out.name}.json")
-    _require_possible(out, facts_path, overwrite=overwrite)
-    model, config, facts = load_run_on_images(run_path, offline=offline)
-    shape = (batch, 3, config.data.image_size, config.data.image_size)
+    _require_possible(out, facts_path, overwrite=options.overwrite)
+    model, config, facts = load_run_on_images(run_path, offline=options.offline)
+    side = config.data.image_size
     differences: list[float] = []
 
     def write(place: Path) -> None:
-        runner = export_model(model, place, image_shape=shape)
-        differences.append(max_abs_difference(model, runner, image_shape=shape))
-        require_equal(out, differences[0], tolerance)
+        runner = export_model(model, place, side=side, batch=batch)
+        for size in batches_to_compare(batch):
+            differences.append(max_abs_difference(model, runner, image_shape=(size, 3, side, side)))
+            require_equal(out, differences[-1], tolerance)
 
     write_atomically(out, write)
-    description = describe_export(out, run_path, model, config, facts, shape) | {"max_abs_difference": differences[0]}
+    shape = (batch, 3, side, side)
+    description = describe_export(out, run_path, model, config, facts, shape)
+    description["max_abs_difference"] = max(differences)
     write_text(facts_path, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
-    print(f"{_FORMATS[out.suffix.lower()]} {out} ({out.stat().st_size / 1e6:.1f} MB), input image {list(shape)}")
-    print(f"differs from the run by at most {differences[0]:.2g} (allowed {tolerance:g})")
+    windows = f"any number of windows of {side}x{side} px" if batch is None else f"input image {list(shape)}"
+    print(f"{_FORMATS[out.suffix.lower()]} {out} ({out.stat().st_size / 1e6:.1f} MB), {windows}")
+    print(f"differs from the run by at most {max(differences):.2g} (allowed {tolerance:g})")
     print(f"facts {facts_path}")
     if model.backbone is not None:
         print(f"licence of the backbone's weights inside: {describe_licence(model)}")
@@ -83,9 +95,9 @@ def _require_possible(out: Path, facts_path: Path, *, overwrite: bool) -> None:
 
 
 def describe_export(
-    out: Path, run_path: Path, model: Model, config: RunConfig, facts: dict[str, Any], shape: tuple[int, ...]
+    out: Path, run_path: Path, model: Model, config: RunConfig, facts: dict[str, Any], shape: tuple[int | None, ...]
 ) -> dict[str, Any]:
-    """Facts needed to use the file as guidino does, and to distribute it."""
+    """Facts needed to use the file as guidino does, and to distribute it; the batch size None is free."""
     return {
         "format": 1,
         "kind": _FORMATS[out.suffix.lower()],

@@ -18,6 +18,7 @@ from guidino_cli.engine.exporting import export_model, max_abs_difference
 from guidino_cli.errors import ConfigError
 from guidino_cli.files import atomic_folder, write_text
 from guidino_cli.models.composed import Model
+from guidino_cli.options.export import ExportOptions
 from guidino_cli.outputs import require_output_folder
 
 _SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
@@ -36,26 +37,27 @@ It writes a mask of class indices for every image of 8 bits, of the size of the 
 `scripts/steps.py` does them."""
 
 
-def run(run_path: Path, *, out: Path, batch: int, tolerance: float, overwrite: bool, offline: bool) -> None:
+def run(run_path: Path, options: ExportOptions) -> None:
     """Write the bundle, if the results of its network equal those of the run.
 
     Raises:
-        ConfigError: A batch, a folder in use, a run on volumes, or results that differ by more than `tolerance`.
+        ConfigError: A batch, a folder in use, a run on volumes, or results that differ by more than the tolerance.
     """
-    if batch != 1:
-        raise ConfigError(f"--batch {batch}: a bundle takes one window at a time; leave it out")
+    out, tolerance = options.out, options.tolerance
+    if options.batch not in {None, 1}:
+        raise ConfigError(f"--batch {options.batch}: a bundle takes one window at a time; leave it out")
     if out.suffix.lower() in {".pt2", ".onnx"}:
         raise ConfigError(f"-o {out}: a bundle is a folder; leave out --monai-bundle, or give a folder")
     recognised = (out / _METADATA).is_file() if out.is_dir() and any(out.iterdir()) else None
-    require_output_folder(out, [run_path], overwrite=overwrite, recognised=recognised)
-    model, config, facts = load_run_on_images(run_path, offline=offline)
+    require_output_folder(out, [run_path], overwrite=options.overwrite, recognised=recognised)
+    model, config, facts = load_run_on_images(run_path, offline=options.offline)
     side = config.data.image_size
     shape = (1, 3, side, side)
     with atomic_folder(out) as folder:
         for name in ("configs", "models", "scripts", "docs"):
             (folder / name).mkdir()
         program = folder / "models" / "model.pt2"
-        difference = max_abs_difference(model, export_model(model, program, image_shape=shape), image_shape=shape)
+        difference = max_abs_difference(model, export_model(model, program, side=side, batch=1), image_shape=shape)
         require_equal(out, difference, tolerance)
         # The specification asks for it in addition to the program.
         torch.save(model.state_dict(), folder / "models" / "model.pt")
@@ -66,8 +68,8 @@ def run(run_path: Path, *, out: Path, batch: int, tolerance: float, overwrite: b
         for source, name in _SCRIPTS.items():
             shutil.copyfile(examples_folder() / source, folder / "scripts" / name)
         write_text(folder / "scripts" / "__init__.py", "from .segment import Network, segment_folder\n")
-        options = CardOptions(run_path.resolve().name, None, "", None, usage=_USAGE)
-        card = write_card(collect_facts(run_path, [], holds_backbone=True), options)
+        card_options = CardOptions(run_path.resolve().name, None, "", None, usage=_USAGE)
+        card = write_card(collect_facts(run_path, [], holds_backbone=True), card_options)
         write_text(folder / "docs" / "README.md", card)
         write_text(folder / "LICENSE", describe_licence(model) + "\n")
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())

@@ -21,6 +21,7 @@ from guidino_cli.data.postprocess import PostprocessRule
 from guidino_cli.data.readers import read
 from guidino_cli.data.regions import read_size
 from guidino_cli.engine.devices import pick_device
+from guidino_cli.engine.openvino.loading import pick_engine_device
 from guidino_cli.engine.prediction.ensemble import LoadedEnsemble, load_ensemble
 from guidino_cli.engine.runs.facts import is_volume_run
 from guidino_cli.errors import DataError
@@ -82,7 +83,8 @@ class _ImageTask(PredictionTask[PredictionJob, LoadedEnsemble]):
             self.runs,
             overrides=tuple(self.options.overrides or ()),
             offline=self.options.offline,
-            device=pick_device(local_rank_device(self.options.device)),
+            device=pick_engine_device(self.runs, self.options.device)
+            or pick_device(local_rank_device(self.options.device)),
         )
 
     def make_writer(self, out: Path, loaded: LoadedEnsemble, rules: dict[int, PostprocessRule]) -> MaskWriter:
@@ -93,6 +95,7 @@ class _ImageTask(PredictionTask[PredictionJob, LoadedEnsemble]):
         members = loaded.predictor.members
         prefix = f"{len(own)} of " if shard.count > 1 else ""
         precision = "" if members[0].window.precision == "no" else f" in {members[0].window.precision}"
+        precision += f" ({members[0].engine})" if members[0].engine else ""
         line = f"{prefix}{pluralize(count, self.noun)} on {members[0].model.mean.device}{precision}"
         try:
             size_hw = read_size(Path(own[0].image)) if own else None

@@ -11,6 +11,7 @@ from guidino_cli.data.manifest import Manifest, ignore_label, load_manifest
 from guidino_cli.data.volumes.grid import Volume
 from guidino_cli.data.volumes.reading import read_volume, read_volume_labels
 from guidino_cli.engine.devices import pick_device
+from guidino_cli.engine.openvino.loading import pick_engine_device
 from guidino_cli.engine.prediction.ensemble import LoadedEnsemble, load_ensemble
 from guidino_cli.engine.prediction.volume_ensemble import LoadedVolumeEnsemble, load_volume_ensemble
 from guidino_cli.engine.runs.facts import is_volume_run
@@ -70,7 +71,8 @@ def load_runs(
         UserError: See `load_ensemble` and `load_volume_ensemble`.
     """
     runs = [run_path, *(options.ensemble or ())]
-    overrides, device = tuple(options.overrides or ()), pick_device(options.device)
+    overrides = tuple(options.overrides or ())
+    device = pick_engine_device(runs, options.device) or pick_device(options.device)
     load = load_volume_ensemble if validation.manifest.is_volumes else load_ensemble
     loaded = load(runs, overrides=overrides, offline=options.offline, device=device)
     if validation.manifest.classes != loaded.classes:

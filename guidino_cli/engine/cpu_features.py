@@ -1,8 +1,10 @@
-"""Instruction sets of this machine's CPU, in particular for bf16."""
+"""Instruction sets of this machine's CPU, in particular for bf16 and int8."""
 
 from pathlib import Path
 
 _BF16 = frozenset({"avx512_bf16", "amx_bf16"})
+_VNNI = frozenset({"avx512_vnni", "avx_vnni"})
+_AMX = "amx_int8"
 
 
 def instruction_sets() -> set[str]:
@@ -21,3 +23,15 @@ def emulates_bf16() -> bool:
     """Whether bf16 is known to be emulated, slowly, without instructions for it."""
     known = instruction_sets()
     return bool(known) and not known & _BF16
+
+
+def has_vnni() -> bool | None:
+    """Whether the CPU multiplies int8 numbers fast (VNNI); None if its instruction sets are not known."""
+    known = instruction_sets()
+    return bool(known & _VNNI) if known else None
+
+
+def has_amx() -> bool | None:
+    """Whether the CPU multiplies tiles of int8 numbers (AMX); None if its instruction sets are not known."""
+    known = instruction_sets()
+    return _AMX in known if known else None

@@ -47,13 +47,24 @@ def output_names(model: Model) -> list[str]:
     return ["probabilities"] if model.guide is None else ["probabilities", "guide"]
 
 
-def export_model(model: Model, path: Path, *, image_shape: tuple[int, int, int, int]) -> Runner:
+def free_batch(side: int) -> tuple[Tensor, Any]:
+    """Example (3, 3, side, side) for torch.export, and the shapes that leave its batch size free."""
+    return torch.zeros(3, 3, side, side), ({0: torch.export.Dim("batch")},)
+
+
+def batches_to_compare(batch: int | None) -> tuple[int, ...]:
+    """Batch sizes at which an exported file is compared with its model: the only one, or two of all."""
+    return (1, 3) if batch is None else (batch,)
+
+
+def export_model(model: Model, path: Path, *, side: int, batch: int | None) -> Runner:
     """Write a model to a `.pt2` or `.onnx` file, read it back, and return a function that runs the file.
 
     Args:
         model: In evaluation mode, on the CPU.
         path: Its suffix decides the format.
-        image_shape: (B, 3, H, W), the only shape that the file will accept.
+        side: Height and width of the windows that the file will accept.
+        batch: The only number of windows that it will accept; None for any.
 
     Raises:
         DependencyError: A package for ONNX is missing.
@@ -62,20 +73,24 @@ def export_model(model: Model, path: Path, *, image_shape: tuple[int, int, int, 
     kind = path.suffix.lower()
     if kind == ".onnx":
         require_onnx()
-    module, example = ExportModule(model).eval(), torch.zeros(image_shape)
+    module = ExportModule(model).eval()
+    example, shapes = free_batch(side) if batch is None else (torch.zeros(batch, 3, side, side), None)
     write = _write_onnx if kind == ".onnx" else _write_pt2
     try:
         with torch.no_grad(), warnings.catch_warnings():
             # About internals of the exporters; the result is verified afterwards.
             warnings.simplefilter("ignore")
             logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-            write(module, example, path, output_names(model))
+            write(module, example, shapes, path, output_names(model))
             return _onnx_runner(path) if kind == ".onnx" else _pt2_runner(path)
     except (OSError, MemoryError):
         raise
     except Exception as error:
         reason = " ".join((str(error) or type(error).__name__).split())[:200]
-        raise ConfigError(f"the model cannot be expressed as {kind} ({type(error).__name__}: {reason})") from error
+        hint = "; --batch 1 may do, for one window at a time" if batch is None else ""
+        raise ConfigError(
+            f"the model cannot be expressed as {kind} ({type(error).__name__}: {reason}){hint}"
+        ) from error
 
 
 def require_onnx() -> None:
@@ -87,7 +102,7 @@ def require_onnx() -> None:
 
 @torch.no_grad()
 def max_abs_difference(model: Model, runner: Runner, *, image_shape: tuple[int, ...], seed: int = 0) -> float:
-    """Largest absolute difference between the outputs of a model and its file, for noise and for a smooth image."""
+    """Largest absolute difference between the outputs of a model and its file, for noise and for smooth images."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(image_shape, generator=generator)
     coarse = torch.rand((*image_shape[:2], 4, 4), generator=generator)
@@ -100,13 +115,20 @@ def max_abs_difference(model: Model, runner: Runner, *, image_shape: tuple[int, 
     return float("inf") if any(np.isnan(difference) for difference in differences) else max(differences)
 
 
-def _write_pt2(module: nn.Module, example: Tensor, path: Path, _: list[str]) -> None:
-    torch.export.save(torch.export.export(module, (example,), strict=False), path)
+def _write_pt2(module: nn.Module, example: Tensor, shapes: Any, path: Path, _: list[str]) -> None:
+    torch.export.save(torch.export.export(module, (example,), dynamic_shapes=shapes, strict=False), path)
 
 
-def _write_onnx(module: nn.Module, example: Tensor, path: Path, names: list[str]) -> None:
+def _write_onnx(module: nn.Module, example: Tensor, shapes: Any, path: Path, names: list[str]) -> None:
     program = torch.onnx.export(
-        module, (example,), input_names=["image"], output_names=names, dynamo=True, external_data=False, verbose=False
+        module,
+        (example,),
+        input_names=["image"],
+        output_names=names,
+        dynamic_shapes=shapes,
+        dynamo=True,
+        external_data=False,
+        verbose=False,
     )
     if program is None:
         raise ValueError("the exporter returned nothing")

@@ -92,6 +92,11 @@ class Model(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, in_channels, *axes), persistent=False)
 
     @property
+    def has_guide(self) -> bool:
+        """Whether predictions have a guide map."""
+        return self.guide is not None
+
+    @property
     def stride(self) -> tuple[int, ...]:
         """What the sides of an image are padded to multiples of, along each axis."""
         strides = strides_by_axis(self.segmenter.stride, self.segmenter.dims)

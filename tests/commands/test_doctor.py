@@ -26,7 +26,7 @@ def test_json_is_one_object_with_all_facts(guidino) -> None:
     facts = json.loads(outcome.stdout)
     assert facts["error"] is None
     assert facts["system"]["packages"]["torch"]
-    assert set(facts["extras"]) == {"embedded", "export", "dicom", "itk", "blosc2", "monai", "smp", "medpy"}
+    assert set(facts["extras"]) == {"embedded", "export", "dicom", "itk", "blosc2", "monai", "openvino", "smp", "medpy"}
     assert facts["places"]["temporary"]["writable"] is True
     assert "dinov3-vits16" in facts["weights"]
     assert facts["torch"]["threads"] >= 1

@@ -56,12 +56,14 @@ def test_a_guided_network_as_torch_export_gives_the_same_probabilities(guidino, 
     run, out = make_run(guided=True), tmp_path / "model.pt2"
     outcome = guidino("export", run, "-o", out)
     assert outcome.code == 0, outcome.stderr
-    image = torch.rand(1, 3, SIDE, SIDE)
-    probabilities, guide = torch.export.load(out).module()(image)
-    np.testing.assert_allclose(probabilities.detach().numpy(), _ours(run, image)[0], atol=1e-5)
-    assert guide.shape == (1, 1, SIDE, SIDE)
+    program = torch.export.load(out).module()
+    for batch in (1, 3):
+        image = torch.rand(batch, 3, SIDE, SIDE)
+        probabilities, guide = program(image)
+        np.testing.assert_allclose(probabilities.detach().numpy(), _ours(run, image)[0], atol=1e-5)
+        assert guide.shape == (batch, 1, SIDE, SIDE)
     about = json.loads((tmp_path / "model.pt2.json").read_text())
-    assert about["input"]["shape"] == [1, 3, SIDE, SIDE]
+    assert about["input"]["shape"] == [None, 3, SIDE, SIDE]
     assert about["classes"] == ["background", "a"]
     assert about["backbone"]["sha256"] == load_run(run)[2]["backbone"]["sha256"]
     assert about["max_abs_difference"] <= 1e-4
@@ -73,11 +75,28 @@ def test_a_plain_network_as_onnx_gives_the_same_probabilities(guidino, make_run,
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     run, out = make_run(guided=False), tmp_path / "model.onnx"
+    outcome = guidino("export", run, "-o", out)
+    assert outcome.code == 0, outcome.stderr
+    assert f"any number of windows of {SIDE}x{SIDE} px" in outcome.stdout
+    session = onnxruntime.InferenceSession(str(out))
+    for batch in (1, 3):
+        image = torch.rand(batch, 3, SIDE, SIDE)
+        (probabilities,) = session.run(None, {"image": image.numpy()})
+        np.testing.assert_allclose(probabilities, _ours(run, image)[0], atol=1e-5)
+    about = json.loads((tmp_path / "model.onnx.json").read_text())
+    assert about["input"]["shape"] == [None, 3, SIDE, SIDE]
+
+
+def test_with_batch_the_file_takes_that_size_only(guidino, make_run, tmp_path: Path) -> None:
+    run, out = make_run(guided=False), tmp_path / "model.pt2"
     outcome = guidino("export", run, "-o", out, "--batch", 2)
     assert outcome.code == 0, outcome.stderr
+    program = torch.export.load(out).module()
     image = torch.rand(2, 3, SIDE, SIDE)
-    (probabilities,) = onnxruntime.InferenceSession(str(out)).run(None, {"image": image.numpy()})
-    np.testing.assert_allclose(probabilities, _ours(run, image)[0], atol=1e-5)
+    np.testing.assert_allclose(program(image)[0].detach().numpy(), _ours(run, image)[0], atol=1e-5)
+    with pytest.raises(Exception, match="2"):
+        program(image[:1])
+    assert json.loads((tmp_path / "model.pt2.json").read_text())["input"]["shape"] == [2, 3, SIDE, SIDE]
 
 
 def test_a_file_that_computes_something_else_is_not_kept(

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
+from guidino_cli.config import RunConfig
 from guidino_cli.engine.devices import use_fast_kernels
+from guidino_cli.engine.openvino.folder import EngineFolder, is_engine_folder
 from guidino_cli.engine.prediction.predictor import Member, Predictor
 from guidino_cli.engine.prediction.shapes import ShapeWatch
 from guidino_cli.engine.prediction.sliding import PatchWindow, Window
@@ -27,7 +29,7 @@ class LoadedEnsemble:
     Attributes:
         predictor: Averages the runs.
         classes: Class names, the background first.
-        runs: Path, backbone and SHA-256 of the weights of each run.
+        runs: Path, backbone and SHA-256 of the weights of each run, and the engine where it is not torch.
         batch_size: `predict.batch_size` of the first run.
         memory_gb: `predict.memory_gb` of the first run.
         shapes: Counts images of another shape than those of the first run that stretches them.
@@ -48,7 +50,7 @@ class LoadedEnsemble:
     @property
     def has_guide(self) -> bool:
         """Whether any run has a guide."""
-        return any(member.model.guide is not None for member in self.predictor.members)
+        return any(member.model.has_guide for member in self.predictor.members)
 
     def needs_strips(self, size_hw: tuple[int, int]) -> bool:
         """Whether predicting an image as a whole would take more than `memory_gb`."""
@@ -74,7 +76,7 @@ def make_provenance(runs: Sequence[dict[str, Any]], windows: Sequence[Window | P
 def load_ensemble(
     paths: Sequence[Path], *, overrides: tuple[str, ...] = (), offline: bool = False, device: torch.device
 ) -> LoadedEnsemble:
-    """Load runs with `prepare_for_prediction`; each keeps the grid it was trained in.
+    """Load runs with `prepare_for_prediction`, or compiled for OpenVINO; each keeps the grid it was trained in.
 
     Raises:
         ConfigError: The runs' classes differ, a run is named twice, or was trained on volumes.
@@ -87,17 +89,35 @@ def load_ensemble(
         if is_volume_run(path):
             raise ConfigError(f"{path}: was trained on volumes, the others on images; predict with each by itself")
     for path in paths:
-        model, config, facts = load_run(path, overrides=overrides, offline=offline)
-        precision = prediction_precision(config, facts, device)
-        use_fast_kernels(device, precision)
-        window = Window.from_config(config, precision=precision)
-        members.append(Member(prepare_for_prediction(model).to(device), config.data, window))
-        runs.append({"run": str(path), "weights": weights_hash(path), "backbone": facts["backbone"]})
+        load = _load_compiled if is_engine_folder(path) else _load_member
+        member, config, facts, engine = load(path, overrides, offline, device)
+        members.append(member)
+        runs.append({"run": str(path), "weights": weights_hash(path), "backbone": facts["backbone"], **engine})
         if len(members) == 1:
             first, shapes = config.predict, ShapeWatch(None)
         if shapes.known is None:
             shapes = ShapeWatch.of_run(facts, resize=config.data.resize)
     return LoadedEnsemble(Predictor(members), facts["classes"], runs, first.batch_size, first.memory_gb, shapes)
+
+
+_Loaded = tuple[Member, RunConfig, dict[str, Any], dict[str, Any]]
+
+
+def _load_member(path: Path, overrides: tuple[str, ...], offline: bool, device: torch.device) -> _Loaded:
+    model, config, facts = load_run(path, overrides=overrides, offline=offline)
+    precision = prediction_precision(config, facts, device)
+    use_fast_kernels(device, precision)
+    window = Window.from_config(config, precision=precision)
+    return Member(prepare_for_prediction(model).to(device), config.data, window), config, facts, {}
+
+
+def _load_compiled(path: Path, overrides: tuple[str, ...], _: bool, __: torch.device) -> _Loaded:
+    # Imported only for such folders.
+    from guidino_cli.engine.openvino.loading import load_network
+
+    loaded = load_network(path, overrides=overrides)
+    member = Member(loaded.network, loaded.config.data, Window.from_config(loaded.config), loaded.title)
+    return member, loaded.config, loaded.facts, {"engine": loaded.record}
 
 
 def require_same_classes(paths: Sequence[Path]) -> None:
@@ -123,7 +143,9 @@ def ensemble_arguments(ensemble: Sequence[Path] | None, overrides: Sequence[str]
 
 
 def weights_hash(path: Path) -> str:
-    """SHA-256 of a run's best weights and, where it has one, its adapter."""
+    """SHA-256 of a run's best weights and, where it has one, its adapter; of a compiled network, see `EngineFacts`."""
+    if is_engine_folder(path):
+        return EngineFolder(path).facts()["weights"]
     folder = RunFolder(path)
     folder.require_weights()
     digest = hashlib.sha256(folder.weights.read_bytes())

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from guidino_cli.engine.feature_cache.cache import FeatureCache
 from guidino_cli.engine.prediction.accumulation import to_probabilities
+from guidino_cli.engine.prediction.network import Network
 from guidino_cli.engine.prediction.sliding import Window, predict_with_flips, segment_bands
-from guidino_cli.models.composed import Model
 
 
 def segment_image(
-    model: Model, image: Tensor, window: Window, *, cache: FeatureCache | None = None, name: str = ""
+    model: Network, image: Tensor, window: Window, *, cache: FeatureCache | None = None, name: str = ""
 ) -> tuple[Tensor, Tensor | None]:
     """Segment one image of any size; `segment_bands` does the same without holding the whole result.
 
@@ -46,7 +46,7 @@ def segment_image(
 
 
 @torch.inference_mode()
-def segment_batch(model: Model, images: Sequence[Tensor], window: Window) -> list[tuple[Tensor, Tensor | None]]:
+def segment_batch(model: Network, images: Sequence[Tensor], window: Window) -> list[tuple[Tensor, Tensor | None]]:
     """Segment images that fit into one window each in one forward pass; results as from `segment_image`.
 
     Args:

@@ -17,6 +17,7 @@ from guidino_cli.device_transfer import to_device
 from guidino_cli.engine.feature_cache.cache import FeatureCache
 from guidino_cli.engine.prediction.accumulation import CasePart, OnPart
 from guidino_cli.engine.prediction.inference import segment_batch, segment_image
+from guidino_cli.engine.prediction.network import Network
 from guidino_cli.engine.prediction.sliding import Window, count_windows, segment_bands
 from guidino_cli.models.composed import Model
 from guidino_cli.types import Geometry
@@ -52,11 +53,19 @@ class Segmentation:
 
 @dataclass(frozen=True)
 class Member:
-    """One run of an ensemble: its model in evaluation mode, the grid it was trained in, and its sliding window."""
+    """One run of an ensemble.
 
-    model: Model
+    Attributes:
+        model: In evaluation mode, or the same network compiled.
+        settings: Those of the grid that it was trained in.
+        window: Its sliding window.
+        engine: What runs a compiled network, and in which precision; "" for torch.
+    """
+
+    model: Network
     settings: DataSettings
     window: Window
+    engine: str = ""
 
     def network_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
         """Height and width of an image in the network's grid."""

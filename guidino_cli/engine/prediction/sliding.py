@@ -16,8 +16,9 @@ from guidino_cli.device_transfer import to_device
 from guidino_cli.engine.devices import autocast
 from guidino_cli.engine.feature_cache.cache import FeatureCache
 from guidino_cli.engine.prediction.accumulation import Band, BandAccumulator
+from guidino_cli.engine.prediction.network import Network
 from guidino_cli.errors import ConfigError
-from guidino_cli.models.composed import GetOrCompute, Model
+from guidino_cli.models.composed import GetOrCompute
 
 Axes = tuple[int, ...]
 
@@ -174,7 +175,7 @@ ReadWindow = Callable[[Any], Tensor]
 
 @torch.inference_mode()
 def segment_bands(
-    model: Model,
+    model: Network,
     size: Sequence[int],
     read_window: ReadWindow,
     window: Window | PatchWindow,
@@ -234,7 +235,7 @@ def _window_starts(length: int, side: int, overlap: float) -> list[int]:
 
 
 def predict_with_flips(
-    model: Model,
+    model: Network,
     crops: Tensor,
     window: Window | PatchWindow,
     *,

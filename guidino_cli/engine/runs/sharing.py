@@ -34,19 +34,30 @@ def write_model_folder(run: Path, folder: Path) -> None:
         WeightsError: No trained weights.
     """
     source = RunFolder(run)
-    config, facts = source.config(), source.facts()
     source.require_weights()
+    write_settings(run, folder)
     shutil.copyfile(source.weights, folder / source.weights.name)
     if source.best.adapter.is_dir():
         shutil.copytree(source.best.adapter, folder / source.best.adapter.name)
     if source.best.notice.is_file():
         shutil.copyfile(source.best.notice, folder / source.best.notice.name)
+
+
+def write_settings(run: Path, folder: Path, *, tuned: bool = True) -> None:
+    """The part of `write_model_folder` beside the weights: settings, facts, `config.json`.
+
+    Args:
+        run: See `write_model_folder`.
+        folder: Likewise.
+        tuned: Also what `tune-post` and `tune-risk` found, which holds for the same masks only.
+    """
+    config, facts = RunFolder(run).config(), RunFolder(run).facts()
     shared = parse_config(without_folders(_with_hub_weights(asdict(config))))
     write_text(folder / "config.yaml", dump_config(replace(shared, data=replace(shared.data, root=None))))
     kept = without_folders({name: value for name, value in facts.items() if name != "command"})
     kept["data"] = {**kept["data"], "cases": PurePosixPath(kept["data"]["cases"]).name}
     _write_json(folder / FACTS_FILE, kept)
-    for name in _TUNED:
+    for name in _TUNED if tuned else ():
         if (run / name).is_file():
             content = read_json_object(run / name, hint="make it again, or delete it")
             _write_json(folder / name, without_folders(content))

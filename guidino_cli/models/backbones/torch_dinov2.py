@@ -93,7 +93,7 @@ class _Embeddings(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         patches = self.patch_embeddings["projection"](pixels)
-        class_token = self.cls_token.expand(len(pixels), -1, -1)
+        class_token = self.cls_token.expand(pixels.shape[0], -1, -1)
         tokens = torch.cat([class_token, patches.flatten(2).transpose(1, 2)], dim=1)
         return tokens + self._positions((patches.shape[-2], patches.shape[-1]))
 

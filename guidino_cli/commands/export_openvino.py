@@ -1,0 +1,100 @@
+"""`guidino export --openvino`: a run as a folder whose network OpenVINO runs, in full precision or in int8."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from guidino_cli import __version__
+from guidino_cli.commands.export import describe_licence, load_run_on_images, require_equal
+from guidino_cli.engine.exporting import ExportModule, batches_to_compare, max_abs_difference
+from guidino_cli.engine.openvino.conversion import convert_model
+from guidino_cli.engine.openvino.folder import NETWORK_FILES, EngineFolder, is_engine_folder
+from guidino_cli.engine.openvino.loading import require_one_piece
+from guidino_cli.engine.openvino.network import OpenVinoNetwork
+from guidino_cli.engine.openvino.packages import package_versions, require_packages
+from guidino_cli.engine.prediction.ensemble import weights_hash
+from guidino_cli.engine.runs.sharing import write_settings
+from guidino_cli.errors import ConfigError
+from guidino_cli.files import atomic_folder, write_text
+from guidino_cli.models.composed import Model
+from guidino_cli.options.export import ExportOptions
+from guidino_cli.outputs import require_output_folder
+
+
+def run(run_path: Path, options: ExportOptions) -> None:
+    """Write the folder in full precision, if its results equal those of the run.
+
+    Raises:
+        ConfigError: A folder in use, a run on volumes, settings that a compiled network cannot follow, or results that
+            differ by more than the tolerance.
+        DependencyError: OpenVINO is missing.
+        UserError: See `load_run`.
+    """
+    out, tolerance = options.out, options.tolerance
+    require_packages("openvino")
+    require_folder(out, run_path, overwrite=options.overwrite)
+    model, config, _ = load_run_on_images(run_path, offline=options.offline)
+    require_one_piece(run_path, config, run_path.resolve().name)
+    side = config.data.image_size
+    with atomic_folder(out) as folder:
+        engine = EngineFolder(folder)
+        convert_model(model, engine.network, side=side)
+        difference = compare(model, engine, side=side)
+        require_equal(out, difference, tolerance)
+        write_settings(run_path, folder)
+        about = describe(run_path, model, side) | {"precision": "f32", "weights": weights_hash(run_path)}
+        engine.write_facts(about | {"max_abs_difference": difference})
+        write_text(folder / "LICENSE", describe_licence(model) + "\n")
+    print_folder(out, "full precision", side)
+    print(f"differs from the run by at most {difference:.2g} (allowed {tolerance:g})")
+    print_use(out, model)
+
+
+def require_folder(out: Path, run_path: Path, *, overwrite: bool) -> None:
+    """`ConfigError` unless the folder may be written."""
+    if out.suffix.lower() in {".pt2", ".onnx", ".xml"}:
+        raise ConfigError(f"-o {out}: --openvino writes a folder; leave out --openvino, or give a folder")
+    recognised = is_engine_folder(out) if out.is_dir() and any(out.iterdir()) else None
+    require_output_folder(out, [run_path], overwrite=overwrite, recognised=recognised)
+
+
+def compare(model: Model, engine: EngineFolder, *, side: int) -> float:
+    """Largest difference of a probability or guide between a model and the network of a folder."""
+    network: Any = OpenVinoNetwork(engine.network, has_guide=model.has_guide)
+    runner = as_runner(network)
+    return max(
+        max_abs_difference(model, runner, image_shape=(size, 3, side, side)) for size in batches_to_compare(None)
+    )
+
+
+def as_runner(network: Any) -> Callable[[torch.Tensor], list[Any]]:
+    """A function from images to probabilities and guide, as exported files have it."""
+    module = ExportModule(network)
+    return lambda image: [output.numpy() for output in module(image)]
+
+
+def describe(run_path: Path, model: Model, side: int) -> dict[str, Any]:
+    """Entries of `engine.json` that do not depend on the precision."""
+    return {
+        "run": run_path.resolve().name,
+        "has_guide": model.has_guide,
+        "input": {"shape": [None, 3, side, side], "dtype": "float32", "range": [0.0, 1.0]},
+        "backbone": None if model.backbone is None else model.backbone.identity,
+        "licence": describe_licence(model),
+        "versions": {"guidino": __version__, "torch": torch.__version__, **package_versions("openvino")},
+    }
+
+
+def print_folder(out: Path, precision: str, side: int) -> None:
+    """The first line of the result."""
+    size = sum((out / name).stat().st_size for name in NETWORK_FILES)
+    print(f"OpenVINO, {precision}: {out} ({size / 1e6:.1f} MB), any number of windows of {side}x{side} px")
+
+
+def print_use(out: Path, model: Model) -> None:
+    """How to use the folder, and what it may be used for."""
+    print(f"use it as a run: guidino predict {out} IMAGES -o MASKS")
+    if model.backbone is not None:
+        print(f"licence of the backbone's weights inside: {describe_licence(model)}")

@@ -1,0 +1,1 @@
+"""Networks compiled for CPUs by OpenVINO: writing, quantising and running them."""
