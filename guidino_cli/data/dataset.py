@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from guidino_cli.data.cases import IGNORED, read_pair
-from guidino_cli.data.preprocess import Resize, network_size, resize_image, resize_labels, to_tensor
+from guidino_cli.data.preprocess import Resize, network_size, pad_to_square, resize_image, resize_labels, to_tensor
 from guidino_cli.types import Case, Sample
 
 
@@ -115,8 +115,8 @@ class SegmentationDataset(Dataset[Sample]):
         generator = random_generator(self.seed, epoch, case)
         top, left = self._crop_corner(labels, generator)
         side = self.image_size
-        pixels = _pad(pixels[top : top + side, left : left + side], side)
-        labels = _pad(labels[top : top + side, left : left + side], side, value=padding_label(self.resize))
+        pixels = pad_to_square(pixels[top : top + side, left : left + side], side)
+        labels = pad_to_square(labels[top : top + side, left : left + side], side, value=padding_label(self.resize))
         return Sample(to_tensor(pixels), torch.from_numpy(labels.astype(np.int64)), torch.tensor(case))
 
     def _load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -150,11 +150,3 @@ def padding_label(resize: Resize) -> int:
     With "longer" a large part of every sample may be padding, which must not count as background.
     """
     return IGNORED if resize == "longer" else 0
-
-
-def _pad(array: np.ndarray, side: int, *, value: int = 0) -> np.ndarray:
-    """(H, W, ...) filled at the bottom and right, as prediction pads."""
-    missing = [(0, side - array.shape[axis]) for axis in (0, 1)]
-    if not any(count for _, count in missing):
-        return array
-    return np.pad(array, missing + [(0, 0)] * (array.ndim - 2), constant_values=value)

@@ -67,3 +67,18 @@ def restore_to_source(maps: Tensor, geometry: Geometry) -> Tensor:
         return maps
     shrinks = size[0] < maps.shape[-2]
     return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False, antialias=shrinks)[0]
+
+
+def pad_to_square(array: np.ndarray, side: int, *, axes: tuple[int, int] = (0, 1), value: int = 0) -> np.ndarray:
+    """Fill an image at the bottom and right to at least (side, side), as prediction pads.
+
+    Args:
+        array: Any number of axes.
+        side: In pixels; an axis that is as long or longer is left as it is.
+        axes: Those of rows and columns.
+        value: Of the new pixels.
+    """
+    widths = [(0, 0)] * array.ndim
+    for axis in axes:
+        widths[axis] = (0, max(0, side - array.shape[axis]))
+    return np.pad(array, widths, constant_values=value) if any(after for _, after in widths) else array

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, Sampler
 
 from guidino_cli.data.cases import IGNORED
 from guidino_cli.data.dataset import SampleIndex, padding_label, random_generator
-from guidino_cli.data.preprocess import Resize, network_size, resize_channels, resize_labels
+from guidino_cli.data.preprocess import Resize, network_size, pad_to_square, resize_channels, resize_labels
 from guidino_cli.data.volumes.network_views import Triple, read_patch, read_slab, read_voxels, to_network_order
 from guidino_cli.data.volumes.preprocessing import VolumePreprocessing
 from guidino_cli.data.volumes.stored import open_array
@@ -199,8 +199,8 @@ class SliceDataset(_VolumeDataset):
         image, labels = self._read(case, number, size)
         corner = self._crop_corner(size, (plane[0], plane[1]), voxel, generator)
         rows, columns = (slice(first, first + self.image_size) for first in corner)
-        image = self._pad(image[..., rows, columns])
-        labels = self._pad(labels[..., rows, columns], value=padding_label(self.resize))
+        image = pad_to_square(image[..., rows, columns], self.image_size, axes=(-2, -1))
+        labels = pad_to_square(labels[..., rows, columns], self.image_size, value=padding_label(self.resize))
         return self._sample(image, labels, index, case, (number, *corner))
 
     def _read(self, case: int, number: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -222,11 +222,6 @@ class SliceDataset(_VolumeDataset):
         centre = [int((voxel[axis + 1] + 0.5) * size[axis] / plane[axis]) for axis in (0, 1)]
         top, left = (min(max(0, centre[axis] - self.image_size // 2), slack[axis]) for axis in (0, 1))
         return top, left
-
-    def _pad(self, values: np.ndarray, *, value: int = 0) -> np.ndarray:
-        """Filled at the bottom and right, as prediction pads."""
-        missing = [(0, self.image_size - side) for side in values.shape[-2:]]
-        return np.pad(values, [(0, 0)] * (values.ndim - 2) + missing, constant_values=value)
 
 
 class PatchDataset(_VolumeDataset):

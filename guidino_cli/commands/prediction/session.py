@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from guidino_cli import __version__
-from guidino_cli.commands.prediction.jobs import Job, Shard, describe_unsafe_job, select_shard
+from guidino_cli.commands.prediction.jobs import AnyJob, Job, Shard, describe_unsafe_job, select_shard
 from guidino_cli.commands.prediction.json_summary import print_prediction_json
 from guidino_cli.commands.prediction.mask_files import MaskWriter
 from guidino_cli.commands.prediction.records import (
@@ -43,8 +43,6 @@ from guidino_cli.progress import log_info, pluralize
 
 if TYPE_CHECKING:
     from PIL import Image
-
-AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 class LoadedRuns(Protocol):
