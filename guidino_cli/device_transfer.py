@@ -1,4 +1,4 @@
-"""What devices differ in: copies that do not stop the program, and double precision, which Apple's lack."""
+"""Differences between devices: asynchronous copies, and double precision, which Apple's lack."""
 
 import torch
 from torch import Tensor

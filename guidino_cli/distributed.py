@@ -121,7 +121,7 @@ _timeout: timedelta | None = None
 
 
 def set_timeout(timeout: timedelta) -> None:
-    """How long this process waits for others in groups that are made from now on."""
+    """Set how long this process waits for others in groups that are made from now on."""
     global _timeout
     _timeout = timeout
 

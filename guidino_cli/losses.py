@@ -86,7 +86,7 @@ def _margin(logits: Tensor, k: int) -> Tensor:
 
 
 def _largest_around(values: Tensor) -> Tensor:
-    """Of (B, H, W) or (B, Z, H, W), the largest value of each pixel and its neighbours."""
+    """Maximum over each pixel and its neighbours, of (B, H, W) or (B, Z, H, W)."""
     pool = F.max_pool2d if values.ndim == 3 else F.max_pool3d
     return pool(values, 3, stride=1, padding=1)
 
@@ -246,7 +246,7 @@ _ClassLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 def _mean_over_classes(loss: _ClassLoss, logits: Tensor, mask: Tensor, valid: Tensor | None) -> Tensor:
-    """Of a loss of one logit and its truth (B, H, W), for each foreground class against all others."""
+    """Mean over foreground classes of a binary loss (logit and truth (B, H, W)), each class against all others."""
     logits = logits.float()
     if logits.ndim == 5:
         logits, mask = logits.transpose(1, 2).flatten(0, 1), mask.flatten(0, 1)
@@ -293,7 +293,7 @@ def _mean_around(values: Tensor, *, pads: bool) -> Tensor:
 
 
 def _weighted_iou(z: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-    """Of each image (B)."""
+    """Smoothed weighted IoU of each image, (B,)."""
     p = torch.sigmoid(z)
     overlap, total = (p * y * weight).sum((1, 2)), ((p + y) * weight).sum((1, 2))
     return (overlap + _IOU_SMOOTH) / (total - overlap + _IOU_SMOOTH)

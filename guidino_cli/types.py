@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What a file was when the data set was prepared.
+    """State of a file when the data set was prepared.
 
     Attributes:
         size: Bytes.
@@ -31,7 +31,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class VolumeSource:
-    """Where channels of a volume come from.
+    """Source of the channels of a volume.
 
     Attributes:
         path: A NIfTI, NRRD or MetaImage file, or the folder of a DICOM series.

@@ -29,7 +29,7 @@ AnyImage = np.ndarray | str | Path
 
 
 class MaskAndGuide(NamedTuple):
-    """What `TrainedRun.predict` returns: `mask, guide = run.predict(image)`.
+    """Result of `TrainedRun.predict`: `mask, guide = run.predict(image)`.
 
     Attributes:
         mask: Class indices, (H, W) uint8 of an image; of a volume with the axes of its file, as nibabel reads them.
@@ -61,7 +61,7 @@ class TrainedRun:
 
     @property
     def device(self) -> torch.device:
-        """Where the run computes."""
+        """Device on which the run computes."""
         return self._loaded.predictor.members[0].model.mean.device
 
     @property

@@ -38,7 +38,7 @@ _MAX_CLASSES = 20
 
 @dataclass
 class Measured:
-    """What was read of the cases, in their order.
+    """Masks and statistics of the cases, in their order.
 
     Attributes:
         cases: Cases that could be read.

@@ -24,7 +24,7 @@ _HEADINGS = ["rank", "case", "split", "certain", "agreement", "class", "area", "
 
 @dataclass(frozen=True)
 class AuditReport:
-    """What an audit found.
+    """Result of an audit.
 
     Attributes:
         manifest: The data set.
@@ -64,7 +64,7 @@ class AuditReport:
 
     @property
     def remarks(self) -> list[str]:
-        """What `prepare` had to say about the data: folders left out, EXIF tags, duplicates."""
+        """Remarks of `prepare` about the data: folders left out, EXIF tags, duplicates."""
         source = self.manifest.source
         return [str(text) for kind in ("warnings", "notes") for text in source.get(kind, [])]
 

@@ -1,4 +1,4 @@
-"""What a model card states about a run: how it was made, from which data, what it needs, and its limits."""
+"""Facts of a model card: how the run was made, from which data, what it needs, and its limits."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -180,7 +180,7 @@ def _training(run: Path, config: RunConfig, facts: dict[str, Any]) -> list[str]:
 
 
 def _input_size(config: RunConfig, facts: dict[str, Any]) -> str:
-    """What the network sees at once."""
+    """Size of the network's input, in words."""
     data = config.data
     if "volumes" not in facts:
         return f"image size {data.image_size} px (`resize: {data.resize}`)"

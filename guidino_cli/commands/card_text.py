@@ -18,7 +18,7 @@ _WHAT_IT_IS = (
 
 @dataclass(frozen=True)
 class CardOptions:
-    """What the author says.
+    """Statements by the author of the model.
 
     Attributes:
         name: Title.

@@ -143,7 +143,7 @@ def _finish(result: EvaluationResult, gate_results: Sequence[GateResult]) -> Non
 
 
 def describe_problems(result: EvaluationResult) -> str:
-    """How many cases have no usable prediction, and what becomes of them; "" if all have one."""
+    """Number of cases without a usable prediction and how they are scored, in words; "" if there are none."""
     problems = result.problems()
     if not problems:
         return ""

@@ -15,7 +15,7 @@ _SIZES = {
 
 
 def prediction_recipe(config: RunConfig) -> list[dict[str, Any]]:
-    """What `guidino predict` does with an image of 8 bits, in order; `examples/onnx_predict.py` does it with numpy.
+    """Steps of `guidino predict` for an 8-bit image, in order; `examples/onnx_predict.py` does them with numpy.
 
     Lengths are in pixels, and `round` takes halves to the even number, as in Python. What each step needs is given as
     values; the texts explain them.

@@ -29,7 +29,7 @@ def describe_labelled(cases: Sequence[Case]) -> list[dict[str, str]]:
 
 
 def files_of(case: Case) -> tuple[Path, Path]:
-    """What a fit reads of a labelled case: image and mask, or the stored arrays of a volume."""
+    """Files that a fit reads of a labelled case: image and mask, or the stored arrays of a volume."""
     if case.volume is None:
         return case.image, Path(str(case.mask))
     return case.volume.image, Path(str(case.volume.labels))

@@ -44,7 +44,7 @@ _ABOUT_PARTS = ("split", "the val", "the test", "train has", "val has", "test ha
 
 @dataclass(frozen=True)
 class FewShotInputs:
-    """What a run is fitted to.
+    """Labelled and unlabelled cases that a run is fitted to.
 
     Attributes:
         source: Folder that the user named as that of the masks, for messages.
@@ -66,7 +66,7 @@ class FewShotInputs:
 
     @property
     def noun(self) -> str:
-        """What a case is called."""
+        """Name of a case in messages: "image" or "volume"."""
         return "volume" if self.manifest.is_volumes else "image"
 
 

@@ -24,7 +24,7 @@ from guidino_cli.types import ChannelStatistics
 
 @dataclass(frozen=True)
 class Looked:
-    """What a run is fitted to, as the backbone sees it.
+    """Features of the labelled and unlabelled cases.
 
     Attributes:
         labelled: Images, or slices.

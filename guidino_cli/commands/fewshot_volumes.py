@@ -47,7 +47,7 @@ def holds_volumes(place: Path) -> bool:
 
 
 def volume_config(options: FewShotOptions) -> VolumeConfig:
-    """How volumes are read."""
+    """Settings for reading volumes."""
     names = () if options.channels is None else tuple(name.strip() for name in options.channels.split(","))
     if not all(names) or len(set(names)) < len(names):
         raise ConfigError(f"--channels '{options.channels}': a name is empty or given twice")

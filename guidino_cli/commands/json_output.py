@@ -1,4 +1,4 @@
-"""What `--json` prints: one JSON object on stdout, the version of its schema first; see docs/json.md."""
+"""Output of `--json`: one JSON object on stdout, the version of its schema first; see docs/json.md."""
 
 import json
 from collections.abc import Mapping

@@ -177,7 +177,7 @@ def _describe(row: dict[str, Any], *, side: int) -> None:
 
 
 def _determinism(functions: Sequence[str]) -> str:
-    """What becomes of `train.deterministic` on a GPU."""
+    """Sentence on whether `train.deterministic` works on a GPU."""
     if not functions:
         return "train.deterministic gives the same weights every time"
     return f"train.deterministic ends with an error: no deterministic kernel for {', '.join(functions)}"

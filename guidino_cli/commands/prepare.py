@@ -143,7 +143,7 @@ def _check_kind_of_options(options: PrepareOptions, found: DiscoveredDataset, st
 
 
 def _given(options: PrepareOptions, names: Sequence[str]) -> list[str]:
-    """Those of the options that the user gave, as on the command line."""
+    """Options that the user gave, as on the command line."""
     defaults = PrepareOptions()
     given = [name for name in names if getattr(options, name) != getattr(defaults, name)]
     return [f"--{name.replace('_', '-')}" for name in given]
@@ -229,7 +229,7 @@ def _print_summary(
 
 
 def _next_steps(summary: DatasetSummary, layout: str, source: Path, options: PrepareOptions) -> list[str]:
-    """What can be typed next: a command that runs with what guidino contains, then the published preset."""
+    """Next commands to propose: one that needs no download, then the published preset."""
     out = options.out
     training = [case for case in summary.cases if case.split == "train"]
     counts, folds = count_by_split(summary.cases), {case.fold for case in summary.cases} - {None}

@@ -84,7 +84,7 @@ class _Guides(TypedDict):
 
 @dataclass(frozen=True)
 class ReportedGuides:
-    """What `guidino visualize-guide` wrote.
+    """Output of `guidino visualize-guide`.
 
     Attributes:
         path: Of the folder.
@@ -157,7 +157,7 @@ def _members(folder: Path) -> list[Path]:
 
 
 def _kind(path: Path) -> str:
-    """What a folder is."""
+    """Kind of a folder."""
     if not path.exists():
         raise DataError(f"{path}: no such folder")
     if (path / FACTS_FILE).is_file() and (path / "config.yaml").is_file():

@@ -50,7 +50,7 @@ def make_page(inputs: ReportInputs) -> tuple[str, list[str]]:
 
 
 def _missing(inputs: ReportInputs) -> Iterator[str]:
-    """What could be on the page and is not, with the command that makes it."""
+    """Sections missing on the page, each with the command that makes its folder."""
     run = inputs.runs[0]
     if not inputs.evaluations:
         yield (

@@ -147,7 +147,7 @@ def _unit_of(comparison: PairedComparison, evaluations: Sequence[StoredEvaluatio
 
 
 def _truth_notes(comparisons: Sequence[PairedComparison], evaluations: Sequence[StoredEvaluation]) -> Iterator[str]:
-    """Which pairs name different truths: reports do not have the masks by which to tell whether they are the same."""
+    """Notes on pairs of evaluations with different paths of the truth; reports do not hold the masks to compare."""
     truths = {item.name: str(item.report["truth"]) for item in evaluations}
     for first, second in dict.fromkeys((item.first, item.second) for item in comparisons):
         if truths[first] != truths[second]:

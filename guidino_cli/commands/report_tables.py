@@ -54,7 +54,7 @@ def _order() -> Callable[[str], tuple[int, str]]:
 
 
 def environment_table(runs: Sequence[ReportedRun]) -> list[Row]:
-    """What the runs recorded of program, packages, weights and size."""
+    """Rows of the environment recorded in the runs: program, packages, weights and size."""
     columns = [dict(_environment(run)) for run in runs]
     names = list(dict.fromkeys(name for column in columns for name in column))
     cells = ((name, [column.get(name, _NONE) for column in columns]) for name in names)

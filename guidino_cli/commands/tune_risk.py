@@ -244,7 +244,7 @@ def _join(
     expected: ExpectedDice | str,
     bounds: dict[Side, SideBounds],
 ) -> FittedRisk:
-    """What was fitted now, and bounds that an earlier call fitted for the same masks on the same cases."""
+    """The new fit, joined with bounds that an earlier call fitted for the same masks on the same cases."""
     new = FittedRisk(
         loaded.provenance,
         str(validation.root),

@@ -181,7 +181,7 @@ def locate_source(source: str) -> WeightsLocation | None:
 
 
 def acquisition_hint(source: str) -> str:
-    """How to get the weights of a source, for messages."""
+    """Hint on how to get the weights of a source, for messages."""
     if source == EMBEDDED:
         return f"`{EMBEDDED_COMMAND}` ({EMBEDDED_MB} MB)"
     known = identify_weights(source)
@@ -190,7 +190,7 @@ def acquisition_hint(source: str) -> str:
 
 
 def gate_hint(source: str) -> str:
-    """What to do before a gated download, or "" if the weights are not gated."""
+    """Hint on steps before a gated download, or "" if the weights are not gated."""
     known = identify_weights(source)
     if known is None or not known.gated or source == known.ungated_copy:
         return ""

@@ -209,7 +209,7 @@ def _draw_light_3d(draws: _RandomDraws) -> AugmentationParams:
 
 
 def _draw_nnunet_3d(draws: _RandomDraws, patch_size: Sequence[int]) -> AugmentationParams:
-    """What nnU-Net 2.8.1 draws for patches: as for images, but other rotations.
+    """Draw nnU-Net 2.8.1's augmentation of patches: as for images, but with other rotations.
 
     Patches of few slices, whose longest side is more than three times the first, are rotated by any angle and scaled
     slice by slice (nnU-Net's "dummy 2-D"); others by up to 30 degrees about each axis.
@@ -230,7 +230,7 @@ def _draw_nnunet_3d(draws: _RandomDraws, patch_size: Sequence[int]) -> Augmentat
 
 
 def _draw_earlier_nnunet(draws: _RandomDraws) -> AugmentationParams:
-    """What guidino 0.1.0 drew for "nnunet", in its order, so that its interrupted runs go on as they began."""
+    """Draw guidino 0.1.0's version of "nnunet", in its order, so that its interrupted runs continue unchanged."""
     gamma = draws.uniform_or(0.3, 0.7, 1.5, 1.0)
     return AugmentationParams(
         flip_y=draws.flip(),

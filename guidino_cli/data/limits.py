@@ -1,4 +1,4 @@
-"""How many pixels a file may have: a hundred bytes can claim, or unpack to, more than any memory holds."""
+"""Limit of the pixels of a file: a hundred bytes can claim, or unpack to, more than any memory holds."""
 
 import math
 import os

@@ -22,7 +22,7 @@ def _no_palette(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Reader:
-    """How files of one format are read and written. All functions raise `DataError` with the name of a bad file.
+    """Reader and writer of one file format. All functions raise `DataError` with the name of a bad file.
 
     Attributes:
         read: Intensities, such as a network takes: (H, W, 3) uint8 of images, (X, Y, Z) as stored of volumes.

@@ -55,7 +55,7 @@ class StepSampler(Sampler[SampleIndex]):
 
 
 class Place(NamedTuple):
-    """What a sample shows: a case, and the slice or voxel around which it lies.
+    """Location of a sample: a case, and the slice or voxel on which it is centred.
 
     Attributes:
         case: Position of the case in its list.
@@ -68,7 +68,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the samples of a data set of volumes are drawn.
+    """Settings for drawing samples of volumes.
 
     Attributes:
         preprocessing: Maps intensities and orders axes.

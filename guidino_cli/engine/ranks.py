@@ -13,7 +13,7 @@ _DEFAULT_MINUTES = 240.0
 
 
 def rank_timeout() -> timedelta:
-    """How long a rank waits for the others in a collective operation, by default four hours.
+    """Time that a rank waits for the others in a collective operation, by default four hours.
 
     Torch's ten minutes with NCCL are less than one rank may need while the others wait: to fingerprint a million files,
     to save a large state, to validate the largest volume. A rank that dies is noticed at once all the same.

@@ -18,7 +18,7 @@ from guidino_cli.metrics import LESION_METRICS, METRICS
 
 @dataclass(frozen=True)
 class Baseline:
-    """What an earlier report says, as far as a new one is compared with it.
+    """Values of an earlier report with which a new one is compared.
 
     Attributes:
         path: Its report.json.

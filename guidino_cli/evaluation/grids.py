@@ -133,7 +133,7 @@ def _require_equal_knowledge(mask: Mask, truth: Mask) -> None:
 
 
 def _describe_voxelwise(mask: Mask, truth: Mask) -> str:
-    """What a comparison by the order of voxels leaves out of account; "" for images."""
+    """Note on headers that a voxel-by-voxel comparison ignores; "" for images."""
     if not (mask.is_volume and truth.is_volume):
         return ""
     if mask.affine is None and truth.affine is None:

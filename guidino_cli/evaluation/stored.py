@@ -64,7 +64,7 @@ class _Report(TypedDict):
 
 @dataclass(frozen=True)
 class StoredEvaluation:
-    """What `guidino evaluate` wrote about the masks of a folder.
+    """A report of `guidino evaluate` about the masks of a folder.
 
     Attributes:
         name: For tables.

@@ -184,7 +184,7 @@ def count_statuses(evaluation: EvaluationResult) -> dict[str, int]:
 
 
 def compared_instances(evaluation: EvaluationResult) -> dict[str, InstanceComparison]:
-    """What became of the true instances of each case whose truth could be read; empty without an instance metric."""
+    """Status of the true instances of each case with a readable truth; empty without an instance metric."""
     found = {case.pair.truth.case: case.scores[0].instances for case in evaluation.listed_cases()}
     return {name: comparison for name, comparison in found.items() if comparison is not None}
 

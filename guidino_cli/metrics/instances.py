@@ -1,4 +1,4 @@
-"""Which true instances were found, split, merged or missed, from the voxels that each pair of instances shares."""
+"""Status of true instances (found, split, merged, missed), from the voxels that each pair of instances shares."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

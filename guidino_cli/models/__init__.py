@@ -163,7 +163,7 @@ def find_stride(settings: ModelSettings, *, num_classes: int) -> int:
 
 
 def find_strides(settings: ModelSettings, *, num_classes: int) -> tuple[int, ...]:
-    """What the size along each axis must be a multiple of, without building the model or looking for weights.
+    """Numbers that the size along each axis must be a multiple of, without building the model or looking for weights.
 
     Raises:
         ConfigError: The segmenter or one of its options does not exist.

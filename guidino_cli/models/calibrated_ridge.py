@@ -12,7 +12,7 @@ from guidino_cli.models.ridge import LinearScorer
 
 
 class Calibration(NamedTuple):
-    """What turns scores s into logits: slope * (s - threshold).
+    """Map from scores s to logits: slope * (s - threshold).
 
     Attributes:
         threshold: Where foreground and background are equally likely.

@@ -98,7 +98,7 @@ class Model(nn.Module):
 
     @property
     def stride(self) -> tuple[int, ...]:
-        """What the sides of an image are padded to multiples of, along each axis."""
+        """Multiples to which the sides of an image are padded, along each axis."""
         strides = strides_by_axis(self.segmenter.stride, self.segmenter.dims)
         return tuple(self.reduction * stride for stride in strides)
 

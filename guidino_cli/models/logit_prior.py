@@ -16,7 +16,7 @@ _LOGIT_NOISE = 0.5
 
 
 class LogitPrior(nn.Module):
-    """What a guide says about the logits, and what a segmenter is shown of guide and tokens.
+    """A guide's contribution to the logits, and the channels of guide and tokens for the segmenter's input.
 
     With e the logit of the guide, the logits of a foreground class become those of the network + gain * e, the gain
     learned from 1; those of the background stay. The segmenter may be shown e and the tokens as further channels: a

@@ -160,7 +160,7 @@ def _join(windows: Tensor, size_hw: tuple[int, int] | torch.Size, window: int) -
 def _attention_mask(
     real_hw: tuple[int, int], padded_hw: tuple[int, int], *, window: int, shift: int, device: torch.device
 ) -> Tensor:
-    """Which cells of a window may not attend to each other (windows, T, T): neighbours by padding or rolling only."""
+    """Mask (windows, T, T) of cells that may not attend to each other: neighbours by padding or rolling only."""
     (h, w), (padded_h, padded_w) = real_hw, padded_hw
     rows, columns = torch.arange(padded_h, device=device), torch.arange(padded_w, device=device)
     padding = ((rows >= h)[:, None] | (columns >= w)[None, :]).roll((-shift, -shift), dims=(0, 1))

@@ -1,4 +1,4 @@
-"""What the Tab key offers for presets, settings and run folders; `guidino --install-completion` switches it on.
+"""Completions of presets, settings and run folders by the Tab key; `guidino --install-completion` turns it on.
 
 Nothing heavy is imported, and no error leaves a function: a shell would print it into the command line.
 """
@@ -74,7 +74,7 @@ def complete_run(incomplete: str) -> list[str]:
 
 
 def complete_reported(incomplete: str) -> list[str]:
-    """What `report` takes: runs, evaluations and guides; and the folders on the way to them."""
+    """Folders that `report` takes (runs, evaluations, guides), and those that contain them."""
     with suppress(OSError):
         return list(_wanted(incomplete, _is_reported))
     return []
@@ -119,5 +119,5 @@ def _starting(names: Iterable[str], incomplete: str) -> list[str]:
 
 
 def _values(info: Any) -> list[str]:
-    """What a setting can be, or its default if that cannot be listed."""
+    """Possible values of a setting, or its default if they cannot be listed."""
     return list(info.choices) or ([info.default] if info.default else [])

@@ -11,7 +11,7 @@ from guidino_cli.options.shared import Device, Overwrite, Split
 
 @dataclass(frozen=True)
 class DriftOptions:
-    """Which images are compared with which, and what is written."""
+    """Images to compare, and outputs."""
 
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for images.csv and drift.json; default: print only.")

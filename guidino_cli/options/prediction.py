@@ -136,7 +136,7 @@ class TuneRiskOptions:
 
 @dataclass(frozen=True)
 class VisualizeOptions:
-    """What `visualize-guide` draws, and how."""
+    """Options of `visualize-guide`."""
 
     run: Annotated[
         Path | None,

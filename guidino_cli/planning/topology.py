@@ -34,7 +34,7 @@ class Topology:
 
     @property
     def pools(self) -> tuple[int, ...]:
-        """How often each axis is halved."""
+        """Number of times that each axis is halved."""
         return tuple(sum(stride == 2 for stride in strides) for strides in zip(*self.strides, strict=True))
 
     def map_sizes(self) -> list[tuple[int, ...]]:

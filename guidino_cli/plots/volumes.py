@@ -77,7 +77,7 @@ class VolumeView:
         return picture_sizes(self.shape, self.spacing_mm, box_hw=box_hw)
 
     def crossing(self, plane: Plane) -> tuple[float, float]:
-        """Where the other planes cut a plane; see `Plane.crossing`."""
+        """Positions at which the other planes cut a plane; see `Plane.crossing`."""
         return plane.crossing(self.position, self.shape)
 
     def panel(self, picture: np.ndarray, plane: Plane, *, title: str = "", caption: bool = True) -> Panel:

@@ -129,7 +129,7 @@ def _detect_images(source: Path, layout: str) -> DiscoveredDataset | None:
 
 
 def _suggest_source(source: Path) -> str:
-    """What else may have been meant: the folder above, or a table in the folder; "" if nothing is found."""
+    """Another source that may have been meant: the parent folder, or a table in the folder; "" if there is none."""
     if not source.is_dir():
         return ""
     above = source.resolve().parent

@@ -213,7 +213,7 @@ def _decide_rule(good: Sequence[InspectedPair], dataset: DiscoveredDataset, conf
 
 
 class _Converted(NamedTuple):
-    """What is known of a mask after conversion."""
+    """Statistics of a converted mask."""
 
     statistics: MaskStatistics
     ignored: int

@@ -164,7 +164,7 @@ def _cut(images: Tensor, crops: Sequence[CropParams], size: int) -> Tensor:
 
 
 def _pyramid_level(crop: CropParams, *, side: int, size: int) -> int:
-    """How often the image is halved before the crop is cut; the longer side decides."""
+    """Number of times that the image is halved before cropping; the longer side decides."""
     factor = max(crop.width, crop.height) * side / size
     return max(0, min(round(math.log2(factor)), int(math.log2(side))))
 

@@ -1,4 +1,4 @@
-"""What `predict` is to predict: the images of files and folders, and the share of this process."""
+"""Inputs of `predict`: the images of files and folders, and the share of this process."""
 
 import os
 import shlex
@@ -19,7 +19,7 @@ from guidino_cli.progress import pluralize
 
 
 class Job(Protocol):
-    """What is predicted.
+    """Inputs of a prediction.
 
     Attributes:
         name: Path of its mask below the output folder, without suffix; `/` separates folders.
@@ -139,7 +139,7 @@ def jobs_at(place: Path, split: str, *, recursive: bool) -> Iterator[PredictionJ
 
 
 def _describe_other(place: Path) -> str:
-    """What something that is no image is."""
+    """Description of an input that is not an image."""
     if not place.exists():
         return "no such file or folder"
     return _describe_volumes(place) or "not an image file (PNG, JPEG, TIFF, BMP, GIF or WebP)"

@@ -18,7 +18,7 @@ AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 class Inputs(NamedTuple):
-    """What is to be predicted.
+    """Paths to predict.
 
     Attributes:
         places: Of the command line; one that cannot be used ends the call.

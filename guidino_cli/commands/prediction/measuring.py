@@ -1,4 +1,4 @@
-"""What `predict` learns of a case besides its mask: scores without truth, outer and inner masks."""
+"""Results of `predict` in addition to the mask of a case: scores without true masks, outer and inner masks."""
 
 from collections.abc import Sequence
 

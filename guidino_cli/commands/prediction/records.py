@@ -171,7 +171,7 @@ class PredictionLog:
 
 
 def describe_attempt(*paths: Path) -> dict[str, Any] | None:
-    """What decides whether an image or a volume can be read: its file or files, the limit of pixels, and guidino.
+    """Everything that decides whether an image or volume can be read: files, pixel limit and version of guidino.
 
     None without a file, and for a folder of DICOM files.
     """

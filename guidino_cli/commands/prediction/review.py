@@ -63,7 +63,7 @@ class Review:
 
     @property
     def order(self) -> str:
-        """What the list is sorted by, as the name of a column."""
+        """Name of the column by which the list is sorted."""
         first = next((row.quality for row in self.rows if row.quality is not None), None)
         return "agreement" if first is not None and first.agreement is not None else "mean_probability"
 
@@ -212,7 +212,7 @@ def _title(name: str) -> str:
 
 
 def _columns(review: Review) -> list[str]:
-    """Those that some mask has; what sorts the list comes first."""
+    """Columns that some mask has, the sort key first."""
     has = [name for name in _SCORES if any(getattr(row.quality, name, None) is not None for row in review.rows)]
     has.sort(key=lambda name: name != review.order)
     return ["rank", "case", *(["expected_dice"] if review.error is not None else []), *has]

@@ -75,7 +75,7 @@ class RiskRegions:
 def find_fitted(
     run_path: Path, options: PredictOptions, classes: Sequence[str], provenance: Sequence[dict[str, Any]]
 ) -> FittedRisk | str:
-    """What `guidino tune-risk` fitted for these runs and settings, or why nothing applies."""
+    """The fit of `guidino tune-risk` for these runs and settings, or the reason why there is none."""
     command = shlex.join(
         ["guidino", "tune-risk", str(run_path), *ensemble_arguments(options.ensemble, options.overrides)]
     )

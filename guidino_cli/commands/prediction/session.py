@@ -1,4 +1,4 @@
-"""What predicting images and volumes have in common: the folder of masks, their provenance, the end of a call."""
+"""Parts shared by the prediction of images and volumes: the folder of masks, their provenance, the end of a call."""
 
 import shlex
 import sys
@@ -65,7 +65,7 @@ AnyRuns = TypeVar("AnyRuns", bound=LoadedRuns)
 
 
 class PredictionTask(ABC, Generic[AnyJob, AnyRuns]):
-    """What predicting images does in its own way, and predicting volumes.
+    """Steps that differ between the prediction of images and of volumes.
 
     Attributes:
         noun: What is predicted: "image" or "volume".
@@ -88,7 +88,7 @@ class PredictionTask(ABC, Generic[AnyJob, AnyRuns]):
 
     @abstractmethod
     def make_writer(self, out: Path, loaded: AnyRuns, rules: dict[int, PostprocessRule]) -> MaskWriter:
-        """What writes the masks into a folder."""
+        """Writer of the masks of a folder."""
 
     @abstractmethod
     def describe_start(self, count: int, own: Sequence[AnyJob], shard: Shard, loaded: AnyRuns) -> str:

@@ -259,7 +259,7 @@ def _predict(
 
 
 def _describe_attempt(job: VolumeJob, options: PredictOptions) -> dict[str, Any] | None:
-    """What decides whether a volume can be read: its files, and the options of reading."""
+    """Everything that decides whether a volume can be read: its files and the options for reading."""
     attempt = describe_attempt(*(source.path for source in job.sources))
     reading = {"orientation": options.orientation, "ignore_headers": options.ignore_headers}
     return None if attempt is None else attempt | reading

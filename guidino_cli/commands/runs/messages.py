@@ -1,4 +1,4 @@
-"""What `train` prints about a run: the model and hints when it is interrupted."""
+"""Messages of `train` about a run: the model, and hints when it is interrupted."""
 
 import errno
 import sys
@@ -89,7 +89,7 @@ def print_run_summary(config: RunConfig, model: Model, manifest: Manifest, netwo
 
 
 def _grid_text(config: RunConfig, network_input: NetworkInput) -> str:
-    """What the network sees at once."""
+    """Size of the network's input, in words."""
     if network_input.patch_size is not None:
         return f"patches of {' x '.join(map(str, network_input.patch_size))} voxels (slices x rows x columns)"
     size, resize = config.data.image_size, config.data.resize

@@ -17,7 +17,7 @@ _ENDED_BY_OTHERS = {LOST_RANK_CODE, 128 + signal.SIGTERM, -signal.SIGTERM, -sign
 
 
 class RankFailure(Protocol):
-    """What torch tells about a failed process; `exitcode` is minus the signal that ended it."""
+    """torch's record of a failed process; `exitcode` is minus the signal that ended it."""
 
     exitcode: int
     pid: int

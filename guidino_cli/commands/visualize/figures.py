@@ -305,7 +305,7 @@ GUIDE_NOTE = "The guide multiplies what the network sees; it is not a probabilit
 
 
 def describe_colours(limits: Limits | None, *, noun: str) -> str:
-    """Which guide values have the same colours; `noun` is "image" or "volume"."""
+    """Sentence on the colour scale of the guides; `noun` is "image" or "volume"."""
     if limits is None:
         return f"Colours run over the values of each {noun} alone: do not compare them between {noun}s."
     low, high = limits

@@ -54,7 +54,7 @@ class GuidedRun:
     precision: str = "no"
 
     def segment_file(self, path: Path) -> Segmentation:
-        """What `predict` computes for an image, with its guide.
+        """Segment an image as `predict` does, and keep its guide.
 
         Raises:
             DataError: The file cannot be read.

@@ -27,7 +27,7 @@ class ScoredView(Protocol):
 
 
 class ScoredResult(Protocol):
-    """What is reported of an image or a volume.
+    """Reported scores of an image or a volume.
 
     Attributes:
         path: Its file.
@@ -159,7 +159,7 @@ HEADINGS = ("guide", "n", "AUROC mean", "median", "worst", "pooled", "IoU .5")
 
 
 def score_note(report: GuideReport) -> str:
-    """What the columns of the summary mean."""
+    """Sentence on the meaning of the columns of the summary."""
     whole, part = report.nouns
     return (
         f"AUROC: does the guide rank foreground {part}s above the others? 1 always, 0.5 knows nothing; no threshold. "

@@ -45,7 +45,7 @@ class VolumeGuideResult:
 
 
 class VolumeReading(NamedTuple):
-    """How files are read.
+    """Settings for reading volumes.
 
     Attributes:
         orientation: Directions of the axes, such as "RAS", of volumes whose header states none.

@@ -1,4 +1,4 @@
-"""Which layout a data set with class labels has, and reading it."""
+"""Detect and read the layout of a data set with class labels."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -22,7 +22,7 @@ _WHITE = 0.9
 
 @dataclass(frozen=True)
 class SliceOptions:
-    """How a volume becomes pictures.
+    """Options for cutting a volume into slices.
 
     Attributes:
         every: Step from one slice to the next, the first and last half step left out alike.

@@ -29,7 +29,7 @@ _PART_SIZE = 2**20
 
 @dataclass(frozen=True)
 class Intensity:
-    """How the values of one channel are mapped.
+    """Mapping of the values of one channel.
 
     Attributes:
         kind: See the module; never "auto".

@@ -1,4 +1,4 @@
-"""What a network sees of a stored volume, in training and prediction: a slice, one with its neighbours, or a patch.
+"""Network inputs from a stored volume, in training and prediction: a slice, one with its neighbours, or a patch.
 
 The first axis is the one that is cut into slices (`VolumePreprocessing.axes`). Intensities are normalised. Positions
 outside the volume repeat its nearest voxel, as `Model` pads to the stride of a network.

@@ -88,7 +88,7 @@ def replace_nonfinite(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class VolumePreprocessing:
-    """How the volumes of a data set become the input of a network.
+    """Steps that turn the volumes of a data set into network inputs.
 
     Attributes:
         channels: Names of the channels.
@@ -110,7 +110,7 @@ class VolumePreprocessing:
 
     @classmethod
     def from_manifest(cls, manifest: Manifest, settings: DataSettings) -> "VolumePreprocessing":
-        """That of a prepared data set; `ConfigError` if the settings do not fit its channels."""
+        """Preprocessing of a prepared data set; `ConfigError` if the settings do not fit its channels."""
         spacings = [case.volume.spacing_mm for case in manifest.cases if case.volume is not None]
         axis = find_slice_axis(spacings) if settings.slice_axis == "auto" else "zyx".index(settings.slice_axis)
         parts = (manifest.channels, manifest.spacing_mm, manifest.statistics)
@@ -118,7 +118,7 @@ class VolumePreprocessing:
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any], settings: DataSettings) -> "VolumePreprocessing":
-        """That which a run recorded in its run.json (`facts["volumes"]`, see `to_facts`)."""
+        """Preprocessing that a run recorded in its run.json (`facts["volumes"]`, see `to_facts`)."""
         statistics = tuple(ChannelStatistics(**item) for item in facts["statistics"])
         parts = (tuple(facts["channels"]), tuple(facts["spacing_mm"]), statistics)
         rest = {"is_picture": facts.get("is_picture", False), "onto": facts.get("onto", 0)}

@@ -1,1 +1,1 @@
-"""How far new images are from those a run was trained on: token statistics, distances, and a two-sample test."""
+"""Drift of new images from a run's training images: token statistics, distances, and a two-sample test."""

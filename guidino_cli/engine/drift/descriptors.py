@@ -1,4 +1,4 @@
-"""What drift compares of an image: statistics of the tokens that `guidino-tiny` sees in it."""
+"""Descriptors of images for drift: statistics of their tokens by `guidino-tiny`."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path

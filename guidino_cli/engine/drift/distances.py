@@ -16,7 +16,7 @@ _SMALLEST = 1e-30
 
 @dataclass(frozen=True, eq=False)
 class ImageDrift:
-    """How far each of N images is.
+    """Distances of N images.
 
     Attributes:
         distance: (N,) distance to the training images, divided by the 95th percentile of the held-out images'
@@ -30,7 +30,7 @@ class ImageDrift:
 
 @dataclass(frozen=True)
 class SetDrift:
-    """How far a set of images is.
+    """Distance of a set of images.
 
     Attributes:
         distance: Distance of its distribution to that of the training images, divided by the one that 95 % of sets of

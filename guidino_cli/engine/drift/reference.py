@@ -1,4 +1,4 @@
-"""What a run keeps of the images it was trained on, to say how far new images are from them."""
+"""Statistics of a run's training images, by which the distance of new images is measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which unlabelled images to label next: those on which models of parts of the labels disagree, no two alike."""
+"""Choose unlabelled images to label next: those on which models of parts of the labels disagree, no two alike."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from guidino_cli.models.ridge import RidgeGuide
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """What is known of an unlabelled image.
+    """An unlabelled image with its features and uncertainty.
 
     Attributes:
         agreement: Mean Dice, in [0, 1], of the masks of the sub-models with the model's; 1 if all are empty.

@@ -49,7 +49,7 @@ class FittedThreshold:
 
 @dataclass(frozen=True)
 class FewShotFit:
-    """What was fitted.
+    """Result of a fit.
 
     Attributes:
         alpha: Penalty of the ridge regression.

@@ -27,7 +27,7 @@ class Band(NamedTuple):
 
 
 class CasePart(NamedTuple):
-    """What one or several runs say about an image or a volume, or about some of its rows or slices.
+    """Output of one or several runs for an image or a volume, or for some of its rows or slices.
 
     Attributes:
         top: The first row or slice.

@@ -143,7 +143,7 @@ def save_threshold(run: Path, curve: ThresholdCurve, settings: PredictSettings) 
 
 
 def load_labelling(run: Path, settings: PredictSettings) -> Labelling:
-    """How a run makes instances: with `predict.threshold`, or the one that was chosen on its validation cases.
+    """Settings by which a run makes instances: by `predict.threshold` or the threshold chosen on validation cases.
 
     Raises:
         ConfigError: None was chosen, or for other weights or settings.
@@ -165,7 +165,7 @@ def load_labelling(run: Path, settings: PredictSettings) -> Labelling:
 
 
 def _provenance(run: Path, settings: PredictSettings) -> dict[str, Any]:
-    """What a threshold is chosen for."""
+    """Everything that a chosen threshold depends on."""
     return {
         "method": settings.instances,
         "min_size": settings.min_size,

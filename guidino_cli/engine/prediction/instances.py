@@ -21,14 +21,14 @@ from guidino_cli.types import ChannelStatistics
 
 @dataclass(frozen=True)
 class Labelling:
-    """How affinities become instances; see `label_instances`."""
+    """Settings that turn affinities into instances; see `label_instances`."""
 
     method: Method
     threshold: float
     min_size: int = 0
 
     def record(self) -> dict[str, Any]:
-        """What determines the masks, for the provenance of a prediction."""
+        """Everything that determines the masks, for the provenance of a prediction."""
         return {"instances": self.method, "threshold": self.threshold, "min_size": self.min_size}
 
 

@@ -32,7 +32,7 @@ class CaseQuality:
 
     @property
     def surety(self) -> float:
-        """What a review list is sorted by, lowest first: agreement where there is one, else mean probability."""
+        """Sort key of a review list, lowest first: agreement if there is one, else mean probability."""
         return self.mean_probability if self.agreement is None else self.agreement
 
     def emptied(self) -> "CaseQuality":

@@ -114,5 +114,5 @@ def require_single_instance_run(paths: Sequence[Path]) -> None:
 
 
 def preprocessing_of(facts: dict[str, Any], config: RunConfig) -> VolumePreprocessing:
-    """How a run on volumes prepares them, from its run.json."""
+    """Preprocessing of a run on volumes, from its run.json."""
     return VolumePreprocessing.from_facts(facts["volumes"], config.data)

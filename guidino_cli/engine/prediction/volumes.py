@@ -118,7 +118,7 @@ class VolumeMember:
         return slab_size(self.settings)
 
     def describe(self) -> str:
-        """How it covers a volume, for the first line of `predict`: "patches of 64 x 128 x 128 voxels x 8 flips"."""
+        """Description of its windows for the first line of `predict`: "patches of 64 x 128 x 128 voxels x 8 flips"."""
         flips = f" x {self.window.flips} flips" if self.window.flips > 1 else ""
         if isinstance(self.window, PatchWindow):
             return f"patches of {' x '.join(map(str, self.window.sides))} voxels{flips}"

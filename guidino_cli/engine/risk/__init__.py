@@ -1,1 +1,1 @@
-"""How good a mask will be and how wrong it may be, fitted to validation cases: expected Dice and risk control."""
+"""Expected Dice and bounded errors of masks, fitted on validation cases."""

@@ -98,7 +98,7 @@ class RegionCurves:
 
     @property
     def dice(self) -> float:
-        """Of the mask; NaN if both it and the truth are empty."""
+        """Dice of the mask; NaN if both it and the truth are empty."""
         total = self.true + self.predicted
         return 2 * int(self.counts[1, 1].sum()) / total if total else float("nan")
 

@@ -82,7 +82,7 @@ def save_risk(run: Path, fitted: FittedRisk) -> Path:
 def load_risk(
     run: Path, classes: Sequence[str], *, provenance: Sequence[dict[str, Any]], command: str
 ) -> FittedRisk | str:
-    """What was fitted for a run, or for an ensemble whose first run it is, or a sentence why nothing applies.
+    """The fit of a run, or of an ensemble whose first run it is, or a sentence why there is none.
 
     Args:
         run: Run folder.

@@ -76,7 +76,7 @@ def _require_same_guide(run: Path, own: ModelSettings, wanted: ModelSettings) ->
 
 
 def _tokens(settings: ModelSettings) -> dict[str, Any]:
-    """What decides which tokens a guide reads: it sees the deepest map alone."""
+    """Settings that decide which tokens a guide reads: it sees only the deepest map."""
     if settings.backbone is None:
         return {}
     options = {key: value for key, value in settings.backbone.options.items() if key not in {"layers", "weights"}}

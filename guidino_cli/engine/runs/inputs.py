@@ -1,4 +1,4 @@
-"""What the network of a run is given: images, or slices, slabs or patches of volumes."""
+"""Inputs of a run's network: images, or slices, slabs or patches of volumes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
@@ -88,7 +88,7 @@ class NetworkInput:
 
     @property
     def units(self) -> Units:
-        """What samples are called."""
+        """Name of the samples in messages."""
         if self.volumes is None:
             return "images"
         return "slices" if self.patch_size is None else "patches"

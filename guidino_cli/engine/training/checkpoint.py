@@ -70,7 +70,7 @@ class ScalerState:
         self._scaler = accelerator.scaler
 
     def state_dict(self) -> dict[str, Any]:
-        """Of the scaler, or nothing."""
+        """torch's state of the scaler; {} without one."""
         return {} if self._scaler is None else self._scaler.state_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None:

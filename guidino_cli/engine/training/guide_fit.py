@@ -30,7 +30,7 @@ LookAt = Callable[[int], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class FittedGuide:
-    """What was solved; for `run.json`.
+    """Values of the fitted guide, for `run.json`.
 
     Attributes:
         alpha: Penalty of the regression.

@@ -1,4 +1,4 @@
-"""How many epochs a run on few images needs for `train.min_steps`."""
+"""Number of epochs that a run on few images needs for `train.min_steps`."""
 
 import math
 from dataclasses import replace

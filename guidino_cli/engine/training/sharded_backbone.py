@@ -170,7 +170,7 @@ def _cast(module: nn.Module, dtype: torch.dtype | None) -> None:
 
 
 def _all_but_matrices(block: nn.Module) -> set[nn.Parameter]:
-    """What autocast leaves as it is; it rounds the weights of products and convolutions to half precision."""
+    """Parameters that autocast leaves in full precision; it rounds the weights of matrix products and convolutions."""
     convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     modules = [module for module in block.modules() if isinstance(module, (nn.Linear, *convolutions))]
     matrices = {id(module.weight) for module in modules}

@@ -121,7 +121,7 @@ class Validation:
             yield from (score.result() for score in waiting)
 
     def _read(self, case: Case) -> _ReadCase:
-        """What `_segment` needs of a case, and its truth; called in another thread."""
+        """Read the input of `_segment` and the truth of a case; called in another thread."""
         if case.mask is None:
             raise DataError(f"{case.image}: has no mask, so it cannot be used for validation")
         if self._is_stored(case):

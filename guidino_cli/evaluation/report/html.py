@@ -126,7 +126,7 @@ def _legend(result: EvaluationResult) -> dict[str, tuple[int, int, int]]:
 
 
 def _note_on_pictures(result: EvaluationResult) -> str:
-    """How pictures of volumes are to be read, or those of instances; "" of other images."""
+    """Note on how to read pictures of volumes or instances; "" for other images."""
     if any(case.scores[0].instances is not None for case in result.cases):
         return "left: true instances by what became of them; right: predicted instances, with the same colours"
     has_volumes = any(case.shape is not None and len(case.shape) == 3 for case in result.cases)

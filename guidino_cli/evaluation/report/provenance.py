@@ -1,4 +1,4 @@
-"""Where the masks of a report come from, and when it was made."""
+"""Origin of the masks of a report, and its date."""
 
 import json
 from collections.abc import Sequence

@@ -93,7 +93,7 @@ def caption(evaluation: EvaluationResult) -> list[str]:
 
 
 def _describe_instances(evaluation: EvaluationResult) -> list[str]:
-    """What became of the true instances of all cases; no line without an instance metric."""
+    """Counts of true instances found, split, merged and missed; no line without an instance metric."""
     compared = list(compared_instances(evaluation).values())
     if not compared:
         return []
@@ -206,7 +206,7 @@ def worst_cases(evaluation: EvaluationResult, number: int) -> list[str]:
 
 
 def _describe_statuses(case: CaseResult) -> list[str]:
-    """What was wrong in a case; classes are named unless all have the same status."""
+    """Status of a case in words; classes are named unless all have the same status."""
     classes: dict[str, list[str]] = {}
     for score in case.scores:
         if score.status not in {"ok", "both_empty"}:

@@ -1,4 +1,4 @@
-"""What a pretrained network expects of an image: sides of whole patches, and its own normalisation."""
+"""Prepare images for a pretrained network: sides that are multiples of the patch, and its own normalisation."""
 
 import math
 from collections.abc import Sequence

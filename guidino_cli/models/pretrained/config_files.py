@@ -124,7 +124,7 @@ def _check_value(source: str | Path, name: str, value: Any, default: Any, *, max
 
 
 def _expectation(name: str, value: Any, default: Any, *, max_blocks: int) -> str | None:
-    """What a value should be, or None if it is."""
+    """The expected kind of a value, or None if the value is valid."""
     if name == "hidden_act":
         from transformers.activations import ACT2FN
 

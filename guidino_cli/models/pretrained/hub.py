@@ -108,7 +108,7 @@ def find_embedded_file() -> Path | None:
 
 
 def embedded_cache_file() -> Path:
-    """Where the weights of `embedded` are kept as safetensors, in the user's cache."""
+    """Path of the weights of `embedded` as safetensors, in the user's cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "guidino"
     return cache / f"dinov2-s14-derived-{EMBEDDED_SHA256[:12]}.safetensors"
 
@@ -261,7 +261,7 @@ def _explain_gate(text: str, status: Any, page: str) -> str:
 
 
 def _name_copy(source: str) -> str:
-    """Where the same tensors are without a gate, "" if nowhere."""
+    """Hub id of an ungated copy of the same tensors, "" if there is none."""
     copy = next((item.ungated_copy for item in KNOWN_WEIGHTS if item.repository == source), "")
     return f"or take the copy of the same weights that has no gate, {copy} (under the same licence); " if copy else ""
 

@@ -211,7 +211,7 @@ def _from_file(file: Path, source: str, family: str | None, dtype: Dtype, keep_m
 
 
 def _statistics_beside(file: Path, source: str) -> Statistics | None:
-    """What the folder of a hub states about a file in it: Hugging Face's own or timm's; None for a file alone."""
+    """Statistics that a hub folder (Hugging Face's or timm's) states for a file in it; None for a single file."""
     if not file.name.startswith(("model.", "pytorch_model.")):
         return None
     if (file.parent / PREPROCESSOR_FILE).exists():
@@ -260,7 +260,7 @@ def _load(
 
 
 def _common_dtype(tensors: Iterable[Tensor]) -> torch.dtype | None:
-    """That of all of them which are not integers; None if they differ."""
+    """The common dtype of all non-integer tensors; None if they differ."""
     found = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
     return found.pop() if len(found) == 1 else None
 

@@ -246,7 +246,7 @@ def _maps(tokens: Tensor, sizes: Sequence[GridSize]) -> list[Tensor]:
 
 
 def _initialise(module: nn.Module) -> None:
-    """As ViT-Adapter starts, from which the authors took it."""
+    """Initialise as ViT-Adapter, from which the authors took the module."""
     if isinstance(module, DeformableAttention):
         module.initialise()
     elif isinstance(module, nn.Linear):

@@ -50,7 +50,7 @@ class Light3D(Segmenter):
         self.head = nn.Conv3d(widths[-1], num_classes, 1)
 
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
-        """What each block adds, the last block's first, then the map (B, widths[0], Z, h, w) that they begin with."""
+        """Maps that the blocks add, the last block's first, then the map (B, widths[0], Z, h, w) of the first."""
         added = [tap(level) for tap, level in zip(self.taps, reversed(dense), strict=True)]
         return [*reversed(added), self.project(dense[-1])]
 

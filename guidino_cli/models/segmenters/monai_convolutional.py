@@ -227,7 +227,7 @@ class AttentionUNet(Segmenter):
         self.net = use_any_size_instance_norm(net)
 
     def _levels(self) -> list[tuple[nn.Module, Any]]:
-        """What leads from each level down, and its attention; MONAI nests each level in the one above."""
+        """Downsampling part and attention of each level; MONAI nests each level in the one above."""
         found, level = [], self.net.model[1]
         for _ in range(len(self.net.channels) - 2):
             down, below = level.submodule

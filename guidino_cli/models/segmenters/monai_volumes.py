@@ -57,7 +57,7 @@ class UNet3d(Segmenter):
         self.net = use_any_size_instance_norm(net)
 
     def _levels(self) -> tuple[list[tuple[nn.Module, nn.Module]], nn.Module]:
-        """What leads down to each level and up from it, and the bottom; MONAI nests each level in the one above."""
+        """Down- and upsampling parts of each level, and the bottleneck; MONAI nests each level in the one above."""
         found, level = [], self.net.model
         for _ in self.net.strides:
             down, skip, up = level

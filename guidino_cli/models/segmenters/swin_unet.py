@@ -67,7 +67,7 @@ class SwinUNet(Segmenter):
         self.apply(_reset)
 
     def encode(self, image: Tensor, dense: list[Tensor]) -> list[Tensor]:
-        """What the stages at 1/4, 1/8 and 1/16 of the image receive, and what the last one, at 1/32, gives."""
+        """Inputs of the stages at 1/4, 1/8 and 1/16 of the image size, and the output of the last stage, at 1/32."""
         x = self.norm_embed(channels_last(self.embed(image)))
         features = []
         for stage, merge in zip(self.stages[:-1], self.merge, strict=True):

@@ -1,4 +1,4 @@
-"""What a label file holds, whichever tool wrote it, and the data set that its images make."""
+"""Contents of a label file in a form common to all tools, and the data set that its images make."""
 
 import re
 from collections import Counter

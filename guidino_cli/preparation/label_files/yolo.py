@@ -157,7 +157,7 @@ def _find_images_of(path: Path, description: dict[Any, Any], split: str) -> Iter
 
 
 def _resolve(path: Path, root: str, entry: str) -> Path | None:
-    """Where an entry of data.yaml is; files that moved to another machine are looked for beside data.yaml."""
+    """Path of an entry of data.yaml; data sets that were moved are searched next to data.yaml."""
     beside = path.parent
     entry = entry.replace("\\", "/")
     # Roboflow writes ../train/images for train/images.

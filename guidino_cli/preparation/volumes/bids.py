@@ -161,7 +161,7 @@ def _folder(mask: Path, source: Path) -> str:
 
 
 def _ending(mask: Path, image: _File) -> str:
-    """What the name of a mask has after that of its image, or after all but the contrast; "" if it is not its mask."""
+    """Ending of a mask's name after its image's name, with or without the contrast; "" if it is not its mask."""
     stem = file_stem(mask)
     name = f"{image.base}_{image.contrast}"
     if stem.startswith(f"{name}_"):

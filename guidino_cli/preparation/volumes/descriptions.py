@@ -1,4 +1,4 @@
-"""What `dataset.json` of nnU-Net and of the Medical Segmentation Decathlon says: classes and channels."""
+"""Classes and channels in `dataset.json` of nnU-Net and of the Medical Segmentation Decathlon."""
 
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -90,7 +90,7 @@ def _find_ending(stem: str, endings: Sequence[str]) -> int | None:
 
 
 def mask_endings(pairs: Sequence[tuple[Path, Path]]) -> dict[str, list[Path]]:
-    """What the names of masks have after those of their volumes, such as "_seg": ending -> masks.
+    """Endings of the names of masks after those of their volumes, such as "_seg": ending -> masks.
 
     Upper and lower case and the kind of separator do not matter. Masks that are named in another way are left out.
 

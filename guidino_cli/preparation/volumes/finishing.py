@@ -78,7 +78,7 @@ def finish_volume(
 
 
 def mask_path(folder: Path, case: str, grid: Grid) -> Path:
-    """Where the class indices of a case lie in the grid of its source: a NIfTI file, of a picture a PNG."""
+    """Path of the class indices of a case in the grid of its source: NIfTI, or PNG for an image."""
     return folder / "masks" / f"{case}{'.png' if grid.is_picture else '.nii.gz'}"
 
 

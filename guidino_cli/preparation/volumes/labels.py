@@ -21,7 +21,7 @@ _MAX_INSTANCES = 65535
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Which class each value of the masks is.
+    """Table from the values of masks to classes.
 
     Attributes:
         names: Class names by index, the background first.

@@ -67,12 +67,12 @@ def array_paths(folder: Path, case: str, suffix: str) -> tuple[Path, Path, Path]
 
 
 def staged_labels_path(folder: Path, case: str) -> Path:
-    """Where the values of a mask are kept until the classes are known."""
+    """Path of the values of a mask until the classes are known."""
     return folder / ".staged" / f"{case}{NUMPY_SUFFIX}"
 
 
 def staged_image_path(folder: Path, case: str) -> Path:
-    """Where a volume is kept until the spacing is known."""
+    """Path of a volume until the spacing is known."""
     return folder / ".staged" / f"{case}_image{NUMPY_SUFFIX}"
 
 

@@ -102,7 +102,7 @@ def _frame_of(path: Path, index: int, dataset: Any, groups: list[Any]) -> Frame:
 
 
 def _attributes(dataset: Any, find: Any) -> tuple[tuple[str, str], ...]:
-    """What may tell volumes of one series apart, the most telling first."""
+    """Attributes that may distinguish volumes of one series, the most specific first."""
     kinds = [str(item) for item in (find("FrameType") or dataset.get("ImageType") or [])]
     return (
         ("echo time", _first_number(find("EffectiveEchoTime"), find("EchoTime"), find("EchoNumbers"))),

@@ -1,4 +1,4 @@
-"""Which slices make one volume: by UID, size and pixel spacing, and by what tells slices at one position apart."""
+"""Group slices into volumes: by UID, size, pixel spacing, and attributes that distinguish slices at one position."""
 
 from collections import defaultdict
 from collections.abc import Sequence

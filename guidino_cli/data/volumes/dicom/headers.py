@@ -1,4 +1,4 @@
-"""What the header of a DICOM file says, and why the file cannot be part of a volume."""
+"""Read the header of a DICOM file, and say why the file cannot be part of a volume."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -87,7 +87,7 @@ class Series:
 
 @dataclass(frozen=True)
 class DicomFolder:
-    """What a folder and those below it hold.
+    """DICOM series of a folder and its subfolders.
 
     Attributes:
         path: The folder.
