@@ -59,20 +59,21 @@ class GuideSettings:
     Attributes:
         name: Name of the guide.
         at: What the guide multiplies: "input" the normalised image (GuiDINO-W), "bottleneck" the deepest map
-            (GuiDINO-U), "features" every map of the encoder. With "logits" it multiplies nothing: its logit times a
-            factor that is learned from 1 is added to the network's own logits, which start at 0 (segmenter
-            guided-filter makes all of its logits of the maps). With "channels" its logit is a further channel of the
+            (GuiDINO-U), "features" every map of the encoder. With "logits" nothing is multiplied: the guide's logit,
+            times a learned factor that starts at 1, is added to the network's own logits, which start at 0
+            (guided-filter has no logits of its own). With "channels" the guide's logit is a further channel of the
             segmenter's input.
-        fit: "gradient" trains the guide with the network. "closed-form" solves it before the first epoch by a ridge
-            regression on the tokens of all training images, each of which is then given the guide that was solved
-            without its fifth of them; the guide stays as it is. For guide ridge and a frozen backbone.
-        tokens: Further channels of the segmenter's input that the tokens are reduced to by a learned 1x1 convolution,
-            and one for each map of the guide's logit; for `at` logits or channels and `fit` closed-form. 0 for none.
+        fit: "gradient" trains the guide with the network. "closed-form" fits it before the first epoch by a ridge
+            regression on the tokens of all training images, and freezes it; each training image gets a guide that was
+            fitted without its fifth of the images. For guide ridge and a frozen backbone.
+        tokens: Further channels of the segmenter's input, to which a learned 1x1 convolution reduces the tokens; the
+            guide's logits are added to them, one channel per map. For `at` logits or channels and `fit` closed-form; 0
+            for none.
         residual: Multiply by 1 + guide instead of the guide.
-        per_class: Make one map per foreground class of the data, each with its own target; their maximum gates.
+        per_class: Make one map per foreground class of the data, each with its own target; the gate is their maximum.
         options: Options of the guide, such as `prototypes` and `aggregate`.
-        from_run: Folder of a trained run, of slices for example, whose guide is taken and stays as it is; its options
-            and backbone must be the same. null trains one.
+        from_run: Folder of a trained run, for example on slices, whose guide is used, frozen; options and backbone must
+            be the same. null trains a guide.
     """
 
     name: str = "tokenbook"
@@ -133,18 +134,18 @@ class ModelSettings:
     The backbone is frozen, unless `lora` adapts it or `finetune` trains all its weights.
 
     Attributes:
-        target: "classes" learns the class of each pixel; "affinities" learns, along each axis, whether a pixel belongs
-            to the instance of the pixel before it, and prediction makes instances of them (`predict.instances`).
+        target: "classes" learns the class of each pixel. "affinities" learns, along each axis, whether a pixel belongs
+            to the instance of the pixel before it; prediction makes instances of them (`predict.instances`).
         segmenter: The network that predicts the mask.
         backbone: The pretrained network that the guide, or the segmenter, reads; null for a plain network.
         lora: Adapt the backbone by LoRA; {} for the defaults, null to keep it frozen.
         finetune: Train the whole backbone; {} for the defaults, null to keep it frozen.
         guide: The guide made of the backbone's tokens; null for none.
         backbone_channels: The three channels of the image, counted from 0, that the backbone sees as red, green and
-            blue; null for the only one three times, [0, 1, 1] of two, [0, 1, 2] of more, and the three in the middle of
+            blue. null: a single channel three times, [0, 1, 1] of two, [0, 1, 2] of more, and the middle three of
             neighbouring slices.
-        reduction: The segmenter sees the image averaged over squares of this many pixels a side, and its logits are
-            interpolated to the image; the backbone sees the whole image. Not for patches of volumes.
+        reduction: Factor by which the image is downsampled (averaged) for the segmenter; its logits are interpolated
+            back. The backbone sees the full size. Not for patches of volumes.
     """
 
     segmenter: ComponentSettings = field(default_factory=lambda: ComponentSettings("nnwnet"))
@@ -164,33 +165,34 @@ class DataSettings:
     Attributes:
         root: Folder made by `guidino prepare`; `--data` sets it.
         image_size: Side in pixels of the squares that the network is trained on; a multiple of the network's stride.
-        resize: "stretch" resizes the whole image to `image_size` x `image_size` (the paper), "longer" resizes the
-            longer side to `image_size`, keeps the aspect ratio and pads with black, which does not count in training;
-            "shorter" resizes the shorter side and keeps the aspect ratio, "none" keeps native pixels. If the image is
-            then larger than `image_size`, training takes random crops and prediction slides windows of that size over
-            the same grid. Of volumes, each slice is an image (dims 2 and 2.5); patches (dims 3) are never resized.
-        fold: Fold to validate on, of data with folds; null for the part val. `--folds` sets it.
-        augment: Augmentation of the training images: "nnunet" is nnU-Net 2.8.1's, "nnunet-0.1" what guidino 0.1.0 took
-            for it, "guidino" that of the GuiDINO authors; "light" mirrors and changes brightness; "mirror" mirrors
-            left to right and changes contrast, brightness and colour, "dihedral" also turns by quarters: with both a
-            frozen backbone sees the image as it is, once for all epochs, and its maps are mirrored and turned.
-        foreground_crops: Share of the random crops that are centred on a foreground pixel; of volumes, share of every
+        resize: "stretch" resizes the whole image to `image_size` x `image_size` (the paper). "longer" resizes the
+            longer side to `image_size`, keeps the aspect ratio and pads with black, which does not count in training.
+            "shorter" resizes the shorter side and keeps the aspect ratio, "none" keeps native pixels: if the image is
+            then larger than `image_size`, training takes random crops, and prediction slides windows of that size over
+            it. For volumes this applies to each slice (dims 2 and 2.5); patches (dims 3) are never resized.
+        fold: Fold to validate on, for data with folds; null for the part val. `--folds` sets it.
+        augment: Augmentation of the training images: "nnunet" is nnU-Net 2.8.1's, "nnunet-0.1" guidino 0.1.0's version
+            of it, "guidino" that of the GuiDINO authors. "light" mirrors and changes brightness. "mirror" mirrors left
+            to right and changes contrast, brightness and colour; "dihedral" also uses quarter turns. With these two a
+            frozen backbone sees each image once for all epochs, and its maps are mirrored and turned.
+        foreground_crops: Share of the random crops that are centred on a foreground pixel. For volumes, share of every
             batch that must show foreground, as in nnU-Net.
         cache_gb: Main memory for decoded images, in 10^9 bytes per process or worker.
-        ignore_label: Value in the prepared masks whose pixels count neither in losses nor in validation; by default the
-            one that the data was prepared with (`prepare --ignore-label`), if any.
-        dims: What a network sees of a volume: 2 single slices, 2.5 a slice with its neighbours as channels, 3 patches.
-            Images have 2.
-        slab: Slices that dims 2.5 sees at once.
-        slice_axis: Axis of volumes that is cut into slices, and the first axis of a patch: z from the feet up, y from
-            front to back, x from right to left; "auto" is the one with the largest spacing.
-        patch_size: Slices, rows and columns of the patches of dims 3; null for `image_size` along each axis.
-        intensity: How the numbers of volumes are mapped, for all channels or a list of one each: "ct" by the training
-            foreground's 0.5 and 99.5 percentiles, "percentile" by those of the volume, "zscore" as nnU-Net, "window",
-            "windows", "suv"; "auto" by the name of the channel: ct for CT, suv for PET, else percentile.
+        ignore_label: Value in the prepared masks of pixels that are left out of losses and validation; by default the
+            one with which the data was prepared (`prepare --ignore-label`), if any.
+        dims: Input from volumes: 2 for single slices, 2.5 for a slice with its neighbours as channels, 3 for patches.
+            Always 2 for images.
+        slab: Number of slices in the input of dims 2.5.
+        slice_axis: Axis across which volumes are cut into slices, and the first axis of a patch: z runs from the feet
+            up, y from front to back, x from right to left. "auto" is the axis with the largest spacing.
+        patch_size: Slices, rows and columns of a patch (dims 3); null for `image_size` along each axis.
+        intensity: Mapping of the intensities of volumes, for all channels or as a list with one for each: "ct" by the
+            0.5 and 99.5 percentiles of the training foreground, "percentile" by those of the volume, "zscore" as
+            nnU-Net, "window", "windows", "suv". "auto" follows the name of the channel: ct for CT, suv for PET, else
+            percentile.
         window: Level and width of `intensity: window`, in HU for CT.
-        windows: Levels and widths of `intensity: windows`, whose results are three channels.
-        suv: Limits of `intensity: suv`.
+        windows: Levels and widths of `intensity: windows`, which makes three channels.
+        suv: Lower and upper limit of `intensity: suv`.
     """
 
     root: str | None = None
@@ -218,28 +220,28 @@ class TrainSettings:
     """The optimisation. Defaults: epochs, batch size and learning rate of the GuiDINO paper, the rest nnU-Net's.
 
     Attributes:
-        epochs: Passes over the training cases; of volumes, groups of `steps`.
-        min_steps: Least number of optimisation steps of a new run on images: where `epochs` give fewer, it has more
-            epochs, and a warm-up longer in proportion; 0 for none.
-        steps: Optimisation steps an epoch on volumes; 0 for nnU-Net's 250. Images are taken once an epoch each.
-        batch_size: Images, slices or patches of a batch, on each process.
-        lr: Learning rate at the start, of all that is trained except the backbone.
+        epochs: Passes over the training cases; for volumes, multiples of `steps`.
+        min_steps: Smallest number of optimisation steps of a new run on images. If `epochs` gives fewer, the run has
+            more epochs, and a proportionally longer warm-up; 0 for none.
+        steps: Optimisation steps per epoch on volumes; 0 for nnU-Net's 250. An epoch of images uses each image once.
+        batch_size: Images, slices or patches per batch, on each process.
+        lr: Initial learning rate of everything that is trained except the backbone.
         lora_lr: Learning rate of the adapter, with `model.lora`.
         backbone_lr: Learning rate of a backbone with `model.finetune`; null for `lr`.
-        freeze_heads: Train the adapter alone; guide and segmenter stay as they are.
-        checkpointing: Compute the activations of a trained backbone again in the backward pass: less memory, more time.
+        freeze_heads: Train the adapter only; guide and segmenter are frozen.
+        checkpointing: Recompute the activations of a trained backbone in the backward pass: less memory, more time.
         optimizer: AdamW, or SGD with Nesterov momentum 0.99.
         betas: AdamW's decay rates of the two moments.
         eps: AdamW's epsilon.
         weight_decay: Weight decay.
-        schedule: How the learning rate falls after the warm-up: by a power of the steps left, along half a cosine, or
-            not.
+        schedule: Decay of the learning rate after the warm-up: by a power of the remaining steps, along half a cosine,
+            or none.
         poly_power: Exponent of the schedule "poly"; 1 for a linear decay.
         final_lr: Learning rate at the end of "poly" or "cosine".
         warmup_epochs: Epochs in which the learning rate rises from 0.
-        clip_norm: Largest norm of the gradient; longer ones are scaled down.
-        accumulate: Batches whose gradients are added up for a step.
-        precision: "auto" is bf16 or fp16 on a GPU, full on a CPU; bf16 is fast on those with AMX.
+        clip_norm: Largest norm of the gradient; larger gradients are scaled down.
+        accumulate: Batches whose gradients are accumulated for a step.
+        precision: "auto" is bf16 or fp16 on a GPU, and full precision on a CPU; bf16 is fast on CPUs with AMX.
         channels_last: Memory format of the segmenter's weights and maps; "auto" if it is faster.
         compile: Compile the segmenter with torch: minutes at the start, then steps up to a tenth faster. A failure is
             reported and training continues.
@@ -247,25 +249,26 @@ class TrainSettings:
         deterministic: Use only torch algorithms with bitwise reproducible results, which is slower.
         shard_backbone: Split a frozen backbone over the processes of a machine, which gather it block by block in every
             forward pass: less memory, more time. Results do not change.
-        trackers: Programs that also receive the metrics of every epoch; their files are in the run folder.
+        trackers: Trackers that also receive the metrics of every epoch; their files are in the run folder.
         profile: Last step of the first epoch to profile, from the third on; 0 for none.
-        validate_every: Epochs from one validation to the next; the last epoch is validated in any case.
-        patience: End training that many epochs after the best one if validation Dice has not improved since; 0 trains
-            all `epochs`, for which the schedule is made in any case.
+        validate_every: Epochs between validations; the last epoch is always validated.
+        patience: End training if validation Dice has not improved for this many epochs; 0 trains all `epochs`. The
+            schedule is always that of `epochs`.
         workers: Processes that load images; 0 loads them in the training process.
         save_minutes: Minutes between checkpoints within a long epoch; 0 for none.
-        dense_cache: Where features of a frozen backbone are cached, of images that are the same in every epoch: those
-            of validation and, without augmentation, those of training. "disk" uses half-precision files, which other
-            runs can use. With "memory" results do not change. Patches of volumes (dims 3) use "disk" alone, without
-            augmentation, if their rows and columns cover all training volumes.
+        dense_cache: Where features of a frozen backbone are cached, for images that are the same in every epoch: those
+            of validation and, without augmentation, those of training. "memory" gives identical results; "disk" uses
+            half-precision files, which other runs can use. Patches of volumes (dims 3) need "disk", no augmentation,
+            and rows and columns that cover all training volumes.
         dense_cache_gb: Main memory per process for cached features, in 10^9 bytes; 0 for none.
         dense_cache_disk_gb: Disk space for cached features, in 10^9 bytes.
-        dense_cache_folder: Folder of the files; null for guidino/features in the user's cache.
-        loss: Weight of each term. `guide` is the binary cross-entropy of the paper's equation 3, `guide_mse` the mean
-            squared error of the authors' code. Pixel terms apply to every logits level with weights 1, 1/2, 1/4, ...
-            normalised to 1 (SAM2-UNet: all alike). `affinities` is the only one of `model.target: affinities`.
-        class_weights: Weights of the classes in the cross-entropy, background first; null weighs all the same. The mean
-            is over the weights of the pixels, as in torch.
+        dense_cache_folder: Folder of the cache on disk; null for guidino/features in the user's cache.
+        loss: Weight of each loss term. `guide` is the binary cross-entropy of the paper's equation 3, `guide_mse` the
+            mean squared error of the authors' code. Pixel terms apply to every level of logits with weights 1, 1/2,
+            1/4, ... normalised to sum to 1 (SAM2-UNet: equal weights). `affinities` is the only term for `model.target:
+            affinities`.
+        class_weights: Weights of the classes in the cross-entropy, background first; null for equal weights. As in
+            torch, the loss is divided by the sum of the weights of the pixels.
     """
 
     epochs: PositiveInt = 400
@@ -318,21 +321,22 @@ class PredictSettings:
     """Sliding windows of `data.image_size`, or of `data.patch_size` with dims 3, with Gaussian weights.
 
     Attributes:
-        overlap: Share of a window that overlaps the next one, 0 or more and below 1.
-        mirror: Average over the flips along the axes that training mirrored: all of them, four flips of an image or
-            slice and eight of a patch; x after `data.augment: mirror`, none after `none`. A list of some of [z, y, x],
-            of images [y, x], holds whatever training did.
+        overlap: Share of a window that overlaps the next one, in [0, 1).
+        mirror: Average over flips along the axes that training mirrored: four flips of an image or slice, eight of a
+            patch; only x after `data.augment: mirror`, none after `none`. A list of some of [z, y, x] (for images [y,
+            x]) is used whatever training did.
         mirror_backbone: "each" runs the backbone on every flip, "once" runs it on the image and flips its maps, which
             is faster but not equivalent.
         batch_size: Windows predicted at once.
-        memory_gb: An image whose probabilities need more, in 10^9 bytes, is predicted in strips; the mask is the same.
-        instances: How `model.target: affinities` become instances: "watershed" merges fragments by their mean affinity
-            (scikit-image), "waterz" by the median (pip install 'guidino[em]').
+        memory_gb: An image whose probabilities need more memory, in 10^9 bytes, is predicted in strips; the mask is the
+            same.
+        instances: Method that makes instances of `model.target: affinities`: "watershed" merges fragments by their mean
+            affinity (scikit-image), "waterz" by the median (pip install 'guidino[em]').
         threshold: Affinity above which fragments are merged, between 0 and 1; null for the one chosen on the validation
             cases.
         min_size: Instances of fewer pixels or voxels become background.
-        precision: Of validation in training, too. "auto" is that of training, which the run records, so that masks are
-            computed as they were validated; on a device without it, full.
+        precision: Precision of prediction, and of validation in training. "auto" is that of training, which the run
+            records, so that masks are computed as they were validated; full precision on a device that lacks it.
     """
 
     overlap: NonNegativeFloat = 0.5
@@ -351,12 +355,12 @@ class RunConfig:
     """All settings of a run; saved as `config.yaml` in its folder.
 
     Attributes:
-        description: A line of text for people.
+        description: Description in one line.
         paper: Row of the GuiDINO paper's tables that a preset reproduces.
         model: The networks.
-        data: The data, and how images are brought to one size.
+        data: The data, and how images are resized.
         train: The optimisation.
-        predict: How whole images are predicted.
+        predict: Prediction of whole images and volumes.
         seed: Seed of initial weights, order of cases, crops and augmentation.
     """
 

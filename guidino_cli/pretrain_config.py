@@ -25,8 +25,8 @@ class UnlabelledDataSettings:
     """Images and photometric augmentation.
 
     Attributes:
-        side: Every image is squeezed to a square of this side, from which crops of its own aspect are cut; at least the
-            largest crop, better 1.5 times as much.
+        side: Every image is resized to a square of this side, from which crops with its own aspect ratio are cut; at
+            least the largest crop, better 1.5 times as much.
         light: Photometric augmentation: "photo" for colour, "grey" for ultrasound and
             X-ray, "window" for CT and MR.
         flip: Probability of a left-right flip.
@@ -207,7 +207,7 @@ class PretrainConfig:
     """All settings of a pretraining run; saved as `pretraining.yaml` in its folder.
 
     Attributes:
-        description: A line of text for people.
+        description: Description in one line.
         student: A backbone as in `model.backbone`, with the initial weights.
         data: The images.
         train: The optimisation.
