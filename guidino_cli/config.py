@@ -225,7 +225,7 @@ class TrainSettings:
             more epochs, and a proportionally longer warm-up; 0 for none.
         steps: Optimisation steps per epoch on volumes; 0 for nnU-Net's 250. An epoch of images uses each image once.
         batch_size: Images, slices or patches per batch, on each process.
-        lr: Initial learning rate of everything that is trained except the backbone.
+        lr: Learning rate, before it decays, of everything that is trained except the backbone.
         lora_lr: Learning rate of the adapter, with `model.lora`.
         backbone_lr: Learning rate of a backbone with `model.finetune`; null for `lr`.
         freeze_heads: Train the adapter only; guide and segmenter are frozen.
@@ -257,9 +257,9 @@ class TrainSettings:
         workers: Processes that load images; 0 loads them in the training process.
         save_minutes: Minutes between checkpoints within a long epoch; 0 for none.
         dense_cache: Where features of a frozen backbone are cached, for images that are the same in every epoch: those
-            of validation and, without augmentation, those of training. "memory" gives identical results; "disk" uses
-            half-precision files, which other runs can use. Patches of volumes (dims 3) need "disk", no augmentation,
-            and rows and columns that cover all training volumes.
+            of validation, and those of training with `data.augment` none, mirror or dihedral. "memory" gives identical
+            results; "disk" uses half-precision files, which other runs can use. Patches of volumes (dims 3) need
+            "disk", no augmentation, and rows and columns that cover all training volumes.
         dense_cache_gb: Main memory per process for cached features, in 10^9 bytes; 0 for none.
         dense_cache_disk_gb: Disk space for cached features, in 10^9 bytes.
         dense_cache_folder: Folder of the cache on disk; null for guidino/features in the user's cache.
