@@ -225,7 +225,7 @@ class TrainSettings:
             more epochs, and a proportionally longer warm-up; 0 for none.
         steps: Optimisation steps per epoch on volumes; 0 for nnU-Net's 250. An epoch of images uses each image once.
         batch_size: Images, slices or patches per batch, on each process.
-        lr: Learning rate, before it decays, of everything that is trained except the backbone.
+        lr: Learning rate at the start, for everything except the backbone.
         lora_lr: Learning rate of the adapter, with `model.lora`.
         backbone_lr: Learning rate of a backbone with `model.finetune`; null for `lr`.
         freeze_heads: Train the adapter only; guide and segmenter are frozen.
