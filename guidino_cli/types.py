@@ -188,11 +188,14 @@ class Sample(NamedTuple):
         image: (C, H, W), or (C, D, H, W) of a patch of a volume, float32 in [0, 1].
         mask: (H, W) or (D, H, W) int64 class indices.
         case_index: Position of the case in its list.
+        noise: Standard normal numbers of the image's shape if the augmentation adds noise, else none; of a batch, those
+            of its samples with noise, in their order.
     """
 
     image: Tensor
     mask: Tensor
     case_index: Tensor
+    noise: Sequence[Tensor] = ()
 
 
 class VolumeSample(NamedTuple):
@@ -206,6 +209,7 @@ class VolumeSample(NamedTuple):
         position: Of the sample in its epoch; two samples of one case differ in it.
         corner: Slice, row and column of the first voxel in the network's order of axes; rows and columns are those of
             the resized slice.
+        noise: See `Sample`.
     """
 
     image: Tensor
@@ -213,6 +217,7 @@ class VolumeSample(NamedTuple):
     case_index: Tensor
     position: Tensor
     corner: Tensor
+    noise: Sequence[Tensor] = ()
 
 
 class Prediction(NamedTuple):

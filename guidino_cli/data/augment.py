@@ -15,6 +15,7 @@ from guidino_cli.data.transforms import (
     apply_gamma,
     apply_gamma_to_all_channels,
     blur,
+    draw_noise,
     scale_brightness,
     scale_contrast,
     simulate_low_resolution,
@@ -275,7 +276,12 @@ _IDENTITY = AugmentationParams()
 
 
 def augment_batch(
-    image: Tensor, mask: Tensor, augmentations: Sequence[AugmentationParams], *, is_unit: bool = True
+    image: Tensor,
+    mask: Tensor,
+    augmentations: Sequence[AugmentationParams],
+    *,
+    is_unit: bool = True,
+    noise: Sequence[Tensor] = (),
 ) -> tuple[Tensor, Tensor]:
     """Augment a batch; the result of a sample does not depend on the others in the batch.
 
@@ -285,6 +291,7 @@ def augment_batch(
         augmentations: Parameters of each sample.
         is_unit: Whether the image is in [0, 1] and stays so; z-scores are not clipped, and their noise is as much
             stronger as their deviation, 1, is larger.
+        noise: That of each sample with noise (`draw_noise`), in their order; drawn here if there is none.
 
     Returns:
         Image and mask of the same shapes; outside the image both are 0, and the mask gets no other new value.
@@ -293,7 +300,7 @@ def augment_batch(
     image, mask = _warp(image, mask, augmentations)
     if not is_unit:
         augmentations = [_of_unit_deviation(a, image.shape[1]) for a in augmentations]
-    for name, change in _INTENSITY_TRANSFORMS.items():
+    for name, change in (_INTENSITY_TRANSFORMS | {"noise": partial(_add_noise, drawn=noise)}).items():
         rows = [i for i, a in enumerate(augmentations) if getattr(a, name) != getattr(_IDENTITY, name)]
         if rows:
             where = to_device(torch.tensor(rows), image.device)
@@ -370,8 +377,9 @@ def _turn(angle: float, first: int, second: int) -> np.ndarray:
     return matrix
 
 
-def _add_noise(image: Tensor, params: Sequence[AugmentationParams]) -> Tensor:
-    return add_noise(image, _on_device([(a.noise,) for a in params], image), [a.seed for a in params])
+def _add_noise(image: Tensor, params: Sequence[AugmentationParams], *, drawn: Sequence[Tensor] = ()) -> Tensor:
+    noise = drawn or [draw_noise(image.shape[1:], a.seed) for a in params]
+    return add_noise(image, _on_device([(a.noise,) for a in params], image), noise)
 
 
 def _blur(image: Tensor, params: Sequence[AugmentationParams]) -> Tensor:

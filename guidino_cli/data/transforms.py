@@ -47,16 +47,21 @@ def _elastic_displacement(image: Tensor, elastic: Sequence[float], seeds: Sequen
     return smooth.permute(0, 2, 3, 1)
 
 
-def add_noise(image: Tensor, deviations: Tensor, seeds: Sequence[int]) -> Tensor:
+def draw_noise(shape: Sequence[int], seed: int) -> Tensor:
+    """Standard normal numbers, drawn on the CPU, so that they are the same on every device."""
+    return torch.randn(tuple(shape), generator=_seeded(seed))
+
+
+def add_noise(image: Tensor, deviations: Tensor, noise: Sequence[Tensor]) -> Tensor:
     """Add Gaussian noise.
 
     Args:
         image: (B, C, ...).
         deviations: (B, 1) standard deviation for each sample.
-        seeds: Random seed for each sample. Drawn on the CPU, so that the noise is the same on every device.
+        noise: See `draw_noise`; for each sample.
     """
-    noise = torch.stack([torch.randn(image.shape[1:], generator=_seeded(seed)) for seed in seeds])
-    return image + _over_space(deviations, image) * to_device(noise, image.device).to(image.dtype)
+    scaled = _over_space(deviations, image) * to_device(torch.stack(list(noise)), image.device).to(image.dtype)
+    return image + scaled
 
 
 def blur(image: Tensor, sigmas: Tensor) -> Tensor:

@@ -6,10 +6,12 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from guidino_cli.config import RunConfig
-from guidino_cli.data.dataset import EpochSampler, SampleIndex, SegmentationDataset
+from guidino_cli.data.augment import AugmentationParams, draw_augmentation
+from guidino_cli.data.dataset import EpochSampler, SampleIndex, SegmentationDataset, random_generator
+from guidino_cli.data.transforms import draw_noise
 from guidino_cli.data.volume_dataset import PatchDataset, Sampling, SliceDataset, StepSampler
 from guidino_cli.engine.runs.inputs import NetworkInput
 from guidino_cli.errors import ConfigError, ResourceError, UserError
@@ -134,8 +136,8 @@ class TrainLoader:
         """A batch of one image, as it is in the first epoch before augmentation; `DataError` if it cannot be used."""
         if not isinstance(self._dataset, SegmentationDataset):
             raise ValueError("only images are looked at as a whole")
-        image, mask, place = self._dataset[SampleIndex(0, case)]
-        return Sample(image[None], mask[None], place[None])
+        sample = self._dataset[SampleIndex(0, case)]
+        return Sample(sample.image[None], sample.mask[None], sample.case_index[None])
 
     def iterate(self, epoch: int, *, start: int) -> Iterator[Sample | VolumeSample | UserError]:
         """Batches of an epoch from number `start` on; earlier ones are not loaded. See `batches_until_error`."""
@@ -143,6 +145,50 @@ class TrainLoader:
         self._loader.set_epoch(epoch)
         self._sampler.skipped = start * self._cases_per_step
         yield from batches_until_error(self._loader)
+
+
+def draw_for_sample(config: RunConfig, index: SampleIndex, shape: Sequence[int]) -> AugmentationParams:
+    """The augmentation of a sample, which seed, epoch and sample determine.
+
+    Args:
+        config: Of the run.
+        index: Of the sample.
+        shape: Of its image: (C, H, W) or (C, D, H, W).
+    """
+    channels, *sides = shape
+    return draw_augmentation(
+        config.data.augment,
+        random_generator(config.seed, index.epoch, index.case, 1),
+        channels=channels,
+        patch_size=sides if len(sides) == 3 else None,
+    )
+
+
+class _WithNoise(Dataset[Sample | VolumeSample]):
+    """Samples with the noise of their augmentation, which takes long to draw: workers do so, not the training process.
+
+    Args:
+        dataset: Of samples without it.
+        config: Of the run.
+    """
+
+    def __init__(self, dataset: SegmentationDataset | SliceDataset | PatchDataset, config: RunConfig) -> None:
+        self._dataset, self._config = dataset, config
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: SampleIndex) -> Sample | VolumeSample:
+        """A sample of the data set; `DataError` if it cannot be used."""
+        sample: Sample | VolumeSample = self._dataset[index]
+        params = draw_for_sample(self._config, index, sample.image.shape)
+        return sample._replace(noise=[draw_noise(sample.image.shape, params.seed)]) if params.noise else sample
+
+
+def _collate(samples: Sequence[Sample | VolumeSample]) -> Sample | VolumeSample:
+    """A batch; of its samples only some have noise."""
+    batch: Sample | VolumeSample = default_collate([sample._replace(noise=()) for sample in samples])
+    return batch._replace(noise=[noise for sample in samples for noise in sample.noise])
 
 
 def _dataset(cases: Sequence[Case], config: RunConfig, num_classes: int) -> SegmentationDataset:
@@ -179,11 +225,15 @@ def _volume_dataset(
 
 
 def _loader(
-    dataset: Dataset[Any], sampler: EpochSampler | StepSampler, config: RunConfig, device: torch.device
+    dataset: SegmentationDataset | SliceDataset | PatchDataset,
+    sampler: EpochSampler | StepSampler,
+    config: RunConfig,
+    device: torch.device,
 ) -> DataLoader[Any]:
     settings = config.train
     return DataLoader(
-        dataset,
+        _WithNoise(dataset, config),
+        collate_fn=_collate,
         batch_size=settings.batch_size,
         sampler=sampler,
         num_workers=settings.workers,

@@ -11,12 +11,13 @@ from torch import nn
 from torch.profiler import record_function
 
 from guidino_cli.config import RunConfig, TrainSettings
-from guidino_cli.data.augment import EXACT_LEVELS, AugmentationParams, augment_batch, draw_augmentation, orient
-from guidino_cli.data.dataset import random_generator
+from guidino_cli.data.augment import EXACT_LEVELS, AugmentationParams, augment_batch, orient
+from guidino_cli.data.dataset import SampleIndex
 from guidino_cli.engine.devices import resolve_prediction_precision, to_float32
 from guidino_cli.engine.feature_cache.cache import FeatureCache, make_memory_cache
 from guidino_cli.engine.feature_cache.disk import DiskCache, cached_bytes, default_cache_folder, open_disk_cache
 from guidino_cli.engine.feature_cache.volumes import VolumeFeatures
+from guidino_cli.engine.training.data import draw_for_sample
 from guidino_cli.engine.training.loss import SegmentationLoss
 from guidino_cli.engine.training.optim import make_optimizer, make_scheduler
 from guidino_cli.engine.training.sharded_backbone import ShardedBackbone, hidden_from_accelerate, synchronize_features
@@ -287,23 +288,15 @@ class TrainStep:
         """The augmentation of each sample, which seed, epoch and sample determine."""
         # Two samples of one volume must not be augmented alike.
         indices = batch.position if isinstance(batch, VolumeSample) else batch.case_index
-        channels, *sides = batch.image.shape[1:]
-        return [
-            draw_augmentation(
-                self._config.data.augment,
-                random_generator(self._config.seed, epoch, index, 1),
-                channels=channels,
-                patch_size=sides if len(sides) == 3 else None,
-            )
-            for index in indices.tolist()
-        ]
+        shape = batch.image.shape[1:]
+        return [draw_for_sample(self._config, SampleIndex(epoch, index), shape) for index in indices.tolist()]
 
     def _augment(
         self, batch: Sample | VolumeSample, params: Sequence[AugmentationParams]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Image and mask on the device, augmented."""
         image, mask = (item.to(self._accelerator.device, non_blocking=True) for item in (batch.image, batch.mask))
-        return augment_batch(image, mask, params, is_unit=self._is_unit)
+        return augment_batch(image, mask, params, is_unit=self._is_unit, noise=batch.noise)
 
 
 def _cached_patches(
