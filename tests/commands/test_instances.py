@@ -113,6 +113,7 @@ def test_instances_of_volumes_are_learnt_predicted_and_scored(guidino: Run, volu
     assert "threshold" in trained.stdout
     chosen = json.loads((run / "instances.json").read_text())
     assert [point["threshold"] for point in chosen["curve"]] == list(THRESHOLDS)
+    assert chosen["precision"] == "no"
     best = min(point["are"] for point in chosen["curve"])
     at = {point["threshold"]: point["are"] for point in chosen["curve"]}
     assert at[chosen["threshold"]] == best < 0.5

@@ -112,6 +112,29 @@ def test_a_run_validated_in_bf16_records_it_and_its_masks_do_too(
         assert (" on cpu in bf16;" in predicted.stderr) == (name == "bf16")
         made = json.loads((tmp_path / f"{name}-masks" / "predictions.json").read_text())["made_with"]
         assert made.get("precision") == (["bf16"] if name == "bf16" else None)
+        assert "does not have" not in predicted.stderr
+    has_bf16(False)
+    predicted = guidino("predict", tmp_path / "bf16", data, "-o", tmp_path / "old-cpu", "--device", "cpu")
+    assert predicted.code == 0, predicted.stderr
+    lines = [line for line in predicted.stderr.splitlines() if "was validated in bf16" in line]
+    assert len(lines) == 1
+    assert lines[0].endswith("which this CPU does not have, so it predicts in full precision; masks differ by rounding")
+    summary = json.loads((tmp_path / "old-cpu" / "predictions.json").read_text())
+    assert summary["runs"][0]["precision"] == {"validation": "bf16", "prediction": "no"}
+    assert "precision" not in summary["made_with"]
+    chosen = guidino(
+        "predict",
+        tmp_path / "bf16",
+        data,
+        "-o",
+        tmp_path / "chosen",
+        "--device",
+        "cpu",
+        "--set",
+        "predict.precision=no",
+    )
+    assert "does not have" not in chosen.stderr
+    has_bf16(True)
     # Masks of two precisions are not mixed.
     mixing = ("--skip-existing", "--set", "predict.precision=no", "--device", "cpu")
     outcome = guidino("predict", tmp_path / "bf16", data, "-o", tmp_path / "bf16-masks", *mixing)

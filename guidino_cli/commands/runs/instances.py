@@ -92,7 +92,7 @@ def _choose_threshold(
         config.predict,
         progress=lambda items: track(items, total=len(items), description="choosing the threshold"),
     )
-    save_threshold(folder.path, curve, config.predict)
+    save_threshold(folder.path, curve, config.predict, precision=member.window.precision)
     figure = draw_threshold_curve(
         [point.threshold for point in curve.points],
         {

@@ -18,7 +18,7 @@ from guidino_cli.engine.prediction.speedups import prepare_for_prediction
 from guidino_cli.engine.runs.facts import is_volume_run
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.loading import load_run
-from guidino_cli.engine.runs.precision import prediction_precision
+from guidino_cli.engine.runs.precision import note_missing_precision, prediction_precision
 from guidino_cli.errors import ConfigError
 
 
@@ -29,7 +29,8 @@ class LoadedEnsemble:
     Attributes:
         predictor: Averages the runs.
         classes: Class names, the background first.
-        runs: Path, backbone and SHA-256 of the weights of each run, and the engine where it is not torch.
+        runs: Path, backbone and SHA-256 of the weights of each run, the engine where it is not torch, and the precision
+            where the device lacks that of validation.
         batch_size: `predict.batch_size` of the first run.
         memory_gb: `predict.memory_gb` of the first run.
         shapes: Counts images of another shape than those of the first run that stretches them.
@@ -90,9 +91,9 @@ def load_ensemble(
             raise ConfigError(f"{path}: was trained on volumes, the others on images; predict with each by itself")
     for path in paths:
         load = _load_compiled if is_engine_folder(path) else _load_member
-        member, config, facts, engine = load(path, overrides, offline, device)
+        member, config, facts, notes = load(path, overrides, offline, device)
         members.append(member)
-        runs.append({"run": str(path), "weights": weights_hash(path), "backbone": facts["backbone"], **engine})
+        runs.append({"run": str(path), "weights": weights_hash(path), "backbone": facts["backbone"], **notes})
         if len(members) == 1:
             first, shapes = config.predict, ShapeWatch(None)
         if shapes.known is None:
@@ -108,7 +109,8 @@ def _load_member(path: Path, overrides: tuple[str, ...], offline: bool, device: 
     precision = prediction_precision(config, facts, device)
     use_fast_kernels(device, precision)
     window = Window.from_config(config, precision=precision)
-    return Member(prepare_for_prediction(model).to(device), config.data, window), config, facts, {}
+    member = Member(prepare_for_prediction(model).to(device), config.data, window)
+    return member, config, facts, note_missing_precision(path, config, facts, device)
 
 
 def _load_compiled(path: Path, overrides: tuple[str, ...], _: bool, __: torch.device) -> _Loaded:

@@ -128,11 +128,19 @@ class _ThresholdFile(TypedDict):
     threshold: Annotated[float, Field(gt=0, lt=1)]
 
 
-def save_threshold(run: Path, curve: ThresholdCurve, settings: PredictSettings) -> None:
-    """Write `instances.json` and its curve as `instances.csv` into a run folder."""
+def save_threshold(run: Path, curve: ThresholdCurve, settings: PredictSettings, *, precision: str) -> None:
+    """Write `instances.json` and its curve as `instances.csv` into a run folder.
+
+    Args:
+        run: Its folder.
+        curve: Scores by threshold.
+        settings: They were measured with.
+        precision: They were measured in. Only recorded: a device without it predicts in another.
+    """
     content = {
         "format": 1,
         **_provenance(run, settings),
+        "precision": precision,
         "threshold": curve.best.threshold,
         "cases": curve.cases,
         "curve": [asdict(point) for point in curve.points],

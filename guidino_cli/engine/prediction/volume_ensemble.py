@@ -18,7 +18,7 @@ from guidino_cli.engine.prediction.volumes import VolumeMember, VolumePredictor
 from guidino_cli.engine.runs.facts import is_volume_run
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.loading import load_run
-from guidino_cli.engine.runs.precision import prediction_precision
+from guidino_cli.engine.runs.precision import note_missing_precision, prediction_precision
 from guidino_cli.errors import ConfigError
 
 
@@ -30,7 +30,8 @@ class LoadedVolumeEnsemble:
         predictor: Averages the runs.
         classes: Class names, the background first.
         channels: Names of the channels.
-        runs: Path, backbone and SHA-256 of the weights of each run.
+        runs: Path, backbone and SHA-256 of the weights of each run, and the precision where the device lacks that of
+            validation.
     """
 
     predictor: VolumePredictor
@@ -98,7 +99,8 @@ def load_volume_ensemble(
         precision = prediction_precision(config, facts, device)
         use_fast_kernels(device, precision)
         members.append(VolumeMember.from_config(prepared, config, preprocessing_of(facts, config), precision=precision))
-        runs.append({"run": str(path), "weights": weights_hash(path), "backbone": facts["backbone"]})
+        notes = note_missing_precision(path, config, facts, device)
+        runs.append({"run": str(path), "weights": weights_hash(path), "backbone": facts["backbone"], **notes})
     if config.model.target == "affinities":
         predictor: VolumePredictor = InstancePredictor(members[0], load_labelling(paths[0], config.predict))
     else:

@@ -1,6 +1,7 @@
 """The precision that a run is trained, validated and predicted in: one decision, which `run.json` records."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,6 +35,26 @@ def prediction_precision(config: RunConfig, facts: dict[str, Any], device: torch
     """
     validated = facts.get("precision", {}).get("validation")
     return resolve_prediction_precision(config.predict.precision, validated=validated, device=device)
+
+
+def note_missing_precision(
+    run: Path, config: RunConfig, facts: dict[str, Any], device: torch.device
+) -> dict[str, dict[str, str]]:
+    """Say that a device lacks the precision that a run was validated in, and return that for the record of its masks.
+
+    Returns:
+        "precision" with both, as in `run.json`; nothing if the device has it, or `predict.precision` is set.
+    """
+    validated = facts.get("precision", {}).get("validation", "no")
+    used = prediction_precision(config, facts, device)
+    if config.predict.precision != "auto" or used == validated:
+        return {}
+    kind = {"cuda": "GPU", "cpu": "CPU"}.get(device.type, "device")
+    log_warning(
+        f"{run}: was validated in {validated}, which this {kind} does not have, so it predicts in full precision; "
+        "masks differ by rounding"
+    )
+    return {"precision": {"validation": validated, "prediction": used}}
 
 
 def keep_full_validation(config: RunConfig, recorded: dict[str, Any]) -> RunConfig:
