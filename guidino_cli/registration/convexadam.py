@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from guidino_cli.registration.comparison import make_comparison
 from guidino_cli.registration.convex import (
     displacement_vectors,
     make_inverse_consistent,
@@ -27,7 +28,6 @@ from guidino_cli.registration.fields import (
     pad_to_multiples,
     per_axis,
     resize_linear,
-    sample,
     smooth_box,
     smooth_by_matrices,
 )
@@ -152,6 +152,7 @@ def refine_displacements(
     """
     pixels = per_axis(grid.pixels, fixed)
     target, source = (average_cells(features, grid.pixels) for features in (fixed, moving))
+    compare = make_comparison(target, source)
     points = (resize_linear(field, target.shape[2:]) / pixels).detach().requires_grad_(True)
     optimizer = torch.optim.Adam([points], lr=settings.learning_rate)
     matrices = box_matrices(target.shape[2:], times=3, like=points)
@@ -160,7 +161,7 @@ def refine_displacements(
     for _ in range(settings.steps):
         optimizer.zero_grad()
         smooth = smooth_by_matrices(points, matrices)
-        difference = (sample(source, smooth) - target).square().mean()
+        difference = compare(smooth)
         loss = FEATURE_WEIGHT * difference + settings.smoothness * measure_roughness(smooth, grid.sides)
         is_less = loss.detach() < least
         best, least = (torch.where(is_less, new, old) for new, old in ((smooth.detach(), best), (loss.detach(), least)))

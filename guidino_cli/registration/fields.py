@@ -45,10 +45,10 @@ def smooth_by_matrices(values: Tensor, matrices: Sequence[Tensor]) -> Tensor:
 
     Forwards and backwards several times as fast as pooling, which matters where it is done in every step.
     """
-    for axis, matrix in enumerate(matrices, start=2):
-        rows = values.flatten(axis + 1) if axis + 1 < values.dim() else values[..., None]
-        values = (matrix @ rows).view_as(values)
-    return values
+    for axis, matrix in enumerate(matrices[:-1], start=2):
+        values = (matrix @ values.flatten(axis + 1)).view_as(values)
+    # Along the last axis as one product of all rows; the matrices are symmetric.
+    return values @ matrices[-1]
 
 
 def average_cells(values: Tensor, cell: Sequence[int]) -> Tensor:
@@ -104,14 +104,14 @@ def integrate_velocity(velocity: Tensor, steps: int) -> Tensor:
 def sample(values: Tensor, field: Tensor, *, outside: str = "zeros") -> Tensor:
     """Linear interpolation of (B, C, *S) at x + u(x); `outside` of the image as `torch.nn.functional.grid_sample`."""
     shape = field.shape[2:]
-    places = torch.stack(_indices(shape, field.device)) + field
+    places = torch.stack(pixel_indices(shape, field.device)) + field
     sizes = to_device(torch.tensor(values.shape[2:], dtype=field.dtype), field.device).view(1, -1, *[1] * len(shape))
     # The outer edges of the image are -1 and 1; the last axis comes first.
     relative = ((2 * places + 1) / sizes - 1).flip(1).movedim(1, -1)
     return F.grid_sample(values, relative, mode="bilinear", padding_mode=outside, align_corners=False)
 
 
-def _indices(shape: Sequence[int], device: torch.device) -> list[Tensor]:
+def pixel_indices(shape: Sequence[int], device: torch.device) -> list[Tensor]:
     axes = [torch.arange(size, device=device, dtype=torch.float32) for size in shape]
     return list(torch.meshgrid(*axes, indexing="ij"))
 
