@@ -18,11 +18,9 @@ from guidino_cli.commands.register_options import check_options, choose_features
 from guidino_cli.commands.register_outputs import read_result, write_pair
 from guidino_cli.commands.register_pairs import PairFiles, collect_pairs
 from guidino_cli.commands.register_report import print_report, write_reports
-from guidino_cli.data.volumes.intensities import Limits
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.errors import ConfigError, DataError, PartialError, UserError, as_user_error, to_one_line
 from guidino_cli.files import file_sha256
-from guidino_cli.models.base import Backbone
 from guidino_cli.options.registration import FeatureKind, RegisterOptions
 from guidino_cli.outputs import require_output_folder
 from guidino_cli.progress import join_first, log_info, log_warning, pluralize, track
@@ -123,31 +121,6 @@ def _settings(options: RegisterOptions, kind: FeatureKind) -> dict[str, Any]:
     return settings
 
 
-class _ExtractorMaker:
-    """Makes extractors that differ in their PCA alone."""
-
-    def __init__(
-        self,
-        kind: FeatureKind,
-        device: torch.device,
-        backbone: Backbone | None,
-        options: RegisterOptions,
-        window: Limits | None,
-    ) -> None:
-        self._values: dict[str, Any] = {
-            "device": device,
-            "backbone": backbone,
-            "components": options.components,
-            "px": options.px,
-            "window": window,
-        }
-        self._kind, self._device = kind, device
-        self.backbone = backbone
-
-    def __call__(self, pca: Pca | None = None) -> RegistrationFeatures:
-        return RegistrationFeatures(self._kind, pca=None if pca is None else pca.to(self._device), **self._values)
-
-
 def _find_by_convexadam(
     kind: FeatureKind,
     device: torch.device,
@@ -162,20 +135,27 @@ def _find_by_convexadam(
         source = BackboneSource.of(options.backbone, options.weights, options.layer)
         backbone = load_backbone(source, device, offline=options.offline)
         settings |= {"backbone": backbone.identity["weights"], "backbone_sha256": backbone.identity["sha256"]}
-    make = _ExtractorMaker(kind, device, backbone, options, rules.window)
+    extractor = RegistrationFeatures(
+        kind,
+        device=device,
+        backbone=backbone,
+        components=options.components,
+        px=options.px,
+        window=rules.window,
+    )
     numbers = ConvexAdamSettings(
         grid=options.grid, reach=options.reach, steps=options.steps, smoothness=options.smoothness
     )
-    if make.backbone is None or options.pca == "pair":
-        return make_convexadam(make(), numbers)
-    digest = make.backbone.identity["sha256"]
+    if backbone is None or options.pca == "pair":
+        return make_convexadam(extractor, numbers)
+    digest = backbone.identity["sha256"]
     if options.pca == "shared":
         path = options.out / PCA_FILE
         if options.skip_existing and path.is_file():
             # Pairs that are kept were registered with it; one of more pairs would not compare with them.
             pca = read_pca(path, backbone_sha256=digest)
         else:
-            pca = _fit_shared(make(), pairs, rules, options)
+            pca = _fit_shared(extractor, pairs, rules, options)
             write_pca(path, pca, backbone_sha256=digest)
     else:
         path = Path(options.pca)
@@ -183,7 +163,7 @@ def _find_by_convexadam(
             raise ConfigError(f"--pca {options.pca}: expected pair, shared or a file such as OUT/{PCA_FILE}")
         pca = read_pca(path, backbone_sha256=digest)
     settings["pca_sha256"] = file_sha256(path)
-    return make_convexadam(make(pca), numbers)
+    return make_convexadam(extractor.with_pca(pca), numbers)
 
 
 def _fit_shared(

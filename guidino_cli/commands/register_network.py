@@ -100,8 +100,7 @@ def _restore_features(
         settings["features"],
         device=device,
         backbone=backbone,
-        pca=read_pca(run.pca, backbone_sha256=digest).to(device),
         px=settings["px"],
         window=window,
     )
-    return extractor, window
+    return extractor.with_pca(read_pca(run.pca, backbone_sha256=digest)), window

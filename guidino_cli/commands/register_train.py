@@ -192,29 +192,25 @@ def _make_extractor(
 ) -> RegistrationFeatures:
     """Makes the features, with a PCA of the tokens of the training images."""
 
-    def make(pca: Any = None) -> RegistrationFeatures:
-        return RegistrationFeatures(
-            choose_input(options),
-            device=device,
-            backbone=backbone,
-            components=options.components,
-            pca=None if pca is None else pca.to(device),
-            px=options.px,
-            window=choose_limits(options),
-        )
-
+    extractor = RegistrationFeatures(
+        choose_input(options),
+        device=device,
+        backbone=backbone,
+        components=options.components,
+        px=options.px,
+        window=choose_limits(options),
+    )
     if backbone is None:
-        return make()
+        return extractor
     if options.resume:
-        return make(read_pca(folder.pca, backbone_sha256=backbone.identity["sha256"]))
+        return extractor.with_pca(read_pca(folder.pca, backbone_sha256=backbone.identity["sha256"]))
     count = min(len(images), IMAGES_FOR_PCA)
     chosen = [number * len(images) // count for number in range(count)]
-    bare = make()
     tokens = [
-        bare.draw(images.read(number), max(1, MAX_TOKENS // count))
+        extractor.draw(images.read(number), max(1, MAX_TOKENS // count))
         for number in track(chosen, total=count, description="shared PCA")
     ]
-    return make(fit_pca(torch.cat(tokens), options.components))
+    return extractor.with_pca(fit_pca(torch.cat(tokens), options.components))
 
 
 def _require_output(folder: NetworkFolder, data: Path, options: RegisterTrainOptions) -> None:

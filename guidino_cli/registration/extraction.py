@@ -1,5 +1,6 @@
 """Features by which the two images of a registration are compared."""
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from guidino_cli.data.volumes.intensities import Limits
 from guidino_cli.errors import DataError
 from guidino_cli.models.base import Backbone
 from guidino_cli.options.registration import NetworkInput
-from guidino_cli.registration.features import Pca, compute_maps, draw_tokens, enlarge_maps, fit_pca
+from guidino_cli.registration.features import Pca, TokenMaps, draw_tokens, enlarge_maps, fit_pca
 from guidino_cli.registration.inputs import RegistrationImage, to_unit_range
 from guidino_cli.registration.mind import mind_ssc
 
@@ -47,9 +48,12 @@ class RegistrationFeatures:
         device: On which they are computed.
         backbone: Frozen; None for features without one.
         components: Of the PCA.
-        pca: Fitted to the data set; None fits one to each pair.
         px: See `features.compute_maps`.
         window: See `inputs.to_unit_range`.
+
+    Attributes:
+        kind: As given.
+        pca: Fitted to the data set, see `with_pca`; None fits one to each pair.
     """
 
     def __init__(
@@ -59,15 +63,21 @@ class RegistrationFeatures:
         device: torch.device,
         backbone: Backbone | None = None,
         components: int = 24,
-        pca: Pca | None = None,
         px: int | None = None,
         window: Limits | None = None,
     ) -> None:
         if kind in {"dino", "both"} and backbone is None:
             raise ValueError(f"features {kind} need a backbone")
-        self.kind, self.pca = kind, pca
-        self._device, self._backbone, self._components = device, backbone, components
-        self._px, self._window = px, window
+        self.kind = kind
+        self.pca: Pca | None = None
+        self._device, self._components, self._window = device, components, window
+        self._tokens = None if backbone is None else TokenMaps(backbone, px=px)
+
+    def with_pca(self, pca: Pca) -> "RegistrationFeatures":
+        """The same with a PCA that was fitted to the data set; tokens that are held are shared."""
+        other = copy(self)
+        other.pca = pca.to(self._device)
+        return other
 
     def extract(self, fixed: RegistrationImage, moving: RegistrationImage) -> tuple[Tensor, Tensor]:
         """Features (C, *S) of both images.
@@ -75,11 +85,11 @@ class RegistrationFeatures:
         Raises:
             DataError: The backbone sees the same in all places of both images.
         """
-        if self.pca is not None or self._backbone is None:
+        if self.pca is not None or self._tokens is None:
             first, second = (self.expand(self.compress(image)) for image in (fixed, moving))
             return first, second
         units = [to_unit_range(image, self._window) for image in (fixed, moving)]
-        maps = [self._maps(unit, fixed.spacing) for unit in units]
+        maps = [self._tokens.compute(unit, fixed.spacing) for unit in units]
         try:
             pca = fit_pca(draw_tokens(maps), self._components)
         except ValueError as error:
@@ -93,11 +103,11 @@ class RegistrationFeatures:
     def compress(self, image: RegistrationImage) -> CompactFeatures:
         """What the features of one image are computed from; a backbone needs a PCA that was fitted before."""
         unit = to_unit_range(image, self._window)
-        if self._backbone is None:
+        if self._tokens is None:
             return CompactFeatures(unit, image.spacing)
         if self.pca is None:
             raise ValueError("tokens of a single image need a PCA")
-        return CompactFeatures(unit, image.spacing, self.pca.project(self._maps(unit, image.spacing)))
+        return CompactFeatures(unit, image.spacing, self.pca.project(self._tokens.compute(unit, image.spacing)))
 
     def expand(self, compact: CompactFeatures) -> Tensor:
         """Features (C, *S) of an image."""
@@ -116,11 +126,10 @@ class RegistrationFeatures:
 
     def draw(self, image: RegistrationImage, limit: int) -> Tensor:
         """Tokens (N, D) of an image, to fit a PCA to those of many."""
-        return draw_tokens([self._maps(to_unit_range(image, self._window), image.spacing)], limit=limit).cpu()
-
-    def _maps(self, unit: np.ndarray, spacing: tuple[float, ...]) -> Tensor:
-        assert self._backbone is not None
-        return compute_maps(self._backbone, unit, spacing, px=self._px)
+        if self._tokens is None:
+            raise ValueError("features without a backbone have no tokens")
+        maps = self._tokens.compute(to_unit_range(image, self._window), image.spacing)
+        return draw_tokens([maps], limit=limit).cpu()
 
 
 def put_side_by_side(mind: Tensor, components: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 After DINO-Reg (Song, Xu, Yan 2024, MICCAI): slice by slice, a PCA fitted to fixed and moving image together.
 """
 
+import hashlib
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
@@ -22,6 +24,7 @@ ENLARGEMENT, LARGEST_SIDE = 3, 672
 """By default a backbone sees slices three times as large as they are, up to so many pixels on the longer side."""
 MAX_TOKENS = 100_000
 """Tokens to which a PCA is fitted at most."""
+_HELD_BYTES = 2**29
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +103,33 @@ def compute_maps(backbone: Backbone, image: np.ndarray, spacing: tuple[float, ..
     enlarged = F.interpolate(volume.transpose(0, 1)[chosen], size=size, mode="bicubic", align_corners=False).clamp(0, 1)
     maps = compute_slice_maps(backbone, enlarged.transpose(0, 1)[None])[-1][0][:, places]
     return maps[:, 0] if image.ndim == 3 else maps.movedim(1, 1 + axis)
+
+
+class TokenMaps:
+    """Tokens of images by `compute_maps`; the latest are held, since an image may be in many pairs.
+
+    Args:
+        backbone: See `compute_maps`.
+        px: See `compute_maps`.
+        limit: Bytes that are held.
+    """
+
+    def __init__(self, backbone: Backbone, *, px: int | None = None, limit: int = _HELD_BYTES) -> None:
+        self._backbone, self._px, self._limit = backbone, px, limit
+        self._held: OrderedDict[bytes, Tensor] = OrderedDict()
+
+    def compute(self, image: np.ndarray, spacing: tuple[float, ...]) -> Tensor:
+        """See `compute_maps`; what is returned must not be changed."""
+        content = np.ascontiguousarray(image)
+        key = hashlib.sha256(repr((image.shape, spacing)).encode() + content.tobytes()).digest()
+        found = self._held.pop(key, None)
+        if found is None:
+            found = compute_maps(self._backbone, image, spacing, px=self._px)
+        if found.nbytes <= self._limit:
+            self._held[key] = found
+        while sum(maps.nbytes for maps in self._held.values()) > self._limit:
+            self._held.popitem(last=False)
+        return found
 
 
 def find_distinct_slices(volume: Tensor) -> tuple[list[int], list[int]]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from guidino_cli.models.base import Backbone
 from guidino_cli.registration.extraction import put_side_by_side
-from guidino_cli.registration.features import compute_maps, draw_tokens, enlarge_maps, fit_pca
+from guidino_cli.registration.features import TokenMaps, compute_maps, draw_tokens, enlarge_maps, fit_pca
 
 
 class MeanBackbone(Backbone):
@@ -93,3 +93,25 @@ def test_side_by_side_the_mean_over_channels_of_mind_is_what_it_is_alone() -> No
     both = put_side_by_side(mind, components)
     alone, beside = mind.square().mean(dim=0), components.square().mean(dim=0)
     assert both.square().mean(dim=0).allclose(alone + beside / 4)
+
+
+def test_tokens_of_an_image_are_computed_once_as_long_as_they_are_held() -> None:
+    images = [np.random.default_rng(seed).random((1, 8, 8), dtype=np.float32) for seed in range(3)]
+    backbone = MeanBackbone()
+    # Room for two of the three: maps of 3 x 4 x 4 numbers.
+    tokens = TokenMaps(backbone, px=16, limit=2 * 3 * 16 * 4)
+    for number in (0, 1, 0, 2, 0, 1):
+        found = tokens.compute(images[number].copy(), (1, 1))
+        assert torch.equal(found, compute_maps(MeanBackbone(), images[number], (1, 1), px=16))
+    # The image that was not asked for longest made room for the third.
+    assert len(backbone.seen) == 4
+    tokens.compute(images[1], (1, 2))
+    assert len(backbone.seen) == 5
+
+
+def test_tokens_that_exceed_the_limit_are_not_held() -> None:
+    backbone = MeanBackbone()
+    tokens = TokenMaps(backbone, px=16, limit=100)
+    for _ in range(2):
+        tokens.compute(np.ones((1, 8, 8), dtype=np.float32), (1, 1))
+    assert len(backbone.seen) == 2
