@@ -37,16 +37,17 @@ def run(run_path: Path, options: ShareOptions) -> None:
     digest = weights_hash(run_path)
     tables = [read_scores(place, weights=digest) for place in options.scores or ()]
     facts = collect_facts(run_path, tables)
-    is_restricted = any(item.is_restrictive for item in facts.licences)
-    if is_restricted and options.license is not None:
+    page = next((item.page for item in facts.licences if item.is_restrictive), None)
+    origin = "DINOv3's" if page == LICENCE_PAGES[DINOV3_LICENCE] else "MedSigLIP's"
+    if page is not None and options.license is not None:
         raise ConfigError(
-            f"--license {options.license}: {run_path} holds weights that derive from DINOv3's, which may be passed "
+            f"--license {options.license}: {run_path} holds weights that derive from {origin}, which may be passed "
             "on only under its licence; leave it out"
         )
-    if is_restricted and hub_name and options.license_file is None:
+    if page is not None and hub_name and options.license_file is None:
         raise ConfigError(
-            f"--push {hub_name}: weights derived from DINOv3's may be passed on only with a copy of its licence; save "
-            f"{LICENCE_PAGES[DINOV3_LICENCE]} as a text file and add --license-file FILE"
+            f"--push {hub_name}: weights derived from {origin} may be passed on only with a copy of its licence; save "
+            f"{page} as a text file and add --license-file FILE"
         )
     text = None if options.license_file is None else _read_text(options.license_file)
     # One line each, whatever was typed: they become a heading and an item of a list.
@@ -63,8 +64,8 @@ def run(run_path: Path, options: ShareOptions) -> None:
     log_info("read the card before you pass the folder on: it states what was recorded, not what you know")
     for item in facts.licences:
         log_info(f"licence: {re.sub(r'[][]', '', item.text)}")
-    if is_restricted and text is None:
-        log_info("add a copy of the DINOv3 licence: --license-file FILE")
+    if page is not None and text is None:
+        log_info(f"add a copy of {origin} licence: --license-file FILE")
     if hub_name is None:
         print(f"use it: guidino predict {options.out} IMAGES -o MASKS")
         return

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from guidino_cli.config import RunConfig
-from guidino_cli.models.pretrained.catalogue import DINOV3_LICENCE, LICENCE_PAGES
+from guidino_cli.models.pretrained.catalogue import LICENCE_PAGES, RESTRICTIVE_LICENCES
 
 _ONLY_UNDER_IT = "they may be passed on only under that licence, together with a copy of it"
 _NOT_HERE = (
@@ -64,7 +64,7 @@ def _of_backbone(config: RunConfig, facts: dict[str, Any], *, holds_backbone: bo
     inside = inside or holds_backbone
     relation = "the weights here derive from" if inside else "the weights here were trained on features of"
     text = f"{relation} {name_source(identity['weights'])}, licence: {f'[{licence}]({page})' if page else licence}"
-    is_dinov3 = licence == DINOV3_LICENCE
-    if is_dinov3:
+    is_restrictive = licence in RESTRICTIVE_LICENCES
+    if is_restrictive:
         text += f"; {_ONLY_UNDER_IT if inside else _NOT_HERE}"
-    return [Licence(text, page, is_restrictive=inside and is_dinov3)]
+    return [Licence(text, page, is_restrictive=inside and is_restrictive)]

@@ -167,7 +167,10 @@ def _resolve_part(backbone: str, options: dict[str, Any]) -> str:
         return str(options["weights"])
     if backbone not in {item.backbone for item in KNOWN_WEIGHTS}:
         raise ConfigError(f"backbone {backbone} has no default weights; pass a folder, file or hub id")
-    return find_by_size(backbone, options.get("size") or default_size(backbone)).repository
+    size = options.get("size") or default_size(backbone)
+    if not size:
+        raise ConfigError(f"backbone {backbone} has no default weights; name one of `guidino weights list`")
+    return find_by_size(backbone, size).repository
 
 
 def locate_source(source: str) -> WeightsLocation | None:

@@ -9,9 +9,9 @@ from rich.table import Table
 from guidino_cli.commands.json_output import print_json
 from guidino_cli.commands.weights import EMBEDDED, TINY, format_bytes, locate_source
 from guidino_cli.commands.weights_embedded import EMBEDDED_MB
-from guidino_cli.models.pretrained.catalogue import EMBEDDED_LICENCE, KNOWN_WEIGHTS, LICENCE_PAGES
+from guidino_cli.models.pretrained.catalogue import EMBEDDED_LICENCE, HAI_DEF_TERMS, KNOWN_WEIGHTS, LICENCE_PAGES
 from guidino_cli.models.pretrained.hub import WeightsLocation, find_embedded_file, find_weights
-from guidino_cli.models.pretrained.statistics import IMAGENET, format_statistics
+from guidino_cli.models.pretrained.statistics import HALF, IMAGENET, format_statistics
 from guidino_cli.progress import log_info
 
 SCHEMA = 1
@@ -31,7 +31,7 @@ def run(*, as_json: bool = False) -> None:
         table.add_column(name, no_wrap=True, justify="right" if name in {"params", "download"} else "left")
     for item in KNOWN_WEIGHTS:
         location = found[item.name]
-        licence = item.licence.removesuffix(" licence")
+        licence = item.licence.removesuffix(" licence").removesuffix(" terms")
         where = "not here" if location is None else {"cache": "cached", "local": "local"}[location.origin]
         parameters, download = f"{item.parameters / 1e6:.0f} M", format_bytes(item.download_bytes)
         table.add_row(item.name, item.size, parameters, download, licence, where)
@@ -43,8 +43,15 @@ def run(*, as_json: bool = False) -> None:
         "DINOv3 is gated: accept its licence on the hub first, or take timm's copy of the same tensors, which has no "
         "gate and the same licence (--ungated). Download: guidino weights download NAME"
     )
-    log_info(f"Images are normalised with {format_statistics(IMAGENET)} (ImageNet's) for all of them.")
-    log_info("Use: --set model.backbone.name=dinov3 --set 'model.backbone.options={size: SIZE}'")
+    log_info(f"medsiglip is gated too: {HAI_DEF_TERMS} ({LICENCE_PAGES[HAI_DEF_TERMS]}). All others have no gate.")
+    log_info(
+        f"Images are normalised with {format_statistics(IMAGENET)} (ImageNet's); for siglip and medsiglip with "
+        f"{format_statistics(HALF)}; for rad-dino as its preprocessor_config.json states."
+    )
+    log_info(
+        "Use: --set model.backbone.name=dinov3 --set 'model.backbone.options={size: SIZE}'; the name is vit for dino- "
+        "and siglip weights, dinov2 for rad-dino"
+    )
 
 
 def _print_list_as_json(found: Mapping[str, WeightsLocation | None]) -> None:
@@ -60,8 +67,8 @@ def _print_list_as_json(found: Mapping[str, WeightsLocation | None]) -> None:
             "repository": item.repository,
             "is_gated": item.gated,
             "ungated_copy": item.ungated_copy or None,
-            "mean": list(IMAGENET[0]),
-            "std": list(IMAGENET[1]),
+            "mean": None if item.statistics is None else list(item.statistics[0]),
+            "std": None if item.statistics is None else list(item.statistics[1]),
             **_place(found[item.name]),
         }
         for item in KNOWN_WEIGHTS

@@ -54,15 +54,23 @@ def load_vit(
     *,
     family: Literal["vit"],
     offline: bool,
-    weights: str,
+    weights: str | None = None,
+    size: str | None = None,
     layers: Sequence[int] | None = None,
     norm: bool = True,
     scale: float = 1.0,
     dtype: Dtype = "auto",
     keep_mapped: bool = False,
 ) -> ViT | ConvNeXt:
-    """Load another ViT of transformers (ViT, DeiT, BEiT, MSN, the image side of CLIP and SigLIP); see `load_dino`."""
-    loaded = load_network(weights, family=family, offline=offline, dtype=dtype, keep_mapped=keep_mapped)
+    """Load another ViT of transformers (ViT, DeiT, BEiT, MSN, the image side of CLIP and SigLIP); see `load_dino`.
+
+    Raises:
+        ValueError: Neither weights nor size, or both.
+    """
+    if (weights is None) == (size is None):
+        raise ValueError("expected either weights (a folder, file or hub id) or size (see `guidino weights list`)")
+    source = weights or find_by_size(family, str(size)).repository
+    loaded = load_network(source, family=family, offline=offline, dtype=dtype, keep_mapped=keep_mapped)
     return as_backbone(loaded, layers=layers, norm=norm, scale=scale)
 
 

@@ -5,9 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guidino_cli.errors import ConfigError, unknown_name
+from guidino_cli.models.pretrained.statistics import HALF, IMAGENET, Statistics
 
 DINOV3_LICENCE = "DINOv3 licence"
+HAI_DEF_TERMS = "HAI-DEF terms"
+"""Google's terms of use for Health AI Developer Foundations."""
+RESTRICTIVE_LICENCES = frozenset({DINOV3_LICENCE, HAI_DEF_TERMS})
+"""What is derived from such weights may be passed on only under the same licence."""
 LICENCE_PAGES = {
+    HAI_DEF_TERMS: "https://developers.google.com/health-ai-developer-foundations/terms",
+    "MIT": "https://opensource.org/license/mit",
     DINOV3_LICENCE: "https://ai.meta.com/resources/models-and-libraries/dinov3-license/",
     "Apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",
 }
@@ -39,6 +46,8 @@ class KnownWeights:
         file_parameters: Number of parameters in the download, if it holds more than that network.
         ungated_copy: Hub id of the same tensors without a gate, under timm's names; "" if there is none. The licence is
             the same.
+        statistics: Mean and standard deviation of its images in [0, 1]; None if only its `preprocessor_config.json`
+            states them.
     """
 
     name: str
@@ -52,6 +61,7 @@ class KnownWeights:
     class_token: tuple[float, ...] = ()
     file_parameters: int = 0
     ungated_copy: str = ""
+    statistics: Statistics | None = IMAGENET
 
     @property
     def download_bytes(self) -> int:
@@ -77,6 +87,20 @@ def _sam2(size: str, parameters: int, file_parameters: int) -> KnownWeights:
     name = f"sam2-hiera-{size}"
     repository = f"facebook/{name}"
     return KnownWeights(name, "sam2", size, repository, parameters, "Apache-2.0", file_parameters=file_parameters)
+
+
+def _dino(stem: str, copy: str, parameters: int) -> KnownWeights:
+    """DINO of 2021 as timm publishes it; Meta's own repositories on the hub hold pickles alone."""
+    name = f"dino-{stem}"
+    return KnownWeights(name, "vit", name, f"timm/{copy}_224.dino", parameters, "Apache-2.0")
+
+
+def _siglip(name: str, stem: str, parameters: int, file_parameters: int) -> KnownWeights:
+    """The image encoder of SigLIP or SigLIP 2, in a file with the text encoder."""
+    return KnownWeights(
+        name, "vit", name, f"google/{stem}", parameters, "Apache-2.0",
+        file_parameters=file_parameters, statistics=HALF,
+    )  # fmt: skip
 
 
 KNOWN_WEIGHTS = (
@@ -109,6 +133,20 @@ KNOWN_WEIGHTS = (
     _dinov2("base_reg", "with-registers-base", 86_583_552),
     _dinov2("large_reg", "with-registers-large", 304_372_736),
     _dinov2("giant_reg", "with-registers-giant", 1_136_486_912),
+    KnownWeights("rad-dino", "dinov2", "rad-dino", "microsoft/rad-dino", 86_580_480, "MIT", statistics=None),
+    _dino("vits16", "vit_small_patch16", 21_665_664),
+    _dino("vits8", "vit_small_patch8", 21_670_272),
+    _dino("vitb16", "vit_base_patch16", 85_798_656),
+    _dino("vitb8", "vit_base_patch8", 85_807_872),
+    _siglip("siglip-base", "siglip-base-patch16-512", 86_433_024, 203_791_874),
+    _siglip("siglip-so400m", "siglip-so400m-patch14-384", 412_987_248, 877_960_498),
+    _siglip("siglip2-base", "siglip2-base-patch16-512", 86_433_024, 375_823_874),
+    _siglip("siglip2-large", "siglip2-large-patch16-512", 304_147_456, 882_313_218),
+    _siglip("siglip2-so400m", "siglip2-so400m-patch16-512", 413_534_448, 1_136_555_698),
+    KnownWeights(
+        "medsiglip", "vit", "medsiglip", "google/medsiglip-448", 413_327_088, HAI_DEF_TERMS,
+        gated=True, file_parameters=878_300_338, statistics=HALF,
+    ),
     _sam2("tiny", 26_849_472, 38_900_000),
     _sam2("small", 33_947_328, 46_000_000),
     _sam2("base-plus", 68_675_712, 80_800_000),
@@ -117,8 +155,8 @@ KNOWN_WEIGHTS = (
 
 
 def default_size(backbone: str) -> str:
-    """Size of a backbone's weights if none is given."""
-    return "large" if backbone == "sam2" else "small"
+    """Size of a backbone's weights if none is given; "" if one must be given."""
+    return {"sam2": "large", "vit": ""}.get(backbone, "small")
 
 
 def find_by_size(backbone: str, size: str) -> KnownWeights:
@@ -151,16 +189,18 @@ def infer_licence(model_type: str, source: str) -> str:
     """Licence of weights, as far as known: networks of DINOv2's architecture may come under other terms."""
     if model_type.startswith("dinov3"):
         return DINOV3_LICENCE
-    if not model_type.startswith("dinov2"):
-        return "see its source"
-    return "Apache-2.0 if Meta's own DINOv2, else see its source" if identify_weights(source) is None else "Apache-2.0"
+    known = identify_weights(source)
+    if known is not None:
+        return known.licence
+    is_dinov2 = model_type.startswith("dinov2")
+    return "Apache-2.0 if Meta's own DINOv2, else see its source" if is_dinov2 else "see its source"
 
 
 def licence_note(identity: Mapping[str, str]) -> str:
     """Licence notice for weights derived from others (adapters, merged or fine-tuned weights)."""
     licence = identity.get("licence", "none: random weights")
     text = f"Derived from {identity['weights']} (SHA-256 {identity['sha256']}), licence: {licence}.\n"
-    if licence == DINOV3_LICENCE:
-        page = LICENCE_PAGES[DINOV3_LICENCE]
+    if licence in RESTRICTIVE_LICENCES:
+        page = LICENCE_PAGES[licence]
         text += f"\nMay be used and passed on only under that licence, together with a copy of it: {page}\n"
     return text

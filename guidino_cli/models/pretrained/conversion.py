@@ -1,4 +1,4 @@
-"""Conversion of DINO state dicts of Meta, timm and Hugging Face to transformers' names and configurations."""
+"""Conversion of DINO and ViT state dicts of Meta, timm and Hugging Face to transformers' names and configurations."""
 
 import math
 import re
@@ -10,16 +10,27 @@ import torch
 from torch import Tensor
 
 from guidino_cli.errors import WeightsError
+from guidino_cli.models.pretrained.tensor_names import (
+    CONVNEXT_OF_META,
+    CONVNEXT_OF_TIMM,
+    DINOV2_NAMES,
+    DINOV3_NAMES,
+    VIT_NAMES,
+    VIT_PROJECTIONS,
+    rename,
+)
 
 _Converter = Callable[[str, dict[str, Tensor]], tuple[str, dict[str, Tensor]]]
 
 _LAYOUTS = (
-    "DINOv3 or DINOv2 of Meta (.pth), timm or Hugging Face; a training checkpoint contains more than the network: "
-    "save its state dict alone"
+    "DINOv3, DINOv2 or DINO of Meta (.pth), timm or Hugging Face; a training checkpoint contains more than the "
+    "network: save its state dict alone"
 )
 # Not stored in any tensor: attention heads are 64 wide, those of the 7 billion model 128.
 _HEAD_DIM = 64
 _HEAD_DIM_BY_WIDTH = {4096: 128}
+_PLAIN_WIDTHS = (192, 384, 768, 1024)
+"""Of plain ViTs, tiny to large: those of other widths have heads of several sizes."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +77,17 @@ def _dinov3_of_meta(source: str, tensors: dict[str, Tensor]) -> tuple[str, dict[
     kept = {name: value for name, value in tensors.items() if name not in dropped}
     masked = any(name.endswith("qkv.bias_mask") for name in kept)
     kept = {name: value for name, value in kept.items() if not name.endswith("qkv.bias_mask")}
-    return "dinov3_vit", _split_qkv(_rename(kept, _DINOV3_NAMES), "layer", key_bias_is_masked=masked)
+    return "dinov3_vit", _split_qkv(rename(kept, DINOV3_NAMES), "layer", key_bias_is_masked=masked)
 
 
 def _dinov3_of_timm(source: str, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
-    return "dinov3_vit", _split_qkv(_rename(tensors, _DINOV3_NAMES), "layer", key_bias_is_masked=False)
+    return "dinov3_vit", _split_qkv(rename(tensors, DINOV3_NAMES), "layer", key_bias_is_masked=False)
 
 
 def _dinov2(source: str, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
     """Meta's and timm's DINOv2: they differ in the names of registers and SwiGLU, and in the position of CLS."""
     registers = next((name for name in ("register_tokens", "reg_token") if name in tensors), None)
-    renamed = _split_qkv(_rename(tensors, _DINOV2_NAMES), "encoder.layer", key_bias_is_masked=False)
+    renamed = _split_qkv(rename(tensors, DINOV2_NAMES), "encoder.layer", key_bias_is_masked=False)
     for name in [name for name in renamed if name.endswith("mlp.fc1.weight")]:
         stem = name.removesuffix("fc1.weight")
         if renamed[name].shape[0] == 2 * renamed[stem + "fc2.weight"].shape[1]:
@@ -91,6 +102,13 @@ def _dinov2(source: str, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Ten
     return "dinov2" if registers is None else "dinov2_with_registers", renamed
 
 
+def _vit(source: str, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+    """A plain ViT of timm, or of Meta's DINO of 2021, under the names of Hugging Face's files; a head is left out."""
+    kept = {name: value for name, value in tensors.items() if not name.startswith("head.")}
+    split = _split_qkv(rename(kept, VIT_NAMES), "encoder.layer", key_bias_is_masked=False)
+    return "vit", rename(split, VIT_PROJECTIONS)
+
+
 def _convnext_of_meta(source: str, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
     kept = dict(tensors)
     for part in ("weight", "bias"):
@@ -98,11 +116,11 @@ def _convnext_of_meta(source: str, tensors: dict[str, Tensor]) -> tuple[str, dic
         duplicate = kept.pop(f"norms.3.{part}", None)
         if duplicate is not None and not torch.equal(duplicate, kept[f"norm.{part}"]):
             raise WeightsError(f"{source}: norms.3.{part} differs from norm.{part}, expected the same tensor twice")
-    return "dinov3_convnext", _rename(kept, _CONVNEXT_OF_META)
+    return "dinov3_convnext", rename(kept, CONVNEXT_OF_META)
 
 
 def _convnext_of_timm(source: str, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
-    return "dinov3_convnext", _rename(tensors, _CONVNEXT_OF_TIMM)
+    return "dinov3_convnext", rename(tensors, CONVNEXT_OF_TIMM)
 
 
 def _hugging_face(model_type: str) -> _Converter:
@@ -131,6 +149,7 @@ _CONVERTERS: tuple[tuple[tuple[str, ...], str, _Converter], ...] = (
     (("reg_token", "blocks.0.gamma_1"), "DINOv3, timm", _dinov3_of_timm),
     (("pos_embed", "cls_token", "mask_token", "blocks.0.ls1.gamma"), "DINOv2, Meta", _dinov2),
     (("pos_embed", "cls_token", "blocks.0.ls1.gamma"), "DINOv2, timm", _dinov2),
+    (("pos_embed", "cls_token", "blocks.0.attn.qkv.weight"), "ViT, timm, or DINO, Meta", _vit),
     (("downsample_layers.0.0.weight", "stages.0.0.dwconv.weight"), "DINOv3 ConvNeXt, Meta", _convnext_of_meta),
     (
         ("stem.0.weight", "stages.0.blocks.0.conv_dw.weight", "head.norm.weight"),
@@ -138,66 +157,6 @@ _CONVERTERS: tuple[tuple[tuple[str, ...], str, _Converter], ...] = (
         _convnext_of_timm,
     ),
 )
-
-_TOKENS = {
-    r"cls_token": "embeddings.cls_token",
-    r"mask_token": "embeddings.mask_token",
-    r"storage_tokens|register_tokens|reg_token": "embeddings.register_tokens",
-}
-_DINOV3_NAMES = {
-    **_TOKENS,
-    r"patch_embed\.proj\.(\w+)": r"embeddings.patch_embeddings.\1",
-    r"blocks\.(\d+)\.attn\.proj\.(\w+)": r"layer.\1.attention.o_proj.\2",
-    r"blocks\.(\d+)\.attn\.q_bias": r"layer.\1.attention.q_proj.bias",
-    r"blocks\.(\d+)\.attn\.v_bias": r"layer.\1.attention.v_proj.bias",
-    r"blocks\.(\d+)\.ls(\d)\.gamma": r"layer.\1.layer_scale\2.lambda1",
-    r"blocks\.(\d+)\.gamma_(\d)": r"layer.\1.layer_scale\2.lambda1",
-    r"blocks\.(\d+)\.mlp\.(?:w1|fc1_g)\.(\w+)": r"layer.\1.mlp.gate_proj.\2",
-    r"blocks\.(\d+)\.mlp\.(?:w2|fc1_x|fc1)\.(\w+)": r"layer.\1.mlp.up_proj.\2",
-    r"blocks\.(\d+)\.mlp\.(?:w3|fc2)\.(\w+)": r"layer.\1.mlp.down_proj.\2",
-    r"blocks\.(\d+)\.norm(\d)\.(\w+)": r"layer.\1.norm\2.\3",
-}
-_DINOV2_NAMES = {
-    **_TOKENS,
-    r"pos_embed": "embeddings.position_embeddings",
-    r"patch_embed\.proj\.(\w+)": r"embeddings.patch_embeddings.projection.\1",
-    r"blocks\.(\d+)\.attn\.proj\.(\w+)": r"encoder.layer.\1.attention.o_proj.\2",
-    r"blocks\.(\d+)\.ls(\d)\.gamma": r"encoder.layer.\1.layer_scale\2.lambda1",
-    r"blocks\.(\d+)\.mlp\.w12\.(\w+)": r"encoder.layer.\1.mlp.weights_in.\2",
-    r"blocks\.(\d+)\.mlp\.w3\.(\w+)": r"encoder.layer.\1.mlp.weights_out.\2",
-    r"blocks\.(\d+)\.mlp\.(fc\d)\.(\w+)": r"encoder.layer.\1.mlp.\2.\3",
-    r"blocks\.(\d+)\.norm(\d)\.(\w+)": r"encoder.layer.\1.norm\2.\3",
-    r"norm\.(\w+)": r"layernorm.\1",
-}
-_CONVNEXT_OF_META = {
-    r"downsample_layers\.(\d)\.(\d)\.(\w+)": r"stages.\1.downsample_layers.\2.\3",
-    r"stages\.(\d)\.(\d+)\.dwconv\.(\w+)": r"stages.\1.layers.\2.depthwise_conv.\3",
-    r"stages\.(\d)\.(\d+)\.norm\.(\w+)": r"stages.\1.layers.\2.layer_norm.\3",
-    r"stages\.(\d)\.(\d+)\.pwconv(\d)\.(\w+)": r"stages.\1.layers.\2.pointwise_conv\3.\4",
-    r"stages\.(\d)\.(\d+)\.gamma": r"stages.\1.layers.\2.gamma",
-    r"norm\.(\w+)": r"layer_norm.\1",
-}
-_CONVNEXT_OF_TIMM = {
-    r"stem\.(\d)\.(\w+)": r"stages.0.downsample_layers.\1.\2",
-    r"stages\.(\d)\.downsample\.(\d)\.(\w+)": r"stages.\1.downsample_layers.\2.\3",
-    r"stages\.(\d)\.blocks\.(\d+)\.conv_dw\.(\w+)": r"stages.\1.layers.\2.depthwise_conv.\3",
-    r"stages\.(\d)\.blocks\.(\d+)\.norm\.(\w+)": r"stages.\1.layers.\2.layer_norm.\3",
-    r"stages\.(\d)\.blocks\.(\d+)\.mlp\.fc(\d)\.(\w+)": r"stages.\1.layers.\2.pointwise_conv\3.\4",
-    r"stages\.(\d)\.blocks\.(\d+)\.gamma": r"stages.\1.layers.\2.gamma",
-    r"head\.norm\.(\w+)": r"layer_norm.\1",
-}
-
-
-def _rename(tensors: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
-    return {_new_name(name, names): value for name, value in tensors.items()}
-
-
-def _new_name(name: str, names: dict[str, str]) -> str:
-    for pattern, new in names.items():
-        match = re.fullmatch(pattern, name)
-        if match:
-            return match.expand(new)
-    return name
 
 
 def _split_qkv(tensors: dict[str, Tensor], parent: str, *, key_bias_is_masked: bool) -> dict[str, Tensor]:
@@ -276,6 +235,27 @@ def _dinov2_settings(source: str, tensors: dict[str, Tensor], original: dict[str
     return settings if registers is None else {**settings, "num_register_tokens": registers.shape[1]}
 
 
+def _vit_settings(source: str, tensors: dict[str, Tensor], original: dict[str, Tensor]) -> dict[str, Any]:
+    width = tensors["embeddings.cls_token"].shape[-1]
+    if width not in _PLAIN_WIDTHS:
+        known = ", ".join(map(str, _PLAIN_WIDTHS))
+        raise WeightsError(
+            f"{source}: a ViT with tokens {width} wide, expected {known}, where heads are known to be 64 wide; take a "
+            "folder in Hugging Face layout, whose config.json states their number"
+        )
+    patch = _kernel_size(source, tensors, "embeddings.patch_embeddings.projection.weight")
+    return {
+        "hidden_size": width,
+        "num_hidden_layers": _depth(tensors, r"encoder\.layer\.(\d+)\."),
+        "num_attention_heads": width // _HEAD_DIM,
+        "intermediate_size": _rows(source, tensors, "encoder.layer.0.intermediate.dense.weight"),
+        "patch_size": patch,
+        "image_size": patch * math.isqrt(tensors["embeddings.position_embeddings"].shape[1] - 1),
+        "qkv_bias": "blocks.0.attn.qkv.bias" in original,
+        "layer_norm_eps": 1e-6,
+    }
+
+
 def _convnext_settings(source: str, tensors: dict[str, Tensor], original: dict[str, Tensor]) -> dict[str, Any]:
     stages = range(_depth(tensors, r"stages\.(\d)\."))
     return {
@@ -303,4 +283,5 @@ _CONFIG_SETTINGS = {
     "dinov2": _dinov2_settings,
     "dinov2_with_registers": _dinov2_settings,
     "dinov3_convnext": _convnext_settings,
+    "vit": _vit_settings,
 }

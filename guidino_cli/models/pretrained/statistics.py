@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation per channel, for images in [0, 1]."""
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+"""Of SigLIP and many ViTs: images in [-1, 1]."""
 SATELLITE = ((0.430, 0.411, 0.296), (0.213, 0.156, 0.143))
 """Of DINOv3's satellite weights (SAT-493M), as in the README of facebookresearch/dinov3."""
 PREPROCESSOR_FILE = "preprocessor_config.json"

@@ -73,7 +73,7 @@ def test_an_ungated_copy_of_open_weights_is_refused(guidino: Callable[..., Any])
 
 
 def test_copies_are_named_as_timm_names_them() -> None:
-    copies = {item.name: item.ungated_copy for item in KNOWN_WEIGHTS if item.gated}
+    copies = {item.name: item.ungated_copy for item in KNOWN_WEIGHTS if item.backbone == "dinov3"}
     assert copies["dinov3-vits16plus"] == "timm/vit_small_plus_patch16_dinov3.lvd1689m"
     assert copies["dinov3-vit7b16"] == "timm/vit_7b_patch16_dinov3.lvd1689m"
     assert copies["dinov3-convnext-base"] == "timm/convnext_base.dinov3_lvd1689m"
@@ -140,8 +140,21 @@ def test_list_names_every_known_backbone_within_80_columns(guidino: Callable[...
     assert "mean 0.485 0.456 0.406, std 0.229 0.224 0.225" in outcome.stderr
     rows = json.loads(guidino("weights", "list", "--json").stdout)["weights"]
     # Those that the backbones of these families are built with, where no file beside the weights says otherwise.
-    assert {tuple(row["mean"]) for row in rows} == {(0.485, 0.456, 0.406)}
-    assert {tuple(row["std"]) for row in rows} == {(0.229, 0.224, 0.225)}
+    for row in rows:
+        half, imagenet = ([0.5] * 3, [0.5] * 3), ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+        expected = half if "siglip" in row["name"] else (None, None) if row["name"] == "rad-dino" else imagenet
+        assert (row["mean"], row["std"]) == expected
+
+
+def test_the_list_says_which_weights_have_a_gate(guidino: Callable[..., Any]) -> None:
+    rows = {row["name"]: row for row in json.loads(guidino("weights", "list", "--json").stdout)["weights"]}
+    assert {name for name, row in rows.items() if row["is_gated"]} == {
+        *(name for name in rows if name.startswith("dinov3-")),
+        "medsiglip",
+    }
+    assert rows["medsiglip"]["licence_url"].startswith("https://developers.google.com/health-ai-developer-foundations")
+    assert rows["rad-dino"]["licence"] == "MIT"
+    assert rows["siglip2-base"]["licence"] == rows["dino-vitb8"]["licence"] == "Apache-2.0"
 
 
 def test_the_weights_of_sam2_are_known(guidino: Callable[..., Any]) -> None:
