@@ -236,8 +236,8 @@ def structure_loss(logits: Tensor, mask: Tensor, *, valid: Tensor | None = None)
 def structure_loss_with_plain_cross_entropy(logits: Tensor, mask: Tensor, *, valid: Tensor | None = None) -> Tensor:
     """`structure_loss` as the code of SAM2-UNet computes it: the cross-entropy has no weights.
 
-    The code asks torch for a cross-entropy without reduction by a name that torch has another meaning for, and weighs
-    its mean over batch and pixels. Pixels outside the image count as background.
+    The code passes `reduce='none'` where torch expects `reduction='none'`, and so weights the mean over batch and
+    pixels. Pixels outside the image count as background.
     """
     return _mean_over_classes(_plain_entropy_plus_iou, logits, mask, valid)
 

@@ -138,7 +138,7 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """The grid of an image or a volume, to which results are brought back.
+    """The grid of an image or a volume, in which results are written.
 
     Attributes:
         source: Path of the file, for messages.

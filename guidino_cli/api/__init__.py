@@ -1,1 +1,1 @@
-"""The functions of `import guidino_cli`, one module for what each is about."""
+"""The public functions of `import guidino_cli`."""

@@ -24,7 +24,7 @@ class MaskScores:
             as the policy says, by default as the worst result.
         summary: One record for each class and metric, and for the mean over classes: "target", "metric", "unit",
             "mean", "std", "median", "ci_low" and "ci_high" of a 95 % bootstrap interval, and more.
-        warnings: What a reader of the scores should know, such as cases without a prediction.
+        warnings: Warnings about the scores, such as cases without a prediction.
     """
 
     cases: list[dict[str, Any]]

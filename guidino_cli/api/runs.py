@@ -1,4 +1,4 @@
-"""A trained run in Python: `load_run`, and what the run says about an image or a volume."""
+"""A trained run in Python: `load_run`, and masks, probabilities and features of an image or a volume."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -66,7 +66,7 @@ class TrainedRun:
 
     @property
     def takes_volumes(self) -> bool:
-        """Whether it was trained on volumes, or on images of more channels than three, instead of on pictures."""
+        """Whether it was trained on volumes, or on images of more than three channels, and not on RGB images."""
         return isinstance(self._loaded, LoadedVolumeEnsemble)
 
     def predict(self, image: AnyImage) -> MaskAndGuide:
@@ -137,7 +137,7 @@ def load_run(
             have the same classes, and are averaged.
         device: "cpu", "cuda", "cuda:0" or "mps"; by default the best available.
         settings: Such as `{"predict.mirror": False}`, as `guidino predict --set`.
-        offline: Never ask a model hub for the weights of a backbone.
+        offline: Never contact a model hub for the weights of a backbone.
 
     Raises:
         ConfigError: No run, unknown settings or such that change the model, runs that do not go together, or a device

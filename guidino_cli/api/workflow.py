@@ -1,4 +1,4 @@
-"""`prepare` and `train` in Python: what the commands of these names do."""
+"""`prepare` and `train` in Python, as the commands of the same names."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,7 +57,7 @@ def train(
         device: "cpu" or "cuda"; by default the best available.
         resume: Continue after the last saved step of `out`.
         overwrite: Start again in a folder that is not empty.
-        offline: Never ask a model hub for the weights of a backbone.
+        offline: Never contact a model hub for the weights of a backbone.
 
     Returns:
         The run folder, to be given to `load_run`.

@@ -38,7 +38,7 @@ class Segmenter(nn.Module, ABC):
     output_layers: tuple[str, ...] = ("head",)
 
     def zero_output_layers(self) -> None:
-        """Make all logits 0, for a network that starts from what another part says; its gradients are not all 0."""
+        """Make all logits 0, for a network that starts from another prediction; its gradients are not all 0."""
         for name in self.output_layers:
             for parameter in self.get_submodule(name).parameters():
                 nn.init.zeros_(parameter)
