@@ -32,7 +32,7 @@ class UserError(Exception):
     """An error that the user can fix; its message is one line: what was given, what was expected, what to do.
 
     Attributes:
-        exit_code: Of the process.
+        exit_code: Exit code of the process.
         option: Option that lets the same command succeed, "" if there is none; `main` prints the command with it.
     """
 

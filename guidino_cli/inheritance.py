@@ -44,7 +44,7 @@ def read_preset(preset: str, folder: Path, *, kind: str, example: str, overrides
 
     Args:
         preset: Name or path of a YAML file.
-        folder: Of the packaged presets.
+        folder: Folder of the packaged presets.
         kind: What it is, for messages.
         example: Of settings, for messages.
         overrides: `a.b=c`, put over the merged settings; `origins` leaves them out.

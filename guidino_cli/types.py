@@ -84,7 +84,7 @@ class StoredVolume:
             mask.
         shape: Z, Y, X.
         spacing_mm: Size of a voxel along Z, Y, X.
-        statistics: Of all voxels of each channel.
+        statistics: Statistics of all voxels of each channel.
         orientation: Directions of the axes of the source, such as "PSR".
         is_picture: Whether it is a picture, stored with all its channels and bits: one slice, in pixels.
     """
@@ -206,7 +206,7 @@ class VolumeSample(NamedTuple):
             z-scores.
         mask: (H, W) or (D, H, W) int64 class indices.
         case_index: Position of the case in its list.
-        position: Of the sample in its epoch; two samples of one case differ in it.
+        position: Position of the sample in its epoch; two samples of one case differ in it.
         corner: Slice, row and column of the first voxel in the network's order of axes; rows and columns are those of
             the resized slice.
         noise: See `Sample`.

@@ -35,7 +35,7 @@ class MaskScores:
         """Mean of a metric over the cases.
 
         Args:
-            metric: Such as "dice".
+            metric: Metric, such as "dice".
             target: Name of a class or region; by default the only one, or the mean over classes.
 
         Raises:

@@ -136,7 +136,7 @@ def load_run(
         runs: Run folders, folders of `guidino card`, or such models of the hub, "hf:ORGANISATION/NAME"; several must
             have the same classes, and are averaged.
         device: "cpu", "cuda", "cuda:0" or "mps"; by default the best available.
-        settings: Such as `{"predict.mirror": False}`, as `guidino predict --set`.
+        settings: Settings, such as `{"predict.mirror": False}`, as `guidino predict --set`.
         offline: Never contact a model hub for the weights of a backbone.
 
     Raises:

@@ -52,8 +52,8 @@ def train(
         preset: Name or path of a preset; None to resume.
         data: Folder that `prepare` wrote; None to resume.
         out: Run folder to write.
-        settings: Such as `{"train.epochs": 20}`, as `--set`.
-        seed: Of weights, order of cases, crops and augmentation.
+        settings: Settings, such as `{"train.epochs": 20}`, as `--set`.
+        seed: Random seed of weights, order of cases, crops and augmentation.
         device: "cpu" or "cuda"; by default the best available.
         resume: Continue after the last saved step of `out`.
         overwrite: Start again in a folder that is not empty.

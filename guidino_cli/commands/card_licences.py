@@ -33,7 +33,7 @@ def find_licences(config: RunConfig, facts: dict[str, Any], *, holds_backbone: b
     """Licences of the backbone and of weights that the segmenter began with; of random weights there are none.
 
     Args:
-        config: Of the run.
+        config: Settings of the run.
         facts: Its `run.json`.
         holds_backbone: Whether a frozen backbone is passed on, too.
     """

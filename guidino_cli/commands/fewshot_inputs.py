@@ -108,7 +108,7 @@ def collect_folders(images: Path, masks: Path, options: FewShotOptions, folder: 
     Args:
         images: Folder of images or of volumes, or one of them.
         masks: Folder of their masks, or one mask.
-        options: Of the command.
+        options: Options of the command.
         folder: Prepared folder to write.
 
     Raises:

@@ -24,7 +24,7 @@ def print_summary_json(
     """Print what was found, and what was written.
 
     Args:
-        summary: Of the prepared cases.
+        summary: Summary of the prepared cases.
         layout: Name of the layout.
         out: Folder that was written; None for none.
         left_out: Findings about the cases that are not among them.

@@ -27,7 +27,7 @@ class ReportedRun:
 
     Attributes:
         name: For tables, unique in the report.
-        path: Of the folder.
+        path: Path of the folder.
         config: Its settings.
         facts: Its `run.json`.
         history: A row for each epoch.
@@ -53,7 +53,7 @@ class ReportedData:
     Attributes:
         runs: Names of the runs.
         folder: As the runs recorded it.
-        sha256: Of its `cases.json` when they were trained.
+        sha256: SHA-256 of its `cases.json` when they were trained.
         manifest: What is there now; None if it cannot be read.
         state: What is known of it, in words.
     """
@@ -87,7 +87,7 @@ class ReportedGuides:
     """Output of `guidino visualize-guide`.
 
     Attributes:
-        path: Of the folder.
+        path: Path of the folder.
         content: Of its `guides.json`.
     """
 

@@ -32,7 +32,7 @@ def find_changed_files(cases: Iterable[Case], data: Path, *, images: bool = True
     to their readers.
 
     Args:
-        cases: Of a manifest.
+        cases: Cases of a manifest.
         data: The prepared folder, or its `cases.json`.
         images: Check images.
         masks: Check masks.
@@ -52,7 +52,7 @@ def require_unchanged_files(
     """Require that the files of cases are those that were prepared, as `find_changed_files` finds out.
 
     Args:
-        cases: Of a manifest.
+        cases: Cases of a manifest.
         data: The prepared folder, or its `cases.json`.
         images: Check images.
         masks: Check masks.

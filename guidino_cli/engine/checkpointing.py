@@ -181,7 +181,7 @@ class CheckpointManager(Generic[S]):
 
     Args:
         folder: Receives the state files.
-        accelerator: Of the run.
+        accelerator: Accelerator of the run.
         parts: What changes with the steps, such as the optimizer, under its key in the file.
         state_type: Class of the run's progress; its fields are keys of the file.
         version: Format of the file.

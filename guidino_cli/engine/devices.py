@@ -75,7 +75,7 @@ def resolve_prediction_precision(wanted: str, *, validated: str | None, device: 
             would emulate it or on a GPU before Ampere, fp16 without a GPU.
         validated: What the run is trained and validated in; None for runs that record none: those were validated in
             full precision.
-        device: Of the model.
+        device: Device of the model.
 
     Raises:
         ConfigError: fp16 is requested of another device than a GPU.

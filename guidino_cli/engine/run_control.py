@@ -154,7 +154,7 @@ class NonFiniteLossWatch:
     """Remembers the first step whose loss is NaN or infinite, on the loss's device and without waiting for it.
 
     Args:
-        device: Of the losses.
+        device: Device of the losses.
         history: For how many steps sample indices are remembered: as many as lie between two checks.
     """
 

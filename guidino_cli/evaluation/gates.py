@@ -33,7 +33,7 @@ class GateResult:
     """Outcome of a gate.
 
     Attributes:
-        name: Such as `dice >= 0.85 (mean, polyp)`.
+        name: Name, such as `dice >= 0.85 (mean, polyp)`.
         value: The value that was compared; NaN if there is none.
         passed: Whether the limit holds; False for NaN.
         note: The denominator, or the reason for a missing value.

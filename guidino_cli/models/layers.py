@@ -156,7 +156,7 @@ def decode_with_skips(
         skips: Its other maps, finest first; None for a level that none is joined to.
         rise: Brings the map below a level (level, map) to the level's size and width.
         merge: Of each level, for the risen map and, if there is one, the skip side by side.
-        heads: Of the finest levels; coarser ones have no scores.
+        heads: Heads of the finest levels; coarser ones have no scores.
     """
     x = bottleneck
     logits: list[Tensor] = []

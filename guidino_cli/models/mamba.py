@@ -112,7 +112,7 @@ class Mamba(nn.Module):
     same; transformers' own walks through the tokens one by one in Python.
 
     Args:
-        channels: Of the tokens.
+        channels: Channels of the tokens.
         states: N of each inner channel.
         kernel: Tokens that the convolution sees.
         expand: Inner channels for each channel.

@@ -29,9 +29,9 @@ def label_row(axes: Axes, name: str, score: str, *, fontsize: float) -> None:
 
     Args:
         axes: The panel.
-        name: Of the case, shortened to 18 characters.
+        name: Name of the case, shortened to 18 characters.
         score: Text such as "Dice 0.912".
-        fontsize: Of the score, in points.
+        fontsize: Font size of the score, in points.
     """
     for text, offset, size, colour in ((shorten(name, 18), 7, 7.5, MUTED_COLOUR), (score, -5, fontsize, TEXT_COLOUR)):
         axes.annotate(

@@ -43,7 +43,7 @@ class InstanceRow:
 
     Attributes:
         name: Case id.
-        score: Such as "ARE 0.012".
+        score: Score, such as "ARE 0.012".
         image: (H, W) greys in [0, 1].
         truth: (H, W) instance numbers, 0 is the background.
         labels: (H, W) predicted instance numbers.

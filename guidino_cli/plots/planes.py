@@ -52,7 +52,7 @@ class Plane:
     """One of the three orthogonal planes.
 
     Attributes:
-        name: Such as "axial".
+        name: Name, such as "axial".
         axis: Axis of (Z, Y, X) across it.
         rows: Axis that runs down the picture, or up where `head_on_top`.
         columns: Axis that runs from the left to the right of the picture.

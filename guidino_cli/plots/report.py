@@ -149,7 +149,7 @@ def histogram_svg(values: Sequence[float], *, title: str, is_share: bool, mean: 
     """Histogram of a metric over cases; a solid line at the mean, a dashed one at the median.
 
     Args:
-        values: Of all cases; those that are not finite are left out.
+        values: Values of all cases; those that are not finite are left out.
         title: Above the bars, also read out by screen readers.
         is_share: The axis then runs from 0 to 1, else from 0 to the largest value.
         mean: Position of the solid line; none if not finite.

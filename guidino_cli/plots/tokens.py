@@ -56,7 +56,7 @@ class PatchCropRow:
     """The patches of one prototype.
 
     Attributes:
-        title: Such as "prototype 12".
+        title: Title, such as "prototype 12".
         lines: Facts under the title.
         crops: Best first.
     """

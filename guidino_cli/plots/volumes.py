@@ -46,7 +46,7 @@ class VolumeView:
     """Three slices of a volume, which is not kept.
 
     Attributes:
-        name: Such as the id of the case.
+        name: Name, such as the id of the case.
         shape: Voxels along (Z, Y, X).
         spacing_mm: Size of a voxel along (Z, Y, X).
         position: Numbers of the slices.
@@ -103,7 +103,7 @@ def view_volume(
     """Cut a volume through the largest foreground of each plane: of the truth, else of the prediction, else the middle.
 
     Args:
-        name: Such as the id of the case.
+        name: Name, such as the id of the case.
         image: Values (Z, Y, X), or (C, Z, Y, X) with `normalize`, in canonical axes (LPS), of which three slices are
             read; a memory map will do. None for a dark background.
         spacing_mm: Size of a voxel along (Z, Y, X).
@@ -163,8 +163,8 @@ class VolumeTile:
 
     Attributes:
         view: Its slices, with the truth.
-        title: Such as the case id.
-        subtitle: Such as split and foreground share.
+        title: Title, such as the case id.
+        subtitle: Subtitle, such as split and foreground share.
         mark: In red: why the mask should be looked at.
     """
 

@@ -61,8 +61,8 @@ class PackedMask:
     Attributes:
         data: The values, compressed.
         shape: (H, W) or (H, W, 3).
-        dtype: Of the values.
-        histogram: Of `values`.
+        dtype: Data type of the values.
+        histogram: Histogram of `values`.
         orientation: EXIF orientation of the file.
         ignore: Pixels that do not count; None if all count.
     """
@@ -222,7 +222,7 @@ def is_orientation_clear(image: ImageProperties, masks: Sequence[PackedMask], *,
 
     Args:
         image: Properties of the image.
-        masks: Of the image.
+        masks: Masks of the image.
         has_size: Whether the masks have a size of their own, not that of the image.
     """
     tells_by_size = has_size and image.orientation >= 5 and image.size_hw[0] != image.size_hw[1]

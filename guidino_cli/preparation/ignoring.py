@@ -20,7 +20,7 @@ def find_ignored(masks: Sequence[PackedMask], labels: np.ndarray) -> np.ndarray:
     """Booleans (H, W) of the pixels of a case that do not count.
 
     Args:
-        masks: Of the case, usually one.
+        masks: Masks of the case, usually one.
         labels: (H, W) class indices of all of them together.
     """
     # What one of several masks does not know, another one may.

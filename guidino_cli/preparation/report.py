@@ -118,9 +118,9 @@ def overview(summary: DatasetSummary, *, noun: str, sizes: str, more: Sequence[s
     """The first lines of a report.
 
     Args:
-        summary: Of the data set.
+        summary: Summary of the data set.
         noun: What a case is.
-        sizes: Of the cases, in words.
+        sizes: Sizes of the cases, in words.
         more: Further lines, after the layout.
     """
     folds = sorted({case.fold for case in summary.cases if case.fold is not None})

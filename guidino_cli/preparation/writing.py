@@ -48,7 +48,7 @@ def sheet_heading(name: str, cases: Sequence[Case], shown: int, *, some_first: b
     """Two lines: name and size of the data set; which cases a contact sheet shows, and in which order.
 
     Args:
-        name: Of the data set.
+        name: Name of the data set.
         cases: All of them.
         shown: Number of cases on the sheet.
         some_first: Whether masks that should be looked at come first.

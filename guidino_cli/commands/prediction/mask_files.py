@@ -90,7 +90,7 @@ class MaskWriter:
 
         Args:
             job: Names them.
-            result: Of the network.
+            result: Result of the network.
             regions: (H, W) uint8 of each of `risk.regions`, 0 and 1.
 
         Returns:

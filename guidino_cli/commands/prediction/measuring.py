@@ -15,7 +15,7 @@ class CaseMeasurement:
     """Measures a case part by part.
 
     Args:
-        name: Of the case, which may decide on the thresholds.
+        name: Name of the case, which may decide on the thresholds.
         classes: Number of classes, the background included.
         risk: Which outer and inner masks are cut; None for none.
         size: (H, W) of an image, or (D, H, W) of a volume in the network's order.

@@ -21,9 +21,9 @@ class RiskRegion:
     """An outer or inner mask that is to be written.
 
     Attributes:
-        index: Of its class.
+        index: Index of its class.
         side: Which of the two.
-        folder: Of the masks, below the output folder.
+        folder: Folder of the masks, below the output folder.
     """
 
     index: int

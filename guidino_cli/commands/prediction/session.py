@@ -69,7 +69,7 @@ class PredictionTask(ABC, Generic[AnyJob, AnyRuns]):
 
     Attributes:
         noun: What is predicted: "image" or "volume".
-        options: Of the command.
+        options: Options of the command.
     """
 
     noun: str

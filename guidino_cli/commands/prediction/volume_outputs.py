@@ -59,7 +59,7 @@ class VolumeWriter(MaskWriter):
         Args:
             job: Names them.
             volume: As it was read.
-            result: Of the network.
+            result: Result of the network.
             regions: (Z, Y, X) of each of `risk.regions`, 0 and 1.
 
         Returns:

@@ -84,7 +84,7 @@ def draw_validation_grid(folder: RunFolder, *, device: torch.device, offline: bo
     are shown in three planes.
 
     Args:
-        folder: Of a finished run.
+        folder: Folder of a finished run.
         device: Where to load the model.
         offline: Never download its backbone.
         model: The trained model, which is given the best weights: a second one may not fit on its

@@ -34,7 +34,7 @@ def snapshot_callback(folder: PretrainFolder, encoder: TokenEncoder, paths: Sequ
     """A callback for some steps: it saves a snapshot, and draws it beside earlier ones.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         encoder: Network of the snapshots, in evaluation mode when the callback is called.
         paths: All images of the run.
     """

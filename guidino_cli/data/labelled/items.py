@@ -26,7 +26,8 @@ class LabelledItem:
     Attributes:
         id: Unique within its set.
         path: File; an archive may hold many items.
-        labels: Of a single-label set the index of the class, alone; of a multi-label set 0 or 1 a class. -1 is unknown.
+        labels: Of a single-label set the index of the class, alone; of a multi-label set 0 or 1 a class. -1 is
+            unknown.
         split: "train", "val" or "test"; "" without a split.
         group: What a split keeps together, such as the patient; the item's own id by default.
         fold: Cross-validation fold; None without folds.

@@ -63,7 +63,7 @@ def round_labels(values: np.ndarray) -> tuple[np.ndarray, float]:
     """Floats that all are within 1e-3 of whole numbers as int64, and the largest change; others unchanged, and 0.
 
     Args:
-        values: Of any number type, finite, any shape.
+        values: Values of any number type, finite, any shape.
     """
     if values.dtype.kind != "f" or not values.size or not np.abs(values).max() <= 2**53:
         return values, 0.0

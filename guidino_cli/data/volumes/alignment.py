@@ -47,8 +47,8 @@ def describe_grid_difference(
     """The first difference of two grids: voxel size, shape, direction or position.
 
     Args:
-        shape: Of the volume.
-        affine: Of the volume, (4, 4) to scanner millimetres.
+        shape: Shape of the volume.
+        affine: Affine of the volume, (4, 4) to scanner millimetres.
         other_shape: Of the volume that it is compared with.
         other_affine: Likewise.
         other_name: "the truth" or the like.

@@ -80,7 +80,7 @@ class Volume:
 
     Attributes:
         values: (C, Z, Y, X) in the numbers of the file.
-        grid: Of the first channel.
+        grid: Grid of the first channel.
         notes: What was done to it that a user should know, such as channels resampled to the first one's grid.
     """
 

@@ -34,7 +34,7 @@ class Intensity:
     Attributes:
         kind: See the module; never "auto".
         limits: Low and high ends, one pair for each channel that results; () where they are those of each volume.
-        mean: Of the training foreground, for `zscore` of CT; None where each volume has its own.
+        mean: Mean of the training foreground, for `zscore` of CT; None where each volume has its own.
         std: Likewise.
     """
 
@@ -62,8 +62,8 @@ class Intensity:
         """Map the values of one channel of a volume, or of a part of it.
 
         Args:
-            values: Of any shape, in the numbers of the file.
-            statistics: Of all voxels of that channel of that volume.
+            values: Values of any shape, in the numbers of the file.
+            statistics: Statistics of all voxels of that channel of that volume.
 
         Returns:
             (outputs, ...) float32.
@@ -96,7 +96,7 @@ def resolve_intensities(
     Args:
         setting: `data.intensity`, one for all channels or one for each.
         channels: Names of the channels.
-        statistics: Of the foreground of the training cases, a channel each.
+        statistics: Statistics of the foreground of the training cases, a channel each.
         window: Level and width of `window`.
         windows: Level and width of each of `windows`.
         suv: Limits of `suv`.

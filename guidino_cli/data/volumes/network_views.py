@@ -40,7 +40,7 @@ def read_slab(
 
     Args:
         values: (C, Z, Y, X) as stored.
-        statistics: Of each channel of this volume.
+        statistics: Statistics of each channel of this volume.
         index: Position of the middle slice.
         preprocessing: Which axis is cut, and the mapping of intensities.
         slab: Odd number of slices.
@@ -66,7 +66,7 @@ def read_patch(
 
     Args:
         values: (C, Z, Y, X) as stored.
-        statistics: Of each channel of this volume.
+        statistics: Statistics of each channel of this volume.
         corner: First voxel along each axis, in the network's order; may be negative.
         size: Voxels along each axis, in the network's order.
         preprocessing: Order of the axes, and the mapping of intensities.

@@ -31,7 +31,7 @@ def resample_to_grid(
         affine: (4, 4) from their indices x, y, z to scanner millimetres.
         target: Likewise of the other grid.
         shape: Z, Y, X of the other grid.
-        path: Of the file, for the message.
+        path: Path of the file, for the message.
         outside: What it lies outside of, and what helps, for the message.
         nearest: Take the nearest voxel, and 0 outside; otherwise interpolate linearly, with the smallest value outside.
 

@@ -32,7 +32,7 @@ class StoredGridVolume:
     Attributes:
         values: (C, Z, Y, X), integers where they were not resampled and the source has whole numbers, else float32.
         spacing_mm: Size of a voxel along Z, Y, X.
-        statistics: Of all voxels of each channel.
+        statistics: Statistics of all voxels of each channel.
         long_axis: The axis that is resampled by the nearest slice, on the way back too; None if there is none.
     """
 
@@ -92,8 +92,8 @@ class VolumePreprocessing:
 
     Attributes:
         channels: Names of the channels.
-        spacing_mm: Of the prepared data along Z, Y, X; None keeps each volume's own.
-        statistics: Of the training foreground of each channel.
+        spacing_mm: Voxel size of the prepared data along Z, Y, X; None keeps each volume's own.
+        statistics: Statistics of the training foreground of each channel.
         intensities: Mapping of each channel.
         slice_axis: 0, 1 or 2: the axis of Z, Y, X that is cut into slices. It becomes a network's first axis.
         is_picture: Whether they are pictures, stored with all their channels and bits.
@@ -177,7 +177,7 @@ class VolumePreprocessing:
 
         Args:
             values: (C, ...) in the numbers of the files.
-            statistics: Of all voxels of each channel of that volume.
+            statistics: Statistics of all voxels of each channel of that volume.
 
         Returns:
             (outputs, ...) float32.

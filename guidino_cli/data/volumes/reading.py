@@ -109,7 +109,7 @@ def read_volume_labels(source: VolumeSource, grid: Grid, *, ignore_headers: bool
 
     Args:
         source: The label file.
-        grid: Of the volume.
+        grid: Grid of the volume.
         ignore_headers: Take it voxel by voxel, whatever its header says about its place.
 
     Raises:

@@ -22,7 +22,7 @@ def write_volume_labels(path: Path, labels: np.ndarray, grid: Grid) -> None:
     Args:
         path: Ends with .nii.gz or .nii, of a picture with .png.
         labels: (Z, Y, X) integers from 0, with canonical axes, on the grid of the source.
-        grid: Of the source. Without a NIfTI header its affine is written as the scanner's, in millimetres.
+        grid: Grid of the source. Without a NIfTI header its affine is written as the scanner's, in millimetres.
 
     Raises:
         DataError: A picture has more than 65,535 instances.
@@ -49,7 +49,7 @@ def write_volume_map(path: Path, values: np.ndarray, grid: Grid) -> None:
     Args:
         path: Ends with .nii.gz or .nii, of a picture with .png.
         values: (Z, Y, X) float32, with canonical axes, on the grid of the source.
-        grid: Of the source.
+        grid: Grid of the source.
 
     Raises:
         ValueError: The map has another size than the grid.
@@ -78,7 +78,7 @@ def write_displacements(path: Path, field: np.ndarray, grid: Grid) -> None:
     Args:
         path: Ends with .nii.gz or .nii.
         field: (3, Z, Y, X) in voxels along Z, Y, X, on the grid of the source.
-        grid: Of the source.
+        grid: Grid of the source.
 
     Raises:
         ValueError: The field has another size than the grid.

@@ -41,13 +41,13 @@ class DiskCache(FeatureCache):
     a run does not depend on what was cached before it.
 
     Args:
-        folder: Of this backbone; see `open_disk_cache`.
+        folder: Folder of this backbone; see `open_disk_cache`.
         gigabytes: Limit for all backbones in the parent folder, in 10^9 bytes; beyond it nothing is written.
         held_bytes: Current size of the parent folder.
-        device: Of the returned features.
+        device: Device of the returned features.
 
     Attributes:
-        folder: Of this backbone.
+        folder: Folder of this backbone.
         written: Number of images whose features were written.
     """
 

@@ -43,7 +43,7 @@ class VolumeFeatures:
     compared with what the backbone computes now.
 
     Args:
-        folder: Of this backbone's cache.
+        folder: Folder of this backbone's cache.
         model: Computes the maps.
         cases: Training volumes.
         preprocessing: Maps intensities and orders axes.

@@ -75,8 +75,8 @@ class FeatureExtractor:
     """Writes parts, and joins them.
 
     Args:
-        items: Of the data set, in its order.
-        folder: Of the features.
+        items: Items of the data set, in its order.
+        folder: Folder of the features.
         networks: By kind, "backbone" and perhaps "random"; in evaluation mode, on one device.
         settings: How pictures become vectors.
         root: Folder of the data set.

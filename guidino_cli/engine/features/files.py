@@ -33,8 +33,8 @@ class FileHashes:
         """Files that are not what they were when their hashes were taken; those that are gone are not named.
 
         Args:
-            items: Of the data set.
-            hashes: Of each item's file, as `of` gives them.
+            items: Items of the data set.
+            hashes: Hashes of each item's file, as `of` gives them.
             since: A file written after the hashes were taken: what nothing was done to since then, neither to the file
                 nor to its folders up to `root`, is not read again. None reads all.
             root: Folder of the data set.

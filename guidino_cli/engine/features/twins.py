@@ -27,7 +27,7 @@ class RandomTwin:
     Attributes:
         name: Registered backbone that loads it.
         layers: Blocks that the backbone itself returns by default.
-        sha256: Of the random weights.
+        sha256: SHA-256 of the random weights.
     """
 
     name: str

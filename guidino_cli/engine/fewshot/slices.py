@@ -25,7 +25,7 @@ class VolumeLabels:
     """The labels of a volume, slice by slice.
 
     Attributes:
-        name: Of the volume.
+        name: Name of the volume.
         counts: (D, K) pixels of each class in each slice; those that do not count are in none.
     """
 

@@ -57,8 +57,8 @@ class BandAccumulator:
     """Weighted sums over windows for the rows or slices that are not finished yet.
 
     Args:
-        size: Of the image or volume.
-        sides: Of a window.
+        size: Size of the image or volume.
+        sides: Sides of a window.
         device: Device of the sums.
         are_affinities: Whether each output is a probability by itself, instead of one of classes.
     """

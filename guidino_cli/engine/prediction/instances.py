@@ -49,7 +49,7 @@ def predict_affinities(
     Args:
         member: A run with `model.target: affinities`.
         values: (C, Z, Y, X) as `guidino prepare` stored them.
-        statistics: Of all voxels of each channel.
+        statistics: Statistics of all voxels of each channel.
         on_progress: Called after each few slices.
 
     Returns:

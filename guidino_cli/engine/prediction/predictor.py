@@ -165,7 +165,7 @@ class Predictor:
         """Class indices (rows, W) uint8 of a large image from top to bottom, holding only a band of it at a time.
 
         Args:
-            regions: Of the image.
+            regions: Regions of the image.
             on_part: Called with each band; its part has no guide.
         """
         bands = [_rebanded(_bands(member, regions)) for member in self.members]

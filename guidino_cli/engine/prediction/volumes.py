@@ -56,7 +56,7 @@ class VolumeMember:
 
     Attributes:
         model: The network.
-        settings: Of the data.
+        settings: Settings of the data.
         preprocessing: Grid, intensities and order of axes.
         window: A `PatchWindow` of dims 3, else the window of a slice.
     """
@@ -243,8 +243,8 @@ class VolumePredictor:
 
         Args:
             values: (C, Z, Y, X) as `guidino prepare` stored them.
-            statistics: Of all voxels of each channel.
-            spacing_mm: Of the stored grid.
+            statistics: Statistics of all voxels of each channel.
+            spacing_mm: Voxel size of the stored grid.
             keep_guide: Whether the guide, 4 bytes a voxel, is returned.
 
         Raises:

@@ -95,7 +95,7 @@ class MetricsLogger:
         objective: Unwrapped; it checks its own metrics.
         config: Settings of the run.
         folder: Receives the history.
-        accelerator: Of the run.
+        accelerator: Accelerator of the run.
 
     Attributes:
         rows: Rows so far.

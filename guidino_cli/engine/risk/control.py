@@ -32,7 +32,7 @@ class RegionBound:
     Attributes:
         loss: What is bounded.
         risk: The bound of its mean.
-        threshold: Of the class's probability; see `cut_region`.
+        threshold: Threshold of the class's probability; see `cut_region`.
         cases: Number of calibration cases with the class in truth.
         loss_of_mask: Mean loss of the mask as it is.
         loss_of_region: Mean loss of the region; optimistic, because it chose the threshold.

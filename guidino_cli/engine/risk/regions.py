@@ -36,7 +36,7 @@ def cut_region(
     Args:
         labels: (...) class indices of the mask.
         probability: (...) float32 of the class.
-        index: Of the class.
+        index: Index of the class.
         threshold: In [0, 1].
         side: Which region.
 
@@ -53,7 +53,7 @@ class RegionMasks:
 
     Args:
         wanted: Class index, threshold and side of each region.
-        size: Of the case: (H, W), or (D, H, W) in the network's order.
+        size: Size of the case: (H, W), or (D, H, W) in the network's order.
     """
 
     def __init__(self, wanted: Sequence[tuple[int, float, Side]], size: Sequence[int]) -> None:
@@ -71,7 +71,7 @@ class RegionCurves:
     """Pixels of a class by threshold, separately for those in the mask and in the truth; see `areas`.
 
     Args:
-        index: Of the class.
+        index: Index of the class.
     """
 
     def __init__(self, index: int) -> None:

@@ -67,7 +67,7 @@ def load_best(
     """The best weights of a run, in the model that was trained where there is one, in evaluation mode.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         device: Where to load a model.
         model: The trained model, because a second one may not fit on its device. None to load the run.
         overrides: See `load_run`.

@@ -20,7 +20,7 @@ class MergedBackbone:
     """A merged backbone.
 
     Attributes:
-        sha256: Of its weights.
+        sha256: SHA-256 of its weights.
         backbone: Name and options of `model.backbone` that give the same features as the run's backbone.
     """
 

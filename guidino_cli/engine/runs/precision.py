@@ -15,7 +15,7 @@ def precision_facts(config: RunConfig, *, device: str | None, used: torch.device
     """Entry "precision" of `run.json`.
 
     Args:
-        config: Of the run.
+        config: Settings of the run.
         device: That was requested.
         used: That is used.
     """

@@ -67,8 +67,8 @@ class TransferredRun(BaseRun):
         """Load all weights of the run that fit, and report the rest.
 
         Args:
-            model: Of the new run, freshly built.
-            classes: Of its data, background first.
+            model: Model of the new run, freshly built.
+            classes: Classes of its data, background first.
 
         Returns:
             "origin" of the new run's metadata: folder of the run, SHA-256 of its weights, and the names of the tensors

@@ -89,7 +89,7 @@ class TrainLoader:
 
     Args:
         cases: Labelled cases.
-        config: Of the run.
+        config: Settings of the run.
         num_classes: K, background included.
         accelerator: Gives each process its share.
         network_input: Tells images from slices and patches of volumes.
@@ -151,9 +151,9 @@ def draw_for_sample(config: RunConfig, index: SampleIndex, shape: Sequence[int])
     """The augmentation of a sample, which seed, epoch and sample determine.
 
     Args:
-        config: Of the run.
-        index: Of the sample.
-        shape: Of its image: (C, H, W) or (C, D, H, W).
+        config: Settings of the run.
+        index: Index of the sample.
+        shape: Shape of its image: (C, H, W) or (C, D, H, W).
     """
     channels, *sides = shape
     return draw_augmentation(
@@ -168,8 +168,8 @@ class _WithNoise(Dataset[Sample | VolumeSample]):
     """Samples with the noise of their augmentation, which takes long to draw: workers do so, not the training process.
 
     Args:
-        dataset: Of samples without it.
-        config: Of the run.
+        dataset: Data set of samples without it.
+        config: Settings of the run.
     """
 
     def __init__(self, dataset: SegmentationDataset | SliceDataset | PatchDataset, config: RunConfig) -> None:

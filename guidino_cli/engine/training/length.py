@@ -14,7 +14,7 @@ def with_enough_epochs(config: RunConfig, *, images: int, processes: int) -> Run
     Args:
         config: Its settings; unchanged if their epochs are enough.
         images: Number of training images, each of which is taken once an epoch.
-        processes: Of the run, each with batches of its own.
+        processes: Number of processes of the run, each with batches of its own.
     """
     settings = config.train
     batches = max(1, images // (settings.batch_size * processes))

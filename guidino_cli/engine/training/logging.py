@@ -28,7 +28,7 @@ class ProgressLogger:
     """Logs epochs, and the progress within them: a live line on a terminal, a plain line now and then elsewhere.
 
     Args:
-        epochs: Of the run.
+        epochs: Number of epochs of the run.
         steps: Batches per epoch on this process.
         cases: Samples used in an epoch, on all processes together.
         terms: Names of the loss terms.
@@ -113,8 +113,8 @@ def format_epoch(
     """One line of plain text for an epoch.
 
     Args:
-        row: Of the history.
-        epochs: Of the run.
+        row: Row of the history.
+        epochs: Number of epochs of the run.
         terms: Names of the loss terms.
         best: Highest validation Dice so far, and its epoch.
         left: Estimated remaining seconds.
@@ -172,7 +172,7 @@ class StepProfiler:
     Args:
         run: Folder for `trace.json` and `trace.txt`.
         last: Number of the last step, from 1; 0 for no profile.
-        device: Of the run.
+        device: Device of the run.
     """
 
     def __init__(self, run: Path, *, last: int, device: torch.device) -> None:

@@ -40,8 +40,8 @@ def make_optimizer(
         weight_decay: Of kernels and matrices, also of an adapter: there it pulls towards the original weights.
         adapter_lr: Learning rate of an adapter, before the schedule; None for `lr`.
         backbone_lr: Learning rate of a backbone that is trained as a whole, likewise.
-        betas: Of AdamW.
-        eps: Of AdamW.
+        betas: Betas of AdamW.
+        eps: Epsilon of AdamW.
         fresh: Parts of the backbone that are the run's own (`Backbone.adapter_names`); their learning rate is `lr`.
         device: Where the weights will be; None for a CPU.
     """

@@ -22,9 +22,9 @@ def run_preflight(config: RunConfig, device: str | None, *, processes: int | Non
     """Raise an error for settings that this machine cannot run.
 
     Args:
-        config: Of the run.
+        config: Settings of the run.
         device: Requested device.
-        processes: Of the run, or None if they are not started, as in a dry run.
+        processes: Number of processes of the run, or None if they are not started, as in a dry run.
 
     Raises:
         ConfigError: The device does not exist, precision or batch normalization needs CUDA, weights are sharded by a

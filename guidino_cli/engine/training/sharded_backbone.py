@@ -34,7 +34,7 @@ class ShardedBackbone(Backbone):
 
     Args:
         backbone: Frozen; sharded in place.
-        device: Of this process.
+        device: Device of this process.
         precision: In which features are always computed: "no", "bf16" or "fp16". In the latter two, matrices are sent
             in half precision, as autocast rounds them anyway: half as many bytes, the same features.
 

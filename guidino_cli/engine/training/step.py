@@ -125,8 +125,8 @@ class TrainStep:
 
     Args:
         model: Freshly built.
-        config: Of the run.
-        accelerator: Of the run.
+        config: Settings of the run.
+        accelerator: Accelerator of the run.
         batches: Number per epoch on this process.
         has_ignored: Whether masks may hold `IGNORED`.
         is_unit: Whether images are in [0, 1]; z-scores are not.
@@ -219,7 +219,7 @@ class TrainStep:
         """Train on a batch; returns every loss term, and their sum as "loss", on the device.
 
         Args:
-            batch: Of the epoch.
+            batch: Batch of the epoch.
             epoch: From 0.
             step: Number of the batch within the epoch on this process, from 0.
         """

@@ -34,9 +34,9 @@ class Trackers:
     """The trackers of a run, through accelerate; used by the main process only.
 
     Args:
-        accelerator: Of the run; created with `log_with` from the settings.
+        accelerator: Accelerator of the run; created with `log_with` from the settings.
         run: The run's folder.
-        config: Of the run.
+        config: Settings of the run.
     """
 
     def __init__(self, accelerator: Accelerator, run: Path, config: RunConfig) -> None:

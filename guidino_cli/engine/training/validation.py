@@ -49,7 +49,7 @@ class Validation:
 
     Args:
         cases: Labelled cases, split between the processes.
-        config: Of the run.
+        config: Settings of the run.
         num_classes: K, background included.
         accelerator: Splits the cases and gathers the scores.
         cache: Features of a frozen backbone.

@@ -21,7 +21,7 @@ def hash_weights(module: nn.Module, *, dtype: torch.dtype | None = None) -> str:
 
     Args:
         module: Has the weights.
-        dtype: Of its parameters once they are cast, if they are not yet.
+        dtype: Data type of its parameters once they are cast, if they are not yet.
     """
     digest = hashlib.sha256()
     parameters = {name for name, _ in module.named_parameters()}

@@ -178,7 +178,7 @@ def make_dataset(
     Args:
         layout: Its name.
         evidence: Why it was recognised.
-        contents: Of the label files.
+        contents: Contents of the label files.
         finder: Finds the images.
         official: Where the split comes from, if the images have one.
 

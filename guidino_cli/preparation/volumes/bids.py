@@ -23,8 +23,8 @@ class _File:
     """A volume of BIDS.
 
     Attributes:
-        path: Of the file.
-        subject: Such as "sub-01".
+        path: Path of the file.
+        subject: Subject, such as "sub-01".
         session: Subject and session, such as "sub-01_ses-2".
         base: The name without the contrast, such as "sub-01_ses-2_run-1".
         contrast: The last part of the name, such as "T1w".

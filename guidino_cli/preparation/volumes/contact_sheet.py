@@ -23,7 +23,7 @@ def write_volume_contact_sheet(manifest: Manifest, folder: Path, *, marks: Mappi
     """Write `contact_sheet.png` of volumes that were stored before; three slices of each are read, and its labels.
 
     Args:
-        manifest: Of the prepared data.
+        manifest: Manifest of the prepared data.
         folder: Where to write.
         marks: Case id -> why its mask should be looked at; these cases come first.
 

@@ -28,7 +28,7 @@ def mask_owner(stem: str, suffixes: Sequence[str]) -> str | None:
     """The stem of the volume that a mask belongs to, by its own name; None if it is not named as a mask.
 
     Args:
-        stem: Of a file.
+        stem: Stem of a file.
         suffixes: Endings of the names of masks; () for the usual words.
     """
     if suffixes:

@@ -39,10 +39,10 @@ def finish_volume(
     """Write image, labels, foreground and mask of a case, and remove what was staged.
 
     Args:
-        staged: Of the case.
+        staged: Staged arrays of the case.
         table: Classes of the values.
         target: Spacing of the data set along Z, Y, X.
-        config: Of the command.
+        config: Settings of the command.
         folder: The prepared folder.
 
     Returns:

@@ -18,7 +18,7 @@ def keep_numbers(source: Path, dataset: DiscoveredDataset, config: VolumeConfig,
 
     Args:
         source: Its folder or CSV.
-        dataset: Of images or volumes.
+        dataset: Data set of images or volumes.
         config: Options for volumes.
         wanted: Whether the user asked for arrays (`--store`); naming the channels asks for them, too.
 

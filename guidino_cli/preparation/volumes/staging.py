@@ -32,14 +32,14 @@ class StagedVolume:
     Attributes:
         pair: Its files.
         sources: The files of the channels.
-        grid: Of the first channel.
+        grid: Grid of the first channel.
         record: Of the file of the first channel; None for a DICOM series.
         voxels: Value of the mask -> voxels with it.
         cropped: Z, Y, X of the box around the voxels that are not zero.
         shape: Z, Y, X of the stored arrays.
-        spacing_mm: Of the stored arrays.
+        spacing_mm: Voxel size of the stored arrays.
         long_axis: Axis that was resampled by itself; see `resampling.find_long_axis`.
-        statistics: Of all stored voxels, a channel each.
+        statistics: Statistics of all stored voxels, a channel each.
         nonfinite: Voxels that were NaN or infinite.
         is_hu: Whether the values of the first channel can be Hounsfield units.
         notes: What a user should know of its reading.
@@ -90,7 +90,7 @@ def stage_volume(pair: ImageMaskPair, channels: int, config: VolumeConfig, folde
     Args:
         pair: Its files.
         channels: Number of channels that are expected.
-        config: Of the command.
+        config: Settings of the command.
         folder: Where arrays go; None to only look.
 
     Raises:

@@ -30,7 +30,7 @@ class Header:
         series_uid: SeriesInstanceUID, "" likewise.
         study_uid: StudyInstanceUID, "" likewise.
         patient_id: PatientID, "" likewise; never printed or written.
-        modality: Such as "CT".
+        modality: Modality, such as "CT".
         description: SeriesDescription.
         rows: Height in pixels; 0 of objects that are no images.
         columns: Width in pixels.

@@ -27,7 +27,7 @@ def read_series(
 
     Args:
         folder: Where its files lie, or a folder above.
-        key: Of the series, see `Series.key`; None for the only one.
+        key: Key of the series, see `Series.key`; None for the only one.
         allow_single: Whether one slice is a volume.
         as_suv: Whether PET becomes body-weight SUV; None for PET alone, other series stay as they are.
 

@@ -31,7 +31,7 @@ class Series:
         uid: SeriesInstanceUID, "" if it was removed; never printed or written.
         folder: The deepest folder that holds all files of its UID: what is read from there has the same key.
         patient: 12 hex digits that are the same for all series of a patient.
-        modality: Such as "CT".
+        modality: Modality, such as "CT".
         description: SeriesDescription.
         split: What tells it apart from other volumes of its UID, such as ("b-value", "800"); empty if there are none.
         headers: Of its files, in the order of their first slices.
