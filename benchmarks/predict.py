@@ -1,6 +1,7 @@
 """Speed-up of prediction by each optimization: configurations alternating in one run, as ratios in JSON.
 
     python benchmarks/predict.py [--rounds 3] [--threads 2] [--windows 4] [--forms straightforward ours once]
+    python benchmarks/predict.py --threads 1 --forms ours "openvino f32" "openvino int8"
 
 GuiDINO-W (`kvasir-nnwnet`) with the `embedded` backbone, windows of 256 px that overlap by half, four flips: every
 configuration predicts the same windows of one image, and its probabilities are compared with those of the first, the
@@ -13,6 +14,7 @@ setting of the C library cannot be undone; `peak_mb` is the peak of each of the 
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import time
@@ -21,6 +23,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +32,12 @@ import torch
 from torch import Tensor, nn
 
 from guidino_cli.config import load_preset
+from guidino_cli.engine.cpu_features import has_amx, has_vnni
+from guidino_cli.engine.openvino.conversion import convert_model
+from guidino_cli.engine.openvino.network import OpenVinoNetwork
+from guidino_cli.engine.openvino.quantization import quantize_network
 from guidino_cli.engine.prediction.inference import segment_image
+from guidino_cli.engine.prediction.network import Network
 from guidino_cli.engine.prediction.sliding import Window, window_corners
 from guidino_cli.engine.prediction.speedups import fold_normalisation, use_onednn_kernels
 from guidino_cli.models import build_model
@@ -51,6 +60,8 @@ class Form:
     keeps_memory: bool = True
     backbone_once: bool = False
     batch_size: int = 4
+    engine: str = ""
+    """Precision of OpenVINO, "f32" or "int8"; "" for torch."""
 
 
 _STRAIGHT = Form(all_blocks=True, folded=False, channels_last=False, kernels=False, keeps_memory=False, batch_size=1)
@@ -64,8 +75,11 @@ FORMS = {
     "ours": Form(),
     "ours, batches of 1": Form(batch_size=1),
     "once": Form(backbone_once=True),
+    "openvino f32": Form(engine="f32"),
+    "openvino int8": Form(engine="int8"),
 }
-"""Each includes those above it; "once" is not the same computation, see `Window.mirror_backbone`."""
+"""Each includes those above it, up to "ours"; "once" is not the same computation, see `Window.mirror_backbone`."""
+TORCH_FORMS = [name for name, form in FORMS.items() if not form.engine]
 
 
 class Answer(NamedTuple):
@@ -83,7 +97,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--windows", type=int, default=4, choices=list(_SIZES), help="16 is an image of 529x622 px")
-    parser.add_argument("--forms", nargs="+", choices=list(FORMS), default=list(FORMS), help="first: the reference")
+    parser.add_argument("--forms", nargs="+", choices=list(FORMS), default=TORCH_FORMS, help="first: the reference")
     options = parser.parse_args()
     print(json.dumps(measure(options.forms, options.windows, rounds=options.rounds, threads=options.threads), indent=2))
 
@@ -91,6 +105,7 @@ def main() -> None:
 def measure(forms: list[str], windows: int, *, rounds: int, threads: int) -> dict[str, object]:
     """Alternate the configurations in every round, so that a slow minute of the machine affects all of them."""
     with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
         processes = {
             keeps: stack.enter_context(
                 ProcessPoolExecutor(1, get_context("spawn"), initializer=_begin, initargs=(threads, keeps))
@@ -98,14 +113,20 @@ def measure(forms: list[str], windows: int, *, rounds: int, threads: int) -> dic
             for keeps in sorted({FORMS[name].keeps_memory for name in forms})
         }
         answers: dict[str, list[Answer]] = {name: [] for name in forms}
+        for engine in sorted({FORMS[name].engine for name in forms} - {""}):
+            processes[True].submit(_write_network, folder, engine).result()
         # One extra round: the first warms up.
         for _ in range(rounds + 1):
             for name in forms:
-                answers[name].append(processes[FORMS[name].keeps_memory].submit(_predict, name, windows).result())
+                answers[name].append(
+                    processes[FORMS[name].keeps_memory].submit(_predict, name, windows, folder).result()
+                )
     count = len(window_corners(_SIZES[windows], _WINDOW))
     return {
         "torch": torch.__version__,
         "threads": threads,
+        "cpu": {"vnni": has_vnni(), "amx": has_amx(), "ONEDNN_MAX_CPU_ISA": os.environ.get("ONEDNN_MAX_CPU_ISA")},
+        "load": os.getloadavg()[0],
         "image": _SIZES[windows],
         "windows": count,
         "passes": count * _WINDOW.flips,
@@ -119,11 +140,32 @@ def _begin(threads: int, keeps_memory: bool) -> None:
         keep_all_freed_memory()
 
 
-def _predict(name: str, windows: int) -> Answer:
+def _write_network(folder: Path, engine: str) -> None:
+    """Write the network for OpenVINO; its speed depends neither on the weights nor on the images of the calibration."""
+    place = folder / engine / "model.xml"
+    if place.exists():
+        return
+    place.parent.mkdir()
+    if engine == "f32":
+        convert_model(_model(False, False, False, False), place, side=_WINDOW.size)
+        return
+    _write_network(folder, "f32")
+    noise = np.random.default_rng(0)
+    windows = [noise.random((1, 3, _WINDOW.size, _WINDOW.size), dtype=np.float32) for _ in range(4)]
+    quantize_network(folder / "f32" / "model.xml", place, windows)
+
+
+@cache
+def _network(path: Path) -> Network:
+    return OpenVinoNetwork(path, has_guide=True)
+
+
+def _predict(name: str, windows: int, folder: Path) -> Answer:
     """Predict the image once with the configuration of this name."""
     form = FORMS[name]
     image = torch.rand(3, *_SIZES[windows], generator=torch.Generator().manual_seed(0))
-    model = _model(form.all_blocks, form.folded, form.channels_last, form.kernels)
+    torch_model = (form.all_blocks, form.folded, form.channels_last, form.kernels)
+    model = _network(folder / form.engine / "model.xml") if form.engine else _model(*torch_model)
     window = replace(_WINDOW, batch_size=form.batch_size, mirror_backbone="once" if form.backbone_once else "each")
     cpu, wall = time.process_time(), time.perf_counter()
     probabilities, _ = segment_image(model, image, window)

@@ -8,6 +8,8 @@ import torch
 
 from guidino_cli import __version__
 from guidino_cli.commands.export import describe_licence, load_run_on_images, require_equal
+from guidino_cli.commands.export_int8 import find_calibration, quantize_folder
+from guidino_cli.commands.export_options import DEFAULT_MAX_DROP
 from guidino_cli.engine.exporting import ExportModule, batches_to_compare, max_abs_difference
 from guidino_cli.engine.openvino.conversion import convert_model
 from guidino_cli.engine.openvino.folder import NETWORK_FILES, EngineFolder, is_engine_folder
@@ -24,31 +26,43 @@ from guidino_cli.outputs import require_output_folder
 
 
 def run(run_path: Path, options: ExportOptions) -> None:
-    """Write the folder in full precision, if its results equal those of the run.
+    """Write the folder if its results equal those of the run; in int8, if the Dice of validation cases hardly falls.
 
     Raises:
         ConfigError: A folder in use, a run on volumes, settings that a compiled network cannot follow, or results that
             differ by more than the tolerance.
-        DependencyError: OpenVINO is missing.
+        DataError: See `find_calibration`.
+        DependencyError: OpenVINO or NNCF is missing.
+        GateError: The Dice falls by more than --max-drop.
         UserError: See `load_run`.
     """
     out, tolerance = options.out, options.tolerance
-    require_packages("openvino")
+    require_packages("openvino", *(["nncf"] if options.int8 else []))
     require_folder(out, run_path, overwrite=options.overwrite)
     model, config, _ = load_run_on_images(run_path, offline=options.offline)
     require_one_piece(run_path, config, run_path.resolve().name)
+    calibration = None
+    if options.calibrate is not None:
+        max_drop = DEFAULT_MAX_DROP if options.max_drop is None else options.max_drop
+        calibration = find_calibration(run_path, options.calibrate, max_drop)
     side = config.data.image_size
     with atomic_folder(out) as folder:
         engine = EngineFolder(folder)
         convert_model(model, engine.network, side=side)
         difference = compare(model, engine, side=side)
         require_equal(out, difference, tolerance)
-        write_settings(run_path, folder)
-        about = describe(run_path, model, side) | {"precision": "f32", "weights": weights_hash(run_path)}
-        engine.write_facts(about | {"max_abs_difference": difference})
+        # What was tuned holds for the same masks only.
+        write_settings(run_path, folder, tuned=calibration is None)
         write_text(folder / "LICENSE", describe_licence(model) + "\n")
-    print_folder(out, "full precision", side)
-    print(f"differs from the run by at most {difference:.2g} (allowed {tolerance:g})")
+        about = describe(run_path, model, side)
+        facts = {"precision": "f32", "weights": weights_hash(run_path), "max_abs_difference": difference}
+        engine.write_facts(about | facts)
+        lines = [f"differs from the run by at most {difference:.2g} (allowed {tolerance:g})"]
+        if calibration is not None:
+            lines = quantize_folder(engine, about, calibration, out)
+    print_folder(out, "full precision" if calibration is None else "int8", side)
+    for line in lines:
+        print(line)
     print_use(out, model)
 
 

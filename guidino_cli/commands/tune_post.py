@@ -4,18 +4,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from guidino_cli.commands.runs.instances import choose_threshold, describe_curve
-from guidino_cli.commands.validation_cases import (
-    find_validation_cases,
-    load_runs,
-    read_labelled_volume,
-    require_same_size,
-)
-from guidino_cli.data.cases import read_truth
-from guidino_cli.data.readers import open_regions, read
-from guidino_cli.data.regions import read_size
+from guidino_cli.commands.validation_cases import find_validation_cases, load_runs, segment_validation_case
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.prediction.ensemble import (
     LoadedEnsemble,
@@ -23,7 +13,6 @@ from guidino_cli.engine.prediction.ensemble import (
 )
 from guidino_cli.engine.prediction.instance_threshold import FILE_NAME
 from guidino_cli.engine.prediction.postprocessing import CANDIDATES, RuleSelector, SelectedRule, save_rules
-from guidino_cli.engine.prediction.predictor import DecodedImage
 from guidino_cli.engine.prediction.volume_ensemble import LoadedVolumeEnsemble
 from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.settings import resolve_run_config
@@ -83,27 +72,10 @@ def _select_rules(loaded: LoadedEnsemble | LoadedVolumeEnsemble, cases: Sequence
     for case in track(cases, total=len(cases), description="tune-post"):
         if case.mask is None:
             continue
-        if isinstance(loaded, LoadedVolumeEnsemble):
-            volume, truth, ignored = read_labelled_volume(
-                case, channels=len(loaded.channels), onto=loaded.predictor.members[0].preprocessing.onto
-            )
-            labels = loaded.predictor.segment(volume).labels
-        else:
-            labels, (truth, ignored) = _labels(loaded, case.image), read_truth(case)
-        require_same_size(case, truth.shape, labels.shape)
-        if ignored is not None:
-            labels = np.where(ignored, 0, labels)
+        labels, truth = segment_validation_case(loaded, case)
         for index, selector in enumerate(selectors.values(), start=1):
             selector.add(labels == index, truth == index)
     return {name: selector.select() for name, selector in selectors.items()}
-
-
-def _labels(loaded: LoadedEnsemble, image: Path) -> np.ndarray:
-    """(H, W) uint8; of a large image, only the labels are held as a whole."""
-    if loaded.needs_strips(read_size(image)):
-        return np.concatenate(list(loaded.predictor.label_rows(open_regions(image))))
-    decoded = DecodedImage(*read(image))
-    return loaded.predictor.segment([decoded], keep_probabilities=False, keep_guide=False)[0].labels
 
 
 def _format_rule(name: str, choice: SelectedRule) -> str:

@@ -16,7 +16,7 @@ from guidino_cli.commands.validation_cases import (
     require_same_size,
 )
 from guidino_cli.data.cases import read_truth
-from guidino_cli.data.manifest import MANIFEST_NAME, manifest_sha256
+from guidino_cli.data.manifest import manifest_sha256
 from guidino_cli.data.readers import open_regions, read
 from guidino_cli.data.regions import read_size
 from guidino_cli.engine.prediction.accumulation import CasePart
@@ -118,7 +118,7 @@ def _parse_losses(options: TuneRiskOptions) -> list[Loss]:
 
 def _require_unseen(run_path: Path, others: Sequence[Path], validation: ValidationCases) -> None:
     """`DataError` if a run was trained on validation cases of the first, as the folds of one data set are."""
-    sha256 = manifest_sha256(_manifest_path(validation))
+    sha256 = manifest_sha256(validation.manifest_path)
     cases = {case.id for case in validation.cases}
     for path in (run_path, *others):
         folder = RunFolder(path)
@@ -130,10 +130,6 @@ def _require_unseen(run_path: Path, others: Sequence[Path], validation: Validati
                 f"{path}: was trained on {len(seen)} of the {len(cases)} validation cases, so errors there tell "
                 "nothing of new ones; give cases that no run has seen with --data, or fit each run by itself"
             )
-
-
-def _manifest_path(validation: ValidationCases) -> Path:
-    return validation.root if validation.root.name == MANIFEST_NAME else validation.root / MANIFEST_NAME
 
 
 def _groups(validation: ValidationCases, options: TuneRiskOptions) -> dict[str, str]:
@@ -248,7 +244,7 @@ def _join(
     new = FittedRisk(
         loaded.provenance,
         str(validation.root),
-        manifest_sha256(_manifest_path(validation)),
+        manifest_sha256(validation.manifest_path),
         len(validation.cases),
         list(loaded.classes),
         None if isinstance(expected, str) else expected,

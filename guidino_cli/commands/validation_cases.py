@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
+from guidino_cli.data.cases import read_truth
 from guidino_cli.data.file_records import require_unchanged_files
-from guidino_cli.data.manifest import Manifest, ignore_label, load_manifest
+from guidino_cli.data.manifest import MANIFEST_NAME, Manifest, ignore_label, load_manifest
+from guidino_cli.data.readers import open_regions, read
+from guidino_cli.data.regions import read_size
 from guidino_cli.data.volumes.grid import Volume
 from guidino_cli.data.volumes.reading import read_volume, read_volume_labels
 from guidino_cli.engine.devices import pick_device
 from guidino_cli.engine.openvino.loading import pick_engine_device
 from guidino_cli.engine.prediction.ensemble import LoadedEnsemble, load_ensemble
+from guidino_cli.engine.prediction.predictor import DecodedImage
 from guidino_cli.engine.prediction.volume_ensemble import LoadedVolumeEnsemble, load_volume_ensemble
 from guidino_cli.engine.runs.facts import is_volume_run
 from guidino_cli.engine.runs.folder import RunFolder
@@ -34,6 +38,11 @@ class ValidationCases:
     root: Path
     manifest: Manifest
     cases: list[Case]
+
+    @property
+    def manifest_path(self) -> Path:
+        """The file that lists them."""
+        return self.root if self.root.name == MANIFEST_NAME else self.root / MANIFEST_NAME
 
 
 def find_validation_cases(run_path: Path, data: Path | None) -> ValidationCases:
@@ -81,6 +90,30 @@ def load_runs(
             f"{', '.join(loaded.classes)}; give --data with the same classes"
         )
     return loaded
+
+
+def segment_validation_case(loaded: LoadedEnsemble | LoadedVolumeEnsemble, case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted and true class indices of a labelled case, both background where it is ignored.
+
+    Raises:
+        DataError: A file cannot be read, or image and mask differ in size.
+    """
+    if isinstance(loaded, LoadedVolumeEnsemble):
+        onto = loaded.predictor.members[0].preprocessing.onto
+        volume, truth, ignored = read_labelled_volume(case, channels=len(loaded.channels), onto=onto)
+        labels = loaded.predictor.segment(volume).labels
+    else:
+        labels, (truth, ignored) = _segment_image(loaded, case.image), read_truth(case)
+    require_same_size(case, truth.shape, labels.shape)
+    return labels if ignored is None else np.where(ignored, 0, labels), truth
+
+
+def _segment_image(loaded: LoadedEnsemble, image: Path) -> np.ndarray:
+    """(H, W) uint8; of a large image, only the labels are held as a whole."""
+    if loaded.needs_strips(read_size(image)):
+        return np.concatenate(list(loaded.predictor.label_rows(open_regions(image))))
+    decoded = DecodedImage(*read(image))
+    return loaded.predictor.segment([decoded], keep_probabilities=False, keep_guide=False)[0].labels
 
 
 def read_labelled_volume(case: Case, *, channels: int, onto: int = 0) -> tuple[Volume, np.ndarray, np.ndarray | None]:

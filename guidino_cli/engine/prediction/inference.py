@@ -32,7 +32,7 @@ def segment_image(
     """
     if not window.pads and max(image.shape[-2:]) <= window.size:
         return segment_batch(model, [image], window)[0]
-    padded = _pad_to_window(image, window.size)
+    padded = pad_to_window(image, window.size)
 
     def read_window(corner: tuple[int, int]) -> Tensor:
         return padded[..., corner[0] : corner[0] + window.size, corner[1] : corner[1] + window.size]
@@ -56,7 +56,7 @@ def segment_batch(model: Network, images: Sequence[Tensor], window: Window) -> l
     """
     if not window.pads and len({image.shape for image in images}) > 1:
         return [segment_batch(model, [image], window)[0] for image in images]
-    crops = torch.stack([_pad_to_window(image, window.size) if window.pads else image for image in images])
+    crops = torch.stack([pad_to_window(image, window.size) if window.pads else image for image in images])
     logits, guides = predict_with_flips(model, crops, window)
     results: list[tuple[Tensor, Tensor | None]] = []
     for i, image in enumerate(images):
@@ -66,7 +66,7 @@ def segment_batch(model: Network, images: Sequence[Tensor], window: Window) -> l
     return results
 
 
-def _pad_to_window(image: Tensor, side: int) -> Tensor:
+def pad_to_window(image: Tensor, side: int) -> Tensor:
     """(C, H, W) with zeros at the bottom and right, at least `side` high and wide."""
     height, width = image.shape[-2:]
     return F.pad(image, (0, max(0, side - width), 0, max(0, side - height)))

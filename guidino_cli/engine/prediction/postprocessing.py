@@ -58,8 +58,8 @@ class RuleSelector:
 
     def add(self, predicted: np.ndarray, true: np.ndarray) -> None:
         """Score the candidates on a case: boolean masks (H, W). The Dice of two empty masks is 1."""
-        self.before.append(_dice(predicted, true))
-        self.after.append([_dice(postprocess_class(predicted, rule), true) for rule in CANDIDATES])
+        self.before.append(dice_of_case(predicted, true))
+        self.after.append([dice_of_case(postprocess_class(predicted, rule), true) for rule in CANDIDATES])
 
     def select(self) -> SelectedRule:
         """Select the best candidate if it helps significantly, else the rule that does nothing.
@@ -78,7 +78,8 @@ class RuleSelector:
         )
 
 
-def _dice(predicted: np.ndarray, true: np.ndarray) -> float:
+def dice_of_case(predicted: np.ndarray, true: np.ndarray) -> float:
+    """Dice of two boolean masks; 1 if both are empty."""
     value = dice(confusion_counts(predicted, true))
     return 1.0 if np.isnan(value) else value
 
