@@ -29,7 +29,7 @@ def doctor(
 
 
 def example(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to; it gets a folder examples.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder in which the folder examples is written.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older folder examples.")] = False,
 ) -> None:
     """Write the example data, 66 tiles with masks, and the scripts that show the whole job on them.

@@ -102,7 +102,7 @@ def print_report(report: AuditReport, *, show: int, out: Path | None, data: Path
         where = f"written: {out}: audit.csv, audit.json, contact_sheet.png"
     console.print(where, soft_wrap=True)
     tenth = "mask" if report.tenth == 1 else f"{report.tenth} masks"
-    console.print(f"look at the first {tenth} of the list, a tenth; masks that are only too small are not found")
+    console.print(f"review the first {tenth} of the list, a tenth; masks that are only too small are not found")
 
 
 def write_report(report: AuditReport, folder: Path) -> None:

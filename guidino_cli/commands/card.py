@@ -61,7 +61,7 @@ def run(run_path: Path, options: ShareOptions) -> None:
             write_text(folder / "LICENSE", text)
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
     print(f"wrote {options.out}: {size / 1e6:.1f} MB; its card is {options.out / 'README.md'}")
-    log_info("read the card before you pass the folder on: it states what was recorded, not what you know")
+    log_info("read the card before you share the folder: it states what was recorded, not what you know")
     for item in facts.licences:
         log_info(f"licence: {re.sub(r'[][]', '', item.text)}")
     if page is not None and text is None:

@@ -119,7 +119,7 @@ def _reference(run_path: Path, backbone: Backbone, options: DriftOptions) -> Dri
     log_info(f"guidino: statistics of {pluralize(count, 'image')} written to {run_path / DRIFT_FILE}")
     if not reference.is_validation:
         log_warning(
-            f"fewer than {MIN_IMAGES} validation images: a third of the images is held back by chance. If several are "
+            f"fewer than {MIN_IMAGES} validation images: a random third of the images is held out. If several are "
             "of one patient, false alarms will be more frequent than 5 %"
         )
     return reference
@@ -233,7 +233,7 @@ def _print(report: dict[str, Any], gate: GateResult | None, options: DriftOption
             rest = f"the others in {options.out / 'images.csv'}" if options.out else "the others with -o or --show"
             print(f"... and {count - len(rows)} more; {rest}\n")
     whole, known = report["set"], report["reference"]
-    held_back = f"{known['held_back']} held-back {known['held_back_are']}"
+    held_back = f"{known['held_back']} held-out {known['held_back_are']}"
     print_wrapped(
         f"images: {report['beyond_1']} of {count} beyond distance 1, where 5 % are expected of the same source "
         f"({held_back})"

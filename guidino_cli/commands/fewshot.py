@@ -122,7 +122,7 @@ def _settings(options: FewShotOptions, *, has_slices: bool) -> RunConfig:
     backbone = config.model.backbone
     is_default = options.preset == "fewshot" and not is_named and backbone is not None and backbone.name == _EMBEDDED
     if is_default and find_embedded_file() is None:
-        log_info(f"guidino: backbone {_INCLUDED}; a little better is {_EMBEDDED}: {EMBEDDED_COMMAND}")
+        log_info(f"guidino: backbone {_INCLUDED}; {_EMBEDDED} is a little better: {EMBEDDED_COMMAND}")
         config = load_preset(options.preset, [*overrides, f"model.backbone={{name: {_INCLUDED}}}"])
     _require_closed_form(config, options.preset)
     return config
@@ -152,12 +152,12 @@ def _require_closed_form(config: RunConfig, label: str) -> None:
 def _warn_of_few(inputs: FewShotInputs, looked: Looked) -> None:
     if len(inputs.labelled) == 1 and not inputs.manifest.is_volumes:
         log_warning(
-            "one labelled image is a lottery: with another one, Dice on polyps was between .2 and .4, with five .55 to "
-            ".65; label 5 (docs/fewshot.md)"
+            "with one labelled image the result depends on which one it is: Dice on polyps ranged from .2 to .4, with "
+            "five from .55 to .65; label 5 (docs/fewshot.md)"
         )
     if not looked.unlabelled:
         log_warning(
-            f"no unlabelled {inputs.noun}: thresholds come from the labelled ones alone, which is less sure; add "
+            f"no unlabelled {inputs.noun}: thresholds come from the labelled ones alone, which is less reliable; add "
             f"--unlabelled FOLDER with {inputs.noun}s of the kind to segment"
         )
 

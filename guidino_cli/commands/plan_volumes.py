@@ -98,7 +98,7 @@ def _print_plan(fingerprint: VolumeFingerprint, proposal: VolumeProposal, option
     if proposal.meddinov3 is not None:
         console.print()
         console.print(
-            f"For MedDINOv3's presets, which look at 896 px: --spacing {format_spacing(proposal.meddinov3)}, nnU-Net's "
+            f"For MedDINOv3's presets, at 896 px: --spacing {format_spacing(proposal.meddinov3)}, nnU-Net's "
             "2-D spacing times its patch / 896."
         )
 

@@ -42,7 +42,7 @@ def run(run_path: Path, options: TunePostOptions) -> None:
     with explain_out_of_memory("lower predict.batch_size and predict.memory_gb with --set"):
         selected = _select_rules(loaded, cases)
     if len(cases) < _MIN_CASES:
-        log_info(f"only {pluralize(len(cases), 'validation case')}: too few to tell help from chance")
+        log_info(f"only {pluralize(len(cases), 'validation case')}: too few to distinguish an improvement from chance")
     evidence = {"runs": [item["run"] for item in loaded.runs], "validation": str(validation.root), "cases": len(cases)}
     path = save_rules(run_path, selected, provenance=loaded.provenance, evidence=evidence)
     for name, choice in selected.items():

@@ -295,7 +295,7 @@ def _print_result(expected: ExpectedDice | str, bounds: dict[Side, SideBounds], 
     for side, item in bounds.items():
         first = next(iter(next(iter(item.groups.values())).values()))
         print_wrapped(
-            f"{side}: the {LOSSES[first.loss][1]} is at most {first.risk:g} in the mean over new cases like these and "
+            f"{side}: the {LOSSES[first.loss][1]} is at most {first.risk:g} on average over new cases like these and "
             "over such sets of validation cases; a single set may do worse, and one in four did in measurements"
         )
-    print_wrapped("cases without the class in truth are left out, and the bounds are for cases that have it")
+    print_wrapped("cases without the class in the truth are left out; the bounds are for cases that have it")

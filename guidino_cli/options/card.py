@@ -13,7 +13,7 @@ from guidino_cli.options.shared import Overwrite
 class ShareOptions:
     """What the card says in addition to what the run recorded, and where the folder is written."""
 
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write: model.safetensors, README.md, ...")]
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write, with model.safetensors and README.md.")]
     scores: Annotated[
         list[Path] | None, typer.Option(metavar="REPORT", help="Folder of `guidino evaluate`; repeatable.")
     ] = None

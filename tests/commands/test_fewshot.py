@@ -152,7 +152,7 @@ def test_labels_are_chosen_by_a_list(folders: tuple[Path, Path], run: Path, tmp_
 def test_one_label_is_warned_of(folders: tuple[Path, Path], run: Path, guidino: Guidino) -> None:
     outcome = guidino("fewshot", *folders, "-o", run, *SMALL, "--labels", 1)
     assert outcome.code == 0
-    assert "one labelled image is a lottery" in outcome.stderr
+    assert "with one labelled image the result depends on which one it is" in outcome.stderr
     assert RunFolder(run).facts()["fewshot"]["thresholds"]["foreground"]["by_masks"] is None
 
 
@@ -291,6 +291,6 @@ def test_without_its_weights_the_included_backbone_is_taken_and_named(
     monkeypatch.setattr("guidino_cli.commands.fewshot.find_embedded_file", lambda: None)
     outcome = guidino("fewshot", *folders, "-o", run, "--device", "cpu", "--set", "data.image_size=42")
     assert outcome.code == 0, outcome.stderr
-    assert "backbone guidino-tiny; a little better is embedded: guidino weights download embedded" in outcome.stderr
+    assert "backbone guidino-tiny; embedded is a little better: guidino weights download embedded" in outcome.stderr
     assert RunFolder(run).facts()["backbone"]["weights"].startswith("guidino-tiny")
     assert RunFolder(run).config().model.backbone.name == "guidino-tiny"

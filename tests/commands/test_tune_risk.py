@@ -199,7 +199,7 @@ def test_tune_risk_fits_an_expected_dice_that_predict_writes(
 def test_bounds_are_fitted_and_the_masks_are_nested(trained: Path, run: Path, guidino: Any, tmp_path: Path) -> None:
     outcome = guidino("tune-risk", run, "--risk", "0.1")
     assert outcome.code == 0, outcome.stderr
-    assert "in the mean over new cases" in " ".join(outcome.stdout.split())
+    assert "on average over new cases" in " ".join(outcome.stdout.split())
     fitted = json.loads((run / "risk.json").read_text())
     bounds = {side: fitted[side]["groups"][""]["a"] for side in ("outer", "inner")}
     assert {side: bound["loss"] for side, bound in bounds.items()} == {"outer": "fnr", "inner": "fdr"}

@@ -103,7 +103,7 @@ def choose_regions(fitted: FittedRisk | str, options: PredictOptions, places: Se
     for side, bounds in fitted.sides.items():
         first = next(iter(next(iter(bounds.groups.values())).values()))
         log_info(
-            f"{side}/: {side} masks; the {LOSSES[first.loss][1]} is at most {first.risk:g} in the mean over cases like "
+            f"{side}/: {side} masks; the {LOSSES[first.loss][1]} is at most {first.risk:g} on average over cases like "
             f"the {pluralize(fitted.cases, 'validation case')} and over such sets of them, not in every image"
         )
     column = next(iter(fields.values()), "")

@@ -182,7 +182,7 @@ def print_report(report: GuideReport) -> None:
     """Print the scores in at most 80 columns, in plain ASCII where the locale requires it."""
     if not report.has_truth:
         ranges = ", ".join(f"{item.name} {item.low:.3f} to {item.high:.3f}" for item in report.accumulators)
-        print(f"guide values: {ranges}; give --truth to learn how well they tell foreground from background")
+        print(f"guide values: {ranges}; give --truth to measure how well they separate foreground from background")
         return
     if 1 < len({row.name for row in report.rows}) <= _MAX_TABLE_ROWS:
         half = list(report.thresholds).index(0.5)

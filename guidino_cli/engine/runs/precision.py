@@ -73,4 +73,4 @@ def warn_of_other_precision(recorded: dict[str, Any], now: dict[str, Any]) -> No
     changed = [name for name in after if before.get(name, after[name]) != after[name]]
     if changed:
         what = " and ".join(f"{name} in {before[name]} becomes {after[name]}" for name in changed)
-        log_warning(f"the run goes on in another precision than it began with: {what}; results differ by rounding")
+        log_warning(f"the run resumes in another precision than it started with: {what}; results differ by rounding")

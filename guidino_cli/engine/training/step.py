@@ -343,7 +343,7 @@ def _log_cache_folder(cache: FeatureCache | None, config: RunConfig) -> None:
     is_turned = config.data.augment in EXACT_LEVELS and _repeats_images(config)
     if not _repeats_samples(config) and not is_turned and config.data.dims != 3:
         log_info(
-            "guidino: of validation images alone: training images change from epoch to epoch, unless "
+            "guidino: only those of validation images: training images change from epoch to epoch, unless "
             "data.augment is none, mirror or dihedral and data.resize is stretch or longer"
         )
 

@@ -251,7 +251,7 @@ def test_a_run_with_augmentation_says_that_only_validation_is_cached(
     """Two validation images once, and four training images three times."""
     assert train("light", "train.dense_cache=disk", "data.augment=light")[0] == 2 + 12
     said = " ".join(capsys.readouterr().err.split())
-    assert "of validation images alone" in said
+    assert "only those of validation images" in said
     assert "unless data.augment is none, mirror or dihedral and data.resize is stretch" in said
 
 
