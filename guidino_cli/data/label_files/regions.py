@@ -153,8 +153,8 @@ def draw_regions(drawing: Drawing, size_hw: tuple[int, int], indices: Mapping[st
         indices: Category -> class index; regions of other categories are left out.
 
     Raises:
-        DataError: A problem of the drawing, a mask that is damaged or of another size, or objects without outlines
-            alone: the mask would be empty where there is an object.
+        DataError: A problem of the drawing, a mask that is damaged or of another size, or objects of which none would
+            be in the mask, because they have no outline or cover no pixel.
     """
     if drawing.problem:
         raise DataError(f"{drawing.source}: {drawing.place} {drawing.problem}")
@@ -172,7 +172,7 @@ def draw_regions(drawing: Drawing, size_hw: tuple[int, int], indices: Mapping[st
 
 def _draw(regions: Sequence[Region], size_hw: tuple[int, int], indices: Mapping[str, int]) -> Drawn:
     labels = np.zeros(size_hw, dtype=np.uint8)
-    clipped = overlapped = 0
+    clipped = overlapped = drawn = 0
     for region in regions:
         if region.category not in indices:
             continue
@@ -185,9 +185,25 @@ def _draw(regions: Sequence[Region], size_hw: tuple[int, int], indices: Mapping[
             rows, columns = patch.inside.shape
             below = labels[patch.row : patch.row + rows, patch.column : patch.column + columns]
             covered = below[patch.inside]
+            drawn += covered.size if index else 0
             overlapped += int(np.count_nonzero((covered != 0) & (covered != index)))
             below[patch.inside] = index
+    wanted = [region for region in regions if indices.get(region.category)]
+    if wanted and not drawn:
+        _refuse_invisible(wanted, size_hw)
     return Drawn(labels, clipped, overlapped, 0)
+
+
+def _refuse_invisible(regions: Sequence[Region], size_hw: tuple[int, int]) -> None:
+    """`ValueError` for regions none of which covers a pixel: the mask would be empty in spite of them."""
+    kinds = join_first(list(dict.fromkeys(region.category for region in regions)))
+    rings = [outer for region in regions if not region.is_relative for outer, *_ in region.polygons]
+    are_shares = rings and all(ring.min() >= 0 and ring.max() <= 1 for ring in rings)
+    hint = "; coordinates from 0 to 1, expected pixels" if are_shares else ""
+    raise ValueError(
+        f"has {pluralize(len(regions), 'region')} of {kinds}, but none covers a pixel of the image, "
+        f"{width_by_height(size_hw)}{hint}"
+    )
 
 
 def _fill(region: Region, size_hw: tuple[int, int]) -> list[Patch]:

@@ -195,7 +195,8 @@ def make_dataset(
         if boxes := sum(len(image.drawing.without_outline) for image in contents.images):
             marked = f"{pluralize(boxes, 'object')} without an outline (a box?), expected polygons or masks"
             raise DataError(f"{source}: its label files ({evidence}) mark {marked}; outline them, and export again")
-        raise DataError(f"{source}: its label files ({evidence}) name no category, expected at least one")
+        left_out = f"; left out: {_describe_left_out(contents)}" if contents.left_out else ""
+        raise DataError(f"{source}: its label files ({evidence}) name no category, expected at least one{left_out}")
     if len(categories) > 254:
         raise DataError(f"{source}: {len(categories)} categories, expected up to 254; choose some with --classes")
     found = [(image, finder.find(image)) for image in contents.images]
@@ -206,8 +207,7 @@ def make_dataset(
     unmatched = [path for path in finder.in_folders_of(sorted(used)) if path not in used]
     notes = list(contents.notes)
     if contents.left_out:
-        kinds = ", ".join(f"{kind} ({count})" for kind, count in sorted(contents.left_out.items()))
-        notes.append(f"annotations that outline no region, left out: {kinds}")
+        notes.append(f"annotations that outline no region, left out: {_describe_left_out(contents)}")
     dataset = DiscoveredDataset(
         layout,
         evidence,
@@ -219,6 +219,10 @@ def make_dataset(
         missing_images=missing,
     )
     return apply_split_lists(dataset, source) if source.is_dir() and not missing else dataset
+
+
+def _describe_left_out(contents: LabelContents) -> str:
+    return ", ".join(f"{kind} ({count})" for kind, count in sorted(contents.left_out.items()))
 
 
 def _describe_missing(image: NamedDrawing) -> str:

@@ -255,6 +255,20 @@ def test_an_image_of_boxes_alone_is_refused_because_its_mask_would_be_empty(
     )
 
 
+@pytest.mark.parametrize(
+    ("segmentation", "reason"),
+    [
+        ([[0.1, 0.1, 0.6, 0.1, 0.6, 0.5]], r"none covers a pixel of the image, 8x6; coordinates from 0 to 1, expected"),
+        ({"size": [6, 8], "counts": [48]}, "1 region of polyp, but none covers a pixel of the image, 8x6"),
+    ],
+)
+def test_an_image_whose_regions_cover_no_pixel_is_refused(
+    segmentation: object, reason: str, tmp_path: Path, prepared: Prepare
+) -> None:
+    source = _write(tmp_path / "x", [_annotation(segmentation), _annotation([_SQUARE], image=2)])
+    _refuse(source, prepared, rf"image 'a\.png' has .*{reason}")
+
+
 def test_boxes_of_a_category_that_is_left_out_do_not_matter(tmp_path: Path, prepared: Prepare) -> None:
     box = _annotation([], category=7, bbox=[1, 1, 4, 3])
     source = _write(tmp_path / "x", [box, _annotation([_SQUARE], image=2)])
