@@ -279,7 +279,14 @@ def _report(out: Path, folder: FeatureFolder, *, computed: int) -> None:
     print(f"{pluralize(len(folder.items), 'item')} ({splits}), {pluralize(vectors, 'vector')}; {done}")
     print(f"backbone {backbone['name']}, SHA-256 {backbone['sha256'][:12]}...; {', '.join(folder.kinds)}")
     print(f"wrote {out}; next: guidino probe linear {out} -o REPORT")
-    failed = [f"{entry.item.id}: {entry.error}" for entry in folder.items if entry.error]
+    # Most reasons name the file already, but not which of the many in an archive it is about.
+    failed = [
+        entry.error
+        if entry.item.path.name in entry.error and not entry.item.array
+        else f"{entry.item.id}: {entry.error}"
+        for entry in folder.items
+        if entry.error
+    ]
     if failed:
         raise PartialError(
             f"{pluralize(len(failed), 'item')} left out, the rest is written: {join_first(failed, '; ')}"

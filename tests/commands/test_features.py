@@ -189,7 +189,7 @@ def test_a_bad_file_is_left_out_and_named(guidino: Guidino, folder: Path, tmp_pa
     (folder / "dark" / "00.png").write_bytes(b"no image")
     done = _run(guidino, folder, tmp_path / "f", "--no-controls")
     assert (done.code, done.stderr.count("\n")) == (6, 1)
-    assert "00.png: cannot be read as an image" in done.stderr
+    assert f"the rest is written: {folder / 'dark' / '00.png'}: cannot be read as an image" in done.stderr
     counts = [entry.count for entry in read_feature_folder(tmp_path / "f").items]
     assert (counts[0], sum(counts)) == (0, 69)
 

@@ -322,7 +322,7 @@ def test_a_training_part_of_one_class_is_refused(guidino: Guidino, tmp_path: Pat
     write_features(tmp_path / "f", items, draw_vectors(items), ["benign", "tumour"])
     done = guidino("probe", "linear", tmp_path / "f", "-o", tmp_path / "r")
     assert (done.code, done.stderr.count("\n")) == (3, 1)
-    assert "test: its training part has one class only (benign)" in done.stderr
+    assert "guidino: the training part has one class only (benign); a probe needs two" in done.stderr
 
 
 def test_folders_without_features_and_unfinished_ones_are_refused(

@@ -79,7 +79,8 @@ def require_usable(data: LabelledSet) -> LabelledSet:
         raise DataError(f"{data.source}: holds no images")
     twice = [name for name, count in Counter(item.id for item in data.items).items() if count > 1]
     if twice:
-        raise DataError(f"{data.source}: {join_first(twice, limit=3)} comes twice; name every image once")
+        verb = "comes" if len(twice) == 1 else "come"
+        raise DataError(f"{data.source}: {join_first(twice, limit=3)} {verb} twice; name every image once")
     _require_two_classes(data)
     for what, key in (("patient", _patient), ("bag", _bag)):
         _require_together(data, what, key, "parts of the split", lambda item: item.split)

@@ -149,14 +149,18 @@ def _balance(data: ProbeSamples, part: Partition, count: int) -> Partition:
 
 
 def _require_learnable(data: ProbeSamples, part: Partition) -> None:
+    # Of a split there is one run, whose name would say nothing.
+    where = f"{part.name}: " if part.name.startswith("fold") else ""
     for name, places in (("training part", part.train), ("test part", part.test)):
         if not places.size:
-            raise DataError(f"{part.name}: its {name} has no samples")
+            raise DataError(f"{where}the {name} has no samples")
     labels = data.labels[part.train]
     varied = [(labels[:, number] == 1).any() and (labels[:, number] == 0).any() for number in range(labels.shape[1])]
     if not any(varied):
         found = [name for name, column in zip(data.classes, labels.T, strict=True) if (column == 1).any()]
-        raise DataError(f"{part.name}: its training part has one class only ({join_first(found)}); a probe needs two")
+        raise DataError(
+            f"{where}the training part has one class only ({join_first(found) or 'no label varies'}); a probe needs two"
+        )
 
 
 def describe_missing(data: ProbeSamples, parts: Sequence[Partition]) -> list[str]:
