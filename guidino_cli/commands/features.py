@@ -25,7 +25,7 @@ from guidino_cli.data.labelled.layouts import read_labelled_set
 from guidino_cli.errors import ConfigError, PartialError, StoppedError, unknown_name
 from guidino_cli.files import write_text
 from guidino_cli.models import BACKBONES
-from guidino_cli.options.parsing import parse_fixed_grey_window
+from guidino_cli.options.parsing import parse_fixed_grey_window, split_names
 from guidino_cli.options.probing import FeatureOptions
 from guidino_cli.outputs import require_output_folder
 from guidino_cli.progress import join_first, log_info, pluralize, track
@@ -86,9 +86,7 @@ def run(place: Path, options: FeatureOptions) -> None:
 
 def read_data(place: Path, options: FeatureOptions) -> LabelledSet:
     """The data set with the labels and classes that the options choose; errors as of `read_labelled_set`."""
-    names = [name.strip() for name in (options.classes or "").split(",") if name.strip()]
-    labels = [name.strip() for name in (options.label or "").split(",") if name.strip()]
-    return read_labelled_set(place, labels=labels, names=names)
+    return read_labelled_set(place, labels=split_names(options.label), names=split_names(options.classes))
 
 
 def root_of(place: Path) -> Path:

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from guidino_cli.data.feature_folder import FeatureFolder, read_feature_folder
 from guidino_cli.errors import ConfigError, DependencyError, GateError, unknown_name
+from guidino_cli.evaluation.probes.decisions import THRESHOLD_RULES
+from guidino_cli.evaluation.probes.samples import Pool
+from guidino_cli.options.parsing import split_names
 from guidino_cli.options.probing import BagProbeOptions, LinearProbeOptions, NeighbourProbeOptions, ProbeOptions
 from guidino_cli.outputs import require_output_folder
 from guidino_cli.progress import join_first, log_warning, progress_bar
@@ -24,8 +27,6 @@ if TYPE_CHECKING:
     from guidino_cli.evaluation.probes.scores import ProbeScorer
 
 _SOLVERS = ("exact", "paper", "sweep")
-_POOLS = ("mean", "max")
-_THRESHOLDS = ("0.5", "youden", "f1")
 _GATED = ("mean", "ci-low")
 
 
@@ -45,7 +46,7 @@ def run_linear(places: Sequence[Path], options: LinearProbeOptions) -> "ProbeRep
     from guidino_cli.evaluation.probes.rows import run_solvers
 
     known = {"exact": solve_exact, "paper": solve_paper, "sweep": solve_sweep}
-    names = _solver_names(options)
+    names = split_names(options.solver)
     data, partitions, rule, sources, scorer = _set_up(folders, options)
     with progress_bar() as bar:
         total = len(sources) * len(names) * len(partitions)
@@ -119,14 +120,14 @@ def run_abmil(places: Sequence[Path], options: BagProbeOptions) -> "ProbeReport"
 def check_options(options: ProbeOptions) -> None:
     """`ConfigError` for values that cannot be; nothing heavy is imported."""
     if isinstance(options, LinearProbeOptions):
-        for name in _solver_names(options) or [options.solver]:
+        for name in split_names(options.solver) or [options.solver]:
             if name not in _SOLVERS:
                 raise ConfigError(f"--solver: {unknown_name('solver', name, _SOLVERS)}")
     if isinstance(options, NeighbourProbeOptions):
         _parse_numbers(options.k)
     for option, value, known in (
-        ("pool", getattr(options, "pool", "mean"), _POOLS),
-        ("threshold", options.threshold, _THRESHOLDS),
+        ("pool", getattr(options, "pool", "mean"), get_args(Pool)),
+        ("threshold", options.threshold, THRESHOLD_RULES),
         ("gate-on", options.gate_on, _GATED),
     ):
         if value not in known:
@@ -154,10 +155,6 @@ def _require_different(places: Sequence[Path]) -> None:
         if first is not place:
             other = "" if first == place else f" (as {first})"
             raise ConfigError(f"{place}: is given twice{other}; give each folder of features once")
-
-
-def _solver_names(options: LinearProbeOptions) -> list[str]:
-    return [name.strip() for name in options.solver.split(",") if name.strip()]
 
 
 def _parse_numbers(text: str | None) -> list[int] | None:

@@ -22,6 +22,11 @@ def parse_shard(option: str, text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def split_names(text: str | None) -> list[str]:
+    """Comma-separated names, without spaces around them; none of None, and none that is empty."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
 def parse_pair(number: Callable[[str], N], option: str, text: str, *, expected: str) -> tuple[N, N]:
     """Parse two numbers, such as `40,400`.
 

@@ -13,7 +13,7 @@ from guidino_cli.commands.bench.task_checks import decoder_config
 from guidino_cli.commands.bench.task_options import PROBE_KINDS
 from guidino_cli.config import dump_config, preset_names
 from guidino_cli.data.manifest import MANIFEST_NAME
-from guidino_cli.files import write_text
+from guidino_cli.files import file_sha256, write_text
 from guidino_cli.json_files import read_record
 
 CELLS_FOLDER, PAIRS_FOLDER, RECORD_FILE = "cells", "pairs", "cell.json"
@@ -168,10 +168,7 @@ def _subjects(task: BenchTask, recipe: Recipe) -> Iterator[tuple[Role, BenchBack
 def _stamp(data: Path) -> str:
     """Digest by which data that have changed are noticed: of a file, or of what lists a prepared folder; else ""."""
     path = data / MANIFEST_NAME if data.is_dir() else data
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return file_sha256(path)[:16] if path.is_file() else ""
 
 
 def _stamp_preset(task: BenchTask) -> str:

@@ -20,6 +20,7 @@ from guidino_cli.config import recipes_folder
 from guidino_cli.errors import ConfigError, UserError, unknown_name
 from guidino_cli.evaluation.probes.scores import METRIC_NAMES
 from guidino_cli.models import BACKBONES
+from guidino_cli.options.parsing import split_names
 from guidino_cli.settings import find_preset, list_presets
 from guidino_cli.yaml_files import read_yaml
 
@@ -227,7 +228,7 @@ def _metrics_of(kind: TaskKind, options: Mapping[str, Any]) -> list[str]:
     if kind == "registration":
         return list(REGISTRATION_METRICS)
     text = str(options.get("metrics") or default_of(kind, "metrics"))
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = split_names(text)
     return ["dice", *(name for name in names if name != "dice")] if "dice" in names else names
 
 

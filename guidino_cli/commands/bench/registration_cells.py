@@ -6,9 +6,9 @@ from typing import Any
 from guidino_cli.commands import register as register_command
 from guidino_cli.commands.bench.backbones import find_network
 from guidino_cli.commands.bench.cells import PAIRS_FOLDER, BenchCell, CellRecord, CellRow
+from guidino_cli.commands.bench.means import mean_and_interval
 from guidino_cli.commands.bench.task_checks import registration_options
 from guidino_cli.errors import PartialError
-from guidino_cli.evaluation.statistics import bootstrap_means, percentile_interval
 from guidino_cli.json_files import read_json_object
 from guidino_cli.options.bench import BenchOptions
 
@@ -54,9 +54,9 @@ def _row(cell: BenchCell, content: dict[str, Any], method: str, *, before: bool 
         values = [item["scores"][f"{metric}_{when}"] for item in results]
         known = [value for value in values if value is not None]
         if known:
-            scores[metric] = _mean(known)
+            scores[metric] = mean_and_interval(known)
     if not before:
-        scores["folding"] = _mean([item["scores"]["folding"] for item in results])
+        scores["folding"] = mean_and_interval([item["scores"]["folding"] for item in results])
     key = f"{cell.task.metric}_{when}" if cell.task.metric != "folding" else "folding"
     cases = {item["name"]: item["scores"][key] for item in results if item["scores"].get(key) is not None}
     if before and cell.task.metric == "folding":
@@ -65,14 +65,3 @@ def _row(cell: BenchCell, content: dict[str, Any], method: str, *, before: bool 
         "initial" if before else cell.role, method, scores, cases=cases,
         tested=len(results),
     )  # fmt: skip
-
-
-def _mean(values: list[float]) -> list[float | None]:
-    """Mean, and its 95 % interval by drawing pairs; an interval needs two."""
-    import numpy as np
-
-    column = np.array(values, dtype=np.float64)[:, None]
-    if len(values) < 2:
-        return [float(column.mean()), None, None]
-    low, high = percentile_interval(bootstrap_means(column)[:, 0])
-    return [float(column.mean()), low, high]

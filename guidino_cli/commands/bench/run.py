@@ -38,6 +38,7 @@ from guidino_cli.errors import (
 )
 from guidino_cli.files import write_text
 from guidino_cli.options.bench import BenchOptions
+from guidino_cli.options.parsing import split_names
 from guidino_cli.outputs import require_output_folder
 from guidino_cli.progress import format_duration, join_first, log_info, pluralize
 
@@ -86,7 +87,7 @@ def run(given: str, options: BenchOptions) -> None:
 def _choose(recipe: Recipe, cells: Sequence[BenchCell], only: str | None) -> list[BenchCell]:
     if only is None:
         return list(cells)
-    names = [name.strip() for name in only.split(",") if name.strip()]
+    names = split_names(only)
     known = [task.name for task in recipe.tasks]
     for name in names or [only]:
         if name not in known:

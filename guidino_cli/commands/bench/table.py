@@ -4,12 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from guidino_cli import __version__
 from guidino_cli.commands.bench.cells import BenchCell, CellRecord, CellRow, RowRole, State, state_of
+from guidino_cli.commands.bench.means import mean_and_interval
 from guidino_cli.commands.bench.recipe import BenchTask, Recipe
-from guidino_cli.evaluation.statistics import bootstrap_means, percentile_interval
 from guidino_cli.metrics import METRICS
 from guidino_cli.tables import to_csv
 
@@ -136,11 +134,7 @@ def _difference(first: CellRow, second: CellRow | None) -> list[float | None] | 
     common = [] if second is None else [case for case in first.cases if case in second.cases]
     if second is None or not common:
         return None
-    values = np.array([first.cases[case] - second.cases[case] for case in common])
-    if len(common) < 2:
-        return [float(values.mean()), None, None]
-    low, high = percentile_interval(bootstrap_means(values[:, None])[:, 0])
-    return [float(values.mean()), low, high]
+    return mean_and_interval([first.cases[case] - second.cases[case] for case in common])
 
 
 def format_value(value: float | None, metric: str, *, signed: bool = False) -> str:
