@@ -42,7 +42,8 @@ WORDS = (
     "authors",
     "copyright",
 )
-# What MONAI's schema of 2024-07-25 asks for; that file is on the internet.
+# What MONAI's schema of 2024-07-25 asks for: its required keys and their types, compared with the published file
+# (project-monai.github.io/schema/meta_schema_20240725.json), which states no licence and is therefore not kept here.
 SCHEMA = {
     "$schema": "https://json-schema.org/draft/2019-09/schema",
     "type": "object",
