@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from guidino_cli.commands.register_pairs import PairFiles
+from guidino_cli.commands.register_pairs import PairFiles, stamp_files
 from guidino_cli.data.image_writing import write_png
 from guidino_cli.data.volumes.grid import Grid
 from guidino_cli.data.volumes.intensities import Limits
@@ -113,14 +113,8 @@ def describe_result(
 
 def settings_digest(settings: Mapping[str, Any], files: PairFiles) -> str:
     """Digest of all that determines a result: settings, and the files with size and time of their last change."""
-    stamps = [[str(path.resolve()), *_stamp(path)] for path in files.paths]
-    content = json.dumps([settings, stamps, files.fixed_mask is not None], sort_keys=True)
+    content = json.dumps([settings, stamp_files(files.paths), files.fixed_mask is not None], sort_keys=True)
     return hashlib.sha256(content.encode(errors="backslashreplace")).hexdigest()
-
-
-def _stamp(path: Path) -> list[int]:
-    found = path.stat() if path.exists() else None
-    return [] if found is None else [found.st_size, found.st_mtime_ns]
 
 
 def read_result(folder: Path, files: PairFiles, settings: Mapping[str, Any]) -> dict[str, Any] | None:

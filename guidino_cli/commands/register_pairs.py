@@ -1,8 +1,9 @@
 """The pairs that `guidino register` is given: two files, or a table of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from guidino_cli.errors import ConfigError, DataError
 from guidino_cli.files import describe_unsafe_name, file_stem
@@ -58,6 +59,15 @@ class TrainingFiles:
     def paths(self) -> list[Path]:
         """All files, in order."""
         return [*self.images, *(path for pair in self.pairs for path in pair)]
+
+
+def stamp_files(paths: Iterable[Path]) -> list[list[Any]]:
+    """Place, size and time of the last change of each file, by which files are told from those of an earlier run."""
+    stamps: list[list[Any]] = []
+    for path in paths:
+        found = path.stat() if path.exists() else None
+        stamps.append([str(path.resolve()), *([] if found is None else [found.st_size, found.st_mtime_ns])])
+    return stamps
 
 
 def is_table(path: Path) -> bool:

@@ -16,7 +16,7 @@ from guidino_cli.commands.register_options import (
     choose_limits,
     choose_loss,
 )
-from guidino_cli.commands.register_pairs import TrainingFiles, collect_training_files
+from guidino_cli.commands.register_pairs import TrainingFiles, collect_training_files, stamp_files
 from guidino_cli.commands.runs.messages import add_resume_hints
 from guidino_cli.engine.checkpointing import StateFolder
 from guidino_cli.engine.devices import pick_device
@@ -248,7 +248,7 @@ def _settings(
 
 def _describe_data(data: Path, files: TrainingFiles) -> dict[str, Any]:
     """What the network learns from, for its folder."""
-    content = "\n".join(str(path.resolve()) for path in files.paths).encode(errors="backslashreplace")
+    content = json.dumps(stamp_files(files.paths)).encode(errors="backslashreplace")
     return {"data": str(data), "pairs": files.count, "files_sha256": hashlib.sha256(content).hexdigest()}
 
 
@@ -263,7 +263,10 @@ def _require_same(folder: NetworkFolder, settings: Mapping[str, Any], content: M
                 "--resume goes on with the same options"
             )
     if facts.data.get("files_sha256") != content["files_sha256"]:
-        raise ConfigError(f"{folder.path}: learned from other files than those of {content['data']}; choose another -o")
+        raise ConfigError(
+            f"{folder.path}: learned from other files than those of {content['data']}, or they have changed since; "
+            "choose another -o, or start again with --overwrite"
+        )
 
 
 def _show(value: Any) -> str:

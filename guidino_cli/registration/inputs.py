@@ -17,6 +17,8 @@ from guidino_cli.types import VolumeSource, width_by_height
 
 _RESAMPLE = "--onto fixed resamples the moving one to the fixed one's grid"
 
+_ARRAYS = {".npy", ".npz"}
+
 
 @dataclass(frozen=True)
 class ReadingRules:
@@ -116,6 +118,8 @@ def read_image_pair(
 def _read(path: Path, rules: ReadingRules) -> RegistrationImage:
     if not path.exists():
         raise DataError(f"{path}: {'leads to a file that does not exist' if is_dead_link(path) else 'no such file'}")
+    if path.suffix.lower() in _ARRAYS:
+        raise DataError(f"{path}: an array has no voxel size; save it as NIfTI, or as PNG or TIFF if it is a picture")
     source = VolumeSource(path)
     volume = read_source(source)
     grid = Grid.of(volume, source, axes_where_unknown=rules.orientation)

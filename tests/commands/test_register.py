@@ -245,6 +245,7 @@ BAD_FILES = {
     "time points": (("series.nii.gz", "volume.nii.gz"), (), 3, "has 3 channels or time points, expected one"),
     "missing": (("fixed.png", "gone.png"), (), 3, "gone.png: no such file"),
     "text": (("fixed.png", "text.png"), (), 3, "text.png: cannot be read as an image"),
+    "array": (("fixed.png", "array.npy"), (), 3, "array.npy: an array has no voxel size; save it as NIfTI"),
     "one mask": (("fixed.png", "fixed.png"), ("--fixed-mask", "mask.png"), 2, "given without --moving-mask"),
     "labels of another grid": (
         ("fixed.png", "fixed.png"),
@@ -274,9 +275,10 @@ def test_bad_input_is_answered_in_one_line(
     save(folder / "thin.nii.gz", texture((20, 20, 4)))
     save(folder / "series.nii.gz", texture((20, 20, 20, 3)))
     (folder / "text.png").write_text("no picture")
+    np.save(folder / "array.npy", texture((20, 20, 20)))
     write_table(folder / "pairs.csv", ["fixed,moving", "fixed.png,moving.png"])
     files, options, code, message = BAD_FILES[name]
-    words = [folder / word if word.endswith((".png", ".gz", ".csv")) else word for word in (*files, *options)]
+    words = [folder / word if word.endswith((".png", ".gz", ".csv", ".npy")) else word for word in (*files, *options)]
     outcome = guidino("register", *words, "-o", tmp_path / "out", *QUICK)
     assert (outcome.code, message in outcome.stderr) == (code, True), outcome.stderr
     assert outcome.stderr.count("\n") == 1

@@ -1,6 +1,7 @@
 """`guidino register train` and `register --network` through the command line."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,9 @@ def test_resuming_with_other_options_names_the_first(folder: Path, tmp_path: Pat
     assert guidino(*words).code == 0
     outcome = guidino(*words, "--resume", "--seed", 5)
     assert (outcome.code, "was trained with seed 0, this is 5" in outcome.stderr) == (2, True)
+    os.utime(folder / "7.png", (0, 0))
+    outcome = guidino(*words, "--resume")
+    assert (outcome.code, "or they have changed since" in outcome.stderr) == (2, True)
     (folder / "7.png").unlink()
     outcome = guidino(*words, "--resume")
     assert (outcome.code, "learned from other files" in outcome.stderr) == (2, True)
