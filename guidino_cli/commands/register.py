@@ -132,7 +132,7 @@ def _find_by_convexadam(
     """The method, with what determines it added to the settings."""
     backbone = None
     if kind != "mind":
-        source = BackboneSource.of(options.backbone, options.weights, options.layer)
+        source = BackboneSource.of(options)
         backbone = load_backbone(source, device, offline=options.offline)
         settings |= {"backbone": backbone.identity["weights"], "backbone_sha256": backbone.identity["sha256"]}
     extractor = RegistrationFeatures(

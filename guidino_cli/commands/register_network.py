@@ -7,10 +7,12 @@ from typing import Any
 import torch
 
 from guidino_cli.data.volumes.intensities import Limits
+from guidino_cli.engine.features.vectors import random_twin
 from guidino_cli.errors import ConfigError, file_errors
 from guidino_cli.files import file_sha256
 from guidino_cli.models import build_backbone
 from guidino_cli.models.base import Backbone
+from guidino_cli.options.registration import RegisterOptions, RegisterTrainOptions
 from guidino_cli.registration.extraction import RegistrationFeatures
 from guidino_cli.registration.method import FieldFinder, make_network_finder
 from guidino_cli.registration.network_files import NetworkFacts, NetworkFolder
@@ -28,29 +30,45 @@ class BackboneSource:
         name: Such as "guidino-tiny".
         weights: Folder or hub id; None for its own.
         layer: Block whose tokens count; None for its own choice.
+        random_seed: Of random weights that replace its own; None keeps them.
     """
 
     name: str
     weights: str | None
     layer: int | None
+    random_seed: int | None = None
 
     @classmethod
-    def of(cls, name: str | None, weights: str | None, layer: int | None) -> "BackboneSource":
+    def of(cls, options: RegisterOptions | RegisterTrainOptions) -> "BackboneSource":
         """That of the options, with the default name for None."""
-        return cls(name or ("dinov3" if weights else "guidino-tiny"), weights, layer)
+        name = options.backbone or ("dinov3" if options.weights else "guidino-tiny")
+        return cls(name, options.weights, options.layer, options.random_weights)
 
 
 def load_backbone(source: BackboneSource, device: torch.device, *, offline: bool) -> Backbone:
     """A frozen backbone.
 
     Raises:
+        ConfigError: It cannot be built with random weights.
         WeightsError: Its weights cannot be loaded.
     """
     given = {"weights": source.weights, "layers": None if source.layer is None else [source.layer]}
     chosen = {key: value for key, value in given.items() if value is not None}
     backbone: Backbone = build_backbone(source.name, chosen, offline=offline, frozen=True)
+    if source.random_seed is not None:
+        backbone = _with_random_weights(backbone, source)
     backbone.freeze()
     return backbone.to(device)
+
+
+def _with_random_weights(backbone: Backbone, source: BackboneSource) -> Backbone:
+    assert source.random_seed is not None
+    try:
+        twin = random_twin(backbone, seed=source.random_seed)
+    except ConfigError as error:
+        raise ConfigError(f"--random-weights: backbone {source.name} cannot be built with random weights") from error
+    twin.identity["weights"] += f", in the shape of {source.weights or source.name}"
+    return twin
 
 
 def load_network_method(
@@ -88,7 +106,9 @@ def _restore_features(
     window = None if low_high is None else (float(low_high[0]), float(low_high[1]))
     if settings["backbone_sha256"] is None:
         return RegistrationFeatures(settings["features"], device=device, window=window), window
-    source = BackboneSource(settings["backbone"], settings["weights"], settings["layer"])
+    source = BackboneSource(
+        settings["backbone"], settings["weights"], settings["layer"], settings.get("random_weights")
+    )
     backbone = load_backbone(source, device, offline=offline)
     digest = backbone.identity["sha256"]
     if digest != settings["backbone_sha256"]:

@@ -1,6 +1,7 @@
 """Options of `guidino register` and `register train`, checked before anything large is imported."""
 
 from dataclasses import fields
+from math import inf
 
 from guidino_cli.errors import ConfigError
 from guidino_cli.options.parsing import parse_grey_window
@@ -15,7 +16,7 @@ from guidino_cli.options.registration import (
 _KINDS: tuple[FeatureKind, ...] = ("mind", "dino", "both")
 _INPUTS: tuple[NetworkInput, ...] = ("image", *_KINDS)
 _LOSSES: tuple[NetworkLoss, ...] = ("lncc", "features")
-_OF_BACKBONE = ("backbone", "weights", "layer", "px")
+_OF_BACKBONE = ("backbone", "weights", "random_weights", "layer", "px")
 _OF_CONVEXADAM = ("features", *_OF_BACKBONE, "pca", "components", "grid", "reach", "steps", "smoothness", "window")
 _SMOOTHNESS = {"lncc": 1.0, "features": 1.25}
 """VoxelMorph's with local correlation, ConvexAdam's with features."""
@@ -29,6 +30,7 @@ def check_options(options: RegisterOptions) -> None:
     elif kind == "mind":
         _require_no_backbone(options, "MIND needs")
     _check_onto(options.onto)
+    _check_smoothness(options.smoothness)
     if options.skip_existing and options.overwrite:
         raise ConfigError("--skip-existing keeps pairs, --overwrite replaces them: choose one")
     choose_limits(options)
@@ -42,9 +44,9 @@ def check_training_options(options: RegisterTrainOptions) -> None:
     _check_onto(options.onto)
     if options.resume and options.overwrite:
         raise ConfigError("--resume goes on with a training, --overwrite starts it again: choose one")
-    if not options.learning_rate > 0:
+    if not 0 < options.learning_rate < inf:
         raise ConfigError(f"--learning-rate {options.learning_rate:g}: expected a number above 0, such as 1e-4")
-    choose_loss(options)
+    _check_smoothness(choose_loss(options)[1])
     choose_limits(options)
 
 
@@ -69,14 +71,24 @@ def _require_none_of_convexadam(options: RegisterOptions) -> None:
     for field in fields(options):
         if field.name in _OF_CONVEXADAM and getattr(options, field.name) != field.default:
             raise ConfigError(
-                f"--{field.name} does not go with --network, which brings its own features and settings: leave it out"
+                f"{_as_typed(field.name)} does not go with --network, which brings its own features and settings: "
+                "leave it out"
             )
 
 
 def _require_no_backbone(options: RegisterOptions | RegisterTrainOptions, who: str) -> None:
     for name in _OF_BACKBONE:
         if getattr(options, name) is not None:
-            raise ConfigError(f"--{name} is for --features dino or both; {who} no backbone")
+            raise ConfigError(f"{_as_typed(name)} is for --features dino or both; {who} no backbone")
+
+
+def _as_typed(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _check_smoothness(weight: float) -> None:
+    if not 0 <= weight < inf:
+        raise ConfigError(f"--smoothness {weight:g}: expected a number of 0 or more, such as 1.25")
 
 
 def _check_onto(onto: str | None) -> None:

@@ -62,7 +62,7 @@ def run(data: Path, options: RegisterTrainOptions) -> None:
     _require_output(folder, data, options)
     device = pick_device(options.device)
     torch.manual_seed(options.seed)
-    source, backbone = BackboneSource.of(options.backbone, options.weights, options.layer), None
+    source, backbone = BackboneSource.of(options), None
     if choose_input(options) in {"dino", "both"}:
         backbone = load_backbone(source, device, offline=options.offline)
     settings = _settings(options, rules, None if backbone is None else source.name, backbone)
@@ -229,7 +229,10 @@ def _settings(
 ) -> dict[str, Any]:
     """What determines the network, for its folder."""
     loss, smoothness = choose_loss(options)
-    names = ("features", "layer", "px", "components", "cell", "diffeomorphic", "learning_rate", "seed", "steps")
+    names = (
+        "features", "random_weights", "layer", "px", "components", "cell", "diffeomorphic", "learning_rate", "seed",
+        "steps",
+    )  # fmt: skip
     identity = None if backbone is None else backbone.identity
     weights = options.weights
     return {

@@ -18,6 +18,10 @@ _Backbone = Annotated[
 _Weights = Annotated[
     str | None, typer.Option(help="Weights of the backbone: folder in Hugging Face layout, or hub id.")
 ]
+_RandomWeights = Annotated[
+    int | None,
+    typer.Option(metavar="SEED", min=0, help="Random weights in the shape of the backbone: what is pretraining worth?"),
+]
 _Layer = Annotated[int | None, typer.Option(min=1, help="Block of the backbone; default: its own choice.")]
 _Px = Annotated[
     int | None,
@@ -48,6 +52,7 @@ class RegisterOptions:
     ] = "mind"
     backbone: _Backbone = None
     weights: _Weights = None
+    random_weights: _RandomWeights = None
     layer: _Layer = None
     px: _Px = None
     network: Annotated[
@@ -91,6 +96,7 @@ class RegisterTrainOptions:
     ] = "image"
     backbone: _Backbone = None
     weights: _Weights = None
+    random_weights: _RandomWeights = None
     layer: _Layer = None
     px: _Px = None
     components: _Components = 24

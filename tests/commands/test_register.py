@@ -14,6 +14,9 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from guidino_cli.engine.features.vectors import random_twin
+from guidino_cli.models import build_backbone
+
 Guidino = Callable[..., Any]
 QUICK = ("--grid", "4", "--steps", "5", "--no-figures", "--device", "cpu")
 RANDOM = ("--backbone", "random", "--px", "32", "--components", "4")
@@ -102,6 +105,25 @@ def test_features_of_a_backbone_register_volumes(
     assert report["results"][0]["scores"]["feature_seconds"] > 0
     assert nibabel.load(tmp_path / "out/warped.nii.gz").shape == (20, 22, 24)
     assert not (tmp_path / "out/figure.png").exists()
+
+
+def test_random_weights_have_the_shape_of_the_backbone_and_differ_by_seed(
+    volumes: tuple[Path, Path], tmp_path: Path, guidino: Guidino
+) -> None:
+    digests = []
+    for seed in (0, 0, 1):
+        random = ("--random-weights", seed, "--px", "28", "--components", "4")
+        outcome = guidino(
+            "register", *volumes, "-o", tmp_path / "out", "-f", "dino", *random, *QUICK, "--json", "--overwrite"
+        )
+        assert outcome.code == 0, outcome.stderr
+        settings = json.loads(outcome.stdout)["settings"]
+        assert settings["backbone"] == f"random, seed {seed}, in the shape of guidino-tiny"
+        digests.append(settings["backbone_sha256"])
+    assert digests[0] == digests[1] != digests[2]
+    # The control of the probes is the same network.
+    twin = random_twin(build_backbone("guidino-tiny", {}, offline=True, frozen=True), seed=1)
+    assert twin.identity["sha256"] == digests[2]
 
 
 def test_a_volume_of_two_cells_along_an_axis_is_registered(tmp_path: Path, guidino: Guidino) -> None:
@@ -257,6 +279,13 @@ BAD_FILES = {
     "table and image": (("pairs.csv", "fixed.png"), (), 2, "is a table of pairs"),
     "features": (("fixed.png", "fixed.png"), ("-f", "sift"), 2, "expected mind, dino or both"),
     "backbone of mind": (("fixed.png", "fixed.png"), ("--backbone", "random"), 2, "MIND needs no backbone"),
+    "seed of mind": (
+        ("fixed.png", "fixed.png"),
+        ("--random-weights", "0"),
+        2,
+        "--random-weights is for --features dino",
+    ),
+    "smoothness": (("fixed.png", "fixed.png"), ("--smoothness", "inf"), 2, "--smoothness inf: expected a number of 0"),
     "onto": (("fixed.png", "fixed.png"), ("--onto", "moving"), 2, "expected fixed"),
     "window": (("fixed.png", "fixed.png"), ("--window", "40"), 2, "expected two numbers"),
     "pca": (("fixed.png", "fixed.png"), ("-f", "dino", "--pca", "all"), 2, "expected pair, shared or a file"),

@@ -107,7 +107,8 @@ def test_a_network_on_features_registers_volumes(features: str, tmp_path: Path, 
         nibabel.save(nibabel.Nifti1Image(noise.astype(np.float32), np.eye(4)), tmp_path / f"in/{seed}.nii.gz")
     table = tmp_path / "in/pairs.csv"
     table.write_text("fixed,moving\n0.nii.gz,1.nii.gz\n1.nii.gz,2.nii.gz\n")
-    backbone = () if features == "mind" else ("--backbone", "random", "--px", "32", "--components", "4")
+    small = ("--random-weights", "1", "--px", "28", "--components", "4")
+    backbone = () if features == "mind" else small
     words = ("-o", tmp_path / "net", "-f", features, *backbone, "--cell", 2, *SHORT)
     outcome = guidino("register", "train", table, *words)
     assert outcome.code == 0, outcome.stderr
@@ -150,6 +151,8 @@ BAD_TRAININGS: dict[str, tuple[tuple[object, ...], int, str]] = {
     "loss": (("--loss", "mse"), 2, "--loss mse: expected lncc or features"),
     "backbone of images": (("--backbone", "random"), 2, "--backbone is for --features dino or both; image needs no"),
     "rate": (("--learning-rate", "0"), 2, "expected a number above 0"),
+    "infinite rate": (("--learning-rate", "inf"), 2, "--learning-rate inf: expected a number above 0"),
+    "smoothness": (("--smoothness", "inf"), 2, "--smoothness inf: expected a number of 0 or more"),
     "resume nothing": (("--resume",), 2, "has no network.json, so it is no network"),
     "both ways": (("--resume", "--overwrite"), 2, "choose one"),
     "unstable": (("--learning-rate", "1e30", "--steps", "9"), 2, "choose a lower --learning-rate than 1e+30"),
