@@ -185,7 +185,7 @@ def _choose(ids: Sequence[str], labels: str | None, source: Path) -> list[int]:
         return list(range(count))
     path = Path(labels)
     if not path.is_file():
-        raise ConfigError(f"--labels {labels}: expected a number, or a text file with one name a line")
+        raise ConfigError(f"--labels {labels}: expected a number, or a text file with one name per line")
     names = read_names(path)
     places = {name: place for place, name in enumerate(ids)}
     wanted = list(dict.fromkeys(name if name in places else file_stem(Path(name)) for name in names))

@@ -1,4 +1,4 @@
-"""Images of more than 8 bits a channel: their full values, where Pillow alone keeps only the high byte of colours."""
+"""Images of more than 8 bits per channel: their full values, where Pillow alone keeps only the high byte of colours."""
 
 import struct
 import sys

@@ -35,7 +35,7 @@ class Manifest:
         channels: Names of the channels of volumes; () for images, which have red, green and blue.
         spacing_mm: Size of the stored voxels along Z, Y, X; None for an axis on which each volume keeps its own. () for
             images.
-        statistics: Intensities of the foreground of the training volumes, a channel each; () for images.
+        statistics: Intensities of the foreground of the training volumes, one per channel; () for images.
         onto: Position of the channel whose grid the others were resampled to.
         has_instances: Whether masks hold instance numbers instead of classes; `classes` are then background, instance.
     """

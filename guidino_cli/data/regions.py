@@ -80,7 +80,7 @@ class _MappedRegions(_RgbRegions):
 
 
 class _PillowRegions(RegionReader):
-    """An 8-bit image as Pillow holds it: up to 4 bytes a pixel."""
+    """An 8-bit image as Pillow holds it: up to 4 bytes per pixel."""
 
     def __init__(self, path: Path, image: Image.Image) -> None:
         super().__init__(Geometry.of_pixels(str(path), (image.height, image.width)))
@@ -142,7 +142,7 @@ def open_tiff(path: Path) -> RegionReader:
 
 
 def open_image(path: Path) -> RegionReader:
-    """Decode an image as a whole, at most 4 bytes a pixel.
+    """Decode an image as a whole, at most 4 bytes per pixel.
 
     Raises:
         DataError: The file cannot be read as an image.

@@ -80,7 +80,7 @@ def _read_column(table: Path, name: str) -> dict[str, str]:
     others = [heading for heading in headings if heading != "case"]
     if "case" not in headings or not others:
         found = ", ".join(headings) or "none"
-        raise DataError(f"{table}: found the columns {found}, expected case and at least one other, one row a case")
+        raise DataError(f"{table}: found the columns {found}, expected case and at least one other, one row per case")
     if name and name not in others:
         raise DataError(f"{table}: has no column {name}; it has {', '.join(others)}")
     if not name and len(others) > 1:

@@ -26,7 +26,7 @@ def read_pairs(table: Path) -> Pairing:
     """
     _, rows = read_csv(table)
     if not rows or not {"prediction", "truth"} <= set(rows[0]):
-        raise DataError(f"{table}: expected a header with the columns prediction,truth and one row a case")
+        raise DataError(f"{table}: expected a header with the columns prediction,truth and one row per case")
     pairs = [_parse_pair(row, table.parent, f"{table}: row {number}") for number, row in enumerate(rows, start=2)]
     duplicates = find_duplicates([pair.truth.case for pair in pairs])
     if duplicates:

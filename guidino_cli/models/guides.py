@@ -34,7 +34,7 @@ class TokenBook(Guide):
         similarity: Cosine, or dot product divided by sqrt(D).
         learned_weights: Learn a_n in `mean`; the others always learn them.
         temperature: Initial tau of `softmax` and `logsumexp`.
-        maps: G, guide maps, each with prototypes of its own; `model.guide.per_class` asks for one a foreground class.
+        maps: G, guide maps, each with prototypes of its own; `model.guide.per_class` asks for one per foreground class.
     """
 
     weights: Tensor

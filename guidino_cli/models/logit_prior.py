@@ -23,7 +23,7 @@ class LogitPrior(nn.Module):
     token of length 1 without the mean token, reduced by a learned 1x1 convolution.
 
     In training a fixed guide gets noise, as it will be less sure of new images: in half of the samples e is shifted as
-    a whole by N(0, 0.5), and tokens get N(0, 0.02) an entry.
+    a whole by N(0, 0.5), and tokens get N(0, 0.02) per entry.
 
     Args:
         maps: G, one map for each foreground class.

@@ -59,7 +59,7 @@ class ProbeOptions:
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Repeat with the seeds 0 to N - 1.")] = 1
     per_class: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Train on at most N samples a class, drawn by the seed."),
+        typer.Option(min=1, metavar="N", help="Train on at most N samples per class, drawn by the seed."),
     ] = None
     threshold: Annotated[
         str, typer.Option(help="0.5; or youden or f1, the best on the samples that chose the settings.")

@@ -57,11 +57,11 @@ _DESCRIPTIONS = {
     "siblings": "two folders such as images/ and masks/, also within train/, val/, test/",
     "suffix": "one folder with `x.jpg` and `x_mask.png`",
     "coco": "a .json file with images, annotations and categories, in UTF-8",
-    "yolo": "data.yaml with names, train, val and test; images/ and labels/ with a text file an image",
-    "labelme": "a .json file of LabelMe an image, with shapes and imagePath",
+    "yolo": "data.yaml with names, train, val and test; images/ and labels/ with one text file per image",
+    "labelme": "one LabelMe .json file per image, with shapes and imagePath",
     "cvat": "an .xml file exported as `CVAT for images`, not `for video`",
     "labelstudio": "a .json export of Label Studio, a list of tasks; not JSON-MIN",
-    "geojson": "a .geojson file an image, named as it, with polygons and classifications",
+    "geojson": "one .geojson file per image, named as it, with polygons and classifications",
 }
 _DESCRIPTIONS |= VOLUME_LAYOUTS
 _GENERIC = {"siblings", "suffix", "kvasir"}

@@ -138,7 +138,7 @@ def overview(summary: DatasetSummary, *, noun: str, sizes: str, more: Sequence[s
 
 
 def cases_table(summary: DatasetSummary, *, unit: str = "pixels") -> str:
-    """Cases, empty masks and share of each class, a part of the split a line."""
+    """Cases, empty masks and share of each class, one part of the split per line."""
     names = "".join(f" {name} |" for name in summary.classes)
     lines = [f"| part | cases | empty masks |{names}", "|---|---:|---:|" + "---:|" * len(summary.classes)]
     for part, count in count_by_split(summary.cases).items():
@@ -160,7 +160,7 @@ def values_table(summary: DatasetSummary, *, unit: str = "pixels", limit: int = 
 def describe_duplicates(
     summary: DatasetSummary, *, none: str = "None found (equal files, or difference hashes within 8 of 256 bits)."
 ) -> str:
-    """Cases that show one picture, a group a line, or the sentence `none`."""
+    """Cases that show one picture, one group per line, or the sentence `none`."""
     if not summary.duplicates:
         return none
     split_of = {case.id: case.split for case in summary.cases}

@@ -184,8 +184,8 @@ def read_split_list(path: Path) -> list[str]:
 
 
 def read_names(path: Path) -> list[str]:
-    """Read a text file of names, one a line; empty lines and those that begin with # are left out."""
-    with file_errors(path, "not a list of names", hint="save it as UTF-8 text, one name a line"):
+    """Read a text file of names, one per line; empty lines and those that begin with # are left out."""
+    with file_errors(path, "not a list of names", hint="save it as UTF-8 text, one name per line"):
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 

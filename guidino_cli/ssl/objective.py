@@ -36,7 +36,7 @@ class ObjectiveOutput(NamedTuple):
     Attributes:
         terms: Every weighted term, and their sum as "loss"; gradients flow through "loss".
         statistics: Further columns of the history, such as an entropy; without gradients.
-        features: (N, D), one row an image, without gradients: the loop computes their effective rank and mean cosine
+        features: (N, D), one row per image, without gradients: the loop computes their effective rank and mean cosine
             to detect collapse. None if the objective has no such features.
     """
 

@@ -160,7 +160,7 @@ def test_masks_do_not_go_into_the_folder_of_a_listed_image(guidino: Guidino, ima
     ("content", "code", "message"),
     [
         (None, 3, "cannot be read (No such file or directory)"),
-        (b"", 3, "holds no name, expected one image a line"),
+        (b"", 3, "holds no name, expected one image per line"),
         (b"\n \n", 3, "holds no name"),
         (b"\0\0", 3, "holds no name"),
     ],

@@ -53,7 +53,7 @@ def read_inputs(places: Sequence[Path], source: str | None) -> Inputs:
     names = list(_split(_read(source)))
     if not names:
         what = "standard input" if source == STDIN else source
-        raise DataError(f"--list {source}: {what} holds no name, expected one image a line")
+        raise DataError(f"--list {source}: {what} holds no name, expected one image per line")
     return Inputs(places, [Path(name) for name in names])
 
 
@@ -100,7 +100,7 @@ def _read(source: str) -> bytes:
                 content = file.read(_MAX_BYTES + 1)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise DataError(f"--list {source}: cannot be read ({reason}); give a file with one image a line") from error
+            raise DataError(f"--list {source}: cannot be read ({reason}); give a list of images") from error
     else:
         if sys.stdin is None or sys.stdin.closed:
             raise ConfigError("--list -: standard input is closed; give a file, or pipe the names into the command")

@@ -155,7 +155,7 @@ def _read_labels(path: Path, archive: zipfile.ZipFile, split: str, names: set[st
         values = np.lib.format.read_array(file, allow_pickle=False)
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or values.dtype.kind not in "buif" or not values.size:
-        raise DataError(f"{path}: {split}_labels is {values.shape} {values.dtype}, expected one number a class")
+        raise DataError(f"{path}: {split}_labels is {values.shape} {values.dtype}, expected one number per class")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
         raise DataError(f"{path}: {split}_labels of image {row} is NaN, expected a class number; -1 is unknown")

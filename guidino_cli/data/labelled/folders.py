@@ -1,4 +1,4 @@
-"""Labels by folder: one folder a class, below `train`, `val` and `test` if these are there; folders inside are bags."""
+"""Labels by folder: one folder per class, below `train`, `val` and `test` if there are any; folders inside are bags."""
 
 import os
 from collections.abc import Iterator

@@ -13,7 +13,7 @@ from guidino_cli.errors import ConfigError, DataError, unknown_name
 from guidino_cli.progress import join_first
 
 _LAYOUTS = (
-    "a folder with one folder a class, a CSV with the columns image,label, a MedMNIST .npz, or a folder made by "
+    "a folder with one folder per class, a CSV with the columns image,label, a MedMNIST .npz, or a folder made by "
     "`guidino prepare`"
 )
 

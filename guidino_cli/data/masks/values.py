@@ -211,7 +211,7 @@ def read_with_histogram(
 
 def _count(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if values.dtype.kind in "bu" and values.dtype.itemsize <= 2:
-        # In chunks: bincount takes 8 bytes a pixel, too much for a mask of 40,000 x 40,000.
+        # In chunks: bincount takes 8 bytes per pixel, too much for a mask of 40,000 x 40,000.
         flat, size = values.ravel(), 256 ** max(1, values.dtype.itemsize)
         counts = np.zeros(size, dtype=np.int64)
         for start in range(0, flat.size, _CHUNK):

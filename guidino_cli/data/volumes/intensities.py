@@ -96,7 +96,7 @@ def resolve_intensities(
     Args:
         setting: `data.intensity`, one for all channels or one for each.
         channels: Names of the channels.
-        statistics: Statistics of the foreground of the training cases, a channel each.
+        statistics: Statistics of the foreground of the training cases, one per channel.
         window: Level and width of `window`.
         windows: Level and width of each of `windows`.
         suv: Limits of `suv`.

@@ -70,7 +70,7 @@ def read(path: Path) -> tuple[np.ndarray, Geometry]:
     """
     volume = read_source(path)
     if volume.values.ndim != 3:
-        raise DataError(f"{path}: has {volume.values.shape[3]} numbers a voxel, expected one")
+        raise DataError(f"{path}: has {volume.values.shape[3]} numbers per voxel, expected one")
     return volume.values, volume.geometry
 
 

@@ -118,7 +118,7 @@ def read_volume_labels(source: VolumeSource, grid: Grid, *, ignore_headers: bool
     volume = pictures.read_labels(source.path) if is_image(source.path) else read_source(source)
     if volume.values.ndim != 3:
         raise DataError(
-            f"{source.path}: has {volume.values.shape[3]} channels, expected one label a voxel; labels that overlap "
+            f"{source.path}: has {volume.values.shape[3]} channels, expected one label per voxel; labels that overlap "
             "cannot be read, save one file for each and prepare them apart"
         )
     labels, geometry = _whole_numbers(volume.values, source.path), volume.geometry

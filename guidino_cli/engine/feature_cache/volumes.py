@@ -1,4 +1,4 @@
-"""Maps of the slices of training volumes on disk: one file a volume and level, of which a patch reads its slices."""
+"""Maps of the slices of training volumes on disk: one file per volume and level, of which a patch reads its slices."""
 
 from __future__ import annotations
 

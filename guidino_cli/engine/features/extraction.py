@@ -1,4 +1,4 @@
-"""Writing the vectors of a data set: in parts that survive a killed process, joined to one array a split at the end."""
+"""Writing the vectors of a data set: in parts that survive a killed process, joined to one array per split."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ class FeatureExtractor:
             raise DataError(f"{changed[0]}: has changed since its features were written; add --overwrite to begin anew")
 
     def _join(self, totals: Mapping[str, int]) -> None:
-        """Fill one array a split and kind, part by part: all vectors together may exceed the memory."""
+        """Fill one array per split and kind, part by part: all vectors together may exceed the memory."""
         for kind in self.kinds:
             arrays: dict[str, np.ndarray] = {}
             filled = dict.fromkeys(totals, 0)

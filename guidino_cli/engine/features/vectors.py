@@ -1,4 +1,4 @@
-"""One vector an image from a frozen backbone, and the controls: a random network of the same shape, the pixels."""
+"""One vector per image from a frozen backbone, and the controls: a random network of the same shape, the pixels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal

@@ -43,7 +43,7 @@ class TokenSpool:
     """Tokens of any number of images in a file, in the order in which they were added, as 16-bit floats.
 
     Args:
-        file: An empty file, open for writing and reading; half a megabyte an image for 384 channels.
+        file: An empty file, open for writing and reading; half a megabyte per image for 384 channels.
     """
 
     def __init__(self, file: BinaryIO) -> None:

@@ -126,7 +126,7 @@ class Predictor:
             images: In their own grids.
             cache: Backbone features of images that will be segmented again, by `Geometry.source`. For a single run;
                 a shared forward pass does not use it.
-            keep_probabilities: Whether they are returned: of a GPU, 4 bytes a pixel and class are copied for that.
+            keep_probabilities: Whether they are returned: of a GPU, 4 bytes per pixel and class are copied for that.
             keep_guide: Whether the guide is returned, likewise.
             on_parts: One for each image, or none; each is called with the whole image as a part.
         """

@@ -245,7 +245,7 @@ class VolumePredictor:
             values: (C, Z, Y, X) as `guidino prepare` stored them.
             statistics: Statistics of all voxels of each channel.
             spacing_mm: Voxel size of the stored grid.
-            keep_guide: Whether the guide, 4 bytes a voxel, is returned.
+            keep_guide: Whether the guide, 4 bytes per voxel, is returned.
 
         Raises:
             DataError: A run was trained on another spacing.
@@ -276,8 +276,8 @@ class VolumePredictor:
 
         Args:
             volume: As it was read.
-            keep_guide: Whether the guide, 4 bytes a voxel, is returned.
-            keep_probabilities: Whether those on the stored grid, 2 bytes a voxel and class, are returned.
+            keep_guide: Whether the guide, 4 bytes per voxel, is returned.
+            keep_probabilities: Whether those on the stored grid, 2 bytes per voxel and class, are returned.
             on_progress: Called after each few slices.
             on_part: Called with each few slices (D, H, W), with axes in the network's order.
 

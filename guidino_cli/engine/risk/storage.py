@@ -113,7 +113,9 @@ def _require_complete(fitted: FittedRisk, path: Path, again: str) -> None:
     for side, bounds in fitted.sides.items():
         for group, found in bounds.groups.items():
             if set(found) != set(fitted.classes[1:]) or any(not 0 <= b.threshold <= 1 for b in found.values()):
-                raise DataError(f"{path}: damaged ({side}.groups.{group}: not one threshold in 0..1 a class); {again}")
+                raise DataError(
+                    f"{path}: damaged ({side}.groups.{group}: not one threshold in 0..1 per class); {again}"
+                )
         if not bounds.groups:
             raise DataError(f"{path}: damaged ({side}.groups: is empty); {again}")
     fit = fitted.expected_dice

@@ -231,7 +231,7 @@ def format_profile(events: list[FunctionEventAvg], *, steps: int, seconds: float
     for event in operations[:_TOP_OPERATIONS]:
         lines.append(_numbers(str(event.key), event, event.self_cpu_time_total, event.self_device_time_total, steps))
     reads = [f"{name} {by_name[name].count / steps:.1f}" for name in _DEVICE_READS if name in by_name]
-    return "\n".join([*lines, "", f"read back from the device, times a step: {', '.join(reads) or 'none'}", ""])
+    return "\n".join([*lines, "", f"read back from the device, times per step: {', '.join(reads) or 'none'}", ""])
 
 
 def _numbers(name: str, event: FunctionEventAvg, cpu: float, device: float, steps: int) -> str:

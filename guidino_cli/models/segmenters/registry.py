@@ -63,7 +63,7 @@ class SegmenterInfo:
         not_deterministic: Functions of torch in it that have no deterministic kernel on CUDA for their gradient, or for
             their result (cumsum), so that `train.deterministic` ends; by `torch.use_deterministic_algorithms`.
         small: Options of a network that is small enough to be tested in many ways.
-        changes: What was changed, one sentence part a change, so that the same settings and weights give other scores.
+        changes: What was changed, one clause per change, so that the same settings and weights give other scores.
             A run records how many there were when it was trained; see `require_same_segmenter`.
     """
 

@@ -10,7 +10,7 @@ from guidino_cli.models.base import Segmenter
 
 
 class UNet(Segmenter):
-    """Four times down, four times up, two convolutions a level.
+    """Four times down, four times up, two convolutions per level.
 
     7,763,041 parameters with 3 input channels, one class and width 32, as in the paper's code.
 

@@ -19,7 +19,7 @@ _MASKED_SHARE = 0.75
 
 
 def explain_volumes(proposal: VolumeProposal, fingerprint: VolumeFingerprint, *, name: str) -> list[str]:
-    """Explain what both configurations share, a line each."""
+    """Explain what both configurations share, one line each."""
     median = by(proposal.median)
     lines = [
         f"For {name}, {pluralize(fingerprint.cases, 'training volume')}, by nnU-Net's rules; up to "

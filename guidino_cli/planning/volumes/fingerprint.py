@@ -27,7 +27,7 @@ class VolumeFingerprint:
         cropped: Size of the box around its non-zero voxels.
         kept: Median share of the voxels that this box holds, in [0, 1].
         prepared_mm: Spacing that the data was prepared with; None for an axis on which each volume keeps its own.
-        statistics: Intensities of the training foreground, a channel each.
+        statistics: Intensities of the training foreground, one per channel.
         classes: Statistics of every foreground class; shares are of all voxels of a volume.
     """
 

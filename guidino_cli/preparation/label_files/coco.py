@@ -1,4 +1,4 @@
-"""COCO JSON: polygons and run lengths of all images in one file a part of the split."""
+"""COCO JSON: polygons and run lengths of all images in one file per part of the split."""
 
 from collections.abc import Sequence
 from pathlib import Path

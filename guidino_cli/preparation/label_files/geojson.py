@@ -1,4 +1,4 @@
-"""GeoJSON as QuPath writes it: a file an image, polygons with holes in pixels of the image."""
+"""GeoJSON as QuPath writes it: one file per image, polygons with holes in pixels of the image."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""LabelMe: a JSON file an image with polygons, rectangles (upright or turned), circles and masks."""
+"""LabelMe: one JSON file per image with polygons, rectangles (upright or turned), circles and masks."""
 
 import base64
 import binascii

@@ -1,4 +1,4 @@
-"""YOLO segmentation: data.yaml, and a text file an image with a polygon a line in shares of width and height."""
+"""YOLO segmentation: data.yaml, and one text file per image with one polygon per line in shares of width and height."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

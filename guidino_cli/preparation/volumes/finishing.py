@@ -143,7 +143,7 @@ def make_case(pair: ImageMaskPair, staged: StagedVolume, table: LabelTable, conf
 
 
 def measure_foreground(cases: Sequence[Case], channels: int) -> tuple[ChannelStatistics, ...]:
-    """Intensities of the foreground voxels of stored volumes, a channel each; zeros without any.
+    """Intensities of the foreground voxels of stored volumes, one per channel; zeros without any.
 
     Of more than `MAX_MEASURED` voxels every second, third, ... is taken, so that large objects keep their weight.
     """

@@ -19,7 +19,7 @@ from guidino_cli.preparation.volumes.files import find_volumes
 
 
 def detect_nnunet_volumes(source: Path, config: VolumeConfig) -> DiscoveredDataset | None:
-    """Detect nnU-Net raw: imagesTr/ID_0000.nii.gz, one file a channel, and labelsTr/ID.nii.gz."""
+    """Detect nnU-Net raw: imagesTr/ID_0000.nii.gz, one file per channel, and labelsTr/ID.nii.gz."""
     description = read_description(source)
     if description is None or not (source / "imagesTr").is_dir() or _has_decathlon_list(description, source):
         return None

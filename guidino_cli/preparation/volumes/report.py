@@ -28,7 +28,7 @@ class VolumeSummary(DatasetSummary):
         facts: Case id -> what is known of the volume.
         channels: Names of the channels.
         spacing_mm: Target along Z, Y, X.
-        statistics: Statistics of the training foreground, a channel each; () where nothing was written.
+        statistics: Statistics of the training foreground, one per channel; () where nothing was written.
         spacing_rule: The target in words.
     """
 

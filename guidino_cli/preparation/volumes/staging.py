@@ -39,7 +39,7 @@ class StagedVolume:
         shape: Z, Y, X of the stored arrays.
         spacing_mm: Voxel size of the stored arrays.
         long_axis: Axis that was resampled by itself; see `resampling.find_long_axis`.
-        statistics: Statistics of all stored voxels, a channel each.
+        statistics: Statistics of all stored voxels, one per channel.
         nonfinite: Voxels that were NaN or infinite.
         is_hu: Whether the values of the first channel can be Hounsfield units.
         notes: What a user should know of its reading.

@@ -138,4 +138,4 @@ def test_the_profile_table_is_per_step() -> None:
     assert lines[0] == "500.0 ms a step"
     assert lines[3].split() == ["loss", "1.0", "2.00", "0.00"]
     assert lines[6].split() == ["aten::mul", "3.0", "0.50", "0.00"]
-    assert lines[-1] == "read back from the device, times a step: aten::_local_scalar_dense 0.5"
+    assert lines[-1] == "read back from the device, times per step: aten::_local_scalar_dense 0.5"
