@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def _leave_lost_rank(error: Exception) -> NoReturn:
-    """End after the loss of another rank; guidino's own launcher tells the cause, torchrun does not."""
+    """End after the loss of another rank; guidino's own launcher states the cause, torchrun does not."""
     if not has_launcher():
         lost = f"lost another rank, which ended or does not answer ({first_line(error)}); resume with --resume"
         _complain(f"guidino: {describe_rank()}{to_one_line(lost)}")
@@ -134,7 +134,7 @@ def _run() -> None:
 
 
 def _complain(message: str) -> None:
-    """Print to stderr; where nobody can read it, the exit code must tell."""
+    """Print to stderr; if stderr is closed, the exit code must suffice."""
     with suppress(OSError, ValueError):
         print(message, file=sys.stderr, flush=True)
 

@@ -17,7 +17,7 @@ _SUFFIXES = (".html", ".htm")
 
 
 def run(folders: Sequence[Path], out: Path, *, overwrite: bool) -> None:
-    """Write a page about runs, their evaluations and their guides, which holds all that it shows.
+    """Write a self-contained page about runs, their evaluations and their guides.
 
     Args:
         folders: Run folders, folders of `evaluate -o` and folders of `visualize-guide -o`, in any order.

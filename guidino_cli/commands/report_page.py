@@ -27,7 +27,7 @@ _SHEET = "contact_sheet.png"
 
 
 def make_page(inputs: ReportInputs) -> tuple[str, list[str]]:
-    """The page, and what it lacks because no folder given has it."""
+    """The page, and the sections that it lacks because no given folder has them."""
     missing = list(_missing(inputs))
     page = render(
         "report.html.j2",

@@ -117,7 +117,7 @@ def _segment_image(loaded: LoadedEnsemble, image: Path) -> np.ndarray:
 
 
 def read_labelled_volume(case: Case, *, channels: int, onto: int = 0) -> tuple[Volume, np.ndarray, np.ndarray | None]:
-    """The volume, and what `read_truth` gives of an image: labels (Z, Y, X) in its grid, and the ignored voxels.
+    """The volume, its labels (Z, Y, X) and its ignored voxels, as `read_truth` for an image.
 
     Raises:
         DataError: One of them cannot be read.

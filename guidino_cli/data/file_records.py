@@ -13,7 +13,7 @@ from guidino_cli.types import Case, FileRecord
 
 
 def record_file(path: Path, *, with_time: bool) -> FileRecord:
-    """Record a file as it is now.
+    """Record the current size, time and hash of a file.
 
     Args:
         path: A file that exists.

@@ -49,7 +49,7 @@ class Survey:
 
 
 def require_exact_ignored(paths: Sequence[Path], options: ReadOptions) -> None:
-    """Require that the pixels that do not count can be told by their value.
+    """Require that ignored pixels can be recognised by their value.
 
     Raises:
         DataError: Some masks were compressed with loss, so around those pixels are others with values near theirs.

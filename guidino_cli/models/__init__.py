@@ -135,7 +135,7 @@ def _make_prior(guide: GuideSettings, *, maps: int, channels: int) -> LogitPrior
 
 
 def _shows_guide(guide: GuideSettings) -> bool:
-    """Whether the guide's logit is among the channels of the segmenter's input: alone or beside the tokens."""
+    """Whether the guide's logit is among the channels of the segmenter's input: alone or with the tokens."""
     return guide.at == "channels" or (guide.at == "logits" and guide.tokens > 0)
 
 
@@ -217,7 +217,7 @@ def _backbone_channels(settings: ModelSettings, *, in_channels: int, slab: int) 
 
 
 def _channels_of(kind: Any, in_channels: int) -> dict[str, int]:
-    """The argument that tells a segmenter the channels of the image, where it reads one that is not of the usual 3."""
+    """The argument for the number of image channels of a segmenter, if it reads an image with other than 3."""
     if in_channels == 3 or "in_channels" not in inspect.signature(kind).parameters:
         return {}
     return {"in_channels": in_channels}

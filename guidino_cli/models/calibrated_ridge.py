@@ -64,7 +64,7 @@ class CalibratedRidgeGuide(Guide):
             return torch.sigmoid(torch.einsum("bdhw,gd->bghw", tokens, self.weight) + self.bias[:, None, None])
 
     def held_out(self, dense: Tensor, folds: Tensor) -> Tensor:
-        """The same of training images by the guides that have not seen their folds (B,)."""
+        """Guide maps of training images by the guides fitted without their folds (B,)."""
         with torch.autocast(dense.device.type, enabled=False):
             tokens = F.normalize(dense.float(), dim=1)
             logits = torch.einsum("bdhw,bgd->bghw", tokens, self.fold_weight[folds])

@@ -123,5 +123,5 @@ def draw_outlined_thumbnail(image: np.ndarray, labels: np.ndarray, *, size: int 
 
 
 def _short(text: str, length: int = 26) -> str:
-    """A long id with its middle left out: both ends tell ids apart."""
+    """A long id with its middle left out, because ids often differ at either end."""
     return text if len(text) <= length else f"{text[: length // 2 - 1]}…{text[-(length // 2) :]}"

@@ -218,7 +218,7 @@ def check_pair(pair: ImageMaskPair, images: Sequence[ImageProperties], masks: Se
 
 
 def is_orientation_clear(image: ImageProperties, masks: Sequence[PackedMask], *, has_size: bool = True) -> bool:
-    """Whether masks surely fit their image: EXIF does not turn it, or turns the masks too, or the size tells.
+    """Whether masks certainly fit their image: EXIF does not turn it, or turns the masks too, or the size decides.
 
     Args:
         image: Properties of the image.

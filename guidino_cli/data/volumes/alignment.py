@@ -13,7 +13,7 @@ _SPACING_TOLERANCE = 1e-3
 
 
 def is_invertible(affine: np.ndarray) -> bool:
-    """Whether an affine gives voxels a volume."""
+    """Whether an affine is invertible: voxels have a volume."""
     return bool(abs(np.linalg.det(affine[:3, :3])) > 1e-12)
 
 

@@ -85,5 +85,5 @@ def _tokens(settings: ModelSettings) -> dict[str, Any]:
 
 
 def is_fixed(guide: GuideSettings | None) -> bool:
-    """Whether the guide comes from another run and stays as it is."""
+    """Whether the guide comes from another run and is frozen."""
     return guide is not None and guide.from_run is not None

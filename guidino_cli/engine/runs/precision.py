@@ -58,7 +58,7 @@ def note_missing_precision(
 
 
 def keep_full_validation(config: RunConfig, recorded: dict[str, Any]) -> RunConfig:
-    """The settings of a resumed run: one without a record goes on being validated in full precision.
+    """The settings of a resumed run: one without a record is validated in full precision as before.
 
     Otherwise the best epoch would be chosen among scores of two precisions.
     """
@@ -68,7 +68,7 @@ def keep_full_validation(config: RunConfig, recorded: dict[str, Any]) -> RunConf
 
 
 def warn_of_other_precision(recorded: dict[str, Any], now: dict[str, Any]) -> None:
-    """Say that a run that is resumed on another device goes on in another precision."""
+    """Warn that a run that is resumed on another device changes its precision."""
     before, after = recorded.get("precision", {}), now["precision"]
     changed = [name for name in after if before.get(name, after[name]) != after[name]]
     if changed:

@@ -133,7 +133,7 @@ class TrainLoader:
         self.cases_per_epoch = min(len(self._sampler), self.steps * self._cases_per_step)
 
     def unaugmented(self, case: int) -> Sample:
-        """A batch of one image, as it is in the first epoch before augmentation; `DataError` if it cannot be used."""
+        """A batch of one image, as in the first epoch before augmentation; `DataError` if it cannot be used."""
         if not isinstance(self._dataset, SegmentationDataset):
             raise ValueError("only images are looked at as a whole")
         sample = self._dataset[SampleIndex(0, case)]

@@ -44,7 +44,7 @@ class FAPM(nn.Module):
 
 
 class _Modulation(nn.Module):
-    """Scales and shifts a scale's own projection, cell by cell, by what the shared context says (eq. 5, 6)."""
+    """Modulates a scale's own projection, cell by cell, with scale and shift from the shared context (eq. 5, 6)."""
 
     def __init__(self, channels: int, rank: int) -> None:
         super().__init__()

@@ -37,7 +37,7 @@ class DeformableAttention(nn.Module):
         self.initialise()
 
     def initialise(self) -> None:
-        """Start as the class says, whatever the weights were."""
+        """Reset the weights to the initial values that the class describes."""
         nn.init.zeros_(self.offsets.weight)
         with torch.no_grad():
             self.offsets.bias.copy_(_star(self.heads, self.points).flatten())
@@ -187,7 +187,7 @@ class SpatialPrior(nn.Module):
 
 
 class Extractor(nn.Module):
-    """Tokens of three scales ask one map of the ViT, then think over what they found, each scale by itself.
+    """Deformable cross-attention from tokens of three scales to one map of the ViT, then an MLP, scale by scale.
 
     Args:
         channels: D.

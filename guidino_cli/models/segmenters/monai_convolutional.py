@@ -121,7 +121,7 @@ class SegResNet(Segmenter):
         return list(self.net.encode(image)[1])
 
     def decode(self, features: list[Tensor], size_hw: tuple[int, ...]) -> list[Tensor]:
-        """Class scores at image size: what comes from below is widened and added to each level's map."""
+        """Class scores at image size: the map from below is upsampled and added to each level's map."""
         return [self.net.decode(features[-1], features[::-1])]
 
 
@@ -195,7 +195,7 @@ class UNetPlusPlus(Segmenter):
 
 
 class AttentionUNet(Segmenter):
-    """Attention U-Net (Oktay et al., 2018): what comes from below says which parts of a skip connection pass.
+    """Attention U-Net (Oktay et al., 2018): the level below gates each skip connection by attention.
 
     MONAI's network in two dimensions: 31.740 million parameters with 2 classes.
 

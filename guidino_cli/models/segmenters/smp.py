@@ -81,7 +81,7 @@ class SMP(Segmenter):
         return [self.net.segmentation_head(self.net.decoder(features))]
 
     def _rest_unused_weights(self, in_channels: int, *, side: int) -> None:
-        """Weights that no gradient reaches do not ask for one: several processes would wait for it."""
+        """Freeze weights that no gradient reaches, because several processes would wait for it."""
         trial: nn.Module = copy.deepcopy(self.net).to("meta")
         try:
             trial(torch.empty(2, in_channels, side, side, device="meta")).sum().backward()
