@@ -6,6 +6,11 @@
 # DEVICE is cuda (default), cuda:0, mps or cpu. GUIDINO="python -m guidino_cli" calls guidino another way.
 set -uo pipefail
 cd "$(dirname "$0")/.."
+usage() { sed -n '2,/^set /{s/^# \{0,1\}//p}' examples/gpu_check.sh; }
+case ${1:-} in
+    -h | --help) usage; exit 0 ;;
+    -* | cpu | mps | cuda | cuda:*) echo "$1: expected OUT, a folder, as the first argument; see --help" >&2; exit 2 ;;
+esac
 out=${1:-out/gpu_check} device=${2:-cuda}
 shift; shift
 read -ra guidino <<< "${GUIDINO:-guidino}"
@@ -14,8 +19,22 @@ if [[ -e $out && ! -e $out/prepare.code ]]; then
     echo "$out: is not the folder of an earlier check; choose another or delete it" >&2
     exit 2
 fi
+python - <<'PYTHON' || exit 2
+import os, sys
+
+device = os.environ["CHECK_DEVICE"]
+try:
+    import torch
+    torch.zeros(1, device=device)
+except ImportError:
+    sys.exit("python cannot import torch; activate the environment that guidino is installed in")
+except (RuntimeError, AssertionError) as error:
+    reason = str(error).splitlines()[0].partition("Expected one of")[0].strip()
+    sys.exit(f"{device}: cannot be used ({reason}); expected cuda, cuda:0, mps or cpu as the second argument")
+PYTHON
 rm -rf "$out"
 mkdir -p "$out"
+SECONDS=0
 
 # Runs a command; its messages go to OUT/NAME.log, its exit code to OUT/NAME.code.
 step() {
@@ -40,7 +59,7 @@ step compare evaluate "$out/masks" "$out/masks-cpu" -o "$out/report" --metrics d
 # each run unless train.deterministic forbids it.
 same=("${train[@]}" --set train.deterministic=true)
 step whole "${same[@]}" -o "$out/whole"
-echo "resume ..." >&2
+echo "interrupt ..." >&2
 "${guidino[@]}" "${same[@]}" -o "$out/halves" > "$out/interrupt.log" 2>&1 &
 child=$!
 for _ in $(seq 3000); do
@@ -72,8 +91,9 @@ PYTHON
     kill "$filler"
 fi
 
+export CHECK_SECONDS=$SECONDS
 python - <<'PYTHON'
-import hashlib, json, os, pathlib, platform
+import hashlib, json, os, pathlib, platform, subprocess
 import torch
 
 out, device = pathlib.Path(os.environ["CHECK_OUT"]), os.environ["CHECK_DEVICE"]
@@ -103,26 +123,50 @@ dice = next((line.split(",") for line in read("report/per_case.csv", "").splitli
 values = []
 if "dice" in dice:
     values = [float(line.split(",")[dice.index("dice")]) for line in read("report/per_case.csv").splitlines()[1:]]
-name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or platform.machine()
+
+
+def describe_device():
+    if not device.startswith("cuda"):
+        return platform.processor() or platform.machine()
+    card = torch.cuda.get_device_properties(device)
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        driver = "unknown"
+    return f"{card.name}, {card.total_memory / 2**30:.0f} GiB, compute {card.major}.{card.minor}, driver {driver}"
+
+
 memory = read("memory.log", "").strip().splitlines()
 was_stopped = code("interrupt") == "143"
 equal = digest("whole") is not None and digest("whole") == digest("halves")
+steps = ("prepare", "train", "predict", "predict-cpu", "compare", "whole", "interrupt", "resume")
+precision = {name: "full" if value == "no" else value for name, value in facts.get("precision", {}).items()}
+libraries = f", CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}" if torch.version.cuda else ""
+commit = f", commit {facts['git']}" if facts.get("git") else ""
 table = {
-    "device": f"{device}: {name}",
-    "torch": f"{torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}",
-    "precision": " ".join(f"{key} {value}" for key, value in facts.get("precision", {}).items()) or "-",
-    "exit codes": " ".join(f"{item} {code(item)}" for item in ("prepare", "train", "predict", "compare", "resume")),
+    "guidino": f"{facts['guidino']}{commit}" if "guidino" in facts else "-",
+    "system": f"{platform.platform(terse=True)}, Python {platform.python_version()}",
+    "device": f"{device}: {describe_device()}",
+    "torch": f"{torch.__version__}{libraries}",
+    "precision": ", ".join(f"{name} {value}" for name, value in precision.items()) or "-",
+    "exit codes": ", ".join(f"{step} {code(step)}" for step in steps),
+    "minutes in all": f"{int(os.environ['CHECK_SECONDS']) / 60:.1f}",
     "seconds a step": f"{batch / speed:.3f} (batch {batch}, last epoch)" if speed and batch else "-",
     "val Dice": f"{rows[-1]['val_dice']:.4f}" if rows else "-",
     "Dice of masks, device against CPU": f"lowest {min(values):.4f} of {len(values)}" if values else "-",
     "resumed run equals the whole one": f"{'yes' if equal else 'NO'}{'' if was_stopped else ' (it was not interrupted)'}",
     "out of memory": f"exit code {code('memory')}: {memory[-1][:160]}" if memory else f"not tried on {device}",
 }
+failed = [step for step in steps if code(step) != ("143" if step == "interrupt" else "0")]
+# A run that ends before the signal comes is no fault, but then nothing was resumed.
+if code("interrupt") == "0":
+    failed.remove("interrupt")
+table |= {f"{step} failed": (read(f"{step}.log").strip().splitlines() or ["-"])[-1][:300] for step in failed}
+failed += [] if equal else ["resume equality"]
 print("\n| check | result |\n|---|---|")
 for check, result in table.items():
-    print(f"| {check} | {result} |")
-expected = {item: code(item) == "0" for item in ("prepare", "train", "predict", "predict-cpu", "compare", "whole", "resume")}
-failed = [item for item, is_right in expected.items() if not is_right] + ([] if equal else ["resume equality"])
+    print(f"| {check} | {result.replace('|', ' ')} |")
 if memory and code("memory") != "7":
     failed.append("out of memory")
 print(f"\n{'failed: ' + ', '.join(failed) + '; see the files .log in ' + str(out) if failed else 'all checks passed'}")
