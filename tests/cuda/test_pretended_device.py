@@ -207,7 +207,7 @@ def test_double_precision_is_used_for_sums_only(commands: Results) -> None:
     assert set(commands["commands"]["value"]["predict"]["doubles"]) == set(waits.DOUBLES)
 
 
-# --- Commands that train no network, and instances
+# --- Commands that train no segmentation network, and instances
 
 
 def test_tools_end_well_on_the_device(tools: Results) -> None:
@@ -220,11 +220,13 @@ def test_features_and_registered_images_are_those_of_the_cpu(tools: Results) -> 
     """Features are stored in half precision: 0.0005 is a digit of numbers up to 1; images have whole grey values."""
     assert tools["features"]["value"]["unlike the cpu"] < 0.002
     assert tools["register"]["value"]["unlike the cpu"] <= 1
+    assert tools["register network"]["value"]["unlike the cpu"] <= 1
 
 
 def test_tools_wait_for_their_results_only(tools: Results) -> None:
     records = {name: result["value"]["record"] for name, result in tools.items() if "record" in result["value"]}
-    records |= {name: tools["fewshot and drift"]["value"][name] for name in ("fewshot", "drift")}
+    several = {"fewshot and drift": ("fewshot", "drift"), "register network": ("register train", "register --network")}
+    records |= {name: tools[check]["value"][name] for check, names in several.items() for name in names}
     assert set(records) == set(waits.TOOLS)
     for name, record in records.items():
         _require(_found(iter([record])), waits.TOOLS[name])

@@ -1,4 +1,4 @@
-"""Checks for `worker.py`: commands that compute with a network, but do not train one, and instances."""
+"""Checks for `worker.py`: commands that train no segmentation network, and instances."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +19,27 @@ descriptors.SIDE = 32
 _RANDOM = "model.backbone={name: random, options: {hidden_size: 32, depth: 1, heads: 2}}"
 _FEWSHOT = ("--set", _RANDOM, "--set", "data.image_size=48", "--set", "model.segmenter.options.radius=1")
 _REGISTER = ("--features", "both", "--backbone", "random", "--px", 32, "--components", 4)
+_LEARN = ("--steps", 3, "--learning-rate", 0.03)
+_UNSEEN = ("--no-figures", "--offline")
 _QUICK = ("--grid", 4, "--steps", 3, "--no-figures", "--offline")
 _INSTANCES = """
 model: {target: affinities, segmenter: {name: unet, options: {width: 4}}}
 data: {dims: 2, image_size: 32, resize: none, augment: none}
 train: {epochs: 1, steps: 2, batch_size: 2, lr: 1e-2, loss: {affinities: 1}}
 predict: {mirror: false, overlap: 0}
+"""
+_RECIPE = """
+backbones: [guidino-tiny]
+tasks:
+  chest: {{kind: linear, data: chest.csv, px: 28, solver: exact}}
+  pairs: {{kind: registration, data: pairs.csv, grid: 4, steps: 3, px: 28, figures: false}}
+  nuclei:
+    kind: decoder
+    data: {data}
+    preset: kvasir-light2d
+    split: val
+    controls: false
+    set: {{data.image_size: 32, train.epochs: 1, train.batch_size: 2}}
 """
 
 
@@ -107,8 +122,50 @@ def _instances(watch: Any, folder: Path) -> dict[str, Any]:
     return {"codes": codes, "record": record.as_json()}
 
 
+def _register_network(watch: Any, folder: Path) -> dict[str, Any]:
+    """Train VoxelMorph's network on features and register with it, on the device and on the CPU."""
+    generator, images = np.random.default_rng(0), folder / "images"
+    images.mkdir()
+    for number in range(3):
+        pixels = generator.integers(0, 256, (8, 8)).astype(np.uint8).repeat(4, axis=0).repeat(4, axis=1)
+        Image.fromarray(pixels).save(images / f"{number}.png")
+    run, pair = folder / "net", (images / "0.png", images / "1.png")
+    seen = ("--features", "both", "--backbone", "random", "--px", 32, "--components", 4)
+    with watch.recording() as training:
+        codes = {"register train": call("register", "train", images, "-o", run, *seen, *_LEARN, "--offline")}
+    with watch.recording() as use:
+        codes["register --network"] = call("register", *pair, "--network", run, "-o", folder / "cuda", *_UNSEEN)
+    words = ("register", *pair, "--network", run, "-o", folder / "cpu", *_UNSEEN, "--device", "cpu")
+    codes["register --network on the cpu"] = call(*words)
+    warped = [np.asarray(Image.open(next((folder / name).rglob("warped*.png")))) for name in ("cuda", "cpu")]
+    records = {"register train": training.as_json(), "register --network": use.as_json()}
+    return {"codes": codes, "unlike the cpu": _largest_difference(*warped), **records}
+
+
+def _probe_and_bench(watch: Any, folder: Path) -> dict[str, Any]:
+    """Probes of labelled pictures, and a table of one task of each kind."""
+    generator, lines = np.random.default_rng(0), ["image,label,split"]
+    (folder / "chest").mkdir()
+    for number in range(24):
+        pixels = generator.integers(40 + 60 * (number % 2), 160 + 60 * (number % 2), (28, 28), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "chest" / f"{number}.png")
+        lines.append(f"chest/{number}.png,{('no', 'yes')[number % 2]},{'test' if number % 3 == 2 else 'train'}")
+    table, vectors = folder / "chest.csv", folder / "vectors"
+    table.write_text("\n".join(lines) + "\n")
+    codes = {"features": call("features", table, "-o", vectors, "--px", 28, "--no-controls", "--offline")}
+    codes["probe linear"] = call("probe", "linear", vectors, "-o", folder / "linear", "--solver", "exact")
+    codes["probe knn"] = call("probe", "knn", vectors, "-o", folder / "knn")
+    data = make_data(folder / "data")
+    (folder / "pairs.csv").write_text("fixed,moving\nchest/0.png,chest/1.png\n")
+    (folder / "recipe.yaml").write_text(_RECIPE.format(data=data))
+    codes["bench"] = call("bench", folder / "recipe.yaml", "-o", folder / "bench", "--offline")
+    return {"codes": codes}
+
+
 CHECKS["features"] = _features
 CHECKS["register"] = _register
 CHECKS["fewshot and drift"] = _fewshot_and_drift
 CHECKS["tune-risk"] = _tune_risk
 CHECKS["instances"] = _instances
+CHECKS["register network"] = _register_network
+CHECKS["probe and bench"] = _probe_and_bench

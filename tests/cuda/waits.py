@@ -30,7 +30,7 @@ VALIDATION = {
 }
 
 PREDICTION = {
-    ("copy in: unpinned, blocking", "engine/prediction/ensemble.py:load_ensemble"): "weights, once",
+    ("copy in: unpinned, blocking", "engine/prediction/ensemble.py:_load_member"): "weights, once",
     ("copy out", "engine/prediction/predictor.py:_argmax"): "the mask of an image, a byte a pixel",
     (
         "copy out",
@@ -65,6 +65,38 @@ TOOLS = {
         ("read: _local_scalar_dense", "registration/features.py:fit_pca"): "scale of the PCA, once",
         ("read: tolist", "registration/features.py:find_distinct_slices"): "which slices are seen, once an image",
     },
+    "register train": {
+        ("copy in: unpinned, blocking", "commands/register_network.py:load_backbone"): "weights, once",
+        ("copy in: unpinned, blocking", "commands/register_train.py:_train"): "weights, once",
+        ("copy in: unpinned, blocking", "registration/extraction.py:RegistrationFeatures.grey"): "an image, once",
+        ("copy in: unpinned, blocking", "registration/features.py:Pca.to"): "the PCA, once",
+        ("copy in: unpinned, blocking", "registration/features.py:compute_maps"): "slices of an image, once",
+        ("copy out", "registration/extraction.py:RegistrationFeatures.draw"): "tokens of which the PCA is made, once",
+        ("copy out", "registration/network_files.py:NetworkFolder.write_weights.<locals>.<dictcomp>"): "weights, once",
+        ("copy out", "registration/pca_files.py:write_pca.<locals>.write"): "the PCA, once",
+        ("read: _local_scalar_dense", "registration/network.py:RegistrationNetwork.forward"): (
+            "whether the field of a step is finite: if not, torch would read beyond its memory"
+        ),
+        ("read: _local_scalar_dense", "registration/training.py:NetworkTrainer.advance"): (
+            "whether the loss of a step is finite"
+        ),
+        ("read: _local_scalar_dense", "registration/training.py:NetworkTrainer.advance.<locals>.<genexpr>"): (
+            "loss and its parts, in each step"
+        ),
+        ("read: tolist", "registration/features.py:find_distinct_slices"): "which slices are seen, once an image",
+    },
+    "register --network": {
+        ("copy in: unpinned, blocking", "commands/register_network.py:load_backbone"): "weights, once",
+        ("copy in: unpinned, blocking", "registration/extraction.py:RegistrationFeatures.grey"): "the two images, once",
+        ("copy in: unpinned, blocking", "registration/features.py:Pca.to"): "the PCA, once",
+        ("copy in: unpinned, blocking", "registration/features.py:compute_maps"): "slices of the two images, once",
+        ("copy in: unpinned, blocking", "registration/network_files.py:NetworkFolder.load_network"): "weights, once",
+        ("copy out", "registration/method.py:make_network_finder.<locals>.find"): "the field, once",
+        ("read: _local_scalar_dense", "registration/network.py:RegistrationNetwork.forward"): (
+            "whether the field is finite, once"
+        ),
+        ("read: tolist", "registration/features.py:find_distinct_slices"): "which slices are seen, once an image",
+    },
     "fewshot": {
         ("copy in: unpinned, blocking", "commands/fewshot.py:run"): "weights, once",
         ("copy in: unpinned, blocking", "engine/fewshot/fitting.py:maps"): "an image, its features and its guide",
@@ -83,7 +115,7 @@ TOOLS = {
         ("copy out", "engine/drift/descriptors.py:describe_pixels"): "the descriptor of an image",
     },
     "tune-risk": {
-        ("copy in: unpinned, blocking", "engine/prediction/ensemble.py:load_ensemble"): "weights, once",
+        ("copy in: unpinned, blocking", "engine/prediction/ensemble.py:_load_member"): "weights, once",
         ("copy out", "commands/tune_risk.py:measure_case.<locals>.measure"): "probabilities, of which curves are made",
         ("copy out", "engine/prediction/predictor.py:_argmax"): "the mask of an image",
         ("copy out", "engine/prediction/quality.py:QualitySums.add"): "sums for the scores of a mask",
@@ -93,4 +125,4 @@ TOOLS = {
         ("copy out", "engine/prediction/instances.py:predict_affinities"): "affinities of a band, for the CPU",
     },
 }
-"""Of commands that train no network; `register` waits for nothing in its steps."""
+"""Of commands that train no segmentation network; `register` waits for nothing in its steps of Adam."""
