@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from guidino_cli.data.images import find_images, is_image
+from guidino_cli.data.volumes.reading import is_volume_file
 from guidino_cli.errors import DataError
 from guidino_cli.preparation.matching import MatchResult, is_mask_name, match_masks, pair_single_files
 from guidino_cli.preparation.types import (
@@ -136,6 +137,11 @@ def detect_csv(source: Path) -> DiscoveredDataset | None:
         raise DataError(f"{source}: found the columns {', '.join(columns) or 'none'}, expected at least image and mask")
     named = [{heading.strip().lower(): row[heading] for heading in headings} for row in rows]
     pairs = [_parse_row(source, row, line) for line, row in enumerate(named, start=2)]
+    if volume := next((path for pair in pairs for path in pair.images if is_volume_file(path)), None):
+        raise DataError(
+            f"{source}: lists {volume.name}, a volume, but tables are for images; prepare a folder with images/ and "
+            "masks/ of equal names, and choose the split with --split or lists of names (train.txt, val.txt, test.txt)"
+        )
     count = len(pairs)
     pairs = _join_rows_of_one_image(pairs)
     split_count = sum(pair.split is not None for pair in pairs)

@@ -139,6 +139,7 @@ def test_instances_of_volumes_are_learnt_predicted_and_scored(guidino: Run, volu
     assert json.loads((run / "instances.json").read_text())["method"] == "waterz"
     refused = guidino("predict", run, data, "-o", tmp_path / "others", "--device", "cpu")
     assert "the threshold was chosen for method waterz, now it is watershed; choose one" in error(refused, 2)
+    assert f"(guidino tune-post {run} --set predict.instances=watershed)" in error(refused, 2)
     given = ("--set", "predict.threshold=0.5")
     assert guidino("predict", run, data, "-o", tmp_path / "others", *given, "--device", "cpu").code == 0
 

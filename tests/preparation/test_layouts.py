@@ -256,6 +256,16 @@ def test_a_csv_names_pairs_groups_and_splits(tmp_path: Path) -> None:
     assert (pair.id, pair.images[0], pair.split, pair.group) == ("1", tmp_path / "x/1.png", "val", "p7")
 
 
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd"])
+def test_a_table_of_volumes_is_refused_with_what_to_do(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    (tmp_path / "cases.csv").write_text(f"image,mask\n{name},{name}\n")
+    with pytest.raises(
+        DataError, match=rf"cases\.csv: lists {name}, a volume, but tables are for images; prepare a folder"
+    ):
+        detect_layout(tmp_path / "cases.csv")
+
+
 def test_further_columns_of_a_csv_are_kept(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("image,mask,Scanner,age\nx/1.png,y/2.png, A ,\n")
     assert detect_layout(tmp_path / "pairs.csv").pairs[0].fields == {"scanner": "A", "age": ""}

@@ -161,15 +161,24 @@ def load_labelling(run: Path, settings: PredictSettings) -> Labelling:
     require_method(settings.instances)
     if settings.threshold is not None:
         return Labelling(settings.instances, settings.threshold, settings.min_size)
-    path, again = run / FILE_NAME, f"choose one (guidino tune-post {run}) or give --set predict.threshold=0.5"
+    path, again = run / FILE_NAME, _choose_again(run)
     if not path.is_file():
         raise ConfigError(f"{run}: no threshold was chosen on its validation cases, as at the end of training; {again}")
     content = require_type(read_json_object(path, hint=again), _ThresholdFile, source=path, hint=again)
     for name, wanted in _provenance(run, settings).items():
         if content[name] != wanted:  # type: ignore[literal-required]
             found = "other weights" if name == "weights" else f"{name} {content[name]}, now it is {wanted}"  # type: ignore[literal-required]
-            raise ConfigError(f"{path}: the threshold was chosen for {found}; {again}")
+            setting = f" --set predict.{_SETTINGS[name]}={wanted}" if name in _SETTINGS else ""
+            raise ConfigError(f"{path}: the threshold was chosen for {found}; {_choose_again(run, setting)}")
     return Labelling(settings.instances, content["threshold"], settings.min_size)
+
+
+_SETTINGS = {"method": "instances", "min_size": "min_size", "overlap": "overlap"}
+"""What a threshold is chosen for -> setting of `predict` that says so."""
+
+
+def _choose_again(run: Path, setting: str = "") -> str:
+    return f"choose one (guidino tune-post {run}{setting}) or give --set predict.threshold=0.5"
 
 
 def _provenance(run: Path, settings: PredictSettings) -> dict[str, Any]:

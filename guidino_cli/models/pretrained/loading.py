@@ -287,9 +287,9 @@ def _find_architecture(source: str, model_type: str, family: str | None) -> Back
     if architecture is None or (family is not None and architecture.family != family):
         fits = [name for name, item in ARCHITECTURES.items() if family in {None, item.family}]
         other = f"; backbone '{architecture.family}' reads them" if architecture is not None else ""
+        expected = "one of" if family is None else f"one for backbone '{family}':"
         raise WeightsError(
-            f"{source}: weights of model_type '{model_type}', expected one for backbone '{family}' "
-            f"({', '.join(fits)}){other}"
+            f"{source}: weights of model_type '{model_type}', expected {expected} {', '.join(fits)}{other}"
         )
     return architecture
 

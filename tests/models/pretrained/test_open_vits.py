@@ -15,6 +15,7 @@ from guidino_cli.errors import ConfigError, WeightsError
 from guidino_cli.models import build_backbone
 from guidino_cli.models.base import Backbone
 from guidino_cli.models.pretrained.catalogue import KNOWN_WEIGHTS, infer_licence
+from guidino_cli.models.pretrained.loading import load_network
 
 SIZES: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
 # As wide as DINO's heads allow: their number is read off the width.
@@ -169,6 +170,8 @@ def test_flexible_siglip2_is_refused_with_what_is_read(tmp_path: Path) -> None:
     Siglip2VisionModel(Siglip2VisionConfig(**SIZES, num_patches=16)).save_pretrained(tmp_path)
     with pytest.raises(WeightsError, match=r"model_type 'siglip2_vision_model', expected .*siglip_vision_model"):
         _load("vit", tmp_path)
+    with pytest.raises(WeightsError, match=r"model_type 'siglip2_vision_model', expected one of dinov3_vit, "):
+        load_network(str(tmp_path), family=None, offline=True)
 
 
 # As in the config.json of the repositories.
