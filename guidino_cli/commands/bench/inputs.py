@@ -1,6 +1,7 @@
 """Whether the files of which done cells were computed have changed since; by what their commands have recorded."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from guidino_cli.commands import features as features_command
@@ -14,20 +15,34 @@ from guidino_cli.json_files import read_json_object
 from guidino_cli.progress import join_first, pluralize
 
 
-def describe_changed(cell: BenchCell, out: Path) -> str:
+def describe_changed(cell: BenchCell, out: Path, known: dict[Path, str]) -> str:
     """What has changed since a done cell was computed, such as "2 files have changed (a.png, b.png)"; else "".
 
     Of data that are gone, and of features or pairs that were removed, nothing is known. Cells that are not done are
     left to their commands, which compare the files themselves.
+
+    Args:
+        cell: The cell.
+        out: Folder of the benchmark.
+        known: What was found out for other cells, by the folder that recorded the files, which is not compared again.
     """
     record = cell.read()
     if record is None or record.state != "done" or not cell.task.data.exists():
         return ""
     if cell.task.kind in PROBE_KINDS:
-        return _of_features(cell, out)
-    if cell.task.kind == "decoder":
-        return _name_files(find_changed_files(load_manifest(cell.task.data).cases, cell.task.data))
-    return _of_pairs(cell)
+        place = features_of(cell, out).out
+        compare = partial(_of_features, cell, out)
+    elif cell.task.kind == "decoder":
+        place, compare = cell.task.data, partial(_of_masks, cell.task.data)
+    else:
+        place, compare = cell.folder, partial(_of_pairs, cell)
+    if place not in known:
+        known[place] = compare()
+    return known[place]
+
+
+def _of_masks(data: Path) -> str:
+    return _name_files(find_changed_files(load_manifest(data).cases, data))
 
 
 def _of_features(cell: BenchCell, out: Path) -> str:

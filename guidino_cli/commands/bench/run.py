@@ -97,6 +97,7 @@ def _choose(recipe: Recipe, cells: Sequence[BenchCell], only: str | None) -> lis
 
 def _require_same(out: Path, cells: Sequence[BenchCell]) -> None:
     """Refuse a folder whose cells were made with other settings, or are those of another recipe."""
+    known: dict[Path, str] = {}
     for cell in cells:
         record = cell.read()
         if record is None:
@@ -106,7 +107,7 @@ def _require_same(out: Path, cells: Sequence[BenchCell]) -> None:
             raise ConfigError(
                 f"-o {out}: holds {cell.task.name}, {cell.name} with {join_first(different, limit=3)}; {_ANEW}"
             )
-        if changed := describe_changed(cell, out):
+        if changed := describe_changed(cell, out, known):
             raise ConfigError(
                 f"{cell.task.data}: {changed} since {cell.task.name}, {cell.name} of {out} was computed; {_ANEW}"
             )
