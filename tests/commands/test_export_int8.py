@@ -68,6 +68,9 @@ def test_the_stated_dice_is_that_of_the_masks_of_predict(exported: Path, guidino
             for case in cases
         ]
         assert about["int8"][name] == pytest.approx(np.mean(scores), abs=1e-6)
+    low, drop, high = (about["int8"][name] for name in ("drop_ci_low", "drop", "drop_ci_high"))
+    assert low <= drop <= high
+    assert drop == pytest.approx(about["int8"]["dice_full_precision"] - about["int8"]["dice_int8"])
     engine = json.loads((tmp_path / "dice_int8" / "predictions.json").read_text())["runs"][0]["engine"]
     assert engine["precision"] == "int8"
 
@@ -118,13 +121,14 @@ def test_a_dice_that_falls_too_much_is_said_and_nothing_is_written(
         for name in ("model.xml", "model.bin"):
             shutil.copyfile(source.with_name(name), target.with_name(name))
 
-    found = iter([0.8, 0.7])
+    found = iter([np.array([0.9, 0.7, 0.8, 0.8]), np.array([0.8, 0.6, 0.7, 0.7])])
     monkeypatch.setattr("guidino_cli.commands.export_int8.quantize_network", worsen)
-    monkeypatch.setattr("guidino_cli.commands.export_int8._mean_dice", lambda *_: next(found))
+    monkeypatch.setattr("guidino_cli.commands.export_int8._dice", lambda *_: next(found))
     out = tmp_path / "small"
     outcome = guidino("export", RECORDED / "guided", "-o", out, "--openvino", "--int8", "--calibrate", data)
     assert outcome.code == 8
-    assert "0.8000 in full precision, 0.7000 in int8, and allowed is a fall of 0.005" in outcome.stderr
+    fall = "a fall of 0.1000 (95 % CI 0.1000 to 0.1000), of which 0.005 is accepted"
+    assert f"0.8000 in full precision, 0.7000 in int8; {fall}" in outcome.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "src"]
 
 
