@@ -120,7 +120,8 @@ class AuditOptions:
         str, typer.Option(help="guidino-tiny, embedded, dinov3, dinov2, ...; none: without looking at the images.")
     ] = "guidino-tiny"
     weights: Annotated[
-        str | None, typer.Option(help="Weights of the backbone: folder in Hugging Face layout, or hub id.")
+        str | None,
+        typer.Option(help="Weights: folder in Hugging Face layout, hub id, or a name of `weights list`."),
     ] = None
     layer: Annotated[int | None, typer.Option(min=1, help="Block of the backbone; default: its own choice.")] = None
     show: Annotated[int, typer.Option(min=1, help="Masks to list on the console.")] = 10

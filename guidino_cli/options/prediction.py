@@ -173,7 +173,8 @@ class VisualizeOptions:
         str | None, typer.Option(help="Without --run: guidino-tiny; dinov3 (with --weights), dinov2, embedded, ...")
     ] = None
     weights: Annotated[
-        str | None, typer.Option(help="Weights of the backbone: folder in Hugging Face layout, or hub id.")
+        str | None,
+        typer.Option(help="Weights: folder in Hugging Face layout, hub id, or a name of `weights list`."),
     ] = None
     at: Annotated[
         str | None, typer.Option(metavar="X,Y", help="Compare the patch at this pixel; default: a salient one.")

@@ -18,7 +18,8 @@ class FeatureOptions:
         str, typer.Option("--backbone", help="guidino-tiny; dinov3 (with --weights), dinov2, embedded, random, ...")
     ] = "guidino-tiny"
     weights: Annotated[
-        str | None, typer.Option(help="Weights of the backbone: folder in Hugging Face layout, or hub id.")
+        str | None,
+        typer.Option(help="Weights: folder in Hugging Face layout, hub id, or a name of `weights list`."),
     ] = None
     token: Annotated[str, typer.Option(help="mean of the patch tokens, cls, or cls+mean.")] = "mean"
     layers: Annotated[int, typer.Option(min=1, help="Blocks whose tokens stand side by side: the last 1 or 4.")] = 1

@@ -16,7 +16,7 @@ _Backbone = Annotated[
     str | None, typer.Option(help="For dino and both: guidino-tiny (default), embedded, dinov3, random, ...")
 ]
 _Weights = Annotated[
-    str | None, typer.Option(help="Weights of the backbone: folder in Hugging Face layout, or hub id.")
+    str | None, typer.Option(help="Weights: folder in Hugging Face layout, hub id, or a name of `weights list`.")
 ]
 _RandomWeights = Annotated[
     int | None,

@@ -12,6 +12,7 @@ from transformers import Sam2HieraDetConfig, Sam2HieraDetModel
 from guidino_cli.errors import ConfigError, WeightsError, unknown_name
 from guidino_cli.models.backbones.normalizer import InputNormalizer
 from guidino_cli.models.base import Backbone
+from guidino_cli.models.pretrained.catalogue import expand_name
 from guidino_cli.models.pretrained.config_files import build_config, read_json_object, refuse_foreign_code
 from guidino_cli.models.pretrained.files import read_shards
 from guidino_cli.models.pretrained.hub import fetch_weights, replace_hint, weight_files
@@ -147,7 +148,7 @@ def load_sam2(
             hiera = Sam2HieraDetModel(config).eval()
         identity = {"weights": f"random, seed {seed}", "sha256": hash_weights(hiera)}
         return SAM2(hiera, identity=identity, adapters=adapters)
-    source = weights or f"facebook/sam2-hiera-{size or 'large'}"
+    source = expand_name(weights) if weights else f"facebook/sam2-hiera-{size or 'large'}"
     hiera = _load_encoder(source, offline=offline)
     identity = {"weights": source, "sha256": hash_weights(hiera), "licence": _LICENCE}
     return SAM2(hiera, identity=identity, adapters=adapters)

@@ -171,6 +171,13 @@ def find_by_size(backbone: str, size: str) -> KnownWeights:
     return sizes[size]
 
 
+def expand_name(source: str) -> str:
+    """The hub id of a name in `guidino weights list`; any other source, and a folder or file of that name, as it is."""
+    if Path(source).expanduser().exists():
+        return source
+    return next((item.repository for item in KNOWN_WEIGHTS if item.name == source), source)
+
+
 def identify_weights(source: str, *, file_sha256: str = "") -> KnownWeights | None:
     """The known weights of a source by hub id, name, or the SHA-256 of one of Meta's files; None if unknown."""
     for item in KNOWN_WEIGHTS:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from guidino_cli.errors import WeightsError
-from guidino_cli.models.pretrained.catalogue import infer_licence
+from guidino_cli.models.pretrained.catalogue import expand_name, infer_licence
 from guidino_cli.models.pretrained.config_files import build_config, read_json_object, refuse_foreign_code
 from guidino_cli.models.pretrained.conversion import convert_state_dict
 from guidino_cli.models.pretrained.files import read_shards, read_tensors
@@ -120,7 +120,8 @@ def load_network(
     """Load a pretrained network: local folder or file first, then the cache, then the hub unless offline.
 
     Args:
-        source: Folder in Hugging Face layout, a file of Meta's, timm's or Hugging Face's, or a hub id.
+        source: Folder in Hugging Face layout, a file of Meta's, timm's or Hugging Face's, a hub id, or a name that
+            `guidino weights list` shows.
         family: Registered backbone that the weights must fit; None accepts any.
         offline: Never contact the hub.
         dtype: "auto" is float32, or bfloat16 for more than two billion parameters.
@@ -133,6 +134,7 @@ def load_network(
         ResourceError: Not enough memory.
     """
     silence_transformers()
+    source = expand_name(source)
     path = fetch_weights(source, offline=offline).path
     config = _read_config(path) if path.is_dir() else {}
     if path.is_dir() and "model_type" in config:

@@ -1,6 +1,7 @@
 """Open ViTs besides DINOv2 and DINOv3: files in the layout of each repository give transformers' own features."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,16 @@ def test_the_catalogue_counts_the_parameters_of_dino(name: str, width: int, patc
 )
 def test_their_licences_are_known(source: str, licence: str) -> None:
     assert infer_licence("vit", source) == licence
+
+
+def test_a_name_of_the_list_is_a_source_of_weights_unless_a_folder_is_called_so(
+    dino: tuple[Any, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GUIDINO_WEIGHTS", str(tmp_path / "weights"))
+    shutil.copytree(dino[1], tmp_path / "weights" / "dino-vits8")
+    assert _load("vit", Path("dino-vits8")).identity["weights"] == "timm/vit_small_patch8_224.dino"
+    monkeypatch.chdir(tmp_path / "weights")
+    assert _load("vit", Path("dino-vits8")).identity["weights"] == "dino-vits8"
 
 
 def test_the_backbone_vit_has_sizes_and_no_default() -> None:
