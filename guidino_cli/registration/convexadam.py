@@ -24,6 +24,7 @@ from guidino_cli.registration.convex import (
 from guidino_cli.registration.fields import (
     average_cells,
     box_matrices,
+    crop_to,
     measure_roughness,
     pad_to_multiples,
     per_axis,
@@ -113,7 +114,7 @@ def register_features(
         field = refine_displacements(fixed, moving, field, control, settings)
     if settings.kernel:
         field = smooth_box(field, times=3, side=settings.kernel)
-    return np.asarray(field[0][(slice(None), *(slice(size) for size in shape))].cpu().contiguous())
+    return np.asarray(crop_to(field, shape)[0].cpu().contiguous())
 
 
 def _reach(grid: CellGrid, reach: int) -> tuple[int, ...]:

@@ -68,6 +68,11 @@ def pad_to_multiples(values: Tensor, multiples: Sequence[int]) -> Tensor:
     return F.pad(values, margins, mode="replicate") if any(margins) else values
 
 
+def crop_to(values: Tensor, size: Sequence[int]) -> Tensor:
+    """The first pixels of (B, C, *S) along each axis: what `pad_to_multiples` continued."""
+    return values[(slice(None), slice(None), *(slice(length) for length in size))]
+
+
 def per_axis(numbers: Sequence[float], like: Tensor) -> Tensor:
     """One number for each axis, to be multiplied with a field."""
     return to_device(torch.tensor(numbers, dtype=like.dtype), like.device).view(1, -1, *[1] * len(numbers))

@@ -16,6 +16,7 @@ from guidino_cli.options.registration import NetworkLoss
 from guidino_cli.registration.convexadam import FEATURE_WEIGHT, CellGrid
 from guidino_cli.registration.fields import (
     average_cells,
+    crop_to,
     integrate_velocity,
     measure_roughness,
     pad_to_multiples,
@@ -88,7 +89,7 @@ class RegistrationNetwork(nn.Module):
         if not bool(flow.isfinite().all()):
             raise FloatingPointError("the network predicts displacements that are not finite")
         field = integrate_velocity(flow, self.shape.integration) if self.shape.integration else flow
-        return field[(slice(None), slice(None), *(slice(length) for length in size))]
+        return crop_to(field, size)
 
     def average(self, features: Tensor, spacing: Sequence[float]) -> tuple[Tensor, CellGrid]:
         """Features (B, C, *S) of pixels as those of the network's cells."""
@@ -102,7 +103,7 @@ class RegistrationNetwork(nn.Module):
         field = self(first, second)
         whole = [size * step for size, step in zip(first.shape[2:], grid.pixels, strict=True)]
         enlarged = resize_linear(field, whole) * per_axis(grid.pixels, field)
-        return enlarged[(slice(None), slice(None), *(slice(length) for length in fixed.shape[2:]))]
+        return crop_to(enlarged, fixed.shape[2:])
 
 
 Dissimilarity = Callable[[Tensor, Tensor], Tensor]
