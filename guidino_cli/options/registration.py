@@ -12,6 +12,7 @@ FeatureKind = Literal["mind", "dino", "both"]
 NetworkInput = Literal["image", "mind", "dino", "both"]
 NetworkLoss = Literal["lncc", "features"]
 
+_LARGEST_SEED = 2**32 - 1
 _Backbone = Annotated[
     str | None, typer.Option(help="For dino and both: guidino-tiny (default), embedded, dinov3, random, ...")
 ]
@@ -20,7 +21,12 @@ _Weights = Annotated[
 ]
 _RandomWeights = Annotated[
     int | None,
-    typer.Option(metavar="SEED", min=0, help="Random weights in the shape of the backbone: what is pretraining worth?"),
+    typer.Option(
+        metavar="SEED",
+        min=0,
+        max=_LARGEST_SEED,
+        help="Random weights in the shape of the backbone: what is pretraining worth?",
+    ),
 ]
 _Layer = Annotated[int | None, typer.Option(min=1, help="Block of the backbone; default: its own choice.")]
 _Px = Annotated[
@@ -116,7 +122,9 @@ class RegisterTrainOptions:
     ] = 1
     steps: Annotated[int, typer.Option(min=1, max=10_000_000, help="Steps of Adam, each on one pair.")] = 10_000
     learning_rate: Annotated[float, typer.Option(min=0, help="Of Adam.")] = 1e-4
-    seed: Annotated[int, typer.Option(min=0, help="Of the first weights and the order of the pairs.")] = 0
+    seed: Annotated[
+        int, typer.Option(min=0, max=_LARGEST_SEED, help="Of the first weights and the order of the pairs.")
+    ] = 0
     onto: _Onto = None
     window: _Window = "auto"
     orientation: Orientation = None

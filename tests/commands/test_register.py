@@ -285,6 +285,12 @@ BAD_FILES = {
         2,
         "--random-weights is for --features dino",
     ),
+    "huge seed": (
+        ("fixed.png", "fixed.png"),
+        ("-f", "dino", "--random-weights", str(10**30)),
+        2,
+        "than or equal to 4294967295",
+    ),
     "smoothness": (("fixed.png", "fixed.png"), ("--smoothness", "inf"), 2, "--smoothness inf: expected a number of 0"),
     "onto": (("fixed.png", "fixed.png"), ("--onto", "moving"), 2, "expected fixed"),
     "window": (("fixed.png", "fixed.png"), ("--window", "40"), 2, "expected two numbers"),
