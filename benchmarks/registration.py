@@ -6,7 +6,8 @@
 DATA holds `images` and `labels` of the Medical Segmentation Decathlon's Task04 (cropped MR volumes of 1 mm, labels
 anterior and posterior). The pairs are twelve times `random.sample(names, 2)` after `random.seed(0)`, over the first 40
 names in order; the first of a pair is the fixed one. The crops have no place in common, so each is set in the middle of
-48 x 64 x 48 voxels. A row is FEATURES or FEATURES:BACKBONE. Times are CPU seconds of the whole command with one thread,
+48 x 64 x 48 voxels. A row is FEATURES, FEATURES:BACKBONE or, with random weights in its shape,
+FEATURES:BACKBONE:SEED. Times are CPU seconds of the whole command with one thread,
 by pair, loading included. Differences of Dice between any two rows have 95 % bootstrap intervals over the pairs.
 """
 
@@ -28,7 +29,10 @@ from guidino_cli.evaluation.statistics import bootstrap_means, percentile_interv
 from guidino_cli.tables import to_csv
 
 CANVAS, COUNT = (48, 64, 48), 40
-ROWS = "mind,dino:guidino-tiny,both:guidino-tiny,dino:embedded,both:embedded,dino:random,both:random"
+ROWS = (
+    "mind,dino:guidino-tiny,both:guidino-tiny,dino:embedded,both:embedded,"
+    "dino:guidino-tiny:0,dino:guidino-tiny:1,both:guidino-tiny:0"
+)
 
 
 def main() -> None:
@@ -76,9 +80,10 @@ def center(values: np.ndarray) -> np.ndarray:
 
 def measure(row: str, table: Path, out: Path) -> dict[str, Any]:
     """Mean scores of all pairs and of the first eight, and CPU seconds a pair."""
-    features, _, backbone = row.partition(":")
+    features, backbone, seed = (*row.split(":"), "", "")[:3]
     command = [sys.executable, "-m", "guidino_cli", "register", table, "-o", out, "--grid", "4", "--features", features]
     command += ["--backbone", backbone] if backbone else []
+    command += ["--random-weights", seed] if seed else []
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([*map(str, command), "--overwrite", "--no-figures"], check=True, stdout=sys.stderr, env=environment)
