@@ -110,7 +110,7 @@ def test_the_first_forward_equals_that_of_the_frozen_run_in_the_same_memory_orde
 ) -> None:
     """Adapters start at zero. The order of channels in memory, which is chosen by processor, changes the rounding."""
     from guidino_cli.engine.runs.loading import load_run
-    from guidino_cli.engine.training.step import to_channels_last
+    from guidino_cli.engine.training.speedups import to_channels_last
     from guidino_cli.engine.training.trainer import Trainer
 
     image, seen = torch.rand(2, 3, 32, 32), []

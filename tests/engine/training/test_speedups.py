@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from guidino_cli.config import ComponentSettings, ModelSettings, TrainSettings
-from guidino_cli.engine.training import step
+from guidino_cli.engine.training import speedups
 from guidino_cli.engine.training.loss import SegmentationLoss
-from guidino_cli.engine.training.step import (
+from guidino_cli.engine.training.speedups import (
     apply_speedups,
     compile_segmenter,
     convert_sync_batch_norm,
@@ -117,7 +117,7 @@ def test_a_compiled_segmenter_has_the_same_names_loss_and_gradients() -> None:
 
 def test_a_failed_compilation_is_logged_once_and_training_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     messages: list[str] = []
-    monkeypatch.setattr(step, "log_info", messages.append)
+    monkeypatch.setattr(speedups, "log_info", messages.append)
     plain, compiled = _model("unet"), _model("unet")
 
     def no_compiler(*_: object) -> None:
