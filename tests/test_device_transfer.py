@@ -1,5 +1,8 @@
 """What is computed in double precision where a device has none."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 
@@ -16,3 +19,9 @@ def test_numbers_are_doubled_exactly() -> None:
     numbers = torch.tensor([1 / 3, 1e-7])
     assert to_double(numbers).dtype == torch.float64
     assert torch.equal(to_double(numbers).float(), numbers)
+
+
+def test_numbers_on_a_device_without_double_precision_are_doubled_in_main_memory() -> None:
+    numbers = torch.tensor([1 / 3, 1e-7])
+    on_mps: Any = SimpleNamespace(device=SimpleNamespace(type="mps"), cpu=lambda: numbers)
+    assert torch.equal(to_double(on_mps), numbers.double())

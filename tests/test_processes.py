@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from guidino_cli.processes import child_environment, die_with_parent
+import guidino_cli
+from guidino_cli.processes import child_environment, die_with_parent, usable_cpus
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
 
@@ -90,3 +91,18 @@ def test_memory_of_freed_masks_is_reused() -> None:
 def test_memory_of_freed_maps_larger_than_32_mb_is_reused() -> None:
     """Five maps of 40 MB are 51,200 pages (or 100 huge ones); without the option each is requested again."""
     assert _count_page_faults("keep_all_freed_memory", mb=40, times=5) < 50
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs a system that binds processes to processors")
+def test_a_job_uses_the_processors_that_it_was_given() -> None:
+    """Slurm gives a job some of a machine's: 1 of however many there are here."""
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+    code += "from guidino_cli.processes import usable_cpus; print(usable_cpus())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
+    assert usable_cpus() == len(os.sched_getaffinity(0))
+
+
+def test_nothing_counts_the_processors_of_the_whole_machine() -> None:
+    package = Path(guidino_cli.__file__).parent
+    counting = [path.name for path in package.rglob("*.py") if "cpu_count(" in path.read_text(encoding="utf-8")]
+    assert counting == ["processes.py"]
