@@ -44,6 +44,13 @@ def _guided(at: str, *more: str) -> tuple[str, ...]:
     return (BACKBONE, GUIDE.format(at=at), GUIDE_LOSS, *more)
 
 
+def _closed_form(at: str) -> tuple[str, ...]:
+    """As in preset `own-unet`, but for the size of its parts."""
+    guide = f"model.guide={{name: ridge, at: {at}, fit: closed-form, tokens: 4, per_class: true}}"
+    network = "model.segmenter={name: dilated-cnn, options: {}}"
+    return (BACKBONE, guide, network, "model.reduction=2", "data.augment=mirror", "data.resize=longer")
+
+
 TRAININGS: dict[str, tuple[str, ...]] = {
     "plain": (),
     "guide at the input": _guided("input"),
@@ -63,6 +70,8 @@ TRAININGS: dict[str, tuple[str, ...]] = {
     "cache on disk": _guided("bottleneck", "data.augment=none", "train.dense_cache=disk"),
     "no cache": _guided("bottleneck", "data.augment=none", "train.dense_cache_gb=0"),
     "augmentation of nnU-Net": ("data.augment=nnunet",),
+    "guide in closed form at the logits": _closed_form("logits"),
+    "guide in closed form as channels": _closed_form("channels"),
 }
 
 
@@ -104,6 +113,7 @@ def _trainer(folder: Path, settings: Sequence[str]) -> Trainer:
 def _check_training(settings: tuple[str, ...]) -> Callable[[Any, Path], Any]:
     def check(watch: Any, folder: Path) -> dict[str, Any]:
         trainer = _trainer(folder, settings)
+        trainer._solve_guide(None)
         trainer.train_step.train_mode()
         first, second = trainer.loader.iterate(0, start=0)
         # The first step sets up the optimiser's state, and fills caches.

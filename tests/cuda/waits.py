@@ -50,6 +50,12 @@ DOUBLES = {
 }
 """Places that compute in float64 on the device: each must do without on Apple's."""
 
+TOOL_DOUBLES = {
+    **DOUBLES,
+    "device_transfer.py:to_double": "in main memory if the device has no such numbers",
+    "registration/features.py:fit_pca": "with numbers of `to_double`",
+}
+
 TOOLS = {
     "features": {
         ("copy in: unpinned, blocking", "commands/features.py:_build_networks"): "weights, once",

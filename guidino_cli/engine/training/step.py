@@ -11,6 +11,7 @@ from torch.profiler import record_function
 from guidino_cli.config import RunConfig, TrainSettings
 from guidino_cli.data.augment import EXACT_LEVELS, AugmentationParams, augment_batch, orient
 from guidino_cli.data.dataset import SampleIndex
+from guidino_cli.device_transfer import to_device
 from guidino_cli.engine.devices import resolve_prediction_precision, to_float32
 from guidino_cli.engine.feature_cache.cache import FeatureCache, make_memory_cache
 from guidino_cli.engine.feature_cache.disk import DiskCache, cached_bytes, default_cache_folder, open_disk_cache
@@ -158,22 +159,26 @@ class TrainStep:
     def _folds_of(self, batch: Sample | VolumeSample) -> torch.Tensor | None:
         if self.folds is None:
             return None
-        return self.folds[batch.case_index].to(self._accelerator.device, non_blocking=True)
+        return to_device(self.folds[batch.case_index], self._accelerator.device)
 
     def unaugmented_features(self, batch: Sample | VolumeSample) -> list[torch.Tensor]:
         """Maps of a frozen backbone of each sample as it is, cached where it is the same in every epoch.
 
         Samples are seen one by one, so that rounding does not depend on which of them share a batch.
         """
-        image, parts = batch.image.to(self._accelerator.device), list[list[torch.Tensor]]()
+        parts = list[list[torch.Tensor]]()
         for place, key in enumerate(_sample_keys(batch)):
-            one = image[place : place + 1]
-            compute = partial(self.bare_model.dense_maps, one)
+            image = batch.image[place : place + 1]
+            compute = partial(self._compute_maps, image)
             if self.feature_cache is None or not _repeats_images(self._config):
                 parts.append(compute())
             else:
-                parts.append(self.feature_cache.get_or_compute([key], compute, pixels=batch.image[place : place + 1]))
+                parts.append(self.feature_cache.get_or_compute([key], compute, pixels=image))
         return [torch.cat(levels) for levels in zip(*parts, strict=True)]
+
+    def _compute_maps(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """Of an image in main memory, which goes to the device only if its maps are not cached."""
+        return self.bare_model.dense_maps(to_device(image, self._accelerator.device))
 
     def _cached_features(
         self, batch: Sample | VolumeSample, params: Sequence[AugmentationParams]
