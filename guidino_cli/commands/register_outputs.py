@@ -50,7 +50,7 @@ def write_pair(
 
 
 def _write_warped(folder: Path, warped: np.ndarray, moving: RegistrationImage, grid: Grid) -> None:
-    """The warped image in the numbers of its file: a volume as NIfTI, a picture as PNG or, of more bits, as TIFF."""
+    """The warped image in the numbers of its file: a volume as NIfTI, a 2-D image as PNG or, of more bits, as TIFF."""
     if not grid.is_picture:
         write_volume_map(folder / "warped.nii.gz", warped[0], grid)
         return

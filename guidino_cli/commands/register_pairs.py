@@ -81,7 +81,7 @@ def collect_pairs(fixed: Path, moving: Path | None, options: RegisterOptions) ->
     Raises:
         ConfigError: One image, a table together with an image, or labels of one image only.
         DataError: The table cannot be read, has no pairs, lacks a column or a cell, names two pairs alike, or holds
-            pictures and volumes.
+            2-D images and volumes.
     """
     if moving is not None:
         if is_table(fixed):
@@ -146,13 +146,13 @@ def _require_distinct(path: Path, pairs: Sequence[PairFiles]) -> None:
 
 
 def _require_one_unit(path: Path, pairs: Sequence[PairFiles]) -> None:
-    """Require pictures only, or volumes only: no mean is in pixels and millimetres."""
+    """Require 2-D images only, or volumes only: no mean is in pixels and millimetres."""
     from guidino_cli.data.images import is_image
 
-    picture, volume = (next((pair for pair in pairs if is_image(pair.fixed) is kind), None) for kind in (True, False))
-    if picture is not None and volume is not None:
+    image, volume = (next((pair for pair in pairs if is_image(pair.fixed) is kind), None) for kind in (True, False))
+    if image is not None and volume is not None:
         raise DataError(
-            f"{path}: mixes pictures, measured in px (pair {picture.name}), and volumes, measured in mm (pair "
+            f"{path}: mixes 2-D images, measured in px (pair {image.name}), and volumes, measured in mm (pair "
             f"{volume.name}); split it into a table of each"
         )
 

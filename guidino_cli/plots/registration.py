@@ -111,7 +111,7 @@ def _panels(
     # The plane's own axes, in the directions in which it shows them.
     steps = [cut(np.indices(view.fixed.shape)[axis] + view.field[axis]) for axis in (plane.rows, plane.columns)]
     pictures.append(draw_grid(plain[2], steps[0], steps[1], folds=cut(view.folds)))
-    titles = ("fixed", "moving", "warped", "before", "after", "grid")
+    titles = ("fixed", "moving", "warped", "checkerboard before", "checkerboard after", "grid")
     edges = plane.edges if view.is_volume else None
     caption = f"slice {index + 1} of {view.fixed.shape[plane.axis]}" if len(view.fixed) > 1 else ""
     return [

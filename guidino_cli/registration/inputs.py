@@ -43,7 +43,7 @@ class RegistrationImage:
 
     Attributes:
         path: Of the file, or the folder of a DICOM series.
-        values: (C, Z, Y, X) in the numbers of the file; a picture has one slice.
+        values: (C, Z, Y, X) in the numbers of the file; a 2-D image has one slice.
         grid: Of the fixed image.
         labels: (Z, Y, X), or None.
     """
@@ -105,7 +105,7 @@ def read_image_pair(
     """
     first, second = (_read(path, rules) for path in (fixed, moving))
     if first.grid.is_picture != second.grid.is_picture:
-        kinds = ["a picture (2-D)" if item.grid.is_picture else "a volume (3-D)" for item in (first, second)]
+        kinds = ["a 2-D image" if item.grid.is_picture else "a volume" for item in (first, second)]
         raise DataError(f"{moving}: is {kinds[1]}, but {fixed} is {kinds[0]}; register images of one kind")
     if fixed_mask is not None and moving_mask is not None:
         first = replace(first, labels=_read_labels(fixed_mask, first.grid, rules))
@@ -119,12 +119,12 @@ def _read(path: Path, rules: ReadingRules) -> RegistrationImage:
     if not path.exists():
         raise DataError(f"{path}: {'leads to a file that does not exist' if is_dead_link(path) else 'no such file'}")
     if path.suffix.lower() in _ARRAYS:
-        raise DataError(f"{path}: an array has no voxel size; save it as NIfTI, or as PNG or TIFF if it is a picture")
+        raise DataError(f"{path}: an array has no voxel size; save it as NIfTI, or as PNG or TIFF if it is a 2-D image")
     source = VolumeSource(path)
     volume = read_source(source)
     grid = Grid.of(volume, source, axes_where_unknown=rules.orientation)
     values = volume.values if volume.values.ndim == 4 else volume.values[..., None]
-    # The colours of a picture are seen together; which of several volumes is meant, nothing tells.
+    # The colours of a 2-D image are seen together; which of several volumes is meant, nothing tells.
     count, possible = values.shape[3], (1, 3) if grid.is_picture else (1,)
     if count not in possible:
         found, expected = ("channels", "1 or 3") if grid.is_picture else ("channels or time points", "one")
@@ -185,7 +185,7 @@ def _describe_sizes(moving: RegistrationImage, fixed: RegistrationImage) -> str:
         own, other = (width_by_height(item.grid.shape[1:]) for item in (moving, fixed))
         return (
             f"{moving.path}: is {own} px (width x height), {fixed.path} is {other} px; bring them to one size, since "
-            "pictures do not say where they lie"
+            "2-D images do not say where they lie"
         )
     own, other = (format_shape(item.grid.shape[::-1]) for item in (moving, fixed))
     return f"{moving.path}: is {own}, {fixed.path} is {other}; without headers to go by, both must have one size"

@@ -355,7 +355,7 @@ BAD_TABLES = {
     "unsafe name": (["name,fixed,moving", "../x,fixed.png,moving.png"], "has a name that is empty or begins with"),
     "pictures and volumes": (
         ["name,fixed,moving", "flat,fixed.png,moving.png", "deep,a.nii.gz,b.nii.gz"],
-        "mixes pictures, measured in px (pair flat), and volumes, measured in mm (pair deep); split it",
+        "mixes 2-D images, measured in px (pair flat), and volumes, measured in mm (pair deep); split it",
     ),
     "all missing": (["fixed,moving", "gone.png,moving.png"], "none of 1 pair could be registered"),
 }

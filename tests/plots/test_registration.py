@@ -55,7 +55,7 @@ def test_the_page_of_a_pair_has_six_titles_that_do_not_overlap(shape: tuple[int,
     figure.canvas.draw()
     texts = [text for text in figure.axes[0].texts if text.get_text()]
     assert [text.get_text() for text in texts if text.get_fontsize() == 9] == [
-        "fixed", "moving", "warped", "before", "after", "grid",
+        "fixed", "moving", "warped", "checkerboard before", "checkerboard after", "grid",
     ]  # fmt: skip
     boxes = [text.get_window_extent() for text in texts]
     assert not any(first.overlaps(second) for first, second in combinations(boxes, 2))
