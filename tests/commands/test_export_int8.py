@@ -109,6 +109,10 @@ def test_a_cpu_without_vnni_is_told_so_and_predicts(
     assert outcome.stderr.count("no VNNI instructions") == lines
     engine = json.loads((tmp_path / "m" / "predictions.json").read_text())["runs"][0]["engine"]
     assert engine["vnni"] is vnni
+    mask, expected = (
+        np.asarray(Image.open(folder / f"{image.stem}.png")) for folder in (tmp_path / "m", RECORDED / "expected")
+    )
+    assert (mask == expected).mean() > 0.97
 
 
 def test_a_dice_that_falls_too_much_is_said_and_nothing_is_written(

@@ -72,12 +72,11 @@ def load_network(path: Path, *, overrides: Sequence[str] = ()) -> OpenVinoRun:
     if config.model != exported.model:
         raise ConfigError(f"{path}: holds its backbone's weights; leave out --set model.*, or give run {engine['run']}")
     facts = RunFolder(path).facts()
-    network = OpenVinoNetwork(EngineFolder(path).network, has_guide=EngineFolder(path).verify()["has_guide"])
-    if engine["precision"] == "int8" and has_vnni() is False:
-        log_warning(
-            f"{path}: this CPU has no VNNI instructions, so int8 works but is slower than it could be; full precision "
-            "may be faster here"
-        )
+    EngineFolder(path).verify()
+    rounds_only = engine["precision"] == "int8" and has_vnni() is False
+    network = OpenVinoNetwork(EngineFolder(path).network, has_guide=engine["has_guide"], rounds_only=rounds_only)
+    if rounds_only:
+        log_warning(f"{path}: this CPU has no VNNI instructions, so int8 works but is no faster than full precision")
     return OpenVinoRun(network, config, facts, engine)
 
 

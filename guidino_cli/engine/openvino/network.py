@@ -22,13 +22,15 @@ class OpenVinoNetwork:
     Args:
         path: Its .xml file; the .bin file lies beside it.
         has_guide: Whether it has an output for the guide.
+        rounds_only: Round the values of a quantised network to its 256 levels, but compute with them in full precision:
+            without VNNI, sums of 8-bit products overflow, and are hardly faster.
 
     Raises:
         DependencyError: OpenVINO is missing.
         WeightsError: OpenVINO cannot read the file.
     """
 
-    def __init__(self, path: Path, *, has_guide: bool) -> None:
+    def __init__(self, path: Path, *, has_guide: bool, rounds_only: bool = False) -> None:
         openvino = import_package("openvino")
         self.has_guide = has_guide
         self.mean = torch.zeros(1)
@@ -39,6 +41,7 @@ class OpenVinoNetwork:
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             # Several processes would pin their threads to the same cores.
             "ENABLE_CPU_PINNING": False,
+            **({"LP_TRANSFORMS_MODE": "NO"} if rounds_only else {}),
         }
         try:
             self._compiled: Any = openvino.Core().compile_model(str(path), "CPU", settings)
