@@ -56,15 +56,14 @@ def load_backbone(source: BackboneSource, device: torch.device, *, offline: bool
     chosen = {key: value for key, value in given.items() if value is not None}
     backbone: Backbone = build_backbone(source.name, chosen, offline=offline, frozen=True)
     if source.random_seed is not None:
-        backbone = _with_random_weights(backbone, source)
+        backbone = _with_random_weights(backbone, source, source.random_seed)
     backbone.freeze()
     return backbone.to(device)
 
 
-def _with_random_weights(backbone: Backbone, source: BackboneSource) -> Backbone:
-    assert source.random_seed is not None
+def _with_random_weights(backbone: Backbone, source: BackboneSource, seed: int) -> Backbone:
     try:
-        twin = random_twin(backbone, seed=source.random_seed)
+        twin = random_twin(backbone, seed=seed)
     except ConfigError as error:
         raise ConfigError(f"--random-weights: backbone {source.name} cannot be built with random weights") from error
     twin.identity["weights"] += f", in the shape of {source.weights or source.name}"
