@@ -18,7 +18,7 @@ from guidino_cli.progress import join_first, pluralize
 def describe_changed(cell: BenchCell, out: Path, known: dict[Path, str]) -> str:
     """What has changed since a done cell was computed, such as "2 files have changed (a.png, b.png)"; else "".
 
-    Of data that are gone, and of features or pairs that were removed, nothing is known. Cells that are not done are
+    Of files that are gone, and of features or pairs that were removed, nothing is known. Cells that are not done are
     left to their commands, which compare the files themselves.
 
     Args:
@@ -74,6 +74,7 @@ def _of_pairs(cell: BenchCell) -> str:
         files.name
         for files in collect_pairs(cell.task.data, None, registration_options(cell.task, place))
         if (place / files.name / RESULT_FILE).is_file()
+        and all(path.exists() for path in files.paths)
         and not is_current(read_json_object(place / files.name / RESULT_FILE, hint=hint), files, settings)
     ]
     return (

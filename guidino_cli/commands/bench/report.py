@@ -109,6 +109,7 @@ def _footnotes(tables: Sequence[TaskTable]) -> list[str]:
         for table, row in rows
         if row.note.startswith("not converged")
     ]
+    lines += [f"{table.task.name}, {note}" for table in tables for note in table.notes]
     sources = {row.note: None for _, row in rows if row.role == "paper"}
     lines += [f"theirs: {source}; not computed here, and not on your data" for source in sources]
     return list(dict.fromkeys(lines))

@@ -8,6 +8,7 @@ from guidino_cli import __version__
 from guidino_cli.commands.bench.cells import BenchCell, CellRecord, CellRow, RowRole, State, state_of
 from guidino_cli.commands.bench.means import mean_and_interval
 from guidino_cli.commands.bench.recipe import BenchTask, Recipe
+from guidino_cli.commands.bench.task_options import PROBE_KINDS
 from guidino_cli.metrics import METRICS
 from guidino_cli.tables import to_csv
 
@@ -116,8 +117,18 @@ def _build(task: BenchTask, records: Sequence[tuple[BenchCell, CellRecord | None
             scores = {metric: [value, None, None] for metric, value in figures.items()}
             rows.append(BenchRow("paper", method, "", scores, note=task.paper.source))
     rows.sort(key=lambda row: _ORDER.index(row.role))
-    notes = [f"{cell.name}: {note}" for cell, record in records if record is not None for note in record.notes]
-    return TaskTable(task, rows, list(dict.fromkeys(notes)))
+    return TaskTable(task, rows, list(_describe_notes(task, records)))
+
+
+def _describe_notes(task: BenchTask, records: Sequence[tuple[BenchCell, CellRecord | None]]) -> Iterator[str]:
+    """Each note once, with the names of its cells; probes note by themselves that they have no controls."""
+    names: dict[str, list[str]] = {}
+    for cell, record in records:
+        for note in () if record is None else record.notes:
+            names.setdefault(note, []).append(cell.name)
+    yield from (f"{', '.join(dict.fromkeys(own))}: {note}" for note, own in names.items())
+    if not task.controls and task.kind not in PROBE_KINDS:
+        yield "no random network stands beside the others: the recipe has controls: false"
 
 
 def _from_cell(cell: BenchCell, record: CellRecord, row: CellRow, minus: Sequence[float | None] | None) -> BenchRow:

@@ -240,6 +240,28 @@ def test_pairs_that_are_lost_are_marked_and_in_no_difference(
     assert any("could not be registered" in note for note in read_bench(tmp_path / "out")["move"]["notes"])
 
 
+@pytest.mark.parametrize("labelled", [0, 2])
+def test_pairs_without_labels_have_no_dice_and_the_table_says_so(
+    guidino: Guidino, write_recipe: Writer, read_bench: Reader, pairs: Path, tmp_path: Path, labelled: int
+) -> None:
+    lines = pairs.read_text().splitlines()
+    blank = [",".join([*line.split(",")[:3], "", ""]) for line in lines[1 + labelled :]]
+    pairs.write_text("\n".join([*lines[: 1 + labelled], *blank]) + "\n")
+    recipe = write_recipe({"move": {**PAIRS, "controls": False}})
+    done = _run(guidino, recipe, tmp_path / "out")
+    said = " ".join(done.stdout.split())
+    assert done.code == 0, done.stderr
+    lost = {0: "3 pairs (0, 1, 2)", 2: "1 pair (2)"}[labelled]
+    assert f"move, MIND, small: no Dice of {lost}: no labels; without, set metric: correlation" in said
+    assert "move, no random network stands beside the others: the recipe has controls: false" in said
+    assert f"move: registration, Dice; {f'{labelled} pairs' if labelled else 'nothing'} tested" in said
+    for row in read_bench(tmp_path / "out")["move"]["rows"]:
+        assert (row["tested"], row["lost"], "dice" in row["scores"]) == (labelled, 3 - labelled, labelled > 0)
+    # A file that is gone has not changed.
+    (pairs.parent / "1-moving.nii.gz").unlink()
+    assert _run(guidino, recipe, tmp_path / "out").code == 0
+
+
 def test_a_decoder_is_trained_on_the_backbone_and_on_its_random_twin(
     guidino: Guidino, write_recipe: Writer, read_bench: Reader, make_data: Writer, tmp_path: Path
 ) -> None:
