@@ -121,9 +121,9 @@ class RegisterTrainOptions:
         int, typer.Option(min=1, max=8, help="Pixels of a cell of the network: 2 for a field at half the resolution.")
     ] = 1
     steps: Annotated[int, typer.Option(min=1, max=10_000_000, help="Steps of Adam, each on one pair.")] = 10_000
-    learning_rate: Annotated[float, typer.Option(min=0, help="Of Adam.")] = 1e-4
+    learning_rate: Annotated[float, typer.Option(min=0, help="Learning rate of Adam.")] = 1e-4
     seed: Annotated[
-        int, typer.Option(min=0, max=_LARGEST_SEED, help="Of the first weights and the order of the pairs.")
+        int, typer.Option(min=0, max=_LARGEST_SEED, help="Seed of the first weights and of the order of pairs.")
     ] = 0
     onto: _Onto = None
     window: _Window = "auto"
