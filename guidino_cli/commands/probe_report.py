@@ -87,10 +87,11 @@ def _sheet(
     order = np.argsort(-weights, kind="stable")[:_TILES]
     tiles = pictures.read(sample, order.tolist())
     left_out = max(0, len(owners) - len(order))
-    if len(sample.members) > 1:
+    # Of a single slice, as of a single tile, the file says more than a number that is not always known.
+    if len(sample.members) > 1 or len(owners) == 1:
         names = [owners[at][0].item.path.name for at in order]
         return plot_attention(tiles, weights[order].tolist(), names, title=title, left_out=left_out)
-    slices = [pictures.slice_of(member, number) or 0 for member, number in owners]
+    slices = [found for member, number in owners if (found := pictures.slice_of(member, number)) is not None]
     names = [f"slice {slices[at]}" for at in order]
     return plot_attention(
         tiles, weights[order].tolist(), names, title=title, left_out=left_out, profile=(slices, weights.tolist())

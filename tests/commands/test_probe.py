@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from feature_folders import draw_items, draw_vectors, without_labels, write_features
 
-from guidino_cli.commands import probe
+from guidino_cli.commands import probe, probe_report
 from guidino_cli.data.labelled.items import LabelledItem
 
 Guidino = Callable[..., Any]
@@ -253,6 +253,28 @@ def test_attention_is_written_drawn_and_falls_on_the_tile_that_matters(guidino: 
     assert len(list((tmp_path / "r" / "attention").glob("*.png"))) == 2
     solvers = [row["solver"] for row in _report(tmp_path / "r")["rows"]]
     assert solvers == ["abmil", "mean, exact"]
+
+
+def test_a_bag_of_one_tile_is_drawn_under_the_name_of_its_file(
+    guidino: Guidino, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def draw(tiles: object, weights: object, names: list[str], **more: Any) -> Any:
+        drawn.append((names, more.get("profile")))
+        return plot_attention(tiles, weights, names, **more)  # type: ignore[arg-type]
+
+    plot_attention = probe_report.plot_attention
+    monkeypatch.setattr(probe_report, "plot_attention", draw)
+    items, vectors, _ = _bags(tmp_path / "f", 24)
+    kept = [place for place, item in enumerate(items) if place % 6 == 0 or item.split != "test"]
+    items = [items[place] for place in kept]
+    write_features(tmp_path / "f", items, {"backbone": vectors[kept]}, ["benign", "tumour"])
+    done = guidino("probe", "abmil", tmp_path / "f", "-o", tmp_path / "r", "--epochs", 1, "--seeds", 1, "--sheets", 3)
+    assert done.code == 0, done.stderr
+    assert len(drawn) == 3
+    tested = {item.path.name for item in items if item.split == "test"}
+    assert all(names[0] in tested and profile is None for names, profile in drawn)
 
 
 def test_attention_over_slices_names_their_place_in_the_volume_and_takes_unknown_labels(
