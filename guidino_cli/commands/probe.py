@@ -16,7 +16,7 @@ from guidino_cli.evaluation.probes.samples import Pool
 from guidino_cli.options.parsing import split_names
 from guidino_cli.options.probing import BagProbeOptions, LinearProbeOptions, NeighbourProbeOptions, ProbeOptions
 from guidino_cli.outputs import require_output_folder
-from guidino_cli.progress import join_first, log_warning, progress_bar
+from guidino_cli.progress import log_warning, progress_bar
 
 if TYPE_CHECKING:
     from guidino_cli.evaluation.gates import GateResult
@@ -77,12 +77,9 @@ def run_neighbours(places: Sequence[Path], options: NeighbourProbeOptions) -> "P
             on_run=lambda: bar.advance(task),
         )  # fmt: skip
     best = best_rows(rows)
-    names = join_first([f"{row.solver} of {row.source.name}" for row in best], limit=len(best))
-    note = f"best on validation: {names}; figures and differences are of these, gates of the first"
     return _finish(
-        "knn", options, data, partitions, rule, rows, best[0], scorer, pool=options.pool, notes=[*notes, note],
-        compared=best,
-    )  # fmt: skip
+        "knn", options, data, partitions, rule, rows, best[0], scorer, pool=options.pool, notes=notes, compared=best
+    )
 
 
 def run_abmil(places: Sequence[Path], options: BagProbeOptions) -> "ProbeReport":

@@ -150,7 +150,8 @@ def test_each_kind_of_features_is_compared_with_the_k_that_its_own_validation_ch
     difference = content["differences"][0]
     assert (difference["of"], difference["minus"]) == ("guidino-tiny, k 1", "random network, k 20")
     assert difference["mean"] == pytest.approx(_macro(own, "auc")["mean"] - _macro(other, "auc")["mean"])
-    assert "k 1 of guidino-tiny, k 20 of random network" in done.stderr.replace("\n", " ")
+    assert "best on validation: k 1 of guidino-tiny, k 20 of random network;" in " ".join(done.stdout.split())
+    assert "validation" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,8 @@ def _title(table: TaskTable) -> str:
     direction = "" if is_higher_better(task.metric) else ", lower is better"
     tested = max((row.tested for row in table.rows), default=0)
     noun = "pair" if task.kind == "registration" else "case" if task.kind == "decoder" else "sample"
-    what = f"{pluralize(tested, noun)} tested" if tested else "nothing tested yet"
+    is_done = all(row.state == "done" for row in table.rows)
+    what = f"{pluralize(tested, noun)} tested" if tested else "nothing tested" if is_done else "nothing tested yet"
     return f"{task.title}: {task.kind}, {metric_label(task.metric)}{direction}; {what}"
 
 

@@ -44,7 +44,7 @@ def solve_neighbours(problem: ProbeProblem, k: int) -> ProbeFit:
             val[held] = _vote(problem, problem.train[rest], problem.train_labels[rest], problem.train[held], k)
     test = _vote(problem, problem.train, problem.train_labels, problem.test, k)
     auc, _ = rank_of(val, val_labels, is_multilabel=problem.is_multilabel)
-    return ProbeFit(test, val, val_labels, f"k {k}", None, f"validation AUC {auc:.3f}")
+    return ProbeFit(test, val, val_labels, "", None, f"validation AUC {auc:.3f}")
 
 
 def _vote(problem: ProbeProblem, train: np.ndarray, labels: np.ndarray, test: np.ndarray, k: int) -> np.ndarray:

@@ -45,7 +45,7 @@ class ProbeFit:
         test: (T, K) scores in [0, 1]; of single labels they sum to 1.
         val: (M, K) scores of samples that chose the settings: of val, or of training samples by a fit without them.
         val_labels: (M, K) their labels.
-        choice: The setting that was chosen, such as "C 0.1".
+        choice: The setting that was chosen, such as "C 0.1"; "" if there is none.
         is_converged: Whether the solution is that of its problem; None where nothing is solved.
         remark: How it ended, such as "50 steps".
     """

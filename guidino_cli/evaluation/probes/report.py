@@ -86,6 +86,9 @@ def caption(report: ProbeReport) -> list[str]:
     ]
     if report.pool and report.data.are_bags:
         lines.append(f"one vector a sample: {report.pool} over its slices or tiles")
+    if report.probe == "knn" and len({row.solver for row in report.rows}) > 1:
+        chosen = ", ".join(f"{row.solver} of {row.source.name}" for row in report.compared)
+        lines.append(f"best on validation: {chosen}; figures and differences are of these, gates of the first")
     own = report.headline
     for row, score in report.differences:
         same = f"{own.source.name} minus {row.source.name} ({row.solver})"

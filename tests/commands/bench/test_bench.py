@@ -254,7 +254,7 @@ def test_pairs_without_labels_have_no_dice_and_the_table_says_so(
     lost = {0: "3 pairs (0, 1, 2)", 2: "1 pair (2)"}[labelled]
     assert f"move, MIND, small: no Dice of {lost}: no labels; without, set metric: correlation" in said
     assert "move, no random network stands beside the others: the recipe has controls: false" in said
-    assert f"move: registration, Dice; {f'{labelled} pairs' if labelled else 'nothing'} tested" in said
+    assert f"move: registration, Dice; {f'{labelled} pairs' if labelled else 'nothing'} tested features" in said
     for row in read_bench(tmp_path / "out")["move"]["rows"]:
         assert (row["tested"], row["lost"], "dice" in row["scores"]) == (labelled, 3 - labelled, labelled > 0)
     # A file that is gone has not changed.
