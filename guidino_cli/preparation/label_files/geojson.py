@@ -46,9 +46,9 @@ def _read_file(path: Path, contents: LabelContents) -> NamedDrawing:
 
 def _read_feature(feature: dict[str, Any], contents: LabelContents) -> Region | None:
     geometry = feature.get("geometry")
-    kind = geometry.get("type") if isinstance(geometry, dict) else None
+    kind = str(geometry.get("type") if isinstance(geometry, dict) else None)
     if not isinstance(geometry, dict) or kind not in {"Polygon", "MultiPolygon"}:
-        contents.left_out[f"GeoJSON {kind!s:.40}"] += 1
+        contents.left_out[f"GeoJSON {kind:.40}"] += 1
         return None
     parts = geometry.get("coordinates")
     parts = [parts] if kind == "Polygon" else parts

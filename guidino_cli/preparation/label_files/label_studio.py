@@ -65,9 +65,14 @@ def _read_task(path: Path, number: int, task: dict[str, Any], contents: LabelCon
     return NamedDrawing(names[0], drawing)
 
 
+def _kind(result: Any) -> str:
+    """The type of a result, such as "polygonlabels"; of a damaged one, that as text."""
+    return str(result.get("type") if isinstance(result, dict) else None)
+
+
 def _labels_without_outline(result: Any) -> list[str]:
     """Labels of a box or an ellipse."""
-    kind = result.get("type") if isinstance(result, dict) else None
+    kind = _kind(result)
     value = result.get("value") if kind in _WITHOUT_OUTLINE else None
     labels = value.get(kind) if isinstance(value, dict) else None
     return [label.strip() for label in labels if isinstance(label, str)] if isinstance(labels, list) else []
@@ -77,9 +82,9 @@ def _read_result(
     result: Any, size_hw: tuple[int, int] | None, contents: LabelContents
 ) -> tuple[Region | None, tuple[int, int] | None]:
     """The region of a result, None for other kinds, and the size of the image."""
-    kind = result.get("type") if isinstance(result, dict) else None
+    kind = _kind(result)
     if kind not in {"polygonlabels", "brushlabels"}:
-        contents.left_out[f"Label Studio {kind!s:.40}"] += 1
+        contents.left_out[f"Label Studio {kind:.40}"] += 1
         return None, size_hw
     value, height, width = result.get("value"), result.get("original_height"), result.get("original_width")
     if not isinstance(value, dict) or not isinstance(height, int) or not isinstance(width, int):

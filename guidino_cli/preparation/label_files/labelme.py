@@ -65,6 +65,8 @@ def _read_shape(shape: Any) -> Region | None:
     if not isinstance(shape, dict):
         raise ValueError("has a shape that is no object")
     label, kind, points = shape.get("label"), shape.get("shape_type") or "polygon", shape.get("points")
+    if not isinstance(kind, str):
+        raise ValueError(f"has a shape of type {kind!r:.40}, expected a word such as polygon")
     if kind in _NO_REGIONS:
         return None
     if not isinstance(label, str) or not label.strip():

@@ -186,7 +186,7 @@ def test_boxes_alone_are_refused(
     assert message in f"{capsys.readouterr().err} {caught.value}"
 
 
-def _feature(coordinates: object, kind: str = "Polygon", name: object = "polyp") -> dict[str, Any]:
+def _feature(coordinates: object, kind: object = "Polygon", name: object = "polyp") -> dict[str, Any]:
     properties = {"objectType": "annotation", "classification": {"name": name}}
     return {"type": "Feature", "geometry": {"type": kind, "coordinates": coordinates}, "properties": properties}
 
@@ -274,6 +274,9 @@ def test_geojson_draws_holes_and_several_parts(tmp_path: Path, prepared: Prepare
         ("a.json", _task(_result("polygonlabels", points=_SQUARE[:2], polygonlabels=["polyp"])), "polygon of 2 points"),
         ("a.json", _task(_result("polygonlabels", points=_SQUARE, polygonlabels=[])), r"\[\], expected one label"),
         ("a.json", _task(_result("brushlabels", rle=[0, 0, 0, 4, 0], brushlabels=["a"])), "4 values, expected 192"),
+        ("a.json", _task(_result("polygonlabels") | {"type": ["x"]}), r"left out: Label Studio \['x'\] \(1\)"),
+        ("a.json", _labelme(_shape("polygon", _SQUARE, shape_type={"x": 1})), r"a shape of type \{'x': 1\}, expected"),
+        ("a.geojson", _collection(_feature([_SQUARE], {})), r"left out: GeoJSON \{\} \(1\)"),
         ("a.json", _task(annotations=2), "has 2 finished annotations, expected 1"),
         ("a.geojson", _collection(_feature([_SQUARE[:2]])), "feature 1 has a polygon of 2 points"),
         ("a.geojson", _collection(_feature([_SQUARE], name=None)), "feature 1 has no classification"),
