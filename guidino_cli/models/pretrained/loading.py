@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from guidino_cli.errors import WeightsError
-from guidino_cli.models.pretrained.catalogue import expand_name, infer_licence
+from guidino_cli.models.pretrained.catalogue import expand_name, identify_weights, infer_licence
 from guidino_cli.models.pretrained.config_files import build_config, read_json_object, refuse_foreign_code
 from guidino_cli.models.pretrained.conversion import convert_state_dict
 from guidino_cli.models.pretrained.files import read_shards, read_tensors
@@ -180,10 +180,10 @@ def _from_folder(
     network = _load(architecture, source, built, stored, dtype=dtype, keep_mapped=keep_mapped)
     width = getattr(built, "hidden_size", 0)
 
+    usual = _usual_statistics(architecture, source)
+
     def statistics() -> Statistics:
-        default = infer_statistics(
-            source, model_type=config["model_type"], width=width, stored=None, default=architecture.statistics
-        )
+        default = infer_statistics(source, model_type=config["model_type"], width=width, stored=None, default=usual)
         return read_statistics(folder, source=source, default=default)
 
     return network, statistics
@@ -203,13 +203,19 @@ def _from_file(file: Path, source: str, family: str | None, dtype: Dtype, keep_m
     network = _load(architecture, source, config, tensors, dtype=dtype, keep_mapped=keep_mapped, stored=stored)
     width = getattr(config, "hidden_size", 0)
 
+    usual, model_type = _usual_statistics(architecture, source), converted.model_type
+
     def statistics() -> Statistics | None:
         beside = _statistics_beside(file, source)
-        return beside or infer_statistics(
-            source, model_type=converted.model_type, width=width, stored=stored, default=architecture.statistics
-        )
+        return beside or infer_statistics(source, model_type=model_type, width=width, stored=stored, default=usual)
 
     return network, statistics
+
+
+def _usual_statistics(architecture: BackboneArchitecture, source: str) -> Statistics | None:
+    """Those of an architecture, but None of weights that are known to have others, which only their folder states."""
+    known = identify_weights(source)
+    return None if known is not None and known.statistics is None else architecture.statistics
 
 
 def _statistics_beside(file: Path, source: str) -> Statistics | None:

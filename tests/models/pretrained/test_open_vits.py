@@ -74,6 +74,17 @@ def _load(backbone: str, weights: Path, **options: object) -> Backbone:
     return build_backbone(backbone, {"weights": str(weights), **options}, offline=True)
 
 
+def test_rad_dino_without_its_preprocessor_is_refused_instead_of_given_imagenets(tmp_path: Path) -> None:
+    """Chest X-rays have a mean of their own, which no tensor shows."""
+    folder = tmp_path / "rad-dino"
+    _dinov2_registers(folder)
+    with pytest.raises(WeightsError, match="rad-dino: nothing states the mean and standard deviation"):
+        _load("dinov2", folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(HALF))
+    backbone: Any = _load("dinov2", folder)
+    assert backbone.normalizer.mean.flatten().tolist() == [0.5] * 3
+
+
 @pytest.mark.parametrize("size_hw", [(64, 64), (96, 48), (32, 80)])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_features_are_those_of_transformers_at_any_size(layout: str, size_hw: tuple[int, int], tmp_path: Path) -> None:
