@@ -120,6 +120,16 @@ def test_a_missing_file_is_named(name: str, folder: Path, guidino, tmp_path: Pat
     assert outcome.stderr.count("\n") == 1
 
 
+def test_a_folder_without_its_description_is_not_taken_for_an_unfinished_run(
+    folder: Path, guidino, tmp_path: Path
+) -> None:
+    (folder / "engine.json").unlink()
+    outcome = guidino("predict", folder, IMAGES, "-o", tmp_path / "m")
+    assert outcome.code == 4
+    assert f"{folder}: a network for OpenVINO without its engine.json; copy the whole folder" in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+
+
 def test_a_changed_file_is_refused(folder: Path, guidino, tmp_path: Path) -> None:
     content = bytearray((folder / "model.bin").read_bytes())
     content[1000] ^= 1

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -37,6 +38,22 @@ def test_openvino_without_its_package_ends_with_5(guidino, tmp_path: Path, monke
     outcome = guidino("export", RECORDED / "guided", "-o", tmp_path / "x", "--openvino")
     assert outcome.code == 5
     assert "pip install 'guidino[openvino]'" in outcome.stderr
+
+
+def test_a_damaged_installation_of_openvino_ends_with_5(
+    guidino, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+
+    def fail(name: str) -> None:
+        raise ImportError("libopenvino.so: cannot open shared object file")
+
+    monkeypatch.setattr("guidino_cli.engine.openvino.packages.importlib", SimpleNamespace(import_module=fail))
+    outcome = guidino("export", RECORDED / "guided", "-o", tmp_path / "x", "--openvino")
+    assert outcome.code == 5
+    assert "cannot be imported (libopenvino.so: cannot open shared object file); pip install" in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("name", "message"), [("model.onnx", "writes a folder"), ("mine", "did not write")])

@@ -76,7 +76,7 @@ def load_network(path: Path, *, overrides: Sequence[str] = ()) -> OpenVinoRun:
     rounds_only = engine["precision"] == "int8" and has_vnni() is False
     network = OpenVinoNetwork(EngineFolder(path).network, has_guide=engine["has_guide"], rounds_only=rounds_only)
     if rounds_only:
-        log_warning(f"{path}: this CPU has no VNNI instructions, so int8 works but is no faster than full precision")
+        log_warning("this CPU has no VNNI instructions, so int8 works but is no faster than full precision")
     return OpenVinoRun(network, config, facts, engine)
 
 

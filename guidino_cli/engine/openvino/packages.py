@@ -20,13 +20,20 @@ def import_package(name: str) -> Any:
     """The package "openvino" or "nncf".
 
     Raises:
-        DependencyError: It is missing.
+        DependencyError: It is missing, or its installation is damaged.
     """
     require_packages(name)
     # Both report each import and call to Google Analytics unless this package is missing; then both do without it.
     if "openvino_telemetry" not in sys.modules:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    return importlib.import_module(name)
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError) as error:
+        reason = " ".join(str(error).split())[-160:]
+        raise DependencyError(
+            f"OpenVINO models need {name}, which is installed but cannot be imported ({reason}); "
+            f"pip install --force-reinstall --no-deps {name}"
+        ) from error
 
 
 def package_versions(*names: str) -> dict[str, str]:

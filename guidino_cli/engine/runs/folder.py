@@ -12,7 +12,7 @@ from guidino_cli import __version__
 from guidino_cli.config import LoraSettings, RunConfig, dump_config
 from guidino_cli.data.manifest import MANIFEST_NAME, manifest_sha256
 from guidino_cli.engine.checkpointing import StateFolder
-from guidino_cli.engine.openvino.folder import EngineFolder, is_engine_folder
+from guidino_cli.engine.openvino.folder import ENGINE_FILE, NETWORK_FILES, EngineFolder, is_engine_folder
 from guidino_cli.engine.run_folders import read_history, require_new_run_folder, write_history
 from guidino_cli.engine.runs.best import BestWeights
 from guidino_cli.engine.runs.facts import AUGMENTATION_REVISION, FACTS_FILE, FACTS_FORMAT, read_run_facts
@@ -110,6 +110,11 @@ class RunFolder(StateFolder):
         if is_engine_folder(self.path):
             name = EngineFolder(self.path).facts()["run"]
             raise WeightsError(f"{self.path}: a network for OpenVINO, which only predicts; give run {name} instead")
+        if (self.path / NETWORK_FILES[0]).is_file():
+            raise WeightsError(
+                f"{self.path}: a network for OpenVINO without its {ENGINE_FILE}; copy the whole folder, or export the "
+                "run again"
+            )
         if not self.weights.is_file():
             go_on = f"finish an epoch: guidino train --resume -o {self.path}"
             raise WeightsError(f"{self.path}: no trained weights (best/model.safetensors); {go_on}")
