@@ -1,10 +1,12 @@
 """Instruction sets of this machine's CPU, in particular for bf16 and int8."""
 
+import platform
 from pathlib import Path
 
 _BF16 = frozenset({"avx512_bf16", "amx_bf16"})
 _VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 _AMX = "amx_int8"
+_X86 = frozenset({"x86_64", "amd64", "i386", "i686"})
 
 
 def instruction_sets() -> set[str]:
@@ -29,6 +31,11 @@ def has_vnni() -> bool | None:
     """Whether the CPU multiplies int8 numbers fast (VNNI); None if its instruction sets are not known."""
     known = instruction_sets()
     return bool(known & _VNNI) if known else None
+
+
+def may_overflow_int8() -> bool:
+    """Whether sums of 8-bit products may overflow: on x86 without VNNI, and on x86 where VNNI is not known."""
+    return platform.machine().lower() in _X86 and has_vnni() is not True
 
 
 def has_amx() -> bool | None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from guidino_cli.config import ComponentSettings, ModelSettings
+from guidino_cli.engine import cpu_features
 from guidino_cli.engine.devices import (
     bf16_emulation_warning,
     pick_device,
@@ -43,6 +44,25 @@ def test_bf16_on_a_cpu_without_instructions_for_it_is_warned_about(
     monkeypatch.setattr("guidino_cli.engine.cpu_features.instruction_sets", lambda: sets)
     assert (bf16_emulation_warning("bf16", "cpu") is not None) == warned
     assert bf16_emulation_warning("auto", "cpu") is None
+
+
+@pytest.mark.parametrize(
+    ("machine", "sets", "may_overflow"),
+    [
+        ("x86_64", {"avx2"}, True),
+        ("x86_64", {"avx2", "avx_vnni"}, False),
+        ("AMD64", set(), True),
+        ("arm64", set(), False),
+        ("aarch64", set(), False),
+    ],
+)
+def test_int8_may_overflow_on_x86_unless_vnni_is_known(
+    machine: str, sets: set[str], may_overflow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows and macOS do not list the instruction sets; ARM has no kernels whose sums overflow."""
+    monkeypatch.setattr(cpu_features, "instruction_sets", lambda: sets)
+    monkeypatch.setattr(cpu_features.platform, "machine", lambda: machine)
+    assert cpu_features.may_overflow_int8() == may_overflow
 
 
 def test_a_unet_trained_in_bf16_ends_as_in_float32() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from guidino_cli.config import RunConfig
-from guidino_cli.engine.cpu_features import has_amx, has_vnni
+from guidino_cli.engine.cpu_features import has_amx, has_vnni, may_overflow_int8
 from guidino_cli.engine.openvino.folder import EngineFacts, EngineFolder, is_engine_folder
 from guidino_cli.engine.openvino.network import OpenVinoNetwork
 from guidino_cli.engine.openvino.packages import package_versions
@@ -73,10 +73,11 @@ def load_network(path: Path, *, overrides: Sequence[str] = ()) -> OpenVinoRun:
         raise ConfigError(f"{path}: holds its backbone's weights; leave out --set model.*, or give run {engine['run']}")
     facts = RunFolder(path).facts()
     EngineFolder(path).verify()
-    rounds_only = engine["precision"] == "int8" and has_vnni() is False
+    rounds_only = engine["precision"] == "int8" and may_overflow_int8()
     network = OpenVinoNetwork(EngineFolder(path).network, has_guide=engine["has_guide"], rounds_only=rounds_only)
     if rounds_only:
-        log_warning("this CPU has no VNNI instructions, so int8 works but is no faster than full precision")
+        vnni = "has no VNNI instructions" if has_vnni() is False else "may lack VNNI instructions (guidino cannot tell)"
+        log_warning(f"this CPU {vnni}, so int8 works but is no faster than full precision")
     return OpenVinoRun(network, config, facts, engine)
 
 
