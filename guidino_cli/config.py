@@ -21,6 +21,7 @@ from pydantic.dataclasses import dataclass
 from guidino_cli.config_checks import check_combinations
 from guidino_cli.inheritance import MergedPreset, read_preset
 from guidino_cli.settings import apply_overrides, list_presets, read_settings, to_yaml, validate_settings
+from guidino_cli.types import LARGEST_SEED
 
 _STRICT = ConfigDict(extra="forbid")
 _EXAMPLE = "'train: {lr: 1e-4}'"
@@ -370,7 +371,7 @@ class RunConfig:
     data: DataSettings = field(default_factory=DataSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     predict: PredictSettings = field(default_factory=PredictSettings)
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
 
     def is_made_from(self, wanted: RunConfig) -> bool:
         """Whether a run of `wanted` has these settings: the same, or more epochs for its `train.min_steps`."""

@@ -14,6 +14,7 @@ from guidino_cli.config import ComponentSettings, presets_folder
 from guidino_cli.errors import ConfigError
 from guidino_cli.inheritance import MergedPreset, read_preset
 from guidino_cli.settings import apply_overrides, list_presets, read_settings, to_yaml, validate_settings
+from guidino_cli.types import LARGEST_SEED
 
 _STRICT = ConfigDict(extra="forbid")
 _EXAMPLE = "'train: {batch_size: 32}'"
@@ -224,7 +225,7 @@ class PretrainConfig:
     dino: DinoSettings = field(default_factory=DinoSettings)
     distill: DistillSettings | None = None
     stages: list[StageSettings] = field(default_factory=lambda: [StageSettings("stage 1", 1000, 2e-4)])
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
 
     @property
     def steps(self) -> int:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+LARGEST_SEED = 2**32 - 1
+"""Largest random seed that NumPy's global generator takes."""
+
 
 @dataclass(frozen=True)
 class FileRecord:

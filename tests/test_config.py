@@ -220,6 +220,12 @@ def test_true_is_no_number(setting: str, place: str) -> None:
         override(RunConfig(), [setting])
 
 
+def test_a_seed_that_numpy_does_not_take_is_refused() -> None:
+    assert override(RunConfig(), ["seed=4294967295"]).seed == 4294967295
+    with pytest.raises(ConfigError, match=r"seed: .*4294967295, found 4294967296"):
+        override(RunConfig(), ["seed=4294967296"])
+
+
 def test_a_preset_may_be_a_file(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("train: {lr: 1e-3}\n")
     assert load_preset(str(tmp_path / "mine.yaml")).train.lr == pytest.approx(1e-3)

@@ -77,6 +77,7 @@ def test_an_override_reaches_into_a_stage() -> None:
         ("stages.0.warmup_steps=99999", "more than its"),
         ("dino.global_area=[0.9, 0.2]", "the smaller one first"),
         ("stages.0.momentum=1.5", "stages.0.momentum"),
+        ("seed=4294967296", "seed: "),
     ],
 )
 def test_invalid_settings_are_refused_by_name(override: str, message: str) -> None:

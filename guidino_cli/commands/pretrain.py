@@ -40,6 +40,7 @@ from guidino_cli.pretrain_config import (
     override_pretrain_config,
 )
 from guidino_cli.progress import log_warning, pluralize
+from guidino_cli.types import LARGEST_SEED
 
 # Cached features of a loaded teacher; removed at the end of the run.
 _FEATURES_FOLDER = "teacher"
@@ -86,7 +87,7 @@ def run(
         return
     if config.train.drop_path:
         # Stochastic depth is drawn independently in each process.
-        set_seed(config.seed + state.process_index)
+        set_seed((config.seed + state.process_index) % (LARGEST_SEED + 1))
     fingerprint = run_on_all_ranks(lambda: fingerprint_images(image_folder, paths))
     trainer = run_on_all_ranks(lambda: Pretrainer(objective, config, folder, paths=paths, device=device))
     with enter_on_main_process(lock_run_folder(out)):

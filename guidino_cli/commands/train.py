@@ -47,7 +47,7 @@ from guidino_cli.models import build_model, find_strides
 from guidino_cli.models.composed import Model
 from guidino_cli.options.training import TrainCommandOptions, TrainOptions
 from guidino_cli.progress import log_warning, pluralize
-from guidino_cli.types import Case
+from guidino_cli.types import LARGEST_SEED, Case
 
 _MEMORY_HINT = (
     "start a run with a lower train.batch_size (and a higher train.accumulate), a lower data.image_size, "
@@ -158,7 +158,7 @@ def build_and_train(
     )
     if state.process_index:
         # The weights are the same in all processes, but dropout is drawn independently in each.
-        set_seed(config.seed + state.process_index)
+        set_seed((config.seed + state.process_index) % (LARGEST_SEED + 1))
     with enter_on_main_process(lock_run_folder(folder.path)):
         if resume:
             if is_extended:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from guidino_cli.options.shared import Device, Offline, Orientation, Overwrite
+from guidino_cli.types import LARGEST_SEED
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class FeatureOptions:
     controls: Annotated[
         bool, typer.Option("--controls/--no-controls", help="Add a random network of the same shape, and the pixels.")
     ] = True
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random network.")] = 0
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the random network.")] = 0
     batch: Annotated[int, typer.Option(min=1, help="Pictures that go through the backbone together.")] = 32
     device: Device = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew in a folder that is not empty.")] = False

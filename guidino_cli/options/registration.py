@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 import typer
 
 from guidino_cli.options.shared import Device, IgnoreHeaders, Offline, Orientation, Overwrite, OverwriteRun
+from guidino_cli.types import LARGEST_SEED
 
 FeatureKind = Literal["mind", "dino", "both"]
 NetworkInput = Literal["image", "mind", "dino", "both"]
 NetworkLoss = Literal["lncc", "features"]
 
-_LARGEST_SEED = 2**32 - 1
 _Backbone = Annotated[
     str | None, typer.Option(help="For dino and both: guidino-tiny (default), embedded, dinov3, random, ...")
 ]
@@ -24,7 +24,7 @@ _RandomWeights = Annotated[
     typer.Option(
         metavar="SEED",
         min=0,
-        max=_LARGEST_SEED,
+        max=LARGEST_SEED,
         help="Random weights in the shape of the backbone: what is pretraining worth?",
     ),
 ]
@@ -123,7 +123,7 @@ class RegisterTrainOptions:
     steps: Annotated[int, typer.Option(min=1, max=10_000_000, help="Steps of Adam, each on one pair.")] = 10_000
     learning_rate: Annotated[float, typer.Option(min=0, help="Learning rate of Adam.")] = 1e-4
     seed: Annotated[
-        int, typer.Option(min=0, max=_LARGEST_SEED, help="Seed of the first weights and of the order of pairs.")
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the first weights and of the order of pairs.")
     ] = 0
     onto: _Onto = None
     window: _Window = "auto"

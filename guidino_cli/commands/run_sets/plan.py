@@ -15,6 +15,8 @@ from guidino_cli.json_files import read_json_object, require_type
 from guidino_cli.tables import to_csv
 
 SET_FILE, SETTINGS_FILE = "runs.json", "settings.yaml"
+_MOST_RUNS = 1000
+"""A larger count is more likely one seed than that many runs."""
 
 VariedSetting = Literal["seed", "fold"]
 
@@ -52,6 +54,10 @@ def parse_values(text: str, option: str) -> list[int]:
         ConfigError: Neither, or a number given twice.
     """
     if re.fullmatch(r"[1-9]\d*", text):
+        if int(text) > _MOST_RUNS:
+            raise ConfigError(
+                f"{option} {text}: means {text} runs, expected at most {_MOST_RUNS}; for one: {option} {text},"
+            )
         return list(range(int(text)))
     numbers = text.removesuffix(",").split(",")
     if "," not in text or not all(re.fullmatch(r"\d+", number) for number in numbers):
