@@ -35,10 +35,6 @@ if TYPE_CHECKING:
     from guidino_cli.models.base import Backbone
 
 _TOKENS = ("mean", "cls", "cls+mean")
-_HINT = (
-    "use a local folder or file (--weights /path), or a backbone that needs no hub: --backbone guidino-tiny, or "
-    "embedded (guidino weights download embedded)"
-)
 
 
 def run(place: Path, options: FeatureOptions) -> None:
@@ -128,11 +124,11 @@ def check_options(options: FeatureOptions) -> tuple[int | None, tuple[float, flo
 def _build_networks(options: FeatureOptions) -> "dict[str, Backbone]":
     from guidino_cli.engine.devices import pick_device
     from guidino_cli.engine.features.vectors import build_deepest, random_twin, require_token
-    from guidino_cli.models.pretrained.hub import replace_hint
+    from guidino_cli.models.pretrained.hub import WEIGHTS_OPTION_HINT, replace_hint
 
     device = pick_device(options.device)
     given = {} if options.weights is None else {"weights": options.weights}
-    with replace_hint(_HINT):
+    with replace_hint(WEIGHTS_OPTION_HINT):
         backbone = build_deepest(options.backbone, given, blocks=options.layers, offline=options.offline)
     require_token(backbone, options.token)  # type: ignore[arg-type]
     networks = {BACKBONE: backbone.to(device).eval()}

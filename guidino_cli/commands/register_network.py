@@ -12,12 +12,14 @@ from guidino_cli.errors import ConfigError, file_errors
 from guidino_cli.files import file_sha256
 from guidino_cli.models import build_backbone
 from guidino_cli.models.base import Backbone
+from guidino_cli.models.pretrained.hub import WEIGHTS_OPTION_HINT, replace_hint
 from guidino_cli.options.registration import RegisterOptions, RegisterTrainOptions
 from guidino_cli.registration.extraction import RegistrationFeatures
 from guidino_cli.registration.method import FieldFinder, make_network_finder
 from guidino_cli.registration.network_files import NetworkFacts, NetworkFolder
 from guidino_cli.registration.pca_files import read_pca
 
+_RESTORE_HINT = "the network learned with them: put them there again, or run it once with access to the hub"
 IMAGES_FOR_PCA = 64
 """Images from whose tokens a shared PCA is fitted, evenly spaced among all."""
 
@@ -45,8 +47,10 @@ class BackboneSource:
         return cls(name, options.weights, options.layer, options.random_weights)
 
 
-def load_backbone(source: BackboneSource, device: torch.device, *, offline: bool) -> Backbone:
-    """A frozen backbone.
+def load_backbone(
+    source: BackboneSource, device: torch.device, *, offline: bool, hint: str = WEIGHTS_OPTION_HINT
+) -> Backbone:
+    """A frozen backbone; `hint` is what to do if its weights are not found.
 
     Raises:
         ConfigError: It cannot be built with random weights.
@@ -54,7 +58,8 @@ def load_backbone(source: BackboneSource, device: torch.device, *, offline: bool
     """
     given = {"weights": source.weights, "layers": None if source.layer is None else [source.layer]}
     chosen = {key: value for key, value in given.items() if value is not None}
-    backbone: Backbone = build_backbone(source.name, chosen, offline=offline, frozen=True)
+    with replace_hint(hint):
+        backbone: Backbone = build_backbone(source.name, chosen, offline=offline, frozen=True)
     if source.random_seed is not None:
         backbone = _with_random_weights(backbone, source, source.random_seed)
     backbone.freeze()
@@ -108,7 +113,7 @@ def _restore_features(
     source = BackboneSource(
         settings["backbone"], settings["weights"], settings["layer"], settings.get("random_weights")
     )
-    backbone = load_backbone(source, device, offline=offline)
+    backbone = load_backbone(source, device, offline=offline, hint=_RESTORE_HINT)
     digest = backbone.identity["sha256"]
     if digest != settings["backbone_sha256"]:
         raise ConfigError(

@@ -291,6 +291,12 @@ BAD_FILES = {
         2,
         "than or equal to 4294967295",
     ),
+    "weights": (
+        ("fixed.png", "fixed.png"),
+        ("-f", "dino", "--backbone", "dinov3", "--weights", "nobody/has-this", "--offline"),
+        4,
+        "nobody/has-this: not in the local cache, and offline; use a local folder or file (--weights /path)",
+    ),
     "smoothness": (("fixed.png", "fixed.png"), ("--smoothness", "inf"), 2, "--smoothness inf: expected a number of 0"),
     "onto": (("fixed.png", "fixed.png"), ("--onto", "moving"), 2, "expected fixed"),
     "window": (("fixed.png", "fixed.png"), ("--window", "40"), 2, "expected two numbers"),

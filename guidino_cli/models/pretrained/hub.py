@@ -32,6 +32,11 @@ WEIGHTS_HINT = (
     "use a local folder or file (--set model.backbone.options.weights=/path), or a backbone that needs no hub: "
     f"--set model.backbone.name=guidino-tiny, which comes with guidino, or =embedded ({EMBEDDED_COMMAND})"
 )
+WEIGHTS_OPTION_HINT = (
+    "use a local folder or file (--weights /path), or a backbone that needs no hub: --backbone guidino-tiny, or "
+    f"embedded ({EMBEDDED_COMMAND})"
+)
+"""The same for commands with --weights."""
 
 
 @dataclass(frozen=True)
