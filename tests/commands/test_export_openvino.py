@@ -91,6 +91,7 @@ def test_it_is_averaged_with_runs_and_used_from_python(exported: Path, guidino, 
     image = next(iter(sorted(IMAGES.iterdir())))
     outcome = guidino("predict", exported, image, "-o", tmp_path / "m", "--ensemble", RECORDED / "guided")
     assert outcome.code == 0, outcome.stderr
+    assert f"{RECORDED / 'guided'}: has the same weights as {exported}, so one network counts twice" in outcome.stderr
     expected = np.asarray(Image.open(RECORDED / "expected" / f"{image.stem}.png"))
     assert np.array_equal(np.asarray(Image.open(tmp_path / "m" / f"{image.stem}.png")), expected)
     run = load_run(exported)

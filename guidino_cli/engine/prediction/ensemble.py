@@ -20,6 +20,7 @@ from guidino_cli.engine.runs.folder import RunFolder
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.engine.runs.precision import note_missing_precision, prediction_precision
 from guidino_cli.errors import ConfigError
+from guidino_cli.progress import log_warning
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,23 @@ def load_ensemble(
         load = _load_compiled if is_engine_folder(path) else _load_member
         member, config, facts, notes = load(path, overrides, offline, device)
         members.append(member)
-        runs.append({"run": str(path), "weights": weights_hash(path), "backbone": facts["backbone"], **notes})
+        runs.append(describe_run(path, facts, notes, others=runs))
         if len(members) == 1:
             first, shapes = config.predict, ShapeWatch(None)
         if shapes.known is None:
             shapes = ShapeWatch.of_run(facts, resize=config.data.resize)
     return LoadedEnsemble(Predictor(members), facts["classes"], runs, first.batch_size, first.memory_gb, shapes)
+
+
+def describe_run(
+    path: Path, facts: dict[str, Any], notes: dict[str, Any], *, others: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """The record of a run; warns if another run of the ensemble has the same weights, as an export or a copy has."""
+    weights = weights_hash(path)
+    twin = next((other["run"] for other in others if other["weights"] == weights), None)
+    if twin is not None:
+        log_warning(f"{path}: has the same weights as {twin}, so one network counts twice, and agreement is too high")
+    return {"run": str(path), "weights": weights, "backbone": facts["backbone"], **notes}
 
 
 _Loaded = tuple[Member, RunConfig, dict[str, Any], dict[str, Any]]

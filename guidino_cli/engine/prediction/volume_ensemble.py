@@ -10,7 +10,7 @@ import torch
 from guidino_cli.config import RunConfig
 from guidino_cli.data.volumes.preprocessing import VolumePreprocessing
 from guidino_cli.engine.devices import use_fast_kernels
-from guidino_cli.engine.prediction.ensemble import make_provenance, require_same_classes, weights_hash
+from guidino_cli.engine.prediction.ensemble import describe_run, make_provenance, require_same_classes
 from guidino_cli.engine.prediction.instance_threshold import load_labelling
 from guidino_cli.engine.prediction.instances import InstancePredictor
 from guidino_cli.engine.prediction.speedups import prepare_for_prediction
@@ -100,7 +100,7 @@ def load_volume_ensemble(
         use_fast_kernels(device, precision)
         members.append(VolumeMember.from_config(prepared, config, preprocessing_of(facts, config), precision=precision))
         notes = note_missing_precision(path, config, facts, device)
-        runs.append({"run": str(path), "weights": weights_hash(path), "backbone": facts["backbone"], **notes})
+        runs.append(describe_run(path, facts, notes, others=runs))
     if config.model.target == "affinities":
         predictor: VolumePredictor = InstancePredictor(members[0], load_labelling(paths[0], config.predict))
     else:
