@@ -64,7 +64,7 @@ def _missing(inputs: ReportInputs) -> Iterator[str]:
                 "GUIDES too"
             )
         if item.best is None:
-            yield f"{item.name}: no validation Dice; it was made by fewshot, or not validated yet"
+            yield f"{item.name}: no validation Dice; it was made by fewshot or export, or is not validated yet"
 
 
 def _is_of(guides: ReportedGuides, run: ReportedRun) -> bool:
