@@ -41,6 +41,10 @@ def find_preset(preset: str, folder: Path, *, kind: str) -> Path:
     if Path(preset).suffix in {".yaml", ".yml"}:
         return Path(preset)
     names = list_presets(folder)
+    if preset not in names and Path(preset).exists():
+        raise ConfigError(
+            f"{preset}: expected a {kind} as a .yaml file, or the name of one (`guidino presets` lists all)"
+        )
     if preset not in names:
         raise ConfigError(unknown_name(kind, preset, names, lister="guidino presets"))
     return folder / f"{preset}.yaml"

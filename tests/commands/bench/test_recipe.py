@@ -217,3 +217,5 @@ def test_a_recipe_that_does_not_exist_is_refused(guidino: Guidino, tmp_path: Pat
     assert (unknown.code, "unknown recipe 'nih15'; did you mean" in unknown.stderr) == (2, True)
     gone = guidino("bench", tmp_path / "gone.yaml", "-o", tmp_path / "out")
     assert (gone.code, "cannot be read (No such file or directory)" in gone.stderr) == (2, True)
+    folder = guidino("bench", tmp_path, "-o", tmp_path / "out")
+    assert (folder.code, f"{tmp_path}: expected a recipe as a .yaml file" in folder.stderr) == (2, True)
