@@ -15,6 +15,7 @@ from guidino_cli.commands.report_inputs import ReportedData, ReportedGuides, Rep
 from guidino_cli.commands.report_scores import evaluation_boxes, score_values
 from guidino_cli.commands.report_tables import environment_table, settings_table
 from guidino_cli.config import dump_config
+from guidino_cli.engine.openvino.folder import is_engine_folder
 from guidino_cli.html import render
 from guidino_cli.plots.history import training_curve
 from guidino_cli.plots.report import data_uri
@@ -58,7 +59,9 @@ def _missing(inputs: ReportInputs) -> Iterator[str]:
             "guidino evaluate MASKS DATA -o EVALUATION, then name EVALUATION too"
         )
     for item in inputs.runs:
-        if item.config.model.guide is not None and not any(_is_of(guides, item) for guides in inputs.guides):
+        is_drawn = any(_is_of(guides, item) for guides in inputs.guides)
+        # `visualize-guide` needs torch's network.
+        if item.config.model.guide is not None and not is_drawn and not is_engine_folder(item.path):
             yield (
                 f"no guide quality of {item.name}: guidino visualize-guide DATA --run {item.path} -o GUIDES, then name "
                 "GUIDES too"

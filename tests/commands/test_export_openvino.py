@@ -207,3 +207,11 @@ def test_nothing_is_sent_and_torchvision_stays_out() -> None:
         "assert 'Mock' in type(nncf.telemetry.telemetry).__name__\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_report_does_not_advise_to_draw_its_guides(exported: Path, guidino, tmp_path: Path) -> None:
+    """`visualize-guide` refuses such a folder."""
+    outcome = guidino("report", exported, "-o", tmp_path / "report.html")
+    assert outcome.code == 0, outcome.stderr
+    assert "no scores" in outcome.stderr
+    assert "no guide quality" not in outcome.stderr
