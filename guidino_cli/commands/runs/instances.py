@@ -93,6 +93,7 @@ def _choose_threshold(
         progress=lambda items: track(items, total=len(items), description="choosing the threshold"),
     )
     save_threshold(folder.path, curve, config.predict, precision=member.window.precision)
+    count = pluralize(curve.cases, "validation case")
     figure = draw_threshold_curve(
         [point.threshold for point in curve.points],
         {
@@ -101,7 +102,7 @@ def _choose_threshold(
             "VOI merged (bits)": [point.voi_merge for point in curve.points],
         },
         chosen=curve.best.threshold,
-        name=f"run {folder.path.resolve().name}: {config.predict.instances}, {curve.cases} validation cases",
+        name=f"run {folder.path.resolve().name}: {config.predict.instances}, {count}",
     )
     draw_or_warn(lambda: write_atomically(folder.path / FIGURE_FILE, figure.savefig), FIGURE_FILE)
     return curve

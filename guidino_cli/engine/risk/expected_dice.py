@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from guidino_cli.engine.prediction.quality import CaseQuality
+from guidino_cli.progress import pluralize
 
 MIN_CASES = 20
 """Fewer cases cannot tell the error of the regression from that of a constant."""
@@ -67,7 +68,7 @@ def fit_expected_dice(
         The regression; or a sentence: too few cases or groups, or an error that is not below that of the mean.
     """
     if len(dices) < MIN_CASES:
-        return f"{len(dices)} validation cases with foreground, expected at least {MIN_CASES}"
+        return f"{pluralize(len(dices), 'validation case')} with foreground, expected at least {MIN_CASES}"
     names = tuple(name for name in asdict(qualities[0]) if all(getattr(item, name) is not None for item in qualities))
     values = np.array([_values(item, names) for item in qualities], dtype=float)
     true = np.array(dices, dtype=float)
