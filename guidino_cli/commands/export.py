@@ -28,11 +28,22 @@ from guidino_cli.outputs import require_output_file
 _FORMATS = {".pt2": "torch.export", ".onnx": "ONNX"}
 
 
+def accepted_difference(tolerance: float | None, model: Model) -> float:
+    """The value of `--tolerance`, or the default for a model.
+
+    A guide near 0 or 1 has few digits left in its logit: the last bit of 0.999996 moves the logit by 0.015.
+    """
+    if tolerance is not None:
+        return tolerance
+    return 1e-4 if model.prior is None else 1e-3
+
+
 def require_equal(out: Path, difference: float, tolerance: float) -> None:
     """`ConfigError` if results differ from the run's by more than the tolerance, or are NaN."""
     if not difference <= tolerance:
         raise ConfigError(
-            f"{out}: not written, for its results differ from the run's by {difference:.2g}, more than {tolerance:g}"
+            f"{out}: not written, for its results differ from the run's by {difference:.2g}, more than {tolerance:g}; "
+            "--tolerance accepts more"
         )
 
 
@@ -43,10 +54,11 @@ def run(run_path: Path, options: ExportOptions) -> None:
         ConfigError: An unknown suffix, an existing file, a run on volumes, or results that differ by more than
             the tolerance.
     """
-    out, batch, tolerance = options.out, options.batch, options.tolerance
+    out, batch = options.out, options.batch
     facts_path = out.with_name(f"{out.name}.json")
     _require_possible(out, facts_path, overwrite=options.overwrite)
     model, config, facts = load_run_on_images(run_path, offline=options.offline)
+    tolerance = accepted_difference(options.tolerance, model)
     side = config.data.image_size
     differences: list[float] = []
 

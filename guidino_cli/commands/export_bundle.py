@@ -12,7 +12,13 @@ from guidino_cli import __version__
 from guidino_cli.commands.card_facts import collect_facts
 from guidino_cli.commands.card_text import CardOptions, write_card
 from guidino_cli.commands.example import examples_folder
-from guidino_cli.commands.export import describe_export, describe_licence, load_run_on_images, require_equal
+from guidino_cli.commands.export import (
+    accepted_difference,
+    describe_export,
+    describe_licence,
+    load_run_on_images,
+    require_equal,
+)
 from guidino_cli.config import RunConfig
 from guidino_cli.engine.exporting import export_model, max_abs_difference
 from guidino_cli.errors import ConfigError
@@ -43,7 +49,7 @@ def run(run_path: Path, options: ExportOptions) -> None:
     Raises:
         ConfigError: A batch, a folder in use, a run on volumes, or results that differ by more than the tolerance.
     """
-    out, tolerance = options.out, options.tolerance
+    out = options.out
     if options.batch not in {None, 1}:
         raise ConfigError(f"--batch {options.batch}: a bundle takes one window at a time; leave it out")
     if out.suffix.lower() in {".pt2", ".onnx"}:
@@ -51,6 +57,7 @@ def run(run_path: Path, options: ExportOptions) -> None:
     recognised = (out / _METADATA).is_file() if out.is_dir() and any(out.iterdir()) else None
     require_output_folder(out, [run_path], overwrite=options.overwrite, recognised=recognised)
     model, config, facts = load_run_on_images(run_path, offline=options.offline)
+    tolerance = accepted_difference(options.tolerance, model)
     side = config.data.image_size
     shape = (1, 3, side, side)
     with atomic_folder(out) as folder:

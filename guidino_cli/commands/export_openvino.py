@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from guidino_cli import __version__
-from guidino_cli.commands.export import describe_licence, load_run_on_images, require_equal
+from guidino_cli.commands.export import accepted_difference, describe_licence, load_run_on_images, require_equal
 from guidino_cli.commands.export_int8 import find_calibration, quantize_folder
 from guidino_cli.commands.export_options import DEFAULT_MAX_DROP
 from guidino_cli.engine.exporting import ExportModule, batches_to_compare, max_abs_difference
@@ -36,10 +36,11 @@ def run(run_path: Path, options: ExportOptions) -> None:
         GateError: The Dice falls by more than --max-drop.
         UserError: See `load_run`.
     """
-    out, tolerance = options.out, options.tolerance
+    out = options.out
     require_packages("openvino", *(["nncf"] if options.int8 else []))
     require_folder(out, run_path, overwrite=options.overwrite)
     model, config, _ = load_run_on_images(run_path, offline=options.offline)
+    tolerance = accepted_difference(options.tolerance, model)
     require_one_piece(run_path, config, run_path.resolve().name)
     calibration = None
     if options.calibrate is not None:

@@ -44,6 +44,12 @@ class ExportOptions:
         int | None,
         typer.Option(min=1, help="Take only batches of this size; default: any, and of a bundle 1."),
     ] = None
-    tolerance: Annotated[float, typer.Option(min=0, help="Largest accepted difference from the run.")] = 1e-4
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Largest accepted difference from the run; default: 1e-4, and 1e-3 if the guide's logit is used.",
+        ),
+    ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file or folder.")] = False
     offline: Offline = False

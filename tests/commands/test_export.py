@@ -12,11 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
+from guidino_cli.commands.export import accepted_difference
 from guidino_cli.commands.export_recipe import prediction_recipe
 from guidino_cli.config import RunConfig, dump_config
 from guidino_cli.engine.runs.folder import RunFolder, run_facts
 from guidino_cli.engine.runs.loading import load_run
 from guidino_cli.models import build_model
+from guidino_cli.models.logit_prior import LogitPrior
 
 SIDE = 32
 RECORDED = Path(__file__).parents[1] / "compatibility" / "run_45086b3"
@@ -204,3 +206,16 @@ def test_a_run_on_volumes_is_refused_in_one_line(
     assert outcome.code == 2
     assert "was trained on volumes" in outcome.stderr
     assert not (tmp_path / "model.pt2").exists()
+
+
+def test_more_difference_is_accepted_where_the_logit_of_a_guide_is_used(make_run) -> None:
+    """One bit of a guide near 1 moves its logit by much more than 1e-4."""
+    prior = LogitPrior(maps=1, channels=1, has_noise=False)
+    guide = torch.tensor(0.999996)
+    moved = prior.evidence(guide) - prior.evidence(torch.nextafter(guide, torch.tensor(0.0)))
+    assert float(moved) == pytest.approx(0.015, abs=0.001)
+    model, _, _ = load_run(make_run(guided=False), offline=True)
+    assert accepted_difference(None, model) == 1e-4
+    model.prior = prior
+    assert accepted_difference(None, model) == 1e-3
+    assert accepted_difference(0.0, model) == 0
