@@ -47,6 +47,11 @@ def require_equal(out: Path, difference: float, tolerance: float) -> None:
         )
 
 
+def describe_difference(difference: float, tolerance: float) -> str:
+    """The line about a difference that was accepted."""
+    return f"differs from the run by at most {difference:.2g} (allowed {tolerance:g})"
+
+
 def run(run_path: Path, options: ExportOptions) -> None:
     """Write the file and its JSON, if the results of the file equal those of the run.
 
@@ -75,7 +80,7 @@ def run(run_path: Path, options: ExportOptions) -> None:
     write_text(facts_path, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
     windows = f"any number of windows of {side}x{side} px" if batch is None else f"input image {list(shape)}"
     print(f"{_FORMATS[out.suffix.lower()]} {out} ({out.stat().st_size / 1e6:.1f} MB), {windows}")
-    print(f"differs from the run by at most {max(differences):.2g} (allowed {tolerance:g})")
+    print(describe_difference(max(differences), tolerance))
     print(f"facts {facts_path}")
     if model.backbone is not None:
         print(f"licence of the backbone's weights inside: {describe_licence(model)}")

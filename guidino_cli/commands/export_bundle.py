@@ -14,6 +14,7 @@ from guidino_cli.commands.card_text import CardOptions, write_card
 from guidino_cli.commands.example import examples_folder
 from guidino_cli.commands.export import (
     accepted_difference,
+    describe_difference,
     describe_export,
     describe_licence,
     load_run_on_images,
@@ -81,7 +82,7 @@ def run(run_path: Path, options: ExportOptions) -> None:
         write_text(folder / "LICENSE", describe_licence(model) + "\n")
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print(f"MONAI bundle {out} ({size / 1e6:.1f} MB), input image {list(shape)}")
-    print(f"differs from the run by at most {difference:.2g} (allowed {tolerance:g})")
+    print(describe_difference(difference, tolerance))
     print(f"use it: cd {out} && {_COMMAND}")
     print(f"licence of the backbone's weights inside: {describe_licence(model)}")
 

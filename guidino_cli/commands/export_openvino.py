@@ -7,7 +7,13 @@ from typing import Any
 import torch
 
 from guidino_cli import __version__
-from guidino_cli.commands.export import accepted_difference, describe_licence, load_run_on_images, require_equal
+from guidino_cli.commands.export import (
+    accepted_difference,
+    describe_difference,
+    describe_licence,
+    load_run_on_images,
+    require_equal,
+)
 from guidino_cli.commands.export_int8 import find_calibration, quantize_folder
 from guidino_cli.commands.export_options import DEFAULT_MAX_DROP
 from guidino_cli.engine.exporting import ExportModule, batches_to_compare, max_abs_difference
@@ -58,7 +64,7 @@ def run(run_path: Path, options: ExportOptions) -> None:
         about = describe(run_path, model, side)
         facts = {"precision": "f32", "weights": weights_hash(run_path), "max_abs_difference": difference}
         engine.write_facts(about | facts)
-        lines = [f"differs from the run by at most {difference:.2g} (allowed {tolerance:g})"]
+        lines = [describe_difference(difference, tolerance)]
         if calibration is not None:
             lines = quantize_folder(engine, about, calibration, out)
     print_folder(out, "full precision" if calibration is None else "int8", side)

@@ -61,7 +61,8 @@ def load_network(path: Path, *, overrides: Sequence[str] = ()) -> OpenVinoRun:
         WeightsError: A file of the network is missing or changed.
     """
     config = resolve_run_config(path, overrides)
-    engine = EngineFolder(path).facts()
+    folder = EngineFolder(path)
+    engine = folder.facts()
     exported = resolve_run_config(path)
     require_one_piece(path, config, engine["run"])
     if config.predict.precision not in {"auto", "no", exported.predict.precision}:
@@ -72,9 +73,9 @@ def load_network(path: Path, *, overrides: Sequence[str] = ()) -> OpenVinoRun:
     if config.model != exported.model:
         raise ConfigError(f"{path}: holds its backbone's weights; leave out --set model.*, or give run {engine['run']}")
     facts = RunFolder(path).facts()
-    EngineFolder(path).verify()
+    folder.verify()
     rounds_only = engine["precision"] == "int8" and may_overflow_int8()
-    network = OpenVinoNetwork(EngineFolder(path).network, has_guide=engine["has_guide"], rounds_only=rounds_only)
+    network = OpenVinoNetwork(folder.network, has_guide=engine["has_guide"], rounds_only=rounds_only)
     if rounds_only:
         vnni = "has no VNNI instructions" if has_vnni() is False else "may lack VNNI instructions (guidino cannot tell)"
         log_warning(f"this CPU {vnni}, so int8 works but is no faster than full precision")
